@@ -8,13 +8,19 @@
 /// interface that no component of the workload imports or exports is not an error. What is
 /// declared and imported but not offered makes the host refuse the start, naming the component
 /// and the interface.
+///
+/// Ruled by HOST-RES-008, HOST-RES-009, HOST-RES-010, HOST-BEAT-010.
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct WitInterface {
     /// The namespace of the package: `wasi` in `wasi:http`. Always set.
+    ///
+    /// Ruled by HOST-BEAT-010.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
     /// The name of the package: `http` in `wasi:http`. Always set.
+    ///
+    /// Ruled by HOST-BEAT-010.
     #[prost(string, tag = "2")]
     pub package: ::prost::alloc::string::String,
     /// The version of the package as semantic versioning writes it, `0.2.2`. Unset means any
@@ -29,6 +35,8 @@ pub struct WitInterface {
     /// Settings of this one declaration, for the plugin behind it. For an incoming wasi:http handler
     /// `host` is the host name that is routed to the workload. The values may be secret: a host
     /// writes them to no log and no reply. Unset in a heartbeat.
+    ///
+    /// Ruled by HOST-HTTP-001, HOST-HTTP-006, HOST-HTTP-007.
     #[prost(btree_map = "string, string", tag = "5")]
     pub config: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -50,31 +58,46 @@ pub struct WitInterface {
 ///
 /// It holds no field outside this schema, because deployed schedulers drop a heartbeat with a field
 /// that they do not know. Abilities beyond it are announced in `labels`.
+///
+/// Ruled by HOST-BEAT-001, HOST-BEAT-002, HOST-BEAT-003, HOST-BEAT-004, HOST-BEAT-005,
+/// HOST-WIRE-006, HOST-RESIL-004, HOST-DOWN-004.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HostHeartbeat {
     /// The id of the host, the same as in the subject: one subject token, unique among all hosts, the
     /// same for the life of the process and another one in the next process. Never unset.
+    ///
+    /// Ruled by HOST-WIRE-012, HOST-BEAT-005, HOST-BEAT-007.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     /// The name or address under which other machines reach this host, for traffic to its ingress.
     /// The same for the life of the process.
+    ///
+    /// Ruled by HOST-BEAT-005, HOST-BEAT-007.
     #[prost(string, tag = "2")]
     pub hostname: ::prost::alloc::string::String,
     /// A name for people and for the objects of a scheduler: a DNS-1123 name of at most 253 bytes,
     /// unique in the fleet, the same for the life of the process. Never unset.
+    ///
+    /// Ruled by HOST-BEAT-005, HOST-BEAT-006, HOST-BEAT-007.
     #[prost(string, tag = "3")]
     pub friendly_name: ::prost::alloc::string::String,
     /// The version of the host software. The same for the life of the process.
+    ///
+    /// Ruled by HOST-BEAT-005, HOST-BEAT-007.
     #[prost(string, tag = "4")]
     pub version: ::prost::alloc::string::String,
     /// Facts to place workloads by, `hostgroup` among them. Unset means no labels. Keys with the
     /// prefix `berth.dev/` announce abilities outside this schema, with the value `true`.
+    ///
+    /// Ruled by HOST-EXT-001.
     #[prost(btree_map = "string, string", tag = "5")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
     /// When this process of the host began. The same for the life of the process.
+    ///
+    /// Ruled by HOST-BEAT-005, HOST-BEAT-007, HOST-BEAT-011, HOST-JSON-005.
     #[prost(message, optional, tag = "6")]
     pub started_at: ::core::option::Option<::pbjson_types::Timestamp>,
     /// The processor architecture, `x86_64` or `aarch64`. Unset means the host does not tell.
@@ -95,27 +118,39 @@ pub struct HostHeartbeat {
     pub system_memory_total: u64,
     /// Memory of the machine that is free, in bytes. Unset is 0, which means nothing when
     /// `system_memory_total` is unset too.
+    ///
+    /// Ruled by HOST-BEAT-011.
     #[prost(uint64, tag = "12")]
     pub system_memory_free: u64,
     /// How many components the workloads of this host consist of, services included.
     #[prost(uint64, tag = "13")]
     pub component_count: u64,
     /// How many workloads this host has.
+    ///
+    /// Ruled by HOST-BEAT-008, HOST-BEAT-009.
     #[prost(uint64, tag = "14")]
     pub workload_count: u64,
     /// The interfaces that this host offers to workloads. What every host offers (the WASI baseline)
     /// need not be listed, and serving wasi:http is announced by `http_port`, not here.
+    ///
+    /// Ruled by HOST-BEAT-010.
     #[prost(message, repeated, tag = "15")]
     pub imports: ::prost::alloc::vec::Vec<WitInterface>,
     /// The interfaces that this host calls on workloads.
+    ///
+    /// Ruled by HOST-BEAT-010.
     #[prost(message, repeated, tag = "16")]
     pub exports: ::prost::alloc::vec::Vec<WitInterface>,
     /// The TCP port on which the HTTP ingress of this host really listens. Unset means that the host
     /// has no ingress. Not above 65535.
+    ///
+    /// Ruled by HOST-HTTP-013.
     #[prost(uint32, tag = "17")]
     pub http_port: u32,
     /// The environment (the tenant, the stage) that this host belongs to, as it was configured, byte
     /// for byte. Unset means none.
+    ///
+    /// Ruled by HOST-BEAT-007.
     #[prost(string, tag = "18")]
     pub environment: ::prost::alloc::string::String,
 }
@@ -131,6 +166,8 @@ pub struct HostHeartbeatRequest {
 ///
 /// Its identity on the host is the `workload_id` of the request that starts it, not its name. A
 /// workload without components and without a service is legal and does nothing.
+///
+/// Ruled by HOST-START-006.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Workload {
     /// The namespace of the scheduler that the workload belongs to. For people and for logs; a host
@@ -149,6 +186,8 @@ pub struct Workload {
     >,
     /// A component that runs by itself, for as long as the workload lives. Unset means none: the
     /// components are then run when something calls them.
+    ///
+    /// Ruled by HOST-SVC-016.
     #[prost(message, optional, tag = "4")]
     pub service: ::core::option::Option<Service>,
     /// The components and the interfaces that they are given. Unset is the same as an empty one.
@@ -162,9 +201,14 @@ pub struct Workload {
 ///
 /// The service is the health of its whole workload: when it restarts the components restart, and
 /// when it has completed or used up its restarts, nothing of the workload is reachable any longer.
+///
+/// Ruled by HOST-SVC-001, HOST-SVC-003, HOST-SVC-004, HOST-SVC-012, HOST-SVC-015, HOST-SVC-019,
+/// HOST-SVC-020.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Service {
     /// Where the component is: an OCI reference. Unset or malformed: the start is refused.
+    ///
+    /// Ruled by HOST-IMG-001, HOST-IMG-006, HOST-SVC-015.
     #[prost(string, tag = "1")]
     pub image: ::prost::alloc::string::String,
     /// What the service may use. Unset means the host's defaults, and nothing that has to be allowed.
@@ -173,12 +217,18 @@ pub struct Service {
     /// How often the service is started again after a failure: at most this many times without a
     /// minute of health between them. Unset is 0: never. A value above 4294967295 is refused; it is
     /// a negative number that somebody cast.
+    ///
+    /// Ruled by HOST-SVC-006, HOST-SVC-007, HOST-SVC-013, HOST-START-010.
     #[prost(uint64, tag = "3")]
     pub max_restarts: u64,
     /// What to say to the registry when it asks who is there. Unset means anonymous.
+    ///
+    /// Ruled by HOST-IMG-015.
     #[prost(message, optional, tag = "4")]
     pub image_pull_secret: ::core::option::Option<ImagePullSecret>,
     /// When the registry is asked for the image. Unset leaves it to the host.
+    ///
+    /// Ruled by HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
     #[prost(enumeration = "ImagePullPolicy", tag = "5")]
     pub image_pull_policy: i32,
 }
@@ -192,6 +242,8 @@ pub struct WitWorld {
     /// The interfaces that the host provides to the components and the service, and the handlers that
     /// it may call on them. What is not declared here is not given, and an exported handler that is
     /// not declared here is not reachable.
+    ///
+    /// Ruled by HOST-RES-008, HOST-RES-009, HOST-RES-010, HOST-HTTP-012.
     #[prost(message, repeated, tag = "2")]
     pub host_interfaces: ::prost::alloc::vec::Vec<WitInterface>,
 }
@@ -199,6 +251,8 @@ pub struct WitWorld {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Component {
     /// Where the component is: an OCI reference. Unset or malformed: the start is refused.
+    ///
+    /// Ruled by HOST-IMG-001, HOST-IMG-006.
     #[prost(string, tag = "1")]
     pub image: ::prost::alloc::string::String,
     /// What the component may use. Unset means the host's defaults, and nothing that has to be
@@ -207,24 +261,36 @@ pub struct Component {
     pub local_resources: ::core::option::Option<LocalResources>,
     /// How many instances the host keeps ready. Unset, 0 and less mean not configured: the host
     /// chooses.
+    ///
+    /// Ruled by HOST-START-007.
     #[prost(sint32, tag = "3")]
     pub pool_size: i32,
     /// After how many calls an instance is replaced by a fresh one. Unset, 0 and less mean not
     /// configured: the host chooses.
+    ///
+    /// Ruled by HOST-START-007.
     #[prost(sint32, tag = "4")]
     pub max_invocations: i32,
     /// What to say to the registry when it asks who is there. Unset means anonymous.
+    ///
+    /// Ruled by HOST-IMG-015.
     #[prost(message, optional, tag = "5")]
     pub image_pull_secret: ::core::option::Option<ImagePullSecret>,
     /// The name of the component in its workload. A host names it in every message that concerns the
     /// component. Unset is allowed.
+    ///
+    /// Ruled by HOST-START-018.
     #[prost(string, tag = "6")]
     pub name: ::prost::alloc::string::String,
     /// When the registry is asked for the image. Unset leaves it to the host.
+    ///
+    /// Ruled by HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
     #[prost(enumeration = "ImagePullPolicy", tag = "7")]
     pub image_pull_policy: i32,
     /// How many calls of the component may be under way at once. Unset, 0 and less mean not
     /// configured: the host chooses.
+    ///
+    /// Ruled by HOST-START-007.
     #[prost(sint32, tag = "8")]
     pub max_concurrency: i32,
 }
@@ -234,6 +300,8 @@ pub struct Component {
 pub struct LocalResources {
     /// The linear memory of one instance, in MiB. Unset, 0 and less mean not configured: the host's
     /// default applies.
+    ///
+    /// Ruled by HOST-RES-001, HOST-RES-002.
     #[prost(int32, tag = "1")]
     pub memory_limit_mb: i32,
     /// The processor time, in thousandths of one processor. Unset, 0 and less mean not configured:
@@ -242,6 +310,8 @@ pub struct LocalResources {
     pub cpu_limit: i32,
     /// What the guest reads through wasi:config, which has to be declared for it. The values may be
     /// secret: a host writes them to no log and no reply.
+    ///
+    /// Ruled by HOST-RES-017, HOST-SEC-003.
     #[prost(btree_map = "string, string", tag = "3")]
     pub config: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -249,25 +319,35 @@ pub struct LocalResources {
     >,
     /// The environment variables of the guest; it sees no others, and none of the host's. The values
     /// may be secret: a host writes them to no log and no reply.
+    ///
+    /// Ruled by HOST-RES-004, HOST-SEC-003.
     #[prost(btree_map = "string, string", tag = "4")]
     pub environment: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
     /// Which volumes of the workload the guest sees, and where. Unset means no files at all.
+    ///
+    /// Ruled by HOST-RES-012.
     #[prost(message, repeated, tag = "5")]
     pub volume_mounts: ::prost::alloc::vec::Vec<VolumeMount>,
     /// The destinations that the guest may connect to: a host name, with or without a port, a name
     /// with a leading `*.`, or `*`. Unset allows none. A malformed entry makes the host refuse the
     /// start and name the entry.
+    ///
+    /// Ruled by HOST-RES-005, HOST-RES-006, HOST-RES-007, HOST-RES-016.
     #[prost(string, repeated, tag = "6")]
     pub allowed_hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The names that the guest may resolve, written as in `allowed_hosts` without a port. Unset
     /// allows none. A malformed entry makes the host refuse the start and name the entry.
+    ///
+    /// Ruled by HOST-RES-007.
     #[prost(string, repeated, tag = "7")]
     pub allowed_ip_name_lookups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The ports on the loopback interface of the host's machine that the guest may connect to. Unset
     /// allows none. A malformed entry makes the host refuse the start and name the entry.
+    ///
+    /// Ruled by HOST-RES-007, HOST-RES-016.
     #[prost(string, repeated, tag = "8")]
     pub allowed_host_loopback_ports: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -279,6 +359,8 @@ pub struct Volume {
     pub name: ::prost::alloc::string::String,
     /// Where the files are. Both given: the request is invalid. Neither given is the same as
     /// `empty_dir`.
+    ///
+    /// Ruled by HOST-JSON-015.
     #[prost(oneof = "volume::VolumeType", tags = "2, 3")]
     pub volume_type: ::core::option::Option<volume::VolumeType>,
 }
@@ -286,6 +368,8 @@ pub struct Volume {
 pub mod volume {
     /// Where the files are. Both given: the request is invalid. Neither given is the same as
     /// `empty_dir`.
+    ///
+    /// Ruled by HOST-JSON-015.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum VolumeType {
         /// A directory of the host's machine.
@@ -300,22 +384,30 @@ pub mod volume {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VolumeMount {
     /// The name of a volume of the same workload.
+    ///
+    /// Ruled by HOST-RES-012.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// The absolute path at which the guest sees the volume.
     #[prost(string, tag = "2")]
     pub mount_path: ::prost::alloc::string::String,
     /// Whether the guest is kept from changing anything in it. Unset means that it may write.
+    ///
+    /// Ruled by HOST-RES-013.
     #[prost(bool, tag = "3")]
     pub read_only: bool,
 }
 /// A directory that is empty when the workload starts and removed when it stops.
+///
+/// Ruled by HOST-RES-014.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EmptyDirVolume {}
 /// A directory of the host's machine. It is never created and never removed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HostPathVolume {
     /// The absolute path. A start that names what is not a directory is refused.
+    ///
+    /// Ruled by HOST-RES-011.
     #[prost(string, tag = "1")]
     pub local_path: ::prost::alloc::string::String,
 }
@@ -323,6 +415,8 @@ pub struct HostPathVolume {
 ///
 /// They travel in the clear, so the bus has to be trusted or encrypted. A host shows them to the
 /// registry only when it is challenged, and writes them to no log, no reply and no cache.
+///
+/// Ruled by HOST-IMG-015, HOST-IMG-016, HOST-IMG-017, HOST-SEC-001, HOST-SEC-002.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ImagePullSecret {
@@ -338,21 +432,35 @@ pub struct ImagePullSecret {
 #[repr(i32)]
 pub enum WorkloadState {
     /// Not a state. A host never sends it; a scheduler that reads it knows nothing.
+    ///
+    /// Ruled by HOST-JSON-007.
     Unspecified = 0,
     /// The id is taken and the workload does not run yet: its images are fetched, or its service
     /// waits for the next attempt. Not a failure.
+    ///
+    /// Ruled by HOST-START-012, HOST-START-013, HOST-SVC-008.
     Starting = 1,
     /// It runs: routes and subscriptions were live before this was sent.
+    ///
+    /// Ruled by HOST-START-001, HOST-HTTP-009.
     Running = 2,
     /// Its service ended well. Nothing of it is reachable. The host remembers it until it is stopped.
+    ///
+    /// Ruled by HOST-SVC-001, HOST-SVC-002, HOST-SVC-018, HOST-SVC-019.
     Completed = 3,
     /// The host has taken the stop and is ending the workload. Whether it has ended is told by
     /// NOT_FOUND alone.
+    ///
+    /// Ruled by HOST-STOP-001, HOST-STOP-002.
     Stopping = 4,
     /// It was refused or has failed for good; the message says why. In the reply to a start it means
     /// that this start did not place the workload, and says nothing about an earlier start of the id.
+    ///
+    /// Ruled by HOST-START-008, HOST-START-016, HOST-SVC-007, HOST-SVC-018.
     Error = 5,
     /// The host does not have the id: never had it, has ended it, or is another process by now.
+    ///
+    /// Ruled by HOST-STATUS-001, HOST-STOP-002, HOST-STOP-003.
     NotFound = 6,
 }
 impl WorkloadState {
@@ -393,10 +501,16 @@ pub enum ImagePullPolicy {
     Unspecified = 0,
     /// Ask the registry at each start what the reference means now. Content that the host has already
     /// need not be fetched again.
+    ///
+    /// Ruled by HOST-IMG-011.
     Always = 1,
     /// Do not ask the registry when the host has an image for the reference.
+    ///
+    /// Ruled by HOST-IMG-012.
     IfNotPresent = 2,
     /// Never ask the registry. A start whose image the host does not have is refused.
+    ///
+    /// Ruled by HOST-IMG-013, HOST-IMG-014.
     Never = 3,
 }
 impl ImagePullPolicy {
@@ -427,11 +541,15 @@ impl ImagePullPolicy {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkloadStartRequest {
     /// What to run. Unset is an invalid request; an empty workload is not.
+    ///
+    /// Ruled by HOST-START-005.
     #[prost(message, optional, tag = "1")]
     pub workload: ::core::option::Option<Workload>,
     /// The id, chosen by the scheduler: one for each incarnation, never used again for another one.
     /// Any text of 1 to 256 bytes, kept and sent back byte for byte. Unset or empty is an invalid
     /// request; a longer one may be refused.
+    ///
+    /// Ruled by HOST-START-004, HOST-START-009, HOST-WIRE-007, HOST-WIRE-008, HOST-WIRE-009.
     #[prost(string, tag = "2")]
     pub workload_id: ::prost::alloc::string::String,
 }
@@ -440,14 +558,20 @@ pub struct WorkloadStartRequest {
 pub struct WorkloadStatus {
     /// The id as it was asked for, byte for byte. Unset only when the request had none or one that is
     /// too long to be sent back.
+    ///
+    /// Ruled by HOST-STATUS-002, HOST-WIRE-007, HOST-WIRE-009.
     #[prost(string, tag = "1")]
     pub workload_id: ::prost::alloc::string::String,
     /// The state. Never unset.
+    ///
+    /// Ruled by HOST-JSON-007.
     #[prost(enumeration = "WorkloadState", tag = "2")]
     pub workload_state: i32,
     /// For people: what went wrong, and in which component. Never unset in the state ERROR; otherwise
     /// it may be. Its wording is not part of the protocol; it is shortened when the reply would not
     /// fit. It holds no secret.
+    ///
+    /// Ruled by HOST-START-008, HOST-WIRE-010, HOST-SEC-001, HOST-SEC-003.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
 }
@@ -456,6 +580,8 @@ pub struct WorkloadStatus {
 pub struct WorkloadStartResponse {
     /// RUNNING or COMPLETED: placed. STARTING: taken, ask for the status. ERROR: not placed by this
     /// start. Never unset.
+    ///
+    /// Ruled by HOST-JSON-007.
     #[prost(message, optional, tag = "1")]
     pub workload_status: ::core::option::Option<WorkloadStatus>,
 }
@@ -463,6 +589,8 @@ pub struct WorkloadStartResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStatusRequest {
     /// The id. Unset or empty is an invalid request.
+    ///
+    /// Ruled by HOST-STATUS-003.
     #[prost(string, tag = "1")]
     pub workload_id: ::prost::alloc::string::String,
 }
@@ -470,6 +598,8 @@ pub struct WorkloadStatusRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStatusResponse {
     /// The state of the id, NOT_FOUND when the host does not have it. Never unset.
+    ///
+    /// Ruled by HOST-JSON-007.
     #[prost(message, optional, tag = "1")]
     pub workload_status: ::core::option::Option<WorkloadStatus>,
 }
@@ -477,6 +607,8 @@ pub struct WorkloadStatusResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStopRequest {
     /// The id. Unset or empty is an invalid request.
+    ///
+    /// Ruled by HOST-STATUS-003.
     #[prost(string, tag = "1")]
     pub workload_id: ::prost::alloc::string::String,
 }
@@ -485,6 +617,8 @@ pub struct WorkloadStopRequest {
 pub struct WorkloadStopResponse {
     /// STOPPING: the command was taken. NOT_FOUND: the host does not have the id, now or ever. Never
     /// unset.
+    ///
+    /// Ruled by HOST-JSON-007.
     #[prost(message, optional, tag = "1")]
     pub workload_status: ::core::option::Option<WorkloadStatus>,
 }
