@@ -1,0 +1,10 @@
+//! Write a host or a scheduler for wasmCloud v2: the host control protocol over NATS, both sides.
+//!
+//! A host author implements [`host::Host`] and calls [`host::serve`].
+
+pub mod connect;
+pub mod host;
+
+pub use berth_proto as proto;
+
+pub use self::connect::ConnectOptions;
