@@ -1,6 +1,6 @@
 //! What a host says of itself in a heartbeat.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use berth_proto::WitInterface;
 
@@ -15,7 +15,7 @@ pub struct Description {
     /// The version of the host program.
     pub version: String,
     /// Labels for placement; `hostgroup` is the one that deployed schedulers look at.
-    pub labels: HashMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// The environment that the host serves, empty when it serves none in particular.
     pub environment: String,
     /// The bound port of the HTTP ingress; 0 means that there is none.
