@@ -43,7 +43,11 @@ impl Beacons {
         let authority = listener.local_addr()?.to_string();
         let ledger = Arc::new(Ledger::default());
         let server = tokio::spawn(accept(listener, ledger.clone()));
-        Ok(Beacons { authority, ledger, server })
+        Ok(Beacons {
+            authority,
+            ledger,
+            server,
+        })
     }
 
     /// `127.0.0.1:PORT`: the entry that a workload's allow-list needs.
@@ -92,7 +96,9 @@ pub struct Hit {
 
 /// The word did not come often enough in time.
 #[derive(Debug, thiserror::Error)]
-#[error("expected the beacon `{what}` {wanted} times within {waited_ms} ms, got it {got} times; in all: {heard}")]
+#[error(
+    "expected the beacon `{what}` {wanted} times within {waited_ms} ms, got it {got} times; in all: {heard}"
+)]
 pub struct Silence {
     what: String,
     wanted: usize,
@@ -136,13 +142,15 @@ impl Beacon {
                 arrival.await;
             }
         };
-        tokio::time::timeout(deadline, heard).await.map_err(|_| Silence {
-            what: what.to_owned(),
-            wanted,
-            got: self.count(what),
-            waited_ms: begun.elapsed().as_millis(),
-            heard: self.summary(),
-        })
+        tokio::time::timeout(deadline, heard)
+            .await
+            .map_err(|_| Silence {
+                what: what.to_owned(),
+                wanted,
+                got: self.count(what),
+                waited_ms: begun.elapsed().as_millis(),
+                heard: self.summary(),
+            })
     }
 
     fn summary(&self) -> String {
@@ -156,7 +164,10 @@ impl Beacon {
         if counts.is_empty() {
             return "nothing".to_owned();
         }
-        let words: Vec<_> = counts.iter().map(|(what, n)| format!("`{what}` {n} times")).collect();
+        let words: Vec<_> = counts
+            .iter()
+            .map(|(what, n)| format!("`{what}` {n} times"))
+            .collect();
         words.join(", ")
     }
 }
@@ -185,7 +196,10 @@ impl Ledger {
         let known = match self.lock().get_mut(token) {
             Some(hits) => {
                 if hits.len() < MAX_HITS {
-                    hits.push(Hit { what: what.to_owned(), at: Instant::now() });
+                    hits.push(Hit {
+                        what: what.to_owned(),
+                        at: Instant::now(),
+                    });
                 }
                 true
             }
@@ -201,7 +215,9 @@ async fn accept(listener: TcpListener, ledger: Arc<Ledger>) {
     // Connections die with this task: the set is dropped with it.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;

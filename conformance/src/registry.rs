@@ -142,12 +142,17 @@ impl Registry {
                 arrival.await;
             }
         };
-        tokio::time::timeout(deadline, seen).await.map_err(|_| self.log(repository))
+        tokio::time::timeout(deadline, seen)
+            .await
+            .map_err(|_| self.log(repository))
     }
 
     /// Closes the port: connections are cut and new ones refused. The content stays.
     pub fn disappear(&self) {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.door
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// Opens the same port again. Without effect on a registry that is there.

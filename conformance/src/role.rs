@@ -75,7 +75,7 @@ roles! {
     HttpConfig "http-config" Component
         "Serves HTTP: imports wasi:config/store and answers the path `/KEY` with 200 and the value of KEY, or with `none`.";
     HttpKeyvalue "http-keyvalue" Component
-        "Serves HTTP: imports wasi:keyvalue/store and, in the bucket with the empty name, answers `/set/KEY` by storing `berth` under KEY with `ok`, `/get/KEY` with the value or `none`, `/delete/KEY` with `ok`; a failure of the store is answered with `error`.";
+        "Serves HTTP: imports wasi:keyvalue/store and, in the bucket `default`, answers `/set/KEY` by storing `berth` under KEY with `ok`, `/get/KEY` with the value or `none`, `/delete/KEY` with `ok`; a failure of the store is answered with `error`.";
     HttpLogging "http-logging" Component
         "Serves HTTP: imports wasi:logging/logging, logs its path at level info with the context `berth`, and answers 200 with `ok`.";
     HttpSocket "http-socket" Component
@@ -145,7 +145,10 @@ mod tests {
         let page = include_str!("../../docs/conformance/roles.md");
         for role in Role::ALL {
             let row = format!("| `{}` | {} | {} |", role, role.kind(), role.contract());
-            assert!(page.contains(&row), "docs/conformance/roles.md needs the row\n{row}");
+            assert!(
+                page.contains(&row),
+                "docs/conformance/roles.md needs the row\n{row}"
+            );
         }
     }
 }

@@ -81,7 +81,13 @@ impl Answerer {
             return Reply::json(json!({}));
         }
         let method: &Method = request.method();
-        reply::reply(&self.shelf.look(&repository), &repository, method, &asked, &self.elsewhere)
+        reply::reply(
+            &self.shelf.look(&repository),
+            &repository,
+            method,
+            &asked,
+            &self.elsewhere,
+        )
     }
 
     fn from_elsewhere(&self, repository: &str, asked: &Asked) -> Reply {
@@ -109,7 +115,10 @@ impl Answerer {
     fn challenge(&self) -> String {
         match &self.demand {
             Demand::Bearer(_) => {
-                format!("Bearer realm=\"http://{}/token\",service=\"berth\"", self.authority)
+                format!(
+                    "Bearer realm=\"http://{}/token\",service=\"berth\"",
+                    self.authority
+                )
             }
             _ => "Basic realm=\"berth\"".to_owned(),
         }

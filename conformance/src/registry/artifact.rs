@@ -33,19 +33,28 @@ impl Artifact {
 
     /// The same artifact under another layer media type.
     pub fn with_layer_media_type(self, layer_media_type: &str) -> Artifact {
-        Artifact { layer_media_type: layer_media_type.to_owned(), ..self }
+        Artifact {
+            layer_media_type: layer_media_type.to_owned(),
+            ..self
+        }
     }
 
     /// The same artifact, its manifest claiming another layer size.
     pub fn with_declared_layer_bytes(self, bytes: u64) -> Artifact {
-        Artifact { declared_layer_bytes: Some(bytes), ..self }
+        Artifact {
+            declared_layer_bytes: Some(bytes),
+            ..self
+        }
     }
 
     /// The same behaviour under a digest of its own, so that no cache of the host has it already.
     ///
     /// WebAssembly gets a custom section that holds `salt`; what is not WebAssembly stays as it is.
     pub fn salted(self, salt: &str) -> Artifact {
-        Artifact { bytes: salted(&self.bytes, salt), ..self }
+        Artifact {
+            bytes: salted(&self.bytes, salt),
+            ..self
+        }
     }
 }
 
@@ -78,7 +87,10 @@ pub(super) struct Content {
 
 impl Content {
     pub fn of(bytes: Bytes) -> Content {
-        Content { digest: digest(&bytes), bytes }
+        Content {
+            digest: digest(&bytes),
+            bytes,
+        }
     }
 }
 
@@ -94,7 +106,9 @@ impl Image {
             })
             .to_string(),
         ));
-        let layer_bytes = artifact.declared_layer_bytes.unwrap_or(layer.bytes.len() as u64);
+        let layer_bytes = artifact
+            .declared_layer_bytes
+            .unwrap_or(layer.bytes.len() as u64);
         let manifest = Content::of(Bytes::from(
             json!({
                 "schemaVersion": 2,
@@ -112,7 +126,11 @@ impl Image {
             })
             .to_string(),
         ));
-        Image { manifest, config, layer }
+        Image {
+            manifest,
+            config,
+            layer,
+        }
     }
 }
 

@@ -33,7 +33,9 @@ impl Door {
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
-        Ok(Door { server: tokio::spawn(accept(listener, answerer)) })
+        Ok(Door {
+            server: tokio::spawn(accept(listener, answerer)),
+        })
     }
 }
 
@@ -60,7 +62,9 @@ async fn accept(listener: TcpListener, answerer: Arc<Answerer>) {
     // Connections die with this task: the set is dropped with it.
     let mut connections = JoinSet::new();
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::task::yield_now().await;
             continue;

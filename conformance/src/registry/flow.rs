@@ -4,7 +4,7 @@ use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use http_body_util::{StreamBody, combinators::BoxBody, BodyExt};
+use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::body::Frame;
 
 use super::reply::Body;
@@ -39,14 +39,17 @@ impl Body {
     pub fn flow(self) -> Flow {
         let pieces: Pieces = match self {
             Body::Whole(bytes) => Box::pin(once(bytes)),
-            Body::Paced { bytes, bytes_per_second } => Box::pin(paced(bytes, bytes_per_second)),
+            Body::Paced {
+                bytes,
+                bytes_per_second,
+            } => Box::pin(paced(bytes, bytes_per_second)),
             Body::Stuck { part, .. } => Box::pin(once(part).chain(stream::pending())),
             Body::Cut { part, .. } => {
                 Box::pin(once(part).chain(stream::once(async { Err(Hangup) })))
             }
             Body::Filler { bytes } => Box::pin(filler(bytes)),
         };
-        StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed()
+        BodyExt::boxed(StreamBody::new(pieces.map(|piece| piece.map(Frame::data))))
     }
 }
 
@@ -81,4 +84,3 @@ fn filler(bytes: Option<u64>) -> impl Stream<Item = Result<Bytes, Hangup>> + Sen
         Some((Ok(piece), left.map(|left| left - piece_bytes)))
     })
 }
-

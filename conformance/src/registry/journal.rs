@@ -59,10 +59,17 @@ impl Request {
 pub(super) fn understand(uri: &Uri) -> (String, Asked) {
     let path = uri.path();
     if path == "/token" {
-        return (token_repository(uri.query().unwrap_or_default()), Asked::Token);
+        return (
+            token_repository(uri.query().unwrap_or_default()),
+            Asked::Token,
+        );
     }
     let Some(rest) = path.strip_prefix("/v2/") else {
-        let asked = if path == "/v2" { Asked::Ping } else { Asked::Other };
+        let asked = if path == "/v2" {
+            Asked::Ping
+        } else {
+            Asked::Other
+        };
         return (String::new(), asked);
     };
     if rest.is_empty() {
@@ -86,7 +93,11 @@ fn token_repository(query: &str) -> String {
         .map(|scope| scope.replace("%2F", "/").replace("%2f", "/"))
         .find_map(|scope| {
             let name = scope.strip_prefix("repository:")?;
-            Some(name.rsplit_once(':').map_or(name, |(name, _)| name).to_owned())
+            Some(
+                name.rsplit_once(':')
+                    .map_or(name, |(name, _)| name)
+                    .to_owned(),
+            )
         })
         .unwrap_or_default()
 }
@@ -112,7 +123,10 @@ impl Presented {
                 let pair = decode_base64(rest.trim()).unwrap_or_default();
                 let pair = String::from_utf8_lossy(&pair).into_owned();
                 let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
-                Presented::Basic { user: user.to_owned(), password: password.to_owned() }
+                Presented::Basic {
+                    user: user.to_owned(),
+                    password: password.to_owned(),
+                }
             }
             "bearer" => Presented::Bearer(rest.trim().to_owned()),
             _ => Presented::Other(scheme),
@@ -127,7 +141,10 @@ impl Presented {
             Presented::Bearer(_) => ("bearer", None),
             Presented::Other(scheme) => (scheme.as_str(), None),
         };
-        Some(Authorization { scheme: scheme.to_owned(), user })
+        Some(Authorization {
+            scheme: scheme.to_owned(),
+            user,
+        })
     }
 }
 
@@ -166,20 +183,29 @@ mod tests {
     fn paths_of_the_distribution_protocol_are_understood() {
         assert_eq!(understood("/v2/"), (String::new(), Asked::Ping));
         let manifest = Asked::Manifest("1.0".to_owned());
-        assert_eq!(understood("/v2/a/b/manifests/1.0"), ("a/b".to_owned(), manifest));
+        assert_eq!(
+            understood("/v2/a/b/manifests/1.0"),
+            ("a/b".to_owned(), manifest)
+        );
         let blob = Asked::Blob("sha256:00".to_owned());
         assert_eq!(understood("/v2/a/blobs/sha256:00"), ("a".to_owned(), blob));
         assert_eq!(
             understood("/token?service=s&scope=repository%3Aa%2Fb%3Apull"),
             ("a/b".to_owned(), Asked::Token)
         );
-        assert_eq!(understood("/v2/a/tags/list"), ("a/tags/list".to_owned(), Asked::Other));
+        assert_eq!(
+            understood("/v2/a/tags/list"),
+            ("a/tags/list".to_owned(), Asked::Other)
+        );
     }
 
     #[test]
     fn basic_credentials_are_decoded_and_the_password_is_not_shown() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, "Basic dXNlcjpwYTpzcw==".parse().unwrap());
+        headers.insert(
+            header::AUTHORIZATION,
+            "Basic dXNlcjpwYTpzcw==".parse().unwrap(),
+        );
         let presented = Presented::of(&headers);
         assert!(matches!(&presented, Presented::Basic { user, password }
             if user == "user" && password == "pa:ss"));

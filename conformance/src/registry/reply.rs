@@ -17,7 +17,11 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     /// With an answer, after a pause.
-    Answer { after: Duration, head: Head, body: Body },
+    Answer {
+        after: Duration,
+        head: Head,
+        body: Body,
+    },
     /// Never.
     Silence,
     /// With the end of the connection.
@@ -35,18 +39,33 @@ pub(super) struct Head {
 pub(super) enum Body {
     Whole(Bytes),
     /// All of it, at that pace.
-    Paced { bytes: Bytes, bytes_per_second: u64 },
+    Paced {
+        bytes: Bytes,
+        bytes_per_second: u64,
+    },
     /// The length of the whole is announced, this part is sent, and nothing more comes.
-    Stuck { part: Bytes, whole_bytes: u64 },
+    Stuck {
+        part: Bytes,
+        whole_bytes: u64,
+    },
     /// The length of the whole is announced, this part is sent, and the connection closes.
-    Cut { part: Bytes, whole_bytes: u64 },
+    Cut {
+        part: Bytes,
+        whole_bytes: u64,
+    },
     /// White space, so that no parser gives up early; without a length there is no end.
-    Filler { bytes: Option<u64> },
+    Filler {
+        bytes: Option<u64>,
+    },
 }
 
 impl Reply {
     fn at_once(status: StatusCode, headers: Vec<(&'static str, String)>, body: Body) -> Reply {
-        Reply::Answer { after: Duration::ZERO, head: Head { status, headers }, body }
+        Reply::Answer {
+            after: Duration::ZERO,
+            head: Head { status, headers },
+            body,
+        }
     }
 
     /// An error in the form of the distribution protocol.
@@ -57,13 +76,21 @@ impl Reply {
     }
 
     pub fn json(body: serde_json::Value) -> Reply {
-        Reply::at_once(StatusCode::OK, json_type(), Body::Whole(body.to_string().into()))
+        Reply::at_once(
+            StatusCode::OK,
+            json_type(),
+            Body::Whole(body.to_string().into()),
+        )
     }
 
     /// 401 with a challenge.
     pub fn challenge(challenge: String) -> Reply {
         match Reply::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED") {
-            Reply::Answer { after, mut head, body } => {
+            Reply::Answer {
+                after,
+                mut head,
+                body,
+            } => {
                 head.headers.push(("www-authenticate", challenge));
                 Reply::Answer { after, head, body }
             }
@@ -73,7 +100,11 @@ impl Reply {
 
     /// A layer or config, as it is.
     pub fn blob(content: Content) -> Reply {
-        Reply::at_once(StatusCode::OK, blob_headers(&content.digest), Body::Whole(content.bytes))
+        Reply::at_once(
+            StatusCode::OK,
+            blob_headers(&content.digest),
+            Body::Whole(content.bytes),
+        )
     }
 }
 
@@ -118,7 +149,9 @@ fn manifest(behaviour: &Behaviour, content: Content, reference: &str) -> Reply {
     let mut media_type = MANIFEST;
     let mut content = content;
     match behaviour {
-        Behaviour::Slow { before_manifest, .. } => after = *before_manifest,
+        Behaviour::Slow {
+            before_manifest, ..
+        } => after = *before_manifest,
         Behaviour::HangOnManifest => return Reply::Silence,
         Behaviour::WrongManifestForDigest if reference == content.digest => {
             content.bytes = Image::of(Artifact::wasm("another image")).manifest.bytes;
@@ -135,8 +168,15 @@ fn manifest(behaviour: &Behaviour, content: Content, reference: &str) -> Reply {
         }
         _ => {}
     }
-    let head = Head { status: StatusCode::OK, headers: manifest_headers(media_type, &content.digest) };
-    Reply::Answer { after, head, body: Body::Whole(content.bytes) }
+    let head = Head {
+        status: StatusCode::OK,
+        headers: manifest_headers(media_type, &content.digest),
+    };
+    Reply::Answer {
+        after,
+        head,
+        body: Body::Whole(content.bytes),
+    }
 }
 
 fn blob(behaviour: &Behaviour, content: Content, name: &str, elsewhere: &str) -> Reply {
@@ -144,14 +184,26 @@ fn blob(behaviour: &Behaviour, content: Content, name: &str, elsewhere: &str) ->
     let half = content.bytes.slice(..content.bytes.len() / 2);
     let headers = blob_headers(&content.digest);
     let body = match behaviour {
-        Behaviour::Slow { blob_bytes_per_second, .. } => {
-            Body::Paced { bytes: content.bytes, bytes_per_second: *blob_bytes_per_second }
-        }
-        Behaviour::HangMidBlob => Body::Stuck { part: half, whole_bytes },
-        Behaviour::TruncateBlob => Body::Cut { part: half, whole_bytes },
+        Behaviour::Slow {
+            blob_bytes_per_second,
+            ..
+        } => Body::Paced {
+            bytes: content.bytes,
+            bytes_per_second: *blob_bytes_per_second,
+        },
+        Behaviour::HangMidBlob => Body::Stuck {
+            part: half,
+            whole_bytes,
+        },
+        Behaviour::TruncateBlob => Body::Cut {
+            part: half,
+            whole_bytes,
+        },
         Behaviour::WrongBlob => Body::Whole(lie(&content.bytes)),
         Behaviour::EndlessBlob => Body::Filler { bytes: None },
-        Behaviour::OversizeBlob { declared_bytes } => Body::Filler { bytes: Some(*declared_bytes) },
+        Behaviour::OversizeBlob { declared_bytes } => Body::Filler {
+            bytes: Some(*declared_bytes),
+        },
         Behaviour::RedirectBlob => {
             let place = format!("http://{elsewhere}/v2/{name}/blobs/{}", content.digest);
             let headers = vec![("location", place)];

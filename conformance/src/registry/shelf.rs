@@ -42,26 +42,38 @@ impl Repository {
     pub fn manifest(&self, reference: &str) -> Option<Content> {
         let digest = self.tags.get(reference).map_or(reference, String::as_str);
         let bytes = self.manifests.get(digest)?.clone();
-        Some(Content { digest: digest.to_owned(), bytes })
+        Some(Content {
+            digest: digest.to_owned(),
+            bytes,
+        })
     }
 
     /// The layer or config of that digest.
     pub fn blob(&self, digest: &str) -> Option<Content> {
         let bytes = self.blobs.get(digest)?.clone();
-        Some(Content { digest: digest.to_owned(), bytes })
+        Some(Content {
+            digest: digest.to_owned(),
+            bytes,
+        })
     }
 }
 
 impl Shelf {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Repository>> {
-        self.repositories.lock().unwrap_or_else(PoisonError::into_inner)
+        self.repositories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn put(&self, repository: &str, tag: &str, image: Image) {
         let mut repositories = self.lock();
         let repository = repositories.entry(repository.to_owned()).or_default();
-        repository.tags.insert(tag.to_owned(), image.manifest.digest.clone());
-        repository.manifests.insert(image.manifest.digest, image.manifest.bytes);
+        repository
+            .tags
+            .insert(tag.to_owned(), image.manifest.digest.clone());
+        repository
+            .manifests
+            .insert(image.manifest.digest, image.manifest.bytes);
         for blob in [image.config, image.layer] {
             repository.blobs.insert(blob.digest, blob.bytes);
         }
@@ -80,7 +92,10 @@ impl Shelf {
     }
 
     pub fn behave(&self, repository: &str, behaviour: Behaviour) {
-        self.lock().entry(repository.to_owned()).or_default().behaviour = behaviour;
+        self.lock()
+            .entry(repository.to_owned())
+            .or_default()
+            .behaviour = behaviour;
     }
 
     /// A repository as it is now (contents are shared, not copied), without its logs.
@@ -125,10 +140,16 @@ impl Shelf {
     }
 
     pub fn log(&self, repository: &str) -> Vec<Request> {
-        self.lock().get(repository).map(|found| found.log.clone()).unwrap_or_default()
+        self.lock()
+            .get(repository)
+            .map(|found| found.log.clone())
+            .unwrap_or_default()
     }
 
     pub fn elsewhere_log(&self, repository: &str) -> Vec<Request> {
-        self.lock().get(repository).map(|found| found.elsewhere.clone()).unwrap_or_default()
+        self.lock()
+            .get(repository)
+            .map(|found| found.elsewhere.clone())
+            .unwrap_or_default()
     }
 }

@@ -1,0 +1,27 @@
+;; code
+(data (i32.const 0x100) "denied")
+(data (i32.const 0x108) "/")
+
+(func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
+  (local $status i32)
+  (call $reset_heap)
+  (call $drop_incoming (local.get $request))
+  (if (call $first_value)
+    (then (local.set $status (call $fetch))))
+  (if (local.get $status)
+    (then
+      (call $pen_at (i32.const 0x400))
+      (call $write_number (local.get $status))
+      (call $answer (local.get $out)
+        (i32.const 0x400) (i32.sub (global.get $pen) (i32.const 0x400))))
+    (else (call $answer (local.get $out) (i32.const 0x100) (i32.const 6)))))
+
+(func $fetch (result i32)
+  (if (i32.eq (global.get $slash) (global.get $value_len))
+    (then
+      (return
+        (call $http_get (global.get $value_ptr) (global.get $slash)
+          (i32.const 0x108) (i32.const 1)))))
+  (call $http_get (global.get $value_ptr) (global.get $slash)
+    (i32.add (global.get $value_ptr) (global.get $slash))
+    (i32.sub (global.get $value_len) (global.get $slash))))

@@ -1,0 +1,26 @@
+;; Paths of the form `/VERB/ARGUMENT`.
+;; code
+;; What follows the second slash of the path; nothing when there is none.
+(global $argument_ptr (mut i32) (i32.const 0))
+(global $argument_len (mut i32) (i32.const 0))
+
+;; The first letter of the verb, or 0.
+(func $read_verb (result i32)
+  (local $at i32)
+  (global.set $argument_len (i32.const 0))
+  (if (i32.lt_u (global.get $path_len) (i32.const 2)) (then (return (i32.const 0))))
+  (local.set $at (i32.const 1))
+  (block $found
+    (loop $next
+      (br_if $found (i32.ge_u (local.get $at) (global.get $path_len)))
+      (if (i32.eq
+            (i32.load8_u (i32.add (global.get $path_ptr) (local.get $at)))
+            (i32.const 47))
+        (then
+          (local.set $at (i32.add (local.get $at) (i32.const 1)))
+          (global.set $argument_ptr (i32.add (global.get $path_ptr) (local.get $at)))
+          (global.set $argument_len (i32.sub (global.get $path_len) (local.get $at)))
+          (br $found)))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (br $next)))
+  (i32.load8_u offset=1 (global.get $path_ptr)))

@@ -1,0 +1,7 @@
+;; Waiting in a way that yields to the host.
+(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
+  (func $subscribe_duration (param i64) (result i32)))
+;; code
+(func $wait_ms (param $ms i64)
+  (call $wait_until
+    (call $subscribe_duration (i64.mul (local.get $ms) (i64.const 1000000)))))

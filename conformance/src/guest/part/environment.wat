@@ -1,0 +1,26 @@
+;; The value of the first environment variable, and where its first slash is.
+(import "wasi:cli/environment@0.2.0" "get-environment" (func $get_environment (param i32)))
+;; code
+(global $value_ptr (mut i32) (i32.const 0))
+(global $value_len (mut i32) (i32.const 0))
+;; Bytes before the first slash; all of them when there is none.
+(global $slash (mut i32) (i32.const 0))
+
+;; Whether there is a variable with a value.
+(func $first_value (result i32)
+  (call $get_environment (i32.const 0))
+  (if (i32.eqz (i32.load (i32.const 4)))
+    (then (return (i32.const 0))))
+  (global.set $value_ptr (i32.load offset=8 (i32.load (i32.const 0))))
+  (global.set $value_len (i32.load offset=12 (i32.load (i32.const 0))))
+  (global.set $slash (i32.const 0))
+  (block $found
+    (loop $next
+      (br_if $found (i32.ge_u (global.get $slash) (global.get $value_len)))
+      (br_if $found
+        (i32.eq
+          (i32.load8_u (i32.add (global.get $value_ptr) (global.get $slash)))
+          (i32.const 47)))
+      (global.set $slash (i32.add (global.get $slash) (i32.const 1)))
+      (br $next)))
+  (i32.ne (global.get $value_len) (i32.const 0)))

@@ -1,0 +1,9 @@
+;; Waiting for one thing, in a way that yields to the host.
+(import "wasi:io/poll@0.2.0" "[method]pollable.block"
+  (func $block (param i32)))
+(import "wasi:io/poll@0.2.0" "[resource-drop]pollable"
+  (func $drop_pollable (param i32)))
+;; code
+(func $wait_until (param $pollable i32)
+  (call $block (local.get $pollable))
+  (call $drop_pollable (local.get $pollable)))

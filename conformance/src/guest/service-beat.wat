@@ -1,0 +1,9 @@
+;; code
+(data (i32.const 0x100) "beat")
+
+(func (export "wasi:cli/run@0.2.0#run") (result i32)
+  (loop $forever
+    (call $beacon (i32.const 0x100) (i32.const 4))
+    (call $wait_ms (i64.const 200))
+    (br $forever))
+  unreachable)

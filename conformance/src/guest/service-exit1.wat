@@ -1,0 +1,8 @@
+(import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))
+;; code
+(data (i32.const 0x100) "run")
+
+(func (export "wasi:cli/run@0.2.0#run") (result i32)
+  (call $beacon (i32.const 0x100) (i32.const 3))
+  (call $exit (i32.const 1))
+  (i32.const 0))

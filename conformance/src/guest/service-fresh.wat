@@ -1,0 +1,11 @@
+;; code
+(data (i32.const 0x100) "fresh")
+(data (i32.const 0x108) "stale")
+;; The mark is at 0x110, which no data covers: 0 in memory that is new.
+
+(func (export "wasi:cli/run@0.2.0#run") (result i32)
+  (if (i32.load (i32.const 0x110))
+    (then (call $beacon (i32.const 0x108) (i32.const 5)))
+    (else (call $beacon (i32.const 0x100) (i32.const 5))))
+  (i32.store (i32.const 0x110) (i32.const 1))
+  unreachable)

@@ -1,0 +1,6 @@
+;; code
+(data (i32.const 0x100) "run")
+
+(func (export "wasi:cli/run@0.2.0#run") (result i32)
+  (call $beacon (i32.const 0x100) (i32.const 3))
+  (i32.const 0))

@@ -1,0 +1,7 @@
+;; code
+(data (i32.const 0x100) "spin")
+
+(func (export "wasi:cli/run@0.2.0#run") (result i32)
+  (call $beacon (i32.const 0x100) (i32.const 4))
+  (loop $forever (br $forever))
+  unreachable)

@@ -1,0 +1,6 @@
+(import "acme:nope/thing@1.0.0" "miss" (func $miss))
+;; code
+(func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
+  (call $miss)
+  (call $drop_incoming (local.get $request))
+  (call $answer (local.get $out) (i32.const 0) (i32.const 0)))
