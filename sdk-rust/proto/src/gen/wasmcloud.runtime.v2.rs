@@ -122,10 +122,11 @@ pub struct HostHeartbeat {
     /// Ruled by HOST-BEAT-011.
     #[prost(uint64, tag = "12")]
     pub system_memory_free: u64,
-    /// How many components the workloads of this host consist of, services included.
+    /// How many components the workloads that run on this host consist of, services not counted.
     #[prost(uint64, tag = "13")]
     pub component_count: u64,
-    /// How many workloads this host has.
+    /// How many workloads run on this host. One more at once when a workload starts to run, one less
+    /// when it is stopped.
     ///
     /// Ruled by HOST-BEAT-008, HOST-BEAT-009.
     #[prost(uint64, tag = "14")]
