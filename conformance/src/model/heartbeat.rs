@@ -1,0 +1,139 @@
+//! What the model host says of itself.
+
+use serde_json::{Value, json};
+
+use super::mutant::{Mutant, Variant};
+
+/// The facts that stay the same for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The host id.
+    pub id: String,
+    /// When the process began, RFC 3339 in UTC with milliseconds and without a zone.
+    pub started_at: String,
+    /// The deliberate fault.
+    pub mutant: Option<Mutant>,
+    /// The legal difference.
+    pub variant: Option<Variant>,
+}
+
+impl Identity {
+    /// The heartbeat number `count` of a host with that many workloads.
+    #[must_use]
+    pub fn heartbeat(&self, count: u64, workloads: usize) -> Value {
+        let mut heartbeat = json!({
+            "id": self.id,
+            "hostname": "127.0.0.1",
+            "friendlyName": self.friendly_name(count),
+            "version": env!("CARGO_PKG_VERSION"),
+            "labels": self.labels(),
+            "startedAt": self.started_at(),
+            "osArch": std::env::consts::ARCH,
+            "osName": std::env::consts::OS,
+            "osKernel": std::env::consts::FAMILY,
+            "systemCpuUsage": 1.5,
+            "systemMemoryTotal": "8589934592",
+            "systemMemoryFree": "4294967296",
+        });
+        let Some(object) = heartbeat.as_object_mut() else {
+            return heartbeat;
+        };
+        if self.mutant == Some(Mutant::NoFriendlyName) {
+            object.remove("friendlyName");
+        }
+        let workloads = if self.mutant == Some(Mutant::WorkloadCountStale) {
+            0
+        } else {
+            workloads
+        };
+        if workloads > 0 {
+            object.insert("workloadCount".to_owned(), json!(workloads.to_string()));
+        }
+        if self.variant != Some(Variant::NoPlugins) {
+            object.insert("imports".to_owned(), self.imports());
+        }
+        heartbeat
+    }
+
+    fn friendly_name(&self, count: u64) -> String {
+        let tail: String = self
+            .id
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .collect();
+        let tail = tail.to_ascii_lowercase();
+        match self.mutant {
+            Some(Mutant::FriendlyNameWithSpaces) => format!("Model Host {tail}"),
+            Some(Mutant::FriendlyNameChanges) => format!("model-{tail}-{count}"),
+            _ => format!("model-{tail}"),
+        }
+    }
+
+    fn started_at(&self) -> String {
+        let whole = self.started_at.split('.').next().unwrap_or_default();
+        match self.variant {
+            Some(Variant::TimeWithZ) => format!("{whole}Z"),
+            Some(Variant::TimeWithOffset) => format!("{}000000+00:00", self.started_at),
+            _ => format!("{}Z", self.started_at),
+        }
+    }
+
+    fn labels(&self) -> Value {
+        let mut labels = json!({ "hostgroup": "default" });
+        if self.variant == Some(Variant::MoreLabels) {
+            labels["zone"] = json!("a");
+            labels["example.com/rack"] = json!("r-17");
+            labels["example.com/empty"] = json!("");
+        }
+        if self.mutant == Some(Mutant::FalseAbilityLabel) {
+            labels["berth.dev/teleport"] = json!("false");
+        }
+        labels
+    }
+
+    fn imports(&self) -> Value {
+        let mut imports = vec![json!({
+            "namespace": "berth-model", "package": "program", "interfaces": ["run"],
+        })];
+        if self.mutant == Some(Mutant::NamelessInterface) {
+            imports.push(json!({ "namespace": "berth-model", "interfaces": ["thing"] }));
+        }
+        Value::Array(imports)
+    }
+}
+
+/// A moment as RFC 3339 in UTC with milliseconds, without a zone.
+#[must_use]
+pub fn rfc3339_ms(since_1970_ms: u128) -> String {
+    let (days, ms) = (
+        (since_1970_ms / 86_400_000) as i64,
+        (since_1970_ms % 86_400_000) as u64,
+    );
+    // Days to a civil date, after Hinnant's algorithm with years that begin in March.
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{:03}",
+        ms % 1000
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rfc3339_ms;
+
+    #[test]
+    fn dates_come_out_right() {
+        assert_eq!(rfc3339_ms(0), "1970-01-01T00:00:00.000");
+        assert_eq!(rfc3339_ms(951_782_400_123), "2000-02-29T00:00:00.123");
+        assert_eq!(rfc3339_ms(1_795_392_000_000), "2026-11-23T00:00:00.000");
+    }
+}
