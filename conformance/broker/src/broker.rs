@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::BrokerOptions;
+use crate::{BrokerOptions, Port};
 use hub::Hub;
 
 mod connection;
@@ -21,8 +21,9 @@ mod session;
 #[derive(Debug)]
 pub struct Broker {
     options: BrokerOptions,
-    addr: SocketAddr,
-    state: Mutex<State>,
+    port: Port,
+    /// `None` while stopped.
+    running: Mutex<Option<Running>>,
 }
 
 /// What a broker has done and holds at the moment.
@@ -62,25 +63,24 @@ impl Broker {
     /// When the address cannot be listened on.
     pub async fn start(options: BrokerOptions) -> Result<Self, BrokerError> {
         let addr = options.addr;
-        let failed = |source| BrokerError::Listen { addr, source };
-        let listener = reserve(addr).and_then(listen).map_err(failed)?;
-        let addr = listener.local_addr().map_err(failed)?;
-        let running = Running::start(&options, addr, listener);
-        Ok(Self {
+        let port = Port::bind(addr).map_err(|source| BrokerError::Listen { addr, source })?;
+        let broker = Self {
             options,
-            addr,
-            state: Mutex::new(State::Running(running)),
-        })
+            port,
+            running: Mutex::new(None),
+        };
+        broker.restart().await?;
+        Ok(broker)
     }
 
     /// The address, the same over restarts.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr()
     }
 
     /// The address as clients take it: `nats://host:port`.
     pub fn url(&self) -> String {
-        format!("nats://{}", self.addr)
+        format!("nats://{}", self.addr())
     }
 
     /// Closes the listener and every connection, and waits until they are closed.
@@ -88,16 +88,11 @@ impl Broker {
     /// Connections are refused from then on; the port is kept for [`Self::restart`]. A broker that is
     /// stopped already stays so. Not cancel safe: a dropped call leaves the broker stopping.
     pub async fn stop(&self) {
-        let running = match std::mem::replace(&mut *self.lock(), State::Stopped(None)) {
-            State::Running(running) => running,
-            stopped @ State::Stopped(_) => {
-                *self.lock() = stopped;
-                return;
-            }
+        let Some(running) = self.lock().take() else {
+            return;
         };
         running.stop().await;
-        // A bound socket that does not listen refuses connections and keeps the port from others.
-        *self.lock() = State::Stopped(reserve(self.addr).ok());
+        self.port.reserve();
     }
 
     /// Stops if need be, and listens on the same port again, with no connection and no interest left.
@@ -106,48 +101,33 @@ impl Broker {
     /// When the port was lost to another process.
     pub async fn restart(&self) -> Result<(), BrokerError> {
         self.stop().await;
-        let failed = |source| BrokerError::Listen {
-            addr: self.addr,
-            source,
-        };
-        let reserved = match &mut *self.lock() {
-            State::Stopped(reserved) => reserved.take(),
-            State::Running(_) => return Ok(()),
-        };
-        let socket = reserved
-            .map_or_else(|| reserve(self.addr), Ok)
-            .map_err(failed)?;
-        let listener = listen(socket).map_err(failed)?;
-        *self.lock() = State::Running(Running::start(&self.options, self.addr, listener));
+        let addr = self.addr();
+        let listener = self
+            .port
+            .listen()
+            .map_err(|source| BrokerError::Listen { addr, source })?;
+        *self.lock() = Some(Running::start(&self.options, addr, listener));
         Ok(())
     }
 
     /// Counts of this moment; all zero while stopped.
     pub fn stats(&self) -> Stats {
-        match &*self.lock() {
-            State::Running(running) => running.hub.stats(),
-            State::Stopped(_) => Stats::default(),
-        }
+        self.lock()
+            .as_ref()
+            .map_or_else(Stats::default, |running| running.hub.stats())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        if let State::Running(running) = &*self.lock() {
+        if let Some(running) = &*self.lock() {
             running.stopped.cancel();
         }
     }
-}
-
-#[derive(Debug)]
-enum State {
-    Running(Running),
-    /// With a socket that keeps the port, when one could be had.
-    Stopped(Option<TcpSocket>),
 }
 
 /// One run from a start to a stop.
@@ -177,22 +157,4 @@ impl Running {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    // Connections of the run before may linger in the kernel.
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    Ok(socket)
-}
-
-fn listen(socket: TcpSocket) -> io::Result<TcpListener> {
-    /// Connections that may wait to be accepted: a whole fleet that comes back at once.
-    const BACKLOG: u32 = 1024;
-    socket.listen(BACKLOG)
 }

@@ -4,8 +4,10 @@ mod broker;
 pub mod frame;
 mod interest;
 mod options;
+mod port;
 mod subject;
 
 pub use broker::{Broker, BrokerError, Stats};
 pub use options::{Auth, BrokerOptions};
+pub use port::Port;
 pub use subject::matches as subject_matches;
