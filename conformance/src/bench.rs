@@ -1,0 +1,125 @@
+//! The equipment that all checks of a run share.
+
+use std::{
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{beacon::Beacons, bus::Bus, clock::Clock, registry::Registry, target::Images};
+
+/// Never less patient than this: two context switches and a page of JSON on a busy machine.
+const PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// Never more patient than this: beyond it the machine is stalled, which is said instead.
+const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
+/// How many times the slowest round trip of the doctor the suite allows for its own share.
+const PATIENCE_RTTS: u32 = 20;
+
+/// Bus, registry, beacons, clock: one of each in a run.
+#[derive(Debug)]
+pub struct Bench {
+    /// The token of the run: in every id and inbox, so that runs on one broker do not meet.
+    pub run: String,
+    /// The suite's connection.
+    pub bus: Bus,
+    /// The registry that serves the roles.
+    pub registry: Registry,
+    /// The server that guests call.
+    pub beacons: Beacons,
+    /// The watch over the machine.
+    pub clock: Clock,
+    /// The image of each role.
+    pub images: Images,
+    /// What must never be shown.
+    pub secrets: Secrets,
+    patience_us: AtomicU64,
+    tags: AtomicU64,
+}
+
+impl Bench {
+    /// Equipment in the hands of a run.
+    pub fn new(
+        run: String,
+        bus: Bus,
+        registry: Registry,
+        beacons: Beacons,
+        images: Images,
+    ) -> Bench {
+        Bench {
+            run,
+            bus,
+            registry,
+            beacons,
+            clock: Clock::start(),
+            images,
+            secrets: Secrets::default(),
+            patience_us: AtomicU64::new(PATIENCE_MIN.as_micros() as u64),
+            tags: AtomicU64::new(0),
+        }
+    }
+
+    /// What the suite adds to every deadline for its own delays.
+    pub fn patience(&self) -> Duration {
+        let measured = Duration::from_micros(self.patience_us.load(Ordering::Relaxed));
+        (measured + self.clock.worst_lateness()).min(PATIENCE_MAX)
+    }
+
+    /// Takes over the slowest round trip that the doctor saw.
+    pub fn measured(&self, slowest_rtt: Duration) {
+        let patience = (slowest_rtt * PATIENCE_RTTS).clamp(PATIENCE_MIN, PATIENCE_MAX);
+        self.patience_us
+            .store(patience.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// A token that no other check of this run has, nor any of another run.
+    pub fn next_tag(&self) -> String {
+        format!(
+            "t{}x{}",
+            self.run,
+            self.tags.fetch_add(1, Ordering::Relaxed)
+        )
+    }
+}
+
+/// Values that reports must not show.
+#[derive(Default)]
+pub struct Secrets(RwLock<Vec<String>>);
+
+/// Shorter values are not searched for: they would stand in every text by chance.
+const MIN_SECRET_BYTES: usize = 4;
+
+impl Secrets {
+    /// One more.
+    pub fn add(&self, value: &str) {
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if value.len() >= MIN_SECRET_BYTES && !secrets.iter().any(|known| known == value) {
+            secrets.push(value.to_owned());
+        }
+    }
+
+    /// The text with every secret blotted out.
+    pub fn redact(&self, text: &str) -> String {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().fold(text.to_owned(), |text, secret| {
+            text.replace(secret, "[redacted]")
+        })
+    }
+
+    /// Whether one of the secrets stands in the bytes.
+    pub fn found_in(&self, bytes: &[u8]) -> bool {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().any(|secret| {
+            bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes())
+        })
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}

@@ -1,0 +1,365 @@
+//! The suite's own NATS client: raw requests, every reply to them, and all heartbeats.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::{
+    sync::{broadcast, mpsc},
+    task::JoinHandle,
+};
+
+use crate::answer::Headers;
+
+/// Replies kept for one request: a host that floods an inbox is seen, not stored without end.
+const MAX_REPLIES: usize = 1024;
+/// Heartbeats a slow reader may lag behind: hours of one host, seconds of a mad one.
+const HEARTBEATS_KEPT: usize = 4096;
+/// How long a connection may take: a broker on the same machine or in the same building.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The subject of all heartbeats.
+pub const HEARTBEATS: &str = "runtime.operator.heartbeat.>";
+
+/// What hosts publish their heartbeats on.
+pub fn heartbeat_subject(host_id: &str) -> String {
+    format!("runtime.operator.heartbeat.{host_id}")
+}
+
+/// What a host listens on for a command.
+pub fn command_subject(host_id: &str, command: &str) -> String {
+    format!("runtime.host.{host_id}.{command}")
+}
+
+/// A message that arrived.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its subject.
+    pub subject: String,
+    /// Its reply subject.
+    pub reply: Option<String>,
+    /// Its headers.
+    pub headers: Headers,
+    /// The broker's status instead of a message: 503 for "no responders".
+    pub status: Option<u16>,
+    /// Its payload.
+    pub payload: Bytes,
+    /// When it arrived.
+    pub at: Instant,
+}
+
+/// The bus cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// No connection.
+    #[error("no NATS server answers at {url}")]
+    Connect {
+        /// Where, without credentials.
+        url: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+    /// Could not subscribe.
+    #[error("cannot subscribe to {subject}")]
+    Subscribe {
+        /// To what.
+        subject: String,
+        /// Why.
+        #[source]
+        source: async_nats::SubscribeError,
+    },
+    /// Could not publish.
+    #[error("cannot publish on {subject}")]
+    Publish {
+        /// On what.
+        subject: String,
+        /// Why.
+        #[source]
+        source: async_nats::PublishError,
+    },
+    /// The connection is not there.
+    #[error("the connection to the broker is lost")]
+    Lost,
+}
+
+type Pending = Arc<Mutex<HashMap<String, mpsc::Sender<Delivery>>>>;
+
+/// One connection with a reply inbox of its own. Clones share it.
+#[derive(Clone)]
+pub struct Bus {
+    client: async_nats::Client,
+    inboxes: String,
+    pending: Pending,
+    heartbeats: broadcast::Sender<Delivery>,
+    _pumps: Arc<Pumps>,
+}
+
+impl Bus {
+    /// Connects and subscribes to its inbox and to all heartbeats.
+    ///
+    /// `run` is a token that makes the inboxes of this run unlike any other's.
+    pub async fn connect(url: &str, run: &str) -> Result<Bus, BusError> {
+        let client = async_nats::ConnectOptions::new()
+            .name("berth-conformance")
+            .connection_timeout(CONNECT_TIMEOUT)
+            // A broker that comes back must be found at once: deadlines run from its return.
+            .reconnect_delay_callback(|_| Duration::from_millis(50))
+            .connect(url)
+            .await
+            .map_err(|source| BusError::Connect {
+                url: without_credentials(url),
+                source,
+            })?;
+        let inboxes = format!("_INBOX.berth-{run}");
+        let pending = Pending::default();
+        let (heartbeats, _) = broadcast::channel(HEARTBEATS_KEPT);
+
+        let replies = subscribe(&client, &format!("{inboxes}.>")).await?;
+        let beats = subscribe(&client, HEARTBEATS).await?;
+        client.flush().await.map_err(|_| BusError::Lost)?;
+        let pumps = Arc::new(Pumps([
+            tokio::spawn(pump_replies(replies, pending.clone())),
+            tokio::spawn(pump_heartbeats(beats, heartbeats.clone())),
+        ]));
+        Ok(Bus {
+            client,
+            inboxes,
+            pending,
+            heartbeats,
+            _pumps: pumps,
+        })
+    }
+
+    /// What all reply subjects of this bus begin with.
+    pub fn inboxes(&self) -> &str {
+        &self.inboxes
+    }
+
+    /// The largest payload that the broker takes.
+    pub fn max_payload_bytes(&self) -> usize {
+        self.client.max_payload()
+    }
+
+    /// Whether the broker is there at the moment.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Sends a request; the replies, all of them, arrive on what is returned until it is dropped.
+    ///
+    /// `inbox` is the rest of the reply subject behind [`Bus::inboxes`].
+    pub async fn request(
+        &self,
+        subject: &str,
+        inbox: &str,
+        payload: Bytes,
+        headers: &Headers,
+    ) -> Result<Replies, BusError> {
+        let inbox = format!("{}.{inbox}", self.inboxes);
+        let (sender, receiver) = mpsc::channel(MAX_REPLIES);
+        self.lock().insert(inbox.clone(), sender);
+        let replies = Replies {
+            inbox,
+            receiver,
+            pending: self.pending.clone(),
+            sent: Instant::now(),
+        };
+        self.send(subject, Some(&replies.inbox), payload, headers)
+            .await?;
+        Ok(replies)
+    }
+
+    /// Publishes without a reply subject and returns when the broker has it.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        headers: &Headers,
+    ) -> Result<(), BusError> {
+        self.send(subject, None, payload, headers).await
+    }
+
+    /// Returns when the broker has answered everything sent so far.
+    pub async fn flush(&self) -> Result<(), BusError> {
+        self.client.flush().await.map_err(|_| BusError::Lost)
+    }
+
+    /// Heartbeats from now on, of every host.
+    pub fn heartbeats(&self) -> broadcast::Receiver<Delivery> {
+        self.heartbeats.subscribe()
+    }
+
+    async fn send(
+        &self,
+        subject: &str,
+        reply: Option<&str>,
+        payload: Bytes,
+        headers: &Headers,
+    ) -> Result<(), BusError> {
+        let subject = subject.to_owned();
+        let failed = |source| BusError::Publish {
+            subject: subject.clone(),
+            source,
+        };
+        let map = (!headers.0.is_empty()).then(|| header_map(headers));
+        match (reply.map(str::to_owned), map) {
+            (None, None) => self.client.publish(subject.clone(), payload).await,
+            (None, Some(map)) => {
+                self.client
+                    .publish_with_headers(subject.clone(), map, payload)
+                    .await
+            }
+            (Some(reply), None) => {
+                self.client
+                    .publish_with_reply(subject.clone(), reply, payload)
+                    .await
+            }
+            (Some(reply), Some(map)) => {
+                self.client
+                    .publish_with_reply_and_headers(subject.clone(), reply, map, payload)
+                    .await
+            }
+        }
+        .map_err(failed)?;
+        self.flush().await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Delivery>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus")
+            .field("inboxes", &self.inboxes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What arrives for one request.
+#[derive(Debug)]
+pub struct Replies {
+    /// The reply subject.
+    pub inbox: String,
+    /// When the request was sent.
+    pub sent: Instant,
+    receiver: mpsc::Receiver<Delivery>,
+    pending: Pending,
+}
+
+impl Replies {
+    /// The next message on the inbox, or `None` when nothing came in time. Cancel safe.
+    pub async fn next(&mut self, within: Duration) -> Option<Delivery> {
+        tokio::time::timeout(within, self.receiver.recv())
+            .await
+            .ok()
+            .flatten()
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.inbox);
+    }
+}
+
+struct Pumps([JoinHandle<()>; 2]);
+
+impl Drop for Pumps {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn subscribe(
+    client: &async_nats::Client,
+    subject: &str,
+) -> Result<async_nats::Subscriber, BusError> {
+    let failed = |source| BusError::Subscribe {
+        subject: subject.to_owned(),
+        source,
+    };
+    client.subscribe(subject.to_owned()).await.map_err(failed)
+}
+
+async fn pump_replies(mut replies: async_nats::Subscriber, pending: Pending) {
+    while let Some(message) = replies.next().await {
+        let delivery = delivery(message);
+        let waiting = pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&delivery.subject)
+            .cloned();
+        if let Some(waiting) = waiting {
+            // A full inbox loses the rest: what is judged is the first and that there is more than one.
+            let _ = waiting.try_send(delivery);
+        }
+    }
+}
+
+async fn pump_heartbeats(mut beats: async_nats::Subscriber, out: broadcast::Sender<Delivery>) {
+    while let Some(message) = beats.next().await {
+        // Nobody listening is not an error.
+        let _ = out.send(delivery(message));
+    }
+}
+
+fn delivery(message: async_nats::Message) -> Delivery {
+    let headers = message.headers.map(|map| {
+        let lines = map.iter().flat_map(|(name, values)| {
+            values
+                .iter()
+                .map(move |value| (name.to_string(), value.as_str().to_owned()))
+        });
+        Headers(lines.collect())
+    });
+    Delivery {
+        subject: message.subject.to_string(),
+        reply: message.reply.map(|reply| reply.to_string()),
+        headers: headers.unwrap_or_default(),
+        status: message.status.map(|status| status.as_u16()),
+        payload: message.payload,
+        at: Instant::now(),
+    }
+}
+
+fn header_map(headers: &Headers) -> async_nats::HeaderMap {
+    let mut map = async_nats::HeaderMap::new();
+    for (name, value) in &headers.0 {
+        map.append(name.as_str(), value.as_str());
+    }
+    map
+}
+
+/// A URL as it may be shown: whatever stands before `@` is a secret.
+pub fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!(
+                "{}://{}",
+                url.get(..scheme).unwrap_or_default(),
+                url.get(at + 1..).unwrap_or_default()
+            )
+        }
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn credentials_are_never_shown() {
+        assert_eq!(super::without_credentials("nats://u:p@h:1"), "nats://h:1");
+        assert_eq!(super::without_credentials("nats://h:1"), "nats://h:1");
+    }
+}

@@ -1,0 +1,133 @@
+//! How a check is declared: an entry of a const table that names its body and what it covers.
+
+use std::{future::Future, pin::Pin};
+
+use crate::{
+    cx::Cx,
+    outcome::Flow,
+    requirements::{Level, Profile, Requirement},
+    role::Role,
+};
+
+/// The future of a check body.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Flow> + Send + 'a>>;
+
+/// A check body behind a plain function pointer.
+pub type Body = for<'a> fn(&'a Cx) -> Running<'a>;
+
+/// Which host process a check runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// The one host of the run, together with many other checks at the same moment.
+    Shared,
+    /// A process of its own, launched from the target's command: it may be cut off, signalled, killed.
+    Own,
+    /// A host on which nothing else happens: its own process when one can be launched, else the only
+    /// host there is, alone, after all other checks.
+    Quiet,
+}
+
+/// Equipment that a check cannot do without; where it is missing the check is `not-testable`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The suite sits between the host and the broker.
+    Tap,
+    /// The suite launched the host, so it has its process and its log.
+    Process,
+    /// The host serves HTTP.
+    Ingress,
+    /// The host pulls images from the suite's registry.
+    Registry,
+}
+
+/// An entry of a check table. Written with [`check!`](crate::check!).
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// `section/name`, unique.
+    pub id: &'static str,
+    /// The code.
+    pub run: Body,
+    /// Every requirement that the body claims something about, each time it runs.
+    pub covers: &'static [&'static Requirement],
+    /// Which host it runs against.
+    pub host: Host,
+    /// The images that it pushes.
+    pub roles: &'static [Role],
+    /// The equipment that it needs beyond a bus.
+    pub needs: &'static [Need],
+    /// A feature that a target may declare absent, and the body that verifies the refusal then.
+    pub feature: Option<(&'static str, Body)>,
+    /// How long the harness lets it run. Not a deadline of the specification.
+    pub budget_s: u64,
+    /// Longer than half a minute by nature: runs only with `--slow`.
+    pub slow: bool,
+    /// The file of the table entry.
+    pub file: &'static str,
+    /// The line of the table entry.
+    pub line: u32,
+}
+
+impl Check {
+    /// The part of the id before the slash.
+    pub fn section(&self) -> &'static str {
+        self.id.split('/').next().unwrap_or(self.id)
+    }
+
+    /// The strictest level among what it covers.
+    pub fn level(&self) -> Level {
+        self.covers
+            .iter()
+            .map(|requirement| requirement.level)
+            .min()
+            .unwrap_or(Level::May)
+    }
+
+    /// Whether it covers anything of one of the profiles.
+    pub fn serves(&self, profiles: &[Profile]) -> bool {
+        self.covers
+            .iter()
+            .any(|requirement| profiles.contains(&requirement.profile))
+    }
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// Declares a [`Check`](crate::check::Check) in a const table.
+///
+/// ```ignore
+/// pub const CHECKS: &[Check] = &[
+///     check! { id: "start/simultaneous", run: simultaneous, covers: [HOST_START_003],
+///              host: Shared, roles: [Idle], budget_s: 20, slow: false },
+/// ];
+/// ```
+/// `needs: [Tap, ..]` and `feature: ("name", refused_body)` may follow `roles`.
+#[macro_export]
+macro_rules! check {
+    (
+        id: $id:literal, run: $run:path, covers: [$($covers:ident),+ $(,)?], host: $host:ident,
+        roles: [$($role:ident),* $(,)?],
+        $(needs: [$($need:ident),* $(,)?],)?
+        $(feature: ($feature:literal, $refused:path),)?
+        budget_s: $budget:literal, slow: $slow:literal $(,)?
+    ) => {
+        $crate::check::Check {
+            id: $id,
+            run: |cx| Box::pin($run(cx)),
+            covers: &[$(&$crate::requirements::$covers),+],
+            host: $crate::check::Host::$host,
+            roles: &[$($crate::role::Role::$role),*],
+            needs: &[$($($crate::check::Need::$need),*)?],
+            feature: $crate::check!(@feature $($feature, $refused)?),
+            budget_s: $budget,
+            slow: $slow,
+            file: file!(),
+            line: line!(),
+        }
+    };
+    (@feature $name:literal, $refused:path) => { Some(($name, |cx| Box::pin($refused(cx)))) };
+    (@feature) => { None };
+}

@@ -1,0 +1,84 @@
+//! The suite's own sense of time: how late its timers fire, so that a stalled machine is not blamed on a host.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+
+/// How often the watch looks at the time.
+const TICK: Duration = Duration::from_millis(20);
+/// A timer that fires this late means that the machine stood still, and misses prove nothing.
+pub const STALL: Duration = Duration::from_millis(400);
+/// Stalls remembered: a machine that stalls more often than this is of no use.
+const MAX_STALLS: usize = 10_000;
+
+/// Watches its own timer in the background. Clones share the watch; it ends with the last.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    late: Arc<Mutex<Lateness>>,
+    _watch: Arc<Watch>,
+}
+
+#[derive(Debug, Default)]
+struct Lateness {
+    stalls: VecDeque<(Instant, Duration)>,
+    worst: Duration,
+}
+
+#[derive(Debug)]
+struct Watch(JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Clock {
+    /// Begins to watch. Needs a runtime.
+    pub fn start() -> Clock {
+        let late = Arc::<Mutex<Lateness>>::default();
+        let watch = tokio::spawn(watch(late.clone()));
+        Clock {
+            late,
+            _watch: Arc::new(Watch(watch)),
+        }
+    }
+
+    /// The longest stall that touched the time since `from`, if there was any.
+    pub fn stalled_since(&self, from: Instant) -> Option<Duration> {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.stalls
+            .iter()
+            .filter(|(ended, _)| *ended >= from)
+            .map(|(_, length)| *length)
+            .max()
+    }
+
+    /// The latest that the timer ever fired.
+    pub fn worst_lateness(&self) -> Duration {
+        self.late
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .worst
+    }
+}
+
+async fn watch(late: Arc<Mutex<Lateness>>) {
+    loop {
+        let slept = Instant::now();
+        tokio::time::sleep(TICK).await;
+        let overslept = slept.elapsed().saturating_sub(TICK);
+        let mut late = late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.worst = late.worst.max(overslept);
+        if overslept >= STALL {
+            if late.stalls.len() == MAX_STALLS {
+                late.stalls.pop_front();
+            }
+            late.stalls.push_back((Instant::now(), overslept));
+        }
+    }
+}

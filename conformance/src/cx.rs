@@ -1,0 +1,372 @@
+//! What a check body works with: one host, the bus, the equipment, and the claims that it makes.
+
+mod claim;
+mod http;
+mod image;
+mod ledger;
+mod wait;
+mod workload;
+
+pub use claim::Claim;
+pub use http::HttpAnswer;
+pub use image::Image;
+pub use ledger::Ledger;
+pub use wait::{Missed, Waited};
+pub use workload::Workload;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::{
+    answer::{Answer, Headers, Reply, State},
+    beacon::Beacon,
+    bench::Bench,
+    bus::{self, Delivery, Replies},
+    check::Check,
+    deadline,
+    outcome::Blocked,
+    process::Process,
+    registry::Registry,
+    requirements::{self as req, Requirement},
+    tap::Tap,
+    target::LiveHost,
+    trace::Frame,
+};
+
+/// The hands and eyes of one run of one check.
+///
+/// Ids, inboxes and repositories are its own, so that checks share a host without meeting.
+#[derive(Debug)]
+pub struct Cx {
+    check: &'static Check,
+    bench: Arc<Bench>,
+    host: Arc<LiveHost>,
+    /// Unique in the run: part of every id, inbox and repository.
+    tag: String,
+    began: Instant,
+    inboxes: AtomicU64,
+    ledger: Ledger,
+}
+
+impl Cx {
+    /// The context of one run of a check.
+    pub fn new(check: &'static Check, bench: Arc<Bench>, host: Arc<LiveHost>) -> Cx {
+        let tag = bench.next_tag();
+        Cx { check, bench, host, tag, began: Instant::now(), inboxes: AtomicU64::new(0), ledger: Ledger::default() }
+    }
+
+    /// The host's id.
+    pub fn host_id(&self) -> &str {
+        &self.host.id
+    }
+
+    /// A workload id of that name: unique in the run, the same for the same name, stopped at the end.
+    pub fn id(&self, name: &str) -> String {
+        let id = format!("{}-{name}", self.tag);
+        self.ledger.remember_id(&id);
+        id
+    }
+
+    /// Registers an id that the check made up itself, so that clean-up stops it.
+    pub fn remember(&self, id: &str) {
+        self.ledger.remember_id(id);
+    }
+
+    /// A workload that is empty but for its name.
+    pub fn workload(&self) -> Workload<'_> {
+        Workload::new(self)
+    }
+
+    /// Sends a start and returns the answer, whatever it says.
+    ///
+    /// # Errors
+    /// No answer in time: the host broke HOST-WIRE-002.
+    pub async fn start(&self, id: &str, workload: &Workload<'_>) -> Result<Answer, Blocked> {
+        let request = json!({ "workloadId": id, "workload": workload.json() });
+        self.command("workload.start", &request, deadline::START_ANSWER.limit).await
+    }
+
+    /// Starts a workload and waits until it is RUNNING.
+    ///
+    /// # Errors
+    /// It does not get there: the host broke HOST-START-001. For checks about something later in life.
+    pub async fn started(&self, id: &str, workload: &Workload<'_>) -> Result<Answer, Blocked> {
+        let answer = self.start(id, workload).await?;
+        match answer.state {
+            State::Running => Ok(answer),
+            State::Starting => {
+                self.running(id, deadline::LOOK).await.or_blocked(self, req::HOST_START_001)
+            }
+            _ => Err(self.blocked(req::HOST_START_001, "the workload to start", &answer)),
+        }
+    }
+
+    /// Sends a stop.
+    ///
+    /// # Errors
+    /// No answer in time: the host broke HOST-WIRE-002.
+    pub async fn stop(&self, id: &str) -> Result<Answer, Blocked> {
+        self.command("workload.stop", &json!({ "workloadId": id }), deadline::ANSWER.limit).await
+    }
+
+    /// Asks for the state of an id.
+    ///
+    /// # Errors
+    /// No answer in time: the host broke HOST-WIRE-002.
+    pub async fn status(&self, id: &str) -> Result<Answer, Blocked> {
+        self.command("workload.status", &json!({ "workloadId": id }), deadline::ANSWER.limit).await
+    }
+
+    /// Asks for a heartbeat: the answer's `json` is the HostHeartbeat.
+    ///
+    /// # Errors
+    /// No answer in time: the host broke HOST-WIRE-002.
+    pub async fn heartbeat(&self) -> Result<Answer, Blocked> {
+        self.command("heartbeat", &json!({}), deadline::ANSWER.limit).await
+    }
+
+    async fn command(
+        &self,
+        command: &str,
+        request: &Value,
+        limit: Duration,
+    ) -> Result<Answer, Blocked> {
+        let payload = Bytes::from(request.to_string());
+        // The rest of the budget is for saying what went wrong.
+        let within = limit.min(self.time_left().saturating_sub(Duration::from_secs(1)));
+        match self.send_within(command, payload, Headers::none(), within).await? {
+            Reply::Answer(answer) => Ok(answer),
+            nothing => {
+                Err(self.blocked(req::HOST_WIRE_002, &format!("an answer to {command}"), &nothing))
+            }
+        }
+    }
+
+    /// Sends a raw request and waits for its first reply as long as any answer may take (5 s).
+    ///
+    /// # Errors
+    /// The harness cannot send. Silence is a [`Reply`], not an error.
+    pub async fn send(
+        &self,
+        command: &str,
+        payload: impl Into<Bytes>,
+        headers: Headers,
+    ) -> Result<Reply, Blocked> {
+        self.send_within(command, payload, headers, deadline::ANSWER.limit).await
+    }
+
+    /// [`Cx::send`] with a time of one's own; patience is added.
+    ///
+    /// # Errors
+    /// The harness cannot send.
+    pub async fn send_within(
+        &self,
+        command: &str,
+        payload: impl Into<Bytes>,
+        headers: Headers,
+        within: Duration,
+    ) -> Result<Reply, Blocked> {
+        let mut replies = self.request(command, payload, headers).await?;
+        let within = within + self.bench.patience();
+        let reply = match replies.next(within).await {
+            None => Reply::Silence { waited: within, inbox: replies.inbox.clone() },
+            Some(delivery) => read(delivery, &replies),
+        };
+        self.ledger.last_inbox(reply.inbox());
+        Ok(reply)
+    }
+
+    /// Sends a raw request and hands out its inbox, for checks that count replies.
+    ///
+    /// # Errors
+    /// The harness cannot send.
+    pub async fn request(
+        &self,
+        command: &str,
+        payload: impl Into<Bytes>,
+        headers: Headers,
+    ) -> Result<Replies, Blocked> {
+        let subject = bus::command_subject(&self.host.id, command);
+        self.request_on(&subject, payload, headers).await
+    }
+
+    /// [`Cx::request`] on any subject.
+    ///
+    /// # Errors
+    /// The harness cannot send.
+    pub async fn request_on(
+        &self,
+        subject: &str,
+        payload: impl Into<Bytes>,
+        headers: Headers,
+    ) -> Result<Replies, Blocked> {
+        let inbox = format!("{}.{}", self.tag, self.inboxes.fetch_add(1, Ordering::Relaxed));
+        self.bench
+            .bus
+            .request(subject, &inbox, payload.into(), &headers)
+            .await
+            .map_err(|cause| Blocked::chain("a request could not be sent", &cause))
+    }
+
+    /// Publishes a command without a reply subject and returns when the broker has it.
+    ///
+    /// # Errors
+    /// The harness cannot send.
+    pub async fn publish_no_reply(
+        &self,
+        command: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Blocked> {
+        let subject = bus::command_subject(&self.host.id, command);
+        self.bench
+            .bus
+            .publish(&subject, payload.into(), &Headers::none())
+            .await
+            .map_err(|cause| Blocked::chain("a command could not be sent", &cause))
+    }
+
+    /// Waits until the id is RUNNING; gives up at once when it can no longer get there.
+    pub async fn running(&self, id: &str, within: impl Into<Duration>) -> Waited<Answer> {
+        self.reaches(id, State::Running, within).await
+    }
+
+    /// Waits until the id is NOT_FOUND.
+    pub async fn gone(&self, id: &str) -> Waited<Answer> {
+        self.reaches(id, State::NotFound, deadline::STOP_GONE).await
+    }
+
+    /// Waits until the id is in a state.
+    pub async fn reaches(
+        &self,
+        id: &str,
+        state: State,
+        within: impl Into<Duration>,
+    ) -> Waited<Answer> {
+        let what = format!("{id} is {state}");
+        let state = &state;
+        self.eventually(within, &what, || async move {
+            self.status(id).await?.in_state(state.clone())
+        })
+        .await
+    }
+
+    /// A new beacon, for exactly one workload.
+    pub fn beacon(&self) -> Beacon {
+        self.bench.beacons.beacon()
+    }
+
+    /// The suite's registry.
+    pub fn registry(&self) -> &Registry {
+        &self.bench.registry
+    }
+
+    /// The tap between the host and the broker. Rules on a shared host must be narrowed to own ids.
+    ///
+    /// # Errors
+    /// The suite did not launch this host. Declare `needs: [Tap]` and this cannot happen.
+    pub fn tap(&self) -> Result<&Tap, Blocked> {
+        self.host.tap.as_ref().ok_or_else(|| Blocked::Missing("a tap: the host was not launched by the suite".into()))
+    }
+
+    /// The host's process.
+    ///
+    /// # Errors
+    /// The suite did not launch this host. Declare `needs: [Process]` and this cannot happen.
+    pub fn process(&self) -> Result<&Process, Blocked> {
+        self.host.process.as_ref().ok_or_else(|| {
+            Blocked::Missing("the host's process: it was not launched by the suite".into())
+        })
+    }
+
+    /// The frames of this check so far: its requests and their replies, whatever speaks of its ids,
+    /// and, on a host that is not shared, everything since the check began.
+    pub fn frames(&self) -> Vec<Frame> {
+        let inboxes = format!("{}.{}.", self.bench.bus.inboxes(), self.tag);
+        let all = self.check.host != crate::check::Host::Shared;
+        self.host.trace.since(self.began, |frame| all || frame.concerns(&inboxes, &self.tag))
+    }
+
+    /// Heartbeats of this host that arrive from now on.
+    pub fn heartbeats(&self) -> tokio::sync::broadcast::Receiver<Delivery> {
+        self.bench.bus.heartbeats()
+    }
+
+    /// Begins a claim about a requirement that the check covers.
+    #[track_caller]
+    pub fn claim(&self, requirement: Requirement) -> Claim<'_> {
+        Claim::begin(self, requirement)
+    }
+
+    /// What blocks a check whose precondition the host broke.
+    pub fn blocked(
+        &self,
+        owner: Requirement,
+        what: &str,
+        actual: &impl std::fmt::Display,
+    ) -> Blocked {
+        Blocked::Precondition {
+            owner: req::by_id(owner.id).unwrap_or(&req::HOST_WIRE_002),
+            what: what.to_owned(),
+            actual: actual.to_string(),
+            guilty: self.ledger.last_inbox_seen(),
+            stalled: self.bench.clock.stalled_since(self.began),
+        }
+    }
+
+    /// Declares a value that must never be shown: it is redacted in reports.
+    pub fn secret(&self, value: &str) {
+        self.bench.secrets.add(value);
+    }
+
+    /// The suite's equipment.
+    pub fn bench(&self) -> &Bench {
+        &self.bench
+    }
+
+    /// The host as the suite knows it.
+    pub fn host(&self) -> &LiveHost {
+        &self.host
+    }
+
+    /// The entry of the check table.
+    pub fn check(&self) -> &'static Check {
+        self.check
+    }
+
+    /// What the body has claimed so far.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Unique in the run: part of every id, inbox and repository of this check.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// When the body began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// What is left of the budget.
+    pub fn time_left(&self) -> Duration {
+        Duration::from_secs(self.check.budget_s).saturating_sub(self.began.elapsed())
+    }
+}
+
+/// Reads what arrived on an inbox as a reply.
+pub fn read(delivery: Delivery, replies: &Replies) -> Reply {
+    let took = delivery.at.saturating_duration_since(replies.sent);
+    if delivery.status == Some(503) {
+        return Reply::NoResponders { took, inbox: replies.inbox.clone() };
+    }
+    Reply::Answer(Answer::read(delivery.payload, delivery.headers, replies.inbox.clone(), took))
+}

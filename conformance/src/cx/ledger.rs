@@ -1,0 +1,88 @@
+//! What one run of a check has claimed, seen and created.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{outcome::Violation, requirements::Requirement};
+
+/// The book that claims write into and the runner reads at the end.
+#[derive(Debug, Default)]
+pub struct Ledger(Mutex<Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    ids: BTreeSet<String>,
+    claimed: BTreeSet<&'static str>,
+    violations: Vec<Violation>,
+    faults: Vec<String>,
+    last_inbox: Option<String>,
+    waiting_for: Option<String>,
+}
+
+impl Ledger {
+    /// An id that clean-up must stop.
+    pub fn remember_id(&self, id: &str) {
+        self.lock().ids.insert(id.to_owned());
+    }
+
+    /// The ids that clean-up must stop.
+    pub fn ids(&self) -> Vec<String> {
+        self.lock().ids.iter().cloned().collect()
+    }
+
+    /// A claim was judged.
+    pub fn claimed(&self, requirement: &'static Requirement) {
+        self.lock().claimed.insert(requirement.id);
+    }
+
+    /// Whether any claim about it was judged.
+    pub fn has_claimed(&self, requirement: &Requirement) -> bool {
+        self.lock().claimed.contains(requirement.id)
+    }
+
+    /// A claim did not hold.
+    pub fn violated(&self, violation: Violation) {
+        self.lock().violations.push(violation);
+    }
+
+    /// The claims that did not hold.
+    pub fn violations(&self) -> Vec<Violation> {
+        self.lock().violations.clone()
+    }
+
+    /// The check itself is wrong.
+    pub fn fault(&self, fault: String) {
+        self.lock().faults.push(fault);
+    }
+
+    /// What is wrong with the check itself.
+    pub fn faults(&self) -> Vec<String> {
+        self.lock().faults.clone()
+    }
+
+    /// The inbox of the latest reply: the frame to mark when a claim fails next.
+    pub fn last_inbox(&self, inbox: &str) {
+        self.lock().last_inbox = Some(inbox.to_owned());
+    }
+
+    /// The inbox of the latest reply.
+    pub fn last_inbox_seen(&self) -> Option<String> {
+        self.lock().last_inbox.clone()
+    }
+
+    /// What the body waits for at the moment, for a check that runs out of its budget.
+    pub fn waiting_for(&self, what: Option<&str>) {
+        self.lock().waiting_for = what.map(str::to_owned);
+    }
+
+    /// What the body was waiting for.
+    pub fn was_waiting_for(&self) -> Option<String> {
+        self.lock().waiting_for.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,228 @@
+//! A host process launched by the suite: in a group of its own, its output kept, killed on drop.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+};
+
+/// Log lines kept of one host: enough for a failure report, bounded against a host that babbles.
+const MAX_LOG_LINES: usize = 20_000;
+/// Longer lines are cut.
+const MAX_LINE_BYTES: usize = 8 * 1024;
+/// The unit of processor time in `/proc`: fixed by the kernel's interface, whatever its own clock does.
+const USER_HZ: u64 = 100;
+
+/// The command could not be launched.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot launch `{program}`")]
+pub struct LaunchError {
+    /// The program.
+    pub program: String,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// A child and everything that it starts. Dropping it kills the whole group.
+#[derive(Debug)]
+pub struct Process {
+    group: Pid,
+    exit: watch::Receiver<Option<ExitStatus>>,
+    log: Log,
+}
+
+impl Process {
+    /// Launches a program with arguments and additional environment.
+    ///
+    /// # Errors
+    /// The program cannot be executed.
+    pub fn launch(
+        command: &[String],
+        env: &BTreeMap<String, String>,
+    ) -> Result<Process, LaunchError> {
+        let mut words = command.iter();
+        let program = words.next().cloned().unwrap_or_default();
+        let failed = |source| LaunchError {
+            program: program.clone(),
+            source,
+        };
+        let mut child = Command::new(&program)
+            .args(words)
+            .envs(env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .unwrap_or_default();
+        let log = Log::default();
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(keep(stdout, log.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(keep(stderr, log.clone()));
+        }
+        let (sender, exit) = watch::channel(None);
+        tokio::spawn(reap(child, sender));
+        Ok(Process {
+            group: Pid::from_raw(pid),
+            exit,
+            log,
+        })
+    }
+
+    /// The id of the process, and of its group.
+    pub fn pid(&self) -> i32 {
+        self.group.as_raw()
+    }
+
+    /// Sends a signal to the process alone, as an operator would.
+    pub fn signal(&self, signal: Signal) {
+        if !self.has_exited() {
+            // A process that is gone meanwhile needs no signal.
+            let _ = nix::sys::signal::kill(self.group, signal);
+        }
+    }
+
+    /// Whether it has exited.
+    pub fn has_exited(&self) -> bool {
+        self.exit.borrow().is_some()
+    }
+
+    /// How it exited, when it has.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        *self.exit.borrow()
+    }
+
+    /// Waits until it has exited. Cancel safe.
+    pub async fn wait_exit(&self, within: Duration) -> Option<ExitStatus> {
+        let mut exit = self.exit.clone();
+        let exited = exit.wait_for(Option::is_some);
+        tokio::time::timeout(within, exited)
+            .await
+            .ok()?
+            .ok()
+            .and_then(|status| *status)
+    }
+
+    /// Processor time that the whole group has used so far, in milliseconds. `None` where the
+    /// system does not tell.
+    pub fn cpu_ms(&self) -> Option<u64> {
+        cpu_ms_of_group(self.group.as_raw())
+    }
+
+    /// What it wrote to stdout and stderr so far, line by line.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // The group may outlive its leader, so it is killed even when that has exited.
+        let _ = killpg(self.group, Signal::SIGKILL);
+    }
+}
+
+async fn reap(mut child: Child, exit: watch::Sender<Option<ExitStatus>>) {
+    if let Ok(status) = child.wait().await {
+        // Nobody may be interested any more.
+        let _ = exit.send(Some(status));
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<VecDeque<String>>>);
+
+impl Log {
+    fn push(&self, line: String) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == MAX_LOG_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    fn text(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
+
+/// Reads to the end, so that the child never blocks on a full pipe.
+async fn keep(pipe: impl AsyncRead + Unpin, log: Log) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    loop {
+        let (used, ended) = match pipe.fill_buf().await {
+            Ok([]) | Err(_) => break,
+            Ok(chunk) => {
+                let end = chunk.iter().position(|byte| *byte == b'\n');
+                let text = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
+                let room = MAX_LINE_BYTES.saturating_sub(line.len());
+                line.extend_from_slice(text.get(..room.min(text.len())).unwrap_or_default());
+                (end.map_or(chunk.len(), |end| end + 1), end.is_some())
+            }
+        };
+        pipe.consume(used);
+        if ended {
+            log.push(String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned());
+        }
+    }
+    if !line.is_empty() {
+        log.push(String::from_utf8_lossy(&line).into_owned());
+    }
+}
+
+/// Sums what `/proc` says of every process of the group.
+fn cpu_ms_of_group(group: i32) -> Option<u64> {
+    let mut ticks = 0;
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        if !entry
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+        {
+            continue;
+        }
+        // A process that ended between the two looks has no file any more.
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        // The name in parentheses may hold spaces and parentheses; the numbers follow the last one.
+        let Some((_, numbers)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        let field = |index: usize| {
+            numbers
+                .split(' ')
+                .nth(index)
+                .and_then(|n| n.parse::<i64>().ok())
+        };
+        // After the name: state 0, ppid 1, pgrp 2, ... utime 11, stime 12.
+        if field(2) == Some(i64::from(group)) {
+            ticks += (field(11).unwrap_or(0) + field(12).unwrap_or(0))
+                .max(0)
+                .cast_unsigned();
+        }
+    }
+    Some(ticks * 1000 / USER_HZ)
+}
