@@ -1,0 +1,53 @@
+//! Entries of `allowedHostLoopbackPorts`.
+
+/// A transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// `5432`, `5432/tcp` or `53/udp`. Without a protocol TCP is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopbackPort {
+    port: u16,
+    protocol: Protocol,
+}
+
+impl LoopbackPort {
+    /// Reads one entry, or says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (port, protocol) = match text.split_once('/') {
+            None => (text, Protocol::Tcp),
+            Some((port, "tcp" | "TCP")) => (port, Protocol::Tcp),
+            Some((port, "udp" | "UDP")) => (port, Protocol::Udp),
+            Some(_) => return Err("has a protocol other than tcp and udp"),
+        };
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        match port.parse::<u16>() {
+            Ok(port) if digits && port > 0 => Ok(Self { port, protocol }),
+            _ => Err("has no port from 1 to 65535"),
+        }
+    }
+
+    /// Whether this port is meant.
+    pub fn allows(&self, protocol: Protocol, port: u16) -> bool {
+        self.port == port && self.protocol == protocol
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read() {
+        assert!(LoopbackPort::parse("5432").unwrap().allows(Protocol::Tcp, 5432));
+        assert!(LoopbackPort::parse("53/UDP").unwrap().allows(Protocol::Udp, 53));
+        for entry in ["", "0", "65536", "+1", "1/", "1/sctp", "1/Tcp", "/tcp", "-1", "1-2", "a"] {
+            assert!(LoopbackPort::parse(entry).is_err(), "{entry:?} was read");
+        }
+    }
+}

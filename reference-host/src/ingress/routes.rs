@@ -1,0 +1,188 @@
+//! Which workload gets a request.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use berth_proto::WitInterface;
+
+use crate::hostname::is_hostname;
+
+/// The key of `hostInterfaces.config` for the name of a workload.
+const HOST_KEY: &str = "host";
+
+/// The key for further names, separated by commas.
+const ALIASES_KEY: &str = "host-aliases";
+
+/// Host names in lower case, each with the targets that share its requests.
+#[derive(Clone, Debug)]
+pub struct Routes<T> {
+    by_host: HashMap<Box<str>, Arc<Targets<T>>>,
+    next: u64,
+}
+
+/// Names what was added, to remove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteId(u64);
+
+#[derive(Debug)]
+struct Targets<T> {
+    targets: Vec<(RouteId, T)>,
+    turn: AtomicUsize,
+}
+
+/// A workload's host name is missing or none (HOST-HTTP-007).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadHost {
+    /// There is none.
+    #[error("wasi:http is declared without a 'host' in its config")]
+    Missing,
+    /// It is not a name.
+    #[error("wasi:http is declared with the host '{}', which is not a host name", .0.escape_debug())]
+    Invalid(String),
+}
+
+/// The names that a declaration of `wasi:http` asks for, in lower case, the main one first. Aliases
+/// that are no host names are left out.
+pub fn declared_hosts(declared: &WitInterface) -> Result<Vec<String>, BadHost> {
+    let host = declared.config.get(HOST_KEY).map(|host| host.trim()).ok_or(BadHost::Missing)?;
+    if !is_hostname(host) {
+        return Err(BadHost::Invalid(host.to_owned()));
+    }
+    let aliases = declared.config.get(ALIASES_KEY).map(String::as_str).unwrap_or_default();
+    let aliases = aliases.split(',').map(str::trim).filter(|alias| is_hostname(alias));
+    let mut hosts = Vec::new();
+    for host in std::iter::once(host).chain(aliases).map(str::to_ascii_lowercase) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    Ok(hosts)
+}
+
+impl<T> Default for Routes<T> {
+    fn default() -> Self {
+        Self { by_host: HashMap::new(), next: 0 }
+    }
+}
+
+impl<T: Clone> Routes<T> {
+    /// Adds a target for these hosts, which are in lower case.
+    pub fn add(&mut self, hosts: &[String], target: T) -> RouteId {
+        let id = RouteId(self.next);
+        self.next += 1;
+        for host in hosts {
+            let route = (id, target.clone());
+            match self.by_host.entry(host.as_str().into()) {
+                Entry::Vacant(entry) => drop(entry.insert(Arc::new(Targets::new(vec![route])))),
+                Entry::Occupied(mut entry) => {
+                    let mut targets = entry.get().targets.clone();
+                    targets.push(route);
+                    entry.insert(Arc::new(Targets::new(targets)));
+                }
+            }
+        }
+        id
+    }
+
+    /// Removes a target from all its hosts.
+    pub fn remove(&mut self, id: RouteId) {
+        self.by_host.retain(|_, entry| {
+            if entry.targets.iter().any(|(route, _)| *route == id) {
+                let mut targets = entry.targets.clone();
+                targets.retain(|(route, _)| *route != id);
+                *entry = Arc::new(Targets::new(targets));
+            }
+            !entry.targets.is_empty()
+        });
+    }
+}
+
+impl<T> Routes<T> {
+    /// The target whose turn it is for a host in lower case (HOST-HTTP-011).
+    pub fn find(&self, host: &str) -> Option<&T> {
+        let entry = self.by_host.get(host)?;
+        let turn = entry.turn.fetch_add(1, Ordering::Relaxed);
+        entry.targets.get(turn % entry.targets.len()).map(|(_, target)| target)
+    }
+
+    /// The target that was there first for a host in lower case.
+    pub fn first(&self, host: &str) -> Option<&T> {
+        self.by_host.get(host)?.targets.first().map(|(_, target)| target)
+    }
+
+    /// The target of any host.
+    pub fn any(&self) -> Option<&T> {
+        let lowest = self.by_host.iter().min_by_key(|(host, _)| *host);
+        lowest.and_then(|(_, entry)| entry.targets.first()).map(|(_, target)| target)
+    }
+}
+
+impl<T> Targets<T> {
+    fn new(targets: Vec<(RouteId, T)>) -> Self {
+        Self { targets, turn: AtomicUsize::new(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn declaration(config: &[(&str, &str)]) -> WitInterface {
+        let config = config.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        WitInterface { config: config.collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn hosts_are_read_from_the_declaration() {
+        let hosts = |config: &[(&str, &str)]| declared_hosts(&declaration(config));
+        assert_eq!(hosts(&[("host", "A.test")]), Ok(vec!["a.test".into()]));
+        assert_eq!(
+            hosts(&[("host", "a.test"), ("host-aliases", "B.test, a.test,,c_c,d.test")]),
+            Ok(vec!["a.test".into(), "b.test".into(), "d.test".into()])
+        );
+        assert_eq!(hosts(&[("host-aliases", "b.test")]), Err(BadHost::Missing));
+        for host in ["", "a_b", "a:80", "*", "http://a", "a b"] {
+            assert!(matches!(hosts(&[("host", host)]), Err(BadHost::Invalid(_))), "{host}");
+        }
+    }
+
+    #[test]
+    fn targets_of_one_host_take_turns() {
+        let mut routes = Routes::default();
+        let hosts = ["a".to_owned()];
+        let one = routes.add(&hosts, 1);
+        routes.add(&hosts, 2);
+        let seen: Vec<_> = (0..4).map(|_| *routes.find("a").unwrap()).collect();
+        assert_eq!(seen, [1, 2, 1, 2]);
+        routes.remove(one);
+        assert_eq!((routes.find("a"), routes.find("a")), (Some(&2), Some(&2)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_removed_is_never_found(
+            adds in proptest::collection::vec(proptest::collection::vec("[abc]", 1..3), 1..8),
+            removed in any::<proptest::sample::Index>(),
+        ) {
+            let mut routes = Routes::default();
+            let ids: Vec<_> =
+                adds.iter().enumerate().map(|(n, hosts)| routes.add(hosts, n)).collect();
+            let removed = removed.index(ids.len());
+            routes.remove(ids[removed]);
+            for host in ["a", "b", "c"] {
+                let expected: Vec<_> = (0..adds.len())
+                    .filter(|&n| n != removed && adds[n].iter().any(|h| h == host))
+                    .collect();
+                let mut found: Vec<_> =
+                    (0..2 * adds.len()).filter_map(|_| routes.find(host).copied()).collect();
+                found.sort_unstable();
+                found.dedup();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

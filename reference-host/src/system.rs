@@ -1,0 +1,82 @@
+//! What the machine looks like, sampled in the background so that heartbeats never wait for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sysinfo::System;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+/// Between two samples; the load is the average over this time.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// One look at the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Load of all processors together in percent.
+    pub cpu_usage: f32,
+    /// Memory in bytes.
+    pub memory_total_bytes: u64,
+    /// Memory that nothing uses, in bytes.
+    pub memory_free_bytes: u64,
+}
+
+/// Samples the machine until it is dropped.
+pub struct Sampler {
+    latest: Arc<Mutex<Sample>>,
+    task: JoinHandle<()>,
+}
+
+impl Sampler {
+    /// Takes the first sample at once, and one each five seconds from then on. On a machine that
+    /// cannot be looked at, every sample is zero.
+    pub fn start() -> Self {
+        let mut system = System::new().inspect_err(|error| tracing::warn!(%error, "no samples")).ok();
+        let latest = Arc::new(Mutex::new(sample(system.as_mut())));
+        let task = tokio::spawn({
+            let latest = latest.clone();
+            async move {
+                let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    ticks.tick().await;
+                    let sample = sample(system.as_mut());
+                    *latest.lock().unwrap_or_else(PoisonError::into_inner) = sample;
+                }
+            }
+        });
+        Self { latest, task }
+    }
+
+    /// The latest sample.
+    pub fn latest(&self) -> Sample {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The name that the machine has for itself.
+pub fn hostname() -> String {
+    System::host_name().unwrap_or_else(|_| "localhost".into())
+}
+
+/// The kernel's release.
+pub fn kernel() -> String {
+    System::kernel_version().unwrap_or_default()
+}
+
+fn sample(system: Option<&mut System>) -> Sample {
+    let Some(system) = system else { return Sample::default() };
+    system.refresh_cpu_usage();
+    system.refresh_memory();
+    Sample {
+        cpu_usage: system.global_cpu_usage().clamp(0.0, 100.0),
+        memory_total_bytes: system.total_memory(),
+        memory_free_bytes: system.free_memory().min(system.total_memory()),
+    }
+}

@@ -1,0 +1,227 @@
+//! The volumes of a workload: directories that exist for it, and where its components see them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use berth_proto::{Volume, VolumeMount, volume::VolumeType};
+use tempfile::TempDir;
+
+use crate::breakage::Breakage;
+
+/// The volumes of one workload. Dropping it removes the `emptyDir` ones with all they hold.
+#[derive(Debug, Default)]
+pub struct Volumes {
+    by_name: HashMap<String, Directory>,
+}
+
+/// A directory of the host as a guest sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is.
+    pub host_path: PathBuf,
+    /// Where the guest sees it.
+    pub guest_path: String,
+    /// Whether writing through it is refused.
+    pub read_only: bool,
+}
+
+/// Why the volumes of a workload cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// A volume or a mount without a name.
+    #[error("a volume has no name")]
+    Nameless,
+    /// Two volumes have one name.
+    #[error("two volumes are called '{0}'")]
+    Twice(String),
+    /// HOST-RES-011
+    #[error("hostPath '{path}' of volume '{name}' is not a directory")]
+    NotADirectory {
+        /// The volume.
+        name: String,
+        /// Its path, as it was given.
+        path: String,
+    },
+    /// HOST-RES-012
+    #[error("volumeMount '{0}' names no volume of the workload")]
+    UnknownVolume(String),
+    /// The path in the guest is empty or relative.
+    #[error("volumeMount '{name}' has the mountPath '{path}', which is not absolute")]
+    MountPath {
+        /// The volume.
+        name: String,
+        /// The path, as it was given.
+        path: String,
+    },
+    /// The host has no room for another directory.
+    #[error("cannot make a directory for volume '{name}'")]
+    EmptyDir {
+        /// The volume.
+        name: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+#[derive(Debug)]
+enum Directory {
+    Empty(Arc<TempDir>),
+    Existing(PathBuf),
+}
+
+impl Volumes {
+    /// Makes the `emptyDir` volumes and looks that the `hostPath` ones are there. A volume without a
+    /// type is an `emptyDir`. Blocks: it touches the file system.
+    pub fn make(volumes: &[Volume]) -> Result<Self, VolumeError> {
+        let mut by_name = HashMap::new();
+        for volume in volumes {
+            let name = volume.name.clone();
+            if name.is_empty() {
+                return Err(VolumeError::Nameless);
+            }
+            let directory = match &volume.volume_type {
+                Some(VolumeType::HostPath(host)) => existing(&name, &host.local_path)?,
+                Some(VolumeType::EmptyDir(_)) | None => empty(&name)?,
+            };
+            if by_name.insert(name.clone(), directory).is_some() {
+                return Err(VolumeError::Twice(name));
+            }
+        }
+        Ok(Self { by_name })
+    }
+
+    /// Where a component with these mounts sees which directory.
+    pub fn mounts(&self, mounts: &[VolumeMount]) -> Result<Vec<Mount>, VolumeError> {
+        let mut resolved = Vec::with_capacity(mounts.len());
+        for mount in mounts {
+            let Some(directory) = self.by_name.get(&mount.name) else {
+                if Breakage::DropsUnknownMount.is_on() {
+                    continue;
+                }
+                return Err(VolumeError::UnknownVolume(mount.name.clone()));
+            };
+            if !mount.mount_path.starts_with('/') {
+                let (name, path) = (mount.name.clone(), mount.mount_path.clone());
+                return Err(VolumeError::MountPath { name, path });
+            }
+            resolved.push(Mount {
+                host_path: directory.path().to_owned(),
+                guest_path: mount.mount_path.clone(),
+                read_only: mount.read_only && !Breakage::WritableReadOnly.is_on(),
+            });
+        }
+        Ok(resolved)
+    }
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Empty(directory) => directory.path(),
+            Self::Existing(path) => path,
+        }
+    }
+}
+
+fn existing(name: &str, path: &str) -> Result<Directory, VolumeError> {
+    let directory = PathBuf::from(path);
+    if directory.is_absolute() && directory.is_dir() {
+        return Ok(Directory::Existing(directory));
+    }
+    if Breakage::AcceptsMissingHostPath.is_on() {
+        return empty(name);
+    }
+    Err(VolumeError::NotADirectory { name: name.to_owned(), path: path.to_owned() })
+}
+
+fn empty(name: &str) -> Result<Directory, VolumeError> {
+    if Breakage::SharedEmptyDir.is_on() {
+        return shared();
+    }
+    tempfile::Builder::new()
+        .prefix("berth-volume-")
+        .tempdir()
+        .map(|directory| Directory::Empty(Arc::new(directory)))
+        .map_err(|source| VolumeError::EmptyDir { name: name.to_owned(), source })
+}
+
+/// One directory for all, which is what HOST-RES-014 forbids.
+fn shared() -> Result<Directory, VolumeError> {
+    static SHARED: std::sync::Mutex<Option<Arc<TempDir>>> = std::sync::Mutex::new(None);
+    let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(directory) = shared.as_ref() {
+        return Ok(Directory::Empty(directory.clone()));
+    }
+    let directory = TempDir::new()
+        .map_err(|source| VolumeError::EmptyDir { name: "shared".into(), source })?;
+    Ok(Directory::Empty(shared.insert(Arc::new(directory)).clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_proto::{EmptyDirVolume, HostPathVolume};
+
+    use super::*;
+
+    fn empty_dir(name: &str) -> Volume {
+        let volume_type = Some(VolumeType::EmptyDir(EmptyDirVolume {}));
+        Volume { name: name.into(), volume_type }
+    }
+
+    fn host_path(name: &str, path: &str) -> Volume {
+        let volume_type = Some(VolumeType::HostPath(HostPathVolume { local_path: path.into() }));
+        Volume { name: name.into(), volume_type }
+    }
+
+    fn mount(name: &str, path: &str) -> VolumeMount {
+        VolumeMount { name: name.into(), mount_path: path.into(), read_only: false }
+    }
+
+    #[test]
+    fn an_empty_dir_goes_with_its_workload() {
+        let volumes = Volumes::make(&[empty_dir("scratch")]).unwrap();
+        let mounts = volumes.mounts(&[mount("scratch", "/tmp")]).unwrap();
+        let path = mounts[0].host_path.clone();
+        std::fs::write(path.join("file"), "x").unwrap();
+        drop(volumes);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn empty_dirs_are_private() {
+        let volumes = [Volumes::make(&[empty_dir("a")]), Volumes::make(&[empty_dir("a")])];
+        let paths = volumes
+            .iter()
+            .map(|volumes| volumes.as_ref().unwrap().mounts(&[mount("a", "/a")]).unwrap())
+            .collect::<Vec<_>>();
+        assert_ne!(paths[0][0].host_path, paths[1][0].host_path);
+    }
+
+    #[test]
+    fn a_host_path_must_be_a_directory() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        assert!(Volumes::make(&[host_path("a", directory.path().to_str().unwrap())]).is_ok());
+        for path in ["/nonexistent", file.to_str().unwrap(), "", "."] {
+            let error = Volumes::make(&[host_path("a", path)]).unwrap_err();
+            assert!(matches!(error, VolumeError::NotADirectory { .. }), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn mounts_that_make_no_sense_are_refused() {
+        let volumes = Volumes::make(&[empty_dir("a")]).unwrap();
+        assert!(matches!(
+            volumes.mounts(&[mount("b", "/b")]),
+            Err(VolumeError::UnknownVolume(name)) if name == "b"
+        ));
+        assert!(matches!(volumes.mounts(&[mount("a", "a")]), Err(VolumeError::MountPath { .. })));
+        assert!(matches!(
+            Volumes::make(&[empty_dir("a"), empty_dir("a")]),
+            Err(VolumeError::Twice(_))
+        ));
+    }
+}
