@@ -1,6 +1,7 @@
 //! The host's side: implement [`Host`], call [`serve`], and the protocol is taken care of.
 
 mod description;
+mod lifecycle;
 mod report;
 mod serve;
 

@@ -2,8 +2,12 @@
 //!
 //! A host author implements [`host::Host`] and calls [`host::serve`].
 
+pub mod bus;
 pub mod connect;
 pub mod host;
+mod json;
+mod reply;
+mod subject;
 
 pub use berth_proto as proto;
 

@@ -37,7 +37,12 @@ pub(crate) struct Status {
 
 impl Status {
     pub fn new(id: impl Into<String>, state: WorkloadState, message: impl Into<String>) -> Self {
-        Self { id: id.into(), state, message: message.into(), code: None }
+        Self {
+            id: id.into(),
+            state,
+            message: message.into(),
+            code: None,
+        }
     }
 
     pub fn not_found(id: String) -> Self {
@@ -46,13 +51,20 @@ impl Status {
 
     /// A command that was not obeyed: ERROR, and the code in the headers.
     pub fn refused(id: impl Into<String>, code: Code, message: impl Into<String>) -> Self {
-        Self { code: Some(code), ..Self::new(id, WorkloadState::Error, message) }
+        Self {
+            code: Some(code),
+            ..Self::new(id, WorkloadState::Error, message)
+        }
     }
 
     /// The body, at most `max_payload_bytes` long together with the headers. The message is
     /// shortened to make it fit, the id never; `None` when the id alone is too long.
     pub fn to_json(&self, max_payload_bytes: usize) -> Option<Vec<u8>> {
-        let headers = if self.code.is_some() { HEADER_ROOM_BYTES } else { 0 };
+        let headers = if self.code.is_some() {
+            HEADER_ROOM_BYTES
+        } else {
+            0
+        };
         let room = max_payload_bytes.checked_sub(headers)?;
         let mut message = self.message.clone();
         loop {
@@ -71,7 +83,13 @@ impl Status {
 
     /// `Nats-Service-Error-Code` and `Nats-Service-Error`, when the command was not obeyed.
     pub fn service_error(&self) -> Option<(u16, String)> {
-        let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+        let printable = |c: char| {
+            if c == ' ' || c.is_ascii_graphic() {
+                c
+            } else {
+                '?'
+            }
+        };
         let text: String = self.message.chars().map(printable).collect();
         let text = text.get(..MAX_HEADER_TEXT_BYTES).unwrap_or(&text).trim();
         self.code.map(|code| (code as u16, text.to_owned()))
@@ -85,7 +103,10 @@ fn envelope(id: &str, state: WorkloadState, message: &str) -> Option<Vec<u8>> {
         workload_state: state.into(),
         message: message.to_owned(),
     };
-    crate::json::write(&WorkloadStartResponse { workload_status: Some(status) }).ok()
+    crate::json::write(&WorkloadStartResponse {
+        workload_status: Some(status),
+    })
+    .ok()
 }
 
 /// At most `max_bytes` of the text, cut between characters and with `…` where something is missing.
@@ -93,8 +114,13 @@ pub(crate) fn shorten(text: &str, max_bytes: usize) -> String {
     if text.len() <= max_bytes {
         return text.to_owned();
     }
-    let Some(room) = max_bytes.checked_sub('…'.len_utf8()) else { return String::new() };
-    let end = (0..=room).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    let Some(room) = max_bytes.checked_sub('…'.len_utf8()) else {
+        return String::new();
+    };
+    let end = (0..=room)
+        .rev()
+        .find(|&end| text.is_char_boundary(end))
+        .unwrap_or(0);
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
@@ -136,7 +162,11 @@ mod tests {
 
     #[test]
     fn a_header_is_one_line() {
-        let status = Status::refused("", Code::BadRequest, format!("a\r\nb\u{e9}{}", "c".repeat(900)));
+        let status = Status::refused(
+            "",
+            Code::BadRequest,
+            format!("a\r\nb\u{e9}{}", "c".repeat(900)),
+        );
         let (code, text) = status.service_error().unwrap();
         assert_eq!((code, text.len()), (400, MAX_HEADER_TEXT_BYTES));
         assert!(text.starts_with("a??b?c"), "{text}");

@@ -53,7 +53,10 @@ pub(crate) fn parse_command<'a>(host_id: &str, subject: &'a str) -> Result<Comma
         .and_then(|rest| rest.strip_prefix(host_id))
         .and_then(|rest| rest.strip_prefix('.'))
         .ok_or(subject)?;
-    Command::ALL.into_iter().find(|command| command.suffix() == rest).ok_or(rest)
+    Command::ALL
+        .into_iter()
+        .find(|command| command.suffix() == rest)
+        .ok_or(rest)
 }
 
 /// Where one host publishes its heartbeats.
@@ -68,7 +71,9 @@ pub(crate) fn all_heartbeats() -> String {
 
 /// The host that published on a subject under [`all_heartbeats`].
 pub(crate) fn parse_heartbeat(subject: &str) -> Option<&str> {
-    subject.strip_prefix(HEARTBEATS).filter(|host_id| is_token(host_id))
+    subject
+        .strip_prefix(HEARTBEATS)
+        .filter(|host_id| is_token(host_id))
 }
 
 const HEARTBEATS: &str = "runtime.operator.heartbeat.";
@@ -82,8 +87,14 @@ mod tests {
         for each in Command::ALL {
             assert_eq!(parse_command("h-1", &command("h-1", each)), Ok(each));
         }
-        assert_eq!(parse_command("h", "runtime.host.h.workload.start.x"), Err("workload.start.x"));
-        assert_eq!(parse_command("h", "runtime.host.hh.heartbeat"), Err("runtime.host.hh.heartbeat"));
+        assert_eq!(
+            parse_command("h", "runtime.host.h.workload.start.x"),
+            Err("workload.start.x")
+        );
+        assert_eq!(
+            parse_command("h", "runtime.host.hh.heartbeat"),
+            Err("runtime.host.hh.heartbeat")
+        );
     }
 
     #[test]

@@ -70,7 +70,11 @@ pub(crate) enum Action {
     /// Answer this request.
     Reply { request: RequestId, status: Status },
     /// Ask the host to bring a workload up; the workload is the one of this request.
-    Begin { request: RequestId, run: RunId, id: String },
+    Begin {
+        request: RequestId,
+        run: RunId,
+        id: String,
+    },
     /// Drop the start if it is under way, else hand the instance to the host's stop.
     End { run: RunId },
 }
@@ -111,7 +115,10 @@ impl Lifecycle {
 
     /// Workloads that the host works for: starting, running or stopping.
     pub(crate) fn workload_count(&self) -> u64 {
-        self.entries.values().filter(|entry| entry.is_active()).count() as u64
+        self.entries
+            .values()
+            .filter(|entry| entry.is_active())
+            .count() as u64
     }
 
     /// Whether no run is left in the host.
@@ -127,7 +134,10 @@ impl Lifecycle {
         }
         self.last_run += 1;
         let run = RunId(self.last_run);
-        if let Some(earlier) = self.entries.insert(id.clone(), Entry::starting(run, request)) {
+        if let Some(earlier) = self
+            .entries
+            .insert(id.clone(), Entry::starting(run, request))
+        {
             self.ended.retain(|(ended, _)| *ended != earlier.run);
         }
         self.ids.insert(run, id.clone());
@@ -172,14 +182,23 @@ impl Lifecycle {
             }
             Phase::Stopping => {}
         }
-        actions.push(reply(request, Status::new(id, WorkloadState::Stopping, "stopping")));
+        actions.push(reply(
+            request,
+            Status::new(id, WorkloadState::Stopping, "stopping"),
+        ));
     }
 
     /// Begins the end of a run that is starting or up, and answers a start that still waits.
     fn end(&mut self, id: &str, why: &str, actions: &mut Vec<Action>) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
         let run = entry.run;
-        if let Phase::Starting { waiting: Some(request), .. } = entry.phase {
+        if let Phase::Starting {
+            waiting: Some(request),
+            ..
+        } = entry.phase
+        {
             let status = Status::new(id, WorkloadState::Stopping, why);
             actions.push(reply(request, status));
         }
@@ -196,11 +215,21 @@ impl Lifecycle {
     }
 
     fn up(&mut self, run: RunId, actions: &mut Vec<Action>) {
-        let Some((id, entry)) = self.entry_of(run) else { return };
-        let Phase::Starting { waiting, report, .. } = &mut entry.phase else { return };
+        let Some((id, entry)) = self.entry_of(run) else {
+            return;
+        };
+        let Phase::Starting {
+            waiting, report, ..
+        } = &mut entry.phase
+        else {
+            return;
+        };
         let waiting = *waiting;
         let report = report.take().filter(|report| report.was_up);
-        entry.phase = Phase::Up { state: WorkloadState::Running, message: "running".to_owned() };
+        entry.phase = Phase::Up {
+            state: WorkloadState::Running,
+            message: "running".to_owned(),
+        };
         self.overdue.retain(|(_, overdue)| *overdue != run);
         if let Some(report) = report {
             self.reported(run, report, actions);
@@ -211,13 +240,23 @@ impl Lifecycle {
     }
 
     fn refused(&mut self, run: RunId, refusal: Refusal, actions: &mut Vec<Action>) {
-        let Some((id, entry)) = self.entry_of(run) else { return };
-        let Phase::Starting { waiting, report, .. } = &entry.phase else { return };
+        let Some((id, entry)) = self.entry_of(run) else {
+            return;
+        };
+        let Phase::Starting {
+            waiting, report, ..
+        } = &entry.phase
+        else {
+            return;
+        };
         let waiting = *waiting;
         let guest_ran = refusal.guest_ran() || report.as_ref().is_some_and(|r| r.was_up);
         entry.phase = Phase::Ended {
             state: WorkloadState::Error,
-            message: shortened(said(refusal.message(), "the host refused it and said no reason")),
+            message: shortened(said(
+                refusal.message(),
+                "the host refused it and said no reason",
+            )),
             guest_ran,
             in_host: true,
         };
@@ -228,9 +267,15 @@ impl Lifecycle {
     }
 
     fn reported(&mut self, run: RunId, report: Report, actions: &mut Vec<Action>) {
-        let Some((_, entry)) = self.entry_of(run) else { return };
+        let Some((_, entry)) = self.entry_of(run) else {
+            return;
+        };
         match &mut entry.phase {
-            Phase::Starting { message, report: latest, .. } => {
+            Phase::Starting {
+                message,
+                report: latest,
+                ..
+            } => {
                 if report.state == ReportedState::Starting {
                     *message = shortened(said(&report.message, "starting"));
                 }
@@ -245,8 +290,12 @@ impl Lifecycle {
                 };
                 let text = shortened(said(&report.message, default));
                 if matches!(to, WorkloadState::Completed | WorkloadState::Error) {
-                    entry.phase =
-                        Phase::Ended { state: to, message: text, guest_ran: true, in_host: true };
+                    entry.phase = Phase::Ended {
+                        state: to,
+                        message: text,
+                        guest_ran: true,
+                        in_host: true,
+                    };
                     actions.push(Action::End { run });
                 } else {
                     (*state, *message) = (to, text);
@@ -258,7 +307,9 @@ impl Lifecycle {
 
     fn gone(&mut self, run: RunId, actions: &mut Vec<Action>) {
         self.lost(run, actions);
-        let Some(id) = self.ids.remove(&run) else { return };
+        let Some(id) = self.ids.remove(&run) else {
+            return;
+        };
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.run == run) else {
             return;
         };
@@ -278,7 +329,9 @@ impl Lifecycle {
     /// A run that is gone although nothing ended it: say so rather than lose its caller.
     fn lost(&mut self, run: RunId, actions: &mut Vec<Action>) {
         let lost = "the host lost the workload";
-        let Some((_, entry)) = self.entry_of(run) else { return };
+        let Some((_, entry)) = self.entry_of(run) else {
+            return;
+        };
         match &mut entry.phase {
             Phase::Starting { .. } => {
                 self.refused(run, Refusal::new(lost).after_guest_ran(), actions);
@@ -300,8 +353,12 @@ impl Lifecycle {
             && at <= now
         {
             self.overdue.remove(&(at, run));
-            let Some((id, entry)) = self.entry_of(run) else { continue };
-            let Phase::Starting { waiting, .. } = &mut entry.phase else { continue };
+            let Some((id, entry)) = self.entry_of(run) else {
+                continue;
+            };
+            let Phase::Starting { waiting, .. } = &mut entry.phase else {
+                continue;
+            };
             if let Some(request) = waiting.take() {
                 actions.push(reply(request, self.status(id)));
             }
@@ -332,7 +389,11 @@ fn reply(request: RequestId, status: Status) -> Action {
 
 /// ERROR without a reason helps nobody.
 fn said<'a>(message: &'a str, otherwise: &'a str) -> &'a str {
-    if message.is_empty() { otherwise } else { message }
+    if message.is_empty() {
+        otherwise
+    } else {
+        message
+    }
 }
 
 fn shortened(message: &str) -> String {

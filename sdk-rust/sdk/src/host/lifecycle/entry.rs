@@ -16,11 +16,23 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The host is bringing it up; `waiting` is the start that has no answer yet.
-    Starting { waiting: Option<RequestId>, message: String, report: Option<Report> },
+    Starting {
+        waiting: Option<RequestId>,
+        message: String,
+        report: Option<Report>,
+    },
     /// The host has an instance; STARTING (between two runs of a service) or RUNNING.
-    Up { state: WorkloadState, message: String },
+    Up {
+        state: WorkloadState,
+        message: String,
+    },
     /// Over by itself: COMPLETED or ERROR. `in_host` until the host has let go of it.
-    Ended { state: WorkloadState, message: String, guest_ran: bool, in_host: bool },
+    Ended {
+        state: WorkloadState,
+        message: String,
+        guest_ran: bool,
+        in_host: bool,
+    },
     /// A stop was acknowledged; the id is free when the host has let go of it.
     Stopping,
 }
@@ -28,7 +40,14 @@ pub(super) enum Phase {
 impl Entry {
     pub fn starting(run: RunId, request: RequestId) -> Self {
         let message = "starting".to_owned();
-        Self { run, phase: Phase::Starting { waiting: Some(request), message, report: None } }
+        Self {
+            run,
+            phase: Phase::Starting {
+                waiting: Some(request),
+                message,
+                report: None,
+            },
+        }
     }
 
     pub fn state(&self) -> WorkloadState {
@@ -52,7 +71,11 @@ impl Entry {
     pub fn may_start_again(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Ended { state: WorkloadState::Error, guest_ran: false, .. }
+            Phase::Ended {
+                state: WorkloadState::Error,
+                guest_ran: false,
+                ..
+            }
         )
     }
 

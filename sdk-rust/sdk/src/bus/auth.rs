@@ -1,0 +1,77 @@
+//! How we show the servers who we are.
+
+use std::path::Path;
+
+use async_nats::AuthError;
+use nkeys::KeyPair;
+
+use super::ConnectError;
+use super::open::read;
+use crate::connect::Auth;
+
+/// Who we are. Files are read once now, to say at once what is wrong with them, and again for each
+/// connection, because they are rotated.
+pub(super) fn options_with(auth: Auth) -> Result<async_nats::ConnectOptions, ConnectError> {
+    let nats = async_nats::ConnectOptions::new();
+    match auth {
+        Auth::None => Ok(nats),
+        Auth::Token(token) => Ok(nats.token(token.expose().to_owned())),
+        Auth::UserPassword { user, password } => {
+            Ok(nats.user_and_password(user, password.expose().to_owned()))
+        }
+        signing => {
+            sign(&signing, b"can it sign?")?;
+            Ok(async_nats::ConnectOptions::with_auth_callback(
+                move |nonce| std::future::ready(sign(&signing, &nonce).map_err(AuthError::new)),
+            ))
+        }
+    }
+}
+
+/// Proves to the server that we have the key.
+fn sign(auth: &Auth, nonce: &[u8]) -> Result<async_nats::Auth, ConnectError> {
+    let mut signed = async_nats::Auth::new();
+    let seed = match auth {
+        Auth::CredentialsFile(path) => {
+            let (jwt, seed) = credentials(path)?;
+            signed.jwt = Some(jwt);
+            seed
+        }
+        Auth::NkeySeedFile(path) => read(path)?.trim().to_owned(),
+        Auth::NkeySeed(seed) => seed.expose().trim().to_owned(),
+        Auth::None | Auth::Token(_) | Auth::UserPassword { .. } => return Ok(signed),
+    };
+    let unusable = |_| ConnectError::Credentials(name_of(auth));
+    let key = KeyPair::from_seed(&seed).map_err(unusable)?;
+    signed.signature = Some(key.sign(nonce).map_err(unusable)?);
+    if signed.jwt.is_none() {
+        signed.nkey = Some(key.public_key());
+    }
+    Ok(signed)
+}
+
+fn name_of(auth: &Auth) -> String {
+    match auth {
+        Auth::CredentialsFile(path) | Auth::NkeySeedFile(path) => path.display().to_string(),
+        _ => "the nkey seed".to_owned(),
+    }
+}
+
+/// The JWT and the seed in a file of credentials: what stands between the first and the second pair of
+/// lines that begin with `---`.
+fn credentials(path: &Path) -> Result<(String, String), ConnectError> {
+    let text = read(path)?;
+    let mut parts = Vec::new();
+    let mut within = false;
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line.starts_with("---") {
+            within = !within;
+        } else if within {
+            parts.push(line.to_owned());
+        }
+    }
+    match <[String; 2]>::try_from(parts) {
+        Ok([jwt, seed]) => Ok((jwt, seed)),
+        Err(_) => Err(ConnectError::Credentials(path.display().to_string())),
+    }
+}
