@@ -1,6 +1,6 @@
 //! Control lines: finding one in a buffer, its arguments, and how long it may be.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{FrameError, Text};
 
@@ -70,17 +70,25 @@ impl Lines {
             return Ok(None);
         };
         let end = self.scanned + end;
-        self.scanned = 0;
-        let mut line = input.split_to(end + 1).freeze();
-        line.truncate(end);
-        if line.last() == Some(&b'\r') {
-            line.truncate(end - 1);
-        }
-        if line.len() > limit_bytes {
+        let before_end = input.get(..end).unwrap_or_default();
+        let length = before_end.strip_suffix(b"\r").map_or(end, <[u8]>::len);
+        if length > limit_bytes {
             return Err(FrameError::LineTooLong { limit_bytes });
         }
+        self.scanned = 0;
+        let mut line = input.split_to(end + 1).freeze();
+        line.truncate(length);
         Ok(Some(line))
     }
+}
+
+/// Puts a line that was refused back in front of what followed it.
+pub(super) fn put_back(input: &mut BytesMut, line: &[u8]) {
+    let rest = input.split();
+    input.reserve(line.len() + 2 + rest.len());
+    input.put_slice(line);
+    input.put_slice(b"\r\n");
+    input.put_slice(&rest);
 }
 
 /// Splits an operation's name from the rest of its line.

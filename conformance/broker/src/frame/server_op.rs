@@ -113,13 +113,17 @@ impl ServerParser {
     /// The next operation; `None` when more input is needed first. Takes what it read off `input`.
     ///
     /// # Errors
-    /// Anything that is not an operation of a server within the limits. Nothing can be read after that.
+    /// Anything that is not an operation of a server within the limits. Nothing can be read after that; a line
+    /// that was refused is at the front of `input` again, for whoever passes bytes on.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<ServerOp>, FrameError> {
         if self.head.is_none() {
             let Some(line) = self.lines.next(input, self.limits.line_bytes)? else {
                 return Ok(None);
             };
-            match self.read_line(&line)? {
+            match self
+                .read_line(&line)
+                .inspect_err(|_| line::put_back(input, &line))?
+            {
                 Read::Whole(op) => return Ok(Some(op)),
                 Read::Head(message, sizes) => self.head = Some((message, sizes)),
             }
