@@ -4,6 +4,7 @@ mod description;
 mod lifecycle;
 mod report;
 mod serve;
+mod server;
 
 use std::future::Future;
 
@@ -11,7 +12,7 @@ use berth_proto::Workload;
 
 pub use self::description::Description;
 pub use self::report::{Report, ReportedState, Reporter, Reports};
-pub use self::serve::{ServeError, ServeOptions, serve};
+pub use self::serve::{Connection, ServeError, ServeOptions, serve};
 
 /// What a host author writes; everything between this trait and the bus is done by [`serve`].
 ///

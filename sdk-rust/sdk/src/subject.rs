@@ -36,6 +36,19 @@ pub(crate) fn is_token(id: &str) -> bool {
     !id.is_empty() && id.len() <= 256 && !id.contains(forbidden)
 }
 
+/// Whether a host may use an id as its own (HOST-WIRE-012).
+pub(crate) fn is_host_id(id: &str) -> bool {
+    is_token(id)
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Whether a subject is one of those that commands and heartbeats take.
+pub(crate) fn is_of_the_protocol(subject: &str) -> bool {
+    subject.starts_with("runtime.")
+}
+
 /// Everything that is asked of one host.
 pub(crate) fn commands_of(host_id: &str) -> String {
     format!("runtime.host.{host_id}.>")

@@ -4,37 +4,78 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Host;
+use super::{Host, server};
+use crate::bus::{Bus, BusError, ConnectError};
 use crate::connect::ConnectOptions;
+use crate::subject;
 
 /// Serves `host` until `shutdown` is cancelled, and then ends in order: it unsubscribes, answers what
-/// was already asked, stops all workloads, and returns.
+/// was already asked, stops all workloads within the grace period, and returns.
 ///
-/// It connects by itself, waits for a broker that is not there yet, and reconnects for ever.
+/// With [`ConnectOptions`] it connects by itself and waits for a broker that is not there yet; with a
+/// [`Bus`] it shares a connection. Either way it reconnects for ever.
+///
+/// Cancel safety: dropping the future drops everything that runs for it, without the orderly end.
 ///
 /// # Errors
 ///
-/// Only what no waiting can mend: options that make no sense. A broker that is away is not an error.
+/// Only what no waiting can mend: options or a description that make no sense, a file of credentials
+/// that cannot be read, a shared connection that was closed. A broker that is away is not an error.
 pub async fn serve<H: Host>(
-    connect: ConnectOptions,
+    connection: impl Into<Connection>,
     options: ServeOptions,
     host: H,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let _ = (connect, options, host);
-    shutdown.cancelled().await;
-    Ok(())
+    if !subject::is_host_id(&options.host_id) {
+        return Err(ServeError::HostId(options.host_id));
+    }
+    if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&options.heartbeat_interval) {
+        return Err(ServeError::HeartbeatInterval(options.heartbeat_interval));
+    }
+    let bus = match connection.into() {
+        Connection::Shared(bus) => bus,
+        Connection::Own(connect) => Bus::connect_eventually(&connect).await?,
+    };
+    server::run(bus, options, host, shutdown).await
+}
+
+/// Faster heartbeats would be taken for a burst (HOST-BEAT-004).
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Slower ones would be taken for a dead host (HOST-BEAT-003).
+const MAX_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a host is served on.
+#[derive(Clone, Debug)]
+pub enum Connection {
+    /// A connection of its own, made with these options.
+    Own(Box<ConnectOptions>),
+    /// One that exists.
+    Shared(Bus),
+}
+
+impl From<ConnectOptions> for Connection {
+    fn from(options: ConnectOptions) -> Self {
+        Self::Own(Box::new(options))
+    }
+}
+
+impl From<Bus> for Connection {
+    fn from(bus: Bus) -> Self {
+        Self::Shared(bus)
+    }
 }
 
 /// How a host is served.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct ServeOptions {
-    /// The host's id: one subject token, new for each process. A random one by default.
+    /// The host's id: one subject token of letters, digits, `-` and `_`, new for each process. A random
+    /// UUID by default.
     pub host_id: String,
-    /// Between two heartbeats: 15 s by default, at most 30 s (HOST-BEAT).
+    /// Between two heartbeats, from 1 s to 30 s; 15 s by default.
     pub heartbeat_interval: Duration,
-    /// How long stopping all workloads may take at shutdown: 5 s by default.
+    /// How long stopping all workloads may take at shutdown; 5 s by default.
     pub shutdown_grace: Duration,
 }
 
@@ -52,10 +93,25 @@ impl Default for ServeOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The host id is not one subject token.
-    #[error("host id {0:?} is not one subject token")]
+    /// The host id is not one subject token of the allowed characters.
+    #[error("host id {0:?} is not made of letters, digits, '-' and '_' only")]
     HostId(String),
-    /// The heartbeat interval is 0 or longer than schedulers wait.
-    #[error("heartbeat interval {0:?} is not between 100 ms and 30 s")]
+    /// The interval is one that schedulers would misread.
+    #[error("a heartbeat interval of {0:?} is not between 1 s and 30 s")]
     HeartbeatInterval(Duration),
+    /// The friendly name cannot be the name of a Kubernetes object.
+    #[error("friendly name {0:?} is not a DNS-1123 subdomain of at most 253 characters")]
+    FriendlyName(String),
+    /// The host does not say what each heartbeat must hold.
+    #[error("the host does not describe itself: {0}")]
+    Description(&'static str),
+    /// The connection options cannot work.
+    #[error("the connection options cannot work")]
+    Connect(#[from] ConnectError),
+    /// The bus refused the subscription.
+    #[error("cannot subscribe to commands")]
+    Bus(#[source] BusError),
+    /// The connection was closed by someone else.
+    #[error("the connection to the bus was closed")]
+    Closed,
 }

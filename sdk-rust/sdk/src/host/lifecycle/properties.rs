@@ -27,11 +27,11 @@ fn turn() -> impl Strategy<Value = Turn> {
         3 => id.clone().prop_map(Turn::Start),
         2 => id.clone().prop_map(Turn::Stop),
         1 => id.prop_map(Turn::Status),
-        3 => which.clone().prop_map(Turn::HostIsUp),
-        1 => (which.clone(), any::<bool>()).prop_map(|(run, ran)| Turn::HostRefuses(run, ran)),
-        2 => (which.clone(), prop::sample::select(vec![Starting, Running, Completed, Failed]))
+        3 => which.prop_map(Turn::HostIsUp),
+        1 => (which, any::<bool>()).prop_map(|(run, ran)| Turn::HostRefuses(run, ran)),
+        2 => (which, prop::sample::select(vec![Starting, Running, Completed, Failed]))
             .prop_map(|(run, state)| Turn::HostReports(run, state)),
-        3 => which.clone().prop_map(Turn::HostLetsGo),
+        3 => which.prop_map(Turn::HostLetsGo),
         1 => (0..6000u16).prop_map(Turn::Wait),
     ]
 }

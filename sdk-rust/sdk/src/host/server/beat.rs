@@ -1,0 +1,167 @@
+//! The heartbeat: what it says and when.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use berth_proto::HostHeartbeat;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::runs::Runs;
+use crate::bus::Bus;
+use crate::host::{Description, Host, ServeError, ServeOptions};
+use crate::subject;
+
+/// How long a heartbeat may wait for the connection; a late one says nothing new.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says that the host is there.
+pub(super) struct Heart<H: Host> {
+    host: Arc<H>,
+    runs: Arc<Runs<H>>,
+    host_id: String,
+    started_at: pbjson_types::Timestamp,
+    /// As first described: identity is constant for the life of the process (HOST-BEAT-007).
+    identity: Description,
+}
+
+impl<H: Host> Heart<H> {
+    pub fn new(
+        host: Arc<H>,
+        runs: Arc<Runs<H>>,
+        options: &ServeOptions,
+    ) -> Result<Self, ServeError> {
+        let identity = host.describe();
+        if identity.hostname.is_empty() || identity.version.is_empty() {
+            return Err(ServeError::Description("hostname or version is empty"));
+        }
+        if !is_dns_1123_subdomain(&identity.friendly_name) {
+            return Err(ServeError::FriendlyName(identity.friendly_name));
+        }
+        let started_at = now();
+        Ok(Self {
+            host,
+            runs,
+            host_id: options.host_id.clone(),
+            started_at,
+            identity,
+        })
+    }
+
+    /// Beats at once, then at each interval and after each reconnect, until `stop`. While there is no
+    /// connection nothing is published, so that no burst follows (HOST-RESIL-004).
+    pub async fn beat(&self, bus: &Bus, interval: Duration, stop: CancellationToken) {
+        let mut link = bus.link();
+        loop {
+            let connected = tokio::select! {
+                () = stop.cancelled() => return,
+                connected = link.wait_for(|link| link.connected) => connected.map(|link| *link),
+            };
+            let Ok(connected) = connected else { return };
+            let next = Instant::now() + interval;
+            self.publish(bus).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(next) => {}
+                again = link.wait_for(|link| link.connects > connected.connects) => {
+                    if again.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The heartbeat as of now; `None` when the host cannot describe itself.
+    pub fn message(&self) -> Option<Vec<u8>> {
+        let described = std::panic::catch_unwind(AssertUnwindSafe(|| self.host.describe()));
+        let Ok(described) = described else {
+            tracing::error!("the host panicked while it described itself");
+            return None;
+        };
+        match crate::json::write(&self.heartbeat(described)) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                tracing::error!(%error, "the heartbeat cannot be written");
+                None
+            }
+        }
+    }
+
+    async fn publish(&self, bus: &Bus) {
+        let Some(message) = self.message() else {
+            return;
+        };
+        // The subscription, handed over earlier on this connection, is in effect before this
+        // (HOST-WIRE-014).
+        let published = bus.publish(subject::heartbeat_of(&self.host_id), message, None);
+        match timeout(PATIENCE, published).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a heartbeat could not be sent"),
+            Err(_) => tracing::warn!("a heartbeat waited too long for the broker and is dropped"),
+        }
+    }
+
+    fn heartbeat(&self, now: Description) -> HostHeartbeat {
+        let cpu = now.system_cpu_usage;
+        HostHeartbeat {
+            id: self.host_id.clone(),
+            hostname: self.identity.hostname.clone(),
+            friendly_name: self.identity.friendly_name.clone(),
+            version: self.identity.version.clone(),
+            labels: now.labels,
+            started_at: Some(self.started_at),
+            os_arch: now.os_arch,
+            os_name: now.os_name,
+            os_kernel: now.os_kernel,
+            // JSON has no number for the others, and null is not allowed.
+            system_cpu_usage: if cpu.is_finite() { cpu } else { 0.0 },
+            system_memory_total: now.system_memory_total,
+            system_memory_free: now.system_memory_free,
+            component_count: now.component_count,
+            workload_count: self.runs.workload_count(),
+            imports: now.imports,
+            exports: now.exports,
+            http_port: now.http_port,
+            environment: self.identity.environment.clone(),
+        }
+    }
+}
+
+fn now() -> pbjson_types::Timestamp {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    pbjson_types::Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or_default(),
+        nanos: i32::try_from(since.subsec_millis() * 1_000_000).unwrap_or_default(),
+    }
+}
+
+/// HOST-BEAT-006: the name becomes that of a Kubernetes object.
+fn is_dns_1123_subdomain(name: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().copied().is_some_and(alphanumeric)
+            && bytes.last().copied().is_some_and(alphanumeric)
+            && bytes.iter().all(|&b| alphanumeric(b) || b == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_for_kubernetes() {
+        for good in ["a", "quiet-river-0412", "a.b-c.9"] {
+            assert!(is_dns_1123_subdomain(good), "{good}");
+        }
+        for bad in ["", "A", "a_b", "-a", "a-", "a..b", "a b", &"a".repeat(254)] {
+            assert!(!is_dns_1123_subdomain(bad), "{bad}");
+        }
+    }
+}
