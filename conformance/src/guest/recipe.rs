@@ -75,6 +75,7 @@ fn recipe(role: Role) -> Recipe {
         Role::ServiceFresh => recipe!("service", CALLING, "service-fresh.wat"),
         Role::ServiceSpin => recipe!("service", CALLING, "service-spin.wat"),
         Role::ServiceSlowFail => recipe!("service", CALLING_CLOCK, "service-slow-fail.wat"),
+        Role::ServiceLongFail => recipe!("service", CALLING_CLOCK, "service-long-fail.wat"),
         Role::ServiceOnce => recipe!("service", CALLING_CLOCK, "service-once.wat"),
         Role::Unmet => recipe!("unmet", SERVING, "unmet.wat"),
         Role::Idle | Role::NoRun => Recipe::Component {

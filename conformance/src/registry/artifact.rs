@@ -94,7 +94,15 @@ impl Content {
     }
 }
 
+/// The component that a host runs when it does not notice that it was given another manifest.
+const DECOY: &[u8] = b"\0asm\x0d\0\x01\0";
+
 impl Image {
+    /// Another image than the one that was asked for: an empty component, which any host can run.
+    pub fn decoy() -> Image {
+        Image::of(Artifact::wasm(DECOY))
+    }
+
     pub fn of(artifact: Artifact) -> Image {
         let layer = Content::of(artifact.bytes);
         let config = Content::of(Bytes::from(

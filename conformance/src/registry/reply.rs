@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::{
-    artifact::{Artifact, Content, Image, MANIFEST},
+    artifact::{Content, Image, MANIFEST},
     behaviour::Behaviour,
     journal::Asked,
     shelf::Repository,
@@ -154,7 +154,7 @@ fn manifest(behaviour: &Behaviour, content: Content, reference: &str) -> Reply {
         } => after = *before_manifest,
         Behaviour::HangOnManifest => return Reply::Silence,
         Behaviour::WrongManifestForDigest if reference == content.digest => {
-            content.bytes = Image::of(Artifact::wasm("another image")).manifest.bytes;
+            content.bytes = Image::decoy().manifest.bytes;
         }
         Behaviour::TextInsteadOfJson => {
             let page = "The registry is being looked after. Please come back later.\n";

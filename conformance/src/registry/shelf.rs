@@ -74,7 +74,9 @@ impl Shelf {
         repository
             .manifests
             .insert(image.manifest.digest, image.manifest.bytes);
-        for blob in [image.config, image.layer] {
+        // The decoy is there too, so that a lie about the manifest can be followed to its end.
+        let decoy = Image::decoy();
+        for blob in [image.config, image.layer, decoy.config, decoy.layer] {
             repository.blobs.insert(blob.digest, blob.bytes);
         }
     }

@@ -1,0 +1,409 @@
+//! A world for one guest at a time, on Wasmtime: everything that a role may ask for, scripted.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use berth_conformance::{guest, role::Role};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes};
+use wasmtime::{
+    Config, Engine, Error, Result, Store, StoreLimits, StoreLimitsBuilder,
+    component::{
+        Component, ComponentType, Lift, Linker, Lower, Resource, ResourceTable, ResourceType,
+    },
+};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2::bindings::CommandPre};
+use wasmtime_wasi_http::{
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
+    p2::bindings::{ProxyPre, http::types::Scheme},
+};
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// What the guest finds around it.
+#[derive(Clone, Default)]
+pub struct Setup {
+    variables: Vec<(String, String)>,
+    directory: Option<(PathBuf, bool)>,
+    config: HashMap<String, String>,
+    memory_bytes: Option<usize>,
+    cut_after_ms: Option<u64>,
+    sockets: bool,
+    keys: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Setup {
+    pub fn with_variable(key: &str, value: &str) -> Setup {
+        Setup::default().and_variable(key, value)
+    }
+
+    pub fn and_variable(mut self, key: &str, value: &str) -> Setup {
+        self.variables.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn directory(mut self, path: &Path, writable: bool) -> Setup {
+        self.directory = Some((path.to_owned(), writable));
+        self
+    }
+
+    pub fn config(mut self, key: &str, value: &str) -> Setup {
+        self.config.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn memory_mib(mut self, mib: usize) -> Setup {
+        self.memory_bytes = Some(mib << 20);
+        self
+    }
+
+    pub fn cut_after_ms(mut self, ms: u64) -> Setup {
+        self.cut_after_ms = Some(ms);
+        self
+    }
+
+    pub fn sockets(mut self) -> Setup {
+        self.sockets = true;
+        self
+    }
+
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+/// How a service ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    Well,
+    Failed,
+    Exit(i32),
+    Trap(&'static str),
+    Other(String),
+}
+
+struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    limits: StoreLimits,
+    setup: Setup,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: Default::default(),
+        }
+    }
+}
+
+pub struct World {
+    engine: Engine,
+    linker: Linker<State>,
+    ticker: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.ticker.abort();
+    }
+}
+
+impl World {
+    pub fn new() -> World {
+        let mut config = Config::new();
+        config.epoch_interruption(true);
+        let engine = Engine::new(&config).unwrap();
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker).unwrap();
+        add_config(&mut linker).unwrap();
+        add_keyvalue(&mut linker).unwrap();
+        add_logging(&mut linker).unwrap();
+        let ticking = engine.clone();
+        let ticker = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(TICK);
+            loop {
+                ticks.tick().await;
+                ticking.increment_epoch();
+            }
+        });
+        World {
+            engine,
+            linker,
+            ticker,
+        }
+    }
+
+    fn component(&self, role: Role) -> Result<Component> {
+        Component::new(&self.engine, guest::image(role).unwrap())
+    }
+
+    fn store(&self, setup: Setup) -> Store<State> {
+        let mut wasi = WasiCtx::builder();
+        for (key, value) in &setup.variables {
+            wasi.env(key, value);
+        }
+        if let Some((path, writable)) = &setup.directory {
+            let perms = if *writable {
+                FsPerms::ReadWrite
+            } else {
+                FsPerms::ReadOnly
+            };
+            wasi.preopened_dir(path, "/mnt", perms).unwrap();
+        }
+        if setup.sockets {
+            wasi.inherit_network().allow_tcp(true);
+        }
+        let mut limits = StoreLimitsBuilder::new();
+        if let Some(bytes) = setup.memory_bytes {
+            limits = limits.memory_size(bytes);
+        }
+        let ticks = setup
+            .cut_after_ms
+            .map_or(u64::MAX / 2, |ms| ms / TICK.as_millis() as u64);
+        let state = State {
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            table: ResourceTable::new(),
+            limits: limits.build(),
+            setup,
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.limits);
+        store.set_epoch_deadline(ticks);
+        store
+    }
+
+    /// Whether the image compiles and finds all its imports.
+    pub async fn instantiate(&self, role: Role) -> std::result::Result<(), String> {
+        let instantiate = async {
+            let component = self.component(role)?;
+            let mut store = self.store(Setup::default());
+            self.linker
+                .instantiate_async(&mut store, &component)
+                .await
+                .map(drop)
+        };
+        instantiate.await.map_err(|error| format!("{error:?}"))
+    }
+
+    pub async fn get(
+        &self,
+        role: Role,
+        path: &str,
+        setup: Setup,
+    ) -> std::result::Result<String, String> {
+        let request = Request::builder()
+            .uri(format!("http://berth.example{path}"))
+            .body(String::new())
+            .map_err(|error| error.to_string())?;
+        self.request(role, request, setup).await
+    }
+
+    /// The body of the answer, whose status must be 200; the trap if there is none.
+    pub async fn request(
+        &self,
+        role: Role,
+        request: Request<String>,
+        setup: Setup,
+    ) -> std::result::Result<String, String> {
+        self.handle(role, request, setup)
+            .await
+            .map_err(|error| format!("{error:?}"))
+    }
+
+    async fn handle(&self, role: Role, request: Request<String>, setup: Setup) -> Result<String> {
+        let pre = ProxyPre::new(self.linker.instantiate_pre(&self.component(role)?)?)?;
+        let mut store = self.store(setup);
+        let request = request.map(|text| Full::new(Bytes::from(text)));
+        let request = store
+            .data_mut()
+            .http()
+            .new_incoming_request(Scheme::Http, request)?;
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let out = store.data_mut().http().new_response_outparam(sender)?;
+        let handled = tokio::spawn(async move {
+            let proxy = pre.instantiate_async(&mut store).await?;
+            proxy
+                .wasi_http_incoming_handler()
+                .call_handle(&mut store, request, out)
+                .await
+        });
+        let Ok(answer) = receiver.await else {
+            handled.await??;
+            return Err(Error::msg("no answer"));
+        };
+        let answer = answer.map_err(|code| Error::msg(format!("{code:?}")))?;
+        assert_eq!(answer.status(), 200);
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|e| Error::msg(format!("{e:?}")))?;
+        handled.await??;
+        Ok(String::from_utf8(body.to_bytes().to_vec())?)
+    }
+
+    pub async fn run(&self, role: Role, setup: Setup) -> End {
+        let pre = self
+            .linker
+            .instantiate_pre(&self.component(role).unwrap())
+            .unwrap();
+        let mut store = self.store(setup);
+        let command = CommandPre::new(pre)
+            .unwrap()
+            .instantiate_async(&mut store)
+            .await
+            .unwrap();
+        end(command.wasi_cli_run().call_run(&mut store).await)
+    }
+}
+
+fn end(result: Result<std::result::Result<(), ()>>) -> End {
+    let error = match result {
+        Ok(Ok(())) => return End::Well,
+        Ok(Err(())) => return End::Failed,
+        Err(error) => error,
+    };
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return End::Exit(*code);
+    }
+    match error.downcast_ref() {
+        Some(wasmtime::Trap::UnreachableCodeReached) => End::Trap("unreachable"),
+        Some(wasmtime::Trap::Interrupt) => End::Trap("interrupt"),
+        _ => End::Other(format!("{error:?}")),
+    }
+}
+
+#[derive(ComponentType, Lift, Lower)]
+#[component(variant)]
+enum ConfigError {
+    #[component(name = "upstream")]
+    Upstream(String),
+    #[component(name = "io")]
+    Io(String),
+}
+
+fn add_config(linker: &mut Linker<State>) -> Result<()> {
+    linker.instance("wasi:config/store@0.2.0-rc.1")?.func_wrap(
+        "get",
+        |store, (key,): (String,)| -> Result<(std::result::Result<Option<String>, ConfigError>,)> {
+            Ok((Ok(store.data().setup.config.get(&key).cloned()),))
+        },
+    )
+}
+
+#[derive(ComponentType, Lift, Lower)]
+#[component(variant)]
+enum KeyvalueError {
+    #[component(name = "no-such-store")]
+    NoSuchStore,
+    #[component(name = "access-denied")]
+    AccessDenied,
+    #[component(name = "other")]
+    Other(String),
+}
+
+struct Bucket;
+
+type Kept<T> = Result<(std::result::Result<T, KeyvalueError>,)>;
+
+fn add_keyvalue(linker: &mut Linker<State>) -> Result<()> {
+    let mut store = linker.instance("wasi:keyvalue/store@0.2.0-draft")?;
+    store.resource(
+        "bucket",
+        ResourceType::host::<Bucket>(),
+        |mut store, rep| {
+            store
+                .data_mut()
+                .table
+                .delete(Resource::<Bucket>::new_own(rep))?;
+            Ok(())
+        },
+    )?;
+    store.func_wrap(
+        "open",
+        |mut store, (name,): (String,)| -> Kept<Resource<Bucket>> {
+            if name != "default" {
+                return Ok((Err(KeyvalueError::NoSuchStore),));
+            }
+            Ok((Ok(store.data_mut().table.push(Bucket)?),))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.get",
+        |store, (_, key): (Resource<Bucket>, String)| -> Kept<Option<Vec<u8>>> {
+            Ok((Ok(store
+                .data()
+                .setup
+                .keys
+                .lock()
+                .unwrap()
+                .get(&key)
+                .cloned()),))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.set",
+        |store, (_, key, value): (Resource<Bucket>, String, Vec<u8>)| -> Kept<()> {
+            store.data().setup.keys.lock().unwrap().insert(key, value);
+            Ok((Ok(()),))
+        },
+    )?;
+    store.func_wrap(
+        "[method]bucket.delete",
+        |store, (_, key): (Resource<Bucket>, String)| -> Kept<()> {
+            store.data().setup.keys.lock().unwrap().remove(&key);
+            Ok((Ok(()),))
+        },
+    )
+}
+
+#[derive(Clone, Copy, ComponentType, Debug, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+enum Level {
+    #[component(name = "trace")]
+    Trace,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+    #[component(name = "critical")]
+    Critical,
+}
+
+fn add_logging(linker: &mut Linker<State>) -> Result<()> {
+    linker
+        .instance("wasi:logging/logging@0.1.0-draft")?
+        .func_wrap(
+            "log",
+            |store, (level, context, message): (Level, String, String)| -> Result<()> {
+                let line = format!("{level:?} {context} {message}").to_lowercase();
+                store.data().setup.log.lock().unwrap().push(line);
+                Ok(())
+            },
+        )
+}

@@ -1,0 +1,5 @@
+//! The integration tests of the conformance suite, one binary for all.
+
+mod beacon;
+mod guests;
+mod registry;
