@@ -2,3 +2,4 @@
 
 pub mod r#gen;
 pub mod requirement_index;
+pub mod tidy;

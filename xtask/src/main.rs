@@ -5,22 +5,27 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use xtask::tidy::Severity;
 
+/// The chores of this repository.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "The chores of this repository"
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     chore: Chore,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask gen               make the generated files after a change of proto/ or the index
+  cargo xtask tidy              check what rustfmt and clippy do not know";
+
 #[derive(Subcommand)]
 enum Chore {
     /// Makes the generated files from proto/ and docs/spec/requirements.toml
     Gen(GenArgs),
+    /// Checks the edges between crates, the specification against its index, and the style
+    Tidy,
 }
 
 #[derive(Args)]
@@ -34,19 +39,17 @@ fn main() -> ExitCode {
     let root = repository_root();
     let outcome = match Cli::parse().chore {
         Chore::Gen(args) => generate(&root, &args),
+        Chore::Tidy => tidy(&root),
     };
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("  because: {error}");
-                cause = error.source();
-            }
-            ExitCode::FAILURE
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            eprintln!("  because: {error}");
+            cause = error.source();
         }
-    }
+        ExitCode::FAILURE
+    })
 }
 
 fn generate(root: &Path, args: &GenArgs) -> Result<ExitCode, Box<dyn Error>> {
@@ -60,6 +63,7 @@ fn generate(root: &Path, args: &GenArgs) -> Result<ExitCode, Box<dyn Error>> {
         println!("{line}");
     }
     if stale.is_empty() {
+        println!("gen: every generated file is fresh");
         return Ok(ExitCode::SUCCESS);
     }
     println!(
@@ -67,6 +71,26 @@ fn generate(root: &Path, args: &GenArgs) -> Result<ExitCode, Box<dyn Error>> {
         xtask::r#gen::COMMAND
     );
     Ok(ExitCode::FAILURE)
+}
+
+fn tidy(root: &Path) -> Result<ExitCode, Box<dyn Error>> {
+    let found = xtask::tidy::check(root)?;
+    for violation in &found {
+        println!("{violation}");
+    }
+    let failures = found
+        .iter()
+        .filter(|one| one.severity == Severity::Failure)
+        .count();
+    println!(
+        "tidy: {failures} errors, {} warnings",
+        found.len() - failures
+    );
+    Ok(if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The checkout that this binary was built from.

@@ -1,0 +1,190 @@
+//! The text of an error does not repeat its cause.
+
+use super::tree::RustFile;
+use super::{Tree, Violation};
+
+pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
+    tree.rust().flat_map(|file| doubled_causes(&file)).collect()
+}
+
+fn doubled_causes(file: &RustFile<'_>) -> Vec<Violation> {
+    let code = file.blanked.code.as_str();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("#[error(") {
+        let open = at + "#[error".len();
+        let Some(close) = closing(code, open) else {
+            continue;
+        };
+        let Some(message) = file.content_at(open, close) else {
+            continue;
+        };
+        let Some(fields) = fields_behind(code, close + 1) else {
+            continue;
+        };
+        for source in sources(fields) {
+            let shown = [
+                format!("{{{source}}}"),
+                format!("{{{source}:"),
+                format!(", {source}"),
+            ]
+            .iter()
+            .any(|form| message.contains(form));
+            if shown {
+                let line = code
+                    .get(..at)
+                    .map_or(0, |before| before.matches('\n').count())
+                    + 1;
+                let text = format!(
+                    "the message shows {{{source}}}, which is also the source; whoever prints \
+                     the chain prints it twice"
+                );
+                found.push(Violation::failure(file.path, line, text));
+            }
+        }
+    }
+    found
+}
+
+impl RustFile<'_> {
+    /// The original text of a range of the blanked code, which counts characters and not bytes.
+    fn content_at(&self, from: usize, to: usize) -> Option<String> {
+        let code = self.blanked.code.as_str();
+        let (skip, take) = (
+            code.get(..from)?.chars().count(),
+            code.get(from..to)?.chars().count(),
+        );
+        Some(self.content.chars().skip(skip).take(take).collect())
+    }
+}
+
+/// The fields of the variant or struct behind an attribute that ends at `at`, brackets included.
+fn fields_behind(code: &str, at: usize) -> Option<&str> {
+    let rest = code.get(at..)?;
+    let mut skipped = 0;
+    // Further attributes may stand between.
+    while let Some(attribute) = rest.get(skipped..)?.find("#[") {
+        let first = rest.get(skipped..)?.find(['{', '(', ','])?;
+        if first < attribute {
+            break;
+        }
+        skipped = closing(rest, skipped + attribute + 1)? + 1;
+    }
+    let open = skipped + rest.get(skipped..)?.find(['{', '(', ',', '}'])?;
+    match rest.as_bytes().get(open)? {
+        b'{' | b'(' => rest.get(open..=closing(rest, open)?),
+        _ => None,
+    }
+}
+
+/// Where the bracket that opens at `open` closes.
+fn closing(code: &str, open: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (index, byte) in code.as_bytes().iter().enumerate().skip(open) {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(index);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// How a message would show each field that is a cause: by its name, or by its index.
+fn sources(fields: &str) -> Vec<String> {
+    let named = fields.starts_with('{');
+    let inner = fields
+        .get(1..fields.len().saturating_sub(1))
+        .unwrap_or_default();
+    let mut sources = Vec::new();
+    for (index, field) in split_fields(inner).into_iter().enumerate() {
+        let marked = field.contains("#[source]") || field.contains("#[from]");
+        if named {
+            let name = field.split(':').next().unwrap_or_default();
+            let name = name
+                .rsplit([' ', '\n', ']'])
+                .next()
+                .unwrap_or_default()
+                .trim();
+            if marked || name == "source" {
+                sources.push(name.to_owned());
+            }
+        } else if marked {
+            sources.push(index.to_string());
+        }
+    }
+    sources
+}
+
+/// The fields, split at the commas that stand in no bracket.
+fn split_fields(inner: &str) -> Vec<&str> {
+    let (mut depth, mut from) = (0_i32, 0);
+    let mut fields = Vec::new();
+    for (index, char) in inner.char_indices() {
+        match char {
+            '(' | '[' | '{' | '<' => depth += 1,
+            ')' | ']' | '}' | '>' => depth -= 1,
+            ',' if depth == 0 => {
+                fields.extend(inner.get(from..index));
+                from = index + 1;
+            }
+            _ => {}
+        }
+    }
+    fields.extend(inner.get(from..).filter(|rest| !rest.trim().is_empty()));
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(source: &str) -> Vec<usize> {
+        violations(&Tree::of(&[("a/src/a.rs", source)]))
+            .iter()
+            .map(|found| found.line)
+            .collect()
+    }
+
+    #[test]
+    fn a_cause_that_is_shown_is_refused() {
+        assert_eq!(lines("//! A.\n#[error(\"x: {0}\")]\nA(#[source] E),"), [2]);
+        assert_eq!(
+            lines("//! A.\n#[error(\"x: {1:?}\")]\nA(B, #[from] E),"),
+            [2]
+        );
+        assert_eq!(
+            lines("//! A.\n#[error(\"x: {source}\")]\nA { b: B, source: E },"),
+            [2]
+        );
+        assert_eq!(
+            lines("//! A.\n#[error(\"x: {e}\")]\n#[x(y)]\nA { #[source] e: M<A, B> },"),
+            [2]
+        );
+        assert_eq!(
+            lines("//! A.\n#[error(\"x {}\", source)]\npub struct A { source: E }"),
+            [2]
+        );
+    }
+
+    #[test]
+    fn a_cause_that_is_not_shown_is_fine() {
+        assert_eq!(lines("//! A.\n#[error(\"x\")]\nA(#[source] E),"), []);
+        assert_eq!(
+            lines("//! A.\n#[error(\"x: {0}\")]\nA(String, #[source] E),"),
+            []
+        );
+        assert_eq!(
+            lines("//! A.\n#[error(\"é {path}\")]\nA { path: P, source: E },"),
+            []
+        );
+        assert_eq!(
+            lines("//! A.\n#[error(\"x\")]\nA,\n#[error(\"y {0}\")]\nB(u8),"),
+            []
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! Every requirement has a check and something that breaks it, or a written reason why not.
+
+use std::collections::BTreeSet;
+
+use super::{Tree, Violation};
+use crate::requirement_index::{Breaks, INDEX_PATH, Index, Requirement};
+
+/// One requirement in this many may be excluded.
+const EXCLUDED_ONE_IN: usize = 20;
+
+/// So many requirements have to have a check.
+const CHECKED_AT_LEAST: usize = 90;
+
+/// Where checks and monitors declare what they cover.
+const SUITE: &str = "conformance/src/";
+
+pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
+    // An index that cannot be read is the business of another rule.
+    let Some(Ok(index)) = tree.content(INDEX_PATH).map(Index::parse) else {
+        return Vec::new();
+    };
+    let covered = covered_items(tree);
+    let mut found: Vec<Violation> = index
+        .requirements
+        .iter()
+        .flat_map(|requirement| judge(tree, requirement, &covered))
+        .map(|text| Violation::failure(INDEX_PATH, 0, text))
+        .collect();
+    let excluded = index
+        .requirements
+        .iter()
+        .filter(|one| one.excluded.is_some())
+        .count();
+    if excluded * EXCLUDED_ONE_IN > index.requirements.len() {
+        let text = format!(
+            "excludes {excluded} of {} requirements; at most one in {EXCLUDED_ONE_IN}, because a \
+             verdict on the rest would not mean much",
+            index.requirements.len()
+        );
+        found.push(Violation::failure(INDEX_PATH, 0, text));
+    }
+    let checked = index
+        .requirements
+        .iter()
+        .filter(|one| covered.contains(&one.item_name()))
+        .count();
+    if checked < CHECKED_AT_LEAST {
+        let text =
+            format!("has {checked} requirements with a check; {CHECKED_AT_LEAST} are asked for");
+        found.push(Violation::failure(INDEX_PATH, 0, text));
+    }
+    found
+}
+
+fn judge(tree: &Tree, requirement: &Requirement, covered: &BTreeSet<String>) -> Vec<String> {
+    let id = &requirement.id;
+    let mut found = Vec::new();
+    match (
+        &requirement.excluded,
+        covered.contains(&requirement.item_name()),
+    ) {
+        (None, false) => found.push(format!(
+            "{id} has no check that covers it and no reason in `excluded`; what nobody checks \
+             nobody keeps"
+        )),
+        (Some(_), true) => {
+            found.push(format!(
+                "{id} is excluded and has a check; remove the reason"
+            ));
+        }
+        _ => {}
+    }
+    if let Some(breaks) = &requirement.breaks {
+        let (name, home) = match breaks {
+            Breaks::Mutant(name) => (name, SUITE),
+            Breaks::Breakage(name) => (name, "reference-host/src/"),
+        };
+        if !is_named(tree, home, name) {
+            found.push(format!(
+                "{id} is broken by {name:?}, which nothing in {home} is named"
+            ));
+        }
+    } else if requirement.level == "MUST" && requirement.excluded.is_none() {
+        found.push(format!(
+            "{id} is a MUST and names nothing in `breaks`; a check that nobody has seen fail \
+             proves nothing"
+        ));
+    }
+    found
+}
+
+/// The items in every `covers: […]` of the suite.
+fn covered_items(tree: &Tree) -> BTreeSet<String> {
+    let mut items = BTreeSet::new();
+    for file in tree.rust().filter(|file| file.path.starts_with(SUITE)) {
+        for (at, marker) in file.blanked.code.match_indices("covers:") {
+            let list = file
+                .blanked
+                .code
+                .get(at + marker.len()..)
+                .unwrap_or_default()
+                .trim_start();
+            let list = list
+                .trim_start_matches('&')
+                .strip_prefix('[')
+                .unwrap_or_default();
+            let inside = list.split(']').next().unwrap_or_default();
+            let names = inside.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+            items.extend(
+                names
+                    .filter(|name| name.starts_with("HOST_"))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    items
+}
+
+/// Whether `kebab-case` stands somewhere as a string, or as the name of an enum variant.
+fn is_named(tree: &Tree, home: &str, kebab: &str) -> bool {
+    let variant: String = kebab.split('-').map(capitalised).collect();
+    tree.rust()
+        .filter(|file| file.path.starts_with(home))
+        .any(|file| {
+            file.blanked.strings.contains(kebab)
+                || file.blanked.identifiers().any(|(_, name)| name == variant)
+        })
+}
+
+fn capitalised(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: &str = "[[requirement]]\nid = 'HOST-A-001'\nlevel = 'MUST'\nprofile = 'core'\n\
+                         page = 'a.md'\nsentence = 'A host MUST a.'\nwhy = 'w'\norigin = 'o'\n";
+    const CHECK: &str = "//! A.\ncheck! { covers: [HOST_A_001], host: Shared }\n";
+
+    fn texts(index: &str, suite: &str) -> Vec<String> {
+        let tree = Tree::of(&[(INDEX_PATH, index), ("conformance/src/checks/a.rs", suite)]);
+        let found = violations(&tree).into_iter().map(|found| found.text);
+        found
+            .filter(|text| !text.contains("are asked for"))
+            .collect()
+    }
+
+    #[test]
+    fn a_covered_requirement_with_a_breaker_is_fine() {
+        let index = format!("{ENTRY}breaks = 'mutant:does-b'\n");
+        assert_eq!(
+            texts(&index, &format!("{CHECK}enum M {{ DoesB }}")),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_breaker_has_to_exist() {
+        let index = format!("{ENTRY}breaks = 'breakage:does-b'\n");
+        let found = texts(&index, &format!("{CHECK}enum M {{ DoesB }}"));
+        assert!(
+            found[0].contains("nothing in reference-host/src/ is named"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_must_names_a_breaker() {
+        assert!(texts(ENTRY, CHECK)[0].contains("names nothing in `breaks`"));
+    }
+
+    #[test]
+    fn a_mention_is_no_check() {
+        let should = ENTRY.replace("'MUST'", "'SHOULD'");
+        let mention = "//! A.\nfn f() { cx.claim(HOST_A_001); } // covers: [HOST_A_001]\n";
+        assert!(texts(&should, mention)[0].contains("has no check"));
+    }
+
+    #[test]
+    fn exclusions_are_few_and_not_stale() {
+        let excluded = format!(
+            "{}excluded = 'because'\n",
+            ENTRY.replace("'MUST'", "'SHOULD'")
+        );
+        assert!(texts(&excluded, "//! A.")[0].contains("excludes 1 of 1"));
+        assert!(
+            texts(&excluded, CHECK)
+                .iter()
+                .any(|text| text.contains("remove the reason"))
+        );
+    }
+}

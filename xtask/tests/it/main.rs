@@ -1,0 +1,10 @@
+//! Tests of the repository itself, and of the command line of its chores.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that panics has failed, and says where"
+)]
+
+mod command_line;
+mod freshness;
+mod tidiness;
