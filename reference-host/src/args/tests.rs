@@ -1,0 +1,258 @@
+//! Command lines in, configurations out.
+
+use super::*;
+
+/// As [`parse`], but deaf to the variables of whoever runs the tests.
+fn parse_only(flags: &[&str]) -> Result<Config, clap::Error> {
+    let deaf = command().mut_args(|arg| arg.env(None::<&str>));
+    read(deaf, [&["berth-host"], flags].concat())
+}
+
+fn shown(flags: &[&str]) -> String {
+    format!(
+        "{:?}",
+        parse_only(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"))
+    )
+}
+
+/// Each flag with a value that is not its default, and a part of the configuration that it makes.
+const FLAGS: &[(&[&str], &str)] = &[
+    (
+        &["--nats-url", "nats://a:1,nats://b:2"],
+        "[\"nats://a:1\", \"nats://b:2\"]",
+    ),
+    (&["--scheduler-nats-url", "nats://a:1"], "[\"nats://a:1\"]"),
+    (&["--nats-creds", "/c"], "CredentialsFile(\"/c\")"),
+    (&["--nats-nkey", "/n"], "NkeySeedFile(\"/n\")"),
+    (&["--nats-token", "t"], "Token(***)"),
+    (
+        &["--nats-user", "u", "--nats-password", "p"],
+        "UserPassword { user: \"u\", password: *** }",
+    ),
+    (&["--nats-tls"], "tls_required: true"),
+    (&["--nats-tls-ca", "/ca"], "tls_ca_file: Some(\"/ca\")"),
+    (
+        &["--scheduler-nats-tls-ca", "/ca"],
+        "tls_ca_file: Some(\"/ca\")",
+    ),
+    (
+        &["--nats-tls-cert", "/a", "--nats-tls-key", "/b"],
+        "tls_cert_file: Some(\"/a\")",
+    ),
+    (
+        &["--nats-tls-key", "/b", "--nats-tls-cert", "/a"],
+        "tls_key_file: Some(\"/b\")",
+    ),
+    (
+        &[
+            "--scheduler-nats-tls-cert",
+            "/a",
+            "--scheduler-nats-tls-key",
+            "/b",
+        ],
+        "tls_key_file: Some(\"/b\")",
+    ),
+    (&["--nats-tls-first"], "tls_first: true"),
+    (&["--scheduler-nats-tls-first"], "tls_first: true"),
+    (
+        &["--nats-inbox-prefix", "_IN"],
+        "inbox_prefix: Some(\"_IN\")",
+    ),
+    (&["--nats-connect-timeout", "2s"], "connect_timeout: 2s"),
+    (
+        &["--data-nats-url", "nats://a:1"],
+        "--data-nats-url and its TLS flags have no effect",
+    ),
+    (&["--data-nats-tls-ca", "/a"], "have no effect"),
+    (&["--data-nats-tls-cert", "/a"], "have no effect"),
+    (&["--data-nats-tls-key", "/a"], "have no effect"),
+    (&["--data-nats-tls-first"], "have no effect"),
+    (&["--host-id", "edge-7"], "host_id: Some(\"edge-7\")"),
+    (
+        &["--host-name", "10.0.0.7"],
+        "host_name: Some(\"10.0.0.7\")",
+    ),
+    (&["--host-group", "gpu"], "{\"hostgroup\": \"gpu\"}"),
+    (&["--environment", "prod"], "environment: Some(\"prod\")"),
+    (
+        &["--label", "b=2", "--label", "a=1"],
+        "{\"a\": \"1\", \"b\": \"2\", \"hostgroup\": \"default\"}",
+    ),
+    (
+        &["--http-addr", "127.0.0.1:0"],
+        "http_addr: Some(127.0.0.1:0)",
+    ),
+    (
+        &["--heartbeat-interval", "500ms"],
+        "heartbeat_interval: 500ms",
+    ),
+    (&["--shutdown-grace", "1m"], "shutdown_grace: 60s"),
+    (
+        &["--insecure-registry", "a:5000"],
+        "insecure_registries: {\"a:5000\"}",
+    ),
+    (&["--allow-insecure-registries"], "allow_all_insecure: true"),
+    (
+        &["--allow-insecure-registries"],
+        "every registry is reached over plain HTTP",
+    ),
+    (&["--oci-ca-path", "/a"], "registry_ca_paths: [\"/a\"]"),
+    (
+        &["--oci-cache-dir", "/oci-cache"],
+        "cache_dir: Some(\"/oci-cache\")",
+    ),
+    (&["--oci-cache-size-mib", "3"], "cache_bytes_max: 3145728"),
+    (&["--oci-cache-size-mib", "3"], "pulled again at each start"),
+    (&["--image-size-limit-mib", "7"], "image_bytes_max: 7340032"),
+    (&["--registry-pull-timeout", "1m30s"], "pull_timeout: 90s"),
+    (&["--registry-pull-timeout", "1m30s"], "over 55s"),
+    (&["--max-concurrent-pulls", "3"], "concurrent_pulls_max: 3"),
+    (
+        &["--memory-limit-default-mib", "256"],
+        "memory_default_bytes: 268435456",
+    ),
+    (&["--max-workloads", "3"], "workloads_max: 3"),
+    (&["--log-level", "debug"], "filter: \"debug\""),
+    (&["-l", "debug"], "filter: \"debug\""),
+    (&["--log-format", "json"], "json: true"),
+];
+
+#[test]
+fn each_flag_changes_the_configuration() {
+    let default = shown(&[]);
+    for (flags, part) in FLAGS {
+        let config = shown(flags);
+        assert!(config.contains(part), "{flags:?}: no {part} in {config}");
+        assert!(
+            !default.contains(part),
+            "{flags:?}: {part} is the default already"
+        );
+    }
+}
+
+#[test]
+fn no_flag_is_left_out_of_the_table() {
+    let tested: Vec<&str> = FLAGS
+        .iter()
+        .flat_map(|(flags, _)| flags.iter().copied())
+        .collect();
+    for arg in command().get_arguments() {
+        let names = [
+            arg.get_long().into_iter().collect(),
+            arg.get_all_aliases().unwrap_or_default(),
+        ];
+        for name in names
+            .concat()
+            .into_iter()
+            .filter(|name| !["help", "version"].contains(name))
+        {
+            assert!(
+                tested.contains(&format!("--{name}").as_str()),
+                "--{name} is in no test"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_flags_make_the_default_configuration() {
+    assert_eq!(shown(&[]), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn the_command_lines_of_wash_host_are_understood() {
+    let chart = [
+        "host",
+        "--host-name=10.1.2.3",
+        "--host-group=default",
+        "--environment=team-a",
+        "--scheduler-nats-url=nats://nats:4222",
+        "--scheduler-nats-tls-ca=/tls/ca.crt",
+        "--scheduler-nats-tls-cert=/tls/tls.crt",
+        "--scheduler-nats-tls-key=/tls/tls.key",
+        "--data-nats-url=nats://nats:4222",
+        "--oci-cache-dir=/oci-cache",
+        "--http-addr=0.0.0.0:9191",
+    ];
+    let with = parse_only(&chart).unwrap();
+    assert_eq!(with.connect.servers, ["nats://nats:4222"]);
+    assert_eq!(
+        format!("{with:?}"),
+        shown(&chart[1..]),
+        "`host` may be left out"
+    );
+}
+
+#[test]
+fn the_variables_have_their_names() {
+    let command = command();
+    let variable = |id: &str| {
+        let arg = command
+            .get_arguments()
+            .find(|arg| arg.get_id() == id)
+            .unwrap();
+        arg.get_env().unwrap().to_str().unwrap().to_owned()
+    };
+    assert_eq!(variable("nats_url"), "BERTH_NATS_URL");
+    assert_eq!(variable("environment"), "WASMCLOUD_HOST_ENVIRONMENT");
+    assert_eq!(variable("log_level"), "RUST_LOG");
+}
+
+#[test]
+fn mistakes_say_what_would_be_right() {
+    for (flags, part) in [
+        (
+            &["--nats-ulr", "x"][..],
+            "a similar argument exists: '--nats-url'",
+        ),
+        (&["hots"], "[possible values: host]"),
+        (&["--host-id", "a.b"], "it becomes part of NATS subjects"),
+        (&["--label", "berth.dev/x=true"], "set by the host itself"),
+        (
+            &["--label", "a=1", "--label", "a=2"],
+            "--label a is given twice, as \"1\" and \"2\"",
+        ),
+        (&["--label", "hostgroup=x"], "use --host-group"),
+        (&["--host-group", "a b"], "no Kubernetes label value"),
+        (&["--http-addr", "localhost"], "invalid socket address"),
+        (
+            &["--heartbeat-interval", "31s"],
+            "must be between 100ms and 30s",
+        ),
+        (
+            &["--registry-pull-timeout", "30"],
+            "the unit is missing, write a number and a unit",
+        ),
+        (&["--memory-limit-default-mib", "0"], "0 is not in 1..=4096"),
+        (&["--insecure-registry", "http://a"], "leave out the scheme"),
+        (&["--nats-user", "u"], "--nats-password <PASSWORD>"),
+        (&["--nats-tls-cert", "/a"], "--nats-tls-key <FILE>"),
+        (
+            &["--nats-token", "t", "--nats-creds", "/c"],
+            "cannot be used with",
+        ),
+    ] {
+        let error = parse_only(flags).map(|_| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{flags:?}");
+        let text = error.render().to_string();
+        assert!(text.contains(part), "{flags:?}: no {part:?} in {text}");
+    }
+}
+
+#[test]
+fn a_secret_in_a_flag_is_shown_nowhere() {
+    let flags = [
+        "--nats-url",
+        "nats://a:hunter2@b",
+        "--nats-token",
+        "hunter2",
+    ];
+    assert!(!shown(&flags).contains("hunter2"));
+}
+
+#[test]
+fn help() {
+    let mut command = command().term_width(100);
+    insta::assert_snapshot!(command.render_help());
+    command.debug_assert();
+}

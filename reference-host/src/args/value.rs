@@ -1,0 +1,227 @@
+//! The values that flags take, parsed: each error says what would be right.
+
+use std::time::Duration;
+
+use crate::config::RESERVED_LABELS;
+
+/// A duration as Go and `wash` write it: `30s`, `500ms`, `1m30s`, `1.5s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let form = "write a number and a unit, like 30s, 500ms or 1m30s";
+    if text.is_empty() {
+        return Err(form.to_owned());
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(|| format!("the unit is missing, {form}"))?;
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(format!("{unit:?} is no unit, {form}")),
+        };
+        let number: f64 = number.parse().map_err(|_| form.to_owned())?;
+        let part = Duration::try_from_secs_f64(number * seconds);
+        total = part
+            .ok()
+            .and_then(|part| total.checked_add(part))
+            .ok_or("too long")?;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+/// A duration between two bounds.
+pub(super) fn duration_in(
+    text: &str,
+    bounds: std::ops::RangeInclusive<Duration>,
+) -> Result<Duration, String> {
+    let value = duration(text)?;
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    Err(format!(
+        "must be between {:?} and {:?}",
+        bounds.start(),
+        bounds.end()
+    ))
+}
+
+/// A host id: one token of a NATS subject.
+pub(super) fn host_id(text: &str) -> Result<String, String> {
+    const BYTES_MAX: usize = 256;
+    let forbidden = |c: char| matches!(c, '.' | '*' | '>') || c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.len() > BYTES_MAX || text.contains(forbidden) {
+        return Err(format!(
+            "it becomes part of NATS subjects: 1 to {BYTES_MAX} bytes without \".\", \"*\", \">\" and white space"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A label, `KEY=VALUE`. Schedulers copy labels to Kubernetes objects, so both keep to its syntax.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("write KEY=VALUE, like zone=eu-1")?;
+    if key.starts_with(RESERVED_LABELS) {
+        return Err(format!(
+            "labels below {RESERVED_LABELS} are set by the host itself"
+        ));
+    }
+    if key == crate::config::HOST_GROUP_LABEL {
+        return Err("use --host-group for the host group".to_owned());
+    }
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    if name.is_empty() || !is_label_word(name) || prefix.is_some_and(|it| !is_dns_name(it)) {
+        return Err(format!("the key {key:?} is no Kubernetes label key"));
+    }
+    let value = label_value(value)?;
+    Ok((key.to_owned(), value))
+}
+
+/// The value of a label.
+pub(super) fn label_value(value: &str) -> Result<String, String> {
+    if is_label_word(value) {
+        return Ok(value.to_owned());
+    }
+    Err(format!(
+        "the value {value:?} is no Kubernetes label value: at most 63 letters, digits, \"-\", \"_\" and \".\", \
+         a letter or digit at both ends"
+    ))
+}
+
+/// A registry, `HOST[:PORT]`, in lower case.
+pub(super) fn registry(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        return Err("leave out the scheme, write HOST[:PORT]".to_owned());
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let host = host.to_ascii_lowercase();
+    if !is_dns_name(&host) {
+        return Err("write HOST[:PORT], like 10.0.0.5:5000, without a path".to_owned());
+    }
+    match port.map(str::parse::<u16>) {
+        None => Ok(host),
+        Some(Ok(port)) if port > 0 => Ok(format!("{host}:{port}")),
+        Some(_) => Err("the port must be a number between 1 and 65535".to_owned()),
+    }
+}
+
+/// A name that is not empty and has no white space.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("must not be empty and have no white space".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn is_label_word(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63
+        && text.chars().all(inner)
+        && edge(text.chars().next())
+        && edge(text.chars().last())
+}
+
+fn is_dns_name(text: &str) -> bool {
+    let label = |part: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !part.is_empty() && part.len() <= 63 && part.chars().all(inner) && !part.starts_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1.5s", 1_500),
+            ("2h", 7_200_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "1 s",
+            "1d",
+            "1.2.3s",
+            "1s2",
+            "999999999999999999999h",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_ids() {
+        assert_eq!(host_id("edge-7_A~ä"), Ok("edge-7_A~ä".to_owned()));
+        let long = "x".repeat(257);
+        for text in ["", "a.b", "*", "a>", "a b", "a\u{7}", &long] {
+            assert!(host_id(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn labels() {
+        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(label("zone=eu-1"), pair("zone", "eu-1"));
+        assert_eq!(label("acme.io/tier="), pair("acme.io/tier", ""));
+        for (text, part) in [
+            ("zone", "KEY=VALUE"),
+            ("=x", "label key"),
+            ("a/b/c=x", "label key"),
+            ("/b=x", "label key"),
+            ("-a=x", "label key"),
+            ("a=b=c", "label value"),
+            ("a=b c", "label value"),
+            ("berth.dev/cordon=true", "set by the host itself"),
+            ("hostgroup=x", "--host-group"),
+        ] {
+            let error = label(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        assert!(label(&format!("a={}", "x".repeat(64))).is_err());
+    }
+
+    #[test]
+    fn registries() {
+        for (text, expected) in [
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+            ("Registry.Local", "registry.local"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(registry(text), Ok(expected.to_owned()));
+        }
+        for text in [
+            "", ":5000", "http://a", "a/b", "a:0", "a:70000", "a:b", "a b",
+        ] {
+            assert!(registry(text).is_err(), "{text}");
+        }
+    }
+}
