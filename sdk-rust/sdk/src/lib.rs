@@ -7,6 +7,7 @@ pub mod connect;
 pub mod host;
 mod json;
 mod reply;
+pub mod scheduler;
 mod subject;
 
 pub use berth_proto as proto;

@@ -1,0 +1,11 @@
+//! The scheduler's side: command one host with [`HostClient`], see them all with [`Fleet`].
+
+mod client;
+mod error;
+mod fleet;
+mod liveness;
+
+pub use self::client::{HostClient, Status, Timeouts};
+pub use self::error::ClientError;
+pub use self::fleet::{Fleet, FleetError, FleetEvent, FleetEvents, FleetOptions, HostView};
+pub use self::liveness::{Health, LivenessOptions, Reason};

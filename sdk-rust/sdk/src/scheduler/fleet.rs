@@ -1,0 +1,131 @@
+//! A live view of all hosts, from their heartbeats and from probes.
+
+mod view;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::view::Views;
+pub use self::view::{FleetEvent, HostView};
+use self::watch::Watch;
+use super::{ClientError, Health, HostClient, LivenessOptions};
+use crate::bus::{Bus, BusError};
+
+/// Events that one reader may be behind; a slower one is told how many it missed.
+const MAX_EVENTS_BEHIND: usize = 1024;
+
+/// Notes of busy hosts that wait to be taken in; taken in at once, so this is never reached.
+const MAX_NOTES: usize = 1024;
+
+/// How a fleet is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetOptions {
+    /// The times by which hosts are judged.
+    pub liveness: LivenessOptions,
+}
+
+/// All hosts that are or were there; a cheap clone. Watching ends when the last clone is dropped.
+///
+/// Hosts are learnt of by their heartbeats only, so a new fleet is complete after one interval: 15 s
+/// with deployed hosts, 30 s at most.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    bus: Bus,
+    views: Arc<Views>,
+    notes: mpsc::Sender<(String, Instant)>,
+    _watching: Arc<DropGuard>,
+}
+
+impl Fleet {
+    /// Begins to watch. The events begin with the first host.
+    ///
+    /// # Errors
+    ///
+    /// Only when the connection is closed for good.
+    pub async fn watch(bus: Bus, options: FleetOptions) -> Result<(Self, FleetEvents), FleetError> {
+        let (events, reader) = broadcast::channel(MAX_EVENTS_BEHIND);
+        let (notes, noted) = mpsc::channel(MAX_NOTES);
+        let views = Arc::new(Views::new(events));
+        let end = CancellationToken::new();
+        let watch = Watch::begin(bus.clone(), options.liveness, views.clone(), noted)
+            .await
+            .map_err(FleetError)?;
+        tokio::spawn(end.clone().run_until_cancelled_owned(watch.run()));
+        let fleet = Self {
+            bus,
+            views,
+            notes,
+            _watching: Arc::new(end.drop_guard()),
+        };
+        Ok((fleet, FleetEvents { reader }))
+    }
+
+    /// All hosts, the lost ones that are still remembered included, in the order of their ids.
+    pub fn hosts(&self) -> Vec<HostView> {
+        self.views.all()
+    }
+
+    /// One host.
+    pub fn host(&self, host_id: &str) -> Option<HostView> {
+        self.views.get(host_id)
+    }
+
+    /// The hosts that are not lost, fewest workloads first; those that are not suspect before those
+    /// that are. A first idea of where to place something, not a scheduler.
+    pub fn by_load(&self) -> Vec<HostView> {
+        let mut hosts = self.views.all();
+        hosts.retain(|host| host.health != Health::Lost);
+        hosts.sort_by_key(|host| (host.health != Health::Alive, host.heartbeat.workload_count));
+        hosts
+    }
+
+    /// A client for one host.
+    ///
+    /// # Errors
+    ///
+    /// An id that cannot stand in a subject.
+    pub fn client(&self, host_id: &str) -> Result<HostClient, ClientError> {
+        HostClient::new(self.bus.clone(), host_id)
+    }
+
+    /// Notes that a host was given a start and may be silent over it until then: it is not lost for its
+    /// silence before. A `wash host` is silent while it pulls.
+    pub fn expect_busy(&self, host_id: &str, until: Instant) {
+        if self.notes.try_send((host_id.to_owned(), until)).is_err() {
+            tracing::warn!("too many notes of busy hosts at once; one is dropped");
+        }
+    }
+
+    /// Events from now on, for one more reader.
+    pub fn events(&self) -> FleetEvents {
+        FleetEvents {
+            reader: self.views.subscribe(),
+        }
+    }
+}
+
+/// The events of a fleet, in order.
+#[derive(Debug)]
+pub struct FleetEvents {
+    reader: broadcast::Receiver<FleetEvent>,
+}
+
+impl FleetEvents {
+    /// The next event; `None` when the fleet is no longer watched. Cancel safe.
+    pub async fn next(&mut self) -> Option<FleetEvent> {
+        match self.reader.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Lagged(events)) => Some(FleetEvent::Missed { events }),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+/// Why a fleet cannot be watched.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot subscribe to heartbeats")]
+pub struct FleetError(#[source] BusError);

@@ -1,0 +1,164 @@
+//! Listens, probes, keeps time, and lets liveness judge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_proto::HostHeartbeat;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::view::Views;
+use crate::bus::{Bus, BusError, Delivery, Link, Subscription};
+use crate::scheduler::liveness::{Action, Event, Liveness};
+use crate::scheduler::{ClientError, HostClient, LivenessOptions, Timeouts};
+use crate::subject;
+
+/// Hosts that are kept in view; beyond this somebody is making them up.
+const MAX_HOSTS: usize = 10_000;
+
+/// Results of probes that wait to be taken in; a probe waits when there are more.
+const MAX_RESULTS: usize = 1024;
+
+/// How long a probe waits for an answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The id that probes ask for. No workload should be called so; if one is, nothing happens to it.
+const PROBE_ID: &str = "berth-probe";
+
+/// The loop behind a fleet.
+pub(super) struct Watch {
+    bus: Bus,
+    views: Arc<Views>,
+    liveness: Liveness,
+    began: Instant,
+    heartbeats: Subscription,
+    link: watch::Receiver<Link>,
+    seen: Link,
+    notes: mpsc::Receiver<(String, Instant)>,
+    results: mpsc::Sender<Event>,
+    probed: mpsc::Receiver<Event>,
+}
+
+impl Watch {
+    pub async fn begin(
+        bus: Bus,
+        options: LivenessOptions,
+        views: Arc<Views>,
+        notes: mpsc::Receiver<(String, Instant)>,
+    ) -> Result<Self, BusError> {
+        let heartbeats = bus.subscribe(subject::all_heartbeats()).await?;
+        let (results, probed) = mpsc::channel(MAX_RESULTS);
+        Ok(Self {
+            link: bus.link(),
+            bus,
+            views,
+            liveness: Liveness::new(options),
+            began: Instant::now(),
+            heartbeats,
+            seen: Link::default(),
+            notes,
+            results,
+            probed,
+        })
+    }
+
+    pub async fn run(mut self) {
+        let mut ticks = tokio::time::interval(Liveness::TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                delivery = self.heartbeats.next() => match delivery {
+                    Some(delivery) => self.heartbeat(&delivery),
+                    None => return tracing::warn!("the connection was closed; no longer watching"),
+                },
+                Some(event) = self.probed.recv() => self.step(event),
+                Some((host, until)) = self.notes.recv() => {
+                    let until = until.saturating_duration_since(self.began);
+                    self.step(Event::BusyUntil { host, until });
+                }
+                _ = ticks.tick() => {
+                    self.look_at_link();
+                    self.step(Event::Tick);
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, delivery: &Delivery) {
+        let Some(host_id) = subject::parse_heartbeat(&delivery.subject) else {
+            return;
+        };
+        let heartbeat = match crate::json::read::<HostHeartbeat>(&delivery.payload) {
+            Ok(heartbeat) if heartbeat.id == host_id => heartbeat,
+            Ok(_) => {
+                return tracing::warn!(host_id, "a heartbeat holds another id than its subject");
+            }
+            Err(error) => return tracing::warn!(host_id, %error, "a heartbeat cannot be read"),
+        };
+        if self.views.get(host_id).is_none() && self.liveness.len() >= MAX_HOSTS {
+            return tracing::warn!(host_id, "there are too many hosts; one is left out");
+        }
+        self.views.beat(heartbeat);
+        self.step(Event::Heartbeat {
+            host: host_id.to_owned(),
+        });
+    }
+
+    /// A connection that went and came back between two looks is two events.
+    fn look_at_link(&mut self) {
+        let link = *self.link.borrow();
+        let seen = std::mem::replace(&mut self.seen, link);
+        if link.connects != seen.connects {
+            self.step(Event::LinkUp);
+        }
+        if !link.connected && link != seen {
+            self.step(Event::LinkDown);
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        for action in self.liveness.step(self.began.elapsed(), event) {
+            match action {
+                Action::Probe { host } => self.probe(host),
+                Action::Tell {
+                    host,
+                    health,
+                    reason,
+                } => self.views.judge(host, health, reason),
+                Action::Forget { host } => self.views.forget(&host),
+            }
+        }
+    }
+
+    fn probe(&self, host: String) {
+        let (bus, results) = (self.bus.clone(), self.results.clone());
+        tokio::spawn(async move {
+            let event = probe(bus, host).await;
+            // The watch may have ended meanwhile.
+            let _ = results.send(event).await;
+        });
+    }
+}
+
+/// `status` and not `heartbeat`, which disturbs the load that a `wash host` measures.
+async fn probe(bus: Bus, host: String) -> Event {
+    let timeouts = Timeouts {
+        status: PROBE_TIMEOUT,
+        ..Timeouts::default()
+    };
+    let asked = match HostClient::new(bus, host.as_str()) {
+        Ok(client) => client
+            .with_timeouts(timeouts)
+            .status(PROBE_ID)
+            .await
+            .map(|_| ()),
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(()) | Err(ClientError::Refused { .. } | ClientError::Malformed { .. }) => {
+            Event::Answered { host }
+        }
+        Err(ClientError::NoResponders) => Event::NoResponders { host },
+        Err(_) => Event::NoAnswer { host },
+    }
+}

@@ -1,0 +1,50 @@
+//! The times by which hosts are judged.
+
+use std::time::Duration;
+
+/// The times by which hosts are judged. The defaults fit hosts that beat every 15 s, as deployed ones do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LivenessOptions {
+    /// How often a host is probed when the budget allows it: 500 ms.
+    pub probe_interval: Duration,
+    /// The budget for the whole fleet: 400 probes a second.
+    pub probes_per_second: u32,
+    /// How soon a probe that found nobody is repeated: 300 ms.
+    pub deaf_probe_interval: Duration,
+    /// How long nobody must listen before a host is lost: 1 s. Less would take a reconnect for a death.
+    pub deaf_for: Duration,
+    /// How often nobody must have listened in that time: 3 times.
+    pub deaf_times: u32,
+    /// How soon a probe that was not answered at all is repeated: 5 s. A busy host has to work off
+    /// each of them later.
+    pub silent_probe_interval: Duration,
+    /// Silence after which a host is suspect: 20 s, one heartbeat and its way.
+    pub suspect_after: Duration,
+    /// Silence after which a host is lost: 60 s, the frozen-host deadline. Not before the end of
+    /// a start that it may be busy with.
+    pub lost_after: Duration,
+    /// How long after a connection was made nothing is concluded: 5 s. Hosts need to come back, too.
+    pub settle: Duration,
+    /// How many hosts must seem gone at once before the broker can be suspected instead: 3.
+    pub mass_vanish_from: usize,
+    /// How long a lost host is remembered: 10 minutes.
+    pub forget_after: Duration,
+}
+
+impl Default for LivenessOptions {
+    fn default() -> Self {
+        Self {
+            probe_interval: Duration::from_millis(500),
+            probes_per_second: 400,
+            deaf_probe_interval: Duration::from_millis(300),
+            deaf_for: Duration::from_secs(1),
+            deaf_times: 3,
+            silent_probe_interval: Duration::from_secs(5),
+            suspect_after: Duration::from_secs(20),
+            lost_after: Duration::from_secs(60),
+            settle: Duration::from_secs(5),
+            mass_vanish_from: 3,
+            forget_after: Duration::from_secs(600),
+        }
+    }
+}
