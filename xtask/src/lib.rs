@@ -1,5 +1,10 @@
 //! The chores of this repository, behind `cargo xtask`.
 
+pub mod cache;
+pub mod cargo;
+pub mod conformance;
 pub mod r#gen;
+pub mod nats_server;
 pub mod requirement_index;
+pub mod test_run;
 pub mod tidy;

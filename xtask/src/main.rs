@@ -1,6 +1,7 @@
 //! `cargo xtask`: parses the command line, runs one chore, reports how it ended.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,7 +19,18 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask gen               make the generated files after a change of proto/ or the index
-  cargo xtask tidy              check what rustfmt and clippy do not know";
+  cargo xtask tidy              check what rustfmt and clippy do not know
+  cargo xtask conformance       judge the reference host, in release
+  cargo xtask conformance -- --help
+                                what the suite can be told; anything after `--` is passed on
+  cargo xtask test              everything, as CI runs it
+  BERTH_NATS_SERVER=$(cargo xtask nats-server) cargo test -p berth-sdk
+                                one crate, with the tests that want a real nats-server
+
+Variables:
+  BERTH_NATS_SERVER             the nats-server to test with, instead of the one on the PATH or a
+                                pinned release that is built once with Go
+  BERTH_CACHE                   where such things are kept, instead of ~/.cache/berth";
 
 #[derive(Subcommand)]
 enum Chore {
@@ -26,6 +38,12 @@ enum Chore {
     Gen(GenArgs),
     /// Checks the edges between crates, the specification against its index, and the style
     Tidy,
+    /// Builds the suite and the reference host in release, and judges the host
+    Conformance(ConformanceArgs),
+    /// Obtains a real nats-server for the tests and prints where it is
+    NatsServer,
+    /// Runs everything, up to the first step that fails; ends with `N passed, N failed`
+    Test,
 }
 
 #[derive(Args)]
@@ -35,11 +53,28 @@ struct GenArgs {
     check: bool,
 }
 
+#[derive(Args)]
+struct ConformanceArgs {
+    /// Passed on to `berth-conformance host`
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENT"
+    )]
+    arguments: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
     let root = repository_root();
     let outcome = match Cli::parse().chore {
         Chore::Gen(args) => generate(&root, &args),
         Chore::Tidy => tidy(&root),
+        Chore::Conformance(args) => {
+            xtask::conformance::run(&root, &args.arguments).map_err(Into::into)
+        }
+        Chore::NatsServer => nats_server(&root),
+        Chore::Test if xtask::test_run::run(&root) => Ok(ExitCode::SUCCESS),
+        Chore::Test => Ok(ExitCode::FAILURE),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -91,6 +126,11 @@ fn tidy(root: &Path) -> Result<ExitCode, Box<dyn Error>> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn nats_server(root: &Path) -> Result<ExitCode, Box<dyn Error>> {
+    println!("{}", xtask::nats_server::obtain(root)?.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The checkout that this binary was built from.

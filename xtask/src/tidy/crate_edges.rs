@@ -25,19 +25,19 @@ const EDGES: [Edges; 7] = [
     Edges {
         package: "berth-sdk",
         shipped: &["berth-proto", "async-nats"],
-        tests: &["berth-broker"],
+        tests: &["berth-broker", "berth-conformance"],
         reason: "the SDK is for other people's hosts and schedulers, so it knows none of ours",
     },
     Edges {
         package: "berthctl",
         shipped: &["berth-proto", "berth-sdk", "berth-broker"],
-        tests: &["berth-host"],
+        tests: &["berth-conformance", "berth-host"],
         reason: "berthctl is a customer of the SDK like any other",
     },
     Edges {
         package: "berth-host",
         shipped: &["berth-proto", "berth-sdk", "wasmtime"],
-        tests: &["berth-broker", "async-nats"],
+        tests: &["berth-broker", "berth-conformance", "async-nats"],
         reason: "the reference host meets schedulers and the suite on the bus only",
     },
     Edges {
@@ -49,7 +49,7 @@ const EDGES: [Edges; 7] = [
     Edges {
         package: "berth-conformance",
         shipped: &["berth-broker", "async-nats"],
-        tests: &[],
+        tests: &["wasmtime"],
         reason: "the suite judges bytes: a mistake that it shared with the SDK it could not see",
     },
     Edges {

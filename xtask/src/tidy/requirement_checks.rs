@@ -89,32 +89,39 @@ fn judge(tree: &Tree, requirement: &Requirement, covered: &BTreeSet<String>) -> 
     found
 }
 
-/// The items in every `covers: […]` of the suite.
+/// The items that checks and monitors declare to cover.
 fn covered_items(tree: &Tree) -> BTreeSet<String> {
     let mut items = BTreeSet::new();
     for file in tree.rust().filter(|file| file.path.starts_with(SUITE)) {
-        for (at, marker) in file.blanked.code.match_indices("covers:") {
-            let list = file
-                .blanked
-                .code
-                .get(at + marker.len()..)
-                .unwrap_or_default()
-                .trim_start();
-            let list = list
-                .trim_start_matches('&')
-                .strip_prefix('[')
-                .unwrap_or_default();
-            let inside = list.split(']').next().unwrap_or_default();
-            let names = inside.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
-            items.extend(
-                names
-                    .filter(|name| name.starts_with("HOST_"))
-                    .map(str::to_owned),
-            );
+        for (marker, open, close) in DECLARATIONS {
+            for (at, _) in file.blanked.code.match_indices(marker) {
+                let rest = file
+                    .blanked
+                    .code
+                    .get(at + marker.len()..)
+                    .unwrap_or_default();
+                let Some((_, list)) = rest.split_once(open) else {
+                    continue;
+                };
+                let inside = list.split(close).next().unwrap_or_default();
+                let names = inside.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+                items.extend(
+                    names
+                        .filter(|name| name.starts_with("HOST_"))
+                        .map(str::to_owned),
+                );
+            }
         }
     }
     items
 }
+
+/// How coverage is declared: in the table of checks, in a const of a monitor, in its `covers`.
+const DECLARATIONS: [(&str, char, char); 3] = [
+    ("covers:", '[', ']'),
+    ("const COVERS:", '=', ';'),
+    ("fn covers(", '{', '}'),
+];
 
 /// Whether `kebab-case` stands somewhere as a string, or as the name of an enum variant.
 fn is_named(tree: &Tree, home: &str, kebab: &str) -> bool {
@@ -179,6 +186,15 @@ mod tests {
         let should = ENTRY.replace("'MUST'", "'SHOULD'");
         let mention = "//! A.\nfn f() { cx.claim(HOST_A_001); } // covers: [HOST_A_001]\n";
         assert!(texts(&should, mention)[0].contains("has no check"));
+    }
+
+    #[test]
+    fn monitors_declare_what_they_cover() {
+        let should = ENTRY.replace("'MUST'", "'SHOULD'");
+        let constant = "//! A.\nconst COVERS: &[&Requirement] = &[&req::HOST_A_001];\n";
+        let method = "//! A.\nfn covers(&self) -> &'static [&'static R] { &[&req::HOST_A_001] }\n";
+        assert_eq!(texts(&should, constant), [""; 0]);
+        assert_eq!(texts(&should, method), [""; 0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::blanking::Blanked;
 use super::{Tree, Violation};
 
 /// How every subject of the protocol begins.
@@ -17,6 +18,7 @@ pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
             .blanked
             .strings
             .lines()
+            .take(shipped_lines(file.blanked))
             .position(|line| PREFIXES.iter().any(|prefix| line.contains(prefix)));
         if let Some(line) = line.filter(|_| file.crate_dir() != EXEMPT_CRATE) {
             spelled
@@ -40,6 +42,15 @@ pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
     found
 }
 
+/// How many lines stand before the unit tests, which may spell what they expect.
+fn shipped_lines(blanked: &Blanked) -> usize {
+    let tests = blanked
+        .code
+        .lines()
+        .position(|line| line.trim() == "#[cfg(test)]");
+    tests.unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +64,10 @@ mod tests {
             ("b/src/subject.rs", SPELLS),
             ("b/tests/it/main.rs", SPELLS),
             ("b/src/other.rs", "//! A.\n// \"runtime.host.a\"\n"),
+            (
+                "b/src/more.rs",
+                "//! A.\n#[cfg(test)]\nmod tests { f(\"runtime.host.a\"); }\n",
+            ),
         ]);
         assert_eq!(violations(&tree), []);
     }

@@ -1,0 +1,95 @@
+//! Runs everything there is to run, in order, up to the first step that fails.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+mod steps;
+mod tally;
+
+pub use tally::Tally;
+
+/// What the steps share.
+#[derive(Debug)]
+pub struct Setting {
+    /// The repository.
+    pub root: PathBuf,
+    /// A real nats-server, once the step that obtains it has run.
+    pub nats_server: Option<PathBuf>,
+}
+
+/// One step: what it is called, and what it does.
+struct Step {
+    name: &'static str,
+    run: fn(&mut Setting) -> Result<Tally, StepError>,
+}
+
+/// Runs the steps and prints, at the end, `N passed, N failed`: the tests of every crate one by one,
+/// every other step as one. Returns whether all passed.
+#[must_use]
+pub fn run(root: &Path) -> bool {
+    let mut setting = Setting {
+        root: root.to_path_buf(),
+        nats_server: None,
+    };
+    let mut total = Tally::default();
+    let mut times: Vec<(&str, Duration)> = Vec::new();
+    let mut not_run = 0;
+    for step in steps::STEPS {
+        if total.failed > 0 {
+            not_run += 1;
+            continue;
+        }
+        println!("== {}", step.name);
+        let began = Instant::now();
+        let tally = (step.run)(&mut setting).unwrap_or_else(|error| {
+            print_chain(&error);
+            Tally::FAILED
+        });
+        times.push((step.name, began.elapsed()));
+        total = total + tally;
+    }
+    println!();
+    for (name, time) in times {
+        println!("{:>8.1} s  {name}", time.as_secs_f64());
+    }
+    if not_run > 0 {
+        println!("{not_run} steps were not run.");
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total.failed == 0
+}
+
+fn print_chain(error: &StepError) {
+    println!("error: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        println!("  because: {error}");
+        cause = error.source();
+    }
+}
+
+/// Why a step could not do its work.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error("{program} cannot be run")]
+    Program {
+        program: String,
+        source: std::io::Error,
+    },
+    #[error("the output of {program} cannot be read")]
+    Output {
+        program: String,
+        source: std::io::Error,
+    },
+    #[error("the generated files cannot be compared")]
+    Gen(#[from] crate::r#gen::GenError),
+    #[error("the repository cannot be read")]
+    Tidy(#[from] crate::tidy::TreeError),
+    #[error("there is no nats-server")]
+    NatsServer(#[from] crate::nats_server::NatsServerError),
+    #[error("{} cannot be copied", path.display())]
+    Copy {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}

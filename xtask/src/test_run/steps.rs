@@ -1,0 +1,209 @@
+//! The steps of `cargo xtask test`, the quick and the telling ones first.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use super::{Setting, Step, StepError, Tally};
+use crate::tidy::Severity;
+use crate::{cargo, r#gen, nats_server, tidy};
+
+/// In this order. All builds are of the dev profile, so that nothing is compiled twice.
+pub(super) const STEPS: [Step; 10] = [
+    Step {
+        name: "format",
+        run: format,
+    },
+    Step {
+        name: "generated files",
+        run: generated_files,
+    },
+    Step {
+        name: "tidy",
+        run: tidy_rules,
+    },
+    Step {
+        name: "clippy",
+        run: clippy,
+    },
+    Step {
+        name: "nats-server",
+        run: obtain_nats_server,
+    },
+    Step {
+        name: "tests",
+        run: tests,
+    },
+    Step {
+        name: "programs",
+        run: programs,
+    },
+    Step {
+        name: "conformance on the embedded broker",
+        run: conformance_embedded,
+    },
+    Step {
+        name: "conformance on nats-server",
+        run: conformance_nats_server,
+    },
+    Step {
+        name: "self test of the suite",
+        run: self_test,
+    },
+];
+
+fn format(setting: &mut Setting) -> Result<Tally, StepError> {
+    step(&mut cargo::command(
+        &setting.root,
+        &["fmt", "--all", "--check"],
+    ))
+}
+
+fn generated_files(setting: &mut Setting) -> Result<Tally, StepError> {
+    let stale = r#gen::stale(&setting.root)?;
+    for line in &stale {
+        println!("{line}");
+    }
+    if !stale.is_empty() {
+        println!(
+            "Generated files are stale: run `{}` and commit the result.",
+            r#gen::COMMAND
+        );
+    }
+    Ok(Tally::of(stale.is_empty()))
+}
+
+fn tidy_rules(setting: &mut Setting) -> Result<Tally, StepError> {
+    let found = tidy::check(&setting.root)?;
+    for violation in &found {
+        println!("{violation}");
+    }
+    Ok(Tally::of(
+        found
+            .iter()
+            .all(|violation| violation.severity != Severity::Failure),
+    ))
+}
+
+fn clippy(setting: &mut Setting) -> Result<Tally, StepError> {
+    let arguments = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    step(&mut cargo::command(&setting.root, &arguments))
+}
+
+fn obtain_nats_server(setting: &mut Setting) -> Result<Tally, StepError> {
+    let program = nats_server::obtain(&setting.root)?;
+    println!("nats-server: {}", program.display());
+    setting.nats_server = Some(program);
+    Ok(Tally::PASSED)
+}
+
+fn tests(setting: &mut Setting) -> Result<Tally, StepError> {
+    let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
+    let mut command = with_nats_server(cargo::command(&setting.root, &arguments), setting);
+    let failed = |source| StepError::Program {
+        program: "cargo test".to_owned(),
+        source,
+    };
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut tally = Tally::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.map_err(|source| StepError::Output {
+                program: "cargo test".to_owned(),
+                source,
+            })?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            tally = tally + Tally::of_line(&line).unwrap_or_default();
+        }
+    }
+    let success = child.wait().map_err(failed)?.success();
+    // A crate that does not compile, or a test binary that dies, reports no failed test.
+    Ok(if success || tally.failed > 0 {
+        tally
+    } else {
+        tally + Tally::FAILED
+    })
+}
+
+/// The programs for the steps to come: the host with its deliberate faults under another name, so
+/// that the plain one stands where it is looked for.
+fn programs(setting: &mut Setting) -> Result<Tally, StepError> {
+    let root = &setting.root;
+    let faulty = [
+        "build",
+        "--locked",
+        "-p",
+        "berth-host",
+        "--features",
+        "breakage",
+    ];
+    if step(&mut cargo::command(root, &faulty))? == Tally::FAILED {
+        return Ok(Tally::FAILED);
+    }
+    let built = cargo::built(root, "debug", "berth-host");
+    let kept = cargo::built(root, "debug", FAULTY_HOST);
+    std::fs::copy(&built, &kept).map_err(|source| StepError::Copy {
+        path: built,
+        source,
+    })?;
+    let plain = [
+        "build",
+        "--locked",
+        "-p",
+        "berth-host",
+        "-p",
+        "berth-conformance",
+        "--bins",
+    ];
+    step(&mut cargo::command(root, &plain))
+}
+
+/// The reference host, built with the feature `breakage`.
+const FAULTY_HOST: &str = "berth-host-breakage";
+
+/// With the slow checks, which run here and nowhere else.
+fn conformance_embedded(setting: &mut Setting) -> Result<Tally, StepError> {
+    suite(setting, &["host", "--slow"])
+}
+
+fn conformance_nats_server(setting: &mut Setting) -> Result<Tally, StepError> {
+    suite(setting, &["host", "--broker", "nats-server"])
+}
+
+fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
+    suite(setting, &["selftest"])
+}
+
+fn suite(setting: &Setting, arguments: &[&str]) -> Result<Tally, StepError> {
+    let program = cargo::built(&setting.root, "debug", "berth-conformance");
+    let mut command = with_nats_server(Command::new(program), setting);
+    command.current_dir(&setting.root).args(arguments);
+    command.env(
+        "BERTH_BREAKAGE_HOST",
+        cargo::built(&setting.root, "debug", FAULTY_HOST),
+    );
+    step(&mut command)
+}
+
+fn with_nats_server(mut command: Command, setting: &Setting) -> Command {
+    if let Some(program) = &setting.nats_server {
+        command.env(nats_server::VARIABLE, program);
+    }
+    command
+}
+
+fn step(command: &mut Command) -> Result<Tally, StepError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .status()
+        .map_err(|source| StepError::Program { program, source })?;
+    Ok(Tally::of(status.success()))
+}
