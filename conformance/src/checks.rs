@@ -1,10 +1,17 @@
 //! The sections: every table of checks, in the order in which reports show them.
 
 pub mod beat;
+pub mod down;
+pub mod ext;
+pub mod http;
+pub mod img;
 pub mod json;
+pub mod res;
+pub mod resil;
 pub mod start;
 pub mod status;
 pub mod stop;
+pub mod svc;
 pub mod wire;
 
 use crate::check::Check;
@@ -17,6 +24,13 @@ pub const TABLES: &[&[Check]] = &[
     start::CHECKS,
     status::CHECKS,
     stop::CHECKS,
+    svc::CHECKS,
+    img::CHECKS,
+    http::CHECKS,
+    res::CHECKS,
+    resil::CHECKS,
+    down::CHECKS,
+    ext::CHECKS,
 ];
 
 /// All checks.

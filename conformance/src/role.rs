@@ -100,6 +100,8 @@ roles! {
         "Sends the beacon `spin` and then computes for ever without yielding.";
     ServiceSlowFail "service-slow-fail" Service
         "Sends the beacon `run`, waits for 300 ms and ends with an error.";
+    ServiceLongFail "service-long-fail" Service
+        "Sends the beacon `run`, waits for 61 s and ends with an error.";
     ServiceOnce "service-once" Service
         "Sends the beacon `run`, waits for 300 ms and ends well.";
     Idle "idle" Component

@@ -112,6 +112,7 @@ pub fn artifact(role: Role) -> Option<Bytes> {
         Role::ServiceExit1 => r#"[{"beacon":"run"},{"exit":1}]"#,
         Role::ServiceFresh => r#"["beacon-memory","trap"]"#,
         Role::ServiceSlowFail => r#"[{"beacon":"run"},{"sleep-ms":300},"fail"]"#,
+        Role::ServiceLongFail => r#"[{"beacon":"run"},{"sleep-ms":61000},"fail"]"#,
         Role::ServiceOnce => r#"[{"beacon":"run"},{"sleep-ms":300},"succeed"]"#,
         Role::CoreModule => return Some(Bytes::from_static(b"\0asm\x01\0\0\0")),
         Role::NoRun | Role::Idle | Role::Hello | Role::HelloTwo => {
