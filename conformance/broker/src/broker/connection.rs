@@ -85,9 +85,10 @@ async fn serve(
         session,
         reader,
     };
+    connection.greet(peer).await;
     let result = match full {
         true => Err(End::Farewell(Farewell("maximum connections exceeded"))),
-        false => connection.converse(peer).await,
+        false => connection.converse().await,
     };
     connection.session.end();
     connection.part(result).await;
@@ -116,11 +117,14 @@ enum End {
 }
 
 impl Connection {
-    async fn converse(&mut self, peer: SocketAddr) -> Result<(), End> {
+    async fn greet(&mut self, peer: SocketAddr) {
         let hub = &self.hub;
         let info = greeting::info(&hub.options, &hub.server_id, hub.addr, self.client.id, peer);
         self.session.say(&ServerOp::Info(info.into()));
         self.flush().await;
+    }
+
+    async fn converse(&mut self) -> Result<(), End> {
         let cut = self.client.cut.clone();
         let mut cut = std::pin::pin!(cut.cancelled());
         let payload_bytes = self.hub.options.max_payload_bytes;
