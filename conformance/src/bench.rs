@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -33,7 +33,7 @@ pub struct Bench {
     /// The image of each role.
     pub images: Images,
     /// What must never be shown.
-    pub secrets: Secrets,
+    pub secrets: Arc<Secrets>,
     patience_us: AtomicU64,
     tags: AtomicU64,
 }
@@ -54,7 +54,7 @@ impl Bench {
             beacons,
             clock: Clock::start(),
             images,
-            secrets: Secrets::default(),
+            secrets: Arc::default(),
             patience_us: AtomicU64::new(PATIENCE_MIN.as_micros() as u64),
             tags: AtomicU64::new(0),
         }
@@ -97,6 +97,11 @@ impl Secrets {
         if value.len() >= MIN_SECRET_BYTES && !secrets.iter().any(|known| known == value) {
             secrets.push(value.to_owned());
         }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// The text with every secret blotted out.

@@ -20,6 +20,8 @@ use crate::answer::Headers;
 const MAX_REPLIES: usize = 1024;
 /// Heartbeats a slow reader may lag behind: hours of one host, seconds of a mad one.
 const HEARTBEATS_KEPT: usize = 4096;
+/// Messages that an eavesdropper may lag behind.
+const TRAFFIC_KEPT: usize = 16 * 1024;
 /// How long a connection may take: a broker on the same machine or in the same building.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -88,6 +90,15 @@ pub enum BusError {
     Lost,
 }
 
+/// One message of the suite's own connection.
+#[derive(Clone, Debug)]
+pub enum Overheard {
+    /// The suite sent it.
+    Sent(Delivery),
+    /// It came for the suite.
+    Came(Delivery),
+}
+
 type Pending = Arc<Mutex<HashMap<String, mpsc::Sender<Delivery>>>>;
 
 /// One connection with a reply inbox of its own. Clones share it.
@@ -97,6 +108,7 @@ pub struct Bus {
     inboxes: String,
     pending: Pending,
     heartbeats: broadcast::Sender<Delivery>,
+    traffic: broadcast::Sender<Overheard>,
     _pumps: Arc<Pumps>,
 }
 
@@ -119,19 +131,21 @@ impl Bus {
         let inboxes = format!("_INBOX.berth-{run}");
         let pending = Pending::default();
         let (heartbeats, _) = broadcast::channel(HEARTBEATS_KEPT);
+        let (traffic, _) = broadcast::channel(TRAFFIC_KEPT);
 
         let replies = subscribe(&client, &format!("{inboxes}.>")).await?;
         let beats = subscribe(&client, HEARTBEATS).await?;
         client.flush().await.map_err(|_| BusError::Lost)?;
         let pumps = Arc::new(Pumps([
-            tokio::spawn(pump_replies(replies, pending.clone())),
-            tokio::spawn(pump_heartbeats(beats, heartbeats.clone())),
+            tokio::spawn(pump_replies(replies, pending.clone(), traffic.clone())),
+            tokio::spawn(pump_heartbeats(beats, heartbeats.clone(), traffic.clone())),
         ]));
         Ok(Bus {
             client,
             inboxes,
             pending,
             heartbeats,
+            traffic,
             _pumps: pumps,
         })
     }
@@ -190,6 +204,11 @@ impl Bus {
         self.client.flush().await.map_err(|_| BusError::Lost)
     }
 
+    /// Everything that this connection sends and gets from now on.
+    pub fn overhear(&self) -> broadcast::Receiver<Overheard> {
+        self.traffic.subscribe()
+    }
+
     /// Heartbeats from now on, of every host.
     pub fn heartbeats(&self) -> broadcast::Receiver<Delivery> {
         self.heartbeats.subscribe()
@@ -202,6 +221,17 @@ impl Bus {
         payload: Bytes,
         headers: &Headers,
     ) -> Result<(), BusError> {
+        if self.traffic.receiver_count() > 0 {
+            let sent = Delivery {
+                subject: subject.to_owned(),
+                reply: reply.map(str::to_owned),
+                headers: headers.clone(),
+                status: None,
+                payload: payload.clone(),
+                at: Instant::now(),
+            };
+            let _ = self.traffic.send(Overheard::Sent(sent));
+        }
         let subject = subject.to_owned();
         let failed = |source| BusError::Publish {
             subject: subject.clone(),
@@ -292,9 +322,15 @@ async fn subscribe(
     client.subscribe(subject.to_owned()).await.map_err(failed)
 }
 
-async fn pump_replies(mut replies: async_nats::Subscriber, pending: Pending) {
+async fn pump_replies(
+    mut replies: async_nats::Subscriber,
+    pending: Pending,
+    traffic: broadcast::Sender<Overheard>,
+) {
     while let Some(message) = replies.next().await {
         let delivery = delivery(message);
+        // Mostly nobody eavesdrops.
+        let _ = traffic.send(Overheard::Came(delivery.clone()));
         let waiting = pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -307,10 +343,16 @@ async fn pump_replies(mut replies: async_nats::Subscriber, pending: Pending) {
     }
 }
 
-async fn pump_heartbeats(mut beats: async_nats::Subscriber, out: broadcast::Sender<Delivery>) {
+async fn pump_heartbeats(
+    mut beats: async_nats::Subscriber,
+    out: broadcast::Sender<Delivery>,
+    traffic: broadcast::Sender<Overheard>,
+) {
     while let Some(message) = beats.next().await {
+        let delivery = delivery(message);
+        let _ = traffic.send(Overheard::Came(delivery.clone()));
         // Nobody listening is not an error.
-        let _ = out.send(delivery(message));
+        let _ = out.send(delivery);
     }
 }
 

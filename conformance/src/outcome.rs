@@ -150,3 +150,72 @@ impl From<Blocked> for String {
 
 /// What a check body returns: `Ok` when it reached its end, whatever it saw.
 pub type Flow = Result<(), Blocked>;
+
+/// One line of the wire around a failure.
+#[derive(Clone, Debug)]
+pub struct WireLine {
+    /// Since the check began, in milliseconds.
+    pub at_ms: f64,
+    /// `suite → host` or `host → suite`.
+    pub way: &'static str,
+    /// The command, `reply` or `heartbeat`.
+    pub what: String,
+    /// The beginning of the payload, with its error code in front when it has one.
+    pub payload: String,
+    /// This is the frame that gave the violation away.
+    pub guilty: bool,
+}
+
+/// What became of one check.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `section/name`, or `monitor/name`.
+    pub id: String,
+    /// What it covers.
+    pub covers: Vec<&'static Requirement>,
+    /// What became of it.
+    pub status: Status,
+    /// Why, when it is neither pass nor fail nor warn.
+    pub reason: Option<String>,
+    /// What it saw go wrong, requirements included that it does not cover but found broken.
+    pub violations: Vec<Violation>,
+    /// How long it ran.
+    pub took: Duration,
+    /// The wire around the first violation.
+    pub wire: Vec<WireLine>,
+    /// The end of the host's log, when something went wrong.
+    pub log: Option<String>,
+    /// Where the check stands.
+    pub source: String,
+    /// The status of each repetition, when there were several.
+    pub attempts: Vec<Status>,
+}
+
+impl Outcome {
+    /// The part of the id before the slash.
+    pub fn section(&self) -> &str {
+        self.id.split('/').next().unwrap_or_default()
+    }
+
+    /// An outcome without anything to report.
+    pub fn of(id: &str, covers: &[&'static Requirement], status: Status) -> Outcome {
+        Outcome {
+            id: id.to_owned(),
+            covers: covers.to_vec(),
+            status,
+            reason: None,
+            violations: Vec::new(),
+            took: Duration::ZERO,
+            wire: Vec::new(),
+            log: None,
+            source: String::new(),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// The same for a reason.
+    pub fn because(mut self, reason: impl Into<String>) -> Outcome {
+        self.reason = Some(reason.into());
+        self
+    }
+}

@@ -22,6 +22,10 @@ pub enum Way {
     ToHost,
     /// From the host.
     FromHost,
+    /// No message: the host's connection to the broker was made.
+    Connected,
+    /// No message: the host's connection to the broker ended.
+    Disconnected,
 }
 
 /// One message on the wire.
@@ -100,6 +104,16 @@ impl Trace {
             .filter(|frame| frame.at >= from && wanted(frame))
             .cloned()
             .collect()
+    }
+
+    /// The first frame that satisfies a condition.
+    pub fn first(&self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        self.lock().iter().find(|frame| wanted(frame)).cloned()
+    }
+
+    /// When the recording began.
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// How long after the recording began.

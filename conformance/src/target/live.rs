@@ -1,8 +1,14 @@
 //! A host that is up: its id, its traffic, and its process when the suite launched it.
 
-use crate::{process::Process, tap::Tap, trace::Trace};
+use std::{sync::atomic::{AtomicBool, Ordering}, time::Duration};
 
-/// One host under test.
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{monitor::Watch, process::Process, tap::Tap, trace::Trace};
+
+/// One host under test. Dropping it kills its process and everything it started.
 #[derive(Debug)]
 pub struct LiveHost {
     /// The id in its subjects.
@@ -11,8 +17,33 @@ pub struct LiveHost {
     pub http_addr: Option<String>,
     /// Everything that was on the wire between it and the broker.
     pub trace: Trace,
+    /// The monitors.
+    pub watch: Watch,
+    // The process stands before the tap: it is killed before its connection goes.
     /// Its process, when the suite launched it.
     pub process: Option<Process>,
     /// What sits between it and the broker, when the suite launched it.
     pub tap: Option<Tap>,
+    pub(super) stop_signal: Signal,
+    pub(super) ended: AtomicBool,
+    pub(super) _recorder: AbortOnDropHandle<()>,
+    pub(super) _http_port: Option<tokio::net::TcpSocket>,
+    pub(super) _dir: Option<TempDir>,
+}
+
+impl LiveHost {
+    /// Whether its process ended although nobody asked it to.
+    pub fn has_died(&self) -> bool {
+        let asked = self.ended.load(Ordering::Relaxed);
+        !asked && self.process.as_ref().is_some_and(Process::has_exited)
+    }
+
+    /// Asks its process to end, and waits a moment for it; dropping does the rest.
+    pub async fn end(&self, within: Duration) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(process) = &self.process {
+            process.signal(self.stop_signal);
+            process.wait_exit(within).await;
+        }
+    }
 }

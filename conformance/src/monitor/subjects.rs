@@ -1,0 +1,69 @@
+//! A host publishes heartbeats of its own and replies, and nothing else below `runtime.`.
+
+use super::{Findings, Monitor, Scene};
+use crate::{
+    requirements::{self as req, Requirement},
+    trace::{Frame, Way},
+};
+
+const COVERS: &[&Requirement] = &[&req::HOST_WIRE_012, &req::HOST_WIRE_015];
+
+/// Judges on what a host publishes, and the form of its id.
+pub struct Subjects;
+
+impl Monitor for Subjects {
+    fn id(&self) -> &'static str {
+        "monitor/subjects"
+    }
+
+    fn covers(&self) -> &'static [&'static Requirement] {
+        COVERS
+    }
+
+    fn frame(&mut self, frame: &Frame, scene: &Scene, findings: &mut Findings) {
+        if frame.way != Way::FromHost {
+            return;
+        }
+        let own = scene.host_id.as_deref().unwrap_or_default();
+        if scene.is_heartbeat(frame) {
+            let id = frame.subject.trim_start_matches("runtime.operator.heartbeat.");
+            let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            let held = !id.is_empty() && id.bytes().all(legal);
+            let expected = "one token of A-Z a-z 0-9 _ -";
+            findings.judge(&req::HOST_WIRE_012, frame, held, expected, || format!("the id {id:?}"));
+        }
+        // A reply subject that the suite chose is no subject of the host's choosing.
+        let elsewhere = frame.subject.starts_with("runtime.")
+            && frame.subject != format!("runtime.operator.heartbeat.{own}")
+            && scene.asked(frame).is_none();
+        let expected = format!("below `runtime.` only runtime.operator.heartbeat.{own}");
+        findings.judge(&req::HOST_WIRE_015, frame, !elsewhere, &expected, || {
+            format!("a message on {}", frame.subject)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::script::{broken, frame};
+    use crate::trace::Way;
+
+    #[test]
+    fn foreign_subjects_and_bad_ids_are_breaches() {
+        let begin = Instant::now();
+        let beat = |id: &str, ms| {
+            let text = format!(
+                r#"{{"id":"{id}","hostname":"x","friendlyName":"a","version":"1","startedAt":"2026-01-01T00:00:00Z"}}"#
+            );
+            frame(begin, ms, Way::FromHost, &format!("runtime.operator.heartbeat.{id}"), &text)
+        };
+        assert!(broken([beat("h-1", 0)]).is_empty());
+        assert!(broken([beat("a b", 0)]).contains(&"HOST-WIRE-012"));
+        let event = frame(begin, 1, Way::FromHost, "runtime.events.h", "{}");
+        assert_eq!(broken([beat("h", 0), event]), ["HOST-WIRE-015"]);
+        let own = frame(begin, 1, Way::FromHost, "my.metrics", "{}");
+        assert!(broken([beat("h", 0), own]).is_empty());
+    }
+}

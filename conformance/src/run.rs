@@ -1,0 +1,243 @@
+//! Runs the selected checks: many at once on the shared host, some on hosts of their own.
+
+mod gate;
+mod judge;
+mod monitors;
+mod shared;
+mod wire;
+
+pub use gate::{Facts, Gate, gate};
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, StreamExt, stream};
+use rand::{SeedableRng, seq::SliceRandom};
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    bench::Bench,
+    check::{Body, Check, Host},
+    cx::Cx,
+    monitor::{self, Verdict},
+    outcome::{Blocked, Outcome, Status, chain},
+    target::{LaunchFailed, Launcher, LiveHost},
+};
+use shared::SharedHost;
+
+/// How long a host of a check's own may take to end politely before it is killed.
+const OWN_HOST_GRACE: Duration = Duration::from_millis(500);
+/// How long the shared host may take to end at the end of the run.
+const SHARED_HOST_GRACE: Duration = Duration::from_secs(10);
+/// How long a clean-up stop may take; what is left dies with the host.
+const CLEAN_UP_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whoever wants to know how far the run is.
+pub trait Observer: Send + Sync {
+    /// A check begins.
+    fn began(&self, _check: &'static Check) {}
+    /// A check has ended.
+    fn ended(&self, _outcome: &Outcome) {}
+}
+
+/// Nobody.
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// At most so many checks at once.
+    pub jobs: usize,
+    /// At most so many hosts of checks' own at once.
+    pub own_hosts: usize,
+    /// How often each check runs.
+    pub repeat: usize,
+    /// In which order they begin.
+    pub seed: u64,
+}
+
+/// What a run brought.
+#[derive(Debug)]
+pub struct Results {
+    /// One for each check, in the order of the tables, and one for each monitor.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Runs the checks. `host` is up already: the doctor has spoken to it.
+///
+/// Cancel safe: dropping it kills every host that it launched.
+pub async fn run(
+    checks: &[&'static Check],
+    facts: &Facts,
+    bench: Arc<Bench>,
+    launcher: Launcher,
+    host: LiveHost,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Results {
+    let runner = Runner {
+        shared: SharedHost::new(launcher.clone(), host),
+        own_hosts: Semaphore::new(options.own_hosts.max(1)),
+        bench,
+        launcher,
+        facts,
+        observer,
+        verdicts: std::sync::Mutex::default(),
+    };
+    let mut jobs: Vec<(usize, &'static Check)> = checks
+        .iter()
+        .enumerate()
+        .flat_map(|(index, check)| std::iter::repeat_n((index, *check), options.repeat.max(1)))
+        .collect();
+    jobs.shuffle(&mut rand::rngs::SmallRng::seed_from_u64(options.seed));
+    // Long ones first: the run ends when the last does, and the order among equals is the seed's.
+    jobs.sort_by_key(|(_, check)| std::cmp::Reverse(check.budget_s));
+    let launched = runner.launcher.target.launch().is_some();
+    let (alone, together): (Vec<_>, Vec<_>) =
+        jobs.into_iter().partition(|(_, check)| check.host == Host::Quiet && !launched);
+
+    let mut attempts: Vec<(usize, Outcome)> = stream::iter(together)
+        .map(|(index, check)| runner.once(index, check))
+        .buffer_unordered(options.jobs.max(1))
+        .collect()
+        .await;
+    for (index, check) in alone {
+        attempts.push(runner.once(index, check).await);
+    }
+    let mut outcomes: Vec<Outcome> = (0..checks.len())
+        .filter_map(|index| {
+            let of_one = attempts.iter().filter(|(of, _)| *of == index);
+            judge::merge(of_one.map(|(_, outcome)| outcome.clone()).collect())
+        })
+        .collect();
+    outcomes.extend(runner.finish().await);
+    Results { outcomes }
+}
+
+struct Runner<'r> {
+    bench: Arc<Bench>,
+    launcher: Launcher,
+    shared: SharedHost,
+    own_hosts: Semaphore,
+    facts: &'r Facts,
+    observer: &'r dyn Observer,
+    verdicts: std::sync::Mutex<Vec<Verdict>>,
+}
+
+impl Runner<'_> {
+    async fn once(&self, index: usize, check: &'static Check) -> (usize, Outcome) {
+        let outcome = match gate(check, self.facts) {
+            Gate::NotTestable(reason) => {
+                Outcome::of(check.id, check.covers, Status::NotTestable).because(reason)
+            }
+            Gate::Run => self.on_a_host(check, check.run).await,
+            Gate::Refusal(refused, feature) => {
+                judge::refused(self.on_a_host(check, refused).await, feature)
+            }
+        };
+        let outcome = Outcome { source: format!("{}:{}", check.file, check.line), ..outcome };
+        self.observer.ended(&outcome);
+        (index, outcome)
+    }
+
+    async fn on_a_host(&self, check: &'static Check, body: Body) -> Outcome {
+        let own = match check.host {
+            Host::Shared => false,
+            Host::Own | Host::Quiet => self.launcher.target.launch().is_some(),
+        };
+        if !own {
+            return match self.shared.get().await {
+                Ok(host) => self.judge_on(check, body, host).await,
+                Err(failed) => no_host(check, &failed),
+            };
+        }
+        let Ok(_permit) = self.own_hosts.acquire().await else {
+            return Outcome::of(check.id, check.covers, Status::Error).because("the run is over");
+        };
+        let host = match self.launcher.bring_up(true).await {
+            Ok(host) => Arc::new(host),
+            Err(failed) => return no_host(check, &failed),
+        };
+        let outcome = self.judge_on(check, body, host.clone()).await;
+        self.note(host.watch.verdicts(Instant::now()));
+        host.end(OWN_HOST_GRACE).await;
+        outcome
+    }
+
+    async fn judge_on(&self, check: &'static Check, body: Body, host: Arc<LiveHost>) -> Outcome {
+        self.observer.began(check);
+        let cx = Arc::new(Cx::new(check, self.bench.clone(), host.clone()));
+        let began = Instant::now();
+        let task = {
+            let cx = cx.clone();
+            async move { body(&cx).await }
+        };
+        // A task of its own, so that checks use every core, and a panic is one check's and not the run's.
+        let task = AbortOnDropHandle::new(tokio::spawn(AssertUnwindSafe(task).catch_unwind()));
+        let budget = Duration::from_secs(check.budget_s);
+        let ended = match tokio::time::timeout(budget, task).await {
+            Ok(Ok(Ok(flow))) => judge::Ended::Itself(flow),
+            Ok(Ok(Err(panic))) => judge::Ended::Panicked(judge::panic_message(&*panic)),
+            Ok(Err(lost)) => judge::Ended::Panicked(lost.to_string()),
+            Err(_) => judge::Ended::OverBudget,
+        };
+        let took = began.elapsed();
+        let stalled = self.bench.clock.stalled_since(began);
+        let mut outcome = judge::judge(check, ended, cx.ledger(), stalled);
+        outcome.took = took;
+        if !outcome.violations.is_empty() || outcome.status != Status::Pass {
+            let guilty = outcome.violations.first().and_then(|violation| violation.guilty.clone());
+            outcome.wire = wire::excerpt(&cx.frames(), guilty.as_deref(), cx.began());
+            outcome.log = host.process.as_ref().map(|process| judge::log_end(&process.log()));
+        }
+        if check.host == Host::Shared || host.process.is_none() {
+            self.clean_up(&cx).await;
+        }
+        outcome
+    }
+
+    /// Stops the ids of one check and no others.
+    async fn clean_up(&self, cx: &Cx) {
+        let stops = cx.ledger().ids().into_iter().map(|id| async move {
+            let payload = serde_json::json!({ "workloadId": id }).to_string();
+            let headers = crate::answer::Headers::none();
+            if let Ok(mut replies) = cx.request("workload.stop", payload, headers).await {
+                // Whatever it says: nothing is claimed here.
+                replies.next(CLEAN_UP_WITHIN).await;
+            }
+        });
+        futures_util::future::join_all(stops).await;
+    }
+
+    fn note(&self, verdicts: Vec<Verdict>) {
+        let mut known = self.verdicts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        monitor::merge(&mut known, verdicts);
+    }
+
+    async fn finish(self) -> Vec<Outcome> {
+        let (hosts, deaths) = self.shared.take_all().await;
+        for host in &hosts {
+            self.note(host.watch.verdicts(Instant::now()));
+        }
+        let began = hosts.first().map(|host| host.trace.clone()).unwrap_or_default();
+        for host in &hosts {
+            host.end(SHARED_HOST_GRACE).await;
+        }
+        let verdicts = self.verdicts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut outcomes: Vec<Outcome> =
+            verdicts.into_iter().map(|verdict| monitors::outcome(verdict, &began)).collect();
+        outcomes.push(monitors::alive(&deaths));
+        outcomes
+    }
+}
+
+fn no_host(check: &'static Check, failed: &LaunchFailed) -> Outcome {
+    let blocked = Blocked::Harness(format!("no host for this check: {}", chain(failed)));
+    Outcome::of(check.id, check.covers, Status::Error).because(blocked.to_string())
+}

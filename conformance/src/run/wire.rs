@@ -1,0 +1,57 @@
+//! Cuts the few frames around a failure out of the recording.
+
+use std::time::Instant;
+
+use crate::{
+    answer::{ERROR_CODE_HEADER, shortened},
+    outcome::WireLine,
+    trace::{Frame, Way},
+};
+
+/// Frames shown before the guilty one.
+const BEFORE: usize = 6;
+/// Frames shown after it.
+const AFTER: usize = 1;
+/// Characters shown of a payload.
+const PAYLOAD_CHARS: usize = 160;
+
+/// The frames around the one with that inbox or subject, or the last ones.
+pub fn excerpt(frames: &[Frame], guilty: Option<&str>, began: Instant) -> Vec<WireLine> {
+    let is_guilty = |frame: &Frame| {
+        guilty.is_some_and(|guilty| frame.subject == guilty && frame.way == Way::FromHost)
+    };
+    let asked = |frame: &Frame| guilty.is_some() && frame.reply.as_deref() == guilty;
+    // A missing reply has no frame: its request is the place to look.
+    let at = frames.iter().rposition(is_guilty).or_else(|| frames.iter().rposition(asked));
+    let centre = at.unwrap_or_else(|| frames.len().saturating_sub(1));
+    let from = centre.saturating_sub(BEFORE);
+    let shown = frames.iter().enumerate().skip(from).take(centre - from + 1 + AFTER);
+    shown.map(|(index, frame)| line(frame, began, Some(index) == at)).collect()
+}
+
+/// One frame as a line.
+pub fn line(frame: &Frame, began: Instant, guilty: bool) -> WireLine {
+    let at_ms = match frame.at.checked_duration_since(began) {
+        Some(after) => after.as_secs_f64() * 1000.0,
+        None => -began.saturating_duration_since(frame.at).as_secs_f64() * 1000.0,
+    };
+    let (way, what) = match frame.way {
+        Way::ToHost => ("suite → host", command(&frame.subject)),
+        Way::FromHost if frame.subject.starts_with("_INBOX.") => ("host → suite", "reply".to_owned()),
+        Way::FromHost if frame.subject.starts_with("runtime.operator.heartbeat.") => {
+            ("host → suite", "heartbeat".to_owned())
+        }
+        Way::FromHost => ("host → suite", frame.subject.clone()),
+        Way::Connected => ("host ⇄ bus", "connected".to_owned()),
+        Way::Disconnected => ("host ⇄ bus", "disconnected".to_owned()),
+    };
+    let code = frame.headers.get(ERROR_CODE_HEADER).map(|code| format!("[{code}] "));
+    let text = String::from_utf8_lossy(&frame.payload);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let payload = code.unwrap_or_default() + &shortened(&text, PAYLOAD_CHARS);
+    WireLine { at_ms, way, what, payload, guilty }
+}
+
+fn command(subject: &str) -> String {
+    subject.splitn(4, '.').nth(3).unwrap_or(subject).to_owned()
+}
