@@ -105,7 +105,7 @@ impl Host {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let started_at = heartbeat::rfc3339_ms(now.as_millis());
+        let started_at = crate::calendar::rfc3339_ms(now.as_millis());
         Self {
             authority: options.nats_url.trim_start_matches("nats://").to_owned(),
             identity: Identity {

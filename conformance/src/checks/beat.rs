@@ -1,6 +1,6 @@
 //! Heartbeats: the first one, their pace, and the counts in them. Their content is judged by monitors.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tokio::{sync::broadcast::Receiver, time::timeout};
@@ -21,7 +21,7 @@ pub const CHECKS: &[Check] = &[
     host: Shared, roles: [], budget_s: 60, slow: false },
     check! { id: "beat/pace", run: pace, covers: [HOST_BEAT_003],
     host: Shared, roles: [], budget_s: 90, slow: false },
-    check! { id: "beat/on-request", run: on_request, covers: [HOST_BEAT_005, HOST_BEAT_007],
+    check! { id: "beat/on-request", run: on_request, covers: [HOST_BEAT_005, HOST_BEAT_007, HOST_BEAT_011],
     host: Shared, roles: [], budget_s: 60, slow: false },
     check! { id: "beat/workload-count", run: workload_count, covers: [HOST_BEAT_008],
     host: Quiet, roles: [], budget_s: 90, slow: false },
@@ -106,6 +106,7 @@ async fn on_request(cx: &Cx) -> Flow {
         cx.claim(HOST_BEAT_005)
             .holds(&what, there(&published), || published.to_string());
     }
+    judge_figures(cx, &asked_json);
     let again = cx.heartbeat().await?.json.unwrap_or_default();
     for name in [
         "id",
@@ -122,6 +123,34 @@ async fn on_request(cx: &Cx) -> Flow {
         }
     }
     Ok(())
+}
+
+/// Figures that can be true: a start in the past, no more memory free than there is.
+fn judge_figures(cx: &Cx, heartbeat: &Value) {
+    let bytes = |name: &str| {
+        let text = heartbeat.get(name).and_then(Value::as_str).unwrap_or("0");
+        text.parse::<u64>().unwrap_or(0)
+    };
+    let (free, total) = (bytes("systemMemoryFree"), bytes("systemMemoryTotal"));
+    let what = "systemMemoryFree is no larger than systemMemoryTotal";
+    cx.claim(HOST_BEAT_011)
+        .holds(what, free <= total, || format!("{free} of {total}"));
+
+    let started = heartbeat
+        .get("startedAt")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let soon = crate::calendar::rfc3339_ms((now + Duration::from_secs(5)).as_millis());
+    // Texts of one zone compare like the moments they stand for; another zone is not judged.
+    let comparable = started.ends_with('Z') || started.ends_with("+00:00");
+    let past = !comparable || started.get(..19) <= soon.get(..19);
+    cx.claim(HOST_BEAT_011)
+        .holds("startedAt is not in the future", past, || {
+            started.to_owned()
+        });
 }
 
 /// `workloadCount` of a fresh heartbeat; absent means 0.
