@@ -3,3 +3,4 @@
 mod beacon;
 mod guests;
 mod registry;
+mod tap;
