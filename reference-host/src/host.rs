@@ -9,11 +9,12 @@ use std::sync::Arc;
 use berth_sdk::host::{Description, Host, Refusal, Start};
 
 use crate::breakage::Breakage;
+use crate::config::Limits;
 use crate::engine::Engine;
 use crate::image::Store;
 use crate::ingress::Ingress;
 use crate::system::Sampler;
-use crate::workload::{ComponentCount, Workload};
+use crate::workload::{Running, Workload};
 
 /// Runs workloads on the engine. A cheap clone.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub struct BerthHost {
 struct Shared {
     parts: Parts,
     identity: Identity,
-    count: ComponentCount,
+    running: Running,
     sampler: Sampler,
 }
 
@@ -36,6 +37,8 @@ pub struct Parts {
     pub images: Store,
     /// Takes HTTP requests in; without one, workloads that serve HTTP are refused.
     pub ingress: Option<Ingress>,
+    /// What workloads may use.
+    pub limits: Limits,
 }
 
 /// What a host says of itself, constant for its life (HOST-BEAT-007).
@@ -54,8 +57,8 @@ pub struct Identity {
 impl BerthHost {
     /// A host that runs nothing yet.
     pub fn new(parts: Parts, identity: Identity) -> Self {
-        let (count, sampler) = (ComponentCount::default(), Sampler::start());
-        Self { shared: Arc::new(Shared { parts, identity, count, sampler }) }
+        let (running, sampler) = (Running::default(), Sampler::start());
+        Self { shared: Arc::new(Shared { parts, identity, running, sampler }) }
     }
 }
 
@@ -63,7 +66,7 @@ impl Host for BerthHost {
     type Instance = Workload;
 
     fn describe(&self) -> Description {
-        let Shared { parts, identity, count, sampler } = &*self.shared;
+        let Shared { parts, identity, running, sampler } = &*self.shared;
         let sample = sampler.latest();
         let ingress = parts.ingress.as_ref();
         let mut http_port = ingress.map_or(0, |ingress| u32::from(ingress.local_address().port()));
@@ -85,13 +88,13 @@ impl Host for BerthHost {
             system_memory_free: sample.memory_free_bytes,
             imports: parts.engine.offers(),
             exports: Vec::new(),
-            component_count: count.get(),
+            component_count: running.components(),
         }
     }
 
     async fn start(&self, start: Start) -> Result<Workload, Refusal> {
-        let Shared { parts, count, .. } = &*self.shared;
-        start::start(parts, count, start).await.map_err(|error| refusal::refuse(&error))
+        let Shared { parts, running, .. } = &*self.shared;
+        start::start(parts, running, start).await.map_err(|error| refusal::refuse(&error))
     }
 
     async fn stop(&self, workload: Workload) {

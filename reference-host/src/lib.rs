@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod breakage;
+pub mod cause;
 mod components;
 pub mod config;
 pub mod egress;
@@ -14,8 +15,12 @@ pub mod image;
 pub mod ingress;
 pub mod interface;
 pub mod restart;
+mod run;
 pub mod sandbox;
 mod service;
+pub mod shutdown;
 pub mod system;
 pub mod volumes;
 mod workload;
+
+pub use self::run::{RunError, run};

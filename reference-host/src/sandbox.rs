@@ -6,17 +6,9 @@ use std::sync::Arc;
 use berth_proto::LocalResources;
 
 use crate::breakage::Breakage;
+use crate::config::{Limits, MEMORY_BYTES_MAX};
 use crate::egress::Egress;
 use crate::volumes::Mount;
-
-/// Memory of an instance in bytes when `memoryLimitMb` is not set. Deployed schedulers cannot set
-/// it, so it must suit most workloads; never below 256 MiB (HOST-RES-002).
-pub const DEFAULT_MEMORY_BYTES: usize = 512 * MIB;
-
-/// Memory of an instance in bytes that no `memoryLimitMb` raises: what 32 bits can address.
-pub const MAX_MEMORY_BYTES: usize = 4096 * MIB;
-
-const MIB: usize = 1 << 20;
 
 /// Everything that the instances of one component are given.
 #[derive(Clone, Debug)]
@@ -39,19 +31,21 @@ pub struct Sandbox {
     pub memory_limit_bytes: usize,
 }
 
-/// The memory limit that `resources` asks for, in bytes; zero and less mean that it is not set. A
-/// limit above what an instance can address at all is that much.
+/// The memory limit that `resources` asks for, in bytes; zero and less mean that it is not set
+/// (HOST-RES-001, HOST-RES-002). A limit above what an instance can address at all is that much.
 ///
-/// `cpuLimit` has no effect here: guests share the processors fairly, by time slices.
-pub fn memory_limit_bytes(resources: &LocalResources) -> usize {
+/// `cpuLimit` has no effect here: guests share the processors by time slices, and one that never
+/// yields holds up nobody.
+pub fn memory_limit_bytes(resources: &LocalResources, limits: &Limits) -> usize {
     if Breakage::NoMemoryLimit.is_on() {
-        return MAX_MEMORY_BYTES;
+        return MEMORY_BYTES_MAX as usize;
     }
-    match usize::try_from(resources.memory_limit_mb) {
-        Err(_) | Ok(0) if Breakage::TinyDefaultMemory.is_on() => 16 * MIB,
-        Err(_) | Ok(0) => DEFAULT_MEMORY_BYTES,
-        Ok(megabytes) => megabytes.saturating_mul(MIB).min(MAX_MEMORY_BYTES),
-    }
+    let bytes = match u64::try_from(resources.memory_limit_mb) {
+        Err(_) | Ok(0) if Breakage::TinyDefaultMemory.is_on() => 16 << 20,
+        Err(_) | Ok(0) => limits.memory_default_bytes,
+        Ok(megabytes) => megabytes << 20,
+    };
+    usize::try_from(bytes.min(MEMORY_BYTES_MAX)).unwrap_or(usize::MAX)
 }
 
 /// The variables that a guest sees, in the order of their names (HOST-RES-004).
@@ -71,14 +65,11 @@ mod tests {
 
     #[test]
     fn memory_limits_are_read() {
-        for (megabytes, bytes) in [
-            (0, DEFAULT_MEMORY_BYTES),
-            (-5, DEFAULT_MEMORY_BYTES),
-            (64, 64 * MIB),
-            (i32::MAX, MAX_MEMORY_BYTES),
-        ] {
+        let limits = Limits { memory_default_bytes: 300 << 20, ..Limits::default() };
+        for (megabytes, bytes) in [(0, 300 << 20), (-5, 300 << 20), (64, 64 << 20), (i32::MAX, 1 << 32)]
+        {
             let resources = LocalResources { memory_limit_mb: megabytes, ..Default::default() };
-            assert_eq!(memory_limit_bytes(&resources), bytes, "{megabytes}");
+            assert_eq!(memory_limit_bytes(&resources, &limits), bytes, "{megabytes}");
         }
     }
 }

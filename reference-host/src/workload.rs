@@ -1,7 +1,7 @@
 //! A workload that was started: what serves its requests, its service, its directories.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::task::JoinHandle;
 
@@ -15,15 +15,22 @@ pub struct Workload {
     components: Arc<Components>,
     service: Option<AbortOnDrop>,
     volumes: Volumes,
-    _counted: Counted,
+    _place: Place,
 }
 
-/// Counts the components of running workloads.
+/// Counts what runs on the host. A cheap clone.
 #[derive(Clone, Debug, Default)]
-pub struct ComponentCount(Arc<AtomicU64>);
+pub struct Running(Arc<Counts>);
 
-struct Counted {
-    count: ComponentCount,
+#[derive(Debug, Default)]
+struct Counts {
+    workloads: AtomicUsize,
+    components: AtomicU64,
+}
+
+/// A workload's place among those that run, from the beginning of its start.
+pub struct Place {
+    running: Running,
     components: u64,
 }
 
@@ -35,18 +42,18 @@ impl Workload {
         components: Arc<Components>,
         service: Option<Service>,
         volumes: Volumes,
-        count: &ComponentCount,
+        place: Place,
         component_count: usize,
     ) -> Self {
         bring_up(&components);
         let service = service.map(|service| AbortOnDrop(tokio::spawn(service.run())));
-        let counted = count.add(component_count as u64);
-        Self { components, service, volumes, _counted: counted }
+        let place = place.with_components(component_count as u64);
+        Self { components, service, volumes, _place: place }
     }
 
     /// Ends the routes, then all guests, then the directories. When it returns, nothing is left.
     pub async fn end(self) {
-        let Self { components, service, volumes, _counted } = self;
+        let Self { components, service, volumes, _place } = self;
         if let Some(mut service) = service {
             service.0.abort();
             // Cancelled is what it should be; it may also have ended by itself just before.
@@ -72,21 +79,32 @@ fn bring_up(components: &Arc<Components>) {
     });
 }
 
-impl ComponentCount {
+impl Running {
     /// How many components run now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    pub fn components(&self) -> u64 {
+        self.0.components.load(Ordering::Relaxed)
     }
 
-    fn add(&self, components: u64) -> Counted {
-        self.0.fetch_add(components, Ordering::Relaxed);
-        Counted { count: self.clone(), components }
+    /// A place for one more workload, if there are not yet as many as there may be.
+    pub fn take_place(&self, workloads_max: usize) -> Option<Place> {
+        let place = Place { running: self.clone(), components: 0 };
+        let before = self.0.workloads.fetch_add(1, Ordering::Relaxed);
+        (before < workloads_max).then_some(place)
     }
 }
 
-impl Drop for Counted {
+impl Place {
+    fn with_components(mut self, components: u64) -> Self {
+        self.running.0.components.fetch_add(components, Ordering::Relaxed);
+        self.components += components;
+        self
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        self.count.0.fetch_sub(self.components, Ordering::Relaxed);
+        self.running.0.components.fetch_sub(self.components, Ordering::Relaxed);
+        self.running.0.workloads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -79,9 +79,9 @@ impl GuestFactory {
             wasi.preopened_dir(&mount.host_path, &mount.guest_path, perms)?;
         }
         if Breakage::OpenSockets.is_on() {
-            wasi.inherit_network();
+            wasi.allow_tcp(true).allow_udp(true).inherit_network();
         } else if !self.sandbox.egress.allows_no_socket() {
-            wasi.socket_addr_check(socket_check(self.sandbox.egress.clone(), looked_up.clone()));
+            wasi.allow_tcp(true).allow_udp(true).socket_addr_check(socket_check(self.sandbox.egress.clone(), looked_up.clone()));
         }
         // Which names may be looked up is decided where the lookup is linked.
         wasi.allow_ip_name_lookup(true);

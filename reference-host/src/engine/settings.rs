@@ -3,7 +3,7 @@
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
 
 use crate::breakage::Breakage;
-use crate::sandbox::MAX_MEMORY_BYTES;
+use crate::config::MEMORY_BYTES_MAX;
 
 /// Instances that live at one moment in the whole host: requests in flight and services. Each may
 /// reserve 4 GiB of address space, and 47 bits hold some 30 000 of those.
@@ -60,7 +60,7 @@ fn pool() -> PoolingAllocationConfig {
         .max_core_instances_per_component(MAX_CORE_INSTANCES_PER_COMPONENT)
         .max_component_instance_size(MAX_INSTANCE_BYTES)
         .max_core_instance_size(MAX_INSTANCE_BYTES)
-        .max_memory_size(MAX_MEMORY_BYTES)
+        .max_memory_size(MEMORY_BYTES_MAX as usize)
         .table_elements(MAX_TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES);

@@ -1,10 +1,8 @@
 //! Why a workload is not started, as the scheduler reads it.
 
-use std::error::Error;
-use std::fmt::Write as _;
-
 use berth_sdk::host::Refusal;
 
+use crate::cause;
 use crate::egress::MalformedEntries;
 use crate::engine::{CompileError, PrepareError};
 use crate::image::PullError;
@@ -38,6 +36,9 @@ pub enum StartError {
     /// HOST-HTTP-007
     #[error("the workload cannot be routed to")]
     Host(#[source] BadHost),
+    /// The host runs as many workloads as it may.
+    #[error("this host already runs {0} workloads and takes no more")]
+    Full(usize),
     /// The host has no ingress.
     #[error("the workload serves wasi:http, and this host has no HTTP ingress")]
     NoIngress,
@@ -71,18 +72,7 @@ pub enum PartError {
 
 /// What the SDK is told: the error with all its causes, in one line. No guest code has run.
 pub fn refuse(error: &StartError) -> Refusal {
-    Refusal::new(with_causes(error))
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a string does not fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
+    Refusal::new(cause::chain(error))
 }
 
 fn all(errors: &[MalformedEntries]) -> String {

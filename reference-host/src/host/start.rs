@@ -10,6 +10,7 @@ use super::Parts;
 use super::refusal::{Part, PartError, StartError};
 use crate::breakage::Breakage;
 use crate::components::{Components, Front};
+use crate::config::Limits;
 use crate::egress::Egress;
 use crate::engine::{Handler, Prepared, Runnable};
 use crate::image::{Credentials, PullPolicy, PullRequest};
@@ -18,7 +19,7 @@ use crate::restart::Restarts;
 use crate::sandbox::{self, Sandbox};
 use crate::service::Service;
 use crate::volumes::Volumes;
-use crate::workload::{ComponentCount, Workload};
+use crate::workload::{Running, Workload};
 
 /// Checks what can be checked without the images, then pulls and prepares all parts at once, then
 /// lets the workload begin.
@@ -27,14 +28,16 @@ use crate::workload::{ComponentCount, Workload};
 /// themselves and are found by the next start.
 pub async fn start(
     parts: &Parts,
-    count: &ComponentCount,
+    running: &Running,
     start: Start,
 ) -> Result<Workload, StartError> {
     let Start { id, workload: spec, reporter, .. } = start;
+    let workloads_max = parts.limits.workloads_max;
+    let place = running.take_place(workloads_max).ok_or(StartError::Full(workloads_max))?;
     let volumes = make_volumes(&spec).await?;
     let declared: &[WitInterface] =
         spec.wit_world.as_ref().map_or(&[], |world| &world.host_interfaces);
-    let sources = sources(&spec, &id, &volumes)?;
+    let sources = sources(&spec, &id, &volumes, &parts.limits)?;
     let components = try_join_all(sources.components.iter().map(|it| it.prepare(parts, declared)));
     let service = prepare_service(parts, sources.service.as_ref(), declared);
     let (components, service) = try_join(components, service).await?;
@@ -47,7 +50,7 @@ pub async fn start(
         let components = components.clone();
         Service { runnable, restarts, reporter, components }
     });
-    Ok(Workload::begin(components, service, volumes, count, component_count))
+    Ok(Workload::begin(components, service, volumes, place, component_count))
 }
 
 /// One component or service, with everything that is known before its image is.
@@ -62,12 +65,17 @@ struct Sources {
     service: Option<(Source, Restarts)>,
 }
 
-fn sources(spec: &Spec, id: &str, volumes: &Volumes) -> Result<Sources, StartError> {
+fn sources(
+    spec: &Spec,
+    id: &str,
+    volumes: &Volumes,
+    limits: &Limits,
+) -> Result<Sources, StartError> {
     let world = spec.wit_world.as_ref();
     let components = world.map_or(&[][..], |world| &world.components);
     let source = |name: String, what: String, image: &str, pull, resources| {
         let part = Part { what, image: image.to_owned() };
-        let sandbox = sandbox(spec, id, name, resources, volumes)
+        let sandbox = sandbox(spec, id, name, resources, volumes, limits)
             .map_err(|source| StartError::Part { part: part.clone(), source })?;
         Ok(Source { part, pull, sandbox: Arc::new(sandbox) })
     };
@@ -99,6 +107,7 @@ fn sandbox(
     name: String,
     resources: Option<&LocalResources>,
     volumes: &Volumes,
+    limits: &Limits,
 ) -> Result<Sandbox, PartError> {
     let unset = LocalResources::default();
     let resources = resources.unwrap_or(&unset);
@@ -114,7 +123,7 @@ fn sandbox(
         config: Arc::new(resources.config.clone()),
         mounts: volumes.mounts(&resources.volume_mounts)?,
         egress: Arc::new(egress),
-        memory_limit_bytes: sandbox::memory_limit_bytes(resources),
+        memory_limit_bytes: sandbox::memory_limit_bytes(resources, limits),
     })
 }
 

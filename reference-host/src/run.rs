@@ -1,0 +1,86 @@
+//! Puts a host together from its configuration and serves it.
+
+use berth_sdk::host::{ServeError, ServeOptions, serve};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::engine::{Engine, EngineError};
+use crate::friendly_name::friendly_name;
+use crate::host::{BerthHost, Identity, Parts};
+use crate::image::{Store, StoreError};
+use crate::ingress::{Ingress, ServerError};
+use crate::system;
+
+/// Why a host cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The engine cannot be had.
+    #[error("the Wasm engine does not start")]
+    Engine(#[source] EngineError),
+    /// The image store cannot be opened.
+    #[error("the image store does not open")]
+    Images(#[source] StoreError),
+    /// The ingress cannot listen.
+    #[error("the HTTP ingress does not start")]
+    Ingress(#[source] ServerError),
+    /// The SDK refuses to serve it.
+    #[error("the host cannot be served")]
+    Serve(#[source] ServeError),
+    /// `BERTH_BREAKAGE` names no fault.
+    #[cfg(feature = "breakage")]
+    #[error("the fault that was asked for cannot be made")]
+    Breakage(#[source] crate::breakage::UnknownBreakage),
+}
+
+/// Runs a host until `shutdown` is cancelled. Guests, routes and directories are gone when it
+/// returns, except for what the shutdown's grace period did not suffice for.
+///
+/// Needs a multi-threaded Tokio runtime. A broker that is not there yet is waited for.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    #[cfg(feature = "breakage")]
+    if let Some(breakage) = crate::breakage::choose().map_err(RunError::Breakage)? {
+        tracing::warn!(?breakage, "this host is broken on purpose");
+    }
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    // Guests' own HTTPS needs a provider of cryptography; one that an embedder installed stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let engine = Engine::new().map_err(RunError::Engine)?;
+    let images = Store::new(config.images.clone()).map_err(RunError::Images)?;
+    let (ingress, _server) = match config.http_addr {
+        None => (None, None),
+        Some(address) => {
+            let (ingress, server) = Ingress::listen(address).await.map_err(RunError::Ingress)?;
+            tracing::info!(address = %ingress.local_address(), "HTTP ingress");
+            (Some(ingress), Some(server))
+        }
+    };
+    let limits = config.limits.clone();
+    let host = BerthHost::new(Parts { engine, images, ingress, limits }, identity(&config));
+    let options = serve_options(&config);
+    tracing::info!(host_id = options.host_id, "host");
+    serve(config.connect, options, host, shutdown).await.map_err(RunError::Serve)
+}
+
+fn identity(config: &Config) -> Identity {
+    let identity = &config.identity;
+    Identity {
+        hostname: identity.host_name.clone().unwrap_or_else(system::hostname),
+        friendly_name: friendly_name(identity.host_name.as_deref()),
+        labels: identity.labels.clone(),
+        environment: identity.environment.clone().unwrap_or_default(),
+    }
+}
+
+fn serve_options(config: &Config) -> ServeOptions {
+    let mut options = ServeOptions::default();
+    if let Some(host_id) = &config.identity.host_id {
+        options.host_id = host_id.clone();
+    }
+    options.heartbeat_interval = config.heartbeat_interval;
+    options.shutdown_grace = config.shutdown_grace;
+    options
+}
