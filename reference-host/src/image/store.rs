@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,6 +21,10 @@ use super::registry::{ClientError, Insecure, Registries, Resolved};
 
 /// Pulls under way or queued; each is a workload that somebody started within one pull timeout.
 const FLIGHTS_MAX: usize = 1024;
+
+/// What a pull was doing when its deadline passed, whether it did so itself or with others.
+const RESOLVING: &str = "asking what the reference stands for";
+const DOWNLOADING: &str = "downloading the layer";
 
 /// How a [`Store`] works. [`Default`] holds the documented defaults of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +170,7 @@ struct LayerKey {
 
 struct Shared {
     cache: Cache,
+    cache_dir: PathBuf,
     registries: Registries,
     pull_timeout: Duration,
     docker_config: Option<PathBuf>,
@@ -194,7 +199,8 @@ impl Store {
                 (made.path().to_owned(), Some(made))
             }
         };
-        let cache = Cache::open(&folder, options.cache_bytes_max).map_err(cache_error(folder))?;
+        let cache =
+            Cache::open(&folder, options.cache_bytes_max).map_err(cache_error(folder.clone()))?;
         let insecure = match options.allow_all_insecure {
             true => Insecure::All,
             false => Insecure::Only(
@@ -217,6 +223,7 @@ impl Store {
         Ok(Self {
             shared: Arc::new(Shared {
                 cache,
+                cache_dir: folder,
                 registries,
                 pull_timeout: options.pull_timeout,
                 docker_config: options.docker_config,
@@ -228,6 +235,11 @@ impl Store {
                 _temporary: temporary,
             }),
         })
+    }
+
+    /// The folder that images are kept in.
+    pub fn cache_dir(&self) -> &Path {
+        &self.shared.cache_dir
     }
 
     /// Gives the image that `request` names, within the pull timeout.
@@ -288,20 +300,10 @@ impl Shared {
             .resolve(reference.clone(), credentials.clone(), deadline)
             .await?;
         let (digest, manifest_digest) = (resolved.layer.digest.clone(), resolved.manifest.clone());
-        let wanted = digest.clone();
-        let bytes = match self
-            .on_disk(move |cache| cache.layer(&wanted))
-            .await
-            .flatten()
-        {
-            Some(bytes) => bytes,
-            None => {
-                let download = self
-                    .clone()
-                    .download(&reference, resolved, credentials, deadline);
-                download.await?
-            }
-        };
+        let bytes = self
+            .clone()
+            .download(&reference, resolved, credentials, deadline)
+            .await?;
         let (manifest, layer) = (manifest_digest.clone(), digest.clone());
         let noted = self.on_disk(move |cache| {
             cache.note(&reference, &manifest, &layer)?;
@@ -330,7 +332,6 @@ impl Shared {
         };
         let (shared, registry) = (self.clone(), reference.registry().to_owned());
         let work = async move {
-            let doing = "asking what the reference stands for";
             let name = reference.registry().to_owned();
             let resolve = async {
                 let _turn = shared.turn(reference.authority()).await;
@@ -340,11 +341,15 @@ impl Shared {
                     .await
                     .map_err(Arc::new)
             };
-            shared.by(deadline, &name, doing, resolve).await
+            shared.by(deadline, &name, RESOLVING, resolve).await
         };
-        let doing = "waiting for a pull of the same image";
-        self.by(deadline, &registry, doing, self.resolving.join(key, work))
-            .await
+        self.by(
+            deadline,
+            &registry,
+            RESOLVING,
+            self.resolving.join(key, work),
+        )
+        .await
     }
 
     async fn download(
@@ -365,19 +370,27 @@ impl Shared {
         let work = async move {
             let name = reference.registry().to_owned();
             let download = async {
+                // Looked up inside the flight: one that landed a moment ago has kept the layer by now.
+                let digest = resolved.layer.digest.clone();
+                let kept = shared.on_disk(move |cache| cache.layer(&digest)).await;
+                if let Some(bytes) = kept.flatten() {
+                    return Ok(bytes);
+                }
                 let _turn = shared.turn(reference.authority()).await;
                 shared
                     .clone()
                     .download_layer(reference, resolved, credentials)
                     .await
             };
-            shared
-                .by(deadline, &name, "downloading the layer", download)
-                .await
+            shared.by(deadline, &name, DOWNLOADING, download).await
         };
-        let doing = "waiting for a download of the same layer";
-        self.by(deadline, &registry, doing, self.downloading.join(key, work))
-            .await
+        self.by(
+            deadline,
+            &registry,
+            DOWNLOADING,
+            self.downloading.join(key, work),
+        )
+        .await
     }
 
     async fn download_layer(
