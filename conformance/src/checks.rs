@@ -1,11 +1,14 @@
 //! The sections: every table of checks, in the order in which reports show them.
 
 pub mod beat;
+pub mod credentials;
 pub mod down;
 pub mod ext;
 pub mod http;
 pub mod img;
 pub mod json;
+mod pull;
+pub mod pulling;
 pub mod res;
 pub mod resil;
 pub mod start;
@@ -26,6 +29,8 @@ pub const TABLES: &[&[Check]] = &[
     stop::CHECKS,
     svc::CHECKS,
     img::CHECKS,
+    pulling::CHECKS,
+    credentials::CHECKS,
     http::CHECKS,
     res::CHECKS,
     resil::CHECKS,
