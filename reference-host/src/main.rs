@@ -1,5 +1,6 @@
 //! `berth-host`: reads the command line, sets logging and signals up, and runs the host.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use berth_host::config::Config;
@@ -36,7 +37,10 @@ fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 fn start_log(config: &Config) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.log.filter)
         .map_err(|error| format!("the log filter {:?} is wrong: {error}", config.log.filter))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if config.log.json { log.json().init() } else { log.init() }
     Ok(())
 }

@@ -16,5 +16,6 @@ mod stage;
 mod images;
 mod ingress;
 mod interfaces;
+mod process;
 mod resources;
 mod services;
