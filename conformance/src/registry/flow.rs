@@ -44,13 +44,17 @@ impl Body {
                 bytes_per_second,
             } => Box::pin(paced(bytes, bytes_per_second)),
             Body::Stuck { part, .. } => Box::pin(once(part).chain(stream::pending())),
-            Body::Cut { part, .. } => {
-                Box::pin(once(part).chain(stream::once(async { Err(Hangup) })))
-            }
+            Body::Cut { part, .. } => Box::pin(once(part).chain(stream::once(hang_up()))),
             Body::Filler { bytes } => Box::pin(filler(bytes)),
         };
         BodyExt::boxed(StreamBody::new(pieces.map(|piece| piece.map(Frame::data))))
     }
+}
+
+/// What was sent before has to leave the buffers first: a body that fails takes them with it.
+async fn hang_up() -> Result<Bytes, Hangup> {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    Err(Hangup)
 }
 
 fn once(bytes: Bytes) -> impl Stream<Item = Result<Bytes, Hangup>> + Send + Sync {

@@ -379,6 +379,7 @@ fn add_keyvalue(linker: &mut Linker<State>) -> Result<()> {
 
 #[derive(Clone, Copy, ComponentType, Debug, Lift, Lower)]
 #[component(enum)]
+#[allow(dead_code, reason = "guests make these values")]
 #[repr(u8)]
 enum Level {
     #[component(name = "trace")]
