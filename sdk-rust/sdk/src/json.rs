@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 
 /// Deepest nesting of a message that is read; the schema needs seven levels, the rest is left to
 /// later revisions.
-pub(crate) const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 
 /// Most values in one message; 1 MB of `0,` would otherwise become many times its size in memory.
-pub(crate) const MAX_VALUES: usize = 65_536;
+pub const MAX_VALUES: usize = 65_536;
 
 /// Why a message cannot be read. It quotes no value: values may be secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// There is nothing.
     #[error("the payload is empty")]
     Empty,
@@ -33,7 +33,7 @@ pub(crate) enum ReadError {
 
 /// Reads a message as liberally as the protocol demands: unknown fields are ignored, null means unset,
 /// numbers may be strings, enums may be numbers, both names of a field are known.
-pub(crate) fn read<M: DeserializeOwned>(payload: &[u8]) -> Result<M, ReadError> {
+pub fn read<M: DeserializeOwned>(payload: &[u8]) -> Result<M, ReadError> {
     if payload.is_empty() {
         return Err(ReadError::Empty);
     }
@@ -50,7 +50,7 @@ pub(crate) fn read<M: DeserializeOwned>(payload: &[u8]) -> Result<M, ReadError> 
 /// # Errors
 ///
 /// A number of an enum that has no name, and nothing else.
-pub(crate) fn write<M: Serialize>(message: &M) -> Result<Vec<u8>, serde_json::Error> {
+pub fn write<M: Serialize>(message: &M) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(message)
 }
 
@@ -138,7 +138,7 @@ mod tests {
             ),
             (
                 r#"{"workload":{"a":{"b":1,"b":2}}}"#,
-                "the payload is not one JSON object: the key \"b\" stands twice in one object at line 1 column 27",
+                "field `workload.a`: the key \"b\" stands twice in one object at line 1 column 27",
             ),
             (
                 r#"[]"#,

@@ -5,7 +5,7 @@
 pub mod bus;
 pub mod connect;
 pub mod host;
-mod json;
+pub mod json;
 mod reply;
 pub mod scheduler;
 mod subject;

@@ -1,6 +1,7 @@
 //! Parses a payload into a tree of values, with what the protocol refuses refused and nulls left out.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
@@ -14,15 +15,29 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 /// One JSON object: no key twice, nothing behind it, bounded in depth and size. Members that are null
 /// are left out, which is what unset means. A number without a fraction is an integer.
 pub(super) fn parse(payload: &[u8]) -> Result<Value, ReadError> {
-    let mut deserializer = Deserializer::from_slice(payload);
+    let mut json = Deserializer::from_slice(payload);
     let values_left = Cell::new(MAX_VALUES);
-    let tree = Node {
+    let root = Node {
         depth: 0,
         values_left: &values_left,
-    }
-    .deserialize(&mut deserializer)
-    .and_then(|tree| deserializer.end().map(|()| tree))
-    .map_err(|error| ReadError::Syntax(error.to_string()))?;
+    };
+    let mut track = serde_path_to_error::Track::new();
+    let tree = root.deserialize(serde_path_to_error::Deserializer::new(
+        &mut json, &mut track,
+    ));
+    let tree = tree
+        .and_then(|tree| json.end().map(|()| tree))
+        .map_err(|error| {
+            let path = track.path();
+            if error.is_data() && path.iter().next().is_some() {
+                ReadError::Field {
+                    path: path.to_string(),
+                    problem: error.to_string(),
+                }
+            } else {
+                ReadError::Syntax(error.to_string())
+            }
+        })?;
     let kind = match tree {
         Value::Object(_) => return Ok(tree),
         Value::Array(_) => "an array",
@@ -123,14 +138,41 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut members = Map::new();
         while let Some(key) = from.next_key::<String>()? {
             if members.contains_key(&key) {
-                let key = crate::reply::shorten(&key, 64);
-                return Err(A::Error::custom(format_args!(
-                    "the key {key:?} stands twice in one object"
-                )));
+                return Err(twice(&key));
             }
             members.insert(key, from.next_value_seed(below)?);
+        }
+        if let Some(key) = null_beside_its_other_name(&members) {
+            return Err(twice(key));
         }
         members.retain(|_, value| !value.is_null());
         Ok(Value::Object(members))
     }
+}
+
+fn twice<E: Error>(key: &str) -> E {
+    let key = crate::reply::shorten(key, 64);
+    E::custom(format_args!("the key {key:?} stands twice in one object"))
+}
+
+/// A null that is left out would hide that the field is given under its other name, too.
+fn null_beside_its_other_name(members: &Map<String, Value>) -> Option<&str> {
+    let is_null = |(key, value): (&'_ String, &'_ Value)| value.is_null().then(|| camel_case(key));
+    let nulls: HashSet<String> = members.iter().filter_map(is_null).collect();
+    let mut seen = HashSet::new();
+    let mut names = members.keys().filter(|_| !nulls.is_empty());
+    names
+        .find(|key| nulls.contains(&camel_case(key)) && !seen.insert(camel_case(key)))
+        .map(String::as_str)
+}
+
+fn camel_case(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |mut camel, word| {
+        let mut letters = word.chars();
+        camel.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+        camel
+    })
 }
