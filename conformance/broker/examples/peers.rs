@@ -217,7 +217,11 @@ async fn messages(addr: SocketAddr, count: usize, length: Duration) -> Result<f6
         tasks.spawn(async move {
             loop {
                 let got = client.messages().await?.len() as u64;
-                progress.send_modify(|progress| progress[number] += got);
+                progress.send_modify(|progress| {
+                    if let Some(own) = progress.get_mut(number) {
+                        *own += got;
+                    }
+                });
             }
             #[allow(unreachable_code, reason = "gives the block its type")]
             Ok::<(), Failure>(())

@@ -1,5 +1,13 @@
 //! The tap between a client as users have it and the embedded broker: what it records and what it does.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test says what it expects by failing"
+)]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
