@@ -3,9 +3,8 @@
 use super::{Tree, Violation};
 
 /// Names that collect everything, because they exclude nothing.
-const EMPTY_NAMES: [&str; 12] = [
-    "common", "helper", "helpers", "manager", "managers", "misc", "mod", "shared", "types", "util",
-    "utils", "stuff",
+const EMPTY_NAMES: [&str; 10] = [
+    "common", "helper", "helpers", "manager", "managers", "misc", "mod", "types", "util", "utils",
 ];
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
