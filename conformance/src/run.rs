@@ -17,7 +17,7 @@ use std::{
 use futures_util::{FutureExt, StreamExt, stream};
 use rand::{SeedableRng, seq::SliceRandom};
 use tokio::sync::Semaphore;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     bench::Bench,
@@ -62,16 +62,10 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// What a run brought.
-#[derive(Debug)]
-pub struct Results {
-    /// One for each check, in the order of the tables, and one for each monitor.
-    pub outcomes: Vec<Outcome>,
-}
-
-/// Runs the checks. `host` is up already: the doctor has spoken to it.
+/// Runs the checks: one outcome for each, in their order, and one for each monitor. `host` is up already: the doctor has spoken to it.
 ///
 /// Cancel safe: dropping it kills every host that it launched.
+#[expect(clippy::too_many_arguments, reason = "the suite is the one caller, and each is a thing of its own")]
 pub async fn run(
     checks: &[&'static Check],
     facts: &Facts,
@@ -80,7 +74,8 @@ pub async fn run(
     host: LiveHost,
     options: &Options,
     observer: &dyn Observer,
-) -> Results {
+    stop: &CancellationToken,
+) -> Vec<Outcome> {
     let runner = Runner {
         shared: SharedHost::new(launcher.clone(), host),
         own_hosts: Semaphore::new(options.own_hosts.max(1)),
@@ -102,22 +97,33 @@ pub async fn run(
     let (alone, together): (Vec<_>, Vec<_>) =
         jobs.into_iter().partition(|(_, check)| check.host == Host::Quiet && !launched);
 
-    let mut attempts: Vec<(usize, Outcome)> = stream::iter(together)
+    let runner = &runner;
+    let together = stream::iter(together)
         .map(|(index, check)| runner.once(index, check))
-        .buffer_unordered(options.jobs.max(1))
-        .collect()
-        .await;
-    for (index, check) in alone {
-        attempts.push(runner.once(index, check).await);
+        .buffer_unordered(options.jobs.max(1));
+    let alone = stream::iter(alone).then(|(index, check)| runner.once(index, check));
+    let mut all = std::pin::pin!(together.chain(alone));
+    let mut attempts: Vec<(usize, Outcome)> = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            attempt = all.next() => match attempt {
+                Some(attempt) => attempts.push(attempt),
+                None => break,
+            },
+        }
     }
-    let mut outcomes: Vec<Outcome> = (0..checks.len())
-        .filter_map(|index| {
-            let of_one = attempts.iter().filter(|(of, _)| *of == index);
-            judge::merge(of_one.map(|(_, outcome)| outcome.clone()).collect())
-        })
-        .collect();
+    let outcome = |(index, check): (usize, &&'static Check)| {
+        let of_one = attempts.iter().filter(|(of, _)| *of == index);
+        let interrupted = || {
+            Outcome::of(check.id, check.covers, Status::NotRun).because("the run was interrupted")
+        };
+        judge::merge(of_one.map(|(_, outcome)| outcome.clone()).collect()).unwrap_or_else(interrupted)
+    };
+    let mut outcomes: Vec<Outcome> = checks.iter().enumerate().map(outcome).collect();
     outcomes.extend(runner.finish().await);
-    Results { outcomes }
+    outcomes
 }
 
 struct Runner<'r> {
@@ -220,7 +226,7 @@ impl Runner<'_> {
         monitor::merge(&mut known, verdicts);
     }
 
-    async fn finish(self) -> Vec<Outcome> {
+    async fn finish(&self) -> Vec<Outcome> {
         let (hosts, deaths) = self.shared.take_all().await;
         for host in &hosts {
             self.note(host.watch.verdicts(Instant::now()));
@@ -229,7 +235,8 @@ impl Runner<'_> {
         for host in &hosts {
             host.end(SHARED_HOST_GRACE).await;
         }
-        let verdicts = self.verdicts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let verdicts = std::mem::take(&mut *verdicts);
         let mut outcomes: Vec<Outcome> =
             verdicts.into_iter().map(|verdict| monitors::outcome(verdict, &began)).collect();
         outcomes.push(monitors::alive(&deaths));

@@ -1,7 +1,7 @@
 //! What is judged: how to launch or reach a host, and what it claims to be.
 
 pub mod default;
-// file
+pub mod file;
 mod images;
 mod launch;
 mod live;

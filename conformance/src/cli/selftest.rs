@@ -1,0 +1,88 @@
+//! `selftest`: the kill matrix.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{TROUBLE, USAGE, complain_of, say};
+use crate::{
+    broker::Choice,
+    selftest::{self, Options, Trial, trials},
+};
+
+/// Flags of `selftest`.
+#[derive(Debug, Args)]
+pub struct SelftestArgs {
+    /// A `berth-host` built with `--features breakage`; without it only the model host is tried
+    #[arg(long, value_name = "PROGRAM")]
+    breakage_host: Option<PathBuf>,
+    /// Only trials whose name or requirement contains this; repeatable
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Try what takes minutes as well
+    #[arg(long)]
+    slow: bool,
+    /// `embedded`, `nats-server` or `nats://HOST:PORT`
+    #[arg(long, default_value = "embedded")]
+    broker: String,
+    /// How many trials run at once
+    #[arg(long, default_value_t = selftest::JOBS)]
+    jobs: usize,
+    /// Print the matrix as JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `selftest`: 0 when every fault was killed by its own check and everything right passed, else 1.
+pub async fn run(arguments: SelftestArgs) -> u8 {
+    let broker = match arguments.broker.parse::<Choice>() {
+        Ok(broker) => broker,
+        Err(error) => return complain_of(&error.to_string(), USAGE),
+    };
+    if let Some(unmatched) = arguments.only.iter().find(|text| matches_nothing(text)) {
+        return complain_of(&format!("`{unmatched}` is part of no trial's name"), USAGE);
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return complain_of(&format!("the suite cannot find itself: {error}"), TROUBLE),
+    };
+    let options = Options {
+        program,
+        breakage_host: arguments.breakage_host,
+        only: arguments.only,
+        slow: arguments.slow,
+        broker,
+        jobs: arguments.jobs,
+    };
+    let json = arguments.json;
+    let matrix = selftest::run(&options, |cell| {
+        if !json {
+            say(&format!("{cell}\n"));
+        }
+    })
+    .await;
+    if json {
+        say(&format!("{:#}\n", matrix.json()));
+    } else {
+        say(&summary(&matrix));
+    }
+    u8::from(!matrix.is_right())
+}
+
+fn matches_nothing(text: &String) -> bool {
+    !trials().iter().any(|trial| trial.is_selected(std::slice::from_ref(text)))
+}
+
+fn summary(matrix: &selftest::Matrix) -> String {
+    let mut text = String::from("\n");
+    for cell in matrix.cells.iter().filter(|cell| !cell.is_right()) {
+        text.push_str(&format!("{cell}\n"));
+    }
+    if !matrix.left_out.is_empty() {
+        let names: Vec<String> = matrix.left_out.iter().map(Trial::name).collect();
+        text.push_str(&format!("not tried ({}): {}\n", names.len(), names.join(", ")));
+    }
+    let (right, wrong) = matrix.counts();
+    text.push_str(&format!("{right} passed, {wrong} failed\n"));
+    text
+}
