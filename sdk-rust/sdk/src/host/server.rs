@@ -7,7 +7,7 @@ mod runs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -142,55 +142,56 @@ impl<H: Host> Server<H> {
         let _ = self.bus.flush(UNSUBSCRIBE_PATIENCE).await;
     }
 
-    /// Gives a request a task of its own. Status and heartbeat always have room: they wait for nobody.
+    /// Takes a request in, in the order of arrival: a stop must not overtake the start before it. Only
+    /// the waiting for the outcome and the reply get a task of their own. Status and heartbeat always
+    /// have room: they wait for nobody.
     fn receive(self: Arc<Self>, delivery: Delivery) {
-        let request = Request::read(&self.host_id, &delivery);
-        let room = match request {
-            Request::Heartbeat | Request::Status { .. } | Request::Refused(_) => None,
-            Request::Start { .. } | Request::Stop { .. } => {
+        let mut room = None;
+        let request = match Request::read(&self.host_id, &delivery) {
+            request @ (Request::Start { .. } | Request::Stop { .. }) => {
                 match self.room.clone().try_acquire_owned() {
-                    Ok(room) => Some(room),
-                    Err(_) => return self.refuse_for_want_of_room(delivery, request),
+                    Ok(permit) => {
+                        room = Some(permit);
+                        request
+                    }
+                    Err(_) => Request::Refused(full(request)),
                 }
             }
+            request => request,
         };
-        let requests = self.requests.clone();
-        let closed = self.tasks.closed.clone();
+        let outcome = match request {
+            Request::Heartbeat => Outcome::Heartbeat,
+            Request::Refused(status) => Outcome::Known(status),
+            Request::Start { id, workload } => Outcome::Later(self.runs.start(id, *workload)),
+            Request::Stop { id } => Outcome::Later(self.runs.stop(id)),
+            Request::Status { id } => Outcome::Later(self.runs.status(id)),
+        };
+        let (requests, closed) = (self.requests.clone(), self.tasks.closed.clone());
         let task = async move {
-            self.answer(delivery, request).await;
+            self.answer(delivery.reply, outcome).await;
             drop(room);
         };
         requests.spawn(closed.run_until_cancelled_owned(task));
     }
 
-    fn refuse_for_want_of_room(self: Arc<Self>, delivery: Delivery, request: Request) {
-        let message = format!("the host is working on {MAX_IN_FLIGHT} requests already");
-        let status = Status::refused(request.into_id(), Code::Unavailable, message);
-        let requests = self.requests.clone();
-        let closed = self.tasks.closed.clone();
-        let task = async move { self.answer(delivery, Request::Refused(status)).await };
-        requests.spawn(closed.run_until_cancelled_owned(task));
-    }
-
-    async fn answer(&self, delivery: Delivery, request: Request) {
-        let status = match request {
-            Request::Heartbeat => return self.answer_heartbeat(delivery).await,
-            Request::Refused(status) => Some(status),
-            Request::Start { id, workload } => self.runs.start(id, *workload).await,
-            Request::Stop { id } => self.runs.stop(id).await,
-            Request::Status { id } => self.runs.status(id).await,
+    async fn answer(&self, reply: Option<String>, outcome: Outcome) {
+        let status = match outcome {
+            Outcome::Heartbeat => return self.answer_heartbeat(reply).await,
+            Outcome::Known(status) => status,
+            Outcome::Later(status) => match status.await {
+                Ok(status) => status,
+                Err(_) => return tracing::error!("a request was lost"),
+            },
         };
-        let (Some(status), Some(to)) = (status, delivery.reply) else {
-            return;
-        };
+        let Some(to) = reply else { return };
         match status.to_json(self.bus.max_payload_bytes()) {
             Some(body) => self.reply(to, body, status.service_error()).await,
             None => tracing::error!("the broker takes no message as long as this reply must be"),
         }
     }
 
-    async fn answer_heartbeat(&self, delivery: Delivery) {
-        if let (Some(body), Some(to)) = (self.heart.message(), delivery.reply) {
+    async fn answer_heartbeat(&self, reply: Option<String>) {
+        if let (Some(body), Some(to)) = (self.heart.message(), reply) {
             self.reply(to, body, None).await;
         }
     }
@@ -207,4 +208,16 @@ impl<H: Host> Server<H> {
             Err(_) => tracing::warn!("a reply waited too long for the broker and is dropped"),
         }
     }
+}
+
+/// What a request comes to.
+enum Outcome {
+    Heartbeat,
+    Known(Status),
+    Later(oneshot::Receiver<Status>),
+}
+
+fn full(request: Request) -> Status {
+    let message = format!("the host is working on {MAX_IN_FLIGHT} requests already");
+    Status::refused(request.into_id(), Code::Unavailable, message)
 }

@@ -48,19 +48,17 @@ impl<H: Host> Runs<H> {
     }
 
     /// Starts a workload, unless its id is known. The answer is the outcome, or STARTING when that
-    /// takes long. `None` only when the host is torn down meanwhile.
-    pub async fn start(self: &Arc<Self>, id: String, workload: Workload) -> Option<Status> {
+    /// takes long.
+    pub fn start(self: &Arc<Self>, id: String, workload: Workload) -> oneshot::Receiver<Status> {
         self.ask(Some(workload), |request| Event::Start { request, id })
-            .await
     }
 
-    pub async fn stop(self: &Arc<Self>, id: String) -> Option<Status> {
-        self.ask(None, |request| Event::Stop { request, id }).await
+    pub fn stop(self: &Arc<Self>, id: String) -> oneshot::Receiver<Status> {
+        self.ask(None, |request| Event::Stop { request, id })
     }
 
-    pub async fn status(self: &Arc<Self>, id: String) -> Option<Status> {
+    pub fn status(self: &Arc<Self>, id: String) -> oneshot::Receiver<Status> {
         self.ask(None, |request| Event::Status { request, id })
-            .await
     }
 
     pub fn workload_count(&self) -> u64 {
@@ -98,30 +96,24 @@ impl<H: Host> Runs<H> {
         }
     }
 
-    async fn ask(
+    fn ask(
         self: &Arc<Self>,
         workload: Option<Workload>,
         event: impl FnOnce(RequestId) -> Event,
-    ) -> Option<Status> {
+    ) -> oneshot::Receiver<Status> {
         let (caller, answer) = oneshot::channel();
-        let request = {
-            let mut table = self.lock();
-            table.last_request += 1;
-            let request = RequestId(table.last_request);
-            table.callers.insert(request, caller);
-            if let Some(workload) = workload {
-                table.workloads.insert(request, workload);
-            }
-            self.step_locked(&mut table, event(request));
-            table.workloads.remove(&request);
-            request
-        };
-        self.stepped.notify_waiters();
-        let status = answer.await.ok();
-        if status.is_none() {
-            tracing::error!(request = request.0, "a request was lost");
+        let mut table = self.lock();
+        table.last_request += 1;
+        let request = RequestId(table.last_request);
+        table.callers.insert(request, caller);
+        if let Some(workload) = workload {
+            table.workloads.insert(request, workload);
         }
-        status
+        self.step_locked(&mut table, event(request));
+        table.workloads.remove(&request);
+        drop(table);
+        self.stepped.notify_waiters();
+        answer
     }
 
     fn step(self: &Arc<Self>, event: Event) {

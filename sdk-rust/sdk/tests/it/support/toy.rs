@@ -85,10 +85,18 @@ impl Served {
     }
 
     pub fn begin_with(url: &str, options: ServeOptions) -> Self {
+        Self::begin_as(ConnectOptions::to(url), options)
+    }
+
+    pub fn begin_on(connect: ConnectOptions) -> Self {
+        Self::begin_as(connect, ServeOptions::default())
+    }
+
+    fn begin_as(connect: ConnectOptions, options: ServeOptions) -> Self {
         let (held, shutdown) = (Held::default(), CancellationToken::new());
         let toy = Toy { held: held.clone() };
         let id = options.host_id.clone();
-        let served = serve(ConnectOptions::to(url), options, toy, shutdown.clone());
+        let served = serve(connect, options, toy, shutdown.clone());
         Self {
             id,
             held,

@@ -1,0 +1,316 @@
+//! The connection options of a real deployment, each on a nats-server configured that way.
+
+use std::path::{Path, PathBuf};
+
+use berth_sdk::ConnectOptions;
+use berth_sdk::bus::{Bus, ConnectError};
+use berth_sdk::connect::Auth;
+use berth_sdk::scheduler::HostClient;
+use data_encoding::BASE64URL_NOPAD;
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+
+use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::toy::Served;
+
+/// A host and a scheduler that both connect with these options can talk.
+async fn works(options: &ConnectOptions) {
+    let host = Served::begin_on(options.clone());
+    let bus = Bus::connect(options)
+        .await
+        .unwrap_or_else(|error| panic!("{options:?}: {error:?}"));
+    let client = HostClient::new(bus, host.id.as_str()).unwrap();
+    eventually("the host is there", async || client.heartbeat().await.ok()).await;
+}
+
+/// The server knows us not; and what it is told and says shows no secret.
+async fn is_refused(options: &ConnectOptions) {
+    let error = Bus::connect(options)
+        .await
+        .expect_err("the server must refuse");
+    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+    assert!(
+        !format!("{error:?} {options:?}").contains("wrong"),
+        "{error:?}"
+    );
+}
+
+fn with(server: &NatsServer, auth: Auth) -> ConnectOptions {
+    ConnectOptions {
+        auth,
+        ..ConnectOptions::to(server.url())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn token() {
+    let server = NatsServer::start("authorization { token: \"open sesame\" }").await;
+    works(&with(&server, Auth::Token("open sesame".into()))).await;
+    is_refused(&with(&server, Auth::Token("wrong".into()))).await;
+    is_refused(&with(&server, Auth::None)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn user_and_password() {
+    let server = NatsServer::start("authorization { user: ann, password: \"p@ss:1\" }").await;
+    let auth = |password: &str| Auth::UserPassword {
+        user: "ann".into(),
+        password: password.into(),
+    };
+    works(&with(&server, auth("p@ss:1"))).await;
+    let in_url = format!("nats://ann:p%40ss%3A1@127.0.0.1:{}", server.port());
+    works(&ConnectOptions::to(in_url)).await;
+    is_refused(&with(&server, auth("wrong"))).await;
+    let in_url = format!("nats://ann:wrong@127.0.0.1:{}", server.port());
+    is_refused(&ConnectOptions::to(in_url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nkey() {
+    let (key, other) = (KeyPair::new_user(), KeyPair::new_user());
+    let users = format!(
+        "authorization {{ users: [ {{ nkey: {} }} ] }}",
+        key.public_key()
+    );
+    let server = NatsServer::start(&users).await;
+    let seed = key.seed().unwrap();
+    works(&with(&server, Auth::NkeySeed(seed.as_str().into()))).await;
+    let file = server.dir().join("seed.nk");
+    std::fs::write(&file, format!("{seed}\n")).unwrap();
+    works(&with(&server, Auth::NkeySeedFile(file.clone()))).await;
+    is_refused(&with(&server, Auth::NkeySeed(other.seed().unwrap().into()))).await;
+    std::fs::write(&file, "no seed").unwrap();
+    let error = Bus::connect(&with(&server, Auth::NkeySeedFile(file)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ConnectError::Credentials(_)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_file() {
+    let (operator, account, user) = (
+        KeyPair::new_operator(),
+        KeyPair::new_account(),
+        KeyPair::new_user(),
+    );
+    let operator_jwt = jwt(
+        &operator,
+        &operator,
+        json!({"type": "operator", "version": 2}),
+    );
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
+        "conn": -1, "leaf": -1,
+    });
+    let account_claims = json!({"limits": limits, "type": "account", "version": 2});
+    let account_jwt = jwt(&operator, &account, account_claims);
+    let server = NatsServer::start(&format!(
+        "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}",
+        account.public_key()
+    ))
+    .await;
+    let user_claims = json!({
+        "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2,
+    });
+    let file = server.dir().join("user.creds");
+    write_credentials(&file, &jwt(&account, &user, user_claims.clone()), &user);
+    let options = with(&server, Auth::CredentialsFile(file.clone()));
+    works(&options).await;
+
+    let stranger = KeyPair::new_account();
+    write_credentials(&file, &jwt(&stranger, &user, user_claims), &user);
+    is_refused(&options).await;
+    std::fs::write(&file, "nothing of the kind").unwrap();
+    let error = Bus::connect(&options).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Credentials(_)), "{error:?}");
+    std::fs::remove_file(&file).unwrap();
+    let error = Bus::connect(&options).await.unwrap_err();
+    assert!(matches!(error, ConnectError::File { .. }), "{error:?}");
+}
+
+fn jwt(issuer: &KeyPair, subject: &KeyPair, nats: Value) -> String {
+    let encode = |json: Value| BASE64URL_NOPAD.encode(json.to_string().as_bytes());
+    let header = encode(json!({"typ": "JWT", "alg": "ed25519-nkey"}));
+    let claims = encode(json!({
+        "jti": "test", "iat": 1_700_000_000, "name": "test", "nats": nats,
+        "iss": issuer.public_key(), "sub": subject.public_key(),
+    }));
+    let signed = format!("{header}.{claims}");
+    let signature = issuer.sign(signed.as_bytes()).unwrap();
+    format!("{signed}.{}", BASE64URL_NOPAD.encode(&signature))
+}
+
+fn write_credentials(file: &Path, jwt: &str, user: &KeyPair) {
+    let seed = user.seed().unwrap();
+    let text = format!(
+        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+         ************************* IMPORTANT *************************\nKeep it to yourself.\n\n\
+         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    );
+    std::fs::write(file, text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls() {
+    let (dir, files) = Files::make();
+    let server = NatsServer::start_in(dir, &files.server_config(false)).await;
+    let trusting = ConnectOptions {
+        tls_ca_file: Some(files.ca.clone()),
+        ..ConnectOptions::to(format!("tls://127.0.0.1:{}", server.port()))
+    };
+    works(&trusting).await;
+    works(&ConnectOptions {
+        tls_required: true,
+        ..ConnectOptions {
+            servers: vec![server.url()],
+            ..trusting.clone()
+        }
+    })
+    .await;
+    let distrusting = ConnectOptions {
+        tls_ca_file: Some(files.other_ca.clone()),
+        ..trusting
+    };
+    let error = Bus::connect(&distrusting).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::Unreachable { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_first() {
+    let (dir, files) = Files::make();
+    let config = files
+        .server_config(false)
+        .replace("tls {", "tls { handshake_first: true,");
+    let server = NatsServer::start_in(dir, &config).await;
+    works(&ConnectOptions {
+        tls_ca_file: Some(files.ca),
+        tls_first: true,
+        ..ConnectOptions::to(server.url())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mutual_tls() {
+    let (dir, files) = Files::make();
+    let server = NatsServer::start_in(dir, &files.server_config(true)).await;
+    let anonymous = ConnectOptions {
+        tls_ca_file: Some(files.ca),
+        ..ConnectOptions::to(server.url())
+    };
+    Bus::connect(&anonymous)
+        .await
+        .expect_err("a certificate is demanded");
+    let known = ConnectOptions {
+        tls_cert_file: Some(files.client_cert),
+        tls_key_file: Some(files.client_key),
+        ..anonymous
+    };
+    works(&known).await;
+    let half = ConnectOptions {
+        tls_key_file: None,
+        ..known
+    };
+    assert!(matches!(
+        Bus::connect(&half).await,
+        Err(ConnectError::HalfAPair)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_servers() {
+    let mut first = NatsServer::start("").await;
+    let second = NatsServer::start("").await;
+    first.stop();
+    let options = ConnectOptions::new([format!("{},{}", first.url(), second.url())]);
+    works(&options).await;
+
+    // Whoever is on a server that ends goes on with the other.
+    let host = Served::begin_on(options.clone());
+    let client = HostClient::new(Bus::connect(&options).await.unwrap(), host.id.as_str()).unwrap();
+    eventually("the host is there", async || client.heartbeat().await.ok()).await;
+    first.restart().await;
+    drop(second);
+    eventually("both are on the other server", async || {
+        client.heartbeat().await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let mut server = NatsServer::start("").await;
+    server.stop();
+    let options = ConnectOptions::to(server.url().replace("//", "//ann:secret@"));
+    let error = Bus::connect(&options).await.unwrap_err();
+    assert!(
+        matches!(error, ConnectError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(
+        !format!("{error} {error:?}").contains("secret"),
+        "{error:?}"
+    );
+}
+
+/// Certificates of an authority for a server on the loopback and for a client.
+struct Files {
+    ca: PathBuf,
+    other_ca: PathBuf,
+    server_cert: PathBuf,
+    server_key: PathBuf,
+    client_cert: PathBuf,
+    client_key: PathBuf,
+}
+
+impl Files {
+    fn make() -> (tempfile::TempDir, Self) {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let authority = || {
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap())
+                .unwrap()
+        };
+        let ca = authority();
+        let signed = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(names).unwrap();
+            (
+                params.signed_by(&key, &ca).unwrap().pem(),
+                key.serialize_pem(),
+            )
+        };
+        let (server, client) = (signed(&["127.0.0.1", "localhost"]), signed(&["client"]));
+        let files = Self {
+            ca: write("ca.pem", ca.pem()),
+            other_ca: write("other.pem", authority().pem()),
+            server_cert: write("server.pem", server.0),
+            server_key: write("server.key", server.1),
+            client_cert: write("client.pem", client.0),
+            client_key: write("client.key", client.1),
+        };
+        (dir, files)
+    }
+
+    fn server_config(&self, verify: bool) -> String {
+        let (cert, key, ca) = (
+            self.server_cert.display(),
+            self.server_key.display(),
+            self.ca.display(),
+        );
+        format!(
+            "tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{ca}\", verify: {verify} }}"
+        )
+    }
+}
