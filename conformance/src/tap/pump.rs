@@ -165,10 +165,13 @@ impl<D: Dialect> Pump<D> {
     /// Records a frame and does with it what the rules say. True when the connection is to be cut.
     fn judge(&mut self, op: D::Op) -> bool {
         let frame = D::frame(self.connection, &op);
+        let bytes = frame.payload_bytes;
         let (record, rules) = (&self.shared.record, &self.shared.rules);
         let decision = record.add(frame, |frame| {
             let decision = rules.decide(frame);
-            if matches!(frame.fate, Fate::Held | Fate::Delayed(_)) && !self.late.has_room() {
+            if matches!(frame.fate, Fate::Held | Fate::Delayed(_))
+                && !self.late.has_room(frame.payload_bytes)
+            {
                 frame.fate = Fate::Overflowed;
                 return decision.map(|decision| Decision {
                     action: Action::Drop,
@@ -184,8 +187,10 @@ impl<D: Dialect> Pump<D> {
         };
         match action {
             Action::Drop => {}
-            Action::Delay(late) => self.late.push(Until::Time(Instant::now() + late), op),
-            Action::Hold => self.late.push(Until::Release(rule), op),
+            Action::Delay(late) => self
+                .late
+                .push(Until::Time(Instant::now() + late), op, bytes),
+            Action::Hold => self.late.push(Until::Release(rule), op, bytes),
             Action::Duplicate => {
                 D::encode(&op, &mut self.output);
                 D::encode(&op, &mut self.output);

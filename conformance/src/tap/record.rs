@@ -13,8 +13,10 @@ use super::frame::Frame;
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Frames kept at one time, at some 300 bytes each: hours of a suite, minutes of a flood.
 const KEPT_FRAMES_MAX: usize = 200_000;
-/// How far a live subscriber may fall behind before it misses frames.
+/// How many frames a live subscriber may fall behind before it misses some.
 const LIVE_FRAMES: usize = 16 * 1024;
+/// Payloads and headers that may wait for live subscribers. Frames beyond it are handed over empty.
+const LIVE_BYTES_MAX: usize = KEPT_BYTES_MAX;
 
 /// A position in the record: frames from here on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -32,6 +34,8 @@ pub struct Losses {
     pub emptied: u64,
     /// Frames that are no longer there at all.
     pub forgotten: u64,
+    /// Frames that live subscribers got without payload and headers, because one of them was slow.
+    pub emptied_live: u64,
 }
 
 /// No frame came that satisfied the condition.
@@ -56,6 +60,14 @@ struct Kept {
     next: u64,
     losses: Losses,
     correlation: Correlation,
+    live: LiveQueue,
+}
+
+/// The sizes of what waits for the slowest live subscriber.
+#[derive(Debug, Default)]
+struct LiveQueue {
+    sizes: VecDeque<usize>,
+    bytes: usize,
 }
 
 impl Record {
@@ -76,9 +88,12 @@ impl Record {
         let decision = decide(&mut frame);
         let frame = Arc::new(frame);
         kept.keep(frame.clone());
-        // Under the lock, so that everybody sees the frames in the order of their numbers. Nobody
-        // listening is no error.
-        let _ = self.live.send(frame);
+        // Under the lock, so that everybody sees the frames in the order of their numbers.
+        if self.live.receiver_count() > 0 {
+            let live = kept.live_frame(frame, self.live.len());
+            // Nobody listening any more is no error.
+            let _ = self.live.send(live);
+        }
         let next = kept.next;
         drop(kept);
         self.next.send_if_modified(|known| {
@@ -160,6 +175,24 @@ impl Kept {
         }
     }
 
+    /// The frame as live subscribers get it, while `queued` frames wait for the slowest of them.
+    fn live_frame(&mut self, frame: Arc<Frame>, queued: usize) -> Arc<Frame> {
+        while self.live.sizes.len() > queued {
+            self.live.bytes -= self.live.sizes.pop_front().unwrap_or_default();
+        }
+        let fits = self.live.bytes + size(&frame) <= LIVE_BYTES_MAX;
+        let frame = match fits {
+            true => frame,
+            false => {
+                self.losses.emptied_live += 1;
+                Arc::new(frame.emptied())
+            }
+        };
+        self.live.sizes.push_back(size(&frame));
+        self.live.bytes += size(&frame);
+        frame
+    }
+
     fn since(&self, mark: Mark) -> impl Iterator<Item = &Arc<Frame>> {
         let first = self.frames.front().map_or(0, |frame| frame.number);
         let skipped = usize::try_from(mark.0.saturating_sub(first)).unwrap_or(usize::MAX);
@@ -203,9 +236,33 @@ mod tests {
             record.losses(),
             Losses {
                 emptied: 2,
-                forgotten: 0
+                ..Losses::default()
             }
         );
+    }
+
+    #[test]
+    fn a_slow_live_subscriber_gets_empty_frames_and_a_quick_one_all() {
+        let record = Record::new();
+        let mut slow = record.subscribe();
+        let size = LIVE_BYTES_MAX / 4;
+        let sent = |count| {
+            for _ in 0..count {
+                record.add(frame(size), |_| ());
+            }
+        };
+        sent(6);
+        let mut take = || slow.try_recv().map(|frame| frame.payload.len());
+        for _ in 0..4 {
+            assert_eq!(take(), Ok(size));
+        }
+        assert_eq!((take(), take()), (Ok(0), Ok(0)));
+        assert_eq!(record.losses().emptied_live, 2);
+        for _ in 0..10 {
+            sent(1);
+            assert_eq!(take(), Ok(size));
+        }
+        assert_eq!(record.losses().emptied_live, 2);
     }
 
     #[test]
@@ -220,8 +277,8 @@ mod tests {
         assert_eq!(
             record.losses(),
             Losses {
-                emptied: 0,
-                forgotten: 3
+                forgotten: 3,
+                ..Losses::default()
             }
         );
         assert_eq!(record.since(Mark(KEPT_FRAMES_MAX as u64 + 2)).len(), 1);

@@ -348,7 +348,9 @@ async fn clients_come_back_after_a_restart(kind: Kind) {
     let publisher = server.client().await;
     eventually("the subscription is back", async || {
         publisher.publish("greet", "again".into()).await.unwrap();
-        timeout(Duration::from_millis(100), subscriber.next()).await.is_ok()
+        timeout(Duration::from_millis(100), subscriber.next())
+            .await
+            .is_ok()
     })
     .await;
 }

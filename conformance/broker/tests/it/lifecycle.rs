@@ -122,6 +122,30 @@ async fn connections_and_subscriptions_have_a_limit() {
     );
 }
 
+#[tokio::test]
+async fn very_deep_subjects_do_no_harm() {
+    let broker = Broker::start(BrokerOptions::default()).await.unwrap();
+    let mut wire = Wire::quiet(broker.addr()).await;
+    let deep = |token: &str| vec![token; 2040].join(".");
+    wire.say(&format!("SUB {} 1\r\nSUB {} 2\r\n", deep("a"), deep("*")))
+        .await;
+    wire.say(&format!("SUB {}.> 3\r\n", vec!["*"; 2039].join(".")))
+        .await;
+    wire.say(&format!("PUB {} 0\r\n\r\n", deep("a"))).await;
+    assert_eq!(wire.sync().await.len(), 3);
+    wire.say("UNSUB 1\r\n").await;
+    wire.sync().await;
+    drop(wire);
+    eventually("nothing is left", async || {
+        broker.stats().subscriptions == 0
+    })
+    .await;
+    let mut wire = Wire::quiet(broker.addr()).await;
+    wire.say(&format!("SUB {} 1\r\n", deep("a"))).await;
+    wire.sync().await;
+    broker.stop().await;
+}
+
 #[test]
 fn debug_output_shows_no_secret() {
     let token = Auth::Token("hush-1".to_owned());
