@@ -5,7 +5,6 @@ mod init;
 mod list;
 mod model;
 mod selftest;
-mod selftest;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -40,12 +39,12 @@ enum Command {
     Init(init::InitArgs),
     /// Prove that the checks can fail: run them against hosts that are each wrong in one way
     Selftest(selftest::SelftestArgs),
-    /// The model host, for the self test
+    /// Be the model host that `selftest` judges
     #[command(hide = true)]
-    ModelHost(selftest::ModelArgs),
-    /// What one of its mutants leaves behind
+    ModelHost(model::ModelHostArgs),
+    /// Be a guest that a faulty model host leaves behind
     #[command(hide = true)]
-    ModelGuest(selftest::GuestArgs),
+    ModelGuest(model::ModelGuestArgs),
 }
 
 /// Runs a command line. Needs a runtime.
@@ -68,8 +67,6 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Selftest(arguments) => selftest::run(arguments).await,
         Command::ModelHost(arguments) => model::host(arguments).await,
         Command::ModelGuest(arguments) => model::guest(arguments).await,
-        Command::ModelHost(arguments) => selftest::model(arguments).await,
-        Command::ModelGuest(arguments) => selftest::guest(arguments).await,
     };
     ExitCode::from(code)
 }

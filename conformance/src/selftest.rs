@@ -1,0 +1,183 @@
+//! The self test: every fault must be found by the check of the requirement that it breaks, and
+//! everything that is right must pass. What comes of it is the kill matrix.
+
+mod matrix;
+mod trial;
+
+pub use matrix::{Cell, Finding, Matrix};
+pub use trial::{Trial, trials};
+
+use std::{path::PathBuf, time::Instant};
+
+use futures_util::{StreamExt, stream};
+
+use crate::{
+    broker::Choice,
+    checks,
+    model::program,
+    outcome::Status,
+    registry::Artifact,
+    report::Report,
+    requirements::{Profile, Requirement},
+    role::Role,
+    suite::Suite,
+    target::{Access, Launch, Target, default},
+};
+
+/// Suites at once: most of their time is waiting, and each has its own broker and hosts.
+pub const JOBS: usize = 6;
+/// What runs for a requirement that only monitors judge: a little of everything that hosts write.
+const TRAFFIC: [&str; 4] = ["wire/commands", "json/envelope", "beat/subject", "beat/on-request"];
+/// The profiles that the model host claims.
+pub const MODEL_PROFILES: [Profile; 4] =
+    [Profile::Core, Profile::Services, Profile::Images, Profile::Resilience];
+
+/// How to run the self test.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program whose `model-host` subcommand is the model host: the suite itself.
+    pub program: PathBuf,
+    /// A `berth-host` that was built with its breakages; without it they are not tried.
+    pub breakage_host: Option<PathBuf>,
+    /// Only trials whose name contains one of these; all when empty.
+    pub only: Vec<String>,
+    /// Tries what takes minutes as well.
+    pub slow: bool,
+    /// Which broker to use.
+    pub broker: Choice,
+    /// How many trials run at once.
+    pub jobs: usize,
+}
+
+/// Tries everything and tells `observe` of each result as it comes.
+///
+/// Cancel safe: dropping it ends every host that was launched.
+pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
+    let (tried, left_out): (Vec<Trial>, Vec<Trial>) = trials()
+        .into_iter()
+        .filter(|trial| trial.is_selected(&options.only))
+        .partition(|trial| trial.can_run(options));
+    let mut cells: Vec<Cell> = stream::iter(tried)
+        .map(|trial| attempt(trial, options))
+        .buffer_unordered(options.jobs.max(1))
+        .inspect(|cell| observe(cell))
+        .collect()
+        .await;
+    cells.sort_by_key(|cell| cell.trial.place());
+    Matrix { cells, left_out }
+}
+
+async fn attempt(trial: Trial, options: &Options) -> Cell {
+    let began = Instant::now();
+    let report = suite(&trial, options).run().await;
+    let finding = match trial.breaks() {
+        None => Finding::of_sound(&report),
+        Some(requirement) => Finding::of_broken(&report, requirement),
+    };
+    Cell { trial, finding, took: began.elapsed() }
+}
+
+fn suite(trial: &Trial, options: &Options) -> Suite {
+    let target = match trial {
+        Trial::Breakage { name, .. } => broken_host(name, options),
+        _ => model(trial, options),
+    };
+    let mut builder = Suite::builder().target(target).broker(options.broker.clone()).seed(1);
+    builder = builder.slow(trial.is_slow());
+    if let Some(requirement) = trial.breaks() {
+        for pattern in patterns(requirement) {
+            builder = builder.only(pattern);
+        }
+    }
+    builder.build()
+}
+
+/// The checks that cover a requirement, or ordinary traffic when only monitors do.
+fn patterns(requirement: &'static Requirement) -> Vec<&'static str> {
+    match checks::all().any(|check| check.covers.contains(&requirement)) {
+        true => vec![requirement.id],
+        false => TRAFFIC.to_vec(),
+    }
+}
+
+fn model(trial: &Trial, options: &Options) -> Target {
+    let mut command = vec![options.program.display().to_string()];
+    let words = ["model-host", "--nats-url", "{nats_url}", "--host-id", "{host_id}"];
+    command.extend(words.map(str::to_owned));
+    match trial {
+        Trial::Mutant { mutant, .. } => command.extend(["--mutant".into(), mutant.name().into()]),
+        Trial::Variant(variant) => command.extend(["--variant".into(), variant.name().into()]),
+        Trial::Sound | Trial::Breakage { .. } => {}
+    }
+    let images = Role::ALL.iter().filter_map(|role| {
+        let bytes = program::artifact(*role)?;
+        Some((*role, Artifact::wasm(bytes).with_layer_media_type(program::MEDIA_TYPE)))
+    });
+    Target {
+        profiles: MODEL_PROFILES.to_vec(),
+        images: images.collect(),
+        only_own_images: true,
+        ..Target::new(trial.name(), Access::Launch(Launch::new(command)))
+    }
+}
+
+fn broken_host(name: &str, options: &Options) -> Target {
+    let program = options.breakage_host.clone().unwrap_or_default();
+    let mut launch = Launch::new(default::command_of(&program));
+    launch.env.insert("BERTH_BREAKAGE".to_owned(), name.to_owned());
+    Target::new(format!("breakage:{name}"), Access::Launch(launch))
+}
+
+impl Finding {
+    /// What was found of a host that is right.
+    fn of_sound(report: &Report) -> Finding {
+        if let Some(trouble) = &report.trouble {
+            return Finding::Trouble(trouble.clone());
+        }
+        let complaints: Vec<String> = report
+            .checks
+            .iter()
+            .filter(|check| matches!(check.status, Status::Fail | Status::Error | Status::Inconclusive))
+            .map(|check| match check.violations.first() {
+                Some(found) => format!("{}: {} ({})", check.id, found.requirement, found.actual),
+                None => format!("{}: {}", check.id, check.reason.clone().unwrap_or_default()),
+            })
+            .collect();
+        match (report.exit_code, complaints.is_empty()) {
+            (0, true) => Finding::Passed,
+            (_, false) => Finding::Blamed(complaints),
+            (code, true) => Finding::Trouble(format!("exit code {code}: {}", report.verdict)),
+        }
+    }
+
+    /// What was found of a host that breaks a requirement: it must fail for that, and by a check of it.
+    fn of_broken(report: &Report, requirement: &'static Requirement) -> Finding {
+        let mut killers = Vec::new();
+        for check in &report.checks {
+            let own = check.violations.iter().find(|found| {
+                found.requirement == requirement.id && check.covers.contains(&requirement.id)
+            });
+            if let (Status::Fail, Some(found)) = (check.status, own) {
+                killers.push((check.id.clone(), found.what.clone(), found.actual.clone()));
+            }
+        }
+        if let Some((check, what, actual)) = killers.into_iter().next() {
+            return Finding::Killed { check, what, actual };
+        }
+        if let Some(trouble) = &report.trouble {
+            return Finding::Trouble(trouble.clone());
+        }
+        let standing = report.requirements.iter().find(|item| item.id == requirement.id);
+        let status = standing.map_or(Status::NotRun, |item| item.status);
+        let reasons: Vec<String> = report
+            .checks
+            .iter()
+            .filter(|check| check.covers.contains(&requirement.id) && check.status != Status::NotRun)
+            .map(|check| match check.violations.first() {
+                Some(found) => format!("{} blamed {}: {}", check.id, found.requirement, found.actual),
+                None => format!("{} {}", check.id, check.reason.clone().unwrap_or_default()),
+            })
+            .collect();
+        Finding::Survived { status, reasons }
+    }
+}

@@ -1,0 +1,102 @@
+//! What is tried: the model host as it is, its variants, its mutants, and the breakages.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    checks,
+    model::{Mutant, Variant},
+    requirements::{self, Breaks, Requirement},
+    selftest::Options,
+};
+
+/// One host to be judged, and what the judgement must be.
+#[derive(Clone, Debug)]
+pub enum Trial {
+    /// The model host without any fault: it must pass.
+    Sound,
+    /// The model host, different within the specification: it must pass.
+    Variant(Variant),
+    /// The model host with one fault: the check of the requirement must find it.
+    Mutant {
+        /// The fault.
+        mutant: Mutant,
+        /// What it breaks.
+        requirement: &'static Requirement,
+    },
+    /// The reference host with one fault: likewise.
+    Breakage {
+        /// Its name.
+        name: &'static str,
+        /// What it breaks.
+        requirement: &'static Requirement,
+    },
+}
+
+/// Every trial, in the order of the matrix.
+#[must_use]
+pub fn trials() -> Vec<Trial> {
+    let sound = std::iter::once(Trial::Sound);
+    let variants = Variant::ALL.iter().map(|variant| Trial::Variant(*variant));
+    let faults = requirements::ALL.iter().filter_map(|requirement| match requirement.breaks? {
+        Breaks::Mutant(name) => Some(Trial::Mutant { mutant: Mutant::named(name)?, requirement }),
+        Breaks::Breakage(name) => Some(Trial::Breakage { name, requirement }),
+    });
+    sound.chain(variants).chain(faults).collect()
+}
+
+impl Trial {
+    /// What the matrix calls it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Trial::Sound => "model host".to_owned(),
+            Trial::Variant(variant) => format!("variant:{}", variant.name()),
+            Trial::Mutant { mutant, .. } => format!("mutant:{}", mutant.name()),
+            Trial::Breakage { name, .. } => format!("breakage:{name}"),
+        }
+    }
+
+    /// What it breaks, if anything.
+    #[must_use]
+    pub fn breaks(&self) -> Option<&'static Requirement> {
+        match self {
+            Trial::Sound | Trial::Variant(_) => None,
+            Trial::Mutant { requirement, .. } | Trial::Breakage { requirement, .. } => {
+                Some(requirement)
+            }
+        }
+    }
+
+    /// Whether only slow checks can find it.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        let Some(requirement) = self.breaks() else { return false };
+        let mut covering = checks::all().filter(|check| check.covers.contains(&requirement)).peekable();
+        covering.peek().is_some() && covering.all(|check| check.slow)
+    }
+
+    /// Whether it is among those that were asked for by a part of the name or of the requirement's id.
+    #[must_use]
+    pub fn is_selected(&self, only: &[String]) -> bool {
+        let name = self.name();
+        let id = self.breaks().map(|requirement| requirement.id).unwrap_or_default();
+        only.is_empty() || only.iter().any(|part| name.contains(part) || id.contains(part))
+    }
+
+    /// Whether there is what it takes.
+    #[must_use]
+    pub fn can_run(&self, options: &Options) -> bool {
+        let has_host = !matches!(self, Trial::Breakage { .. }) || options.breakage_host.is_some();
+        has_host && (options.slow || !self.is_slow())
+    }
+
+    /// Its row in the matrix.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        thread_local! {
+            static PLACES: BTreeMap<String, usize> =
+                trials().iter().map(Trial::name).zip(0..).collect();
+        }
+        PLACES.with(|places| places.get(&self.name()).copied().unwrap_or(usize::MAX))
+    }
+}
