@@ -28,15 +28,38 @@ pub fn run(root: &Path, arguments: &[OsString]) -> Result<ExitCode, ConformanceE
     if !status.success() {
         return Ok(ExitCode::from(HARNESS));
     }
-    let suite = cargo::built(root, "release", "berth-conformance");
-    let status = Command::new(suite)
+    let mut command = Command::new(cargo::built(root, "release", "berth-conformance"));
+    command
         .arg("host")
-        .args(arguments)
-        .status()
-        .map_err(ConformanceError::Suite)?;
+        .env("BERTH_HOST", cargo::built(root, "release", "berth-host"));
+    let reports = report_flags(root, "conformance").map_err(ConformanceError::Reports)?;
+    let status = command.args(&reports).args(arguments).status();
+    let status = status.map_err(ConformanceError::Suite)?;
+    println!(
+        "conformance: the reports of a run are in {}/",
+        root.join(REPORT_DIR).display()
+    );
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(HARNESS)))
 }
+
+/// Flags that leave the report of a run in each of its forms, in a directory that exists then.
+///
+/// # Errors
+///
+/// When the directory cannot be made.
+pub fn report_flags(root: &Path, name: &str) -> std::io::Result<Vec<OsString>> {
+    let dir = root.join(REPORT_DIR);
+    std::fs::create_dir_all(&dir)?;
+    let files = ["json", "xml", "txt"].map(|form| dir.join(format!("{name}.{form}")).into());
+    Ok(files
+        .into_iter()
+        .flat_map(|file| ["--report".into(), file])
+        .collect())
+}
+
+/// Where reports are left; not committed.
+const REPORT_DIR: &str = "berth-report";
 
 /// The suite's exit code for trouble that is not the host's.
 const HARNESS: u8 = 3;
@@ -47,6 +70,9 @@ pub enum ConformanceError {
     /// cargo cannot be run.
     #[error("cargo cannot be run")]
     Cargo(#[source] std::io::Error),
+    /// There is no place for reports.
+    #[error("no directory can be made for the reports")]
+    Reports(#[source] std::io::Error),
     /// The suite cannot be run.
     #[error("the suite was built and cannot be run")]
     Suite(#[source] std::io::Error),

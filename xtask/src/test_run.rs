@@ -87,6 +87,8 @@ enum StepError {
     Tidy(#[from] crate::tidy::TreeError),
     #[error("there is no nats-server")]
     NatsServer(#[from] crate::nats_server::NatsServerError),
+    #[error("no directory can be made for the reports")]
+    Reports(#[source] std::io::Error),
     #[error("{} cannot be copied", path.display())]
     Copy {
         path: PathBuf,

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::{Setting, Step, StepError, Tally};
 use crate::tidy::Severity;
-use crate::{cargo, r#gen, nats_server, tidy};
+use crate::{cargo, conformance, r#gen, nats_server, tidy};
 
 /// In this order. All builds are of the dev profile, so that nothing is compiled twice.
 pub(super) const STEPS: [Step; 10] = [
@@ -171,26 +171,38 @@ const FAULTY_HOST: &str = "berth-host-breakage";
 
 /// With the slow checks, which run here and nowhere else.
 fn conformance_embedded(setting: &mut Setting) -> Result<Tally, StepError> {
-    suite(setting, &["host", "--slow"])
+    judge(setting, "embedded", &["--slow"])
 }
 
 fn conformance_nats_server(setting: &mut Setting) -> Result<Tally, StepError> {
-    suite(setting, &["host", "--broker", "nats-server"])
+    judge(setting, "nats-server", &[])
+}
+
+fn judge(setting: &Setting, broker: &str, arguments: &[&str]) -> Result<Tally, StepError> {
+    let reports = conformance::report_flags(&setting.root, broker).map_err(StepError::Reports)?;
+    let mut command = suite(setting, "host");
+    command
+        .args(["--broker", broker])
+        .args(arguments)
+        .args(reports);
+    step(&mut command)
 }
 
 fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
-    suite(setting, &["selftest"])
+    let faulty = cargo::built(&setting.root, "debug", FAULTY_HOST);
+    let mut command = suite(setting, "selftest");
+    step(command.arg("--slow").arg("--breakage-host").arg(faulty))
 }
 
-fn suite(setting: &Setting, arguments: &[&str]) -> Result<Tally, StepError> {
+fn suite(setting: &Setting, subcommand: &str) -> Command {
     let program = cargo::built(&setting.root, "debug", "berth-conformance");
     let mut command = with_nats_server(Command::new(program), setting);
-    command.current_dir(&setting.root).args(arguments);
+    command.current_dir(&setting.root).arg(subcommand);
     command.env(
-        "BERTH_BREAKAGE_HOST",
-        cargo::built(&setting.root, "debug", FAULTY_HOST),
+        "BERTH_HOST",
+        cargo::built(&setting.root, "debug", "berth-host"),
     );
-    step(&mut command)
+    command
 }
 
 fn with_nats_server(mut command: Command, setting: &Setting) -> Command {
