@@ -37,6 +37,7 @@ pub enum Breakage {
     DropsUnknownMount,
     WritableReadOnly,
     SharedEmptyDir,
+    /// Nothing interrupts a guest: it runs on when its workload is stopped.
     NoEpochs,
     OpenSockets,
     SharedConfig,

@@ -6,6 +6,7 @@ mod compile;
 mod egress;
 mod guest;
 mod http;
+mod log_budget;
 mod output;
 mod plugins;
 mod run;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_sdk::host::{Description, Host, Refusal, Start};
+use tokio::runtime::Handle;
 
 use crate::breakage::Breakage;
 use crate::config::Limits;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub ingress: Option<Ingress>,
     /// What workloads may use.
     pub limits: Limits,
+    /// Where guests run.
+    pub guests: Handle,
 }
 
 /// What a host says of itself, constant for its life (HOST-BEAT-007).

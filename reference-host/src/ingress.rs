@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 
 pub use self::routes::{BadHost, RouteId, Routes, declared_hosts};
 pub use self::server::{Server, ServerError};
@@ -35,10 +36,11 @@ pub struct Registration {
 }
 
 impl Ingress {
-    /// Listens on `address`; port 0 takes a free one. The server serves until it is dropped.
-    pub async fn listen(address: SocketAddr) -> Result<(Self, Server), ServerError> {
+    /// Listens on `address`; port 0 takes a free one. The server serves on the runtime of the guests
+    /// until it is dropped.
+    pub fn listen(address: SocketAddr, guests: &Handle) -> Result<(Self, Server), ServerError> {
         let table = Arc::new(Table::default());
-        let server = Server::listen(address, table.clone()).await?;
+        let server = Server::listen(address, table.clone(), guests)?;
         let address = server.local_address();
         Ok((Self { table, address }, server))
     }

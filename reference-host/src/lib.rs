@@ -9,6 +9,7 @@ pub mod egress;
 pub mod engine;
 pub mod friendly_name;
 pub mod gate;
+pub mod guest_runtime;
 pub mod host;
 pub mod hostname;
 pub mod image;

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
 use crate::friendly_name::friendly_name;
+use crate::guest_runtime::GuestRuntime;
 use crate::host::{BerthHost, Identity, Parts};
 use crate::image::{Store, StoreError};
 use crate::ingress::{Ingress, ServerError};
@@ -18,6 +19,9 @@ pub enum RunError {
     /// The engine cannot be had.
     #[error("the Wasm engine does not start")]
     Engine(#[source] EngineError),
+    /// The threads for guests cannot be had.
+    #[error("there are no threads for guests")]
+    Threads(#[source] std::io::Error),
     /// The image store cannot be opened.
     #[error("the image store does not open")]
     Images(#[source] StoreError),
@@ -36,7 +40,8 @@ pub enum RunError {
 /// Runs a host until `shutdown` is cancelled. Guests, routes and directories are gone when it
 /// returns, except for what the shutdown's grace period did not suffice for.
 ///
-/// Needs a multi-threaded Tokio runtime. A broker that is not there yet is waited for.
+/// Commands and heartbeats are served on the current Tokio runtime; guests get threads of their own.
+/// A broker that is not there yet is waited for.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     #[cfg(feature = "breakage")]
     if let Some(breakage) = crate::breakage::choose().map_err(RunError::Breakage)? {
@@ -48,18 +53,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     // Guests' own HTTPS needs a provider of cryptography; one that an embedder installed stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
+    let guests = GuestRuntime::start().map_err(RunError::Threads)?;
     let engine = Engine::new().map_err(RunError::Engine)?;
     let images = Store::new(config.images.clone()).map_err(RunError::Images)?;
     let (ingress, _server) = match config.http_addr {
         None => (None, None),
         Some(address) => {
-            let (ingress, server) = Ingress::listen(address).await.map_err(RunError::Ingress)?;
+            let (ingress, server) = Ingress::listen(address, guests.handle()).map_err(RunError::Ingress)?;
             tracing::info!(address = %ingress.local_address(), "HTTP ingress");
             (Some(ingress), Some(server))
         }
     };
     let limits = config.limits.clone();
-    let host = BerthHost::new(Parts { engine, images, ingress, limits }, identity(&config));
+    let parts = Parts { engine, images, ingress, limits, guests: guests.handle().clone() };
+    let host = BerthHost::new(parts, identity(&config));
     let options = serve_options(&config);
     tracing::info!(host_id = options.host_id, "host");
     serve(config.connect, options, host, shutdown).await.map_err(RunError::Serve)

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::DynPollable;
@@ -29,14 +30,19 @@ const MAX_OUTGOING_WAIT: Duration = Duration::from_secs(60);
 /// soon after.
 const MAX_LOOKED_UP: usize = 256;
 
-/// Outgoing HTTP of one instance.
+/// Outgoing requests of one component at one moment; further ones wait. Each holds a connection.
+const MAX_OUTGOING_REQUESTS: usize = 128;
+
+/// Outgoing HTTP of one component; a cheap clone.
+#[derive(Clone)]
 pub struct OutgoingHttp {
     egress: Arc<Egress>,
+    permits: Arc<Semaphore>,
 }
 
 impl OutgoingHttp {
     pub fn new(egress: Arc<Egress>) -> Self {
-        Self { egress }
+        Self { egress, permits: Arc::new(Semaphore::new(MAX_OUTGOING_REQUESTS)) }
     }
 
     pub fn egress(&self) -> &Egress {
@@ -67,9 +73,14 @@ impl WasiHttpHooks for OutgoingHttp {
         if !self.allows(request.uri()) {
             return Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)));
         }
-        let options = bounded(options);
+        let (options, permits) = (bounded(options), self.permits.clone());
         Box::new(async move {
+            let permit = permits.acquire_owned().await.map_err(|_| HttpError::ConfigurationError)?;
             let (response, transfer) = default_send_request(request, Some(options)).await?;
+            let transfer = async move {
+                let _permit = permit;
+                transfer.await
+            };
             Ok((response.map(BodyExt::boxed_unsync), Box::new(transfer) as Transfer))
         })
     }

@@ -33,6 +33,7 @@ pub struct Guest {
 pub struct GuestFactory {
     engine: Engine,
     sandbox: Arc<Sandbox>,
+    outgoing: OutgoingHttp,
     stdout: Output,
     stderr: Output,
 }
@@ -41,7 +42,8 @@ impl GuestFactory {
     pub fn new(engine: Engine, sandbox: Arc<Sandbox>) -> Self {
         let stdout = Output::new(&sandbox, "stdout");
         let stderr = Output::new(&sandbox, "stderr");
-        Self { engine, sandbox, stdout, stderr }
+        let outgoing = OutgoingHttp::new(sandbox.egress.clone());
+        Self { engine, sandbox, outgoing, stdout, stderr }
     }
 
     pub fn sandbox(&self) -> &Sandbox {
@@ -63,9 +65,9 @@ impl GuestFactory {
             table: ResourceTable::new(),
             wasi: self.wasi(&looked_up)?,
             http: WasiHttpCtx::new(),
-            outgoing: OutgoingHttp::new(self.sandbox.egress.clone()),
+            outgoing: self.outgoing.clone(),
             looked_up,
-            memory: MemoryLimit { used_bytes: 0, limit_bytes: self.sandbox.memory_limit_bytes },
+            memory: MemoryLimit { used_bytes: 0, granted_bytes: 0, limit_bytes: self.sandbox.memory_limit_bytes },
         })
     }
 
@@ -111,6 +113,8 @@ impl WasiHttpView for Guest {
 /// it fails as if memory were short; the guest decides what to make of that.
 struct MemoryLimit {
     used_bytes: usize,
+    /// What was granted last; given back when the growth then fails for another reason.
+    granted_bytes: usize,
     limit_bytes: usize,
 }
 
@@ -122,17 +126,25 @@ impl ResourceLimiter for MemoryLimit {
         maximum: Option<usize>,
     ) -> Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
+            self.granted_bytes = 0;
             return Ok(false);
         }
-        let used = self.used_bytes.saturating_add(desired.saturating_sub(current));
+        let wanted = desired.saturating_sub(current);
+        let used = self.used_bytes.saturating_add(wanted);
+        self.granted_bytes = 0;
         if used > self.limit_bytes {
             if Breakage::AllocationEndsHost.is_on() {
                 std::process::abort();
             }
             return Ok(false);
         }
-        self.used_bytes = used;
+        (self.used_bytes, self.granted_bytes) = (used, wanted);
         Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {
+        self.used_bytes -= std::mem::take(&mut self.granted_bytes);
+        Ok(())
     }
 
     fn table_growing(

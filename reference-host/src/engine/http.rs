@@ -29,7 +29,7 @@ pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_HANDLER_RUN: Duration = Duration::from_secs(600);
 
 /// Requests that one component handles at one moment, so that it cannot use up the instances of all.
-const MAX_CONCURRENT_REQUESTS: usize = 256;
+const MAX_CONCURRENT_REQUESTS: usize = (super::settings::MAX_INSTANCES / 2) as usize;
 
 /// Answers requests with instances of one component; a cheap clone.
 #[derive(Clone)]

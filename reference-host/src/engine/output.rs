@@ -9,6 +9,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::log_budget::{Allowed, LogBudget};
 use crate::sandbox::Sandbox;
 
 /// A longer line is cut into pieces of this many bytes.
@@ -28,12 +29,14 @@ struct Shared {
     component: Arc<str>,
     stream: &'static str,
     line: Mutex<Vec<u8>>,
+    budget: LogBudget,
 }
 
 impl Output {
     pub fn new(sandbox: &Sandbox, stream: &'static str) -> Self {
         let (workload, component) = (sandbox.workload_id.clone(), sandbox.component.clone());
-        Self { shared: Arc::new(Shared { workload, component, stream, line: Mutex::default() }) }
+        let (line, budget) = (Mutex::default(), LogBudget::default());
+        Self { shared: Arc::new(Shared { workload, component, stream, line, budget }) }
     }
 }
 
@@ -52,7 +55,14 @@ impl Shared {
     }
 
     fn log(&self, line: &[u8]) {
-        let text = String::from_utf8_lossy(line);
+        let Allowed::After(left_out) = self.budget.ask() else { return };
+        if left_out > 0 {
+            self.event(&format!("({left_out} lines were left out)"));
+        }
+        self.event(&String::from_utf8_lossy(line));
+    }
+
+    fn event(&self, text: &str) {
         tracing::info!(
             target: "berth_host::guest",
             workload = ?self.workload, component = ?self.component, stream = self.stream,

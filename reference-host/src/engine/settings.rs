@@ -2,7 +2,6 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
 
-use crate::breakage::Breakage;
 use crate::config::MEMORY_BYTES_MAX;
 
 /// Instances that live at one moment in the whole host: requests in flight and services. Each may
@@ -44,7 +43,7 @@ pub fn engine() -> Result<Engine> {
 fn base() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    config.epoch_interruption(!Breakage::NoEpochs.is_on());
+    config.epoch_interruption(true);
     config.max_wasm_stack(GUEST_STACK_BYTES);
     config.async_stack_size(HOST_STACK_BYTES);
     config

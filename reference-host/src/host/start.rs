@@ -41,7 +41,7 @@ pub async fn start(
     let components = try_join_all(sources.components.iter().map(|it| it.prepare(parts, declared)));
     let service = prepare_service(parts, sources.service.as_ref(), declared);
     let (components, service) = try_join(components, service).await?;
-    let component_count = components.len();
+    let place = place.with_components(components.len() as u64);
 
     refuse_unused(declared)?;
     let front = front(parts, components, declared, &spec.name)?;
@@ -50,7 +50,7 @@ pub async fn start(
         let components = components.clone();
         Service { runnable, restarts, reporter, components }
     });
-    Ok(Workload::begin(components, service, volumes, place, component_count))
+    Ok(Workload::begin(components, service, volumes, place, &parts.guests))
 }
 
 /// One component or service, with everything that is known before its image is.

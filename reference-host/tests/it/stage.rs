@@ -9,6 +9,7 @@ use crate::registry::{Artifact, Registry};
 use crate::role::Role;
 use berth_host::config::Limits;
 use berth_host::engine::Engine;
+use berth_host::guest_runtime::GuestRuntime;
 use berth_host::host::{BerthHost, Identity, Parts};
 use berth_host::image::{Store, StoreOptions};
 use berth_host::ingress::{Ingress, Server};
@@ -27,6 +28,7 @@ pub struct Stage {
     pub registry: Registry,
     pub address: SocketAddr,
     _server: Server,
+    _guests: GuestRuntime,
 }
 
 pub type Instance = <BerthHost as Host>::Instance;
@@ -40,12 +42,14 @@ impl Stage {
         };
         let images = Store::new(options).unwrap();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (ingress, server) = Ingress::listen(loopback).await.unwrap();
+        let guests = GuestRuntime::start().unwrap();
+        let (ingress, server) = Ingress::listen(loopback, guests.handle()).unwrap();
         let address = ingress.local_address();
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
-        let parts = Parts { engine, images, ingress: Some(ingress), limits };
+        let handle = guests.handle().clone();
+        let parts = Parts { engine, images, ingress: Some(ingress), limits, guests: handle };
         let host = BerthHost::new(parts, Identity::default());
-        Self { host, registry, address, _server: server }
+        Self { host, registry, address, _server: server, _guests: guests }
     }
 
     /// The reference of a role's image, pushed.

@@ -6,6 +6,7 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
 use super::{Grant, Plugin};
 use crate::engine::guest::Guest;
+use crate::engine::log_budget::{Allowed, LogBudget};
 use crate::interface::InterfaceName;
 
 /// A longer message or context is cut to so many bytes.
@@ -50,9 +51,15 @@ impl Plugin for Logging {
     ) -> Result<()> {
         let workload = grant.sandbox.workload_id.clone();
         let component = grant.sandbox.component.clone();
+        let budget = LogBudget::default();
         linker.instance(&name.to_string())?.func_wrap(
             "log",
             move |_, (level, context, message): (Level, String, String)| {
+                let Allowed::After(left_out) = budget.ask() else { return Ok(()) };
+                if left_out > 0 {
+                    let words = format!("({left_out} messages were left out)");
+                    log(Level::Warn, &workload, &component, "", &words);
+                }
                 log(level, &workload, &component, cut(&context), cut(&message));
                 Ok(())
             },
