@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -109,6 +112,7 @@ pub struct Bus {
     pending: Pending,
     heartbeats: broadcast::Sender<Delivery>,
     traffic: broadcast::Sender<Overheard>,
+    trips: Arc<AtomicU64>,
     _pumps: Arc<Pumps>,
 }
 
@@ -146,6 +150,7 @@ impl Bus {
             pending,
             heartbeats,
             traffic,
+            trips: Arc::default(),
             _pumps: pumps,
         })
     }
@@ -175,15 +180,7 @@ impl Bus {
         payload: Bytes,
         headers: &Headers,
     ) -> Result<Replies, BusError> {
-        let inbox = format!("{}.{inbox}", self.inboxes);
-        let (sender, receiver) = mpsc::channel(MAX_REPLIES);
-        self.lock().insert(inbox.clone(), sender);
-        let replies = Replies {
-            inbox,
-            receiver,
-            pending: self.pending.clone(),
-            sent: Instant::now(),
-        };
+        let replies = self.listen(format!("{}.{inbox}", self.inboxes));
         self.send(subject, Some(&replies.inbox), payload, headers)
             .await?;
         Ok(replies)
@@ -196,12 +193,22 @@ impl Bus {
         payload: Bytes,
         headers: &Headers,
     ) -> Result<(), BusError> {
-        self.send(subject, None, payload, headers).await
+        self.send(subject, None, payload, headers).await?;
+        self.round_trip().await.map(|_| ())
     }
 
-    /// Returns when the broker has answered everything sent so far.
-    pub async fn flush(&self) -> Result<(), BusError> {
-        self.client.flush().await.map_err(|_| BusError::Lost)
+    /// Goes to the broker and back: when it returns, the broker has everything sent before.
+    ///
+    /// # Errors
+    /// The broker is not there.
+    pub async fn round_trip(&self) -> Result<Duration, BusError> {
+        let number = self.trips.fetch_add(1, Ordering::Relaxed);
+        let inbox = format!("{}.trip.{number}", self.inboxes);
+        // Nobody else listens there: it comes straight back.
+        let mut replies = self.listen(inbox.clone());
+        self.send(&inbox, None, Bytes::new(), &Headers::none()).await?;
+        let came = replies.next(CONNECT_TIMEOUT).await.ok_or(BusError::Lost)?;
+        Ok(came.at.saturating_duration_since(replies.sent))
     }
 
     /// Everything that this connection sends and gets from now on.
@@ -212,6 +219,12 @@ impl Bus {
     /// Heartbeats from now on, of every host.
     pub fn heartbeats(&self) -> broadcast::Receiver<Delivery> {
         self.heartbeats.subscribe()
+    }
+
+    fn listen(&self, inbox: String) -> Replies {
+        let (sender, receiver) = mpsc::channel(MAX_REPLIES);
+        self.lock().insert(inbox.clone(), sender);
+        Replies { inbox, receiver, pending: self.pending.clone(), sent: Instant::now() }
     }
 
     async fn send(
@@ -257,7 +270,7 @@ impl Bus {
             }
         }
         .map_err(failed)?;
-        self.flush().await
+        self.client.flush().await.map_err(|_| BusError::Lost)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Delivery>>> {

@@ -60,6 +60,8 @@ impl Process {
         };
         let mut child = Command::new(&program)
             .args(words)
+            // Logs are read by people in reports, not on a terminal.
+            .env("NO_COLOR", "1")
             .envs(env)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -152,7 +154,8 @@ async fn reap(mut child: Child, exit: watch::Sender<Option<ExitStatus>>) {
 struct Log(Arc<Mutex<VecDeque<String>>>);
 
 impl Log {
-    fn push(&self, line: String) {
+    fn push(&self, line: &[u8]) {
+        let line = without_colours(&String::from_utf8_lossy(line));
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == MAX_LOG_LINES {
             lines.pop_front();
@@ -183,12 +186,23 @@ async fn keep(pipe: impl AsyncRead + Unpin, log: Log) {
         };
         pipe.consume(used);
         if ended {
-            log.push(String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned());
+            log.push(&std::mem::take(&mut line));
         }
     }
     if !line.is_empty() {
-        log.push(String::from_utf8_lossy(&line).into_owned());
+        log.push(&line);
     }
+}
+
+/// The line without the escape sequences that set colours.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|character: char| character.is_ascii_alphabetic());
+        plain.push_str(end.and_then(|end| part.get(end + 1..)).unwrap_or(part));
+    }
+    plain
 }
 
 /// Sums what `/proc` says of every process of the group.
@@ -225,4 +239,15 @@ fn cpu_ms_of_group(group: i32) -> Option<u64> {
         }
     }
     Some(ticks * 1000 / USER_HZ)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_colours;
+
+    #[test]
+    fn colours_are_taken_out_of_logs() {
+        assert_eq!(without_colours("\u{1b}[2m12:00\u{1b}[0m \u{1b}[1;32mINFO\u{1b}[0m up"), "12:00 INFO up");
+        assert_eq!(without_colours("plain"), "plain");
+    }
 }

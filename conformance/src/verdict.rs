@@ -184,11 +184,11 @@ pub fn verdict(outcomes: &[Outcome], standings: &[Standing], scope: &Scope) -> V
         Verdict::Inconclusive
     } else if !ran {
         Verdict::Nothing
+    } else if must(Status::NotTestable) {
+        Verdict::Incomplete
     } else if scope.filtered {
         // Who names the checks to run asks about those alone.
         Verdict::Partial
-    } else if must(Status::NotTestable) {
-        Verdict::Incomplete
     } else if must(Status::Xfail) {
         Verdict::AsKnown
     } else {

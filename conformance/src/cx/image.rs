@@ -44,7 +44,8 @@ impl Cx {
 
     /// Pushes the target's image for a role into a repository that behaves so.
     ///
-    /// Pushes of one role with different behaviours need different names: see [`Cx::push_as`].
+    /// Anything but `Healthy` gets content that no host has yet. Pushes of one role with different
+    /// behaviours need different names: see [`Cx::push_as`].
     pub fn push_with(&self, role: Role, behaviour: Behaviour) -> Pushed {
         self.push_as(role.name(), role, behaviour)
     }
@@ -52,7 +53,13 @@ impl Cx {
     /// [`Cx::push_with`] into the check's repository of that name.
     pub fn push_as(&self, name: &str, role: Role, behaviour: Behaviour) -> Pushed {
         let repository = self.repository(name);
-        let pushed = self.registry().push(&repository, "v1", self.artifact(role));
+        let mut artifact = self.artifact(role);
+        if behaviour != Behaviour::Healthy {
+            // Layers are the same wherever they lie: one that another check's start has brought to
+            // the host would not be asked for, and how the repository behaves would not matter.
+            artifact = artifact.salted(&repository);
+        }
+        let pushed = self.registry().push(&repository, "v1", artifact);
         self.registry().behave(&repository, behaviour);
         pushed
     }

@@ -9,6 +9,8 @@ use crate::outcome::Status;
 const MAX_VIOLATIONS: usize = 6;
 /// Ticks on one line.
 const TICKS: usize = 40;
+/// Checks that were not run are shown by name up to so many.
+const NAMES: usize = 12;
 /// Log lines shown of one failure.
 const LOG_LINES: usize = 6;
 
@@ -109,6 +111,9 @@ fn sections(out: &mut String, report: &Report, style: Style) {
     for name in names {
         let checks: Vec<&CheckResult> =
             report.checks.iter().filter(|check| check.section == name).collect();
+        if checks.iter().all(|check| check.status == Status::NotRun) {
+            continue;
+        }
         let lines: Vec<&[&CheckResult]> = checks.chunks(TICKS).collect();
         for (index, line) in lines.iter().enumerate() {
             let ticks: String = line.iter().map(|check| tick(check.status, style)).collect();
@@ -223,7 +228,10 @@ fn violation(out: &mut String, found: &ViolationResult, with_sentence: bool, sty
         let id = style.bold(found.requirement);
         let _ = writeln!(out, "  {id} {}  {}", found.level, found.sentence);
     }
-    let _ = writeln!(out, "    {}", indented(&clean(&found.what), 4));
+    // A claim that is its own expectation is said once.
+    if found.expected != [found.what.as_str()] {
+        let _ = writeln!(out, "    {}", indented(&clean(&found.what), 4));
+    }
     for (index, expected) in found.expected.iter().enumerate() {
         let word = if index == 0 { "expected" } else { "      or" };
         let _ = writeln!(out, "      {word}  {}", indented(&clean(expected), 16));
@@ -277,25 +285,40 @@ fn silent(out: &mut String, report: &Report, style: Style) {
             clean(&known.reason)
         );
     }
-    let mut reasons: Vec<&str> = Vec::new();
-    for check in report.of_status(Status::NotRun) {
-        let reason = check.reason.as_deref().unwrap_or("not selected");
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
-        }
-    }
-    for reason in reasons {
-        any = true;
-        let of_reason = report.of_status(Status::NotRun).filter(|check| {
-            check.reason.as_deref().unwrap_or("not selected") == reason
-        });
-        let names: Vec<&str> = of_reason.map(|check| check.id.as_str()).collect();
-        let text = format!("{} not run ({reason}): {}", symbol(Status::NotRun), names.join(", "));
-        let _ = writeln!(out, "{}", style.dim(&text));
-    }
+    any |= not_run(out, report, style);
     if any {
         out.push('\n');
     }
+}
+
+/// The checks that were not selected, by reason; long lists by section.
+fn not_run(out: &mut String, report: &Report, style: Style) -> bool {
+    let mut reasons: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
+    for check in report.of_status(Status::NotRun) {
+        let reason = check.reason.as_deref().unwrap_or("not selected");
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, checks)) => checks.push(check),
+            None => reasons.push((reason, vec![check])),
+        }
+    }
+    for (reason, checks) in &reasons {
+        let names: Vec<String> = if checks.len() > NAMES {
+            let mut sections: Vec<(&str, usize)> = Vec::new();
+            for check in checks {
+                match sections.iter_mut().find(|(name, _)| *name == check.section) {
+                    Some((_, count)) => *count += 1,
+                    None => sections.push((&check.section, 1)),
+                }
+            }
+            sections.iter().map(|(name, count)| format!("{count} of {name}")).collect()
+        } else {
+            checks.iter().map(|check| check.id.clone()).collect()
+        };
+        let more = if checks.len() > NAMES { "; by name with --list-not-run" } else { "" };
+        let text = format!("· {} not run ({reason}): {}{more}", checks.len(), names.join(", "));
+        let _ = writeln!(out, "{}", style.dim(&text));
+    }
+    !reasons.is_empty()
 }
 
 fn last_lines(out: &mut String, report: &Report, style: Style) {

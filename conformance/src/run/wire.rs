@@ -14,6 +14,8 @@ const BEFORE: usize = 6;
 const AFTER: usize = 1;
 /// Characters shown of a payload.
 const PAYLOAD_CHARS: usize = 160;
+/// Characters shown of the guilty one's payload.
+const GUILTY_CHARS: usize = 600;
 
 /// The frames around the one with that inbox or subject, or the last ones.
 pub fn excerpt(frames: &[Frame], guilty: Option<&str>, began: Instant) -> Vec<WireLine> {
@@ -48,7 +50,7 @@ pub fn line(frame: &Frame, began: Instant, guilty: bool) -> WireLine {
     let code = frame.headers.get(ERROR_CODE_HEADER).map(|code| format!("[{code}] "));
     let text = String::from_utf8_lossy(&frame.payload);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let payload = code.unwrap_or_default() + &shortened(&text, PAYLOAD_CHARS);
+    let payload = code.unwrap_or_default() + &shortened(&text, if guilty { GUILTY_CHARS } else { PAYLOAD_CHARS });
     WireLine { at_ms, way, what, payload, guilty }
 }
 

@@ -27,6 +27,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// After so long without a heartbeat the host is asked directly, in case it never sends one.
 const ASK_AFTER: Duration = Duration::from_secs(6);
+/// A host that is said to run already answers within this, or is not there.
+const RUNNING_WITHIN: Duration = Duration::from_secs(10);
 /// Lines of a host's log shown when it does not come up.
 const LOG_LINES_SHOWN: usize = 12;
 
@@ -153,7 +155,7 @@ impl Launcher {
         watch.identify(&running.host_id);
         let recorder = proxy::overhear(&self.bus, &running.host_id, watch.clone());
         let recorder = AbortOnDropHandle::new(tokio::spawn(recorder));
-        self.await_host(&watch, Some(&running.host_id), None, super::READY_WITHIN).await?;
+        self.await_host(&watch, Some(&running.host_id), None, RUNNING_WITHIN).await?;
         let http_addr = match &running.http_addr {
             Some(http_addr) => Some(http_addr.clone()),
             None => self.announced_http(&running.host_id).await,
