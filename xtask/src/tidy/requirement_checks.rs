@@ -119,7 +119,7 @@ fn covered_items(tree: &Tree) -> BTreeSet<String> {
 /// How coverage is declared: in the table of checks, in a const of a monitor, in its `covers`.
 const DECLARATIONS: [(&str, char, char); 3] = [
     ("covers:", '[', ']'),
-    ("const COVERS:", '=', ';'),
+    ("COVERS:", '=', ';'),
     ("fn covers(", '{', '}'),
 ];
 
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn monitors_declare_what_they_cover() {
         let should = ENTRY.replace("'MUST'", "'SHOULD'");
-        let constant = "//! A.\nconst COVERS: &[&Requirement] = &[&req::HOST_A_001];\n";
+        let constant = "//! A.\nconst ONE_COVERS: &[&Requirement] = &[&req::HOST_A_001];\n";
         let method = "//! A.\nfn covers(&self) -> &'static [&'static R] { &[&req::HOST_A_001] }\n";
         assert_eq!(texts(&should, constant), [""; 0]);
         assert_eq!(texts(&should, method), [""; 0]);
