@@ -251,3 +251,6 @@ fn remove_below<'a, S>(
 fn tokens(subject: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     subject.split(|byte| *byte == b'.')
 }
+
+#[cfg(test)]
+mod tests;
