@@ -1,0 +1,22 @@
+//! `berthctl heartbeat`
+
+use std::process::ExitCode;
+
+use berth_sdk::bus::Bus;
+
+use crate::args::{HeartbeatArgs, Output};
+use crate::failure::Failure;
+use crate::{discover, print};
+
+pub async fn run(bus: Bus, args: HeartbeatArgs, output: Output) -> Result<ExitCode, Failure> {
+    let client = discover::client(bus, &args.host)?;
+    let heartbeat = client
+        .heartbeat()
+        .await
+        .map_err(|source| discover::failed(&client, source))?;
+    match output {
+        Output::Json => print::json(&heartbeat)?,
+        Output::Table => super::hosts::show(&[heartbeat], output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,87 @@
+//! `berthctl hosts`
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use berth_sdk::bus::Bus;
+use berth_sdk::proto::HostHeartbeat;
+
+use crate::args::{HostsArgs, Output};
+use crate::discover;
+use crate::failure::Failure;
+use crate::print::{self, Cell};
+
+pub async fn run(bus: Bus, args: HostsArgs, output: Output) -> Result<ExitCode, Failure> {
+    let mut hosts = discover::hosts(bus, args.listen.listen, args.at_least).await?;
+    hosts.sort_by(|a, b| (&a.friendly_name, &a.id).cmp(&(&b.friendly_name, &b.id)));
+    show(&hosts, output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints heartbeats.
+pub fn show(hosts: &[HostHeartbeat], output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        print::json(&hosts)?;
+        return Ok(());
+    }
+    let rows: Vec<Vec<Cell>> = hosts.iter().map(row).collect();
+    print::table(
+        &[
+            "NAME",
+            "ID",
+            "GROUP",
+            "VERSION",
+            "WORKLOADS",
+            "HTTP",
+            "UP",
+            "FREE",
+        ],
+        &rows,
+    )?;
+    Ok(())
+}
+
+fn row(host: &HostHeartbeat) -> Vec<Cell> {
+    let group = host.labels.get("hostgroup").map_or("-", String::as_str);
+    let http = match host.http_port {
+        0 => "-".to_owned(),
+        port => format!("{}:{port}", host.hostname),
+    };
+    vec![
+        host.friendly_name.as_str().into(),
+        host.id.as_str().into(),
+        group.into(),
+        host.version.as_str().into(),
+        host.workload_count.to_string().into(),
+        http.into(),
+        up(host).into(),
+        bytes(host.system_memory_free).into(),
+    ]
+}
+
+/// Since when, in the largest unit that says enough.
+fn up(host: &HostHeartbeat) -> String {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let Some(since) = host.started_at.as_ref() else {
+        return "-".to_owned();
+    };
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    match now.saturating_sub(since.seconds) {
+        ..0 => "-".to_owned(),
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7200 => format!("{}m", seconds / 60),
+        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    match count {
+        0 => "-".to_owned(),
+        1..10_737_418_240 => format!("{} MiB", count / MIB),
+        _ => format!("{} GiB", count / (1024 * MIB)),
+    }
+}

@@ -1,0 +1,139 @@
+//! Finds hosts by their heartbeats: there is no other way.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use berth_sdk::bus::Bus;
+use berth_sdk::proto::{HostHeartbeat, WorkloadState};
+use berth_sdk::scheduler::{ClientError, Fleet, FleetEvent, FleetOptions, HostClient, Status};
+use tokio::time::{Instant, timeout_at};
+
+use crate::args::TargetArgs;
+use crate::failure::Failure;
+use crate::print::remark;
+
+/// The hosts that are heard of in this time, or until there are enough.
+pub async fn hosts(
+    bus: Bus,
+    listen: Duration,
+    enough: Option<usize>,
+) -> Result<Vec<HostHeartbeat>, Failure> {
+    let mut joining = Joining::listen(bus, listen).await?;
+    let mut hosts = Vec::new();
+    while enough.is_none_or(|enough| hosts.len() < enough) {
+        match joining.next().await {
+            Some(host) => hosts.push(host),
+            None => break,
+        }
+    }
+    if hosts.is_empty() {
+        Err(Failure::NoHosts(listen))
+    } else {
+        Ok(hosts)
+    }
+}
+
+/// The host that is named, or the first that is heard of.
+pub async fn any_host(bus: Bus, target: &TargetArgs) -> Result<HostClient, Failure> {
+    if let Some(named) = &target.host {
+        return client(bus, named);
+    }
+    let hosts = hosts(bus.clone(), target.listen.listen, Some(1)).await?;
+    match hosts.first() {
+        Some(host) => client(bus, &host.id),
+        None => Err(Failure::NoHosts(target.listen.listen)),
+    }
+}
+
+/// The host that is named, or the first heard of that knows the workload, and what it says of it.
+pub async fn host_of(
+    bus: Bus,
+    id: &str,
+    target: &TargetArgs,
+) -> Result<(HostClient, Status), Failure> {
+    if let Some(named) = &target.host {
+        let client = client(bus, named)?;
+        let status = client
+            .status(id)
+            .await
+            .map_err(|source| failed(&client, source))?;
+        return Ok((client, status));
+    }
+    let mut joining = Joining::listen(bus.clone(), target.listen.listen).await?;
+    let mut asked = 0;
+    while let Some(host) = joining.next().await {
+        let client = client(bus.clone(), &host.id)?;
+        asked += 1;
+        match client.status(id).await {
+            Ok(status) if status.state != WorkloadState::NotFound => return Ok((client, status)),
+            Ok(_) => {}
+            Err(error) => eprintln!("warning: host {} could not be asked: {error}", host.id),
+        }
+    }
+    match asked {
+        0 => Err(Failure::NoHosts(target.listen.listen)),
+        hosts => Err(Failure::NotFound {
+            id: id.to_owned(),
+            hosts,
+        }),
+    }
+}
+
+pub fn client(bus: Bus, host: &str) -> Result<HostClient, Failure> {
+    HostClient::new(bus, host).map_err(|source| Failure::Host {
+        host: host.to_owned(),
+        source,
+    })
+}
+
+pub fn failed(client: &HostClient, source: ClientError) -> Failure {
+    Failure::Host {
+        host: client.host_id().to_owned(),
+        source,
+    }
+}
+
+/// Hosts in the order in which they are heard of.
+struct Joining {
+    events: berth_sdk::scheduler::FleetEvents,
+    fleet: Fleet,
+    seen: BTreeSet<String>,
+    until: Instant,
+}
+
+impl Joining {
+    async fn listen(bus: Bus, listen: Duration) -> Result<Self, Failure> {
+        remark(&format!(
+            "listening for heartbeats, up to {} s",
+            listen.as_secs_f64()
+        ));
+        let (fleet, events) = Fleet::watch(bus, FleetOptions::default())
+            .await
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Self {
+            events,
+            fleet,
+            seen: BTreeSet::new(),
+            until: Instant::now() + listen,
+        })
+    }
+
+    async fn next(&mut self) -> Option<HostHeartbeat> {
+        loop {
+            match timeout_at(self.until, self.events.next()).await.ok()?? {
+                FleetEvent::Joined { host } if self.seen.insert(host.heartbeat.id.clone()) => {
+                    return Some(host.heartbeat);
+                }
+                FleetEvent::Missed { .. } => {
+                    let mut hosts = self.fleet.hosts().into_iter();
+                    let new = hosts.find(|host| !self.seen.contains(&host.heartbeat.id));
+                    if let Some(host) = new {
+                        self.seen.insert(host.heartbeat.id.clone());
+                        return Some(host.heartbeat);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
