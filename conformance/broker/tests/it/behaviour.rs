@@ -43,6 +43,7 @@ on_both! {
     a_maximum_already_reached_ends_at_once
     a_subscription_id_can_be_used_again
     clients_come_back_after_a_restart
+    a_late_reader_gets_everything_in_order
     a_slow_consumer_is_cut_and_nobody_else
     a_token_is_asked_for
     a_user_and_password_are_asked_for
@@ -355,13 +356,37 @@ async fn clients_come_back_after_a_restart(kind: Kind) {
     .await;
 }
 
+async fn a_late_reader_gets_everything_in_order(kind: Kind) {
+    // Together more than sockets of loopback keep, and less than the broker keeps.
+    const MESSAGES: usize = 512;
+    let server = kind.start(BrokerOptions::default()).await;
+    let mut late = Wire::quiet(server.addr()).await;
+    late.say("SUB flood 1\r\n").await;
+    late.sync().await;
+    let publisher = server.client().await;
+    let filler = "x".repeat(64 * 1024);
+    for number in 0..MESSAGES {
+        publisher
+            .publish("flood", format!("{number} {filler}").into())
+            .await
+            .unwrap();
+    }
+    publisher.flush().await.unwrap();
+    for number in 0..MESSAGES {
+        let message = late.message().await;
+        assert_eq!(message.payload.len(), format!("{number} {filler}").len());
+        assert!(message.payload.starts_with(format!("{number} ").as_bytes()));
+    }
+}
+
 async fn a_slow_consumer_is_cut_and_nobody_else(kind: Kind) {
     // Together far more than sockets of loopback and the broker keep.
     const MESSAGES: usize = 1000;
     const BYTES: usize = 64 * 1024;
     let options = BrokerOptions {
         max_pending_bytes: 2 * 1024 * 1024,
-        write_deadline: Duration::from_secs(2),
+        // So that it is the amount that counts, and not the time.
+        write_deadline: Duration::from_secs(60),
         ..BrokerOptions::default()
     };
     let server = kind.start(options).await;
@@ -489,6 +514,17 @@ async fn clients_without_echo_do_not_hear_themselves(kind: Kind) {
     other.publish("a", "from another".into()).await.unwrap();
     other.flush().await.unwrap();
     assert_eq!(&wire.message().await.payload[..], b"from another");
+    wire.message().await;
+    // Of a queue group the others get it.
+    let mut member = Wire::quiet(server.addr()).await;
+    member.say("SUB b workers 1\r\n").await;
+    member.sync().await;
+    wire.say("SUB b workers 3\r\n").await;
+    wire.say(&"PUB b 0\r\n\r\n".repeat(20)).await;
+    assert_eq!(wire.sync().await, []);
+    for _ in 0..20 {
+        member.message().await;
+    }
 }
 
 async fn an_invalid_pattern_is_refused_and_no_more(kind: Kind) {

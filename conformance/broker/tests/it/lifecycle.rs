@@ -1,5 +1,7 @@
 //! Starting, stopping, restarting and dropping the embedded broker, and what it counts.
 
+use std::time::Duration;
+
 use berth_broker::{Auth, Broker, BrokerError, BrokerOptions, Stats};
 use tokio::net::TcpStream;
 
@@ -144,6 +146,27 @@ async fn very_deep_subjects_do_no_harm() {
     wire.say(&format!("SUB {} 1\r\n", deep("a"))).await;
     wire.sync().await;
     broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_for_the_deadline_is_cut() {
+    let options = BrokerOptions {
+        write_deadline: Duration::from_millis(200),
+        ..BrokerOptions::default()
+    };
+    let broker = Broker::start(options).await.unwrap();
+    let mut stuck = Wire::quiet(broker.addr()).await;
+    stuck.say("SUB flood 1\r\n").await;
+    stuck.sync().await;
+    let mut publisher = Wire::quiet(broker.addr()).await;
+    // More than sockets of loopback keep, and less than the broker keeps.
+    let message = format!("PUB flood 65536\r\n{}\r\n", "x".repeat(65_536));
+    for _ in 0..512 {
+        publisher.say(&message).await;
+    }
+    eventually("it is cut", async || broker.stats().connections == 1).await;
+    assert_eq!(broker.stats().slow_consumers, 1);
+    publisher.sync().await;
 }
 
 #[test]
