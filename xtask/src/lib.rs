@@ -1,5 +1,6 @@
 //! The chores of this repository, behind `cargo xtask`.
 
+pub mod bench;
 pub mod cache;
 pub mod cargo;
 pub mod conformance;

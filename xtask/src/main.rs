@@ -23,6 +23,7 @@ Examples:
   cargo xtask conformance       judge the reference host, in release
   cargo xtask conformance -- --help
                                 what the suite can be told; anything after `--` is passed on
+  cargo xtask bench --peers     HTTP throughput beside `wasmtime serve`
   cargo xtask test              everything, as CI runs it
   BERTH_NATS_SERVER=$(cargo xtask nats-server) cargo test -p berth-sdk
                                 one crate, with the tests that want a real nats-server
@@ -40,6 +41,8 @@ enum Chore {
     Tidy,
     /// Builds the suite and the reference host in release, and judges the host
     Conformance(ConformanceArgs),
+    /// Measures the HTTP throughput of the reference host, in release
+    Bench(BenchArgs),
     /// Obtains a real nats-server for the tests and prints where it is
     NatsServer,
     /// Runs everything, up to the first step that fails; ends with `N passed, N failed`
@@ -64,6 +67,17 @@ struct ConformanceArgs {
     arguments: Vec<OsString>,
 }
 
+#[derive(Args)]
+struct BenchArgs {
+    /// Compares with `wasmtime serve` of the same release, which is built once, some minutes
+    #[arg(long)]
+    peers: bool,
+
+    /// Passed on to the benchmark, as `--rounds 3 --seconds 2 --connections 64`
+    #[arg(last = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
     let root = repository_root();
     let outcome = match Cli::parse().chore {
@@ -71,6 +85,9 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy(&root),
         Chore::Conformance(args) => {
             xtask::conformance::run(&root, &args.arguments).map_err(Into::into)
+        }
+        Chore::Bench(args) => {
+            xtask::bench::run(&root, args.peers, &args.arguments).map_err(Into::into)
         }
         Chore::NatsServer => nats_server(&root),
         Chore::Test if xtask::test_run::run(&root) => Ok(ExitCode::SUCCESS),

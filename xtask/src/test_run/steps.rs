@@ -133,19 +133,23 @@ fn tests(setting: &mut Setting) -> Result<Tally, StepError> {
     })
 }
 
-/// The programs for the steps to come: the host with its deliberate faults under another name, so
-/// that the plain one stands where it is looked for.
+/// The programs for the steps to come. The host with its deliberate faults is kept under another name,
+/// so that the plain one stands where it is looked for.
+///
+/// Both are made by `cargo test`, never by `cargo build`: without the dev-dependencies cargo turns on
+/// fewer features of what is shared, and would compile the engine a second time.
 fn programs(setting: &mut Setting) -> Result<Tally, StepError> {
     let root = &setting.root;
-    let faulty = [
-        "build",
+    let make = [
+        "test",
+        "--workspace",
         "--locked",
-        "-p",
-        "berth-host",
-        "--features",
-        "breakage",
+        "--no-run",
+        "--test",
+        "it",
     ];
-    if step(&mut cargo::command(root, &faulty))? == Tally::FAILED {
+    let faulty = step(cargo::command(root, &make).args(["--features", "berth-host/breakage"]))?;
+    if faulty == Tally::FAILED {
         return Ok(Tally::FAILED);
     }
     let built = cargo::built(root, "debug", "berth-host");
@@ -154,16 +158,7 @@ fn programs(setting: &mut Setting) -> Result<Tally, StepError> {
         path: built,
         source,
     })?;
-    let plain = [
-        "build",
-        "--locked",
-        "-p",
-        "berth-host",
-        "-p",
-        "berth-conformance",
-        "--bins",
-    ];
-    step(&mut cargo::command(root, &plain))
+    step(&mut cargo::command(root, &make))
 }
 
 /// The reference host, built with the feature `breakage`.
