@@ -201,6 +201,10 @@ impl fmt::Display for Answer {
 
 /// What came of a request.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and nearly always an answer"
+)]
 pub enum Reply {
     /// An answer.
     Answer(Answer),

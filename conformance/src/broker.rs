@@ -1,6 +1,7 @@
 //! The broker of a run: the embedded one, a nats-server started for it, or one that is there already.
 
 use std::{
+    fmt,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
     time::{Duration, Instant},
@@ -24,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const DEFAULT_PORT: u16 = 4222;
 
 /// Which broker to use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Choice {
     /// The one in this process.
     #[default]
@@ -33,6 +34,23 @@ pub enum Choice {
     NatsServer,
     /// One that is there already.
     Url(String),
+}
+
+/// A URL is shown without its credentials.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Embedded => f.write_str("embedded"),
+            Choice::NatsServer => f.write_str("nats-server"),
+            Choice::Url(url) => f.write_str(&without_credentials(url)),
+        }
+    }
+}
+
+impl fmt::Debug for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl std::str::FromStr for Choice {
@@ -88,7 +106,10 @@ pub struct RunningBroker {
 #[derive(Debug)]
 enum Keep {
     Embedded(#[expect(dead_code, reason = "lives as long as the run")] Broker),
-    Server(#[expect(dead_code, reason = "lives as long as the run")] Process, #[expect(dead_code, reason = "holds its files")] TempDir),
+    Server(
+        #[expect(dead_code, reason = "lives as long as the run")] Process,
+        #[expect(dead_code, reason = "holds its files")] TempDir,
+    ),
     Nothing,
 }
 
@@ -109,13 +130,20 @@ pub async fn start(choice: &Choice) -> Result<RunningBroker, NoBroker> {
             })
         }
         Choice::NatsServer => {
-            let server = default::find("BERTH_NATS_SERVER", "nats-server").ok_or(NoBroker::NoServer)?;
+            let server =
+                default::find("BERTH_NATS_SERVER", "nats-server").ok_or(NoBroker::NoServer)?;
             launch(server).await
         }
         Choice::Url(url) => {
             let (credentials, addr) = resolve(url)?;
-            let name = without_credentials(url);
-            Ok(RunningBroker { name, url: url.clone(), addr, credentials, _keep: Keep::Nothing })
+            let name = choice.to_string();
+            Ok(RunningBroker {
+                name,
+                url: url.clone(),
+                addr,
+                credentials,
+                _keep: Keep::Nothing,
+            })
         }
     }
 }
@@ -158,12 +186,24 @@ async fn launch(server: PathBuf) -> Result<RunningBroker, NoBroker> {
 
 /// What the server wrote down: `{"nats": ["nats://127.0.0.1:41234"], ...}`.
 fn written_port(dir: &TempDir) -> Option<SocketAddr> {
-    let file = std::fs::read_dir(dir.path()).ok()?.flatten().find(|entry| {
-        entry.path().extension().is_some_and(|extension| extension == "ports")
-    })?;
+    let file = std::fs::read_dir(dir.path())
+        .ok()?
+        .flatten()
+        .find(|entry| {
+            entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "ports")
+        })?;
     let text = std::fs::read_to_string(file.path()).ok()?;
     let ports: serde_json::Value = serde_json::from_str(&text).ok()?;
-    ports.get("nats")?.get(0)?.as_str()?.strip_prefix("nats://")?.parse().ok()
+    ports
+        .get("nats")?
+        .get(0)?
+        .as_str()?
+        .strip_prefix("nats://")?
+        .parse()
+        .ok()
 }
 
 fn resolve(url: &str) -> Result<(String, SocketAddr), NoBroker> {
@@ -174,10 +214,18 @@ fn resolve(url: &str) -> Result<(String, SocketAddr), NoBroker> {
         Some((credentials, authority)) => (format!("{credentials}@"), authority),
         None => (String::new(), rest),
     };
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let authority =
-        if has_port { authority.to_owned() } else { format!("{authority}:{DEFAULT_PORT}") };
-    let addr = authority.to_socket_addrs().ok().and_then(|mut found| found.next());
+    let has_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let authority = if has_port {
+        authority.to_owned()
+    } else {
+        format!("{authority}:{DEFAULT_PORT}")
+    };
+    let addr = authority
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next());
     Ok((credentials, addr.ok_or_else(unresolved)?))
 }
 
@@ -191,6 +239,12 @@ mod tests {
         assert_eq!((credentials.as_str(), addr.port()), ("u:p@", 4222));
         assert_eq!(resolve("nats://127.0.0.1:9").unwrap().1.port(), 9);
         assert!(resolve("nats://nowhere.invalid:1").is_err());
+    }
+
+    #[test]
+    fn credentials_are_never_shown() {
+        let choice = Choice::Url("nats://user:hidden@h:1".to_owned());
+        assert_eq!(format!("{choice} {choice:?}"), "nats://h:1 nats://h:1");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 const TICK: Duration = Duration::from_millis(20);
 /// A timer that fires this late means that the machine stood still, and misses prove nothing.
 pub const STALL: Duration = Duration::from_millis(400);
+/// A machine that stands still for a fourth of the time cannot judge anybody.
+const UNUSABLE_SHARE: u32 = 4;
 /// Stalls remembered: a machine that stalls more often than this is of no use.
 const MAX_STALLS: usize = 10_000;
 
@@ -48,14 +50,21 @@ impl Clock {
         }
     }
 
-    /// The longest stall that touched the time since `from`, if there was any.
-    pub fn stalled_since(&self, from: Instant) -> Option<Duration> {
+    /// How long the machine stood still since `from`, all stalls together. Waits go on for so long more.
+    pub fn stood_still(&self, from: Instant) -> Duration {
         let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         late.stalls
             .iter()
             .filter(|(ended, _)| *ended >= from)
             .map(|(_, length)| *length)
-            .max()
+            .sum()
+    }
+
+    /// [`Clock::stood_still`] when it is so much of the time since `from` that nothing seen then
+    /// proves anything: a miss is inconclusive. A smaller stall has been waited for.
+    pub fn stalled_since(&self, from: Instant) -> Option<Duration> {
+        let still = self.stood_still(from);
+        (still * UNUSABLE_SHARE > from.elapsed()).then_some(still)
     }
 
     /// The latest that the timer ever fired.

@@ -37,7 +37,7 @@ use crate::{
     registry::Registry,
     requirements::{self as req, Requirement},
     tap::Tap,
-    target::LiveHost,
+    target::{LaunchFailed, Launcher, LiveHost},
     trace::Frame,
 };
 
@@ -49,6 +49,7 @@ pub struct Cx {
     check: &'static Check,
     bench: Arc<Bench>,
     host: Arc<LiveHost>,
+    launcher: Launcher,
     /// Unique in the run: part of every id, inbox and repository.
     tag: String,
     began: Instant,
@@ -58,9 +59,23 @@ pub struct Cx {
 
 impl Cx {
     /// The context of one run of a check.
-    pub fn new(check: &'static Check, bench: Arc<Bench>, host: Arc<LiveHost>) -> Cx {
+    pub fn new(
+        check: &'static Check,
+        bench: Arc<Bench>,
+        host: Arc<LiveHost>,
+        launcher: Launcher,
+    ) -> Cx {
         let tag = bench.next_tag();
-        Cx { check, bench, host, tag, began: Instant::now(), inboxes: AtomicU64::new(0), ledger: Ledger::default() }
+        Cx {
+            check,
+            bench,
+            host,
+            launcher,
+            tag,
+            began: Instant::now(),
+            inboxes: AtomicU64::new(0),
+            ledger: Ledger::default(),
+        }
     }
 
     /// The host's id.
@@ -91,7 +106,8 @@ impl Cx {
     /// No answer in time: the host broke HOST-WIRE-002.
     pub async fn start(&self, id: &str, workload: &Workload<'_>) -> Result<Answer, Blocked> {
         let request = json!({ "workloadId": id, "workload": workload.json() });
-        self.command("workload.start", &request, deadline::START_ANSWER.limit).await
+        self.command("workload.start", &request, deadline::START_ANSWER.limit)
+            .await
     }
 
     /// Starts a workload and waits until it is RUNNING.
@@ -102,9 +118,10 @@ impl Cx {
         let answer = self.start(id, workload).await?;
         match answer.state {
             State::Running => Ok(answer),
-            State::Starting => {
-                self.running(id, deadline::LOOK).await.or_blocked(self, req::HOST_START_001)
-            }
+            State::Starting => self
+                .running(id, deadline::LOOK)
+                .await
+                .or_blocked(self, req::HOST_START_001),
             _ => Err(self.blocked(req::HOST_START_001, "the workload to start", &answer)),
         }
     }
@@ -114,7 +131,12 @@ impl Cx {
     /// # Errors
     /// No answer in time: the host broke HOST-WIRE-002.
     pub async fn stop(&self, id: &str) -> Result<Answer, Blocked> {
-        self.command("workload.stop", &json!({ "workloadId": id }), deadline::ANSWER.limit).await
+        self.command(
+            "workload.stop",
+            &json!({ "workloadId": id }),
+            deadline::ANSWER.limit,
+        )
+        .await
     }
 
     /// Asks for the state of an id.
@@ -122,7 +144,12 @@ impl Cx {
     /// # Errors
     /// No answer in time: the host broke HOST-WIRE-002.
     pub async fn status(&self, id: &str) -> Result<Answer, Blocked> {
-        self.command("workload.status", &json!({ "workloadId": id }), deadline::ANSWER.limit).await
+        self.command(
+            "workload.status",
+            &json!({ "workloadId": id }),
+            deadline::ANSWER.limit,
+        )
+        .await
     }
 
     /// Asks for a heartbeat: the answer's `json` is the HostHeartbeat.
@@ -130,7 +157,8 @@ impl Cx {
     /// # Errors
     /// No answer in time: the host broke HOST-WIRE-002.
     pub async fn heartbeat(&self) -> Result<Answer, Blocked> {
-        self.command("heartbeat", &json!({}), deadline::ANSWER.limit).await
+        self.command("heartbeat", &json!({}), deadline::ANSWER.limit)
+            .await
     }
 
     async fn command(
@@ -142,11 +170,16 @@ impl Cx {
         let payload = Bytes::from(request.to_string());
         // The rest of the budget is for saying what went wrong.
         let within = limit.min(self.time_left().saturating_sub(Duration::from_secs(1)));
-        match self.send_within(command, payload, Headers::none(), within).await? {
+        match self
+            .send_within(command, payload, Headers::none(), within)
+            .await?
+        {
             Reply::Answer(answer) => Ok(answer),
-            nothing => {
-                Err(self.blocked(req::HOST_WIRE_002, &format!("an answer to {command}"), &nothing))
-            }
+            nothing => Err(self.blocked(
+                req::HOST_WIRE_002,
+                &format!("an answer to {command}"),
+                &nothing,
+            )),
         }
     }
 
@@ -160,7 +193,8 @@ impl Cx {
         payload: impl Into<Bytes>,
         headers: Headers,
     ) -> Result<Reply, Blocked> {
-        self.send_within(command, payload, headers, deadline::ANSWER.limit).await
+        self.send_within(command, payload, headers, deadline::ANSWER.limit)
+            .await
     }
 
     /// [`Cx::send`] with a time of one's own; patience is added.
@@ -176,8 +210,16 @@ impl Cx {
     ) -> Result<Reply, Blocked> {
         let mut replies = self.request(command, payload, headers).await?;
         let within = within + self.bench.patience();
-        let reply = match replies.next(within).await {
-            None => Reply::Silence { waited: within, inbox: replies.inbox.clone() },
+        let mut delivery = replies.next(within).await;
+        let still = self.bench.clock.stood_still(replies.sent);
+        if delivery.is_none() && !still.is_zero() {
+            delivery = replies.next(still).await;
+        }
+        let reply = match delivery {
+            None => Reply::Silence {
+                waited: within,
+                inbox: replies.inbox.clone(),
+            },
             Some(delivery) => read(delivery, &replies),
         };
         self.ledger.last_inbox(reply.inbox());
@@ -208,7 +250,11 @@ impl Cx {
         payload: impl Into<Bytes>,
         headers: Headers,
     ) -> Result<Replies, Blocked> {
-        let inbox = format!("{}.{}", self.tag, self.inboxes.fetch_add(1, Ordering::Relaxed));
+        let inbox = format!(
+            "{}.{}",
+            self.tag,
+            self.inboxes.fetch_add(1, Ordering::Relaxed)
+        );
         self.bench
             .bus
             .request(subject, &inbox, payload.into(), &headers)
@@ -273,7 +319,10 @@ impl Cx {
     /// # Errors
     /// The suite did not launch this host. Declare `needs: [Tap]` and this cannot happen.
     pub fn tap(&self) -> Result<&Tap, Blocked> {
-        self.host.tap.as_ref().ok_or_else(|| Blocked::Missing("a tap: the host was not launched by the suite".into()))
+        self.host
+            .tap
+            .as_ref()
+            .ok_or_else(|| Blocked::Missing("a tap: the host was not launched by the suite".into()))
     }
 
     /// The host's process.
@@ -291,12 +340,27 @@ impl Cx {
     pub fn frames(&self) -> Vec<Frame> {
         let inboxes = format!("{}.{}.", self.bench.bus.inboxes(), self.tag);
         let all = self.check.host != crate::check::Host::Shared;
-        self.host.trace.since(self.began, |frame| all || frame.concerns(&inboxes, &self.tag))
+        self.host.trace.since(self.began, |frame| {
+            all || frame.concerns(&inboxes, &self.tag)
+        })
     }
 
     /// Heartbeats of this host that arrive from now on.
     pub fn heartbeats(&self) -> tokio::sync::broadcast::Receiver<Delivery> {
         self.bench.bus.heartbeats()
+    }
+
+    /// Launches one more process of the target, whose broker is away for that long at first, and waits
+    /// until it shows itself. It ends when it is dropped.
+    ///
+    /// # Errors
+    /// The suite cannot launch this target. That the host does not come is the inner result.
+    pub async fn launch_before_broker(
+        &self,
+        away: Duration,
+    ) -> Result<Result<LiveHost, LaunchFailed>, Blocked> {
+        let launched = self.launcher.launch_before_broker(away).await;
+        launched.ok_or_else(|| Blocked::Missing("a target that can be launched".to_owned()))
     }
 
     /// Begins a claim about a requirement that the check covers.
@@ -366,7 +430,15 @@ impl Cx {
 pub fn read(delivery: Delivery, replies: &Replies) -> Reply {
     let took = delivery.at.saturating_duration_since(replies.sent);
     if delivery.status == Some(503) {
-        return Reply::NoResponders { took, inbox: replies.inbox.clone() };
+        return Reply::NoResponders {
+            took,
+            inbox: replies.inbox.clone(),
+        };
     }
-    Reply::Answer(Answer::read(delivery.payload, delivery.headers, replies.inbox.clone(), took))
+    Reply::Answer(Answer::read(
+        delivery.payload,
+        delivery.headers,
+        replies.inbox.clone(),
+        took,
+    ))
 }

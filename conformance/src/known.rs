@@ -96,11 +96,17 @@ impl Known {
     /// The file or an entry is not valid.
     pub fn load(path: &Path, checks: &[&Check], today: &str) -> Result<Known, BadKnown> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| BadKnown::Read { path: shown.clone(), source })?;
-        let file: File = toml::from_str(&text)
-            .map_err(|source| BadKnown::Parse { path: shown, source: Box::new(source) })?;
-        let known = Known { entries: file.known };
+        let text = std::fs::read_to_string(path).map_err(|source| BadKnown::Read {
+            path: shown.clone(),
+            source,
+        })?;
+        let file: File = toml::from_str(&text).map_err(|source| BadKnown::Parse {
+            path: shown,
+            source: Box::new(source),
+        })?;
+        let known = Known {
+            entries: file.known,
+        };
         known.validate(checks, today)?;
         Ok(known)
     }
@@ -111,7 +117,10 @@ impl Known {
             let of_checks = checks.iter().map(|check| check.id);
             let of_monitors = monitors.iter().map(|monitor| monitor.id());
             let requirements = crate::requirements::ALL.iter().map(|item| item.id);
-            of_checks.chain(of_monitors).chain(std::iter::once("monitor/alive")).chain(requirements)
+            of_checks
+                .chain(of_monitors)
+                .chain(std::iter::once("monitor/alive"))
+                .chain(requirements)
         };
         for entry in &self.entries {
             let check = entry.check.clone();
@@ -147,25 +156,32 @@ impl Known {
     }
 
     fn excuse(&self, outcome: &mut Outcome, used: &mut [bool]) {
-        if !matches!(outcome.status, Status::Fail | Status::Warn | Status::Unstable) {
+        if !matches!(
+            outcome.status,
+            Status::Fail | Status::Warn | Status::Unstable
+        ) {
             return;
         }
-        let mut all_excused = true;
+        let (mut all_excused, mut reason) = (true, None);
         for violation in &outcome.violations {
             let text = format!("{}: {}", violation.what, violation.actual);
             let excused = self.entries.iter().zip(used.iter_mut()).find(|(entry, _)| {
                 let pattern = Pattern(entry.check.clone());
-                let named = pattern.matches_id(&outcome.id)
-                    || pattern.matches_id(violation.requirement.id);
+                let named =
+                    pattern.matches_id(&outcome.id) || pattern.matches_id(violation.requirement.id);
                 named && text.contains(&entry.text)
             });
             match excused {
-                Some((_, used)) => *used = true,
+                Some((entry, used)) => {
+                    *used = true;
+                    reason = Some(entry.reason.clone());
+                }
                 None => all_excused = false,
             }
         }
         if all_excused && !outcome.violations.is_empty() {
             outcome.status = Status::Xfail;
+            outcome.reason = reason;
         }
     }
 }
@@ -175,7 +191,10 @@ fn stale(entry: &Entry, outcomes: &mut [Outcome]) {
     let pattern = Pattern(entry.check.clone());
     let named = outcomes.iter_mut().filter(|outcome| {
         pattern.matches_id(&outcome.id)
-            || outcome.covers.iter().any(|covered| pattern.matches_id(covered.id))
+            || outcome
+                .covers
+                .iter()
+                .any(|covered| pattern.matches_id(covered.id))
     });
     for outcome in named.filter(|outcome| outcome.status == Status::Pass) {
         outcome.status = Status::Xpass;
@@ -195,7 +214,9 @@ mod tests {
         let file = format!(
             "[[known]]\ncheck = \"{check}\"\nmatch = \"{text}\"\nreason = \"r\"\nexpires = 2030-01-01\n"
         );
-        Known { entries: toml::from_str::<File>(&file).unwrap().known }
+        Known {
+            entries: toml::from_str::<File>(&file).unwrap().known,
+        }
     }
 
     fn failed(actual: &str) -> Outcome {
@@ -221,26 +242,54 @@ mod tests {
 
     #[test]
     fn only_the_pinned_failure_is_excused() {
-        assert_eq!(after(&known("wire/a", "no reply"), failed("no reply within 5 s")), Status::Xfail);
-        assert_eq!(after(&known("HOST-WIRE-*", "no reply"), failed("no reply within 5 s")), Status::Xfail);
-        assert_eq!(after(&known("wire/a", "no reply"), failed("RUNNING")), Status::Fail);
-        assert_eq!(after(&known("wire/b", "no reply"), failed("no reply")), Status::Fail);
+        assert_eq!(
+            after(&known("wire/a", "no reply"), failed("no reply within 5 s")),
+            Status::Xfail
+        );
+        assert_eq!(
+            after(
+                &known("HOST-WIRE-*", "no reply"),
+                failed("no reply within 5 s")
+            ),
+            Status::Xfail
+        );
+        assert_eq!(
+            after(&known("wire/a", "no reply"), failed("RUNNING")),
+            Status::Fail
+        );
+        assert_eq!(
+            after(&known("wire/b", "no reply"), failed("no reply")),
+            Status::Fail
+        );
     }
 
     #[test]
     fn a_known_failure_that_passes_fails_the_run() {
         let pass = Outcome::of("wire/a", &[&req::HOST_WIRE_004], Status::Pass);
         assert_eq!(after(&known("wire/a", "x"), pass.clone()), Status::Xpass);
-        assert_eq!(after(&known("HOST-WIRE-004", "x"), pass.clone()), Status::Xpass);
-        let not_run = Outcome { status: Status::NotRun, ..pass };
+        assert_eq!(
+            after(&known("HOST-WIRE-004", "x"), pass.clone()),
+            Status::Xpass
+        );
+        let not_run = Outcome {
+            status: Status::NotRun,
+            ..pass
+        };
         assert_eq!(after(&known("wire/a", "x"), not_run), Status::NotRun);
     }
 
     #[test]
     fn entries_must_name_something_and_be_alive() {
         let checks: Vec<&Check> = crate::checks::all().collect();
-        let verdict = |known: Known, today| known.validate(&checks, today).map_err(|bad| bad.to_string());
-        assert_eq!(verdict(known("wire/unknown-command", "x"), "2029-12-31"), Ok(()));
+        let verdict = |known: Known, today| {
+            known
+                .validate(&checks, today)
+                .map_err(|bad| bad.to_string())
+        };
+        assert_eq!(
+            verdict(known("wire/unknown-command", "x"), "2029-12-31"),
+            Ok(())
+        );
         let near = verdict(known("wire/unknown-comand", "x"), "2029-12-31").unwrap_err();
         assert!(near.contains("wire/unknown-command"), "{near}");
         let expired = verdict(known("HOST-WIRE-001", "x"), "2030-01-02").unwrap_err();

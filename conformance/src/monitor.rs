@@ -96,7 +96,10 @@ impl Scene {
                     asked.replies += 1;
                 }
                 if self.host_id.is_none() && self.is_heartbeat(frame) {
-                    self.host_id = frame.subject.strip_prefix("runtime.operator.heartbeat.").map(str::to_owned);
+                    self.host_id = frame
+                        .subject
+                        .strip_prefix("runtime.operator.heartbeat.")
+                        .map(str::to_owned);
                 }
             }
             Way::Connected | Way::Disconnected => {}
@@ -106,7 +109,12 @@ impl Scene {
     fn note_request(&mut self, frame: &Frame) {
         let Some(reply) = &frame.reply else { return };
         // The id of a host is one token, so the command is what stands behind the third dot.
-        let command = frame.subject.splitn(4, '.').nth(3).unwrap_or_default().to_owned();
+        let command = frame
+            .subject
+            .splitn(4, '.')
+            .nth(3)
+            .unwrap_or_default()
+            .to_owned();
         if self.requests.len() >= MAX_REQUESTS {
             self.requests.clear();
         }
@@ -114,8 +122,16 @@ impl Scene {
             let request: serde_json::Value = serde_json::from_slice(&frame.payload).ok()?;
             Some(request.get("workloadId")?.as_str()?.to_owned())
         };
-        let fresh = || Asked { command, id: id(), delivered: 0, replies: 0 };
-        self.requests.entry(reply.clone()).or_insert_with(fresh).delivered += 1;
+        let fresh = || Asked {
+            command,
+            id: id(),
+            delivered: 0,
+            replies: 0,
+        };
+        self.requests
+            .entry(reply.clone())
+            .or_insert_with(fresh)
+            .delivered += 1;
     }
 }
 
@@ -162,9 +178,15 @@ impl Findings {
         let finding = self.0.entry(requirement.id).or_default();
         finding.judged += 1;
         finding.broken += 1;
-        if finding.breaches.len() < MAX_BREACHES {
-            let (expected, actual) = (expected.into(), actual.into());
-            finding.breaches.push(Breach { expected, actual, frame: frame.clone() });
+        let (expected, actual) = (expected.into(), actual.into());
+        // A fault in every frame is told once.
+        let told = |breach: &Breach| breach.expected == expected && breach.actual == actual;
+        if finding.breaches.len() < MAX_BREACHES && !finding.breaches.iter().any(told) {
+            finding.breaches.push(Breach {
+                expected,
+                actual,
+                frame: frame.clone(),
+            });
         }
     }
 
@@ -195,7 +217,8 @@ impl Findings {
             ours.judged += theirs.judged;
             ours.broken += theirs.broken;
             let room = MAX_BREACHES.saturating_sub(ours.breaches.len());
-            ours.breaches.extend(theirs.breaches.iter().take(room).cloned());
+            ours.breaches
+                .extend(theirs.breaches.iter().take(room).cloned());
         }
     }
 }
@@ -227,9 +250,19 @@ struct Inner {
 impl Watch {
     /// Begins to watch a host.
     pub fn new(secrets: Arc<Secrets>, tampered: bool) -> Watch {
-        let scene = Scene { secrets, tampered, ..Scene::default() };
-        let monitors = all().into_iter().map(|monitor| (monitor, Findings::default())).collect();
-        Watch { trace: Trace::new(), inner: Arc::new(Mutex::new(Inner { scene, monitors })) }
+        let scene = Scene {
+            secrets,
+            tampered,
+            ..Scene::default()
+        };
+        let monitors = all()
+            .into_iter()
+            .map(|monitor| (monitor, Findings::default()))
+            .collect();
+        Watch {
+            trace: Trace::new(),
+            inner: Arc::new(Mutex::new(Inner { scene, monitors })),
+        }
     }
 
     /// Records a frame and shows it to every monitor.
@@ -256,7 +289,11 @@ impl Watch {
         let Inner { scene, monitors } = &mut *inner;
         let verdict = |(monitor, findings): &mut (Box<dyn Monitor>, Findings)| {
             monitor.end(now, scene, findings);
-            Verdict { id: monitor.id(), covers: monitor.covers(), findings: findings.clone() }
+            Verdict {
+                id: monitor.id(),
+                covers: monitor.covers(),
+                findings: findings.clone(),
+            }
         };
         monitors.iter_mut().map(verdict).collect()
     }
@@ -268,7 +305,9 @@ impl Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("trace", &self.trace).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("trace", &self.trace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -296,7 +335,10 @@ pub fn merge(into: &mut Vec<Verdict>, verdicts: Vec<Verdict>) {
 
 /// The ids that monitors cover, for the index of requirements.
 pub fn covered() -> HashSet<&'static str> {
-    all().iter().flat_map(|monitor| monitor.covers().iter().map(|item| item.id)).collect()
+    all()
+        .iter()
+        .flat_map(|monitor| monitor.covers().iter().map(|item| item.id))
+        .collect()
 }
 
 fn shown(frame: &Frame) -> String {
@@ -328,7 +370,10 @@ pub(crate) mod script {
     /// A request with a reply subject.
     pub fn request(begin: Instant, command: &str, inbox: &str, payload: &str) -> Frame {
         let subject = format!("runtime.host.h.{command}");
-        Frame { reply: Some(inbox.to_owned()), ..frame(begin, 0, Way::ToHost, &subject, payload) }
+        Frame {
+            reply: Some(inbox.to_owned()),
+            ..frame(begin, 0, Way::ToHost, &subject, payload)
+        }
     }
 
     /// The requirements that a script of frames breaks.
@@ -344,7 +389,10 @@ pub(crate) mod script {
         let verdicts = watch.verdicts(last);
         let broken = |verdict: &Verdict| -> Vec<&'static str> {
             let covers = verdict.covers.iter().copied();
-            covers.filter(|item| verdict.findings.about(item).broken > 0).map(|item| item.id).collect()
+            covers
+                .filter(|item| verdict.findings.about(item).broken > 0)
+                .map(|item| item.id)
+                .collect()
         };
         verdicts.iter().flat_map(broken).collect()
     }

@@ -65,7 +65,10 @@ pub struct Options {
 /// Runs the checks: one outcome for each, in their order, and one for each monitor. `host` is up already: the doctor has spoken to it.
 ///
 /// Cancel safe: dropping it kills every host that it launched.
-#[expect(clippy::too_many_arguments, reason = "the suite is the one caller, and each is a thing of its own")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the suite is the one caller, and each is a thing of its own"
+)]
 pub async fn run(
     checks: &[&'static Check],
     facts: &Facts,
@@ -94,8 +97,9 @@ pub async fn run(
     // Long ones first: the run ends when the last does, and the order among equals is the seed's.
     jobs.sort_by_key(|(_, check)| std::cmp::Reverse(check.budget_s));
     let launched = runner.launcher.target.launch().is_some();
-    let (alone, together): (Vec<_>, Vec<_>) =
-        jobs.into_iter().partition(|(_, check)| check.host == Host::Quiet && !launched);
+    let (alone, together): (Vec<_>, Vec<_>) = jobs
+        .into_iter()
+        .partition(|(_, check)| check.host == Host::Quiet && !launched);
 
     let runner = &runner;
     let together = stream::iter(together)
@@ -119,7 +123,8 @@ pub async fn run(
         let interrupted = || {
             Outcome::of(check.id, check.covers, Status::NotRun).because("the run was interrupted")
         };
-        judge::merge(of_one.map(|(_, outcome)| outcome.clone()).collect()).unwrap_or_else(interrupted)
+        judge::merge(of_one.map(|(_, outcome)| outcome.clone()).collect())
+            .unwrap_or_else(interrupted)
     };
     let mut outcomes: Vec<Outcome> = checks.iter().enumerate().map(outcome).collect();
     outcomes.extend(runner.finish().await);
@@ -147,7 +152,10 @@ impl Runner<'_> {
                 judge::refused(self.on_a_host(check, refused).await, feature)
             }
         };
-        let outcome = Outcome { source: format!("{}:{}", check.file, check.line), ..outcome };
+        let outcome = Outcome {
+            source: format!("{}:{}", check.file, check.line),
+            ..outcome
+        };
         self.observer.ended(&outcome);
         (index, outcome)
     }
@@ -178,7 +186,12 @@ impl Runner<'_> {
 
     async fn judge_on(&self, check: &'static Check, body: Body, host: Arc<LiveHost>) -> Outcome {
         self.observer.began(check);
-        let cx = Arc::new(Cx::new(check, self.bench.clone(), host.clone()));
+        let cx = Arc::new(Cx::new(
+            check,
+            self.bench.clone(),
+            host.clone(),
+            self.launcher.clone(),
+        ));
         let began = Instant::now();
         let task = {
             let cx = cx.clone();
@@ -198,9 +211,15 @@ impl Runner<'_> {
         let mut outcome = judge::judge(check, ended, cx.ledger(), stalled);
         outcome.took = took;
         if !outcome.violations.is_empty() || outcome.status != Status::Pass {
-            let guilty = outcome.violations.first().and_then(|violation| violation.guilty.clone());
+            let guilty = outcome
+                .violations
+                .first()
+                .and_then(|violation| violation.guilty.clone());
             outcome.wire = wire::excerpt(&cx.frames(), guilty.as_deref(), cx.began());
-            outcome.log = host.process.as_ref().map(|process| judge::log_end(&process.log()));
+            outcome.log = host
+                .process
+                .as_ref()
+                .map(|process| judge::log_end(&process.log()));
         }
         if check.host == Host::Shared || host.process.is_none() {
             self.clean_up(&cx).await;
@@ -222,7 +241,10 @@ impl Runner<'_> {
     }
 
     fn note(&self, verdicts: Vec<Verdict>) {
-        let mut known = self.verdicts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self
+            .verdicts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         monitor::merge(&mut known, verdicts);
     }
 
@@ -231,14 +253,22 @@ impl Runner<'_> {
         for host in &hosts {
             self.note(host.watch.verdicts(Instant::now()));
         }
-        let began = hosts.first().map(|host| host.trace.clone()).unwrap_or_default();
+        let began = hosts
+            .first()
+            .map(|host| host.trace.clone())
+            .unwrap_or_default();
         for host in &hosts {
             host.end(SHARED_HOST_GRACE).await;
         }
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut verdicts = self
+            .verdicts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let verdicts = std::mem::take(&mut *verdicts);
-        let mut outcomes: Vec<Outcome> =
-            verdicts.into_iter().map(|verdict| monitors::outcome(verdict, &began)).collect();
+        let mut outcomes: Vec<Outcome> = verdicts
+            .into_iter()
+            .map(|verdict| monitors::outcome(verdict, &began))
+            .collect();
         outcomes.push(monitors::alive(&deaths));
         outcomes
     }

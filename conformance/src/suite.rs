@@ -129,7 +129,9 @@ impl Suite {
 
     /// Begins to put a suite together.
     pub fn builder() -> Builder {
-        Builder { suite: Suite::new(Target::command(Vec::<String>::new())) }
+        Builder {
+            suite: Suite::new(Target::command(Vec::<String>::new())),
+        }
     }
 
     /// Whether everything that was asked for exists.
@@ -148,7 +150,10 @@ impl Suite {
                     true => "; it names a requirement that has no check of its own".to_owned(),
                     false => suggestion(&pattern.0, names()),
                 };
-                return Err(Usage::Unmatched { pattern: pattern.0.clone(), suggestion });
+                return Err(Usage::Unmatched {
+                    pattern: pattern.0.clone(),
+                    suggestion,
+                });
             }
         }
         if matches!(self.target.access, Access::Running(_)) && self.broker != Choice::Embedded {
@@ -173,13 +178,18 @@ impl Suite {
     pub async fn run(&self) -> Report {
         let began = Instant::now();
         let started = today();
-        let profiles = self.profiles.clone().unwrap_or_else(|| self.target.profiles.clone());
+        let profiles = self
+            .profiles
+            .clone()
+            .unwrap_or_else(|| self.target.profiles.clone());
         let (selected, mut outcomes) = self.select(&profiles);
         let mut draft = self.draft(started, &profiles);
         let again = draft.run.again.clone();
-        let known = match self.validate().map_err(|usage| chain(&usage)).and_then(|()| {
-            self.known().map_err(|bad| chain(&bad))
-        }) {
+        let known = match self
+            .validate()
+            .map_err(|usage| chain(&usage))
+            .and_then(|()| self.known().map_err(|bad| chain(&bad)))
+        {
             Ok(known) => known,
             Err(trouble) => {
                 draft.trouble = Some(trouble);
@@ -228,7 +238,9 @@ impl Suite {
         let equipment = |what| move |source| Trouble::Equipment { what, source };
         let run = run_token();
         let broker = match &self.target.access {
-            Access::Running(running) => broker::start(&Choice::Url(running.nats_url.clone())).await?,
+            Access::Running(running) => {
+                broker::start(&Choice::Url(running.nats_url.clone())).await?
+            }
             Access::Launch(_) => broker::start(&self.broker).await?,
         };
         let bus = Bus::connect(&broker.url, &run).await?;
@@ -236,7 +248,13 @@ impl Suite {
         let beacons = Beacons::start().await.map_err(equipment("beacon server"))?;
         let images = Images::new(self.target.images.clone(), self.target.only_own_images);
         let authority = registry.authority().to_owned();
-        let bench = Arc::new(Bench::new(run.clone(), bus.clone(), registry, beacons, images));
+        let bench = Arc::new(Bench::new(
+            run.clone(),
+            bus.clone(),
+            registry,
+            beacons,
+            images,
+        ));
         let launcher = Launcher {
             target: Arc::new(self.target.clone()),
             bus,
@@ -249,11 +267,21 @@ impl Suite {
         };
         let host = launcher.bring_up(false).await?;
         let examination = doctor::examine(&bench, &host).await;
-        Ok(Setup { bench, launcher, host, examination, broker })
+        Ok(Setup {
+            bench,
+            launcher,
+            host,
+            examination,
+            broker,
+        })
     }
 
     async fn execute(&self, selected: &[&'static Check], setup: Setup) -> Vec<Outcome> {
-        let facts = Facts::of(&self.target, &setup.bench.images, setup.host.http_addr.is_some());
+        let facts = Facts::of(
+            &self.target,
+            &setup.bench.images,
+            setup.host.http_addr.is_some(),
+        );
         let options = run::Options {
             jobs: self.jobs.min(self.target.jobs_max.unwrap_or(usize::MAX)),
             own_hosts: OWN_HOSTS.min(self.target.hosts_max.unwrap_or(usize::MAX)),
@@ -261,8 +289,17 @@ impl Suite {
             seed: self.seed,
         };
         let observer = self.observer.as_ref();
-        let Setup { bench, launcher, host, broker: _broker, .. } = setup;
-        run::run(selected, &facts, bench, launcher, host, &options, observer, &self.stop).await
+        let Setup {
+            bench,
+            launcher,
+            host,
+            broker: _broker,
+            ..
+        } = setup;
+        run::run(
+            selected, &facts, bench, launcher, host, &options, observer, &self.stop,
+        )
+        .await
     }
 
     /// The checks that run, and the outcomes of those that do not.
@@ -290,7 +327,9 @@ impl Suite {
     pub fn not_selected(&self) -> Vec<(String, String)> {
         let profiles = self.profiles.as_deref().unwrap_or(&self.target.profiles);
         let others = self.select(profiles).1.into_iter();
-        others.map(|outcome| (outcome.id, outcome.reason.unwrap_or_default())).collect()
+        others
+            .map(|outcome| (outcome.id, outcome.reason.unwrap_or_default()))
+            .collect()
     }
 
     fn reason_against(&self, check: &Check, profiles: &[Profile]) -> Option<&'static str> {
@@ -320,14 +359,21 @@ impl Suite {
                 name: self.target.name.clone(),
                 version: self.target.version.clone(),
                 host_id: None,
-                command: launch.map(|launch| launch.command.clone()).unwrap_or_default(),
-                claimed_profiles: self.target.profiles.iter().map(|profile| profile.name()).collect(),
+                command: launch
+                    .map(|launch| launch.command.clone())
+                    .unwrap_or_default(),
+                claimed_profiles: self
+                    .target
+                    .profiles
+                    .iter()
+                    .map(|profile| profile.name())
+                    .collect(),
                 features: self.target.features.clone(),
             },
             environment: Environment {
                 os: std::env::consts::OS,
                 arch: std::env::consts::ARCH,
-                broker: format!("{:?}", self.broker).to_lowercase(),
+                broker: self.broker.to_string(),
                 ..Environment::default()
             },
             run: RunInfo {
@@ -377,7 +423,10 @@ impl Suite {
 
     fn filters(&self) -> Vec<String> {
         let shown = |flag: &str, patterns: &[Pattern]| -> Vec<String> {
-            patterns.iter().map(|pattern| format!("{flag} {}", pattern.0)).collect()
+            patterns
+                .iter()
+                .map(|pattern| format!("{flag} {}", pattern.0))
+                .collect()
         };
         [shown("--run", &self.run), shown("--skip", &self.skip)].concat()
     }
@@ -386,12 +435,14 @@ impl Suite {
     fn again(&self, profiles: &[Profile]) -> String {
         let mut words = vec![env!("CARGO_PKG_NAME").to_owned(), "host".to_owned()];
         if self.profiles.is_some() {
-            words.extend(profiles.iter().map(|profile| format!("--profile {}", profile.name())));
+            words.extend(
+                profiles
+                    .iter()
+                    .map(|profile| format!("--profile {}", profile.name())),
+            );
         }
-        match &self.broker {
-            Choice::Embedded => {}
-            Choice::NatsServer => words.push("--broker nats-server".to_owned()),
-            Choice::Url(url) => words.push(format!("--broker {}", crate::bus::without_credentials(url))),
+        if self.broker != Choice::Embedded {
+            words.push(format!("--broker {}", self.broker));
         }
         words.push(format!("--seed {}", self.seed));
         words.push("{run}".to_owned());
@@ -402,7 +453,10 @@ impl Suite {
             }
             Access::Running(running) => {
                 let url = crate::bus::without_credentials(&running.nats_url);
-                words.push(format!("--nats-url {url} --host-id {}", quoted(&running.host_id)));
+                words.push(format!(
+                    "--nats-url {url} --host-id {}",
+                    quoted(&running.host_id)
+                ));
             }
         }
         words.join(" ")
@@ -448,7 +502,9 @@ fn known_result(entry: &crate::known::Entry) -> KnownResult {
 
 /// Checks in the order of the tables, monitors behind them.
 fn position(id: &str) -> usize {
-    checks::all().position(|check| check.id == id).unwrap_or(usize::MAX)
+    checks::all()
+        .position(|check| check.id == id)
+        .unwrap_or(usize::MAX)
 }
 
 /// Short, for ids are read by people; 32 bits keep two runs on one broker apart.
@@ -458,10 +514,18 @@ fn run_token() -> String {
 
 /// Now, as RFC 3339 in UTC.
 fn today() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let (days, second) = (now / 86_400, now % 86_400);
     let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 /// Days since 1970 as a date of the Gregorian calendar.
@@ -473,7 +537,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
@@ -613,6 +681,9 @@ mod tests {
         assert!(with("wire/*").is_ok());
         assert!(with("HOST-WIRE-003").is_ok());
         let error = with("wire/unknown-comand").unwrap_err().to_string();
-        assert!(error.contains("did you mean `wire/unknown-command`"), "{error}");
+        assert!(
+            error.contains("did you mean `wire/unknown-command`"),
+            "{error}"
+        );
     }
 }

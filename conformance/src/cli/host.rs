@@ -24,11 +24,21 @@ pub struct TargetArgs {
     target: Option<PathBuf>,
 
     /// The broker of a host that runs already
-    #[arg(long, value_name = "URL", requires = "host_id", conflicts_with = "target")]
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "host_id",
+        conflicts_with = "target"
+    )]
     nats_url: Option<String>,
 
     /// The id of a host that runs already
-    #[arg(long, value_name = "ID", requires = "nats_url", conflicts_with = "target")]
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "nats_url",
+        conflicts_with = "target"
+    )]
     host_id: Option<String>,
 
     /// The ingress of a host that runs already
@@ -134,12 +144,16 @@ pub async fn run(arguments: HostArgs) -> u8 {
         return complain(&usage, USAGE);
     }
     if arguments.list_not_run {
-        let lines = suite.not_selected().into_iter().map(|(id, reason)| format!("{id:<34} {reason}\n"));
+        let lines = suite
+            .not_selected()
+            .into_iter()
+            .map(|(id, reason)| format!("{id:<34} {reason}\n"));
         say(&lines.collect::<String>());
         return 0;
     }
     let stop = CancellationToken::new();
-    let interrupt = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(stop_on_signal(stop.clone())));
+    let interrupt =
+        tokio_util::task::AbortOnDropHandle::new(tokio::spawn(stop_on_signal(stop.clone())));
     let mut builder = builder.stop(stop);
     let on_terminal = std::io::stderr().is_terminal() && arguments.output == Output::Text;
     if on_terminal {
@@ -153,7 +167,10 @@ pub async fn run(arguments: HostArgs) -> u8 {
 }
 
 fn hand_out(arguments: &HostArgs, report: &Report) -> u8 {
-    let style = text::Style { colour: colour(arguments.no_color), verbose: arguments.verbose };
+    let style = text::Style {
+        colour: colour(arguments.no_color),
+        verbose: arguments.verbose,
+    };
     match arguments.output {
         Output::Text => say(&text::render(report, &style)),
         Output::Json => say(&json::render(report)),
@@ -161,7 +178,9 @@ fn hand_out(arguments: &HostArgs, report: &Report) -> u8 {
     let mut code = report.exit_code;
     for path in &arguments.report {
         match report.write(path) {
-            Ok(()) if arguments.output == Output::Text => say(&format!("report {}\n", path.display())),
+            Ok(()) if arguments.output == Output::Text => {
+                say(&format!("report {}\n", path.display()))
+            }
             Ok(()) => {}
             Err(error) => code = complain(&error, TROUBLE),
         }
@@ -175,14 +194,19 @@ pub async fn doctor(arguments: DoctorArgs) -> u8 {
         Ok(target) => target,
         Err(code) => return code,
     };
-    let suite = Suite::builder().target(target.clone()).broker(arguments.target.broker).build();
+    let suite = Suite::builder()
+        .target(target.clone())
+        .broker(arguments.target.broker)
+        .build();
     if let Err(usage) = suite.validate() {
         return complain(&usage, USAGE);
     }
     match suite.set_up().await {
         Err(trouble) => complain(&trouble, TROUBLE),
         Ok(setup) => {
-            let lines = setup.examination.lines(&target, &setup.host, &setup.broker.name);
+            let lines = setup
+                .examination
+                .lines(&target, &setup.host, &setup.broker.name);
             let well = lines.iter().all(|(well, _)| *well);
             for (well, line) in lines {
                 let mark = if well { "✓" } else { "✗" };
@@ -222,7 +246,9 @@ fn builder(arguments: &HostArgs) -> Result<Builder, u8> {
 
 /// The profile of that name, or the exit code after a complaint.
 pub fn profile(name: &str) -> Result<Profile, u8> {
-    let found = Profile::ALL.into_iter().find(|profile| profile.name() == name);
+    let found = Profile::ALL
+        .into_iter()
+        .find(|profile| profile.name() == name);
     found.ok_or_else(|| {
         let near = suggestion(name, Profile::ALL.iter().map(|profile| profile.name()));
         complain_of(&format!("there is no profile `{name}`{near}"), USAGE)
@@ -259,10 +285,16 @@ impl TargetArgs {
             if let Some(unknown) = unknown_placeholder(word) {
                 let known = target::PLACEHOLDERS.iter().map(|(name, _)| *name);
                 let near = suggestion(unknown, known);
-                return Err(complain_of(&format!("there is no placeholder `{{{unknown}}}`{near}"), USAGE));
+                return Err(complain_of(
+                    &format!("there is no placeholder `{{{unknown}}}`{near}"),
+                    USAGE,
+                ));
             }
         }
-        if !target.launch().is_some_and(|launch| launch.uses("nats_url")) {
+        if !target
+            .launch()
+            .is_some_and(|launch| launch.uses("nats_url"))
+        {
             let text = "the command does not say {nats_url}: the host would not find the broker";
             return Err(complain_of(text, USAGE));
         }
@@ -275,7 +307,10 @@ fn unknown_placeholder(word: &str) -> Option<&str> {
     let mut rest = word;
     while let Some((_, after)) = rest.split_once('{') {
         let (name, behind) = after.split_once('}')?;
-        let like = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let like = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         if like && !target::PLACEHOLDERS.iter().any(|(known, _)| *known == name) {
             return Some(name);
         }
@@ -292,7 +327,9 @@ pub fn colour(forbidden: bool) -> bool {
 
 async fn stop_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return };
+    let Ok(mut term) = signal(SignalKind::terminate()) else {
+        return;
+    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = term.recv() => {}

@@ -22,7 +22,9 @@ pub fn run(arguments: &InitArgs) -> u8 {
     let created = std::fs::File::create_new(&arguments.file);
     match created.and_then(|mut file| file.write_all(EXAMPLE.as_bytes())) {
         Ok(()) => {
-            say(&format!("wrote {path}; now: berth-conformance host --target {path}\n"));
+            say(&format!(
+                "wrote {path}; now: berth-conformance host --target {path}\n"
+            ));
             0
         }
         Err(error) => complain_of(&format!("{path} cannot be written: {error}"), USAGE),

@@ -68,12 +68,15 @@ pub fn list(arguments: &ListArgs) -> u8 {
     for pattern in &patterns {
         if !rows.iter().any(|row| row.matches(pattern)) {
             let near = suggestion(&pattern.0, rows.iter().map(|row| row.id.as_str()));
-            return complain_of(&format!("`{}` matches nothing in this list{near}", pattern.0), USAGE);
+            return complain_of(
+                &format!("`{}` matches nothing in this list{near}", pattern.0),
+                USAGE,
+            );
         }
     }
-    let shown = rows.into_iter().filter(|row| {
-        patterns.is_empty() || patterns.iter().any(|pattern| row.matches(pattern))
-    });
+    let shown = rows
+        .into_iter()
+        .filter(|row| patterns.is_empty() || patterns.iter().any(|pattern| row.matches(pattern)));
     if arguments.json {
         let values: Vec<Value> = shown.map(|row| row.value).collect();
         say(&format!("{:#}\n", Value::Array(values)));
@@ -98,11 +101,19 @@ impl Row {
 }
 
 fn requirement_rows(profiles: &[Profile]) -> Vec<Row> {
-    let of_profile = requirements::ALL.iter().filter(|item| profiles.contains(&item.profile));
+    let of_profile = requirements::ALL
+        .iter()
+        .filter(|item| profiles.contains(&item.profile));
     let row = |item: &&'static Requirement| Row {
         id: item.id.to_owned(),
         about: Vec::new(),
-        text: format!("{:<16} {:<6} {:<10} {}", item.id, item.level.name(), item.profile.name(), item.sentence),
+        text: format!(
+            "{:<16} {:<6} {:<10} {}",
+            item.id,
+            item.level.name(),
+            item.profile.name(),
+            item.sentence
+        ),
         value: json!({
             "id": item.id,
             "level": item.level.name(),
@@ -124,7 +135,12 @@ fn check_rows(profiles: &[Profile]) -> Vec<Row> {
         let slow = if check.slow { " slow" } else { "" };
         Row {
             id: check.id.to_owned(),
-            text: format!("{:<34} {:<7}{slow} {}", check.id, host_name(check.host), covers.join(" ")),
+            text: format!(
+                "{:<34} {:<7}{slow} {}",
+                check.id,
+                host_name(check.host),
+                covers.join(" ")
+            ),
             value: json!({
                 "id": check.id,
                 "covers": covers,
@@ -139,7 +155,10 @@ fn check_rows(profiles: &[Profile]) -> Vec<Row> {
             about: covers,
         }
     };
-    checks::all().filter(|check| check.serves(profiles)).map(row).collect()
+    checks::all()
+        .filter(|check| check.serves(profiles))
+        .map(row)
+        .collect()
 }
 
 fn host_name(host: Host) -> &'static str {
@@ -154,14 +173,21 @@ fn role_rows() -> Vec<Row> {
     let row = |role: &Role| Row {
         id: role.name().to_owned(),
         about: Vec::new(),
-        text: format!("{:<18} {:<10} {}", role.name(), role.kind().to_string(), role.contract()),
+        text: format!(
+            "{:<18} {:<10} {}",
+            role.name(),
+            role.kind().to_string(),
+            role.contract()
+        ),
         value: json!({ "name": role.name(), "kind": role.kind().to_string(), "contract": role.contract() }),
     };
     Role::ALL.iter().map(row).collect()
 }
 
 fn mutant_rows(profiles: &[Profile]) -> Vec<Row> {
-    let of_profile = requirements::ALL.iter().filter(|item| profiles.contains(&item.profile));
+    let of_profile = requirements::ALL
+        .iter()
+        .filter(|item| profiles.contains(&item.profile));
     let row = |item: &&'static Requirement| {
         let broken = breaks(item)?;
         Some(Row {
@@ -184,14 +210,22 @@ fn breaks(requirement: &Requirement) -> Option<String> {
 fn checks_of(requirement: &Requirement) -> Vec<&'static str> {
     let checks = checks::all().filter(|check| check.covers.contains(&requirement));
     let monitors = monitor::all();
-    let watching = monitors.iter().filter(|monitor| monitor.covers().contains(&requirement));
-    checks.map(|check| check.id).chain(watching.map(|monitor| monitor.id())).collect()
+    let watching = monitors
+        .iter()
+        .filter(|monitor| monitor.covers().contains(&requirement));
+    checks
+        .map(|check| check.id)
+        .chain(watching.map(|monitor| monitor.id()))
+        .collect()
 }
 
 /// Runs `explain`.
 pub fn explain(arguments: &ExplainArgs) -> u8 {
     let wanted = arguments.id.to_lowercase();
-    if let Some(item) = requirements::ALL.iter().find(|item| item.id.to_lowercase() == wanted) {
+    if let Some(item) = requirements::ALL
+        .iter()
+        .find(|item| item.id.to_lowercase() == wanted)
+    {
         say(&requirement_page(item));
         return 0;
     }
@@ -199,15 +233,30 @@ pub fn explain(arguments: &ExplainArgs) -> u8 {
         say(&check_page(check));
         return 0;
     }
-    let names = requirements::ALL.iter().map(|item| item.id).chain(checks::all().map(|check| check.id));
+    let names = requirements::ALL
+        .iter()
+        .map(|item| item.id)
+        .chain(checks::all().map(|check| check.id));
     let near = suggestion(&arguments.id, names);
-    complain_of(&format!("there is no requirement and no check `{}`{near}", arguments.id), USAGE)
+    complain_of(
+        &format!(
+            "there is no requirement and no check `{}`{near}",
+            arguments.id
+        ),
+        USAGE,
+    )
 }
 
 fn requirement_page(item: &Requirement) -> String {
     let mut page = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(page, "{}  {} · profile {}\n", item.id, item.level.name(), item.profile.name());
+    let _ = writeln!(
+        page,
+        "{}  {} · profile {}\n",
+        item.id,
+        item.level.name(),
+        item.profile.name()
+    );
     let _ = writeln!(page, "  {}\n", item.sentence);
     let _ = writeln!(page, "  why     {}", item.why);
     let _ = writeln!(page, "  origin  {}", item.origin);
@@ -230,9 +279,21 @@ fn requirement_page(item: &Requirement) -> String {
 
 fn check_page(check: &Check) -> String {
     let mut page = String::new();
-    let _ = writeln!(page, "{}  {} host, {} s\n", check.id, host_name(check.host), check.budget_s);
+    let _ = writeln!(
+        page,
+        "{}  {} host, {} s\n",
+        check.id,
+        host_name(check.host),
+        check.budget_s
+    );
     for covered in check.covers {
-        let _ = writeln!(page, "  {} {}\n    {}", covered.id, covered.level.name(), covered.sentence);
+        let _ = writeln!(
+            page,
+            "  {} {}\n    {}",
+            covered.id,
+            covered.level.name(),
+            covered.sentence
+        );
     }
     for role in check.roles {
         let _ = writeln!(page, "  role `{role}`: {}", role.contract());

@@ -25,8 +25,14 @@ pub struct ModelHostArgs {
 
 /// Runs a model host until a signal ends it.
 pub async fn host(arguments: ModelHostArgs) -> u8 {
-    let mutant = arguments.mutant.as_deref().map(|name| (name, Mutant::named(name)));
-    let variant = arguments.variant.as_deref().map(|name| (name, Variant::named(name)));
+    let mutant = arguments
+        .mutant
+        .as_deref()
+        .map(|name| (name, Mutant::named(name)));
+    let variant = arguments
+        .variant
+        .as_deref()
+        .map(|name| (name, Variant::named(name)));
     if let Some((name, None)) = mutant {
         return complain_of(&format!("no mutant is called `{name}`"), USAGE);
     }
@@ -34,7 +40,9 @@ pub async fn host(arguments: ModelHostArgs) -> u8 {
         return complain_of(&format!("no variant is called `{name}`"), USAGE);
     }
     // A log is what a host has: one of the faults shows in it and nowhere else.
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let options = model::Options {
         nats_url: arguments.nats_url,
         host_id: arguments.host_id,

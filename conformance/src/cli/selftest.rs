@@ -44,7 +44,9 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
     }
     let program = match std::env::current_exe() {
         Ok(program) => program,
-        Err(error) => return complain_of(&format!("the suite cannot find itself: {error}"), TROUBLE),
+        Err(error) => {
+            return complain_of(&format!("the suite cannot find itself: {error}"), TROUBLE);
+        }
     };
     let options = Options {
         program,
@@ -70,7 +72,9 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
 }
 
 fn matches_nothing(text: &String) -> bool {
-    !trials().iter().any(|trial| trial.is_selected(std::slice::from_ref(text)))
+    !trials()
+        .iter()
+        .any(|trial| trial.is_selected(std::slice::from_ref(text)))
 }
 
 fn summary(matrix: &selftest::Matrix) -> String {
@@ -80,7 +84,11 @@ fn summary(matrix: &selftest::Matrix) -> String {
     }
     if !matrix.left_out.is_empty() {
         let names: Vec<String> = matrix.left_out.iter().map(Trial::name).collect();
-        text.push_str(&format!("not tried ({}): {}\n", names.len(), names.join(", ")));
+        text.push_str(&format!(
+            "not tried ({}): {}\n",
+            names.len(),
+            names.join(", ")
+        ));
     }
     let (right, wrong) = matrix.counts();
     text.push_str(&format!("{right} passed, {wrong} failed\n"));

@@ -70,7 +70,7 @@ impl<T> Waited<T> {
 
 impl Cx {
     /// Looks again and again until the probe says `Ok`, at most for the deadline and the suite's
-    /// patience. A probe says `Err` with what it saw instead.
+    /// patience, and for as long as the machine stood still. A probe says `Err` with what it saw instead.
     pub async fn eventually<T, F, Fut>(
         &self,
         within: impl Into<Duration>,
@@ -82,7 +82,8 @@ impl Cx {
         Fut: Future<Output = Result<T, String>>,
     {
         let limit = within.into();
-        let (began, patient) = (Instant::now(), limit + self.bench.patience());
+        let began = Instant::now();
+        let patience = limit + self.bench.patience();
         self.ledger.waiting_for(Some(what));
         let mut pause = FIRST_PAUSE;
         let result = loop {
@@ -90,7 +91,9 @@ impl Cx {
             let seen = probe().await;
             match seen {
                 Ok(value) => break Ok(value),
-                Err(actual) if began.elapsed() >= patient => {
+                Err(actual)
+                    if began.elapsed() >= patience + self.bench.clock.stood_still(began) =>
+                {
                     break Err(Missed {
                         within: format!("within {}", seconds(limit)),
                         actual,
@@ -98,7 +101,7 @@ impl Cx {
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(pause.min(patient.saturating_sub(began.elapsed()))).await;
+            tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         };
         self.waited(what, began, result)

@@ -86,10 +86,8 @@ impl<'c> Workload<'c> {
     }
 
     /// `memoryLimitMb` of the latest component or service.
-    pub fn memory_limit_mb(mut self, limit: i64) -> Self {
-        let resources = as_object(self.latest().entry("localResources").or_insert(Value::Null));
-        resources.insert("memoryLimitMb".to_owned(), json!(limit));
-        self
+    pub fn memory_limit_mb(self, limit: i64) -> Self {
+        self.resource_field("memoryLimitMb", json!(limit))
     }
 
     /// `imagePullPolicy` of the latest component or service: `ALWAYS`, `IF_NOT_PRESENT`, `NEVER`.
@@ -121,10 +119,10 @@ impl<'c> Workload<'c> {
 
     /// Mounts a volume into the latest component or service.
     pub fn mount(mut self, name: &str, path: &str, read_only: bool) -> Self {
-        let mut mount = json!({ "name": name, "mountPath": path });
-        if read_only {
-            mount["readOnly"] = json!(true);
-        }
+        let mount = match read_only {
+            true => json!({ "name": name, "mountPath": path, "readOnly": true }),
+            false => json!({ "name": name, "mountPath": path }),
+        };
         self.resource_list("volumeMounts").push(mount);
         self
     }
@@ -150,6 +148,19 @@ impl<'c> Workload<'c> {
     pub fn http_host(self, host: &str) -> Self {
         self.interface("wasi", "http", &["incoming-handler"])
             .interface_config("host", host)
+    }
+
+    /// Sets any field of the latest component or service.
+    pub fn field(mut self, name: &str, value: Value) -> Self {
+        self.latest().insert(name.to_owned(), value);
+        self
+    }
+
+    /// Sets any field of `localResources` of the latest component or service.
+    pub fn resource_field(mut self, name: &str, value: Value) -> Self {
+        let resources = as_object(self.latest().entry("localResources").or_insert(Value::Null));
+        resources.insert(name.to_owned(), value);
+        self
     }
 
     /// Any other change.

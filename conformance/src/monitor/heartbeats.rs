@@ -46,9 +46,13 @@ impl Monitor for Cadence {
                 {
                     let apart = frame.at.saturating_duration_since(last.at);
                     let held = apart + MEASUREMENT_ERROR >= deadline::HEARTBEAT_APART.limit;
-                    findings.judge(&req::HOST_BEAT_004, frame, held, "at least 1 s apart", || {
-                        format!("{} ms after the one before", apart.as_millis())
-                    });
+                    findings.judge(
+                        &req::HOST_BEAT_004,
+                        frame,
+                        held,
+                        "at least 1 s apart",
+                        || format!("{} ms after the one before", apart.as_millis()),
+                    );
                     self.gap(frame, apart, scene, findings);
                 }
                 self.last = Some(frame.clone());
@@ -75,21 +79,32 @@ impl Cadence {
             return;
         }
         let held = apart <= deadline::HEARTBEAT_GAP.limit + MEASUREMENT_ERROR;
-        findings.judge(&req::HOST_BEAT_003, frame, held, "at most 30 s apart", || {
-            format!("{:.1} s between two heartbeats", apart.as_secs_f64())
-        });
+        findings.judge(
+            &req::HOST_BEAT_003,
+            frame,
+            held,
+            "at most 30 s apart",
+            || format!("{:.1} s between two heartbeats", apart.as_secs_f64()),
+        );
     }
 }
 
-const IDENTITY: &[&str] = &["id", "friendlyName", "hostname", "version", "startedAt", "environment"];
+const IDENTITY: &[&str] = &[
+    "id",
+    "friendlyName",
+    "hostname",
+    "version",
+    "startedAt",
+    "environment",
+];
 
 const IDENTITY_COVERS: &[&Requirement] = &[
-            &req::HOST_BEAT_001,
-            &req::HOST_BEAT_005,
-            &req::HOST_BEAT_006,
-            &req::HOST_BEAT_007,
-            &req::HOST_BEAT_010,
-        ];
+    &req::HOST_BEAT_001,
+    &req::HOST_BEAT_005,
+    &req::HOST_BEAT_006,
+    &req::HOST_BEAT_007,
+    &req::HOST_BEAT_010,
+];
 
 /// Judges who the host says it is, in published heartbeats and in answers alike.
 #[derive(Default)]
@@ -109,16 +124,21 @@ impl Monitor for Identity {
     fn frame(&mut self, frame: &Frame, scene: &Scene, findings: &mut Findings) {
         let published = scene.is_heartbeat(frame);
         let answered = frame.way == Way::FromHost
-            && scene.asked(frame).is_some_and(|asked| asked.command == "heartbeat");
+            && scene
+                .asked(frame)
+                .is_some_and(|asked| asked.command == "heartbeat");
         if !published && !answered {
             return;
         }
         // What is not JSON at all is judged as writing.
-        let Ok(beat) = serde_json::from_slice::<Value>(&frame.payload) else { return };
+        let Ok(beat) = serde_json::from_slice::<Value>(&frame.payload) else {
+            return;
+        };
         if published {
             let subject_id = frame.subject.rsplit('.').next().unwrap_or_default();
             let held = text(&beat, "id") == Some(subject_id);
-            let expected = format!("a bare HostHeartbeat with the id {subject_id:?} of its subject");
+            let expected =
+                format!("a bare HostHeartbeat with the id {subject_id:?} of its subject");
             findings.judge(&req::HOST_BEAT_001, frame, held, &expected, || shown(frame));
         }
         complete(frame, &beat, findings);
@@ -133,7 +153,9 @@ impl Identity {
             self.first = Some(beat);
             return;
         };
-        let changed = IDENTITY.iter().find(|name| first.get(**name) != beat.get(**name));
+        let changed = IDENTITY
+            .iter()
+            .find(|name| first.get(**name) != beat.get(**name));
         match changed {
             None => findings.kept(&req::HOST_BEAT_007),
             Some(name) => {
@@ -153,20 +175,33 @@ fn complete(frame: &Frame, beat: &Value, findings: &mut Findings) {
         .filter(|name| text(beat, name).is_none_or(str::is_empty))
         .collect();
     let expected = "`id`, `hostname`, `friendlyName`, `version` and `startedAt`";
-    findings.judge(&req::HOST_BEAT_005, frame, missing.is_empty(), expected, || {
-        format!("without {}", missing.join(", "))
-    });
+    findings.judge(
+        &req::HOST_BEAT_005,
+        frame,
+        missing.is_empty(),
+        expected,
+        || format!("without {}", missing.join(", ")),
+    );
     if let Some(name) = text(beat, "friendlyName").filter(|name| !name.is_empty()) {
         let held = is_dns_1123_subdomain(name);
-        findings.judge(&req::HOST_BEAT_006, frame, held, "a DNS-1123 subdomain", || {
-            format!("the friendlyName {name:?}")
-        });
+        findings.judge(
+            &req::HOST_BEAT_006,
+            frame,
+            held,
+            "a DNS-1123 subdomain",
+            || format!("the friendlyName {name:?}"),
+        );
     }
 }
 
 fn interfaces(frame: &Frame, beat: &Value, findings: &mut Findings) {
     for list in ["imports", "exports"] {
-        for entry in beat.get(list).and_then(Value::as_array).into_iter().flatten() {
+        for entry in beat
+            .get(list)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let held = ["namespace", "package"]
                 .iter()
                 .all(|name| text(entry, name).is_some_and(|text| !text.is_empty()));
@@ -218,8 +253,19 @@ mod tests {
         assert!(broken([at(0), at(15_000), at(30_000)]).is_empty());
         assert_eq!(broken([at(0), at(100)]), ["HOST-BEAT-004"]);
         assert_eq!(broken([at(0), at(31_000)]), ["HOST-BEAT-003"]);
-        assert!(broken([at(0), line(50, Way::Connected), at(100)]).is_empty(), "after a reconnect");
-        assert!(broken([at(0), line(1, Way::Disconnected), line(99_000, Way::Connected), at(99_100)]).is_empty());
+        assert!(
+            broken([at(0), line(50, Way::Connected), at(100)]).is_empty(),
+            "after a reconnect"
+        );
+        assert!(
+            broken([
+                at(0),
+                line(1, Way::Disconnected),
+                line(99_000, Way::Connected),
+                at(99_100)
+            ])
+            .is_empty()
+        );
     }
 
     #[test]
@@ -227,14 +273,32 @@ mod tests {
         let begin = Instant::now();
         let one = |text: &str| broken([frame(begin, 0, Way::FromHost, SUBJECT, text)]);
         assert!(one(&beat(|_| ())).is_empty());
-        assert_eq!(one(&beat(|beat| beat["hostname"] = "".into())), ["HOST-BEAT-005"]);
-        assert_eq!(one(&beat(|beat| beat["friendlyName"] = "Calm Otter".into())), ["HOST-BEAT-006"]);
-        assert_eq!(one(&beat(|beat| beat["id"] = "other".into())), ["HOST-BEAT-001"]);
+        assert_eq!(
+            one(&beat(|beat| beat["hostname"] = "".into())),
+            ["HOST-BEAT-005"]
+        );
+        assert_eq!(
+            one(&beat(|beat| beat["friendlyName"] = "Calm Otter".into())),
+            ["HOST-BEAT-006"]
+        );
+        assert_eq!(
+            one(&beat(|beat| beat["id"] = "other".into())),
+            ["HOST-BEAT-001"]
+        );
         let nameless = serde_json::json!([{ "package": "config" }]);
-        assert_eq!(one(&beat(|beat| beat["imports"] = nameless)), ["HOST-BEAT-010"]);
+        assert_eq!(
+            one(&beat(|beat| beat["imports"] = nameless)),
+            ["HOST-BEAT-010"]
+        );
         let changed = beat(|beat| beat["friendlyName"] = "calm-otter-2".into());
         let first = frame(begin, 0, Way::FromHost, SUBJECT, &beat(|_| ()));
-        assert_eq!(broken([first, frame(begin, 15_000, Way::FromHost, SUBJECT, &changed)]), ["HOST-BEAT-007"]);
+        assert_eq!(
+            broken([
+                first,
+                frame(begin, 15_000, Way::FromHost, SUBJECT, &changed)
+            ]),
+            ["HOST-BEAT-007"]
+        );
     }
 
     #[test]
@@ -242,7 +306,17 @@ mod tests {
         for good in ["a", "a-b.c", "1a", &"a".repeat(63)] {
             assert!(is_dns_1123_subdomain(good), "{good}");
         }
-        for bad in ["", "A", "a_b", "-a", "a-", "a..b", "a b", &"a".repeat(64), &"a.".repeat(127)] {
+        for bad in [
+            "",
+            "A",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            "a b",
+            &"a".repeat(64),
+            &"a.".repeat(127),
+        ] {
             assert!(!is_dns_1123_subdomain(bad), "{bad}");
         }
     }

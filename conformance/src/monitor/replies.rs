@@ -7,8 +7,12 @@ use crate::{
     trace::{Frame, Way},
 };
 
-const COVERS: &[&Requirement] =
-    &[&req::HOST_WIRE_002, &req::HOST_JSON_007, &req::HOST_START_008, &req::HOST_STATUS_002];
+const COVERS: &[&Requirement] = &[
+    &req::HOST_WIRE_002,
+    &req::HOST_JSON_007,
+    &req::HOST_START_008,
+    &req::HOST_STATUS_002,
+];
 
 /// Judges replies as such.
 pub struct Replies;
@@ -26,11 +30,16 @@ impl Monitor for Replies {
         if frame.way != Way::FromHost {
             return;
         }
-        let Some(asked) = scene.asked(frame) else { return };
+        let Some(asked) = scene.asked(frame) else {
+            return;
+        };
         // A request that was delivered twice is two requests.
         let held = asked.replies <= asked.delivered;
         findings.judge(&req::HOST_WIRE_002, frame, held, "one reply", || {
-            format!("reply {} to {} request(s) with this inbox", asked.replies, asked.delivered)
+            format!(
+                "reply {} to {} request(s) with this inbox",
+                asked.replies, asked.delivered
+            )
         });
         if asked.command == "heartbeat" {
             return;
@@ -51,7 +60,9 @@ impl Monitor for Replies {
         );
         if answer.state == State::Error {
             let held = !answer.message.trim().is_empty();
-            findings.judge(&req::HOST_START_008, frame, held, "a message", || "none".to_owned());
+            findings.judge(&req::HOST_START_008, frame, held, "a message", || {
+                "none".to_owned()
+            });
         }
         let about_id = matches!(asked.command.as_str(), "workload.status" | "workload.stop");
         if let (true, Some(id)) = (about_id, &asked.id) {
@@ -59,9 +70,13 @@ impl Monitor for Replies {
             let plain = !id.is_empty() && id.len() <= 256 && answer.error_code != Some(413);
             if plain && has_state {
                 let held = answer.id == *id;
-                findings.judge(&req::HOST_STATUS_002, frame, held, &format!("the id {id:?}"), || {
-                    format!("the id {:?}", answer.id)
-                });
+                findings.judge(
+                    &req::HOST_STATUS_002,
+                    frame,
+                    held,
+                    &format!("the id {id:?}"),
+                    || format!("the id {:?}", answer.id),
+                );
             }
         }
     }
@@ -97,7 +112,13 @@ mod tests {
             broken([ask, frame(begin, 1, Way::FromHost, "i", payload)])
         };
         assert_eq!(script("{}"), ["HOST-JSON-007"]);
-        assert_eq!(script(&reply("a", r#","workloadState":"WORKLOAD_STATE_ERROR""#)), ["HOST-START-008"]);
-        assert_eq!(script(&reply("b", r#","workloadState":"WORKLOAD_STATE_RUNNING""#)), ["HOST-STATUS-002"]);
+        assert_eq!(
+            script(&reply("a", r#","workloadState":"WORKLOAD_STATE_ERROR""#)),
+            ["HOST-START-008"]
+        );
+        assert_eq!(
+            script(&reply("b", r#","workloadState":"WORKLOAD_STATE_RUNNING""#)),
+            ["HOST-STATUS-002"]
+        );
     }
 }

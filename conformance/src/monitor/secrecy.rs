@@ -27,9 +27,13 @@ impl Monitor for Secrecy {
         }
         let header = |(_, value): &(String, String)| scene.secrets.found_in(value.as_bytes());
         let told = scene.secrets.found_in(&frame.payload) || frame.headers.0.iter().any(header);
-        findings.judge(&req::HOST_SEC_001, frame, !told, "no pull credential", || {
-            "a pull credential that a check had handed out".to_owned()
-        });
+        findings.judge(
+            &req::HOST_SEC_001,
+            frame,
+            !told,
+            "no pull credential",
+            || "a pull credential that a check had handed out".to_owned(),
+        );
     }
 }
 

@@ -26,11 +26,15 @@ impl Monitor for Subjects {
         }
         let own = scene.host_id.as_deref().unwrap_or_default();
         if scene.is_heartbeat(frame) {
-            let id = frame.subject.trim_start_matches("runtime.operator.heartbeat.");
+            let id = frame
+                .subject
+                .trim_start_matches("runtime.operator.heartbeat.");
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
             let held = !id.is_empty() && id.bytes().all(legal);
             let expected = "one token of A-Z a-z 0-9 _ -";
-            findings.judge(&req::HOST_WIRE_012, frame, held, expected, || format!("the id {id:?}"));
+            findings.judge(&req::HOST_WIRE_012, frame, held, expected, || {
+                format!("the id {id:?}")
+            });
         }
         // A reply subject that the suite chose is no subject of the host's choosing.
         let elsewhere = frame.subject.starts_with("runtime.")
@@ -57,7 +61,13 @@ mod tests {
             let text = format!(
                 r#"{{"id":"{id}","hostname":"x","friendlyName":"a","version":"1","startedAt":"2026-01-01T00:00:00Z"}}"#
             );
-            frame(begin, ms, Way::FromHost, &format!("runtime.operator.heartbeat.{id}"), &text)
+            frame(
+                begin,
+                ms,
+                Way::FromHost,
+                &format!("runtime.operator.heartbeat.{id}"),
+                &text,
+            )
         };
         assert!(broken([beat("h-1", 0)]).is_empty());
         assert!(broken([beat("a b", 0)]).contains(&"HOST-WIRE-012"));

@@ -45,9 +45,18 @@ impl Monitor for Writing {
             }
         }
         for fault in faults {
-            let place = if fault.path.is_empty() { "the payload" } else { &fault.path };
+            let place = if fault.path.is_empty() {
+                "the payload"
+            } else {
+                &fault.path
+            };
             let expected = format!("{place}: {}", fault.expected);
-            findings.broke(fault.requirement, frame, expected, format!("{place}: {}", fault.actual));
+            findings.broke(
+                fault.requirement,
+                frame,
+                expected,
+                format!("{place}: {}", fault.actual),
+            );
         }
     }
 }
@@ -63,11 +72,18 @@ mod tests {
     fn replies_are_judged_by_the_message_that_was_asked_for() {
         let begin = Instant::now();
         let script = |command: &str, payload: &str| {
-            vec![request(begin, command, "i", "{}"), frame(begin, 1, Way::FromHost, "i", payload)]
+            vec![
+                request(begin, command, "i", "{}"),
+                frame(begin, 1, Way::FromHost, "i", payload),
+            ]
         };
-        let reply = r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#;
+        let reply =
+            r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#;
         assert!(broken(script("workload.start", reply)).is_empty());
-        assert_eq!(broken(script("workload.start", &reply.replace("\"a\"", "null"))), ["HOST-JSON-006"]);
+        assert_eq!(
+            broken(script("workload.start", &reply.replace("\"a\"", "null"))),
+            ["HOST-JSON-006"]
+        );
         assert!(broken(script("heartbeat", reply)).contains(&"HOST-JSON-001"));
     }
 }

@@ -12,7 +12,11 @@ const MAX_OUTPUT_CHARS: usize = 20_000;
 pub fn render(report: &Report) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let count = |wanted: &dyn Fn(Status) -> bool| {
-        report.checks.iter().filter(|check| wanted(check.status)).count()
+        report
+            .checks
+            .iter()
+            .filter(|check| wanted(check.status))
+            .count()
     };
     let attributes = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{}\"",
@@ -25,7 +29,11 @@ pub fn render(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(xml, "<testsuites name=\"berth-conformance\" {attributes}>");
     let name = escape(&report.target.name);
-    let _ = writeln!(xml, "  <testsuite name=\"{name}\" timestamp=\"{}\" {attributes}>", escape(&report.run.started));
+    let _ = writeln!(
+        xml,
+        "  <testsuite name=\"{name}\" timestamp=\"{}\" {attributes}>",
+        escape(&report.run.started)
+    );
     if let Some(trouble) = &report.trouble {
         let trouble = escape(trouble);
         let _ = writeln!(xml, "    <testcase classname=\"suite\" name=\"run\">");
@@ -38,7 +46,10 @@ pub fn render(report: &Report) -> String {
 }
 
 fn case(xml: &mut String, check: &CheckResult) {
-    let name = check.id.split_once('/').map_or(check.id.as_str(), |(_, name)| name);
+    let name = check
+        .id
+        .split_once('/')
+        .map_or(check.id.as_str(), |(_, name)| name);
     let _ = writeln!(
         xml,
         "    <testcase classname=\"{}\" name=\"{}\" time=\"{}\">",
@@ -53,7 +64,10 @@ fn case(xml: &mut String, check: &CheckResult) {
         status if is_failure(status) => {
             let message = if summary.is_empty() { reason } else { &summary };
             let message = escape(message);
-            let _ = writeln!(xml, "      <failure message=\"{message}\">{details}</failure>");
+            let _ = writeln!(
+                xml,
+                "      <failure message=\"{message}\">{details}</failure>"
+            );
         }
         status if is_error(status) => {
             let message = escape(&format!("{status}: {reason}"));
@@ -72,7 +86,11 @@ fn case(xml: &mut String, check: &CheckResult) {
     if check.status == Status::Warn {
         let _ = writeln!(xml, "      <system-out>{details}</system-out>");
     }
-    if let Some(log) = check.log.as_deref().filter(|_| check.status != Status::Pass) {
+    if let Some(log) = check
+        .log
+        .as_deref()
+        .filter(|_| check.status != Status::Pass)
+    {
         let _ = writeln!(xml, "      <system-err>{}</system-err>", escape(&cut(log)));
     }
     let _ = writeln!(xml, "    </testcase>");
@@ -83,11 +101,17 @@ fn is_failure(status: Status) -> bool {
 }
 
 fn is_error(status: Status) -> bool {
-    matches!(status, Status::Error | Status::Inconclusive | Status::Unstable)
+    matches!(
+        status,
+        Status::Error | Status::Inconclusive | Status::Unstable
+    )
 }
 
 fn is_skipped(status: Status) -> bool {
-    matches!(status, Status::Xfail | Status::Unsupported | Status::NotTestable | Status::NotRun)
+    matches!(
+        status,
+        Status::Xfail | Status::Unsupported | Status::NotTestable | Status::NotRun
+    )
 }
 
 fn summary(check: &CheckResult) -> String {
@@ -100,14 +124,22 @@ fn summary(check: &CheckResult) -> String {
 fn details(check: &CheckResult) -> String {
     let mut text = String::new();
     for found in &check.violations {
-        let _ = writeln!(text, "{} {}\n  {}", found.level, found.requirement, found.sentence);
+        let _ = writeln!(
+            text,
+            "{} {}\n  {}",
+            found.level, found.requirement, found.sentence
+        );
         let _ = writeln!(text, "  {}", found.what);
         let _ = writeln!(text, "  expected  {}", found.expected.join(" | "));
         let _ = writeln!(text, "  actual    {}\n  at {}", found.actual, found.source);
     }
     for line in &check.wire {
         let mark = if line.guilty { " <- here" } else { "" };
-        let _ = writeln!(text, "  {:+.1} ms {} {} {}{mark}", line.at_ms, line.way, line.what, line.payload);
+        let _ = writeln!(
+            text,
+            "  {:+.1} ms {} {} {}{mark}",
+            line.at_ms, line.way, line.what, line.payload
+        );
     }
     let _ = writeln!(text, "again: {}", check.again);
     text

@@ -26,11 +26,18 @@ pub struct Style {
 impl Style {
     /// For files and pipes.
     pub fn plain() -> Style {
-        Style { colour: false, verbose: false }
+        Style {
+            colour: false,
+            verbose: false,
+        }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn bold(self, text: &str) -> String {
@@ -57,7 +64,12 @@ pub fn render(report: &Report, style: &Style) -> String {
     let mut out = String::new();
     header(&mut out, report, *style);
     if let Some(trouble) = &report.trouble {
-        let _ = writeln!(out, "{} {}\n", style.status(Status::Error, "!"), clean(trouble));
+        let _ = writeln!(
+            out,
+            "{} {}\n",
+            style.status(Status::Error, "!"),
+            clean(trouble)
+        );
     }
     sections(&mut out, report, *style);
     if style.verbose {
@@ -76,7 +88,11 @@ pub fn render(report: &Report, style: &Style) -> String {
 
 fn header(out: &mut String, report: &Report, style: Style) {
     let target = &report.target;
-    let version = target.version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
+    let version = target
+        .version
+        .as_deref()
+        .map(|version| format!(" {version}"))
+        .unwrap_or_default();
     let hash: String = report.suite.requirements_sha256.chars().take(8).collect();
     let name = format!("{} {}", report.suite.name, report.suite.version);
     let _ = writeln!(
@@ -109,18 +125,29 @@ fn sections(out: &mut String, report: &Report, style: Style) {
         }
     }
     for name in names {
-        let checks: Vec<&CheckResult> =
-            report.checks.iter().filter(|check| check.section == name).collect();
+        let checks: Vec<&CheckResult> = report
+            .checks
+            .iter()
+            .filter(|check| check.section == name)
+            .collect();
         if checks.iter().all(|check| check.status == Status::NotRun) {
             continue;
         }
         let lines: Vec<&[&CheckResult]> = checks.chunks(TICKS).collect();
         for (index, line) in lines.iter().enumerate() {
             let ticks: String = line.iter().map(|check| tick(check.status, style)).collect();
-            let title = if index == 0 { name.to_uppercase() } else { String::new() };
+            let title = if index == 0 {
+                name.to_uppercase()
+            } else {
+                String::new()
+            };
             let padding = " ".repeat(TICKS.saturating_sub(line.len()));
             let last = index + 1 == lines.len();
-            let sums = if last { section_sums(report, name) } else { String::new() };
+            let sums = if last {
+                section_sums(report, name)
+            } else {
+                String::new()
+            };
             let row = format!(" {title:<9} {ticks}{padding}  {sums}");
             let _ = writeln!(out, "{}", row.trim_end());
         }
@@ -133,10 +160,18 @@ fn sections(out: &mut String, report: &Report, style: Style) {
 fn section_sums(report: &Report, section: &str) -> String {
     let of_section = |item: &&RequirementResult| {
         item.excluded.is_none()
-            && item.id.split('-').nth(1).is_some_and(|middle| middle.eq_ignore_ascii_case(section))
+            && item
+                .id
+                .split('-')
+                .nth(1)
+                .is_some_and(|middle| middle.eq_ignore_ascii_case(section))
     };
     let sum = |level: &str| {
-        let items = report.requirements.iter().filter(of_section).filter(|item| item.level == level);
+        let items = report
+            .requirements
+            .iter()
+            .filter(of_section)
+            .filter(|item| item.level == level);
         items.fold(Sum::default(), |sum, item| super::add(sum, item.status))
     };
     [("must", sum("MUST")), ("should", sum("SHOULD"))]
@@ -170,8 +205,16 @@ pub fn symbol(status: Status) -> &'static str {
 /// A check on one line.
 pub fn one_line(check: &CheckResult, style: Style) -> String {
     let status = style.status(check.status, &format!("{:<12}", check.status.name()));
-    let reason = check.reason.as_deref().map(|reason| format!("  {}", clean(reason)));
-    format!("{status} {:<34} {:>6} ms{}", check.id, check.duration_ms, reason.unwrap_or_default())
+    let reason = check
+        .reason
+        .as_deref()
+        .map(|reason| format!("  {}", clean(reason)));
+    format!(
+        "{status} {:<34} {:>6} ms{}",
+        check.id,
+        check.duration_ms,
+        reason.unwrap_or_default()
+    )
 }
 
 /// Whether a check gets a block of its own.
@@ -192,7 +235,12 @@ fn tells(check: &CheckResult) -> bool {
 fn failure(out: &mut String, check: &CheckResult, style: Style) {
     let mark = style.status(check.status, symbol(check.status));
     let took = format!("{} · {} ms", check.status.name(), check.duration_ms);
-    let _ = writeln!(out, "{mark} {:<58} {}", style.bold(&check.id), style.dim(&took));
+    let _ = writeln!(
+        out,
+        "{mark} {:<58} {}",
+        style.bold(&check.id),
+        style.dim(&took)
+    );
     if let Some(reason) = &check.reason {
         let _ = writeln!(out, "  {}", indented(&clean(reason), 2));
     }
@@ -218,9 +266,18 @@ fn failure(out: &mut String, check: &CheckResult, style: Style) {
         let _ = writeln!(out, "  hint  {}", first.hint);
     }
     let explain = check.violations.first().map(|first| {
-        format!(" · {} explain {}", env!("CARGO_PKG_NAME"), first.requirement)
+        format!(
+            " · {} explain {}",
+            env!("CARGO_PKG_NAME"),
+            first.requirement
+        )
     });
-    let _ = writeln!(out, "  again {}{}\n", clean(&check.again), explain.unwrap_or_default());
+    let _ = writeln!(
+        out,
+        "  again {}{}\n",
+        clean(&check.again),
+        explain.unwrap_or_default()
+    );
 }
 
 fn violation(out: &mut String, found: &ViolationResult, with_sentence: bool, style: Style) {
@@ -246,7 +303,11 @@ fn wire(out: &mut String, check: &CheckResult, style: Style) {
     }
     let _ = writeln!(out, "  wire");
     for line in &check.wire {
-        let mark = if line.guilty { style.status(Status::Fail, "  ✗ here") } else { String::new() };
+        let mark = if line.guilty {
+            style.status(Status::Fail, "  ✗ here")
+        } else {
+            String::new()
+        };
         let at = format!("{:+.1} ms", line.at_ms);
         let _ = writeln!(
             out,
@@ -276,7 +337,11 @@ fn silent(out: &mut String, report: &Report, style: Style) {
     }
     for known in &report.known {
         any = true;
-        let issue = known.issue.as_deref().map(|issue| format!(" ({issue})")).unwrap_or_default();
+        let issue = known
+            .issue
+            .as_deref()
+            .map(|issue| format!(" ({issue})"))
+            .unwrap_or_default();
         let _ = writeln!(
             out,
             "x known until {}  {}  {}{issue}",
@@ -310,12 +375,23 @@ fn not_run(out: &mut String, report: &Report, style: Style) -> bool {
                     None => sections.push((&check.section, 1)),
                 }
             }
-            sections.iter().map(|(name, count)| format!("{count} of {name}")).collect()
+            sections
+                .iter()
+                .map(|(name, count)| format!("{count} of {name}"))
+                .collect()
         } else {
             checks.iter().map(|check| check.id.clone()).collect()
         };
-        let more = if checks.len() > NAMES { "; by name with --list-not-run" } else { "" };
-        let text = format!("· {} not run ({reason}): {}{more}", checks.len(), names.join(", "));
+        let more = if checks.len() > NAMES {
+            "; by name with --list-not-run"
+        } else {
+            ""
+        };
+        let text = format!(
+            "· {} not run ({reason}): {}{more}",
+            checks.len(),
+            names.join(", ")
+        );
         let _ = writeln!(out, "{}", style.dim(&text));
     }
     !reasons.is_empty()
@@ -334,17 +410,32 @@ fn last_lines(out: &mut String, report: &Report, style: Style) {
             0 => String::new(),
             unmeasured => format!(" ({unmeasured} not measured)"),
         };
-        parts.push(format!("{} {}/{} must{unmeasured}", profile.name, profile.must.passed, profile.must.total));
+        parts.push(format!(
+            "{} {}/{} must{unmeasured}",
+            profile.name, profile.must.passed, profile.must.total
+        ));
     }
-    let should = report.profiles.iter().fold((0, 0), |(passed, total), profile| {
-        (passed + profile.should.passed, total + profile.should.total)
-    });
+    let should = report
+        .profiles
+        .iter()
+        .fold((0, 0), |(passed, total), profile| {
+            (passed + profile.should.passed, total + profile.should.total)
+        });
     if should.1 > 0 {
         parts.push(format!("should {}/{}", should.0, should.1));
     }
-    parts.push(format!("{} known failures", report.known.len()));
+    match report.known.len() {
+        0 => {}
+        1 => parts.push("1 known failure".to_owned()),
+        known => parts.push(format!("{known} known failures")),
+    }
     parts.push(format!("{:.1} s", report.run.duration_ms as f64 / 1000.0));
-    let _ = writeln!(out, "{}  {}", style.status(status, &style.bold(&word)), parts.join(" · "));
+    let _ = writeln!(
+        out,
+        "{}  {}",
+        style.status(status, &style.bold(&word)),
+        parts.join(" · ")
+    );
 }
 
 /// Text of a stranger, made harmless for a terminal: control characters are shown, not obeyed.

@@ -64,8 +64,14 @@ pub fn gate(check: &Check, facts: &Facts) -> Gate {
             Need::Tap | Need::Process | Need::Ingress | Need::Registry => {}
         }
     }
-    if let Some(role) = check.roles.iter().find(|role| facts.roles_missing.contains(role)) {
-        return missing(&format!("the role `{role}`, and target.toml brings no image for it"));
+    if let Some(role) = check
+        .roles
+        .iter()
+        .find(|role| facts.roles_missing.contains(role))
+    {
+        return missing(&format!(
+            "the role `{role}`, and target.toml brings no image for it"
+        ));
     }
     match check.feature {
         Some((feature, refused)) if facts.features.get(feature) == Some(&false) => {

@@ -28,15 +28,30 @@ pub fn judge(check: &Check, ended: Ended, ledger: &Ledger, stalled: Option<Durat
     let mut outcome = Outcome::of(check.id, check.covers, Status::Pass);
     outcome.violations = ledger.violations();
     let mut blocked = None;
-    let mut error = ledger.faults().first().map(|fault| format!("the check {fault}"));
+    let mut error = ledger
+        .faults()
+        .first()
+        .map(|fault| format!("the check {fault}"));
     match ended {
         Ended::Itself(Ok(())) => {
-            let hollow = check.covers.iter().find(|covered| !ledger.has_claimed(covered));
+            let hollow = check
+                .covers
+                .iter()
+                .find(|covered| !ledger.has_claimed(covered));
             if let (Some(requirement), None) = (hollow, &error) {
-                error = Some(format!("the check ended without a claim about {}", requirement.id));
+                error = Some(format!(
+                    "the check ended without a claim about {}",
+                    requirement.id
+                ));
             }
         }
-        Ended::Itself(Err(Blocked::Precondition { owner, what, actual, guilty, stalled })) => {
+        Ended::Itself(Err(Blocked::Precondition {
+            owner,
+            what,
+            actual,
+            guilty,
+            stalled,
+        })) => {
             let covered = check.covers.contains(&owner);
             let reason = format!("blocked by {}: {what}: {actual}", owner.id);
             outcome.violations.push(Violation {
@@ -61,12 +76,16 @@ pub fn judge(check: &Check, ended: Ended, ledger: &Ledger, stalled: Option<Durat
         Ended::Itself(Err(Blocked::Harness(trouble))) => error = Some(trouble),
         Ended::Panicked(message) => error = Some(format!("the check panicked: {message}")),
         Ended::OverBudget => {
-            let waiting = ledger.was_waiting_for().map(|what| format!(", waiting for: {what}"));
+            let waiting = ledger
+                .was_waiting_for()
+                .map(|what| format!(", waiting for: {what}"));
             outcome.reason = Some(format!(
                 "not at its end after {} s{}{}",
                 check.budget_s,
                 waiting.unwrap_or_default(),
-                stalled.map(|stall| format!(" (the machine stalled for {} ms)", stall.as_millis())).unwrap_or_default(),
+                stalled
+                    .map(|stall| format!(" (the machine stalled for {} ms)", stall.as_millis()))
+                    .unwrap_or_default(),
             ));
             outcome.status = Status::Inconclusive;
         }
@@ -74,7 +93,12 @@ pub fn judge(check: &Check, ended: Ended, ledger: &Ledger, stalled: Option<Durat
     settle(check, outcome, error, blocked)
 }
 
-fn settle(check: &Check, mut outcome: Outcome, error: Option<String>, blocked: Option<String>) -> Outcome {
+fn settle(
+    check: &Check,
+    mut outcome: Outcome,
+    error: Option<String>,
+    blocked: Option<String>,
+) -> Outcome {
     if let Some(error) = error {
         outcome.status = Status::Error;
         outcome.reason = Some(error);
@@ -84,16 +108,26 @@ fn settle(check: &Check, mut outcome: Outcome, error: Option<String>, blocked: O
     let firm = |violation: &&Violation| violation.stalled.is_none();
     let broken = |level: Level| {
         let of_level = |violation: &&Violation| violation.requirement.level == level;
-        outcome.violations.iter().filter(own).filter(firm).any(|violation| of_level(&violation))
+        outcome
+            .violations
+            .iter()
+            .filter(own)
+            .filter(firm)
+            .any(|violation| of_level(&violation))
     };
-    let soft = outcome.violations.iter().find(|violation| violation.stalled.is_some());
+    let soft = outcome
+        .violations
+        .iter()
+        .find(|violation| violation.stalled.is_some());
     let stall = soft.and_then(|violation| violation.stalled);
     if broken(Level::Must) {
         outcome.status = Status::Fail;
     } else if let Some(stall) = stall {
         let stall = stall.as_millis();
         outcome.status = Status::Inconclusive;
-        outcome.reason = Some(format!("a deadline was missed while the machine stalled for {stall} ms"));
+        outcome.reason = Some(format!(
+            "a deadline was missed while the machine stalled for {stall} ms"
+        ));
     } else if let Some(blocked) = blocked {
         outcome.status = Status::NotTestable;
         outcome.reason = Some(blocked);
@@ -108,7 +142,9 @@ pub fn refused(outcome: Outcome, feature: &str) -> Outcome {
     match outcome.status {
         Status::Pass => Outcome {
             status: Status::Unsupported,
-            reason: Some(format!("`{feature}` is declared absent, and its use is refused")),
+            reason: Some(format!(
+                "`{feature}` is declared absent, and its use is refused"
+            )),
             ..outcome
         },
         _ => outcome,
@@ -124,12 +160,22 @@ pub fn merge(attempts: Vec<Outcome>) -> Option<Outcome> {
     let first = statuses.first().copied()?;
     let same = statuses.iter().all(|status| *status == first);
     // The first that is not a pass has something to tell.
-    let telling = statuses.iter().position(|status| *status != Status::Pass).unwrap_or(0);
-    let took = attempts.iter().map(|attempt| attempt.took).max().unwrap_or_default();
+    let telling = statuses
+        .iter()
+        .position(|status| *status != Status::Pass)
+        .unwrap_or(0);
+    let took = attempts
+        .iter()
+        .map(|attempt| attempt.took)
+        .max()
+        .unwrap_or_default();
     let mut merged = attempts.into_iter().nth(telling)?;
     merged.took = took;
     if !same && !statuses.contains(&Status::Error) {
-        let passed = statuses.iter().filter(|status| **status == Status::Pass).count();
+        let passed = statuses
+            .iter()
+            .filter(|status| **status == Status::Pass)
+            .count();
         merged.status = Status::Unstable;
         merged.reason = Some(format!("passed {passed} of {} times", statuses.len()));
     }
@@ -140,13 +186,16 @@ pub fn merge(attempts: Vec<Outcome>) -> Option<Outcome> {
 /// What a panic said.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a word".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a word".into())
 }
 
 /// The last lines of a log.
 pub fn log_end(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    let end = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
+    let end = lines
+        .get(lines.len().saturating_sub(LOG_LINES)..)
+        .unwrap_or_default();
     end.join("\n")
 }
 
@@ -184,7 +233,10 @@ mod tests {
 
     fn claimed() -> Ledger {
         let ledger = Ledger::default();
-        CHECK.covers.iter().for_each(|covered| ledger.claimed(covered));
+        CHECK
+            .covers
+            .iter()
+            .for_each(|covered| ledger.claimed(covered));
         ledger
     }
 
@@ -216,7 +268,10 @@ mod tests {
         let ledger = claimed();
         ledger.fault("claims what it must not".into());
         assert_eq!(status(Ended::Itself(Ok(())), &ledger), Status::Error);
-        assert_eq!(status(Ended::Panicked("x".into()), &claimed()), Status::Error);
+        assert_eq!(
+            status(Ended::Panicked("x".into()), &claimed()),
+            Status::Error
+        );
         let ledger = claimed();
         ledger.violated(violation(&req::HOST_WIRE_001, Some(Duration::from_secs(1))));
         assert_eq!(status(Ended::Itself(Ok(())), &ledger), Status::Inconclusive);
@@ -234,18 +289,39 @@ mod tests {
                 stalled: None,
             }))
         };
-        let foreign = judge(&CHECK, blocked(&req::HOST_START_001), &Ledger::default(), None);
+        let foreign = judge(
+            &CHECK,
+            blocked(&req::HOST_START_001),
+            &Ledger::default(),
+            None,
+        );
         assert_eq!(foreign.status, Status::NotTestable);
-        assert_eq!(foreign.violations.first().map(|v| v.requirement.id), Some("HOST-START-001"));
-        assert_eq!(status(blocked(&req::HOST_WIRE_001), &Ledger::default()), Status::Fail);
+        assert_eq!(
+            foreign.violations.first().map(|v| v.requirement.id),
+            Some("HOST-START-001")
+        );
+        assert_eq!(
+            status(blocked(&req::HOST_WIRE_001), &Ledger::default()),
+            Status::Fail
+        );
     }
 
     #[test]
     fn repetitions_that_differ_are_unstable() {
         let one = |status| Outcome::of("a/b", &[], status);
-        let mixed = merge(vec![one(Status::Pass), one(Status::Fail), one(Status::Pass)]);
+        let mixed = merge(vec![
+            one(Status::Pass),
+            one(Status::Fail),
+            one(Status::Pass),
+        ]);
         let mixed = mixed.map(|outcome| (outcome.status, outcome.reason));
-        assert_eq!(mixed, Some((Status::Unstable, Some("passed 2 of 3 times".into()))));
-        assert_eq!(merge(vec![one(Status::Fail), one(Status::Fail)]).map(|o| o.status), Some(Status::Fail));
+        assert_eq!(
+            mixed,
+            Some((Status::Unstable, Some("passed 2 of 3 times".into())))
+        );
+        assert_eq!(
+            merge(vec![one(Status::Fail), one(Status::Fail)]).map(|o| o.status),
+            Some(Status::Fail)
+        );
     }
 }

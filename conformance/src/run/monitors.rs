@@ -22,9 +22,14 @@ pub fn outcome(verdict: Verdict, trace: &Trace) -> Outcome {
         outcome.covers.push(requirement);
         for breach in &finding.breaches {
             if outcome.wire.is_empty() {
-                outcome.wire.push(wire::line(&breach.frame, trace.began(), true));
+                outcome
+                    .wire
+                    .push(wire::line(&breach.frame, trace.began(), true));
             }
-            let seen = format!("{} ({} of {} frames)", breach.actual, finding.broken, finding.judged);
+            let seen = format!(
+                "{} ({} of {} frames)",
+                breach.actual, finding.broken, finding.judged
+            );
             outcome.violations.push(Violation {
                 requirement,
                 what: "every frame".to_owned(),
@@ -37,8 +42,17 @@ pub fn outcome(verdict: Verdict, trace: &Trace) -> Outcome {
             });
         }
     }
-    let broken = |level| outcome.violations.iter().any(|found| found.requirement.level == level);
-    outcome.status = match (broken(Level::Must), broken(Level::Should), outcome.covers.is_empty()) {
+    let broken = |level| {
+        outcome
+            .violations
+            .iter()
+            .any(|found| found.requirement.level == level)
+    };
+    outcome.status = match (
+        broken(Level::Must),
+        broken(Level::Should),
+        outcome.covers.is_empty(),
+    ) {
         (true, _, _) => Status::Fail,
         (_, true, _) => Status::Warn,
         (_, _, true) => Status::NotTestable,

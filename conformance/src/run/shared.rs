@@ -32,8 +32,14 @@ pub struct Death {
 impl SharedHost {
     /// The host that is up already.
     pub fn new(launcher: Launcher, host: LiveHost) -> SharedHost {
-        let state = State { hosts: vec![Arc::new(host)], deaths: Vec::new() };
-        SharedHost { launcher, state: Mutex::new(state) }
+        let state = State {
+            hosts: vec![Arc::new(host)],
+            deaths: Vec::new(),
+        };
+        SharedHost {
+            launcher,
+            state: Mutex::new(state),
+        }
     }
 
     /// The host, launched again when it has died.
@@ -59,7 +65,10 @@ impl SharedHost {
             let death = death(last);
             state.deaths.push(death);
         }
-        (std::mem::take(&mut state.hosts), std::mem::take(&mut state.deaths))
+        (
+            std::mem::take(&mut state.hosts),
+            std::mem::take(&mut state.deaths),
+        )
     }
 }
 
@@ -68,6 +77,8 @@ fn death(host: &LiveHost) -> Death {
     let status = process.and_then(|process| process.exit_status());
     Death {
         status: status.map(|status| status.to_string()).unwrap_or_default(),
-        log: process.map(|process| super::judge::log_end(&process.log())).unwrap_or_default(),
+        log: process
+            .map(|process| super::judge::log_end(&process.log()))
+            .unwrap_or_default(),
     }
 }

@@ -24,11 +24,20 @@ pub fn excerpt(frames: &[Frame], guilty: Option<&str>, began: Instant) -> Vec<Wi
     };
     let asked = |frame: &Frame| guilty.is_some() && frame.reply.as_deref() == guilty;
     // A missing reply has no frame: its request is the place to look.
-    let at = frames.iter().rposition(is_guilty).or_else(|| frames.iter().rposition(asked));
+    let at = frames
+        .iter()
+        .rposition(is_guilty)
+        .or_else(|| frames.iter().rposition(asked));
     let centre = at.unwrap_or_else(|| frames.len().saturating_sub(1));
     let from = centre.saturating_sub(BEFORE);
-    let shown = frames.iter().enumerate().skip(from).take(centre - from + 1 + AFTER);
-    shown.map(|(index, frame)| line(frame, began, Some(index) == at)).collect()
+    let shown = frames
+        .iter()
+        .enumerate()
+        .skip(from)
+        .take(centre - from + 1 + AFTER);
+    shown
+        .map(|(index, frame)| line(frame, began, Some(index) == at))
+        .collect()
 }
 
 /// One frame as a line.
@@ -39,7 +48,9 @@ pub fn line(frame: &Frame, began: Instant, guilty: bool) -> WireLine {
     };
     let (way, what) = match frame.way {
         Way::ToHost => ("suite → host", command(&frame.subject)),
-        Way::FromHost if frame.subject.starts_with("_INBOX.") => ("host → suite", "reply".to_owned()),
+        Way::FromHost if frame.subject.starts_with("_INBOX.") => {
+            ("host → suite", "reply".to_owned())
+        }
         Way::FromHost if frame.subject.starts_with("runtime.operator.heartbeat.") => {
             ("host → suite", "heartbeat".to_owned())
         }
@@ -47,11 +58,21 @@ pub fn line(frame: &Frame, began: Instant, guilty: bool) -> WireLine {
         Way::Connected => ("host ⇄ bus", "connected".to_owned()),
         Way::Disconnected => ("host ⇄ bus", "disconnected".to_owned()),
     };
-    let code = frame.headers.get(ERROR_CODE_HEADER).map(|code| format!("[{code}] "));
+    let code = frame
+        .headers
+        .get(ERROR_CODE_HEADER)
+        .map(|code| format!("[{code}] "));
     let text = String::from_utf8_lossy(&frame.payload);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let payload = code.unwrap_or_default() + &shortened(&text, if guilty { GUILTY_CHARS } else { PAYLOAD_CHARS });
-    WireLine { at_ms, way, what, payload, guilty }
+    let payload = code.unwrap_or_default()
+        + &shortened(&text, if guilty { GUILTY_CHARS } else { PAYLOAD_CHARS });
+    WireLine {
+        at_ms,
+        way,
+        what,
+        payload,
+        guilty,
+    }
 }
 
 fn command(subject: &str) -> String {

@@ -25,7 +25,9 @@ pub fn command_of(program: &Path) -> Vec<String> {
         // Checks bring registries of their own, each on a port of its own.
         "--allow-insecure-registries",
     ];
-    std::iter::once(program).chain(arguments.map(str::to_owned)).collect()
+    std::iter::once(program)
+        .chain(arguments.map(str::to_owned))
+        .collect()
 }
 
 /// A program: named by a variable of the environment, beside this executable, or on the PATH.
@@ -39,11 +41,17 @@ pub fn find(variable: &str, name: &str) -> Option<PathBuf> {
 fn beside(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     // A test binary lives one level deeper than what it tests.
-    own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file())
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
 }
 
 /// A program on the PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
 }

@@ -137,9 +137,27 @@ struct LimitsTable {
 }
 
 const KEYS: &[&str] = &[
-    "target", "launch", "running", "features", "images", "limits", "name", "version", "profiles",
-    "only_own_images", "command", "env", "ready_s", "stop_signal", "http_addr", "nats_url", "host_id",
-    "file", "media_type", "jobs", "hosts",
+    "target",
+    "launch",
+    "running",
+    "features",
+    "images",
+    "limits",
+    "name",
+    "version",
+    "profiles",
+    "only_own_images",
+    "command",
+    "env",
+    "ready_s",
+    "stop_signal",
+    "http_addr",
+    "nats_url",
+    "host_id",
+    "file",
+    "media_type",
+    "jobs",
+    "hosts",
 ];
 
 /// Reads a target file. Paths in it are relative to its folder.
@@ -148,8 +166,10 @@ const KEYS: &[&str] = &[
 /// It is not valid, or an image is missing.
 pub fn load(path: &Path) -> Result<Target, BadTarget> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| BadTarget::Read { path: shown.clone(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| BadTarget::Read {
+        path: shown.clone(),
+        source,
+    })?;
     let file: File = toml::from_str(&text).map_err(|source| BadTarget::Parse {
         suggestion: unknown_key(source.message()),
         path: shown.clone(),
@@ -169,15 +189,21 @@ pub fn load(path: &Path) -> Result<Target, BadTarget> {
     let folder = path.parent().unwrap_or(Path::new("."));
     for (name, image) in file.images {
         let role = role(&shown, &name)?;
-        target.images.insert(role, artifact(&shown, folder, role, &image)?);
+        target
+            .images
+            .insert(role, artifact(&shown, folder, role, &image)?);
     }
     Ok(target)
 }
 
 /// serde says ``unknown field `comand`, expected ...``: the near spelling is easier to see.
 fn unknown_key(message: &str) -> String {
-    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    unknown.map(|key| suggestion(key, KEYS.iter().copied())).unwrap_or_default()
+    let unknown = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split('`').next());
+    unknown
+        .map(|key| suggestion(key, KEYS.iter().copied()))
+        .unwrap_or_default()
 }
 
 fn access(
@@ -192,7 +218,9 @@ fn access(
         (Some(table), None) => {
             let stop_signal = match &table.stop_signal {
                 None => Signal::SIGTERM,
-                Some(name) => name.parse().map_err(|_| unknown(path, "signal", name, &["SIGTERM", "SIGINT"]))?,
+                Some(name) => name
+                    .parse()
+                    .map_err(|_| unknown(path, "signal", name, &["SIGTERM", "SIGINT"]))?,
             };
             Ok(Access::Launch(Launch {
                 env: table.env,
@@ -213,7 +241,9 @@ fn access(
 
 fn profile(path: &str, name: String) -> Result<Profile, BadTarget> {
     let names: Vec<&str> = Profile::ALL.iter().map(|profile| profile.name()).collect();
-    let found = Profile::ALL.into_iter().find(|profile| profile.name() == name);
+    let found = Profile::ALL
+        .into_iter()
+        .find(|profile| profile.name() == name);
     found.ok_or_else(|| unknown(path, "profile", &name, &names))
 }
 
@@ -231,7 +261,12 @@ fn unknown(path: &str, kind: &'static str, value: &str, known: &[&str]) -> BadTa
     }
 }
 
-fn artifact(path: &str, folder: &Path, role: Role, image: &ImageTable) -> Result<Artifact, BadTarget> {
+fn artifact(
+    path: &str,
+    folder: &Path,
+    role: Role,
+    image: &ImageTable,
+) -> Result<Artifact, BadTarget> {
     let file = folder.join(&image.file);
     let failed = |source| BadTarget::Image {
         path: path.to_owned(),
@@ -280,13 +315,28 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_the_near_spelling() {
         for (text, expected) in [
-            ("[target]\nname = \"a\"\n[launch]\ncomand = [\"x\"]", "did you mean `command`"),
-            ("[target]\nname = \"a\"\nprofiles = [\"cor\"]\n[launch]\ncommand = [\"x\"]", "did you mean `core`"),
+            (
+                "[target]\nname = \"a\"\n[launch]\ncomand = [\"x\"]",
+                "did you mean `command`",
+            ),
+            (
+                "[target]\nname = \"a\"\nprofiles = [\"cor\"]\n[launch]\ncommand = [\"x\"]",
+                "did you mean `core`",
+            ),
             ("[target]\nname = \"a\"\n[launch]\ncommand = []", "is empty"),
             ("[target]\nname = \"a\"", "either [launch] or [running]"),
-            ("[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n[images.helo]\nfile = \"f\"", "did you mean `hello`"),
-            ("[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n[images.hello]\nfile = \"f\"", "cannot be read"),
-            ("[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\nstop_signal = \"SIGTER\"", "did you mean `SIGTERM`"),
+            (
+                "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n[images.helo]\nfile = \"f\"",
+                "did you mean `hello`",
+            ),
+            (
+                "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n[images.hello]\nfile = \"f\"",
+                "cannot be read",
+            ),
+            (
+                "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\nstop_signal = \"SIGTER\"",
+                "did you mean `SIGTERM`",
+            ),
             ("not toml", "not a valid target file"),
         ] {
             let error = read(text).unwrap_err();

@@ -19,7 +19,7 @@ use crate::{
     deadline,
     monitor::Watch,
     process::{LaunchError, Process},
-    tap::{Tap, TapError},
+    tap::{OutagePlan, Tap, TapError},
     trace::Frame,
 };
 
@@ -103,19 +103,61 @@ impl Launcher {
         }
     }
 
+    /// Launches a host whose broker is away for that long, then waits for it. `None` when the suite
+    /// does not launch this target.
+    ///
+    /// # Errors
+    /// It does not show itself in time once the broker is there.
+    pub async fn launch_before_broker(
+        &self,
+        away: Duration,
+    ) -> Option<Result<LiveHost, LaunchFailed>> {
+        let launch = self.target.launch()?;
+        let tap = match Tap::start(self.broker).await {
+            Ok(tap) => tap,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let outage = tap.cut(OutagePlan::Refuse).await;
+        let back = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep(away).await;
+            outage.restore().await;
+        }));
+        let patient = Launch {
+            ready_within: launch.ready_within + away,
+            ..launch.clone()
+        };
+        let launched = self.launch_behind(tap, &patient, true).await;
+        drop(back);
+        Some(launched)
+    }
+
     async fn launch(&self, launch: &Launch, own: bool) -> Result<LiveHost, LaunchFailed> {
+        self.launch_behind(Tap::start(self.broker).await?, launch, own)
+            .await
+    }
+
+    async fn launch_behind(
+        &self,
+        tap: Tap,
+        launch: &Launch,
+        own: bool,
+    ) -> Result<LiveHost, LaunchFailed> {
         let resource = |what| move |source| LaunchFailed::Resource { what, source };
-        let tap = Tap::start(self.broker).await?;
         let watch = Watch::new(self.secrets.clone(), own);
-        let recorder = AbortOnDropHandle::new(tokio::spawn(proxy::feed(tap.subscribe(), watch.clone())));
+        let recorder =
+            AbortOnDropHandle::new(tokio::spawn(proxy::feed(tap.subscribe(), watch.clone())));
         let (http_port, http_addr) = reserve_port().map_err(resource("port"))?;
         let dir = tempfile::Builder::new()
             .prefix("berth-conformance-")
             .tempdir()
             .map_err(resource("directory"))?;
-        let number = self.hosts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self
+            .hosts
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let host_id = format!("berth-{}-{number}", self.run);
-        let nats_url = tap.url().replace("nats://", &format!("nats://{}", self.broker_credentials));
+        let nats_url = tap
+            .url()
+            .replace("nats://", &format!("nats://{}", self.broker_credentials));
         let dir_path = dir.path().display().to_string();
         let values: [(&str, &str); 5] = [
             ("nats_url", &nats_url),
@@ -124,11 +166,21 @@ impl Launcher {
             ("host_id", &host_id),
             ("dir", &dir_path),
         ];
-        let command: Vec<String> = launch.command.iter().map(|word| fill(word, &values)).collect();
-        let env = launch.env.iter().map(|(name, value)| (name.clone(), fill(value, &values))).collect();
+        let command: Vec<String> = launch
+            .command
+            .iter()
+            .map(|word| fill(word, &values))
+            .collect();
+        let env = launch
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), fill(value, &values)))
+            .collect();
         let process = Process::launch(&command, &env)?;
         let known = launch.uses("host_id").then_some(host_id.as_str());
-        let id = self.await_host(&watch, known, Some(&process), launch.ready_within).await?;
+        let id = self
+            .await_host(&watch, known, Some(&process), launch.ready_within)
+            .await?;
         watch.identify(&id);
         let http_addr = launch
             .http_addr
@@ -155,7 +207,8 @@ impl Launcher {
         watch.identify(&running.host_id);
         let recorder = proxy::overhear(&self.bus, &running.host_id, watch.clone());
         let recorder = AbortOnDropHandle::new(tokio::spawn(recorder));
-        self.await_host(&watch, Some(&running.host_id), None, RUNNING_WITHIN).await?;
+        self.await_host(&watch, Some(&running.host_id), None, RUNNING_WITHIN)
+            .await?;
         let http_addr = match &running.http_addr {
             Some(http_addr) => Some(http_addr.clone()),
             None => self.announced_http(&running.host_id).await,
@@ -185,13 +238,20 @@ impl Launcher {
     ) -> Result<String, LaunchFailed> {
         let began = Instant::now();
         // A host that runs already may have a quarter of a minute to its next heartbeat.
-        let ask_after = if process.is_some() { ASK_AFTER } else { Duration::ZERO };
+        let ask_after = if process.is_some() {
+            ASK_AFTER
+        } else {
+            Duration::ZERO
+        };
         loop {
             if let Some(id) = first_heartbeat(watch) {
                 return Ok(id);
             }
             if let Some(status) = process.and_then(Process::exit_status) {
-                return Err(LaunchFailed::Exited { status: status.to_string(), log: log_end(process) });
+                return Err(LaunchFailed::Exited {
+                    status: status.to_string(),
+                    log: log_end(process),
+                });
             }
             if let Some(id) = known
                 && began.elapsed() >= ask_after
@@ -201,7 +261,11 @@ impl Launcher {
             }
             if began.elapsed() >= within {
                 let whose = known.map(|id| format!(" of {id:?}")).unwrap_or_default();
-                return Err(LaunchFailed::Silent { whose, waited: within, log: log_end(process) });
+                return Err(LaunchFailed::Silent {
+                    whose,
+                    waited: within,
+                    log: log_end(process),
+                });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -211,7 +275,11 @@ impl Launcher {
         let subject = bus::command_subject(id, "workload.status");
         let payload = Bytes::from_static(b"{\"workloadId\":\"berth-nobody\"}");
         let inbox = format!("ready.{id}");
-        let Ok(mut replies) = self.bus.request(&subject, &inbox, payload, &Headers::none()).await else {
+        let Ok(mut replies) = self
+            .bus
+            .request(&subject, &inbox, payload, &Headers::none())
+            .await
+        else {
             return false;
         };
         match replies.next(Duration::from_secs(1)).await {
@@ -229,7 +297,11 @@ impl Launcher {
         let subject = bus::command_subject(id, "heartbeat");
         let inbox = format!("http.{id}");
         let payload = Bytes::from_static(b"{}");
-        let mut replies = self.bus.request(&subject, &inbox, payload, &Headers::none()).await.ok()?;
+        let mut replies = self
+            .bus
+            .request(&subject, &inbox, payload, &Headers::none())
+            .await
+            .ok()?;
         let delivery = replies.next(deadline::ANSWER.limit).await?;
         let beat: serde_json::Value = serde_json::from_slice(&delivery.payload).ok()?;
         let port = beat.get("httpPort")?.as_u64().filter(|port| *port > 0)?;
@@ -243,7 +315,9 @@ fn first_heartbeat(watch: &Watch) -> Option<String> {
             && frame.subject.starts_with("runtime.operator.heartbeat.")
     });
     let subject = beats?.subject;
-    subject.strip_prefix("runtime.operator.heartbeat.").map(str::to_owned)
+    subject
+        .strip_prefix("runtime.operator.heartbeat.")
+        .map(str::to_owned)
 }
 
 /// A port nobody else gets while the socket lives; a listener with the usual options may still take it.
@@ -258,7 +332,13 @@ fn reserve_port() -> std::io::Result<(TcpSocket, String)> {
 fn log_end(process: Option<&Process>) -> String {
     let log = process.map(Process::log).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
-    let end = lines.iter().skip(lines.len().saturating_sub(LOG_LINES_SHOWN));
+    let end = lines
+        .iter()
+        .skip(lines.len().saturating_sub(LOG_LINES_SHOWN));
     let end: String = end.map(|line| format!("\n    | {line}")).collect();
-    if end.is_empty() { end } else { format!("; the end of its log:{end}") }
+    if end.is_empty() {
+        end
+    } else {
+        format!("; the end of its log:{end}")
+    }
 }

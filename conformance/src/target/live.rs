@@ -1,6 +1,9 @@
 //! A host that is up: its id, its traffic, and its process when the suite launched it.
 
-use std::{sync::atomic::{AtomicBool, Ordering}, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;

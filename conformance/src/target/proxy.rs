@@ -42,7 +42,11 @@ fn translate(frame: &tap::Frame, watch: &Watch) {
         watch.frame(Frame {
             at: frame.at,
             way,
-            subject: frame.subject.as_ref().map(ToString::to_string).unwrap_or_default(),
+            subject: frame
+                .subject
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             reply: frame.reply.as_ref().map(ToString::to_string),
             headers: headers(frame),
             payload: frame.payload.clone(),
@@ -52,7 +56,12 @@ fn translate(frame: &tap::Frame, watch: &Watch) {
 }
 
 fn headers(frame: &tap::Frame) -> Headers {
-    Headers(frame.parsed_headers().map(|headers| headers.fields).unwrap_or_default())
+    Headers(
+        frame
+            .parsed_headers()
+            .map(|headers| headers.fields)
+            .unwrap_or_default(),
+    )
 }
 
 /// Hands what the suite itself says to and hears from a host to the monitors, until the bus is gone.
@@ -68,7 +77,9 @@ pub fn overhear(bus: &Bus, host_id: &str, watch: Watch) -> impl Future<Output = 
             let (way, message) = match traffic.recv().await {
                 Ok(Overheard::Sent(message)) => (Way::ToHost, message),
                 // The broker's own word is nothing that the host said.
-                Ok(Overheard::Came(message)) if message.status.is_none() => (Way::FromHost, message),
+                Ok(Overheard::Came(message)) if message.status.is_none() => {
+                    (Way::FromHost, message)
+                }
                 Ok(Overheard::Came(_)) | Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return,
             };
