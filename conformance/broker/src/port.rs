@@ -70,3 +70,25 @@ fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
     socket.bind(addr)?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_kept_and_listened_on_by_turns() {
+        let port = Port::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let taken = || TcpSocket::new_v4().unwrap().bind(port.addr()).is_err();
+        assert!(taken());
+        for _ in 0..3 {
+            let listener = port.listen().unwrap();
+            assert_eq!(listener.local_addr().unwrap(), port.addr());
+            assert!(port.listen().is_err());
+            drop(listener);
+            port.reserve();
+            assert!(taken());
+        }
+    }
+}

@@ -41,16 +41,69 @@ impl Correlation {
         };
         // A copy: the frame's own texts share memory with its payload.
         let reply = Text::from(reply.as_str());
-        // Of a message that comes back (the target has subscribed to what it publishes) the first counts.
-        if self.requests.contains_key(&reply) {
+        // Of several requests with one reply subject the latest counts.
+        if self
+            .requests
+            .insert(reply.clone(), Arc::new(request))
+            .is_some()
+        {
             return;
         }
-        self.requests.insert(reply.clone(), Arc::new(request));
         self.order.push_back(reply);
         if self.order.len() > REQUESTS_MAX
             && let Some(oldest) = self.order.pop_front()
         {
             self.requests.remove(&oldest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{Kind, Way};
+    use super::*;
+
+    fn message(kind: Kind, subject: &str, reply: Option<&str>, number: u64) -> Frame {
+        let mut frame = Frame::bare(1, Way::ToTarget, kind);
+        frame.subject = Some(subject.into());
+        frame.reply = reply.map(Text::from);
+        frame.number = number;
+        frame
+    }
+
+    fn answers(correlation: &mut Correlation, subject: &str) -> Option<u64> {
+        let mut frame = message(Kind::Publish, subject, None, 0);
+        correlation.note(&mut frame);
+        frame.answers.map(|request| request.number)
+    }
+
+    #[test]
+    fn an_answer_is_that_of_the_latest_request_with_its_subject() {
+        let mut correlation = Correlation::default();
+        assert_eq!(answers(&mut correlation, "in.1"), None);
+        correlation.note(&mut message(Kind::Message, "svc", Some("in.1"), 7));
+        correlation.note(&mut message(Kind::Message, "svc", Some("in.2"), 8));
+        // Only messages ask.
+        correlation.note(&mut message(Kind::Subscribe, "svc", Some("in.3"), 9));
+        assert_eq!(answers(&mut correlation, "in.1"), Some(7));
+        assert_eq!(answers(&mut correlation, "in.3"), None);
+        correlation.note(&mut message(Kind::Message, "svc", Some("in.1"), 10));
+        assert_eq!(answers(&mut correlation, "in.1"), Some(10));
+        assert_eq!(answers(&mut correlation, "in.2"), Some(8));
+    }
+
+    #[test]
+    fn the_oldest_requests_are_forgotten() {
+        let mut correlation = Correlation::default();
+        for number in 0..=REQUESTS_MAX as u64 {
+            let inbox = format!("in.{number}");
+            correlation.note(&mut message(Kind::Message, "svc", Some(&inbox), number));
+        }
+        assert_eq!(answers(&mut correlation, "in.0"), None);
+        assert_eq!(answers(&mut correlation, "in.1"), Some(1));
+        assert_eq!(
+            (correlation.requests.len(), correlation.order.len()),
+            (REQUESTS_MAX, REQUESTS_MAX)
+        );
     }
 }

@@ -25,6 +25,8 @@ const READ_BYTES: usize = 64 * 1024;
 const RELIEF: Duration = Duration::from_millis(5);
 /// How long a client may take to read the error that ends its connection.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How much it may go on saying meanwhile: the largest message that any NATS client can be made to send.
+const FAREWELL_BYTES: usize = 64 * 1024 * 1024;
 
 /// Accepts connections until stopped.
 pub(super) async fn accept(
@@ -218,7 +220,7 @@ impl Connection {
 
     /// Reads and forgets until the client hangs up or has sent more than it can have meant well.
     async fn swallow(&mut self) {
-        let mut left = self.hub.options.max_payload_bytes.saturating_mul(2);
+        let mut left = FAREWELL_BYTES;
         let mut sink = BytesMut::with_capacity(READ_BYTES);
         while left > 0 {
             sink.clear();

@@ -169,6 +169,18 @@ async fn a_client_that_takes_nothing_for_the_deadline_is_cut() {
     publisher.sync().await;
 }
 
+#[tokio::test]
+async fn an_error_is_heard_by_a_client_that_goes_on_talking() {
+    let broker = Broker::start(BrokerOptions::default()).await.unwrap();
+    for _ in 0..10 {
+        let mut wire = Wire::quiet(broker.addr()).await;
+        let size = 8 * 1024 * 1024;
+        wire.try_say(&format!("PUB big {size}\r\n{}\r\n", "x".repeat(size)))
+            .await;
+        assert_eq!(wire.farewell().await, "Maximum Payload Violation");
+    }
+}
+
 #[test]
 fn debug_output_shows_no_secret() {
     let token = Auth::Token("hush-1".to_owned());
