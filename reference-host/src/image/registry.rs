@@ -9,6 +9,7 @@
 //! address which that registry names (as Docker Hub needs), never to the target of a redirect elsewhere, and
 //! never over plain HTTP when the registry itself is reached over https.
 
+mod address;
 mod answer;
 mod session;
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use reqwest::{RequestBuilder, Response, Url};
 
-use super::{Registries, answer, same_digest};
+use super::{Registries, address, answer, same_digest};
 use crate::image::challenge::{self, Challenge};
 use crate::image::credentials::Credentials;
 use crate::image::digest::Digest;
@@ -128,13 +128,7 @@ impl Session<'_> {
     fn redirect(&self, from: &Url, response: &Response) -> Result<Url, PullCause> {
         let location = response.headers().get(header::LOCATION);
         let location = location.and_then(|value| value.to_str().ok());
-        let to = location.and_then(|location| from.join(location).ok());
-        let to = to.ok_or_else(|| self.redirect_refused("the redirect has no usable target"))?;
-        match (from.scheme(), to.scheme()) {
-            ("https", "https") | ("http", "http" | "https") => Ok(to),
-            ("https", "http") => Err(self.redirect_refused("from https to plain HTTP")),
-            _ => Err(self.redirect_refused("to something that is not HTTP")),
-        }
+        address::redirect(from, location).map_err(|reason| self.redirect_refused(reason))
     }
 
     /// Meets a challenge. Without credentials a Bearer token is asked for anonymously, as public images on
@@ -161,18 +155,10 @@ impl Session<'_> {
             registry: self.name(),
             reason,
         };
-        let mut url = Url::parse(&realm).map_err(|_| refused("its token address is no URL"))?;
-        match url.scheme() {
-            "https" => {}
-            "http" if self.base.starts_with("http:") => {}
-            _ => return Err(refused("its token address is not https")),
-        }
         let scope =
             scope.unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository()));
-        let service = service.iter().map(|service| ("service", service.as_str()));
-        url.query_pairs_mut()
-            .extend_pairs(service)
-            .append_pair("scope", &scope);
+        let plain = self.base.starts_with("http:");
+        let url = address::login(&realm, plain, service.as_deref(), &scope).map_err(refused)?;
         let request = self.registries.client(&url)?.get(url.clone());
         let request = match credentials {
             Some(credentials) => Authorization::Basic(credentials.clone()).apply(request),

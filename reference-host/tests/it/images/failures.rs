@@ -20,18 +20,20 @@ fn image() -> Image {
 }
 
 /// The good image, with another answer for the paths that contain `part`.
-fn except(part: &'static str, answer: fn(&Asked) -> Reply) -> impl Fn(&Asked) -> Reply {
+fn except(part: &'static str, answer: Answer) -> impl Fn(&Asked) -> Reply {
     move |asked| match asked.path.contains(part) {
         true => answer(asked),
         false => image().answer(asked),
     }
 }
 
+type Answer = fn(&Asked) -> Reply;
+
 /// What is served, how the cause is called, and what its message says.
 type Case = (
     &'static str,
     &'static str,
-    fn(&Asked) -> Reply,
+    Answer,
     &'static str,
     &'static str,
 );
@@ -327,7 +329,7 @@ async fn a_digest_reference_is_checked_against_the_manifest() {
 
 #[tokio::test]
 async fn nothing_that_hangs_outlasts_the_deadline() {
-    let cases: [(&str, fn(&Asked) -> Reply); 4] = [
+    let cases: [(&str, Answer); 4] = [
         ("manifests", |_| Reply::Never),
         ("manifests", |_| stalls_after("{".into(), 9)),
         ("blobs", |_| Reply::Never),

@@ -182,6 +182,23 @@ async fn the_target_of_a_redirect_can_neither_challenge_nor_be_quoted() {
 }
 
 #[tokio::test]
+async fn a_redirect_to_where_nobody_is_does_not_show_its_signed_address() {
+    let gone = Registry::serve(|_| ok("")).await.address;
+    let to = format!("http://{gone}/x?signature=abc");
+    let registry = Registry::serve(move |_| with(307, &[("location", &to)], "")).await;
+    let error = pull(&store(), registry.image(":1"), PullPolicy::Always)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.cause(), PullCause::Connect { .. }),
+        "{error:?}"
+    );
+    let text = format!("{} {error:?}", chain(&error));
+    assert!(!text.contains("signature"), "{text}");
+    assert!(text.contains(&gone.ip().to_string()), "{text}");
+}
+
+#[tokio::test]
 async fn the_hosts_docker_config_is_used_unless_the_workload_has_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.json");
