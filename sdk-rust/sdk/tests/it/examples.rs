@@ -57,3 +57,18 @@ on_both_brokers! {
         );
     }
 }
+
+/// What the README shows is what was run above.
+#[test]
+fn the_readme_shows_the_examples_as_they_are() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let readme = std::fs::read_to_string(format!("{folder}../README.md")).unwrap();
+    for name in ["minimal_host", "minimal_scheduler"] {
+        let code = std::fs::read_to_string(format!("{folder}examples/{name}.rs")).unwrap();
+        let shown = format!("<!-- example: {name} -->\n```rust\n{code}```\n");
+        assert!(
+            readme.contains(&shown),
+            "sdk-rust/README.md shows another {name}"
+        );
+    }
+}
