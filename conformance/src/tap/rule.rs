@@ -284,3 +284,83 @@ impl ActiveRule {
         number >= self.rule.skip && number - self.rule.skip < self.rule.times
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{Kind, Request};
+    use super::*;
+
+    fn message(way: Way, subject: &str, payload: &'static str) -> Frame {
+        let mut frame = Frame::bare(1, way, Kind::Message);
+        frame.subject = Some(subject.into());
+        frame.payload = Bytes::from_static(payload.as_bytes());
+        frame
+    }
+
+    fn reply_to(subject: &str, request: &'static str, payload: &'static str) -> Frame {
+        let mut frame = message(Way::FromTarget, "inbox.1", payload);
+        frame.answers = Some(Arc::new(Request {
+            number: 1,
+            at: frame.at,
+            subject: subject.into(),
+            payload: Bytes::from_static(request.as_bytes()),
+        }));
+        frame
+    }
+
+    #[test]
+    fn every_condition_has_to_hold() {
+        let start = message(Way::ToTarget, "host.h.start", "id w-1");
+        let reply = reply_to("host.h.start", "id w-1", "running");
+        let mut subscribe = message(Way::FromTarget, "host.h.start", "");
+        subscribe.kind = Kind::Subscribe;
+        let on = |pattern: &str| Rule::on(pattern, Action::Drop);
+        let replies = |pattern: &str| Rule::replies_to(pattern, Action::Drop);
+        for (rule, frame, expected) in [
+            (Rule::every(Action::Drop), &start, true),
+            (Rule::every(Action::Drop), &subscribe, false),
+            (on("host.*.start"), &start, true),
+            (on("host.*.stop"), &start, false),
+            (on("host.*.start"), &reply, false),
+            (on("host.>").to_target(), &start, true),
+            (on("host.>").from_target(), &start, false),
+            (on("host.>").containing("w-1"), &start, true),
+            (on("host.>").containing("w-2"), &start, false),
+            (on("inbox.*"), &reply, true),
+            (replies("host.*.start"), &reply, true),
+            (replies("host.*.stop"), &reply, false),
+            (replies("host.*.start"), &start, false),
+            (replies("host.>").containing("w-1"), &reply, true),
+            (replies("host.>").containing("running"), &reply, false),
+        ] {
+            assert_eq!(rule.matches(frame), expected, "{rule:?} on {frame:?}");
+        }
+    }
+
+    #[test]
+    fn so_many_pass_and_so_many_are_hit() {
+        let rules = Arc::new(Rules::new());
+        let guard = rules.install(Rule::every(Action::Drop).after(2).times(3));
+        let hit = || rules.decide(&mut message(Way::ToTarget, "a", "")).is_some();
+        let hits: Vec<_> = (0..7).map(|_| hit()).collect();
+        assert_eq!(hits, [false, false, true, true, true, false, false]);
+        assert_eq!(guard.hits(), 3);
+    }
+
+    #[test]
+    fn a_piece_is_found_wherever_it_is() {
+        for (whole, part, expected) in [
+            ("", "", true),
+            ("a", "", true),
+            ("", "a", false),
+            ("aab", "ab", true),
+            ("ab", "abc", false),
+        ] {
+            assert_eq!(
+                contains(whole.as_bytes(), part.as_bytes()),
+                expected,
+                "{part} in {whole}"
+            );
+        }
+    }
+}

@@ -272,6 +272,21 @@ async fn a_delayed_message_is_overtaken() {
 }
 
 #[tokio::test]
+async fn a_delayed_message_outlives_its_sender() {
+    let stage = Stage::new().await;
+    let mut messages = subscribe(&stage.peer, "a").await;
+    let _rule = stage
+        .tap
+        .rule(Rule::on("a", Action::Delay(QUIET)).from_target());
+    let mut wire = TcpStream::connect(stage.tap.addr()).await.unwrap();
+    wire.write_all(b"CONNECT {\"verbose\":false}\r\nPUB a 4\r\nlate\r\n")
+        .await
+        .unwrap();
+    wire.shutdown().await.unwrap();
+    assert_eq!(next(&mut messages).await.payload, "late");
+}
+
+#[tokio::test]
 async fn held_messages_go_when_the_rule_does() {
     let stage = Stage::new().await;
     let mut messages = subscribe(&stage.target, "a").await;
