@@ -101,7 +101,10 @@ impl Secrets {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
     }
 
     /// The text with every secret blotted out.

@@ -206,7 +206,8 @@ impl Bus {
         let inbox = format!("{}.trip.{number}", self.inboxes);
         // Nobody else listens there: it comes straight back.
         let mut replies = self.listen(inbox.clone());
-        self.send(&inbox, None, Bytes::new(), &Headers::none()).await?;
+        self.send(&inbox, None, Bytes::new(), &Headers::none())
+            .await?;
         let came = replies.next(CONNECT_TIMEOUT).await.ok_or(BusError::Lost)?;
         Ok(came.at.saturating_duration_since(replies.sent))
     }
@@ -224,7 +225,12 @@ impl Bus {
     fn listen(&self, inbox: String) -> Replies {
         let (sender, receiver) = mpsc::channel(MAX_REPLIES);
         self.lock().insert(inbox.clone(), sender);
-        Replies { inbox, receiver, pending: self.pending.clone(), sent: Instant::now() }
+        Replies {
+            inbox,
+            receiver,
+            pending: self.pending.clone(),
+            sent: Instant::now(),
+        }
     }
 
     async fn send(

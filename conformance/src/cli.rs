@@ -18,8 +18,10 @@ pub const TROUBLE: u8 = 3;
 /// Judges any host that speaks the wasmCloud v2 host-control protocol, over NATS and from outside.
 #[derive(Debug, Parser)]
 #[command(name = "berth-conformance", version, about, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 conformant, 1 not, 2 usage or an unmatched pattern, 3 the suite or its \
-surroundings, 4 nothing selected, 5 inconclusive, unstable or not fully measured.")]
+#[command(
+    after_help = "Exit codes: 0 conformant, 1 not, 2 usage or an unmatched pattern, 3 the suite or its \
+surroundings, 4 nothing selected, 5 inconclusive, unstable or not fully measured."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,7 +56,10 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Nobody reads what cannot be printed.
             let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let asked = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
             return ExitCode::from(if asked { 0 } else { USAGE });
         }
     };
@@ -78,7 +83,11 @@ fn complain(error: &dyn std::error::Error, code: u8) -> u8 {
 
 fn complain_of(text: &str, code: u8) -> u8 {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "error: {}", crate::report::text::clean(text));
+    let _ = writeln!(
+        std::io::stderr(),
+        "error: {}",
+        crate::report::text::clean(text)
+    );
     code
 }
 

@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::{
     answer::Headers,
     bench::Bench,
-    bus,
-    deadline,
+    bus, deadline,
     role::Role,
     target::{LiveHost, Target},
 };
@@ -32,34 +31,64 @@ pub struct Examination {
 impl Examination {
     /// The host's version, as its heartbeat says it.
     pub fn version(&self) -> Option<String> {
-        Some(self.heartbeat.as_ref()?.get("version")?.as_str()?.to_owned())
+        Some(
+            self.heartbeat
+                .as_ref()?
+                .get("version")?
+                .as_str()?
+                .to_owned(),
+        )
     }
 
     /// One line for each finding: whether it is well, and what it is.
     pub fn lines(&self, target: &Target, host: &LiveHost, broker: &str) -> Vec<(bool, String)> {
         let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
         let mut lines = vec![
-            (true, format!("broker     {broker}, slowest round trip {}", ms(self.slowest_rtt))),
-            (true, format!("target     {}, host id {}", target.name, host.id)),
+            (
+                true,
+                format!(
+                    "broker     {broker}, slowest round trip {}",
+                    ms(self.slowest_rtt)
+                ),
+            ),
+            (
+                true,
+                format!("target     {}, host id {}", target.name, host.id),
+            ),
         ];
         lines.push(match self.host_rtt {
             Some(rtt) => (true, format!("commands   answered after {}", ms(rtt))),
-            None => (false, "commands   a `heartbeat` request is not answered".to_owned()),
+            None => (
+                false,
+                "commands   a `heartbeat` request is not answered".to_owned(),
+            ),
         });
         lines.push(match &self.heartbeat {
             Some(_) => {
                 let version = self.version().unwrap_or_else(|| "none".to_owned());
                 (true, format!("heartbeat  version {version}"))
             }
-            None => (false, "heartbeat  the answer is no HostHeartbeat".to_owned()),
+            None => (
+                false,
+                "heartbeat  the answer is no HostHeartbeat".to_owned(),
+            ),
         });
         lines.push(match &host.http_addr {
             Some(addr) => (true, format!("ingress    {addr}")),
-            None => (true, "ingress    none: checks of HTTP are not testable".to_owned()),
+            None => (
+                true,
+                "ingress    none: checks of HTTP are not testable".to_owned(),
+            ),
         });
         lines.push(match &host.process {
-            Some(process) => (true, format!("process    {}, behind the tap", process.pid())),
-            None => (true, "process    not launched by the suite: no tap, no signals".to_owned()),
+            Some(process) => (
+                true,
+                format!("process    {}, behind the tap", process.pid()),
+            ),
+            None => (
+                true,
+                "process    not launched by the suite: no tap, no signals".to_owned(),
+            ),
         });
         lines.push(match self.roles_missing.as_slice() {
             [] => (true, format!("images     all {} roles", Role::ALL.len())),
@@ -86,7 +115,9 @@ pub async fn examine(bench: &Bench, host: &LiveHost) -> Examination {
     let (payload, headers) = (bytes::Bytes::from_static(b"{}"), Headers::none());
     let request = bench.bus.request(&subject, &inbox, payload, &headers);
     if let Ok(mut replies) = request.await
-        && let Some(delivery) = replies.next(deadline::ANSWER.limit + bench.patience()).await
+        && let Some(delivery) = replies
+            .next(deadline::ANSWER.limit + bench.patience())
+            .await
         && delivery.status.is_none()
     {
         examination.host_rtt = Some(delivery.at.saturating_duration_since(replies.sent));

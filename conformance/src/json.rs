@@ -35,7 +35,12 @@ pub fn judge(payload: &[u8], message: &str) -> Vec<Fault> {
         }
         Ok(Doc::Object(members)) => match schema::message(message) {
             Some(message) => judge.object("", message, &members),
-            None => judge.fault(&req::HOST_JSON_001, "", message, "a message without a schema".into()),
+            None => judge.fault(
+                &req::HOST_JSON_001,
+                "",
+                message,
+                "a message without a schema".into(),
+            ),
         },
         Ok(other) => judge.fault(&req::HOST_JSON_008, "", "an object", other.to_string()),
     }
@@ -79,10 +84,21 @@ struct Judge {
 }
 
 impl Judge {
-    fn fault(&mut self, requirement: &'static Requirement, path: &str, expected: &str, actual: String) {
+    fn fault(
+        &mut self,
+        requirement: &'static Requirement,
+        path: &str,
+        expected: &str,
+        actual: String,
+    ) {
         if self.faults.len() < MAX_FAULTS {
             let (path, expected) = (path.to_owned(), expected.to_owned());
-            self.faults.push(Fault { requirement, path, expected, actual });
+            self.faults.push(Fault {
+                requirement,
+                path,
+                expected,
+                actual,
+            });
         }
     }
 
@@ -98,7 +114,12 @@ impl Judge {
                 self.field(&at, field, value);
             } else {
                 let expected = format!("only fields of {}", message.name);
-                self.fault(&req::HOST_JSON_001, &at, &expected, format!("the field `{name}`"));
+                self.fault(
+                    &req::HOST_JSON_001,
+                    &at,
+                    &expected,
+                    format!("the field `{name}`"),
+                );
             }
         }
         self.oneofs(path, message, members);
@@ -106,16 +127,27 @@ impl Judge {
 
     fn repeats(&mut self, path: &str, members: &[(String, Doc)]) {
         for (index, (name, _)) in members.iter().enumerate() {
-            if members.iter().take(index).any(|(earlier, _)| earlier == name) {
+            if members
+                .iter()
+                .take(index)
+                .any(|(earlier, _)| earlier == name)
+            {
                 let at = join(path, name);
-                self.fault(&req::HOST_JSON_008, &at, "each key once", format!("`{name}` again"));
+                self.fault(
+                    &req::HOST_JSON_008,
+                    &at,
+                    "each key once",
+                    format!("`{name}` again"),
+                );
             }
         }
     }
 
     fn oneofs(&mut self, path: &str, message: &'static Message, members: &[(String, Doc)]) {
         let set = |field: &&Field| {
-            members.iter().any(|(name, _)| name == field.json_name || name == field.proto_name)
+            members
+                .iter()
+                .any(|(name, _)| name == field.json_name || name == field.proto_name)
         };
         let mut seen: Vec<&str> = Vec::new();
         for field in message.fields.iter().filter(set) {
@@ -130,7 +162,12 @@ impl Judge {
 
     fn field(&mut self, path: &str, field: &'static Field, value: &Doc) {
         match value {
-            Doc::Null => self.fault(&req::HOST_JSON_006, path, "a value or no field", "null".to_owned()),
+            Doc::Null => self.fault(
+                &req::HOST_JSON_006,
+                path,
+                "a value or no field",
+                "null".to_owned(),
+            ),
             Doc::List(items) if field.repeated => {
                 for (index, item) in items.iter().enumerate() {
                     let at = format!("{path}[{index}]");
@@ -163,19 +200,27 @@ impl Judge {
             (Kind::Timestamp, Doc::Text(text)) if is_rfc3339(text) => return,
             (Kind::Uint64, Doc::Text(text)) if is_canonical_u64(text) => return,
             (Kind::Int32 | Kind::Sint32, Doc::Number(number)) => {
-                if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) {
+                if number
+                    .as_i64()
+                    .is_some_and(|number| i32::try_from(number).is_ok())
+                {
                     return;
                 }
                 (&req::HOST_JSON_004, "a 32-bit integer as a number")
             }
             (Kind::Uint32, Doc::Number(number)) => {
-                if number.as_u64().is_some_and(|number| u32::try_from(number).is_ok()) {
+                if number
+                    .as_u64()
+                    .is_some_and(|number| u32::try_from(number).is_ok())
+                {
                     return;
                 }
                 (&req::HOST_JSON_004, "a 32-bit integer as a number")
             }
             // Proto JSON writes these three as text, for want of a number.
-            (Kind::Float, Doc::Text(text)) if ["NaN", "Infinity", "-Infinity"].contains(&&**text) => {
+            (Kind::Float, Doc::Text(text))
+                if ["NaN", "Infinity", "-Infinity"].contains(&&**text) =>
+            {
                 return;
             }
             (Kind::Float, Doc::Number(_)) => return,
@@ -193,7 +238,9 @@ impl Judge {
     }
 
     fn enumeration(&mut self, path: &str, name: &str, value: &Doc) {
-        let values = schema::enumeration(name).map(|item| item.values).unwrap_or_default();
+        let values = schema::enumeration(name)
+            .map(|item| item.values)
+            .unwrap_or_default();
         let known = |text: &str| values.iter().any(|(name, _)| *name == text);
         if !matches!(value, Doc::Text(text) if known(text)) {
             let expected = format!("the full name of a value of {name}");
@@ -215,16 +262,23 @@ impl Judge {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 fn is_canonical_u64(text: &str) -> bool {
-    text.parse::<u64>().is_ok_and(|number| number.to_string() == text)
+    text.parse::<u64>()
+        .is_ok_and(|number| number.to_string() == text)
 }
 
 /// `YYYY-MM-DDThh:mm:ss[.fraction](Z|+hh:mm|-hh:mm)`, with every number in its range.
 pub fn is_rfc3339(text: &str) -> bool {
-    let Some((date, time)) = text.split_once('T') else { return false };
+    let Some((date, time)) = text.split_once('T') else {
+        return false;
+    };
     let (clock, zone) = match time.find(['Z', '+', '-']) {
         Some(at) => time.split_at(at),
         None => return false,
@@ -232,8 +286,12 @@ pub fn is_rfc3339(text: &str) -> bool {
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
     let date: Vec<&str> = date.split('-').collect();
     let clock: Vec<&str> = clock.split(':').collect();
-    let [year, month, day] = date.as_slice() else { return false };
-    let [hour, minute, second] = clock.as_slice() else { return false };
+    let [year, month, day] = date.as_slice() else {
+        return false;
+    };
+    let [hour, minute, second] = clock.as_slice() else {
+        return false;
+    };
     number(year, 4, 1..=9999)
         && number(month, 2, 1..=12)
         && number(day, 2, 1..=31)
@@ -296,7 +354,9 @@ impl<'de> Visitor<'de> for DocVisitor {
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Doc, E> {
         let number = serde_json::Number::from_f64(value);
-        number.map(Doc::Number).ok_or_else(|| E::custom("a number beyond all bounds"))
+        number
+            .map(Doc::Number)
+            .ok_or_else(|| E::custom("a number beyond all bounds"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Doc, E> {
@@ -331,12 +391,16 @@ mod tests {
     use super::*;
 
     fn broken(payload: &str, message: &str) -> Vec<&'static str> {
-        judge(payload.as_bytes(), message).iter().map(|fault| fault.requirement.id).collect()
+        judge(payload.as_bytes(), message)
+            .iter()
+            .map(|fault| fault.requirement.id)
+            .collect()
     }
 
     #[test]
     fn canonical_writing_has_no_fault() {
-        let reply = r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#;
+        let reply =
+            r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#;
         assert_eq!(judge(reply.as_bytes(), "WorkloadStartResponse"), []);
         let beat = r#" {"id":"h","startedAt":"2026-11-22T10:46:01.524898175+00:00","labels":{"a":"b"},
             "systemCpuUsage":1.5,"systemMemoryTotal":"25276510208","httpPort":80,
@@ -351,18 +415,42 @@ mod tests {
             ("[]", "HostHeartbeat", "HOST-JSON-008"),
             ("{} x", "HostHeartbeat", "HOST-JSON-008"),
             (r#"{"id":"a","id":"b"}"#, "HostHeartbeat", "HOST-JSON-008"),
-            (r#"{"labels":{"a":"1","a":"2"}}"#, "HostHeartbeat", "HOST-JSON-008"),
+            (
+                r#"{"labels":{"a":"1","a":"2"}}"#,
+                "HostHeartbeat",
+                "HOST-JSON-008",
+            ),
             (r#"{"extra":1}"#, "HostHeartbeat", "HOST-JSON-001"),
-            (r#"{"imports":[{"extra":1}]}"#, "HostHeartbeat", "HOST-JSON-001"),
+            (
+                r#"{"imports":[{"extra":1}]}"#,
+                "HostHeartbeat",
+                "HOST-JSON-001",
+            ),
             (r#"{"id":1}"#, "HostHeartbeat", "HOST-JSON-001"),
             (r#"{"friendly_name":"a"}"#, "HostHeartbeat", "HOST-JSON-002"),
-            (r#"{"workloadStatus":{"workloadState":2}}"#, "WorkloadStopResponse", "HOST-JSON-003"),
-            (r#"{"workloadStatus":{"workloadState":"RUNNING"}}"#, "WorkloadStopResponse", "HOST-JSON-003"),
+            (
+                r#"{"workloadStatus":{"workloadState":2}}"#,
+                "WorkloadStopResponse",
+                "HOST-JSON-003",
+            ),
+            (
+                r#"{"workloadStatus":{"workloadState":"RUNNING"}}"#,
+                "WorkloadStopResponse",
+                "HOST-JSON-003",
+            ),
             (r#"{"workloadCount":3}"#, "HostHeartbeat", "HOST-JSON-004"),
             (r#"{"httpPort":"80"}"#, "HostHeartbeat", "HOST-JSON-004"),
             (r#"{"httpPort":80.5}"#, "HostHeartbeat", "HOST-JSON-004"),
-            (r#"{"startedAt":1700000000}"#, "HostHeartbeat", "HOST-JSON-005"),
-            (r#"{"startedAt":"2026-01-01 00:00:00Z"}"#, "HostHeartbeat", "HOST-JSON-005"),
+            (
+                r#"{"startedAt":1700000000}"#,
+                "HostHeartbeat",
+                "HOST-JSON-005",
+            ),
+            (
+                r#"{"startedAt":"2026-01-01 00:00:00Z"}"#,
+                "HostHeartbeat",
+                "HOST-JSON-005",
+            ),
             (r#"{"version":null}"#, "HostHeartbeat", "HOST-JSON-006"),
         ] {
             assert_eq!(broken(payload, message), [requirement], "{payload}");
@@ -373,12 +461,26 @@ mod tests {
 
     #[test]
     fn times_are_read_to_the_letter() {
-        for good in ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.123456789+00:00", "2026-12-31T23:59:60Z"] {
+        for good in [
+            "2026-01-31T12:00:00Z",
+            "2026-01-31T12:00:00.123456789+00:00",
+            "2026-12-31T23:59:60Z",
+        ] {
             assert!(is_rfc3339(good), "{good}");
         }
-        for bad in ["", "2026-01-31", "2026-01-31T12:00Z", "2026-1-31T12:00:00Z", "2026-01-31T12:00:00",
-                    "2026-01-31T12:00:00.Z", "2026-13-31T12:00:00Z", "2026-01-31T24:00:00Z", "2026-01-31t12:00:00z",
-                    "2026-01-31T12:00:00+0000", "2026-01-31T12:00:00Zx"] {
+        for bad in [
+            "",
+            "2026-01-31",
+            "2026-01-31T12:00Z",
+            "2026-1-31T12:00:00Z",
+            "2026-01-31T12:00:00",
+            "2026-01-31T12:00:00.Z",
+            "2026-13-31T12:00:00Z",
+            "2026-01-31T24:00:00Z",
+            "2026-01-31t12:00:00z",
+            "2026-01-31T12:00:00+0000",
+            "2026-01-31T12:00:00Zx",
+        ] {
             assert!(!is_rfc3339(bad), "{bad}");
         }
     }

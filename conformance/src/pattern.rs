@@ -12,12 +12,19 @@ pub struct Pattern(pub String);
 impl Pattern {
     /// Whether a check has this id, or covers a requirement that does.
     pub fn matches(&self, check: &Check) -> bool {
-        self.matches_id(check.id) || check.covers.iter().any(|covered| self.matches_id(covered.id))
+        self.matches_id(check.id)
+            || check
+                .covers
+                .iter()
+                .any(|covered| self.matches_id(covered.id))
     }
 
     /// Whether the text matches, without regard to case.
     pub fn matches_id(&self, id: &str) -> bool {
-        glob(self.0.to_lowercase().as_bytes(), id.to_lowercase().as_bytes())
+        glob(
+            self.0.to_lowercase().as_bytes(),
+            id.to_lowercase().as_bytes(),
+        )
     }
 }
 
@@ -45,7 +52,9 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
-    pattern.get(at..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+    pattern
+        .get(at..)
+        .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
 /// The known name closest to a misspelt one.
@@ -59,7 +68,9 @@ pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Opti
 
 /// `; did you mean ...?`, or nothing.
 pub fn suggestion<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> String {
-    nearest(name, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+    nearest(name, known)
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -82,7 +93,10 @@ mod tests {
 
     #[test]
     fn near_spellings_are_found() {
-        assert_eq!(nearest("strat/dup", ["start/dup", "wire/x"]), Some("start/dup"));
+        assert_eq!(
+            nearest("strat/dup", ["start/dup", "wire/x"]),
+            Some("start/dup")
+        );
         assert_eq!(suggestion("zzz", ["start/dup"]), "");
     }
 }

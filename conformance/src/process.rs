@@ -247,7 +247,10 @@ mod tests {
 
     #[test]
     fn colours_are_taken_out_of_logs() {
-        assert_eq!(without_colours("\u{1b}[2m12:00\u{1b}[0m \u{1b}[1;32mINFO\u{1b}[0m up"), "12:00 INFO up");
+        assert_eq!(
+            without_colours("\u{1b}[2m12:00\u{1b}[0m \u{1b}[1;32mINFO\u{1b}[0m up"),
+            "12:00 INFO up"
+        );
         assert_eq!(without_colours("plain"), "plain");
     }
 }

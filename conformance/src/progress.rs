@@ -26,14 +26,27 @@ struct State {
 impl Progress {
     /// For a run of that many checks.
     pub fn new(total: usize) -> Progress {
-        Progress { total, state: Mutex::default() }
+        Progress {
+            total,
+            state: Mutex::default(),
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        let names: Vec<&str> = state.running.iter().rev().take(NAMES_SHOWN).copied().collect();
-        let bad = if state.bad > 0 { format!(" {} not well", state.bad) } else { String::new() };
+        let names: Vec<&str> = state
+            .running
+            .iter()
+            .rev()
+            .take(NAMES_SHOWN)
+            .copied()
+            .collect();
+        let bad = if state.bad > 0 {
+            format!(" {} not well", state.bad)
+        } else {
+            String::new()
+        };
         let line = format!("[{}/{}]{bad} {}", state.ended, self.total, names.join(", "));
         let line: String = line.chars().take(78).collect();
         // A terminal that is gone needs no progress.

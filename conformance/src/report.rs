@@ -293,7 +293,10 @@ impl Report {
             Form::Junit => junit::render(self),
             Form::Text => text::render(self, &text::Style::plain()),
         };
-        let failed = |source| WriteError::Write { path: path.display().to_string(), source };
+        let failed = |source| WriteError::Write {
+            path: path.display().to_string(),
+            source,
+        };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -302,7 +305,9 @@ impl Report {
 
     /// The results of checks, in the order of the tables, with monitors at the end.
     pub fn of_status(&self, status: Status) -> impl Iterator<Item = &CheckResult> {
-        self.checks.iter().filter(move |check| check.status == status)
+        self.checks
+            .iter()
+            .filter(move |check| check.status == status)
     }
 }
 
@@ -354,7 +359,9 @@ pub fn profile_sums(standings: &[Standing], profiles: &[Profile]) -> Vec<Profile
     let sum = |profile: Profile, level: Level| {
         let of_it = standings.iter().filter(|standing| {
             let requirement = standing.requirement;
-            requirement.profile == profile && requirement.level == level && standing.excluded.is_none()
+            requirement.profile == profile
+                && requirement.level == level
+                && standing.excluded.is_none()
         });
         of_it.fold(Sum::default(), |sum, standing| add(sum, standing.status))
     };
@@ -368,37 +375,67 @@ pub fn profile_sums(standings: &[Standing], profiles: &[Profile]) -> Vec<Profile
 
 /// Adds one requirement to a sum.
 pub fn add(sum: Sum, status: Status) -> Sum {
-    let sum = Sum { total: sum.total + 1, ..sum };
+    let sum = Sum {
+        total: sum.total + 1,
+        ..sum
+    };
     match status {
         // A feature declared absent, and refused as it should be, is kept.
-        Status::Pass | Status::Unsupported => Sum { passed: sum.passed + 1, ..sum },
-        Status::Fail | Status::Warn | Status::Xfail | Status::Xpass => {
-            Sum { failed: sum.failed + 1, ..sum }
-        }
+        Status::Pass | Status::Unsupported => Sum {
+            passed: sum.passed + 1,
+            ..sum
+        },
+        Status::Fail | Status::Warn | Status::Xfail | Status::Xpass => Sum {
+            failed: sum.failed + 1,
+            ..sum
+        },
         Status::Unstable
         | Status::NotTestable
         | Status::Inconclusive
         | Status::Error
-        | Status::NotRun => Sum { unmeasured: sum.unmeasured + 1, ..sum },
+        | Status::NotRun => Sum {
+            unmeasured: sum.unmeasured + 1,
+            ..sum
+        },
     }
 }
 
 /// One outcome as a result, without secrets. `again` is the command line that runs it alone.
 pub fn check_result(outcome: &Outcome, secrets: &Secrets, again: String) -> CheckResult {
-    let level = outcome.covers.iter().map(|covered| covered.level).min().unwrap_or(Level::May);
+    let level = outcome
+        .covers
+        .iter()
+        .map(|covered| covered.level)
+        .min()
+        .unwrap_or(Level::May);
     CheckResult {
         id: outcome.id.clone(),
         section: outcome.section().to_owned(),
         covers: outcome.covers.iter().map(|covered| covered.id).collect(),
         level: level.name(),
         status: outcome.status,
-        reason: outcome.reason.as_deref().map(|reason| secrets.redact(reason)),
+        reason: outcome
+            .reason
+            .as_deref()
+            .map(|reason| secrets.redact(reason)),
         duration_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
-        violations: outcome.violations.iter().map(|found| violation(found, secrets)).collect(),
-        wire: outcome.wire.iter().map(|line| wire(line, secrets)).collect(),
+        violations: outcome
+            .violations
+            .iter()
+            .map(|found| violation(found, secrets))
+            .collect(),
+        wire: outcome
+            .wire
+            .iter()
+            .map(|line| wire(line, secrets))
+            .collect(),
         log: outcome.log.as_deref().map(|log| secrets.redact(log)),
         source: outcome.source.clone(),
-        attempts: outcome.attempts.iter().map(|status| status.name()).collect(),
+        attempts: outcome
+            .attempts
+            .iter()
+            .map(|status| status.name())
+            .collect(),
         again,
     }
 }
@@ -409,7 +446,11 @@ fn violation(found: &Violation, secrets: &Secrets) -> ViolationResult {
         level: found.requirement.level.name(),
         sentence: found.requirement.sentence,
         what: secrets.redact(&found.what),
-        expected: found.acceptable.iter().map(|outcome| secrets.redact(outcome)).collect(),
+        expected: found
+            .acceptable
+            .iter()
+            .map(|outcome| secrets.redact(outcome))
+            .collect(),
         actual: secrets.redact(&found.actual),
         source: found.source.clone(),
         at_ms: u64::try_from(found.at.as_millis()).unwrap_or(u64::MAX),
@@ -446,14 +487,30 @@ pub fn requirements_sha256() -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
     for requirement in requirements::ALL {
-        let line = format!("{} {} {}\n", requirement.id, requirement.level.name(), requirement.sentence);
+        let line = format!(
+            "{} {} {}\n",
+            requirement.id,
+            requirement.level.name(),
+            requirement.sentence
+        );
         hash.update(line.as_bytes());
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// How many checks ended how; every status is there.
 pub fn totals(outcomes: &[Outcome]) -> BTreeMap<&'static str, usize> {
-    let count = |status: Status| outcomes.iter().filter(|outcome| outcome.status == status).count();
-    Status::ALL.iter().map(|status| (status.name(), count(*status))).collect()
+    let count = |status: Status| {
+        outcomes
+            .iter()
+            .filter(|outcome| outcome.status == status)
+            .count()
+    };
+    Status::ALL
+        .iter()
+        .map(|status| (status.name(), count(*status)))
+        .collect()
 }

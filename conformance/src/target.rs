@@ -115,7 +115,10 @@ impl Launch {
     /// Whether a placeholder occurs anywhere.
     pub fn uses(&self, placeholder: &str) -> bool {
         let marked = format!("{{{placeholder}}}");
-        self.command.iter().chain(self.env.values()).any(|word| word.contains(&marked))
+        self.command
+            .iter()
+            .chain(self.env.values())
+            .any(|word| word.contains(&marked))
     }
 }
 
@@ -133,15 +136,24 @@ pub struct Running {
 /// The placeholders that a command and its environment may hold.
 pub const PLACEHOLDERS: &[(&str, &str)] = &[
     ("nats_url", "where to connect: nats://127.0.0.1:PORT"),
-    ("http_addr", "where to serve HTTP: 127.0.0.1:PORT, a port that is free"),
-    ("registry", "the registry with the images: 127.0.0.1:PORT, plain HTTP"),
-    ("host_id", "the id to use, when the host lets itself be given one"),
+    (
+        "http_addr",
+        "where to serve HTTP: 127.0.0.1:PORT, a port that is free",
+    ),
+    (
+        "registry",
+        "the registry with the images: 127.0.0.1:PORT, plain HTTP",
+    ),
+    (
+        "host_id",
+        "the id to use, when the host lets itself be given one",
+    ),
     ("dir", "an empty directory of its own, removed at the end"),
 ];
 
 /// Replaces the placeholders of a text.
 pub fn fill(text: &str, values: &[(&str, &str)]) -> String {
-    values
-        .iter()
-        .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    values.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("{{{name}}}"), value)
+    })
 }

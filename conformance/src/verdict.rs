@@ -93,13 +93,20 @@ pub fn standings(outcomes: &[Outcome], profiles: &[Profile]) -> Vec<Standing> {
     let judged = |requirement: &&&Requirement| {
         profiles.contains(&requirement.profile) && requirement.level != Level::May
     };
-    requirements::ALL.iter().filter(judged).map(|item| standing(item, outcomes)).collect()
+    requirements::ALL
+        .iter()
+        .filter(judged)
+        .map(|item| standing(item, outcomes))
+        .collect()
 }
 
 fn standing(requirement: &'static Requirement, outcomes: &[Outcome]) -> Standing {
     let speaks = |outcome: &&Outcome| {
         outcome.covers.contains(&requirement)
-            || outcome.violations.iter().any(|found| found.requirement == requirement)
+            || outcome
+                .violations
+                .iter()
+                .any(|found| found.requirement == requirement)
     };
     let speakers: Vec<&Outcome> = outcomes.iter().filter(speaks).collect();
     let checks = speakers.iter().map(|outcome| outcome.id.clone()).collect();
@@ -108,7 +115,12 @@ fn standing(requirement: &'static Requirement, outcomes: &[Outcome]) -> Standing
     } else {
         speakers_status(requirement, &speakers)
     };
-    Standing { requirement, status, checks, excluded: requirement.excluded }
+    Standing {
+        requirement,
+        status,
+        checks,
+        excluded: requirement.excluded,
+    }
 }
 
 fn speakers_status(requirement: &'static Requirement, speakers: &[&Outcome]) -> Status {
@@ -169,11 +181,13 @@ fn severity(status: Status) -> u8 {
 pub fn verdict(outcomes: &[Outcome], standings: &[Standing], scope: &Scope) -> Verdict {
     let any = |status: Status| outcomes.iter().any(|outcome| outcome.status == status);
     let must = |status: Status| {
-        standings.iter().any(|standing| {
-            standing.status == status && standing.requirement.level == Level::Must
-        })
+        standings
+            .iter()
+            .any(|standing| standing.status == status && standing.requirement.level == Level::Must)
     };
-    let ran = outcomes.iter().any(|outcome| !is_monitor(outcome) && outcome.status != Status::NotRun);
+    let ran = outcomes
+        .iter()
+        .any(|outcome| !is_monitor(outcome) && outcome.status != Status::NotRun);
     if scope.aborted {
         Verdict::Aborted
     } else if any(Status::Error) {
@@ -202,7 +216,11 @@ mod tests {
     use crate::{outcome::Violation, requirements as req};
 
     fn scope() -> Scope {
-        Scope { profiles: vec![Profile::Core], filtered: false, aborted: false }
+        Scope {
+            profiles: vec![Profile::Core],
+            filtered: false,
+            aborted: false,
+        }
     }
 
     fn outcome(id: &str, covers: &[&'static Requirement], status: Status) -> Outcome {
@@ -232,7 +250,10 @@ mod tests {
 
     fn status_of(outcomes: &[Outcome], requirement: &'static Requirement) -> Status {
         let all = standings(outcomes, Profile::ALL.as_slice());
-        all.into_iter().find(|standing| standing.requirement == requirement).map(|s| s.status).unwrap()
+        all.into_iter()
+            .find(|standing| standing.requirement == requirement)
+            .map(|s| s.status)
+            .unwrap()
     }
 
     #[test]
@@ -251,9 +272,15 @@ mod tests {
         ] {
             assert_eq!(of(&[outcome("wire/a", must, status)]), expected, "{status}");
         }
-        assert_eq!(of(&[outcome("wire/a", &[&req::HOST_WIRE_018], Status::Warn)]), Verdict::Conformant);
+        assert_eq!(
+            of(&[outcome("wire/a", &[&req::HOST_WIRE_018], Status::Warn)]),
+            Verdict::Conformant
+        );
         let pass = outcome("wire/a", must, Status::Pass);
-        let filtered = Scope { filtered: true, ..scope() };
+        let filtered = Scope {
+            filtered: true,
+            ..scope()
+        };
         assert_eq!(verdict(&[pass], &[], &filtered), Verdict::Partial);
     }
 
@@ -271,7 +298,10 @@ mod tests {
         let covers = &[&req::HOST_WIRE_001, &req::HOST_WIRE_003];
         let fail = outcome("wire/a", covers, Status::Fail);
         let pass = outcome("wire/b", &[&req::HOST_WIRE_001], Status::Pass);
-        assert_eq!(status_of(&[fail.clone(), pass.clone()], &req::HOST_WIRE_001), Status::Fail);
+        assert_eq!(
+            status_of(&[fail.clone(), pass.clone()], &req::HOST_WIRE_001),
+            Status::Fail
+        );
         assert_eq!(status_of(&[fail, pass], &req::HOST_WIRE_003), Status::Pass);
     }
 
@@ -279,7 +309,10 @@ mod tests {
     fn a_broken_precondition_fails_the_requirement_that_owns_it() {
         let mut blocked = outcome("stop/a", &[&req::HOST_STOP_001], Status::NotTestable);
         blocked.violations.push(broken(&req::HOST_START_001));
-        assert_eq!(status_of(std::slice::from_ref(&blocked), &req::HOST_START_001), Status::Fail);
+        assert_eq!(
+            status_of(std::slice::from_ref(&blocked), &req::HOST_START_001),
+            Status::Fail
+        );
         assert_eq!(of(&[blocked]), Verdict::NonConformant);
     }
 
@@ -287,7 +320,10 @@ mod tests {
     fn a_monitor_does_not_stand_in_for_a_check_that_could_not_run() {
         let check = outcome("beat/a", &[&req::HOST_BEAT_003], Status::NotTestable);
         let monitor = outcome("monitor/x", &[&req::HOST_BEAT_003], Status::Pass);
-        assert_eq!(status_of(&[check, monitor.clone()], &req::HOST_BEAT_003), Status::NotTestable);
+        assert_eq!(
+            status_of(&[check, monitor.clone()], &req::HOST_BEAT_003),
+            Status::NotTestable
+        );
         assert_eq!(status_of(&[monitor], &req::HOST_BEAT_003), Status::Pass);
     }
 }
