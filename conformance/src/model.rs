@@ -362,7 +362,9 @@ impl Host {
         if self.is(Mutant::HeartbeatAfterShutdown) {
             self.publish_heartbeat().await;
         }
-        if !self.is(Mutant::DropsRequestsOnShutdown) {
+        if self.is(Mutant::DropsRequestsOnShutdown) {
+            self.bus.replace(None).await;
+        } else {
             let _ = timeout(DRAIN, self.tasks.wait()).await;
         }
         if self.is(Mutant::LeavesGuestsBehind) {

@@ -884,12 +884,12 @@ pub static HOST_BEAT_007: Requirement = Requirement {
     excluded: None,
 };
 
-/// `workloadCount` MUST grow by one when a workload starts to run and shrink by one when it is stopped.
+/// `workloadCount` MUST grow by one when a workload starts to run and shrink by one when a running workload is stopped.
 pub static HOST_BEAT_008: Requirement = Requirement {
     id: "HOST-BEAT-008",
     level: Level::Must,
     profile: Profile::Core,
-    sentence: "`workloadCount` MUST grow by one when a workload starts to run and shrink by one when it is stopped.",
+    sentence: "`workloadCount` MUST grow by one when a workload starts to run and shrink by one when a running workload is stopped.",
     why: "It is the only inventory there is.",
     origin: "upstream",
     page: "lifecycle.md",
@@ -949,12 +949,12 @@ pub static HOST_START_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// A host MUST refuse a start for an id that it knows with state ERROR and code 409, and leave what has that id untouched.
+/// A host MUST refuse a start for an id that it knows, unless HOST-START-017 lets it start again, with state ERROR and code 409, and leave what has that id untouched.
 pub static HOST_START_002: Requirement = Requirement {
     id: "HOST-START-002",
     level: Level::Must,
     profile: Profile::Core,
-    sentence: "A host MUST refuse a start for an id that it knows with state ERROR and code 409, and leave what has that id untouched.",
+    sentence: "A host MUST refuse a start for an id that it knows, unless HOST-START-017 lets it start again, with state ERROR and code 409, and leave what has that id untouched.",
     why: "A retry after a lost reply must not disturb what runs.",
     origin: "wash host 2.7.0 refuses too",
     page: "lifecycle.md",
@@ -1131,12 +1131,12 @@ pub static HOST_START_015: Requirement = Requirement {
     excluded: None,
 };
 
-/// After a start failed, a host MUST answer `status` of its id with ERROR and the reason until the id is stopped or started again.
+/// After a start failed, a host MUST answer `status` of its id with ERROR and the reason until the id is stopped or started again; a host may forget the oldest of such ids beyond a documented number, not below 1000.
 pub static HOST_START_016: Requirement = Requirement {
     id: "HOST-START-016",
     level: Level::Must,
     profile: Profile::Images,
-    sentence: "After a start failed, a host MUST answer `status` of its id with ERROR and the reason until the id is stopped or started again.",
+    sentence: "After a start failed, a host MUST answer `status` of its id with ERROR and the reason until the id is stopped or started again; a host may forget the oldest of such ids beyond a documented number, not below 1000.",
     why: "A lost reply must not lose the reason.",
     origin: "wash host 2.7.0 D12",
     page: "lifecycle.md",
@@ -1170,12 +1170,12 @@ pub static HOST_START_018: Requirement = Requirement {
     excluded: None,
 };
 
-/// The state in a start's reply and the state that `status` answers right after it MUST agree.
+/// The state in the reply to a start that was not refused with a code and the state that `status` answers right after it MUST agree.
 pub static HOST_START_019: Requirement = Requirement {
     id: "HOST-START-019",
     level: Level::Must,
     profile: Profile::Images,
-    sentence: "The state in a start's reply and the state that `status` answers right after it MUST agree.",
+    sentence: "The state in the reply to a start that was not refused with a code and the state that `status` answers right after it MUST agree.",
     why: "Schedulers act on either.",
     origin: "wash#258",
     page: "lifecycle.md",
@@ -1560,12 +1560,12 @@ pub static HOST_SVC_017: Requirement = Requirement {
     excluded: None,
 };
 
-/// COMPLETED, and the ERROR of a service that used up its restarts, MUST stay visible to `status` with their message until the id is stopped.
+/// COMPLETED, and the ERROR of a service that used up its restarts, MUST stay visible to `status` with their message until the id is stopped; a host may forget the oldest of such ids beyond a documented number, not below 1000.
 pub static HOST_SVC_018: Requirement = Requirement {
     id: "HOST-SVC-018",
     level: Level::Must,
     profile: Profile::Services,
-    sentence: "COMPLETED, and the ERROR of a service that used up its restarts, MUST stay visible to `status` with their message until the id is stopped.",
+    sentence: "COMPLETED, and the ERROR of a service that used up its restarts, MUST stay visible to `status` with their message until the id is stopped; a host may forget the oldest of such ids beyond a documented number, not below 1000.",
     why: "A lost report is asked for again.",
     origin: "design",
     page: "services.md",
@@ -2082,12 +2082,12 @@ pub static HOST_RES_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// A host MUST let an instance without `memoryLimitMb` have 256 MiB.
+/// A host MUST let an instance without `memoryLimitMb` have at least 256 MiB.
 pub static HOST_RES_002: Requirement = Requirement {
     id: "HOST-RES-002",
     level: Level::Must,
     profile: Profile::Resources,
-    sentence: "A host MUST let an instance without `memoryLimitMb` have 256 MiB.",
+    sentence: "A host MUST let an instance without `memoryLimitMb` have at least 256 MiB.",
     why: "Schedulers in the field cannot set the field.",
     origin: "design",
     page: "resources.md",

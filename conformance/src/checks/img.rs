@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
+
 use super::pull::{fails, idle, layers_asked, own_registry, slow, succeeds};
 use crate::{
     answer::State,
@@ -123,32 +125,19 @@ async fn unreachable(cx: &Cx) -> Flow {
     let registry = own_registry(Demand::Nothing).await?;
     let pushed = registry.push("gone/idle", "v1", cx.artifact(Role::Idle));
     registry.disappear();
-    fails(
-        cx,
-        HOST_IMG_004,
-        "a registry that refuses connections",
-        &cx.id("a"),
-        &idle(cx, &pushed),
-    )
-    .await?;
     let closing = cx.push_as("closing", Role::Idle, Behaviour::Gone);
-    fails(
-        cx,
-        HOST_IMG_004,
-        "a registry that hangs up",
-        &cx.id("b"),
-        &idle(cx, &closing),
-    )
-    .await?;
     let broken = cx.push_as("broken", Role::Idle, Behaviour::ServerError);
-    fails(
-        cx,
-        HOST_IMG_004,
-        "a registry that answers 500",
-        &cx.id("c"),
-        &idle(cx, &broken),
-    )
-    .await?;
+    let kinds = [
+        ("refuses connections", pushed),
+        ("hangs up", closing),
+        ("answers 500", broken),
+    ];
+    let starts = kinds.map(|(how, pushed)| async move {
+        let what = format!("a registry that {how}");
+        let id = cx.id(&how.replace(' ', "-"));
+        fails(cx, HOST_IMG_004, &what, &id, &idle(cx, &pushed)).await
+    });
+    try_join_all(starts).await?;
     Ok(())
 }
 
@@ -259,15 +248,17 @@ async fn endless(cx: &Cx) -> Flow {
     let huge = Behaviour::OversizeBlob {
         declared_bytes: 1 << 40,
     };
-    for (name, behaviour) in [
+    let kinds = [
         ("layer", Behaviour::EndlessBlob),
         ("manifest", Behaviour::EndlessManifest),
         ("terabyte", huge),
-    ] {
+    ];
+    let starts = kinds.map(|(name, behaviour)| async move {
         let pushed = cx.push_as(name, Role::Idle, behaviour);
         let what = format!("a {name} without end");
-        fails(cx, HOST_IMG_008, &what, &cx.id(name), &idle(cx, &pushed)).await?;
-    }
+        fails(cx, HOST_IMG_008, &what, &cx.id(name), &idle(cx, &pushed)).await
+    });
+    try_join_all(starts).await?;
     let probe = cx.status(&cx.id("never-started")).await?;
     cx.claim(HOST_IMG_008)
         .is("the host still answers", probe.state, State::NotFound);
@@ -293,7 +284,7 @@ async fn one_download(cx: &Cx) -> Flow {
     let ids: Vec<String> = (0..8).map(|n| cx.id(&n.to_string())).collect();
     let workload = idle(cx, &pushed);
     let starts = ids.iter().map(|id| cx.start(id, &workload));
-    futures_util::future::try_join_all(starts).await?;
+    try_join_all(starts).await?;
     for id in &ids {
         cx.running(id, deadline::LOOK)
             .await

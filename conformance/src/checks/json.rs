@@ -327,24 +327,25 @@ async fn oneof_twice(cx: &Cx) -> Flow {
     Ok(())
 }
 
+/// A start that is wrong in one place: in words, the field, the workload.
+type Flaw = (&'static str, &'static str, Value);
+
 /// Wrong types, numbers out of range and unknown enum names, one at a time.
-async fn wrong_types(cx: &Cx) -> Flow {
-    let component = |name: &str, value: Value| {
-        let component = json!({ "image": "127.0.0.1:1/nothing/here:1", name: value });
-        with_component(cx, component)
-    };
-    let flaws: [(&str, &str, Value); 12] = [
+fn flaws(cx: &Cx) -> Vec<Flaw> {
+    let image = "127.0.0.1:1/nothing/here:1";
+    let component =
+        |name: &str, value: Value| with_component(cx, json!({ "image": image, name: value }));
+    let many = json!({ "witWorld": { "components": "c" } });
+    let negative = json!({ "service": { "image": image, "maxRestarts": -1 } });
+    let wide = json!(2_147_483_648_u64);
+    vec![
         ("a number for text", "name", json!({ "name": 7 })),
         (
             "a list for a message",
             "witWorld",
             json!({ "witWorld": [] }),
         ),
-        (
-            "text for a list",
-            "components",
-            json!({ "witWorld": { "components": "c" } }),
-        ),
+        ("text for a list", "components", many),
         (
             "text for a map",
             "annotations",
@@ -369,7 +370,7 @@ async fn wrong_types(cx: &Cx) -> Flow {
         (
             "2^31 for 32 bits",
             "maxInvocations",
-            component("maxInvocations", json!(2_147_483_648_u64)),
+            component("maxInvocations", wide),
         ),
         (
             "true for a number",
@@ -381,24 +382,28 @@ async fn wrong_types(cx: &Cx) -> Flow {
             "imagePullPolicy",
             component("imagePullPolicy", json!("SOMETIMES")),
         ),
-        (
-            "-1 for an unsigned number",
-            "maxRestarts",
-            json!({ "service": { "image": "127.0.0.1:1/nothing/here:1", "maxRestarts": -1 } }),
-        ),
-    ];
-    for (flaw, field, workload) in flaws {
+        ("-1 for an unsigned number", "maxRestarts", negative),
+    ]
+}
+
+/// The proto name of a field with this JSON name.
+fn proto_name(json_name: &str) -> String {
+    let mut name = String::new();
+    for c in json_name.chars() {
+        if c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+async fn wrong_types(cx: &Cx) -> Flow {
+    for (flaw, field, workload) in flaws(cx) {
         let id = cx.id(&flaw.replace([' ', '^'], "-"));
         let request = json!({ "workloadId": id, "workload": workload }).to_string();
         if let Some(message) = refused(cx, HOST_JSON_016, flaw, request).await? {
-            let snake = field.chars().fold(String::new(), |name, c| {
-                if c.is_ascii_uppercase() {
-                    name + "_" + &c.to_lowercase().to_string()
-                } else {
-                    name + &c.to_string()
-                }
-            });
-            let named = message.contains(field) || message.contains(&snake);
+            let named = message.contains(field) || message.contains(&proto_name(field));
             let what = format!("the refusal of {flaw} names `{field}`");
             cx.claim(HOST_JSON_018)
                 .holds(&what, named, || format!("message {message:?}"));

@@ -22,6 +22,8 @@ pub const CHECKS: &[Check] = &[
     check! { id: "resil/outage", run: outage,
     covers: [HOST_RESIL_001, HOST_RESIL_002, HOST_RESIL_003, HOST_RESIL_004],
     host: Own, roles: [ServiceRun], needs: [Tap, Process, Registry], budget_s: 120, slow: false },
+    check! { id: "resil/broker-comes-late", run: broker_comes_late, covers: [HOST_RESIL_005],
+    host: Shared, roles: [], needs: [Process], budget_s: 60, slow: false },
     check! { id: "resil/delivered-twice", run: delivered_twice, covers: [HOST_RESIL_006],
     host: Own, roles: [], needs: [Tap], budget_s: 60, slow: false },
     check! { id: "resil/lost-reply", run: lost_reply, covers: [HOST_RESIL_007],
@@ -36,6 +38,8 @@ pub const CHECKS: &[Check] = &[
 
 /// How long the short outage lasts: long enough to miss a beat of a quick host.
 const OUTAGE: Duration = Duration::from_secs(6);
+/// How much later than the host its broker comes.
+const BROKER_LATE: Duration = Duration::from_secs(4);
 /// How long the long one lasts.
 const LONG_OUTAGE: Duration = Duration::from_secs(180);
 
@@ -61,9 +65,8 @@ async fn back_again(cx: &Cx, requirement: Requirement) -> bool {
     let probe = cx.id("never-started");
     let payload = json!({ "workloadId": probe }).to_string();
     let back = cx.eventually(deadline::RECOVERY, "status is answered again", || async {
-        let short = Duration::from_secs(1);
         let reply = cx
-            .send_within("workload.status", payload.clone(), Headers::none(), short)
+            .send("workload.status", payload.clone(), Headers::none())
             .await?;
         reply.answer().map(|_| ()).ok_or_else(|| reply.to_string())
     });
@@ -153,11 +156,27 @@ async fn outage(cx: &Cx) -> Flow {
     Ok(())
 }
 
+/// A host that is launched before its broker finds it when it comes.
+async fn broker_comes_late(cx: &Cx) -> Flow {
+    let launched = cx.launch_before_broker(BROKER_LATE).await?;
+    let what = "a host launched 4 s before its broker shows itself when the broker is there";
+    cx.claim(HOST_RESIL_005)
+        .holds(what, launched.is_ok(), || match &launched {
+            Ok(_) => String::new(),
+            Err(error) => crate::outcome::chain(error),
+        });
+    Ok(())
+}
+
 /// The broker delivers a start twice: one copy wins, the other is told that the id is taken.
 async fn delivered_twice(cx: &Cx) -> Flow {
     let id = cx.id("a");
     let start = cx.workload().start_request(&id).to_string();
-    let rule = Rule::on("runtime.host.*.workload.start", Action::Duplicate).to_target();
+    let rule = Rule::on(
+        crate::bus::command_subject("*", "workload.start"),
+        Action::Duplicate,
+    )
+    .to_target();
     let _twice = cx.tap()?.rule(rule.containing(&id).times(1));
     let mut replies = cx.request("workload.start", start, Headers::none()).await?;
     let mut answers = Vec::new();
@@ -190,7 +209,11 @@ async fn delivered_twice(cx: &Cx) -> Flow {
 async fn lost_reply(cx: &Cx) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
     let workload = cx.workload().service(Role::ServiceRun).beacon(&beacon);
-    let rule = Rule::replies_to("runtime.host.*.workload.start", Action::Drop).from_target();
+    let rule = Rule::replies_to(
+        crate::bus::command_subject("*", "workload.start"),
+        Action::Drop,
+    )
+    .from_target();
     let _lost = cx.tap()?.rule(rule.containing(&id).times(1));
     let payload = workload.start_request(&id).to_string();
     let first = cx

@@ -12,9 +12,9 @@ use crate::{
     check::Check,
     cx::Cx,
     deadline,
-    outcome::Flow,
+    outcome::{Blocked, Flow},
     requirements::*,
-    tap::{Kind, Way},
+    tap::{Frame, Kind, Way},
 };
 
 /// The section.
@@ -114,7 +114,7 @@ async fn one_reply(cx: &Cx) -> Flow {
             count += usize::from(delivery.status.is_none());
             within = SECOND_REPLY;
         }
-        Ok::<_, crate::outcome::Blocked>((command, count))
+        Ok::<_, Blocked>((command, count))
     });
     for (command, count) in try_join_all(count).await? {
         cx.claim(HOST_WIRE_002)
@@ -148,28 +148,34 @@ fn unreadable() -> Vec<(&'static str, Bytes)> {
 
 /// Each gets ERROR with code 400, words, and a header that says the same in one line.
 async fn malformed(cx: &Cx) -> Flow {
-    for command in ["workload.start", "workload.stop", "workload.status"] {
-        for (flaw, payload) in unreadable() {
-            let reply = cx.send(command, payload, Headers::none()).await?;
-            let what = format!("{command} with {flaw} is answered");
-            let Some(answer) = cx.claim(HOST_WIRE_004).answered(&what, &reply) else {
-                continue;
-            };
-            let right = answer.state == State::Error
-                && answer.error_code == Some(400)
-                && !answer.message.trim().is_empty();
-            let what = format!("{command} with {flaw} is refused: ERROR, a message, code 400");
-            cx.claim(HOST_WIRE_004)
-                .holds(&what, right, || answer.to_string());
-            if right {
-                let line = answer
-                    .headers
-                    .get(ERROR_HEADER)
-                    .is_some_and(|text| !text.trim().is_empty());
-                let what = "the refusal carries Nats-Service-Error";
-                cx.claim(HOST_WIRE_018)
-                    .holds(what, line, || format!("{:?}", answer.headers.0));
-            }
+    let commands = ["workload.start", "workload.stop", "workload.status"];
+    let requests = commands.into_iter().flat_map(|command| {
+        unreadable()
+            .into_iter()
+            .map(move |(flaw, payload)| async move {
+                let reply = cx.send(command, payload, Headers::none()).await?;
+                Ok::<_, Blocked>((format!("{command} with {flaw}"), reply))
+            })
+    });
+    for (what, reply) in try_join_all(requests).await? {
+        let claim = cx.claim(HOST_WIRE_004);
+        let Some(answer) = claim.answered(&format!("{what} is answered"), &reply) else {
+            continue;
+        };
+        let right = answer.state == State::Error
+            && answer.error_code == Some(400)
+            && !answer.message.trim().is_empty();
+        let refused = format!("{what} is refused: ERROR, a message, code 400");
+        cx.claim(HOST_WIRE_004)
+            .about(&answer)
+            .holds(&refused, right, || answer.to_string());
+        if right {
+            let text = answer.headers.get(ERROR_HEADER);
+            let line = text.is_some_and(|text| !text.trim().is_empty());
+            let carries = format!("the refusal of {what} carries Nats-Service-Error");
+            cx.claim(HOST_WIRE_018)
+                .about(&answer)
+                .holds(&carries, line, || format!("{:?}", answer.headers.0));
         }
     }
     // A host that answers none of them has failed above, and has no header to judge.
@@ -424,14 +430,20 @@ async fn other_hosts(cx: &Cx) -> Flow {
 
 /// From the connection to the first heartbeat: subscribed before it, and within 5 s.
 async fn hello(cx: &Cx) -> Flow {
-    let frames = cx.tap()?.frames();
-    let from_host = || frames.iter().filter(|frame| frame.way == Way::FromTarget);
+    let tap = cx.tap()?;
     let subject = bus::heartbeat_subject(cx.host_id());
     let commands = bus::command_subject(cx.host_id(), "workload.start");
-    let beat = from_host().find(|frame| frame.kind == Kind::Publish && frame.is_on(&subject));
-    let Some(beat) = beat else {
-        return Err(cx.blocked(HOST_BEAT_001, "a first heartbeat", &"none on the wire"));
+    let is_beat = |frame: &Frame| {
+        frame.way == Way::FromTarget && frame.kind == Kind::Publish && frame.is_on(&subject)
     };
+    let first = cx.eventually(deadline::HEARTBEAT_GAP, "a first heartbeat", || async {
+        let frames = tap.frames();
+        let beat = frames.iter().find(|frame| is_beat(frame));
+        beat.cloned().ok_or_else(|| "none on the wire".to_owned())
+    });
+    let beat = first.await.or_blocked(cx, HOST_BEAT_001)?;
+    let frames = tap.frames();
+    let from_host = || frames.iter().filter(|frame| frame.way == Way::FromTarget);
     let subscribed = from_host().any(|frame| {
         frame.kind == Kind::Subscribe
             && frame.number < beat.number

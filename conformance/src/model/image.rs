@@ -165,10 +165,11 @@ impl Images {
             _ => {}
         }
         let credentials = credentials.filter(|_| !self.is(Mutant::IgnoresPullSecret));
-        let patience = if self.is(Mutant::UnboundedPull) || self.is(Mutant::UnboundedImage) {
-            FOREVER
-        } else {
-            PULL_TIMEOUT
+        let patience = match self.mutant {
+            Some(
+                Mutant::UnboundedPull | Mutant::UnboundedImage | Mutant::StartAnswerWaitsForever,
+            ) => FOREVER,
+            _ => PULL_TIMEOUT,
         };
         let pulled = timeout(patience, self.fetch(&image, credentials.as_ref())).await;
         let bytes = match pulled {
