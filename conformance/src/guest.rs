@@ -30,7 +30,7 @@ pub enum GuestError {
     },
 }
 
-/// The suite's own image for a role: WebAssembly under 10 KB, the same bytes each time.
+/// The suite's own image for a role: WebAssembly under 16 KB, the same bytes each time.
 ///
 /// Built at the first call for that role, which takes some milliseconds, and kept.
 pub fn image(role: Role) -> Result<Bytes, GuestError> {
@@ -55,7 +55,7 @@ mod tests {
     fn every_role_has_a_small_image_of_the_right_kind() {
         for role in Role::ALL {
             let bytes = image(*role).unwrap_or_else(|error| panic!("{role}: {error:?}"));
-            assert!(bytes.len() < 10_000, "{role} has {} bytes", bytes.len());
+            assert!(bytes.len() < 16_000, "{role} has {} bytes", bytes.len());
             // The version field of a binary tells a module (1) from a component (0x0001_000d).
             let is_component = bytes[..8] == *b"\0asm\x0d\0\x01\0";
             assert_eq!(is_component, *role != Role::CoreModule, "{role}");
