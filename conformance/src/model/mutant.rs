@@ -222,8 +222,10 @@ mod tests {
         let indexed: BTreeSet<String> = requirements::ALL
             .iter()
             .filter_map(|requirement| requirement.breaks)
-            .map(|breaks| breaks.to_string())
-            .filter_map(|breaks| breaks.strip_prefix("mutant:").map(str::to_owned))
+            .filter_map(|breaks| match breaks {
+                requirements::Breaks::Mutant(name) => Some(name.to_owned()),
+                requirements::Breaks::Breakage(_) => None,
+            })
             .collect();
         let built: BTreeSet<String> = Mutant::ALL.iter().map(|m| m.name().to_owned()).collect();
         assert_eq!(indexed, built);
