@@ -5,6 +5,7 @@ mod login;
 mod policies;
 mod registry;
 mod sharing;
+mod tls;
 
 use std::error::Error;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 type Body = StreamBody<BoxStream<'static, Result<Frame<Bytes>, io::Error>>>;
 
@@ -59,6 +60,21 @@ impl Registry {
         F: Fn(Asked) -> R + Send + Sync + 'static,
         R: Future<Output = Reply> + Send + 'static,
     {
+        Self::serve_over(None, answer).await
+    }
+
+    /// Serves over TLS.
+    pub async fn serve_tls(tls: TlsAcceptor, image: &Image) -> Self {
+        let image = image.clone();
+        let answer = move |asked: Asked| std::future::ready(image.answer(&asked));
+        Self::serve_over(Some(tls), answer).await
+    }
+
+    async fn serve_over<F, R>(tls: Option<TlsAcceptor>, answer: F) -> Self
+    where
+        F: Fn(Asked) -> R + Send + Sync + 'static,
+        R: Future<Output = Reply> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, log) = (listener.local_addr().unwrap(), Arc::new(Log::default()));
         let (answer, seen) = (Arc::new(answer), log.clone());
@@ -78,10 +94,19 @@ impl Registry {
                         }
                     }
                 });
+                let tls = tls.clone();
                 connections.spawn(async move {
                     let http = hyper::server::conn::http1::Builder::new();
-                    // A client that goes away, or a body that breaks off on purpose.
-                    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                    // What fails is a client that goes away, or what a test wants to fail.
+                    let _ = match tls {
+                        None => http.serve_connection(TokioIo::new(stream), service).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => {
+                                http.serve_connection(TokioIo::new(stream), service).await
+                            }
+                            Err(_) => Ok(()),
+                        },
+                    };
                 });
             }
         });
