@@ -5,7 +5,10 @@
 
 /// One fault, named by `BERTH_BREAKAGE` in kebab case. Each breaks one requirement of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the index of requirements says what each one breaks")]
+#[allow(
+    missing_docs,
+    reason = "the index of requirements says what each one breaks"
+)]
 pub enum Breakage {
     RoutesOutliveService,
     RoutesIgnoreHost,
@@ -37,7 +40,7 @@ pub enum Breakage {
     DropsUnknownMount,
     WritableReadOnly,
     SharedEmptyDir,
-    /// Nothing interrupts a guest: it runs on when its workload is stopped.
+    /// Nothing interrupts a guest: a stop waits for it to end by itself.
     NoEpochs,
     OpenSockets,
     SharedConfig,
@@ -59,9 +62,9 @@ impl Breakage {
 }
 
 #[cfg(feature = "breakage")]
-pub use by_name::{ALL, UnknownBreakage, choose};
-#[cfg(feature = "breakage")]
 use by_name::chosen;
+#[cfg(feature = "breakage")]
+pub use by_name::{ALL, UnknownBreakage, choose};
 
 #[cfg(feature = "breakage")]
 mod by_name {
@@ -82,7 +85,10 @@ mod by_name {
 
     /// Turns the fault named by `BERTH_BREAKAGE` on for the life of the process, if there is one.
     pub fn choose() -> Result<Option<Breakage>, UnknownBreakage> {
-        let Some(name) = std::env::var("BERTH_BREAKAGE").ok().filter(|name| !name.is_empty()) else {
+        let Some(name) = std::env::var("BERTH_BREAKAGE")
+            .ok()
+            .filter(|name| !name.is_empty())
+        else {
             return Ok(None);
         };
         let Some((_, breakage)) = ALL.iter().find(|(known, _)| *known == name) else {
@@ -105,7 +111,10 @@ mod by_name {
         ("late-routes", Breakage::LateRoutes),
         ("routes-outlive-stop", Breakage::RoutesOutliveStop),
         ("one-replica-gets-all", Breakage::OneReplicaGetsAll),
-        ("undeclared-handler-reachable", Breakage::UndeclaredHandlerReachable),
+        (
+            "undeclared-handler-reachable",
+            Breakage::UndeclaredHandlerReachable,
+        ),
         ("wrong-http-port", Breakage::WrongHttpPort),
         ("drops-query", Breakage::DropsQuery),
         ("spin-blocks-ingress", Breakage::SpinBlocksIngress),
@@ -115,11 +124,17 @@ mod by_name {
         ("leaks-host-environment", Breakage::LeaksHostEnvironment),
         ("open-egress", Breakage::OpenEgress),
         ("closed-egress", Breakage::ClosedEgress),
-        ("accepts-malformed-allow-list", Breakage::AcceptsMalformedAllowList),
+        (
+            "accepts-malformed-allow-list",
+            Breakage::AcceptsMalformedAllowList,
+        ),
         ("grants-undeclared", Breakage::GrantsUndeclared),
         ("accepts-unmet-import", Breakage::AcceptsUnmetImport),
         ("refuses-unused-interface", Breakage::RefusesUnusedInterface),
-        ("accepts-missing-host-path", Breakage::AcceptsMissingHostPath),
+        (
+            "accepts-missing-host-path",
+            Breakage::AcceptsMissingHostPath,
+        ),
         ("drops-unknown-mount", Breakage::DropsUnknownMount),
         ("writable-read-only", Breakage::WritableReadOnly),
         ("shared-empty-dir", Breakage::SharedEmptyDir),

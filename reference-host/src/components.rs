@@ -31,7 +31,10 @@ struct Up {
 impl Components {
     /// Components that are down; without a front they have nothing to serve.
     pub fn new(front: Option<Front>) -> Self {
-        Self { front, up: Mutex::new(None) }
+        Self {
+            front,
+            up: Mutex::new(None),
+        }
     }
 
     /// Makes the routes live, with no instance of an earlier time behind them.
@@ -39,7 +42,10 @@ impl Components {
         let Some(front) = &self.front else { return };
         let handler = front.handler.renewed();
         let registration = front.ingress.register(&front.hosts, handler.clone());
-        *self.lock() = Some(Up { registration: Some(registration), handler });
+        *self.lock() = Some(Up {
+            registration: Some(registration),
+            handler,
+        });
     }
 
     /// Ends the routes at once, and then the requests in flight.
@@ -58,7 +64,9 @@ impl Components {
 
     /// Lets the routes stay for ever, which is what HOST-SVC-019 and HOST-HTTP-010 forbid.
     pub fn leak(&self) {
-        debug_assert!(Breakage::RoutesOutliveStop.is_on() || Breakage::RoutesOutliveService.is_on());
+        debug_assert!(
+            Breakage::RoutesOutliveStop.is_on() || Breakage::RoutesOutliveService.is_on()
+        );
         std::mem::forget(self.lock().take());
     }
 

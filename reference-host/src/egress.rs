@@ -61,18 +61,26 @@ impl Egress {
                 &mut errors,
             ),
         };
-        if errors.is_empty() { Ok(egress) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(egress)
+        } else {
+            Err(errors)
+        }
     }
 
     /// Whether an HTTP request to this scheme, host and port is allowed (HOST-RES-005). `host` is a
     /// name or an address, IPv6 with or without brackets.
     pub fn allows_http(&self, scheme: &str, host: &str, port: u16) -> bool {
-        self.hosts.iter().any(|pattern| pattern.allows(Some(scheme), host, port))
+        self.hosts
+            .iter()
+            .any(|pattern| pattern.allows(Some(scheme), host, port))
     }
 
     /// Whether looking this name up is allowed.
     pub fn allows_lookup(&self, name: &str) -> bool {
-        self.name_lookups.iter().any(|pattern| pattern.matches(name))
+        self.name_lookups
+            .iter()
+            .any(|pattern| pattern.matches(name))
     }
 
     /// Whether a socket may connect or send to this address (HOST-RES-016): `allowedHosts` has the
@@ -86,7 +94,10 @@ impl Egress {
     ) -> bool {
         let ip = address.ip().to_canonical();
         let loopback = is_loopback(ip)
-            && self.loopback_ports.iter().any(|port| port.allows(protocol, address.port()));
+            && self
+                .loopback_ports
+                .iter()
+                .any(|port| port.allows(protocol, address.port()));
         loopback
             || self.allows_socket_host(protocol, &ip.to_string(), address.port())
             || names
@@ -95,7 +106,9 @@ impl Egress {
     }
 
     fn allows_socket_host(&self, protocol: Protocol, host: &str, port: u16) -> bool {
-        self.hosts.iter().any(|pattern| pattern.allows_socket(protocol, host, port))
+        self.hosts
+            .iter()
+            .any(|pattern| pattern.allows_socket(protocol, host, port))
     }
 
     /// Whether no socket can ever be allowed, whatever its address.
@@ -123,7 +136,10 @@ fn read_list<T>(
         }
     }
     if !malformed.is_empty() {
-        errors.push(MalformedEntries { list, entries: malformed });
+        errors.push(MalformedEntries {
+            list,
+            entries: malformed,
+        });
     }
     read
 }
@@ -164,9 +180,8 @@ mod tests {
     #[test]
     fn loopback_ports_open_the_loopback_and_nothing_else() {
         let egress = egress(&[], &[], &["5432/tcp"]);
-        let allows = |protocol, address: &str| {
-            egress.allows_socket(protocol, address.parse().unwrap(), [])
-        };
+        let allows =
+            |protocol, address: &str| egress.allows_socket(protocol, address.parse().unwrap(), []);
         assert!(allows(Protocol::Tcp, "127.0.0.1:5432"));
         assert!(allows(Protocol::Tcp, "[::1]:5432"));
         assert!(allows(Protocol::Tcp, "[::ffff:127.0.0.1]:5432"));
@@ -197,8 +212,18 @@ mod tests {
             ..Default::default()
         })
         .unwrap_err();
-        let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        for part in ["'*com'", "'https://a/v1'", "'*b*'", "'0/tcp'", "allowedHosts"] {
+        let text = errors
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n");
+        for part in [
+            "'*com'",
+            "'https://a/v1'",
+            "'*b*'",
+            "'0/tcp'",
+            "allowedHosts",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("ok.example"));

@@ -22,11 +22,11 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 pub use self::compile::CompileError;
-pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError};
-pub use self::run::{Runnable, Unsuccessful};
 use self::compile::Compiler;
 use self::guest::{Guest, GuestFactory};
+pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError};
 use self::plugins::{Grant, Plugins};
+pub use self::run::{Runnable, Unsuccessful};
 use self::ticker::Ticker;
 use crate::breakage::Breakage;
 use crate::gate;
@@ -83,7 +83,12 @@ impl Engine {
         let baseline = baseline_linker(&engine).map_err(EngineError)?;
         let ticker = Ticker::start(&engine);
         let plugins = Plugins::new();
-        Ok(Self { compiler: Compiler::new(engine), baseline, plugins, _ticker: ticker })
+        Ok(Self {
+            compiler: Compiler::new(engine),
+            baseline,
+            plugins,
+            _ticker: ticker,
+        })
     }
 
     /// Compiles what was pulled, or finds it compiled. `digest` is that of the bytes.
@@ -108,16 +113,27 @@ impl Engine {
     ) -> Result<Prepared, PrepareError> {
         let component = &compiled.component;
         let ty = component.component_type();
-        let imports: Vec<String> =
-            ty.imports(component.engine()).map(|(name, _)| name.to_owned()).collect();
+        let imports: Vec<String> = ty
+            .imports(component.engine())
+            .map(|(name, _)| name.to_owned())
+            .collect();
         let mut linker = self.baseline.clone();
-        let all = if Breakage::GrantsUndeclared.is_on() { self.offers() } else { Vec::new() };
+        let all = if Breakage::GrantsUndeclared.is_on() {
+            self.offers()
+        } else {
+            Vec::new()
+        };
         let declared = if all.is_empty() { declared } else { &all };
         match gate::judge(&imports, declared, &self.plugins.names()) {
             Ok(granted) => {
                 for (name, declaration) in granted {
-                    let grant = Grant { sandbox: &sandbox, declaration };
-                    self.plugins.link(&name, &grant, &mut linker).map_err(PrepareError::Link)?;
+                    let grant = Grant {
+                        sandbox: &sandbox,
+                        declaration,
+                    };
+                    self.plugins
+                        .link(&name, &grant, &mut linker)
+                        .map_err(PrepareError::Link)?;
                 }
             }
             Err(_) if Breakage::AcceptsUnmetImport.is_on() => linker
@@ -125,10 +141,18 @@ impl Engine {
                 .map_err(PrepareError::Link)?,
             Err(denied) => return Err(PrepareError::Denied(denied)),
         }
-        let pre = linker.instantiate_pre(component).map_err(PrepareError::Link)?;
-        let handles_http = ty.exports(component.engine()).any(|(name, _)| is_handler(name));
+        let pre = linker
+            .instantiate_pre(component)
+            .map_err(PrepareError::Link)?;
+        let handles_http = ty
+            .exports(component.engine())
+            .any(|(name, _)| is_handler(name));
         let factory = GuestFactory::new(component.engine().clone(), sandbox);
-        Ok(Prepared { pre, factory, handles_http })
+        Ok(Prepared {
+            pre,
+            factory,
+            handles_http,
+        })
     }
 }
 
@@ -154,7 +178,11 @@ impl Prepared {
 
 fn is_handler(export: &str) -> bool {
     InterfaceName::parse(export).is_some_and(|name| {
-        (name.namespace.as_str(), name.package.as_str(), name.interface.as_str()) == HANDLER_EXPORT
+        (
+            name.namespace.as_str(),
+            name.package.as_str(),
+            name.interface.as_str(),
+        ) == HANDLER_EXPORT
     })
 }
 
@@ -167,7 +195,11 @@ fn baseline_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>>
 }
 
 fn joined(denied: &[gate::Denied]) -> String {
-    denied.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    denied
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The outermost message of an engine's error, without the backtrace and the causes behind it.

@@ -12,9 +12,9 @@ const SUFFIX_ALPHABET: &[u8] = b"bcdfghjkmnpqrstvwxz23456789";
 const SUFFIX_LENGTH: usize = 6;
 
 const ADJECTIVES: [&str; 24] = [
-    "amber", "brisk", "calm", "copper", "deep", "eager", "fair", "gentle", "hardy", "indigo", "keen",
-    "light", "mellow", "nimble", "open", "patient", "quiet", "rapid", "steady", "tidal", "upper",
-    "vivid", "warm", "young",
+    "amber", "brisk", "calm", "copper", "deep", "eager", "fair", "gentle", "hardy", "indigo",
+    "keen", "light", "mellow", "nimble", "open", "patient", "quiet", "rapid", "steady", "tidal",
+    "upper", "vivid", "warm", "young",
 ];
 
 const NOUNS: [&str; 24] = [
@@ -26,8 +26,13 @@ const NOUNS: [&str; 24] = [
 /// A new name: from the host's own name where it was given one, or else from two words. The end is
 /// drawn by chance.
 pub fn friendly_name(host_name: Option<&str>) -> String {
-    let stem = host_name.map(label).filter(|stem| !stem.is_empty()).unwrap_or_else(two_words);
-    let suffix: String = (0..SUFFIX_LENGTH).map(|_| char::from(pick(SUFFIX_ALPHABET))).collect();
+    let stem = host_name
+        .map(label)
+        .filter(|stem| !stem.is_empty())
+        .unwrap_or_else(two_words);
+    let suffix: String = (0..SUFFIX_LENGTH)
+        .map(|_| char::from(pick(SUFFIX_ALPHABET)))
+        .collect();
     format!("{stem}-{suffix}")
 }
 
@@ -62,7 +67,10 @@ mod tests {
 
     #[test]
     fn names_keep_their_stem_and_differ() {
-        let names = [friendly_name(Some("Node_1.Example")), friendly_name(Some("Node_1.Example"))];
+        let names = [
+            friendly_name(Some("Node_1.Example")),
+            friendly_name(Some("Node_1.Example")),
+        ];
         assert!(names[0].starts_with("node-1-example-"), "{}", names[0]);
         assert_ne!(names[0], names[1]);
     }

@@ -42,7 +42,11 @@ pub fn judge<'d>(
             Err(denial) => denied.push(denial),
         }
     }
-    if denied.is_empty() { Ok(granted) } else { Err(denied) }
+    if denied.is_empty() {
+        Ok(granted)
+    } else {
+        Err(denied)
+    }
 }
 
 fn judge_one<'d>(
@@ -56,7 +60,9 @@ fn judge_one<'d>(
     if is_baseline(&name) {
         return Ok(None);
     }
-    let declaration = declared.iter().find(|declared| name.is_declared_by(declared));
+    let declaration = declared
+        .iter()
+        .find(|declared| name.is_declared_by(declared));
     if !offered.iter().any(|offer| offer.agrees_with(&name)) {
         return Err(Denied::NotOffered(import.to_owned()));
     }
@@ -67,7 +73,10 @@ fn judge_one<'d>(
 }
 
 fn is_baseline(name: &InterfaceName) -> bool {
-    let baseline = InterfaceName { version: BASELINE_VERSION.into(), ..name.clone() };
+    let baseline = InterfaceName {
+        version: BASELINE_VERSION.into(),
+        ..name.clone()
+    };
     let ungated = name.namespace == "wasi"
         && (BASELINE_PACKAGES.contains(&name.package.as_str())
             || name.package == "http"
@@ -108,7 +117,9 @@ mod tests {
         let imports = imports(&["wasi:cli/environment@0.3.0"]);
         assert_eq!(
             judge(&imports, &[], &[]),
-            Err(vec![Denied::NotOffered("wasi:cli/environment@0.3.0".into())])
+            Err(vec![Denied::NotOffered(
+                "wasi:cli/environment@0.3.0".into()
+            )])
         );
     }
 
@@ -131,10 +142,17 @@ mod tests {
 
     #[test]
     fn every_denied_import_is_named() {
-        let denied = judge(&imports(&["acme:a/b", "run", "wasi:io/poll@0.2.0"]), &[], &[]);
+        let denied = judge(
+            &imports(&["acme:a/b", "run", "wasi:io/poll@0.2.0"]),
+            &[],
+            &[],
+        );
         assert_eq!(
             denied,
-            Err(vec![Denied::NotOffered("acme:a/b".into()), Denied::NotOffered("run".into())])
+            Err(vec![
+                Denied::NotOffered("acme:a/b".into()),
+                Denied::NotOffered("run".into())
+            ])
         );
     }
 }

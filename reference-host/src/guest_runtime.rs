@@ -18,8 +18,14 @@ pub struct GuestRuntime {
 impl GuestRuntime {
     /// As many threads as there are processors.
     pub fn start() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread().thread_name("berth-guests").enable_all().build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+        let runtime = Builder::new_multi_thread()
+            .thread_name("berth-guests")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
     }
 
     /// Where guests are spawned.

@@ -61,7 +61,14 @@ impl BerthHost {
     /// A host that runs nothing yet.
     pub fn new(parts: Parts, identity: Identity) -> Self {
         let (running, sampler) = (Running::default(), Sampler::start());
-        Self { shared: Arc::new(Shared { parts, identity, running, sampler }) }
+        Self {
+            shared: Arc::new(Shared {
+                parts,
+                identity,
+                running,
+                sampler,
+            }),
+        }
     }
 }
 
@@ -69,7 +76,12 @@ impl Host for BerthHost {
     type Instance = Workload;
 
     fn describe(&self) -> Description {
-        let Shared { parts, identity, running, sampler } = &*self.shared;
+        let Shared {
+            parts,
+            identity,
+            running,
+            sampler,
+        } = &*self.shared;
         let sample = sampler.latest();
         let ingress = parts.ingress.as_ref();
         let mut http_port = ingress.map_or(0, |ingress| u32::from(ingress.local_address().port()));
@@ -97,7 +109,9 @@ impl Host for BerthHost {
 
     async fn start(&self, start: Start) -> Result<Workload, Refusal> {
         let Shared { parts, running, .. } = &*self.shared;
-        start::start(parts, running, start).await.map_err(|error| refusal::refuse(&error))
+        start::start(parts, running, start)
+            .await
+            .map_err(|error| refusal::refuse(&error))
     }
 
     async fn stop(&self, workload: Workload) {

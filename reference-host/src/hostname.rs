@@ -16,7 +16,9 @@ fn is_label(label: &str) -> bool {
         && label.len() <= MAX_LABEL_BYTES
         && !label.starts_with('-')
         && !label.ends_with('-')
-        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 #[cfg(test)]
@@ -28,9 +30,27 @@ mod tests {
         for name in ["a", "a.b", "A-1.example", "127.0.0.1", &"a".repeat(63)] {
             assert!(is_hostname(name), "{name}");
         }
-        let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(63)].join(".");
-        for text in ["", ".", "a.", "-a", "a-", "a_b", "a b", "a:80", "*", "ü", &"a".repeat(64), &long]
-        {
+        let long = [
+            "a".repeat(63),
+            "b".repeat(63),
+            "c".repeat(63),
+            "d".repeat(63),
+        ]
+        .join(".");
+        for text in [
+            "",
+            ".",
+            "a.",
+            "-a",
+            "a-",
+            "a_b",
+            "a b",
+            "a:80",
+            "*",
+            "ü",
+            &"a".repeat(64),
+            &long,
+        ] {
             assert!(!is_hostname(text), "{text}");
         }
     }

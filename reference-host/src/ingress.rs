@@ -54,7 +54,10 @@ impl Ingress {
     /// Hosts that others have too are shared with them.
     pub fn register(&self, hosts: &[String], handler: Handler) -> Registration {
         let id = self.table.change(|routes| routes.add(hosts, handler));
-        Registration { table: self.table.clone(), id }
+        Registration {
+            table: self.table.clone(),
+            id,
+        }
     }
 }
 

@@ -87,7 +87,11 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written() {
-        for text in ["wasi:http/types@0.2.0", "wasi:logging/logging", "a:b/c@0.2.0-draft"] {
+        for text in [
+            "wasi:http/types@0.2.0",
+            "wasi:logging/logging",
+            "a:b/c@0.2.0-draft",
+        ] {
             assert_eq!(InterfaceName::parse(text).unwrap().to_string(), text);
         }
         for text in ["run", "a:b", "a/b", ":b/c", "a:/c", "a:b/"] {

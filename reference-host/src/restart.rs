@@ -53,13 +53,19 @@ impl Restarts {
         }
         let after = backoff(self.used, jitter);
         self.used += 1;
-        Verdict::Restart { after, number: self.used }
+        Verdict::Restart {
+            after,
+            number: self.used,
+        }
     }
 }
 
 fn backoff(restarts_before: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_BACKOFF.saturating_mul(1u32.checked_shl(restarts_before).unwrap_or(u32::MAX));
-    doubled.min(LONGEST_BACKOFF).mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0))
+    let doubled =
+        FIRST_BACKOFF.saturating_mul(1u32.checked_shl(restarts_before).unwrap_or(u32::MAX));
+    doubled
+        .min(LONGEST_BACKOFF)
+        .mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -75,7 +81,9 @@ mod tests {
         while let Verdict::Restart { after, .. } = restarts.run_failed(Duration::ZERO, 0.5) {
             waits.push(after.as_millis());
         }
-        let expected = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 30000];
+        let expected = [
+            100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000, 30000,
+        ];
         assert_eq!(waits, expected);
     }
 
@@ -84,7 +92,13 @@ mod tests {
         let mut restarts = Restarts::new(1);
         let unhealthy = HEALTHY_AFTER - Duration::from_millis(1);
         let first = restarts.run_failed(unhealthy, 0.5);
-        assert_eq!(first, Verdict::Restart { after: FIRST_BACKOFF, number: 1 });
+        assert_eq!(
+            first,
+            Verdict::Restart {
+                after: FIRST_BACKOFF,
+                number: 1
+            }
+        );
         assert_eq!(restarts.run_failed(HEALTHY_AFTER, 0.5), first);
         assert_eq!(restarts.run_failed(unhealthy, 0.5), Verdict::GiveUp);
     }

@@ -59,17 +59,26 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let (ingress, _server) = match config.http_addr {
         None => (None, None),
         Some(address) => {
-            let (ingress, server) = Ingress::listen(address, guests.handle()).map_err(RunError::Ingress)?;
+            let (ingress, server) =
+                Ingress::listen(address, guests.handle()).map_err(RunError::Ingress)?;
             tracing::info!(address = %ingress.local_address(), "HTTP ingress");
             (Some(ingress), Some(server))
         }
     };
     let limits = config.limits.clone();
-    let parts = Parts { engine, images, ingress, limits, guests: guests.handle().clone() };
+    let parts = Parts {
+        engine,
+        images,
+        ingress,
+        limits,
+        guests: guests.handle().clone(),
+    };
     let host = BerthHost::new(parts, identity(&config));
     let options = serve_options(&config);
     tracing::info!(host_id = options.host_id, "host");
-    serve(config.connect, options, host, shutdown).await.map_err(RunError::Serve)
+    serve(config.connect, options, host, shutdown)
+        .await
+        .map_err(RunError::Serve)
 }
 
 fn identity(config: &Config) -> Identity {

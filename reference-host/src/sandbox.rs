@@ -51,8 +51,9 @@ pub fn memory_limit_bytes(resources: &LocalResources, limits: &Limits) -> usize 
 /// The variables that a guest sees, in the order of their names (HOST-RES-004).
 pub fn environment(resources: &LocalResources) -> Vec<(String, String)> {
     let variables = resources.environment.iter();
-    let mut environment: Vec<_> =
-        variables.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut environment: Vec<_> = variables
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     if Breakage::LeaksHostEnvironment.is_on() {
         environment.extend(std::env::vars());
     }
@@ -65,11 +66,25 @@ mod tests {
 
     #[test]
     fn memory_limits_are_read() {
-        let limits = Limits { memory_default_bytes: 300 << 20, ..Limits::default() };
-        for (megabytes, bytes) in [(0, 300 << 20), (-5, 300 << 20), (64, 64 << 20), (i32::MAX, 1 << 32)]
-        {
-            let resources = LocalResources { memory_limit_mb: megabytes, ..Default::default() };
-            assert_eq!(memory_limit_bytes(&resources, &limits), bytes, "{megabytes}");
+        let limits = Limits {
+            memory_default_bytes: 300 << 20,
+            ..Limits::default()
+        };
+        for (megabytes, bytes) in [
+            (0, 300 << 20),
+            (-5, 300 << 20),
+            (64, 64 << 20),
+            (i32::MAX, 1 << 32),
+        ] {
+            let resources = LocalResources {
+                memory_limit_mb: megabytes,
+                ..Default::default()
+            };
+            assert_eq!(
+                memory_limit_bytes(&resources, &limits),
+                bytes,
+                "{megabytes}"
+            );
         }
     }
 }

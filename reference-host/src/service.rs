@@ -41,7 +41,8 @@ impl Service {
             match self.restarts.run_failed(started.elapsed(), rand::random()) {
                 Verdict::GiveUp => return self.give_up(&reason).await,
                 Verdict::Restart { after, number } => {
-                    self.reporter.starting(self.next_run(&reason, after, number));
+                    self.reporter
+                        .starting(self.next_run(&reason, after, number));
                     self.components.take_down().await;
                     tokio::time::sleep(after).await;
                     self.components.bring_up();
@@ -53,7 +54,9 @@ impl Service {
     async fn give_up(&self, reason: &Unsuccessful) {
         self.end_components().await;
         let restarts = self.restarts.allowed();
-        self.reporter.failed(format!("the service failed and its {restarts} restarts are used up: {reason}"));
+        self.reporter.failed(format!(
+            "the service failed and its {restarts} restarts are used up: {reason}"
+        ));
     }
 
     fn next_run(&self, reason: &Unsuccessful, after: Duration, number: u32) -> String {

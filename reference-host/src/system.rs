@@ -31,7 +31,9 @@ impl Sampler {
     /// Takes the first sample at once, and one each five seconds from then on. On a machine that
     /// cannot be looked at, every sample is zero.
     pub fn start() -> Self {
-        let mut system = System::new().inspect_err(|error| tracing::warn!(%error, "no samples")).ok();
+        let mut system = System::new()
+            .inspect_err(|error| tracing::warn!(%error, "no samples"))
+            .ok();
         let latest = Arc::new(Mutex::new(sample(system.as_mut())));
         let task = tokio::spawn({
             let latest = latest.clone();
@@ -71,7 +73,9 @@ pub fn kernel() -> String {
 }
 
 fn sample(system: Option<&mut System>) -> Sample {
-    let Some(system) = system else { return Sample::default() };
+    let Some(system) = system else {
+        return Sample::default();
+    };
     system.refresh_cpu_usage();
     system.refresh_memory();
     Sample {

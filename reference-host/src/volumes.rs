@@ -133,7 +133,10 @@ fn existing(name: &str, path: &str) -> Result<Directory, VolumeError> {
     if Breakage::AcceptsMissingHostPath.is_on() {
         return empty(name);
     }
-    Err(VolumeError::NotADirectory { name: name.to_owned(), path: path.to_owned() })
+    Err(VolumeError::NotADirectory {
+        name: name.to_owned(),
+        path: path.to_owned(),
+    })
 }
 
 fn empty(name: &str) -> Result<Directory, VolumeError> {
@@ -144,18 +147,25 @@ fn empty(name: &str) -> Result<Directory, VolumeError> {
         .prefix("berth-volume-")
         .tempdir()
         .map(|directory| Directory::Empty(Arc::new(directory)))
-        .map_err(|source| VolumeError::EmptyDir { name: name.to_owned(), source })
+        .map_err(|source| VolumeError::EmptyDir {
+            name: name.to_owned(),
+            source,
+        })
 }
 
 /// One directory for all, which is what HOST-RES-014 forbids.
 fn shared() -> Result<Directory, VolumeError> {
     static SHARED: std::sync::Mutex<Option<Arc<TempDir>>> = std::sync::Mutex::new(None);
-    let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut shared = SHARED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(directory) = shared.as_ref() {
         return Ok(Directory::Empty(directory.clone()));
     }
-    let directory = TempDir::new()
-        .map_err(|source| VolumeError::EmptyDir { name: "shared".into(), source })?;
+    let directory = TempDir::new().map_err(|source| VolumeError::EmptyDir {
+        name: "shared".into(),
+        source,
+    })?;
     Ok(Directory::Empty(shared.insert(Arc::new(directory)).clone()))
 }
 
@@ -167,16 +177,28 @@ mod tests {
 
     fn empty_dir(name: &str) -> Volume {
         let volume_type = Some(VolumeType::EmptyDir(EmptyDirVolume {}));
-        Volume { name: name.into(), volume_type }
+        Volume {
+            name: name.into(),
+            volume_type,
+        }
     }
 
     fn host_path(name: &str, path: &str) -> Volume {
-        let volume_type = Some(VolumeType::HostPath(HostPathVolume { local_path: path.into() }));
-        Volume { name: name.into(), volume_type }
+        let volume_type = Some(VolumeType::HostPath(HostPathVolume {
+            local_path: path.into(),
+        }));
+        Volume {
+            name: name.into(),
+            volume_type,
+        }
     }
 
     fn mount(name: &str, path: &str) -> VolumeMount {
-        VolumeMount { name: name.into(), mount_path: path.into(), read_only: false }
+        VolumeMount {
+            name: name.into(),
+            mount_path: path.into(),
+            read_only: false,
+        }
     }
 
     #[test]
@@ -191,10 +213,19 @@ mod tests {
 
     #[test]
     fn empty_dirs_are_private() {
-        let volumes = [Volumes::make(&[empty_dir("a")]), Volumes::make(&[empty_dir("a")])];
+        let volumes = [
+            Volumes::make(&[empty_dir("a")]),
+            Volumes::make(&[empty_dir("a")]),
+        ];
         let paths = volumes
             .iter()
-            .map(|volumes| volumes.as_ref().unwrap().mounts(&[mount("a", "/a")]).unwrap())
+            .map(|volumes| {
+                volumes
+                    .as_ref()
+                    .unwrap()
+                    .mounts(&[mount("a", "/a")])
+                    .unwrap()
+            })
             .collect::<Vec<_>>();
         assert_ne!(paths[0][0].host_path, paths[1][0].host_path);
     }
@@ -207,7 +238,10 @@ mod tests {
         assert!(Volumes::make(&[host_path("a", directory.path().to_str().unwrap())]).is_ok());
         for path in ["/nonexistent", file.to_str().unwrap(), "", "."] {
             let error = Volumes::make(&[host_path("a", path)]).unwrap_err();
-            assert!(matches!(error, VolumeError::NotADirectory { .. }), "{path}: {error}");
+            assert!(
+                matches!(error, VolumeError::NotADirectory { .. }),
+                "{path}: {error}"
+            );
         }
     }
 
@@ -218,7 +252,10 @@ mod tests {
             volumes.mounts(&[mount("b", "/b")]),
             Err(VolumeError::UnknownVolume(name)) if name == "b"
         ));
-        assert!(matches!(volumes.mounts(&[mount("a", "a")]), Err(VolumeError::MountPath { .. })));
+        assert!(matches!(
+            volumes.mounts(&[mount("a", "a")]),
+            Err(VolumeError::MountPath { .. })
+        ));
         assert!(matches!(
             Volumes::make(&[empty_dir("a"), empty_dir("a")]),
             Err(VolumeError::Twice(_))

@@ -48,14 +48,26 @@ impl Workload {
     ) -> Self {
         bring_up(&components);
         let service = service.map(|service| AbortOnDrop(guests.spawn(service.run())));
-        Self { components, service, volumes, _place: place }
+        Self {
+            components,
+            service,
+            volumes,
+            _place: place,
+        }
     }
 
     /// Ends the routes, then all guests, then the directories. When it returns, nothing is left.
     pub async fn end(self) {
-        let Self { components, service, volumes, _place } = self;
-        if let Some(mut service) = service.filter(|_| !Breakage::NoEpochs.is_on()) {
-            service.0.abort();
+        let Self {
+            components,
+            service,
+            volumes,
+            _place,
+        } = self;
+        if let Some(mut service) = service {
+            if !Breakage::NoEpochs.is_on() {
+                service.0.abort();
+            }
             // Cancelled is what it should be; it may also have ended by itself just before.
             let _ = (&mut service.0).await;
         }
@@ -87,7 +99,10 @@ impl Running {
 
     /// A place for one more workload, if there are not yet as many as there may be.
     pub fn take_place(&self, workloads_max: usize) -> Option<Place> {
-        let place = Place { running: self.clone(), components: 0 };
+        let place = Place {
+            running: self.clone(),
+            components: 0,
+        };
         let before = self.0.workloads.fetch_add(1, Ordering::Relaxed);
         (before < workloads_max).then_some(place)
     }
@@ -97,7 +112,10 @@ impl Place {
     /// The same place for a workload of so many components.
     #[must_use]
     pub fn with_components(mut self, components: u64) -> Self {
-        self.running.0.components.fetch_add(components, Ordering::Relaxed);
+        self.running
+            .0
+            .components
+            .fetch_add(components, Ordering::Relaxed);
         self.components += components;
         self
     }
@@ -105,7 +123,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.running.0.components.fetch_sub(self.components, Ordering::Relaxed);
+        self.running
+            .0
+            .components
+            .fetch_sub(self.components, Ordering::Relaxed);
         self.running.0.workloads.fetch_sub(1, Ordering::Relaxed);
     }
 }

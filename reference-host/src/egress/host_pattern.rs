@@ -19,9 +19,10 @@ impl HostPattern {
         let (scheme, rest) = match text.split_once("://") {
             None => (None, text),
             Some((scheme, _)) if !is_scheme(scheme) => return Err("has no valid scheme"),
-            Some((scheme, rest)) => {
-                (Some(scheme.to_ascii_lowercase()), rest.strip_suffix('/').unwrap_or(rest))
-            }
+            Some((scheme, rest)) => (
+                Some(scheme.to_ascii_lowercase()),
+                rest.strip_suffix('/').unwrap_or(rest),
+            ),
         };
         if rest.contains(['/', '?', '#']) {
             return Err("must not include a path");
@@ -30,7 +31,11 @@ impl HostPattern {
             return Err("must not include a user");
         }
         let (host, port) = split_port(rest)?;
-        Ok(Self { scheme, name: NamePattern::parse(host)?, port })
+        Ok(Self {
+            scheme,
+            name: NamePattern::parse(host)?,
+            port,
+        })
     }
 
     /// Whether a request to this host and port is meant.
@@ -90,7 +95,11 @@ impl NamePattern {
             return Err("is no host name");
         }
         let name = name.to_ascii_lowercase();
-        Ok(if below { Self::Below(name) } else { Self::Name(name) })
+        Ok(if below {
+            Self::Below(name)
+        } else {
+            Self::Name(name)
+        })
     }
 
     /// Whether this name or address is meant; case does not matter, nor does a final dot.
@@ -112,8 +121,13 @@ impl NamePattern {
 }
 
 fn read_address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
+    bare.parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
 }
 
 fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
@@ -132,7 +146,9 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
 
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+.-".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+.-".contains(&b))
 }
 
 #[cfg(test)]
@@ -164,16 +180,40 @@ mod tests {
             ("*", "http", "anything.example", 1, true),
         ] {
             let pattern = HostPattern::parse(entry).unwrap();
-            assert_eq!(pattern.allows(Some(scheme), host, port), allowed, "{entry} {host}:{port}");
+            assert_eq!(
+                pattern.allows(Some(scheme), host, port),
+                allowed,
+                "{entry} {host}:{port}"
+            );
         }
     }
 
     #[test]
     fn malformed_entries_are_refused() {
         for entry in [
-            "", "*com", "*.", "a.*.b", "**", "https://a/v1", "http://", "://a", "a b", "a:0",
-            "a:65536", "a:b", "a:", "-a", "a-.b", "a..b", ".a", "1http://a", "user@a", "a/", "a_b",
-            "a?x", "*:80:90",
+            "",
+            "*com",
+            "*.",
+            "a.*.b",
+            "**",
+            "https://a/v1",
+            "http://",
+            "://a",
+            "a b",
+            "a:0",
+            "a:65536",
+            "a:b",
+            "a:",
+            "-a",
+            "a-.b",
+            "a..b",
+            ".a",
+            "1http://a",
+            "user@a",
+            "a/",
+            "a_b",
+            "a?x",
+            "*:80:90",
         ] {
             assert!(HostPattern::parse(entry).is_err(), "{entry:?} was read");
         }

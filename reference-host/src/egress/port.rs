@@ -44,9 +44,19 @@ mod tests {
 
     #[test]
     fn ports_are_read() {
-        assert!(LoopbackPort::parse("5432").unwrap().allows(Protocol::Tcp, 5432));
-        assert!(LoopbackPort::parse("53/UDP").unwrap().allows(Protocol::Udp, 53));
-        for entry in ["", "0", "65536", "+1", "1/", "1/sctp", "1/Tcp", "/tcp", "-1", "1-2", "a"] {
+        assert!(
+            LoopbackPort::parse("5432")
+                .unwrap()
+                .allows(Protocol::Tcp, 5432)
+        );
+        assert!(
+            LoopbackPort::parse("53/UDP")
+                .unwrap()
+                .allows(Protocol::Udp, 53)
+        );
+        for entry in [
+            "", "0", "65536", "+1", "1/", "1/sctp", "1/Tcp", "/tcp", "-1", "1-2", "a",
+        ] {
             assert!(LoopbackPort::parse(entry).is_err(), "{entry:?} was read");
         }
     }

@@ -48,7 +48,11 @@ struct Remembered {
 impl Compiler {
     pub fn new(engine: Engine) -> Self {
         let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
-        Self { engine, permits, remembered: Mutex::default() }
+        Self {
+            engine,
+            permits,
+            remembered: Mutex::default(),
+        }
     }
 
     /// Overlapping calls for one digest share one compilation; a failure is not remembered.
@@ -61,14 +65,19 @@ impl Compiler {
         }
         let (engine, permits) = (self.engine.clone(), self.permits.clone());
         let compiling = tokio::spawn(async move {
-            let component = slot.get_or_try_init(|| compile_alone(engine, permits, bytes)).await?;
+            let component = slot
+                .get_or_try_init(|| compile_alone(engine, permits, bytes))
+                .await?;
             Ok(component.clone())
         });
         compiling.await.unwrap_or(Err(CompileError::Failed))
     }
 
     fn slot(&self, digest: &str) -> Slot {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self
+            .remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         remembered.slot(digest)
     }
 }
@@ -101,7 +110,8 @@ impl Remembered {
             }
         }
         let slot = Slot::default();
-        self.by_digest.insert(digest.to_owned(), (now, slot.clone()));
+        self.by_digest
+            .insert(digest.to_owned(), (now, slot.clone()));
         slot
     }
 }
@@ -143,9 +153,15 @@ mod tests {
         assert!(matches!(compile(b"text").await, Err(CompileError::NotWasm)));
         assert!(matches!(compile(b"").await, Err(CompileError::NotWasm)));
         let module = b"\0asm\x01\0\0\0";
-        assert!(matches!(compile(module).await, Err(CompileError::CoreModule)));
+        assert!(matches!(
+            compile(module).await,
+            Err(CompileError::CoreModule)
+        ));
         let truncated = b"\0asm\x0d\0\x01\0\x01";
-        assert!(matches!(compile(truncated).await, Err(CompileError::Invalid(_))));
+        assert!(matches!(
+            compile(truncated).await,
+            Err(CompileError::Invalid(_))
+        ));
         let component = b"\0asm\x0d\0\x01\0";
         assert!(compile(component).await.is_ok());
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasData, Linker, Resource};
-use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{self, ResolveAddressStream};
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, Network};
 use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
@@ -42,7 +42,10 @@ pub struct OutgoingHttp {
 
 impl OutgoingHttp {
     pub fn new(egress: Arc<Egress>) -> Self {
-        Self { egress, permits: Arc::new(Semaphore::new(MAX_OUTGOING_REQUESTS)) }
+        Self {
+            egress,
+            permits: Arc::new(Semaphore::new(MAX_OUTGOING_REQUESTS)),
+        }
     }
 
     pub fn egress(&self) -> &Egress {
@@ -56,7 +59,8 @@ impl OutgoingHttp {
         let scheme = uri.scheme_str().unwrap_or("https");
         let default_port = if scheme == "http" { 80 } else { 443 };
         let port = uri.port_u16().unwrap_or(default_port);
-        uri.host().is_some_and(|host| self.egress.allows_http(scheme, host, port))
+        uri.host()
+            .is_some_and(|host| self.egress.allows_http(scheme, host, port))
     }
 }
 
@@ -75,13 +79,19 @@ impl WasiHttpHooks for OutgoingHttp {
         }
         let (options, permits) = (bounded(options), self.permits.clone());
         Box::new(async move {
-            let permit = permits.acquire_owned().await.map_err(|_| HttpError::ConfigurationError)?;
+            let permit = permits
+                .acquire_owned()
+                .await
+                .map_err(|_| HttpError::ConfigurationError)?;
             let (response, transfer) = default_send_request(request, Some(options)).await?;
             let transfer = async move {
                 let _permit = permit;
                 transfer.await
             };
-            Ok((response.map(BodyExt::boxed_unsync), Box::new(transfer) as Transfer))
+            Ok((
+                response.map(BodyExt::boxed_unsync),
+                Box::new(transfer) as Transfer,
+            ))
         })
     }
 }
@@ -211,7 +221,9 @@ impl ip_name_lookup::HostResolveAddressStream for LookupView<'_> {
         let id = stream.rep();
         let address = self.engine().resolve_next_address(stream)?;
         if let Some(address) = address {
-            self.guest.looked_up.with(|lookups| lookups.learn(id, into_ip(address)));
+            self.guest
+                .looked_up
+                .with(|lookups| lookups.learn(id, into_ip(address)));
         }
         Ok(address)
     }
@@ -224,14 +236,18 @@ impl ip_name_lookup::HostResolveAddressStream for LookupView<'_> {
     }
 
     fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.guest.looked_up.with(|lookups| lookups.pending.remove(&stream.rep()));
+        self.guest
+            .looked_up
+            .with(|lookups| lookups.pending.remove(&stream.rep()));
         ip_name_lookup::HostResolveAddressStream::drop(&mut self.engine(), stream)
     }
 }
 
 impl Lookups {
     fn learn(&mut self, stream: u32, address: IpAddr) {
-        let Some(name) = self.pending.get(&stream) else { return };
+        let Some(name) = self.pending.get(&stream) else {
+            return;
+        };
         if self.names.len() >= MAX_LOOKED_UP {
             self.names.clear();
         }

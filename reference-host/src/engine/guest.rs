@@ -43,7 +43,13 @@ impl GuestFactory {
         let stdout = Output::new(&sandbox, "stdout");
         let stderr = Output::new(&sandbox, "stderr");
         let outgoing = OutgoingHttp::new(sandbox.egress.clone());
-        Self { engine, sandbox, outgoing, stdout, stderr }
+        Self {
+            engine,
+            sandbox,
+            outgoing,
+            stdout,
+            stderr,
+        }
     }
 
     pub fn sandbox(&self) -> &Sandbox {
@@ -67,7 +73,11 @@ impl GuestFactory {
             http: WasiHttpCtx::new(),
             outgoing: self.outgoing.clone(),
             looked_up,
-            memory: MemoryLimit { used_bytes: 0, granted_bytes: 0, limit_bytes: self.sandbox.memory_limit_bytes },
+            memory: MemoryLimit {
+                used_bytes: 0,
+                granted_bytes: 0,
+                limit_bytes: self.sandbox.memory_limit_bytes,
+            },
         })
     }
 
@@ -77,13 +87,19 @@ impl GuestFactory {
         wasi.stdout(self.stdout.clone());
         wasi.stderr(self.stderr.clone());
         for mount in &self.sandbox.mounts {
-            let perms = if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            let perms = if mount.read_only {
+                FsPerms::ReadOnly
+            } else {
+                FsPerms::ReadWrite
+            };
             wasi.preopened_dir(&mount.host_path, &mount.guest_path, perms)?;
         }
         if Breakage::OpenSockets.is_on() {
             wasi.allow_tcp(true).allow_udp(true).inherit_network();
         } else if !self.sandbox.egress.allows_no_socket() {
-            wasi.allow_tcp(true).allow_udp(true).socket_addr_check(socket_check(self.sandbox.egress.clone(), looked_up.clone()));
+            wasi.allow_tcp(true)
+                .allow_udp(true)
+                .socket_addr_check(socket_check(self.sandbox.egress.clone(), looked_up.clone()));
         }
         // Which names may be looked up is decided where the lookup is linked.
         wasi.allow_ip_name_lookup(true);
@@ -99,13 +115,20 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outgoing,
+        }
     }
 }
 

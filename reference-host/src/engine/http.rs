@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime::PoolConcurrencyLimitError;
+use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-use wasmtime_wasi_http::WasiHttpView;
 
 use super::first_line;
 use super::guest::{Guest, GuestFactory};
@@ -71,7 +71,9 @@ impl Handler {
             ended: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// A handler with the same component and none of this one's requests.
@@ -128,10 +130,16 @@ async fn call(
 ) -> CallOutcome {
     let call = async {
         let mut store = shared.factory.store()?;
-        let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
+        let request = store
+            .data_mut()
+            .http()
+            .new_incoming_request(Scheme::Http, request)?;
         let answer = store.data_mut().http().new_response_outparam(answer)?;
         let proxy = shared.pre.instantiate_async(&mut store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(store, request, answer).await
+        proxy
+            .wasi_http_incoming_handler()
+            .call_handle(store, request, answer)
+            .await
     };
     match tokio::time::timeout(MAX_HANDLER_RUN, call).await {
         Ok(Ok(())) => Ok(()),
@@ -139,7 +147,12 @@ async fn call(
         Ok(Err(error)) => {
             let sandbox = shared.factory.sandbox();
             let (workload, component) = (&sandbox.workload_id, &sandbox.component);
-            tracing::warn!(?workload, ?component, error = first_line(&error), "a handler failed");
+            tracing::warn!(
+                ?workload,
+                ?component,
+                error = first_line(&error),
+                "a handler failed"
+            );
             Err(HandlerError::Guest(first_line(&error)))
         }
         Err(_) => Err(HandlerError::Timeout),
@@ -155,7 +168,9 @@ impl AbortOnDrop {
 
     /// How the call ended that gave no answer.
     async fn outcome(&mut self) -> HandlerError {
-        let Some(task) = self.0.as_mut() else { return HandlerError::Ended };
+        let Some(task) = self.0.as_mut() else {
+            return HandlerError::Ended;
+        };
         match task.await {
             Ok(Some(Err(error))) => error,
             Ok(Some(Ok(()))) => HandlerError::Guest("it ended without an answer".into()),
@@ -180,7 +195,9 @@ struct InFlight {
 impl InFlight {
     fn enter(shared: &Arc<Shared>) -> Result<Self, HandlerError> {
         let in_flight = shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        let entered = Self { shared: shared.clone() };
+        let entered = Self {
+            shared: shared.clone(),
+        };
         if in_flight >= MAX_CONCURRENT_REQUESTS {
             return Err(HandlerError::Busy);
         }

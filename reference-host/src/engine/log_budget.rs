@@ -30,7 +30,12 @@ pub enum Allowed {
 
 impl Default for LogBudget {
     fn default() -> Self {
-        Self { spent: Mutex::new(Spent { since: Instant::now(), lines: 0 }) }
+        Self {
+            spent: Mutex::new(Spent {
+                since: Instant::now(),
+                lines: 0,
+            }),
+        }
     }
 }
 
@@ -47,10 +52,17 @@ impl Spent {
         let mut left_out = 0;
         if now.saturating_duration_since(self.since) >= PERIOD {
             left_out = self.lines.saturating_sub(MAX_LINES);
-            *self = Self { since: now, lines: 0 };
+            *self = Self {
+                since: now,
+                lines: 0,
+            };
         }
         self.lines = self.lines.saturating_add(1);
-        if self.lines <= MAX_LINES { Allowed::After(left_out) } else { Allowed::No }
+        if self.lines <= MAX_LINES {
+            Allowed::After(left_out)
+        } else {
+            Allowed::No
+        }
     }
 }
 
@@ -61,7 +73,10 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_counted() {
         let start = Instant::now();
-        let mut spent = Spent { since: start, lines: 0 };
+        let mut spent = Spent {
+            since: start,
+            lines: 0,
+        };
         let asked: Vec<_> = (0..MAX_LINES + 7).map(|_| spent.ask(start)).collect();
         let (logged, left_out) = asked.split_at(MAX_LINES as usize);
         assert!(logged.iter().all(|allowed| *allowed == Allowed::After(0)));

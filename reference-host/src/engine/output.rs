@@ -36,7 +36,15 @@ impl Output {
     pub fn new(sandbox: &Sandbox, stream: &'static str) -> Self {
         let (workload, component) = (sandbox.workload_id.clone(), sandbox.component.clone());
         let (line, budget) = (Mutex::default(), LogBudget::default());
-        Self { shared: Arc::new(Shared { workload, component, stream, line, budget }) }
+        Self {
+            shared: Arc::new(Shared {
+                workload,
+                component,
+                stream,
+                line,
+                budget,
+            }),
+        }
     }
 }
 
@@ -55,7 +63,9 @@ impl Shared {
     }
 
     fn log(&self, line: &[u8]) {
-        let Allowed::After(left_out) = self.budget.ask() else { return };
+        let Allowed::After(left_out) = self.budget.ask() else {
+            return;
+        };
         if left_out > 0 {
             self.event(&format!("({left_out} lines were left out)"));
         }

@@ -32,8 +32,12 @@ pub trait Plugin: Send + Sync {
     /// Defines one of its interfaces, by the name under which the component imports it. It is called
     /// once for each component that is granted the interface; what belongs to that component is
     /// captured by the functions it defines.
-    fn link(&self, name: &InterfaceName, grant: &Grant<'_>, linker: &mut Linker<Guest>)
-    -> Result<()>;
+    fn link(
+        &self,
+        name: &InterfaceName,
+        grant: &Grant<'_>,
+        linker: &mut Linker<Guest>,
+    ) -> Result<()>;
 }
 
 /// All plugins of the host.
@@ -43,7 +47,13 @@ pub struct Plugins {
 
 impl Plugins {
     pub fn new() -> Self {
-        Self { plugins: vec![Box::new(Config), Box::new(KeyValue::default()), Box::new(Logging)] }
+        Self {
+            plugins: vec![
+                Box::new(Config),
+                Box::new(KeyValue::default()),
+                Box::new(Logging),
+            ],
+        }
     }
 
     /// What heartbeats say.

@@ -15,6 +15,10 @@ const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 /// Linear memories and tables of all instances together.
 const MAX_MEMORIES: u32 = 2 * MAX_INSTANCES;
 
+/// Memories and tables of one core module: more than one is rare, and few compilers emit it.
+const MAX_MEMORIES_PER_MODULE: u32 = 2;
+const MAX_TABLES_PER_MODULE: u32 = 4;
+
 /// Entries of one table; interpreters of dynamic languages have some ten thousand functions.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
@@ -59,6 +63,8 @@ fn pool() -> PoolingAllocationConfig {
         .max_core_instances_per_component(MAX_CORE_INSTANCES_PER_COMPONENT)
         .max_component_instance_size(MAX_INSTANCE_BYTES)
         .max_core_instance_size(MAX_INSTANCE_BYTES)
+        .max_memories_per_module(MAX_MEMORIES_PER_MODULE)
+        .max_tables_per_module(MAX_TABLES_PER_MODULE)
         .max_memory_size(MEMORY_BYTES_MAX as usize)
         .table_elements(MAX_TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)

@@ -27,15 +27,22 @@ impl Ticker {
         let engine = engine.weak();
         let ticking = move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
-                let Some(engine) = engine.upgrade() else { return };
+                let Some(engine) = engine.upgrade() else {
+                    return;
+                };
                 engine.increment_epoch();
             }
         };
-        let thread = std::thread::Builder::new().name("berth-ticker".into()).spawn(ticking);
+        let thread = std::thread::Builder::new()
+            .name("berth-ticker".into())
+            .spawn(ticking);
         if let Err(error) = &thread {
             tracing::error!(%error, "no thread for the ticker: guests cannot be interrupted");
         }
-        Self { stop: Some(stop), thread: thread.ok() }
+        Self {
+            stop: Some(stop),
+            thread: thread.ok(),
+        }
     }
 }
 

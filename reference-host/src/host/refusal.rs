@@ -76,5 +76,9 @@ pub fn refuse(error: &StartError) -> Refusal {
 }
 
 fn all(errors: &[MalformedEntries]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use berth_proto::{ImagePullPolicy, ImagePullSecret, LocalResources, WitInterface, Workload as Spec};
+use berth_proto::{
+    ImagePullPolicy, ImagePullSecret, LocalResources, WitInterface, Workload as Spec,
+};
 use berth_sdk::host::Start;
 use futures_util::future::{try_join, try_join_all};
 
@@ -26,19 +28,29 @@ use crate::workload::{Running, Workload};
 ///
 /// Cancel safety: dropping the future releases everything; pulls and compilations go on by
 /// themselves and are found by the next start.
-pub async fn start(
-    parts: &Parts,
-    running: &Running,
-    start: Start,
-) -> Result<Workload, StartError> {
-    let Start { id, workload: spec, reporter, .. } = start;
+pub async fn start(parts: &Parts, running: &Running, start: Start) -> Result<Workload, StartError> {
+    let Start {
+        id,
+        workload: spec,
+        reporter,
+        ..
+    } = start;
     let workloads_max = parts.limits.workloads_max;
-    let place = running.take_place(workloads_max).ok_or(StartError::Full(workloads_max))?;
+    let place = running
+        .take_place(workloads_max)
+        .ok_or(StartError::Full(workloads_max))?;
     let volumes = make_volumes(&spec).await?;
-    let declared: &[WitInterface] =
-        spec.wit_world.as_ref().map_or(&[], |world| &world.host_interfaces);
+    let declared: &[WitInterface] = spec
+        .wit_world
+        .as_ref()
+        .map_or(&[], |world| &world.host_interfaces);
     let sources = sources(&spec, &id, &volumes, &parts.limits)?;
-    let components = try_join_all(sources.components.iter().map(|it| it.prepare(parts, declared)));
+    let components = try_join_all(
+        sources
+            .components
+            .iter()
+            .map(|it| it.prepare(parts, declared)),
+    );
     let service = prepare_service(parts, sources.service.as_ref(), declared);
     let (components, service) = try_join(components, service).await?;
     let place = place.with_components(components.len() as u64);
@@ -48,9 +60,20 @@ pub async fn start(
     let components = Arc::new(Components::new(front));
     let service = service.map(|(runnable, restarts)| {
         let components = components.clone();
-        Service { runnable, restarts, reporter, components }
+        Service {
+            runnable,
+            restarts,
+            reporter,
+            components,
+        }
     });
-    Ok(Workload::begin(components, service, volumes, place, &parts.guests))
+    Ok(Workload::begin(
+        components,
+        service,
+        volumes,
+        place,
+        &parts.guests,
+    ))
 }
 
 /// One component or service, with everything that is known before its image is.
@@ -74,31 +97,63 @@ fn sources(
     let world = spec.wit_world.as_ref();
     let components = world.map_or(&[][..], |world| &world.components);
     let source = |name: String, what: String, image: &str, pull, resources| {
-        let part = Part { what, image: image.to_owned() };
-        let sandbox = sandbox(spec, id, name, resources, volumes, limits)
-            .map_err(|source| StartError::Part { part: part.clone(), source })?;
-        Ok(Source { part, pull, sandbox: Arc::new(sandbox) })
+        let part = Part {
+            what,
+            image: image.to_owned(),
+        };
+        let sandbox = sandbox(spec, id, name, resources, volumes, limits).map_err(|source| {
+            StartError::Part {
+                part: part.clone(),
+                source,
+            }
+        })?;
+        Ok(Source {
+            part,
+            pull,
+            sandbox: Arc::new(sandbox),
+        })
     };
     let components = components.iter().enumerate().map(|(index, component)| {
         let (name, what) = match component.name.as_str() {
-            "" => (format!("component {}", index + 1), format!("component {}", index + 1)),
-            name => (name.to_owned(), format!("component '{}'", name.escape_debug())),
+            "" => (
+                format!("component {}", index + 1),
+                format!("component {}", index + 1),
+            ),
+            name => (
+                name.to_owned(),
+                format!("component '{}'", name.escape_debug()),
+            ),
         };
         let secret = component.image_pull_secret.as_ref();
         let pull = pull_request(&component.image, component.image_pull_policy(), secret);
-        source(name, what, &component.image, pull, component.local_resources.as_ref())
+        source(
+            name,
+            what,
+            &component.image,
+            pull,
+            component.local_resources.as_ref(),
+        )
     });
     let components = components.collect::<Result<_, StartError>>()?;
     let service = spec.service.as_ref().map(|service| {
         let secret = service.image_pull_secret.as_ref();
         let pull = pull_request(&service.image, service.image_pull_policy(), secret);
         let resources = service.local_resources.as_ref();
-        let source = source("service".into(), "service".into(), &service.image, pull, resources)?;
+        let source = source(
+            "service".into(),
+            "service".into(),
+            &service.image,
+            pull,
+            resources,
+        )?;
         // What does not fit is refused before it comes here (HOST-START-010).
         let restarts = u32::try_from(service.max_restarts).unwrap_or(u32::MAX);
         Ok((source, Restarts::new(restarts)))
     });
-    Ok(Sources { components, service: service.transpose()? })
+    Ok(Sources {
+        components,
+        service: service.transpose()?,
+    })
 }
 
 fn sandbox(
@@ -137,7 +192,9 @@ fn pull_request(
         policy: match policy {
             ImagePullPolicy::Always => PullPolicy::Always,
             ImagePullPolicy::Never => PullPolicy::Never,
-            ImagePullPolicy::IfNotPresent | ImagePullPolicy::Unspecified => PullPolicy::IfNotPresent,
+            ImagePullPolicy::IfNotPresent | ImagePullPolicy::Unspecified => {
+                PullPolicy::IfNotPresent
+            }
         },
         credentials: secret.map(|secret| Credentials {
             username: secret.username.clone(),
@@ -152,7 +209,10 @@ impl Source {
         parts: &Parts,
         declared: &[WitInterface],
     ) -> Result<Prepared, StartError> {
-        let in_part = |source| StartError::Part { part: self.part.clone(), source };
+        let in_part = |source| StartError::Part {
+            part: self.part.clone(),
+            source,
+        };
         let artifact = parts
             .images
             .pull(self.pull.clone())
@@ -175,7 +235,9 @@ async fn prepare_service(
     service: Option<&(Source, Restarts)>,
     declared: &[WitInterface],
 ) -> Result<Option<(Runnable, Restarts)>, StartError> {
-    let Some((source, restarts)) = service else { return Ok(None) };
+    let Some((source, restarts)) = service else {
+        return Ok(None);
+    };
     let prepared = source.prepare(parts, declared).await?;
     let runnable = prepared.into_runnable().map_err(|error| StartError::Part {
         part: source.part.clone(),
@@ -207,7 +269,11 @@ fn front(
         hosts => hosts.map_err(StartError::Host)?,
     };
     let ingress = parts.ingress.clone().ok_or(StartError::NoIngress)?;
-    Ok(Some(Front { ingress, hosts, handler: into_handler(component)? }))
+    Ok(Some(Front {
+        ingress,
+        hosts,
+        handler: into_handler(component)?,
+    }))
 }
 
 fn into_handler(component: Prepared) -> Result<Handler, StartError> {
@@ -218,7 +284,10 @@ fn into_handler(component: Prepared) -> Result<Handler, StartError> {
 fn declares_handler(declared: &WitInterface) -> bool {
     declared.namespace == "wasi"
         && declared.package == "http"
-        && declared.interfaces.iter().any(|interface| interface == "incoming-handler")
+        && declared
+            .interfaces
+            .iter()
+            .any(|interface| interface == "incoming-handler")
 }
 
 /// Routes to a handler that was not declared, by whatever name the workload has.
@@ -228,17 +297,28 @@ fn undeclared_front(
     declared: &[WitInterface],
     name: &str,
 ) -> Result<Option<Front>, StartError> {
-    let mut hosts: Vec<String> =
-        declared.iter().filter_map(|declared| declared_hosts(declared).ok()).flatten().collect();
+    let mut hosts: Vec<String> = declared
+        .iter()
+        .filter_map(|declared| declared_hosts(declared).ok())
+        .flatten()
+        .collect();
     hosts.push(name.to_ascii_lowercase());
     let ingress = parts.ingress.clone().ok_or(StartError::NoIngress)?;
-    Ok(Some(Front { ingress, hosts, handler: into_handler(component)? }))
+    Ok(Some(Front {
+        ingress,
+        hosts,
+        handler: into_handler(component)?,
+    }))
 }
 
 fn refuse_unused(declared: &[WitInterface]) -> Result<(), StartError> {
     let unused = Breakage::RefusesUnusedInterface.is_on()
         && declared.iter().any(|declared| !declares_handler(declared));
-    if unused { Err(StartError::Unused) } else { Ok(()) }
+    if unused {
+        Err(StartError::Unused)
+    } else {
+        Ok(())
+    }
 }
 
 async fn make_volumes(spec: &Spec) -> Result<Volumes, StartError> {

@@ -30,14 +30,23 @@ impl HostName {
     }
 
     fn read(text: &str) -> Option<Self> {
-        let name = if Breakage::PortInHostMatters.is_on() { text } else { without_port(text) };
+        let name = if Breakage::PortInHostMatters.is_on() {
+            text
+        } else {
+            without_port(text)
+        };
         let name = name.strip_suffix('.').unwrap_or(name);
         let mut bytes = [0; MAX_HOSTNAME_BYTES];
-        bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        bytes
+            .get_mut(..name.len())?
+            .copy_from_slice(name.as_bytes());
         if !Breakage::CaseSensitiveHosts.is_on() {
             bytes.make_ascii_lowercase();
         }
-        Some(Self { bytes, length: name.len() })
+        Some(Self {
+            bytes,
+            length: name.len(),
+        })
     }
 
     /// The name.
@@ -90,14 +99,19 @@ mod tests {
 
     #[test]
     fn the_target_of_the_request_wins() {
-        let request = Request::builder().uri("http://B.test:1/x").header(HOST, "a.test");
+        let request = Request::builder()
+            .uri("http://B.test:1/x")
+            .header(HOST, "a.test");
         assert_eq!(name(request), Ok("b.test".to_owned()));
     }
 
     #[test]
     fn no_host_and_two_hosts_are_missing() {
         assert_eq!(name(Request::builder().uri("/")), Err(NoHost::Missing));
-        let twice = Request::builder().uri("/").header(HOST, "a").header(HOST, "b");
+        let twice = Request::builder()
+            .uri("/")
+            .header(HOST, "a")
+            .header(HOST, "b");
         assert_eq!(name(twice), Err(NoHost::Missing));
         let binary = Request::builder().uri("/").header(HOST, &b"\xff"[..]);
         assert_eq!(name(binary), Err(NoHost::Missing));

@@ -46,14 +46,28 @@ pub enum BadHost {
 /// The names that a declaration of `wasi:http` asks for, in lower case, the main one first. Aliases
 /// that are no host names are left out.
 pub fn declared_hosts(declared: &WitInterface) -> Result<Vec<String>, BadHost> {
-    let host = declared.config.get(HOST_KEY).map(|host| host.trim()).ok_or(BadHost::Missing)?;
+    let host = declared
+        .config
+        .get(HOST_KEY)
+        .map(|host| host.trim())
+        .ok_or(BadHost::Missing)?;
     if !is_hostname(host) {
         return Err(BadHost::Invalid(host.to_owned()));
     }
-    let aliases = declared.config.get(ALIASES_KEY).map(String::as_str).unwrap_or_default();
-    let aliases = aliases.split(',').map(str::trim).filter(|alias| is_hostname(alias));
+    let aliases = declared
+        .config
+        .get(ALIASES_KEY)
+        .map(String::as_str)
+        .unwrap_or_default();
+    let aliases = aliases
+        .split(',')
+        .map(str::trim)
+        .filter(|alias| is_hostname(alias));
     let mut hosts = Vec::new();
-    for host in std::iter::once(host).chain(aliases).map(str::to_ascii_lowercase) {
+    for host in std::iter::once(host)
+        .chain(aliases)
+        .map(str::to_ascii_lowercase)
+    {
         if !hosts.contains(&host) {
             hosts.push(host);
         }
@@ -63,7 +77,10 @@ pub fn declared_hosts(declared: &WitInterface) -> Result<Vec<String>, BadHost> {
 
 impl<T> Default for Routes<T> {
     fn default() -> Self {
-        Self { by_host: HashMap::new(), next: 0 }
+        Self {
+            by_host: HashMap::new(),
+            next: 0,
+        }
     }
 }
 
@@ -104,24 +121,36 @@ impl<T> Routes<T> {
     pub fn find(&self, host: &str) -> Option<&T> {
         let entry = self.by_host.get(host)?;
         let turn = entry.turn.fetch_add(1, Ordering::Relaxed);
-        entry.targets.get(turn % entry.targets.len()).map(|(_, target)| target)
+        entry
+            .targets
+            .get(turn % entry.targets.len())
+            .map(|(_, target)| target)
     }
 
     /// The target that was there first for a host in lower case.
     pub fn first(&self, host: &str) -> Option<&T> {
-        self.by_host.get(host)?.targets.first().map(|(_, target)| target)
+        self.by_host
+            .get(host)?
+            .targets
+            .first()
+            .map(|(_, target)| target)
     }
 
     /// The target of any host.
     pub fn any(&self) -> Option<&T> {
         let lowest = self.by_host.iter().min_by_key(|(host, _)| *host);
-        lowest.and_then(|(_, entry)| entry.targets.first()).map(|(_, target)| target)
+        lowest
+            .and_then(|(_, entry)| entry.targets.first())
+            .map(|(_, target)| target)
     }
 }
 
 impl<T> Targets<T> {
     fn new(targets: Vec<(RouteId, T)>) -> Self {
-        Self { targets, turn: AtomicUsize::new(0) }
+        Self {
+            targets,
+            turn: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -132,8 +161,13 @@ mod tests {
     use super::*;
 
     fn declaration(config: &[(&str, &str)]) -> WitInterface {
-        let config = config.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
-        WitInterface { config: config.collect(), ..Default::default() }
+        let config = config
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        WitInterface {
+            config: config.collect(),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -141,12 +175,18 @@ mod tests {
         let hosts = |config: &[(&str, &str)]| declared_hosts(&declaration(config));
         assert_eq!(hosts(&[("host", "A.test")]), Ok(vec!["a.test".into()]));
         assert_eq!(
-            hosts(&[("host", "a.test"), ("host-aliases", "B.test, a.test,,c_c,d.test")]),
+            hosts(&[
+                ("host", "a.test"),
+                ("host-aliases", "B.test, a.test,,c_c,d.test")
+            ]),
             Ok(vec!["a.test".into(), "b.test".into(), "d.test".into()])
         );
         assert_eq!(hosts(&[("host-aliases", "b.test")]), Err(BadHost::Missing));
         for host in ["", "a_b", "a:80", "*", "http://a", "a b"] {
-            assert!(matches!(hosts(&[("host", host)]), Err(BadHost::Invalid(_))), "{host}");
+            assert!(
+                matches!(hosts(&[("host", host)]), Err(BadHost::Invalid(_))),
+                "{host}"
+            );
         }
     }
 

@@ -82,7 +82,9 @@ async fn accept(listener: TcpListener, table: Arc<Table>, stop: CancellationToke
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed, so this never fails.
-        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let Ok(permit) = connections.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let serving = serve(stream, table.clone(), permit);
@@ -101,7 +103,10 @@ async fn serve(stream: TcpStream, table: Arc<Table>, _permit: OwnedSemaphorePerm
         tracing::debug!(%error, "a connection keeps its delay");
     }
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
     server.http2().timer(TokioTimer::new());
     let service = service_fn(move |request| {
         let table = table.clone();
@@ -150,7 +155,11 @@ fn route(table: &Table, request: &Request<Incoming>) -> Result<Handler, StatusCo
 /// Lets four requests in at a time, whosesoever they are, which is what HOST-HTTP-015 forbids.
 async fn one_of_few() -> Option<tokio::sync::SemaphorePermit<'static>> {
     static FEW: Semaphore = Semaphore::const_new(4);
-    if Breakage::SpinBlocksIngress.is_on() { FEW.acquire().await.ok() } else { None }
+    if Breakage::SpinBlocksIngress.is_on() {
+        FEW.acquire().await.ok()
+    } else {
+        None
+    }
 }
 
 fn no_route() -> StatusCode {

@@ -12,7 +12,11 @@ pub struct Answer {
 }
 
 pub async fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
-    send(address, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+    send(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+    )
+    .await
 }
 
 pub async fn send(address: SocketAddr, request: &str) -> Answer {
@@ -25,9 +29,19 @@ pub async fn send(address: SocketAddr, request: &str) -> Answer {
 
 fn read(text: &str) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { dechunked(body) } else { body.to_owned() };
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    let body = if chunked {
+        dechunked(body)
+    } else {
+        body.to_owned()
+    };
     Answer { status, body }
 }
 

@@ -14,7 +14,10 @@ fn plain() -> LocalResources {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_answers_from_start_to_stop() {
     let stage = Stage::set().await;
-    let hello = stage.start(stage.http(Role::Hello, "hello.test", plain())).await.unwrap();
+    let hello = stage
+        .start(stage.http(Role::Hello, "hello.test", plain()))
+        .await
+        .unwrap();
     let answer = stage.get("hello.test", "/").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
     assert_eq!(stage.host.describe().component_count, 1);
@@ -27,9 +30,17 @@ async fn a_component_answers_from_start_to_stop() {
 async fn a_host_is_found_by_every_spelling_and_nothing_else() {
     let stage = Stage::set().await;
     let component = stage.component(Role::Hello, plain());
-    let spec = workload(vec![component], vec![http_interface("Hello.test", "www.hello.test, x_y")]);
+    let spec = workload(
+        vec![component],
+        vec![http_interface("Hello.test", "www.hello.test, x_y")],
+    );
     let _hello = stage.start(spec).await.unwrap();
-    for host in ["hello.test", "HELLO.Test", "hello.test:8080", "www.hello.test"] {
+    for host in [
+        "hello.test",
+        "HELLO.Test",
+        "hello.test:8080",
+        "www.hello.test",
+    ] {
         assert_eq!(stage.get(host, "/").await.status, 200, "{host}");
     }
     for host in ["other.test", "x_y", "a.hello.test"] {
@@ -60,7 +71,10 @@ async fn workloads_of_one_name_share_its_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trap_is_500_and_the_next_request_is_served() {
     let stage = Stage::set().await;
-    let _trap = stage.start(stage.http(Role::HttpTrap, "trap.test", plain())).await.unwrap();
+    let _trap = stage
+        .start(stage.http(Role::HttpTrap, "trap.test", plain()))
+        .await
+        .unwrap();
     assert_eq!(stage.get("trap.test", "/").await.status, 500);
     assert_eq!(stage.get("trap.test", "/ok").await.status, 200);
 }
@@ -68,11 +82,17 @@ async fn a_trap_is_500_and_the_next_request_is_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_and_its_answer_arrive_whole() {
     let stage = Stage::set().await;
-    let _echo = stage.start(stage.http(Role::HttpEcho, "echo.test", plain())).await.unwrap();
+    let _echo = stage
+        .start(stage.http(Role::HttpEcho, "echo.test", plain()))
+        .await
+        .unwrap();
     let request = "PUT /a/b?c=d HTTP/1.1\r\nHost: echo.test\r\nX-Berth: me\r\n\
                    Content-Length: 4\r\nConnection: close\r\n\r\nbody";
     let answer = within(http::send(stage.address, request)).await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "PUT\n/a/b?c=d\nme\nbody"));
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, "PUT\n/a/b?c=d\nme\nbody")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +113,9 @@ async fn a_bad_host_name_is_refused() {
     let mut nameless = http_interface("x", "");
     nameless.config.clear();
     let component = stage.component(Role::Hello, plain());
-    let message = stage.refusal(workload(vec![component], vec![nameless])).await;
+    let message = stage
+        .refusal(workload(vec![component], vec![nameless]))
+        .await;
     assert!(message.contains("without a 'host'"), "{message}");
     let unserved = stage.component(Role::Idle, plain());
     let spec = workload(vec![unserved], vec![http_interface("idle.test", "")]);

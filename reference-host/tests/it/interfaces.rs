@@ -18,7 +18,10 @@ async fn what_is_not_declared_or_not_offered_is_refused_by_name() {
         let component = stage.component(role, LocalResources::default());
         let declared = declared.map(interface).into_iter().collect();
         let message = stage.refusal(workload(vec![component], declared)).await;
-        assert!(message.contains(import) && message.contains(role.name()), "{message}");
+        assert!(
+            message.contains(import) && message.contains(role.name()),
+            "{message}"
+        );
     }
 }
 
@@ -34,11 +37,17 @@ async fn a_declared_interface_that_nobody_imports_is_no_error() {
 async fn a_component_reads_its_own_config() {
     let stage = Stage::set().await;
     let config = [("color".to_owned(), "blue".to_owned())].into();
-    let own = LocalResources { config, ..Default::default() };
+    let own = LocalResources {
+        config,
+        ..Default::default()
+    };
     let serve = async |host, resources| {
         let component = stage.component(Role::HttpConfig, resources);
         let declared = vec![http_interface(host, ""), interface("wasi:config/store")];
-        stage.start(workload(vec![component], declared)).await.unwrap()
+        stage
+            .start(workload(vec![component], declared))
+            .await
+            .unwrap()
     };
     let _blue = serve("blue.test", own).await;
     let _none = serve("none.test", LocalResources::default()).await;
@@ -71,8 +80,14 @@ async fn keys_are_shared_within_a_namespace_only() {
 async fn a_component_may_log() {
     let stage = Stage::set().await;
     let component = stage.component(Role::HttpLogging, LocalResources::default());
-    let declared = vec![http_interface("log.test", ""), interface("wasi:logging/logging")];
-    let _log = stage.start(workload(vec![component], declared)).await.unwrap();
+    let declared = vec![
+        http_interface("log.test", ""),
+        interface("wasi:logging/logging"),
+    ];
+    let _log = stage
+        .start(workload(vec![component], declared))
+        .await
+        .unwrap();
     assert_eq!(stage.get("log.test", "/line").await.body, "ok");
 }
 

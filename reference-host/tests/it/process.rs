@@ -33,9 +33,15 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let bus = within(Bus::connect(&ConnectOptions::to(broker.url()))).await.unwrap();
+        let bus = within(Bus::connect(&ConnectOptions::to(broker.url())))
+            .await
+            .unwrap();
         let client = HostClient::new(bus, "the-host").unwrap();
-        let process = Self { child, client, _broker: broker };
+        let process = Self {
+            child,
+            client,
+            _broker: broker,
+        };
         within(process.serves()).await;
         process
     }
@@ -71,14 +77,27 @@ async fn a_workload_is_started_served_and_stopped() {
     let started = within(client.start("one", &hello)).await.unwrap();
     assert_eq!(started.state, WorkloadState::Running);
     let heartbeat = within(client.heartbeat()).await.unwrap();
-    assert_eq!((heartbeat.workload_count, heartbeat.component_count), (1, 1));
-    assert!(heartbeat.imports.iter().any(|import| import.package == "keyvalue"));
+    assert_eq!(
+        (heartbeat.workload_count, heartbeat.component_count),
+        (1, 1)
+    );
+    assert!(
+        heartbeat
+            .imports
+            .iter()
+            .any(|import| import.package == "keyvalue")
+    );
     let ingress = ([127, 0, 0, 1], u16::try_from(heartbeat.http_port).unwrap()).into();
     let answer = within(crate::http::get(ingress, "hello.test", "/")).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
     within(client.stop("one")).await.unwrap();
     within(process.reached("one", WorkloadState::NotFound)).await;
-    assert_eq!(within(crate::http::get(ingress, "hello.test", "/")).await.status, 404);
+    assert_eq!(
+        within(crate::http::get(ingress, "hello.test", "/"))
+            .await
+            .status,
+        404
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +105,9 @@ async fn a_refused_workload_says_why() {
     let stage = Stage::set().await;
     let process = Process::start(&stage).await;
     let module = stage.http(Role::CoreModule, "a.test", LocalResources::default());
-    let error = within(process.client.start("one", &module)).await.unwrap_err();
+    let error = within(process.client.start("one", &module))
+        .await
+        .unwrap_err();
     assert!(matches!(&error, ClientError::Refused { .. }), "{error:?}");
     let status = within(process.client.status("one")).await.unwrap();
     assert_eq!(status.state, WorkloadState::Error);

@@ -11,12 +11,21 @@ use crate::stage::{Stage, environment, within};
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_ends_at_its_limit() {
     let stage = Stage::set().await;
-    let limited = LocalResources { memory_limit_mb: 32, ..Default::default() };
-    let _small = stage.start(stage.http(Role::HttpAlloc, "small.test", limited)).await.unwrap();
+    let limited = LocalResources {
+        memory_limit_mb: 32,
+        ..Default::default()
+    };
+    let _small = stage
+        .start(stage.http(Role::HttpAlloc, "small.test", limited))
+        .await
+        .unwrap();
     assert_eq!(stage.get("small.test", "/16").await.body, "ok");
     assert_eq!(stage.get("small.test", "/64").await.body, "refused");
     let unset = LocalResources::default();
-    let _large = stage.start(stage.http(Role::HttpAlloc, "large.test", unset)).await.unwrap();
+    let _large = stage
+        .start(stage.http(Role::HttpAlloc, "large.test", unset))
+        .await
+        .unwrap();
     assert_eq!(stage.get("large.test", "/250").await.body, "ok");
     assert_eq!(stage.get("large.test", "/endless").await.status, 500);
     assert_eq!(stage.get("large.test", "/1").await.body, "ok");
@@ -25,9 +34,19 @@ async fn memory_ends_at_its_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_environment_is_what_was_given() {
     let stage = Stage::set().await;
-    let environment = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())].into();
-    let resources = LocalResources { environment, ..Default::default() };
-    let _env = stage.start(stage.http(Role::HttpEnv, "env.test", resources)).await.unwrap();
+    let environment = [
+        ("A".to_owned(), "1".to_owned()),
+        ("B".to_owned(), "2".to_owned()),
+    ]
+    .into();
+    let resources = LocalResources {
+        environment,
+        ..Default::default()
+    };
+    let _env = stage
+        .start(stage.http(Role::HttpEnv, "env.test", resources))
+        .await
+        .unwrap();
     assert_eq!(stage.get("env.test", "/").await.body.trim_end(), "A=1\nB=2");
 }
 
@@ -45,7 +64,10 @@ async fn outgoing_requests_need_an_entry() {
         ("other.test", other, "denied"),
         ("none.test", environment(&authority), "denied"),
     ] {
-        let _fetch = stage.start(stage.http(Role::HttpFetch, host, resources)).await.unwrap();
+        let _fetch = stage
+            .start(stage.http(Role::HttpFetch, host, resources))
+            .await
+            .unwrap();
         assert_eq!(stage.get(host, "/").await.body, expected, "{host}");
     }
 }
@@ -57,18 +79,25 @@ async fn sockets_need_an_entry() {
     let address = listener.local_addr().unwrap();
     let target = format!("{address}/x");
     let mut by_port = environment(&target);
-    by_port.allowed_host_loopback_ports.push(format!("{}/tcp", address.port()));
+    by_port
+        .allowed_host_loopback_ports
+        .push(format!("{}/tcp", address.port()));
     let mut by_host = environment(&target);
     by_host.allowed_hosts.push(address.to_string());
     let mut udp_only = environment(&target);
-    udp_only.allowed_host_loopback_ports.push(format!("{}/udp", address.port()));
+    udp_only
+        .allowed_host_loopback_ports
+        .push(format!("{}/udp", address.port()));
     for (host, resources, expected) in [
         ("port.test", by_port, "open"),
         ("host.test", by_host, "open"),
         ("udp.test", udp_only, "denied"),
         ("none.test", environment(&target), "denied"),
     ] {
-        let _socket = stage.start(stage.http(Role::HttpSocket, host, resources)).await.unwrap();
+        let _socket = stage
+            .start(stage.http(Role::HttpSocket, host, resources))
+            .await
+            .unwrap();
         assert_eq!(stage.get(host, "/").await.body, expected, "{host}");
     }
 }
@@ -81,20 +110,38 @@ async fn malformed_allow_lists_are_refused_by_entry() {
         allowed_host_loopback_ports: vec!["99999".into()],
         ..Default::default()
     };
-    let message = stage.refusal(stage.http(Role::Hello, "a.test", resources)).await;
-    for part in ["'*com'", "'99999'", "allowedHosts", "allowedHostLoopbackPorts", "hello"] {
+    let message = stage
+        .refusal(stage.http(Role::Hello, "a.test", resources))
+        .await;
+    for part in [
+        "'*com'",
+        "'99999'",
+        "allowedHosts",
+        "allowedHostLoopbackPorts",
+        "hello",
+    ] {
         assert!(message.contains(part), "{part} in {message}");
     }
 }
 
 fn mounted(name: &str, read_only: bool) -> LocalResources {
-    let mount = VolumeMount { name: name.into(), mount_path: "/data".into(), read_only };
-    LocalResources { volume_mounts: vec![mount], ..Default::default() }
+    let mount = VolumeMount {
+        name: name.into(),
+        mount_path: "/data".into(),
+        read_only,
+    };
+    LocalResources {
+        volume_mounts: vec![mount],
+        ..Default::default()
+    }
 }
 
 fn empty_dir(name: &str) -> Volume {
     let volume_type = Some(VolumeType::EmptyDir(EmptyDirVolume {}));
-    Volume { name: name.into(), volume_type }
+    Volume {
+        name: name.into(),
+        volume_type,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,8 +169,13 @@ async fn a_host_path_is_mounted_as_it_says() {
     std::fs::write(directory.path().join("file"), "content").unwrap();
     let path = directory.path().to_str().unwrap().to_owned();
     let volume = |path: &str| {
-        let host_path = HostPathVolume { local_path: path.into() };
-        Volume { name: "data".into(), volume_type: Some(VolumeType::HostPath(host_path)) }
+        let host_path = HostPathVolume {
+            local_path: path.into(),
+        };
+        Volume {
+            name: "data".into(),
+            volume_type: Some(VolumeType::HostPath(host_path)),
+        }
     };
     let mut spec = stage.http(Role::HttpFiles, "files.test", mounted("data", true));
     spec.volumes.push(volume(&path));

@@ -16,14 +16,22 @@ async fn a_run_ends_well_or_not() {
         (Role::ServiceOk, ReportedState::Completed, ""),
         (Role::ServiceExit0, ReportedState::Completed, ""),
         (Role::ServiceErr, ReportedState::Failed, "returned an error"),
-        (Role::ServiceExit1, ReportedState::Failed, "exit with code 1"),
+        (
+            Role::ServiceExit1,
+            ReportedState::Failed,
+            "exit with code 1",
+        ),
         (Role::ServiceTrap, ReportedState::Failed, "unreachable"),
     ] {
         let mut spec = workload(vec![], vec![]);
         spec.service = Some(stage.service(role, 0, environment(NOWHERE)));
         let (service, mut reports) = stage.start_reported(spec).await.unwrap();
         let report = reported(&mut reports, state).await;
-        assert!(report.message.contains(reason), "{role}: {}", report.message);
+        assert!(
+            report.message.contains(reason),
+            "{role}: {}",
+            report.message
+        );
         within(stage.host.stop(service)).await;
     }
 }
@@ -35,12 +43,24 @@ async fn restarts_are_reported_and_used_up() {
     spec.service = Some(stage.service(Role::ServiceSlowFail, 2, environment(NOWHERE)));
     let (_service, mut reports) = stage.start_reported(spec).await.unwrap();
     let waiting = reported(&mut reports, ReportedState::Starting).await;
-    assert!(waiting.message.contains("restart 1 of 2"), "{}", waiting.message);
+    assert!(
+        waiting.message.contains("restart 1 of 2"),
+        "{}",
+        waiting.message
+    );
     reported(&mut reports, ReportedState::Running).await;
     let waiting = reported(&mut reports, ReportedState::Starting).await;
-    assert!(waiting.message.contains("restart 2 of 2"), "{}", waiting.message);
+    assert!(
+        waiting.message.contains("restart 2 of 2"),
+        "{}",
+        waiting.message
+    );
     let failed = reported(&mut reports, ReportedState::Failed).await;
-    assert!(failed.message.contains("2 restarts are used up"), "{}", failed.message);
+    assert!(
+        failed.message.contains("2 restarts are used up"),
+        "{}",
+        failed.message
+    );
 }
 
 async fn with_routes(stage: &Stage, role: Role) -> (Instance, berth_sdk::host::Reports) {
@@ -91,6 +111,9 @@ async fn a_service_must_have_something_to_run() {
         let mut spec = workload(vec![], vec![]);
         spec.service = Some(stage.service(role, 0, LocalResources::default()));
         let message = stage.refusal(spec).await;
-        assert!(message.contains("does not export wasi:cli/run"), "{message}");
+        assert!(
+            message.contains("does not export wasi:cli/run"),
+            "{message}"
+        );
     }
 }

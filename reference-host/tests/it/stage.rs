@@ -47,9 +47,21 @@ impl Stage {
         let address = ingress.local_address();
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
         let handle = guests.handle().clone();
-        let parts = Parts { engine, images, ingress: Some(ingress), limits, guests: handle };
+        let parts = Parts {
+            engine,
+            images,
+            ingress: Some(ingress),
+            limits,
+            guests: handle,
+        };
         let host = BerthHost::new(parts, Identity::default());
-        Self { host, registry, address, _server: server, _guests: guests }
+        Self {
+            host,
+            registry,
+            address,
+            _server: server,
+            _guests: guests,
+        }
     }
 
     /// The reference of a role's image, pushed.
@@ -78,11 +90,16 @@ impl Stage {
 
     /// A workload of one component that serves HTTP under `host`.
     pub fn http(&self, role: Role, host: &str, resources: LocalResources) -> Spec {
-        workload(vec![self.component(role, resources)], vec![http_interface(host, "")])
+        workload(
+            vec![self.component(role, resources)],
+            vec![http_interface(host, "")],
+        )
     }
 
     pub async fn start(&self, spec: Spec) -> Result<Instance, Refusal> {
-        self.start_reported(spec).await.map(|(instance, _)| instance)
+        self.start_reported(spec)
+            .await
+            .map(|(instance, _)| instance)
     }
 
     pub async fn start_reported(&self, spec: Spec) -> Result<(Instance, Reports), Refusal> {
@@ -110,7 +127,10 @@ pub fn workload(components: Vec<Component>, host_interfaces: Vec<WitInterface>) 
     Spec {
         namespace: "test".into(),
         name: "test".into(),
-        wit_world: Some(WitWorld { components, host_interfaces }),
+        wit_world: Some(WitWorld {
+            components,
+            host_interfaces,
+        }),
         ..Default::default()
     }
 }
@@ -137,7 +157,10 @@ pub fn interface(name: &str) -> WitInterface {
 
 pub fn environment(value: &str) -> LocalResources {
     let environment = [("BEACON".to_owned(), value.to_owned())].into();
-    LocalResources { environment, ..Default::default() }
+    LocalResources {
+        environment,
+        ..Default::default()
+    }
 }
 
 /// Waits until the workload reports this state.
@@ -154,5 +177,7 @@ pub async fn reported(reports: &mut Reports, state: ReportedState) -> Report {
 }
 
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
 }

@@ -86,24 +86,37 @@ impl Plugin for KeyValue {
 
 impl KeyValue {
     fn namespace(&self, name: &Arc<str>) -> Shared {
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut namespaces = self
+            .namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         namespaces.entry(name.clone()).or_default().clone()
     }
 }
 
 fn link_store(store: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<()> {
     store.resource("bucket", ResourceType::host::<Bucket>(), |mut cx, id| {
-        cx.data_mut().table.delete(Resource::<Bucket>::new_own(id))?;
+        cx.data_mut()
+            .table
+            .delete(Resource::<Bucket>::new_own(id))?;
         Ok(())
     })?;
-    store.func_wrap("open", |mut cx: StoreContextMut<'_, Guest>, (name,): (String,)| {
-        let bucket = cx.data_mut().table.push(Bucket { name })?;
-        Ok((Ok::<_, Error>(bucket),))
-    })?;
+    store.func_wrap(
+        "open",
+        |mut cx: StoreContextMut<'_, Guest>, (name,): (String,)| {
+            let bucket = cx.data_mut().table.push(Bucket { name })?;
+            Ok((Ok::<_, Error>(bucket),))
+        },
+    )?;
     let namespace = shared.clone();
-    store.func_wrap("[method]bucket.get", move |cx, (bucket, key): (Borrowed, String)| {
-        Ok((Ok::<_, Error>(locked(&namespace).get(named(&cx, &bucket)?, &key)),))
-    })?;
+    store.func_wrap(
+        "[method]bucket.get",
+        move |cx, (bucket, key): (Borrowed, String)| {
+            Ok((Ok::<_, Error>(
+                locked(&namespace).get(named(&cx, &bucket)?, &key),
+            ),))
+        },
+    )?;
     let namespace = shared.clone();
     store.func_wrap(
         "[method]bucket.set",
@@ -112,20 +125,28 @@ fn link_store(store: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
         },
     )?;
     let namespace = shared.clone();
-    store.func_wrap("[method]bucket.delete", move |cx, (bucket, key): (Borrowed, String)| {
-        locked(&namespace).delete(named(&cx, &bucket)?, &key);
-        Ok((Ok::<_, Error>(()),))
-    })?;
+    store.func_wrap(
+        "[method]bucket.delete",
+        move |cx, (bucket, key): (Borrowed, String)| {
+            locked(&namespace).delete(named(&cx, &bucket)?, &key);
+            Ok((Ok::<_, Error>(()),))
+        },
+    )?;
     let namespace = shared.clone();
-    store.func_wrap("[method]bucket.exists", move |cx, (bucket, key): (Borrowed, String)| {
-        let value = locked(&namespace).get(named(&cx, &bucket)?, &key);
-        Ok((Ok::<_, Error>(value.is_some()),))
-    })?;
+    store.func_wrap(
+        "[method]bucket.exists",
+        move |cx, (bucket, key): (Borrowed, String)| {
+            let value = locked(&namespace).get(named(&cx, &bucket)?, &key);
+            Ok((Ok::<_, Error>(value.is_some()),))
+        },
+    )?;
     let namespace = shared.clone();
     store.func_wrap(
         "[method]bucket.list-keys",
         move |cx, (bucket, cursor): (Borrowed, Option<u64>)| {
-            Ok((Ok::<_, Error>(locked(&namespace).list(named(&cx, &bucket)?, cursor)),))
+            Ok((Ok::<_, Error>(
+                locked(&namespace).list(named(&cx, &bucket)?, cursor),
+            ),))
         },
     )
 }
@@ -142,30 +163,38 @@ fn link_atomics(atomics: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Res
 
 fn link_batch(batch: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<()> {
     let namespace = shared.clone();
-    batch.func_wrap("get-many", move |cx, (bucket, keys): (Borrowed, Vec<String>)| {
-        let bucket = named(&cx, &bucket)?;
-        let namespace = locked(&namespace);
-        let pair = |key: String| namespace.get(bucket, &key).map(|value| (key, value));
-        let values: Vec<_> = keys.into_iter().map(pair).collect();
-        Ok((Ok::<_, Error>(values),))
-    })?;
+    batch.func_wrap(
+        "get-many",
+        move |cx, (bucket, keys): (Borrowed, Vec<String>)| {
+            let bucket = named(&cx, &bucket)?;
+            let namespace = locked(&namespace);
+            let pair = |key: String| namespace.get(bucket, &key).map(|value| (key, value));
+            let values: Vec<_> = keys.into_iter().map(pair).collect();
+            Ok((Ok::<_, Error>(values),))
+        },
+    )?;
     let namespace = shared.clone();
     batch.func_wrap(
         "set-many",
         move |cx, (bucket, pairs): (Borrowed, Vec<(String, Vec<u8>)>)| {
             let bucket = named(&cx, &bucket)?;
             let mut namespace = locked(&namespace);
-            let set = pairs.into_iter().try_for_each(|(key, value)| namespace.set(bucket, key, value));
+            let set = pairs
+                .into_iter()
+                .try_for_each(|(key, value)| namespace.set(bucket, key, value));
             Ok((set,))
         },
     )?;
     let namespace = shared.clone();
-    batch.func_wrap("delete-many", move |cx, (bucket, keys): (Borrowed, Vec<String>)| {
-        let bucket = named(&cx, &bucket)?;
-        let mut namespace = locked(&namespace);
-        keys.iter().for_each(|key| namespace.delete(bucket, key));
-        Ok((Ok::<_, Error>(()),))
-    })
+    batch.func_wrap(
+        "delete-many",
+        move |cx, (bucket, keys): (Borrowed, Vec<String>)| {
+            let bucket = named(&cx, &bucket)?;
+            let mut namespace = locked(&namespace);
+            keys.iter().for_each(|key| namespace.delete(bucket, key));
+            Ok((Ok::<_, Error>(()),))
+        },
+    )
 }
 
 type Borrowed = Resource<Bucket>;
@@ -187,10 +216,15 @@ impl Namespace {
         let old = self.size_of(bucket, &key);
         let used_bytes = self.used_bytes - old + key.len() + value.len();
         if used_bytes > MAX_NAMESPACE_BYTES {
-            return Err(Error::Other(format!("the store is full: {MAX_NAMESPACE_BYTES} bytes")));
+            return Err(Error::Other(format!(
+                "the store is full: {MAX_NAMESPACE_BYTES} bytes"
+            )));
         }
         self.used_bytes = used_bytes;
-        self.buckets.entry(bucket.to_owned()).or_default().insert(key, value);
+        self.buckets
+            .entry(bucket.to_owned())
+            .or_default()
+            .insert(key, value);
         Ok(())
     }
 
@@ -203,13 +237,26 @@ impl Namespace {
 
     /// Keys in their order, from the cursor's position.
     fn list(&self, bucket: &str, cursor: Option<u64>) -> KeyResponse {
-        let start = cursor.and_then(|cursor| usize::try_from(cursor).ok()).unwrap_or(0);
+        let start = cursor
+            .and_then(|cursor| usize::try_from(cursor).ok())
+            .unwrap_or(0);
         let Some(entries) = self.buckets.get(bucket) else {
-            return KeyResponse { keys: Vec::new(), cursor: None };
+            return KeyResponse {
+                keys: Vec::new(),
+                cursor: None,
+            };
         };
-        let keys: Vec<String> = entries.keys().skip(start).take(MAX_LISTED_KEYS).cloned().collect();
+        let keys: Vec<String> = entries
+            .keys()
+            .skip(start)
+            .take(MAX_LISTED_KEYS)
+            .cloned()
+            .collect();
         let end = start.saturating_add(keys.len());
-        KeyResponse { keys, cursor: (end < entries.len()).then_some(end as u64) }
+        KeyResponse {
+            keys,
+            cursor: (end < entries.len()).then_some(end as u64),
+        }
     }
 
     /// Adds to a number kept as decimal text; an absent one is 0.
@@ -222,13 +269,18 @@ impl Namespace {
                 .and_then(|text| text.parse::<u64>().ok())
                 .ok_or_else(not_a_number)?,
         };
-        let new = old.checked_add(delta).ok_or_else(|| Error::Other("the number overflows".into()))?;
+        let new = old
+            .checked_add(delta)
+            .ok_or_else(|| Error::Other("the number overflows".into()))?;
         self.set(bucket, key, new.to_string().into_bytes())?;
         Ok(new)
     }
 
     fn size_of(&self, bucket: &str, key: &str) -> usize {
-        let value = self.buckets.get(bucket).and_then(|entries| entries.get(key));
+        let value = self
+            .buckets
+            .get(bucket)
+            .and_then(|entries| entries.get(key));
         value.map_or(0, |value| key.len() + value.len())
     }
 }
@@ -269,7 +321,10 @@ mod tests {
             namespace.set("a", format!("{n:06}"), vec![]).unwrap();
         }
         let first = namespace.list("a", None);
-        assert_eq!((first.keys.len(), first.cursor), (MAX_LISTED_KEYS, Some(1000)));
+        assert_eq!(
+            (first.keys.len(), first.cursor),
+            (MAX_LISTED_KEYS, Some(1000))
+        );
         let rest = namespace.list("a", first.cursor);
         assert_eq!((rest.keys.len(), rest.cursor), (5, None));
         assert_eq!(namespace.list("nothing", None).keys.len(), 0);

@@ -55,7 +55,9 @@ impl Plugin for Logging {
         linker.instance(&name.to_string())?.func_wrap(
             "log",
             move |_, (level, context, message): (Level, String, String)| {
-                let Allowed::After(left_out) = budget.ask() else { return Ok(()) };
+                let Allowed::After(left_out) = budget.ask() else {
+                    return Ok(());
+                };
                 if left_out > 0 {
                     let words = format!("({left_out} messages were left out)");
                     log(Level::Warn, &workload, &component, "", &words);
@@ -86,5 +88,6 @@ fn log(level: Level, workload: &str, component: &str, context: &str, message: &s
 }
 
 fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_MESSAGE_BYTES)).unwrap_or(text)
+    text.get(..text.floor_char_boundary(MAX_MESSAGE_BYTES))
+        .unwrap_or(text)
 }
