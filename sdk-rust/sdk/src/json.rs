@@ -80,8 +80,36 @@ fn problem(serde_says: &str) -> String {
 #[cfg(test)]
 mod tests {
     use berth_proto::{HostHeartbeat, WorkloadStartRequest};
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_arrives_is_read_or_refused(
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+            text in r#"(\{|\}|\[|\]|:|,|"workload"|"workloadId"|"service"|null|1e99|-0|"x"| ){0,30}"#,
+        ) {
+            let _ = read::<WorkloadStartRequest>(&noise);
+            let _ = read::<WorkloadStartRequest>(text.as_bytes());
+        }
+
+        #[test]
+        fn what_is_written_is_read(id in ".*", name in ".*", restarts: u64, limit: i32) {
+            let service = berth_proto::Service {
+                max_restarts: restarts,
+                local_resources: Some(berth_proto::LocalResources {
+                    memory_limit_mb: limit,
+                    environment: [(name.clone(), id.clone())].into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            let workload = berth_proto::Workload { name, service: Some(service), ..Default::default() };
+            let request = WorkloadStartRequest { workload_id: id, workload: Some(workload) };
+            prop_assert_eq!(read::<WorkloadStartRequest>(&write(&request).unwrap()), Ok(request));
+        }
+    }
 
     fn start(text: &str) -> Result<WorkloadStartRequest, ReadError> {
         read(text.as_bytes())

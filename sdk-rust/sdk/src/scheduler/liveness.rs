@@ -75,6 +75,8 @@ pub(super) enum Action {
 struct Host {
     health: Health,
     heard: Duration,
+    /// When it last answered a probe.
+    answered: Option<Duration>,
     busy_until: Duration,
     /// When nobody listened for the first time since it was last heard, and how often since.
     deaf: Option<(Duration, u32)>,
@@ -139,15 +141,17 @@ impl Liveness {
         self.hosts.len()
     }
 
-    fn heard(&mut self, now: Duration, id: String, joins: bool, actions: &mut Vec<Action>) {
+    fn heard(&mut self, now: Duration, id: String, by_heartbeat: bool, actions: &mut Vec<Action>) {
         let next_probe = now + self.probe_interval();
         let Some(host) = self.hosts.get_mut(&id) else {
-            if joins {
+            if by_heartbeat {
                 let health = Health::Alive;
                 let (busy_until, deaf, probe_at) = (Duration::ZERO, None, None);
+                let (heard, answered) = (now, None);
                 let host = Host {
                     health,
-                    heard: now,
+                    heard,
+                    answered,
                     busy_until,
                     deaf,
                     probe_at,
@@ -158,11 +162,14 @@ impl Liveness {
             return;
         };
         // A late answer does not raise the dead: only a heartbeat does.
-        if host.health == Health::Lost && !joins {
+        if host.health == Health::Lost && !by_heartbeat {
             return;
         }
         let was = std::mem::replace(&mut host.health, Health::Alive);
         host.heard = now;
+        if !by_heartbeat {
+            host.answered = Some(now);
+        }
         host.deaf = None;
         if was != Health::Alive {
             actions.push(Action::Tell {
@@ -172,7 +179,7 @@ impl Liveness {
             });
         }
         // A heartbeat does not put the probe off, or a host that beats and dies is found late.
-        if !joins || was != Health::Alive {
+        if !by_heartbeat || was != Health::Alive {
             self.probe_again(&id, next_probe);
         }
     }
@@ -215,19 +222,20 @@ impl Liveness {
         }
     }
 
-    /// Whether at least as many hosts seem gone as were heard of since then. In that case it is more
-    /// likely that the broker lost them than that they all died at once.
+    /// Whether a large part of the hosts that were probed since then seem gone. It is more likely that
+    /// a broker lost them, and that they are on their way to another, than that they all died at once.
+    /// Heartbeats do not count here: they come from all, and probes have reached but some.
     fn broker_is_suspect(&self, since: Duration) -> bool {
+        let answered = |host: &&Host| host.deaf.is_none() && host.answered >= Some(since);
         let deaf = self
             .hosts
             .values()
             .filter(|host| host.deaf.is_some())
             .count();
-        let heard = self
-            .hosts
-            .values()
-            .filter(|host| host.deaf.is_none() && host.heard >= since);
-        deaf >= self.options.mass_vanish_from && deaf >= heard.count()
+        let well = self.hosts.values().filter(answered).count();
+        let share_percent = deaf * 100 / (deaf + well).max(1);
+        deaf >= self.options.mass_vanish_from
+            && share_percent >= self.options.mass_vanish_share_percent
     }
 
     /// Suspects hosts that listen and say nothing, and gives up on them at the end of their time.

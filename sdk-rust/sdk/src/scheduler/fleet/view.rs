@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use berth_proto::HostHeartbeat;
+use berth_proto::{HostHeartbeat, WitInterface};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
@@ -152,8 +152,25 @@ impl Views {
     }
 }
 
-/// A heartbeat without what changes from one to the next.
-fn lasting(heartbeat: HostHeartbeat) -> HostHeartbeat {
+/// A heartbeat without what changes from one to the next, and without the order of interfaces, which
+/// a `wash host` does not keep.
+fn lasting(mut heartbeat: HostHeartbeat) -> HostHeartbeat {
+    for interface in heartbeat.imports.iter_mut().chain(&mut heartbeat.exports) {
+        interface.interfaces.sort();
+    }
+    let key = |one: &WitInterface| {
+        let WitInterface {
+            namespace,
+            package,
+            version,
+            interfaces,
+            name,
+            ..
+        } = one.clone();
+        (namespace, package, version, name, interfaces)
+    };
+    heartbeat.imports.sort_by_key(key);
+    heartbeat.exports.sort_by_key(key);
     HostHeartbeat {
         system_cpu_usage: 0.0,
         system_memory_free: 0,

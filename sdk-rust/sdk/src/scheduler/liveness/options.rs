@@ -27,6 +27,9 @@ pub struct LivenessOptions {
     pub settle: Duration,
     /// How many hosts must seem gone at once before the broker can be suspected instead: 3.
     pub mass_vanish_from: usize,
+    /// And how large a part of the fleet they must be: 25 percent, safely less than what one broker of
+    /// a cluster of three takes with it.
+    pub mass_vanish_share_percent: usize,
     /// How long a lost host is remembered: 10 minutes.
     pub forget_after: Duration,
 }
@@ -44,6 +47,7 @@ impl Default for LivenessOptions {
             lost_after: Duration::from_secs(60),
             settle: Duration::from_secs(5),
             mass_vanish_from: 3,
+            mass_vanish_share_percent: 25,
             forget_after: Duration::from_secs(600),
         }
     }

@@ -182,11 +182,11 @@ fn nothing_is_concluded_while_the_connection_is_away_or_settles() {
 }
 
 #[test]
-fn when_most_hosts_vanish_the_broker_is_suspected_first() {
-    for hosts in [6, 2000] {
+fn when_a_third_of_the_hosts_vanish_the_broker_is_suspected_first() {
+    for hosts in [9, 1800] {
         let mut world = World::with(hosts);
         let vanished = world.now;
-        for host in 0..hosts * 2 / 3 {
+        for host in (0..hosts).step_by(3) {
             world.hosts[host] = Kind::Dead;
         }
         world.run(Duration::from_secs(30));
@@ -197,7 +197,7 @@ fn when_most_hosts_vanish_the_broker_is_suspected_first() {
             .count();
         assert_eq!(lost, 0, "of {hosts}");
         // Those that come back prove the broker well; those that do not are lost at once.
-        for host in 1..hosts * 2 / 3 {
+        for host in (3..hosts).step_by(3) {
             world.hosts[host] = Kind::Well;
         }
         world.run(Duration::from_secs(15));
