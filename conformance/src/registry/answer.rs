@@ -68,7 +68,7 @@ impl Answerer {
         };
         if self.side == Side::Elsewhere {
             self.shelf.record_elsewhere(&repository, entry);
-            return self.from_elsewhere(&repository, &asked);
+            return self.redirected(&repository, &asked);
         }
         self.shelf.record(&repository, entry);
         if asked == Asked::Token {
@@ -90,7 +90,7 @@ impl Answerer {
         )
     }
 
-    fn from_elsewhere(&self, repository: &str, asked: &Asked) -> Reply {
+    fn redirected(&self, repository: &str, asked: &Asked) -> Reply {
         let found = match asked {
             Asked::Blob(digest) => self.shelf.look(repository).blob(digest),
             _ => None,
