@@ -11,6 +11,7 @@ pub use claim::Claim;
 pub use http::HttpAnswer;
 pub use image::Image;
 pub use ledger::Ledger;
+use wait::Look;
 pub use wait::{Missed, Waited};
 pub use workload::Workload;
 
@@ -279,9 +280,24 @@ impl Cx {
             .map_err(|cause| Blocked::chain("a command could not be sent", &cause))
     }
 
-    /// Waits until the id is RUNNING; gives up at once when it can no longer get there.
+    /// Waits until the id is RUNNING; gives up at once in a state that leads there no more.
     pub async fn running(&self, id: &str, within: impl Into<Duration>) -> Waited<Answer> {
-        self.reaches(id, State::Running, within).await
+        let what = format!("{id} is RUNNING");
+        let probe = || async {
+            let answer = self
+                .status(id)
+                .await
+                .map_err(|blocked| Look::NotYet(blocked.to_string()))?;
+            match answer.state {
+                State::Running => Ok(answer),
+                // NOT_FOUND may be a start that is still on its way.
+                State::Starting | State::Stopping | State::NotFound => {
+                    Err(Look::NotYet(answer.to_string()))
+                }
+                _ => Err(Look::Never(answer.to_string())),
+            }
+        };
+        self.look(within.into(), &what, probe).await
     }
 
     /// Waits until the id is NOT_FOUND.

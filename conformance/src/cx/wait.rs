@@ -46,6 +46,15 @@ pub struct Missed {
     pub actual: String,
 }
 
+/// What a look shows that is not what is waited for.
+#[derive(Clone, Debug)]
+pub(super) enum Look {
+    /// It may still come.
+    NotYet(String),
+    /// It cannot come any more.
+    Never(String),
+}
+
 impl<T> Waited<T> {
     /// Whether it ended well.
     pub fn is_met(&self) -> bool {
@@ -81,7 +90,24 @@ impl Cx {
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, String>>,
     {
-        let limit = within.into();
+        self.look(within.into(), what, || {
+            let seen = probe();
+            async move { seen.await.map_err(Look::NotYet) }
+        })
+        .await
+    }
+
+    /// [`Cx::eventually`] with a probe that can tell that there is nothing to wait for any more.
+    pub(super) async fn look<T, F, Fut>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut probe: F,
+    ) -> Waited<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, Look>>,
+    {
         let began = Instant::now();
         let patience = limit + self.bench.patience();
         self.ledger.waiting_for(Some(what));
@@ -91,7 +117,11 @@ impl Cx {
             let seen = probe().await;
             match seen {
                 Ok(value) => break Ok(value),
-                Err(actual)
+                Err(Look::Never(actual)) => {
+                    let within = format!("within {}", seconds(limit));
+                    break Err(Missed { within, actual });
+                }
+                Err(Look::NotYet(actual))
                     if began.elapsed() >= patience + self.bench.clock.stood_still(began) =>
                 {
                     break Err(Missed {
@@ -99,7 +129,7 @@ impl Cx {
                         actual,
                     });
                 }
-                Err(_) => {}
+                Err(Look::NotYet(_)) => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
