@@ -519,7 +519,7 @@ async fn clients_without_echo_do_not_hear_themselves(kind: Kind) {
     let mut member = Wire::quiet(server.addr()).await;
     member.say("SUB b workers 1\r\n").await;
     member.sync().await;
-    wire.say("SUB b workers 3\r\n").await;
+    wire.say("SUB b workers 3\r\nSUB b workers 4\r\n").await;
     wire.say(&"PUB b 0\r\n\r\n".repeat(20)).await;
     assert_eq!(wire.sync().await, []);
     for _ in 0..20 {
