@@ -516,10 +516,11 @@ async fn clients_without_echo_do_not_hear_themselves(kind: Kind) {
     assert_eq!(&wire.message().await.payload[..], b"from another");
     wire.message().await;
     // Of a queue group the others get it.
+    wire.say("SUB b workers 3\r\nSUB b workers 4\r\n").await;
+    wire.sync().await;
     let mut member = Wire::quiet(server.addr()).await;
     member.say("SUB b workers 1\r\n").await;
     member.sync().await;
-    wire.say("SUB b workers 3\r\nSUB b workers 4\r\n").await;
     wire.say(&"PUB b 0\r\n\r\n".repeat(20)).await;
     assert_eq!(wire.sync().await, []);
     for _ in 0..20 {
