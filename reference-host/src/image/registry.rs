@@ -7,7 +7,9 @@
 //!
 //! Credentials leave the host only after a challenge, and go to the image's own registry or to the login
 //! address which that registry names (as Docker Hub needs), never to the target of a redirect elsewhere, and
-//! never over plain HTTP when the registry itself is reached over https.
+//! never over plain HTTP when the registry itself is reached over https (HOST-IMG-017).
+//!
+//! Proxies are those of the process's environment: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`.
 
 mod address;
 mod answer;

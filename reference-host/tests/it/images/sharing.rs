@@ -84,12 +84,15 @@ async fn a_pull_outlives_the_caller_who_asked_for_it() {
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
         gate.add_permits(100);
-        // Joins what is left of it, or finds its outcome: in no case is anything asked for twice.
-        pull(&store, &reference, PullPolicy::IfNotPresent)
-            .await
-            .unwrap();
+        // NEVER asks nobody, so that only the pull of the caller who is gone can have brought it.
+        let arrives = async {
+            while pull(&store, &reference, PullPolicy::Never).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(20);
+        tokio::time::timeout(patience, arrives).await.unwrap();
         assert_eq!(registry.count("blobs"), 1);
-        pull(&store, &reference, PullPolicy::Never).await.unwrap();
     }
 }
 
