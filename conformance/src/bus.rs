@@ -31,9 +31,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The subject of all heartbeats.
 pub const HEARTBEATS: &str = "runtime.operator.heartbeat.>";
 
+/// What stands before the host id in the subject of a heartbeat.
+pub const HEARTBEAT_PREFIX: &str = "runtime.operator.heartbeat.";
+
 /// What hosts publish their heartbeats on.
 pub fn heartbeat_subject(host_id: &str) -> String {
-    format!("runtime.operator.heartbeat.{host_id}")
+    format!("{HEARTBEAT_PREFIX}{host_id}")
 }
 
 /// What a host listens on for a command.

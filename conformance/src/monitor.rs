@@ -85,7 +85,7 @@ impl Scene {
 
     /// Whether the frame is a heartbeat that the host published of its own accord.
     pub fn is_heartbeat(&self, frame: &Frame) -> bool {
-        frame.way == Way::FromHost && frame.subject.starts_with("runtime.operator.heartbeat.")
+        frame.way == Way::FromHost && frame.subject.starts_with(crate::bus::HEARTBEAT_PREFIX)
     }
 
     fn note(&mut self, frame: &Frame) {
@@ -98,7 +98,7 @@ impl Scene {
                 if self.host_id.is_none() && self.is_heartbeat(frame) {
                     self.host_id = frame
                         .subject
-                        .strip_prefix("runtime.operator.heartbeat.")
+                        .strip_prefix(crate::bus::HEARTBEAT_PREFIX)
                         .map(str::to_owned);
                 }
             }

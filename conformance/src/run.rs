@@ -10,7 +10,7 @@ pub use gate::{Facts, Gate, gate};
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -86,7 +86,8 @@ pub async fn run(
         launcher,
         facts,
         observer,
-        verdicts: std::sync::Mutex::default(),
+        verdicts: Mutex::default(),
+        active: Mutex::default(),
     };
     let mut jobs: Vec<(usize, &'static Check)> = checks
         .iter()
@@ -138,7 +139,9 @@ struct Runner<'r> {
     own_hosts: Semaphore,
     facts: &'r Facts,
     observer: &'r dyn Observer,
-    verdicts: std::sync::Mutex<Vec<Verdict>>,
+    verdicts: Mutex<Vec<Verdict>>,
+    /// What runs at the moment: an interrupted run cleans up after it.
+    active: Mutex<Vec<Arc<Cx>>>,
 }
 
 impl Runner<'_> {
@@ -192,7 +195,17 @@ impl Runner<'_> {
             host.clone(),
             self.launcher.clone(),
         ));
-        let began = Instant::now();
+        self.active().push(cx.clone());
+        let outcome = self.judge_body(&cx, body).await;
+        if check.host == Host::Shared || host.process.is_none() {
+            self.clean_up(&cx).await;
+        }
+        self.active().retain(|active| !Arc::ptr_eq(active, &cx));
+        outcome
+    }
+
+    async fn judge_body(&self, cx: &Arc<Cx>, body: Body) -> Outcome {
+        let (check, began) = (cx.check(), cx.began());
         let task = {
             let cx = cx.clone();
             async move { body(&cx).await }
@@ -216,15 +229,17 @@ impl Runner<'_> {
                 .first()
                 .and_then(|violation| violation.guilty.clone());
             outcome.wire = wire::excerpt(&cx.frames(), guilty.as_deref(), cx.began());
-            outcome.log = host
+            outcome.log = cx
+                .host()
                 .process
                 .as_ref()
                 .map(|process| judge::log_end(&process.log()));
         }
-        if check.host == Host::Shared || host.process.is_none() {
-            self.clean_up(&cx).await;
-        }
         outcome
+    }
+
+    fn active(&self) -> MutexGuard<'_, Vec<Arc<Cx>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops the ids of one check and no others.
@@ -241,14 +256,15 @@ impl Runner<'_> {
     }
 
     fn note(&self, verdicts: Vec<Verdict>) {
-        let mut known = self
-            .verdicts
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         monitor::merge(&mut known, verdicts);
     }
 
     async fn finish(&self) -> Vec<Outcome> {
+        // Of an interrupted run on a host that goes on running; launched ones end anyway.
+        let interrupted = std::mem::take(&mut *self.active());
+        let left = interrupted.iter().filter(|cx| cx.host().process.is_none());
+        futures_util::future::join_all(left.map(|cx| self.clean_up(cx))).await;
         let (hosts, deaths) = self.shared.take_all().await;
         for host in &hosts {
             self.note(host.watch.verdicts(Instant::now()));
@@ -260,10 +276,7 @@ impl Runner<'_> {
         for host in &hosts {
             host.end(SHARED_HOST_GRACE).await;
         }
-        let mut verdicts = self
-            .verdicts
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         let verdicts = std::mem::take(&mut *verdicts);
         let mut outcomes: Vec<Outcome> = verdicts
             .into_iter()

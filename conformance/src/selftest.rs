@@ -27,10 +27,19 @@ use crate::{
 /// Suites at once: most of their time is waiting, and each has its own broker and hosts.
 pub const JOBS: usize = 6;
 /// What runs for a requirement that only monitors judge: a little of everything that hosts write.
-const TRAFFIC: [&str; 4] = ["wire/commands", "json/envelope", "beat/subject", "beat/on-request"];
+const TRAFFIC: [&str; 4] = [
+    "wire/commands",
+    "json/envelope",
+    "beat/subject",
+    "beat/on-request",
+];
 /// The profiles that the model host claims.
-pub const MODEL_PROFILES: [Profile; 4] =
-    [Profile::Core, Profile::Services, Profile::Images, Profile::Resilience];
+pub const MODEL_PROFILES: [Profile; 4] = [
+    Profile::Core,
+    Profile::Services,
+    Profile::Images,
+    Profile::Resilience,
+];
 
 /// How to run the self test.
 #[derive(Clone, Debug)]
@@ -74,7 +83,11 @@ async fn attempt(trial: Trial, options: &Options) -> Cell {
         None => Finding::of_sound(&report),
         Some(requirement) => Finding::of_broken(&report, requirement),
     };
-    Cell { trial, finding, took: began.elapsed() }
+    Cell {
+        trial,
+        finding,
+        took: began.elapsed(),
+    }
 }
 
 fn suite(trial: &Trial, options: &Options) -> Suite {
@@ -82,7 +95,10 @@ fn suite(trial: &Trial, options: &Options) -> Suite {
         Trial::Breakage { name, .. } => broken_host(name, options),
         _ => model(trial, options),
     };
-    let mut builder = Suite::builder().target(target).broker(options.broker.clone()).seed(1);
+    let mut builder = Suite::builder()
+        .target(target)
+        .broker(options.broker.clone())
+        .seed(1);
     builder = builder.slow(trial.is_slow());
     if let Some(requirement) = trial.breaks() {
         for pattern in patterns(requirement) {
@@ -102,7 +118,13 @@ fn patterns(requirement: &'static Requirement) -> Vec<&'static str> {
 
 fn model(trial: &Trial, options: &Options) -> Target {
     let mut command = vec![options.program.display().to_string()];
-    let words = ["model-host", "--nats-url", "{nats_url}", "--host-id", "{host_id}"];
+    let words = [
+        "model-host",
+        "--nats-url",
+        "{nats_url}",
+        "--host-id",
+        "{host_id}",
+    ];
     command.extend(words.map(str::to_owned));
     match trial {
         Trial::Mutant { mutant, .. } => command.extend(["--mutant".into(), mutant.name().into()]),
@@ -111,7 +133,10 @@ fn model(trial: &Trial, options: &Options) -> Target {
     }
     let images = Role::ALL.iter().filter_map(|role| {
         let bytes = program::artifact(*role)?;
-        Some((*role, Artifact::wasm(bytes).with_layer_media_type(program::MEDIA_TYPE)))
+        Some((
+            *role,
+            Artifact::wasm(bytes).with_layer_media_type(program::MEDIA_TYPE),
+        ))
     });
     Target {
         profiles: MODEL_PROFILES.to_vec(),
@@ -124,7 +149,9 @@ fn model(trial: &Trial, options: &Options) -> Target {
 fn broken_host(name: &str, options: &Options) -> Target {
     let program = options.breakage_host.clone().unwrap_or_default();
     let mut launch = Launch::new(default::command_of(&program));
-    launch.env.insert("BERTH_BREAKAGE".to_owned(), name.to_owned());
+    launch
+        .env
+        .insert("BERTH_BREAKAGE".to_owned(), name.to_owned());
     Target::new(format!("breakage:{name}"), Access::Launch(launch))
 }
 
@@ -137,7 +164,12 @@ impl Finding {
         let complaints: Vec<String> = report
             .checks
             .iter()
-            .filter(|check| matches!(check.status, Status::Fail | Status::Error | Status::Inconclusive))
+            .filter(|check| {
+                matches!(
+                    check.status,
+                    Status::Fail | Status::Error | Status::Inconclusive
+                )
+            })
             .map(|check| match check.violations.first() {
                 Some(found) => format!("{}: {} ({})", check.id, found.requirement, found.actual),
                 None => format!("{}: {}", check.id, check.reason.clone().unwrap_or_default()),
@@ -162,19 +194,31 @@ impl Finding {
             }
         }
         if let Some((check, what, actual)) = killers.into_iter().next() {
-            return Finding::Killed { check, what, actual };
+            return Finding::Killed {
+                check,
+                what,
+                actual,
+            };
         }
         if let Some(trouble) = &report.trouble {
             return Finding::Trouble(trouble.clone());
         }
-        let standing = report.requirements.iter().find(|item| item.id == requirement.id);
+        let standing = report
+            .requirements
+            .iter()
+            .find(|item| item.id == requirement.id);
         let status = standing.map_or(Status::NotRun, |item| item.status);
         let reasons: Vec<String> = report
             .checks
             .iter()
-            .filter(|check| check.covers.contains(&requirement.id) && check.status != Status::NotRun)
+            .filter(|check| {
+                check.covers.contains(&requirement.id) && check.status != Status::NotRun
+            })
             .map(|check| match check.violations.first() {
-                Some(found) => format!("{} blamed {}: {}", check.id, found.requirement, found.actual),
+                Some(found) => format!(
+                    "{} blamed {}: {}",
+                    check.id, found.requirement, found.actual
+                ),
                 None => format!("{} {}", check.id, check.reason.clone().unwrap_or_default()),
             })
             .collect();

@@ -198,7 +198,7 @@ pub fn verdict(outcomes: &[Outcome], standings: &[Standing], scope: &Scope) -> V
         Verdict::Inconclusive
     } else if !ran {
         Verdict::Nothing
-    } else if must(Status::NotTestable) {
+    } else if must(Status::NotTestable) || (!scope.filtered && unseen(standings)) {
         Verdict::Incomplete
     } else if scope.filtered {
         // Who names the checks to run asks about those alone.
@@ -208,6 +208,16 @@ pub fn verdict(outcomes: &[Outcome], standings: &[Standing], scope: &Scope) -> V
     } else {
         Verdict::Conformant
     }
+}
+
+/// Whether nothing at all spoke about some MUST: no check, and no monitor that saw a frame to judge.
+/// Slow checks that were not asked for do speak: they say so.
+fn unseen(standings: &[Standing]) -> bool {
+    standings.iter().any(|standing| {
+        standing.requirement.level == Level::Must
+            && standing.excluded.is_none()
+            && standing.checks.is_empty()
+    })
 }
 
 #[cfg(test)]
@@ -245,7 +255,25 @@ mod tests {
     }
 
     fn of(outcomes: &[Outcome]) -> Verdict {
-        verdict(outcomes, &standings(outcomes, &[Profile::Core]), &scope())
+        verdict(outcomes, &spoken_of(outcomes), &scope())
+    }
+
+    /// As if there were no other requirements than those that the outcomes speak of.
+    fn spoken_of(outcomes: &[Outcome]) -> Vec<Standing> {
+        let all = standings(outcomes, &[Profile::Core]).into_iter();
+        all.filter(|standing| !standing.checks.is_empty()).collect()
+    }
+
+    #[test]
+    fn a_must_that_nothing_spoke_of_keeps_a_profile_from_being_awarded() {
+        let pass = [outcome("wire/a", &[&req::HOST_WIRE_001], Status::Pass)];
+        let all = standings(&pass, &[Profile::Core]);
+        assert_eq!(verdict(&pass, &all, &scope()), Verdict::Incomplete);
+        let filtered = Scope {
+            filtered: true,
+            ..scope()
+        };
+        assert_eq!(verdict(&pass, &all, &filtered), Verdict::Partial);
     }
 
     fn status_of(outcomes: &[Outcome], requirement: &'static Requirement) -> Status {

@@ -135,9 +135,7 @@ async fn use_credentials(cx: &Cx) -> Result<(String, Vec<Answer>), Blocked> {
     let right = idle(cx, &pushed).pull_secret(&account.user, &account.password);
     let missing = pushed.reference.replace(":v1", ":v9");
     let failing = idle(cx, missing).pull_secret(&account.user, &account.password);
-    let unreadable = right
-        .clone()
-        .edit(|json| json["witWorld"]["components"][0]["poolSize"] = Value::Bool(true));
+    let unreadable = right.clone().field("poolSize", Value::Bool(true));
     let mut answers = Vec::new();
     for (name, workload) in [
         ("right", right),

@@ -241,8 +241,10 @@ async fn integers(cx: &Cx) -> Flow {
             "maxConcurrency": pool, "localResources": { "memoryLimitMb": pool, "cpuLimit": pool },
         });
         let mut workload = with_component(cx, component);
-        workload["service"] =
-            json!({ "image": "127.0.0.1:1/nothing/here:1", "maxRestarts": restarts });
+        if let Some(workload) = workload.as_object_mut() {
+            let service = json!({ "image": "127.0.0.1:1/nothing/here:1", "maxRestarts": restarts });
+            workload.insert("service".to_owned(), service);
+        }
         let request = json!({ "workloadId": id, "workload": workload });
         let spelling = format!("integers as JSON {name}");
         is_read(cx, HOST_JSON_012, &spelling, request.to_string()).await?;

@@ -258,11 +258,10 @@ async fn malformed_allow_lists(cx: &Cx) -> Flow {
         ),
     ] {
         for entry in entries {
-            let workload = cx.workload().component(Role::Idle).edit(|json| {
-                if let Some(component) = json.pointer_mut("/witWorld/components/0") {
-                    component["localResources"][list] = json!([entry]);
-                }
-            });
+            let workload = cx
+                .workload()
+                .component(Role::Idle)
+                .resource_field(list, json!([entry]));
             let what = format!("the entry {entry:?} of {list}");
             refused(cx, HOST_RES_007, &what, &workload, Some(entry)).await?;
         }
@@ -484,11 +483,7 @@ async fn sockets(cx: &Cx) -> Flow {
 
 fn configured<'c>(workload: Workload<'c>, values: Value) -> Workload<'c> {
     workload
-        .edit(|json| {
-            if let Some(component) = json.pointer_mut("/witWorld/components/0") {
-                component["localResources"]["config"] = values;
-            }
-        })
+        .resource_field("config", values)
         .interface("wasi", "config", &["store"])
 }
 
@@ -541,11 +536,7 @@ async fn values(cx: &Cx) -> Flow {
             .workload()
             .component(image)
             .env("BERTH_SECRET", &secret)
-            .edit(|json| {
-                if let Some(component) = json.pointer_mut("/witWorld/components/0") {
-                    component["localResources"]["config"] = json!({ "secret": secret });
-                }
-            });
+            .resource_field("config", json!({ "secret": secret }));
         let id = cx.id(label);
         answers.push(cx.start(&id, &workload).await?);
         answers.push(cx.status(&id).await?);

@@ -11,6 +11,7 @@ use crate::{
     deadline,
     outcome::Flow,
     requirements::*,
+    role::Role,
 };
 
 /// The section. What needs images or services to show stands in those sections.
@@ -40,9 +41,7 @@ pub const CHECKS: &[Check] = &[
 /// A component that asks for nothing comes to run, and status says so.
 async fn runs(cx: &Cx) -> Flow {
     let id = cx.id("a");
-    let start = cx
-        .start(&id, &cx.workload().component(crate::role::Role::Idle))
-        .await?;
+    let start = cx.start(&id, &cx.workload().component(Role::Idle)).await?;
     let what = "a start is answered with RUNNING, or with STARTING and RUNNING later";
     let accepted = matches!(start.state, State::Running | State::Starting);
     if cx
@@ -164,14 +163,10 @@ async fn negative_pool(cx: &Cx) -> Flow {
         let id = cx.id(&format!("pool{number}"));
         let workload = cx
             .workload()
-            .component(crate::role::Role::Idle)
-            .edit(|json| {
-                if let Some(component) = json.pointer_mut("/witWorld/components/0") {
-                    for name in ["poolSize", "maxInvocations", "maxConcurrency"] {
-                        component[name] = json!(number);
-                    }
-                }
-            });
+            .component(Role::Idle)
+            .field("poolSize", json!(number))
+            .field("maxInvocations", json!(number))
+            .field("maxConcurrency", json!(number));
         let start = cx.start(&id, &workload).await?;
         let what = format!(
             "a start with poolSize, maxInvocations and maxConcurrency {number} is accepted"

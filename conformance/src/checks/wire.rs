@@ -262,7 +262,12 @@ async fn heartbeat_payloads(cx: &Cx) -> Flow {
 /// Ids of all kinds live and are echoed as they are.
 async fn ids(cx: &Cx) -> Flow {
     let short = cx.id("");
-    let filler = "ü".repeat((256 - short.len()) / 2) + if short.len() % 2 == 0 { "" } else { "x" };
+    let filler = "ü".repeat((256 - short.len()) / 2)
+        + if short.len().is_multiple_of(2) {
+            ""
+        } else {
+            "x"
+        };
     let names = [
         " blanks around ",
         "line\nbreak\r\n\ttab",

@@ -371,7 +371,8 @@ impl Commands {
         if let Some(object) = status.as_object_mut() {
             let hidden = self.is(Mutant::StatusWithoutId);
             for (name, value) in [("workloadId", id), ("message", message)] {
-                if !value.is_empty() && !(hidden && name == "workloadId") {
+                let shown = !hidden || name != "workloadId";
+                if shown && !value.is_empty() {
                     object.insert(name.to_owned(), json!(value));
                 }
             }

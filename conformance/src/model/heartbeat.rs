@@ -79,16 +79,21 @@ impl Identity {
     }
 
     fn labels(&self) -> Value {
-        let mut labels = json!({ "hostgroup": "default" });
+        let mut labels = vec![("hostgroup", "default")];
         if self.variant == Some(Variant::MoreLabels) {
-            labels["zone"] = json!("a");
-            labels["example.com/rack"] = json!("r-17");
-            labels["example.com/empty"] = json!("");
+            labels.extend([
+                ("zone", "a"),
+                ("example.com/rack", "r-17"),
+                ("example.com/empty", ""),
+            ]);
         }
         if self.mutant == Some(Mutant::FalseAbilityLabel) {
-            labels["berth.dev/teleport"] = json!("false");
+            labels.push(("berth.dev/teleport", "false"));
         }
-        labels
+        let labels = labels
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), json!(value)));
+        Value::Object(labels.collect())
     }
 
     fn imports(&self) -> Value {

@@ -195,20 +195,22 @@ fn complete(frame: &Frame, beat: &Value, findings: &mut Findings) {
 }
 
 fn interfaces(frame: &Frame, beat: &Value, findings: &mut Findings) {
-    for list in ["imports", "exports"] {
-        for entry in beat
-            .get(list)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            let held = ["namespace", "package"]
-                .iter()
-                .all(|name| text(entry, name).is_some_and(|text| !text.is_empty()));
+    let named = |entry: &Value| {
+        ["namespace", "package"]
+            .iter()
+            .all(|name| text(entry, name).is_some_and(|text| !text.is_empty()))
+    };
+    let lists = ["imports", "exports"].map(|list| beat.get(list).and_then(Value::as_array));
+    let nameless = lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|entry| !named(entry));
+    match nameless {
+        None => findings.kept(&req::HOST_BEAT_010),
+        Some(entry) => {
             let expected = "a `namespace` and a `package` in each entry";
-            findings.judge(&req::HOST_BEAT_010, frame, held, expected, || {
-                format!("in `{list}`: {entry}")
-            });
+            findings.broke(&req::HOST_BEAT_010, frame, expected, entry.to_string());
         }
     }
 }

@@ -28,7 +28,7 @@ impl Monitor for Subjects {
         if scene.is_heartbeat(frame) {
             let id = frame
                 .subject
-                .trim_start_matches("runtime.operator.heartbeat.");
+                .trim_start_matches(crate::bus::HEARTBEAT_PREFIX);
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
             let held = !id.is_empty() && id.bytes().all(legal);
             let expected = "one token of A-Z a-z 0-9 _ -";
@@ -37,10 +37,11 @@ impl Monitor for Subjects {
             });
         }
         // A reply subject that the suite chose is no subject of the host's choosing.
+        let allowed = crate::bus::heartbeat_subject(own);
         let elsewhere = frame.subject.starts_with("runtime.")
-            && frame.subject != format!("runtime.operator.heartbeat.{own}")
+            && frame.subject != allowed
             && scene.asked(frame).is_none();
-        let expected = format!("below `runtime.` only runtime.operator.heartbeat.{own}");
+        let expected = format!("below `runtime.` only {allowed}");
         findings.judge(&req::HOST_WIRE_015, frame, !elsewhere, &expected, || {
             format!("a message on {}", frame.subject)
         });

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CheckResult, Report, RequirementResult, Sum, ViolationResult};
+use super::{CheckResult, ProfileSum, Report, RequirementResult, Sum, ViolationResult};
 use crate::outcome::Status;
 
 /// Violations shown of one check; the JSON report has all.
@@ -405,14 +405,16 @@ fn last_lines(out: &mut String, report: &Report, style: Style) {
         _ => Status::Inconclusive,
     };
     let mut parts: Vec<String> = Vec::new();
-    for profile in &report.profiles {
-        let unmeasured = match profile.must.unmeasured {
-            0 => String::new(),
-            unmeasured => format!(" ({unmeasured} not measured)"),
-        };
+    for profile in report
+        .profiles
+        .iter()
+        .filter(|profile| tells_of(report, profile))
+    {
+        let must = &profile.must;
+        let unmeasured = unmeasured(report, profile.name);
         parts.push(format!(
             "{} {}/{} must{unmeasured}",
-            profile.name, profile.must.passed, profile.must.total
+            profile.name, must.passed, must.total
         ));
     }
     let should = report
@@ -436,6 +438,39 @@ fn last_lines(out: &mut String, report: &Report, style: Style) {
         style.status(status, &style.bold(&word)),
         parts.join(" · ")
     );
+}
+
+/// Of a selection only the profiles are told that it touches.
+fn tells_of(report: &Report, profile: &ProfileSum) -> bool {
+    report.run.filters.is_empty() || profile.must.passed + profile.must.failed > 0
+}
+
+/// ` (2 not run, 1 not measured)`: what was left out on purpose, and what could not be seen.
+fn unmeasured(report: &Report, profile: &str) -> String {
+    let missing: Vec<&RequirementResult> = report
+        .requirements
+        .iter()
+        .filter(|item| item.profile == profile && item.level == "MUST" && item.excluded.is_none())
+        .filter(|item| super::add(Sum::default(), item.status).unmeasured > 0)
+        .collect();
+    let not_run = missing
+        .iter()
+        .filter(|item| item.status == Status::NotRun)
+        .count();
+    let parts = [
+        (not_run, "not run"),
+        (missing.len() - not_run, "not measured"),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    }
 }
 
 /// Text of a stranger, made harmless for a terminal: control characters are shown, not obeyed.

@@ -55,7 +55,7 @@ pub fn outcome(verdict: Verdict, trace: &Trace) -> Outcome {
     ) {
         (true, _, _) => Status::Fail,
         (_, true, _) => Status::Warn,
-        (_, _, true) => Status::NotTestable,
+        (_, _, true) => Status::NotRun,
         _ => Status::Pass,
     };
     if outcome.covers.is_empty() {

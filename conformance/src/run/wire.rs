@@ -51,7 +51,7 @@ pub fn line(frame: &Frame, began: Instant, guilty: bool) -> WireLine {
         Way::FromHost if frame.subject.starts_with("_INBOX.") => {
             ("host → suite", "reply".to_owned())
         }
-        Way::FromHost if frame.subject.starts_with("runtime.operator.heartbeat.") => {
+        Way::FromHost if frame.subject.starts_with(crate::bus::HEARTBEAT_PREFIX) => {
             ("host → suite", "heartbeat".to_owned())
         }
         Way::FromHost => ("host → suite", frame.subject.clone()),

@@ -58,13 +58,21 @@ impl fmt::Display for Cell {
         let id = self.trial.breaks().map_or("", |requirement| requirement.id);
         let sign = if self.is_right() { "ok  " } else { "FAIL" };
         let name = self.trial.name();
-        write!(f, "{sign} {name:<44} {id:<16} {:>5.1} s  ", self.took.as_secs_f64())?;
+        write!(
+            f,
+            "{sign} {name:<44} {id:<16} {:>5.1} s  ",
+            self.took.as_secs_f64()
+        )?;
         match &self.finding {
             Finding::Passed => f.write_str("passes"),
             Finding::Killed { check, .. } => write!(f, "killed by {check}"),
             Finding::Blamed(complaints) => write!(f, "blamed: {}", complaints.join("; ")),
             Finding::Survived { status, reasons } => {
-                write!(f, "survived ({status}): {}", shortened(&reasons.join("; "), 600))
+                write!(
+                    f,
+                    "survived ({status}): {}",
+                    shortened(&reasons.join("; "), 600)
+                )
             }
             Finding::Trouble(trouble) => write!(f, "no verdict: {trouble}"),
         }
@@ -101,12 +109,18 @@ impl Matrix {
             let (finding, details) = match &cell.finding {
                 Finding::Passed => ("passed", json!({})),
                 Finding::Blamed(complaints) => ("blamed", json!({ "complaints": complaints })),
-                Finding::Killed { check, what, actual } => {
-                    ("killed", json!({ "check": check, "what": what, "actual": actual }))
-                }
-                Finding::Survived { status, reasons } => {
-                    ("survived", json!({ "status": status.name(), "reasons": reasons }))
-                }
+                Finding::Killed {
+                    check,
+                    what,
+                    actual,
+                } => (
+                    "killed",
+                    json!({ "check": check, "what": what, "actual": actual }),
+                ),
+                Finding::Survived { status, reasons } => (
+                    "survived",
+                    json!({ "status": status.name(), "reasons": reasons }),
+                ),
                 Finding::Trouble(trouble) => ("trouble", json!({ "trouble": trouble })),
             };
             json!({

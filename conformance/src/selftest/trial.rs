@@ -37,10 +37,15 @@ pub enum Trial {
 pub fn trials() -> Vec<Trial> {
     let sound = std::iter::once(Trial::Sound);
     let variants = Variant::ALL.iter().map(|variant| Trial::Variant(*variant));
-    let faults = requirements::ALL.iter().filter_map(|requirement| match requirement.breaks? {
-        Breaks::Mutant(name) => Some(Trial::Mutant { mutant: Mutant::named(name)?, requirement }),
-        Breaks::Breakage(name) => Some(Trial::Breakage { name, requirement }),
-    });
+    let faults = requirements::ALL
+        .iter()
+        .filter_map(|requirement| match requirement.breaks? {
+            Breaks::Mutant(name) => Some(Trial::Mutant {
+                mutant: Mutant::named(name)?,
+                requirement,
+            }),
+            Breaks::Breakage(name) => Some(Trial::Breakage { name, requirement }),
+        });
     sound.chain(variants).chain(faults).collect()
 }
 
@@ -70,8 +75,12 @@ impl Trial {
     /// Whether only slow checks can find it.
     #[must_use]
     pub fn is_slow(&self) -> bool {
-        let Some(requirement) = self.breaks() else { return false };
-        let mut covering = checks::all().filter(|check| check.covers.contains(&requirement)).peekable();
+        let Some(requirement) = self.breaks() else {
+            return false;
+        };
+        let mut covering = checks::all()
+            .filter(|check| check.covers.contains(&requirement))
+            .peekable();
         covering.peek().is_some() && covering.all(|check| check.slow)
     }
 
@@ -79,8 +88,14 @@ impl Trial {
     #[must_use]
     pub fn is_selected(&self, only: &[String]) -> bool {
         let name = self.name();
-        let id = self.breaks().map(|requirement| requirement.id).unwrap_or_default();
-        only.is_empty() || only.iter().any(|part| name.contains(part) || id.contains(part))
+        let id = self
+            .breaks()
+            .map(|requirement| requirement.id)
+            .unwrap_or_default();
+        only.is_empty()
+            || only
+                .iter()
+                .any(|part| name.contains(part) || id.contains(part))
     }
 
     /// Whether there is what it takes.

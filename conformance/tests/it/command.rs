@@ -74,6 +74,58 @@ fn statuses(report: &Value, wanted: &str) -> Vec<String> {
         .collect()
 }
 
+/// Command lines that are wrong, and what is said of each. `KNOWN`, `EXPIRED`, `TARGET`: files of that kind.
+const MISTAKES: &[(&str, &str)] = &[
+    ("hots", "similar subcommand exists: 'host'"),
+    ("host --sed 1", "similar argument exists: '--seed'"),
+    (
+        "host --run strat/simultaneous -- x {nats_url}",
+        "did you mean `start/simultaneous`",
+    ),
+    (
+        "host --skip HOST-WIRE-01x -- x {nats_url}",
+        "did you mean `HOST-WIRE-01",
+    ),
+    (
+        "host --profile servises -- x {nats_url}",
+        "did you mean `services`",
+    ),
+    (
+        "host --report r.pdf -- x {nats_url}",
+        "use .json, .xml or .txt",
+    ),
+    ("host -- x {nats-url}", "does not say {nats_url}"),
+    ("host -- x {nats_ur}", "did you mean `nats_url`"),
+    ("host --target TARGET", "did you mean `launch`"),
+    ("host --target no-such-file.toml", "cannot be read"),
+    ("host --nats-url nats://127.0.0.1:1", "--host-id"),
+    (
+        "host --broker mqtt://x -- x {nats_url}",
+        "expected `embedded`",
+    ),
+    (
+        "host --broker nats-server --nats-url nats://x --host-id y",
+        "leave out --broker",
+    ),
+    (
+        "host --known-failures KNOWN -- x {nats_url}",
+        "did you mean `wire/unknown-command`",
+    ),
+    (
+        "host --known-failures EXPIRED -- x {nats_url}",
+        "expired on 2020-01-01",
+    ),
+    ("host --repeat 0 -- x {nats_url}", "0 is not in 1..=1000"),
+    ("host --jobs 0 -- x {nats_url}", "0 is not in 1..=256"),
+    ("explain HOST-WIRE-999", "did you mean `HOST-WIRE-0"),
+    ("list checks --run wyre/*", "matches nothing"),
+    (
+        "selftest --only no-such-mutant",
+        "is part of no trial's name",
+    ),
+    ("init TARGET", "File exists"),
+];
+
 /// Mistakes are told from each other, with the near spelling where there is one, all with exit code 2.
 #[tokio::test]
 async fn mistakes_of_the_user() {
@@ -95,89 +147,18 @@ async fn mistakes_of_the_user() {
         "expired.toml",
         "[[known]]\ncheck = \"HOST-WIRE-001\"\nmatch = \"x\"\nreason = \"r\"\nexpires = 2020-01-01",
     );
-    let cases: &[(&[&str], &str)] = &[
-        (&["hots"], "similar subcommand exists: 'host'"),
-        (&["host", "--sed", "1"], "similar argument exists: '--seed'"),
-        (
-            &[
-                "host",
-                "--run",
-                "strat/simultaneous",
-                "--",
-                "x",
-                "{nats_url}",
-            ],
-            "did you mean `start/simultaneous`",
-        ),
-        (
-            &["host", "--skip", "HOST-WIRE-01x", "--", "x", "{nats_url}"],
-            "did you mean `HOST-WIRE-01",
-        ),
-        (
-            &["host", "--profile", "servises", "--", "x", "{nats_url}"],
-            "did you mean `services`",
-        ),
-        (
-            &["host", "--report", "r.pdf", "--", "x", "{nats_url}"],
-            "use .json, .xml or .txt",
-        ),
-        (
-            &["host", "--", "x", "{nats-url}"],
-            "does not say {nats_url}",
-        ),
-        (&["host", "--", "x", "{nats_ur}"], "did you mean `nats_url`"),
-        (&["host", "--target", &target], "did you mean `launch`"),
-        (&["host", "--target", "no-such-file.toml"], "cannot be read"),
-        (&["host", "--nats-url", "nats://127.0.0.1:1"], "--host-id"),
-        (
-            &["host", "--broker", "mqtt://x", "--", "x", "{nats_url}"],
-            "expected `embedded`",
-        ),
-        (
-            &[
-                "host",
-                "--broker",
-                "nats-server",
-                "--nats-url",
-                "nats://x",
-                "--host-id",
-                "y",
-            ],
-            "leave out --broker",
-        ),
-        (
-            &["host", "--known-failures", &known, "--", "x", "{nats_url}"],
-            "did you mean `wire/unknown-command`",
-        ),
-        (
-            &[
-                "host",
-                "--known-failures",
-                &expired,
-                "--",
-                "x",
-                "{nats_url}",
-            ],
-            "expired on 2020-01-01",
-        ),
-        (
-            &["host", "--repeat", "0", "--", "x", "{nats_url}"],
-            "0 is not in 1..=1000",
-        ),
-        (
-            &["host", "--jobs", "0", "--", "x", "{nats_url}"],
-            "0 is not in 1..=256",
-        ),
-        (&["explain", "HOST-WIRE-999"], "did you mean `HOST-WIRE-0"),
-        (&["list", "checks", "--run", "wyre/*"], "matches nothing"),
-        (
-            &["selftest", "--only", "no-such-mutant"],
-            "is part of no trial's name",
-        ),
-        (&["init", &target], "File exists"),
+    let files = [
+        ("TARGET", &target),
+        ("KNOWN", &known),
+        ("EXPIRED", &expired),
     ];
-    for (arguments, expected) in cases {
-        let (code, out, err) = run(arguments).await;
+    for (line, expected) in MISTAKES {
+        let words = line.split(' ').map(|word| {
+            let file = files.iter().find(|(name, _)| *name == word);
+            file.map_or(word, |(_, path)| path.as_str())
+        });
+        let arguments: Vec<&str> = words.collect();
+        let (code, out, err) = run(&arguments).await;
         assert_eq!(code, 2, "{arguments:?}\n{out}{err}");
         assert!(
             err.contains(expected),
