@@ -107,9 +107,7 @@ impl Joining {
             "listening for heartbeats, up to {} s",
             listen.as_secs_f64()
         ));
-        let (fleet, events) = Fleet::watch(bus, FleetOptions::default())
-            .await
-            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let (fleet, events) = Fleet::watch(bus, FleetOptions::default()).await?;
         Ok(Self {
             events,
             fleet,

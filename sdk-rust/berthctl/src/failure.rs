@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use berth_sdk::bus::ConnectError;
-use berth_sdk::scheduler::ClientError;
+use berth_sdk::scheduler::{ClientError, FleetError};
 
 use crate::print::plain;
 
@@ -27,6 +27,9 @@ pub enum Failure {
     /// There is no connection.
     #[error("no connection to the bus")]
     Connect(#[from] ConnectError),
+    /// Hosts cannot be listened for.
+    #[error("cannot look for hosts")]
+    Fleet(#[from] FleetError),
     /// Standard output is gone, or cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
@@ -59,7 +62,7 @@ impl Failure {
                 | ConnectError::File { .. }
                 | ConnectError::Credentials(_),
             ) => USAGE,
-            Self::Connect(_) | Self::NoHosts(_) | Self::Output(_) => SILENCE,
+            Self::Connect(_) | Self::Fleet(_) | Self::NoHosts(_) | Self::Output(_) => SILENCE,
             Self::NotFound { .. } | Self::StillAtIt { .. } => NO,
             Self::Host { source, .. } => match source {
                 ClientError::Refused { .. } => NO,

@@ -1,6 +1,8 @@
 //! Write a host or a scheduler for wasmCloud v2: the host control protocol over NATS, both sides.
 //!
-//! A host author implements [`host::Host`] and calls [`host::serve`].
+//! A host author implements [`host::Host`] and calls [`host::serve`]. A scheduler commands one host with
+//! [`scheduler::HostClient`] and sees all of them with [`scheduler::Fleet`]. Both reach the bus with
+//! [`ConnectOptions`]. `examples/` holds one of each in a few lines.
 
 pub mod bus;
 pub mod connect;

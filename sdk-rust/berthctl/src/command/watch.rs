@@ -12,9 +12,7 @@ use crate::failure::Failure;
 use crate::print::{self, Cell, Colour};
 
 pub async fn run(bus: Bus, args: WatchArgs, output: Output) -> Result<ExitCode, Failure> {
-    let (fleet, mut events) = Fleet::watch(bus, FleetOptions::default())
-        .await
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let (fleet, mut events) = Fleet::watch(bus, FleetOptions::default()).await?;
     print::remark("watching; a host shows within 15 s");
     let mut seen = 0;
     while args.count.is_none_or(|count| seen < count) {

@@ -1,5 +1,7 @@
 //! Each command once as it should be, and as often as it can go wrong.
 
+use std::io::{Read, Write};
+
 use berth_broker::{Broker, BrokerOptions};
 
 use crate::support::{Ended, Stage, berthctl};
@@ -195,6 +197,32 @@ fn silence_fails_with_3() {
         "{away:?}"
     );
     assert!(!away.err.contains("secret"), "{away:?}");
+}
+
+/// As a `wash host` that cannot decode what it is asked, or is busy with a pull.
+#[test]
+fn a_host_that_listens_and_says_nothing_is_told_from_one_that_is_gone() {
+    let stage = Stage::set();
+    let mut mute = std::net::TcpStream::connect(stage.url.trim_start_matches("nats://")).unwrap();
+    mute.write_all(b"CONNECT {}\r\nSUB runtime.host.mute.> 1\r\nPING\r\n")
+        .unwrap();
+    let mut heard = String::new();
+    while !heard.contains("PONG") {
+        let mut some = [0; 512];
+        let bytes = mute.read(&mut some).unwrap();
+        heard.push_str(std::str::from_utf8(&some[..bytes]).unwrap());
+    }
+    let silent = stage.berthctl(&["status", "a", "--host", "mute"]).with(3);
+    assert!(
+        silent
+            .err
+            .contains("host mute: the host did not answer within 5s"),
+        "{silent:?}"
+    );
+    assert!(
+        silent.err.contains("hint: it is there and silent"),
+        "{silent:?}"
+    );
 }
 
 #[test]

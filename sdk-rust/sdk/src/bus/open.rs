@@ -129,10 +129,11 @@ fn note(link: &watch::Sender<Link>, event: &Event) {
             link.send_modify(|link| (link.connected, link.connects) = (true, link.connects + 1));
             tracing::info!("connected to the broker");
         }
-        Event::Disconnected | Event::Closed => {
+        Event::Disconnected => {
             link.send_modify(|link| link.connected = false);
             tracing::warn!("the connection to the broker is gone");
         }
+        Event::Closed => link.send_modify(|link| link.connected = false),
         Event::SlowConsumer(_) => tracing::warn!("messages were dropped: too many wait"),
         other => tracing::warn!(event = %other, "the broker or the connection to it has trouble"),
     }
