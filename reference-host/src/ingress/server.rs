@@ -1,6 +1,7 @@
 //! Serves HTTP/1.1 and HTTP/2 without TLS.
 
 use std::convert::Infallible;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,8 +126,11 @@ async fn answer(table: &Table, mut request: Request<Incoming>) -> Response<Body>
     if Breakage::DropsQuery.is_on() {
         *request.uri_mut() = without_query(request.uri());
     }
-    let _one_of_few = one_of_few().await;
-    match handler.handle(request).await {
+    // Not released when the client goes away first: the fault is that such a request stays.
+    let one_of_few = ManuallyDrop::new(one_of_few().await);
+    let answer = handler.handle(request).await;
+    drop(ManuallyDrop::into_inner(one_of_few));
+    match answer {
         Ok(response) => response,
         Err(HandlerError::Guest(_)) => plain(StatusCode::INTERNAL_SERVER_ERROR),
         Err(HandlerError::Timeout) => plain(StatusCode::GATEWAY_TIMEOUT),
