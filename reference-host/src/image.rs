@@ -12,13 +12,16 @@ mod docker_config;
 mod error;
 mod flight;
 mod manifest;
+mod options;
 mod reference;
 mod registry;
 mod store;
+mod temporary;
 
 pub use self::credentials::Credentials;
 pub use self::digest::{Digest, DigestError};
 pub use self::error::{PullCause, PullError};
 pub use self::manifest::ManifestError;
+pub use self::options::StoreOptions;
 pub use self::reference::{ImageReference, ReferenceError};
-pub use self::store::{Artifact, PullPolicy, PullRequest, Store, StoreError, StoreOptions};
+pub use self::store::{Artifact, PullPolicy, PullRequest, Store, StoreError};

@@ -65,7 +65,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             (Some(ingress), Some(server))
         }
     };
-    let limits = config.limits.clone();
+    let (limits, cache) = (config.limits.clone(), images.clone());
     let parts = Parts {
         engine,
         images,
@@ -76,9 +76,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let host = BerthHost::new(parts, identity(&config));
     let options = serve_options(&config);
     tracing::info!(host_id = options.host_id, "host");
-    serve(config.connect, options, host, shutdown)
-        .await
-        .map_err(RunError::Serve)
+    let served = serve(config.connect, options, host, shutdown).await;
+    // Tasks of the runtime still hold the store, and the process does not wait for them.
+    cache.close();
+    served.map_err(RunError::Serve)
 }
 
 fn identity(config: &Config) -> Identity {

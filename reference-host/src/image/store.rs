@@ -1,6 +1,6 @@
 //! The image store: answers "give me this image" from the cache or from its registry.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -16,8 +16,10 @@ use super::digest::Digest;
 use super::docker_config;
 use super::error::{PullCause, PullError};
 use super::flight::{Flights, Outcome};
+use super::options::StoreOptions;
 use super::reference::ImageReference;
 use super::registry::{ClientError, Insecure, Registries, Resolved};
+use super::temporary::TemporaryFolder;
 
 /// Pulls under way or queued; each is a workload that somebody started within one pull timeout.
 const FLIGHTS_MAX: usize = 1024;
@@ -25,62 +27,6 @@ const FLIGHTS_MAX: usize = 1024;
 /// What a pull was doing when its deadline passed, whether it did so itself or with others.
 const RESOLVING: &str = "asking what the reference stands for";
 const DOWNLOADING: &str = "downloading the layer";
-
-/// How a [`Store`] works. [`Default`] holds the documented defaults of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// Where images are kept over restarts; `None`: in a temporary folder that goes with the store.
-    pub cache_dir: Option<PathBuf>,
-    /// How many bytes of layers are kept; those used longest ago go first.
-    pub cache_bytes_max: u64,
-    /// The deadline over everything that one pull does, waiting for its turn included (HOST-IMG-007).
-    pub pull_timeout: Duration,
-    /// The largest layer that is accepted (HOST-IMG-008).
-    pub image_bytes_max: u64,
-    /// How many requests to registries run at once. One registry gets at most half of them, so that one that
-    /// hangs does not hold up the others.
-    pub concurrent_pulls_max: usize,
-    /// The registries (`HOST` or `HOST:PORT`) that are reached over plain HTTP.
-    pub insecure_registries: HashSet<String>,
-    /// Reach every registry over plain HTTP.
-    pub allow_all_insecure: bool,
-    /// PEM files of CA certificates to trust besides the system's.
-    pub registry_ca_paths: Vec<PathBuf>,
-    /// The Docker config file with the host's own credentials.
-    pub docker_config: Option<PathBuf>,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        use crate::config::{
-            CONCURRENT_PULLS_MAX, IMAGE_BYTES_MAX, IMAGE_CACHE_BYTES_MAX, PULL_TIMEOUT,
-        };
-        Self {
-            cache_dir: None,
-            cache_bytes_max: IMAGE_CACHE_BYTES_MAX,
-            pull_timeout: PULL_TIMEOUT,
-            image_bytes_max: IMAGE_BYTES_MAX,
-            concurrent_pulls_max: CONCURRENT_PULLS_MAX,
-            insecure_registries: HashSet::new(),
-            allow_all_insecure: false,
-            registry_ca_paths: Vec::new(),
-            docker_config: None,
-        }
-    }
-}
-
-impl StoreOptions {
-    /// Where this process's own Docker config file is: `$DOCKER_CONFIG/config.json`, else
-    /// `~/.docker/config.json`.
-    pub fn docker_config_of_environment() -> Option<PathBuf> {
-        let variable = |name| {
-            std::env::var_os(name)
-                .filter(|it| !it.is_empty())
-                .map(PathBuf::from)
-        };
-        docker_config::path(variable("DOCKER_CONFIG"), variable("HOME"))
-    }
-}
 
 /// Why a [`Store`] cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +128,7 @@ struct Shared {
     resolving: Flights<ResolveKey, Resolved>,
     downloading: Flights<LayerKey, Bytes>,
     /// Removes the cache with the store, when it is a temporary one.
-    _temporary: Option<tempfile::TempDir>,
+    temporary: Mutex<Option<TemporaryFolder>>,
 }
 
 impl Store {
@@ -192,10 +138,8 @@ impl Store {
         let (folder, temporary) = match options.cache_dir {
             Some(folder) => (folder, None),
             None => {
-                let made = tempfile::Builder::new()
-                    .prefix("berth-host-images-")
-                    .tempdir();
-                let made = made.map_err(cache_error(std::env::temp_dir()))?;
+                let parent = std::env::temp_dir();
+                let made = TemporaryFolder::make(&parent).map_err(cache_error(parent))?;
                 (made.path().to_owned(), Some(made))
             }
         };
@@ -232,9 +176,20 @@ impl Store {
                 by_registry: Mutex::default(),
                 resolving: Flights::new(FLIGHTS_MAX),
                 downloading: Flights::new(FLIGHTS_MAX),
-                _temporary: temporary,
+                temporary: Mutex::new(temporary),
             }),
         })
+    }
+
+    /// Removes the cache, if it is a temporary one. For the end of a process, which does not wait until every clone
+    /// of the store is dropped. A pull after this is an error.
+    pub fn close(&self) {
+        let mut temporary = self
+            .shared
+            .temporary
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(temporary.take());
     }
 
     /// The folder that images are kept in.

@@ -147,3 +147,16 @@ async fn a_temporary_cache_goes_with_the_store() {
     drop(store);
     assert!(!folder.exists());
 }
+
+#[tokio::test]
+async fn a_closed_store_leaves_nothing_behind_even_while_it_is_in_use() {
+    let store = store();
+    let (clone, folder) = (store.clone(), store.cache_dir().to_owned());
+    store.close();
+    assert!(!folder.exists());
+    let registry = Registry::of(&Image::new("one")).await;
+    let error = pull(&clone, registry.image(":1"), PullPolicy::Always)
+        .await
+        .unwrap_err();
+    assert!(matches!(error.cause(), PullCause::Cache(_)), "{error:?}");
+}
