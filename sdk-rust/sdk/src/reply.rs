@@ -2,7 +2,7 @@
 
 use berth_proto::{WorkloadStartResponse, WorkloadState, WorkloadStatus};
 
-/// Longest id that is accepted and echoed (HOST-WIRE: longer ones are refused with 413).
+/// Longest id that is accepted and echoed (HOST-WIRE-007); longer ones are refused with 413 (HOST-WIRE-009).
 pub(crate) const MAX_ID_BYTES: usize = 256;
 
 /// Longest text in the `Nats-Service-Error` header; the whole message stands in the body.

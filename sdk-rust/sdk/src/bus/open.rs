@@ -19,9 +19,9 @@ pub(super) enum Patience {
     ForEver,
 }
 
-/// How often the connection is tested. A dead one is noticed after three of them, well inside the
-/// 3 minutes of HOST-RESIL-010.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// How often the connection is tested. A dead one is given up after three of them: well inside the
+/// 3 minutes of HOST-RESIL-010, and before a second heartbeat is lost in it.
+const PING_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Messages that may wait for the code behind one subscription; more are dropped, and said so.
 const SUBSCRIPTION_CAPACITY: usize = 8192;

@@ -16,6 +16,13 @@ use crate::subject;
 /// How long a heartbeat may wait for the connection; a late one says nothing new.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long to wait for a heartbeat to leave before the next one is put in line. Longer than outages last.
+const OUTAGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Two heartbeats within a second are a burst (HOST-BEAT-004), and a late one after a reconnect is missed
+/// after two (HOST-RESIL-002).
+const APART: Duration = Duration::from_millis(1300);
+
 /// Says that the host is there.
 pub(super) struct Heart<H: Host> {
     host: Arc<H>,
@@ -52,19 +59,28 @@ impl<H: Host> Heart<H> {
     /// Beats at once, then at each interval and after each reconnect, until `stop`. While there is no
     /// connection nothing is published, so that no burst follows (HOST-RESIL-004).
     pub async fn beat(&self, bus: &Bus, interval: Duration, stop: CancellationToken) {
+        let beats = self.beat_for_ever(bus, interval);
+        stop.run_until_cancelled(beats).await;
+    }
+
+    async fn beat_for_ever(&self, bus: &Bus, interval: Duration) {
         let mut link = bus.link();
         loop {
-            let connected = tokio::select! {
-                () = stop.cancelled() => return,
-                connected = link.wait_for(|link| link.connected) => connected.map(|link| *link),
-            };
-            let Ok(connected) = connected else { return };
-            let next = Instant::now() + interval;
+            let connected = link.wait_for(|link| link.connected).await.map(|link| *link);
+            let Ok(before) = connected else { return };
+            let began = Instant::now();
             self.publish(bus).await;
+            let after = *link.borrow();
+            let next = if after.connects == before.connects {
+                began + interval
+            } else {
+                // The connection broke under this heartbeat: it may have gone out on the new one, or
+                // not at all. Another soon, but not so soon as to be a burst.
+                Instant::now() + APART
+            };
             tokio::select! {
-                () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(next) => {}
-                again = link.wait_for(|link| link.connects > connected.connects) => {
+                again = link.wait_for(|link| link.connects > after.connects) => {
                     if again.is_err() {
                         return;
                     }
@@ -97,7 +113,8 @@ impl<H: Host> Heart<H> {
         // (HOST-WIRE-014).
         let published = bus.publish(subject::heartbeat_of(&self.host_id), message, None);
         match timeout(PATIENCE, published).await {
-            Ok(Ok(())) => {}
+            // Waits through an outage, if need be: a heartbeat in line is enough.
+            Ok(Ok(())) => drop(bus.flush(OUTAGE).await),
             Ok(Err(error)) => tracing::warn!(%error, "a heartbeat could not be sent"),
             Err(_) => tracing::warn!("a heartbeat waited too long for the broker and is dropped"),
         }
