@@ -98,7 +98,7 @@ impl std::fmt::Debug for Check {
 
 /// Declares a [`Check`](crate::check::Check) in a const table.
 ///
-/// ```ignore
+/// ```text
 /// pub const CHECKS: &[Check] = &[
 ///     check! { id: "start/simultaneous", run: simultaneous, covers: [HOST_START_003],
 ///              host: Shared, roles: [Idle], budget_s: 20, slow: false },
