@@ -47,7 +47,7 @@ pub struct Scene {
     pub host_id: Option<String>,
     /// Values that must not be shown.
     pub secrets: Arc<Secrets>,
-    /// The suite may have silenced this host on purpose: gaps prove nothing.
+    /// The suite may have silenced or frozen this host on purpose: when things came proves nothing.
     pub tampered: bool,
     requests: HashMap<String, Asked>,
 }

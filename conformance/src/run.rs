@@ -177,7 +177,7 @@ impl Runner<'_> {
         let Ok(_permit) = self.own_hosts.acquire().await else {
             return Outcome::of(check.id, check.covers, Status::Error).because("the run is over");
         };
-        let host = match self.launcher.bring_up(true).await {
+        let host = match self.launcher.bring_up(check.host == Host::Own).await {
             Ok(host) => Arc::new(host),
             Err(failed) => return no_host(check, &failed),
         };

@@ -41,8 +41,10 @@ impl Monitor for Cadence {
                 self.connected = frame.way == Way::Connected;
             }
             Way::FromHost if scene.is_heartbeat(frame) => {
+                // What a frozen connection lets go of at once was not sent at once.
                 if let Some(last) = &self.last
                     && !self.reconnected
+                    && !scene.tampered
                 {
                     let apart = frame.at.saturating_duration_since(last.at);
                     let held = apart + MEASUREMENT_ERROR >= deadline::HEARTBEAT_APART.limit;
@@ -53,7 +55,7 @@ impl Monitor for Cadence {
                         "at least 1 s apart",
                         || format!("{} ms after the one before", apart.as_millis()),
                     );
-                    self.gap(frame, apart, scene, findings);
+                    self.gap(frame, apart, findings);
                 }
                 self.last = Some(frame.clone());
                 self.reconnected = false;
@@ -64,20 +66,17 @@ impl Monitor for Cadence {
     }
 
     fn end(&mut self, now: Instant, scene: &Scene, findings: &mut Findings) {
-        if let (Some(last), true) = (self.last.clone(), self.connected) {
+        if let (Some(last), true, false) = (self.last.clone(), self.connected, scene.tampered) {
             let apart = now.saturating_duration_since(last.at);
             if apart > deadline::HEARTBEAT_GAP.limit {
-                self.gap(&last, apart, scene, findings);
+                self.gap(&last, apart, findings);
             }
         }
     }
 }
 
 impl Cadence {
-    fn gap(&self, frame: &Frame, apart: Duration, scene: &Scene, findings: &mut Findings) {
-        if scene.tampered {
-            return;
-        }
+    fn gap(&self, frame: &Frame, apart: Duration, findings: &mut Findings) {
         let held = apart <= deadline::HEARTBEAT_GAP.limit + MEASUREMENT_ERROR;
         findings.judge(
             &req::HOST_BEAT_003,

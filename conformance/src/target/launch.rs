@@ -92,7 +92,8 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Brings up a host, or finds the one that runs already. `own`: it belongs to one check alone.
+    /// Brings up a host, or finds the one that runs already. `own`: a check may cut,
+    /// freeze or signal it, so that monitors judge no times.
     ///
     /// # Errors
     /// It does not show itself in time.
