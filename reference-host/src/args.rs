@@ -63,7 +63,7 @@ struct HostArgs {
     #[arg(long, value_name = "IP:PORT")]
     http_addr: Option<SocketAddr>,
 
-    /// Between two heartbeats, 100ms to 30s
+    /// Between two heartbeats, 1s to 30s
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = heartbeat_interval)]
     heartbeat_interval: Duration,
 

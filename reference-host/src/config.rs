@@ -10,8 +10,8 @@ use crate::image::StoreOptions;
 
 /// Between two heartbeats; what deployed schedulers are tuned to.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Faster than this is noise on the bus.
-pub const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Faster than this looks like a burst to schedulers (HOST-BEAT-004).
+pub const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Slower than this and schedulers take the host for lost.
 pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(30);
 

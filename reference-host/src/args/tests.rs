@@ -83,8 +83,8 @@ const FLAGS: &[(&[&str], &str)] = &[
         "http_addr: Some(127.0.0.1:0)",
     ),
     (
-        &["--heartbeat-interval", "500ms"],
-        "heartbeat_interval: 500ms",
+        &["--heartbeat-interval", "2500ms"],
+        "heartbeat_interval: 2.5s",
     ),
     (&["--shutdown-grace", "1m"], "shutdown_grace: 60s"),
     (
@@ -217,7 +217,7 @@ fn mistakes_say_what_would_be_right() {
         (&["--http-addr", "localhost"], "invalid socket address"),
         (
             &["--heartbeat-interval", "31s"],
-            "must be between 100ms and 30s",
+            "must be between 1s and 30s",
         ),
         (
             &["--registry-pull-timeout", "30"],
