@@ -146,3 +146,55 @@ async fn both_signals_end_it_well_even_while_guests_spin() {
         assert_eq!(status.code(), Some(0), "{signal}");
     }
 }
+
+/// Files that are open and memory in use, of another process.
+#[cfg(target_os = "linux")]
+fn held(pid: u32) -> (usize, usize) {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .count();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kib = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    (files, kib)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workload_held_is_free_again() {
+    let stage = Stage::set().await;
+    let process = Process::start(&stage).await;
+    let client = &process.client;
+    let mut spec = stage.http(Role::Hello, "hello.test", LocalResources::default());
+    spec.service = Some(stage.service(Role::ServiceSpin, 0, environment("127.0.0.1:1/x")));
+    spec.volumes.push(berth_sdk::proto::Volume {
+        name: "scratch".into(),
+        volume_type: None,
+    });
+    let cycle = async || {
+        within(client.start("one", &spec)).await.unwrap();
+        within(client.stop("one")).await.unwrap();
+        within(process.reached("one", WorkloadState::NotFound)).await;
+    };
+    for _ in 0..10 {
+        cycle().await;
+    }
+    let pid = process.child.id().unwrap();
+    let (files_before, kib_before) = held(pid);
+    for _ in 0..50 {
+        cycle().await;
+    }
+    let (files, kib) = held(pid);
+    // A connection to the registry may come or go; fifty workloads that stayed would be far more.
+    assert!(
+        files < files_before + 10,
+        "{files_before} files, then {files}"
+    );
+    assert!(
+        kib < kib_before + (20 << 10),
+        "{kib_before} KiB, then {kib}"
+    );
+}
