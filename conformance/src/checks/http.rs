@@ -56,19 +56,6 @@ pub const CHECKS: &[Check] = &[
 /// How long a handler may keep a client at the most before the suite calls it uncut.
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(150);
 
-/// A host name of the check's own.
-fn name(cx: &Cx, label: &str) -> String {
-    let tag: String = cx
-        .tag()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
-    format!(
-        "{label}.{}.berth.test",
-        tag.to_lowercase().trim_matches('-')
-    )
-}
-
 fn hello<'c>(cx: &'c Cx, host: &str) -> Workload<'c> {
     cx.workload().component(Role::Hello).http_host(host)
 }
@@ -85,7 +72,7 @@ async fn served(cx: &Cx, host: &str, path: &str) -> Result<HttpAnswer, Blocked> 
 /// Two workloads, two names; the first request goes out the moment RUNNING is known.
 async fn by_host(cx: &Cx) -> Flow {
     for label in ["one", "two"] {
-        let host = name(cx, label);
+        let host = cx.http_name(label);
         let workload = cx
             .workload()
             .component(Role::HelloTwo)
@@ -100,7 +87,7 @@ async fn by_host(cx: &Cx) -> Flow {
             });
     }
     for label in ["one", "two"] {
-        let answer = cx.http(&name(cx, label), "/").await?;
+        let answer = cx.http(&cx.http_name(label), "/").await?;
         let right = answer.status == 200 && answer.text() == label;
         let what = format!("a request for host `{label}…` reaches workload `{label}`");
         cx.claim(HOST_HTTP_001)
@@ -110,7 +97,7 @@ async fn by_host(cx: &Cx) -> Flow {
 }
 
 async fn no_route(cx: &Cx) -> Flow {
-    let answer = cx.http(&name(cx, "nobody"), "/").await?;
+    let answer = cx.http(&cx.http_name("nobody"), "/").await?;
     cx.claim(HOST_HTTP_002).is(
         "status for a host name that no workload has",
         answer.status,
@@ -130,7 +117,7 @@ async fn no_host(cx: &Cx) -> Flow {
 }
 
 async fn port(cx: &Cx) -> Flow {
-    let host = name(cx, "a");
+    let host = cx.http_name("a");
     cx.started(&cx.id("a"), &hello(cx, &host)).await?;
     served(cx, &host, "/").await?;
     for port in ["80", "8080", "65535"] {
@@ -145,7 +132,7 @@ async fn port(cx: &Cx) -> Flow {
 }
 
 async fn case(cx: &Cx) -> Flow {
-    let host = name(cx, "MiXeD").replace("berth", "BERTH");
+    let host = cx.http_name("MiXeD").replace("berth", "BERTH");
     cx.started(&cx.id("a"), &hello(cx, &host)).await?;
     for spelling in [host.clone(), host.to_lowercase(), host.to_uppercase()] {
         let answer = cx.http(&spelling, "/").await?;
@@ -156,7 +143,7 @@ async fn case(cx: &Cx) -> Flow {
 }
 
 async fn aliases(cx: &Cx) -> Flow {
-    let (host, one, two) = (name(cx, "a"), name(cx, "b"), name(cx, "c"));
+    let (host, one, two) = (cx.http_name("a"), cx.http_name("b"), cx.http_name("c"));
     let workload = hello(cx, &host).interface_config("host-aliases", &format!("{one}, {two}"));
     cx.started(&cx.id("a"), &workload).await?;
     served(cx, &host, "/").await?;
@@ -197,7 +184,7 @@ async fn bad_host(cx: &Cx) -> Flow {
 }
 
 async fn trap(cx: &Cx) -> Flow {
-    let (id, host) = (cx.id("a"), name(cx, "a"));
+    let (id, host) = (cx.id("a"), cx.http_name("a"));
     cx.started(
         &id,
         &cx.workload().component(Role::HttpTrap).http_host(&host),
@@ -222,7 +209,7 @@ async fn trap(cx: &Cx) -> Flow {
 }
 
 async fn after_stop(cx: &Cx) -> Flow {
-    let (id, host) = (cx.id("a"), name(cx, "a"));
+    let (id, host) = (cx.id("a"), cx.http_name("a"));
     cx.started(&id, &hello(cx, &host)).await?;
     served(cx, &host, "/").await?;
     cx.stop(&id).await?;
@@ -235,7 +222,7 @@ async fn after_stop(cx: &Cx) -> Flow {
 
 /// Two replicas: each gets some of 60 requests; when one is stopped the other gets all.
 async fn shared_name(cx: &Cx) -> Flow {
-    let host = name(cx, "a");
+    let host = cx.http_name("a");
     for label in ["one", "two"] {
         let workload = cx
             .workload()
@@ -272,7 +259,7 @@ async fn shared_name(cx: &Cx) -> Flow {
 }
 
 async fn undeclared(cx: &Cx) -> Flow {
-    let host = name(cx, "a");
+    let host = cx.http_name("a");
     let workload = cx
         .workload()
         .component(Role::Hello)
@@ -300,7 +287,7 @@ async fn http_port(cx: &Cx) -> Flow {
 }
 
 async fn whole_request(cx: &Cx) -> Flow {
-    let host = name(cx, "a");
+    let host = cx.http_name("a");
     cx.started(
         &cx.id("a"),
         &cx.workload().component(Role::HttpEcho).http_host(&host),
@@ -330,7 +317,7 @@ async fn whole_request(cx: &Cx) -> Flow {
 
 /// Handlers that compute for ever, one for each core and more, and others that want to be served.
 async fn spin(cx: &Cx) -> Flow {
-    let (spinning, serving, beacon) = (name(cx, "spin"), name(cx, "hello"), cx.beacon());
+    let (spinning, serving, beacon) = (cx.http_name("spin"), cx.http_name("hello"), cx.beacon());
     let spinner = cx
         .workload()
         .component(Role::HttpSpin)
@@ -363,7 +350,7 @@ async fn spin(cx: &Cx) -> Flow {
 }
 
 async fn cut_off(cx: &Cx) -> Flow {
-    let (host, beacon) = (name(cx, "a"), cx.beacon());
+    let (host, beacon) = (cx.http_name("a"), cx.beacon());
     let spinner = cx
         .workload()
         .component(Role::HttpSpin)
@@ -389,7 +376,7 @@ async fn routes_end(cx: &Cx) -> Flow {
         ("ends-well", Role::ServiceOnce, State::Completed),
         ("fails", Role::ServiceSlowFail, State::Error),
     ] {
-        let (id, host, beacon) = (cx.id(label), name(cx, label), cx.beacon());
+        let (id, host, beacon) = (cx.id(label), cx.http_name(label), cx.beacon());
         let workload = hello(cx, &host).service(role).beacon(&beacon);
         cx.start(&id, &workload).await?;
         cx.reaches(&id, end, deadline::LOOK)

@@ -55,19 +55,6 @@ pub const CHECKS: &[Check] = &[
     host: Own, roles: [Idle], needs: [Registry, Process], budget_s: 90, slow: false },
 ];
 
-/// A host name of the check's own.
-fn name(cx: &Cx, label: &str) -> String {
-    let tag: String = cx
-        .tag()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
-    format!(
-        "{label}.{}.berth.test",
-        tag.to_lowercase().trim_matches('-')
-    )
-}
-
 /// A started workload of one component that serves HTTP under `label`.
 async fn serve<'c>(
     cx: &'c Cx,
@@ -75,7 +62,7 @@ async fn serve<'c>(
     role: Role,
     shape: impl FnOnce(Workload<'c>) -> Workload<'c>,
 ) -> Result<String, Blocked> {
-    let host = name(cx, label);
+    let host = cx.http_name(label);
     let workload = shape(cx.workload().component(role)).http_host(&host);
     cx.started(&cx.id(label), &workload).await?;
     Ok(host)
@@ -273,7 +260,7 @@ async fn undeclared_import(cx: &Cx) -> Flow {
     let workload = cx
         .workload()
         .component(Role::HttpKeyvalue)
-        .http_host(&name(cx, "a"));
+        .http_host(&cx.http_name("a"));
     refused(
         cx,
         HOST_RES_008,
@@ -288,7 +275,7 @@ async fn unmet_import(cx: &Cx) -> Flow {
     let workload = cx
         .workload()
         .component(Role::Unmet)
-        .http_host(&name(cx, "a"))
+        .http_host(&cx.http_name("a"))
         .interface("acme", "nope", &["thing"]);
     refused(
         cx,

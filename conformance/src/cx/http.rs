@@ -52,6 +52,19 @@ impl std::fmt::Display for HttpAnswer {
 }
 
 impl Cx {
+    /// A host name of the check's own, for a workload's `wasi:http`.
+    pub fn http_name(&self, label: &str) -> String {
+        let tag: String = self
+            .tag()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        format!(
+            "{label}.{}.berth.test",
+            tag.to_lowercase().trim_matches('-')
+        )
+    }
+
     /// `GET path` with that `Host`, on a connection of its own.
     ///
     /// # Errors
