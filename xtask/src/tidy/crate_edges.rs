@@ -15,7 +15,7 @@ struct Edges {
     reason: &'static str,
 }
 
-const EDGES: [Edges; 7] = [
+const EDGES: [Edges; 8] = [
     Edges {
         package: "berth-proto",
         shipped: &[],
@@ -39,6 +39,12 @@ const EDGES: [Edges; 7] = [
         shipped: &["berth-proto", "berth-sdk", "wasmtime"],
         tests: &["berth-broker", "berth-conformance", "async-nats"],
         reason: "the reference host meets schedulers and the suite on the bus only",
+    },
+    Edges {
+        package: "berth-scheduler",
+        shipped: &["berth-proto", "berth-sdk", "kube"],
+        tests: &["berth-broker", "berth-conformance"],
+        reason: "the reference scheduler meets hosts and the suite on the bus only",
     },
     Edges {
         package: "berth-broker",

@@ -1,0 +1,2 @@
+//! The reference scheduler: places workloads on hosts and keeps them running, for Kubernetes or for a
+//! directory of manifests.
