@@ -1,0 +1,35 @@
+package wire
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// path is where a reader stands in a message: workload.witWorld.components[0].poolSize.
+type path struct {
+	steps []string
+}
+
+func (p *path) push(key string)     { p.steps = append(p.steps, "."+shorten(key)) }
+func (p *path) pushIndex(index int) { p.steps = append(p.steps, "["+strconv.Itoa(index)+"]") }
+func (p *path) pop()                { p.steps = p.steps[:len(p.steps)-1] }
+
+func (p *path) String() string {
+	return strings.TrimPrefix(strings.Join(p.steps, ""), ".")
+}
+
+// flaw is an error about what stands here. Its text must quote no value: values may be secrets.
+func (p *path) flaw(format string, args ...any) error {
+	return &ReadError{Path: p.String(), Problem: fmt.Sprintf(format, args...)}
+}
+
+// maxKeyBytes bounds what an error quotes of a key; no field of the schema has a name as long.
+const maxKeyBytes = 64
+
+func shorten(key string) string {
+	if len(key) <= maxKeyBytes {
+		return key
+	}
+	return strings.ToValidUTF8(key[:maxKeyBytes], "") + "…"
+}
