@@ -1,0 +1,1 @@
+"""Write a host or a scheduler for wasmCloud v2."""

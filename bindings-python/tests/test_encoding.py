@@ -1,0 +1,195 @@
+"""The reader and the writer where the vectors do not reach: errors, bounds, hostile payloads, secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from berth import proto
+from berth._encoding import MAX_DEPTH, MAX_VALUES, read, write
+from berth.errors import ReadError, WriteError
+
+
+def start(text: str) -> proto.WorkloadStartRequest:
+    return read(proto.WorkloadStartRequest, text.encode())
+
+
+def test_the_reader_is_liberal() -> None:
+    liberal = start(
+        """{"workload_id":"a","later":{"x":[1,{"y":null}]},"workload":{"name":null,"service":
+        {"maxRestarts":3.0,"image_pull_policy":2,"localResources":{"memoryLimitMb":"64","config":
+        {"k":null,"l":"m"}}},"witWorld":{"components":[{"poolSize":null,"image":"i"}]}}}"""
+    )
+    strict = start(
+        """{"workloadId":"a","workload":{"service":{"maxRestarts":"3",
+        "imagePullPolicy":"IMAGE_PULL_POLICY_IF_NOT_PRESENT","localResources":{
+        "memoryLimitMb":64,"config":{"l":"m"}}},"witWorld":{"components":[{"image":"i"}]}}}"""
+    )
+    assert liberal == strict
+    beat = read(
+        proto.HostHeartbeat,
+        b'{"systemCpuUsage":3.0,"systemMemoryTotal":7,"startedAt":"2020-01-01T00:00:00+01:00"}',
+    )
+    assert (beat.system_cpu_usage, beat.system_memory_total) == (3.0, 7)
+    assert beat.started_at.seconds == 1_577_833_200
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"workloadId":7}', "field `workloadId`: expected a string"),
+        (
+            '{"workload":{"witWorld":{"components":[{},{"poolSize":"many"}]}}}',
+            "field `workload.witWorld.components[1].poolSize`: expected an integer",
+        ),
+        (
+            '{"workload":{"witWorld":{"components":[{"poolSize":4294967296}]}}}',
+            "field `workload.witWorld.components[0].poolSize`: expected a number within the range",
+        ),
+        (
+            '{"workload":{"service":{"imagePullSecret":"hunter2"}}}',
+            "field `workload.service.imagePullSecret`: expected an object",
+        ),
+        (
+            '{"workload":{"service":{"imagePullPolicy":"hunter2"}}}',
+            "field `workload.service.imagePullPolicy`: expected one of IMAGE_PULL_POLICY_UNSPECIFIED, ",
+        ),
+        ('{"workload":{"volumes":[{"hostPath":{},"emptyDir":{}}]}}', "field `workload.volumes[0]`: both `h"),
+        ('{"workloadId":"a","workload_id":"a"}', "field `.`: duplicate field `workloadId`"),
+        ('{"workloadId":"\\ud800"}', "field `workloadId`: holds half of a surrogate pair"),
+        (
+            '{"workload":{"a":{"b":1,"b":2}}}',
+            "field `workload.a`: the key 'b' stands twice in one object",
+        ),
+        ("[]", "the payload is not one JSON object: it begins with an array"),
+        ("{} {}", "the payload is not one JSON object: Extra data at line 1 column 4"),
+        ('{"x":NaN}', "the payload is not one JSON object: number out of range"),
+        ('{"x":1e999}', "the payload is not one JSON object: number out of range"),
+        ('{"x":' + "9" * 5000 + "}", "the payload is not one JSON object: number out of range"),
+        ("", "the payload is empty"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_path(text: str, expected: str) -> None:
+    with pytest.raises(ReadError) as refused:
+        start(text)
+    assert str(refused.value).startswith(expected)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_hostile_payloads_are_refused() -> None:
+    deep = '{"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+    wide = '{"x":[' + "0," * MAX_VALUES + "0]}"
+    for payload in (deep, wide, "[" * 900_000, "null"):
+        with pytest.raises(ReadError):
+            start(payload)
+    with pytest.raises(ReadError, match="not UTF-8 at byte 15"):
+        read(proto.WorkloadStartRequest, b'{"workloadId":"\xff"}')
+    start('{"x":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}")
+
+
+@given(st.binary(max_size=200))
+def test_whatever_arrives_is_read_or_refused(noise: bytes) -> None:
+    refuse_or_read(noise)
+
+
+TOKENS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    '"workload"',
+    '"workloadId"',
+    '"service"',
+    "null",
+    "1e99",
+    "-0",
+    '"x"',
+    " ",
+]
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=30))
+def test_whatever_looks_like_json_is_read_or_refused(tokens: list[str]) -> None:
+    refuse_or_read("".join(tokens).encode())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda below: (
+        st.lists(below) | st.dictionaries(st.text() | st.sampled_from(["workload", "service"]), below)
+    ),
+)
+
+
+@given(JSON)
+def test_whatever_is_json_is_read_or_refused(value: object) -> None:
+    refuse_or_read(json.dumps({"workload": value, "workloadId": value}).encode(errors="replace"))
+    refuse_or_read(json.dumps({"startedAt": value, "systemCpuUsage": value}).encode(errors="replace"))
+
+
+def refuse_or_read(payload: bytes) -> None:
+    for message in (proto.WorkloadStartRequest, proto.HostHeartbeat):
+        with contextlib.suppress(ReadError):
+            read(message, payload)
+
+
+@given(
+    st.text(),
+    st.text(),
+    st.integers(0, 2**64 - 1),
+    st.integers(-(2**31), 2**31 - 1),
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+)
+def test_what_is_written_is_read(workload_id: str, name: str, restarts: int, limit: int, cpu: float) -> None:
+    resources = proto.LocalResources(memory_limit_mb=limit, environment={name: workload_id})
+    request = proto.WorkloadStartRequest(
+        workload_id=workload_id,
+        workload=proto.Workload(
+            name=name, service=proto.Service(max_restarts=restarts, local_resources=resources)
+        ),
+    )
+    assert read(proto.WorkloadStartRequest, write(request)) == request
+    beat = proto.HostHeartbeat(system_cpu_usage=cpu)
+    assert read(proto.HostHeartbeat, write(beat)) == beat
+
+
+def test_a_number_without_a_name_is_not_written() -> None:
+    component = proto.Component(image_pull_policy=99)  # type: ignore[arg-type]
+    with pytest.raises(WriteError, match=r"Component\.image_pull_policy: 99"):
+        write(proto.Workload(wit_world=proto.WitWorld(components=[component])))
+
+
+def test_messages_show_no_secret() -> None:
+    resources = proto.LocalResources(
+        environment={"KEY": "hunter1"}, config={"k": "hunter2"}, allowed_hosts=["a.example"]
+    )
+    secret = proto.ImagePullSecret(username="hunter3", password="hunter4")
+    interface = proto.WitInterface(namespace="wasi", config={"c": "hunter5"})
+    workload = proto.Workload(
+        name="shop",
+        service=proto.Service(image="i", local_resources=resources, image_pull_secret=secret, max_restarts=3),
+        wit_world=proto.WitWorld(host_interfaces=[interface]),
+    )
+    for text in (repr(workload), str(workload), f"{[workload]}", repr(secret), str(resources)):
+        assert "hunter" not in text
+    assert repr(workload) == (
+        "Workload(name='shop', service=Service(image='i', "
+        "local_resources=LocalResources(config={'k': [redacted]}, environment={'KEY': [redacted]}, "
+        "allowed_hosts=['a.example']), max_restarts=3, "
+        "image_pull_secret=ImagePullSecret(username=[redacted], password=[redacted])), "
+        "wit_world=WitWorld(host_interfaces=[WitInterface(namespace='wasi', config={'c': [redacted]})]))"
+    )
+    beat = read(proto.HostHeartbeat, b'{"startedAt":"2020-01-01T00:00:00Z"}')
+    assert repr(beat) == "HostHeartbeat(started_at=Timestamp(seconds=1577836800))"
+
+
+def test_messages_can_be_pickled() -> None:
+    workload = proto.Workload(name="a")
+    assert pickle.loads(pickle.dumps(workload)) == workload
