@@ -1,0 +1,304 @@
+//! The five kinds of `runtime.wasmcloud.dev/v1alpha1` as plain data: what people write, what the
+//! scheduler decides on, and what either store keeps.
+//!
+//! Field for field what upstream deploys. Fields that are not known here are tolerated, and kept
+//! where an object is written back whole ([`Extra`]).
+
+mod artifact;
+mod condition;
+mod deployment;
+mod extra;
+mod host;
+mod metadata;
+pub mod names;
+mod replica_set;
+mod spec;
+mod template;
+mod timestamp;
+mod workload;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use artifact::{Artifact, ArtifactSpec, ArtifactStatus};
+pub use condition::{Condition, ConditionStatus, condition, is_true, set_condition};
+pub use deployment::{
+    DeployPolicy, DeploymentArtifact, WorkloadDeployment, WorkloadDeploymentSpec,
+    WorkloadDeploymentStatus,
+};
+pub use extra::Extra;
+pub use host::{Host, HostStatus};
+pub use metadata::{Metadata, OwnerReference};
+pub use replica_set::{
+    ReplicaCounts, WorkloadReplicaSet, WorkloadReplicaSetSpec, WorkloadReplicaSetStatus,
+};
+pub use spec::{
+    ConfigLayer, EphemeralVolume, HostInterface, HostPathVolume, KubernetesService, KubernetesSpec,
+    LocalReference, LocalResources, Volume, VolumeMount, WorkloadComponent, WorkloadService,
+    WorkloadSpec,
+};
+pub use template::WorkloadTemplate;
+pub use timestamp::{Timestamp, TimestampError};
+pub use workload::{Workload, WorkloadStatus};
+
+/// The API group of the five kinds.
+pub const GROUP: &str = "runtime.wasmcloud.dev";
+/// The one version of the group.
+pub const VERSION: &str = "v1alpha1";
+/// What `apiVersion` of every object says.
+pub const API_VERSION: &str = "runtime.wasmcloud.dev/v1alpha1";
+
+/// One of the five kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A host as its heartbeats show it.
+    Host,
+    /// One incarnation of a workload.
+    Workload,
+    /// A number of equal workloads.
+    WorkloadReplicaSet,
+    /// A replica set and the way from one revision of it to the next.
+    WorkloadDeployment,
+    /// A name for an image.
+    Artifact,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Host,
+        Self::Workload,
+        Self::WorkloadReplicaSet,
+        Self::WorkloadDeployment,
+        Self::Artifact,
+    ];
+
+    /// What `kind` of an object says.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "Host",
+            Self::Workload => "Workload",
+            Self::WorkloadReplicaSet => "WorkloadReplicaSet",
+            Self::WorkloadDeployment => "WorkloadDeployment",
+            Self::Artifact => "Artifact",
+        }
+    }
+
+    /// The name of the resource in a path: `workloads`.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Host => "hosts",
+            Self::Workload => "workloads",
+            Self::WorkloadReplicaSet => "workloadreplicasets",
+            Self::WorkloadDeployment => "workloaddeployments",
+            Self::Artifact => "artifacts",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = ObjectError;
+
+    fn from_str(text: &str) -> Result<Self, ObjectError> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| ObjectError::UnknownKind(text.to_owned()))
+    }
+}
+
+/// Names an object in its store for as long as it exists; a successor may bear the same one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// The key of `kind` `namespace`/`name`.
+    pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// An object of any of the five kinds; cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// A host.
+    Host(Arc<Host>),
+    /// A workload.
+    Workload(Arc<Workload>),
+    /// A replica set.
+    ReplicaSet(Arc<WorkloadReplicaSet>),
+    /// A deployment.
+    Deployment(Arc<WorkloadDeployment>),
+    /// An artifact.
+    Artifact(Arc<Artifact>),
+}
+
+impl Object {
+    /// Reads an object from the JSON of a manifest or of the API.
+    ///
+    /// # Errors
+    /// When `apiVersion` or `kind` is not one of ours, a field has the wrong type or a required one
+    /// is missing.
+    pub fn from_value(mut value: Value) -> Result<Self, ObjectError> {
+        let fields = value.as_object_mut().ok_or(ObjectError::NotAnObject)?;
+        let mut take = |name: &'static str| match fields.remove(name) {
+            Some(Value::String(text)) => Ok(text),
+            _ => Err(ObjectError::Untyped(name)),
+        };
+        let (version, kind) = (take("apiVersion")?, take("kind")?);
+        if version != API_VERSION {
+            return Err(ObjectError::UnknownVersion(version));
+        }
+        Self::from_fields(kind.parse()?, value)
+    }
+
+    /// Reads an object of a known `kind` from JSON, whether or not that names its kind.
+    ///
+    /// # Errors
+    /// When a field has the wrong type or a required one is missing.
+    pub fn from_fields(kind: Kind, mut value: Value) -> Result<Self, ObjectError> {
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("apiVersion");
+            fields.remove("kind");
+        }
+        let read = match kind {
+            Kind::Host => serde_json::from_value(value).map(|host| Self::Host(Arc::new(host))),
+            Kind::Workload => {
+                serde_json::from_value(value).map(|workload| Self::Workload(Arc::new(workload)))
+            }
+            Kind::WorkloadReplicaSet => {
+                serde_json::from_value(value).map(|set| Self::ReplicaSet(Arc::new(set)))
+            }
+            Kind::WorkloadDeployment => serde_json::from_value(value)
+                .map(|deployment| Self::Deployment(Arc::new(deployment))),
+            Kind::Artifact => {
+                serde_json::from_value(value).map(|artifact| Self::Artifact(Arc::new(artifact)))
+            }
+        };
+        read.map_err(|source| ObjectError::Field { kind, source })
+    }
+
+    /// The JSON of the whole object, `apiVersion` and `kind` first.
+    ///
+    /// # Errors
+    /// Never for objects of this module; the signature is that of serde.
+    pub fn to_value(&self) -> Result<Value, serde_json::Error> {
+        let body = match self {
+            Self::Host(host) => serde_json::to_value(host.as_ref()),
+            Self::Workload(workload) => serde_json::to_value(workload.as_ref()),
+            Self::ReplicaSet(set) => serde_json::to_value(set.as_ref()),
+            Self::Deployment(deployment) => serde_json::to_value(deployment.as_ref()),
+            Self::Artifact(artifact) => serde_json::to_value(artifact.as_ref()),
+        }?;
+        let mut object = serde_json::Map::new();
+        object.insert("apiVersion".to_owned(), Value::from(API_VERSION));
+        object.insert("kind".to_owned(), Value::from(self.kind().as_str()));
+        if let Value::Object(fields) = body {
+            object.extend(fields);
+        }
+        Ok(Value::Object(object))
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Host(_) => Kind::Host,
+            Self::Workload(_) => Kind::Workload,
+            Self::ReplicaSet(_) => Kind::WorkloadReplicaSet,
+            Self::Deployment(_) => Kind::WorkloadDeployment,
+            Self::Artifact(_) => Kind::Artifact,
+        }
+    }
+
+    /// Its metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            Self::Host(host) => &host.metadata,
+            Self::Workload(workload) => &workload.metadata,
+            Self::ReplicaSet(set) => &set.metadata,
+            Self::Deployment(deployment) => &deployment.metadata,
+            Self::Artifact(artifact) => &artifact.metadata,
+        }
+    }
+
+    /// Its metadata, for a change; the object is copied when it is shared.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        match self {
+            Self::Host(host) => &mut Arc::make_mut(host).metadata,
+            Self::Workload(workload) => &mut Arc::make_mut(workload).metadata,
+            Self::ReplicaSet(set) => &mut Arc::make_mut(set).metadata,
+            Self::Deployment(deployment) => &mut Arc::make_mut(deployment).metadata,
+            Self::Artifact(artifact) => &mut Arc::make_mut(artifact).metadata,
+        }
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let metadata = self.metadata();
+        Key::new(
+            self.kind(),
+            metadata.namespace.as_str(),
+            metadata.name.as_str(),
+        )
+    }
+}
+
+/// Why JSON is not one of our objects.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// Not a JSON object at all.
+    #[error("a manifest is a JSON or YAML object")]
+    NotAnObject,
+    /// `apiVersion` or `kind` is missing or no string.
+    #[error("`{0}` is missing or no string")]
+    Untyped(&'static str),
+    /// Another group or version.
+    #[error("apiVersion {0:?} is not {API_VERSION}")]
+    UnknownVersion(String),
+    /// Another kind.
+    #[error("kind {0:?} is not one of {GROUP}")]
+    UnknownKind(String),
+    /// A field does not fit.
+    #[error("the {kind} does not have the form of its kind")]
+    Field {
+        /// The kind it claims to be.
+        kind: Kind,
+        /// What does not fit.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests;
