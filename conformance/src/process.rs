@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -21,8 +22,6 @@ use tokio::{
 const MAX_LOG_LINES: usize = 20_000;
 /// Longer lines are cut.
 const MAX_LINE_BYTES: usize = 8 * 1024;
-/// The unit of processor time in `/proc`: fixed by the kernel's interface, whatever its own clock does.
-const USER_HZ: u64 = 100;
 
 /// The command could not be launched.
 #[derive(Debug, thiserror::Error)]
@@ -124,10 +123,10 @@ impl Process {
             .and_then(|status| *status)
     }
 
-    /// Processor time that the whole group has used so far, in milliseconds. `None` where the
-    /// system does not tell.
-    pub fn cpu_ms(&self) -> Option<u64> {
-        cpu_ms_of_group(self.group.as_raw())
+    /// How many threads of the whole group compute at this moment, or would if they had a processor:
+    /// a busy machine changes nothing about it. `None` where the system does not tell.
+    pub fn busy_threads(&self) -> Option<usize> {
+        busy_threads_of_group(self.group.as_raw())
     }
 
     /// What it wrote to stdout and stderr so far, line by line.
@@ -205,40 +204,46 @@ fn without_colours(line: &str) -> String {
     plain
 }
 
-/// Sums what `/proc` says of every process of the group.
-fn cpu_ms_of_group(group: i32) -> Option<u64> {
-    let mut ticks = 0;
-    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        if !entry
-            .file_name()
-            .to_string_lossy()
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-        {
+/// Looks at every thread of every process of the group.
+fn busy_threads_of_group(group: i32) -> Option<usize> {
+    let mut busy = 0;
+    for process in entries(Path::new("/proc"))? {
+        // A process or thread that ended between two looks has no file any more.
+        if stat(&process).is_none_or(|stat| stat.group != group) {
             continue;
         }
-        // A process that ended between the two looks has no file any more.
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        // The name in parentheses may hold spaces and parentheses; the numbers follow the last one.
-        let Some((_, numbers)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let field = |index: usize| {
-            numbers
-                .split(' ')
-                .nth(index)
-                .and_then(|n| n.parse::<i64>().ok())
-        };
-        // After the name: state 0, ppid 1, pgrp 2, ... utime 11, stime 12.
-        if field(2) == Some(i64::from(group)) {
-            ticks += (field(11).unwrap_or(0) + field(12).unwrap_or(0))
-                .max(0)
-                .cast_unsigned();
+        for thread in entries(&process.join("task")).unwrap_or_default() {
+            busy += usize::from(stat(&thread).is_some_and(|stat| stat.running));
         }
     }
-    Some(ticks * 1000 / USER_HZ)
+    Some(busy)
+}
+
+/// The entries of a directory of `/proc` that stand for processes or threads.
+fn entries(dir: &Path) -> Option<Vec<PathBuf>> {
+    let digits = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let entries = std::fs::read_dir(dir).ok()?.flatten();
+    Some(entries.map(|entry| entry.path()).filter(digits).collect())
+}
+
+/// What `/proc` says of a process or a thread.
+struct Stat {
+    /// On a processor, or waiting for one.
+    running: bool,
+    group: i32,
+}
+
+fn stat(dir: &Path) -> Option<Stat> {
+    let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
+    // The name in parentheses may hold spaces and parentheses; state, parent and group follow it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let running = fields.next()? == "R";
+    let group = fields.nth(1)?.parse().ok()?;
+    Some(Stat { running, group })
 }
 
 #[cfg(test)]

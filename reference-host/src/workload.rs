@@ -64,10 +64,8 @@ impl Workload {
             volumes,
             _place,
         } = self;
-        if let Some(mut service) = service {
-            if !Breakage::NoEpochs.is_on() {
-                service.0.abort();
-            }
+        if let Some(mut service) = service.filter(|_| !Breakage::NoEpochs.is_on()) {
+            service.0.abort();
             // Cancelled is what it should be; it may also have ended by itself just before.
             let _ = (&mut service.0).await;
         }

@@ -1,11 +1,13 @@
 //! Why a workload is not started, as the scheduler reads it.
 
+use std::sync::Arc;
+
 use berth_sdk::host::Refusal;
 
 use crate::cause;
 use crate::egress::MalformedEntries;
 use crate::engine::{CompileError, PrepareError};
-use crate::image::PullError;
+use crate::image::PullCause;
 use crate::ingress::BadHost;
 use crate::volumes::VolumeError;
 
@@ -61,7 +63,7 @@ pub enum PartError {
     Volumes(#[from] VolumeError),
     /// The image cannot be had.
     #[error("cannot pull the image")]
-    Pull(#[source] PullError),
+    Pull(#[source] Arc<PullCause>),
     /// The image is not a component that this host can run.
     #[error("the image {0}")]
     Compile(CompileError),

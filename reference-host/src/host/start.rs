@@ -217,7 +217,7 @@ impl Source {
             .images
             .pull(self.pull.clone())
             .await
-            .map_err(|error| in_part(PartError::Pull(error)))?;
+            .map_err(|error| in_part(PartError::Pull(error.into_cause())))?;
         let compiled = parts
             .engine
             .compile(&artifact.digest.to_string(), artifact.bytes.clone())

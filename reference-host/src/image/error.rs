@@ -38,6 +38,11 @@ impl PullError {
     pub fn cause(&self) -> &PullCause {
         &self.cause
     }
+
+    /// What happened, for whoever names the image himself.
+    pub fn into_cause(self) -> Arc<PullCause> {
+        self.cause
+    }
 }
 
 /// What went wrong in a pull.
