@@ -130,7 +130,8 @@ class Keeper:
 
     async def _keep(self, client: Client | None) -> None:
         attempt = 0
-        while True:
+        # Asked again and again, because the library swallows cancellation here and there.
+        while not self.closed:
             if client is not None:
                 await self._until_gone(client)
                 log.warning("the connection to the broker is gone")
@@ -141,7 +142,7 @@ class Keeper:
                 attempt += 1
                 await asyncio.sleep(delay_s(attempt))
                 client = await self._try_one(server)
-                if client is not None:
+                if client is not None or self.closed:
                     break
 
     async def _until_gone(self, client: Client) -> None:

@@ -65,9 +65,7 @@ class _Client(Client):
 
 def _check_library() -> None:
     if not hasattr(Client, "_connect_command") or not hasattr(Client(), "_server_info"):
-        raise ImportError(
-            "this release of nats-py is not one that berth can keep from sending credentials in clear"
-        )
+        raise ImportError("with this release of nats-py, credentials could not be kept from leaving in clear")
 
 
 _check_library()
@@ -80,10 +78,16 @@ async def open_client(
 
     Raises `ConnectError`.
     """
+    heard: list[Exception] = []
+
+    def told(error: Exception) -> None:
+        heard.append(error)
+        on_error(error)
+
     client = _Client()
     client.tls_wanted = options.tls_required or options.tls_first or server.scheme == "tls"
     try:
-        arguments = _arguments(server, options, auth, on_error)
+        arguments = _arguments(server, options, auth, told)
         async with asyncio.timeout(options.connect_timeout_s):
             await client.connect(**arguments)
         if not client.is_connected:  # the server hung up on us after its greeting
@@ -94,7 +98,9 @@ async def open_client(
         await _give_up(client)
         if "authorization" in str(error).lower() or "authentication" in str(error).lower():
             raise CredentialsRefused(options.shown_servers()) from error
-        raise Unreachable(options.shown_servers()) from (client.last_error or error)
+        # "No servers are left" is what the library says in the end; what they said comes before.
+        causes = [cause for cause in [*heard, error] if not isinstance(cause, errors.NoServersError)]
+        raise Unreachable(options.shown_servers()) from (causes[-1] if causes else error)
     except BaseException:
         await _give_up(client)
         raise
