@@ -97,6 +97,12 @@ async def soon(awaitable: Awaitable[T]) -> T:
         return await awaitable
 
 
+async def flush(client: Client) -> None:
+    """Twice: the library may write its PING before what still waits to be written."""
+    await client.flush()
+    await client.flush()
+
+
 @dataclass
 class Heard:
     """What a peer received."""
@@ -146,11 +152,11 @@ class Wire:
             self._heard.put_nowait(Heard(msg.subject, msg.data, msg.headers or {}))
 
         await self._client.subscribe(subject, cb=heard)
-        await self._client.flush()
+        await flush(self._client)
 
     async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
         await self._client.publish(subject, payload, reply=reply)
-        await self._client.flush()
+        await flush(self._client)
 
     async def ask(self, subject: str, payload: bytes | str) -> str:
         """Sends a request whose answers are received like anything else; gives the subject they come on."""
@@ -173,7 +179,7 @@ class Wire:
 
     async def rest(self) -> list[Heard]:
         """What has arrived and was not received, once all that was sent has had its effect."""
-        await self._client.flush()
+        await flush(self._client)
         heard = []
         while not self._heard.empty():
             heard.append(self._heard.get_nowait())

@@ -14,7 +14,7 @@ import berth
 from berth import Health, Reason, WorkloadState
 from berth.proto import Workload
 from berth.scheduler.fleet import MAX_EVENTS_BEHIND
-from support import Broker, Served, Wire, eventually, soon
+from support import Broker, Served, Wire, eventually, flush, soon
 
 T = TypeVar("T", bound=berth.FleetEvent)
 
@@ -157,7 +157,7 @@ class answering:
             await self._client.publish(msg.reply, self._payload.encode(), headers=self._headers)
 
         await self._client.subscribe("runtime.host.h.>", cb=answer)
-        await self._client.flush()
+        await flush(self._client)
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
