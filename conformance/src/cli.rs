@@ -4,6 +4,7 @@ mod host;
 mod init;
 mod list;
 mod model;
+mod playground;
 mod selftest;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -39,6 +40,8 @@ enum Command {
     Doctor(host::DoctorArgs),
     /// Write an example target.toml
     Init(init::InitArgs),
+    /// Serve a broker and a registry with images, to try a host or a scheduler by hand
+    Playground(playground::PlaygroundArgs),
     /// Prove that the checks can fail: run them against hosts that are each wrong in one way
     Selftest(selftest::SelftestArgs),
     /// Be the model host that `selftest` judges
@@ -69,6 +72,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(arguments) => list::explain(&arguments),
         Command::Doctor(arguments) => host::doctor(arguments).await,
         Command::Init(arguments) => init::run(&arguments),
+        Command::Playground(arguments) => playground::run(arguments).await,
         Command::Selftest(arguments) => selftest::run(arguments).await,
         Command::ModelHost(arguments) => model::host(arguments).await,
         Command::ModelGuest(arguments) => model::guest(arguments).await,

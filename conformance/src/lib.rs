@@ -20,6 +20,7 @@ pub mod model;
 pub mod monitor;
 pub mod outcome;
 pub mod pattern;
+pub mod playground;
 pub mod process;
 pub mod progress;
 pub mod registry;

@@ -42,15 +42,32 @@ pub struct Registry {
     _reserved: [TcpSocket; 2],
 }
 
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
 impl Registry {
     /// A registry from which everyone may pull.
     pub async fn start() -> io::Result<Registry> {
-        Registry::start_private(Demand::Nothing).await
+        Registry::open(loopback(), Demand::Nothing)
+    }
+
+    /// A registry from which everyone may pull, on an address of one's choice; port 0 is any free one.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken, or may not be listened on.
+    pub fn start_at(address: SocketAddr) -> io::Result<Registry> {
+        Registry::open(address, Demand::Nothing)
     }
 
     /// A registry that asks everyone for credentials, `/v2/` included.
     pub async fn start_private(demand: Demand) -> io::Result<Registry> {
-        let (front, back) = (door::reserve()?, door::reserve()?);
+        Registry::open(loopback(), demand)
+    }
+
+    fn open(address: SocketAddr, demand: Demand) -> io::Result<Registry> {
+        let (front, back) = (door::reserve(address)?, door::reserve(loopback())?);
         let (address, elsewhere) = (front.local_addr()?, back.local_addr()?);
         let shelf = Arc::new(Shelf::default());
         let token_seed = format!("{:032x}", rand::random::<u128>());

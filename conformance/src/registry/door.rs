@@ -45,15 +45,15 @@ impl Drop for Door {
     }
 }
 
-/// A free port of 127.0.0.1, kept as long as the socket lives.
+/// An address, kept as long as the socket lives.
 ///
 /// The socket is bound and never listens: with no door on it the port refuses connections, and
 /// nobody else can be given it in between.
-pub(super) fn reserve() -> io::Result<TcpSocket> {
+pub(super) fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    socket.bind(address)?;
     Ok(socket)
 }
 
