@@ -56,26 +56,27 @@ impl Ord for Requirement {
 /// The requirement with this id.
 #[must_use]
 pub fn by_id(id: &str) -> Option<&'static Requirement> {
-    ALL.iter().copied().find(|requirement| requirement.id == id)
+    let all = ALL.iter().chain(SCHEDULER);
+    all.copied().find(|requirement| requirement.id == id)
 }
 
 /// Something that does the contrary of one requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Breaks {
-    /// A variant of the model host.
+    /// A variant of the model host or the model scheduler.
     Mutant(&'static str),
-    /// A deliberate fault of the reference host.
+    /// A deliberate fault of the reference host or the reference scheduler.
     Breakage(&'static str),
 }
 
 /// How strongly a requirement binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Level {
-    /// A host that breaks it does not conform.
+    /// Who breaks it does not conform.
     Must,
-    /// A host that breaks it is warned.
+    /// Who breaks it is warned.
     Should,
-    /// Allowed; no host is judged by it, and no peer may rely on the contrary.
+    /// Allowed; nobody is judged by it, and no peer may rely on the contrary.
     May,
 }
 
@@ -94,7 +95,7 @@ impl Level {
     }
 }
 
-/// A set of requirements that a host can claim.
+/// A set of requirements that a host or a scheduler can claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Profile {
     /// The wire, and the life of a workload.
@@ -109,10 +110,26 @@ pub enum Profile {
     Resources,
     /// Bad input, a bus that goes away, shutdown.
     Resilience,
+    /// The wire, the life of an incarnation, hosts that fail.
+    Scheduler,
+    /// On which host a workload runs.
+    Placement,
+    /// Outages of the broker, ends of the scheduler.
+    Continuity,
+    /// Sets of equal workloads.
+    Replicas,
+    /// From one template to the next.
+    Rollouts,
+    /// Configurations, secrets, pull secrets.
+    References,
+    /// Manifests of `runtime.wasmcloud.dev/v1alpha1`.
+    Manifests,
+    /// Custom resources in a Kubernetes cluster.
+    Kubernetes,
 }
 
 impl Profile {
-    /// Every value, in the order in which they are shown.
+    /// Every profile of hosts, in the order in which they are shown.
     pub const ALL: [Self; 6] = [
         Self::Core,
         Self::Services,
@@ -120,6 +137,18 @@ impl Profile {
         Self::Ingress,
         Self::Resources,
         Self::Resilience,
+    ];
+
+    /// Every profile of schedulers, in the order in which they are shown.
+    pub const SCHEDULER: [Self; 8] = [
+        Self::Scheduler,
+        Self::Placement,
+        Self::Continuity,
+        Self::Replicas,
+        Self::Rollouts,
+        Self::References,
+        Self::Manifests,
+        Self::Kubernetes,
     ];
 
     /// The word for it in the index, on command lines and in reports.
@@ -132,11 +161,19 @@ impl Profile {
             Self::Ingress => "ingress",
             Self::Resources => "resources",
             Self::Resilience => "resilience",
+            Self::Scheduler => "scheduler",
+            Self::Placement => "placement",
+            Self::Continuity => "continuity",
+            Self::Replicas => "replicas",
+            Self::Rollouts => "rollouts",
+            Self::References => "references",
+            Self::Manifests => "manifests",
+            Self::Kubernetes => "kubernetes",
         }
     }
 }
 
-/// Every requirement, in the order of the index.
+/// Every requirement on hosts, in the order of the index.
 pub static ALL: &[&Requirement] = &[
     &HOST_WIRE_001,
     &HOST_WIRE_002,
@@ -310,6 +347,173 @@ pub static ALL: &[&Requirement] = &[
     &HOST_SEC_003,
     &HOST_EXT_001,
     &HOST_EXT_002,
+];
+
+/// Every requirement on schedulers, in the order of the index.
+pub static SCHEDULER: &[&Requirement] = &[
+    &SCHED_ENC_001,
+    &SCHED_ENC_002,
+    &SCHED_ENC_003,
+    &SCHED_ENC_004,
+    &SCHED_ENC_005,
+    &SCHED_ENC_006,
+    &SCHED_ENC_007,
+    &SCHED_ENC_008,
+    &SCHED_ENC_009,
+    &SCHED_ENC_010,
+    &SCHED_ENC_011,
+    &SCHED_ENC_012,
+    &SCHED_WIRE_001,
+    &SCHED_WIRE_002,
+    &SCHED_WIRE_003,
+    &SCHED_WIRE_004,
+    &SCHED_WIRE_005,
+    &SCHED_WIRE_006,
+    &SCHED_REG_001,
+    &SCHED_REG_002,
+    &SCHED_REG_003,
+    &SCHED_REG_004,
+    &SCHED_REG_005,
+    &SCHED_REG_006,
+    &SCHED_REG_007,
+    &SCHED_REG_008,
+    &SCHED_FAIL_001,
+    &SCHED_FAIL_002,
+    &SCHED_FAIL_003,
+    &SCHED_FAIL_004,
+    &SCHED_FAIL_005,
+    &SCHED_FAIL_006,
+    &SCHED_FAIL_007,
+    &SCHED_FAIL_008,
+    &SCHED_FAIL_009,
+    &SCHED_FAIL_010,
+    &SCHED_START_001,
+    &SCHED_START_002,
+    &SCHED_START_003,
+    &SCHED_START_004,
+    &SCHED_START_005,
+    &SCHED_START_006,
+    &SCHED_START_007,
+    &SCHED_START_008,
+    &SCHED_START_009,
+    &SCHED_START_010,
+    &SCHED_START_011,
+    &SCHED_START_012,
+    &SCHED_START_013,
+    &SCHED_START_014,
+    &SCHED_START_015,
+    &SCHED_START_016,
+    &SCHED_START_017,
+    &SCHED_START_018,
+    &SCHED_STATUS_001,
+    &SCHED_STATUS_002,
+    &SCHED_STATUS_003,
+    &SCHED_STATUS_004,
+    &SCHED_STATUS_005,
+    &SCHED_STATUS_006,
+    &SCHED_STOP_001,
+    &SCHED_STOP_002,
+    &SCHED_STOP_003,
+    &SCHED_STOP_004,
+    &SCHED_STOP_005,
+    &SCHED_STOP_006,
+    &SCHED_STOP_007,
+    &SCHED_STOP_008,
+    &SCHED_STOP_009,
+    &SCHED_STOP_010,
+    &SCHED_PLACE_001,
+    &SCHED_PLACE_002,
+    &SCHED_PLACE_003,
+    &SCHED_PLACE_004,
+    &SCHED_PLACE_005,
+    &SCHED_PLACE_006,
+    &SCHED_PLACE_007,
+    &SCHED_PLACE_008,
+    &SCHED_PLACE_009,
+    &SCHED_PLACE_010,
+    &SCHED_PLACE_011,
+    &SCHED_PLACE_012,
+    &SCHED_PLACE_013,
+    &SCHED_PLACE_014,
+    &SCHED_PLACE_015,
+    &SCHED_PLACE_016,
+    &SCHED_CONT_001,
+    &SCHED_CONT_002,
+    &SCHED_CONT_003,
+    &SCHED_CONT_004,
+    &SCHED_CONT_005,
+    &SCHED_CONT_006,
+    &SCHED_CONT_007,
+    &SCHED_CONT_008,
+    &SCHED_CONT_009,
+    &SCHED_CONT_010,
+    &SCHED_CONT_011,
+    &SCHED_CONT_012,
+    &SCHED_CONT_013,
+    &SCHED_CONT_014,
+    &SCHED_CONT_015,
+    &SCHED_SCALE_001,
+    &SCHED_SCALE_002,
+    &SCHED_SCALE_003,
+    &SCHED_SCALE_004,
+    &SCHED_SCALE_005,
+    &SCHED_SCALE_006,
+    &SCHED_SCALE_007,
+    &SCHED_SCALE_008,
+    &SCHED_SCALE_009,
+    &SCHED_SCALE_010,
+    &SCHED_SCALE_011,
+    &SCHED_SCALE_012,
+    &SCHED_ROLL_001,
+    &SCHED_ROLL_002,
+    &SCHED_ROLL_003,
+    &SCHED_ROLL_004,
+    &SCHED_ROLL_005,
+    &SCHED_ROLL_006,
+    &SCHED_ROLL_007,
+    &SCHED_ROLL_008,
+    &SCHED_ROLL_009,
+    &SCHED_ROLL_010,
+    &SCHED_ROLL_011,
+    &SCHED_ROLL_012,
+    &SCHED_ROLL_013,
+    &SCHED_ROLL_014,
+    &SCHED_REF_001,
+    &SCHED_REF_002,
+    &SCHED_REF_003,
+    &SCHED_REF_004,
+    &SCHED_REF_005,
+    &SCHED_REF_006,
+    &SCHED_REF_007,
+    &SCHED_REF_008,
+    &SCHED_REF_009,
+    &SCHED_CRD_001,
+    &SCHED_CRD_002,
+    &SCHED_CRD_003,
+    &SCHED_CRD_004,
+    &SCHED_CRD_005,
+    &SCHED_CRD_006,
+    &SCHED_CRD_007,
+    &SCHED_CRD_008,
+    &SCHED_CRD_009,
+    &SCHED_CRD_010,
+    &SCHED_CRD_011,
+    &SCHED_KUBE_001,
+    &SCHED_KUBE_002,
+    &SCHED_KUBE_003,
+    &SCHED_KUBE_004,
+    &SCHED_KUBE_005,
+    &SCHED_KUBE_006,
+    &SCHED_KUBE_007,
+    &SCHED_KUBE_008,
+    &SCHED_KUBE_009,
+    &SCHED_KUBE_010,
+    &SCHED_KUBE_011,
+    &SCHED_KUBE_012,
+    &SCHED_KUBE_013,
+    &SCHED_KUBE_014,
+    &SCHED_KUBE_015,
+    &SCHED_KUBE_016,
 ];
 
 /// A host MUST serve the commands `heartbeat`, `workload.start`, `workload.stop` and `workload.status` as NATS requests on `runtime.host.{hostId}.{command}`.
@@ -2548,4 +2752,2123 @@ pub static HOST_EXT_002: Requirement = Requirement {
     page: "versioning.md",
     breaks: None,
     excluded: Some("A permission cannot be violated; HOST-EXT-001 judges the announcement."),
+};
+
+/// A scheduler MUST write only fields of the schema, at every level of a request.
+pub static SCHED_ENC_001: Requirement = Requirement {
+    id: "SCHED-ENC-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST write only fields of the schema, at every level of a request.",
+    why: "Deployed hosts refuse a request with a field they do not know, and refuse it by silence.",
+    origin: "wash host 2.7.0 answers nothing to an unknown field",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("writes-unknown-field")),
+    excluded: None,
+};
+
+/// A scheduler MUST write field names in lowerCamelCase and enum values by their full proto name.
+pub static SCHED_ENC_002: Requirement = Requirement {
+    id: "SCHED-ENC-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST write field names in lowerCamelCase and enum values by their full proto name.",
+    why: "It is the one form that every reader knows.",
+    origin: "proto3 JSON",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("writes-proto-names")),
+    excluded: None,
+};
+
+/// A scheduler MUST write 64-bit integers as decimal strings and 32-bit integers as numbers.
+pub static SCHED_ENC_003: Requirement = Requirement {
+    id: "SCHED-ENC-003",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST write 64-bit integers as decimal strings and 32-bit integers as numbers.",
+    why: "Numbers of 64 bits do not survive every JSON reader.",
+    origin: "proto3 JSON",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("writes-restarts-as-number")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT write `null`.
+pub static SCHED_ENC_004: Requirement = Requirement {
+    id: "SCHED-ENC-004",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT write `null`.",
+    why: "Deployed hosts take `null` for malformed.",
+    origin: "wash host 2.7.0 refuses it by silence",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("writes-null")),
+    excluded: None,
+};
+
+/// A payload that a scheduler publishes MUST be one JSON object in UTF-8, without repeated keys and with nothing behind it.
+pub static SCHED_ENC_005: Requirement = Requirement {
+    id: "SCHED-ENC-005",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A payload that a scheduler publishes MUST be one JSON object in UTF-8, without repeated keys and with nothing behind it.",
+    why: "Readers differ on everything else.",
+    origin: "RFC 8259",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("writes-trailing-bytes")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD leave out numbers that nobody asked for.
+pub static SCHED_ENC_006: Requirement = Requirement {
+    id: "SCHED-ENC-006",
+    level: Level::Should,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler SHOULD leave out numbers that nobody asked for.",
+    why: "A host of an earlier revision does not know the younger of these fields.",
+    origin: "interoperability with older hosts",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("writes-zero-limits")),
+    excluded: None,
+};
+
+/// A scheduler MUST ignore fields that it does not know, in heartbeats and replies, at every level.
+pub static SCHED_ENC_007: Requirement = Requirement {
+    id: "SCHED-ENC-007",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST ignore fields that it does not know, in heartbeats and replies, at every level.",
+    why: "A host that is newer than its scheduler would be invisible.",
+    origin: "operator 2.7.0 drops such a host",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("strict-reader")),
+    excluded: None,
+};
+
+/// A scheduler MUST accept proto names of fields, and enum values as numbers.
+pub static SCHED_ENC_008: Requirement = Requirement {
+    id: "SCHED-ENC-008",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST accept proto names of fields, and enum values as numbers.",
+    why: "Both are legal proto3 JSON, and some writers know nothing else.",
+    origin: "proto3 JSON",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("camel-case-reader")),
+    excluded: None,
+};
+
+/// A scheduler MUST accept integers as JSON numbers and as decimal strings.
+pub static SCHED_ENC_009: Requirement = Requirement {
+    id: "SCHED-ENC-009",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST accept integers as JSON numbers and as decimal strings.",
+    why: "Both are legal proto3 JSON.",
+    origin: "proto3 JSON",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("wants-number-strings")),
+    excluded: None,
+};
+
+/// A scheduler MUST read `null` for any field as the field not being set.
+pub static SCHED_ENC_010: Requirement = Requirement {
+    id: "SCHED-ENC-010",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST read `null` for any field as the field not being set.",
+    why: "Many writers put `null` where they have nothing.",
+    origin: "proto3 JSON",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("null-is-malformed")),
+    excluded: None,
+};
+
+/// A heartbeat that a scheduler cannot read MUST NOT keep it from anything else.
+pub static SCHED_ENC_011: Requirement = Requirement {
+    id: "SCHED-ENC-011",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A heartbeat that a scheduler cannot read MUST NOT keep it from anything else.",
+    why: "One broken host must not blind the scheduler to the fleet.",
+    origin: "robustness",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("garbage-ends-heartbeats")),
+    excluded: None,
+};
+
+/// A scheduler MUST take a reply that it cannot read, that lacks `workloadStatus` or a state, or that is about another id, as no answer.
+pub static SCHED_ENC_012: Requirement = Requirement {
+    id: "SCHED-ENC-012",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST take a reply that it cannot read, that lacks `workloadStatus` or a state, or that is about another id, as no answer.",
+    why: "What is read into such a reply is made up.",
+    origin: "operator 2.7.0 crashes, or starts over and over",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("any-reply-will-do")),
+    excluded: None,
+};
+
+/// A scheduler MUST send each command as a request with a reply subject on `runtime.host.{hostId}.{command}`, with the `id` of the host's heartbeat.
+pub static SCHED_WIRE_001: Requirement = Requirement {
+    id: "SCHED-WIRE-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST send each command as a request with a reply subject on `runtime.host.{hostId}.{command}`, with the `id` of the host's heartbeat.",
+    why: "Hosts listen nowhere else.",
+    origin: "upstream subjects",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("commands-by-friendly-name")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT publish anything on subjects that begin with `runtime.` but commands to hosts.
+pub static SCHED_WIRE_002: Requirement = Requirement {
+    id: "SCHED-WIRE-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT publish anything on subjects that begin with `runtime.` but commands to hosts.",
+    why: "What is published below `runtime.operator.` is read as a host.",
+    origin: "design",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("announces-itself")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT send a host commands other than `heartbeat`, `workload.start`, `workload.stop` and `workload.status`, unless the host has announced them by a label.
+pub static SCHED_WIRE_003: Requirement = Requirement {
+    id: "SCHED-WIRE-003",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT send a host commands other than `heartbeat`, `workload.start`, `workload.stop` and `workload.status`, unless the host has announced them by a label.",
+    why: "Deployed hosts answer an unknown command by silence, and a scheduler that waits for it has lost a timeout.",
+    origin: "wash host 2.7.0, observed",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("lists-workloads")),
+    excluded: None,
+};
+
+/// A scheduler MUST show a workload whose start does not fit into the broker's maximum payload as one that cannot be started, and go on with the others.
+pub static SCHED_WIRE_004: Requirement = Requirement {
+    id: "SCHED-WIRE-004",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST show a workload whose start does not fit into the broker's maximum payload as one that cannot be started, and go on with the others.",
+    why: "A broker closes the connection over which such a message is sent.",
+    origin: "NATS protocol",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("oversized-start-ends-it")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD NOT send a host more than one `heartbeat` request a minute.
+pub static SCHED_WIRE_005: Requirement = Requirement {
+    id: "SCHED-WIRE-005",
+    level: Level::Should,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler SHOULD NOT send a host more than one `heartbeat` request a minute.",
+    why: "Each one disturbs the sample behind `systemCpuUsage` of a deployed host.",
+    origin: "wash host 2.7.0, observed",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("probes-with-heartbeats")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT ask for the status of one id more than 5 times a second.
+pub static SCHED_WIRE_006: Requirement = Requirement {
+    id: "SCHED-WIRE-006",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT ask for the status of one id more than 5 times a second.",
+    why: "A host works off each request, a busy one later and all at once.",
+    origin: "design",
+    page: "scheduler.md",
+    breaks: Some(Breaks::Mutant("polls-without-pause")),
+    excluded: None,
+};
+
+/// A scheduler MUST be able to place workloads on a host within `register` of its first heartbeat.
+pub static SCHED_REG_001: Requirement = Requirement {
+    id: "SCHED-REG-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST be able to place workloads on a host within `register` of its first heartbeat.",
+    why: "Capacity that has arrived is there to be used.",
+    origin: "operator 2.7.0 needs a second or two",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("second-heartbeat-registers")),
+    excluded: None,
+};
+
+/// A scheduler MUST use a host that publishes heartbeats and does not answer `heartbeat` requests.
+pub static SCHED_REG_002: Requirement = Requirement {
+    id: "SCHED-REG-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST use a host that publishes heartbeats and does not answer `heartbeat` requests.",
+    why: "The published one says all that the answer says.",
+    origin: "operator 2.7.0 never uses such a host",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("wants-heartbeat-reply")),
+    excluded: None,
+};
+
+/// A scheduler MUST go by the latest heartbeat of a host.
+pub static SCHED_REG_003: Requirement = Requirement {
+    id: "SCHED-REG-003",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST go by the latest heartbeat of a host.",
+    why: "Labels and load change while a process lives.",
+    origin: "upstream behaviour, observed",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("first-heartbeat-for-ever")),
+    excluded: None,
+};
+
+/// A scheduler MUST tell hosts apart by `id`: two hosts with one `friendlyName` are two hosts.
+pub static SCHED_REG_004: Requirement = Requirement {
+    id: "SCHED-REG-004",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST tell hosts apart by `id`: two hosts with one `friendlyName` are two hosts.",
+    why: "Names are made at random, and meet.",
+    origin: "operator 2.7.0 lets them fight over one object",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("hosts-by-friendly-name")),
+    excluded: None,
+};
+
+/// A scheduler MUST use a host whose `friendlyName` or labels its store could not hold as they are.
+pub static SCHED_REG_005: Requirement = Requirement {
+    id: "SCHED-REG-005",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST use a host whose `friendlyName` or labels its store could not hold as they are.",
+    why: "What a store can hold is the scheduler's business and not the host's.",
+    origin: "operator 2.7.0 loses such a host",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("wants-legal-names")),
+    excluded: None,
+};
+
+/// A heartbeat whose `id` is not the id in its subject MUST NOT change what a scheduler knows of either host.
+pub static SCHED_REG_006: Requirement = Requirement {
+    id: "SCHED-REG-006",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A heartbeat whose `id` is not the id in its subject MUST NOT change what a scheduler knows of either host.",
+    why: "Permissions of a broker bind the subject; the payload can claim anything.",
+    origin: "operator 2.7.0 believes the payload",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("trusts-the-payload-id")),
+    excluded: None,
+};
+
+/// A scheduler MUST ignore a heartbeat whose `id` is not a host id as HOST-WIRE-012 defines it.
+pub static SCHED_REG_007: Requirement = Requirement {
+    id: "SCHED-REG-007",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST ignore a heartbeat whose `id` is not a host id as HOST-WIRE-012 defines it.",
+    why: "An id with a wildcard or a dot in it becomes a subject of something else.",
+    origin: "security",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("takes-any-host-id")),
+    excluded: None,
+};
+
+/// A scheduler MUST take another `startedAt` under a known id for another process, and start what ran in the earlier one again within `notice`.
+pub static SCHED_REG_008: Requirement = Requirement {
+    id: "SCHED-REG-008",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST take another `startedAt` under a known id for another process, and start what ran in the earlier one again within `notice`.",
+    why: "An id from a configuration file outlives its process; the workloads do not.",
+    origin: "design",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("one-id-one-process")),
+    excluded: None,
+};
+
+/// A scheduler MUST start what ran on a host whose process has ended elsewhere within `notice`.
+pub static SCHED_FAIL_001: Requirement = Requirement {
+    id: "SCHED-FAIL-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST start what ran on a host whose process has ended elsewhere within `notice`.",
+    why: "The broker says at once that nobody listens; to wait for silence costs a minute.",
+    origin: "operator 2.7.0 takes 62 to 122 s",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("waits-for-silence")),
+    excluded: None,
+};
+
+/// A scheduler MUST start what ran on a host that neither answers nor publishes elsewhere within `silence` and `act`.
+pub static SCHED_FAIL_002: Requirement = Requirement {
+    id: "SCHED-FAIL-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST start what ran on a host that neither answers nor publishes elsewhere within `silence` and `act`.",
+    why: "A frozen host keeps its connection, so nobody else will say that it is gone.",
+    origin: "operator 2.7.0 took 339 s and more",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("waits-for-no-responders")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT take a host that answers its requests for lost because heartbeats are missing.
+pub static SCHED_FAIL_003: Requirement = Requirement {
+    id: "SCHED-FAIL-003",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT take a host that answers its requests for lost because heartbeats are missing.",
+    why: "Heartbeats are lost like any message; an answer proves more.",
+    origin: "design",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("missed-beats-are-death")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT take a host for lost that nobody could reach for less than 1 s.
+pub static SCHED_FAIL_004: Requirement = Requirement {
+    id: "SCHED-FAIL-004",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT take a host for lost that nobody could reach for less than 1 s.",
+    why: "Hosts reconnect.",
+    origin: "design",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("one-no-responders-is-death")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT take a host that is silent while it owes the reply to a start for lost before that start is 60 s old.
+pub static SCHED_FAIL_005: Requirement = Requirement {
+    id: "SCHED-FAIL-005",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT take a host that is silent while it owes the reply to a start for lost before that start is 60 s old.",
+    why: "Deployed hosts do one thing at a time and are silent during a pull.",
+    origin: "operator 2.7.0 deletes all workloads of such a host",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("busy-is-dead")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT take a host for lost that answers each request within 5 s.
+pub static SCHED_FAIL_006: Requirement = Requirement {
+    id: "SCHED-FAIL-006",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT take a host for lost that answers each request within 5 s.",
+    why: "Five seconds are what a host is allowed.",
+    origin: "HOST-WIRE-016",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("slow-is-dead")),
+    excluded: None,
+};
+
+/// When a lost host returns, a scheduler MUST stop the ids on it that are no longer wanted within `cleanup`.
+pub static SCHED_FAIL_007: Requirement = Requirement {
+    id: "SCHED-FAIL-007",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "When a lost host returns, a scheduler MUST stop the ids on it that are no longer wanted within `cleanup`.",
+    why: "It ran on all the while, and nobody else knows of them.",
+    origin: "operator 2.7.0 leaves them for ever",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("forgets-the-lost")),
+    excluded: None,
+};
+
+/// A scheduler MUST use a host again that has returned.
+pub static SCHED_FAIL_008: Requirement = Requirement {
+    id: "SCHED-FAIL-008",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST use a host again that has returned.",
+    why: "A network that heals gives its capacity back.",
+    origin: "upstream behaviour, observed",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("lost-for-ever")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT send a start to a host that it has taken for lost, before it has returned.
+pub static SCHED_FAIL_009: Requirement = Requirement {
+    id: "SCHED-FAIL-009",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT send a start to a host that it has taken for lost, before it has returned.",
+    why: "The last heartbeat of the dead looks as good as any.",
+    origin: "design",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("trusts-a-stale-heartbeat")),
+    excluded: None,
+};
+
+/// A scheduler MUST keep what people have submitted when a host is lost.
+pub static SCHED_FAIL_010: Requirement = Requirement {
+    id: "SCHED-FAIL-010",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST keep what people have submitted when a host is lost.",
+    why: "What is wanted is theirs to say.",
+    origin: "operator 2.7.0 deletes a Workload with its host",
+    page: "liveness.md",
+    breaks: Some(Breaks::Mutant("deletes-on-silence")),
+    excluded: None,
+};
+
+/// A scheduler MUST give each incarnation an id of 1 to 256 bytes that it has never used for another one.
+pub static SCHED_START_001: Requirement = Requirement {
+    id: "SCHED-START-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST give each incarnation an id of 1 to 256 bytes that it has never used for another one.",
+    why: "Hosts tell workloads apart by nothing else.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("ids-from-names")),
+    excluded: None,
+};
+
+/// A workload that is started again after it ran, or may have run, MUST get a new id.
+pub static SCHED_START_002: Requirement = Requirement {
+    id: "SCHED-START-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A workload that is started again after it ran, or may have run, MUST get a new id.",
+    why: "Under the old id a host that comes back may still run the old one.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("reuses-ids")),
+    excluded: None,
+};
+
+/// A start that is repeated under its id MUST go to the same host with the same content.
+pub static SCHED_START_003: Requirement = Requirement {
+    id: "SCHED-START-003",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A start that is repeated under its id MUST go to the same host with the same content.",
+    why: "A host that has the id refuses the repetition, whatever is in it; another host would run it twice.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("retries-elsewhere-under-one-id")),
+    excluded: None,
+};
+
+/// After a start without an answer, a scheduler MUST ask for the status of the id before it starts the workload in another way, unless the host is lost.
+pub static SCHED_START_004: Requirement = Requirement {
+    id: "SCHED-START-004",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "After a start without an answer, a scheduler MUST ask for the status of the id before it starts the workload in another way, unless the host is lost.",
+    why: "The start may have been carried out, and only the reply lost.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("starts-anew-without-asking")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT take an ERROR in answer to a repeated start for a failure of the workload before a status confirms it.
+pub static SCHED_START_005: Requirement = Requirement {
+    id: "SCHED-START-005",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT take an ERROR in answer to a repeated start for a failure of the workload before a status confirms it.",
+    why: "The repetition is refused because the first start was carried out.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("retry-error-is-failure")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT show a workload as ready whose start was answered with ERROR.
+pub static SCHED_START_006: Requirement = Requirement {
+    id: "SCHED-START-006",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT show a workload as ready whose start was answered with ERROR.",
+    why: "Somebody waits for it.",
+    origin: "operator 2.7.0 does not read the state",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("error-reply-is-placed")),
+    excluded: None,
+};
+
+/// A scheduler MUST show the message with which a host refused or ended a workload.
+pub static SCHED_START_007: Requirement = Requirement {
+    id: "SCHED-START-007",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST show the message with which a host refused or ended a workload.",
+    why: "It is the only place where the reason stands.",
+    origin: "operator 2.7.0 drops it",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("hides-the-message")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT send more than 10 starts for one workload in any 30 s, whatever its hosts answer.
+pub static SCHED_START_008: Requirement = Requirement {
+    id: "SCHED-START-008",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT send more than 10 starts for one workload in any 30 s, whatever its hosts answer.",
+    why: "A workload that cannot run must not keep registries and hosts busy.",
+    origin: "operator 2.7.0 was reported with 615 starts of one workload",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("retries-without-pause")),
+    excluded: None,
+};
+
+/// A scheduler MUST try a start again within `retry` after it failed, for as long as the workload is wanted.
+pub static SCHED_START_009: Requirement = Requirement {
+    id: "SCHED-START-009",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST try a start again within `retry` after it failed, for as long as the workload is wanted.",
+    why: "Registries come back, and nobody wants to submit twice.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("gives-up")),
+    excluded: None,
+};
+
+/// A scheduler MUST wait 60 s for the reply to a start before it takes it for unanswered, unless the host is lost.
+pub static SCHED_START_010: Requirement = Requirement {
+    id: "SCHED-START-010",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST wait 60 s for the reply to a start before it takes it for unanswered, unless the host is lost.",
+    why: "So long may a host take.",
+    origin: "HOST-START-011",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("impatient-for-replies")),
+    excluded: None,
+};
+
+/// A scheduler MUST take STARTING neither for ready nor for a failure.
+pub static SCHED_START_011: Requirement = Requirement {
+    id: "SCHED-START-011",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST take STARTING neither for ready nor for a failure.",
+    why: "It says that the host is at work.",
+    origin: "operator 2.7.0 deletes what is STARTING for 60 s",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("starting-is-failure")),
+    excluded: None,
+};
+
+/// When nobody listens for a start, a scheduler MUST start the workload on another host that fits within `notice`.
+pub static SCHED_START_012: Requirement = Requirement {
+    id: "SCHED-START-012",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "When nobody listens for a start, a scheduler MUST start the workload on another host that fits within `notice`.",
+    why: "It was delivered to nobody, so nothing can run twice.",
+    origin: "operator 2.7.0 stays with the host",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("sticks-to-the-first-host")),
+    excluded: None,
+};
+
+/// When a host has refused a workload, a scheduler SHOULD try another that fits before it asks the same one again.
+pub static SCHED_START_013: Requirement = Requirement {
+    id: "SCHED-START-013",
+    level: Level::Should,
+    profile: Profile::Scheduler,
+    sentence: "When a host has refused a workload, a scheduler SHOULD try another that fits before it asks the same one again.",
+    why: "What one host lacks another may have.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("insists-on-one-host")),
+    excluded: None,
+};
+
+/// A scheduler MUST stop an id in ERROR that it no longer wants, within `act`.
+pub static SCHED_START_014: Requirement = Requirement {
+    id: "SCHED-START-014",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST stop an id in ERROR that it no longer wants, within `act`.",
+    why: "The host remembers it until then, and so does everybody who counts.",
+    origin: "HOST-START-016",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("leaves-errors-behind")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT have one workload on two hosts at a time, unless the first is lost or has said that the id is not there.
+pub static SCHED_START_015: Requirement = Requirement {
+    id: "SCHED-START-015",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT have one workload on two hosts at a time, unless the first is lost or has said that the id is not there.",
+    why: "Two of what was to be one write to the same places.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("starts-in-two-places")),
+    excluded: None,
+};
+
+/// What one host does or fails to do MUST NOT delay commands to another host beyond `act`.
+pub static SCHED_START_016: Requirement = Requirement {
+    id: "SCHED-START-016",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "What one host does or fails to do MUST NOT delay commands to another host beyond `act`.",
+    why: "One frozen host would stop the fleet.",
+    origin: "operator 2.7.0 has one worker for all",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("one-call-at-a-time")),
+    excluded: None,
+};
+
+/// A scheduler MUST refuse a workload with a negative `maxRestarts`, and never send another number for it.
+pub static SCHED_START_017: Requirement = Requirement {
+    id: "SCHED-START-017",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST refuse a workload with a negative `maxRestarts`, and never send another number for it.",
+    why: "Cast to the type of the wire it reads: restart for ever.",
+    origin: "operator 2.7.0 sends 2^64-1",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("casts-negative-numbers")),
+    excluded: None,
+};
+
+/// To submit again what is wanted already MUST NOT start or stop anything.
+pub static SCHED_START_018: Requirement = Requirement {
+    id: "SCHED-START-018",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "To submit again what is wanted already MUST NOT start or stop anything.",
+    why: "Tools submit the same again each few minutes.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("resubmission-restarts")),
+    excluded: None,
+};
+
+/// A scheduler MUST ask for the status of each id that it takes to be running at least every `poll`.
+pub static SCHED_STATUS_001: Requirement = Requirement {
+    id: "SCHED-STATUS-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST ask for the status of each id that it takes to be running at least every `poll`.",
+    why: "Hosts do not tell when a workload ends.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("never-polls")),
+    excluded: None,
+};
+
+/// A scheduler MUST show a workload as not ready within `poll` and `show` after its host began to answer ERROR, STOPPING or NOT_FOUND for it.
+pub static SCHED_STATUS_002: Requirement = Requirement {
+    id: "SCHED-STATUS-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST show a workload as not ready within `poll` and `show` after its host began to answer ERROR, STOPPING or NOT_FOUND for it.",
+    why: "Traffic goes where ready is said.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("ready-for-ever")),
+    excluded: None,
+};
+
+/// A scheduler MUST start a workload again within `poll` and `act` after its host began to answer ERROR or NOT_FOUND for it.
+pub static SCHED_STATUS_003: Requirement = Requirement {
+    id: "SCHED-STATUS-003",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST start a workload again within `poll` and `act` after its host began to answer ERROR or NOT_FOUND for it.",
+    why: "That it runs is what was asked for.",
+    origin: "operator 2.7.0 waits for 60 s more",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("never-replaces")),
+    excluded: None,
+};
+
+/// A single status request without an answer MUST NOT make a scheduler start or stop anything, nor show the workload as not ready.
+pub static SCHED_STATUS_004: Requirement = Requirement {
+    id: "SCHED-STATUS-004",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A single status request without an answer MUST NOT make a scheduler start or stop anything, nor show the workload as not ready.",
+    why: "Messages are lost.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("lost-status-is-death")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT start again what has COMPLETED.
+pub static SCHED_STATUS_005: Requirement = Requirement {
+    id: "SCHED-STATUS-005",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT start again what has COMPLETED.",
+    why: "The job is done.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("restarts-completed")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD show a workload that has COMPLETED as completed.
+pub static SCHED_STATUS_006: Requirement = Requirement {
+    id: "SCHED-STATUS-006",
+    level: Level::Should,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler SHOULD show a workload that has COMPLETED as completed.",
+    why: "Done is neither running nor broken.",
+    origin: "operator 2.7.0 shows it like RUNNING",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("completed-reads-running")),
+    excluded: None,
+};
+
+/// A scheduler MUST stop a workload that is deleted on its host, under its id, within `act`.
+pub static SCHED_STOP_001: Requirement = Requirement {
+    id: "SCHED-STOP-001",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST stop a workload that is deleted on its host, under its id, within `act`.",
+    why: "Nobody else will.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("forgets-to-stop")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT stop an id that is wanted, nor one that it has not started.
+pub static SCHED_STOP_002: Requirement = Requirement {
+    id: "SCHED-STOP-002",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT stop an id that is wanted, nor one that it has not started.",
+    why: "Others may use the same host.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("stops-the-neighbour")),
+    excluded: None,
+};
+
+/// A scheduler MUST repeat a stop that was not answered within `resend`, until the host says NOT_FOUND or is lost.
+pub static SCHED_STOP_003: Requirement = Requirement {
+    id: "SCHED-STOP-003",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST repeat a stop that was not answered within `resend`, until the host says NOT_FOUND or is lost.",
+    why: "A lost stop is a workload that runs for ever.",
+    origin: "operator 2.7.0 sends one",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("stops-once")),
+    excluded: None,
+};
+
+/// After STOPPING, a scheduler MUST go on with stop or status until the host says NOT_FOUND or is lost.
+pub static SCHED_STOP_004: Requirement = Requirement {
+    id: "SCHED-STOP-004",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "After STOPPING, a scheduler MUST go on with stop or status until the host says NOT_FOUND or is lost.",
+    why: "STOPPING acknowledges, NOT_FOUND proves.",
+    origin: "HOST-STOP-001",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("stopping-is-gone")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT go on with stops of an id once the host has said NOT_FOUND.
+pub static SCHED_STOP_005: Requirement = Requirement {
+    id: "SCHED-STOP-005",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT go on with stops of an id once the host has said NOT_FOUND.",
+    why: "There is nothing left to stop.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("stops-for-ever")),
+    excluded: None,
+};
+
+/// A scheduler MUST stop a deleted workload also when its start has not been answered, within `act`.
+pub static SCHED_STOP_006: Requirement = Requirement {
+    id: "SCHED-STOP-006",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST stop a deleted workload also when its start has not been answered, within `act`.",
+    why: "It may run, or be about to.",
+    origin: "operator 2.7.0 sends no stop then",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("unanswered-start-unstopped")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT send the stop of an id before its start, nor a start of it after its stop.
+pub static SCHED_STOP_007: Requirement = Requirement {
+    id: "SCHED-STOP-007",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT send the stop of an id before its start, nor a start of it after its stop.",
+    why: "The stop would find nothing, and the start would stay.",
+    origin: "HOST-STOP-003",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("stop-overtakes-start")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT hold up the deletion of a workload whose host is lost.
+pub static SCHED_STOP_008: Requirement = Requirement {
+    id: "SCHED-STOP-008",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT hold up the deletion of a workload whose host is lost.",
+    why: "Nobody can stop it there; it is dealt with when the host returns.",
+    origin: "operator 2.7.0 keeps it for 30 s each",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("waits-for-the-dead")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD show a workload as deleted only once its host has said NOT_FOUND or is lost.
+pub static SCHED_STOP_009: Requirement = Requirement {
+    id: "SCHED-STOP-009",
+    level: Level::Should,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler SHOULD show a workload as deleted only once its host has said NOT_FOUND or is lost.",
+    why: "Who reads that it is gone gives its place and its name to another.",
+    origin: "design",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("reports-deletion-early")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT start a workload after it was deleted.
+pub static SCHED_STOP_010: Requirement = Requirement {
+    id: "SCHED-STOP-010",
+    level: Level::Must,
+    profile: Profile::Scheduler,
+    sentence: "A scheduler MUST NOT start a workload after it was deleted.",
+    why: "Nobody wants it.",
+    origin: "upstream behaviour, observed",
+    page: "incarnations.md",
+    breaks: Some(Breaks::Mutant("deleted-comes-back")),
+    excluded: None,
+};
+
+/// A scheduler MUST place a workload only on hosts that have every label of its host selector, with the same value.
+pub static SCHED_PLACE_001: Requirement = Requirement {
+    id: "SCHED-PLACE-001",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST place a workload only on hosts that have every label of its host selector, with the same value.",
+    why: "Labels say where something may run.",
+    origin: "upstream behaviour, observed",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("ignores-selector")),
+    excluded: None,
+};
+
+/// A scheduler MUST let a workload that fits no host wait, and send no start for it.
+pub static SCHED_PLACE_002: Requirement = Requirement {
+    id: "SCHED-PLACE-002",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST let a workload that fits no host wait, and send no start for it.",
+    why: "A host that does not fit is worse than none.",
+    origin: "upstream behaviour, observed",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("places-anyway")),
+    excluded: None,
+};
+
+/// A scheduler MUST show, with a reason, that a workload waits for a host.
+pub static SCHED_PLACE_003: Requirement = Requirement {
+    id: "SCHED-PLACE-003",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST show, with a reason, that a workload waits for a host.",
+    why: "Otherwise it looks like a fault.",
+    origin: "upstream behaviour, observed",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("waits-without-a-word")),
+    excluded: None,
+};
+
+/// A scheduler MUST start a workload that waits within `act` of the moment when a host fits it.
+pub static SCHED_PLACE_004: Requirement = Requirement {
+    id: "SCHED-PLACE-004",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST start a workload that waits within `act` of the moment when a host fits it.",
+    why: "Fleets grow because something waits.",
+    origin: "operator 2.7.0 looks each 30 s",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("never-looks-again")),
+    excluded: None,
+};
+
+/// A scheduler MUST start a workload that has waited once, under one id.
+pub static SCHED_PLACE_005: Requirement = Requirement {
+    id: "SCHED-PLACE-005",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST start a workload that has waited once, under one id.",
+    why: "Waiting is no failure and leaves nothing behind.",
+    origin: "operator 2.7.0 deletes and makes it anew each minute",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("queues-while-waiting")),
+    excluded: None,
+};
+
+/// A scheduler MUST place a workload that names an environment only on hosts of that environment.
+pub static SCHED_PLACE_006: Requirement = Requirement {
+    id: "SCHED-PLACE-006",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST place a workload that names an environment only on hosts of that environment.",
+    why: "Environments keep tenants and stages apart.",
+    origin: "upstream behaviour, observed",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("ignores-environment")),
+    excluded: None,
+};
+
+/// A scheduler MUST place a workload that names a host on that host or nowhere.
+pub static SCHED_PLACE_007: Requirement = Requirement {
+    id: "SCHED-PLACE-007",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST place a workload that names a host on that host or nowhere.",
+    why: "It was named for a reason.",
+    origin: "upstream behaviour, observed",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("pin-is-a-hint")),
+    excluded: None,
+};
+
+/// The name of a host in a workload MUST NOT lift the other conditions of its placement.
+pub static SCHED_PLACE_008: Requirement = Requirement {
+    id: "SCHED-PLACE-008",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "The name of a host in a workload MUST NOT lift the other conditions of its placement.",
+    why: "Who may name a host could otherwise run on any.",
+    origin: "operator 2.7.0 lifts them all",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("pin-beats-selector")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT publish anything for a workload that names a host by what is no host id.
+pub static SCHED_PLACE_009: Requirement = Requirement {
+    id: "SCHED-PLACE-009",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST NOT publish anything for a workload that names a host by what is no host id.",
+    why: "With a wildcard in it, it is a subject that all hosts hear.",
+    origin: "operator 2.7.0 makes a subject of it",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("pin-becomes-a-subject")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD spread the replicas of a set: on hosts that are otherwise alike, their numbers differ by at most one.
+pub static SCHED_PLACE_010: Requirement = Requirement {
+    id: "SCHED-PLACE-010",
+    level: Level::Should,
+    profile: Profile::Placement,
+    sentence: "A scheduler SHOULD spread the replicas of a set: on hosts that are otherwise alike, their numbers differ by at most one.",
+    why: "The loss of one host should cost few of them.",
+    origin: "operator 2.7.0 chooses at random",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("piles-up")),
+    excluded: None,
+};
+
+/// Among hosts that fit, a scheduler SHOULD prefer one with little load to one that is out of memory or processor time.
+pub static SCHED_PLACE_011: Requirement = Requirement {
+    id: "SCHED-PLACE-011",
+    level: Level::Should,
+    profile: Profile::Placement,
+    sentence: "Among hosts that fit, a scheduler SHOULD prefer one with little load to one that is out of memory or processor time.",
+    why: "A heartbeat says how a host does.",
+    origin: "operator 2.7.0 does not look",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("ignores-load")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT place a workload that declares an interface on a host that does not offer it.
+pub static SCHED_PLACE_012: Requirement = Requirement {
+    id: "SCHED-PLACE-012",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST NOT place a workload that declares an interface on a host that does not offer it.",
+    why: "The host would refuse it.",
+    origin: "operator 2.7.0 does not look",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("ignores-imports")),
+    excluded: None,
+};
+
+/// A scheduler MUST judge whether a host serves `wasi:http` by its `httpPort`, and not by its `imports`.
+pub static SCHED_PLACE_013: Requirement = Requirement {
+    id: "SCHED-PLACE-013",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST judge whether a host serves `wasi:http` by its `httpPort`, and not by its `imports`.",
+    why: "Deployed hosts serve it and do not list it.",
+    origin: "wash host 2.7.0, observed",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("http-by-imports")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT look for packages of the baseline in the `imports` of a host.
+pub static SCHED_PLACE_014: Requirement = Requirement {
+    id: "SCHED-PLACE-014",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST NOT look for packages of the baseline in the `imports` of a host.",
+    why: "Every host has them, and few list them.",
+    origin: "wash host 2.7.0, observed",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("baseline-by-imports")),
+    excluded: None,
+};
+
+/// A scheduler MUST take the version that a host offers for the one that is declared when the two agree, and only then.
+pub static SCHED_PLACE_015: Requirement = Requirement {
+    id: "SCHED-PLACE-015",
+    level: Level::Must,
+    profile: Profile::Placement,
+    sentence: "A scheduler MUST take the version that a host offers for the one that is declared when the two agree, and only then.",
+    why: "An older interface lacks what a newer one promises.",
+    origin: "semantic versioning",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("ignores-versions")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD NOT move a workload that runs because another host has come.
+pub static SCHED_PLACE_016: Requirement = Requirement {
+    id: "SCHED-PLACE-016",
+    level: Level::Should,
+    profile: Profile::Placement,
+    sentence: "A scheduler SHOULD NOT move a workload that runs because another host has come.",
+    why: "Each move is an interruption.",
+    origin: "design",
+    page: "placement.md",
+    breaks: Some(Breaks::Mutant("rebalances")),
+    excluded: None,
+};
+
+/// After the broker was away, a scheduler MUST send commands again within `reconnect` of its return, in the same process.
+pub static SCHED_CONT_001: Requirement = Requirement {
+    id: "SCHED-CONT-001",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "After the broker was away, a scheduler MUST send commands again within `reconnect` of its return, in the same process.",
+    why: "A broker that is restarted must not need a second restart.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("ends-with-the-broker")),
+    excluded: None,
+};
+
+/// An outage of the broker of 3 minutes in which no host died MUST NOT make a scheduler start or stop anything.
+pub static SCHED_CONT_002: Requirement = Requirement {
+    id: "SCHED-CONT-002",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "An outage of the broker of 3 minutes in which no host died MUST NOT make a scheduler start or stop anything.",
+    why: "The hosts ran on; to start it all again doubles it.",
+    origin: "operator 2.7.0 starts everything again",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("outage-is-death")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT take hosts for lost that are back within 10 s of the broker's return.
+pub static SCHED_CONT_003: Requirement = Requirement {
+    id: "SCHED-CONT-003",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler MUST NOT take hosts for lost that are back within 10 s of the broker's return.",
+    why: "Clients do not all reconnect at once, on purpose.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("no-settling")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT send after an outage what was no longer wanted when it ended.
+pub static SCHED_CONT_004: Requirement = Requirement {
+    id: "SCHED-CONT-004",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler MUST NOT send after an outage what was no longer wanted when it ended.",
+    why: "A client library that keeps messages delivers yesterday's decisions.",
+    origin: "operator 2.7.0 does",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("sends-late-commands")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT take the loss of its own connection for the loss of hosts.
+pub static SCHED_CONT_005: Requirement = Requirement {
+    id: "SCHED-CONT-005",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler MUST NOT take the loss of its own connection for the loss of hosts.",
+    why: "It is the one that is gone.",
+    origin: "operator 2.7.0 deletes all hosts",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("own-silence-is-theirs")),
+    excluded: None,
+};
+
+/// When three quarters or more of a fleet of at least four hosts vanish at once and are back within 10 s, a scheduler MUST leave their workloads where they are.
+pub static SCHED_CONT_006: Requirement = Requirement {
+    id: "SCHED-CONT-006",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "When three quarters or more of a fleet of at least four hosts vanish at once and are back within 10 s, a scheduler MUST leave their workloads where they are.",
+    why: "That is a broker that failed, and not the hosts.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("believes-the-crowd")),
+    excluded: None,
+};
+
+/// A scheduler MUST start what ran on a host that does not come back after an outage elsewhere, within `silence` and `act` of the broker's return.
+pub static SCHED_CONT_007: Requirement = Requirement {
+    id: "SCHED-CONT-007",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler MUST start what ran on a host that does not come back after an outage elsewhere, within `silence` and `act` of the broker's return.",
+    why: "Some hosts do die in an outage.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("waits-for-ever-after-outage")),
+    excluded: None,
+};
+
+/// A scheduler that was ended and comes back MUST leave what it had started where it runs, under the same ids.
+pub static SCHED_CONT_008: Requirement = Requirement {
+    id: "SCHED-CONT-008",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler that was ended and comes back MUST leave what it had started where it runs, under the same ids.",
+    why: "Its restart is nobody else's.",
+    origin: "upstream behaviour, observed",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("restarts-everything")),
+    excluded: None,
+};
+
+/// A scheduler that was ended before a stop was answered MUST see it through when it is back.
+pub static SCHED_CONT_009: Requirement = Requirement {
+    id: "SCHED-CONT-009",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler that was ended before a stop was answered MUST see it through when it is back.",
+    why: "A lost stop is a workload that runs for ever.",
+    origin: "operator 2.7.0 loses it",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("forgets-stops")),
+    excluded: None,
+};
+
+/// A scheduler that was ended before a start was answered MUST NOT start the workload under another id when it is back, unless the host is lost or says ERROR or NOT_FOUND.
+pub static SCHED_CONT_010: Requirement = Requirement {
+    id: "SCHED-CONT-010",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler that was ended before a start was answered MUST NOT start the workload under another id when it is back, unless the host is lost or says ERROR or NOT_FOUND.",
+    why: "It may run already.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("forgets-starts")),
+    excluded: None,
+};
+
+/// A scheduler MUST stop what was deleted while it was not there, within `act` of being back.
+pub static SCHED_CONT_011: Requirement = Requirement {
+    id: "SCHED-CONT-011",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler MUST stop what was deleted while it was not there, within `act` of being back.",
+    why: "People do not wait for schedulers.",
+    origin: "upstream behaviour, observed",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("misses-deletions")),
+    excluded: None,
+};
+
+/// A scheduler MUST start what ran on a host that went while it was not there elsewhere, within `silence` and `act` of being back.
+pub static SCHED_CONT_012: Requirement = Requirement {
+    id: "SCHED-CONT-012",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler MUST start what ran on a host that went while it was not there elsewhere, within `silence` and `act` of being back.",
+    why: "What it remembers of the fleet is of yesterday.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("trusts-the-old-fleet")),
+    excluded: None,
+};
+
+/// A scheduler whose broker is not there when it starts MUST wait for it.
+pub static SCHED_CONT_013: Requirement = Requirement {
+    id: "SCHED-CONT-013",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler whose broker is not there when it starts MUST wait for it.",
+    why: "Things start in any order.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("exits-without-broker")),
+    excluded: None,
+};
+
+/// Two instances of a scheduler on one store MUST NOT start a workload twice.
+pub static SCHED_CONT_014: Requirement = Requirement {
+    id: "SCHED-CONT-014",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "Two instances of a scheduler on one store MUST NOT start a workload twice.",
+    why: "One of them is the spare.",
+    origin: "operator 2.7.0 without leader election",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("two-leaders")),
+    excluded: None,
+};
+
+/// A scheduler that is told to end by SIGTERM MUST end within `exit` with code 0, and stop no workload.
+pub static SCHED_CONT_015: Requirement = Requirement {
+    id: "SCHED-CONT-015",
+    level: Level::Must,
+    profile: Profile::Continuity,
+    sentence: "A scheduler that is told to end by SIGTERM MUST end within `exit` with code 0, and stop no workload.",
+    why: "It is replaced more often than what it runs.",
+    origin: "design",
+    page: "continuity.md",
+    breaks: Some(Breaks::Mutant("stops-all-on-exit")),
+    excluded: None,
+};
+
+/// A scheduler MUST run n replicas of a set of n, each under an id of its own.
+pub static SCHED_SCALE_001: Requirement = Requirement {
+    id: "SCHED-SCALE-001",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "A scheduler MUST run n replicas of a set of n, each under an id of its own.",
+    why: "It is what was asked for.",
+    origin: "upstream behaviour, observed",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("one-too-few")),
+    excluded: None,
+};
+
+/// Outside rollouts, a scheduler MUST NOT have more than n wanted ids of a set of n on hosts that are not lost.
+pub static SCHED_SCALE_002: Requirement = Requirement {
+    id: "SCHED-SCALE-002",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "Outside rollouts, a scheduler MUST NOT have more than n wanted ids of a set of n on hosts that are not lost.",
+    why: "What is one too many costs, and may harm.",
+    origin: "operator 2.7.0 ran 20 for 10 in 4 of 8 runs",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("counts-late")),
+    excluded: None,
+};
+
+/// To grow a set, a scheduler MUST leave its replicas alone and start the difference.
+pub static SCHED_SCALE_003: Requirement = Requirement {
+    id: "SCHED-SCALE-003",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "To grow a set, a scheduler MUST leave its replicas alone and start the difference.",
+    why: "Those that run serve.",
+    origin: "upstream behaviour, observed",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("growth-restarts")),
+    excluded: None,
+};
+
+/// To shrink a set to m, a scheduler MUST stop all but m of its ids.
+pub static SCHED_SCALE_004: Requirement = Requirement {
+    id: "SCHED-SCALE-004",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "To shrink a set to m, a scheduler MUST stop all but m of its ids.",
+    why: "What is not wanted is not to run.",
+    origin: "upstream behaviour, observed",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("stops-nothing-on-scale-down")),
+    excluded: None,
+};
+
+/// To shrink a set to m, a scheduler MUST keep m of its ids running, and start none.
+pub static SCHED_SCALE_005: Requirement = Requirement {
+    id: "SCHED-SCALE-005",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "To shrink a set to m, a scheduler MUST keep m of its ids running, and start none.",
+    why: "Each that is replaced is an interruption.",
+    origin: "operator 2.7.0 may delete survivors",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("shrinks-by-replacing")),
+    excluded: None,
+};
+
+/// To shrink a set, a scheduler MUST stop replicas that are not ready before those that are.
+pub static SCHED_SCALE_006: Requirement = Requirement {
+    id: "SCHED-SCALE-006",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "To shrink a set, a scheduler MUST stop replicas that are not ready before those that are.",
+    why: "Those that are ready serve.",
+    origin: "operator 2.7.0 does not look",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("shrinks-blindly")),
+    excluded: None,
+};
+
+/// A set of 0 replicas MUST have none running, and be able to grow again.
+pub static SCHED_SCALE_007: Requirement = Requirement {
+    id: "SCHED-SCALE-007",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "A set of 0 replicas MUST have none running, and be able to grow again.",
+    why: "It is how people pause.",
+    origin: "upstream behaviour, observed",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("zero-is-one")),
+    excluded: None,
+};
+
+/// A scheduler MUST refuse a negative number of replicas, and leave the set as it is.
+pub static SCHED_SCALE_008: Requirement = Requirement {
+    id: "SCHED-SCALE-008",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "A scheduler MUST refuse a negative number of replicas, and leave the set as it is.",
+    why: "It is a mistake, and not a wish to stop everything.",
+    origin: "operator 2.7.0 deletes all and crashes",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("negative-is-zero")),
+    excluded: None,
+};
+
+/// The failure of one replica MUST NOT make a scheduler start or stop another.
+pub static SCHED_SCALE_009: Requirement = Requirement {
+    id: "SCHED-SCALE-009",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "The failure of one replica MUST NOT make a scheduler start or stop another.",
+    why: "The others are well.",
+    origin: "upstream behaviour, observed",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("fails-together")),
+    excluded: None,
+};
+
+/// A scheduler MUST show how many replicas of a set are wanted, and how many are ready, as it is within `poll` and `show`.
+pub static SCHED_SCALE_010: Requirement = Requirement {
+    id: "SCHED-SCALE-010",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "A scheduler MUST show how many replicas of a set are wanted, and how many are ready, as it is within `poll` and `show`.",
+    why: "People and autoscalers act on these numbers.",
+    origin: "operator 2.7.0 showed 10 where 20 ran",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("counts-hopes")),
+    excluded: None,
+};
+
+/// A scheduler MUST stop every replica of a set that is deleted.
+pub static SCHED_SCALE_011: Requirement = Requirement {
+    id: "SCHED-SCALE-011",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "A scheduler MUST stop every replica of a set that is deleted.",
+    why: "Nobody else will.",
+    origin: "upstream behaviour, observed",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("leaves-one-behind")),
+    excluded: None,
+};
+
+/// After several changes in quick succession, a scheduler MUST end with the last.
+pub static SCHED_SCALE_012: Requirement = Requirement {
+    id: "SCHED-SCALE-012",
+    level: Level::Must,
+    profile: Profile::Replicas,
+    sentence: "After several changes in quick succession, a scheduler MUST end with the last.",
+    why: "Autoscalers change their minds.",
+    origin: "design",
+    page: "replicas.md",
+    breaks: Some(Breaks::Mutant("misses-the-last-change")),
+    excluded: None,
+};
+
+/// When the template of a deployment changes, a scheduler MUST replace each replica by one of the new template.
+pub static SCHED_ROLL_001: Requirement = Requirement {
+    id: "SCHED-ROLL-001",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "When the template of a deployment changes, a scheduler MUST replace each replica by one of the new template.",
+    why: "It is what was asked for.",
+    origin: "upstream behaviour, observed",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("ignores-the-new-template")),
+    excluded: None,
+};
+
+/// A rolling update MUST keep `replicas` replicas ready at every moment.
+pub static SCHED_ROLL_002: Requirement = Requirement {
+    id: "SCHED-ROLL-002",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "A rolling update MUST keep `replicas` replicas ready at every moment.",
+    why: "It is why it rolls.",
+    origin: "upstream behaviour, observed",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("stops-first")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT have more than `replicas` and `surge` wanted ids of a deployment on hosts that are not lost.
+pub static SCHED_ROLL_003: Requirement = Requirement {
+    id: "SCHED-ROLL-003",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "A scheduler MUST NOT have more than `replicas` and `surge` wanted ids of a deployment on hosts that are not lost.",
+    why: "Capacity is planned.",
+    origin: "design",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("surges-without-bound")),
+    excluded: None,
+};
+
+/// A rolling update SHOULD go in batches, with a `surge` of no more than a quarter of the replicas, rounded up.
+pub static SCHED_ROLL_004: Requirement = Requirement {
+    id: "SCHED-ROLL-004",
+    level: Level::Should,
+    profile: Profile::Rollouts,
+    sentence: "A rolling update SHOULD go in batches, with a `surge` of no more than a quarter of the replicas, rounded up.",
+    why: "Twice the capacity is rarely there.",
+    origin: "operator 2.7.0 starts all at once",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("all-at-once")),
+    excluded: None,
+};
+
+/// While replicas of a new template do not become ready, a rolling update MUST leave the replicas of the last good template running.
+pub static SCHED_ROLL_005: Requirement = Requirement {
+    id: "SCHED-ROLL-005",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "While replicas of a new template do not become ready, a rolling update MUST leave the replicas of the last good template running.",
+    why: "A bad template must not cost the service.",
+    origin: "upstream behaviour, observed",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("stops-the-old-on-faith")),
+    excluded: None,
+};
+
+/// A scheduler MUST show, with a reason, that a rollout is held up by replicas that cannot be started.
+pub static SCHED_ROLL_006: Requirement = Requirement {
+    id: "SCHED-ROLL-006",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "A scheduler MUST show, with a reason, that a rollout is held up by replicas that cannot be started.",
+    why: "A rollout that is stuck looks like one that is slow.",
+    origin: "operator 2.7.0 does not say",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("stuck-looks-fine")),
+    excluded: None,
+};
+
+/// When the template changes again before its predecessor became ready, a rolling update MUST leave the replicas of the last good template running.
+pub static SCHED_ROLL_007: Requirement = Requirement {
+    id: "SCHED-ROLL-007",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "When the template changes again before its predecessor became ready, a rolling update MUST leave the replicas of the last good template running.",
+    why: "The second attempt to mend must not be the outage.",
+    origin: "operator 2.7.0 deletes them",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("drops-the-last-good")),
+    excluded: None,
+};
+
+/// A good template after a bad one MUST be rolled out, and nothing of the bad one be left.
+pub static SCHED_ROLL_008: Requirement = Requirement {
+    id: "SCHED-ROLL-008",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "A good template after a bad one MUST be rolled out, and nothing of the bad one be left.",
+    why: "It is the way out.",
+    origin: "upstream behaviour, observed",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("stuck-for-good")),
+    excluded: None,
+};
+
+/// The return to an earlier template MUST be rolled out like any other change.
+pub static SCHED_ROLL_009: Requirement = Requirement {
+    id: "SCHED-ROLL-009",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "The return to an earlier template MUST be rolled out like any other change.",
+    why: "It is the other way out.",
+    origin: "upstream behaviour, observed",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("no-way-back")),
+    excluded: None,
+};
+
+/// Under the policy `Recreate`, a scheduler MUST NOT start a replica of the new template before the host of every id of the old one has said NOT_FOUND or is lost.
+pub static SCHED_ROLL_010: Requirement = Requirement {
+    id: "SCHED-ROLL-010",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "Under the policy `Recreate`, a scheduler MUST NOT start a replica of the new template before the host of every id of the old one has said NOT_FOUND or is lost.",
+    why: "Who chooses it cannot bear two at once.",
+    origin: "operator 2.7.0 starts the new ones first",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("recreate-overlaps")),
+    excluded: None,
+};
+
+/// Under the policy `Recreate`, a scheduler MUST NOT replace a replica of a lost host before `fence` has passed since the host was last heard.
+pub static SCHED_ROLL_011: Requirement = Requirement {
+    id: "SCHED-ROLL-011",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "Under the policy `Recreate`, a scheduler MUST NOT replace a replica of a lost host before `fence` has passed since the host was last heard.",
+    why: "A host that is cut off runs on for a while.",
+    origin: "design",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("recreates-without-fence")),
+    excluded: None,
+};
+
+/// A scheduler MUST refuse a deployment with a policy that it does not know.
+pub static SCHED_ROLL_012: Requirement = Requirement {
+    id: "SCHED-ROLL-012",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "A scheduler MUST refuse a deployment with a policy that it does not know.",
+    why: "To guess is to do the contrary half of the time.",
+    origin: "operator 2.7.0 takes it for RollingUpdate",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("any-policy-rolls")),
+    excluded: None,
+};
+
+/// A change of `replicas` during a rollout MUST end with the new number of the new template.
+pub static SCHED_ROLL_013: Requirement = Requirement {
+    id: "SCHED-ROLL-013",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "A change of `replicas` during a rollout MUST end with the new number of the new template.",
+    why: "Autoscalers do not wait for rollouts.",
+    origin: "upstream behaviour, observed",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("scale-lost-in-rollout")),
+    excluded: None,
+};
+
+/// A scheduler that was ended during a rollout MUST finish it when it is back, and leave exactly the wanted ids.
+pub static SCHED_ROLL_014: Requirement = Requirement {
+    id: "SCHED-ROLL-014",
+    level: Level::Must,
+    profile: Profile::Rollouts,
+    sentence: "A scheduler that was ended during a rollout MUST finish it when it is back, and leave exactly the wanted ids.",
+    why: "It is replaced at any moment.",
+    origin: "design",
+    page: "rollouts.md",
+    breaks: Some(Breaks::Mutant("forgets-rollouts")),
+    excluded: None,
+};
+
+/// A scheduler MUST let a workload wait that refers to a configuration or secret which is not there, and show a reason that names it.
+pub static SCHED_REF_001: Requirement = Requirement {
+    id: "SCHED-REF-001",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "A scheduler MUST let a workload wait that refers to a configuration or secret which is not there, and show a reason that names it.",
+    why: "To start without it is to start something else.",
+    origin: "upstream behaviour, observed",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("starts-without-the-secret")),
+    excluded: None,
+};
+
+/// A scheduler MUST start a workload that waits for a configuration or secret within `act` of its appearance, once.
+pub static SCHED_REF_002: Requirement = Requirement {
+    id: "SCHED-REF-002",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "A scheduler MUST start a workload that waits for a configuration or secret within `act` of its appearance, once.",
+    why: "They are often made together, in any order.",
+    origin: "operator 2.7.0 makes it anew each minute or two",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("never-looks-up-again")),
+    excluded: None,
+};
+
+/// Of several values for one key a scheduler MUST send the last: inline values come first, then configurations, then secrets, each in the order of their list.
+pub static SCHED_REF_003: Requirement = Requirement {
+    id: "SCHED-REF-003",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "Of several values for one key a scheduler MUST send the last: inline values come first, then configurations, then secrets, each in the order of their list.",
+    why: "Defaults come first and exceptions last.",
+    origin: "upstream behaviour, observed",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("first-value-wins")),
+    excluded: None,
+};
+
+/// A scheduler MUST resolve the references of a declared interface like those of a component.
+pub static SCHED_REF_004: Requirement = Requirement {
+    id: "SCHED-REF-004",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "A scheduler MUST resolve the references of a declared interface like those of a component.",
+    why: "A component reads its configuration from there.",
+    origin: "upstream behaviour, observed",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("interface-config-unread")),
+    excluded: None,
+};
+
+/// A scheduler MUST send with each image the credentials that its pull secret holds for the registry of that image, and no others.
+pub static SCHED_REF_005: Requirement = Requirement {
+    id: "SCHED-REF-005",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "A scheduler MUST send with each image the credentials that its pull secret holds for the registry of that image, and no others.",
+    why: "A registry must not learn the password of another.",
+    origin: "upstream behaviour, observed",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("any-credentials-will-do")),
+    excluded: None,
+};
+
+/// For an image whose registry its pull secret does not name, a scheduler MUST send no credentials.
+pub static SCHED_REF_006: Requirement = Requirement {
+    id: "SCHED-REF-006",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "For an image whose registry its pull secret does not name, a scheduler MUST send no credentials.",
+    why: "Empty ones are a failed login where none was asked for.",
+    origin: "operator 2.7.0 sends empty ones",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("empty-credentials")),
+    excluded: None,
+};
+
+/// A scheduler MUST take the entry `https://index.docker.io/v1/` of a pull secret for images of Docker Hub, named with `docker.io` or without a registry.
+pub static SCHED_REF_007: Requirement = Requirement {
+    id: "SCHED-REF-007",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "A scheduler MUST take the entry `https://index.docker.io/v1/` of a pull secret for images of Docker Hub, named with `docker.io` or without a registry.",
+    why: "Every tool writes it that way.",
+    origin: "upstream behaviour, observed",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("docker-hub-by-name")),
+    excluded: None,
+};
+
+/// A scheduler MUST read configurations, secrets and pull secrets only from the namespace of the workload.
+pub static SCHED_REF_008: Requirement = Requirement {
+    id: "SCHED-REF-008",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "A scheduler MUST read configurations, secrets and pull secrets only from the namespace of the workload.",
+    why: "They belong to the people of that namespace.",
+    origin: "upstream behaviour, observed",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("secrets-from-anywhere")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT write the value of a secret into what it shows or logs.
+pub static SCHED_REF_009: Requirement = Requirement {
+    id: "SCHED-REF-009",
+    level: Level::Must,
+    profile: Profile::References,
+    sentence: "A scheduler MUST NOT write the value of a secret into what it shows or logs.",
+    why: "Many may read that.",
+    origin: "security",
+    page: "references.md",
+    breaks: Some(Breaks::Mutant("secret-in-message")),
+    excluded: None,
+};
+
+/// A scheduler MUST send what a manifest says, each field as the table of this page has it.
+pub static SCHED_CRD_001: Requirement = Requirement {
+    id: "SCHED-CRD-001",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "A scheduler MUST send what a manifest says, each field as the table of this page has it.",
+    why: "A field that is dropped on the way is a workload that differs from its manifest.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("drops-loopback-ports")),
+    excluded: None,
+};
+
+/// `namespace` and `name` of a workload on the wire MUST be those of its Workload.
+pub static SCHED_CRD_002: Requirement = Requirement {
+    id: "SCHED-CRD-002",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "`namespace` and `name` of a workload on the wire MUST be those of its Workload.",
+    why: "People look for it in the messages of the host.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("nameless")),
+    excluded: None,
+};
+
+/// A scheduler MUST take manifests that are odd and legal as this page says.
+pub static SCHED_CRD_003: Requirement = Requirement {
+    id: "SCHED-CRD-003",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "A scheduler MUST take manifests that are odd and legal as this page says.",
+    why: "They are in use.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("refuses-odd-manifests")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT send annotations whose key begins with `kubectl.kubernetes.io/`.
+pub static SCHED_CRD_004: Requirement = Requirement {
+    id: "SCHED-CRD-004",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "A scheduler MUST NOT send annotations whose key begins with `kubectl.kubernetes.io/`.",
+    why: "One of them holds the whole manifest once more.",
+    origin: "operator 2.7.0 sends it",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("sends-last-applied")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD send the annotations of a template with each of its workloads.
+pub static SCHED_CRD_005: Requirement = Requirement {
+    id: "SCHED-CRD-005",
+    level: Level::Should,
+    profile: Profile::Manifests,
+    sentence: "A scheduler SHOULD send the annotations of a template with each of its workloads.",
+    why: "They were written for whoever runs it.",
+    origin: "operator 2.7.0 drops them",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("drops-annotations")),
+    excluded: None,
+};
+
+/// A scheduler MUST add the in-cluster names of `kubernetes.service` to `host-aliases` of each `wasi:http` entry that lists `incoming-handler` or `handler`, and keep the aliases that stand there.
+pub static SCHED_CRD_006: Requirement = Requirement {
+    id: "SCHED-CRD-006",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "A scheduler MUST add the in-cluster names of `kubernetes.service` to `host-aliases` of each `wasi:http` entry that lists `incoming-handler` or `handler`, and keep the aliases that stand there.",
+    why: "Requests by these names reach the host, which must know whose they are.",
+    origin: "operator 2.7.0 leaves `handler` out",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("aliases-in-one-interface")),
+    excluded: None,
+};
+
+/// A scheduler MUST replace an image `artifact://{name}` by the image of the Artifact that the deployment lists under that name.
+pub static SCHED_CRD_007: Requirement = Requirement {
+    id: "SCHED-CRD-007",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "A scheduler MUST replace an image `artifact://{name}` by the image of the Artifact that the deployment lists under that name.",
+    why: "No host can pull the reference.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("sends-artifact-references")),
+    excluded: None,
+};
+
+/// A scheduler MUST let a deployment wait whose Artifact is not there, and show a reason that names it.
+pub static SCHED_CRD_008: Requirement = Requirement {
+    id: "SCHED-CRD-008",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "A scheduler MUST let a deployment wait whose Artifact is not there, and show a reason that names it.",
+    why: "There is nothing to start yet.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("starts-without-the-artifact")),
+    excluded: None,
+};
+
+/// When the image of an Artifact changes, a scheduler MUST roll out the deployments that use it within 60 s.
+pub static SCHED_CRD_009: Requirement = Requirement {
+    id: "SCHED-CRD-009",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "When the image of an Artifact changes, a scheduler MUST roll out the deployments that use it within 60 s.",
+    why: "It is what an Artifact is for.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("reads-artifacts-once")),
+    excluded: None,
+};
+
+/// Where hosts are not shared between environments, a scheduler MUST place a workload only on hosts whose environment is the namespace of the workload.
+pub static SCHED_CRD_010: Requirement = Requirement {
+    id: "SCHED-CRD-010",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "Where hosts are not shared between environments, a scheduler MUST place a workload only on hosts whose environment is the namespace of the workload.",
+    why: "It is the wall between tenants.",
+    origin: "operator 2.7.0 lifts it for a named host",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("pin-beats-isolation")),
+    excluded: None,
+};
+
+/// A scheduler MUST show readiness as the condition `Ready` in `status.conditions`, with a reason and a message, and numbers in `status.replicas`.
+pub static SCHED_CRD_011: Requirement = Requirement {
+    id: "SCHED-CRD-011",
+    level: Level::Must,
+    profile: Profile::Manifests,
+    sentence: "A scheduler MUST show readiness as the condition `Ready` in `status.conditions`, with a reason and a message, and numbers in `status.replicas`.",
+    why: "Tools wait for it.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/manifests.md",
+    breaks: Some(Breaks::Mutant("no-ready-condition")),
+    excluded: None,
+};
+
+/// A scheduler MUST take over objects that another scheduler of these kinds has left, without starting or stopping anything.
+pub static SCHED_KUBE_001: Requirement = Requirement {
+    id: "SCHED-KUBE-001",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "A scheduler MUST take over objects that another scheduler of these kinds has left, without starting or stopping anything.",
+    why: "A change of the scheduler is no change of the workloads.",
+    origin: "design",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("adopts-nothing")),
+    excluded: None,
+};
+
+/// The id of the first incarnation of a Workload MUST be the `metadata.uid` of its object.
+pub static SCHED_KUBE_002: Requirement = Requirement {
+    id: "SCHED-KUBE-002",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "The id of the first incarnation of a Workload MUST be the `metadata.uid` of its object.",
+    why: "Another scheduler that takes over looks for it there.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("ids-of-its-own")),
+    excluded: None,
+};
+
+/// A scheduler MUST use the names, labels, annotations, finalizers and owner references of this page.
+pub static SCHED_KUBE_003: Requirement = Requirement {
+    id: "SCHED-KUBE-003",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "A scheduler MUST use the names, labels, annotations, finalizers and owner references of this page.",
+    why: "Another scheduler that takes over, or is gone, leaves nothing that hangs.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("finalizers-of-its-own")),
+    excluded: None,
+};
+
+/// A Pod with the finalizer of this page that is deleted MUST be let go within `notice`.
+pub static SCHED_KUBE_004: Requirement = Requirement {
+    id: "SCHED-KUBE-004",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "A Pod with the finalizer of this page that is deleted MUST be let go within `notice`.",
+    why: "A Pod that hangs blocks its Node.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("pods-hang")),
+    excluded: None,
+};
+
+/// What ran on the host of a Pod that is deleted MUST be started elsewhere within `notice`.
+pub static SCHED_KUBE_005: Requirement = Requirement {
+    id: "SCHED-KUBE-005",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "What ran on the host of a Pod that is deleted MUST be started elsewhere within `notice`.",
+    why: "The API server knows before the bus does.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("ignores-pods")),
+    excluded: None,
+};
+
+/// The EndpointSlice of a Service that Workloads name MUST hold exactly the addresses of the hosts on which they are ready.
+pub static SCHED_KUBE_006: Requirement = Requirement {
+    id: "SCHED-KUBE-006",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "The EndpointSlice of a Service that Workloads name MUST hold exactly the addresses of the hosts on which they are ready.",
+    why: "Traffic goes there.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("endpoints-of-all-hosts")),
+    excluded: None,
+};
+
+/// A scheduler MUST make or mend that EndpointSlice within `act` when the Service appears or the slice is changed by another.
+pub static SCHED_KUBE_007: Requirement = Requirement {
+    id: "SCHED-KUBE-007",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "A scheduler MUST make or mend that EndpointSlice within `act` when the Service appears or the slice is changed by another.",
+    why: "Both happen in any order.",
+    origin: "operator 2.7.0 waits for the next event of a Workload",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("endpoints-once")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD take a host out of the EndpointSlice before it stops the last Workload there.
+pub static SCHED_KUBE_008: Requirement = Requirement {
+    id: "SCHED-KUBE-008",
+    level: Level::Should,
+    profile: Profile::Kubernetes,
+    sentence: "A scheduler SHOULD take a host out of the EndpointSlice before it stops the last Workload there.",
+    why: "Requests would meet a workload that is gone.",
+    origin: "operator 2.7.0 does it afterwards",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("endpoint-after-stop")),
+    excluded: None,
+};
+
+/// Each condition MUST carry the `observedGeneration` that it is about.
+pub static SCHED_KUBE_009: Requirement = Requirement {
+    id: "SCHED-KUBE-009",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "Each condition MUST carry the `observedGeneration` that it is about.",
+    why: "Who waits for Ready must know of which spec.",
+    origin: "operator 2.7.0 never sets it",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("observes-nothing")),
+    excluded: None,
+};
+
+/// The scale subresource of a WorkloadDeployment MUST work, with a selector and the number of replicas that exist.
+pub static SCHED_KUBE_010: Requirement = Requirement {
+    id: "SCHED-KUBE-010",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "The scale subresource of a WorkloadDeployment MUST work, with a selector and the number of replicas that exist.",
+    why: "Autoscalers use nothing else.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("no-scale-status")),
+    excluded: None,
+};
+
+/// A scheduler MUST NOT create objects below one that is being deleted, in whatever way.
+pub static SCHED_KUBE_011: Requirement = Requirement {
+    id: "SCHED-KUBE-011",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "A scheduler MUST NOT create objects below one that is being deleted, in whatever way.",
+    why: "With foreground deletion it would fight the garbage collector.",
+    origin: "operator 2.7.0 does",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("fights-garbage-collection")),
+    excluded: None,
+};
+
+/// Of several instances only the holder of the Lease of this page MUST act.
+pub static SCHED_KUBE_012: Requirement = Requirement {
+    id: "SCHED-KUBE-012",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "Of several instances only the holder of the Lease of this page MUST act.",
+    why: "The Lease is also the other scheduler's.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("ignores-the-lease")),
+    excluded: None,
+};
+
+/// A scheduler that is told which namespaces to watch MUST NOT touch Workloads in others.
+pub static SCHED_KUBE_013: Requirement = Requirement {
+    id: "SCHED-KUBE-013",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "A scheduler that is told which namespaces to watch MUST NOT touch Workloads in others.",
+    why: "Others may be in charge there.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("touches-every-namespace")),
+    excluded: None,
+};
+
+/// A Host MUST show the figures of the latest heartbeat, and never placeholders once there were any.
+pub static SCHED_KUBE_014: Requirement = Requirement {
+    id: "SCHED-KUBE-014",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "A Host MUST show the figures of the latest heartbeat, and never placeholders once there were any.",
+    why: "People and dashboards read them.",
+    origin: "operator 2.7.0 shows \"unknown\" most of the time",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("placeholder-figures")),
+    excluded: None,
+};
+
+/// An Artifact that a deployment uses MUST stay, deleted or not, until none does.
+pub static SCHED_KUBE_015: Requirement = Requirement {
+    id: "SCHED-KUBE-015",
+    level: Level::Must,
+    profile: Profile::Kubernetes,
+    sentence: "An Artifact that a deployment uses MUST stay, deleted or not, until none does.",
+    why: "What uses it would never start again.",
+    origin: "upstream behaviour, observed",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("artifact-deleted-in-use")),
+    excluded: None,
+};
+
+/// A scheduler SHOULD NOT write to the API server when nothing changes, heartbeats aside.
+pub static SCHED_KUBE_016: Requirement = Requirement {
+    id: "SCHED-KUBE-016",
+    level: Level::Should,
+    profile: Profile::Kubernetes,
+    sentence: "A scheduler SHOULD NOT write to the API server when nothing changes, heartbeats aside.",
+    why: "A fleet at rest must not cost.",
+    origin: "operator 2.7.0 writes 550 times a minute",
+    page: "intakes/kubernetes.md",
+    breaks: Some(Breaks::Mutant("writes-at-rest")),
+    excluded: None,
 };

@@ -9,16 +9,16 @@ pub const INDEX_PATH: &str = "docs/spec/requirements.toml";
 
 /// The levels, as the index writes them, each with what it means.
 pub(crate) const LEVELS: [(&str, &str); 3] = [
-    ("MUST", "A host that breaks it does not conform."),
-    ("SHOULD", "A host that breaks it is warned."),
+    ("MUST", "Who breaks it does not conform."),
+    ("SHOULD", "Who breaks it is warned."),
     (
         "MAY",
-        "Allowed; no host is judged by it, and no peer may rely on the contrary.",
+        "Allowed; nobody is judged by it, and no peer may rely on the contrary.",
     ),
 ];
 
-/// The profiles, as the index writes them, each with what it covers.
-pub(crate) const PROFILES: [(&str, &str); 6] = [
+/// The profiles of hosts, as the index writes them, each with what it covers.
+pub(crate) const HOST_PROFILES: [(&str, &str); 6] = [
     ("core", "The wire, and the life of a workload."),
     ("services", "Services and their restarts."),
     ("images", "Images and registries."),
@@ -29,6 +29,36 @@ pub(crate) const PROFILES: [(&str, &str); 6] = [
     ),
     ("resilience", "Bad input, a bus that goes away, shutdown."),
 ];
+
+/// The profiles of schedulers, as the index writes them, each with what it covers.
+pub(crate) const SCHEDULER_PROFILES: [(&str, &str); 8] = [
+    (
+        "scheduler",
+        "The wire, the life of an incarnation, hosts that fail.",
+    ),
+    ("placement", "On which host a workload runs."),
+    (
+        "continuity",
+        "Outages of the broker, ends of the scheduler.",
+    ),
+    ("replicas", "Sets of equal workloads."),
+    ("rollouts", "From one template to the next."),
+    ("references", "Configurations, secrets, pull secrets."),
+    (
+        "manifests",
+        "Manifests of `runtime.wasmcloud.dev/v1alpha1`.",
+    ),
+    ("kubernetes", "Custom resources in a Kubernetes cluster."),
+];
+
+/// Who owes a requirement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A host; ids begin with `HOST-`.
+    Host,
+    /// A scheduler; ids begin with `SCHED-`.
+    Scheduler,
+}
 
 /// The index, read and checked for what the generator needs; tidiness is judged elsewhere.
 #[derive(Debug)]
@@ -92,6 +122,12 @@ pub struct Requirement {
 }
 
 impl Requirement {
+    /// Who owes it.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        side_of(&self.id)
+    }
+
     /// The name of the Rust item: `HOST_START_003`.
     #[must_use]
     pub fn item_name(&self) -> String {
@@ -102,9 +138,9 @@ impl Requirement {
 /// What breaks a requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breaks {
-    /// A mutant of the model host.
+    /// A mutant of the model host or the model scheduler.
     Mutant(String),
-    /// A breakage of the reference host.
+    /// A breakage of the reference host or the reference scheduler.
     Breakage(String),
 }
 
@@ -146,6 +182,14 @@ pub(crate) fn pascal_case(word: &str) -> String {
             .chain(chars.flat_map(char::to_lowercase))
             .collect()
     })
+}
+
+fn side_of(id: &str) -> Side {
+    if id.starts_with("SCHED-") {
+        Side::Scheduler
+    } else {
+        Side::Host
+    }
 }
 
 /// Whether the id has the form `HOST-START-003`.
@@ -193,7 +237,11 @@ impl TryFrom<Entry> for Requirement {
             return Err(IndexError::Id { id: entry.id });
         }
         known_word(&entry.id, "level", &entry.level, &LEVELS)?;
-        known_word(&entry.id, "profile", &entry.profile, &PROFILES)?;
+        let profiles: &[_] = match side_of(&entry.id) {
+            Side::Host => &HOST_PROFILES,
+            Side::Scheduler => &SCHEDULER_PROFILES,
+        };
+        known_word(&entry.id, "profile", &entry.profile, profiles)?;
         let breaks = match entry.breaks {
             None => None,
             Some(breaks) => Some(match breaks.split_once(':') {

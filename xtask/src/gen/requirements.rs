@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::COMMAND;
-use crate::requirement_index::{Breaks, Index, LEVELS, PROFILES, Requirement, pascal_case};
+use crate::requirement_index::{
+    Breaks, HOST_PROFILES, Index, LEVELS, Requirement, SCHEDULER_PROFILES, Side, pascal_case,
+};
 
 /// The text of `conformance/src/requirements.rs`.
 pub(crate) fn generate(index: &Index) -> String {
@@ -21,20 +23,35 @@ pub(crate) fn generate(index: &Index) -> String {
         &mut code,
         "Level",
         "How strongly a requirement binds.",
-        &LEVELS,
+        &[("ALL", "Every value", &LEVELS)],
     );
     write_enum(
         &mut code,
         "Profile",
-        "A set of requirements that a host can claim.",
-        &PROFILES,
+        "A set of requirements that a host or a scheduler can claim.",
+        &[
+            ("ALL", "Every profile of hosts", &HOST_PROFILES),
+            (
+                "SCHEDULER",
+                "Every profile of schedulers",
+                &SCHEDULER_PROFILES,
+            ),
+        ],
     );
-    code.push_str("/// Every requirement, in the order of the index.\n");
-    code.push_str("pub static ALL: &[&Requirement] = &[\n");
-    for requirement in &index.requirements {
-        let _ = writeln!(code, "&{},", requirement.item_name());
+    for (name, owed_by, side) in [
+        ("ALL", "hosts", Side::Host),
+        ("SCHEDULER", "schedulers", Side::Scheduler),
+    ] {
+        let _ = writeln!(
+            code,
+            "/// Every requirement on {owed_by}, in the order of the index."
+        );
+        let _ = writeln!(code, "pub static {name}: &[&Requirement] = &[");
+        for requirement in index.requirements.iter().filter(|one| one.side() == side) {
+            let _ = writeln!(code, "&{},", requirement.item_name());
+        }
+        code.push_str("];\n\n");
     }
-    code.push_str("];\n");
     for requirement in &index.requirements {
         write_requirement(&mut code, requirement);
     }
@@ -97,39 +114,45 @@ impl Ord for Requirement {
 /// The requirement with this id.
 #[must_use]
 pub fn by_id(id: &str) -> Option<&'static Requirement> {
-    ALL.iter().copied().find(|requirement| requirement.id == id)
+    let all = ALL.iter().chain(SCHEDULER);
+    all.copied().find(|requirement| requirement.id == id)
 }
 
 /// Something that does the contrary of one requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Breaks {
-    /// A variant of the model host.
+    /// A variant of the model host or the model scheduler.
     Mutant(&'static str),
-    /// A deliberate fault of the reference host.
+    /// A deliberate fault of the reference host or the reference scheduler.
     Breakage(&'static str),
 }
 
 "#;
 
-fn write_enum(code: &mut String, name: &str, doc: &str, values: &[(&str, &str)]) {
+/// A const of an enum: its name, what it is, and the values in it, each with its meaning.
+type Group<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+/// An enum whose values are those of all groups, with a const array for each group.
+fn write_enum(code: &mut String, name: &str, doc: &str, groups: &[Group<'_>]) {
+    let values = || groups.iter().flat_map(|(_, _, values)| values.iter());
     let _ = writeln!(code, "/// {doc}");
     code.push_str("#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]\n");
     let _ = writeln!(code, "pub enum {name} {{");
-    for (value, doc) in values {
+    for (value, doc) in values() {
         let _ = writeln!(code, "/// {doc}\n{},", pascal_case(value));
     }
     let _ = writeln!(code, "}}\n\nimpl {name} {{");
-    let _ = writeln!(
-        code,
-        "/// Every value, in the order in which they are shown."
-    );
-    let _ = writeln!(code, "pub const ALL: [Self; {}] = [", values.len());
-    for (value, _) in values {
-        let _ = writeln!(code, "Self::{},", pascal_case(value));
+    for (group, doc, values) in groups {
+        let _ = writeln!(code, "/// {doc}, in the order in which they are shown.");
+        let _ = writeln!(code, "pub const {group}: [Self; {}] = [", values.len());
+        for (value, _) in *values {
+            let _ = writeln!(code, "Self::{},", pascal_case(value));
+        }
+        code.push_str("];\n\n");
     }
-    code.push_str("];\n\n/// The word for it in the index, on command lines and in reports.\n");
+    code.push_str("/// The word for it in the index, on command lines and in reports.\n");
     code.push_str("#[must_use]\npub const fn name(self) -> &'static str {\nmatch self {\n");
-    for (value, _) in values {
+    for (value, _) in values() {
         let _ = writeln!(code, "Self::{} => {value:?},", pascal_case(value));
     }
     code.push_str("}\n}\n}\n\n");

@@ -106,7 +106,7 @@ const NOBODYS_NUMBER: &str = "-999";
 fn ids(line: &str) -> impl Iterator<Item = &str> {
     line.split(|char: char| !char.is_ascii_alphanumeric() && char != '-')
         .filter(|word| is_well_formed_id(word))
-        .filter(|word| !word.starts_with("SCHED-") && !word.ends_with(NOBODYS_NUMBER))
+        .filter(|word| !word.ends_with(NOBODYS_NUMBER))
 }
 
 #[cfg(test)]
