@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +11,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 import berth
-from support import Broker, Heard, Served, Wire, eventually, id_of, start_of
+from berth import WorkloadState
+from berth.host._runs import Runs
+from support import Broker, Heard, Served, Toy, Wire, eventually, id_of, soon, start_of
 
 
 @pytest.fixture
@@ -153,6 +156,35 @@ async def test_a_stop_cancels_a_start(wire: Wire, host: Served) -> None:
     assert {answer.state for answer in answers} == {("STOPPING", None)}
     await is_free(wire, host, "a")
     assert host.toy.held == set()
+
+
+async def test_a_stop_in_the_same_moment_as_the_start_cancels_it() -> None:
+    toy = Toy()
+    runs = Runs(toy)
+    start = runs.start("a", berth.Workload(name="hang"))
+    stop = runs.stop("a")
+    assert ((await start).state, (await stop).state) == (WorkloadState.STOPPING, WorkloadState.STOPPING)
+    await soon(runs.idle())
+    assert toy.held == set()
+    assert (await runs.status("a")).state is WorkloadState.NOT_FOUND
+
+
+async def test_a_start_that_comes_up_in_spite_of_its_cancellation_is_stopped() -> None:
+    class Stubborn(Toy):
+        async def _begin(self, start: berth.Start) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await super()._begin(start)
+
+    toy = Stubborn()
+    runs = Runs(toy)
+    start = runs.start("a", berth.Workload(name="hang"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert toy.held == {"a"}
+    runs.stop("a")
+    assert (await start).state is WorkloadState.STOPPING
+    await soon(runs.idle())
+    assert toy.held == set()
 
 
 async def test_failures_are_told_and_the_host_lives_on(

@@ -144,24 +144,31 @@ class Runs:
 
     async def _run(self, run: int, start: Start, end: _End) -> None:
         """One run from its start to the moment when nothing of it is left."""
-        starting = self._loop.create_task(self._host.start(start))
-        end.starting = starting
+        # The stop may have come in the same moment as the start.
+        if not end.told.is_set():
+            await self._live(run, start, end)
+        del self._ends[run]
+        self._step(Gone(run))
+
+    async def _live(self, run: int, start: Start, end: _End) -> None:
+        starting = end.starting = self._loop.create_task(self._host.start(start))
         try:
             await asyncio.wait({starting})
         except asyncio.CancelledError:
             starting.cancel()
             raise
-        if not starting.cancelled():
-            error = starting.exception()
-            if error is None:
-                # Also when it was to be cancelled and came up all the same.
-                self._step(Up(run))
-                await end.told.wait()
-                await self._stop(starting.result())
-            elif not end.told.is_set():
+        if starting.cancelled():
+            return
+        error = starting.exception()
+        if error is not None:
+            # Not when it was cancelled and said something else on its way out.
+            if not end.told.is_set():
                 self._step(CouldNot(run, _refusal(error)))
-        del self._ends[run]
-        self._step(Gone(run))
+            return
+        # Also when it was cancelled and came up all the same.
+        self._step(Up(run))
+        await end.told.wait()
+        await self._stop(starting.result())
 
     async def _stop(self, instance: Any) -> None:
         try:
