@@ -5,6 +5,8 @@ pub mod cache;
 pub mod cargo;
 pub mod conformance;
 pub mod r#gen;
+pub mod go_module;
+pub mod kube_api;
 pub mod nats_server;
 pub mod requirement_index;
 pub mod test_run;

@@ -27,10 +27,14 @@ Examples:
   cargo xtask test              everything, as CI runs it
   BERTH_NATS_SERVER=$(cargo xtask nats-server) cargo test -p berth-sdk
                                 one crate, with the tests that want a real nats-server
+  KUBEBUILDER_ASSETS=$(cargo xtask kube-api) cargo test -p berth-scheduler
+                                the same with a real Kubernetes API server
 
 Variables:
   BERTH_NATS_SERVER             the nats-server to test with, instead of the one on the PATH or a
                                 pinned release that is built once with Go
+  KUBEBUILDER_ASSETS            a folder with kube-apiserver, etcd and kubectl to test with; what it
+                                lacks, all without it, is built once from pinned releases with Go
   BERTH_CACHE                   where such things are kept, instead of ~/.cache/berth";
 
 #[derive(Subcommand)]
@@ -45,6 +49,8 @@ enum Chore {
     Bench(BenchArgs),
     /// Obtains a real nats-server for the tests and prints where it is
     NatsServer,
+    /// Obtains a real Kubernetes API server, etcd, kubectl and helm, and prints the folder they are in
+    KubeApi,
     /// Runs everything, up to the first step that fails; ends with `N passed, N failed`
     Test,
 }
@@ -90,6 +96,7 @@ fn main() -> ExitCode {
             xtask::bench::run(&root, args.peers, &args.arguments).map_err(Into::into)
         }
         Chore::NatsServer => nats_server(&root),
+        Chore::KubeApi => kube_api(&root),
         Chore::Test if xtask::test_run::run(&root) => Ok(ExitCode::SUCCESS),
         Chore::Test => Ok(ExitCode::FAILURE),
     };
@@ -147,6 +154,11 @@ fn tidy(root: &Path) -> Result<ExitCode, Box<dyn Error>> {
 
 fn nats_server(root: &Path) -> Result<ExitCode, Box<dyn Error>> {
     println!("{}", xtask::nats_server::obtain(root)?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kube_api(root: &Path) -> Result<ExitCode, Box<dyn Error>> {
+    println!("{}", xtask::kube_api::obtain(root)?.display());
     Ok(ExitCode::SUCCESS)
 }
 

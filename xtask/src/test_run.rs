@@ -15,6 +15,8 @@ pub struct Setting {
     pub root: PathBuf,
     /// A real nats-server, once the step that obtains it has run.
     pub nats_server: Option<PathBuf>,
+    /// The folder with a real Kubernetes API server, once the step that obtains it has run.
+    pub kube_api: Option<PathBuf>,
 }
 
 /// One step: what it is called, and what it does.
@@ -30,6 +32,7 @@ pub fn run(root: &Path) -> bool {
     let mut setting = Setting {
         root: root.to_path_buf(),
         nats_server: None,
+        kube_api: None,
     };
     let mut total = Tally::default();
     let mut times: Vec<(&str, Duration)> = Vec::new();
@@ -87,6 +90,8 @@ enum StepError {
     Tidy(#[from] crate::tidy::TreeError),
     #[error("there is no nats-server")]
     NatsServer(#[from] crate::nats_server::NatsServerError),
+    #[error("there is no Kubernetes API server")]
+    KubeApi(#[from] crate::kube_api::KubeApiError),
     #[error("no directory can be made for the reports")]
     Reports(#[source] std::io::Error),
     #[error("{} cannot be copied", path.display())]

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 
 use super::{Setting, Step, StepError, Tally};
 use crate::tidy::Severity;
-use crate::{cargo, conformance, r#gen, nats_server, tidy};
+use crate::{cargo, conformance, r#gen, kube_api, nats_server, tidy};
 
 /// In this order. All builds are of the dev profile, so that nothing is compiled twice.
-pub(super) const STEPS: [Step; 10] = [
+pub(super) const STEPS: [Step; 11] = [
     Step {
         name: "format",
         run: format,
@@ -28,6 +28,10 @@ pub(super) const STEPS: [Step; 10] = [
     Step {
         name: "nats-server",
         run: obtain_nats_server,
+    },
+    Step {
+        name: "Kubernetes API server",
+        run: obtain_kube_api,
     },
     Step {
         name: "tests",
@@ -104,9 +108,16 @@ fn obtain_nats_server(setting: &mut Setting) -> Result<Tally, StepError> {
     Ok(Tally::PASSED)
 }
 
+fn obtain_kube_api(setting: &mut Setting) -> Result<Tally, StepError> {
+    let dir = kube_api::obtain(&setting.root)?;
+    println!("kube-apiserver and what belongs to it: {}", dir.display());
+    setting.kube_api = Some(dir);
+    Ok(Tally::PASSED)
+}
+
 fn tests(setting: &mut Setting) -> Result<Tally, StepError> {
     let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
-    let mut command = with_nats_server(cargo::command(&setting.root, &arguments), setting);
+    let mut command = with_peers(cargo::command(&setting.root, &arguments), setting);
     let failed = |source| StepError::Program {
         program: "cargo test".to_owned(),
         source,
@@ -191,7 +202,7 @@ fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
 
 fn suite(setting: &Setting, subcommand: &str) -> Command {
     let program = cargo::built(&setting.root, "debug", "berth-conformance");
-    let mut command = with_nats_server(Command::new(program), setting);
+    let mut command = with_peers(Command::new(program), setting);
     command.current_dir(&setting.root).arg(subcommand);
     command.env(
         "BERTH_HOST",
@@ -200,9 +211,13 @@ fn suite(setting: &Setting, subcommand: &str) -> Command {
     command
 }
 
-fn with_nats_server(mut command: Command, setting: &Setting) -> Command {
+/// The real programs that tests and the suite meet, where they are looked for.
+fn with_peers(mut command: Command, setting: &Setting) -> Command {
     if let Some(program) = &setting.nats_server {
         command.env(nats_server::VARIABLE, program);
+    }
+    if let Some(dir) = &setting.kube_api {
+        command.env(kube_api::VARIABLE, dir);
     }
     command
 }

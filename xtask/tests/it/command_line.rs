@@ -7,7 +7,14 @@ fn help_names_every_chore_and_gives_examples() {
     let help = xtask(&["--help"]);
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(help.status.success());
-    for word in ["gen", "tidy", "conformance", "test", "Examples:"] {
+    for word in [
+        "gen",
+        "tidy",
+        "conformance",
+        "kube-api",
+        "test",
+        "Examples:",
+    ] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
 }
