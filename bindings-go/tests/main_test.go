@@ -1,0 +1,143 @@
+// Package tests holds the tests that need a broker. They are in a module of their own so that nobody who
+// uses berth.dev/go depends on nats-server.
+package tests
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	berth "berth.dev/go"
+)
+
+// patience is how long to wait for what comes soon on a machine that is not busy.
+const patience = 10 * time.Second
+
+func TestMain(m *testing.M) {
+	slog.SetLogLoggerLevel(slog.LevelError)
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError + 1})))
+	goleak.VerifyTestMain(m)
+}
+
+// broker is a nats-server in this process that can be taken away and brought back.
+type broker struct {
+	t       *testing.T
+	options *server.Options
+	server  *server.Server
+}
+
+func newBroker(t *testing.T, change ...func(*server.Options)) *broker {
+	b := &broker{t: t, options: &server.Options{Host: "127.0.0.1", Port: freePort(t), NoSigs: true, NoLog: true}}
+	for _, each := range change {
+		each(b.options)
+	}
+	b.start()
+	t.Cleanup(b.stop)
+	return b
+}
+
+func (b *broker) start() {
+	b.t.Helper()
+	s, err := server.NewServer(b.options.Clone())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(patience) {
+		b.t.Fatal("the broker does not come up")
+	}
+	b.server = s
+}
+
+func (b *broker) stop() {
+	b.server.Shutdown()
+	b.server.WaitForShutdown()
+}
+
+func (b *broker) url() string { return b.server.ClientURL() }
+
+// connect gives a connection as users of the package make it.
+func (b *broker) connect() *nats.Conn {
+	b.t.Helper()
+	conn, err := berth.Connect(b.t.Context(), berth.ConnectOptions{Servers: []string{b.url()}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { closed(conn) })
+	return conn
+}
+
+// closed closes a connection and waits until its goroutines have ended.
+func closed(conn *nats.Conn) {
+	done := make(chan struct{})
+	conn.SetClosedHandler(func(*nats.Conn) { close(done) })
+	if conn.IsClosed() {
+		return
+	}
+	conn.Close()
+	<-done
+}
+
+func freePort(t *testing.T) int {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not come", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// next gives what comes from a channel.
+func next[T any](t *testing.T, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case value, open := <-from:
+		if !open {
+			t.Fatalf("%s does not come: the channel is closed", what)
+		}
+		return value
+	case <-time.After(patience):
+		t.Fatalf("%s does not come", what)
+	}
+	panic("unreachable")
+}
+
+// serve serves a host until the test ends, or until stop is called, which gives what Serve returned.
+func serve(t *testing.T, conn *nats.Conn, host berth.Host, options ...berth.ServeOption) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- berth.Serve(ctx, conn, host, options...) }()
+	ended := false
+	stop = func() error {
+		cancel()
+		ended = true
+		return next(t, "the end of the host", served)
+	}
+	t.Cleanup(func() {
+		if !ended {
+			if err := stop(); err != nil {
+				t.Errorf("the host ended with %v", err)
+			}
+		}
+	})
+	return stop
+}
