@@ -2,4 +2,5 @@
 //! directory of manifests.
 
 pub mod api;
+pub mod core;
 pub mod revision;

@@ -3,7 +3,7 @@
 mod client;
 mod error;
 mod fleet;
-mod liveness;
+pub mod liveness;
 
 pub use self::client::{HostClient, Status, Timeouts};
 pub use self::error::ClientError;

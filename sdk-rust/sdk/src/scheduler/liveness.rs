@@ -36,17 +36,42 @@ pub enum Reason {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Event {
+pub enum Event {
     /// A heartbeat arrived.
-    Heartbeat { host: String },
+    Heartbeat {
+        /// Whose.
+        host: String,
+    },
+    /// The host was there before; it has not been heard since, and counts as alive until something
+    /// speaks against it. Says nothing of a host that is known.
+    Known {
+        /// Which.
+        host: String,
+        /// Whether it had been lost already, so that only a heartbeat raises it.
+        lost: bool,
+    },
     /// A probe was answered, with whatever.
-    Answered { host: String },
+    Answered {
+        /// By whom.
+        host: String,
+    },
     /// The broker answered a probe: nobody listens.
-    NoResponders { host: String },
+    NoResponders {
+        /// Under this id.
+        host: String,
+    },
     /// A probe has no answer.
-    NoAnswer { host: String },
+    NoAnswer {
+        /// From whom.
+        host: String,
+    },
     /// The host has been given a start that it may be silent over until then.
-    BusyUntil { host: String, until: Duration },
+    BusyUntil {
+        /// Which.
+        host: String,
+        /// Until when.
+        until: Duration,
+    },
     /// Our own connection is gone.
     LinkDown,
     /// Our own connection is made, for the first time or again.
@@ -57,17 +82,26 @@ pub(super) enum Event {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Action {
+pub enum Action {
     /// Ask for the `status` of any id, and tell how that went.
-    Probe { host: String },
+    Probe {
+        /// Whom.
+        host: String,
+    },
     /// The host's health has changed.
     Tell {
+        /// Whose.
         host: String,
+        /// To what.
         health: Health,
+        /// Why, where it is not well.
         reason: Option<Reason>,
     },
     /// The host was lost for so long that it is forgotten.
-    Forget { host: String },
+    Forget {
+        /// Which.
+        host: String,
+    },
 }
 
 /// What is known of one host.
@@ -78,41 +112,54 @@ struct Host {
     /// When it last answered a probe.
     answered: Option<Duration>,
     busy_until: Duration,
+    /// Whether it was heard since the connection was last made: only then does its silence tell anything
+    /// before the connection has settled.
+    heard_on_link: bool,
     /// When nobody listened for the first time since it was last heard, and how often since.
     deaf: Option<(Duration, u32)>,
     probe_at: Option<Duration>,
+    look_at: Duration,
 }
 
 /// The fleet's pulse.
 #[derive(Debug)]
-pub(super) struct Liveness {
+pub struct Liveness {
     options: LivenessOptions,
     hosts: BTreeMap<String, Host>,
     probes: BTreeSet<(Duration, String)>,
+    /// When to look whether a host has been silent for too long: once for each host, not moved when it
+    /// is heard, so that hearing costs nothing.
+    looks: BTreeSet<(Duration, String)>,
+    /// When hosts that are well last answered a probe.
+    answers: BTreeSet<(Duration, String)>,
+    deaf: usize,
     link_up: bool,
     settled_at: Duration,
     probed_until: Duration,
 }
 
 impl Liveness {
-    pub(super) fn new(options: LivenessOptions) -> Self {
-        let (hosts, probes) = (BTreeMap::new(), BTreeSet::new());
-        let (settled_at, probed_until) = (Duration::ZERO, Duration::ZERO);
+    /// One that knows no hosts, and of no connection.
+    pub fn new(options: LivenessOptions) -> Self {
         Self {
             options,
-            hosts,
-            probes,
+            hosts: BTreeMap::new(),
+            probes: BTreeSet::new(),
+            looks: BTreeSet::new(),
+            answers: BTreeSet::new(),
+            deaf: 0,
             link_up: false,
-            settled_at,
-            probed_until,
+            settled_at: Duration::ZERO,
+            probed_until: Duration::ZERO,
         }
     }
 
     /// Takes in one event at `now` (any clock that never goes back) and says what to do.
-    pub(super) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
+    pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Heartbeat { host } => self.heard(now, host, true, &mut actions),
+            Event::Known { host, lost } => self.known(now, host, lost),
             Event::Answered { host } => self.heard(now, host, false, &mut actions),
             Event::NoResponders { host } => self.nobody_listens(now, &host, &mut actions),
             Event::NoAnswer { host } => {
@@ -133,32 +180,60 @@ impl Liveness {
         actions
     }
 
-    /// How often [`Event::Tick`] is due.
-    pub(super) const TICK: Duration = Duration::from_millis(50);
+    /// How often [`Event::Tick`] is due at most.
+    pub const TICK: Duration = Duration::from_millis(50);
+
+    /// Whether no host is known.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
 
     /// How many hosts are known, lost ones included.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.hosts.len()
+    }
+
+    /// When the next [`Event::Tick`] can change anything; [`Liveness::TICK`] after the last is soon enough.
+    pub fn next_due(&self) -> Option<Duration> {
+        if !self.link_up {
+            return None;
+        }
+        let first = |set: &BTreeSet<(Duration, String)>| set.first().map(|(at, _)| *at);
+        let look = first(&self.looks).map(|at| at.max(self.settled_at));
+        let probe = first(&self.probes).map(|at| at.max(self.probed_until));
+        look.into_iter().chain(probe).min()
+    }
+
+    fn known(&mut self, now: Duration, id: String, lost: bool) {
+        if self.hosts.contains_key(&id) {
+            return;
+        }
+        let next_probe = now + self.probe_interval();
+        let (health, look) = match lost {
+            true => (Health::Lost, now + self.options.forget_after),
+            false => (Health::Alive, now + self.options.suspect_after),
+        };
+        let host = Host {
+            health,
+            heard: now,
+            answered: None,
+            busy_until: Duration::ZERO,
+            heard_on_link: false,
+            deaf: None,
+            probe_at: None,
+            look_at: look,
+        };
+        self.hosts.insert(id.clone(), host);
+        self.looks.insert((look, id.clone()));
+        self.probe_again(&id, next_probe);
     }
 
     fn heard(&mut self, now: Duration, id: String, by_heartbeat: bool, actions: &mut Vec<Action>) {
         let next_probe = now + self.probe_interval();
+        if by_heartbeat {
+            self.known(now, id.clone(), false);
+        }
         let Some(host) = self.hosts.get_mut(&id) else {
-            if by_heartbeat {
-                let health = Health::Alive;
-                let (busy_until, deaf, probe_at) = (Duration::ZERO, None, None);
-                let (heard, answered) = (now, None);
-                let host = Host {
-                    health,
-                    heard,
-                    answered,
-                    busy_until,
-                    deaf,
-                    probe_at,
-                };
-                self.hosts.insert(id.clone(), host);
-                self.probe_again(&id, next_probe);
-            }
             return;
         };
         // A late answer does not raise the dead: only a heartbeat does.
@@ -166,12 +241,18 @@ impl Liveness {
             return;
         }
         let was = std::mem::replace(&mut host.health, Health::Alive);
-        host.heard = now;
-        if !by_heartbeat {
-            host.answered = Some(now);
+        (host.heard, host.heard_on_link) = (now, self.link_up);
+        if !by_heartbeat && let Some(before) = host.answered.replace(now) {
+            self.answers.remove(&(before, id.clone()));
         }
-        host.deaf = None;
+        if let Some(answered) = host.answered {
+            self.answers.insert((answered, id.clone()));
+        }
+        self.deaf -= usize::from(host.deaf.take().is_some());
         if was != Health::Alive {
+            self.looks.remove(&(host.look_at, id.clone()));
+            host.look_at = now + self.options.suspect_after;
+            self.looks.insert((host.look_at, id.clone()));
             actions.push(Action::Tell {
                 host: id.clone(),
                 health: Health::Alive,
@@ -185,16 +266,23 @@ impl Liveness {
     }
 
     fn nobody_listens(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) {
-        if !self.is_settled(now) {
-            self.probe_again(id, self.settled_at.max(now));
-            return;
-        }
-        let deaf_probe_interval = self.options.deaf_probe_interval;
+        let settled = self.is_settled(now);
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
         if host.health == Health::Lost {
             return;
+        }
+        // A host that was heard since has come back already: if nobody listens now, it has gone.
+        if !(settled || self.link_up && host.heard_on_link) {
+            let next = self.settled_at.max(now + self.options.deaf_probe_interval);
+            return self.probe_again(id, next);
+        }
+        if host.deaf.is_none() {
+            self.deaf += 1;
+            if let Some(answered) = host.answered {
+                self.answers.remove(&(answered, id.to_owned()));
+            }
         }
         let (since, times) = host.deaf.unwrap_or((now, 0));
         host.deaf = Some((since, times + 1));
@@ -202,7 +290,7 @@ impl Liveness {
             host.health = Health::Suspect;
             actions.push(tell(id, Health::Suspect, Reason::NoResponders));
         }
-        self.probe_again(id, now + deaf_probe_interval);
+        self.probe_again(id, now + self.options.deaf_probe_interval);
         self.judge_deaf(now, id, actions);
     }
 
@@ -226,16 +314,15 @@ impl Liveness {
     /// a broker lost them, and that they are on their way to another, than that they all died at once.
     /// Heartbeats do not count here: they come from all, and probes have reached but some.
     fn broker_is_suspect(&self, since: Duration) -> bool {
-        let answered = |host: &&Host| host.deaf.is_none() && host.answered >= Some(since);
-        let deaf = self
-            .hosts
-            .values()
-            .filter(|host| host.deaf.is_some())
-            .count();
-        let well = self.hosts.values().filter(answered).count();
-        let share_percent = deaf * 100 / (deaf + well).max(1);
-        deaf >= self.options.mass_vanish_from
-            && share_percent >= self.options.mass_vanish_share_percent
+        if self.deaf < self.options.mass_vanish_from {
+            return false;
+        }
+        // No more than it takes to outweigh the deaf are counted.
+        let share_percent = self.options.mass_vanish_share_percent.max(1);
+        let enough = self.deaf * 100 / share_percent + 1;
+        let well = self.answers.iter().rev().take(enough);
+        let well = well.take_while(|(answered, _)| *answered >= since).count();
+        self.deaf * 100 / (self.deaf + well).max(1) >= share_percent
     }
 
     /// Suspects hosts that listen and say nothing, and gives up on them at the end of their time.
@@ -243,34 +330,56 @@ impl Liveness {
         if !self.is_settled(now) {
             return;
         }
-        let options = self.options;
-        let (mut lost, mut forgotten) = (Vec::new(), Vec::new());
-        for (id, host) in &mut self.hosts {
-            // Silence counts only while we could have heard something.
-            let silent = now.saturating_sub(host.heard.max(self.settled_at));
-            match host.health {
-                Health::Alive if silent >= options.suspect_after => {
-                    host.health = Health::Suspect;
-                    actions.push(tell(id, Health::Suspect, Reason::Silent));
-                }
-                Health::Suspect if silent >= options.lost_after => {
-                    // Nobody listening is proof enough by now; one that listens may be busy.
-                    if host.deaf.is_some() {
-                        lost.push((id.clone(), Reason::NoResponders));
-                    } else if now >= host.busy_until {
-                        lost.push((id.clone(), Reason::Silent));
-                    }
-                }
-                Health::Lost if silent >= options.forget_after => forgotten.push(id.clone()),
-                _ => {}
+        while let Some((at, id)) = self.looks.pop_first() {
+            if at > now {
+                self.looks.insert((at, id));
+                break;
+            }
+            let next = self.look_at(now, &id, actions);
+            if let Some((next, host)) = next.zip(self.hosts.get_mut(&id)) {
+                host.look_at = next.max(now + Self::TICK);
+                self.looks.insert((host.look_at, id));
             }
         }
-        for (id, reason) in lost {
-            self.lose(&id, reason, actions);
-        }
-        for host in forgotten {
-            self.hosts.remove(&host);
-            actions.push(Action::Forget { host });
+    }
+
+    /// Judges the silence of one host, and says when to do so again. That is said once for each host.
+    fn look_at(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) -> Option<Duration> {
+        let options = self.options;
+        let host = self.hosts.get_mut(id)?;
+        // Silence counts only while we could have heard something.
+        let heard = host.heard.max(self.settled_at);
+        match host.health {
+            Health::Alive if now < heard + options.suspect_after => {
+                Some(heard + options.suspect_after)
+            }
+            Health::Alive => {
+                host.health = Health::Suspect;
+                actions.push(tell(id, Health::Suspect, Reason::Silent));
+                Some(heard + options.lost_after)
+            }
+            Health::Suspect if now < heard + options.lost_after => Some(heard + options.lost_after),
+            // Nobody listening is proof enough by now; one that listens may be busy.
+            Health::Suspect if host.deaf.is_none() && now < host.busy_until => {
+                Some(host.busy_until)
+            }
+            Health::Suspect => {
+                let reason = match host.deaf {
+                    Some(_) => Reason::NoResponders,
+                    None => Reason::Silent,
+                };
+                self.lose(id, reason, actions);
+                Some(heard + options.forget_after)
+            }
+            Health::Lost if now < heard + options.forget_after => {
+                Some(heard + options.forget_after)
+            }
+            Health::Lost => {
+                let host = id.to_owned();
+                self.hosts.remove(id);
+                actions.push(Action::Forget { host });
+                None
+            }
         }
     }
 
@@ -279,7 +388,10 @@ impl Liveness {
             return;
         };
         host.health = Health::Lost;
-        host.deaf = None;
+        self.deaf -= usize::from(host.deaf.take().is_some());
+        if let Some(answered) = host.answered.take() {
+            self.answers.remove(&(answered, id.to_owned()));
+        }
         if let Some(at) = host.probe_at.take() {
             self.probes.remove(&(at, id.to_owned()));
         }
@@ -288,7 +400,7 @@ impl Liveness {
 
     /// Sends the probes that are due, as far as the budget goes.
     fn probe(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if !self.is_settled(now) {
+        if !self.link_up {
             return;
         }
         // What was not used in the last moments is not saved up: probes come evenly.
@@ -331,8 +443,9 @@ impl Liveness {
     fn link_is_up(&mut self, now: Duration) {
         self.link_up = true;
         self.settled_at = now + self.options.settle;
+        self.deaf = 0;
         for host in self.hosts.values_mut() {
-            host.deaf = None;
+            (host.deaf, host.heard_on_link) = (None, false);
         }
     }
 

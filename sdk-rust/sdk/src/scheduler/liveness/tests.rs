@@ -227,6 +227,32 @@ fn a_lost_host_returns_with_a_heartbeat_only() {
     assert_eq!(world.told.last().unwrap().2, Health::Alive);
 }
 
+#[test]
+fn a_host_that_came_back_and_dies_while_the_connection_settles_is_lost_at_once() {
+    let mut world = World::with(3);
+    world.step(Event::LinkDown);
+    world.step(Event::LinkUp);
+    world.step(Event::Heartbeat { host: "1".into() });
+    world.hosts[0] = Kind::Dead;
+    world.hosts[1] = Kind::Dead;
+    let died = world.now;
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.told(0, Health::Lost), None, "it may be on its way");
+    assert!(world.told(1, Health::Lost).unwrap() - died <= Duration::from_secs(2));
+}
+
+#[test]
+fn a_host_that_was_there_before_is_probed_and_judged() {
+    let mut world = World::with(3);
+    world.hosts.push(Kind::Dead);
+    world.step(Event::Known {
+        host: "3".into(),
+        lost: false,
+    });
+    world.run(Duration::from_secs(3));
+    assert!(world.told(3, Health::Lost).is_some());
+}
+
 proptest! {
     #[test]
     fn a_well_host_is_never_lost_and_no_host_changes_to_what_it_is(
