@@ -1,0 +1,105 @@
+{{/* The server's configuration. README.md, "Who may do what on the bus", explains it. */}}
+
+{{/* What the ids of a group's hosts begin with: as long as "left" below says, so that the server can tell groups
+apart. Takes the group's name. */}}
+{{- define "berth.idPrefix" -}}
+{{- sha256sum . | trunc 6 -}}
+{{- end -}}
+
+{{- define "berth.natsConfig" -}}
+{{- $commands := list "heartbeat" "workload.start" "workload.stop" "workload.status" -}}
+{{- $left := "{{left(1,6)}}" -}}
+{{- $whole := "{{wildcard(1)}}" -}}
+{{- $groups := (include "berth.groups" . | fromJson).groups -}}
+listen: "0.0.0.0:4222"
+http: "0.0.0.0:8222"
+tls {
+  cert_file: "/etc/nats-tls/tls.crt"
+  key_file: "/etc/nats-tls/tls.key"
+  ca_file: "/etc/nats-tls/ca.crt"
+  verify_and_map: true
+  timeout: 5
+}
+accounts {
+  "scheduler" {
+    users: [
+      {
+        user: {{ include "berth.user.scheduler" . | quote }}
+        permissions: {
+          # The server asks after the mapping: runtime.host.ID.COMMAND is commands.PREFIX.ID.COMMAND by then.
+          publish: {allow: ["commands.>"]}
+          subscribe: {allow: ["runtime.operator.heartbeat.*", "_INBOX.>"]}
+        }
+      }
+    ]
+    mappings: {
+      {{- range $commands }}
+      "runtime.host.*.{{ . }}": "commands.{{ $left }}.{{ $whole }}.{{ . }}"
+      {{- end }}
+    }
+    imports: [
+      {{- range $group := $groups }}
+      {{- $account := printf "group-%s" .name | quote }}
+      {{- $prefix := include "berth.idPrefix" .name }}
+      {stream: {account: {{ $account }}, subject: "heartbeats.{{ $prefix }}.*"}, to: "runtime.operator.heartbeat.*"}
+      {{- range $commands }}
+      {service: {account: {{ $account }}, subject: "runtime.host.*.{{ . }}"}, to: "commands.{{ $prefix }}.*.{{ . }}"}
+      {{- end }}
+      {{- end }}
+      {{- range $host := .Values.nats.boundHosts }}
+      {{- range $groups }}
+      {{- if hasPrefix (include "berth.idPrefix" .name) $host.id }}
+      {{- fail (printf "nats.boundHosts: the id %s begins like those of the group %s" $host.id .name) }}
+      {{- end }}
+      {{- end }}
+      {stream: {account: "bound", subject: "runtime.operator.heartbeat.{{ .id }}"}}
+      {{- range $commands }}
+      {service: {account: "bound", subject: "runtime.host.{{ $host.id }}.{{ . }}"}, to: "commands.{{ trunc 6 $host.id }}.{{ $host.id }}.{{ . }}"}
+      {{- end }}
+      {{- end }}
+    ]
+  }
+  {{- range $groups }}
+  {{- $prefix := include "berth.idPrefix" .name }}
+  "group-{{ .name }}" {
+    users: [
+      {
+        user: {{ include "berth.user.group" .name | quote }}
+        permissions: {
+          publish: {allow: ["heartbeats.{{ $prefix }}.*"]}
+          subscribe: {allow: ["runtime.host.*.>"]}
+          allow_responses: {max: 1, expires: "90s"}
+        }
+      }
+    ]
+    mappings: {"runtime.operator.heartbeat.*": "heartbeats.{{ $left }}.{{ $whole }}"}
+    exports: [
+      {stream: "heartbeats.{{ $prefix }}.*", accounts: ["scheduler"]}
+      {service: "runtime.host.*.>", accounts: ["scheduler"]}
+    ]
+  }
+  {{- end }}
+  {{- if .Values.nats.boundHosts }}
+  "bound" {
+    users: [
+      {{- range .Values.nats.boundHosts }}
+      {
+        user: {{ include "berth.user.bound" .id | quote }}
+        permissions: {
+          publish: {allow: ["runtime.operator.heartbeat.{{ .id }}"]}
+          subscribe: {allow: ["runtime.host.{{ .id }}.>"]}
+          allow_responses: {max: 1, expires: "90s"}
+        }
+      }
+      {{- end }}
+    ]
+    exports: [
+      {{- range .Values.nats.boundHosts }}
+      {stream: "runtime.operator.heartbeat.{{ .id }}", accounts: ["scheduler"]}
+      {{- end }}
+      {service: "runtime.host.*.>", accounts: ["scheduler"]}
+    ]
+  }
+  {{- end }}
+}
+{{- end -}}
