@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from berth import proto
-from berth._encoding import MAX_DEPTH, MAX_VALUES, read, write
+from berth.encoding import MAX_DEPTH, MAX_VALUES, read, write
 from berth.errors import ReadError, WriteError
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from berth import _subject, proto
-from berth._encoding import read
 from berth._reply import MAX_HEADER_TEXT_BYTES, Code, Reply
 from berth._text import shorten
+from berth.encoding import read
 from berth.state import WorkloadState
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

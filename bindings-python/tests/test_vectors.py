@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from berth import proto
-from berth._encoding import read, write
+from berth.encoding import read, write
 from berth.errors import ReadError
 
 VECTORS = Path(__file__).parents[2] / "proto" / "vectors"

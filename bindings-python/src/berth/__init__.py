@@ -8,7 +8,7 @@ Times are in seconds, and say so in their names (`_s`). Everything belongs to th
 Messages of the package itself go to the logger `berth`.
 """
 
-from berth import proto
+from berth import encoding, proto
 from berth.bus import Bus, Link, connect
 from berth.connect import (
     Auth,
@@ -111,6 +111,7 @@ __all__ = [
     "Workload",
     "WorkloadState",
     "connect",
+    "encoding",
     "proto",
     "serve",
 ]

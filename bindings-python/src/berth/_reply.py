@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass
 
 from berth import proto
-from berth._encoding import write
 from berth._text import shorten
+from berth.encoding import write
 from berth.state import WorkloadState
 
 MAX_ID_BYTES = 256

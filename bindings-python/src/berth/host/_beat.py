@@ -12,8 +12,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from berth import _subject, proto
-from berth._encoding import write
 from berth.bus import Bus, Link
+from berth.encoding import write
 from berth.errors import BerthError, Disconnected, ServeError
 from berth.host._runs import Runs
 from berth.host.description import Description, is_dns_1123_subdomain

@@ -8,10 +8,10 @@ from typing import TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from berth import _subject, proto
-from berth._encoding import read
 from berth._reply import MAX_ID_BYTES, Code, Reply
 from berth._subject import Command
 from berth._text import shorten
+from berth.encoding import read
 from berth.errors import ReadError
 
 M = TypeVar("M", bound=Message)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from berth import _subject
-from berth._encoding import read
 from berth.bus import Bus, Delivery, Link, Subscription
+from berth.encoding import read
 from berth.errors import BerthError, BusClosed, Malformed, NoResponders, ReadError, Refused
 from berth.proto import HostHeartbeat
 from berth.scheduler._liveness import (

@@ -8,9 +8,9 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from berth import _subject, proto
-from berth._encoding import read, write
 from berth._subject import Command
 from berth.bus import Answer, Bus
+from berth.encoding import read, write
 from berth.errors import BadHostId, Malformed, ReadError, Refused, Unwritable, WriteError
 from berth.state import WorkloadState
 

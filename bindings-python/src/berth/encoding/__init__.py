@@ -4,8 +4,8 @@
 of their names, quotes values in its errors, and reads what is no object.
 """
 
-from berth._encoding.reader import read
-from berth._encoding.tree import MAX_DEPTH, MAX_VALUES
-from berth._encoding.writer import write
+from berth.encoding.reader import read
+from berth.encoding.tree import MAX_DEPTH, MAX_VALUES
+from berth.encoding.writer import write
 
 __all__ = ["MAX_DEPTH", "MAX_VALUES", "read", "write"]

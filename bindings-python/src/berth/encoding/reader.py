@@ -10,7 +10,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from berth._encoding.tree import Tree, parse
+from berth.encoding.tree import Tree, parse
 from berth.errors import ReadError
 
 M = TypeVar("M", bound=Message)

@@ -1,0 +1,301 @@
+"""A scheduler for a directory of manifests: starts them on the fleet, spread out, and keeps them running.
+
+python scheduler.py --nats nats://127.0.0.1:4222 --manifests DIR
+
+Each workload has a task of its own, so that nothing a host does delays another one. Each id is written down
+before it is started, and forgotten when its host has said NOT_FOUND.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import uuid
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+import berth
+from berth import Health, WorkloadState
+from intake import Directory, Manifest, condition
+from placement import Placed, place
+
+T = TypeVar("T")
+
+LOOK_S = 0.2
+"""How often the directory is looked at."""
+
+POLL_S = 5.0
+"""How often each id that runs is asked for."""
+
+ASK_AGAIN_S = 1.0
+"""Between two questions about an id that is starting, or of which nothing is known, and between two stops."""
+
+STARTING_PATIENCE_S = 600.0
+"""How long an id may be STARTING: pulls take their time."""
+
+HEALTHY_S = 60.0
+"""A workload that ran this long and ends is started anew at once."""
+
+UNKNOWN_S = 45.0
+"""A host that was not heard of for so long after our own start is not there."""
+
+TIMEOUTS = berth.Timeouts(stop_s=5.0)
+
+
+class NobodyListened(Exception):
+    """The start reached nobody: the id is as good as new."""
+
+
+class Scheduler:
+    def __init__(self, fleet: berth.Fleet, directory: Directory) -> None:
+        self._fleet = fleet
+        self._directory = directory
+        self._wanted: dict[str, Manifest] = {}
+        # Every id that may run: for which workload, on which host. It is written down.
+        self._ids: dict[str, dict[str, str]] = directory.remembered()
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._enders: dict[str, asyncio.Task[None]] = {}
+        self._losses: Counter[str] = Counter()
+        self._news = asyncio.Event()
+        self._began_s = asyncio.get_running_loop().time()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_the_fleet())
+            group.create_task(self._follow_the_directory(group))
+
+    async def _follow_the_fleet(self) -> None:
+        async for event in self._fleet:
+            if isinstance(event, berth.Lost):
+                self._losses[event.host_id] += 1
+            self._tell()
+
+    async def _follow_the_directory(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            wanted = self._directory.manifests()
+            if wanted != self._wanted:
+                self._wanted = wanted
+                self._tell()
+            for key in {*wanted, *(at["for"] for at in self._ids.values())}:
+                if key not in self._keepers:
+                    self._keepers[key] = group.create_task(self._keep(key))
+            await asyncio.sleep(LOOK_S)
+
+    async def _keep(self, key: str) -> None:
+        """One workload, from the first sight of its manifest until it is deleted and gone."""
+        while (manifest := self._wanted.get(key)) is not None:
+            await self._unless(lambda: self._wanted.get(key) is not manifest, self._live(manifest))
+            await self._end_all(key)
+        await self._end_all(key)
+        self._directory.gone(key)
+        del self._keepers[key]
+
+    async def _live(self, manifest: Manifest) -> None:
+        """One incarnation after the other."""
+        failures, avoid, fresh_id = 0, "", str(uuid.uuid4())
+        if manifest.refused:
+            self._show(manifest, "Refused", manifest.refused)
+            await asyncio.Event().wait()
+        while True:
+            adopted = self._adopted(manifest.key)
+            workload_id = adopted or fresh_id
+            host_id = self._ids[adopted]["host"] if adopted else await self._place(manifest, avoid, workload_id)
+            began_s, losses = asyncio.get_running_loop().time(), self._losses[host_id]
+            try:
+                ended = await self._unless(
+                    lambda: self._losses[host_id] > losses,  # noqa: B023
+                    self._incarnation(manifest, workload_id, host_id, begun=adopted is not None),
+                )
+            except NobodyListened:
+                self._forget(workload_id)
+                failures, avoid, ended = failures + 1, host_id, f"nobody listens on host {host_id}"
+            else:
+                # It may have run: the id is used up. On a lost host it is stopped as soon as that returns.
+                fresh_id = str(uuid.uuid4())
+                self._end_soon(workload_id)
+                if ended is None:
+                    ended = f"host {host_id} was lost"
+                else:
+                    await self._end_all(manifest.key)
+                    healthy = asyncio.get_running_loop().time() - began_s > HEALTHY_S
+                    failures, avoid = 0 if healthy else failures + 1, host_id
+            self._show(manifest, "Ended", ended)
+            await asyncio.sleep(backoff_s(failures))
+
+    def _adopted(self, key: str) -> str | None:
+        """An id that an earlier process of this scheduler has started, and that nobody is stopping."""
+        mine = (known for known, at in self._ids.items() if at["for"] == key and known not in self._enders)
+        return next(mine, None)
+
+    async def _place(self, manifest: Manifest, avoid: str, workload_id: str) -> str:
+        """Waits for a host that fits, and writes down what is about to be started there."""
+        while True:
+            placed = Counter(at["host"] for at in self._ids.values())
+            choice = place(manifest.conditions, self._fleet.hosts(), placed, {avoid})
+            if isinstance(choice, Placed):
+                self._ids[workload_id] = {"for": manifest.key, "host": choice.host_id}
+                self._directory.remember(self._ids)
+                return choice.host_id
+            self._show(manifest, "Waiting", choice.reason)
+            await self._news.wait()
+
+    async def _incarnation(self, manifest: Manifest, workload_id: str, host_id: str, *, begun: bool) -> str:
+        """One life of it, from the start to the reason why it ended."""
+        client = self._fleet.client(host_id, TIMEOUTS)
+        try:
+            status = await self._begin(client, manifest, workload_id, begun=begun)
+        except berth.Refused as refused:
+            return refused.message
+        deadline_s = asyncio.get_running_loop().time() + STARTING_PATIENCE_S
+        while True:
+            where = f"on host {host_id}"
+            match status.state:
+                case WorkloadState.ERROR | WorkloadState.NOT_FOUND:
+                    return status.message or f"it is {status.state.name} {where}"
+                case WorkloadState.COMPLETED:
+                    self._show(
+                        manifest, "Completed", f"completed {where}: {status.message}", workload_id, ready=True
+                    )
+                    await asyncio.Event().wait()
+                case WorkloadState.RUNNING:
+                    self._show(manifest, "Running", f"runs {where}", workload_id, ready=True)
+                case _:
+                    self._show(manifest, status.state.name.title(), f"{status.message} {where}", workload_id)
+                    if asyncio.get_running_loop().time() > deadline_s:
+                        return f"it did not come up within {STARTING_PATIENCE_S:g} s"
+            await asyncio.sleep(POLL_S if status.state is WorkloadState.RUNNING else ASK_AGAIN_S)
+            try:
+                status = await client.status(workload_id)
+            except berth.ClientError:
+                continue  # one question without an answer says nothing; of a lost host the fleet tells
+
+    async def _begin(
+        self, client: berth.HostClient, manifest: Manifest, workload_id: str, *, begun: bool
+    ) -> berth.Status:
+        """Starts it, once, whatever becomes of the answer. Raises `Refused` or `NobodyListened`."""
+        while True:
+            try:
+                if not begun:
+                    self._fleet.expect_busy(client.host_id, for_s=60)
+                    return await client.start(workload_id, manifest.workload)
+                # There was no answer, or a refusal that says nothing of the first attempt: ask.
+                status = await client.status(workload_id)
+                if status.state is not WorkloadState.NOT_FOUND:
+                    return status
+                return await client.start(workload_id, manifest.workload)
+            except berth.Refused as refused:
+                if not begun and refused.code != 409:
+                    raise
+                begun = True
+            except berth.NoResponders:
+                if not begun:
+                    raise NobodyListened from None
+            except berth.TooLarge as too_large:
+                raise berth.Refused(None, WorkloadState.ERROR, str(too_large)) from None
+            except berth.NotSent:
+                pass
+            except berth.ClientError:
+                begun = True
+            await asyncio.sleep(ASK_AGAIN_S)
+
+    def _end_soon(self, workload_id: str) -> None:
+        if workload_id in self._ids and workload_id not in self._enders:
+            self._enders[workload_id] = asyncio.create_task(self._end(workload_id))
+
+    async def _end(self, workload_id: str) -> None:
+        """Stops an id until its host says that it is not there, however long that host is away."""
+        host_id = self._ids[workload_id]["host"]
+        client = self._fleet.client(host_id, TIMEOUTS)
+        while True:
+            if not self._is_away(host_id):
+                try:
+                    if (await client.stop(workload_id)).state is WorkloadState.NOT_FOUND:
+                        break
+                except berth.ClientError:
+                    pass  # the next one, then
+            await asyncio.sleep(ASK_AGAIN_S)
+        self._forget(workload_id)
+
+    async def _end_all(self, key: str) -> None:
+        """Stops what a workload has; waits for hosts that are there, and for no others."""
+        while True:
+            mine = [workload_id for workload_id, at in self._ids.items() if at["for"] == key]
+            for workload_id in mine:
+                self._end_soon(workload_id)
+            if all(self._is_away(self._ids[workload_id]["host"]) for workload_id in mine):
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def _is_away(self, host_id: str) -> bool:
+        host = self._fleet.host(host_id)
+        if host is None:
+            return asyncio.get_running_loop().time() - self._began_s > UNKNOWN_S
+        return host.health is Health.LOST
+
+    def _forget(self, workload_id: str) -> None:
+        self._enders.pop(workload_id, None)
+        del self._ids[workload_id]
+        self._directory.remember(self._ids)
+
+    def _show(
+        self, manifest: Manifest, reason: str, message: str, workload_id: str = "", *, ready: bool = False
+    ) -> None:
+        at = self._ids.get(workload_id, {})
+        shown = {"workloadId": workload_id, "hostId": at.get("host", "")}
+        self._directory.tell(manifest, {**shown, "conditions": [condition(ready, reason, message)]})
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _unless(self, over: Callable[[], bool], work: Coroutine[None, None, T]) -> T | None:
+        """What comes of the work, or nothing when it has become pointless: then it is cancelled."""
+        task = asyncio.create_task(work)
+        try:
+            while not task.done():
+                if over():
+                    return None
+                news = asyncio.create_task(self._news.wait())
+                await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+def backoff_s(failures: int) -> float:
+    """At once after the first, then from 1 s by doubling to a minute, with jitter."""
+    if failures <= 1:
+        return 0.0
+    step_s: float = min(2.0 ** min(failures - 2, 6), 60.0)
+    return step_s * random.uniform(0.75, 1.0)
+
+
+async def schedule(nats_url: str, manifests: Path) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    bus = await berth.connect(nats_url, eventually=True)
+    # A frozen host is given up after 40 s: nobody has to wait longer for a replacement.
+    liveness = berth.LivenessOptions(lost_after_s=40.0)
+    try:
+        async with bus, berth.Fleet(bus, liveness) as fleet:
+            await Scheduler(fleet, Directory(manifests)).run()
+    except asyncio.CancelledError:
+        pass  # what runs goes on running, and is found again by what is written down
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description="a scheduler for a directory of manifests")
+    arguments.add_argument("--nats", default=os.environ.get("BERTH_NATS_URL", "nats://127.0.0.1:4222"))
+    arguments.add_argument("--manifests", type=Path, required=True)
+    given = arguments.parse_args()
+    asyncio.run(schedule(given.nats, given.manifests))
+
+
+if __name__ == "__main__":
+    main()

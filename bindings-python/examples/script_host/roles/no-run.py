@@ -1,0 +1,1 @@
+"""The role no-run: there is nothing to run."""
