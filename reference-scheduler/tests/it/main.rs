@@ -1,0 +1,10 @@
+//! Tests against real peers, and of what is not code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail, and says where"
+)]
+
+mod kube_crds;
