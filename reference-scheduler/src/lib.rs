@@ -2,5 +2,14 @@
 //! directory of manifests.
 
 pub mod api;
+pub mod args;
+pub mod bus;
+pub mod cause;
+pub mod config;
 pub mod core;
+pub mod health;
+pub mod log;
+pub mod metrics;
 pub mod revision;
+pub mod shutdown;
+pub mod store;

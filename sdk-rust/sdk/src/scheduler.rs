@@ -3,9 +3,11 @@
 mod client;
 mod error;
 mod fleet;
+mod heartbeats;
 pub mod liveness;
 
 pub use self::client::{HostClient, Status, Timeouts};
 pub use self::error::ClientError;
 pub use self::fleet::{Fleet, FleetError, FleetEvent, FleetEvents, FleetOptions, HostView};
+pub use self::heartbeats::Heartbeats;
 pub use self::liveness::{Health, LivenessOptions, Reason};

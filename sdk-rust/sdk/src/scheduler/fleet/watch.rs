@@ -8,10 +8,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::view::Views;
-use crate::bus::{Bus, BusError, Delivery, Link, Subscription};
+use crate::bus::{Bus, BusError, Link};
 use crate::scheduler::liveness::{Action, Event, Liveness};
-use crate::scheduler::{ClientError, HostClient, LivenessOptions, Timeouts};
-use crate::subject;
+use crate::scheduler::{ClientError, Heartbeats, HostClient, LivenessOptions, Timeouts};
 
 /// Hosts that are kept in view; beyond this somebody is making them up.
 const MAX_HOSTS: usize = 10_000;
@@ -31,7 +30,7 @@ pub(super) struct Watch {
     views: Arc<Views>,
     liveness: Liveness,
     began: Instant,
-    heartbeats: Subscription,
+    heartbeats: Heartbeats,
     link: watch::Receiver<Link>,
     seen: Link,
     notes: mpsc::Receiver<(String, Instant)>,
@@ -46,7 +45,7 @@ impl Watch {
         views: Arc<Views>,
         notes: mpsc::Receiver<(String, Instant)>,
     ) -> Result<Self, BusError> {
-        let heartbeats = bus.subscribe(subject::all_heartbeats()).await?;
+        let heartbeats = Heartbeats::subscribe(&bus).await?;
         let (results, probed) = mpsc::channel(MAX_RESULTS);
         Ok(Self {
             link: bus.link(),
@@ -67,8 +66,8 @@ impl Watch {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                delivery = self.heartbeats.next() => match delivery {
-                    Some(delivery) => self.heartbeat(&delivery),
+                heartbeat = self.heartbeats.next() => match heartbeat {
+                    Some(heartbeat) => self.heartbeat(heartbeat),
                     None => return tracing::warn!("the connection was closed; no longer watching"),
                 },
                 Some(event) = self.probed.recv() => self.step(event),
@@ -84,24 +83,13 @@ impl Watch {
         }
     }
 
-    fn heartbeat(&mut self, delivery: &Delivery) {
-        let Some(host_id) = subject::parse_heartbeat(&delivery.subject) else {
-            return;
-        };
-        let heartbeat = match crate::json::read::<HostHeartbeat>(&delivery.payload) {
-            Ok(heartbeat) if heartbeat.id == host_id => heartbeat,
-            Ok(_) => {
-                return tracing::warn!(host_id, "a heartbeat holds another id than its subject");
-            }
-            Err(error) => return tracing::warn!(host_id, %error, "a heartbeat cannot be read"),
-        };
-        if self.views.get(host_id).is_none() && self.liveness.len() >= MAX_HOSTS {
+    fn heartbeat(&mut self, heartbeat: HostHeartbeat) {
+        let host_id = heartbeat.id.clone();
+        if self.views.get(&host_id).is_none() && self.liveness.len() >= MAX_HOSTS {
             return tracing::warn!(host_id, "there are too many hosts; one is left out");
         }
         self.views.beat(heartbeat);
-        self.step(Event::Heartbeat {
-            host: host_id.to_owned(),
-        });
+        self.step(Event::Heartbeat { host: host_id });
     }
 
     /// A connection that went and came back between two looks is two events.

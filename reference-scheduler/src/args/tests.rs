@@ -1,0 +1,142 @@
+//! Command lines in, configurations out.
+
+use super::*;
+
+/// As [`parse`], but deaf to the variables of whoever runs the tests.
+fn parse_only(flags: &[&str]) -> Result<Config, clap::Error> {
+    let deaf = command().mut_args(|arg| arg.env(None::<&str>));
+    read(deaf, [&["berth-scheduler"], flags].concat())
+}
+
+fn shown(flags: &[&str]) -> String {
+    let config = parse_only(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"));
+    format!("{config:?}")
+}
+
+fn refusal(flags: &[&str]) -> String {
+    parse_only(flags).unwrap_err().to_string()
+}
+
+const DIR: &str = "--store=dir:/m";
+const KUBE: &str = "--namespace=ns";
+
+/// Each flag with a value that is not its default, and a part of the configuration that it makes.
+const FLAGS: &[(&[&str], &str)] = &[
+    (&[DIR], "store: Dir(\"/m\")"),
+    (&[DIR], "collect_garbage: true"),
+    (&[DIR], "host_namespace: \"default\""),
+    (&[DIR, KUBE], "host_namespace: \"ns\""),
+    (&[KUBE], "collect_garbage: false"),
+    (&[KUBE], "host_namespace: \"ns\""),
+    (&[KUBE, "--kubeconfig", "/k"], "kubeconfig: Some(\"/k\")"),
+    (
+        &[KUBE, "--watch-namespaces", "a,b"],
+        "watch_namespaces: [\"a\", \"b\"]",
+    ),
+    (&[KUBE, "-watch-namespaces", ""], "watch_namespaces: []"),
+    (&[KUBE, "--host-namespaces=a"], "host_namespaces: [\"a\"]"),
+    (&[KUBE, "-leader-elect"], "leader_elect: true"),
+    (&[KUBE, "--leader-elect=false"], "leader_elect: false"),
+    (
+        &[KUBE, "-disable-artifact-controller"],
+        "disable_artifact_controller: true",
+    ),
+    (&[KUBE], "allow_shared_hosts: true"),
+    (
+        &[KUBE, "-allow-shared-hosts=false"],
+        "allow_shared_hosts: false",
+    ),
+    (
+        &[DIR, "-nats-url=nats://a:1,nats://b:2"],
+        "[\"nats://a:1\", \"nats://b:2\"]",
+    ),
+    (
+        &[DIR, "--nats-url", "nats://a:1", "--nats-url", "nats://b:2"],
+        "[\"nats://a:1\", \"nats://b:2\"]",
+    ),
+    (&[DIR, "-nats-creds", "/c"], "CredentialsFile(\"/c\")"),
+    (&[DIR, "-nats-ca", "/ca"], "tls_ca_file: Some(\"/ca\")"),
+    (
+        &[DIR, "-nats-client-cert=/a", "-nats-client-key=/b"],
+        "tls_cert_file: Some(\"/a\")",
+    ),
+    (&[DIR, "-nats-tls-first"], "tls_first: true"),
+    (&[DIR, "--nats-token", "t"], "Token(***)"),
+    (&[DIR], "metrics_addr: None, health_addr: None"),
+    (
+        &[KUBE],
+        "metrics_addr: Some([::]:8081), health_addr: Some([::]:8082)",
+    ),
+    (&[KUBE, "-metrics-bind-address=0"], "metrics_addr: None"),
+    (
+        &[DIR, "-health-probe-bind-address", ":9"],
+        "health_addr: Some([::]:9)",
+    ),
+    (&[DIR, "--json-log"], "json: true"),
+    (&[DIR, "--zap-log-level=debug"], "filter: \"debug\""),
+    (&[DIR, "--host-lost-after=5s"], "lost_after: 5s"),
+    (&[DIR, "--host-lost-after=5s"], "suspect_after: 2.5s"),
+    (&[DIR, "--surge-percent", "50"], "surge_percent: 50"),
+    (&[DIR, "--fence", "1m"], "fence: 60s"),
+    (&[DIR, "-enable-http2"], "--enable-http2 has no effect"),
+];
+
+#[test]
+fn every_flag_reaches_the_configuration() {
+    for (flags, part) in FLAGS {
+        let shown = shown(flags);
+        assert!(shown.contains(part), "{flags:?}: {part}\n{shown}");
+    }
+}
+
+#[test]
+fn mistakes_are_answered_with_what_would_be_right() {
+    for (flags, part) in [
+        (&[][..], "--store dir:PATH"),
+        (&["--store", "etcd"], "dir:PATH"),
+        (&[KUBE, "--metrics-secure"], "plain HTTP"),
+        (&[KUBE, "--metrics-bind-address", "x"], ":8081"),
+        (&[DIR, "--host-lost-after", "1s"], "between 5s"),
+        (&[DIR, "--leader-elect=maybe"], "true or false"),
+        (&[DIR, "-leader-elects"], "-l"),
+        (&[KUBE, "--watch-namespaces", "A"], "lower case"),
+    ] {
+        let refusal = refusal(flags);
+        assert!(refusal.contains(part), "{flags:?}: {refusal}");
+    }
+}
+
+/// As upstream's chart starts its operator.
+#[test]
+fn the_command_line_of_upstreams_chart_is_understood() {
+    let shown = shown(&[
+        "-leader-elect",
+        "-nats-url=nats://nats.ns.svc:4222",
+        "-nats-creds=",
+        "-nats-ca=/nats/ca.crt",
+        "-nats-client-cert=/nats/tls.crt",
+        "-nats-client-key=/nats/tls.key",
+        "-watch-namespaces=a,b",
+        "-host-namespaces=c",
+        "-allow-shared-hosts=true",
+        "-namespace=ns",
+    ]);
+    assert!(shown.contains("leader_elect: true"), "{shown}");
+}
+
+#[test]
+fn help_has_examples() {
+    let help = command().render_long_help().to_string();
+    for part in [
+        "--store dir:./manifests",
+        "-leader-elect",
+        "OPERATOR_NAMESPACE",
+    ] {
+        assert!(help.contains(part), "{part}\n{help}");
+    }
+}
+
+#[test]
+fn the_flags_are_consistent() {
+    command().debug_assert();
+}
