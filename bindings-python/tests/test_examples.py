@@ -174,6 +174,34 @@ async def test_a_start_that_fails_is_tried_on_another_host(broker: Broker, tmp_p
     await wire.close()
 
 
+async def test_what_is_done_or_wanted_already_is_not_done_again(broker: Broker, tmp_path: Path) -> None:
+    wire = await Wire.connect(broker.url)
+    await wire.subscribe("runtime.host.*.workload.start")
+    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    async with Program("dir_scheduler/scheduler.py", *arguments), served(broker) as stays:
+        run = tmp_path / "run.json"
+        run.write_text(manifest("run", hostId=stays.id))
+        async with served(broker) as dies:
+            (tmp_path / "complete.json").write_text(manifest("complete", hostId=dies.id))
+            completed = await is_told(tmp_path, "complete", "Completed")
+            assert completed["conditions"][0]["message"].startswith("completed on host")
+            await is_told(tmp_path, "run", "Running")
+            # What is wanted already is not started again, and what is refused changes nothing.
+            run.write_text(manifest("run", hostId=stays.id))
+            run.write_text(manifest("run", hostId=stays.id, service={"image": "i", "maxRestarts": -1}))
+
+            async def is_refused() -> bool | None:
+                return "maxRestarts" in str(await told(tmp_path, "run")) or None
+
+            await eventually("it is told that it was refused", is_refused)
+        (tmp_path / "last.json").write_text(manifest("last", hostId=stays.id))
+        await is_told(tmp_path, "last", "Running")
+        names = [start.json()["workload"]["name"] for start in await wire.rest()]
+        assert sorted(names) == ["complete", "last", "run"]
+        assert (await told(tmp_path, "complete"))["conditions"][0]["reason"] == "Completed"
+    await wire.close()
+
+
 def host_view(host_id: str, **heartbeat: Any) -> berth.HostView:
     said = berth.proto.HostHeartbeat(id=host_id, **heartbeat)
     return berth.HostView(said, berth.Health.ALIVE, None, 0.0)

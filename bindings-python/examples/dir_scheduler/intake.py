@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,17 @@ class Manifest:
 
     key: str
     """Namespace and name."""
-    object: dict[str, Any]
+    json: dict[str, Any]
     workload: Workload
     """What is sent to a host."""
     conditions: Conditions
     """What the host has to meet."""
     refused: str = ""
-    """Why it cannot be started at all."""
+    """Why it, or what has come in its place, cannot be started at all."""
+
+    def asks_for(self) -> tuple[Workload, Conditions]:
+        """What has to be started anew when it is another."""
+        return (self.workload, self.conditions)
 
 
 class Directory:
@@ -40,22 +44,31 @@ class Directory:
 
     def manifests(self) -> dict[str, Manifest]:
         """Everything that is wanted now; files that have not changed are not read again."""
-        found = {}
-        for path in sorted(self._path.glob("*.json")):
+        there = set(self._path.glob("*.json"))
+        for path in self._seen.keys() - there:
+            del self._seen[path]
+            self._read.pop(path, None)
+        for path in there:
             try:
-                stat = path.stat()
-                mark = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-                if self._seen.get(path) != mark:
-                    if stat.st_size > MAX_MANIFEST_BYTES:
-                        raise ValueError(f"it has {stat.st_size} bytes")
-                    self._read[path] = read(json.loads(path.read_bytes()))
-                    self._seen[path] = mark
+                self._look(path)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                # What was wanted before stays wanted; a file that is gone is not wanted.
-                print(f"{path.name}: {error!r}")
-            if path.exists() and path in self._read:
-                found[self._read[path].key] = self._read[path]
-        return found
+                print(f"{path.name} is no manifest: {error!r}")
+        return {manifest.key: manifest for manifest in self._read.values()}
+
+    def _look(self, path: Path) -> None:
+        stat = path.stat()
+        mark = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if self._seen.get(path) == mark:
+            return
+        self._seen[path] = mark
+        if stat.st_size > MAX_MANIFEST_BYTES:
+            raise ValueError(f"it has {stat.st_size} bytes")
+        manifest = read(json.loads(path.read_bytes()))
+        before = self._read.get(path)
+        if manifest.refused and before is not None:
+            # What is refused changes nothing of what was wanted before.
+            manifest = replace(before, refused=manifest.refused)
+        self._read[path] = manifest
 
     def tell(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Shows how a workload fares, when that has changed."""
@@ -64,7 +77,7 @@ class Directory:
         self._told[manifest.key] = (manifest, status)
         path = self._file(manifest.key)
         part = path.with_suffix(".part")
-        part.write_text(json.dumps({**manifest.object, "status": status}, indent=2), encoding="utf-8")
+        part.write_text(json.dumps({**manifest.json, "status": status}, indent=2), encoding="utf-8")
         part.replace(path)
 
     def gone(self, key: str) -> None:

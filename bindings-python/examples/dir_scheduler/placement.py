@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import berth
 from berth import Health, HostView, WitInterface
+from berth.proto import HostHeartbeat
 
 BASELINE = {"wasi:cli", "wasi:clocks", "wasi:random", "wasi:io", "wasi:filesystem", "wasi:sockets"}
 """Packages that every host has and none lists."""
@@ -53,10 +53,16 @@ def place(
     avoided = set(avoid)
 
     def cost(host: HostView) -> tuple[object, ...]:
-        doubtful = host.health is not Health.ALIVE
+        doubtful = host.health is not Health.ALIVE or is_exhausted(host.heartbeat)
         return (host.id in avoided, doubtful, placed.get(host.id, 0), host.heartbeat.workload_count, host.id)
 
     return Placed(min(fits, key=cost).id)
+
+
+def is_exhausted(heartbeat: HostHeartbeat) -> bool:
+    """Out of memory or processor time, as far as it says."""
+    out_of_memory = heartbeat.system_memory_free * 20 < heartbeat.system_memory_total
+    return out_of_memory or heartbeat.system_cpu_usage > 95
 
 
 def misfit(wanted: Conditions, host: HostView) -> str | None:
@@ -77,7 +83,7 @@ def misfit(wanted: Conditions, host: HostView) -> str | None:
     return None
 
 
-def offers(heartbeat: berth.proto.HostHeartbeat, wanted: WitInterface) -> bool:
+def offers(heartbeat: HostHeartbeat, wanted: WitInterface) -> bool:
     package = f"{wanted.namespace}:{wanted.package}"
     if package == "wasi:http":
         # Real hosts leave it out of their lists; whoever has a port serves it. Going out is baseline.

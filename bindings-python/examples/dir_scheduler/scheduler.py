@@ -14,6 +14,7 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,6 +50,14 @@ class NobodyListened(Exception):
     """The start reached nobody: the id is as good as new."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """Why an incarnation is over."""
+
+    message: str
+    completed: bool = False
+
+
 class Scheduler:
     def __init__(self, fleet: berth.Fleet, directory: Directory) -> None:
         self._fleet = fleet
@@ -56,11 +65,13 @@ class Scheduler:
         self._wanted: dict[str, Manifest] = {}
         # Every id that may run: for which workload, on which host. It is written down.
         self._ids: dict[str, dict[str, str]] = directory.remembered()
+        # Those of them whose start has not left yet.
+        self._unsent: set[str] = set()
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._enders: dict[str, asyncio.Task[None]] = {}
         self._losses: Counter[str] = Counter()
         self._news = asyncio.Event()
-        self._began_s = asyncio.get_running_loop().time()
+        self._began_s = now_s()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -87,7 +98,7 @@ class Scheduler:
     async def _keep(self, key: str) -> None:
         """One workload, from the first sight of its manifest until it is deleted and gone."""
         while (manifest := self._wanted.get(key)) is not None:
-            await self._unless(lambda: self._wanted.get(key) is not manifest, self._live(manifest))
+            await self._unless_changed(key, manifest.asks_for(), self._live(manifest))
             await self._end_all(key)
         await self._end_all(key)
         self._directory.gone(key)
@@ -95,34 +106,36 @@ class Scheduler:
 
     async def _live(self, manifest: Manifest) -> None:
         """One incarnation after the other."""
-        failures, avoid, fresh_id = 0, "", str(uuid.uuid4())
         if manifest.refused:
-            self._show(manifest, "Refused", manifest.refused)
-            await asyncio.Event().wait()
+            await self._for_good(manifest, "Refused", manifest.refused)
+        failures, avoid = 0, ""
+        workload_id, begun = self._adopted(manifest.key), True
         while True:
-            adopted = self._adopted(manifest.key)
-            workload_id = adopted or fresh_id
-            host_id = self._ids[adopted]["host"] if adopted else await self._place(manifest, avoid, workload_id)
-            began_s, losses = asyncio.get_running_loop().time(), self._losses[host_id]
+            if workload_id is None or not begun:
+                workload_id, begun = workload_id or str(uuid.uuid4()), False
+                await self._place(manifest, avoid, workload_id)
+            if "completed" in self._ids[workload_id]:
+                await self._for_good(manifest, "Completed", self._ids[workload_id]["completed"], workload_id)
+            host_id, began_s = self._ids[workload_id]["host"], now_s()
             try:
-                ended = await self._unless(
-                    lambda: self._losses[host_id] > losses,  # noqa: B023
-                    self._incarnation(manifest, workload_id, host_id, begun=adopted is not None),
-                )
+                ended = await self._unless_lost(host_id, self._incarnation(manifest, workload_id, begun=begun))
             except NobodyListened:
                 self._forget(workload_id)
-                failures, avoid, ended = failures + 1, host_id, f"nobody listens on host {host_id}"
+                failures, avoid, ended = failures + 1, host_id, Ended(f"nobody listens on host {host_id}")
             else:
+                if ended is not None and ended.completed:
+                    # It is not run again, whatever becomes of its host.
+                    self._ids[workload_id]["completed"] = ended.message
+                    self._directory.remember(self._ids)
+                    begun = True
+                    continue
                 # It may have run: the id is used up. On a lost host it is stopped as soon as that returns.
-                fresh_id = str(uuid.uuid4())
                 self._end_soon(workload_id)
-                if ended is None:
-                    ended = f"host {host_id} was lost"
-                else:
+                workload_id = None
+                if ended is not None:
                     await self._end_all(manifest.key)
-                    healthy = asyncio.get_running_loop().time() - began_s > HEALTHY_S
-                    failures, avoid = 0 if healthy else failures + 1, host_id
-            self._show(manifest, "Ended", ended)
+                    failures, avoid = 0 if now_s() - began_s > HEALTHY_S else failures + 1, host_id
+            self._show(manifest, "Ended", f"host {host_id} was lost" if ended is None else ended.message)
             await asyncio.sleep(backoff_s(failures))
 
     def _adopted(self, key: str) -> str | None:
@@ -130,42 +143,40 @@ class Scheduler:
         mine = (known for known, at in self._ids.items() if at["for"] == key and known not in self._enders)
         return next(mine, None)
 
-    async def _place(self, manifest: Manifest, avoid: str, workload_id: str) -> str:
+    async def _place(self, manifest: Manifest, avoid: str, workload_id: str) -> None:
         """Waits for a host that fits, and writes down what is about to be started there."""
         while True:
             placed = Counter(at["host"] for at in self._ids.values())
             choice = place(manifest.conditions, self._fleet.hosts(), placed, {avoid})
             if isinstance(choice, Placed):
                 self._ids[workload_id] = {"for": manifest.key, "host": choice.host_id}
+                self._unsent.add(workload_id)
                 self._directory.remember(self._ids)
-                return choice.host_id
+                return
             self._show(manifest, "Waiting", choice.reason)
             await self._news.wait()
 
-    async def _incarnation(self, manifest: Manifest, workload_id: str, host_id: str, *, begun: bool) -> str:
+    async def _incarnation(self, manifest: Manifest, workload_id: str, *, begun: bool) -> Ended:
         """One life of it, from the start to the reason why it ended."""
+        host_id = self._ids[workload_id]["host"]
         client = self._fleet.client(host_id, TIMEOUTS)
         try:
             status = await self._begin(client, manifest, workload_id, begun=begun)
         except berth.Refused as refused:
-            return refused.message
-        deadline_s = asyncio.get_running_loop().time() + STARTING_PATIENCE_S
+            return Ended(refused.message)
+        deadline_s = now_s() + STARTING_PATIENCE_S
         while True:
-            where = f"on host {host_id}"
             match status.state:
                 case WorkloadState.ERROR | WorkloadState.NOT_FOUND:
-                    return status.message or f"it is {status.state.name} {where}"
+                    return Ended(f"{status.state.name} on host {host_id}: {status.message}")
                 case WorkloadState.COMPLETED:
-                    self._show(
-                        manifest, "Completed", f"completed {where}: {status.message}", workload_id, ready=True
-                    )
-                    await asyncio.Event().wait()
+                    return Ended(f"completed on host {host_id}: {status.message}", completed=True)
                 case WorkloadState.RUNNING:
-                    self._show(manifest, "Running", f"runs {where}", workload_id, ready=True)
-                case _:
-                    self._show(manifest, status.state.name.title(), f"{status.message} {where}", workload_id)
-                    if asyncio.get_running_loop().time() > deadline_s:
-                        return f"it did not come up within {STARTING_PATIENCE_S:g} s"
+                    self._show(manifest, "Running", f"runs on host {host_id}", workload_id)
+                case state:
+                    self._show(manifest, state.name.title(), f"{status.message} on host {host_id}", workload_id)
+                    if now_s() > deadline_s:
+                        return Ended(f"it did not come up within {STARTING_PATIENCE_S:g} s")
             await asyncio.sleep(POLL_S if status.state is WorkloadState.RUNNING else ASK_AGAIN_S)
             try:
                 status = await client.status(workload_id)
@@ -176,15 +187,17 @@ class Scheduler:
         self, client: berth.HostClient, manifest: Manifest, workload_id: str, *, begun: bool
     ) -> berth.Status:
         """Starts it, once, whatever becomes of the answer. Raises `Refused` or `NobodyListened`."""
+        attempts = 0
         while True:
+            attempts += 1
             try:
-                if not begun:
-                    self._fleet.expect_busy(client.host_id, for_s=60)
-                    return await client.start(workload_id, manifest.workload)
-                # There was no answer, or a refusal that says nothing of the first attempt: ask.
-                status = await client.status(workload_id)
-                if status.state is not WorkloadState.NOT_FOUND:
-                    return status
+                if begun:
+                    # There was no answer, or a refusal that says nothing of the first attempt: ask.
+                    status = await client.status(workload_id)
+                    if status.state is not WorkloadState.NOT_FOUND:
+                        return status
+                self._fleet.expect_busy(client.host_id, for_s=60)
+                self._unsent.discard(workload_id)
                 return await client.start(workload_id, manifest.workload)
             except berth.Refused as refused:
                 if not begun and refused.code != 409:
@@ -193,13 +206,15 @@ class Scheduler:
             except berth.NoResponders:
                 if not begun:
                     raise NobodyListened from None
-            except berth.TooLarge as too_large:
-                raise berth.Refused(None, WorkloadState.ERROR, str(too_large)) from None
-            except berth.NotSent:
-                pass
+            except berth.NotSent as not_sent:
+                if not begun:
+                    self._unsent.add(workload_id)
+                if isinstance(not_sent, berth.TooLarge):
+                    raise berth.Refused(None, WorkloadState.ERROR, str(not_sent)) from None
             except berth.ClientError:
                 begun = True
-            await asyncio.sleep(ASK_AGAIN_S)
+            # Ever more slowly, so that a host that answers nonsense is not sent one start after the other.
+            await asyncio.sleep(ASK_AGAIN_S * min(attempts, 10))
 
     def _end_soon(self, workload_id: str) -> None:
         if workload_id in self._ids and workload_id not in self._enders:
@@ -209,7 +224,7 @@ class Scheduler:
         """Stops an id until its host says that it is not there, however long that host is away."""
         host_id = self._ids[workload_id]["host"]
         client = self._fleet.client(host_id, TIMEOUTS)
-        while True:
+        while workload_id not in self._unsent:
             if not self._is_away(host_id):
                 try:
                     if (await client.stop(workload_id)).state is WorkloadState.NOT_FOUND:
@@ -232,24 +247,43 @@ class Scheduler:
     def _is_away(self, host_id: str) -> bool:
         host = self._fleet.host(host_id)
         if host is None:
-            return asyncio.get_running_loop().time() - self._began_s > UNKNOWN_S
+            return now_s() - self._began_s > UNKNOWN_S
         return host.health is Health.LOST
 
     def _forget(self, workload_id: str) -> None:
         self._enders.pop(workload_id, None)
+        self._unsent.discard(workload_id)
         del self._ids[workload_id]
         self._directory.remember(self._ids)
 
-    def _show(
-        self, manifest: Manifest, reason: str, message: str, workload_id: str = "", *, ready: bool = False
-    ) -> None:
-        at = self._ids.get(workload_id, {})
-        shown = {"workloadId": workload_id, "hostId": at.get("host", "")}
-        self._directory.tell(manifest, {**shown, "conditions": [condition(ready, reason, message)]})
+    def _show(self, manifest: Manifest, reason: str, message: str, workload_id: str = "") -> None:
+        now = self._wanted.get(manifest.key, manifest)
+        if now.refused and now.refused != message:
+            message = f"{message}; {now.refused}"
+        host_id = self._ids.get(workload_id, {}).get("host", "")
+        ready = condition(reason in ("Running", "Completed"), reason, message)
+        self._directory.tell(now, {"workloadId": workload_id, "hostId": host_id, "conditions": [ready]})
+
+    async def _for_good(self, manifest: Manifest, reason: str, message: str, workload_id: str = "") -> None:
+        """Nothing more happens to it, until another manifest takes its place."""
+        self._show(manifest, reason, message, workload_id)
+        await asyncio.Event().wait()
 
     def _tell(self) -> None:
+        """Replaces the event, so that everybody waits for the next change."""
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+    async def _unless_changed(self, key: str, asked_for: object, work: Coroutine[None, None, None]) -> None:
+        def is_changed() -> bool:
+            now = self._wanted.get(key)
+            return now is None or now.asks_for() != asked_for
+
+        await self._unless(is_changed, work)
+
+    async def _unless_lost(self, host_id: str, work: Coroutine[None, None, T]) -> T | None:
+        losses = self._losses[host_id]
+        return await self._unless(lambda: self._losses[host_id] > losses, work)
 
     async def _unless(self, over: Callable[[], bool], work: Coroutine[None, None, T]) -> T | None:
         """What comes of the work, or nothing when it has become pointless: then it is cancelled."""
@@ -265,6 +299,10 @@ class Scheduler:
         finally:
             task.cancel()
             await asyncio.wait({task})
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def backoff_s(failures: int) -> float:
