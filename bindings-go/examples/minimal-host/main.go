@@ -5,11 +5,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	berth "berth.dev/go"
@@ -28,7 +28,7 @@ func (minimal) Describe() berth.Description {
 
 func (minimal) Start(_ context.Context, start berth.Start) (berth.Instance, error) {
 	if start.Workload.Service != nil {
-		return nil, fmt.Errorf("this host runs no services")
+		return nil, errors.New("this host runs no services")
 	}
 	stop := func(context.Context) { fmt.Printf("stopped %q\n", start.ID) }
 	return berth.StopFunc(stop), nil
@@ -37,9 +37,7 @@ func (minimal) Start(_ context.Context, start berth.Start) (berth.Instance, erro
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	conn, err := berth.ConnectEventually(berth.ConnectOptions{
-		Servers: []string{strings.Join(os.Args[1:], ",")},
-	})
+	conn, err := berth.ConnectEventually(berth.ConnectOptions{Servers: os.Args[1:]})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"strings"
+	"time"
 
 	berth "berth.dev/go"
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
@@ -16,42 +16,33 @@ import (
 
 func main() {
 	ctx := context.Background()
-	conn, err := berth.Connect(ctx, berth.ConnectOptions{
-		Servers: []string{strings.Join(os.Args[1:], ",")},
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
+	conn, err := berth.Connect(ctx, berth.ConnectOptions{Servers: os.Args[1:]})
+	check(err)
 	defer conn.Close()
 	fleet, err := berth.WatchFleet(ctx, conn)
+	check(err)
+	defer fleet.Close()
+	// The first event of a fleet is always that a host has joined.
+	host := (<-fleet.Events(ctx)).(berth.HostJoined).Host
+	fmt.Println(host.Heartbeat.FriendlyName, "joined as", host.ID())
+
+	client, err := fleet.Client(host.ID())
+	check(err)
+	status, err := client.Start(ctx, "demo-1", &runtimev2.Workload{})
+	check(err)
+	fmt.Println("demo-1 is", status.State)
+	_, err = client.Stop(ctx, "demo-1")
+	check(err)
+	for status.State != berth.StateNotFound {
+		status, err = client.Status(ctx, "demo-1")
+		check(err)
+		time.Sleep(100 * time.Millisecond)
+	}
+	fmt.Println("demo-1 is gone")
+}
+
+func check(err error) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer fleet.Close()
-	for event := range fleet.Events(ctx) {
-		if joined, ok := event.(berth.HostJoined); ok {
-			fmt.Println(joined.Host.Heartbeat.FriendlyName, "joined as", joined.Host.ID())
-			if err := demo(ctx, fleet, joined.Host.ID()); err != nil {
-				log.Fatal(err)
-			}
-			return
-		}
-	}
-}
-
-func demo(ctx context.Context, fleet *berth.Fleet, hostID string) error {
-	host, err := fleet.Client(hostID)
-	if err != nil {
-		return err
-	}
-	status, err := host.Start(ctx, "demo-1", &runtimev2.Workload{})
-	for err == nil && status.State != berth.StateNotFound {
-		fmt.Println(status.WorkloadID, "is", status.State)
-		if status.State == berth.StateRunning {
-			status, err = host.Stop(ctx, "demo-1")
-		} else {
-			status, err = host.Status(ctx, "demo-1")
-		}
-	}
-	return err
 }

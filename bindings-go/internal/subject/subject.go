@@ -38,10 +38,11 @@ func ParseCommand(hostID, subject string) Command {
 // HeartbeatOf gives where one host publishes its heartbeats.
 func HeartbeatOf(hostID string) string { return heartbeats + hostID }
 
-// ParseHeartbeat gives the host that published on a subject below [AllHeartbeats].
+// ParseHeartbeat gives the host that published on a subject below [AllHeartbeats]; not ok when its id may not
+// be that of a host (SCHED-REG-007).
 func ParseHeartbeat(subject string) (hostID string, ok bool) {
 	hostID, ok = strings.CutPrefix(subject, heartbeats)
-	return hostID, ok && IsToken(hostID)
+	return hostID, ok && IsHostID(hostID)
 }
 
 // IsOfTheProtocol tells whether a subject is one of those that commands and heartbeats take.
