@@ -3404,12 +3404,12 @@ pub static SCHED_START_014: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST NOT have one workload on two hosts at a time, unless the first is lost or has said that the id is not there.
+/// A scheduler MUST NOT start a workload anew before its last host is lost or has said COMPLETED, ERROR or NOT_FOUND of it.
 pub static SCHED_START_015: Requirement = Requirement {
     id: "SCHED-START-015",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "A scheduler MUST NOT have one workload on two hosts at a time, unless the first is lost or has said that the id is not there.",
+    sentence: "A scheduler MUST NOT start a workload anew before its last host is lost or has said COMPLETED, ERROR or NOT_FOUND of it.",
     why: "Two of what was to be one write to the same places.",
     origin: "design",
     page: "incarnations.md",
