@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_sdk::scheduler::Health;
 use berth_sdk::scheduler::liveness::{self, Liveness};
 
 pub use self::action::{
@@ -157,6 +158,17 @@ impl Scheduler {
         agenda.into_iter().chain(pulse).min()
     }
 
+    /// How a host does, if it is known.
+    pub fn health(&self, host_id: &str) -> Option<Health> {
+        let number = self.fleet.number(host_id)?;
+        self.fleet.get(number).map(|host| host.health)
+    }
+
+    /// The times by which it goes.
+    pub fn timings(&self) -> &Timings {
+        &self.options.timings
+    }
+
     fn look_around(&mut self) {
         while let Some(item) = self.agenda.next() {
             match item {
@@ -198,7 +210,11 @@ impl Scheduler {
             self.gathered_at = Some(gathered);
             self.agenda.look_by(Item::Placement, gathered);
         }
-        for (number, _) in self.workloads.iter() {
+        let workloads: Vec<u32> = self.workloads.iter().map(|(number, _)| number).collect();
+        for number in workloads {
+            if let Some(workload) = self.workloads.get_mut(number) {
+                workload.contact.begin_again(self.now);
+            }
             self.agenda.look_at(Item::Workload(number));
         }
         for (number, _) in self.fleet.iter() {
@@ -258,11 +274,9 @@ impl Scheduler {
         let Some((item, key)) = self.writes.remove(&write_id) else {
             return;
         };
-        // What asked for it may be gone, and its number may stand for something else by now.
+        // What asked for it may be gone, and its number may stand for something else by now. What was
+        // written is gone as well then, or the watch tells of it.
         if self.key_of(item) != Some(&key) {
-            if let Ok(object) = result {
-                self.apply(object);
-            }
             return;
         }
         match (item, result) {

@@ -304,6 +304,10 @@ impl Scheduler {
             None => {
                 let set = self.new_set(object, template, revision, plan.size);
                 self.draft_set(set);
+                // One that had a surge of its own gives it up.
+                for old in &old {
+                    self.agenda.look_at(Item::Set(old.set));
+                }
             }
         }
         for (old, size) in old.iter().zip(plan.old) {

@@ -34,6 +34,8 @@ pub(super) struct HostObject {
     remembered: ToStop,
     reported_at: Duration,
     deleting: bool,
+    /// What was there before somebody deleted it, of a host that was never heard.
+    shadow: Option<Arc<api::Host>>,
     doubted: BTreeSet<u32>,
 }
 
@@ -45,11 +47,8 @@ impl HostObject {
 
     /// Whether an id is safe to be stopped one day, or nothing can be done about it.
     pub fn remembers(&self, host_id: &str, id: &str) -> bool {
-        let Some(object) = &self.kept.object else {
-            return true;
-        };
         let ids = self.remembered.get(host_id);
-        object.metadata.is_deleting() || ids.is_some_and(|ids| ids.contains(id))
+        ids.is_some_and(|ids| ids.contains(id)) || self.kept.is_failing()
     }
 
     fn accept(&mut self, object: Arc<api::Host>) -> bool {
@@ -97,6 +96,7 @@ impl Scheduler {
             remembered: ToStop::new(),
             reported_at: Duration::ZERO,
             deleting: false,
+            shadow: None,
             doubted: BTreeSet::new(),
         };
         self.host_objects.insert(key, record)
@@ -233,7 +233,7 @@ impl Scheduler {
             return;
         };
         let hold = self.now + self.options.timings.drain_hold;
-        for number in record.hosts {
+        for number in record.hosts.iter().copied() {
             let Some(host) = self.fleet.get_mut(number) else {
                 continue;
             };
@@ -246,6 +246,30 @@ impl Scheduler {
             self.agenda.look_at(Item::Stops(number));
             self.host_changed(number);
         }
+        self.keep_memory(record);
+    }
+
+    /// An object was deleted that has to remember what may still run on lost hosts: it comes back.
+    fn keep_memory(&mut self, record: HostObject) {
+        let forgetful = |host: &&u32| {
+            let host = self.fleet.get(**host);
+            host.is_some_and(|host| host.is_lost() && !host.stops.is_empty())
+        };
+        let hosts: Vec<u32> = record.hosts.iter().filter(forgetful).copied().collect();
+        let Some(last) = hosts.last() else {
+            return;
+        };
+        let object = self.new_host_object(record.key, *last);
+        if let Some(new) = self.host_objects.get_mut(object) {
+            new.shadow = record.kept.object;
+            new.hosts.extend(hosts.iter().copied());
+        }
+        for host in &hosts {
+            if let Some(host) = self.fleet.get_mut(*host) {
+                host.object = Some(object);
+            }
+        }
+        self.hold_name(object, *last);
     }
 
     /// A host is gone for good; so is its object, unless that serves another by now.
@@ -371,7 +395,9 @@ impl Scheduler {
     }
 
     fn wanted_host(&self, record: &HostObject) -> Option<Object> {
-        let report = self.fleet.get(record.holder)?.report.as_ref()?;
+        let Some(report) = self.fleet.get(record.holder)?.report.as_ref() else {
+            return self.shadow(record);
+        };
         let mut metadata = Metadata::named(&*record.key.namespace, &*record.key.name);
         metadata.labels = report.labels.clone().into_iter().collect();
         metadata.finalizers = vec![names::HOST_FINALIZER.to_owned()];
@@ -383,6 +409,19 @@ impl Scheduler {
             environment: report.environment.clone(),
             ..api::Host::default()
         };
+        Some(Object::Host(Arc::new(host)))
+    }
+
+    fn shadow(&self, record: &HostObject) -> Option<Object> {
+        let shadow = record
+            .shadow
+            .as_ref()
+            .filter(|_| record.kept.object.is_none())?;
+        let mut host = api::Host::clone(shadow);
+        let mut metadata = Metadata::named(&*record.key.namespace, &*record.key.name);
+        metadata.labels = std::mem::take(&mut host.metadata.labels);
+        metadata.finalizers = vec![names::HOST_FINALIZER.to_owned()];
+        (host.metadata, host.status) = (metadata, None);
         Some(Object::Host(Arc::new(host)))
     }
 

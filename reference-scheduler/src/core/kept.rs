@@ -9,6 +9,9 @@ use crate::api::Metadata;
 /// The longest that a write waits after failures.
 const WRITE_RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// After how many failures in a row a write is not counted on any longer.
+const FAILING: u32 = 5;
+
 /// An object and its write. What a write returned counts at once; what the watch tells late is known by
 /// its version and passed over.
 #[derive(Debug)]
@@ -53,6 +56,11 @@ impl<T> Kept<T> {
     /// When a write may begin that may not now; nothing while one is under way, whose end will tell.
     pub fn free_at(&self, now: Duration) -> Option<Duration> {
         (self.in_flight.is_none() && now < self.retry_at).then_some(self.retry_at)
+    }
+
+    /// Whether the store has refused or failed several times in a row.
+    pub fn is_failing(&self) -> bool {
+        self.failures >= FAILING
     }
 
     pub fn begin(&mut self, write_id: WriteId) {

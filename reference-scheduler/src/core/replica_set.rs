@@ -96,7 +96,11 @@ impl Scheduler {
     }
 
     fn insert_set(&mut self, key: Key, object: &WorkloadReplicaSet) -> u32 {
-        let owner = object.metadata.controller();
+        let deployment = api::Kind::WorkloadDeployment.as_str();
+        let owner = object
+            .metadata
+            .controller()
+            .filter(|owner| owner.kind == deployment);
         let owner: Option<Arc<str>> = owner.map(|owner| owner.uid.as_str().into());
         let record = ReplicaSet {
             key: key.clone(),
@@ -257,14 +261,36 @@ impl Scheduler {
         deployment.is_some_and(|deployment| deployment.policy() == Some(DeployPolicy::Recreate))
     }
 
+    /// Whether its deployment has no other.
+    fn is_alone(&self, number: u32) -> bool {
+        let owner = self.sets.get(number).and_then(|set| set.owner.as_ref());
+        let sets = owner
+            .and_then(|owner| self.sets_of.get(owner))
+            .into_iter()
+            .flatten();
+        let mut others = sets
+            .filter(|set| **set != number)
+            .filter_map(|set| self.sets.get(*set));
+        !others.any(ReplicaSet::is_wanted)
+    }
+
     /// Makes and takes away workloads until there are as many as there should be.
     fn balance(&mut self, number: u32) -> Option<Duration> {
         let (now, timings) = (self.now, self.options.timings);
         let recreated = self.is_recreated(number);
+        let alone = self.is_alone(number);
         let set = self.sets.get_mut(number)?;
         set.kept.object.as_ref()?;
         set.fences.retain(|until| *until > now);
         if !set.is_wanted() || set.is_invalid() {
+            return None;
+        }
+        // Its deployment is gone, and the store will take it away: nothing new comes of it.
+        if set
+            .owner
+            .as_ref()
+            .is_some_and(|owner| !self.deployments_by_uid.contains_key(owner))
+        {
             return None;
         }
         let uid = set.uid.clone();
@@ -272,7 +298,12 @@ impl Scheduler {
         let set = self.sets.get(number)?;
         let balance = Balance {
             replicas: set.replicas(),
-            surge: timings.surge(set.replicas()),
+            // In a rollout the surge is shared out already.
+            surge: if alone {
+                timings.surge(set.replicas())
+            } else {
+                0
+            },
             stops_first: recreated,
             occupied: going + u32::try_from(set.fences.len()).unwrap_or(u32::MAX),
             failed_may_go: set.backoff.is_over(now),

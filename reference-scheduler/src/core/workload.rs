@@ -326,7 +326,7 @@ impl Scheduler {
             self.want_stop(place.host, &place.id, None, at);
         }
         if let Some(set) = set {
-            self.agenda.look_at(Item::Set(set));
+            self.set_changed(set);
         }
     }
 
@@ -388,6 +388,10 @@ impl Scheduler {
         if !finalized {
             patch.add_finalizer = Some(finalizer);
             self.write(item, Write::Metadata { key, uid, patch });
+            return None;
+        }
+        // What has only begun to wait has a host in a moment, and is written about then.
+        if record.phase == Phase::Waiting && record.refused.is_none() {
             return None;
         }
         let status = self.wanted_workload_status(number)?;

@@ -63,6 +63,13 @@ impl Contact {
         };
     }
 
+    /// The connection is back. What a host could not say while it was away does not count against it.
+    pub fn begin_again(&mut self, now: Duration) {
+        self.first_sent_at = self.first_sent_at.map(|_| now);
+        self.accepted_at = now;
+        self.misses = 0;
+    }
+
     pub fn may_have_arrived(&self) -> bool {
         self.sends > 0 || self.start_call.is_some()
     }
