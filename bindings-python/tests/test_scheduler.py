@@ -252,6 +252,11 @@ async def test_readers_are_told_what_they_missed_and_when_it_ends(bus: berth.Bus
     assert [event async for event in closed] == []
 
 
+async def test_a_fleet_that_is_not_watched_says_so(bus: berth.Bus) -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        aiter(berth.Fleet(bus))
+
+
 async def test_a_fleet_ends_with_its_connection(broker: Broker) -> None:
     bus = await berth.connect(broker.url)
     async with berth.Fleet(bus) as fleet:

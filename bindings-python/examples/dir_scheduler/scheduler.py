@@ -146,7 +146,7 @@ class Scheduler:
     async def _place(self, manifest: Manifest, avoid: str, workload_id: str) -> None:
         """Waits for a host that fits, and writes down what is about to be started there."""
         while True:
-            placed = Counter(at["host"] for at in self._ids.values())
+            placed = Counter(at["host"] for known, at in self._ids.items() if known not in self._enders)
             choice = place(manifest.conditions, self._fleet.hosts(), placed, {avoid})
             if isinstance(choice, Placed):
                 self._ids[workload_id] = {"for": manifest.key, "host": choice.host_id}

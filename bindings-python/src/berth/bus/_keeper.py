@@ -155,9 +155,14 @@ class Keeper:
     async def _try_one(self, server: Server) -> Client | None:
         try:
             client = await open_client(server, self._options, self._auth, self._trouble)
-            await self._take(client)
-        except (ConnectError, errors.Error, OSError) as error:
+        except ConnectError as error:
             log.debug("cannot connect to the broker at %s: %s", server.url, error.__cause__ or error)
+            return None
+        try:
+            await self._take(client)
+        except (errors.Error, OSError) as error:
+            log.debug("the connection to %s broke at once: %s", server.url, error)
+            self._part_with(client)
             return None
         return client
 
@@ -188,6 +193,9 @@ class Keeper:
         if client is None:
             return
         self._tell(replace(self.link, connected=False))
+        self._part_with(client)
+
+    def _part_with(self, client: Client) -> None:
         farewell = asyncio.create_task(_close(client))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from berth._reply import Reply
@@ -139,8 +140,9 @@ class Runs:
     def _deliver(self, run: int, report: Report) -> None:
         if threading.get_ident() == self._thread:
             self._step(Reported(run, report))
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._step, Reported(run, report))
+        else:
+            with suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
+                self._loop.call_soon_threadsafe(self._step, Reported(run, report))
 
     async def _run(self, run: int, start: Start, end: _End) -> None:
         """One run from its start to the moment when nothing of it is left."""

@@ -57,6 +57,8 @@ class Fleet:
             await asyncio.wait({self._watching})
 
     def __aiter__(self) -> AsyncIterator[FleetEvent]:
+        if self._watching is None:
+            raise RuntimeError("a fleet is watched within `async with Fleet(bus) as fleet`")
         return self._first
 
     def hosts(self) -> list[HostView]:
