@@ -75,7 +75,8 @@ def manifest(name: str, **spec: Any) -> str:
 
 
 async def told(directory: Path, name: str) -> Mapping[str, Any]:
-    path = directory / ".berth" / "default" / f"{name}.json"
+    [kind, name] = name.split("/") if "/" in name else ["workload", name]
+    path = directory / ".berth" / "status" / "default" / kind / f"{name}.json"
 
     async def look() -> Any:
         return json.loads(path.read_bytes())["status"] if path.exists() else None
@@ -200,6 +201,51 @@ async def test_what_is_done_or_wanted_already_is_not_done_again(broker: Broker, 
         assert sorted(names) == ["complete", "last", "run"]
         assert (await told(tmp_path, "complete"))["conditions"][0]["reason"] == "Completed"
     await wire.close()
+
+
+async def test_a_deployment_is_so_many_workloads(broker: Broker, tmp_path: Path) -> None:
+    def submit(replicas: int, image: str) -> None:
+        spec = {"components": [{"name": "main", "image": image}]}
+        deployment = {
+            "kind": "WorkloadDeployment",
+            "metadata": {"name": "app"},
+            "spec": {"replicas": replicas, "template": {"spec": spec}},
+        }
+        (tmp_path / "app.json").write_text(json.dumps(deployment))
+
+    async def is_ready(replicas: int) -> None:
+        async def look() -> bool | None:
+            status = await told(tmp_path, "workloaddeployment/app")
+            wanted = {"expected": replicas, "current": replicas, "ready": replicas, "unavailable": 0}
+            return status["replicas"] == wanted or None
+
+        await eventually(f"{replicas} are ready", look)
+        await holds(host, replicas)
+
+    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    async with Program("dir_scheduler/scheduler.py", *arguments), served(broker) as host:
+        submit(3, "registry.example/a:1")
+        await is_ready(3)
+        first = set(host.toy.held)
+        submit(4, "registry.example/a:1")
+        await is_ready(4)
+        assert first < host.toy.held, "those that ran were left alone"
+        submit(1, "registry.example/a:1")
+        await is_ready(1)
+        assert host.toy.held < first
+        submit(1, "registry.example/a:2")
+
+        async def is_another() -> bool | None:
+            return (len(host.toy.held) == 1 and not host.toy.held & first) or None
+
+        await eventually("the new template runs", is_another)
+        (tmp_path / "app.json").unlink()
+        await holds(host, 0)
+
+        async def is_gone() -> bool | None:
+            return not list((tmp_path / ".berth" / "status").rglob("*.json")) or None
+
+        await eventually("nothing is told of it any longer", is_gone)
 
 
 def host_view(host_id: str, **heartbeat: Any) -> berth.HostView:
