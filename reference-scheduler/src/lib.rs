@@ -10,6 +10,7 @@ pub mod core;
 pub mod health;
 pub mod log;
 pub mod metrics;
+pub mod request;
 pub mod revision;
 pub mod shutdown;
 pub mod store;

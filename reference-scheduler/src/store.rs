@@ -1,6 +1,7 @@
 //! The port to where desired state and status are kept: a directory of manifests, or Kubernetes.
 
 pub mod dir;
+pub mod kube;
 
 use std::collections::BTreeMap;
 use std::fmt;

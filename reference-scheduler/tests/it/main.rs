@@ -7,4 +7,8 @@
     reason = "a test may fail, and says where"
 )]
 
+mod api_server;
+mod kube_bench;
 mod kube_crds;
+mod kube_keep;
+mod kube_store;

@@ -1,0 +1,388 @@
+//! A workload and what it refers to, as the request that starts it.
+//!
+//! Pure: the shell resolves what [`references`] names and hands it in. The same workload, id and
+//! references always give the same request, so a repeated start carries the same content.
+
+mod pull_secret;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_proto as wire;
+
+use crate::api::{
+    ConfigLayer, HostInterface, LocalReference, LocalResources, Volume, Workload,
+    WorkloadComponent, WorkloadService, WorkloadSpec,
+};
+use crate::store::Secret;
+
+/// Annotations that stay at home: what kubectl remembers, and what this scheduler notes for itself.
+/// The latter change while the workload lives, and a repeated start must not.
+const PRIVATE_ANNOTATIONS: [&str; 2] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "berth.dev/",
+];
+
+/// The key of an HTTP interface's configuration that lists further host names of the workload.
+const ALIASES: &str = "host-aliases";
+
+/// The interfaces of `wasi:http` that answer requests, of its versions 0.2 and 0.3.
+const HTTP_HANDLERS: [&str; 2] = ["incoming-handler", "handler"];
+
+/// What a workload refers to, by name, in its own namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// ConfigMaps.
+    pub config_maps: BTreeSet<String>,
+    /// Secrets, those to pull images with included.
+    pub secrets: BTreeSet<String>,
+}
+
+/// What the store knows of that. What is missing here is missing there.
+#[derive(Debug, Clone, Default)]
+pub struct References {
+    /// The data of the ConfigMaps.
+    pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
+    /// The Secrets.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// Why there is no request for a workload. Names things and never shows a value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A ConfigMap that it refers to does not exist.
+    #[error("ConfigMap {0:?} does not exist")]
+    MissingConfigMap(String),
+    /// A Secret that it refers to does not exist.
+    #[error("Secret {0:?} does not exist")]
+    MissingSecret(String),
+    /// A Secret holds bytes where text is wanted.
+    #[error("key {key:?} of Secret {secret:?} is not UTF-8")]
+    NotText {
+        /// The Secret.
+        secret: String,
+        /// Its key.
+        key: String,
+    },
+    /// A Secret to pull images with is not of the type for that.
+    #[error("Secret {0:?} is not of type kubernetes.io/dockerconfigjson")]
+    NotAPullSecret(String),
+    /// A Secret to pull images with cannot be read.
+    #[error("Secret {secret:?} holds no credentials that can be read: {reason}")]
+    UnreadablePullSecret {
+        /// The Secret.
+        secret: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A number of restarts that is none.
+    #[error("maxRestarts of the service is {0}, less than 0")]
+    NegativeRestarts(i32),
+}
+
+/// What `spec` refers to.
+#[must_use]
+pub fn references(spec: &WorkloadSpec) -> Wanted {
+    let mut wanted = Wanted::default();
+    for component in &spec.components {
+        wanted.pull_secret(component.image_pull_secret.as_ref());
+        wanted.resources(component.local_resources.as_ref());
+    }
+    for interface in &spec.host_interfaces {
+        wanted.layer(&interface.config_from, &interface.secret_from);
+    }
+    if let Some(service) = &spec.service {
+        wanted.pull_secret(service.image_pull_secret.as_ref());
+        wanted.resources(service.local_resources.as_ref());
+    }
+    wanted
+}
+
+impl Wanted {
+    fn pull_secret(&mut self, reference: Option<&LocalReference>) {
+        self.secrets
+            .extend(reference.map(|reference| reference.name.clone()));
+    }
+
+    fn resources(&mut self, resources: Option<&LocalResources>) {
+        if let Some(layer) = resources.and_then(|resources| resources.environment.as_ref()) {
+            self.layer(&layer.config_from, &layer.secret_from);
+        }
+    }
+
+    fn layer(&mut self, config_from: &[LocalReference], secret_from: &[LocalReference]) {
+        self.config_maps
+            .extend(config_from.iter().map(|reference| reference.name.clone()));
+        self.secrets
+            .extend(secret_from.iter().map(|reference| reference.name.clone()));
+    }
+}
+
+/// The request that starts `workload` under `id`.
+///
+/// # Errors
+/// When something that it refers to is missing or not what it has to be.
+pub fn start_request(
+    workload: &Workload,
+    id: &str,
+    references: &References,
+) -> Result<wire::WorkloadStartRequest, RequestError> {
+    let spec = &workload.spec;
+    let metadata = &workload.metadata;
+    let components = spec
+        .components
+        .iter()
+        .map(|component| component_of(component, references));
+    let aliases = aliases(workload);
+    let interfaces = spec
+        .host_interfaces
+        .iter()
+        .map(|interface| interface_of(interface, &aliases, references));
+    let service = spec
+        .service
+        .as_ref()
+        .map(|service| service_of(service, references));
+    Ok(wire::WorkloadStartRequest {
+        workload_id: id.to_owned(),
+        workload: Some(wire::Workload {
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone(),
+            annotations: annotations(&metadata.annotations),
+            service: service.transpose()?,
+            wit_world: Some(wire::WitWorld {
+                components: components.collect::<Result<_, _>>()?,
+                host_interfaces: interfaces.collect::<Result<_, _>>()?,
+            }),
+            volumes: spec.volumes.iter().map(volume_of).collect(),
+        }),
+    })
+}
+
+fn annotations(all: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_private = |key: &str| {
+        PRIVATE_ANNOTATIONS
+            .iter()
+            .any(|private| key.starts_with(private))
+    };
+    all.iter()
+        .filter(|(key, _)| !is_private(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+fn component_of(
+    component: &WorkloadComponent,
+    references: &References,
+) -> Result<wire::Component, RequestError> {
+    Ok(wire::Component {
+        name: component.name.clone(),
+        image: component.image.clone(),
+        local_resources: Some(resources_of(
+            component.local_resources.as_ref(),
+            references,
+        )?),
+        pool_size: component.pool_size,
+        max_invocations: component.max_invocations,
+        max_concurrency: component.max_concurrency,
+        image_pull_secret: references
+            .credentials(component.image_pull_secret.as_ref(), &component.image)?,
+        image_pull_policy: pull_policy(&component.image_pull_policy).into(),
+    })
+}
+
+fn service_of(
+    service: &WorkloadService,
+    references: &References,
+) -> Result<wire::Service, RequestError> {
+    Ok(wire::Service {
+        image: service.image.clone(),
+        local_resources: Some(resources_of(service.local_resources.as_ref(), references)?),
+        max_restarts: u64::try_from(service.max_restarts)
+            .map_err(|_| RequestError::NegativeRestarts(service.max_restarts))?,
+        image_pull_secret: references
+            .credentials(service.image_pull_secret.as_ref(), &service.image)?,
+        image_pull_policy: pull_policy(&service.image_pull_policy).into(),
+    })
+}
+
+fn pull_policy(text: &str) -> wire::ImagePullPolicy {
+    match text {
+        "Always" => wire::ImagePullPolicy::Always,
+        "IfNotPresent" => wire::ImagePullPolicy::IfNotPresent,
+        "Never" => wire::ImagePullPolicy::Never,
+        _ => wire::ImagePullPolicy::Unspecified,
+    }
+}
+
+fn resources_of(
+    resources: Option<&LocalResources>,
+    references: &References,
+) -> Result<wire::LocalResources, RequestError> {
+    let Some(resources) = resources else {
+        return Ok(wire::LocalResources::default());
+    };
+    let environment = match &resources.environment {
+        Some(ConfigLayer {
+            config,
+            config_from,
+            secret_from,
+            ..
+        }) => references.merged(config, config_from, secret_from)?,
+        None => BTreeMap::new(),
+    };
+    let mounts = resources
+        .volume_mounts
+        .iter()
+        .map(|mount| wire::VolumeMount {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only: mount.read_only,
+        });
+    Ok(wire::LocalResources {
+        // Kubernetes objects have no fields for these two: the host's defaults apply.
+        memory_limit_mb: 0,
+        cpu_limit: 0,
+        config: resources.config.clone(),
+        environment,
+        volume_mounts: mounts.collect(),
+        allowed_hosts: resources.allowed_hosts.clone(),
+        allowed_ip_name_lookups: resources.allowed_ip_name_lookups.clone(),
+        allowed_host_loopback_ports: resources.allowed_host_loopback_ports.clone(),
+    })
+}
+
+fn interface_of(
+    interface: &HostInterface,
+    aliases: &[String],
+    references: &References,
+) -> Result<wire::WitInterface, RequestError> {
+    let mut config = references.merged(
+        &interface.config,
+        &interface.config_from,
+        &interface.secret_from,
+    )?;
+    if answers_http(interface) && !aliases.is_empty() {
+        let all = with_aliases(config.get(ALIASES).map_or("", String::as_str), aliases);
+        config.insert(ALIASES.to_owned(), all);
+    }
+    Ok(wire::WitInterface {
+        namespace: interface.namespace.clone(),
+        package: interface.package.clone(),
+        version: interface.version.clone(),
+        interfaces: interface.interfaces.clone(),
+        config,
+        name: interface.name.clone(),
+    })
+}
+
+fn answers_http(interface: &HostInterface) -> bool {
+    interface.namespace == "wasi"
+        && interface.package == "http"
+        && interface
+            .interfaces
+            .iter()
+            .any(|name| HTTP_HANDLERS.contains(&name.as_str()))
+}
+
+/// The names by which the cluster reaches the Service of `workload`, if it has one.
+fn aliases(workload: &Workload) -> Vec<String> {
+    let service = workload
+        .spec
+        .kubernetes
+        .as_ref()
+        .and_then(|kubernetes| kubernetes.service.as_ref());
+    service.map_or_else(Vec::new, |service| {
+        let (name, namespace) = (&service.name, &workload.metadata.namespace);
+        vec![
+            format!("{name}.{namespace}"),
+            format!("{name}.{namespace}.svc"),
+        ]
+    })
+}
+
+/// `listed`, and after it those of `aliases` that it lacks.
+fn with_aliases(listed: &str, aliases: &[String]) -> String {
+    let mut all: Vec<&str> = listed
+        .split(',')
+        .map(str::trim)
+        .filter(|alias| !alias.is_empty())
+        .collect();
+    for alias in aliases {
+        if !all.contains(&alias.as_str()) {
+            all.push(alias);
+        }
+    }
+    all.join(",")
+}
+
+fn volume_of(volume: &Volume) -> wire::Volume {
+    use wire::volume::VolumeType;
+    let volume_type = match (&volume.ephemeral, &volume.host_path) {
+        (None, Some(path)) => VolumeType::HostPath(wire::HostPathVolume {
+            local_path: path.path.clone(),
+        }),
+        _ => VolumeType::EmptyDir(wire::EmptyDirVolume {}),
+    };
+    wire::Volume {
+        name: volume.name.clone(),
+        volume_type: Some(volume_type),
+    }
+}
+
+impl References {
+    /// Three layers, the later one wins: in place, ConfigMaps, Secrets; of a list the later entry.
+    fn merged(
+        &self,
+        config: &BTreeMap<String, String>,
+        config_from: &[LocalReference],
+        secret_from: &[LocalReference],
+    ) -> Result<BTreeMap<String, String>, RequestError> {
+        let mut merged = config.clone();
+        for reference in config_from {
+            let data = self.config_maps.get(&reference.name);
+            let data =
+                data.ok_or_else(|| RequestError::MissingConfigMap(reference.name.clone()))?;
+            merged.extend(data.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        for reference in secret_from {
+            for (key, value) in &self.secret(&reference.name)?.data {
+                let text = String::from_utf8(value.clone()).map_err(|_| RequestError::NotText {
+                    secret: reference.name.clone(),
+                    key: key.clone(),
+                })?;
+                merged.insert(key.clone(), text);
+            }
+        }
+        Ok(merged)
+    }
+
+    /// What a pull secret holds for the registry of `image`, and nothing of other registries.
+    fn credentials(
+        &self,
+        reference: Option<&LocalReference>,
+        image: &str,
+    ) -> Result<Option<wire::ImagePullSecret>, RequestError> {
+        let Some(LocalReference { name, .. }) = reference else {
+            return Ok(None);
+        };
+        let secret = self.secret(name)?;
+        let data = secret
+            .data
+            .get(pull_secret::KEY)
+            .filter(|_| secret.kind == pull_secret::KIND);
+        let data = data.ok_or_else(|| RequestError::NotAPullSecret(name.clone()))?;
+        pull_secret::credentials(data, image).map_err(|reason| RequestError::UnreadablePullSecret {
+            secret: name.clone(),
+            reason,
+        })
+    }
+
+    fn secret(&self, name: &str) -> Result<&Secret, RequestError> {
+        self.secrets
+            .get(name)
+            .ok_or_else(|| RequestError::MissingSecret(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

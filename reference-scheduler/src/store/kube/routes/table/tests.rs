@@ -1,0 +1,193 @@
+//! Endpoints follow from what is there, in whatever order it came.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn object(kind: &str, value: Value) -> Object {
+    let mut value = value;
+    value["apiVersion"] = json!(crate::api::API_VERSION);
+    value["kind"] = json!(kind);
+    Object::from_value(value).expect("an object")
+}
+
+fn host(id: &str, hostname: &str) -> Object {
+    object(
+        "Host",
+        json!({"metadata": {"name": format!("host-{id}"), "namespace": "berth"},
+            "hostId": id, "hostname": hostname, "httpPort": 9191}),
+    )
+}
+
+fn workload(name: &str, host_id: &str, ready: &str) -> Object {
+    object(
+        "Workload",
+        json!({"metadata": {"name": name, "namespace": "demo"}, "spec": {"kubernetes": {"service": {"name": "web"}}},
+            "status": {"hostId": host_id, "conditions": [{"type": "Ready", "status": ready}]}}),
+    )
+}
+
+fn service() -> Service {
+    serde_json::from_value(
+        json!({"metadata": {"name": "web", "namespace": "demo", "uid": "s"},
+        "spec": {"ports": [{"name": "http", "port": 80}]}}),
+    )
+    .expect("a Service")
+}
+
+fn pod(name: &str, address: &str) -> Pod {
+    serde_json::from_value(
+        json!({"metadata": {"name": name, "namespace": "berth"}, "status": {"podIP": address}}),
+    )
+    .expect("a Pod")
+}
+
+fn key() -> ServiceKey {
+    ("demo".to_owned(), "web".to_owned())
+}
+
+/// A table that has heard of everything: nothing.
+fn empty() -> Table {
+    let mut table = Table::default();
+    for part in [Part::Objects, Part::Services, Part::Slices, Part::Pods] {
+        table.forget(part, 1);
+        table.listed(part);
+    }
+    table
+}
+
+fn addresses(table: &Table) -> Vec<String> {
+    let plan = table.plan(&key()).expect("a plan");
+    let endpoints = plan
+        .apply
+        .iter()
+        .flat_map(|slice| slice.endpoints.iter().flatten());
+    endpoints
+        .flat_map(|endpoint| endpoint.addresses.clone())
+        .collect()
+}
+
+#[test]
+fn whatever_comes_last_makes_the_route() {
+    type Arrival = fn(&mut Table) -> Vec<ServiceKey>;
+    let arrivals: [Arrival; 3] = [
+        |table| table.object_applied(&host("h", "10.0.0.1")),
+        |table| table.object_applied(&workload("a", "h", "True")),
+        |table| table.service_applied(&service()),
+    ];
+    for last in 0..arrivals.len() {
+        let mut table = empty();
+        for (index, arrival) in arrivals.iter().enumerate() {
+            if index != last {
+                arrival(&mut table);
+            }
+        }
+        assert_eq!(arrivals[last](&mut table), [key()], "{last}");
+        assert_eq!(addresses(&table), ["10.0.0.1"], "{last}");
+    }
+}
+
+#[test]
+fn only_ready_workloads_on_known_hosts_count_and_hosts_count_once() {
+    let mut table = empty();
+    table.service_applied(&service());
+    for (id, address) in [("h", "10.0.0.1"), ("i", "10.0.0.2"), ("k", "10.0.0.3")] {
+        table.object_applied(&host(id, address));
+    }
+    for (name, id, ready) in [
+        ("a", "h", "True"),
+        ("b", "h", "True"),
+        ("c", "i", "False"),
+        ("d", "gone", "True"),
+        ("e", "k", "True"),
+    ] {
+        table.object_applied(&workload(name, id, ready));
+    }
+    assert_eq!(addresses(&table), ["10.0.0.1", "10.0.0.3"]);
+    assert_eq!(
+        table.object_applied(&workload("e", "k", "False")),
+        [key(), key()]
+    );
+    assert_eq!(addresses(&table), ["10.0.0.1"]);
+    assert_eq!(table.object_applied(&workload("e", "k", "False")), []);
+}
+
+#[test]
+fn a_workload_on_its_way_out_gets_no_more_requests() {
+    let mut table = empty();
+    table.service_applied(&service());
+    table.object_applied(&host("h", "10.0.0.1"));
+    let mut leaving = workload("a", "h", "True");
+    table.object_applied(&leaving);
+    leaving.metadata_mut().deletion_timestamp =
+        Some("2026-01-02T03:04:05Z".parse().expect("a time"));
+    assert_eq!(table.object_applied(&leaving), [key(), key()]);
+    assert_eq!(addresses(&table), [""; 0]);
+}
+
+#[test]
+fn a_host_without_http_has_no_endpoint() {
+    let mut table = empty();
+    table.service_applied(&service());
+    let Object::Host(host) = host("h", "10.0.0.1") else {
+        panic!("a host")
+    };
+    table.object_applied(&Object::Host(Arc::new(Host {
+        http_port: 0,
+        ..(*host).clone()
+    })));
+    table.object_applied(&workload("a", "h", "True"));
+    assert_eq!(addresses(&table), [""; 0]);
+}
+
+#[test]
+fn a_host_that_goes_by_a_name_is_found_by_its_pod() {
+    let mut table = empty();
+    table.service_applied(&service());
+    table.object_applied(&host("h", "pod-1"));
+    table.object_applied(&workload("a", "h", "True"));
+    assert_eq!(addresses(&table), [""; 0]);
+    assert_eq!(table.pod_applied(&pod("pod-1", "10.0.0.7")), [key()]);
+    assert_eq!(addresses(&table), ["10.0.0.7"]);
+    assert_eq!(table.pod_removed(&pod("pod-1", "10.0.0.7")), [key()]);
+    assert_eq!(addresses(&table), [""; 0]);
+}
+
+#[test]
+fn nothing_is_decided_before_everything_is_known() {
+    let mut table = Table::default();
+    table.forget(Part::Objects, 1);
+    table.forget(Part::Services, 2);
+    table.forget(Part::Slices, 1);
+    table.forget(Part::Pods, 1);
+    table.service_applied(&service());
+    table.object_applied(&workload("a", "h", "True"));
+    for part in [Part::Objects, Part::Services, Part::Slices, Part::Pods] {
+        assert_eq!(table.listed(part), []);
+        assert!(table.plan(&key()).is_none());
+    }
+    assert_eq!(table.listed(Part::Services), [key()]);
+    assert!(table.plan(&key()).is_some());
+    table.forget(Part::Objects, 1);
+    assert!(table.plan(&key()).is_none(), "a new watch begins");
+}
+
+#[test]
+fn slices_that_nothing_leads_to_any_more_are_looked_at() {
+    let mut table = empty();
+    table.service_applied(&service());
+    table.object_applied(&host("h", "10.0.0.1"));
+    table.object_applied(&workload("a", "h", "True"));
+    let slice = table.plan(&key()).expect("a plan").apply.remove(0);
+    assert_eq!(table.slice_applied(slice.clone()), [key()]);
+    assert_eq!(table.plan(&key()), Some(Plan::default()));
+    assert_eq!(table.slice_applied(slice.clone()), []);
+    table.object_removed(&workload("a", "h", "True").key());
+    assert_eq!(
+        table.plan(&key()).expect("a plan").delete,
+        [slice.metadata.name.clone().expect("a name")]
+    );
+    assert_eq!(table.slice_removed(&slice), [key()]);
+}
