@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cache;
 pub mod cargo;
+pub mod chart;
 pub mod conformance;
 pub mod r#gen;
 pub mod go_module;

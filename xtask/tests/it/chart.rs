@@ -1,0 +1,124 @@
+//! The Helm chart, rendered: a real API server takes it, and a real nats-server gives the rights it promises.
+
+mod api_server;
+mod broker;
+mod everything;
+mod installation;
+mod permissions;
+mod rights;
+mod wire;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use xtask::chart::{self, ChartError};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// kube-apiserver, etcd, kubectl and helm; built now where they are not there.
+fn programs() -> PathBuf {
+    xtask::kube_api::obtain(root()).unwrap()
+}
+
+fn render(arguments: &[&str]) -> Result<Vec<Value>, ChartError> {
+    Ok(objects(&chart::render(root(), &programs(), arguments)?))
+}
+
+fn objects(rendering: &str) -> Vec<Value> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(rendering).unwrap();
+    documents.into_iter().filter(Value::is_object).collect()
+}
+
+/// The one object of this kind and name.
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let mut found = objects
+        .iter()
+        .filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    let object = found.next().unwrap_or_else(|| panic!("no {kind} {name}"));
+    assert!(found.next().is_none(), "{kind} {name} is there twice");
+    object
+}
+
+#[test]
+fn values_that_cannot_be_meant_are_refused() {
+    for (values, says) in [
+        ("scheduler.replica=2", "'replica' not allowed"),
+        ("hosts.groups.default.service.type=Foo", "service/type"),
+        (
+            "hosts.groups.default.service.type=ClusterIP",
+            "needs an httpPort",
+        ),
+        ("hosts.groups.Default.replicas=1", "Default"),
+        ("hosts.groups.default.httpPort=80", "httpPort"),
+        ("nats.boundHosts[0].id=a.b", "boundHosts/0/id"),
+        (
+            "nats.boundHosts[0].id=37a8ee-1",
+            "begins like those of the group default",
+        ),
+        ("nats.enabled=false", "nats.external.url must be set"),
+    ] {
+        match render(&["--set", values]) {
+            Err(ChartError::Refused { said }) => assert!(said.contains(says), "{values}: {said}"),
+            other => panic!("{values} is not refused: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_group_has_the_service_that_its_name_promises_and_an_autoscaler_decides_alone() {
+    let objects = render(&[
+        "--set",
+        "hosts.groups.default.autoscaling.enabled=true,hosts.groups.more.service.type=NodePort",
+    ])
+    .unwrap();
+    let services: Vec<(&str, &str)> = objects
+        .iter()
+        .filter(|object| object["kind"] == "Service")
+        .map(|service| {
+            let name = service["metadata"]["name"].as_str().unwrap();
+            (
+                name,
+                service["spec"]["type"].as_str().unwrap_or("ClusterIP"),
+            )
+        })
+        .filter(|(name, _)| name.contains("-host-"))
+        .collect();
+    assert_eq!(
+        services,
+        [
+            ("berth-host-more", "NodePort"),
+            ("berth-host-private-ingress", "ClusterIP"),
+            ("berth-host-public-ingress", "LoadBalancer")
+        ]
+    );
+    let replicas = |name| {
+        find(&objects, "Deployment", name)["spec"]
+            .get("replicas")
+            .cloned()
+    };
+    assert_eq!(replicas("berth-host-default"), None);
+    assert_eq!(replicas("berth-host-more"), Some(1.into()));
+    let scaler = find(&objects, "HorizontalPodAutoscaler", "berth-host-default");
+    assert_eq!(
+        scaler["spec"]["scaleTargetRef"]["name"],
+        "berth-host-default"
+    );
+}
+
+#[test]
+fn the_server_of_the_chart_is_the_one_that_is_tested_with() {
+    let pin = std::fs::read_to_string(root().join("xtask/tools/nats-server/go.mod")).unwrap();
+    let objects = render(&[]).unwrap();
+    let server = find(&objects, "Deployment", "berth-nats");
+    let image = &server["spec"]["template"]["spec"]["containers"][0]["image"];
+    let version = image.as_str().unwrap().strip_prefix("nats:").unwrap();
+    let version = version.strip_suffix("-alpine").unwrap();
+    assert!(
+        pin.contains(&format!(
+            "require github.com/nats-io/nats-server/v2 v{version}\n"
+        )),
+        "{version}"
+    );
+}
