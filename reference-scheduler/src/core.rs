@@ -127,7 +127,7 @@ impl Scheduler {
         match event {
             Event::Applied(object) => self.apply(object),
             Event::Removed { key, uid } => self.removed(&key, &uid),
-            Event::Synced => self.synced = true,
+            Event::Synced => self.begin(),
             Event::Written { write_id, result } => self.written(write_id, result),
             Event::Heartbeat(report) => self.heartbeat(report),
             Event::Answered { call_id, outcome } => self.answered(call_id, outcome),
@@ -167,6 +167,15 @@ impl Scheduler {
     /// The times by which it goes.
     pub fn timings(&self) -> &Timings {
         &self.options.timings
+    }
+
+    /// All is told. What the sets have is counted before deployments go by it.
+    fn begin(&mut self) {
+        self.synced = true;
+        let sets: Vec<u32> = self.sets.iter().map(|(number, _)| number).collect();
+        for set in sets {
+            self.count_set(set);
+        }
     }
 
     fn look_around(&mut self) {

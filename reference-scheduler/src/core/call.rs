@@ -73,11 +73,26 @@ impl Scheduler {
             return;
         };
         self.tell_liveness(&call, &outcome);
+        if matches!(call.purpose, Purpose::Start(_)) {
+            self.start_ended(call.host);
+        }
         match call.purpose {
             Purpose::Start(workload) => self.start_answered(workload, &call, call_id, outcome),
             Purpose::Status(workload) => self.status_answered(workload, &call, call_id, outcome),
             Purpose::Stop => self.stop_answered(&call, call_id, outcome),
             Purpose::Probe => {}
+        }
+    }
+
+    /// A host that owes no start any longer has no excuse to be silent.
+    fn start_ended(&mut self, host: u32) {
+        let Some(host) = self.fleet.get_mut(host) else {
+            return;
+        };
+        host.open_starts = host.open_starts.saturating_sub(1);
+        if host.open_starts == 0 {
+            let host = host.id.to_string();
+            self.pulse(liveness::Event::Idle { host });
         }
     }
 

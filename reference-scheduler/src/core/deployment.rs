@@ -290,6 +290,7 @@ impl Scheduler {
                     .map_or(0, super::replica_set::ReplicaSet::replicas),
                 ready: ready(*set),
                 is_good: Some(*set) == rollout.good,
+                there: self.there(*set),
             })
             .collect();
         old.sort_by_key(|old| (!old.is_good, old.set));
@@ -320,6 +321,13 @@ impl Scheduler {
             }
         }
         None
+    }
+
+    /// How many there are of a set, with those that are to go and of which the store does not know yet.
+    fn there(&self, set: u32) -> u32 {
+        self.sets.get(set).map_or(0, |set| {
+            u32::try_from(set.counts.current).unwrap_or(0) + set.undeleted
+        })
     }
 
     /// Nothing new before all that is old is gone, and what may still run on lost hosts has had its time.

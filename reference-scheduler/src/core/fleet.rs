@@ -50,6 +50,8 @@ pub(super) struct Host {
     pub drained_since: Option<Duration>,
     /// Gets nothing new until then.
     pub hold_until: Duration,
+    /// Starts that it owes an answer to.
+    pub open_starts: u32,
     /// What is placed on it and wanted.
     pub workloads: BTreeSet<u32>,
     /// What is to be stopped on it, by id.
@@ -68,6 +70,7 @@ impl Host {
             is_named: false,
             drained_since: None,
             hold_until: Duration::ZERO,
+            open_starts: 0,
             workloads: BTreeSet::new(),
             stops: BTreeMap::new(),
         }

@@ -45,6 +45,8 @@ pub(super) struct ReplicaSet {
     fences: Vec<Duration>,
     names: u32,
     pub counts: ReplicaCounts,
+    /// How many more there are that are to go and that the store does not know of yet.
+    pub undeleted: u32,
     counted_at: Duration,
 }
 
@@ -117,6 +119,7 @@ impl Scheduler {
             fences: Vec::new(),
             names: 0,
             counts: ReplicaCounts::default(),
+            undeleted: 0,
             counted_at: self.now,
         };
         let number = self.sets.insert(key, record);
@@ -294,7 +297,7 @@ impl Scheduler {
             return None;
         }
         let uid = set.uid.clone();
-        let (members, going) = self.members_of(number, &uid);
+        let (members, leaving) = self.members_of(number, &uid);
         let set = self.sets.get(number)?;
         let balance = Balance {
             replicas: set.replicas(),
@@ -305,7 +308,8 @@ impl Scheduler {
                 0
             },
             stops_first: recreated,
-            occupied: going + u32::try_from(set.fences.len()).unwrap_or(u32::MAX),
+            occupied: leaving.going + u32::try_from(set.fences.len()).unwrap_or(u32::MAX),
+            undeleted: leaving.undeleted,
             failed_may_go: set.backoff.is_over(now),
         };
         let outcome = balance.settle(members);
@@ -328,8 +332,8 @@ impl Scheduler {
                 ready: count(outcome.ready),
                 unavailable: count(current.saturating_sub(outcome.ready)),
             };
-            if set.counts != counts {
-                set.counts = counts;
+            if set.counts != counts || set.undeleted != outcome.undeleted {
+                (set.counts, set.undeleted) = (counts, outcome.undeleted);
                 if let Some(deployment) = self.deployment_of(number) {
                     self.agenda
                         .look_by(Item::Deployment(deployment), now + DEBOUNCE);
@@ -339,13 +343,31 @@ impl Scheduler {
         wake
     }
 
-    /// Its workloads that are to stay, and how many are on their way out and may still run.
-    fn members_of(&mut self, number: u32, uid: &Arc<str>) -> (Vec<Member>, u32) {
+    /// Counts what it has, and does nothing about it.
+    pub(super) fn count_set(&mut self, number: u32) {
+        let Some(uid) = self.sets.get(number).map(|set| set.uid.clone()) else {
+            return;
+        };
+        let (members, leaving) = self.members_of(number, &uid);
+        let ready = members
+            .iter()
+            .filter(|member| member.standing == Standing::Ready)
+            .count();
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        if let Some(set) = self.sets.get_mut(number) {
+            set.undeleted = leaving.undeleted;
+            set.counts.current = count(members.len());
+            set.counts.ready = count(ready);
+        }
+    }
+
+    /// Its workloads that are to stay, and how many are on their way out.
+    fn members_of(&mut self, number: u32, uid: &Arc<str>) -> (Vec<Member>, Leaving) {
         let Some(set) = self.sets.get(number) else {
-            return (Vec::new(), 0);
+            return (Vec::new(), Leaving::default());
         };
         let revision = set.revision.clone();
-        let (mut members, mut going) = (Vec::new(), 0);
+        let (mut members, mut leaving) = (Vec::new(), Leaving::default());
         let mut nowhere_to_go = BTreeMap::new();
         let numbers: Vec<u32> = self
             .members
@@ -359,7 +381,13 @@ impl Scheduler {
                 continue;
             };
             if !record.is_wanted() {
-                going += u32::from(record.place.is_some());
+                leaving.going += u32::from(record.place.is_some());
+                let host = record
+                    .place
+                    .as_ref()
+                    .and_then(|place| self.fleet.get(place.host));
+                let lost = host.is_some_and(super::fleet::Host::is_lost);
+                leaving.undeleted += u32::from(record.is_undeleted() && !lost);
                 continue;
             }
             let host_number = record.place.as_ref().map(|place| place.host);
@@ -400,7 +428,7 @@ impl Scheduler {
                 overdue,
             });
         }
-        (members, going)
+        (members, leaving)
     }
 
     fn discard_member(&mut self, set: u32, member: u32, recreated: bool) {
@@ -588,4 +616,13 @@ impl Scheduler {
         // Tried again with the pause that the record keeps.
         let _ = key;
     }
+}
+
+/// Workloads that are on their way out.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// That may still run.
+    going: u32,
+    /// Of which the store does not know yet.
+    undeleted: u32,
 }

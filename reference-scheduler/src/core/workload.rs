@@ -40,6 +40,8 @@ pub(super) struct Workload {
     pub shape: Arc<Shape>,
     /// It is to be deleted, whether or not the store has heard of that.
     pub unwanted: bool,
+    /// The store is being told so.
+    delete_sent: bool,
     pub place: Option<Place>,
     pub phase: Phase,
     /// What the host said last, or what is wrong.
@@ -117,6 +119,7 @@ impl Workload {
             owner: None,
             shape,
             unwanted: false,
+            delete_sent: false,
             place: None,
             phase: Phase::Waiting,
             message: String::new(),
@@ -151,6 +154,11 @@ impl Workload {
         let finalized =
             object.is_some_and(|object| object.metadata.has_finalizer(names::WORKLOAD_FINALIZER));
         finalized && self.is_wanted() && self.place.is_none() && self.phase == Phase::Waiting
+    }
+
+    /// Whether it is to go, may run, and the store does not know yet that it is to go.
+    pub fn is_undeleted(&self) -> bool {
+        self.unwanted && !self.delete_sent && !self.is_deleting() && !self.is_failed()
     }
 
     /// The revision that it was made from.
@@ -383,6 +391,12 @@ impl Scheduler {
         }
         if record.unwanted || self.is_garbage(record) {
             self.write(item, Write::Delete { key, uid });
+            if let Some(record) = self.workloads.get_mut(number) {
+                record.delete_sent = true;
+            }
+            if let Some(set) = self.set_of(number) {
+                self.set_changed(set);
+            }
             return None;
         }
         if !finalized {
@@ -427,6 +441,7 @@ impl Scheduler {
             return;
         };
         record.kept.end(now, retry, result.as_ref().err());
+        record.delete_sent &= result.is_ok();
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         match result {
             Ok(object) => self.accept_workload(number, object),

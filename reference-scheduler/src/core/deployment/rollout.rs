@@ -16,6 +16,8 @@ pub(super) struct Old {
     pub set: u32,
     pub size: u32,
     pub ready: u32,
+    /// How many there are, whatever its size.
+    pub there: u32,
     /// Of the last revision that was rolled out to the end.
     pub is_good: bool,
 }
@@ -46,7 +48,12 @@ impl Rolling {
             needed -= old.ready.min(size);
             sizes.push(size);
         }
-        let kept: u32 = sizes.iter().sum();
+        // What is to go counts until it is on its way.
+        let kept: u32 = old
+            .iter()
+            .zip(&sizes)
+            .map(|(old, size)| old.there.max(*size))
+            .sum();
         Plan {
             size: self
                 .replicas
@@ -66,6 +73,7 @@ mod tests {
             set: 0,
             size,
             ready,
+            there: size,
             is_good,
         }
     }
@@ -78,11 +86,25 @@ mod tests {
         }
     }
 
+    /// The plan once what is to go is on its way.
+    fn settled(rolling: Rolling, mut old: Vec<Old>) -> Plan {
+        let plan = rolling.plan(&old);
+        for (old, size) in old.iter_mut().zip(&plan.old) {
+            old.there = *size;
+        }
+        rolling.plan(&old)
+    }
+
     #[test]
     fn goes_in_batches_and_keeps_enough_ready() {
         let (mut ready, mut size, mut batches) = (0, 8, 0);
         while ready < 8 {
-            let plan = rolling(8, ready).plan(&[old(size, size, true)]);
+            let first = rolling(8, ready).plan(&[old(size, size, true)]);
+            assert!(
+                first.size + size <= 10,
+                "what is there counts until it is on its way"
+            );
+            let plan = settled(rolling(8, ready), vec![old(size, size, true)]);
             assert!(plan.size + plan.old[0] <= 10 && ready + plan.old[0] >= 8);
             (ready, size, batches) = (plan.size, plan.old[0], batches + 1);
         }
@@ -92,16 +114,16 @@ mod tests {
 
     #[test]
     fn the_last_good_one_stays_while_another_is_bad() {
-        let plan = rolling(4, 0).plan(&[old(4, 4, true), old(2, 0, false)]);
+        let plan = settled(rolling(4, 0), vec![old(4, 4, true), old(2, 0, false)]);
         assert_eq!((plan.size, plan.old), (2, vec![4, 0]));
         // Also when none of it is ready at the moment.
-        let plan = rolling(4, 0).plan(&[old(4, 0, true), old(2, 0, false)]);
+        let plan = settled(rolling(4, 0), vec![old(4, 0, true), old(2, 0, false)]);
         assert_eq!((plan.size, plan.old), (2, vec![4, 0]));
     }
 
     #[test]
     fn half_of_each_serve_until_the_third_does() {
-        let plan = rolling(10, 0).plan(&[old(5, 5, true), old(5, 5, false)]);
+        let plan = settled(rolling(10, 0), vec![old(5, 5, true), old(5, 5, false)]);
         assert_eq!((plan.size, plan.old), (2, vec![5, 5]));
     }
 }

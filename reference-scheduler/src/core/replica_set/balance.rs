@@ -13,6 +13,8 @@ pub(super) struct Balance {
     pub stops_first: bool,
     /// Places that are taken by what may still run though it is not wanted; they count only then.
     pub occupied: u32,
+    /// Those that are to go and that the store does not know of yet. Until it does, they count.
+    pub undeleted: u32,
     /// The pause after failures is over.
     pub failed_may_go: bool,
 }
@@ -50,6 +52,8 @@ pub(super) struct Outcome {
     /// How many of those that are there stay, and how many of those are ready.
     pub kept: u32,
     pub ready: u32,
+    /// How many are to go of which the store does not know yet.
+    pub undeleted: u32,
     /// Some stay only until the pause after failures is over.
     pub waits_for_backoff: bool,
 }
@@ -62,6 +66,9 @@ impl Balance {
         outcome
             .discard
             .extend(gone.iter().map(|member| member.number));
+        let harmless =
+            |member: &&Member| matches!(member.standing, Standing::Lost | Standing::Failed);
+        let harmless = gone.iter().filter(harmless).count();
         let going = u32::try_from(gone.len()).unwrap_or(u32::MAX);
         self.replace_outdated(&mut members, &mut outcome);
         self.drop_excess(&mut members, &mut outcome);
@@ -72,9 +79,11 @@ impl Balance {
         outcome.kept = kept;
         outcome.ready = count(|member| member.standing == Standing::Ready);
         outcome.waits_for_backoff = count(|member| member.standing == Standing::Failed) > 0;
+        let discarded = outcome.discard.len().saturating_sub(harmless);
+        outcome.undeleted = self.undeleted + u32::try_from(discarded).unwrap_or(u32::MAX);
         let blocked = match self.stops_first {
             true => self.occupied + going,
-            false => 0,
+            false => outcome.undeleted,
         };
         let room = (self.replicas + self.allowed(kept > fresh)).saturating_sub(kept + blocked);
         outcome.create = room.min(self.replicas.saturating_sub(fresh));
@@ -172,6 +181,7 @@ mod tests {
             surge: 1,
             stops_first: false,
             occupied: 0,
+            undeleted: 0,
             failed_may_go: true,
         }
     }
@@ -216,7 +226,12 @@ mod tests {
             outdated(2),
             member(3, Standing::Ready, 3),
         ]);
-        assert_eq!((outcome.discard, outcome.create), (vec![1], 1));
+        assert_eq!(
+            (outcome.discard, outcome.create, outcome.undeleted),
+            (vec![1], 0, 1)
+        );
+        let outcome = balance(2).settle(vec![outdated(2), member(3, Standing::Ready, 3)]);
+        assert_eq!((outcome.discard, outcome.create), (vec![], 1));
     }
 
     #[test]

@@ -158,7 +158,9 @@ impl Scheduler {
         if let Some(record) = self.workloads.get_mut(number) {
             record.contact.start_call = Some(call_id);
         }
-        if let Some(host) = self.fleet.get(host).map(|host| host.id.to_string()) {
+        if let Some(host) = self.fleet.get_mut(host) {
+            host.open_starts += 1;
+            let host = host.id.to_string();
             let until = now + timings.start_timeout;
             self.pulse(liveness::Event::BusyUntil { host, until });
         }

@@ -72,6 +72,11 @@ pub enum Event {
         /// Until when.
         until: Duration,
     },
+    /// The host has answered all starts that it was given.
+    Idle {
+        /// Which.
+        host: String,
+    },
     /// Our own connection is gone.
     LinkDown,
     /// Our own connection is made, for the first time or again.
@@ -168,6 +173,11 @@ impl Liveness {
             Event::BusyUntil { host, until } => {
                 if let Some(host) = self.hosts.get_mut(&host) {
                     host.busy_until = host.busy_until.max(until);
+                }
+            }
+            Event::Idle { host } => {
+                if let Some(host) = self.hosts.get_mut(&host) {
+                    host.busy_until = now;
                 }
             }
             Event::LinkDown => self.link_up = false,

@@ -1,0 +1,232 @@
+//! A store in memory that keeps the rules of the real ones: versions, uids, finalizers, owners.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_scheduler::api::{Key, Kind, Object, Timestamp};
+use berth_scheduler::core::{Status, Write, WriteError};
+
+/// What a watch would tell.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Applied(Object),
+    Removed { key: Key, uid: String },
+}
+
+#[derive(Debug, Default)]
+pub struct Store {
+    pub objects: BTreeMap<Key, Object>,
+    version: u64,
+    uids: u64,
+    /// Writes that changed something, by kind.
+    pub writes: BTreeMap<Kind, usize>,
+}
+
+impl Store {
+    /// Carries a write out.
+    pub fn write(
+        &mut self,
+        now: Duration,
+        write: Write,
+    ) -> (Result<Object, WriteError>, Vec<Change>) {
+        let key = write.key();
+        *self.writes.entry(key.kind).or_default() += 1;
+        match write {
+            Write::Create(object) => {
+                if self.objects.contains_key(&key) {
+                    return (Err(WriteError::Exists), Vec::new());
+                }
+                self.put(without_status(object), now)
+            }
+            Write::ApplyHost(object) => self.apply_host(now, key, object),
+            Write::Status { uid, status, .. } => self.change(now, &key, &uid, |object| {
+                set_status(object, status);
+            }),
+            Write::Metadata { uid, patch, .. } => self.change(now, &key, &uid, |object| {
+                let metadata = object.metadata_mut();
+                if let Some(finalizer) = patch.add_finalizer
+                    && !metadata.has_finalizer(finalizer)
+                {
+                    metadata.finalizers.push(finalizer.to_owned());
+                }
+                metadata
+                    .finalizers
+                    .retain(|held| Some(held.as_str()) != patch.remove_finalizer);
+                for (name, value) in patch.annotations {
+                    match value {
+                        Some(value) => metadata.annotations.insert(name, value),
+                        None => metadata.annotations.remove(&name),
+                    };
+                }
+            }),
+            Write::Replicas { uid, replicas, .. } => self.change(now, &key, &uid, |object| {
+                if let Object::ReplicaSet(set) = object {
+                    let set = Arc::make_mut(set);
+                    set.spec.replicas = i32::try_from(replicas).ok();
+                    set.metadata.generation += 1;
+                }
+            }),
+            Write::Delete { uid, .. } => self.delete(now, &key, &uid),
+        }
+    }
+
+    /// Puts an object of a user's there, new or changed.
+    pub fn put(
+        &mut self,
+        mut object: Object,
+        now: Duration,
+    ) -> (Result<Object, WriteError>, Vec<Change>) {
+        let key = object.key();
+        self.version += 1;
+        let version = self.version.to_string();
+        let before = self
+            .objects
+            .get(&key)
+            .map(|before| before.metadata().clone());
+        let metadata = object.metadata_mut();
+        metadata.resource_version = version;
+        match before {
+            Some(before) => {
+                metadata.uid = before.uid;
+                metadata.generation = before.generation + 1;
+                metadata.creation_timestamp = before.creation_timestamp;
+            }
+            None => {
+                self.uids += 1;
+                metadata.uid = format!("uid-{}", self.uids);
+                metadata.generation = 1;
+                metadata.creation_timestamp = Some(Timestamp::from_unix(now));
+            }
+        }
+        self.objects.insert(key, object.clone());
+        (Ok(object.clone()), vec![Change::Applied(object)])
+    }
+
+    fn apply_host(
+        &mut self,
+        now: Duration,
+        key: Key,
+        wanted: Object,
+    ) -> (Result<Object, WriteError>, Vec<Change>) {
+        let Some(Object::Host(before)) = self.objects.get(&key).cloned() else {
+            return self.put(without_status(wanted), now);
+        };
+        let Object::Host(wanted) = wanted else {
+            return (Err(WriteError::Refused("not a host".into())), Vec::new());
+        };
+        self.change(now, &key, &before.metadata.uid, |object| {
+            if let Object::Host(host) = object {
+                let host = Arc::make_mut(host);
+                host.metadata.labels = wanted.metadata.labels.clone();
+                host.host_id = wanted.host_id.clone();
+                host.hostname = wanted.hostname.clone();
+                host.http_port = wanted.http_port;
+                host.environment = wanted.environment.clone();
+            }
+        })
+    }
+
+    fn change(
+        &mut self,
+        _: Duration,
+        key: &Key,
+        uid: &str,
+        change: impl FnOnce(&mut Object),
+    ) -> (Result<Object, WriteError>, Vec<Change>) {
+        let Some(object) = self
+            .objects
+            .get_mut(key)
+            .filter(|object| object.metadata().uid == uid)
+        else {
+            return (Err(WriteError::NotFound), Vec::new());
+        };
+        change(object);
+        self.version += 1;
+        object.metadata_mut().resource_version = self.version.to_string();
+        let object = object.clone();
+        let metadata = object.metadata();
+        if metadata.is_deleting() && metadata.finalizers.is_empty() {
+            self.objects.remove(key);
+            let (key, uid) = (key.clone(), uid.to_owned());
+            return (Ok(object), vec![Change::Removed { key, uid }]);
+        }
+        (Ok(object.clone()), vec![Change::Applied(object)])
+    }
+
+    pub fn delete(
+        &mut self,
+        now: Duration,
+        key: &Key,
+        uid: &str,
+    ) -> (Result<Object, WriteError>, Vec<Change>) {
+        let Some(object) = self
+            .objects
+            .get(key)
+            .filter(|object| object.metadata().uid == uid)
+        else {
+            return (Err(WriteError::NotFound), Vec::new());
+        };
+        if object.metadata().finalizers.is_empty() {
+            let object = object.clone();
+            self.objects.remove(key);
+            let (key, uid) = (key.clone(), uid.to_owned());
+            return (Ok(object), vec![Change::Removed { key, uid }]);
+        }
+        self.change(now, key, uid, |object| {
+            let metadata = object.metadata_mut();
+            metadata
+                .deletion_timestamp
+                .get_or_insert(Timestamp::from_unix(now));
+        })
+    }
+
+    /// What has lost its owner, as a garbage collector would find it.
+    pub fn garbage(&self) -> Vec<(Key, String)> {
+        let uids: std::collections::BTreeSet<&str> = self
+            .objects
+            .values()
+            .map(|object| object.metadata().uid.as_str())
+            .collect();
+        let objects = self.objects.iter().filter(|(_, object)| {
+            let metadata = object.metadata();
+            let owner = metadata.controller();
+            !metadata.is_deleting() && owner.is_some_and(|owner| !uids.contains(owner.uid.as_str()))
+        });
+        objects
+            .map(|(key, object)| (key.clone(), object.metadata().uid.clone()))
+            .collect()
+    }
+
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.objects
+            .values()
+            .filter(move |object| object.kind() == kind)
+    }
+}
+
+fn without_status(mut object: Object) -> Object {
+    match &mut object {
+        Object::Host(host) => Arc::make_mut(host).status = None,
+        Object::Workload(workload) => Arc::make_mut(workload).status = None,
+        Object::ReplicaSet(set) => Arc::make_mut(set).status = None,
+        Object::Deployment(deployment) => Arc::make_mut(deployment).status = None,
+        Object::Artifact(artifact) => Arc::make_mut(artifact).status = None,
+    }
+    object
+}
+
+fn set_status(object: &mut Object, status: Status) {
+    match (object, status) {
+        (Object::Host(host), Status::Host(status)) => Arc::make_mut(host).status = Some(status),
+        (Object::Workload(it), Status::Workload(status)) => Arc::make_mut(it).status = Some(status),
+        (Object::ReplicaSet(it), Status::ReplicaSet(status)) => {
+            Arc::make_mut(it).status = Some(status)
+        }
+        (Object::Deployment(it), Status::Deployment(status)) => {
+            Arc::make_mut(it).status = Some(status)
+        }
+        (Object::Artifact(it), Status::Artifact(status)) => Arc::make_mut(it).status = Some(status),
+        (object, status) => panic!("a status of another kind: {object:?} {status:?}"),
+    }
+}

@@ -1,0 +1,176 @@
+//! What another scheduler has left is taken over as it stands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_proto::WorkloadState;
+use berth_scheduler::api::{
+    Condition, ConditionStatus, Host as HostObject, Key, Kind, LocalReference, Metadata, Object,
+    OwnerReference, Workload, WorkloadDeployment, WorkloadReplicaSet, WorkloadReplicaSetSpec,
+    WorkloadStatus, WorkloadTemplate, names,
+};
+use berth_scheduler::core::Options;
+use berth_scheduler::revision::revision;
+
+use super::host::Host;
+use super::workloads::{deployment, spec};
+use super::world::World;
+
+const fn s(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// A cluster as the upstream operator leaves it: names of its making, conditions without a generation.
+fn left_behind() -> World {
+    let mut world = World::new(31, Options::default());
+    let put = |world: &mut World, object: Object| {
+        let (object, _) = world.store.put(object, world.now);
+        object.unwrap()
+    };
+    let Object::Deployment(manifest) = deployment("a", 3, "image:1") else {
+        panic!("a deployment");
+    };
+    let mut manifest = WorkloadDeployment::clone(&manifest);
+    let reference = LocalReference {
+        name: "a-x8k2p".into(),
+        ..LocalReference::default()
+    };
+    manifest.status.get_or_insert_default().current_replica_set = Some(reference);
+    let deployment = put(&mut world, Object::Deployment(Arc::new(manifest)));
+    let mut set = WorkloadReplicaSet {
+        metadata: Metadata::named("demo", "a-x8k2p"),
+        spec: WorkloadReplicaSetSpec {
+            replicas: Some(3),
+            template: WorkloadTemplate {
+                spec: spec("image:1"),
+                ..WorkloadTemplate::default()
+            },
+            ..WorkloadReplicaSetSpec::default()
+        },
+        ..WorkloadReplicaSet::default()
+    };
+    set.metadata.labels = BTreeMap::from([(names::DEPLOYMENT_LABEL.to_owned(), "a".to_owned())]);
+    set.metadata.owner_references = vec![OwnerReference::controller(
+        Kind::WorkloadDeployment,
+        deployment.metadata(),
+    )];
+    let set = put(&mut world, Object::ReplicaSet(Arc::new(set)));
+    for number in 0..3 {
+        let mut workload = Workload {
+            metadata: Metadata::named("demo", format!("a-x8k2p-{number}")),
+            spec: spec("image:1"),
+            ..Workload::default()
+        };
+        workload.metadata.finalizers = vec![names::WORKLOAD_FINALIZER.to_owned()];
+        let hash = revision(&workload.spec);
+        workload
+            .metadata
+            .annotations
+            .insert(names::REVISION_ANNOTATION.to_owned(), hash);
+        workload.metadata.owner_references = vec![OwnerReference::controller(
+            Kind::WorkloadReplicaSet,
+            set.metadata(),
+        )];
+        let uid = put(&mut world, Object::Workload(Arc::new(workload.clone())))
+            .metadata()
+            .uid
+            .clone();
+        let good = |name: &str| Condition::new(name, ConditionStatus::True, "Available", "");
+        workload.status = Some(WorkloadStatus {
+            host_id: format!("h{}", number % 2),
+            workload_id: uid.clone(),
+            conditions: ["Config", "HostSelection", "Placement", "Sync", "Ready"]
+                .map(good)
+                .to_vec(),
+            ..WorkloadStatus::default()
+        });
+        // The last had its start sent and no answer yet.
+        if number == 2 {
+            let status = workload.status.as_mut().unwrap();
+            status.workload_id.clear();
+            status.conditions.truncate(2);
+        }
+        put(&mut world, Object::Workload(Arc::new(workload)));
+        world.ledger.adopted(&uid, &format!("h{}", number % 2));
+    }
+    world
+}
+
+fn hosts(world: &mut World) {
+    for number in 0..2 {
+        let name = format!("host-{number}");
+        let mut object = HostObject {
+            host_id: format!("h{number}"),
+            ..HostObject::default()
+        };
+        object.metadata = Metadata::named("default", name.as_str());
+        object.metadata.finalizers = vec![names::HOST_FINALIZER.to_owned()];
+        let _ = world.store.put(Object::Host(Arc::new(object)), world.now);
+        world.add_host(Host::new(&format!("h{number}"), &name));
+    }
+    let workloads: Vec<(String, String)> = world
+        .store
+        .of_kind(Kind::Workload)
+        .filter_map(|object| match object {
+            Object::Workload(workload) => {
+                let host = workload.status.as_ref()?.host_id.clone();
+                Some((host, workload.metadata.uid.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    for (host, id) in workloads {
+        let host = world
+            .hosts
+            .iter_mut()
+            .find(|known| known.id == host)
+            .unwrap();
+        host.has(&id, WorkloadState::Running);
+    }
+}
+
+#[test]
+fn nothing_is_started_or_stopped_over_a_change_of_schedulers() {
+    let mut world = left_behind();
+    hosts(&mut world);
+    world.restart_scheduler();
+    world.run(s(120));
+    world.assert_sound();
+    assert_eq!((world.ledger.starts, world.ledger.stops), (0, 0));
+    assert!(world.is_ready("a"));
+    assert_eq!(world.wanted().len(), 3);
+    assert_eq!(world.store.of_kind(Kind::Workload).count(), 3);
+    assert_eq!(world.store.of_kind(Kind::WorkloadReplicaSet).count(), 1);
+    let before = world.writes();
+    world.run(s(120));
+    assert_eq!(world.writes(), before);
+}
+
+#[test]
+fn what_is_left_behind_is_stopped_when_it_is_deleted() {
+    let mut world = left_behind();
+    hosts(&mut world);
+    world.restart_scheduler();
+    world.run(s(20));
+    world.delete(&Key::new(Kind::WorkloadDeployment, "demo", "a"));
+    world
+        .run_until(s(20), |world| world.running().is_empty())
+        .expect("stopped");
+    world.run(s(10));
+    assert_eq!(world.store.of_kind(Kind::Workload).count(), 0);
+}
+
+#[test]
+fn a_host_that_is_gone_since_is_noticed() {
+    let mut world = left_behind();
+    hosts(&mut world);
+    world.trouble(1, super::host::Trouble::Dead);
+    world.restart_scheduler();
+    world
+        .run_until(s(60), |world| world.running().len() == 3)
+        .expect("replaced");
+    world.run(s(10));
+    world.assert_sound();
+    assert_eq!((world.running().len(), world.ledger.starts), (3, 1));
+}

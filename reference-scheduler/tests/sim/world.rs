@@ -1,0 +1,659 @@
+//! A scheduler, a store that lags, a bus that loses, hosts that fail: all in virtual time, from one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_scheduler::api::{ConditionStatus, Key, Kind, Object, Workload, WorkloadDeployment};
+use berth_scheduler::core::{
+    Action, CallId, Command, Event, NoteKind, Options, Outcome, Scheduler, Write, WriteError,
+    WriteId,
+};
+
+use super::chance::Chance;
+use super::host::{Host, Trouble};
+use super::ledger::Ledger;
+use super::store::{Change, Store};
+
+/// How the surroundings behave at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// Requests and replies that are lost, in percent.
+    pub loss_percent: u64,
+    /// How late a watch tells, in ms, at most.
+    pub lag_ms: u64,
+    /// Writes that fail, in percent; half of them are carried out all the same.
+    pub write_failure_percent: u64,
+}
+
+impl Weather {
+    pub const FAIR: Self = Self {
+        loss_percent: 0,
+        lag_ms: 20,
+        write_failure_percent: 0,
+    };
+}
+
+#[derive(Debug)]
+enum Happening {
+    Tell {
+        scheduler: u32,
+        event: Box<Event>,
+    },
+    Arrive {
+        host: usize,
+        call: CallId,
+        command: Command,
+        scheduler: u32,
+    },
+    Work {
+        host: usize,
+    },
+    Beat {
+        host: usize,
+    },
+    GiveUp {
+        call: CallId,
+        scheduler: u32,
+    },
+    Store {
+        scheduler: u32,
+        write_id: WriteId,
+        write: Box<Write>,
+    },
+    CollectGarbage,
+    Reconnect {
+        host: usize,
+    },
+}
+
+pub struct World {
+    pub now: Duration,
+    pub chance: Chance,
+    pub store: Store,
+    pub hosts: Vec<Host>,
+    pub weather: Weather,
+    pub ledger: Ledger,
+    pub scheduler: Scheduler,
+    options: Options,
+    /// Which scheduler this is; what was meant for another is dropped.
+    incarnation: u32,
+    pub broker_up: bool,
+    queue: BTreeMap<(Duration, u64), Happening>,
+    order: u64,
+    wake_at: Option<Duration>,
+    /// Calls that have no end yet, with the host.
+    open: BTreeMap<CallId, usize>,
+    fifo: BTreeMap<usize, Duration>,
+    watch_at: BTreeMap<Kind, Duration>,
+    work_at: BTreeMap<usize, Duration>,
+    beat_every: Duration,
+    pub steps: u64,
+    pub log: Option<Vec<String>>,
+}
+
+impl World {
+    pub fn new(seed: u64, options: Options) -> Self {
+        let mut world = Self {
+            now: Duration::from_secs(1000),
+            chance: Chance::new(seed),
+            store: Store::default(),
+            hosts: Vec::new(),
+            weather: Weather::FAIR,
+            ledger: Ledger::default(),
+            scheduler: Scheduler::new(options.clone()),
+            options,
+            incarnation: 0,
+            broker_up: true,
+            queue: BTreeMap::new(),
+            order: 0,
+            wake_at: None,
+            open: BTreeMap::new(),
+            fifo: BTreeMap::new(),
+            watch_at: BTreeMap::new(),
+            work_at: BTreeMap::new(),
+            beat_every: Duration::from_secs(15),
+            steps: 0,
+            log: None,
+        };
+        world.begin();
+        world.at(Duration::from_secs(2), Happening::CollectGarbage);
+        world
+    }
+
+    // What a test does.
+
+    pub fn add_host(&mut self, host: Host) -> usize {
+        self.hosts.push(host);
+        let number = self.hosts.len() - 1;
+        let first = Duration::from_millis(self.chance.between(0, 200));
+        self.at(first, Happening::Beat { host: number });
+        number
+    }
+
+    pub fn add_hosts(&mut self, count: usize) {
+        for number in 0..count {
+            self.add_host(Host::new(&format!("h{number}"), &format!("host-{number}")));
+        }
+    }
+
+    /// Applies a manifest, as a user does.
+    pub fn apply(&mut self, object: Object) {
+        if let Object::Deployment(deployment) = &object {
+            self.ledger.wanted(self.now, deployment);
+        }
+        let object = match self.store.objects.get(&object.key()) {
+            Some(before) => with_status_of(object, before),
+            None => object,
+        };
+        let (_, changes) = self.store.put(object, self.now);
+        self.tell_changes(changes);
+    }
+
+    pub fn delete(&mut self, key: &Key) {
+        let Some(uid) = self
+            .store
+            .objects
+            .get(key)
+            .map(|object| object.metadata().uid.clone())
+        else {
+            return;
+        };
+        if key.kind == Kind::WorkloadDeployment {
+            self.ledger.unwanted(self.now, key);
+        }
+        let (_, changes) = self.store.delete(self.now, key, &uid);
+        self.tell_changes(changes);
+    }
+
+    /// The scheduler is killed, and another begins.
+    pub fn restart_scheduler(&mut self) {
+        // What it had sent to the store arrives, or does not.
+        let sent: Vec<_> = self
+            .queue
+            .iter()
+            .filter(|(_, happening)| matches!(happening, Happening::Store { .. }))
+            .map(|(at, _)| *at)
+            .collect();
+        for at in sent {
+            if let Some(Happening::Store { write, .. }) = self.queue.remove(&at) {
+                self.ledger.write_ended(&write);
+                if self.chance.percent(50) {
+                    let _ = self.store.write(self.now, *write);
+                }
+            }
+        }
+        self.incarnation += 1;
+        self.open.clear();
+        self.watch_at.clear();
+        self.scheduler = Scheduler::new(self.options.clone());
+        self.ledger.scheduler_restarted();
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        self.wake_at = None;
+        let objects: Vec<Object> = self.store.objects.values().cloned().collect();
+        for object in objects {
+            self.tell_in(Duration::from_millis(5), Event::Applied(object));
+        }
+        self.tell_in(Duration::from_millis(6), Event::Synced);
+        if self.broker_up {
+            self.tell_in(Duration::from_millis(10), Event::BusUp);
+        }
+    }
+
+    pub fn broker_down(&mut self) {
+        if !std::mem::replace(&mut self.broker_up, false) {
+            return;
+        }
+        self.tell_in(Duration::from_millis(1), Event::BusDown);
+        for call in std::mem::take(&mut self.open).into_keys() {
+            let outcome = Outcome::Disconnected;
+            self.tell_in(
+                Duration::from_millis(2),
+                Event::Answered {
+                    call_id: call,
+                    outcome,
+                },
+            );
+        }
+        for host in &mut self.hosts {
+            if host.trouble == Trouble::None {
+                host.trouble = Trouble::Disconnected;
+            }
+        }
+    }
+
+    /// The broker is back; hosts come within `spread_ms`.
+    pub fn broker_back(&mut self, spread_ms: u64) {
+        if std::mem::replace(&mut self.broker_up, true) {
+            return;
+        }
+        self.tell_in(Duration::from_millis(1), Event::BusUp);
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].trouble == Trouble::Disconnected {
+                let after = Duration::from_millis(self.chance.between(0, spread_ms.max(1)));
+                self.at(after, Happening::Reconnect { host });
+            }
+        }
+    }
+
+    pub fn trouble(&mut self, host: usize, trouble: Trouble) {
+        self.note(|| format!("host {host} {trouble:?}"));
+        match trouble {
+            Trouble::Dead => self.hosts[host].die(),
+            Trouble::None if !self.broker_up => self.hosts[host].trouble = Trouble::Disconnected,
+            trouble => self.hosts[host].trouble = trouble,
+        }
+        if trouble == Trouble::None && self.broker_up {
+            self.at(Duration::from_millis(5), Happening::Reconnect { host });
+        }
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.advance(until) {}
+        self.now = until;
+    }
+
+    /// Runs until something holds; tells how long that took, or nothing if it does not come true in time.
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        mut holds: impl FnMut(&Self) -> bool,
+    ) -> Option<Duration> {
+        let (began, until) = (self.now, self.now + limit);
+        while !holds(self) {
+            if !self.advance(until) {
+                self.now = until;
+                return holds(self).then(|| self.now - began);
+            }
+        }
+        Some(self.now - began)
+    }
+
+    // What happens.
+
+    /// Lets the next thing happen, unless that is later.
+    fn advance(&mut self, until: Duration) -> bool {
+        let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let next = queued.into_iter().chain(self.wake_at).min();
+        let Some(next) = next.filter(|next| *next <= until) else {
+            return false;
+        };
+        self.now = self.now.max(next);
+        if queued == Some(next) {
+            if let Some((_, happening)) = self.queue.pop_first() {
+                self.happen(happening);
+            }
+        } else {
+            self.step(Event::Tick);
+        }
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tell { scheduler, event } => {
+                if scheduler == self.incarnation {
+                    self.step(*event);
+                }
+            }
+            Happening::Arrive {
+                host,
+                call,
+                command,
+                scheduler,
+            } => {
+                let replies = self.hosts[host].receive(self.now, call, command, &mut self.chance);
+                self.reply(host, replies, scheduler);
+            }
+            Happening::Work { host } => {
+                if self.work_at.get(&host).is_some_and(|at| *at <= self.now) {
+                    self.work_at.remove(&host);
+                }
+                let replies = self.hosts[host].work(self.now, &mut self.chance);
+                self.reply(host, replies, self.incarnation);
+            }
+            Happening::Beat { host } => {
+                if self.hosts[host].trouble == Trouble::Dead {
+                    return;
+                }
+                if self.hosts[host].beats(self.now) && self.broker_up {
+                    self.beat(host);
+                }
+                self.at(self.beat_every, Happening::Beat { host });
+            }
+            Happening::Reconnect { host } => {
+                let hosts = &mut self.hosts[host];
+                if hosts.trouble == Trouble::Disconnected && self.broker_up {
+                    hosts.trouble = Trouble::None;
+                }
+                if hosts.trouble == Trouble::None && self.broker_up {
+                    self.beat(host);
+                    let replies = self.hosts[host].work(self.now, &mut self.chance);
+                    self.reply(host, replies, self.incarnation);
+                }
+            }
+            Happening::GiveUp { call, scheduler } => {
+                if scheduler == self.incarnation && self.open.remove(&call).is_some() {
+                    self.step(Event::Answered {
+                        call_id: call,
+                        outcome: Outcome::TimedOut,
+                    });
+                }
+            }
+            Happening::Store {
+                scheduler,
+                write_id,
+                write,
+            } => {
+                self.carry_out(scheduler, write_id, *write);
+            }
+            Happening::CollectGarbage => {
+                for (key, uid) in self.store.garbage() {
+                    let (_, changes) = self.store.delete(self.now, &key, &uid);
+                    self.tell_changes(changes);
+                }
+                self.at(Duration::from_secs(2), Happening::CollectGarbage);
+            }
+        }
+    }
+
+    fn beat(&mut self, host: usize) {
+        let report = Box::new(self.hosts[host].heartbeat());
+        let delay = Duration::from_millis(self.chance.between(1, 20));
+        self.tell_in(delay, Event::Heartbeat(report));
+    }
+
+    fn reply(&mut self, host: usize, replies: Vec<super::host::Reply>, scheduler: u32) {
+        for (call, outcome) in replies {
+            let connected = self.broker_up && self.hosts[host].is_connected();
+            let lost = self.chance.percent(self.weather.loss_percent);
+            if scheduler == self.incarnation
+                && connected
+                && !lost
+                && self.open.remove(&call).is_some()
+            {
+                let delay = Duration::from_millis(self.chance.between(1, 10));
+                self.tell_in(
+                    delay,
+                    Event::Answered {
+                        call_id: call,
+                        outcome,
+                    },
+                );
+            }
+        }
+        if let Some(due) = self.hosts[host].next_due(self.now) {
+            let known = self
+                .work_at
+                .get(&host)
+                .is_some_and(|at| *at <= due && *at > self.now);
+            if !known {
+                self.work_at.insert(host, due);
+                self.at(
+                    due.saturating_sub(self.now) + Duration::from_millis(1),
+                    Happening::Work { host },
+                );
+            }
+        }
+    }
+
+    fn carry_out(&mut self, scheduler: u32, write_id: WriteId, write: Write) {
+        self.ledger.write_ended(&write);
+        let fails = self.chance.percent(self.weather.write_failure_percent);
+        let done = !fails || self.chance.percent(50);
+        let (mut result, changes) = match done {
+            true => self.store.write(self.now, write),
+            false => (Err(WriteError::Conflict), Vec::new()),
+        };
+        if fails {
+            result = Err(WriteError::Unavailable("stormy".to_owned()));
+        }
+        self.tell_changes(changes);
+        if scheduler == self.incarnation {
+            let delay = Duration::from_millis(self.chance.between(1, 10));
+            self.tell_in(delay, Event::Written { write_id, result });
+        }
+    }
+
+    fn tell_changes(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            let (kind, event) = match change {
+                Change::Applied(object) => (object.kind(), Event::Applied(object)),
+                Change::Removed { key, uid } => (key.kind, Event::Removed { key, uid }),
+            };
+            let lag = Duration::from_millis(self.chance.between(1, self.weather.lag_ms + 2));
+            let before = self.watch_at.get(&kind).copied().unwrap_or_default();
+            let at = before.max(self.now + lag);
+            self.watch_at.insert(kind, at);
+            self.tell_in(at - self.now, event);
+        }
+    }
+
+    fn tell_in(&mut self, delay: Duration, event: Event) {
+        let (scheduler, event) = (self.incarnation, Box::new(event));
+        self.at(delay, Happening::Tell { scheduler, event });
+    }
+
+    fn at(&mut self, delay: Duration, happening: Happening) {
+        self.order += 1;
+        self.queue.insert((self.now + delay, self.order), happening);
+    }
+
+    /// One step of the scheduler, and what comes of it.
+    fn step(&mut self, event: Event) {
+        self.steps += 1;
+        if let Some(log) = &mut self.log
+            && !matches!(event, Event::Tick)
+        {
+            log.push(format!("{:?} > {}", self.now, short(&format!("{event:?}"))));
+        }
+        let actions = self.scheduler.step(self.now, event);
+        for action in actions {
+            if let Some(log) = &mut self.log {
+                log.push(format!(
+                    "{:?} < {}",
+                    self.now,
+                    short(&format!("{action:?}"))
+                ));
+            }
+            self.act(action);
+        }
+        self.wake_at = self
+            .scheduler
+            .next_wake()
+            .map(|at| at.max(self.now + Duration::from_millis(1)));
+        self.ledger.check(self.now, &self.store, &self.scheduler);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Call {
+                call_id,
+                host_id,
+                command,
+                timeout,
+            } => {
+                self.ledger
+                    .called(self.now, &host_id, &command, &self.store);
+                self.send(call_id, &host_id, command, timeout);
+            }
+            Action::Write { write_id, write } => {
+                self.ledger.write_began(self.now, &write);
+                let (delay, scheduler) = (self.chance.between(1, 15), self.incarnation);
+                let write = Box::new(write);
+                self.at(
+                    Duration::from_millis(delay),
+                    Happening::Store {
+                        scheduler,
+                        write_id,
+                        write,
+                    },
+                );
+            }
+            Action::Note(note) => {
+                if note.kind == NoteKind::Warning {
+                    self.ledger
+                        .warnings
+                        .push(format!("{}: {}", note.reason, note.message));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, call: CallId, host_id: &Arc<str>, command: Command, timeout: Duration) {
+        let soon = Duration::from_millis(1);
+        let host = self.hosts.iter().position(|host| *host.id == **host_id);
+        let host = host.filter(|host| self.hosts[*host].is_connected());
+        let Some(host) = host.filter(|_| self.broker_up) else {
+            let outcome = match self.broker_up {
+                true => Outcome::NoResponders,
+                false => Outcome::Disconnected,
+            };
+            return self.tell_in(
+                soon,
+                Event::Answered {
+                    call_id: call,
+                    outcome,
+                },
+            );
+        };
+        self.open.insert(call, host);
+        let scheduler = self.incarnation;
+        self.at(timeout, Happening::GiveUp { call, scheduler });
+        if self.chance.percent(self.weather.loss_percent) {
+            return;
+        }
+        // What one connection sends to one subscriber arrives in order.
+        let delay = Duration::from_millis(self.chance.between(1, 10));
+        let before = self.fifo.get(&host).copied().unwrap_or_default();
+        let at = before.max(self.now + delay);
+        self.fifo.insert(host, at);
+        self.at(
+            at - self.now,
+            Happening::Arrive {
+                host,
+                call,
+                command,
+                scheduler,
+            },
+        );
+    }
+
+    fn note(&mut self, text: impl Fn() -> String) {
+        let now = self.now;
+        if let Some(log) = &mut self.log {
+            log.push(format!("{now:?} * {}", text()));
+        }
+    }
+
+    // What a test looks at.
+
+    pub fn deployment(&self, name: &str) -> Option<&Arc<WorkloadDeployment>> {
+        let key = Key::new(Kind::WorkloadDeployment, "demo", name);
+        match self.store.objects.get(&key) {
+            Some(Object::Deployment(deployment)) => Some(deployment),
+            _ => None,
+        }
+    }
+
+    /// Whether a deployment says that all of it is ready.
+    pub fn is_ready(&self, name: &str) -> bool {
+        let Some(deployment) = self.deployment(name) else {
+            return false;
+        };
+        let Some(status) = &deployment.status else {
+            return false;
+        };
+        let ready = berth_scheduler::api::condition(&status.conditions, "Ready");
+        let generation = deployment.metadata.generation;
+        ready.is_some_and(|ready| {
+            ready.status == ConditionStatus::True && ready.observed_generation == generation
+        })
+    }
+
+    pub fn workload(&self, name: &str) -> Option<&Arc<Workload>> {
+        match self
+            .store
+            .objects
+            .get(&Key::new(Kind::Workload, "demo", name))
+        {
+            Some(Object::Workload(workload)) => Some(workload),
+            _ => None,
+        }
+    }
+
+    /// The message of a condition of a workload.
+    pub fn message(&self, workload: &str, condition: &str) -> String {
+        let status = self
+            .workload(workload)
+            .and_then(|workload| workload.status.as_ref());
+        let found = status
+            .and_then(|status| berth_scheduler::api::condition(&status.conditions, condition));
+        found.map_or_else(String::new, |found| found.message.clone())
+    }
+
+    /// How many ids run on each host that lives.
+    pub fn loads(&self) -> Vec<usize> {
+        let living = self
+            .hosts
+            .iter()
+            .filter(|host| host.trouble == Trouble::None);
+        living.map(|host| host.running().count()).collect()
+    }
+
+    pub fn writes(&self) -> usize {
+        self.store.writes.values().sum()
+    }
+
+    /// Panics when something has been wrong so far.
+    pub fn assert_sound(&self) {
+        assert_eq!(self.ledger.violation, None);
+    }
+
+    /// Ids of which a guest runs anywhere.
+    pub fn running(&self) -> BTreeSet<String> {
+        let running = self.hosts.iter().flat_map(|host| host.running());
+        running.cloned().collect()
+    }
+
+    /// Ids that are wanted: of Workloads that are not going.
+    pub fn wanted(&self) -> BTreeSet<String> {
+        let workloads = self
+            .store
+            .of_kind(Kind::Workload)
+            .filter_map(|object| match object {
+                Object::Workload(workload) if !workload.metadata.is_deleting() => {
+                    let status = workload.status.as_ref()?;
+                    (!status.host_id.is_empty()).then(|| status.workload_id.clone())
+                }
+                _ => None,
+            });
+        workloads.collect()
+    }
+}
+
+fn with_status_of(mut object: Object, before: &Object) -> Object {
+    match (&mut object, before) {
+        (Object::Deployment(it), Object::Deployment(before)) => {
+            Arc::make_mut(it).status = before.status.clone();
+        }
+        (Object::Workload(it), Object::Workload(before)) => {
+            let it = Arc::make_mut(it);
+            it.status = before.status.clone();
+            it.metadata.finalizers = before.metadata.finalizers.clone();
+        }
+        (Object::ReplicaSet(it), Object::ReplicaSet(before)) => {
+            Arc::make_mut(it).status = before.status.clone();
+        }
+        _ => {}
+    }
+    object
+}
+
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(420)).unwrap_or(text)
+}
