@@ -73,6 +73,9 @@ class Puppet:
             await self._client.publish(msg.reply, b"{}")
         elif how == "hang":
             self.states[workload_id] = "STARTING"
+        elif how == "run and refuse":
+            self.states[workload_id] = "RUNNING"
+            await self._answer(msg, workload_id, "ERROR", "the registry is down")
         elif how == "refuse":
             self.states[workload_id] = "ERROR"
             await self._answer(msg, workload_id, "ERROR", "not today")
@@ -143,6 +146,16 @@ async def test_a_start_that_did_not_arrive_is_sent_again_under_its_id(puppet: Pu
     (wanted / "app.json").write_text(manifest("app"))
     status = await is_told(wanted, "app", "Running")
     assert puppet.ids("start") == [status["workloadId"]] * 3
+
+
+async def test_a_repeated_start_that_is_refused_is_no_failure_before_a_status_says_so(
+    puppet: Puppet, wanted: Path
+) -> None:
+    puppet.next_starts = ["garble", "run and refuse"]
+    (wanted / "app.json").write_text(manifest("app"))
+    status = await is_told(wanted, "app", "Running")
+    assert puppet.ids("start") == [status["workloadId"]] * 2
+    assert puppet.ids("stop") == []
 
 
 async def test_what_is_in_error_is_told_stopped_and_started_under_another_id(

@@ -90,6 +90,8 @@ def test_hostile_payloads_are_refused() -> None:
     with pytest.raises(ReadError, match="not UTF-8 at byte 15"):
         read(proto.WorkloadStartRequest, b'{"workloadId":"\xff"}')
     start('{"x":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}")
+    with pytest.raises(ReadError, match="nested deeper than 64 levels"):
+        start('{"x":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}")
 
 
 @given(st.binary(max_size=200))

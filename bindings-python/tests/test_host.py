@@ -218,10 +218,12 @@ async def test_a_command_without_reply_is_carried_out(wire: Wire, host: Served) 
     await wire.publish(subject, start_of("a").encode())
     await holds(host, "a")
     # A host never commands another in its caller's name.
-    other = f"runtime.host.{host.id}.workload.stop"
-    await wire.publish(subject, start_of("a").encode(), reply=other)
-    status = await wire.command(host.id, "workload.status", id_of("a"))
-    assert status.state[0] == "RUNNING"
+    await wire.subscribe("runtime.host.other.>")
+    await wire.publish(subject, start_of("a").encode(), reply="runtime.host.other.workload.stop")
+    inbox = await wire.ask(f"runtime.host.{host.id}.workload.status", id_of("a"))
+    status = await wire.receive()
+    assert (status.subject, status.state[0]) == (inbox, "RUNNING")
+    assert await wire.rest() == []
 
 
 async def test_shutdown_unsubscribes_answers_and_stops(wire: Wire, host: Served) -> None:
@@ -235,6 +237,30 @@ async def test_shutdown_unsubscribes_answers_and_stops(wire: Wire, host: Served)
     assert host.toy.held == set()
     nobody = await wire.command(host.id, "workload.status", "{}")
     assert nobody.headers["Status"] == "503"
+
+
+async def test_callers_learn_that_nobody_is_here_before_workloads_have_stopped(
+    wire: Wire, host: Served
+) -> None:
+    await wire.command(host.id, "workload.start", start_of("a"))
+    release = asyncio.Event()
+    stop = host.toy.stop
+
+    async def stop_slowly(instance: str) -> None:
+        await release.wait()
+        await stop(instance)
+
+    host.toy.stop = stop_slowly  # type: ignore[method-assign]
+    host.shutdown.set()
+
+    async def look() -> bool | None:
+        return (await wire.command(host.id, "workload.status", "{}")).headers.get("Status") == "503" or None
+
+    await eventually("nobody listens", look)
+    assert host.toy.held == {"a"}
+    release.set()
+    await host.ended()
+    assert host.toy.held == set()
 
 
 async def test_the_broker_goes_and_comes_back(broker: Broker, wire: Wire, host: Served) -> None:

@@ -188,6 +188,24 @@ def test_the_oldest_of_many_ends_is_forgotten() -> None:
     assert table.status(str(MAX_ENDED))[0] is S.ERROR
 
 
+def test_what_was_stopped_needs_no_room_among_the_ended() -> None:
+    table = Table()
+    for number in range(MAX_ENDED + 1):
+        table.start(str(number))
+        table.refuse()
+        table.gone()
+        if number < 2:
+            table.stop(str(number))
+    assert table.status("0")[0] is S.NOT_FOUND
+    assert table.status("2")[0] is S.ERROR
+    for number in range(2):
+        table.start(str(number))
+        table.refuse()
+        table.gone()
+    assert table.status("2")[0] is S.NOT_FOUND, "now there is one too many"
+    assert table.status("3")[0] is S.ERROR
+
+
 def test_shutdown_ends_everything_and_begins_nothing() -> None:
     table = Table()
     table.start("up")
