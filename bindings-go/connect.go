@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -121,6 +122,7 @@ func (o ConnectOptions) connect(more ...nats.Option) (*nats.Conn, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
+	said := &once{}
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.Timeout(defaultConnectTimeout),
@@ -129,8 +131,19 @@ func (o ConnectOptions) connect(more ...nats.Option) (*nats.Conn, error) {
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.PingInterval(pingInterval),
 		nats.FlusherTimeout(writeTimeout),
-		nats.ConnectHandler(func(*nats.Conn) { logger.Info("connected to the broker") }),
-		nats.ReconnectHandler(func(*nats.Conn) { logger.Info("connected to the broker again") }),
+		nats.ConnectHandler(func(*nats.Conn) {
+			said.forget()
+			logger.Info("connected to the broker")
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			said.forget()
+			logger.Info("connected to the broker again")
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			if said.isNew(err.Error()) {
+				logger.Warn("cannot connect to the broker; trying on", "servers", o.servers(), "error", err)
+			}
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				logger.Warn("the connection to the broker is gone", "error", err)
@@ -281,6 +294,22 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalText hides the text from encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// once keeps a log from saying the same at each attempt.
+type once struct {
+	mu   sync.Mutex
+	last string
+}
+
+func (o *once) isNew(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	isNew := text != o.last
+	o.last = text
+	return isNew
+}
+
+func (o *once) forget() { o.isNew("") }
 
 func isServer(server string) bool {
 	if !strings.Contains(server, "://") {

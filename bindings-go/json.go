@@ -1,20 +1,35 @@
 package berth
 
 import (
+	"errors"
+
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"berth.dev/go/internal/wire"
 )
 
-// ReadError says why a message cannot be read: the field and what is wrong with it. It quotes no value,
-// for values may be secrets.
-type ReadError = wire.ReadError
+// ReadError says why a message cannot be read. It quotes no value, for values may be secrets.
+type ReadError struct {
+	// Path is the field, from the top of the message, as workload.witWorld.components[0].poolSize. It is
+	// empty when the message as a whole is at fault.
+	Path string
+	// Problem is what is wrong, in words.
+	Problem string
+}
+
+func (e *ReadError) Error() string { return (*wire.ReadError)(e).Error() }
 
 // Unmarshal reads a message from JSON as liberally as the protocol demands of its readers: unknown fields
 // are ignored, null means unset, numbers may be strings, enums may be numbers, both names of a field are
 // known. What it refuses, a [*ReadError] names by its field.
-func Unmarshal(payload []byte, m proto.Message) error { return wire.Read(payload, m) }
+func Unmarshal(payload []byte, m proto.Message) error {
+	err := wire.Read(payload, m)
+	if flaw := (*wire.ReadError)(nil); errors.As(err, &flaw) {
+		return (*ReadError)(flaw)
+	}
+	return err
+}
 
 // Marshal writes a message as JSON in the form that every deployed peer reads: lowerCamelCase, enum names,
 // 64-bit integers as strings, no nulls, nothing outside the schema. It fails for what JSON has no form

@@ -62,15 +62,8 @@ func (s *server) run(ctx context.Context) error {
 	if err := subscription.SetPendingLimits(maxPendingRequests, maxPendingBytes); err != nil {
 		s.log.Warn("the queue of requests has other bounds than intended", "error", err)
 	}
-	beating, stopBeating := context.WithCancel(ctx)
-	defer stopBeating()
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		s.heart.beat(beating, s.conn, s.every)
-	}()
-	// The heart stops when ctx ends, or when the connection is closed.
-	<-stopped
+	// Returns when ctx ends or the connection is closed.
+	s.heart.beat(ctx, s.conn, s.every)
 	closed := ctx.Err() == nil
 	// No heartbeat follows from here on (HOST-DOWN-004).
 	s.shutDown(subscription, drained)

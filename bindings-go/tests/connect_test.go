@@ -113,26 +113,13 @@ func TestTLS(t *testing.T) {
 	ca := newAuthority(t)
 	certificate, key := ca.issue("127.0.0.1")
 	stranger := newAuthority(t)
-	with := func(first, verify bool) func(o *server.Options) {
-		return func(o *server.Options) {
-			pair, err := tls.LoadX509KeyPair(certificate, key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			o.TLS, o.TLSHandshakeFirst, o.TLSVerify = true, first, verify
-			o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-			if verify {
-				o.TLSConfig.ClientAuth, o.TLSConfig.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool
-			}
-		}
-	}
-	b := newBroker(t, with(false, false))
+	b := newBroker(t, ca.tls(certificate, key, false))
 	wantIn(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
 	wantOut(t, b, berth.ConnectOptions{TLSCAFile: stranger.file})
 	wantOut(t, b, berth.ConnectOptions{})
-	b = newBroker(t, with(true, false))
+	b = newBroker(t, ca.tls(certificate, key, false), func(o *server.Options) { o.TLSHandshakeFirst = true })
 	wantIn(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSFirst: true})
-	b = newBroker(t, with(false, true))
+	b = newBroker(t, ca.tls(certificate, key, true))
 	clientCertificate, clientKey := ca.issue("client")
 	wantIn(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSCertFile: clientCertificate, TLSKeyFile: clientKey})
 	wantOut(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
@@ -232,6 +219,21 @@ func (a *authority) issue(name string) (certificateFile, keyFile string) {
 		a.t.Fatal(err)
 	}
 	return write(a.t, name+".pem", pemOf("CERTIFICATE", der)), write(a.t, name+".key", pemOf("EC PRIVATE KEY", private))
+}
+
+// tls makes a broker demand TLS, and, when it is to verify, a certificate of this authority.
+func (a *authority) tls(certificate, key string, verify bool) func(*server.Options) {
+	return func(o *server.Options) {
+		pair, err := tls.LoadX509KeyPair(certificate, key)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		o.TLS, o.TLSVerify = true, verify
+		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		if verify {
+			o.TLSConfig.ClientAuth, o.TLSConfig.ClientCAs = tls.RequireAndVerifyClientCert, a.pool
+		}
+	}
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {

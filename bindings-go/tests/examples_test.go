@@ -89,6 +89,35 @@ func (c *child) ended() (code int) {
 	return c.command.ProcessState.ExitCode()
 }
 
+func TestAWorkloadIsStartedOnceWhateverIsAsked(t *testing.T) {
+	ca := newAuthority(t)
+	certificate, key := ca.issue("127.0.0.1")
+	b := newBroker(t, ca.tls(certificate, key, true))
+	ours, ourKey := ca.issue("client")
+	options := berth.ConnectOptions{Servers: []string{b.url()}, TLSCAFile: ca.file, TLSCertFile: ours, TLSKeyFile: ourKey}
+	conn, err := berth.Connect(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closed(conn) })
+	host := newToy("toy")
+	serve(t, conn, host, berth.WithHostID("h1"))
+	program := build(t, "start-once")
+	for range 2 {
+		c := launch(t, program, "--nats-url", b.url(), "--ca", ca.file, "--cert", ours, "--key", ourKey, "h1", "job-1", "r.example/job:1")
+		if code := c.ended(); code != 0 || !strings.Contains(c.said(), "job-1 is WORKLOAD_STATE_RUNNING") {
+			t.Errorf("ends with %d and says %s", code, c.said())
+		}
+	}
+	if host.count(&host.started) != 1 {
+		t.Errorf("started %v", host.ids())
+	}
+	c := launch(t, program, "--nats-url", b.url(), "--ca", ca.file, "--cert", ours, "--key", ourKey, "nobody", "job-1", "r.example/job:1")
+	if code := c.ended(); code == 0 || !strings.Contains(c.said(), "choose another host") {
+		t.Errorf("ends with %d and says %s", code, c.said())
+	}
+}
+
 func TestTheMinimalSchedulerRunsAWorkloadOnTheMinimalHost(t *testing.T) {
 	b := newBroker(t)
 	scheduler := launch(t, build(t, "minimal-scheduler"), b.url())
@@ -96,7 +125,7 @@ func TestTheMinimalSchedulerRunsAWorkloadOnTheMinimalHost(t *testing.T) {
 	if code := scheduler.ended(); code != 0 {
 		t.Errorf("the scheduler ends with %d", code)
 	}
-	for _, line := range []string{"joined as", "demo-1 is WORKLOAD_STATE_RUNNING", "demo-1 is WORKLOAD_STATE_STOPPING"} {
+	for _, line := range []string{"joined as", "demo-1 is WORKLOAD_STATE_RUNNING", "demo-1 is gone"} {
 		if !strings.Contains(scheduler.said(), line) {
 			t.Errorf("the scheduler does not say %q:\n%s", line, scheduler.said())
 		}
@@ -194,8 +223,8 @@ func TestTheSpreadSchedulerMayBeKilledAtAnyTime(t *testing.T) {
 	c.submit("shop", 4)
 	c.submit("gone", 2)
 	scheduler := c.scheduler()
-	for _, name := range []string{"shop", "gone"} {
-		eventually(t, "the replicas of "+name, func() bool { ready, _ := c.ready(name); return ready > 1 })
+	for name, replicas := range map[string]int{"shop": 4, "gone": 2} {
+		eventually(t, "the replicas of "+name, func() bool { ready, _ := c.ready(name); return ready == replicas })
 	}
 	scheduler.end(syscall.SIGKILL)
 	if err := os.Remove(filepath.Join(c.dir, "gone.json")); err != nil {
@@ -239,8 +268,8 @@ func TestTheSpreadSchedulerTellsWhatAHostRefuses(t *testing.T) {
 			return strings.Contains(string(content), message) && !strings.Contains(string(content), `"True"`)
 		})
 	}
-	eventually(t, "a second start under another id", func() bool { started, _ := c.on("h1"); return started == 2 })
-	if ids := c.hosts["h1"].started; ids[0] == ids[1] {
+	eventually(t, "a second start under another id", func() bool { started, _ := c.on("h1"); return started >= 2 })
+	if ids := c.hosts["h1"].ids(); ids[0] == ids[1] {
 		t.Error("an id is used twice")
 	}
 }

@@ -13,6 +13,9 @@ import (
 // quick judges soon, for hosts that beat each second.
 var quick = berth.LivenessOptions{Settle: time.Millisecond, SuspectAfter: 3 * time.Second, LostAfter: 5 * time.Second}
 
+// unprobed is for hosts that only beat: a probe would find nobody.
+var unprobed = berth.LivenessOptions{ProbeInterval: time.Hour}
+
 func watch(t *testing.T, conn *nats.Conn, options berth.LivenessOptions) (*berth.Fleet, <-chan berth.FleetEvent) {
 	fleet, err := berth.WatchFleet(t.Context(), conn, berth.WithLiveness(options))
 	if err != nil {
@@ -62,7 +65,7 @@ func TestAHostJoinsLeavesAndIsLostSoon(t *testing.T) {
 	if lost := want[berth.HostLost](t, events); lost != (berth.HostLost{HostID: "h1", Reason: berth.ReasonNoResponders}) {
 		t.Errorf("%+v", lost)
 	}
-	if took := time.Since(died); took > 3*time.Second {
+	if took := time.Since(died); took > patience/2 {
 		t.Errorf("lost after %v", took)
 	}
 	if host, known := fleet.Host("h1"); !known || host.Health != berth.HealthLost || len(fleet.Hosts()) != 1 || len(fleet.ByLoad()) != 0 {
@@ -112,7 +115,7 @@ func TestASilentHostIsSuspectLostAndReturns(t *testing.T) {
 func TestChangesThatMatterAreTold(t *testing.T) {
 	b := newBroker(t)
 	host := b.connect()
-	_, events := watch(t, b.connect(), berth.LivenessOptions{})
+	_, events := watch(t, b.connect(), unprobed)
 	beat := func(payload string) {
 		if err := host.Publish("runtime.operator.heartbeat.h1", []byte(payload)); err != nil {
 			t.Error(err)
@@ -132,7 +135,7 @@ func TestChangesThatMatterAreTold(t *testing.T) {
 func TestASlowReaderIsToldWhatItMissed(t *testing.T) {
 	b := newBroker(t)
 	host := b.connect()
-	fleet, events := watch(t, b.connect(), berth.LivenessOptions{})
+	fleet, events := watch(t, b.connect(), unprobed)
 	beat := func(label string) {
 		if err := host.Publish("runtime.operator.heartbeat.h1", []byte(`{"id":"h1","labels":{"l":"`+label+`"}}`)); err != nil {
 			t.Error(err)
@@ -174,7 +177,7 @@ func TestNothingIsLostWhileTheBrokerIsAway(t *testing.T) {
 	serve(t, b.connect(), newToy("toy"), berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
 	want[berth.HostJoined](t, events)
 	b.stop()
-	time.Sleep(2 * time.Second)
+	<-time.After(2 * time.Second) // longer than it takes to lose a host that is dead
 	b.start()
 	eventually(t, "a heartbeat after the outage", func() bool {
 		host, _ := fleet.Host("h1")

@@ -3,6 +3,7 @@ package tests
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	berth "berth.dev/go"
@@ -65,6 +66,12 @@ func (h *toy) reporter(id string) *berth.Reporter {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.reports[id]
+}
+
+func (h *toy) ids() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.started)
 }
 
 func (h *toy) count(of *[]string) int {

@@ -67,6 +67,9 @@ type host struct {
 	answered    time.Duration
 	hasAnswered bool
 	busyUntil   time.Duration
+	// Whether it was heard since the connection was last made: only then does its silence tell anything
+	// before the connection has settled.
+	heardOnLink bool
 	// When nobody listened for the first time since it was last heard, and how often since. 0 times: it
 	// is not deaf.
 	deafSince time.Duration
@@ -102,12 +105,13 @@ func (l *Liveness) Answered(now time.Duration, id string) []Action { return l.he
 
 // NoResponders takes in that the broker answered a probe: nobody listens.
 func (l *Liveness) NoResponders(now time.Duration, id string) []Action {
-	if !l.isSettled(now) {
-		l.probeAgain(id, max(l.settledAt, now))
-		return nil
-	}
 	h := l.hosts[id]
 	if h == nil || h.health == Lost {
+		return nil
+	}
+	// A host that was heard since has come back already: if nobody listens now, it has gone.
+	if cameBack := l.linkUp && h.heardOnLink; !cameBack && !l.isSettled(now) {
+		l.probeAgain(id, max(l.settledAt, now+l.options.DeafProbeInterval))
 		return nil
 	}
 	if h.deafTimes == 0 {
@@ -153,14 +157,14 @@ func (l *Liveness) LinkUp(now time.Duration) []Action {
 	l.linkUp = true
 	l.settledAt = now + l.options.Settle
 	for _, h := range l.hosts {
-		h.deafTimes = 0
+		h.deafTimes, h.heardOnLink = 0, false
 	}
 	return nil
 }
 
 // Tick takes in that time has passed.
 func (l *Liveness) Tick(now time.Duration) []Action {
-	if !l.isSettled(now) {
+	if !l.linkUp {
 		return nil
 	}
 	return append(l.lookForSilence(now), l.probe(now)...)
@@ -171,7 +175,7 @@ func (l *Liveness) heard(now time.Duration, id string, byHeartbeat bool) []Actio
 	h := l.hosts[id]
 	if h == nil {
 		if byHeartbeat {
-			l.hosts[id] = &host{health: Alive, heard: now}
+			l.hosts[id] = &host{health: Alive, heard: now, heardOnLink: l.linkUp}
 			l.probeAgain(id, nextProbe)
 		}
 		return nil
@@ -181,7 +185,7 @@ func (l *Liveness) heard(now time.Duration, id string, byHeartbeat bool) []Actio
 		return nil
 	}
 	was := h.health
-	h.health, h.heard, h.deafTimes = Alive, now, 0
+	h.health, h.heard, h.heardOnLink, h.deafTimes = Alive, now, l.linkUp, 0
 	if !byHeartbeat {
 		h.answered, h.hasAnswered = now, true
 	}
@@ -199,7 +203,7 @@ func (l *Liveness) heard(now time.Duration, id string, byHeartbeat bool) []Actio
 // more likely that a broker lost them, and that they are on their way to another, than that they all died
 // at once. Heartbeats do not count here: they come from all, and probes have reached but some.
 func (l *Liveness) brokerIsSuspect(since time.Duration) bool {
-	deaf, well := 0, 0
+	deaf, well, sharePercent := 0, 0, max(1, l.options.MassVanishSharePercent)
 	for _, h := range l.hosts {
 		switch {
 		case h.deafTimes > 0:
@@ -208,13 +212,15 @@ func (l *Liveness) brokerIsSuspect(since time.Duration) bool {
 			well++
 		}
 	}
-	share := deaf * 100 / max(1, deaf+well)
-	return deaf >= l.options.MassVanishFrom && share >= l.options.MassVanishSharePercent
+	return deaf >= l.options.MassVanishFrom && deaf*100/max(1, deaf+well) >= sharePercent
 }
 
 // lookForSilence suspects hosts that listen and say nothing, and gives up on them at the end of their
 // time.
 func (l *Liveness) lookForSilence(now time.Duration) []Action {
+	if !l.isSettled(now) {
+		return nil
+	}
 	var actions []Action
 	for _, id := range l.silent(now) {
 		h := l.hosts[id]
@@ -253,7 +259,7 @@ func (l *Liveness) silent(now time.Duration) []string {
 
 func (l *Liveness) lose(id string, reason Reason) Action {
 	h := l.hosts[id]
-	h.health, h.deafTimes, h.isQueued = Lost, 0, false
+	h.health, h.deafTimes, h.hasAnswered, h.isQueued = Lost, 0, false, false
 	return Tell{id, Lost, reason}
 }
 

@@ -238,6 +238,20 @@ func TestALostHostReturnsWithAHeartbeatOnlyAndIsForgottenInTheEnd(t *testing.T) 
 	}
 }
 
+func TestAHostThatCameBackAndDiesWhileTheConnectionSettlesIsLostAtOnce(t *testing.T) {
+	w := newWorld(t, 3)
+	w.do(w.liveness.LinkDown())
+	w.do(w.liveness.LinkUp(w.now))
+	w.do(w.liveness.Heartbeat(w.now, "1"))
+	w.hosts[0], w.hosts[1] = dead, dead
+	died := w.now
+	w.run(4 * time.Second)
+	if _, lost := w.when(0, Lost); lost {
+		t.Error("a host that may be on its way is lost")
+	}
+	w.wantLost(1, died, time.Second, 2*time.Second)
+}
+
 // FuzzLiveness plays any course of events: a well host is never lost, no host changes to what it is, and
 // only a heartbeat raises the lost.
 func FuzzLiveness(f *testing.F) {
