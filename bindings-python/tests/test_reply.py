@@ -67,4 +67,5 @@ def test_an_id_is_one_token() -> None:
     assert _subject.is_token("0b5f-ü")
     assert not _subject.is_host_id("0b5f-ü")
     assert _subject.parse_heartbeat(_subject.heartbeat_of("h")) == "h"
-    assert _subject.parse_heartbeat("runtime.operator.heartbeat.a.b") is None
+    for bad in ("a.b", "0b5f-ü", "a+b"):
+        assert _subject.parse_heartbeat(f"runtime.operator.heartbeat.{bad}") is None

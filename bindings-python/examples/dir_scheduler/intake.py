@@ -18,7 +18,7 @@ from placement import Conditions
 
 Json = dict[str, Any]
 
-MAX_MANIFEST_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 16 << 20
 MAX_REPLICAS = 1000
 
 POLICIES = {

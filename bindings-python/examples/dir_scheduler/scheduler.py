@@ -34,6 +34,9 @@ POLL_S = 5.0
 ASK_AGAIN_S = 1.0
 """Between two questions about an id that is starting, or of which nothing is known, and between two stops."""
 
+ENDING_S = 0.3
+"""Between two questions about an id that is stopping: the end takes moments."""
+
 STARTING_PATIENCE_S = 600.0
 """How long an id may be STARTING: pulls take their time."""
 
@@ -224,14 +227,18 @@ class Scheduler:
         """Stops an id until its host says that it is not there, however long that host is away."""
         host_id = self._ids[workload_id]["host"]
         client = self._fleet.client(host_id, TIMEOUTS)
+        said = None
         while workload_id not in self._unsent:
             if not self._is_away(host_id):
+                # STOPPING acknowledges: from then on it is enough to ask, unless the host says something else.
+                ask = client.status if said is WorkloadState.STOPPING else client.stop
                 try:
-                    if (await client.stop(workload_id)).state is WorkloadState.NOT_FOUND:
-                        break
+                    said = (await ask(workload_id)).state
                 except berth.ClientError:
-                    pass  # the next one, then
-            await asyncio.sleep(ASK_AGAIN_S)
+                    said = None
+                if said is WorkloadState.NOT_FOUND:
+                    break
+            await asyncio.sleep(ENDING_S if said is WorkloadState.STOPPING else ASK_AGAIN_S)
         self._forget(workload_id)
 
     async def _end_all(self, key: str) -> None:

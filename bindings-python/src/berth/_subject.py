@@ -71,6 +71,6 @@ def all_heartbeats() -> str:
 
 
 def parse_heartbeat(subject: str) -> str | None:
-    """The host that published on a subject under `all_heartbeats`."""
+    """The host that published on a subject under `all_heartbeats`, if that can be the id of one."""
     host_id = subject.removeprefix(_HEARTBEATS)
-    return host_id if host_id != subject and is_token(host_id) else None
+    return host_id if host_id != subject and is_host_id(host_id) else None
