@@ -8,14 +8,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{beacon::Beacons, bus::Bus, clock::Clock, registry::Registry, target::Images};
-
-/// Never less patient than this: two context switches and a page of JSON on a busy machine.
-const PATIENCE_MIN: Duration = Duration::from_millis(250);
-/// Never more patient than this: beyond it the machine is stalled, which is said instead.
-const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
-/// How many times the slowest round trip of the doctor the suite allows for its own share.
-const PATIENCE_RTTS: u32 = 20;
+use crate::{
+    beacon::Beacons,
+    bus::Bus,
+    clock::{Clock, Patience},
+    registry::Registry,
+    target::Images,
+};
 
 /// Bus, registry, beacons, clock: one of each in a run.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub struct Bench {
     pub images: Images,
     /// What must never be shown.
     pub secrets: Arc<Secrets>,
-    patience_us: AtomicU64,
+    patience: Patience,
     tags: AtomicU64,
 }
 
@@ -47,30 +46,33 @@ impl Bench {
         beacons: Beacons,
         images: Images,
     ) -> Bench {
+        let patience = Patience::start();
         Bench {
             run,
             bus,
             registry,
             beacons,
-            clock: Clock::start(),
+            clock: patience.clock.clone(),
             images,
             secrets: Arc::default(),
-            patience_us: AtomicU64::new(PATIENCE_MIN.as_micros() as u64),
+            patience,
             tags: AtomicU64::new(0),
         }
     }
 
     /// What the suite adds to every deadline for its own delays.
     pub fn patience(&self) -> Duration {
-        let measured = Duration::from_micros(self.patience_us.load(Ordering::Relaxed));
-        (measured + self.clock.worst_lateness()).min(PATIENCE_MAX)
+        self.patience.now()
     }
 
     /// Takes over the slowest round trip that the doctor saw.
     pub fn measured(&self, slowest_rtt: Duration) {
-        let patience = (slowest_rtt * PATIENCE_RTTS).clamp(PATIENCE_MIN, PATIENCE_MAX);
-        self.patience_us
-            .store(patience.as_micros() as u64, Ordering::Relaxed);
+        self.patience.measured(slowest_rtt);
+    }
+
+    /// What runs of checks wait with.
+    pub fn shared_patience(&self) -> Patience {
+        self.patience.clone()
     }
 
     /// A token that no other check of this run has, nor any of another run.

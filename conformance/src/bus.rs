@@ -34,6 +34,16 @@ pub const HEARTBEATS: &str = "runtime.operator.heartbeat.>";
 /// What stands before the host id in the subject of a heartbeat.
 pub const HEARTBEAT_PREFIX: &str = "runtime.operator.heartbeat.";
 
+/// The subject of every command to a host.
+pub fn commands_subject(host_id: &str) -> String {
+    command_subject(host_id, ">")
+}
+
+/// The host and the command that a subject speaks of.
+pub fn read_command_subject(subject: &str) -> Option<(&str, &str)> {
+    subject.strip_prefix("runtime.host.")?.split_once('.')
+}
+
 /// What hosts publish their heartbeats on.
 pub fn heartbeat_subject(host_id: &str) -> String {
     format!("{HEARTBEAT_PREFIX}{host_id}")
@@ -292,6 +302,93 @@ impl fmt::Debug for Bus {
         f.debug_struct("Bus")
             .field("inboxes", &self.inboxes)
             .finish_non_exhaustive()
+    }
+}
+
+/// A connection with nothing on it, for one simulated peer. It is closed when it and everything that
+/// was subscribed to on it are dropped.
+#[derive(Clone)]
+pub struct Link(async_nats::Client);
+
+impl Link {
+    /// Connects; after a loss it comes back, each attempt `reconnect_after` the last.
+    ///
+    /// # Errors
+    /// Nobody answers there.
+    pub async fn connect(
+        url: &str,
+        name: &str,
+        reconnect_after: Duration,
+    ) -> Result<Link, BusError> {
+        let client = async_nats::ConnectOptions::new()
+            .name(name)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .reconnect_delay_callback(move |_| reconnect_after)
+            .connect(url)
+            .await
+            .map_err(|source| BusError::Connect {
+                url: without_credentials(url),
+                source,
+            })?;
+        Ok(Link(client))
+    }
+
+    /// Subscribes; the broker knows of it when this returns.
+    ///
+    /// # Errors
+    /// The connection is not there.
+    pub async fn subscribe(&self, subject: &str) -> Result<Subscription, BusError> {
+        let subscriber = subscribe(&self.0, subject).await?;
+        self.0.flush().await.map_err(|_| BusError::Lost)?;
+        Ok(Subscription(subscriber))
+    }
+
+    /// Publishes, and hands it to the connection before it returns.
+    ///
+    /// # Errors
+    /// It is too large, or the connection is not there.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        headers: &Headers,
+    ) -> Result<(), BusError> {
+        let failed = |source| BusError::Publish {
+            subject: subject.to_owned(),
+            source,
+        };
+        let to = subject.to_owned();
+        if headers.0.is_empty() {
+            self.0.publish(to, payload).await.map_err(failed)
+        } else {
+            let map = header_map(headers);
+            self.0
+                .publish_with_headers(to, map, payload)
+                .await
+                .map_err(failed)
+        }
+    }
+
+    /// Whether the broker is there at the moment.
+    pub fn is_connected(&self) -> bool {
+        self.0.connection_state() == async_nats::connection::State::Connected
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+/// What arrives on a subject of a [`Link`].
+#[derive(Debug)]
+pub struct Subscription(async_nats::Subscriber);
+
+impl Subscription {
+    /// The next message; `None` when the connection is closed for good. Cancel safe.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.0.next().await.map(delivery)
     }
 }
 

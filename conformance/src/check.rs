@@ -1,6 +1,6 @@
 //! How a check is declared: an entry of a const table that names its body and what it covers.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, ops::Deref, pin::Pin};
 
 use crate::{
     cx::Cx,
@@ -40,23 +40,13 @@ pub enum Need {
     Registry,
 }
 
-/// An entry of a check table. Written with [`check!`](crate::check!).
+/// What every check has, whichever side it judges.
 #[derive(Clone, Copy)]
-pub struct Check {
+pub struct Case {
     /// `section/name`, unique.
     pub id: &'static str,
-    /// The code.
-    pub run: Body,
     /// Every requirement that the body claims something about, each time it runs.
     pub covers: &'static [&'static Requirement],
-    /// Which host it runs against.
-    pub host: Host,
-    /// The images that it pushes.
-    pub roles: &'static [Role],
-    /// The equipment that it needs beyond a bus.
-    pub needs: &'static [Need],
-    /// A feature that a target may declare absent, and the body that verifies the refusal then.
-    pub feature: Option<(&'static str, Body)>,
     /// How long the harness lets it run. Not a deadline of the specification.
     pub budget_s: u64,
     /// Longer than half a minute by nature: runs only with `--slow`.
@@ -67,7 +57,32 @@ pub struct Check {
     pub line: u32,
 }
 
-impl Check {
+/// An entry of a check table. Written with [`check!`](crate::check!).
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// What it has in common with the checks of schedulers.
+    pub case: Case,
+    /// The code.
+    pub run: Body,
+    /// Which host it runs against.
+    pub host: Host,
+    /// The images that it pushes.
+    pub roles: &'static [Role],
+    /// The equipment that it needs beyond a bus.
+    pub needs: &'static [Need],
+    /// A feature that a target may declare absent, and the body that verifies the refusal then.
+    pub feature: Option<(&'static str, Body)>,
+}
+
+impl Deref for Check {
+    type Target = Case;
+
+    fn deref(&self) -> &Case {
+        &self.case
+    }
+}
+
+impl Case {
     /// The part of the id before the slash.
     pub fn section(&self) -> &'static str {
         self.id.split('/').next().unwrap_or(self.id)
@@ -92,6 +107,12 @@ impl Check {
 
 impl std::fmt::Debug for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.case.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.id)
     }
 }
@@ -115,17 +136,19 @@ macro_rules! check {
         budget_s: $budget:literal, slow: $slow:literal $(,)?
     ) => {
         $crate::check::Check {
-            id: $id,
+            case: $crate::check::Case {
+                id: $id,
+                covers: &[$(&$crate::requirements::$covers),+],
+                budget_s: $budget,
+                slow: $slow,
+                file: file!(),
+                line: line!(),
+            },
             run: |cx| Box::pin($run(cx)),
-            covers: &[$(&$crate::requirements::$covers),+],
             host: $crate::check::Host::$host,
             roles: &[$($crate::role::Role::$role),*],
             needs: &[$($($crate::check::Need::$need),*)?],
             feature: $crate::check!(@feature $($feature, $refused)?),
-            budget_s: $budget,
-            slow: $slow,
-            file: file!(),
-            line: line!(),
         }
     };
     (@feature $name:literal, $refused:path) => { Some(($name, |cx| Box::pin($refused(cx)))) };

@@ -1,10 +1,14 @@
 //! The command line: what was asked, and the exit code of the answer.
 
+mod fleet;
 mod host;
 mod init;
 mod list;
 mod model;
+
+mod plan;
 mod playground;
+mod scheduler;
 mod selftest;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -16,7 +20,8 @@ pub const USAGE: u8 = 2;
 /// The exit code of trouble with the suite or its surroundings.
 pub const TROUBLE: u8 = 3;
 
-/// Judges any host that speaks the wasmCloud v2 host-control protocol, over NATS and from outside.
+/// Judges any host, and any scheduler, that speaks the wasmCloud v2 host-control protocol, over NATS and
+/// from outside.
 #[derive(Debug, Parser)]
 #[command(name = "berth-conformance", version, about, max_term_width = 100)]
 #[command(
@@ -32,6 +37,10 @@ struct Cli {
 enum Command {
     /// Judge a host; without a target: `berth-host`
     Host(host::HostArgs),
+    /// Judge a scheduler with a fleet of simulated hosts; without a target: `berth-scheduler`
+    Scheduler(scheduler::SchedulerArgs),
+    /// Play simulated hosts on a broker, for people who develop a scheduler by hand
+    Fleet(fleet::FleetArgs),
     /// List requirements, checks, roles or mutants
     List(list::ListArgs),
     /// Explain a requirement or a check: the sentence, why it is there, what shows that it can fail
@@ -47,6 +56,9 @@ enum Command {
     /// Be the model host that `selftest` judges
     #[command(hide = true)]
     ModelHost(model::ModelHostArgs),
+    /// Be the model scheduler that `selftest` judges
+    #[command(hide = true)]
+    ModelScheduler(model::ModelSchedulerArgs),
     /// Be a guest that a faulty model host leaves behind
     #[command(hide = true)]
     ModelGuest(model::ModelGuestArgs),
@@ -68,6 +80,8 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let code = match cli.command {
         Command::Host(arguments) => host::run(arguments).await,
+        Command::Scheduler(arguments) => scheduler::run(arguments).await,
+        Command::Fleet(arguments) => fleet::run(arguments).await,
         Command::List(arguments) => list::list(&arguments),
         Command::Explain(arguments) => list::explain(&arguments),
         Command::Doctor(arguments) => host::doctor(arguments).await,
@@ -75,6 +89,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Playground(arguments) => playground::run(arguments).await,
         Command::Selftest(arguments) => selftest::run(arguments).await,
         Command::ModelHost(arguments) => model::host(arguments).await,
+        Command::ModelScheduler(arguments) => model::scheduler(arguments).await,
         Command::ModelGuest(arguments) => model::guest(arguments).await,
     };
     ExitCode::from(code)

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,6 +19,44 @@ pub const STALL: Duration = Duration::from_millis(400);
 const UNUSABLE_SHARE: u32 = 4;
 /// Stalls remembered: a machine that stalls more often than this is of no use.
 const MAX_STALLS: usize = 10_000;
+
+/// Never less patient than this: two context switches and a page of JSON on a busy machine.
+const PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// Never more patient than this: beyond it the machine is stalled, which is said instead.
+const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
+/// How many times the slowest round trip of the doctor the suite allows for its own share.
+const PATIENCE_RTTS: u32 = 20;
+
+/// What the suite adds to every deadline for its own delays. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// The watch over the machine.
+    pub clock: Clock,
+    measured_us: Arc<AtomicU64>,
+}
+
+impl Patience {
+    /// The least there is, until something is measured. Needs a runtime.
+    pub fn start() -> Patience {
+        Patience {
+            clock: Clock::start(),
+            measured_us: Arc::new(AtomicU64::new(PATIENCE_MIN.as_micros() as u64)),
+        }
+    }
+
+    /// As much as the suite has at the moment.
+    pub fn now(&self) -> Duration {
+        let measured = Duration::from_micros(self.measured_us.load(Ordering::Relaxed));
+        (measured + self.clock.worst_lateness()).min(PATIENCE_MAX)
+    }
+
+    /// Takes over the slowest round trip to the broker that was seen.
+    pub fn measured(&self, slowest_rtt: Duration) {
+        let patience = (slowest_rtt * PATIENCE_RTTS).clamp(PATIENCE_MIN, PATIENCE_MAX);
+        self.measured_us
+            .store(patience.as_micros() as u64, Ordering::Relaxed);
+    }
+}
 
 /// Watches its own timer in the background. Clones share the watch; it ends with the last.
 #[derive(Clone, Debug)]

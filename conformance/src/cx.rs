@@ -1,18 +1,12 @@
 //! What a check body works with: one host, the bus, the equipment, and the claims that it makes.
 
-mod claim;
 mod http;
 mod image;
-mod ledger;
-mod wait;
 mod workload;
 
-pub use claim::Claim;
+pub use crate::ground::{Claim, Ledger, Missed, Waited};
 pub use http::HttpAnswer;
 pub use image::Image;
-pub use ledger::Ledger;
-use wait::Look;
-pub use wait::{Missed, Waited};
 pub use workload::Workload;
 
 use std::{
@@ -33,6 +27,7 @@ use crate::{
     bus::{self, Delivery, Replies},
     check::Check,
     deadline,
+    ground::{Ground, Look},
     outcome::Blocked,
     process::Process,
     registry::Registry,
@@ -53,9 +48,8 @@ pub struct Cx {
     launcher: Launcher,
     /// Unique in the run: part of every id, inbox and repository.
     tag: String,
-    began: Instant,
     inboxes: AtomicU64,
-    ledger: Ledger,
+    ground: Ground,
 }
 
 impl Cx {
@@ -67,15 +61,15 @@ impl Cx {
         launcher: Launcher,
     ) -> Cx {
         let tag = bench.next_tag();
+        let patience = bench.shared_patience();
         Cx {
             check,
             bench,
             host,
             launcher,
             tag,
-            began: Instant::now(),
             inboxes: AtomicU64::new(0),
-            ledger: Ledger::default(),
+            ground: Ground::new(&check.case, patience),
         }
     }
 
@@ -87,13 +81,13 @@ impl Cx {
     /// A workload id of that name: unique in the run, the same for the same name, stopped at the end.
     pub fn id(&self, name: &str) -> String {
         let id = format!("{}-{name}", self.tag);
-        self.ledger.remember_id(&id);
+        self.ground.ledger().remember_id(&id);
         id
     }
 
     /// Registers an id that the check made up itself, so that clean-up stops it.
     pub fn remember(&self, id: &str) {
-        self.ledger.remember_id(id);
+        self.ground.ledger().remember_id(id);
     }
 
     /// A workload that is empty but for its name.
@@ -223,7 +217,7 @@ impl Cx {
             },
             Some(delivery) => read(delivery, &replies),
         };
-        self.ledger.last_inbox(reply.inbox());
+        self.ground.ledger().last_inbox(reply.inbox());
         Ok(reply)
     }
 
@@ -297,7 +291,7 @@ impl Cx {
                 _ => Err(Look::Never(answer.to_string())),
             }
         };
-        self.look(within.into(), &what, probe).await
+        self.ground.look(within.into(), &what, probe).await
     }
 
     /// Waits until the id is NOT_FOUND.
@@ -318,6 +312,48 @@ impl Cx {
             self.status(id).await?.in_state(state.clone())
         })
         .await
+    }
+
+    /// [`Ground::eventually`].
+    pub async fn eventually<T, F, Fut>(
+        &self,
+        within: impl Into<Duration>,
+        what: &str,
+        probe: F,
+    ) -> Waited<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, String>>,
+    {
+        self.ground.eventually(within, what, probe).await
+    }
+
+    /// [`Ground::consistently`].
+    pub async fn consistently<T, F, Fut>(
+        &self,
+        window: impl Into<Duration>,
+        what: &str,
+        probe: F,
+    ) -> Waited<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, String>>,
+    {
+        self.ground.consistently(window, what, probe).await
+    }
+
+    /// [`Ground::never`].
+    pub async fn never<F, Fut>(
+        &self,
+        window: impl Into<Duration>,
+        what: &str,
+        probe: F,
+    ) -> Waited<()>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Option<String>>,
+    {
+        self.ground.never(window, what, probe).await
     }
 
     /// A new beacon, for exactly one workload.
@@ -356,7 +392,7 @@ impl Cx {
     pub fn frames(&self) -> Vec<Frame> {
         let inboxes = format!("{}.{}.", self.bench.bus.inboxes(), self.tag);
         let all = self.check.host != crate::check::Host::Shared;
-        self.host.trace.since(self.began, |frame| {
+        self.host.trace.since(self.ground.began(), |frame| {
             all || frame.concerns(&inboxes, &self.tag)
         })
     }
@@ -382,7 +418,7 @@ impl Cx {
     /// Begins a claim about a requirement that the check covers.
     #[track_caller]
     pub fn claim(&self, requirement: Requirement) -> Claim<'_> {
-        Claim::begin(self, requirement)
+        self.ground.claim(requirement)
     }
 
     /// What blocks a check whose precondition the host broke.
@@ -392,13 +428,7 @@ impl Cx {
         what: &str,
         actual: &impl std::fmt::Display,
     ) -> Blocked {
-        Blocked::Precondition {
-            owner: req::by_id(owner.id).unwrap_or(&req::HOST_WIRE_002),
-            what: what.to_owned(),
-            actual: actual.to_string(),
-            guilty: self.ledger.last_inbox_seen(),
-            stalled: self.bench.clock.stalled_since(self.began),
-        }
+        self.ground.blocked(owner, what, actual)
     }
 
     /// Declares a value that must never be shown: it is redacted in reports.
@@ -423,7 +453,7 @@ impl Cx {
 
     /// What the body has claimed so far.
     pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        self.ground.ledger()
     }
 
     /// Unique in the run: part of every id, inbox and repository of this check.
@@ -433,12 +463,18 @@ impl Cx {
 
     /// When the body began.
     pub fn began(&self) -> Instant {
-        self.began
+        self.ground.began()
     }
 
     /// What is left of the budget.
     pub fn time_left(&self) -> Duration {
-        Duration::from_secs(self.check.budget_s).saturating_sub(self.began.elapsed())
+        self.ground.time_left()
+    }
+}
+
+impl AsRef<Ground> for Cx {
+    fn as_ref(&self) -> &Ground {
+        &self.ground
     }
 }
 

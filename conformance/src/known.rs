@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::{
-    check::Check,
     outcome::{Outcome, Status},
     pattern::{Pattern, suggestion},
+    side::Side,
 };
 
 /// One entry.
@@ -94,7 +94,7 @@ impl Known {
     ///
     /// # Errors
     /// The file or an entry is not valid.
-    pub fn load(path: &Path, checks: &[&Check], today: &str) -> Result<Known, BadKnown> {
+    pub fn load(path: &Path, side: Side, today: &str) -> Result<Known, BadKnown> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| BadKnown::Read {
             path: shown.clone(),
@@ -107,19 +107,17 @@ impl Known {
         let known = Known {
             entries: file.known,
         };
-        known.validate(checks, today)?;
+        known.validate(side, today)?;
         Ok(known)
     }
 
-    fn validate(&self, checks: &[&Check], today: &str) -> Result<(), BadKnown> {
-        let monitors: Vec<_> = crate::monitor::all();
+    fn validate(&self, side: Side, today: &str) -> Result<(), BadKnown> {
+        let (cases, monitors) = (side.cases(), side.monitors());
         let names = || {
-            let of_checks = checks.iter().map(|check| check.id);
-            let of_monitors = monitors.iter().map(|monitor| monitor.id());
-            let requirements = crate::requirements::ALL.iter().map(|item| item.id);
+            let of_checks = cases.iter().map(|case| case.id);
+            let requirements = side.requirements().map(|item| item.id);
             of_checks
-                .chain(of_monitors)
-                .chain(std::iter::once("monitor/alive"))
+                .chain(monitors.iter().copied())
                 .chain(requirements)
         };
         for entry in &self.entries {
@@ -280,10 +278,9 @@ mod tests {
 
     #[test]
     fn entries_must_name_something_and_be_alive() {
-        let checks: Vec<&Check> = crate::checks::all().collect();
         let verdict = |known: Known, today| {
             known
-                .validate(&checks, today)
+                .validate(Side::Host, today)
                 .map_err(|bad| bad.to_string())
         };
         assert_eq!(

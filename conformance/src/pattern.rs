@@ -1,6 +1,6 @@
 //! Glob patterns over checks and requirements, and the near spelling of what matches nothing. Pure.
 
-use crate::check::Check;
+use crate::check::Case;
 
 /// Closer than this two names are worth suggesting.
 const NEAR: f64 = 0.6;
@@ -11,7 +11,7 @@ pub struct Pattern(pub String);
 
 impl Pattern {
     /// Whether a check has this id, or covers a requirement that does.
-    pub fn matches(&self, check: &Check) -> bool {
+    pub fn matches(&self, check: &Case) -> bool {
         self.matches_id(check.id)
             || check
                 .covers

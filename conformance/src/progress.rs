@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{check::Check, outcome::Outcome, run::Observer};
+use crate::{check::Case, outcome::Outcome, run::Observer};
 
 /// Names of running checks shown at once: the line must stay one line.
 const NAMES_SHOWN: usize = 3;
@@ -55,7 +55,7 @@ impl Progress {
 }
 
 impl Observer for Progress {
-    fn began(&self, check: &'static Check) {
+    fn began(&self, check: &'static Case) {
         self.change(|state| state.running.push(check.id));
     }
 

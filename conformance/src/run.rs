@@ -3,25 +3,25 @@
 mod gate;
 mod judge;
 mod monitors;
+mod order;
 mod shared;
 mod wire;
 
 pub use gate::{Facts, Gate, gate};
+pub(crate) use judge::log_end;
+pub use order::{Options, run_all, run_body};
 
 use std::{
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, StreamExt, stream};
-use rand::{SeedableRng, seq::SliceRandom};
 use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     bench::Bench,
-    check::{Body, Check, Host},
+    check::{Body, Case, Check, Host},
     cx::Cx,
     monitor::{self, Verdict},
     outcome::{Blocked, Outcome, Status, chain},
@@ -39,7 +39,7 @@ const CLEAN_UP_WITHIN: Duration = Duration::from_secs(5);
 /// Whoever wants to know how far the run is.
 pub trait Observer: Send + Sync {
     /// A check begins.
-    fn began(&self, _check: &'static Check) {}
+    fn began(&self, _check: &'static Case) {}
     /// A check has ended.
     fn ended(&self, _outcome: &Outcome) {}
 }
@@ -48,19 +48,6 @@ pub trait Observer: Send + Sync {
 pub struct Unobserved;
 
 impl Observer for Unobserved {}
-
-/// How to run.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// At most so many checks at once.
-    pub jobs: usize,
-    /// At most so many hosts of checks' own at once.
-    pub own_hosts: usize,
-    /// How often each check runs.
-    pub repeat: usize,
-    /// In which order they begin.
-    pub seed: u64,
-}
 
 /// Runs the checks: one outcome for each, in their order, and one for each monitor. `host` is up already: the doctor has spoken to it.
 ///
@@ -89,45 +76,19 @@ pub async fn run(
         verdicts: Mutex::default(),
         active: Mutex::default(),
     };
-    let mut jobs: Vec<(usize, &'static Check)> = checks
-        .iter()
-        .enumerate()
-        .flat_map(|(index, check)| std::iter::repeat_n((index, *check), options.repeat.max(1)))
-        .collect();
-    jobs.shuffle(&mut rand::rngs::SmallRng::seed_from_u64(options.seed));
-    // Long ones first: the run ends when the last does, and the order among equals is the seed's.
-    jobs.sort_by_key(|(_, check)| std::cmp::Reverse(check.budget_s));
     let launched = runner.launcher.target.launch().is_some();
-    let (alone, together): (Vec<_>, Vec<_>) = jobs
-        .into_iter()
-        .partition(|(_, check)| check.host == Host::Quiet && !launched);
-
+    let check = |index: usize| checks.get(index).copied();
+    let alone =
+        |index: usize| !launched && check(index).is_some_and(|check| check.host == Host::Quiet);
+    let cases: Vec<&'static Case> = checks.iter().map(|check| &check.case).collect();
     let runner = &runner;
-    let together = stream::iter(together)
-        .map(|(index, check)| runner.once(index, check))
-        .buffer_unordered(options.jobs.max(1));
-    let alone = stream::iter(alone).then(|(index, check)| runner.once(index, check));
-    let mut all = std::pin::pin!(together.chain(alone));
-    let mut attempts: Vec<(usize, Outcome)> = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            attempt = all.next() => match attempt {
-                Some(attempt) => attempts.push(attempt),
-                None => break,
-            },
+    let once = |index: usize| async move {
+        match check(index) {
+            Some(check) => runner.once(check).await,
+            None => Outcome::of("", &[], Status::Error),
         }
-    }
-    let outcome = |(index, check): (usize, &&'static Check)| {
-        let of_one = attempts.iter().filter(|(of, _)| *of == index);
-        let interrupted = || {
-            Outcome::of(check.id, check.covers, Status::NotRun).because("the run was interrupted")
-        };
-        judge::merge(of_one.map(|(_, outcome)| outcome.clone()).collect())
-            .unwrap_or_else(interrupted)
     };
-    let mut outcomes: Vec<Outcome> = checks.iter().enumerate().map(outcome).collect();
+    let mut outcomes = run_all(&cases, options, stop, alone, once).await;
     outcomes.extend(runner.finish().await);
     outcomes
 }
@@ -145,7 +106,7 @@ struct Runner<'r> {
 }
 
 impl Runner<'_> {
-    async fn once(&self, index: usize, check: &'static Check) -> (usize, Outcome) {
+    async fn once(&self, check: &'static Check) -> Outcome {
         let outcome = match gate(check, self.facts) {
             Gate::NotTestable(reason) => {
                 Outcome::of(check.id, check.covers, Status::NotTestable).because(reason)
@@ -160,7 +121,7 @@ impl Runner<'_> {
             ..outcome
         };
         self.observer.ended(&outcome);
-        (index, outcome)
+        outcome
     }
 
     async fn on_a_host(&self, check: &'static Check, body: Body) -> Outcome {
@@ -188,7 +149,7 @@ impl Runner<'_> {
     }
 
     async fn judge_on(&self, check: &'static Check, body: Body, host: Arc<LiveHost>) -> Outcome {
-        self.observer.began(check);
+        self.observer.began(&check.case);
         let cx = Arc::new(Cx::new(
             check,
             self.bench.clone(),
@@ -210,19 +171,9 @@ impl Runner<'_> {
             let cx = cx.clone();
             async move { body(&cx).await }
         };
-        // A task of its own, so that checks use every core, and a panic is one check's and not the run's.
-        let task = AbortOnDropHandle::new(tokio::spawn(AssertUnwindSafe(task).catch_unwind()));
-        let budget = Duration::from_secs(check.budget_s);
-        let ended = match tokio::time::timeout(budget, task).await {
-            Ok(Ok(Ok(flow))) => judge::Ended::Itself(flow),
-            Ok(Ok(Err(panic))) => judge::Ended::Panicked(judge::panic_message(&*panic)),
-            Ok(Err(lost)) => judge::Ended::Panicked(lost.to_string()),
-            Err(_) => judge::Ended::OverBudget,
-        };
-        let took = began.elapsed();
-        let stalled = self.bench.clock.stalled_since(began);
-        let mut outcome = judge::judge(check, ended, cx.ledger(), stalled);
-        outcome.took = took;
+        let ledger = || cx.ledger().clone();
+        let stalled = || self.bench.clock.stalled_since(began);
+        let mut outcome = run_body(&check.case, task, ledger, stalled).await;
         if !outcome.violations.is_empty() || outcome.status != Status::Pass {
             let guilty = outcome
                 .violations

@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::{
     outcome::{Outcome, Status},
-    requirements::{self, Level, Profile, Requirement},
+    requirements::{Level, Profile, Requirement},
+    side::Side,
 };
 
 /// The last word of a run.
@@ -89,12 +90,11 @@ pub struct Scope {
 }
 
 /// The standing of every requirement of the profiles. Permissions are left out.
-pub fn standings(outcomes: &[Outcome], profiles: &[Profile]) -> Vec<Standing> {
-    let judged = |requirement: &&&Requirement| {
+pub fn standings(outcomes: &[Outcome], side: Side, profiles: &[Profile]) -> Vec<Standing> {
+    let judged = |requirement: &&Requirement| {
         profiles.contains(&requirement.profile) && requirement.level != Level::May
     };
-    requirements::ALL
-        .iter()
+    side.requirements()
         .filter(judged)
         .map(|item| standing(item, outcomes))
         .collect()
@@ -260,14 +260,14 @@ mod tests {
 
     /// As if there were no other requirements than those that the outcomes speak of.
     fn spoken_of(outcomes: &[Outcome]) -> Vec<Standing> {
-        let all = standings(outcomes, &[Profile::Core]).into_iter();
+        let all = standings(outcomes, Side::Host, &[Profile::Core]).into_iter();
         all.filter(|standing| !standing.checks.is_empty()).collect()
     }
 
     #[test]
     fn a_must_that_nothing_spoke_of_keeps_a_profile_from_being_awarded() {
         let pass = [outcome("wire/a", &[&req::HOST_WIRE_001], Status::Pass)];
-        let all = standings(&pass, &[Profile::Core]);
+        let all = standings(&pass, Side::Host, &[Profile::Core]);
         assert_eq!(verdict(&pass, &all, &scope()), Verdict::Incomplete);
         let filtered = Scope {
             filtered: true,
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn status_of(outcomes: &[Outcome], requirement: &'static Requirement) -> Status {
-        let all = standings(outcomes, Profile::ALL.as_slice());
+        let all = standings(outcomes, Side::Host, Profile::ALL.as_slice());
         all.into_iter()
             .find(|standing| standing.requirement == requirement)
             .map(|s| s.status)

@@ -5,13 +5,18 @@ use std::fmt::Write as _;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{USAGE, complain_of, host, say};
+use super::{USAGE, complain_of, say};
 use crate::{
-    check::{Check, Host},
+    check::{Case, Check, Host},
     checks, monitor,
     pattern::{Pattern, suggestion},
-    requirements::{self, Breaks, Level, Profile, Requirement},
+    requirements::{Breaks, Level, Profile, Requirement},
     role::Role,
+    scheduler::{
+        self,
+        scenario::{Place, Scenario},
+    },
+    side::Side,
 };
 
 /// Flags of `list`.
@@ -46,17 +51,41 @@ pub struct ExplainArgs {
     id: String,
 }
 
+/// The profile of that name, of either side.
+fn any_profile(name: &str) -> Result<Profile, u8> {
+    let profiles: Vec<Profile> = all_profiles();
+    let found = profiles.iter().find(|profile| profile.name() == name);
+    found.copied().ok_or_else(|| {
+        let near = suggestion(name, profiles.iter().map(|profile| profile.name()));
+        complain_of(&format!("there is no profile `{name}`{near}"), USAGE)
+    })
+}
+
+fn all_profiles() -> Vec<Profile> {
+    let mut all: Vec<Profile> = Vec::new();
+    for profile in Side::ALL.into_iter().flat_map(Side::profiles) {
+        if !all.contains(&profile) {
+            all.push(profile);
+        }
+    }
+    all
+}
+
+fn all_requirements() -> impl Iterator<Item = &'static Requirement> {
+    Side::ALL.into_iter().flat_map(Side::requirements)
+}
+
 /// Runs `list`.
 pub fn list(arguments: &ListArgs) -> u8 {
     let mut profiles = Vec::new();
     for name in &arguments.profile {
-        match host::profile(name) {
+        match any_profile(name) {
             Ok(profile) => profiles.push(profile),
             Err(code) => return code,
         }
     }
     if profiles.is_empty() {
-        profiles = Profile::ALL.to_vec();
+        profiles = all_profiles();
     }
     let patterns: Vec<Pattern> = arguments.run.iter().cloned().map(Pattern).collect();
     let rows = match arguments.what {
@@ -101,10 +130,8 @@ impl Row {
 }
 
 fn requirement_rows(profiles: &[Profile]) -> Vec<Row> {
-    let of_profile = requirements::ALL
-        .iter()
-        .filter(|item| profiles.contains(&item.profile));
-    let row = |item: &&'static Requirement| Row {
+    let of_profile = all_requirements().filter(|item| profiles.contains(&item.profile));
+    let row = |item: &'static Requirement| Row {
         id: item.id.to_owned(),
         about: Vec::new(),
         text: format!(
@@ -155,10 +182,40 @@ fn check_rows(profiles: &[Profile]) -> Vec<Row> {
             about: covers,
         }
     };
-    checks::all()
+    let hosts = checks::all()
         .filter(|check| check.serves(profiles))
-        .map(row)
-        .collect()
+        .map(row);
+    let schedulers = scheduler::scenarios().filter(|scenario| scenario.serves(profiles));
+    hosts.chain(schedulers.map(scenario_row)).collect()
+}
+
+fn scenario_row(scenario: &'static Scenario) -> Row {
+    let covers: Vec<&str> = scenario.covers.iter().map(|item| item.id).collect();
+    let slow = if scenario.slow { " slow" } else { "" };
+    let place = place_name(scenario.place);
+    Row {
+        id: scenario.id.to_owned(),
+        text: format!("{:<34} {place:<7}{slow} {}", scenario.id, covers.join(" ")),
+        value: json!({
+            "id": scenario.id,
+            "side": Side::Scheduler.name(),
+            "covers": covers,
+            "place": place,
+            "needs": scenario.needs.iter().map(|need| format!("{need:?}").to_lowercase()).collect::<Vec<_>>(),
+            "feature": scenario.feature,
+            "budget_s": scenario.budget_s,
+            "slow": scenario.slow,
+            "source": format!("{}:{}", scenario.file, scenario.line),
+        }),
+        about: covers,
+    }
+}
+
+fn place_name(place: Place) -> &'static str {
+    match place {
+        Place::Shared => "shared",
+        Place::Own => "own",
+    }
 }
 
 fn host_name(host: Host) -> &'static str {
@@ -185,10 +242,8 @@ fn role_rows() -> Vec<Row> {
 }
 
 fn mutant_rows(profiles: &[Profile]) -> Vec<Row> {
-    let of_profile = requirements::ALL
-        .iter()
-        .filter(|item| profiles.contains(&item.profile));
-    let row = |item: &&'static Requirement| {
+    let of_profile = all_requirements().filter(|item| profiles.contains(&item.profile));
+    let row = |item: &'static Requirement| {
         let broken = breaks(item)?;
         Some(Row {
             id: broken.clone(),
@@ -208,24 +263,26 @@ fn breaks(requirement: &Requirement) -> Option<String> {
 }
 
 fn checks_of(requirement: &Requirement) -> Vec<&'static str> {
-    let checks = checks::all().filter(|check| check.covers.contains(&requirement));
+    let side = Side::of(requirement);
+    let checks = side
+        .cases()
+        .into_iter()
+        .filter(|case| case.covers.contains(&requirement));
     let monitors = monitor::all();
     let watching = monitors
         .iter()
         .filter(|monitor| monitor.covers().contains(&requirement));
     checks
-        .map(|check| check.id)
+        .map(|case| case.id)
         .chain(watching.map(|monitor| monitor.id()))
+        .chain(scheduler::monitor::covering(requirement))
         .collect()
 }
 
 /// Runs `explain`.
 pub fn explain(arguments: &ExplainArgs) -> u8 {
     let wanted = arguments.id.to_lowercase();
-    if let Some(item) = requirements::ALL
-        .iter()
-        .find(|item| item.id.to_lowercase() == wanted)
-    {
+    if let Some(item) = all_requirements().find(|item| item.id.to_lowercase() == wanted) {
         say(&requirement_page(item));
         return 0;
     }
@@ -233,10 +290,15 @@ pub fn explain(arguments: &ExplainArgs) -> u8 {
         say(&check_page(check));
         return 0;
     }
-    let names = requirements::ALL
-        .iter()
+    let scenarios = Side::Scheduler.cases();
+    if let Some(case) = scenarios.iter().find(|case| case.id == wanted) {
+        say(&case_page(case, Side::Scheduler, ""));
+        return 0;
+    }
+    let names = all_requirements()
         .map(|item| item.id)
-        .chain(checks::all().map(|check| check.id));
+        .chain(checks::all().map(|check| check.id))
+        .chain(scenarios.iter().map(|case| case.id));
     let near = suggestion(&arguments.id, names);
     complain_of(
         &format!(
@@ -272,21 +334,26 @@ fn requirement_page(item: &Requirement) -> String {
         let _ = writeln!(page, "  breaks  {broken}");
     }
     if item.level != Level::May && !checks.is_empty() {
-        let _ = writeln!(page, "\n  berth-conformance host --run {}", item.id);
+        let side = Side::of(item).name();
+        let _ = writeln!(page, "\n  berth-conformance {side} --run {}", item.id);
     }
     page
 }
 
 fn check_page(check: &Check) -> String {
+    let mut roles = String::new();
+    for role in check.roles {
+        // Writing to a string cannot fail.
+        let _ = writeln!(roles, "  role `{role}`: {}", role.contract());
+    }
+    let host = format!("{} host\n{roles}", host_name(check.host));
+    case_page(check, Side::Host, &host)
+}
+
+fn case_page(case: &Case, side: Side, more: &str) -> String {
     let mut page = String::new();
-    let _ = writeln!(
-        page,
-        "{}  {} host, {} s\n",
-        check.id,
-        host_name(check.host),
-        check.budget_s
-    );
-    for covered in check.covers {
+    let _ = writeln!(page, "{}  {} s\n", case.id, case.budget_s);
+    for covered in case.covers {
         let _ = writeln!(
             page,
             "  {} {}\n    {}",
@@ -295,10 +362,15 @@ fn check_page(check: &Check) -> String {
             covered.sentence
         );
     }
-    for role in check.roles {
-        let _ = writeln!(page, "  role `{role}`: {}", role.contract());
+    if !more.is_empty() {
+        let _ = writeln!(page, "\n  {}", more.trim_end());
     }
-    let _ = writeln!(page, "\n  code  {}:{}", check.file, check.line);
-    let _ = writeln!(page, "  berth-conformance host --run {}", check.id);
+    let _ = writeln!(page, "\n  code  {}:{}", case.file, case.line);
+    let _ = writeln!(
+        page,
+        "  berth-conformance {} --run {}",
+        side.name(),
+        case.id
+    );
     page
 }

@@ -1,10 +1,13 @@
-//! `model-host` and `model-guest`: what the self test judges, as processes of their own.
+//! `model-host`, `model-scheduler` and `model-guest`: what the self test judges, as processes of their own.
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{TROUBLE, USAGE, complain, complain_of};
-use crate::model::{self, Mutant, Variant};
+use crate::{
+    model::{self, Mutant, Variant},
+    scheduler::model as schedulers,
+};
 
 /// Flags of `model-host`.
 #[derive(Debug, Args)]
@@ -54,6 +57,56 @@ pub async fn host(arguments: ModelHostArgs) -> u8 {
         return complain(&error, TROUBLE);
     }
     match model::run(options, shutdown).await {
+        Ok(()) => 0,
+        Err(error) => complain(&error, 1),
+    }
+}
+
+/// Flags of `model-scheduler`.
+#[derive(Debug, Args)]
+pub struct ModelSchedulerArgs {
+    /// The broker
+    #[arg(long, value_name = "URL")]
+    nats_url: String,
+    /// The directory with the manifests
+    #[arg(long, value_name = "DIR")]
+    dir: std::path::PathBuf,
+    /// Be wrong in this way
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
+    /// Differ in this way
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
+}
+
+/// Runs a model scheduler until a signal ends it.
+pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
+    let mutant = arguments.mutant.as_deref();
+    let variant = arguments.variant.as_deref();
+    let (broken, other) = (
+        mutant.map(schedulers::Mutant::named),
+        variant.map(schedulers::Variant::named),
+    );
+    if let (Some(name), Some(None)) = (mutant, broken) {
+        return complain_of(&format!("no mutant is called `{name}`"), USAGE);
+    }
+    if let (Some(name), Some(None)) = (variant, other) {
+        return complain_of(&format!("no variant is called `{name}`"), USAGE);
+    }
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
+    let options = schedulers::Options {
+        nats_url: arguments.nats_url,
+        dir: arguments.dir,
+        mutant: broken.flatten(),
+        variant: other.flatten(),
+    };
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(super::plan::stop_on_signal(stop.clone()));
+    let ended = schedulers::run(options, stop).await;
+    signals.abort();
+    match ended {
         Ok(()) => 0,
         Err(error) => complain(&error, 1),
     }

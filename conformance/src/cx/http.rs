@@ -100,7 +100,7 @@ impl Cx {
                 });
             }
             Ok(Err(trouble)) => trouble,
-            Err(_) => format!("nothing within {}", super::wait::seconds(within)),
+            Err(_) => format!("nothing within {}", crate::ground::seconds(within)),
         };
         Ok(HttpAnswer {
             status: 0,

@@ -3,7 +3,7 @@
 use std::{any::Any, time::Duration};
 
 use crate::{
-    check::Check,
+    check::Case,
     cx::Ledger,
     outcome::{Blocked, Flow, Outcome, Status, Violation},
     requirements::Level,
@@ -24,7 +24,7 @@ pub enum Ended {
 const LOG_LINES: usize = 20;
 
 /// Judges one run of a check.
-pub fn judge(check: &Check, ended: Ended, ledger: &Ledger, stalled: Option<Duration>) -> Outcome {
+pub fn judge(check: &Case, ended: Ended, ledger: &Ledger, stalled: Option<Duration>) -> Outcome {
     let mut outcome = Outcome::of(check.id, check.covers, Status::Pass);
     outcome.violations = ledger.violations();
     let mut blocked = None;
@@ -94,7 +94,7 @@ pub fn judge(check: &Check, ended: Ended, ledger: &Ledger, stalled: Option<Durat
 }
 
 fn settle(
-    check: &Check,
+    check: &Case,
     mut outcome: Outcome,
     error: Option<String>,
     blocked: Option<String>,
@@ -202,16 +202,11 @@ pub fn log_end(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{check::Host, requirements as req};
+    use crate::requirements as req;
 
-    const CHECK: Check = Check {
+    const CHECK: Case = Case {
         id: "test/check",
-        run: |_| Box::pin(async { Ok(()) }),
         covers: &[&req::HOST_WIRE_001, &req::HOST_WIRE_018],
-        host: Host::Shared,
-        roles: &[],
-        needs: &[],
-        feature: None,
         budget_s: 1,
         slow: false,
         file: "f.rs",

@@ -4,10 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{MAX_REPEAT, Suite};
+use super::Suite;
 use crate::{
     broker::Choice,
     pattern::Pattern,
+    plan::MAX_REPEAT,
     report::Report,
     requirements::Profile,
     run::Observer,
@@ -51,7 +52,7 @@ impl Builder {
 
     /// Judges by this profile; may be repeated. Without it: by those that the target claims.
     pub fn profile(mut self, profile: Profile) -> Builder {
-        let profiles = self.suite.profiles.get_or_insert_default();
+        let profiles = self.suite.plan.profiles.get_or_insert_default();
         if !profiles.contains(&profile) {
             profiles.push(profile);
         }
@@ -60,61 +61,61 @@ impl Builder {
 
     /// Runs only checks that match; may be repeated.
     pub fn only(mut self, pattern: &str) -> Builder {
-        self.suite.run.push(Pattern(pattern.to_owned()));
+        self.suite.plan.run.push(Pattern(pattern.to_owned()));
         self
     }
 
     /// Leaves out checks that match; may be repeated.
     pub fn skip(mut self, pattern: &str) -> Builder {
-        self.suite.skip.push(Pattern(pattern.to_owned()));
+        self.suite.plan.skip.push(Pattern(pattern.to_owned()));
         self
     }
 
     /// Runs slow checks as well.
     pub fn slow(mut self, slow: bool) -> Builder {
-        self.suite.slow = slow;
+        self.suite.plan.slow = slow;
         self
     }
 
     /// The order in which checks begin.
     pub fn seed(mut self, seed: u64) -> Builder {
-        self.suite.seed = seed;
+        self.suite.plan.seed = seed;
         self
     }
 
     /// How often each check runs.
     pub fn repeat(mut self, repeat: usize) -> Builder {
-        self.suite.repeat = repeat.clamp(1, MAX_REPEAT);
+        self.suite.plan.repeat = repeat.clamp(1, MAX_REPEAT);
         self
     }
 
     /// How many checks run at once.
     pub fn jobs(mut self, jobs: usize) -> Builder {
-        self.suite.jobs = jobs.max(1);
+        self.suite.plan.jobs = jobs.max(1);
         self
     }
 
     /// Which broker to use.
     pub fn broker(mut self, broker: Choice) -> Builder {
-        self.suite.broker = broker;
+        self.suite.plan.broker = broker;
         self
     }
 
     /// The failures that are known.
     pub fn known_failures(mut self, path: &Path) -> Builder {
-        self.suite.known = Some(path.to_owned());
+        self.suite.plan.known = Some(path.to_owned());
         self
     }
 
     /// Whoever wants to know how far the run is.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Builder {
-        self.suite.observer = observer;
+        self.suite.plan.observer = observer;
         self
     }
 
     /// Ends the run early when it is cancelled; the report says so.
     pub fn stop(mut self, stop: CancellationToken) -> Builder {
-        self.suite.stop = stop;
+        self.suite.plan.stop = stop;
         self
     }
 

@@ -7,6 +7,7 @@ use berth_conformance::{
         self, Environment, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo, json, junit, text,
     },
     requirements::{self as req, Profile},
+    side::Side,
     verdict::{self, Scope},
 };
 use serde_json::Value;
@@ -110,7 +111,7 @@ fn line(way: &'static str, what: &str, payload: &str, guilty: bool) -> WireLine 
 fn sample(hostile: &str, secrets: &Secrets) -> Report {
     let outcomes = outcomes(hostile);
     let profiles = [Profile::Core];
-    let standings = verdict::standings(&outcomes, &profiles);
+    let standings = verdict::standings(&outcomes, Side::Host, &profiles);
     let scope = Scope {
         profiles: profiles.to_vec(),
         filtered: false,

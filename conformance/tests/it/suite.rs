@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use berth_conformance::{Suite, check::Check, outcome::Outcome, run::Observer, verdict::Verdict};
+use berth_conformance::{Suite, check::Case, outcome::Outcome, run::Observer, verdict::Verdict};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_berth-conformance");
 const MODEL: [&str; 6] = [
@@ -24,7 +24,7 @@ struct Together {
 }
 
 impl Observer for Together {
-    fn began(&self, _: &'static Check) {
+    fn began(&self, _: &'static Case) {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
     }

@@ -4,16 +4,16 @@ use std::{fmt::Debug, panic::Location, time::Duration};
 
 use crate::{
     answer::{Answer, Reply},
-    cx::{Cx, Waited},
+    ground::{Ground, Waited},
     outcome::Violation,
-    requirements::{self, Requirement},
+    requirements::Requirement,
 };
 
 /// A claim that has begun. A claim that does not hold is noted; the body goes on.
 #[derive(Debug)]
 #[must_use = "a claim says nothing until it is judged"]
 pub struct Claim<'c> {
-    cx: &'c Cx,
+    ground: &'c Ground,
     requirement: Option<&'static Requirement>,
     guilty: Option<String>,
     source: &'static Location<'static>,
@@ -21,24 +21,24 @@ pub struct Claim<'c> {
 
 impl<'c> Claim<'c> {
     #[track_caller]
-    pub(super) fn begin(cx: &'c Cx, requirement: Requirement) -> Claim<'c> {
+    pub(super) fn begin(ground: &'c Ground, requirement: Requirement) -> Claim<'c> {
         let source = Location::caller();
-        let covered = cx
-            .check
+        let covered = ground
+            .case
             .covers
             .iter()
             .copied()
             .find(|covered| **covered == requirement);
         if covered.is_none() {
-            cx.ledger.fault(format!(
+            ground.ledger.fault(format!(
                 "claims {} at {source}, which its `covers` does not name",
                 requirement.id
             ));
         }
         Claim {
-            cx,
+            ground,
             requirement: covered,
-            guilty: cx.ledger.last_inbox_seen(),
+            guilty: ground.ledger.last_inbox_seen(),
             source,
         }
     }
@@ -112,7 +112,7 @@ impl<'c> Claim<'c> {
     pub fn answered(self, what: &str, reply: &Reply) -> Option<Answer> {
         let answer = reply.answer().cloned();
         let stalled = match reply {
-            Reply::Silence { .. } => self.cx.bench.clock.stalled_since(self.cx.began),
+            Reply::Silence { .. } => self.ground.stalled(),
             Reply::Answer(_) | Reply::NoResponders { .. } => None,
         };
         let claim = Claim {
@@ -153,25 +153,20 @@ impl<'c> Claim<'c> {
         let Some(requirement) = self.requirement else {
             return held;
         };
-        self.cx.ledger.claimed(requirement);
+        self.ground.ledger.claimed(requirement);
         if !held {
             let (acceptable, actual) = outcome();
-            self.cx.ledger.violated(Violation {
+            self.ground.ledger.violated(Violation {
                 requirement,
                 what: what.to_owned(),
                 acceptable,
                 actual,
                 source: format!("{}:{}", self.source.file(), self.source.line()),
-                at: self.cx.began.elapsed(),
+                at: self.ground.began.elapsed(),
                 guilty: self.guilty,
                 stalled,
             });
         }
         held
     }
-}
-
-/// The static behind a copy of a requirement.
-pub(super) fn entry(requirement: Requirement) -> &'static Requirement {
-    requirements::by_id(requirement.id).unwrap_or(&requirements::HOST_WIRE_002)
 }

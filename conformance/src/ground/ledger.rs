@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{outcome::Violation, requirements::Requirement};
 
-/// The book that claims write into and the runner reads at the end.
-#[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+/// The book that claims write into and the runner reads at the end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger(Arc<Mutex<Book>>);
 
 #[derive(Debug, Default)]
 struct Book {

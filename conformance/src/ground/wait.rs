@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    cx::{Cx, claim::entry},
     deadline::Deadline,
+    ground::{Ground, entry},
     outcome::Blocked,
     requirements::Requirement,
 };
@@ -23,7 +23,7 @@ impl From<Deadline> for Duration {
     }
 }
 
-/// How a wait ended. Give it to [`Claim::met`](crate::cx::Claim::met), or go on with `or_blocked`.
+/// How a wait ended. Give it to [`Claim::met`](crate::ground::Claim::met), or go on with `or_blocked`.
 #[derive(Debug)]
 #[must_use = "a wait proves nothing until it is claimed"]
 pub struct Waited<T> {
@@ -48,7 +48,7 @@ pub struct Missed {
 
 /// What a look shows that is not what is waited for.
 #[derive(Clone, Debug)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// It may still come.
     NotYet(String),
     /// It cannot come any more.
@@ -65,19 +65,19 @@ impl<T> Waited<T> {
     ///
     /// # Errors
     /// The wait was missed, which breaks `owner`.
-    pub fn or_blocked(self, cx: &Cx, owner: Requirement) -> Result<T, Blocked> {
+    pub fn or_blocked(self, on: &impl AsRef<Ground>, owner: Requirement) -> Result<T, Blocked> {
         let (what, stalled) = (self.what, self.stalled);
         self.result.map_err(|missed| Blocked::Precondition {
             owner: entry(owner),
             what: format!("{what} {}", missed.within),
             actual: missed.actual,
-            guilty: cx.ledger.last_inbox_seen(),
+            guilty: on.as_ref().ledger.last_inbox_seen(),
             stalled,
         })
     }
 }
 
-impl Cx {
+impl Ground {
     /// Looks again and again until the probe says `Ok`, at most for the deadline and the suite's
     /// patience, and for as long as the machine stood still. A probe says `Err` with what it saw instead.
     pub async fn eventually<T, F, Fut>(
@@ -97,8 +97,8 @@ impl Cx {
         .await
     }
 
-    /// [`Cx::eventually`] with a probe that can tell that there is nothing to wait for any more.
-    pub(super) async fn look<T, F, Fut>(
+    /// [`Ground::eventually`] with a probe that can tell that there is nothing to wait for any more.
+    pub(crate) async fn look<T, F, Fut>(
         &self,
         limit: Duration,
         what: &str,
@@ -109,7 +109,7 @@ impl Cx {
         Fut: Future<Output = Result<T, Look>>,
     {
         let began = Instant::now();
-        let patience = limit + self.bench.patience();
+        let patience = limit + self.patience();
         self.ledger.waiting_for(Some(what));
         let mut pause = FIRST_PAUSE;
         let result = loop {
@@ -122,7 +122,7 @@ impl Cx {
                     break Err(Missed { within, actual });
                 }
                 Err(Look::NotYet(actual))
-                    if began.elapsed() >= patience + self.bench.clock.stood_still(began) =>
+                    if began.elapsed() >= patience + self.patience.clock.stood_still(began) =>
                 {
                     break Err(Missed {
                         within: format!("within {}", seconds(limit)),
@@ -190,7 +190,7 @@ impl Cx {
         self.ledger.waiting_for(None);
         let stalled = result
             .is_err()
-            .then(|| self.bench.clock.stalled_since(began))
+            .then(|| self.patience.clock.stalled_since(began))
             .flatten();
         Waited {
             what: what.to_owned(),

@@ -1,0 +1,110 @@
+//! `scheduler`: judge a scheduler.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    TROUBLE, USAGE, complain, complain_of,
+    plan::{self, PlanArgs, Runnable, check_placeholders},
+};
+use crate::{
+    broker::Choice,
+    plan::{Plan, Usage},
+    report::Report,
+    scheduler::{
+        Suite,
+        target::{self, Access, Target},
+    },
+};
+
+/// Flags of `scheduler`.
+#[derive(Debug, Args)]
+pub struct SchedulerArgs {
+    /// A target file (see `init --scheduler`)
+    #[arg(long, value_name = "FILE")]
+    target: Option<PathBuf>,
+
+    /// The broker of a scheduler that runs already, with the manifests in --dir
+    #[arg(long, value_name = "URL", requires = "dir", conflicts_with = "target")]
+    nats_url: Option<String>,
+
+    /// The directory that a scheduler which runs already takes its manifests from
+    #[arg(long, value_name = "DIR", requires = "nats_url")]
+    dir: Option<PathBuf>,
+
+    /// The broker: embedded, nats-server (from BERTH_NATS_SERVER or the PATH), or nats://URL
+    #[arg(long, value_name = "WHICH", default_value = "embedded")]
+    broker: Choice,
+
+    #[command(flatten)]
+    plan: PlanArgs,
+
+    /// The command that launches the scheduler, with {nats_url} {dir} {kubeconfig}
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["target", "nats_url"])]
+    command: Vec<String>,
+}
+
+/// Runs `scheduler`.
+pub async fn run(arguments: SchedulerArgs) -> u8 {
+    let target = match arguments.target() {
+        Ok(target) => target,
+        Err(code) => return code,
+    };
+    let mut suite = Suite::new(target);
+    suite.plan.broker = arguments.broker.clone();
+    plan::run(&arguments.plan, suite).await
+}
+
+impl SchedulerArgs {
+    fn target(&self) -> Result<Target, u8> {
+        if let Some(path) = &self.target {
+            return target::file::load(path).map_err(|bad| complain(&bad, USAGE));
+        }
+        if let (Some(nats_url), Some(dir)) = (&self.nats_url, &self.dir) {
+            let access = Access::Running {
+                nats_url: nats_url.clone(),
+            };
+            let dir = dir.display().to_string();
+            return Ok(Target {
+                intake: target::IntakePlan::Dir {
+                    status: format!("{dir}/.berth"),
+                    manifests: dir,
+                },
+                ..Target::new("running", access)
+            });
+        }
+        if !self.command.is_empty() {
+            check_placeholders(&self.command, target::PLACEHOLDERS, "scheduler")?;
+            return Ok(Target::command(self.command.clone()));
+        }
+        target::default::berth_scheduler().ok_or_else(|| {
+            let text = "there is no target: give a command behind `--`, or --target, or --nats-url with \
+                        --dir; `berth-scheduler` is neither in BERTH_SCHEDULER nor beside this program nor on \
+                        the PATH";
+            complain_of(text, TROUBLE)
+        })
+    }
+}
+
+impl Runnable for Suite {
+    fn plan(&mut self) -> &mut Plan {
+        &mut self.plan
+    }
+
+    fn validate(&self) -> Result<(), Usage> {
+        Suite::validate(self)
+    }
+
+    fn selected(&self) -> usize {
+        Suite::selected(self)
+    }
+
+    fn not_selected(&self) -> Vec<(String, String)> {
+        Suite::not_selected(self)
+    }
+
+    async fn run(&self) -> Report {
+        Suite::run(self).await
+    }
+}

@@ -1,0 +1,261 @@
+//! What the body of a scenario works with: a fleet of its own, the intake, the journal, and its claims.
+
+mod look;
+
+pub use look::Placed;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    ground::{Claim, Ground, Waited},
+    outcome::Blocked,
+    requirements::Requirement,
+    scheduler::{
+        host::{HostPlan, SimHost},
+        journal::Journal,
+        manifest::{Key, Manifest},
+        scenario::Scenario,
+        stage::Stage,
+        target::LiveScheduler,
+        timing::Timings,
+    },
+};
+
+/// The hands and eyes of one run of one scenario.
+///
+/// Its host group, its names and its images are its own, so that scenarios share a scheduler without meeting.
+#[derive(Debug)]
+pub struct Cx {
+    scenario: &'static Scenario,
+    stage: Arc<Stage>,
+    tag: String,
+    ground: Ground,
+    journal: Journal,
+    hosts: Mutex<Vec<SimHost>>,
+    objects: Mutex<Vec<Key>>,
+}
+
+impl Cx {
+    /// The context of one run of a scenario.
+    pub fn new(scenario: &'static Scenario, stage: Arc<Stage>) -> Cx {
+        Cx {
+            scenario,
+            tag: stage.next_tag(),
+            ground: Ground::new(&scenario.case, stage.patience.clone()),
+            stage,
+            journal: Journal::default(),
+            hosts: Mutex::default(),
+            objects: Mutex::default(),
+        }
+    }
+
+    /// The host group of this scenario.
+    pub fn group(&self) -> &str {
+        &self.tag
+    }
+
+    /// The name of an object of this scenario.
+    pub fn name(&self, app: &str) -> String {
+        format!("{}-{app}", self.tag)
+    }
+
+    /// The image of an app, by which its workloads are known on the wire.
+    pub fn image(&self, app: &str, revision: u32) -> String {
+        format!("{}{revision}", self.image_of(app))
+    }
+
+    fn image_of(&self, app: &str) -> String {
+        format!("registry.invalid/{}/{app}:", self.tag)
+    }
+
+    /// A host of this scenario's group that is not up yet.
+    pub fn plan(&self, name: &str) -> HostPlan {
+        HostPlan {
+            beat_every: self.stage.timings.beat_every(),
+            ..HostPlan::new(name, &self.tag)
+        }
+    }
+
+    /// Brings up a host.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub async fn host(&self, plan: HostPlan) -> Result<SimHost, Blocked> {
+        let host = self.stage.bring_up(plan, self.journal.clone()).await;
+        let host = host.map_err(|cause| Blocked::chain("a simulated host", &cause))?;
+        self.lock_hosts().push(host.clone());
+        Ok(host)
+    }
+
+    /// Brings up that many hosts: `a`, `b`, `c` …
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub async fn hosts<const N: usize>(&self) -> Result<[SimHost; N], Blocked> {
+        let mut hosts = Vec::with_capacity(N);
+        for letter in ('a'..='z').take(N) {
+            hosts.push(self.host(self.plan(&letter.to_string())).await?);
+        }
+        hosts
+            .try_into()
+            .map_err(|_| Blocked::Harness("no scenario has more than 26 hosts".to_owned()))
+    }
+
+    /// A deployment of an app, not submitted yet.
+    pub fn deployment(&self, app: &str, replicas: i64) -> Manifest {
+        Manifest::deployment(&self.name(app), &self.tag, &self.image(app, 1), replicas)
+    }
+
+    /// A workload of its own, not submitted yet.
+    pub fn workload(&self, app: &str) -> Manifest {
+        Manifest::workload(&self.name(app), &self.tag, &self.image(app, 1))
+    }
+
+    /// Gives an object to the scheduler, or gives it anew.
+    ///
+    /// # Errors
+    /// The intake does not take it.
+    pub async fn submit(&self, manifest: &Manifest) -> Result<(), Blocked> {
+        self.try_submit(manifest)
+            .await
+            .map_err(|text| Blocked::harness("the intake", text))
+    }
+
+    /// [`Cx::submit`] of something that may be refused.
+    ///
+    /// # Errors
+    /// What the intake says.
+    pub async fn try_submit(&self, manifest: &Manifest) -> Result<(), String> {
+        let key = manifest.key();
+        let mut objects = self.lock_objects();
+        if !objects.contains(&key) {
+            objects.push(key);
+        }
+        drop(objects);
+        let applied = self.stage.live.intake.apply(manifest).await;
+        applied.map_err(|cause| crate::outcome::chain(&cause))
+    }
+
+    /// Takes an object away from the scheduler.
+    ///
+    /// # Errors
+    /// The intake does not work.
+    pub async fn withdraw(&self, manifest: &Manifest) -> Result<(), Blocked> {
+        let deleted = self.stage.live.intake.delete(&manifest.key()).await;
+        deleted.map_err(|cause| Blocked::chain("the intake", &cause))
+    }
+
+    /// What the hosts of this scenario saw and did.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The times that the target is judged by.
+    pub fn timings(&self) -> &Timings {
+        &self.stage.timings
+    }
+
+    /// The scheduler and its bus. Whoever harms them has them for himself: `place: Own`.
+    pub fn live(&self) -> &LiveScheduler {
+        &self.stage.live
+    }
+
+    /// Declares a value that must never be shown.
+    pub fn secret(&self, value: &str) {
+        self.stage.secrets.add(value);
+    }
+
+    /// Begins a claim about a requirement that the scenario covers.
+    #[track_caller]
+    pub fn claim(&self, requirement: Requirement) -> Claim<'_> {
+        self.ground.claim(requirement)
+    }
+
+    /// [`Ground::eventually`].
+    pub async fn eventually<T, F, Fut>(&self, within: Duration, what: &str, probe: F) -> Waited<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, String>>,
+    {
+        self.ground.eventually(within, what, probe).await
+    }
+
+    /// [`Ground::consistently`].
+    pub async fn consistently<T, F, Fut>(&self, window: Duration, what: &str, probe: F) -> Waited<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, String>>,
+    {
+        self.ground.consistently(window, what, probe).await
+    }
+
+    /// The thing (`Some`) must not be seen during the whole window.
+    pub async fn never<F>(&self, window: Duration, what: &str, probe: F) -> Waited<()>
+    where
+        F: Fn() -> Option<String>,
+    {
+        self.ground
+            .never(window, what, || std::future::ready(probe()))
+            .await
+    }
+
+    /// Lets time pass in which nothing is judged.
+    pub async fn pass(&self, time: Duration) {
+        let _ = self
+            .consistently(time, "time passes", || std::future::ready(Ok(())))
+            .await;
+    }
+
+    /// What is added to every deadline.
+    pub fn patience(&self) -> Duration {
+        self.ground.patience()
+    }
+
+    /// The entry of the table.
+    pub fn scenario(&self) -> &'static Scenario {
+        self.scenario
+    }
+
+    /// When the body began.
+    pub fn began(&self) -> Instant {
+        self.ground.began()
+    }
+
+    /// Takes back all that the scenario gave to the scheduler, and its hosts off the stage.
+    pub async fn clean_up(&self) {
+        let objects = std::mem::take(&mut *self.lock_objects());
+        for key in objects {
+            // What cannot be taken back stays without hosts.
+            let _ = self.stage.live.intake.delete(&key).await;
+        }
+        let hosts = std::mem::take(&mut *self.lock_hosts());
+        self.stage.retire(hosts);
+    }
+
+    fn lock_hosts(&self) -> MutexGuard<'_, Vec<SimHost>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_objects(&self) -> MutexGuard<'_, Vec<Key>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsRef<Ground> for Cx {
+    fn as_ref(&self) -> &Ground {
+        &self.ground
+    }
+}
+
+/// A condition of an object's status.
+pub fn condition<'v>(object: &'v Value, kind: &str) -> Option<&'v Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+}

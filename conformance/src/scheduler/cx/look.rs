@@ -1,0 +1,220 @@
+//! How scenarios look at the fleet and at what the scheduler says.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::Value;
+
+use super::{Cx, condition};
+use crate::{
+    answer::State,
+    ground::Waited,
+    outcome::Blocked,
+    requirements::Requirement,
+    scheduler::{
+        host::SimHost,
+        journal::{Came, Entry, contains},
+        manifest::Manifest,
+    },
+};
+
+/// A workload that runs on a host.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Where.
+    pub host: SimHost,
+    /// Under which id.
+    pub id: String,
+}
+
+impl std::fmt::Display for Placed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {}", self.id, self.host.name())
+    }
+}
+
+impl Cx {
+    /// The workloads of an app that run on hosts that are connected.
+    pub fn running(&self, app: &str) -> Vec<Placed> {
+        self.in_state(app, &State::Running, true)
+    }
+
+    /// The workloads of an app that run, on hosts that are cut off too.
+    pub fn running_anywhere(&self, app: &str) -> Vec<Placed> {
+        self.in_state(app, &State::Running, false)
+    }
+
+    fn in_state(&self, app: &str, state: &State, connected: bool) -> Vec<Placed> {
+        let image = self.image_of(app);
+        let hosts = self.lock_hosts().clone();
+        let mut placed = Vec::new();
+        for host in hosts
+            .into_iter()
+            .filter(|host| !connected || host.is_connected())
+        {
+            for (id, workload) in host.workloads() {
+                let ours = contains(workload.request.to_string().as_bytes(), &image);
+                if ours && workload.state == *state {
+                    placed.push(Placed {
+                        host: host.clone(),
+                        id,
+                    });
+                }
+            }
+        }
+        placed
+    }
+
+    /// Waits until exactly so many workloads of an app run, all with ids of their own.
+    pub async fn runs(&self, app: &str, count: usize, within: Duration) -> Waited<Vec<Placed>> {
+        let what = format!("{count} of {app} run");
+        self.eventually(within, &what, || {
+            let running = self.running(app);
+            let ids: BTreeSet<&str> = running.iter().map(|placed| &*placed.id).collect();
+            let right = running.len() == count && ids.len() == count;
+            std::future::ready(if right {
+                Ok(running)
+            } else {
+                Err(format!("{} run: {}", running.len(), shown(&running)))
+            })
+        })
+        .await
+    }
+
+    /// [`Cx::runs`] in the time for placing, as a precondition of the scenario.
+    ///
+    /// # Errors
+    /// They do not run, which breaks `owner`.
+    pub async fn placed(
+        &self,
+        app: &str,
+        count: usize,
+        owner: Requirement,
+    ) -> Result<Vec<Placed>, Blocked> {
+        let waited = self.runs(app, count, self.timings().act).await;
+        waited.or_blocked(self, owner)
+    }
+
+    /// Submits a deployment and waits until all its replicas run.
+    ///
+    /// # Errors
+    /// They do not run in time, which breaks `owner`.
+    pub async fn deployed(
+        &self,
+        app: &str,
+        replicas: usize,
+        owner: Requirement,
+    ) -> Result<(Manifest, Vec<Placed>), Blocked> {
+        let manifest = self.deployment(app, i64::try_from(replicas).unwrap_or(i64::MAX));
+        self.submit(&manifest).await?;
+        let placed = self.placed(app, replicas, owner).await?;
+        Ok((manifest, placed))
+    }
+
+    /// The starts of an app, oldest first.
+    pub fn starts_of(&self, app: &str) -> Vec<(Entry, Came)> {
+        let image = self.image_of(app);
+        let mut starts = self.journal.starts();
+        starts.retain(|(_, came)| contains(&came.payload, &image));
+        starts
+    }
+
+    /// The ids under which an app was started.
+    pub fn ids_of(&self, app: &str) -> BTreeSet<String> {
+        self.journal.ids_of(&self.image_of(app))
+    }
+
+    /// The first start of an app, as soon as it comes.
+    pub async fn started(&self, app: &str, within: Duration) -> Waited<(Entry, Came)> {
+        self.eventually(within, &format!("a start of {app}"), || {
+            let first = self.starts_of(app).into_iter().next();
+            std::future::ready(first.ok_or_else(|| "no start".to_owned()))
+        })
+        .await
+    }
+
+    /// The object with its status, as the scheduler tells it.
+    pub async fn observe(&self, manifest: &Manifest) -> Result<Value, String> {
+        match self.stage.live.intake.observe(&manifest.key()).await {
+            Ok(Some(object)) => Ok(object),
+            Ok(None) => Err(format!("nothing is told of {}", manifest.key())),
+            Err(cause) => Err(crate::outcome::chain(&cause)),
+        }
+    }
+
+    /// Everything that is told of an object and of what was made for it, in one text.
+    pub async fn told(&self, manifest: &Manifest) -> String {
+        let family = self.stage.live.intake.family(&manifest.key()).await;
+        let mut text = String::new();
+        for object in family.unwrap_or_default() {
+            let status = object.get("status").cloned().unwrap_or_default();
+            text.push_str(&format!(
+                "{} {status}\n",
+                crate::scheduler::manifest::Key::of(&object)
+            ));
+        }
+        text
+    }
+
+    /// Whether the scheduler says that an object is ready.
+    pub async fn is_ready(&self, manifest: &Manifest) -> Result<bool, String> {
+        let object = self.observe(manifest).await?;
+        let ready = condition(&object, "Ready").and_then(|ready| ready.get("status"));
+        Ok(ready.and_then(Value::as_str) == Some("True"))
+    }
+
+    /// Waits until the scheduler says that an object is ready, or is not.
+    pub async fn says_ready(
+        &self,
+        manifest: &Manifest,
+        ready: bool,
+        within: Duration,
+    ) -> Waited<()> {
+        let what = format!(
+            "{} is said to be {}ready",
+            manifest.key(),
+            if ready { "" } else { "not " }
+        );
+        self.eventually(within, &what, || async move {
+            if self.is_ready(manifest).await? == ready {
+                return Ok(());
+            }
+            let object = self.observe(manifest).await?;
+            let status = object.get("status").map(Value::to_string);
+            Err(crate::answer::shortened(&status.unwrap_or_default(), 300))
+        })
+        .await
+    }
+
+    /// Waits until a text stands in what the scheduler tells of an object and its family.
+    pub async fn tells(&self, manifest: &Manifest, text: &str, within: Duration) -> Waited<()> {
+        let what = format!("{text:?} is told of {}", manifest.key());
+        self.eventually(within, &what, || async move {
+            let told = self.told(manifest).await;
+            if told.contains(text) {
+                Ok(())
+            } else {
+                Err(crate::answer::shortened(&told, 400))
+            }
+        })
+        .await
+    }
+
+    /// Waits until the host has got a stop of that id.
+    pub async fn stopped(&self, id: &str, within: Duration) -> Waited<Entry> {
+        self.eventually(within, &format!("a stop of {id}"), || {
+            let mut stops = self.journal.stops().into_iter();
+            let stop = stops.find(|(_, came)| came.id == id);
+            std::future::ready(
+                stop.map(|(entry, _)| entry)
+                    .ok_or_else(|| "no stop".to_owned()),
+            )
+        })
+        .await
+    }
+}
+
+/// Ids and hosts in one line.
+pub fn shown(placed: &[Placed]) -> String {
+    let words: Vec<String> = placed.iter().map(ToString::to_string).collect();
+    words.join(", ")
+}

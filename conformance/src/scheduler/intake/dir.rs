@@ -1,0 +1,147 @@
+//! The intake of a directory: manifests are files there, and the scheduler's word on them stands in a
+//! folder below.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{IntakeError, MAX_OBJECTS};
+use crate::scheduler::manifest::{Key, Manifest};
+
+/// Files of it are not larger than what Kubernetes keeps of an object.
+const MAX_BYTES: u64 = 4 << 20;
+/// Namespace, kind, name.
+const MAX_DEPTH: usize = 4;
+
+/// A directory of manifests.
+#[derive(Clone, Debug)]
+pub struct DirIntake {
+    manifests: PathBuf,
+    status: PathBuf,
+}
+
+impl DirIntake {
+    /// The intake in that directory, with the scheduler's word in that folder of it.
+    pub fn new(manifests: &Path, status: &Path) -> DirIntake {
+        DirIntake {
+            manifests: manifests.to_owned(),
+            status: status.to_owned(),
+        }
+    }
+
+    pub(super) fn apply(&self, manifest: &Manifest) -> Result<(), IntakeError> {
+        let path = self.path(&manifest.key());
+        let half = path.with_extension("json.part");
+        let failed = |path: &Path| {
+            let path = path.display().to_string();
+            move |source| IntakeError::File {
+                what: "cannot write",
+                path,
+                source,
+            }
+        };
+        // JSON is YAML. A reader finds the old file or the new one, and nothing in between.
+        std::fs::write(&half, format!("{:#}\n", manifest.json())).map_err(failed(&half))?;
+        std::fs::rename(&half, &path).map_err(failed(&path))
+    }
+
+    pub(super) fn delete(&self, key: &Key) -> Result<(), IntakeError> {
+        let path = self.path(key);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(IntakeError::File {
+                    what: "cannot remove",
+                    path: path.display().to_string(),
+                    source,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn observe(&self, key: &Key) -> Option<Value> {
+        let objects = self.objects(|stem| stem == key.name);
+        objects.into_iter().find(|object| Key::of(object) == *key)
+    }
+
+    pub(super) fn family(&self, key: &Key) -> Vec<Value> {
+        let mut objects = self.objects(|stem| stem.starts_with(&key.name));
+        objects.retain(|object| Key::of(object).namespace == key.namespace);
+        objects
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        let Key {
+            kind,
+            namespace,
+            name,
+        } = key;
+        self.manifests
+            .join(format!("{namespace}.{}.{name}.json", kind.to_lowercase()))
+    }
+
+    /// Whatever the layout: every file below the folder whose stem is wanted.
+    fn objects(&self, wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+        let mut folders = vec![(self.status.clone(), 0)];
+        let mut objects = Vec::new();
+        while let Some((folder, depth)) = folders.pop() {
+            // A folder that is not there yet says nothing.
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let hidden = entry.file_name().to_string_lossy().starts_with('.');
+                if hidden || objects.len() >= MAX_OBJECTS {
+                    continue;
+                }
+                if path.is_dir() && depth < MAX_DEPTH {
+                    folders.push((path, depth + 1));
+                } else if path
+                    .file_stem()
+                    .is_some_and(|stem| wanted(&stem.to_string_lossy()))
+                {
+                    objects.extend(read(&path));
+                }
+            }
+        }
+        objects
+    }
+}
+
+/// A file that is being replaced is read the next time.
+fn read(path: &Path) -> Option<Value> {
+    if std::fs::metadata(path).ok()?.len() > MAX_BYTES {
+        return None;
+    }
+    let text = std::fs::read_to_string(path).ok()?;
+    match path.extension()?.to_str()? {
+        "json" => serde_json::from_str(&text).ok(),
+        "yaml" | "yml" => serde_saphyr::from_str(&text).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_scheduler_says_is_found_whatever_the_layout() {
+        let dir = tempfile::tempdir().unwrap();
+        let status = dir.path().join(".berth");
+        let intake = DirIntake::new(dir.path(), &status);
+        let manifest = Manifest::deployment("a", "g", "i", 1);
+        intake.apply(&manifest).unwrap();
+        assert!(intake.observe(&manifest.key()).is_none());
+        std::fs::create_dir_all(status.join("default/workloads")).unwrap();
+        std::fs::write(status.join("a.json"), manifest.json().to_string()).unwrap();
+        let child = "kind: Workload\nmetadata:\n  name: a-x\n  namespace: default\n";
+        std::fs::write(status.join("default/workloads/a-x.yaml"), child).unwrap();
+        assert_eq!(
+            intake.observe(&manifest.key()),
+            Some(manifest.json().clone())
+        );
+        assert_eq!(intake.family(&manifest.key()).len(), 2);
+        intake.delete(&manifest.key()).unwrap();
+        intake.delete(&manifest.key()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

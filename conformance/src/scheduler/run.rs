@@ -1,0 +1,214 @@
+//! Runs the selected scenarios: many at once on the shared scheduler, some with one of their own.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cx::Cx,
+    journal::{Entry, What},
+    monitor,
+    scenario::{Need, Place, Scenario},
+    stage::{Props, Stage},
+};
+use crate::{
+    answer::shortened,
+    check::Case,
+    outcome::{Blocked, Outcome, Status, WireLine, chain},
+    run::{Observer, Options, log_end, run_all, run_body},
+    scheduler::target::Target,
+};
+
+/// How long a scheduler of a scenario's own may take to end politely before it is killed.
+const OWN_GRACE: Duration = Duration::from_millis(500);
+/// How long the shared one may take at the end of the run.
+const SHARED_GRACE: Duration = Duration::from_secs(5);
+/// Events of hosts shown of a failure.
+const WIRE_LINES: usize = 14;
+/// Characters shown of a payload.
+const PAYLOAD_CHARS: usize = 160;
+
+/// Runs the scenarios: one outcome for each, in their order, and one for each monitor. `shared` is up already.
+///
+/// Cancel safe: dropping it kills every scheduler that it launched.
+pub async fn run(
+    scenarios: &[&'static Scenario],
+    props: Props,
+    shared: Stage,
+    options: &Options,
+    observer: &dyn Observer,
+    stop: &CancellationToken,
+) -> Vec<Outcome> {
+    let runner = Runner {
+        own: Semaphore::new(options.own_hosts.max(1)),
+        shared: Arc::new(shared),
+        props,
+        observer,
+        watch: Mutex::new(monitor::Watch::default()),
+    };
+    let scenario = |index: usize| scenarios.get(index).copied();
+    let cases: Vec<&'static Case> = scenarios.iter().map(|scenario| &scenario.case).collect();
+    let runner = &runner;
+    let once = |index: usize| async move {
+        match scenario(index) {
+            Some(scenario) => runner.once(scenario).await,
+            None => Outcome::of("", &[], Status::Error),
+        }
+    };
+    let mut outcomes = run_all(&cases, options, stop, |_| false, once).await;
+    outcomes.extend(runner.finish().await);
+    outcomes
+}
+
+struct Runner<'r> {
+    props: Props,
+    shared: Arc<Stage>,
+    own: Semaphore,
+    observer: &'r dyn Observer,
+    watch: Mutex<monitor::Watch>,
+}
+
+impl Runner<'_> {
+    async fn once(&self, scenario: &'static Scenario) -> Outcome {
+        let outcome = match gate(scenario, &self.props.target) {
+            Some(reason) => {
+                Outcome::of(scenario.id, scenario.covers, Status::NotTestable).because(reason)
+            }
+            None if scenario.place == Place::Own => self.on_its_own(scenario).await,
+            None => self.on_stage(scenario, self.shared.clone()).await,
+        };
+        let outcome = Outcome {
+            source: format!("{}:{}", scenario.file, scenario.line),
+            ..outcome
+        };
+        self.observer.ended(&outcome);
+        outcome
+    }
+
+    async fn on_its_own(&self, scenario: &'static Scenario) -> Outcome {
+        let Ok(_permit) = self.own.acquire().await else {
+            return Outcome::of(scenario.id, scenario.covers, Status::Error)
+                .because("the run is over");
+        };
+        let stage = match self.props.stage(true, false).await {
+            Ok(stage) => Arc::new(stage),
+            Err(failed) => {
+                let blocked = Blocked::Harness(format!("no scheduler: {}", chain(&failed)));
+                return Outcome::of(scenario.id, scenario.covers, Status::Error)
+                    .because(blocked.to_string());
+            }
+        };
+        let outcome = self.on_stage(scenario, stage.clone()).await;
+        self.watched(&stage, false);
+        stage.end(OWN_GRACE).await;
+        outcome
+    }
+
+    async fn on_stage(&self, scenario: &'static Scenario, stage: Arc<Stage>) -> Outcome {
+        self.observer.began(&scenario.case);
+        let cx = Arc::new(Cx::new(scenario, stage.clone()));
+        let body = {
+            let cx = cx.clone();
+            let run = scenario.run;
+            async move { run(&cx).await }
+        };
+        let ground: &crate::ground::Ground = (*cx).as_ref();
+        let ledger = || ground.ledger().clone();
+        let mut outcome = run_body(&scenario.case, body, ledger, || ground.stalled()).await;
+        if !outcome.violations.is_empty() || outcome.status != Status::Pass {
+            outcome.wire = excerpt(&cx.journal().entries(), cx.began());
+            outcome.log = stage.live.log().map(|log| log_end(&log));
+        }
+        cx.clean_up().await;
+        outcome
+    }
+
+    fn watched(&self, stage: &Stage, shared: bool) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.look_at(stage, shared);
+    }
+
+    async fn finish(&self) -> Vec<Outcome> {
+        self.watched(&self.shared, true);
+        self.shared.end(SHARED_GRACE).await;
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.outcomes()
+    }
+}
+
+/// Why this target cannot be asked, when it cannot. Pure.
+fn gate(scenario: &Scenario, target: &Target) -> Option<String> {
+    let launched = target.launch().is_some();
+    let feature = |name: &str| target.features.get(name).copied();
+    if scenario.place == Place::Own && !launched {
+        return Some("needs a scheduler of its own, and this one cannot be launched".to_owned());
+    }
+    for need in scenario.needs {
+        let missing = match need {
+            Need::Tap | Need::Process => !launched,
+            Need::Family => feature("family") == Some(false),
+            Need::Kubernetes => feature("kubernetes") != Some(true),
+        };
+        if missing {
+            return Some(format!("needs {}", format!("{need:?}").to_lowercase()));
+        }
+    }
+    let absent = scenario
+        .feature
+        .filter(|name| feature(name) == Some(false))?;
+    Some(format!("`{absent}` is declared absent"))
+}
+
+/// The last things that happened on the hosts, as lines of the wire.
+fn excerpt(entries: &[Entry], began: Instant) -> Vec<WireLine> {
+    let lines: Vec<WireLine> = entries
+        .iter()
+        .filter_map(|entry| line(entry, began))
+        .collect();
+    let skip = lines.len().saturating_sub(WIRE_LINES);
+    lines.into_iter().skip(skip).collect()
+}
+
+fn line(entry: &Entry, began: Instant) -> Option<WireLine> {
+    let (way, what, payload) = match &entry.what {
+        What::Came(came) if came.command == "workload.status" => return None,
+        What::Came(came) => (
+            "sched → host",
+            format!("{} {}", entry.host, came.command),
+            String::from_utf8_lossy(&came.payload).into_owned(),
+        ),
+        What::Answered(_, payload) => (
+            "host → sched",
+            format!("{} reply", entry.host),
+            String::from_utf8_lossy(payload).into_owned(),
+        ),
+        What::Up => (
+            "host ⇄ bus",
+            format!("{} connected", entry.host),
+            entry.host_id.clone(),
+        ),
+        What::Down => ("host ⇄ bus", format!("{} gone", entry.host), String::new()),
+        What::Frozen => (
+            "host ⇄ bus",
+            format!("{} frozen", entry.host),
+            String::new(),
+        ),
+        What::Thawed => (
+            "host ⇄ bus",
+            format!("{} thawed", entry.host),
+            String::new(),
+        ),
+        What::Ran(_) | What::Ended(_) => return None,
+    };
+    Some(WireLine {
+        at_ms: entry.at.saturating_duration_since(began).as_secs_f64() * 1000.0,
+        way,
+        what,
+        payload: shortened(&payload, PAYLOAD_CHARS),
+        guilty: false,
+    })
+}

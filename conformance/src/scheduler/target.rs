@@ -1,0 +1,140 @@
+//! What is judged: how a scheduler is launched, how it is given its work, and which times it declares.
+
+pub mod default;
+pub mod file;
+mod live;
+
+pub use live::{Bus, LiveScheduler, NoScheduler};
+
+use std::{collections::BTreeMap, time::Duration};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    requirements::Profile,
+    scheduler::{intake::ExecPlan, timing::Timings},
+    side::Side,
+};
+
+/// How long a scheduler may take until it obeys.
+pub const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// The placeholders of a scheduler's command, environment and intake.
+pub const PLACEHOLDERS: &[(&str, &str)] = &[
+    ("nats_url", "where to connect: nats://127.0.0.1:PORT"),
+    ("dir", "a directory of its own, empty at first"),
+    (
+        "kubeconfig",
+        "how the API server of the kube intake is reached",
+    ),
+];
+
+/// A scheduler to judge.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What reports call it.
+    pub name: String,
+    /// Its version, when it is known.
+    pub version: Option<String>,
+    /// How it is reached.
+    pub access: Access,
+    /// How it is given its work.
+    pub intake: IntakePlan,
+    /// The profiles that it claims.
+    pub profiles: Vec<Profile>,
+    /// Features that it declares present or absent.
+    pub features: BTreeMap<String, bool>,
+    /// The times that it is judged by.
+    pub timings: Timings,
+}
+
+/// How a scheduler is reached.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// The suite starts it.
+    Launch(Launch),
+    /// It runs already, on this broker.
+    Running {
+        /// The broker.
+        nats_url: String,
+    },
+}
+
+/// How a scheduler is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Program and arguments, with placeholders.
+    pub command: Vec<String>,
+    /// Additional environment, with placeholders.
+    pub env: BTreeMap<String, String>,
+    /// How long it may take until it obeys.
+    pub ready_within: Duration,
+    /// What asks it to end.
+    pub stop_signal: Signal,
+}
+
+/// How work is given to a scheduler; texts hold placeholders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IntakePlan {
+    /// Manifests in a directory; the scheduler's word in a folder.
+    Dir {
+        /// Where manifests are put.
+        manifests: String,
+        /// Where the scheduler says how it goes.
+        status: String,
+    },
+    /// Commands.
+    Exec(ExecPlan),
+}
+
+impl Default for IntakePlan {
+    fn default() -> IntakePlan {
+        IntakePlan::Dir {
+            manifests: "{dir}".to_owned(),
+            status: "{dir}/.berth".to_owned(),
+        }
+    }
+}
+
+impl Target {
+    /// A target with that access which claims everything.
+    pub fn new(name: impl Into<String>, access: Access) -> Target {
+        Target {
+            name: name.into(),
+            version: None,
+            access,
+            intake: IntakePlan::default(),
+            profiles: Side::Scheduler.profiles(),
+            features: BTreeMap::new(),
+            timings: Timings::default(),
+        }
+    }
+
+    /// A target launched by a command, with the directory intake.
+    pub fn command<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Target {
+        let command: Vec<String> = command.into_iter().map(Into::into).collect();
+        let program = command.first().map(String::as_str).unwrap_or_default();
+        let name = program.rsplit('/').next().unwrap_or(program).to_owned();
+        Target::new(name, Access::Launch(Launch::new(command)))
+    }
+
+    /// How it is launched, when it is.
+    pub fn launch(&self) -> Option<&Launch> {
+        match &self.access {
+            Access::Launch(launch) => Some(launch),
+            Access::Running { .. } => None,
+        }
+    }
+}
+
+impl Launch {
+    /// A command without anything special.
+    pub fn new(command: Vec<String>) -> Launch {
+        Launch {
+            command,
+            env: BTreeMap::new(),
+            ready_within: READY_WITHIN,
+            stop_signal: Signal::SIGTERM,
+        }
+    }
+}

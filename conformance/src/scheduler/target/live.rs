@@ -1,0 +1,247 @@
+//! A bus with a scheduler on it: brought up, ended, killed, brought up again over the same directory.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::{Access, IntakePlan, Launch, Target};
+use crate::{
+    broker::{self, Choice, NoBroker, RunningBroker},
+    process::{LaunchError, Process},
+    scheduler::intake::{DirIntake, ExecIntake, Intake},
+    tap::{Outage, OutagePlan, Tap, TapError},
+    target::fill,
+};
+
+/// No scheduler to judge.
+#[derive(Debug, thiserror::Error)]
+pub enum NoScheduler {
+    /// No broker.
+    #[error(transparent)]
+    Broker(#[from] NoBroker),
+    /// The command cannot be executed.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The tap cannot listen.
+    #[error("no tap")]
+    Tap(#[from] TapError),
+    /// There is no directory for it.
+    #[error("no directory for the scheduler")]
+    Directory(#[source] std::io::Error),
+}
+
+/// A broker with taps before it: one for the scheduler, one for the hosts, so that it can be taken away from
+/// either.
+#[derive(Debug)]
+pub struct Bus {
+    /// The broker.
+    pub broker: RunningBroker,
+    scheduler: Tap,
+    hosts: Tap,
+}
+
+impl Bus {
+    /// Brings it up.
+    ///
+    /// # Errors
+    /// The broker or a tap does not come up.
+    pub async fn start(choice: &Choice) -> Result<Bus, NoScheduler> {
+        let broker = broker::start(choice).await?;
+        let scheduler = Tap::start(broker.addr).await?;
+        let hosts = Tap::start(broker.addr).await?;
+        Ok(Bus {
+            broker,
+            scheduler,
+            hosts,
+        })
+    }
+
+    /// The tap between the scheduler and the broker.
+    pub fn tap(&self) -> &Tap {
+        &self.scheduler
+    }
+
+    /// Where simulated hosts connect.
+    pub fn hosts_url(&self) -> String {
+        self.url(&self.hosts)
+    }
+
+    /// Takes the broker away from the scheduler, until the guard is restored.
+    pub async fn away_from_scheduler(&self) -> Outage {
+        self.scheduler.cut(OutagePlan::Refuse).await
+    }
+
+    /// Takes the broker away from every host, until the guard is restored.
+    pub async fn away_from_hosts(&self) -> Outage {
+        self.hosts.cut(OutagePlan::Refuse).await
+    }
+
+    fn url(&self, tap: &Tap) -> String {
+        let credentials = format!("nats://{}", self.broker.credentials);
+        tap.url().replace("nats://", &credentials)
+    }
+}
+
+/// A scheduler on a bus. Dropping it kills its process.
+#[derive(Debug)]
+pub struct LiveScheduler {
+    /// The bus.
+    pub bus: Bus,
+    /// How it is given its work.
+    pub intake: Intake,
+    target: Arc<Target>,
+    process: Mutex<Option<Arc<Process>>>,
+    launched: Mutex<Instant>,
+    dir: TempDir,
+}
+
+impl LiveScheduler {
+    /// Brings up a bus, and a scheduler on it when `launched`.
+    ///
+    /// # Errors
+    /// One of them does not come up.
+    pub async fn start(
+        target: Arc<Target>,
+        choice: &Choice,
+        launched: bool,
+    ) -> Result<LiveScheduler, NoScheduler> {
+        let choice = match &target.access {
+            Access::Running { nats_url } => Choice::Url(nats_url.clone()),
+            Access::Launch(_) => choice.clone(),
+        };
+        let bus = Bus::start(&choice).await?;
+        let dir = tempfile::Builder::new()
+            .prefix("berth-scheduler-")
+            .tempdir()
+            .map_err(NoScheduler::Directory)?;
+        let intake = intake(&target.intake, &values(&bus, dir.path()))?;
+        let live = LiveScheduler {
+            bus,
+            intake,
+            target,
+            process: Mutex::new(None),
+            launched: Mutex::new(Instant::now()),
+            dir,
+        };
+        if launched {
+            live.launch()?;
+        }
+        Ok(live)
+    }
+
+    /// Starts its process, over the directory as it is.
+    ///
+    /// # Errors
+    /// The command cannot be executed.
+    pub fn launch(&self) -> Result<(), LaunchError> {
+        let process = self.another()?;
+        *self.launched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.lock() = process.map(Arc::new);
+        Ok(())
+    }
+
+    /// Starts one more process like it, beside it. `None` for a scheduler that runs already.
+    ///
+    /// # Errors
+    /// The command cannot be executed.
+    pub fn another(&self) -> Result<Option<Process>, LaunchError> {
+        let Some(Launch { command, env, .. }) = self.target.launch() else {
+            return Ok(None);
+        };
+        let owned = values(&self.bus, self.dir.path());
+        let values: Vec<(&str, &str)> = owned
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        let command: Vec<String> = command.iter().map(|word| fill(word, &values)).collect();
+        let env = env
+            .iter()
+            .map(|(name, value)| (name.clone(), fill(value, &values)))
+            .collect();
+        Process::launch(&command, &env).map(Some)
+    }
+
+    /// Kills its process, as a crash does.
+    pub async fn kill(&self) {
+        let process = self.lock().take();
+        if let Some(process) = process {
+            process.signal(Signal::SIGKILL);
+            process.wait_exit(Duration::from_secs(5)).await;
+        }
+    }
+
+    /// Asks its process to end, and kills it when it does not. Whether it ended by itself.
+    pub async fn end(&self, within: Duration) -> bool {
+        let process = self.lock().take();
+        let signal = self
+            .target
+            .launch()
+            .map_or(Signal::SIGTERM, |launch| launch.stop_signal);
+        match process {
+            None => true,
+            Some(process) => {
+                process.signal(signal);
+                process.wait_exit(within).await.is_some()
+            }
+        }
+    }
+
+    /// Its process, when the suite launched it and has not ended it.
+    pub fn process(&self) -> Option<Arc<Process>> {
+        self.lock().clone()
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Whether its process ended although nobody asked it to.
+    pub fn has_died(&self) -> bool {
+        self.process().is_some_and(|process| process.has_exited())
+    }
+
+    /// Everything that it has said on its log.
+    pub fn log(&self) -> Option<String> {
+        self.process().map(|process| process.log())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Process>>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn values(bus: &Bus, dir: &Path) -> Vec<(String, String)> {
+    vec![
+        ("nats_url".to_owned(), bus.url(&bus.scheduler)),
+        ("dir".to_owned(), dir.display().to_string()),
+        (
+            "kubeconfig".to_owned(),
+            std::env::var("KUBECONFIG").unwrap_or_default(),
+        ),
+    ]
+}
+
+fn intake(plan: &IntakePlan, owned: &[(String, String)]) -> Result<Intake, NoScheduler> {
+    let values: Vec<(&str, &str)> = owned
+        .iter()
+        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .collect();
+    match plan {
+        IntakePlan::Dir { manifests, status } => {
+            let manifests = fill(manifests, &values);
+            std::fs::create_dir_all(&manifests).map_err(NoScheduler::Directory)?;
+            let status = fill(status, &values);
+            Ok(Intake::Dir(DirIntake::new(
+                manifests.as_ref(),
+                status.as_ref(),
+            )))
+        }
+        IntakePlan::Exec(plan) => Ok(Intake::Exec(ExecIntake::new(plan.clone(), &values))),
+    }
+}

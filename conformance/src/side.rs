@@ -1,0 +1,78 @@
+//! The two sides of the protocol: hosts, and schedulers.
+
+use crate::{
+    check::Case,
+    checks, monitor,
+    requirements::{self, Profile, Requirement},
+    scheduler,
+};
+
+/// Whom a requirement, a check or a run is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// Hosts: `HOST-…`.
+    #[default]
+    Host,
+    /// Schedulers: `SCHED-…`.
+    Scheduler,
+}
+
+impl Side {
+    /// Both.
+    pub const ALL: [Side; 2] = [Side::Host, Side::Scheduler];
+
+    /// Whom a requirement binds.
+    pub fn of(requirement: &Requirement) -> Side {
+        if requirement.id.starts_with("SCHED-") {
+            Side::Scheduler
+        } else {
+            Side::Host
+        }
+    }
+
+    /// The subcommand that judges it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Side::Host => "host",
+            Side::Scheduler => "scheduler",
+        }
+    }
+
+    /// The requirements that bind it, in the order of the index.
+    pub fn requirements(self) -> impl Iterator<Item = &'static Requirement> {
+        requirements::ALL
+            .iter()
+            .copied()
+            .filter(move |item| Side::of(item) == self)
+    }
+
+    /// The profiles that it can claim.
+    pub fn profiles(self) -> Vec<Profile> {
+        match self {
+            Side::Host => Profile::ALL.to_vec(),
+            Side::Scheduler => Profile::ALL.to_vec(),
+        }
+    }
+
+    /// Its checks, in the order of the tables.
+    pub fn cases(self) -> Vec<&'static Case> {
+        match self {
+            Side::Host => checks::all().map(|check| &check.case).collect(),
+            Side::Scheduler => scheduler::scenarios()
+                .map(|scenario| &scenario.case)
+                .collect(),
+        }
+    }
+
+    /// What watches every frame of it: the ids of outcomes that are no check's.
+    pub fn monitors(self) -> Vec<&'static str> {
+        match self {
+            Side::Host => monitor::all()
+                .iter()
+                .map(|monitor| monitor.id())
+                .chain(["monitor/alive"])
+                .collect(),
+            Side::Scheduler => scheduler::MONITORS.to_vec(),
+        }
+    }
+}
