@@ -17,7 +17,7 @@ use crate::{
     outcome::{Outcome, Status, chain},
     pattern::{Pattern, suggestion},
     report::{self, Environment, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo},
-    requirements::{self, Profile},
+    requirements::Profile,
     run::{Observer, Unobserved},
     side::Side,
     verdict::{self, Scope, Verdict},
@@ -162,8 +162,8 @@ impl Plan {
             suite: SuiteInfo {
                 name: env!("CARGO_PKG_NAME"),
                 version: env!("CARGO_PKG_VERSION"),
-                requirements_sha256: report::requirements_sha256(),
-                requirements: requirements::ALL.len(),
+                requirements_sha256: report::requirements_sha256(self.side),
+                requirements: self.side.requirements().count(),
             },
             target,
             environment: Environment {

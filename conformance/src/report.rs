@@ -14,7 +14,8 @@ use serde::Serialize;
 use crate::{
     bench::Secrets,
     outcome::{Outcome, Status, Violation, WireLine},
-    requirements::{self, Level, Profile},
+    requirements::{Level, Profile},
+    side::Side,
     verdict::{Standing, Verdict},
 };
 
@@ -422,10 +423,10 @@ pub fn requirement_result(standing: &Standing) -> RequirementResult {
 }
 
 /// A hash over what is demanded.
-pub fn requirements_sha256() -> String {
+pub fn requirements_sha256(side: Side) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
-    for requirement in requirements::ALL {
+    for requirement in side.requirements() {
         let line = format!(
             "{} {} {}\n",
             requirement.id,

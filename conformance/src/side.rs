@@ -40,17 +40,18 @@ impl Side {
 
     /// The requirements that bind it, in the order of the index.
     pub fn requirements(self) -> impl Iterator<Item = &'static Requirement> {
-        requirements::ALL
-            .iter()
-            .copied()
-            .filter(move |item| Side::of(item) == self)
+        let all = match self {
+            Side::Host => requirements::ALL,
+            Side::Scheduler => requirements::SCHEDULER,
+        };
+        all.iter().copied()
     }
 
     /// The profiles that it can claim.
     pub fn profiles(self) -> Vec<Profile> {
         match self {
             Side::Host => Profile::ALL.to_vec(),
-            Side::Scheduler => Profile::ALL.to_vec(),
+            Side::Scheduler => Profile::SCHEDULER.to_vec(),
         }
     }
 

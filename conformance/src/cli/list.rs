@@ -262,7 +262,7 @@ fn breaks(requirement: &Requirement) -> Option<String> {
     })
 }
 
-fn checks_of(requirement: &Requirement) -> Vec<&'static str> {
+fn checks_of(requirement: &'static Requirement) -> Vec<&'static str> {
     let side = Side::of(requirement);
     let checks = side
         .cases()
@@ -309,7 +309,7 @@ pub fn explain(arguments: &ExplainArgs) -> u8 {
     )
 }
 
-fn requirement_page(item: &Requirement) -> String {
+fn requirement_page(item: &'static Requirement) -> String {
     let mut page = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(

@@ -2,7 +2,7 @@
 
 mod look;
 
-pub use look::Placed;
+pub use look::{Placed, hosts_of, ids_of, shown, wanted_over_time};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -131,12 +131,7 @@ impl Cx {
     /// # Errors
     /// What the intake says.
     pub async fn try_submit(&self, manifest: &Manifest) -> Result<(), String> {
-        let key = manifest.key();
-        let mut objects = self.lock_objects();
-        if !objects.contains(&key) {
-            objects.push(key);
-        }
-        drop(objects);
+        self.remember(manifest.key());
         let applied = self.stage.live.intake.apply(manifest).await;
         applied.map_err(|cause| crate::outcome::chain(&cause))
     }
@@ -235,6 +230,14 @@ impl Cx {
         }
         let hosts = std::mem::take(&mut *self.lock_hosts());
         self.stage.retire(hosts);
+    }
+
+    /// Clean-up takes it away.
+    fn remember(&self, key: Key) {
+        let mut objects = self.lock_objects();
+        if !objects.contains(&key) {
+            objects.push(key);
+        }
     }
 
     fn lock_hosts(&self) -> MutexGuard<'_, Vec<SimHost>> {

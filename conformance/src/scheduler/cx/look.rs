@@ -218,3 +218,96 @@ pub fn shown(placed: &[Placed]) -> String {
     let words: Vec<String> = placed.iter().map(ToString::to_string).collect();
     words.join(", ")
 }
+
+/// How long the suite looks for a start that must not come.
+const NO_START: Duration = Duration::from_millis(2_500);
+
+/// Claims that many scenarios make.
+impl Cx {
+    /// Claims that no start of an app comes.
+    pub async fn no_start(&self, requirement: Requirement, app: &str) {
+        let started = || {
+            let starts = self.starts_of(app);
+            let first = starts.first();
+            first.map(|(entry, came)| format!("a start of {} on {}", came.id, entry.host))
+        };
+        let what = format!("a start of {app}");
+        let waited = self.never(NO_START, &what, started).await;
+        self.claim(requirement).met(waited);
+    }
+
+    /// Claims that nothing has been started or stopped since a moment, nor is for that long.
+    pub async fn no_orders(
+        &self,
+        requirement: Requirement,
+        from: std::time::Instant,
+        window: Duration,
+    ) {
+        let waited = self
+            .never(window, "a start or a stop", || {
+                self.journal.orders_since(from).into_iter().next()
+            })
+            .await;
+        self.claim(requirement).met(waited);
+    }
+
+    /// Waits until nothing is told of an object any more.
+    pub async fn says_gone(&self, manifest: &Manifest, within: Duration) -> Waited<()> {
+        let what = format!("{} is shown as deleted", manifest.key());
+        self.eventually(within, &what, || async move {
+            match self.stage.live.intake.observe(&manifest.key()).await {
+                Ok(None) => Ok(()),
+                Ok(Some(object)) => Err(crate::answer::shortened(&object.to_string(), 300)),
+                Err(cause) => Err(crate::outcome::chain(&cause)),
+            }
+        })
+        .await
+    }
+
+    /// Waits until an app has been started under so many ids.
+    pub async fn ids(&self, app: &str, count: usize, within: Duration) -> Waited<BTreeSet<String>> {
+        self.eventually(within, &format!("{count} ids of {app}"), || {
+            let ids = self.ids_of(app);
+            std::future::ready(if ids.len() >= count {
+                Ok(ids)
+            } else {
+                Err(format!("{ids:?}"))
+            })
+        })
+        .await
+    }
+}
+
+/// The names of the hosts that something runs on, in order.
+pub fn hosts_of(placed: &[Placed]) -> Vec<String> {
+    let mut names: Vec<String> = placed.iter().map(|placed| placed.host.name()).collect();
+    names.sort();
+    names
+}
+
+/// The ids, in order.
+pub fn ids_of(placed: &[Placed]) -> BTreeSet<String> {
+    placed.iter().map(|placed| placed.id.clone()).collect()
+}
+
+/// How many ids were wanted at each start and stop: started, and no stop of them sent since. Pure.
+pub fn wanted_over_time(
+    entries: &[Entry],
+    ours: impl Fn(&str) -> bool,
+) -> Vec<(std::time::Instant, usize)> {
+    let mut wanted = BTreeSet::new();
+    let mut curve = Vec::new();
+    for entry in entries {
+        let start = entry
+            .command("workload.start")
+            .filter(|came| ours(&came.id));
+        let stop = entry.command("workload.stop").filter(|came| ours(&came.id));
+        match (start, stop) {
+            (Some(came), _) => wanted.insert(came.id.clone()),
+            (_, Some(came)) => wanted.remove(&came.id),
+            _ => continue,
+        };
+        curve.push((entry.at, wanted.len()));
+    }
+    curve
+}

@@ -119,7 +119,7 @@ impl Model {
     pub(super) fn is_usable(&self, host: &Host) -> bool {
         let registered = match self.options.mutant {
             // The second heartbeat may be seconds away.
-            Some(Mutant::SecondHeartbeatRegisters) => host.beats > 8,
+            Some(Mutant::SecondHeartbeatRegisters) => host.beats > 12,
             Some(Mutant::WantsHeartbeatReply) => {
                 host.beats > 0 && host.beat.get("answered").is_some()
             }
@@ -204,16 +204,15 @@ impl Model {
                 && self.now < self.connected_at + times::SETTLE
                 && !self.is(Mutant::NoSettling);
             let suspect = crowd && deaf_for < times::SETTLE && !self.is(Mutant::BelievesTheCrowd);
+            if suspect || unsettled {
+                return false;
+            }
             let confirmed = times_seen >= 3 && deaf_for >= times::DEAF_FOR;
             let ignored = matches!(
                 self.options.mutant,
                 Some(Mutant::WaitsForSilence | Mutant::WaitsForEverAfterOutage)
             );
-            if confirmed
-                && !unsettled
-                && !suspect
-                && !(ignored && (!host.beaten || self.is(Mutant::WaitsForSilence)))
-            {
+            if confirmed && !(ignored && (!host.beaten || self.is(Mutant::WaitsForSilence))) {
                 return true;
             }
         }
@@ -222,7 +221,12 @@ impl Model {
         }
         let busy =
             host.owes_until.is_some_and(|until| self.now < until) && !self.is(Mutant::BusyIsDead);
-        let settled = self.now >= self.connected_at + times::SILENCE;
+        let settle = if host.beaten || self.is(Mutant::NoSettling) {
+            times::SILENCE
+        } else {
+            times::SETTLE
+        };
+        let settled = self.now >= self.connected_at + settle;
         let limit = match self.options.mutant {
             Some(Mutant::WaitsForSilence) => times::SILENCE * 4,
             _ => times::SILENCE,

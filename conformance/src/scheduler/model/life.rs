@@ -115,10 +115,51 @@ impl Model {
                 if fresh {
                     replica.request = request;
                 }
+                let (number, failures) = (replica.number, replica.failures);
                 self.dirty = true;
+                if waits_again && failures > 0 {
+                    self.double(number, false);
+                }
+                if self.is(Mutant::StartsInTwoPlaces) {
+                    self.double(number, true);
+                }
                 true
             }
         }
+    }
+
+    /// The same once more under another id, elsewhere or not: by mutants only.
+    fn double(&mut self, number: u64, elsewhere: bool) {
+        let replica = self
+            .kept
+            .replicas
+            .iter()
+            .find(|replica| replica.number == number);
+        let Some((id, host, request)) = replica.and_then(|replica| {
+            Some((
+                replica.id.clone()?,
+                replica.host.clone()?,
+                replica.request.clone(),
+            ))
+        }) else {
+            return;
+        };
+        let spec = replica
+            .map(|replica| replica.spec.clone())
+            .unwrap_or_default();
+        let other = self.hosts.iter().find(|(other, view)| {
+            **other != host
+                && self.is_usable(view)
+                && place::fits(&spec, other, &view.beat, None).is_ok()
+        });
+        let to = match (elsewhere, other) {
+            (false, _) => host,
+            (true, Some((other, _))) => other.clone(),
+            (true, None) => return,
+        };
+        let twin = format!("{id}-twin");
+        self.resend
+            .push((to, 0, twin.clone(), request.replace(&id, &twin)));
     }
 
     fn make_id(&self, replica: &Replica) -> String {
@@ -274,6 +315,7 @@ impl Model {
         }
         let status = self.read(answer, id);
         let believes = self.is(Mutant::RetryErrorIsFailure);
+        let sticks = self.is(Mutant::SticksToTheFirstHost);
         let Some(index) = self.index_of(number, id) else {
             return;
         };
@@ -282,7 +324,12 @@ impl Model {
         };
         if matches!(answer.outcome, Outcome::Nobody | Outcome::Unsent) && replica.attempts <= 1 {
             // It was not delivered.
-            replica.wait("nobody listened", self.now + Duration::from_millis(50));
+            let pause = if sticks {
+                Duration::from_secs(20)
+            } else {
+                Duration::from_millis(50)
+            };
+            replica.wait("nobody listened", self.now + pause);
             return self.touched();
         }
         if matches!(answer.outcome, Outcome::TooLarge) {
