@@ -1,6 +1,7 @@
 //! The chores of this repository, behind `cargo xtask`.
 
 pub mod bench;
+pub mod bindings;
 pub mod cache;
 pub mod cargo;
 pub mod chart;

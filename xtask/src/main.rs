@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use xtask::bindings::{Freshness, go, python};
 use xtask::tidy::Severity;
 
 /// The chores of this repository.
@@ -114,14 +115,22 @@ fn main() -> ExitCode {
 fn generate(root: &Path, args: &GenArgs) -> Result<ExitCode, Box<dyn Error>> {
     if !args.check {
         let outputs = xtask::r#gen::write(root)?;
-        println!("gen: {} files are fresh", outputs.len());
-        return Ok(ExitCode::SUCCESS);
+        println!("gen: {} files of Rust are fresh", outputs.len());
+        let fresh =
+            go::generated(root, Freshness::Made)? && python::generated(root, Freshness::Made)?;
+        return Ok(if fresh {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     let stale = xtask::r#gen::stale(root)?;
     for line in &stale {
         println!("{line}");
     }
-    if stale.is_empty() {
+    let fresh =
+        go::generated(root, Freshness::Checked)? && python::generated(root, Freshness::Checked)?;
+    if stale.is_empty() && fresh {
         println!("gen: every generated file is fresh");
         return Ok(ExitCode::SUCCESS);
     }

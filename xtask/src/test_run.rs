@@ -88,6 +88,8 @@ enum StepError {
     Gen(#[from] crate::r#gen::GenError),
     #[error("the repository cannot be read")]
     Tidy(#[from] crate::tidy::TreeError),
+    #[error("a language cannot be looked at")]
+    Bindings(#[from] crate::bindings::BindingsError),
     #[error("there is no nats-server")]
     NatsServer(#[from] crate::nats_server::NatsServerError),
     #[error("there is no Kubernetes API server")]

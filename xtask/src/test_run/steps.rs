@@ -1,14 +1,16 @@
 //! The steps of `cargo xtask test`, the quick and the telling ones first.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{Setting, Step, StepError, Tally};
+use crate::bindings::{BindingsError, Freshness, Tools, go, python};
 use crate::tidy::Severity;
 use crate::{cargo, conformance, r#gen, kube_api, nats_server, tidy};
 
 /// In this order. All builds are of the dev profile, so that nothing is compiled twice.
-pub(super) const STEPS: [Step; 11] = [
+pub(super) const STEPS: [Step; 13] = [
     Step {
         name: "format",
         run: format,
@@ -50,6 +52,14 @@ pub(super) const STEPS: [Step; 11] = [
         run: conformance_nats_server,
     },
     Step {
+        name: "Go",
+        run: go_bindings,
+    },
+    Step {
+        name: "Python",
+        run: python_bindings,
+    },
+    Step {
         name: "self test of the suite",
         run: self_test,
     },
@@ -73,7 +83,10 @@ fn generated_files(setting: &mut Setting) -> Result<Tally, StepError> {
             r#gen::COMMAND
         );
     }
-    Ok(Tally::of(stale.is_empty()))
+    let root = &setting.root;
+    let fresh =
+        go::generated(root, Freshness::Checked)? && python::generated(root, Freshness::Checked)?;
+    Ok(Tally::of(stale.is_empty() && fresh))
 }
 
 fn tidy_rules(setting: &mut Setting) -> Result<Tally, StepError> {
@@ -198,6 +211,30 @@ fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
     let faulty = cargo::built(&setting.root, "debug", FAULTY_HOST);
     let mut command = suite(setting, "selftest");
     step(command.arg("--slow").arg("--breakage-host").arg(faulty))
+}
+
+fn go_bindings(setting: &mut Setting) -> Result<Tally, StepError> {
+    language(setting, go::test)
+}
+
+fn python_bindings(setting: &mut Setting) -> Result<Tally, StepError> {
+    language(setting, python::test)
+}
+
+fn language(
+    setting: &Setting,
+    test: fn(&Path, Tools<'_>) -> Result<bool, BindingsError>,
+) -> Result<Tally, StepError> {
+    let suite = cargo::built(&setting.root, "debug", "berth-conformance");
+    let nats_server = setting
+        .nats_server
+        .as_deref()
+        .unwrap_or(Path::new("nats-server"));
+    let tools = Tools {
+        nats_server,
+        suite: &suite,
+    };
+    Ok(Tally::of(test(&setting.root, tools)?))
 }
 
 fn suite(setting: &Setting, subcommand: &str) -> Command {

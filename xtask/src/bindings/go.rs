@@ -1,0 +1,75 @@
+//! The SDK for Go.
+
+use std::path::Path;
+
+use super::{BindingsError, Freshness, Runner, Tools};
+
+/// Where it is.
+const DIR: &str = "bindings-go";
+
+/// Makes or checks the generated messages and stubs. Returns whether they are fresh.
+///
+/// # Errors
+///
+/// When Go cannot be run.
+pub fn generated(root: &Path, freshness: Freshness) -> Result<bool, BindingsError> {
+    let mut arguments = vec!["-C", "internal/gen", "run", "."];
+    if freshness == Freshness::Checked {
+        arguments.push("-check");
+    }
+    runner(root).all(&[(go(), &arguments)])
+}
+
+/// Everything that is to be seen of it: format, vet, and all tests under the race detector, those that judge
+/// its examples included. Returns whether all is well.
+///
+/// # Errors
+///
+/// When Go cannot be run.
+pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
+    let mut runner = runner(root);
+    runner.environment = vec![
+        ("BERTH_NATS_SERVER", tools.nats_server.as_os_str()),
+        ("BERTH_CONFORMANCE", tools.suite.as_os_str()),
+    ];
+    runner.all(&[
+        (
+            Path::new("sh"),
+            &[
+                "-c",
+                "stale=$(gofmt -l .); echo \"$stale\"; test -z \"$stale\"",
+            ],
+        ),
+        (go(), &["vet", "./..."]),
+        (go(), &["test", "-race", "./..."]),
+        (go(), &["-C", "internal/gen", "test", "./..."]),
+        (
+            go(),
+            &["-C", "tests", "vet", "-tags", "conformance", "./..."],
+        ),
+        (
+            go(),
+            &[
+                "-C",
+                "tests",
+                "test",
+                "-race",
+                "-tags",
+                "conformance",
+                "./...",
+            ],
+        ),
+    ])
+}
+
+fn go() -> &'static Path {
+    Path::new("go")
+}
+
+fn runner(root: &Path) -> Runner<'static> {
+    Runner {
+        dir: root.join(DIR),
+        hint: "install Go, see https://go.dev",
+        environment: Vec::new(),
+    }
+}
