@@ -43,6 +43,8 @@ struct Run {
     up: bool,
     over: bool,
     guest_ran: bool,
+    /// It has claimed a state other than STARTING; a reporter never takes that back.
+    claimed: bool,
     told_to_end: u32,
 }
 
@@ -95,8 +97,10 @@ impl World {
             }
             Turn::HostReports(which, state) => {
                 if let Some(run) = self.choose(*which, |_| true) {
-                    let was_up = *state != ReportedState::Starting;
-                    if was_up && !self.runs[&run].over {
+                    let chosen = self.runs.get_mut(&run).unwrap();
+                    chosen.claimed |= *state != ReportedState::Starting;
+                    let (was_up, over) = (chosen.claimed, chosen.over);
+                    if was_up && !over {
                         self.guest_ran(run);
                     }
                     let report = Report {
