@@ -149,9 +149,14 @@ on_both_brokers! {
             let subject = format!("runtime.operator.heartbeat.{id}");
             peer.publish(&subject, None, json.as_bytes()).await;
         };
+        // Its subscription is on another connection, and may reach the broker after a first heartbeat.
+        eventually("the host is known", async || {
+            beat("h", r#"{"id":"h","friendlyName":"f","later":1,"startedAt":"2020-01-01T00:00:00Z"}"#).await;
+            fleet.host("h")
+        })
+        .await;
         beat("h", r#"{"id":"other"}"#).await;
         beat("h", "{").await;
-        beat("h", r#"{"id":"h","friendlyName":"f","later":1,"startedAt":"2020-01-01T00:00:00Z"}"#).await;
         beat("h", r#"{"id":"h","friendlyName":"f","workloadCount":"7","startedAt":"2020-01-01T01:00:00+01:00"}"#).await;
         beat("h", r#"{"id":"h","friendlyName":"f","labels":{"zone":"a"},"imports":[{"package":"p","interfaces":["x","y"]},{"package":"q"}],"startedAt":"2020-01-01T00:00:00Z"}"#).await;
         beat("h", r#"{"id":"h","friendlyName":"f","labels":{"zone":"a"},"imports":[{"package":"q"},{"package":"p","interfaces":["y","x"]}],"startedAt":"2020-01-01T00:00:00Z"}"#).await;
