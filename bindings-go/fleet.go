@@ -52,6 +52,8 @@ type Fleet struct {
 	mu       sync.Mutex
 	liveness *liveness.Liveness
 	views    views
+	// The starts that hosts owe an answer to, by when at the latest.
+	busy map[string]map[*time.Time]struct{}
 }
 
 // FleetOption changes how a fleet is watched.
@@ -91,6 +93,7 @@ func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*
 	f := &Fleet{
 		conn: conn, log: o.logger, began: time.Now(), ctx: watching, cancel: cancel,
 		liveness: liveness.New(liveness.Options(o.liveness.withDefaults())),
+		busy:     make(map[string]map[*time.Time]struct{}),
 	}
 	f.running.Go(func() {
 		defer cancel()
@@ -142,10 +145,34 @@ func (f *Fleet) Client(hostID string, options ...ClientOption) (*Client, error) 
 }
 
 // ExpectBusy notes that a host was given a start and may be silent over it until then: it is not lost for
-// its silence before. A wash host is silent while it pulls.
-func (f *Fleet) ExpectBusy(hostID string, until time.Time) {
+// its silence before. A wash host is silent while it pulls. Call the function that it returns when the start
+// has been answered, or the host can be frozen for so long without anybody noticing.
+func (f *Fleet) ExpectBusy(hostID string, until time.Time) (answered func()) {
+	expected := &until
+	f.setBusy(hostID, func(starts map[*time.Time]struct{}) { starts[expected] = struct{}{} })
+	return func() {
+		f.setBusy(hostID, func(starts map[*time.Time]struct{}) { delete(starts, expected) })
+	}
+}
+
+func (f *Fleet) setBusy(hostID string, change func(starts map[*time.Time]struct{})) {
 	f.step(func(l *liveness.Liveness, _ time.Duration) []liveness.Action {
-		return l.BusyUntil(hostID, until.Sub(f.began))
+		starts := f.busy[hostID]
+		if starts == nil {
+			starts = make(map[*time.Time]struct{})
+			f.busy[hostID] = starts
+		}
+		change(starts)
+		if len(starts) == 0 {
+			delete(f.busy, hostID)
+		}
+		latest := f.began
+		for until := range starts {
+			if until.After(latest) {
+				latest = *until
+			}
+		}
+		return l.BusyUntil(hostID, latest.Sub(f.began))
 	})
 }
 

@@ -23,7 +23,8 @@ type LivenessOptions struct {
 	// SilentProbeInterval is how soon a probe that was not answered at all is repeated: 5 s. A busy host has
 	// to work off each of them later.
 	SilentProbeInterval time.Duration
-	// SuspectAfter is the silence after which a host is suspect: 20 s, one heartbeat and its way.
+	// SuspectAfter is the silence after which a host is suspect: 20 s, one heartbeat and its way, but half of
+	// LostAfter at most.
 	SuspectAfter time.Duration
 	// LostAfter is the silence after which a host is lost: 60 s, the frozen-host deadline. Not before the
 	// end of a start that it may be busy with.
@@ -48,7 +49,6 @@ func (o LivenessOptions) withDefaults() LivenessOptions {
 		{&o.DeafProbeInterval, 300 * time.Millisecond},
 		{&o.DeafFor, time.Second},
 		{&o.SilentProbeInterval, 5 * time.Second},
-		{&o.SuspectAfter, 20 * time.Second},
 		{&o.LostAfter, time.Minute},
 		{&o.Settle, 5 * time.Second},
 		{&o.ForgetAfter, 10 * time.Minute},
@@ -56,6 +56,9 @@ func (o LivenessOptions) withDefaults() LivenessOptions {
 		if *each.time == 0 {
 			*each.time = each.defaultValue
 		}
+	}
+	if o.SuspectAfter == 0 {
+		o.SuspectAfter = min(20*time.Second, o.LostAfter/2)
 	}
 	for _, each := range []struct {
 		number       *int

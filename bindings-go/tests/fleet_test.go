@@ -110,6 +110,12 @@ func TestASilentHostIsSuspectLostAndReturns(t *testing.T) {
 	if returned := want[berth.HostReturned](t, events); returned.Was != berth.HealthLost || returned.Host.ID() != "h1" {
 		t.Errorf("%+v", returned)
 	}
+	// A start that was answered is no excuse.
+	answered, second := fleet.ExpectBusy("h1", time.Now().Add(time.Hour)), fleet.ExpectBusy("h1", time.Now().Add(time.Hour))
+	answered()
+	second()
+	want[berth.HostSuspect](t, events)
+	want[berth.HostLost](t, events)
 }
 
 func TestChangesThatMatterAreTold(t *testing.T) {

@@ -138,10 +138,11 @@ func (l *Liveness) NoAnswer(now time.Duration, id string) []Action {
 	return nil
 }
 
-// BusyUntil takes in that the host has been given a start that it may be silent over until then.
+// BusyUntil takes in that the host has been given starts that it may be silent over until then. It takes the
+// place of what was said before.
 func (l *Liveness) BusyUntil(id string, until time.Duration) []Action {
 	if h := l.hosts[id]; h != nil {
-		h.busyUntil = max(h.busyUntil, until)
+		h.busyUntil = until
 	}
 	return nil
 }
