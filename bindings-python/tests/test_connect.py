@@ -59,11 +59,30 @@ async def test_plain_and_by_the_url(start: Any) -> None:
     broker = start()
     await works(broker.url)
     await works(f"127.0.0.1:{broker.port}")
-    await works(berth.ConnectOptions([broker.url], name="me", inbox_prefix="_MINE"))
+    await works(berth.ConnectOptions([broker.url], name="me"))
     bus = await berth.connect(broker.url)
     await bus.close()
     await bus.close()
     assert bus.is_closed
+
+
+async def test_answers_come_where_permissions_want_them(start: Any) -> None:
+    permissions = 'publish: ["runtime.host.>"], subscribe: ["_MINE.>", "runtime.operator.heartbeat.>"]'
+    users = f"{{ user: ann, password: p, permissions: {{ {permissions} }} }}, {{ user: host, password: p }}"
+    broker = start(f"authorization {{ users: [ {users} ] }}")
+    auth = berth.UserPassword("ann", "p")
+    async with Served(broker.url.replace("//", "//host:p@")) as host:
+        options = berth.ConnectOptions(broker.url, auth=auth, inbox_prefix="_MINE")
+        async with berth.connect(options) as bus:
+            client = berth.HostClient(bus, host.id)
+
+            async def look() -> object | None:
+                try:
+                    return await client.heartbeat()
+                except berth.NoResponders:
+                    return None
+
+            await eventually("the host answers", look)
 
 
 async def test_token(start: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import berth
 from berth import Health, Reason, WorkloadState
+from berth.bus import Delivery
 from berth.proto import Workload
 from berth.scheduler.fleet import MAX_EVENTS_BEHIND
 from support import Broker, Served, Wire, eventually, flush, soon
@@ -125,6 +126,22 @@ async def test_what_is_no_answer_is_malformed(broker: Broker, bus: berth.Bus, an
         with pytest.raises(berth.Malformed) as malformed:
             await berth.HostClient(bus, "h").status("a")
     assert reason in str(malformed.value)
+
+
+async def test_a_cancellation_that_comes_with_the_answer_is_not_lost(broker: Broker, bus: berth.Bus) -> None:
+    async with Served(broker.url) as host:
+        client = berth.HostClient(bus, host.id)
+        await is_there(client)
+        asked = asyncio.create_task(client.status("a"))
+        await asyncio.sleep(0)
+        assert bus._inbox is not None
+        [(token, answer)] = bus._inbox._expected.items()
+        answer.set_result(Delivery(token, None, b"{}"))
+        asked.cancel()
+        await asyncio.wait({asked})
+        assert asked.cancelled()
+        assert bus._inbox._expected == {}
+        assert (await client.status("a")).state is WorkloadState.NOT_FOUND
 
 
 async def test_a_refusal_may_leave_out_the_id(broker: Broker, bus: berth.Bus) -> None:

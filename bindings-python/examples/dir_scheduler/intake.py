@@ -118,11 +118,14 @@ class Directory:
         for deployment in [known for known in self._submitted.values() if known.json["kind"] != "Workload"]:
             self._write({**deployment.json, "status": self._sum(deployment)})
             shown.add(self._file(deployment.json))
-        for path, told in list(self._told.items()):
-            prefix = f"{told['metadata']['name']}-"
-            replicas = self._file({**told, "kind": "Workload"}).parent
-            ending = any(other.parent == replicas and other.stem.startswith(prefix) for other in self._told)
-            if told["kind"] != "Workload" and path not in shown and not ending:
+        deleted = [
+            path for path, told in self._told.items() if told["kind"] != "Workload" and path not in shown
+        ]
+        for path in deleted:
+            replicas = path.parent.with_name("workload")
+            if not any(
+                other.parent == replicas and other.stem.startswith(f"{path.stem}-") for other in self._told
+            ):
                 del self._told[path]
                 path.unlink(missing_ok=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +14,7 @@ from nats import errors
 from nats.aio.client import Client
 
 from berth._reply import ERROR_CODE
+from berth.bus._inbox import Inbox
 from berth.bus._keeper import Keeper, Link
 from berth.bus._subscription import Delivery, Subscription
 from berth.connect import ConnectOptions
@@ -22,6 +23,9 @@ from berth.errors import BusClosed, Disconnected, NoResponders, NotSent, Timeout
 log = logging.getLogger("berth")
 
 __all__ = ["Answer", "Bus", "Link", "connect"]
+
+NOBODY_LISTENS = "503"
+"""The status line of the broker's own answer to a request on a subject without a subscriber."""
 
 _CLOSE_PATIENCE_S = 1.0
 """How long what was published last may take to leave when the connection is closed."""
@@ -45,6 +49,7 @@ class Bus:
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
+        self._inbox: Inbox | None = None
 
     @property
     def link(self) -> Link:
@@ -101,15 +106,7 @@ class Bus:
 
         Raises `Disconnected`, `TooLarge` or `BusClosed`.
         """
-        client = self._connected()
-        try:
-            await client.publish(subject, payload, headers=dict(headers) if headers else None)
-        except errors.MaxPayloadError:
-            raise TooLarge from None
-        except errors.BadSubjectError:
-            raise NotSent("the subject is not valid") from None
-        except (errors.Error, OSError) as error:
-            raise Disconnected from error
+        await self._publish(subject, payload, "", headers)
 
     async def flush(self, patience_s: float) -> None:
         """Waits until everything handed to the connection has reached the broker.
@@ -126,19 +123,37 @@ class Bus:
 
         Raises `NoResponders`, `Timeout`, `Disconnected`, `TooLarge` or `BusClosed`.
         """
+        self._connected()
+        if self._inbox is None:
+            self._inbox = Inbox(self._keeper.inbox_prefix)
+            await self.subscribe(self._inbox.subject, self._inbox.receive)
+        with self._inbox.expect() as (reply_to, answer):
+            await self._publish(subject, payload, reply_to, None)
+            try:
+                # Not `asyncio.wait_for`, which can lose a cancellation that comes with the answer.
+                async with asyncio.timeout(timeout_s):
+                    delivery = await answer
+            except TimeoutError:
+                raise Timeout(timeout_s) from None
+        if delivery.headers.get("Status") == NOBODY_LISTENS and not delivery.payload:
+            raise NoResponders
+        code = delivery.headers.get(ERROR_CODE, "").strip()
+        return Answer(delivery.payload, int(code) if code.isascii() and code.isdigit() else None)
+
+    async def _publish(
+        self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
+    ) -> None:
         client = self._connected()
         try:
-            message = await client.request(subject, payload, timeout=timeout_s)
-        except errors.NoRespondersError:
-            raise NoResponders from None
+            await heeding_cancellation(
+                client.publish(subject, payload, reply=reply_to, headers=dict(headers) if headers else None)
+            )
         except errors.MaxPayloadError:
             raise TooLarge from None
-        except TimeoutError:
-            raise Timeout(timeout_s) from None
+        except errors.BadSubjectError:
+            raise NotSent("the subject is not valid") from None
         except (errors.Error, OSError) as error:
             raise Disconnected from error
-        code = (message.headers or {}).get(ERROR_CODE, "").strip()
-        return Answer(message.data, int(code) if code.isascii() and code.isdigit() else None)
 
     def _connected(self) -> Client:
         if self.is_closed:
@@ -148,6 +163,15 @@ class Bus:
             self._keeper.look()
             raise Disconnected
         return client
+
+
+async def heeding_cancellation(work: Coroutine[Any, Any, None]) -> None:
+    """The library swallows a cancellation while it waits for room; here it is raised afterwards."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 async def _flush(client: Client) -> None:

@@ -99,6 +99,11 @@ class Keeper:
             await asyncio.wait(self._farewells)
         self._tell(replace(self.link, connected=False))
 
+    @property
+    def inbox_prefix(self) -> str | None:
+        """Where answers are to arrive, when not at the usual place."""
+        return self._options.inbox_prefix
+
     def look(self) -> None:
         """Somebody found the connection broken."""
         self._look.set()

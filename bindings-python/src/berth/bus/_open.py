@@ -141,8 +141,6 @@ def _arguments(
         "tls_hostname": server.tls_name,
         "tls_handshake_first": options.tls_first,
     }
-    if options.inbox_prefix is not None:
-        arguments["inbox_prefix"] = options.inbox_prefix
     return arguments | _credentials(auth)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from nats import errors
 from nats.aio.client import Client
@@ -25,6 +25,7 @@ class Delivery:
     subject: str
     reply: str | None
     payload: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Subscription:
@@ -43,7 +44,7 @@ class Subscription:
 
         async def received(msg: Msg) -> None:
             try:
-                self._receive(Delivery(msg.subject, msg.reply or None, msg.data))
+                self._receive(Delivery(msg.subject, msg.reply or None, msg.data, msg.headers or {}))
             except Exception:
                 log.exception("a message could not be taken in")
 
