@@ -184,7 +184,7 @@ impl Scheduler {
 
     /// It and its deployment are to be looked at.
     pub(super) fn set_changed(&mut self, number: u32) {
-        self.agenda.look_at(Item::Set(number));
+        self.agenda.look_by(Item::Set(number), self.now + DEBOUNCE);
         if let Some(deployment) = self.deployment_of(number) {
             self.agenda
                 .look_by(Item::Deployment(deployment), self.now + DEBOUNCE);

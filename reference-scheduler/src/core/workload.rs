@@ -40,8 +40,6 @@ pub(super) struct Workload {
     pub shape: Arc<Shape>,
     /// It is to be deleted, whether or not the store has heard of that.
     pub unwanted: bool,
-    /// The store is being told so.
-    delete_sent: bool,
     pub place: Option<Place>,
     pub phase: Phase,
     /// What the host said last, or what is wrong.
@@ -119,7 +117,6 @@ impl Workload {
             owner: None,
             shape,
             unwanted: false,
-            delete_sent: false,
             place: None,
             phase: Phase::Waiting,
             message: String::new(),
@@ -156,9 +153,9 @@ impl Workload {
         finalized && self.is_wanted() && self.place.is_none() && self.phase == Phase::Waiting
     }
 
-    /// Whether it is to go, may run, and the store does not know yet that it is to go.
+    /// Whether it is to go and the store does not know yet.
     pub fn is_undeleted(&self) -> bool {
-        self.unwanted && !self.delete_sent && !self.is_deleting() && !self.is_failed()
+        self.unwanted && !self.is_deleting()
     }
 
     /// The revision that it was made from.
@@ -283,9 +280,22 @@ impl Scheduler {
         if first {
             self.adopt(number, &object);
         }
-        self.agenda.look_at(Item::Workload(number));
-        if let Some(set) = self.set_of(number) {
-            self.agenda.look_at(Item::Set(set));
+        self.share_content(number, &object);
+        self.workload_changed(number);
+    }
+
+    /// What was started and what the store has now are one object, if they are the same.
+    fn share_content(&mut self, number: u32, object: &Arc<api::Workload>) {
+        let record = self.workloads.get_mut(number);
+        let place = record.and_then(|record| record.place.as_mut());
+        let Some(content) = place.and_then(|place| place.content.as_mut()) else {
+            return;
+        };
+        let same = content.spec == object.spec
+            && content.metadata.annotations == object.metadata.annotations
+            && content.metadata.labels == object.metadata.labels;
+        if same {
+            *content = object.clone();
         }
     }
 
@@ -391,12 +401,6 @@ impl Scheduler {
         }
         if record.unwanted || self.is_garbage(record) {
             self.write(item, Write::Delete { key, uid });
-            if let Some(record) = self.workloads.get_mut(number) {
-                record.delete_sent = true;
-            }
-            if let Some(set) = self.set_of(number) {
-                self.set_changed(set);
-            }
             return None;
         }
         if !finalized {
@@ -441,7 +445,6 @@ impl Scheduler {
             return;
         };
         record.kept.end(now, retry, result.as_ref().err());
-        record.delete_sent &= result.is_ok();
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         match result {
             Ok(object) => self.accept_workload(number, object),

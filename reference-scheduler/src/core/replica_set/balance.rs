@@ -66,9 +66,10 @@ impl Balance {
         outcome
             .discard
             .extend(gone.iter().map(|member| member.number));
-        let harmless =
-            |member: &&Member| matches!(member.standing, Standing::Lost | Standing::Failed);
-        let harmless = gone.iter().filter(harmless).count();
+        let lost = gone
+            .iter()
+            .filter(|member| member.standing == Standing::Lost);
+        let lost = lost.count();
         let going = u32::try_from(gone.len()).unwrap_or(u32::MAX);
         self.replace_outdated(&mut members, &mut outcome);
         self.drop_excess(&mut members, &mut outcome);
@@ -79,7 +80,7 @@ impl Balance {
         outcome.kept = kept;
         outcome.ready = count(|member| member.standing == Standing::Ready);
         outcome.waits_for_backoff = count(|member| member.standing == Standing::Failed) > 0;
-        let discarded = outcome.discard.len().saturating_sub(harmless);
+        let discarded = outcome.discard.len().saturating_sub(lost);
         outcome.undeleted = self.undeleted + u32::try_from(discarded).unwrap_or(u32::MAX);
         let blocked = match self.stops_first {
             true => self.occupied + going,
@@ -210,7 +211,7 @@ mod tests {
         assert_eq!((outcome.discard, outcome.create), (vec![1], 1));
         assert!(outcome.waits_for_backoff);
         let outcome = balance(2).settle(members);
-        assert_eq!((outcome.discard, outcome.create), (vec![1, 2], 2));
+        assert_eq!((outcome.discard, outcome.create), (vec![1, 2], 1));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use berth_proto::WorkloadState;
 use berth_sdk::scheduler::liveness;
 
 use super::Phase;
+use crate::core::agenda::Item;
 use crate::core::call::{Call, Purpose};
 use crate::core::{CallId, Command, Note, NoteKind, Outcome, Scheduler};
 
@@ -309,7 +310,7 @@ impl Scheduler {
                 contact.ask_at = now + pause;
             }
         }
-        self.workload_changed(number);
+        self.agenda.look_at(Item::Workload(number));
     }
 
     /// The host says how it does.
@@ -361,7 +362,10 @@ impl Scheduler {
         if record.message != message {
             record.message = message;
         }
-        self.workload_changed(number);
+        match record.phase == before {
+            true => self.agenda.look_at(Item::Workload(number)),
+            false => self.workload_changed(number),
+        }
     }
 
     /// A start whose fate was unknown has led to nothing. A start of an earlier scheduler may not have

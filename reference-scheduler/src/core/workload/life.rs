@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Phase, Place, Workload};
 use crate::api::{self, names};
 use crate::core::agenda::Item;
+use crate::core::replica_set::DEBOUNCE;
 use crate::core::{Note, NoteKind, Scheduler};
 
 /// How long a host on which something failed gets no more of the same while there are others.
@@ -425,7 +426,7 @@ impl Scheduler {
     pub(in crate::core) fn workload_changed(&mut self, number: u32) {
         self.agenda.look_at(Item::Workload(number));
         if let Some(set) = self.set_of(number) {
-            self.agenda.look_at(Item::Set(set));
+            self.agenda.look_by(Item::Set(set), self.now + DEBOUNCE);
         }
     }
 }
