@@ -1,115 +1,58 @@
-//! Measures the reference host beside its peers: builds both in release and lets them take turns.
+//! Measures what is promised of speed: the reference host's HTTP, the reference scheduler's reactions.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::io;
+use std::path::PathBuf;
 
-use crate::{cache, cargo};
+use crate::nats_server::NatsServerError;
 
-/// The release of Wasmtime that the reference host is built on: what is compared is the host, not the engine.
-const WASMTIME_CLI: &str = "48.0.8";
-
-/// What `wasmtime serve` needs, with the allocator and the asynchronous component model that an ordinary build of
-/// it has, and without what takes as long again to compile and has no part in serving.
-const WASMTIME_FEATURES: &str =
-    "serve,run,cranelift,pooling-allocator,parallel-compilation,component-model-async";
-
-/// Measures `berth-host`, and with `peers` also `wasmtime serve`, by the benchmark of the reference host, which gets
-/// these further arguments. Prints; judges nothing.
-///
-/// # Errors
-///
-/// When cargo cannot be run, or the peer cannot be built.
-pub fn run(root: &Path, peers: bool, arguments: &[OsString]) -> Result<ExitCode, BenchError> {
-    let peer = peers.then(|| wasmtime_cli(root)).transpose()?;
-    println!("bench: building berth-host in release");
-    let bench = [
-        "bench",
-        "--locked",
-        "--quiet",
-        "-p",
-        "berth-host",
-        "--bench",
-        "peers",
-        "--",
-    ];
-    let mut command = cargo::command(root, &bench);
-    if let Some(program) = peer {
-        command.arg("--wasmtime").arg(program);
-    }
-    let status = command
-        .args(arguments)
-        .status()
-        .map_err(BenchError::Cargo)?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-/// The program: from the cache, or built now, once. Cargo installs by rename, so no one finds half of it.
-fn wasmtime_cli(root: &Path) -> Result<PathBuf, BenchError> {
-    let dir = cache::dir()?.join(format!("wasmtime-cli-{WASMTIME_CLI}"));
-    let program = dir.join("bin").join("wasmtime");
-    if program.is_file() {
-        return Ok(program);
-    }
-    println!(
-        "bench: building wasmtime-cli {WASMTIME_CLI}, once, some minutes, into {}",
-        dir.display()
-    );
-    let version = format!("={WASMTIME_CLI}");
-    let install = [
-        "install",
-        "wasmtime-cli",
-        "--version",
-        &version,
-        "--locked",
-        "--no-default-features",
-        "--features",
-        WASMTIME_FEATURES,
-        "--root",
-    ];
-    let mut command = cargo::command(root, &install);
-    // Its objects are of no further use, and must not end up in the target directory of this repository.
-    let status = command
-        .arg(&dir)
-        .env_remove("CARGO_TARGET_DIR")
-        .status()
-        .map_err(BenchError::Cargo)?;
-    if status.success() && program.is_file() {
-        Ok(program)
-    } else {
-        Err(BenchError::Peer)
-    }
-}
+pub mod host;
+pub mod scheduler;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// There is no place to keep the peer.
     #[error("there is no place to keep wasmtime-cli")]
-    Cache(#[from] cache::NoHome),
+    Cache(#[from] crate::cache::NoHome),
     /// cargo cannot be run.
     #[error("cargo cannot be run")]
-    Cargo(#[source] std::io::Error),
+    Cargo(#[source] io::Error),
     /// The peer was not built; cargo has said why.
-    #[error("wasmtime-cli {WASMTIME_CLI} cannot be built; cargo has said why")]
-    Peer,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_peer_is_the_release_that_the_host_is_built_on() {
-        let lock = include_str!("../../Cargo.lock");
-        let package = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_CLI}\"\n");
-        assert!(
-            lock.contains(&package),
-            "WASMTIME_CLI is not the wasmtime of Cargo.lock"
-        );
-    }
+    #[error("wasmtime-cli {release} cannot be built; cargo has said why")]
+    Peer {
+        /// Which.
+        release: &'static str,
+    },
+    /// What is measured was not built; cargo has said why.
+    #[error("what is to be measured cannot be built; cargo has said why")]
+    Build,
+    /// There is no broker.
+    #[error("there is no nats-server")]
+    NatsServer(#[from] NatsServerError),
+    /// A program cannot be run.
+    #[error("{} cannot be run", program.display())]
+    Program {
+        /// Which.
+        program: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file cannot be used.
+    #[error("{} cannot be used", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the file system says.
+        source: io::Error,
+    },
+    /// There was nothing to measure yet.
+    #[error("{what} did not come about within {seconds} s; the scheduler's last words: {log}")]
+    Preparation {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        seconds: u64,
+        /// The end of its log.
+        log: String,
+    },
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::bindings::{Freshness, go, python};
 use xtask::tidy::Severity;
 
@@ -25,6 +25,7 @@ Examples:
   cargo xtask conformance -- --help
                                 what the suite can be told; anything after `--` is passed on
   cargo xtask bench --peers     HTTP throughput beside `wasmtime serve`
+  cargo xtask bench scheduler   how soon the scheduler acts on a dead, frozen or silent host
   cargo xtask test              everything, as CI runs it
   BERTH_NATS_SERVER=$(cargo xtask nats-server) cargo test -p berth-sdk
                                 one crate, with the tests that want a real nats-server
@@ -46,7 +47,7 @@ enum Chore {
     Tidy,
     /// Builds the suite and the reference host in release, and judges the host
     Conformance(ConformanceArgs),
-    /// Measures the HTTP throughput of the reference host, in release
+    /// Measures the HTTP throughput of the reference host, or how the reference scheduler reacts
     Bench(BenchArgs),
     /// Obtains a real nats-server for the tests and prints where it is
     NatsServer,
@@ -76,13 +77,33 @@ struct ConformanceArgs {
 
 #[derive(Args)]
 struct BenchArgs {
-    /// Compares with `wasmtime serve` of the same release, which is built once, some minutes
+    /// What is measured
+    #[arg(value_enum, default_value_t = Measured::Host)]
+    measured: Measured,
+
+    /// For the scheduler: also what takes minutes
+    #[arg(long)]
+    slow: bool,
+
+    /// For the scheduler: the programs in this folder, instead of a release build
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+
+    /// For the host: compares with `wasmtime serve` of the same release, which is built once, some minutes
     #[arg(long)]
     peers: bool,
 
-    /// Passed on to the benchmark, as `--rounds 3 --seconds 2 --connections 64`
+    /// For the host: passed on to the benchmark, as `--rounds 3 --seconds 2 --connections 64`
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Measured {
+    /// The throughput of the reference host
+    Host,
+    /// The reactions of the reference scheduler to faults
+    Scheduler,
 }
 
 fn main() -> ExitCode {
@@ -93,9 +114,7 @@ fn main() -> ExitCode {
         Chore::Conformance(args) => {
             xtask::conformance::run(&root, &args.arguments).map_err(Into::into)
         }
-        Chore::Bench(args) => {
-            xtask::bench::run(&root, args.peers, &args.arguments).map_err(Into::into)
-        }
+        Chore::Bench(args) => bench(&root, args),
         Chore::NatsServer => nats_server(&root),
         Chore::KubeApi => kube_api(&root),
         Chore::Test if xtask::test_run::run(&root) => Ok(ExitCode::SUCCESS),
@@ -139,6 +158,13 @@ fn generate(root: &Path, args: &GenArgs) -> Result<ExitCode, Box<dyn Error>> {
         xtask::r#gen::COMMAND
     );
     Ok(ExitCode::FAILURE)
+}
+
+fn bench(root: &Path, args: BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
+    Ok(match args.measured {
+        Measured::Host => xtask::bench::host::run(root, args.peers, &args.arguments)?,
+        Measured::Scheduler => xtask::bench::scheduler::run(root, args.programs, args.slow)?,
+    })
 }
 
 fn tidy(root: &Path) -> Result<ExitCode, Box<dyn Error>> {

@@ -94,6 +94,8 @@ enum StepError {
     NatsServer(#[from] crate::nats_server::NatsServerError),
     #[error("there is no Kubernetes API server")]
     KubeApi(#[from] crate::kube_api::KubeApiError),
+    #[error("the chart cannot be rendered")]
+    Chart(#[from] crate::chart::ChartError),
     #[error("no directory can be made for the reports")]
     Reports(#[source] std::io::Error),
     #[error("{} cannot be copied", path.display())]

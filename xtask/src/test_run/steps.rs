@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use super::{Setting, Step, StepError, Tally};
 use crate::bindings::{BindingsError, Freshness, Tools, go, python};
 use crate::tidy::Severity;
-use crate::{cargo, conformance, r#gen, kube_api, nats_server, tidy};
+use crate::{cargo, chart, conformance, r#gen, kube_api, nats_server, tidy};
 
 /// In this order. All builds are of the dev profile, so that nothing is compiled twice.
-pub(super) const STEPS: [Step; 13] = [
+pub(super) const STEPS: [Step; 14] = [
     Step {
         name: "format",
         run: format,
@@ -42,6 +42,10 @@ pub(super) const STEPS: [Step; 13] = [
     Step {
         name: "programs",
         run: programs,
+    },
+    Step {
+        name: "arguments in the chart",
+        run: chart_arguments,
     },
     Step {
         name: "conformance on the embedded broker",
@@ -184,6 +188,37 @@ fn programs(setting: &mut Setting) -> Result<Tally, StepError> {
     })?;
     step(&mut cargo::command(root, &make))
 }
+
+/// The programs take the arguments that the chart gives them. With `--help` behind them they do no more than that.
+fn chart_arguments(setting: &mut Setting) -> Result<Tally, StepError> {
+    let Some(programs) = &setting.kube_api else {
+        return Ok(Tally::FAILED);
+    };
+    let values = [
+        "--set",
+        "scheduler.watchNamespaces={a,b},hosts.groupDefaults.labels.zone=a",
+    ];
+    let rendering = chart::render(&setting.root, programs, &values)?;
+    let mut tally = Tally::default();
+    for (container, program) in CONTAINERS {
+        let program = cargo::built(&setting.root, "debug", program);
+        let lists = chart::arguments_of(&rendering, container)?;
+        if lists.is_empty() {
+            println!("no container is called {container}");
+            return Ok(Tally::FAILED);
+        }
+        for arguments in lists {
+            let mut command = Command::new(&program);
+            command.args(arguments).arg("--help").stdout(Stdio::null());
+            tally = tally + step(&mut command)?;
+        }
+    }
+    // One step, however many groups of hosts there are.
+    Ok(Tally::of(tally.failed == 0))
+}
+
+/// What runs in the containers of the chart.
+const CONTAINERS: [(&str, &str); 1] = [("host", "berth-host")];
 
 /// The reference host, built with the feature `breakage`.
 const FAULTY_HOST: &str = "berth-host-breakage";
