@@ -117,6 +117,30 @@ def test_a_busy_host_is_not_lost_before_its_start_deadline() -> None:
     assert world.lost_at(0) >= until
 
 
+def test_a_host_that_has_answered_its_starts_is_busy_no_longer() -> None:
+    world = World(3)
+    world.hosts[0] = Kind.FROZEN
+    frozen = world.now_s
+    world.step(l.BusyUntil("0", frozen + 120))
+    world.run(70)
+    assert world.told_at(0, Health.LOST) is None
+    world.step(l.Idle("0"))
+    world.run(1)
+    assert world.lost_at(0) - frozen < 72
+
+
+def test_a_host_that_came_back_and_dies_while_the_connection_settles_is_lost_at_once() -> None:
+    world = World(3)
+    world.step(l.LinkDown())
+    world.step(l.LinkUp())
+    world.step(l.Heartbeat("1"))
+    world.hosts[:2] = [Kind.DEAD, Kind.DEAD]
+    died = world.now_s
+    world.run(4)
+    assert world.told_at(0, Health.LOST) is None, "it may be on its way"
+    assert world.lost_at(1) - died <= 2
+
+
 def test_a_host_that_reconnects_quickly_is_not_lost() -> None:
     world = World(3)
     world.hosts[2] = Kind.DEAD

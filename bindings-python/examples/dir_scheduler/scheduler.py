@@ -199,9 +199,9 @@ class Scheduler:
                     status = await client.status(workload_id)
                     if status.state is not WorkloadState.NOT_FOUND:
                         return status
-                self._fleet.expect_busy(client.host_id, for_s=60)
                 self._unsent.discard(workload_id)
-                return await client.start(workload_id, manifest.workload)
+                with self._fleet.expect_busy(client.host_id, for_s=60):
+                    return await client.start(workload_id, manifest.workload)
             except berth.Refused as refused:
                 if not begun and refused.code != 409:
                     raise

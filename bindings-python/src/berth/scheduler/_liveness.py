@@ -78,6 +78,13 @@ class BusyUntil:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """The host has answered all starts that it was given."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkDown:
     """Our own connection is gone."""
 
@@ -92,7 +99,7 @@ class Tick:
     """Time has passed."""
 
 
-Event: TypeAlias = Heartbeat | Answered | NobodyListens | NoAnswer | BusyUntil | LinkDown | LinkUp | Tick
+Event: TypeAlias = Heartbeat | Answered | NobodyListens | NoAnswer | BusyUntil | Idle | LinkDown | LinkUp | Tick
 
 
 # --- what is to be done
@@ -131,10 +138,14 @@ class _Host:
     # When it last answered a probe.
     answered_s: float | None = None
     busy_until_s: float = 0.0
+    # Whether it was heard since the connection was last made: only then does its silence tell anything before
+    # the connection has settled.
+    heard_on_link: bool = False
     # When nobody listened for the first time since it was last heard, and how often since.
     deaf_since_s: float | None = None
     deaf_times: int = 0
     probe_at_s: float | None = None
+    look_at_s: float = 0.0
 
 
 class Liveness:
@@ -146,6 +157,9 @@ class Liveness:
         self._hosts: dict[str, _Host] = {}
         # Probes by time; those that a host has no longer set are skipped.
         self._probes: list[tuple[float, str]] = []
+        # When to look whether a host has been silent for too long: once for each host, not moved when it is
+        # heard, so that hearing costs nothing. Those that a host has no longer set are skipped.
+        self._looks: list[tuple[float, str]] = []
         self._link_up = False
         self._settled_at_s = 0.0
         self._probed_until_s = 0.0
@@ -170,6 +184,11 @@ class Liveness:
                 if host in self._hosts:
                     known = self._hosts[host]
                     known.busy_until_s = max(known.busy_until_s, until_s)
+            case Idle(host):
+                if host in self._hosts:
+                    self._hosts[host].busy_until_s = now_s
+                    # The next look may have been put off to the end of the start.
+                    self._look_again(host, self._hosts[host], now_s)
             case LinkDown():
                 self._link_up = False
             case LinkUp():
@@ -182,7 +201,8 @@ class Liveness:
     def _beat(self, now_s: float, host_id: str, actions: list[Action]) -> None:
         host = self._hosts.get(host_id)
         if host is None:
-            self._hosts[host_id] = _Host(heard_s=now_s)
+            host = self._hosts[host_id] = _Host(heard_s=now_s, heard_on_link=self._link_up)
+            self._look_again(host_id, host, now_s + self._options.suspect_after_s)
             self._probe_again(host_id, now_s + self._probe_interval_s())
             return
         was = host.health
@@ -200,20 +220,21 @@ class Liveness:
         self._heard(now_s, host_id, host, actions)
         self._probe_again(host_id, now_s + self._probe_interval_s())
 
-    @staticmethod
-    def _heard(now_s: float, host_id: str, host: _Host, actions: list[Action]) -> None:
+    def _heard(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> None:
         was, host.health = host.health, Health.ALIVE
-        host.heard_s = now_s
+        host.heard_s, host.heard_on_link = now_s, self._link_up
         host.deaf_since_s, host.deaf_times = None, 0
         if was is not Health.ALIVE:
+            self._look_again(host_id, host, now_s + self._options.suspect_after_s)
             actions.append(Tell(host_id, Health.ALIVE, None))
 
     def _nobody_listens(self, now_s: float, host_id: str, actions: list[Action]) -> None:
-        if not self._is_settled(now_s):
-            self._probe_again(host_id, max(self._settled_at_s, now_s))
-            return
         host = self._hosts.get(host_id)
         if host is None or host.health is Health.LOST:
+            return
+        # A host that was heard since has come back already: if nobody listens now, it has gone.
+        if not (self._is_settled(now_s) or (self._link_up and host.heard_on_link)):
+            self._probe_again(host_id, max(self._settled_at_s, now_s + self._options.deaf_probe_interval_s))
             return
         if host.deaf_since_s is None:
             host.deaf_since_s = now_s
@@ -252,39 +273,59 @@ class Liveness:
         """Suspects hosts that listen and say nothing, and gives up on them at the end of their time."""
         if not self._is_settled(now_s):
             return
+        while self._looks and self._looks[0][0] <= now_s:
+            at_s, host_id = heapq.heappop(self._looks)
+            host = self._hosts.get(host_id)
+            if host is None or host.look_at_s != at_s:
+                continue
+            next_s = self._look(now_s, host_id, host, actions)
+            if next_s is not None:
+                self._look_again(host_id, host, max(next_s, now_s + TICK_S))
+
+    def _look(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> float | None:
+        """Judges the silence of one host, and says when to do so again."""
         options = self._options
-        lost: list[tuple[str, _Host, Reason]] = []
-        forgotten: list[str] = []
-        for host_id, host in self._hosts.items():
-            # Silence counts only while we could have heard something.
-            silent_s = now_s - max(host.heard_s, self._settled_at_s)
-            if host.health is Health.ALIVE and silent_s >= options.suspect_after_s:
+        # Silence counts only while we could have heard something.
+        heard_s = max(host.heard_s, self._settled_at_s)
+        suspect_s, lost_s = heard_s + options.suspect_after_s, heard_s + options.lost_after_s
+        match host.health:
+            case Health.ALIVE:
+                if now_s < suspect_s:
+                    return suspect_s
                 host.health = Health.SUSPECT
                 actions.append(Tell(host_id, Health.SUSPECT, Reason.SILENT))
-            elif host.health is Health.SUSPECT and silent_s >= options.lost_after_s:
+                return lost_s
+            case Health.SUSPECT:
+                if now_s < lost_s:
+                    return lost_s
                 # Nobody listening is proof enough by now; one that listens may be busy.
-                if host.deaf_since_s is not None:
-                    lost.append((host_id, host, Reason.NO_RESPONDERS))
-                elif now_s >= host.busy_until_s:
-                    lost.append((host_id, host, Reason.SILENT))
-            elif host.health is Health.LOST and silent_s >= options.forget_after_s:
-                forgotten.append(host_id)
-        for host_id, host, reason in lost:
-            self._lose(host_id, host, reason, actions)
-        for host_id in forgotten:
-            del self._hosts[host_id]
-            actions.append(Forget(host_id))
+                deaf = host.deaf_since_s is not None
+                if not deaf and now_s < host.busy_until_s:
+                    return host.busy_until_s
+                self._lose(host_id, host, Reason.NO_RESPONDERS if deaf else Reason.SILENT, actions)
+                return heard_s + options.forget_after_s
+            case Health.LOST:
+                if now_s < heard_s + options.forget_after_s:
+                    return heard_s + options.forget_after_s
+                del self._hosts[host_id]
+                actions.append(Forget(host_id))
+                return None
+
+    def _look_again(self, host_id: str, host: _Host, at_s: float) -> None:
+        host.look_at_s = at_s
+        heapq.heappush(self._looks, (at_s, host_id))
 
     @staticmethod
     def _lose(host_id: str, host: _Host, reason: Reason, actions: list[Action]) -> None:
         host.health = Health.LOST
+        host.answered_s = None
         host.deaf_since_s, host.deaf_times = None, 0
         host.probe_at_s = None
         actions.append(Tell(host_id, Health.LOST, reason))
 
     def _probe(self, now_s: float, actions: list[Action]) -> None:
         """Sends the probes that are due, as far as the budget goes."""
-        if not self._is_settled(now_s):
+        if not self._link_up:
             return
         # What was not used in the last moments is not saved up: probes come evenly.
         self._probed_until_s = max(self._probed_until_s, now_s - TICK_S * 2)
@@ -316,6 +357,7 @@ class Liveness:
         self._settled_at_s = now_s + self._options.settle_s
         for host in self._hosts.values():
             host.deaf_since_s, host.deaf_times = None, 0
+            host.heard_on_link = False
 
     def _is_settled(self, now_s: float) -> bool:
         return self._link_up and now_s >= self._settled_at_s

@@ -17,6 +17,7 @@ from berth.scheduler._liveness import (
     Event,
     Forget,
     Heartbeat,
+    Idle,
     LinkDown,
     LinkUp,
     Liveness,
@@ -71,6 +72,10 @@ class Watch:
                 probe.cancel()
             if self._subscription is not None:
                 await self._subscription.drain(1)
+
+    def idle(self, host_id: str) -> None:
+        """The host has answered all starts that it was given."""
+        self._step(Idle(host_id))
 
     def busy_until(self, host_id: str, until_s: float) -> None:
         """The host may be silent until then, by the clock of the event loop."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from berth.bus import Bus
 from berth.scheduler._liveness import Health
@@ -42,6 +43,8 @@ class Fleet:
         self._views = Views(self._tell)
         self._watch = Watch(bus, liveness or LivenessOptions(), self._views)
         self._watching: asyncio.Task[None] | None = None
+        # Starts that were expected to keep a host busy, and are not answered yet.
+        self._starts: Counter[str] = Counter()
         self._first = self.events()
 
     async def __aenter__(self) -> Fleet:
@@ -81,12 +84,28 @@ class Fleet:
         """A client for one host. Raises `BadHostId` for an id that cannot stand in a subject."""
         return HostClient(self._bus, host_id, timeouts)
 
-    def expect_busy(self, host_id: str, for_s: float) -> None:
-        """Notes that a host was given a start and may be silent over it for so long.
+    def expect_busy(self, host_id: str, for_s: float) -> AbstractContextManager[None]:
+        """Notes that a host is given a start and may be silent over it for so long.
 
-        It is not lost for its silence before. A `wash host` is silent while it pulls.
+        It is not lost for its silence before. A `wash host` is silent while it pulls. Around the start, the
+        expectation ends with its answer::
+
+            with fleet.expect_busy(host.host_id, for_s=60):
+                await host.start(workload_id, workload)
         """
         self._watch.busy_until(host_id, asyncio.get_running_loop().time() + for_s)
+        return self._busy_with(host_id)
+
+    @contextmanager
+    def _busy_with(self, host_id: str) -> Iterator[None]:
+        self._starts[host_id] += 1
+        try:
+            yield
+        finally:
+            self._starts[host_id] -= 1
+            if self._starts[host_id] == 0:
+                del self._starts[host_id]
+                self._watch.idle(host_id)
 
     def events(self) -> FleetEvents:
         """Events from now on, for one more reader."""
