@@ -248,6 +248,20 @@ async def test_a_deployment_is_so_many_workloads(broker: Broker, tmp_path: Path)
         await eventually("nothing is told of it any longer", is_gone)
 
 
+async def test_of_two_schedulers_for_one_directory_one_acts(broker: Broker, tmp_path: Path) -> None:
+    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    async with served(broker) as host, Program("dir_scheduler/scheduler.py", *arguments) as first:
+        (tmp_path / "a.json").write_text(manifest("a"))
+        await is_told(tmp_path, "a", "Running")
+        async with Program("dir_scheduler/scheduler.py", *arguments):
+            first.kill()
+            await first.communicate()
+            (tmp_path / "b.json").write_text(manifest("b"))
+            await is_told(tmp_path, "b", "Running")
+            await is_told(tmp_path, "a", "Running")
+            assert len(host.toy.held) == 2
+
+
 def host_view(host_id: str, **heartbeat: Any) -> berth.HostView:
     said = berth.proto.HostHeartbeat(id=host_id, **heartbeat)
     return berth.HostView(said, berth.Health.ALIVE, None, 0.0)

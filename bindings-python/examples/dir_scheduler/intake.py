@@ -4,6 +4,8 @@ It knows two kinds of `runtime.wasmcloud.dev/v1alpha1`: a Workload is one worklo
 `replicas` equal ones. A deployment whose template changes is stopped and started anew.
 """
 
+import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ Json = dict[str, Any]
 
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_REPLICAS = 1000
+LOCK_POLL_S = 0.5
 
 POLICIES = {
     "Always": "IMAGE_PULL_POLICY_ALWAYS",
@@ -61,11 +64,22 @@ class Directory:
         self._path = path
         self._shown = path / ".berth" / "status"
         self._state = path / ".berth" / "ids.json"
-        shutil.rmtree(self._shown, ignore_errors=True)
-        self._shown.mkdir(parents=True)
+        self._shown.mkdir(parents=True, exist_ok=True)
+        self._lock = (path / ".berth" / "lock").open("w")
         self._seen: dict[Path, tuple[int, int, int]] = {}
         self._submitted: dict[Path, Submitted] = {}
         self._told: dict[Path, Json] = {}
+
+    async def own(self) -> None:
+        """Waits until no other process acts on this directory. The lock goes with this process."""
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_POLL_S)
+                continue
+            shutil.rmtree(self._shown, ignore_errors=True)
+            return
 
     def manifests(self) -> dict[str, Manifest]:
         """Every workload that is wanted now; files that have not changed are not read again."""

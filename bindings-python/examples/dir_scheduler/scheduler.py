@@ -324,12 +324,13 @@ async def schedule(nats_url: str, manifests: Path) -> None:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    bus = await berth.connect(nats_url, eventually=True)
+    directory = Directory(manifests)
     # A frozen host is given up after 40 s: nobody has to wait longer for a replacement.
     liveness = berth.LivenessOptions(lost_after_s=40.0)
     try:
-        async with bus, berth.Fleet(bus, liveness) as fleet:
-            await Scheduler(fleet, Directory(manifests)).run()
+        async with berth.connect(nats_url, eventually=True) as bus, berth.Fleet(bus, liveness) as fleet:
+            await directory.own()
+            await Scheduler(fleet, directory).run()
     except asyncio.CancelledError:
         pass  # what runs goes on running, and is found again by what is written down
 
