@@ -12,5 +12,9 @@ pub mod log;
 pub mod metrics;
 pub mod request;
 pub mod revision;
+mod run;
+pub mod shell;
 pub mod shutdown;
 pub mod store;
+
+pub use self::run::{RunError, run};

@@ -112,7 +112,6 @@ fn the_command_line_of_upstreams_chart_is_understood() {
     let shown = shown(&[
         "-leader-elect",
         "-nats-url=nats://nats.ns.svc:4222",
-        "-nats-creds=",
         "-nats-ca=/nats/ca.crt",
         "-nats-client-cert=/nats/tls.crt",
         "-nats-client-key=/nats/tls.key",

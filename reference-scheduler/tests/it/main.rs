@@ -7,8 +7,16 @@
     reason = "a test may fail, and says where"
 )]
 
+mod fleet;
+mod scheduler;
+mod stage;
+
 mod api_server;
+mod dir;
+mod endpoints;
 mod kube_bench;
 mod kube_crds;
 mod kube_keep;
 mod kube_store;
+mod life;
+mod outage;

@@ -1,0 +1,55 @@
+//! A scheduler in this process, and the real binary for those that get killed.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use berth_scheduler::config::Config;
+use berth_scheduler::{RunError, args};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::stage::within;
+
+/// A scheduler in this process.
+pub struct Scheduler {
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl Scheduler {
+    pub fn start(url: &str, manifests: &Path, flags: &[&str]) -> Self {
+        let shutdown = CancellationToken::new();
+        let config = config(url, manifests, flags);
+        let running = tokio::spawn(berth_scheduler::run(config, shutdown.clone()));
+        Self { shutdown, running }
+    }
+
+    /// Ends in order.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        within(self.running).await.unwrap().unwrap();
+    }
+}
+
+pub fn config(url: &str, manifests: &Path, flags: &[&str]) -> Config {
+    let store = format!("dir:{}", manifests.display());
+    let mut line = vec!["berth-scheduler", "--nats-url", url, "--store", &store];
+    line.extend(flags);
+    args::parse(line).unwrap()
+}
+
+/// The real binary; killed when it is dropped.
+pub fn process(url: &str, manifests: &Path, flags: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_berth-scheduler"))
+        .args(["--nats-url", url, "--store"])
+        .arg(format!("dir:{}", manifests.display()))
+        .args(flags)
+        .env_remove("OPERATOR_NAMESPACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
