@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1 as core_v1;
 use kube::api::{Api, DynamicObject};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tokio::sync::{mpsc, watch as signal};
+use tokio::sync::{Semaphore, mpsc, watch as signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +45,10 @@ const FIELD_MANAGER: &str = "berth-scheduler";
 /// less, an object whose write hangs is tried again before people notice.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How many writes are under way together. Each has a connection of its own for as long as it takes;
+/// thousands at once would only wait for each other, and for the handshakes, at the API server.
+const WRITES_TOGETHER: usize = 32;
+
 /// A store on Kubernetes. Clones share everything.
 #[derive(Clone)]
 pub struct KubeStore {
@@ -55,6 +59,7 @@ struct Shared {
     client: Client,
     choice: KubeChoice,
     known: Known,
+    writing: Semaphore,
     notes: Notes,
     routes: Routes,
     leading: signal::Receiver<bool>,
@@ -114,6 +119,7 @@ impl KubeStore {
             client,
             choice,
             known,
+            writing: Semaphore::new(WRITES_TOGETHER),
             notes,
             routes,
             leading,

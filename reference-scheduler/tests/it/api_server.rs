@@ -130,6 +130,19 @@ impl ApiServer {
         name
     }
 
+    /// A file to reach it as `user`, with the rights of that user and no others.
+    pub fn kubeconfig_as(&self, user: &str) -> PathBuf {
+        let text = std::fs::read_to_string(self.kubeconfig()).expect("a kubeconfig");
+        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        config["users"][0]["user"]["as"] = user.into();
+        let path = self
+            .dir
+            .path()
+            .join(format!("kubeconfig-{}", user.replace(':', "-")));
+        std::fs::write(&path, config.to_string()).expect("a file");
+        path
+    }
+
     /// What `kubectl` prints; it has to succeed.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(self.programs.join("kubectl"));
@@ -137,13 +150,24 @@ impl ApiServer {
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .args(arguments);
+        self.printed(command)
+    }
+
+    /// What `helm` prints; it has to succeed.
+    pub fn helm(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.programs.join("helm"));
+        command.args(arguments);
+        self.printed(command)
+    }
+
+    fn printed(&self, mut command: Command) -> String {
         let output = command
             .env("HOME", self.dir.path())
             .output()
-            .expect("kubectl runs");
+            .expect("it runs");
         assert!(
             output.status.success(),
-            "{arguments:?}: {}",
+            "{command:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -285,6 +309,7 @@ fn programs() -> PathBuf {
             "kube-apiserver",
             "kube-controller-manager",
             "kubectl",
+            "helm",
         ]
         .iter()
         .all(|name| dir.join(name).is_file())

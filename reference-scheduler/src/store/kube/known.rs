@@ -30,6 +30,11 @@ impl Known {
         }
     }
 
+    /// Forgets everything: nothing was watched for a while.
+    pub(super) fn clear(&self) {
+        self.map().clear();
+    }
+
     /// Forgets `key`, unless an object of another uid bears its name by now.
     pub(super) fn remove(&self, key: &Key, uid: &str) {
         let mut map = self.map();

@@ -29,6 +29,7 @@ pub(super) fn start(store: KubeStore) -> mpsc::Receiver<StoreEvent> {
 }
 
 async fn run(store: KubeStore, sender: &mpsc::Sender<StoreEvent>) {
+    store.shared.known.clear();
     store.shared.routes.forget_objects();
     let scopes = scopes(&store);
     let mut views: Vec<View> = scopes.iter().map(|(kind, _)| View::new(*kind)).collect();

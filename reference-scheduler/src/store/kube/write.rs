@@ -26,6 +26,9 @@ const THROTTLED_PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 1600];
 impl KubeStore {
     /// Writes, and takes note of the state that the server answered with.
     pub(super) async fn carry_out(&self, write: Write) -> Result<Object, WriteError> {
+        let Ok(_slot) = self.shared.writing.acquire().await else {
+            return Err(WriteError::Unavailable("the store is closed".to_owned()));
+        };
         let result = match write {
             Write::Create(object) => self.create(&object).await,
             Write::ApplyHost(host) => self.apply_host(&host).await,
