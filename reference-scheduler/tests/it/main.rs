@@ -17,6 +17,7 @@ mod endpoints;
 mod kube_bench;
 mod kube_crds;
 mod kube_keep;
+mod kube_live;
 mod kube_store;
 mod life;
 mod outage;

@@ -1,0 +1,374 @@
+//! The whole scheduler on a real API server, with hosts on a real bus.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_broker::{Broker, BrokerOptions};
+use berth_proto as wire;
+use berth_scheduler::api::{WorkloadSpec, names};
+use berth_scheduler::revision::revision;
+use berth_scheduler::{RunError, args};
+use berth_sdk::ConnectOptions;
+use berth_sdk::bus::Bus;
+use berth_sdk::scheduler::HostClient;
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api_server::ApiServer;
+use crate::fleet::{FakeHost, Record};
+use crate::kube_bench::eventually;
+use crate::stage::consistently;
+
+const GROUP: &str = "runtime.wasmcloud.dev/v1alpha1";
+
+/// How long nothing may happen for it to count as never: longer than a scheduler takes to probe, to
+/// ask for a status and to look at everything once more.
+const QUIET: Duration = Duration::from_secs(6);
+
+struct Cluster {
+    server: Arc<ApiServer>,
+    // Keeps the connection's runtime half alive for as long as the namespace is used.
+    _client: Client,
+    namespace: String,
+    broker: Broker,
+    record: Record,
+}
+
+struct Running {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), RunError>>,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let server = ApiServer::shared();
+        let client = server.client().await;
+        let namespace = server.namespace(&client).await;
+        let broker = Broker::start(BrokerOptions::default())
+            .await
+            .expect("a broker");
+        grant(&server, &namespace);
+        Self {
+            server,
+            _client: client,
+            namespace,
+            broker,
+            record: Record::default(),
+        }
+    }
+
+    fn host(&self, id: &str) -> FakeHost {
+        FakeHost::start(&self.broker.url(), id, &self.record)
+    }
+
+    fn scheduler(&self) -> Running {
+        let account = format!("system:serviceaccount:{}:berth-scheduler", self.namespace);
+        let kubeconfig = self.server.kubeconfig_as(&account);
+        let flags = [
+            "berth-scheduler",
+            "-leader-elect",
+            "--nats-url",
+            &self.broker.url(),
+            "--kubeconfig",
+            kubeconfig.to_str().expect("a path"),
+            "--namespace",
+            &self.namespace,
+            "--watch-namespaces",
+            &self.namespace,
+            "--metrics-bind-address=0",
+            "--health-probe-bind-address=0",
+        ];
+        let config = args::parse(flags).expect("a configuration");
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(berth_scheduler::run(config, shutdown.clone()));
+        Running { shutdown, task }
+    }
+
+    /// Applies an object, with its status, as `manager`; returns it as it is kept.
+    fn apply(&self, manager: &str, mut object: Value) -> Value {
+        object["metadata"]["namespace"] = json!(self.namespace);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), object.to_string()).expect("written");
+        let path = file.path().to_str().expect("a path");
+        let manager = format!("--field-manager={manager}");
+        let mut printed =
+            self.server
+                .kubectl(&["apply", "--server-side", &manager, "-f", path, "-o", "json"]);
+        if object.get("status").is_some() {
+            let status = [
+                "apply",
+                "--server-side",
+                "--subresource=status",
+                &manager,
+                "-f",
+                path,
+                "-o",
+                "json",
+            ];
+            printed = self.server.kubectl(&status);
+        }
+        serde_json::from_str(&printed).expect("JSON")
+    }
+
+    fn get(&self, what: &[&str]) -> Value {
+        let mut arguments = vec!["-n", &self.namespace, "get", "-o", "json"];
+        arguments.extend(what);
+        serde_json::from_str(&self.server.kubectl(&arguments)).expect("JSON")
+    }
+
+    /// Name and uid of every object of a kind.
+    fn uids(&self, kind: &str) -> BTreeMap<String, String> {
+        let list = self.get(&[kind]);
+        let items = list["items"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|item| &item["metadata"]);
+        items
+            .map(|metadata| (text(&metadata["name"]), text(&metadata["uid"])))
+            .collect()
+    }
+
+    async fn runs(&self, count: usize) -> BTreeSet<String> {
+        eventually(&format!("the {count} ids that run"), async || {
+            Some(self.record.ids()).filter(|ids| ids.len() == count)
+        })
+        .await
+    }
+}
+
+/// Gives a scheduler the rights that the chart gives it, and no others.
+fn grant(server: &ApiServer, namespace: &str) {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/chart");
+    let watched = format!("scheduler.watchNamespaces={{{namespace}}}");
+    let rights = server.helm(&[
+        "template",
+        "berth",
+        chart,
+        "--namespace",
+        namespace,
+        "--kube-version",
+        "1.36.3",
+        "--set",
+        &watched,
+        "--show-only",
+        "templates/scheduler/rights.yaml",
+    ]);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), rights).expect("written");
+    server.kubectl(&["apply", "-f", file.path().to_str().expect("a path")]);
+}
+
+impl Running {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.expect("no panic").expect("an orderly end");
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn conditions(names: &[&str]) -> Value {
+    let entry = |name: &&str| json!({"type": name, "status": "True", "reason": "Available", "lastTransitionTime": "2026-01-02T03:04:05Z"});
+    names.iter().map(entry).collect()
+}
+
+fn owner(kind: &str, object: &Value) -> Value {
+    json!([{"apiVersion": GROUP, "kind": kind, "name": object["metadata"]["name"], "uid": object["metadata"]["uid"],
+        "controller": true, "blockOwnerDeletion": true}])
+}
+
+/// A deployment of two workloads as upstream's operator leaves it: every object, finalizer,
+/// annotation, condition and status. Returns the ids by host.
+fn leave_as_upstream(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, String)> {
+    let template = json!({"hostSelector": {"hostgroup": "default"},
+        "components": [{"name": "hello", "image": "registry.example/hello:1"}]});
+    let spec: WorkloadSpec = serde_json::from_value(template.clone()).expect("a spec");
+    let counts = json!({"expected": 2, "current": 2, "ready": 2});
+    for host in hosts {
+        cluster.apply("host-status-updater", json!({
+            "apiVersion": GROUP, "kind": "Host", "hostId": host, "hostname": "127.0.0.1",
+            "metadata": {"name": host, "labels": {"hostgroup": "default"}, "finalizers": [names::HOST_FINALIZER]},
+            "status": {"version": "unknown", "osArch": "unknown", "osName": "unknown", "osKernel": "unknown",
+                "systemCPUUsage": "0", "systemMemoryTotal": 0, "systemMemoryFree": 0,
+                "lastSeen": "2026-01-02T03:04:05Z", "conditions": conditions(&["Reporting", "Ready"])},
+        }));
+    }
+    let deployment = cluster.apply(
+        "kubectl",
+        json!({
+            "apiVersion": GROUP, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
+            "spec": {"replicas": 2, "template": {"spec": template}},
+        }),
+    );
+    let set = cluster.apply("manager", json!({
+        "apiVersion": GROUP, "kind": "WorkloadReplicaSet",
+        "metadata": {"name": "hello-7xk2p", "labels": {names::DEPLOYMENT_LABEL: "hello"},
+            "ownerReferences": owner("WorkloadDeployment", &deployment)},
+        "spec": {"replicas": 2, "template": {"spec": template}},
+        "status": {"replicas": counts, "conditions": conditions(&["ScaleUp", "ScaleDown", "Ready"])},
+    }));
+    cluster.apply("manager", json!({
+        "apiVersion": GROUP, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
+        "spec": {"template": {"spec": {}}},
+        "status": {"currentReplicaSet": {"name": "hello-7xk2p"}, "replicas": counts, "currentReplicas": 2,
+            "selector": format!("{}=hello", names::DEPLOYMENT_LABEL),
+            "conditions": conditions(&["Artifact", "Sync", "Deploy", "Scale", "Ready"])},
+    }));
+    let mut placed = Vec::new();
+    for (name, host) in ["hello-7xk2p-4f9vz", "hello-7xk2p-q8d5l"]
+        .into_iter()
+        .zip(hosts)
+    {
+        let mut workload = json!({
+            "apiVersion": GROUP, "kind": "Workload",
+            "metadata": {"name": name, "annotations": {names::REVISION_ANNOTATION: revision(&spec)},
+                "finalizers": [names::WORKLOAD_FINALIZER], "ownerReferences": owner("WorkloadReplicaSet", &set)},
+            "spec": template,
+        });
+        let uid = text(&cluster.apply("manager", workload.clone())["metadata"]["uid"]);
+        workload["status"] = json!({"hostId": host, "workloadId": uid,
+            "conditions": conditions(&["Config", "HostSelection", "Placement", "Sync", "Ready"])});
+        cluster.apply("manager", workload);
+        placed.push(((*host).to_owned(), uid));
+    }
+    placed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_upstream_left_is_adopted_without_a_start_or_a_stop() {
+    let cluster = Cluster::new().await;
+    let _hosts = [cluster.host("calm-fox"), cluster.host("swift-owl")];
+    let placed = leave_as_upstream(&cluster, &["calm-fox", "swift-owl"]);
+    let bus = Bus::connect(&ConnectOptions::to(cluster.broker.url()))
+        .await
+        .expect("a bus");
+    for (host, id) in &placed {
+        let client = HostClient::new(bus.clone(), host.as_str()).expect("a client");
+        eventually("the host", async || {
+            client.start(id, &wire::Workload::default()).await.ok()
+        })
+        .await;
+    }
+    // The operator was killed: nobody has given the Lease back.
+    cluster.apply("manager", json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "d34db3ef.wasmcloud.dev"},
+        "spec": {"holderIdentity": "operator_1", "leaseDurationSeconds": 2, "leaseTransitions": 3,
+            "acquireTime": "2026-01-02T03:04:05.000000Z", "renewTime": "2026-01-02T03:04:05.000000Z"},
+    }));
+    let before: Vec<_> = ["host", "workload", "workloadreplicaset"]
+        .map(|kind| cluster.uids(kind))
+        .into();
+
+    let scheduler = cluster.scheduler();
+    eventually("what the hosts say of themselves", async || {
+        let hosts = cluster.get(&["host"]);
+        let versions = hosts["items"]
+            .as_array()?
+            .iter()
+            .map(|host| text(&host["status"]["version"]));
+        versions
+            .collect::<Vec<_>>()
+            .iter()
+            .all(|version| version == "0")
+            .then_some(())
+    })
+    .await;
+    let told = || (cluster.record.starts().len(), cluster.record.stops().len());
+    consistently(
+        QUIET,
+        || told() == (2, 0),
+        || format!("{:?}", (cluster.record.starts(), cluster.record.stops())),
+    )
+    .await;
+    let after: Vec<_> = ["host", "workload", "workloadreplicaset"]
+        .map(|kind| cluster.uids(kind))
+        .into();
+    assert_eq!(after, before);
+
+    // It is at work, and keeps what it found: one more is one more.
+    cluster.server.kubectl(&[
+        "-n",
+        &cluster.namespace,
+        "scale",
+        "workloaddeployment",
+        "hello",
+        "--replicas=3",
+    ]);
+    let ids = cluster.runs(3).await;
+    assert!(placed.iter().all(|(_, id)| ids.contains(id)));
+    assert_eq!(told(), (3, 0));
+    scheduler.stop().await;
+    assert_eq!(told(), (3, 0), "workloads outlive their scheduler");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_runs_moves_and_ends() {
+    let cluster = Cluster::new().await;
+    let (calm_fox, _swift_owl) = (cluster.host("calm-fox"), cluster.host("swift-owl"));
+    let scheduler = cluster.scheduler();
+    cluster.apply(
+        "kubectl",
+        json!({
+            "apiVersion": GROUP, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
+            "spec": {"replicas": 4, "template": {"spec": {
+                "components": [{"name": "hello", "image": "registry.example/hello:1"}]}}},
+        }),
+    );
+    let is_ready = || {
+        let wait = "--for=condition=Ready";
+        cluster.server.kubectl(&[
+            "-n",
+            &cluster.namespace,
+            "wait",
+            "workloaddeployment",
+            "hello",
+            wait,
+            "--timeout=60s",
+        ])
+    };
+    cluster.runs(4).await;
+    is_ready();
+    assert_eq!(
+        (
+            cluster.record.count("calm-fox"),
+            cluster.record.count("swift-owl")
+        ),
+        (2, 2)
+    );
+    let table = cluster
+        .server
+        .kubectl(&["-n", &cluster.namespace, "get", "workloaddeployment"]);
+    let row: Vec<&str> = table
+        .lines()
+        .nth(1)
+        .expect("a row")
+        .split_whitespace()
+        .collect();
+    assert_eq!(row[..5], ["hello", "4", "4", "4", "True"], "{table}");
+
+    calm_fox.kill().await;
+    eventually("all on the other host", async || {
+        (cluster.record.count("swift-owl") == 4).then_some(())
+    })
+    .await;
+    is_ready();
+
+    cluster.server.kubectl(&[
+        "-n",
+        &cluster.namespace,
+        "delete",
+        "workloaddeployment",
+        "hello",
+        "--cascade=foreground",
+        "--timeout=60s",
+    ]);
+    cluster.runs(0).await;
+    assert!(cluster.uids("workload").is_empty());
+    scheduler.stop().await;
+}
