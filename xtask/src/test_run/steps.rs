@@ -218,7 +218,7 @@ fn chart_arguments(setting: &mut Setting) -> Result<Tally, StepError> {
 }
 
 /// What runs in the containers of the chart.
-const CONTAINERS: [(&str, &str); 1] = [("host", "berth-host")];
+const CONTAINERS: [(&str, &str); 2] = [("host", "berth-host"), ("scheduler", "berth-scheduler")];
 
 /// The reference host, built with the feature `breakage`.
 const FAULTY_HOST: &str = "berth-host-breakage";
