@@ -43,14 +43,18 @@ STARTING_PATIENCE_S = 600.0
 HEALTHY_S = 60.0
 """A workload that ran this long and ends is started anew at once."""
 
-UNKNOWN_S = 45.0
-"""A host that was not heard of for so long after our own start is not there."""
+UNKNOWN_S = 40.0
+"""A host that was not heard of for so long after our own start is lost."""
 
 TIMEOUTS = berth.Timeouts(stop_s=5.0)
 
 
 class NobodyListened(Exception):
     """The start reached nobody: the id is as good as new."""
+
+
+class HostIsAway(Exception):
+    """An id was adopted whose host has not been heard of since."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,9 @@ class Scheduler:
             host_id, began_s = self._ids[workload_id]["host"], now_s()
             try:
                 ended = await self._unless_lost(host_id, self._incarnation(manifest, workload_id, begun=begun))
+            except HostIsAway:
+                self._end_soon(workload_id)
+                workload_id, ended = None, None
             except NobodyListened:
                 self._forget(workload_id)
                 failures, avoid, ended = failures + 1, host_id, Ended(f"nobody listens on host {host_id}")
@@ -189,7 +196,10 @@ class Scheduler:
     async def _begin(
         self, client: berth.HostClient, manifest: Manifest, workload_id: str, *, begun: bool
     ) -> berth.Status:
-        """Starts it, once, whatever becomes of the answer. Raises `Refused` or `NobodyListened`."""
+        """Starts it, once, whatever becomes of the answer.
+
+        Raises `Refused`, `NobodyListened` or `HostIsAway`.
+        """
         attempts = 0
         while True:
             attempts += 1
@@ -209,6 +219,9 @@ class Scheduler:
             except berth.NoResponders:
                 if not begun:
                     raise NobodyListened from None
+                if self._is_away(client.host_id):
+                    raise HostIsAway from None
+                attempts = 0
             except berth.NotSent as not_sent:
                 if not begun:
                     self._unsent.add(workload_id)
