@@ -338,8 +338,9 @@ async def schedule(nats_url: str, manifests: Path) -> None:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     directory = Directory(manifests)
-    # A frozen host is given up after 40 s: nobody has to wait longer for a replacement.
-    liveness = berth.LivenessOptions(lost_after_s=40.0)
+    # What the specification of schedulers allows: 40 s until a frozen host is given up, 10 s for hosts to come
+    # back after an outage of the broker.
+    liveness = berth.LivenessOptions(lost_after_s=40.0, settle_s=10.0)
     try:
         async with berth.connect(nats_url, eventually=True) as bus, berth.Fleet(bus, liveness) as fleet:
             await directory.own()
