@@ -369,6 +369,12 @@ impl Link {
         }
     }
 
+    /// Waits until everything that was published has left.
+    pub async fn flush(&self) {
+        // A connection that is gone has nothing to send.
+        let _ = self.0.flush().await;
+    }
+
     /// Whether the broker is there at the moment.
     pub fn is_connected(&self) -> bool {
         self.0.connection_state() == async_nats::connection::State::Connected

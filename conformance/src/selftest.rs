@@ -16,10 +16,13 @@ use crate::{
     checks,
     model::program,
     outcome::Status,
+    pattern::Pattern,
     registry::Artifact,
     report::Report,
     requirements::{Profile, Requirement},
     role::Role,
+    scheduler,
+    side::Side,
     suite::Suite,
     target::{Access, Launch, Target, default},
 };
@@ -33,6 +36,8 @@ const TRAFFIC: [&str; 4] = [
     "beat/subject",
     "beat/on-request",
 ];
+/// The same for schedulers.
+const SCHEDULER_TRAFFIC: [&str; 2] = ["wire/traffic", "stop/deleted"];
 /// The profiles that the model host claims.
 pub const MODEL_PROFILES: [Profile; 4] = [
     Profile::Core,
@@ -78,7 +83,12 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
 
 async fn attempt(trial: Trial, options: &Options) -> Cell {
     let began = Instant::now();
-    let report = suite(&trial, options).run().await;
+    let report = match &trial {
+        Trial::Scheduler | Trial::SchedulerVariant(_) | Trial::SchedulerMutant { .. } => {
+            scheduler_suite(&trial, options).run().await
+        }
+        _ => suite(&trial, options).run().await,
+    };
     let finding = match trial.breaks() {
         None => Finding::of_sound(&report),
         Some(requirement) => Finding::of_broken(&report, requirement),
@@ -108,6 +118,37 @@ fn suite(trial: &Trial, options: &Options) -> Suite {
     builder.build()
 }
 
+fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
+    let arguments = match trial {
+        Trial::SchedulerMutant { mutant, .. } => vec!["--mutant", mutant.name()],
+        Trial::SchedulerVariant(variant) => vec!["--variant", variant.name()],
+        _ => Vec::new(),
+    };
+    let target = scheduler::model::target(&trial.name(), &options.program, &arguments);
+    let mut suite = scheduler::Suite::new(target);
+    suite.plan.broker = options.broker.clone();
+    suite.plan.seed = 1;
+    suite.plan.slow = trial.is_slow();
+    // Some faults keep even a canary from running: that is for the checks to find.
+    suite.examined = trial.breaks().is_none();
+    if let Some(requirement) = trial.breaks() {
+        let covered = Side::Scheduler
+            .cases()
+            .iter()
+            .any(|case| case.covers.contains(&requirement));
+        let patterns = if covered {
+            vec![requirement.id]
+        } else {
+            SCHEDULER_TRAFFIC.to_vec()
+        };
+        suite.plan.run = patterns
+            .into_iter()
+            .map(|pattern| Pattern(pattern.to_owned()))
+            .collect();
+    }
+    suite
+}
+
 /// The checks that cover a requirement, or ordinary traffic when only monitors do.
 fn patterns(requirement: &'static Requirement) -> Vec<&'static str> {
     match checks::all().any(|check| check.covers.contains(&requirement)) {
@@ -129,7 +170,7 @@ fn model(trial: &Trial, options: &Options) -> Target {
     match trial {
         Trial::Mutant { mutant, .. } => command.extend(["--mutant".into(), mutant.name().into()]),
         Trial::Variant(variant) => command.extend(["--variant".into(), variant.name().into()]),
-        Trial::Sound | Trial::Breakage { .. } => {}
+        _ => {}
     }
     let images = Role::ALL.iter().filter_map(|role| {
         let bytes = program::artifact(*role)?;
@@ -189,7 +230,8 @@ impl Finding {
             let own = check.violations.iter().find(|found| {
                 found.requirement == requirement.id && check.covers.contains(&requirement.id)
             });
-            if let (Status::Fail, Some(found)) = (check.status, own) {
+            // A SHOULD that is broken is warned of.
+            if let (Status::Fail | Status::Warn, Some(found)) = (check.status, own) {
                 killers.push((check.id.clone(), found.what.clone(), found.actual.clone()));
             }
         }

@@ -215,6 +215,7 @@ fn place_name(place: Place) -> &'static str {
     match place {
         Place::Shared => "shared",
         Place::Own => "own",
+        Place::Isolated => "isolated",
     }
 }
 

@@ -71,6 +71,9 @@ pub struct ModelSchedulerArgs {
     /// The directory with the manifests
     #[arg(long, value_name = "DIR")]
     dir: std::path::PathBuf,
+    /// Do not share hosts between environments
+    #[arg(long)]
+    isolated: bool,
     /// Be wrong in this way
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
@@ -99,6 +102,7 @@ pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
     let options = schedulers::Options {
         nats_url: arguments.nats_url,
         dir: arguments.dir,
+        isolated: arguments.isolated,
         mutant: broken.flatten(),
         variant: other.flatten(),
     };

@@ -312,6 +312,7 @@ impl SimHost {
         let subscription = link.subscribe(&bus::commands_subject(&id)).await?;
         self.0.note(What::Up);
         self.0.beat(&link).await;
+        link.flush().await;
         let cancel = CancellationToken::new();
         let pump = pump(self.0.clone(), link.clone(), subscription, cancel.clone());
         *self.0.up() = Some(Up {
@@ -351,7 +352,9 @@ async fn pump(
             _ = beats.tick() => inner.beat(&link).await,
             delivery = commands.next() => {
                 let Some(delivery) = delivery else { return };
-                let obeyed = commands::obey(inner.clone(), link.clone(), delivery, cancel.clone());
+                // It is entered before anything else is taken, so that the journal keeps the order.
+                let Some(came) = commands::enter(&inner, delivery) else { continue };
+                let obeyed = commands::obey(inner.clone(), link.clone(), came, cancel.clone());
                 if serial {
                     obeyed.await;
                 } else {

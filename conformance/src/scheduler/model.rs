@@ -32,6 +32,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::Headers,
     bus::{self, Bus},
+    requirements::Profile,
+    scheduler::{
+        target::{Access, Launch, Target},
+        timing::Timings,
+    },
+    side::Side,
 };
 use desk::Desk;
 use state::{Host, Kept, times};
@@ -48,6 +54,8 @@ pub struct Options {
     pub nats_url: String,
     /// The directory of the manifests.
     pub dir: PathBuf,
+    /// Hosts are not shared between environments.
+    pub isolated: bool,
     /// The fault.
     pub mutant: Option<Mutant>,
     /// The difference.
@@ -66,6 +74,50 @@ pub enum ModelError {
     /// A start was larger than the broker takes, and a mutant does not survive that.
     #[error("a start is too large")]
     TooLarge,
+}
+
+/// What it keeps to, as a target file would declare it.
+pub fn timings() -> Timings {
+    let seconds = Duration::from_secs;
+    Timings {
+        act: seconds(4),
+        show: seconds(4),
+        register: seconds(3),
+        poll: seconds(3),
+        notice: seconds(6),
+        silence: seconds(6),
+        resend: seconds(4),
+        retry: seconds(15),
+        cleanup: seconds(6),
+        reconnect: seconds(6),
+        fence: seconds(12),
+        exit: seconds(8),
+    }
+}
+
+/// The model as a target: a subcommand of this program, with arguments such as `--mutant NAME`.
+pub fn target(name: &str, program: &Path, more: &[&str]) -> Target {
+    let mut command = vec![program.display().to_string()];
+    let words = [
+        "model-scheduler",
+        "--nats-url",
+        "{nats_url}",
+        "--dir",
+        "{dir}",
+    ];
+    command.extend(words.iter().chain(more).map(|word| (*word).to_owned()));
+    let launch = Launch {
+        isolated: Some(vec!["--isolated".to_owned()]),
+        ..Launch::new(command)
+    };
+    let profiles = Side::Scheduler.profiles().into_iter();
+    Target {
+        timings: timings(),
+        profiles: profiles
+            .filter(|profile| *profile != Profile::Kubernetes)
+            .collect(),
+        ..Target::new(name, Access::Launch(launch))
+    }
 }
 
 /// Runs it until it is stopped.
@@ -170,6 +222,8 @@ struct Model {
     connected: bool,
     connected_at: Instant,
     away_since: Instant,
+    /// When so many hosts were deaf at once that the broker was suspected.
+    crowd_at: Option<Instant>,
     hosts: BTreeMap<String, Host>,
     kept: Kept,
     desk: Desk,
@@ -194,6 +248,7 @@ impl Model {
             connected: true,
             connected_at: now,
             away_since: now,
+            crowd_at: None,
             hosts: BTreeMap::new(),
             kept: Kept::default(),
             dirty: false,
@@ -247,6 +302,7 @@ impl Model {
             {
                 self.lose_all();
             }
+            self.connected = true;
             for (host, command, payload, about) in std::mem::take(&mut self.late) {
                 self.send(&host, &command, payload, about).await;
             }

@@ -78,7 +78,7 @@ impl Runner<'_> {
             Some(reason) => {
                 Outcome::of(scenario.id, scenario.covers, Status::NotTestable).because(reason)
             }
-            None if scenario.place == Place::Own => self.on_its_own(scenario).await,
+            None if scenario.place != Place::Shared => self.on_its_own(scenario).await,
             None => self.on_stage(scenario, self.shared.clone()).await,
         };
         let outcome = Outcome {
@@ -94,7 +94,11 @@ impl Runner<'_> {
             return Outcome::of(scenario.id, scenario.covers, Status::Error)
                 .because("the run is over");
         };
-        let stage = match self.props.stage(true, false).await {
+        let mut props = self.props.clone();
+        if let (Place::Isolated, Some(target)) = (scenario.place, self.props.target.isolated()) {
+            props.target = Arc::new(target);
+        }
+        let stage = match props.stage(true, false).await {
             Ok(stage) => Arc::new(stage),
             Err(failed) => {
                 let blocked = Blocked::Harness(format!("no scheduler: {}", chain(&failed)));
@@ -144,6 +148,9 @@ impl Runner<'_> {
 fn gate(scenario: &Scenario, target: &Target) -> Option<String> {
     let launched = target.launch().is_some();
     let feature = |name: &str| target.features.get(name).copied();
+    if scenario.place == Place::Isolated && target.isolated().is_none() {
+        return Some("needs `launch.isolated` in target.toml".to_owned());
+    }
     if scenario.place == Place::Own && !launched {
         return Some("needs a scheduler of its own, and this one cannot be launched".to_owned());
     }

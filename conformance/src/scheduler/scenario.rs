@@ -21,6 +21,8 @@ pub enum Place {
     Shared,
     /// A bus and a scheduler of its own, launched for it: either may be cut off, killed, brought back.
     Own,
+    /// The same, launched so that hosts are not shared between environments.
+    Isolated,
 }
 
 /// Equipment that a scenario cannot do without; where it is missing it is `not-testable`.

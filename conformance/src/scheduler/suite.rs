@@ -35,6 +35,8 @@ pub struct Suite {
     pub target: Target,
     /// What was asked for.
     pub plan: Plan,
+    /// A canary has to run before anything is judged.
+    pub examined: bool,
 }
 
 impl Suite {
@@ -43,6 +45,7 @@ impl Suite {
         Suite {
             target,
             plan: Plan::new(Side::Scheduler, JOBS),
+            examined: true,
         }
     }
 
@@ -130,7 +133,9 @@ impl Suite {
             .target
             .launch()
             .map_or(READY_WITHIN, |launch| launch.ready_within);
-        doctor::examine(&stage, within).await?;
+        if self.examined {
+            doctor::examine(&stage, within).await?;
+        }
         Ok(stage)
     }
 

@@ -67,6 +67,8 @@ pub struct Launch {
     pub command: Vec<String>,
     /// Additional environment, with placeholders.
     pub env: BTreeMap<String, String>,
+    /// Further arguments that keep environments apart.
+    pub isolated: Option<Vec<String>>,
     /// How long it may take until it obeys.
     pub ready_within: Duration,
     /// What asks it to end.
@@ -118,6 +120,17 @@ impl Target {
         Target::new(name, Access::Launch(Launch::new(command)))
     }
 
+    /// The same, launched so that hosts are not shared between environments.
+    pub fn isolated(&self) -> Option<Target> {
+        let launch = self.launch()?;
+        let mut launch = launch.clone();
+        launch.command.extend(launch.isolated.clone()?);
+        Some(Target {
+            access: Access::Launch(launch),
+            ..self.clone()
+        })
+    }
+
     /// How it is launched, when it is.
     pub fn launch(&self) -> Option<&Launch> {
         match &self.access {
@@ -133,6 +146,7 @@ impl Launch {
         Launch {
             command,
             env: BTreeMap::new(),
+            isolated: None,
             ready_within: READY_WITHIN,
             stop_signal: Signal::SIGTERM,
         }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    checks,
     model::{Mutant, Variant},
     requirements::{self, Breaks, Requirement},
+    scheduler::model as schedulers,
     selftest::Options,
+    side::Side,
 };
 
 /// One host to be judged, and what the judgement must be.
@@ -20,6 +21,17 @@ pub enum Trial {
     Mutant {
         /// The fault.
         mutant: Mutant,
+        /// What it breaks.
+        requirement: &'static Requirement,
+    },
+    /// The model scheduler without any fault: it must pass.
+    Scheduler,
+    /// The model scheduler, different within the specification: it must pass.
+    SchedulerVariant(schedulers::Variant),
+    /// The model scheduler with one fault: likewise.
+    SchedulerMutant {
+        /// The fault.
+        mutant: schedulers::Mutant,
         /// What it breaks.
         requirement: &'static Requirement,
     },
@@ -46,7 +58,27 @@ pub fn trials() -> Vec<Trial> {
             }),
             Breaks::Breakage(name) => Some(Trial::Breakage { name, requirement }),
         });
-    sound.chain(variants).chain(faults).collect()
+    let scheduler = std::iter::once(Trial::Scheduler);
+    let schedulers = schedulers::Variant::ALL
+        .iter()
+        .map(|variant| Trial::SchedulerVariant(*variant));
+    let scheduler_faults =
+        Side::Scheduler
+            .requirements()
+            .filter_map(|requirement| match requirement.breaks? {
+                Breaks::Mutant(name) => Some(Trial::SchedulerMutant {
+                    mutant: schedulers::Mutant::named(name)?,
+                    requirement,
+                }),
+                // The reference scheduler is judged by its own tests.
+                Breaks::Breakage(_) => None,
+            });
+    let hosts = sound.chain(variants).chain(faults);
+    hosts
+        .chain(scheduler)
+        .chain(schedulers)
+        .chain(scheduler_faults)
+        .collect()
 }
 
 impl Trial {
@@ -58,6 +90,9 @@ impl Trial {
             Trial::Variant(variant) => format!("variant:{}", variant.name()),
             Trial::Mutant { mutant, .. } => format!("mutant:{}", mutant.name()),
             Trial::Breakage { name, .. } => format!("breakage:{name}"),
+            Trial::Scheduler => "model scheduler".to_owned(),
+            Trial::SchedulerVariant(variant) => format!("scheduler-variant:{}", variant.name()),
+            Trial::SchedulerMutant { mutant, .. } => format!("scheduler-mutant:{}", mutant.name()),
         }
     }
 
@@ -65,10 +100,12 @@ impl Trial {
     #[must_use]
     pub fn breaks(&self) -> Option<&'static Requirement> {
         match self {
-            Trial::Sound | Trial::Variant(_) => None,
-            Trial::Mutant { requirement, .. } | Trial::Breakage { requirement, .. } => {
-                Some(requirement)
+            Trial::Sound | Trial::Variant(_) | Trial::Scheduler | Trial::SchedulerVariant(_) => {
+                None
             }
+            Trial::Mutant { requirement, .. }
+            | Trial::SchedulerMutant { requirement, .. }
+            | Trial::Breakage { requirement, .. } => Some(requirement),
         }
     }
 
@@ -78,10 +115,12 @@ impl Trial {
         let Some(requirement) = self.breaks() else {
             return false;
         };
-        let mut covering = checks::all()
-            .filter(|check| check.covers.contains(&requirement))
+        let cases = Side::of(requirement).cases();
+        let mut covering = cases
+            .iter()
+            .filter(|case| case.covers.contains(&requirement))
             .peekable();
-        covering.peek().is_some() && covering.all(|check| check.slow)
+        covering.peek().is_some() && covering.all(|case| case.slow)
     }
 
     /// Whether it is among those that were asked for by a part of the name or of the requirement's id.

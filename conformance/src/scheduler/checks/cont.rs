@@ -167,7 +167,7 @@ async fn crowd(cx: &Cx) -> Flow {
     let from = Instant::now();
     let gone: Vec<&SimHost> = hosts.iter().take(4).collect();
     gone.iter().for_each(|host| host.cut_off());
-    cx.pass(Duration::from_secs(8)).await;
+    cx.pass(Duration::from_millis(3_500)).await;
     for host in gone {
         host.come_back()
             .await
@@ -303,7 +303,17 @@ async fn two_instances(cx: &Cx) -> Flow {
     let other = cx.live().another();
     let _other = other.map_err(|cause| Blocked::chain("the scheduler", &cause))?;
     cx.pass(Duration::from_secs(1)).await;
-    deployed(cx, 4).await?;
+    cx.submit(&cx.deployment("app", 4)).await?;
+    let within = cx.timings().act + cx.timings().reconnect;
+    let all = cx.eventually(within, "4 run", || {
+        let running = cx.running("app").len();
+        std::future::ready(if running >= 4 {
+            Ok(())
+        } else {
+            Err(format!("{running} run"))
+        })
+    });
+    all.await.or_blocked(cx, SCHED_SCALE_001)?;
     let more = cx.never(Duration::from_secs(3), "more than 4 starts", || {
         let ids = cx.ids_of("app");
         (ids.len() > 4).then(|| format!("{} ids", ids.len()))

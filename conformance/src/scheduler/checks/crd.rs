@@ -22,6 +22,8 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario! { id: "crd/aliases", run: aliases, covers: [SCHED_CRD_006], place: Shared, budget_s: 60 },
     scenario! { id: "crd/artifact", run: artifact, covers: [SCHED_CRD_007, SCHED_CRD_008, SCHED_CRD_009], place: Shared,
     budget_s: 120 },
+    scenario! { id: "crd/isolation", run: isolation, covers: [SCHED_CRD_010], place: Isolated, needs: [Process],
+    budget_s: 60 },
     scenario! { id: "crd/ready", run: ready, covers: [SCHED_CRD_011], place: Shared, budget_s: 60 },
 ];
 
@@ -339,5 +341,37 @@ async fn ready(cx: &Cx) -> Flow {
         .is_some_and(|reason| !reason.is_empty());
     cx.claim(SCHED_CRD_011)
         .holds("the condition has a reason", told, || ready.to_string());
+    Ok(())
+}
+
+/// Hosts of two environments, and workloads of a namespace that only one of them is for.
+async fn isolation(cx: &Cx) -> Flow {
+    cx.host(cx.plan("own").fact("environment", json!(NAMESPACE)))
+        .await?;
+    let other = cx
+        .host(cx.plan("other").fact("environment", json!("other")))
+        .await?;
+    cx.host(cx.plan("nobody")).await?;
+    cx.submit(&cx.deployment("app", 3)).await?;
+    let within = cx.timings().act + cx.timings().reconnect;
+    let placed = cx.runs("app", 3, within).await;
+    if let Some(placed) = cx.claim(SCHED_CRD_010).met(placed) {
+        let names = crate::scheduler::cx::hosts_of(&placed);
+        let expected = vec!["own".to_owned(); 3];
+        cx.claim(SCHED_CRD_010).is("where it runs", names, expected);
+    }
+    cx.submit(
+        &cx.deployment("pinned", 1)
+            .spec("/hostId", json!(other.id())),
+    )
+    .await?;
+    cx.submit(
+        &cx.deployment("named", 1)
+            .spec("/environment", json!("other")),
+    )
+    .await?;
+    for app in ["pinned", "named"] {
+        cx.no_start(SCHED_CRD_010, app).await;
+    }
     Ok(())
 }

@@ -133,29 +133,27 @@ async fn integers(cx: &Cx) -> Flow {
             .fact("systemMemoryFree", free)
             .fact("workloadCount", json!(7))
     };
-    cx.host(loaded(
-        cx.plan("numbers"),
-        json!(16_000_000_000_u64),
-        json!(1_000_000),
-    ))
-    .await?;
-    cx.host(
-        loaded(cx.plan("texts"), json!("16000000000"), json!("1000000"))
-            .fact("httpPort", json!("8080")),
-    )
-    .await?;
-    for host in ["numbers", "texts"] {
-        let _ = host;
-    }
+    let numbers = cx.plan("numbers");
+    let numbers = cx
+        .host(loaded(numbers, json!(16_000_000_000_u64), json!(1_000_000)))
+        .await?;
+    let texts = cx.plan("texts").fact("httpPort", json!("8080"));
+    let texts = cx
+        .host(loaded(texts, json!("16000000000"), json!("1000000")))
+        .await?;
     let http =
         json!([{ "namespace": "wasi", "package": "http", "interfaces": ["incoming-handler"] }]);
-    cx.submit(&cx.deployment("app", 4).spec("/hostInterfaces", http))
-        .await?;
-    let placed = cx
-        .runs("app", 4, cx.timings().register + cx.timings().act)
-        .await;
-    cx.claim(SCHED_ENC_009).met(placed);
+    for (app, host) in [("one", &numbers), ("other", &texts)] {
+        let app_of = cx.deployment(app, 1).spec("/hostId", json!(host.id()));
+        cx.submit(&app_of.spec("/hostInterfaces", http.clone()))
+            .await?;
+        let within = cx.timings().register + cx.timings().act;
+        let placed = cx.runs(app, 1, within).await;
+        cx.claim(SCHED_ENC_009).met(placed);
+    }
     cx.host(cx.plan("free")).await?;
+    cx.pass(cx.timings().register.min(Duration::from_secs(3)))
+        .await;
     let (_, next) = cx.deployed("next", 1, SCHED_SCALE_001).await?;
     let names = crate::scheduler::cx::hosts_of(&next);
     cx.claim(SCHED_ENC_009)

@@ -53,7 +53,6 @@ async fn killed(cx: &Cx) -> Flow {
     let more = cx.deployment("more", 4);
     cx.submit(&more).await?;
     let placed = cx.runs("more", 4, cx.timings().act).await;
-    placed.or_blocked(cx, SCHED_SCALE_001)?;
     let subject = crate::bus::command_subject(&victim.id(), "workload.start");
     let frames = cx.live().bus.tap().frames_since(mark);
     let sent = frames
@@ -62,6 +61,7 @@ async fn killed(cx: &Cx) -> Flow {
         .count();
     cx.claim(SCHED_FAIL_009)
         .is("starts sent to the host that is lost", sent, 0);
+    placed.or_blocked(cx, SCHED_SCALE_001)?;
     Ok(())
 }
 
@@ -110,10 +110,14 @@ async fn reconnect(cx: &Cx) -> Flow {
     let [a, _] = cx.hosts::<2>().await?;
     cx.deployed("app", 4, SCHED_SCALE_001).await?;
     let from = Instant::now();
-    a.cut_off();
-    cx.pass(Duration::from_millis(700)).await;
-    let back = a.come_back().await;
-    back.map_err(|cause| crate::outcome::Blocked::chain("a simulated host", &cause))?;
+    // Three times, so that somebody looks while it is away.
+    for _ in 0..3 {
+        a.cut_off();
+        cx.pass(Duration::from_millis(500)).await;
+        let back = a.come_back().await;
+        back.map_err(|cause| crate::outcome::Blocked::chain("a simulated host", &cause))?;
+        cx.pass(Duration::from_millis(1_300)).await;
+    }
     cx.no_orders(SCHED_FAIL_004, from, Duration::from_secs(4))
         .await;
     Ok(())
@@ -124,11 +128,9 @@ async fn busy(cx: &Cx) -> Flow {
     let a = cx
         .host(cx.plan("a").look(Look::Wash).label("zone", "a"))
         .await?;
+    cx.deployed("first", 1, SCHED_SCALE_001).await?;
+    // From here on it could go there.
     cx.host(cx.plan("b")).await?;
-    let first = cx.deployment("first", 1).spec("/hostId", json!(a.id()));
-    cx.submit(&first).await?;
-    cx.placed("first", 1, SCHED_PLACE_007).await?;
-    // From here on it could go anywhere.
     let pull = cx.timings().silence + Duration::from_secs(4);
     a.script(Rule::on("workload.start", Act::After(pull)).containing(&cx.image("second", 1)));
     let second = cx

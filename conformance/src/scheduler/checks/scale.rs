@@ -111,6 +111,9 @@ async fn shrinks(cx: &Cx) -> Flow {
 async fn unready_first(cx: &Cx) -> Flow {
     let hosts = cx.hosts::<2>().await?;
     let (set, placed) = cx.deployed("app", 4, SCHED_SCALE_001).await?;
+    cx.says_ready(&set, true, cx.timings().show)
+        .await
+        .or_blocked(cx, SCHED_CRD_011)?;
     for host in &hosts {
         let act = Act::Fail {
             message: "no more".to_owned(),

@@ -43,31 +43,8 @@ pub const SCENARIOS: &[Scenario] = &[
 /// Bytes that are no message.
 const GARBAGE: &[u8] = b"\xff{\"workloadStatus\":";
 
-async fn ids(cx: &Cx) -> Flow {
-    let [a, b] = cx.hosts::<2>().await?;
-    let (set, placed) = cx.deployed("app", 3, SCHED_SCALE_001).await?;
-    // One ends by itself, the others are deleted and wanted again.
-    if let Some(first) = placed.first() {
-        first
-            .host
-            .put(&first.id, crate::answer::State::NotFound, "");
-        let within = cx.timings().poll + cx.timings().act;
-        cx.ids("app", 4, within)
-            .await
-            .or_blocked(cx, SCHED_STATUS_003)?;
-        let known = placed.iter().filter(|placed| placed.id == first.id).count();
-        cx.claim(SCHED_START_002)
-            .is("replicas under the id that ended", known, 1);
-    }
-    cx.withdraw(&set).await?;
-    cx.runs("app", 0, cx.timings().act)
-        .await
-        .or_blocked(cx, SCHED_STOP_001)?;
-    cx.says_gone(&set, cx.timings().act + cx.timings().show)
-        .await
-        .or_blocked(cx, SCHED_STOP_009)?;
-    cx.submit(&set).await?;
-    cx.placed("app", 3, SCHED_SCALE_001).await?;
+/// Claims that no id was given to two hosts, and that each is one.
+fn judge_ids(cx: &Cx) -> usize {
     let starts = cx.starts_of("app");
     let mut used: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (entry, came) in &starts {
@@ -83,17 +60,57 @@ async fn ids(cx: &Cx) -> Flow {
         .holds("no id is given to two hosts", twice.is_empty(), || {
             format!("{twice:?}")
         });
-    let count = used.len();
+    used.len()
+}
+
+async fn ids(cx: &Cx) -> Flow {
+    cx.hosts::<2>().await?;
+    let set = cx.deployment("app", 3);
+    cx.submit(&set).await?;
+    let starts = |count: usize, within: Duration| async move {
+        cx.eventually(within, &format!("{count} starts"), || {
+            let starts = cx.starts_of("app").len();
+            std::future::ready(if starts >= count {
+                Ok(())
+            } else {
+                Err(format!("{starts} starts"))
+            })
+        })
+        .await
+    };
+    starts(3, cx.timings().act)
+        .await
+        .or_blocked(cx, SCHED_SCALE_001)?;
+    judge_ids(cx);
+    let placed = cx.placed("app", 3, SCHED_SCALE_001).await?;
+    // One ends by itself, the others are deleted and wanted again.
+    let Some(first) = placed.first() else {
+        return Ok(());
+    };
+    first
+        .host
+        .put(&first.id, crate::answer::State::NotFound, "");
+    let within = cx.timings().poll + cx.timings().act;
+    starts(4, within).await.or_blocked(cx, SCHED_STATUS_003)?;
+    let under_it = cx.starts_of("app");
+    let under_it = under_it.iter().filter(|(_, came)| came.id == first.id);
+    cx.claim(SCHED_START_002)
+        .is("starts under the id that ended", under_it.count(), 1);
+    cx.withdraw(&set).await?;
+    cx.runs("app", 0, cx.timings().act)
+        .await
+        .or_blocked(cx, SCHED_STOP_001)?;
+    cx.says_gone(&set, cx.timings().act + cx.timings().show)
+        .await
+        .or_blocked(cx, SCHED_STOP_009)?;
+    cx.submit(&set).await?;
+    cx.placed("app", 3, SCHED_SCALE_001).await?;
+    let count = judge_ids(cx);
     cx.claim(SCHED_START_001).is(
         "ids of 3 replicas, one of which ended, and 3 later ones",
         count,
         7,
     );
-    let ran: BTreeSet<String> = [a, b]
-        .iter()
-        .flat_map(crate::scheduler::host::SimHost::running)
-        .collect();
-    cx.claim(SCHED_START_002).is("ids that run", ran.len(), 3);
     Ok(())
 }
 
@@ -400,13 +417,11 @@ async fn independent(cx: &Cx) -> Flow {
     for command in ["workload.start", "workload.stop"] {
         a.script(Rule::on(command, Act::Ignore));
     }
-    for app in ["stuck", "stuck-too"] {
-        cx.submit(&cx.deployment(app, 2).spec("/hostId", json!(a.id())))
-            .await?;
-        cx.started(app, cx.timings().act)
-            .await
-            .or_blocked(cx, SCHED_PLACE_007)?;
-    }
+    cx.submit(&cx.deployment("stuck", 3).spec("/hostId", json!(a.id())))
+        .await?;
+    cx.started("stuck", cx.timings().act)
+        .await
+        .or_blocked(cx, SCHED_PLACE_007)?;
     for number in 0..5 {
         let app = format!("free{number}");
         cx.submit(&cx.deployment(&app, 1).spec("/hostId", json!(b.id())))

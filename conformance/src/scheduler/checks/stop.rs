@@ -45,8 +45,17 @@ async fn deleted(cx: &Cx) -> Flow {
     cx.runs("one", 0, cx.timings().act)
         .await
         .or_blocked(cx, SCHED_STOP_001)?;
+    for id in placed.iter().map(|placed| &placed.id) {
+        let gone = cx.eventually(cx.timings().act, "the host says NOT_FOUND", || async {
+            match cx.journal().has_answered(id, "WORKLOAD_STATE_NOT_FOUND") {
+                true => Ok(()),
+                false => Err("it has not been asked again".to_owned()),
+            }
+        });
+        gone.await.or_blocked(cx, SCHED_STOP_004)?;
+    }
     // Long enough for the host's word to have come.
-    cx.pass(Duration::from_secs(1)).await;
+    cx.pass(Duration::from_secs(1) + cx.patience()).await;
     let from = Instant::now();
     let more = cx.never(Duration::from_secs(3), "another stop", || {
         cx.journal()
@@ -209,12 +218,11 @@ async fn for_good(cx: &Cx) -> Flow {
     cx.placed("alone", 1, SCHED_START_001).await?;
     cx.withdraw(&set).await?;
     cx.withdraw(&alone).await?;
-    cx.runs("app", 0, cx.timings().act)
-        .await
-        .or_blocked(cx, SCHED_STOP_001)?;
-    cx.runs("alone", 0, cx.timings().act)
-        .await
-        .or_blocked(cx, SCHED_STOP_001)?;
+    for id in cx.ids_of("app").union(&cx.ids_of("alone")) {
+        cx.stopped(id, cx.timings().act)
+            .await
+            .or_blocked(cx, SCHED_STOP_001)?;
+    }
     let before = cx.journal().starts().len();
     let again = cx.never(Duration::from_secs(4), "another start", || {
         let starts = cx.journal().starts();

@@ -226,10 +226,22 @@ const NO_START: Duration = Duration::from_millis(2_500);
 impl Cx {
     /// Claims that no start of an app comes.
     pub async fn no_start(&self, requirement: Requirement, app: &str) {
+        let mark = self.live().bus.tap().mark();
+        let image = self.image_of(app);
         let started = || {
             let starts = self.starts_of(app);
             let first = starts.first();
-            first.map(|(entry, came)| format!("a start of {} on {}", came.id, entry.host))
+            let here =
+                first.map(|(entry, came)| format!("a start of {} on {}", came.id, entry.host));
+            // To a host of another group, or to nobody.
+            here.or_else(|| {
+                let frames = self.live().bus.tap().frames_since(mark);
+                let mut sent = frames.iter().filter(|frame| {
+                    frame.kind == crate::tap::Kind::Publish && contains(&frame.payload, &image)
+                });
+                let subject = sent.next()?.subject.as_ref()?.to_string();
+                Some(format!("a start on {subject}"))
+            })
         };
         let what = format!("a start of {app}");
         let waited = self.never(NO_START, &what, started).await;

@@ -23,16 +23,9 @@ struct Reply {
     code: Option<u16>,
 }
 
-/// Takes one command to its end.
-pub(super) async fn obey(
-    inner: Arc<Inner>,
-    link: Link,
-    delivery: Delivery,
-    cancel: CancellationToken,
-) {
-    let Some((_, command)) = bus::read_command_subject(&delivery.subject) else {
-        return;
-    };
+/// Reads a command and writes it into the journal; `None` of what is no command.
+pub(super) fn enter(inner: &Inner, delivery: Delivery) -> Option<Came> {
+    let (_, command) = bus::read_command_subject(&delivery.subject)?;
     let json: Option<Value> = serde_json::from_slice(&delivery.payload).ok();
     let id = json.as_ref().and_then(|json| json.get("workloadId"));
     let came = Came {
@@ -44,6 +37,11 @@ pub(super) async fn obey(
         headers: delivery.headers,
     };
     inner.note(What::Came(came.clone()));
+    Some(came)
+}
+
+/// Takes one command to its end.
+pub(super) async fn obey(inner: Arc<Inner>, link: Link, came: Came, cancel: CancellationToken) {
     let act = inner.book().script.take(&came);
     let turn = Turn { inner, link, came };
     tokio::select! {

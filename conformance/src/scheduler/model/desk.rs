@@ -120,9 +120,9 @@ impl Desk {
         if history.last().map(String::as_str) != Some(revision) {
             history.push(revision.to_owned());
         }
-        // With one template before, that is the good one.
+        // With one template before it, that is the good one.
         let before = history.len().checked_sub(2)?;
-        (before > 0).then(|| history.get(before).cloned()).flatten()
+        history.get(before).cloned()
     }
 
     /// The number of replicas when it did not roll last: for a mutant.

@@ -76,6 +76,7 @@ impl Model {
         let returned = host.lost;
         host.beats += 1;
         host.heard = now;
+        host.beat_at = now;
         host.beaten = true;
         host.deaf = None;
         host.started_at = started;
@@ -96,6 +97,7 @@ impl Model {
             beat,
             started_at,
             heard: self.now,
+            beat_at: self.now,
             beaten: true,
             deaf: None,
             lost: false,
@@ -136,7 +138,10 @@ impl Model {
         }
         let mut lost = Vec::new();
         let mut probes = Vec::new();
-        let crowd = self.crowd();
+        if self.crowd() {
+            self.crowd_at = Some(self.now);
+        }
+        let crowd = self.crowd_at.is_some_and(|at| self.now < at + times::CROWD);
         for (id, host) in &self.hosts {
             if host.lost || id.starts_with('(') {
                 continue;
@@ -191,7 +196,8 @@ impl Model {
         if self.is(Mutant::OwnSilenceIsTheirs) && !self.connected {
             return silent > std::time::Duration::from_secs(2);
         }
-        if self.is(Mutant::MissedBeatsAreDeath) && silent > times::SILENCE / 2 {
+        let unheard = self.now.saturating_duration_since(host.beat_at);
+        if self.is(Mutant::MissedBeatsAreDeath) && unheard > times::SILENCE / 2 {
             return true;
         }
         if let Some((since, times_seen)) = host.deaf {

@@ -185,13 +185,27 @@ impl Model {
         Ok(json!({ "workloadId": id, "workload": workload }).to_string())
     }
 
+    /// Whether the host is of the namespace's own, where that is asked for.
+    fn is_of(&self, replica: &Replica, id: &str, beat: &Value) -> Result<(), String> {
+        let theirs = beat.get("environment").and_then(Value::as_str);
+        let pin = replica.spec.get("hostId").and_then(Value::as_str);
+        let crosses = pin == Some(id) && self.is(Mutant::PinBeatsIsolation);
+        if self.options.isolated && theirs != Some(&replica.namespace) && !crosses {
+            return Err("belongs to another environment".to_owned());
+        }
+        Ok(())
+    }
+
     /// The host that suits best.
     fn choose(&self, replica: &Replica) -> Result<String, NotYet> {
         let mutant = self.options.mutant;
         let mut reasons = std::collections::BTreeMap::<String, usize>::new();
         let mut fitting = Vec::new();
         for (id, host) in self.hosts.iter().filter(|(_, host)| self.is_usable(host)) {
-            match place::fits(&replica.spec, id, &host.beat, mutant) {
+            let fits = self
+                .is_of(replica, id, &host.beat)
+                .and_then(|()| place::fits(&replica.spec, id, &host.beat, mutant));
+            match fits {
                 Ok(()) => fitting.push((id, host)),
                 Err(reason) => *reasons.entry(reason).or_default() += 1,
             }
@@ -461,8 +475,9 @@ impl Model {
             State::Error | State::NotFound => {
                 if by_start && mutant == Some(Mutant::ErrorReplyIsPlaced) {
                     replica.phase = Phase::Running;
-                } else if was == Phase::Running
-                    && matches!(mutant, Some(Mutant::NeverReplaces | Mutant::ReadyForEver))
+                } else if matches!(mutant, Some(Mutant::NeverReplaces | Mutant::ReadyForEver))
+                    && was != Phase::Sent
+                    && !by_start
                 {
                     if mutant == Some(Mutant::NeverReplaces) {
                         replica.phase = Phase::Stopping;

@@ -17,15 +17,13 @@ pub(super) fn fits(
     let is = |other: Mutant| mutant == Some(other);
     let pin = spec.get("hostId").and_then(Value::as_str);
     let pinned = pin == Some(id);
-    if is(Mutant::PlacesAnyway) && pin.is_none() {
-        return Ok(());
-    }
     if pin.is_some() && !pinned && !is(Mutant::PinIsAHint) {
         return Err("is not the host that it names".to_owned());
     }
     if pinned && is(Mutant::PinBeatsSelector) {
         return Ok(());
     }
+    let ignores = is(Mutant::IgnoresSelector) || is(Mutant::PlacesAnyway);
     let labels = member(beat, "labels", "labels", mutant);
     for (name, value) in spec
         .get("hostSelector")
@@ -34,7 +32,7 @@ pub(super) fn fits(
         .flatten()
     {
         let has = labels.and_then(|labels| labels.get(name));
-        if has != Some(value) && !(is(Mutant::IgnoresSelector) && name != "hostgroup") {
+        if has != Some(value) && !(ignores && name != "hostgroup") {
             return Err(format!(
                 "lacks the label {name}={}",
                 value.as_str().unwrap_or_default()
@@ -82,7 +80,7 @@ fn offers(interface: &Value, beat: &Value, mutant: Option<Mutant>) -> Result<(),
         let serves = names
             .iter()
             .any(|name| matches!(*name, "incoming-handler" | "handler"));
-        let port = number(member(beat, "httpPort", "http_port", mutant), None);
+        let port = number(member(beat, "httpPort", "http_port", mutant), mutant);
         return if serves && port.unwrap_or(0.0) <= 0.0 {
             missing()
         } else {

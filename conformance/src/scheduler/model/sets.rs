@@ -395,7 +395,8 @@ impl Model {
             self.kept.endings.extend(ending);
             if self.is(Mutant::StopsTheNeighbour) {
                 let mut others = self.kept.replicas.iter();
-                let other = others.find(|other| other.phase == Phase::Running);
+                let other = others
+                    .find(|other| other.phase == Phase::Running && other.owner != replica.owner);
                 self.kept
                     .endings
                     .extend(other.and_then(|other| ending_of(other, self.now, false)));
@@ -477,17 +478,17 @@ impl Model {
                 .filter(|replica| replica.host.as_ref() == Some(id))
                 .count()
         };
-        let empty = self
+        let empties = self
             .hosts
             .iter()
-            .find(|(id, host)| self.is_usable(host) && on(id) == 0 && !id.starts_with('('));
-        let Some((id, host)) = empty else { return };
+            .filter(|(id, host)| self.is_usable(host) && on(id) == 0 && !id.starts_with('('));
+        let empties: Vec<(&String, &super::Host)> = empties.collect();
         let movable = self.kept.replicas.iter().position(|replica| {
-            let fits = super::place::fits(&replica.spec, id, &host.beat, None).is_ok();
-            let old =
-                self.now.saturating_duration_since(replica.since) > Duration::from_millis(300);
+            let fits = |(id, host): &(&String, &super::Host)| {
+                super::place::fits(&replica.spec, id, &host.beat, None).is_ok()
+            };
             let crowded = replica.host.as_ref().is_some_and(|host| on(host) > 1);
-            replica.phase == Phase::Running && fits && old && crowded
+            replica.phase == Phase::Running && crowded && empties.iter().any(fits)
         });
         let now: Instant = self.now;
         if let Some(replica) = movable.and_then(|index| self.kept.replicas.get_mut(index)) {

@@ -125,6 +125,8 @@ pub(super) struct Host {
     pub started_at: Option<String>,
     /// The last sign of life.
     pub heard: Instant,
+    /// The last heartbeat.
+    pub beat_at: Instant,
     /// A heartbeat came since our connection was made.
     pub beaten: bool,
     /// Since when nobody listens, and how often that was seen.
@@ -156,7 +158,7 @@ pub(super) struct Kept {
     pub numbers: u64,
 }
 
-/// The times of the model. A target file declares them, with room for a busy machine.
+/// The times of the model; [`super::timings`] declares them, with room for a busy machine.
 pub(super) mod times {
     use super::Duration;
 
@@ -184,6 +186,8 @@ pub(super) mod times {
     pub const DOUBT: Duration = Duration::from_secs(2);
     /// How long a crowd that vanished, or a host not heard since the connection was made, is waited for.
     pub const SETTLE: Duration = Duration::from_millis(11_000);
+    /// How long a crowd is suspected after it was last seen.
+    pub const CROWD: Duration = Duration::from_secs(2);
     /// The fence of those that must not overlap.
     pub const FENCE: Duration = Duration::from_secs(10);
     /// The first pause after a failure.

@@ -94,6 +94,7 @@ struct LaunchTable {
     env: BTreeMap<String, String>,
     ready_s: Option<u64>,
     stop_signal: Option<String>,
+    isolated: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -193,6 +194,7 @@ fn access(
             };
             Ok(Access::Launch(Launch {
                 env: table.env,
+                isolated: table.isolated,
                 ready_within: table.ready_s.map_or(READY_WITHIN, Duration::from_secs),
                 stop_signal,
                 ..Launch::new(table.command)
