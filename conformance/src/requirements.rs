@@ -4649,9 +4649,7 @@ pub static SCHED_CRD_010: Requirement = Requirement {
     origin: "operator 2.7.0 lifts it for a named host",
     page: "intakes/manifests.md",
     breaks: Some(Breaks::Mutant("pin-beats-isolation")),
-    excluded: Some(
-        "A scheduler is told so when it is started, and a run of the suite judges a scheduler that was started in one way.",
-    ),
+    excluded: None,
 };
 
 /// A scheduler MUST show readiness as the condition `Ready` in `status.conditions`, with a reason, and numbers in `status.replicas`.
