@@ -89,6 +89,10 @@ struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
+    /// For the scheduler: only measures whose description contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+
     /// For the host: compares with `wasmtime serve` of the same release, which is built once, some minutes
     #[arg(long)]
     peers: bool,
@@ -163,7 +167,10 @@ fn generate(root: &Path, args: &GenArgs) -> Result<ExitCode, Box<dyn Error>> {
 fn bench(root: &Path, args: BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
     Ok(match args.measured {
         Measured::Host => xtask::bench::host::run(root, args.peers, &args.arguments)?,
-        Measured::Scheduler => xtask::bench::scheduler::run(root, args.programs, args.slow)?,
+        Measured::Scheduler => {
+            let only = args.only.unwrap_or_default();
+            xtask::bench::scheduler::run(root, args.programs, args.slow, &only)?
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use self::stage::{Programs, Stage};
 use super::BenchError;
@@ -28,7 +28,7 @@ struct Outcome {
     met: bool,
 }
 
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     Measure {
         what: "host process killed, until its replicas run elsewhere (2 hosts, 10 workloads)",
         target: "at most 2 s",
@@ -71,15 +71,27 @@ const MEASURES: [Measure; 6] = [
         slow: false,
         run: one_of_four,
     },
+    Measure {
+        what: "steady state: 1,000 hosts at 15 s heartbeats, 100 workloads",
+        target: "at most 5% of one core, nothing written",
+        slow: true,
+        run: steady,
+    },
 ];
 
 /// Measures, prints, and says by the exit code whether every target is met. With `programs`, a folder, what is in
-/// it is measured instead of a release build; with `slow`, what takes minutes, too.
+/// it is measured instead of a release build; with `slow`, what takes minutes, too; and of all that what has `only`
+/// in its description.
 ///
 /// # Errors
 ///
 /// When something cannot be built or run, or nothing comes about that could be measured.
-pub fn run(root: &Path, programs: Option<PathBuf>, slow: bool) -> Result<ExitCode, BenchError> {
+pub fn run(
+    root: &Path,
+    programs: Option<PathBuf>,
+    slow: bool,
+    only: &str,
+) -> Result<ExitCode, BenchError> {
     let dir = match programs {
         Some(dir) => dir,
         None => build(root)?,
@@ -90,8 +102,15 @@ pub fn run(root: &Path, programs: Option<PathBuf>, slow: bool) -> Result<ExitCod
         nats_server: nats_server::obtain(root)?,
     };
     let mut missed = 0;
-    for measure in MEASURES.iter().filter(|measure| slow || !measure.slow) {
+    for measure in MEASURES
+        .iter()
+        .filter(|measure| measure.what.contains(only))
+    {
         println!("{}", measure.what);
+        if measure.slow && !slow {
+            println!("    not run without --slow");
+            continue;
+        }
         let outcome = (measure.run)(&programs)?;
         let word = if outcome.met { "met" } else { "MISSED" };
         println!(
@@ -99,9 +118,6 @@ pub fn run(root: &Path, programs: Option<PathBuf>, slow: bool) -> Result<ExitCod
             outcome.measured, measure.target
         );
         missed += usize::from(!outcome.met);
-    }
-    for measure in MEASURES.iter().filter(|measure| !slow && measure.slow) {
-        println!("{}\n    not run without --slow", measure.what);
     }
     Ok(if missed == 0 {
         ExitCode::SUCCESS
@@ -217,6 +233,39 @@ fn one_of_four(programs: &Programs) -> Result<Outcome, BenchError> {
         && all.is_some_and(|took| took <= Duration::from_secs(70));
     let measured = format!("{} / {}", seconds(others), seconds(all));
     Ok(Outcome { measured, met })
+}
+
+/// For so long nothing happens that has not ended, and then for so long nothing happens.
+const STEADY: [Duration; 2] = [Duration::from_secs(45), Duration::from_secs(60)];
+const STEADY_HOSTS: usize = 1000;
+const STEADY_WORKLOADS: usize = 100;
+
+fn steady(programs: &Programs) -> Result<Outcome, BenchError> {
+    let mut stage = Stage::start(programs, &[])?;
+    stage.add_hosts(STEADY_HOSTS)?;
+    stage.deploy("steady", STEADY_WORKLOADS)?;
+    stage.prepare("100 replicas on 1,000 hosts", PREPARATION, |tally| {
+        tally.running() == STEADY_WORKLOADS
+    })?;
+    let [calm, measured] = STEADY;
+    stage.time_until(calm, |_| false);
+    let (began, before) = (SystemTime::now(), stage.scheduler_ticks());
+    stage.time_until(measured, |_| false);
+    let used = before
+        .zip(stage.scheduler_ticks())
+        .zip(process::ticks_per_second());
+    let percent = used.map(|((before, after), per_second)| {
+        100.0 * after.saturating_sub(before) as f64 / per_second as f64 / measured.as_secs_f64()
+    });
+    let written = stage.written_since(began);
+    let share = percent.map_or_else(
+        || "an unknown share".to_owned(),
+        |share| format!("{share:.1}%"),
+    );
+    Ok(Outcome {
+        measured: format!("{share} of one core, {written} files written"),
+        met: percent.is_some_and(|share| share <= 5.0) && written == 0,
+    })
 }
 
 fn within(took: Option<Duration>, target: Duration) -> Outcome {

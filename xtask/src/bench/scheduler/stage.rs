@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
@@ -35,7 +35,7 @@ pub(super) struct Stage<'a> {
     tally: Tally,
     lines: (SyncSender<Line>, Receiver<Line>),
     hosts: Vec<Option<Process>>,
-    _scheduler: Option<Process>,
+    scheduler: Option<Process>,
     broker: Option<Process>,
     // Last, so that it is there as long as anyone writes into it.
     dir: TempDir,
@@ -60,7 +60,7 @@ impl<'a> Stage<'a> {
             tally: Tally::default(),
             lines: sync_channel(LINES_MAX),
             hosts: Vec::new(),
-            _scheduler: None,
+            scheduler: None,
             broker: None,
             dir,
         };
@@ -69,7 +69,7 @@ impl<'a> Stage<'a> {
         let url = stage.url();
         let arguments = [&["--store", &store, "--nats-url", &url], flags].concat();
         let log = stage.log("scheduler");
-        stage._scheduler = Some(Process::start(&programs.scheduler, &arguments, &log)?.0);
+        stage.scheduler = Some(Process::start(&programs.scheduler, &arguments, &log)?.0);
         Ok(stage)
     }
 
@@ -104,9 +104,15 @@ impl<'a> Stage<'a> {
 
     /// Adds a simulated host in a process of its own; hosts are numbered from 0.
     pub(super) fn add_host(&mut self) -> Result<(), BenchError> {
+        self.add_hosts(1)
+    }
+
+    /// Adds so many simulated hosts in one process, under one number.
+    pub(super) fn add_hosts(&mut self, count: usize) -> Result<(), BenchError> {
+        let count = count.to_string();
         let number = self.hosts.len();
         let url = self.url();
-        let arguments = ["fleet", "--hosts", "1", "--nats-url", &url];
+        let arguments = ["fleet", "--hosts", &count, "--nats-url", &url];
         let log = self.log(&format!("host-{number}"));
         let (process, output) = Process::start(&self.programs.conformance, &arguments, &log)?;
         self.hosts.push(Some(process));
@@ -198,6 +204,31 @@ impl<'a> Stage<'a> {
                 return Some(at.saturating_duration_since(began));
             }
         }
+    }
+
+    /// The processor time that the scheduler has used so far.
+    pub(super) fn scheduler_ticks(&self) -> Option<u64> {
+        self.scheduler.as_ref()?.used_ticks()
+    }
+
+    /// How many of the scheduler's own files it has written since then.
+    pub(super) fn written_since(&self, then: SystemTime) -> usize {
+        let mut open = vec![self.dir.path().join("manifests/.berth")];
+        let mut written = 0;
+        while let Some(dir) = open.pop() {
+            // What goes while it is looked at is counted with its folder's other files, or not at all.
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
+                    Ok(metadata) => {
+                        let is_new = metadata.modified().is_ok_and(|modified| modified >= then);
+                        written += usize::from(is_new);
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        written
     }
 
     fn not_come_about(&self, what: &str, patience: Duration) -> BenchError {
