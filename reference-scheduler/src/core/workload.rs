@@ -38,6 +38,7 @@ pub(super) struct Workload {
     /// The uid of the replica set that it belongs to.
     pub owner: Option<Arc<str>>,
     pub shape: Arc<Shape>,
+    revision: Option<Box<str>>,
     /// It is to be deleted, whether or not the store has heard of that.
     pub unwanted: bool,
     pub place: Option<Place>,
@@ -116,6 +117,7 @@ impl Workload {
             draft: None,
             owner: None,
             shape,
+            revision: None,
             unwanted: false,
             place: None,
             phase: Phase::Waiting,
@@ -160,10 +162,7 @@ impl Workload {
 
     /// The revision that it was made from.
     pub fn revision(&self) -> Option<&str> {
-        let annotations = &self.object()?.metadata.annotations;
-        annotations
-            .get(names::REVISION_ANNOTATION)
-            .map(String::as_str)
+        self.revision.as_deref()
     }
 
     pub fn images(&self) -> impl Iterator<Item = &str> {
@@ -208,6 +207,7 @@ impl Scheduler {
         let shape = self.shape_of(&object);
         let mut record = Workload::new(key.clone(), shape);
         record.owner = owner_of(&object);
+        record.revision = revision_of(&object);
         record.draft = Some(Draft {
             object,
             ghost_since: None,
@@ -258,8 +258,13 @@ impl Scheduler {
     }
 
     fn accept_workload(&mut self, number: u32, object: Arc<api::Workload>) {
-        let shape = self.shape_of(&object);
         let owner = owner_of(&object);
+        let known = self.workloads.get(number).map(|record| {
+            let before = record.kept.object.as_ref();
+            let generation = before.map(|before| before.metadata.generation);
+            (generation == Some(object.metadata.generation)).then(|| record.shape.clone())
+        });
+        let shape = known.flatten().unwrap_or_else(|| self.shape_of(&object));
         let Some(record) = self.workloads.get_mut(number) else {
             return;
         };
@@ -272,6 +277,7 @@ impl Scheduler {
         }
         record.draft = None;
         record.shape = shape;
+        record.revision = revision_of(&object);
         record.uid = object.metadata.uid.as_str().into();
         let before = std::mem::replace(&mut record.owner, owner.clone());
         if before != owner || first {
@@ -291,7 +297,8 @@ impl Scheduler {
         let Some(content) = place.and_then(|place| place.content.as_mut()) else {
             return;
         };
-        let same = content.spec == object.spec
+        let (before, now) = (&content.metadata, &object.metadata);
+        let same = (before.generation == now.generation || content.spec == object.spec)
             && content.metadata.annotations == object.metadata.annotations
             && content.metadata.labels == object.metadata.labels;
         if same {
@@ -487,6 +494,15 @@ fn owner_of(object: &api::Workload) -> Option<Arc<str>> {
     let owner = object.metadata.controller()?;
     let ours = owner.kind == Kind::WorkloadReplicaSet.as_str();
     ours.then(|| owner.uid.as_str().into())
+}
+
+/// The revision of a replica set's template that an object was made from.
+fn revision_of(object: &api::Workload) -> Option<Box<str>> {
+    let revision = object
+        .metadata
+        .annotations
+        .get(names::REVISION_ANNOTATION)?;
+    Some(revision.as_str().into())
 }
 
 /// The status of an object, or an empty one.

@@ -308,9 +308,9 @@ impl Scheduler {
                 let pause = Duration::from_secs(1) * (1 << contact.misses.min(3));
                 contact.misses += 1;
                 contact.ask_at = now + pause;
+                self.agenda.look_at(Item::Workload(number));
             }
         }
-        self.agenda.look_at(Item::Workload(number));
     }
 
     /// The host says how it does.
@@ -359,12 +359,13 @@ impl Scheduler {
         if matches!(record.phase, Phase::Running | Phase::Completed) {
             contact.first_sent_at = None;
         }
-        if record.message != message {
-            record.message = message;
-        }
-        match record.phase == before {
-            true => self.agenda.look_at(Item::Workload(number)),
-            false => self.workload_changed(number),
+        let ask_at = contact.ask_at;
+        let is_news = record.phase != before || record.message != message;
+        record.message = message;
+        match is_news {
+            // Most answers say that all is as it was, and cost nothing but the next question.
+            false => self.agenda.look_by(Item::Workload(number), ask_at),
+            true => self.workload_changed(number),
         }
     }
 
