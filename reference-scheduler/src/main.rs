@@ -18,7 +18,10 @@ fn main() -> ExitCode {
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("berth-scheduler: {}", berth_scheduler::cause::chain(&*error));
+            eprintln!(
+                "berth-scheduler: {}",
+                berth_scheduler::cause::chain(&*error)
+            );
             ExitCode::FAILURE
         }
     }

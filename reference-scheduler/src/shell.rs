@@ -78,7 +78,10 @@ pub async fn run<S: Store>(parts: Parts<S>, shutdown: CancellationToken) -> Resu
             Err(error) => break Err(error),
         }
     };
-    if tokio::time::timeout(LAST_WRITES, parts.store.close()).await.is_err() {
+    if tokio::time::timeout(LAST_WRITES, parts.store.close())
+        .await
+        .is_err()
+    {
         tracing::warn!("the store was not let go of in order");
     }
     result
@@ -139,7 +142,11 @@ impl<S: Store> Term<S> {
     }
 
     /// Whatever is under way when it ends is dropped; the next term finds out what became of it.
-    async fn run(mut self, parts: &Parts<S>, shutdown: &CancellationToken) -> Result<End, ShellError> {
+    async fn run(
+        mut self,
+        parts: &Parts<S>,
+        shutdown: &CancellationToken,
+    ) -> Result<End, ShellError> {
         let end = self.turn(shutdown).await;
         self.pulse.stand_by();
         if matches!(end, Ok(End::Shutdown)) {

@@ -32,7 +32,7 @@ pub(super) async fn resolved<S: Store>(
             found.secrets.insert(name, secret);
         }
     }
-    let request = start_request(workload, id, &found)
-        .map_err(|error| Unbuildable(cause::chain(&error)))?;
+    let request =
+        start_request(workload, id, &found).map_err(|error| Unbuildable(cause::chain(&error)))?;
     Ok(request.workload.unwrap_or_default())
 }

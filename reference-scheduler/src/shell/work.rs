@@ -114,7 +114,10 @@ impl<S: Store> Worker<S> {
         let store = self.store.clone();
         tasks.spawn(async move {
             let _turn = turn;
-            if tokio::time::timeout(WRITE_TIMEOUT, store.note(note)).await.is_err() {
+            if tokio::time::timeout(WRITE_TIMEOUT, store.note(note))
+                .await
+                .is_err()
+            {
                 tracing::warn!("a note was not taken in time");
             }
             Done::Nothing

@@ -29,18 +29,31 @@ async fn health_and_metrics_are_served_and_a_signal_ends_in_order() {
     let stage = Stage::set().await;
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
-    let flags = ["-metrics-bind-address", &address, "-health-probe-bind-address", &address];
+    let flags = [
+        "-metrics-bind-address",
+        &address,
+        "-health-probe-bind-address",
+        &address,
+    ];
     let mut scheduler = process(&stage.broker.url(), stage.manifests(), &flags);
     let ready = async {
         loop {
-            if get(port, "/readyz").await.is_some_and(|it| it.starts_with("HTTP/1.1 200")) {
+            if get(port, "/readyz")
+                .await
+                .is_some_and(|it| it.starts_with("HTTP/1.1 200"))
+            {
                 return;
             }
             tokio::task::yield_now().await;
         }
     };
     within(ready).await;
-    assert!(get(port, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
+    assert!(
+        get(port, "/healthz")
+            .await
+            .unwrap()
+            .starts_with("HTTP/1.1 200")
+    );
     let metrics = get(port, "/metrics").await.unwrap();
     assert!(metrics.contains("berth_scheduler_acts 1"), "{metrics}");
     let pid = nix::unistd::Pid::from_raw(scheduler.id().unwrap().try_into().unwrap());
@@ -55,7 +68,11 @@ async fn health_and_metrics_are_served_and_a_signal_ends_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_makes_no_sense_is_said_on_standard_error() {
     for (flags, code, part) in [
-        (&["--store", "dir:/nowhere/at/all"][..], 1, "is not a directory"),
+        (
+            &["--store", "dir:/nowhere/at/all"][..],
+            1,
+            "is not a directory",
+        ),
         (&["--store", "etcd"][..], 2, "dir:PATH"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_berth-scheduler"))

@@ -124,13 +124,21 @@ impl Host for Puppet {
         let mut state = self.record.state.lock().unwrap();
         state.starts.push((self.id.clone(), start.id.clone()));
         let running = state.running.entry(self.id.clone()).or_default();
-        assert!(running.insert(start.id.clone()), "{} runs already", start.id);
+        assert!(
+            running.insert(start.id.clone()),
+            "{} runs already",
+            start.id
+        );
         Ok(start.id)
     }
 
     async fn stop(&self, id: String) {
         let mut state = self.record.state.lock().unwrap();
         state.stops.push((self.id.clone(), id.clone()));
-        state.running.entry(self.id.clone()).or_default().remove(&id);
+        state
+            .running
+            .entry(self.id.clone())
+            .or_default()
+            .remove(&id);
     }
 }

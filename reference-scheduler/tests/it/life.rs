@@ -12,7 +12,10 @@ async fn a_manifest_runs_and_its_status_can_be_read() {
     let stage = Stage::set().await;
     let _host = stage.host("host-1");
     let scheduler = stage.scheduler();
-    stage.put("hello.yaml", &deployment("hello", 2, "registry.example/hello:1"));
+    stage.put(
+        "hello.yaml",
+        &deployment("hello", 2, "registry.example/hello:1"),
+    );
     stage.runs(2).await;
     let ready = || {
         let status = stage.status("workloaddeployments", "hello");
@@ -32,7 +35,10 @@ async fn replicas_of_a_dead_host_run_elsewhere() {
     let stage = Stage::set().await;
     let (first, second) = (stage.host("host-1"), stage.host("host-2"));
     let scheduler = stage.scheduler();
-    stage.put("hello.yaml", &deployment("hello", 10, "registry.example/hello:1"));
+    stage.put(
+        "hello.yaml",
+        &deployment("hello", 10, "registry.example/hello:1"),
+    );
     stage.runs(10).await;
     // One that came late gets its share at the next occasion only, so either may have all.
     let (dying, other) = match stage.record.count("host-1") {
@@ -45,7 +51,10 @@ async fn replicas_of_a_dead_host_run_elsewhere() {
     stage.runs(10).await;
     let took = died.elapsed();
     assert_eq!(stage.record.count(&other.id), 10);
-    assert!(stage.record.ids().is_disjoint(&before), "an id was used again");
+    assert!(
+        stage.record.ids().is_disjoint(&before),
+        "an id was used again"
+    );
     // The bound is the specification's for a fleet of any size; what is aimed at is 2 s, and measured by the bench.
     assert!(took < Duration::from_secs(10), "{took:?}");
     scheduler.stop().await;
@@ -56,10 +65,16 @@ async fn a_new_revision_takes_the_place_of_the_old_one() {
     let stage = Stage::set().await;
     let _hosts = [stage.host("host-1"), stage.host("host-2")];
     let scheduler = stage.scheduler();
-    stage.put("hello.yaml", &deployment("hello", 4, "registry.example/hello:1"));
+    stage.put(
+        "hello.yaml",
+        &deployment("hello", 4, "registry.example/hello:1"),
+    );
     stage.runs(4).await;
     let before = stage.record.ids();
-    stage.put("hello.yaml", &deployment("hello", 4, "registry.example/hello:2"));
+    stage.put(
+        "hello.yaml",
+        &deployment("hello", 4, "registry.example/hello:2"),
+    );
     let replaced = || {
         let now = stage.record.ids();
         now.len() == 4 && now.is_disjoint(&before)
@@ -90,7 +105,10 @@ async fn a_missing_reference_is_waited_for() {
     };
     eventually(waits, || "the status says what is missing".to_owned()).await;
     assert_eq!(stage.record.ids().len(), 0);
-    stage.put("settings.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {A: b}}");
+    stage.put(
+        "settings.yaml",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {A: b}}",
+    );
     stage.runs(1).await;
     scheduler.stop().await;
 }

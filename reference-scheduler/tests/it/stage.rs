@@ -61,9 +61,10 @@ impl Stage {
 
     /// Waits until this many ids run, and no more.
     pub async fn runs(&self, count: usize) {
-        eventually(|| self.record.ids().len() == count, || {
-            format!("{count} ids run: {:?}", self.record.running())
-        })
+        eventually(
+            || self.record.ids().len() == count,
+            || format!("{count} ids run: {:?}", self.record.running()),
+        )
         .await;
     }
 }

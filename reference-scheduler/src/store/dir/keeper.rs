@@ -102,6 +102,10 @@ impl Keeper {
     }
 
     async fn write(&mut self, write: Write) -> Result<Object, WriteError> {
+        let write = match write {
+            Write::Create(object) => Write::Create(manifest::without_origin(object)),
+            write => write,
+        };
         let change = self.objects.write(write, stamp())?;
         self.carry_out(change).await
     }

@@ -32,11 +32,21 @@ pub(super) fn unwanted(objects: &Objects, wanted: &Wanted) -> Vec<Key> {
     let is_unwanted = |object: &&Object| {
         let origin = object.metadata().annotations.get(ORIGIN);
         origin.is_some_and(|origin| !wanted.broken.contains(origin))
+            // Copied from its owner, by a scheduler that passes annotations on.
+            && object.metadata().controller().is_none()
             && !object.metadata().is_deleting()
             && !wanted.objects.contains_key(&object.key())
     };
     let unwanted = objects.all().filter(is_unwanted);
     unwanted.map(Object::key).collect()
+}
+
+/// The object without what is noted here of its owner's manifest, which the core passes on with other annotations.
+pub(super) fn without_origin(mut object: Object) -> Object {
+    let annotations = &mut object.metadata_mut().annotations;
+    annotations.remove(ORIGIN);
+    annotations.remove(GIVEN);
+    object
 }
 
 /// What becomes of the object that a manifest describes. One that is being deleted is left alone: its successor

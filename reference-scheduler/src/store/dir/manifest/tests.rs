@@ -110,3 +110,21 @@ fn what_the_scheduler_made_itself_is_not_unwanted() {
     objects.commit(&change);
     assert_eq!(unwanted(&objects, &Wanted::default()), []);
 }
+
+#[test]
+fn what_has_an_owner_comes_from_no_file() {
+    let mut objects = Objects::default();
+    let mut made = deployment(1, json!({}));
+    let metadata = made.metadata_mut();
+    metadata
+        .annotations
+        .insert(ORIGIN.to_owned(), "a.yaml".to_owned());
+    let owner = crate::api::Metadata::named("default", "owner");
+    let owner = crate::api::OwnerReference::controller(Kind::WorkloadDeployment, &owner);
+    metadata.owner_references.push(owner);
+    let change = objects.write(Write::Create(made), stamp()).unwrap();
+    objects.commit(&change);
+    assert_eq!(unwanted(&objects, &Wanted::default()), []);
+    let noted = change.object().clone();
+    assert_eq!(without_origin(noted).metadata().annotations.len(), 0);
+}
