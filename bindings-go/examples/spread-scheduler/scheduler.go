@@ -55,7 +55,8 @@ func newScheduler(fleet *berth.Fleet, ledger *ledger, manifests string, silence 
 // run works until ctx ends. Workloads are not stopped then: whoever comes after this process goes on.
 func (s *scheduler) run(ctx context.Context) {
 	defer s.running.Wait()
-	s.resume(ctx)
+	s.look(ctx, s.ledger.all())
+	s.orphanTheRest(ctx)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	events := s.fleet.Events(ctx)
@@ -72,23 +73,24 @@ func (s *scheduler) run(ctx context.Context) {
 				s.endLives(lost.HostID)
 			}
 		case <-ticker.C:
-			s.look(ctx)
+			s.look(ctx, nil)
 		}
 	}
 }
 
-// resume goes on with what an earlier process has begun. Each keeper finds its own in the ledger.
-func (s *scheduler) resume(ctx context.Context) {
-	s.look(ctx)
+// orphanTheRest ends what an earlier process has begun and what is not wanted any more. What is wanted, each
+// keeper finds in the ledger.
+func (s *scheduler) orphanTheRest(ctx context.Context) {
 	for _, each := range s.ledger.all() {
-		if keeper := s.keepers[each.Of]; keeper == nil || !each.Orphaned.IsZero() || each.Content != keeper.wanted.content {
+		keeper := s.keepers[each.Of]
+		if keeper == nil || !each.Orphaned.IsZero() || each.Content != keeper.wanted.content {
 			s.orphan(ctx, each)
 		}
 	}
 }
 
-// look compares what is wanted with who keeps what.
-func (s *scheduler) look(ctx context.Context) {
+// look compares what is wanted with who keeps what. An earlier process may have left some.
+func (s *scheduler) look(ctx context.Context, left []incarnation) {
 	all, wrong, err := readManifests(s.manifests)
 	if err != nil {
 		slog.Error("the manifests cannot be read; what was wanted before goes on", "error", err)
@@ -97,24 +99,53 @@ func (s *scheduler) look(ctx context.Context) {
 	for of, problem := range wrong {
 		s.board.refuse(of, problem)
 	}
-	for replica, keeper := range s.keepers {
-		want, isWanted := all[replica.Object]
-		_, isWrong := wrong[replica.Object]
-		if isWrong || isWanted && replica.Number < want.replicas && keeper.wanted.content == want.content {
+	kept := make(map[replica]bool)
+	for of, want := range all {
+		numbers := s.choose(want, left)
+		s.board.expect(of, numbers)
+		for _, number := range numbers {
+			kept[replica{of, number}] = true
+		}
+	}
+	for r, keeper := range s.keepers {
+		if _, isWrong := wrong[r.Object]; isWrong || kept[r] && keeper.wanted.content == all[r.Object].content {
 			continue
 		}
 		keeper.cancel(errUnwanted)
-		delete(s.keepers, replica)
+		delete(s.keepers, r)
 	}
-	for of, want := range all {
-		s.board.expect(of, want.replicas)
-		for number := range want.replicas {
-			if r := (replica{of, number}); s.keepers[r] == nil {
-				s.keepers[r] = s.keep(ctx, r, want)
-			}
+	for r := range kept {
+		if s.keepers[r] == nil {
+			s.keepers[r] = s.keep(ctx, r, all[r.Object])
 		}
 	}
 	s.forgetDeleted(all, wrong)
+}
+
+// choose says which replicas of an object there are to be: the ones that are there, ready ones first, and new
+// ones as far as they are too few.
+func (s *scheduler) choose(want wanted, left []incarnation) []int {
+	var numbers []int
+	for r, keeper := range s.keepers {
+		if r.Object == want.object && keeper.wanted.content == want.content {
+			numbers = append(numbers, r.Number)
+		}
+	}
+	for _, it := range left {
+		if it.Of.Object == want.object && it.Content == want.content && it.Orphaned.IsZero() {
+			numbers = append(numbers, it.Of.Number)
+		}
+	}
+	slices.SortFunc(numbers, func(a, b int) int {
+		return cmp.Or(s.board.unready(want.object, a)-s.board.unready(want.object, b), a-b)
+	})
+	numbers = numbers[:min(len(numbers), want.replicas)]
+	for number := 0; len(numbers) < want.replicas; number++ {
+		if !slices.Contains(numbers, number) {
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers
 }
 
 // forgetDeleted shows an object as deleted once nothing of it is on a host that is there.

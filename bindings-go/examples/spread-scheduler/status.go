@@ -30,7 +30,7 @@ type board struct {
 }
 
 type shown struct {
-	replicas []fate
+	replicas map[int]fate
 	problem  string // with the manifest itself
 	content  []byte // of the file
 }
@@ -50,15 +50,27 @@ func (b *board) all() []object {
 	return slices.Collect(maps.Keys(b.objects))
 }
 
-// expect shows how many replicas are wanted; 0 is a number, too.
-func (b *board) expect(of object, replicas int) {
+// expect shows which replicas are wanted; none is a number, too.
+func (b *board) expect(of object, numbers []int) {
 	b.change(of, func(s *shown) {
 		s.problem = ""
-		for len(s.replicas) < replicas {
-			s.replicas = append(s.replicas, fate{Message: "waits to be placed"})
+		maps.DeleteFunc(s.replicas, func(number int, _ fate) bool { return !slices.Contains(numbers, number) })
+		for _, number := range numbers {
+			if _, known := s.replicas[number]; !known {
+				s.replicas[number] = fate{Message: "waits to be placed"}
+			}
 		}
-		s.replicas = s.replicas[:replicas]
 	})
+}
+
+// unready is 0 for a replica that is ready, and else 1.
+func (b *board) unready(of object, number int) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.objects[of]; s != nil && s.replicas[number].Ready {
+		return 0
+	}
+	return 1
 }
 
 // refuse shows what is wrong with a manifest. What was wanted before goes on.
@@ -69,7 +81,7 @@ func (b *board) refuse(of object, problem error) {
 // tell shows how a replica fares, as long as it is wanted.
 func (b *board) tell(r replica, now fate) {
 	b.change(r.Object, func(s *shown) {
-		if r.Number < len(s.replicas) {
+		if _, isWanted := s.replicas[r.Number]; isWanted {
 			s.replicas[r.Number] = now
 		}
 	})
@@ -90,7 +102,7 @@ func (b *board) change(of object, change func(*shown)) {
 	defer b.mu.Unlock()
 	s := b.objects[of]
 	if s == nil {
-		s = &shown{}
+		s = &shown{replicas: make(map[int]fate)}
 		b.objects[of] = s
 	}
 	change(s)
@@ -106,12 +118,13 @@ func (b *board) change(of object, change func(*shown)) {
 
 func (s *shown) status(of object) map[string]any {
 	ready, messages := 0, []string{}
-	for i, each := range s.replicas {
-		if each.Ready {
+	var last fate
+	for _, number := range slices.Sorted(maps.Keys(s.replicas)) {
+		if last = s.replicas[number]; last.Ready {
 			ready++
 		}
-		if !each.Ready || each.Message != "" {
-			messages = append(messages, fmt.Sprintf("%s (%d)", each.Message, i))
+		if !last.Ready || last.Message != "" {
+			messages = append(messages, fmt.Sprintf("%s (%d)", last.Message, number))
 		}
 	}
 	condition := map[string]string{"type": "Ready", "status": "False", "reason": "NotReady"}
@@ -127,8 +140,8 @@ func (s *shown) status(of object) map[string]any {
 		"conditions": []any{condition},
 		"replicas":   map[string]int{"expected": len(s.replicas), "ready": ready, "unavailable": len(s.replicas) - ready},
 	}
-	if of.Kind == "Workload" && len(s.replicas) == 1 {
-		status["hostId"], status["workloadId"] = s.replicas[0].Host, s.replicas[0].ID
+	if of.Kind == "Workload" {
+		status["hostId"], status["workloadId"] = last.Host, last.ID
 	}
 	return map[string]any{
 		"apiVersion": "runtime.wasmcloud.dev/v1alpha1", "kind": of.Kind,
