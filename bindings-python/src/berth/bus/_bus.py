@@ -128,10 +128,10 @@ class Bus:
             self._inbox = Inbox(self._keeper.inbox_prefix)
             await self.subscribe(self._inbox.subject, self._inbox.receive)
         with self._inbox.expect() as (reply_to, answer):
-            await self._publish(subject, payload, reply_to, None)
             try:
                 # Not `asyncio.wait_for`, which can lose a cancellation that comes with the answer.
                 async with asyncio.timeout(timeout_s):
+                    await self._publish(subject, payload, reply_to, None)
                     delivery = await answer
             except TimeoutError:
                 raise Timeout(timeout_s) from None

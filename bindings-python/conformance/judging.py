@@ -1,4 +1,4 @@
-"""The example hosts before the conformance suite, each for what it claims."""
+"""Runs the conformance suite on an example."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from support import nats_server
 
@@ -30,7 +28,7 @@ def suite() -> Path:
     return Path(found)
 
 
-def judge(report: Path, *arguments: str, cwd: Path) -> dict[str, object]:
+def judge(report: Path, *arguments: str, cwd: Path, side: str = "host") -> dict[str, object]:
     python = Path(sys.executable)
     environment = os.environ | {
         # The launch commands say `python3`: the one that runs the tests.
@@ -39,20 +37,8 @@ def judge(report: Path, *arguments: str, cwd: Path) -> dict[str, object]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "BERTH_NATS_SERVER": str(nats_server()),
     }
-    command: list[str | Path] = [suite(), "host", "--report", report, *arguments]
+    command: list[str | Path] = [suite(), side, "--report", report, *arguments]
     run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     found: dict[str, object] = json.loads(report.read_bytes())
     return found
-
-
-@pytest.mark.parametrize("broker", ["embedded", "nats-server"])
-def test_the_minimal_host_passes_core(tmp_path: Path, broker: str) -> None:
-    command = ["--profile", "core", "--broker", broker, "--", "python3", "minimal_host.py", "{nats_url}"]
-    report = judge(tmp_path / "report.json", *command, cwd=EXAMPLES)
-    assert report["verdict"] == "conformant"
-
-
-def test_the_script_host_passes_what_it_claims(tmp_path: Path) -> None:
-    report = judge(tmp_path / "report.json", "--target", "target.toml", cwd=EXAMPLES / "script_host")
-    assert report["verdict"] == "conformant"
