@@ -9,7 +9,7 @@ use std::time::Duration;
 use self::rollout::{Old, Rolling};
 use super::agenda::Item;
 use super::kept::Kept;
-use super::replica_set::DEBOUNCE;
+use super::replica_set::{DEBOUNCE, ReplicaSet};
 use super::{Note, NoteKind, Scheduler, Status, Write, WriteError};
 use crate::api::{
     self, Condition, ConditionStatus, DeployPolicy, Key, LocalReference, Object, ReplicaCounts,
@@ -167,14 +167,7 @@ impl Scheduler {
         };
         let (uid, policy) = (record.uid.clone(), record.policy());
         findings.invalid = record.invalid();
-        let sets = self.sets_of.get(&uid).into_iter().flatten().copied();
-        let sets: Vec<u32> = sets
-            .filter(|set| {
-                self.sets
-                    .get(*set)
-                    .is_some_and(super::replica_set::ReplicaSet::is_wanted)
-            })
-            .collect();
+        let sets = self.wanted_sets(&uid);
         let template = match findings.invalid {
             Some(_) => None,
             None => match self.resolve_template(object) {
@@ -223,17 +216,17 @@ impl Scheduler {
             Some(DeployPolicy::Recreate) => self.recreate(&rollout, object, template, &revision),
             _ => self.roll_over(&rollout, object, template, &revision),
         };
-        let sets = self.sets_of.get(&uid).into_iter().flatten().copied();
-        let sets: Vec<u32> = sets
-            .filter(|set| {
-                self.sets
-                    .get(*set)
-                    .is_some_and(super::replica_set::ReplicaSet::is_wanted)
-            })
-            .collect();
+        let sets = self.wanted_sets(&uid);
         self.find_out(&mut findings, object, &sets, &revision, good);
         let stuck = self.watch_progress(number, &revision, &findings);
         (findings, wake.into_iter().chain(stuck).min())
+    }
+
+    /// The replica sets of a deployment that are not on their way out.
+    fn wanted_sets(&self, uid: &str) -> Vec<u32> {
+        let sets = self.sets_of.get(uid).into_iter().flatten().copied();
+        let is_wanted = |set: &u32| self.sets.get(*set).is_some_and(ReplicaSet::is_wanted);
+        sets.filter(is_wanted).collect()
     }
 
     /// The last revision that was rolled out to the end: its set stays until another is.

@@ -57,44 +57,54 @@ fn left_behind() -> World {
     )];
     let set = put(&mut world, Object::ReplicaSet(Arc::new(set)));
     for number in 0..3 {
-        let mut workload = Workload {
-            metadata: Metadata::named("demo", format!("a-x8k2p-{number}")),
-            spec: spec("image:1"),
-            ..Workload::default()
-        };
-        workload.metadata.finalizers = vec![names::WORKLOAD_FINALIZER.to_owned()];
-        let hash = revision(&workload.spec);
-        workload
-            .metadata
-            .annotations
-            .insert(names::REVISION_ANNOTATION.to_owned(), hash);
-        workload.metadata.owner_references = vec![OwnerReference::controller(
-            Kind::WorkloadReplicaSet,
-            set.metadata(),
-        )];
+        let mut workload = placed_workload(number, &set);
         let uid = put(&mut world, Object::Workload(Arc::new(workload.clone())))
             .metadata()
             .uid
             .clone();
-        let good = |name: &str| Condition::new(name, ConditionStatus::True, "Available", "");
-        workload.status = Some(WorkloadStatus {
-            host_id: format!("h{}", number % 2),
-            workload_id: uid.clone(),
-            conditions: ["Config", "HostSelection", "Placement", "Sync", "Ready"]
-                .map(good)
-                .to_vec(),
-            ..WorkloadStatus::default()
-        });
-        // The last had its start sent and no answer yet.
-        if number == 2 {
-            let status = workload.status.as_mut().unwrap();
-            status.workload_id.clear();
-            status.conditions.truncate(2);
-        }
+        workload.status = Some(status_of(number, &uid));
         put(&mut world, Object::Workload(Arc::new(workload)));
         world.ledger.adopted(&uid, &format!("h{}", number % 2));
     }
     world
+}
+
+/// One of the replicas, as upstream makes them.
+fn placed_workload(number: u32, set: &Object) -> Workload {
+    let mut workload = Workload {
+        metadata: Metadata::named("demo", format!("a-x8k2p-{number}")),
+        spec: spec("image:1"),
+        ..Workload::default()
+    };
+    workload.metadata.finalizers = vec![names::WORKLOAD_FINALIZER.to_owned()];
+    let hash = revision(&workload.spec);
+    workload
+        .metadata
+        .annotations
+        .insert(names::REVISION_ANNOTATION.to_owned(), hash);
+    workload.metadata.owner_references = vec![OwnerReference::controller(
+        Kind::WorkloadReplicaSet,
+        set.metadata(),
+    )];
+    workload
+}
+
+/// What upstream has written about it: the last had its start sent and no answer yet.
+fn status_of(number: u32, uid: &str) -> WorkloadStatus {
+    let good = |name: &str| Condition::new(name, ConditionStatus::True, "Available", "");
+    let mut status = WorkloadStatus {
+        host_id: format!("h{}", number % 2),
+        workload_id: uid.to_owned(),
+        conditions: ["Config", "HostSelection", "Placement", "Sync", "Ready"]
+            .map(good)
+            .to_vec(),
+        ..WorkloadStatus::default()
+    };
+    if number == 2 {
+        status.workload_id.clear();
+        status.conditions.truncate(2);
+    }
+    status
 }
 
 fn hosts(world: &mut World) {

@@ -92,7 +92,7 @@ fn what_goes_from_the_files_is_unwanted_unless_they_are_broken() {
     let made = applied(&mut objects, &deployment(1, json!({})));
     let key = made.object().key();
     let mut wanted = Wanted::default();
-    assert_eq!(unwanted(&objects, &wanted), [key.clone()]);
+    assert_eq!(unwanted(&objects, &wanted), [key.clone()].as_slice());
     wanted.broken.insert("a.yaml".to_owned());
     assert_eq!(unwanted(&objects, &wanted), []);
     wanted.broken.clear();
