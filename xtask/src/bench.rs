@@ -7,6 +7,7 @@ use crate::nats_server::NatsServerError;
 
 pub mod host;
 pub mod scheduler;
+pub mod simulator;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]

@@ -108,6 +108,8 @@ enum Measured {
     Host,
     /// The reactions of the reference scheduler to faults
     Scheduler,
+    /// The decisions of its core in a large simulated fleet, and 10,000 storms
+    Simulator,
 }
 
 fn main() -> ExitCode {
@@ -171,6 +173,7 @@ fn bench(root: &Path, args: BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
             let only = args.only.unwrap_or_default();
             xtask::bench::scheduler::run(root, args.programs, args.slow, &only)?
         }
+        Measured::Simulator => xtask::bench::simulator::run(root)?,
     })
 }
 
