@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 
 use crate::api_server::ApiServer;
 
-/// How long anything may take that takes a moment.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that takes a moment: the garbage collector needs a minute to find its feet
+/// where everything else wants the processors, too.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Bench {
     pub server: Arc<ApiServer>,

@@ -50,6 +50,25 @@ async fn one_acts_and_the_other_takes_over_at_once_when_it_closes() {
         .expect("at once");
     let lease = bench.raw("lease", "d34db3ef.wasmcloud.dev").await;
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    // A remark on the Lease is nobody's claim to it; another holder is.
+    let change = |patch: &str| {
+        let lease = [
+            "lease",
+            "d34db3ef.wasmcloud.dev",
+            "--type=merge",
+            "-p",
+            patch,
+        ];
+        let patch = ["-n", &bench.namespace, "patch"].into_iter().chain(lease);
+        bench.server.kubectl(&patch.collect::<Vec<_>>());
+    };
+    let mut leading = second.leadership();
+    leading.borrow_and_update();
+    change(r#"{"metadata":{"annotations":{"remark":"1"}}}"#);
+    assert!(!leading.has_changed().expect("an election"));
+    change(r#"{"spec":{"holderIdentity":"thief"}}"#);
+    let lost = tokio::time::timeout(PATIENCE, leading.wait_for(|leads| !*leads)).await;
+    lost.expect("in time").expect("an election");
     second.close().await;
 }
 

@@ -329,7 +329,7 @@ async fn a_deployment_runs_moves_and_ends() {
             "workloaddeployment",
             "hello",
             wait,
-            "--timeout=60s",
+            "--timeout=180s",
         ])
     };
     cluster.runs(4).await;
@@ -366,7 +366,7 @@ async fn a_deployment_runs_moves_and_ends() {
         "workloaddeployment",
         "hello",
         "--cascade=foreground",
-        "--timeout=60s",
+        "--timeout=180s",
     ]);
     cluster.runs(0).await;
     assert!(cluster.uids("workload").is_empty());

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{self, Failure};
+use super::error::Failure;
 use super::lease::{Candidate, LeaseTimings, Step};
 use crate::config::KubeChoice;
 
@@ -61,43 +61,50 @@ struct Election {
 }
 
 impl Election {
+    /// Renews, or looks whether there is something to take over, for ever.
     async fn run(&mut self, timings: LeaseTimings, leading: &watch::Sender<bool>) {
         // Counted from before the request: others count from when they see it done.
         let mut good_until = Instant::now();
         loop {
             let asked = Instant::now();
-            let patience = timings.renew_deadline.min(timings.retry.saturating_mul(3));
-            match self.attempt(patience).await {
-                Ok(true) => {
+            // A request that hangs must not outlast what this process may act for.
+            let patience = match *leading.borrow() {
+                true => good_until.saturating_duration_since(asked),
+                false => timings.renew_deadline,
+            };
+            match tokio::time::timeout(patience, self.attempt()).await {
+                Ok(Ok(true)) => {
                     good_until = asked + timings.renew_deadline;
                     set(leading, true);
                 }
-                Ok(false) => {
-                    good_until = asked;
-                    set(leading, false);
-                }
-                Err(failure) => {
-                    tracing::warn!(%failure, "the Lease cannot be read or written");
-                }
+                Ok(Ok(false)) => set(leading, false),
+                // Somebody else wrote it in that moment: what it says now is seen next time.
+                Ok(Err(failure)) if failure.is_conflict() => {}
+                Ok(Err(failure)) => tracing::warn!(%failure, "the Lease cannot be read or written"),
+                Err(_) => tracing::warn!("the API server does not answer about the Lease"),
             }
-            let next = asked + timings.retry;
-            if *leading.borrow() && good_until <= next {
-                tokio::time::sleep_until(good_until).await;
+            if *leading.borrow() && Instant::now() >= good_until {
                 set(leading, false);
             }
+            let next = asked + timings.retry;
+            let next = if *leading.borrow() {
+                next.min(good_until)
+            } else {
+                next
+            };
             tokio::time::sleep_until(next).await;
         }
     }
 
     /// Whether this process holds the Lease now.
-    async fn attempt(&mut self, patience: Duration) -> Result<bool, Failure> {
-        let found = error::within(patience, self.leases.get_opt(LEASE)).await?;
+    async fn attempt(&mut self) -> Result<bool, Failure> {
+        let found = self.leases.get_opt(LEASE).await?;
         let spec = found.as_ref().and_then(|lease| lease.spec.as_ref());
         let step = self
             .candidate
             .step(spec, self.began.elapsed(), jiff::Timestamp::now());
         let parameters = PostParams::default();
-        let result = match (step, found) {
+        match (step, found) {
             (Step::Wait, _) => return Ok(false),
             (Step::Create(spec) | Step::Replace(spec), Some(lease)) => {
                 // The resource version in it makes the server refuse when somebody was quicker.
@@ -105,7 +112,7 @@ impl Election {
                     spec: Some(spec),
                     ..lease
                 };
-                error::within(patience, self.leases.replace(LEASE, &parameters, &lease)).await
+                self.leases.replace(LEASE, &parameters, &lease).await?;
             }
             (Step::Create(spec) | Step::Replace(spec), None) => {
                 let metadata = ObjectMeta {
@@ -116,14 +123,10 @@ impl Election {
                     metadata,
                     spec: Some(spec),
                 };
-                error::within(patience, self.leases.create(&parameters, &lease)).await
+                self.leases.create(&parameters, &lease).await?;
             }
-        };
-        match result {
-            Ok(_) => Ok(true),
-            Err(Failure::Refused { code: 409, .. }) => Ok(false),
-            Err(failure) => Err(failure),
         }
+        Ok(true)
     }
 
     async fn release(&self) {
