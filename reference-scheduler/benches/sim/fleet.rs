@@ -62,7 +62,7 @@ impl Fleet {
 
     /// Tells the core of all there is.
     pub fn tell(&mut self) -> Duration {
-        let before = self.spent;
+        let (before, meter) = (self.spent, Meter::begin());
         let objects: Vec<Object> = self.store.objects.values().cloned().collect();
         for object in objects {
             self.step(Event::Applied(object));
@@ -71,17 +71,17 @@ impl Fleet {
         self.step(Event::Synced);
         self.beat();
         self.drain();
-        self.spent - before
+        meter.on_cpu(self.spent - before)
     }
 
     /// Lets it place everything, in one step.
     pub fn place(&mut self) -> Duration {
-        let before = self.spent;
+        let (before, meter) = (self.spent, Meter::begin());
         self.now += Duration::from_secs(2);
         let began = Instant::now();
         let actions = self.scheduler.step(self.now, Event::Tick);
         self.spent += began.elapsed();
-        let took = self.spent - before;
+        let took = meter.on_cpu(self.spent - before);
         for action in actions {
             self.act(action);
         }
@@ -106,7 +106,7 @@ impl Fleet {
         }
         let dead = self.dead.clone();
         self.runs.retain(|_, host| !dead[*host]);
-        let (before, began) = (self.spent, self.now);
+        let (before, began, meter) = (self.spent, self.now, Meter::begin());
         let limit = self.now + Duration::from_secs(120);
         while self.runs.len() < wanted && self.now < limit {
             let until = self.now + Duration::from_millis(50);
@@ -114,7 +114,7 @@ impl Fleet {
         }
         assert_eq!(self.runs.len(), wanted, "all run again");
         let at_rest = at_rest.mul_f64((self.now - began).as_secs_f64() / REST.as_secs_f64());
-        let spent = self.spent - before;
+        let spent = meter.on_cpu(self.spent - before);
         println!(
             "{:<44} {spent:.2?} in all, {at_rest:.2?} of it as at rest",
             "while hosts die"
@@ -124,10 +124,10 @@ impl Fleet {
 
     /// What a time at rest takes, and how much is written in it.
     pub fn rest(&mut self, time: Duration) -> (Duration, usize) {
-        let (spent, writes) = (self.spent, self.writes);
+        let (spent, writes, meter) = (self.spent, self.writes, Meter::begin());
         let until = self.now + time;
         self.run(until);
-        (self.spent - spent, self.writes - writes)
+        (meter.on_cpu(self.spent - spent), self.writes - writes)
     }
 
     /// How many run on each host that lives.
@@ -269,4 +269,36 @@ fn make_set(store: &mut Store, now: Duration, number: usize) {
         };
         let _ = store.put(Object::Workload(Arc::new(workload)), now);
     }
+}
+
+/// Tells time on a processor from time that others had it.
+struct Meter {
+    began: Instant,
+    used: Duration,
+}
+
+impl Meter {
+    fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            used: cpu_time(),
+        }
+    }
+
+    /// The part of `spent` that this process was running.
+    fn on_cpu(&self, spent: Duration) -> Duration {
+        let wall = self.began.elapsed().as_secs_f64().max(f64::EPSILON);
+        let used = cpu_time().saturating_sub(self.used).as_secs_f64();
+        spent.mul_f64((used / wall).min(1.0))
+    }
+}
+
+/// What the only thread has had of a processor so far; nothing where the system does not tell.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let nanos = text
+        .split_whitespace()
+        .next()
+        .and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }

@@ -1,8 +1,8 @@
 //! The core at a size that no test waits for: `cargo bench -p berth-scheduler --bench sim`.
 //!
-//! Prints one line for each measure, and ends with 1 when one misses its target. Times are those inside
-//! the core; what a store or a bus would take comes on top. `BERTH_SIM_SEEDS` says how many storms are
-//! played besides.
+//! Prints one line for each measure, and ends with 1 when one misses its target. Times are processor
+//! times inside the core; what a store or a bus would take comes on top. `BERTH_SIM_SEEDS` says how many
+//! storms are played besides.
 #![allow(
     dead_code,
     clippy::unwrap_used,

@@ -156,6 +156,21 @@ fn a_busy_host_is_not_lost_before_its_start_deadline() {
 }
 
 #[test]
+fn a_host_that_has_answered_its_starts_is_not_busy_any_longer() {
+    let mut world = World::with(3);
+    let until = world.now + Duration::from_secs(300);
+    let host = || "0".to_owned();
+    world.step(Event::BusyUntil {
+        host: host(),
+        until,
+    });
+    world.step(Event::Idle { host: host() });
+    world.hosts[0] = Kind::Frozen;
+    world.run(Duration::from_secs(90));
+    assert!(world.told(0, Health::Lost).is_some());
+}
+
+#[test]
 fn a_host_that_reconnects_quickly_is_not_lost() {
     let mut world = World::with(3);
     world.hosts[2] = Kind::Dead;
