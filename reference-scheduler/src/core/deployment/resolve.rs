@@ -10,6 +10,9 @@ use crate::core::replica_set::suffix;
 /// What an image begins with that is the name of an artifact.
 const ARTIFACT_SCHEME: &str = "artifact://";
 
+/// What the names of annotations begin with that the scheduler and its stores keep for themselves.
+const OWN_ANNOTATIONS: &str = "berth.dev/";
+
 impl Scheduler {
     /// The template as it is to run.
     ///
@@ -75,9 +78,12 @@ impl Scheduler {
         metadata.labels.clone_from(&object.metadata.labels);
         let label = names::DEPLOYMENT_LABEL.to_owned();
         metadata.labels.insert(label, object.metadata.name.clone());
-        metadata
-            .annotations
-            .clone_from(&object.metadata.annotations);
+        let annotations = object.metadata.annotations.iter();
+        // Those of ours say something of the deployment itself, such as where its manifest is.
+        let annotations = annotations.filter(|(name, _)| !name.starts_with(OWN_ANNOTATIONS));
+        metadata.annotations = annotations
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         let owner = OwnerReference::controller(Kind::WorkloadDeployment, &object.metadata);
         metadata.owner_references = vec![owner];
         WorkloadReplicaSet {
