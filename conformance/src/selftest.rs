@@ -53,6 +53,8 @@ pub struct Options {
     pub program: PathBuf,
     /// A `berth-host` that was built with its breakages; without it they are not tried.
     pub breakage_host: Option<PathBuf>,
+    /// Only the trials of one side.
+    pub side: Option<Side>,
     /// Only trials whose name contains one of these; all when empty.
     pub only: Vec<String>,
     /// Tries what takes minutes as well.
@@ -69,6 +71,7 @@ pub struct Options {
 pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
     let (tried, left_out): (Vec<Trial>, Vec<Trial>) = trials()
         .into_iter()
+        .filter(|trial| options.side.is_none_or(|side| side == trial.side()))
         .filter(|trial| trial.is_selected(&options.only))
         .partition(|trial| trial.can_run(options));
     let mut cells: Vec<Cell> = stream::iter(tried)
@@ -83,11 +86,9 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
 
 async fn attempt(trial: Trial, options: &Options) -> Cell {
     let began = Instant::now();
-    let report = match &trial {
-        Trial::Scheduler | Trial::SchedulerVariant(_) | Trial::SchedulerMutant { .. } => {
-            scheduler_suite(&trial, options).run().await
-        }
-        _ => suite(&trial, options).run().await,
+    let report = match trial.side() {
+        Side::Scheduler => scheduler_suite(&trial, options).run().await,
+        Side::Host => suite(&trial, options).run().await,
     };
     let finding = match trial.breaks() {
         None => Finding::of_sound(&report),

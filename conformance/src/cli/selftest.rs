@@ -8,6 +8,7 @@ use super::{TROUBLE, USAGE, complain_of, say};
 use crate::{
     broker::Choice,
     selftest::{self, Options, Trial, trials},
+    side::Side,
 };
 
 /// Flags of `selftest`.
@@ -16,6 +17,9 @@ pub struct SelftestArgs {
     /// A `berth-host` built with `--features breakage`; without it only the model host is tried
     #[arg(long, value_name = "PROGRAM")]
     breakage_host: Option<PathBuf>,
+    /// Only the trials of one side: `host` or `scheduler`
+    #[arg(long, value_name = "SIDE", value_parser = side)]
+    side: Option<Side>,
     /// Only trials whose name or requirement contains this; repeatable
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -51,6 +55,7 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
     let options = Options {
         program,
         breakage_host: arguments.breakage_host,
+        side: arguments.side,
         only: arguments.only,
         slow: arguments.slow,
         broker,
@@ -69,6 +74,11 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
         say(&summary(&matrix));
     }
     u8::from(!matrix.is_right())
+}
+
+fn side(text: &str) -> Result<Side, String> {
+    let found = Side::ALL.into_iter().find(|side| side.name() == text);
+    found.ok_or_else(|| "`host` or `scheduler`".to_owned())
 }
 
 fn matches_nothing(text: &String) -> bool {

@@ -96,6 +96,17 @@ impl Trial {
         }
     }
 
+    /// Whom it judges.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        match self {
+            Trial::Scheduler | Trial::SchedulerVariant(_) | Trial::SchedulerMutant { .. } => {
+                Side::Scheduler
+            }
+            _ => Side::Host,
+        }
+    }
+
     /// What it breaks, if anything.
     #[must_use]
     pub fn breaks(&self) -> Option<&'static Requirement> {

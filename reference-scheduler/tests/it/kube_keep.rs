@@ -9,6 +9,7 @@ use berth_scheduler::store::kube::{KubeStore, LeaseTimings};
 use berth_scheduler::store::{Store, StoreEvent};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -121,6 +122,24 @@ async fn a_deleted_pod_takes_its_host_along_and_does_not_hang() {
     assert_eq!(bench.raw("host", "other").await["hostname"], "10.9.8.6");
 }
 
+/// Waits until the slices of the Service `web` have these addresses, and no others.
+async fn leads_to(slices: &Api<EndpointSlice>, expected: &[&str]) -> Vec<EndpointSlice> {
+    eventually(&format!("the route to {expected:?}"), async || {
+        let selector = ListParams::default()
+            .labels("kubernetes.io/service-name=web,wasmcloud.dev/route-manager=true");
+        let items = slices.list(&selector).await.ok()?.items;
+        let endpoints = items
+            .iter()
+            .flat_map(|slice| slice.endpoints.iter().flatten());
+        let mut addresses: Vec<String> = endpoints
+            .flat_map(|endpoint| endpoint.addresses.clone())
+            .collect();
+        addresses.sort();
+        (addresses == expected).then_some(items)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_service_leads_to_the_hosts_of_its_ready_workloads() {
     let bench = Bench::new().await;
@@ -144,22 +163,7 @@ async fn a_service_leads_to_the_hosts_of_its_ready_workloads() {
         .await
         .expect("created");
     let slices = bench.api::<EndpointSlice>();
-    let leads_to = async |expected: &[&str]| {
-        eventually(&format!("the route to {expected:?}"), async || {
-            let selector = ListParams::default()
-                .labels("kubernetes.io/service-name=web,wasmcloud.dev/route-manager=true");
-            let items = slices.list(&selector).await.ok()?.items;
-            let endpoints = items
-                .iter()
-                .flat_map(|slice| slice.endpoints.iter().flatten());
-            let mut addresses: Vec<String> = endpoints
-                .flat_map(|endpoint| endpoint.addresses.clone())
-                .collect();
-            addresses.sort();
-            (addresses == expected).then_some(items)
-        })
-        .await
-    };
+    let leads_to = async |expected: &[&str]| leads_to(&slices, expected).await;
     let slice = leads_to(&["10.1.0.1"]).await.remove(0);
     let owner = &slice.metadata.owner_references.as_ref().expect("an owner")[0];
     assert_eq!(

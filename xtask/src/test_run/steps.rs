@@ -245,7 +245,8 @@ fn judge(setting: &Setting, broker: &str, arguments: &[&str]) -> Result<Tally, S
 fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
     let faulty = cargo::built(&setting.root, "debug", FAULTY_HOST);
     let mut command = suite(setting, "selftest");
-    step(command.arg("--slow").arg("--breakage-host").arg(faulty))
+    command.args(["--side", "host", "--slow", "--breakage-host"]);
+    step(command.arg(faulty))
 }
 
 fn go_bindings(setting: &mut Setting) -> Result<Tally, StepError> {

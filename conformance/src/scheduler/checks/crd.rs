@@ -145,6 +145,10 @@ async fn odd(cx: &Cx) -> Flow {
         .spec("/futureField", json!({ "anything": 1 }))
         .with("/spec/replicas", Value::Null);
     cx.submit(&app).await?;
+    let started = cx.started("app", cx.timings().act).await;
+    if cx.claim(SCHED_CRD_003).met(started).is_none() {
+        return Ok(());
+    }
     let workload = sent(cx, "app").await?;
     let policy = map(&workload, "/witWorld/components/0")
         .get("imagePullPolicy")

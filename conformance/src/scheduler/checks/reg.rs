@@ -10,7 +10,7 @@ use crate::{
     scenario,
     scheduler::{
         cx::{Cx, ids_of},
-        host::{Act, Rule},
+        host::{Act, Rule, heartbeat},
         scenario::Scenario,
     },
 };
@@ -25,6 +25,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario! { id: "reg/foreign-subject", run: foreign_subject, covers: [SCHED_REG_006], place: Shared, budget_s: 40 },
     scenario! { id: "reg/bad-id", run: bad_id, covers: [SCHED_REG_007], place: Shared, budget_s: 40 },
     scenario! { id: "reg/another-process", run: another_process, covers: [SCHED_REG_008], place: Shared, budget_s: 60 },
+    scenario! { id: "reg/foreign-id", run: foreign_id, covers: [SCHED_REG_006], place: Shared, budget_s: 50 },
 ];
 
 /// A host that pushes heartbeats and answers no request for one.
@@ -160,5 +161,45 @@ async fn another_process(cx: &Cx) -> Flow {
         cx.claim(SCHED_REG_008)
             .holds("the ids are new", known.is_empty(), || format!("{known:?}"));
     }
+    Ok(())
+}
+
+async fn foreign_id(cx: &Cx) -> Flow {
+    let host = cx.host(cx.plan("a").label("zone", "a")).await?;
+    let liar = cx.host(cx.plan("b").label("zone", "b")).await?;
+    let lie = heartbeat(
+        &cx.plan("a").label("zone", "c"),
+        &host.id(),
+        "2026-11-23T08:00:00Z",
+        0,
+    );
+    for _ in 0..3 {
+        liar.beat_with(lie.to_string()).await;
+    }
+    cx.submit(&cx.deployment("c", 1).spec("/hostSelector/zone", json!("c")))
+        .await?;
+    for zone in ["a", "b"] {
+        cx.submit(
+            &cx.deployment(zone, 1)
+                .spec("/hostSelector/zone", json!(zone)),
+        )
+        .await?;
+    }
+    for zone in ["a", "b"] {
+        let timings = cx.timings();
+        let runs = cx.runs(zone, 1, timings.register + timings.act).await;
+        cx.claim(SCHED_REG_006).met(runs);
+    }
+    let none = cx
+        .never(
+            Duration::from_secs(4),
+            "a start by the labels of the lie",
+            || {
+                let starts = cx.starts_of("c").into_iter();
+                starts.map(|(entry, _)| format!("on {}", entry.host)).next()
+            },
+        )
+        .await;
+    cx.claim(SCHED_REG_006).met(none);
     Ok(())
 }

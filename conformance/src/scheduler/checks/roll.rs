@@ -15,7 +15,7 @@ use crate::{
     scheduler::{
         cx::{Cx, Placed, ids_of, wanted_over_time},
         host::{Act, Rule, SimHost},
-        journal::{What, running_over_time},
+        journal::{What, contains, running_over_time},
         manifest::Manifest,
         scenario::Scenario,
     },
@@ -35,6 +35,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario! { id: "roll/scaled", run: scaled, covers: [SCHED_ROLL_013], place: Shared, budget_s: 120 },
     scenario! { id: "roll/scheduler-killed", run: scheduler_killed, covers: [SCHED_ROLL_014], place: Own,
     needs: [Process], budget_s: 120 },
+    scenario! { id: "roll/good-after-bad", run: good_after_bad, covers: [SCHED_ROLL_008], place: Shared, budget_s: 120 },
 ];
 
 /// How long a rollout of a handful of replicas may take the suite's patience.
@@ -342,5 +343,28 @@ async fn scheduler_killed(cx: &Cx) -> Flow {
         })
     });
     cx.claim(SCHED_ROLL_014).met(stays.await);
+    Ok(())
+}
+
+/// A good template is the way out of a bad one.
+async fn good_after_bad(cx: &Cx) -> Flow {
+    let hosts = cx.hosts::<2>().await?;
+    let set = deployed(cx, &hosts, 3).await?;
+    break_revision(cx, &hosts, 2);
+    let bad = cx.image("app", 2);
+    cx.submit(&set.clone().image(&bad)).await?;
+    let tried = cx.eventually(cx.timings().act, "the bad template is tried", || {
+        let mut starts = cx.starts_of("app").into_iter();
+        let tried = starts.any(|(_, came)| contains(&came.payload, &bad));
+        std::future::ready(if tried {
+            Ok(())
+        } else {
+            Err("it is not".to_owned())
+        })
+    });
+    tried.await.or_blocked(cx, SCHED_ROLL_001)?;
+    cx.submit(&set.image(&cx.image("app", 3))).await?;
+    cx.claim(SCHED_ROLL_008)
+        .met(rolled(cx, 3, 3, ROLLOUT).await);
     Ok(())
 }

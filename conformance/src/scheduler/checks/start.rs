@@ -38,6 +38,10 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario! { id: "start/independent", run: independent, covers: [SCHED_START_016], place: Shared, budget_s: 60 },
     scenario! { id: "start/negative", run: negative, covers: [SCHED_START_017], place: Shared, budget_s: 40 },
     scenario! { id: "start/again", run: again, covers: [SCHED_START_018], place: Shared, budget_s: 40 },
+    scenario! { id: "start/two-lives", run: two_lives, covers: [SCHED_START_001], place: Shared, budget_s: 60 },
+    scenario! { id: "start/after-the-end", run: after_the_end, covers: [SCHED_START_002], place: Shared,
+    waits: |timings| timings.poll, budget_s: 100 },
+    scenario! { id: "start/others-go-on", run: others_go_on, covers: [SCHED_START_016], place: Shared, budget_s: 60 },
 ];
 
 /// Bytes that are no message.
@@ -171,8 +175,8 @@ fn text(payload: &[u8]) -> String {
 async fn repeat_refused(cx: &Cx) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     host.script(Rule::on("workload.start", Act::ObeyAndAnswer(GARBAGE.into())).times(1));
-    let not_found = Act::Answer(bytes::Bytes::new());
-    host.script(Rule::on("workload.status", not_found).containing("never"));
+    // Nothing is learnt of it before the lie below is in place.
+    host.script(Rule::on("workload.status", Act::Answer(GARBAGE.into())));
     let app = cx.deployment("app", 1);
     cx.submit(&app).await?;
     let first = cx
@@ -187,6 +191,21 @@ async fn repeat_refused(cx: &Cx) -> Flow {
             .containing(&id)
             .times(1),
     );
+    let repeated = cx.eventually(
+        cx.timings().act,
+        "the start is repeated, or the lie seen through",
+        || {
+            let repeated = cx.starts_of("app").len() > 1;
+            std::future::ready(if repeated {
+                Ok(())
+            } else {
+                Err("it is not".to_owned())
+            })
+        },
+    );
+    // A scheduler that goes on asking instead is right as well.
+    let _ = repeated.await;
+    host.behave();
     let ready = cx
         .says_ready(&app, true, cx.timings().act + cx.timings().show)
         .await;
@@ -469,5 +488,89 @@ async fn again(cx: &Cx) -> Flow {
     cx.submit(&turned).await?;
     cx.no_orders(SCHED_START_018, from, Duration::from_secs(3))
         .await;
+    Ok(())
+}
+
+async fn two_lives(cx: &Cx) -> Flow {
+    cx.hosts::<1>().await?;
+    for _ in 0..2 {
+        let (set, _) = cx.deployed("a", 1, SCHED_SCALE_001).await?;
+        cx.withdraw(&set).await?;
+        let gone = cx.runs("a", 0, cx.timings().act).await;
+        gone.or_blocked(cx, SCHED_STOP_001)?;
+    }
+    let ids = cx.ids_of("a");
+    cx.claim(SCHED_START_001)
+        .holds("two incarnations have two ids", ids.len() == 2, || {
+            format!("{ids:?}")
+        });
+    let right = ids.iter().all(|id| (1..=256).contains(&id.len()));
+    cx.claim(SCHED_START_001)
+        .holds("an id has 1 to 256 bytes", right, || format!("{ids:?}"));
+    Ok(())
+}
+
+/// What ran and ended comes back under another id.
+async fn after_the_end(cx: &Cx) -> Flow {
+    cx.host(cx.plan("a")).await?;
+    let ends = [
+        ("failed", crate::answer::State::Error),
+        ("gone", crate::answer::State::NotFound),
+    ];
+    for (app, state) in ends {
+        let (_, placed) = cx.deployed(app, 1, SCHED_SCALE_001).await?;
+        let Some(placed) = placed.first() else {
+            continue;
+        };
+        placed.host.put(&placed.id, state, "it is over");
+        let within = cx.timings().poll + cx.timings().act;
+        let again = cx.eventually(within, "another start", || {
+            let starts = cx.starts_of(app).len();
+            std::future::ready(if starts > 1 {
+                Ok(())
+            } else {
+                Err("none".to_owned())
+            })
+        });
+        again.await.or_blocked(cx, SCHED_STATUS_003)?;
+        let starts = cx.starts_of(app);
+        let old = starts
+            .iter()
+            .filter(|(_, came)| came.id == placed.id)
+            .count();
+        cx.claim(SCHED_START_002)
+            .is("starts of the id that ran", old, 1);
+    }
+    Ok(())
+}
+
+async fn others_go_on(cx: &Cx) -> Flow {
+    let [silent, ..] = cx.hosts::<3>().await?;
+    silent.script(Rule::on("workload.start", Act::Ignore));
+    let apps: Vec<String> = (0..9).map(|number| format!("a{number}")).collect();
+    for app in &apps {
+        cx.submit(&cx.deployment(app, 1)).await?;
+    }
+    let name = silent.name();
+    let went_on = cx.eventually(
+        cx.timings().act,
+        "all but those sent to the silent host run",
+        || {
+            let waiting: Vec<&String> = apps
+                .iter()
+                .filter(|app| {
+                    let starts = cx.starts_of(app);
+                    let owed = starts.iter().any(|(entry, _)| entry.host == name);
+                    cx.running(app).is_empty() && !owed
+                })
+                .collect();
+            std::future::ready(if waiting.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{waiting:?} do not"))
+            })
+        },
+    );
+    cx.claim(SCHED_START_016).met(went_on.await);
     Ok(())
 }
