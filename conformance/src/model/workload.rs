@@ -82,6 +82,31 @@ struct Inner {
     generation: u64,
 }
 
+impl Inner {
+    fn take(&mut self, id: &str, workload: &Value) -> Claim {
+        self.generation += 1;
+        let generation = self.generation;
+        let cancel = CancellationToken::new();
+        let entry = Entry {
+            state: State::Starting,
+            message: "starting".to_owned(),
+            guest_ran: false,
+            workload: workload.clone(),
+            cancel: cancel.clone(),
+            generation,
+        };
+        self.used.insert(id.to_owned());
+        if let Some(old) = self.entries.insert(id.to_owned(), entry) {
+            old.cancel.cancel();
+        }
+        Claim {
+            id: id.to_owned(),
+            cancel,
+            generation,
+        }
+    }
+}
+
 impl Table {
     /// No workloads yet.
     #[must_use]
@@ -99,7 +124,10 @@ impl Table {
     /// Whether an id may be claimed now.
     #[must_use]
     pub fn claimable(&self, id: &str, workload: &Value) -> bool {
-        let inner = self.lock();
+        self.is_free(&self.lock(), id, workload)
+    }
+
+    fn is_free(&self, inner: &Inner, id: &str, workload: &Value) -> bool {
         if self.mutant == Some(Mutant::IdStaysTaken) && inner.used.contains(id) {
             return false;
         }
@@ -120,35 +148,17 @@ impl Table {
         entry.state == State::Error && !entry.guest_ran
     }
 
-    /// Claims an id that is claimable; `None` when it is not.
+    /// Claims an id that is claimable; `None` when it is not. Of several at once one gets it: looking and
+    /// taking are one step.
     pub fn claim(&self, id: &str, workload: &Value) -> Option<Claim> {
-        self.claimable(id, workload)
-            .then(|| self.take(id, workload))
+        let mut inner = self.lock();
+        self.is_free(&inner, id, workload)
+            .then(|| inner.take(id, workload))
     }
 
     /// Takes an id whatever has it.
     pub fn take(&self, id: &str, workload: &Value) -> Claim {
-        let mut inner = self.lock();
-        inner.generation += 1;
-        let generation = inner.generation;
-        let cancel = CancellationToken::new();
-        let entry = Entry {
-            state: State::Starting,
-            message: "starting".to_owned(),
-            guest_ran: false,
-            workload: workload.clone(),
-            cancel: cancel.clone(),
-            generation,
-        };
-        inner.used.insert(id.to_owned());
-        if let Some(old) = inner.entries.insert(id.to_owned(), entry) {
-            old.cancel.cancel();
-        }
-        Claim {
-            id: id.to_owned(),
-            cancel,
-            generation,
-        }
+        self.lock().take(id, workload)
     }
 
     /// Sets the state of the claimed incarnation; says nothing when it is gone.
