@@ -26,10 +26,11 @@ type LivenessOptions struct {
 	// SuspectAfter is the silence after which a host is suspect: 20 s, one heartbeat and its way, but half of
 	// LostAfter at most.
 	SuspectAfter time.Duration
-	// LostAfter is the silence after which a host is lost: 60 s, the frozen-host deadline. Not before the
-	// end of a start that it may be busy with.
+	// LostAfter is the silence after which a host is lost: 35 s, so that its workloads run elsewhere within
+	// 40 s. Not before the end of a start that it may be busy with.
 	LostAfter time.Duration
-	// Settle is how long after a connection was made nothing is concluded: 5 s. Hosts need to come back, too.
+	// Settle is how long after a connection was made, and after a crowd of hosts vanished at once, nothing is
+	// concluded: 12 s. Hosts need to come back, too, and have 10 s (SCHED-CONT-003).
 	Settle time.Duration
 	// MassVanishFrom is how many hosts must seem gone at once before the broker can be suspected instead: 3.
 	MassVanishFrom int
@@ -49,8 +50,8 @@ func (o LivenessOptions) withDefaults() LivenessOptions {
 		{&o.DeafProbeInterval, 300 * time.Millisecond},
 		{&o.DeafFor, time.Second},
 		{&o.SilentProbeInterval, 5 * time.Second},
-		{&o.LostAfter, time.Minute},
-		{&o.Settle, 5 * time.Second},
+		{&o.LostAfter, 35 * time.Second},
+		{&o.Settle, 12 * time.Second},
 		{&o.ForgetAfter, 10 * time.Minute},
 	} {
 		if *each.time == 0 {

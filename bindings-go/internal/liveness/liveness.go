@@ -81,9 +81,11 @@ type host struct {
 
 // Liveness is the fleet's pulse. Times are of any clock that never goes back.
 type Liveness struct {
-	options     Options
-	hosts       map[string]*host
-	queue       probeQueue
+	options Options
+	hosts   map[string]*host
+	queue   probeQueue
+	// When the broker was last suspected of having lost a crowd; before the first time, less than any.
+	crowdAt     time.Duration
 	linkUp      bool
 	settledAt   time.Duration
 	probedUntil time.Duration
@@ -91,7 +93,7 @@ type Liveness struct {
 
 // New gives the pulse of a fleet without hosts and without a connection.
 func New(options Options) *Liveness {
-	return &Liveness{options: options, hosts: make(map[string]*host)}
+	return &Liveness{options: options, hosts: make(map[string]*host), crowdAt: -1}
 }
 
 // Len tells how many hosts are known, lost ones included.
@@ -124,12 +126,25 @@ func (l *Liveness) NoResponders(now time.Duration, id string) []Action {
 		actions = append(actions, Tell{id, Suspect, NoResponders})
 	}
 	l.probeAgain(id, now+l.options.DeafProbeInterval)
-	// Lost when nobody listened often enough for long enough, and the broker is not to blame.
-	confirmed := h.deafTimes >= l.options.DeafTimes && now-h.deafSince >= l.options.DeafFor
-	if confirmed && !l.brokerIsSuspect(h.deafSince) {
+	if l.isConfirmedDeaf(now, h) {
 		actions = append(actions, l.lose(id, NoResponders))
 	}
 	return actions
+}
+
+// isConfirmedDeaf tells whether nobody listened often enough for long enough, and the broker is not to blame.
+func (l *Liveness) isConfirmedDeaf(now time.Duration, h *host) bool {
+	deafFor := now - h.deafSince
+	if h.deafTimes < l.options.DeafTimes || deafFor < l.options.DeafFor {
+		return false
+	}
+	if l.brokerIsSuspect(h.deafSince) {
+		l.crowdAt = now
+		return false
+	}
+	// A crowd comes back one by one: the last of it must not be judged by the first (SCHED-CONT-006).
+	inCrowd := l.crowdAt >= h.deafSince
+	return !inCrowd || deafFor >= l.options.Settle
 }
 
 // NoAnswer takes in that a probe has no answer.

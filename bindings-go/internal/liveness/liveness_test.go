@@ -40,8 +40,8 @@ type world struct {
 var defaults = Options{
 	ProbeInterval: 500 * time.Millisecond, ProbesPerSecond: 400,
 	DeafProbeInterval: 300 * time.Millisecond, DeafFor: time.Second, DeafTimes: 3,
-	SilentProbeInterval: 5 * time.Second, SuspectAfter: 20 * time.Second, LostAfter: time.Minute,
-	Settle: 5 * time.Second, MassVanishFrom: 3, MassVanishSharePercent: 25, ForgetAfter: 10 * time.Minute,
+	SilentProbeInterval: 5 * time.Second, SuspectAfter: 20 * time.Second, LostAfter: 35 * time.Second,
+	Settle: 12 * time.Second, MassVanishFrom: 3, MassVanishSharePercent: 25, ForgetAfter: 10 * time.Minute,
 }
 
 func newWorld(t *testing.T, hosts int) *world {
@@ -50,7 +50,7 @@ func newWorld(t *testing.T, hosts int) *world {
 	for id := range hosts {
 		w.do(w.liveness.Heartbeat(w.now, strconv.Itoa(id)))
 	}
-	w.run(10 * time.Second)
+	w.run(15 * time.Second)
 	if len(w.told) != 0 {
 		t.Fatalf("told of well hosts: %v", w.told)
 	}
@@ -151,7 +151,7 @@ func TestAFrozenHostIsSuspectAndThenLostAtTheDeadline(t *testing.T) {
 	w.hosts[0] = frozen
 	w.run(90 * time.Second)
 	suspect, _ := w.when(0, Suspect)
-	w.wantLost(0, suspect, 38*time.Second, 42*time.Second)
+	w.wantLost(0, suspect, 13*time.Second, 17*time.Second)
 	if w.last().reason != Silent {
 		t.Errorf("the reason is %v", w.last().reason)
 	}
@@ -198,7 +198,7 @@ func TestWhenAThirdOfTheHostsVanishTheBrokerIsSuspectedFirst(t *testing.T) {
 		for host := 0; host < hosts; host += 3 {
 			w.hosts[host] = dead
 		}
-		w.run(30 * time.Second)
+		w.run(20 * time.Second)
 		if at := slices.IndexFunc(w.told, func(t told) bool { return t.health == Lost }); at >= 0 {
 			t.Errorf("of %d: %v", hosts, w.told[at])
 		}
@@ -206,9 +206,26 @@ func TestWhenAThirdOfTheHostsVanishTheBrokerIsSuspectedFirst(t *testing.T) {
 		for host := 3; host < hosts; host += 3 {
 			w.hosts[host] = well
 		}
-		w.run(15 * time.Second)
-		w.wantLost(0, vanished, 30*time.Second, 45*time.Second)
+		w.run(10 * time.Second)
+		w.wantLost(0, vanished, 20*time.Second, 30*time.Second)
 	}
+}
+
+func TestACrowdThatComesBackOneByOneIsWaitedFor(t *testing.T) {
+	w := newWorld(t, 6)
+	vanished := w.now
+	copy(w.hosts, []what{dead, dead, dead, dead, dead})
+	w.run(3 * time.Second)
+	for host := range 4 {
+		w.hosts[host] = well
+		w.run(1500 * time.Millisecond)
+	}
+	if at := slices.IndexFunc(w.told, func(t told) bool { return t.health == Lost }); at >= 0 {
+		t.Errorf("%v", w.told[at])
+	}
+	// The one that does not come with them is given up when they had their time.
+	w.run(4 * time.Second)
+	w.wantLost(4, vanished, 12*time.Second, 14*time.Second)
 }
 
 func TestAMassDeathIsBelievedAtTheDeadline(t *testing.T) {

@@ -338,11 +338,8 @@ async def schedule(nats_url: str, manifests: Path) -> None:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     directory = Directory(manifests)
-    # What the specification of schedulers allows: 40 s until a frozen host is given up, 10 s for hosts to come
-    # back after an outage of the broker, which is suspected when most of the fleet vanishes at once.
-    liveness = berth.LivenessOptions(lost_after_s=40.0, settle_s=10.0, mass_vanish_share_percent=60)
     try:
-        async with berth.connect(nats_url, eventually=True) as bus, berth.Fleet(bus, liveness) as fleet:
+        async with berth.connect(nats_url, eventually=True) as bus, berth.Fleet(bus) as fleet:
             await directory.own()
             await Scheduler(fleet, directory).run()
     except asyncio.CancelledError:

@@ -117,11 +117,7 @@ impl Default for Timings {
             report_interval: Duration::from_secs(60),
             count_interval: Duration::from_millis(500),
             write_retry: Duration::from_secs(1),
-            liveness: LivenessOptions {
-                settle: Duration::from_secs(12),
-                lost_after: Duration::from_secs(35),
-                ..LivenessOptions::default()
-            },
+            liveness: LivenessOptions::default(),
         }
     }
 }

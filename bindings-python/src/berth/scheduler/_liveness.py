@@ -160,6 +160,8 @@ class Liveness:
         # When to look whether a host has been silent for too long: once for each host, not moved when it is
         # heard, so that hearing costs nothing. Those that a host has no longer set are skipped.
         self._looks: list[tuple[float, str]] = []
+        # When the broker was last suspected of having lost a crowd.
+        self._crowd_at_s: float | None = None
         self._link_up = False
         self._settled_at_s = 0.0
         self._probed_until_s = 0.0
@@ -251,7 +253,15 @@ class Liveness:
         since_s = host.deaf_since_s
         if since_s is None or host.deaf_times < self._options.deaf_times:
             return False
-        return now_s - since_s >= self._options.deaf_for_s and not self._broker_is_suspect(since_s)
+        deaf_for_s = now_s - since_s
+        if deaf_for_s < self._options.deaf_for_s:
+            return False
+        if self._broker_is_suspect(since_s):
+            self._crowd_at_s = now_s
+            return False
+        # A crowd comes back one by one: the last of it must not be judged by the first (SCHED-CONT-006).
+        in_crowd = self._crowd_at_s is not None and self._crowd_at_s >= since_s
+        return not in_crowd or deaf_for_s >= self._options.settle_s
 
     def _broker_is_suspect(self, since_s: float) -> bool:
         """Whether a large part of the hosts that were probed since then seem gone.

@@ -23,11 +23,12 @@ class LivenessOptions:
     """How soon a probe that was not answered at all is repeated. A busy host has to work off each of them."""
     suspect_after_s: float = 20.0
     """Silence after which a host is suspect: one heartbeat and its way."""
-    lost_after_s: float = 60.0
-    """Silence after which a host is lost, the frozen-host deadline. Not before the end of a start that it may
-    be busy with."""
-    settle_s: float = 5.0
-    """How long after a connection was made nothing is concluded. Hosts need to come back, too."""
+    lost_after_s: float = 35.0
+    """Silence after which a host is lost, so that its workloads run elsewhere within 40 s. Not before the end of
+    a start that it may be busy with."""
+    settle_s: float = 12.0
+    """How long after a connection was made, and after a crowd of hosts vanished at once, nothing is concluded.
+    Hosts need to come back, too, and have 10 s (SCHED-CONT-003)."""
     mass_vanish_from: int = 3
     """How many hosts must seem gone at once before the broker can be suspected instead."""
     mass_vanish_share_percent: int = 25

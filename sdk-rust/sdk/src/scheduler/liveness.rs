@@ -138,6 +138,8 @@ pub struct Liveness {
     /// When hosts that are well last answered a probe.
     answers: BTreeSet<(Duration, String)>,
     deaf: usize,
+    /// When the broker was last suspected of having lost a crowd.
+    crowd_at: Option<Duration>,
     link_up: bool,
     settled_at: Duration,
     probed_until: Duration,
@@ -153,6 +155,7 @@ impl Liveness {
             looks: BTreeSet::new(),
             answers: BTreeSet::new(),
             deaf: 0,
+            crowd_at: None,
             link_up: false,
             settled_at: Duration::ZERO,
             probed_until: Duration::ZERO,
@@ -175,9 +178,14 @@ impl Liveness {
                     host.busy_until = host.busy_until.max(until);
                 }
             }
-            Event::Idle { host } => {
-                if let Some(host) = self.hosts.get_mut(&host) {
+            Event::Idle { host: id } => {
+                if let Some(host) = self.hosts.get_mut(&id) {
                     host.busy_until = now;
+                    // The next look may have been put off to the end of the start.
+                    if self.looks.remove(&(host.look_at, id.clone())) {
+                        host.look_at = now;
+                        self.looks.insert((now, id));
+                    }
                 }
             }
             Event::LinkDown => self.link_up = false,
@@ -309,13 +317,22 @@ impl Liveness {
         let LivenessOptions {
             deaf_for,
             deaf_times,
+            settle,
             ..
         } = self.options;
         let Some((since, times)) = self.hosts.get(id).and_then(|host| host.deaf) else {
             return;
         };
-        let confirmed = times >= deaf_times && now - since >= deaf_for;
-        if confirmed && !self.broker_is_suspect(since) {
+        if times < deaf_times || now - since < deaf_for {
+            return;
+        }
+        if self.broker_is_suspect(since) {
+            self.crowd_at = Some(now);
+            return;
+        }
+        // A crowd comes back one by one: the last of it must not be judged by the first (SCHED-CONT-006).
+        let in_crowd = self.crowd_at.is_some_and(|at| at >= since);
+        if !(in_crowd && now - since < settle) {
             self.lose(id, Reason::NoResponders, actions);
         }
     }

@@ -20,10 +20,11 @@ pub struct LivenessOptions {
     pub silent_probe_interval: Duration,
     /// Silence after which a host is suspect: 20 s, one heartbeat and its way.
     pub suspect_after: Duration,
-    /// Silence after which a host is lost: 60 s, the frozen-host deadline. Not before the end of
-    /// a start that it may be busy with.
+    /// Silence after which a host is lost: 35 s, so that its workloads run elsewhere within 40 s. Not
+    /// before the end of a start that it may be busy with.
     pub lost_after: Duration,
-    /// How long after a connection was made nothing is concluded: 5 s. Hosts need to come back, too.
+    /// How long after a connection was made, and after a crowd of hosts vanished at once, nothing is
+    /// concluded: 12 s. Hosts need to come back, too, and have 10 s (SCHED-CONT-003).
     pub settle: Duration,
     /// How many hosts must seem gone at once before the broker can be suspected instead: 3.
     pub mass_vanish_from: usize,
@@ -44,8 +45,8 @@ impl Default for LivenessOptions {
             deaf_times: 3,
             silent_probe_interval: Duration::from_secs(5),
             suspect_after: Duration::from_secs(20),
-            lost_after: Duration::from_secs(60),
-            settle: Duration::from_secs(5),
+            lost_after: Duration::from_secs(35),
+            settle: Duration::from_secs(12),
             mass_vanish_from: 3,
             mass_vanish_share_percent: 25,
             forget_after: Duration::from_secs(600),
