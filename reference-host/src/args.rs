@@ -1,6 +1,6 @@
 //! The command line of `berth-host`: our own flags, and those of `wash host` for the same things.
 
-mod connect;
+mod data_connection;
 mod value;
 
 use std::collections::BTreeMap;
@@ -9,12 +9,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_sdk::cli::ConnectArgs;
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use self::connect::ConnectArgs;
+use self::data_connection::DataConnectionArgs;
 use crate::config::{self, CONCURRENT_PULLS_MAX, Config, HOST_GROUP_LABEL, Identity, Limits, Log};
 use crate::image::StoreOptions;
+
+/// How `wash host` spells what all our programs spell otherwise.
+const WASH_SPELLINGS: [(&str, &str); 5] = [
+    ("nats_url", "scheduler-nats-url"),
+    ("nats_tls_ca", "scheduler-nats-tls-ca"),
+    ("nats_tls_cert", "scheduler-nats-tls-cert"),
+    ("nats_tls_key", "scheduler-nats-tls-key"),
+    ("nats_tls_first", "scheduler-nats-tls-first"),
+];
 
 /// Runs WebAssembly components for a scheduler that speaks the wasmCloud host protocol over NATS.
 #[derive(Parser, Clone)]
@@ -26,6 +36,8 @@ struct Args {
 
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    data_connection: DataConnectionArgs,
     #[command(flatten)]
     host: HostArgs,
     #[command(flatten)]
@@ -193,12 +205,17 @@ where
 
 /// Variables may hold secrets, so `--help` does not show their values.
 fn command() -> Command {
-    Args::command().mut_args(|arg| arg.hide_env_values(true))
+    let spelled = WASH_SPELLINGS
+        .iter()
+        .fold(Args::command(), |command, (arg, spelling)| {
+            command.mut_arg(arg, |arg| arg.visible_alias(spelling))
+        });
+    spelled.mut_args(|arg| arg.hide_env_values(true))
 }
 
 impl Args {
     fn into_config(self) -> Result<Config, String> {
-        let mut notices: Vec<String> = self.connect.notice().into_iter().collect();
+        let mut notices: Vec<String> = self.data_connection.notice().into_iter().collect();
         notices.extend(self.images.notices());
         let HostArgs {
             host_id,
@@ -210,7 +227,7 @@ impl Args {
         } = self.host;
         let labels = all_labels(labels, host_group)?;
         Ok(Config {
-            connect: self.connect.into_options(),
+            connect: self.connect.into_options(None)?,
             identity: Identity {
                 host_id,
                 host_name,

@@ -2,7 +2,6 @@
 
 pub mod args;
 pub mod breakage;
-pub mod cause;
 mod components;
 pub mod config;
 pub mod egress;
@@ -20,7 +19,6 @@ pub mod restart;
 mod run;
 pub mod sandbox;
 mod service;
-pub mod shutdown;
 pub mod system;
 pub mod volumes;
 mod workload;

@@ -11,13 +11,13 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let config = berth_host::args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     if let Err(error) = berth_host::log::start(&config.log) {
-        eprintln!("berth-host: {}", berth_host::cause::chain(&error));
+        eprintln!("berth-host: {}", berth_sdk::cli::chain(&error));
         return ExitCode::from(USAGE);
     }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("berth-host: {}", berth_host::cause::chain(&*error));
+            eprintln!("berth-host: {}", berth_sdk::cli::chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -29,7 +29,7 @@ fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let shutdown = CancellationToken::new();
     let result = runtime.block_on(async {
-        berth_host::shutdown::on_signal(shutdown.clone())?;
+        berth_sdk::cli::on_signal(shutdown.clone())?;
         berth_host::run(config, shutdown).await.map_err(Into::into)
     });
     // Whatever still runs on a blocking thread, such as a compilation, need not be waited for.

@@ -1,7 +1,6 @@
 //! The command line of `berth-scheduler`: our own flags, and those of upstream's operator for the same things, also in
 //! the form with one dash that Go takes.
 
-mod connect;
 mod logging;
 mod timing;
 mod value;
@@ -11,10 +10,10 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use berth_sdk::cli::ConnectArgs;
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 
-use self::connect::ConnectArgs;
 use self::logging::LogArgs;
 use self::timing::TimingArgs;
 use self::value::{Bind, StoreName};
@@ -23,6 +22,13 @@ use crate::core::Options;
 
 /// The namespace of the Host objects in a directory when nothing else is said.
 const DIR_NAMESPACE: &str = "default";
+
+/// How upstream's operator spells what all our programs spell otherwise.
+const UPSTREAM_SPELLINGS: [(&str, &str); 3] = [
+    ("nats_tls_ca", "nats-ca"),
+    ("nats_tls_cert", "nats-client-cert"),
+    ("nats_tls_key", "nats-client-key"),
+];
 
 const EXAMPLES: &str = "Examples:
   A directory of manifests, no Kubernetes:
@@ -166,7 +172,12 @@ where
 
 /// Variables may hold secrets, so `--help` does not show their values.
 fn command() -> Command {
-    Args::command().mut_args(|arg| arg.hide_env_values(true))
+    let spelled = UPSTREAM_SPELLINGS
+        .iter()
+        .fold(Args::command(), |command, (arg, spelling)| {
+            command.mut_arg(arg, |arg| arg.visible_alias(spelling))
+        });
+    spelled.mut_args(|arg| arg.hide_env_values(true))
 }
 
 /// Go's flags have one dash or two. What has one and is the name of a flag gets the second.
@@ -214,7 +225,9 @@ impl Args {
             ..Options::default()
         };
         Ok(Config {
-            connect: self.connect.into_options(),
+            connect: self
+                .connect
+                .into_options(Some("berth-scheduler".to_owned()))?,
             store,
             options,
             metrics_addr,

@@ -4,7 +4,6 @@
 pub mod api;
 pub mod args;
 pub mod bus;
-pub mod cause;
 pub mod config;
 pub mod core;
 pub mod health;
@@ -14,7 +13,6 @@ pub mod request;
 pub mod revision;
 mod run;
 pub mod shell;
-pub mod shutdown;
 pub mod store;
 
 pub use self::run::{RunError, run};

@@ -12,16 +12,13 @@ fn main() -> ExitCode {
     let config =
         berth_scheduler::args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     if let Err(error) = berth_scheduler::log::start(&config.log) {
-        eprintln!("berth-scheduler: {}", berth_scheduler::cause::chain(&error));
+        eprintln!("berth-scheduler: {}", berth_sdk::cli::chain(&error));
         return ExitCode::from(USAGE);
     }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!(
-                "berth-scheduler: {}",
-                berth_scheduler::cause::chain(&*error)
-            );
+            eprintln!("berth-scheduler: {}", berth_sdk::cli::chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -33,7 +30,7 @@ fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let shutdown = CancellationToken::new();
     let result = runtime.block_on(async {
-        berth_scheduler::shutdown::on_signal(shutdown.clone())?;
+        berth_sdk::cli::on_signal(shutdown.clone())?;
         berth_scheduler::run(config, shutdown)
             .await
             .map_err(Into::into)

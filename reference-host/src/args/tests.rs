@@ -225,11 +225,11 @@ fn mistakes_say_what_would_be_right() {
         ),
         (&["--memory-limit-default-mib", "0"], "0 is not in 1..=4096"),
         (&["--insecure-registry", "http://a"], "leave out the scheme"),
-        (&["--nats-user", "u"], "--nats-password <PASSWORD>"),
-        (&["--nats-tls-cert", "/a"], "--nats-tls-key <FILE>"),
+        (&["--nats-user", "u"], "--nats-password go together"),
+        (&["--nats-tls-cert", "/a"], "--nats-tls-key go together"),
         (
             &["--nats-token", "t", "--nats-creds", "/c"],
-            "cannot be used with",
+            "give one of --nats-creds",
         ),
     ] {
         let error = parse_only(flags).map(|_| ()).unwrap_err();

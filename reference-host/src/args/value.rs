@@ -1,59 +1,8 @@
 //! The values that flags take, parsed: each error says what would be right.
 
-use std::time::Duration;
+pub(super) use berth_sdk::cli::value::{duration_in, word};
 
 use crate::config::RESERVED_LABELS;
-
-/// A duration as Go and `wash` write it: `30s`, `500ms`, `1m30s`, `1.5s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let form = "write a number and a unit, like 30s, 500ms or 1m30s";
-    if text.is_empty() {
-        return Err(form.to_owned());
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(|| format!("the unit is missing, {form}"))?;
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(format!("{unit:?} is no unit, {form}")),
-        };
-        let number: f64 = number.parse().map_err(|_| form.to_owned())?;
-        let part = Duration::try_from_secs_f64(number * seconds);
-        total = part
-            .ok()
-            .and_then(|part| total.checked_add(part))
-            .ok_or("too long")?;
-        rest = tail;
-    }
-    Ok(total)
-}
-
-/// A duration between two bounds.
-pub(super) fn duration_in(
-    text: &str,
-    bounds: std::ops::RangeInclusive<Duration>,
-) -> Result<Duration, String> {
-    let value = duration(text)?;
-    if bounds.contains(&value) {
-        return Ok(value);
-    }
-    Err(format!(
-        "must be between {:?} and {:?}",
-        bounds.start(),
-        bounds.end()
-    ))
-}
 
 /// A host id: one token of a NATS subject.
 pub(super) fn host_id(text: &str) -> Result<String, String> {
@@ -122,14 +71,6 @@ pub(super) fn registry(text: &str) -> Result<String, String> {
     }
 }
 
-/// A name that is not empty and has no white space.
-pub(super) fn word(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("must not be empty and have no white space".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 fn is_label_word(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
@@ -150,33 +91,6 @@ fn is_dns_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations() {
-        for (text, ms) in [
-            ("30s", 30_000),
-            ("500ms", 500),
-            ("1m30s", 90_000),
-            ("1.5s", 1_500),
-            ("2h", 7_200_000),
-            ("0s", 0),
-        ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in [
-            "",
-            "30",
-            "s",
-            "-1s",
-            "1 s",
-            "1d",
-            "1.2.3s",
-            "1s2",
-            "999999999999999999999h",
-        ] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn host_ids() {

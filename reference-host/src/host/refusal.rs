@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use berth_sdk::host::Refusal;
 
-use crate::cause;
 use crate::egress::MalformedEntries;
 use crate::engine::{CompileError, PrepareError};
 use crate::image::PullCause;
 use crate::ingress::BadHost;
 use crate::volumes::VolumeError;
+use berth_sdk::cli::chain;
 
 /// Which part of a workload is meant, with its image: as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum PartError {
 
 /// What the SDK is told: the error with all its causes, in one line. No guest code has run.
 pub fn refuse(error: &StartError) -> Refusal {
-    Refusal::new(cause::chain(error))
+    Refusal::new(chain(error))
 }
 
 fn all(errors: &[MalformedEntries]) -> String {

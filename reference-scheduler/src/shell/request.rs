@@ -1,9 +1,9 @@
 //! Looks up what a workload refers to, and makes of both what goes over the wire.
 
 use crate::api::Workload;
-use crate::cause;
 use crate::request::{References, references, start_request};
 use crate::store::Store;
+use berth_sdk::cli::chain;
 
 /// Why there is nothing to send, for people.
 pub(super) struct Unbuildable(pub String);
@@ -16,7 +16,7 @@ pub(super) async fn resolved<S: Store>(
 ) -> Result<berth_proto::Workload, Unbuildable> {
     let namespace = workload.metadata.namespace.as_str();
     let unreadable = |name: &str, error: &dyn std::error::Error| {
-        Unbuildable(format!("{name:?} cannot be read: {}", cause::chain(error)))
+        Unbuildable(format!("{name:?} cannot be read: {}", chain(error)))
     };
     let wanted = references(&workload.spec);
     let mut found = References::default();
@@ -33,6 +33,6 @@ pub(super) async fn resolved<S: Store>(
         }
     }
     let request =
-        start_request(workload, id, &found).map_err(|error| Unbuildable(cause::chain(&error)))?;
+        start_request(workload, id, &found).map_err(|error| Unbuildable(chain(&error)))?;
     Ok(request.workload.unwrap_or_default())
 }

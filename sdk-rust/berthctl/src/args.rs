@@ -1,18 +1,19 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_sdk::cli::ConnectArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::connect::ConnectArgs;
 use crate::quick::QuickArgs;
 
 const AFTER_HELP: &str = "\
 Exit codes:
   0  it is so, or it was done
-  1  the host said no, or the workload is not running
+  1  the host said no, the workload is not running, or the scheduler of dev has ended
   2  the command line or the file is wrong
   3  no answer: no connection, no host under this id, or silence
   4  an answer that is none
@@ -23,6 +24,7 @@ Examples:
   berthctl start -f workload.json --host 4bd1c0f2-6d3e-4f7e-9d0c-1a2b3c4d5e6f
   berthctl status hello-1 -o json
   berthctl stop hello-1
+  berthctl dev ./manifests --insecure-registry 127.0.0.1:5000
   BERTH_NATS_URL=tls://nats:4222 BERTH_NATS_CREDS=me.creds berthctl watch";
 
 /// Talk to wasmCloud v2 hosts: list them, start workloads on them, watch and stop them
@@ -67,6 +69,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Ask a host for its heartbeat
     Heartbeat(HeartbeatArgs),
+    /// Run a broker, hosts and a scheduler over a directory of manifests, to see it live
+    Dev(DevArgs),
     /// Print a script that completes these commands in a shell
     Completions {
         /// The shell
@@ -147,6 +151,29 @@ pub struct WatchArgs {
 pub struct HeartbeatArgs {
     /// The id of the host
     pub host: String,
+}
+
+#[derive(Args)]
+pub struct DevArgs {
+    /// The directory of manifests; it is made when it is not there
+    #[arg(default_value = "manifests")]
+    pub dir: PathBuf,
+
+    /// How many hosts
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub hosts: u16,
+
+    /// Where the broker listens; port 0 is any free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4222")]
+    pub nats_addr: SocketAddr,
+
+    /// Where the first host answers HTTP; the others have the ports after it
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8000")]
+    pub http_addr: SocketAddr,
+
+    /// A registry that the hosts may reach over plain HTTP; repeat for more
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub insecure_registries: Vec<String>,
 }
 
 /// Which host is meant.

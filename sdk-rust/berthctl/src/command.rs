@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+mod dev;
 mod heartbeat;
 mod hosts;
 mod start;
@@ -35,7 +36,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let options = cli.connect.into_options().map_err(Failure::Usage)?;
+    if let Command::Dev(args) = cli.command {
+        return dev::run(args).await;
+    }
+    let options = cli
+        .connect
+        .into_options(Some("berthctl".to_owned()))
+        .map_err(Failure::Usage)?;
     // What is wrong with a file is said before a connection is made.
     let start = match cli.command {
         Command::Start(args) => Ok(start::prepare(args)?),
@@ -49,7 +56,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Err(Command::Status(args)) => status::run(bus, args, output).await,
         Err(Command::Watch(args)) => watch::run(bus, args, output).await,
         Err(Command::Heartbeat(args)) => heartbeat::run(bus, args, output).await,
-        Err(Command::Start(_) | Command::Completions { .. }) => Ok(ExitCode::SUCCESS),
+        Err(Command::Start(_) | Command::Dev(_) | Command::Completions { .. }) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

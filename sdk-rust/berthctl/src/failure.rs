@@ -1,15 +1,18 @@
 //! Why a command failed, in words for people and in an exit code for scripts.
 
 use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use berth_broker::BrokerError;
 use berth_sdk::bus::ConnectError;
 use berth_sdk::scheduler::{ClientError, FleetError};
 
 use crate::print::plain;
 
-/// The host said no, or the workload is not running.
+/// The host said no, the workload is not running, or the scheduler of `dev` has ended.
 pub const NO: u8 = 1;
 /// The command line or the file is wrong.
 pub const USAGE: u8 = 2;
@@ -27,6 +30,18 @@ pub enum Failure {
     /// There is no connection.
     #[error("no connection to the bus")]
     Connect(#[from] ConnectError),
+    /// The directory of manifests cannot be made.
+    #[error("the directory {} cannot be made", .0.display())]
+    Directory(PathBuf, #[source] std::io::Error),
+    /// The broker of `dev` does not start.
+    #[error("the broker cannot listen on {0}")]
+    Broker(SocketAddr, #[source] BrokerError),
+    /// A program of `dev` does not start.
+    #[error("{0} cannot be run")]
+    Program(&'static str, #[source] std::io::Error),
+    /// A program of `dev` that must run has ended.
+    #[error("{0}")]
+    Ended(String),
     /// Hosts cannot be listened for.
     #[error("cannot look for hosts")]
     Fleet(#[from] FleetError),
@@ -63,7 +78,8 @@ impl Failure {
                 | ConnectError::Credentials(_),
             ) => USAGE,
             Self::Connect(_) | Self::Fleet(_) | Self::NoHosts(_) | Self::Output(_) => SILENCE,
-            Self::NotFound { .. } | Self::StillAtIt { .. } => NO,
+            Self::Directory(..) | Self::Broker(..) | Self::Program(..) => USAGE,
+            Self::NotFound { .. } | Self::StillAtIt { .. } | Self::Ended(_) => NO,
             Self::Host { source, .. } => match source {
                 ClientError::Refused { .. } => NO,
                 ClientError::HostId(_) | ClientError::TooLarge | ClientError::Request(_) => USAGE,
@@ -95,6 +111,10 @@ impl Failure {
         match self {
             Self::Connect(ConnectError::Unreachable { .. }) => {
                 Some("is it running? --nats-url or BERTH_NATS_URL say where")
+            }
+            Self::Broker(..) => Some("--nats-addr chooses another address; port 0 is any free one"),
+            Self::Program(..) => {
+                Some("it is looked for beside berthctl and on the PATH; `cargo build` makes it")
             }
             Self::NoHosts(_) => Some("hosts beat every 15 s; is one connected to this broker?"),
             Self::NotFound { .. } => {

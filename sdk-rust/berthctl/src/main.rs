@@ -2,7 +2,6 @@
 
 mod args;
 mod command;
-mod connect;
 mod discover;
 mod failure;
 mod manifest;

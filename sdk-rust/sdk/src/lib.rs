@@ -5,6 +5,8 @@
 //! [`ConnectOptions`]. `examples/` holds one of each in a few lines.
 
 pub mod bus;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod connect;
 pub mod host;
 pub mod json;

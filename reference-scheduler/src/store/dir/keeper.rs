@@ -60,7 +60,7 @@ impl Keeper {
             .map_err(DirError::Thread)?;
         let keep = move || {
             if let Err(error) = runtime.block_on(keep(files, looks, inbox, &lead)) {
-                tracing::error!(error = %crate::cause::chain(&error), "the directory is no longer kept");
+                tracing::error!(error = %berth_sdk::cli::chain(&error), "the directory is no longer kept");
             }
         };
         let thread = thread::Builder::new().name("directory".to_owned());

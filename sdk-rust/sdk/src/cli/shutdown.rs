@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end the host in order.
+//! SIGTERM and SIGINT end a program in order.
 
 use std::io;
 
@@ -6,6 +6,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Cancels `shutdown` at the first SIGTERM or SIGINT. At a second one, the process ends at once.
+///
+/// # Errors
+///
+/// Signals cannot be listened to.
 pub fn on_signal(shutdown: CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,0 +1,11 @@
+//! What the programs of the bus have in common: the flags that reach it, how values are read, how
+//! they end, and how they say what went wrong.
+
+mod cause;
+mod connect;
+mod shutdown;
+pub mod value;
+
+pub use self::cause::chain;
+pub use self::connect::ConnectArgs;
+pub use self::shutdown::on_signal;

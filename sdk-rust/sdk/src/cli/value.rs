@@ -1,0 +1,119 @@
+//! The values that flags take, parsed: each error says what would be right.
+
+use std::time::Duration;
+
+/// A duration as Go and `wash` write it: `30s`, `500ms`, `1m30s`, `1.5s`.
+///
+/// # Errors
+///
+/// What would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let form = "write a number and a unit, like 30s, 500ms or 1m30s";
+    if text.is_empty() {
+        return Err(form.to_owned());
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(|| format!("the unit is missing, {form}"))?;
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(format!("{unit:?} is no unit, {form}")),
+        };
+        let number: f64 = number.parse().map_err(|_| form.to_owned())?;
+        let part = Duration::try_from_secs_f64(number * seconds);
+        total = part
+            .ok()
+            .and_then(|part| total.checked_add(part))
+            .ok_or("too long")?;
+        rest = tail;
+    }
+    Ok(total)
+}
+
+/// A duration between two bounds.
+///
+/// # Errors
+///
+/// What would be right.
+pub fn duration_in(
+    text: &str,
+    bounds: std::ops::RangeInclusive<Duration>,
+) -> Result<Duration, String> {
+    let value = duration(text)?;
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    Err(format!(
+        "must be between {:?} and {:?}",
+        bounds.start(),
+        bounds.end()
+    ))
+}
+
+/// A name that is not empty and has no white space.
+///
+/// # Errors
+///
+/// What would be right.
+pub fn word(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("must not be empty and have no white space".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A boolean as Go's flags take it.
+///
+/// # Errors
+///
+/// What would be right.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1.5s", 1_500),
+            ("2h", 7_200_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "1 s",
+            "1d",
+            "1.2.3s",
+            "1s2",
+            "999999999999999999999h",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
