@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth_sdk::ConnectOptions;
+pub use berth_sdk::cli::Log;
 
 use crate::image::StoreOptions;
 
@@ -98,15 +99,6 @@ pub struct Limits {
     pub workloads_max: usize,
 }
 
-/// What is logged, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// A level, or directives as `tracing-subscriber` reads them.
-    pub filter: String,
-    /// One JSON object a line instead of text.
-    pub json: bool,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -140,15 +132,6 @@ impl Default for Limits {
         Self {
             memory_default_bytes: MEMORY_DEFAULT_BYTES,
             workloads_max: WORKLOADS_MAX,
-        }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            filter: "info".to_owned(),
-            json: false,
         }
     }
 }

@@ -14,7 +14,6 @@ pub mod hostname;
 pub mod image;
 pub mod ingress;
 pub mod interface;
-pub mod log;
 pub mod restart;
 mod run;
 pub mod sandbox;

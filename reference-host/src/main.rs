@@ -10,7 +10,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let config = berth_host::args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    if let Err(error) = berth_host::log::start(&config.log) {
+    if let Err(error) = config.log.start() {
         eprintln!("berth-host: {}", berth_sdk::cli::chain(&error));
         return ExitCode::from(USAGE);
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use berth_sdk::ConnectOptions;
+pub use berth_sdk::cli::Log;
 
 use crate::core::Options;
 
@@ -56,13 +57,4 @@ pub struct KubeChoice {
     pub leader_elect: bool,
     /// Whether the status of Artifacts is left to somebody else.
     pub disable_artifact_controller: bool,
-}
-
-/// What is logged, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// A level, or directives as `tracing-subscriber` reads them.
-    pub filter: String,
-    /// One JSON object a line instead of text.
-    pub json: bool,
 }

@@ -7,7 +7,6 @@ pub mod bus;
 pub mod config;
 pub mod core;
 pub mod health;
-pub mod log;
 pub mod metrics;
 pub mod request;
 pub mod revision;

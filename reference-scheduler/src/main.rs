@@ -11,7 +11,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let config =
         berth_scheduler::args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    if let Err(error) = berth_scheduler::log::start(&config.log) {
+    if let Err(error) = config.log.start() {
         eprintln!("berth-scheduler: {}", berth_sdk::cli::chain(&error));
         return ExitCode::from(USAGE);
     }
