@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use berth_sdk::ConnectOptions;
 use berth_sdk::host::{Description, Host, Refusal, ServeOptions, Start, serve};
@@ -79,6 +80,8 @@ impl FakeHost {
         };
         let options = ServeOptions {
             host_id: id.to_owned(),
+            // A scheduler that comes back places nothing before it has heard hosts again.
+            heartbeat_interval: Duration::from_secs(1),
             ..ServeOptions::default()
         };
         let connect = ConnectOptions::to(url);

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::timeout;
+
 use crate::scheduler::process;
 use crate::stage::{Stage, consistently, deployment, eventually, within};
 
@@ -61,7 +65,8 @@ async fn a_scheduler_that_ends_and_comes_back_moves_nothing() {
     scheduler.stop().await;
 }
 
-/// The process is killed while a rollout goes on, again and again, at points that are spread over all of it.
+/// The process is killed at 20 points of rollouts: after so many commands, and then some part of the time that
+/// the next one takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduler_that_is_killed_during_a_rollout_leaves_what_is_wanted() {
     const REPLICAS: usize = 4;
@@ -75,7 +80,8 @@ async fn a_scheduler_that_is_killed_during_a_rollout_leaves_what_is_wanted() {
         &deployment("hello", REPLICAS, "registry.example/hello:0"),
     );
     stage.runs(REPLICAS).await;
-    for round in 1..=5u32 {
+    let mut chance = StdRng::seed_from_u64(20);
+    for round in 1..=20 {
         let old = stage.record.ids();
         stage.put(
             "hello.yaml",
@@ -85,13 +91,16 @@ async fn a_scheduler_that_is_killed_during_a_rollout_leaves_what_is_wanted() {
                 &format!("registry.example/hello:{round}"),
             ),
         );
-        // Killed when this many of the rollout's starts have happened.
-        let until = stage.record.starts().len() + round as usize % REPLICAS;
+        // A rollout is as many starts and as many stops.
+        let commands = || stage.record.starts().len() + stage.record.stops().len();
+        let until = commands() + chance.random_range(0..2 * REPLICAS);
         eventually(
-            || stage.record.starts().len() >= until,
-            || "the rollout goes on".to_owned(),
+            || commands() >= until,
+            || format!("round {round}: the rollout goes on"),
         )
         .await;
+        let later = Duration::from_micros(chance.random_range(0..50_000));
+        let _ = timeout(later, scheduler.wait()).await;
         within(scheduler.kill()).await.unwrap();
         scheduler = process(&url, &manifests, &[]);
         let done = || {
