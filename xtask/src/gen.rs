@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::requirement_index::{Index, IndexError};
 
+mod grpc_services;
 mod proto_messages;
 mod requirements;
 mod schema_table;
@@ -36,6 +37,11 @@ pub fn outputs(root: &Path) -> Result<Outputs, GenError> {
         };
         outputs.insert(Path::new(OWNED_DIR).join(name), content);
     }
+    let services = grpc_services::generate(&descriptors)?;
+    outputs.insert(
+        "sdk-rust/sdk/src/grpc/services.rs".into(),
+        format(&services)?,
+    );
     let table = schema_table::generate(&descriptors.wire)?;
     outputs.insert(
         "conformance/src/schema.rs".into(),

@@ -6,6 +6,8 @@ mod fleet;
 mod heartbeats;
 pub mod liveness;
 
+#[cfg(feature = "grpc")]
+pub(crate) use self::client::Told;
 pub use self::client::{HostClient, Status, Timeouts};
 pub use self::error::ClientError;
 pub use self::fleet::{Fleet, FleetError, FleetEvent, FleetEvents, FleetOptions, HostView};

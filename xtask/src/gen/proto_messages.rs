@@ -22,7 +22,7 @@ const FILES: [&str; 5] = [
 /// The compiled schema, in the two shapes that are needed.
 pub(crate) struct Descriptors {
     /// With comments, without imports: what Rust is generated from.
-    documented: FileDescriptorSet,
+    pub(super) documented: FileDescriptorSet,
     /// Without comments, with imports: facts only.
     pub(crate) wire: FileDescriptorSet,
     /// `wire`, encoded.

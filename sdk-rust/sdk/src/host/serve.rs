@@ -13,7 +13,8 @@ use crate::subject;
 /// was already asked, stops all workloads within the grace period, and returns.
 ///
 /// With [`ConnectOptions`] it connects by itself and waits for a broker that is not there yet; with a
-/// [`Bus`] it shares a connection. Either way it reconnects for ever.
+/// [`Bus`] it shares a connection. Either way it reconnects for ever. [`Connection`] says what else it
+/// can be served on.
 ///
 /// Cancel safety: dropping the future drops everything that runs for it, without the orderly end.
 ///
@@ -33,11 +34,7 @@ pub async fn serve<H: Host>(
     if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&options.heartbeat_interval) {
         return Err(ServeError::HeartbeatInterval(options.heartbeat_interval));
     }
-    let bus = match connection.into() {
-        Connection::Shared(bus) => bus,
-        Connection::Own(connect) => Bus::connect_eventually(&connect).await?,
-    };
-    server::run(bus, options, host, shutdown).await
+    server::run(connection.into(), options, host, shutdown).await
 }
 
 /// Faster heartbeats would be taken for a burst (HOST-BEAT-004).
@@ -47,23 +44,65 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a host is served on.
-#[derive(Clone, Debug)]
-pub enum Connection {
-    /// A connection of its own, made with these options.
+///
+/// Made from [`ConnectOptions`] it has a connection to the bus of its own, and from a [`Bus`] it shares
+/// one. With the feature `grpc` it may serve gRPC besides or instead.
+#[derive(Debug)]
+pub struct Connection {
+    nats: Option<NatsConnection>,
+    #[cfg(feature = "grpc")]
+    pub(super) grpc: crate::grpc::HostSide,
+}
+
+#[derive(Debug)]
+enum NatsConnection {
     Own(Box<ConnectOptions>),
-    /// One that exists.
     Shared(Bus),
+}
+
+impl Connection {
+    fn over_nats(nats: NatsConnection) -> Self {
+        Self {
+            nats: Some(nats),
+            #[cfg(feature = "grpc")]
+            grpc: crate::grpc::HostSide::default(),
+        }
+    }
+
+    /// The bus; one of its own is connected to in the background.
+    pub(super) async fn bus(&self) -> Result<Option<Bus>, ConnectError> {
+        match &self.nats {
+            None => Ok(None),
+            Some(NatsConnection::Shared(bus)) => Ok(Some(bus.clone())),
+            Some(NatsConnection::Own(options)) => Bus::connect_eventually(options).await.map(Some),
+        }
+    }
+}
+
+#[cfg(feature = "grpc")]
+impl Connection {
+    /// Over gRPC only: no NATS at all.
+    pub fn over_grpc(grpc: crate::grpc::HostSide) -> Self {
+        Self { nats: None, grpc }
+    }
+
+    /// Over gRPC as well. Both ways lead to the same workloads.
+    #[must_use]
+    pub fn and_grpc(mut self, grpc: crate::grpc::HostSide) -> Self {
+        self.grpc = grpc;
+        self
+    }
 }
 
 impl From<ConnectOptions> for Connection {
     fn from(options: ConnectOptions) -> Self {
-        Self::Own(Box::new(options))
+        Self::over_nats(NatsConnection::Own(Box::new(options)))
     }
 }
 
 impl From<Bus> for Connection {
     fn from(bus: Bus) -> Self {
-        Self::Shared(bus)
+        Self::over_nats(NatsConnection::Shared(bus))
     }
 }
 

@@ -1,39 +1,31 @@
-//! The shell around the table of ids: subscribes, hands requests in, carries actions out, shuts down.
+//! The shell around the table of ids: opens the ways in, takes commands in, beats, shuts down.
 
 mod beat;
+mod commands;
+#[cfg(feature = "grpc")]
+mod grpc;
+mod nats;
 mod request;
 mod runs;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::beat::Heart;
-use self::request::Request;
+use self::commands::Commands;
+#[cfg(feature = "grpc")]
+use self::grpc::Grpc;
+use self::nats::Nats;
 use self::runs::Runs;
-use super::{Host, ServeError, ServeOptions};
-use crate::bus::{Bus, Delivery, Subscription};
-use crate::reply::{Code, Status};
-use crate::subject;
-
-/// Starts, stops and unknown commands that are worked on at once; more are answered with 503. Each
-/// start waits for seconds at most, so this is far more than any scheduler keeps open.
-const MAX_IN_FLIGHT: usize = 512;
-
-/// How long a reply may wait to be handed to the connection; its caller has given up by then.
-const REPLY_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long the broker may take to see the end of the subscription, inside the 1 s of HOST-DOWN-001
-/// when it is there at all.
-const UNSUBSCRIBE_PATIENCE: Duration = Duration::from_secs(1);
+use super::{Connection, Host, ServeError, ServeOptions};
 
 /// Serves until `shutdown`.
 pub(super) async fn run<H: Host>(
-    bus: Bus,
+    connection: Connection,
     options: ServeOptions,
     host: H,
     shutdown: CancellationToken,
@@ -43,20 +35,31 @@ pub(super) async fn run<H: Host>(
     // When this future is dropped, so is everything that runs for it.
     let _end_with_me = tasks.closed.clone().drop_guard();
     let runs = Runs::new(host.clone(), tasks.clone());
-    let heart = Heart::new(host, runs.clone(), &options)?;
-    let commands = subject::commands_of(&options.host_id);
-    let subscription = bus.subscribe(commands).await.map_err(ServeError::Bus)?;
-    let server = Arc::new(Server {
-        bus,
-        host_id: options.host_id.clone(),
-        runs,
+    let heart = Arc::new(Heart::new(host, runs.clone(), &options)?);
+    let commands = Arc::new(Commands::new(runs.clone()));
+    let nats = match connection.bus().await? {
+        None => None,
+        Some(bus) => Some(
+            Nats::open(
+                bus,
+                &options.host_id,
+                commands.clone(),
+                heart.clone(),
+                tasks.clone(),
+            )
+            .await?,
+        ),
+    };
+    let server = Server {
+        nats,
+        #[cfg(feature = "grpc")]
+        grpc: Grpc::open(connection.grpc, &options, commands, &heart, &tasks),
         heart,
-        room: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
-        requests: TaskTracker::new(),
+        runs,
         tasks,
-    });
+    };
     server.tasks.spawn(server.runs.clone().tick());
-    server.serve(subscription, options, shutdown).await
+    server.serve(options, shutdown).await
 }
 
 /// What belongs to one call of [`run`], and ends with it.
@@ -67,48 +70,46 @@ struct Tasks {
 
 impl Tasks {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.ending(task));
+    }
+
+    /// The same task, ended when everything else is.
+    fn ending(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let closed = self.closed.clone();
-        tokio::spawn(async move { closed.run_until_cancelled_owned(task).await });
+        async move {
+            closed.run_until_cancelled_owned(task).await;
+        }
     }
 }
 
 struct Server<H: Host> {
-    bus: Bus,
-    host_id: String,
+    nats: Option<Nats<H>>,
+    #[cfg(feature = "grpc")]
+    grpc: Grpc,
+    heart: Arc<Heart<H>>,
     runs: Arc<Runs<H>>,
-    heart: Heart<H>,
-    room: Arc<Semaphore>,
-    requests: TaskTracker,
     tasks: Tasks,
 }
 
 impl<H: Host> Server<H> {
     async fn serve(
-        self: Arc<Self>,
-        mut subscription: Subscription,
+        mut self,
         options: ServeOptions,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
         let beating = CancellationToken::new();
-        let beats = {
-            let (server, beating) = (self.clone(), beating.clone());
-            let interval = options.heartbeat_interval;
-            async move { server.heart.beat(&server.bus, interval, beating).await }
-        };
-        let beats = tokio::spawn(self.tasks.closed.clone().run_until_cancelled_owned(beats));
-        let closed = loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break false,
-                delivery = subscription.next() => match delivery {
-                    Some(delivery) => self.clone().receive(delivery),
-                    None => break true,
-                },
-            }
+        let beats = self.beats(options.heartbeat_interval, &beating);
+        let closed = tokio::select! {
+            () = shutdown.cancelled() => false,
+            () = closed(&mut self.nats) => true,
         };
         // No heartbeat may follow the end of the subscription (HOST-DOWN-004).
         beating.cancel();
-        let _ = beats.await;
-        self.shut_down(subscription, options.shutdown_grace).await;
+        beats.join_all().await;
+        self.shut_down(options).await;
         if closed {
             Err(ServeError::Closed)
         } else {
@@ -116,108 +117,56 @@ impl<H: Host> Server<H> {
         }
     }
 
-    /// Unsubscribes first, so that callers learn at once that nobody is here.
-    async fn shut_down(self: Arc<Self>, mut subscription: Subscription, grace: Duration) {
-        tracing::info!(host_id = %self.host_id, "shutting down");
-        let unsubscribed = async {
-            subscription.drain().await;
-            let _ = self.bus.flush(UNSUBSCRIBE_PATIENCE).await;
-        };
-        let _ = timeout(UNSUBSCRIBE_PATIENCE, unsubscribed).await;
+    /// The heartbeats on each way out.
+    fn beats(&self, interval: Duration, stop: &CancellationToken) -> JoinSet<()> {
+        let mut beats = JoinSet::new();
+        if let Some(nats) = &self.nats {
+            let (heart, bus, stop) = (self.heart.clone(), nats.bus(), stop.clone());
+            beats.spawn(
+                self.tasks
+                    .ending(async move { heart.beat(&bus, interval, stop).await }),
+            );
+        }
+        #[cfg(feature = "grpc")]
+        self.grpc
+            .beat(&self.heart, interval, stop, &self.tasks, &mut beats);
+        beats
+    }
+
+    /// Closes the ways in first, so that callers learn at once that nobody is here.
+    async fn shut_down(mut self, options: ServeOptions) {
+        tracing::info!(host_id = %options.host_id, "shutting down");
+        #[cfg(feature = "grpc")]
+        self.grpc.close();
+        if let Some(nats) = &mut self.nats {
+            nats.unsubscribe().await;
+        }
         self.runs.shut_down();
-        let received_before = async {
-            while let Some(delivery) = subscription.next().await {
-                self.clone().receive(delivery);
-            }
-        };
-        let _ = timeout(UNSUBSCRIBE_PATIENCE, received_before).await;
-        self.requests.close();
+        if let Some(nats) = &mut self.nats {
+            nats.receive_the_rest().await;
+        }
         let done = async {
-            self.requests.wait().await;
+            if let Some(nats) = &self.nats {
+                nats.answered().await;
+            }
+            #[cfg(feature = "grpc")]
+            self.grpc.answered().await;
             self.runs.idle().await;
         };
+        let grace = options.shutdown_grace;
         if timeout(grace, done).await.is_err() {
-            tracing::warn!(grace = ?grace, "not everything stopped within the grace period");
+            tracing::warn!(?grace, "not everything stopped within the grace period");
         }
-        let _ = self.bus.flush(UNSUBSCRIBE_PATIENCE).await;
-    }
-
-    /// Takes a request in, in the order of arrival: a stop must not overtake the start before it. Only
-    /// the waiting for the outcome and the reply get a task of their own. Status and heartbeat always
-    /// have room: they wait for nobody.
-    fn receive(self: Arc<Self>, delivery: Delivery) {
-        let mut room = None;
-        let request = match Request::read(&self.host_id, &delivery) {
-            request @ (Request::Start { .. } | Request::Stop { .. }) => {
-                match self.room.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        room = Some(permit);
-                        request
-                    }
-                    Err(_) => Request::Refused(full(request)),
-                }
-            }
-            request => request,
-        };
-        let outcome = match request {
-            Request::Heartbeat => Outcome::Heartbeat,
-            Request::Refused(status) => Outcome::Known(status),
-            Request::Start { id, workload } => Outcome::Later(self.runs.start(id, *workload)),
-            Request::Stop { id } => Outcome::Later(self.runs.stop(id)),
-            Request::Status { id } => Outcome::Later(self.runs.status(id)),
-        };
-        let (requests, closed) = (self.requests.clone(), self.tasks.closed.clone());
-        let task = async move {
-            self.answer(delivery.reply, outcome).await;
-            drop(room);
-        };
-        requests.spawn(closed.run_until_cancelled_owned(task));
-    }
-
-    async fn answer(&self, reply: Option<String>, outcome: Outcome) {
-        let status = match outcome {
-            Outcome::Heartbeat => return self.answer_heartbeat(reply).await,
-            Outcome::Known(status) => status,
-            Outcome::Later(status) => match status.await {
-                Ok(status) => status,
-                Err(_) => return tracing::error!("a request was lost"),
-            },
-        };
-        let Some(to) = reply else { return };
-        match status.to_json(self.bus.max_payload_bytes()) {
-            Some(body) => self.reply(to, body, status.service_error()).await,
-            None => tracing::error!("the broker takes no message as long as this reply must be"),
-        }
-    }
-
-    async fn answer_heartbeat(&self, reply: Option<String>) {
-        if let (Some(body), Some(to)) = (self.heart.message(), reply) {
-            self.reply(to, body, None).await;
-        }
-    }
-
-    async fn reply(&self, to: String, body: Vec<u8>, error: Option<(u16, String)>) {
-        // A caller could have us command another host in our name (HOST-WIRE-015).
-        if subject::is_of_the_protocol(&to) {
-            tracing::warn!(subject = %to, "no reply is sent to a subject of the protocol itself");
-            return;
-        }
-        match timeout(REPLY_PATIENCE, self.bus.publish(to, body, error)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "a reply could not be sent"),
-            Err(_) => tracing::warn!("a reply waited too long for the broker and is dropped"),
+        if let Some(nats) = &self.nats {
+            nats.flush().await;
         }
     }
 }
 
-/// What a request comes to.
-enum Outcome {
-    Heartbeat,
-    Known(Status),
-    Later(oneshot::Receiver<Status>),
-}
-
-fn full(request: Request) -> Status {
-    let message = format!("the host is working on {MAX_IN_FLIGHT} requests already");
-    Status::refused(request.into_id(), Code::Unavailable, message)
+/// Takes in what arrives on the bus; ends when its connection is closed for good, and never when there is none.
+async fn closed<H: Host>(nats: &mut Option<Nats<H>>) {
+    match nats {
+        Some(nats) => nats.serve().await,
+        None => std::future::pending().await,
+    }
 }

@@ -1,25 +1,26 @@
 //! Commands to one host, with typed answers.
 
+mod way;
+
 use std::time::Duration;
 
 use berth_proto::{
-    HostHeartbeat, Workload, WorkloadStartRequest, WorkloadStartResponse, WorkloadState,
-    WorkloadStatusRequest, WorkloadStatusResponse, WorkloadStopRequest, WorkloadStopResponse,
+    HostHeartbeat, Workload, WorkloadStartRequest, WorkloadState, WorkloadStatusRequest,
+    WorkloadStopRequest,
 };
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+pub(crate) use self::way::Told;
+use self::way::Way;
 use super::ClientError;
-use crate::bus::{Answer, Bus, BusError, NoAnswer};
-use crate::subject::{self, Command};
+use crate::bus::Bus;
+use crate::subject;
 
 /// Commands one host. A cheap clone; all methods may be called at once.
 ///
 /// Cancel safety: a dropped call may have been carried out or not, as after a timeout.
 #[derive(Clone, Debug)]
 pub struct HostClient {
-    bus: Bus,
-    host_id: String,
+    way: Way,
     timeouts: Timeouts,
 }
 
@@ -70,10 +71,20 @@ impl HostClient {
             return Err(ClientError::HostId(host_id));
         }
         Ok(Self {
-            bus,
-            host_id,
+            way: Way::Nats { bus, host_id },
             timeouts: Timeouts::default(),
         })
+    }
+
+    /// A client for the host at the other end of a channel. With an id, commands are for that host
+    /// only: when another one has its address by now, nothing is done and the answer is
+    /// [`ClientError::NoResponders`].
+    #[cfg(feature = "grpc")]
+    pub fn over_grpc(channel: crate::grpc::Channel, host_id: Option<String>) -> Self {
+        Self {
+            way: Way::Grpc { channel, host_id },
+            timeouts: Timeouts::default(),
+        }
     }
 
     /// The same with other timeouts.
@@ -83,9 +94,13 @@ impl HostClient {
         self
     }
 
-    /// The id of the host.
+    /// The id of the host; its URL when it is reached over gRPC and its id is not known.
     pub fn host_id(&self) -> &str {
-        &self.host_id
+        match &self.way {
+            Way::Nats { host_id, .. } => host_id,
+            #[cfg(feature = "grpc")]
+            Way::Grpc { channel, host_id } => host_id.as_deref().unwrap_or(channel.url()),
+        }
     }
 
     /// Starts a workload. `Ok` means that the host has it: RUNNING, or STARTING and to be asked for with
@@ -102,11 +117,8 @@ impl HostClient {
             workload: Some(workload.clone()),
             workload_id: id.to_owned(),
         };
-        let answer = self
-            .ask(Command::Start, &request, self.timeouts.start)
-            .await?;
-        let status = read::<WorkloadStartResponse>(&answer)?.workload_status;
-        let status = understood(id, status, &answer)?;
+        let told = self.way.start(request, self.timeouts.start).await?;
+        let status = understood(id, told)?;
         refuse_error(status)
     }
 
@@ -120,11 +132,8 @@ impl HostClient {
         let request = WorkloadStopRequest {
             workload_id: id.to_owned(),
         };
-        let answer = self
-            .ask(Command::Stop, &request, self.timeouts.stop)
-            .await?;
-        let status = read::<WorkloadStopResponse>(&answer)?.workload_status;
-        let status = understood(id, status, &answer)?;
+        let told = self.way.stop(request, self.timeouts.stop).await?;
+        let status = understood(id, told)?;
         refuse_error(status)
     }
 
@@ -137,11 +146,8 @@ impl HostClient {
         let request = WorkloadStatusRequest {
             workload_id: id.to_owned(),
         };
-        let answer = self
-            .ask(Command::Status, &request, self.timeouts.status)
-            .await?;
-        let status = read::<WorkloadStatusResponse>(&answer)?.workload_status;
-        understood(id, status, &answer)
+        let told = self.way.status(request, self.timeouts.status).await?;
+        understood(id, told)
     }
 
     /// Asks for a heartbeat now. A `wash host` measures its load between two of them, so that asking
@@ -149,14 +155,11 @@ impl HostClient {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Malformed`] also when the heartbeat is that of another host.
+    /// [`ClientError::Malformed`] also when the heartbeat is that of another host, and
+    /// [`ClientError::NotOverGrpc`] there.
     pub async fn heartbeat(&self) -> Result<HostHeartbeat, ClientError> {
-        let empty = serde_json::Map::new();
-        let answer = self
-            .ask(Command::Heartbeat, &empty, self.timeouts.heartbeat)
-            .await?;
-        let heartbeat = read::<HostHeartbeat>(&answer)?;
-        if heartbeat.id != self.host_id {
+        let heartbeat = self.way.heartbeat(self.timeouts.heartbeat).await?;
+        if heartbeat.id != self.host_id() {
             return Err(malformed(format!(
                 "it is the heartbeat of {:?}",
                 heartbeat.id
@@ -164,44 +167,15 @@ impl HostClient {
         }
         Ok(heartbeat)
     }
-
-    async fn ask<M: Serialize>(
-        &self,
-        command: Command,
-        request: &M,
-        timeout: Duration,
-    ) -> Result<Answer, ClientError> {
-        let payload =
-            crate::json::write(request).map_err(|error| ClientError::Request(error.to_string()))?;
-        let subject = subject::command(&self.host_id, command);
-        self.bus
-            .request(subject, payload, timeout)
-            .await
-            .map_err(|none| match none {
-                NoAnswer::NoResponders => ClientError::NoResponders,
-                NoAnswer::Timeout => ClientError::Timeout { after: timeout },
-                NoAnswer::TooLarge | NoAnswer::Failed(BusError::TooLarge) => ClientError::TooLarge,
-                NoAnswer::Failed(BusError::Subject) => ClientError::HostId(self.host_id.clone()),
-                NoAnswer::Failed(_) => ClientError::Disconnected,
-            })
-    }
-}
-
-fn read<M: DeserializeOwned>(answer: &Answer) -> Result<M, ClientError> {
-    crate::json::read(&answer.payload).map_err(|error| malformed(error.to_string()))
 }
 
 /// The status in an answer, checked to be one and to be that of the id.
-fn understood(
-    id: &str,
-    status: Option<berth_proto::WorkloadStatus>,
-    answer: &Answer,
-) -> Result<Status, ClientError> {
-    let Some(status) = status else {
+fn understood(id: &str, told: Told) -> Result<Status, ClientError> {
+    let Some(status) = told.status else {
         return Err(malformed("it has no workloadStatus".to_owned()));
     };
     let state = status.workload_state();
-    if let Some(code) = answer.error_code {
+    if let Some(code) = told.error_code {
         return Err(ClientError::Refused {
             code: Some(code),
             state,

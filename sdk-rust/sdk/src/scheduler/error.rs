@@ -36,6 +36,23 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The host cannot be connected to, or does not let us in, for another reason than that nobody
+    /// listens there. Nothing was done. Over gRPC only.
+    #[error("the host cannot be reached: {reason}")]
+    Unreachable {
+        /// What is in the way.
+        reason: String,
+    },
+    /// The connection broke before the answer came. The command may have been carried out: ask `status`.
+    /// Over gRPC only.
+    #[error("the connection to the host broke before it answered: {reason}")]
+    Lost {
+        /// What became of it.
+        reason: String,
+    },
+    /// gRPC has no call for this. Nothing was sent.
+    #[error("gRPC has no call for {0}")]
+    NotOverGrpc(&'static str),
     /// There is no connection to the broker now. Nothing was sent.
     #[error("there is no connection to the broker")]
     Disconnected,

@@ -1,6 +1,6 @@
 //! The connection options of a real deployment, each on a nats-server configured that way.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use berth_sdk::ConnectOptions;
 use berth_sdk::bus::{Bus, ConnectError};
@@ -10,6 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
+use crate::support::certificates::Files;
 use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
 use crate::support::toy::Served;
@@ -257,52 +258,7 @@ async fn nobody_there() {
     );
 }
 
-/// Certificates of an authority for a server on the loopback and for a client.
-struct Files {
-    ca: PathBuf,
-    other_ca: PathBuf,
-    server_cert: PathBuf,
-    server_key: PathBuf,
-    client_cert: PathBuf,
-    client_key: PathBuf,
-}
-
 impl Files {
-    fn make() -> (tempfile::TempDir, Self) {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: String| {
-            let path = dir.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let authority = || {
-            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap())
-                .unwrap()
-        };
-        let ca = authority();
-        let signed = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            let key = rcgen::KeyPair::generate().unwrap();
-            let params = rcgen::CertificateParams::new(names).unwrap();
-            (
-                params.signed_by(&key, &ca).unwrap().pem(),
-                key.serialize_pem(),
-            )
-        };
-        let (server, client) = (signed(&["127.0.0.1", "localhost"]), signed(&["client"]));
-        let files = Self {
-            ca: write("ca.pem", ca.pem()),
-            other_ca: write("other.pem", authority().pem()),
-            server_cert: write("server.pem", server.0),
-            server_key: write("server.key", server.1),
-            client_cert: write("client.pem", client.0),
-            client_key: write("client.key", client.1),
-        };
-        (dir, files)
-    }
-
     fn server_config(&self, verify: bool) -> String {
         let (cert, key, ca) = (
             self.server_cert.display(),

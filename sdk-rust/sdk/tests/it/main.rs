@@ -9,6 +9,8 @@
 
 mod connect;
 mod examples;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod host;
 mod scheduler;
 mod support;

@@ -1,6 +1,7 @@
 //! What the tests stand on: brokers of both kinds, a bare NATS client, and a host to play with.
 
 pub mod brokers;
+pub mod certificates;
 pub mod nats_server;
 pub mod toy;
 pub mod wire;

@@ -56,6 +56,12 @@ impl<H: Host> Heart<H> {
         })
     }
 
+    /// The name or address that the host gave itself.
+    #[cfg(feature = "grpc")]
+    pub fn hostname(&self) -> &str {
+        &self.identity.hostname
+    }
+
     /// Beats at once, then at each interval and after each reconnect, until `stop`. While there is no
     /// connection nothing is published, so that no burst follows (HOST-RESIL-004).
     pub async fn beat(&self, bus: &Bus, interval: Duration, stop: CancellationToken) {
@@ -89,17 +95,24 @@ impl<H: Host> Heart<H> {
         }
     }
 
-    /// The heartbeat as of now; `None` when the host cannot describe itself.
+    /// The heartbeat as of now as JSON; `None` when the host cannot describe itself.
     pub fn message(&self) -> Option<Vec<u8>> {
-        let described = std::panic::catch_unwind(AssertUnwindSafe(|| self.host.describe()));
-        let Ok(described) = described else {
-            tracing::error!("the host panicked while it described itself");
-            return None;
-        };
-        match crate::json::write(&self.heartbeat(described)) {
+        match crate::json::write(&self.now()?) {
             Ok(message) => Some(message),
             Err(error) => {
                 tracing::error!(%error, "the heartbeat cannot be written");
+                None
+            }
+        }
+    }
+
+    /// The heartbeat as of now; `None` when the host cannot describe itself.
+    pub fn now(&self) -> Option<HostHeartbeat> {
+        let described = std::panic::catch_unwind(AssertUnwindSafe(|| self.host.describe()));
+        match described {
+            Ok(described) => Some(self.heartbeat(described)),
+            Err(_) => {
+                tracing::error!("the host panicked while it described itself");
                 None
             }
         }

@@ -1,15 +1,41 @@
-//! What a delivery asks for, or how it is refused.
+//! What a request asks for, or how it is refused.
 
-use berth_proto::{Workload, WorkloadStartRequest, WorkloadStatusRequest, WorkloadStopRequest};
+use berth_proto::{
+    ImagePullPolicy, Workload, WorkloadStartRequest, WorkloadStatusRequest, WorkloadStopRequest,
+};
 
 use crate::bus::Delivery;
 use crate::reply::{Code, MAX_ID_BYTES, Status};
 use crate::subject::{self, Command};
 
-/// A request that can be worked on, or the answer to one that cannot.
+/// What a delivery asks for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Heartbeat,
+    Command(Request),
+}
+
+impl Asked {
+    /// Reads whatever arrives on the bus; there is no failure, only a refusal.
+    pub fn read(host_id: &str, delivery: &Delivery) -> Self {
+        let payload = &delivery.payload;
+        Self::Command(match subject::parse_command(host_id, &delivery.subject) {
+            Ok(Command::Heartbeat) => return Self::Heartbeat,
+            Ok(Command::Start) => read_json(payload, Request::start),
+            Ok(Command::Stop) => read_json(payload, Request::stop),
+            Ok(Command::Status) => read_json(payload, Request::status),
+            Err(unknown) => {
+                let unknown = crate::reply::shorten(unknown, 100);
+                let message = format!("there is no command {unknown:?}");
+                Request::Refused(Status::refused("", Code::NotFound, message))
+            }
+        })
+    }
+}
+
+/// A command that can be worked on, or the answer to one that cannot.
 #[derive(Debug)]
 pub(super) enum Request {
-    Heartbeat,
     Start { id: String, workload: Box<Workload> },
     Stop { id: String },
     Status { id: String },
@@ -17,45 +43,28 @@ pub(super) enum Request {
 }
 
 impl Request {
-    /// Reads whatever arrives; there is no failure, only a refusal.
-    pub fn read(host_id: &str, delivery: &Delivery) -> Self {
-        let read = match subject::parse_command(host_id, &delivery.subject) {
-            Ok(Command::Heartbeat) => Ok(Self::Heartbeat),
-            Ok(Command::Start) => read_start(&delivery.payload),
-            Ok(Command::Stop) => {
-                read_json::<WorkloadStopRequest>(&delivery.payload).and_then(|request| {
-                    Ok(Self::Stop {
-                        id: checked(request.workload_id)?,
-                    })
-                })
-            }
-            Ok(Command::Status) => {
-                read_json::<WorkloadStatusRequest>(&delivery.payload).and_then(|request| {
-                    Ok(Self::Status {
-                        id: checked(request.workload_id)?,
-                    })
-                })
-            }
-            Err(unknown) => {
-                let unknown = crate::reply::shorten(unknown, 100);
-                let message = format!("there is no command {unknown:?}");
-                Err(Status::refused("", Code::NotFound, message))
-            }
-        };
-        read.unwrap_or_else(Self::Refused)
+    pub fn start(message: WorkloadStartRequest) -> Self {
+        checked_start(message).unwrap_or_else(Self::Refused)
+    }
+
+    pub fn stop(message: WorkloadStopRequest) -> Self {
+        checked(message.workload_id).map_or_else(Self::Refused, |id| Self::Stop { id })
+    }
+
+    pub fn status(message: WorkloadStatusRequest) -> Self {
+        checked(message.workload_id).map_or_else(Self::Refused, |id| Self::Status { id })
     }
 
     /// The id that it is about; empty when there is none.
     pub fn into_id(self) -> String {
         match self {
             Self::Start { id, .. } | Self::Stop { id } | Self::Status { id } => id,
-            Self::Heartbeat | Self::Refused(_) => String::new(),
+            Self::Refused(_) => String::new(),
         }
     }
 }
 
-fn read_start(payload: &[u8]) -> Result<Request, Status> {
-    let request = read_json::<WorkloadStartRequest>(payload)?;
+fn checked_start(request: WorkloadStartRequest) -> Result<Request, Status> {
     let id = checked(request.workload_id)?;
     let Some(workload) = request.workload else {
         return Err(Status::refused(
@@ -73,15 +82,42 @@ fn read_start(payload: &[u8]) -> Result<Request, Status> {
         let message = format!("field `workload.service.maxRestarts`: above {}", u32::MAX);
         return Err(Status::refused(id, Code::BadRequest, message));
     }
+    if let Some(field) = unknown_enum(&workload) {
+        let message = format!("field `workload.{field}`: a number that has no name");
+        return Err(Status::refused(id, Code::BadRequest, message));
+    }
     Ok(Request::Start {
         id,
         workload: Box::new(workload),
     })
 }
 
-fn read_json<M: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<M, Status> {
-    crate::json::read(payload)
-        .map_err(|error| Status::refused("", Code::BadRequest, error.to_string()))
+/// The first enum without a meaning. JSON refuses them while it is read; the binary form keeps them.
+fn unknown_enum(workload: &Workload) -> Option<String> {
+    let known = |policy: i32| ImagePullPolicy::try_from(policy).is_ok();
+    if let Some(service) = &workload.service
+        && !known(service.image_pull_policy)
+    {
+        return Some("service.imagePullPolicy".to_owned());
+    }
+    let components = workload
+        .wit_world
+        .iter()
+        .flat_map(|world| &world.components);
+    let unknown = components
+        .enumerate()
+        .find(|(_, component)| !known(component.image_pull_policy));
+    unknown.map(|(number, _)| format!("witWorld.components[{number}].imagePullPolicy"))
+}
+
+fn read_json<M: serde::de::DeserializeOwned>(
+    payload: &[u8],
+    request: impl FnOnce(M) -> Request,
+) -> Request {
+    match crate::json::read(payload) {
+        Ok(message) => request(message),
+        Err(error) => Request::Refused(Status::refused("", Code::BadRequest, error.to_string())),
+    }
 }
 
 fn checked(id: String) -> Result<String, Status> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use berth_sdk::ConnectOptions;
-use berth_sdk::host::{Description, Host, Refusal, ServeError, ServeOptions, Start, serve};
+use berth_sdk::host::{
+    Connection, Description, Host, Refusal, ServeError, ServeOptions, Start, serve,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -92,11 +94,11 @@ impl Served {
         Self::begin_as(connect, ServeOptions::default())
     }
 
-    fn begin_as(connect: ConnectOptions, options: ServeOptions) -> Self {
+    pub fn begin_as(connection: impl Into<Connection>, options: ServeOptions) -> Self {
         let (held, shutdown) = (Held::default(), CancellationToken::new());
         let toy = Toy { held: held.clone() };
         let id = options.host_id.clone();
-        let served = serve(connect, options, toy, shutdown.clone());
+        let served = serve(connection.into(), options, toy, shutdown.clone());
         Self {
             id,
             held,

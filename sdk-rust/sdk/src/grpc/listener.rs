@@ -1,0 +1,170 @@
+//! Where one side listens for the calls of the other.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tonic::codegen::{Service, StdError};
+use tonic::transport::Server;
+use tonic::transport::server::{Connected, ServerTlsConfig, TcpConnectInfo};
+
+use super::KEEP_ALIVE;
+use super::tls::{GrpcError, ServerTls};
+
+/// Connections at once; a scheduler or a host has one. The next one waits.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Calls at once on one connection: more than a host works on, so that a status finds room beside them.
+const MAX_CALLS: u32 = 1024;
+
+/// Between attempts to accept when the system has no room for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound address on which gRPC is served. From here on connections are queued, and so a caller that
+/// comes a moment too early only waits.
+#[derive(Debug)]
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<ServerTlsConfig>,
+}
+
+impl Listener {
+    /// Binds the address; port 0 takes any. With TLS the files are read now, and not again.
+    ///
+    /// # Errors
+    ///
+    /// An address that is taken, a file that cannot be read or used.
+    pub async fn bind(address: SocketAddr, tls: Option<&ServerTls>) -> Result<Self, GrpcError> {
+        let tls = tls.map(ServerTls::read).transpose()?;
+        let bound = |source| GrpcError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bound)?;
+        let address = listener.local_addr().map_err(bound)?;
+        Ok(Self {
+            listener,
+            address,
+            tls,
+        })
+    }
+
+    /// The address that was bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL under which peers reach it by this name or address.
+    pub fn url(&self, hostname: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let port = self.address.port();
+        if hostname.contains(':') {
+            format!("{scheme}://[{hostname}]:{port}")
+        } else {
+            format!("{scheme}://{hostname}:{port}")
+        }
+    }
+
+    /// Serves until `close`: then the address is free at once, calls that are under way are finished,
+    /// and no new one is taken.
+    pub(super) async fn serve<S>(self, service: S, close: CancellationToken)
+    where
+        S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<StdError> + Send + 'static,
+    {
+        let mut server = Server::builder()
+            .max_concurrent_streams(MAX_CALLS)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .tcp_nodelay(true);
+        if let Some(tls) = self.tls {
+            server = match server.tls_config(tls) {
+                Ok(server) => server,
+                Err(error) => {
+                    return tracing::error!(%error, "gRPC cannot be served with this certificate");
+                }
+            };
+        }
+        let incoming = connections(self.listener);
+        let served = server
+            .serve_with_incoming_shutdown(service, incoming, close.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "gRPC is no longer served");
+        }
+    }
+}
+
+fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    stream::unfold((listener, room), async |(listener, room)| {
+        // The semaphore is never closed.
+        let permit = room.clone().acquire_owned().await.ok()?;
+        let stream = loop {
+            match listener.accept().await {
+                Ok((stream, _)) => break stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let connection = Connection {
+            stream,
+            _permit: permit,
+        };
+        Some((Ok(connection), (listener, room)))
+    })
+}
+
+/// A connection that makes room for the next one when it ends.
+struct Connection {
+    stream: TcpStream,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

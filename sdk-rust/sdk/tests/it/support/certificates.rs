@@ -1,0 +1,50 @@
+//! Certificates for the tests, each set new.
+
+use std::path::PathBuf;
+
+/// Certificates of an authority for a server on the loopback and for a client.
+pub struct Files {
+    pub ca: PathBuf,
+    pub other_ca: PathBuf,
+    pub server_cert: PathBuf,
+    pub server_key: PathBuf,
+    pub client_cert: PathBuf,
+    pub client_key: PathBuf,
+}
+
+impl Files {
+    pub fn make() -> (tempfile::TempDir, Self) {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let authority = || {
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap())
+                .unwrap()
+        };
+        let ca = authority();
+        let signed = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(names).unwrap();
+            (
+                params.signed_by(&key, &ca).unwrap().pem(),
+                key.serialize_pem(),
+            )
+        };
+        let (server, client) = (signed(&["127.0.0.1", "localhost"]), signed(&["client"]));
+        let files = Self {
+            ca: write("ca.pem", ca.pem()),
+            other_ca: write("other.pem", authority().pem()),
+            server_cert: write("server.pem", server.0),
+            server_key: write("server.key", server.1),
+            client_cert: write("client.pem", client.0),
+            client_key: write("client.key", client.1),
+        };
+        (dir, files)
+    }
+}
