@@ -3,11 +3,15 @@
 
 mod cause;
 mod connect;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod log;
 mod shutdown;
 pub mod value;
 
 pub use self::cause::chain;
 pub use self::connect::ConnectArgs;
+#[cfg(feature = "grpc")]
+pub use self::grpc::{GrpcServe, GrpcServeArgs, GrpcTlsArgs};
 pub use self::log::{Log, LogError};
 pub use self::shutdown::on_signal;

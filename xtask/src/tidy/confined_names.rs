@@ -12,12 +12,17 @@ struct Confinement {
     reason: &'static str,
 }
 
-const CONFINEMENTS: [Confinement; 3] = [
+const CONFINEMENTS: [Confinement; 4] = [
     Confinement {
         prefix: "async_nats",
         modules: &["sdk-rust/sdk/src/bus", "conformance/src/bus"],
         reason: "the bus is a port: everything else is tested without it, and another client can \
                  take its place",
+    },
+    Confinement {
+        prefix: "tonic",
+        modules: &["sdk-rust/sdk/src/grpc"],
+        reason: "gRPC is one more way to say the same, and what is said is decided elsewhere",
     },
     Confinement {
         prefix: "wasmtime",

@@ -27,7 +27,7 @@ impl Heartbeats {
         let close = CancellationToken::new();
         let service = HostServiceServer::new(Service { beats: sender })
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
-        tokio::spawn(listener.serve(service, close.clone()));
+        tokio::spawn(listener.serve(service, close.clone(), close.clone()));
         Self {
             beats,
             _close: close.drop_guard(),

@@ -11,7 +11,7 @@ use futures_util::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::codegen::{Service, StdError};
@@ -74,8 +74,8 @@ impl Listener {
     }
 
     /// Serves until `close`: then the address is free at once, calls that are under way are finished,
-    /// and no new one is taken.
-    pub(super) async fn serve<S>(self, service: S, close: CancellationToken)
+    /// and no new one is taken. At `end` every connection is cut.
+    pub(super) async fn serve<S>(self, service: S, close: CancellationToken, end: CancellationToken)
     where
         S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -94,7 +94,7 @@ impl Listener {
                 }
             };
         }
-        let incoming = connections(self.listener);
+        let incoming = connections(self.listener, end);
         let served = server
             .serve_with_incoming_shutdown(service, incoming, close.cancelled_owned())
             .await;
@@ -104,9 +104,12 @@ impl Listener {
     }
 }
 
-fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connection>> {
+fn connections(
+    listener: TcpListener,
+    end: CancellationToken,
+) -> impl Stream<Item = io::Result<Connection>> {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    stream::unfold((listener, room), async |(listener, room)| {
+    stream::unfold((listener, room, end), async |(listener, room, end)| {
         // The semaphore is never closed.
         let permit = room.clone().acquire_owned().await.ok()?;
         let stream = loop {
@@ -121,15 +124,18 @@ fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<Connectio
         let _ = stream.set_nodelay(true);
         let connection = Connection {
             stream,
+            ended: Box::pin(end.clone().cancelled_owned()),
             _permit: permit,
         };
-        Some((Ok(connection), (listener, room)))
+        Some((Ok(connection), (listener, room, end)))
     })
 }
 
-/// A connection that makes room for the next one when it ends.
+/// A connection that makes room for the next one when it ends. Tonic keeps it in a task that nobody can
+/// reach, so it has to know by itself when all is over.
 struct Connection {
     stream: TcpStream,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -147,6 +153,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

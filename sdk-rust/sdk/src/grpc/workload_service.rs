@@ -23,16 +23,17 @@ pub(crate) trait Obey: Send + Sync + 'static {
     fn status(&self, request: WorkloadStatusRequest) -> BoxFuture<'static, Option<Status>>;
 }
 
-/// Serves the commands of one host until `close`, and then what is under way.
+/// Serves the commands of one host until `close`, and then what is under way, until `end` at the latest.
 pub(crate) async fn serve_commands(
     listener: Listener,
     host_id: String,
     commands: Arc<impl Obey>,
     close: CancellationToken,
+    end: CancellationToken,
 ) {
     let service = WorkloadServiceServer::new(Commands { host_id, commands })
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    listener.serve(service, close).await;
+    listener.serve(service, close, end).await;
 }
 
 struct Commands<O> {

@@ -47,7 +47,8 @@ impl Grpc {
         let url = side.listener.as_ref().map(|at| at.url(heart.hostname()));
         if let Some(listener) = side.listener {
             let host_id = options.host_id.clone();
-            let served = serve_commands(listener, host_id, commands, close.clone());
+            let end = tasks.closed.clone();
+            let served = serve_commands(listener, host_id, commands, close.clone(), end);
             serving.spawn(tasks.ending(served));
         }
         serving.close();
