@@ -82,11 +82,12 @@ pub(crate) fn all_heartbeats() -> String {
     format!("{HEARTBEATS}>")
 }
 
-/// The host that published on a subject under [`all_heartbeats`].
+/// The host that published on a subject under [`all_heartbeats`]; none when no host may be called so
+/// (SCHED-REG-007).
 pub(crate) fn parse_heartbeat(subject: &str) -> Option<&str> {
     subject
         .strip_prefix(HEARTBEATS)
-        .filter(|host_id| is_token(host_id))
+        .filter(|host_id| is_host_id(host_id))
 }
 
 const HEARTBEATS: &str = "runtime.operator.heartbeat.";
@@ -117,6 +118,8 @@ mod tests {
         }
         assert!(is_token("0b5f-ü"));
         assert_eq!(parse_heartbeat(&heartbeat_of("h")), Some("h"));
-        assert_eq!(parse_heartbeat("runtime.operator.heartbeat.a.b"), None);
+        for bad in ["a.b", "a>", "é", ""] {
+            assert_eq!(parse_heartbeat(&heartbeat_of(bad)), None, "{bad:?}");
+        }
     }
 }

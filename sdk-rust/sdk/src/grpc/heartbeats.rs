@@ -56,7 +56,7 @@ impl HostService for Service {
         let Some(heartbeat) = request.into_inner().heartbeat else {
             return Err(Status::invalid_argument("field `heartbeat` is missing"));
         };
-        if !subject::is_token(&heartbeat.id) {
+        if !subject::is_host_id(&heartbeat.id) {
             return Err(Status::invalid_argument(
                 "field `heartbeat.id` is not the id of a host",
             ));
