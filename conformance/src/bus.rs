@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::{
-    sync::{broadcast, mpsc},
+    sync::{broadcast, mpsc, watch},
     task::JoinHandle,
 };
 
@@ -27,6 +27,10 @@ const HEARTBEATS_KEPT: usize = 4096;
 const TRAFFIC_KEPT: usize = 16 * 1024;
 /// How long a connection may take: a broker on the same machine or in the same building.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that nobody holds any more looks for its broker no sooner than this: the library itself would go on
+/// for ever, and the port of an ended broker is soon somebody else's.
+const NEVER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The subject of all heartbeats.
 pub const HEARTBEATS: &str = "runtime.operator.heartbeat.>";
@@ -127,6 +131,7 @@ pub struct Bus {
     traffic: broadcast::Sender<Overheard>,
     trips: Arc<AtomicU64>,
     _pumps: Arc<Pumps>,
+    _held: Arc<Held>,
 }
 
 impl Bus {
@@ -134,11 +139,12 @@ impl Bus {
     ///
     /// `run` is a token that makes the inboxes of this run unlike any other's.
     pub async fn connect(url: &str, run: &str) -> Result<Bus, BusError> {
+        let held = Arc::<Held>::default();
         let client = async_nats::ConnectOptions::new()
             .name("berth-conformance")
             .connection_timeout(CONNECT_TIMEOUT)
             // A broker that comes back must be found at once: deadlines run from its return.
-            .reconnect_delay_callback(|_| Duration::from_millis(50))
+            .reconnect_delay_callback(held.delays(Duration::from_millis(50)))
             .connect(url)
             .await
             .map_err(|source| BusError::Connect {
@@ -165,6 +171,7 @@ impl Bus {
             traffic,
             trips: Arc::default(),
             _pumps: pumps,
+            _held: held,
         })
     }
 
@@ -308,7 +315,11 @@ impl fmt::Debug for Bus {
 /// A connection with nothing on it, for one simulated peer. It is closed when it and everything that
 /// was subscribed to on it are dropped.
 #[derive(Clone)]
-pub struct Link(async_nats::Client);
+pub struct Link {
+    client: async_nats::Client,
+    connections: watch::Receiver<u64>,
+    _held: Arc<Held>,
+}
 
 impl Link {
     /// Connects; after a loss it comes back, each attempt `reconnect_after` the last.
@@ -320,17 +331,29 @@ impl Link {
         name: &str,
         reconnect_after: Duration,
     ) -> Result<Link, BusError> {
+        let held = Arc::<Held>::default();
+        let (made, connections) = watch::channel(0);
         let client = async_nats::ConnectOptions::new()
             .name(name)
             .connection_timeout(CONNECT_TIMEOUT)
-            .reconnect_delay_callback(move |_| reconnect_after)
+            .reconnect_delay_callback(held.delays(reconnect_after))
+            .event_callback(move |event| {
+                if matches!(event, async_nats::Event::Connected) {
+                    made.send_modify(|count| *count += 1);
+                }
+                std::future::ready(())
+            })
             .connect(url)
             .await
             .map_err(|source| BusError::Connect {
                 url: without_credentials(url),
                 source,
             })?;
-        Ok(Link(client))
+        Ok(Link {
+            client,
+            connections,
+            _held: held,
+        })
     }
 
     /// Subscribes; the broker knows of it when this returns.
@@ -338,8 +361,8 @@ impl Link {
     /// # Errors
     /// The connection is not there.
     pub async fn subscribe(&self, subject: &str) -> Result<Subscription, BusError> {
-        let subscriber = subscribe(&self.0, subject).await?;
-        self.0.flush().await.map_err(|_| BusError::Lost)?;
+        let subscriber = subscribe(&self.client, subject).await?;
+        self.client.flush().await.map_err(|_| BusError::Lost)?;
         Ok(Subscription(subscriber))
     }
 
@@ -359,10 +382,10 @@ impl Link {
         };
         let to = subject.to_owned();
         if headers.0.is_empty() {
-            self.0.publish(to, payload).await.map_err(failed)
+            self.client.publish(to, payload).await.map_err(failed)
         } else {
             let map = header_map(headers);
-            self.0
+            self.client
                 .publish_with_headers(to, map, payload)
                 .await
                 .map_err(failed)
@@ -372,12 +395,17 @@ impl Link {
     /// Waits until everything that was published has left.
     pub async fn flush(&self) {
         // A connection that is gone has nothing to send.
-        let _ = self.0.flush().await;
+        let _ = self.client.flush().await;
+    }
+
+    /// How many connections were made so far; it tells of each one more.
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.clone()
     }
 
     /// Whether the broker is there at the moment.
     pub fn is_connected(&self) -> bool {
-        self.0.connection_state() == async_nats::connection::State::Connected
+        self.client.connection_state() == async_nats::connection::State::Connected
     }
 }
 
@@ -425,6 +453,27 @@ impl Drop for Replies {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.inbox);
+    }
+}
+
+/// Somebody still holds a client.
+#[derive(Debug, Default)]
+struct Held(Arc<AtomicBool>);
+
+impl Held {
+    /// How long to wait before each attempt to connect again.
+    fn delays(&self, ordinary: Duration) -> impl Fn(usize) -> Duration + Send + Sync + 'static {
+        let dropped = self.0.clone();
+        move |_| match dropped.load(Ordering::Relaxed) {
+            true => NEVER,
+            false => ordinary,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

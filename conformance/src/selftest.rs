@@ -10,6 +10,7 @@ pub use trial::{Trial, trials};
 use std::{path::PathBuf, time::Instant};
 
 use futures_util::{StreamExt, stream};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::Choice,
@@ -63,42 +64,60 @@ pub struct Options {
     pub broker: Choice,
     /// How many trials run at once.
     pub jobs: usize,
+    /// Ends the trials that run, and begins no other.
+    pub stop: CancellationToken,
 }
 
-/// Tries everything and tells `observe` of each result as it comes.
+/// Tries everything and tells `observe` of each result as it comes. When it is stopped, what was not judged yet is
+/// among what was left out.
 ///
-/// Cancel safe: dropping it ends every host that was launched.
+/// Cancel safe: dropping it ends every host and every scheduler that was launched.
 pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
-    let (tried, left_out): (Vec<Trial>, Vec<Trial>) = trials()
+    let (tried, mut left_out): (Vec<Trial>, Vec<Trial>) = trials()
         .into_iter()
         .filter(|trial| options.side.is_none_or(|side| side == trial.side()))
         .filter(|trial| trial.is_selected(&options.only))
         .partition(|trial| trial.can_run(options));
-    let mut cells: Vec<Cell> = stream::iter(tried)
+    let mut attempts = stream::iter(tried)
         .map(|trial| attempt(trial, options))
-        .buffer_unordered(options.jobs.max(1))
-        .inspect(|cell| observe(cell))
-        .collect()
-        .await;
+        .buffer_unordered(options.jobs.max(1));
+    let mut cells = Vec::new();
+    while let Some(attempt) = attempts.next().await {
+        match attempt {
+            Ok(cell) => {
+                observe(&cell);
+                cells.push(cell);
+            }
+            Err(interrupted) => left_out.push(interrupted),
+        }
+    }
     cells.sort_by_key(|cell| cell.trial.place());
+    left_out.sort_by_key(Trial::place);
     Matrix { cells, left_out }
 }
 
-async fn attempt(trial: Trial, options: &Options) -> Cell {
+/// What came of it, or the trial itself when it was interrupted.
+async fn attempt(trial: Trial, options: &Options) -> Result<Cell, Trial> {
+    if options.stop.is_cancelled() {
+        return Err(trial);
+    }
     let began = Instant::now();
     let report = match trial.side() {
         Side::Scheduler => scheduler_suite(&trial, options).run().await,
         Side::Host => suite(&trial, options).run().await,
     };
+    if options.stop.is_cancelled() {
+        return Err(trial);
+    }
     let finding = match trial.breaks() {
-        None => Finding::of_sound(&report),
+        None => Finding::of_sound(&report, trial.side()),
         Some(requirement) => Finding::of_broken(&report, requirement),
     };
-    Cell {
+    Ok(Cell {
         trial,
         finding,
         took: began.elapsed(),
-    }
+    })
 }
 
 fn suite(trial: &Trial, options: &Options) -> Suite {
@@ -116,7 +135,9 @@ fn suite(trial: &Trial, options: &Options) -> Suite {
             builder = builder.only(pattern);
         }
     }
-    builder.build()
+    let mut suite = builder.build();
+    suite.plan().stop = options.stop.child_token();
+    suite
 }
 
 fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
@@ -130,6 +151,8 @@ fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
     suite.plan.broker = options.broker.clone();
     suite.plan.seed = 1;
     suite.plan.slow = trial.is_slow();
+    suite.plan.stop = options.stop.child_token();
+    suite.until_broken = trial.breaks();
     // Some faults keep even a canary from running: that is for the checks to find.
     suite.examined = trial.breaks().is_none();
     if let Some(requirement) = trial.breaks() {
@@ -198,8 +221,8 @@ fn broken_host(name: &str, options: &Options) -> Target {
 }
 
 impl Finding {
-    /// What was found of a host that is right.
-    fn of_sound(report: &Report) -> Finding {
+    /// What was found of a peer that is right.
+    fn of_sound(report: &Report, side: Side) -> Finding {
         if let Some(trouble) = &report.trouble {
             return Finding::Trouble(trouble.clone());
         }
@@ -207,10 +230,12 @@ impl Finding {
             .checks
             .iter()
             .filter(|check| {
-                matches!(
-                    check.status,
-                    Status::Fail | Status::Error | Status::Inconclusive
-                )
+                match check.status {
+                    Status::Fail | Status::Error | Status::Inconclusive => true,
+                    // The model scheduler does what schedulers should, in every variant.
+                    Status::Warn => side == Side::Scheduler,
+                    _ => false,
+                }
             })
             .map(|check| match check.violations.first() {
                 Some(found) => format!("{}: {} ({})", check.id, found.requirement, found.actual),

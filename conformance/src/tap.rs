@@ -140,6 +140,12 @@ impl Tap {
         self.shared.switch.get().connections
     }
 
+    /// Waits until no connection of the target is open. Cancel safe.
+    pub async fn deserted(&self) {
+        let switch = &self.shared.switch;
+        switch.until(|position| position.connections == 0).await;
+    }
+
     /// The position behind the last frame recorded.
     pub fn mark(&self) -> Mark {
         self.shared.record.mark()

@@ -1,5 +1,7 @@
 //! `model-host`, `model-scheduler` and `model-guest`: what the self test judges, as processes of their own.
 
+use std::time::Duration;
+
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +28,23 @@ pub struct ModelHostArgs {
     variant: Option<String>,
 }
 
+/// How often a model looks whether its suite is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Ends the process when the one that launched it has ended: of a suite that was killed nothing is to be left.
+fn end_with_suite() {
+    let suite = std::os::unix::process::parent_id();
+    tokio::spawn(async move {
+        while std::os::unix::process::parent_id() == suite {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        std::process::exit(i32::from(TROUBLE));
+    });
+}
+
 /// Runs a model host until a signal ends it.
 pub async fn host(arguments: ModelHostArgs) -> u8 {
+    end_with_suite();
     let mutant = arguments
         .mutant
         .as_deref()
@@ -84,6 +101,7 @@ pub struct ModelSchedulerArgs {
 
 /// Runs a model scheduler until a signal ends it.
 pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
+    end_with_suite();
     let mutant = arguments.mutant.as_deref();
     let variant = arguments.variant.as_deref();
     let (broken, other) = (

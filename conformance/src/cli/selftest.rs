@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{TROUBLE, USAGE, complain_of, say};
+use super::{TROUBLE, USAGE, complain_of, plan::stop_on_signal, say};
 use crate::{
     broker::Choice,
     selftest::{self, Options, Trial, trials},
@@ -37,7 +38,8 @@ pub struct SelftestArgs {
     json: bool,
 }
 
-/// Runs `selftest`: 0 when every fault was killed by its own check and everything right passed, else 1.
+/// Runs `selftest`: 0 when every fault was killed by its own check and everything right passed, 1 when not, 3 when a
+/// signal ended it first.
 pub async fn run(arguments: SelftestArgs) -> u8 {
     let broker = match arguments.broker.parse::<Choice>() {
         Ok(broker) => broker,
@@ -52,6 +54,8 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
             return complain_of(&format!("the suite cannot find itself: {error}"), TROUBLE);
         }
     };
+    let stop = CancellationToken::new();
+    let _interrupt = AbortOnDropHandle::new(tokio::spawn(stop_on_signal(stop.clone())));
     let options = Options {
         program,
         breakage_host: arguments.breakage_host,
@@ -60,6 +64,7 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
         slow: arguments.slow,
         broker,
         jobs: arguments.jobs,
+        stop: stop.clone(),
     };
     let json = arguments.json;
     let matrix = selftest::run(&options, |cell| {
@@ -72,6 +77,9 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
         say(&format!("{:#}\n", matrix.json()));
     } else {
         say(&summary(&matrix));
+    }
+    if stop.is_cancelled() {
+        return complain_of("it was interrupted", TROUBLE);
     }
     u8::from(!matrix.is_right())
 }

@@ -5,11 +5,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::Notify;
+
 use crate::{outcome::Violation, requirements::Requirement};
 
 /// The book that claims write into and the runner reads at the end. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger(Arc<Mutex<Book>>);
+pub struct Ledger {
+    book: Arc<Mutex<Book>>,
+    broken: Arc<Notify>,
+}
 
 #[derive(Debug, Default)]
 struct Book {
@@ -45,6 +50,27 @@ impl Ledger {
     /// A claim did not hold.
     pub fn violated(&self, violation: Violation) {
         self.lock().violations.push(violation);
+        self.broken.notify_waiters();
+    }
+
+    /// Whether a claim about it did not hold, and no standstill of the machine excuses that.
+    pub fn is_broken(&self, requirement: &Requirement) -> bool {
+        let book = self.lock();
+        let mut firm = book.violations.iter().filter(|seen| seen.stalled.is_none());
+        firm.any(|seen| seen.requirement == requirement)
+    }
+
+    /// Waits until it [is broken](Ledger::is_broken). Cancel safe.
+    pub async fn until_broken(&self, requirement: &Requirement) {
+        loop {
+            let mut news = std::pin::pin!(self.broken.notified());
+            // What comes between the look and the wait is not missed.
+            news.as_mut().enable();
+            if self.is_broken(requirement) {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// The claims that did not hold.
@@ -83,6 +109,6 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,10 +34,15 @@ pub fn judge(check: &Case, ended: Ended, ledger: &Ledger, stalled: Option<Durati
         .map(|fault| format!("the check {fault}"));
     match ended {
         Ended::Itself(Ok(())) => {
+            // Behind a claim that did not hold there may be nothing left to claim.
+            let whole = check
+                .covers
+                .iter()
+                .all(|covered| !ledger.is_broken(covered));
             let hollow = check
                 .covers
                 .iter()
-                .find(|covered| !ledger.has_claimed(covered));
+                .find(|covered| whole && !ledger.has_claimed(covered));
             if let (Some(requirement), None) = (hollow, &error) {
                 error = Some(format!(
                     "the check ended without a claim about {}",
@@ -256,6 +261,9 @@ mod tests {
         let outcome = judge(&CHECK, Ended::Itself(Ok(())), &ledger, None);
         assert_eq!(outcome.status, Status::Error);
         assert!(outcome.reason.unwrap_or_default().contains("HOST-WIRE-018"));
+        // A check that ends at the first breach has told what it was asked.
+        ledger.violated(violation(&req::HOST_WIRE_001, None));
+        assert_eq!(status(Ended::Itself(Ok(())), &ledger), Status::Fail);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the body of a scenario works with: a fleet of its own, the intake, the journal, and its claims.
 
+mod absence;
 mod look;
 
+pub use absence::Absence;
 pub use look::{Placed, hosts_of, ids_of, shown, wanted_over_time};
 
 use std::{
@@ -12,9 +14,10 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    ground::{Claim, Ground, Waited},
+    bus::heartbeat_subject,
+    ground::{Claim, Ground, Look, Waited},
     outcome::Blocked,
-    requirements::Requirement,
+    requirements::{Requirement, SCHED_REG_001},
     scheduler::{
         host::{HostPlan, SimHost},
         journal::Journal,
@@ -24,6 +27,7 @@ use crate::{
         target::LiveScheduler,
         timing::Timings,
     },
+    tap::{Mark, Way},
 };
 
 /// The hands and eyes of one run of one scenario.
@@ -32,12 +36,17 @@ use crate::{
 #[derive(Debug)]
 pub struct Cx {
     scenario: &'static Scenario,
+    /// Before the stage, so that they are dropped before its broker.
+    hosts: Mutex<Vec<SimHost>>,
     stage: Arc<Stage>,
     tag: String,
     ground: Ground,
     journal: Journal,
-    hosts: Mutex<Vec<SimHost>>,
     objects: Mutex<Vec<Key>>,
+    /// Where the record of the tap stood when it began.
+    mark: Mark,
+    /// When its youngest host came.
+    last_host_at: Mutex<Option<Instant>>,
 }
 
 impl Cx {
@@ -47,10 +56,12 @@ impl Cx {
             scenario,
             tag: stage.next_tag(),
             ground: Ground::new(&scenario.case, stage.patience.clone()),
+            mark: stage.live.bus.tap().mark(),
             stage,
             journal: Journal::default(),
             hosts: Mutex::default(),
             objects: Mutex::default(),
+            last_host_at: Mutex::default(),
         }
     }
 
@@ -89,6 +100,7 @@ impl Cx {
         let host = self.stage.bring_up(plan, self.journal.clone()).await;
         let host = host.map_err(|cause| Blocked::chain("a simulated host", &cause))?;
         self.lock_hosts().push(host.clone());
+        *self.last_host_at() = Some(Instant::now());
         Ok(host)
     }
 
@@ -104,6 +116,46 @@ impl Cx {
         hosts
             .try_into()
             .map_err(|_| Blocked::Harness("no scenario has more than 26 hosts".to_owned()))
+    }
+
+    /// What is left of `register` for the youngest host: no deadline for a start runs before.
+    pub fn registering(&self) -> Duration {
+        let register = self.timings().register;
+        let age = self.last_host_at().map(|at| at.elapsed());
+        age.map_or(Duration::ZERO, |age| register.saturating_sub(age))
+    }
+
+    /// Waits until the scheduler must be using every host of this scenario: its heartbeat has arrived, and `register`
+    /// has passed. For claims about the choice among hosts.
+    ///
+    /// # Errors
+    /// A heartbeat does not arrive, because nobody asks for it.
+    pub async fn all_registered(&self) -> Result<(), Blocked> {
+        let subjects: Vec<String> = self
+            .lock_hosts()
+            .iter()
+            .map(|host| heartbeat_subject(&host.id()))
+            .collect();
+        let launched = self.stage.live.process().is_some();
+        let within = self.timings().beat_every() + self.timings().reconnect;
+        let arrived = self.eventually(within, "the heartbeats have arrived", || {
+            let frames = self.live().bus.tap().frames_since(self.mark);
+            let came = |subject: &&String| {
+                let mut frames = frames.iter();
+                frames.any(|frame| frame.way == Way::ToTarget && frame.is_on(subject))
+            };
+            let missing = subjects.iter().find(|subject| launched && !came(subject));
+            std::future::ready(missing.map_or(Ok(()), |subject| Err(format!("none on {subject}"))))
+        });
+        arrived.await.or_blocked(self, SCHED_REG_001)?;
+        self.pass(self.timings().register).await;
+        Ok(())
+    }
+
+    fn last_host_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_host_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A deployment of an app, not submitted yet.
@@ -178,6 +230,15 @@ impl Cx {
         Fut: Future<Output = Result<T, String>>,
     {
         self.ground.eventually(within, what, probe).await
+    }
+
+    /// [`Ground::look`].
+    pub(crate) async fn look<T, F, Fut>(&self, limit: Duration, what: &str, probe: F) -> Waited<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, Look>>,
+    {
+        self.ground.look(limit, what, probe).await
     }
 
     /// [`Ground::consistently`].

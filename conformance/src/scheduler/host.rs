@@ -338,6 +338,7 @@ async fn pump(
     // The first one has left already.
     beats.tick().await;
     let mut switches = inner.switches.subscribe();
+    let mut connections = link.connections();
     loop {
         let thawed = async {
             let _ = switches.wait_for(|switches| !switches.frozen).await;
@@ -349,6 +350,12 @@ async fn pump(
         tokio::select! {
             () = cancel.cancelled() => return,
             _ = switches.changed() => {}
+            Ok(()) = connections.changed() => {
+                // HOST-RESIL-002: whoever is back says so. The first connection has its heartbeat already.
+                if *connections.borrow_and_update() > 1 && !serial {
+                    inner.beat(&link).await;
+                }
+            }
             _ = beats.tick() => inner.beat(&link).await,
             delivery = commands.next() => {
                 let Some(delivery) = delivery else { return };

@@ -149,14 +149,6 @@ impl Journal {
         self.since(from).iter().filter_map(shown).collect()
     }
 
-    /// Whether a host has answered about an id with that state.
-    pub fn has_answered(&self, id: &str, state: &str) -> bool {
-        self.lock().iter().any(|entry| match &entry.what {
-            What::Answered(_, payload) => contains(payload, id) && contains(payload, state),
-            _ => false,
-        })
-    }
-
     /// The ids of the workloads that were started with a payload that contains a text, such as an image.
     pub fn ids_of(&self, text: &str) -> BTreeSet<String> {
         let starts = self.starts().into_iter();

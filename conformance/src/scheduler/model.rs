@@ -224,6 +224,8 @@ struct Model {
     away_since: Instant,
     /// When so many hosts were deaf at once that the broker was suspected.
     crowd_at: Option<Instant>,
+    /// When all hosts were probed because one was found deaf.
+    asked_all_at: Instant,
     hosts: BTreeMap<String, Host>,
     kept: Kept,
     desk: Desk,
@@ -249,6 +251,7 @@ impl Model {
             connected_at: now,
             away_since: now,
             crowd_at: None,
+            asked_all_at: now,
             hosts: BTreeMap::new(),
             kept: Kept::default(),
             dirty: false,
@@ -295,6 +298,7 @@ impl Model {
             for host in self.hosts.values_mut() {
                 host.beaten = false;
                 host.deaf = None;
+                host.in_crowd = false;
                 host.heard = self.now;
             }
             if self.is(Mutant::OutageIsDeath)

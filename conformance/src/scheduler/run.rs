@@ -19,6 +19,7 @@ use crate::{
     answer::shortened,
     check::Case,
     outcome::{Blocked, Outcome, Status, WireLine, chain},
+    requirements::Requirement,
     run::{Observer, Options, log_end, run_all, run_body},
     scheduler::target::Target,
 };
@@ -32,6 +33,15 @@ const WIRE_LINES: usize = 14;
 /// Characters shown of a payload.
 const PAYLOAD_CHARS: usize = 160;
 
+/// When a run ends before its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends<'r> {
+    /// Somebody says so.
+    pub stop: &'r CancellationToken,
+    /// This is seen broken: whoever asks for nothing else need not wait for the rest.
+    pub broken: Option<&'static Requirement>,
+}
+
 /// Runs the scenarios: one outcome for each, in their order, and one for each monitor. `shared` is up already.
 ///
 /// Cancel safe: dropping it kills every scheduler that it launched.
@@ -41,13 +51,14 @@ pub async fn run(
     shared: Stage,
     options: &Options,
     observer: &dyn Observer,
-    stop: &CancellationToken,
+    ends: Ends<'_>,
 ) -> Vec<Outcome> {
     let runner = Runner {
         own: Semaphore::new(options.own_hosts.max(1)),
         shared: Arc::new(shared),
         props,
         observer,
+        ends,
         watch: Mutex::new(monitor::Watch::default()),
     };
     let scenario = |index: usize| scenarios.get(index).copied();
@@ -59,7 +70,7 @@ pub async fn run(
             None => Outcome::of("", &[], Status::Error),
         }
     };
-    let mut outcomes = run_all(&cases, options, stop, |_| false, once).await;
+    let mut outcomes = run_all(&cases, options, ends.stop, |_| false, once).await;
     outcomes.extend(runner.finish().await);
     outcomes
 }
@@ -69,6 +80,7 @@ struct Runner<'r> {
     shared: Arc<Stage>,
     own: Semaphore,
     observer: &'r dyn Observer,
+    ends: Ends<'r>,
     watch: Mutex<monitor::Watch>,
 }
 
@@ -86,6 +98,15 @@ impl Runner<'_> {
             ..outcome
         };
         self.observer.ended(&outcome);
+        let broken = self.ends.broken.is_some_and(|requirement| {
+            let mut seen = outcome.violations.iter();
+            scenario.covers.contains(&requirement)
+                && seen.any(|seen| seen.requirement == requirement && seen.stalled.is_none())
+        });
+        if broken {
+            // This outcome is returned within the same step, so that it is not among those that are given up.
+            self.ends.stop.cancel();
+        }
         outcome
     }
 
@@ -116,9 +137,17 @@ impl Runner<'_> {
         self.observer.began(&scenario.case);
         let cx = Arc::new(Cx::new(scenario, stage.clone()));
         let body = {
-            let cx = cx.clone();
-            let run = scenario.run;
-            async move { run(&cx).await }
+            let (cx, run, broken) = (cx.clone(), scenario.run, self.ends.broken);
+            async move {
+                let ground: &crate::ground::Ground = (*cx).as_ref();
+                match broken.filter(|requirement| scenario.covers.contains(requirement)) {
+                    None => run(&cx).await,
+                    Some(requirement) => tokio::select! {
+                        flow = run(&cx) => flow,
+                        () = ground.ledger().until_broken(requirement) => Ok(()),
+                    },
+                }
+            }
         };
         let ground: &crate::ground::Ground = (*cx).as_ref();
         let ledger = || ground.ledger().clone();

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -27,9 +27,17 @@ const CHORUS: usize = 12;
 /// The host group of the chorus, which no scenario selects.
 const CHORUS_GROUP: &str = "chorus";
 
+/// How long a scheduler that was launched is waited for before the first hosts come.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+/// How long the connections of hosts may take to close: they are on this machine.
+const HOSTS_GONE_WITHIN: Duration = Duration::from_secs(2);
+
 /// The equipment that scenarios of one run share, or that one of them has for itself.
 #[derive(Debug)]
 pub struct Stage {
+    /// Before the bus, so that they are dropped before it: hosts whose broker is gone look for it, and its port may
+    /// be another run's by then.
+    retired: Mutex<Vec<SimHost>>,
     /// The scheduler and its bus.
     pub live: LiveScheduler,
     /// The times that it is judged by.
@@ -41,7 +49,6 @@ pub struct Stage {
     /// The token of the run.
     run: String,
     tags: Arc<AtomicU64>,
-    retired: Mutex<Vec<SimHost>>,
 }
 
 /// What all stages of a run have in common.
@@ -77,6 +84,9 @@ impl Props {
             tags: self.tags.clone(),
             retired: Mutex::default(),
         };
+        if launched {
+            stage.live.listens(LISTENS_WITHIN).await;
+        }
         if shared {
             for number in 0..CHORUS {
                 let mut plan = HostPlan::new(&format!("chorus-{number}"), CHORUS_GROUP);
@@ -107,8 +117,7 @@ impl Stage {
             host.mute(false);
             host.thaw();
         }
-        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.extend(hosts);
+        self.lock_retired().extend(hosts);
     }
 
     /// A token that no other scenario of this run has, nor any of another run; fit for names.
@@ -120,8 +129,15 @@ impl Stage {
         )
     }
 
-    /// How long the process may take to end politely at the end of the run.
+    /// Ends the scheduler, which has that long to do it politely, and then the hosts, while their broker is there.
     pub async fn end(&self, within: Duration) {
         self.live.end(within).await;
+        let hosts = std::mem::take(&mut *self.lock_retired());
+        hosts.iter().for_each(SimHost::cut_off);
+        self.live.bus.without_hosts(HOSTS_GONE_WITHIN).await;
+    }
+
+    fn lock_retired(&self) -> MutexGuard<'_, Vec<SimHost>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

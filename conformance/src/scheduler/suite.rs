@@ -18,7 +18,7 @@ use crate::{
     outcome::{Outcome, chain},
     plan::{self, Plan, Usage},
     report::{Report, TargetInfo},
-    requirements::Profile,
+    requirements::{Profile, Requirement},
     run::Options,
     side::Side,
 };
@@ -37,6 +37,8 @@ pub struct Suite {
     pub plan: Plan,
     /// A canary has to run before anything is judged.
     pub examined: bool,
+    /// Ends as soon as this is seen broken: what the self test wants to know then is known.
+    pub until_broken: Option<&'static Requirement>,
 }
 
 impl Suite {
@@ -46,6 +48,7 @@ impl Suite {
             target,
             plan: Plan::new(Side::Scheduler, JOBS),
             examined: true,
+            until_broken: None,
         }
     }
 
@@ -107,7 +110,11 @@ impl Suite {
             seed: plan.seed,
         };
         let observer = plan.observer.as_ref();
-        outcomes.extend(run::run(&selected, props, stage, &options, observer, &plan.stop).await);
+        let ends = run::Ends {
+            stop: &plan.stop,
+            broken: self.until_broken,
+        };
+        outcomes.extend(run::run(&selected, props, stage, &options, observer, ends).await);
         draft.environment.patience_ms = patience.now().as_secs_f64() * 1000.0;
         draft.environment.timer_lateness_ms =
             patience.clock.worst_lateness().as_secs_f64() * 1000.0;

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::references::{map, sent};
+use super::{
+    references::{map, sent},
+    roll::rolled,
+};
 use crate::{
     outcome::Flow,
     requirements::*,
@@ -281,25 +284,7 @@ async fn artifact(cx: &Cx) -> Flow {
     let placed = cx.runs("app", 2, cx.timings().act).await;
     cx.claim(SCHED_CRD_007).met(placed);
     cx.submit(&artifact(2)).await?;
-    let image = cx.image("app", 2);
-    let rolled = cx.eventually(
-        std::time::Duration::from_secs(60),
-        "both run the new image",
-        || {
-            let ids = cx.journal().ids_of(&image);
-            let running = cx.running("app");
-            let new = running
-                .iter()
-                .filter(|placed| ids.contains(&placed.id))
-                .count();
-            std::future::ready(if new == 2 && running.len() == 2 {
-                Ok(())
-            } else {
-                Err(format!("{new} of {}", running.len()))
-            })
-        },
-    );
-    cx.claim(SCHED_CRD_009).met(rolled.await);
+    cx.claim(SCHED_CRD_009).met(rolled(cx, 2, 2).await);
     Ok(())
 }
 

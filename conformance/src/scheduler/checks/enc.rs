@@ -152,8 +152,7 @@ async fn integers(cx: &Cx) -> Flow {
         cx.claim(SCHED_ENC_009).met(placed);
     }
     cx.host(cx.plan("free")).await?;
-    cx.pass(cx.timings().register.min(Duration::from_secs(3)))
-        .await;
+    cx.all_registered().await?;
     let (_, next) = cx.deployed("next", 1, SCHED_SCALE_001).await?;
     let names = crate::scheduler::cx::hosts_of(&next);
     cx.claim(SCHED_ENC_009)

@@ -174,6 +174,7 @@ async fn pin_is_no_id(cx: &Cx) -> Flow {
 
 async fn spread(cx: &Cx) -> Flow {
     cx.hosts::<3>().await?;
+    cx.all_registered().await?;
     let (_, placed) = cx.deployed("app", 6, SCHED_SCALE_001).await?;
     let expected = ["a", "a", "b", "b", "c", "c"].map(str::to_owned).to_vec();
     cx.claim(SCHED_PLACE_010)
@@ -189,6 +190,7 @@ async fn load(cx: &Cx) -> Flow {
     )
     .await?;
     cx.host(cx.plan("b")).await?;
+    cx.all_registered().await?;
     let (_, one) = cx.deployed("one", 1, SCHED_SCALE_001).await?;
     let (_, other) = cx.deployed("other", 1, SCHED_SCALE_001).await?;
     let placed = [hosts_of(&one), hosts_of(&other)].concat();

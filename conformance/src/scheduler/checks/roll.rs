@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    ground::Waited,
+    ground::{Look, Waited},
     outcome::{Blocked, Flow},
     requirements::*,
     scenario,
@@ -18,6 +18,7 @@ use crate::{
         journal::{What, contains, running_over_time},
         manifest::Manifest,
         scenario::Scenario,
+        timing::Timings,
     },
 };
 
@@ -38,8 +39,11 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario! { id: "roll/good-after-bad", run: good_after_bad, covers: [SCHED_ROLL_008], place: Shared, budget_s: 120 },
 ];
 
-/// How long a rollout of a handful of replicas may take the suite's patience.
-const ROLLOUT: Duration = Duration::from_secs(40);
+/// How long a rollout may stand still: what a batch needs at most. A new one is started, seen to be ready, an old one
+/// stopped and seen gone, by a scheduler that may have been launched only now.
+fn standstill(timings: &Timings) -> Duration {
+    timings.reconnect + timings.act + timings.poll + timings.act + timings.resend
+}
 
 /// What runs of one revision of the app.
 fn of_revision(cx: &Cx, revision: u32) -> Vec<Placed> {
@@ -54,15 +58,24 @@ fn of_revision(cx: &Cx, revision: u32) -> Vec<Placed> {
     cx.running("app").into_iter().filter(is).collect()
 }
 
-/// Waits until exactly so many of a revision run, and nothing of another.
-async fn rolled(cx: &Cx, revision: u32, count: usize, within: Duration) -> Waited<()> {
+/// Waits until exactly so many of a revision run, and nothing of another; no longer than the rollout goes on.
+pub(super) async fn rolled(cx: &Cx, revision: u32, count: usize) -> Waited<()> {
     let what = format!("{count} of revision {revision} run, and nothing else");
-    cx.eventually(within, &what, || {
+    let pause = standstill(cx.timings()) + cx.patience();
+    let from = Instant::now();
+    let batches = u32::try_from(count).unwrap_or(u32::MAX);
+    cx.look(pause * batches, &what, || {
         let (right, all) = (of_revision(cx, revision).len(), cx.running("app").len());
-        std::future::ready(if right == count && all == count {
-            Ok(())
-        } else {
-            Err(format!("{right} of it run, of {all}"))
+        let entries = cx.journal().entries();
+        let moved = entries
+            .iter()
+            .rfind(|entry| matches!(entry.what, What::Ran(_) | What::Ended(_)));
+        let moved = moved.map_or(from, |entry| entry.at.max(from));
+        let seen = format!("{right} of it run, of {all}");
+        std::future::ready(match right == count && all == count {
+            true => Ok(()),
+            false if moved.elapsed() > pause => Err(Look::Never(seen)),
+            false => Err(Look::NotYet(seen)),
         })
     })
     .await
@@ -100,8 +113,7 @@ async fn replaces(cx: &Cx) -> Flow {
     let set = deployed(cx, &hosts, 6).await?;
     let from = Instant::now();
     cx.submit(&set.image(&cx.image("app", 2))).await?;
-    cx.claim(SCHED_ROLL_001)
-        .met(rolled(cx, 2, 6, ROLLOUT).await);
+    cx.claim(SCHED_ROLL_001).met(rolled(cx, 2, 6).await);
     let ids = cx.ids_of("app");
     let entries = cx.journal().entries();
     let running = running_over_time(&entries, |id| ids.contains(id));
@@ -184,8 +196,7 @@ async fn bad_twice(cx: &Cx) -> Flow {
     });
     cx.claim(SCHED_ROLL_007).met(serving.await);
     cx.submit(&set.image(&cx.image("app", 4))).await?;
-    cx.claim(SCHED_ROLL_008)
-        .met(rolled(cx, 4, 4, ROLLOUT).await);
+    cx.claim(SCHED_ROLL_008).met(rolled(cx, 4, 4).await);
     let tried = cx.starts_of("app").len();
     let more = cx.never(Duration::from_secs(2), "another start", || {
         let starts = cx.starts_of("app").len();
@@ -199,12 +210,9 @@ async fn back(cx: &Cx) -> Flow {
     let hosts = cx.hosts::<2>().await?;
     let set = deployed(cx, &hosts, 4).await?;
     cx.submit(&set.clone().image(&cx.image("app", 2))).await?;
-    rolled(cx, 2, 4, ROLLOUT)
-        .await
-        .or_blocked(cx, SCHED_ROLL_001)?;
+    rolled(cx, 2, 4).await.or_blocked(cx, SCHED_ROLL_001)?;
     cx.submit(&set).await?;
-    cx.claim(SCHED_ROLL_009)
-        .met(rolled(cx, 1, 4, ROLLOUT).await);
+    cx.claim(SCHED_ROLL_009).met(rolled(cx, 1, 4).await);
     Ok(())
 }
 
@@ -220,8 +228,7 @@ async fn recreate(cx: &Cx) -> Flow {
         host.script(Rule::on("workload.stop", Act::Ignore).times(2));
     }
     cx.submit(&set.image(&cx.image("app", 2))).await?;
-    let within = cx.timings().resend * 3 + cx.timings().act;
-    cx.claim(SCHED_ROLL_010).met(rolled(cx, 2, 3, within).await);
+    cx.claim(SCHED_ROLL_010).met(rolled(cx, 2, 3).await);
     let old = ids_of(&placed);
     let entries = cx.journal().entries();
     let new_start = entries.iter().find(|entry| {
@@ -309,8 +316,7 @@ async fn scaled(cx: &Cx) -> Flow {
     });
     under_way.await.or_blocked(cx, SCHED_ROLL_001)?;
     cx.submit(&next.replicas(6)).await?;
-    cx.claim(SCHED_ROLL_013)
-        .met(rolled(cx, 2, 6, ROLLOUT).await);
+    cx.claim(SCHED_ROLL_013).met(rolled(cx, 2, 6).await);
     Ok(())
 }
 
@@ -332,8 +338,7 @@ async fn scheduler_killed(cx: &Cx) -> Flow {
     cx.live()
         .launch()
         .map_err(|cause| Blocked::chain("the scheduler", &cause))?;
-    cx.claim(SCHED_ROLL_014)
-        .met(rolled(cx, 2, 6, ROLLOUT + cx.timings().reconnect).await);
+    cx.claim(SCHED_ROLL_014).met(rolled(cx, 2, 6).await);
     let stays = cx.consistently(Duration::from_secs(2), "exactly these run", || {
         let running = cx.running_anywhere("app").len();
         std::future::ready(if running == 6 {
@@ -364,7 +369,6 @@ async fn good_after_bad(cx: &Cx) -> Flow {
     });
     tried.await.or_blocked(cx, SCHED_ROLL_001)?;
     cx.submit(&set.image(&cx.image("app", 3))).await?;
-    cx.claim(SCHED_ROLL_008)
-        .met(rolled(cx, 3, 3, ROLLOUT).await);
+    cx.claim(SCHED_ROLL_008).met(rolled(cx, 3, 3).await);
     Ok(())
 }

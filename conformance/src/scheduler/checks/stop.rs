@@ -1,6 +1,9 @@
 //! Stops: that they come, to whom, how often, and in which order.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -12,6 +15,7 @@ use crate::{
     scheduler::{
         cx::Cx,
         host::{Act, Rule},
+        journal::{Entry, What, contains},
         scenario::Scenario,
     },
 };
@@ -46,8 +50,9 @@ async fn deleted(cx: &Cx) -> Flow {
         .await
         .or_blocked(cx, SCHED_STOP_001)?;
     for id in placed.iter().map(|placed| &placed.id) {
-        let gone = cx.eventually(cx.timings().act, "the host says NOT_FOUND", || async {
-            match cx.journal().has_answered(id, "WORKLOAD_STATE_NOT_FOUND") {
+        let within = cx.timings().resend + cx.timings().act;
+        let gone = cx.eventually(within, "the host says NOT_FOUND", || async {
+            match says_not_found(&cx.journal().entries(), id) {
                 true => Ok(()),
                 false => Err("it has not been asked again".to_owned()),
             }
@@ -77,6 +82,29 @@ async fn deleted(cx: &Cx) -> Flow {
             format!("{wrong:?} as well")
         });
     Ok(())
+}
+
+/// Whether the host has said NOT_FOUND to the stop of an id or to what it was asked afterwards. The answer to a status
+/// that was sent before the stop may be one that nobody waits for any more. Pure.
+fn says_not_found(entries: &[Entry], id: &str) -> bool {
+    let is_stop = |entry: &Entry| {
+        let stop = entry.command("workload.stop");
+        stop.is_some_and(|came| came.id == id)
+    };
+    let mut inboxes = BTreeSet::new();
+    entries
+        .iter()
+        .skip_while(|entry| !is_stop(entry))
+        .any(|entry| match &entry.what {
+            What::Came(came) if came.id == id => {
+                inboxes.extend(came.reply.as_deref());
+                false
+            }
+            What::Answered(inbox, payload) => {
+                inboxes.contains(&**inbox) && contains(payload, "WORKLOAD_STATE_NOT_FOUND")
+            }
+            _ => false,
+        })
 }
 
 async fn unanswered(cx: &Cx) -> Flow {

@@ -64,8 +64,10 @@ impl Cx {
         placed
     }
 
-    /// Waits until exactly so many workloads of an app run, all with ids of their own.
+    /// Waits until exactly so many workloads of an app run, all with ids of their own. The time counts from the end of
+    /// the youngest host's registration.
     pub async fn runs(&self, app: &str, count: usize, within: Duration) -> Waited<Vec<Placed>> {
+        let within = within + self.registering();
         let what = format!("{count} of {app} run");
         self.eventually(within, &what, || {
             let running = self.running(app);
@@ -123,8 +125,9 @@ impl Cx {
         self.journal.ids_of(&self.image_of(app))
     }
 
-    /// The first start of an app, as soon as it comes.
+    /// The first start of an app, as soon as it comes. The time counts as that of [`Cx::runs`].
     pub async fn started(&self, app: &str, within: Duration) -> Waited<(Entry, Came)> {
+        let within = within + self.registering();
         self.eventually(within, &format!("a start of {app}"), || {
             let first = self.starts_of(app).into_iter().next();
             std::future::ready(first.ok_or_else(|| "no start".to_owned()))
@@ -276,8 +279,9 @@ impl Cx {
         .await
     }
 
-    /// Waits until an app has been started under so many ids.
+    /// Waits until an app has been started under so many ids. The time counts as that of [`Cx::runs`].
     pub async fn ids(&self, app: &str, count: usize, within: Duration) -> Waited<BTreeSet<String>> {
+        let within = within + self.registering();
         self.eventually(within, &format!("{count} ids of {app}"), || {
             let ids = self.ids_of(app);
             std::future::ready(if ids.len() >= count {

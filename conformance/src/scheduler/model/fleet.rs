@@ -74,11 +74,15 @@ impl Model {
         let restarted =
             started.is_some() && host.started_at.is_some() && host.started_at != started;
         let returned = host.lost;
+        if host.beats == 0 {
+            host.known_at = now;
+        }
         host.beats += 1;
         host.heard = now;
         host.beat_at = now;
         host.beaten = true;
         host.deaf = None;
+        host.in_crowd = false;
         host.started_at = started;
         if self.options.mutant != Some(Mutant::FirstHeartbeatForEver) {
             host.beat = beat;
@@ -100,10 +104,12 @@ impl Model {
             beat_at: self.now,
             beaten: true,
             deaf: None,
+            in_crowd: false,
             lost: false,
             owes_until: None,
             probe_at: self.now + times::PROBE,
             probing: false,
+            known_at: self.now,
             beats: 1,
         }
     }
@@ -125,6 +131,9 @@ impl Model {
             Some(Mutant::WantsHeartbeatReply) => {
                 host.beats > 0 && host.beat.get("answered").is_some()
             }
+            _ if self.varies(Variant::Unhurried) => {
+                host.beats > 0 && self.now >= host.known_at + times::LATE_REGISTER
+            }
             _ => host.beats > 0,
         };
         let fresh = !host.lost && (host.deaf.is_none() || self.is(Mutant::SticksToTheFirstHost));
@@ -142,11 +151,14 @@ impl Model {
             self.crowd_at = Some(self.now);
         }
         let crowd = self.crowd_at.is_some_and(|at| self.now < at + times::CROWD);
+        for host in self.hosts.values_mut().filter(|host| host.deaf.is_some()) {
+            host.in_crowd |= crowd;
+        }
         for (id, host) in &self.hosts {
             if host.lost || id.starts_with('(') {
                 continue;
             }
-            if self.is_gone(host, crowd) {
+            if self.is_gone(host) {
                 lost.push(id.clone());
             } else if !host.probing && self.now >= host.probe_at && self.connected {
                 probes.push(id.clone());
@@ -180,6 +192,24 @@ impl Model {
         }
     }
 
+    fn settle(&self) -> std::time::Duration {
+        match self.varies(Variant::Unhurried) {
+            true => times::LATE_SETTLE,
+            false => times::SETTLE,
+        }
+    }
+
+    /// Asks everyone now: whether one host is gone or a crowd shows only then.
+    fn ask_all(&mut self) {
+        if self.now < self.asked_all_at + times::PROBE_ALL {
+            return;
+        }
+        self.asked_all_at = self.now;
+        for host in self.hosts.values_mut().filter(|host| !host.lost) {
+            host.probe_at = host.probe_at.min(self.now);
+        }
+    }
+
     /// Whether so many hosts are deaf at once that the broker is suspected.
     fn crowd(&self) -> bool {
         let alive = self.hosts.values().filter(|host| !host.lost).count();
@@ -191,7 +221,7 @@ impl Model {
         deaf >= CROWD && deaf * 2 >= alive
     }
 
-    fn is_gone(&self, host: &Host, crowd: bool) -> bool {
+    fn is_gone(&self, host: &Host) -> bool {
         let silent = self.now.saturating_duration_since(host.heard);
         if self.is(Mutant::OwnSilenceIsTheirs) && !self.connected {
             return silent > std::time::Duration::from_secs(2);
@@ -207,9 +237,11 @@ impl Model {
             }
             // Nobody listening proves nothing of those that have not come back to this connection yet.
             let unsettled = !host.beaten
-                && self.now < self.connected_at + times::SETTLE
+                && self.now < self.connected_at + self.settle()
                 && !self.is(Mutant::NoSettling);
-            let suspect = crowd && deaf_for < times::SETTLE && !self.is(Mutant::BelievesTheCrowd);
+            // Also when the others are back: they need not all be found again at once.
+            let suspect = host.in_crowd && !self.is(Mutant::BelievesTheCrowd);
+            let suspect = suspect && deaf_for < self.settle();
             if suspect || unsettled {
                 return false;
             }
@@ -230,7 +262,7 @@ impl Model {
         let settle = if host.beaten || self.is(Mutant::NoSettling) {
             times::SILENCE
         } else {
-            times::SETTLE
+            self.settle()
         };
         let settled = self.now >= self.connected_at + settle;
         let limit = match self.options.mutant {
@@ -329,11 +361,15 @@ impl Model {
                     host.heard = now;
                 }
                 host.deaf = None;
+                host.in_crowd = false;
             }
             Outcome::Nobody => {
                 let (since, seen) = host.deaf.unwrap_or((now, 0));
                 host.deaf = Some((since, seen + 1));
                 host.probe_at = host.probe_at.min(now + times::PROBE_DEAF);
+                if seen == 0 {
+                    self.ask_all();
+                }
             }
             Outcome::Silence | Outcome::Unsent | Outcome::TooLarge => {}
         }

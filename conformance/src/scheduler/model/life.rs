@@ -62,6 +62,7 @@ impl Model {
             Phase::Running if self.is(Mutant::NeverPolls) => Duration::from_secs(3600),
             Phase::Running if self.is(Mutant::PollsWithoutPause) => Duration::from_millis(50),
             Phase::Running if self.varies(Variant::RareProbes) => times::POLL * 2,
+            Phase::Running if self.varies(Variant::Unhurried) => times::POLL * 3,
             Phase::Running => times::POLL,
             Phase::Unknown | Phase::Starting | Phase::Stopping => Duration::from_millis(400),
             Phase::Waiting | Phase::Completed => Duration::MAX / 4,
@@ -106,6 +107,8 @@ impl Model {
                 false
             }
             Ok((host, request)) => {
+                // With the replica, before the start is sent: who is back must know whom to watch.
+                self.kept.hosts.insert(host.clone());
                 replica.host = Some(host);
                 replica.id = Some(id);
                 replica.phase = Phase::Sent;
@@ -274,7 +277,6 @@ impl Model {
         if let Some(host) = self.hosts.get_mut(&host) {
             host.owes_until = Some(until);
         }
-        self.kept.hosts.insert(host.clone());
         if self.is(Mutant::StopOvertakesStart) {
             let payload = json!({ "workloadId": id }).to_string();
             self.send(
@@ -576,6 +578,10 @@ impl Model {
     fn stop_answered(&mut self, host: &str, id: &str, answer: &Answer) {
         let status = self.read(answer, id);
         let (now, mutant) = (self.now, self.options.mutant);
+        let (again, resend) = match self.varies(Variant::Unhurried) {
+            true => (times::LATE_STOP, times::LATE_RESEND),
+            false => (Duration::from_millis(250), Duration::from_millis(400)),
+        };
         let mut endings = self.kept.endings.iter_mut();
         let Some(ending) = endings.find(|ending| ending.id == id && ending.host == host) else {
             return;
@@ -588,8 +594,8 @@ impl Model {
             Some(State::NotFound) => ending.over = true,
             Some(_) if mutant == Some(Mutant::StoppingIsGone) => ending.over = true,
             None if mutant == Some(Mutant::StopsOnce) => ending.over = true,
-            Some(_) => ending.not_before = now + Duration::from_millis(250),
-            None => ending.not_before = now + Duration::from_millis(400),
+            Some(_) => ending.not_before = now + again,
+            None => ending.not_before = now + resend,
         }
     }
 }

@@ -190,6 +190,7 @@ named! {
     Variant {
         LongIds "long-ids" "Makes ids of 200 bytes.";
         RareProbes "rare-probes" "Asks half as often.";
+        Unhurried "unhurried" "Takes nearly all the time that it may.";
         OldestFirst "oldest-first" "Stops the oldest replicas first when a set shrinks.";
     }
 }

@@ -131,6 +131,8 @@ pub(super) struct Host {
     pub beaten: bool,
     /// Since when nobody listens, and how often that was seen.
     pub deaf: Option<(Instant, u32)>,
+    /// It was deaf while a crowd was: the broker is suspected first.
+    pub in_crowd: bool,
     /// Taken for gone.
     pub lost: bool,
     /// It owes the reply to a start until then.
@@ -139,6 +141,8 @@ pub(super) struct Host {
     pub probe_at: Instant,
     /// A probe is under way.
     pub probing: bool,
+    /// When its first heartbeat came.
+    pub known_at: Instant,
     /// Heartbeats so far.
     pub beats: u32,
 }
@@ -173,7 +177,9 @@ pub(super) mod times {
     /// How often one where nobody listened is.
     pub const PROBE_DEAF: Duration = Duration::from_millis(300);
     /// How long nobody must listen.
-    pub const DEAF_FOR: Duration = Duration::from_millis(1_200);
+    pub const DEAF_FOR: Duration = Duration::from_millis(1_500);
+    /// When one is found deaf, the others are asked, no more often than this.
+    pub const PROBE_ALL: Duration = Duration::from_millis(500);
     /// How long a host may say nothing.
     pub const SILENCE: Duration = Duration::from_millis(5_500);
     /// How long a start may take to be answered.
@@ -190,6 +196,14 @@ pub(super) mod times {
     pub const CROWD: Duration = Duration::from_secs(2);
     /// The fence of those that must not overlap.
     pub const FENCE: Duration = Duration::from_secs(10);
+    /// When a variant uses a host.
+    pub const LATE_REGISTER: Duration = Duration::from_millis(2_200);
+    /// When it goes on with a stop that was answered.
+    pub const LATE_STOP: Duration = Duration::from_millis(2_800);
+    /// When it repeats one that was not, after [`STOP`].
+    pub const LATE_RESEND: Duration = Duration::from_millis(1_200);
+    /// When it takes a host for lost that was not heard since the connection was made.
+    pub const LATE_SETTLE: Duration = Duration::from_millis(15_500);
     /// The first pause after a failure.
     pub const BACKOFF: Duration = Duration::from_millis(500);
     /// The longest.

@@ -6,15 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_broker::subject_matches;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::{Access, IntakePlan, Launch, Target};
 use crate::{
     broker::{self, Choice, NoBroker, RunningBroker},
+    bus::heartbeat_subject,
     process::{LaunchError, Process},
     scheduler::intake::{DirIntake, ExecIntake, Intake},
-    tap::{Outage, OutagePlan, Tap, TapError},
+    tap::{Frame, Kind, Mark, Outage, OutagePlan, Tap, TapError},
     target::fill,
 };
 
@@ -81,6 +83,12 @@ impl Bus {
         self.hosts.cut(OutagePlan::Refuse).await
     }
 
+    /// Waits until no host is connected any more, at most that long.
+    pub async fn without_hosts(&self, within: Duration) {
+        // What is left then is dropped with the broker.
+        let _ = tokio::time::timeout(within, self.hosts.deserted()).await;
+    }
+
     fn url(&self, tap: &Tap) -> String {
         let credentials = format!("nats://{}", self.broker.credentials);
         tap.url().replace("nats://", &credentials)
@@ -90,12 +98,13 @@ impl Bus {
 /// A scheduler on a bus. Dropping it kills its process.
 #[derive(Debug)]
 pub struct LiveScheduler {
+    /// Before the bus, so that it is dropped before it.
+    process: Mutex<Option<Arc<Process>>>,
     /// The bus.
     pub bus: Bus,
     /// How it is given its work.
     pub intake: Intake,
     target: Arc<Target>,
-    process: Mutex<Option<Arc<Process>>>,
     launched: Mutex<Instant>,
     dir: TempDir,
 }
@@ -143,6 +152,24 @@ impl LiveScheduler {
         *self.launched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         *self.lock() = process.map(Arc::new);
         Ok(())
+    }
+
+    /// Waits until it listens for heartbeats, at most that long: whatever comes before that it cannot know.
+    pub async fn listens(&self, within: Duration) {
+        if self.process().is_none() {
+            return;
+        }
+        let listens = |frame: &Frame| {
+            let wide = |subject: &str| subject_matches(subject, &heartbeat_subject("host"));
+            frame.kind == Kind::Subscribe && frame.subject.as_ref().is_some_and(|own| wide(own))
+        };
+        let deadline = tokio::time::Instant::now() + within;
+        // One that never does is for the checks to find.
+        let _ = self
+            .bus
+            .tap()
+            .wait_for(Mark::START, listens, deadline)
+            .await;
     }
 
     /// Starts one more process like it, beside it. `None` for a scheduler that runs already.
