@@ -12,6 +12,7 @@ mod agenda;
 mod artifact;
 mod backoff;
 mod call;
+mod census;
 mod deployment;
 mod event;
 mod fleet;
@@ -34,6 +35,7 @@ use berth_sdk::scheduler::liveness::{self, Liveness};
 pub use self::action::{
     Action, CallId, Command, MetadataPatch, Note, NoteKind, Status, Write, WriteId,
 };
+pub use self::census::Census;
 pub use self::event::{Event, HostReport, Outcome, WriteError};
 pub use self::options::{Options, Timings};
 

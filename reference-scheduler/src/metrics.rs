@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::core::{Outcome, WriteError};
+use crate::core::{Census, Outcome, WriteError};
 
 /// Counters and gauges of one process. All methods may be called from anywhere.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub struct Metrics {
     // Few keys: verbs times outcomes. Held for a moment at a time.
     calls: Mutex<BTreeMap<(&'static str, &'static str), Timed>>,
     writes: Mutex<BTreeMap<(&'static str, &'static str), Timed>>,
+    census: Mutex<Census>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,9 +67,15 @@ impl Metrics {
         self.acts.store(true, Ordering::Relaxed);
     }
 
-    /// This process acts no longer.
+    /// This process acts no longer, and counts nothing.
     pub fn term_ended(&self) {
         self.acts.store(false, Ordering::Relaxed);
+        self.counted(Census::default());
+    }
+
+    /// The hosts and workloads were counted.
+    pub fn counted(&self, census: Census) {
+        *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
     }
 
     /// Everything, in the text format of Prometheus.
@@ -132,6 +139,30 @@ impl Metrics {
             "Writes to the store.",
             &self.writes,
         );
+        let census = self
+            .census
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        states(
+            &mut text,
+            "hosts",
+            "Hosts, as this process sees them.",
+            &census.hosts,
+        );
+        states(
+            &mut text,
+            "workloads",
+            "Workloads by what they do.",
+            &census.workloads,
+        );
+        head(
+            &mut text,
+            "stops_open",
+            "gauge",
+            "Ids that are still to be stopped.",
+        );
+        line(&mut text, "stops_open", "", census.stops as f64);
         text
     }
 }
@@ -157,6 +188,13 @@ fn timed(text: &mut String, name: &str, label: &str, help: &str, table: &Table) 
     for ((verb, word), entry) in &table {
         let labels = format!("{{verb=\"{verb}\",{label}=\"{word}\"}}");
         line(text, &seconds, &labels, entry.total.as_secs_f64());
+    }
+}
+
+fn states(text: &mut String, name: &str, help: &str, counts: &BTreeMap<&'static str, u64>) {
+    head(text, name, "gauge", help);
+    for (state, count) in counts {
+        line(text, name, &format!("{{state=\"{state}\"}}"), *count as f64);
     }
 }
 
@@ -193,12 +231,18 @@ mod tests {
         metrics.called("start", &Outcome::NoResponders, Duration::from_millis(250));
         metrics.wrote("create", &Ok(()), Duration::from_millis(1));
         metrics.term_began();
+        metrics.counted(Census {
+            hosts: [("lost", 2)].into(),
+            ..Census::default()
+        });
         let text = metrics.text();
         for line in [
             "# TYPE berth_scheduler_steps_total counter",
             "berth_scheduler_steps_total 1",
             "berth_scheduler_step_seconds_max 0.002",
             "berth_scheduler_acts 1",
+            "berth_scheduler_hosts{state=\"lost\"} 2",
+            "berth_scheduler_stops_open 0",
             "berth_scheduler_calls_total{verb=\"start\",outcome=\"no_responders\"} 1",
             "berth_scheduler_calls_seconds_total{verb=\"start\",outcome=\"no_responders\"} 0.25",
             "berth_scheduler_writes_total{verb=\"create\",result=\"ok\"} 1",

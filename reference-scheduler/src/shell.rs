@@ -27,6 +27,9 @@ const REST_MAX: Duration = Duration::from_secs(1);
 /// everything else from its turn.
 const REST_MIN: Duration = Duration::from_millis(1);
 
+/// How often hosts and workloads are counted for the metrics.
+const CENSUS_EVERY: Duration = Duration::from_secs(2);
+
 /// What the loop works with.
 pub struct Parts<S> {
     /// Where desired state and status are.
@@ -97,6 +100,7 @@ enum End {
 struct Term<S> {
     core: Scheduler,
     began: Instant,
+    counted_at: Option<Instant>,
     heartbeats: Heartbeats,
     objects: mpsc::Receiver<StoreEvent>,
     link: watch::Receiver<Link>,
@@ -124,6 +128,7 @@ impl<S: Store> Term<S> {
         Ok(Self {
             core: Scheduler::new(options),
             began: Instant::now(),
+            counted_at: None,
             heartbeats,
             objects: parts.store.watch(),
             link: parts.bus.link(),
@@ -160,6 +165,7 @@ impl<S: Store> Term<S> {
         self.look_at_link();
         loop {
             self.pulse.beat();
+            self.count();
             let rest = self.rest();
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(End::Shutdown),
@@ -188,6 +194,16 @@ impl<S: Store> Term<S> {
                 },
                 () = tokio::time::sleep(rest) => self.tick(),
             }
+        }
+    }
+
+    fn count(&mut self) {
+        if self
+            .counted_at
+            .is_none_or(|at| at.elapsed() >= CENSUS_EVERY)
+        {
+            self.counted_at = Some(Instant::now());
+            self.metrics.counted(self.core.census());
         }
     }
 

@@ -56,6 +56,10 @@ async fn health_and_metrics_are_served_and_a_signal_ends_in_order() {
     );
     let metrics = get(port, "/metrics").await.unwrap();
     assert!(metrics.contains("berth_scheduler_acts 1"), "{metrics}");
+    assert!(
+        metrics.contains("berth_scheduler_hosts{state=\"alive\"} 0"),
+        "{metrics}"
+    );
     let pid = nix::unistd::Pid::from_raw(scheduler.id().unwrap().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     let status = within(scheduler.wait()).await.unwrap();
