@@ -19,6 +19,7 @@ mod client_op;
 mod error;
 mod headers;
 mod line;
+mod parser;
 mod server_op;
 mod text;
 
@@ -26,6 +27,7 @@ pub use client_op::{ClientOp, ClientParser, Publish};
 pub use error::FrameError;
 pub use headers::Headers;
 pub use line::Limits;
+pub use parser::Parser;
 pub(crate) use server_op::put_message;
 pub use server_op::{Message, ServerOp, ServerParser};
 pub use text::Text;

@@ -9,7 +9,7 @@ const END: &[u8] = b"\r\n";
 
 /// The sizes that a control line announces.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BodySizes {
+pub struct BodySizes {
     /// Of the headers; `None` when the operation has none.
     header_bytes: Option<usize>,
     total_bytes: usize,

@@ -3,7 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::body::{BodySizes, put_body, put_number};
-use super::line::{self, Lines};
+use super::line;
+use super::parser::{Line, Operation, Parser};
 use super::{FrameError, Limits, Text};
 
 /// One operation of a client.
@@ -107,120 +108,68 @@ impl Publish {
 }
 
 /// Reads the operations of a client from its bytes.
-#[derive(Debug)]
-pub struct ClientParser {
-    limits: Limits,
-    lines: Lines,
-    /// A message whose line was read and whose body was not yet there.
-    head: Option<(Publish, BodySizes)>,
-}
+pub type ClientParser = Parser<ClientOp>;
 
-impl ClientParser {
-    /// A parser at the beginning of a connection.
-    pub const fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            lines: Lines::new(),
-            head: None,
-        }
-    }
+impl Operation for ClientOp {
+    type Head = Publish;
 
-    /// The next operation; `None` when more input is needed first. Takes what it read off `input`.
-    ///
-    /// # Errors
-    /// Anything that is not an operation of a client within the limits. Nothing can be read after that; a line
-    /// that was refused is at the front of `input` again, for whoever passes bytes on.
-    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<ClientOp>, FrameError> {
-        if self.head.is_none() {
-            let Some(line) = self.lines.next(input, self.limits.line_bytes)? else {
-                return Ok(None);
-            };
-            match self
-                .read_line(&line)
-                .inspect_err(|_| line::put_back(input, &line))?
-            {
-                Read::Whole(op) => return Ok(Some(op)),
-                Read::Head(publish, sizes) => self.head = Some((publish, sizes)),
-            }
-        }
-        let Some((_, sizes)) = &self.head else {
-            return Ok(None);
-        };
-        let Some((headers, payload)) = sizes.take(input)? else {
-            return Ok(None);
-        };
-        Ok(self.head.take().map(|(publish, _)| {
-            ClientOp::Publish(Publish {
-                headers,
-                payload,
-                ..publish
-            })
-        }))
-    }
-
-    /// How long the input must at least be for [`Self::next`] to give more than `None`.
-    ///
-    /// Never more than the limits allow, so it may be handed to [`BytesMut::reserve`].
-    pub fn wanted_bytes(&self) -> usize {
-        self.head
-            .as_ref()
-            .map_or(1, |(_, sizes)| sizes.wire_bytes())
-    }
-
-    fn read_line(&self, line: &Bytes) -> Result<Read, FrameError> {
+    fn read_line(line: &Bytes, limits: &Limits) -> Result<Line<Self>, FrameError> {
         let (operation, rest) = line::operation(line);
         let is = |name: &str| operation.eq_ignore_ascii_case(name.as_bytes());
         if is("PUB") {
-            self.read_publish(&rest)
+            read_publish(&rest, limits)
         } else if is("HPUB") {
-            self.read_header_publish(&rest)
+            read_header_publish(&rest, limits)
         } else if is("SUB") {
-            read_subscribe(&rest).map(Read::Whole)
+            read_subscribe(&rest).map(Line::Whole)
         } else if is("UNSUB") {
-            read_unsubscribe(&rest).map(Read::Whole)
+            read_unsubscribe(&rest).map(Line::Whole)
         } else if is("PING") {
-            Ok(Read::Whole(ClientOp::Ping))
+            Ok(Line::Whole(Self::Ping))
         } else if is("PONG") {
-            Ok(Read::Whole(ClientOp::Pong))
+            Ok(Line::Whole(Self::Pong))
         } else if is("CONNECT") {
-            Ok(Read::Whole(ClientOp::Connect(rest)))
+            Ok(Line::Whole(Self::Connect(rest)))
         } else {
             Err(FrameError::UnknownOperation)
         }
     }
 
-    fn read_publish(&self, rest: &Bytes) -> Result<Read, FrameError> {
-        let mut arguments = line::arguments(rest);
-        let (subject, reply, total) = match next_four(&mut arguments) {
-            (Some(subject), Some(total), None, None) => (subject, None, total),
-            (Some(subject), Some(reply), Some(total), None) => (subject, Some(reply), total),
-            _ => return Err(FrameError::Malformed { operation: "PUB" }),
-        };
-        let sizes = BodySizes::read("PUB", None, total, self.limits.payload_bytes)?;
-        Ok(Read::Head(head(rest, subject, reply)?, sizes))
-    }
-
-    fn read_header_publish(&self, rest: &Bytes) -> Result<Read, FrameError> {
-        let malformed = FrameError::Malformed { operation: "HPUB" };
-        let mut arguments = line::arguments(rest);
-        let (subject, reply, header, total) = match next_four(&mut arguments) {
-            (Some(subject), Some(header), Some(total), None) => (subject, None, header, total),
-            (Some(subject), Some(reply), Some(header), Some(total)) => {
-                (subject, Some(reply), header, total)
-            }
-            _ => return Err(malformed),
-        };
-        if arguments.next().is_some() {
-            return Err(malformed);
-        }
-        let sizes = BodySizes::read("HPUB", Some(header), total, self.limits.payload_bytes)?;
-        Ok(Read::Head(head(rest, subject, reply)?, sizes))
+    fn message(head: Publish, headers: Option<Bytes>, payload: Bytes) -> Self {
+        Self::Publish(Publish {
+            headers,
+            payload,
+            ..head
+        })
     }
 }
 
-enum Read {
-    Whole(ClientOp),
-    Head(Publish, BodySizes),
+fn read_publish(rest: &Bytes, limits: &Limits) -> Result<Line<ClientOp>, FrameError> {
+    let mut arguments = line::arguments(rest);
+    let (subject, reply, total) = match next_four(&mut arguments) {
+        (Some(subject), Some(total), None, None) => (subject, None, total),
+        (Some(subject), Some(reply), Some(total), None) => (subject, Some(reply), total),
+        _ => return Err(FrameError::Malformed { operation: "PUB" }),
+    };
+    let sizes = BodySizes::read("PUB", None, total, limits.payload_bytes)?;
+    Ok(Line::Head(head(rest, subject, reply)?, sizes))
+}
+
+fn read_header_publish(rest: &Bytes, limits: &Limits) -> Result<Line<ClientOp>, FrameError> {
+    let malformed = FrameError::Malformed { operation: "HPUB" };
+    let mut arguments = line::arguments(rest);
+    let (subject, reply, header, total) = match next_four(&mut arguments) {
+        (Some(subject), Some(header), Some(total), None) => (subject, None, header, total),
+        (Some(subject), Some(reply), Some(header), Some(total)) => {
+            (subject, Some(reply), header, total)
+        }
+        _ => return Err(malformed),
+    };
+    if arguments.next().is_some() {
+        return Err(malformed);
+    }
+    let sizes = BodySizes::read("HPUB", Some(header), total, limits.payload_bytes)?;
+    Ok(Line::Head(head(rest, subject, reply)?, sizes))
 }
 
 type Argument<'a> = Option<&'a [u8]>;

@@ -3,7 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::body::{BodySizes, put_body};
-use super::line::{self, Lines};
+use super::line;
+use super::parser::{Line, Operation, Parser};
 use super::{FrameError, Limits, Text};
 
 /// One operation of a server.
@@ -92,123 +93,71 @@ pub(crate) fn put_message(
 }
 
 /// Reads the operations of a server from its bytes.
-#[derive(Debug)]
-pub struct ServerParser {
-    limits: Limits,
-    lines: Lines,
-    /// A message whose line was read and whose body was not yet there.
-    head: Option<(Message, BodySizes)>,
-}
+pub type ServerParser = Parser<ServerOp>;
 
-impl ServerParser {
-    /// A parser at the beginning of a connection.
-    pub const fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            lines: Lines::new(),
-            head: None,
-        }
-    }
+impl Operation for ServerOp {
+    type Head = Message;
 
-    /// The next operation; `None` when more input is needed first. Takes what it read off `input`.
-    ///
-    /// # Errors
-    /// Anything that is not an operation of a server within the limits. Nothing can be read after that; a line
-    /// that was refused is at the front of `input` again, for whoever passes bytes on.
-    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<ServerOp>, FrameError> {
-        if self.head.is_none() {
-            let Some(line) = self.lines.next(input, self.limits.line_bytes)? else {
-                return Ok(None);
-            };
-            match self
-                .read_line(&line)
-                .inspect_err(|_| line::put_back(input, &line))?
-            {
-                Read::Whole(op) => return Ok(Some(op)),
-                Read::Head(message, sizes) => self.head = Some((message, sizes)),
-            }
-        }
-        let Some((_, sizes)) = &self.head else {
-            return Ok(None);
-        };
-        let Some((headers, payload)) = sizes.take(input)? else {
-            return Ok(None);
-        };
-        Ok(self.head.take().map(|(message, _)| {
-            ServerOp::Message(Message {
-                headers,
-                payload,
-                ..message
-            })
-        }))
-    }
-
-    /// How long the input must at least be for [`Self::next`] to give more than `None`.
-    ///
-    /// Never more than the limits allow, so it may be handed to [`BytesMut::reserve`].
-    pub fn wanted_bytes(&self) -> usize {
-        self.head
-            .as_ref()
-            .map_or(1, |(_, sizes)| sizes.wire_bytes())
-    }
-
-    fn read_line(&self, line: &Bytes) -> Result<Read, FrameError> {
+    fn read_line(line: &Bytes, limits: &Limits) -> Result<Line<Self>, FrameError> {
         let (operation, rest) = line::operation(line);
         let is = |name: &str| operation.eq_ignore_ascii_case(name.as_bytes());
         if is("MSG") {
-            self.read_message(&rest)
+            read_message(&rest, limits)
         } else if is("HMSG") {
-            self.read_header_message(&rest)
+            read_header_message(&rest, limits)
         } else if is("PING") {
-            Ok(Read::Whole(ServerOp::Ping))
+            Ok(Line::Whole(Self::Ping))
         } else if is("PONG") {
-            Ok(Read::Whole(ServerOp::Pong))
+            Ok(Line::Whole(Self::Pong))
         } else if is("+OK") {
-            Ok(Read::Whole(ServerOp::Ok))
+            Ok(Line::Whole(Self::Ok))
         } else if is("INFO") {
-            Ok(Read::Whole(ServerOp::Info(rest)))
+            Ok(Line::Whole(Self::Info(rest)))
         } else if is("-ERR") {
             let quoted = rest
                 .strip_prefix(b"'")
                 .and_then(|text| text.strip_suffix(b"'"));
             let text = line::text(&rest, quoted.unwrap_or(&rest))?;
-            Ok(Read::Whole(ServerOp::Error(text)))
+            Ok(Line::Whole(Self::Error(text)))
         } else {
             Err(FrameError::UnknownOperation)
         }
     }
 
-    fn read_message(&self, rest: &Bytes) -> Result<Read, FrameError> {
-        let (subject, sid, reply, total) = match next_five(line::arguments(rest)) {
-            [Some(subject), Some(sid), Some(total), None, None] => (subject, sid, None, total),
-            [Some(subject), Some(sid), reply, Some(total), None] => (subject, sid, reply, total),
-            _ => return Err(FrameError::Malformed { operation: "MSG" }),
-        };
-        let sizes = BodySizes::read("MSG", None, total, self.limits.payload_bytes)?;
-        Ok(Read::Head(head(rest, subject, sid, reply)?, sizes))
-    }
-
-    fn read_header_message(&self, rest: &Bytes) -> Result<Read, FrameError> {
-        let mut arguments = line::arguments(rest);
-        let (subject, sid, reply, header, total) = match next_five(&mut arguments) {
-            [Some(subject), Some(sid), Some(header), Some(total), None] => {
-                (subject, sid, None, header, total)
-            }
-            [Some(subject), Some(sid), reply, Some(header), Some(total)]
-                if arguments.next().is_none() =>
-            {
-                (subject, sid, reply, header, total)
-            }
-            _ => return Err(FrameError::Malformed { operation: "HMSG" }),
-        };
-        let sizes = BodySizes::read("HMSG", Some(header), total, self.limits.payload_bytes)?;
-        Ok(Read::Head(head(rest, subject, sid, reply)?, sizes))
+    fn message(head: Message, headers: Option<Bytes>, payload: Bytes) -> Self {
+        Self::Message(Message {
+            headers,
+            payload,
+            ..head
+        })
     }
 }
 
-enum Read {
-    Whole(ServerOp),
-    Head(Message, BodySizes),
+fn read_message(rest: &Bytes, limits: &Limits) -> Result<Line<ServerOp>, FrameError> {
+    let (subject, sid, reply, total) = match next_five(line::arguments(rest)) {
+        [Some(subject), Some(sid), Some(total), None, None] => (subject, sid, None, total),
+        [Some(subject), Some(sid), reply, Some(total), None] => (subject, sid, reply, total),
+        _ => return Err(FrameError::Malformed { operation: "MSG" }),
+    };
+    let sizes = BodySizes::read("MSG", None, total, limits.payload_bytes)?;
+    Ok(Line::Head(head(rest, subject, sid, reply)?, sizes))
+}
+
+fn read_header_message(rest: &Bytes, limits: &Limits) -> Result<Line<ServerOp>, FrameError> {
+    let mut arguments = line::arguments(rest);
+    let (subject, sid, reply, header, total) = match next_five(&mut arguments) {
+        [Some(subject), Some(sid), Some(header), Some(total), None] => {
+            (subject, sid, None, header, total)
+        }
+        [Some(subject), Some(sid), reply, Some(header), Some(total)]
+            if arguments.next().is_none() =>
+        {
+            (subject, sid, reply, header, total)
+        }
+        _ => return Err(FrameError::Malformed { operation: "HMSG" }),
+    };
+    let sizes = BodySizes::read("HMSG", Some(header), total, limits.payload_bytes)?;
+    Ok(Line::Head(head(rest, subject, sid, reply)?, sizes))
 }
 
 fn next_five<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> [Option<&'a [u8]>; 5] {
