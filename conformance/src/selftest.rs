@@ -10,6 +10,7 @@ pub use trial::{Trial, trials};
 use std::{path::PathBuf, time::Instant};
 
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -78,8 +79,9 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
         .filter(|trial| options.side.is_none_or(|side| side == trial.side()))
         .filter(|trial| trial.is_selected(&options.only))
         .partition(|trial| trial.can_run(options));
+    let whole = Semaphore::new(1);
     let mut attempts = stream::iter(tried)
-        .map(|trial| attempt(trial, options))
+        .map(|trial| attempt(trial, options, &whole))
         .buffer_unordered(options.jobs.max(1));
     let mut cells = Vec::new();
     while let Some(attempt) = attempts.next().await {
@@ -97,7 +99,13 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
 }
 
 /// What came of it, or the trial itself when it was interrupted.
-async fn attempt(trial: Trial, options: &Options) -> Result<Cell, Trial> {
+async fn attempt(trial: Trial, options: &Options, whole: &Semaphore) -> Result<Cell, Trial> {
+    // A scheduler that is right goes through all scenarios, dozens at once: one at a time keeps the machine quick
+    // enough for what has to happen within a second.
+    let _turn = match (trial.side(), trial.breaks()) {
+        (Side::Scheduler, None) => whole.acquire().await.ok(),
+        _ => None,
+    };
     if options.stop.is_cancelled() {
         return Err(trial);
     }

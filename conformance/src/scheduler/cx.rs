@@ -4,7 +4,7 @@ mod absence;
 mod look;
 
 pub use absence::Absence;
-pub use look::{Placed, hosts_of, ids_of, shown, wanted_over_time};
+pub use look::{Placed, hosts_of, ids_of, shown};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

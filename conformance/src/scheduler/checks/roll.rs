@@ -13,7 +13,7 @@ use crate::{
     requirements::*,
     scenario,
     scheduler::{
-        cx::{Cx, Placed, ids_of, wanted_over_time},
+        cx::{Cx, Placed, ids_of},
         host::{Act, Rule, SimHost},
         journal::{What, contains, running_over_time},
         manifest::Manifest,
@@ -127,12 +127,7 @@ async fn replaces(cx: &Cx) -> Flow {
         .holds("6 run at every moment", least >= 6, || {
             format!("{least} ran at one time")
         });
-    let wanted = wanted_over_time(&entries, |id| ids.contains(id));
-    let most = wanted
-        .iter()
-        .map(|(_, count)| *count)
-        .max()
-        .unwrap_or_default();
+    let most = cx.most_wanted("app");
     cx.claim(SCHED_ROLL_003)
         .holds("at most 6 and a surge of 6 wanted ids", most <= 12, || {
             format!("{most} at once")

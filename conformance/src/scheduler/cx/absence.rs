@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::Cx;
 use crate::{
-    ground::seconds, outcome::Blocked, requirements::Requirement, scheduler::host::SimHost,
+    ground::seconds,
+    outcome::Blocked,
+    requirements::Requirement,
+    scheduler::{host::SimHost, scenario::Place},
 };
 
 /// So often is an absence tried that takes too long on a busy machine.
@@ -13,6 +16,17 @@ const ATTEMPTS: u32 = 8;
 const CALM: Duration = Duration::from_secs(3);
 /// How long it may take until it is.
 const CALM_WITHIN: Duration = Duration::from_secs(20);
+
+/// Connections that take longer than this to close were not all closed at once.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+/// How it went.
+struct Away {
+    /// Between the first and the last to go.
+    apart: Duration,
+    /// Until all were back: so long nobody could reach one of them.
+    took: Duration,
+}
 
 /// Hosts that are away for a moment.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +61,15 @@ impl Cx {
         let (mut judged, mut slowest) = (0, Duration::ZERO);
         for attempt in 0..ATTEMPTS {
             let from = Instant::now();
-            let took = self.away(absence).await?;
-            if took < absence.limit {
+            let Away { apart, took } = self.away(absence).await?;
+            if took < absence.limit && apart < TOGETHER {
                 self.no_orders(requirement, from, window).await;
                 judged += 1;
                 if judged == absence.times {
                     return Ok(());
                 }
             } else {
-                slowest = slowest.max(took);
+                slowest = slowest.max(took.max(apart));
                 self.calm().await;
                 again(attempt).await?;
             }
@@ -70,16 +84,32 @@ impl Cx {
         }
     }
 
-    /// Cuts hosts off, all at the same time, and brings them back: how long nobody could reach one of them.
-    async fn away(&self, absence: &Absence<'_>) -> Result<Duration, Blocked> {
+    /// Cuts hosts off, all at the same time, and brings them back.
+    async fn away(&self, absence: &Absence<'_>) -> Result<Away, Blocked> {
         let from = Instant::now();
+        let bus = &self.live().bus;
+        // On a bus of many scenarios hosts come and go.
+        let alone = self.scenario().place != Place::Shared;
+        let left = bus.connected_hosts().saturating_sub(absence.hosts.len());
         absence.hosts.iter().for_each(SimHost::cut_off);
-        self.pass(absence.pause).await;
+        let gone = self.eventually(absence.pause, "their connections are closed", || {
+            let connected = bus.connected_hosts();
+            let gone = !alone || connected <= left;
+            std::future::ready(if gone {
+                Ok(())
+            } else {
+                Err(connected.to_string())
+            })
+        });
+        let apart = gone.await.took;
+        self.pass(absence.pause.saturating_sub(from.elapsed()))
+            .await;
         let back = absence.hosts.iter().map(SimHost::come_back);
         for back in futures_util::future::join_all(back).await {
             back.map_err(|cause| Blocked::chain("a simulated host", &cause))?;
         }
-        Ok(from.elapsed())
+        let took = from.elapsed();
+        Ok(Away { apart, took })
     }
 
     /// Waits until nothing has been started or stopped for a while.

@@ -7,14 +7,16 @@ use serde_json::Value;
 use super::{Cx, condition};
 use crate::{
     answer::State,
+    bus::read_command_subject,
     ground::Waited,
     outcome::Blocked,
     requirements::Requirement,
     scheduler::{
         host::SimHost,
-        journal::{Came, Entry, contains},
+        journal::{Came, Entry, What, contains},
         manifest::Manifest,
     },
+    tap::Kind,
 };
 
 /// A workload that runs on a host.
@@ -306,24 +308,92 @@ pub fn ids_of(placed: &[Placed]) -> BTreeSet<String> {
     placed.iter().map(|placed| placed.id.clone()).collect()
 }
 
-/// How many ids were wanted at each start and stop: started, and no stop of them sent since. Pure.
-pub fn wanted_over_time(
-    entries: &[Entry],
-    ours: impl Fn(&str) -> bool,
-) -> Vec<(std::time::Instant, usize)> {
-    let mut wanted = BTreeSet::new();
-    let mut curve = Vec::new();
-    for entry in entries {
-        let start = entry
-            .command("workload.start")
-            .filter(|came| ours(&came.id));
-        let stop = entry.command("workload.stop").filter(|came| ours(&came.id));
-        match (start, stop) {
-            (Some(came), _) => wanted.insert(came.id.clone()),
-            (_, Some(came)) => wanted.remove(&came.id),
-            _ => continue,
-        };
-        curve.push((entry.at, wanted.len()));
+/// What of a workload was ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Start,
+    Stop,
+}
+
+impl Order {
+    fn of(command: &str) -> Option<Order> {
+        match command {
+            "workload.start" => Some(Order::Start),
+            "workload.stop" => Some(Order::Stop),
+            _ => None,
+        }
     }
-    curve
+}
+
+impl Cx {
+    /// The largest number of ids of an app that were wanted at once: started, and no stop of them sent since.
+    ///
+    /// In the order in which they were sent: two hosts may get what is sent to them the other way round. Only where the
+    /// suite does not stand between scheduler and broker, it is the order in which they arrived.
+    pub fn most_wanted(&self, app: &str) -> usize {
+        let ids = self.ids_of(app);
+        let orders = match self.orders_sent() {
+            Some(sent) => sent,
+            None => self.orders_arrived(),
+        };
+        most_wanted(orders.into_iter().filter(|(_, id)| ids.contains(id)))
+    }
+
+    /// `None` when they were not all seen, or not kept.
+    fn orders_sent(&self) -> Option<Vec<(Order, String)>> {
+        self.live().process()?;
+        let mut orders = Vec::new();
+        for frame in self.live().bus.tap().frames_since(self.mark) {
+            let subject = frame.subject.as_deref().unwrap_or_default();
+            let command = read_command_subject(subject).map(|(_, command)| command);
+            let order = command.and_then(Order::of);
+            if let (Kind::Publish, Some(order)) = (frame.kind, order) {
+                let payload: Value = serde_json::from_slice(&frame.payload).ok()?;
+                let id = payload.get("workloadId").and_then(Value::as_str);
+                orders.push((order, id.unwrap_or_default().to_owned()));
+            }
+        }
+        Some(orders)
+    }
+
+    fn orders_arrived(&self) -> Vec<(Order, String)> {
+        let entries = self.journal.entries().into_iter();
+        let order = |entry: Entry| match entry.what {
+            What::Came(came) => Some((Order::of(&came.command)?, came.id)),
+            _ => None,
+        };
+        entries.filter_map(order).collect()
+    }
+}
+
+/// Of orders, oldest first. Pure.
+fn most_wanted(orders: impl Iterator<Item = (Order, String)>) -> usize {
+    let (mut wanted, mut most) = (BTreeSet::new(), 0);
+    for (order, id) in orders {
+        match order {
+            Order::Start => wanted.insert(id),
+            Order::Stop => wanted.remove(&id),
+        };
+        most = most.max(wanted.len());
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_wanted_from_its_start_to_its_first_stop() {
+        let of = |orders: &[(Order, &str)]| {
+            most_wanted(orders.iter().map(|(order, id)| (*order, (*id).to_owned())))
+        };
+        let (start, stop) = (Order::Start, Order::Stop);
+        assert_eq!(of(&[(start, "a"), (start, "a"), (start, "b")]), 2);
+        assert_eq!(
+            of(&[(start, "a"), (stop, "a"), (stop, "a"), (start, "b")]),
+            1
+        );
+        assert_eq!(of(&[(stop, "a")]), 0);
+    }
 }

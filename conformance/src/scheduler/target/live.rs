@@ -83,6 +83,11 @@ impl Bus {
         self.hosts.cut(OutagePlan::Refuse).await
     }
 
+    /// How many connections of hosts are open.
+    pub fn connected_hosts(&self) -> usize {
+        self.hosts.connections()
+    }
+
     /// Waits until no host is connected any more, at most that long.
     pub async fn without_hosts(&self, within: Duration) {
         // What is left then is dropped with the broker.
