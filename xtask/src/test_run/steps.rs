@@ -245,7 +245,7 @@ fn judge(setting: &Setting, broker: &str, arguments: &[&str]) -> Result<Tally, S
 fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
     let faulty = cargo::built(&setting.root, "debug", FAULTY_HOST);
     let mut command = suite(setting, "selftest");
-    command.args(["--side", "host", "--slow", "--breakage-host"]);
+    command.args(["--slow", "--breakage-host"]);
     step(command.arg(faulty))
 }
 
