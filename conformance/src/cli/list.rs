@@ -216,6 +216,7 @@ fn place_name(place: Place) -> &'static str {
         Place::Shared => "shared",
         Place::Own => "own",
         Place::Isolated => "isolated",
+        Place::Elected => "elected",
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     report::Report,
     scheduler::{
         Suite,
-        target::{self, Access, Target},
+        target::{self, Access, KubePlan, Target},
     },
 };
 
@@ -33,6 +33,11 @@ pub struct SchedulerArgs {
     #[arg(long, value_name = "DIR", requires = "nats_url")]
     dir: Option<PathBuf>,
 
+    /// Give it custom resources, through the API server that this file leads to; without it or a target file,
+    /// manifests in a directory
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "nats_url"])]
+    kubeconfig: Option<PathBuf>,
+
     /// The broker: embedded, nats-server (from BERTH_NATS_SERVER or the PATH), or nats://URL
     #[arg(long, value_name = "WHICH", default_value = "embedded")]
     broker: Choice,
@@ -40,7 +45,7 @@ pub struct SchedulerArgs {
     #[command(flatten)]
     plan: PlanArgs,
 
-    /// The command that launches the scheduler, with {nats_url} {dir} {kubeconfig}
+    /// The command that launches the scheduler, with {nats_url} and {dir}, or {kubeconfig} and {namespace}
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["target", "nats_url"])]
     command: Vec<String>,
 }
@@ -76,13 +81,29 @@ impl SchedulerArgs {
         }
         if !self.command.is_empty() {
             check_placeholders(&self.command, target::PLACEHOLDERS, "scheduler")?;
-            return Ok(Target::command(self.command.clone()));
+            let target = Target::command(self.command.clone());
+            return Ok(match self.kube() {
+                Some(plan) => target.with_kube(plan),
+                None => target,
+            });
         }
-        target::default::berth_scheduler().ok_or_else(|| {
+        let target = match self.kube() {
+            Some(plan) => target::default::berth_scheduler_on_kube(plan),
+            None => target::default::berth_scheduler(),
+        };
+        target.ok_or_else(|| {
             let text = "there is no target: give a command behind `--`, or --target, or --nats-url with \
                         --dir; `berth-scheduler` is neither in BERTH_SCHEDULER nor beside this program nor on \
                         the PATH";
             complain_of(text, TROUBLE)
+        })
+    }
+
+    fn kube(&self) -> Option<KubePlan> {
+        let kubeconfig = Some(self.kubeconfig.as_ref()?.display().to_string());
+        Some(KubePlan {
+            kubeconfig,
+            namespace: None,
         })
     }
 }

@@ -4,6 +4,7 @@ pub mod cont;
 pub mod crd;
 pub mod enc;
 pub mod fail;
+pub mod kube;
 pub mod place;
 pub mod references;
 pub mod reg;
@@ -29,6 +30,7 @@ pub const TABLES: &[&[Scenario]] = &[
     roll::SCENARIOS,
     references::SCENARIOS,
     crd::SCENARIOS,
+    kube::SCENARIOS,
 ];
 
 /// All scenarios.

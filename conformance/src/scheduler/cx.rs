@@ -21,7 +21,7 @@ use crate::{
     scheduler::{
         host::{HostPlan, SimHost},
         journal::Journal,
-        manifest::{Key, Manifest},
+        manifest::{Key, Manifest, NAMESPACE},
         scenario::Scenario,
         stage::Stage,
         target::LiveScheduler,
@@ -156,6 +156,11 @@ impl Cx {
         self.last_host_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the scheduler calls the namespace that manifests call `default`.
+    pub fn namespace(&self) -> String {
+        self.stage.live.intake.namespace(NAMESPACE)
     }
 
     /// A deployment of an app, not submitted yet.

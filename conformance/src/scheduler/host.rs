@@ -123,6 +123,11 @@ impl SimHost {
         self.0.book().plan.name.clone()
     }
 
+    /// What it is, as it says it of itself now.
+    pub fn plan(&self) -> HostPlan {
+        self.0.book().plan.clone()
+    }
+
     /// Adds a rule to its script.
     pub fn script(&self, rule: Rule) {
         self.0.book().script.add(rule);

@@ -2,8 +2,10 @@
 
 mod dir;
 mod exec;
+mod kube;
 
 pub use dir::DirIntake;
+pub use self::kube::KubeIntake;
 pub use exec::{ExecIntake, ExecPlan};
 
 use serde_json::Value;
@@ -20,6 +22,8 @@ pub enum Intake {
     Dir(DirIntake),
     /// A command of the scheduler's own.
     Exec(ExecIntake),
+    /// Custom resources.
+    Kube(KubeIntake),
 }
 
 /// The intake does not take something, or does not tell.
@@ -47,6 +51,31 @@ pub enum IntakeError {
         /// What it says.
         text: String,
     },
+    /// The file does not lead to an API server.
+    #[error("{path} does not say how to reach an API server")]
+    Kubeconfig {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: ::kube::config::KubeconfigError,
+    },
+    /// The API server is not there.
+    #[error("the API server {what}")]
+    Cluster {
+        /// What is wrong with it.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<::kube::Error>,
+    },
+}
+
+impl IntakeError {
+    fn cluster(what: &'static str, source: ::kube::Error) -> IntakeError {
+        let source = Box::new(source);
+        IntakeError::Cluster { what, source }
+    }
 }
 
 impl Intake {
@@ -58,6 +87,7 @@ impl Intake {
         match self {
             Intake::Dir(dir) => dir.apply(manifest),
             Intake::Exec(exec) => exec.apply(manifest).await,
+            Intake::Kube(kube) => kube.apply(manifest).await,
         }
     }
 
@@ -69,6 +99,7 @@ impl Intake {
         match self {
             Intake::Dir(dir) => dir.delete(key),
             Intake::Exec(exec) => exec.delete(key).await,
+            Intake::Kube(kube) => kube.remove(key, false).await,
         }
     }
 
@@ -80,6 +111,7 @@ impl Intake {
         match self {
             Intake::Dir(dir) => Ok(dir.observe(key)),
             Intake::Exec(exec) => exec.observe(key).await,
+            Intake::Kube(kube) => kube.observe(key).await,
         }
     }
 
@@ -91,6 +123,22 @@ impl Intake {
         match self {
             Intake::Dir(dir) => Ok(dir.family(key)),
             Intake::Exec(exec) => Ok(exec.observe(key).await?.into_iter().collect()),
+            Intake::Kube(kube) => kube.family(key).await,
+        }
+    }
+
+    /// What the scheduler calls a namespace of a manifest.
+    pub fn namespace(&self, called: &str) -> String {
+        match self {
+            Intake::Dir(_) | Intake::Exec(_) => called.to_owned(),
+            Intake::Kube(kube) => kube.namespace(called),
+        }
+    }
+
+    /// Takes away what it has made, once the scheduler is gone.
+    pub async fn close(&self) {
+        if let Intake::Kube(kube) = self {
+            kube.close().await;
         }
     }
 }

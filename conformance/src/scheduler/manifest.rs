@@ -106,6 +106,14 @@ impl Manifest {
         self
     }
 
+    /// Without a member of the object, by name.
+    pub fn without(mut self, member: &str) -> Manifest {
+        if let Some(object) = self.0.as_object_mut() {
+            object.remove(member);
+        }
+        self
+    }
+
     /// With another value for a field of the workload's spec, whichever kind this is.
     pub fn spec(self, pointer: &str, value: Value) -> Manifest {
         let base = match self.key().kind.as_str() {

@@ -21,7 +21,7 @@ use crate::{
     outcome::{Blocked, Outcome, Status, WireLine, chain},
     requirements::Requirement,
     run::{Observer, Options, log_end, run_all, run_body},
-    scheduler::target::Target,
+    scheduler::target::{IntakePlan, Target},
 };
 
 /// How long a scheduler of a scenario's own may take to end politely before it is killed.
@@ -116,7 +116,12 @@ impl Runner<'_> {
                 .because("the run is over");
         };
         let mut props = self.props.clone();
-        if let (Place::Isolated, Some(target)) = (scenario.place, self.props.target.isolated()) {
+        let target = match scenario.place {
+            Place::Isolated => self.props.target.isolated(),
+            Place::Elected => self.props.target.elected(),
+            Place::Own | Place::Shared => None,
+        };
+        if let Some(target) = target {
             props.target = Arc::new(target);
         }
         let stage = match props.stage(true, false).await {
@@ -180,14 +185,14 @@ fn gate(scenario: &Scenario, target: &Target) -> Option<String> {
     if scenario.place == Place::Isolated && target.isolated().is_none() {
         return Some("needs `launch.isolated` in target.toml".to_owned());
     }
-    if scenario.place == Place::Own && !launched {
+    if matches!(scenario.place, Place::Own | Place::Elected) && !launched {
         return Some("needs a scheduler of its own, and this one cannot be launched".to_owned());
     }
     for need in scenario.needs {
         let missing = match need {
             Need::Tap | Need::Process => !launched,
             Need::Family => feature("family") == Some(false),
-            Need::Kubernetes => feature("kubernetes") != Some(true),
+            Need::Kubernetes => !matches!(target.intake, IntakePlan::Kube(_)),
         };
         if missing {
             return Some(format!("needs {}", format!("{need:?}").to_lowercase()));

@@ -23,6 +23,8 @@ pub enum Place {
     Own,
     /// The same, launched so that hosts are not shared between environments.
     Isolated,
+    /// The same, launched so that several instances agree on who acts.
+    Elected,
 }
 
 /// Equipment that a scenario cannot do without; where it is missing it is `not-testable`.

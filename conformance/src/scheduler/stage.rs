@@ -135,6 +135,7 @@ impl Stage {
         let hosts = std::mem::take(&mut *self.lock_retired());
         hosts.iter().for_each(SimHost::cut_off);
         self.live.bus.without_hosts(HOSTS_GONE_WITHIN).await;
+        self.live.intake.close().await;
     }
 
     fn lock_retired(&self) -> MutexGuard<'_, Vec<SimHost>> {

@@ -25,7 +25,11 @@ pub const PLACEHOLDERS: &[(&str, &str)] = &[
     ("dir", "a directory of its own, empty at first"),
     (
         "kubeconfig",
-        "how the API server of the kube intake is reached",
+        "a file with how the API server of the kube intake is reached",
+    ),
+    (
+        "namespace",
+        "where the kube intake has its objects, for those of the scheduler, too",
     ),
 ];
 
@@ -69,6 +73,8 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// Further arguments that keep environments apart.
     pub isolated: Option<Vec<String>>,
+    /// Further arguments by which several instances agree on who acts, where that takes any.
+    pub elected: Option<Vec<String>>,
     /// How long it may take until it obeys.
     pub ready_within: Duration,
     /// What asks it to end.
@@ -87,6 +93,17 @@ pub enum IntakePlan {
     },
     /// Commands.
     Exec(ExecPlan),
+    /// Custom resources.
+    Kube(KubePlan),
+}
+
+/// How the API server of a scheduler is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubePlan {
+    /// Instead of the file that `KUBECONFIG` names.
+    pub kubeconfig: Option<String>,
+    /// The namespace of all that is submitted; without it the suite makes some of its own.
+    pub namespace: Option<String>,
 }
 
 impl Default for IntakePlan {
@@ -106,7 +123,7 @@ impl Target {
             version: None,
             access,
             intake: IntakePlan::default(),
-            profiles: Side::Scheduler.profiles(),
+            profiles: profiles(&IntakePlan::default()),
             features: BTreeMap::new(),
             timings: Timings::default(),
         }
@@ -120,11 +137,29 @@ impl Target {
         Target::new(name, Access::Launch(Launch::new(command)))
     }
 
+    /// With custom resources as its intake, and the profile that is about them.
+    pub fn with_kube(self, plan: KubePlan) -> Target {
+        let intake = IntakePlan::Kube(plan);
+        Target {
+            profiles: profiles(&intake),
+            intake,
+            ..self
+        }
+    }
+
     /// The same, launched so that hosts are not shared between environments.
     pub fn isolated(&self) -> Option<Target> {
-        let launch = self.launch()?;
-        let mut launch = launch.clone();
-        launch.command.extend(launch.isolated.clone()?);
+        self.with_arguments(self.launch()?.isolated.clone()?)
+    }
+
+    /// The same, launched so that several instances agree on who acts.
+    pub fn elected(&self) -> Option<Target> {
+        self.with_arguments(self.launch()?.elected.clone()?)
+    }
+
+    fn with_arguments(&self, arguments: Vec<String>) -> Option<Target> {
+        let mut launch = self.launch()?.clone();
+        launch.command.extend(arguments);
         Some(Target {
             access: Access::Launch(launch),
             ..self.clone()
@@ -140,6 +175,14 @@ impl Target {
     }
 }
 
+/// The profiles that a scheduler with such an intake can claim.
+fn profiles(intake: &IntakePlan) -> Vec<Profile> {
+    let mut profiles = Side::Scheduler.profiles();
+    let cluster = matches!(intake, IntakePlan::Kube(_));
+    profiles.retain(|profile| cluster || *profile != Profile::Kubernetes);
+    profiles
+}
+
 impl Launch {
     /// A command without anything special.
     pub fn new(command: Vec<String>) -> Launch {
@@ -147,6 +190,7 @@ impl Launch {
             command,
             env: BTreeMap::new(),
             isolated: None,
+            elected: None,
             ready_within: READY_WITHIN,
             stop_signal: Signal::SIGTERM,
         }

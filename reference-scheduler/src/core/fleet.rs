@@ -44,7 +44,7 @@ pub(super) struct Host {
     pub lost_at: Duration,
     /// Its object, by number.
     pub object: Option<u32>,
-    /// Whether the object shows it, and not another host of the same name.
+    /// Whether the object shows it, and not another host of the same name, which does not matter to placement.
     pub is_named: bool,
     /// Its object has been deleted, so it is to be emptied.
     pub drained_since: Option<Duration>,
@@ -183,6 +183,12 @@ impl Scheduler {
             return;
         };
         let host_id = report.id.clone();
+        // SCHED-REG-008: what the process before it ran is gone, whatever its heartbeats look like.
+        let restarted = host.report.as_ref().is_some_and(|before| {
+            before.started_at.is_some()
+                && report.started_at.is_some()
+                && before.started_at != report.started_at
+        });
         let changed = host.report.as_ref().is_none_or(|before| {
             before.labels != report.labels
                 || before.environment != report.environment
@@ -193,8 +199,20 @@ impl Scheduler {
         host.report = Some(report);
         self.pulse(liveness::Event::Heartbeat { host: host_id });
         self.name_host(number);
+        if restarted {
+            self.host_restarted(number);
+        }
         if changed {
             self.host_changed(number);
+        }
+    }
+
+    /// Another process answers under the id of a host: nothing of what was there is, and nothing of it is left to
+    /// be stopped.
+    fn host_restarted(&mut self, number: u32) {
+        let workloads = self.fleet.get(number).map(|host| host.workloads.clone());
+        for workload in workloads.unwrap_or_default() {
+            self.vanish(workload);
         }
     }
 
@@ -284,7 +302,6 @@ impl Scheduler {
         }
         let usable = host.health == Health::Alive
             && host.report.is_some()
-            && host.is_named
             && host.drained_since.is_none()
             && now >= host.hold_until;
         match usable {

@@ -125,7 +125,8 @@ impl Scheduler {
         }
     }
 
-    /// Two hosts of one name: the second gets nothing while the first lives, or objects would flap.
+    /// Two hosts of one name are two hosts (SCHED-REG-004), but the object shows the first while that lives, or it
+    /// would flap.
     fn refuse_name(&mut self, object: u32, number: u32) {
         let Some(record) = self.host_objects.get_mut(object) else {
             return;
@@ -133,10 +134,16 @@ impl Scheduler {
         if !record.doubted.insert(number) {
             return;
         }
+        // It remembers for both what is to be stopped.
+        record.hosts.insert(number);
         let (key, uid) = (record.key.clone(), record.uid());
-        let id = self.fleet.get(number).map(|host| host.id.clone());
+        let mut id = None;
+        if let Some(host) = self.fleet.get_mut(number) {
+            host.object.get_or_insert(object);
+            id = Some(host.id.clone());
+        }
         let message = format!(
-            "host {} has the name of another one that lives, and gets no workloads",
+            "host {} has the name of another one that lives, and no object of its own",
             id.unwrap_or_default()
         );
         self.note(Note {

@@ -116,7 +116,7 @@ mod tests {
         for bad in ["", "a.b", "a b", "*", ">", "a\n", "a\u{0}"] {
             assert!(!is_token(bad), "{bad:?}");
         }
-        assert!(is_token("0b5f-ü"));
+        assert!(is_token("0b5f-ü") && !is_host_id("0b5f-ü"));
         assert_eq!(parse_heartbeat(&heartbeat_of("h")), Some("h"));
         for bad in ["a.b", "a>", "é", ""] {
             assert_eq!(parse_heartbeat(&heartbeat_of(bad)), None, "{bad:?}");

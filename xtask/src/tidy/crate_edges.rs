@@ -54,7 +54,7 @@ const EDGES: [Edges; 8] = [
     },
     Edges {
         package: "berth-conformance",
-        shipped: &["berth-broker", "async-nats"],
+        shipped: &["berth-broker", "async-nats", "kube"],
         tests: &["wasmtime"],
         reason: "the suite judges bytes: a mistake that it shared with the SDK it could not see",
     },

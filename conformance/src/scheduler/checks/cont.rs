@@ -36,7 +36,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario! { id: "cont/host-went-meanwhile", run: host_went_meanwhile, covers: [SCHED_CONT_012], place: Own,
     needs: [Process], waits: |timings| timings.silence, budget_s: 120 },
     scenario! { id: "cont/no-broker", run: no_broker, covers: [SCHED_CONT_013], place: Own, needs: [Process], budget_s: 90 },
-    scenario! { id: "cont/two-instances", run: two_instances, covers: [SCHED_CONT_014], place: Own, needs: [Process],
+    scenario! { id: "cont/two-instances", run: two_instances, covers: [SCHED_CONT_014], place: Elected, needs: [Process],
     budget_s: 90 },
     scenario! { id: "cont/told-to-end", run: told_to_end, covers: [SCHED_CONT_015], place: Own, needs: [Process],
     budget_s: 90 },

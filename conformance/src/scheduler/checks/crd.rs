@@ -12,7 +12,7 @@ use crate::{
     scenario,
     scheduler::{
         cx::{Cx, condition},
-        manifest::{API_VERSION, Manifest, NAMESPACE},
+        manifest::{API_VERSION, Manifest},
         scenario::Scenario,
     },
 };
@@ -102,7 +102,7 @@ async fn every_field(cx: &Cx) -> Flow {
     cx.claim(SCHED_CRD_002).is(
         "namespace and name",
         named,
-        [json!(NAMESPACE), json!(cx.name("app"))],
+        [json!(cx.namespace()), json!(cx.name("app"))],
     );
     Ok(())
 }
@@ -335,7 +335,7 @@ async fn ready(cx: &Cx) -> Flow {
 
 /// Hosts of two environments, and workloads of a namespace that only one of them is for.
 async fn isolation(cx: &Cx) -> Flow {
-    cx.host(cx.plan("own").fact("environment", json!(NAMESPACE)))
+    cx.host(cx.plan("own").fact("environment", json!(cx.namespace())))
         .await?;
     let other = cx
         .host(cx.plan("other").fact("environment", json!("other")))

@@ -2,18 +2,35 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Access, Launch, Target};
+use super::{Access, KubePlan, Launch, Target};
 use crate::{scheduler::timing::Timings, target::default::find};
 
 /// `berth-scheduler` from `BERTH_SCHEDULER`, from beside this program, or from the PATH.
 pub fn berth_scheduler() -> Option<Target> {
     let program = find("BERTH_SCHEDULER", "berth-scheduler")?;
+    Some(target_of(&program, &DIR_WORDS))
+}
+
+/// The same with custom resources.
+pub fn berth_scheduler_on_kube(plan: KubePlan) -> Option<Target> {
+    let program = find("BERTH_SCHEDULER", "berth-scheduler")?;
+    Some(kube_target_of(&program, plan))
+}
+
+/// That program, with custom resources.
+pub fn kube_target_of(program: &Path, plan: KubePlan) -> Target {
+    target_of(program, &KUBE_WORDS).with_kube(plan)
+}
+
+fn target_of(program: &Path, store: &[&str]) -> Target {
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
     let launch = Launch {
-        isolated: Some(vec!["--allow-shared-hosts=false".to_owned()]),
-        ..Launch::new(command_of(&program))
+        isolated: words(&["--allow-shared-hosts=false"]),
+        elected: words(&["--leader-elect"]),
+        ..Launch::new(command_of(program, store))
     };
     let seconds = Duration::from_secs;
-    Some(Target {
+    Target {
         timings: Timings {
             act: seconds(4),
             show: seconds(4),
@@ -27,17 +44,29 @@ pub fn berth_scheduler() -> Option<Target> {
             ..Timings::default()
         },
         ..Target::new("berth-scheduler", Access::Launch(launch))
-    })
+    }
 }
 
-/// How `berth-scheduler` is launched: with times that are shorter than its defaults, so that a run does not take
-/// minutes.
-pub fn command_of(program: &Path) -> Vec<String> {
+const DIR_WORDS: [&str; 2] = ["--store", "dir:{dir}"];
+/// Many run side by side, so none of them may take the ports of metrics and probes.
+const KUBE_WORDS: [&str; 10] = [
+    "--store",
+    "kube",
+    "--kubeconfig",
+    "{kubeconfig}",
+    "--namespace",
+    "{namespace}",
+    "--watch-namespaces",
+    "{namespace}",
+    "--metrics-bind-address=0",
+    "--health-probe-bind-address=0",
+];
+
+/// With times that are shorter than its defaults, so that a run does not take minutes.
+fn command_of(program: &Path, store: &[&str]) -> Vec<String> {
     let words = [
         "--nats-url",
         "{nats_url}",
-        "--store",
-        "dir:{dir}",
         "--host-lost-after",
         "6s",
         "--fence",
@@ -46,6 +75,6 @@ pub fn command_of(program: &Path) -> Vec<String> {
         "2s",
     ];
     let mut command = vec![program.display().to_string()];
-    command.extend(words.map(str::to_owned));
+    command.extend(store.iter().chain(&words).map(|word| (*word).to_owned()));
     command
 }

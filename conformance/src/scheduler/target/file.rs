@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
-use super::{Access, IntakePlan, Launch, READY_WITHIN, Target};
+use super::{Access, IntakePlan, KubePlan, Launch, READY_WITHIN, Target};
 use crate::{
     pattern::suggestion,
     scheduler::{
@@ -95,6 +95,7 @@ struct LaunchTable {
     ready_s: Option<u64>,
     stop_signal: Option<String>,
     isolated: Option<Vec<String>>,
+    elected: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +118,10 @@ enum IntakeTable {
         scale: Option<Vec<String>>,
         delete: Vec<String>,
         observe: Vec<String>,
+    },
+    Kube {
+        kubeconfig: Option<String>,
+        namespace: Option<String>,
     },
 }
 
@@ -144,6 +149,34 @@ pub fn load(path: &Path) -> Result<Target, BadTarget> {
     })?;
     let access = access(&shown, file.launch, file.running)?;
     let mut target = Target::new(file.target.name, access);
+    match file.intake {
+        None => {}
+        Some(IntakeTable::Dir { manifests, status }) => {
+            target.intake = IntakePlan::Dir { manifests, status };
+        }
+        Some(IntakeTable::Exec {
+            submit,
+            scale,
+            delete,
+            observe,
+        }) => {
+            target.intake = IntakePlan::Exec(ExecPlan {
+                submit,
+                scale,
+                delete,
+                observe,
+            });
+        }
+        Some(IntakeTable::Kube {
+            kubeconfig,
+            namespace,
+        }) => {
+            target = target.with_kube(KubePlan {
+                kubeconfig,
+                namespace,
+            });
+        }
+    }
     target.version = file.target.version;
     if let Some(names) = file.target.profiles {
         target.profiles = names
@@ -157,21 +190,6 @@ pub fn load(path: &Path) -> Result<Target, BadTarget> {
         source,
     };
     target.timings = Timings::declared(&file.timings).map_err(bad)?;
-    target.intake = match file.intake {
-        None => IntakePlan::default(),
-        Some(IntakeTable::Dir { manifests, status }) => IntakePlan::Dir { manifests, status },
-        Some(IntakeTable::Exec {
-            submit,
-            scale,
-            delete,
-            observe,
-        }) => IntakePlan::Exec(ExecPlan {
-            submit,
-            scale,
-            delete,
-            observe,
-        }),
-    };
     Ok(target)
 }
 
@@ -195,6 +213,7 @@ fn access(
             Ok(Access::Launch(Launch {
                 env: table.env,
                 isolated: table.isolated,
+                elected: table.elected,
                 ready_within: table.ready_s.map_or(READY_WITHIN, Duration::from_secs),
                 stop_signal,
                 ..Launch::new(table.command)

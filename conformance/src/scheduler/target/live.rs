@@ -10,12 +10,15 @@ use berth_broker::subject_matches;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{Access, IntakePlan, Launch, Target};
+use super::{Access, IntakePlan, KubePlan, Launch, Target};
 use crate::{
     broker::{self, Choice, NoBroker, RunningBroker},
     bus::heartbeat_subject,
     process::{LaunchError, Process},
-    scheduler::intake::{DirIntake, ExecIntake, Intake},
+    scheduler::{
+        intake::{DirIntake, ExecIntake, Intake, IntakeError, KubeIntake},
+        manifest::NAMESPACE,
+    },
     tap::{Frame, Kind, Mark, Outage, OutagePlan, Tap, TapError},
     target::fill,
 };
@@ -35,6 +38,12 @@ pub enum NoScheduler {
     /// There is no directory for it.
     #[error("no directory for the scheduler")]
     Directory(#[source] std::io::Error),
+    /// Nothing says how to reach an API server.
+    #[error("the kube intake needs --kubeconfig, KUBECONFIG or `kubeconfig` in target.toml")]
+    NoKubeconfig,
+    /// The intake does not work.
+    #[error("no intake")]
+    Intake(#[source] IntakeError),
 }
 
 /// A broker with taps before it: one for the scheduler, one for the hosts, so that it can be taken away from
@@ -112,6 +121,7 @@ pub struct LiveScheduler {
     target: Arc<Target>,
     launched: Mutex<Instant>,
     dir: TempDir,
+    namespace: String,
 }
 
 impl LiveScheduler {
@@ -133,7 +143,9 @@ impl LiveScheduler {
             .prefix("berth-scheduler-")
             .tempdir()
             .map_err(NoScheduler::Directory)?;
-        let intake = intake(&target.intake, &values(&bus, dir.path()))?;
+        let namespace = namespace(&target.intake);
+        let values = values(&bus, dir.path(), &target.intake, &namespace);
+        let intake = intake(&target.intake, &values, &namespace).await?;
         let live = LiveScheduler {
             bus,
             intake,
@@ -141,6 +153,7 @@ impl LiveScheduler {
             process: Mutex::new(None),
             launched: Mutex::new(Instant::now()),
             dir,
+            namespace,
         };
         if launched {
             live.launch()?;
@@ -185,7 +198,12 @@ impl LiveScheduler {
         let Some(Launch { command, env, .. }) = self.target.launch() else {
             return Ok(None);
         };
-        let owned = values(&self.bus, self.dir.path());
+        let owned = values(
+            &self.bus,
+            self.dir.path(),
+            &self.target.intake,
+            &self.namespace,
+        );
         let values: Vec<(&str, &str)> = owned
             .iter()
             .map(|(n, v)| (n.as_str(), v.as_str()))
@@ -248,18 +266,47 @@ impl LiveScheduler {
     }
 }
 
-fn values(bus: &Bus, dir: &Path) -> Vec<(String, String)> {
-    vec![
-        ("nats_url".to_owned(), bus.url(&bus.scheduler)),
-        ("dir".to_owned(), dir.display().to_string()),
-        (
-            "kubeconfig".to_owned(),
-            std::env::var("KUBECONFIG").unwrap_or_default(),
-        ),
-    ]
+fn values(bus: &Bus, dir: &Path, plan: &IntakePlan, namespace: &str) -> Vec<(String, String)> {
+    let kubeconfig = kubeconfig(plan).unwrap_or_default();
+    let values = [
+        ("nats_url", bus.url(&bus.scheduler)),
+        ("dir", dir.display().to_string()),
+        ("kubeconfig", kubeconfig),
+        ("namespace", namespace.to_owned()),
+    ];
+    values
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
-fn intake(plan: &IntakePlan, owned: &[(String, String)]) -> Result<Intake, NoScheduler> {
+fn kubeconfig(plan: &IntakePlan) -> Option<String> {
+    let IntakePlan::Kube(KubePlan { kubeconfig, .. }) = plan else {
+        return None;
+    };
+    let named = || std::env::var("KUBECONFIG").ok();
+    kubeconfig
+        .clone()
+        .or_else(named)
+        .filter(|path| !path.is_empty())
+}
+
+/// The namespace that manifests call `default`: that of the plan, or a new one.
+fn namespace(plan: &IntakePlan) -> String {
+    match plan {
+        IntakePlan::Dir { .. } | IntakePlan::Exec(_) => NAMESPACE.to_owned(),
+        IntakePlan::Kube(plan) => plan
+            .namespace
+            .clone()
+            .unwrap_or_else(|| format!("berth-{:08x}", rand::random::<u32>())),
+    }
+}
+
+async fn intake(
+    plan: &IntakePlan,
+    owned: &[(String, String)],
+    namespace: &str,
+) -> Result<Intake, NoScheduler> {
     let values: Vec<(&str, &str)> = owned
         .iter()
         .map(|(n, v)| (n.as_str(), v.as_str()))
@@ -275,5 +322,10 @@ fn intake(plan: &IntakePlan, owned: &[(String, String)]) -> Result<Intake, NoSch
             )))
         }
         IntakePlan::Exec(plan) => Ok(Intake::Exec(ExecIntake::new(plan.clone(), &values))),
+        IntakePlan::Kube(_) => {
+            let path = kubeconfig(plan).ok_or(NoScheduler::NoKubeconfig)?;
+            let opened = KubeIntake::open(path.as_ref(), namespace).await;
+            Ok(Intake::Kube(opened.map_err(NoScheduler::Intake)?))
+        }
     }
 }

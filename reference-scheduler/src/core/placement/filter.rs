@@ -31,7 +31,6 @@ pub(in crate::core) enum Refusal {
     Lost,
     Suspect,
     Unheard,
-    NameTaken,
     Draining,
     Label(String),
     Environment,
@@ -47,7 +46,6 @@ impl fmt::Display for Refusal {
             Self::Lost => "lost",
             Self::Suspect => "not heard of lately",
             Self::Unheard => "without a heartbeat yet",
-            Self::NameTaken => "under the name of another",
             Self::Draining => "draining",
             Self::Label(label) => return write!(f, "label {label}"),
             Self::Environment => "another environment",
@@ -100,7 +98,6 @@ fn unwell(_: &Shape, host: &Host, _: Duration) -> Option<Refusal> {
         Health::Lost => Some(Refusal::Lost),
         Health::Suspect => Some(Refusal::Suspect),
         Health::Alive if host.report.is_none() => Some(Refusal::Unheard),
-        Health::Alive if !host.is_named => Some(Refusal::NameTaken),
         Health::Alive => None,
     }
 }

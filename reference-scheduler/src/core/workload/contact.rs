@@ -254,8 +254,8 @@ impl Scheduler {
                 }
             }
             Outcome::Status { state, message, .. } => return self.told(number, state, message),
-            Outcome::Malformed(reason) => {
-                contact.refusal = Some(format!("the answer to the start: {reason}"));
+            // As good as none: the host may have it or not.
+            Outcome::Malformed(_) => {
                 (contact.in_doubt, contact.ask_at) = (true, now);
             }
             Outcome::NoResponders if last => {
@@ -380,8 +380,17 @@ impl Scheduler {
         if let Some(refusal) = contact.refusal.take() {
             return self.fail(number, true, refusal);
         }
-        (contact.in_doubt, contact.start_call) = (false, None);
-        contact.send_at = now;
+        contact.in_doubt = false;
+        if contact.start_call.is_some() {
+            // SCHED-START-010: the host may be at it, and say so only when it is done. It is asked again.
+            let doubt = self.options.timings.start_doubt;
+            contact.ask_at = now + doubt.saturating_mul(1 << contact.sends.min(4));
+        } else {
+            // A host that garbles its answers is not flooded with starts.
+            let pause = RESEND.saturating_mul((1 << contact.sends.min(10)) - 1);
+            let sent_at = contact.sent_at.unwrap_or(Duration::ZERO);
+            contact.send_at = now.max(sent_at + pause.min(RESEND_MAX));
+        }
         self.workload_changed(number);
     }
 }

@@ -388,6 +388,22 @@ impl Scheduler {
         }
     }
 
+    /// Its host's process has ended, and the next one has the same id: no fault of the workload, nor of the host.
+    pub(in crate::core) fn vanish(&mut self, number: u32) {
+        let Some(record) = self.workloads.get_mut(number) else {
+            return;
+        };
+        let there = matches!(
+            record.phase,
+            Phase::Starting | Phase::Accepted | Phase::Running
+        );
+        if there && record.may_run() {
+            record.phase = Phase::Failed { gone: true };
+            record.message = "its host has begun anew".to_owned();
+            self.workload_changed(number);
+        }
+    }
+
     /// It does not run and will not by itself.
     pub(in crate::core) fn fail(&mut self, number: u32, gone: bool, message: String) {
         let (now, timings) = (self.now, self.options.timings);

@@ -1,5 +1,7 @@
 //! What the status of a Workload object says.
 
+use std::borrow::Cow;
+
 use super::{Phase, Workload, status_of};
 use crate::api::{Condition, ConditionStatus, WorkloadStatus, names, set_condition};
 use crate::core::Scheduler;
@@ -83,6 +85,7 @@ impl Workload {
             (None, None) => (Unknown, "Waiting", ""),
         };
         let message = shortened(&self.message);
+        let completed = completed(message);
         let lost = host.is_none_or(Host::is_lost) && self.phase != Phase::Completed;
         let taken = self.place.as_ref().is_some_and(|place| place.was_taken);
         let (placement, sync) = match self.phase {
@@ -93,7 +96,7 @@ impl Workload {
             _ if lost => (good, (Unknown, "HostLost", "its host is lost")),
             Phase::Accepted => (good, (False, "Starting", message)),
             Phase::Running => (good, good),
-            Phase::Completed => (good, (True, COMPLETED, message)),
+            Phase::Completed => (good, (True, COMPLETED, &*completed)),
             Phase::Failed { .. } if taken => (good, (False, FAILED, message)),
             Phase::Failed { .. } => ((False, FAILED, message), (False, FAILED, message)),
             Phase::Leaving => (good, (False, "Stopping", message)),
@@ -114,8 +117,35 @@ impl Workload {
     }
 }
 
+/// The message by which people and other programs see that it has completed (SCHED-STATUS-006).
+fn completed(message: &str) -> Cow<'_, str> {
+    const WORD: &str = "completed";
+    let says = message.get(..WORD.len());
+    if says.is_some_and(|word| word.eq_ignore_ascii_case(WORD)) {
+        return message.into();
+    }
+    match message {
+        "" => WORD.into(),
+        message => format!("{WORD}: {message}").into(),
+    }
+}
+
 fn shortened(message: &str) -> &str {
     message
         .get(..message.floor_char_boundary(MAX_MESSAGE_BYTES))
         .unwrap_or(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::completed;
+
+    #[test]
+    fn what_has_completed_says_so_once() {
+        assert_eq!(completed(""), "completed");
+        assert_eq!(completed("exit 0"), "completed: exit 0");
+        assert_eq!(completed("Completed at noon"), "Completed at noon");
+        // As it is read back after a restart.
+        assert_eq!(completed("completed: exit 0"), "completed: exit 0");
+    }
 }
