@@ -25,7 +25,12 @@ fn main() -> ExitCode {
         .env("KUBECONFIG", &kubeconfig)
         .status();
     match status {
-        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Ok(status) => ExitCode::from(
+            status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(1),
+        ),
         Err(error) => {
             eprintln!("{} cannot be run: {error}", program.display());
             ExitCode::from(2)

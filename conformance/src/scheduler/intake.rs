@@ -4,8 +4,8 @@ mod dir;
 mod exec;
 mod kube;
 
-pub use dir::DirIntake;
 pub use self::kube::KubeIntake;
+pub use dir::DirIntake;
 pub use exec::{ExecIntake, ExecPlan};
 
 use serde_json::Value;

@@ -432,7 +432,7 @@ impl Scheduler {
         Some(Object::Host(Arc::new(host)))
     }
 
-    /// The status to write, or when to look again. Figures alone are not written often.
+    /// The status to write, or when to look again. Figures alone are written once a heartbeat at most.
     fn wanted_host_status(
         &self,
         record: &HostObject,
@@ -462,8 +462,7 @@ impl Scheduler {
             [version, os_arch, os_name, os_kernel].map(String::clone)
         };
         changed |= identity(&before) != identity(&status);
-        let counts = |status: &HostStatus| (status.component_count, status.workload_count);
-        let figures = counts(&before) != counts(&status);
+        let figures = before != status;
         status.last_seen = Some(self.timestamp());
         let due = record.reported_at + self.options.timings.report_interval;
         match changed || (figures && self.now >= due) {

@@ -72,7 +72,8 @@ pub struct Timings {
     pub remember_lost: Duration,
     /// How long a drained host gets nothing new: 30 s.
     pub drain_hold: Duration,
-    /// How often what a host reports of itself is written down when only figures have changed: 60 s.
+    /// How often what a host reports of itself is written down when only figures have changed: 3 s, less than
+    /// between two heartbeats and than may pass until they are shown (SCHED-KUBE-014).
     pub report_interval: Duration,
     /// How often the counts of a replica set or deployment are written while they change: 500 ms.
     pub count_interval: Duration,
@@ -114,7 +115,7 @@ impl Default for Timings {
             surge_percent: 25,
             remember_lost: Duration::from_secs(3600),
             drain_hold: Duration::from_secs(30),
-            report_interval: Duration::from_secs(60),
+            report_interval: Duration::from_secs(3),
             count_interval: Duration::from_millis(500),
             write_retry: Duration::from_secs(1),
             liveness: LivenessOptions::default(),

@@ -10,7 +10,7 @@ use crate::tidy::Severity;
 use crate::{cargo, chart, conformance, r#gen, kube_api, nats_server, tidy};
 
 /// In this order. All builds are of the dev profile, so that nothing is compiled twice.
-pub(super) const STEPS: [Step; 14] = [
+pub(super) const STEPS: [Step; 15] = [
     Step {
         name: "format",
         run: format,
@@ -54,6 +54,10 @@ pub(super) const STEPS: [Step; 14] = [
     Step {
         name: "conformance on nats-server",
         run: conformance_nats_server,
+    },
+    Step {
+        name: "conformance of the scheduler, with a directory and with Kubernetes",
+        run: conformance_scheduler,
     },
     Step {
         name: "Go",
@@ -175,6 +179,8 @@ fn programs(setting: &mut Setting) -> Result<Tally, StepError> {
         "--no-run",
         "--test",
         "it",
+        "--example",
+        "with_api_server",
     ];
     let faulty = step(cargo::command(root, &make).args(["--features", "berth-host/breakage"]))?;
     if faulty == Tally::FAILED {
@@ -231,6 +237,42 @@ fn conformance_embedded(setting: &mut Setting) -> Result<Tally, StepError> {
 fn conformance_nats_server(setting: &mut Setting) -> Result<Tally, StepError> {
     judge(setting, "nats-server", &[])
 }
+
+/// Both at once: nearly all of their time is waiting. What takes minutes is the same with either.
+fn conformance_scheduler(setting: &mut Setting) -> Result<Tally, StepError> {
+    let root = &setting.root;
+    let reports = |name: &str| conformance::report_flags(root, name).map_err(StepError::Reports);
+    let mut on_kube = with_peers(
+        Command::new(cargo::built(root, "debug", WITH_API_SERVER)),
+        setting,
+    );
+    on_kube
+        .arg(cargo::built(root, "debug", "berth-conformance"))
+        .args(["scheduler", "--kubeconfig", "{kubeconfig}"])
+        .args(reports("scheduler-kube")?);
+    let mut with_dir = suite(setting, "scheduler");
+    with_dir.arg("--slow").args(reports("scheduler-dir")?);
+    let scheduler = cargo::built(root, "debug", "berth-scheduler");
+    for command in [&mut on_kube, &mut with_dir] {
+        command.current_dir(root).env("BERTH_SCHEDULER", &scheduler);
+    }
+    let beside = std::thread::spawn(move || on_kube.output());
+    let with_dir = step(&mut with_dir)?;
+    let output = match beside.join() {
+        Ok(Ok(output)) => output,
+        Ok(Err(source)) => {
+            let program = WITH_API_SERVER.to_owned();
+            return Err(StepError::Program { program, source });
+        }
+        Err(_) => return Ok(Tally::FAILED),
+    };
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    print!("{}", String::from_utf8_lossy(&output.stderr));
+    Ok(Tally::of(with_dir.failed == 0 && output.status.success()))
+}
+
+/// Runs a command beside an API server of its own.
+const WITH_API_SERVER: &str = "examples/with_api_server";
 
 fn judge(setting: &Setting, broker: &str, arguments: &[&str]) -> Result<Tally, StepError> {
     let reports = conformance::report_flags(&setting.root, broker).map_err(StepError::Reports)?;

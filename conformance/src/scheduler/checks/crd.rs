@@ -242,9 +242,13 @@ async fn aliases(cx: &Cx) -> Flow {
             .map(|alias| alias.trim().to_owned())
             .collect();
         aliases.sort();
-        let expected = ["shop.default", "shop.default.svc", "www.shop.example"]
-            .map(str::to_owned)
-            .to_vec();
+        let namespace = cx.namespace();
+        let expected = [
+            format!("shop.{namespace}"),
+            format!("shop.{namespace}.svc"),
+            "www.shop.example".to_owned(),
+        ]
+        .to_vec();
         cx.claim(SCHED_CRD_006)
             .is(&format!("the aliases of {interface}"), aliases, expected);
     }

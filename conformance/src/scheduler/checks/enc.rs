@@ -316,7 +316,8 @@ async fn no_answer(cx: &Cx) -> Flow {
 
 async fn too_large(cx: &Cx) -> Flow {
     cx.host(cx.plan("a")).await?;
-    let large: serde_json::Map<String, Value> = (0..30)
+    // More than the megabyte of an ordinary broker, and less than an API server keeps.
+    let large: serde_json::Map<String, Value> = (0..18)
         .map(|number| (format!("K{number}"), json!("x".repeat(64 * 1024))))
         .collect();
     let app: Manifest = cx.deployment("app", 1).spec(

@@ -112,7 +112,10 @@ fn finalizers(object: &Value) -> Vec<&str> {
     let list = object
         .pointer("/metadata/finalizers")
         .and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(Value::as_str).collect()
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// An object that is of none of the five kinds.

@@ -44,8 +44,18 @@ const RESOURCES: [(&str, &str, &str, &str); 12] = [
     ("Artifact", GROUP, "v1alpha1", "artifacts"),
     ("Host", GROUP, "v1alpha1", "hosts"),
     ("Workload", GROUP, "v1alpha1", "workloads"),
-    ("WorkloadReplicaSet", GROUP, "v1alpha1", "workloadreplicasets"),
-    ("WorkloadDeployment", GROUP, "v1alpha1", "workloaddeployments"),
+    (
+        "WorkloadReplicaSet",
+        GROUP,
+        "v1alpha1",
+        "workloadreplicasets",
+    ),
+    (
+        "WorkloadDeployment",
+        GROUP,
+        "v1alpha1",
+        "workloaddeployments",
+    ),
     ("ConfigMap", "", "v1", "configmaps"),
     ("Secret", "", "v1", "secrets"),
     ("Service", "", "v1", "services"),
@@ -80,7 +90,10 @@ impl KubeIntake {
         // Several providers may be linked in, and then one has to be chosen. Another one that was is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let path = || kubeconfig.display().to_string();
-        let bad = |source| IntakeError::Kubeconfig { path: path(), source };
+        let bad = |source| IntakeError::Kubeconfig {
+            path: path(),
+            source,
+        };
         let file = Kubeconfig::read_from(kubeconfig).map_err(bad)?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
         let client = Client::try_from(config.map_err(bad)?);
@@ -156,7 +169,9 @@ impl KubeIntake {
     pub async fn scale(&self, key: &Key) -> Result<Value, IntakeError> {
         let api = self.api(key)?;
         let scale = patiently(|| api.get_subresource("scale", &key.name)).await;
-        scale.map(|scale| plain(&key.kind, &scale)).map_err(|source| refused(key, source))
+        scale
+            .map(|scale| plain(&key.kind, &scale))
+            .map_err(|source| refused(key, source))
     }
 
     /// Sets the number of replicas by the scale subresource.
@@ -216,7 +231,9 @@ impl KubeIntake {
         let list = patiently(|| api.list(&parameters)).await;
         let items = list.map_err(|source| refused(&key, source))?.items;
         let items = items.iter().take(MAX_OBJECTS);
-        Ok(items.map(|object| self.called(plain(kind, object))).collect())
+        Ok(items
+            .map(|object| self.called(plain(kind, object)))
+            .collect())
     }
 
     /// An object and what was made for it, which is named after it.
@@ -235,7 +252,11 @@ impl KubeIntake {
     /// Takes away every namespace that was made here, whatever holds what is in it. The scheduler is gone.
     pub async fn close(&self) {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
-        join_all(made.iter().map(|namespace| self.remove_namespace(namespace))).await;
+        join_all(
+            made.iter()
+                .map(|namespace| self.remove_namespace(namespace)),
+        )
+        .await;
     }
 
     async fn make_namespace(&self, name: &str) -> Result<(), IntakeError> {
@@ -250,12 +271,16 @@ impl KubeIntake {
             // It is somebody's, and stays.
             return Ok(());
         }
-        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        let object =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         let parameters = PatchParams::apply(FIELD_MANAGER);
         let patch = Patch::Apply(&object);
         let made = patiently(|| api.patch(name, &parameters, &patch)).await;
         made.map_err(|source| refused(&key, source))?;
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned());
         Ok(())
     }
 
@@ -270,11 +295,15 @@ impl KubeIntake {
             let Some(resource) = resource(kind) else {
                 continue;
             };
-            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), namespace, &resource);
             let Ok(list) = patiently(|| api.list(&all)).await else {
                 continue;
             };
-            let held = list.items.into_iter().filter(|object| object.metadata.finalizers.is_some());
+            let held = list
+                .items
+                .into_iter()
+                .filter(|object| object.metadata.finalizers.is_some());
             let names: Vec<String> = held.filter_map(|object| object.metadata.name).collect();
             for name in names {
                 let _ = patiently(|| api.patch(&name, &parameters, &let_go)).await;
@@ -374,7 +403,10 @@ mod tests {
             assert!(resource(kind).is_some(), "{kind}");
         }
         let resource = resource("Workload").unwrap();
-        assert_eq!(resource.api_version, crate::scheduler::manifest::API_VERSION);
+        assert_eq!(
+            resource.api_version,
+            crate::scheduler::manifest::API_VERSION
+        );
         assert_eq!(super::resource("Pod").unwrap().api_version, "v1");
     }
 }

@@ -217,7 +217,7 @@ impl Liveness {
             return None;
         }
         let first = |set: &BTreeSet<(Duration, String)>| set.first().map(|(at, _)| *at);
-        let look = first(&self.looks).map(|at| at.max(self.settled_at));
+        let look = first(&self.looks);
         let probe = first(&self.probes).map(|at| at.max(self.probed_until));
         look.into_iter().chain(probe).min()
     }
@@ -354,7 +354,7 @@ impl Liveness {
 
     /// Suspects hosts that listen and say nothing, and gives up on them at the end of their time.
     fn look_for_silence(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if !self.is_settled(now) {
+        if !self.link_up {
             return;
         }
         while let Some((at, id)) = self.looks.pop_first() {
@@ -373,9 +373,16 @@ impl Liveness {
     /// Judges the silence of one host, and says when to do so again. That is said once for each host.
     fn look_at(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) -> Option<Duration> {
         let options = self.options;
+        let settled = self.is_settled(now);
         let host = self.hosts.get_mut(id)?;
-        // Silence counts only while we could have heard something.
-        let heard = host.heard.max(self.settled_at);
+        if !settled && !host.heard_on_link {
+            return Some(self.settled_at);
+        }
+        // Silence counts only while we could have heard something: a host that was heard has come back.
+        let heard = match host.heard_on_link {
+            true => host.heard,
+            false => host.heard.max(self.settled_at),
+        };
         match host.health {
             Health::Alive if now < heard + options.suspect_after => {
                 Some(heard + options.suspect_after)

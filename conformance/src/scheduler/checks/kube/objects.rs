@@ -27,7 +27,11 @@ pub(super) async fn first_id(cx: &Cx) -> Flow {
     for app in ["bare", "app"] {
         let workloads = named(cx, "Workload", &cx.name(app)).await;
         let workloads = workloads.map_err(crate::outcome::Blocked::Harness)?;
-        uids.extend(workloads.iter().map(|one| text(one, "/metadata/uid").to_owned()));
+        uids.extend(
+            workloads
+                .iter()
+                .map(|one| text(one, "/metadata/uid").to_owned()),
+        );
     }
     let ids: BTreeSet<String> = ids_of(&bare).union(&ids_of(&placed)).cloned().collect();
     cx.claim(SCHED_KUBE_002).is("the ids that run", ids, uids);
@@ -61,7 +65,11 @@ pub(super) async fn names(cx: &Cx) -> Flow {
             workload_is_right(workload, set, &revision, &mut wrong);
         }
         let held = look(cx, &artifact.key()).await?;
-        has(&held, "runtime.wasmcloud.dev/artifact-finalizer", &mut wrong);
+        has(
+            &held,
+            "runtime.wasmcloud.dev/artifact-finalizer",
+            &mut wrong,
+        );
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(wrong.join("; ")),
@@ -82,7 +90,9 @@ fn host_is_right(host: &Value, wrong: &mut Vec<String>) {
 }
 
 fn set_is_right(set: &Value, deployment: &Value, wrong: &mut Vec<String>) {
-    let label = set.pointer("/metadata/labels").and_then(|labels| labels.get(DEPLOYMENT_LABEL));
+    let label = set
+        .pointer("/metadata/labels")
+        .and_then(|labels| labels.get(DEPLOYMENT_LABEL));
     if label != deployment.pointer("/metadata/name") {
         wrong.push(format!("the label of the set is {label:?}"));
     }
@@ -99,7 +109,9 @@ fn workload_is_right(workload: &Value, set: &Value, revision: &str, wrong: &mut 
     let annotations = workload.pointer("/metadata/annotations");
     let said = annotations.and_then(|annotations| annotations.get(REVISION));
     if said != Some(&json!(revision)) {
-        wrong.push(format!("the hash of the template is {said:?} instead of {revision}"));
+        wrong.push(format!(
+            "the hash of the template is {said:?} instead of {revision}"
+        ));
     }
 }
 
@@ -115,9 +127,15 @@ fn owned(object: &Value, owner: &Value, wrong: &mut Vec<String>) {
         "apiVersion": API_VERSION, "kind": text(owner, "/kind"), "name": text(owner, "/metadata/name"),
         "uid": text(owner, "/metadata/uid"), "controller": true, "blockOwnerDeletion": true,
     });
-    let said = object.pointer("/metadata/ownerReferences").cloned().unwrap_or_default();
+    let said = object
+        .pointer("/metadata/ownerReferences")
+        .cloned()
+        .unwrap_or_default();
     if said != json!([expected]) {
-        wrong.push(format!("{} has the owner references {said}", Key::of(object)));
+        wrong.push(format!(
+            "{} has the owner references {said}",
+            Key::of(object)
+        ));
     }
 }
 
@@ -136,21 +154,25 @@ pub(super) async fn observed_generation(cx: &Cx) -> Flow {
     // A second generation.
     cx.submit(&app.clone().image(&cx.image("app", 2))).await?;
     let within = cx.timings().act + cx.timings().show + cx.timings().retry;
-    let carried = cx.eventually(within, "every condition says of which generation it is", || async {
-        let mut objects = vec![
-            look(cx, &app.key()).await?,
-            look(cx, &artifact.key()).await?,
-            host_object(cx, &a.id()).await?,
-        ];
-        for kind in ["WorkloadReplicaSet", "Workload"] {
-            objects.extend(named(cx, kind, &cx.name("app-")).await?);
-        }
-        let wrong: Vec<String> = objects.iter().filter_map(without_generation).collect();
-        match wrong.is_empty() {
-            true => Ok(()),
-            false => Err(wrong.join("; ")),
-        }
-    });
+    let carried = cx.eventually(
+        within,
+        "every condition says of which generation it is",
+        || async {
+            let mut objects = vec![
+                look(cx, &app.key()).await?,
+                look(cx, &artifact.key()).await?,
+                host_object(cx, &a.id()).await?,
+            ];
+            for kind in ["WorkloadReplicaSet", "Workload"] {
+                objects.extend(named(cx, kind, &cx.name("app-")).await?);
+            }
+            let wrong: Vec<String> = objects.iter().filter_map(without_generation).collect();
+            match wrong.is_empty() {
+                true => Ok(()),
+                false => Err(wrong.join("; ")),
+            }
+        },
+    );
     cx.claim(SCHED_KUBE_009).met(carried.await);
     Ok(())
 }
@@ -159,13 +181,15 @@ pub(super) async fn observed_generation(cx: &Cx) -> Flow {
 fn without_generation(object: &Value) -> Option<String> {
     let key = Key::of(object);
     let generation = object.pointer("/metadata/generation");
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
     let Some(conditions) = conditions.filter(|conditions| !conditions.is_empty()) else {
         return Some(format!("{key} has no conditions"));
     };
-    let wrong = conditions.iter().find(|condition| {
-        condition.get("observedGeneration") != generation
-    })?;
+    let wrong = conditions
+        .iter()
+        .find(|condition| condition.get("observedGeneration") != generation)?;
     Some(format!("{key}, generation {generation:?}: {wrong}"))
 }
 
@@ -175,21 +199,32 @@ pub(super) async fn scale(cx: &Cx) -> Flow {
     let cluster = cluster(cx)?;
     for replicas in [2, 3, 1] {
         let scaled = cluster.set_scale(&app.key(), replicas).await;
-        let taken = scaled.as_ref().err().map(|cause| crate::outcome::chain(cause));
-        cx.claim(SCHED_KUBE_010).is("what the scale subresource refuses", taken, None::<String>);
+        let taken = scaled
+            .as_ref()
+            .err()
+            .map(|cause| crate::outcome::chain(cause));
+        cx.claim(SCHED_KUBE_010)
+            .is("what the scale subresource refuses", taken, None::<String>);
         let count = usize::try_from(replicas).unwrap_or_default();
         let runs = cx.runs("app", count, cx.timings().act).await;
         cx.claim(SCHED_KUBE_010).met(runs);
-        let told = cx.eventually(cx.timings().show, "scale tells how many there are", || async {
-            let scale = cluster.scale(&app.key()).await;
-            let scale = scale.map_err(|cause| crate::outcome::chain(&cause))?;
-            let exist = scale.pointer("/status/replicas").and_then(Value::as_i64).unwrap_or(0);
-            let selects = !text(&scale, "/status/selector").is_empty();
-            match exist == replicas && selects {
-                true => Ok(()),
-                false => Err(scale.get("status").cloned().unwrap_or_default().to_string()),
-            }
-        });
+        let told = cx.eventually(
+            cx.timings().show,
+            "scale tells how many there are",
+            || async {
+                let scale = cluster.scale(&app.key()).await;
+                let scale = scale.map_err(|cause| crate::outcome::chain(&cause))?;
+                let exist = scale
+                    .pointer("/status/replicas")
+                    .and_then(Value::as_i64)
+                    .unwrap_or(0);
+                let selects = !text(&scale, "/status/selector").is_empty();
+                match exist == replicas && selects {
+                    true => Ok(()),
+                    false => Err(scale.get("status").cloned().unwrap_or_default().to_string()),
+                }
+            },
+        );
         cx.claim(SCHED_KUBE_010).met(told.await);
     }
     Ok(())
@@ -199,9 +234,14 @@ pub(super) async fn scale(cx: &Cx) -> Flow {
 pub(super) async fn foreground_deletion(cx: &Cx) -> Flow {
     cx.hosts::<2>().await?;
     let (app, _) = cx.deployed("app", 3, SCHED_SCALE_001).await?;
-    let known = children(cx).await.map_err(crate::outcome::Blocked::Harness)?;
+    let known = children(cx)
+        .await
+        .map_err(crate::outcome::Blocked::Harness)?;
     let starts = cx.starts_of("app").len();
-    cluster(cx)?.remove(&app.key(), true).await.map_err(trouble)?;
+    cluster(cx)?
+        .remove(&app.key(), true)
+        .await
+        .map_err(trouble)?;
     let within = cx.timings().act + cx.timings().cleanup;
     let gone = cx.eventually(within, "nothing is made, and all of it goes", || async {
         let now = children(cx).await?;
@@ -229,7 +269,11 @@ async fn children(cx: &Cx) -> Result<BTreeSet<String>, String> {
     let mut uids = BTreeSet::new();
     for kind in ["WorkloadReplicaSet", "Workload"] {
         let objects = named(cx, kind, &cx.name("app-")).await?;
-        uids.extend(objects.iter().map(|one| text(one, "/metadata/uid").to_owned()));
+        uids.extend(
+            objects
+                .iter()
+                .map(|one| text(one, "/metadata/uid").to_owned()),
+        );
     }
     Ok(uids)
 }

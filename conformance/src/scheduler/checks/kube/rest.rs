@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{cluster, find, finalizers, host_object, look, objects::artifact, text, trouble};
+use super::{cluster, finalizers, find, host_object, look, objects::artifact, text, trouble};
 use crate::{
     outcome::{Blocked, Flow},
     requirements::*,
@@ -32,7 +32,9 @@ pub(super) async fn other_namespace(cx: &Cx) -> Flow {
 }
 
 pub(super) async fn host_figures(cx: &Cx) -> Flow {
-    let host = cx.host(cx.plan("a").fact("version", json!("9.8.7"))).await?;
+    let host = cx
+        .host(cx.plan("a").fact("version", json!("9.8.7")))
+        .await?;
     let shown = |what: &'static str, pointer: &'static str, expected: Value| {
         let host = &host;
         cx.eventually(cx.timings().show, what, move || {
@@ -56,8 +58,16 @@ pub(super) async fn host_figures(cx: &Cx) -> Flow {
         host.fact("systemMemoryFree", json!(free.to_string()));
         host.fact("workloadCount", json!(number.to_string()));
         for (what, pointer, expected) in [
-            ("free memory is shown", "/status/systemMemoryFree", json!(free)),
-            ("the workloads are counted", "/status/workloadCount", json!(number)),
+            (
+                "free memory is shown",
+                "/status/systemMemoryFree",
+                json!(free),
+            ),
+            (
+                "the workloads are counted",
+                "/status/workloadCount",
+                json!(number),
+            ),
         ] {
             let seen = shown(what, pointer, expected).await;
             cx.claim(SCHED_KUBE_014).met(seen);
@@ -91,7 +101,10 @@ pub(super) async fn artifact_in_use(cx: &Cx) -> Flow {
     cx.submit(&app).await?;
     cx.placed("app", 1, SCHED_CRD_007).await?;
     let cluster = cluster(cx)?;
-    cluster.remove(&artifact.key(), false).await.map_err(trouble)?;
+    cluster
+        .remove(&artifact.key(), false)
+        .await
+        .map_err(trouble)?;
     let stays = cx.consistently(Duration::from_secs(2), "the artifact stays", || async {
         look(cx, &artifact.key()).await.map(|_| ())
     });
@@ -122,7 +135,9 @@ pub(super) async fn at_rest(cx: &Cx) -> Flow {
     let before = versions(cx).await.map_err(Blocked::Harness)?;
     let calm = cx.consistently(REST, "nothing is written", || async {
         let now = versions(cx).await?;
-        let written = now.iter().find(|(key, version)| before.get(*key) != Some(version));
+        let written = now
+            .iter()
+            .find(|(key, version)| before.get(*key) != Some(version));
         match written {
             None => Ok(()),
             Some((key, _)) => Err(format!("{key} was written")),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{address, cluster, find, finalizers, look, plain_object, text, trouble};
+use super::{address, cluster, finalizers, find, look, plain_object, text, trouble};
 use crate::{
     outcome::{Blocked, Flow},
     requirements::*,
@@ -20,7 +20,10 @@ const POD_FINALIZER: &str = "runtime.wasmcloud.dev/pod-host-finalizer";
 /// A Pod that runs nowhere, at that address.
 async fn pod(cx: &Cx, name: &str, at: &str) -> Result<Manifest, Blocked> {
     let pod = plain_object("v1", "Pod", &cx.name(name))
-        .with("/metadata/labels", json!({ "wasmcloud.com/hostgroup": cx.group() }))
+        .with(
+            "/metadata/labels",
+            json!({ "wasmcloud.com/hostgroup": cx.group() }),
+        )
         .with(
             "/spec",
             json!({
@@ -32,7 +35,10 @@ async fn pod(cx: &Cx, name: &str, at: &str) -> Result<Manifest, Blocked> {
         );
     cx.submit(&pod).await?;
     let status = json!({ "phase": "Running", "podIP": at, "podIPs": [{ "ip": at }] });
-    cluster(cx)?.set_status(&pod.key(), status).await.map_err(trouble)?;
+    cluster(cx)?
+        .set_status(&pod.key(), status)
+        .await
+        .map_err(trouble)?;
     Ok(pod)
 }
 
@@ -55,7 +61,10 @@ pub(super) async fn pod_let_go(cx: &Cx) -> Flow {
     for (name, at) in [("pod", at), ("lonely", address())] {
         let pod = pod(cx, name, &at).await?;
         held(cx, &pod).await?;
-        cluster(cx)?.remove(&pod.key(), false).await.map_err(trouble)?;
+        cluster(cx)?
+            .remove(&pod.key(), false)
+            .await
+            .map_err(trouble)?;
         let gone = cx.eventually(cx.timings().notice, "the Pod is let go", || async {
             match look(cx, &pod.key()).await {
                 Err(_) => Ok(()),
@@ -73,18 +82,27 @@ pub(super) async fn pod_deleted(cx: &Cx) -> Flow {
     cx.deployed("app", 2, SCHED_SCALE_001).await?;
     let pod = pod(cx, "pod", &at).await?;
     held(cx, &pod).await?;
-    let b = cx.host(cx.plan("b").fact("hostname", json!(address()))).await?;
+    let b = cx
+        .host(cx.plan("b").fact("hostname", json!(address())))
+        .await?;
     // It is registered before the first host goes.
     cx.pass(cx.timings().register).await;
-    cluster(cx)?.remove(&pod.key(), false).await.map_err(trouble)?;
-    let moved = cx.eventually(cx.timings().notice, "what ran there is started elsewhere", || {
-        let there = b.running().len();
-        std::future::ready(if there == 2 {
-            Ok(())
-        } else {
-            Err(format!("{there} run elsewhere"))
-        })
-    });
+    cluster(cx)?
+        .remove(&pod.key(), false)
+        .await
+        .map_err(trouble)?;
+    let moved = cx.eventually(
+        cx.timings().notice,
+        "what ran there is started elsewhere",
+        || {
+            let there = b.running().len();
+            std::future::ready(if there == 2 {
+                Ok(())
+            } else {
+                Err(format!("{there} run elsewhere"))
+            })
+        },
+    );
     cx.claim(SCHED_KUBE_005).met(moved.await);
     Ok(())
 }
@@ -146,8 +164,13 @@ async fn leads_to(cx: &Cx, service: &Manifest) -> Result<BTreeSet<String>, Strin
         .filter_map(|slice| slice.pointer("/endpoints")?.as_array())
         .flatten();
     let ready = endpoints.filter(|one| one.pointer("/conditions/ready") != Some(&json!(false)));
-    let addresses = ready.filter_map(|one| one.get("addresses")?.as_array()).flatten();
-    Ok(addresses.filter_map(Value::as_str).map(str::to_owned).collect())
+    let addresses = ready
+        .filter_map(|one| one.get("addresses")?.as_array())
+        .flatten();
+    Ok(addresses
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect())
 }
 
 fn address_of(host: &SimHost) -> String {
@@ -161,18 +184,21 @@ fn addresses_of(placed: &[Placed]) -> BTreeSet<String> {
 }
 
 /// Waits until the Service leads just to where the app runs.
-async fn leads_there(
-    cx: &Cx,
-    routed: &Routed,
-    within: Duration,
-) -> crate::ground::Waited<()> {
-    cx.eventually(within, "the Service leads to where it runs, and nowhere else", || async {
-        let (there, running) = (leads_to(cx, &routed.service).await?, addresses_of(&cx.running("app")));
-        match there == running && !there.is_empty() {
-            true => Ok(()),
-            false => Err(format!("{there:?} instead of {running:?}")),
-        }
-    })
+async fn leads_there(cx: &Cx, routed: &Routed, within: Duration) -> crate::ground::Waited<()> {
+    cx.eventually(
+        within,
+        "the Service leads to where it runs, and nowhere else",
+        || async {
+            let (there, running) = (
+                leads_to(cx, &routed.service).await?,
+                addresses_of(&cx.running("app")),
+            );
+            match there == running && !there.is_empty() {
+                true => Ok(()),
+                false => Err(format!("{there:?} instead of {running:?}")),
+            }
+        },
+    )
     .await
 }
 
@@ -180,7 +206,8 @@ pub(super) async fn endpoints(cx: &Cx) -> Flow {
     let routed = routed(cx, 3, 2).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;
-    cx.claim(SCHED_KUBE_006).met(leads_there(cx, &routed, within).await);
+    cx.claim(SCHED_KUBE_006)
+        .met(leads_there(cx, &routed, within).await);
     let wrong = cx.eventually(within, "the slice is as the page says", || async {
         let slices = slices(cx, &routed.service).await?;
         let service = look(cx, &routed.service.key()).await?;
@@ -202,16 +229,21 @@ pub(super) async fn endpoints(cx: &Cx) -> Flow {
     cx.claim(SCHED_KUBE_006).met(wrong.await);
     // One host less, one host more.
     for replicas in [1, 3] {
-        cluster(cx)?.set_scale(&routed.app.key(), replicas).await.map_err(trouble)?;
+        cluster(cx)?
+            .set_scale(&routed.app.key(), replicas)
+            .await
+            .map_err(trouble)?;
         let count = usize::try_from(replicas).unwrap_or_default();
         cx.placed("app", count, SCHED_SCALE_001).await?;
-        cx.claim(SCHED_KUBE_006).met(leads_there(cx, &routed, within).await);
+        cx.claim(SCHED_KUBE_006)
+            .met(leads_there(cx, &routed, within).await);
     }
     // One that does not serve any more.
     if let Some(placed) = cx.running("app").first() {
         placed.host.kill();
         let within = cx.timings().notice + cx.timings().show;
-        cx.claim(SCHED_KUBE_006).met(leads_there(cx, &routed, within).await);
+        cx.claim(SCHED_KUBE_006)
+            .met(leads_there(cx, &routed, within).await);
     }
     Ok(())
 }
@@ -221,21 +253,30 @@ pub(super) async fn mended(cx: &Cx) -> Flow {
     // The Service comes after all that it leads to.
     cx.submit(&routed.service).await?;
     let act = cx.timings().act;
-    if cx.claim(SCHED_KUBE_007).met(leads_there(cx, &routed, act).await).is_none() {
+    if cx
+        .claim(SCHED_KUBE_007)
+        .met(leads_there(cx, &routed, act).await)
+        .is_none()
+    {
         return Ok(());
     }
     let cluster = cluster(cx)?;
-    let first = slices(cx, &routed.service).await.map_err(Blocked::Harness)?;
+    let first = slices(cx, &routed.service)
+        .await
+        .map_err(Blocked::Harness)?;
     let keys: Vec<Key> = first.iter().map(Key::of).collect();
     for key in &keys {
-        let nobody = json!({ "endpoints": [{ "addresses": [address()], "conditions": { "ready": true } }] });
+        let nobody =
+            json!({ "endpoints": [{ "addresses": [address()], "conditions": { "ready": true } }] });
         cluster.change(key, nobody).await.map_err(trouble)?;
     }
-    cx.claim(SCHED_KUBE_007).met(leads_there(cx, &routed, act).await);
+    cx.claim(SCHED_KUBE_007)
+        .met(leads_there(cx, &routed, act).await);
     for key in &keys {
         cluster.remove(key, false).await.map_err(trouble)?;
     }
-    cx.claim(SCHED_KUBE_007).met(leads_there(cx, &routed, act).await);
+    cx.claim(SCHED_KUBE_007)
+        .met(leads_there(cx, &routed, act).await);
     Ok(())
 }
 
@@ -243,18 +284,28 @@ pub(super) async fn before_stop(cx: &Cx) -> Flow {
     let routed = routed(cx, 2, 2).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;
-    leads_there(cx, &routed, within).await.or_blocked(cx, SCHED_KUBE_006)?;
+    leads_there(cx, &routed, within)
+        .await
+        .or_blocked(cx, SCHED_KUBE_006)?;
     // Whoever waits for the answer to the stop is seen.
     for host in &routed.hosts {
-        host.script(Rule::on("workload.stop", Act::AnswerAfter(Duration::from_secs(2))));
+        host.script(Rule::on(
+            "workload.stop",
+            Act::AnswerAfter(Duration::from_secs(2)),
+        ));
     }
-    cluster(cx)?.set_scale(&routed.app.key(), 1).await.map_err(trouble)?;
+    cluster(cx)?
+        .set_scale(&routed.app.key(), 1)
+        .await
+        .map_err(trouble)?;
     let stopped = cx.eventually(cx.timings().act, "a stop", || {
         let stop = cx.journal().stops().into_iter().next();
         std::future::ready(stop.ok_or_else(|| "no stop".to_owned()))
     });
     let (stop, _) = stopped.await.or_blocked(cx, SCHED_SCALE_005)?;
-    let there = leads_to(cx, &routed.service).await.map_err(Blocked::Harness)?;
+    let there = leads_to(cx, &routed.service)
+        .await
+        .map_err(Blocked::Harness)?;
     let stopping = routed.hosts.iter().find(|host| host.name() == stop.host);
     let at = stopping.map(address_of).unwrap_or_default();
     cx.claim(SCHED_KUBE_008).holds(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{cluster, look, plain_object, text, trouble};
+use super::{cluster, host_object, look, plain_object, text, trouble};
 use crate::{
     answer::State,
     outcome::{Blocked, Flow},
@@ -23,8 +23,16 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A deployment of two as another scheduler leaves it: running, ready, with all that belongs to it.
 pub(super) async fn takeover(cx: &Cx) -> Flow {
-    cx.live().kill().await;
     let [a, b] = cx.hosts::<2>().await?;
+    for host in [&a, &b] {
+        // The other scheduler knew them, too.
+        let id = host.id();
+        let known = cx.eventually(cx.timings().register, "a Host object", || {
+            host_object(cx, &id)
+        });
+        known.await.or_blocked(cx, SCHED_KUBE_003)?;
+    }
+    cx.live().kill().await;
     let set = left(cx).await?;
     for (host, name) in [(&a, "x1"), (&b, "x2")] {
         leave_workload(cx, &set, host, name).await?;
@@ -38,7 +46,9 @@ pub(super) async fn takeover(cx: &Cx) -> Flow {
         "it asks for what it has found",
         || {
             let asked = cx.journal().commands("workload.status");
-            let all = ids.iter().all(|id| asked.iter().any(|(_, came)| came.id == *id));
+            let all = ids
+                .iter()
+                .all(|id| asked.iter().any(|(_, came)| came.id == *id));
             std::future::ready(if all {
                 Ok(())
             } else {
@@ -47,10 +57,14 @@ pub(super) async fn takeover(cx: &Cx) -> Flow {
         },
     );
     cx.claim(SCHED_KUBE_001).met(asked.await);
-    cx.no_orders(SCHED_KUBE_001, from, Duration::from_secs(5)).await;
+    cx.no_orders(SCHED_KUBE_001, from, Duration::from_secs(5))
+        .await;
     // It is at work, and goes on from there.
     let app = cx.deployment("app", 3);
-    cluster(cx)?.set_scale(&app.key(), 3).await.map_err(trouble)?;
+    cluster(cx)?
+        .set_scale(&app.key(), 3)
+        .await
+        .map_err(trouble)?;
     let within = cx.timings().act + cx.timings().reconnect;
     let more = cx.eventually(within, "one more is one more", || {
         let orders = cx.journal().orders_since(from);
@@ -81,14 +95,21 @@ async fn left(cx: &Cx) -> Result<Value, Blocked> {
         .with("/metadata/ownerReferences", owner(&deployment));
     cx.submit(&set).await?;
     let counts = json!({ "expected": 2, "current": 2, "ready": 2 });
-    let status = json!({ "replicas": counts, "conditions": conditions(&["ScaleUp", "ScaleDown", "Ready"]) });
-    cluster.set_status(&set.key(), status).await.map_err(trouble)?;
+    let status =
+        json!({ "replicas": counts, "conditions": conditions(&["ScaleUp", "ScaleDown", "Ready"]) });
+    cluster
+        .set_status(&set.key(), status)
+        .await
+        .map_err(trouble)?;
     let status = json!({
         "currentReplicaSet": { "name": name }, "replicas": counts, "currentReplicas": 2,
         "selector": format!("runtime.wasmcloud.dev/workload-deployment={}", cx.name("app")),
         "conditions": conditions(&["Artifact", "Sync", "Deploy", "Scale", "Ready"]),
     });
-    cluster.set_status(&app.key(), status).await.map_err(trouble)?;
+    cluster
+        .set_status(&app.key(), status)
+        .await
+        .map_err(trouble)?;
     look(cx, &set.key()).await.map_err(Blocked::Harness)
 }
 
@@ -143,7 +164,9 @@ pub(super) async fn lease(cx: &Cx) -> Flow {
         let window = Duration::from_secs(3);
         let calm = cx.never(window, "an order of one that has no Lease", || {
             let starts = cx.starts_of("app");
-            starts.first().map(|(entry, came)| format!("a start of {} on {}", came.id, entry.host))
+            starts
+                .first()
+                .map(|(entry, came)| format!("a start of {} on {}", came.id, entry.host))
         });
         cx.claim(SCHED_KUBE_012).met(calm.await);
         cx.submit(&lease("operator_1")).await?;
@@ -188,7 +211,10 @@ fn conditions(names: &[&str]) -> Value {
 /// The hash of a template's spec of the form that scenarios have. Pure.
 pub(super) fn revision(spec: &Value) -> String {
     let group = text(spec, "/hostSelector/hostgroup");
-    let (name, image) = (text(spec, "/components/0/name"), text(spec, "/components/0/image"));
+    let (name, image) = (
+        text(spec, "/components/0/name"),
+        text(spec, "/components/0/image"),
+    );
     let json = match spec.as_object().is_none_or(serde_json::Map::is_empty) {
         true => "{}".to_owned(),
         // The order of the Go types, which is not that of the alphabet.
