@@ -13,6 +13,7 @@ mod command;
 mod guests;
 mod registry;
 mod report;
+mod selftest;
 mod stub;
 mod suite;
 mod tap;
