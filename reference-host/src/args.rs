@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_sdk::cli::ConnectArgs;
+use berth_sdk::cli::{ConnectArgs, GrpcServeArgs};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
@@ -39,6 +39,8 @@ struct Args {
     #[command(flatten)]
     data_connection: DataConnectionArgs,
     #[command(flatten)]
+    grpc: GrpcArgs,
+    #[command(flatten)]
     host: HostArgs,
     #[command(flatten)]
     images: ImageArgs,
@@ -46,6 +48,17 @@ struct Args {
     limits: LimitArgs,
     #[command(flatten)]
     log: LogArgs,
+}
+
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "gRPC")]
+struct GrpcArgs {
+    #[command(flatten)]
+    serve: GrpcServeArgs,
+
+    /// A scheduler to send heartbeats to, like http://scheduler:9091; may be repeated
+    #[arg(long = "grpc-scheduler-url", value_name = "URL", value_parser = value::word)]
+    schedulers: Vec<String>,
 }
 
 #[derive(clap::Args, Clone)]
@@ -228,6 +241,8 @@ impl Args {
         let labels = all_labels(labels, host_group)?;
         Ok(Config {
             connect: self.connect.into_options(None)?,
+            grpc: self.grpc.serve.into_settings()?,
+            grpc_schedulers: self.grpc.schedulers,
             identity: Identity {
                 host_id,
                 host_name,

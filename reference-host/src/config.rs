@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth_sdk::ConnectOptions;
+use berth_sdk::cli::GrpcServe;
 pub use berth_sdk::cli::Log;
 
 use crate::image::StoreOptions;
@@ -59,6 +60,10 @@ const MIB: u64 = 1 << 20;
 pub struct Config {
     /// How to reach the bus.
     pub connect: ConnectOptions,
+    /// Where commands come in over gRPC, and whether the bus is used at all.
+    pub grpc: GrpcServe,
+    /// The URLs of schedulers that heartbeats go to over gRPC.
+    pub grpc_schedulers: Vec<String>,
     /// Who this host is.
     pub identity: Identity,
     /// Where HTTP for workloads is served; `None`: not at all, and workloads that need it are refused.
@@ -103,6 +108,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connect: ConnectOptions::default(),
+            grpc: GrpcServe::default(),
+            grpc_schedulers: Vec::new(),
             identity: Identity::default(),
             http_addr: None,
             heartbeat_interval: HEARTBEAT_INTERVAL,

@@ -1,6 +1,7 @@
 //! Puts a host together from its configuration and serves it.
 
-use berth_sdk::host::{ServeError, ServeOptions, serve};
+use berth_sdk::grpc::{Channel, GrpcError, HostSide, Listener};
+use berth_sdk::host::{Connection, ServeError, ServeOptions, serve};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -28,6 +29,9 @@ pub enum RunError {
     /// The ingress cannot listen.
     #[error("the HTTP ingress does not start")]
     Ingress(#[source] ServerError),
+    /// gRPC cannot be served, or a scheduler not be reached over it.
+    #[error("gRPC cannot be used")]
+    Grpc(#[source] GrpcError),
     /// The SDK refuses to serve it.
     #[error("the host cannot be served")]
     Serve(#[source] ServeError),
@@ -53,6 +57,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     // Guests' own HTTPS needs a provider of cryptography; one that an embedder installed stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
+    let connection = connection(&config).await.map_err(RunError::Grpc)?;
     let guests = GuestRuntime::start().map_err(RunError::Threads)?;
     let engine = Engine::new().map_err(RunError::Engine)?;
     let images = Store::new(config.images.clone()).map_err(RunError::Images)?;
@@ -76,10 +81,30 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let host = BerthHost::new(parts, identity(&config));
     let options = serve_options(&config);
     tracing::info!(host_id = options.host_id, "host");
-    let served = serve(config.connect, options, host, shutdown).await;
+    let served = serve(connection, options, host, shutdown).await;
     // Tasks of the runtime still hold the store, and the process does not wait for them.
     cache.close();
     served.map_err(RunError::Serve)
+}
+
+/// The ways in: the bus, gRPC, or both.
+async fn connection(config: &Config) -> Result<Connection, GrpcError> {
+    let settings = &config.grpc;
+    let mut side = HostSide::default();
+    if let Some(address) = settings.addr {
+        let listener = Listener::bind(address, settings.tls.as_ref()).await?;
+        tracing::info!(address = %listener.local_addr(), tls = settings.tls.is_some(), "gRPC");
+        side.listener = Some(listener);
+    }
+    for url in &config.grpc_schedulers {
+        let channel = Channel::open(&settings.channel(url)).await?;
+        side.schedulers.push(channel);
+    }
+    Ok(if settings.no_nats {
+        Connection::over_grpc(side)
+    } else {
+        Connection::from(config.connect.clone()).and_grpc(side)
+    })
 }
 
 fn identity(config: &Config) -> Identity {

@@ -67,6 +67,37 @@ const FLAGS: &[(&[&str], &str)] = &[
     (&["--data-nats-tls-cert", "/a"], "have no effect"),
     (&["--data-nats-tls-key", "/a"], "have no effect"),
     (&["--data-nats-tls-first"], "have no effect"),
+    (
+        &["--grpc-addr", "127.0.0.1:9090"],
+        "addr: Some(127.0.0.1:9090)",
+    ),
+    (
+        &["--no-nats", "--grpc-addr", "127.0.0.1:9090"],
+        "no_nats: true",
+    ),
+    (
+        &["--grpc-scheduler-url", "http://a:1"],
+        "grpc_schedulers: [\"http://a:1\"]",
+    ),
+    (
+        &["--grpc-tls-cert", "/a", "--grpc-tls-key", "/b"],
+        "tls: Some(ServerTls { cert_file: \"/a\", key_file: \"/b\", client_ca_file: None })",
+    ),
+    (
+        &[
+            "--grpc-tls-client-ca",
+            "/c",
+            "--grpc-tls-cert",
+            "/a",
+            "--grpc-tls-key",
+            "/b",
+        ],
+        "client_ca_file: Some(\"/c\")",
+    ),
+    (
+        &["--grpc-tls-ca", "/c"],
+        "client: ClientTls { ca_file: Some(\"/c\")",
+    ),
     (&["--host-id", "edge-7"], "host_id: Some(\"edge-7\")"),
     (
         &["--host-name", "10.0.0.7"],

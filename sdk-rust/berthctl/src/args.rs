@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_sdk::cli::ConnectArgs;
+use berth_sdk::cli::{ConnectArgs, GrpcTlsArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -25,6 +25,7 @@ Examples:
   berthctl status hello-1 -o json
   berthctl stop hello-1
   berthctl dev ./manifests --insecure-registry 127.0.0.1:5000
+  berthctl status hello-1 --grpc-url http://10.0.0.7:9090
   BERTH_NATS_URL=tls://nats:4222 BERTH_NATS_CREDS=me.creds berthctl watch";
 
 /// Talk to wasmCloud v2 hosts: list them, start workloads on them, watch and stop them
@@ -37,6 +38,9 @@ pub struct Cli {
     #[command(flatten)]
     pub connect: ConnectArgs,
 
+    #[command(flatten)]
+    pub grpc: GrpcArgs,
+
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
     pub output: Output,
@@ -44,6 +48,18 @@ pub struct Cli {
     /// Tell of the connection on stderr; twice, of everything
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
+}
+
+/// How to reach one host without NATS.
+#[derive(Args)]
+#[command(next_help_heading = "gRPC")]
+pub struct GrpcArgs {
+    /// Reach one host by gRPC, like https://10.0.0.7:9090; there is no list of hosts then
+    #[arg(long, value_name = "URL", env = "BERTH_GRPC_URL", global = true)]
+    pub grpc_url: Option<String>,
+
+    #[command(flatten)]
+    pub tls: GrpcTlsArgs,
 }
 
 /// How to print.

@@ -12,12 +12,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use berth_sdk::bus::Bus;
+use berth_sdk::grpc::Channel;
 use berth_sdk::proto::WorkloadState;
 use berth_sdk::scheduler::{HostClient, Status};
 use clap::CommandFactory;
 use serde_json::json;
 
 use crate::args::{Cli, Command, Output};
+use crate::discover::Reach;
 use crate::failure::{Failure, NO};
 use crate::print::{self, Cell};
 
@@ -48,14 +50,17 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Start(args) => Ok(start::prepare(args)?),
         other => Err(other),
     };
-    let bus = Bus::connect(&options).await?;
+    let reach = match &cli.grpc.grpc_url {
+        Some(url) => Reach::Grpc(Channel::open(&cli.grpc.tls.channel(url)).await?),
+        None => Reach::Bus(Bus::connect(&options).await?),
+    };
     match start {
-        Ok(start) => start::run(bus, start, output).await,
-        Err(Command::Hosts(args)) => hosts::run(bus, args, output).await,
-        Err(Command::Stop(args)) => stop::run(bus, args, output).await,
-        Err(Command::Status(args)) => status::run(bus, args, output).await,
-        Err(Command::Watch(args)) => watch::run(bus, args, output).await,
-        Err(Command::Heartbeat(args)) => heartbeat::run(bus, args, output).await,
+        Ok(start) => start::run(reach, start, output).await,
+        Err(Command::Hosts(args)) => hosts::run(reach, args, output).await,
+        Err(Command::Stop(args)) => stop::run(reach, args, output).await,
+        Err(Command::Status(args)) => status::run(reach, args, output).await,
+        Err(Command::Watch(args)) => watch::run(reach, args, output).await,
+        Err(Command::Heartbeat(args)) => heartbeat::run(reach, args, output).await,
         Err(Command::Start(_) | Command::Dev(_) | Command::Completions { .. }) => {
             Ok(ExitCode::SUCCESS)
         }

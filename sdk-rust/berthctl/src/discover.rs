@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use berth_sdk::bus::Bus;
+use berth_sdk::grpc::Channel;
 use berth_sdk::proto::{HostHeartbeat, WorkloadState};
 use berth_sdk::scheduler::{ClientError, Fleet, FleetEvent, FleetOptions, HostClient, Status};
 use tokio::time::{Instant, timeout_at};
@@ -11,6 +12,27 @@ use tokio::time::{Instant, timeout_at};
 use crate::args::TargetArgs;
 use crate::failure::Failure;
 use crate::print::remark;
+
+/// How hosts are reached.
+#[derive(Clone)]
+pub enum Reach {
+    /// Each by its id.
+    Bus(Bus),
+    /// One, by its address.
+    Grpc(Channel),
+}
+
+impl Reach {
+    /// The bus, for what there is no call for otherwise.
+    pub fn bus(self) -> Result<Bus, Failure> {
+        match self {
+            Self::Bus(bus) => Ok(bus),
+            Self::Grpc(_) => Err(Failure::Usage(
+                "gRPC has no call by which hosts are found; leave out --grpc-url".to_owned(),
+            )),
+        }
+    }
+}
 
 /// The hosts that are heard of in this time, or until there are enough.
 pub async fn hosts(
@@ -34,35 +56,35 @@ pub async fn hosts(
 }
 
 /// The host that is named, or the first that is heard of.
-pub async fn any_host(bus: Bus, target: &TargetArgs) -> Result<HostClient, Failure> {
-    if let Some(named) = &target.host {
-        return client(bus, named);
+pub async fn any_host(reach: Reach, target: &TargetArgs) -> Result<HostClient, Failure> {
+    if let Some(only) = named(&reach, target)? {
+        return Ok(only);
     }
-    let hosts = hosts(bus.clone(), target.listen.listen, Some(1)).await?;
+    let bus = reach.clone().bus()?;
+    let hosts = hosts(bus, target.listen.listen, Some(1)).await?;
     match hosts.first() {
-        Some(host) => client(bus, &host.id),
+        Some(host) => client(reach, &host.id),
         None => Err(Failure::NoHosts(target.listen.listen)),
     }
 }
 
 /// The host that is named, or the first heard of that knows the workload, and what it says of it.
 pub async fn host_of(
-    bus: Bus,
+    reach: Reach,
     id: &str,
     target: &TargetArgs,
 ) -> Result<(HostClient, Status), Failure> {
-    if let Some(named) = &target.host {
-        let client = client(bus, named)?;
+    if let Some(client) = named(&reach, target)? {
         let status = client
             .status(id)
             .await
             .map_err(|source| failed(&client, source))?;
         return Ok((client, status));
     }
-    let mut joining = Joining::listen(bus.clone(), target.listen.listen).await?;
+    let mut joining = Joining::listen(reach.clone().bus()?, target.listen.listen).await?;
     let mut asked = 0;
     while let Some(host) = joining.next().await {
-        let client = client(bus.clone(), &host.id)?;
+        let client = client(reach.clone(), &host.id)?;
         asked += 1;
         match client.status(id).await {
             Ok(status) if status.state != WorkloadState::NotFound => return Ok((client, status)),
@@ -79,11 +101,27 @@ pub async fn host_of(
     }
 }
 
-pub fn client(bus: Bus, host: &str) -> Result<HostClient, Failure> {
-    HostClient::new(bus, host).map_err(|source| Failure::Host {
-        host: host.to_owned(),
-        source,
-    })
+/// The host that is meant without having to be found.
+pub fn named(reach: &Reach, target: &TargetArgs) -> Result<Option<HostClient>, Failure> {
+    match (reach, &target.host) {
+        (Reach::Grpc(channel), host_id) => {
+            let client = HostClient::over_grpc(channel.clone(), host_id.clone());
+            Ok(Some(client))
+        }
+        (Reach::Bus(_), Some(host_id)) => client(reach.clone(), host_id).map(Some),
+        (Reach::Bus(_), None) => Ok(None),
+    }
+}
+
+/// The host with this id.
+pub fn client(reach: Reach, host: &str) -> Result<HostClient, Failure> {
+    match reach {
+        Reach::Bus(bus) => HostClient::new(bus, host).map_err(|source| Failure::Host {
+            host: host.to_owned(),
+            source,
+        }),
+        Reach::Grpc(channel) => Ok(HostClient::over_grpc(channel, Some(host.to_owned()))),
+    }
 }
 
 pub fn failed(client: &HostClient, source: ClientError) -> Failure {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use berth_broker::BrokerError;
 use berth_sdk::bus::ConnectError;
+use berth_sdk::grpc::GrpcError;
 use berth_sdk::scheduler::{ClientError, FleetError};
 
 use crate::print::plain;
@@ -42,6 +43,9 @@ pub enum Failure {
     /// A program of `dev` that must run has ended.
     #[error("{0}")]
     Ended(String),
+    /// There is no way to the host over gRPC.
+    #[error("gRPC cannot be used")]
+    Grpc(#[from] GrpcError),
     /// Hosts cannot be listened for.
     #[error("cannot look for hosts")]
     Fleet(#[from] FleetError),
@@ -69,7 +73,7 @@ pub enum Failure {
 impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Usage(_) => USAGE,
+            Self::Usage(_) | Self::Grpc(_) => USAGE,
             Self::Connect(
                 ConnectError::NoServer
                 | ConnectError::Address(_)
@@ -82,7 +86,10 @@ impl Failure {
             Self::NotFound { .. } | Self::StillAtIt { .. } | Self::Ended(_) => NO,
             Self::Host { source, .. } => match source {
                 ClientError::Refused { .. } => NO,
-                ClientError::HostId(_) | ClientError::TooLarge | ClientError::Request(_) => USAGE,
+                ClientError::HostId(_)
+                | ClientError::TooLarge
+                | ClientError::Request(_)
+                | ClientError::NotOverGrpc(_) => USAGE,
                 ClientError::Malformed { .. } => NONSENSE,
                 _ => SILENCE,
             },

@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use berth_sdk::bus::Bus;
-
 use crate::args::{HeartbeatArgs, Output};
+use crate::discover::Reach;
 use crate::failure::Failure;
 use crate::{discover, print};
 
-pub async fn run(bus: Bus, args: HeartbeatArgs, output: Output) -> Result<ExitCode, Failure> {
-    let client = discover::client(bus, &args.host)?;
+pub async fn run(reach: Reach, args: HeartbeatArgs, output: Output) -> Result<ExitCode, Failure> {
+    let client = discover::client(reach, &args.host)?;
     let heartbeat = client
         .heartbeat()
         .await

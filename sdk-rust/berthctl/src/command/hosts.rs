@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use berth_sdk::bus::Bus;
 use berth_sdk::proto::HostHeartbeat;
 
 use crate::args::{HostsArgs, Output};
 use crate::discover;
+use crate::discover::Reach;
 use crate::failure::Failure;
 use crate::print::{self, Cell};
 
-pub async fn run(bus: Bus, args: HostsArgs, output: Output) -> Result<ExitCode, Failure> {
-    let mut hosts = discover::hosts(bus, args.listen.listen, args.at_least).await?;
+pub async fn run(reach: Reach, args: HostsArgs, output: Output) -> Result<ExitCode, Failure> {
+    let mut hosts = discover::hosts(reach.bus()?, args.listen.listen, args.at_least).await?;
     hosts.sort_by(|a, b| (&a.friendly_name, &a.id).cmp(&(&b.friendly_name, &b.id)));
     show(&hosts, output)?;
     Ok(ExitCode::SUCCESS)

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use berth_sdk::bus::Bus;
 use berth_sdk::proto::{Workload, WorkloadState};
 use berth_sdk::scheduler::{ClientError, HostClient, Status};
 use tokio::time::Instant;
 
 use super::{POLL_INTERVAL, exit_code, show};
 use crate::args::{Output, StartArgs};
+use crate::discover::Reach;
 use crate::failure::Failure;
 use crate::{discover, manifest, print};
 
@@ -34,9 +34,9 @@ pub fn prepare(mut args: StartArgs) -> Result<Start, Failure> {
     Ok(Start { id, workload, args })
 }
 
-pub async fn run(bus: Bus, start: Start, output: Output) -> Result<ExitCode, Failure> {
+pub async fn run(reach: Reach, start: Start, output: Output) -> Result<ExitCode, Failure> {
     let Start { id, workload, args } = start;
-    let host = discover::any_host(bus, &args.target).await?;
+    let host = discover::any_host(reach, &args.target).await?;
     let until = Instant::now() + args.timeout;
     let status = match host.start(&id, &workload).await {
         Ok(status) => status,

@@ -2,21 +2,21 @@
 
 use std::process::ExitCode;
 
-use berth_sdk::bus::Bus;
 use berth_sdk::proto::WorkloadState;
 use tokio::time::Instant;
 
 use super::{POLL_INTERVAL, show};
 use crate::args::{Output, StopArgs};
+use crate::discover::Reach;
 use crate::failure::{Failure, NO};
 use crate::{discover, print};
 
 /// Stops, and waits for the proof: NOT_FOUND. Each stop that finds the workload still there is sent anew,
 /// so that none is lost.
-pub async fn run(bus: Bus, args: StopArgs, output: Output) -> Result<ExitCode, Failure> {
-    let host = match &args.target.host {
-        Some(named) => discover::client(bus, named)?,
-        None => discover::host_of(bus, &args.id, &args.target).await?.0,
+pub async fn run(reach: Reach, args: StopArgs, output: Output) -> Result<ExitCode, Failure> {
+    let host = match discover::named(&reach, &args.target)? {
+        Some(named) => named,
+        None => discover::host_of(reach, &args.id, &args.target).await?.0,
     };
     let until = Instant::now() + args.timeout;
     let mut status = host

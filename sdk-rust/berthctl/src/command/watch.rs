@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use berth_sdk::bus::Bus;
 use berth_sdk::proto::HostHeartbeat;
 use berth_sdk::scheduler::{Fleet, FleetEvent, FleetOptions, Health, Reason};
 use serde_json::json;
 
 use crate::args::{Output, WatchArgs};
+use crate::discover::Reach;
 use crate::failure::Failure;
 use crate::print::{self, Cell, Colour};
 
-pub async fn run(bus: Bus, args: WatchArgs, output: Output) -> Result<ExitCode, Failure> {
-    let (fleet, mut events) = Fleet::watch(bus, FleetOptions::default()).await?;
+pub async fn run(reach: Reach, args: WatchArgs, output: Output) -> Result<ExitCode, Failure> {
+    let (fleet, mut events) = Fleet::watch(reach.bus()?, FleetOptions::default()).await?;
     print::remark("watching; a host shows within 15 s");
     let mut seen = 0;
     while args.count.is_none_or(|count| seen < count) {

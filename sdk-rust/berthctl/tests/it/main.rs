@@ -9,4 +9,5 @@
 
 mod cli;
 mod dev;
+mod grpc;
 mod support;

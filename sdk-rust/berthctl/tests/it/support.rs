@@ -4,7 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use berth_broker::{Broker, BrokerOptions};
 use berth_sdk::ConnectOptions;
-use berth_sdk::host::{Description, Host, Refusal, ServeOptions, Start, serve};
+use berth_sdk::grpc::{HostSide, Listener};
+use berth_sdk::host::{Connection, Description, Host, Refusal, ServeOptions, Start, serve};
 use berth_sdk::proto::WitInterface;
 use tokio::runtime::Runtime;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -120,6 +121,46 @@ impl Stage {
             .write_all(stdin.as_bytes())
             .unwrap();
         Ended::of(child.wait_with_output().unwrap())
+    }
+}
+
+/// A host without NATS.
+pub struct GrpcStage {
+    pub url: String,
+    pub host_id: String,
+    _runtime: Runtime,
+    _host: DropGuard,
+}
+
+impl GrpcStage {
+    pub fn set() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let any = ([127, 0, 0, 1], 0).into();
+        let listener = runtime.block_on(Listener::bind(any, None)).unwrap();
+        let (url, options, shutdown) = (
+            listener.url("127.0.0.1"),
+            ServeOptions::default(),
+            CancellationToken::new(),
+        );
+        let host_id = options.host_id.clone();
+        let connection = Connection::over_grpc(HostSide {
+            listener: Some(listener),
+            ..HostSide::default()
+        });
+        runtime.spawn(serve(connection, options, Toy, shutdown.clone()));
+        Self {
+            url,
+            host_id,
+            _runtime: runtime,
+            _host: shutdown.drop_guard(),
+        }
+    }
+
+    /// Calls `berthctl --grpc-url`, with no broker to be found, and waits for its end.
+    pub fn berthctl(&self, arguments: &[&str]) -> Ended {
+        let mut command = berthctl("nats://127.0.0.1:1", arguments);
+        command.args(["--grpc-url", &self.url]).stdin(Stdio::null());
+        Ended::of(command.output().unwrap())
     }
 }
 
