@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use berth_sdk::cli::ConnectArgs;
+use berth_sdk::cli::{ConnectArgs, GrpcServeArgs};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 
@@ -46,6 +46,8 @@ struct Args {
     store: StoreArgs,
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    grpc: GrpcServeArgs,
     #[command(flatten)]
     timing: TimingArgs,
     #[command(flatten)]
@@ -228,6 +230,7 @@ impl Args {
             connect: self
                 .connect
                 .into_options(Some("berth-scheduler".to_owned()))?,
+            grpc: self.grpc.into_settings()?,
             store,
             options,
             metrics_addr,

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use berth_proto::WorkloadState;
-use berth_sdk::bus::Bus;
-use berth_sdk::scheduler::{ClientError, HostClient, Status, Timeouts};
+use berth_sdk::scheduler::{ClientError, Status, Timeouts};
 
 use crate::core::Outcome;
+use crate::ways::Ways;
 
 /// A command with everything that goes over the wire.
 #[derive(Clone, Debug)]
@@ -22,10 +22,10 @@ pub enum Request {
 /// Sends one command and waits for its end, `timeout` at the longest.
 ///
 /// Cancel safety: a dropped call may have been carried out or not.
-pub async fn call(bus: Bus, host_id: &str, request: Request, timeout: Duration) -> Outcome {
-    let client = match HostClient::new(bus, host_id) {
+pub async fn call(ways: &Ways, host_id: &str, request: Request, timeout: Duration) -> Outcome {
+    let client = match ways.client(host_id) {
         Ok(client) => client.with_timeouts(all(timeout)),
-        Err(error) => return Outcome::Unbuildable(error.to_string()),
+        Err(error) => return outcome(Err(error)),
     };
     outcome(match request {
         Request::Start(id, workload) => client.start(&id, &workload).await,
@@ -55,7 +55,12 @@ fn outcome(answer: Result<Status, ClientError>) -> Outcome {
             code,
         },
         Err(ClientError::NoResponders) => Outcome::NoResponders,
-        Err(ClientError::Timeout { .. }) => Outcome::TimedOut,
+        // Over gRPC a host may be there and out of reach, or lost over a command: nothing is proven.
+        Err(
+            ClientError::Timeout { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::Lost { .. },
+        ) => Outcome::TimedOut,
         Err(ClientError::Malformed { reason }) => Outcome::Malformed(reason),
         Err(ClientError::Disconnected) => Outcome::Disconnected,
         Err(error) => Outcome::Unbuildable(error.to_string()),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use berth_sdk::ConnectOptions;
+use berth_sdk::cli::GrpcServe;
 pub use berth_sdk::cli::Log;
 
 use crate::core::Options;
@@ -19,6 +20,8 @@ pub const HEALTH_PORT: u16 = 8082;
 pub struct Config {
     /// How to reach the bus.
     pub connect: ConnectOptions,
+    /// Where heartbeats come in over gRPC, and whether the bus is used at all.
+    pub grpc: GrpcServe,
     /// Where desired state and status are.
     pub store: StoreChoice,
     /// What the core goes by.

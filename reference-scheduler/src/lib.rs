@@ -13,5 +13,6 @@ pub mod revision;
 mod run;
 pub mod shell;
 pub mod store;
+pub mod ways;
 
 pub use self::run::{RunError, run};

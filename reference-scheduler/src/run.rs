@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use berth_sdk::bus::{Bus, ConnectError};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, StoreChoice};
@@ -14,14 +13,15 @@ use crate::shell::{self, Parts, ShellError};
 use crate::store::Store;
 use crate::store::dir::{DirError, DirStore};
 use crate::store::kube::{KubeError, KubeStore};
+use crate::ways::{Ways, WaysError};
 
 /// Why a scheduler cannot be run, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The way to the hosts cannot be had.
-    #[error("there is no way to the broker")]
-    Bus(#[source] ConnectError),
+    /// The ways to the hosts cannot be had.
+    #[error("hosts cannot be reached")]
+    Ways(#[source] WaysError),
     /// The directory cannot be used.
     #[error("there is no store")]
     Dir(#[source] DirError),
@@ -55,27 +55,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         metrics: metrics.clone(),
     };
     listen(&config, &endpoints).await?;
-    let bus = Bus::connect_eventually(&config.connect)
-        .await
-        .map_err(RunError::Bus)?;
+    let ways = Ways::open(&config).await.map_err(RunError::Ways)?;
     match &config.store {
         StoreChoice::Dir(path) => {
             tracing::info!(path = %path.display(), "a directory of manifests is the store");
             let store = DirStore::open(path).map_err(RunError::Dir)?;
-            schedule(store, bus, config, pulse, metrics, shutdown).await
+            schedule(store, ways, config, pulse, metrics, shutdown).await
         }
         StoreChoice::Kube(choice) => {
             tracing::info!(namespace = choice.namespace, "Kubernetes is the store");
             let store = KubeStore::open(choice.clone()).await;
             let store = store.map_err(RunError::Kube)?;
-            schedule(store, bus, config, pulse, metrics, shutdown).await
+            schedule(store, ways, config, pulse, metrics, shutdown).await
         }
     }
 }
 
 async fn schedule<S: Store>(
     store: S,
-    bus: Bus,
+    ways: Ways,
     config: Config,
     pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
@@ -83,7 +81,7 @@ async fn schedule<S: Store>(
 ) -> Result<(), RunError> {
     let parts = Parts {
         store: Arc::new(store),
-        bus,
+        ways,
         options: config.options,
         metrics,
         pulse,

@@ -6,8 +6,7 @@ mod work;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use berth_sdk::bus::{Bus, BusError, Link};
-use berth_sdk::scheduler::Heartbeats;
+use berth_sdk::bus::{BusError, Link};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -18,6 +17,7 @@ use crate::core::{Action, Event, Options, Scheduler};
 use crate::health::Pulse;
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreEvent};
+use crate::ways::{Heard, Ways};
 
 /// How long writes that are under way may take at the end.
 const LAST_WRITES: Duration = Duration::from_secs(3);
@@ -34,8 +34,8 @@ const CENSUS_EVERY: Duration = Duration::from_secs(2);
 pub struct Parts<S> {
     /// Where desired state and status are.
     pub store: Arc<S>,
-    /// The way to the hosts.
-    pub bus: Bus,
+    /// The ways to the hosts.
+    pub ways: Ways,
     /// What the core goes by; the epoch is set here.
     pub options: Options,
     /// What is counted.
@@ -101,7 +101,7 @@ struct Term<S> {
     core: Scheduler,
     began: Instant,
     counted_at: Option<Instant>,
-    heartbeats: Heartbeats,
+    heartbeats: Heard,
     objects: mpsc::Receiver<StoreEvent>,
     link: watch::Receiver<Link>,
     seen: Link,
@@ -118,9 +118,8 @@ impl<S: Store> Term<S> {
         parts: &Parts<S>,
         leadership: watch::Receiver<bool>,
     ) -> Result<Self, ShellError> {
-        let heartbeats = Heartbeats::subscribe(&parts.bus)
-            .await
-            .map_err(ShellError::Heartbeats)?;
+        let heartbeats = parts.ways.heartbeats().await;
+        let heartbeats = heartbeats.map_err(ShellError::Heartbeats)?;
         let mut options = parts.options.clone();
         options.epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -131,12 +130,12 @@ impl<S: Store> Term<S> {
             counted_at: None,
             heartbeats,
             objects: parts.store.watch(),
-            link: parts.bus.link(),
+            link: parts.ways.link(),
             seen: Link::default(),
             leadership,
             worker: Worker::new(
                 parts.store.clone(),
-                parts.bus.clone(),
+                parts.ways.clone(),
                 parts.metrics.clone(),
             ),
             calls: JoinSet::new(),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_sdk::bus::Bus;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -13,6 +12,7 @@ use crate::bus;
 use crate::core::{Action, CallId, Command, Event, Note, Outcome, Write, WriteError, WriteId};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::ways::Ways;
 
 /// Writes at once; more would only wait in the store. The core has at most one for each object.
 const WRITES_MAX: usize = 128;
@@ -33,17 +33,17 @@ pub(super) enum Done {
 /// with another one, calls to a dead host would take the place of those to a healthy one.
 pub(super) struct Worker<S> {
     store: Arc<S>,
-    bus: Bus,
+    ways: Ways,
     metrics: Arc<Metrics>,
     writes: Arc<Semaphore>,
     notes: Arc<Semaphore>,
 }
 
 impl<S: Store> Worker<S> {
-    pub(super) fn new(store: Arc<S>, bus: Bus, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(store: Arc<S>, ways: Ways, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
-            bus,
+            ways,
             metrics,
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
             notes: Arc::new(Semaphore::new(NOTES_MAX)),
@@ -71,11 +71,11 @@ impl<S: Store> Worker<S> {
         timeout: Duration,
         tasks: &mut JoinSet<Done>,
     ) {
-        let (store, bus, metrics) = (self.store.clone(), self.bus.clone(), self.metrics.clone());
+        let (store, ways, metrics) = (self.store.clone(), self.ways.clone(), self.metrics.clone());
         tasks.spawn(async move {
             let began = Instant::now();
             let verb = verb(&command);
-            let asked = ask(&*store, bus, &host_id, command, timeout);
+            let asked = ask(&*store, &ways, &host_id, command, timeout);
             // One deadline around everything, what is looked up included.
             let outcome = tokio::time::timeout(timeout, asked)
                 .await
@@ -127,7 +127,7 @@ impl<S: Store> Worker<S> {
 
 async fn ask<S: Store>(
     store: &S,
-    bus: Bus,
+    ways: &Ways,
     host_id: &str,
     command: Command,
     timeout: Duration,
@@ -140,7 +140,7 @@ async fn ask<S: Store>(
             Err(Unbuildable(reason)) => return Outcome::Unbuildable(reason),
         },
     };
-    bus::call(bus, host_id, request, timeout).await
+    bus::call(ways, host_id, request, timeout).await
 }
 
 fn verb(command: &Command) -> &'static str {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth_sdk::ConnectOptions;
-use berth_sdk::host::{Description, Host, Refusal, ServeOptions, Start, serve};
+use berth_sdk::grpc::{Channel, ChannelOptions, HostSide, Listener};
+use berth_sdk::host::{Connection, Description, Host, Refusal, ServeOptions, Start, serve};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -64,15 +65,26 @@ struct Puppet {
 
 impl FakeHost {
     pub fn start(url: &str, id: &str, record: &Record) -> Self {
-        Self::serve(url, id, record, false)
+        Self::serve(ConnectOptions::to(url).into(), id, record, false)
     }
 
     /// One whose starts never come to an end.
     pub fn start_stuck(url: &str, id: &str, record: &Record) -> Self {
-        Self::serve(url, id, record, true)
+        Self::serve(ConnectOptions::to(url).into(), id, record, true)
     }
 
-    fn serve(url: &str, id: &str, record: &Record, never_starts: bool) -> Self {
+    /// One without NATS, that beats to a scheduler by gRPC.
+    pub async fn start_over_grpc(scheduler: &str, id: &str, record: &Record) -> Self {
+        let any = ([127, 0, 0, 1], 0).into();
+        let options = ChannelOptions::to(scheduler);
+        let side = HostSide {
+            listener: Some(Listener::bind(any, None).await.unwrap()),
+            schedulers: vec![Channel::open(&options).await.unwrap()],
+        };
+        Self::serve(Connection::over_grpc(side), id, record, false)
+    }
+
+    fn serve(connection: Connection, id: &str, record: &Record, never_starts: bool) -> Self {
         let puppet = Puppet {
             id: id.to_owned(),
             record: record.clone(),
@@ -84,9 +96,8 @@ impl FakeHost {
             heartbeat_interval: Duration::from_secs(1),
             ..ServeOptions::default()
         };
-        let connect = ConnectOptions::to(url);
         let serving = tokio::spawn(async move {
-            serve(connect, options, puppet, CancellationToken::new())
+            serve(connection, options, puppet, CancellationToken::new())
                 .await
                 .unwrap();
         });

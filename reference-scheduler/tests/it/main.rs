@@ -14,6 +14,7 @@ mod stage;
 mod api_server;
 mod dir;
 mod endpoints;
+mod grpc;
 mod kube_bench;
 mod kube_crds;
 mod kube_keep;
