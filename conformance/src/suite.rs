@@ -25,7 +25,7 @@ use crate::{
     requirements::Profile,
     run::{self, Facts},
     side::Side,
-    target::{Access, Images, Launcher, LiveHost, Target},
+    target::{self, Access, Images, Launcher, LiveHost, Target},
 };
 
 /// Checks at once: most of them wait, and two cores keep up with so many.
@@ -162,7 +162,7 @@ impl Suite {
             Access::Running(running) => {
                 broker::start(&Choice::Url(running.nats_url.clone())).await?
             }
-            Access::Launch(_) => broker::start(&self.plan.broker).await?,
+            Access::Launch(_) | Access::Grpc(_) => broker::start(&self.plan.broker).await?,
         };
         let bus = Bus::connect(&broker.url, &run).await?;
         let registry = Registry::start().await.map_err(equipment("registry"))?;
@@ -237,7 +237,12 @@ impl Suite {
     fn select(&self, profiles: &[Profile]) -> (Vec<&'static Check>, Vec<Outcome>) {
         let (mut selected, mut others) = (Vec::new(), Vec::new());
         for check in checks::all() {
+            let over_grpc = matches!(self.target.access, Access::Grpc(_));
             match self.plan.reason_against(check, profiles, false) {
+                None if over_grpc && !target::carries(check) => {
+                    let reason = "asks for what gRPC has no call for, or for a process";
+                    others.push(plan::not_run(check, reason));
+                }
                 None => selected.push(check),
                 Some(reason) => others.push(plan::not_run(check, reason)),
             }
@@ -289,6 +294,7 @@ impl Suite {
                 let host_id = plan::quoted(&running.host_id);
                 format!("--nats-url {url} --host-id {host_id}")
             }
+            Access::Grpc(over) => format!("--grpc-url {}", plan::quoted(&over.url)),
         }
     }
 }

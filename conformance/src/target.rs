@@ -1,5 +1,6 @@
 //! What is judged: how to launch or reach a host, and what it claims to be.
 
+mod bridge;
 pub mod default;
 pub mod file;
 mod images;
@@ -7,6 +8,7 @@ mod launch;
 mod live;
 mod proxy;
 
+pub use bridge::{Bridge, carries};
 pub use images::{Images, NoImage};
 pub use launch::{LaunchFailed, Launcher};
 pub use live::LiveHost;
@@ -71,7 +73,7 @@ impl Target {
     pub fn launch(&self) -> Option<&Launch> {
         match &self.access {
             Access::Launch(launch) => Some(launch),
-            Access::Running(_) => None,
+            Access::Running(_) | Access::Grpc(_) => None,
         }
     }
 }
@@ -83,6 +85,8 @@ pub enum Access {
     Launch(Launch),
     /// Somebody else has started it.
     Running(Running),
+    /// Somebody else has started it, and it takes commands by gRPC.
+    Grpc(OverGrpc),
 }
 
 /// How to launch a host.
@@ -130,6 +134,15 @@ pub struct Running {
     /// Its id.
     pub host_id: String,
     /// `ADDRESS:PORT` of its ingress, when its heartbeat's `httpPort` on loopback is not it.
+    pub http_addr: Option<String>,
+}
+
+/// A host that runs already and is reached by gRPC.
+#[derive(Clone, Debug)]
+pub struct OverGrpc {
+    /// Where it serves `WorkloadService`: `http://ADDRESS:PORT`.
+    pub url: String,
+    /// `ADDRESS:PORT` of its ingress.
     pub http_addr: Option<String>,
 }
 

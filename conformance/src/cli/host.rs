@@ -14,7 +14,7 @@ use crate::{
     plan::{Plan, Usage},
     report::{Report, text},
     suite::Suite,
-    target::{self, Access, Running, Target},
+    target::{self, Access, OverGrpc, Running, Target},
 };
 
 /// Which host.
@@ -28,6 +28,7 @@ pub struct TargetArgs {
     #[arg(
         long,
         value_name = "URL",
+        group = "running",
         requires = "host_id",
         conflicts_with = "target"
     )]
@@ -42,8 +43,13 @@ pub struct TargetArgs {
     )]
     host_id: Option<String>,
 
+    /// A host that runs already and takes commands by gRPC here, like http://127.0.0.1:9090: the checks
+    /// that ask for nothing else
+    #[arg(long, value_name = "URL", group = "running", conflicts_with_all = ["target", "nats_url"])]
+    grpc_url: Option<String>,
+
     /// The ingress of a host that runs already
-    #[arg(long, value_name = "ADDR:PORT", requires = "nats_url")]
+    #[arg(long, value_name = "ADDR:PORT", requires = "running")]
     http_addr: Option<String>,
 
     /// The broker: embedded, nats-server (from BERTH_NATS_SERVER or the PATH), or nats://URL
@@ -51,7 +57,7 @@ pub struct TargetArgs {
     broker: Choice,
 
     /// The command that launches the host, with {nats_url} {http_addr} {registry} {host_id} {dir}
-    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["target", "nats_url"])]
+    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["target", "nats_url", "grpc_url"])]
     command: Vec<String>,
 }
 
@@ -150,12 +156,19 @@ impl TargetArgs {
             };
             return Ok(Target::new(host_id.clone(), Access::Running(running)));
         }
+        if let Some(url) = &self.grpc_url {
+            let over = OverGrpc {
+                url: url.clone(),
+                http_addr: self.http_addr.clone(),
+            };
+            return Ok(Target::new(url.clone(), Access::Grpc(over)));
+        }
         if !self.command.is_empty() {
             return self.launched();
         }
         target::default::berth_host().ok_or_else(|| {
             let text = "there is no target: give a command behind `--`, or --target, or --nats-url with \
-                        --host-id; `berth-host` is neither in BERTH_HOST nor beside this program nor on the PATH";
+                        --host-id, or --grpc-url; `berth-host` is neither in BERTH_HOST nor beside this program nor on the PATH";
             complain_of(text, TROUBLE)
         })
     }

@@ -11,12 +11,13 @@ use nix::sys::signal::Signal;
 use tokio::net::TcpSocket;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Access, Launch, LiveHost, Running, Target, fill, proxy};
+use super::{Access, Bridge, Launch, LiveHost, OverGrpc, Running, Target, fill, proxy};
 use crate::{
     answer::Headers,
     bench::Secrets,
-    bus::{self, Bus},
+    bus::{self, Bus, BusError},
     deadline,
+    grpc::{CallFailed, Channel},
     monitor::Watch,
     process::{LaunchError, Process},
     tap::{OutagePlan, Tap, TapError},
@@ -41,6 +42,12 @@ pub enum LaunchFailed {
     /// The tap cannot listen.
     #[error("no tap")]
     Tap(#[from] TapError),
+    /// It cannot be reached by gRPC.
+    #[error(transparent)]
+    Grpc(#[from] CallFailed),
+    /// What is reached by gRPC cannot be put on the bus.
+    #[error("no bridge between gRPC and the bus")]
+    Bridge(#[from] BusError),
     /// There is no port or directory for it.
     #[error("no {what} for the host")]
     Resource {
@@ -100,7 +107,8 @@ impl Launcher {
     pub async fn bring_up(&self, own: bool) -> Result<LiveHost, LaunchFailed> {
         match &self.target.access {
             Access::Launch(launch) => self.launch(launch, own).await,
-            Access::Running(running) => self.find(running).await,
+            Access::Running(running) => self.find(running, true).await,
+            Access::Grpc(over) => self.reach(over).await,
         }
     }
 
@@ -200,10 +208,27 @@ impl Launcher {
             _recorder: recorder,
             _http_port: Some(http_port),
             _dir: Some(dir),
+            _bridge: None,
         })
     }
 
-    async fn find(&self, running: &Running) -> Result<LiveHost, LaunchFailed> {
+    /// Puts a host that is reached by gRPC on the bus, under an id of this run.
+    async fn reach(&self, over: &OverGrpc) -> Result<LiveHost, LaunchFailed> {
+        let channel = Channel::new(&over.url)?;
+        let broker_url = format!("nats://{}{}", self.broker_credentials, self.broker);
+        let host_id = format!("grpc-{}", self.run);
+        let bridge = Bridge::begin(&broker_url, &host_id, channel).await?;
+        let running = Running {
+            nats_url: broker_url,
+            host_id,
+            http_addr: over.http_addr.clone(),
+        };
+        let mut host = self.find(&running, false).await?;
+        host._bridge = Some(bridge);
+        Ok(host)
+    }
+
+    async fn find(&self, running: &Running, announces: bool) -> Result<LiveHost, LaunchFailed> {
         let watch = Watch::new(self.secrets.clone(), false);
         watch.identify(&running.host_id);
         let recorder = proxy::overhear(&self.bus, &running.host_id, watch.clone());
@@ -212,7 +237,8 @@ impl Launcher {
             .await?;
         let http_addr = match &running.http_addr {
             Some(http_addr) => Some(http_addr.clone()),
-            None => self.announced_http(&running.host_id).await,
+            None if announces => self.announced_http(&running.host_id).await,
+            None => None,
         };
         Ok(LiveHost {
             id: running.host_id.clone(),
@@ -226,6 +252,7 @@ impl Launcher {
             _recorder: recorder,
             _http_port: None,
             _dir: None,
+            _bridge: None,
         })
     }
 

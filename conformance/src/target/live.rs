@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Bridge;
 use crate::{monitor::Watch, process::Process, tap::Tap, trace::Trace};
 
 /// One host under test. Dropping it kills its process and everything it started.
@@ -32,6 +33,8 @@ pub struct LiveHost {
     pub(super) _recorder: AbortOnDropHandle<()>,
     pub(super) _http_port: Option<tokio::net::TcpSocket>,
     pub(super) _dir: Option<TempDir>,
+    /// What stands between it and the bus, when it is reached by gRPC.
+    pub(super) _bridge: Option<Bridge>,
 }
 
 impl LiveHost {
