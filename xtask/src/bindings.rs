@@ -17,6 +17,8 @@ pub struct Tools<'a> {
     pub nats_server: &'a Path,
     /// The suite, to judge the examples.
     pub suite: &'a Path,
+    /// The reference host, to be spoken to by gRPC.
+    pub host: &'a Path,
 }
 
 /// Whether generated code is to be written, or only looked at.
@@ -52,7 +54,7 @@ pub enum BindingsError {
         /// Why.
         source: io::Error,
     },
-    /// What is pinned cannot be installed.
+    /// What is pinned cannot be installed, or what is there not be compiled.
     #[error("`{command}` failed")]
     Install {
         /// The command.

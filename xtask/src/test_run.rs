@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+mod over_grpc;
 mod steps;
 mod tally;
 
@@ -79,11 +80,15 @@ enum StepError {
         program: String,
         source: std::io::Error,
     },
+    #[error("there is no free port")]
+    Port(#[source] std::io::Error),
     #[error("the output of {program} cannot be read")]
     Output {
         program: String,
         source: std::io::Error,
     },
+    #[error("the hosts and schedulers of all languages cannot be run")]
+    Matrix(#[from] crate::matrix::MatrixError),
     #[error("the generated files cannot be compared")]
     Gen(#[from] crate::r#gen::GenError),
     #[error("the repository cannot be read")]

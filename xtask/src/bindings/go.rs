@@ -31,6 +31,7 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
     runner.environment = vec![
         ("BERTH_NATS_SERVER", tools.nats_server.as_os_str()),
         ("BERTH_CONFORMANCE", tools.suite.as_os_str()),
+        ("BERTH_HOST", tools.host.as_os_str()),
     ];
     runner.all(&[
         (
@@ -43,6 +44,22 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
         (go(), &["vet", "./..."]),
         (go(), &["test", "-race", "./..."]),
         (go(), &["-C", "internal/gen", "test", "./..."]),
+        (
+            go(),
+            &["-C", "grpc", "vet", "-tags", "conformance", "./..."],
+        ),
+        (
+            go(),
+            &[
+                "-C",
+                "grpc",
+                "test",
+                "-race",
+                "-tags",
+                "conformance",
+                "./...",
+            ],
+        ),
         (
             go(),
             &["-C", "tests", "vet", "-tags", "conformance", "./..."],
@@ -60,6 +77,21 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
             ],
         ),
     ])
+}
+
+/// Builds a program of the module into a folder, under the name of its package.
+///
+/// # Errors
+///
+/// When Go cannot be run, or it does not compile.
+pub fn build(root: &Path, package: &str, into: &Path) -> Result<(), BindingsError> {
+    let into = format!("{}/", into.display());
+    let arguments = ["build", "-o", &into, package];
+    if runner(root).all(&[(go(), &arguments)])? {
+        return Ok(());
+    }
+    let command = super::spelled(go(), &arguments);
+    Err(BindingsError::Install { command })
 }
 
 fn go() -> &'static Path {

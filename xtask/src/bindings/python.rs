@@ -7,7 +7,7 @@ use super::{BindingsError, Freshness, Runner, Tools, spelled};
 use crate::cache;
 
 /// Where it is.
-const DIR: &str = "bindings-python";
+pub(crate) const DIR: &str = "bindings-python";
 
 /// What is pinned, with hashes.
 const PINS: &str = "requirements-dev.txt";
@@ -21,7 +21,7 @@ const COMPLETE: &str = "complete";
 ///
 /// When Python cannot be run, or its tools not be installed.
 pub fn generated(root: &Path, freshness: Freshness) -> Result<bool, BindingsError> {
-    let python = environment(root)?.join("bin/python");
+    let python = interpreter(root)?;
     let mut arguments = vec!["tools/generate.py"];
     if freshness == Freshness::Checked {
         arguments.push("--check");
@@ -36,11 +36,12 @@ pub fn generated(root: &Path, freshness: Freshness) -> Result<bool, BindingsErro
 ///
 /// When Python cannot be run, or its tools not be installed.
 pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
-    let python = environment(root)?.join("bin/python");
+    let python = interpreter(root)?;
     let mut runner = runner(root);
     runner.environment = vec![
         ("BERTH_NATS_SERVER", tools.nats_server.as_os_str()),
         ("BERTH_CONFORMANCE", tools.suite.as_os_str()),
+        ("BERTH_HOST", tools.host.as_os_str()),
     ];
     runner.all(&[
         (&python, &["-m", "ruff", "format", "--check"]),
@@ -49,6 +50,15 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
         (&python, &["-m", "pytest"]),
         (&python, &["-m", "pytest", "conformance"]),
     ])
+}
+
+/// The interpreter with everything that is pinned.
+///
+/// # Errors
+///
+/// When Python cannot be run, or its tools not be installed.
+pub fn interpreter(root: &Path) -> Result<PathBuf, BindingsError> {
+    Ok(environment(root)?.join("bin/python"))
 }
 
 /// The environment for these pins: there, or made now.

@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Setting, Step, StepError, Tally};
+use super::{Setting, Step, StepError, Tally, over_grpc};
 use crate::bindings::{BindingsError, Freshness, Tools, go, python};
 use crate::tidy::Severity;
-use crate::{cargo, chart, conformance, r#gen, kube_api, nats_server, tidy};
+use crate::{cargo, chart, conformance, r#gen, kube_api, matrix, nats_server, tidy};
 
 /// In this order. All builds are of the dev profile, so that nothing is compiled twice.
-pub(super) const STEPS: [Step; 15] = [
+pub(super) const STEPS: [Step; 17] = [
     Step {
         name: "format",
         run: format,
@@ -60,12 +60,20 @@ pub(super) const STEPS: [Step; 15] = [
         run: conformance_scheduler,
     },
     Step {
+        name: "conformance over gRPC",
+        run: over_grpc::judge,
+    },
+    Step {
         name: "Go",
         run: go_bindings,
     },
     Step {
         name: "Python",
         run: python_bindings,
+    },
+    Step {
+        name: "hosts and schedulers of all languages",
+        run: all_languages,
     },
     Step {
         name: "self test of the suite",
@@ -304,6 +312,7 @@ fn language(
     test: fn(&Path, Tools<'_>) -> Result<bool, BindingsError>,
 ) -> Result<Tally, StepError> {
     let suite = cargo::built(&setting.root, "debug", "berth-conformance");
+    let host = cargo::built(&setting.root, "debug", "berth-host");
     let nats_server = setting
         .nats_server
         .as_deref()
@@ -311,11 +320,20 @@ fn language(
     let tools = Tools {
         nats_server,
         suite: &suite,
+        host: &host,
     };
     Ok(Tally::of(test(&setting.root, tools)?))
 }
 
-fn suite(setting: &Setting, subcommand: &str) -> Command {
+fn all_languages(setting: &mut Setting) -> Result<Tally, StepError> {
+    let nats_server = setting
+        .nats_server
+        .as_deref()
+        .unwrap_or(Path::new("nats-server"));
+    Ok(Tally::of(matrix::run(&setting.root, nats_server)?))
+}
+
+pub(super) fn suite(setting: &Setting, subcommand: &str) -> Command {
     let program = cargo::built(&setting.root, "debug", "berth-conformance");
     let mut command = with_peers(Command::new(program), setting);
     command.current_dir(&setting.root).arg(subcommand);
@@ -337,7 +355,7 @@ fn with_peers(mut command: Command, setting: &Setting) -> Command {
     command
 }
 
-fn step(command: &mut Command) -> Result<Tally, StepError> {
+pub(super) fn step(command: &mut Command) -> Result<Tally, StepError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command
         .status()
