@@ -27,6 +27,7 @@ Examples:
   cargo xtask bench --peers     HTTP throughput beside `wasmtime serve`
   cargo xtask bench scheduler   how soon the scheduler acts on a dead, frozen or silent host
   cargo xtask test              everything, as CI runs it
+  cargo xtask test --only gRPC  one step of it
   BERTH_NATS_SERVER=$(cargo xtask nats-server) cargo test -p berth-sdk
                                 one crate, with the tests that want a real nats-server
   KUBEBUILDER_ASSETS=$(cargo xtask kube-api) cargo test -p berth-scheduler
@@ -54,7 +55,14 @@ enum Chore {
     /// Obtains a real Kubernetes API server, etcd, kubectl and helm, and prints the folder they are in
     KubeApi,
     /// Runs everything, up to the first step that fails; ends with `N passed, N failed`
-    Test,
+    Test(TestArgs),
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// Only steps whose name contains this, with what was built before
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
 
 #[derive(Args)]
@@ -123,8 +131,10 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench(&root, args),
         Chore::NatsServer => nats_server(&root),
         Chore::KubeApi => kube_api(&root),
-        Chore::Test if xtask::test_run::run(&root) => Ok(ExitCode::SUCCESS),
-        Chore::Test => Ok(ExitCode::FAILURE),
+        Chore::Test(args) => Ok(match xtask::test_run::run(&root, args.only.as_deref()) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -27,9 +27,10 @@ struct Step {
 }
 
 /// Runs the steps and prints, at the end, `N passed, N failed`: the tests of every crate one by one,
-/// every other step as one. Returns whether all passed.
+/// every other step as one. Returns whether all passed. With `only`, steps whose name contains it, and those
+/// that obtain the programs they need.
 #[must_use]
-pub fn run(root: &Path) -> bool {
+pub fn run(root: &Path, only: Option<&str>) -> bool {
     let mut setting = Setting {
         root: root.to_path_buf(),
         nats_server: None,
@@ -38,7 +39,10 @@ pub fn run(root: &Path) -> bool {
     let mut total = Tally::default();
     let mut times: Vec<(&str, Duration)> = Vec::new();
     let mut not_run = 0;
-    for step in steps::STEPS {
+    let wanted = |step: &Step| {
+        only.is_none_or(|only| steps::OBTAINING.contains(&step.name) || step.name.contains(only))
+    };
+    for step in steps::STEPS.into_iter().filter(wanted) {
         if total.failed > 0 {
             not_run += 1;
             continue;

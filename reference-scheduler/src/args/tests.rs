@@ -23,15 +23,15 @@ const KUBE: &str = "--namespace=ns";
 /// Each flag with a value that is not its default, and a part of the configuration that it makes.
 const FLAGS: &[(&[&str], &str)] = &[
     (
-        &["--grpc-addr", "127.0.0.1:9091", "--no-nats"],
+        &[DIR, "--grpc-addr", "127.0.0.1:9091", "--no-nats"],
         "addr: Some(127.0.0.1:9091)",
     ),
     (
-        &["--grpc-addr", "127.0.0.1:9091", "--no-nats"],
+        &[DIR, "--grpc-addr", "127.0.0.1:9091", "--no-nats"],
         "no_nats: true",
     ),
     (
-        &["--grpc-tls-ca", "/c"],
+        &[DIR, "--grpc-tls-ca", "/c"],
         "client: ClientTls { ca_file: Some(\"/c\")",
     ),
     (&[DIR], "store: Dir(\"/m\")"),

@@ -81,6 +81,9 @@ pub(super) const STEPS: [Step; 17] = [
     },
 ];
 
+/// What others cannot do without; quick once it has been done.
+pub(super) const OBTAINING: [&str; 2] = ["nats-server", "Kubernetes API server"];
+
 fn format(setting: &mut Setting) -> Result<Tally, StepError> {
     step(&mut cargo::command(
         &setting.root,
