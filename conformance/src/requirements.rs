@@ -4674,7 +4674,7 @@ pub static SCHED_KUBE_001: Requirement = Requirement {
     why: "A change of the scheduler is no change of the workloads.",
     origin: "design",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("adopts-nothing")),
+    breaks: Some(Breaks::Breakage("adopts-nothing")),
     excluded: None,
 };
 
@@ -4687,7 +4687,7 @@ pub static SCHED_KUBE_002: Requirement = Requirement {
     why: "Another scheduler that takes over looks for it there.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("ids-of-its-own")),
+    breaks: Some(Breaks::Breakage("ids-of-its-own")),
     excluded: None,
 };
 
@@ -4700,7 +4700,7 @@ pub static SCHED_KUBE_003: Requirement = Requirement {
     why: "Another scheduler that takes over, or is gone, leaves nothing that hangs.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("finalizers-of-its-own")),
+    breaks: Some(Breaks::Breakage("finalizers-of-its-own")),
     excluded: None,
 };
 
@@ -4713,7 +4713,7 @@ pub static SCHED_KUBE_004: Requirement = Requirement {
     why: "A Pod that hangs blocks its Node.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("pods-hang")),
+    breaks: Some(Breaks::Breakage("pods-hang")),
     excluded: None,
 };
 
@@ -4726,7 +4726,7 @@ pub static SCHED_KUBE_005: Requirement = Requirement {
     why: "The API server knows before the bus does.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("ignores-pods")),
+    breaks: Some(Breaks::Breakage("ignores-pods")),
     excluded: None,
 };
 
@@ -4739,7 +4739,7 @@ pub static SCHED_KUBE_006: Requirement = Requirement {
     why: "Traffic goes there.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("endpoints-of-all-hosts")),
+    breaks: Some(Breaks::Breakage("endpoints-of-all-hosts")),
     excluded: None,
 };
 
@@ -4752,7 +4752,7 @@ pub static SCHED_KUBE_007: Requirement = Requirement {
     why: "Both happen in any order.",
     origin: "operator 2.7.0 waits for the next event of a Workload",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("endpoints-once")),
+    breaks: Some(Breaks::Breakage("endpoints-once")),
     excluded: None,
 };
 
@@ -4765,7 +4765,7 @@ pub static SCHED_KUBE_008: Requirement = Requirement {
     why: "Requests would meet a workload that is gone.",
     origin: "operator 2.7.0 does it afterwards",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("endpoint-after-stop")),
+    breaks: Some(Breaks::Breakage("endpoint-after-stop")),
     excluded: None,
 };
 
@@ -4778,7 +4778,7 @@ pub static SCHED_KUBE_009: Requirement = Requirement {
     why: "Who waits for Ready must know of which spec.",
     origin: "operator 2.7.0 never sets it",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("observes-nothing")),
+    breaks: Some(Breaks::Breakage("observes-nothing")),
     excluded: None,
 };
 
@@ -4791,7 +4791,7 @@ pub static SCHED_KUBE_010: Requirement = Requirement {
     why: "Autoscalers use nothing else.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("no-scale-status")),
+    breaks: Some(Breaks::Breakage("no-scale-status")),
     excluded: None,
 };
 
@@ -4804,7 +4804,7 @@ pub static SCHED_KUBE_011: Requirement = Requirement {
     why: "With foreground deletion it would fight the garbage collector.",
     origin: "operator 2.7.0 does",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("fights-garbage-collection")),
+    breaks: Some(Breaks::Breakage("fights-garbage-collection")),
     excluded: None,
 };
 
@@ -4817,7 +4817,7 @@ pub static SCHED_KUBE_012: Requirement = Requirement {
     why: "The Lease is also the other scheduler's.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("ignores-the-lease")),
+    breaks: Some(Breaks::Breakage("ignores-the-lease")),
     excluded: None,
 };
 
@@ -4830,7 +4830,7 @@ pub static SCHED_KUBE_013: Requirement = Requirement {
     why: "Others may be in charge there.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("touches-every-namespace")),
+    breaks: Some(Breaks::Breakage("touches-every-namespace")),
     excluded: None,
 };
 
@@ -4843,7 +4843,7 @@ pub static SCHED_KUBE_014: Requirement = Requirement {
     why: "People and dashboards read them.",
     origin: "operator 2.7.0 shows \"unknown\" most of the time",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("placeholder-figures")),
+    breaks: Some(Breaks::Breakage("placeholder-figures")),
     excluded: None,
 };
 
@@ -4856,7 +4856,7 @@ pub static SCHED_KUBE_015: Requirement = Requirement {
     why: "What uses it would never start again.",
     origin: "upstream behaviour, observed",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("artifact-deleted-in-use")),
+    breaks: Some(Breaks::Breakage("artifact-deleted-in-use")),
     excluded: None,
 };
 
@@ -4869,6 +4869,6 @@ pub static SCHED_KUBE_016: Requirement = Requirement {
     why: "A fleet at rest must not cost.",
     origin: "operator 2.7.0 writes 550 times a minute",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Mutant("writes-at-rest")),
+    breaks: Some(Breaks::Breakage("writes-at-rest")),
     excluded: None,
 };

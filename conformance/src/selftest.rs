@@ -23,7 +23,7 @@ use crate::{
     report::Report,
     requirements::{Profile, Requirement},
     role::Role,
-    scheduler,
+    scheduler::{self, target::KubePlan},
     side::Side,
     suite::Suite,
     target::{Access, Launch, Target, default},
@@ -55,6 +55,8 @@ pub struct Options {
     pub program: PathBuf,
     /// A `berth-host` that was built with its breakages; without it they are not tried.
     pub breakage_host: Option<PathBuf>,
+    /// A `berth-scheduler` that was built with its breakages; they are tried in the cluster that `KUBECONFIG` leads to.
+    pub breakage_scheduler: Option<PathBuf>,
     /// Only the trials of one side.
     pub side: Option<Side>,
     /// Only trials whose name contains one of these; all when empty.
@@ -154,7 +156,10 @@ fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
         Trial::SchedulerVariant(variant) => vec!["--variant", variant.name()],
         _ => Vec::new(),
     };
-    let target = scheduler::model::target(&trial.name(), &options.program, &arguments);
+    let target = match trial {
+        Trial::SchedulerBreakage { name, .. } => broken_scheduler(name, options),
+        _ => scheduler::model::target(&trial.name(), &options.program, &arguments),
+    };
     let mut suite = scheduler::Suite::new(target);
     suite.plan.broker = options.broker.clone();
     suite.plan.seed = 1;
@@ -217,6 +222,17 @@ fn model(trial: &Trial, options: &Options) -> Target {
         only_own_images: true,
         ..Target::new(trial.name(), Access::Launch(Launch::new(command)))
     }
+}
+
+fn broken_scheduler(name: &str, options: &Options) -> scheduler::target::Target {
+    let program = options.breakage_scheduler.clone().unwrap_or_default();
+    let mut target = scheduler::target::default::kube_target_of(&program, KubePlan::default());
+    if let scheduler::target::Access::Launch(launch) = &mut target.access {
+        let name = name.to_owned();
+        launch.env.insert("BERTH_BREAKAGE".to_owned(), name);
+    }
+    target.name = format!("breakage:{name}");
+    target
 }
 
 fn broken_host(name: &str, options: &Options) -> Target {

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod args;
+pub mod breakage;
 pub mod bus;
 pub mod config;
 pub mod core;

@@ -39,12 +39,20 @@ pub enum RunError {
     /// The loop ended by itself.
     #[error("the scheduler ended")]
     Shell(#[source] ShellError),
+    /// `BERTH_BREAKAGE` names no fault.
+    #[cfg(feature = "breakage")]
+    #[error("the fault that was asked for cannot be made")]
+    Breakage(#[source] crate::breakage::UnknownBreakage),
 }
 
 /// Runs a scheduler until `shutdown` is cancelled. Workloads go on running when it ends.
 ///
 /// A broker that is not there yet is waited for.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    #[cfg(feature = "breakage")]
+    if let Some(breakage) = crate::breakage::choose().map_err(RunError::Breakage)? {
+        tracing::warn!(?breakage, "this scheduler is broken on purpose");
+    }
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }

@@ -18,6 +18,9 @@ pub struct SelftestArgs {
     /// A `berth-host` built with `--features breakage`; without it only the model host is tried
     #[arg(long, value_name = "PROGRAM")]
     breakage_host: Option<PathBuf>,
+    /// A `berth-scheduler` built with `--features breakage`, to be tried in the cluster that KUBECONFIG leads to
+    #[arg(long, value_name = "PROGRAM")]
+    breakage_scheduler: Option<PathBuf>,
     /// Only the trials of one side: `host` or `scheduler`
     #[arg(long, value_name = "SIDE", value_parser = side)]
     side: Option<Side>,
@@ -59,6 +62,7 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
     let options = Options {
         program,
         breakage_host: arguments.breakage_host,
+        breakage_scheduler: arguments.breakage_scheduler,
         side: arguments.side,
         only: arguments.only,
         slow: arguments.slow,

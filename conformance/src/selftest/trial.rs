@@ -35,6 +35,13 @@ pub enum Trial {
         /// What it breaks.
         requirement: &'static Requirement,
     },
+    /// The reference scheduler in a cluster, with one fault: likewise.
+    SchedulerBreakage {
+        /// Its name.
+        name: &'static str,
+        /// What it breaks.
+        requirement: &'static Requirement,
+    },
     /// The reference host with one fault: likewise.
     Breakage {
         /// Its name.
@@ -70,8 +77,7 @@ pub fn trials() -> Vec<Trial> {
                     mutant: schedulers::Mutant::named(name)?,
                     requirement,
                 }),
-                // The reference scheduler is judged by its own tests.
-                Breaks::Breakage(_) => None,
+                Breaks::Breakage(name) => Some(Trial::SchedulerBreakage { name, requirement }),
             });
     let hosts = sound.chain(variants).chain(faults);
     hosts
@@ -90,6 +96,7 @@ impl Trial {
             Trial::Variant(variant) => format!("variant:{}", variant.name()),
             Trial::Mutant { mutant, .. } => format!("mutant:{}", mutant.name()),
             Trial::Breakage { name, .. } => format!("breakage:{name}"),
+            Trial::SchedulerBreakage { name, .. } => format!("scheduler-breakage:{name}"),
             Trial::Scheduler => "model scheduler".to_owned(),
             Trial::SchedulerVariant(variant) => format!("scheduler-variant:{}", variant.name()),
             Trial::SchedulerMutant { mutant, .. } => format!("scheduler-mutant:{}", mutant.name()),
@@ -100,9 +107,10 @@ impl Trial {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Trial::Scheduler | Trial::SchedulerVariant(_) | Trial::SchedulerMutant { .. } => {
-                Side::Scheduler
-            }
+            Trial::Scheduler
+            | Trial::SchedulerVariant(_)
+            | Trial::SchedulerMutant { .. }
+            | Trial::SchedulerBreakage { .. } => Side::Scheduler,
             _ => Side::Host,
         }
     }
@@ -116,6 +124,7 @@ impl Trial {
             }
             Trial::Mutant { requirement, .. }
             | Trial::SchedulerMutant { requirement, .. }
+            | Trial::SchedulerBreakage { requirement, .. }
             | Trial::Breakage { requirement, .. } => Some(requirement),
         }
     }
@@ -151,8 +160,12 @@ impl Trial {
     /// Whether there is what it takes.
     #[must_use]
     pub fn can_run(&self, options: &Options) -> bool {
-        let has_host = !matches!(self, Trial::Breakage { .. }) || options.breakage_host.is_some();
-        has_host && (options.slow || !self.is_slow())
+        let is_there = match self {
+            Trial::Breakage { .. } => options.breakage_host.is_some(),
+            Trial::SchedulerBreakage { .. } => options.breakage_scheduler.is_some(),
+            _ => true,
+        };
+        is_there && (options.slow || !self.is_slow())
     }
 
     /// Its row in the matrix.

@@ -9,6 +9,7 @@ use crate::api::{
     self, Artifact, ArtifactStatus, Condition, ConditionStatus, Key, Kind, Object,
     WorkloadDeployment, names, set_condition,
 };
+use crate::breakage::Breakage;
 
 /// What is known of one artifact.
 #[derive(Debug)]
@@ -96,7 +97,10 @@ impl Scheduler {
             return;
         };
         let (key, uid) = (record.key.clone(), object.metadata.uid.clone());
-        let finalizer = names::ARTIFACT_FINALIZER;
+        let finalizer = match Breakage::FinalizersOfItsOwn.is_on() {
+            true => "berth.dev/artifact",
+            false => names::ARTIFACT_FINALIZER,
+        };
         let finalized = object.metadata.has_finalizer(finalizer);
         let mut patch = MetadataPatch::default();
         if object.metadata.is_deleting() {
@@ -114,9 +118,9 @@ impl Scheduler {
     }
 
     fn is_used(&self, artifact: &Key) -> bool {
-        self.deployments
-            .iter()
-            .any(|(_, deployment)| deployment.uses(artifact))
+        let mut deployments = self.deployments.iter();
+        !Breakage::ArtifactDeletedInUse.is_on()
+            && deployments.any(|(_, deployment)| deployment.uses(artifact))
     }
 
     fn wanted_artifact_status(&self, object: &Artifact) -> Option<ArtifactStatus> {

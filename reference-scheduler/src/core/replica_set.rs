@@ -19,6 +19,8 @@ use crate::api::{
     WorkloadReplicaSetStatus, names, set_condition,
 };
 
+use crate::breakage::Breakage;
+
 pub(super) use self::object::suffix;
 
 /// What follows soon after each other is looked at once.
@@ -61,7 +63,7 @@ impl ReplicaSet {
     }
 
     pub fn is_wanted(&self) -> bool {
-        !self.unwanted && !self.is_deleting()
+        !self.unwanted && (!self.is_deleting() || Breakage::FightsGarbageCollection.is_on())
     }
 
     pub fn replicas(&self) -> u32 {

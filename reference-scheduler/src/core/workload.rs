@@ -19,6 +19,7 @@ use super::kept::Kept;
 use super::placement::Shape;
 use super::{MetadataPatch, Note, NoteKind, Scheduler, Status, Write, WriteError};
 use crate::api::{self, Key, Kind, Object, WorkloadStatus, names};
+use crate::breakage::Breakage;
 
 /// How often the reason why a workload waits is written anew when only its wording changes.
 const REASON_INTERVAL: Duration = Duration::from_secs(30);
@@ -187,6 +188,7 @@ impl Workload {
     /// The id of the next incarnation.
     fn next_id(&self) -> Arc<str> {
         match self.lives {
+            0 if Breakage::IdsOfItsOwn.is_on() => format!("{}-first", self.uid).into(),
             0 => self.uid.clone(),
             lives => format!("{}-{lives}", self.uid).into(),
         }

@@ -33,6 +33,7 @@ use self::notes::Notes;
 use self::routes::Routes;
 use super::{ReadError, Secret, Store, StoreEvent};
 use crate::api::{Kind, Object};
+use crate::breakage::Breakage;
 use crate::config::KubeChoice;
 use crate::core::{Note, Write, WriteError};
 
@@ -109,7 +110,10 @@ impl KubeStore {
 
     /// The same with a client that is there already. Must be called in a runtime.
     #[must_use]
-    pub fn with_client(client: Client, choice: KubeChoice, timings: LeaseTimings) -> Self {
+    pub fn with_client(client: Client, mut choice: KubeChoice, timings: LeaseTimings) -> Self {
+        if Breakage::TouchesEveryNamespace.is_on() {
+            choice.watch_namespaces.clear();
+        }
         let (identity, end, tasks) = (identity(), CancellationToken::new(), TaskTracker::new());
         let (election, leading) =
             election::stand(&client, &choice, &identity, timings, end.clone());

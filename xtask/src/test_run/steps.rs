@@ -176,8 +176,8 @@ fn tests(setting: &mut Setting) -> Result<Tally, StepError> {
     })
 }
 
-/// The programs for the steps to come. The host with its deliberate faults is kept under another name,
-/// so that the plain one stands where it is looked for.
+/// The programs for the steps to come. Those with deliberate faults are kept under other names, so that the plain
+/// ones stand where they are looked for.
 ///
 /// Both are made by `cargo test`, never by `cargo build`: without the dev-dependencies cargo turns on
 /// fewer features of what is shared, and would compile the engine a second time.
@@ -193,16 +193,22 @@ fn programs(setting: &mut Setting) -> Result<Tally, StepError> {
         "--example",
         "with_api_server",
     ];
-    let faulty = step(cargo::command(root, &make).args(["--features", "berth-host/breakage"]))?;
+    let features = "berth-host/breakage,berth-scheduler/breakage";
+    let faulty = step(cargo::command(root, &make).args(["--features", features]))?;
     if faulty == Tally::FAILED {
         return Ok(Tally::FAILED);
     }
-    let built = cargo::built(root, "debug", "berth-host");
-    let kept = cargo::built(root, "debug", FAULTY_HOST);
-    std::fs::copy(&built, &kept).map_err(|source| StepError::Copy {
-        path: built,
-        source,
-    })?;
+    for (plain, faulty) in [
+        ("berth-host", FAULTY_HOST),
+        ("berth-scheduler", FAULTY_SCHEDULER),
+    ] {
+        let built = cargo::built(root, "debug", plain);
+        let kept = cargo::built(root, "debug", faulty);
+        std::fs::copy(&built, &kept).map_err(|source| StepError::Copy {
+            path: built,
+            source,
+        })?;
+    }
     step(&mut cargo::command(root, &make))
 }
 
@@ -240,6 +246,9 @@ const CONTAINERS: [(&str, &str); 2] = [("host", "berth-host"), ("scheduler", "be
 /// The reference host, built with the feature `breakage`.
 const FAULTY_HOST: &str = "berth-host-breakage";
 
+/// The reference scheduler, likewise.
+const FAULTY_SCHEDULER: &str = "berth-scheduler-breakage";
+
 /// With the slow checks, which run here and nowhere else.
 fn conformance_embedded(setting: &mut Setting) -> Result<Tally, StepError> {
     judge(setting, "embedded", &["--slow"])
@@ -253,13 +262,9 @@ fn conformance_nats_server(setting: &mut Setting) -> Result<Tally, StepError> {
 fn conformance_scheduler(setting: &mut Setting) -> Result<Tally, StepError> {
     let root = &setting.root;
     let reports = |name: &str| conformance::report_flags(root, name).map_err(StepError::Reports);
-    let mut on_kube = with_peers(
-        Command::new(cargo::built(root, "debug", WITH_API_SERVER)),
-        setting,
-    );
+    let mut on_kube = suite_on_kube(setting, "scheduler");
     on_kube
-        .arg(cargo::built(root, "debug", "berth-conformance"))
-        .args(["scheduler", "--kubeconfig", "{kubeconfig}"])
+        .args(["--kubeconfig", "{kubeconfig}"])
         .args(reports("scheduler-kube")?);
     let mut with_dir = suite(setting, "scheduler");
     with_dir.arg("--slow").args(reports("scheduler-dir")?);
@@ -296,10 +301,15 @@ fn judge(setting: &Setting, broker: &str, arguments: &[&str]) -> Result<Tally, S
 }
 
 fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
-    let faulty = cargo::built(&setting.root, "debug", FAULTY_HOST);
-    let mut command = suite(setting, "selftest");
-    command.args(["--slow", "--breakage-host"]);
-    step(command.arg(faulty))
+    let program = |name: &str| cargo::built(&setting.root, "debug", name);
+    let mut command = suite_on_kube(setting, "selftest");
+    command
+        .arg("--slow")
+        .arg("--breakage-host")
+        .arg(program(FAULTY_HOST))
+        .arg("--breakage-scheduler")
+        .arg(program(FAULTY_SCHEDULER));
+    step(&mut command)
 }
 
 fn go_bindings(setting: &mut Setting) -> Result<Tally, StepError> {
@@ -344,6 +354,17 @@ pub(super) fn suite(setting: &Setting, subcommand: &str) -> Command {
         "BERTH_HOST",
         cargo::built(&setting.root, "debug", "berth-host"),
     );
+    command
+}
+
+/// The same beside an API server of its own.
+fn suite_on_kube(setting: &Setting, subcommand: &str) -> Command {
+    let program = |name: &str| cargo::built(&setting.root, "debug", name);
+    let mut command = with_peers(Command::new(program(WITH_API_SERVER)), setting);
+    command.arg(program("berth-conformance")).arg(subcommand);
+    command
+        .current_dir(&setting.root)
+        .env("BERTH_HOST", program("berth-host"));
     command
 }
 

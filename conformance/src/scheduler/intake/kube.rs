@@ -11,7 +11,10 @@ use std::{
 use futures_util::future::join_all;
 use kube::{
     Client, Config,
-    api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy},
+    api::{
+        Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+        PropagationPolicy,
+    },
     config::{KubeConfigOptions, Kubeconfig},
     core::{ApiResource, GroupVersionKind},
 };
@@ -128,10 +131,32 @@ impl KubeIntake {
         let api = self.api(&key)?;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(object.json());
-        patiently(|| api.patch(&key.name, &parameters, &patch))
-            .await
-            .map(|_| ())
-            .map_err(|source| refused(&key, source))
+        match patiently(|| api.patch(&key.name, &parameters, &patch)).await {
+            Ok(_) => Ok(()),
+            // Applying takes lists in which keys are not doubled; creating takes more.
+            Err(source) if is_untyped(&source) => self.create(&key, &object).await,
+            Err(source) => Err(refused(&key, source)),
+        }
+    }
+
+    async fn create(&self, key: &Key, manifest: &Manifest) -> Result<(), IntakeError> {
+        let api = self.api(key)?;
+        let object: DynamicObject =
+            serde_json::from_value(manifest.json().clone()).map_err(|source| {
+                let source = kube::Error::SerdeError(source);
+                IntakeError::cluster("cannot be sent this", source)
+            })?;
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match api.create(&parameters, &object).await {
+            Ok(_) => Ok(()),
+            Err(source) if code(&source) == Some(409) => {
+                self.change(key, manifest.json().clone()).await
+            }
+            Err(source) => Err(refused(key, source)),
+        }
     }
 
     /// Sets the status of an object, as another scheduler would.
@@ -373,7 +398,13 @@ where
 }
 
 fn passes(error: &kube::Error) -> bool {
-    matches!(code(error), Some(409 | 429 | 500 | 503 | 504))
+    matches!(code(error), Some(409 | 429 | 500 | 503 | 504)) && !is_untyped(error)
+}
+
+/// What an API server says of objects that it cannot apply, with the code of its own failures.
+fn is_untyped(error: &kube::Error) -> bool {
+    let text = "failed to create typed patch object";
+    matches!(error, kube::Error::Api(status) if status.message.contains(text))
 }
 
 fn code(error: &kube::Error) -> Option<u16> {

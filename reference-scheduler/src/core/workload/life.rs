@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Phase, Place, Workload};
 use crate::api::{self, names};
+use crate::breakage::Breakage;
 use crate::core::agenda::Item;
 use crate::core::replica_set::DEBOUNCE;
 use crate::core::{Note, NoteKind, Scheduler};
@@ -37,6 +38,9 @@ impl Scheduler {
         let Some(status) = &object.status else {
             return;
         };
+        if Breakage::AdoptsNothing.is_on() {
+            return;
+        }
         let lives = lives_of(&object.metadata.uid, &status.workload_id);
         if status.host_id.is_empty() {
             // Between two lives. The last id is not used again.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{Phase, Workload, status_of};
 use crate::api::{Condition, ConditionStatus, WorkloadStatus, names, set_condition};
+use crate::breakage::Breakage;
 use crate::core::Scheduler;
 use crate::core::fleet::Host;
 
@@ -56,6 +57,9 @@ impl Scheduler {
                 (names::workload::PLACEMENT, Some(place)) => place.generation,
                 _ => generation,
             };
+            if Breakage::WritesAtRest.is_on() && condition.name == names::workload::READY {
+                condition.message = format!("looked at {:?}", self.now);
+            }
             changed |= set_condition(&mut status.conditions, condition, self.timestamp());
         }
         changed.then_some(status)

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Failure;
 use super::lease::{Candidate, LeaseTimings, Step};
+use crate::breakage::Breakage;
 use crate::config::KubeChoice;
 
 /// The Lease that upstream's operator uses.
@@ -34,13 +35,13 @@ pub(super) fn stand(
     impl Future<Output = ()> + Send + 'static,
     watch::Receiver<bool>,
 ) {
-    let (sender, receiver) = watch::channel(!choice.leader_elect);
+    let is_elected = choice.leader_elect && !Breakage::IgnoresTheLease.is_on();
+    let (sender, receiver) = watch::channel(!is_elected);
     let mut election = Election {
         leases: Api::namespaced(client.clone(), &choice.namespace),
         candidate: Candidate::new(identity.to_owned(), timings),
         began: Instant::now(),
     };
-    let is_elected = choice.leader_elect;
     let task = async move {
         tokio::select! {
             () = election.run(timings, &sender), if is_elected => {}

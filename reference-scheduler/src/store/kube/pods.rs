@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::write::patiently;
 use super::{FIELD_MANAGER, KubeStore, election, object};
 use crate::api::{Kind, Object};
+use crate::breakage::Breakage;
 
 /// The label of Pods in which hosts run; its value does not matter.
 const LABEL: &str = "wasmcloud.com/hostgroup";
@@ -129,8 +130,11 @@ async fn settle(store: &KubeStore, (namespace, name): PodKey) -> Result<(), Fail
     match duty(&pod) {
         Duty::Nothing => return Ok(()),
         Duty::Hold => finalizers.push(FINALIZER.to_owned()),
+        Duty::LetGo(_) if Breakage::PodsHang.is_on() => return Ok(()),
         Duty::LetGo(addresses) => {
-            delete_hosts(store, &addresses).await?;
+            if !Breakage::IgnoresPods.is_on() {
+                delete_hosts(store, &addresses).await?;
+            }
             finalizers.retain(|finalizer| finalizer != FINALIZER);
         }
     }

@@ -23,6 +23,7 @@ use super::error::Failure;
 use super::queue::Queue;
 use super::write::patiently;
 use super::{FIELD_MANAGER, KubeStore, election};
+use crate::breakage::Breakage;
 use crate::store::StoreEvent;
 
 /// Namespace and name of a Service.
@@ -139,7 +140,9 @@ async fn watch_slices(store: &KubeStore) {
                 Vec::new()
             }
         };
-        routes.touch(touched);
+        if !Breakage::EndpointsOnce.is_on() {
+            routes.touch(touched);
+        }
     }
 }
 
@@ -168,6 +171,9 @@ where
 
 /// Makes the slices of a Service what they should be.
 async fn settle(store: &KubeStore, service: ServiceKey) -> Result<(), Failure> {
+    if Breakage::EndpointAfterStop.is_on() {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    }
     let Some(Plan { delete, apply }) = store.shared.routes.table().plan(&service) else {
         return Ok(());
     };

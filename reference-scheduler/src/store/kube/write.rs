@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::error::{self, Failure};
 use super::{FIELD_MANAGER, KubeStore, REQUEST_TIMEOUT, object};
 use crate::api::{Key, Kind, Object};
+use crate::breakage::Breakage;
 use crate::core::{MetadataPatch, Status, Write, WriteError};
 
 /// Who applies Host objects: the name that upstream uses. With another one, a label that a host no
@@ -242,6 +243,17 @@ fn status_patch(status: &Status) -> Result<Value, serde_json::Error> {
         Status::Artifact(status) => serde_json::to_value(status),
     }?;
     if let Some(fields) = body.as_object_mut() {
+        if Breakage::NoScaleStatus.is_on() {
+            fields.retain(|name, _| name != "selector" && name != "currentReplicas");
+        }
+        let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
+        for condition in conditions.into_iter().flatten() {
+            if let (true, Some(condition)) =
+                (Breakage::ObservesNothing.is_on(), condition.as_object_mut())
+            {
+                condition.remove("observedGeneration");
+            }
+        }
         for name in status_fields(status) {
             fields.entry(*name).or_insert(Value::Null);
         }

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::ServiceKey;
 use super::slices::{self, Backend, Plan, SERVICE_LABEL, ServiceFacts};
 use crate::api::{Host, Key, Kind, Object, Workload, is_true, names};
+use crate::breakage::Breakage;
 
 /// What is watched apart from each other. Before all of them have told of everything, nothing is
 /// decided: a Service would lose the endpoints that were not heard of yet.
@@ -283,14 +284,18 @@ impl Table {
             .filter_map(|key| self.workloads.get(key))
             .filter(|facts| facts.is_ready);
         let ids: BTreeSet<&str> = ready.map(|facts| facts.host_id.as_str()).collect();
-        let hosts = self
-            .hosts
-            .values()
-            .filter(|host| ids.contains(host.id.as_str()) && host.port != 0);
+        let hosts = self.hosts.values().filter(|host| {
+            let there = ids.contains(host.id.as_str());
+            host.port != 0 && (there || Breakage::EndpointsOfAllHosts.is_on())
+        });
         hosts
             .filter_map(|host| {
+                let address = self.address(&host.hostname)?;
+                if Breakage::EndpointsOfAllHosts.is_on() && address.is_loopback() {
+                    return None;
+                }
                 Some(Backend {
-                    address: self.address(&host.hostname)?,
+                    address,
                     port: host.port,
                 })
             })
