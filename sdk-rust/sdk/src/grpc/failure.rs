@@ -22,7 +22,11 @@ pub(super) fn client_error(status: &Status, after: Duration) -> ClientError {
         state: WorkloadState::Error,
         message: status.message().to_owned(),
     };
-    let reason = || status.message().to_owned();
+    // The last cause says what happened, the status only what tonic was doing then.
+    let reason = || match causes(status).last() {
+        Some(cause) => cause.to_string(),
+        None => status.message().to_owned(),
+    };
     match status.code() {
         // Another host has the address by now.
         Code::NotFound => ClientError::NoResponders,
