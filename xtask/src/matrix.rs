@@ -1,7 +1,6 @@
 //! Every language's host with every language's scheduler, on a real nats-server, from start to stop.
 
 use std::io::Read;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,13 +13,14 @@ use crate::{cargo, wait};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The example programs of one language, as command lines without the broker.
+#[derive(Clone)]
 struct Language {
     name: &'static str,
     host: Vec<PathBuf>,
     scheduler: Vec<PathBuf>,
 }
 
-/// Runs all pairs, those of one host at once. Returns whether every workload was started, seen to run, and
+/// Runs all pairs at once: most of their time they wait for a heartbeat. Returns whether every workload was started, seen to run, and
 /// stopped.
 ///
 /// # Errors
@@ -34,24 +34,26 @@ pub fn run(root: &Path, nats_server: &Path) -> Result<bool, MatrixError> {
         python_examples(root)?,
     ];
     let mut good = true;
-    for host in &languages {
-        let pairs = std::thread::scope(|scope| {
-            let spawn = |scheduler| scope.spawn(move || pair(root, nats_server, host, scheduler));
-            let pairs: Vec<_> = languages.iter().map(spawn).collect();
-            pairs
-                .into_iter()
-                .map(std::thread::ScopedJoinHandle::join)
-                .collect::<Vec<_>>()
-        });
-        for (scheduler, outcome) in languages.iter().zip(pairs) {
-            let outcome = outcome.unwrap_or(Err(MatrixError::Panicked))?;
-            let pair = format!("{} host, {} scheduler", host.name, scheduler.name);
-            match outcome {
-                Ok(()) => println!("{pair}: ok"),
-                Err(said) => {
-                    println!("{pair}: FAILED\n{said}");
-                    good = false;
-                }
+    let outcomes = std::thread::scope(|scope| {
+        let pairs = languages
+            .iter()
+            .flat_map(|host| languages.iter().map(move |scheduler| (host, scheduler)));
+        let spawn = |(host, scheduler): (&'_ Language, &'_ Language)| {
+            let name = format!("{} host, {} scheduler", host.name, scheduler.name);
+            let (host, scheduler) = (host.clone(), scheduler.clone());
+            let run = move || pair(root, nats_server, &host, &scheduler);
+            (name, scope.spawn(run))
+        };
+        let pairs: Vec<_> = pairs.map(spawn).collect();
+        let joined = pairs.into_iter().map(|(name, pair)| (name, pair.join()));
+        joined.collect::<Vec<_>>()
+    });
+    for (name, outcome) in outcomes {
+        match outcome.unwrap_or(Err(MatrixError::Panicked))? {
+            Ok(()) => println!("{name}: ok"),
+            Err(said) => {
+                println!("{name}: FAILED\n{said}");
+                good = false;
             }
         }
     }
@@ -97,17 +99,14 @@ fn pair(
     host: &Language,
     scheduler: &Language,
 ) -> Result<Result<(), String>, MatrixError> {
-    // Nobody else takes the port in this moment: it is one that was free just now.
-    let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-    let port = free.map_err(MatrixError::Port)?.port();
+    let dir = tempfile::tempdir().map_err(MatrixError::Directory)?;
     let mut broker = Command::new(nats_server);
-    broker.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
-    let _broker = Running::begin(broker.stderr(Stdio::null()))?;
-    let url = format!("nats://127.0.0.1:{port}");
-    let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
-    if wait::for_some(PATIENCE, listens).is_none() {
+    broker.args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"]);
+    let broker = Running::begin(broker.arg(dir.path()).stderr(Stdio::null()))?;
+    let ports = dir.path().join(ports_file(nats_server, &broker));
+    let Some(url) = wait::for_some(PATIENCE, || url_in(&ports)) else {
         return Ok(Err("nats-server does not listen".to_owned()));
-    }
+    };
     let mut command = program(root, &scheduler.scheduler, &url);
     let mut scheduler = Running::begin(command.stderr(Stdio::inherit()))?;
     let _host = Running::begin(&mut program(root, &host.host, &url))?;
@@ -124,6 +123,19 @@ fn pair(
         return Ok(Ok(()));
     }
     Ok(Err(format!("{said}{status}")))
+}
+
+/// Where a nats-server says on which port it listens.
+fn ports_file(nats_server: &Path, running: &Running) -> String {
+    let name = nats_server.file_name().unwrap_or_default();
+    format!("{}_{}.ports", name.to_string_lossy(), running.0.id())
+}
+
+fn url_in(ports: &Path) -> Option<String> {
+    let text = std::fs::read(ports).ok()?;
+    let listens: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let url = listens.get("nats")?.get(0)?.as_str()?;
+    Some(url.to_owned())
 }
 
 /// All say the same: a host joined, the workload is running, the workload is gone.
@@ -186,9 +198,6 @@ pub enum MatrixError {
     /// A language is missing.
     #[error("the examples of a language cannot be had")]
     Language(#[from] BindingsError),
-    /// There is no port.
-    #[error("there is no free port")]
-    Port(#[source] std::io::Error),
     /// A program cannot be run.
     #[error("{program} cannot be run")]
     Program {
