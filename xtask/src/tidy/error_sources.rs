@@ -143,6 +143,8 @@ fn split_fields(inner: &str) -> Vec<&str> {
 mod tests {
     use super::*;
 
+    const NONE: [usize; 0] = [];
+
     fn lines(source: &str) -> Vec<usize> {
         violations(&Tree::of(&[("a/src/a.rs", source)]))
             .iter()
@@ -173,18 +175,18 @@ mod tests {
 
     #[test]
     fn a_cause_that_is_not_shown_is_fine() {
-        assert_eq!(lines("//! A.\n#[error(\"x\")]\nA(#[source] E),"), []);
+        assert_eq!(lines("//! A.\n#[error(\"x\")]\nA(#[source] E),"), NONE);
         assert_eq!(
             lines("//! A.\n#[error(\"x: {0}\")]\nA(String, #[source] E),"),
-            []
+            NONE
         );
         assert_eq!(
             lines("//! A.\n#[error(\"é {path}\")]\nA { path: P, source: E },"),
-            []
+            NONE
         );
         assert_eq!(
             lines("//! A.\n#[error(\"x\")]\nA,\n#[error(\"y {0}\")]\nB(u8),"),
-            []
+            NONE
         );
     }
 }
