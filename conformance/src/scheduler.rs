@@ -9,7 +9,7 @@
 //! | [`cx`] | what the body of a scenario works with |
 //! | [`host`] | a simulated host: its look, its script, its life |
 //! | [`journal`] | what the hosts of one scenario saw and did: the evidence |
-//! | [`intake`], [`manifest`] | how work is given to a scheduler: `dir`, `exec` |
+//! | [`intake`], [`manifest`] | how work is given to a scheduler: `dir`, `exec`, `kube` |
 //! | [`target`], [`timing`] | what is judged, and by which times |
 //! | [`stage`], [`run`], [`suite`] | broker, scheduler and chorus; the run; the library entry |
 //! | [`monitor`] | judges of every frame that the scheduler publishes |
