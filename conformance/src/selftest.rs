@@ -76,11 +76,13 @@ pub struct Options {
 ///
 /// Cancel safe: dropping it ends every host and every scheduler that was launched.
 pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
-    let (tried, mut left_out): (Vec<Trial>, Vec<Trial>) = trials()
+    let (mut tried, mut left_out): (Vec<Trial>, Vec<Trial>) = trials()
         .into_iter()
         .filter(|trial| options.side.is_none_or(|side| side == trial.side()))
         .filter(|trial| trial.is_selected(&options.only))
         .partition(|trial| trial.can_run(options));
+    // The end of all is the end of the longest: those begin first.
+    tried.sort_by_key(|trial| !trial.is_slow());
     let whole = Semaphore::new(1);
     let mut attempts = stream::iter(tried)
         .map(|trial| attempt(trial, options, &whole))
