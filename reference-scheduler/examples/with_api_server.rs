@@ -1,5 +1,12 @@
 //! Runs a command beside a Kubernetes API server of its own: the file to reach it is in `KUBECONFIG`, and
 //! stands for `{kubeconfig}` in the arguments. Ends with the exit code of the command.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "it serves tests, which may fail and say where"
+)]
 
 #[path = "../tests/it/api_server.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]

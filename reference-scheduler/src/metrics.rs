@@ -78,13 +78,12 @@ impl Metrics {
         *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
     }
 
-    /// Everything, in the text format of Prometheus.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
+    /// What has one number: its name, kind, help and value.
+    fn numbers(&self) -> [(&'static str, &'static str, &'static str, f64); 6] {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
         let flag = |value: &AtomicBool| f64::from(u8::from(value.load(Ordering::Relaxed)));
-        for (name, kind, help, value) in [
+        [
             (
                 "steps_total",
                 "counter",
@@ -121,7 +120,13 @@ impl Metrics {
                 "How often this process began to act.",
                 load(&self.terms) as f64,
             ),
-        ] {
+        ]
+    }
+
+    /// Everything, in the text format of Prometheus.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (name, kind, help, value) in self.numbers() {
             head(&mut text, name, kind, help);
             line(&mut text, name, "", value);
         }

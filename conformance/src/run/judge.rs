@@ -6,7 +6,7 @@ use crate::{
     check::Case,
     cx::Ledger,
     outcome::{Blocked, Flow, Outcome, Status, Violation},
-    requirements::Level,
+    requirements::{Level, Requirement},
 };
 
 /// How a body ended.
@@ -34,15 +34,7 @@ pub fn judge(check: &Case, ended: Ended, ledger: &Ledger, stalled: Option<Durati
         .map(|fault| format!("the check {fault}"));
     match ended {
         Ended::Itself(Ok(())) => {
-            // Behind a claim that did not hold there may be nothing left to claim.
-            let whole = check
-                .covers
-                .iter()
-                .all(|covered| !ledger.is_broken(covered));
-            let hollow = check
-                .covers
-                .iter()
-                .find(|covered| whole && !ledger.has_claimed(covered));
+            let hollow = hollow(check, ledger);
             if let (Some(requirement), None) = (hollow, &error) {
                 error = Some(format!(
                     "the check ended without a claim about {}",
@@ -96,6 +88,19 @@ pub fn judge(check: &Case, ended: Ended, ledger: &Ledger, stalled: Option<Durati
         }
     }
     settle(check, outcome, error, blocked)
+}
+
+/// What a check passed over without a claim. Behind a claim that did not hold there may be nothing left to
+/// claim.
+fn hollow(check: &Case, ledger: &Ledger) -> Option<&'static Requirement> {
+    let whole = check
+        .covers
+        .iter()
+        .all(|covered| !ledger.is_broken(covered));
+    let mut covers = check.covers.iter();
+    covers
+        .find(|covered| whole && !ledger.has_claimed(covered))
+        .copied()
 }
 
 fn settle(
