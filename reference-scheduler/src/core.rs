@@ -202,6 +202,9 @@ impl Scheduler {
             self.workload_changed(number);
         }
         self.place_waiting();
+        if let Some((at, _)) = self.fleet.held.first() {
+            self.agenda.look_by(Item::Placement, *at);
+        }
     }
 
     fn tick(&mut self) {

@@ -110,6 +110,7 @@ impl Scheduler {
         let Some(record) = self.deployments.get_mut(number) else {
             return;
         };
+        let first = record.kept.object.is_none();
         let fresh = record
             .kept
             .accept(object, |deployment| &deployment.metadata);
@@ -118,9 +119,20 @@ impl Scheduler {
             let namespace = key_namespace;
             self.look_at_artifacts(&namespace);
             self.agenda.look_at(Item::Deployment(number));
+            if first {
+                self.look_at_sets_of(&uid);
+            }
             for set in self.sets_of.get(&uid).into_iter().flatten() {
                 self.agenda.look_at(Item::Set(*set));
             }
+        }
+    }
+
+    /// The sets of one that has come or gone, and what they have.
+    fn look_at_sets_of(&mut self, uid: &Arc<str>) {
+        for set in self.sets_of.get(uid).cloned().unwrap_or_default() {
+            self.agenda.look_at(Item::Set(set));
+            self.look_at_members(set);
         }
     }
 
@@ -137,9 +149,7 @@ impl Scheduler {
         };
         self.deployments_by_uid.remove(&record.uid);
         self.agenda.look_again(Item::Deployment(number), None);
-        for set in self.sets_of.get(&record.uid).into_iter().flatten() {
-            self.agenda.look_at(Item::Set(*set));
-        }
+        self.look_at_sets_of(&record.uid);
         self.look_at_artifacts(&key.namespace);
     }
 

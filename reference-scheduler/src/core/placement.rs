@@ -87,7 +87,7 @@ impl Scheduler {
         let Some(workload) = self
             .workloads
             .get(number)
-            .filter(|workload| workload.waits())
+            .filter(|workload| workload.waits() && !self.is_orphan(number))
         else {
             return;
         };

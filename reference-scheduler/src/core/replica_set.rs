@@ -26,6 +26,10 @@ pub(super) use self::object::suffix;
 /// What follows soon after each other is looked at once.
 pub(super) const DEBOUNCE: Duration = Duration::from_millis(10);
 
+/// How long nothing takes the place of what was deleted from outside. That may be the first that is heard of
+/// a deletion of the whole: what is told of each kind of object comes on a way of its own.
+const CASCADE: Duration = Duration::from_secs(1);
+
 /// What is known of one replica set.
 #[derive(Debug)]
 pub(super) struct ReplicaSet {
@@ -45,6 +49,8 @@ pub(super) struct ReplicaSet {
     pub backoff: Backoff,
     /// Places that are kept free because what was there may still run: until when.
     fences: Vec<Duration>,
+    /// Until then nothing is made: see [`CASCADE`].
+    calm_until: Duration,
     names: u32,
     pub counts: ReplicaCounts,
     /// How many more there are that are to go and that the store does not know of yet.
@@ -119,6 +125,7 @@ impl Scheduler {
             avoided: BTreeMap::new(),
             backoff: Backoff::default(),
             fences: Vec::new(),
+            calm_until: Duration::ZERO,
             names: 0,
             counts: ReplicaCounts::default(),
             undeleted: 0,
@@ -167,6 +174,7 @@ impl Scheduler {
             let uid = set.uid.clone();
             self.sets_by_uid.insert(uid.clone(), number);
             self.spread_again(number, &uid);
+            self.look_at_members(number);
         }
         self.set_changed(number);
     }
@@ -190,6 +198,34 @@ impl Scheduler {
         if let Some(deployment) = self.deployment_of(number) {
             self.agenda
                 .look_by(Item::Deployment(deployment), self.now + DEBOUNCE);
+        }
+    }
+
+    /// Its workloads are to be looked at.
+    pub(super) fn look_at_members(&mut self, number: u32) {
+        let members = self
+            .sets
+            .get(number)
+            .and_then(|set| self.members.get(&set.uid));
+        for member in members.into_iter().flatten() {
+            self.agenda.look_at(Item::Workload(*member));
+        }
+    }
+
+    /// Whether its deployment is gone.
+    pub(super) fn is_orphan_set(&self, number: u32) -> bool {
+        let owner = self.sets.get(number).and_then(|set| set.owner.as_ref());
+        owner.is_some_and(|owner| !self.deployments_by_uid.contains_key(owner))
+    }
+
+    /// A workload that is wanted was deleted, and not by us.
+    pub(super) fn deleted_elsewhere(&mut self, workload: u32) {
+        if self.workloads.get(workload).is_none_or(|it| it.unwanted) {
+            return;
+        }
+        let calm_until = self.now + CASCADE;
+        if let Some(set) = self.set_of(workload).and_then(|set| self.sets.get_mut(set)) {
+            set.calm_until = calm_until;
         }
     }
 
@@ -284,18 +320,12 @@ impl Scheduler {
         let (now, timings) = (self.now, self.options.timings);
         let recreated = self.is_recreated(number);
         let alone = self.is_alone(number);
+        let orphan = self.is_orphan_set(number);
         let set = self.sets.get_mut(number)?;
         set.kept.object.as_ref()?;
         set.fences.retain(|until| *until > now);
-        if !set.is_wanted() || set.is_invalid() {
-            return None;
-        }
-        // Its deployment is gone, and the store will take it away: nothing new comes of it.
-        if set
-            .owner
-            .as_ref()
-            .is_some_and(|owner| !self.deployments_by_uid.contains_key(owner))
-        {
+        // One whose deployment is gone will be taken away by the store: nothing new comes of it.
+        if !set.is_wanted() || set.is_invalid() || orphan {
             return None;
         }
         let uid = set.uid.clone();
@@ -314,10 +344,14 @@ impl Scheduler {
             undeleted: leaving.undeleted,
             failed_may_go: set.backoff.is_over(now),
         };
-        let outcome = balance.settle(members);
-        let mut wake = set.fences.iter().copied().min();
+        let mut outcome = balance.settle(members);
+        let mut wake = set.fences.iter().copied().chain(leaving.overdue_at).min();
         if outcome.waits_for_backoff {
             wake = wake.into_iter().chain([set.backoff.next_at]).min();
+        }
+        if set.calm_until > now && outcome.create > 0 {
+            outcome.create = 0;
+            wake = wake.into_iter().chain([set.calm_until]).min();
         }
         for member in &outcome.discard {
             self.discard_member(number, *member, recreated);
@@ -398,7 +432,7 @@ impl Scheduler {
             let drained_since = host.and_then(|host| host.drained_since);
             let outdated = record.revision() != Some(revision.as_str()) || drained_since.is_some();
             let patience = self.options.timings.drain_hold;
-            let overdue = drained_since.is_some_and(|since| self.now >= since + patience);
+            let overdue = leaving.is_over(drained_since.map(|since| since + patience), self.now);
             let standing = match record.phase {
                 Phase::Failed { .. } if !lost => Standing::Failed,
                 Phase::Completed => Standing::Ready,
@@ -627,4 +661,17 @@ struct Leaving {
     going: u32,
     /// Of which the store does not know yet.
     undeleted: u32,
+    /// When the next one has waited long enough on a host that is drained.
+    overdue_at: Option<Duration>,
+}
+
+impl Leaving {
+    /// Whether that time has come; if not, it is kept in mind.
+    fn is_over(&mut self, at: Option<Duration>, now: Duration) -> bool {
+        let over = at.is_some_and(|at| now >= at);
+        if !over {
+            self.overdue_at = self.overdue_at.into_iter().chain(at).min();
+        }
+        over
+    }
 }

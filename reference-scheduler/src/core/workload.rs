@@ -196,6 +196,19 @@ impl Workload {
 }
 
 impl Scheduler {
+    /// Whether its replica set is gone, or the deployment of that: the store will take it away, and nothing
+    /// new comes of it.
+    pub(super) fn is_orphan(&self, workload: u32) -> bool {
+        let owner = self
+            .workloads
+            .get(workload)
+            .and_then(|it| it.owner.as_ref());
+        owner.is_some_and(|_| match self.set_of(workload) {
+            Some(set) => self.is_orphan_set(set),
+            None => true,
+        })
+    }
+
     /// The replica set of a workload, by number.
     pub(super) fn set_of(&self, workload: u32) -> Option<u32> {
         let owner = self.workloads.get(workload)?.owner.as_ref()?;
@@ -271,6 +284,7 @@ impl Scheduler {
             return;
         };
         let first = record.kept.object.is_none();
+        let stayed = record.is_wanted();
         if !record
             .kept
             .accept(object.clone(), |workload| &workload.metadata)
@@ -284,6 +298,9 @@ impl Scheduler {
         let before = std::mem::replace(&mut record.owner, owner.clone());
         if before != owner || first {
             self.reown(number, before, owner);
+        }
+        if stayed && object.metadata.is_deleting() {
+            self.deleted_elsewhere(number);
         }
         if first {
             self.adopt(number, &object);
@@ -333,6 +350,7 @@ impl Scheduler {
         }
         self.uncount(number);
         let set = self.set_of(number);
+        self.deleted_elsewhere(number);
         let Some(record) = self.workloads.remove(key) else {
             return;
         };

@@ -204,6 +204,10 @@ impl Scheduler {
         if record.unwanted {
             return None;
         }
+        if !record.may_run() && self.is_orphan(number) {
+            self.waiting.remove(&number);
+            return None;
+        }
         let Some(place) = &record.place else {
             if record.waits() && self.waiting.insert(number) {
                 self.agenda.look_at(Item::Placement);
