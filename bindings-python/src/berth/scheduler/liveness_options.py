@@ -24,8 +24,8 @@ class LivenessOptions:
     suspect_after_s: float = 20.0
     """Silence after which a host is suspect: one heartbeat and its way."""
     lost_after_s: float = 35.0
-    """Silence after which a host is lost, so that its workloads run elsewhere within 40 s. Not before the end of
-    a start that it may be busy with."""
+    """Silence after which a host is lost, so that its workloads run elsewhere within 40 s. Not before the end
+    of a start that it may be busy with."""
     settle_s: float = 12.0
     """How long after a connection was made, and after a crowd of hosts vanished at once, nothing is concluded.
     Hosts need to come back, too, and have 10 s (SCHED-CONT-003)."""
