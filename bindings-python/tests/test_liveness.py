@@ -141,6 +141,18 @@ def test_a_host_that_came_back_and_dies_while_the_connection_settles_is_lost_at_
     assert world.lost_at(1) - died <= 2
 
 
+def test_silence_counts_from_when_a_host_was_heard_on_this_connection_or_from_when_that_settled() -> None:
+    world = World(3)
+    world.step(l.LinkDown())
+    world.step(l.LinkUp())
+    world.step(l.Heartbeat("1"))
+    world.hosts[:2] = [Kind.FROZEN, Kind.FROZEN]
+    froze = world.now_s
+    world.run(60)
+    assert 35 <= world.lost_at(1) - froze <= 36
+    assert 47 <= world.lost_at(0) - froze <= 48
+
+
 def test_a_host_that_reconnects_quickly_is_not_lost() -> None:
     world = World(3)
     world.hosts[2] = Kind.DEAD

@@ -234,9 +234,6 @@ func (l *Liveness) brokerIsSuspect(since time.Duration) bool {
 // lookForSilence suspects hosts that listen and say nothing, and gives up on them at the end of their
 // time.
 func (l *Liveness) lookForSilence(now time.Duration) []Action {
-	if !l.isSettled(now) {
-		return nil
-	}
 	var actions []Action
 	for _, id := range l.silent(now) {
 		h := l.hosts[id]
@@ -264,8 +261,15 @@ func (l *Liveness) silent(now time.Duration) []string {
 	}
 	var ids []string
 	for id, h := range l.hosts {
-		// Silence counts only while we could have heard something.
-		if now-max(h.heard, l.settledAt) >= limits[h.health] {
+		if !l.isSettled(now) && !h.heardOnLink {
+			continue
+		}
+		// Silence counts only while we could have heard something: a host that was heard has come back.
+		heard := h.heard
+		if !h.heardOnLink {
+			heard = max(heard, l.settledAt)
+		}
+		if now-heard >= limits[h.health] {
 			ids = append(ids, id)
 		}
 	}

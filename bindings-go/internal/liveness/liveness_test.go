@@ -269,6 +269,18 @@ func TestAHostThatCameBackAndDiesWhileTheConnectionSettlesIsLostAtOnce(t *testin
 	w.wantLost(1, died, time.Second, 2*time.Second)
 }
 
+func TestSilenceCountsFromWhenAHostWasHeardOnThisConnectionOrFromWhenThatSettled(t *testing.T) {
+	w := newWorld(t, 3)
+	w.do(w.liveness.LinkDown())
+	w.do(w.liveness.LinkUp(w.now))
+	w.do(w.liveness.Heartbeat(w.now, "1"))
+	w.hosts[0], w.hosts[1] = frozen, frozen
+	froze := w.now
+	w.run(60 * time.Second)
+	w.wantLost(1, froze, 35*time.Second, 36*time.Second)
+	w.wantLost(0, froze, 47*time.Second, 48*time.Second)
+}
+
 // FuzzLiveness plays any course of events: a well host is never lost, no host changes to what it is, and
 // only a heartbeat raises the lost.
 func FuzzLiveness(f *testing.F) {

@@ -281,7 +281,7 @@ class Liveness:
 
     def _look_for_silence(self, now_s: float, actions: list[Action]) -> None:
         """Suspects hosts that listen and say nothing, and gives up on them at the end of their time."""
-        if not self._is_settled(now_s):
+        if not self._link_up:
             return
         while self._looks and self._looks[0][0] <= now_s:
             at_s, host_id = heapq.heappop(self._looks)
@@ -295,8 +295,10 @@ class Liveness:
     def _look(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> float | None:
         """Judges the silence of one host, and says when to do so again."""
         options = self._options
-        # Silence counts only while we could have heard something.
-        heard_s = max(host.heard_s, self._settled_at_s)
+        if not (self._is_settled(now_s) or host.heard_on_link):
+            return self._settled_at_s
+        # Silence counts only while we could have heard something: a host that was heard has come back.
+        heard_s = host.heard_s if host.heard_on_link else max(host.heard_s, self._settled_at_s)
         suspect_s, lost_s = heard_s + options.suspect_after_s, heard_s + options.lost_after_s
         match host.health:
             case Health.ALIVE:

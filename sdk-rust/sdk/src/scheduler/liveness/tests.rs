@@ -283,6 +283,19 @@ fn a_host_that_came_back_and_dies_while_the_connection_settles_is_lost_at_once()
 }
 
 #[test]
+fn silence_counts_from_when_a_host_was_heard_on_this_connection_or_from_when_that_settled() {
+    let mut world = World::with(3);
+    world.step(Event::LinkDown);
+    world.step(Event::LinkUp);
+    world.step(Event::Heartbeat { host: "1".into() });
+    world.hosts[..2].fill(Kind::Frozen);
+    let froze = world.now;
+    world.run(Duration::from_secs(60));
+    let lost = |host| (world.told(host, Health::Lost).unwrap() - froze).as_secs();
+    assert_eq!((lost(1), lost(0)), (35, 47));
+}
+
+#[test]
 fn a_host_that_was_there_before_is_probed_and_judged() {
     let mut world = World::with(3);
     world.hosts.push(Kind::Dead);
