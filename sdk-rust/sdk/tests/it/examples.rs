@@ -1,4 +1,4 @@
-//! The two examples of the README, run as they are.
+//! The examples of the README and the guides, run as they are.
 
 use std::process::{Child, Command, Stdio};
 
@@ -16,7 +16,13 @@ impl Drop for Running {
 }
 
 fn example(name: &str, url: &str) -> Command {
-    // Examples lie beside the directory of this program, and `cargo test` has built them.
+    let mut command = Command::new(program(name));
+    command.arg(url);
+    command
+}
+
+/// Examples lie beside the directory of this program, and `cargo test` has built them.
+pub(crate) fn program(name: &str) -> String {
     let tests = std::env::current_exe().unwrap();
     let target = tests.parent().and_then(|deps| deps.parent()).unwrap();
     let program = target.join("examples").join(name);
@@ -25,9 +31,7 @@ fn example(name: &str, url: &str) -> Command {
         "{} is not built: cargo build --examples",
         program.display()
     );
-    let mut command = Command::new(program);
-    command.arg(url);
-    command
+    program.to_str().unwrap().to_owned()
 }
 
 on_both_brokers! {
@@ -58,17 +62,53 @@ on_both_brokers! {
     }
 }
 
-/// What the README shows is what was run above.
+#[cfg(feature = "grpc")]
+#[tokio::test]
+async fn the_pair_over_grpc_runs_a_workload() {
+    let pair = Command::new(program("grpc_pair"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = tokio::task::spawn_blocking(|| pair.wait_with_output());
+    let output = soon("it ends", output).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}{errors}");
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            "minimal joined",
+            "demo-1 is WORKLOAD_STATE_RUNNING",
+            "demo-1 is gone"
+        ]
+    );
+}
+
+/// Every block of Rust in a document stands in the file that it names, as it is.
 #[test]
-fn the_readme_shows_the_examples_as_they_are() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-    let readme = std::fs::read_to_string(format!("{folder}../README.md")).unwrap();
-    for name in ["minimal_host", "minimal_scheduler"] {
-        let code = std::fs::read_to_string(format!("{folder}examples/{name}.rs")).unwrap();
-        let shown = format!("<!-- example: {name} -->\n```rust\n{code}```\n");
-        assert!(
-            readme.contains(&shown),
-            "sdk-rust/README.md shows another {name}"
-        );
+fn documents_show_the_files_that_are_run() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for document in [
+        "sdk-rust/README.md",
+        "docs/guide/bring-your-own-host-rust.md",
+    ] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        let blocks: Vec<&str> = text.split("```rust\n").collect();
+        assert!(blocks.len() > 1, "{document} shows no code");
+        for pair in blocks.windows(2) {
+            let [before, after] = pair else { continue };
+            let file = before
+                .strip_suffix(" -->\n")
+                .and_then(|before| before.rsplit_once("<!-- file: "))
+                .map(|(_, file)| file)
+                .unwrap_or_else(|| panic!("{document}: code without a file: {after}"));
+            let (code, _) = after.split_once("```").unwrap();
+            let source = std::fs::read_to_string(root.join(file)).unwrap();
+            assert!(
+                source.contains(code),
+                "{document} does not show {file} as it is"
+            );
+        }
     }
 }

@@ -7,6 +7,7 @@
     reason = "a test may fail, and says where"
 )]
 
+mod conformance;
 mod connect;
 mod examples;
 #[cfg(feature = "grpc")]
