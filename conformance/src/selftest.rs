@@ -5,12 +5,12 @@ mod matrix;
 mod trial;
 
 pub use matrix::{Cell, Finding, Matrix};
+use trial::Lane;
 pub use trial::{Trial, trials};
 
 use std::{path::PathBuf, time::Instant};
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,8 +29,15 @@ use crate::{
     target::{Access, Launch, Target, default},
 };
 
-/// Suites at once: most of their time is waiting, and each has its own broker and hosts.
-pub const JOBS: usize = 6;
+/// Trials of one fault at once: they run the few checks of one requirement, and nearly all of their time is waiting.
+pub const JOBS: usize = 16;
+/// Of these, those in a cluster at once: an API server is more to do than everything else together.
+const IN_CLUSTER: usize = 6;
+/// Whole suites of hosts at once, beside those.
+const WHOLE_HOSTS: usize = 3;
+/// A scheduler that is right goes through all scenarios, dozens at once: one at a time keeps the machine quick enough
+/// for what has to happen within a second.
+const WHOLE_SCHEDULERS: usize = 1;
 /// What runs for a requirement that only monitors judge: a little of everything that hosts write.
 const TRAFFIC: [&str; 4] = [
     "wire/commands",
@@ -65,7 +72,7 @@ pub struct Options {
     pub slow: bool,
     /// Which broker to use.
     pub broker: Choice,
-    /// How many trials run at once.
+    /// How many trials of one fault run at once.
     pub jobs: usize,
     /// Ends the trials that run, and begins no other.
     pub stop: CancellationToken,
@@ -83,10 +90,19 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
         .partition(|trial| trial.can_run(options));
     // The end of all is the end of the longest: those begin first.
     tried.sort_by_key(|trial| !trial.is_slow());
-    let whole = Semaphore::new(1);
-    let mut attempts = stream::iter(tried)
-        .map(|trial| attempt(trial, options, &whole))
-        .buffer_unordered(options.jobs.max(1));
+    let lane = |lane: Lane, at_once: usize| {
+        let trials = tried.iter().filter(|trial| trial.lane() == lane).cloned();
+        stream::iter(trials.collect::<Vec<_>>())
+            .map(|trial| attempt(trial, options))
+            .buffer_unordered(at_once.max(1))
+    };
+    let in_cluster = lane(Lane::Cluster, IN_CLUSTER).chain(lane(Lane::ClusterAlone, 1));
+    let mut attempts = stream::select_all([
+        lane(Lane::Fault, options.jobs).boxed_local(),
+        in_cluster.boxed_local(),
+        lane(Lane::WholeHost, WHOLE_HOSTS).boxed_local(),
+        lane(Lane::WholeScheduler, WHOLE_SCHEDULERS).boxed_local(),
+    ]);
     let mut cells = Vec::new();
     while let Some(attempt) = attempts.next().await {
         match attempt {
@@ -103,13 +119,7 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
 }
 
 /// What came of it, or the trial itself when it was interrupted.
-async fn attempt(trial: Trial, options: &Options, whole: &Semaphore) -> Result<Cell, Trial> {
-    // A scheduler that is right goes through all scenarios, dozens at once: one at a time keeps the machine quick
-    // enough for what has to happen within a second.
-    let _turn = match (trial.side(), trial.breaks()) {
-        (Side::Scheduler, None) => whole.acquire().await.ok(),
-        _ => None,
-    };
+async fn attempt(trial: Trial, options: &Options) -> Result<Cell, Trial> {
     if options.stop.is_cancelled() {
         return Err(trial);
     }

@@ -12,6 +12,7 @@ pub mod kube_api;
 pub mod matrix;
 pub mod nats_server;
 pub mod requirement_index;
+mod running;
 pub mod test_run;
 pub mod tidy;
 mod wait;

@@ -2,10 +2,11 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::bindings::{BindingsError, go, python};
+use crate::running::Running;
 use crate::{cargo, wait};
 
 /// How long one pair may take: its host may have to beat a second time before the scheduler has heard of
@@ -102,23 +103,23 @@ fn pair(
     let dir = tempfile::tempdir().map_err(MatrixError::Directory)?;
     let mut broker = Command::new(nats_server);
     broker.args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"]);
-    let broker = Running::begin(broker.arg(dir.path()).stderr(Stdio::null()))?;
+    let broker = begin(broker.arg(dir.path()).stderr(Stdio::null()))?;
     let ports = dir.path().join(ports_file(nats_server, &broker));
     let Some(url) = wait::for_some(PATIENCE, || url_in(&ports)) else {
         return Ok(Err("nats-server does not listen".to_owned()));
     };
     let mut command = program(root, &scheduler.scheduler, &url);
-    let mut scheduler = Running::begin(command.stderr(Stdio::inherit()))?;
-    let _host = Running::begin(&mut program(root, &host.host, &url))?;
+    let mut scheduler = begin(command.stderr(Stdio::inherit()))?;
+    let _host = begin(&mut program(root, &host.host, &url))?;
     let ended = wait::for_some(PATIENCE, || scheduler.0.try_wait().transpose());
     let Some(status) = ended.transpose().map_err(MatrixError::Wait)? else {
         let _ = scheduler.0.kill();
         return Ok(Err(format!(
             "{}no end within {PATIENCE:?}",
-            scheduler.said()
+            said_by(&mut scheduler)
         )));
     };
-    let said = scheduler.said();
+    let said = said_by(&mut scheduler);
     if status.success() && as_it_should(&said) {
         return Ok(Ok(()));
     }
@@ -160,33 +161,19 @@ fn program(root: &Path, words: &[PathBuf], url: &str) -> Command {
     command
 }
 
-/// A program that ends with the pair.
-struct Running(Child);
-
-impl Running {
-    fn begin(command: &mut Command) -> Result<Self, MatrixError> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        child
-            .map(Self)
-            .map_err(|source| MatrixError::Program { program, source })
-    }
-
-    /// What it has said. A few lines, which a pipe holds until they are read.
-    fn said(&mut self) -> String {
-        let mut said = String::new();
-        if let Some(stdout) = &mut self.0.stdout {
-            let _ = stdout.read_to_string(&mut said);
-        }
-        said
-    }
+fn begin(command: &mut Command) -> Result<Running, MatrixError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    Running::begin(command).map_err(|source| MatrixError::Program { program, source })
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// What a program has said. A few lines, which a pipe holds until they are read.
+fn said_by(running: &mut Running) -> String {
+    let mut said = String::new();
+    if let Some(stdout) = &mut running.0.stdout {
+        let _ = stdout.read_to_string(&mut said);
     }
+    said
 }
 
 /// Why the pairs could not be run.

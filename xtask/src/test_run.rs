@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-mod over_grpc;
+mod conformance;
 mod steps;
 mod tally;
 
@@ -38,12 +38,13 @@ pub fn run(root: &Path, only: Option<&str>) -> bool {
     };
     let mut total = Tally::default();
     let mut times: Vec<(&str, Duration)> = Vec::new();
+    let mut failed: Option<&str> = None;
     let mut not_run = 0;
     let wanted = |step: &Step| {
         only.is_none_or(|only| steps::OBTAINING.contains(&step.name) || step.name.contains(only))
     };
     for step in steps::STEPS.into_iter().filter(wanted) {
-        if total.failed > 0 {
+        if failed.is_some() {
             not_run += 1;
             continue;
         }
@@ -55,13 +56,15 @@ pub fn run(root: &Path, only: Option<&str>) -> bool {
         });
         times.push((step.name, began.elapsed()));
         total = total + tally;
+        failed = (tally.failed > 0).then_some(step.name);
     }
     println!();
     for (name, time) in times {
         println!("{:>8.1} s  {name}", time.as_secs_f64());
     }
-    if not_run > 0 {
-        println!("{not_run} steps were not run.");
+    if let Some(name) = failed {
+        println!("error: the step `{name}` failed; {not_run} steps behind it were not run");
+        println!("  run it alone with `cargo xtask test --only \"{name}\"`");
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     total.failed == 0

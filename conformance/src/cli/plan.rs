@@ -67,6 +67,10 @@ pub struct PlanArgs {
     #[arg(short, long)]
     verbose: bool,
 
+    /// Only what keeps the verdict from being good, and the verdict
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
     /// No colours
     #[arg(long)]
     no_color: bool,
@@ -116,7 +120,8 @@ pub async fn run(arguments: &PlanArgs, mut suite: impl Runnable) -> u8 {
         return 0;
     }
     let interrupt = AbortOnDropHandle::new(tokio::spawn(stop_on_signal(suite.plan().stop.clone())));
-    let on_terminal = std::io::stderr().is_terminal() && arguments.output == Output::Text;
+    let on_terminal =
+        std::io::stderr().is_terminal() && arguments.output == Output::Text && !arguments.quiet;
     if on_terminal {
         let total = suite.selected() * usize::from(arguments.repeat);
         let progress: Arc<dyn Observer> = Arc::new(Progress::new(total));
@@ -156,7 +161,11 @@ impl PlanArgs {
     fn hand_out(&self, report: &Report) -> u8 {
         let style = text::Style {
             colour: colour(self.no_color),
-            verbose: self.verbose,
+            amount: match (self.quiet, self.verbose) {
+                (true, _) => text::Amount::Quiet,
+                (_, true) => text::Amount::Verbose,
+                _ => text::Amount::Usual,
+            },
         };
         match self.output {
             Output::Text => say(&text::render(report, &style)),
@@ -165,7 +174,7 @@ impl PlanArgs {
         let mut code = report.exit_code;
         for path in &self.report {
             match report.write(path) {
-                Ok(()) if self.output == Output::Text => {
+                Ok(()) if self.output == Output::Text && !self.quiet => {
                     say(&format!("report {}\n", path.display()));
                 }
                 Ok(()) => {}

@@ -33,12 +33,15 @@ pub struct SelftestArgs {
     /// `embedded`, `nats-server` or `nats://HOST:PORT`
     #[arg(long, default_value = "embedded")]
     broker: String,
-    /// How many trials run at once
+    /// How many trials of one fault run at once
     #[arg(long, default_value_t = selftest::JOBS)]
     jobs: usize,
     /// Print the matrix as JSON at the end
     #[arg(long)]
     json: bool,
+    /// Only what is wrong, and how many were right
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
 }
 
 /// Runs `selftest`: 0 when every fault was killed by its own check and everything right passed, 1 when not, 3 when a
@@ -70,9 +73,9 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
         jobs: arguments.jobs,
         stop: stop.clone(),
     };
-    let json = arguments.json;
+    let (json, quiet) = (arguments.json, arguments.quiet);
     let matrix = selftest::run(&options, |cell| {
-        if !json {
+        if !json && !quiet {
             say(&format!("{cell}\n"));
         }
     })

@@ -19,8 +19,19 @@ const LOG_LINES: usize = 6;
 pub struct Style {
     /// Colours, for terminals.
     pub colour: bool,
-    /// A line for each check, whatever became of it.
-    pub verbose: bool,
+    /// How much is told.
+    pub amount: Amount,
+}
+
+/// How much of a run is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// What keeps the verdict from being good, and the verdict.
+    Quiet,
+    /// A tick for each check, and a block for each that says something.
+    Usual,
+    /// Also a line for each check, whatever became of it.
+    Verbose,
 }
 
 impl Style {
@@ -28,7 +39,7 @@ impl Style {
     pub fn plain() -> Style {
         Style {
             colour: false,
-            verbose: false,
+            amount: Amount::Usual,
         }
     }
 
@@ -71,17 +82,24 @@ pub fn render(report: &Report, style: &Style) -> String {
             clean(trouble)
         );
     }
-    sections(&mut out, report, *style);
-    if style.verbose {
+    if style.amount != Amount::Quiet {
+        sections(&mut out, report, *style);
+    }
+    if style.amount == Amount::Verbose {
         for check in &report.checks {
             let _ = writeln!(out, "{}", one_line(check, *style));
         }
         out.push('\n');
     }
-    for check in report.checks.iter().filter(|check| tells(check)) {
+    let warns = |check: &CheckResult| check.status == Status::Warn;
+    let tells =
+        |check: &&CheckResult| tells(check) && (style.amount != Amount::Quiet || !warns(check));
+    for check in report.checks.iter().filter(tells) {
         failure(&mut out, check, *style);
     }
-    silent(&mut out, report, *style);
+    if style.amount != Amount::Quiet {
+        silent(&mut out, report, *style);
+    }
     last_lines(&mut out, report, *style);
     out
 }

@@ -51,6 +51,24 @@ pub enum Trial {
     },
 }
 
+/// What a trial goes on beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// The checks of one requirement.
+    Fault,
+    /// The same, in the cluster that all of these share, each in a namespace of its own.
+    Cluster,
+    /// The same, without another beside it.
+    ClusterAlone,
+    /// Everything that a host is asked.
+    WholeHost,
+    /// Everything that a scheduler is asked.
+    WholeScheduler,
+}
+
+/// It works in the namespaces of others, and would make good there what is their fault.
+const ALONE: &str = "touches-every-namespace";
+
 /// Every trial, in the order of the matrix.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
@@ -129,6 +147,18 @@ impl Trial {
         }
     }
 
+    pub(super) fn lane(&self) -> Lane {
+        match self {
+            Trial::SchedulerBreakage { name: ALONE, .. } => Lane::ClusterAlone,
+            Trial::SchedulerBreakage { .. } => Lane::Cluster,
+            Trial::Mutant { .. } | Trial::SchedulerMutant { .. } | Trial::Breakage { .. } => {
+                Lane::Fault
+            }
+            Trial::Sound | Trial::Variant(_) => Lane::WholeHost,
+            Trial::Scheduler | Trial::SchedulerVariant(_) => Lane::WholeScheduler,
+        }
+    }
+
     /// Whether only slow checks can find it.
     #[must_use]
     pub fn is_slow(&self) -> bool {
@@ -176,5 +206,16 @@ impl Trial {
                 trials().iter().map(Trial::name).zip(0..).collect();
         }
         PLACES.with(|places| places.get(&self.name()).copied().unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fault_that_meddles_is_tried_alone() {
+        let alone = |trial: &Trial| trial.lane() == Lane::ClusterAlone;
+        assert_eq!(trials().iter().filter(|trial| alone(trial)).count(), 1);
     }
 }

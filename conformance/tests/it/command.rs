@@ -488,6 +488,24 @@ async fn reports_and_output() {
     );
 }
 
+/// Whoever wants only the verdict gets it, and what is in its way.
+#[tokio::test]
+async fn quiet_tells_the_verdict_and_what_is_in_its_way() {
+    let quiet = ["--run", "wire/unknown-command", "--quiet"];
+    let (code, good, _) = on_model(&quiet, None).await;
+    assert_eq!(code, 0, "{good}");
+    assert!(good.contains("PARTIAL  core"), "{good}");
+    assert_eq!(
+        good.lines().filter(|line| !line.is_empty()).count(),
+        3,
+        "its header, the doctor and the verdict: {good}"
+    );
+
+    let (code, bad, _) = on_model(&quiet, Some("silent-on-unknown-command")).await;
+    assert_eq!(code, 1, "{bad}");
+    assert!(bad.contains("✗ wire/unknown-command"), "{bad}");
+}
+
 /// The other commands.
 #[tokio::test]
 async fn lists_and_explanations() {

@@ -182,7 +182,7 @@ fn golden_text() {
         &plain("RUNNING"),
         &text::Style {
             colour: false,
-            verbose: true
+            amount: text::Amount::Verbose,
         }
     ));
 }
@@ -295,7 +295,7 @@ fn colours_are_only_in_coloured_output() {
         &report,
         &text::Style {
             colour: true,
-            verbose: false,
+            amount: text::Amount::Usual,
         },
     );
     assert!(coloured.contains("\u{1b}[31m"));

@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Setting, Step, StepError, Tally, over_grpc};
+use super::{Setting, Step, StepError, Tally, conformance};
 use crate::bindings::{BindingsError, Freshness, Tools, go, python};
 use crate::tidy::Severity;
-use crate::{cargo, chart, conformance, r#gen, kube_api, matrix, nats_server, tidy};
+use crate::{cargo, chart, r#gen, kube_api, matrix, nats_server, tidy};
 
 /// In this order. All builds are of the dev profile, so that nothing is compiled twice.
-pub(super) const STEPS: [Step; 17] = [
+pub(super) const STEPS: [Step; 14] = [
     Step {
         name: "format",
         run: format,
@@ -48,20 +48,8 @@ pub(super) const STEPS: [Step; 17] = [
         run: chart_arguments,
     },
     Step {
-        name: "conformance on the embedded broker",
-        run: conformance_embedded,
-    },
-    Step {
-        name: "conformance on nats-server",
-        run: conformance_nats_server,
-    },
-    Step {
-        name: "conformance of the scheduler, with a directory and with Kubernetes",
-        run: conformance_scheduler,
-    },
-    Step {
-        name: "conformance over gRPC",
-        run: over_grpc::judge,
+        name: "conformance",
+        run: conformance::judge,
     },
     Step {
         name: "Go",
@@ -249,63 +237,14 @@ const FAULTY_HOST: &str = "berth-host-breakage";
 /// The reference scheduler, likewise.
 const FAULTY_SCHEDULER: &str = "berth-scheduler-breakage";
 
-/// With the slow checks, which run here and nowhere else.
-fn conformance_embedded(setting: &mut Setting) -> Result<Tally, StepError> {
-    judge(setting, "embedded", &["--slow"])
-}
-
-fn conformance_nats_server(setting: &mut Setting) -> Result<Tally, StepError> {
-    judge(setting, "nats-server", &[])
-}
-
-/// Both at once: nearly all of their time is waiting. What takes minutes is the same with either.
-fn conformance_scheduler(setting: &mut Setting) -> Result<Tally, StepError> {
-    let root = &setting.root;
-    let reports = |name: &str| conformance::report_flags(root, name).map_err(StepError::Reports);
-    let mut on_kube = suite_on_kube(setting, "scheduler");
-    on_kube
-        .args(["--kubeconfig", "{kubeconfig}"])
-        .args(reports("scheduler-kube")?);
-    let mut with_dir = suite(setting, "scheduler");
-    with_dir.arg("--slow").args(reports("scheduler-dir")?);
-    let scheduler = cargo::built(root, "debug", "berth-scheduler");
-    for command in [&mut on_kube, &mut with_dir] {
-        command.current_dir(root).env("BERTH_SCHEDULER", &scheduler);
-    }
-    let beside = std::thread::spawn(move || on_kube.output());
-    let with_dir = step(&mut with_dir)?;
-    let output = match beside.join() {
-        Ok(Ok(output)) => output,
-        Ok(Err(source)) => {
-            let program = WITH_API_SERVER.to_owned();
-            return Err(StepError::Program { program, source });
-        }
-        Err(_) => return Ok(Tally::FAILED),
-    };
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    print!("{}", String::from_utf8_lossy(&output.stderr));
-    Ok(Tally::of(with_dir.failed == 0 && output.status.success()))
-}
-
 /// Runs a command beside an API server of its own.
 const WITH_API_SERVER: &str = "examples/with_api_server";
-
-fn judge(setting: &Setting, broker: &str, arguments: &[&str]) -> Result<Tally, StepError> {
-    let reports = conformance::report_flags(&setting.root, broker).map_err(StepError::Reports)?;
-    let mut command = suite(setting, "host");
-    command
-        .args(["--broker", broker])
-        .args(arguments)
-        .args(reports);
-    step(&mut command)
-}
 
 fn self_test(setting: &mut Setting) -> Result<Tally, StepError> {
     let program = |name: &str| cargo::built(&setting.root, "debug", name);
     let mut command = suite_on_kube(setting, "selftest");
     command
-        .arg("--slow")
-        .arg("--breakage-host")
+        .args(["--slow", "--quiet", "--breakage-host"])
         .arg(program(FAULTY_HOST))
         .arg("--breakage-scheduler")
         .arg(program(FAULTY_SCHEDULER));
@@ -358,7 +297,7 @@ pub(super) fn suite(setting: &Setting, subcommand: &str) -> Command {
 }
 
 /// The same beside an API server of its own.
-fn suite_on_kube(setting: &Setting, subcommand: &str) -> Command {
+pub(super) fn suite_on_kube(setting: &Setting, subcommand: &str) -> Command {
     let program = |name: &str| cargo::built(&setting.root, "debug", name);
     let mut command = with_peers(Command::new(program(WITH_API_SERVER)), setting);
     command.arg(program("berth-conformance")).arg(subcommand);

@@ -1,13 +1,14 @@
-//! A child process that ends with its owner.
+//! A program that is measured and disturbed.
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use super::super::BenchError;
+use crate::running::Running;
 
 /// A running program.
-pub(super) struct Process(Child);
+pub(super) struct Process(Running);
 
 impl Process {
     /// Runs `program`; what it says on stderr goes to the file `log`.
@@ -20,24 +21,21 @@ impl Process {
             path: log.to_path_buf(),
             source,
         })?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(file)
-            .spawn()
-            .map_err(|source| BenchError::Program {
-                program: program.to_path_buf(),
-                source,
-            })?;
-        let output = child.stdout.take();
-        Ok((Self(child), output))
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(file);
+        let mut running = Running::begin(&mut command).map_err(|source| BenchError::Program {
+            program: program.to_path_buf(),
+            source,
+        })?;
+        let output = running.0.stdout.take();
+        Ok((Self(running), output))
     }
 
     /// Stops it where it is, with its connections open.
     pub(super) fn freeze(&self) -> Result<(), BenchError> {
         let status = Command::new("kill")
-            .args(["-STOP", &self.0.id().to_string()])
+            .args(["-STOP", &self.0.0.id().to_string()])
             .status();
         status.map(|_| ()).map_err(|source| BenchError::Program {
             program: "kill".into(),
@@ -49,7 +47,7 @@ impl Process {
 impl Process {
     /// The processor time that it has used so far, in clock ticks; `None` where there is no `/proc`.
     pub(super) fn used_ticks(&self) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.0.id())).ok()?;
         used_ticks_of(&stat)
     }
 }
@@ -69,14 +67,6 @@ fn used_ticks_of(stat: &str) -> Option<u64> {
 pub(super) fn ticks_per_second() -> Option<u64> {
     let output = Command::new("getconf").arg("CLK_TCK").output().ok()?;
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()
-}
-
-impl Drop for Process {
-    /// As abruptly as can be: SIGKILL, which a frozen process obeys, too.
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The checks that ask for nothing but what gRPC has calls for, on the reference host without NATS.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Setting, StepError, Tally, steps};
+use super::verdict;
+use crate::running::Running;
+use crate::test_run::{Setting, StepError, Tally, steps};
 use crate::{cargo, wait};
 
 /// The sections that hold them.
@@ -14,22 +16,20 @@ const SECTIONS: [&str; 7] = ["start", "status", "stop", "svc", "img", "http", "r
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Judges the reference host by gRPC.
-pub(super) fn judge(setting: &mut Setting) -> Result<Tally, StepError> {
+pub(super) fn judge(setting: &Setting) -> Result<Tally, StepError> {
     let (grpc, http) = (free_address()?, free_address()?);
     let program = cargo::built(&setting.root, "debug", "berth-host");
-    let host = Command::new(&program)
-        .args(["--no-nats", "--grpc-addr", &grpc.to_string()])
+    let mut host = Command::new(&program);
+    host.args(["--no-nats", "--grpc-addr", &grpc.to_string()])
         .args(["--http-addr", &http.to_string(), "--host-name", "127.0.0.1"])
         // Only the suite knows the port of its registry.
         .arg("--allow-insecure-registries")
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|source| StepError::Program {
-            program: program.display().to_string(),
-            source,
-        })?;
-    let _host = Running(host);
+        .stderr(Stdio::null());
+    let _host = Running::begin(&mut host).map_err(|source| StepError::Program {
+        program: program.display().to_string(),
+        source,
+    })?;
     if wait::for_some(PATIENCE, || TcpStream::connect(grpc).ok()).is_none() {
         println!("the host does not listen at {grpc}");
         return Ok(Tally::FAILED);
@@ -40,7 +40,7 @@ pub(super) fn judge(setting: &mut Setting) -> Result<Tally, StepError> {
     for section in SECTIONS {
         suite.args(["--run", &format!("{section}/*")]);
     }
-    steps::step(&mut suite)
+    verdict(&mut suite, setting, "grpc")
 }
 
 /// An address that was free just now.
@@ -48,14 +48,4 @@ fn free_address() -> Result<SocketAddr, StepError> {
     let listener = TcpListener::bind(("127.0.0.1", 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.map_err(StepError::Port)
-}
-
-/// Ends the host with the step.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
