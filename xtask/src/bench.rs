@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::kube_api::KubeApiError;
 use crate::nats_server::NatsServerError;
 
 pub mod host;
@@ -30,6 +31,17 @@ pub enum BenchError {
     /// There is no broker.
     #[error("there is no nats-server")]
     NatsServer(#[from] NatsServerError),
+    /// There is no API server.
+    #[error("there is no Kubernetes API server")]
+    KubeApi(#[from] KubeApiError),
+    /// A measurement did not come to an end.
+    #[error("{what} was not measured; what it said: {said}")]
+    Measurement {
+        /// Which.
+        what: &'static str,
+        /// Its output.
+        said: String,
+    },
     /// A program cannot be run.
     #[error("{} cannot be run", program.display())]
     Program {

@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use self::stage::{Programs, Stage};
 use super::BenchError;
-use crate::{cargo, nats_server};
+use crate::{cargo, kube_api, nats_server};
 
+mod burst;
 mod process;
 mod stage;
 mod tally;
@@ -28,7 +29,7 @@ struct Outcome {
     met: bool,
 }
 
-const MEASURES: [Measure; 7] = [
+const MEASURES: [Measure; 8] = [
     Measure {
         what: "host process killed, until its replicas run elsewhere (2 hosts, 10 workloads)",
         target: "at most 2 s",
@@ -72,6 +73,12 @@ const MEASURES: [Measure; 7] = [
         run: one_of_four,
     },
     Measure {
+        what: "1,000 workloads (100 deployments of 10) created at once on 50 hosts through an API server, until all are Ready",
+        target: "at most 2 x a bare client that creates as many, 5 writes each, no conflicts, even to within 1",
+        slow: false,
+        run: burst::run,
+    },
+    Measure {
         what: "steady state: 1,000 hosts at 15 s heartbeats, 100 workloads",
         target: "at most 5% of one core, nothing written",
         slow: true,
@@ -99,7 +106,10 @@ pub fn run(
     let programs = Programs {
         scheduler: dir.join("berth-scheduler"),
         conformance: dir.join("berth-conformance"),
+        with_api_server: dir.join("examples/with_api_server"),
+        burst: dir.join("examples/burst"),
         nats_server: nats_server::obtain(root)?,
+        kube_api: kube_api::obtain(root)?,
     };
     let mut missed = 0;
     for measure in MEASURES
@@ -128,24 +138,24 @@ pub fn run(
 
 fn build(root: &Path) -> Result<PathBuf, BenchError> {
     println!("bench: building the scheduler and the simulated hosts in release");
-    let build = [
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "berth-scheduler",
-        "-p",
-        "berth-conformance",
-    ];
-    let status = cargo::command(root, &build)
-        .status()
-        .map_err(BenchError::Cargo)?;
-    if !status.success() {
-        return Err(BenchError::Build);
+    for what in BUILDS {
+        let build = [&["build", "--release", "--locked"], what].concat();
+        let status = cargo::command(root, &build)
+            .status()
+            .map_err(BenchError::Cargo)?;
+        if !status.success() {
+            return Err(BenchError::Build);
+        }
     }
     let program = cargo::built(root, "release", "berth-scheduler");
     Ok(program.parent().unwrap_or(root).to_path_buf())
 }
+
+/// In two builds: in one, the examples would draw in what only the tests of the suite need.
+const BUILDS: [&[&str]; 2] = [
+    &["-p", "berth-scheduler", "-p", "berth-conformance"],
+    &["-p", "berth-scheduler", "--examples"],
+];
 
 /// What comes about on a machine with nothing else to do within a second or two, or, on a scheduler's start, within
 /// a heartbeat.

@@ -25,7 +25,11 @@ type Line = (usize, What, Instant);
 pub(super) struct Programs {
     pub(super) scheduler: PathBuf,
     pub(super) conformance: PathBuf,
+    pub(super) with_api_server: PathBuf,
+    pub(super) burst: PathBuf,
     pub(super) nats_server: PathBuf,
+    /// The folder with a real Kubernetes API server.
+    pub(super) kube_api: PathBuf,
 }
 
 /// Everything that one measurement takes. Ends with it.
