@@ -320,6 +320,8 @@ def test_documents_show_files_as_they_are(document: Path) -> None:
     )
     for path, code in shown:
         assert (ROOT / path).read_text(encoding="utf-8") == code, path
+    for path, code in re.findall(r"<!-- part of: (\S+) -->\n```\w+\n(.*?)```\n", text, re.DOTALL):
+        assert code in (ROOT / path).read_text(encoding="utf-8"), path
 
 
 def test_links_lead_somewhere() -> None:
