@@ -11,6 +11,7 @@ use super::agenda::Item;
 use super::call::Call;
 use super::stop::Stop;
 use super::{Command, HostReport, Note, NoteKind, Options, Scheduler};
+use crate::api;
 
 /// Hosts that are kept in view; beyond this somebody is making them up.
 const MAX_HOSTS: usize = 20_000;
@@ -44,6 +45,8 @@ pub(super) struct Host {
     pub lost_at: Duration,
     /// Its object, by number.
     pub object: Option<u32>,
+    /// What the last one was that is gone.
+    pub shadow: Option<Arc<api::Host>>,
     /// Whether the object shows it, and not another host of the same name, which does not matter to placement.
     pub is_named: bool,
     /// Its object has been deleted, so it is to be emptied.
@@ -67,6 +70,7 @@ impl Host {
             reason: None,
             lost_at: Duration::ZERO,
             object: None,
+            shadow: None,
             is_named: false,
             drained_since: None,
             hold_until: Duration::ZERO,

@@ -10,6 +10,7 @@ use berth_sdk::scheduler::{Health, Reason};
 use super::agenda::Item;
 use super::fleet::Host;
 use super::kept::Kept;
+use super::workload::Workload;
 use super::{HostReport, MetadataPatch, Note, NoteKind, Scheduler, Status, Write, WriteError};
 use crate::api::{
     self, Condition, ConditionStatus, HostStatus, Key, Kind, Metadata, Object, condition, names,
@@ -35,8 +36,6 @@ pub(super) struct HostObject {
     remembered: ToStop,
     reported_at: Duration,
     deleting: bool,
-    /// What was there before somebody deleted it, of a host that was never heard.
-    shadow: Option<Arc<api::Host>>,
     doubted: BTreeSet<u32>,
 }
 
@@ -97,7 +96,6 @@ impl Scheduler {
             remembered: ToStop::new(),
             reported_at: Duration::ZERO,
             deleting: false,
-            shadow: None,
             doubted: BTreeSet::new(),
         };
         self.host_objects.insert(key, record)
@@ -246,6 +244,7 @@ impl Scheduler {
                 continue;
             };
             (host.object, host.is_named) = (None, false);
+            host.shadow.clone_from(&record.kept.object);
             if host.drained_since.take().is_some() {
                 host.hold_until = hold;
                 self.fleet.held.insert((hold, number));
@@ -254,30 +253,34 @@ impl Scheduler {
             self.agenda.look_at(Item::Stops(number));
             self.host_changed(number);
         }
-        self.keep_memory(record);
     }
 
-    /// An object was deleted that has to remember what may still run on lost hosts: it comes back.
-    fn keep_memory(&mut self, record: HostObject) {
-        let forgetful = |host: &&u32| {
-            let host = self.fleet.get(**host);
-            host.is_some_and(|host| host.is_lost() && !host.stops.is_empty())
-        };
-        let hosts: Vec<u32> = record.hosts.iter().filter(forgetful).copied().collect();
-        let Some(last) = hosts.last() else {
-            return;
-        };
-        let object = self.new_host_object(record.key, *last);
-        if let Some(new) = self.host_objects.get_mut(object) {
-            new.shadow = record.kept.object;
-            new.hosts.extend(hosts.iter().copied());
-        }
-        for host in &hosts {
-            if let Some(host) = self.fleet.get_mut(*host) {
-                host.object = Some(object);
+    /// A lost host without an object has something to be stopped: it gets one that remembers it. Whoever deleted
+    /// the one before finds it back.
+    pub(super) fn remember_host(&mut self, number: u32) -> Option<u32> {
+        let host = self.fleet.get(number)?;
+        let heard = host
+            .report
+            .as_ref()
+            .map(|report| report.friendly_name.as_str());
+        let seen = || Some(host.shadow.as_ref()?.metadata.name.as_str());
+        let name = heard.or_else(seen)?;
+        let key = Key::new(Kind::Host, self.options.host_namespace.as_str(), name);
+        let object = match self.host_objects.number(&key) {
+            Some(object) => object,
+            None => {
+                let object = self.new_host_object(key, number);
+                self.hold_name(object, number);
+                object
             }
+        };
+        if let Some(record) = self.host_objects.get_mut(object) {
+            record.hosts.insert(number);
         }
-        self.hold_name(object, *last);
+        if let Some(host) = self.fleet.get_mut(number) {
+            host.object = Some(object);
+        }
+        Some(object)
     }
 
     /// A host is gone for good; so is its object, unless that serves another by now.
@@ -287,6 +290,13 @@ impl Scheduler {
             record.deleting |= record.hosts.is_empty();
         }
         self.agenda.look_at(Item::Host(object));
+    }
+
+    /// A host has less to do, which its object may have waited for.
+    pub(in crate::core) fn look_at_object_of(&mut self, host: u32) {
+        if let Some(object) = self.fleet.get(host).and_then(|host| host.object) {
+            self.agenda.look_at(Item::Host(object));
+        }
     }
 
     pub(super) fn look_at_host_object(&mut self, number: u32) {
@@ -368,8 +378,15 @@ impl Scheduler {
         let Some(host) = self.fleet.get(record.holder) else {
             return true;
         };
-        let held = host.stops.values().any(|stop| stop.holder.is_some());
-        host.is_lost() || (host.workloads.is_empty() && !held)
+        // What is to go counts as well: its stop begins once the store knows, and needs to be remembered.
+        let is_there = |workload: &Workload| {
+            let place = workload.place.as_ref();
+            workload.may_run() && place.is_some_and(|place| place.host == record.holder)
+        };
+        host.is_lost()
+            || (host.workloads.is_empty()
+                && host.stops.is_empty()
+                && !self.workloads.iter().any(|(_, it)| is_there(it)))
     }
 
     fn host_metadata_patch(&self, record: &HostObject, finalized: bool) -> Option<MetadataPatch> {
@@ -420,16 +437,16 @@ impl Scheduler {
         Some(Object::Host(Arc::new(host)))
     }
 
+    /// What its object was before somebody deleted it, of a host that was not heard since.
     fn shadow(&self, record: &HostObject) -> Option<Object> {
-        let shadow = record
-            .shadow
-            .as_ref()
-            .filter(|_| record.kept.object.is_none())?;
-        let mut host = api::Host::clone(shadow);
+        let holder = self.fleet.get(record.holder)?;
+        let shadow = holder.shadow.as_ref();
+        let mut host = api::Host::clone(shadow.filter(|_| record.kept.object.is_none())?);
         let mut metadata = Metadata::named(&*record.key.namespace, &*record.key.name);
         metadata.labels = std::mem::take(&mut host.metadata.labels);
         metadata.finalizers = vec![names::HOST_FINALIZER.to_owned()];
         (host.metadata, host.status) = (metadata, None);
+        host.host_id = holder.id.to_string();
         Some(Object::Host(Arc::new(host)))
     }
 

@@ -149,10 +149,13 @@ impl Scheduler {
         let Some(record) = self.fleet.get(host) else {
             return;
         };
-        let object = record.object;
         let held = |(id, stop): (&Arc<str>, &Stop)| stop.holder.map(|holder| (id.clone(), holder));
         let held: Vec<_> = record.stops.iter().filter_map(held).collect();
         let host_id = record.id.clone();
+        let object = match record.object {
+            None if !record.stops.is_empty() => self.remember_host(host),
+            object => object,
+        };
         for (id, holder) in held {
             let remembered = object
                 .and_then(|object| self.host_objects.get(object))

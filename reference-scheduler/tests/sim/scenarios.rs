@@ -320,6 +320,55 @@ fn a_deleted_host_object_empties_its_host() {
 }
 
 #[test]
+fn a_drained_host_that_is_cut_off_meanwhile_is_not_forgotten() {
+    let key = Key::new(Kind::Host, "default", "host-1");
+    for point in 0..40 {
+        let mut world = ready(3, 3);
+        world.delete(&key);
+        world.run(Duration::from_millis(97 * point));
+        world.trouble(1, Trouble::CutOff);
+        world.run(s(120));
+        world.restart_scheduler();
+        world.run(s(50));
+        world.trouble(1, Trouble::None);
+        world
+            .run_until(s(60), |world| world.running() == world.wanted())
+            .unwrap_or_else(|| panic!("at {point}: not stopped on its return"));
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn a_lost_host_whose_object_is_deleted_is_not_forgotten() {
+    let mut world = World::new(5, Options::default());
+    world.add_hosts(1);
+    world.run(s(3));
+    world.apply(workload("bare", spec("image:1")));
+    world
+        .run_until(s(5), |world| world.running().len() == 1)
+        .expect("running");
+    world.trouble(0, Trouble::CutOff);
+    world.run(s(100));
+    world.delete(&Key::new(Kind::Host, "default", "host-0"));
+    world.run(s(5));
+    // Only now has it somewhere to go, and leaves something that is to be stopped.
+    world.add_host(Host::new("h1", "host-1"));
+    world
+        .run_until(s(60), |world| world.hosts[1].running().count() == 1)
+        .expect("moved");
+    world.run(s(10));
+    world.restart_scheduler();
+    world.run(s(50));
+    assert_eq!(world.hosts[0].held().count(), 1);
+    world.trouble(0, Trouble::None);
+    world
+        .run_until(s(60), |world| world.hosts[0].held().count() == 0)
+        .expect("stopped on its return");
+    world.run(s(60));
+    world.assert_sound();
+}
+
+#[test]
 fn the_scheduler_may_be_killed_at_any_point_of_a_rollout() {
     for point in 0..20 {
         let mut world = ready(4, 8);

@@ -359,7 +359,8 @@ impl Scheduler {
         let Some(place) = &record.place else {
             return;
         };
-        if self.is_stop_held(place.host, &place.id) {
+        let host = place.host;
+        if self.is_stop_held(host, &place.id) {
             return;
         }
         if let Some(record) = self.workloads.get_mut(number) {
@@ -368,6 +369,7 @@ impl Scheduler {
             record.phase = Phase::Waiting;
             record.contact = super::Contact::default();
         }
+        self.look_at_object_of(host);
         self.agenda.look_at(Item::Workload(number));
     }
 
@@ -393,6 +395,7 @@ impl Scheduler {
         {
             record.place = None;
             record.phase = Phase::Waiting;
+            self.look_at_object_of(host);
         }
     }
 
