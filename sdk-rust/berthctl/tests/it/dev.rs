@@ -26,6 +26,14 @@ struct Dev {
 
 impl Dev {
     fn over(manifests: &Path, registry: &str) -> Self {
+        Self::with_variables([], manifests, registry)
+    }
+
+    fn with_variables<const N: usize>(
+        variables: [(&str, &str); N],
+        manifests: &Path,
+        registry: &str,
+    ) -> Self {
         let manifests = manifests.to_str().unwrap();
         let flags = ["--nats-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"];
         let mut child = berthctl(
@@ -33,6 +41,7 @@ impl Dev {
             &["dev", manifests, "--insecure-registry", registry],
         )
         .args(flags)
+        .envs(variables)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -158,6 +167,17 @@ fn a_manifest_is_run_on_all_hosts_outlives_one_and_nothing_is_left_behind() {
     assert_eq!(dev.child.wait().unwrap().code(), Some(0), "{rest}");
     all.retain(|pid| kill(*pid, None).is_ok());
     assert_eq!(all, [], "left behind");
+}
+
+#[test]
+fn variables_of_whoever_runs_it_do_not_reach_the_hosts() {
+    let manifests = tempfile::tempdir().unwrap();
+    let variables = [
+        ("BERTH_HOST_ID", "one-for-both"),
+        ("BERTH_NATS_CREDS", "/not/there.creds"),
+    ];
+    let dev = Dev::with_variables(variables, manifests.path(), "not.asked.for");
+    until(|| dev.hosts().len() == 2);
 }
 
 #[test]

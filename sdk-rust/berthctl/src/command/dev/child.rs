@@ -1,5 +1,6 @@
 //! One process of `dev`: what it says under its name, and its end.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -41,7 +42,12 @@ impl fmt::Display for Ended {
 impl Child {
     /// Starts one of our programs: the one beside this one, or else the one on the `PATH`.
     pub fn spawn(name: &str, program: &'static str, flags: Vec<String>) -> Result<Self, Failure> {
-        let mut process = Command::new(path_of(program))
+        let mut command = Command::new(path_of(program));
+        // Set for one host, or for berthctl, they would hold for every child.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+            command.env_remove(name);
+        }
+        let mut process = command
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -84,6 +90,10 @@ impl Child {
         self.process.kill().await?;
         self.process.wait().await
     }
+}
+
+fn is_ours(variable: &OsStr) -> bool {
+    variable.as_encoded_bytes().starts_with(b"BERTH_")
 }
 
 fn path_of(program: &str) -> PathBuf {
