@@ -64,7 +64,7 @@ struct GrpcArgs {
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Host")]
 struct HostArgs {
-    /// This host's id, one token of a NATS subject [default: a new one for each process]
+    /// This host's id, up to 256 of the characters A-Z a-z 0-9 _ - [default: a new one for each process]
     #[arg(long, value_name = "ID", env = "BERTH_HOST_ID", value_parser = value::host_id)]
     host_id: Option<String>,
 

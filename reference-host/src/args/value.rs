@@ -1,20 +1,8 @@
 //! The values that flags take, parsed: each error says what would be right.
 
-pub(super) use berth_sdk::cli::value::{duration_in, word};
+pub(super) use berth_sdk::cli::value::{duration_in, host_id, word};
 
 use crate::config::RESERVED_LABELS;
-
-/// A host id (HOST-WIRE-012).
-pub(super) fn host_id(text: &str) -> Result<String, String> {
-    const BYTES_MAX: usize = 256;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if text.is_empty() || text.len() > BYTES_MAX || !text.chars().all(allowed) {
-        return Err(format!(
-            "it becomes part of NATS subjects: 1 to {BYTES_MAX} of the characters A-Z a-z 0-9 _ -"
-        ));
-    }
-    Ok(text.to_owned())
-}
 
 /// A label, `KEY=VALUE`. Schedulers copy labels to Kubernetes objects, so both keep to its syntax.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
@@ -91,15 +79,6 @@ fn is_dns_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn host_ids() {
-        assert_eq!(host_id("edge-7_A"), Ok("edge-7_A".to_owned()));
-        let long = "x".repeat(257);
-        for text in ["", "a.b", "*", "a>", "a b", "a\u{7}", "a~", "ä", &long] {
-            assert!(host_id(text).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn labels() {

@@ -30,10 +30,13 @@ impl fmt::Display for Command {
     }
 }
 
+/// How long an id may be: no id that anybody makes comes near, and subjects stay far below a broker's limit.
+pub(crate) const ID_BYTES_MAX: usize = 256;
+
 /// Whether an id can stand in a subject: one token, nothing that a broker reads in its own way.
 pub(crate) fn is_token(id: &str) -> bool {
     let forbidden = |c: char| matches!(c, '.' | '*' | '>') || c.is_whitespace() || c.is_control();
-    !id.is_empty() && id.len() <= 256 && !id.contains(forbidden)
+    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.contains(forbidden)
 }
 
 /// Whether a host may use an id as its own (HOST-WIRE-012).

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::subject;
+
 /// A duration as Go and `wash` write it: `30s`, `500ms`, `1m30s`, `1.5s`.
 ///
 /// # Errors
@@ -73,6 +75,21 @@ pub fn word(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The id of a host (HOST-WIRE-012).
+///
+/// # Errors
+///
+/// What would be right.
+pub fn host_id(text: &str) -> Result<String, String> {
+    if subject::is_host_id(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "it becomes part of NATS subjects: 1 to {} of the characters A-Z a-z 0-9 _ -",
+        subject::ID_BYTES_MAX
+    ))
+}
+
 /// A boolean as Go's flags take it.
 ///
 /// # Errors
@@ -89,6 +106,15 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn host_ids() {
+        assert_eq!(host_id("edge-7_A"), Ok("edge-7_A".to_owned()));
+        let long = "x".repeat(257);
+        for text in ["", "a.b", "*", "a>", "a b", "a\u{7}", "a~", "ä", &long] {
+            assert!(host_id(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn durations() {
