@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_sdk::cli::{ConnectArgs, GrpcServeArgs};
+use berth_sdk::cli::{ConnectArgs, GrpcServeArgs, LogArgs};
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 
 use self::data_connection::DataConnectionArgs;
-use crate::config::{self, CONCURRENT_PULLS_MAX, Config, HOST_GROUP_LABEL, Identity, Limits, Log};
+use crate::config::{self, CONCURRENT_PULLS_MAX, Config, HOST_GROUP_LABEL, Identity, Limits};
 use crate::image::StoreOptions;
 
 /// How `wash host` spells what all our programs spell otherwise.
@@ -155,35 +155,6 @@ struct LimitArgs {
     max_workloads: u64,
 }
 
-#[derive(clap::Args, Clone)]
-#[command(next_help_heading = "Log")]
-struct LogArgs {
-    /// error, warn, info, debug, trace, or directives like info,berth_host=debug
-    #[arg(
-        short,
-        long,
-        value_name = "LEVEL",
-        env = "RUST_LOG",
-        default_value = "info"
-    )]
-    log_level: String,
-
-    /// How log lines look
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "BERTH_LOG_FORMAT",
-        default_value = "text"
-    )]
-    log_format: LogFormat,
-}
-
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 const MIB: u64 = 1 << 20;
 /// A pebibyte: more than any disk, and far from any overflow.
 const MIB_MAX: u64 = 1 << 30;
@@ -216,14 +187,16 @@ where
         .map_err(|message| command.error(ErrorKind::ValueValidation, message))
 }
 
-/// Variables may hold secrets, so `--help` does not show their values.
+/// The flags as `wash host` spells them too. Variables may hold secrets, so `--help` does not show their values.
 fn command() -> Command {
     let spelled = WASH_SPELLINGS
         .iter()
         .fold(Args::command(), |command, (arg, spelling)| {
             command.mut_arg(arg, |arg| arg.visible_alias(spelling))
         });
-    spelled.mut_args(|arg| arg.hide_env_values(true))
+    spelled
+        .mut_arg("log_level", |arg| arg.short('l'))
+        .mut_args(|arg| arg.hide_env_values(true))
 }
 
 impl Args {
@@ -257,10 +230,7 @@ impl Args {
                 memory_default_bytes: self.limits.memory_limit_default_mib * MIB,
                 workloads_max: self.limits.max_workloads as usize,
             },
-            log: Log {
-                filter: self.log.log_level,
-                json: self.log.log_format == LogFormat::Json,
-            },
+            log: self.log.into_log(),
             notices,
         })
     }

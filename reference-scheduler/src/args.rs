@@ -14,7 +14,7 @@ use berth_sdk::cli::{ConnectArgs, GrpcServeArgs};
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 
-use self::logging::LogArgs;
+use self::logging::LoggingArgs;
 use self::timing::TimingArgs;
 use self::value::{Bind, StoreName};
 use crate::config::{Config, HEALTH_PORT, KubeChoice, METRICS_PORT, StoreChoice};
@@ -53,7 +53,7 @@ struct Args {
     #[command(flatten)]
     endpoints: EndpointArgs,
     #[command(flatten)]
-    log: LogArgs,
+    log: LoggingArgs,
 }
 
 #[derive(clap::Args, Clone)]

@@ -1,25 +1,14 @@
 //! The flags that say what is logged, those of upstream's operator among them.
 
-use clap::ValueEnum;
+use berth_sdk::cli::{Log, LogArgs};
 
 use super::value;
-use crate::config::Log;
 
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Log")]
-pub(super) struct LogArgs {
-    /// error, warn, info, debug, trace, or directives like info,berth_scheduler=debug
-    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
-    log_level: String,
-
-    /// How log lines look
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "BERTH_LOG_FORMAT",
-        default_value = "text"
-    )]
-    log_format: LogFormat,
+pub(super) struct LoggingArgs {
+    #[command(flatten)]
+    log: LogArgs,
 
     /// The same as --log-format json, as upstream's operator spells it
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -52,23 +41,16 @@ pub(super) struct LogArgs {
     zap_time_encoding: Option<String>,
 }
 
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-impl LogArgs {
+impl LoggingArgs {
     pub(super) fn into_log(self) -> Log {
-        let filter = match self.zap_log_level.as_deref() {
-            None => self.log_level,
-            Some("panic") => "error".to_owned(),
-            Some(level) if level.parse::<u32>().is_ok() => "debug".to_owned(),
-            Some(level) => level.to_owned(),
-        };
-        let json = self.json_log
-            || self.log_format == LogFormat::Json
-            || self.zap_encoder.as_deref() == Some("json");
-        Log { filter, json }
+        let mut log = self.log.into_log();
+        match self.zap_log_level.as_deref() {
+            None => {}
+            Some("panic") => log.filter = "error".to_owned(),
+            Some(level) if level.parse::<u32>().is_ok() => log.filter = "debug".to_owned(),
+            Some(level) => log.filter = level.to_owned(),
+        }
+        log.json |= self.json_log || self.zap_encoder.as_deref() == Some("json");
+        log
     }
 }

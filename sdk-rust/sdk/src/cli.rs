@@ -13,5 +13,5 @@ pub use self::cause::chain;
 pub use self::connect::ConnectArgs;
 #[cfg(feature = "grpc")]
 pub use self::grpc::{GrpcServe, GrpcServeArgs, GrpcTlsArgs};
-pub use self::log::{Log, LogError};
+pub use self::log::{Log, LogArgs, LogError};
 pub use self::shutdown::on_signal;

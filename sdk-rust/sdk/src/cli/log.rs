@@ -2,9 +2,44 @@
 
 use std::io::IsTerminal as _;
 
+use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+/// The flags that say what is logged.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Log")]
+pub struct LogArgs {
+    /// error, warn, info, debug, trace, or directives like info,berth_sdk=debug
+    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
+    log_level: String,
+
+    /// How log lines look
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "BERTH_LOG_FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogArgs {
+    /// What they say.
+    pub fn into_log(self) -> Log {
+        Log {
+            filter: self.log_level,
+            json: self.log_format == LogFormat::Json,
+        }
+    }
+}
 
 /// What is logged, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq)]
