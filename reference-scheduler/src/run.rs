@@ -50,7 +50,7 @@ pub enum RunError {
 /// A broker that is not there yet is waited for.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     #[cfg(feature = "breakage")]
-    if let Some(breakage) = crate::breakage::choose().map_err(RunError::Breakage)? {
+    if let Some(breakage) = crate::breakage::Breakage::choose().map_err(RunError::Breakage)? {
         tracing::warn!(?breakage, "this scheduler is broken on purpose");
     }
     for notice in &config.notices {

@@ -1,6 +1,7 @@
 //! What the programs of the bus have in common: the flags that reach it, how values are read, what
 //! they log, how they end, and how they say what went wrong.
 
+mod breakage;
 mod cause;
 mod connect;
 #[cfg(feature = "grpc")]
