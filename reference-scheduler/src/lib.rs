@@ -4,7 +4,6 @@
 pub mod api;
 pub mod args;
 pub mod breakage;
-pub mod bus;
 pub mod config;
 pub mod core;
 pub mod health;

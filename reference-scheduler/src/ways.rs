@@ -1,5 +1,6 @@
 //! The ways to the hosts: the bus, and gRPC to those that beat over it.
 
+mod call;
 mod grpc;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use berth_sdk::scheduler::{ClientError, Heartbeats, HostClient};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
+pub use self::call::Request;
 use self::grpc::GrpcHosts;
 use crate::config::Config;
 
@@ -69,7 +71,7 @@ impl Ways {
     }
 
     /// A client for one host, on the way by which it was last heard over gRPC, if it was, and else on the bus.
-    pub fn client(&self, host_id: &str) -> Result<HostClient, ClientError> {
+    fn client(&self, host_id: &str) -> Result<HostClient, ClientError> {
         let channel = self.grpc.as_ref().and_then(|grpc| grpc.channel(host_id));
         match (channel, &self.bus) {
             (Some(channel), _) => Ok(HostClient::over_grpc(channel, Some(host_id.to_owned()))),

@@ -8,11 +8,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::request::{self, Unbuildable};
-use crate::bus;
 use crate::core::{Action, CallId, Command, Event, Note, Outcome, Write, WriteError, WriteId};
 use crate::metrics::Metrics;
 use crate::store::Store;
-use crate::ways::Ways;
+use crate::ways::{Request, Ways};
 
 /// Writes at once; more would only wait in the store. The core has at most one for each object.
 const WRITES_MAX: usize = 128;
@@ -133,14 +132,14 @@ async fn ask<S: Store>(
     timeout: Duration,
 ) -> Outcome {
     let request = match command {
-        Command::Stop { id } => bus::Request::Stop(id.to_string()),
-        Command::Status { id } => bus::Request::Status(id.to_string()),
+        Command::Stop { id } => Request::Stop(id.to_string()),
+        Command::Status { id } => Request::Status(id.to_string()),
         Command::Start { workload, id } => match request::resolved(store, &workload, &id).await {
-            Ok(workload) => bus::Request::Start(id.to_string(), Box::new(workload)),
+            Ok(workload) => Request::Start(id.to_string(), Box::new(workload)),
             Err(Unbuildable(reason)) => return Outcome::Unbuildable(reason),
         },
     };
-    bus::call(ways, host_id, request, timeout).await
+    ways.call(host_id, request, timeout).await
 }
 
 fn verb(command: &Command) -> &'static str {

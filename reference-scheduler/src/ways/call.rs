@@ -1,12 +1,12 @@
-//! Commands to hosts over the SDK, each ending in one outcome.
+//! Commands to hosts, whichever way they are reached, each ending in one outcome.
 
 use std::time::Duration;
 
 use berth_proto::WorkloadState;
 use berth_sdk::scheduler::{ClientError, Status, Timeouts};
 
+use super::Ways;
 use crate::core::Outcome;
-use crate::ways::Ways;
 
 /// A command with everything that goes over the wire.
 #[derive(Clone, Debug)]
@@ -19,19 +19,21 @@ pub enum Request {
     Status(String),
 }
 
-/// Sends one command and waits for its end, `timeout` at the longest.
-///
-/// Cancel safety: a dropped call may have been carried out or not.
-pub async fn call(ways: &Ways, host_id: &str, request: Request, timeout: Duration) -> Outcome {
-    let client = match ways.client(host_id) {
-        Ok(client) => client.with_timeouts(all(timeout)),
-        Err(error) => return outcome(Err(error)),
-    };
-    outcome(match request {
-        Request::Start(id, workload) => client.start(&id, &workload).await,
-        Request::Stop(id) => client.stop(&id).await,
-        Request::Status(id) => client.status(&id).await,
-    })
+impl Ways {
+    /// Sends one command and waits for its end, `timeout` at the longest.
+    ///
+    /// Cancel safety: a dropped call may have been carried out or not.
+    pub async fn call(&self, host_id: &str, request: Request, timeout: Duration) -> Outcome {
+        let client = match self.client(host_id) {
+            Ok(client) => client.with_timeouts(all(timeout)),
+            Err(error) => return outcome(Err(error)),
+        };
+        outcome(match request {
+            Request::Start(id, workload) => client.start(&id, &workload).await,
+            Request::Stop(id) => client.stop(&id).await,
+            Request::Status(id) => client.status(&id).await,
+        })
+    }
 }
 
 fn outcome(answer: Result<Status, ClientError>) -> Outcome {
