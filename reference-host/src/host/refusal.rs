@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use berth_sdk::cli::chain;
 use berth_sdk::host::Refusal;
 
 use crate::egress::MalformedEntries;
@@ -9,7 +10,6 @@ use crate::engine::{CompileError, PrepareError};
 use crate::image::PullCause;
 use crate::ingress::BadHost;
 use crate::volumes::VolumeError;
-use berth_sdk::cli::chain;
 
 /// Which part of a workload is meant, with its image: as people know it.
 #[derive(Clone, Debug, PartialEq, Eq)]

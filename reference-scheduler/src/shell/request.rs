@@ -1,9 +1,10 @@
 //! Looks up what a workload refers to, and makes of both what goes over the wire.
 
+use berth_sdk::cli::chain;
+
 use crate::api::Workload;
 use crate::request::{References, references, start_request};
 use crate::store::Store;
-use berth_sdk::cli::chain;
 
 /// Why there is nothing to send, for people.
 pub(super) struct Unbuildable(pub String);
