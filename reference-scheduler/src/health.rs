@@ -100,6 +100,9 @@ impl Endpoints {
     pub async fn listen(self, address: SocketAddr, serves: Serves) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let local = listener.local_addr()?;
+        if serves != Serves::Probes {
+            self.metrics.set_served();
+        }
         tokio::spawn(self.accept(listener, serves));
         Ok(local)
     }
@@ -188,5 +191,18 @@ mod tests {
         endpoints.pulse.synced();
         assert_eq!(statuses(&endpoints, Serves::Probes), [200, 200, 404]);
         assert_eq!(statuses(&endpoints, Serves::Metrics), [404, 404, 200]);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_where_one_address_is_for_them() {
+        for (serves, expected) in [(Serves::Probes, false), (Serves::Metrics, true)] {
+            let endpoints = Endpoints {
+                pulse: Arc::default(),
+                metrics: Arc::default(),
+            };
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            endpoints.clone().listen(any, serves).await.unwrap();
+            assert_eq!(endpoints.metrics.are_served(), expected, "{serves:?}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub struct Metrics {
     // Few keys: verbs times outcomes. Held for a moment at a time.
     calls: Mutex<BTreeMap<(&'static str, &'static str), Timed>>,
     writes: Mutex<BTreeMap<(&'static str, &'static str), Timed>>,
+    served: AtomicBool,
     census: Mutex<Census>,
 }
 
@@ -71,6 +72,16 @@ impl Metrics {
     pub fn term_ended(&self) {
         self.acts.store(false, Ordering::Relaxed);
         self.counted(Census::default());
+    }
+
+    /// Somebody can read them from now on.
+    pub fn set_served(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anybody can read them, so that it is worth counting hosts and workloads.
+    pub fn are_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// The hosts and workloads were counted.

@@ -27,7 +27,7 @@ const REST_MAX: Duration = Duration::from_secs(1);
 /// everything else from its turn.
 const REST_MIN: Duration = Duration::from_millis(1);
 
-/// How often hosts and workloads are counted for the metrics.
+/// How often hosts and workloads are counted for the metrics, where these are served.
 const CENSUS_EVERY: Duration = Duration::from_secs(2);
 
 /// What the loop works with.
@@ -197,10 +197,8 @@ impl<S: Store> Term<S> {
     }
 
     fn count(&mut self) {
-        if self
-            .counted_at
-            .is_none_or(|at| at.elapsed() >= CENSUS_EVERY)
-        {
+        let is_due = |at: Instant| at.elapsed() >= CENSUS_EVERY;
+        if self.metrics.are_served() && self.counted_at.is_none_or(is_due) {
             self.counted_at = Some(Instant::now());
             self.metrics.counted(self.core.census());
         }
