@@ -11,6 +11,9 @@
 #[path = "../tests/it/api_server.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod api_server;
+#[path = "../tests/it/control_plane.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod control_plane;
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};

@@ -12,6 +12,7 @@ mod scheduler;
 mod stage;
 
 mod api_server;
+mod control_plane;
 mod dir;
 mod endpoints;
 mod grpc;

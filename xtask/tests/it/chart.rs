@@ -1,6 +1,5 @@
 //! The Helm chart, rendered: a real API server takes it, and a real nats-server gives the rights it promises.
 
-mod api_server;
 mod broker;
 mod everything;
 mod installation;
@@ -8,10 +7,17 @@ mod permissions;
 mod rights;
 mod wire;
 
+#[path = "../../../reference-scheduler/tests/it/control_plane.rs"]
+#[allow(dead_code, reason = "the tests of the scheduler use more of it")]
+mod control_plane;
+
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
 
 use serde_json::Value;
 use xtask::chart::{self, ChartError};
+
+use self::control_plane::ControlPlane;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -20,6 +26,12 @@ fn root() -> &'static Path {
 /// kube-apiserver, etcd, kubectl and helm; built now where they are not there.
 fn programs() -> PathBuf {
     xtask::kube_api::obtain(root()).unwrap()
+}
+
+/// The API server that tests which run at the same time share.
+fn api_server() -> Arc<ControlPlane> {
+    static SHARED: Mutex<Weak<ControlPlane>> = Mutex::new(Weak::new());
+    control_plane::shared(&SHARED, || ControlPlane::start(programs()))
 }
 
 fn render(arguments: &[&str]) -> Result<Vec<Value>, ChartError> {

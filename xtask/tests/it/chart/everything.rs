@@ -1,7 +1,6 @@
 //! Every way to set the chart's values gives what an API server takes, without a warning.
 
-use super::api_server::ApiServer;
-use super::{objects, programs, root};
+use super::{api_server, objects, programs, root};
 
 /// What is rendered, by name.
 fn renderings() -> Vec<(&'static str, Vec<String>)> {
@@ -48,7 +47,7 @@ fn renderings() -> Vec<(&'static str, Vec<String>)> {
 
 #[test]
 fn an_api_server_takes_every_rendering_without_a_warning() {
-    let server = ApiServer::shared();
+    let server = api_server();
     let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: NAME\n  labels:\n    \
                      pod-security.kubernetes.io/enforce: restricted\n    \
                      pod-security.kubernetes.io/warn: restricted\n";

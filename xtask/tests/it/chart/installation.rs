@@ -1,11 +1,10 @@
 //! A life of a release: installed, upgraded with a further group, taken out.
 
-use super::api_server::ApiServer;
-use super::root;
+use super::{api_server, root};
 
 #[test]
 fn an_upgrade_keeps_the_certificates_and_definitions_outlive_the_release() {
-    let server = ApiServer::shared();
+    let server = api_server();
     let chart = root().join(xtask::chart::DIR);
     let chart = chart.to_str().unwrap();
     let namespaced = ["--namespace", "release"];

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::api_server::ApiServer;
-use super::root;
+use super::control_plane::ControlPlane;
+use super::{api_server, root};
 
 const OURS: &str = "runtime.wasmcloud.dev";
 
@@ -51,7 +51,7 @@ const NOWHERE: [(&str, &str, &str); 10] = [
 
 #[test]
 fn the_scheduler_may_do_what_it_does_and_no_more() {
-    let server = ApiServer::shared();
+    let server = api_server();
     let everywhere = Account::install(&server, "rights-all", &[]);
     for (verbs, group, resource) in WITH_WORKLOADS {
         everywhere.expect(true, "some-namespace", (verbs, group, resource, ""));
@@ -86,7 +86,7 @@ fn the_scheduler_may_do_what_it_does_and_no_more() {
 
 #[test]
 fn watched_namespaces_bound_the_rights() {
-    let server = ApiServer::shared();
+    let server = api_server();
     server.must(&["create", "namespace", "watched"], "");
     let account = Account::install(
         &server,
@@ -102,13 +102,13 @@ fn watched_namespaces_bound_the_rights() {
 
 /// The account of an installed scheduler.
 struct Account<'a> {
-    server: &'a ApiServer,
+    server: &'a ControlPlane,
     user: String,
 }
 
 impl<'a> Account<'a> {
     /// Applies the rights alone, in a namespace of their own.
-    fn install(server: &'a ApiServer, namespace: &str, values: &[&str]) -> Self {
+    fn install(server: &'a ControlPlane, namespace: &str, values: &[&str]) -> Self {
         server.must(&["create", "namespace", namespace], "");
         let mut arguments = vec![
             "--show-only",

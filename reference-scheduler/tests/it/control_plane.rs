@@ -1,6 +1,9 @@
-//! A real API server with its etcd on random ports of the loopback, gone with the last test that uses it.
+//! etcd and kube-apiserver for tests: child processes on random ports of the loopback, in a temporary directory. The
+//! tests of the chart start them from this file, too.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -14,12 +17,35 @@ const START_PATIENCE: Duration = Duration::from_secs(180);
 /// How often a start is tried: another process may have taken a port that was free a moment ago.
 const START_TRIES: usize = 3;
 
-/// A running server.
-pub struct ApiServer {
+/// What is shown of the log of a program that did not do as it should.
+const LAST_LINES: usize = 8;
+
+/// What is there, for tests that run at the same time; else what `start` makes, to be gone with the last of them.
+pub fn shared<T>(there: &Mutex<Weak<T>>, mut start: impl FnMut() -> Result<T, String>) -> Arc<T> {
+    let mut there = there.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shared) = there.upgrade() {
+        return shared;
+    }
+    let mut reasons = String::new();
+    for _ in 0..START_TRIES {
+        match start() {
+            Ok(started) => {
+                let started = Arc::new(started);
+                *there = Arc::downgrade(&started);
+                return started;
+            }
+            Err(reason) => writeln!(reasons, "{reason}").unwrap(),
+        }
+    }
+    panic!("there is no API server:\n{reasons}");
+}
+
+/// A running API server with its etcd.
+pub struct ControlPlane {
     programs: PathBuf,
     dir: tempfile::TempDir,
-    /// In the order in which they are killed.
-    children: Vec<Child>,
+    // In the order in which they are killed.
+    children: Vec<(&'static str, Child)>,
 }
 
 /// How a program ended.
@@ -30,55 +56,43 @@ pub struct Output {
     pub stderr: String,
 }
 
-static SHARED: Mutex<Weak<ApiServer>> = Mutex::new(Weak::new());
-
-impl ApiServer {
-    /// The server that is there, or a new one.
-    pub fn shared() -> Arc<Self> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return server;
-        }
-        let mut reasons = String::new();
-        for _ in 0..START_TRIES {
-            match Self::start() {
-                Ok(server) => {
-                    let server = Arc::new(server);
-                    *shared = Arc::downgrade(&server);
-                    return server;
-                }
-                Err(reason) => writeln!(reasons, "{reason}").unwrap(),
-            }
-        }
-        panic!("there is no API server:\n{reasons}");
-    }
-
-    fn start() -> Result<Self, String> {
-        let mut server = Self {
-            programs: super::programs(),
+impl ControlPlane {
+    /// Starts the programs in this folder and waits until they are ready.
+    pub fn start(programs: PathBuf) -> Result<Self, String> {
+        let mut plane = Self {
+            programs,
             dir: tempfile::tempdir().unwrap(),
             children: Vec::new(),
         };
         let [client_port, peer_port, port] = free_ports();
-        server.write_credentials(port);
-        let dir = server.dir.path().to_path_buf();
-        server.spawn("etcd", &etcd_flags(&dir, client_port, peer_port));
-        server.spawn("kube-apiserver", &api_server_flags(&dir, client_port, port));
+        plane.write_credentials(port);
+        let dir = plane.dir.path().to_path_buf();
+        plane.spawn("etcd", &etcd_flags(&dir, client_port, peer_port));
+        plane.spawn("kube-apiserver", &api_server_flags(&dir, client_port, port));
         let deadline = Instant::now() + START_PATIENCE;
         loop {
             // kubectl itself takes a moment, so this is no busy loop.
-            let output = server.kubectl(&["get", "--raw=/readyz", "--request-timeout=5s"], "");
+            let output = plane.kubectl(&["get", "--raw=/readyz", "--request-timeout=5s"], "");
             if output.status.success() {
-                return Ok(server);
+                return Ok(plane);
             }
-            let ended = server
-                .children
-                .iter_mut()
-                .any(|child| child.try_wait().unwrap().is_some());
-            if ended || Instant::now() > deadline {
-                return Err(format!("{}\n{}", output.stderr, server.last_words()));
+            if let Some(ended) = plane.ended() {
+                return Err(ended);
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{}\n{}", output.stderr, plane.last_words()));
             }
         }
+    }
+
+    /// Where its files are; more may be put there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A file with everything to reach it as an administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubeconfig")
     }
 
     /// What `kubectl` says, given this on its standard input.
@@ -100,10 +114,31 @@ impl ApiServer {
         output.stdout
     }
 
+    /// Starts one more program of the folder. It is killed before those that were there.
+    pub fn spawn(&mut self, name: &'static str, flags: &[String]) {
+        let log = File::create(self.log(name)).unwrap();
+        let child = Command::new(self.programs.join(name))
+            .args(flags)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        self.children.insert(0, (name, child));
+    }
+
+    /// The ends of the logs, for whoever has to find out.
+    pub fn last_words(&self) -> String {
+        let of = |(name, _): &(&str, Child)| self.last_words_of(name);
+        self.children.iter().rev().map(of).collect()
+    }
+
     fn run(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(self.programs.join(program))
             .args(arguments)
-            .env("KUBECONFIG", self.dir.path().join("kubeconfig"))
+            .env("KUBECONFIG", self.kubeconfig())
             // Nothing of whoever runs the tests is read or written.
             .env("HOME", self.dir.path())
             .stdin(Stdio::piped())
@@ -127,25 +162,12 @@ impl ApiServer {
         }
     }
 
-    fn spawn(&mut self, name: &str, flags: &[String]) {
-        let log = std::fs::File::create(self.dir.path().join(format!("{name}.log"))).unwrap();
-        let child = Command::new(self.programs.join(name))
-            .args(flags)
-            .current_dir(self.dir.path())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.children.insert(0, child);
-    }
-
     /// A certificate for the server, a key to sign tokens with, a token of an administrator.
     fn write_credentials(&self, port: u16) {
         let serving = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let signing = rcgen::KeyPair::generate().unwrap();
-        let token = "administrator-of-this-test";
+        // Random enough that nobody else on the machine guesses it while a test runs.
+        let token = format!("{:016x}", RandomState::new().build_hasher().finish());
         let kubeconfig = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {
@@ -170,24 +192,33 @@ impl ApiServer {
         }
     }
 
-    /// The ends of the logs, for whoever has to find out.
-    fn last_words(&self) -> String {
-        let mut words = String::new();
-        for name in ["etcd", "kube-apiserver"] {
-            let log = std::fs::read_to_string(self.dir.path().join(format!("{name}.log")));
-            let log = log.unwrap_or_default();
-            let lines: Vec<&str> = log.lines().rev().take(8).collect();
-            for line in lines.iter().rev() {
-                writeln!(words, "{name}: {line}").unwrap();
-            }
-        }
-        words
+    /// Which program has ended, and what it said last.
+    fn ended(&mut self) -> Option<String> {
+        let ended = |(name, child): &mut (&'static str, Child)| {
+            let status = child.try_wait().unwrap()?;
+            Some((*name, status))
+        };
+        let (name, status) = self.children.iter_mut().find_map(ended)?;
+        let said = self.last_words_of(name);
+        Some(format!("{name} has ended: {status}\n{said}"))
+    }
+
+    fn last_words_of(&self, name: &str) -> String {
+        let log = std::fs::read_to_string(self.log(name)).unwrap_or_default();
+        let mut lines: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
+        lines.reverse();
+        let named = |line: &&str| format!("{name}: {line}\n");
+        lines.iter().map(named).collect()
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
     }
 }
 
-impl Drop for ApiServer {
+impl Drop for ControlPlane {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for (_, child) in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -227,5 +258,9 @@ fn api_server_flags(dir: &Path, etcd_port: u16, port: u16) -> Vec<String> {
         format!("--service-account-signing-key-file={}", file("signing.key")),
         format!("--service-account-key-file={}", file("signing.pub")),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+        // As strict as clusters come: an owner reference that blocks deletion takes a permission.
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
+        // There is no controller here that would make the accounts that Pods need.
+        "--disable-admission-plugins=ServiceAccount".to_owned(),
     ]
 }
