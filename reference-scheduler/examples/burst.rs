@@ -28,7 +28,7 @@ const HOSTS: usize = 50;
 const DEPLOYMENTS: usize = 100;
 const REPLICAS: usize = 10;
 const WORKLOADS: usize = DEPLOYMENTS * REPLICAS;
-/// Requests at once, of the bare client and of whoever creates the deployments.
+/// Requests at once, of a bare client in a hurry and of whoever creates the deployments.
 const IN_FLIGHT: usize = 16;
 /// How long anything may take here at all.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -44,7 +44,8 @@ async fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_from(Config::infer().await.expect("a kubeconfig")).expect("a client");
     let cluster = Cluster { client };
-    let bare = cluster.bare("bare").await;
+    let one_by_one = cluster.bare("one-by-one", 1).await;
+    let together = cluster.bare("together", IN_FLIGHT).await;
     cluster.namespace("burst").await;
     let port = free_port();
     let url = format!("nats://127.0.0.1:{port}");
@@ -75,7 +76,7 @@ async fn main() {
     let all_ready = |seen: &Seen| seen.len() == WORKLOADS && seen.values().all(is_ready);
     let (seen, ()) = tokio::join!(
         cluster.watch("burst", "Workload", all_ready),
-        cluster.create("burst", (0..DEPLOYMENTS).map(deployment)),
+        cluster.create("burst", (0..DEPLOYMENTS).map(deployment), IN_FLIGHT),
     );
     let ready = began.elapsed();
     let requests = cluster.requests().await.since(&before);
@@ -91,7 +92,8 @@ async fn main() {
         false => 0,
     };
     let line = json!({
-        "bare_ms": bare.as_millis() as u64,
+        "one_by_one_ms": one_by_one.as_millis() as u64,
+        "together_ms": together.as_millis() as u64,
         "ready_ms": ready.as_millis() as u64,
         "writes_per_workload": writes as f64 / WORKLOADS as f64,
         "conflicts": requests.conflicts(),
@@ -127,7 +129,7 @@ impl Cluster {
     }
 
     /// Writes as many objects as a scheduler has to make of the deployments, and nothing else.
-    async fn bare(&self, namespace: &str) -> Duration {
+    async fn bare(&self, namespace: &str, at_once: usize) -> Duration {
         self.namespace(namespace).await;
         let spec = json!({"components": [{"name": "main", "image": "registry.example/a:1"}]});
         let sets = (0..DEPLOYMENTS).map(|number| {
@@ -137,19 +139,17 @@ impl Cluster {
         let workloads = (0..WORKLOADS)
             .map(|number| object("Workload", &format!("workload-{number}"), spec.clone()));
         let began = Instant::now();
-        self.create(namespace, sets.chain(workloads)).await;
+        self.create(namespace, sets.chain(workloads), at_once).await;
         began.elapsed()
     }
 
-    async fn create(&self, namespace: &str, objects: impl Iterator<Item = Value>) {
+    async fn create(&self, namespace: &str, objects: impl Iterator<Item = Value>, at_once: usize) {
         let create = |object: Value| async move {
             let api = self.api(namespace, object["kind"].as_str().expect("a kind"));
             let object: DynamicObject = serde_json::from_value(object).expect("an object");
             api.create(&PostParams::default(), &object).await.map(drop)
         };
-        let creations = stream::iter(objects)
-            .map(create)
-            .buffer_unordered(IN_FLIGHT);
+        let creations = stream::iter(objects).map(create).buffer_unordered(at_once);
         creations.try_collect::<()>().await.expect("created");
     }
 

@@ -9,7 +9,7 @@ use berth_scheduler::api::{
     Kind, Metadata, Object, OwnerReference, Workload, WorkloadReplicaSet, WorkloadReplicaSetSpec,
     WorkloadTemplate, names,
 };
-use berth_scheduler::core::{Action, Command, Event, Options, Outcome, Scheduler};
+use berth_scheduler::core::{Action, Command, Event, Options, Outcome, Scheduler, Write, WriteId};
 use berth_scheduler::revision::revision;
 
 use super::host::{Host, says};
@@ -22,6 +22,9 @@ const REST: Duration = Duration::from_secs(15);
 /// Workloads of one replica set.
 const REPLICAS: usize = 100;
 
+/// Writes under way together, as in the store on Kubernetes. All others wait, as they do there.
+const WRITES_TOGETHER: usize = 32;
+
 pub struct Fleet {
     scheduler: Scheduler,
     store: Store,
@@ -33,6 +36,7 @@ pub struct Fleet {
     /// Which host runs an id.
     runs: BTreeMap<Arc<str>, usize>,
     events: VecDeque<Event>,
+    waiting: VecDeque<(WriteId, Write)>,
     numbers: BTreeMap<String, usize>,
     beat_at: Duration,
 }
@@ -53,6 +57,7 @@ impl Fleet {
             dead: vec![false; hosts],
             runs: BTreeMap::new(),
             events: VecDeque::new(),
+            waiting: VecDeque::new(),
             numbers: (0..hosts)
                 .map(|number| (format!("h{number}"), number))
                 .collect(),
@@ -170,9 +175,29 @@ impl Fleet {
     }
 
     fn drain(&mut self) {
-        while let Some(event) = self.events.pop_front() {
-            self.step(event);
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                self.step(event);
+            }
+            let together = self.waiting.len().min(WRITES_TOGETHER);
+            if together == 0 {
+                return;
+            }
+            for (write_id, write) in self.waiting.drain(..together).collect::<Vec<_>>() {
+                self.write(write_id, write);
+            }
         }
+    }
+
+    fn write(&mut self, write_id: WriteId, write: Write) {
+        self.writes += 1;
+        let (result, changes) = self.store.write(self.now, write);
+        self.events.push_back(Event::Written { write_id, result });
+        self.events
+            .extend(changes.into_iter().map(|change| match change {
+                Change::Applied(object) => Event::Applied(object),
+                Change::Removed { key, uid } => Event::Removed { key, uid },
+            }));
     }
 
     fn step(&mut self, event: Event) {
@@ -195,16 +220,7 @@ impl Fleet {
                 let outcome = self.answer(&host_id, command);
                 self.events.push_back(Event::Answered { call_id, outcome });
             }
-            Action::Write { write_id, write } => {
-                self.writes += 1;
-                let (result, changes) = self.store.write(self.now, write);
-                self.events.push_back(Event::Written { write_id, result });
-                self.events
-                    .extend(changes.into_iter().map(|change| match change {
-                        Change::Applied(object) => Event::Applied(object),
-                        Change::Removed { key, uid } => Event::Removed { key, uid },
-                    }));
-            }
+            Action::Write { write_id, write } => self.waiting.push_back((write_id, write)),
             Action::Note(_) => {}
         }
     }

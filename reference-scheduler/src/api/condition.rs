@@ -92,6 +92,8 @@ pub fn is_true(list: &[Condition], name: &str) -> bool {
 pub fn set_condition(list: &mut Vec<Condition>, mut new: Condition, now: Timestamp) -> bool {
     let Some(old) = list.iter_mut().find(|entry| entry.name == new.name) else {
         new.last_transition_time = Some(now);
+        // A handful for each of very many objects: no room to spare.
+        list.reserve_exact(1);
         list.push(new);
         return true;
     };
@@ -100,17 +102,13 @@ pub fn set_condition(list: &mut Vec<Condition>, mut new: Condition, now: Timesta
     } else {
         Some(now)
     };
-    new.extra = std::mem::take(&mut old.extra);
     if new.last_transition_time.is_none() {
         new.last_transition_time = Some(now);
     }
-    let changed = Condition {
-        extra: Extra::default(),
-        ..old.clone()
-    } != Condition {
-        extra: Extra::default(),
-        ..new.clone()
-    };
+    let extra = std::mem::take(&mut old.extra);
+    new.extra = Extra::default();
+    let changed = *old != new;
+    new.extra = extra;
     *old = new;
     changed
 }
