@@ -10,6 +10,6 @@ pub mod liveness;
 pub(crate) use self::client::Told;
 pub use self::client::{HostClient, Status, Timeouts};
 pub use self::error::ClientError;
-pub use self::fleet::{Fleet, FleetError, FleetEvent, FleetEvents, FleetOptions, HostView};
+pub use self::fleet::{Busy, Fleet, FleetError, FleetEvent, FleetEvents, FleetOptions, HostView};
 pub use self::heartbeats::Heartbeats;
 pub use self::liveness::{Health, LivenessOptions, Reason};

@@ -36,7 +36,7 @@ pub struct FleetOptions {
 pub struct Fleet {
     bus: Bus,
     views: Arc<Views>,
-    notes: mpsc::Sender<(String, Instant)>,
+    notes: mpsc::Sender<Note>,
     _watching: Arc<DropGuard>,
 }
 
@@ -92,12 +92,18 @@ impl Fleet {
         HostClient::new(self.bus.clone(), host_id)
     }
 
-    /// Notes that a host was given a start and may be silent over it until then: it is not lost for its
-    /// silence before. A `wash host` is silent while it pulls.
-    pub fn expect_busy(&self, host_id: &str, until: Instant) {
-        if self.notes.try_send((host_id.to_owned(), until)).is_err() {
-            tracing::warn!("too many notes of busy hosts at once; one is dropped");
-        }
+    /// Notes that a host is given a start and may be silent over it: it is not lost for its silence
+    /// until then, or until what comes back is dropped, because it has answered. A `wash host` is silent
+    /// while it pulls. Of several notes of one host the latest counts.
+    #[must_use = "the host counts as busy until this is dropped"]
+    pub fn expect_busy(&self, host_id: &str, until: Instant) -> Busy {
+        let busy = Busy {
+            notes: self.notes.clone(),
+            host: host_id.to_owned(),
+            start: uuid::Uuid::new_v4(),
+        };
+        busy.tell(Some(until));
+        busy
     }
 
     /// Events from now on, for one more reader.
@@ -106,6 +112,42 @@ impl Fleet {
             reader: self.views.subscribe(),
         }
     }
+}
+
+/// A host owes the answer to a start. Dropped when it has answered.
+#[derive(Debug)]
+pub struct Busy {
+    notes: mpsc::Sender<Note>,
+    host: String,
+    start: uuid::Uuid,
+}
+
+impl Busy {
+    fn tell(&self, until: Option<Instant>) {
+        let note = Note {
+            host: self.host.clone(),
+            start: self.start,
+            until,
+        };
+        // A fleet that is no longer watched takes no notes.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.notes.try_send(note) {
+            tracing::warn!("too many notes of busy hosts at once; one is dropped");
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
+}
+
+/// That a host owes the answer to a start until then, or has answered it.
+#[derive(Debug)]
+struct Note {
+    host: String,
+    start: uuid::Uuid,
+    until: Option<Instant>,
 }
 
 /// The events of a fleet, in order.

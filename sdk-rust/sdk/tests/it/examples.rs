@@ -92,6 +92,7 @@ fn documents_show_the_files_that_are_run() {
     for document in [
         "sdk-rust/README.md",
         "docs/guide/bring-your-own-host-rust.md",
+        "docs/guide/bring-your-own-scheduler-rust.md",
     ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         let blocks: Vec<&str> = text.split("```rust\n").collect();

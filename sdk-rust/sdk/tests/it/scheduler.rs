@@ -141,6 +141,37 @@ on_both_brokers! {
         assert_eq!(fleet.by_load().len(), 1);
     }
 
+    async fn a_host_that_has_answered_its_start_may_be_silent_no_longer(broker: TestBroker) {
+        let liveness = LivenessOptions {
+            settle: Duration::ZERO,
+            suspect_after: Duration::from_millis(300),
+            lost_after: Duration::from_millis(600),
+            ..LivenessOptions::default()
+        };
+        let options = FleetOptions { liveness };
+        let (fleet, mut events) = Fleet::watch(bus(&broker).await, options).await.unwrap();
+        let mut peer = Wire::connect(&broker.url()).await;
+        for id in ["busy", "idle"] {
+            peer.subscribe(&format!("runtime.host.{id}.>")).await;
+        }
+        for id in ["busy", "idle"] {
+            let beat = serde_json::json!({ "id": id }).to_string();
+            let subject = format!("runtime.operator.heartbeat.{id}");
+            peer.publish(&subject, None, beat.as_bytes()).await;
+        }
+        let joined = |event| matches!(event, FleetEvent::Joined { .. }).then_some(());
+        event(&mut events, joined).await;
+        let busy = fleet.expect_busy("busy", tokio::time::Instant::now() + Duration::from_secs(60));
+        let lost = |event| match event {
+            FleetEvent::Lost { host_id, reason: Reason::Silent } => Some(host_id),
+            _ => None,
+        };
+        assert_eq!(event(&mut events, lost).await, "idle");
+        assert_eq!(fleet.host("busy").unwrap().health, Health::Suspect);
+        drop(busy);
+        assert_eq!(event(&mut events, lost).await, "busy");
+    }
+
     async fn a_fleet_learns_what_changes(broker: TestBroker) {
         let bus = bus(&broker).await;
         let (fleet, mut events) = Fleet::watch(bus, FleetOptions::default()).await.unwrap();

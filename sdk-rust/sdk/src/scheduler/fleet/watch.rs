@@ -1,5 +1,6 @@
 //! Listens, probes, keeps time, and lets liveness judge.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use berth_proto::HostHeartbeat;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::Note;
 use super::view::Views;
 use crate::bus::{Bus, BusError, Link};
 use crate::scheduler::liveness::{Action, Event, Liveness};
@@ -33,7 +35,9 @@ pub(super) struct Watch {
     heartbeats: Heartbeats,
     link: watch::Receiver<Link>,
     seen: Link,
-    notes: mpsc::Receiver<(String, Instant)>,
+    notes: mpsc::Receiver<Note>,
+    /// The starts that hosts owe the answer to, and until when they may.
+    owed: HashMap<String, HashMap<uuid::Uuid, Instant>>,
     results: mpsc::Sender<Event>,
     probed: mpsc::Receiver<Event>,
 }
@@ -43,7 +47,7 @@ impl Watch {
         bus: Bus,
         options: LivenessOptions,
         views: Arc<Views>,
-        notes: mpsc::Receiver<(String, Instant)>,
+        notes: mpsc::Receiver<Note>,
     ) -> Result<Self, BusError> {
         let heartbeats = Heartbeats::subscribe(&bus).await?;
         let (results, probed) = mpsc::channel(MAX_RESULTS);
@@ -56,6 +60,7 @@ impl Watch {
             heartbeats,
             seen: Link::default(),
             notes,
+            owed: HashMap::new(),
             results,
             probed,
         })
@@ -71,10 +76,7 @@ impl Watch {
                     None => return tracing::warn!("the connection was closed; no longer watching"),
                 },
                 Some(event) = self.probed.recv() => self.step(event),
-                Some((host, until)) = self.notes.recv() => {
-                    let until = until.saturating_duration_since(self.began);
-                    self.step(Event::BusyUntil { host, until });
-                }
+                Some(note) = self.notes.recv() => self.note(note),
                 _ = ticks.tick() => {
                     self.look_at_link();
                     self.step(Event::Tick);
@@ -90,6 +92,26 @@ impl Watch {
         }
         self.views.beat(heartbeat);
         self.step(Event::Heartbeat { host: host_id });
+    }
+
+    fn note(&mut self, note: Note) {
+        let host = note.host;
+        let owed = self.owed.entry(host.clone()).or_default();
+        match note.until {
+            Some(until) => owed.insert(note.start, until),
+            None => owed.remove(&note.start),
+        };
+        let latest = owed.values().max().copied();
+        if latest.is_none() {
+            self.owed.remove(&host);
+        }
+        if note.until.is_none() {
+            self.step(Event::Idle { host: host.clone() });
+        }
+        if let Some(latest) = latest {
+            let until = latest.saturating_duration_since(self.began);
+            self.step(Event::BusyUntil { host, until });
+        }
     }
 
     /// A connection that went and came back between two looks is two events.
