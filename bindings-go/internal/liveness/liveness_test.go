@@ -166,6 +166,20 @@ func TestABusyHostIsNotLostBeforeItsStartDeadline(t *testing.T) {
 	w.wantLost(0, until, 0, time.Second)
 }
 
+func TestAHostThatHasAnsweredItsStartsIsNotBusyAnyLonger(t *testing.T) {
+	w := newWorld(t, 3)
+	w.hosts[0] = frozen
+	froze := w.now
+	w.do(w.liveness.BusyUntil("0", froze+2*time.Minute))
+	w.run(70 * time.Second)
+	if _, lost := w.when(0, Lost); lost {
+		t.Fatal("a busy host is lost")
+	}
+	w.do(w.liveness.BusyUntil("0", 0))
+	w.run(time.Second)
+	w.wantLost(0, froze, 70*time.Second, 72*time.Second)
+}
+
 func TestAHostThatReconnectsQuicklyIsNotLost(t *testing.T) {
 	w := newWorld(t, 3)
 	w.hosts[2] = dead
