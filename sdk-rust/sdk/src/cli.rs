@@ -1,5 +1,5 @@
-//! What the programs of the bus have in common: the flags that reach it, how values are read, what
-//! they log, how they end, and how they say what went wrong.
+//! What the programs of the bus have in common: the flags that reach it, how values are read, what they log, how they
+//! end, how they say what went wrong, and how they are broken on purpose.
 
 mod breakage;
 mod cause;
