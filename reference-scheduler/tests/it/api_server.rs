@@ -9,16 +9,20 @@ use std::time::{Duration, Instant};
 use berth_scheduler::api::{GROUP, Kind, VERSION};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersion};
 use kube::{Client, Config};
+use serde_json::json;
 
 use crate::control_plane::{self, ControlPlane};
 
 /// How long it may take until a server that is ready knows our definitions. On a machine with nothing else to do it
 /// is a second.
 const DEFINITIONS_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the garbage collector may take to begin. On a machine with nothing else to do it is a second.
+const GARBAGE_PATIENCE: Duration = Duration::from_secs(180);
 
 const DEFINITIONS: [&str; 5] = [
     include_str!("../../../deploy/crds/artifacts.yaml"),
@@ -50,18 +54,26 @@ impl ApiServer {
             plane: ControlPlane::start(programs())?,
             namespaces: AtomicU32::new(0),
         };
-        // A thread with a runtime of its own: whoever calls may already be in one.
+        server.wait_for(Self::prepare)?;
+        let flags = controller_flags(&server.kubeconfig());
+        server.plane.spawn("kube-controller-manager", &flags);
+        server.wait_for(Self::collect_garbage)?;
+        Ok(server)
+    }
+
+    /// In a thread with a runtime of its own: whoever calls may already be in one.
+    fn wait_for(
+        &self,
+        what: impl AsyncFn(&Self) -> Result<(), String> + Send,
+    ) -> Result<(), String> {
         let ready = std::thread::scope(|scope| {
-            let prepare = || runtime().block_on(server.prepare());
+            let wait = move || runtime().block_on(what(self));
             scope
-                .spawn(prepare)
+                .spawn(wait)
                 .join()
                 .unwrap_or_else(|_| Err("the preparation panicked".to_owned()))
         });
-        ready.map_err(|reason| format!("{reason}\n{}", server.plane.last_words()))?;
-        let flags = controller_flags(&server.kubeconfig());
-        server.plane.spawn("kube-controller-manager", &flags);
-        Ok(server)
+        ready.map_err(|reason| format!("{reason}\n{}", self.plane.last_words()))
     }
 
     /// A file with everything to reach it as an administrator.
@@ -161,6 +173,78 @@ impl ApiServer {
         }
         Ok(is_ready)
     }
+}
+
+/// The kinds of ours that have owners.
+const GARBAGE: [&str; 3] = ["WorkloadReplicaSet", "Workload", "Artifact"];
+
+impl ApiServer {
+    /// Waits until what has lost its owner is taken away. On a busy machine the garbage collector needs a minute or two for
+    /// its first look at all kinds, and until then whoever relies on it seems to do nothing.
+    async fn collect_garbage(&self) -> Result<(), String> {
+        let client = self.client().await;
+        let text = |error: kube::Error| error.to_string();
+        let owner = garbage(&client, "WorkloadDeployment", None)
+            .await
+            .map_err(text)?;
+        for kind in GARBAGE {
+            garbage(&client, kind, owner.metadata.uid.as_deref())
+                .await
+                .map_err(text)?;
+        }
+        let (name, background) = ("garbage", DeleteParams::background());
+        let owners = objects(&client, "WorkloadDeployment");
+        owners.delete(name, &background).await.map_err(text)?;
+        let deadline = Instant::now() + GARBAGE_PATIENCE;
+        let mut pause = tokio::time::interval(Duration::from_millis(100));
+        for kind in GARBAGE {
+            while objects(&client, kind)
+                .get_opt(name)
+                .await
+                .map_err(text)?
+                .is_some()
+            {
+                if Instant::now() > deadline {
+                    return Err(format!("the garbage collector leaves a {kind} behind"));
+                }
+                pause.tick().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn garbage(
+    client: &Client,
+    kind: &str,
+    owner: Option<&str>,
+) -> Result<DynamicObject, kube::Error> {
+    let version = format!("{GROUP}/{VERSION}");
+    let owner = owner.map(|uid| {
+        json!([{"apiVersion": version, "kind": "WorkloadDeployment", "name": "garbage", "uid": uid}])
+    });
+    let workload = json!({"components": [{"name": "main", "image": "registry.example/a:1"}]});
+    let spec = match kind {
+        "Artifact" => json!({"image": "registry.example/a:1"}),
+        "Workload" => workload,
+        _ => json!({"replicas": 0, "template": {"spec": workload}}),
+    };
+    let object = json!({
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": "garbage", "ownerReferences": owner},
+        "spec": spec,
+    });
+    let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+    objects(client, kind)
+        .create(&PostParams::default(), &object)
+        .await
+}
+
+/// Those in the namespace that is always there.
+fn objects(client: &Client, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersion::gv(GROUP, VERSION).with_kind(kind));
+    Api::namespaced_with(client.clone(), "default", &resource)
 }
 
 fn runtime() -> tokio::runtime::Runtime {
