@@ -74,7 +74,7 @@ const MEASURES: [Measure; 8] = [
     },
     Measure {
         what: "1,000 workloads (100 deployments of 10) created at once on 50 hosts through an API server, until all are Ready",
-        target: "at most 2 x a bare client that creates as many, 5 writes each, no conflicts, even to within 1",
+        target: "at most 2 x a bare client that creates as many one by one, 5 writes each, no conflicts, even to within 1",
         slow: false,
         run: burst::run,
     },

@@ -28,14 +28,15 @@ pub(super) fn run(programs: &Programs) -> Result<Outcome, BenchError> {
 fn outcome(line: &[u8]) -> Option<Outcome> {
     let line: Value = serde_json::from_slice(line).ok()?;
     let number = |name: &str| line.get(name)?.as_f64();
-    let (bare_ms, ready_ms) = (number("bare_ms")?, number("ready_ms")?);
+    let (bare_ms, ready_ms) = (number("one_by_one_ms")?, number("ready_ms")?);
+    let hurried = ready_ms / number("together_ms")?;
     let (writes, conflicts) = (number("writes_per_workload")?, number("conflicts")?);
     let (most, least) = (number("most_on_a_host")?, number("least_on_a_host")?);
     let ratio = ready_ms / bare_ms;
     Some(Outcome {
         measured: format!(
-            "{:.1} s, {ratio:.1} x the bare client's {:.1} s; {writes:.1} writes each, {conflicts} conflicts, \
-             {least} to {most} on a host",
+            "{:.1} s, {ratio:.1} x the bare client's {:.1} s ({hurried:.1} x one with 16 requests at once); \
+             {writes:.1} writes each, {conflicts} conflicts, {least} to {most} on a host",
             ready_ms / 1000.0,
             bare_ms / 1000.0,
         ),
@@ -54,7 +55,7 @@ mod tests {
     fn every_part_of_the_target_counts() {
         let line = |ready: u32, writes: f64, conflicts: u32, most: u32| {
             format!(
-                "{{\"bare_ms\":1000,\"ready_ms\":{ready},\"writes_per_workload\":{writes},\
+                "{{\"one_by_one_ms\":1000,\"together_ms\":500,\"ready_ms\":{ready},\"writes_per_workload\":{writes},\
                  \"conflicts\":{conflicts},\"most_on_a_host\":{most},\"least_on_a_host\":20}}\n"
             )
         };
