@@ -69,10 +69,10 @@ pub struct HostStatus {
     #[serde(deserialize_with = "null_is_unset")]
     pub system_memory_free: i64,
     /// Components that run.
-    #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "null_is_unset")]
     pub component_count: i64,
     /// Workloads that run.
-    #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "null_is_unset")]
     pub workload_count: i64,
     /// When it last gave a sign of life.
     #[serde(skip_serializing_if = "is_default")]
