@@ -81,7 +81,7 @@ struct Findings {
 impl Scheduler {
     pub(super) fn apply_deployment(&mut self, object: Arc<WorkloadDeployment>) {
         let key = Object::Deployment(object.clone()).key();
-        let key_namespace = key.namespace.clone();
+        let namespace = key.namespace.clone();
         let known = self
             .deployments
             .number(&key)
@@ -116,23 +116,20 @@ impl Scheduler {
             .accept(object, |deployment| &deployment.metadata);
         let uid = record.uid.clone();
         if fresh {
-            let namespace = key_namespace;
             self.look_at_artifacts(&namespace);
             self.agenda.look_at(Item::Deployment(number));
-            if first {
-                self.look_at_sets_of(&uid);
-            }
-            for set in self.sets_of.get(&uid).into_iter().flatten() {
-                self.agenda.look_at(Item::Set(*set));
-            }
+            self.look_at_sets_of(&uid, first);
         }
     }
 
-    /// The sets of one that has come or gone, and what they have.
-    fn look_at_sets_of(&mut self, uid: &Arc<str>) {
+    /// The sets of one that has changed; when it has come or gone, also what they have.
+    fn look_at_sets_of(&mut self, uid: &str, with_members: bool) {
         for set in self.sets_of.get(uid).cloned().unwrap_or_default() {
             self.agenda.look_at(Item::Set(set));
-            self.look_at_members(set);
+            let set = self.sets.get(set).filter(|_| with_members);
+            if let Some(uid) = set.map(|set| set.uid.clone()) {
+                self.look_at_members(&uid);
+            }
         }
     }
 
@@ -149,7 +146,7 @@ impl Scheduler {
         };
         self.deployments_by_uid.remove(&record.uid);
         self.agenda.look_again(Item::Deployment(number), None);
-        self.look_at_sets_of(&record.uid);
+        self.look_at_sets_of(&record.uid, true);
         self.look_at_artifacts(&key.namespace);
     }
 

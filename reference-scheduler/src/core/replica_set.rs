@@ -174,7 +174,7 @@ impl Scheduler {
             let uid = set.uid.clone();
             self.sets_by_uid.insert(uid.clone(), number);
             self.spread_again(number, &uid);
-            self.look_at_members(number);
+            self.look_at_members(&uid);
         }
         self.set_changed(number);
     }
@@ -201,13 +201,9 @@ impl Scheduler {
         }
     }
 
-    /// Its workloads are to be looked at.
-    pub(super) fn look_at_members(&mut self, number: u32) {
-        let members = self
-            .sets
-            .get(number)
-            .and_then(|set| self.members.get(&set.uid));
-        for member in members.into_iter().flatten() {
+    /// The workloads of a replica set are to be looked at.
+    pub(super) fn look_at_members(&mut self, set_uid: &str) {
+        for member in self.members.get(set_uid).into_iter().flatten() {
             self.agenda.look_at(Item::Workload(*member));
         }
     }
@@ -258,9 +254,7 @@ impl Scheduler {
             sets.remove(&number);
         }
         self.agenda.look_again(Item::Set(number), None);
-        for member in self.members.get(&set.uid).cloned().unwrap_or_default() {
-            self.agenda.look_at(Item::Workload(member));
-        }
+        self.look_at_members(&set.uid);
         if let Some(deployment) = deployment {
             self.agenda.look_at(Item::Deployment(deployment));
         }
