@@ -19,6 +19,13 @@ const MAX_HOSTS: usize = 20_000;
 /// Label by which a host says how many workloads it takes.
 pub(super) const MAX_WORKLOADS_LABEL: &str = "berth.dev/max-workloads";
 
+/// From here on a machine has no processor time left: what is idle below it goes to the kernel and to jitter.
+const SPENT_CPU_PERCENT: f32 = 95.0;
+
+/// A machine with less than this share of its memory free has none left. Small, since hosts count what caches hold
+/// as taken.
+const SPENT_MEMORY_SHARE: u64 = 64;
+
 /// The id that probes ask for when a host has nothing that could be asked for instead.
 const PROBE_ID: &str = "berth-probe";
 
@@ -94,6 +101,39 @@ impl Host {
     pub fn load(&self) -> u32 {
         u32::try_from(self.workloads.len()).unwrap_or(u32::MAX)
     }
+
+    /// By what hosts are ranked that are equal otherwise.
+    pub fn burden(&self) -> Burden {
+        Burden {
+            is_spent: self.report.as_ref().is_some_and(|report| is_spent(report)),
+            load: self.load(),
+        }
+    }
+}
+
+/// What a host bears; less of it is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Burden {
+    /// Its last heartbeat told of a machine that is out of memory or processor time.
+    pub is_spent: bool,
+    pub load: u32,
+}
+
+impl Burden {
+    pub const LEAST: Self = Self {
+        is_spent: false,
+        load: 0,
+    };
+    pub const MOST: Self = Self {
+        is_spent: true,
+        load: u32::MAX,
+    };
+}
+
+/// SCHED-PLACE-011. A figure that is not told speaks against nobody.
+fn is_spent(report: &HostReport) -> bool {
+    report.system_cpu_usage >= SPENT_CPU_PERCENT
+        || report.system_memory_free < report.system_memory_total / SPENT_MEMORY_SHARE
 }
 
 impl Fleet {
@@ -199,6 +239,7 @@ impl Scheduler {
                 || before.http_port != report.http_port
                 || before.imports != report.imports
                 || before.exports != report.exports
+                || is_spent(before) != is_spent(&report)
         });
         host.report = Some(report);
         self.pulse(liveness::Event::Heartbeat { host: host_id });

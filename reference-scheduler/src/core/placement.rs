@@ -107,7 +107,10 @@ impl Scheduler {
     }
 
     /// The scores, the first that tells deciding: hosts where this workload did not fail lately, few
-    /// replicas of the same owner, few workloads, the image being there already.
+    /// replicas of the same owner, memory and processor time left, few workloads, the image being there already.
+    ///
+    /// What heartbeats say of a machine is up to 30 s old and jumps: it decides between hosts with equally many
+    /// replicas, and never gathers all replicas on one (SCHED-PLACE-010, SCHED-PLACE-011).
     fn choose(&mut self, number: u32, shape: &Arc<Shape>, images: &[String]) -> Option<u32> {
         let none = Spread::default();
         let nowhere = BTreeMap::new();
@@ -128,8 +131,8 @@ impl Scheduler {
         let best = hosts.best(&self.fleet, spread, &avoided)?;
         // Among equals, one that has the image.
         let is_equal = |host: &u32| {
-            let load = self.fleet.get(*host).map(super::fleet::Host::load);
-            let equal = load == Some(best.load) && spread.count(*host) <= best.level;
+            let burden = self.fleet.get(*host).map(super::fleet::Host::burden);
+            let equal = burden == Some(best.burden) && spread.count(*host) <= best.level;
             equal && !avoided.contains(host) && self.candidates.has(shape, *host)
         };
         let hosts = images

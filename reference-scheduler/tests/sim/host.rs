@@ -52,6 +52,8 @@ pub struct Host {
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub environment: String,
+    pub cpu_percent: f32,
+    pub memory_free_bytes: u64,
     pub manner: Manner,
     pub trouble: Trouble,
     pub entries: BTreeMap<String, Entry>,
@@ -74,6 +76,8 @@ impl Host {
             name: name.to_owned(),
             labels: BTreeMap::from([("hostgroup".to_owned(), "default".to_owned())]),
             environment: String::new(),
+            cpu_percent: 10.0,
+            memory_free_bytes: 4 << 30,
             manner: Manner::Prompt,
             trouble: Trouble::None,
             entries: BTreeMap::new(),
@@ -101,6 +105,9 @@ impl Host {
             labels: self.labels.clone(),
             environment: self.environment.clone(),
             http_port: 8000,
+            system_cpu_usage: self.cpu_percent,
+            system_memory_total: 8 << 30,
+            system_memory_free: self.memory_free_bytes,
             workload_count: self.running().count() as u64,
             ..HostHeartbeat::default()
         }

@@ -6,7 +6,7 @@ use berth_scheduler::api::{HostInterface, Object, WorkloadSpec};
 use berth_scheduler::core::Options;
 
 use super::host::{Host, Trouble};
-use super::workloads::{spec, workload};
+use super::workloads::{deployment, spec, workload};
 use super::world::World;
 
 const fn s(secs: u64) -> Duration {
@@ -200,4 +200,27 @@ fn an_image_is_reused_among_equals() {
     assert_eq!(at(&world, "a"), at(&world, "f"));
     assert_eq!(at(&world, "b"), at(&world, "e"));
     assert_eq!(at(&world, "c"), at(&world, "d"));
+}
+
+#[test]
+fn hosts_without_memory_or_processor_time_come_last_among_equals() {
+    let mut world = World::new(24, Options::default());
+    world.add_hosts(3);
+    world.hosts[0].cpu_percent = 99.0;
+    world.hosts[1].memory_free_bytes = 4_000_000;
+    world.run(s(3));
+    for name in ["a", "b", "c"] {
+        assert_eq!(host_of(&mut world, spec(name)).as_deref(), Some("h2"));
+    }
+    // Replicas are spread all the same.
+    world.apply(deployment("d", 3, "image:1"));
+    world
+        .run_until(s(5), |world| world.is_ready("d"))
+        .expect("ready");
+    assert_eq!(world.loads(), [1, 1, 4]);
+    // The next heartbeat counts.
+    world.hosts[0].cpu_percent = 10.0;
+    world.run(s(20));
+    assert_eq!(host_of(&mut world, spec("e")).as_deref(), Some("h0"));
+    world.assert_sound();
 }

@@ -1,4 +1,4 @@
-//! The hosts that fit a shape, least loaded first, kept so that placing does not look at all of them.
+//! The hosts that fit a shape, least burdened first, kept so that placing does not look at all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::shape::Shape;
 use super::{Spread, filter};
-use crate::core::fleet::{Fleet, Host};
+use crate::core::fleet::{Burden, Fleet, Host};
 
 /// Shapes that are kept. There are few in most fleets: selectors times interfaces.
 const MAX_SHAPES: usize = 64;
@@ -18,12 +18,12 @@ pub(in crate::core) struct Candidates {
     uses: u64,
 }
 
-/// The fitting hosts of one shape, by load. One whose load has grown is found under its old load and
-/// filed anew when it is met; one whose load has shrunk is filed anew at once.
+/// The fitting hosts of one shape, by burden. One whose burden has grown is found under its old one and
+/// filed anew when it is met; one whose burden has shrunk is filed anew at once.
 #[derive(Debug, Default)]
 pub(super) struct Ranking {
-    hosts: BTreeSet<(u32, u32)>,
-    filed: BTreeMap<u32, u32>,
+    hosts: BTreeSet<(Burden, u32)>,
+    filed: BTreeMap<u32, Burden>,
     used: u64,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Ranking {
 #[derive(Debug)]
 pub(super) struct Choice {
     pub host: u32,
-    pub load: u32,
+    pub burden: Burden,
     /// How many replicas of the same owner it was allowed to have.
     pub level: u32,
 }
@@ -85,28 +85,28 @@ impl Ranking {
     fn refresh(&mut self, shape: &Shape, number: u32, host: Option<&Host>, now: Duration) {
         let fitting = host.filter(|host| filter::refusal(shape, host, now).is_none());
         match fitting {
-            Some(host) => self.file(number, host.load()),
+            Some(host) => self.file(number, host.burden()),
             None => self.remove(number),
         }
     }
 
-    fn file(&mut self, number: u32, load: u32) {
-        let before = self.filed.insert(number, load);
-        if before != Some(load) {
+    fn file(&mut self, number: u32, burden: Burden) {
+        let before = self.filed.insert(number, burden);
+        if before != Some(burden) {
             if let Some(before) = before {
                 self.hosts.remove(&(before, number));
             }
-            self.hosts.insert((load, number));
+            self.hosts.insert((burden, number));
         }
     }
 
     fn remove(&mut self, number: u32) {
-        if let Some(load) = self.filed.remove(&number) {
-            self.hosts.remove(&(load, number));
+        if let Some(burden) = self.filed.remove(&number) {
+            self.hosts.remove(&(burden, number));
         }
     }
 
-    /// The host with the fewest replicas of the owner, and among those with the fewest workloads.
+    /// The host with the fewest replicas of the owner, and among those the one with the least burden.
     /// Those to avoid come last.
     pub fn best(
         &mut self,
@@ -117,7 +117,7 @@ impl Ranking {
         let choices = self.filed.len();
         for avoided in [avoided, &BTreeSet::new()] {
             for level in spread.levels(choices) {
-                if let Some(choice) = self.least_loaded(fleet, spread, level, avoided) {
+                if let Some(choice) = self.least_burdened(fleet, spread, level, avoided) {
                     return Some(choice);
                 }
             }
@@ -128,23 +128,27 @@ impl Ranking {
         None
     }
 
-    fn least_loaded(
+    fn least_burdened(
         &mut self,
         fleet: &Fleet,
         spread: &Spread,
         level: u32,
         avoided: &BTreeSet<u32>,
     ) -> Option<Choice> {
-        let mut from = (0, 0);
+        let mut from = (Burden::LEAST, 0);
         while let Some((filed, number)) = self.hosts.range(from..).next().copied() {
-            let load = fleet.get(number).map_or(u32::MAX, Host::load);
-            if load != filed {
-                self.file(number, load);
+            let burden = fleet.get(number).map_or(Burden::MOST, Host::burden);
+            if burden != filed {
+                self.file(number, burden);
                 continue;
             }
             if spread.count(number) <= level && !avoided.contains(&number) {
                 let host = number;
-                return Some(Choice { host, load, level });
+                return Some(Choice {
+                    host,
+                    burden,
+                    level,
+                });
             }
             from = (filed, number + 1);
         }
