@@ -29,6 +29,9 @@ pub(super) struct Deployment {
     progress: (String, i32),
     progress_at: Duration,
     is_stuck: bool,
+    /// Until then no set is made: one was deleted from outside, which may be the first that is heard of a
+    /// deletion of the whole.
+    pub calm_until: Duration,
     counted_at: Duration,
 }
 
@@ -100,6 +103,7 @@ impl Scheduler {
                 progress: (String::new(), 0),
                 progress_at: self.now,
                 is_stuck: is_stuck(&object),
+                calm_until: Duration::ZERO,
                 counted_at: self.now,
             };
             let uid = record.uid.clone();
@@ -173,6 +177,7 @@ impl Scheduler {
             return (findings, None);
         };
         let (uid, policy) = (record.uid.clone(), record.policy());
+        let calm_until = Some(record.calm_until).filter(|until| self.now < *until);
         findings.invalid = record.invalid();
         let sets = self.wanted_sets(&uid);
         let template = match findings.invalid {
@@ -220,6 +225,7 @@ impl Scheduler {
             good,
         };
         let wake = match policy {
+            _ if rollout.current.is_none() && calm_until.is_some() => calm_until,
             Some(DeployPolicy::Recreate) => self.recreate(&rollout, object, template, &revision),
             _ => self.roll_over(&rollout, object, template, &revision),
         };

@@ -156,6 +156,7 @@ impl Scheduler {
             return;
         };
         let before = set.kept.object.clone();
+        let stayed = set.is_wanted();
         if !set.kept.accept(object.clone(), |set| &set.metadata) {
             return;
         }
@@ -175,6 +176,9 @@ impl Scheduler {
             self.sets_by_uid.insert(uid.clone(), number);
             self.spread_again(number, &uid);
             self.look_at_members(&uid);
+        }
+        if stayed && object.metadata.is_deleting() {
+            self.set_deleted_elsewhere(number);
         }
         self.set_changed(number);
     }
@@ -225,6 +229,17 @@ impl Scheduler {
         }
     }
 
+    /// A set that is wanted was deleted, and not by us.
+    fn set_deleted_elsewhere(&mut self, set: u32) {
+        let calm_until = self.now + CASCADE;
+        let deployment = self.deployment_of(set);
+        let deployment = deployment.and_then(|number| self.deployments.get_mut(number));
+        if let Some(deployment) = deployment.filter(|_| !Breakage::FightsGarbageCollection.is_on())
+        {
+            deployment.calm_until = calm_until;
+        }
+    }
+
     fn deployment_of(&self, set: u32) -> Option<u32> {
         let owner = self.sets.get(set)?.owner.as_ref()?;
         self.deployments_by_uid.get(owner).copied()
@@ -240,6 +255,9 @@ impl Scheduler {
             .is_some_and(|set| !uid.is_empty() && *set.uid != *uid);
         if stale {
             return;
+        }
+        if self.sets.get(number).is_some_and(ReplicaSet::is_wanted) {
+            self.set_deleted_elsewhere(number);
         }
         let deployment = self.deployment_of(number);
         let Some(set) = self.sets.remove(key) else {

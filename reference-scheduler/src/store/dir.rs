@@ -2,7 +2,9 @@
 //! `.berth/` below it.
 //!
 //! The files of `.berth/` are for reading. A manifest that goes takes its object with it, a file that cannot be
-//! read changes nothing. The objects' owners are not watched over: the core deletes what has lost its owner.
+//! read changes nothing. An object whose manifest went stays, marked as deleted, until all that belongs to it is gone,
+//! so that what is stopped last is shown last. Beyond that owners are not watched over: the core deletes what has
+//! lost its own.
 
 mod document;
 mod files;

@@ -224,7 +224,8 @@ fn workload_of<'a>(store: &'a Store, id: &str) -> Option<&'a api::Workload> {
         })
 }
 
-/// The deployment of each replica set, by the uid of the set.
+/// The deployment of each replica set, by the uid of the set. What belongs to one that is deleted with all that
+/// belongs to it is wanted no more than what belongs to one that is gone.
 fn owners(store: &Store, creating: &BTreeMap<Key, Object>) -> BTreeMap<String, Key> {
     let sets = store
         .of_kind(Kind::WorkloadReplicaSet)
@@ -233,6 +234,9 @@ fn owners(store: &Store, creating: &BTreeMap<Key, Object>) -> BTreeMap<String, K
         let Object::ReplicaSet(set) = object else {
             return None;
         };
+        if set.metadata.is_deleting() {
+            return None;
+        }
         let owner = set.metadata.controller()?;
         let key = Key::new(
             Kind::WorkloadDeployment,

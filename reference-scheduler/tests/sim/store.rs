@@ -14,6 +14,9 @@ pub enum Change {
     Removed { key: Key, uid: String },
 }
 
+/// The finalizer of what stays until all that belongs to it is gone.
+const FOREGROUND: &str = "foregroundDeletion";
+
 #[derive(Debug, Default)]
 pub struct Store {
     pub objects: BTreeMap<Key, Object>,
@@ -88,9 +91,13 @@ impl Store {
         metadata.resource_version = version;
         match before {
             Some(before) => {
-                metadata.uid = before.uid;
                 metadata.generation = before.generation + 1;
                 metadata.creation_timestamp = before.creation_timestamp;
+                if before.is_deleting() {
+                    metadata.deletion_timestamp = before.deletion_timestamp;
+                    metadata.finalizers = before.finalizers;
+                }
+                metadata.uid = before.uid;
             }
             None => {
                 self.uids += 1;
@@ -179,6 +186,53 @@ impl Store {
                 .deletion_timestamp
                 .get_or_insert(Timestamp::from_unix(now));
         })
+    }
+
+    /// Deletes an object that stays until all that belongs to it is gone.
+    pub fn delete_in_foreground(&mut self, now: Duration, key: &Key, uid: &str) -> Vec<Change> {
+        if let Some(object) = self.objects.get_mut(key)
+            && !object.metadata().is_deleting()
+        {
+            let finalizers = &mut object.metadata_mut().finalizers;
+            finalizers.push(FOREGROUND.to_owned());
+        }
+        self.delete(now, key, uid).1
+    }
+
+    /// Goes on with such deletions, as a garbage collector would.
+    pub fn fall(&mut self, now: Duration) -> Vec<Change> {
+        let waiting: Vec<(Key, String)> = self
+            .objects
+            .iter()
+            .filter(|(_, object)| object.metadata().has_finalizer(FOREGROUND))
+            .map(|(key, object)| (key.clone(), object.metadata().uid.clone()))
+            .collect();
+        let mut changes = Vec::new();
+        for (key, uid) in waiting {
+            let below: Vec<(Key, String, bool)> = self
+                .objects
+                .iter()
+                .filter(|(_, object)| {
+                    let owner = object.metadata().controller();
+                    owner.is_some_and(|owner| owner.uid == uid)
+                })
+                .map(|(key, object)| {
+                    let metadata = object.metadata();
+                    (key.clone(), metadata.uid.clone(), metadata.is_deleting())
+                })
+                .collect();
+            if below.is_empty() {
+                let (_, done) = self.change(now, &key, &uid, |object| {
+                    let finalizers = &mut object.metadata_mut().finalizers;
+                    finalizers.retain(|held| held != FOREGROUND);
+                });
+                changes.extend(done);
+            }
+            for (key, uid, _) in below.iter().filter(|(.., is_deleting)| !is_deleting) {
+                changes.extend(self.delete_in_foreground(now, key, uid));
+            }
+        }
+        changes
     }
 
     /// What has lost its owner, as a garbage collector would find it.

@@ -310,11 +310,11 @@ fn commit(world: &mut World, fault: &Fault) {
             world.apply(deployment_of(&format!("d{name}"), *replicas, policy, spec));
         }
         Fault::Undeploy(name) => {
-            world.delete(&Key::new(
-                Kind::WorkloadDeployment,
-                "demo",
-                format!("d{name}"),
-            ));
+            let key = Key::new(Kind::WorkloadDeployment, "demo", format!("d{name}"));
+            match name.is_multiple_of(2) {
+                true => world.delete(&key),
+                false => world.delete_in_foreground(&key),
+            }
         }
         Fault::Drain(host) => {
             let key = Key::new(Kind::Host, "default", world.hosts[*host].name.as_str());

@@ -19,9 +19,11 @@ fn no_storm_leaves_a_trace() {
     }
     let asked = env::var("BERTH_SIM_SEEDS").ok();
     let seeds = asked.as_deref().map_or(SEEDS, range_of);
-    let mut failures = seeds
-        .chain(MENDED)
-        .filter_map(|seed| Some((seed, Script::from_seed(seed).play(false).err()?.what)));
+    let mut failures = seeds.chain(MENDED).filter_map(|seed| {
+        let what = Script::from_seed(seed).play(false).err()?.what;
+        eprintln!("seed {seed}: {what}");
+        Some((seed, what))
+    });
     let Some((seed, violation)) = failures.next() else {
         return;
     };

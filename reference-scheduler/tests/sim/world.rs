@@ -166,6 +166,17 @@ impl World {
         self.tell_changes(changes);
     }
 
+    /// Deletes a deployment that stays until all that belongs to it is gone.
+    pub fn delete_in_foreground(&mut self, key: &Key) {
+        let Some(object) = self.store.objects.get(key) else {
+            return;
+        };
+        let uid = object.metadata().uid.clone();
+        self.ledger.unwanted(self.now, key);
+        let changes = self.store.delete_in_foreground(self.now, key, &uid);
+        self.tell_changes(changes);
+    }
+
     /// The scheduler is killed, and another begins.
     pub fn restart_scheduler(&mut self) {
         // What it had sent to the store arrives, or does not.
@@ -356,6 +367,8 @@ impl World {
                     let (_, changes) = self.store.delete(self.now, &key, &uid);
                     self.tell_changes(changes);
                 }
+                let changes = self.store.fall(self.now);
+                self.tell_changes(changes);
                 self.at(Duration::from_secs(2), Happening::CollectGarbage);
             }
         }

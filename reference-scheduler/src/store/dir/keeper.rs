@@ -144,6 +144,26 @@ impl Keeper {
                 tracing::warn!(%error, "the directory cannot be looked at; nothing changes");
             }
         }
+        self.follow_deletions().await;
+    }
+
+    /// Goes on with deletions that take along what belongs to their objects, also those of an earlier process.
+    async fn follow_deletions(&mut self) {
+        loop {
+            let falling = self.objects.falling();
+            if falling.is_empty() {
+                return;
+            }
+            for (key, fall) in falling {
+                let Some(change) = self.objects.fall(&key, fall, stamp().now) else {
+                    continue;
+                };
+                if let Err(error) = self.carry_out(change).await {
+                    tracing::warn!(%key, %error, "a deletion cannot go on");
+                    return;
+                }
+            }
+        }
     }
 
     /// Deletes what is no longer wanted, then makes what is.
@@ -154,7 +174,7 @@ impl Keeper {
                 continue;
             };
             tracing::info!(%key, "the manifest is gone");
-            let change = self.objects.delete(object, stamp().now);
+            let change = self.objects.delete_with_all(object, stamp().now);
             self.follow_one(&key.to_string(), Ok(change)).await;
         }
         let wanted: Vec<(Object, String)> = self.wanted.objects.values().cloned().collect();

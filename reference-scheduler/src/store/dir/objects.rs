@@ -1,11 +1,14 @@
 //! The objects of a directory and what writes do to them, as an API server would do it; no I/O, clock or chance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{Key, Metadata, Object, Timestamp};
 use crate::core::{MetadataPatch, Status, Write, WriteError};
 
 use super::name::{is_label, is_subdomain};
+
+/// The finalizer of what is deleted and stays until all that belongs to it is gone, as in Kubernetes.
+const FOREGROUND: &str = "foregroundDeletion";
 
 /// All objects that there are.
 #[derive(Debug, Default)]
@@ -32,6 +35,15 @@ pub(super) enum Change {
     Remove(Object),
     /// It was so already.
     Nothing(Object),
+}
+
+/// What a deletion that takes along what belongs to its object comes to next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fall {
+    /// The object belongs to one that is deleted.
+    Delete,
+    /// Nothing belongs to it any more.
+    LetGo,
 }
 
 impl Change {
@@ -113,6 +125,59 @@ impl Objects {
         self.put_or_remove(current, object)
     }
 
+    /// The deletion of an object that stays until all that belongs to it is gone (SCHED-STOP-009).
+    pub(super) fn delete_with_all(&self, current: &Object, now: Timestamp) -> Change {
+        let uid = current.metadata().uid.as_str();
+        let mut object = current.clone();
+        let metadata = object.metadata_mut();
+        let has_any = self.all().any(|other| owner_of(other) == Some(uid));
+        if has_any && !metadata.is_deleting() {
+            metadata.finalizers.push(FOREGROUND.to_owned());
+        }
+        self.delete(&object, now)
+    }
+
+    /// Which objects have to fall next, or can, since they or their owners are deleted with all that belongs to them.
+    pub(super) fn falling(&self) -> Vec<(Key, Fall)> {
+        let waiting = self.all().filter(|object| {
+            let metadata = object.metadata();
+            metadata.is_deleting() && metadata.has_finalizer(FOREGROUND)
+        });
+        let mut alone: BTreeMap<&str, Key> = waiting
+            .map(|object| (object.metadata().uid.as_str(), object.key()))
+            .collect();
+        if alone.is_empty() {
+            return Vec::new();
+        }
+        let owners: BTreeSet<&str> = alone.keys().copied().collect();
+        let mut falling = Vec::new();
+        for object in self.all() {
+            let Some(owner) = owner_of(object).filter(|owner| owners.contains(owner)) else {
+                continue;
+            };
+            alone.remove(owner);
+            if !object.metadata().is_deleting() {
+                falling.push((object.key(), Fall::Delete));
+            }
+        }
+        falling.extend(alone.into_values().map(|key| (key, Fall::LetGo)));
+        falling
+    }
+
+    /// One step of that.
+    pub(super) fn fall(&self, key: &Key, fall: Fall, now: Timestamp) -> Option<Change> {
+        let current = self.get(key)?;
+        Some(match fall {
+            Fall::Delete => self.delete_with_all(current, now),
+            Fall::LetGo => {
+                let mut object = current.clone();
+                let finalizers = &mut object.metadata_mut().finalizers;
+                finalizers.retain(|held| held != FOREGROUND);
+                self.put_or_remove(current, object)
+            }
+        })
+    }
+
     /// A new object, without what only the store gives. Its status is kept for later.
     pub(super) fn create(&self, object: Object, stamp: Stamp) -> Result<Change, WriteError> {
         let key = object.key();
@@ -179,6 +244,12 @@ impl Objects {
     fn next_version(&self) -> String {
         (self.version + 1).to_string()
     }
+}
+
+/// The uid of what an object belongs to.
+fn owner_of(object: &Object) -> Option<&str> {
+    let owner = object.metadata().controller()?;
+    Some(owner.uid.as_str())
 }
 
 fn patch_metadata(metadata: &mut Metadata, patch: MetadataPatch) {

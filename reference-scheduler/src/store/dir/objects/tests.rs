@@ -171,3 +171,63 @@ fn a_host_is_created_or_brought_up_to_date() {
     );
     assert_eq!(moved.metadata().labels["zone"], "b");
 }
+
+#[test]
+fn what_is_deleted_with_all_goes_last() {
+    let mut objects = Objects::default();
+    let below = |name: &str, kind: Kind, owner: &Object| {
+        let reference = json!({"apiVersion": "runtime.wasmcloud.dev/v1alpha1", "kind": owner.kind().as_str(),
+            "name": owner.metadata().name, "uid": owner.metadata().uid, "controller": true});
+        let value = json!({"metadata": {"namespace": "default", "name": name, "ownerReferences": [reference],
+            "finalizers": if kind == Kind::Workload { vec!["f"] } else { vec![] }}, "spec": {}});
+        Write::Create(Object::from_fields(kind, value).unwrap())
+    };
+    let deployment = json!({"metadata": {"namespace": "default", "name": "d"}, "spec": {}});
+    let deployment = Object::from_fields(Kind::WorkloadDeployment, deployment).unwrap();
+    let deployment = done(&mut objects, Write::Create(deployment), "u-d");
+    let set = done(
+        &mut objects,
+        below("s", Kind::WorkloadReplicaSet, &deployment),
+        "u-s",
+    );
+    let one = done(&mut objects, below("one", Kind::Workload, &set), "u-1");
+    let other = done(&mut objects, below("other", Kind::Workload, &set), "u-2");
+    let now = stamp("").now;
+    let fall = |objects: &mut Objects| {
+        while !objects.falling().is_empty() {
+            for (key, fall) in objects.falling() {
+                let change = objects.fall(&key, fall, now).unwrap();
+                objects.commit(&change);
+            }
+        }
+        objects.all().count()
+    };
+
+    assert!(objects.falling().is_empty());
+    let change = objects.delete_with_all(&deployment, now);
+    objects.commit(&change);
+    assert_eq!(fall(&mut objects), 4);
+    assert!(objects.all().all(|object| object.metadata().is_deleting()));
+    let free = |object: &Object| {
+        let remove_finalizer = Some("f");
+        let patch = MetadataPatch {
+            remove_finalizer,
+            ..MetadataPatch::default()
+        };
+        metadata(object, patch)
+    };
+    done(&mut objects, free(&one), "");
+    assert_eq!(fall(&mut objects), 3);
+    // One that was on its way to the store goes as well.
+    let late = done(&mut objects, below("late", Kind::Workload, &set), "u-3");
+    assert_eq!(fall(&mut objects), 4);
+    done(&mut objects, free(&late), "");
+    done(&mut objects, free(&other), "");
+    assert_eq!(fall(&mut objects), 0);
+
+    let alone = done(&mut objects, Write::Create(workload("alone")), "u-4");
+    assert!(matches!(
+        objects.delete_with_all(&alone, now),
+        Change::Remove(_)
+    ));
+}
