@@ -131,7 +131,7 @@ impl Failure {
             Self::Host {
                 source: ClientError::NoResponders,
                 ..
-            } => Some("`berthctl hosts` lists those that are there"),
+            } => Some("is it running? `berthctl hosts` lists those on the bus"),
             Self::Host {
                 source: ClientError::Timeout { .. },
                 ..
