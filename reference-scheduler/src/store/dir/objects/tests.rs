@@ -179,10 +179,12 @@ fn what_is_deleted_with_all_goes_last() {
         let reference = json!({"apiVersion": "runtime.wasmcloud.dev/v1alpha1", "kind": owner.kind().as_str(),
             "name": owner.metadata().name, "uid": owner.metadata().uid, "controller": true});
         let value = json!({"metadata": {"namespace": "default", "name": name, "ownerReferences": [reference],
-            "finalizers": if kind == Kind::Workload { vec!["f"] } else { vec![] }}, "spec": {}});
+            "finalizers": if kind == Kind::Workload { vec!["f"] } else { vec![] }},
+            "spec": {"template": {"spec": {}}}});
         Write::Create(Object::from_fields(kind, value).unwrap())
     };
-    let deployment = json!({"metadata": {"namespace": "default", "name": "d"}, "spec": {}});
+    let deployment = json!({"metadata": {"namespace": "default", "name": "d"},
+        "spec": {"template": {"spec": {}}}});
     let deployment = Object::from_fields(Kind::WorkloadDeployment, deployment).unwrap();
     let deployment = done(&mut objects, Write::Create(deployment), "u-d");
     let set = done(
