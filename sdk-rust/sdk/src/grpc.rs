@@ -11,6 +11,7 @@ mod failure;
 mod heartbeats;
 mod host_side;
 mod listener;
+mod routes;
 #[rustfmt::skip]
 mod services;
 mod tls;
@@ -21,6 +22,7 @@ pub use self::channel::{Channel, ChannelOptions};
 pub use self::heartbeats::Heartbeats;
 pub use self::host_side::HostSide;
 pub use self::listener::Listener;
+pub use self::routes::Routes;
 pub use self::tls::{ClientTls, GrpcError, ServerTls};
 pub(crate) use self::workload_service::{Obey, serve_commands};
 

@@ -1,5 +1,6 @@
 //! A live view of all hosts, from their heartbeats and from probes.
 
+mod side;
 mod view;
 mod watch;
 
@@ -9,10 +10,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::side::{Heard, Side, Way};
 use self::view::Views;
 pub use self::view::{FleetEvent, HostView};
 use self::watch::Watch;
-use super::{ClientError, Health, HostClient, LivenessOptions};
+use super::{ClientError, Health, Heartbeats, HostClient, LivenessOptions};
 use crate::bus::{Bus, BusError};
 
 /// Events that one reader may be behind; a slower one is told how many it missed.
@@ -34,7 +36,7 @@ pub struct FleetOptions {
 /// with deployed hosts, 30 s at most.
 #[derive(Clone, Debug)]
 pub struct Fleet {
-    bus: Bus,
+    side: Side,
     views: Arc<Views>,
     notes: mpsc::Sender<Note>,
     _watching: Arc<DropGuard>,
@@ -47,21 +49,45 @@ impl Fleet {
     ///
     /// Only when the connection is closed for good.
     pub async fn watch(bus: Bus, options: FleetOptions) -> Result<(Self, FleetEvents), FleetError> {
+        let heartbeats = Heartbeats::subscribe(&bus).await.map_err(FleetError)?;
+        let link = bus.link();
+        Ok(Self::begin(
+            (Side::Bus(bus), Heard::Bus(heartbeats), link),
+            options,
+        ))
+    }
+
+    /// Begins to watch the hosts that beat to this scheduler over gRPC; they are probed and commanded where their
+    /// heartbeats say. The files are those to command hosts behind `https://` with: with any, no host is commanded in
+    /// the clear. Must be called in a Tokio runtime.
+    #[cfg(feature = "grpc")]
+    pub fn watch_grpc(
+        heartbeats: crate::grpc::Heartbeats,
+        tls: crate::grpc::ClientTls,
+        options: FleetOptions,
+    ) -> (Self, FleetEvents) {
+        let side = Side::Grpc(Arc::new(crate::grpc::Routes::new(tls)));
+        Self::begin(
+            (side, Heard::Grpc(heartbeats), side::link_of_none()),
+            options,
+        )
+    }
+
+    fn begin(way: Way, options: FleetOptions) -> (Self, FleetEvents) {
+        let side = way.0.clone();
         let (events, reader) = broadcast::channel(MAX_EVENTS_BEHIND);
         let (notes, noted) = mpsc::channel(MAX_NOTES);
         let views = Arc::new(Views::new(events));
         let end = CancellationToken::new();
-        let watch = Watch::begin(bus.clone(), options.liveness, views.clone(), noted)
-            .await
-            .map_err(FleetError)?;
+        let watch = Watch::begin(way, options.liveness, views.clone(), noted);
         tokio::spawn(end.clone().run_until_cancelled_owned(watch.run()));
         let fleet = Self {
-            bus,
+            side,
             views,
             notes,
             _watching: Arc::new(end.drop_guard()),
         };
-        Ok((fleet, FleetEvents { reader }))
+        (fleet, FleetEvents { reader })
     }
 
     /// All hosts, the lost ones that are still remembered included, in the order of their ids.
@@ -87,9 +113,9 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// An id that cannot stand in a subject.
+    /// An id that cannot stand in a subject; over gRPC, a host that has not said where it takes commands.
     pub fn client(&self, host_id: &str) -> Result<HostClient, ClientError> {
-        HostClient::new(self.bus.clone(), host_id)
+        self.side.client(host_id)
     }
 
     /// Notes that a host is given a start and may be silent over it: it is not lost for its silence

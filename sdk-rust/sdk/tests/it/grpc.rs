@@ -10,7 +10,9 @@ use berth_sdk::grpc::{
 };
 use berth_sdk::host::{Connection, ServeOptions};
 use berth_sdk::proto::{Component, Service, WitWorld, Workload, WorkloadState};
-use berth_sdk::scheduler::{ClientError, HostClient, Timeouts};
+use berth_sdk::scheduler::{
+    ClientError, Fleet, FleetEvent, FleetOptions, Health, HostClient, Timeouts,
+};
 
 use crate::support::brokers::TestBroker;
 use crate::support::certificates::Files;
@@ -306,6 +308,37 @@ async fn heartbeats_reach_a_scheduler_that_comes_late() {
     client.start("a", &named("run")).await.unwrap();
     host.shut_down();
     host.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_without_a_bus_is_watched_and_commanded() {
+    let taken = listener().await;
+    let scheduler = taken.url("127.0.0.1");
+    let heartbeats = Heartbeats::listen(taken);
+    let (fleet, mut events) =
+        Fleet::watch_grpc(heartbeats, ClientTls::default(), FleetOptions::default());
+    let side = HostSide {
+        schedulers: vec![channel(&scheduler).await],
+        ..side(listener().await)
+    };
+    let host = Served::begin_as(Connection::over_grpc(side), ServeOptions::default());
+    let joined = soon("it joins", events.next()).await;
+    assert!(
+        matches!(&joined, Some(FleetEvent::Joined { host: joined }) if joined.heartbeat.id == host.id),
+        "{joined:?}"
+    );
+    let client = fleet.client(&host.id).unwrap();
+    client.start("a", &named("run")).await.unwrap();
+    assert!(matches!(
+        fleet.client("stranger"),
+        Err(ClientError::Unreachable { .. })
+    ));
+    let id = host.id.clone();
+    host.crash().await;
+    eventually("it is lost", async || {
+        (fleet.host(&id)?.health == Health::Lost).then_some(())
+    })
+    .await;
 }
 
 async fn over_tls(files: &Files, client_ca: bool) -> (Served, String) {

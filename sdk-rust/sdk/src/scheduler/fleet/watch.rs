@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Note;
+use super::side::{Heard, Side, Way};
 use super::view::Views;
-use crate::bus::{Bus, BusError, Link};
+use crate::bus::Link;
 use crate::scheduler::liveness::{Action, Event, Liveness};
-use crate::scheduler::{ClientError, Heartbeats, HostClient, LivenessOptions, Timeouts};
+use crate::scheduler::{ClientError, HostClient, LivenessOptions, Timeouts};
 
 /// Hosts that are kept in view; beyond this somebody is making them up.
 const MAX_HOSTS: usize = 10_000;
@@ -28,11 +29,11 @@ const PROBE_ID: &str = "berth-probe";
 
 /// The loop behind a fleet.
 pub(super) struct Watch {
-    bus: Bus,
+    side: Side,
     views: Arc<Views>,
     liveness: Liveness,
     began: Instant,
-    heartbeats: Heartbeats,
+    heartbeats: Heard,
     link: watch::Receiver<Link>,
     seen: Link,
     notes: mpsc::Receiver<Note>,
@@ -43,17 +44,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub async fn begin(
-        bus: Bus,
+    pub fn begin(
+        (side, heartbeats, link): Way,
         options: LivenessOptions,
         views: Arc<Views>,
         notes: mpsc::Receiver<Note>,
-    ) -> Result<Self, BusError> {
-        let heartbeats = Heartbeats::subscribe(&bus).await?;
+    ) -> Self {
         let (results, probed) = mpsc::channel(MAX_RESULTS);
-        Ok(Self {
-            link: bus.link(),
-            bus,
+        Self {
+            link,
+            side,
             views,
             liveness: Liveness::new(options),
             began: Instant::now(),
@@ -63,7 +63,7 @@ impl Watch {
             owed: HashMap::new(),
             results,
             probed,
-        })
+        }
     }
 
     pub async fn run(mut self) {
@@ -72,8 +72,8 @@ impl Watch {
         loop {
             tokio::select! {
                 heartbeat = self.heartbeats.next() => match heartbeat {
-                    Some(heartbeat) => self.heartbeat(heartbeat),
-                    None => return tracing::warn!("the connection was closed; no longer watching"),
+                    Some((heartbeat, url)) => self.heartbeat(heartbeat, url).await,
+                    None => return tracing::warn!("no heartbeats can come any more; no longer watching"),
                 },
                 Some(event) = self.probed.recv() => self.step(event),
                 Some(note) = self.notes.recv() => self.note(note),
@@ -85,10 +85,13 @@ impl Watch {
         }
     }
 
-    fn heartbeat(&mut self, heartbeat: HostHeartbeat) {
+    async fn heartbeat(&mut self, heartbeat: HostHeartbeat, url: Option<String>) {
         let host_id = heartbeat.id.clone();
         if self.views.get(&host_id).is_none() && self.liveness.len() >= MAX_HOSTS {
             return tracing::warn!(host_id, "there are too many hosts; one is left out");
+        }
+        if let Some(url) = url {
+            self.side.learn(&host_id, &url).await;
         }
         self.views.beat(heartbeat);
         self.step(Event::Heartbeat { host: host_id });
@@ -141,9 +144,9 @@ impl Watch {
     }
 
     fn probe(&self, host: String) {
-        let (bus, results) = (self.bus.clone(), self.results.clone());
+        let (client, results) = (self.side.client(&host), self.results.clone());
         tokio::spawn(async move {
-            let event = probe(bus, host).await;
+            let event = probe(client, host).await;
             // The watch may have ended meanwhile.
             let _ = results.send(event).await;
         });
@@ -151,12 +154,12 @@ impl Watch {
 }
 
 /// `status` and not `heartbeat`, which disturbs the load that a `wash host` measures.
-async fn probe(bus: Bus, host: String) -> Event {
+async fn probe(client: Result<HostClient, ClientError>, host: String) -> Event {
     let timeouts = Timeouts {
         status: PROBE_TIMEOUT,
         ..Timeouts::default()
     };
-    let asked = match HostClient::new(bus, host.as_str()) {
+    let asked = match client {
         Ok(client) => client
             .with_timeouts(timeouts)
             .status(PROBE_ID)
