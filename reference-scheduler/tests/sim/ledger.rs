@@ -147,7 +147,7 @@ impl Ledger {
         }
         self.checked_at = now;
         let owners = owners(store, &self.creating);
-        let mut counts: BTreeMap<Key, u32> = BTreeMap::new();
+        let mut counts: BTreeMap<Owner, u32> = BTreeMap::new();
         let creating = self
             .creating
             .iter()
@@ -177,11 +177,11 @@ impl Ledger {
                 .metadata
                 .controller()
                 .map(|owner| owner.uid.as_str());
-            if let Some(deployment) = set.and_then(|set| owners.get(set)) {
-                *counts.entry(deployment.clone()).or_default() += 1;
+            if let Some(owner) = set.and_then(|set| owners.get(set)) {
+                *counts.entry(owner.clone()).or_default() += 1;
             }
         }
-        for (deployment, count) in counts {
+        for ((deployment, _), count) in counts {
             let limit = self.limit(now, &deployment, scheduler);
             if count > limit {
                 self.violated(
@@ -224,9 +224,13 @@ fn workload_of<'a>(store: &'a Store, id: &str) -> Option<&'a api::Workload> {
         })
 }
 
-/// The deployment of each replica set, by the uid of the set. What belongs to one that is deleted with all that
-/// belongs to it is wanted no more than what belongs to one that is gone.
-fn owners(store: &Store, creating: &BTreeMap<Key, Object>) -> BTreeMap<String, Key> {
+/// Whose wanted ids are counted together: a deployment's, by its name and its uid. What an earlier one of the same
+/// name has left is not wanted by the next. What belongs to a set that is deleted with all that belongs to it is
+/// counted by itself, for it is wanted no longer while something takes its place.
+type Owner = (Key, String);
+
+/// The owner of each replica set, by the uid of the set.
+fn owners(store: &Store, creating: &BTreeMap<Key, Object>) -> BTreeMap<String, Owner> {
     let sets = store
         .of_kind(Kind::WorkloadReplicaSet)
         .chain(creating.values());
@@ -234,16 +238,18 @@ fn owners(store: &Store, creating: &BTreeMap<Key, Object>) -> BTreeMap<String, K
         let Object::ReplicaSet(set) = object else {
             return None;
         };
-        if set.metadata.is_deleting() {
-            return None;
-        }
         let owner = set.metadata.controller()?;
         let key = Key::new(
             Kind::WorkloadDeployment,
             set.metadata.namespace.as_str(),
             owner.name.as_str(),
         );
-        Some((set.metadata.uid.clone(), key))
+        let uid = set.metadata.uid.clone();
+        let counted = match set.metadata.is_deleting() {
+            true => uid.clone(),
+            false => owner.uid.clone(),
+        };
+        Some((uid, (key, counted)))
     });
     owners.collect()
 }
