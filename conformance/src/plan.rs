@@ -2,7 +2,7 @@
 //! and the report that comes of it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -287,6 +287,11 @@ pub fn not_run(case: &Case, reason: &str) -> Outcome {
 pub fn command_words(command: &[String]) -> String {
     let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
     format!("-- {}", words.join(" "))
+}
+
+/// What names a target on a command line that a file describes.
+pub fn target_file_words(file: &Path) -> String {
+    format!("--target {}", quoted(&file.display().to_string()))
 }
 
 /// A word as a shell takes it.

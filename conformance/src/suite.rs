@@ -286,7 +286,11 @@ impl Suite {
         }
     }
 
+    /// What names the target on a command line.
     fn target_words(&self) -> String {
+        if let Some(file) = &self.target.file {
+            return plan::target_file_words(file);
+        }
         match &self.target.access {
             Access::Launch(launch) => plan::command_words(&launch.command),
             Access::Running(running) => {
@@ -302,6 +306,15 @@ impl Suite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_file_describes_is_judged_again_by_that_file() {
+        let mut target = Target::command(["./my-host"]);
+        assert_eq!(Suite::new(target.clone()).target_words(), "-- ./my-host");
+        target.file = Some("my target.toml".into());
+        let words = Suite::new(target).target_words();
+        assert_eq!(words, "--target 'my target.toml'");
+    }
 
     #[test]
     fn patterns_that_name_nothing_are_usage_errors() {

@@ -13,7 +13,7 @@ pub use images::{Images, NoImage};
 pub use launch::{LaunchFailed, Launcher};
 pub use live::LiveHost;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
 
@@ -29,6 +29,8 @@ pub struct Target {
     pub name: String,
     /// Its version, when it is known.
     pub version: Option<String>,
+    /// The file that describes it, if one does.
+    pub file: Option<PathBuf>,
     /// How it is reached.
     pub access: Access,
     /// The profiles that it claims.
@@ -51,6 +53,7 @@ impl Target {
         Target {
             name: name.into(),
             version: None,
+            file: None,
             access,
             profiles: Profile::ALL.to_vec(),
             features: BTreeMap::new(),

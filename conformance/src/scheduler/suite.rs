@@ -189,7 +189,11 @@ impl Suite {
         }
     }
 
+    /// What names the target on a command line.
     fn target_words(&self) -> String {
+        if let Some(file) = &self.target.file {
+            return plan::target_file_words(file);
+        }
         match &self.target.access {
             Access::Launch(launch) => plan::command_words(&launch.command),
             Access::Running { nats_url } => {

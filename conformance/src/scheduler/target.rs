@@ -6,7 +6,7 @@ mod live;
 
 pub use live::{Bus, LiveScheduler, NoScheduler};
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
 
@@ -40,6 +40,8 @@ pub struct Target {
     pub name: String,
     /// Its version, when it is known.
     pub version: Option<String>,
+    /// The file that describes it, if one does.
+    pub file: Option<PathBuf>,
     /// How it is reached.
     pub access: Access,
     /// How it is given its work.
@@ -121,6 +123,7 @@ impl Target {
         Target {
             name: name.into(),
             version: None,
+            file: None,
             access,
             intake: IntakePlan::default(),
             profiles: profiles(&IntakePlan::default()),

@@ -177,6 +177,7 @@ pub fn load(path: &Path) -> Result<Target, BadTarget> {
     })?;
     let access = access(&shown, file.launch, file.running)?;
     let mut target = Target::new(file.target.name, access);
+    target.file = Some(path.to_path_buf());
     target.version = file.target.version;
     if let Some(names) = file.target.profiles {
         let profile = |name: String| profile(&shown, name);

@@ -177,6 +177,7 @@ pub fn load(path: &Path) -> Result<Target, BadTarget> {
             });
         }
     }
+    target.file = Some(path.to_path_buf());
     target.version = file.target.version;
     if let Some(names) = file.target.profiles {
         target.profiles = names
