@@ -307,7 +307,9 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Tell { scheduler, event } => {
-                if scheduler == self.incarnation {
+                // A connection that is gone again is not told of: what a scheduler hears of it comes in order.
+                let is_stale = *event == Event::BusUp && !self.broker_up;
+                if scheduler == self.incarnation && !is_stale {
                     self.step(*event);
                 }
             }
@@ -317,15 +319,16 @@ impl World {
                 command,
                 scheduler,
             } => {
+                let call = on_the_wire(call, scheduler);
                 let replies = self.hosts[host].receive(self.now, call, command, &mut self.chance);
-                self.reply(host, replies, scheduler);
+                self.reply(host, replies);
             }
             Happening::Work { host } => {
                 if self.work_at.get(&host).is_some_and(|at| *at <= self.now) {
                     self.work_at.remove(&host);
                 }
                 let replies = self.hosts[host].work(self.now, &mut self.chance);
-                self.reply(host, replies, self.incarnation);
+                self.reply(host, replies);
             }
             Happening::Beat { host } => {
                 if self.hosts[host].trouble == Trouble::Dead {
@@ -344,7 +347,7 @@ impl World {
                 if hosts.trouble == Trouble::None && self.broker_up {
                     self.beat(host);
                     let replies = self.hosts[host].work(self.now, &mut self.chance);
-                    self.reply(host, replies, self.incarnation);
+                    self.reply(host, replies);
                 }
             }
             Happening::GiveUp { call, scheduler } => {
@@ -380,8 +383,9 @@ impl World {
         self.tell_in(delay, Event::Heartbeat(report));
     }
 
-    fn reply(&mut self, host: usize, replies: Vec<super::host::Reply>, scheduler: u32) {
+    fn reply(&mut self, host: usize, replies: Vec<super::host::Reply>) {
         for (call, outcome) in replies {
+            let (call, scheduler) = off_the_wire(call);
             let connected = self.broker_up && self.hosts[host].is_connected();
             let lost = self.chance.percent(self.weather.loss_percent);
             if scheduler == self.incarnation
@@ -647,6 +651,19 @@ impl World {
             });
         workloads.collect()
     }
+}
+
+/// Calls are numbered by each scheduler from the beginning, and a host may answer that of one after it was killed:
+/// on the bus they have reply subjects that are never used twice.
+const CALL_BITS: u32 = 32;
+
+fn on_the_wire(call: CallId, scheduler: u32) -> CallId {
+    CallId(u64::from(scheduler) << CALL_BITS | call.0)
+}
+
+fn off_the_wire(call: CallId) -> (CallId, u32) {
+    let scheduler = u32::try_from(call.0 >> CALL_BITS).expect("32 bits");
+    (CallId(call.0 & u64::from(u32::MAX)), scheduler)
 }
 
 fn with_status_of(mut object: Object, before: &Object) -> Object {
