@@ -83,7 +83,7 @@ pub struct Scheduler {
     agenda: Agenda,
     calls: BTreeMap<CallId, Call>,
     next_call: u64,
-    writes: BTreeMap<WriteId, (Item, Key)>,
+    writes: BTreeMap<WriteId, Item>,
     next_write: u64,
     ticked_at: Option<Duration>,
     actions: Vec<Action>,
@@ -280,17 +280,17 @@ impl Scheduler {
             }
             Item::Stops(_) | Item::Placement => {}
         }
-        self.writes.insert(write_id, (item, write.key()));
+        self.writes.insert(write_id, item);
         self.actions.push(Action::Write { write_id, write });
     }
 
     fn written(&mut self, write_id: WriteId, result: Result<Object, WriteError>) {
-        let Some((item, key)) = self.writes.remove(&write_id) else {
+        let Some(item) = self.writes.remove(&write_id) else {
             return;
         };
-        // What asked for it may be gone, and its number may stand for something else by now. What was
-        // written is gone as well then, or the watch tells of it.
-        if self.key_of(item) != Some(&key) {
+        // What asked for it may be gone, and its number may stand for something else by now, be it of the same
+        // name. What was written is gone as well then, or the watch tells of it.
+        if !self.is_writing(item, write_id) {
             return;
         }
         match (item, result) {
@@ -316,14 +316,22 @@ impl Scheduler {
         }
     }
 
-    fn key_of(&self, item: Item) -> Option<&Key> {
+    fn is_writing(&self, item: Item, write_id: WriteId) -> bool {
         match item {
-            Item::Host(number) => self.host_objects.get(number).map(|it| &it.key),
-            Item::Artifact(number) => self.artifacts.get(number).map(|it| &it.key),
-            Item::Deployment(number) => self.deployments.get(number).map(|it| &it.key),
-            Item::Set(number) => self.sets.get(number).map(|it| &it.key),
-            Item::Workload(number) => self.workloads.get(number).map(|it| &it.key),
-            Item::Stops(_) | Item::Placement => None,
+            Item::Host(number) => {
+                is_writing(self.host_objects.get(number), |it| &it.kept, write_id)
+            }
+            Item::Artifact(number) => {
+                is_writing(self.artifacts.get(number), |it| &it.kept, write_id)
+            }
+            Item::Deployment(number) => {
+                is_writing(self.deployments.get(number), |it| &it.kept, write_id)
+            }
+            Item::Set(number) => is_writing(self.sets.get(number), |it| &it.kept, write_id),
+            Item::Workload(number) => {
+                is_writing(self.workloads.get(number), |it| &it.kept, write_id)
+            }
+            Item::Stops(_) | Item::Placement => false,
         }
     }
 
@@ -346,4 +354,8 @@ fn begin<R, T>(record: Option<&mut R>, kept: fn(&mut R) -> &mut kept::Kept<T>, w
     if let Some(record) = record {
         kept(record).begin(write_id);
     }
+}
+
+fn is_writing<R, T>(record: Option<&R>, kept: fn(&R) -> &kept::Kept<T>, write_id: WriteId) -> bool {
+    record.is_some_and(|record| kept(record).is_writing(write_id))
 }

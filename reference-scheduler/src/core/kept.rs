@@ -63,6 +63,11 @@ impl<T> Kept<T> {
         self.failures >= FAILING
     }
 
+    /// Whether this write is under way.
+    pub fn is_writing(&self, write_id: WriteId) -> bool {
+        self.in_flight == Some(write_id)
+    }
+
     pub fn begin(&mut self, write_id: WriteId) {
         self.in_flight = Some(write_id);
     }
