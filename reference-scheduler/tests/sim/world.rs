@@ -307,9 +307,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Tell { scheduler, event } => {
-                // A connection that is gone again is not told of: what a scheduler hears of it comes in order.
-                let is_stale = *event == Event::BusUp && !self.broker_up;
-                if scheduler == self.incarnation && !is_stale {
+                if scheduler == self.incarnation && !self.is_stale(&event) {
                     self.step(*event);
                 }
             }
@@ -375,6 +373,11 @@ impl World {
                 self.at(Duration::from_secs(2), Happening::CollectGarbage);
             }
         }
+    }
+
+    /// A connection that is gone again is not told of: what a scheduler hears of it comes in order.
+    fn is_stale(&self, event: &Event) -> bool {
+        *event == Event::BusUp && !self.broker_up
     }
 
     fn beat(&mut self, host: usize) {
