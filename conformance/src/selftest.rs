@@ -214,8 +214,10 @@ fn model(trial: &Trial, options: &Options) -> Target {
         "{nats_url}",
         "--host-id",
         "{host_id}",
+        "--suite",
     ];
     command.extend(words.map(str::to_owned));
+    command.push(std::process::id().to_string());
     match trial {
         Trial::Mutant { mutant, .. } => command.extend(["--mutant".into(), mutant.name().into()]),
         Trial::Variant(variant) => command.extend(["--variant".into(), variant.name().into()]),

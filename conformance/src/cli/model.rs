@@ -26,14 +26,18 @@ pub struct ModelHostArgs {
     /// Differ in this way
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// The process that it is not to outlive
+    #[arg(long, value_name = "PID", hide = true)]
+    suite: Option<u32>,
 }
 
 /// How often a model looks whether its suite is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Ends the process when the one that launched it has ended: of a suite that was killed nothing is to be left.
-fn end_with_suite() {
-    let suite = std::os::unix::process::parent_id();
+/// Ends the process when the one that launched it has ended: of a suite that was killed nothing is to be left. A suite
+/// says who it is, as it may be gone before anybody here can look.
+fn end_with_suite(suite: Option<u32>) {
+    let suite = suite.unwrap_or_else(std::os::unix::process::parent_id);
     tokio::spawn(async move {
         while std::os::unix::process::parent_id() == suite {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -44,7 +48,7 @@ fn end_with_suite() {
 
 /// Runs a model host until a signal ends it.
 pub async fn host(arguments: ModelHostArgs) -> u8 {
-    end_with_suite();
+    end_with_suite(arguments.suite);
     let mutant = arguments
         .mutant
         .as_deref()
@@ -97,11 +101,14 @@ pub struct ModelSchedulerArgs {
     /// Differ in this way
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// The process that it is not to outlive
+    #[arg(long, value_name = "PID", hide = true)]
+    suite: Option<u32>,
 }
 
 /// Runs a model scheduler until a signal ends it.
 pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
-    end_with_suite();
+    end_with_suite(arguments.suite);
     let mutant = arguments.mutant.as_deref();
     let variant = arguments.variant.as_deref();
     let (broken, other) = (

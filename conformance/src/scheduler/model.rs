@@ -106,6 +106,7 @@ pub fn target(name: &str, program: &Path, more: &[&str]) -> Target {
         "{dir}",
     ];
     command.extend(words.iter().chain(more).map(|word| (*word).to_owned()));
+    command.extend(["--suite".to_owned(), std::process::id().to_string()]);
     let launch = Launch {
         isolated: Some(vec!["--isolated".to_owned()]),
         ..Launch::new(command)
