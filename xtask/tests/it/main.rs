@@ -8,5 +8,6 @@
 
 mod chart;
 mod command_line;
+mod first_command;
 mod freshness;
 mod tidiness;
