@@ -164,8 +164,7 @@ impl Cluster {
             while !holds(&seen) {
                 match events.next().await.expect("a watch does not end") {
                     Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                        let name = object.metadata.name.clone().unwrap_or_default();
-                        seen.insert(name, serde_json::to_value(object).expect("JSON"));
+                        seen.insert(object.metadata.name.unwrap_or_default(), object.data);
                     }
                     Ok(watcher::Event::Delete(object)) => {
                         seen.remove(&object.metadata.name.unwrap_or_default());

@@ -4,6 +4,9 @@
 pub const DEPLOYMENT_LABEL: &str = "runtime.wasmcloud.dev/workload-deployment";
 /// Annotation of a workload: the revision hash of the template it was made from.
 pub const REVISION_ANNOTATION: &str = "runtime.wasmcloud.dev/workload-replica-set-generation";
+/// Annotation of a workload: the id of the host that it was placed on when it was created, under its uid as
+/// id. Of every later place its status tells.
+pub const PLACED_ANNOTATION: &str = "berth.dev/placed-on";
 /// Label of a host: its group.
 pub const HOST_GROUP_LABEL: &str = "hostgroup";
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::WriteError;
 use crate::api::{
     ArtifactStatus, HostStatus, Key, Object, Workload, WorkloadDeploymentStatus,
     WorkloadReplicaSetStatus, WorkloadStatus,
@@ -158,6 +159,36 @@ pub enum NoteKind {
     Normal,
     /// It is not.
     Warning,
+}
+
+impl Status {
+    /// Makes it the whole status of an object.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` when the object is of another kind.
+    pub fn enter(self, object: &mut Object) -> Result<(), WriteError> {
+        match (object, self) {
+            (Object::Host(it), Self::Host(status)) => Arc::make_mut(it).status = Some(status),
+            (Object::Workload(it), Self::Workload(status)) => {
+                Arc::make_mut(it).status = Some(status);
+            }
+            (Object::ReplicaSet(it), Self::ReplicaSet(status)) => {
+                Arc::make_mut(it).status = Some(status);
+            }
+            (Object::Deployment(it), Self::Deployment(status)) => {
+                Arc::make_mut(it).status = Some(status);
+            }
+            (Object::Artifact(it), Self::Artifact(status)) => {
+                Arc::make_mut(it).status = Some(status);
+            }
+            (object, _) => {
+                let message = format!("{} gets a status of another kind", object.key());
+                return Err(WriteError::Refused(message));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Write {

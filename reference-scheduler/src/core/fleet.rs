@@ -390,8 +390,6 @@ impl Scheduler {
                 self.agenda.look_at(holder);
             }
         }
-        if let Some(object) = host.object {
-            self.host_forgotten(object, number);
-        }
+        self.host_forgotten(number);
     }
 }

@@ -1,7 +1,9 @@
 //! The Host objects: made and kept from heartbeats, emptied when they are deleted, and the memory of
 //! what must be stopped on hosts that are lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod memory;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +20,6 @@ use crate::api::{
 };
 use crate::breakage::Breakage;
 
-/// Annotation of a Host object: what is still to be stopped, as JSON from host ids to lists of ids.
-pub(super) const TO_STOP_ANNOTATION: &str = "berth.dev/to-stop";
-
-type ToStop = BTreeMap<String, BTreeSet<String>>;
-
 /// One Host object. It is called what the host calls itself, so that it may serve several, one after
 /// another.
 #[derive(Debug)]
@@ -33,7 +30,7 @@ pub(super) struct HostObject {
     holder: u32,
     /// All that have called themselves so and may have something to stop.
     hosts: BTreeSet<u32>,
-    remembered: ToStop,
+    remembered: memory::ToStop,
     reported_at: Duration,
     deleting: bool,
     doubted: BTreeSet<u32>,
@@ -45,18 +42,10 @@ impl HostObject {
         object.map_or_else(String::new, |object| object.metadata.uid.clone())
     }
 
-    /// Whether an id is safe to be stopped one day, or nothing can be done about it.
-    pub fn remembers(&self, host_id: &str, id: &str) -> bool {
-        let ids = self.remembered.get(host_id);
-        ids.is_some_and(|ids| ids.contains(id)) || self.kept.is_failing()
-    }
-
     fn accept(&mut self, object: Arc<api::Host>) -> bool {
         let fresh = self.kept.accept(object, |host| &host.metadata);
         if let Some(object) = self.kept.object.as_ref().filter(|_| fresh) {
-            let text = object.metadata.annotations.get(TO_STOP_ANNOTATION);
-            let remembered = text.and_then(|text| serde_json::from_str(text).ok());
-            self.remembered = remembered.unwrap_or_default();
+            self.remembered = memory::of(object);
         }
         fresh
     }
@@ -93,7 +82,7 @@ impl Scheduler {
             kept: Kept::default(),
             holder,
             hosts: BTreeSet::new(),
-            remembered: ToStop::new(),
+            remembered: memory::ToStop::new(),
             reported_at: Duration::ZERO,
             deleting: false,
             doubted: BTreeSet::new(),
@@ -202,25 +191,6 @@ impl Scheduler {
         self.agenda.look_at(Item::Host(number));
     }
 
-    /// What an earlier scheduler, or we in an earlier life, wanted stopped.
-    fn remember_again(&mut self, number: u32) {
-        let Some(record) = self.host_objects.get(number) else {
-            return;
-        };
-        for (host_id, ids) in record.remembered.clone() {
-            let host = self.known_host(&host_id, true);
-            if let Some(record) = self.host_objects.get_mut(number) {
-                record.hosts.insert(host);
-            }
-            if let Some(host) = self.fleet.get_mut(host) {
-                host.object.get_or_insert(number);
-            }
-            for id in ids {
-                self.want_stop(host, &id.into(), None, Duration::ZERO);
-            }
-        }
-    }
-
     /// The object of a host is deleted: it gets nothing more, and what it has goes elsewhere.
     fn drain(&mut self, number: u32) {
         let now = self.now;
@@ -235,6 +205,7 @@ impl Scheduler {
     }
 
     pub(super) fn host_object_removed(&mut self, key: &Key) {
+        let object = self.host_objects.number(key);
         let Some(record) = self.host_objects.remove(key) else {
             return;
         };
@@ -243,6 +214,10 @@ impl Scheduler {
             let Some(host) = self.fleet.get_mut(number) else {
                 continue;
             };
+            if host.object != object {
+                // It only remembered for that one.
+                continue;
+            }
             (host.object, host.is_named) = (None, false);
             host.shadow.clone_from(&record.kept.object);
             if host.drained_since.take().is_some() {
@@ -253,43 +228,6 @@ impl Scheduler {
             self.agenda.look_at(Item::Stops(number));
             self.host_changed(number);
         }
-    }
-
-    /// A lost host without an object has something to be stopped: it gets one that remembers it. Whoever deleted
-    /// the one before finds it back.
-    pub(super) fn remember_host(&mut self, number: u32) -> Option<u32> {
-        let host = self.fleet.get(number)?;
-        let heard = host
-            .report
-            .as_ref()
-            .map(|report| report.friendly_name.as_str());
-        let seen = || Some(host.shadow.as_ref()?.metadata.name.as_str());
-        let name = heard.or_else(seen)?;
-        let key = Key::new(Kind::Host, self.options.host_namespace.as_str(), name);
-        let object = match self.host_objects.number(&key) {
-            Some(object) => object,
-            None => {
-                let object = self.new_host_object(key, number);
-                self.hold_name(object, number);
-                object
-            }
-        };
-        if let Some(record) = self.host_objects.get_mut(object) {
-            record.hosts.insert(number);
-        }
-        if let Some(host) = self.fleet.get_mut(number) {
-            host.object = Some(object);
-        }
-        Some(object)
-    }
-
-    /// A host is gone for good; so is its object, unless that serves another by now.
-    pub(super) fn host_forgotten(&mut self, object: u32, host: u32) {
-        if let Some(record) = self.host_objects.get_mut(object) {
-            record.hosts.remove(&host);
-            record.deleting |= record.hosts.is_empty();
-        }
-        self.agenda.look_at(Item::Host(object));
     }
 
     /// A host has less to do, which its object may have waited for.
@@ -307,6 +245,12 @@ impl Scheduler {
         if !record.kept.is_free(self.now) {
             return self.agenda.look_again(item, record.kept.free_at(self.now));
         }
+        if !self.has_handed_over(number) {
+            return self.agenda.look_again(item, None);
+        }
+        let Some(record) = self.host_objects.get(number) else {
+            return;
+        };
         let wake = match self.next_host_write(record) {
             HostWrite::Nothing(wake) => wake,
             HostWrite::Write(write) => {
@@ -396,27 +340,9 @@ impl Scheduler {
         };
         let to_stop = self.to_stop(record);
         if to_stop != record.remembered {
-            let text = serde_json::to_string(&to_stop).ok();
-            let text = text.filter(|_| !to_stop.is_empty());
-            let annotation = TO_STOP_ANNOTATION.to_owned();
-            patch.annotations.insert(annotation, text);
+            patch.annotations.extend([memory::annotation(&to_stop)]);
         }
         (patch != MetadataPatch::default()).then_some(patch)
-    }
-
-    /// What the object has to remember: orphans, and on lost hosts all that is to be stopped.
-    fn to_stop(&self, record: &HostObject) -> ToStop {
-        let mut to_stop = ToStop::new();
-        for host in record.hosts.iter().filter_map(|host| self.fleet.get(*host)) {
-            let lost = host.is_lost();
-            let ids = host.stops.iter();
-            let ids = ids.filter(|(_, stop)| lost || stop.holder.is_none());
-            let ids: BTreeSet<_> = ids.map(|(id, _)| id.to_string()).collect();
-            if !ids.is_empty() {
-                to_stop.insert(host.id.to_string(), ids);
-            }
-        }
-        to_stop
     }
 
     fn wanted_host(&self, record: &HostObject) -> Option<Object> {

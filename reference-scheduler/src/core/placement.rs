@@ -70,10 +70,15 @@ impl Spread {
 }
 
 impl Scheduler {
+    /// Whether hosts have had time to be heard.
+    pub(super) fn may_place(&self) -> bool {
+        self.synced && self.gathered_at.is_some_and(|at| self.now >= at)
+    }
+
     /// Places what waits, in the order in which it came.
     pub(super) fn place_waiting(&mut self) {
         let opens_at = self.gathered_at;
-        if !self.synced || opens_at.is_none_or(|at| self.now < at) {
+        if !self.may_place() {
             let at = opens_at.filter(|at| self.now < *at);
             return self.agenda.look_again(Item::Placement, at);
         }
@@ -89,7 +94,7 @@ impl Scheduler {
             .get(number)
             .filter(|workload| workload.waits() && !self.is_orphan(number))
         else {
-            return;
+            return self.agenda.look_at(Item::Workload(number));
         };
         let shape = workload.shape.clone();
         if let Some(reason) = refused.get(&shape) {
@@ -148,11 +153,15 @@ impl Scheduler {
     }
 
     fn refuse_placement(&mut self, number: u32, reason: Arc<str>) {
-        self.waiting.insert(number);
         let now = self.now;
         let Some(workload) = self.workloads.get_mut(number) else {
             return;
         };
+        if workload.kept.object.is_none() {
+            // Without a place it is created, and then people can be told why.
+            return self.agenda.look_at(Item::Workload(number));
+        }
+        self.waiting.insert(number);
         if !workload.refuse(now, reason.clone()) {
             return;
         }

@@ -4,7 +4,9 @@
 //! the start, an id that is still to be stopped before the object goes.
 
 mod contact;
+mod draft;
 mod life;
+mod noted;
 mod report;
 
 use std::collections::BTreeMap;
@@ -13,19 +15,19 @@ use std::time::Duration;
 
 pub(super) use self::contact::Contact;
 
+use self::draft::Draft;
+use self::noted::Noted;
+
 use super::agenda::Item;
 use super::backoff::Backoff;
 use super::kept::Kept;
 use super::placement::Shape;
-use super::{MetadataPatch, Note, NoteKind, Scheduler, Status, Write, WriteError};
+use super::{MetadataPatch, Scheduler, Status, Write, WriteError};
 use crate::api::{self, Key, Kind, Object, WorkloadStatus, names};
 use crate::breakage::Breakage;
 
 /// How often the reason why a workload waits is written anew when only its wording changes.
 const REASON_INTERVAL: Duration = Duration::from_secs(30);
-
-/// How long a name that is taken, by something that the watch does not show, is waited for.
-const GHOST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is known of one Workload object.
 #[derive(Debug)]
@@ -58,13 +60,6 @@ pub(super) struct Workload {
     pub contact: Contact,
 }
 
-#[derive(Debug)]
-struct Draft {
-    object: Arc<api::Workload>,
-    /// Since when its name was found taken.
-    ghost_since: Option<Duration>,
-}
-
 /// A host and the id there.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -80,6 +75,8 @@ pub(super) struct Place {
     stop_wanted: bool,
     /// Its host has had it.
     was_taken: bool,
+    /// How the store knows.
+    noted: Noted,
 }
 
 impl Place {
@@ -150,7 +147,7 @@ impl Workload {
 
     /// Whether a host is to be found for it.
     pub fn waits(&self) -> bool {
-        let object = self.kept.object.as_ref();
+        let object = self.object();
         let finalized =
             object.is_some_and(|object| object.metadata.has_finalizer(names::WORKLOAD_FINALIZER));
         finalized && self.is_wanted() && self.place.is_none() && self.phase == Phase::Waiting
@@ -213,27 +210,6 @@ impl Scheduler {
     pub(super) fn set_of(&self, workload: u32) -> Option<u32> {
         let owner = self.workloads.get(workload)?.owner.as_ref()?;
         self.sets_by_uid.get(owner).copied()
-    }
-
-    /// Files a workload that is about to be created, as if it were there.
-    pub(super) fn draft_workload(&mut self, object: api::Workload) -> u32 {
-        let object = Arc::new(object);
-        let key = Object::Workload(object.clone()).key();
-        let shape = self.shape_of(&object);
-        let mut record = Workload::new(key.clone(), shape);
-        record.owner = owner_of(&object);
-        record.revision = revision_of(&object);
-        record.draft = Some(Draft {
-            object,
-            ghost_since: None,
-        });
-        let owner = record.owner.clone();
-        let number = self.workloads.insert(key, record);
-        if let Some(owner) = owner {
-            self.members.entry(owner).or_default().insert(number);
-        }
-        self.agenda.look_at(Item::Workload(number));
-        number
     }
 
     fn shape_of(&mut self, object: &api::Workload) -> Arc<Shape> {
@@ -302,7 +278,7 @@ impl Scheduler {
         if stayed && object.metadata.is_deleting() {
             self.deleted_elsewhere(number);
         }
-        if first {
+        if first && !self.is_created_there(number, &object) {
             self.adopt(number, &object);
         }
         self.share_content(number, &object);
@@ -403,17 +379,7 @@ impl Scheduler {
         let item = Item::Workload(number);
         let key = record.key.clone();
         let Some(object) = record.kept.object.as_ref() else {
-            let draft = record.draft.as_ref()?;
-            if let Some(since) = draft.ghost_since {
-                return self.wait_for_ghost(number, since);
-            }
-            if record.unwanted {
-                self.workload_removed(&key, "");
-                return None;
-            }
-            let write = Write::Create(Object::Workload(draft.object.clone()));
-            self.write(item, write);
-            return None;
+            return self.create_workload(number);
         };
         let uid = object.metadata.uid.clone();
         let finalizer = names::WORKLOAD_FINALIZER;
@@ -439,6 +405,12 @@ impl Scheduler {
         if record.phase == Phase::Waiting && record.refused.is_none() {
             return None;
         }
+        if let Some(at) = record.answered_by().filter(|at| now < *at) {
+            return Some(at);
+        }
+        if record.is_hint() {
+            return None;
+        }
         let status = self.wanted_workload_status(number)?;
         let status = Status::Workload(status);
         self.write(item, Write::Status { key, uid, status });
@@ -449,17 +421,6 @@ impl Scheduler {
         let owner = record.owner.as_ref();
         self.options.collect_garbage
             && owner.is_some_and(|owner| !self.sets_by_uid.contains_key(owner))
-    }
-
-    /// A name is taken: by what we created and were not told of, or by a stranger.
-    fn wait_for_ghost(&mut self, number: u32, since: Duration) -> Option<Duration> {
-        let until = since + GHOST_PATIENCE;
-        if self.now < until {
-            return Some(until);
-        }
-        let key = self.workloads.get(number)?.key.clone();
-        self.workload_removed(&key, "");
-        None
     }
 
     pub(super) fn workload_written(
@@ -489,23 +450,6 @@ impl Scheduler {
             Err(_) => {}
         }
         self.agenda.look_at(Item::Workload(number));
-    }
-
-    /// The store does not let a replica be: a quota, a namespace that ends.
-    fn creation_refused(&mut self, number: u32, key: &Key, message: String) {
-        let set = self.set_of(number);
-        if let Some(set) = set.and_then(|set| self.sets.get_mut(set)) {
-            set.backoff.failed(self.now, &self.options.timings);
-            let (key, uid) = (set.key.clone(), set.uid.to_string());
-            self.note(Note {
-                key,
-                uid,
-                kind: NoteKind::Warning,
-                reason: "FailedCreate",
-                message,
-            });
-        }
-        self.workload_removed(key, "");
     }
 }
 

@@ -50,6 +50,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// thousands at once would only wait for each other, and for the handshakes, at the API server.
 const WRITES_TOGETHER: usize = 32;
 
+/// How many of them create: what is there already is brought to an end before more is begun.
+const CREATIONS_TOGETHER: usize = 16;
+
+/// How many of them write counts, which under load change faster than they can be written: they give way to what is
+/// counted.
+const COUNTS_TOGETHER: usize = 2;
+
 /// A store on Kubernetes. Clones share everything.
 #[derive(Clone)]
 pub struct KubeStore {
@@ -61,6 +68,8 @@ struct Shared {
     choice: KubeChoice,
     known: Known,
     writing: Semaphore,
+    creating: Semaphore,
+    counting: Semaphore,
     notes: Notes,
     routes: Routes,
     leading: signal::Receiver<bool>,
@@ -124,6 +133,8 @@ impl KubeStore {
             choice,
             known,
             writing: Semaphore::new(WRITES_TOGETHER),
+            creating: Semaphore::new(CREATIONS_TOGETHER),
+            counting: Semaphore::new(COUNTS_TOGETHER),
             notes,
             routes,
             leading,

@@ -125,8 +125,7 @@ impl Ledger {
         let Some(workload) = workload_of(store, id) else {
             return;
         };
-        let status = workload.status.as_ref();
-        let here = status.is_some_and(|status| status.host_id == host && status.workload_id == id);
+        let here = noted_place(workload) == Some((host, id));
         let owned = workload.metadata.controller().is_some();
         if !workload.metadata.is_deleting() && here && owned {
             self.violated(
@@ -134,7 +133,7 @@ impl Ledger {
                 format!("{id} is stopped on {host} and is wanted there"),
             );
         }
-        if !self.placed.contains_key(id) && status.is_none() {
+        if !self.placed.contains_key(id) && workload.status.is_none() && !here {
             self.violated(now, format!("{id} is stopped and was never started"));
         }
     }
@@ -163,10 +162,7 @@ impl Ledger {
             if workload.metadata.is_deleting() || self.deleting.contains(&key) {
                 continue;
             }
-            let host = workload
-                .status
-                .as_ref()
-                .map(|status| status.host_id.as_str());
+            let host = noted_place(workload).map(|(host, _)| host);
             let health = host.and_then(|host| scheduler.health(host));
             if host.is_some_and(|host| !host.is_empty())
                 && matches!(health, None | Some(Health::Lost))
@@ -208,8 +204,21 @@ impl Ledger {
 
 /// The host and the id that the store has for the workload of an id.
 fn wanted_place<'a>(store: &'a Store, id: &str) -> Option<(&'a str, &'a str)> {
-    let status = workload_of(store, id)?.status.as_ref()?;
-    Some((&status.host_id, &status.workload_id))
+    noted_place(workload_of(store, id)?)
+}
+
+/// As the status tells, or until there is one, the annotation that it was created with.
+fn noted_place(workload: &api::Workload) -> Option<(&str, &str)> {
+    let metadata = &workload.metadata;
+    match &workload.status {
+        Some(status) if !status.workload_id.is_empty() => {
+            Some((&status.host_id, &status.workload_id))
+        }
+        _ => {
+            let host = metadata.annotations.get("berth.dev/placed-on")?;
+            Some((host, &metadata.uid))
+        }
+    }
 }
 
 fn workload_of<'a>(store: &'a Store, id: &str) -> Option<&'a api::Workload> {

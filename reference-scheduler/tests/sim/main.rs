@@ -8,6 +8,7 @@
 )]
 
 mod chance;
+mod created;
 mod host;
 mod ledger;
 mod placing;

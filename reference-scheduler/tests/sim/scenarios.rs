@@ -36,7 +36,7 @@ fn replicas_are_spread_with_few_writes_and_none_at_rest() {
     assert_eq!(world.ledger.starts, 10);
     assert_eq!(
         world.store.writes[&Kind::Workload],
-        30,
+        20,
         "{:?}",
         world.store.writes
     );
@@ -210,7 +210,7 @@ fn lost_answers_are_asked_after_and_nothing_starts_twice() {
         .expect("running");
     world.weather = Weather::FAIR;
     world
-        .run_until(s(60), |world| world.is_ready("a"))
+        .run_until(s(150), |world| world.is_ready("a"))
         .expect("ready");
     world.run(s(60));
     world.assert_sound();

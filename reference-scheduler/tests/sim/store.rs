@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_scheduler::api::{Key, Kind, Object, Timestamp};
-use berth_scheduler::core::{Status, Write, WriteError};
+use berth_scheduler::core::{Write, WriteError};
 
 /// What a watch would tell.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Store {
             }
             Write::ApplyHost(object) => self.apply_host(now, key, object),
             Write::Status { uid, status, .. } => self.change(now, &key, &uid, |object| {
-                set_status(object, status);
+                status.enter(object).expect("a status of its kind");
             }),
             Write::Metadata { uid, patch, .. } => self.change(now, &key, &uid, |object| {
                 let metadata = object.metadata_mut();
@@ -268,19 +268,4 @@ fn without_status(mut object: Object) -> Object {
         Object::Artifact(artifact) => Arc::make_mut(artifact).status = None,
     }
     object
-}
-
-fn set_status(object: &mut Object, status: Status) {
-    match (object, status) {
-        (Object::Host(host), Status::Host(status)) => Arc::make_mut(host).status = Some(status),
-        (Object::Workload(it), Status::Workload(status)) => Arc::make_mut(it).status = Some(status),
-        (Object::ReplicaSet(it), Status::ReplicaSet(status)) => {
-            Arc::make_mut(it).status = Some(status)
-        }
-        (Object::Deployment(it), Status::Deployment(status)) => {
-            Arc::make_mut(it).status = Some(status)
-        }
-        (Object::Artifact(it), Status::Artifact(status)) => Arc::make_mut(it).status = Some(status),
-        (object, status) => panic!("a status of another kind: {object:?} {status:?}"),
-    }
 }

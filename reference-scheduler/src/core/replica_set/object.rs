@@ -26,6 +26,8 @@ pub(super) fn member(set: &WorkloadReplicaSet, key: &Key, revision: &str) -> Wor
     metadata.annotations.clone_from(&template.annotations);
     let annotation = names::REVISION_ANNOTATION.to_owned();
     metadata.annotations.insert(annotation, revision.to_owned());
+    // Not a template's to give.
+    metadata.annotations.remove(names::PLACED_ANNOTATION);
     metadata.finalizers = vec![names::WORKLOAD_FINALIZER.to_owned()];
     let owner = OwnerReference::controller(Kind::WorkloadReplicaSet, &set.metadata);
     metadata.owner_references = vec![owner];

@@ -7,6 +7,7 @@ use berth_proto::WorkloadState;
 use berth_sdk::scheduler::liveness;
 
 use super::Phase;
+use super::noted::Noted;
 use crate::core::agenda::Item;
 use crate::core::call::{Call, Purpose};
 use crate::core::{CallId, Command, Note, NoteKind, Outcome, Scheduler};
@@ -320,6 +321,12 @@ impl Scheduler {
             return;
         };
         let before = record.phase;
+        if let Some(place) = record.place.as_mut()
+            && place.noted == Noted::AsHint
+            && state != WorkloadState::NotFound
+        {
+            place.noted = Noted::InStatus;
+        }
         let contact = &mut record.contact;
         contact.misses = 0;
         match (state, before) {
@@ -376,6 +383,9 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(number) else {
             return;
         };
+        if record.is_hint() {
+            return self.vanish(number);
+        }
         let contact = &mut record.contact;
         if let Some(refusal) = contact.refusal.take() {
             return self.fail(number, true, refusal);

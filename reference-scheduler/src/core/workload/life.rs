@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::noted::{self, Noted};
 use super::{Phase, Place, Workload};
 use crate::api::{self, names};
 use crate::breakage::Breakage;
@@ -35,12 +36,15 @@ impl Scheduler {
     /// Takes over what the object says that was done with it, by us in an earlier life or by another
     /// scheduler. Nothing is started or stopped over it.
     pub(in crate::core) fn adopt(&mut self, number: u32, object: &api::Workload) {
-        let Some(status) = &object.status else {
-            return;
-        };
         if Breakage::AdoptsNothing.is_on() {
             return;
         }
+        if let Some(host) = noted::created_on(object) {
+            return self.adopt_hint(number, host);
+        }
+        let Some(status) = &object.status else {
+            return;
+        };
         let lives = lives_of(&object.metadata.uid, &status.workload_id);
         if status.host_id.is_empty() {
             // Between two lives. The last id is not used again.
@@ -90,9 +94,38 @@ impl Scheduler {
             counted: false,
             stop_wanted: false,
             was_taken: phase != Phase::Starting,
+            noted: Noted::InStatus,
         });
         record.phase = phase;
         record.message = ready.map_or_else(String::new, |ready| ready.message.clone());
+        record
+            .contact
+            .adopt(now, ADOPTION_STAGGER * (number % 4096));
+        self.count(number);
+    }
+
+    /// One that was created with this host, and of which no more was ever written.
+    fn adopt_hint(&mut self, number: u32, host_id: &str) {
+        let host = self.known_host(host_id, false);
+        let now = self.now;
+        let Some(record) = self.workloads.get_mut(number) else {
+            return;
+        };
+        record.place = Some(Place {
+            host,
+            id: record.uid.clone(),
+            generation: record
+                .kept
+                .object
+                .as_ref()
+                .map_or(0, |object| object.metadata.generation),
+            content: None,
+            counted: false,
+            stop_wanted: false,
+            was_taken: false,
+            noted: Noted::AsHint,
+        });
+        record.phase = Phase::Starting;
         record
             .contact
             .adopt(now, ADOPTION_STAGGER * (number % 4096));
@@ -116,6 +149,7 @@ impl Scheduler {
             counted: false,
             stop_wanted: false,
             was_taken: false,
+            noted: Noted::InStatus,
         });
         (record.phase, record.refused) = (Phase::Bound, None);
         record.contact = super::Contact::default();
@@ -263,7 +297,7 @@ impl Scheduler {
         match record.phase {
             Phase::Waiting | Phase::Leaving | Phase::Completed => None,
             Phase::Bound => {
-                if self.is_written(number)
+                if self.is_noted(number)
                     && let Some(record) = self.workloads.get_mut(number)
                 {
                     record.phase = Phase::Starting;
@@ -288,23 +322,6 @@ impl Scheduler {
         self.leave(number);
         self.finish_leaving(number);
         None
-    }
-
-    /// Whether the store has its host and id.
-    fn is_written(&self, number: u32) -> bool {
-        let Some(record) = self.workloads.get(number) else {
-            return false;
-        };
-        let status = record
-            .kept
-            .object
-            .as_ref()
-            .and_then(|object| object.status.as_ref());
-        let (Some(status), Some(place)) = (status, &record.place) else {
-            return false;
-        };
-        let host = self.fleet.get(place.host);
-        host.is_some_and(|host| *host.id == *status.host_id) && *place.id == *status.workload_id
     }
 
     /// Whether its object wants something else than what was placed.

@@ -272,24 +272,7 @@ fn patch_metadata(metadata: &mut Metadata, patch: MetadataPatch) {
 
 fn with_status(current: &Object, status: Status) -> Result<Object, WriteError> {
     let mut object = current.clone();
-    match (&mut object, status) {
-        (Object::Host(host), Status::Host(status)) => {
-            std::sync::Arc::make_mut(host).status = Some(status);
-        }
-        (Object::Workload(workload), Status::Workload(status)) => {
-            std::sync::Arc::make_mut(workload).status = Some(status);
-        }
-        (Object::ReplicaSet(set), Status::ReplicaSet(status)) => {
-            std::sync::Arc::make_mut(set).status = Some(status);
-        }
-        (Object::Deployment(deployment), Status::Deployment(status)) => {
-            std::sync::Arc::make_mut(deployment).status = Some(status);
-        }
-        (Object::Artifact(artifact), Status::Artifact(status)) => {
-            std::sync::Arc::make_mut(artifact).status = Some(status);
-        }
-        _ => return Err(WriteError::Refused("a status of another kind".to_owned())),
-    }
+    status.enter(&mut object)?;
     Ok(object)
 }
 

@@ -27,25 +27,31 @@ const THROTTLED_PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 1600];
 impl KubeStore {
     /// Writes, and takes note of the state that the server answered with.
     pub(super) async fn carry_out(&self, write: Write) -> Result<Object, WriteError> {
-        let Ok(_slot) = self.shared.writing.acquire().await else {
-            return Err(WriteError::Unavailable("the store is closed".to_owned()));
+        let closed = |_| WriteError::Unavailable("the store is closed".to_owned());
+        let queue = match &write {
+            Write::Create(_) => Some(&self.shared.creating),
+            Write::Status { status, .. } if is_count(status) => Some(&self.shared.counting),
+            _ => None,
         };
+        let _turn = match queue {
+            Some(queue) => Some(queue.acquire().await.map_err(closed)?),
+            None => None,
+        };
+        let _slot = self.shared.writing.acquire().await.map_err(closed)?;
         let result = match write {
             Write::Create(object) => self.create(&object).await,
             Write::ApplyHost(host) => self.apply_host(&host).await,
             Write::Status { key, uid, status } => {
-                let status = status_patch(&status)
-                    .map_err(|error| WriteError::Refused(error.to_string()))?;
-                self.patch(&key, &uid, true, |_| Some(json!({ "status": status })))
+                self.change(&key, &uid, |current| with_status(current, &status))
                     .await
             }
             Write::Metadata { key, uid, patch } => {
-                self.patch(&key, &uid, false, |current| metadata_patch(current, &patch))
+                self.change(&key, &uid, |current| Ok(metadata_patch(current, &patch)))
                     .await
             }
             Write::Replicas { key, uid, replicas } => {
-                self.patch(&key, &uid, false, |_| {
-                    Some(json!({ "spec": { "replicas": replicas } }))
+                self.change(&key, &uid, |_| {
+                    Ok(Change::Patch(json!({ "spec": { "replicas": replicas } })))
                 })
                 .await
             }
@@ -93,20 +99,16 @@ impl KubeStore {
         object::decode(Kind::Host, answer).map_err(unreadable)
     }
 
-    /// Patches the object that has `uid`, against the last known state of it. `change` says what is
-    /// to be done about a state; nothing, when it is as it should be.
-    async fn patch(
+    /// Changes the object that has `uid`, against the last known state of it. `change` says what is to be
+    /// done about a state.
+    async fn change(
         &self,
         key: &Key,
         uid: &str,
-        is_status: bool,
-        change: impl Fn(&Object) -> Option<Value>,
+        change: impl Fn(&Object) -> Result<Change, Failure>,
     ) -> Result<Object, Failure> {
         let api = self.api(key.kind, &key.namespace);
-        let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
+        let field_manager = Some(FIELD_MANAGER.to_owned());
         let mut current = match self.shared.known.get(key) {
             Some(known) if uid.is_empty() || known.metadata().uid == uid => known,
             _ => self.read(&api, key).await?,
@@ -115,17 +117,25 @@ impl KubeStore {
             if !uid.is_empty() && current.metadata().uid != uid {
                 return Err(missing());
             }
-            let Some(mut body) = change(&current) else {
-                return Ok(current);
-            };
-            // The version makes the server refuse when this state is no longer the last one. The
-            // uid alone would not do: for a status the server ignores all other metadata.
-            set_version(&mut body, &current.metadata().resource_version);
-            let patch = Patch::Merge(&body);
-            let answer = if is_status {
-                patiently(|| api.patch_status(&key.name, &parameters, &patch)).await
-            } else {
-                patiently(|| api.patch(&key.name, &parameters, &patch)).await
+            let answer = match change(&current)? {
+                Change::Nothing => return Ok(current),
+                Change::Patch(mut body) => {
+                    // The version makes the server refuse when this state is no longer the last one.
+                    set_version(&mut body, &current.metadata().resource_version);
+                    let patch = Patch::Merge(&body);
+                    let parameters = PatchParams {
+                        field_manager: field_manager.clone(),
+                        ..PatchParams::default()
+                    };
+                    patiently(|| api.patch(&key.name, &parameters, &patch)).await
+                }
+                Change::Status(body) => {
+                    let parameters = PostParams {
+                        field_manager: field_manager.clone(),
+                        ..PostParams::default()
+                    };
+                    patiently(|| api.replace_status(&key.name, &parameters, &body)).await
+                }
             };
             match answer {
                 Ok(raw) => return object::decode(key.kind, raw).map_err(unreadable),
@@ -214,61 +224,58 @@ fn unreadable(error: impl std::fmt::Display) -> Failure {
     Failure::Silent(error.to_string())
 }
 
-/// Every field of a kind's status. A patch says `null` for those that are not set, or what was there
-/// before would stay.
-fn status_fields(status: &Status) -> &'static [&'static str] {
-    match status {
-        Status::Host(_) => &["componentCount", "workloadCount", "lastSeen", "conditions"],
-        Status::Workload(_) => &["hostId", "environment", "workloadId", "conditions"],
-        Status::ReplicaSet(_) => &["replicas", "conditions"],
-        Status::Deployment(_) => &[
-            "currentReplicaSet",
-            "previousReplicaSet",
-            "replicas",
-            "currentReplicas",
-            "selector",
-            "conditions",
-        ],
-        Status::Artifact(_) => &["observedGeneration", "artifactUrl", "conditions"],
+fn is_count(status: &Status) -> bool {
+    matches!(status, Status::ReplicaSet(_) | Status::Deployment(_))
+}
+
+/// What is to be sent to change an object.
+#[derive(Debug)]
+enum Change {
+    /// It is as it should be.
+    Nothing,
+    /// A merge patch.
+    Patch(Value),
+    /// The object with its new status. The whole of it, for the server takes who owns a field that is left out for
+    /// one who gives it up; and not a patch, which costs the server twice as much.
+    Status(Box<DynamicObject>),
+}
+
+/// The change that makes `status` the whole status.
+fn with_status(current: &Object, status: &Status) -> Result<Change, Failure> {
+    let mut wanted = current.clone();
+    let entered = status.clone().enter(&mut wanted);
+    entered.map_err(|error| Failure::Refused {
+        code: 400,
+        reason: "BadRequest".to_owned(),
+        message: error.to_string(),
+    })?;
+    if wanted == *current {
+        return Ok(Change::Nothing);
+    }
+    let mut raw = object::encode(&wanted).map_err(unreadable)?;
+    if let Some(status) = raw.data.get_mut("status").and_then(Value::as_object_mut) {
+        break_status(status);
+    }
+    Ok(Change::Status(Box::new(raw)))
+}
+
+/// Deliberate faults.
+fn break_status(status: &mut Map<String, Value>) {
+    if Breakage::NoScaleStatus.is_on() {
+        status.retain(|name, _| name != "selector" && name != "currentReplicas");
+    }
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        if let (true, Some(condition)) =
+            (Breakage::ObservesNothing.is_on(), condition.as_object_mut())
+        {
+            condition.remove("observedGeneration");
+        }
     }
 }
 
-/// The merge patch that makes `status` the whole status.
-fn status_patch(status: &Status) -> Result<Value, serde_json::Error> {
-    let mut body = match status {
-        Status::Host(status) => serde_json::to_value(status),
-        Status::Workload(status) => serde_json::to_value(status),
-        Status::ReplicaSet(status) => serde_json::to_value(status),
-        Status::Deployment(status) => serde_json::to_value(status),
-        Status::Artifact(status) => serde_json::to_value(status),
-    }?;
-    if let Some(fields) = body.as_object_mut() {
-        if Breakage::NoScaleStatus.is_on() {
-            fields.retain(|name, _| name != "selector" && name != "currentReplicas");
-        }
-        let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
-        for condition in conditions.into_iter().flatten() {
-            if let (true, Some(condition)) =
-                (Breakage::ObservesNothing.is_on(), condition.as_object_mut())
-            {
-                condition.remove("observedGeneration");
-            }
-        }
-        for name in status_fields(status) {
-            fields.entry(*name).or_insert(Value::Null);
-        }
-        // A reference is replaced, not merged with the one before.
-        for name in ["currentReplicaSet", "previousReplicaSet"] {
-            if let Some(reference) = fields.get_mut(name).and_then(Value::as_object_mut) {
-                reference.entry("name").or_insert(Value::Null);
-            }
-        }
-    }
-    Ok(body)
-}
-
-/// The merge patch that carries out `patch` on `current`; `None` when nothing is left to do.
-fn metadata_patch(current: &Object, patch: &MetadataPatch) -> Option<Value> {
+/// The change that carries out `patch` on `current`.
+fn metadata_patch(current: &Object, patch: &MetadataPatch) -> Change {
     let metadata = current.metadata();
     let mut finalizers = metadata.finalizers.clone();
     if let Some(gone) = patch.remove_finalizer {
@@ -294,7 +301,10 @@ fn metadata_patch(current: &Object, patch: &MetadataPatch) -> Option<Value> {
     if !annotations.is_empty() {
         changes.insert("annotations".to_owned(), Value::Object(annotations));
     }
-    (!changes.is_empty()).then(|| json!({ "metadata": changes }))
+    match changes.is_empty() {
+        true => Change::Nothing,
+        false => Change::Patch(json!({ "metadata": changes })),
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ const WITH_WORKLOADS: [(&str, &str, &str); 12] = [
     ),
     ("get list watch patch", OURS, "workloaddeployments"),
     ("get list watch patch", OURS, "artifacts"),
-    ("patch", OURS, "workloads/status"),
-    ("patch", OURS, "workloaddeployments/status"),
+    ("update", OURS, "workloads/status"),
+    ("update", OURS, "workloaddeployments/status"),
     ("update", OURS, "workloadreplicasets/finalizers"),
     ("get", "", "configmaps"),
     ("get", "", "secrets"),
@@ -62,7 +62,7 @@ fn the_scheduler_may_do_what_it_does_and_no_more() {
     }
     for (verbs, group, resource, name) in [
         ("get list watch create patch delete", OURS, "hosts", ""),
-        ("patch", OURS, "hosts/status", ""),
+        ("update", OURS, "hosts/status", ""),
         ("get list watch patch", "", "pods", ""),
         (
             "get update",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::api::{LocalReference, Metadata, Workload, WorkloadDeploymentStatus, WorkloadStatus};
+use crate::api::{Metadata, Workload, WorkloadDeploymentStatus, WorkloadStatus};
 
 fn workload(finalizers: &[&str]) -> Object {
     let mut metadata = Metadata::named("n", "a");
@@ -22,27 +22,40 @@ fn workload(finalizers: &[&str]) -> Object {
 }
 
 #[test]
-fn what_a_status_does_not_say_is_cleared() {
-    let status = WorkloadStatus {
-        host_id: "h".to_owned(),
+fn a_status_is_written_as_a_whole_and_nothing_else_is_touched() {
+    let status = |host: &str| WorkloadStatus {
+        host_id: host.to_owned(),
         ..WorkloadStatus::default()
     };
-    let patch = status_patch(&Status::Workload(status)).expect("JSON");
-    assert_eq!(
-        patch,
-        json!({"hostId": "h", "environment": null, "workloadId": null, "conditions": null})
-    );
-    let status = WorkloadDeploymentStatus {
-        current_replica_set: Some(LocalReference {
-            name: "b".to_owned(),
-            ..LocalReference::default()
-        }),
-        ..WorkloadDeploymentStatus::default()
+    let mut current = workload(&["theirs"]);
+    let placed = Status::Workload(WorkloadStatus {
+        workload_id: "old".to_owned(),
+        ..status("h")
+    });
+    placed.enter(&mut current).expect("of its kind");
+    current.metadata_mut().resource_version = "7".to_owned();
+    let moved = Status::Workload(status("other"));
+    let Ok(Change::Status(raw)) = with_status(&current, &moved) else {
+        panic!("a new status");
     };
-    let patch = status_patch(&Status::Deployment(status)).expect("JSON");
-    assert_eq!(patch["currentReplicaSet"], json!({"name": "b"}));
-    assert_eq!(patch["previousReplicaSet"], Value::Null);
-    assert_eq!(patch["currentReplicas"], json!(0));
+    assert_eq!(raw.data["status"], json!({"hostId": "other"}));
+    assert_eq!(raw.metadata.resource_version.as_deref(), Some("7"));
+    let written = object::decode(Kind::Workload, *raw).expect("an object");
+    assert_eq!(written.metadata(), current.metadata());
+    assert!(matches!(with_status(&written, &moved), Ok(Change::Nothing)));
+}
+
+#[test]
+fn a_status_of_another_kind_is_refused() {
+    let status = Status::Deployment(WorkloadDeploymentStatus::default());
+    assert!(with_status(&workload(&[]), &status).is_err());
+}
+
+fn body(change: Change) -> Option<Value> {
+    match change {
+        Change::Patch(body) => Some(body),
+        Change::Nothing | Change::Status(_) => None,
+    }
 }
 
 #[test]
@@ -56,7 +69,7 @@ fn finalizers_of_others_stay() {
         ..MetadataPatch::default()
     };
     let finalizers = |object: &Object, patch| {
-        Some(metadata_patch(object, patch)?["metadata"]["finalizers"].clone())
+        Some(body(metadata_patch(object, patch))?["metadata"]["finalizers"].clone())
     };
     assert_eq!(
         finalizers(&workload(&["theirs"]), &add),
@@ -76,7 +89,7 @@ fn annotations_are_set_and_taken_away_and_nothing_is_written_for_nothing() {
         annotations: BTreeMap::from([(name.to_owned(), value.map(str::to_owned))]),
         ..MetadataPatch::default()
     };
-    let body = |patch| metadata_patch(&workload(&[]), &patch);
+    let body = |patch| body(metadata_patch(&workload(&[]), &patch));
     assert_eq!(
         body(patch("new", Some("2"))),
         Some(json!({"metadata": {"annotations": {"new": "2"}}}))
