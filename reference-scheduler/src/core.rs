@@ -86,6 +86,7 @@ pub struct Scheduler {
     writes: BTreeMap<WriteId, Item>,
     next_write: u64,
     ticked_at: Option<Duration>,
+    ending: bool,
     actions: Vec<Action>,
 }
 
@@ -119,6 +120,7 @@ impl Scheduler {
             writes: BTreeMap::new(),
             next_write: 0,
             ticked_at: None,
+            ending: false,
             actions: Vec::new(),
         }
     }
@@ -138,6 +140,7 @@ impl Scheduler {
                 self.bus_up = false;
                 self.pulse(liveness::Event::LinkDown);
             }
+            Event::Ending => self.end(),
             Event::Tick => {}
         }
         self.tick();
@@ -158,6 +161,15 @@ impl Scheduler {
             due.max(soonest)
         });
         agenda.into_iter().chain(pulse).min()
+    }
+
+    fn end(&mut self) {
+        self.ending = true;
+        let workloads = self.workloads.iter();
+        let held_back = workloads.filter(|(_, workload)| workload.answered_by().is_some());
+        for number in held_back.map(|(number, _)| number).collect::<Vec<_>>() {
+            self.agenda.look_at(Item::Workload(number));
+        }
     }
 
     /// How a host does, if it is known.

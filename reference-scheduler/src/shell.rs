@@ -154,6 +154,8 @@ impl<S: Store> Term<S> {
         let end = self.turn(shutdown).await;
         self.pulse.stand_by();
         if matches!(end, Ok(End::Shutdown)) {
+            self.step(Event::Ending);
+            self.calls.abort_all();
             self.finish_writes().await;
         }
         parts.metrics.term_ended();

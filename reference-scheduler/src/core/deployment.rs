@@ -477,9 +477,8 @@ impl Scheduler {
         }
         let before = object.status.clone().unwrap_or_default();
         let status = self.wanted_deployment_status(record, object, findings)?;
-        // Names are what a successor goes by, once there is more than one; counts can wait, but for the last word.
-        let is_first = before.current_replica_set.is_none();
-        let named = before.current_replica_set != status.current_replica_set && !is_first
+        // Names are what a successor goes by; counts can wait, but for the last word.
+        let named = before.current_replica_set != status.current_replica_set
             || before.previous_replica_set != status.previous_replica_set;
         let due = record.counted_at + self.options.timings.count_interval;
         if now < due && !findings.is_complete && !named {

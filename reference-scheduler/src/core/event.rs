@@ -43,6 +43,9 @@ pub enum Event {
     BusUp,
     /// The connection to the broker is gone.
     BusDown,
+    /// This scheduler is about to end: no call goes out any more, writes do. What had been held back so that
+    /// more could be said is written now, for whoever comes after it.
+    Ending,
     /// Time has passed; due when [`Scheduler::next_wake`](super::Scheduler::next_wake) says so.
     Tick,
 }

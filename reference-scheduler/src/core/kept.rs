@@ -48,6 +48,12 @@ impl<T> Kept<T> {
         fresh
     }
 
+    /// Whether what the store tells is of before what is known here: of an earlier object of this name, told late.
+    pub fn outdates(&self, told: &Metadata, metadata: fn(&T) -> &Metadata) -> bool {
+        let known = self.object.as_deref().map(metadata).and_then(version);
+        matches!((known, version(told)), (Some(known), Some(told)) if told < known)
+    }
+
     /// Whether a write may begin.
     pub fn is_free(&self, now: Duration) -> bool {
         self.in_flight.is_none() && now >= self.retry_at

@@ -145,6 +145,9 @@ impl Scheduler {
             && !set.uid.is_empty()
             && *set.uid != *object.metadata.uid
         {
+            if set.kept.outdates(&object.metadata, |it| &it.metadata) {
+                return;
+            }
             let uid = set.uid.to_string();
             self.set_removed(&key, &uid);
         }

@@ -227,8 +227,11 @@ impl Scheduler {
         let known = self.workloads.number(&key);
         let other = known
             .and_then(|number| self.workloads.get(number))
-            .is_some_and(|record| !record.uid.is_empty() && *record.uid != *object.metadata.uid);
-        if other {
+            .filter(|record| !record.uid.is_empty() && *record.uid != *object.metadata.uid);
+        if let Some(other) = other {
+            if other.kept.outdates(&object.metadata, |it| &it.metadata) {
+                return;
+            }
             let uid = self.workload_uid(known);
             self.workload_removed(&key, &uid);
         }
@@ -405,7 +408,8 @@ impl Scheduler {
         if record.phase == Phase::Waiting && record.refused.is_none() {
             return None;
         }
-        if let Some(at) = record.answered_by().filter(|at| now < *at) {
+        let held_until = record.answered_by().filter(|_| !self.ending);
+        if let Some(at) = held_until.filter(|at| now < *at) {
             return Some(at);
         }
         if record.is_hint() {

@@ -81,6 +81,20 @@ fn what_was_started_and_not_yet_written_about_is_found_by_the_next_scheduler() {
 }
 
 #[test]
+fn a_scheduler_that_ends_leaves_nothing_half_said() {
+    let mut world = creating(3);
+    world
+        .run_until(s(5), |world| world.ledger.starts == 3)
+        .unwrap();
+    world.end_scheduler();
+    for workload in workloads(&world) {
+        let status = workload.status.clone().unwrap_or_default();
+        let place = (&*status.host_id, &*status.workload_id);
+        assert_eq!(place, ("demo", &*workload.metadata.uid));
+    }
+}
+
+#[test]
 fn what_was_created_and_never_started_is_replaced() {
     let mut world = creating(1);
     world

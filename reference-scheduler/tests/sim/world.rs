@@ -202,6 +202,15 @@ impl World {
         self.begin();
     }
 
+    /// The scheduler is told to end: its calls are dropped, what it writes is written.
+    pub fn end_scheduler(&mut self) {
+        for action in self.scheduler.step(self.now, Event::Ending) {
+            if let Action::Write { write, .. } = action {
+                let _ = self.store.write(self.now, write);
+            }
+        }
+    }
+
     fn begin(&mut self) {
         self.wake_at = None;
         let objects: Vec<Object> = self.store.objects.values().cloned().collect();
