@@ -327,7 +327,10 @@ impl Scheduler {
             let place = workload.place.as_ref();
             workload.may_run() && place.is_some_and(|place| place.host == record.holder)
         };
+        // Of the same name, and come since: it was not meant.
+        let is_another = host.drained_since.is_none();
         host.is_lost()
+            || is_another
             || (host.workloads.is_empty()
                 && host.stops.is_empty()
                 && !self.workloads.iter().any(|(_, it)| is_there(it)))

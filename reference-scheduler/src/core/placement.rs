@@ -4,7 +4,7 @@
 //! id, and says why.
 
 mod candidates;
-mod filter;
+pub(super) mod filter;
 mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -95,17 +95,19 @@ fn a_scheduler_that_ends_leaves_nothing_half_said() {
 }
 
 #[test]
-fn what_was_created_and_never_started_is_replaced() {
+fn what_was_created_and_never_started_is_started_by_the_next_scheduler() {
     let mut world = creating(1);
     world
         .run_until(s(5), |world| workloads(world).len() == 1)
         .unwrap();
+    let uid = workloads(&world).remove(0).metadata.uid.clone();
     assert_eq!(world.ledger.starts, 0);
     world.restart_scheduler();
     world.run_until(s(20), |world| world.is_ready("a")).unwrap();
     world.run(s(10));
     world.assert_sound();
-    assert_eq!((world.ledger.starts, world.running().len()), (1, 1));
+    assert_eq!((world.ledger.starts, world.ledger.stops), (1, 0));
+    assert!(world.running().contains(&uid));
 }
 
 #[test]

@@ -72,6 +72,10 @@ impl Contact {
         self.misses = 0;
     }
 
+    pub fn ask_later(&mut self, at: Duration) {
+        self.ask_at = at;
+    }
+
     pub fn may_have_arrived(&self) -> bool {
         self.sends > 0 || self.start_call.is_some()
     }
@@ -384,7 +388,7 @@ impl Scheduler {
             return;
         };
         if record.is_hint() {
-            return self.vanish(number);
+            return self.prove_hint(number);
         }
         let contact = &mut record.contact;
         if let Some(refusal) = contact.refusal.take() {

@@ -159,7 +159,7 @@ impl Scheduler {
         self.agenda.look_at(Item::Workload(number));
     }
 
-    fn count(&mut self, number: u32) {
+    pub(super) fn count(&mut self, number: u32) {
         let set = self.set_of(number);
         let Some(record) = self.workloads.get_mut(number) else {
             return;
@@ -269,6 +269,10 @@ impl Scheduler {
     fn advance_lost(&mut self, number: u32) -> Option<Duration> {
         let record = self.workloads.get(number)?;
         if record.phase == Phase::Completed {
+            return None;
+        }
+        // The store will take it away, and what it runs is stopped then.
+        if self.is_orphan(number) {
             return None;
         }
         let shape = record.shape.clone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Phase, Place, Workload};
 use crate::api::{self, names};
 use crate::core::Scheduler;
+use crate::core::placement::filter::{self, Refusal};
 
 /// How long a host that was told to start something may take before people are told no more than that.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
@@ -17,8 +18,8 @@ pub(super) enum Noted {
     InStatus,
     /// In what we created it with, at that time.
     AtCreation(Duration),
-    /// In what it was created with, by whom we do not know: anybody may annotate. So the host is asked, and nothing
-    /// is started there over it.
+    /// In what it was created with, by whom we do not know: anybody may annotate. So the host is asked first, and
+    /// nothing is started there that could not be placed there.
     AsHint,
 }
 
@@ -91,6 +92,39 @@ impl Scheduler {
             (record.place, record.phase) = (None, Phase::Waiting);
         }
         false
+    }
+
+    /// Its host has never heard of what was to be placed there. It is started there if the host could be chosen now;
+    /// if not, it is given up.
+    pub(super) fn prove_hint(&mut self, number: u32) {
+        let (now, interval) = (self.now, self.options.timings.starting_interval);
+        self.uncount(number);
+        let refusal = self.workloads.get(number).and_then(|record| {
+            let place = record.place.as_ref()?;
+            match self.fleet.get(place.host) {
+                Some(host) => filter::refusal(&record.shape, host, now),
+                None => Some(Refusal::Lost),
+            }
+        });
+        self.count(number);
+        let Some(record) = self.workloads.get_mut(number) else {
+            return;
+        };
+        match refusal {
+            None => {
+                if let Some(place) = &mut record.place {
+                    place.noted = Noted::AtCreation(now);
+                }
+                record.contact = super::Contact::default();
+                self.workload_changed(number);
+            }
+            // Its first heartbeat will tell.
+            Some(Refusal::Unheard | Refusal::Suspect) => {
+                record.contact.ask_later(now + interval);
+                self.workload_changed(number);
+            }
+            Some(_) => self.vanish(number),
+        }
     }
 
     /// Whether the store has its host and id.
