@@ -351,6 +351,16 @@ impl Scheduler {
         self.actions.push(Action::Note(note));
     }
 
+    fn warn(&mut self, key: Key, uid: String, reason: &'static str, message: String) {
+        self.note(Note {
+            key,
+            uid,
+            kind: NoteKind::Warning,
+            reason,
+            message,
+        });
+    }
+
     /// The time to be written down.
     fn timestamp(&self) -> Timestamp {
         Timestamp::from_unix(self.options.epoch + self.now)

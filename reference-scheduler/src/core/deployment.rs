@@ -10,7 +10,7 @@ use self::rollout::{Old, Rolling};
 use super::agenda::Item;
 use super::kept::Kept;
 use super::replica_set::{DEBOUNCE, ReplicaSet};
-use super::{Note, NoteKind, Scheduler, Status, Write, WriteError};
+use super::{Scheduler, Status, Write, WriteError};
 use crate::api::{
     self, Condition, ConditionStatus, DeployPolicy, Key, LocalReference, Object, ReplicaCounts,
     WorkloadDeployment, WorkloadDeploymentStatus, condition, names, set_condition,
@@ -454,13 +454,12 @@ impl Scheduler {
         }
         record.is_stuck = true;
         let (key, uid) = (record.key.clone(), record.uid.to_string());
-        self.note(Note {
+        self.warn(
             key,
             uid,
-            kind: NoteKind::Warning,
-            reason: STUCK,
-            message: format!("nothing has become ready for {deadline:?}"),
-        });
+            STUCK,
+            format!("nothing has become ready for {deadline:?}"),
+        );
         None
     }
 

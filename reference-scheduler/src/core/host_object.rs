@@ -13,7 +13,7 @@ use super::agenda::Item;
 use super::fleet::Host;
 use super::kept::Kept;
 use super::workload::Workload;
-use super::{HostReport, MetadataPatch, Note, NoteKind, Scheduler, Status, Write, WriteError};
+use super::{HostReport, MetadataPatch, Scheduler, Status, Write, WriteError};
 use crate::api::{
     self, Condition, ConditionStatus, HostStatus, Key, Kind, Metadata, Object, condition, names,
     set_condition,
@@ -134,13 +134,7 @@ impl Scheduler {
             "host {} has the name of another one that lives, and no object of its own",
             id.unwrap_or_default()
         );
-        self.note(Note {
-            key,
-            uid,
-            kind: NoteKind::Warning,
-            reason: "NameTaken",
-            message,
-        });
+        self.warn(key, uid, "NameTaken", message);
     }
 
     /// Takes in a Host object from the store.

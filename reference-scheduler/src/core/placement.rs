@@ -13,9 +13,9 @@ use std::sync::Arc;
 pub(super) use self::candidates::Candidates;
 pub(super) use self::shape::Shape;
 
+use super::Scheduler;
 use super::agenda::Item;
 use super::fleet::Fleet;
-use super::{Note, NoteKind, Scheduler};
 
 /// Hosts with an image that are looked at for one that is as good as the best.
 const MAX_IMAGE_HOSTS: usize = 64;
@@ -166,13 +166,7 @@ impl Scheduler {
             return;
         }
         let (key, uid) = (workload.key.clone(), workload.uid.to_string());
-        self.note(Note {
-            key,
-            uid,
-            kind: NoteKind::Warning,
-            reason: "Unschedulable",
-            message: reason.to_string(),
-        });
+        self.warn(key, uid, "Unschedulable", reason.to_string());
         self.agenda.look_at(Item::Workload(number));
     }
 }

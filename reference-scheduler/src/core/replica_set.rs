@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::kept::Kept;
 use super::placement::Spread;
 use super::workload::Phase;
-use super::{Note, NoteKind, Scheduler, Status, Write, WriteError};
+use super::{Scheduler, Status, Write, WriteError};
 use crate::api::{
     self, Condition, ConditionStatus, DeployPolicy, Key, Object, ReplicaCounts, WorkloadReplicaSet,
     WorkloadReplicaSetStatus, names, set_condition,
@@ -644,29 +644,22 @@ impl Scheduler {
             Ok(object) => self.apply_set(object),
             Err(WriteError::NotFound) if created => self.set_removed(&key, &uid),
             Err(WriteError::Refused(message)) if !created => {
-                self.set_refused(number, &key, message);
+                self.set_refused(number, message);
             }
             Err(_) => {}
         }
         self.agenda.look_at(Item::Set(number));
     }
 
-    fn set_refused(&mut self, number: u32, key: &Key, message: String) {
+    /// It is tried again, with the pause that the record keeps.
+    fn set_refused(&mut self, number: u32, message: String) {
         if let Some(deployment) = self
             .deployment_of(number)
             .and_then(|number| self.deployments.get(number))
         {
             let (key, uid) = (deployment.key.clone(), deployment.uid.to_string());
-            self.note(Note {
-                key,
-                uid,
-                kind: NoteKind::Warning,
-                reason: "FailedCreate",
-                message,
-            });
+            self.warn(key, uid, "FailedCreate", message);
         }
-        // Tried again with the pause that the record keeps.
-        let _ = key;
     }
 }
 

@@ -10,7 +10,7 @@ use super::Phase;
 use super::noted::Noted;
 use crate::core::agenda::Item;
 use crate::core::call::{Call, Purpose};
-use crate::core::{CallId, Command, Note, NoteKind, Outcome, Scheduler};
+use crate::core::{CallId, Command, Outcome, Scheduler};
 
 /// What a stop stays behind a start that may still be on its way, so that it cannot overtake it.
 const STOP_AFTER_START: Duration = Duration::from_millis(100);
@@ -271,13 +271,7 @@ impl Scheduler {
                 let told = record.config_error.replace(reason.clone());
                 if told.as_ref() != Some(&reason) {
                     let (key, uid) = (record.key.clone(), record.uid.to_string());
-                    self.note(Note {
-                        key,
-                        uid,
-                        kind: NoteKind::Warning,
-                        reason: "ConfigMissing",
-                        message: reason,
-                    });
+                    self.warn(key, uid, "ConfigMissing", reason);
                 }
             }
             Outcome::TimedOut | Outcome::Disconnected if last => {

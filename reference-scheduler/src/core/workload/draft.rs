@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Workload, owner_of, revision_of};
 use crate::api::{self, Key, Object, names};
 use crate::core::agenda::Item;
-use crate::core::{Note, NoteKind, Scheduler, Write};
+use crate::core::{Scheduler, Write};
 
 /// How long a name that is taken, by something that the watch does not show, is waited for.
 const GHOST_PATIENCE: Duration = Duration::from_secs(30);
@@ -94,13 +94,7 @@ impl Scheduler {
         if let Some(set) = set.and_then(|set| self.sets.get_mut(set)) {
             set.backoff.failed(self.now, &self.options.timings);
             let (key, uid) = (set.key.clone(), set.uid.to_string());
-            self.note(Note {
-                key,
-                uid,
-                kind: NoteKind::Warning,
-                reason: "FailedCreate",
-                message,
-            });
+            self.warn(key, uid, "FailedCreate", message);
         }
         self.workload_removed(key, "");
     }

@@ -7,9 +7,9 @@ use super::noted::{self, Noted};
 use super::{Phase, Place, Workload};
 use crate::api::{self, names};
 use crate::breakage::Breakage;
+use crate::core::Scheduler;
 use crate::core::agenda::Item;
 use crate::core::replica_set::DEBOUNCE;
-use crate::core::{Note, NoteKind, Scheduler};
 
 /// How long a host on which something failed gets no more of the same while there are others.
 const AVOID: Duration = Duration::from_secs(300);
@@ -460,13 +460,7 @@ impl Scheduler {
             record.avoided.insert(host, now + AVOID);
             record.avoided.retain(|_, until| *until > now);
         }
-        self.note(Note {
-            key,
-            uid,
-            kind: NoteKind::Warning,
-            reason: "Failed",
-            message,
-        });
+        self.warn(key, uid, "Failed", message);
         self.workload_changed(number);
     }
 
