@@ -240,7 +240,9 @@ impl Scheduler {
             return self.agenda.look_again(item, record.kept.free_at(self.now));
         }
         if !self.has_handed_over(number) {
-            return self.agenda.look_again(item, None);
+            // The object that is to remember may go, and then another has to.
+            let soon = self.now + self.options.timings.write_retry;
+            return self.agenda.look_again(item, Some(soon));
         }
         let Some(record) = self.host_objects.get(number) else {
             return;

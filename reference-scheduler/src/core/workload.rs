@@ -80,6 +80,20 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// One of which nothing more is known than what its status says.
+    fn new(host: u32, id: Arc<str>, generation: i64) -> Self {
+        Self {
+            host,
+            id,
+            generation,
+            content: None,
+            counted: false,
+            stop_wanted: false,
+            was_taken: false,
+            noted: Noted::InStatus,
+        }
+    }
+
     pub fn is_counted(&self) -> bool {
         self.counted
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_proto::WorkloadState;
 use berth_scheduler::api::{Kind, Object, Workload, WorkloadSpec, names};
 use berth_scheduler::core::Options;
 
@@ -148,6 +149,27 @@ fn what_looks_like_a_replica_is_not_started_where_it_says() {
     assert_prod_is_empty(&world);
     assert!(world.workload("lookalike").is_none());
     assert_eq!(world.running().len(), 2);
+}
+
+#[test]
+fn a_status_of_another_scheduler_is_believed_before_the_annotation() {
+    let mut world = creating(1);
+    world.run_until(s(5), |world| world.is_ready("a")).unwrap();
+    // As upstream writes it: a host, and no id yet.
+    let mut moved = Object::Workload(workloads(&world).remove(0));
+    if let Object::Workload(moved) = &mut moved {
+        let status = Arc::make_mut(moved).status.get_or_insert_default();
+        (status.host_id, status.workload_id) = ("prod".to_owned(), String::new());
+    }
+    let uid = moved.metadata().uid.clone();
+    let _ = world.store.put(moved, world.now);
+    world.hosts[1].has(&uid, WorkloadState::Running);
+    world.hosts[0].entries.clear();
+    world.restart_scheduler();
+    world.run(s(60));
+    assert_eq!(world.ledger.starts, 1, "it runs where the status says");
+    assert_eq!(world.running().len(), 1);
+    assert_eq!(world.hosts[1].running().collect::<Vec<_>>(), [&uid]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Scheduler {
             return;
         }
         if let Some(host) = noted::created_on(object) {
-            return self.adopt_hint(number, host);
+            return self.adopt_hint(number, object, host);
         }
         let Some(status) = &object.status else {
             return;
@@ -77,7 +77,6 @@ impl Scheduler {
             0 => object.metadata.generation,
             observed => observed,
         };
-        let now = self.now;
         let Some(record) = self.workloads.get_mut(number) else {
             return;
         };
@@ -86,46 +85,27 @@ impl Scheduler {
             id => id.into(),
         };
         record.lives = lives.unwrap_or(0);
-        record.place = Some(Place {
-            host,
-            id,
-            generation,
-            content: None,
-            counted: false,
-            stop_wanted: false,
-            was_taken: phase != Phase::Starting,
-            noted: Noted::InStatus,
-        });
-        record.phase = phase;
         record.message = ready.map_or_else(String::new, |ready| ready.message.clone());
-        record
-            .contact
-            .adopt(now, ADOPTION_STAGGER * (number % 4096));
-        self.count(number);
+        let was_taken = phase != Phase::Starting;
+        let place = Place::new(host, id, generation);
+        self.take_over(number, Place { was_taken, ..place }, phase);
     }
 
     /// One that was created with this host, and of which no more was ever written.
-    fn adopt_hint(&mut self, number: u32, host_id: &str) {
+    fn adopt_hint(&mut self, number: u32, object: &api::Workload, host_id: &str) {
         let host = self.known_host(host_id, false);
+        let metadata = &object.metadata;
+        let place = Place::new(host, metadata.uid.as_str().into(), metadata.generation);
+        let noted = Noted::AsHint;
+        self.take_over(number, Place { noted, ..place }, Phase::Starting);
+    }
+
+    fn take_over(&mut self, number: u32, place: Place, phase: Phase) {
         let now = self.now;
         let Some(record) = self.workloads.get_mut(number) else {
             return;
         };
-        record.place = Some(Place {
-            host,
-            id: record.uid.clone(),
-            generation: record
-                .kept
-                .object
-                .as_ref()
-                .map_or(0, |object| object.metadata.generation),
-            content: None,
-            counted: false,
-            stop_wanted: false,
-            was_taken: false,
-            noted: Noted::AsHint,
-        });
-        record.phase = Phase::Starting;
+        (record.place, record.phase) = (Some(place), phase);
         record
             .contact
             .adopt(now, ADOPTION_STAGGER * (number % 4096));
@@ -137,19 +117,11 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(number) else {
             return;
         };
+        let object = record.kept.object.clone();
+        let generation = object.as_ref().map_or(0, |it| it.metadata.generation);
         record.place = Some(Place {
-            host,
-            id: record.next_id(),
-            generation: record
-                .kept
-                .object
-                .as_ref()
-                .map_or(0, |object| object.metadata.generation),
-            content: record.kept.object.clone(),
-            counted: false,
-            stop_wanted: false,
-            was_taken: false,
-            noted: Noted::InStatus,
+            content: object,
+            ..Place::new(host, record.next_id(), generation)
         });
         (record.phase, record.refused) = (Phase::Bound, None);
         record.contact = super::Contact::default();

@@ -34,8 +34,10 @@ pub(super) fn noted_place(object: &api::Workload) -> Option<(&str, &str)> {
 
 /// The host that it was placed on when it was created, if it has not left it since.
 pub(super) fn created_on(object: &api::Workload) -> Option<&str> {
-    let had_another = |status: &api::WorkloadStatus| !status.workload_id.is_empty();
-    if object.status.as_ref().is_some_and(had_another) {
+    // Another scheduler may write a host without an id.
+    let tells =
+        |status: &api::WorkloadStatus| !status.host_id.is_empty() || !status.workload_id.is_empty();
+    if object.status.as_ref().is_some_and(tells) {
         return None;
     }
     let annotations = &object.metadata.annotations;
