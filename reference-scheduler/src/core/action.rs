@@ -83,6 +83,8 @@ pub enum Write {
         uid: String,
         /// All of its status.
         status: Status,
+        /// Whether it may be held back for a moment in favour of what has to be written at once.
+        can_wait: bool,
     },
     /// Change its metadata.
     Metadata {
@@ -201,5 +203,20 @@ impl Write {
             | Self::Replicas { key, .. }
             | Self::Delete { key, .. } => key.clone(),
         }
+    }
+
+    /// Makes this the status of an object, at once.
+    pub const fn status(key: Key, uid: String, status: Status) -> Self {
+        Self::Status {
+            key,
+            uid,
+            status,
+            can_wait: false,
+        }
+    }
+
+    /// Whether it may be held back for a moment in favour of those that may not.
+    pub const fn can_wait(&self) -> bool {
+        matches!(self, Self::Status { can_wait: true, .. })
     }
 }

@@ -113,7 +113,7 @@ impl Scheduler {
             self.write(item, Write::Metadata { key, uid, patch });
         } else if let Some(status) = self.wanted_artifact_status(&object) {
             let status = Status::Artifact(status);
-            self.write(item, Write::Status { key, uid, status });
+            self.write(item, Write::status(key, uid, status));
         }
     }
 

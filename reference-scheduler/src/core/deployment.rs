@@ -488,7 +488,15 @@ impl Scheduler {
             record.counted_at = now;
         }
         let status = Status::Deployment(status);
-        self.write(Item::Deployment(number), Write::Status { key, uid, status });
+        self.write(
+            Item::Deployment(number),
+            Write::Status {
+                key,
+                uid,
+                status,
+                can_wait: !named,
+            },
+        );
         None
     }
 

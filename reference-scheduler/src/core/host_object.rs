@@ -303,11 +303,7 @@ impl Scheduler {
             return write(Write::ApplyHost(wanted));
         }
         match self.wanted_host_status(record, object) {
-            Ok(status) => write(Write::Status {
-                key,
-                uid,
-                status: Status::Host(status),
-            }),
+            Ok(status) => write(Write::status(key, uid, Status::Host(status))),
             Err(wake) => HostWrite::Nothing(wake),
         }
     }

@@ -562,7 +562,15 @@ impl Scheduler {
             set.counted_at = now;
         }
         let status = Status::ReplicaSet(status);
-        self.write(item, Write::Status { key, uid, status });
+        self.write(
+            item,
+            Write::Status {
+                key,
+                uid,
+                status,
+                can_wait: true,
+            },
+        );
         None
     }
 

@@ -431,7 +431,7 @@ impl Scheduler {
         }
         let status = self.wanted_workload_status(number)?;
         let status = Status::Workload(status);
-        self.write(item, Write::Status { key, uid, status });
+        self.write(item, Write::status(key, uid, status));
         None
     }
 

@@ -15,6 +15,8 @@ use crate::ways::{Request, Ways};
 
 /// Writes at once; more would only wait in the store. The core has at most one for each object.
 const WRITES_MAX: usize = 128;
+/// The same of those that can wait: they take no turn of those that cannot.
+const WAITING_WRITES_MAX: usize = 32;
 /// Notes that wait to be taken; they are for people, and people do not read more.
 const NOTES_MAX: usize = 256;
 /// How long a write may take before the core hears that it is not known how it went.
@@ -35,6 +37,7 @@ pub(super) struct Worker<S> {
     ways: Ways,
     metrics: Arc<Metrics>,
     writes: Arc<Semaphore>,
+    waiting_writes: Arc<Semaphore>,
     notes: Arc<Semaphore>,
 }
 
@@ -45,6 +48,7 @@ impl<S: Store> Worker<S> {
             ways,
             metrics,
             writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            waiting_writes: Arc::new(Semaphore::new(WAITING_WRITES_MAX)),
             notes: Arc::new(Semaphore::new(NOTES_MAX)),
         }
     }
@@ -87,7 +91,10 @@ impl<S: Store> Worker<S> {
 
     fn write(&self, write_id: WriteId, write: Write, tasks: &mut JoinSet<Done>) {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        let turns = self.writes.clone();
+        let turns = match write.can_wait() {
+            true => self.waiting_writes.clone(),
+            false => self.writes.clone(),
+        };
         tasks.spawn(async move {
             // The semaphore is never closed.
             let _turn = turns.acquire().await;

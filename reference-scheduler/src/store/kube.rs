@@ -11,6 +11,7 @@ mod lease;
 mod notes;
 mod object;
 mod pods;
+mod precedence;
 mod queue;
 mod routes;
 mod watch;
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use self::known::Known;
 use self::notes::Notes;
+use self::precedence::Precedence;
 use self::routes::Routes;
 use super::{ReadError, Secret, Store, StoreEvent};
 use crate::api::{Kind, Object};
@@ -70,6 +72,7 @@ struct Shared {
     writing: Semaphore,
     creating: Semaphore,
     counting: Semaphore,
+    precedence: Precedence,
     notes: Notes,
     routes: Routes,
     leading: signal::Receiver<bool>,
@@ -135,6 +138,7 @@ impl KubeStore {
             writing: Semaphore::new(WRITES_TOGETHER),
             creating: Semaphore::new(CREATIONS_TOGETHER),
             counting: Semaphore::new(COUNTS_TOGETHER),
+            precedence: Precedence::default(),
             notes,
             routes,
             leading,

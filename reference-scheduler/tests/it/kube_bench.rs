@@ -118,11 +118,11 @@ impl Bench {
             conditions: vec![ready],
             ..WorkloadStatus::default()
         };
-        self.write(Write::Status {
-            key: object.key(),
-            uid: uid(object),
-            status: Status::Workload(status),
-        })
+        self.write(Write::status(
+            object.key(),
+            uid(object),
+            Status::Workload(status),
+        ))
         .await;
     }
 }

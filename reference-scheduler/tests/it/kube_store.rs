@@ -69,11 +69,7 @@ async fn what_is_written_is_told_and_kept() {
 async fn a_status_is_replaced_as_a_whole() {
     let bench = Bench::new().await;
     let workload = bench.create(bench.workload("a")).await;
-    let written = |status| Write::Status {
-        key: workload.key(),
-        uid: uid(&workload),
-        status: Status::Workload(status),
-    };
+    let written = |status| Write::status(workload.key(), uid(&workload), Status::Workload(status));
     let full = WorkloadStatus {
         host_id: "h".to_owned(),
         workload_id: "w".to_owned(),
@@ -133,11 +129,11 @@ async fn a_write_survives_that_somebody_else_was_quicker_and_never_hits_a_succes
         .kubectl(&["-n", &bench.namespace, "delete", "ww", "a", "--wait"]);
     let second = bench.create(bench.workload("a")).await;
     for write in [
-        Write::Status {
-            key: first.key(),
-            uid: uid(&first),
-            status: Status::Workload(WorkloadStatus::default()),
-        },
+        Write::status(
+            first.key(),
+            uid(&first),
+            Status::Workload(WorkloadStatus::default()),
+        ),
         Write::Metadata {
             key: first.key(),
             uid: uid(&first),
@@ -239,11 +235,11 @@ async fn a_host_is_applied_over_and_over_and_looks_like_a_node() {
         ..HostStatus::default()
     };
     bench
-        .write(Write::Status {
-            key: first.key(),
-            uid: uid(&first),
-            status: Status::Host(status),
-        })
+        .write(Write::status(
+            first.key(),
+            uid(&first),
+            Status::Host(status),
+        ))
         .await;
     let again = bench.write(Write::ApplyHost(host.clone())).await;
     assert_eq!(uid(&again), uid(&first));

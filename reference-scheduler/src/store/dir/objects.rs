@@ -93,7 +93,9 @@ impl Objects {
                 None => self.create(object, stamp),
                 Some(current) => Ok(self.apply_host(current, &object)),
             },
-            Write::Status { key, uid, status } => {
+            Write::Status {
+                key, uid, status, ..
+            } => {
                 let current = self.current(&key, &uid)?;
                 Ok(self.put_if_changed(current, with_status(current, status)?))
             }

@@ -28,9 +28,16 @@ impl KubeStore {
     /// Writes, and takes note of the state that the server answered with.
     pub(super) async fn carry_out(&self, write: Write) -> Result<Object, WriteError> {
         let closed = |_| WriteError::Unavailable("the store is closed".to_owned());
+        let _urgent = match write.can_wait() {
+            true => {
+                self.shared.precedence.give().await;
+                None
+            }
+            false => Some(self.shared.precedence.take()),
+        };
         let queue = match &write {
             Write::Create(_) => Some(&self.shared.creating),
-            Write::Status { status, .. } if is_count(status) => Some(&self.shared.counting),
+            write if write.can_wait() => Some(&self.shared.counting),
             _ => None,
         };
         let _turn = match queue {
@@ -41,7 +48,9 @@ impl KubeStore {
         let result = match write {
             Write::Create(object) => self.create(&object).await,
             Write::ApplyHost(host) => self.apply_host(&host).await,
-            Write::Status { key, uid, status } => {
+            Write::Status {
+                key, uid, status, ..
+            } => {
                 self.change(&key, &uid, |current| with_status(current, &status))
                     .await
             }
@@ -222,10 +231,6 @@ fn missing() -> Failure {
 
 fn unreadable(error: impl std::fmt::Display) -> Failure {
     Failure::Silent(error.to_string())
-}
-
-fn is_count(status: &Status) -> bool {
-    matches!(status, Status::ReplicaSet(_) | Status::Deployment(_))
 }
 
 /// What is to be sent to change an object.

@@ -95,11 +95,8 @@ fn a_status_is_no_new_generation_and_the_same_one_no_change() {
         host_id: "h".to_owned(),
         ..WorkloadStatus::default()
     };
-    let write = |uid: &str| Write::Status {
-        key: made.key(),
-        uid: uid.to_owned(),
-        status: Status::Workload(status.clone()),
-    };
+    let write =
+        |uid: &str| Write::status(made.key(), uid.to_owned(), Status::Workload(status.clone()));
     let written = done(&mut objects, write("u-1"), "");
     assert_eq!(written.metadata().generation, 1);
     assert_eq!(written.metadata().resource_version, "2");
