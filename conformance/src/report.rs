@@ -3,6 +3,7 @@
 mod file;
 pub mod json;
 pub mod junit;
+pub mod style;
 pub mod text;
 
 pub use file::{Form, WriteError};
@@ -282,7 +283,7 @@ impl Report {
     #[expect(clippy::panic, reason = "this is the assertion of somebody's own test")]
     pub fn assert_conformant(&self) {
         if self.exit_code != 0 {
-            panic!("{}", text::render(self, &text::Style::plain()));
+            panic!("{}", text::render(self, &style::Style::plain()));
         }
     }
 

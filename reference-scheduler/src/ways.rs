@@ -76,9 +76,7 @@ impl Ways {
         match (channel, &self.bus) {
             (Some(channel), _) => Ok(HostClient::over_grpc(channel, Some(host_id.to_owned()))),
             (None, Some(bus)) => HostClient::new(bus.clone(), host_id),
-            (None, None) => Err(ClientError::Unreachable {
-                reason: "it did not say where it takes commands".to_owned(),
-            }),
+            (None, None) => Err(ClientError::unannounced()),
         }
     }
 

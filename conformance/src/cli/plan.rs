@@ -10,7 +10,11 @@ use crate::{
     pattern::{Pattern, suggestion},
     plan::{Plan, Usage},
     progress::Progress,
-    report::{Form, Report, json, text},
+    report::{
+        Form, Report, json,
+        style::{Amount, Style},
+        text,
+    },
     requirements::Profile,
     run::Observer,
     side::Side,
@@ -159,12 +163,12 @@ impl PlanArgs {
     }
 
     fn hand_out(&self, report: &Report) -> u8 {
-        let style = text::Style {
+        let style = Style {
             colour: colour(self.no_color),
             amount: match (self.quiet, self.verbose) {
-                (true, _) => text::Amount::Quiet,
-                (_, true) => text::Amount::Verbose,
-                _ => text::Amount::Usual,
+                (true, _) => Amount::Quiet,
+                (_, true) => Amount::Verbose,
+                _ => Amount::Usual,
             },
         };
         match self.output {

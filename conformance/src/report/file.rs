@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Report, json, junit, text};
+use super::{Report, json, junit, style::Style, text};
 
 impl Report {
     /// Writes the report in the form that the file's extension names: `.json`, `.xml`, `.txt`.
@@ -14,7 +14,7 @@ impl Report {
         let text = match form {
             Form::Json => json::render(self),
             Form::Junit => junit::render(self),
-            Form::Text => text::render(self, &text::Style::plain()),
+            Form::Text => text::render(self, &Style::plain()),
         };
         let failed = |source| WriteError::Write {
             path: path.display().to_string(),

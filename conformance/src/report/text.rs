@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::style::{Amount, Style};
 use super::{CheckResult, ProfileSum, Report, RequirementResult, Sum, ViolationResult};
 use crate::outcome::Status;
 
@@ -13,62 +14,6 @@ const TICKS: usize = 40;
 const NAMES: usize = 12;
 /// Log lines shown of one failure.
 const LOG_LINES: usize = 6;
-
-/// How it looks.
-#[derive(Clone, Copy, Debug)]
-pub struct Style {
-    /// Colours, for terminals.
-    pub colour: bool,
-    /// How much is told.
-    pub amount: Amount,
-}
-
-/// How much of a run is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amount {
-    /// What keeps the verdict from being good, and the verdict.
-    Quiet,
-    /// A tick for each check, and a block for each that says something.
-    Usual,
-    /// Also a line for each check, whatever became of it.
-    Verbose,
-}
-
-impl Style {
-    /// For files and pipes.
-    pub fn plain() -> Style {
-        Style {
-            colour: false,
-            amount: Amount::Usual,
-        }
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.colour {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.paint("1", text)
-    }
-
-    fn dim(self, text: &str) -> String {
-        self.paint("2", text)
-    }
-
-    fn status(self, status: Status, text: &str) -> String {
-        let code = match status {
-            Status::Pass | Status::Unsupported => "32",
-            Status::Fail | Status::Xpass | Status::Error => "31",
-            Status::Warn | Status::Xfail | Status::Unstable | Status::Inconclusive => "33",
-            Status::NotTestable | Status::NotRun => "2",
-        };
-        self.paint(code, text)
-    }
-}
 
 /// The whole report. Writing to a string cannot fail, so its results are not looked at.
 pub fn render(report: &Report, style: &Style) -> String {

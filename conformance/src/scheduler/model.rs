@@ -10,6 +10,7 @@ mod fleet;
 mod life;
 mod mutant;
 mod place;
+mod placing;
 mod reply;
 mod request;
 mod sets;

@@ -4,7 +4,9 @@ use berth_conformance::{
     bench::Secrets,
     outcome::{Outcome, Status, Violation, WireLine},
     report::{
-        self, Environment, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo, json, junit, text,
+        self, Environment, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo, json, junit,
+        style::{Amount, Style},
+        text,
     },
     requirements::{self as req, Profile},
     side::Side,
@@ -180,9 +182,9 @@ fn plain(hostile: &str) -> Report {
 fn golden_text() {
     insta::assert_snapshot!(text::render(
         &plain("RUNNING"),
-        &text::Style {
+        &Style {
             colour: false,
-            amount: text::Amount::Verbose,
+            amount: Amount::Verbose,
         }
     ));
 }
@@ -207,7 +209,7 @@ fn json_is_valid_by_its_schema() {
 #[test]
 fn hostile_text_does_no_harm() {
     let report = plain(HOSTILE);
-    let shown = text::render(&report, &text::Style::plain());
+    let shown = text::render(&report, &Style::plain());
     assert!(
         !shown.contains(['\u{0}', '\u{1b}', '\u{202e}', '\r']),
         "{shown:?}"
@@ -279,7 +281,7 @@ fn secrets_are_blotted_out_everywhere() {
     for form in [
         json::render(&report),
         junit::render(&report),
-        text::render(&report, &text::Style::plain()),
+        text::render(&report, &Style::plain()),
     ] {
         assert!(
             !form.contains("hunter2") && form.contains("[redacted]"),
@@ -293,13 +295,13 @@ fn colours_are_only_in_coloured_output() {
     let report = plain("RUNNING");
     let coloured = text::render(
         &report,
-        &text::Style {
+        &Style {
             colour: true,
-            amount: text::Amount::Usual,
+            amount: Amount::Usual,
         },
     );
     assert!(coloured.contains("\u{1b}[31m"));
-    assert!(!text::render(&report, &text::Style::plain()).contains('\u{1b}'));
+    assert!(!text::render(&report, &Style::plain()).contains('\u{1b}'));
 }
 
 #[test]

@@ -12,9 +12,9 @@ use berth_scheduler::api::{
 use berth_scheduler::core::{Action, Command, Event, Options, Outcome, Scheduler, Write, WriteId};
 use berth_scheduler::revision::revision;
 
-use super::host::{Host, says};
-use super::store::{Change, Store};
-use super::workloads::spec;
+use super::sim::host::{Host, says};
+use super::sim::store::{Change, Store};
+use super::sim::workloads::spec;
 
 /// How long it is looked at rest first.
 const REST: Duration = Duration::from_secs(15);

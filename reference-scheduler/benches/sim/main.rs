@@ -12,27 +12,24 @@
     reason = "it shares the simulator of the tests, and may fail as they do"
 )]
 
-#[path = "../../tests/sim/chance.rs"]
-mod chance;
 mod fleet;
-#[path = "../../tests/sim/host.rs"]
-mod host;
-#[path = "../../tests/sim/ledger.rs"]
-mod ledger;
-#[path = "../../tests/sim/store.rs"]
-mod store;
-#[path = "../../tests/sim/storm.rs"]
-mod storm;
-#[path = "../../tests/sim/workloads.rs"]
-mod workloads;
-#[path = "../../tests/sim/world.rs"]
-mod world;
+/// What the simulator's tests are made of.
+#[path = "../../tests/sim"]
+mod sim {
+    pub mod chance;
+    pub mod host;
+    pub mod ledger;
+    pub mod store;
+    pub mod storm;
+    pub mod workloads;
+    pub mod world;
+}
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::fleet::Fleet;
-use self::storm::Script;
+use self::sim::storm::Script;
 
 /// Hosts and workloads of the large fleet.
 const HOSTS: usize = 10_000;

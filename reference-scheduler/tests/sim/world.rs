@@ -1,10 +1,14 @@
 //! A scheduler, a store that lags, a bus that loses, hosts that fail: all in virtual time, from one seed.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod faults;
+mod user;
+mod view;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_scheduler::api::{ConditionStatus, Key, Kind, Object, Workload, WorkloadDeployment};
+use berth_scheduler::api::{Kind, Object};
 use berth_scheduler::core::{
     Action, CallId, Command, Event, NoteKind, Options, Outcome, Scheduler, Write, WriteError,
     WriteId,
@@ -137,80 +141,6 @@ impl World {
         }
     }
 
-    /// Applies a manifest, as a user does.
-    pub fn apply(&mut self, object: Object) {
-        if let Object::Deployment(deployment) = &object {
-            self.ledger.wanted(self.now, deployment);
-        }
-        let object = match self.store.objects.get(&object.key()) {
-            Some(before) => with_status_of(object, before),
-            None => object,
-        };
-        let (_, changes) = self.store.put(object, self.now);
-        self.tell_changes(changes);
-    }
-
-    pub fn delete(&mut self, key: &Key) {
-        let Some(uid) = self
-            .store
-            .objects
-            .get(key)
-            .map(|object| object.metadata().uid.clone())
-        else {
-            return;
-        };
-        if key.kind == Kind::WorkloadDeployment {
-            self.ledger.unwanted(self.now, key);
-        }
-        let (_, changes) = self.store.delete(self.now, key, &uid);
-        self.tell_changes(changes);
-    }
-
-    /// Deletes a deployment that stays until all that belongs to it is gone.
-    pub fn delete_in_foreground(&mut self, key: &Key) {
-        let Some(object) = self.store.objects.get(key) else {
-            return;
-        };
-        let uid = object.metadata().uid.clone();
-        self.ledger.unwanted(self.now, key);
-        let changes = self.store.delete_in_foreground(self.now, key, &uid);
-        self.tell_changes(changes);
-    }
-
-    /// The scheduler is killed, and another begins.
-    pub fn restart_scheduler(&mut self) {
-        // What it had sent to the store arrives, or does not.
-        let sent: Vec<_> = self
-            .queue
-            .iter()
-            .filter(|(_, happening)| matches!(happening, Happening::Store { .. }))
-            .map(|(at, _)| *at)
-            .collect();
-        for at in sent {
-            if let Some(Happening::Store { write, .. }) = self.queue.remove(&at) {
-                self.ledger.write_ended(&write);
-                if self.chance.percent(50) {
-                    let _ = self.store.write(self.now, *write);
-                }
-            }
-        }
-        self.incarnation += 1;
-        self.open.clear();
-        self.watch_at.clear();
-        self.scheduler = Scheduler::new(self.options.clone());
-        self.ledger.scheduler_restarted();
-        self.begin();
-    }
-
-    /// The scheduler is told to end: its calls are dropped, what it writes is written.
-    pub fn end_scheduler(&mut self) {
-        for action in self.scheduler.step(self.now, Event::Ending) {
-            if let Action::Write { write, .. } = action {
-                let _ = self.store.write(self.now, write);
-            }
-        }
-    }
-
     fn begin(&mut self) {
         self.wake_at = None;
         let objects: Vec<Object> = self.store.objects.values().cloned().collect();
@@ -220,54 +150,6 @@ impl World {
         self.tell_in(Duration::from_millis(6), Event::Synced);
         if self.broker_up {
             self.tell_in(Duration::from_millis(10), Event::BusUp);
-        }
-    }
-
-    pub fn broker_down(&mut self) {
-        if !std::mem::replace(&mut self.broker_up, false) {
-            return;
-        }
-        self.tell_in(Duration::from_millis(1), Event::BusDown);
-        for call in std::mem::take(&mut self.open).into_keys() {
-            let outcome = Outcome::Disconnected;
-            self.tell_in(
-                Duration::from_millis(2),
-                Event::Answered {
-                    call_id: call,
-                    outcome,
-                },
-            );
-        }
-        for host in &mut self.hosts {
-            if host.trouble == Trouble::None {
-                host.trouble = Trouble::Disconnected;
-            }
-        }
-    }
-
-    /// The broker is back; hosts come within `spread_ms`.
-    pub fn broker_back(&mut self, spread_ms: u64) {
-        if std::mem::replace(&mut self.broker_up, true) {
-            return;
-        }
-        self.tell_in(Duration::from_millis(1), Event::BusUp);
-        for host in 0..self.hosts.len() {
-            if self.hosts[host].trouble == Trouble::Disconnected {
-                let after = Duration::from_millis(self.chance.between(0, spread_ms.max(1)));
-                self.at(after, Happening::Reconnect { host });
-            }
-        }
-    }
-
-    pub fn trouble(&mut self, host: usize, trouble: Trouble) {
-        self.note(|| format!("host {host} {trouble:?}"));
-        match trouble {
-            Trouble::Dead => self.hosts[host].die(),
-            Trouble::None if !self.broker_up => self.hosts[host].trouble = Trouble::Disconnected,
-            trouble => self.hosts[host].trouble = trouble,
-        }
-        if trouble == Trouble::None && self.broker_up {
-            self.at(Duration::from_millis(5), Happening::Reconnect { host });
         }
     }
 
@@ -578,91 +460,6 @@ impl World {
             log.push(format!("{now:?} * {}", text()));
         }
     }
-
-    // What a test looks at.
-
-    pub fn deployment(&self, name: &str) -> Option<&Arc<WorkloadDeployment>> {
-        let key = Key::new(Kind::WorkloadDeployment, "demo", name);
-        match self.store.objects.get(&key) {
-            Some(Object::Deployment(deployment)) => Some(deployment),
-            _ => None,
-        }
-    }
-
-    /// Whether a deployment says that all of it is ready.
-    pub fn is_ready(&self, name: &str) -> bool {
-        let Some(deployment) = self.deployment(name) else {
-            return false;
-        };
-        let Some(status) = &deployment.status else {
-            return false;
-        };
-        let ready = berth_scheduler::api::condition(&status.conditions, "Ready");
-        let generation = deployment.metadata.generation;
-        ready.is_some_and(|ready| {
-            ready.status == ConditionStatus::True && ready.observed_generation == generation
-        })
-    }
-
-    pub fn workload(&self, name: &str) -> Option<&Arc<Workload>> {
-        match self
-            .store
-            .objects
-            .get(&Key::new(Kind::Workload, "demo", name))
-        {
-            Some(Object::Workload(workload)) => Some(workload),
-            _ => None,
-        }
-    }
-
-    /// The message of a condition of a workload.
-    pub fn message(&self, workload: &str, condition: &str) -> String {
-        let status = self
-            .workload(workload)
-            .and_then(|workload| workload.status.as_ref());
-        let found = status
-            .and_then(|status| berth_scheduler::api::condition(&status.conditions, condition));
-        found.map_or_else(String::new, |found| found.message.clone())
-    }
-
-    /// How many ids run on each host that lives.
-    pub fn loads(&self) -> Vec<usize> {
-        let living = self
-            .hosts
-            .iter()
-            .filter(|host| host.trouble == Trouble::None);
-        living.map(|host| host.running().count()).collect()
-    }
-
-    pub fn writes(&self) -> usize {
-        self.store.writes.values().sum()
-    }
-
-    /// Panics when something has been wrong so far.
-    pub fn assert_sound(&self) {
-        assert_eq!(self.ledger.violation, None);
-    }
-
-    /// Ids of which a guest runs anywhere.
-    pub fn running(&self) -> BTreeSet<String> {
-        let running = self.hosts.iter().flat_map(|host| host.running());
-        running.cloned().collect()
-    }
-
-    /// Ids that are wanted: of Workloads that are not going.
-    pub fn wanted(&self) -> BTreeSet<String> {
-        let workloads = self
-            .store
-            .of_kind(Kind::Workload)
-            .filter_map(|object| match object {
-                Object::Workload(workload) if !workload.metadata.is_deleting() => {
-                    let status = workload.status.as_ref()?;
-                    (!status.host_id.is_empty()).then(|| status.workload_id.clone())
-                }
-                _ => None,
-            });
-        workloads.collect()
-    }
 }
 
 /// Calls are numbered by each scheduler from the beginning, and a host may answer that of one after it was killed:
@@ -676,24 +473,6 @@ fn on_the_wire(call: CallId, scheduler: u32) -> CallId {
 fn off_the_wire(call: CallId) -> (CallId, u32) {
     let scheduler = u32::try_from(call.0 >> CALL_BITS).expect("32 bits");
     (CallId(call.0 & u64::from(u32::MAX)), scheduler)
-}
-
-fn with_status_of(mut object: Object, before: &Object) -> Object {
-    match (&mut object, before) {
-        (Object::Deployment(it), Object::Deployment(before)) => {
-            Arc::make_mut(it).status = before.status.clone();
-        }
-        (Object::Workload(it), Object::Workload(before)) => {
-            let it = Arc::make_mut(it);
-            it.status = before.status.clone();
-            it.metadata.finalizers = before.metadata.finalizers.clone();
-        }
-        (Object::ReplicaSet(it), Object::ReplicaSet(before)) => {
-            Arc::make_mut(it).status = before.status.clone();
-        }
-        _ => {}
-    }
-    object
 }
 
 fn short(text: &str) -> &str {

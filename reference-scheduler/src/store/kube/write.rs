@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Map, Value, json};
+use tokio::sync::SemaphorePermit;
 
 use super::error::{self, Failure};
+use super::precedence::Urgent;
 use super::{FIELD_MANAGER, KubeStore, REQUEST_TIMEOUT, object};
 use crate::api::{Key, Kind, Object};
 use crate::breakage::Breakage;
@@ -24,27 +26,17 @@ const CONFLICT_RETRIES: usize = 4;
 /// definition was created, and under load.
 const THROTTLED_PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 1600];
 
+/// What a write holds while it is under way.
+struct Turn<'a> {
+    _urgent: Option<Urgent<'a>>,
+    _own: Option<SemaphorePermit<'a>>,
+    _writing: SemaphorePermit<'a>,
+}
+
 impl KubeStore {
     /// Writes, and takes note of the state that the server answered with.
     pub(super) async fn carry_out(&self, write: Write) -> Result<Object, WriteError> {
-        let closed = |_| WriteError::Unavailable("the store is closed".to_owned());
-        let _urgent = match write.can_wait() {
-            true => {
-                self.shared.precedence.give().await;
-                None
-            }
-            false => Some(self.shared.precedence.take()),
-        };
-        let queue = match &write {
-            Write::Create(_) => Some(&self.shared.creating),
-            write if write.can_wait() => Some(&self.shared.counting),
-            _ => None,
-        };
-        let _turn = match queue {
-            Some(queue) => Some(queue.acquire().await.map_err(closed)?),
-            None => None,
-        };
-        let _slot = self.shared.writing.acquire().await.map_err(closed)?;
+        let _turn = self.turn(&write).await?;
         let result = match write {
             Write::Create(object) => self.create(&object).await,
             Write::ApplyHost(host) => self.apply_host(&host).await,
@@ -70,6 +62,31 @@ impl KubeStore {
             self.shared.known.put(object);
         }
         result.map_err(Failure::into_write)
+    }
+
+    /// A turn for a write. What can wait gives way first; creations and counts have turns of their own besides, so that
+    /// they never take all there are.
+    async fn turn(&self, write: &Write) -> Result<Turn<'_>, WriteError> {
+        let urgent = (!write.can_wait()).then(|| self.shared.precedence.take());
+        if urgent.is_none() {
+            self.shared.precedence.give().await;
+        }
+        let queue = match write {
+            Write::Create(_) => Some(&self.shared.creating),
+            _ if write.can_wait() => Some(&self.shared.counting),
+            _ => None,
+        };
+        let closed = |_| WriteError::Unavailable("the store is closed".to_owned());
+        let own = match queue {
+            Some(queue) => Some(queue.acquire().await.map_err(closed)?),
+            None => None,
+        };
+        let writing = self.shared.writing.acquire().await.map_err(closed)?;
+        Ok(Turn {
+            _urgent: urgent,
+            _own: own,
+            _writing: writing,
+        })
     }
 
     async fn create(&self, wanted: &Object) -> Result<Object, Failure> {

@@ -66,3 +66,13 @@ pub enum ClientError {
     #[error("the request cannot be written as JSON: {0}")]
     Request(String),
 }
+
+impl ClientError {
+    /// [`Self::Unreachable`]: the host has not said where it takes commands over gRPC.
+    #[must_use]
+    pub fn unannounced() -> Self {
+        Self::Unreachable {
+            reason: "it did not say where it takes commands".to_owned(),
+        }
+    }
+}

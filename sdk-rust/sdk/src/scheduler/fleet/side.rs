@@ -29,9 +29,7 @@ impl Side {
             #[cfg(feature = "grpc")]
             Self::Grpc(routes) => match routes.channel(host_id) {
                 Some(channel) => Ok(HostClient::over_grpc(channel, Some(host_id.to_owned()))),
-                None => Err(ClientError::Unreachable {
-                    reason: "it did not say where it takes commands".to_owned(),
-                }),
+                None => Err(ClientError::unannounced()),
             },
         }
     }
