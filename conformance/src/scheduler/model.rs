@@ -11,6 +11,7 @@ mod life;
 mod mutant;
 mod place;
 mod placing;
+mod refusal;
 mod reply;
 mod request;
 mod sets;

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::{
     Model, Mutant,
+    refusal::refusal,
     request::Objects,
-    sets::refusal,
     state::{Kept, Phase, Replica, times},
 };
 

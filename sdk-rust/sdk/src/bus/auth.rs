@@ -6,7 +6,6 @@ use async_nats::AuthError;
 use nkeys::KeyPair;
 
 use super::ConnectError;
-use super::open::read;
 use crate::connect::Auth;
 
 /// Who we are. Files are read once now, to say at once what is wrong with them, and again for each
@@ -74,4 +73,11 @@ fn credentials(path: &Path) -> Result<(String, String), ConnectError> {
         Ok([jwt, seed]) => Ok((jwt, seed)),
         Err(_) => Err(ConnectError::Credentials(path.display().to_string())),
     }
+}
+
+pub(super) fn read(path: &Path) -> Result<String, ConnectError> {
+    std::fs::read_to_string(path).map_err(|source| ConnectError::File {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -1,6 +1,5 @@
 //! Turns [`ConnectOptions`] into a connection.
 
-use std::path::Path;
 use std::time::Duration;
 
 use async_nats::{ConnectErrorKind, Event};
@@ -8,7 +7,7 @@ use rand::RngExt;
 use tokio::sync::watch;
 
 use super::address::servers;
-use super::auth::options_with;
+use super::auth::{options_with, read};
 use super::{Bus, ConnectError, Link};
 use crate::connect::{Auth, ConnectOptions, without_userinfo};
 
@@ -103,13 +102,6 @@ fn with_certificates(
         }
         _ => Err(ConnectError::HalfAPair),
     }
-}
-
-pub(super) fn read(path: &Path) -> Result<String, ConnectError> {
-    std::fs::read_to_string(path).map_err(|source| ConnectError::File {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// Before attempt number `attempt`, counted over all servers: doubling, with jitter so that a fleet does
