@@ -157,10 +157,12 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
-    /// Writes as many objects as a scheduler has to make of the deployments, and nothing else.
+    /// Writes as many objects as are written in the burst, those of the user and those that the scheduler has to make of
+    /// them, and nothing else.
     async fn bare(&self, namespace: &str, at_once: usize) -> Duration {
         self.namespace(namespace).await;
         let spec = json!({"components": [{"name": "main", "image": "registry.example/a:1"}]});
+        let deployments = (0..DEPLOYMENTS).map(deployment);
         let sets = (0..DEPLOYMENTS).map(|number| {
             let spec = json!({"replicas": 0, "template": {"spec": spec.clone()}});
             object("WorkloadReplicaSet", &format!("set-{number}"), spec)
@@ -168,7 +170,8 @@ impl Cluster {
         let workloads = (0..WORKLOADS)
             .map(|number| object("Workload", &format!("workload-{number}"), spec.clone()));
         let began = Instant::now();
-        self.create(namespace, sets.chain(workloads), at_once).await;
+        let objects = deployments.chain(sets).chain(workloads);
+        self.create(namespace, objects, at_once).await;
         began.elapsed()
     }
 
