@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use berth_broker::{Broker, BrokerOptions};
-use berth_conformance::tap::Tap;
+use berth_conformance::testbed::tap::Tap;
 use futures_util::StreamExt;
 
 type Failure = Box<dyn Error + Send + Sync>;

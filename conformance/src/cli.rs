@@ -6,14 +6,16 @@ mod init;
 mod list;
 mod model;
 
-mod plan;
 mod playground;
+mod run_args;
 mod scheduler;
 mod selftest;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::ffi::OsString;
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
 
 /// The exit code of wrong usage.
 pub const USAGE: u8 = 2;
@@ -97,7 +99,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Says what is wrong and returns the code.
 fn complain(error: &dyn std::error::Error, code: u8) -> u8 {
-    complain_of(&crate::outcome::chain(error), code)
+    complain_of(&crate::check::outcome::chain(error), code)
 }
 
 fn complain_of(text: &str, code: u8) -> u8 {

@@ -1,45 +1,26 @@
-//! Judges any host that speaks the wasmCloud v2 host-control protocol, over NATS and from outside.
+//! Judges any host and any scheduler that speaks the wasmCloud v2 host control protocol, over NATS and from outside.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`spec`] | requirements, schema, deadlines and image roles, as data |
+//! | [`wire`] | NATS, gRPC, protobuf and JSON as the suite reads and writes them |
+//! | [`testbed`] | broker, registry, tap, beacon, guests and processes |
+//! | [`check`] | a check: declaration, run, evidence, outcome, verdict |
+//! | [`report`] | the report of a run as text, JSON and JUnit |
+//! | [`host`], [`scheduler`] | the two sides: suite, target, context, checks, monitors, preflight |
+//! | [`models`] | the model host and the model scheduler, their mutants, and the self-test |
+//! | [`suite`] | the catalog of checks, requirements and monitors of either side |
+//! | [`cli`] | the command line |
 
-pub mod answer;
-pub mod beacon;
-pub mod bench;
-pub mod broker;
-pub mod bus;
-pub mod calendar;
 pub mod check;
-pub mod checks;
 pub mod cli;
-pub mod clock;
-pub mod cx;
-pub mod deadline;
-pub mod doctor;
-pub mod ground;
-pub mod grpc;
-pub mod guest;
-pub mod json;
-pub mod known;
-pub mod model;
-pub mod monitor;
-pub mod outcome;
-pub mod pattern;
-pub mod plan;
-pub mod playground;
-pub mod process;
-pub mod progress;
-pub mod protobuf;
-pub mod registry;
+pub mod host;
+pub mod models;
 pub mod report;
-pub mod requirements;
-pub mod role;
-pub mod run;
 pub mod scheduler;
-pub mod schema;
-pub mod selftest;
-pub mod side;
+pub mod spec;
 pub mod suite;
-pub mod tap;
-pub mod target;
-pub mod trace;
-pub mod verdict;
+pub mod testbed;
+pub mod wire;
 
-pub use suite::Suite;
+pub use self::host::Suite;

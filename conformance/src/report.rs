@@ -1,24 +1,24 @@
 //! The report of a run: one structure, from which text, JSON and JUnit are written.
 
 mod file;
+pub mod format;
 pub mod json;
 pub mod junit;
-pub mod style;
+pub mod progress;
+pub mod run;
 pub mod text;
 
-pub use file::{Form, WriteError};
+pub use self::file::{Form, WriteError};
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{
-    bench::Secrets,
-    outcome::{Outcome, Status, Violation, WireLine},
-    requirements::{Level, Profile},
-    side::Side,
-    verdict::{Standing, Verdict},
-};
+use crate::check::outcome::{Outcome, Status, Violation, WireLine};
+use crate::check::side::Side;
+use crate::check::verdict::{Standing, Verdict};
+use crate::spec::requirements::{Level, Profile};
+use crate::testbed::secrets::Secrets;
 
 /// The version of the JSON form: additions raise the second number.
 pub const SCHEMA_VERSION: &str = "1.0";
@@ -33,7 +33,7 @@ pub struct Report {
     /// Who was judged.
     pub target: TargetInfo,
     /// Where.
-    pub environment: Environment,
+    pub environment: EnvironmentInfo,
     /// How.
     pub run: RunInfo,
     /// The last word.
@@ -87,7 +87,7 @@ pub struct TargetInfo {
 
 /// The surroundings.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Environment {
+pub struct EnvironmentInfo {
     /// The operating system.
     pub os: &'static str,
     /// The processor.
@@ -235,7 +235,7 @@ pub struct WireResult {
     /// The beginning of the payload.
     pub payload: String,
     /// It gave the violation away.
-    pub guilty: bool,
+    pub culprit_frame: bool,
 }
 
 /// One known failure.
@@ -283,7 +283,7 @@ impl Report {
     #[expect(clippy::panic, reason = "this is the assertion of somebody's own test")]
     pub fn assert_conformant(&self) {
         if self.exit_code != 0 {
-            panic!("{}", text::render(self, &style::Style::plain()));
+            panic!("{}", text::render(self, &format::Style::plain()));
         }
     }
 
@@ -405,7 +405,7 @@ fn wire(line: &WireLine, secrets: &Secrets) -> WireResult {
         way: line.way,
         what: secrets.redact(&line.what),
         payload: secrets.redact(&line.payload),
-        guilty: line.guilty,
+        culprit_frame: line.culprit_frame,
     }
 }
 

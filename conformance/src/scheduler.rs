@@ -19,23 +19,34 @@
 //! its manifests select its group, so that scenarios share one scheduler. Whoever takes the broker away or kills
 //! the scheduler has both for himself: `place: Own`.
 
+pub mod behavior;
 pub mod checks;
-pub mod cx;
-pub mod doctor;
-pub mod host;
+pub mod context;
+pub mod environment;
 pub mod intake;
 pub mod journal;
 pub mod manifest;
-pub mod model;
-pub mod monitor;
-pub mod personality;
-pub mod run;
+pub mod monitors;
+pub mod preflight;
+pub mod runner;
 pub mod scenario;
-pub mod stage;
+pub mod simulated_host;
 pub mod suite;
 pub mod target;
-pub mod timing;
+pub mod timings;
 
-pub use checks::scenarios;
-pub use monitor::MONITORS;
-pub use suite::Suite;
+pub use self::checks::scenarios;
+pub use self::monitors::MONITORS;
+pub use self::suite::Suite;
+
+use crate::check::catalog::Catalog;
+use crate::check::side::Side;
+
+/// Returns the scenarios and monitors of schedulers.
+pub fn catalog() -> Catalog {
+    Catalog {
+        side: Side::Scheduler,
+        checks: checks::metas(),
+        monitors: monitors::MONITORS.to_vec(),
+    }
+}

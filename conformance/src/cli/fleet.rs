@@ -5,16 +5,14 @@ use std::time::Duration;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::{TROUBLE, USAGE, complain, complain_of, plan::stop_on_signal, say};
-use crate::{
-    broker::{self, Choice},
-    pattern::suggestion,
-    scheduler::{
-        host::{HostPlan, Look, SimHost},
-        journal::{Entry, Journal, What},
-        personality::Personality,
-    },
-};
+use super::run_args::stop_on_signal;
+use super::{TROUBLE, USAGE, complain, complain_of, say};
+use crate::check::pattern::suggestion;
+use crate::scheduler::behavior::Behavior;
+use crate::scheduler::journal::{Entry, EventKind, Journal};
+use crate::scheduler::simulated_host::{HostFlavor, HostPlan, SimulatedHost};
+use crate::testbed::broker;
+use crate::testbed::broker::BrokerChoice;
 
 /// How often what happened is printed.
 const PRINT_EVERY: Duration = Duration::from_millis(100);
@@ -50,7 +48,7 @@ pub struct FleetArgs {
 /// Runs a fleet until a signal ends it.
 pub async fn run(arguments: FleetArgs) -> u8 {
     if arguments.personality.iter().any(|name| name == "list") {
-        let lines = Personality::ALL
+        let lines = Behavior::ALL
             .iter()
             .map(|one| format!("{:<12} {}\n", one.name(), one.what()));
         say(&lines.collect::<String>());
@@ -58,21 +56,21 @@ pub async fn run(arguments: FleetArgs) -> u8 {
     }
     let mut characters = Vec::new();
     for name in &arguments.personality {
-        match Personality::named(name) {
+        match Behavior::named(name) {
             Some(personality) => characters.push(personality),
             None => {
-                let near = suggestion(name, Personality::ALL.iter().map(|one| one.name()));
+                let near = suggestion(name, Behavior::ALL.iter().map(|one| one.name()));
                 return complain_of(&format!("there is no personality `{name}`{near}"), USAGE);
             }
         }
     }
     if characters.is_empty() {
-        characters.push(Personality::Steady);
+        characters.push(Behavior::Steady);
     }
     let choice = arguments
         .nats_url
         .clone()
-        .map_or(Choice::Embedded, Choice::Url);
+        .map_or(BrokerChoice::Embedded, BrokerChoice::Url);
     let broker = match broker::start(&choice).await {
         Ok(broker) => broker,
         Err(error) => return complain(&error, TROUBLE),
@@ -90,9 +88,9 @@ pub async fn run(arguments: FleetArgs) -> u8 {
         let mut plan = character.dress(HostPlan::new(&name, &arguments.host_group));
         plan.beat_every = Duration::from_secs(arguments.heartbeat_s);
         if arguments.wash {
-            plan.look = Look::Wash;
+            plan.look = HostFlavor::Wash;
         }
-        let host = match SimHost::bring_up(plan, &broker.url, journal.clone()).await {
+        let host = match SimulatedHost::bring_up(plan, &broker.url, journal.clone()).await {
             Ok(host) => host,
             Err(error) => return complain(&error, TROUBLE),
         };
@@ -122,15 +120,17 @@ async fn watch(journal: &Journal, quiet: bool, stop: &CancellationToken) {
 
 fn line(entry: &Entry) -> String {
     let text = match &entry.what {
-        What::Came(came) if came.command == "workload.status" => return String::new(),
-        What::Came(came) => format!("{} {}", came.command, came.id),
-        What::Answered(..) => return String::new(),
-        What::Ran(id) => format!("runs {id}"),
-        What::Ended(id) => format!("ended {id}"),
-        What::Up => format!("up as {}", entry.host_id),
-        What::Down => "gone".to_owned(),
-        What::Frozen => "frozen".to_owned(),
-        What::Thawed => "goes on".to_owned(),
+        EventKind::ReceivedCommand(came) if came.command == "workload.status" => {
+            return String::new();
+        }
+        EventKind::ReceivedCommand(came) => format!("{} {}", came.command, came.id),
+        EventKind::Answered(..) => return String::new(),
+        EventKind::Ran(id) => format!("runs {id}"),
+        EventKind::Ended(id) => format!("ended {id}"),
+        EventKind::Up => format!("up as {}", entry.host_id),
+        EventKind::Down => "gone".to_owned(),
+        EventKind::Frozen => "frozen".to_owned(),
+        EventKind::Thawed => "goes on".to_owned(),
     };
     format!("{:<16} {}\n", entry.host, crate::report::text::clean(&text))
 }

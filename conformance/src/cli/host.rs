@@ -4,18 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{
-    TROUBLE, USAGE, complain, complain_of,
-    plan::{self, PlanArgs, Runnable, check_placeholders},
-    say,
-};
-use crate::{
-    broker::Choice,
-    plan::{Plan, Usage},
-    report::{Report, text},
-    suite::Suite,
-    target::{self, Access, OverGrpc, Running, Target},
-};
+use super::run_args::{RunArgs, check_placeholders};
+use super::{TROUBLE, USAGE, complain, complain_of, run_args, say};
+use crate::host::suite::Suite;
+use crate::host::target;
+use crate::host::target::{Access, OverGrpc, Running, Target};
+use crate::report::run::RunnableSuite as _;
+use crate::report::text;
+use crate::testbed::broker::BrokerChoice;
 
 /// Which host.
 #[derive(Debug, Args)]
@@ -54,7 +50,7 @@ pub struct TargetArgs {
 
     /// The broker: embedded, nats-server (from BERTH_NATS_SERVER or the PATH), or nats://URL
     #[arg(long, value_name = "WHICH", default_value = "embedded")]
-    broker: Choice,
+    broker: BrokerChoice,
 
     /// The command that launches the host, with {nats_url} {http_addr} {registry} {host_id} {dir}
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["target", "nats_url", "grpc_url"])]
@@ -68,7 +64,7 @@ pub struct HostArgs {
     target: TargetArgs,
 
     #[command(flatten)]
-    plan: PlanArgs,
+    run: RunArgs,
 }
 
 /// Flags of `doctor`.
@@ -88,29 +84,7 @@ pub async fn run(arguments: HostArgs) -> u8 {
         .target(target)
         .broker(arguments.target.broker.clone())
         .build();
-    plan::run(&arguments.plan, suite).await
-}
-
-impl Runnable for Suite {
-    fn plan(&mut self) -> &mut Plan {
-        Suite::plan(self)
-    }
-
-    fn validate(&self) -> Result<(), Usage> {
-        Suite::validate(self)
-    }
-
-    fn selected(&self) -> usize {
-        Suite::selected(self)
-    }
-
-    fn not_selected(&self) -> Vec<(String, String)> {
-        Suite::not_selected(self)
-    }
-
-    async fn run(&self) -> Report {
-        Suite::run(self).await
-    }
+    run_args::run(&arguments.run, suite).await
 }
 
 /// Runs `doctor`.

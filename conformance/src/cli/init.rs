@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{USAGE, complain_of, say};
-use crate::{scheduler::target::file as scheduler, target::file as host};
+use crate::host::target::file as host;
+use crate::scheduler::target::file as scheduler;
 
 /// Flags of `init`.
 #[derive(Debug, Args)]

@@ -6,18 +6,17 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{USAGE, complain_of, say};
-use crate::{
-    check::{Case, Check, Host},
-    checks, monitor,
-    pattern::{Pattern, suggestion},
-    requirements::{Breaks, Level, Profile, Requirement},
-    role::Role,
-    scheduler::{
-        self,
-        scenario::{Place, Scenario},
-    },
-    side::Side,
-};
+use crate::check::isolation::HostIsolation;
+use crate::check::isolation::SchedulerIsolation;
+use crate::check::meta::CheckMeta;
+use crate::check::pattern::{Pattern, suggestion};
+use crate::check::side::Side;
+use crate::host::check::Check;
+use crate::host::{checks, monitors};
+use crate::scheduler::scenario::Scenario;
+use crate::spec::requirements::{Breaks, Level, Profile, Requirement};
+use crate::spec::roles::Role;
+use crate::{scheduler, suite};
 
 /// Flags of `list`.
 #[derive(Debug, Args)]
@@ -165,13 +164,13 @@ fn check_rows(profiles: &[Profile]) -> Vec<Row> {
             text: format!(
                 "{:<34} {:<7}{slow} {}",
                 check.id,
-                host_name(check.host),
+                host_isolation_name(check.host),
                 covers.join(" ")
             ),
             value: json!({
                 "id": check.id,
                 "covers": covers,
-                "host": host_name(check.host),
+                "host": host_isolation_name(check.host),
                 "roles": check.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
                 "needs": check.needs.iter().map(|need| format!("{need:?}").to_lowercase()).collect::<Vec<_>>(),
                 "feature": check.feature.map(|(feature, _)| feature),
@@ -192,7 +191,7 @@ fn check_rows(profiles: &[Profile]) -> Vec<Row> {
 fn scenario_row(scenario: &'static Scenario) -> Row {
     let covers: Vec<&str> = scenario.covers.iter().map(|item| item.id).collect();
     let slow = if scenario.slow { " slow" } else { "" };
-    let place = place_name(scenario.place);
+    let place = isolation_name(scenario.isolation);
     Row {
         id: scenario.id.to_owned(),
         text: format!("{:<34} {place:<7}{slow} {}", scenario.id, covers.join(" ")),
@@ -211,20 +210,20 @@ fn scenario_row(scenario: &'static Scenario) -> Row {
     }
 }
 
-fn place_name(place: Place) -> &'static str {
-    match place {
-        Place::Shared => "shared",
-        Place::Own => "own",
-        Place::Isolated => "isolated",
-        Place::Elected => "elected",
+fn isolation_name(isolation: SchedulerIsolation) -> &'static str {
+    match isolation {
+        SchedulerIsolation::Shared => "shared",
+        SchedulerIsolation::Own => "own",
+        SchedulerIsolation::Isolated => "isolated",
+        SchedulerIsolation::Elected => "elected",
     }
 }
 
-fn host_name(host: Host) -> &'static str {
-    match host {
-        Host::Shared => "shared",
-        Host::Own => "own",
-        Host::Quiet => "quiet",
+fn host_isolation_name(isolation: HostIsolation) -> &'static str {
+    match isolation {
+        HostIsolation::Shared => "shared",
+        HostIsolation::Own => "own",
+        HostIsolation::Quiet => "quiet",
     }
 }
 
@@ -266,18 +265,18 @@ fn breaks(requirement: &Requirement) -> Option<String> {
 
 fn checks_of(requirement: &'static Requirement) -> Vec<&'static str> {
     let side = Side::of(requirement);
-    let checks = side
-        .cases()
+    let checks = suite::catalog(side)
+        .checks
         .into_iter()
-        .filter(|case| case.covers.contains(&requirement));
-    let monitors = monitor::all();
+        .filter(|check| check.covers.contains(&requirement));
+    let monitors = monitors::all();
     let watching = monitors
         .iter()
         .filter(|monitor| monitor.covers().contains(&requirement));
     checks
-        .map(|case| case.id)
+        .map(|check| check.id)
         .chain(watching.map(|monitor| monitor.id()))
-        .chain(scheduler::monitor::covering(requirement))
+        .chain(scheduler::monitors::covering(requirement))
         .collect()
 }
 
@@ -289,18 +288,18 @@ pub fn explain(arguments: &ExplainArgs) -> u8 {
         return 0;
     }
     if let Some(check) = checks::all().find(|check| check.id == wanted) {
-        say(&check_page(check));
+        say(&host_check_page(check));
         return 0;
     }
-    let scenarios = Side::Scheduler.cases();
-    if let Some(case) = scenarios.iter().find(|case| case.id == wanted) {
-        say(&case_page(case, Side::Scheduler, ""));
+    let scenarios = suite::catalog(Side::Scheduler).checks;
+    if let Some(scenario) = scenarios.iter().find(|scenario| scenario.id == wanted) {
+        say(&check_page(scenario, Side::Scheduler, ""));
         return 0;
     }
     let names = all_requirements()
         .map(|item| item.id)
         .chain(checks::all().map(|check| check.id))
-        .chain(scenarios.iter().map(|case| case.id));
+        .chain(scenarios.iter().map(|check| check.id));
     let near = suggestion(&arguments.id, names);
     complain_of(
         &format!(
@@ -342,20 +341,20 @@ fn requirement_page(item: &'static Requirement) -> String {
     page
 }
 
-fn check_page(check: &Check) -> String {
+fn host_check_page(check: &Check) -> String {
     let mut roles = String::new();
     for role in check.roles {
         // Writing to a string cannot fail.
         let _ = writeln!(roles, "  role `{role}`: {}", role.contract());
     }
-    let host = format!("{} host\n{roles}", host_name(check.host));
-    case_page(check, Side::Host, &host)
+    let host = format!("{} host\n{roles}", host_isolation_name(check.host));
+    check_page(check, Side::Host, &host)
 }
 
-fn case_page(case: &Case, side: Side, more: &str) -> String {
+fn check_page(check: &CheckMeta, side: Side, more: &str) -> String {
     let mut page = String::new();
-    let _ = writeln!(page, "{}  {} s\n", case.id, case.budget_s);
-    for covered in case.covers {
+    let _ = writeln!(page, "{}  {} s\n", check.id, check.budget_s);
+    for covered in check.covers {
         let _ = writeln!(
             page,
             "  {} {}\n    {}",
@@ -367,12 +366,12 @@ fn case_page(case: &Case, side: Side, more: &str) -> String {
     if !more.is_empty() {
         let _ = writeln!(page, "\n  {}", more.trim_end());
     }
-    let _ = writeln!(page, "\n  code  {}:{}", case.file, case.line);
+    let _ = writeln!(page, "\n  code  {}:{}", check.file, check.line);
     let _ = writeln!(
         page,
         "  berth-conformance {} --run {}",
         side.name(),
-        case.id
+        check.id
     );
     page
 }

@@ -6,10 +6,8 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{TROUBLE, USAGE, complain, complain_of};
-use crate::{
-    model::{self, Mutant, Variant},
-    scheduler::model as schedulers,
-};
+use crate::models::host::{Mutant, Variant};
+use crate::models::{host as model_host, scheduler as model_scheduler};
 
 /// Flags of `model-host`.
 #[derive(Debug, Args)]
@@ -67,17 +65,17 @@ pub async fn host(arguments: ModelHostArgs) -> u8 {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
-    let options = model::Options {
+    let options = model_host::Options {
         nats_url: arguments.nats_url,
         host_id: arguments.host_id,
         mutant: mutant.and_then(|(_, mutant)| mutant),
         variant: variant.and_then(|(_, variant)| variant),
     };
     let shutdown = CancellationToken::new();
-    if let Err(error) = model::heed_signals(options.mutant, shutdown.clone()) {
+    if let Err(error) = model_host::heed_signals(options.mutant, shutdown.clone()) {
         return complain(&error, TROUBLE);
     }
-    match model::run(options, shutdown).await {
+    match model_host::run(options, shutdown).await {
         Ok(()) => 0,
         Err(error) => complain(&error, 1),
     }
@@ -112,8 +110,8 @@ pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
     let mutant = arguments.mutant.as_deref();
     let variant = arguments.variant.as_deref();
     let (broken, other) = (
-        mutant.map(schedulers::Mutant::named),
-        variant.map(schedulers::Variant::named),
+        mutant.map(model_scheduler::Mutant::named),
+        variant.map(model_scheduler::Variant::named),
     );
     if let (Some(name), Some(None)) = (mutant, broken) {
         return complain_of(&format!("no mutant is called `{name}`"), USAGE);
@@ -124,7 +122,7 @@ pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
-    let options = schedulers::Options {
+    let options = model_scheduler::Options {
         nats_url: arguments.nats_url,
         dir: arguments.dir,
         isolated: arguments.isolated,
@@ -132,8 +130,8 @@ pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
         variant: other.flatten(),
     };
     let stop = CancellationToken::new();
-    let signals = tokio::spawn(super::plan::stop_on_signal(stop.clone()));
-    let ended = schedulers::run(options, stop).await;
+    let signals = tokio::spawn(crate::cli::run_args::stop_on_signal(stop.clone()));
+    let ended = model_scheduler::run(options, stop).await;
     signals.abort();
     match ended {
         Ok(()) => 0,
@@ -150,6 +148,6 @@ pub struct ModelGuestArgs {
 
 /// Runs a guest that its host left behind; it ends by itself.
 pub async fn guest(arguments: ModelGuestArgs) -> u8 {
-    model::guest(&arguments.beacon).await;
+    model_host::guest(&arguments.beacon).await;
     0
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 
 use super::{TROUBLE, complain, say};
-use crate::playground::Playground;
+use crate::testbed::playground::Playground;
 
 /// Flags of `playground`.
 #[derive(Debug, Args)]

@@ -4,19 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{
-    TROUBLE, USAGE, complain, complain_of,
-    plan::{self, PlanArgs, Runnable, check_placeholders},
-};
-use crate::{
-    broker::Choice,
-    plan::{Plan, Usage},
-    report::Report,
-    scheduler::{
-        Suite,
-        target::{self, Access, KubePlan, Target},
-    },
-};
+use super::run_args::{RunArgs, check_placeholders};
+use super::{TROUBLE, USAGE, complain, complain_of, run_args};
+use crate::scheduler::target::{Access, KubePlan, Target};
+use crate::scheduler::{Suite, target};
+use crate::testbed::broker::BrokerChoice;
 
 /// Flags of `scheduler`.
 #[derive(Debug, Args)]
@@ -40,10 +32,10 @@ pub struct SchedulerArgs {
 
     /// The broker: embedded, nats-server (from BERTH_NATS_SERVER or the PATH), or nats://URL
     #[arg(long, value_name = "WHICH", default_value = "embedded")]
-    broker: Choice,
+    broker: BrokerChoice,
 
     #[command(flatten)]
-    plan: PlanArgs,
+    run: RunArgs,
 
     /// The command that launches the scheduler, with {nats_url} and {dir}, or {kubeconfig} and {namespace}
     #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["target", "nats_url"])]
@@ -57,8 +49,8 @@ pub async fn run(arguments: SchedulerArgs) -> u8 {
         Err(code) => return code,
     };
     let mut suite = Suite::new(target);
-    suite.plan.broker = arguments.broker.clone();
-    plan::run(&arguments.plan, suite).await
+    suite.options.broker = arguments.broker.clone();
+    run_args::run(&arguments.run, suite).await
 }
 
 impl SchedulerArgs {
@@ -105,27 +97,5 @@ impl SchedulerArgs {
             kubeconfig,
             namespace: None,
         })
-    }
-}
-
-impl Runnable for Suite {
-    fn plan(&mut self) -> &mut Plan {
-        &mut self.plan
-    }
-
-    fn validate(&self) -> Result<(), Usage> {
-        Suite::validate(self)
-    }
-
-    fn selected(&self) -> usize {
-        Suite::selected(self)
-    }
-
-    fn not_selected(&self) -> Vec<(String, String)> {
-        Suite::not_selected(self)
-    }
-
-    async fn run(&self) -> Report {
-        Suite::run(self).await
     }
 }

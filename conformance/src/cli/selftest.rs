@@ -3,22 +3,23 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{TROUBLE, USAGE, complain_of, plan::stop_on_signal, say};
-use crate::{
-    broker::Choice,
-    selftest::{self, Options, Trial, trials},
-    side::Side,
-};
+use super::run_args::stop_on_signal;
+use super::{TROUBLE, USAGE, complain_of, say};
+use crate::check::side::Side;
+use crate::models::selftest;
+use crate::models::selftest::{Options, Trial, trials};
+use crate::testbed::broker::BrokerChoice;
 
 /// Flags of `selftest`.
 #[derive(Debug, Args)]
 pub struct SelftestArgs {
-    /// A `berth-host` built with `--features breakage`; without it only the model host is tried
+    /// A `berth-host` built with `--features fault-injection`; without it only the model host is tried
     #[arg(long, value_name = "PROGRAM")]
     breakage_host: Option<PathBuf>,
-    /// A `berth-scheduler` built with `--features breakage`, to be tried in the cluster that KUBECONFIG leads to
+    /// A `berth-scheduler` built with `--features fault-injection`, to be tried in the cluster that KUBECONFIG leads to
     #[arg(long, value_name = "PROGRAM")]
     breakage_scheduler: Option<PathBuf>,
     /// Only the trials of one side: `host` or `scheduler`
@@ -47,7 +48,7 @@ pub struct SelftestArgs {
 /// Runs `selftest`: 0 when every fault was killed by its own check and everything right passed, 1 when not, 3 when a
 /// signal ended it first.
 pub async fn run(arguments: SelftestArgs) -> u8 {
-    let broker = match arguments.broker.parse::<Choice>() {
+    let broker = match arguments.broker.parse::<BrokerChoice>() {
         Ok(broker) => broker,
         Err(error) => return complain_of(&error.to_string(), USAGE),
     };

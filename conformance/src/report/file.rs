@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Report, json, junit, style::Style, text};
+use super::format::Style;
+use super::{Report, json, junit, text};
 
 impl Report {
     /// Writes the report in the form that the file's extension names: `.json`, `.xml`, `.txt`.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{CheckResult, Report};
-use crate::outcome::Status;
+use crate::check::outcome::Status;
 
 /// What one test case may add as output: CI systems choke on more.
 const MAX_OUTPUT_CHARS: usize = 20_000;
@@ -134,7 +134,7 @@ fn details(check: &CheckResult) -> String {
         let _ = writeln!(text, "  actual    {}\n  at {}", found.actual, found.source);
     }
     for line in &check.wire {
-        let mark = if line.guilty { " <- here" } else { "" };
+        let mark = if line.culprit_frame { " <- here" } else { "" };
         let _ = writeln!(
             text,
             "  {:+.1} ms {} {} {}{mark}",
@@ -146,7 +146,7 @@ fn details(check: &CheckResult) -> String {
 }
 
 fn cut(text: &str) -> String {
-    crate::answer::shortened(text, MAX_OUTPUT_CHARS)
+    crate::wire::response::shortened(text, MAX_OUTPUT_CHARS)
 }
 
 fn seconds(duration_ms: u64) -> String {

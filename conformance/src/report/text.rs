@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::style::{Amount, Style};
+use super::format::{Amount, Style};
 use super::{CheckResult, ProfileSum, Report, RequirementResult, Sum, ViolationResult};
-use crate::outcome::Status;
+use crate::check::outcome::Status;
 
 /// Violations shown of one check; the JSON report has all.
 const MAX_VIOLATIONS: usize = 6;
@@ -135,7 +135,9 @@ fn section_sums(report: &Report, section: &str) -> String {
             .iter()
             .filter(of_section)
             .filter(|item| item.level == level);
-        items.fold(Sum::default(), |sum, item| super::add(sum, item.status))
+        items.fold(Sum::default(), |sum, item| {
+            crate::report::add(sum, item.status)
+        })
     };
     [("must", sum("MUST")), ("should", sum("SHOULD"))]
         .iter()
@@ -222,7 +224,11 @@ fn failure(out: &mut String, check: &CheckResult, style: Style) {
         let lines: Vec<&str> = log.lines().collect();
         let _ = writeln!(out, "  log");
         for line in lines.iter().skip(lines.len().saturating_sub(LOG_LINES)) {
-            let _ = writeln!(out, "     {}", clean(&crate::answer::shortened(line, 160)));
+            let _ = writeln!(
+                out,
+                "     {}",
+                clean(&crate::wire::response::shortened(line, 160))
+            );
         }
     }
     if let Some(first) = check.violations.first() {
@@ -266,7 +272,7 @@ fn wire(out: &mut String, check: &CheckResult, style: Style) {
     }
     let _ = writeln!(out, "  wire");
     for line in &check.wire {
-        let mark = if line.guilty {
+        let mark = if line.culprit_frame {
             style.status(Status::Fail, "  ✗ here")
         } else {
             String::new()
@@ -414,7 +420,7 @@ fn unmeasured(report: &Report, profile: &str) -> String {
         .requirements
         .iter()
         .filter(|item| item.profile == profile && item.level == "MUST" && item.excluded.is_none())
-        .filter(|item| super::add(Sum::default(), item.status).unmeasured > 0)
+        .filter(|item| crate::report::add(Sum::default(), item.status).unmeasured > 0)
         .collect();
     let not_run = missing
         .iter()

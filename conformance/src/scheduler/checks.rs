@@ -1,39 +1,45 @@
 //! The sections: every table of scenarios, in the order in which reports show them.
 
-pub mod cont;
-pub mod crd;
-pub mod enc;
-pub mod fail;
+pub mod continuity;
+pub mod encoding;
+pub mod host_failure;
 pub mod kube;
-pub mod place;
+pub mod manifests;
+pub mod placement;
 pub mod references;
-pub mod reg;
-pub mod roll;
-pub mod scale;
+pub mod registration;
+pub mod replicas;
+pub mod rollout;
 pub mod start;
 pub mod status;
 pub mod stop;
 
-use crate::scheduler::scenario::Scenario;
+use super::scenario::Scenario;
+use crate::check::meta::CheckMeta;
 
 /// All tables. A section that is missing here does not exist.
 pub const TABLES: &[&[Scenario]] = &[
-    enc::SCENARIOS,
-    reg::SCENARIOS,
-    fail::SCENARIOS,
+    encoding::SCENARIOS,
+    registration::SCENARIOS,
+    host_failure::SCENARIOS,
     start::SCENARIOS,
     status::SCENARIOS,
     stop::SCENARIOS,
-    place::SCENARIOS,
-    cont::SCENARIOS,
-    scale::SCENARIOS,
-    roll::SCENARIOS,
+    placement::SCENARIOS,
+    continuity::SCENARIOS,
+    replicas::SCENARIOS,
+    rollout::SCENARIOS,
     references::SCENARIOS,
-    crd::SCENARIOS,
+    manifests::SCENARIOS,
     kube::SCENARIOS,
 ];
 
 /// All scenarios.
 pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     TABLES.iter().flat_map(|table| table.iter())
+}
+
+/// Returns the declarations of all scenarios, in the order of the tables.
+pub fn metas() -> Vec<&'static CheckMeta> {
+    scenarios().map(|scenario| &scenario.meta).collect()
 }

@@ -4,13 +4,13 @@ mod dir;
 mod exec;
 mod kube;
 
+pub use self::dir::DirIntake;
+pub use self::exec::{ExecIntake, ExecPlan};
 pub use self::kube::KubeIntake;
-pub use dir::DirIntake;
-pub use exec::{ExecIntake, ExecPlan};
 
 use serde_json::Value;
 
-use crate::scheduler::manifest::{Key, Manifest};
+use super::manifest::{Key, Manifest};
 
 /// Objects looked at in one scenario at most: a child object for each replica, and some more.
 const MAX_OBJECTS: usize = 2_000;

@@ -1,22 +1,20 @@
 //! What the simulated hosts of one scenario saw and did, in order: the evidence of every check.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::answer::Headers;
+use crate::wire::response::Headers;
 
 /// Entries kept of one scenario: the longest has some thousand.
 const MAX_ENTRIES: usize = 200_000;
 
 /// A command as a simulated host got it.
 #[derive(Clone, Debug)]
-pub struct Came {
+pub struct ReceivedCommand {
     /// What stands behind the host's id in the subject.
     pub command: String,
     /// The `workloadId` of the payload, empty when there is none.
@@ -33,9 +31,9 @@ pub struct Came {
 
 /// What happened.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum EventKind {
     /// A command arrived.
-    Came(Came),
+    ReceivedCommand(ReceivedCommand),
     /// The host answered on that inbox.
     Answered(String, Bytes),
     /// A workload began to run.
@@ -62,14 +60,14 @@ pub struct Entry {
     /// The id that it had then.
     pub host_id: String,
     /// What.
-    pub what: What,
+    pub what: EventKind,
 }
 
 impl Entry {
     /// The command, when it is one of that kind.
-    pub fn command(&self, command: &str) -> Option<&Came> {
+    pub fn command(&self, command: &str) -> Option<&ReceivedCommand> {
         match &self.what {
-            What::Came(came) if came.command == command => Some(came),
+            EventKind::ReceivedCommand(came) if came.command == command => Some(came),
             _ => None,
         }
     }
@@ -81,7 +79,7 @@ pub struct Journal(Arc<Mutex<Vec<Entry>>>);
 
 impl Journal {
     /// Writes an entry.
-    pub fn write(&self, host: &str, host_id: &str, what: What) {
+    pub fn write(&self, host: &str, host_id: &str, what: EventKind) {
         let mut entries = self.lock();
         if entries.len() < MAX_ENTRIES {
             entries.push(Entry {
@@ -113,7 +111,7 @@ impl Journal {
     }
 
     /// The commands of one kind, with the host and the time, oldest first.
-    pub fn commands(&self, command: &str) -> Vec<(Entry, Came)> {
+    pub fn commands(&self, command: &str) -> Vec<(Entry, ReceivedCommand)> {
         let entries = self.lock();
         let of_kind = entries
             .iter()
@@ -122,19 +120,21 @@ impl Journal {
     }
 
     /// The starts.
-    pub fn starts(&self) -> Vec<(Entry, Came)> {
+    pub fn starts(&self) -> Vec<(Entry, ReceivedCommand)> {
         self.commands("workload.start")
     }
 
     /// The stops.
-    pub fn stops(&self) -> Vec<(Entry, Came)> {
+    pub fn stops(&self) -> Vec<(Entry, ReceivedCommand)> {
         self.commands("workload.stop")
     }
 
     /// Starts and stops from a moment on, in words: for claims that there is none.
     pub fn orders_since(&self, from: Instant) -> Vec<String> {
         let shown = |entry: &Entry| match &entry.what {
-            What::Came(came) if matches!(&*came.command, "workload.start" | "workload.stop") => {
+            EventKind::ReceivedCommand(came)
+                if matches!(&*came.command, "workload.start" | "workload.stop") =>
+            {
                 let after = entry.at.saturating_duration_since(from);
                 Some(format!(
                     "{} of {} on {} after {:.1} s",
@@ -180,10 +180,10 @@ pub fn running_over_time(
     let mut curve = Vec::new();
     for entry in entries {
         match &entry.what {
-            What::Ran(id) if wanted(id) => {
+            EventKind::Ran(id) if wanted(id) => {
                 running.insert((&entry.host_id, id), ());
             }
-            What::Ended(id) if wanted(id) => {
+            EventKind::Ended(id) if wanted(id) => {
                 running.remove(&(&*entry.host_id, &**id));
             }
             _ => continue,
@@ -214,10 +214,10 @@ mod tests {
     #[test]
     fn the_curve_counts_a_workload_on_two_hosts_twice() {
         let journal = Journal::default();
-        journal.write("a", "1", What::Ran("w".into()));
-        journal.write("b", "2", What::Ran("w".into()));
-        journal.write("a", "1", What::Ended("w".into()));
-        journal.write("a", "1", What::Ran("foreign".into()));
+        journal.write("a", "1", EventKind::Ran("w".into()));
+        journal.write("b", "2", EventKind::Ran("w".into()));
+        journal.write("a", "1", EventKind::Ended("w".into()));
+        journal.write("a", "1", EventKind::Ran("foreign".into()));
         let curve = running_over_time(&journal.entries(), |id| id == "w");
         let counts: Vec<usize> = curve.into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 2, 1]);

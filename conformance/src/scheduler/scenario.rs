@@ -1,31 +1,21 @@
 //! How a check of schedulers is declared: an entry of a const table, as on the host side.
 
-use std::{future::Future, ops::Deref, pin::Pin, time::Duration};
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::time::Duration;
 
-use crate::{
-    check::Case,
-    outcome::Flow,
-    scheduler::{cx::Cx, timing::Timings},
-};
+use super::context::ScenarioContext;
+use super::timings::Timings;
+use crate::check::isolation::SchedulerIsolation;
+use crate::check::meta::CheckMeta;
+use crate::check::outcome::Flow;
 
 /// The future of a scenario's body.
 pub type Running<'a> = Pin<Box<dyn Future<Output = Flow> + Send + 'a>>;
 
 /// A scenario's body behind a plain function pointer.
-pub type Body = for<'a> fn(&'a Cx) -> Running<'a>;
-
-/// On which bus, with which scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// The one scheduler of the run, beside many other scenarios, each with a host group of its own.
-    Shared,
-    /// A bus and a scheduler of its own, launched for it: either may be cut off, killed, brought back.
-    Own,
-    /// The same, launched so that hosts are not shared between environments.
-    Isolated,
-    /// The same, launched so that several instances agree on who acts.
-    Elected,
-}
+pub type Body = for<'a> fn(&'a ScenarioContext) -> Running<'a>;
 
 /// Equipment that a scenario cannot do without; where it is missing it is `not-testable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +34,11 @@ pub enum Need {
 #[derive(Clone, Copy)]
 pub struct Scenario {
     /// What it has in common with the checks of hosts.
-    pub case: Case,
+    pub meta: CheckMeta,
     /// The code.
     pub run: Body,
     /// On which bus.
-    pub place: Place,
+    pub isolation: SchedulerIsolation,
     /// The equipment that it needs.
     pub needs: &'static [Need],
     /// The declared time that it sits out, which makes it a slow one where that time is long.
@@ -68,16 +58,16 @@ impl Scenario {
 }
 
 impl Deref for Scenario {
-    type Target = Case;
+    type Target = CheckMeta;
 
-    fn deref(&self) -> &Case {
-        &self.case
+    fn deref(&self) -> &CheckMeta {
+        &self.meta
     }
 }
 
 impl std::fmt::Debug for Scenario {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.case.fmt(f)
+        self.meta.fmt(f)
     }
 }
 
@@ -86,15 +76,14 @@ impl std::fmt::Debug for Scenario {
 /// ```text
 /// pub const SCENARIOS: &[Scenario] = &[
 ///     scenario! { id: "place/selector", run: selector, covers: [SCHED_PLACE_001],
-///                 place: Shared, budget_s: 30 },
+///                 isolation: Shared, budget_s: 30 },
 /// ];
 /// ```
 /// `needs: [Tap, ..]`, `waits: |timings| timings.silence`, `feature: "name"` and `slow: true` may
 /// follow the place, in this order.
-#[macro_export]
 macro_rules! scenario {
     (
-        id: $id:literal, run: $run:path, covers: [$($covers:ident),+ $(,)?], place: $place:ident,
+        id: $id:literal, run: $run:path, covers: [$($covers:ident),+ $(,)?], isolation: $isolation:ident,
         $(needs: [$($need:ident),* $(,)?],)?
         $(waits: $waits:expr,)?
         $(feature: $feature:literal,)?
@@ -102,19 +91,19 @@ macro_rules! scenario {
         budget_s: $budget:literal $(,)?
     ) => {
         $crate::scheduler::scenario::Scenario {
-            case: $crate::check::Case {
+            meta: $crate::check::meta::CheckMeta {
                 id: $id,
-                covers: &[$(&$crate::requirements::$covers),+],
+                covers: &[$(&$crate::spec::requirements::$covers),+],
                 budget_s: $budget,
                 slow: false $(|| $slow)?,
                 file: file!(),
                 line: line!(),
             },
             run: |cx| Box::pin($run(cx)),
-            place: $crate::scheduler::scenario::Place::$place,
+            isolation: $crate::check::isolation::SchedulerIsolation::$isolation,
             needs: &[$($($crate::scheduler::scenario::Need::$need),*)?],
-            waits: $crate::scenario!(@waits $($waits)?),
-            feature: $crate::scenario!(@feature $($feature)?),
+            waits: scenario!(@waits $($waits)?),
+            feature: scenario!(@feature $($feature)?),
         }
     };
     (@waits $waits:expr) => { $waits };
@@ -122,3 +111,5 @@ macro_rules! scenario {
     (@feature $name:literal) => { Some($name) };
     (@feature) => { None };
 }
+
+pub(crate) use scenario;

@@ -1,27 +1,22 @@
 //! The scheduler suite as a library: what to judge, how, and the report of it.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Instant,
-};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use super::{
-    doctor, run,
-    scenario::Scenario,
-    scenarios,
-    stage::{Props, Stage},
-    target::{Access, NoScheduler, READY_WITHIN, Target},
-};
-use crate::{
-    broker::Choice,
-    clock::Patience,
-    outcome::{Outcome, chain},
-    plan::{self, Plan, Usage},
-    report::{Report, TargetInfo},
-    requirements::{Profile, Requirement},
-    run::Options,
-    side::Side,
-};
+use super::environment::{Environment, EnvironmentConfig};
+use super::scenario::Scenario;
+use super::target::{Access, LaunchError, READY_WITHIN, Target};
+use super::{preflight, runner, scenarios};
+use crate::check::executor::ExecutorOptions;
+use crate::check::outcome::{Outcome, chain};
+use crate::check::run_options;
+use crate::check::run_options::{RunOptions, UsageError};
+use crate::report::run::{RunnableSuite, run};
+use crate::report::{Report, TargetInfo};
+use crate::spec::requirements::{Profile, Requirement};
+use crate::testbed::broker::BrokerChoice;
+use crate::testbed::clock::Patience;
+use crate::testbed::secrets::Secrets;
 
 /// Scenarios at once: nearly all of their time is waiting.
 pub const JOBS: usize = 24;
@@ -34,7 +29,7 @@ pub struct Suite {
     /// What is judged.
     pub target: Target,
     /// What was asked for.
-    pub plan: Plan,
+    pub options: RunOptions,
     /// A canary has to run before anything is judged.
     pub examined: bool,
     /// Ends as soon as this is seen broken: what the self test wants to know then is known.
@@ -46,132 +41,67 @@ impl Suite {
     pub fn new(target: Target) -> Suite {
         Suite {
             target,
-            plan: Plan::new(Side::Scheduler, JOBS),
+            options: RunOptions::new(super::catalog(), JOBS),
             examined: true,
             until_broken: None,
         }
     }
 
-    /// Whether everything that was asked for exists.
-    ///
-    /// # Errors
-    /// What does not.
-    pub fn validate(&self) -> Result<(), Usage> {
-        let running = matches!(self.target.access, Access::Running { .. });
-        if running && self.plan.broker != Choice::Embedded {
-            let text = "a scheduler that runs already has its broker: leave out --broker";
-            return Err(Usage::Contradiction(text.to_owned()));
-        }
-        self.plan.validate()
-    }
-
-    /// Runs the suite. What keeps it from running stands in the report as its trouble.
-    ///
-    /// Cancel safe: dropping the future ends every scheduler that was launched.
-    pub async fn run(&self) -> Report {
-        let began = Instant::now();
-        let plan = &self.plan;
-        let profiles = plan.profiles(&self.target.profiles);
-        let (selected, mut outcomes) = self.select(&profiles);
-        let mut draft = plan.draft(self.target_info(), &profiles, &self.target_words());
-        let checked = self.validate().map_err(|usage| chain(&usage));
-        let known = match checked.and_then(|()| plan.checked()) {
-            Ok(known) => known,
-            Err(trouble) => {
-                draft.trouble = Some(trouble);
-                return plan.close(draft, &[], &profiles, began);
-            }
-        };
-        let props = self.props();
-        let secrets = props.secrets.clone();
-        if selected.is_empty() {
-            plan.enter(&mut draft, &mut outcomes, &known, &secrets);
-            return plan.close(draft, &outcomes, &profiles, began);
-        }
-        let stage = tokio::select! {
-            biased;
-            () = plan.stop.cancelled() => Err("interrupted before the scheduler was up".to_owned()),
-            stage = self.set_up(&props) => stage,
-        };
-        let stage = match stage {
-            Ok(stage) => stage,
-            Err(trouble) => {
-                draft.trouble = Some(trouble);
-                return plan.close(draft, &[], &profiles, began);
-            }
-        };
-        draft.run.id = props.run.clone();
-        draft.environment.broker = stage.live.bus.broker.name.clone();
-        let patience = props.patience.clone();
-        let options = Options {
-            jobs: plan.jobs,
-            own_hosts: OWN,
-            repeat: plan.repeat,
-            seed: plan.seed,
-        };
-        let observer = plan.observer.as_ref();
-        let ends = run::Ends {
-            stop: &plan.stop,
-            broken: self.until_broken,
-        };
-        outcomes.extend(run::run(&selected, props, stage, &options, observer, ends).await);
-        draft.environment.patience_ms = patience.now().as_secs_f64() * 1000.0;
-        draft.environment.timer_lateness_ms =
-            patience.clock.worst_lateness().as_secs_f64() * 1000.0;
-        plan.enter(&mut draft, &mut outcomes, &known, &secrets);
-        plan.close(draft, &outcomes, &profiles, began)
-    }
-
-    fn props(&self) -> Props {
-        Props {
+    fn config(&self) -> EnvironmentConfig {
+        EnvironmentConfig {
             target: Arc::new(self.target.clone()),
-            broker: self.plan.broker.clone(),
-            run: plan::run_token(),
+            broker: self.options.broker.clone(),
+            run: run_options::run_token(),
             patience: Patience::start(),
             secrets: Arc::default(),
             tags: Arc::new(AtomicU64::new(0)),
         }
     }
 
-    async fn set_up(&self, props: &Props) -> Result<Stage, String> {
-        let trouble = |failed: NoScheduler| chain(&failed);
+    async fn set_up(&self, props: &EnvironmentConfig) -> Result<Environment, String> {
+        let trouble = |failed: LaunchError| chain(&failed);
         let stage = props.stage(true, true).await.map_err(trouble)?;
         let within = self
             .target
             .launch()
             .map_or(READY_WITHIN, |launch| launch.ready_within);
         if self.examined {
-            doctor::examine(&stage, within).await?;
+            preflight::examine(&stage, within).await?;
         }
         Ok(stage)
     }
 
-    /// The scenarios that run, and the outcomes of those that do not.
-    fn select(&self, profiles: &[Profile]) -> (Vec<&'static Scenario>, Vec<Outcome>) {
-        let (mut selected, mut others) = (Vec::new(), Vec::new());
-        for scenario in scenarios() {
-            let long = scenario.is_long(&self.target.timings);
-            match self.plan.reason_against(scenario, profiles, long) {
-                None => selected.push(scenario),
-                Some(reason) => others.push(plan::not_run(scenario, reason)),
-            }
+    /// Runs the suite and returns its report.
+    ///
+    /// Cancel safe: dropping the future stops every scheduler that the suite launched.
+    pub async fn run(&self) -> Report {
+        run(self).await
+    }
+}
+
+impl RunnableSuite for Suite {
+    type Check = Scenario;
+    type Testbed = (Environment, EnvironmentConfig);
+
+    fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    fn options_mut(&mut self) -> &mut RunOptions {
+        &mut self.options
+    }
+
+    fn validate(&self) -> Result<(), UsageError> {
+        let running = matches!(self.target.access, Access::Running { .. });
+        if running && self.options.broker != BrokerChoice::Embedded {
+            let text = "a scheduler that runs already has its broker: leave out --broker";
+            return Err(UsageError::Contradiction(text.to_owned()));
         }
-        (selected, others)
+        self.options.validate()
     }
 
-    /// How many scenarios would run.
-    pub fn selected(&self) -> usize {
-        let profiles = self.plan.profiles(&self.target.profiles);
-        self.select(&profiles).0.len()
-    }
-
-    /// The scenarios that would not run, and why.
-    pub fn not_selected(&self) -> Vec<(String, String)> {
-        let profiles = self.plan.profiles(&self.target.profiles);
-        let others = self.select(&profiles).1.into_iter();
-        others
-            .map(|outcome| (outcome.id, outcome.reason.unwrap_or_default()))
-            .collect()
+    fn claimed_profiles(&self) -> &[Profile] {
+        &self.target.profiles
     }
 
     fn target_info(&self) -> TargetInfo {
@@ -189,16 +119,63 @@ impl Suite {
         }
     }
 
-    /// What names the target on a command line.
     fn target_words(&self) -> String {
         if let Some(file) = &self.target.file {
-            return plan::target_file_words(file);
+            return run_options::target_file_words(file);
         }
         match &self.target.access {
-            Access::Launch(launch) => plan::command_words(&launch.command),
+            Access::Launch(launch) => run_options::command_words(&launch.command),
             Access::Running { nats_url } => {
-                format!("--nats-url {}", crate::bus::without_credentials(nats_url))
+                format!(
+                    "--nats-url {}",
+                    crate::wire::nats::without_credentials(nats_url)
+                )
             }
         }
+    }
+
+    fn select(&self, profiles: &[Profile]) -> (Vec<&'static Scenario>, Vec<Outcome>) {
+        let (mut selected, mut others) = (Vec::new(), Vec::new());
+        for scenario in scenarios() {
+            let long = scenario.is_long(&self.target.timings);
+            match self.options.reason_against(scenario, profiles, long) {
+                None => selected.push(scenario),
+                Some(reason) => others.push(run_options::not_run(scenario, reason)),
+            }
+        }
+        (selected, others)
+    }
+
+    async fn start_testbed(&self) -> Result<Self::Testbed, String> {
+        let config = self.config();
+        let environment = self.set_up(&config).await?;
+        Ok((environment, config))
+    }
+
+    async fn execute(
+        &self,
+        selected: &[&'static Scenario],
+        (environment, config): Self::Testbed,
+        report: &mut Report,
+    ) -> (Vec<Outcome>, Arc<Secrets>) {
+        report.run.id = config.run.clone();
+        report.environment.broker = environment.live.bus.broker.name.clone();
+        let (secrets, patience) = (config.secrets.clone(), config.patience.clone());
+        let options = ExecutorOptions {
+            jobs: self.options.jobs,
+            own_hosts: OWN,
+            repeat: self.options.repeat,
+            seed: self.options.seed,
+        };
+        let ends = runner::Ends {
+            stop: &self.options.stop,
+            broken: self.until_broken,
+        };
+        let observer = self.options.observer.as_ref();
+        let outcomes = runner::run(selected, config, environment, &options, observer, ends).await;
+        report.environment.patience_ms = patience.now().as_secs_f64() * 1000.0;
+        report.environment.timer_lateness_ms =
+            patience.clock.worst_lateness().as_secs_f64() * 1000.0;
+        (outcomes, secrets)
     }
 }

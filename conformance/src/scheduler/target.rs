@@ -2,19 +2,20 @@
 
 pub mod default;
 pub mod file;
-mod live;
+mod running_scheduler;
 
-pub use live::{Bus, LiveScheduler, NoScheduler};
+pub use self::running_scheduler::{Bus, LaunchError, RunningScheduler};
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{
-    requirements::Profile,
-    scheduler::{intake::ExecPlan, timing::Timings},
-    side::Side,
-};
+use super::intake::ExecPlan;
+use super::timings::Timings;
+use crate::check::side::Side;
+use crate::spec::requirements::Profile;
 
 /// How long a scheduler may take until it obeys.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_conformance::beacon::Beacons;
+use berth_conformance::testbed::beacon::Beacons;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

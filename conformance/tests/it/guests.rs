@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use berth_conformance::{
-    beacon::{Beacon, Beacons},
-    guest,
-    role::{Kind, Role},
-};
+use berth_conformance::spec::roles::{Kind, Role};
+use berth_conformance::testbed::beacon::{Beacon, Beacons};
+use berth_conformance::testbed::guest;
 
 mod core_world;
 mod wasmtime_world;

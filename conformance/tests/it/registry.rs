@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use berth_conformance::registry::{
-    Artifact, Asked, Behaviour, Credentials, Demand, Pushed, Registry, WASM_LAYER, digest,
+use berth_conformance::testbed::registry::{
+    Artifact, Behaviour, Credentials, Demand, PendingRequest, Pushed, Registry, WASM_LAYER, digest,
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, body::Bytes, body::Incoming};
@@ -15,9 +15,9 @@ const SOON: Duration = Duration::from_secs(10);
 /// What must not come is awaited this long.
 const SILENCE: Duration = Duration::from_millis(300);
 
-type Answer = hyper::Response<Incoming>;
+type Response = hyper::Response<Incoming>;
 
-async fn send(authority: &str, request: Request<Empty<Bytes>>) -> Result<Answer, String> {
+async fn send(authority: &str, request: Request<Empty<Bytes>>) -> Result<Response, String> {
     let stream = tokio::net::TcpStream::connect(authority)
         .await
         .map_err(|e| e.to_string())?;
@@ -31,7 +31,7 @@ async fn send(authority: &str, request: Request<Empty<Bytes>>) -> Result<Answer,
         .map_err(|e| e.to_string())
 }
 
-async fn ask(authority: &str, method: &str, path: &str) -> Result<Answer, String> {
+async fn ask(authority: &str, method: &str, path: &str) -> Result<Response, String> {
     send(authority, request(method, path).body(Empty::new()).unwrap()).await
 }
 
@@ -42,19 +42,19 @@ fn request(method: &str, path: &str) -> hyper::http::request::Builder {
         .header("host", "registry")
 }
 
-async fn get(registry: &Registry, path: &str) -> Answer {
+async fn get(registry: &Registry, path: &str) -> Response {
     timeout(SOON, ask(registry.authority(), "GET", path))
         .await
         .unwrap()
         .unwrap()
 }
 
-async fn content(answer: Answer) -> Result<Bytes, String> {
+async fn content(answer: Response) -> Result<Bytes, String> {
     let body = timeout(SOON, answer.into_body().collect()).await.unwrap();
     body.map(|body| body.to_bytes()).map_err(|e| e.to_string())
 }
 
-fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
+fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
     answer
         .headers()
         .get(name)
@@ -287,7 +287,7 @@ async fn lies_are_told_on_demand() {
 
 #[tokio::test]
 async fn floods_go_on_as_long_as_the_client_takes_them() {
-    async fn swallow(answer: Answer, wanted: usize) {
+    async fn swallow(answer: Response, wanted: usize) {
         let mut body = answer.into_body();
         let mut taken = 0;
         while taken < wanted {
@@ -346,7 +346,7 @@ fn credentials() -> Credentials {
 const RIGHT: &str = "Basic dXNlcjpwYTpzcw==";
 const WRONG: &str = "Basic dXNlcjp3cm9uZw==";
 
-async fn status_with(registry: &Registry, path: &str, authorization: &str) -> Answer {
+async fn status_with(registry: &Registry, path: &str, authorization: &str) -> Response {
     let request = request("GET", path)
         .header("authorization", authorization)
         .body(Empty::new())
@@ -430,7 +430,7 @@ async fn requests_are_recorded_and_can_be_awaited() {
         answer = asking => panic!("answered: {answer:?}"),
         log = seen => log.unwrap(),
     };
-    assert_eq!(log[0].asked, Asked::Manifest("1".to_owned()));
+    assert_eq!(log[0].asked, PendingRequest::Manifest("1".to_owned()));
     assert_eq!(log[0].path, "/v2/a/b/manifests/1");
     assert!(log[0].at >= before);
     let never = registry.wait("a/b", SILENCE, |log| log.len() > 1).await;
@@ -438,7 +438,7 @@ async fn requests_are_recorded_and_can_be_awaited() {
     get(&registry, &layer_path(&pushed)).await;
     assert!(registry.log("a/b")[1].is_blob());
     get(&registry, "/v2/").await;
-    assert_eq!(registry.log("")[0].asked, Asked::Ping);
+    assert_eq!(registry.log("")[0].asked, PendingRequest::Ping);
     get(&registry, "/v2/unknown/manifests/1").await;
     assert_eq!(registry.log("unknown").len(), 1);
 }

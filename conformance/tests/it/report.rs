@@ -1,17 +1,14 @@
 //! Reports: valid by their schema, equal to their goldens, and unharmed by hostile text.
 
-use berth_conformance::{
-    bench::Secrets,
-    outcome::{Outcome, Status, Violation, WireLine},
-    report::{
-        self, Environment, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo, json, junit,
-        style::{Amount, Style},
-        text,
-    },
-    requirements::{self as req, Profile},
-    side::Side,
-    verdict::{self, Scope},
+use berth_conformance::check::outcome::{Outcome, Status, Violation, WireLine};
+use berth_conformance::check::side::Side;
+use berth_conformance::check::verdict::{self, Scope};
+use berth_conformance::report::format::{Amount, Style};
+use berth_conformance::report::{
+    self, EnvironmentInfo, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo, json, junit, text,
 };
+use berth_conformance::spec::requirements::{self as req, Profile};
+use berth_conformance::testbed::secrets::Secrets;
 use serde_json::Value;
 
 /// The report is valid by the published schema, and its sums are right.
@@ -52,7 +49,7 @@ fn violation(requirement: &'static req::Requirement, actual: &str) -> Violation 
         actual: actual.to_owned(),
         source: "src/checks/start.rs:10".to_owned(),
         at: std::time::Duration::from_millis(12),
-        guilty: None,
+        culprit_frame: None,
         stalled: None,
     }
 }
@@ -99,13 +96,13 @@ fn outcomes(hostile: &str) -> Vec<Outcome> {
     outcomes
 }
 
-fn line(way: &'static str, what: &str, payload: &str, guilty: bool) -> WireLine {
+fn line(way: &'static str, what: &str, payload: &str, culprit_frame: bool) -> WireLine {
     WireLine {
         at_ms: 1.25,
         way,
         what: what.to_owned(),
         payload: payload.to_owned(),
-        guilty,
+        culprit_frame,
     }
 }
 
@@ -134,11 +131,11 @@ fn sample(hostile: &str, secrets: &Secrets) -> Report {
             name: hostile.to_owned(),
             ..TargetInfo::default()
         },
-        environment: Environment {
+        environment: EnvironmentInfo {
             broker: "embedded".to_owned(),
             rtt_ms: 0.4,
             patience_ms: 250.0,
-            ..Environment::default()
+            ..EnvironmentInfo::default()
         },
         run: RunInfo {
             seed: 7,

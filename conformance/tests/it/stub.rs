@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_broker::{Broker, BrokerOptions};
-use berth_conformance::model::bus::{Writer, connect};
+use berth_conformance::models::host::nats::{Writer, connect};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A broker with a stub on it. Dropping it ends both.

@@ -5,7 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use berth_conformance::{Suite, check::Case, outcome::Outcome, run::Observer, verdict::Verdict};
+use berth_conformance::Suite;
+use berth_conformance::check::executor::Observer;
+use berth_conformance::check::meta::CheckMeta;
+use berth_conformance::check::outcome::Outcome;
+use berth_conformance::check::verdict::Verdict;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_berth-conformance");
 const MODEL: [&str; 6] = [
@@ -24,7 +28,7 @@ struct Together {
 }
 
 impl Observer for Together {
-    fn began(&self, _: &'static Case) {
+    fn began(&self, _: &'static CheckMeta) {
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);
     }
@@ -82,13 +86,15 @@ async fn what_cannot_be_run_is_an_error_and_not_a_verdict_about_the_host() {
 /// Every requirement that can be judged has a check or a monitor, and every id is unique.
 #[test]
 fn the_tables_are_whole() {
-    use berth_conformance::{checks, monitor, requirements, requirements::Level};
+    use berth_conformance::host::{checks, monitors};
+    use berth_conformance::spec::requirements;
+    use berth_conformance::spec::requirements::Level;
     let mut ids: Vec<&str> = checks::all().map(|check| check.id).collect();
     let count = ids.len();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), count, "two checks of one id");
-    let monitored = monitor::covered();
+    let monitored = monitors::covered();
     for requirement in requirements::ALL {
         let checked = checks::all().any(|check| check.covers.contains(requirement))
             || monitored.contains(requirement.id);

@@ -14,8 +14,8 @@ use std::time::Duration;
 use async_nats::client::RequestErrorKind;
 use async_nats::{Client, ConnectOptions, Message, Subscriber};
 use berth_broker::{Broker, BrokerOptions};
-use berth_conformance::tap::{
-    Action, Fate, Frame, Kind, Losses, Mark, NotSeen, OutagePlan, Rule, Tap, Way,
+use berth_conformance::testbed::tap::{
+    Action, Direction, Fate, Frame, Kind, Losses, Mark, NotSeen, OutagePlan, Rule, Tap,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -126,7 +126,10 @@ async fn everything_is_recorded_in_order() {
     });
     assert_eq!((requests.len(), replies.len()), (100, 100));
     for (number, (request, reply)) in requests.iter().zip(&replies).enumerate() {
-        assert_eq!((request.way, reply.way), (Way::ToTarget, Way::FromTarget));
+        assert_eq!(
+            (request.way, reply.way),
+            (Direction::ToTarget, Direction::FromTarget)
+        );
         assert_eq!(request.payload, number.to_string());
         assert_eq!(reply.payload, number.to_string());
         assert_eq!(request.reply, reply.subject);

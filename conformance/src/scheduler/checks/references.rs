@@ -4,25 +4,38 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    outcome::{Blocked, Flow},
-    requirements::*,
-    scenario,
-    scheduler::{cx::Cx, manifest::Manifest, model::base64, scenario::Scenario},
-};
+use crate::check::outcome::{Blocked, Flow};
+use crate::scheduler::context::ScenarioContext;
+use crate::scheduler::manifest::Manifest;
+use crate::scheduler::scenario::{Scenario, scenario};
+use crate::spec::requirements::*;
+use crate::wire::base64;
 
 /// The section.
 pub const SCENARIOS: &[Scenario] = &[
-    scenario! { id: "ref/missing", run: missing, covers: [SCHED_REF_001, SCHED_REF_002], place: Shared, budget_s: 60 },
-    scenario! { id: "ref/precedence", run: precedence, covers: [SCHED_REF_003, SCHED_REF_004], place: Shared, budget_s: 60 },
-    scenario! { id: "ref/pull-secret", run: pull_secret, covers: [SCHED_REF_005, SCHED_REF_006, SCHED_REF_007],
-    place: Shared, budget_s: 60 },
-    scenario! { id: "ref/namespace", run: namespace, covers: [SCHED_REF_008], place: Shared, budget_s: 60 },
-    scenario! { id: "ref/secrecy", run: secrecy, covers: [SCHED_REF_009], place: Shared, budget_s: 60 },
+    scenario! {
+        id: "ref/missing", run: missing, covers: [SCHED_REF_001, SCHED_REF_002],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "ref/precedence", run: precedence, covers: [SCHED_REF_003, SCHED_REF_004],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "ref/pull-secret", run: pull_secret,
+        covers: [SCHED_REF_005, SCHED_REF_006, SCHED_REF_007], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "ref/namespace", run: namespace, covers: [SCHED_REF_008], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "ref/secrecy", run: secrecy, covers: [SCHED_REF_009], isolation: Shared, budget_s: 60,
+    },
 ];
 
 /// The workload of the first start of an app.
-pub(super) async fn sent(cx: &Cx, app: &str) -> Result<Value, Blocked> {
+pub(super) async fn sent(cx: &ScenarioContext, app: &str) -> Result<Value, Blocked> {
     let started = cx.started(app, cx.timings().act).await;
     let (_, came) = started.or_blocked(cx, SCHED_START_001)?;
     let workload = came
@@ -41,7 +54,7 @@ pub(super) fn map(workload: &Value, pointer: &str) -> Value {
         .unwrap_or_else(|| json!({}))
 }
 
-async fn missing(cx: &Cx) -> Flow {
+async fn missing(cx: &ScenarioContext) -> Flow {
     cx.host(cx.plan("a")).await?;
     let (config, secret) = (cx.name("config"), cx.name("secret"));
     let environment =
@@ -69,7 +82,7 @@ async fn missing(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn precedence(cx: &Cx) -> Flow {
+async fn precedence(cx: &ScenarioContext) -> Flow {
     cx.host(cx.plan("a").fact(
         "imports",
         json!([{ "namespace": "acme", "package": "queue", "interfaces": ["push"] }]),
@@ -125,7 +138,7 @@ async fn precedence(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn pull_secret(cx: &Cx) -> Flow {
+async fn pull_secret(cx: &ScenarioContext) -> Flow {
     cx.host(cx.plan("a")).await?;
     let secret = cx.name("pull");
     let docker = json!({ "auths": {
@@ -187,7 +200,7 @@ async fn pull_secret(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn namespace(cx: &Cx) -> Flow {
+async fn namespace(cx: &ScenarioContext) -> Flow {
     cx.host(cx.plan("a")).await?;
     let name = cx.name("config");
     for kind in ["ConfigMap", "Secret"] {
@@ -207,7 +220,7 @@ async fn namespace(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn secrecy(cx: &Cx) -> Flow {
+async fn secrecy(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     let (name, value) = (cx.name("secret"), format!("hunter2-{}", cx.group()));
     cx.secret(&value);
@@ -217,11 +230,11 @@ async fn secrecy(cx: &Cx) -> Flow {
     let app = cx
         .deployment("app", 1)
         .spec("/components/0/localResources/environment", environment);
-    let act = crate::scheduler::host::Act::Fail {
+    let act = crate::scheduler::simulated_host::Act::Fail {
         message: "cannot be linked".to_owned(),
         known: true,
     };
-    host.script(crate::scheduler::host::Rule::on("workload.start", act).times(1));
+    host.script(crate::scheduler::simulated_host::Rule::on("workload.start", act).times(1));
     cx.submit(&app).await?;
     let runs = cx
         .runs(

@@ -1,54 +1,93 @@
 //! Incarnations: ids, starts, and what their answers mean.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{
-    outcome::Flow,
-    requirements::*,
-    scenario,
-    scheduler::{
-        cx::{Cx, hosts_of, shown},
-        host::{Act, Rule},
-        scenario::Scenario,
-    },
-};
+use crate::check::outcome::Flow;
+use crate::scheduler::context::{ScenarioContext, hosts_of, shown};
+use crate::scheduler::scenario::{Scenario, scenario};
+use crate::scheduler::simulated_host::{Act, Rule};
+use crate::spec::requirements::*;
 
 /// The section.
 pub const SCENARIOS: &[Scenario] = &[
-    scenario! { id: "start/ids", run: ids, covers: [SCHED_START_001, SCHED_START_002], place: Shared, budget_s: 90 },
-    scenario! { id: "start/garbled-answer", run: garbled_answer, covers: [SCHED_START_004], place: Shared, budget_s: 60 },
-    scenario! { id: "start/repeated", run: repeated, covers: [SCHED_START_003], place: Shared, budget_s: 60 },
-    scenario! { id: "start/repeat-refused", run: repeat_refused, covers: [SCHED_START_005], place: Shared, budget_s: 60 },
-    scenario! { id: "start/refused", run: refused,
-    covers: [SCHED_START_006, SCHED_START_007, SCHED_START_008, SCHED_START_009], place: Shared,
-    waits: |timings| timings.retry, budget_s: 150 },
-    scenario! { id: "start/another-host", run: another_host, covers: [SCHED_START_013], place: Shared,
-    waits: |timings| timings.retry, budget_s: 120 },
-    scenario! { id: "start/error-is-stopped", run: error_is_stopped, covers: [SCHED_START_014], place: Shared,
-    budget_s: 60 },
-    scenario! { id: "start/patience", run: patience, covers: [SCHED_START_010], place: Shared, budget_s: 60 },
-    scenario! { id: "start/starting", run: starting, covers: [SCHED_START_011], place: Shared, budget_s: 60 },
-    scenario! { id: "start/nobody", run: nobody, covers: [SCHED_START_012], place: Shared, budget_s: 60 },
-    scenario! { id: "start/one-place", run: one_place, covers: [SCHED_START_015], place: Shared, budget_s: 60 },
-    scenario! { id: "start/independent", run: independent, covers: [SCHED_START_016], place: Shared, budget_s: 60 },
-    scenario! { id: "start/negative", run: negative, covers: [SCHED_START_017], place: Shared, budget_s: 40 },
-    scenario! { id: "start/again", run: again, covers: [SCHED_START_018], place: Shared, budget_s: 40 },
-    scenario! { id: "start/two-lives", run: two_lives, covers: [SCHED_START_001], place: Shared, budget_s: 60 },
-    scenario! { id: "start/after-the-end", run: after_the_end, covers: [SCHED_START_002], place: Shared,
-    waits: |timings| timings.poll, budget_s: 100 },
-    scenario! { id: "start/others-go-on", run: others_go_on, covers: [SCHED_START_016], place: Shared, budget_s: 60 },
+    scenario! {
+        id: "start/ids", run: ids, covers: [SCHED_START_001, SCHED_START_002], isolation: Shared,
+        budget_s: 90,
+    },
+    scenario! {
+        id: "start/garbled-answer", run: garbled_answer, covers: [SCHED_START_004],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "start/repeated", run: repeated, covers: [SCHED_START_003], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "start/repeat-refused", run: repeat_refused, covers: [SCHED_START_005],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "start/refused", run: refused,
+        covers: [SCHED_START_006, SCHED_START_007, SCHED_START_008, SCHED_START_009],
+        isolation: Shared, waits: |timings| timings.retry, budget_s: 150,
+    },
+    scenario! {
+        id: "start/another-host", run: another_host, covers: [SCHED_START_013], isolation: Shared,
+        waits: |timings| timings.retry, budget_s: 120,
+    },
+    scenario! {
+        id: "start/error-is-stopped", run: error_is_stopped, covers: [SCHED_START_014],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "start/patience", run: patience, covers: [SCHED_START_010], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "start/starting", run: starting, covers: [SCHED_START_011], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "start/nobody", run: nobody, covers: [SCHED_START_012], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "start/one-place", run: one_place, covers: [SCHED_START_015], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "start/independent", run: independent, covers: [SCHED_START_016], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "start/negative", run: negative, covers: [SCHED_START_017], isolation: Shared,
+        budget_s: 40,
+    },
+    scenario! {
+        id: "start/again", run: again, covers: [SCHED_START_018], isolation: Shared, budget_s: 40,
+    },
+    scenario! {
+        id: "start/two-lives", run: two_lives, covers: [SCHED_START_001], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "start/after-the-end", run: after_the_end, covers: [SCHED_START_002],
+        isolation: Shared, waits: |timings| timings.poll, budget_s: 100,
+    },
+    scenario! {
+        id: "start/others-go-on", run: others_go_on, covers: [SCHED_START_016], isolation: Shared,
+        budget_s: 60,
+    },
 ];
 
 /// Bytes that are no message.
 const GARBAGE: &[u8] = b"\xff{\"workloadStatus\":";
 
 /// Claims that no id was given to two hosts, and that each is one.
-fn judge_ids(cx: &Cx) -> usize {
+fn judge_ids(cx: &ScenarioContext) -> usize {
     let starts = cx.starts_of("app");
     let mut used: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (entry, came) in &starts {
@@ -67,7 +106,7 @@ fn judge_ids(cx: &Cx) -> usize {
     used.len()
 }
 
-async fn ids(cx: &Cx) -> Flow {
+async fn ids(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let set = cx.deployment("app", 3);
     cx.submit(&set).await?;
@@ -93,7 +132,7 @@ async fn ids(cx: &Cx) -> Flow {
     };
     first
         .host
-        .put(&first.id, crate::answer::State::NotFound, "");
+        .put(&first.id, crate::wire::response::State::NotFound, "");
     let within = cx.timings().poll + cx.timings().act;
     starts(4, within).await.or_blocked(cx, SCHED_STATUS_003)?;
     let under_it = cx.starts_of("app");
@@ -119,7 +158,7 @@ async fn ids(cx: &Cx) -> Flow {
 }
 
 /// It runs, and the answer says nothing.
-async fn garbled_answer(cx: &Cx) -> Flow {
+async fn garbled_answer(cx: &ScenarioContext) -> Flow {
     for host in cx.hosts::<2>().await? {
         host.script(Rule::on(
             "workload.start",
@@ -139,9 +178,9 @@ async fn garbled_answer(cx: &Cx) -> Flow {
 }
 
 /// The start did not arrive: whatever is sent again is the same.
-async fn repeated(cx: &Cx) -> Flow {
+async fn repeated(cx: &ScenarioContext) -> Flow {
     for host in cx.hosts::<3>().await? {
-        host.script(Rule::on("workload.start", Act::Answer(GARBAGE.into())).times(1));
+        host.script(Rule::on("workload.start", Act::Response(GARBAGE.into())).times(1));
     }
     cx.submit(&cx.deployment("app", 1)).await?;
     let within = cx.timings().act + cx.timings().retry;
@@ -168,15 +207,15 @@ async fn repeated(cx: &Cx) -> Flow {
 }
 
 fn text(payload: &[u8]) -> String {
-    crate::answer::shortened(&String::from_utf8_lossy(payload), 200)
+    crate::wire::response::shortened(&String::from_utf8_lossy(payload), 200)
 }
 
 /// The repeated start is refused because the first one was carried out.
-async fn repeat_refused(cx: &Cx) -> Flow {
+async fn repeat_refused(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     host.script(Rule::on("workload.start", Act::ObeyAndAnswer(GARBAGE.into())).times(1));
     // Nothing is learnt of it before the lie below is in place.
-    host.script(Rule::on("workload.status", Act::Answer(GARBAGE.into())));
+    host.script(Rule::on("workload.status", Act::Response(GARBAGE.into())));
     let app = cx.deployment("app", 1);
     cx.submit(&app).await?;
     let first = cx
@@ -187,7 +226,7 @@ async fn repeat_refused(cx: &Cx) -> Flow {
     // A status that was answered before the start was carried out.
     let body = json!({ "workloadStatus": { "workloadId": id, "workloadState": "WORKLOAD_STATE_NOT_FOUND" } });
     host.script(
-        Rule::on("workload.status", Act::Answer(body.to_string().into()))
+        Rule::on("workload.status", Act::Response(body.to_string().into()))
             .containing(&id)
             .times(1),
     );
@@ -217,7 +256,7 @@ async fn repeat_refused(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn refused(cx: &Cx) -> Flow {
+async fn refused(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.hosts::<2>().await?;
     let message = format!("no such image: {}-xyzzy", cx.group());
     for host in [&a, &b] {
@@ -279,7 +318,7 @@ async fn refused(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn another_host(cx: &Cx) -> Flow {
+async fn another_host(cx: &ScenarioContext) -> Flow {
     let hosts = cx.hosts::<2>().await?;
     cx.all_registered().await?;
     let act = Act::Fail {
@@ -307,7 +346,7 @@ async fn another_host(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn error_is_stopped(cx: &Cx) -> Flow {
+async fn error_is_stopped(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.hosts::<2>().await?;
     for host in [&a, &b] {
         let act = Act::Fail {
@@ -331,7 +370,7 @@ async fn error_is_stopped(cx: &Cx) -> Flow {
     if let Some(placed) = running.first() {
         placed
             .host
-            .put(&placed.id, crate::answer::State::Error, "it broke");
+            .put(&placed.id, crate::wire::response::State::Error, "it broke");
         let within = cx.timings().poll + cx.timings().act;
         cx.claim(SCHED_START_014)
             .met(cx.stopped(&placed.id, within).await);
@@ -340,7 +379,7 @@ async fn error_is_stopped(cx: &Cx) -> Flow {
 }
 
 /// The answer takes its time, and status knows nothing meanwhile.
-async fn patience(cx: &Cx) -> Flow {
+async fn patience(cx: &ScenarioContext) -> Flow {
     for host in cx.hosts::<2>().await? {
         host.script(Rule::on(
             "workload.start",
@@ -352,7 +391,7 @@ async fn patience(cx: &Cx) -> Flow {
         .started("app", cx.timings().act)
         .await
         .or_blocked(cx, SCHED_SCALE_001)?;
-    cx.no_orders(
+    cx.assert_no_commands(
         SCHED_START_010,
         first.0.at + Duration::from_millis(1),
         Duration::from_secs(9),
@@ -363,7 +402,7 @@ async fn patience(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn starting(cx: &Cx) -> Flow {
+async fn starting(cx: &ScenarioContext) -> Flow {
     let takes = Duration::from_secs(6);
     for host in cx.hosts::<2>().await? {
         host.script(Rule::on("workload.start", Act::Starting(takes)));
@@ -397,7 +436,7 @@ async fn starting(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn nobody(cx: &Cx) -> Flow {
+async fn nobody(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.hosts::<2>().await?;
     // So that it is the one that is chosen.
     cx.submit(&cx.deployment("ballast", 3).spec("/hostId", json!(b.id())))
@@ -413,7 +452,7 @@ async fn nobody(cx: &Cx) -> Flow {
 }
 
 /// The answer is lost, and the host is not quick to say how it stands.
-async fn one_place(cx: &Cx) -> Flow {
+async fn one_place(cx: &ScenarioContext) -> Flow {
     for host in cx.hosts::<3>().await? {
         host.script(Rule::on("workload.start", Act::LoseAnswer).times(1));
         host.script(
@@ -434,7 +473,7 @@ async fn one_place(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn independent(cx: &Cx) -> Flow {
+async fn independent(cx: &ScenarioContext) -> Flow {
     let a = cx.host(cx.plan("a")).await?;
     let b = cx.host(cx.plan("b")).await?;
     for command in ["workload.start", "workload.stop"] {
@@ -460,7 +499,7 @@ async fn independent(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn negative(cx: &Cx) -> Flow {
+async fn negative(cx: &ScenarioContext) -> Flow {
     cx.host(cx.plan("a")).await?;
     let service = json!({ "image": cx.image("app", 1), "maxRestarts": -1 });
     // A refusal at the intake is right, too.
@@ -471,7 +510,7 @@ async fn negative(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn again(cx: &Cx) -> Flow {
+async fn again(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let (set, _) = cx.deployed("app", 3, SCHED_SCALE_001).await?;
     let from = Instant::now();
@@ -490,12 +529,12 @@ async fn again(cx: &Cx) -> Flow {
         .with("/spec", Value::Object(turned.into_iter().collect()));
     cx.pass(Duration::from_millis(500)).await;
     cx.submit(&turned).await?;
-    cx.no_orders(SCHED_START_018, from, Duration::from_secs(3))
+    cx.assert_no_commands(SCHED_START_018, from, Duration::from_secs(3))
         .await;
     Ok(())
 }
 
-async fn two_lives(cx: &Cx) -> Flow {
+async fn two_lives(cx: &ScenarioContext) -> Flow {
     cx.hosts::<1>().await?;
     for _ in 0..2 {
         let (set, _) = cx.deployed("a", 1, SCHED_SCALE_001).await?;
@@ -515,11 +554,11 @@ async fn two_lives(cx: &Cx) -> Flow {
 }
 
 /// What ran and ended comes back under another id.
-async fn after_the_end(cx: &Cx) -> Flow {
+async fn after_the_end(cx: &ScenarioContext) -> Flow {
     cx.host(cx.plan("a")).await?;
     let ends = [
-        ("failed", crate::answer::State::Error),
-        ("gone", crate::answer::State::NotFound),
+        ("failed", crate::wire::response::State::Error),
+        ("gone", crate::wire::response::State::NotFound),
     ];
     for (app, state) in ends {
         let (_, placed) = cx.deployed(app, 1, SCHED_SCALE_001).await?;
@@ -548,7 +587,7 @@ async fn after_the_end(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn others_go_on(cx: &Cx) -> Flow {
+async fn others_go_on(cx: &ScenarioContext) -> Flow {
     let [silent, ..] = cx.hosts::<3>().await?;
     silent.script(Rule::on("workload.start", Act::Ignore));
     let apps: Vec<String> = (0..9).map(|number| format!("a{number}")).collect();

@@ -4,34 +4,39 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{
-    answer::State,
-    outcome::Flow,
-    requirements::*,
-    scenario,
-    scheduler::{
-        cx::{Cx, condition},
-        host::{Act, Rule},
-        journal::longest_gap,
-        scenario::Scenario,
-    },
-};
+use crate::check::outcome::Flow;
+use crate::scheduler::context::{ScenarioContext, condition};
+use crate::scheduler::journal::longest_gap;
+use crate::scheduler::scenario::{Scenario, scenario};
+use crate::scheduler::simulated_host::{Act, Rule};
+use crate::spec::requirements::*;
+use crate::wire::response::State;
 
 /// The section.
 pub const SCENARIOS: &[Scenario] = &[
-    scenario! { id: "status/polled", run: polled, covers: [SCHED_STATUS_001], place: Shared,
-    waits: |timings| timings.poll, budget_s: 120 },
-    scenario! { id: "status/not-ready", run: not_ready, covers: [SCHED_STATUS_002], place: Shared,
-    waits: |timings| timings.poll, budget_s: 180 },
-    scenario! { id: "status/replaced", run: replaced, covers: [SCHED_STATUS_003], place: Shared,
-    waits: |timings| timings.poll, budget_s: 180 },
-    scenario! { id: "status/one-lost", run: one_lost, covers: [SCHED_STATUS_004], place: Shared,
-    waits: |timings| timings.poll, budget_s: 90 },
-    scenario! { id: "status/completed", run: completed, covers: [SCHED_STATUS_005, SCHED_STATUS_006], place: Shared,
-    waits: |timings| timings.poll, budget_s: 120 },
+    scenario! {
+        id: "status/polled", run: polled, covers: [SCHED_STATUS_001], isolation: Shared,
+        waits: |timings| timings.poll, budget_s: 120,
+    },
+    scenario! {
+        id: "status/not-ready", run: not_ready, covers: [SCHED_STATUS_002], isolation: Shared,
+        waits: |timings| timings.poll, budget_s: 180,
+    },
+    scenario! {
+        id: "status/replaced", run: replaced, covers: [SCHED_STATUS_003], isolation: Shared,
+        waits: |timings| timings.poll, budget_s: 180,
+    },
+    scenario! {
+        id: "status/one-lost", run: one_lost, covers: [SCHED_STATUS_004], isolation: Shared,
+        waits: |timings| timings.poll, budget_s: 90,
+    },
+    scenario! {
+        id: "status/completed", run: completed, covers: [SCHED_STATUS_005, SCHED_STATUS_006],
+        isolation: Shared, waits: |timings| timings.poll, budget_s: 120,
+    },
 ];
 
-async fn polled(cx: &Cx) -> Flow {
+async fn polled(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let (_, placed) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
     cx.pass(cx.timings().poll * 2 + Duration::from_secs(1))
@@ -60,7 +65,7 @@ async fn polled(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn not_ready(cx: &Cx) -> Flow {
+async fn not_ready(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     for (number, state) in [State::Error, State::NotFound, State::Stopping]
         .into_iter()
@@ -87,7 +92,7 @@ async fn not_ready(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn replaced(cx: &Cx) -> Flow {
+async fn replaced(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     for (number, state) in [State::Error, State::NotFound].into_iter().enumerate() {
         let app = format!("app{number}");
@@ -102,7 +107,7 @@ async fn replaced(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn one_lost(cx: &Cx) -> Flow {
+async fn one_lost(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let (set, placed) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
     cx.says_ready(&set, true, cx.timings().show)
@@ -132,7 +137,7 @@ async fn one_lost(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn completed(cx: &Cx) -> Flow {
+async fn completed(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let app = cx.workload("app");
     cx.submit(&app).await?;

@@ -1,39 +1,50 @@
 //! Stops: that they come, to whom, how often, and in which order.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::{
-    answer::State,
-    outcome::Flow,
-    requirements::*,
-    scenario,
-    scheduler::{
-        cx::Cx,
-        host::{Act, Rule},
-        journal::{Entry, What, contains},
-        scenario::Scenario,
-    },
-};
+use crate::check::outcome::Flow;
+use crate::scheduler::context::ScenarioContext;
+use crate::scheduler::journal::{Entry, EventKind, contains};
+use crate::scheduler::scenario::{Scenario, scenario};
+use crate::scheduler::simulated_host::{Act, Rule};
+use crate::spec::requirements::*;
+use crate::wire::response::State;
 
 /// The section.
 pub const SCENARIOS: &[Scenario] = &[
-    scenario! { id: "stop/deleted", run: deleted, covers: [SCHED_STOP_001, SCHED_STOP_002, SCHED_STOP_005], place: Shared,
-    budget_s: 60 },
-    scenario! { id: "stop/unanswered", run: unanswered, covers: [SCHED_STOP_003], place: Shared, budget_s: 90 },
-    scenario! { id: "stop/stopping", run: stopping, covers: [SCHED_STOP_004], place: Shared, budget_s: 60 },
-    scenario! { id: "stop/unanswered-start", run: unanswered_start, covers: [SCHED_STOP_006, SCHED_STOP_007],
-    place: Shared, budget_s: 60 },
-    scenario! { id: "stop/lost-host", run: lost_host, covers: [SCHED_STOP_008], place: Shared, budget_s: 60 },
-    scenario! { id: "stop/shown", run: shown, covers: [SCHED_STOP_009], place: Shared, budget_s: 60 },
-    scenario! { id: "stop/for-good", run: for_good, covers: [SCHED_STOP_010], place: Shared, budget_s: 60 },
+    scenario! {
+        id: "stop/deleted", run: deleted,
+        covers: [SCHED_STOP_001, SCHED_STOP_002, SCHED_STOP_005], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "stop/unanswered", run: unanswered, covers: [SCHED_STOP_003], isolation: Shared,
+        budget_s: 90,
+    },
+    scenario! {
+        id: "stop/stopping", run: stopping, covers: [SCHED_STOP_004], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "stop/unanswered-start", run: unanswered_start,
+        covers: [SCHED_STOP_006, SCHED_STOP_007], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "stop/lost-host", run: lost_host, covers: [SCHED_STOP_008], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "stop/shown", run: shown, covers: [SCHED_STOP_009], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "stop/for-good", run: for_good, covers: [SCHED_STOP_010], isolation: Shared,
+        budget_s: 60,
+    },
 ];
 
-async fn deleted(cx: &Cx) -> Flow {
+async fn deleted(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.hosts::<2>().await?;
     // Somebody else's.
     for host in [&a, &b] {
@@ -96,18 +107,18 @@ fn says_not_found(entries: &[Entry], id: &str) -> bool {
         .iter()
         .skip_while(|entry| !is_stop(entry))
         .any(|entry| match &entry.what {
-            What::Came(came) if came.id == id => {
+            EventKind::ReceivedCommand(came) if came.id == id => {
                 inboxes.extend(came.reply.as_deref());
                 false
             }
-            What::Answered(inbox, payload) => {
+            EventKind::Answered(inbox, payload) => {
                 inboxes.contains(&**inbox) && contains(payload, "WORKLOAD_STATE_NOT_FOUND")
             }
             _ => false,
         })
 }
 
-async fn unanswered(cx: &Cx) -> Flow {
+async fn unanswered(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     let (set, placed) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
     host.script(Rule::on("workload.stop", Act::Ignore).times(2));
@@ -137,14 +148,14 @@ async fn unanswered(cx: &Cx) -> Flow {
 }
 
 /// The host says STOPPING, and takes its time.
-async fn stopping(cx: &Cx) -> Flow {
+async fn stopping(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     let (set, placed) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
     let Some(placed) = placed.first() else {
         return Ok(());
     };
     let body = json!({ "workloadStatus": { "workloadId": placed.id, "workloadState": "WORKLOAD_STATE_STOPPING", "message": "in a moment" } });
-    let answer = Act::Answer(body.to_string().into());
+    let answer = Act::Response(body.to_string().into());
     host.script(Rule::on("workload.stop", answer).times(1));
     cx.withdraw(&set).await?;
     cx.stopped(&placed.id, cx.timings().act)
@@ -171,7 +182,7 @@ async fn stopping(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn unanswered_start(cx: &Cx) -> Flow {
+async fn unanswered_start(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     host.script(Rule::on("workload.start", Act::LoseAnswer));
     host.script(Rule::on("workload.status", Act::Ignore).times(1));
@@ -205,7 +216,7 @@ async fn unanswered_start(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn lost_host(cx: &Cx) -> Flow {
+async fn lost_host(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     let (set, _) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
     host.cut_off();
@@ -216,7 +227,7 @@ async fn lost_host(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn shown(cx: &Cx) -> Flow {
+async fn shown(cx: &ScenarioContext) -> Flow {
     let host = cx.host(cx.plan("a")).await?;
     let (set, _) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
     cx.says_ready(&set, true, cx.timings().show)
@@ -238,7 +249,7 @@ async fn shown(cx: &Cx) -> Flow {
     Ok(())
 }
 
-async fn for_good(cx: &Cx) -> Flow {
+async fn for_good(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let (set, _) = cx.deployed("app", 3, SCHED_SCALE_001).await?;
     let alone = cx.workload("alone");

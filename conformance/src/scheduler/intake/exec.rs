@@ -1,16 +1,16 @@
 //! The intake of a scheduler that is given its work by commands of its own.
 
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
 
 use super::IntakeError;
-use crate::{
-    answer::shortened,
-    scheduler::manifest::{Key, Manifest},
-    target::fill,
-};
+use crate::scheduler::manifest::{Key, Manifest};
+use crate::testbed::program::fill;
+use crate::wire::response::shortened;
 
 /// A command that takes longer than this is stuck.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);

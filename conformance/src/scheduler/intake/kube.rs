@@ -1,23 +1,18 @@
 //! The intake of Kubernetes: custom resources through an API server, in namespaces of the suite's own.
 
-use std::{
-    collections::BTreeSet,
-    future::Future,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use kube::{
-    Client, Config,
-    api::{
-        Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
-        PropagationPolicy,
-    },
-    config::{KubeConfigOptions, Kubeconfig},
-    core::{ApiResource, GroupVersionKind},
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy,
 };
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use super::{IntakeError, MAX_OBJECTS};
@@ -418,7 +413,7 @@ fn refused(key: &Key, source: kube::Error) -> IntakeError {
     match source {
         kube::Error::Api(status) => IntakeError::Refused {
             key: key.clone(),
-            text: crate::answer::shortened(&status.message, 400),
+            text: crate::wire::response::shortened(&status.message, 400),
         },
         source => IntakeError::cluster("does not answer", source),
     }

@@ -1,9 +1,11 @@
 //! The target without a target: `berth-scheduler`, with the directory intake and short times.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
+use std::time::Duration;
 
 use super::{Access, KubePlan, Launch, Target};
-use crate::{scheduler::timing::Timings, target::default::find};
+use crate::scheduler::timings::Timings;
+use crate::testbed::program::find;
 
 /// `berth-scheduler` from `BERTH_SCHEDULER`, from beside this program, or from the PATH.
 pub fn berth_scheduler() -> Option<Target> {

@@ -1,26 +1,24 @@
 //! `target.toml` of a scheduler.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{Access, IntakePlan, KubePlan, Launch, READY_WITHIN, Target};
-use crate::{
-    pattern::suggestion,
-    scheduler::{
-        intake::ExecPlan,
-        timing::{BadTiming, Timings},
-    },
-    side::Side,
-};
+use crate::check::pattern::suggestion;
+use crate::check::side::Side;
+use crate::scheduler::intake::ExecPlan;
+use crate::scheduler::timings::{TimingError, Timings};
 
 /// What `init --scheduler` writes.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
 /// What is wrong with a target file.
 #[derive(Debug, thiserror::Error)]
-pub enum BadTarget {
+pub enum TargetFileError {
     /// It cannot be read.
     #[error("{path} cannot be read")]
     Read {
@@ -58,7 +56,7 @@ pub enum BadTarget {
         path: String,
         /// Why.
         #[source]
-        source: BadTiming,
+        source: TimingError,
     },
     /// Two sections that exclude each other, or none of them.
     #[error("{0}: give either [launch] or [running]")]
@@ -137,13 +135,13 @@ fn status_placeholder() -> String {
 ///
 /// # Errors
 /// It is not valid.
-pub fn load(path: &Path) -> Result<Target, BadTarget> {
+pub fn load(path: &Path) -> Result<Target, TargetFileError> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| BadTarget::Read {
+    let text = std::fs::read_to_string(path).map_err(|source| TargetFileError::Read {
         path: shown.clone(),
         source,
     })?;
-    let file: File = toml::from_str(&text).map_err(|source| BadTarget::Parse {
+    let file: File = toml::from_str(&text).map_err(|source| TargetFileError::Parse {
         path: shown.clone(),
         source: Box::new(source),
     })?;
@@ -186,7 +184,7 @@ pub fn load(path: &Path) -> Result<Target, BadTarget> {
             .collect::<Result<_, _>>()?;
     }
     target.features = file.features;
-    let bad = |source| BadTarget::Timing {
+    let bad = |source| TargetFileError::Timing {
         path: shown.clone(),
         source,
     };
@@ -198,10 +196,10 @@ fn access(
     path: &str,
     launch: Option<LaunchTable>,
     running: Option<RunningTable>,
-) -> Result<Access, BadTarget> {
+) -> Result<Access, TargetFileError> {
     match (launch, running) {
         (Some(table), None) => {
-            let unknown = |name: &String| BadTarget::Unknown {
+            let unknown = |name: &String| TargetFileError::Unknown {
                 path: path.to_owned(),
                 kind: "signal",
                 value: name.clone(),
@@ -223,14 +221,14 @@ fn access(
         (None, Some(table)) => Ok(Access::Running {
             nats_url: table.nats_url,
         }),
-        _ => Err(BadTarget::Access(path.to_owned())),
+        _ => Err(TargetFileError::Access(path.to_owned())),
     }
 }
 
-fn profile(path: &str, name: &str) -> Result<crate::requirements::Profile, BadTarget> {
+fn profile(path: &str, name: &str) -> Result<crate::spec::requirements::Profile, TargetFileError> {
     let profiles = Side::Scheduler.profiles();
     let found = profiles.iter().find(|profile| profile.name() == name);
-    found.copied().ok_or_else(|| BadTarget::Unknown {
+    found.copied().ok_or_else(|| TargetFileError::Unknown {
         path: path.to_owned(),
         kind: "profile of schedulers",
         value: name.to_owned(),
@@ -246,7 +244,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("target.toml");
         std::fs::write(&path, text).unwrap();
-        load(&path).map_err(|bad| crate::outcome::chain(&bad))
+        load(&path).map_err(|bad| crate::check::outcome::chain(&bad))
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use berth_conformance::{guest, role::Role};
+use berth_conformance::spec::roles::Role;
+use berth_conformance::testbed::guest;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes};
 use wasmtime::{

@@ -1,24 +1,21 @@
 //! The objects of a deployment: ids, names, conditions, the scale subresource, deletion.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::takeover::revision;
 use super::{cluster, finalizers, host_object, look, named, text, trouble};
-use crate::{
-    outcome::Flow,
-    requirements::*,
-    scheduler::{
-        checks::kube::takeover::revision,
-        cx::{Cx, ids_of},
-        manifest::{API_VERSION, Key, Manifest},
-    },
-};
+use crate::check::outcome::Flow;
+use crate::scheduler::context::{ScenarioContext, ids_of};
+use crate::scheduler::manifest::{API_VERSION, Key, Manifest};
+use crate::spec::requirements::*;
 
 const DEPLOYMENT_LABEL: &str = "runtime.wasmcloud.dev/workload-deployment";
 const REVISION: &str = "runtime.wasmcloud.dev/workload-replica-set-generation";
 
-pub(super) async fn first_id(cx: &Cx) -> Flow {
+pub(super) async fn first_id(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     cx.submit(&cx.workload("bare")).await?;
     let bare = cx.placed("bare", 1, SCHED_START_001).await?;
@@ -26,7 +23,7 @@ pub(super) async fn first_id(cx: &Cx) -> Flow {
     let mut uids = BTreeSet::new();
     for app in ["bare", "app"] {
         let workloads = named(cx, "Workload", &cx.name(app)).await;
-        let workloads = workloads.map_err(crate::outcome::Blocked::Harness)?;
+        let workloads = workloads.map_err(crate::check::outcome::Blocked::Harness)?;
         uids.extend(
             workloads
                 .iter()
@@ -39,7 +36,7 @@ pub(super) async fn first_id(cx: &Cx) -> Flow {
 }
 
 /// Each row of the table of names.
-pub(super) async fn names(cx: &Cx) -> Flow {
+pub(super) async fn names(cx: &ScenarioContext) -> Flow {
     let [a, _] = cx.hosts::<2>().await?;
     let artifact = artifact(cx, "image");
     cx.submit(&artifact).await?;
@@ -140,13 +137,13 @@ fn owned(object: &Value, owner: &Value, wrong: &mut Vec<String>) {
 }
 
 /// An Artifact, not submitted yet.
-pub(super) fn artifact(cx: &Cx, name: &str) -> Manifest {
+pub(super) fn artifact(cx: &ScenarioContext, name: &str) -> Manifest {
     Manifest::workload(&cx.name(name), "", "")
         .with("/kind", json!("Artifact"))
         .with("/spec", json!({ "image": cx.image("app", 1) }))
 }
 
-pub(super) async fn observed_generation(cx: &Cx) -> Flow {
+pub(super) async fn observed_generation(cx: &ScenarioContext) -> Flow {
     let [a, _] = cx.hosts::<2>().await?;
     let artifact = artifact(cx, "image");
     cx.submit(&artifact).await?;
@@ -193,7 +190,7 @@ fn without_generation(object: &Value) -> Option<String> {
     Some(format!("{key}, generation {generation:?}: {wrong}"))
 }
 
-pub(super) async fn scale(cx: &Cx) -> Flow {
+pub(super) async fn scale(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let (app, _) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
     let cluster = cluster(cx)?;
@@ -202,7 +199,7 @@ pub(super) async fn scale(cx: &Cx) -> Flow {
         let taken = scaled
             .as_ref()
             .err()
-            .map(|cause| crate::outcome::chain(cause));
+            .map(|cause| crate::check::outcome::chain(cause));
         cx.claim(SCHED_KUBE_010)
             .is("what the scale subresource refuses", taken, None::<String>);
         let count = usize::try_from(replicas).unwrap_or_default();
@@ -213,7 +210,7 @@ pub(super) async fn scale(cx: &Cx) -> Flow {
             "scale tells how many there are",
             || async {
                 let scale = cluster.scale(&app.key()).await;
-                let scale = scale.map_err(|cause| crate::outcome::chain(&cause))?;
+                let scale = scale.map_err(|cause| crate::check::outcome::chain(&cause))?;
                 let exist = scale
                     .pointer("/status/replicas")
                     .and_then(Value::as_i64)
@@ -231,12 +228,12 @@ pub(super) async fn scale(cx: &Cx) -> Flow {
 }
 
 /// The garbage collector takes the children first, while their parents are still there.
-pub(super) async fn foreground_deletion(cx: &Cx) -> Flow {
+pub(super) async fn foreground_deletion(cx: &ScenarioContext) -> Flow {
     cx.hosts::<2>().await?;
     let (app, _) = cx.deployed("app", 3, SCHED_SCALE_001).await?;
     let known = children(cx)
         .await
-        .map_err(crate::outcome::Blocked::Harness)?;
+        .map_err(crate::check::outcome::Blocked::Harness)?;
     let starts = cx.starts_of("app").len();
     cluster(cx)?
         .remove(&app.key(), true)
@@ -265,7 +262,7 @@ pub(super) async fn foreground_deletion(cx: &Cx) -> Flow {
 }
 
 /// The uids of what was made for the app.
-async fn children(cx: &Cx) -> Result<BTreeSet<String>, String> {
+async fn children(cx: &ScenarioContext) -> Result<BTreeSet<String>, String> {
     let mut uids = BTreeSet::new();
     for kind in ["WorkloadReplicaSet", "Workload"] {
         let objects = named(cx, kind, &cx.name("app-")).await?;

@@ -1,24 +1,21 @@
 //! Pods in which hosts run, and the EndpointSlices of Services that lead to them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{address, cluster, finalizers, find, look, plain_object, text, trouble};
-use crate::{
-    outcome::{Blocked, Flow},
-    requirements::*,
-    scheduler::{
-        cx::{Cx, Placed},
-        host::{Act, Rule, SimHost},
-        manifest::{Key, Manifest},
-    },
-};
+use crate::check::outcome::{Blocked, Flow};
+use crate::scheduler::context::{Placed, ScenarioContext};
+use crate::scheduler::manifest::{Key, Manifest};
+use crate::scheduler::simulated_host::{Act, Rule, SimulatedHost};
+use crate::spec::requirements::*;
 
 const POD_FINALIZER: &str = "runtime.wasmcloud.dev/pod-host-finalizer";
 
 /// A Pod that runs nowhere, at that address.
-async fn pod(cx: &Cx, name: &str, at: &str) -> Result<Manifest, Blocked> {
+async fn pod(cx: &ScenarioContext, name: &str, at: &str) -> Result<Manifest, Blocked> {
     let pod = plain_object("v1", "Pod", &cx.name(name))
         .with(
             "/metadata/labels",
@@ -43,7 +40,7 @@ async fn pod(cx: &Cx, name: &str, at: &str) -> Result<Manifest, Blocked> {
 }
 
 /// Until the Pod is held, so that its deletion is noticed.
-async fn held(cx: &Cx, pod: &Manifest) -> Result<(), Blocked> {
+async fn held(cx: &ScenarioContext, pod: &Manifest) -> Result<(), Blocked> {
     let held = cx.eventually(cx.timings().act, "the Pod has the finalizer", || async {
         let object = look(cx, &pod.key()).await?;
         match finalizers(&object).contains(&POD_FINALIZER) {
@@ -54,7 +51,7 @@ async fn held(cx: &Cx, pod: &Manifest) -> Result<(), Blocked> {
     held.await.or_blocked(cx, SCHED_KUBE_003)
 }
 
-pub(super) async fn pod_let_go(cx: &Cx) -> Flow {
+pub(super) async fn pod_let_go(cx: &ScenarioContext) -> Flow {
     let at = address();
     cx.host(cx.plan("a").fact("hostname", json!(at))).await?;
     // One whose host was never heard, too.
@@ -76,7 +73,7 @@ pub(super) async fn pod_let_go(cx: &Cx) -> Flow {
     Ok(())
 }
 
-pub(super) async fn pod_deleted(cx: &Cx) -> Flow {
+pub(super) async fn pod_deleted(cx: &ScenarioContext) -> Flow {
     let at = address();
     cx.host(cx.plan("a").fact("hostname", json!(at))).await?;
     cx.deployed("app", 2, SCHED_SCALE_001).await?;
@@ -111,10 +108,10 @@ pub(super) async fn pod_deleted(cx: &Cx) -> Flow {
 struct Routed {
     app: Manifest,
     service: Manifest,
-    hosts: Vec<SimHost>,
+    hosts: Vec<SimulatedHost>,
 }
 
-async fn routed(cx: &Cx, hosts: usize, replicas: i64) -> Result<Routed, Blocked> {
+async fn routed(cx: &ScenarioContext, hosts: usize, replicas: i64) -> Result<Routed, Blocked> {
     let mut up = Vec::new();
     for letter in ('a'..='z').take(hosts) {
         let plan = cx.plan(&letter.to_string());
@@ -146,7 +143,7 @@ async fn routed(cx: &Cx, hosts: usize, replicas: i64) -> Result<Routed, Blocked>
 }
 
 /// The slices of the Service, whoever made them.
-async fn slices(cx: &Cx, service: &Manifest) -> Result<Vec<Value>, String> {
+async fn slices(cx: &ScenarioContext, service: &Manifest) -> Result<Vec<Value>, String> {
     let name = service.key().name;
     find(cx, "EndpointSlice", |slice| {
         let labels = slice.pointer("/metadata/labels");
@@ -157,7 +154,7 @@ async fn slices(cx: &Cx, service: &Manifest) -> Result<Vec<Value>, String> {
 }
 
 /// The addresses that the Service leads to.
-async fn leads_to(cx: &Cx, service: &Manifest) -> Result<BTreeSet<String>, String> {
+async fn leads_to(cx: &ScenarioContext, service: &Manifest) -> Result<BTreeSet<String>, String> {
     let slices = slices(cx, service).await?;
     let endpoints = slices
         .iter()
@@ -173,7 +170,7 @@ async fn leads_to(cx: &Cx, service: &Manifest) -> Result<BTreeSet<String>, Strin
         .collect())
 }
 
-fn address_of(host: &SimHost) -> String {
+fn address_of(host: &SimulatedHost) -> String {
     let plan = host.plan();
     let said = plan.facts.get("hostname").and_then(Value::as_str);
     said.unwrap_or_default().to_owned()
@@ -184,7 +181,11 @@ fn addresses_of(placed: &[Placed]) -> BTreeSet<String> {
 }
 
 /// Waits until the Service leads just to where the app runs.
-async fn leads_there(cx: &Cx, routed: &Routed, within: Duration) -> crate::ground::Waited<()> {
+async fn leads_there(
+    cx: &ScenarioContext,
+    routed: &Routed,
+    within: Duration,
+) -> crate::check::wait::Waited<()> {
     cx.eventually(
         within,
         "the Service leads to where it runs, and nowhere else",
@@ -202,7 +203,7 @@ async fn leads_there(cx: &Cx, routed: &Routed, within: Duration) -> crate::groun
     .await
 }
 
-pub(super) async fn endpoints(cx: &Cx) -> Flow {
+pub(super) async fn endpoints(cx: &ScenarioContext) -> Flow {
     let routed = routed(cx, 3, 2).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;
@@ -248,7 +249,7 @@ pub(super) async fn endpoints(cx: &Cx) -> Flow {
     Ok(())
 }
 
-pub(super) async fn mended(cx: &Cx) -> Flow {
+pub(super) async fn mended(cx: &ScenarioContext) -> Flow {
     let routed = routed(cx, 2, 2).await?;
     // The Service comes after all that it leads to.
     cx.submit(&routed.service).await?;
@@ -280,7 +281,7 @@ pub(super) async fn mended(cx: &Cx) -> Flow {
     Ok(())
 }
 
-pub(super) async fn before_stop(cx: &Cx) -> Flow {
+pub(super) async fn before_stop(cx: &ScenarioContext) -> Flow {
     let routed = routed(cx, 2, 2).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;

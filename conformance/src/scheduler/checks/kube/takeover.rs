@@ -5,16 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{cluster, host_object, look, plain_object, text, trouble};
-use crate::{
-    answer::State,
-    outcome::{Blocked, Flow},
-    requirements::*,
-    scheduler::{
-        cx::Cx,
-        host::SimHost,
-        manifest::{API_VERSION, Key, Manifest},
-    },
-};
+use crate::check::outcome::{Blocked, Flow};
+use crate::scheduler::context::ScenarioContext;
+use crate::scheduler::manifest::{API_VERSION, Key, Manifest};
+use crate::scheduler::simulated_host::SimulatedHost;
+use crate::spec::requirements::*;
+use crate::wire::response::State;
 
 /// The Lease of all schedulers of these kinds.
 const LEASE: &str = "d34db3ef.wasmcloud.dev";
@@ -22,7 +18,7 @@ const LEASE: &str = "d34db3ef.wasmcloud.dev";
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A deployment of two as another scheduler leaves it: running, ready, with all that belongs to it.
-pub(super) async fn takeover(cx: &Cx) -> Flow {
+pub(super) async fn takeover(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.hosts::<2>().await?;
     for host in [&a, &b] {
         // The other scheduler knew them, too.
@@ -57,7 +53,7 @@ pub(super) async fn takeover(cx: &Cx) -> Flow {
         },
     );
     cx.claim(SCHED_KUBE_001).met(asked.await);
-    cx.no_orders(SCHED_KUBE_001, from, Duration::from_secs(5))
+    cx.assert_no_commands(SCHED_KUBE_001, from, Duration::from_secs(5))
         .await;
     // It is at work, and goes on from there.
     let app = cx.deployment("app", 3);
@@ -79,7 +75,7 @@ pub(super) async fn takeover(cx: &Cx) -> Flow {
 }
 
 /// The deployment and its set.
-async fn left(cx: &Cx) -> Result<Value, Blocked> {
+async fn left(cx: &ScenarioContext) -> Result<Value, Blocked> {
     let cluster = cluster(cx)?;
     let app = cx.deployment("app", 2);
     cx.submit(&app).await?;
@@ -114,7 +110,12 @@ async fn left(cx: &Cx) -> Result<Value, Blocked> {
 }
 
 /// One workload of the set, on that host.
-async fn leave_workload(cx: &Cx, set: &Value, host: &SimHost, suffix: &str) -> Result<(), Blocked> {
+async fn leave_workload(
+    cx: &ScenarioContext,
+    set: &Value,
+    host: &SimulatedHost,
+    suffix: &str,
+) -> Result<(), Blocked> {
     let spec = spec(&cx.deployment("app", 2));
     let name = format!("{}-{suffix}", Key::of(set).name);
     let workload = Manifest::workload(&name, "", "")
@@ -142,7 +143,7 @@ async fn leave_workload(cx: &Cx, set: &Value, host: &SimHost, suffix: &str) -> R
 }
 
 /// Of several instances only the holder of the Lease acts, whoever that is.
-pub(super) async fn lease(cx: &Cx) -> Flow {
+pub(super) async fn lease(cx: &ScenarioContext) -> Flow {
     cx.live().kill().await;
     cx.hosts::<2>().await?;
     let lease = |holder: &str| {
@@ -150,8 +151,8 @@ pub(super) async fn lease(cx: &Cx) -> Flow {
             "/spec",
             json!({
                 "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 1,
-                "acquireTime": crate::plan::today().replace('Z', "000Z"),
-                "renewTime": crate::plan::today().replace('Z', "000Z"),
+                "acquireTime": crate::check::run_options::today().replace('Z', "000Z"),
+                "renewTime": crate::check::run_options::today().replace('Z', "000Z"),
             }),
         )
     };

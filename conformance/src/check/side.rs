@@ -1,0 +1,52 @@
+//! The two sides of the protocol: hosts, and schedulers.
+
+use crate::spec::requirements::{self, Profile, Requirement};
+
+/// Whom a requirement, a check or a run is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// Hosts: `HOST-…`.
+    #[default]
+    Host,
+    /// Schedulers: `SCHED-…`.
+    Scheduler,
+}
+
+impl Side {
+    /// Both.
+    pub const ALL: [Side; 2] = [Side::Host, Side::Scheduler];
+
+    /// Whom a requirement binds.
+    pub fn of(requirement: &Requirement) -> Side {
+        if requirement.id.starts_with("SCHED-") {
+            Side::Scheduler
+        } else {
+            Side::Host
+        }
+    }
+
+    /// The subcommand that judges it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Side::Host => "host",
+            Side::Scheduler => "scheduler",
+        }
+    }
+
+    /// The requirements that bind it, in the order of the index.
+    pub fn requirements(self) -> impl Iterator<Item = &'static Requirement> {
+        let all = match self {
+            Side::Host => requirements::ALL,
+            Side::Scheduler => requirements::SCHEDULER,
+        };
+        all.iter().copied()
+    }
+
+    /// The profiles that it can claim.
+    pub fn profiles(self) -> Vec<Profile> {
+        match self {
+            Side::Host => Profile::ALL.to_vec(),
+            Side::Scheduler => Profile::SCHEDULER.to_vec(),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Judges hosts.
+
+pub mod check;
+pub mod checks;
+pub mod context;
+pub mod eligibility;
+pub mod excerpt;
+pub mod monitor_outcome;
+pub mod monitors;
+pub mod preflight;
+pub mod runner;
+pub mod shared_host;
+pub mod suite;
+pub mod target;
+
+pub use self::suite::Suite;
+
+use crate::check::catalog::Catalog;
+use crate::check::side::Side;
+
+/// Returns the checks and monitors of hosts.
+pub fn catalog() -> Catalog {
+    Catalog {
+        side: Side::Host,
+        checks: checks::metas(),
+        monitors: monitors::ids(),
+    }
+}

@@ -1,0 +1,183 @@
+//! Reads a request as liberally as the specification demands: any spelling in, one spelling out.
+
+use serde_json::{Map, Number, Value};
+
+use super::mutant::Mutant;
+use crate::spec::schema;
+use crate::spec::schema::{Field, Kind, Message};
+
+/// Reads payloads of one host, with the faults of its mutant.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    mutant: Option<Mutant>,
+}
+
+impl Reader {
+    /// A reader with the faults of `mutant`.
+    #[must_use]
+    pub fn new(mutant: Option<Mutant>) -> Self {
+        Self { mutant }
+    }
+
+    /// The message in `payload`, with lowerCamelCase names, enum names, plain numbers and neither
+    /// nulls nor unknown fields.
+    ///
+    /// # Errors
+    /// One line that names the field that is wrong.
+    pub fn read(&self, message: &str, payload: &[u8]) -> Result<Value, String> {
+        if self.is(Mutant::NeedsCompactJson) && payload.iter().any(u8::is_ascii_whitespace) {
+            return Err("white space is not allowed".to_owned());
+        }
+        let value: Value =
+            serde_json::from_slice(payload).map_err(|error| format!("not JSON: {error}"))?;
+        let message = schema::message(message).ok_or("no such message")?;
+        self.message(message, value, message.name)
+    }
+
+    fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    fn message(&self, message: &Message, value: Value, path: &str) -> Result<Value, String> {
+        let Value::Object(object) = value else {
+            return Err(format!("{path}: an object is wanted"));
+        };
+        let mut read = Map::new();
+        for (name, value) in object {
+            let Some(field) = self.field(message, &name) else {
+                if self.is(Mutant::RejectsUnknownFields) {
+                    return Err(format!("{path}.{name}: unknown field"));
+                }
+                continue;
+            };
+            if value.is_null() && !self.is(Mutant::RejectsNull) {
+                continue;
+            }
+            let path = format!("{path}.{name}");
+            self.one_of_its_oneof(message, field, &read, &path)?;
+            match self.field_value(field, value, &path) {
+                Ok(value) => {
+                    if read.insert(field.json_name.to_owned(), value).is_some() {
+                        return Err(format!("{path}: given twice"));
+                    }
+                }
+                Err(_) if self.is(Mutant::AcceptsWrongTypes) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Value::Object(read))
+    }
+
+    fn field<'m>(&self, message: &'m Message, name: &str) -> Option<&'m Field> {
+        let by_json_name = message.field_by_json_name(name);
+        if self.is(Mutant::RejectsProtoNames) {
+            return by_json_name;
+        }
+        by_json_name.or_else(|| message.field_by_proto_name(name))
+    }
+
+    fn one_of_its_oneof(
+        &self,
+        message: &Message,
+        field: &Field,
+        read: &Map<String, Value>,
+        path: &str,
+    ) -> Result<(), String> {
+        let taken = field.oneof.is_some()
+            && message.fields.iter().any(|other| {
+                other.oneof == field.oneof
+                    && other.number != field.number
+                    && read.contains_key(other.json_name)
+            });
+        if taken && !self.is(Mutant::AcceptsBothOneofMembers) {
+            return Err(format!("{path}: another member of its oneof is set"));
+        }
+        Ok(())
+    }
+
+    fn field_value(&self, field: &Field, value: Value, path: &str) -> Result<Value, String> {
+        if !field.repeated {
+            return self.value(field.kind, value, path);
+        }
+        let Value::Array(items) = value else {
+            return Err(format!("{path}: a list is wanted"));
+        };
+        let items = items
+            .into_iter()
+            .map(|item| self.value(field.kind, item, path));
+        items.collect::<Result<Vec<_>, _>>().map(Value::Array)
+    }
+
+    fn value(&self, kind: Kind, value: Value, path: &str) -> Result<Value, String> {
+        let wanted = |what: &str| format!("{path}: {what} is wanted");
+        match kind {
+            Kind::String | Kind::Timestamp => match value {
+                Value::String(_) => Ok(value),
+                _ => Err(wanted("text")),
+            },
+            Kind::Bool => match value {
+                Value::Bool(_) => Ok(value),
+                _ => Err(wanted("true or false")),
+            },
+            Kind::Int32 | Kind::Sint32 => {
+                self.integer(value, i64::from(i32::MIN), i64::from(i32::MAX) as u64, path)
+            }
+            Kind::Uint32 => self.integer(value, 0, u64::from(u32::MAX), path),
+            Kind::Uint64 => self.integer(value, 0, u64::MAX, path),
+            Kind::Float => match value {
+                Value::Number(_) | Value::String(_) => Ok(value),
+                _ => Err(wanted("a number")),
+            },
+            Kind::Enum(name) => self.enum_name(name, value, path),
+            Kind::Message(name) => {
+                let message = schema::message(name).ok_or_else(|| wanted("another schema"))?;
+                self.message(message, value, path)
+            }
+            Kind::Map => self.map(value, path),
+        }
+    }
+
+    fn integer(&self, value: Value, min: i64, max: u64, path: &str) -> Result<Value, String> {
+        let text = match &value {
+            Value::Number(number) => number.to_string(),
+            Value::String(text) if !self.is(Mutant::RejectsNumericStrings) => text.clone(),
+            _ => return Err(format!("{path}: a whole number is wanted")),
+        };
+        let wide: i128 = text
+            .parse()
+            .map_err(|_| format!("{path}: not a whole number"))?;
+        if wide < i128::from(min) || wide > i128::from(max) {
+            return Err(format!("{path}: out of range"));
+        }
+        match u64::try_from(wide) {
+            Ok(number) => Ok(Value::Number(Number::from(number))),
+            Err(_) => Ok(Value::Number(Number::from(wide as i64))),
+        }
+    }
+
+    fn enum_name(&self, name: &str, value: Value, path: &str) -> Result<Value, String> {
+        let values = schema::enumeration(name)
+            .map(|item| item.values)
+            .unwrap_or_default();
+        let known = match &value {
+            Value::String(text) => values.iter().find(|(name, _)| name == text),
+            Value::Number(number) if !self.is(Mutant::RejectsEnumNumbers) => values
+                .iter()
+                .find(|(_, value)| number.as_i64() == Some(i64::from(*value))),
+            _ => None,
+        };
+        let (name, _) = known.ok_or_else(|| format!("{path}: not a value of {name}"))?;
+        Ok(Value::String((*name).to_owned()))
+    }
+
+    fn map(&self, value: Value, path: &str) -> Result<Value, String> {
+        let Value::Object(mut entries) = value else {
+            return Err(format!("{path}: an object is wanted"));
+        };
+        entries.retain(|_, value| !value.is_null());
+        match entries.values().all(Value::is_string) {
+            true => Ok(Value::Object(entries)),
+            false => Err(format!("{path}: text is wanted for each value")),
+        }
+    }
+}

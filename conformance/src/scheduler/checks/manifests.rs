@@ -1,0 +1,379 @@
+//! Manifests: that each field arrives, and what is made of odd ones.
+
+use serde_json::{Value, json};
+
+use super::references::{map, sent};
+use super::rollout::rolled;
+use crate::check::outcome::Flow;
+use crate::scheduler::context::{ScenarioContext, condition};
+use crate::scheduler::manifest::{API_VERSION, Manifest};
+use crate::scheduler::scenario::{Scenario, scenario};
+use crate::spec::requirements::*;
+
+/// The section.
+pub const SCENARIOS: &[Scenario] = &[
+    scenario! {
+        id: "crd/every-field", run: every_field, covers: [SCHED_CRD_001, SCHED_CRD_002],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "crd/odd", run: odd, covers: [SCHED_CRD_003], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "crd/annotations", run: annotations, covers: [SCHED_CRD_004, SCHED_CRD_005],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "crd/aliases", run: aliases, covers: [SCHED_CRD_006], isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "crd/artifact", run: artifact,
+        covers: [SCHED_CRD_007, SCHED_CRD_008, SCHED_CRD_009], isolation: Shared, budget_s: 120,
+    },
+    scenario! {
+        id: "crd/isolation", run: isolation, covers: [SCHED_CRD_010], isolation: Isolated,
+        needs: [Process], budget_s: 60,
+    },
+    scenario! {
+        id: "crd/ready", run: ready, covers: [SCHED_CRD_011], isolation: Shared, budget_s: 60,
+    },
+];
+
+/// What a host offers that everything in the large manifest fits.
+fn offers() -> Value {
+    json!([
+        { "namespace": "acme", "package": "queue", "version": "1.0.0", "interfaces": ["push", "pull"] },
+        { "namespace": "wasi", "package": "keyvalue", "interfaces": ["store"] },
+    ])
+}
+
+async fn every_field(cx: &ScenarioContext) -> Flow {
+    cx.host(
+        cx.plan("a")
+            .fact("imports", offers())
+            .fact("environment", json!("prod")),
+    )
+    .await?;
+    let resources = json!({
+        "volumeMounts": [{ "name": "scratch", "mountPath": "/scratch" }, { "name": "data", "mountPath": "/data", "readOnly": true }],
+        "environment": { "config": { "E": "1" } },
+        "config": { "C": "2" },
+        "allowedHosts": ["https://api.example", "*.example.com"],
+        "allowedIpNameLookups": ["db.example"],
+        "allowedHostLoopbackPorts": ["5432/tcp", "53/udp"],
+    });
+    let mut sent_resources = resources.clone();
+    if let Some(sent) = sent_resources.as_object_mut() {
+        sent.insert("environment".to_owned(), json!({ "E": "1" }));
+    }
+    let image = cx.image("app", 1);
+    let app = cx.workload("app").with("/spec", json!({
+        "hostSelector": { "hostgroup": cx.group() },
+        "environment": "prod",
+        "components": [
+            { "name": "one", "image": image, "imagePullPolicy": "Always", "poolSize": 3, "maxInvocations": 100, "maxConcurrency": 7, "localResources": resources },
+            { "name": "two", "image": format!("{image}-two"), "imagePullPolicy": "IfNotPresent" },
+            { "name": "three", "image": format!("{image}-three"), "imagePullPolicy": "Never" },
+        ],
+        "service": { "image": format!("{image}-service"), "imagePullPolicy": "IfNotPresent", "maxRestarts": 5, "localResources": resources },
+        "hostInterfaces": [
+            { "namespace": "acme", "package": "queue", "version": "1.0.0", "name": "orders", "interfaces": ["push", "pull"], "config": { "topic": "t" } },
+            { "namespace": "wasi", "package": "keyvalue", "interfaces": ["store"] },
+        ],
+        "volumes": [{ "name": "scratch", "ephemeral": {} }, { "name": "data", "hostPath": { "path": "/srv/data" } }],
+    }));
+    cx.submit(&app).await?;
+    let workload = sent(cx, "app").await?;
+    let policy = |name: &str| json!(format!("IMAGE_PULL_POLICY_{name}"));
+    let components = json!([
+        { "name": "one", "image": image, "imagePullPolicy": policy("ALWAYS"), "poolSize": 3, "maxInvocations": 100, "maxConcurrency": 7, "localResources": sent_resources },
+        { "name": "two", "image": format!("{image}-two"), "imagePullPolicy": policy("IF_NOT_PRESENT") },
+        { "name": "three", "image": format!("{image}-three"), "imagePullPolicy": policy("NEVER") },
+    ]);
+    let service = json!({ "image": format!("{image}-service"), "imagePullPolicy": policy("IF_NOT_PRESENT"), "maxRestarts": "5", "localResources": sent_resources });
+    let interfaces = json!([
+        { "namespace": "acme", "package": "queue", "version": "1.0.0", "name": "orders", "interfaces": ["push", "pull"], "config": { "topic": "t" } },
+        { "namespace": "wasi", "package": "keyvalue", "interfaces": ["store"] },
+    ]);
+    let volumes = json!([{ "name": "scratch", "emptyDir": {} }, { "name": "data", "hostPath": { "localPath": "/srv/data" } }]);
+    for (pointer, expected) in [
+        ("/witWorld/components", components),
+        ("/witWorld/hostInterfaces", interfaces),
+        ("/service", service),
+        ("/volumes", volumes),
+    ] {
+        let came = without_empty(workload.pointer(pointer).cloned().unwrap_or_default());
+        cx.claim(SCHED_CRD_001)
+            .is(pointer, came, without_empty(expected));
+    }
+    let named = [workload.get("namespace"), workload.get("name")]
+        .map(|name| name.cloned().unwrap_or_default());
+    cx.claim(SCHED_CRD_002).is(
+        "namespace and name",
+        named,
+        [json!(cx.namespace()), json!(cx.name("app"))],
+    );
+    Ok(())
+}
+
+/// The message without what is empty: that says nothing which leaving it out does not say.
+fn without_empty(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members.into_iter().map(|(name, value)| {
+                // A volume says what it is by an empty object.
+                let kept = if name == "emptyDir" {
+                    value
+                } else {
+                    without_empty(value)
+                };
+                (name, kept)
+            });
+            let empty = |name: &str, value: &Value| match value {
+                Value::Object(members) => members.is_empty() && name != "emptyDir",
+                Value::Array(items) => items.is_empty(),
+                Value::String(text) => text.is_empty(),
+                Value::Bool(is) => !is,
+                Value::Number(number) => number.as_i64() == Some(0),
+                Value::Null => true,
+            };
+            Value::Object(
+                members
+                    .filter(|(name, value)| !empty(name, value))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_empty).collect()),
+        other => other,
+    }
+}
+
+async fn odd(cx: &ScenarioContext) -> Flow {
+    cx.host(cx.plan("a")).await?;
+    let app = cx
+        .deployment("app", 1)
+        .spec("/components/0/imagePullPolicy", json!("Sometimes"))
+        .spec("/volumes", json!([{ "name": "both", "ephemeral": {}, "hostPath": { "path": "/x" } }, { "name": "neither" }]))
+        .spec("/futureField", json!({ "anything": 1 }))
+        .with("/spec/replicas", Value::Null);
+    cx.submit(&app).await?;
+    let started = cx.started("app", cx.timings().act).await;
+    if cx.claim(SCHED_CRD_003).met(started).is_none() {
+        return Ok(());
+    }
+    let workload = sent(cx, "app").await?;
+    let policy = map(&workload, "/witWorld/components/0")
+        .get("imagePullPolicy")
+        .cloned();
+    let unset = policy
+        .as_ref()
+        .is_none_or(|policy| policy == "IMAGE_PULL_POLICY_UNSPECIFIED");
+    cx.claim(SCHED_CRD_003)
+        .holds("an unknown pull policy is not set", unset, || {
+            format!("{policy:?}")
+        });
+    let volumes =
+        json!([{ "name": "both", "emptyDir": {} }, { "name": "neither", "emptyDir": {} }]);
+    cx.claim(SCHED_CRD_003)
+        .is("the volumes", map(&workload, "/volumes"), volumes);
+    let one = cx.runs("app", 1, cx.timings().act).await;
+    cx.claim(SCHED_CRD_003).met(one);
+    let empty = cx.workload("empty").with(
+        "/spec",
+        json!({ "hostSelector": { "hostgroup": cx.group() } }),
+    );
+    cx.submit(&empty).await?;
+    let name = cx.name("empty");
+    let started = cx.eventually(cx.timings().act, "the empty workload is sent", || {
+        let starts = cx.journal().starts();
+        let found = starts
+            .iter()
+            .any(|(_, came)| crate::scheduler::journal::contains(&came.payload, &name));
+        std::future::ready(if found {
+            Ok(())
+        } else {
+            Err("no start".to_owned())
+        })
+    });
+    cx.claim(SCHED_CRD_003).met(started.await);
+    Ok(())
+}
+
+async fn annotations(cx: &ScenarioContext) -> Flow {
+    cx.host(cx.plan("a")).await?;
+    let last = "kubectl.kubernetes.io/last-applied-configuration";
+    let annotations = json!({ "example.com/team": "shop", last: "{}" });
+    cx.submit(
+        &cx.workload("bare")
+            .with("/metadata/annotations", annotations.clone()),
+    )
+    .await?;
+    cx.submit(
+        &cx.deployment("app", 1)
+            .with("/spec/template/annotations", annotations),
+    )
+    .await?;
+    for app in ["bare", "app"] {
+        let sent = map(&sent(cx, app).await?, "/annotations");
+        let kept = sent
+            .as_object()
+            .into_iter()
+            .flatten()
+            .any(|(key, _)| key.starts_with("kubectl.kubernetes.io/"));
+        cx.claim(SCHED_CRD_004)
+            .holds("what kubectl noted is not sent", !kept, || sent.to_string());
+        if app == "app" {
+            let team = sent.get("example.com/team").cloned().unwrap_or_default();
+            cx.claim(SCHED_CRD_005)
+                .is("the annotation of the template", team, json!("shop"));
+        }
+    }
+    Ok(())
+}
+
+async fn aliases(cx: &ScenarioContext) -> Flow {
+    cx.host(cx.plan("a")).await?;
+    let entry = |interface: &str, config: Value| json!({ "namespace": "wasi", "package": "http", "name": interface, "interfaces": [interface], "config": config });
+    for (app, interface) in [("older", "incoming-handler"), ("newer", "handler")] {
+        let config = json!({ "host": "shop.example", "host-aliases": "www.shop.example" });
+        let manifest = cx
+            .deployment(app, 1)
+            .spec("/hostInterfaces", json!([entry(interface, config)]))
+            .with("/spec/kubernetes/service/name", json!("shop"));
+        cx.submit(&manifest).await?;
+        let config = map(&sent(cx, app).await?, "/witWorld/hostInterfaces/0/config");
+        let aliases = config
+            .get("host-aliases")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let mut aliases: Vec<String> = aliases
+            .split(',')
+            .map(|alias| alias.trim().to_owned())
+            .collect();
+        aliases.sort();
+        let namespace = cx.namespace();
+        let expected = [
+            format!("shop.{namespace}"),
+            format!("shop.{namespace}.svc"),
+            "www.shop.example".to_owned(),
+        ]
+        .to_vec();
+        cx.claim(SCHED_CRD_006)
+            .is(&format!("the aliases of {interface}"), aliases, expected);
+    }
+    Ok(())
+}
+
+async fn artifact(cx: &ScenarioContext) -> Flow {
+    cx.hosts::<2>().await?;
+    let name = cx.name("artifact");
+    let app = cx.deployment("app", 2).image("artifact://web").with(
+        "/spec/artifacts",
+        json!([{ "name": "web", "artifactFrom": { "name": name } }]),
+    );
+    cx.submit(&app).await?;
+    let workload_name = cx.name("app");
+    let started = cx.never(
+        std::time::Duration::from_secs(2),
+        "a start without the artifact",
+        || {
+            let starts = cx.journal().starts();
+            let found = starts.iter().find(|(_, came)| {
+                crate::scheduler::journal::contains(&came.payload, &workload_name)
+            });
+            found.map(|(_, came)| String::from_utf8_lossy(&came.payload).into_owned())
+        },
+    );
+    cx.claim(SCHED_CRD_008).met(started.await);
+    cx.claim(SCHED_CRD_008)
+        .met(cx.tells(&app, &name, cx.timings().show).await);
+    let artifact = |revision: u32| {
+        Manifest::deployment(&name, "", "", 1)
+            .with("/apiVersion", json!(API_VERSION))
+            .with("/kind", json!("Artifact"))
+            .with("/spec", json!({ "image": cx.image("app", revision) }))
+    };
+    cx.submit(&artifact(1)).await?;
+    let placed = cx.runs("app", 2, cx.timings().act).await;
+    cx.claim(SCHED_CRD_007).met(placed);
+    cx.submit(&artifact(2)).await?;
+    cx.claim(SCHED_CRD_009).met(rolled(cx, 2, 2).await);
+    Ok(())
+}
+
+async fn ready(cx: &ScenarioContext) -> Flow {
+    let host = cx
+        .host(cx.plan("a").fact("environment", json!("prod")))
+        .await?;
+    let bare = cx.workload("bare");
+    cx.submit(&bare).await?;
+    let (set, _) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
+    for manifest in [&bare, &set] {
+        cx.claim(SCHED_CRD_011)
+            .met(cx.says_ready(manifest, true, cx.timings().show).await);
+    }
+    let object = cx.observe(&bare).await.unwrap_or_default();
+    let status = map(&object, "/status");
+    let placed = [status.get("hostId"), status.get("environment")]
+        .map(|value| value.cloned().unwrap_or_default());
+    cx.claim(SCHED_CRD_011).is(
+        "host and environment of the workload",
+        placed,
+        [json!(host.id()), json!("prod")],
+    );
+    let id = status
+        .get("workloadId")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    cx.claim(SCHED_CRD_011).holds(
+        "the id of the workload",
+        cx.ids_of("bare").contains(id),
+        || format!("{id:?}"),
+    );
+    let object = cx.observe(&set).await.unwrap_or_default();
+    let counts = map(&object, "/status/replicas");
+    let count = |name: &str| counts.get(name).and_then(Value::as_i64).unwrap_or(0);
+    let seen = ["expected", "current", "ready", "unavailable"].map(count);
+    cx.claim(SCHED_CRD_011)
+        .is("expected, current, ready, unavailable", seen, [2, 2, 2, 0]);
+    let ready = condition(&object, "Ready").cloned().unwrap_or_default();
+    let told = ready
+        .get("reason")
+        .and_then(Value::as_str)
+        .is_some_and(|reason| !reason.is_empty());
+    cx.claim(SCHED_CRD_011)
+        .holds("the condition has a reason", told, || ready.to_string());
+    Ok(())
+}
+
+/// Hosts of two environments, and workloads of a namespace that only one of them is for.
+async fn isolation(cx: &ScenarioContext) -> Flow {
+    cx.host(cx.plan("own").fact("environment", json!(cx.namespace())))
+        .await?;
+    let other = cx
+        .host(cx.plan("other").fact("environment", json!("other")))
+        .await?;
+    cx.host(cx.plan("nobody")).await?;
+    cx.submit(&cx.deployment("app", 3)).await?;
+    let within = cx.timings().act + cx.timings().reconnect;
+    let placed = cx.runs("app", 3, within).await;
+    if let Some(placed) = cx.claim(SCHED_CRD_010).met(placed) {
+        let names = crate::scheduler::context::hosts_of(&placed);
+        let expected = vec!["own".to_owned(); 3];
+        cx.claim(SCHED_CRD_010).is("where it runs", names, expected);
+    }
+    cx.submit(
+        &cx.deployment("pinned", 1)
+            .spec("/hostId", json!(other.id())),
+    )
+    .await?;
+    cx.submit(
+        &cx.deployment("named", 1)
+            .spec("/environment", json!("other")),
+    )
+    .await?;
+    for app in ["pinned", "named"] {
+        cx.no_start(SCHED_CRD_010, app).await;
+    }
+    Ok(())
+}

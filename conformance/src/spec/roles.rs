@@ -1,0 +1,156 @@
+//! The roles: images with a known behaviour that checks ask a host to run.
+
+use std::fmt;
+
+/// What a role is used as in a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// An image for the list of components.
+    Component,
+    /// An image for the workload's service.
+    Service,
+    /// An artifact that no host can run: the start must be refused.
+    Broken,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Component => "component",
+            Kind::Service => "service",
+            Kind::Broken => "broken",
+        })
+    }
+}
+
+macro_rules! roles {
+    ($($variant:ident $name:literal $kind:ident $contract:literal;)*) => {
+        /// An image with a known behaviour, by name. [`Role::contract`] says what it must do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Role {
+            $(#[doc = $contract] $variant,)*
+        }
+
+        impl Role {
+            /// Every role, in the order of the documentation.
+            pub const ALL: &[Role] = &[$(Role::$variant,)*];
+
+            /// The name used in `target.toml`, in image references and in reports.
+            pub const fn name(self) -> &'static str {
+                match self { $(Role::$variant => $name,)* }
+            }
+
+            /// Where the role stands in a workload.
+            pub const fn kind(self) -> Kind {
+                match self { $(Role::$variant => Kind::$kind,)* }
+            }
+
+            /// What an image must do to play the role, in one sentence.
+            pub const fn contract(self) -> &'static str {
+                match self { $(Role::$variant => $contract,)* }
+            }
+        }
+    };
+}
+
+roles! {
+    Hello "hello" Component
+        "Serves HTTP: responds to every request with 200 and the body `hello`.";
+    HelloTwo "hello-two" Component
+        "Serves HTTP: responds to every request with 200 and the value of its first environment variable as the body, or `hello` if it has none.";
+    HttpEcho "http-echo" Component
+        "Serves HTTP: responds with 200 and a body of three header lines (the method; the path with its query; the value of the request header `x-berth`, or `-`) followed by the request body, byte for byte.";
+    HttpTrap "http-trap" Component
+        "Serves HTTP: responds to the path `/ok` with 200 and `ok`; on any other path, traps before it responds.";
+    HttpSpin "http-spin" Component
+        "Serves HTTP: responds to the path `/ok` with 200 and `ok`; on any other path, sends the beacon `spin` and then computes forever without yielding.";
+    HttpAlloc "http-alloc" Component
+        "Serves HTTP: on the path `/N`, grows its memory by N MiB, writes to each page and responds with 200 and `ok`, or 200 and `refused` if the memory was not granted; on `/endless`, grows its memory until it is refused and then traps.";
+    HttpEnv "http-env" Component
+        "Serves HTTP: responds with 200 and every environment variable that it sees, one `KEY=value` per line, in the order in which it sees them.";
+    HttpFetch "http-fetch" Component
+        "Serves HTTP: requests `http://` followed by the value of its first environment variable, and responds with 200 and the received status in decimal, or 200 and `denied` if the request could not be made.";
+    HttpFiles "http-files" Component
+        "Serves HTTP, always with status 200: on `/read/FILE`, responds with the content of FILE below its first mounted directory; on `/write/FILE`, writes `berth` to FILE and responds with `ok`; on `/list`, responds with the number of mounted directories; if an operation fails, responds with `denied`.";
+    HttpConfig "http-config" Component
+        "Serves HTTP: imports wasi:config/store and responds to the path `/KEY` with 200 and the value of KEY, or `none`.";
+    HttpKeyvalue "http-keyvalue" Component
+        "Serves HTTP: imports wasi:keyvalue/store and uses the bucket `default`: on `/set/KEY`, stores `berth` under KEY and responds with `ok`; on `/get/KEY`, responds with the value or `none`; on `/delete/KEY`, deletes KEY and responds with `ok`; if the store fails, responds with `error`.";
+    HttpLogging "http-logging" Component
+        "Serves HTTP: imports wasi:logging/logging, logs its path at level info with the context `berth`, and responds with 200 and `ok`.";
+    HttpSocket "http-socket" Component
+        "Serves HTTP: opens a TCP connection to the IPv4 address and port before the first `/` of its first environment variable, and responds with 200 and `open`, or `denied`.";
+    ServiceRun "service-run" Service
+        "Sends the beacon `up` and then waits forever, yielding to the host.";
+    ServiceBeat "service-beat" Service
+        "Sends the beacon `beat` every 200 ms, forever.";
+    ServiceOk "service-ok" Service
+        "Sends the beacon `run` and ends successfully.";
+    ServiceErr "service-err" Service
+        "Sends the beacon `run` and ends with an error.";
+    ServiceTrap "service-trap" Service
+        "Sends the beacon `run` and traps.";
+    ServiceExit0 "service-exit0" Service
+        "Sends the beacon `run` and exits with a code that means success.";
+    ServiceExit1 "service-exit1" Service
+        "Sends the beacon `run` and exits with a code that means failure.";
+    ServiceFresh "service-fresh" Service
+        "Sends the beacon `fresh` if its memory is in its initial state, otherwise `stale`; modifies its memory; traps.";
+    ServiceSpin "service-spin" Service
+        "Sends the beacon `spin` and then computes forever without yielding.";
+    ServiceSlowFail "service-slow-fail" Service
+        "Sends the beacon `run`, waits for 300 ms and ends with an error.";
+    ServiceLongFail "service-long-fail" Service
+        "Sends the beacon `run`, waits for 61 s and ends with an error.";
+    ServiceOnce "service-once" Service
+        "Sends the beacon `run`, waits for 300 ms and ends successfully.";
+    Idle "idle" Component
+        "Imports nothing, serves nothing and is never called.";
+    CoreModule "core-module" Broken
+        "A WebAssembly core module, not a component.";
+    NoRun "no-run" Broken
+        "A component without any export: it cannot be a service.";
+    Unmet "unmet" Broken
+        "A component that imports `acme:nope/thing@1.0.0`, which no host offers, and serves HTTP.";
+}
+
+impl Role {
+    /// The role of that name, if there is one.
+    pub fn named(name: &str) -> Option<Role> {
+        Role::ALL.iter().copied().find(|role| role.name() == name)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_lead_back_to_their_role() {
+        let names: BTreeSet<_> = Role::ALL.iter().map(|role| role.name()).collect();
+        assert_eq!(names.len(), Role::ALL.len());
+        for role in Role::ALL {
+            assert_eq!(Role::named(role.name()), Some(*role));
+        }
+        assert_eq!(Role::named("nobody"), None);
+    }
+
+    #[test]
+    fn the_documentation_lists_every_role_with_its_contract() {
+        let page = include_str!("../../../docs/conformance/roles.md");
+        for role in Role::ALL {
+            let row = format!("| `{}` | {} | {} |", role, role.kind(), role.contract());
+            assert!(
+                page.contains(&row),
+                "docs/conformance/roles.md needs the row\n{row}"
+            );
+        }
+    }
+}
