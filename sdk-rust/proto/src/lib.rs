@@ -1,9 +1,9 @@
-//! The messages of the host control protocol, package `wasmcloud.runtime.v2`, with their JSON mapping.
+//! Messages of the host control protocol, package `wasmcloud.runtime.v2`, with their JSON mapping.
 //!
-//! All of it is generated from `proto/` by `cargo xtask gen`. Writing JSON is canonical: JSON names,
-//! enum names, 64-bit integers as strings, defaults left out. Reading ignores unknown fields and
-//! accepts both names of a field, but is stricter than the protocol asks elsewhere: `null` is
-//! refused for what is not a message. A reader for peers drops nulls first.
+//! `cargo xtask gen` generates them from `proto/`. Serialization is canonical: JSON names, enum
+//! names, 64-bit integers as strings, defaults omitted. Deserialization ignores unknown fields and
+//! accepts both names of a field, but is stricter than the protocol: it rejects `null` for a field
+//! that is not a message. `berth-sdk` removes nulls first.
 
 mod generated;
 mod redacted_debug;

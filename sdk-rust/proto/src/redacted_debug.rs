@@ -1,4 +1,4 @@
-//! Debug output of the messages that can carry secrets: keys are shown, values are not.
+//! `Debug` of the messages that may contain secrets: it prints keys and redacts values.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter, Result};

@@ -1,9 +1,9 @@
-//! Tests of the generated messages against the committed facts and the golden vectors.
+//! Tests of the generated messages against the schema table and the golden vectors.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that panics has failed, and says where"
+    reason = "tests may panic"
 )]
 
 mod redaction;

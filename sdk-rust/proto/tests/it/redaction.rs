@@ -1,30 +1,30 @@
-//! What may be secret does not show in Debug output.
+//! `Debug` redacts values that may be secrets.
 
 use berth_proto::{Component, ImagePullSecret, LocalResources, WitInterface};
 
 #[test]
-fn debug_output_shows_keys_and_no_values() {
+fn debug_prints_keys_and_redacts_values() {
     let component = Component {
         name: "hello".to_owned(),
         image_pull_secret: Some(ImagePullSecret {
-            username: "hush-user".to_owned(),
-            password: "hush-password".to_owned(),
+            username: "secret-user".to_owned(),
+            password: "secret-password".to_owned(),
         }),
         local_resources: Some(LocalResources {
-            config: [("shown-a".to_owned(), "hush-config".to_owned())].into(),
-            environment: [("shown-b".to_owned(), "hush-environment".to_owned())].into(),
+            config: [("key-a".to_owned(), "secret-config".to_owned())].into(),
+            environment: [("key-b".to_owned(), "secret-environment".to_owned())].into(),
             ..LocalResources::default()
         }),
         ..Component::default()
     };
     let interface = WitInterface {
         namespace: "wasi".to_owned(),
-        config: [("shown-c".to_owned(), "hush-interface".to_owned())].into(),
+        config: [("key-c".to_owned(), "secret-interface".to_owned())].into(),
         ..WitInterface::default()
     };
-    let shown = format!("{component:?} {component:#?} {interface:?}");
-    assert!(!shown.contains("hush"), "{shown}");
-    for key in ["hello", "shown-a", "shown-b", "shown-c", "wasi"] {
-        assert!(shown.contains(key), "{key} is not in {shown}");
+    let output = format!("{component:?} {component:#?} {interface:?}");
+    assert!(!output.contains("secret-"), "{output}");
+    for key in ["hello", "key-a", "key-b", "key-c", "wasi"] {
+        assert!(output.contains(key), "{key} is not in {output}");
     }
 }

@@ -1,4 +1,4 @@
-//! The compiled schema and `proto/schema.tsv`, compared both ways.
+//! Comparison of the compiled schema with `proto/schema.tsv`.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ const FACTS: &str = include_str!("../../../../proto/schema.tsv");
 const HEADER: &str = "file\tkind\tparent\tname\tnumber\ttype\tcardinality\toneof\tjson_name";
 
 #[test]
-fn the_schema_has_exactly_the_committed_facts() {
+fn schema_matches_the_committed_table() {
     let mut lines = FACTS.lines();
     assert_eq!(lines.next(), Some(HEADER));
     let committed: BTreeSet<String> = lines.map(|line| line.trim_end().to_owned()).collect();
@@ -23,14 +23,14 @@ fn the_schema_has_exactly_the_committed_facts() {
         missing.is_empty() && added.is_empty(),
         "missing: {missing:#?}\nadded: {added:#?}"
     );
-    assert!(committed.len() >= 89, "the facts are not all there");
+    assert!(committed.len() >= 89, "the table is incomplete");
 }
 
 #[test]
-fn the_package_has_these_files_and_no_others() {
+fn package_consists_of_the_files_in_the_table() {
     let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
-    let ours: BTreeSet<&str> = set.file.iter().map(FileDescriptorProto::name).collect();
-    let theirs: BTreeSet<&str> = FACTS
+    let compiled: BTreeSet<&str> = set.file.iter().map(FileDescriptorProto::name).collect();
+    let expected: BTreeSet<&str> = FACTS
         .lines()
         .skip(1)
         .filter_map(|line| line.split('\t').next())
@@ -39,7 +39,7 @@ fn the_package_has_these_files_and_no_others() {
             "google/protobuf/empty.proto",
         ])
         .collect();
-    assert_eq!(ours, theirs);
+    assert_eq!(compiled, expected);
     for file in set
         .file
         .iter()
@@ -51,7 +51,7 @@ fn the_package_has_these_files_and_no_others() {
         );
         assert!(
             file.extension.is_empty(),
-            "{}: extensions are not of this schema",
+            "{}: the schema has no extensions",
             file.name()
         );
     }
@@ -129,7 +129,7 @@ fn field_fact(
             if repeated { "repeated" } else { "singular" },
         ),
     };
-    // An `optional` field would be a oneof of its own, and a fact that upstream does not have.
+    // An `optional` field would be a synthetic oneof, which upstream does not have.
     assert!(
         !field.proto3_optional(),
         "{}.{}",

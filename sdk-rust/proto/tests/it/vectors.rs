@@ -1,7 +1,7 @@
-//! The golden vectors, as far as the generated code alone has to obey them.
+//! The golden vectors, as far as the generated code alone satisfies them.
 //!
-//! What it does not do by itself (null for a field that is no message, keys given twice in a map
-//! or in what is unknown) is the business of the reader in berth-sdk, and tested there.
+//! The decoder of berth-sdk handles the rest, with its own test: null for a field that is not a
+//! message, and duplicate keys in a map or an unknown field.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -13,60 +13,64 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Null as unset: the reader in berth-sdk.
+/// Null means unset: handled by the decoder of berth-sdk.
 const NULLS: &str = "HOST-JSON-013";
-/// A key given twice: the reader in berth-sdk.
-const REPEATED_KEYS: &str = "HOST-JSON-017";
+/// Duplicate keys: handled by the decoder of berth-sdk.
+const DUPLICATE_KEYS: &str = "HOST-JSON-017";
 
 #[test]
-fn every_message_obeys_its_vectors() {
+fn every_message_satisfies_its_vectors() {
     let mut failures = Vec::new();
     let mut tried = 0;
     let mut messages = BTreeSet::new();
     for (file, vector) in vectors() {
         let message = text(&vector, "message");
         messages.insert(message.clone());
-        let place = format!("{file}: {}", text(&vector, "name"));
-        let (count, wrong) = judge(&message, &vector);
+        let location = format!("{file}: {}", text(&vector, "name"));
+        let (count, wrong) = check(&message, &vector);
         tried += count;
-        failures.extend(wrong.into_iter().map(|wrong| format!("{place}: {wrong}")));
+        failures.extend(
+            wrong
+                .into_iter()
+                .map(|wrong| format!("{location}: {wrong}")),
+        );
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(tried > 600, "only {tried} payloads were tried");
-    let known: BTreeSet<String> = messages_of_the_schema();
+    assert!(tried > 600, "tried only {tried} payloads");
+    let expected: BTreeSet<String> = messages_of_the_schema();
     assert_eq!(
-        messages, known,
-        "each message has vectors, and each vector a message"
+        messages, expected,
+        "the vectors cover exactly the messages of the schema"
     );
 }
 
-fn judge(message: &str, vector: &Value) -> (usize, Vec<String>) {
+fn check(message: &str, vector: &Value) -> (usize, Vec<String>) {
     match message {
-        "Component" => judge_as::<proto::Component>(vector),
-        "EmptyDirVolume" => judge_as::<proto::EmptyDirVolume>(vector),
-        "HostHeartbeat" => judge_as::<proto::HostHeartbeat>(vector),
-        "HostHeartbeatRequest" => judge_as::<proto::HostHeartbeatRequest>(vector),
-        "HostPathVolume" => judge_as::<proto::HostPathVolume>(vector),
-        "ImagePullSecret" => judge_as::<proto::ImagePullSecret>(vector),
-        "LocalResources" => judge_as::<proto::LocalResources>(vector),
-        "Service" => judge_as::<proto::Service>(vector),
-        "Volume" => judge_as::<proto::Volume>(vector),
-        "VolumeMount" => judge_as::<proto::VolumeMount>(vector),
-        "WitInterface" => judge_as::<proto::WitInterface>(vector),
-        "WitWorld" => judge_as::<proto::WitWorld>(vector),
-        "Workload" => judge_as::<proto::Workload>(vector),
-        "WorkloadStartRequest" => judge_as::<proto::WorkloadStartRequest>(vector),
-        "WorkloadStartResponse" => judge_as::<proto::WorkloadStartResponse>(vector),
-        "WorkloadStatus" => judge_as::<proto::WorkloadStatus>(vector),
-        "WorkloadStatusRequest" => judge_as::<proto::WorkloadStatusRequest>(vector),
-        "WorkloadStatusResponse" => judge_as::<proto::WorkloadStatusResponse>(vector),
-        "WorkloadStopRequest" => judge_as::<proto::WorkloadStopRequest>(vector),
-        "WorkloadStopResponse" => judge_as::<proto::WorkloadStopResponse>(vector),
-        _ => (0, vec![format!("no message {message}")]),
+        "Component" => check_as::<proto::Component>(vector),
+        "EmptyDirVolume" => check_as::<proto::EmptyDirVolume>(vector),
+        "HostHeartbeat" => check_as::<proto::HostHeartbeat>(vector),
+        "HostHeartbeatRequest" => check_as::<proto::HostHeartbeatRequest>(vector),
+        "HostPathVolume" => check_as::<proto::HostPathVolume>(vector),
+        "ImagePullSecret" => check_as::<proto::ImagePullSecret>(vector),
+        "LocalResources" => check_as::<proto::LocalResources>(vector),
+        "Service" => check_as::<proto::Service>(vector),
+        "Volume" => check_as::<proto::Volume>(vector),
+        "VolumeMount" => check_as::<proto::VolumeMount>(vector),
+        "WitInterface" => check_as::<proto::WitInterface>(vector),
+        "WitWorld" => check_as::<proto::WitWorld>(vector),
+        "Workload" => check_as::<proto::Workload>(vector),
+        "WorkloadStartRequest" => check_as::<proto::WorkloadStartRequest>(vector),
+        "WorkloadStartResponse" => check_as::<proto::WorkloadStartResponse>(vector),
+        "WorkloadStatus" => check_as::<proto::WorkloadStatus>(vector),
+        "WorkloadStatusRequest" => check_as::<proto::WorkloadStatusRequest>(vector),
+        "WorkloadStatusResponse" => check_as::<proto::WorkloadStatusResponse>(vector),
+        "WorkloadStopRequest" => check_as::<proto::WorkloadStopRequest>(vector),
+        "WorkloadStopResponse" => check_as::<proto::WorkloadStopResponse>(vector),
+        _ => (0, vec![format!("unknown message {message}")]),
     }
 }
 
-fn judge_as<M>(vector: &Value) -> (usize, Vec<String>)
+fn check_as<M>(vector: &Value) -> (usize, Vec<String>)
 where
     M: Message + Default + PartialEq + Debug + Serialize + DeserializeOwned,
 {
@@ -74,38 +78,35 @@ where
     let canonical = &vector["canonical"];
     let expected: M = match serde_json::from_str(&canonical.to_string()) {
         Ok(message) => message,
-        Err(error) => return (1, vec![format!("canonical is refused: {error}")]),
+        Err(error) => return (1, vec![format!("canonical form is rejected: {error}")]),
     };
-    // Through text: a value would widen the float.
-    let written: Value = serde_json::from_str(&serde_json::to_string(&expected).unwrap()).unwrap();
-    if comparable(&written) != comparable(canonical) {
-        wrong.push(format!("written as {written}"));
+    // Via text, because a `Value` would widen the float.
+    let encoded: Value = serde_json::from_str(&serde_json::to_string(&expected).unwrap()).unwrap();
+    if comparable(&encoded) != comparable(canonical) {
+        wrong.push(format!("encoded as {encoded}"));
     }
     if M::decode(expected.encode_to_vec().as_slice()).as_ref() != Ok(&expected) {
-        wrong.push("the binary form does not come back".to_owned());
+        wrong.push("the binary form does not round-trip".to_owned());
     }
     let mut tried = 1;
     for entry in entries(vector, "accepts").filter(|entry| entry["rule"] != NULLS) {
         tried += 1;
         match serde_json::from_slice::<M>(&payload(entry)) {
-            Ok(read) if read == expected => {}
-            Ok(read) => wrong.push(format!("{}: read as {read:?}", entry["why"])),
-            Err(error) => wrong.push(format!("{}: refused: {error}", entry["why"])),
+            Ok(decoded) if decoded == expected => {}
+            Ok(decoded) => wrong.push(format!("{}: decoded as {decoded:?}", entry["why"])),
+            Err(error) => wrong.push(format!("{}: rejected: {error}", entry["why"])),
         }
     }
-    for entry in entries(vector, "refuses").filter(|entry| entry["rule"] != REPEATED_KEYS) {
+    for entry in entries(vector, "refuses").filter(|entry| entry["rule"] != DUPLICATE_KEYS) {
         tried += 1;
-        if let Ok(read) = serde_json::from_slice::<M>(&payload(entry)) {
-            wrong.push(format!(
-                "{}: not refused but read as {read:?}",
-                entry["why"]
-            ));
+        if let Ok(decoded) = serde_json::from_slice::<M>(&payload(entry)) {
+            wrong.push(format!("{}: accepted as {decoded:?}", entry["why"]));
         }
     }
     (tried, wrong)
 }
 
-/// The value with the one timestamp brought to one spelling.
+/// Normalizes the format of timestamps and floats.
 fn comparable(value: &Value) -> Value {
     match value {
         Value::Object(members) => members
@@ -117,8 +118,8 @@ fn comparable(value: &Value) -> Value {
                     (key.clone(), serde_json::to_value(time).unwrap())
                 }
                 ("systemCpuUsage", Value::Number(number)) => {
-                    let single: f32 = number.to_string().parse().unwrap();
-                    (key.clone(), Value::from(single))
+                    let value: f32 = number.to_string().parse().unwrap();
+                    (key.clone(), Value::from(value))
                 }
                 _ => (key.clone(), comparable(member)),
             })
@@ -133,11 +134,11 @@ fn payload(entry: &Value) -> Vec<u8> {
         (Some(json), None, None) => json.to_string().into_bytes(),
         (None, Some(Value::String(text)), None) => text.clone().into_bytes(),
         (None, None, Some(bytes)) => pbjson_bytes(bytes),
-        _ => panic!("exactly one of json, text and base64 in {entry}"),
+        _ => panic!("expected one of json, text and base64 in {entry}"),
     }
 }
 
-/// Base64 as pbjson reads it.
+/// Decodes base64 like pbjson.
 fn pbjson_bytes(base64: &Value) -> Vec<u8> {
     let bytes: pbjson::private::BytesDeserialize<Vec<u8>> =
         serde_json::from_value(base64.clone()).unwrap();
