@@ -1,6 +1,6 @@
-{{/* Who is who on the bus. The server maps the DNS name in a client's certificate to a user. */}}
+{{/* Credentials of the NATS clients. The server maps the DNS name in a client's certificate to a user. */}}
 
-{{/* Names of Secrets. */}}
+{{/* Names of the Secrets. */}}
 {{- define "berth.secret.authority" -}}{{ include "berth.name" . }}-ca{{- end -}}
 {{- define "berth.secret.nats" -}}{{ include "berth.name" . }}-nats-tls{{- end -}}
 {{- define "berth.secret.scheduler" -}}{{ include "berth.name" . }}-scheduler-tls{{- end -}}
@@ -9,13 +9,13 @@
 {{/* Takes root and id. */}}
 {{- define "berth.secret.bound" -}}{{ include "berth.name" .root }}-bound-{{ .id }}-tls{{- end -}}
 
-{{/* Users. */}}
+{{/* Names of the users. */}}
 {{- define "berth.user.scheduler" -}}scheduler.berth{{- end -}}
 {{- define "berth.user.group" -}}{{ . }}.group.berth{{- end -}}
 {{- define "berth.user.bound" -}}{{ . }}.bound.berth{{- end -}}
 
-{{/* One Secret with a certificate: the one that is there, or a new one. Takes root, name, user (its DNS names) and
-ca, the authority. */}}
+{{/* A Secret with a certificate: the existing one, or a new one. Takes root, name, dns (the DNS names) and ca (the
+authority). */}}
 {{- define "berth.certificate" }}
 ---
 apiVersion: v1
@@ -26,15 +26,15 @@ metadata:
   namespace: {{ .root.Release.Namespace }}
   labels: {{- include "berth.labels" (dict "root" .root "component" "credentials") | nindent 4 }}
 data:
-{{- $there := lookup "v1" "Secret" .root.Release.Namespace .name }}
-{{- if $there }}
-  ca.crt: {{ index $there.data "ca.crt" }}
-  tls.crt: {{ index $there.data "tls.crt" }}
-  tls.key: {{ index $there.data "tls.key" }}
+{{- $existing := lookup "v1" "Secret" .root.Release.Namespace .name }}
+{{- if $existing }}
+  ca.crt: {{ index $existing.data "ca.crt" }}
+  tls.crt: {{ index $existing.data "tls.crt" }}
+  tls.key: {{ index $existing.data "tls.key" }}
 {{- else }}
-{{- $made := genSignedCert (first .dns) nil .dns (int .root.Values.tls.validityDays) .ca }}
+{{- $signed := genSignedCert (first .dns) nil .dns (int .root.Values.tls.validityDays) .ca }}
   ca.crt: {{ .ca.Cert | b64enc }}
-  tls.crt: {{ $made.Cert | b64enc }}
-  tls.key: {{ $made.Key | b64enc }}
+  tls.crt: {{ $signed.Cert | b64enc }}
+  tls.key: {{ $signed.Key | b64enc }}
 {{- end }}
 {{- end }}

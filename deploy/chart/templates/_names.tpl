@@ -1,6 +1,6 @@
-{{/* What things are called, and the labels that find them. */}}
+{{/* Names, labels and values that several templates share. */}}
 
-{{/* The release, as the beginning of every name. */}}
+{{/* The prefix of every name, made from the name of the release. */}}
 {{- define "berth.name" -}}
 {{- if contains "berth" .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
@@ -9,7 +9,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Labels that select; they never change. Takes root and component. */}}
+{{/* Selector labels, which never change. Takes root and component. */}}
 {{- define "berth.selector" -}}
 app.kubernetes.io/name: berth
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -24,24 +24,24 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
-{{/* Takes root and image. */}}
+{{/* An image reference. Takes root and image. */}}
 {{- define "berth.image" -}}
 {{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
 {{- end -}}
 
-{{/* The groups with what they leave out filled in, as JSON: {groups: [{name, ...}]}, sorted by name. */}}
+{{/* The host groups with all defaults applied, sorted by name, as JSON: {groups: [{name, ...}]}. */}}
 {{- define "berth.groups" -}}
 {{- $groups := list -}}
 {{- range $name, $group := .Values.hosts.groups -}}
 {{- if $group -}}
-{{- $whole := mergeOverwrite (deepCopy $.Values.hosts.groupDefaults) (deepCopy $group) -}}
-{{- $groups = append $groups (set $whole "name" $name) -}}
+{{- $merged := mergeOverwrite (deepCopy $.Values.hosts.groupDefaults) (deepCopy $group) -}}
+{{- $groups = append $groups (set $merged "name" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- dict "groups" $groups | toJson -}}
 {{- end -}}
 
-{{/* Where the server is. */}}
+{{/* The URL of the NATS server. */}}
 {{- define "berth.natsUrl" -}}
 {{- if .Values.nats.enabled -}}
 tls://{{ include "berth.name" . }}-nats.{{ .Release.Namespace }}.svc:4222
@@ -50,7 +50,7 @@ tls://{{ include "berth.name" . }}-nats.{{ .Release.Namespace }}.svc:4222
 {{- end -}}
 {{- end -}}
 
-{{/* What the restricted Pod security standard asks of a Pod, and of a container. */}}
+{{/* The security contexts of Pods and containers under the restricted Pod Security Standard. */}}
 {{- define "berth.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

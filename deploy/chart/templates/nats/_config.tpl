@@ -1,15 +1,15 @@
-{{/* The server's configuration. README.md, "Who may do what on the bus", explains it. */}}
+{{/* The configuration of the NATS server. See "Permissions on the bus" in README.md. */}}
 
-{{/* What the ids of a group's hosts begin with: as long as "left" below says, so that the server can tell groups
-apart. Takes the group's name. */}}
+{{/* The id prefix of a group's hosts, by which the server distinguishes groups. Its length must match $prefixToken
+below. Takes the group's name. */}}
 {{- define "berth.idPrefix" -}}
 {{- sha256sum . | trunc 6 -}}
 {{- end -}}
 
 {{- define "berth.natsConfig" -}}
 {{- $commands := list "heartbeat" "workload.start" "workload.stop" "workload.status" -}}
-{{- $left := "{{left(1,6)}}" -}}
-{{- $whole := "{{wildcard(1)}}" -}}
+{{- $prefixToken := "{{left(1,6)}}" -}}
+{{- $idToken := "{{wildcard(1)}}" -}}
 {{- $groups := (include "berth.groups" . | fromJson).groups -}}
 listen: "0.0.0.0:4222"
 http: "0.0.0.0:8222"
@@ -26,7 +26,7 @@ accounts {
       {
         user: {{ include "berth.user.scheduler" . | quote }}
         permissions: {
-          # The server asks after the mapping: runtime.host.ID.COMMAND is commands.PREFIX.ID.COMMAND by then.
+          # The server checks permissions after the mapping of runtime.host.ID.COMMAND to commands.PREFIX.ID.COMMAND.
           publish: {allow: ["commands.>"]}
           subscribe: {allow: ["runtime.operator.heartbeat.*", "_INBOX.>"]}
         }
@@ -34,7 +34,7 @@ accounts {
     ]
     mappings: {
       {{- range $commands }}
-      "runtime.host.*.{{ . }}": "commands.{{ $left }}.{{ $whole }}.{{ . }}"
+      "runtime.host.*.{{ . }}": "commands.{{ $prefixToken }}.{{ $idToken }}.{{ . }}"
       {{- end }}
     }
     imports: [
@@ -49,7 +49,7 @@ accounts {
       {{- range $host := .Values.nats.boundHosts }}
       {{- range $groups }}
       {{- if hasPrefix (include "berth.idPrefix" .name) $host.id }}
-      {{- fail (printf "nats.boundHosts: the id %s begins like those of the group %s" $host.id .name) }}
+      {{- fail (printf "nats.boundHosts: the id %s starts with the id prefix of the group %s" $host.id .name) }}
       {{- end }}
       {{- end }}
       {stream: {account: "bound", subject: "runtime.operator.heartbeat.{{ .id }}"}}
@@ -72,7 +72,7 @@ accounts {
         }
       }
     ]
-    mappings: {"runtime.operator.heartbeat.*": "heartbeats.{{ $left }}.{{ $whole }}"}
+    mappings: {"runtime.operator.heartbeat.*": "heartbeats.{{ $prefixToken }}.{{ $idToken }}"}
     exports: [
       {stream: "heartbeats.{{ $prefix }}.*", accounts: ["scheduler"]}
       {service: "runtime.host.*.>", accounts: ["scheduler"]}
