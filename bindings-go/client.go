@@ -17,26 +17,26 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// Client commands one host.
+// Client sends commands to one host.
 //
-// Each command waits at most as long as its timeout, and as its context. A command whose context ends may
-// have been carried out or not, as after a timeout.
+// Each command is bounded by its timeout and by its context. A command whose context ends may have been
+// carried out, as after a timeout.
 type Client struct {
 	conn     *nats.Conn
 	hostID   string
 	timeouts Timeouts
 }
 
-// Timeouts are how long each command may take; a field of 0 means its default, which is that of deployed
+// Timeouts bound the commands of a [Client]. A field of 0 has its default, which is that of deployed
 // schedulers.
 type Timeouts struct {
-	// Start is 60 s, by when a host must have answered.
+	// Start is the timeout of a start [default: 60 s, within which a host must reply].
 	Start time.Duration
-	// Stop is 30 s.
+	// Stop is the timeout of a stop [default: 30 s].
 	Stop time.Duration
-	// Status is 5 s.
+	// Status is the timeout of a status [default: 5 s].
 	Status time.Duration
-	// Heartbeat is 5 s.
+	// Heartbeat is the timeout of a heartbeat request [default: 5 s].
 	Heartbeat time.Duration
 }
 
@@ -57,19 +57,19 @@ func (t Timeouts) withDefaults() Timeouts {
 	return t
 }
 
-// ClientOption changes how a [Client] commands.
+// ClientOption configures a [Client].
 type ClientOption func(*Client)
 
-// WithTimeouts sets how long each command may take.
+// WithTimeouts sets the timeouts of the commands.
 func WithTimeouts(timeouts Timeouts) ClientOption {
 	return func(c *Client) { c.timeouts = timeouts }
 }
 
-// NewClient gives a client for the host with this id. Whether the host exists is seen at the first
-// command. The error is [ErrHostID].
+// NewClient returns a client for the host with this id. The first command detects whether the host exists.
+// The error is [ErrInvalidHostID].
 func NewClient(conn *nats.Conn, hostID string, options ...ClientOption) (*Client, error) {
 	if !subject.IsToken(hostID) {
-		return nil, fmt.Errorf("%q: %w", reply.Shorten(hostID, 64), ErrHostID)
+		return nil, fmt.Errorf("%w %q", ErrInvalidHostID, reply.Shorten(hostID, 64))
 	}
 	c := &Client{conn: conn, hostID: hostID}
 	for _, option := range options {
@@ -79,14 +79,14 @@ func NewClient(conn *nats.Conn, hostID string, options ...ClientOption) (*Client
 	return c, nil
 }
 
-// HostID is the id of the host.
+// HostID returns the id of the host.
 func (c *Client) HostID() string { return c.hostID }
 
-// Start starts a workload. No error means that the host has it: RUNNING or COMPLETED, or STARTING and to be
-// asked for with [Client.Status]. An answer in state ERROR is [ErrRefused], with or without a code.
+// Start starts a workload. It returns the state RUNNING or COMPLETED, or STARTING if the start takes longer:
+// poll it with [Client.Status]. A reply in state ERROR is returned as [ErrRefused], with or without a code.
 //
-// It is not idempotent by itself: after [ErrTimeout] send the same again or ask for the status. A refusal
-// with [CodeConflict] then says that the first one arrived.
+// Start is not idempotent. After [ErrTimeout], send the same start again or ask for the status. A refusal
+// with [CodeConflict] then means that the first start arrived.
 func (c *Client) Start(ctx context.Context, id string, workload *runtimev2.Workload) (Status, error) {
 	request := &runtimev2.WorkloadStartRequest{WorkloadId: id, Workload: workload}
 	if workload == nil {
@@ -96,34 +96,34 @@ func (c *Client) Start(ctx context.Context, id string, workload *runtimev2.Workl
 	return refusedIfError(c, subject.Start, status, err)
 }
 
-// Stop stops a workload. STOPPING acknowledges; NOT_FOUND, here or from [Client.Status], proves the end.
-// It may be sent as often as one likes. An answer in state ERROR is [ErrRefused].
+// Stop stops a workload. STOPPING acknowledges the stop; NOT_FOUND, from Stop or from [Client.Status],
+// confirms that the workload is gone. Stop is idempotent. A reply in state ERROR is returned as [ErrRefused].
 func (c *Client) Stop(ctx context.Context, id string) (Status, error) {
 	request := &runtimev2.WorkloadStopRequest{WorkloadId: id}
 	status, err := c.command(ctx, subject.Stop, c.timeouts.Stop, id, request)
 	return refusedIfError(c, subject.Stop, status, err)
 }
 
-// Status asks for the state of a workload. ERROR and NOT_FOUND are states here, not errors; the error is
-// [ErrRefused] only when the host refuses the question.
+// Status returns the status of a workload. ERROR and NOT_FOUND are states, not errors; the error is
+// [ErrRefused] only if the host refuses the request itself.
 func (c *Client) Status(ctx context.Context, id string) (Status, error) {
 	return c.command(ctx, subject.Status, c.timeouts.Status, id, &runtimev2.WorkloadStatusRequest{WorkloadId: id})
 }
 
-// Heartbeat asks for a heartbeat now. A wash host measures its load between two of them, so that asking
-// often spoils the measure. The error is [ErrMalformed] also when the heartbeat is that of another host.
+// Heartbeat requests a heartbeat. A wash host measures its load between two heartbeats, so frequent requests
+// distort the measurement. The error is [ErrInvalidResponse] also if another host sent the heartbeat.
 func (c *Client) Heartbeat(ctx context.Context) (*runtimev2.HostHeartbeat, error) {
 	heartbeat := &runtimev2.HostHeartbeat{}
-	answer, err := c.ask(ctx, subject.Heartbeat, c.timeouts.Heartbeat, []byte("{}"))
+	msg, err := c.request(ctx, subject.Heartbeat, c.timeouts.Heartbeat, []byte("{}"))
 	if err == nil {
-		if err = wire.Read(answer.Data, heartbeat); err != nil {
-			err = malformed(err.Error())
+		if err = wire.Decode(msg.Data, heartbeat); err != nil {
+			err = invalidResponse(err.Error())
 		} else if heartbeat.Id != c.hostID {
-			err = malformed("it is the heartbeat of another host")
+			err = invalidResponse("the heartbeat is from another host")
 		}
 	}
 	if err != nil {
-		return nil, c.failed(subject.Heartbeat, err)
+		return nil, c.commandError(subject.Heartbeat, err)
 	}
 	return heartbeat, nil
 }
@@ -131,34 +131,34 @@ func (c *Client) Heartbeat(ctx context.Context) (*runtimev2.HostHeartbeat, error
 func (c *Client) command(
 	ctx context.Context, command subject.Command, timeout time.Duration, id string, request proto.Message,
 ) (Status, error) {
-	payload, err := wire.Write(request)
+	payload, err := Marshal(request)
 	if err != nil {
-		return Status{}, c.failed(command, fmt.Errorf("%w: %w", ErrRequest, err))
+		return Status{}, c.commandError(command, err)
 	}
-	answer, err := c.ask(ctx, command, timeout, payload)
+	msg, err := c.request(ctx, command, timeout, payload)
 	if err != nil {
-		return Status{}, c.failed(command, err)
+		return Status{}, c.commandError(command, err)
 	}
-	status, err := understood(id, answer)
+	status, err := parseStatus(id, msg)
 	if err != nil {
-		return Status{}, c.failed(command, err)
+		return Status{}, c.commandError(command, err)
 	}
 	return status, nil
 }
 
-// ask sends one request and waits for the first answer.
-func (c *Client) ask(
+// request sends one request and waits for the first reply.
+func (c *Client) request(
 	ctx context.Context, command subject.Command, timeout time.Duration, payload []byte,
 ) (*nats.Msg, error) {
 	if !c.conn.IsConnected() {
 		return nil, ErrDisconnected
 	}
-	within, cancel := context.WithTimeout(ctx, timeout)
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answer, err := c.conn.RequestWithContext(within, subject.Of(c.hostID, command), payload)
+	msg, err := c.conn.RequestWithContext(bounded, subject.Of(c.hostID, command), payload)
 	switch {
 	case err == nil:
-		return answer, nil
+		return msg, nil
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, fmt.Errorf("%w: %w", ErrTimeout, ctx.Err())
 	case ctx.Err() != nil:
@@ -168,46 +168,47 @@ func (c *Client) ask(
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, ErrNoResponders
 	case errors.Is(err, nats.ErrMaxPayload):
-		return nil, ErrTooLarge
+		return nil, ErrRequestTooLarge
 	default:
 		return nil, fmt.Errorf("%w: %w", ErrDisconnected, err)
 	}
 }
 
-func (c *Client) failed(command subject.Command, err error) error {
+func (c *Client) commandError(command subject.Command, err error) error {
 	return &CommandError{Command: string(command), HostID: c.hostID, Err: err}
 }
 
-// understood reads the status in an answer, checked to be one and to be that of the id. Start, stop and
-// status have one form of answer.
-func understood(id string, answer *nats.Msg) (Status, error) {
+// parseStatus returns the status in a reply, if the reply is valid and concerns the id. The replies to
+// start, stop and status have the same form.
+func parseStatus(id string, msg *nats.Msg) (Status, error) {
 	response := &runtimev2.WorkloadStatusResponse{}
-	if err := wire.Read(answer.Data, response); err != nil {
-		return Status{}, malformed(err.Error())
+	if err := wire.Decode(msg.Data, response); err != nil {
+		return Status{}, invalidResponse(err.Error())
 	}
 	status := response.GetWorkloadStatus()
 	if status == nil {
-		return Status{}, malformed("it has no workloadStatus")
+		return Status{}, invalidResponse("field `workloadStatus` is missing")
 	}
 	state := status.GetWorkloadState()
-	if code, err := strconv.Atoi(strings.TrimSpace(answer.Header.Get(reply.HeaderCode))); err == nil {
+	if code, err := strconv.Atoi(strings.TrimSpace(msg.Header.Get(reply.HeaderCode))); err == nil {
 		return Status{}, &RefusedError{Code: code, State: state, Message: status.GetMessage()}
 	}
 	if state == StateUnspecified {
-		return Status{}, malformed("it has no workloadState")
+		return Status{}, invalidResponse("field `workloadStatus.workloadState` is missing")
 	}
 	if status.GetWorkloadId() != id {
-		return Status{}, malformed("it is about another workload")
+		return Status{}, invalidResponse("the status is that of another workload")
 	}
 	return Status{WorkloadID: id, State: state, Message: status.GetMessage()}, nil
 }
 
-// refusedIfError makes a refusal of ERROR in answer to a start or a stop, which hosts without codes send.
+// refusedIfError turns the state ERROR in the reply to a start or a stop into a [RefusedError]: hosts without
+// codes refuse this way.
 func refusedIfError(c *Client, command subject.Command, status Status, err error) (Status, error) {
 	if err == nil && status.State == StateError {
-		return Status{}, c.failed(command, &RefusedError{State: status.State, Message: status.Message})
+		return Status{}, c.commandError(command, &RefusedError{State: status.State, Message: status.Message})
 	}
 	return status, err
 }
 
-func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, what) }
+func invalidResponse(reason string) error { return fmt.Errorf("%w: %s", ErrInvalidResponse, reason) }

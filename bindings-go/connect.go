@@ -15,102 +15,104 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// DefaultServer is where nats-server listens when nobody says otherwise.
+// DefaultServer is the default address of nats-server.
 const DefaultServer = nats.DefaultURL
 
 const (
 	// defaultConnectTimeout bounds one attempt to connect to one server.
 	defaultConnectTimeout = 5 * time.Second
 
-	// pingInterval is how often the connection is tested. A dead one is given up after three of them: well
-	// inside the 3 minutes of HOST-RESIL-010, and before a second heartbeat is lost in it.
+	// pingInterval is the time between two keep-alive pings. The connection is given up after three
+	// unanswered pings: well inside the 3 minutes of HOST-RESIL-010, and before a second heartbeat is lost
+	// on it.
 	pingInterval = 4 * time.Second
 
-	// writeTimeout gives a connection up into which nothing can be written any more.
+	// writeTimeout is how long a write may block before the connection is given up.
 	writeTimeout = 10 * time.Second
 
-	// minReconnectDelay is the first delay between two attempts to connect; it doubles up to
-	// maxReconnectDelay, which is short enough to be back within 10 s of the broker's return
+	// minReconnectDelay is the delay before the first reconnect attempt. It doubles up to
+	// maxReconnectDelay, which is short enough to reconnect within 10 s of the broker's return
 	// (HOST-RESIL-001).
 	minReconnectDelay = 20 * time.Millisecond
 	maxReconnectDelay = 2 * time.Second
 )
 
-// ConnectOptions say how to reach and convince the brokers of a real deployment. The zero value means
-// [DefaultServer] without TLS and credentials. Nothing is read or opened before a connection is made.
+// ConnectOptions configure a connection to the broker. The zero value connects to [DefaultServer] without
+// TLS or credentials. No file is read before a connection is made.
 //
-// At most one of Token, User, NkeySeedFile and CredentialsFile may be set. No secret is printed by
-// fmt or slog.
+// At most one of Token, User, NkeySeedFile and CredentialsFile may be set. fmt and slog print no secret.
 type ConnectOptions struct {
-	// Servers of one cluster, nats://host:port or tls://host:port; each may itself be a list separated by
-	// commas. user:password@ or token@ in them counts when no other credentials are set.
+	// Servers are the URLs of one cluster's servers, nats://host:port or tls://host:port. Each element may
+	// be a comma-separated list. user:password@ or token@ in a URL applies when no other credentials are
+	// set.
 	Servers []string
-	// Name under which the brokers list this connection.
+	// Name is the name of this connection in the brokers' lists.
 	Name string
 
-	// Token that all clients share.
+	// Token is the token that all clients share.
 	Token Secret
-	// User and Password.
+	// User and Password are the credentials of a user.
 	User     string
 	Password Secret
 	// NkeySeedFile holds the seed of an nkey (SU…). It is read again for each connection.
 	NkeySeedFile string
-	// CredentialsFile holds a user JWT and the seed that signs for it, as nsc writes it. It is read again
-	// for each connection, so that it can be rotated.
+	// CredentialsFile holds a user JWT and its nkey seed, as nsc writes them. It is read again for each
+	// connection, so that it can be rotated.
 	CredentialsFile string
 
-	// TLSCAFile is a PEM file of the authorities to trust instead of those of the system.
+	// TLSCAFile is a PEM file of CA certificates, which replace the system roots.
 	TLSCAFile string
-	// TLSCertFile and TLSKeyFile are PEM files with our certificate and its key, for mutual TLS.
+	// TLSCertFile and TLSKeyFile are PEM files with the client certificate and its key, for mutual TLS.
 	TLSCertFile string
 	TLSKeyFile  string
-	// TLSRequired refuses to talk to a broker without TLS. tls:// in a URL does the same.
+	// TLSRequired rejects brokers without TLS, as does tls:// in a URL.
 	TLSRequired bool
-	// TLSFirst begins with TLS before the broker's greeting, for brokers with handshake_first.
+	// TLSFirst starts the TLS handshake before the broker's INFO, for brokers with handshake_first.
 	TLSFirst bool
 
-	// InboxPrefix is what replies are addressed to, where permissions ask for another than _INBOX.
+	// InboxPrefix replaces _INBOX in reply subjects, where permissions require it.
 	InboxPrefix string
-	// ConnectTimeout bounds one attempt to connect to one server; 5 s when it is 0.
+	// ConnectTimeout bounds one attempt to connect to one server; 0 means 5 s.
 	ConnectTimeout time.Duration
-	// Logger is told of lost and new connections; [slog.Default] when it is nil.
+	// Logger receives the changes of the connection; nil means [slog.Default].
 	Logger *slog.Logger
-	// NATS are further options of the NATS client. They are applied last and win.
+	// NATS are further options of the NATS client. They are applied last and override all others.
 	NATS []nats.Option
 }
 
-// Connect connects now, or says why it cannot. The connection then reconnects for ever by itself.
+// Connect connects to the broker, or returns an error if it cannot. Once connected, the connection
+// reconnects forever.
 //
-// The caller closes it. Any other [nats.Conn] does for this package, too, as long as it does not give up
-// reconnecting: nats.go does so after a few minutes unless told otherwise.
+// The caller closes the connection. The other functions of this package accept any [nats.Conn] that never
+// stops reconnecting; by default, nats.go gives up after a few minutes.
 func Connect(ctx context.Context, options ConnectOptions) (*nats.Conn, error) {
-	type outcome struct {
+	type result struct {
 		conn *nats.Conn
 		err  error
 	}
-	done := make(chan outcome, 1)
+	results := make(chan result, 1)
 	go func() {
 		conn, err := options.connect()
-		done <- outcome{conn, err}
+		results <- result{conn, err}
 	}()
 	select {
-	case made := <-done:
-		return made.conn, made.err
+	case connected := <-results:
+		return connected.conn, connected.err
 	case <-ctx.Done():
 		go func() {
-			if made := <-done; made.conn != nil {
-				made.conn.Close()
+			if late := <-results; late.conn != nil {
+				late.conn.Close()
 			}
 		}()
-		return nil, fmt.Errorf("connect to NATS at %s: %w", options.servers(), ctx.Err())
+		return nil, fmt.Errorf("berth: cannot connect to NATS at %s: %w", options.redactedServers(), ctx.Err())
 	}
 }
 
-// ConnectEventually connects in the background and goes on trying for ever. It fails only for what no
-// waiting can mend: a file that cannot be read, an address that is none.
+// ConnectWithRetry connects in the background and retries forever, as [nats.RetryOnFailedConnect] does. It
+// fails only where a retry cannot help: on an unreadable file or an invalid address.
 //
-// This is how a host connects: it may be started before its broker (HOST-RESIL-005).
-func ConnectEventually(options ConnectOptions) (*nats.Conn, error) {
+// Hosts connect this way, because a host may start before its broker (HOST-RESIL-005).
+func ConnectWithRetry(options ConnectOptions) (*nats.Conn, error) {
 	return options.connect(nats.RetryOnFailedConnect(true))
 }
 
@@ -122,35 +124,35 @@ func (o ConnectOptions) connect(more ...nats.Option) (*nats.Conn, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	said := &once{}
+	lastError := &repeatFilter{}
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.Timeout(defaultConnectTimeout),
 		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // credentials may be on their way
+		nats.IgnoreAuthErrorAbort(), // the credentials may become valid later
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.PingInterval(pingInterval),
 		nats.FlusherTimeout(writeTimeout),
 		nats.ConnectHandler(func(*nats.Conn) {
-			said.forget()
+			lastError.reset()
 			logger.Info("connected to the broker")
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
-			said.forget()
-			logger.Info("connected to the broker again")
+			lastError.reset()
+			logger.Info("reconnected to the broker")
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if said.isNew(err.Error()) {
-				logger.Warn("cannot connect to the broker; trying on", "servers", o.servers(), "error", err)
+			if lastError.isNew(err.Error()) {
+				logger.Warn("cannot connect to the broker, retrying", "servers", o.redactedServers(), "error", err)
 			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				logger.Warn("the connection to the broker is gone", "error", err)
+				logger.Warn("disconnected from the broker", "error", err)
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			logger.Warn("the connection to the broker has trouble", "error", err)
+			logger.Warn("error on the connection to the broker", "error", err)
 		}),
 	}
 	if o.ConnectTimeout > 0 {
@@ -160,9 +162,9 @@ func (o ConnectOptions) connect(more ...nats.Option) (*nats.Conn, error) {
 		options = append(options, nats.CustomInboxPrefix(o.InboxPrefix))
 	}
 	options = append(append(append(options, o.credentials()...), o.tls()...), more...)
-	conn, err := nats.Connect(strings.Join(o.list(), ","), append(options, o.NATS...)...)
+	conn, err := nats.Connect(strings.Join(o.serverList(), ","), append(options, o.NATS...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", o.servers(), err)
+		return nil, fmt.Errorf("berth: cannot connect to NATS at %s: %w", o.redactedServers(), err)
 	}
 	return conn, nil
 }
@@ -203,11 +205,11 @@ func (o ConnectOptions) tls() (options []nats.Option) {
 	return options
 }
 
-// check finds what no waiting can mend, in errors that show no secret.
+// check reports the mistakes that a retry cannot fix, in errors that show no secret.
 func (o ConnectOptions) check() error {
-	for _, server := range o.list() {
-		if !isServer(server) {
-			return fmt.Errorf("%q is not the address of a NATS server (nats://host:port)", withoutUserinfo(server))
+	for _, server := range o.serverList() {
+		if !isServerURL(server) {
+			return fmt.Errorf("berth: invalid NATS server address %q, want nats://host:port", withoutUserinfo(server))
 		}
 	}
 	credentials := 0
@@ -217,24 +219,24 @@ func (o ConnectOptions) check() error {
 		}
 	}
 	if credentials > 1 {
-		return errors.New("more than one of Token, User, NkeySeedFile and CredentialsFile is set")
+		return errors.New("berth: more than one of Token, User, NkeySeedFile and CredentialsFile is set")
 	}
 	if (o.TLSCertFile == "") != (o.TLSKeyFile == "") {
-		return errors.New("a client certificate needs both its file and the file of its key")
+		return errors.New("berth: only one of TLSCertFile and TLSKeyFile is set")
 	}
 	for _, file := range []string{o.NkeySeedFile, o.CredentialsFile, o.TLSCAFile, o.TLSCertFile, o.TLSKeyFile} {
 		if file == "" {
 			continue
 		}
 		if _, err := os.ReadFile(file); err != nil {
-			return err
+			return fmt.Errorf("berth: cannot read credentials or certificates: %w", err)
 		}
 	}
 	return nil
 }
 
-// list gives the servers one by one.
-func (o ConnectOptions) list() (servers []string) {
+// serverList returns the servers, one URL each.
+func (o ConnectOptions) serverList() (servers []string) {
 	for _, list := range o.Servers {
 		for server := range strings.SplitSeq(list, ",") {
 			if server = strings.TrimSpace(server); server != "" {
@@ -248,13 +250,15 @@ func (o ConnectOptions) list() (servers []string) {
 	return servers
 }
 
-// servers gives the list as errors and logs may show it.
-func (o ConnectOptions) servers() string { return withoutUserinfo(strings.Join(o.list(), ",")) }
+// redactedServers returns the servers for errors and logs.
+func (o ConnectOptions) redactedServers() string {
+	return withoutUserinfo(strings.Join(o.serverList(), ","))
+}
 
-// String shows where to connect and how, and no secret.
+// String returns the servers and the kinds of credentials, without secrets.
 func (o ConnectOptions) String() string {
-	var ways []string
-	for _, way := range []struct {
+	var features []string
+	for _, feature := range []struct {
 		name string
 		used bool
 	}{
@@ -265,23 +269,23 @@ func (o ConnectOptions) String() string {
 		{"TLS", o.TLSRequired || o.TLSFirst || o.TLSCAFile != ""},
 		{"client certificate", o.TLSCertFile != ""},
 	} {
-		if way.used {
-			ways = append(ways, way.name)
+		if feature.used {
+			features = append(features, feature.name)
 		}
 	}
-	if len(ways) == 0 {
-		return o.servers()
+	if len(features) == 0 {
+		return o.redactedServers()
 	}
-	return o.servers() + " with " + strings.Join(ways, ", ")
+	return o.redactedServers() + " with " + strings.Join(features, ", ")
 }
 
-// GoString is String: %#v would show a password that stands in a URL.
+// GoString returns [ConnectOptions.String]: %#v would print a password in a URL.
 func (o ConnectOptions) GoString() string { return o.String() }
 
-// LogValue is String.
+// LogValue returns [ConnectOptions.String].
 func (o ConnectOptions) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// Secret is text that is shown to nobody: it prints as ***.
+// Secret is text that prints as ***.
 type Secret string
 
 func (Secret) String() string { return redacted }
@@ -295,23 +299,23 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText hides the text from encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// once keeps a log from saying the same at each attempt.
-type once struct {
+// repeatFilter detects text that repeats the previous one, so that a log does not repeat itself.
+type repeatFilter struct {
 	mu   sync.Mutex
 	last string
 }
 
-func (o *once) isNew(text string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	isNew := text != o.last
-	o.last = text
+func (f *repeatFilter) isNew(text string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	isNew := text != f.last
+	f.last = text
 	return isNew
 }
 
-func (o *once) forget() { o.isNew("") }
+func (f *repeatFilter) reset() { f.isNew("") }
 
-func isServer(server string) bool {
+func isServerURL(server string) bool {
 	if !strings.Contains(server, "://") {
 		server = "nats://" + server
 	}
@@ -326,10 +330,10 @@ func isServer(server string) bool {
 	return false
 }
 
-// withoutUserinfo hides everything between // and @ in a list of servers.
+// withoutUserinfo replaces the text between // and @ in a comma-separated list of servers.
 func withoutUserinfo(servers string) string {
-	shown := strings.Split(servers, ",")
-	for i, server := range shown {
+	redactedList := strings.Split(servers, ",")
+	for i, server := range redactedList {
 		scheme, rest, found := strings.Cut(server, "://")
 		if !found {
 			scheme, rest = "", server
@@ -338,14 +342,14 @@ func withoutUserinfo(servers string) string {
 		if at < 0 {
 			continue
 		}
-		if shown[i] = redacted + rest[at:]; found {
-			shown[i] = scheme + "://" + shown[i]
+		if redactedList[i] = redacted + rest[at:]; found {
+			redactedList[i] = scheme + "://" + redactedList[i]
 		}
 	}
-	return strings.Join(shown, ",")
+	return strings.Join(redactedList, ",")
 }
 
-// reconnectDelay doubles with each attempt, with jitter so that a fleet does not come back in one moment.
+// reconnectDelay doubles with each attempt, with jitter so that a fleet does not reconnect all at once.
 func reconnectDelay(attempts int) time.Duration {
 	delay := maxReconnectDelay
 	if doublings := attempts - 1; doublings < 8 {

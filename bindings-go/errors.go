@@ -3,84 +3,88 @@ package berth
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"berth.dev/go/internal/reply"
 )
 
-// Why a command to a host did not succeed, told apart by what the caller should do next. Test for them
-// with [errors.Is].
+// Errors of a [Client], by what the caller should do next. Test for them with [errors.Is].
 var (
-	// ErrNoResponders: nobody listens under the id of the host. Its process is gone, or not connected to
-	// the broker. Nothing was done.
-	ErrNoResponders = errors.New("no host listens")
-	// ErrTimeout: somebody listens and did not answer in time. The command may have been carried out, or
-	// may still be: ask for the status. A wash host is silent to what it cannot decode, and while it
-	// pulls.
-	ErrTimeout = errors.New("the host did not answer in time")
-	// ErrRefused: the host answered that it does not, or could not, obey. [*RefusedError] has the details.
-	ErrRefused = errors.New("the host refused")
-	// ErrMalformed: the host answered what is no answer.
-	ErrMalformed = errors.New("the host's answer is malformed")
-	// ErrDisconnected: there is no connection to the broker now. Nothing was sent.
-	ErrDisconnected = errors.New("there is no connection to the broker")
-	// ErrTooLarge: the request is larger than the broker takes. Nothing was sent.
-	ErrTooLarge = errors.New("the request is larger than the broker takes")
-	// ErrHostID: the host id cannot stand in a subject, or may not be that of a host. Nothing was sent.
-	ErrHostID = errors.New("not the id of a host")
-	// ErrRequest: the request cannot be written as JSON, because an enum holds a number without a name or
-	// a text is no UTF-8. Nothing was sent.
-	ErrRequest = errors.New("the request cannot be written as JSON")
+	// ErrNoResponders is returned when nobody listens under the host id: the host process has ended or is
+	// not connected to the broker. Nothing was done.
+	ErrNoResponders = errors.New("berth: no responders")
+	// ErrTimeout is returned when the host listens but does not reply in time. The command may have been
+	// carried out, or may still be: ask for the status. A wash host does not reply to a request that it
+	// cannot decode, nor while it pulls an image.
+	ErrTimeout = errors.New("berth: no reply in time")
+	// ErrRefused is returned when the host refuses the command or cannot carry it out. [*RefusedError] has
+	// the details.
+	ErrRefused = errors.New("berth: refused by the host")
+	// ErrInvalidResponse is returned when the reply is malformed, or concerns another workload or host.
+	ErrInvalidResponse = errors.New("berth: invalid response")
+	// ErrDisconnected is returned when the client is not connected to the broker. Nothing was sent.
+	ErrDisconnected = errors.New("berth: not connected to the broker")
+	// ErrRequestTooLarge is returned when the request exceeds the broker's maximum payload. Nothing was
+	// sent.
+	ErrRequestTooLarge = errors.New("berth: request exceeds the broker's maximum payload")
+	// ErrInvalidHostID is returned when the id is not a valid subject token, or not a valid host id. Nothing
+	// was sent.
+	ErrInvalidHostID = errors.New("berth: invalid host id")
+	// ErrEncode is returned when a message cannot be encoded as JSON, because an enum holds a number without
+	// a name or a string is invalid UTF-8. Nothing was sent.
+	ErrEncode = errors.New("berth: cannot encode message")
 )
 
-// The codes of a refusal, as [RefusedError] holds them.
+// The codes in a [RefusedError].
 const (
-	// CodeBadRequest: the request is malformed or lacks what it needs; mend it.
+	// CodeBadRequest: the request is malformed or incomplete; correct it.
 	CodeBadRequest = int(reply.BadRequest)
-	// CodeUnknownCommand: the host has no such command; do without.
+	// CodeUnknownCommand: the host does not support the command.
 	CodeUnknownCommand = int(reply.UnknownCommand)
-	// CodeConflict: the id is taken; ask for its status. After a retry it says that the first one arrived.
+	// CodeConflict: the id is in use; ask for its status. After a retry, it means that the first request
+	// arrived.
 	CodeConflict = int(reply.Conflict)
 	// CodeTooLarge: the id is too long; choose a shorter one.
 	CodeTooLarge = int(reply.TooLarge)
-	// CodeUnavailable: the host is leaving or full; try another one, or later.
+	// CodeUnavailable: the host is shutting down or full; try another host, or later.
 	CodeUnavailable = int(reply.Unavailable)
 )
 
-// RefusedError is the answer of a host that does not, or could not, obey. It is [ErrRefused].
+// RefusedError is returned when a host refuses a command or cannot carry it out. It matches [ErrRefused].
 type RefusedError struct {
-	// Code is one of the codes above; 0 from hosts that send none, and when the workload was accepted but
-	// could not be started.
+	// Code is one of the codes above. It is 0 if the host sends no codes, or if it accepted the workload but
+	// could not start it.
 	Code int
-	// State is the state in the answer.
+	// State is the state in the reply.
 	State State
-	// Message is for people.
+	// Message explains the refusal to users.
 	Message string
 }
 
 func (e *RefusedError) Error() string {
 	if e.Code == 0 {
-		return fmt.Sprintf("the host refused: %s", e.Message)
+		return fmt.Sprintf("%v: %s", ErrRefused, e.Message)
 	}
-	return fmt.Sprintf("the host refused with code %d: %s", e.Code, e.Message)
+	return fmt.Sprintf("%v with code %d: %s", ErrRefused, e.Code, e.Message)
 }
 
-// Is tells that it is [ErrRefused].
+// Is reports whether the target is [ErrRefused].
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
-// CommandError says which command to which host did not succeed. Every error of a [Client] is one; what
-// went wrong is in Err.
+// CommandError adds the command and the host to an error. Every error of a [Client] is a CommandError.
 type CommandError struct {
 	// Command is heartbeat, workload.start, workload.stop or workload.status.
 	Command string
 	// HostID is the id of the host.
 	HostID string
-	// Err is what went wrong.
+	// Err is the cause.
 	Err error
 }
 
 func (e *CommandError) Error() string {
-	return fmt.Sprintf("%s on host %q: %v", e.Command, e.HostID, e.Err)
+	cause := strings.TrimPrefix(e.Err.Error(), "berth: ")
+	return fmt.Sprintf("berth: %s on host %q: %s", e.Command, e.HostID, cause)
 }
 
-// Unwrap gives what went wrong.
+// Unwrap returns the cause.
 func (e *CommandError) Unwrap() error { return e.Err }

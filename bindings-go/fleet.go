@@ -19,26 +19,26 @@ import (
 )
 
 const (
-	// maxHosts bounds the hosts that are kept in view; beyond this somebody is making them up.
+	// maxHosts bounds the hosts in the view; a larger number means that somebody forges heartbeats.
 	maxHosts = 10_000
 
-	// maxHeartbeats bounds the heartbeats that have arrived and are not looked at yet.
-	maxHeartbeats = 8192
+	// maxPendingHeartbeats bounds the heartbeats that have arrived and are not processed yet.
+	maxPendingHeartbeats = 8192
 
-	// probeTimeout is how long a probe waits for an answer.
+	// probeTimeout is how long a probe waits for a reply.
 	probeTimeout = 5 * time.Second
 
-	// probeID is the id that probes ask for. No workload should be called so; if one is, nothing happens
-	// to it.
+	// probeID is the workload id that probes ask for. No workload should have this id; if one does, the
+	// probe does not affect it.
 	probeID = "berth-probe"
 )
 
-// Fleet is a live view of all hosts, from their heartbeats and from probes.
+// Fleet is a live view of all hosts, built from their heartbeats and from probes.
 //
-// A host whose process is gone is lost in under two seconds in a small fleet and within ten among
-// thousands; a frozen one after a minute, and not before the end of a start that it may be busy with (see
-// [Fleet.ExpectBusy]). Nothing is concluded while our own connection settles, and when a large part of the
-// fleet vanishes at once the broker is suspected first.
+// A host whose process has ended is lost in under two seconds in a small fleet and within ten seconds among
+// thousands. A frozen host is lost after a minute, and not while a start is in flight (see
+// [Fleet.ExpectBusy]). No host is declared lost while the fleet's own connection settles; when a large part
+// of the fleet disappears at once, the fleet suspects the broker first.
 type Fleet struct {
 	conn  *nats.Conn
 	log   *slog.Logger
@@ -48,11 +48,11 @@ type Fleet struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	// Guards what is below; also held while goroutines are added to running.
+	// mu guards the fields below; it is also held while goroutines are added to running.
 	mu       sync.Mutex
 	liveness *liveness.Liveness
 	views    views
-	// The starts that hosts owe an answer to, by when at the latest.
+	// busy holds the deadline of each start in flight, by host.
 	busy map[string]map[*time.Time]struct{}
 }
 
@@ -64,27 +64,26 @@ type fleetOptions struct {
 	logger   *slog.Logger
 }
 
-// WithLiveness sets the times by which hosts are judged.
+// WithLiveness sets the intervals and thresholds by which hosts are suspect or lost.
 func WithLiveness(options LivenessOptions) FleetOption {
 	return func(o *fleetOptions) { o.liveness = options }
 }
 
-// WithFleetLogger sets what is told of heartbeats that cannot be read; [slog.Default] by default.
+// WithFleetLogger sets the logger for invalid heartbeats; the default is [slog.Default].
 func WithFleetLogger(logger *slog.Logger) FleetOption {
 	return func(o *fleetOptions) { o.logger = logger }
 }
 
-// WatchFleet begins to watch all hosts, until ctx ends or the fleet is closed. The error is
-// [ErrConnectionClosed].
+// WatchFleet watches all hosts until ctx ends or the fleet is closed. The error is [ErrConnectionClosed].
 //
-// Hosts are learnt of by their heartbeats only, so a new fleet is complete after one interval: 15 s with
-// deployed hosts, 30 s at most.
+// The fleet discovers hosts by their heartbeats only, so a new fleet is complete after one heartbeat
+// interval: 15 s with deployed hosts, 30 s at most.
 func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*Fleet, error) {
 	o := fleetOptions{logger: slog.Default()}
 	for _, option := range options {
 		option(&o)
 	}
-	heartbeats := make(chan *nats.Msg, maxHeartbeats)
+	heartbeats := make(chan *nats.Msg, maxPendingHeartbeats)
 	subscription, err := conn.ChanSubscribe(subject.AllHeartbeats, heartbeats)
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot subscribe to heartbeats: %w", ErrConnectionClosed, err)
@@ -98,13 +97,13 @@ func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*
 	f.running.Go(func() {
 		defer cancel()
 		f.watch(heartbeats)
-		// An error says that the connection is closed, and with it the subscription.
+		// An error means that the connection is closed, and the subscription with it.
 		_ = subscription.Unsubscribe()
 	})
 	return f, nil
 }
 
-// Close ends the watching and all channels of events. When it returns, nothing of the fleet runs.
+// Close stops the fleet and closes all event channels. When it returns, all goroutines of the fleet have ended.
 func (f *Fleet) Close() {
 	f.mu.Lock()
 	f.cancel()
@@ -112,22 +111,22 @@ func (f *Fleet) Close() {
 	f.running.Wait()
 }
 
-// Hosts gives all hosts, the lost ones that are still remembered included, in the order of their ids.
+// Hosts returns all hosts, sorted by id, including lost hosts that are not forgotten yet.
 func (f *Fleet) Hosts() []HostView {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.views.all()
 }
 
-// Host gives one host.
+// Host returns the host with this id, if the fleet knows it.
 func (f *Fleet) Host(hostID string) (host HostView, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.views.get(hostID)
 }
 
-// ByLoad gives the hosts that are not lost, fewest workloads first; those that are alive before those that
-// are suspect. A first idea of where to place something, not a scheduler.
+// ByLoad returns the hosts that are not lost: alive hosts before suspect ones, then by ascending number of
+// workloads. It is a simple placement hint, not a scheduler.
 func (f *Fleet) ByLoad() []HostView {
 	hosts := slices.DeleteFunc(f.Hosts(), func(h HostView) bool { return h.Health == HealthLost })
 	slices.SortStableFunc(hosts, func(a, b HostView) int {
@@ -139,19 +138,19 @@ func (f *Fleet) ByLoad() []HostView {
 	return hosts
 }
 
-// Client gives a client for one host. The error is [ErrHostID].
+// Client returns a client for one host. The error is [ErrInvalidHostID].
 func (f *Fleet) Client(hostID string, options ...ClientOption) (*Client, error) {
 	return NewClient(f.conn, hostID, options...)
 }
 
-// ExpectBusy notes that a host was given a start and may be silent over it until then: it is not lost for
-// its silence before. A wash host is silent while it pulls. Call the function that it returns when the start
-// has been answered, or the host can be frozen for so long without anybody noticing.
-func (f *Fleet) ExpectBusy(hostID string, until time.Time) (answered func()) {
-	expected := &until
-	f.setBusy(hostID, func(starts map[*time.Time]struct{}) { starts[expected] = struct{}{} })
+// ExpectBusy records that a start is in flight on a host, until a deadline: the host is not lost for silence
+// before it. A wash host, for example, is silent while it pulls an image. Call done when the start has been
+// answered; otherwise a frozen host remains undetected until the deadline.
+func (f *Fleet) ExpectBusy(hostID string, until time.Time) (done func()) {
+	deadline := &until
+	f.setBusy(hostID, func(starts map[*time.Time]struct{}) { starts[deadline] = struct{}{} })
 	return func() {
-		f.setBusy(hostID, func(starts map[*time.Time]struct{}) { delete(starts, expected) })
+		f.setBusy(hostID, func(starts map[*time.Time]struct{}) { delete(starts, deadline) })
 	}
 }
 
@@ -176,11 +175,11 @@ func (f *Fleet) setBusy(hostID string, change func(starts map[*time.Time]struct{
 	})
 }
 
-// Events tells of changes, in order, until ctx ends or the fleet is closed; then the channel is closed.
+// Events returns a channel of all later changes, in order. It is closed when ctx ends or the fleet is closed.
 //
-// It begins with a [HostJoined] for each host that is there, so nothing is missed between a look at
-// [Fleet.Hosts] and the first event. The reader may be 1024 events behind; a slower one is told how many it
-// missed with [EventsMissed]. Each call gives another channel with all events.
+// The channel begins with a [HostJoined] for each host that is not lost, so no change is missed between
+// [Fleet.Hosts] and the first event. A reader may be 1024 events behind; a slower reader loses the oldest
+// events and receives their number in [EventsMissed]. Each call returns a channel of its own.
 func (f *Fleet) Events(ctx context.Context) <-chan FleetEvent {
 	out := make(chan FleetEvent)
 	f.mu.Lock()
@@ -194,7 +193,7 @@ func (f *Fleet) Events(ctx context.Context) <-chan FleetEvent {
 		defer close(out)
 		defer f.unsubscribe(reader)
 		for {
-			for event := range reader.taken {
+			for event := range reader.pending {
 				select {
 				case out <- event:
 				case <-ctx.Done():
@@ -221,69 +220,68 @@ func (f *Fleet) unsubscribe(reader *eventReader) {
 	f.views.unsubscribe(reader)
 }
 
-// watch takes heartbeats in, keeps time, and lets liveness judge.
+// watch processes heartbeats and ticks until the fleet or its connection is closed.
 func (f *Fleet) watch(heartbeats <-chan *nats.Msg) {
 	ticker := time.NewTicker(liveness.Tick)
 	defer ticker.Stop()
-	var seen link
+	var last connectionState
 	for {
 		select {
 		case <-f.ctx.Done():
 			return
 		case msg := <-heartbeats:
-			f.heartbeat(msg)
+			f.onHeartbeat(msg)
 		case <-ticker.C:
 			if f.conn.IsClosed() {
-				f.log.Warn("the connection was closed; no longer watching")
+				f.log.Warn("the connection to the broker is closed, watching no longer")
 				return
 			}
-			seen = f.lookAtLink(seen)
+			last = f.checkConnection(last)
 			f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action { return l.Tick(now) })
 		}
 	}
 }
 
-// lookAtLink tells liveness of the connection. One that went and came back between two looks has gone and
-// come back all the same.
-func (f *Fleet) lookAtLink(seen link) link {
-	now := linkOf(f.conn)
-	f.step(func(l *liveness.Liveness, at time.Duration) []liveness.Action {
+// checkConnection passes a change of the connection to liveness. A reconnect between two checks counts, too.
+func (f *Fleet) checkConnection(last connectionState) connectionState {
+	current := connectionStateOf(f.conn)
+	f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action {
 		switch {
-		case now.connected && (!seen.connected || now.connects != seen.connects):
-			return l.LinkUp(at)
-		case !now.connected && seen.connected:
-			return l.LinkDown()
+		case current.connected && (!last.connected || current.generation != last.generation):
+			return l.Connected(now)
+		case !current.connected && last.connected:
+			return l.Disconnected()
 		}
 		return nil
 	})
-	return now
+	return current
 }
 
-func (f *Fleet) heartbeat(msg *nats.Msg) {
+func (f *Fleet) onHeartbeat(msg *nats.Msg) {
 	hostID, ok := subject.ParseHeartbeat(msg.Subject)
 	if !ok {
 		return
 	}
 	heartbeat := &runtimev2.HostHeartbeat{}
-	if err := wire.Read(msg.Data, heartbeat); err != nil {
-		f.log.Warn("a heartbeat cannot be read", "host_id", hostID, "error", err)
+	if err := wire.Decode(msg.Data, heartbeat); err != nil {
+		f.log.Warn("invalid heartbeat", "host_id", hostID, "error", err)
 		return
 	}
 	if heartbeat.Id != hostID {
-		f.log.Warn("a heartbeat holds another id than its subject", "host_id", hostID)
+		f.log.Warn("the host id of a heartbeat differs from its subject", "host_id", hostID)
 		return
 	}
 	f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action {
 		if _, known := f.views.get(hostID); !known && l.Len() >= maxHosts {
-			f.log.Warn("there are too many hosts; one is left out", "host_id", hostID)
+			f.log.Warn("too many hosts, ignoring one", "host_id", hostID)
 			return nil
 		}
-		f.views.beat(heartbeat, time.Now())
+		f.views.update(heartbeat, time.Now())
 		return l.Heartbeat(now, hostID)
 	})
 }
 
-// step puts an event to liveness and carries out what it says.
+// step passes an event to liveness and executes the resulting actions.
 func (f *Fleet) step(event func(l *liveness.Liveness, now time.Duration) []liveness.Action) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -294,15 +292,15 @@ func (f *Fleet) step(event func(l *liveness.Liveness, now time.Duration) []liven
 		switch action := action.(type) {
 		case liveness.Probe:
 			f.running.Go(func() { f.probe(action.Host) })
-		case liveness.Tell:
-			f.views.judge(action.Host, Health(action.Health), Reason(action.Reason))
+		case liveness.SetHealth:
+			f.views.setHealth(action.Host, Health(action.Health), Reason(action.Reason))
 		case liveness.Forget:
 			f.views.forget(action.Host)
 		}
 	}
 }
 
-// probe asks for a status, and not for a heartbeat, which disturbs the load that a wash host measures.
+// probe requests a status rather than a heartbeat, which would disturb the load measurement of a wash host.
 func (f *Fleet) probe(hostID string) {
 	client, err := f.Client(hostID, WithTimeouts(Timeouts{Status: probeTimeout}))
 	if err == nil {
@@ -310,12 +308,12 @@ func (f *Fleet) probe(hostID string) {
 	}
 	f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action {
 		switch {
-		case err == nil, errors.Is(err, ErrRefused), errors.Is(err, ErrMalformed):
-			return l.Answered(now, hostID)
+		case err == nil, errors.Is(err, ErrRefused), errors.Is(err, ErrInvalidResponse):
+			return l.ProbeReplied(now, hostID)
 		case errors.Is(err, ErrNoResponders):
 			return l.NoResponders(now, hostID)
 		default:
-			return l.NoAnswer(now, hostID)
+			return l.ProbeTimedOut(now, hostID)
 		}
 	})
 }

@@ -3,90 +3,92 @@ package berth
 import "sync"
 
 // FleetEvent is a change in the fleet: [HostJoined], [HostChanged], [HostSuspect], [HostLost],
-// [HostReturned] or [EventsMissed]. More kinds may be added; ignore those that you do not know.
+// [HostRecovered] or [EventsMissed]. Ignore unknown kinds; more may be added.
 type FleetEvent interface{ fleetEvent() }
 
-// HostJoined: a host that was not known is there.
+// HostJoined reports a new host.
 type HostJoined struct{ Host HostView }
 
-// HostChanged: a host says something else of itself: labels, interfaces, ports. Load and counts do not
-// count.
+// HostChanged reports a host whose labels, interfaces, ports or other stable fields have changed. Load and
+// counts are not stable fields.
 type HostChanged struct{ Host HostView }
 
-// HostSuspect: something is wrong with a host; nothing is to be concluded yet.
+// HostSuspect reports a host that may be lost. Do not replace its workloads yet.
 type HostSuspect struct {
 	HostID string
 	Reason Reason
 }
 
-// HostLost: a host is taken for gone.
+// HostLost reports a lost host.
 type HostLost struct {
 	HostID string
 	Reason Reason
 }
 
-// HostReturned: a suspect or lost host is well.
-type HostReturned struct {
+// HostRecovered reports that a suspect or lost host is alive again.
+type HostRecovered struct {
 	Host HostView
-	// Was is what it was taken for before.
+	// Was is the health before.
 	Was Health
 }
 
-// EventsMissed: the reader was too slow for this many events. Look at [Fleet.Hosts] anew.
-type EventsMissed struct{ Events uint64 }
+// EventsMissed reports that the reader was too slow and lost events. Read [Fleet.Hosts] again.
+type EventsMissed struct{ Count uint64 }
 
-func (HostJoined) fleetEvent()   {}
-func (HostChanged) fleetEvent()  {}
-func (HostSuspect) fleetEvent()  {}
-func (HostLost) fleetEvent()     {}
-func (HostReturned) fleetEvent() {}
-func (EventsMissed) fleetEvent() {}
+func (HostJoined) fleetEvent()    {}
+func (HostChanged) fleetEvent()   {}
+func (HostSuspect) fleetEvent()   {}
+func (HostLost) fleetEvent()      {}
+func (HostRecovered) fleetEvent() {}
+func (EventsMissed) fleetEvent()  {}
 
-// maxEventsBehind is how many events one reader may be behind, beyond those that it began with.
+// maxEventsBehind is how many events a reader may be behind, not counting its initial events.
 const maxEventsBehind = 1024
 
-// eventReader holds the events that one reader has not taken yet.
+// eventReader queues the events of one reader.
 type eventReader struct {
 	wake chan struct{}
 
-	mu     sync.Mutex
-	events []FleetEvent
-	room   int
-	missed uint64
+	mu       sync.Mutex
+	events   []FleetEvent
+	capacity int
+	missed   uint64
 }
 
-func newEventReader(present []FleetEvent) *eventReader {
-	reader := &eventReader{wake: make(chan struct{}, 1), events: present, room: len(present) + maxEventsBehind}
+func newEventReader(initial []FleetEvent) *eventReader {
+	reader := &eventReader{
+		wake: make(chan struct{}, 1), events: initial, capacity: len(initial) + maxEventsBehind,
+	}
 	reader.wake <- struct{}{}
 	return reader
 }
 
-// put adds an event; when too many wait already, the oldest is counted as missed instead.
-func (r *eventReader) put(event FleetEvent) {
+// push enqueues an event. If the queue is full, it drops the oldest event and counts it as missed.
+func (r *eventReader) push(event FleetEvent) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, event)
-	if len(r.events) > r.room {
+	if len(r.events) > r.capacity {
 		r.events = r.events[1:]
 		r.missed++
 	}
 	select {
 	case r.wake <- struct{}{}:
-	default: // it is awake already
+	default: // already awake
 	}
 }
 
-// taken gives the events that wait, until none does.
-func (r *eventReader) taken(yield func(FleetEvent) bool) {
+// pending removes and yields events until the queue is empty.
+func (r *eventReader) pending(yield func(FleetEvent) bool) {
 	for {
-		event, ok := r.take()
+		event, ok := r.pop()
 		if !ok || !yield(event) {
 			return
 		}
 	}
 }
 
-func (r *eventReader) take() (event FleetEvent, ok bool) {
+func (r *eventReader) pop() (event FleetEvent, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.missed > 0 {

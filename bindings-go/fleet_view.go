@@ -11,28 +11,28 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// HostView is one host as it is known.
+// HostView is what a fleet knows about one host.
 type HostView struct {
-	// Heartbeat is what it last said of itself. It is shared: do not change it.
+	// Heartbeat is the latest heartbeat. It is shared: do not modify it.
 	Heartbeat *runtimev2.HostHeartbeat
-	// Health is how it does.
+	// Health is the health of the host.
 	Health Health
-	// Reason says why it is not alive.
+	// Reason is the reason why the host is suspect or lost.
 	Reason Reason
-	// BeatAt is when its last heartbeat arrived.
-	BeatAt time.Time
+	// LastHeartbeatAt is when the latest heartbeat arrived.
+	LastHeartbeatAt time.Time
 }
 
-// ID is the id of the host.
+// ID returns the id of the host.
 func (h HostView) ID() string { return h.Heartbeat.GetId() }
 
-// views are all hosts that are shown, and the readers of what changes. The fleet's mutex guards it.
+// views holds the visible hosts and the event readers. The fleet's mutex guards it.
 type views struct {
 	hosts   map[string]HostView
 	readers []*eventReader
 }
 
-// all gives the hosts in the order of their ids.
+// all returns the hosts, sorted by id.
 func (v *views) all() []HostView {
 	return slices.SortedFunc(maps.Values(v.hosts), func(a, b HostView) int { return cmp.Compare(a.ID(), b.ID()) })
 }
@@ -42,14 +42,14 @@ func (v *views) get(hostID string) (HostView, bool) {
 	return host, known
 }
 
-// beat takes in a heartbeat and tells of what it changes.
-func (v *views) beat(heartbeat *runtimev2.HostHeartbeat, now time.Time) {
+// update stores a heartbeat and publishes the changes.
+func (v *views) update(heartbeat *runtimev2.HostHeartbeat, now time.Time) {
 	if v.hosts == nil {
 		v.hosts = make(map[string]HostView)
 	}
 	id := heartbeat.GetId()
 	before, known := v.hosts[id]
-	host := HostView{Heartbeat: heartbeat, Health: before.Health, Reason: before.Reason, BeatAt: now}
+	host := HostView{Heartbeat: heartbeat, Health: before.Health, Reason: before.Reason, LastHeartbeatAt: now}
 	restarted := known && !proto.Equal(before.Heartbeat.GetStartedAt(), heartbeat.GetStartedAt())
 	if restarted {
 		host.Health, host.Reason = HealthAlive, ReasonNone
@@ -57,17 +57,17 @@ func (v *views) beat(heartbeat *runtimev2.HostHeartbeat, now time.Time) {
 	v.hosts[id] = host
 	switch {
 	case restarted:
-		v.tell(HostLost{id, ReasonRestarted})
-		v.tell(HostJoined{host})
+		v.publish(HostLost{id, ReasonRestarted})
+		v.publish(HostJoined{host})
 	case !known:
-		v.tell(HostJoined{host})
-	case !proto.Equal(lasting(before.Heartbeat), lasting(heartbeat)):
-		v.tell(HostChanged{host})
+		v.publish(HostJoined{host})
+	case !proto.Equal(stableFields(before.Heartbeat), stableFields(heartbeat)):
+		v.publish(HostChanged{host})
 	}
 }
 
-// judge takes in what liveness has concluded.
-func (v *views) judge(hostID string, health Health, reason Reason) {
+// setHealth stores and publishes a change of health.
+func (v *views) setHealth(hostID string, health Health, reason Reason) {
 	host, known := v.hosts[hostID]
 	if !known || host.Health == health {
 		return
@@ -77,29 +77,29 @@ func (v *views) judge(hostID string, health Health, reason Reason) {
 	v.hosts[hostID] = host
 	switch health {
 	case HealthSuspect:
-		v.tell(HostSuspect{hostID, reason})
+		v.publish(HostSuspect{hostID, reason})
 	case HealthLost:
-		v.tell(HostLost{hostID, reason})
+		v.publish(HostLost{hostID, reason})
 	default:
-		v.tell(HostReturned{host, was})
+		v.publish(HostRecovered{host, was})
 	}
 }
 
 func (v *views) forget(hostID string) { delete(v.hosts, hostID) }
 
-// subscribe gives a reader whose first events are those that make up the present.
+// subscribe returns a reader whose initial events describe the current hosts.
 func (v *views) subscribe() *eventReader {
-	var present []FleetEvent
+	var initial []FleetEvent
 	for _, host := range v.all() {
 		if host.Health == HealthLost {
 			continue
 		}
-		present = append(present, HostJoined{host})
+		initial = append(initial, HostJoined{host})
 		if host.Health == HealthSuspect {
-			present = append(present, HostSuspect{host.ID(), host.Reason})
+			initial = append(initial, HostSuspect{host.ID(), host.Reason})
 		}
 	}
-	reader := newEventReader(present)
+	reader := newEventReader(initial)
 	v.readers = append(v.readers, reader)
 	return reader
 }
@@ -108,18 +108,18 @@ func (v *views) unsubscribe(reader *eventReader) {
 	v.readers = slices.DeleteFunc(v.readers, func(other *eventReader) bool { return other == reader })
 }
 
-func (v *views) tell(event FleetEvent) {
+func (v *views) publish(event FleetEvent) {
 	for _, reader := range v.readers {
-		reader.put(event)
+		reader.push(event)
 	}
 }
 
-// lasting gives a heartbeat without what changes from one to the next, and without the order of
-// interfaces, which a wash host does not keep.
-func lasting(heartbeat *runtimev2.HostHeartbeat) *runtimev2.HostHeartbeat {
-	kept := proto.Clone(heartbeat).(*runtimev2.HostHeartbeat)
-	kept.SystemCpuUsage, kept.SystemMemoryFree, kept.ComponentCount, kept.WorkloadCount = 0, 0, 0, 0
-	for _, interfaces := range [][]*runtimev2.WitInterface{kept.Imports, kept.Exports} {
+// stableFields returns a copy of a heartbeat without load and counts, and with sorted interfaces: the order
+// of interfaces varies in heartbeats of a wash host.
+func stableFields(heartbeat *runtimev2.HostHeartbeat) *runtimev2.HostHeartbeat {
+	stable := proto.Clone(heartbeat).(*runtimev2.HostHeartbeat)
+	stable.SystemCpuUsage, stable.SystemMemoryFree, stable.ComponentCount, stable.WorkloadCount = 0, 0, 0, 0
+	for _, interfaces := range [][]*runtimev2.WitInterface{stable.Imports, stable.Exports} {
 		for _, each := range interfaces {
 			slices.Sort(each.Interfaces)
 		}
@@ -133,5 +133,5 @@ func lasting(heartbeat *runtimev2.HostHeartbeat) *runtimev2.HostHeartbeat {
 			)
 		})
 	}
-	return kept
+	return stable
 }

@@ -9,100 +9,103 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// Host is what the author of a host writes; everything between it and the bus is done by [Serve].
+// Host is the interface that the author of a host implements. [Serve] connects it to the bus.
 //
-// Serve decides about ids, states and replies. The host is asked only for work that is due: it is never
-// asked to start an id that it already has, and each instance that it returned is stopped exactly once.
-// Methods are called concurrently for different workloads. A panic in one of them costs that workload and
+// Serve decides about ids, states and replies. It never asks the host to start an id that the host already
+// has, and it stops each returned instance exactly once. Methods are called concurrently for different
+// workloads. A panic in a method fails that workload, not the host.
 // not the host.
 type Host interface {
-	// Describe gives everything of a heartbeat that Serve cannot know.
+	// Describe returns the fields of a heartbeat that Serve cannot know.
 	//
-	// It is called before each heartbeat and for each heartbeat request, and must return at once: sample
-	// in the background. Hostname, FriendlyName, Version and Environment are those of the first call.
+	// Serve calls it before each heartbeat and for each heartbeat request. It must return at once: collect
+	// samples in the background. Hostname, FriendlyName, Version and Environment remain those of the first
+	// call.
 	Describe() Description
 
-	// Start brings a workload up. Routes and subscriptions must be live when it returns without an error.
+	// Start starts a workload. When it returns without an error, routes and subscriptions must be live.
 	//
-	// It may take as long as it needs: the caller is answered with STARTING meanwhile. When the workload
-	// is stopped before it is up, ctx ends; Start must then return soon, for the id is free only when it
-	// has (5 s at most, HOST-STOP-005). What it returns all the same is stopped.
+	// It may take as long as it needs; meanwhile the scheduler receives STARTING. When the workload is
+	// stopped before Start returns, ctx ends. Start must then return soon, 5 s at most (HOST-STOP-005),
+	// because the id is in use until then; an instance that it returns nevertheless is stopped.
 	//
-	// The scheduler, and from there people, read the text of the error in state ERROR: name the component
-	// and the image, and never a credential. Wrap it with [AfterGuestRan] when guest code has run.
-	Start(ctx context.Context, start Start) (Instance, error)
+	// The scheduler, and through it the user, receives the text of the error in state ERROR. Name the
+	// component and the image, and never a credential. Wrap the error with [NonRetryable] when guest code
+	// has run.
+	Start(ctx context.Context, request StartRequest) (Instance, error)
 }
 
-// Instance is a workload that is up: whatever must be kept to serve it and to end it.
+// Instance is a started workload: the state that is needed to serve and to stop it.
 type Instance interface {
 	// Stop ends the workload: guest execution (within 2 s, HOST-STOP-008), routes, subscriptions, memory,
 	// directories. When it returns, the id is free.
 	//
-	// It is called once, on a stop command, at shutdown, and after the workload itself reported
-	// [Reporter.Completed] or [Reporter.Failed]. The context ends when the time of a shutdown is over.
+	// Serve calls it once: on a stop command, at shutdown, or after [StatusReporter.Completed] or
+	// [StatusReporter.Failed]. The context ends with the grace period of a shutdown.
 	Stop(ctx context.Context)
 }
 
-// StopFunc makes an [Instance] of a function.
+// StopFunc is a function that implements [Instance].
 type StopFunc func(ctx context.Context)
 
 // Stop calls the function.
 func (f StopFunc) Stop(ctx context.Context) { f(ctx) }
 
-// Start is a workload to bring up.
-type Start struct {
-	// ID is the id under which the scheduler knows it, byte for byte as it was sent: any text of 1 to 256
-	// bytes. Do not make file names of it.
+// StartRequest describes a workload that a host should start.
+type StartRequest struct {
+	// ID is the workload id, exactly as the scheduler sent it: any text of 1 to 256 bytes. Do not use it as
+	// a file name.
 	ID string
-	// Workload is what to run. It may carry registry credentials: log it with [Redact], if at all.
+	// Workload may carry registry credentials: log it only with [Redact].
 	Workload *runtimev2.Workload
-	// Reporter tells of this workload's later life. It may be kept.
-	Reporter *Reporter
+	// Reporter reports later state changes of this workload. The host may keep it.
+	Reporter *StatusReporter
 }
 
-// String shows the id and, because of the credentials in it, not the workload.
-func (s Start) String() string { return fmt.Sprintf("start of workload %q", s.ID) }
+// String returns the id without the workload, which may hold credentials.
+func (r StartRequest) String() string { return fmt.Sprintf("start of workload %q", r.ID) }
 
-// LogValue is String.
-func (s Start) LogValue() slog.Value { return slog.StringValue(s.String()) }
+// LogValue returns [StartRequest.String].
+func (r StartRequest) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
-// AfterGuestRan marks the error of a [Host.Start] during which guest code has run: the id stays taken until
-// it is stopped, so that the retry of a lost reply cannot run it twice. Without it, the id may be started
-// again at once.
-func AfterGuestRan(err error) error { return &guestRanError{err} }
+// NonRetryable wraps an error of [Host.Start] after which guest code has run. The id then stays in use until
+// it is stopped, so that a retry after a lost reply cannot run the guest twice. Without NonRetryable, the id
+// may be started again at once.
+func NonRetryable(err error) error { return &nonRetryableError{err} }
 
-type guestRanError struct{ err error }
+type nonRetryableError struct{ err error }
 
-func (e *guestRanError) Error() string { return e.err.Error() }
-func (e *guestRanError) Unwrap() error { return e.err }
+func (e *nonRetryableError) Error() string { return e.err.Error() }
+func (e *nonRetryableError) Unwrap() error { return e.err }
 
-func guestRan(err error) bool {
-	marked := (*guestRanError)(nil)
+func isNonRetryable(err error) bool {
+	marked := (*nonRetryableError)(nil)
 	return errors.As(err, &marked)
 }
 
-// Description is everything of a heartbeat that [Serve] cannot know; it adds id, start time and the number
-// of workloads.
+// Description holds the fields of a heartbeat that [Serve] cannot know. Serve adds the id, the start time
+// and the number of workloads.
 type Description struct {
-	// Hostname is the name or address under which peers reach the host's ingress, without the port.
+	// Hostname is the name or address, without the port, at which peers reach the host's ingress.
 	Hostname string
-	// FriendlyName is a DNS-1123 name, unique in the fleet; it becomes the name of a Kubernetes object.
+	// FriendlyName is a DNS-1123 name that is unique in the fleet. It becomes the name of a Kubernetes
+	// object.
 	FriendlyName string
-	// Version of the host program.
+	// Version is the version of the host program.
 	Version string
-	// Labels for placement; hostgroup is the one that deployed schedulers look at.
+	// Labels are labels for placement; deployed schedulers use hostgroup.
 	Labels map[string]string
-	// Environment that the host serves, empty when it serves none in particular.
+	// Environment is the environment that the host serves; empty means none in particular.
 	Environment string
-	// HTTPPort is the bound port of the HTTP ingress; 0 means that there is none.
+	// HTTPPort is the bound port of the HTTP ingress; 0 means that the host has none.
 	HTTPPort uint16
 	// OSArch is the processor architecture, for example x86_64.
 	OSArch string
 	// OSName is the operating system, for example linux.
 	OSName string
-	// OSKernel is the kernel's release.
+	// OSKernel is the release of the kernel.
 	OSKernel string
-	// SystemCPUUsage is the load of all processors together in percent, 0 to 100.
+	// SystemCPUUsage is the load of all processors together, in percent, 0 to 100.
 	SystemCPUUsage float32
 	// SystemMemoryTotal is the memory of the machine in bytes.
 	SystemMemoryTotal uint64
@@ -112,6 +115,6 @@ type Description struct {
 	Imports []*runtimev2.WitInterface
 	// Exports are the interfaces that this host calls on workloads.
 	Exports []*runtimev2.WitInterface
-	// ComponentCount is the number of components of running workloads, services not counted.
+	// ComponentCount is the number of components of running workloads, without services.
 	ComponentCount uint64
 }

@@ -2,6 +2,7 @@ package berth
 
 import (
 	"errors"
+	"fmt"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -9,38 +10,45 @@ import (
 	"berth.dev/go/internal/wire"
 )
 
-// ReadError says why a message cannot be read. It quotes no value, for values may be secrets.
-type ReadError struct {
-	// Path is the field, from the top of the message, as workload.witWorld.components[0].poolSize. It is
-	// empty when the message as a whole is at fault.
+// DecodeError is returned when JSON cannot be decoded into a message. It quotes no value, because values may
+// be secrets.
+type DecodeError struct {
+	// Path is the field, from the top of the message, for example workload.witWorld.components[0].poolSize.
+	// It is empty when the error concerns the whole message.
 	Path string
-	// Problem is what is wrong, in words.
+	// Problem describes the error.
 	Problem string
 }
 
-func (e *ReadError) Error() string { return (*wire.ReadError)(e).Error() }
+func (e *DecodeError) Error() string { return "berth: " + (*wire.DecodeError)(e).Error() }
 
-// Unmarshal reads a message from JSON as liberally as the protocol demands of its readers: unknown fields
-// are ignored, null means unset, numbers may be strings, enums may be numbers, both names of a field are
-// known. What it refuses, a [*ReadError] names by its field.
+// Unmarshal decodes a message from JSON as liberally as the protocol requires: unknown fields are ignored,
+// null means unset, numbers may be strings, enums may be numbers, and fields may have their JSON or their
+// proto name. The error is a [*DecodeError].
 func Unmarshal(payload []byte, m proto.Message) error {
-	err := wire.Read(payload, m)
-	if flaw := (*wire.ReadError)(nil); errors.As(err, &flaw) {
-		return (*ReadError)(flaw)
+	err := wire.Decode(payload, m)
+	if decodeErr := (*wire.DecodeError)(nil); errors.As(err, &decodeErr) {
+		return (*DecodeError)(decodeErr)
 	}
 	return err
 }
 
-// Marshal writes a message as JSON in the form that every deployed peer reads: lowerCamelCase, enum names,
-// 64-bit integers as strings, no nulls, nothing outside the schema. It fails for what JSON has no form
-// for: an enum number without a name, NaN and infinities, text that is no UTF-8.
-func Marshal(m proto.Message) ([]byte, error) { return wire.Write(m) }
+// Marshal encodes a message as JSON in the form that every deployed peer reads: lowerCamelCase, enum names,
+// 64-bit integers as strings, no nulls, no fields outside the schema. The error is [ErrEncode]: JSON cannot
+// represent an enum number without a name, NaN, infinities or invalid UTF-8.
+func Marshal(m proto.Message) ([]byte, error) {
+	payload, err := wire.Encode(m)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	return payload, nil
+}
 
-// redacted stands where a secret was.
+// redacted replaces a secret.
 const redacted = "***"
 
-// Redact gives a copy of a message that may be logged: registry credentials, and the values of config and
-// environment, are replaced by ***. The messages themselves print everything that they hold.
+// Redact returns a copy of a message for logging: *** replaces registry credentials and the values of config
+// and environment. The messages themselves print all their fields.
 func Redact[M proto.Message](m M) M {
 	copied := proto.Clone(m)
 	redact(copied.ProtoReflect())

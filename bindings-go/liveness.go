@@ -6,56 +6,59 @@ import (
 	"berth.dev/go/internal/liveness"
 )
 
-// LivenessOptions are the times by which hosts are judged. A field of 0 means its default; the defaults fit
-// hosts that beat every 15 s, as deployed ones do.
+// LivenessOptions are the intervals and thresholds of liveness detection. A field of 0 has its default; the
+// defaults suit the heartbeat interval of deployed hosts, 15 s.
 type LivenessOptions struct {
-	// ProbeInterval is how often a host is probed when the budget allows it: 500 ms.
+	// ProbeInterval is the time between two probes of a host, if the budget allows it [default: 500 ms].
 	ProbeInterval time.Duration
-	// ProbesPerSecond is the budget for the whole fleet: 400.
+	// ProbesPerSecond is the probe budget of the whole fleet [default: 400].
 	ProbesPerSecond int
-	// DeafProbeInterval is how soon a probe that found nobody is repeated: 300 ms.
-	DeafProbeInterval time.Duration
-	// DeafFor is how long nobody must listen before a host is lost: 1 s. Less would take a reconnect for a
-	// death.
-	DeafFor time.Duration
-	// DeafTimes is how often nobody must have listened in that time: 3.
-	DeafTimes int
-	// SilentProbeInterval is how soon a probe that was not answered at all is repeated: 5 s. A busy host has
-	// to work off each of them later.
+	// NoRespondersProbeInterval is the time until the next probe after a no-responders reply
+	// [default: 300 ms].
+	NoRespondersProbeInterval time.Duration
+	// NoRespondersFor is how long a host must have no responders before it is lost [default: 1 s]. A
+	// shorter time would mistake a reconnect for the end of the host.
+	NoRespondersFor time.Duration
+	// NoRespondersCount is the number of no-responders replies in that time before a host is lost
+	// [default: 3].
+	NoRespondersCount int
+	// SilentProbeInterval is the time until the next probe after a probe without a reply [default: 5 s]. A
+	// busy host has to process all these probes later.
 	SilentProbeInterval time.Duration
-	// SuspectAfter is the silence after which a host is suspect: 20 s, one heartbeat and its way, but half of
-	// LostAfter at most.
+	// SuspectAfter is the silence after which a host is suspect [default: 20 s, one heartbeat interval plus
+	// latency, but at most half of LostAfter].
 	SuspectAfter time.Duration
-	// LostAfter is the silence after which a host is lost: 35 s, so that its workloads run elsewhere within
-	// 40 s. Not before the end of a start that it may be busy with.
+	// LostAfter is the silence after which a host is lost [default: 35 s, so that its workloads run
+	// elsewhere within 40 s]. A host is not lost for silence while a start is in flight.
 	LostAfter time.Duration
-	// Settle is how long after a connection was made, and after a crowd of hosts vanished at once, nothing is
-	// concluded: 12 s. Hosts need to come back, too, and have 10 s (SCHED-CONT-003).
-	Settle time.Duration
-	// MassVanishFrom is how many hosts must seem gone at once before the broker can be suspected instead: 3.
-	MassVanishFrom int
-	// MassVanishSharePercent is how large a part of the fleet they must be: 25 percent, safely less than
-	// what one broker of a cluster of three takes with it.
-	MassVanishSharePercent int
-	// ForgetAfter is how long a lost host is remembered: 10 minutes.
+	// SettlingPeriod is how long hosts may take to reconnect, after the fleet itself has connected and after
+	// a mass loss, before they are lost [default: 12 s]. They have 10 s to reconnect (SCHED-CONT-003).
+	SettlingPeriod time.Duration
+	// MassLossThreshold is the number of hosts that must have no responders at once before the broker is
+	// suspected instead [default: 3].
+	MassLossThreshold int
+	// MassLossPercent is the percentage of the fleet that these hosts must be [default: 25]. One broker of
+	// a cluster of three serves a larger part.
+	MassLossPercent int
+	// ForgetAfter is how long a lost host remains in the view [default: 10 minutes].
 	ForgetAfter time.Duration
 }
 
 func (o LivenessOptions) withDefaults() LivenessOptions {
 	for _, each := range []struct {
-		time         *time.Duration
+		duration     *time.Duration
 		defaultValue time.Duration
 	}{
 		{&o.ProbeInterval, 500 * time.Millisecond},
-		{&o.DeafProbeInterval, 300 * time.Millisecond},
-		{&o.DeafFor, time.Second},
+		{&o.NoRespondersProbeInterval, 300 * time.Millisecond},
+		{&o.NoRespondersFor, time.Second},
 		{&o.SilentProbeInterval, 5 * time.Second},
 		{&o.LostAfter, 35 * time.Second},
-		{&o.Settle, 12 * time.Second},
+		{&o.SettlingPeriod, 12 * time.Second},
 		{&o.ForgetAfter, 10 * time.Minute},
 	} {
-		if *each.time == 0 {
-			*each.time = each.defaultValue
+		if *each.duration == 0 {
+			*each.duration = each.defaultValue
 		}
 	}
 	if o.SuspectAfter == 0 {
@@ -66,9 +69,9 @@ func (o LivenessOptions) withDefaults() LivenessOptions {
 		defaultValue int
 	}{
 		{&o.ProbesPerSecond, 400},
-		{&o.DeafTimes, 3},
-		{&o.MassVanishFrom, 3},
-		{&o.MassVanishSharePercent, 25},
+		{&o.NoRespondersCount, 3},
+		{&o.MassLossThreshold, 3},
+		{&o.MassLossPercent, 25},
 	} {
 		if *each.number == 0 {
 			*each.number = each.defaultValue
@@ -77,15 +80,16 @@ func (o LivenessOptions) withDefaults() LivenessOptions {
 	return o
 }
 
-// Health is how a host does, as far as can be known from here.
+// Health is the health of a host, as far as the fleet can observe it.
 type Health int
 
 const (
-	// HealthAlive: heard of lately.
+	// HealthAlive: a heartbeat or a reply arrived recently.
 	HealthAlive = Health(liveness.Alive)
-	// HealthSuspect: something is wrong; nothing is to be concluded yet.
+	// HealthSuspect: the host may be lost. Do not replace its workloads yet.
 	HealthSuspect = Health(liveness.Suspect)
-	// HealthLost: taken for gone. Its workloads may be placed elsewhere, within the rules of fencing.
+	// HealthLost: the host is considered gone. Its workloads may be placed elsewhere, within the rules of
+	// fencing.
 	HealthLost = Health(liveness.Lost)
 )
 
@@ -100,17 +104,17 @@ func (h Health) String() string {
 	}
 }
 
-// Reason says why a host is suspect or lost.
+// Reason is the reason why a host is suspect or lost.
 type Reason int
 
 const (
-	// ReasonNone: it is alive.
+	// ReasonNone: the host is alive.
 	ReasonNone = Reason(liveness.None)
-	// ReasonNoResponders: the broker says that nobody listens under its id. The process is gone or cut off.
+	// ReasonNoResponders: nobody listens under the host id. The process has ended or is disconnected.
 	ReasonNoResponders = Reason(liveness.NoResponders)
-	// ReasonSilent: it listens but says nothing. It is frozen, or busy.
+	// ReasonSilent: the host listens but sends nothing. It is frozen or busy.
 	ReasonSilent = Reason(liveness.Silent)
-	// ReasonRestarted: another process has taken its id. Everything that ran in the earlier one is gone.
+	// ReasonRestarted: another process has the host id. All workloads of the earlier process are gone.
 	ReasonRestarted = Reason(liveness.Restarted)
 )
 

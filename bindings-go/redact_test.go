@@ -11,7 +11,7 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-func secretive() *runtimev2.Workload {
+func workloadWithSecrets() *runtimev2.Workload {
 	resources := &runtimev2.LocalResources{
 		Environment: map[string]string{"A": "hunter1"}, Config: map[string]string{"B": "hunter2"},
 		AllowedHosts: []string{"shown.example"},
@@ -27,22 +27,22 @@ func secretive() *runtimev2.Workload {
 	}
 }
 
-func TestRedactedMessagesShowNoSecretAndTheRest(t *testing.T) {
-	workload := secretive()
+func TestRedactHidesSecretsOnly(t *testing.T) {
+	workload := workloadWithSecrets()
 	shown := Redact(workload).String()
 	if strings.Contains(shown, "hunter") || strings.Count(shown, "shown") != 6 {
 		t.Error(shown)
 	}
-	if !proto.Equal(workload, secretive()) {
-		t.Error("the message itself is changed")
+	if !proto.Equal(workload, workloadWithSecrets()) {
+		t.Error("Redact changes its argument")
 	}
 }
 
-func TestAStartShowsNoSecret(t *testing.T) {
-	start := Start{ID: "a", Workload: secretive()}
+func TestStartRequestPrintsNoSecret(t *testing.T) {
+	request := StartRequest{ID: "a", Workload: workloadWithSecrets()}
 	var logged strings.Builder
-	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "start", start)
-	if shown := fmt.Sprintf("%v %+v %s", start, start, start) + logged.String(); strings.Contains(shown, "hunter") {
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "request", request)
+	if shown := fmt.Sprintf("%v %+v %s", request, request, request) + logged.String(); strings.Contains(shown, "hunter") {
 		t.Error(shown)
 	}
 }

@@ -12,10 +12,10 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// refused is the command of a request that is answered with its refusal.
+// refused marks a request that is answered with its refusal.
 const refused subject.Command = ""
 
-// request is what a message asks for, or how it is refused.
+// request is a parsed message: a command or a refusal.
 type request struct {
 	command  subject.Command
 	id       string
@@ -23,48 +23,48 @@ type request struct {
 	refusal  reply.Status
 }
 
-// readRequest reads whatever arrives; there is no failure, only a refusal.
-func readRequest(hostID string, msg *nats.Msg) request {
+// parseRequest never fails: an invalid message becomes a refusal.
+func parseRequest(hostID string, msg *nats.Msg) request {
 	switch command := subject.ParseCommand(hostID, msg.Subject); command {
 	case subject.Heartbeat:
 		return request{command: command}
 	case subject.Start:
-		return readStart(msg.Data)
+		return parseStart(msg.Data)
 	case subject.Stop:
-		read := &runtimev2.WorkloadStopRequest{}
-		err := wire.Read(msg.Data, read)
-		return readID(command, read.GetWorkloadId(), err)
+		message := &runtimev2.WorkloadStopRequest{}
+		err := wire.Decode(msg.Data, message)
+		return newRequest(command, message.GetWorkloadId(), err)
 	case subject.Status:
-		read := &runtimev2.WorkloadStatusRequest{}
-		err := wire.Read(msg.Data, read)
-		return readID(command, read.GetWorkloadId(), err)
+		message := &runtimev2.WorkloadStatusRequest{}
+		err := wire.Decode(msg.Data, message)
+		return newRequest(command, message.GetWorkloadId(), err)
 	default:
 		unknown := reply.Shorten(string(command), 100)
-		return refuse("", reply.UnknownCommand, fmt.Sprintf("there is no command %q", unknown))
+		return refuse("", reply.UnknownCommand, fmt.Sprintf("unknown command %q", unknown))
 	}
 }
 
-func readStart(payload []byte) request {
-	read := &runtimev2.WorkloadStartRequest{}
-	err := wire.Read(payload, read)
-	r := readID(subject.Start, read.GetWorkloadId(), err)
+func parseStart(payload []byte) request {
+	message := &runtimev2.WorkloadStartRequest{}
+	err := wire.Decode(payload, message)
+	r := newRequest(subject.Start, message.GetWorkloadId(), err)
 	if r.command == refused {
 		return r
 	}
-	if read.Workload == nil {
+	if message.Workload == nil {
 		return refuse(r.id, reply.BadRequest, "field `workload` is missing")
 	}
-	if read.Workload.GetService().GetMaxRestarts() > math.MaxUint32 {
-		// A -1 that somebody cast: it would mean for ever (HOST-START-010).
+	if message.Workload.GetService().GetMaxRestarts() > math.MaxUint32 {
+		// A cast -1 would otherwise mean unlimited restarts (HOST-START-010).
 		return refuse(r.id, reply.BadRequest,
-			fmt.Sprintf("field `workload.service.maxRestarts`: above %d", uint32(math.MaxUint32)))
+			fmt.Sprintf("field `workload.service.maxRestarts` is above %d", uint32(math.MaxUint32)))
 	}
-	r.workload = read.Workload
+	r.workload = message.Workload
 	return r
 }
 
-// readID makes a request of the id in a payload, or of the error that came of reading it.
-func readID(command subject.Command, id string, err error) request {
+// newRequest returns a request for the id, or a refusal if the payload or the id is invalid.
+func newRequest(command subject.Command, id string, err error) request {
 	switch {
 	case err != nil:
 		return refuse("", reply.BadRequest, err.Error())
@@ -72,7 +72,7 @@ func readID(command subject.Command, id string, err error) request {
 		return refuse("", reply.BadRequest, "field `workloadId` is missing or empty")
 	case len(id) > reply.MaxIDBytes:
 		return refuse("", reply.TooLarge,
-			fmt.Sprintf("field `workloadId` has %d bytes; this host takes %d", len(id), reply.MaxIDBytes))
+			fmt.Sprintf("field `workloadId` has %d bytes, the limit is %d", len(id), reply.MaxIDBytes))
 	}
 	return request{command: command, id: id}
 }

@@ -14,23 +14,22 @@ import (
 )
 
 var (
-	// ErrDescription: what a host says of itself lacks what each heartbeat must hold, or its friendly name
-	// cannot be the name of a Kubernetes object.
-	ErrDescription = errors.New("the host does not describe itself well")
-	// ErrHeartbeatInterval: a heartbeat interval that is not between 1 s and 30 s.
-	ErrHeartbeatInterval = errors.New("not a heartbeat interval between 1 s and 30 s")
-	// ErrConnectionClosed: the connection was closed by someone else.
-	ErrConnectionClosed = errors.New("the connection to the broker is closed")
+	// ErrInvalidDescription is returned when [Host.Describe] lacks a required field, or when the friendly
+	// name is invalid as the name of a Kubernetes object.
+	ErrInvalidDescription = errors.New("berth: invalid host description")
+	// ErrInvalidHeartbeatInterval is returned when a heartbeat interval is not between 1 s and 30 s.
+	ErrInvalidHeartbeatInterval = errors.New("berth: heartbeat interval is not between 1 s and 30 s")
+	// ErrConnectionClosed is returned when the connection has been closed by its owner.
+	ErrConnectionClosed = errors.New("berth: connection is closed")
 )
 
 const (
-	// minHeartbeatInterval: faster heartbeats would be taken for a burst (HOST-BEAT-004).
+	// minHeartbeatInterval: a shorter interval would be a burst (HOST-BEAT-004).
 	minHeartbeatInterval = time.Second
-	// maxHeartbeatInterval: slower ones would be taken for a dead host (HOST-BEAT-003).
+	// maxHeartbeatInterval: with a longer interval, the host would seem dead (HOST-BEAT-003).
 	maxHeartbeatInterval = 30 * time.Second
 )
 
-// serveOptions say how a host is served.
 type serveOptions struct {
 	hostID            string
 	heartbeatInterval time.Duration
@@ -38,38 +37,38 @@ type serveOptions struct {
 	logger            *slog.Logger
 }
 
-// ServeOption changes how a host is served.
+// ServeOption configures [Serve].
 type ServeOption func(*serveOptions)
 
-// WithHostID sets the id of the host: one subject token of letters, digits, - and _, new for each process.
-// By default it is a random UUID.
+// WithHostID sets the id of the host: one subject token of letters, digits, - and _, unique to the process.
+// The default is a random UUID.
 func WithHostID(id string) ServeOption {
 	return func(o *serveOptions) { o.hostID = id }
 }
 
-// WithHeartbeatInterval sets the time between two heartbeats, from 1 s to 30 s; 15 s by default.
+// WithHeartbeatInterval sets the heartbeat interval, 1 s to 30 s; the default is 15 s.
 func WithHeartbeatInterval(interval time.Duration) ServeOption {
 	return func(o *serveOptions) { o.heartbeatInterval = interval }
 }
 
-// WithShutdownGrace sets how long stopping all workloads may take at shutdown; 5 s by default.
+// WithShutdownGrace sets the grace period in which all workloads must stop at shutdown; the default is 5 s.
 func WithShutdownGrace(grace time.Duration) ServeOption {
 	return func(o *serveOptions) { o.shutdownGrace = grace }
 }
 
-// WithLogger sets what is told of trouble; [slog.Default] by default. No payload and no secret is logged.
+// WithLogger sets the logger; the default is [slog.Default]. No payload and no secret is logged.
 func WithLogger(logger *slog.Logger) ServeOption {
 	return func(o *serveOptions) { o.logger = logger }
 }
 
-// Serve serves the host until ctx ends, and then ends in order: it unsubscribes, answers what was already
-// asked, stops all workloads within the grace period, and returns nil.
+// Serve serves the host until ctx ends. It then shuts down gracefully and returns nil: it unsubscribes,
+// replies to the requests that have arrived, and stops all workloads within the grace period.
 //
-// The connection remains the caller's, who closes it afterwards. It may be one of [ConnectEventually] that
-// is not connected yet: a broker that is away is not an error, then or later.
+// The caller closes the connection afterwards. The connection may come from [ConnectWithRetry] and may not
+// be established yet: Serve waits for the broker, then and after each disconnect.
 //
-// Errors are only what no waiting can mend: [ErrHostID], [ErrHeartbeatInterval], [ErrDescription], and
-// [ErrConnectionClosed], after which all workloads have been stopped, too.
+// Serve fails only where waiting does not help: with [ErrInvalidHostID], [ErrInvalidHeartbeatInterval] or
+// [ErrInvalidDescription], or with [ErrConnectionClosed], after it has stopped all workloads.
 func Serve(ctx context.Context, conn *nats.Conn, host Host, options ...ServeOption) error {
 	o := serveOptions{
 		hostID:            randomID(),
@@ -81,10 +80,10 @@ func Serve(ctx context.Context, conn *nats.Conn, host Host, options ...ServeOpti
 		option(&o)
 	}
 	if !subject.IsHostID(o.hostID) {
-		return fmt.Errorf("%q: %w", o.hostID, ErrHostID)
+		return fmt.Errorf("%w %q", ErrInvalidHostID, o.hostID)
 	}
 	if o.heartbeatInterval < minHeartbeatInterval || o.heartbeatInterval > maxHeartbeatInterval {
-		return fmt.Errorf("%v: %w", o.heartbeatInterval, ErrHeartbeatInterval)
+		return fmt.Errorf("%w: %v", ErrInvalidHeartbeatInterval, o.heartbeatInterval)
 	}
 	server, err := newServer(conn, host, o)
 	if err != nil {
@@ -93,7 +92,7 @@ func Serve(ctx context.Context, conn *nats.Conn, host Host, options ...ServeOpti
 	return server.run(ctx)
 }
 
-// randomID gives a UUID of version 4.
+// randomID returns a UUID of version 4.
 func randomID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails

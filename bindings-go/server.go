@@ -16,37 +16,37 @@ import (
 )
 
 const (
-	// maxPendingRequests and maxPendingBytes bound what has arrived and is not looked at yet.
+	// maxPendingRequests and maxPendingBytes bound the requests that have arrived and are not processed yet.
 	maxPendingRequests = 8192
 	maxPendingBytes    = 64 << 20
 
-	// unsubscribePatience is how long the broker may take to see the end of the subscription, inside the
-	// 1 s of HOST-DOWN-001 when it is there at all.
-	unsubscribePatience = time.Second
+	// drainTimeout bounds each wait for the broker at shutdown. A connected broker processes the unsubscribe
+	// within the 1 s of HOST-DOWN-001.
+	drainTimeout = time.Second
 )
 
-// server is the shell around the table of ids: it subscribes, hands requests in, and shuts down.
+// server connects a host to the bus: it subscribes, dispatches requests and shuts down.
 type server struct {
-	conn    *nats.Conn
-	hostID  string
-	grace   time.Duration
-	every   time.Duration
-	log     *slog.Logger
-	runs    *runs
-	heart   *heart
-	replies sync.WaitGroup
+	conn              *nats.Conn
+	hostID            string
+	grace             time.Duration
+	heartbeatInterval time.Duration
+	log               *slog.Logger
+	executor          *executor
+	heartbeats        *heartbeatPublisher
+	replies           sync.WaitGroup
 }
 
 func newServer(conn *nats.Conn, host Host, options serveOptions) (*server, error) {
 	log := options.logger.With("host_id", options.hostID)
-	runs := newRuns(host, log)
-	heart, err := newHeart(host, runs, options.hostID, log)
+	executor := newExecutor(host, log)
+	heartbeats, err := newHeartbeatPublisher(host, executor, options.hostID, log)
 	if err != nil {
 		return nil, err
 	}
 	return &server{
-		conn: conn, hostID: options.hostID, grace: options.shutdownGrace, every: options.heartbeatInterval,
-		log: log, runs: runs, heart: heart,
+		conn: conn, hostID: options.hostID, grace: options.shutdownGrace,
+		heartbeatInterval: options.heartbeatInterval, log: log, executor: executor, heartbeats: heartbeats,
 	}, nil
 }
 
@@ -57,15 +57,15 @@ func (s *server) run(ctx context.Context) error {
 		return fmt.Errorf("%w: cannot subscribe to commands: %w", ErrConnectionClosed, err)
 	}
 	drained := make(chan struct{})
-	hasDrained := sync.OnceFunc(func() { close(drained) })
-	subscription.SetClosedHandler(func(string) { hasDrained() })
+	closeDrained := sync.OnceFunc(func() { close(drained) })
+	subscription.SetClosedHandler(func(string) { closeDrained() })
 	if err := subscription.SetPendingLimits(maxPendingRequests, maxPendingBytes); err != nil {
-		s.log.Warn("the queue of requests has other bounds than intended", "error", err)
+		s.log.Warn("cannot limit the request queue", "error", err)
 	}
 	// Returns when ctx ends or the connection is closed.
-	s.heart.beat(ctx, s.conn, s.every)
+	s.heartbeats.run(ctx, s.conn, s.heartbeatInterval)
 	closed := ctx.Err() == nil
-	// No heartbeat follows from here on (HOST-DOWN-004).
+	// HOST-DOWN-004: no heartbeat is sent from here on.
 	s.shutDown(subscription, drained)
 	if closed {
 		return ErrConnectionClosed
@@ -73,40 +73,40 @@ func (s *server) run(ctx context.Context) error {
 	return nil
 }
 
-// shutDown unsubscribes first, so that callers learn at once that nobody is here.
+// shutDown unsubscribes first, so that schedulers receive "no responders" at once.
 func (s *server) shutDown(subscription *nats.Subscription, drained <-chan struct{}) {
 	s.log.Info("shutting down")
 	if err := subscription.Drain(); err != nil {
 		s.log.Debug("the connection was closed before the subscription", "error", err)
 	}
 	s.flush()
-	s.runs.shutDown()
-	waitAtMost(unsubscribePatience, drained)
-	// Already done, unless the broker is away: then nothing that arrives later is looked at.
+	s.executor.shutDown()
+	waitAtMost(drainTimeout, drained)
+	// The subscription has ended already, unless the broker is unreachable: then this discards later requests.
 	_ = subscription.Unsubscribe()
-	within, cancel := context.WithTimeout(context.Background(), s.grace)
+	grace, cancel := context.WithTimeout(context.Background(), s.grace)
 	defer cancel()
-	if !s.runs.wait(within) {
-		s.log.Warn("not everything stopped within the grace period", "grace", s.grace)
+	if !s.executor.wait(grace) {
+		s.log.Warn("not all workloads stopped within the grace period", "grace", s.grace)
 	}
-	answered := make(chan struct{})
+	replied := make(chan struct{})
 	go func() {
-		defer close(answered)
+		defer close(replied)
 		s.replies.Wait()
 	}()
-	waitAtMost(unsubscribePatience, answered)
+	waitAtMost(drainTimeout, replied)
 	s.flush()
 }
 
 func (s *server) flush() {
 	if s.conn.IsConnected() {
-		// An error says that the broker is gone or slow; either way there is nothing left to do.
-		_ = s.conn.FlushTimeout(unsubscribePatience)
+		// An error means that the broker is unreachable or slow; shutdown goes on regardless.
+		_ = s.conn.FlushTimeout(drainTimeout)
 	}
 }
 
-func waitAtMost(patience time.Duration, done <-chan struct{}) {
-	timer := time.NewTimer(patience)
+func waitAtMost(timeout time.Duration, done <-chan struct{}) {
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-done:
@@ -114,28 +114,28 @@ func waitAtMost(patience time.Duration, done <-chan struct{}) {
 	}
 }
 
-// receive takes a request in, in the order of arrival: a stop must not overtake the start before it.
-// Nothing here waits for the host.
+// receive dispatches requests in the order of arrival: a stop must not overtake the start before it. It
+// never waits for the host.
 func (s *server) receive(msg *nats.Msg) {
-	request := readRequest(s.hostID, msg)
-	answer := func(status reply.Status) { s.reply(msg.Reply, status) }
+	request := parseRequest(s.hostID, msg)
+	send := func(status reply.Status) { s.reply(msg.Reply, status) }
 	switch request.command {
 	case subject.Heartbeat:
 		if msg.Reply != "" {
 			s.replies.Go(func() { s.replyHeartbeat(msg.Reply) })
 		}
 	case subject.Start:
-		s.runs.start(request.id, request.workload, answer)
+		s.executor.start(request.id, request.workload, send)
 	case subject.Stop:
-		s.runs.ask(answer, func(table *lifecycle.Table, r lifecycle.RequestID) []lifecycle.Action {
+		s.executor.handle(send, func(table *lifecycle.Table, r lifecycle.RequestID) []lifecycle.Action {
 			return table.Stop(r, request.id)
 		})
 	case subject.Status:
-		s.runs.ask(answer, func(table *lifecycle.Table, r lifecycle.RequestID) []lifecycle.Action {
+		s.executor.handle(send, func(table *lifecycle.Table, r lifecycle.RequestID) []lifecycle.Action {
 			return table.Status(r, request.id)
 		})
 	default:
-		answer(request.refusal)
+		send(request.refusal)
 	}
 }
 
@@ -145,7 +145,7 @@ func (s *server) reply(to string, status reply.Status) {
 	}
 	body, fits := status.Body(int(s.conn.MaxPayload()))
 	if !fits {
-		s.log.Error("the broker takes no message as long as this reply must be")
+		s.log.Error("cannot send reply: it exceeds the broker's maximum payload")
 		return
 	}
 	msg := &nats.Msg{Subject: to, Data: body}
@@ -159,18 +159,18 @@ func (s *server) reply(to string, status reply.Status) {
 }
 
 func (s *server) replyHeartbeat(to string) {
-	if body, ok := s.heart.message(); ok {
-		s.publish(&nats.Msg{Subject: to, Data: body})
+	if payload, ok := s.heartbeats.payload(); ok {
+		s.publish(&nats.Msg{Subject: to, Data: payload})
 	}
 }
 
 func (s *server) publish(msg *nats.Msg) {
-	// A caller could have us command another host in our name (HOST-WIRE-015).
-	if subject.IsOfTheProtocol(msg.Subject) {
-		s.log.Warn("no reply is sent to a subject of the protocol itself", "subject", msg.Subject)
+	// HOST-WIRE-015: a forged reply subject must not make this host command another host.
+	if subject.IsProtocol(msg.Subject) {
+		s.log.Warn("reply subject belongs to the protocol, sending no reply", "subject", msg.Subject)
 		return
 	}
 	if err := s.conn.PublishMsg(msg); err != nil {
-		s.log.Warn("a reply could not be sent", "error", err)
+		s.log.Warn("cannot send reply", "error", err)
 	}
 }

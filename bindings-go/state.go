@@ -4,33 +4,34 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// State is where a workload is in its life.
+// State is the state of a workload.
 type State = runtimev2.WorkloadState
 
 // The states of a workload, under shorter names.
 const (
-	// StateUnspecified is no state; no host says it.
+	// StateUnspecified is the zero value; no host sends it.
 	StateUnspecified = runtimev2.WorkloadState_WORKLOAD_STATE_UNSPECIFIED
-	// StateStarting: the id is taken; images are fetched, or a service waits for its next run. No failure.
+	// StateStarting: the id is in use; the host pulls images, or a service waits for its next run. It is not
+	// a failure.
 	StateStarting = runtimev2.WorkloadState_WORKLOAD_STATE_STARTING
-	// StateRunning: it runs, and what it serves can be reached.
+	// StateRunning: the workload runs, and its routes are live.
 	StateRunning = runtimev2.WorkloadState_WORKLOAD_STATE_RUNNING
-	// StateCompleted: its service ended well; nothing of it runs or can be reached.
+	// StateCompleted: the service ended successfully; nothing of the workload runs or is reachable.
 	StateCompleted = runtimev2.WorkloadState_WORKLOAD_STATE_COMPLETED
-	// StateStopping: the stop was taken, the end is not proved.
+	// StateStopping: the stop is acknowledged, but the workload may still run.
 	StateStopping = runtimev2.WorkloadState_WORKLOAD_STATE_STOPPING
-	// StateError: it could not be started, or its service failed for good; the message says why.
+	// StateError: the start failed, or the service failed permanently; the message has the reason.
 	StateError = runtimev2.WorkloadState_WORKLOAD_STATE_ERROR
-	// StateNotFound: this process of the host has nothing under this id.
+	// StateNotFound: this host process has no workload with the id.
 	StateNotFound = runtimev2.WorkloadState_WORKLOAD_STATE_NOT_FOUND
 )
 
-// Status is what a host says of one workload.
+// Status is the status of one workload on a host.
 type Status struct {
-	// WorkloadID is the id that was asked for.
+	// WorkloadID is the id in the request.
 	WorkloadID string
 	// State is never [StateUnspecified].
 	State State
-	// Message is for people; it may be empty.
+	// Message is text for users; it may be empty.
 	Message string
 }

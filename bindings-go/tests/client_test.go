@@ -14,14 +14,15 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// scripted is a host that gives one answer to everything; nil is silence.
-func scripted(t *testing.T, answer *nats.Msg) *berth.Client {
+// newScriptedHost serves a host that sends the same reply to every request, or none if it is nil. It returns a
+// client of the host.
+func newScriptedHost(t *testing.T, reply *nats.Msg) *berth.Client {
 	b := newBroker(t, func(o *server.Options) { o.MaxPayload = 4096 })
 	host := b.connect()
 	_, err := host.Subscribe("runtime.host.h1.>", func(msg *nats.Msg) {
-		if answer != nil {
-			reply := &nats.Msg{Subject: msg.Reply, Data: answer.Data, Header: answer.Header}
-			if err := host.PublishMsg(reply); err != nil {
+		if reply != nil {
+			err := host.PublishMsg(&nats.Msg{Subject: msg.Reply, Data: reply.Data, Header: reply.Header})
+			if err != nil {
 				t.Error(err)
 			}
 		}
@@ -41,7 +42,7 @@ func scripted(t *testing.T, answer *nats.Msg) *berth.Client {
 	return client
 }
 
-func said(body, code string) *nats.Msg {
+func newReply(body, code string) *nats.Msg {
 	msg := &nats.Msg{Data: []byte(body)}
 	if code != "" {
 		msg.Header = nats.Header{"Nats-Service-Error-Code": {code}}
@@ -49,29 +50,29 @@ func said(body, code string) *nats.Msg {
 	return msg
 }
 
-func TestErrorsAreToldApart(t *testing.T) {
+func TestClientErrors(t *testing.T) {
 	status := func(state string) string {
 		return `{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_` + state + `","message":"m"}}`
 	}
 	for name, c := range map[string]struct {
-		answer        *nats.Msg
+		reply         *nats.Msg
 		start, status error
 	}{
-		"well":                     {said(status("RUNNING"), ""), nil, nil},
-		"proto names and numbers":  {said(`{"workload_status":{"workload_id":"a","workload_state":2,"later":1}}`, ""), nil, nil},
-		"silence":                  {nil, berth.ErrTimeout, berth.ErrTimeout},
-		"error without a code":     {said(status("ERROR"), ""), berth.ErrRefused, nil},
-		"error with a code":        {said(status("ERROR"), " 409 "), berth.ErrRefused, berth.ErrRefused},
-		"code and nothing else":    {said(`{"workloadStatus":{}}`, "404"), berth.ErrRefused, berth.ErrRefused},
-		"no JSON":                  {said("hello", ""), berth.ErrMalformed, berth.ErrMalformed},
-		"empty":                    {said("", ""), berth.ErrMalformed, berth.ErrMalformed},
-		"no status":                {said("{}", ""), berth.ErrMalformed, berth.ErrMalformed},
-		"no state":                 {said(`{"workloadStatus":{"workloadId":"a"}}`, ""), berth.ErrMalformed, berth.ErrMalformed},
-		"a state that there isn't": {said(`{"workloadStatus":{"workloadId":"a","workloadState":99}}`, ""), berth.ErrMalformed, berth.ErrMalformed},
-		"another id":               {said(`{"workloadStatus":{"workloadId":"b","workloadState":2}}`, ""), berth.ErrMalformed, berth.ErrMalformed},
+		"running":               {newReply(status("RUNNING"), ""), nil, nil},
+		"proto names, numbers":  {newReply(`{"workload_status":{"workload_id":"a","workload_state":2,"later":1}}`, ""), nil, nil},
+		"silence":               {nil, berth.ErrTimeout, berth.ErrTimeout},
+		"error without code":    {newReply(status("ERROR"), ""), berth.ErrRefused, nil},
+		"error with code":       {newReply(status("ERROR"), " 409 "), berth.ErrRefused, berth.ErrRefused},
+		"code only":             {newReply(`{"workloadStatus":{}}`, "404"), berth.ErrRefused, berth.ErrRefused},
+		"invalid JSON":          {newReply("hello", ""), berth.ErrInvalidResponse, berth.ErrInvalidResponse},
+		"empty":                 {newReply("", ""), berth.ErrInvalidResponse, berth.ErrInvalidResponse},
+		"no status":             {newReply("{}", ""), berth.ErrInvalidResponse, berth.ErrInvalidResponse},
+		"no state":              {newReply(`{"workloadStatus":{"workloadId":"a"}}`, ""), berth.ErrInvalidResponse, berth.ErrInvalidResponse},
+		"unknown state":         {newReply(`{"workloadStatus":{"workloadId":"a","workloadState":99}}`, ""), berth.ErrInvalidResponse, berth.ErrInvalidResponse},
+		"id of another request": {newReply(`{"workloadStatus":{"workloadId":"b","workloadState":2}}`, ""), berth.ErrInvalidResponse, berth.ErrInvalidResponse},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client := scripted(t, c.answer)
+			client := newScriptedHost(t, c.reply)
 			_, start := client.Start(t.Context(), "a", &runtimev2.Workload{})
 			_, stop := client.Stop(t.Context(), "a")
 			_, status := client.Status(t.Context(), "a")
@@ -80,71 +81,71 @@ func TestErrorsAreToldApart(t *testing.T) {
 			}
 			if command := (*berth.CommandError)(nil); start != nil &&
 				(!errors.As(start, &command) || command.HostID != "h1" || command.Command != "workload.start") {
-				t.Errorf("%v does not say which command to which host", start)
+				t.Errorf("%v does not name the command and the host", start)
 			}
 		})
 	}
 }
 
-func TestARefusalHasItsCodeAndMessage(t *testing.T) {
-	client := scripted(t, said(`{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_ERROR","message":"taken"}}`, "409"))
+func TestRefusedErrorHasCodeAndMessage(t *testing.T) {
+	client := newScriptedHost(t, newReply(`{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_ERROR","message":"in use"}}`, "409"))
 	_, err := client.Start(t.Context(), "a", nil)
 	refused := (*berth.RefusedError)(nil)
-	if !errors.As(err, &refused) || refused.Code != berth.CodeConflict || refused.Message != "taken" || refused.State != berth.StateError {
+	if !errors.As(err, &refused) || refused.Code != berth.CodeConflict || refused.Message != "in use" || refused.State != berth.StateError {
 		t.Errorf("%#v", refused)
 	}
 }
 
-func TestAHeartbeatOfAnotherHostIsNone(t *testing.T) {
-	client := scripted(t, said(`{"id":"h2"}`, ""))
-	if _, err := client.Heartbeat(t.Context()); !errors.Is(err, berth.ErrMalformed) {
+func TestHeartbeatOfAnotherHostIsInvalid(t *testing.T) {
+	client := newScriptedHost(t, newReply(`{"id":"h2"}`, ""))
+	if _, err := client.Heartbeat(t.Context()); !errors.Is(err, berth.ErrInvalidResponse) {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestWhatIsNotSentSaysSo(t *testing.T) {
-	client := scripted(t, nil)
+func TestUnsendableRequestsFailWithReason(t *testing.T) {
+	client := newScriptedHost(t, nil)
 	for want, workload := range map[error]*runtimev2.Workload{
-		berth.ErrTooLarge: {Name: strings.Repeat("x", 5000)},
-		berth.ErrRequest:  {Service: &runtimev2.Service{ImagePullPolicy: 99}},
+		berth.ErrRequestTooLarge: {Name: strings.Repeat("x", 5000)},
+		berth.ErrEncode:          {Service: &runtimev2.Service{ImagePullPolicy: 99}},
 	} {
 		if _, err := client.Start(t.Context(), "a", workload); !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
 		}
 	}
 	for _, bad := range []string{"", "a.b", "*", ">", "a b", "a\n", strings.Repeat("x", 300)} {
-		if _, err := berth.NewClient(nil, bad); !errors.Is(err, berth.ErrHostID) {
+		if _, err := berth.NewClient(nil, bad); !errors.Is(err, berth.ErrInvalidHostID) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }
 
-func TestContextsEndCommands(t *testing.T) {
-	client := scripted(t, nil)
-	cancelled, cancel := context.WithCancel(t.Context())
+func TestContextEndsCommand(t *testing.T) {
+	client := newScriptedHost(t, nil)
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := client.Start(cancelled, "a", nil); !errors.Is(err, context.Canceled) || errors.Is(err, berth.ErrTimeout) {
-		t.Errorf("cancelled: %v", err)
+	if _, err := client.Start(canceled, "a", nil); !errors.Is(err, context.Canceled) || errors.Is(err, berth.ErrTimeout) {
+		t.Errorf("canceled: %v", err)
 	}
-	late, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	expiring, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := client.Start(late, "a", nil); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, berth.ErrTimeout) {
-		t.Errorf("too late: %v", err)
+	if _, err := client.Start(expiring, "a", nil); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, berth.ErrTimeout) {
+		t.Errorf("expired: %v", err)
 	}
 }
 
-func TestNobodyAndNoBroker(t *testing.T) {
+func TestClientWithoutHostOrBroker(t *testing.T) {
 	b := newBroker(t)
 	conn := b.connect()
-	client, err := berth.NewClient(conn, "nobody")
+	client, err := berth.NewClient(conn, "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrNoResponders) {
-		t.Errorf("nobody: %v", err)
+		t.Errorf("no host: %v", err)
 	}
 	b.stop()
-	eventually(t, "the loss of the connection", func() bool { return !conn.IsConnected() })
+	eventually(t, "disconnect", func() bool { return !conn.IsConnected() })
 	if _, err := client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrDisconnected) {
 		t.Errorf("no broker: %v", err)
 	}

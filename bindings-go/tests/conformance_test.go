@@ -9,31 +9,31 @@ import (
 	"testing"
 )
 
-// suite gives the program that judges: from BERTH_CONFORMANCE, or from the PATH.
+// suite returns the path of berth-conformance, from BERTH_CONFORMANCE or the PATH.
 func suite(t *testing.T) string {
 	if program := os.Getenv("BERTH_CONFORMANCE"); program != "" {
 		return program
 	}
 	program, err := exec.LookPath("berth-conformance")
 	if err != nil {
-		t.Fatal("there is no berth-conformance: name it in BERTH_CONFORMANCE, or `cargo install --path conformance`")
+		t.Fatal("berth-conformance not found: set BERTH_CONFORMANCE, or run `cargo install --path conformance`")
 	}
 	return program
 }
 
-// judge runs the suite in a directory; it ends with 0 when everything that is claimed held.
-func judge(t *testing.T, dir string, args ...string) {
+// runSuite runs the suite in a directory. The suite exits with 0 if all claimed profiles pass.
+func runSuite(t *testing.T, dir string, args ...string) {
 	command := exec.Command(suite(t), args...)
 	command.Dir = dir
-	verdict, err := command.CombinedOutput()
+	report, err := command.CombinedOutput()
 	if err != nil {
-		t.Errorf("%v\n%s", err, verdict)
+		t.Errorf("%v\n%s", err, report)
 	}
-	t.Logf("%s", verdict)
+	t.Logf("%s", report)
 }
 
-// beside puts an example's program beside its target.toml, as a user does.
-func beside(t *testing.T, example string) (dir string) {
+// copyExample copies an example with its binary to a temporary directory.
+func copyExample(t *testing.T, example string) (dir string) {
 	dir = t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "examples", example))); err != nil {
 		t.Fatal(err)
@@ -44,14 +44,14 @@ func beside(t *testing.T, example string) (dir string) {
 	return dir
 }
 
-func TestTheMinimalHostConforms(t *testing.T) {
-	judge(t, t.TempDir(), "host", "--no-color", "--profile", "core", "--", build(t, "minimal-host"), "{nats_url}")
+func TestMinimalHostConforms(t *testing.T) {
+	runSuite(t, t.TempDir(), "host", "--no-color", "--profile", "core", "--", build(t, "minimal-host"), "{nats_url}")
 }
 
-func TestTheScriptHostConforms(t *testing.T) {
-	judge(t, beside(t, "script-host"), "host", "--no-color", "--target", "target.toml")
+func TestScriptHostConforms(t *testing.T) {
+	runSuite(t, copyExample(t, "script-host"), "host", "--no-color", "--target", "target.toml")
 }
 
-func TestTheSpreadSchedulerConforms(t *testing.T) {
-	judge(t, beside(t, "spread-scheduler"), "scheduler", "--no-color", "--target", "target.toml")
+func TestSpreadSchedulerConforms(t *testing.T) {
+	runSuite(t, copyExample(t, "spread-scheduler"), "scheduler", "--no-color", "--target", "target.toml")
 }

@@ -25,8 +25,8 @@ import (
 	berth "berth.dev/go"
 )
 
-// wantIn checks that the options convince the broker, and that without them it is not convinced.
-func wantIn(t *testing.T, b *broker, options berth.ConnectOptions) {
+// wantConnected checks that the broker accepts a connection with these options.
+func wantConnected(t *testing.T, b *broker, options berth.ConnectOptions) {
 	t.Helper()
 	options.Servers = []string{b.url()}
 	conn, err := berth.Connect(t.Context(), options)
@@ -37,16 +37,17 @@ func wantIn(t *testing.T, b *broker, options berth.ConnectOptions) {
 	if err := conn.Flush(); err != nil {
 		t.Errorf("%v: %v", options, err)
 	}
-	closed(conn)
+	closeAndWait(conn)
 }
 
-func wantOut(t *testing.T, b *broker, options berth.ConnectOptions) {
+// wantRejected checks that a connection with these options fails, with an error that shows no secret.
+func wantRejected(t *testing.T, b *broker, options berth.ConnectOptions) {
 	t.Helper()
 	options.Servers, options.ConnectTimeout = []string{b.url()}, time.Second
 	conn, err := berth.Connect(t.Context(), options)
 	if err == nil {
-		closed(conn)
-		t.Errorf("%v lets us in", options)
+		closeAndWait(conn)
+		t.Errorf("%v: connected", options)
 	} else if strings.Contains(err.Error(), "hunter") {
 		t.Errorf("the error shows a secret: %v", err)
 	}
@@ -54,19 +55,19 @@ func wantOut(t *testing.T, b *broker, options berth.ConnectOptions) {
 
 func TestTokenAndUser(t *testing.T) {
 	b := newBroker(t, func(o *server.Options) { o.Authorization = "hunter2" })
-	wantIn(t, b, berth.ConnectOptions{Token: "hunter2"})
-	wantOut(t, b, berth.ConnectOptions{Token: "hunter3"})
-	wantOut(t, b, berth.ConnectOptions{})
+	wantConnected(t, b, berth.ConnectOptions{Token: "hunter2"})
+	wantRejected(t, b, berth.ConnectOptions{Token: "hunter3"})
+	wantRejected(t, b, berth.ConnectOptions{})
 	b = newBroker(t, func(o *server.Options) { o.Username, o.Password = "ann", "hunter2" })
-	wantIn(t, b, berth.ConnectOptions{User: "ann", Password: "hunter2"})
-	wantOut(t, b, berth.ConnectOptions{User: "ann", Password: "hunter3"})
+	wantConnected(t, b, berth.ConnectOptions{User: "ann", Password: "hunter2"})
+	wantRejected(t, b, berth.ConnectOptions{User: "ann", Password: "hunter3"})
 	conn, err := berth.Connect(t.Context(), berth.ConnectOptions{
 		Servers: []string{" " + strings.Replace(b.url(), "://", "://ann:hunter2@", 1) + ", "},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed(conn)
+	closeAndWait(conn)
 }
 
 func TestNkeyAndCredentials(t *testing.T) {
@@ -78,9 +79,9 @@ func TestNkeyAndCredentials(t *testing.T) {
 	seed, _ := user.Seed()
 	seedFile := write(t, "user.nk", seed)
 	b := newBroker(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} })
-	wantIn(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
-	wantOut(t, b, berth.ConnectOptions{})
-	wantOut(t, b, berth.ConnectOptions{NkeySeedFile: seedFile + ".gone"})
+	wantConnected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
+	wantRejected(t, b, berth.ConnectOptions{})
+	wantRejected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile + ".gone"})
 
 	operator, _ := nkeys.CreateOperator()
 	operatorKey, _ := operator.PublicKey()
@@ -105,30 +106,30 @@ func TestNkeyAndCredentials(t *testing.T) {
 		}
 		o.AccountResolver, o.TrustedKeys = resolver, []string{operatorKey}
 	})
-	wantIn(t, b, berth.ConnectOptions{CredentialsFile: write(t, "user.creds", creds)})
-	wantOut(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
+	wantConnected(t, b, berth.ConnectOptions{CredentialsFile: write(t, "user.creds", creds)})
+	wantRejected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
 }
 
 func TestTLS(t *testing.T) {
 	ca := newAuthority(t)
 	certificate, key := ca.issue("127.0.0.1")
-	stranger := newAuthority(t)
+	otherCA := newAuthority(t)
 	b := newBroker(t, ca.tls(certificate, key, false))
-	wantIn(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
-	wantOut(t, b, berth.ConnectOptions{TLSCAFile: stranger.file})
-	wantOut(t, b, berth.ConnectOptions{})
+	wantConnected(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
+	wantRejected(t, b, berth.ConnectOptions{TLSCAFile: otherCA.file})
+	wantRejected(t, b, berth.ConnectOptions{})
 	b = newBroker(t, ca.tls(certificate, key, false), func(o *server.Options) { o.TLSHandshakeFirst = true })
-	wantIn(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSFirst: true})
+	wantConnected(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSFirst: true})
 	b = newBroker(t, ca.tls(certificate, key, true))
 	clientCertificate, clientKey := ca.issue("client")
-	wantIn(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSCertFile: clientCertificate, TLSKeyFile: clientKey})
-	wantOut(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
-	// A broker without TLS is not spoken to when TLS is required.
+	wantConnected(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSCertFile: clientCertificate, TLSKeyFile: clientKey})
+	wantRejected(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
+	// TLSRequired rejects a broker without TLS.
 	b = newBroker(t)
-	wantOut(t, b, berth.ConnectOptions{TLSRequired: true})
+	wantRejected(t, b, berth.ConnectOptions{TLSRequired: true})
 }
 
-func TestAnInboxPrefixIsUsed(t *testing.T) {
+func TestInboxPrefix(t *testing.T) {
 	b := newBroker(t)
 	conn, err := berth.Connect(t.Context(), berth.ConnectOptions{Servers: []string{b.url()}, InboxPrefix: "_INBOX_ann"})
 	if err != nil {
@@ -137,10 +138,10 @@ func TestAnInboxPrefixIsUsed(t *testing.T) {
 	if inbox := conn.NewInbox(); !strings.HasPrefix(inbox, "_INBOX_ann.") {
 		t.Errorf("replies go to %s", inbox)
 	}
-	closed(conn)
+	closeAndWait(conn)
 }
 
-func TestWhatMakesNoSenseIsRefusedWithoutItsSecret(t *testing.T) {
+func TestInvalidOptionsFailWithoutSecrets(t *testing.T) {
 	for _, options := range []berth.ConnectOptions{
 		{Servers: []string{"http://ann:hunter2@a"}},
 		{Servers: []string{"nats://hunter2@"}},
@@ -152,7 +153,7 @@ func TestWhatMakesNoSenseIsRefusedWithoutItsSecret(t *testing.T) {
 	} {
 		conn, err := berth.Connect(t.Context(), options)
 		if err == nil {
-			closed(conn)
+			closeAndWait(conn)
 			t.Errorf("%v connects", options)
 		} else if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error shows a secret: %v", err)
@@ -160,7 +161,7 @@ func TestWhatMakesNoSenseIsRefusedWithoutItsSecret(t *testing.T) {
 	}
 }
 
-func TestNoSecretIsPrinted(t *testing.T) {
+func TestOptionsPrintNoSecret(t *testing.T) {
 	options := berth.ConnectOptions{
 		Servers: []string{"nats://bob:hunter2@a:4222,hunter3@b"}, User: "ann", Password: "hunter4",
 	}
@@ -172,7 +173,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	}
 }
 
-// authority is one that issues certificates.
+// authority is a certificate authority.
 type authority struct {
 	t           *testing.T
 	file        string
@@ -221,7 +222,7 @@ func (a *authority) issue(name string) (certificateFile, keyFile string) {
 	return write(a.t, name+".pem", pemOf("CERTIFICATE", der)), write(a.t, name+".key", pemOf("EC PRIVATE KEY", private))
 }
 
-// tls makes a broker demand TLS, and, when it is to verify, a certificate of this authority.
+// tls configures a broker for TLS and, if verify is set, for client certificates of this authority.
 func (a *authority) tls(certificate, key string, verify bool) func(*server.Options) {
 	return func(o *server.Options) {
 		pair, err := tls.LoadX509KeyPair(certificate, key)

@@ -13,12 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	berth "berth.dev/go"
 )
 
-// build builds an example and gives the path of the program.
+// build builds an example and returns the path of its binary.
 func build(t *testing.T, example string) string {
 	program := filepath.Join(t.TempDir(), example)
 	output, err := exec.Command("go", "build", "-o", program, "berth.dev/go/examples/"+example).CombinedOutput()
@@ -28,134 +26,139 @@ func build(t *testing.T, example string) string {
 	return program
 }
 
-// child is a program that runs until it is ended, at the latest with the test.
-type child struct {
+// process is a child process, which is killed at the end of the test.
+type process struct {
 	t       *testing.T
 	command *exec.Cmd
 	done    chan struct{}
 
 	mu     sync.Mutex
-	output bytes.Buffer
+	buffer bytes.Buffer
 }
 
-func (c *child) Write(text []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.output.Write(text)
+func (p *process) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buffer.Write(text)
 }
 
-func (c *child) said() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.output.String()
+func (p *process) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.buffer.String()
 }
 
-func launch(t *testing.T, program string, args ...string) *child {
-	c := &child{t: t, command: exec.Command(program, args...), done: make(chan struct{})}
-	c.command.Stdout, c.command.Stderr = c, c
-	if err := c.command.Start(); err != nil {
+func launch(t *testing.T, program string, args ...string) *process {
+	p := &process{t: t, command: exec.Command(program, args...), done: make(chan struct{})}
+	p.command.Stdout, p.command.Stderr = p, p
+	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		defer close(c.done)
-		_ = c.command.Wait() // the exit code is looked at by end
+		defer close(p.done)
+		_ = p.command.Wait() // wait reads the exit code
 	}()
 	t.Cleanup(func() {
-		_ = c.command.Process.Kill() // it may have ended
-		<-c.done
+		_ = p.command.Process.Kill() // fails if the process has ended
+		<-p.done
 		if t.Failed() {
-			t.Logf("%s said:\n%s", filepath.Base(program), c.said())
+			t.Logf("output of %s:\n%s", filepath.Base(program), p.output())
 		}
 	})
-	return c
+	return p
 }
 
-// end sends a signal and waits for the end.
-func (c *child) end(signal syscall.Signal) (code int) {
-	c.t.Helper()
-	if err := c.command.Process.Signal(signal); err != nil {
-		c.t.Fatal(err)
+// signal sends a signal and waits for the end of the process.
+func (p *process) signal(signal syscall.Signal) (code int) {
+	p.t.Helper()
+	if err := p.command.Process.Signal(signal); err != nil {
+		p.t.Fatal(err)
 	}
-	return c.ended()
+	return p.wait()
 }
 
-func (c *child) ended() (code int) {
-	c.t.Helper()
+func (p *process) wait() (code int) {
+	p.t.Helper()
 	select {
-	case <-c.done:
-	case <-time.After(3 * patience):
-		c.t.Fatalf("it does not end; it said:\n%s", c.said())
+	case <-p.done:
+	case <-time.After(3 * testTimeout):
+		p.t.Fatalf("the process does not end; its output:\n%s", p.output())
 	}
-	return c.command.ProcessState.ExitCode()
+	return p.command.ProcessState.ExitCode()
 }
 
-func TestAWorkloadIsStartedOnceWhateverIsAsked(t *testing.T) {
+func TestStartOnceStartsWorkloadOnce(t *testing.T) {
 	ca := newAuthority(t)
 	certificate, key := ca.issue("127.0.0.1")
 	b := newBroker(t, ca.tls(certificate, key, true))
-	ours, ourKey := ca.issue("client")
-	options := berth.ConnectOptions{Servers: []string{b.url()}, TLSCAFile: ca.file, TLSCertFile: ours, TLSKeyFile: ourKey}
+	clientCertificate, clientKey := ca.issue("client")
+	options := berth.ConnectOptions{
+		Servers: []string{b.url()}, TLSCAFile: ca.file, TLSCertFile: clientCertificate, TLSKeyFile: clientKey,
+	}
 	conn, err := berth.Connect(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closed(conn) })
-	host := newToy("toy")
+	t.Cleanup(func() { closeAndWait(conn) })
+	host := newFakeHost("fake")
 	serve(t, conn, host, berth.WithHostID("h1"))
 	program := build(t, "start-once")
+	startOnce := func(hostID string) *process {
+		return launch(t, program, "--nats-url", b.url(), "--ca", ca.file, "--cert", clientCertificate, "--key", clientKey,
+			hostID, "job-1", "r.example/job:1")
+	}
 	for range 2 {
-		c := launch(t, program, "--nats-url", b.url(), "--ca", ca.file, "--cert", ours, "--key", ourKey, "h1", "job-1", "r.example/job:1")
-		if code := c.ended(); code != 0 || !strings.Contains(c.said(), "job-1 is WORKLOAD_STATE_RUNNING") {
-			t.Errorf("ends with %d and says %s", code, c.said())
+		p := startOnce("h1")
+		if code := p.wait(); code != 0 || !strings.Contains(p.output(), "job-1 is WORKLOAD_STATE_RUNNING") {
+			t.Errorf("exit code %d, output: %s", code, p.output())
 		}
 	}
 	if host.count(&host.started) != 1 {
 		t.Errorf("started %v", host.ids())
 	}
-	c := launch(t, program, "--nats-url", b.url(), "--ca", ca.file, "--cert", ours, "--key", ourKey, "nobody", "job-1", "r.example/job:1")
-	if code := c.ended(); code == 0 || !strings.Contains(c.said(), "choose another host") {
-		t.Errorf("ends with %d and says %s", code, c.said())
+	p := startOnce("h2")
+	if code := p.wait(); code == 0 || !strings.Contains(p.output(), "choose another host") {
+		t.Errorf("exit code %d, output: %s", code, p.output())
 	}
 }
 
-func TestTheMinimalSchedulerRunsAWorkloadOnTheMinimalHost(t *testing.T) {
+func TestMinimalSchedulerRunsWorkloadOnMinimalHost(t *testing.T) {
 	b := newBroker(t)
 	scheduler := launch(t, build(t, "minimal-scheduler"), b.url())
 	host := launch(t, build(t, "minimal-host"), b.url())
-	if code := scheduler.ended(); code != 0 {
-		t.Errorf("the scheduler ends with %d", code)
+	if code := scheduler.wait(); code != 0 {
+		t.Errorf("exit code of the scheduler = %d", code)
 	}
 	for _, line := range []string{"joined as", "demo-1 is WORKLOAD_STATE_RUNNING", "demo-1 is gone"} {
-		if !strings.Contains(scheduler.said(), line) {
-			t.Errorf("the scheduler does not say %q:\n%s", line, scheduler.said())
+		if !strings.Contains(scheduler.output(), line) {
+			t.Errorf("the scheduler does not print %q:\n%s", line, scheduler.output())
 		}
 	}
-	if code := host.end(syscall.SIGTERM); code != 0 || !strings.Contains(host.said(), `stopped "demo-1"`) {
-		t.Errorf("the host ends with %d and says:\n%s", code, host.said())
+	if code := host.signal(syscall.SIGTERM); code != 0 || !strings.Contains(host.output(), `stopped "demo-1"`) {
+		t.Errorf("exit code of the host = %d, output:\n%s", code, host.output())
 	}
 }
 
-// cluster is the example scheduler and hosts for it.
+// cluster is a broker, hosts and the example scheduler.
 type cluster struct {
 	*testing.T
 	broker  *broker
 	dir     string
 	program string
-	hosts   map[string]*toy
+	hosts   map[string]*fakeHost
 }
 
 func newCluster(t *testing.T) *cluster {
-	return &cluster{t, newBroker(t), t.TempDir(), build(t, "spread-scheduler"), make(map[string]*toy)}
+	return &cluster{t, newBroker(t), t.TempDir(), build(t, "spread-scheduler"), make(map[string]*fakeHost)}
 }
 
-func (c *cluster) scheduler() *child {
+func (c *cluster) launchScheduler() *process {
 	return launch(c.T, c.program, "--nats-url", c.broker.url(), "--manifests", c.dir)
 }
 
-func (c *cluster) host(id string) (conn *nats.Conn, stop func() error) {
-	c.hosts[id] = newToy(id)
-	conn = c.broker.connect()
-	return conn, serve(c.T, conn, c.hosts[id], berth.WithHostID(id), berth.WithHeartbeatInterval(time.Second))
+func (c *cluster) addHost(id string) (stop func() error) {
+	c.hosts[id] = newFakeHost(id)
+	return serve(c.T, c.broker.connect(), c.hosts[id], berth.WithHostID(id), berth.WithHeartbeatInterval(time.Second))
 }
 
 func (c *cluster) submit(name string, replicas int) {
@@ -169,90 +172,91 @@ func (c *cluster) submit(name string, replicas int) {
 	}
 }
 
-// on tells how many starts a host has got and how many of them were stopped.
-func (c *cluster) on(host string) (started, stopped int) {
-	toy := c.hosts[host]
-	return toy.count(&toy.started), toy.count(&toy.stopped)
+// counts returns how many starts and how many stops a host has received.
+func (c *cluster) counts(id string) (started, stopped int) {
+	host := c.hosts[id]
+	return host.count(&host.started), host.count(&host.stopped)
 }
 
+// ready returns the number of ready replicas and the message of an object; -1 if it has no status.
 func (c *cluster) ready(name string) (ready int, message string) {
 	content, err := os.ReadFile(filepath.Join(c.dir, ".berth/status/default/WorkloadDeployment", name+".json"))
-	var shown struct {
+	var object struct {
 		Status struct {
 			Conditions []struct{ Message string }
 			Replicas   struct{ Ready int }
 		}
 	}
-	if err != nil || json.Unmarshal(content, &shown) != nil {
+	if err != nil || json.Unmarshal(content, &object) != nil {
 		return -1, ""
 	}
-	return shown.Status.Replicas.Ready, shown.Status.Conditions[0].Message
+	return object.Status.Replicas.Ready, object.Status.Conditions[0].Message
 }
 
-func TestTheSpreadSchedulerSpreadsAndSurvivesTheDeathOfAHost(t *testing.T) {
+func TestSpreadSchedulerReplacesReplicasOfLostHost(t *testing.T) {
 	c := newCluster(t)
 	c.submit("shop", 4)
-	c.scheduler()
-	eventually(t, "a reason to wait", func() bool {
+	c.launchScheduler()
+	eventually(t, "status without hosts", func() bool {
 		_, message := c.ready("shop")
 		return strings.Contains(message, "0 of 0 hosts fit")
 	})
-	c.host("h1")
-	_, stop := c.host("h2")
+	c.addHost("h1")
+	stop := c.addHost("h2")
 	eventually(t, "four replicas", func() bool { ready, _ := c.ready("shop"); return ready == 4 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "four replicas on the host that is left", func() bool {
-		started, stopped := c.on("h1")
+	eventually(t, "four replicas on the remaining host", func() bool {
+		started, stopped := c.counts("h1")
 		return started-stopped == 4
 	})
 	c.submit("shop", 1)
-	eventually(t, "one replica", func() bool { started, stopped := c.on("h1"); return started-stopped == 1 })
+	eventually(t, "one replica", func() bool { started, stopped := c.counts("h1"); return started-stopped == 1 })
 	if err := os.Remove(filepath.Join(c.dir, "shop.json")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "none", func() bool { started, stopped := c.on("h1"); return started == stopped })
-	eventually(t, "its deletion", func() bool { ready, _ := c.ready("shop"); return ready == -1 })
+	eventually(t, "no replica", func() bool { started, stopped := c.counts("h1"); return started == stopped })
+	eventually(t, "deletion of the status", func() bool { ready, _ := c.ready("shop"); return ready == -1 })
 }
 
-func TestTheSpreadSchedulerMayBeKilledAtAnyTime(t *testing.T) {
+func TestSpreadSchedulerResumesAfterKill(t *testing.T) {
 	c := newCluster(t)
-	c.host("h1")
-	c.host("h2")
+	c.addHost("h1")
+	c.addHost("h2")
 	c.submit("shop", 4)
-	c.submit("gone", 2)
-	scheduler := c.scheduler()
-	for name, replicas := range map[string]int{"shop": 4, "gone": 2} {
-		eventually(t, "the replicas of "+name, func() bool { ready, _ := c.ready(name); return ready == replicas })
+	c.submit("deleted", 2)
+	scheduler := c.launchScheduler()
+	for name, replicas := range map[string]int{"shop": 4, "deleted": 2} {
+		eventually(t, "replicas of "+name, func() bool { ready, _ := c.ready(name); return ready == replicas })
 	}
-	scheduler.end(syscall.SIGKILL)
-	if err := os.Remove(filepath.Join(c.dir, "gone.json")); err != nil {
+	scheduler.signal(syscall.SIGKILL)
+	if err := os.Remove(filepath.Join(c.dir, "deleted.json")); err != nil {
 		t.Fatal(err)
 	}
-	scheduler = c.scheduler()
-	eventually(t, "the end of what was deleted meanwhile", func() bool {
-		_, first := c.on("h1")
-		_, second := c.on("h2")
+	scheduler = c.launchScheduler()
+	eventually(t, "stop of the deleted replicas", func() bool {
+		_, first := c.counts("h1")
+		_, second := c.counts("h2")
 		return first+second == 2
 	})
-	eventually(t, "the replicas as before", func() bool { ready, _ := c.ready("shop"); return ready == 4 })
-	first, _ := c.on("h1")
-	second, _ := c.on("h2")
+	eventually(t, "the other replicas", func() bool { ready, _ := c.ready("shop"); return ready == 4 })
+	first, _ := c.counts("h1")
+	second, _ := c.counts("h2")
 	if first != 3 || second != 3 {
-		t.Errorf("%d and %d starts; want 3 and 3, none of them twice", first, second)
+		t.Errorf("%d and %d starts, want 3 and 3", first, second)
 	}
-	if code := scheduler.end(syscall.SIGTERM); code != 0 {
-		t.Errorf("SIGTERM ends it with %d", code)
+	if code := scheduler.signal(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code after SIGTERM = %d", code)
 	}
 	if first, second = c.hosts["h1"].count(&c.hosts["h1"].stopped), c.hosts["h2"].count(&c.hosts["h2"].stopped); first+second != 2 {
-		t.Error("the end of the scheduler has stopped workloads")
+		t.Error("the scheduler stops workloads when it ends")
 	}
 }
 
-func TestTheSpreadSchedulerTellsWhatAHostRefuses(t *testing.T) {
+func TestSpreadSchedulerShowsRefusals(t *testing.T) {
 	c := newCluster(t)
-	c.host("h1")
+	c.addHost("h1")
 	manifest := `{"kind":"Workload","metadata":{"name":"missing","namespace":"default"},"spec":{}}`
 	if err := os.WriteFile(filepath.Join(c.dir, "missing.json"), []byte(manifest), 0o600); err != nil {
 		t.Fatal(err)
@@ -261,15 +265,15 @@ func TestTheSpreadSchedulerTellsWhatAHostRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(c.dir, "bad.json"), []byte(bad), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.scheduler()
+	c.launchScheduler()
 	for name, message := range map[string]string{"missing": "no such image", "bad": "service.maxRestarts"} {
 		eventually(t, message, func() bool {
 			content, _ := os.ReadFile(filepath.Join(c.dir, ".berth/status/default/Workload", name+".json"))
 			return strings.Contains(string(content), message) && !strings.Contains(string(content), `"True"`)
 		})
 	}
-	eventually(t, "a second start under another id", func() bool { started, _ := c.on("h1"); return started >= 2 })
+	eventually(t, "a second start under another id", func() bool { started, _ := c.counts("h1"); return started >= 2 })
 	if ids := c.hosts["h1"].ids(); ids[0] == ids[1] {
-		t.Error("an id is used twice")
+		t.Error("an id is reused")
 	}
 }

@@ -10,11 +10,11 @@ import (
 	berth "berth.dev/go"
 )
 
-// quick judges soon, for hosts that beat each second.
-var quick = berth.LivenessOptions{Settle: time.Millisecond, SuspectAfter: 3 * time.Second, LostAfter: 5 * time.Second}
+// fastLiveness detects losses early, for hosts with a heartbeat interval of a second.
+var fastLiveness = berth.LivenessOptions{SettlingPeriod: time.Millisecond, SuspectAfter: 3 * time.Second, LostAfter: 5 * time.Second}
 
-// unprobed is for hosts that only beat: a probe would find nobody.
-var unprobed = berth.LivenessOptions{ProbeInterval: time.Hour}
+// noProbes disables probes, for hosts that only send heartbeats.
+var noProbes = berth.LivenessOptions{ProbeInterval: time.Hour}
 
 func watch(t *testing.T, conn *nats.Conn, options berth.LivenessOptions) (*berth.Fleet, <-chan berth.FleetEvent) {
 	fleet, err := berth.WatchFleet(t.Context(), conn, berth.WithLiveness(options))
@@ -22,172 +22,172 @@ func watch(t *testing.T, conn *nats.Conn, options berth.LivenessOptions) (*berth
 		t.Fatal(err)
 	}
 	t.Cleanup(fleet.Close)
-	if err := conn.Flush(); err != nil { // the subscription is in effect
+	if err := conn.Flush(); err != nil { // until the broker has processed the subscription
 		t.Fatal(err)
 	}
 	return fleet, fleet.Events(t.Context())
 }
 
-// want gives the next event, which must be of this kind.
+// want returns the next event, which must have this type.
 func want[E berth.FleetEvent](t *testing.T, events <-chan berth.FleetEvent) E {
 	t.Helper()
 	var wanted E
-	event := next(t, "an event", events)
+	event := receive(t, "an event", events)
 	got, ok := event.(E)
 	if !ok {
-		t.Fatalf("%T %+v comes, and no %T", event, event, wanted)
+		t.Fatalf("event %T %+v, want %T", event, event, wanted)
 	}
 	return got
 }
 
-func TestAHostJoinsLeavesAndIsLostSoon(t *testing.T) {
+func TestHostJoinsIsLostAndRestarts(t *testing.T) {
 	b := newBroker(t)
-	fleet, events := watch(t, b.connect(), quick)
-	stop := serve(t, b.connect(), newToy("toy"), berth.WithHostID("h1"))
+	fleet, events := watch(t, b.connect(), fastLiveness)
+	stop := serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"))
 	joined := want[berth.HostJoined](t, events)
-	if joined.Host.ID() != "h1" || joined.Host.Health != berth.HealthAlive || joined.Host.Heartbeat.FriendlyName != "toy" {
+	if joined.Host.ID() != "h1" || joined.Host.Health != berth.HealthAlive || joined.Host.Heartbeat.FriendlyName != "fake" {
 		t.Errorf("%+v", joined)
 	}
 	client, err := fleet.Client("h1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Start(t.Context(), "a", named("one")); err != nil {
+	if _, err := client.Start(t.Context(), "a", workloadNamed("one")); err != nil {
 		t.Fatal(err)
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	died := time.Now()
+	stoppedAt := time.Now()
 	if suspect := want[berth.HostSuspect](t, events); suspect != (berth.HostSuspect{HostID: "h1", Reason: berth.ReasonNoResponders}) {
 		t.Errorf("%+v", suspect)
 	}
 	if lost := want[berth.HostLost](t, events); lost != (berth.HostLost{HostID: "h1", Reason: berth.ReasonNoResponders}) {
 		t.Errorf("%+v", lost)
 	}
-	if took := time.Since(died); took > patience/2 {
+	if took := time.Since(stoppedAt); took > testTimeout/2 {
 		t.Errorf("lost after %v", took)
 	}
 	if host, known := fleet.Host("h1"); !known || host.Health != berth.HealthLost || len(fleet.Hosts()) != 1 || len(fleet.ByLoad()) != 0 {
 		t.Errorf("%+v", host)
 	}
-	// The same id in another process: what ran in the first is gone.
-	serve(t, b.connect(), newToy("toy"), berth.WithHostID("h1"))
+	// Another process has the same id: the workloads of the first are gone.
+	serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"))
 	if lost := want[berth.HostLost](t, events); lost.Reason != berth.ReasonRestarted {
 		t.Errorf("%+v", lost)
 	}
 	want[berth.HostJoined](t, events)
-	// A later reader begins with what is there.
+	// A later reader begins with the current hosts.
 	if again := want[berth.HostJoined](t, fleet.Events(t.Context())); again.Host.ID() != "h1" || again.Host.Health != berth.HealthAlive {
 		t.Errorf("%+v", again)
 	}
 }
 
-func TestASilentHostIsSuspectLostAndReturns(t *testing.T) {
+func TestSilentHostIsSuspectLostAndRecovers(t *testing.T) {
 	b := newBroker(t)
 	host := b.connect()
-	if _, err := host.SubscribeSync("runtime.host.h1.>"); err != nil { // listens and says nothing
+	if _, err := host.SubscribeSync("runtime.host.h1.>"); err != nil { // listens without replies
 		t.Fatal(err)
 	}
-	beat := func() {
+	sendHeartbeat := func() {
 		if err := host.Publish("runtime.operator.heartbeat.h1", []byte(`{"id":"h1","startedAt":"2027-03-01T09:30:00Z"}`)); err != nil {
 			t.Error(err)
 		}
 	}
-	options := berth.LivenessOptions{Settle: time.Millisecond, SuspectAfter: 300 * time.Millisecond, LostAfter: time.Second}
+	options := berth.LivenessOptions{SettlingPeriod: time.Millisecond, SuspectAfter: 300 * time.Millisecond, LostAfter: time.Second}
 	fleet, events := watch(t, b.connect(), options)
-	beat()
+	sendHeartbeat()
 	want[berth.HostJoined](t, events)
-	busy := time.Now().Add(2 * time.Second)
-	fleet.ExpectBusy("h1", busy)
+	busyUntil := time.Now().Add(2 * time.Second)
+	fleet.ExpectBusy("h1", busyUntil)
 	if suspect := want[berth.HostSuspect](t, events); suspect.Reason != berth.ReasonSilent {
 		t.Errorf("%+v", suspect)
 	}
-	if lost := want[berth.HostLost](t, events); lost.Reason != berth.ReasonSilent || time.Now().Before(busy) {
+	if lost := want[berth.HostLost](t, events); lost.Reason != berth.ReasonSilent || time.Now().Before(busyUntil) {
 		t.Errorf("%+v while it was busy", lost)
 	}
-	beat()
-	if returned := want[berth.HostReturned](t, events); returned.Was != berth.HealthLost || returned.Host.ID() != "h1" {
-		t.Errorf("%+v", returned)
+	sendHeartbeat()
+	if recovered := want[berth.HostRecovered](t, events); recovered.Was != berth.HealthLost || recovered.Host.ID() != "h1" {
+		t.Errorf("%+v", recovered)
 	}
-	// A start that was answered is no excuse.
-	answered, second := fleet.ExpectBusy("h1", time.Now().Add(time.Hour)), fleet.ExpectBusy("h1", time.Now().Add(time.Hour))
-	answered()
+	// A start that is answered does not keep the host busy.
+	first, second := fleet.ExpectBusy("h1", time.Now().Add(time.Hour)), fleet.ExpectBusy("h1", time.Now().Add(time.Hour))
+	first()
 	second()
 	want[berth.HostSuspect](t, events)
 	want[berth.HostLost](t, events)
 }
 
-func TestChangesThatMatterAreTold(t *testing.T) {
+func TestFleetReportsChangesOfStableFieldsOnly(t *testing.T) {
 	b := newBroker(t)
 	host := b.connect()
-	_, events := watch(t, b.connect(), unprobed)
-	beat := func(payload string) {
+	_, events := watch(t, b.connect(), noProbes)
+	sendHeartbeat := func(payload string) {
 		if err := host.Publish("runtime.operator.heartbeat.h1", []byte(payload)); err != nil {
 			t.Error(err)
 		}
 	}
-	beat(`{"id":"other"}`)
-	beat(`{`)
-	beat(`{"id":"h1","imports":[{"namespace":"a","package":"b"},{"namespace":"c","package":"d"}]}`)
+	sendHeartbeat(`{"id":"other"}`)
+	sendHeartbeat(`{`)
+	sendHeartbeat(`{"id":"h1","imports":[{"namespace":"a","package":"b"},{"namespace":"c","package":"d"}]}`)
 	want[berth.HostJoined](t, events)
-	beat(`{"id":"h1","imports":[{"namespace":"c","package":"d"},{"namespace":"a","package":"b"}],"workloadCount":"7"}`)
-	beat(`{"id":"h1","labels":{"zone":"a"}}`)
+	sendHeartbeat(`{"id":"h1","imports":[{"namespace":"c","package":"d"},{"namespace":"a","package":"b"}],"workloadCount":"7"}`)
+	sendHeartbeat(`{"id":"h1","labels":{"zone":"a"}}`)
 	if changed := want[berth.HostChanged](t, events); changed.Host.Heartbeat.Labels["zone"] != "a" {
 		t.Errorf("%+v", changed)
 	}
 }
 
-func TestASlowReaderIsToldWhatItMissed(t *testing.T) {
+func TestSlowReaderReceivesEventsMissed(t *testing.T) {
 	b := newBroker(t)
 	host := b.connect()
-	fleet, events := watch(t, b.connect(), unprobed)
-	beat := func(label string) {
+	fleet, events := watch(t, b.connect(), noProbes)
+	sendHeartbeat := func(label string) {
 		if err := host.Publish("runtime.operator.heartbeat.h1", []byte(`{"id":"h1","labels":{"l":"`+label+`"}}`)); err != nil {
 			t.Error(err)
 		}
 	}
 	for i := range 3000 {
-		beat(time.Duration(i).String())
+		sendHeartbeat(time.Duration(i).String())
 	}
-	beat("last")
+	sendHeartbeat("last")
 	eventually(t, "the last heartbeat", func() bool {
 		view, _ := fleet.Host("h1")
 		return view.Heartbeat.GetLabels()["l"] == "last"
 	})
-	told, missed := 0, uint64(0)
+	received, missed := 0, uint64(0)
 	for {
-		switch event := next(t, "an event", events).(type) {
+		switch event := receive(t, "an event", events).(type) {
 		case berth.EventsMissed:
-			missed += event.Events
+			missed += event.Count
 			continue
 		case berth.HostChanged:
-			told++
+			received++
 			if event.Host.Heartbeat.Labels["l"] != "last" {
 				continue
 			}
 		default:
-			told++
+			received++
 			continue
 		}
 		break
 	}
-	if missed == 0 || uint64(told)+missed != 3001 {
-		t.Errorf("%d told and %d missed", told, missed)
+	if missed == 0 || uint64(received)+missed != 3001 {
+		t.Errorf("%d received and %d missed, want 3001 in total", received, missed)
 	}
 }
 
-func TestNothingIsLostWhileTheBrokerIsAway(t *testing.T) {
+func TestNoHostIsLostWhileDisconnected(t *testing.T) {
 	b := newBroker(t)
 	fleet, events := watch(t, b.connect(), berth.LivenessOptions{})
-	serve(t, b.connect(), newToy("toy"), berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
+	serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
 	want[berth.HostJoined](t, events)
 	b.stop()
-	<-time.After(2 * time.Second) // longer than it takes to lose a host that is dead
+	<-time.After(2 * time.Second) // longer than a dead host needs to be lost
 	b.start()
 	eventually(t, "a heartbeat after the outage", func() bool {
 		host, _ := fleet.Host("h1")
-		return time.Since(host.BeatAt) < time.Second
+		return time.Since(host.LastHeartbeatAt) < time.Second
 	})
 	select {
 	case event := <-events:
@@ -196,7 +196,7 @@ func TestNothingIsLostWhileTheBrokerIsAway(t *testing.T) {
 	}
 }
 
-func TestEventsEndWithTheirContextAndWithTheFleet(t *testing.T) {
+func TestEventsCloseWithContextAndFleet(t *testing.T) {
 	b := newBroker(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	fleet, err := berth.WatchFleet(ctx, b.connect())
@@ -218,8 +218,8 @@ func TestEventsEndWithTheirContextAndWithTheFleet(t *testing.T) {
 		t.Error("an event of a closed fleet")
 	}
 	conn := b.connect()
-	closed(conn)
+	closeAndWait(conn)
 	if _, err := berth.WatchFleet(t.Context(), conn); err == nil {
-		t.Error("a closed connection is watched")
+		t.Error("a fleet watches a closed connection")
 	}
 }

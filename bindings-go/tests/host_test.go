@@ -16,63 +16,63 @@ import (
 	berth "berth.dev/go"
 )
 
-// rig is a broker, a host on it, and someone who asks.
-type rig struct {
+// fixture is a broker, a host, and a connection and a client of a caller.
+type fixture struct {
 	*testing.T
 	broker *broker
-	host   *toy
+	host   *fakeHost
 	stop   func() error
-	asker  *nats.Conn
+	caller *nats.Conn
 	client *berth.Client
 }
 
-func newRig(t *testing.T, change ...func(*server.Options)) *rig {
-	r := &rig{T: t, broker: newBroker(t, change...), host: newToy("toy")}
-	r.asker = r.broker.connect()
-	beats, err := r.asker.SubscribeSync("runtime.operator.heartbeat.h1")
+func newFixture(t *testing.T, change ...func(*server.Options)) *fixture {
+	f := &fixture{T: t, broker: newBroker(t, change...), host: newFakeHost("fake")}
+	f.caller = f.broker.connect()
+	heartbeats, err := f.caller.SubscribeSync("runtime.operator.heartbeat.h1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.stop = serve(t, r.broker.connect(), r.host, berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
-	if _, err := beats.NextMsg(patience); err != nil {
-		t.Fatalf("the first heartbeat: %v", err)
+	f.stop = serve(t, f.broker.connect(), f.host, berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
+	if _, err := heartbeats.NextMsg(testTimeout); err != nil {
+		t.Fatalf("no heartbeat: %v", err)
 	}
-	if r.client, err = berth.NewClient(r.asker, "h1"); err != nil {
+	if f.client, err = berth.NewClient(f.caller, "h1"); err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return f
 }
 
-func (r *rig) ask(command, payload string) *nats.Msg {
-	r.Helper()
-	answer, err := r.asker.Request("runtime.host.h1."+command, []byte(payload), patience)
+func (f *fixture) request(command, payload string) *nats.Msg {
+	f.Helper()
+	msg, err := f.caller.Request("runtime.host.h1."+command, []byte(payload), testTimeout)
 	if err != nil {
-		r.Fatalf("%s %.80s: %v", command, payload, err)
+		f.Fatalf("%s %.80s: %v", command, payload, err)
 	}
-	return answer
+	return msg
 }
 
-func (r *rig) wantState(id string, want berth.State) {
-	r.Helper()
-	eventually(r.T, fmt.Sprintf("%s of %s", want, id), func() bool {
-		status, err := r.client.Status(r.Context(), id)
+func (f *fixture) wantState(id string, want berth.State) {
+	f.Helper()
+	eventually(f.T, fmt.Sprintf("state %s of %s", want, id), func() bool {
+		status, err := f.client.Status(f.Context(), id)
 		if err != nil {
-			r.Fatal(err)
+			f.Fatal(err)
 		}
 		return status.State == want
 	})
 }
 
-func (r *rig) start(id, name string) (berth.Status, error) {
-	return r.client.Start(r.Context(), id, named(name))
+func (f *fixture) start(id, name string) (berth.Status, error) {
+	return f.client.Start(f.Context(), id, workloadNamed(name))
 }
 
 type envelope struct {
 	WorkloadStatus struct{ WorkloadID, WorkloadState, Message string }
 }
 
-func TestEachRequestGetsOneReplyThatSaysWhatIsWrong(t *testing.T) {
-	r := newRig(t)
+func TestInvalidRequestsAreRefusedWithReason(t *testing.T) {
+	f := newFixture(t)
 	for _, c := range []struct{ command, payload, code, id, message string }{
 		{"workload.start", `{`, "400", "", "not one JSON object"},
 		{"workload.start", `{"workloadId":"a"}`, "400", "a", "`workload` is missing"},
@@ -85,76 +85,76 @@ func TestEachRequestGetsOneReplyThatSaysWhatIsWrong(t *testing.T) {
 		{"workload.status", `{"workloadId":"` + strings.Repeat("x", 257) + `"}`, "413", "", "257 bytes"},
 		{"workload.status", `{"workloadId":"` + strings.Repeat("x", 256) + `"}`, "", strings.Repeat("x", 256), "no workload"},
 		{"workload.start.now", `{"workloadId":"a"}`, "404", "", "workload.start.now"},
-		{"dance", ``, "404", "", "dance"},
+		{"unknown", ``, "404", "", "unknown"},
 	} {
-		answer := r.ask(c.command, c.payload)
-		var read envelope
-		if err := json.Unmarshal(answer.Data, &read); err != nil {
+		msg := f.request(c.command, c.payload)
+		var decoded envelope
+		if err := json.Unmarshal(msg.Data, &decoded); err != nil {
 			t.Fatal(err)
 		}
-		status := read.WorkloadStatus
+		status := decoded.WorkloadStatus
 		wantState := "WORKLOAD_STATE_ERROR"
 		if c.code == "" {
 			wantState = "WORKLOAD_STATE_NOT_FOUND"
 		}
-		if answer.Header.Get("Nats-Service-Error-Code") != c.code || status.WorkloadID != c.id ||
+		if msg.Header.Get("Nats-Service-Error-Code") != c.code || status.WorkloadID != c.id ||
 			status.WorkloadState != wantState || !strings.Contains(status.Message, c.message) {
-			t.Errorf("%s %.80s is answered with %s %v", c.command, c.payload, answer.Data, answer.Header)
+			t.Errorf("%s %.80s: reply = %s %v", c.command, c.payload, msg.Data, msg.Header)
 		}
-		if text := answer.Header.Get("Nats-Service-Error"); (c.code != "") != (text != "") {
-			t.Errorf("%s %.80s: the header is %q", c.command, c.payload, text)
+		if text := msg.Header.Get("Nats-Service-Error"); (c.code != "") != (text != "") {
+			t.Errorf("%s %.80s: header = %q", c.command, c.payload, text)
 		}
 	}
-	if r.host.count(&r.host.started) != 0 {
-		t.Errorf("started %v", r.host.started)
+	if f.host.count(&f.host.started) != 0 {
+		t.Errorf("started %v", f.host.started)
 	}
 }
 
-func TestACommandWithoutAReplySubjectIsCarriedOut(t *testing.T) {
-	r := newRig(t)
-	if err := r.asker.Publish("runtime.host.h1.workload.start", []byte(`{"workloadId":"a","workload":{}}`)); err != nil {
+func TestCommandWithoutReplySubjectIsExecuted(t *testing.T) {
+	f := newFixture(t)
+	if err := f.caller.Publish("runtime.host.h1.workload.start", []byte(`{"workloadId":"a","workload":{}}`)); err != nil {
 		t.Fatal(err)
 	}
-	r.wantState("a", berth.StateRunning)
+	f.wantState("a", berth.StateRunning)
 }
 
-func TestAReplyIsNeverSentToTheProtocolItself(t *testing.T) {
-	r := newRig(t)
-	spied, err := r.asker.SubscribeSync("runtime.host.h2.>")
+func TestReplyIsNeverSentToProtocolSubject(t *testing.T) {
+	f := newFixture(t)
+	commands, err := f.caller.SubscribeSync("runtime.host.h2.>")
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = r.asker.PublishRequest("runtime.host.h1.workload.status", "runtime.host.h2.workload.stop", []byte(`{"workloadId":"a"}`))
+	err = f.caller.PublishRequest("runtime.host.h1.workload.status", "runtime.host.h2.workload.stop", []byte(`{"workloadId":"a"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.ask("workload.status", `{"workloadId":"a"}`) // answered after the other
-	if msg, err := spied.NextMsg(100 * time.Millisecond); err == nil {
-		t.Errorf("a command of its own: %s", msg.Data)
+	f.request("workload.status", `{"workloadId":"a"}`) // the host handles it after the forged request
+	if msg, err := commands.NextMsg(100 * time.Millisecond); err == nil {
+		t.Errorf("the host sends a command: %s", msg.Data)
 	}
 }
 
-func TestAHeartbeatRequestIsAnsweredWhateverItHolds(t *testing.T) {
-	r := newRig(t)
+func TestHeartbeatRequestIsAnsweredForAnyPayload(t *testing.T) {
+	f := newFixture(t)
 	for _, payload := range []string{"", "{", `{"x":1}`} {
-		var beat map[string]any
-		if err := json.Unmarshal(r.ask("heartbeat", payload).Data, &beat); err != nil {
+		var heartbeat map[string]any
+		if err := json.Unmarshal(f.request("heartbeat", payload).Data, &heartbeat); err != nil {
 			t.Fatal(err)
 		}
-		if beat["id"] != "h1" || beat["friendlyName"] != "toy" || beat["httpPort"] != 8000.0 || beat["startedAt"] == nil {
-			t.Errorf("%v", beat)
+		if heartbeat["id"] != "h1" || heartbeat["friendlyName"] != "fake" || heartbeat["httpPort"] != 8000.0 || heartbeat["startedAt"] == nil {
+			t.Errorf("%v", heartbeat)
 		}
 	}
 }
 
 func TestOneOfManySimultaneousStartsWins(t *testing.T) {
-	r := newRig(t)
+	f := newFixture(t)
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	won, conflicts := 0, 0
 	for range 50 {
 		group.Go(func() {
-			_, err := r.start("a", "one")
+			_, err := f.start("a", "one")
 			mu.Lock()
 			defer mu.Unlock()
 			refused := (*berth.RefusedError)(nil)
@@ -169,147 +169,147 @@ func TestOneOfManySimultaneousStartsWins(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if won != 1 || conflicts != 49 || r.host.count(&r.host.started) != 1 {
-		t.Errorf("%d won, %d conflicts, started %v", won, conflicts, r.host.started)
+	if won != 1 || conflicts != 49 || f.host.count(&f.host.started) != 1 {
+		t.Errorf("%d won, %d conflicts, started %v", won, conflicts, f.host.started)
 	}
 }
 
-func TestAStartThatFailsMayBeRepeatedUnlessAGuestRan(t *testing.T) {
-	r := newRig(t)
+func TestFailedStartMayBeRepeatedUnlessNonRetryable(t *testing.T) {
+	f := newFixture(t)
 	for name, code := range map[string]int{"missing": 0, "trapped": berth.CodeConflict, "panic": berth.CodeConflict} {
-		_, first := r.start(name, name)
+		_, first := f.start(name, name)
 		if !errors.Is(first, berth.ErrRefused) {
 			t.Errorf("%s: %v", name, first)
 		}
-		_, again := r.start(name, name)
+		_, again := f.start(name, name)
 		refused := (*berth.RefusedError)(nil)
 		if !errors.As(again, &refused) || refused.Code != code {
 			t.Errorf("%s again: %v", name, again)
 		}
-		r.wantState(name, berth.StateError)
+		f.wantState(name, berth.StateError)
 	}
-	status, err := r.client.Status(t.Context(), "missing")
+	status, err := f.client.Status(t.Context(), "missing")
 	if err != nil || status.Message != "no such image: registry.example/missing" {
 		t.Errorf("%v, %v", status, err)
 	}
 }
 
-func TestASlowStartHoldsUpNobodyAndAStopEndsIt(t *testing.T) {
-	r := newRig(t)
+func TestSlowStartDoesNotBlockOthersAndEndsOnStop(t *testing.T) {
+	f := newFixture(t)
 	started := make(chan error, 1)
 	go func() {
-		_, err := r.start("slow", "slow")
+		_, err := f.start("slow", "slow")
 		started <- err
 	}()
-	r.wantState("slow", berth.StateStarting)
-	if _, err := r.start("quick", "one"); err != nil {
+	f.wantState("slow", berth.StateStarting)
+	if _, err := f.start("quick", "one"); err != nil {
 		t.Fatal(err)
 	}
-	r.host.reporter("slow").Starting("pulling an image")
-	if status, _ := r.client.Status(t.Context(), "slow"); status.Message != "pulling an image" {
+	f.host.reporter("slow").Starting("pulling an image")
+	if status, _ := f.client.Status(t.Context(), "slow"); status.Message != "pulling an image" {
 		t.Errorf("%v", status)
 	}
-	if _, err := r.client.Stop(t.Context(), "slow"); err != nil {
+	if _, err := f.client.Stop(t.Context(), "slow"); err != nil {
 		t.Fatal(err)
 	}
-	if err := next(t, "the reply to the start", started); err != nil {
-		t.Errorf("the start that was stopped: %v", err)
+	if err := receive(t, "the reply to the start", started); err != nil {
+		t.Errorf("the stopped start: %v", err)
 	}
-	r.wantState("slow", berth.StateNotFound)
-	close(r.host.gate)
-	if _, err := r.start("slow", "slow"); err != nil {
-		t.Errorf("the id is not free: %v", err)
+	f.wantState("slow", berth.StateNotFound)
+	close(f.host.release)
+	if _, err := f.start("slow", "slow"); err != nil {
+		t.Errorf("the id is in use: %v", err)
 	}
 }
 
-func TestASlowStartIsAnsweredWithStarting(t *testing.T) {
-	r := newRig(t)
+func TestSlowStartIsAnsweredWithStarting(t *testing.T) {
+	f := newFixture(t)
 	began := time.Now()
-	status, err := r.start("slow", "slow")
-	if took := time.Since(began); err != nil || status.State != berth.StateStarting || took < 4*time.Second || took > patience/2 {
+	status, err := f.start("slow", "slow")
+	if took := time.Since(began); err != nil || status.State != berth.StateStarting || took < 4*time.Second || took > testTimeout/2 {
 		t.Errorf("%v, %v after %v", status, err, took)
 	}
-	close(r.host.gate)
-	r.wantState("slow", berth.StateRunning)
+	close(f.host.release)
+	f.wantState("slow", berth.StateRunning)
 }
 
-func TestReportsChangeTheState(t *testing.T) {
-	r := newRig(t)
+func TestReportsChangeState(t *testing.T) {
+	f := newFixture(t)
 	for id, end := range map[string]struct {
-		report func(*berth.Reporter)
+		report func(*berth.StatusReporter)
 		state  berth.State
 	}{
-		"well":  {func(r *berth.Reporter) { r.Completed("done") }, berth.StateCompleted},
-		"badly": {func(r *berth.Reporter) { r.Failed("no restarts left") }, berth.StateError},
+		"completed": {func(reporter *berth.StatusReporter) { reporter.Completed("done") }, berth.StateCompleted},
+		"failed":    {func(reporter *berth.StatusReporter) { reporter.Failed("no restarts left") }, berth.StateError},
 	} {
-		if _, err := r.start(id, "one"); err != nil {
+		if _, err := f.start(id, "one"); err != nil {
 			t.Fatal(err)
 		}
-		r.host.reporter(id).Starting("restart 1 of 2")
-		r.wantState(id, berth.StateStarting)
-		r.host.reporter(id).Running("")
-		r.wantState(id, berth.StateRunning)
-		end.report(r.host.reporter(id))
-		r.wantState(id, end.state)
-		r.host.reporter(id).Running("too late")
-		r.wantState(id, end.state)
+		f.host.reporter(id).Starting("restart 1 of 2")
+		f.wantState(id, berth.StateStarting)
+		f.host.reporter(id).Running("")
+		f.wantState(id, berth.StateRunning)
+		end.report(f.host.reporter(id))
+		f.wantState(id, end.state)
+		f.host.reporter(id).Running("too late")
+		f.wantState(id, end.state)
 	}
-	eventually(t, "the end of both instances", func() bool { return r.host.count(&r.host.stopped) == 2 })
-	if _, err := r.client.Stop(t.Context(), "well"); err != nil {
+	eventually(t, "stop of both instances", func() bool { return f.host.count(&f.host.stopped) == 2 })
+	if _, err := f.client.Stop(t.Context(), "completed"); err != nil {
 		t.Fatal(err)
 	}
-	r.wantState("well", berth.StateNotFound)
-	if r.host.count(&r.host.stopped) != 2 {
+	f.wantState("completed", berth.StateNotFound)
+	if f.host.count(&f.host.stopped) != 2 {
 		t.Error("an instance was stopped twice")
 	}
 }
 
-func TestAPanicAtTheEndFreesTheID(t *testing.T) {
-	r := newRig(t)
-	if _, err := r.start("a", "panics-at-the-end"); err != nil {
+func TestPanicInStopFreesID(t *testing.T) {
+	f := newFixture(t)
+	if _, err := f.start("a", "panic-in-stop"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.client.Stop(t.Context(), "a"); err != nil {
+	if _, err := f.client.Stop(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	r.wantState("a", berth.StateNotFound)
+	f.wantState("a", berth.StateNotFound)
 }
 
-func TestAReplyFitsIntoTheMaximumPayload(t *testing.T) {
-	r := newRig(t, func(o *server.Options) { o.MaxPayload = 1500 })
-	if _, err := r.start("a", "one"); err != nil {
+func TestReplyFitsMaximumPayload(t *testing.T) {
+	f := newFixture(t, func(o *server.Options) { o.MaxPayload = 1500 })
+	if _, err := f.start("a", "one"); err != nil {
 		t.Fatal(err)
 	}
-	r.host.reporter("a").Failed(strings.Repeat("\x01", 4000))
-	r.wantState("a", berth.StateError)
-	status, err := r.client.Status(t.Context(), "a")
+	f.host.reporter("a").Failed(strings.Repeat("\x01", 4000))
+	f.wantState("a", berth.StateError)
+	status, err := f.client.Status(t.Context(), "a")
 	if err != nil || !strings.HasPrefix(status.Message, "\x01\x01") || !strings.HasSuffix(status.Message, "…") {
 		t.Errorf("%q, %v", status, err)
 	}
 }
 
-func TestWhateverArrivesTheHostGoesOn(t *testing.T) {
-	r := newRig(t)
+func TestHostSurvivesHostilePayloads(t *testing.T) {
+	f := newFixture(t)
 	for _, payload := range []string{
 		strings.Repeat("[", 1<<19), "\xff\xfe", "\x00", `{"workloadId":"` + strings.Repeat("x", 600_000) + `"}`,
 		`{"x":[` + strings.Repeat("0,", 300_000) + `0]}`,
 	} {
 		for _, command := range []string{"workload.start", "workload.stop", "workload.status", "heartbeat", "x"} {
-			r.ask(command, payload)
+			f.request(command, payload)
 		}
 	}
-	r.wantState("a", berth.StateNotFound)
+	f.wantState("a", berth.StateNotFound)
 }
 
-func TestManyRequestsAtOnceAreAllAnswered(t *testing.T) {
-	r := newRig(t)
+func TestConcurrentRequestsAreAllAnswered(t *testing.T) {
+	f := newFixture(t)
 	var group sync.WaitGroup
 	for i := range 400 {
 		group.Go(func() {
-			if _, err := r.client.Status(t.Context(), fmt.Sprint(i)); err != nil {
+			if _, err := f.client.Status(t.Context(), fmt.Sprint(i)); err != nil {
 				t.Error(err)
 			}
-			if _, err := r.client.Heartbeat(t.Context()); err != nil {
+			if _, err := f.client.Heartbeat(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -317,65 +317,65 @@ func TestManyRequestsAtOnceAreAllAnswered(t *testing.T) {
 	group.Wait()
 }
 
-func TestTooManyWaitingStartsAreRefused(t *testing.T) {
-	r := newRig(t)
-	inbox := r.asker.NewInbox()
-	answers, err := r.asker.SubscribeSync(inbox)
+func TestStartsAboveInFlightLimitAreRefused(t *testing.T) {
+	f := newFixture(t)
+	inbox := f.caller.NewInbox()
+	replies, err := f.caller.SubscribeSync(inbox)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 513 {
 		start := fmt.Sprintf(`{"workloadId":"%d","workload":{"name":"slow"}}`, i)
-		if err := r.asker.PublishRequest("runtime.host.h1.workload.start", inbox, []byte(start)); err != nil {
+		if err := f.caller.PublishRequest("runtime.host.h1.workload.start", inbox, []byte(start)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	answer, err := answers.NextMsg(patience)
-	if err != nil || answer.Header.Get("Nats-Service-Error-Code") != "503" {
-		t.Errorf("%v, %v", answer, err)
+	msg, err := replies.NextMsg(testTimeout)
+	if err != nil || msg.Header.Get("Nats-Service-Error-Code") != "503" {
+		t.Errorf("%v, %v", msg, err)
 	}
-	close(r.host.gate)
+	close(f.host.release)
 }
 
-func TestShutdownUnsubscribesFirstAndStopsEverything(t *testing.T) {
-	r := newRig(t)
+func TestShutdownUnsubscribesFirstAndStopsWorkloads(t *testing.T) {
+	f := newFixture(t)
 	for _, id := range []string{"a", "b"} {
-		if _, err := r.start(id, "one"); err != nil {
+		if _, err := f.start(id, "one"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	waiting := make(chan error, 1)
 	go func() {
-		_, err := r.start("slow", "slow")
+		_, err := f.start("slow", "slow")
 		waiting <- err
 	}()
-	r.wantState("slow", berth.StateStarting)
-	if err := r.stop(); err != nil {
+	f.wantState("slow", berth.StateStarting)
+	if err := f.stop(); err != nil {
 		t.Errorf("Serve returned %v", err)
 	}
-	if err := next(t, "the reply to the start", waiting); err != nil {
-		t.Errorf("the start that was waiting: %v", err)
+	if err := receive(t, "the reply to the start", waiting); err != nil {
+		t.Errorf("the start in flight: %v", err)
 	}
-	if r.host.count(&r.host.stopped) != 2 {
-		t.Errorf("stopped %v", r.host.stopped)
+	if f.host.count(&f.host.stopped) != 2 {
+		t.Errorf("stopped %v", f.host.stopped)
 	}
-	if _, err := r.client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrNoResponders) {
-		t.Errorf("a status afterwards: %v", err)
+	if _, err := f.client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrNoResponders) {
+		t.Errorf("a status after shutdown: %v", err)
 	}
 }
 
-func TestAHostThatDoesNotStopIsLeftAfterTheGracePeriod(t *testing.T) {
+func TestServeReturnsAfterGracePeriod(t *testing.T) {
 	b := newBroker(t)
-	asker := b.connect()
+	caller := b.connect()
 	release := make(chan struct{})
-	stubborn := &stubborn{newToy("stubborn"), release}
-	stop := serve(t, b.connect(), stubborn, berth.WithHostID("h1"), berth.WithShutdownGrace(200*time.Millisecond))
-	client, err := berth.NewClient(asker, "h1")
+	host := &unstoppableHost{newFakeHost("unstoppable"), release}
+	stop := serve(t, b.connect(), host, berth.WithHostID("h1"), berth.WithShutdownGrace(200*time.Millisecond))
+	client, err := berth.NewClient(caller, "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the host", func() bool {
-		_, err := client.Start(t.Context(), "a", named("one"))
+	eventually(t, "the start of the host", func() bool {
+		_, err := client.Start(t.Context(), "a", workloadNamed("one"))
 		return err == nil
 	})
 	if err := stop(); err != nil {
@@ -384,50 +384,50 @@ func TestAHostThatDoesNotStopIsLeftAfterTheGracePeriod(t *testing.T) {
 	close(release)
 }
 
-// stubborn is a host whose instances do not stop before they are allowed to.
-type stubborn struct {
-	*toy
+// unstoppableHost is a host whose instances do not stop before release is closed.
+type unstoppableHost struct {
+	*fakeHost
 	release chan struct{}
 }
 
-func (s *stubborn) Start(context.Context, berth.Start) (berth.Instance, error) {
-	return berth.StopFunc(func(context.Context) { <-s.release }), nil
+func (h *unstoppableHost) Start(context.Context, berth.StartRequest) (berth.Instance, error) {
+	return berth.StopFunc(func(context.Context) { <-h.release }), nil
 }
 
-func TestAHostThatMakesNoSenseIsNotServed(t *testing.T) {
+func TestServeRejectsInvalidOptions(t *testing.T) {
 	conn := newBroker(t).connect()
 	for want, serve := range map[error]func() error{
-		berth.ErrHostID:      func() error { return berth.Serve(t.Context(), conn, newToy("toy"), berth.WithHostID("a.b")) },
-		berth.ErrDescription: func() error { return berth.Serve(t.Context(), conn, newToy("Not DNS")) },
-		berth.ErrHeartbeatInterval: func() error {
-			return berth.Serve(t.Context(), conn, newToy("toy"), berth.WithHeartbeatInterval(time.Minute))
+		berth.ErrInvalidHostID:      func() error { return berth.Serve(t.Context(), conn, newFakeHost("fake"), berth.WithHostID("a.b")) },
+		berth.ErrInvalidDescription: func() error { return berth.Serve(t.Context(), conn, newFakeHost("Not DNS")) },
+		berth.ErrInvalidHeartbeatInterval: func() error {
+			return berth.Serve(t.Context(), conn, newFakeHost("fake"), berth.WithHeartbeatInterval(time.Minute))
 		},
 	} {
 		if err := serve(); !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
 		}
 	}
-	closed(conn)
-	if err := berth.Serve(t.Context(), conn, newToy("toy")); !errors.Is(err, berth.ErrConnectionClosed) {
+	closeAndWait(conn)
+	if err := berth.Serve(t.Context(), conn, newFakeHost("fake")); !errors.Is(err, berth.ErrConnectionClosed) {
 		t.Errorf("on a closed connection: %v", err)
 	}
 }
 
-func TestServeEndsWhenTheConnectionIsClosed(t *testing.T) {
+func TestServeReturnsWhenConnectionIsClosed(t *testing.T) {
 	b := newBroker(t)
 	conn := b.connect()
 	served := make(chan error, 1)
-	go func() { served <- berth.Serve(context.Background(), conn, newToy("toy"), berth.WithHostID("h1")) }()
+	go func() { served <- berth.Serve(context.Background(), conn, newFakeHost("fake"), berth.WithHostID("h1")) }()
 	client, err := berth.NewClient(b.connect(), "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the host", func() bool {
+	eventually(t, "the start of the host", func() bool {
 		_, err := client.Status(t.Context(), "a")
 		return err == nil
 	})
-	closed(conn)
-	if err := next(t, "the end of the host", served); !errors.Is(err, berth.ErrConnectionClosed) {
+	closeAndWait(conn)
+	if err := receive(t, "return of Serve", served); !errors.Is(err, berth.ErrConnectionClosed) {
 		t.Errorf("Serve returned %v", err)
 	}
 }

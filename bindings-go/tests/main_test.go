@@ -1,5 +1,5 @@
-// Package tests holds the tests that need a broker. They are in a module of their own so that nobody who
-// uses berth.dev/go depends on nats-server.
+// Package tests holds the tests that need a broker, in a module of its own, so that users of berth.dev/go do not
+// depend on nats-server.
 package tests
 
 import (
@@ -16,15 +16,15 @@ import (
 	berth "berth.dev/go"
 )
 
-// patience is how long to wait for what comes soon, unless the machine is very busy.
-const patience = 30 * time.Second
+// testTimeout is far longer than any expected wait.
+const testTimeout = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	goleak.VerifyTestMain(m)
 }
 
-// broker is a nats-server in this process that can be taken away and brought back.
+// broker is a nats-server in this process that can be stopped and restarted.
 type broker struct {
 	t       *testing.T
 	options *server.Options
@@ -48,8 +48,8 @@ func (b *broker) start() {
 		b.t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(patience) {
-		b.t.Fatal("the broker does not come up")
+	if !s.ReadyForConnections(testTimeout) {
+		b.t.Fatal("the broker does not start")
 	}
 	b.server = s
 }
@@ -61,19 +61,19 @@ func (b *broker) stop() {
 
 func (b *broker) url() string { return b.server.ClientURL() }
 
-// connect gives a connection as users of the package make it.
+// connect returns a connection as a user of the package creates it.
 func (b *broker) connect() *nats.Conn {
 	b.t.Helper()
 	conn, err := berth.Connect(b.t.Context(), berth.ConnectOptions{Servers: []string{b.url()}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { closed(conn) })
+	b.t.Cleanup(func() { closeAndWait(conn) })
 	return conn
 }
 
-// closed closes a connection and waits until its goroutines have ended.
-func closed(conn *nats.Conn) {
+// closeAndWait closes a connection and waits until its goroutines have ended.
+func closeAndWait(conn *nats.Conn) {
 	done := make(chan struct{})
 	conn.SetClosedHandler(func(*nats.Conn) { close(done) })
 	if conn.IsClosed() {
@@ -95,45 +95,45 @@ func freePort(t *testing.T) int {
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(testTimeout)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s does not come", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-// next gives what comes from a channel.
-func next[T any](t *testing.T, what string, from <-chan T) T {
+// receive returns the next value from a channel.
+func receive[T any](t *testing.T, what string, from <-chan T) T {
 	t.Helper()
 	select {
 	case value, open := <-from:
 		if !open {
-			t.Fatalf("%s does not come: the channel is closed", what)
+			t.Fatalf("channel closed while waiting for %s", what)
 		}
 		return value
-	case <-time.After(patience):
-		t.Fatalf("%s does not come", what)
+	case <-time.After(testTimeout):
+		t.Fatalf("timed out waiting for %s", what)
 	}
 	panic("unreachable")
 }
 
-// serve serves a host until the test ends, or until stop is called, which gives what Serve returned.
+// serve serves a host until the test ends or stop is called. stop returns the result of Serve.
 func serve(t *testing.T, conn *nats.Conn, host berth.Host, options ...berth.ServeOption) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- berth.Serve(ctx, conn, host, options...) }()
-	ended := false
+	stopped := false
 	stop = func() error {
 		cancel()
-		ended = true
-		return next(t, "the end of the host", served)
+		stopped = true
+		return receive(t, "return of Serve", served)
 	}
 	t.Cleanup(func() {
-		if !ended {
+		if !stopped {
 			if err := stop(); err != nil {
-				t.Errorf("the host ended with %v", err)
+				t.Errorf("Serve returned %v", err)
 			}
 		}
 	})

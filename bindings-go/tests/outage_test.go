@@ -11,13 +11,13 @@ import (
 	berth "berth.dev/go"
 )
 
-// beats records when heartbeats of h1 arrive, on a connection to a broker that stays.
+// heartbeats returns the arrival times of the heartbeats of h1.
 func heartbeats(t *testing.T, conn *nats.Conn) <-chan time.Time {
 	arrived := make(chan time.Time, 1000)
 	_, err := conn.Subscribe("runtime.operator.heartbeat.h1", func(msg *nats.Msg) {
-		var beat struct{ ID string }
-		if err := json.Unmarshal(msg.Data, &beat); err != nil || beat.ID != "h1" {
-			t.Errorf("a heartbeat: %s", msg.Data)
+		var heartbeat struct{ ID string }
+		if err := json.Unmarshal(msg.Data, &heartbeat); err != nil || heartbeat.ID != "h1" {
+			t.Errorf("heartbeat = %s", msg.Data)
 		}
 		arrived <- time.Now()
 	})
@@ -30,64 +30,64 @@ func heartbeats(t *testing.T, conn *nats.Conn) <-chan time.Time {
 	return arrived
 }
 
-func TestHeartbeatsComeAtOnceAndThenAtEachInterval(t *testing.T) {
+func TestHeartbeatsStartAtOnceAndRepeat(t *testing.T) {
 	b := newBroker(t)
 	arrived := heartbeats(t, b.connect())
 	began := time.Now()
-	serve(t, b.connect(), newToy("toy"), berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
-	first := next(t, "a heartbeat", arrived)
-	second := next(t, "another", arrived)
-	if first.Sub(began) > patience/2 || second.Sub(first) < 900*time.Millisecond {
-		t.Errorf("the first after %v, the second after %v", first.Sub(began), second.Sub(first))
+	serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
+	first := receive(t, "a heartbeat", arrived)
+	second := receive(t, "a second heartbeat", arrived)
+	if first.Sub(began) > testTimeout/2 || second.Sub(first) < 900*time.Millisecond {
+		t.Errorf("first heartbeat after %v, second %v later", first.Sub(began), second.Sub(first))
 	}
 }
 
-func TestAHostMayBeStartedBeforeItsBroker(t *testing.T) {
+func TestHostStartsBeforeBroker(t *testing.T) {
 	b := newBroker(t)
 	b.stop()
-	conn, err := berth.ConnectEventually(berth.ConnectOptions{Servers: []string{b.url()}})
+	conn, err := berth.ConnectWithRetry(berth.ConnectOptions{Servers: []string{b.url()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closed(conn) })
-	host := newToy("toy")
+	t.Cleanup(func() { closeAndWait(conn) })
+	host := newFakeHost("fake")
 	serve(t, conn, host, berth.WithHostID("h1"))
 	b.start()
 	client, err := berth.NewClient(b.connect(), "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "an answer", func() bool {
+	eventually(t, "a reply", func() bool {
 		_, err := client.Status(t.Context(), "a")
 		return err == nil
 	})
 }
 
-func TestAnOutageOfTheBrokerIsSurvivedWithOneHeartbeat(t *testing.T) {
+func TestOutageIsFollowedByOneHeartbeat(t *testing.T) {
 	b := newBroker(t)
-	host := newToy("toy")
+	host := newFakeHost("fake")
 	stop := serve(t, b.connect(), host, berth.WithHostID("h1"), berth.WithHeartbeatInterval(time.Second))
-	asker := b.connect()
-	client, err := berth.NewClient(asker, "h1")
+	caller := b.connect()
+	client, err := berth.NewClient(caller, "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a start", func() bool {
-		_, err := client.Start(t.Context(), "a", named("one"))
+		_, err := client.Start(t.Context(), "a", workloadNamed("one"))
 		return err == nil
 	})
 	b.stop()
-	eventually(t, "the loss of the connection", func() bool { return !asker.IsConnected() })
-	// Longer than a few intervals: what was missed must not be made up for.
+	eventually(t, "disconnect", func() bool { return !caller.IsConnected() })
+	// Longer than a few intervals: the missed heartbeats must not be sent later.
 	<-time.After(3 * time.Second)
 	b.start()
 	arrived := heartbeats(t, b.connect())
-	first := next(t, "a heartbeat after the outage", arrived)
-	second := next(t, "another", arrived)
-	if apart := second.Sub(first); apart < 900*time.Millisecond {
-		t.Errorf("two heartbeats are %v apart", apart)
+	first := receive(t, "a heartbeat after the outage", arrived)
+	second := receive(t, "a second heartbeat", arrived)
+	if gap := second.Sub(first); gap < 900*time.Millisecond {
+		t.Errorf("two heartbeats within %v", gap)
 	}
-	eventually(t, "the workload in the host of before", func() bool {
+	eventually(t, "the workload on the same host", func() bool {
 		status, err := client.Status(t.Context(), "a")
 		return err == nil && status.State == berth.StateRunning
 	})
@@ -99,9 +99,9 @@ func TestAnOutageOfTheBrokerIsSurvivedWithOneHeartbeat(t *testing.T) {
 	}
 }
 
-func TestShutdownWithoutABrokerEnds(t *testing.T) {
+func TestShutdownWithoutBroker(t *testing.T) {
 	b := newBroker(t)
-	host := newToy("toy")
+	host := newFakeHost("fake")
 	conn := b.connect()
 	stop := serve(t, conn, host, berth.WithHostID("h1"))
 	client, err := berth.NewClient(b.connect(), "h1")
@@ -109,11 +109,11 @@ func TestShutdownWithoutABrokerEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "a start", func() bool {
-		_, err := client.Start(context.Background(), "a", named("one"))
+		_, err := client.Start(context.Background(), "a", workloadNamed("one"))
 		return err == nil
 	})
 	b.stop()
-	eventually(t, "the loss of the connection", func() bool { return !conn.IsConnected() })
+	eventually(t, "disconnect", func() bool { return !conn.IsConnected() })
 	if err := stop(); err != nil {
 		t.Error(err)
 	}

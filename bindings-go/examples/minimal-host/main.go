@@ -1,4 +1,4 @@
-// A host that runs "workloads" which do nothing: all of the protocol, and no WebAssembly.
+// Command minimal-host is a host that implements the whole protocol and runs nothing.
 //
 //	go run berth.dev/go/examples/minimal-host nats://127.0.0.1:4222
 package main
@@ -26,18 +26,18 @@ func (minimal) Describe() berth.Description {
 	}
 }
 
-func (minimal) Start(_ context.Context, start berth.Start) (berth.Instance, error) {
-	if start.Workload.Service != nil {
+func (minimal) Start(_ context.Context, request berth.StartRequest) (berth.Instance, error) {
+	if request.Workload.Service != nil {
 		return nil, errors.New("this host runs no services")
 	}
-	stop := func(context.Context) { fmt.Printf("stopped %q\n", start.ID) }
+	stop := func(context.Context) { fmt.Printf("stopped %q\n", request.ID) }
 	return berth.StopFunc(stop), nil
 }
 
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	conn, err := berth.ConnectEventually(berth.ConnectOptions{Servers: os.Args[1:]})
+	conn, err := berth.ConnectWithRetry(berth.ConnectOptions{Servers: os.Args[1:]})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-// A scheduler that starts one workload on the first host it sees, watches it, and stops it.
+// Command minimal-scheduler starts one workload on the first host that joins, stops it, and waits until it is gone.
 //
 //	go run berth.dev/go/examples/minimal-scheduler nats://127.0.0.1:4222
 package main
@@ -22,7 +22,7 @@ func main() {
 	fleet, err := berth.WatchFleet(ctx, conn)
 	check(err)
 	defer fleet.Close()
-	// The first event of a fleet is always that a host has joined.
+	// The first event of a fleet is always HostJoined.
 	host := (<-fleet.Events(ctx)).(berth.HostJoined).Host
 	fmt.Println(host.Heartbeat.FriendlyName, "joined as", host.ID())
 

@@ -13,11 +13,11 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// host is the berth.Host.
+// host implements berth.Host.
 type host struct {
 	images   *images
 	hostname string
-	// name is made at random, because two hosts with one name fight over one Kubernetes object.
+	// name is random: two hosts with the same name would conflict over one Kubernetes object.
 	name string
 }
 
@@ -41,34 +41,34 @@ func (h *host) Describe() berth.Description {
 	}
 }
 
-// Start pulls everything first, so that nothing runs of a workload that lacks a part. Only when ctx ends,
-// because the workload was stopped meanwhile, does it give up early.
-func (h *host) Start(ctx context.Context, start berth.Start) (berth.Instance, error) {
-	if err := offered(start.Workload); err != nil {
+// Start pulls all images before it runs anything, so that an incomplete workload runs nothing. It returns early only
+// if ctx ends, because the workload was stopped.
+func (h *host) Start(ctx context.Context, request berth.StartRequest) (berth.Instance, error) {
+	if err := checkSupported(request.Workload); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
-	// Components are pulled and then idle: nothing on this host calls them.
-	for i, component := range start.Workload.GetWitWorld().GetComponents() {
+	// Components are only pulled: nothing on this host calls them.
+	for i, component := range request.Workload.GetWitWorld().GetComponents() {
 		if _, err := h.pull(ctx, component.Image, component.ImagePullPolicy); err != nil {
 			return nil, fmt.Errorf("component %d %q: %w", i, component.Name, err)
 		}
 	}
-	service := start.Workload.Service
+	service := request.Workload.Service
 	if service == nil {
 		return berth.StopFunc(func(context.Context) {}), nil
 	}
 	script, err := h.pull(ctx, service.Image, service.ImagePullPolicy)
 	if err != nil {
-		return nil, fmt.Errorf("the service: %w", err)
+		return nil, fmt.Errorf("service: %w", err)
 	}
-	return startProcess(script, service, start.Reporter)
+	return startProcess(script, service, request.Reporter)
 }
 
 func (h *host) pull(ctx context.Context, image string, policy runtimev2.ImagePullPolicy) ([]byte, error) {
 	if policy == runtimev2.ImagePullPolicy_IMAGE_PULL_POLICY_NEVER {
-		return nil, fmt.Errorf("image %q: this host keeps no images, so it has none to run without a pull", image)
+		return nil, fmt.Errorf("image %q: pull policy Never is not supported, because this host stores no images", image)
 	}
 	script, err := h.images.pull(ctx, image)
 	if err != nil {
@@ -77,16 +77,16 @@ func (h *host) pull(ctx context.Context, image string, policy runtimev2.ImagePul
 	return script, nil
 }
 
-// offered refuses what this host does not have, rather than run a workload that then lacks it. An interface
-// that is declared and not used does no harm, and scripts import none.
-func offered(workload *runtimev2.Workload) error {
+// checkSupported rejects a workload that needs a feature this host lacks. Other declared interfaces are harmless:
+// scripts import none.
+func checkSupported(workload *runtimev2.Workload) error {
 	for _, each := range workload.GetWitWorld().GetHostInterfaces() {
 		if each.Namespace == "wasi" && each.Package == "http" {
-			return errors.New("this host serves no HTTP: a workload with wasi:http could not be reached")
+			return errors.New("wasi:http is not supported: this host has no HTTP ingress")
 		}
 	}
 	if len(workload.GetService().GetLocalResources().GetVolumeMounts()) > 0 {
-		return errors.New("the service: this host has no volumes to mount")
+		return errors.New("service: volume mounts are not supported")
 	}
 	return nil
 }

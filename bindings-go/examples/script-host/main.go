@@ -1,10 +1,10 @@
-// Command script-host is an example of a host that runs something else than WebAssembly: its images are
-// scripts, its services are processes. It pulls, runs, restarts and stops them, and passes the profiles core,
-// services and resilience of the conformance suite.
+// Command script-host is an example host without WebAssembly: its images are scripts, and its services are
+// processes. It pulls, runs, restarts and stops them, and passes the profiles core, services and resilience of the
+// conformance suite.
 //
 //	go run berth.dev/go/examples/script-host --nats-url nats://127.0.0.1:4222
 //
-// It is for reading, not for production: nothing keeps a script from doing what this process may do.
+// It is an example, not for production: scripts run without a sandbox, with all permissions of the host process.
 package main
 
 import (
@@ -20,21 +20,21 @@ import (
 )
 
 func main() {
-	natsURL := flag.String("nats-url", berth.DefaultServer, "the broker")
-	credentials := flag.String("nats-creds", "", "a `file` of NATS credentials")
-	insecure := flag.String("insecure-registry", "", "`hosts` whose registries are spoken to in plain HTTP, with commas between")
+	natsURL := flag.String("nats-url", berth.DefaultServer, "NATS server `URL`")
+	credentials := flag.String("nats-creds", "", "NATS credentials `file`")
+	insecure := flag.String("insecure-registry", "", "comma-separated registry `hosts` to access over plain HTTP")
 	flag.Parse()
 	if err := run(*natsURL, *credentials, strings.Split(*insecure, ",")); err != nil {
-		slog.Error("the host cannot be served", "error", err)
+		slog.Error("cannot serve host", "error", err)
 		os.Exit(1)
 	}
 }
 
 func run(natsURL, credentials string, insecure []string) error {
-	// SIGTERM and SIGINT end Serve, which unsubscribes and then stops everything.
+	// SIGTERM and SIGINT end ctx: Serve then shuts down gracefully.
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	conn, err := berth.ConnectEventually(berth.ConnectOptions{
+	conn, err := berth.ConnectWithRetry(berth.ConnectOptions{
 		Servers: []string{natsURL}, CredentialsFile: credentials, Name: "script-host",
 	})
 	if err != nil {

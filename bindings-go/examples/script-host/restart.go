@@ -3,32 +3,32 @@ package main
 import "time"
 
 const (
-	// healthyAfter is how long a run must last for the whole restart budget to be given back.
+	// healthyAfter is how long a run must last to restore the whole restart budget.
 	healthyAfter = 60 * time.Second
 
-	firstWait = 100 * time.Millisecond
-	maxWait   = 30 * time.Second
+	minDelay = 100 * time.Millisecond
+	maxDelay = 30 * time.Second
 )
 
-// budget decides whether and when a service that failed runs again: no clock, no chance, no I/O.
-type budget struct {
-	restarts uint64 // how many there are
-	used     uint64 // without 60 s of health between them
+// restartBudget decides whether and when a failed service restarts. It has no clock, no randomness and no I/O.
+type restartBudget struct {
+	maxRestarts uint64
+	used        uint64 // since the last healthy run
 }
 
-// failed takes in that a run failed after so long. Chance is between 0 and 1, and spreads the waits from
-// half to one and a half of 100 ms, 200 ms, 400 ms and so on up to 30 s.
-func (b *budget) failed(after time.Duration, chance float64) (wait time.Duration, again bool) {
-	if after >= healthyAfter {
+// spend decides about a restart after a failed run. The delay doubles from 100 ms up to 30 s; random is between 0
+// and 1 and spreads it from half to one and a half of that.
+func (b *restartBudget) spend(ranFor time.Duration, random float64) (delay time.Duration, restart bool) {
+	if ranFor >= healthyAfter {
 		b.used = 0
 	}
-	if b.used >= b.restarts {
+	if b.used >= b.maxRestarts {
 		return 0, false
 	}
-	wait = maxWait
+	delay = maxDelay
 	if doublings := b.used; doublings < 9 {
-		wait = min(wait, firstWait<<doublings)
+		delay = min(delay, minDelay<<doublings)
 	}
 	b.used++
-	return time.Duration(float64(wait) * (0.5 + chance)), true
+	return time.Duration(float64(delay) * (0.5 + random)), true
 }

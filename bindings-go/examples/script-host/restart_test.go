@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-func TestWaitsDoubleUpToTheirEndAndTheBudgetIsKept(t *testing.T) {
-	b := budget{restarts: 12}
+func TestDelayDoublesWithinTheBudget(t *testing.T) {
+	b := restartBudget{maxRestarts: 12}
 	want := 100 * time.Millisecond
 	for range 12 {
-		wait, again := b.failed(time.Second, 0.5)
-		if !again || wait != want {
-			t.Errorf("waits %v, want %v", wait, want)
+		delay, restart := b.spend(time.Second, 0.5)
+		if !restart || delay != want {
+			t.Errorf("delay = %v, want %v", delay, want)
 		}
 		want = min(2*want, 30*time.Second)
 	}
-	if wait, again := b.failed(time.Second, 0.5); again {
-		t.Errorf("one more after %v", wait)
+	if delay, restart := b.spend(time.Second, 0.5); restart {
+		t.Errorf("one restart too many, after %v", delay)
 	}
 }
 
-func TestHealthGivesTheWholeBudgetBack(t *testing.T) {
-	b := budget{restarts: 1}
-	b.failed(0, 0)
-	if wait, again := b.failed(time.Minute, 1); !again || wait != 150*time.Millisecond {
-		t.Errorf("%v, %v", wait, again)
+func TestHealthyRunRestoresTheBudget(t *testing.T) {
+	b := restartBudget{maxRestarts: 1}
+	b.spend(0, 0)
+	if delay, restart := b.spend(time.Minute, 1); !restart || delay != 150*time.Millisecond {
+		t.Errorf("%v, %v", delay, restart)
 	}
-	if _, again := b.failed(59*time.Second, 1); again {
-		t.Error("the budget is given back too early")
+	if _, restart := b.spend(59*time.Second, 1); restart {
+		t.Error("the budget is restored too early")
 	}
 }

@@ -1,11 +1,11 @@
-// Command spread-scheduler is an example of a scheduler: it spreads the workloads that it finds in a directory
-// over all hosts, and starts them elsewhere when a host dies. It claims the profiles scheduler, replicas and
+// Command spread-scheduler is an example scheduler. It spreads the workloads in a directory of manifests over all
+// hosts, and restarts them elsewhere when a host is lost. It claims the profiles scheduler, replicas and
 // continuity of the conformance suite.
 //
 //	go run berth.dev/go/examples/spread-scheduler --nats-url nats://127.0.0.1:4222 --manifests ./apps
 //
-// Read it in this order: scheduler.go decides who keeps what, keeper.go is the life of one workload,
-// ledger.go is what must not be forgotten, manifest.go and status.go are the two faces of the directory.
+// Suggested reading order: scheduler.go decides which replicas run, replica_runner.go runs one replica,
+// state_files.go stores what must survive a restart, manifest.go is the input and status.go the output.
 package main
 
 import (
@@ -22,13 +22,13 @@ import (
 )
 
 func main() {
-	natsURL := flag.String("nats-url", berth.DefaultServer, "the broker")
-	credentials := flag.String("nats-creds", "", "a `file` of NATS credentials")
-	manifests := flag.String("manifests", ".", "the `directory` of manifests, in JSON")
-	silence := flag.Duration("silence", 35*time.Second, "how long a host that stays connected may say nothing")
+	natsURL := flag.String("nats-url", berth.DefaultServer, "NATS server `URL`")
+	credentials := flag.String("nats-creds", "", "NATS credentials `file`")
+	manifests := flag.String("manifests", ".", "`directory` of JSON manifests")
+	silence := flag.Duration("silence", 35*time.Second, "silence after which a connected host is lost")
 	flag.Parse()
 	if err := run(*natsURL, *credentials, *manifests, *silence); err != nil {
-		slog.Error("the scheduler cannot go on", "error", err)
+		slog.Error("scheduler failed", "error", err)
 		os.Exit(1)
 	}
 }
@@ -36,13 +36,13 @@ func main() {
 func run(natsURL, credentials, manifests string, silence time.Duration) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	// Two on one directory would start everything twice. The second waits here until the first has ended.
+	// Two schedulers on one directory would start everything twice: the second waits until the first has ended.
 	unlock, err := lock(ctx, filepath.Join(manifests, ".berth", "lock"))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	conn, err := berth.ConnectEventually(berth.ConnectOptions{
+	conn, err := berth.ConnectWithRetry(berth.ConnectOptions{
 		Servers: []string{natsURL}, CredentialsFile: credentials, Name: "spread-scheduler",
 	})
 	if err != nil {
@@ -54,10 +54,10 @@ func run(natsURL, credentials, manifests string, silence time.Duration) error {
 		return err
 	}
 	defer fleet.Close()
-	ledger, err := openLedger(filepath.Join(manifests, ".berth", "ledger"))
+	state, err := openStateFiles(filepath.Join(manifests, ".berth", "state"))
 	if err != nil {
 		return err
 	}
-	newScheduler(fleet, ledger, manifests, silence).run(ctx)
+	newScheduler(fleet, state, manifests, silence).run(ctx)
 	return nil
 }

@@ -11,19 +11,19 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// object is what identifies a manifest: a Workload, or a WorkloadDeployment of several.
-type object struct{ Kind, Namespace, Name string }
+// objectKey identifies a manifest: a Workload, or a WorkloadDeployment of several replicas.
+type objectKey struct{ Kind, Namespace, Name string }
 
-// wanted is what a manifest asks for.
-type wanted struct {
-	object   object
-	content  string // of the workload and its conditions, to see whether they have changed
+// desiredObject is the content of a manifest.
+type desiredObject struct {
+	key      objectKey
+	specJSON string // detects changes
 	workload *runtimev2.Workload
 	spec     workloadSpec
 	replicas int
 }
 
-// manifest is the file. Of the kinds of runtime.wasmcloud.dev/v1alpha1 it has what this example reads.
+// manifest is a file. It has the fields of runtime.wasmcloud.dev/v1alpha1 that this example supports.
 type manifest struct {
 	Kind     string
 	Metadata struct{ Name, Namespace string }
@@ -43,17 +43,17 @@ type workloadSpec struct {
 	HostInterfaces []map[string]any  `json:"hostInterfaces,omitempty"`
 }
 
-// readManifests gives what the directory asks for now, and what is wrong with the files that cannot be used.
-func readManifests(dir string) (map[object]wanted, map[object]error, error) {
+// readManifests returns the objects of the valid manifests in a directory, and the errors of the invalid ones.
+func readManifests(dir string) (map[objectKey]desiredObject, map[objectKey]error, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		return nil, nil, err
 	}
-	all, wrong := make(map[object]wanted), make(map[object]error)
+	desired, invalid := make(map[objectKey]desiredObject), make(map[objectKey]error)
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // it is gone since the directory was listed
+			continue // deleted since the directory was listed
 		}
 		if err != nil {
 			return nil, nil, err
@@ -62,38 +62,38 @@ func readManifests(dir string) (map[object]wanted, map[object]error, error) {
 		if err := json.Unmarshal(content, &m); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", file, err)
 		}
-		of := object{m.Kind, m.Metadata.Namespace, m.Metadata.Name}
-		if all[of], err = m.wanted(of); err != nil {
-			delete(all, of)
-			wrong[of] = err
+		key := objectKey{m.Kind, m.Metadata.Namespace, m.Metadata.Name}
+		if desired[key], err = m.desired(key); err != nil {
+			delete(desired, key)
+			invalid[key] = err
 		}
 	}
-	return all, wrong, nil
+	return desired, invalid, nil
 }
 
-func (m manifest) wanted(of object) (wanted, error) {
+func (m manifest) desired(key objectKey) (desiredObject, error) {
 	spec, replicas := m.Spec.workloadSpec, 1
 	switch {
-	case of.Kind == "WorkloadDeployment":
+	case key.Kind == "WorkloadDeployment":
 		spec = m.Spec.Template.Spec
 		if m.Spec.Replicas != nil {
 			replicas = *m.Spec.Replicas
 		}
-	case of.Kind != "Workload":
-		return wanted{}, fmt.Errorf("this example has no use for a %s", of.Kind)
+	case key.Kind != "Workload":
+		return desiredObject{}, fmt.Errorf("unsupported kind %q", key.Kind)
 	}
 	if replicas < 0 {
-		return wanted{}, errors.New("spec.replicas is negative")
+		return desiredObject{}, errors.New("spec.replicas is negative")
 	}
-	content, err := json.Marshal(spec)
+	specJSON, err := json.Marshal(spec)
 	if err != nil {
-		return wanted{}, err
+		return desiredObject{}, err
 	}
-	workload, err := spec.workload(of)
-	return wanted{of, string(content), workload, spec, replicas}, err
+	workload, err := spec.workload(key)
+	return desiredObject{key, string(specJSON), workload, spec, replicas}, err
 }
 
-// fits tells whether a host meets the conditions of the workload.
+// fits reports whether a host meets the placement constraints of the workload.
 func (s workloadSpec) fits(host berth.HostView) bool {
 	for label, value := range s.HostSelector {
 		if host.Heartbeat.GetLabels()[label] != value {
@@ -105,8 +105,8 @@ func (s workloadSpec) fits(host berth.HostView) bool {
 		(s.Environment == "" || s.Environment == host.Heartbeat.GetEnvironment())
 }
 
-// workload turns a manifest into what hosts read. The two are alike but for pull policies and environments.
-func (s workloadSpec) workload(of object) (*runtimev2.Workload, error) {
+// workload converts a manifest into a workload message. The two differ in pull policies and environments only.
+func (s workloadSpec) workload(key objectKey) (*runtimev2.Workload, error) {
 	for _, part := range append(s.Components, s.Service) {
 		policies := map[string]string{
 			"Always": "ALWAYS", "IfNotPresent": "IF_NOT_PRESENT", "Never": "NEVER",
@@ -122,14 +122,14 @@ func (s workloadSpec) workload(of object) (*runtimev2.Workload, error) {
 			}
 		}
 	}
-	wire := map[string]any{
-		"namespace": of.Namespace, "name": of.Name,
+	message := map[string]any{
+		"namespace": key.Namespace, "name": key.Name,
 		"witWorld": map[string]any{"components": s.Components, "hostInterfaces": s.HostInterfaces},
 	}
 	if s.Service != nil {
-		wire["service"] = s.Service
+		message["service"] = s.Service
 	}
-	payload, err := json.Marshal(wire)
+	payload, err := json.Marshal(message)
 	if err != nil {
 		return nil, err
 	}

@@ -16,48 +16,49 @@ import (
 )
 
 const (
-	// lookEvery is how often the directory is read.
-	lookEvery = 500 * time.Millisecond
+	// reconcileInterval is the time between two reads of the manifests.
+	reconcileInterval = 500 * time.Millisecond
 
-	// forgetAfter is when a lost host is given up on that might still run what is not wanted.
+	// forgetAfter is how long a retired incarnation on a lost host is remembered, to be stopped if the host
+	// recovers.
 	forgetAfter = 24 * time.Hour
 )
 
-// The reasons for which the life of an incarnation ends here.
+// Reasons why the scheduler ends an incarnation.
 var (
-	errUnwanted = errors.New("it is no longer wanted")
-	errLost     = errors.New("its host is lost")
+	errUnwanted = errors.New("no longer wanted")
+	errHostLost = errors.New("the host is lost")
 )
 
-// scheduler sees that each replica that is wanted has a keeper, and each that is not has none.
+// scheduler keeps one runner for each wanted replica.
 type scheduler struct {
 	fleet     *berth.Fleet
-	ledger    *ledger
-	board     *board
+	state     *stateFiles
+	status    *statusFiles
 	manifests string
 	silence   time.Duration
 
-	keepers map[replica]*keeper
+	runners map[replica]*replicaRunner
 	running sync.WaitGroup
 
-	mu    sync.Mutex
-	lives map[string]map[*context.CancelCauseFunc]struct{} // by host
+	mu      sync.Mutex
+	cancels map[string]map[*context.CancelCauseFunc]struct{} // of host contexts, by host
 }
 
-func newScheduler(fleet *berth.Fleet, ledger *ledger, manifests string, silence time.Duration) *scheduler {
+func newScheduler(fleet *berth.Fleet, state *stateFiles, manifests string, silence time.Duration) *scheduler {
 	return &scheduler{
-		fleet: fleet, ledger: ledger, board: newBoard(filepath.Join(manifests, ".berth", "status")),
+		fleet: fleet, state: state, status: newStatusFiles(filepath.Join(manifests, ".berth", "status")),
 		manifests: manifests, silence: silence,
-		keepers: make(map[replica]*keeper), lives: make(map[string]map[*context.CancelCauseFunc]struct{}),
+		runners: make(map[replica]*replicaRunner), cancels: make(map[string]map[*context.CancelCauseFunc]struct{}),
 	}
 }
 
-// run works until ctx ends. Workloads are not stopped then: whoever comes after this process goes on.
+// run schedules until ctx ends. It leaves the workloads running for the next scheduler process.
 func (s *scheduler) run(ctx context.Context) {
 	defer s.running.Wait()
-	s.look(ctx, s.ledger.all())
-	s.orphanTheRest(ctx)
-	ticker := time.NewTicker(lookEvery)
+	s.reconcile(ctx, s.state.all())
+	s.retireUnwanted(ctx)
+	ticker := time.NewTicker(reconcileInterval)
 	defer ticker.Stop()
 	events := s.fleet.Events(ctx)
 	for {
@@ -69,78 +70,79 @@ func (s *scheduler) run(ctx context.Context) {
 				return
 			}
 			if lost, ok := event.(berth.HostLost); ok {
-				slog.Warn("a host is lost", "host", lost.HostID, "reason", lost.Reason)
-				s.endLives(lost.HostID)
+				slog.Warn("host lost", "host", lost.HostID, "reason", lost.Reason)
+				s.cancelHost(lost.HostID)
 			}
 		case <-ticker.C:
-			s.look(ctx, nil)
+			s.reconcile(ctx, nil)
 		}
 	}
 }
 
-// orphanTheRest ends what an earlier process has begun and what is not wanted any more. What is wanted, each
-// keeper finds in the ledger.
-func (s *scheduler) orphanTheRest(ctx context.Context) {
-	for _, each := range s.ledger.all() {
-		keeper := s.keepers[each.Of]
-		if keeper == nil || !each.Orphaned.IsZero() || each.Content != keeper.wanted.content {
-			s.orphan(ctx, each)
+// retireUnwanted retires the incarnations of an earlier process that are no longer wanted. The runners adopt the
+// others.
+func (s *scheduler) retireUnwanted(ctx context.Context) {
+	for _, each := range s.state.all() {
+		runner := s.runners[each.Replica]
+		if runner == nil || !each.RetiredAt.IsZero() || each.Spec != runner.desired.specJSON {
+			s.retire(ctx, each)
 		}
 	}
 }
 
-// look compares what is wanted with who keeps what. An earlier process may have left some.
-func (s *scheduler) look(ctx context.Context, left []incarnation) {
-	all, wrong, err := readManifests(s.manifests)
+// reconcile starts and stops runners until they match the manifests. The previous incarnations are those of an
+// earlier process.
+func (s *scheduler) reconcile(ctx context.Context, previous []incarnation) {
+	desired, invalid, err := readManifests(s.manifests)
 	if err != nil {
-		slog.Error("the manifests cannot be read; what was wanted before goes on", "error", err)
+		slog.Error("cannot read manifests, keeping the previous ones", "error", err)
 		return
 	}
-	for of, problem := range wrong {
-		s.board.refuse(of, problem)
+	for key, problem := range invalid {
+		s.status.refuse(key, problem)
 	}
-	kept := make(map[replica]bool)
-	for of, want := range all {
-		numbers := s.choose(want, left)
-		s.board.expect(of, numbers)
+	wanted := make(map[replica]bool)
+	for key, object := range desired {
+		numbers := s.chooseReplicas(object, previous)
+		s.status.setReplicas(key, numbers)
 		for _, number := range numbers {
-			kept[replica{of, number}] = true
+			wanted[replica{key, number}] = true
 		}
 	}
-	for r, keeper := range s.keepers {
-		if _, isWrong := wrong[r.Object]; isWrong || kept[r] && keeper.wanted.content == all[r.Object].content {
+	for r, runner := range s.runners {
+		if _, isInvalid := invalid[r.Object]; isInvalid || wanted[r] && runner.desired.specJSON == desired[r.Object].specJSON {
 			continue
 		}
-		keeper.cancel(errUnwanted)
-		delete(s.keepers, r)
+		runner.cancel(errUnwanted)
+		delete(s.runners, r)
 	}
-	for r := range kept {
-		if s.keepers[r] == nil {
-			s.keepers[r] = s.keep(ctx, r, all[r.Object])
+	for r := range wanted {
+		if s.runners[r] == nil {
+			s.runners[r] = s.startRunner(ctx, r, desired[r.Object])
 		}
 	}
-	s.forgetDeleted(all, wrong)
+	s.removeDeleted(desired, invalid)
 }
 
-// choose says which replicas of an object there are to be: the ones that are there, ready ones first, and new
-// ones as far as they are too few.
-func (s *scheduler) choose(want wanted, left []incarnation) []int {
+// chooseReplicas returns the numbers of an object's replicas: existing ones, ready ones first, and new ones if
+// there are too few.
+func (s *scheduler) chooseReplicas(object desiredObject, previous []incarnation) []int {
 	var numbers []int
-	for r, keeper := range s.keepers {
-		if r.Object == want.object && keeper.wanted.content == want.content {
+	for r, runner := range s.runners {
+		if r.Object == object.key && runner.desired.specJSON == object.specJSON {
 			numbers = append(numbers, r.Number)
 		}
 	}
-	for _, it := range left {
-		if it.Of.Object == want.object && it.Content == want.content && it.Orphaned.IsZero() {
-			numbers = append(numbers, it.Of.Number)
+	for _, each := range previous {
+		if each.Replica.Object == object.key && each.Spec == object.specJSON && each.RetiredAt.IsZero() {
+			numbers = append(numbers, each.Replica.Number)
 		}
 	}
 	slices.SortFunc(numbers, func(a, b int) int {
-		return cmp.Or(s.board.unready(want.object, a)-s.board.unready(want.object, b), a-b)
+		return cmp.Or(s.status.unready(object.key, a)-s.status.unready(object.key, b), a-b)
 	})
-	numbers = numbers[:min(len(numbers), want.replicas)]
-	for number := 0; len(numbers) < want.replicas; number++ {
+	numbers = numbers[:min(len(numbers), object.replicas)]
+	for number := 0; len(numbers) < object.replicas; number++ {
 		if !slices.Contains(numbers, number) {
 			numbers = append(numbers, number)
 		}
@@ -148,149 +150,153 @@ func (s *scheduler) choose(want wanted, left []incarnation) []int {
 	return numbers
 }
 
-// forgetDeleted shows an object as deleted once nothing of it is on a host that is there.
-func (s *scheduler) forgetDeleted(all map[object]wanted, wrong map[object]error) {
-	left := make(map[object]bool)
-	for _, each := range s.ledger.all() {
-		if each.Orphaned.IsZero() || s.isThere(each.Host) {
-			left[each.Of.Object] = true
+// removeDeleted removes the status of deleted objects once nothing of them is on a reachable host.
+func (s *scheduler) removeDeleted(desired map[objectKey]desiredObject, invalid map[objectKey]error) {
+	remaining := make(map[objectKey]bool)
+	for _, each := range s.state.all() {
+		if each.RetiredAt.IsZero() || s.isReachable(each.Host) {
+			remaining[each.Replica.Object] = true
 		}
 	}
-	for _, of := range s.board.all() {
-		_, isWanted := all[of]
-		_, isWrong := wrong[of]
-		if !isWanted && !isWrong && !left[of] {
-			s.board.forget(of)
+	for _, key := range s.status.all() {
+		_, isDesired := desired[key]
+		_, isInvalid := invalid[key]
+		if !isDesired && !isInvalid && !remaining[key] {
+			s.status.remove(key)
 		}
 	}
 }
 
-func (s *scheduler) keep(root context.Context, r replica, want wanted) *keeper {
+func (s *scheduler) startRunner(root context.Context, r replica, object desiredObject) *replicaRunner {
 	ctx, cancel := context.WithCancelCause(root)
-	k := &keeper{scheduler: s, replica: r, wanted: want, cancel: cancel, avoid: make(map[string]time.Time)}
+	runner := &replicaRunner{
+		scheduler: s, replica: r, desired: object, cancel: cancel, failedAt: make(map[string]time.Time),
+	}
 	s.running.Go(func() {
 		defer cancel(nil)
-		k.run(root, ctx)
+		runner.run(root, ctx)
 	})
-	return k
+	return runner
 }
 
-// place chooses a host for a replica and writes both down. Among the hosts that fit: the one with the fewest
-// replicas of the same object, then with the fewest of all, as the ledger has it; heartbeats are too old to
-// count by.
-func (s *scheduler) place(k *keeper) (chosen incarnation, ok bool, why string) {
+// place assigns a replica to a host and stores the assignment. Among the feasible hosts, it prefers the one with
+// the fewest replicas of the same object, then the one with the fewest of all. It counts the stored assignments,
+// because heartbeats are stale.
+func (s *scheduler) place(r *replicaRunner) (placed incarnation, ok bool, reason string) {
 	hosts := s.fleet.Hosts()
-	chosen, ok, err := s.ledger.put(func(others map[string]incarnation) (incarnation, bool) {
+	placed, ok, err := s.state.put(func(others map[string]incarnation) (incarnation, bool) {
 		same, total := make(map[string]int), make(map[string]int)
 		for _, other := range others {
-			if total[other.Host]++; other.Of.Object == k.replica.Object {
+			if total[other.Host]++; other.Replica.Object == r.replica.Object {
 				same[other.Host]++
 			}
 		}
-		fit := slices.DeleteFunc(slices.Clone(hosts), func(h berth.HostView) bool { return !k.wanted.spec.fits(h) })
-		if len(fit) == 0 {
+		feasible := slices.DeleteFunc(slices.Clone(hosts), func(h berth.HostView) bool { return !r.desired.spec.fits(h) })
+		if len(feasible) == 0 {
 			return incarnation{}, false
 		}
-		best := slices.MinFunc(fit, func(a, b berth.HostView) int {
+		best := slices.MinFunc(feasible, func(a, b berth.HostView) int {
 			return cmp.Or(
 				cmp.Compare(a.Health, b.Health),
-				k.avoided(a.ID()).Compare(k.avoided(b.ID())),
+				r.recentFailure(a.ID()).Compare(r.recentFailure(b.ID())),
 				cmp.Compare(same[a.ID()], same[b.ID()]),
 				cmp.Compare(total[a.ID()], total[b.ID()]),
 				cmp.Compare(a.ID(), b.ID()),
 			)
 		})
-		return incarnation{ID: rand.Text(), Host: best.ID(), Of: k.replica, Content: k.wanted.content}, true
+		return incarnation{ID: rand.Text(), Host: best.ID(), Replica: r.replica, Spec: r.desired.specJSON}, true
 	})
 	if err != nil {
-		return chosen, false, "the ledger cannot be written: " + err.Error()
+		return placed, false, "cannot write state: " + err.Error()
 	}
-	return chosen, ok, fmt.Sprintf("waits: 0 of %d hosts fit", len(hosts))
+	return placed, ok, fmt.Sprintf("waiting: 0 of %d hosts fit", len(hosts))
 }
 
-// life gives a context that ends, with a cause, when the host is lost.
-func (s *scheduler) life(ctx context.Context, host string) (context.Context, func()) {
-	life, cancel := context.WithCancelCause(ctx)
+// hostContext returns a context that ends, with a cause, when the host is lost.
+func (s *scheduler) hostContext(parent context.Context, host string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
 	s.mu.Lock()
-	if s.lives[host] == nil {
-		s.lives[host] = make(map[*context.CancelCauseFunc]struct{})
+	if s.cancels[host] == nil {
+		s.cancels[host] = make(map[*context.CancelCauseFunc]struct{})
 	}
-	s.lives[host][&cancel] = struct{}{}
+	s.cancels[host][&cancel] = struct{}{}
 	s.mu.Unlock()
-	if known, ok := s.fleet.Host(host); ok && known.Health == berth.HealthLost {
-		cancel(errLost)
+	if view, known := s.fleet.Host(host); known && view.Health == berth.HealthLost {
+		cancel(errHostLost)
 	}
-	return life, func() {
+	return ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.lives[host], &cancel)
+		delete(s.cancels[host], &cancel)
 		cancel(nil)
 	}
 }
 
-func (s *scheduler) endLives(host string) {
+func (s *scheduler) cancelHost(host string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for cancel := range s.lives[host] {
-		(*cancel)(errLost)
+	for cancel := range s.cancels[host] {
+		(*cancel)(errHostLost)
 	}
 }
 
-// isEnding tells whether an earlier incarnation of the replica is still on a host that is there.
-func (s *scheduler) isEnding(r replica) bool {
-	return slices.ContainsFunc(s.ledger.all(), func(it incarnation) bool { return it.Of == r && s.isThere(it.Host) })
+// isOnReachableHost reports whether an earlier incarnation of the replica may still run on a reachable host.
+func (s *scheduler) isOnReachableHost(r replica) bool {
+	return slices.ContainsFunc(s.state.all(), func(each incarnation) bool {
+		return each.Replica == r && s.isReachable(each.Host)
+	})
 }
 
-func (s *scheduler) isThere(host string) bool {
-	known, ok := s.fleet.Host(host)
-	return ok && known.Health != berth.HealthLost
+func (s *scheduler) isReachable(host string) bool {
+	view, known := s.fleet.Host(host)
+	return known && view.Health != berth.HealthLost
 }
 
-// orphan sees to the end of an incarnation that nobody keeps any more, now or when its host returns.
-func (s *scheduler) orphan(ctx context.Context, it incarnation) {
-	if it.Orphaned.IsZero() {
-		it.Orphaned = time.Now()
+// retire stops an incarnation in the background: now, or when its host recovers.
+func (s *scheduler) retire(ctx context.Context, retired incarnation) {
+	if retired.RetiredAt.IsZero() {
+		retired.RetiredAt = time.Now()
 	}
-	if err := s.ledger.change(it); err != nil {
-		slog.Error("the ledger cannot be written", "error", err)
+	if err := s.state.update(retired); err != nil {
+		slog.Error("cannot write state", "error", err)
 	}
 	s.running.Go(func() {
 		for ctx.Err() == nil {
-			if s.isThere(it.Host) && s.stop(ctx, it) {
+			if s.isReachable(retired.Host) && s.stop(ctx, retired) {
 				return
 			}
-			if time.Since(it.Orphaned) > forgetAfter {
-				s.strike(it)
+			if time.Since(retired.RetiredAt) > forgetAfter {
+				s.removeState(retired)
 				return
 			}
-			pause(ctx, time.Second)
+			sleep(ctx, time.Second)
 		}
 	})
 }
 
-// stop stops an incarnation and tells whether its host has said that it is gone.
-func (s *scheduler) stop(ctx context.Context, it incarnation) (gone bool) {
-	client, err := s.fleet.Client(it.Host, berth.WithTimeouts(berth.Timeouts{Stop: 5 * time.Second}))
+// stop stops an incarnation and reports whether its host has confirmed that it is gone.
+func (s *scheduler) stop(ctx context.Context, retired incarnation) (gone bool) {
+	client, err := s.fleet.Client(retired.Host, berth.WithTimeouts(berth.Timeouts{Stop: 5 * time.Second}))
 	if err != nil {
 		return false
 	}
-	status, err := client.Stop(ctx, it.ID)
+	status, err := client.Stop(ctx, retired.ID)
 	if err != nil || status.State != berth.StateNotFound {
 		return false
 	}
-	s.strike(it)
+	s.removeState(retired)
 	return true
 }
 
-func (s *scheduler) strike(it incarnation) {
-	if err := s.ledger.strike(it.ID); err != nil {
-		slog.Error("the ledger cannot be written", "error", err)
+func (s *scheduler) removeState(removed incarnation) {
+	if err := s.state.remove(removed.ID); err != nil {
+		slog.Error("cannot remove state", "error", err)
 	}
 }
 
-func pause(ctx context.Context, time_ time.Duration) {
+func sleep(ctx context.Context, duration time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-time.After(time_):
+	case <-time.After(duration):
 	}
 }

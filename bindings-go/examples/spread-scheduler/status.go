@@ -13,112 +13,113 @@ import (
 	"sync"
 )
 
-// fate is how one replica fares.
-type fate struct {
+// replicaStatus is the status of one replica.
+type replicaStatus struct {
 	Ready   bool
 	Message string
 	Host    string
 	ID      string
 }
 
-// board shows how everything fares: one file for each object.
-type board struct {
+// statusFiles writes the status of each object to a file of its own.
+type statusFiles struct {
 	dir string
 
 	mu      sync.Mutex
-	objects map[object]*shown
+	objects map[objectKey]*objectStatus
 }
 
-type shown struct {
-	replicas map[int]fate
-	problem  string // with the manifest itself
+type objectStatus struct {
+	replicas map[int]replicaStatus
+	problem  string // of the manifest
 	content  []byte // of the file
 }
 
-func newBoard(dir string) *board {
-	// What an earlier process has shown may be of what is deleted by now.
+func newStatusFiles(dir string) *statusFiles {
+	// The files of an earlier process may show objects that have been deleted since.
 	if err := os.RemoveAll(dir); err != nil {
-		slog.Warn("something that is out of date is still shown", "error", err)
+		slog.Warn("cannot remove stale status files", "error", err)
 	}
-	return &board{dir: dir, objects: make(map[object]*shown)}
+	return &statusFiles{dir: dir, objects: make(map[objectKey]*objectStatus)}
 }
 
-// all gives what is shown.
-func (b *board) all() []object {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.Collect(maps.Keys(b.objects))
+// all returns the objects that have a status.
+func (f *statusFiles) all() []objectKey {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Collect(maps.Keys(f.objects))
 }
 
-// expect shows which replicas are wanted; none is a number, too.
-func (b *board) expect(of object, numbers []int) {
-	b.change(of, func(s *shown) {
+// setReplicas sets the wanted replicas of an object; there may be none.
+func (f *statusFiles) setReplicas(key objectKey, numbers []int) {
+	f.update(key, func(s *objectStatus) {
 		s.problem = ""
-		maps.DeleteFunc(s.replicas, func(number int, _ fate) bool { return !slices.Contains(numbers, number) })
+		maps.DeleteFunc(s.replicas, func(number int, _ replicaStatus) bool { return !slices.Contains(numbers, number) })
 		for _, number := range numbers {
 			if _, known := s.replicas[number]; !known {
-				s.replicas[number] = fate{Message: "waits to be placed"}
+				s.replicas[number] = replicaStatus{Message: "waiting for placement"}
 			}
 		}
 	})
 }
 
-// unready is 0 for a replica that is ready, and else 1.
-func (b *board) unready(of object, number int) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if s := b.objects[of]; s != nil && s.replicas[number].Ready {
+// unready returns 0 for a ready replica and 1 for any other.
+func (f *statusFiles) unready(key objectKey, number int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.objects[key]; s != nil && s.replicas[number].Ready {
 		return 0
 	}
 	return 1
 }
 
-// refuse shows what is wrong with a manifest. What was wanted before goes on.
-func (b *board) refuse(of object, problem error) {
-	b.change(of, func(s *shown) { s.problem = "refused: " + problem.Error() })
+// refuse shows the problem of an invalid manifest. The replicas of the last valid manifest remain.
+func (f *statusFiles) refuse(key objectKey, problem error) {
+	f.update(key, func(s *objectStatus) { s.problem = "refused: " + problem.Error() })
 }
 
-// tell shows how a replica fares, as long as it is wanted.
-func (b *board) tell(r replica, now fate) {
-	b.change(r.Object, func(s *shown) {
+// set sets the status of a replica, if it is still wanted.
+func (f *statusFiles) set(r replica, status replicaStatus) {
+	f.update(r.Object, func(s *objectStatus) {
 		if _, isWanted := s.replicas[r.Number]; isWanted {
-			s.replicas[r.Number] = now
+			s.replicas[r.Number] = status
 		}
 	})
 }
 
-// forget shows that an object is deleted.
-func (b *board) forget(of object) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.objects, of)
-	if err := os.Remove(b.path(of)); err != nil {
-		slog.Error("what is deleted is still shown", "error", err)
+// remove removes the status of a deleted object.
+func (f *statusFiles) remove(key objectKey) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.objects, key)
+	if err := os.Remove(f.path(key)); err != nil {
+		slog.Error("cannot remove status file", "error", err)
 	}
 }
 
-func (b *board) change(of object, change func(*shown)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.objects[of]
+func (f *statusFiles) update(key objectKey, change func(*objectStatus)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.objects[key]
 	if s == nil {
-		s = &shown{replicas: make(map[int]fate)}
-		b.objects[of] = s
+		s = &objectStatus{replicas: make(map[int]replicaStatus)}
+		f.objects[key] = s
 	}
 	change(s)
-	content, err := json.MarshalIndent(s.status(of), "", "  ")
+	content, err := json.MarshalIndent(s.object(key), "", "  ")
 	if err == nil && !bytes.Equal(content, s.content) {
 		s.content = content
-		err = writeFile(b.path(of), content)
+		err = writeFile(f.path(key), content)
 	}
 	if err != nil {
-		slog.Error("what is shown is out of date", "error", err)
+		slog.Error("cannot write status file", "error", err)
 	}
 }
 
-func (s *shown) status(of object) map[string]any {
+// object returns the content of the status file: the object with its status.
+func (s *objectStatus) object(key objectKey) map[string]any {
 	ready, messages := 0, []string{}
-	var last fate
+	var last replicaStatus
 	for _, number := range slices.Sorted(maps.Keys(s.replicas)) {
 		if last = s.replicas[number]; last.Ready {
 			ready++
@@ -140,15 +141,15 @@ func (s *shown) status(of object) map[string]any {
 		"conditions": []any{condition},
 		"replicas":   map[string]int{"expected": len(s.replicas), "ready": ready, "unavailable": len(s.replicas) - ready},
 	}
-	if of.Kind == "Workload" {
+	if key.Kind == "Workload" {
 		status["hostId"], status["workloadId"] = last.Host, last.ID
 	}
 	return map[string]any{
-		"apiVersion": "runtime.wasmcloud.dev/v1alpha1", "kind": of.Kind,
-		"metadata": map[string]string{"name": of.Name, "namespace": of.Namespace}, "status": status,
+		"apiVersion": "runtime.wasmcloud.dev/v1alpha1", "kind": key.Kind,
+		"metadata": map[string]string{"name": key.Name, "namespace": key.Namespace}, "status": status,
 	}
 }
 
-func (b *board) path(of object) string {
-	return filepath.Join(b.dir, of.Namespace, of.Kind, of.Name+".json")
+func (f *statusFiles) path(key objectKey) string {
+	return filepath.Join(f.dir, key.Namespace, key.Kind, key.Name+".json")
 }

@@ -1,5 +1,5 @@
-// Command start-once starts a workload on a host, over TLS and with credentials, and makes sure that it is started
-// once, whatever is lost on the way.
+// Command start-once starts a workload on a host, over TLS and with credentials. The workload is started once, even
+// if a reply is lost.
 //
 //	go run berth.dev/go/examples/start-once --nats-url tls://nats.example:4222 --ca ca.pem --creds me.creds HOST ID IMAGE
 package main
@@ -16,11 +16,11 @@ import (
 )
 
 func main() {
-	natsURL := flag.String("nats-url", berth.DefaultServer, "the broker")
-	authorities := flag.String("ca", "", "a `file` of the authorities to trust, instead of those of the system")
-	certificate := flag.String("cert", "", "a `file` with our certificate, for mutual TLS")
-	key := flag.String("key", "", "the `file` with its key")
-	credentials := flag.String("creds", "", "a `file` of NATS credentials; it may be rotated")
+	natsURL := flag.String("nats-url", berth.DefaultServer, "NATS server `URL`")
+	authorities := flag.String("ca", "", "`file` of CA certificates (PEM), instead of the system roots")
+	certificate := flag.String("cert", "", "`file` of the client certificate (PEM), for mutual TLS")
+	key := flag.String("key", "", "`file` of the client key (PEM)")
+	credentials := flag.String("creds", "", "NATS credentials `file`; it may be rotated")
 	flag.Parse()
 
 	ctx := context.Background()
@@ -47,26 +47,26 @@ func main() {
 	fmt.Println(status.WorkloadID, "is", status.State)
 }
 
-// startOnce starts a workload. Whoever does not know what became of a start, asks.
+// startOnce starts a workload. If the outcome is unknown, it asks the host for the status.
 func startOnce(ctx context.Context, host *berth.Client, id string, workload *runtimev2.Workload) (berth.Status, error) {
 	status, err := host.Start(ctx, id, workload)
 	refused := (*berth.RefusedError)(nil)
 	switch {
-	case errors.Is(err, berth.ErrTimeout), errors.Is(err, berth.ErrMalformed):
-		// It may have been carried out, or may still be.
+	case errors.Is(err, berth.ErrTimeout), errors.Is(err, berth.ErrInvalidResponse):
+		// The start may have been carried out, or may still be.
 		return host.Status(ctx, id)
 	case errors.As(err, &refused) && refused.Code == berth.CodeConflict:
-		// The id is taken: perhaps by an earlier start of ours.
+		// The id is in use, perhaps by an earlier attempt.
 		return host.Status(ctx, id)
 	case errors.Is(err, berth.ErrNoResponders):
-		// Nothing was done: another host can take it.
+		// Nothing was done: another host can run the workload.
 		return status, fmt.Errorf("choose another host: %w", err)
 	case errors.Is(err, berth.ErrRefused):
-		// The host says why, in words for people.
+		// The message explains the refusal.
 		return status, err
 	case err != nil:
-		// ErrDisconnected, ErrTooLarge, ErrRequest: nothing was sent.
+		// ErrDisconnected, ErrRequestTooLarge, ErrEncode: nothing was sent.
 		return status, err
 	}
-	return status, nil // RUNNING, or STARTING and to be asked for with Status
+	return status, nil // RUNNING or COMPLETED, or STARTING: poll it with Status
 }

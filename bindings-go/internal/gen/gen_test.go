@@ -6,23 +6,23 @@ import (
 	"testing"
 )
 
-func TestGeneratedCodeIsFresh(t *testing.T) {
+func TestGeneratedCodeIsUpToDate(t *testing.T) {
 	if err := run(t.Context(), "../../../proto", "../..", true); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestStaleCodeIsFound(t *testing.T) {
+func TestCheckDetectsStaleFile(t *testing.T) {
 	out := t.TempDir()
 	if err := run(t.Context(), "../../../proto", out, false); err != nil {
 		t.Fatal(err)
 	}
-	stray := filepath.Join(out, messagesDir, "gone.pb.go")
-	if err := os.WriteFile(stray, []byte("package runtimev2"), 0o644); err != nil {
+	stale := filepath.Join(out, messagesDir, "stale.pb.go")
+	if err := os.WriteFile(stale, []byte("package runtimev2"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := run(t.Context(), "../../../proto", out, true); err == nil {
-		t.Error("a file that nothing generates is not found")
+		t.Error("a stale file is not detected")
 	}
 	if err := run(t.Context(), "../../../proto", out, false); err != nil {
 		t.Fatal(err)

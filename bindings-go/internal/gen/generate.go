@@ -24,17 +24,17 @@ import (
 
 const (
 	module = "berth.dev/go"
-	// messagesDir holds the messages. The package is the schema's own, so that it can be imported
-	// without anything else of this module.
+	// messagesDir contains the messages. They are a package of their own, which depends on nothing else of
+	// this module.
 	messagesDir  = "wasmcloud/runtime/v2"
 	messagesName = "runtimev2"
-	// stubsDir holds the gRPC stubs. They lie in a module of their own: nobody who speaks NATS is to
-	// depend on gRPC.
+	// stubsDir contains the gRPC stubs. They are in a module of their own, so that users of NATS do not depend
+	// on gRPC.
 	stubsDir  = "grpc/wasmcloud/runtime/v2"
 	stubsName = "runtimev2grpc"
 )
 
-// plugin is a generator that go.mod pins, and the package that its files make up.
+// plugin is a protoc plugin, whose version go.mod pins, and the package that it generates.
 type plugin struct {
 	tool string
 	dir  string
@@ -46,19 +46,19 @@ var plugins = []plugin{
 	{tool: "protoc-gen-go-grpc", dir: stubsDir, name: stubsName},
 }
 
-// generate gives the content of each file by its path in the module.
-func generate(ctx context.Context, schema string) (map[string][]byte, error) {
-	compiled, err := compile(ctx, schema)
+// generate returns the content of each generated file, by its path in the module.
+func generate(ctx context.Context, schemaDir string) (map[string][]byte, error) {
+	compiled, err := compile(ctx, schemaDir)
 	if err != nil {
 		return nil, err
 	}
 	files := make(map[string][]byte)
 	for _, plugin := range plugins {
-		answer, err := plugin.run(ctx, compiled)
+		response, err := plugin.run(ctx, compiled)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", plugin.tool, err)
 		}
-		for _, file := range answer.GetFile() {
+		for _, file := range response.GetFile() {
 			files[plugin.dir+"/"+filepath.Base(file.GetName())] = []byte(file.GetContent())
 		}
 	}
@@ -66,8 +66,8 @@ func generate(ctx context.Context, schema string) (map[string][]byte, error) {
 	return files, err
 }
 
-// aliases makes the messages of the services known in the package of the stubs. protoc-gen-go-grpc takes
-// for granted that they are declared beside the stubs.
+// aliases generates aliases for the messages in the package of the stubs, because protoc-gen-go-grpc requires that
+// both are in one package.
 func aliases(compiled linker.Files) ([]byte, error) {
 	names := make(map[string]bool)
 	for _, file := range compiled {
@@ -94,13 +94,13 @@ func aliases(compiled linker.Files) ([]byte, error) {
 	return format.Source(code.Bytes())
 }
 
-// compile compiles every .proto file below the directory, with its comments.
-func compile(ctx context.Context, schema string) (linker.Files, error) {
+// compile compiles all .proto files in a directory tree, including comments.
+func compile(ctx context.Context, schemaDir string) (linker.Files, error) {
 	var sources []string
-	err := filepath.WalkDir(schema, func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(schemaDir, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && filepath.Ext(path) == ".proto" {
 			var name string
-			name, err = filepath.Rel(schema, path)
+			name, err = filepath.Rel(schemaDir, path)
 			sources = append(sources, filepath.ToSlash(name))
 		}
 		return err
@@ -109,24 +109,24 @@ func compile(ctx context.Context, schema string) (linker.Files, error) {
 		return nil, err
 	}
 	if len(sources) == 0 {
-		return nil, fmt.Errorf("there is no .proto file below %s", schema)
+		return nil, fmt.Errorf("no .proto files in %s", schemaDir)
 	}
 	compiler := protocompile.Compiler{
 		Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
-			ImportPaths: []string{schema},
+			ImportPaths: []string{schemaDir},
 		}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
 	}
 	return compiler.Compile(ctx, sources...)
 }
 
-// run hands the schema to the plugin as protoc would.
+// run passes the schema to the plugin as protoc does.
 func (p plugin) run(ctx context.Context, compiled linker.Files) (*pluginpb.CodeGeneratorResponse, error) {
 	request := &pluginpb.CodeGeneratorRequest{ProtoFile: dependenciesFirst(compiled)}
 	var params []string
 	for _, file := range compiled {
 		request.FileToGenerate = append(request.FileToGenerate, file.Path())
-		// The schema says nothing of Go: it is upstream's, and so are its options.
+		// The schema comes from upstream and has no go_package option.
 		params = append(params, fmt.Sprintf("M%s=%s/%s;%s", file.Path(), module, p.dir, p.name))
 	}
 	request.Parameter = proto.String(strings.Join(params, ","))
@@ -135,22 +135,22 @@ func (p plugin) run(ctx context.Context, compiled linker.Files) (*pluginpb.CodeG
 		return nil, err
 	}
 	command := exec.CommandContext(ctx, "go", "tool", p.tool)
-	var output, complaints bytes.Buffer
-	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(input), &output, &complaints
+	var output, stderr bytes.Buffer
+	command.Stdin, command.Stdout, command.Stderr = bytes.NewReader(input), &output, &stderr
 	if err := command.Run(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, complaints.String())
+		return nil, fmt.Errorf("%w: %s", err, stderr.String())
 	}
-	answer := &pluginpb.CodeGeneratorResponse{}
-	if err := proto.Unmarshal(output.Bytes(), answer); err != nil {
+	response := &pluginpb.CodeGeneratorResponse{}
+	if err := proto.Unmarshal(output.Bytes(), response); err != nil {
 		return nil, err
 	}
-	if answer.Error != nil {
-		return nil, errors.New(answer.GetError())
+	if response.Error != nil {
+		return nil, errors.New(response.GetError())
 	}
-	return answer, nil
+	return response, nil
 }
 
-// dependenciesFirst gives the descriptors of the files and of what they import, each after its imports.
+// dependenciesFirst returns the descriptors of the files and their imports, each after its own imports.
 func dependenciesFirst(files linker.Files) []*descriptorpb.FileDescriptorProto {
 	var descriptors []*descriptorpb.FileDescriptorProto
 	seen := make(map[string]bool)

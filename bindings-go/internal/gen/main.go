@@ -1,9 +1,9 @@
-// Command gen makes the Go code of the schema under proto/, or says which of it is stale.
+// Command gen generates the Go code of the schema in proto/, or checks that it is up to date.
 //
-//	go run . -schema ../../../proto          # writes
-//	go run . -schema ../../../proto -check   # writes nothing; exit code 1 when something is stale
+//	go run . -schema ../../../proto          # writes the files
+//	go run . -schema ../../../proto -check   # writes nothing; exits with 1 if a file is stale
 //
-// No protoc is needed: the schema is compiled here and handed to the plugins that go.mod pins.
+// It needs no protoc: it compiles the schema and runs the plugins at the versions that go.mod pins.
 package main
 
 import (
@@ -19,9 +19,9 @@ import (
 )
 
 func main() {
-	schema := flag.String("schema", "../../../proto", "the `directory` of the schema")
-	out := flag.String("out", "../..", "the `directory` of the module berth.dev/go")
-	check := flag.Bool("check", false, "only look whether the files are up to date")
+	schema := flag.String("schema", "../../../proto", "schema `directory`")
+	out := flag.String("out", "../..", "`directory` of the module berth.dev/go")
+	check := flag.Bool("check", false, "check that the files are up to date, write nothing")
 	flag.Parse()
 	if err := run(context.Background(), *schema, *out, *check); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
@@ -29,8 +29,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, schema, out string, check bool) error {
-	files, err := generate(ctx, schema)
+func run(ctx context.Context, schemaDir, out string, check bool) error {
+	files, err := generate(ctx, schemaDir)
 	if err != nil {
 		return err
 	}
@@ -53,27 +53,26 @@ func run(ctx context.Context, schema, out string, check bool) error {
 	return nil
 }
 
-// compare lists, in order, what differs from what was generated. A generated file without a source is
-// stale, too; its content is nil.
+// compare returns the sorted paths of stale files, including generated files that no longer have a source.
 func compare(out string, files map[string][]byte) ([]string, error) {
 	var stale []string
 	for _, path := range slices.Sorted(maps.Keys(files)) {
-		there, err := os.ReadFile(filepath.Join(out, path))
+		existing, err := os.ReadFile(filepath.Join(out, path))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
-		if err != nil || !bytes.Equal(there, files[path]) {
+		if err != nil || !bytes.Equal(existing, files[path]) {
 			stale = append(stale, path)
 		}
 	}
 	for _, dir := range []string{messagesDir, stubsDir} {
-		there, err := filepath.Glob(filepath.Join(out, dir, "*.pb.go"))
+		existing, err := filepath.Glob(filepath.Join(out, dir, "*.pb.go"))
 		if err != nil {
 			return nil, err
 		}
-		for _, file := range there {
+		for _, file := range existing {
 			path := filepath.ToSlash(filepath.Join(dir, filepath.Base(file)))
-			if _, wanted := files[path]; !wanted {
+			if _, generated := files[path]; !generated {
 				stale = append(stale, path)
 			}
 		}
@@ -81,6 +80,7 @@ func compare(out string, files map[string][]byte) ([]string, error) {
 	return stale, nil
 }
 
+// write writes a file, or removes it if the content is nil.
 func write(path string, content []byte) error {
 	if content == nil {
 		return os.Remove(path)

@@ -2,37 +2,37 @@ package lifecycle
 
 import runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 
-// entry is what is known of one id.
+// entry is the state of one id.
 type entry struct {
 	run     RunID
 	phase   phase
 	state   runtimev2.WorkloadState
 	message string
 
-	// While it is starting: the start that has no answer yet, 0 for none, and the latest report.
+	// While starting: the start that has no reply yet, 0 for none, and the latest report.
 	waiting RequestID
 	report  *Report
 
-	// When it has ended: whether guest code ran, and whether the host has not let go of it yet.
+	// When ended: whether guest code has run, and whether the run is still in the host.
 	guestRan bool
 	inHost   bool
 }
 
-// phase is where a run stands. Each run goes down this list and never up.
+// phase is the phase of a run. A run moves down this list only.
 type phase int
 
 const (
-	// phaseStarting: the host is bringing it up.
+	// phaseStarting: the host is starting the workload.
 	phaseStarting phase = iota
-	// phaseUp: the host has an instance; STARTING (between two runs of a service) or RUNNING.
+	// phaseUp: the host has an instance; the state is RUNNING, or STARTING between two runs of a service.
 	phaseUp
-	// phaseEnded: over by itself, COMPLETED or ERROR.
+	// phaseEnded: the run has ended by itself; the state is COMPLETED or ERROR.
 	phaseEnded
-	// phaseStopping: a stop was acknowledged; the id is free when the host has let go of it.
+	// phaseStopping: a stop is acknowledged; the id is in use until the run is gone.
 	phaseStopping
 )
 
-// mayStartAgain tells of an id in ERROR of which no guest code ever ran (HOST-START-017).
+// mayStartAgain reports whether the id is in ERROR and no guest code has run (HOST-START-017).
 func (e *entry) mayStartAgain() bool {
 	return e.phase == phaseEnded && e.state == failed && !e.guestRan
 }

@@ -1,8 +1,7 @@
-// Package lifecycle is the table of ids and their states: it decides every reply and every piece of
-// work, and does none.
+// Package lifecycle is the state machine of a host's workload ids. It decides every reply, every start and
+// every stop, and executes none of them.
 //
-// No clock, no I/O, no goroutine: the shell hands in what happened and carries out the actions that come
-// back.
+// It has no clock, no I/O and no goroutine: the executor passes events in and executes the returned actions.
 package lifecycle
 
 import (
@@ -16,19 +15,19 @@ import (
 )
 
 const (
-	// StartingAfter is when a start is answered with STARTING because its outcome takes longer: inside
-	// the 5 s that schedulers are promised, with room for the way to them.
+	// StartingAfter is when a start is answered with STARTING because its outcome takes longer. It leaves
+	// time for the reply to arrive within the 5 s that schedulers may expect.
 	StartingAfter = 4500 * time.Millisecond
 
-	// MaxEnded is how many ended workloads stay visible. A scheduler asks within minutes, and one entry
-	// is at most an id and a message.
+	// MaxEnded is how many ended workloads remain visible. A scheduler asks for their status within minutes,
+	// and an entry holds at most an id and a message.
 	MaxEnded = 1024
 
-	// MaxWorkloads is how many ids may be in use at once: a backstop against a scheduler run wild, far
+	// MaxWorkloads is how many ids may be in use at once. It protects against a faulty scheduler and is far
 	// above what one machine can run.
 	MaxWorkloads = 16_384
 
-	// maxMessageBytes is the longest message that is kept for an id.
+	// maxMessageBytes bounds the message of an entry.
 	maxMessageBytes = 4096
 )
 
@@ -40,14 +39,14 @@ const (
 	failed    = runtimev2.WorkloadState_WORKLOAD_STATE_ERROR
 )
 
-// RequestID is one request; the shell chooses it, and each gets exactly one [Reply].
+// RequestID identifies a request; the executor chooses it. Each request gets exactly one [Reply].
 type RequestID uint64
 
-// RunID is one attempt to run one workload; never reused, so that late news of an earlier attempt with
-// the same id is known as such.
+// RunID identifies one attempt to run a workload. It is never reused, so that late events of an earlier
+// attempt with the same workload id are recognized.
 type RunID uint64
 
-// Action is what is to be done: [Reply], [Begin] or [End].
+// Action is an instruction to the executor: [Reply], [StartRun] or [StopRun].
 type Action interface{ action() }
 
 // Reply answers a request.
@@ -56,87 +55,86 @@ type Reply struct {
 	Status  reply.Status
 }
 
-// Begin asks the host to bring a workload up; the workload is the one of this request.
-type Begin struct {
+// StartRun starts the workload of a request.
+type StartRun struct {
 	Request RequestID
 	Run     RunID
 	ID      string
 }
 
-// End cancels the start if it is under way, or else stops what it brought up.
-type End struct{ Run RunID }
+// StopRun cancels the start of a run, or stops its instance.
+type StopRun struct{ Run RunID }
 
-func (Reply) action() {}
-func (Begin) action() {}
-func (End) action()   {}
+func (Reply) action()    {}
+func (StartRun) action() {}
+func (StopRun) action()  {}
 
-// Report is what a workload says of itself.
+// Report is a state change that the host reports.
 type Report struct {
 	// State is STARTING, RUNNING, COMPLETED or ERROR.
 	State runtimev2.WorkloadState
-	// Message is for people.
+	// Message is text for users.
 	Message string
-	// WasUp tells whether it has claimed a state other than STARTING before, in a report that was skipped.
+	// WasUp is whether an earlier report, which this one replaces, had a state other than STARTING.
 	WasUp bool
 }
 
-// Table is all that a host knows of workloads. The zero value is an empty one.
+// Table holds the states of all workload ids of a host. The zero value is an empty table.
 //
-// Each method takes in one event and says what to do. The order of the actions is that in which they
-// are to be carried out.
+// Each method processes one event and returns the actions to execute, in order.
 type Table struct {
 	entries      map[string]*entry
 	ids          map[RunID]string
-	overdue      map[RunID]time.Duration
-	ended        []end
+	deadlines    map[RunID]time.Duration // when to answer with STARTING
+	ended        []endedRun              // oldest first
 	lastRun      RunID
 	shuttingDown bool
 }
 
-// end is an id that is COMPLETED or in ERROR and that the host has let go of.
-type end struct {
+// endedRun is a run that is COMPLETED or in ERROR and no longer in the host.
+type endedRun struct {
 	run RunID
 	id  string
 }
 
-// Start takes in a well-formed start. Now is of any clock that never goes back.
+// Start processes a valid start request. Times are those of any monotonic clock.
 func (t *Table) Start(now time.Duration, request RequestID, id string) []Action {
-	if code, why := t.refusal(id); code != 0 {
-		return []Action{Reply{request, reply.Refused(id, code, why)}}
+	if code, reason := t.refusal(id); code != 0 {
+		return []Action{Reply{request, reply.Refused(id, code, reason)}}
 	}
 	if t.entries == nil {
 		t.entries, t.ids = make(map[string]*entry), make(map[RunID]string)
-		t.overdue = make(map[RunID]time.Duration)
+		t.deadlines = make(map[RunID]time.Duration)
 	}
 	if earlier := t.entries[id]; earlier != nil {
-		t.forgetEnd(earlier.run)
+		t.forgetEnded(earlier.run)
 	}
 	t.lastRun++
 	run := t.lastRun
-	// HOST-START-003: the claim comes first, whatever the start then has to wait for.
+	// HOST-START-003: the claim comes first, before the start waits for anything.
 	t.entries[id] = &entry{run: run, phase: phaseStarting, waiting: request, state: starting, message: "starting"}
 	t.ids[run] = id
-	t.overdue[run] = now + StartingAfter
-	return []Action{Begin{request, run, id}}
+	t.deadlines[run] = now + StartingAfter
+	return []Action{StartRun{request, run, id}}
 }
 
-// refusal says why a start of the id is not obeyed; 0 when it is.
+// refusal returns why a start of the id is refused; the code is 0 if it is not.
 func (t *Table) refusal(id string) (reply.Code, string) {
 	if t.shuttingDown {
 		return reply.Unavailable, "the host is shutting down"
 	}
-	known := t.entries[id]
-	if known != nil && !known.mayStartAgain() {
+	e := t.entries[id]
+	if e != nil && !e.mayStartAgain() {
 		return reply.Conflict, fmt.Sprintf(
-			"the workload id is in use, its state is %s; stop it to use the id again", known.state)
+			"the workload id is in use in state %s; stop it before you start it again", e.state)
 	}
-	if known == nil && len(t.entries)-len(t.ended) >= MaxWorkloads {
-		return reply.Unavailable, fmt.Sprintf("the host has %d workloads and takes no more", MaxWorkloads)
+	if e == nil && len(t.entries)-len(t.ended) >= MaxWorkloads {
+		return reply.Unavailable, fmt.Sprintf("the host has the maximum of %d workloads", MaxWorkloads)
 	}
 	return 0, ""
 }
 
-// Stop takes in a well-formed stop.
+// Stop processes a valid stop request.
 func (t *Table) Stop(request RequestID, id string) []Action {
 	e := t.entries[id]
 	if e == nil {
@@ -145,12 +143,12 @@ func (t *Table) Stop(request RequestID, id string) []Action {
 	var actions []Action
 	switch e.phase {
 	case phaseStarting, phaseUp:
-		actions = t.end(id, e, "stopped while it was starting")
+		actions = t.stop(id, e, "stopped during the start")
 	case phaseEnded:
 		if e.inHost {
 			e.toStopping()
 		} else {
-			t.forgetEnd(e.run)
+			t.forgetEnded(e.run)
 			delete(t.entries, id)
 		}
 	case phaseStopping:
@@ -158,42 +156,42 @@ func (t *Table) Stop(request RequestID, id string) []Action {
 	return append(actions, Reply{request, reply.Status{ID: id, State: stopping, Message: "stopping"}})
 }
 
-// Status takes in a well-formed status.
+// Status processes a valid status request.
 func (t *Table) Status(request RequestID, id string) []Action {
 	return []Action{Reply{request, t.status(id)}}
 }
 
-// Up takes in that the host brought the workload up.
-func (t *Table) Up(run RunID) []Action {
+// Started processes the successful start of a run.
+func (t *Table) Started(run RunID) []Action {
 	id, e := t.entryOf(run)
 	if e == nil || e.phase != phaseStarting {
 		return nil
 	}
 	waiting, report := e.waiting, e.report
 	e.phase, e.state, e.message = phaseUp, running, "running"
-	delete(t.overdue, run)
+	delete(t.deadlines, run)
 	var actions []Action
 	if report != nil && report.WasUp {
 		actions = t.Reported(run, *report)
 	}
-	return t.answer(waiting, id, actions)
+	return t.replyTo(waiting, id, actions)
 }
 
-// Refused takes in that the host could not bring the workload up. guestRan says whether guest code has
-// run all the same: then the id stays taken until it is stopped.
-func (t *Table) Refused(run RunID, message string, guestRan bool) []Action {
+// StartFailed processes the failed start of a run. If guest code has run, the id stays in use until it is
+// stopped.
+func (t *Table) StartFailed(run RunID, message string, guestRan bool) []Action {
 	id, e := t.entryOf(run)
 	if e == nil || e.phase != phaseStarting {
 		return nil
 	}
 	waiting := e.waiting
 	guestRan = guestRan || e.report != nil && e.report.WasUp
-	e.toEnded(failed, said(message, "the host refused it and said no reason"), guestRan)
-	delete(t.overdue, run)
-	return t.answer(waiting, id, nil)
+	e.toEnded(failed, messageOr(message, "the start failed without a reason"), guestRan)
+	delete(t.deadlines, run)
+	return t.replyTo(waiting, id, nil)
 }
 
-// Reported takes in what the workload told of its later life.
+// Reported processes a reported state change.
 func (t *Table) Reported(run RunID, report Report) []Action {
 	_, e := t.entryOf(run)
 	if e == nil {
@@ -202,33 +200,33 @@ func (t *Table) Reported(run RunID, report Report) []Action {
 	switch e.phase {
 	case phaseStarting:
 		if report.State == starting {
-			e.message = said(report.Message, "starting")
+			e.message = messageOr(report.Message, "starting")
 		}
-		// A guest that has run stays one that has run, whatever is reported later.
+		// Once guest code has run, later reports do not change that.
 		report.WasUp = report.WasUp || report.State != starting || e.report != nil && e.report.WasUp
 		e.report = &report
 	case phaseUp:
 		switch report.State {
 		case completed:
-			e.toEnded(completed, said(report.Message, "completed"), true)
-			return []Action{End{run}}
+			e.toEnded(completed, messageOr(report.Message, "completed"), true)
+			return []Action{StopRun{run}}
 		case failed:
-			e.toEnded(failed, said(report.Message, "failed and said no reason"), true)
-			return []Action{End{run}}
+			e.toEnded(failed, messageOr(report.Message, "failed without a reason"), true)
+			return []Action{StopRun{run}}
 		case starting:
-			e.state, e.message = starting, said(report.Message, "starting")
+			e.state, e.message = starting, messageOr(report.Message, "starting")
 		default:
-			e.state, e.message = running, said(report.Message, "running")
+			e.state, e.message = running, messageOr(report.Message, "running")
 		}
 	case phaseEnded, phaseStopping:
-		// Too late to matter.
+		// The report is too late.
 	}
 	return nil
 }
 
-// Gone takes in that nothing of this run is left in the host. The last event of each run.
+// Gone processes the end of a run: nothing of it is left in the host. It is the last event of each run.
 func (t *Table) Gone(run RunID) []Action {
-	actions := t.lost(run)
+	actions := t.endUnexpectedly(run)
 	id, e := t.entryOf(run)
 	delete(t.ids, run)
 	if e == nil {
@@ -239,7 +237,7 @@ func (t *Table) Gone(run RunID) []Action {
 		return actions
 	}
 	e.inHost = false
-	t.ended = append(t.ended, end{run, id})
+	t.ended = append(t.ended, endedRun{run, id})
 	if len(t.ended) > MaxEnded {
 		delete(t.entries, t.ended[0].id)
 		t.ended = t.ended[1:]
@@ -247,43 +245,43 @@ func (t *Table) Gone(run RunID) []Action {
 	return actions
 }
 
-// lost deals with a run that is gone although nothing ended it: it says so rather than lose its caller.
-func (t *Table) lost(run RunID) []Action {
-	const lost = "the host lost the workload"
+// endUnexpectedly fails a run that is gone although it was not stopped, and answers its waiting start.
+func (t *Table) endUnexpectedly(run RunID) []Action {
+	const message = "the workload ended unexpectedly"
 	_, e := t.entryOf(run)
 	if e == nil {
 		return nil
 	}
 	switch e.phase {
 	case phaseStarting:
-		return t.Refused(run, lost, true)
+		return t.StartFailed(run, message, true)
 	case phaseUp:
-		e.toEnded(failed, lost, true)
+		e.toEnded(failed, message, true)
 	case phaseEnded, phaseStopping:
 	}
 	return nil
 }
 
-// Tick takes in that time has passed: starts that take long are answered with STARTING.
+// Tick processes the passage of time: it answers slow starts with STARTING.
 func (t *Table) Tick(now time.Duration) []Action {
 	var actions []Action
-	for _, run := range slices.Sorted(maps.Keys(t.overdue)) {
-		if t.overdue[run] > now {
+	for _, run := range slices.Sorted(maps.Keys(t.deadlines)) {
+		if t.deadlines[run] > now {
 			continue
 		}
-		delete(t.overdue, run)
+		delete(t.deadlines, run)
 		if id, e := t.entryOf(run); e != nil && e.phase == phaseStarting {
 			waiting := e.waiting
 			e.waiting = 0
-			actions = t.answer(waiting, id, actions)
+			actions = t.replyTo(waiting, id, actions)
 		}
 	}
 	return actions
 }
 
-// NextTick tells when [Table.Tick] is due next, if it is.
+// NextTick returns when [Table.Tick] is due next, if it is.
 func (t *Table) NextTick() (at time.Duration, due bool) {
-	for _, each := range t.overdue {
+	for _, each := range t.deadlines {
 		if !due || each < at {
 			at, due = each, true
 		}
@@ -291,19 +289,19 @@ func (t *Table) NextTick() (at time.Duration, due bool) {
 	return at, due
 }
 
-// Shutdown takes in that the host ends: nothing new is begun, everything is ended.
+// Shutdown refuses all later starts and stops all runs.
 func (t *Table) Shutdown() []Action {
 	t.shuttingDown = true
 	var actions []Action
 	for _, run := range slices.Sorted(maps.Keys(t.ids)) {
 		if id, e := t.entryOf(run); e != nil && (e.phase == phaseStarting || e.phase == phaseUp) {
-			actions = append(actions, t.end(id, e, "the host is shutting down")...)
+			actions = append(actions, t.stop(id, e, "the host is shutting down")...)
 		}
 	}
 	return actions
 }
 
-// WorkloadCount tells for how many workloads the host works: starting, running or stopping.
+// WorkloadCount returns the number of workloads that are starting, running or stopping.
 func (t *Table) WorkloadCount() (count uint64) {
 	for _, e := range t.entries {
 		if e.phase != phaseEnded {
@@ -313,22 +311,22 @@ func (t *Table) WorkloadCount() (count uint64) {
 	return count
 }
 
-// IsIdle tells whether no run is left in the host.
+// IsIdle reports whether no run is left in the host.
 func (t *Table) IsIdle() bool { return len(t.ids) == 0 }
 
-// end begins the end of a run that is starting or up, and answers a start that still waits.
-func (t *Table) end(id string, e *entry, why string) []Action {
+// stop stops a run that is starting or up, and answers its waiting start.
+func (t *Table) stop(id string, e *entry, reason string) []Action {
 	var actions []Action
 	if e.phase == phaseStarting && e.waiting != 0 {
-		actions = append(actions, Reply{e.waiting, reply.Status{ID: id, State: stopping, Message: why}})
+		actions = append(actions, Reply{e.waiting, reply.Status{ID: id, State: stopping, Message: reason}})
 	}
 	e.toStopping()
-	delete(t.overdue, e.run)
-	return append(actions, End{e.run})
+	delete(t.deadlines, e.run)
+	return append(actions, StopRun{e.run})
 }
 
-// answer adds the reply to a start that waits, if one does.
-func (t *Table) answer(waiting RequestID, id string, actions []Action) []Action {
+// replyTo appends the reply to a waiting start, if there is one.
+func (t *Table) replyTo(waiting RequestID, id string, actions []Action) []Action {
 	if waiting == 0 {
 		return actions
 	}
@@ -342,7 +340,7 @@ func (t *Table) status(id string) reply.Status {
 	return reply.NotFound(id)
 }
 
-// entryOf gives the entry that this run holds; nil when the id is another run's by now.
+// entryOf returns the id and the entry of a run; the entry is nil if another run has the id.
 func (t *Table) entryOf(run RunID) (string, *entry) {
 	id := t.ids[run]
 	if e := t.entries[id]; e != nil && e.run == run {
@@ -351,14 +349,15 @@ func (t *Table) entryOf(run RunID) (string, *entry) {
 	return id, nil
 }
 
-func (t *Table) forgetEnd(run RunID) {
-	t.ended = slices.DeleteFunc(t.ended, func(e end) bool { return e.run == run })
+func (t *Table) forgetEnded(run RunID) {
+	t.ended = slices.DeleteFunc(t.ended, func(e endedRun) bool { return e.run == run })
 }
 
-// said keeps a message within bounds. ERROR without a reason helps nobody (HOST-START-008).
-func said(message, otherwise string) string {
+// messageOr returns the message, or the fallback if it is empty: ERROR needs a reason (HOST-START-008). The
+// result is bounded.
+func messageOr(message, fallback string) string {
 	if message == "" {
-		message = otherwise
+		message = fallback
 	}
 	return reply.Shorten(message, maxMessageBytes)
 }

@@ -13,41 +13,41 @@ import (
 
 const notFound = runtimev2.WorkloadState_WORKLOAD_STATE_NOT_FOUND
 
-// one is a table of which one id is asked.
-type one struct {
+// fixture is a table and requests for its id "a".
+type fixture struct {
 	*testing.T
 	table    Table
 	requests RequestID
 }
 
-func (o *one) request() RequestID {
-	o.requests++
-	return o.requests
+func (f *fixture) request() RequestID {
+	f.requests++
+	return f.requests
 }
 
-func (o *one) start() []Action { return o.table.Start(0, o.request(), "a") }
-func (o *one) stop() []Action  { return o.table.Stop(o.request(), "a") }
+func (f *fixture) start() []Action { return f.table.Start(0, f.request(), "a") }
+func (f *fixture) stop() []Action  { return f.table.Stop(f.request(), "a") }
 
-func (o *one) begin() RunID {
-	o.Helper()
-	if actions := o.start(); len(actions) == 1 {
-		if begin, ok := actions[0].(Begin); ok {
-			return begin.Run
+func (f *fixture) beginStart() RunID {
+	f.Helper()
+	if actions := f.start(); len(actions) == 1 {
+		if start, ok := actions[0].(StartRun); ok {
+			return start.Run
 		}
 	}
-	o.Fatal("the start was not begun")
+	f.Fatal("the start did not begin")
 	return 0
 }
 
-func (o *one) run() RunID {
-	run := o.begin()
-	o.table.Up(run)
+func (f *fixture) run() RunID {
+	run := f.beginStart()
+	f.table.Started(run)
 	return run
 }
 
-// said gives the one answer of the actions.
-func (o *one) said(actions []Action) reply.Status {
-	o.Helper()
+// replyIn returns the only reply in the actions.
+func (f *fixture) replyIn(actions []Action) reply.Status {
+	f.Helper()
 	var statuses []reply.Status
 	for _, action := range actions {
 		if reply, ok := action.(Reply); ok {
@@ -55,131 +55,131 @@ func (o *one) said(actions []Action) reply.Status {
 		}
 	}
 	if len(statuses) != 1 {
-		o.Fatalf("not one reply: %v", actions)
+		f.Fatalf("not one reply: %v", actions)
 	}
 	return statuses[0]
 }
 
-func (o *one) wantState(want runtimev2.WorkloadState) {
-	o.Helper()
-	if got := o.said(o.table.Status(o.request(), "a")).State; got != want {
-		o.Errorf("the state is %v, want %v", got, want)
+func (f *fixture) wantState(want runtimev2.WorkloadState) {
+	f.Helper()
+	if got := f.replyIn(f.table.Status(f.request(), "a")).State; got != want {
+		f.Errorf("state = %v, want %v", got, want)
 	}
 }
 
-func (o *one) wantRefused(code reply.Code) {
-	o.Helper()
-	if got := o.said(o.start()); got.Code != code || got.State != failed {
-		o.Errorf("a start is answered with %v, want %v", got, code)
+func (f *fixture) wantRefused(code reply.Code) {
+	f.Helper()
+	if got := f.replyIn(f.start()); got.Code != code || got.State != failed {
+		f.Errorf("reply to a start = %v, want code %v", got, code)
 	}
 }
 
-func (o *one) wantActions(got []Action, want ...Action) {
-	o.Helper()
+func (f *fixture) wantActions(got []Action, want ...Action) {
+	f.Helper()
 	if len(got) != len(want) || len(got) > 0 && !reflect.DeepEqual(got, want) {
-		o.Errorf("actions %v, want %v", got, want)
+		f.Errorf("actions = %v, want %v", got, want)
 	}
 }
 
-func TestAWorkloadLivesAndIsStopped(t *testing.T) {
-	o := &one{T: t}
-	run := o.begin()
-	o.wantState(starting)
-	if up := o.said(o.table.Up(run)); up.State != running {
-		t.Errorf("up is answered with %v", up)
+func TestStopFreesTheID(t *testing.T) {
+	f := &fixture{T: t}
+	run := f.beginStart()
+	f.wantState(starting)
+	if started := f.replyIn(f.table.Started(run)); started.State != running {
+		t.Errorf("reply = %v, want RUNNING", started)
 	}
-	if o.table.WorkloadCount() != 1 {
-		t.Error("it is not counted")
+	if f.table.WorkloadCount() != 1 {
+		t.Error("the workload is not counted")
 	}
-	stop := o.stop()
-	if o.said(stop).State != stopping || !slices.Contains(stop, Action(End{run})) {
+	stop := f.stop()
+	if f.replyIn(stop).State != stopping || !slices.Contains(stop, Action(StopRun{run})) {
 		t.Errorf("stop: %v", stop)
 	}
-	o.wantState(stopping)
-	o.wantRefused(reply.Conflict)
-	o.table.Gone(run)
-	o.wantState(notFound)
-	if !o.table.IsIdle() || o.table.WorkloadCount() != 0 {
-		t.Error("something is left")
+	f.wantState(stopping)
+	f.wantRefused(reply.Conflict)
+	f.table.Gone(run)
+	f.wantState(notFound)
+	if !f.table.IsIdle() || f.table.WorkloadCount() != 0 {
+		t.Error("a workload is left")
 	}
-	if o.begin() == run {
-		t.Error("a run is used again")
+	if f.beginStart() == run {
+		t.Error("a run id is reused")
 	}
 }
 
-func TestAKnownIDIsRefusedInEachState(t *testing.T) {
-	o := &one{T: t}
-	run := o.begin()
-	o.wantRefused(reply.Conflict)
-	o.table.Up(run)
-	o.wantRefused(reply.Conflict)
-	o.wantActions(o.table.Reported(run, Report{completed, "done", true}), End{run})
-	o.wantRefused(reply.Conflict)
-	o.table.Gone(run)
-	o.wantRefused(reply.Conflict)
-	o.wantState(completed)
-	if o.said(o.stop()).State != stopping {
-		t.Error("a completed one cannot be stopped")
+func TestStartOfUsedIDConflictsInEachState(t *testing.T) {
+	f := &fixture{T: t}
+	run := f.beginStart()
+	f.wantRefused(reply.Conflict)
+	f.table.Started(run)
+	f.wantRefused(reply.Conflict)
+	f.wantActions(f.table.Reported(run, Report{completed, "done", true}), StopRun{run})
+	f.wantRefused(reply.Conflict)
+	f.table.Gone(run)
+	f.wantRefused(reply.Conflict)
+	f.wantState(completed)
+	if f.replyIn(f.stop()).State != stopping {
+		t.Error("a completed workload cannot be stopped")
 	}
-	o.wantState(notFound)
+	f.wantState(notFound)
 }
 
-func TestAnIDWhoseGuestNeverRanMayStartAgain(t *testing.T) {
-	o := &one{T: t}
-	run := o.begin()
-	if refused := o.said(o.table.Refused(run, "no such image", false)); refused != (reply.Status{ID: "a", State: failed, Message: "no such image"}) {
-		t.Errorf("%v", refused)
+func TestFailedIDMayStartAgainUnlessGuestRan(t *testing.T) {
+	f := &fixture{T: t}
+	run := f.beginStart()
+	if status := f.replyIn(f.table.StartFailed(run, "no such image", false)); status != (reply.Status{ID: "a", State: failed, Message: "no such image"}) {
+		t.Errorf("%v", status)
 	}
-	o.table.Gone(run)
-	o.wantState(failed)
-	run = o.begin()
-	o.table.Refused(run, "trapped", true)
-	o.table.Gone(run)
-	o.wantRefused(reply.Conflict)
+	f.table.Gone(run)
+	f.wantState(failed)
+	run = f.beginStart()
+	f.table.StartFailed(run, "trapped", true)
+	f.table.Gone(run)
+	f.wantRefused(reply.Conflict)
 }
 
-func TestAStartThatEndsAgainBeforeTheHostLetGoOfTheFirst(t *testing.T) {
-	o := &one{T: t}
-	first := o.begin()
-	o.table.Refused(first, "no such image", false)
-	second := o.begin()
-	o.table.Gone(first)
-	o.wantState(starting)
-	o.table.Up(second)
-	o.wantState(running)
+func TestSecondStartSurvivesLateEndOfFirst(t *testing.T) {
+	f := &fixture{T: t}
+	first := f.beginStart()
+	f.table.StartFailed(first, "no such image", false)
+	second := f.beginStart()
+	f.table.Gone(first)
+	f.wantState(starting)
+	f.table.Started(second)
+	f.wantState(running)
 }
 
-func TestASlowStartIsAnsweredWithStartingAndGoesOn(t *testing.T) {
-	o := &one{T: t}
-	run := o.begin()
-	o.table.Reported(run, Report{State: starting, Message: "pulling"})
-	if at, due := o.table.NextTick(); !due || at != StartingAfter {
-		t.Errorf("a tick is due at %v, %v", at, due)
+func TestSlowStartIsAnsweredWithStartingAndContinues(t *testing.T) {
+	f := &fixture{T: t}
+	run := f.beginStart()
+	f.table.Reported(run, Report{State: starting, Message: "pulling"})
+	if at, due := f.table.NextTick(); !due || at != StartingAfter {
+		t.Errorf("NextTick = %v, %v", at, due)
 	}
-	o.wantActions(o.table.Tick(StartingAfter - time.Millisecond))
-	if late := o.said(o.table.Tick(StartingAfter)); late.State != starting || late.Message != "pulling" {
+	f.wantActions(f.table.Tick(StartingAfter - time.Millisecond))
+	if late := f.replyIn(f.table.Tick(StartingAfter)); late.State != starting || late.Message != "pulling" {
 		t.Errorf("%v", late)
 	}
-	o.wantActions(o.table.Up(run))
-	o.wantState(running)
-	if _, due := o.table.NextTick(); due {
+	f.wantActions(f.table.Started(run))
+	f.wantState(running)
+	if _, due := f.table.NextTick(); due {
 		t.Error("a tick is due")
 	}
 }
 
-func TestAStopDuringTheStartAnswersBoth(t *testing.T) {
-	o := &one{T: t}
-	run := o.begin()
-	o.wantActions(o.stop(),
-		Reply{1, reply.Status{ID: "a", State: stopping, Message: "stopped while it was starting"}},
-		End{run},
+func TestStopDuringStartAnswersBoth(t *testing.T) {
+	f := &fixture{T: t}
+	run := f.beginStart()
+	f.wantActions(f.stop(),
+		Reply{1, reply.Status{ID: "a", State: stopping, Message: "stopped during the start"}},
+		StopRun{run},
 		Reply{2, reply.Status{ID: "a", State: stopping, Message: "stopping"}})
-	o.wantActions(o.table.Up(run))
-	o.table.Gone(run)
-	o.wantState(notFound)
+	f.wantActions(f.table.Started(run))
+	f.table.Gone(run)
+	f.wantState(notFound)
 }
 
-func TestReportsDuringTheStartCountWhenItIsOver(t *testing.T) {
+func TestReportDuringStartAppliesAfterStart(t *testing.T) {
 	for _, c := range []struct {
 		report Report
 		want   runtimev2.WorkloadState
@@ -190,72 +190,72 @@ func TestReportsDuringTheStartCountWhenItIsOver(t *testing.T) {
 		{Report{completed, "at once", true}, completed, true},
 		{Report{failed, "at once", true}, failed, true},
 	} {
-		o := &one{T: t}
-		run := o.begin()
-		o.table.Reported(run, c.report)
-		up := o.table.Up(run)
-		if got := o.said(up).State; got != c.want || slices.Contains(up, Action(End{run})) != c.ends {
-			t.Errorf("%v: %v", c.report, up)
+		f := &fixture{T: t}
+		run := f.beginStart()
+		f.table.Reported(run, c.report)
+		actions := f.table.Started(run)
+		if got := f.replyIn(actions).State; got != c.want || slices.Contains(actions, Action(StopRun{run})) != c.ends {
+			t.Errorf("%v: %v", c.report, actions)
 		}
 	}
 }
 
-func TestReportsAfterAStopAreIgnored(t *testing.T) {
-	o := &one{T: t}
-	first := o.run()
-	o.stop()
-	o.wantActions(o.table.Reported(first, Report{failed, "too late", true}))
-	o.wantState(stopping)
-	o.table.Gone(first)
-	o.run()
-	o.wantActions(o.table.Reported(first, Report{failed, "of the first", true}))
-	o.wantState(running)
+func TestReportAfterStopIsIgnored(t *testing.T) {
+	f := &fixture{T: t}
+	first := f.run()
+	f.stop()
+	f.wantActions(f.table.Reported(first, Report{failed, "too late", true}))
+	f.wantState(stopping)
+	f.table.Gone(first)
+	f.run()
+	f.wantActions(f.table.Reported(first, Report{failed, "of the first", true}))
+	f.wantState(running)
 }
 
-func TestEndedWorkloadsAreKeptInBounds(t *testing.T) {
+func TestEndedWorkloadsAreBounded(t *testing.T) {
 	var table Table
 	for id := range MaxEnded + 1 {
-		begin := table.Start(0, 1, strconv.Itoa(id))[0].(Begin)
-		table.Refused(begin.Run, "no", false)
-		table.Gone(begin.Run)
+		start := table.Start(0, 1, strconv.Itoa(id))[0].(StartRun)
+		table.StartFailed(start.Run, "no such image", false)
+		table.Gone(start.Run)
 	}
 	for id, want := range map[int]runtimev2.WorkloadState{0: notFound, 1: failed, MaxEnded: failed} {
 		if got := table.Status(1, strconv.Itoa(id))[0].(Reply).Status.State; got != want {
-			t.Errorf("%d is %v, want %v", id, got, want)
+			t.Errorf("state of %d = %v, want %v", id, got, want)
 		}
 	}
 }
 
-func TestAFullHostSaysSo(t *testing.T) {
+func TestFullHostRefusesStart(t *testing.T) {
 	var table Table
 	for id := range MaxWorkloads {
 		table.Start(0, 1, strconv.Itoa(id))
 	}
 	if got := table.Start(0, 1, "more")[0].(Reply).Status.Code; got != reply.Unavailable {
-		t.Errorf("one more is answered with %v", got)
+		t.Errorf("code = %v, want %v", got, reply.Unavailable)
 	}
 }
 
-func TestShutdownEndsEverythingAndBeginsNothing(t *testing.T) {
-	o := &one{T: t}
-	run := o.run()
-	o.wantActions(o.table.Shutdown(), End{run})
-	o.wantActions(o.table.Shutdown())
-	o.wantRefused(reply.Unavailable)
-	if o.table.IsIdle() {
-		t.Error("it is idle too early")
+func TestShutdownStopsRunsAndRefusesStarts(t *testing.T) {
+	f := &fixture{T: t}
+	run := f.run()
+	f.wantActions(f.table.Shutdown(), StopRun{run})
+	f.wantActions(f.table.Shutdown())
+	f.wantRefused(reply.Unavailable)
+	if f.table.IsIdle() {
+		t.Error("the table is idle too early")
 	}
-	o.table.Gone(run)
-	if !o.table.IsIdle() {
-		t.Error("it is not idle")
+	f.table.Gone(run)
+	if !f.table.IsIdle() {
+		t.Error("the table is not idle")
 	}
 }
 
-func TestARunThatIsLostIsAnError(t *testing.T) {
-	o := &one{T: t}
-	run := o.begin()
-	if got := o.said(o.table.Gone(run)).State; got != failed {
+func TestUnexpectedEndIsAnError(t *testing.T) {
+	f := &fixture{T: t}
+	run := f.beginStart()
+	if got := f.replyIn(f.table.Gone(run)).State; got != failed {
 		t.Errorf("%v", got)
 	}
-	o.wantRefused(reply.Conflict)
+	f.wantRefused(reply.Conflict)
 }

@@ -1,8 +1,6 @@
-// Package liveness decides which hosts are alive, from heartbeats, probes and the connection, and does
-// nothing itself.
+// Package liveness decides which hosts are alive, from heartbeats, probes and the state of the connection.
 //
-// No clock, no I/O, no goroutine: the shell hands in what happened and carries out the actions that come
-// back.
+// It has no clock, no I/O and no goroutine: the fleet passes events in and executes the returned actions.
 package liveness
 
 import (
@@ -10,151 +8,152 @@ import (
 	"time"
 )
 
-// Health is how a host does, as far as can be known from here.
+// Health is the health of a host, as far as the fleet can observe it.
 type Health int
 
 const (
-	// Alive: heard of lately.
+	// Alive: a heartbeat or a reply arrived recently.
 	Alive Health = iota
-	// Suspect: something is wrong; nothing is to be concluded yet.
+	// Suspect: the host may be lost.
 	Suspect
-	// Lost: taken for gone.
+	// Lost: the host is considered gone.
 	Lost
 )
 
-// Reason says why a host is suspect or lost.
+// Reason is the reason why a host is suspect or lost.
 type Reason int
 
 const (
-	// None: it is alive.
+	// None: the host is alive.
 	None Reason = iota
-	// NoResponders: the broker says that nobody listens under its id.
+	// NoResponders: nobody listens under the host id.
 	NoResponders
-	// Silent: it listens but says nothing.
+	// Silent: the host listens but sends nothing.
 	Silent
-	// Restarted: another process has taken its id. The fleet finds this out, not liveness.
+	// Restarted: another process has the host id. The fleet detects this, not this package.
 	Restarted
 )
 
-// Tick is how often [Liveness.Tick] is due.
+// Tick is the interval between calls of [Liveness.Tick].
 const Tick = 50 * time.Millisecond
 
-// Action is what is to be done: [Probe], [Tell] or [Forget].
+// Action is an instruction to the fleet: [Probe], [SetHealth] or [Forget].
 type Action interface{ action() }
 
-// Probe asks for the status of any id, and tells how that went.
+// Probe requests the status of any workload id; its outcome is an event.
 type Probe struct{ Host string }
 
-// Tell says that the host's health has changed.
-type Tell struct {
+// SetHealth changes the health of a host.
+type SetHealth struct {
 	Host   string
 	Health Health
 	Reason Reason
 }
 
-// Forget says that the host was lost for so long that it is forgotten.
+// Forget removes a host that has been lost for long.
 type Forget struct{ Host string }
 
-func (Probe) action()  {}
-func (Tell) action()   {}
-func (Forget) action() {}
+func (Probe) action()     {}
+func (SetHealth) action() {}
+func (Forget) action()    {}
 
-// host is what is known of one host.
+// host is the state of one host.
 type host struct {
-	health Health
-	heard  time.Duration
-	// When it last answered a probe, if ever.
-	answered    time.Duration
-	hasAnswered bool
-	busyUntil   time.Duration
-	// Whether it was heard since the connection was last made: only then does its silence tell anything
-	// before the connection has settled.
-	heardOnLink bool
-	// When nobody listened for the first time since it was last heard, and how often since. 0 times: it
-	// is not deaf.
-	deafSince time.Duration
-	deafTimes int
-	// When it is to be probed; not while a probe is under way.
+	health   Health
+	lastSeen time.Duration
+	// lastReply is when the host last replied to a probe, if hasReplied.
+	lastReply  time.Duration
+	hasReplied bool
+	busyUntil  time.Duration
+	// seenOnConnection is whether the host was seen since the last connect. Before the settling period has
+	// ended, silence is evidence only if it was.
+	seenOnConnection bool
+	// noRespondersSince is the first and noRespondersCount the number of no-responders replies since the
+	// host was last seen.
+	noRespondersSince time.Duration
+	noRespondersCount int
+	// probeAt is the time of the next probe, if isQueued; it is not while a probe is in flight.
 	probeAt  time.Duration
 	isQueued bool
 }
 
-// Liveness is the fleet's pulse. Times are of any clock that never goes back.
+// Liveness tracks the health of all hosts. Times are those of any monotonic clock.
 type Liveness struct {
 	options Options
 	hosts   map[string]*host
 	queue   probeQueue
-	// When the broker was last suspected of having lost a crowd; before the first time, less than any.
-	crowdAt     time.Duration
-	linkUp      bool
+	// massLossAt is the time of the last suspected mass loss; negative before the first.
+	massLossAt  time.Duration
+	connected   bool
 	settledAt   time.Duration
 	probedUntil time.Duration
 }
 
-// New gives the pulse of a fleet without hosts and without a connection.
+// New returns a Liveness without hosts and without a connection.
 func New(options Options) *Liveness {
-	return &Liveness{options: options, hosts: make(map[string]*host), crowdAt: -1}
+	return &Liveness{options: options, hosts: make(map[string]*host), massLossAt: -1}
 }
 
-// Len tells how many hosts are known, lost ones included.
+// Len returns the number of known hosts, including lost ones.
 func (l *Liveness) Len() int { return len(l.hosts) }
 
-// Heartbeat takes in that a heartbeat arrived.
-func (l *Liveness) Heartbeat(now time.Duration, id string) []Action { return l.heard(now, id, true) }
+// Heartbeat processes a heartbeat.
+func (l *Liveness) Heartbeat(now time.Duration, id string) []Action { return l.seen(now, id, true) }
 
-// Answered takes in that a probe was answered, with whatever.
-func (l *Liveness) Answered(now time.Duration, id string) []Action { return l.heard(now, id, false) }
+// ProbeReplied processes any reply of a host to a probe.
+func (l *Liveness) ProbeReplied(now time.Duration, id string) []Action { return l.seen(now, id, false) }
 
-// NoResponders takes in that the broker answered a probe: nobody listens.
+// NoResponders processes a no-responders reply of the broker to a probe.
 func (l *Liveness) NoResponders(now time.Duration, id string) []Action {
 	h := l.hosts[id]
 	if h == nil || h.health == Lost {
 		return nil
 	}
-	// A host that was heard since has come back already: if nobody listens now, it has gone.
-	if cameBack := l.linkUp && h.heardOnLink; !cameBack && !l.isSettled(now) {
-		l.probeAgain(id, max(l.settledAt, now+l.options.DeafProbeInterval))
+	// A host that was seen on this connection has reconnected already; without responders, it is gone again.
+	if reconnected := l.connected && h.seenOnConnection; !reconnected && !l.isSettled(now) {
+		l.scheduleProbe(id, max(l.settledAt, now+l.options.NoRespondersProbeInterval))
 		return nil
 	}
-	if h.deafTimes == 0 {
-		h.deafSince = now
+	if h.noRespondersCount == 0 {
+		h.noRespondersSince = now
 	}
-	h.deafTimes++
+	h.noRespondersCount++
 	var actions []Action
 	if h.health == Alive {
 		h.health = Suspect
-		actions = append(actions, Tell{id, Suspect, NoResponders})
+		actions = append(actions, SetHealth{id, Suspect, NoResponders})
 	}
-	l.probeAgain(id, now+l.options.DeafProbeInterval)
-	if l.isConfirmedDeaf(now, h) {
+	l.scheduleProbe(id, now+l.options.NoRespondersProbeInterval)
+	if l.isConfirmed(now, h) {
 		actions = append(actions, l.lose(id, NoResponders))
 	}
 	return actions
 }
 
-// isConfirmedDeaf tells whether nobody listened often enough for long enough, and the broker is not to blame.
-func (l *Liveness) isConfirmedDeaf(now time.Duration, h *host) bool {
-	deafFor := now - h.deafSince
-	if h.deafTimes < l.options.DeafTimes || deafFor < l.options.DeafFor {
+// isConfirmed reports whether the host has had no responders often enough and for long enough, and whether
+// the broker is not the likely cause.
+func (l *Liveness) isConfirmed(now time.Duration, h *host) bool {
+	noRespondersFor := now - h.noRespondersSince
+	if h.noRespondersCount < l.options.NoRespondersCount || noRespondersFor < l.options.NoRespondersFor {
 		return false
 	}
-	if l.brokerIsSuspect(h.deafSince) {
-		l.crowdAt = now
+	if l.isMassLoss(h.noRespondersSince) {
+		l.massLossAt = now
 		return false
 	}
-	// A crowd comes back one by one: the last of it must not be judged by the first (SCHED-CONT-006).
-	inCrowd := l.crowdAt >= h.deafSince
-	return !inCrowd || deafFor >= l.options.Settle
+	// Hosts return from a mass loss one by one: the last one has the same time as the first (SCHED-CONT-006).
+	inMassLoss := l.massLossAt >= h.noRespondersSince
+	return !inMassLoss || noRespondersFor >= l.options.SettlingPeriod
 }
 
-// NoAnswer takes in that a probe has no answer.
-func (l *Liveness) NoAnswer(now time.Duration, id string) []Action {
-	l.probeAgain(id, now+l.options.SilentProbeInterval)
+// ProbeTimedOut processes a probe without a reply.
+func (l *Liveness) ProbeTimedOut(now time.Duration, id string) []Action {
+	l.scheduleProbe(id, now+l.options.SilentProbeInterval)
 	return nil
 }
 
-// BusyUntil takes in that the host has been given starts that it may be silent over until then. It takes the
-// place of what was said before.
+// BusyUntil sets the deadline of the starts in flight on a host: it is not lost for silence before. It
+// replaces the earlier deadline.
 func (l *Liveness) BusyUntil(id string, until time.Duration) []Action {
 	if h := l.hosts[id]; h != nil {
 		h.busyUntil = until
@@ -162,90 +161,89 @@ func (l *Liveness) BusyUntil(id string, until time.Duration) []Action {
 	return nil
 }
 
-// LinkDown takes in that our own connection is gone.
-func (l *Liveness) LinkDown() []Action {
-	l.linkUp = false
+// Disconnected processes the loss of the fleet's own connection.
+func (l *Liveness) Disconnected() []Action {
+	l.connected = false
 	return nil
 }
 
-// LinkUp takes in that our own connection is made, for the first time or again.
-func (l *Liveness) LinkUp(now time.Duration) []Action {
-	l.linkUp = true
-	l.settledAt = now + l.options.Settle
+// Connected processes a connect or a reconnect of the fleet's own connection.
+func (l *Liveness) Connected(now time.Duration) []Action {
+	l.connected = true
+	l.settledAt = now + l.options.SettlingPeriod
 	for _, h := range l.hosts {
-		h.deafTimes, h.heardOnLink = 0, false
+		h.noRespondersCount, h.seenOnConnection = 0, false
 	}
 	return nil
 }
 
-// Tick takes in that time has passed.
+// Tick processes the passage of time.
 func (l *Liveness) Tick(now time.Duration) []Action {
-	if !l.linkUp {
+	if !l.connected {
 		return nil
 	}
-	return append(l.lookForSilence(now), l.probe(now)...)
+	return append(l.checkSilence(now), l.probe(now)...)
 }
 
-func (l *Liveness) heard(now time.Duration, id string, byHeartbeat bool) []Action {
+func (l *Liveness) seen(now time.Duration, id string, byHeartbeat bool) []Action {
 	nextProbe := now + l.probeInterval()
 	h := l.hosts[id]
 	if h == nil {
 		if byHeartbeat {
-			l.hosts[id] = &host{health: Alive, heard: now, heardOnLink: l.linkUp}
-			l.probeAgain(id, nextProbe)
+			l.hosts[id] = &host{health: Alive, lastSeen: now, seenOnConnection: l.connected}
+			l.scheduleProbe(id, nextProbe)
 		}
 		return nil
 	}
-	// A late answer does not raise the dead: only a heartbeat does.
+	// A late reply to a probe does not recover a lost host, only a heartbeat does.
 	if h.health == Lost && !byHeartbeat {
 		return nil
 	}
 	was := h.health
-	h.health, h.heard, h.heardOnLink, h.deafTimes = Alive, now, l.linkUp, 0
+	h.health, h.lastSeen, h.seenOnConnection, h.noRespondersCount = Alive, now, l.connected, 0
 	if !byHeartbeat {
-		h.answered, h.hasAnswered = now, true
+		h.lastReply, h.hasReplied = now, true
 	}
-	// A heartbeat does not put the probe off, or a host that beats and dies is found late.
+	// A heartbeat does not postpone the probe; otherwise a host that dies after a heartbeat is detected late.
 	if !byHeartbeat || was != Alive {
-		l.probeAgain(id, nextProbe)
+		l.scheduleProbe(id, nextProbe)
 	}
 	if was != Alive {
-		return []Action{Tell{id, Alive, None}}
+		return []Action{SetHealth{id, Alive, None}}
 	}
 	return nil
 }
 
-// brokerIsSuspect tells whether a large part of the hosts that were probed since then seem gone. It is
-// more likely that a broker lost them, and that they are on their way to another, than that they all died
-// at once. Heartbeats do not count here: they come from all, and probes have reached but some.
-func (l *Liveness) brokerIsSuspect(since time.Duration) bool {
-	deaf, well, sharePercent := 0, 0, max(1, l.options.MassVanishSharePercent)
+// isMassLoss reports whether a large part of the hosts that were probed since a time have no responders. It
+// is more likely that a broker lost them, and that they are reconnecting to another, than that all of them
+// died at once. Heartbeats do not count: they come from all hosts, whereas probes have reached only some.
+func (l *Liveness) isMassLoss(since time.Duration) bool {
+	missing, replied, percent := 0, 0, max(1, l.options.MassLossPercent)
 	for _, h := range l.hosts {
 		switch {
-		case h.deafTimes > 0:
-			deaf++
-		case h.hasAnswered && h.answered >= since:
-			well++
+		case h.noRespondersCount > 0:
+			missing++
+		case h.hasReplied && h.lastReply >= since:
+			replied++
 		}
 	}
-	return deaf >= l.options.MassVanishFrom && deaf*100/max(1, deaf+well) >= sharePercent
+	return missing >= l.options.MassLossThreshold && missing*100/max(1, missing+replied) >= percent
 }
 
-// lookForSilence suspects hosts that listen and say nothing, and gives up on them at the end of their
-// time.
-func (l *Liveness) lookForSilence(now time.Duration) []Action {
+// checkSilence suspects, loses and forgets hosts that have been silent for too long.
+func (l *Liveness) checkSilence(now time.Duration) []Action {
 	var actions []Action
-	for _, id := range l.silent(now) {
+	for _, id := range l.silentHosts(now) {
 		h := l.hosts[id]
 		switch {
 		case h.health == Alive:
 			h.health = Suspect
-			actions = append(actions, Tell{id, Suspect, Silent})
+			actions = append(actions, SetHealth{id, Suspect, Silent})
 		case h.health == Lost:
 			delete(l.hosts, id)
 			actions = append(actions, Forget{id})
-		case h.deafTimes > 0:
-			// Nobody listening is proof enough by now.
+		case h.noRespondersCount > 0:
+			// After this long, no responders is sufficient evidence.
 			actions = append(actions, l.lose(id, NoResponders))
 		case now >= h.busyUntil:
 			actions = append(actions, l.lose(id, Silent))
@@ -254,22 +252,22 @@ func (l *Liveness) lookForSilence(now time.Duration) []Action {
 	return actions
 }
 
-// silent lists the hosts that have been silent for longer than one of their health may be, in order.
-func (l *Liveness) silent(now time.Duration) []string {
+// silentHosts returns the hosts that have been silent for longer than their health allows, sorted by id.
+func (l *Liveness) silentHosts(now time.Duration) []string {
 	limits := [...]time.Duration{
 		Alive: l.options.SuspectAfter, Suspect: l.options.LostAfter, Lost: l.options.ForgetAfter,
 	}
 	var ids []string
 	for id, h := range l.hosts {
-		if !l.isSettled(now) && !h.heardOnLink {
+		if !l.isSettled(now) && !h.seenOnConnection {
 			continue
 		}
-		// Silence counts only while we could have heard something: a host that was heard has come back.
-		heard := h.heard
-		if !h.heardOnLink {
-			heard = max(heard, l.settledAt)
+		// Silence counts from the settling time, unless the host was seen on this connection before.
+		since := h.lastSeen
+		if !h.seenOnConnection {
+			since = max(since, l.settledAt)
 		}
-		if now-heard >= limits[h.health] {
+		if now-since >= limits[h.health] {
 			ids = append(ids, id)
 		}
 	}
@@ -279,21 +277,21 @@ func (l *Liveness) silent(now time.Duration) []string {
 
 func (l *Liveness) lose(id string, reason Reason) Action {
 	h := l.hosts[id]
-	h.health, h.deafTimes, h.hasAnswered, h.isQueued = Lost, 0, false, false
-	return Tell{id, Lost, reason}
+	h.health, h.noRespondersCount, h.hasReplied, h.isQueued = Lost, 0, false, false
+	return SetHealth{id, Lost, reason}
 }
 
-// probe sends the probes that are due, as far as the budget goes.
+// probe returns the probes that are due, within the budget.
 func (l *Liveness) probe(now time.Duration) []Action {
 	var actions []Action
-	// What was not used in the last moments is not saved up: probes come evenly.
+	// Unused budget is not saved, so that probes are spread evenly.
 	l.probedUntil = max(l.probedUntil, now-2*Tick)
 	for l.probedUntil+l.probeCost() <= now {
 		id, ok := l.nextProbe(now)
 		if !ok {
 			break
 		}
-		// The next one is set when this one is answered: one at a time for each host.
+		// The outcome of this probe schedules the next one: each host has one probe in flight at most.
 		l.hosts[id].isQueued = false
 		l.probedUntil += l.probeCost()
 		actions = append(actions, Probe{id})
@@ -301,8 +299,8 @@ func (l *Liveness) probe(now time.Duration) []Action {
 	return actions
 }
 
-// nextProbe takes the host from the queue whose probe is most overdue. Entries of hosts that were lost or
-// queued anew since then are skipped.
+// nextProbe removes the most overdue probe from the queue. It skips stale entries: of hosts that were lost or
+// rescheduled since.
 func (l *Liveness) nextProbe(now time.Duration) (id string, ok bool) {
 	for {
 		next, ok := l.queue.popUntil(now)
@@ -315,7 +313,7 @@ func (l *Liveness) nextProbe(now time.Duration) (id string, ok bool) {
 	}
 }
 
-func (l *Liveness) probeAgain(id string, at time.Duration) {
+func (l *Liveness) scheduleProbe(id string, at time.Duration) {
 	h := l.hosts[id]
 	if h == nil || h.health == Lost || h.isQueued && h.probeAt == at {
 		return
@@ -324,7 +322,8 @@ func (l *Liveness) probeAgain(id string, at time.Duration) {
 	l.queue.push(queuedProbe{at, id})
 }
 
-// probeInterval is the chosen one in a small fleet, and what the budget allows in a large one.
+// probeInterval returns the configured interval in a small fleet, and a longer one, by the budget, in a large
+// fleet.
 func (l *Liveness) probeInterval() time.Duration {
 	return max(l.options.ProbeInterval, l.probeCost()*time.Duration(len(l.hosts)))
 }
@@ -333,4 +332,4 @@ func (l *Liveness) probeCost() time.Duration {
 	return time.Second / time.Duration(max(1, l.options.ProbesPerSecond))
 }
 
-func (l *Liveness) isSettled(now time.Duration) bool { return l.linkUp && now >= l.settledAt }
+func (l *Liveness) isSettled(now time.Duration) bool { return l.connected && now >= l.settledAt }

@@ -9,84 +9,85 @@ import (
 	"time"
 )
 
-// what a simulated host is like.
-type what int
+// hostState is the state of a simulated host.
+type hostState int
 
 const (
-	well what = iota
+	healthy hostState = iota
 	dead
 	frozen
 )
 
-type told struct {
+// change is a change of health that liveness decided.
+type change struct {
 	at     time.Duration
 	host   int
 	health Health
 	reason Reason
 }
 
-// world is hosts, a broker and a scheduler's view of them, in simulated time.
-type world struct {
-	t        *testing.T
-	liveness *Liveness
-	now      time.Duration
-	hosts    []what
-	beats    bool
-	probes   int
-	told     []told
+// simulation is a broker, its hosts and their liveness in simulated time.
+type simulation struct {
+	t          *testing.T
+	liveness   *Liveness
+	now        time.Duration
+	hosts      []hostState
+	heartbeats bool
+	probes     int
+	changes    []change
 }
 
-// defaults are those that the root package documents.
+// defaults are the defaults that the root package documents.
 var defaults = Options{
 	ProbeInterval: 500 * time.Millisecond, ProbesPerSecond: 400,
-	DeafProbeInterval: 300 * time.Millisecond, DeafFor: time.Second, DeafTimes: 3,
+	NoRespondersProbeInterval: 300 * time.Millisecond, NoRespondersFor: time.Second, NoRespondersCount: 3,
 	SilentProbeInterval: 5 * time.Second, SuspectAfter: 20 * time.Second, LostAfter: 35 * time.Second,
-	Settle: 12 * time.Second, MassVanishFrom: 3, MassVanishSharePercent: 25, ForgetAfter: 10 * time.Minute,
+	SettlingPeriod: 12 * time.Second, MassLossThreshold: 3, MassLossPercent: 25, ForgetAfter: 10 * time.Minute,
 }
 
-func newWorld(t *testing.T, hosts int) *world {
-	w := &world{t: t, liveness: New(defaults), hosts: make([]what, hosts), beats: true}
-	w.do(w.liveness.LinkUp(w.now))
+func newSimulation(t *testing.T, hosts int) *simulation {
+	s := &simulation{t: t, liveness: New(defaults), hosts: make([]hostState, hosts), heartbeats: true}
+	s.execute(s.liveness.Connected(s.now))
 	for id := range hosts {
-		w.do(w.liveness.Heartbeat(w.now, strconv.Itoa(id)))
+		s.execute(s.liveness.Heartbeat(s.now, strconv.Itoa(id)))
 	}
-	w.run(15 * time.Second)
-	if len(w.told) != 0 {
-		t.Fatalf("told of well hosts: %v", w.told)
+	s.run(15 * time.Second)
+	if len(s.changes) != 0 {
+		t.Fatalf("changes of healthy hosts: %v", s.changes)
 	}
-	return w
+	return s
 }
 
-func (w *world) run(time_ time.Duration) {
-	for until := w.now + time_; w.now < until; {
-		w.now += Tick
-		w.do(w.liveness.Tick(w.now))
-		if !w.beats || w.now%(15*time.Second) != 0 {
+func (s *simulation) run(duration time.Duration) {
+	for until := s.now + duration; s.now < until; {
+		s.now += Tick
+		s.execute(s.liveness.Tick(s.now))
+		if !s.heartbeats || s.now%(15*time.Second) != 0 {
 			continue
 		}
-		for id, what := range w.hosts {
-			if what == well {
-				w.do(w.liveness.Heartbeat(w.now, strconv.Itoa(id)))
+		for id, state := range s.hosts {
+			if state == healthy {
+				s.execute(s.liveness.Heartbeat(s.now, strconv.Itoa(id)))
 			}
 		}
 	}
 }
 
-func (w *world) do(actions []Action) {
+func (s *simulation) execute(actions []Action) {
 	for _, action := range actions {
 		switch action := action.(type) {
 		case Probe:
-			w.probes++
-			switch w.hosts[number(w.t, action.Host)] {
-			case well:
-				w.do(w.liveness.Answered(w.now, action.Host))
+			s.probes++
+			switch s.hosts[number(s.t, action.Host)] {
+			case healthy:
+				s.execute(s.liveness.ProbeReplied(s.now, action.Host))
 			case dead:
-				w.do(w.liveness.NoResponders(w.now, action.Host))
+				s.execute(s.liveness.NoResponders(s.now, action.Host))
 			case frozen:
-				w.do(w.liveness.NoAnswer(w.now, action.Host))
+				s.execute(s.liveness.ProbeTimedOut(s.now, action.Host))
 			}
-		case Tell:
-			w.told = append(w.told, told{w.now, number(w.t, action.Host), action.Health, action.Reason})
+		case SetHealth:
+			s.changes = append(s.changes, change{s.now, number(s.t, action.Host), action.Health, action.Reason})
 		case Forget:
 		}
 	}
@@ -100,231 +101,234 @@ func number(t *testing.T, id string) int {
 	return n
 }
 
-// when tells when this host was first told to be so.
-func (w *world) when(host int, health Health) (time.Duration, bool) {
-	at := slices.IndexFunc(w.told, func(t told) bool { return t.host == host && t.health == health })
+// firstChange returns when the health of a host first changed to a value.
+func (s *simulation) firstChange(host int, health Health) (time.Duration, bool) {
+	at := slices.IndexFunc(s.changes, func(c change) bool { return c.host == host && c.health == health })
 	if at < 0 {
 		return 0, false
 	}
-	return w.told[at].at, true
+	return s.changes[at].at, true
 }
 
-func (w *world) wantLost(host int, since, from, to time.Duration) {
-	w.t.Helper()
-	at, ok := w.when(host, Lost)
+func (s *simulation) wantLost(host int, since, from, to time.Duration) {
+	s.t.Helper()
+	at, ok := s.firstChange(host, Lost)
 	if !ok || at-since < from || at-since > to {
-		w.t.Errorf("host %d is lost after %v (%v), want %v to %v", host, at-since, ok, from, to)
+		s.t.Errorf("host %d is lost after %v (%v), want %v to %v", host, at-since, ok, from, to)
 	}
 }
 
-func (w *world) last() told { return w.told[len(w.told)-1] }
-
-func TestADeadHostInASmallFleetIsLostWithinTwoSeconds(t *testing.T) {
-	w := newWorld(t, 3)
-	died := w.now
-	w.hosts[1] = dead
-	w.run(3 * time.Second)
-	w.wantLost(1, died, time.Second, 2*time.Second)
-	if w.last().reason != NoResponders {
-		t.Errorf("the reason is %v", w.last().reason)
+func (s *simulation) wantNoneLost() {
+	s.t.Helper()
+	if at := slices.IndexFunc(s.changes, func(c change) bool { return c.health == Lost }); at >= 0 {
+		s.t.Errorf("of %d hosts, one is lost: %v", len(s.hosts), s.changes[at])
 	}
-	for _, each := range w.told {
+}
+
+func (s *simulation) lastChange() change { return s.changes[len(s.changes)-1] }
+
+func TestDeadHostInSmallFleetIsLostWithinTwoSeconds(t *testing.T) {
+	s := newSimulation(t, 3)
+	diedAt := s.now
+	s.hosts[1] = dead
+	s.run(3 * time.Second)
+	s.wantLost(1, diedAt, time.Second, 2*time.Second)
+	if s.lastChange().reason != NoResponders {
+		t.Errorf("reason = %v, want NoResponders", s.lastChange().reason)
+	}
+	for _, each := range s.changes {
 		if each.host != 1 {
-			t.Errorf("told of another: %v", each)
+			t.Errorf("change of another host: %v", each)
 		}
 	}
 }
 
-func TestADeadHostAmongThousandsIsLostWithinTenSecondsAndWithinTheBudget(t *testing.T) {
-	w := newWorld(t, 3000)
-	died, probes := w.now, w.probes
-	w.hosts[1234] = dead
-	w.run(10 * time.Second)
-	w.wantLost(1234, died, time.Second, 10*time.Second)
-	if rate := (w.probes - probes) / 10; rate < 300 || rate > 400 {
-		t.Errorf("%d probes a second", rate)
+func TestDeadHostAmongThousandsIsLostWithinTenSecondsAndProbeBudget(t *testing.T) {
+	s := newSimulation(t, 3000)
+	diedAt, probes := s.now, s.probes
+	s.hosts[1234] = dead
+	s.run(10 * time.Second)
+	s.wantLost(1234, diedAt, time.Second, 10*time.Second)
+	if rate := (s.probes - probes) / 10; rate < 300 || rate > 400 {
+		t.Errorf("%d probes per second", rate)
 	}
 }
 
-func TestAFrozenHostIsSuspectAndThenLostAtTheDeadline(t *testing.T) {
-	w := newWorld(t, 3)
-	w.hosts[0] = frozen
-	w.run(90 * time.Second)
-	suspect, _ := w.when(0, Suspect)
-	w.wantLost(0, suspect, 13*time.Second, 17*time.Second)
-	if w.last().reason != Silent {
-		t.Errorf("the reason is %v", w.last().reason)
+func TestFrozenHostIsSuspectThenLost(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.hosts[0] = frozen
+	s.run(90 * time.Second)
+	suspectAt, _ := s.firstChange(0, Suspect)
+	s.wantLost(0, suspectAt, 13*time.Second, 17*time.Second)
+	if s.lastChange().reason != Silent {
+		t.Errorf("reason = %v, want Silent", s.lastChange().reason)
 	}
 }
 
-func TestABusyHostIsNotLostBeforeItsStartDeadline(t *testing.T) {
-	w := newWorld(t, 3)
-	w.hosts[0] = frozen
-	until := w.now + 2*time.Minute
-	w.do(w.liveness.BusyUntil("0", until))
-	w.run(150 * time.Second)
-	w.wantLost(0, until, 0, time.Second)
+func TestBusyHostIsNotLostBeforeStartDeadline(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.hosts[0] = frozen
+	until := s.now + 2*time.Minute
+	s.execute(s.liveness.BusyUntil("0", until))
+	s.run(150 * time.Second)
+	s.wantLost(0, until, 0, time.Second)
 }
 
-func TestAHostThatHasAnsweredItsStartsIsNotBusyAnyLonger(t *testing.T) {
-	w := newWorld(t, 3)
-	w.hosts[0] = frozen
-	froze := w.now
-	w.do(w.liveness.BusyUntil("0", froze+2*time.Minute))
-	w.run(70 * time.Second)
-	if _, lost := w.when(0, Lost); lost {
+func TestHostIsNotBusyAfterItsStartsAreAnswered(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.hosts[0] = frozen
+	frozenAt := s.now
+	s.execute(s.liveness.BusyUntil("0", frozenAt+2*time.Minute))
+	s.run(70 * time.Second)
+	if _, lost := s.firstChange(0, Lost); lost {
 		t.Fatal("a busy host is lost")
 	}
-	w.do(w.liveness.BusyUntil("0", 0))
-	w.run(time.Second)
-	w.wantLost(0, froze, 70*time.Second, 72*time.Second)
+	s.execute(s.liveness.BusyUntil("0", 0))
+	s.run(time.Second)
+	s.wantLost(0, frozenAt, 70*time.Second, 72*time.Second)
 }
 
-func TestAHostThatReconnectsQuicklyIsNotLost(t *testing.T) {
-	w := newWorld(t, 3)
-	w.hosts[2] = dead
-	w.run(900 * time.Millisecond)
-	w.hosts[2] = well
-	w.run(5 * time.Second)
-	if _, lost := w.when(2, Lost); lost || w.last().health != Alive {
-		t.Errorf("%v", w.told)
+func TestQuickReconnectIsNoLoss(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.hosts[2] = dead
+	s.run(900 * time.Millisecond)
+	s.hosts[2] = healthy
+	s.run(5 * time.Second)
+	if _, lost := s.firstChange(2, Lost); lost || s.lastChange().health != Alive {
+		t.Errorf("%v", s.changes)
 	}
 }
 
-func TestNothingIsConcludedWhileTheConnectionIsAwayOrSettles(t *testing.T) {
-	w := newWorld(t, 3)
-	w.do(w.liveness.LinkDown())
-	w.hosts, w.beats = []what{dead, dead, dead}, false
-	w.run(3 * time.Minute)
-	w.do(w.liveness.LinkUp(w.now))
-	w.run(4 * time.Second)
-	w.hosts = make([]what, 3)
-	w.run(10 * time.Second)
-	if len(w.told) != 0 {
-		t.Errorf("%v", w.told)
+func TestNoHostChangesWhileDisconnectedOrSettling(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.execute(s.liveness.Disconnected())
+	s.hosts, s.heartbeats = []hostState{dead, dead, dead}, false
+	s.run(3 * time.Minute)
+	s.execute(s.liveness.Connected(s.now))
+	s.run(4 * time.Second)
+	s.hosts = make([]hostState, 3)
+	s.run(10 * time.Second)
+	if len(s.changes) != 0 {
+		t.Errorf("%v", s.changes)
 	}
 }
 
-func TestWhenAThirdOfTheHostsVanishTheBrokerIsSuspectedFirst(t *testing.T) {
+func TestBrokerIsSuspectedFirstWhenAThirdOfHostsVanishes(t *testing.T) {
 	for _, hosts := range []int{9, 1800} {
-		w := newWorld(t, hosts)
-		vanished := w.now
+		s := newSimulation(t, hosts)
+		vanishedAt := s.now
 		for host := 0; host < hosts; host += 3 {
-			w.hosts[host] = dead
+			s.hosts[host] = dead
 		}
-		w.run(20 * time.Second)
-		if at := slices.IndexFunc(w.told, func(t told) bool { return t.health == Lost }); at >= 0 {
-			t.Errorf("of %d: %v", hosts, w.told[at])
-		}
-		// Those that come back prove the broker well; those that do not are lost at once.
+		s.run(20 * time.Second)
+		s.wantNoneLost()
+		// The hosts that return show that the broker is healthy; the others are then lost at once.
 		for host := 3; host < hosts; host += 3 {
-			w.hosts[host] = well
+			s.hosts[host] = healthy
 		}
-		w.run(10 * time.Second)
-		w.wantLost(0, vanished, 20*time.Second, 30*time.Second)
+		s.run(10 * time.Second)
+		s.wantLost(0, vanishedAt, 20*time.Second, 30*time.Second)
 	}
 }
 
-func TestACrowdThatComesBackOneByOneIsWaitedFor(t *testing.T) {
-	w := newWorld(t, 6)
-	vanished := w.now
-	copy(w.hosts, []what{dead, dead, dead, dead, dead})
-	w.run(3 * time.Second)
+func TestMassLossWaitsForHostsThatReturnOneByOne(t *testing.T) {
+	s := newSimulation(t, 6)
+	vanishedAt := s.now
+	copy(s.hosts, []hostState{dead, dead, dead, dead, dead})
+	s.run(3 * time.Second)
 	for host := range 4 {
-		w.hosts[host] = well
-		w.run(1500 * time.Millisecond)
+		s.hosts[host] = healthy
+		s.run(1500 * time.Millisecond)
 	}
-	if at := slices.IndexFunc(w.told, func(t told) bool { return t.health == Lost }); at >= 0 {
-		t.Errorf("%v", w.told[at])
-	}
-	// The one that does not come with them is given up when they had their time.
-	w.run(4 * time.Second)
-	w.wantLost(4, vanished, 12*time.Second, 14*time.Second)
+	s.wantNoneLost()
+	// The host that does not return is lost after the settling period.
+	s.run(4 * time.Second)
+	s.wantLost(4, vanishedAt, 12*time.Second, 14*time.Second)
 }
 
-func TestAMassDeathIsBelievedAtTheDeadline(t *testing.T) {
-	w := newWorld(t, 6)
-	w.hosts = []what{dead, dead, dead, dead, dead, dead}
-	w.run(80 * time.Second)
-	for host := range w.hosts {
-		if _, lost := w.when(host, Lost); !lost {
+func TestAllHostsAreLostIfNoneReturns(t *testing.T) {
+	s := newSimulation(t, 6)
+	s.hosts = []hostState{dead, dead, dead, dead, dead, dead}
+	s.run(80 * time.Second)
+	for host := range s.hosts {
+		if _, lost := s.firstChange(host, Lost); !lost {
 			t.Errorf("host %d is not lost", host)
 		}
 	}
 }
 
-func TestALostHostReturnsWithAHeartbeatOnlyAndIsForgottenInTheEnd(t *testing.T) {
-	w := newWorld(t, 3)
-	w.hosts[0] = dead
-	w.run(3 * time.Second)
-	if actions := w.liveness.Answered(w.now, "0"); len(actions) != 0 {
-		t.Errorf("a late answer raises the dead: %v", actions)
+func TestLostHostRecoversByHeartbeatOnlyAndIsForgottenLater(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.hosts[0] = dead
+	s.run(3 * time.Second)
+	if actions := s.liveness.ProbeReplied(s.now, "0"); len(actions) != 0 {
+		t.Errorf("a late reply recovers a lost host: %v", actions)
 	}
-	if actions := w.liveness.Heartbeat(w.now, "0"); len(actions) != 1 || actions[0] != (Tell{"0", Alive, None}) {
-		t.Errorf("a heartbeat does not: %v", actions)
+	if actions := s.liveness.Heartbeat(s.now, "0"); len(actions) != 1 || actions[0] != (SetHealth{"0", Alive, None}) {
+		t.Errorf("a heartbeat does not recover a lost host: %v", actions)
 	}
-	w.run(11 * time.Minute)
-	if w.liveness.Len() != 2 {
-		t.Errorf("%d hosts are known", w.liveness.Len())
+	s.run(11 * time.Minute)
+	if s.liveness.Len() != 2 {
+		t.Errorf("%d hosts are known, want 2", s.liveness.Len())
 	}
 }
 
-func TestAHostThatCameBackAndDiesWhileTheConnectionSettlesIsLostAtOnce(t *testing.T) {
-	w := newWorld(t, 3)
-	w.do(w.liveness.LinkDown())
-	w.do(w.liveness.LinkUp(w.now))
-	w.do(w.liveness.Heartbeat(w.now, "1"))
-	w.hosts[0], w.hosts[1] = dead, dead
-	died := w.now
-	w.run(4 * time.Second)
-	if _, lost := w.when(0, Lost); lost {
-		t.Error("a host that may be on its way is lost")
+func TestHostThatReconnectsAndDiesWhileSettlingIsLostAtOnce(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.execute(s.liveness.Disconnected())
+	s.execute(s.liveness.Connected(s.now))
+	s.execute(s.liveness.Heartbeat(s.now, "1"))
+	s.hosts[0], s.hosts[1] = dead, dead
+	diedAt := s.now
+	s.run(4 * time.Second)
+	if _, lost := s.firstChange(0, Lost); lost {
+		t.Error("a host that may be reconnecting is lost")
 	}
-	w.wantLost(1, died, time.Second, 2*time.Second)
+	s.wantLost(1, diedAt, time.Second, 2*time.Second)
 }
 
-func TestSilenceCountsFromWhenAHostWasHeardOnThisConnectionOrFromWhenThatSettled(t *testing.T) {
-	w := newWorld(t, 3)
-	w.do(w.liveness.LinkDown())
-	w.do(w.liveness.LinkUp(w.now))
-	w.do(w.liveness.Heartbeat(w.now, "1"))
-	w.hosts[0], w.hosts[1] = frozen, frozen
-	froze := w.now
-	w.run(60 * time.Second)
-	w.wantLost(1, froze, 35*time.Second, 36*time.Second)
-	w.wantLost(0, froze, 47*time.Second, 48*time.Second)
+func TestSilenceCountsFromLastSeenOnConnectionOrSettlingTime(t *testing.T) {
+	s := newSimulation(t, 3)
+	s.execute(s.liveness.Disconnected())
+	s.execute(s.liveness.Connected(s.now))
+	s.execute(s.liveness.Heartbeat(s.now, "1"))
+	s.hosts[0], s.hosts[1] = frozen, frozen
+	frozenAt := s.now
+	s.run(60 * time.Second)
+	s.wantLost(1, frozenAt, 35*time.Second, 36*time.Second)
+	s.wantLost(0, frozenAt, 47*time.Second, 48*time.Second)
 }
 
-// FuzzLiveness plays any course of events: a well host is never lost, no host changes to what it is, and
-// only a heartbeat raises the lost.
+// FuzzLiveness checks in any order of events that a healthy host is never lost, that every change changes the
+// health, and that only a heartbeat recovers a lost host.
 func FuzzLiveness(f *testing.F) {
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		turns := make([]byte, random.IntN(90))
-		for i := range turns {
-			turns[i] = byte(random.Uint32())
+		steps := make([]byte, random.IntN(90))
+		for i := range steps {
+			steps[i] = byte(random.Uint32())
 		}
-		f.Add(turns)
+		f.Add(steps)
 	}
-	f.Fuzz(func(t *testing.T, turns []byte) {
-		w := newWorld(t, 8)
-		for turns = turns[:min(len(turns), 120)]; len(turns) >= 3; turns = turns[3:] {
-			host, pause := turns[0]%7, 100*time.Millisecond*time.Duration(1+turns[2]%40)
-			switch change := turns[1] % 4; change {
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		s := newSimulation(t, 8)
+		for steps = steps[:min(len(steps), 120)]; len(steps) >= 3; steps = steps[3:] {
+			host, pause := steps[0]%7, 100*time.Millisecond*time.Duration(1+steps[2]%40)
+			switch event := steps[1] % 4; event {
 			case 3:
-				w.do(w.liveness.LinkDown())
-				w.run(pause)
-				w.do(w.liveness.LinkUp(w.now))
+				s.execute(s.liveness.Disconnected())
+				s.run(pause)
+				s.execute(s.liveness.Connected(s.now))
 			default:
-				w.hosts[host] = what(change)
+				s.hosts[host] = hostState(event)
 			}
-			w.run(2 * pause)
+			s.run(2 * pause)
 		}
-		if at, lost := w.when(7, Lost); lost {
-			t.Errorf("number 7 is always well and lost at %v", at)
+		if at, lost := s.firstChange(7, Lost); lost {
+			t.Errorf("host 7 is always healthy and lost at %v", at)
 		}
-		health := make([]Health, len(w.hosts))
-		for _, each := range w.told {
+		health := make([]Health, len(s.hosts))
+		for _, each := range s.changes {
 			before := health[each.host]
 			if before == each.health || before == Lost && each.health != Alive {
 				t.Errorf("host %d: %v after %v", each.host, fmt.Sprint(each), before)

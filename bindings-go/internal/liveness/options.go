@@ -2,18 +2,18 @@ package liveness
 
 import "time"
 
-// Options are the times by which hosts are judged. The root package describes and fills them.
+// Options are the options of the fleet. The root package documents them and sets the defaults.
 type Options struct {
-	ProbeInterval          time.Duration
-	ProbesPerSecond        int
-	DeafProbeInterval      time.Duration
-	DeafFor                time.Duration
-	DeafTimes              int
-	SilentProbeInterval    time.Duration
-	SuspectAfter           time.Duration
-	LostAfter              time.Duration
-	Settle                 time.Duration
-	MassVanishFrom         int
-	MassVanishSharePercent int
-	ForgetAfter            time.Duration
+	ProbeInterval             time.Duration
+	ProbesPerSecond           int
+	NoRespondersProbeInterval time.Duration
+	NoRespondersFor           time.Duration
+	NoRespondersCount         int
+	SilentProbeInterval       time.Duration
+	SuspectAfter              time.Duration
+	LostAfter                 time.Duration
+	SettlingPeriod            time.Duration
+	MassLossThreshold         int
+	MassLossPercent           int
+	ForgetAfter               time.Duration
 }

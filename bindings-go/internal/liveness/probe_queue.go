@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// queuedProbe is a host and when it is to be probed.
+// queuedProbe is the time of the next probe of a host.
 type queuedProbe struct {
 	at   time.Duration
 	host string
 }
 
-// probeQueue gives probes in the order in which they are due, and in that of ids where that is equal.
+// probeQueue orders probes by time, then by host id.
 type probeQueue struct{ heap probeHeap }
 
 func (q *probeQueue) push(probe queuedProbe) { heap.Push(&q.heap, probe) }
 
-// popUntil takes the first probe from the queue, if it is due by now.
+// popUntil removes and returns the first probe, if it is due.
 func (q *probeQueue) popUntil(now time.Duration) (probe queuedProbe, ok bool) {
 	if len(q.heap) == 0 || q.heap[0].at > now {
 		return probe, false

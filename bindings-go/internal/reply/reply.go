@@ -1,4 +1,4 @@
-// Package reply is the answer to a command: the status envelope, and what makes it fit through the bus.
+// Package reply builds replies to commands: a status in JSON, shortened to the broker's maximum payload.
 package reply
 
 import (
@@ -10,40 +10,38 @@ import (
 )
 
 const (
-	// MaxIDBytes is the longest id that is accepted and echoed (HOST-WIRE-007); longer ones are refused
-	// with 413 (HOST-WIRE-009).
+	// MaxIDBytes is the maximum length of an id (HOST-WIRE-007); longer ids are refused with 413
+	// (HOST-WIRE-009).
 	MaxIDBytes = 256
 
-	// maxHeaderTextBytes bounds the text in the Nats-Service-Error header; the whole message stands in
-	// the body.
+	// maxHeaderTextBytes bounds the text in the Nats-Service-Error header. The body has the whole message.
 	maxHeaderTextBytes = 200
 
-	// headerRoomBytes is what the two service headers take on the wire at most, subtracted from the room
-	// of the body.
-	headerRoomBytes = maxHeaderTextBytes + 100
+	// maxHeaderBytes bounds the two service headers on the wire.
+	maxHeaderBytes = maxHeaderTextBytes + 100
 
 	// The headers of the NATS service convention.
 	HeaderCode = "Nats-Service-Error-Code"
 	HeaderText = "Nats-Service-Error"
 )
 
-// Code says why a command was not obeyed, in the header Nats-Service-Error-Code. 0 is none.
+// Code is the reason of a refusal, sent in the header Nats-Service-Error-Code. 0 means that there is no code.
 type Code int
 
 const (
-	// BadRequest: the request is malformed or lacks what it needs.
+	// BadRequest: the request is malformed or incomplete.
 	BadRequest Code = 400
-	// UnknownCommand: there is no such command.
+	// UnknownCommand: the host does not support the command.
 	UnknownCommand Code = 404
 	// Conflict: the id is in use.
 	Conflict Code = 409
 	// TooLarge: the id or the request is too large.
 	TooLarge Code = 413
-	// Unavailable: the host is shutting down, or has more to do than it can.
+	// Unavailable: the host is shutting down or overloaded.
 	Unavailable Code = 503
 )
 
-// Status is what a caller is told about one id.
+// Status is the content of a reply.
 type Status struct {
 	ID      string
 	State   runtimev2.WorkloadState
@@ -51,51 +49,51 @@ type Status struct {
 	Code    Code
 }
 
-// NotFound says that no workload has the id.
+// NotFound returns the reply for an unknown id.
 func NotFound(id string) Status {
 	return Status{ID: id, State: runtimev2.WorkloadState_WORKLOAD_STATE_NOT_FOUND, Message: "no workload has this id"}
 }
 
-// Refused is the answer to a command that was not obeyed: ERROR, and the code in the headers.
+// Refused returns the reply that refuses a command: the state ERROR and a code.
 func Refused(id string, code Code, message string) Status {
 	return Status{ID: id, State: runtimev2.WorkloadState_WORKLOAD_STATE_ERROR, Message: message, Code: code}
 }
 
-// Body gives the payload, at most maxPayloadBytes long together with the headers. The message is
-// shortened to make it fit, the id never (HOST-WIRE-010); false when the id alone is too long.
+// Body returns the body of the reply. Together with the headers, it has at most maxPayloadBytes. Body shortens
+// the message as needed, never the id (HOST-WIRE-010); it returns false if the id alone is too long.
 func (s Status) Body(maxPayloadBytes int) ([]byte, bool) {
-	room := maxPayloadBytes
+	maxBodyBytes := maxPayloadBytes
 	if s.Code != 0 {
-		room -= headerRoomBytes
+		maxBodyBytes -= maxHeaderBytes
 	}
 	message := strings.ToValidUTF8(s.Message, "\uFFFD")
 	for {
-		body, err := s.envelope(message)
+		body, err := s.encode(message)
 		if err != nil {
 			return nil, false
 		}
-		if len(body) <= room {
+		if len(body) <= maxBodyBytes {
 			return body, true
 		}
 		if message == "" {
 			return nil, false
 		}
-		// One byte of message is at most six of JSON, so this never takes too much away twice.
-		excess := (len(body)-room+5)/6 + len(ellipsis)
+		// JSON encodes a byte of the message in at most six bytes, so one pass never removes too much.
+		excess := (len(body)-maxBodyBytes+5)/6 + len(ellipsis)
 		message = Shorten(message, max(0, len(message)-excess))
 	}
 }
 
-// envelope writes the answer. Start, stop and status have one form; it is written as that of start.
-func (s Status) envelope(message string) ([]byte, error) {
-	return wire.Write(&runtimev2.WorkloadStartResponse{WorkloadStatus: &runtimev2.WorkloadStatus{
+// encode encodes a reply as that to a start. The replies to start, stop and status have the same form.
+func (s Status) encode(message string) ([]byte, error) {
+	return wire.Encode(&runtimev2.WorkloadStartResponse{WorkloadStatus: &runtimev2.WorkloadStatus{
 		WorkloadId:    s.ID,
 		WorkloadState: s.State,
 		Message:       message,
 	}})
 }
 
-// HeaderLine gives the value of Nats-Service-Error: one line of printable ASCII.
+// HeaderLine returns the value of the Nats-Service-Error header: one line of printable ASCII.
 func (s Status) HeaderLine() string {
 	printable := func(r rune) rune {
 		if r >= ' ' && r <= '~' {
@@ -109,8 +107,7 @@ func (s Status) HeaderLine() string {
 
 const ellipsis = "…"
 
-// Shorten gives at most maxBytes of the text, cut between characters and with … where something is
-// missing.
+// Shorten returns at most maxBytes of a text. It cuts between characters and marks the cut with ….
 func Shorten(text string, maxBytes int) string {
 	if len(text) <= maxBytes {
 		return text

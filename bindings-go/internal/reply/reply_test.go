@@ -23,8 +23,8 @@ func FuzzBody(f *testing.F) {
 		if !fits || len(body) > maxPayload {
 			t.Fatalf("%d bytes, %v", len(body), fits)
 		}
-		var read struct{ WorkloadStatus struct{ WorkloadID string } }
-		if err := json.Unmarshal(body, &read); err != nil || read.WorkloadStatus.WorkloadID != id {
+		var decoded struct{ WorkloadStatus struct{ WorkloadID string } }
+		if err := json.Unmarshal(body, &decoded); err != nil || decoded.WorkloadStatus.WorkloadID != id {
 			t.Fatalf("%s, %v", body, err)
 		}
 		if line := status.HeaderLine(); len(line) > 200 || strings.ContainsAny(line, "\r\n") {
@@ -33,7 +33,7 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-func TestAMessageThatFitsIsWhole(t *testing.T) {
+func TestBodyShortensMessageOnlyIfNeeded(t *testing.T) {
 	status := Status{ID: "a", State: 5, Message: strings.Repeat("x", 500)}
 	if body, _ := status.Body(1000); !strings.Contains(string(body), status.Message) {
 		t.Errorf("%s", body)
@@ -42,11 +42,11 @@ func TestAMessageThatFitsIsWhole(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	if _, fits := (Status{ID: strings.Repeat("x", 256), State: 5}).Body(200); fits {
-		t.Error("an id is shortened")
+		t.Error("a body exceeds its limit, or its id is shortened")
 	}
 }
 
-func TestShortenedTextIsABeginningOfIt(t *testing.T) {
+func TestShortenReturnsPrefix(t *testing.T) {
 	for limit := range 12 {
 		short := Shorten("aüü€b", limit)
 		if len(short) > limit || !strings.HasPrefix("aüü€b", strings.TrimSuffix(short, "…")) {

@@ -1,4 +1,4 @@
-// Package subject makes the subjects of the protocol and takes them apart; nothing else does.
+// Package subject builds and parses the subjects of the protocol. No other package does.
 package subject
 
 import (
@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// Command is what a host can be asked: the tokens behind its id.
+// Command is a command to a host: the subject tokens after the host id.
 type Command string
 
 const (
@@ -21,38 +21,37 @@ const (
 	heartbeats = "runtime.operator.heartbeat."
 )
 
-// AllHeartbeats is where the heartbeats of all hosts arrive.
+// AllHeartbeats is the subject that matches the heartbeats of all hosts.
 const AllHeartbeats = heartbeats + ">"
 
-// Of gives the subject of one command to one host.
+// Of returns the subject of a command to a host.
 func Of(hostID string, command Command) string { return hosts + hostID + "." + string(command) }
 
-// Commands gives the subject of everything that is asked of one host.
+// Commands returns the subject that matches all commands to a host.
 func Commands(hostID string) string { return hosts + hostID + ".>" }
 
-// ParseCommand gives what a subject below [Commands] asks for, known or not.
+// ParseCommand returns the command, known or not, in a subject that matches [Commands].
 func ParseCommand(hostID, subject string) Command {
 	return Command(strings.TrimPrefix(subject, hosts+hostID+"."))
 }
 
-// HeartbeatOf gives where one host publishes its heartbeats.
+// HeartbeatOf returns the subject of a host's heartbeats.
 func HeartbeatOf(hostID string) string { return heartbeats + hostID }
 
-// ParseHeartbeat gives the host that published on a subject below [AllHeartbeats]; not ok when its id may not
-// be that of a host (SCHED-REG-007).
+// ParseHeartbeat returns the host id in a subject that matches [AllHeartbeats]; false if the id is invalid
+// (SCHED-REG-007).
 func ParseHeartbeat(subject string) (hostID string, ok bool) {
 	hostID, ok = strings.CutPrefix(subject, heartbeats)
 	return hostID, ok && IsHostID(hostID)
 }
 
-// IsOfTheProtocol tells whether a subject is one of those that commands and heartbeats take.
-func IsOfTheProtocol(subject string) bool { return strings.HasPrefix(subject, "runtime.") }
+// IsProtocol reports whether a subject belongs to the protocol.
+func IsProtocol(subject string) bool { return strings.HasPrefix(subject, "runtime.") }
 
-// maxTokenBytes bounds the ids that stand in subjects.
+// maxTokenBytes bounds ids in subjects.
 const maxTokenBytes = 256
 
-// IsToken tells whether an id can stand in a subject: one token, nothing that a broker reads in its own
-// way.
+// IsToken reports whether an id is a valid subject token, without wildcards.
 func IsToken(id string) bool {
 	forbidden := func(r rune) bool {
 		return r == '.' || r == '*' || r == '>' || unicode.IsSpace(r) || unicode.IsControl(r)
@@ -60,7 +59,7 @@ func IsToken(id string) bool {
 	return id != "" && len(id) <= maxTokenBytes && !strings.ContainsFunc(id, forbidden)
 }
 
-// IsHostID tells whether a host may use an id as its own (HOST-WIRE-012).
+// IsHostID reports whether an id is a valid host id (HOST-WIRE-012).
 func IsHostID(id string) bool {
 	allowed := func(r rune) bool {
 		return r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'

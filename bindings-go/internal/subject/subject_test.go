@@ -5,32 +5,32 @@ import (
 	"testing"
 )
 
-func TestCommandsAreReadAsTheyAreWritten(t *testing.T) {
+func TestParseCommandReversesOf(t *testing.T) {
 	for _, command := range []Command{Heartbeat, Start, Stop, Status} {
 		if got := ParseCommand("h-1", Of("h-1", command)); got != command {
-			t.Errorf("%s is read as %s", command, got)
+			t.Errorf("ParseCommand = %s, want %s", got, command)
 		}
 	}
 	if got := ParseCommand("h", "runtime.host.h.workload.start.x"); got != "workload.start.x" {
-		t.Errorf("read as %s", got)
+		t.Errorf("ParseCommand = %s", got)
 	}
 }
 
-func TestIDs(t *testing.T) {
+func TestIDValidation(t *testing.T) {
 	for _, bad := range []string{"", "a.b", "a b", "*", ">", "a\n", "a\x00", strings.Repeat("a", 257)} {
 		if IsToken(bad) || IsHostID(bad) {
-			t.Errorf("%q is taken", bad)
+			t.Errorf("%q is accepted", bad)
 		}
 	}
 	if !IsToken("0b5f-ü") || IsHostID("0b5f-ü") || !IsHostID("0b5f-A_9") {
-		t.Error("hosts use less than what can stand in a subject")
+		t.Error("a valid id is rejected, or an invalid one accepted")
 	}
 	if id, ok := ParseHeartbeat(HeartbeatOf("h")); !ok || id != "h" {
 		t.Errorf("%q, %v", id, ok)
 	}
 	for _, bad := range []string{HeartbeatOf("a.b"), HeartbeatOf("ü"), "runtime.operator.other.h"} {
 		if _, ok := ParseHeartbeat(bad); ok {
-			t.Errorf("%q is taken", bad)
+			t.Errorf("%q is accepted", bad)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// kind is what a JSON value is.
+// kind is the kind of a JSON value.
 type kind int
 
 const (
@@ -19,11 +19,11 @@ const (
 	object
 )
 
-// node is a JSON value. Only what belongs to its kind is set.
+// node is a JSON value. Only the fields of its kind are set.
 type node struct {
 	kind    kind
 	truth   bool
-	text    string // of a text, decoded; of a number, as it was written
+	text    string // of a string, decoded; of a number, as in the input
 	items   []node
 	members []member
 }
@@ -33,8 +33,8 @@ type member struct {
 	value node
 }
 
-// parser reads one JSON value. encoding/json is not used because it lets pass what the protocol refuses:
-// bytes that are no UTF-8, halves of surrogate pairs, and keys that stand twice.
+// parser parses one JSON value. encoding/json is not an option: it accepts invalid UTF-8, unpaired surrogates
+// and duplicate keys, which the protocol rejects.
 type parser struct {
 	data   []byte
 	at     int
@@ -42,21 +42,20 @@ type parser struct {
 	path   path
 }
 
-// syntaxError is a flaw of the JSON itself; a key that stands twice and a bound that is exceeded are
-// flaws of a field.
+// syntaxError is an invalid JSON syntax. A duplicate key and an exceeded limit are errors of a field instead.
 type syntaxError struct {
-	what string
-	at   int
+	problem string
+	at      int
 }
 
-func (e *syntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.what, e.at) }
+func (e *syntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.problem, e.at) }
 
-// parse reads exactly one value, with nothing but white space around it.
+// parse parses exactly one value, with optional white space around it.
 func parse(data []byte) (node, error) {
 	p := &parser{data: data}
 	if at := invalidUTF8(data); at >= 0 {
 		p.at = at
-		return node{}, p.syntax("bytes that are no UTF-8")
+		return node{}, p.syntax("invalid UTF-8")
 	}
 	p.space()
 	tree, err := p.value(0)
@@ -65,7 +64,7 @@ func parse(data []byte) (node, error) {
 	}
 	p.space()
 	if p.at < len(p.data) {
-		return node{}, p.syntax("something behind the end")
+		return node{}, p.syntax("trailing data")
 	}
 	return tree, nil
 }
@@ -87,7 +86,7 @@ func invalidUTF8(data []byte) int {
 func (p *parser) value(depth int) (node, error) {
 	p.values++
 	if p.values > MaxValues {
-		return node{}, p.path.flaw("the payload has more than %d values", MaxValues)
+		return node{}, p.path.errorf("the payload has more than %d values", MaxValues)
 	}
 	switch c := p.peek(); {
 	case c == '{':
@@ -106,14 +105,14 @@ func (p *parser) value(depth int) (node, error) {
 	case p.skip("false"):
 		return node{kind: boolean}, nil
 	case p.at >= len(p.data):
-		return node{}, p.syntax("an end before the end")
+		return node{}, p.syntax("unexpected end of input")
 	}
-	return node{}, p.syntax("no JSON value")
+	return node{}, p.syntax("invalid value")
 }
 
 func (p *parser) object(depth int) (node, error) {
 	if depth == MaxDepth {
-		return node{}, p.path.flaw("nested deeper than %d levels", MaxDepth)
+		return node{}, p.path.errorf("nested deeper than %d levels", MaxDepth)
 	}
 	tree := node{kind: object}
 	seen := make(map[string]struct{})
@@ -121,7 +120,7 @@ func (p *parser) object(depth int) (node, error) {
 	for p.space(); !p.skip("}"); p.space() {
 		if len(tree.members) > 0 {
 			if !p.skip(",") {
-				return node{}, p.syntax("no comma and no end of an object")
+				return node{}, p.syntax("expected a comma or the end of the object")
 			}
 			p.space()
 		}
@@ -129,12 +128,12 @@ func (p *parser) object(depth int) (node, error) {
 		if err != nil {
 			return node{}, err
 		}
-		if _, twice := seen[key]; twice {
-			return node{}, p.path.flaw("the key %q stands twice in one object", shorten(key))
+		if _, duplicate := seen[key]; duplicate {
+			return node{}, p.path.errorf("duplicate key %q", shorten(key))
 		}
 		seen[key] = struct{}{}
 		if p.space(); !p.skip(":") {
-			return node{}, p.syntax("no colon behind a key")
+			return node{}, p.syntax("expected a colon after the key")
 		}
 		p.space()
 		p.path.push(key)
@@ -150,14 +149,14 @@ func (p *parser) object(depth int) (node, error) {
 
 func (p *parser) array(depth int) (node, error) {
 	if depth == MaxDepth {
-		return node{}, p.path.flaw("nested deeper than %d levels", MaxDepth)
+		return node{}, p.path.errorf("nested deeper than %d levels", MaxDepth)
 	}
 	tree := node{kind: array}
 	p.at++
 	for p.space(); !p.skip("]"); p.space() {
 		if len(tree.items) > 0 {
 			if !p.skip(",") {
-				return node{}, p.syntax("no comma and no end of an array")
+				return node{}, p.syntax("expected a comma or the end of the array")
 			}
 			p.space()
 		}
@@ -172,22 +171,22 @@ func (p *parser) array(depth int) (node, error) {
 	return tree, nil
 }
 
-// number reads a number as RFC 8259 has it: no leading zero, no bare point.
+// number parses a number by RFC 8259: no leading zero, no bare decimal point.
 func (p *parser) number() (node, error) {
 	start := p.at
 	p.skip("-")
 	if !p.skip("0") && !p.digits() {
-		return node{}, p.syntax("no digits in a number")
+		return node{}, p.syntax("number without digits")
 	}
 	if p.skip(".") && !p.digits() {
-		return node{}, p.syntax("no digits behind a point")
+		return node{}, p.syntax("no digits after the decimal point")
 	}
 	if p.skip("e") || p.skip("E") {
 		if !p.skip("+") {
 			p.skip("-")
 		}
 		if !p.digits() {
-			return node{}, p.syntax("no digits in an exponent")
+			return node{}, p.syntax("exponent without digits")
 		}
 	}
 	return node{kind: number, text: string(p.data[start:p.at])}, nil
@@ -203,20 +202,20 @@ func (p *parser) digits() bool {
 
 func (p *parser) string() (string, error) {
 	if !p.skip(`"`) {
-		return "", p.syntax("no text where there must be one")
+		return "", p.syntax("expected a string")
 	}
 	start := p.at
-	var decoded []byte // nil as long as nothing was escaped
+	var decoded []byte // nil until the first escape
 	for {
 		switch c := p.peek(); {
 		case p.at >= len(p.data):
-			return "", p.syntax("a text without an end")
+			return "", p.syntax("unterminated string")
 		case c == '"':
 			plain := p.data[start:p.at]
 			p.at++
 			return string(append(decoded, plain...)), nil
 		case c < ' ':
-			return "", p.syntax("a control character in a text")
+			return "", p.syntax("control character in a string")
 		case c == '\\':
 			decoded = append(decoded, p.data[start:p.at]...)
 			r, err := p.escape()
@@ -243,7 +242,7 @@ func (p *parser) escape() (rune, error) {
 	}
 	first, ok := p.unicode()
 	if !ok {
-		return 0, p.syntax("an escape that is none")
+		return 0, p.syntax("invalid escape")
 	}
 	if !utf16.IsSurrogate(first) {
 		return first, nil
@@ -255,10 +254,10 @@ func (p *parser) escape() (rune, error) {
 			}
 		}
 	}
-	return 0, p.syntax("half a surrogate pair")
+	return 0, p.syntax("unpaired surrogate")
 }
 
-// unicode reads the rest of \uXXXX.
+// unicode parses the rest of \uXXXX.
 func (p *parser) unicode() (rune, bool) {
 	if p.peek() != 'u' || len(p.data)-p.at < 5 {
 		return 0, false
@@ -282,7 +281,7 @@ func (p *parser) space() {
 	}
 }
 
-// peek gives the next byte, or 0 at the end; a 0 in the payload is an error wherever it stands.
+// peek returns the next byte, or 0 at the end. A 0 in the payload is an error everywhere.
 func (p *parser) peek() byte {
 	if p.at < len(p.data) {
 		return p.data[p.at]
@@ -299,6 +298,6 @@ func (p *parser) skip(literal string) bool {
 	return true
 }
 
-func (p *parser) syntax(what string) error { return &syntaxError{what, p.at} }
+func (p *parser) syntax(problem string) error { return &syntaxError{problem, p.at} }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

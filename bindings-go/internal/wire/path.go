@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// path is where a reader stands in a message: workload.witWorld.components[0].poolSize.
+// path is a position in a message: workload.witWorld.components[0].poolSize.
 type path struct {
 	steps []string
 }
@@ -19,12 +19,12 @@ func (p *path) String() string {
 	return strings.TrimPrefix(strings.Join(p.steps, ""), ".")
 }
 
-// flaw is an error about what stands here. Its text must quote no value: values may be secrets.
-func (p *path) flaw(format string, args ...any) error {
-	return &ReadError{Path: p.String(), Problem: fmt.Sprintf(format, args...)}
+// errorf returns an error at this position. Its text must quote no value: values may be secrets.
+func (p *path) errorf(format string, args ...any) error {
+	return &DecodeError{Path: p.String(), Problem: fmt.Sprintf(format, args...)}
 }
 
-// maxKeyBytes bounds what an error quotes of a key; no field of the schema has a name as long.
+// maxKeyBytes bounds keys in errors; no field name of the schema is as long.
 const maxKeyBytes = 64
 
 func shorten(key string) string {

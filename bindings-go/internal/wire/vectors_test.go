@@ -17,18 +17,18 @@ import (
 	_ "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// The golden vectors that all languages share.
+// vectors is the directory of the golden vectors that all languages share.
 const vectors = "../../../proto/vectors"
 
 type vector struct {
 	Name      string
 	Message   string
 	Canonical json.RawMessage
-	Accepts   []spelling
-	Refuses   []spelling
+	Accepts   []variant
+	Refuses   []variant
 }
 
-type spelling struct {
+type variant struct {
 	Why    string
 	Rule   string
 	Field  string
@@ -37,24 +37,24 @@ type spelling struct {
 	Base64 *string
 }
 
-func (s spelling) payload(t *testing.T) []byte {
+func (v variant) payload(t *testing.T) []byte {
 	switch {
-	case s.JSON != nil:
-		return s.JSON
-	case s.Text != nil:
-		return []byte(*s.Text)
-	case s.Base64 != nil:
-		payload, err := base64.StdEncoding.DecodeString(*s.Base64)
+	case v.JSON != nil:
+		return v.JSON
+	case v.Text != nil:
+		return []byte(*v.Text)
+	case v.Base64 != nil:
+		payload, err := base64.StdEncoding.DecodeString(*v.Base64)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return payload
 	}
-	t.Fatalf("%q has no payload", s.Why)
+	t.Fatalf("%q has no payload", v.Why)
 	return nil
 }
 
-// TestVectors plays every vector both ways; none is left out.
+// TestVectors decodes and encodes every vector.
 func TestVectors(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(vectors, "*.json"))
 	if err != nil || len(files) == 0 {
@@ -79,66 +79,66 @@ func TestVectors(t *testing.T) {
 }
 
 func (v vector) check(t *testing.T) {
-	kind, err := protoregistry.GlobalTypes.FindMessageByName("wasmcloud.runtime.v2." + protoreflect.FullName(v.Message))
+	messageType, err := protoregistry.GlobalTypes.FindMessageByName("wasmcloud.runtime.v2." + protoreflect.FullName(v.Message))
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := kind.New().Interface()
-	if err := wire.Read(v.Canonical, message); err != nil {
-		t.Fatalf("canonical is refused: %v", err)
+	message := messageType.New().Interface()
+	if err := wire.Decode(v.Canonical, message); err != nil {
+		t.Fatalf("the canonical form is rejected: %v", err)
 	}
-	written, err := wire.Write(message)
+	encoded, err := wire.Encode(message)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := comparable(t, written), comparable(t, v.Canonical); got != want {
-		t.Errorf("written as %s\nand not as %s", got, want)
+	if got, want := canonical(t, encoded), canonical(t, v.Canonical); got != want {
+		t.Errorf("encoded as %s\nwant %s", got, want)
 	}
-	for _, other := range v.Accepts {
-		read := kind.New().Interface()
-		if err := wire.Read(other.payload(t), read); err != nil {
-			t.Errorf("%s (%s): %v", other.Why, other.Rule, err)
-		} else if !proto.Equal(read, message) {
-			t.Errorf("%s (%s): read as %v", other.Why, other.Rule, read)
+	for _, valid := range v.Accepts {
+		decoded := messageType.New().Interface()
+		if err := wire.Decode(valid.payload(t), decoded); err != nil {
+			t.Errorf("%s (%s): %v", valid.Why, valid.Rule, err)
+		} else if !proto.Equal(decoded, message) {
+			t.Errorf("%s (%s): decoded as %v", valid.Why, valid.Rule, decoded)
 		}
 	}
-	for _, wrong := range v.Refuses {
-		read := kind.New().Interface()
-		err := wire.Read(wrong.payload(t), read)
+	for _, invalid := range v.Refuses {
+		decoded := messageType.New().Interface()
+		err := wire.Decode(invalid.payload(t), decoded)
 		if err == nil {
-			t.Errorf("%s (%s): read as %v", wrong.Why, wrong.Rule, read)
-		} else if !strings.Contains(err.Error(), wrong.Field) {
-			t.Errorf("%s (%s): %q does not name %s", wrong.Why, wrong.Rule, err, wrong.Field)
+			t.Errorf("%s (%s): decoded as %v", invalid.Why, invalid.Rule, decoded)
+		} else if !strings.Contains(err.Error(), invalid.Field) {
+			t.Errorf("%s (%s): %q does not name %s", invalid.Why, invalid.Rule, err, invalid.Field)
 		}
-		if proto.Size(read) != 0 {
-			t.Errorf("%s (%s): a refused message is left half read", wrong.Why, wrong.Rule)
+		if proto.Size(decoded) != 0 {
+			t.Errorf("%s (%s): the message is not empty after an error", invalid.Why, invalid.Rule)
 		}
 	}
 }
 
-// comparable brings JSON into a form that is equal where the vectors say that it is: instants as
-// instants, the one float in single precision.
-func comparable(t *testing.T, payload []byte) string {
+// canonical returns JSON in a form in which equivalent values are equal: timestamps in UTC, the one float in
+// single precision.
+func canonical(t *testing.T, payload []byte) string {
 	var value any
 	if err := json.Unmarshal(payload, &value); err != nil {
 		t.Fatal(err)
 	}
-	normal, err := json.Marshal(normalized(t, "", value))
+	normal, err := json.Marshal(normalize(t, "", value))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(normal)
 }
 
-func normalized(t *testing.T, key string, value any) any {
+func normalize(t *testing.T, key string, value any) any {
 	switch value := value.(type) {
 	case map[string]any:
 		for key, member := range value {
-			value[key] = normalized(t, key, member)
+			value[key] = normalize(t, key, member)
 		}
 	case []any:
 		for i, item := range value {
-			value[i] = normalized(t, "", item)
+			value[i] = normalize(t, "", item)
 		}
 	case string:
 		if key == "startedAt" {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon beat every 200 ms for ever.
+# Sends the beacon `beat` every 200 ms, forever.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

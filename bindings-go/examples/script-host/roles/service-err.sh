@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon run and ends with an error.
+# Sends the beacon `run` and exits with an error.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon run and exits with 0.
+# Sends the beacon `run` and exits with code 0.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon fresh when its memory is as it was built, else stale; marks its memory; fails.
+# Sends the beacon `fresh` if its memory is in its initial state, else `stale`; then marks its memory and fails.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon run, waits for 61 s and ends with an error.
+# Sends the beacon `run`, waits for 61 s and exits with an error.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon run, waits for 300 ms and ends well.
+# Sends the beacon `run`, waits for 300 ms and exits successfully.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon up and then waits for ever.
+# Sends the beacon `up` and then waits forever.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

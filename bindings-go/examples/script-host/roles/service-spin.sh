@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon spin and then computes for ever.
+# Sends the beacon `spin` and then computes forever.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

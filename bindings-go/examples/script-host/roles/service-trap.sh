@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon run and is killed.
+# Sends the beacon `run` and is killed by a signal.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0

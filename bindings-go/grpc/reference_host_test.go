@@ -21,32 +21,32 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// patience is harness patience: far beyond what anything here takes.
-const patience = 30 * time.Second
+// testTimeout is far longer than anything in this test takes.
+const testTimeout = 30 * time.Second
 
-// scheduler hears heartbeats, and where their hosts take commands.
+// scheduler receives heartbeats and, in their metadata, the URLs of the hosts.
 type scheduler struct {
 	runtimev2grpc.UnimplementedHostServiceServer
 
-	heard chan heard
+	heartbeats chan heartbeat
 }
 
-type heard struct{ id, url string }
+type heartbeat struct{ hostID, hostURL string }
 
-func (s *scheduler) HostHeartbeat(ctx context.Context, beat *runtimev2.HostHeartbeatRequest) (*emptypb.Empty, error) {
+func (s *scheduler) HostHeartbeat(ctx context.Context, request *runtimev2.HostHeartbeatRequest) (*emptypb.Empty, error) {
 	incoming, _ := metadata.FromIncomingContext(ctx)
-	s.heard <- heard{beat.GetHeartbeat().GetId(), strings.Join(incoming.Get("berth-host-url"), ",")}
+	s.heartbeats <- heartbeat{request.GetHeartbeat().GetId(), strings.Join(incoming.Get("berth-host-url"), ",")}
 	return &emptypb.Empty{}, nil
 }
 
-// listen serves a scheduler and returns it with its URL.
-func listen(t *testing.T) (*scheduler, string) {
+// serveScheduler serves a scheduler and returns it with its URL.
+func serveScheduler(t *testing.T) (*scheduler, string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scheduler{heard: make(chan heard, 16)}
+	s := &scheduler{heartbeats: make(chan heartbeat, 16)}
 	server := grpc.NewServer()
 	runtimev2grpc.RegisterHostServiceServer(server, s)
 	go func() { _ = server.Serve(listener) }() // ends with Stop
@@ -54,11 +54,11 @@ func listen(t *testing.T) (*scheduler, string) {
 	return s, "http://" + listener.Addr().String()
 }
 
-// TestTheStubsReachTheReferenceHost commands berth-host by what protoc makes of the schema, and hears its heartbeat.
-func TestTheStubsReachTheReferenceHost(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+// TestStubsWorkWithReferenceHost receives a heartbeat of berth-host and sends commands to it.
+func TestStubsWorkWithReferenceHost(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
-	s, schedulerURL := listen(t)
+	s, schedulerURL := serveScheduler(t)
 	host := exec.Command(os.Getenv("BERTH_HOST"), "--no-nats", "--grpc-addr", "127.0.0.1:0", "--host-id", "h1",
 		"--host-name", "127.0.0.1", "--grpc-scheduler-url", schedulerURL)
 	host.Stderr = os.Stderr
@@ -69,17 +69,17 @@ func TestTheStubsReachTheReferenceHost(t *testing.T) {
 	go func() { ended <- host.Wait() }()
 	t.Cleanup(func() { _ = host.Process.Kill() })
 
-	var beat heard
+	var received heartbeat
 	select {
-	case beat = <-s.heard:
+	case received = <-s.heartbeats:
 	case err := <-ended:
 		t.Fatalf("the host ended: %v", err)
 	case <-ctx.Done():
 		t.Fatal("no heartbeat")
 	}
-	address, isURL := strings.CutPrefix(beat.url, "http://")
-	if beat.id != "h1" || !isURL {
-		t.Fatalf("the heartbeat of %+v", beat)
+	address, isURL := strings.CutPrefix(received.hostURL, "http://")
+	if received.hostID != "h1" || !isURL {
+		t.Fatalf("heartbeat = %+v", received)
 	}
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -87,7 +87,7 @@ func TestTheStubsReachTheReferenceHost(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	client := runtimev2grpc.NewWorkloadServiceClient(conn)
-	life(ctx, t, client)
+	runWorkload(ctx, t, client)
 
 	if err := host.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -102,8 +102,8 @@ func TestTheStubsReachTheReferenceHost(t *testing.T) {
 	}
 }
 
-// life starts a workload, starts it again, stops it and waits until it is gone.
-func life(ctx context.Context, t *testing.T, client runtimev2grpc.WorkloadServiceClient) {
+// runWorkload starts a workload, starts it again, stops it and waits until it is gone.
+func runWorkload(ctx context.Context, t *testing.T, client runtimev2grpc.WorkloadServiceClient) {
 	t.Helper()
 	start := &runtimev2.WorkloadStartRequest{WorkloadId: "a", Workload: &runtimev2.Workload{Name: "empty"}}
 	started, err := client.WorkloadStart(ctx, start)
@@ -111,21 +111,21 @@ func life(ctx context.Context, t *testing.T, client runtimev2grpc.WorkloadServic
 		t.Fatalf("%v, %v", started, err)
 	}
 	var header metadata.MD
-	again, err := client.WorkloadStart(ctx, start, grpc.Header(&header))
-	if err != nil || again.GetWorkloadStatus().GetWorkloadState() != runtimev2.WorkloadState_WORKLOAD_STATE_ERROR {
-		t.Errorf("%v, %v", again, err)
+	refused, err := client.WorkloadStart(ctx, start, grpc.Header(&header))
+	if err != nil || refused.GetWorkloadStatus().GetWorkloadState() != runtimev2.WorkloadState_WORKLOAD_STATE_ERROR {
+		t.Errorf("%v, %v", refused, err)
 	}
 	if code := header.Get("nats-service-error-code"); len(code) != 1 || code[0] != "409" {
-		t.Errorf("the refusal has the code %v", code)
+		t.Errorf("code of the refusal = %v, want 409", code)
 	}
 	if _, err := client.WorkloadStop(ctx, &runtimev2.WorkloadStopRequest{WorkloadId: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	for state := runtimev2.WorkloadState_WORKLOAD_STATE_STOPPING; state != runtimev2.WorkloadState_WORKLOAD_STATE_NOT_FOUND; {
-		answer, err := client.WorkloadStatus(ctx, &runtimev2.WorkloadStatusRequest{WorkloadId: "a"})
+		response, err := client.WorkloadStatus(ctx, &runtimev2.WorkloadStatusRequest{WorkloadId: "a"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		state = answer.GetWorkloadStatus().GetWorkloadState()
+		state = response.GetWorkloadStatus().GetWorkloadState()
 	}
 }

@@ -1,0 +1,208 @@
+package berth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"berth.dev/go/internal/lifecycle"
+	"berth.dev/go/internal/reply"
+	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
+)
+
+// maxInFlight is how many requests may wait for a reply; further starts are refused with 503. Each request
+// waits for seconds at most, so this is far more than any scheduler keeps in flight.
+const maxInFlight = 512
+
+// executor executes the decisions of the lifecycle table: it starts and stops workloads and replies to
+// requests.
+type executor struct {
+	host  Host
+	log   *slog.Logger
+	began time.Time
+
+	// ctx is the context of all runs; it ends with the grace period of a shutdown.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu           sync.Mutex
+	table        lifecycle.Table
+	lastRequest  lifecycle.RequestID
+	replies      map[lifecycle.RequestID]func(reply.Status)
+	workloads    map[lifecycle.RequestID]*runtimev2.Workload // of starts that have not begun
+	cancels      map[lifecycle.RunID]context.CancelFunc
+	tick         *time.Timer
+	shuttingDown bool
+	idle         chan struct{} // closed when no run is left after a shutdown
+}
+
+func newExecutor(host Host, log *slog.Logger) *executor {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &executor{
+		host: host, log: log, began: time.Now(), ctx: ctx, cancel: cancel,
+		replies:   make(map[lifecycle.RequestID]func(reply.Status)),
+		workloads: make(map[lifecycle.RequestID]*runtimev2.Workload),
+		cancels:   make(map[lifecycle.RunID]context.CancelFunc),
+		idle:      make(chan struct{}),
+	}
+}
+
+// start starts a workload, unless its id is in use. The reply is the outcome, or STARTING if the start takes
+// long.
+func (e *executor) start(id string, workload *runtimev2.Workload, send func(reply.Status)) {
+	e.handle(send, func(table *lifecycle.Table, request lifecycle.RequestID) []lifecycle.Action {
+		if len(e.replies) > maxInFlight {
+			message := fmt.Sprintf("the host has %d requests in flight", maxInFlight)
+			return []lifecycle.Action{lifecycle.Reply{
+				Request: request, Status: reply.Refused(id, reply.Unavailable, message),
+			}}
+		}
+		e.workloads[request] = workload
+		return table.Start(time.Since(e.began), request, id)
+	})
+}
+
+// handle passes a request to the table. It is answered exactly once, now or later.
+func (e *executor) handle(
+	send func(reply.Status), event func(*lifecycle.Table, lifecycle.RequestID) []lifecycle.Action,
+) {
+	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+		e.lastRequest++
+		e.replies[e.lastRequest] = send
+		return event(table, e.lastRequest)
+	})
+}
+
+func (e *executor) workloadCount() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.table.WorkloadCount()
+}
+
+// shutDown stops all workloads and refuses new starts.
+func (e *executor) shutDown() {
+	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+		e.shuttingDown = true
+		return table.Shutdown()
+	})
+}
+
+// wait waits after a shutdown until no run is left, or until ctx ends.
+func (e *executor) wait(ctx context.Context) (done bool) {
+	defer e.cancel()
+	select {
+	case <-e.idle:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// step passes an event to the table and executes the resulting actions. It sends replies after it has
+// released the lock.
+func (e *executor) step(event func(*lifecycle.Table) []lifecycle.Action) {
+	e.mu.Lock()
+	var sends []func()
+	for _, action := range event(&e.table) {
+		switch action := action.(type) {
+		case lifecycle.Reply:
+			if send, pending := e.replies[action.Request]; pending {
+				delete(e.replies, action.Request)
+				sends = append(sends, func() { send(action.Status) })
+			}
+			delete(e.workloads, action.Request)
+		case lifecycle.StartRun:
+			ctx, cancel := context.WithCancel(e.ctx)
+			e.cancels[action.Run] = cancel
+			request := StartRequest{
+				ID: action.ID, Workload: e.workloads[action.Request], Reporter: e.reporter(action.Run),
+			}
+			delete(e.workloads, action.Request)
+			go e.run(ctx, action.Run, request)
+		case lifecycle.StopRun:
+			if cancel := e.cancels[action.Run]; cancel != nil {
+				cancel()
+			}
+		}
+	}
+	e.setTick()
+	if e.shuttingDown && e.table.IsIdle() {
+		select {
+		case <-e.idle:
+		default:
+			close(e.idle)
+		}
+	}
+	e.mu.Unlock()
+	for _, send := range sends {
+		send()
+	}
+}
+
+// setTick sets the timer to the next tick that the table needs.
+func (e *executor) setTick() {
+	due, isDue := e.table.NextTick()
+	switch {
+	case !isDue && e.tick != nil:
+		e.tick.Stop()
+	case !isDue:
+	case e.tick == nil:
+		e.tick = time.AfterFunc(due-time.Since(e.began), func() {
+			e.step(func(table *lifecycle.Table) []lifecycle.Action { return table.Tick(time.Since(e.began)) })
+		})
+	default:
+		e.tick.Reset(due - time.Since(e.began))
+	}
+}
+
+func (e *executor) reporter(run lifecycle.RunID) *StatusReporter {
+	return &StatusReporter{func(report lifecycle.Report) {
+		e.step(func(table *lifecycle.Table) []lifecycle.Action { return table.Reported(run, report) })
+	}}
+}
+
+// run starts a workload, waits until it must stop, and stops it.
+func (e *executor) run(ctx context.Context, run lifecycle.RunID, request StartRequest) {
+	instance, err := e.startInstance(ctx, request)
+	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+		if err != nil {
+			return table.StartFailed(run, err.Error(), isNonRetryable(err))
+		}
+		return table.Started(run)
+	})
+	if err == nil {
+		// Already done if the workload was stopped during its start.
+		<-ctx.Done()
+	}
+	if instance != nil {
+		e.stopInstance(instance)
+	}
+	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+		e.cancels[run]()
+		delete(e.cancels, run)
+		return table.Gone(run)
+	})
+}
+
+func (e *executor) startInstance(ctx context.Context, request StartRequest) (instance Instance, err error) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			e.log.Error("panic in Start", "panic", panicked, "stack", string(debug.Stack()))
+			err = NonRetryable(errors.New("internal error of the host during the start"))
+		}
+	}()
+	return e.host.Start(ctx, request)
+}
+
+func (e *executor) stopInstance(instance Instance) {
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			e.log.Error("panic in Stop", "panic", panicked, "stack", string(debug.Stack()))
+		}
+	}()
+	instance.Stop(e.ctx)
+}
