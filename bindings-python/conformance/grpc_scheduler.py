@@ -1,6 +1,6 @@
-"""A scheduler of the barest kind, by the ordinary stubs: takes a heartbeat in, commands the host that sent it.
+"""A minimal gRPC scheduler with generated stubs: receives a heartbeat and commands the host that sent it.
 
-python grpc_scheduler.py STUBS BERTH_HOST, where STUBS holds what grpcio-tools makes of the schema.
+python grpc_scheduler.py STUBS BERTH_HOST, where STUBS is the directory with the code from grpcio-tools.
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found, misc, no-untyped-call"
@@ -26,38 +26,38 @@ from wasmcloud.runtime.v2 import (
     workload_service_pb2_grpc,
 )
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 class Scheduler(host_service_pb2_grpc.HostServiceServicer):
-    """Hears heartbeats, and where their hosts take commands."""
+    """Receives heartbeats, and the URLs at which their hosts accept commands."""
 
     def __init__(self) -> None:
-        self.heard: queue.Queue[tuple[str, str]] = queue.Queue()
+        self.heartbeats: queue.Queue[tuple[str, str]] = queue.Queue()
 
     def HostHeartbeat(self, request: Any, context: Any) -> Any:
         metadata = dict(context.invocation_metadata())
-        self.heard.put((request.heartbeat.id, metadata["berth-host-url"]))
+        self.heartbeats.put((request.heartbeat.id, metadata["berth-host-url"]))
         return empty_pb2.Empty()
 
 
-def life(address: str) -> None:
-    """Starts a workload, starts it again, stops it and waits until it is gone."""
+def run_workload(address: str) -> None:
+    """Starts a workload, starts it again, stops it, and waits until its ID is free."""
     with grpc.insecure_channel(address) as channel:
         client = workload_service_pb2_grpc.WorkloadServiceStub(channel)
         start = workload_service_pb2.WorkloadStartRequest(
             workload_id="a", workload=workload_pb2.Workload(name="empty")
         )
-        started = client.WorkloadStart(start, timeout=PATIENCE_S).workload_status
+        started = client.WorkloadStart(start, timeout=TIMEOUT_S).workload_status
         assert started.workload_state == workload_pb2.WORKLOAD_STATE_RUNNING, started
-        again, call = client.WorkloadStart.with_call(start, timeout=PATIENCE_S)
-        assert again.workload_status.workload_state == workload_pb2.WORKLOAD_STATE_ERROR, again
+        retried, call = client.WorkloadStart.with_call(start, timeout=TIMEOUT_S)
+        assert retried.workload_status.workload_state == workload_pb2.WORKLOAD_STATE_ERROR, retried
         assert dict(call.initial_metadata())["nats-service-error-code"] == "409"
-        client.WorkloadStop(workload_service_pb2.WorkloadStopRequest(workload_id="a"), timeout=PATIENCE_S)
+        client.WorkloadStop(workload_service_pb2.WorkloadStopRequest(workload_id="a"), timeout=TIMEOUT_S)
         state = None
         while state != workload_pb2.WORKLOAD_STATE_NOT_FOUND:
-            asked = workload_service_pb2.WorkloadStatusRequest(workload_id="a")
-            state = client.WorkloadStatus(asked, timeout=PATIENCE_S).workload_status.workload_state
+            request = workload_service_pb2.WorkloadStatusRequest(workload_id="a")
+            state = client.WorkloadStatus(request, timeout=TIMEOUT_S).workload_status.workload_state
 
 
 def main(program: str) -> None:
@@ -74,11 +74,11 @@ def main(program: str) -> None:
         ]
     )
     try:
-        host_id, url = scheduler.heard.get(timeout=PATIENCE_S)
+        host_id, url = scheduler.heartbeats.get(timeout=TIMEOUT_S)
         assert host_id == "h1", host_id
-        life(url.removeprefix("http://"))
+        run_workload(url.removeprefix("http://"))
         host.send_signal(signal.SIGTERM)
-        assert host.wait(PATIENCE_S) == 0
+        assert host.wait(TIMEOUT_S) == 0
     finally:
         host.kill()
         host.wait()

@@ -1,20 +1,20 @@
-"""The example hosts before the conformance suite, each for what it claims."""
+"""Conformance of the example hosts, each for the profiles it claims."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from judging import EXAMPLES, judge
+from suite_runner import EXAMPLES, run_suite
 
 
 @pytest.mark.parametrize("broker", ["embedded", "nats-server"])
-def test_the_minimal_host_passes_core(tmp_path: Path, broker: str) -> None:
+def test_minimal_host_conforms_to_core(tmp_path: Path, broker: str) -> None:
     command = ["--profile", "core", "--broker", broker, "--", "python3", "minimal_host.py", "{nats_url}"]
-    report = judge(tmp_path / "report.json", *command, cwd=EXAMPLES)
+    report = run_suite(tmp_path / "report.json", *command, cwd=EXAMPLES)
     assert report["verdict"] == "conformant"
 
 
-def test_the_script_host_passes_what_it_claims(tmp_path: Path) -> None:
-    report = judge(tmp_path / "report.json", "--target", "target.toml", cwd=EXAMPLES / "script_host")
+def test_script_host_conforms_to_claimed_profiles(tmp_path: Path) -> None:
+    report = run_suite(tmp_path / "report.json", "--target", "target.toml", cwd=EXAMPLES / "script_host")
     assert report["verdict"] == "conformant"

@@ -1,13 +1,13 @@
-"""The example scheduler before the conformance suite, for what it claims."""
+"""Conformance of the example scheduler, for the profiles it claims."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from judging import EXAMPLES, judge
+from suite_runner import EXAMPLES, run_suite
 
 
-def test_the_dir_scheduler_passes_what_it_claims(tmp_path: Path) -> None:
+def test_dir_scheduler_conforms_to_claimed_profiles(tmp_path: Path) -> None:
     directory = EXAMPLES / "dir_scheduler"
-    report = judge(tmp_path / "report.json", "--target", "target.toml", cwd=directory, side="scheduler")
+    report = run_suite(tmp_path / "report.json", "--target", "target.toml", cwd=directory, side="scheduler")
     assert report["verdict"] == "conformant"

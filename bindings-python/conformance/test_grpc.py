@@ -1,4 +1,4 @@
-"""The reference host, commanded by what the ordinary generator makes of the schema."""
+"""The reference host, commanded over gRPC with stubs from grpcio-tools."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-from judging import BINDINGS
+from suite_runner import BINDINGS
 
 PROTO = BINDINGS.parent / "proto"
 
 
 def reference_host() -> Path:
-    """The host's program: named, built in this checkout, or on the PATH."""
-    named = os.environ.get("BERTH_HOST")
-    if named:
-        return Path(named)
+    """Returns the host's program: from BERTH_HOST, built in this checkout, or on the PATH."""
+    configured = os.environ.get("BERTH_HOST")
+    if configured:
+        return Path(configured)
     built = (BINDINGS.parent / "target" / profile / "berth-host" for profile in ("release", "debug"))
-    found = next((path for path in built if path.is_file()), None) or shutil.which("berth-host")
-    assert found, "berth-host is needed: BERTH_HOST, `cargo build -p berth-host`, or the PATH"
-    return Path(found)
+    program = next((path for path in built if path.is_file()), None) or shutil.which("berth-host")
+    assert program, (
+        "berth-host not found: set BERTH_HOST, run `cargo build -p berth-host`, or add it to the PATH"
+    )
+    return Path(program)
 
 
-def test_the_stubs_reach_the_reference_host(tmp_path: Path) -> None:
-    # The messages are made anew beside the stubs, and so the program that uses both runs apart from ours.
+def test_grpc_stubs_command_the_reference_host(tmp_path: Path) -> None:
+    # The messages are generated again next to the stubs, so the program runs in its own process.
     files = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("wasmcloud/runtime/v2/*.proto"))
     generator = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}"]
     subprocess.run(

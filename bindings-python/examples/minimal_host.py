@@ -1,4 +1,4 @@
-"""A host that runs "workloads" which do nothing: all of the protocol, and no WebAssembly.
+"""A host that implements the whole protocol but runs nothing: its workloads have no guest code.
 
 python minimal_host.py nats://127.0.0.1:4222
 """
@@ -10,7 +10,7 @@ import sys
 import berth
 
 
-class Minimal(berth.Host[str]):
+class MinimalHost(berth.Host[str]):
     def describe(self) -> berth.Description:
         return berth.Description(
             hostname="localhost",
@@ -19,13 +19,13 @@ class Minimal(berth.Host[str]):
             labels={"hostgroup": "minimal"},
         )
 
-    async def start(self, start: berth.Start) -> str:
-        if start.workload.HasField("service"):
-            raise berth.Refusal("this host runs no services")
-        return start.id
+    async def start(self, request: berth.StartRequest) -> str:
+        if request.workload.HasField("service"):
+            raise berth.StartError("services are not supported")
+        return request.id
 
     async def stop(self, instance: str) -> None:
         print(f"stopped {instance!r}")
 
 
-asyncio.run(berth.serve(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222", Minimal()))
+asyncio.run(berth.serve(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222", MinimalHost()))

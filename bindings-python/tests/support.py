@@ -1,4 +1,4 @@
-"""A real broker, a peer that speaks plain NATS, and a host whose workloads do what their names say."""
+"""Test fixtures: a real broker, a plain NATS peer, and a fake host whose workload names select its behavior."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ import berth
 
 T = TypeVar("T")
 
-PATIENCE_S = 20.0
-"""How long a condition may take on a busy machine; nothing is expected to take it."""
+TIMEOUT_S = 20.0
+"""Deadline of a wait on a busy machine; no wait is expected to take this long."""
 
 
 def nats_server() -> Path:
-    """The broker's program: named, built by `cargo xtask test`, or on the PATH."""
-    named = os.environ.get("BERTH_NATS_SERVER")
-    if named:
-        return Path(named)
+    """Returns the broker's program: from BERTH_NATS_SERVER, built by `cargo xtask test`, or on the PATH."""
+    configured = os.environ.get("BERTH_NATS_SERVER")
+    if configured:
+        return Path(configured)
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "berth"
     cached = sorted(cache.glob("nats-server-*/nats-server"))
-    found = shutil.which("nats-server")
+    on_path = shutil.which("nats-server")
     if cached:
         return cached[-1]
-    assert found, "a nats-server is needed: BERTH_NATS_SERVER, the PATH, or `cargo xtask test` once"
-    return Path(found)
+    assert on_path, "nats-server not found: set BERTH_NATS_SERVER, run `cargo xtask test`, or extend the PATH"
+    return Path(on_path)
 
 
 def free_port() -> int:
@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 class Broker:
-    """A nats-server of its own, that can be taken away and brought back under the same address."""
+    """A nats-server that can be stopped and restarted at the same address."""
 
     def __init__(self, directory: Path, config: str = "") -> None:
         self.directory = directory
@@ -65,12 +65,12 @@ class Broker:
     def start(self) -> None:
         with (self.directory / f"broker-{self.port}.log").open("ab") as log:
             self._process = subprocess.Popen([nats_server(), "-c", self._config], stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
-            assert self._process.poll() is None, "the broker ended"
+            assert self._process.poll() is None, "the broker exited"
             assert time.monotonic() < deadline, "the broker does not listen"
             time.sleep(0.01)
 
@@ -81,31 +81,31 @@ class Broker:
             self._process = None
 
 
-async def eventually(what: str, look: Callable[[], Awaitable[T | None]]) -> T:
-    """What `look` finds, as soon as it finds it."""
-    deadline = time.monotonic() + PATIENCE_S
+async def eventually(condition: str, poll: Callable[[], Awaitable[T | None]]) -> T:
+    """Polls until the result is not `None`, and returns it."""
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
-        found = await look()
-        if found is not None:
-            return found
-        assert time.monotonic() < deadline, f"never: {what}"
+        result = await poll()
+        if result is not None:
+            return result
+        assert time.monotonic() < deadline, f"timed out: {condition}"
         await asyncio.sleep(0.02)
 
 
-async def soon(awaitable: Awaitable[T]) -> T:
-    async with asyncio.timeout(PATIENCE_S):
+async def with_timeout(awaitable: Awaitable[T]) -> T:
+    async with asyncio.timeout(TIMEOUT_S):
         return await awaitable
 
 
 async def flush(client: Client) -> None:
-    """Twice: the library may write its PING before what still waits to be written."""
+    """Flushes twice, because the client library may write its PING before data that is still buffered."""
     await client.flush()
     await client.flush()
 
 
 @dataclass
-class Heard:
-    """What a peer received."""
+class Received:
+    """A message received by a peer."""
 
     subject: str
     payload: bytes
@@ -133,127 +133,128 @@ class Heard:
         return str(self.json()["workloadStatus"].get("workloadId", ""))
 
 
-class Wire:
-    """A peer that speaks plain NATS and knows nothing of this package."""
+class Peer:
+    """A plain NATS peer that uses no code of this package."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._heard: asyncio.Queue[Heard] = asyncio.Queue()
+        self._received: asyncio.Queue[Received] = asyncio.Queue()
 
     @classmethod
-    async def connect(cls, url: str) -> Wire:
+    async def connect(cls, url: str) -> Peer:
         return cls(await nats.connect(url, allow_reconnect=False))
 
     async def close(self) -> None:
         await self._client.close()
 
     async def subscribe(self, subject: str) -> None:
-        async def heard(msg: Msg) -> None:
-            self._heard.put_nowait(Heard(msg.subject, msg.data, msg.headers or {}))
+        async def on_message(msg: Msg) -> None:
+            self._received.put_nowait(Received(msg.subject, msg.data, msg.headers or {}))
 
-        await self._client.subscribe(subject, cb=heard)
+        await self._client.subscribe(subject, cb=on_message)
         await flush(self._client)
 
     async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
         await self._client.publish(subject, payload, reply=reply)
         await flush(self._client)
 
-    async def ask(self, subject: str, payload: bytes | str) -> str:
-        """Sends a request whose answers are received like anything else; gives the subject they come on."""
+    async def send_request(self, subject: str, payload: bytes | str) -> str:
+        """Sends a request and returns its reply subject. Replies are received like any other message."""
         inbox = self._client.new_inbox()
         await self.subscribe(inbox)
         data = payload.encode() if isinstance(payload, str) else payload
         await self._client.publish(subject, data, reply=inbox)
         return inbox
 
-    async def receive(self) -> Heard:
-        return await soon(self._heard.get())
+    async def receive(self) -> Received:
+        return await with_timeout(self._received.get())
 
-    async def command(self, host_id: str, command: str, payload: bytes | str) -> Heard:
-        """Asks and waits for this answer; what else comes meanwhile is dropped."""
-        inbox = await self.ask(f"runtime.host.{host_id}.{command}", payload)
+    async def command(self, host_id: str, command: str, payload: bytes | str) -> Received:
+        """Sends a command and returns its reply. Drops other messages received meanwhile."""
+        inbox = await self.send_request(f"runtime.host.{host_id}.{command}", payload)
         while True:
-            heard = await self.receive()
-            if heard.subject == inbox:
-                return heard
+            received = await self.receive()
+            if received.subject == inbox:
+                return received
 
-    async def rest(self) -> list[Heard]:
-        """What has arrived and was not received, once all that was sent has had its effect."""
+    async def drain(self) -> list[Received]:
+        """Returns all pending messages, after a flush."""
         await flush(self._client)
-        heard = []
-        while not self._heard.empty():
-            heard.append(self._heard.get_nowait())
-        return heard
+        received = []
+        while not self._received.empty():
+            received.append(self._received.get_nowait())
+        return received
 
 
-class Toy(berth.Host[str]):
-    """Runs what the workload's name asks for: `hang`, `refuse`, `crash`, `complete`, `fail`, and else well."""
+class FakeHost(berth.Host[str]):
+    """A host that does what the workload name says: `hang`, `refuse`, `crash`, `complete`, `fail` or run."""
 
     def __init__(self) -> None:
-        self.held: set[str] = set()
+        self.instances: set[str] = set()
 
     def describe(self) -> berth.Description:
         return berth.Description(
-            hostname="localhost", friendly_name="toy-1", version="0", system_cpu_usage=math.nan
+            hostname="localhost", friendly_name="fake-1", version="0", system_cpu_usage=math.nan
         )
 
-    async def start(self, start: berth.Start) -> str:
-        assert start.id not in self.held, "the id was not free"
-        self.held.add(start.id)
+    async def start(self, request: berth.StartRequest) -> str:
+        assert request.id not in self.instances, "the ID is in use"
+        self.instances.add(request.id)
         try:
-            await self._begin(start)
+            await self._start(request)
         except BaseException:
-            self.held.remove(start.id)
+            self.instances.remove(request.id)
             raise
-        return start.id
+        return request.id
 
-    async def _begin(self, start: berth.Start) -> None:
-        match start.workload.name:
+    async def _start(self, request: berth.StartRequest) -> None:
+        match request.workload.name:
             case "hang":
-                start.reporter.starting("hanging")
+                request.reporter.starting("hanging")
                 await asyncio.Event().wait()
             case "refuse":
-                raise berth.Refusal("x" * 100_000)
+                raise berth.StartError("x" * 100_000)
             case "crash":
-                raise RuntimeError("as asked")
+                raise RuntimeError("requested crash")
             case "complete":
-                start.reporter.completed("done")
+                request.reporter.completed("done")
             case "complete in a thread":
-                await asyncio.to_thread(start.reporter.completed, "done there")
+                await asyncio.to_thread(request.reporter.completed, "done in a thread")
             case "fail":
-                start.reporter.failed("broken")
+                request.reporter.failed("broken")
 
     async def stop(self, instance: str) -> None:
-        self.held.remove(instance)
+        self.instances.remove(instance)
 
 
-class Served:
-    """A toy host that is being served."""
+class ServedHost:
+    """A fake host together with the task that serves it."""
 
     def __init__(
         self, connection: berth.Bus | berth.ConnectOptions | str, options: berth.ServeOptions | None = None
     ) -> None:
         options = options or berth.ServeOptions()
         self.id = options.host_id
-        self.toy = Toy()
+        self.fake = FakeHost()
         self.shutdown = asyncio.Event()
-        self.task = asyncio.create_task(berth.serve(connection, self.toy, options, shutdown=self.shutdown))
+        self.task = asyncio.create_task(berth.serve(connection, self.fake, options, shutdown=self.shutdown))
 
-    async def ended(self) -> None:
-        await soon(self.task)
+    async def join(self) -> None:
+        """Waits until the host has shut down."""
+        await with_timeout(self.task)
 
-    async def __aenter__(self) -> Served:
+    async def __aenter__(self) -> ServedHost:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Ends it as a crash would, if it has not ended."""
+        """Cancels the host without a graceful stop, unless it has shut down."""
         self.task.cancel()
         await asyncio.wait({self.task})
 
 
-def start_of(workload_id: str, name: str = "run") -> str:
+def start_payload(workload_id: str, name: str = "run") -> str:
     return json.dumps({"workloadId": workload_id, "workload": {"name": name}})
 
 
-def id_of(workload_id: str) -> str:
+def id_payload(workload_id: str) -> str:
     return json.dumps({"workloadId": workload_id})

@@ -1,4 +1,4 @@
-"""The example scheduler and hosts that behave badly."""
+"""The example scheduler, against misbehaving hosts."""
 
 from __future__ import annotations
 
@@ -15,93 +15,93 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from support import Broker, eventually, flush
-from test_examples import Program, is_told, manifest, told
+from test_examples import Program, manifest, read_status, wait_for_reason
 
 
-class Puppet:
-    """A host that obeys, unless it is told to do something else with the next starts or stops."""
+class ScriptedHost:
+    """A host that conforms, except for the scripted behavior of its next starts and stops."""
 
     def __init__(self, client: Client, host_id: str) -> None:
         self._client = client
         self.id = host_id
         self.states: dict[str, str] = {}
-        self.asked: list[tuple[float, str, str]] = []
+        self.commands: list[tuple[float, str, str]] = []
         self.next_starts: list[str] = []
         self.next_stops: list[str] = []
-        self._beating: asyncio.Task[None] | None = None
+        self._heartbeat_task: asyncio.Task[None] | None = None
 
     @classmethod
-    async def appear(cls, client: Client, host_id: str) -> Puppet:
-        puppet = cls(client, host_id)
-        await client.subscribe(f"runtime.host.{host_id}.>", cb=puppet._serve)
+    async def join(cls, client: Client, host_id: str) -> ScriptedHost:
+        host = cls(client, host_id)
+        await client.subscribe(f"runtime.host.{host_id}.>", cb=host._serve)
         await flush(client)
-        puppet._beating = asyncio.create_task(puppet._beat())
-        return puppet
+        host._heartbeat_task = asyncio.create_task(host._send_heartbeats())
+        return host
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         payload = json.dumps({"id": self.id, "startedAt": "2020-01-01T00:00:00Z"}).encode()
         while True:
             await self._client.publish(f"runtime.operator.heartbeat.{self.id}", payload)
             await asyncio.sleep(0.5)
 
-    def vanish(self) -> None:
-        assert self._beating is not None
-        self._beating.cancel()
+    def stop_heartbeats(self) -> None:
+        assert self._heartbeat_task is not None
+        self._heartbeat_task.cancel()
 
     async def _serve(self, msg: Msg) -> None:
         command = msg.subject.removeprefix(f"runtime.host.{self.id}.workload.")
         request = json.loads(msg.data)
         workload_id = request["workloadId"]
         if workload_id == "berth-probe":
-            return await self._answer(msg, workload_id, "NOT_FOUND")
-        self.asked.append((time.monotonic(), command, workload_id))
+            return await self._reply(msg, workload_id, "NOT_FOUND")
+        self.commands.append((time.monotonic(), command, workload_id))
         match command:
             case "start":
                 await self._start(msg, workload_id)
             case "stop":
                 await self._stop(msg, workload_id)
             case _:
-                await self._answer(msg, workload_id, self.states.get(workload_id, "NOT_FOUND"))
+                await self._reply(msg, workload_id, self.states.get(workload_id, "NOT_FOUND"))
         return None
 
     async def _start(self, msg: Msg, workload_id: str) -> None:
-        how = self.next_starts.pop(0) if self.next_starts else "obey"
-        if how == "garble and obey":
+        behavior = self.next_starts.pop(0) if self.next_starts else "conform"
+        if behavior == "run and send invalid reply":
             self.states[workload_id] = "RUNNING"
             await self._client.publish(msg.reply, b"\xff{")
-        elif how == "garble":
+        elif behavior == "send invalid reply":
             await self._client.publish(msg.reply, b"{}")
-        elif how == "hang":
+        elif behavior == "hang":
             self.states[workload_id] = "STARTING"
-        elif how == "run and refuse":
+        elif behavior == "run and refuse":
             self.states[workload_id] = "RUNNING"
-            await self._answer(msg, workload_id, "ERROR", "the registry is down")
-        elif how == "refuse":
+            await self._reply(msg, workload_id, "ERROR", "the registry is down")
+        elif behavior == "refuse":
             self.states[workload_id] = "ERROR"
-            await self._answer(msg, workload_id, "ERROR", "not today")
+            await self._reply(msg, workload_id, "ERROR", "not possible")
         elif workload_id in self.states:
-            await self._answer(msg, workload_id, "ERROR", "the id is in use", "409")
+            await self._reply(msg, workload_id, "ERROR", "the ID is in use", "409")
         else:
             self.states[workload_id] = "RUNNING"
-            await self._answer(msg, workload_id, "RUNNING")
+            await self._reply(msg, workload_id, "RUNNING")
 
     async def _stop(self, msg: Msg, workload_id: str) -> None:
-        how = self.next_stops.pop(0) if self.next_stops else "obey"
-        if how == "stopping":
-            await self._answer(msg, workload_id, "STOPPING")
-        elif how == "garble":
+        behavior = self.next_stops.pop(0) if self.next_stops else "conform"
+        if behavior == "stopping":
+            await self._reply(msg, workload_id, "STOPPING")
+        elif behavior == "send invalid reply":
             await self._client.publish(msg.reply, b"[]")
         else:
             self.states.pop(workload_id, None)
-            await self._answer(msg, workload_id, "NOT_FOUND")
+            await self._reply(msg, workload_id, "NOT_FOUND")
 
-    async def _answer(self, msg: Msg, workload_id: str, state: str, message: str = "", code: str = "") -> None:
+    async def _reply(self, msg: Msg, workload_id: str, state: str, message: str = "", code: str = "") -> None:
         status = {"workloadId": workload_id, "workloadState": f"WORKLOAD_STATE_{state}", "message": message}
         headers = {"Nats-Service-Error-Code": code} if code else None
         await self._client.publish(msg.reply, json.dumps({"workloadStatus": status}).encode(), headers=headers)
 
     def ids(self, command: str) -> list[str]:
-        return [workload_id for _, asked, workload_id in self.asked if asked == command]
+        return [workload_id for _, received, workload_id in self.commands if received == command]
 
 
 @pytest.fixture
@@ -112,114 +112,110 @@ async def client(broker: Broker) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def puppet(client: Client) -> AsyncIterator[Puppet]:
-    puppet = await Puppet.appear(client, "puppet")
-    yield puppet
-    puppet.vanish()
+async def host(client: Client) -> AsyncIterator[ScriptedHost]:
+    host = await ScriptedHost.join(client, "scripted")
+    yield host
+    host.stop_heartbeats()
 
 
 @pytest.fixture
 async def wanted(broker: Broker, tmp_path: Path) -> AsyncIterator[Path]:
-    """The directory of a scheduler that runs."""
+    """The manifest directory of a running scheduler."""
     directory = tmp_path / "wanted"
     directory.mkdir()
     async with Program("dir_scheduler/scheduler.py", "--nats", broker.url, "--manifests", directory):
         yield directory
 
 
-async def until(what: str, holds: Any) -> None:
-    async def look() -> bool | None:
-        return bool(holds()) or None
+async def wait_until(condition: str, predicate: Any) -> None:
+    async def poll() -> bool | None:
+        return bool(predicate()) or None
 
-    await eventually(what, look)
+    await eventually(condition, poll)
 
 
-async def test_a_start_whose_answer_says_nothing_is_asked_for(puppet: Puppet, wanted: Path) -> None:
-    puppet.next_starts = ["garble and obey"]
+async def test_polls_status_after_invalid_start_reply(host: ScriptedHost, wanted: Path) -> None:
+    host.next_starts = ["run and send invalid reply"]
     (wanted / "app.json").write_text(manifest("app"))
-    status = await is_told(wanted, "app", "Running")
-    assert puppet.ids("start") == [status["workloadId"]], "started once"
+    status = await wait_for_reason(wanted, "app", "Running")
+    assert host.ids("start") == [status["workloadId"]], "started once"
 
 
-async def test_a_start_that_did_not_arrive_is_sent_again_under_its_id(puppet: Puppet, wanted: Path) -> None:
-    puppet.next_starts = ["garble", "garble"]
+async def test_resends_undelivered_start_with_same_id(host: ScriptedHost, wanted: Path) -> None:
+    host.next_starts = ["send invalid reply", "send invalid reply"]
     (wanted / "app.json").write_text(manifest("app"))
-    status = await is_told(wanted, "app", "Running")
-    assert puppet.ids("start") == [status["workloadId"]] * 3
+    status = await wait_for_reason(wanted, "app", "Running")
+    assert host.ids("start") == [status["workloadId"]] * 3
 
 
-async def test_a_repeated_start_that_is_refused_is_no_failure_before_a_status_says_so(
-    puppet: Puppet, wanted: Path
-) -> None:
-    puppet.next_starts = ["garble", "run and refuse"]
+async def test_polls_status_after_refused_retry(host: ScriptedHost, wanted: Path) -> None:
+    host.next_starts = ["send invalid reply", "run and refuse"]
     (wanted / "app.json").write_text(manifest("app"))
-    status = await is_told(wanted, "app", "Running")
-    assert puppet.ids("start") == [status["workloadId"]] * 2
-    assert puppet.ids("stop") == []
+    status = await wait_for_reason(wanted, "app", "Running")
+    assert host.ids("start") == [status["workloadId"]] * 2
+    assert host.ids("stop") == []
 
 
-async def test_what_is_in_error_is_told_stopped_and_started_under_another_id(
-    puppet: Puppet, wanted: Path
-) -> None:
-    puppet.next_starts = ["refuse", "refuse"]
+async def test_replaces_failed_workload_with_new_id(host: ScriptedHost, wanted: Path) -> None:
+    host.next_starts = ["refuse", "refuse"]
     (wanted / "app.json").write_text(manifest("app"))
 
     async def is_shown() -> bool | None:
-        return "not today" in str(await told(wanted, "app")) or None
+        return "not possible" in str(await read_status(wanted, "app")) or None
 
-    await eventually("the reason is shown", is_shown)
-    await is_told(wanted, "app", "Running")
-    starts = puppet.ids("start")
+    await eventually("the status has the reason", is_shown)
+    await wait_for_reason(wanted, "app", "Running")
+    starts = host.ids("start")
     assert len(set(starts)) == 3
-    assert set(puppet.ids("stop")) == set(starts[:2])
+    assert set(host.ids("stop")) == set(starts[:2])
 
 
-async def test_what_a_host_has_forgotten_is_started_anew(puppet: Puppet, wanted: Path) -> None:
+async def test_restarts_workload_that_host_does_not_find(host: ScriptedHost, wanted: Path) -> None:
     (wanted / "app.json").write_text(manifest("app"))
-    first = (await is_told(wanted, "app", "Running"))["workloadId"]
-    del puppet.states[first]
-    await until("it is started anew", lambda: len(puppet.ids("start")) == 2)
-    assert puppet.ids("start")[1] != first
+    first = (await wait_for_reason(wanted, "app", "Running"))["workloadId"]
+    del host.states[first]
+    await wait_until("the workload is restarted", lambda: len(host.ids("start")) == 2)
+    assert host.ids("start")[1] != first
 
 
-async def test_a_stop_is_repeated_until_the_host_says_not_found(puppet: Puppet, wanted: Path) -> None:
+async def test_repeats_stop_until_not_found(host: ScriptedHost, wanted: Path) -> None:
     (wanted / "app.json").write_text(manifest("app"))
-    workload_id = (await is_told(wanted, "app", "Running"))["workloadId"]
-    puppet.next_stops = ["stopping", "garble"]
+    workload_id = (await wait_for_reason(wanted, "app", "Running"))["workloadId"]
+    host.next_stops = ["stopping", "send invalid reply"]
     (wanted / "app.json").unlink()
-    await until("nothing is told of it", lambda: not list((wanted / ".berth/status").rglob("*.json")))
-    assert puppet.ids("stop") == [workload_id] * 3
-    assert puppet.states == {}
+    await wait_until("the status is removed", lambda: not list((wanted / ".berth/status").rglob("*.json")))
+    assert host.ids("stop") == [workload_id] * 3
+    assert host.states == {}
 
 
-async def test_what_is_deleted_while_it_starts_is_stopped_at_once(puppet: Puppet, wanted: Path) -> None:
-    puppet.next_starts = ["hang"]
+async def test_stops_workload_deleted_while_starting(host: ScriptedHost, wanted: Path) -> None:
+    host.next_starts = ["hang"]
     (wanted / "app.json").write_text(manifest("app"))
-    await until("it is at work", lambda: puppet.ids("start"))
+    await wait_until("the start is in flight", lambda: host.ids("start"))
     (wanted / "app.json").unlink()
-    await until("it is stopped", lambda: puppet.ids("stop"))
-    assert puppet.ids("stop") == puppet.ids("start")
-    (started, _, _), (stopped, _, _) = puppet.asked[0], puppet.asked[-1]
-    assert stopped - started < 5
+    await wait_until("the workload is stopped", lambda: host.ids("stop"))
+    assert host.ids("stop") == host.ids("start")
+    (started_s, _, _), (stopped_s, _, _) = host.commands[0], host.commands[-1]
+    assert stopped_s - started_s < 5
 
 
-async def test_a_host_that_returns_is_rid_of_what_moved(broker: Broker, client: Client, wanted: Path) -> None:
-    away = await nats.connect(broker.url)
-    first = await Puppet.appear(away, "first")
+async def test_stops_old_id_on_recovered_host(broker: Broker, client: Client, wanted: Path) -> None:
+    first_client = await nats.connect(broker.url)
+    first = await ScriptedHost.join(first_client, "first")
     (wanted / "app.json").write_text(manifest("app"))
-    old_id = (await is_told(wanted, "app", "Running"))["workloadId"]
-    # The network takes it away, and it runs on.
-    first.vanish()
-    await away.close()
-    second = await Puppet.appear(client, "second")
-    await until("it is started elsewhere", lambda: second.states)
+    old_id = (await wait_for_reason(wanted, "app", "Running"))["workloadId"]
+    # The host is cut off but keeps running.
+    first.stop_heartbeats()
+    await first_client.close()
+    second = await ScriptedHost.join(client, "second")
+    await wait_until("the workload is started elsewhere", lambda: second.states)
     assert old_id not in second.states
-    again = await nats.connect(broker.url)
-    returned = await Puppet.appear(again, "first")
-    returned.states = {old_id: "RUNNING"}
-    await until("the old one is stopped", lambda: returned.ids("stop"))
-    assert returned.ids("stop")[0] == old_id
+    new_client = await nats.connect(broker.url)
+    recovered = await ScriptedHost.join(new_client, "first")
+    recovered.states = {old_id: "RUNNING"}
+    await wait_until("the old ID is stopped", lambda: recovered.ids("stop"))
+    assert recovered.ids("stop")[0] == old_id
     assert second.ids("stop") == []
-    for puppet in (returned, second):
-        puppet.vanish()
-    await again.close()
+    for host in (recovered, second):
+        host.stop_heartbeats()
+    await new_client.close()

@@ -1,4 +1,4 @@
-"""The reader and the writer where the vectors do not reach: errors, bounds, hostile payloads, secrets."""
+"""Decoder and encoder beyond the vectors: errors, limits, hostile payloads, secrets."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from berth import proto
-from berth.encoding import MAX_DEPTH, MAX_VALUES, read, write
-from berth.errors import ReadError, WriteError
+from berth.encoding import MAX_DEPTH, MAX_VALUES, decode, encode
+from berth.errors import DecodeError, EncodeError
 
 
-def start(text: str) -> proto.WorkloadStartRequest:
-    return read(proto.WorkloadStartRequest, text.encode())
+def decode_start(text: str) -> proto.WorkloadStartRequest:
+    return decode(proto.WorkloadStartRequest, text.encode())
 
 
-def test_the_reader_is_liberal() -> None:
-    liberal = start(
+def test_decodes_leniently() -> None:
+    lenient = decode_start(
         """{"workload_id":"a","later":{"x":[1,{"y":null}]},"workload":{"name":null,"service":
         {"maxRestarts":3.0,"image_pull_policy":2,"localResources":{"memoryLimitMb":"64","config":
         {"k":null,"l":"m"}}},"witWorld":{"components":[{"poolSize":null,"image":"i"}]}}}"""
     )
-    strict = start(
+    strict = decode_start(
         """{"workloadId":"a","workload":{"service":{"maxRestarts":"3",
         "imagePullPolicy":"IMAGE_PULL_POLICY_IF_NOT_PRESENT","localResources":{
         "memoryLimitMb":64,"config":{"l":"m"}}},"witWorld":{"components":[{"image":"i"}]}}}"""
     )
-    assert liberal == strict
-    beat = read(
+    assert lenient == strict
+    heartbeat = decode(
         proto.HostHeartbeat,
         b'{"systemCpuUsage":3.0,"systemMemoryTotal":7,"startedAt":"2020-01-01T00:00:00+01:00"}',
     )
-    assert (beat.system_cpu_usage, beat.system_memory_total) == (3.0, 7)
-    assert beat.started_at.seconds == 1_577_833_200
+    assert (heartbeat.system_cpu_usage, heartbeat.system_memory_total) == (3.0, 7)
+    assert heartbeat.started_at.seconds == 1_577_833_200
 
 
 @pytest.mark.parametrize(
@@ -61,42 +61,42 @@ def test_the_reader_is_liberal() -> None:
         ),
         ('{"workload":{"volumes":[{"hostPath":{},"emptyDir":{}}]}}', "field `workload.volumes[0]`: both `h"),
         ('{"workloadId":"a","workload_id":"a"}', "field `.`: duplicate field `workloadId`"),
-        ('{"workloadId":"\\ud800"}', "field `workloadId`: holds half of a surrogate pair"),
+        ('{"workloadId":"\\ud800"}', "field `workloadId`: contains an unpaired surrogate"),
         (
             '{"workload":{"a":{"b":1,"b":2}}}',
-            "field `workload.a`: the key 'b' stands twice in one object",
+            "field `workload.a`: duplicate key 'b'",
         ),
-        ("[]", "the payload is not one JSON object: it begins with an array"),
-        ("{} {}", "the payload is not one JSON object: Extra data at line 1 column 4"),
-        ('{"x":NaN}', "the payload is not one JSON object: number out of range"),
-        ('{"x":1e999}', "the payload is not one JSON object: number out of range"),
-        ('{"x":' + "9" * 5000 + "}", "the payload is not one JSON object: number out of range"),
+        ("[]", "the payload is not a JSON object: found an array"),
+        ("{} {}", "the payload is not a JSON object: Extra data at line 1 column 4"),
+        ('{"x":NaN}', "the payload is not a JSON object: number out of range"),
+        ('{"x":1e999}', "the payload is not a JSON object: number out of range"),
+        ('{"x":' + "9" * 5000 + "}", "the payload is not a JSON object: number out of range"),
         ("", "the payload is empty"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_path(text: str, expected: str) -> None:
-    with pytest.raises(ReadError) as refused:
-        start(text)
-    assert str(refused.value).startswith(expected)
-    assert "hunter2" not in str(refused.value)
+def test_names_path_of_invalid_field(text: str, expected: str) -> None:
+    with pytest.raises(DecodeError) as error:
+        decode_start(text)
+    assert str(error.value).startswith(expected)
+    assert "hunter2" not in str(error.value)
 
 
-def test_hostile_payloads_are_refused() -> None:
+def test_rejects_hostile_payloads() -> None:
     deep = '{"x":' + "[" * 100_000 + "]" * 100_000 + "}"
     wide = '{"x":[' + "0," * MAX_VALUES + "0]}"
     for payload in (deep, wide, "[" * 900_000, "null"):
-        with pytest.raises(ReadError):
-            start(payload)
-    with pytest.raises(ReadError, match="not UTF-8 at byte 15"):
-        read(proto.WorkloadStartRequest, b'{"workloadId":"\xff"}')
-    start('{"x":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}")
-    with pytest.raises(ReadError, match="nested deeper than 64 levels"):
-        start('{"x":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}")
+        with pytest.raises(DecodeError):
+            decode_start(payload)
+    with pytest.raises(DecodeError, match="invalid UTF-8 at byte 15"):
+        decode(proto.WorkloadStartRequest, b'{"workloadId":"\xff"}')
+    decode_start('{"x":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}")
+    with pytest.raises(DecodeError, match="nested deeper than 64 levels"):
+        decode_start('{"x":' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}")
 
 
 @given(st.binary(max_size=200))
-def test_whatever_arrives_is_read_or_refused(noise: bytes) -> None:
-    refuse_or_read(noise)
+def test_decodes_or_rejects_any_bytes(noise: bytes) -> None:
+    decode_or_reject(noise)
 
 
 TOKENS = [
@@ -118,28 +118,28 @@ TOKENS = [
 
 
 @given(st.lists(st.sampled_from(TOKENS), max_size=30))
-def test_whatever_looks_like_json_is_read_or_refused(tokens: list[str]) -> None:
-    refuse_or_read("".join(tokens).encode())
+def test_decodes_or_rejects_any_json_tokens(tokens: list[str]) -> None:
+    decode_or_reject("".join(tokens).encode())
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda below: (
-        st.lists(below) | st.dictionaries(st.text() | st.sampled_from(["workload", "service"]), below)
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["workload", "service"]), inner)
     ),
 )
 
 
 @given(JSON)
-def test_whatever_is_json_is_read_or_refused(value: object) -> None:
-    refuse_or_read(json.dumps({"workload": value, "workloadId": value}).encode(errors="replace"))
-    refuse_or_read(json.dumps({"startedAt": value, "systemCpuUsage": value}).encode(errors="replace"))
+def test_decodes_or_rejects_any_json(value: object) -> None:
+    decode_or_reject(json.dumps({"workload": value, "workloadId": value}).encode(errors="replace"))
+    decode_or_reject(json.dumps({"startedAt": value, "systemCpuUsage": value}).encode(errors="replace"))
 
 
-def refuse_or_read(payload: bytes) -> None:
+def decode_or_reject(payload: bytes) -> None:
     for message in (proto.WorkloadStartRequest, proto.HostHeartbeat):
-        with contextlib.suppress(ReadError):
-            read(message, payload)
+        with contextlib.suppress(DecodeError):
+            decode(message, payload)
 
 
 @given(
@@ -149,7 +149,7 @@ def refuse_or_read(payload: bytes) -> None:
     st.integers(-(2**31), 2**31 - 1),
     st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
-def test_what_is_written_is_read(workload_id: str, name: str, restarts: int, limit: int, cpu: float) -> None:
+def test_round_trips(workload_id: str, name: str, restarts: int, limit: int, cpu: float) -> None:
     resources = proto.LocalResources(memory_limit_mb=limit, environment={name: workload_id})
     request = proto.WorkloadStartRequest(
         workload_id=workload_id,
@@ -157,18 +157,18 @@ def test_what_is_written_is_read(workload_id: str, name: str, restarts: int, lim
             name=name, service=proto.Service(max_restarts=restarts, local_resources=resources)
         ),
     )
-    assert read(proto.WorkloadStartRequest, write(request)) == request
-    beat = proto.HostHeartbeat(system_cpu_usage=cpu)
-    assert read(proto.HostHeartbeat, write(beat)) == beat
+    assert decode(proto.WorkloadStartRequest, encode(request)) == request
+    heartbeat = proto.HostHeartbeat(system_cpu_usage=cpu)
+    assert decode(proto.HostHeartbeat, encode(heartbeat)) == heartbeat
 
 
-def test_a_number_without_a_name_is_not_written() -> None:
+def test_rejects_unnamed_enum_number() -> None:
     component = proto.Component(image_pull_policy=99)  # type: ignore[arg-type]
-    with pytest.raises(WriteError, match=r"Component\.image_pull_policy: 99"):
-        write(proto.Workload(wit_world=proto.WitWorld(components=[component])))
+    with pytest.raises(EncodeError, match=r"`Component\.image_pull_policy` holds 99"):
+        encode(proto.Workload(wit_world=proto.WitWorld(components=[component])))
 
 
-def test_messages_show_no_secret() -> None:
+def test_repr_hides_secrets() -> None:
     resources = proto.LocalResources(
         environment={"KEY": "hunter1"}, config={"k": "hunter2"}, allowed_hosts=["a.example"]
     )
@@ -188,8 +188,8 @@ def test_messages_show_no_secret() -> None:
         "image_pull_secret=ImagePullSecret(username=[redacted], password=[redacted])), "
         "wit_world=WitWorld(host_interfaces=[WitInterface(namespace='wasi', config={'c': [redacted]})]))"
     )
-    beat = read(proto.HostHeartbeat, b'{"startedAt":"2020-01-01T00:00:00Z"}')
-    assert repr(beat) == "HostHeartbeat(started_at=Timestamp(seconds=1577836800))"
+    heartbeat = decode(proto.HostHeartbeat, b'{"startedAt":"2020-01-01T00:00:00Z"}')
+    assert repr(heartbeat) == "HostHeartbeat(started_at=Timestamp(seconds=1577836800))"
 
 
 def test_messages_can_be_pickled() -> None:

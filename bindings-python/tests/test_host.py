@@ -1,4 +1,4 @@
-"""A host served by the SDK, seen from the wire."""
+"""A host served by the SDK, tested over plain NATS."""
 
 from __future__ import annotations
 
@@ -12,71 +12,81 @@ import pytest
 
 import berth
 from berth import WorkloadState
-from berth.host._runs import Runs
-from support import Broker, Heard, Served, Toy, Wire, eventually, id_of, soon, start_of
+from berth.host._executor import Executor
+from support import (
+    Broker,
+    FakeHost,
+    Peer,
+    Received,
+    ServedHost,
+    eventually,
+    id_payload,
+    start_payload,
+    with_timeout,
+)
 
 
 @pytest.fixture
-async def wire(broker: Broker) -> AsyncIterator[Wire]:
-    wire = await Wire.connect(broker.url)
-    await wire.subscribe("runtime.operator.heartbeat.>")
-    yield wire
-    await wire.close()
+async def peer(broker: Broker) -> AsyncIterator[Peer]:
+    peer = await Peer.connect(broker.url)
+    await peer.subscribe("runtime.operator.heartbeat.>")
+    yield peer
+    await peer.close()
 
 
 @pytest.fixture
-async def host(broker: Broker, wire: Wire) -> AsyncIterator[Served]:
-    """A host whose first heartbeat was seen: whoever reacts to it is heard (HOST-WIRE-014)."""
-    async with Served(broker.url) as host:
-        beat = await wire.receive()
-        assert beat.subject == f"runtime.operator.heartbeat.{host.id}"
-        assert beat.json()["id"] == host.id
+async def host(broker: Broker, peer: Peer) -> AsyncIterator[ServedHost]:
+    """A host that has sent its first heartbeat, and so receives commands (HOST-WIRE-014)."""
+    async with ServedHost(broker.url) as host:
+        heartbeat = await peer.receive()
+        assert heartbeat.subject == f"runtime.operator.heartbeat.{host.id}"
+        assert heartbeat.json()["id"] == host.id
         yield host
 
 
-async def is_free(wire: Wire, host: Served, workload_id: str) -> None:
-    async def look() -> bool | None:
-        status = await wire.command(host.id, "workload.status", id_of(workload_id))
+async def wait_until_free(peer: Peer, host: ServedHost, workload_id: str) -> None:
+    async def poll() -> bool | None:
+        status = await peer.command(host.id, "workload.status", id_payload(workload_id))
         return status.state[0] == "NOT_FOUND" or None
 
-    await eventually("the id is free", look)
+    await eventually("the ID is free", poll)
 
 
-async def holds(host: Served, *ids: str) -> None:
-    async def look() -> bool | None:
-        return host.toy.held == set(ids) or None
+async def wait_for_instances(host: ServedHost, *ids: str) -> None:
+    async def poll() -> bool | None:
+        return host.fake.instances == set(ids) or None
 
-    await eventually(f"the host holds {ids}", look)
+    await eventually(f"the host has the instances {ids}", poll)
 
 
-async def test_a_workload_lives_and_ends(wire: Wire, host: Served) -> None:
-    unknown = await wire.command(host.id, "workload.status", id_of("a"))
+async def test_workload_runs_until_stopped(peer: Peer, host: ServedHost) -> None:
+    unknown = await peer.command(host.id, "workload.status", id_payload("a"))
     assert unknown.state == ("NOT_FOUND", None)
-    started = await wire.command(host.id, "workload.start", start_of("a"))
+    started = await peer.command(host.id, "workload.start", start_payload("a"))
     assert (started.state, started.id) == (("RUNNING", None), "a")
-    beat = (await wire.command(host.id, "heartbeat", "not even JSON")).json()
-    assert (beat["id"], beat["workloadCount"]) == (host.id, "1")
-    assert host.toy.held == {"a"}
-    again = await wire.command(host.id, "workload.start", start_of("a"))
+    heartbeat = (await peer.command(host.id, "heartbeat", "not JSON")).json()
+    assert (heartbeat["id"], heartbeat["workloadCount"]) == (host.id, "1")
+    assert host.fake.instances == {"a"}
+    again = await peer.command(host.id, "workload.start", start_payload("a"))
     assert again.state == ("ERROR", 409)
-    stopped = await wire.command(host.id, "workload.stop", id_of("a"))
+    stopped = await peer.command(host.id, "workload.stop", id_payload("a"))
     assert stopped.state == ("STOPPING", None)
-    await is_free(wire, host, "a")
-    assert host.toy.held == set()
-    beat = (await wire.command(host.id, "heartbeat", "")).json()
-    assert "workloadCount" not in beat
-    assert "systemCpuUsage" not in beat, "what JSON cannot say is left out"
+    await wait_until_free(peer, host, "a")
+    assert host.fake.instances == set()
+    heartbeat = (await peer.command(host.id, "heartbeat", "")).json()
+    assert "workloadCount" not in heartbeat
+    assert "systemCpuUsage" not in heartbeat, "NaN is left out"
     host.shutdown.set()
-    await host.ended()
+    await host.join()
 
 
-async def test_whatever_arrives_is_answered_once_and_survived(wire: Wire, host: Served) -> None:
+async def test_refuses_invalid_requests_with_one_reply_each(peer: Peer, host: ServedHost) -> None:
     cases: list[tuple[str, bytes | str, str, int]] = [
         ("workload.start", "", "the payload is empty", 400),
-        ("workload.start", '{"workloadId":"b"', "not one JSON object", 400),
+        ("workload.start", '{"workloadId":"b"', "not a JSON object", 400),
         ("workload.start", "[]", "an array", 400),
-        ("workload.start", id_of("b"), "field `workload` is missing", 400),
-        ("workload.start", start_of(""), "field `workloadId`", 400),
+        ("workload.start", id_payload("b"), "field `workload` is missing", 400),
+        ("workload.start", start_payload(""), "field `workloadId`", 400),
         (
             "workload.start",
             '{"workloadId":"b","workload":{"name":7}}',
@@ -92,310 +102,306 @@ async def test_whatever_arrives_is_answered_once_and_survived(wire: Wire, host: 
         ("workload.stop", "{}", "field `workloadId`", 400),
         ("workload.status", b'{"workloadId":"\xff"}', "the payload", 400),
         ("workload.status", "[" * 900_000, "nested deeper", 400),
-        ("workload.status", '{"workloadId":"a","workloadId":"b"}', "stands twice", 400),
-        ("workload.status", id_of("x" * 600_000), "600000 bytes", 413),
-        ("workload.start.extra", start_of("b"), "no command 'workload.start.extra'", 404),
-        ("workload.restart", "{}", "no command", 404),
+        ("workload.status", '{"workloadId":"a","workloadId":"b"}', "duplicate key", 400),
+        ("workload.status", id_payload("x" * 600_000), "600000 bytes", 413),
+        ("workload.start.extra", start_payload("b"), "unknown command 'workload.start.extra'", 404),
+        ("workload.restart", "{}", "unknown command", 404),
     ]
-    asked = {}
+    pending = {}
     for command, payload, expected, code in cases:
-        inbox = await wire.ask(f"runtime.host.{host.id}.{command}", payload)
-        asked[inbox] = (expected, code)
+        inbox = await peer.send_request(f"runtime.host.{host.id}.{command}", payload)
+        pending[inbox] = (expected, code)
     for _ in cases:
-        answer = await wire.receive()
-        expected, code = asked.pop(answer.subject)
-        assert answer.state == ("ERROR", code), expected
-        assert expected in answer.message
-        assert answer.headers["Nats-Service-Error"]
-    status = await wire.command(host.id, "workload.status", id_of("b"))
-    assert status.state[0] == "NOT_FOUND", "nothing was created"
-    assert await wire.rest() == [], "one reply each"
+        reply = await peer.receive()
+        expected, code = pending.pop(reply.subject)
+        assert reply.state == ("ERROR", code), expected
+        assert expected in reply.message
+        assert reply.headers["Nats-Service-Error"]
+    status = await peer.command(host.id, "workload.status", id_payload("b"))
+    assert status.state[0] == "NOT_FOUND", "no workload was created"
+    assert await peer.drain() == [], "one reply each"
 
 
-@pytest.mark.parametrize("odd", ["a b/../\u00e9 \n", "*.>", '"\\\0', "\a" * 256, "🦀" * 64])
-async def test_ids_are_echoed_byte_for_byte(wire: Wire, host: Served, odd: str) -> None:
-    started = await wire.command(host.id, "workload.start", start_of(odd))
-    assert (started.state[0], started.id) == ("RUNNING", odd)
+@pytest.mark.parametrize("workload_id", ["a b/../\u00e9 \n", "*.>", '"\\\0', "\a" * 256, "🦀" * 64])
+async def test_echoes_ids_byte_for_byte(peer: Peer, host: ServedHost, workload_id: str) -> None:
+    started = await peer.command(host.id, "workload.start", start_payload(workload_id))
+    assert (started.state[0], started.id) == ("RUNNING", workload_id)
 
 
-async def test_of_many_starts_one_wins(wire: Wire, host: Served) -> None:
+async def test_accepts_one_of_many_concurrent_starts(peer: Peer, host: ServedHost) -> None:
     for _ in range(20):
-        await wire.ask(f"runtime.host.{host.id}.workload.start", start_of("a"))
-    states = sorted([(await wire.receive()).state for _ in range(20)], key=str)
+        await peer.send_request(f"runtime.host.{host.id}.workload.start", start_payload("a"))
+    states = sorted([(await peer.receive()).state for _ in range(20)], key=str)
     assert states == [("ERROR", 409)] * 19 + [("RUNNING", None)]
 
 
-async def test_a_burst_is_answered_in_time_and_status_never_waits(wire: Wire, host: Served) -> None:
-    # More than the host works on at once: the rest is refused, and nothing waits for it.
+async def test_status_is_not_delayed_by_a_burst_of_starts(peer: Peer, host: ServedHost) -> None:
+    # More than the maximum in flight: the host refuses the rest immediately.
     for number in range(600):
-        await wire.ask(f"runtime.host.{host.id}.workload.start", start_of(str(number), "hang"))
-    asked = time.monotonic()
-    inbox = await wire.ask(f"runtime.host.{host.id}.workload.status", id_of("0"))
-    answers: list[Heard] = []
-    while not answers or answers[-1].subject != inbox:
-        answers.append(await wire.receive())
-    assert time.monotonic() - asked < 5
-    status = answers.pop()
+        await peer.send_request(f"runtime.host.{host.id}.workload.start", start_payload(str(number), "hang"))
+    sent_s = time.monotonic()
+    inbox = await peer.send_request(f"runtime.host.{host.id}.workload.status", id_payload("0"))
+    replies: list[Received] = []
+    while not replies or replies[-1].subject != inbox:
+        replies.append(await peer.receive())
+    assert time.monotonic() - sent_s < 5
+    status = replies.pop()
     assert (status.state[0], status.message) == ("STARTING", "hanging")
-    while len(answers) < 600:
-        answers.append(await wire.receive())
-    assert time.monotonic() - asked < 10
-    states = [answer.state for answer in answers]
+    while len(replies) < 600:
+        replies.append(await peer.receive())
+    assert time.monotonic() - sent_s < 10
+    states = [reply.state for reply in replies]
     assert states.count(("STARTING", None)) == 512
     assert states.count(("ERROR", 503)) == 88
     host.shutdown.set()
-    await host.ended()
-    assert host.toy.held == set(), "cancelled starts are released"
+    await host.join()
+    assert host.fake.instances == set(), "cancelled starts release their resources"
 
 
-async def test_a_stop_cancels_a_start(wire: Wire, host: Served) -> None:
-    start = await wire.ask(f"runtime.host.{host.id}.workload.start", start_of("a", "hang"))
-    stop = await wire.ask(f"runtime.host.{host.id}.workload.stop", id_of("a"))
-    answers = [await wire.receive(), await wire.receive()]
-    assert {answer.subject for answer in answers} == {start, stop}
-    assert {answer.state for answer in answers} == {("STOPPING", None)}
-    await is_free(wire, host, "a")
-    assert host.toy.held == set()
+async def test_stop_cancels_start_in_flight(peer: Peer, host: ServedHost) -> None:
+    start = await peer.send_request(f"runtime.host.{host.id}.workload.start", start_payload("a", "hang"))
+    stop = await peer.send_request(f"runtime.host.{host.id}.workload.stop", id_payload("a"))
+    replies = [await peer.receive(), await peer.receive()]
+    assert {reply.subject for reply in replies} == {start, stop}
+    assert {reply.state for reply in replies} == {("STOPPING", None)}
+    await wait_until_free(peer, host, "a")
+    assert host.fake.instances == set()
 
 
-async def test_a_stop_in_the_same_moment_as_the_start_cancels_it() -> None:
-    toy = Toy()
-    runs = Runs(toy)
-    start = runs.start("a", berth.Workload(name="hang"))
-    stop = runs.stop("a")
+async def test_stop_immediately_after_start_cancels_it() -> None:
+    host = FakeHost()
+    executor = Executor(host)
+    start = executor.start("a", berth.Workload(name="hang"))
+    stop = executor.stop("a")
     assert ((await start).state, (await stop).state) == (WorkloadState.STOPPING, WorkloadState.STOPPING)
-    await soon(runs.idle())
-    assert toy.held == set()
-    assert (await runs.status("a")).state is WorkloadState.NOT_FOUND
+    await with_timeout(executor.wait_idle())
+    assert host.instances == set()
+    assert (await executor.status("a")).state is WorkloadState.NOT_FOUND
 
 
-async def test_a_start_that_comes_up_in_spite_of_its_cancellation_is_stopped() -> None:
-    class Stubborn(Toy):
-        async def _begin(self, start: berth.Start) -> None:
+async def test_start_that_ignores_cancellation_is_stopped() -> None:
+    class UncancellableHost(FakeHost):
+        async def _start(self, request: berth.StartRequest) -> None:
             with contextlib.suppress(asyncio.CancelledError):
-                await super()._begin(start)
+                await super()._start(request)
 
-    toy = Stubborn()
-    runs = Runs(toy)
-    start = runs.start("a", berth.Workload(name="hang"))
+    host = UncancellableHost()
+    executor = Executor(host)
+    start = executor.start("a", berth.Workload(name="hang"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert toy.held == {"a"}
-    runs.stop("a")
+    assert host.instances == {"a"}
+    executor.stop("a")
     assert (await start).state is WorkloadState.STOPPING
-    await soon(runs.idle())
-    assert toy.held == set()
+    await with_timeout(executor.wait_idle())
+    assert host.instances == set()
 
 
-async def test_failures_are_told_and_the_host_lives_on(
-    wire: Wire, host: Served, caplog: pytest.LogCaptureFixture
+async def test_reports_failures_and_continues(
+    peer: Peer, host: ServedHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def start(workload_id: str, name: str) -> Heard:
-        return await wire.command(host.id, "workload.start", start_of(workload_id, name))
+    async def start(workload_id: str, name: str) -> Received:
+        return await peer.command(host.id, "workload.start", start_payload(workload_id, name))
 
     assert (await start("a", "refuse")).state == ("ERROR", None)
-    assert (await start("a", "run")).state == ("RUNNING", None), "no guest had run"
+    assert (await start("a", "run")).state == ("RUNNING", None), "no guest code has run"
     crashed = await start("p", "crash")
     assert crashed.state == ("ERROR", None)
-    assert "as asked" not in crashed.message, "what it was is for the log"
-    assert "as asked" in caplog.text
-    assert (await start("p", "run")).state == ("ERROR", 409), "a guest may have run"
-    for name, message in (("complete", "done"), ("complete in a thread", "done there")):
+    assert "requested crash" not in crashed.message, "details go to the log only"
+    assert "requested crash" in caplog.text
+    assert (await start("p", "run")).state == ("ERROR", 409), "guest code may have run"
+    for name, message in (("complete", "done"), ("complete in a thread", "done in a thread")):
         completed = await start(name, name)
         assert (completed.state[0], completed.message) == ("COMPLETED", message)
     failed = await start("f", "fail")
     assert (failed.state[0], failed.message) == ("ERROR", "broken")
-    await holds(host, "a")
-    status = await wire.command(host.id, "workload.status", id_of("complete"))
+    await wait_for_instances(host, "a")
+    status = await peer.command(host.id, "workload.status", id_payload("complete"))
     assert status.state == ("COMPLETED", None)
-    stopped = await wire.command(host.id, "workload.stop", id_of("complete"))
+    stopped = await peer.command(host.id, "workload.stop", id_payload("complete"))
     assert stopped.state[0] == "STOPPING"
-    await is_free(wire, host, "complete")
+    await wait_until_free(peer, host, "complete")
 
 
-async def test_a_command_without_reply_is_carried_out(wire: Wire, host: Served) -> None:
+async def test_executes_command_without_reply_subject(peer: Peer, host: ServedHost) -> None:
     subject = f"runtime.host.{host.id}.workload.start"
-    await wire.publish(subject, start_of("a").encode())
-    await holds(host, "a")
-    # A host never commands another in its caller's name.
-    await wire.subscribe("runtime.host.other.>")
-    await wire.publish(subject, start_of("a").encode(), reply="runtime.host.other.workload.stop")
-    inbox = await wire.ask(f"runtime.host.{host.id}.workload.status", id_of("a"))
-    status = await wire.receive()
+    await peer.publish(subject, start_payload("a").encode())
+    await wait_for_instances(host, "a")
+    # A reply subject must not make the host command another host.
+    await peer.subscribe("runtime.host.other.>")
+    await peer.publish(subject, start_payload("a").encode(), reply="runtime.host.other.workload.stop")
+    inbox = await peer.send_request(f"runtime.host.{host.id}.workload.status", id_payload("a"))
+    status = await peer.receive()
     assert (status.subject, status.state[0]) == (inbox, "RUNNING")
-    assert await wire.rest() == []
+    assert await peer.drain() == []
 
 
-async def test_shutdown_unsubscribes_answers_and_stops(wire: Wire, host: Served) -> None:
-    await wire.command(host.id, "workload.start", start_of("a"))
-    pending = await wire.ask(f"runtime.host.{host.id}.workload.start", start_of("b", "hang"))
-    await holds(host, "a", "b")
+async def test_shutdown_unsubscribes_replies_and_stops_workloads(peer: Peer, host: ServedHost) -> None:
+    await peer.command(host.id, "workload.start", start_payload("a"))
+    pending = await peer.send_request(f"runtime.host.{host.id}.workload.start", start_payload("b", "hang"))
+    await wait_for_instances(host, "a", "b")
     host.shutdown.set()
-    answer = await wire.receive()
-    assert (answer.subject, answer.state) == (pending, ("STOPPING", None))
-    await host.ended()
-    assert host.toy.held == set()
-    nobody = await wire.command(host.id, "workload.status", "{}")
-    assert nobody.headers["Status"] == "503"
+    reply = await peer.receive()
+    assert (reply.subject, reply.state) == (pending, ("STOPPING", None))
+    await host.join()
+    assert host.fake.instances == set()
+    no_responders = await peer.command(host.id, "workload.status", "{}")
+    assert no_responders.headers["Status"] == "503"
 
 
-async def test_callers_learn_that_nobody_is_here_before_workloads_have_stopped(
-    wire: Wire, host: Served
-) -> None:
-    await wire.command(host.id, "workload.start", start_of("a"))
+async def test_shutdown_unsubscribes_before_workloads_have_stopped(peer: Peer, host: ServedHost) -> None:
+    await peer.command(host.id, "workload.start", start_payload("a"))
     release = asyncio.Event()
-    stop = host.toy.stop
+    stop = host.fake.stop
 
     async def stop_slowly(instance: str) -> None:
         await release.wait()
         await stop(instance)
 
-    host.toy.stop = stop_slowly  # type: ignore[method-assign]
+    host.fake.stop = stop_slowly  # type: ignore[method-assign]
     host.shutdown.set()
 
-    async def look() -> bool | None:
-        return (await wire.command(host.id, "workload.status", "{}")).headers.get("Status") == "503" or None
+    async def poll() -> bool | None:
+        return (await peer.command(host.id, "workload.status", "{}")).headers.get("Status") == "503" or None
 
-    await eventually("nobody listens", look)
-    assert host.toy.held == {"a"}
+    await eventually("the broker reports no responders", poll)
+    assert host.fake.instances == {"a"}
     release.set()
-    await host.ended()
-    assert host.toy.held == set()
+    await host.join()
+    assert host.fake.instances == set()
 
 
-async def test_the_broker_goes_and_comes_back(broker: Broker, wire: Wire, host: Served) -> None:
-    await wire.command(host.id, "workload.start", start_of("a"))
+async def test_survives_broker_restart(broker: Broker, peer: Peer, host: ServedHost) -> None:
+    await peer.command(host.id, "workload.start", start_payload("a"))
     broker.stop()
     broker.start()
-    again = await Wire.connect(broker.url)
-    await again.subscribe("runtime.operator.heartbeat.>")
+    other = await Peer.connect(broker.url)
+    await other.subscribe("runtime.operator.heartbeat.>")
 
-    # It may have beaten before we subscribed; the next request shows that it is back.
-    async def look() -> bool | None:
-        answer = await again.command(host.id, "workload.status", id_of("a"))
-        return ("Status" not in answer.headers and answer.state[0] == "RUNNING") or None
+    # The host may have sent its heartbeat before the peer subscribed, so poll with a request.
+    async def poll() -> bool | None:
+        reply = await other.command(host.id, "workload.status", id_payload("a"))
+        return ("Status" not in reply.headers and reply.state[0] == "RUNNING") or None
 
-    await eventually("the host is back", look)
-    assert host.toy.held == {"a"}, "it went on running"
-    assert len(await again.rest()) <= 1, "no burst"
-    await again.close()
+    await eventually("the host has reconnected", poll)
+    assert host.fake.instances == {"a"}, "the workload kept running"
+    assert len(await other.drain()) <= 1, "no burst"
+    await other.close()
 
 
-async def test_a_host_waits_for_a_broker_that_is_not_there_yet(broker: Broker) -> None:
+async def test_waits_for_broker_at_startup(broker: Broker) -> None:
     broker.stop()
-    async with Served(broker.url) as host:
+    async with ServedHost(broker.url) as host:
         broker.start()
-        wire = await Wire.connect(broker.url)
+        peer = await Peer.connect(broker.url)
 
-        async def look() -> bool | None:
-            answer = await wire.command(host.id, "heartbeat", "")
-            return "Status" not in answer.headers or None
+        async def poll() -> bool | None:
+            reply = await peer.command(host.id, "heartbeat", "")
+            return "Status" not in reply.headers or None
 
-        await eventually("the host answers", look)
-        await wire.close()
+        await eventually("the host replies", poll)
+        await peer.close()
         broker.stop()
         host.shutdown.set()
-        await host.ended()
+        await host.join()
 
 
-async def test_a_reply_is_made_to_fit_the_broker(tmp_path: object, broker: Broker) -> None:
+async def test_shortens_reply_to_maximum_payload(tmp_path: object, broker: Broker) -> None:
     assert isinstance(tmp_path, type(broker.directory))
     small = Broker(tmp_path, "max_payload: 2048")
-    wire = await Wire.connect(small.url)
-    await wire.subscribe("runtime.operator.heartbeat.>")
-    async with Served(small.url) as host:
-        await wire.receive()
-        long = "\a" * 200
-        refused = await wire.command(host.id, "workload.start", start_of(long, "refuse"))
-        assert (refused.state[0], refused.id) == ("ERROR", long)
+    peer = await Peer.connect(small.url)
+    await peer.subscribe("runtime.operator.heartbeat.>")
+    async with ServedHost(small.url) as host:
+        await peer.receive()
+        long_id = "\a" * 200
+        refused = await peer.command(host.id, "workload.start", start_payload(long_id, "refuse"))
+        assert (refused.state[0], refused.id) == ("ERROR", long_id)
         assert len(refused.payload) <= 2048
         assert refused.message.endswith("xx…")
-    await wire.close()
+    await peer.close()
     small.stop()
 
 
-async def test_heartbeats_come_at_their_interval(broker: Broker, wire: Wire) -> None:
-    async with Served(broker.url, berth.ServeOptions(heartbeat_interval_s=1)) as host:
-        first = await wire.receive()
-        at = time.monotonic()
-        second = await wire.receive()
-        assert time.monotonic() - at >= 0.9
+async def test_publishes_heartbeats_at_interval(broker: Broker, peer: Peer) -> None:
+    async with ServedHost(broker.url, berth.ServeOptions(heartbeat_interval_s=1)) as host:
+        first = await peer.receive()
+        received_s = time.monotonic()
+        second = await peer.receive()
+        assert time.monotonic() - received_s >= 0.9
         assert first.json() == second.json()
         assert len(first.json()["startedAt"]) >= 20
-    nobody = await wire.command(host.id, "heartbeat", "")
-    assert nobody.headers["Status"] == "503"
+    no_responders = await peer.command(host.id, "heartbeat", "")
+    assert no_responders.headers["Status"] == "503"
 
 
-async def test_what_peers_would_misread_is_refused(broker: Broker) -> None:
-    class Nameless(berth.Host[None]):
+async def test_rejects_invalid_options_and_descriptions(broker: Broker) -> None:
+    class InvalidHost(berth.Host[None]):
         name = "Not A Name"
 
         def describe(self) -> berth.Description:
             return berth.Description(hostname="h", friendly_name=self.name, version="1")
 
-        async def start(self, start: berth.Start) -> None:
-            """Never asked."""
+        async def start(self, request: berth.StartRequest) -> None:
+            """Never called."""
 
         async def stop(self, instance: None) -> None:
-            """Never asked."""
+            """Never called."""
 
     with pytest.raises(berth.ServeError, match="'Not A Name' is not a DNS-1123"):
-        await berth.serve(broker.url, Nameless())
+        await berth.serve(broker.url, InvalidHost())
     with pytest.raises(berth.ServeError, match=r"'a\.b'"):
-        await berth.serve(broker.url, Nameless(), berth.ServeOptions(host_id="a.b"))
+        await berth.serve(broker.url, InvalidHost(), berth.ServeOptions(host_id="a.b"))
     with pytest.raises(berth.ServeError, match="31 s"):
-        await berth.serve(broker.url, Nameless(), berth.ServeOptions(heartbeat_interval_s=31))
-    with pytest.raises(berth.ConnectError, match="no server"):
-        await berth.serve("", Nameless())
+        await berth.serve(broker.url, InvalidHost(), berth.ServeOptions(heartbeat_interval_s=31))
+    with pytest.raises(berth.ConnectError, match="no NATS server"):
+        await berth.serve("", InvalidHost())
 
 
-async def test_a_shared_connection_outlives_its_hosts_and_they_do_not_outlive_it(
-    broker: Broker, wire: Wire
-) -> None:
+async def test_shared_connection_outlives_its_hosts_until_closed(broker: Broker, peer: Peer) -> None:
     async with berth.connect(broker.url) as bus:
-        first, second = Served(bus), Served(bus)
-        assert {(await wire.receive()).json()["id"] for _ in range(2)} == {first.id, second.id}
+        first, second = ServedHost(bus), ServedHost(bus)
+        assert {(await peer.receive()).json()["id"] for _ in range(2)} == {first.id, second.id}
         first.shutdown.set()
-        await first.ended()
-        answer = await wire.command(second.id, "workload.status", id_of("a"))
-        assert answer.state[0] == "NOT_FOUND"
-    with pytest.raises(berth.BusClosed):
-        await second.ended()
+        await first.join()
+        reply = await peer.command(second.id, "workload.status", id_payload("a"))
+        assert reply.state[0] == "NOT_FOUND"
+    with pytest.raises(berth.BusClosedError):
+        await second.join()
 
 
-async def test_names_for_kubernetes() -> None:
+async def test_validates_dns_1123_subdomains() -> None:
     from berth.host.description import is_dns_1123_subdomain
 
-    for good in ("a", "quiet-river-0412", "a.b-c.9", "x" * 63):
-        assert is_dns_1123_subdomain(good), good
-    for bad in ("", "A", "a_b", "-a", "a-", "a..b", "a b", "a\n", "a" * 64, ".".join(["a" * 60] * 5)):
-        assert not is_dns_1123_subdomain(bad), bad
+    for valid in ("a", "quiet-river-0412", "a.b-c.9", "x" * 63):
+        assert is_dns_1123_subdomain(valid), valid
+    for invalid in ("", "A", "a_b", "-a", "a-", "a..b", "a b", "a\n", "a" * 64, ".".join(["a" * 60] * 5)):
+        assert not is_dns_1123_subdomain(invalid), invalid
 
 
-async def test_headers_of_requests_are_ignored_and_empty_replies_are_none(host: Served, broker: Broker) -> None:
+async def test_ignores_request_headers(host: ServedHost, broker: Broker) -> None:
     import nats
 
     client = await nats.connect(broker.url)
-    answer = await client.request(
+    reply = await client.request(
         f"runtime.host.{host.id}.workload.status",
         json.dumps({"workloadId": "a"}).encode(),
         timeout=5,
-        headers={"X-Anything": "at all"},
+        headers={"X-Custom": "value"},
     )
-    assert json.loads(answer.data)["workloadStatus"]["workloadState"] == "WORKLOAD_STATE_NOT_FOUND"
+    assert json.loads(reply.data)["workloadStatus"]["workloadState"] == "WORKLOAD_STATE_NOT_FOUND"
     await client.close()
 
 
-async def test_cancelling_leaves_no_task_behind(broker: Broker, wire: Wire) -> None:
+async def test_cancellation_leaves_no_tasks(broker: Broker, peer: Peer) -> None:
     before = asyncio.all_tasks()
-    async with Served(broker.url) as host:
-        await wire.receive()
-        await wire.command(host.id, "workload.start", start_of("a"))
-        await wire.ask(f"runtime.host.{host.id}.workload.start", start_of("b", "hang"))
-        await holds(host, "a", "b")
+    async with ServedHost(broker.url) as host:
+        await peer.receive()
+        await peer.command(host.id, "workload.start", start_payload("a"))
+        await peer.send_request(f"runtime.host.{host.id}.workload.start", start_payload("b", "hang"))
+        await wait_for_instances(host, "a", "b")
 
-    async def look() -> bool | None:
+    async def poll() -> bool | None:
         return asyncio.all_tasks() <= before | {t for t in asyncio.all_tasks() if "nats" in repr(t)} or None
 
-    await eventually("all tasks have ended", look)
-    assert host.toy.held == {"a"}, "a start that was cancelled is released"
+    await eventually("all tasks have ended", poll)
+    assert host.fake.instances == {"a"}, "a cancelled start releases its resources"

@@ -1,4 +1,4 @@
-"""The rules of liveness, played through in simulated time with simulated hosts."""
+"""Liveness rules, with simulated time and simulated hosts."""
 
 from __future__ import annotations
 
@@ -8,245 +8,245 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from berth.scheduler import _liveness as l
+from berth.scheduler import _liveness as lv
 from berth.scheduler._liveness import Health, Liveness, Reason
 from berth.scheduler.liveness_options import LivenessOptions
 
 
-class Kind(enum.Enum):
-    WELL = enum.auto()
+class Behavior(enum.Enum):
+    HEALTHY = enum.auto()
     DEAD = enum.auto()
     FROZEN = enum.auto()
 
 
-class World:
-    """Hosts, a broker and a scheduler's view of them, in simulated time, counted in ticks."""
+class Simulation:
+    """Simulated hosts, a broker and a scheduler. Time advances in ticks."""
 
     def __init__(self, hosts: int) -> None:
         self.liveness = Liveness(LivenessOptions())
         self.ticks = 0
-        self.hosts = [Kind.WELL] * hosts
-        self.beats = True
+        self.hosts = [Behavior.HEALTHY] * hosts
+        self.send_heartbeats = True
         self.probes = 0
-        self.told: list[tuple[float, int, Health, Reason | None]] = []
+        self.reports: list[tuple[float, int, Health, Reason | None]] = []
         self.forgotten: list[str] = []
-        self.step(l.LinkUp())
+        self.step(lv.Connected())
         for host in range(hosts):
-            self.step(l.Heartbeat(str(host)))
+            self.step(lv.HeartbeatReceived(str(host)))
         self.run(15)
-        assert self.told == []
+        assert self.reports == []
 
     @property
     def now_s(self) -> float:
-        return self.ticks * l.TICK_S
+        return self.ticks * lv.TICK_S
 
     def run(self, seconds: float) -> None:
-        for _ in range(round(seconds / l.TICK_S)):
+        for _ in range(round(seconds / lv.TICK_S)):
             self.ticks += 1
-            self.step(l.Tick())
-            if self.beats and self.ticks % 300 == 0:
-                for host, kind in enumerate(self.hosts):
-                    if kind is Kind.WELL:
-                        self.step(l.Heartbeat(str(host)))
+            self.step(lv.Tick())
+            if self.send_heartbeats and self.ticks % 300 == 0:
+                for host, behavior in enumerate(self.hosts):
+                    if behavior is Behavior.HEALTHY:
+                        self.step(lv.HeartbeatReceived(str(host)))
 
-    def step(self, event: l.Event) -> None:
+    def step(self, event: lv.Event) -> None:
         for action in self.liveness.step(self.now_s, event):
             match action:
-                case l.Probe(host):
+                case lv.Probe(host):
                     self.probes += 1
-                    self.step(self.answer(host))
-                case l.Tell(host, health, reason):
-                    self.told.append((self.now_s, int(host), health, reason))
-                case l.Forget(host):
+                    self.step(self.probe(host))
+                case lv.ReportHealth(host, health, reason):
+                    self.reports.append((self.now_s, int(host), health, reason))
+                case lv.Forget(host):
                     self.forgotten.append(host)
 
-    def answer(self, host: str) -> l.Event:
+    def probe(self, host: str) -> lv.Event:
         match self.hosts[int(host)]:
-            case Kind.WELL:
-                return l.Answered(host)
-            case Kind.DEAD:
-                return l.NobodyListens(host)
-            case Kind.FROZEN:
-                return l.NoAnswer(host)
+            case Behavior.HEALTHY:
+                return lv.ProbeAnswered(host)
+            case Behavior.DEAD:
+                return lv.ProbeNoResponders(host)
+            case Behavior.FROZEN:
+                return lv.ProbeUnanswered(host)
 
-    def told_at(self, host: int, health: Health) -> float | None:
-        """When this host was first told to be so."""
-        return next((at for at, which, what, _ in self.told if (which, what) == (host, health)), None)
+    def first_report_at(self, host: int, health: Health) -> float | None:
+        """Returns the time of the first report of this health for this host."""
+        return next((at for at, other, state, _ in self.reports if (other, state) == (host, health)), None)
 
     def lost_at(self, host: int) -> float:
-        at = self.told_at(host, Health.LOST)
-        assert at is not None, self.told
+        at = self.first_report_at(host, Health.LOST)
+        assert at is not None, self.reports
         return at
 
 
-def test_a_dead_host_in_a_small_fleet_is_lost_within_two_seconds() -> None:
-    world = World(3)
-    died = world.now_s
-    world.hosts[1] = Kind.DEAD
-    world.run(3)
-    assert 1 <= world.lost_at(1) - died <= 2
-    assert world.told[-1][3] is Reason.NO_RESPONDERS
-    assert all(told[1] == 1 for told in world.told)
+def test_dead_host_in_small_fleet_is_lost_within_two_seconds() -> None:
+    simulation = Simulation(3)
+    died_s = simulation.now_s
+    simulation.hosts[1] = Behavior.DEAD
+    simulation.run(3)
+    assert 1 <= simulation.lost_at(1) - died_s <= 2
+    assert simulation.reports[-1][3] is Reason.NO_RESPONDERS
+    assert all(report[1] == 1 for report in simulation.reports)
 
 
-def test_a_dead_host_among_thousands_is_lost_within_ten_seconds_and_within_the_budget() -> None:
-    world = World(3000)
-    world.hosts[1234] = Kind.DEAD
-    died, probes = world.now_s, world.probes
-    world.run(10)
-    assert world.lost_at(1234) - died <= 10
-    assert 300 <= (world.probes - probes) / 10 <= 400
+def test_dead_host_in_large_fleet_is_lost_within_ten_seconds_and_probe_budget() -> None:
+    simulation = Simulation(3000)
+    simulation.hosts[1234] = Behavior.DEAD
+    died_s, probes = simulation.now_s, simulation.probes
+    simulation.run(10)
+    assert simulation.lost_at(1234) - died_s <= 10
+    assert 300 <= (simulation.probes - probes) / 10 <= 400
 
 
-def test_a_frozen_host_is_suspect_and_then_lost_at_the_deadline() -> None:
-    world = World(3)
-    world.hosts[0] = Kind.FROZEN
-    world.run(90)
-    suspect = world.told_at(0, Health.SUSPECT)
-    assert suspect is not None
-    assert 13 <= world.lost_at(0) - suspect <= 17
-    assert world.told[-1][3] is Reason.SILENT
+def test_frozen_host_is_suspect_then_lost_at_deadline() -> None:
+    simulation = Simulation(3)
+    simulation.hosts[0] = Behavior.FROZEN
+    simulation.run(90)
+    suspect_s = simulation.first_report_at(0, Health.SUSPECT)
+    assert suspect_s is not None
+    assert 13 <= simulation.lost_at(0) - suspect_s <= 17
+    assert simulation.reports[-1][3] is Reason.SILENT
 
 
-def test_a_busy_host_is_not_lost_before_its_start_deadline() -> None:
-    world = World(3)
-    world.hosts[0] = Kind.FROZEN
-    until = world.now_s + 120
-    world.step(l.BusyUntil("0", until))
-    world.run(150)
-    assert world.lost_at(0) >= until
+def test_busy_host_is_not_lost_before_start_deadline() -> None:
+    simulation = Simulation(3)
+    simulation.hosts[0] = Behavior.FROZEN
+    until_s = simulation.now_s + 120
+    simulation.step(lv.BusyUntil("0", until_s))
+    simulation.run(150)
+    assert simulation.lost_at(0) >= until_s
 
 
-def test_a_host_that_has_answered_its_starts_is_busy_no_longer() -> None:
-    world = World(3)
-    world.hosts[0] = Kind.FROZEN
-    frozen = world.now_s
-    world.step(l.BusyUntil("0", frozen + 120))
-    world.run(70)
-    assert world.told_at(0, Health.LOST) is None
-    world.step(l.Idle("0"))
-    world.run(1)
-    assert world.lost_at(0) - frozen < 72
+def test_idle_host_is_no_longer_busy() -> None:
+    simulation = Simulation(3)
+    simulation.hosts[0] = Behavior.FROZEN
+    frozen_s = simulation.now_s
+    simulation.step(lv.BusyUntil("0", frozen_s + 120))
+    simulation.run(70)
+    assert simulation.first_report_at(0, Health.LOST) is None
+    simulation.step(lv.Idle("0"))
+    simulation.run(1)
+    assert simulation.lost_at(0) - frozen_s < 72
 
 
-def test_a_host_that_came_back_and_dies_while_the_connection_settles_is_lost_at_once() -> None:
-    world = World(3)
-    world.step(l.LinkDown())
-    world.step(l.LinkUp())
-    world.step(l.Heartbeat("1"))
-    world.hosts[:2] = [Kind.DEAD, Kind.DEAD]
-    died = world.now_s
-    world.run(4)
-    assert world.told_at(0, Health.LOST) is None, "it may be on its way"
-    assert world.lost_at(1) - died <= 2
+def test_host_seen_since_connect_is_lost_during_settling_period() -> None:
+    simulation = Simulation(3)
+    simulation.step(lv.Disconnected())
+    simulation.step(lv.Connected())
+    simulation.step(lv.HeartbeatReceived("1"))
+    simulation.hosts[:2] = [Behavior.DEAD, Behavior.DEAD]
+    died_s = simulation.now_s
+    simulation.run(4)
+    assert simulation.first_report_at(0, Health.LOST) is None, "it may be reconnecting"
+    assert simulation.lost_at(1) - died_s <= 2
 
 
-def test_silence_counts_from_when_a_host_was_heard_on_this_connection_or_from_when_that_settled() -> None:
-    world = World(3)
-    world.step(l.LinkDown())
-    world.step(l.LinkUp())
-    world.step(l.Heartbeat("1"))
-    world.hosts[:2] = [Kind.FROZEN, Kind.FROZEN]
-    froze = world.now_s
-    world.run(60)
-    assert 35 <= world.lost_at(1) - froze <= 36
-    assert 47 <= world.lost_at(0) - froze <= 48
+def test_silence_counts_from_last_seen_or_from_end_of_settling_period() -> None:
+    simulation = Simulation(3)
+    simulation.step(lv.Disconnected())
+    simulation.step(lv.Connected())
+    simulation.step(lv.HeartbeatReceived("1"))
+    simulation.hosts[:2] = [Behavior.FROZEN, Behavior.FROZEN]
+    froze_s = simulation.now_s
+    simulation.run(60)
+    assert 35 <= simulation.lost_at(1) - froze_s <= 36
+    assert 47 <= simulation.lost_at(0) - froze_s <= 48
 
 
-def test_a_host_that_reconnects_quickly_is_not_lost() -> None:
-    world = World(3)
-    world.hosts[2] = Kind.DEAD
-    world.run(0.9)
-    world.hosts[2] = Kind.WELL
-    world.run(5)
-    assert world.told_at(2, Health.LOST) is None
-    assert world.told[-1][2] is Health.ALIVE
+def test_host_that_reconnects_quickly_is_not_lost() -> None:
+    simulation = Simulation(3)
+    simulation.hosts[2] = Behavior.DEAD
+    simulation.run(0.9)
+    simulation.hosts[2] = Behavior.HEALTHY
+    simulation.run(5)
+    assert simulation.first_report_at(2, Health.LOST) is None
+    assert simulation.reports[-1][2] is Health.ALIVE
 
 
-def test_nothing_is_concluded_while_the_connection_is_away_or_settles() -> None:
-    world = World(3)
-    world.step(l.LinkDown())
-    world.hosts = [Kind.DEAD] * 3
-    world.beats = False
-    world.run(180)
-    assert world.told == []
-    world.step(l.LinkUp())
-    world.run(4)
-    world.hosts = [Kind.WELL] * 3
-    world.run(10)
-    assert world.told == []
+def test_reports_nothing_while_disconnected_or_settling() -> None:
+    simulation = Simulation(3)
+    simulation.step(lv.Disconnected())
+    simulation.hosts = [Behavior.DEAD] * 3
+    simulation.send_heartbeats = False
+    simulation.run(180)
+    assert simulation.reports == []
+    simulation.step(lv.Connected())
+    simulation.run(4)
+    simulation.hosts = [Behavior.HEALTHY] * 3
+    simulation.run(10)
+    assert simulation.reports == []
 
 
 @pytest.mark.parametrize("hosts", [9, 900])
-def test_when_a_third_of_the_hosts_vanish_the_broker_is_suspected_first(hosts: int) -> None:
-    world = World(hosts)
-    vanished = world.now_s
-    world.hosts = [Kind.WELL if host % 3 else Kind.DEAD for host in range(hosts)]
-    world.run(20)
-    assert [told for told in world.told if told[2] is Health.LOST] == []
-    # Those that come back prove the broker well; those that do not are lost at once.
-    world.hosts = [Kind.DEAD] + [Kind.WELL] * (hosts - 1)
-    world.run(10)
-    assert world.lost_at(0) - vanished < 30
+def test_mass_loss_is_first_attributed_to_broker(hosts: int) -> None:
+    simulation = Simulation(hosts)
+    vanished_s = simulation.now_s
+    simulation.hosts = [Behavior.HEALTHY if host % 3 else Behavior.DEAD for host in range(hosts)]
+    simulation.run(20)
+    assert [report for report in simulation.reports if report[2] is Health.LOST] == []
+    # Once the other hosts are back, the broker is not at fault, so the missing host is lost immediately.
+    simulation.hosts = [Behavior.DEAD] + [Behavior.HEALTHY] * (hosts - 1)
+    simulation.run(10)
+    assert simulation.lost_at(0) - vanished_s < 30
 
 
-def test_a_crowd_that_comes_back_one_by_one_is_waited_for() -> None:
-    world = World(6)
-    vanished = world.now_s
-    world.hosts[:5] = [Kind.DEAD] * 5
-    world.run(3)
+def test_waits_for_hosts_that_reconnect_one_by_one() -> None:
+    simulation = Simulation(6)
+    vanished_s = simulation.now_s
+    simulation.hosts[:5] = [Behavior.DEAD] * 5
+    simulation.run(3)
     for host in range(4):
-        world.hosts[host] = Kind.WELL
-        world.run(1.5)
-    assert [told for told in world.told if told[2] is Health.LOST] == []
-    # The one that does not come with them is given up when they had their time.
-    world.run(4)
-    assert 12 <= world.lost_at(4) - vanished <= 14
+        simulation.hosts[host] = Behavior.HEALTHY
+        simulation.run(1.5)
+    assert [report for report in simulation.reports if report[2] is Health.LOST] == []
+    # The host that does not reconnect is lost after the settling period.
+    simulation.run(4)
+    assert 12 <= simulation.lost_at(4) - vanished_s <= 14
 
 
-def test_a_mass_death_is_believed_at_the_deadline() -> None:
-    world = World(6)
-    world.hosts = [Kind.DEAD] * 6
-    world.run(80)
+def test_mass_loss_is_reported_at_deadline() -> None:
+    simulation = Simulation(6)
+    simulation.hosts = [Behavior.DEAD] * 6
+    simulation.run(80)
     for host in range(6):
-        world.lost_at(host)
+        simulation.lost_at(host)
 
 
-def test_a_lost_host_returns_with_a_heartbeat_only() -> None:
-    world = World(3)
-    world.hosts[0] = Kind.DEAD
-    world.run(3)
-    world.step(l.Answered("0"))
-    assert world.told[-1][2] is Health.LOST
-    assert len(world.told) == 2
-    world.step(l.Heartbeat("0"))
-    assert world.told[2][2] is Health.ALIVE
+def test_lost_host_recovers_only_with_heartbeat() -> None:
+    simulation = Simulation(3)
+    simulation.hosts[0] = Behavior.DEAD
+    simulation.run(3)
+    simulation.step(lv.ProbeAnswered("0"))
+    assert simulation.reports[-1][2] is Health.LOST
+    assert len(simulation.reports) == 2
+    simulation.step(lv.HeartbeatReceived("0"))
+    assert simulation.reports[2][2] is Health.ALIVE
 
 
-def test_a_host_that_stays_lost_is_forgotten() -> None:
-    world = World(3)
-    world.hosts[0] = Kind.DEAD
-    world.run(610)
-    assert world.forgotten == ["0"]
-    assert len(world.liveness) == 2
+def test_forgets_host_that_stays_lost() -> None:
+    simulation = Simulation(3)
+    simulation.hosts[0] = Behavior.DEAD
+    simulation.run(610)
+    assert simulation.forgotten == ["0"]
+    assert len(simulation.liveness) == 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(1, 39)), max_size=30))
-def test_a_well_host_is_never_lost_and_no_host_changes_to_what_it_is(
+def test_healthy_host_is_never_lost_and_reports_are_transitions(
     changes: list[tuple[int, int, int]],
 ) -> None:
-    world = World(8)
+    simulation = Simulation(8)
     for host, change, tenths in changes:
         if change < 3:
-            world.hosts[host] = (Kind.DEAD, Kind.FROZEN, Kind.WELL)[change]
+            simulation.hosts[host] = (Behavior.DEAD, Behavior.FROZEN, Behavior.HEALTHY)[change]
         else:
-            world.step(l.LinkDown())
-            world.run(tenths / 10)
-            world.step(l.LinkUp())
-        world.run(tenths / 5)
-    assert world.told_at(7, Health.LOST) is None, "number 7 is always well"
+            simulation.step(lv.Disconnected())
+            simulation.run(tenths / 10)
+            simulation.step(lv.Connected())
+        simulation.run(tenths / 5)
+    assert simulation.first_report_at(7, Health.LOST) is None, "host 7 is always healthy"
     health = [Health.ALIVE] * 8
-    for _, host, now, _ in world.told:
-        before, health[host] = health[host], now
-        assert before is not now
-        assert before is not Health.LOST or now is Health.ALIVE
+    for _, host, after, _ in simulation.reports:
+        before, health[host] = health[host], after
+        assert before is not after
+        assert before is not Health.LOST or after is Health.ALIVE

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel with the generated code, fresh, and a public face that is documented."""
+"""Packaging: generated code is fresh, the wheel is complete, and the public API is documented."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ BINDINGS = Path(__file__).parents[1]
 
 
 def run(*command: object, cwd: Path = BINDINGS) -> str:
-    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    arguments = [str(argument) for argument in command]
+    result = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
-def test_the_generated_code_is_fresh() -> None:
+def test_generated_code_is_fresh() -> None:
     run(sys.executable, "tools/generate.py", "--check")
 
 
-def test_the_wheel_holds_the_generated_code_and_works_alone(tmp_path: Path) -> None:
+def test_wheel_contains_generated_code_and_is_self_contained(tmp_path: Path) -> None:
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, BINDINGS)
     [wheel] = tmp_path.glob("berth_sdk-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
@@ -37,7 +38,7 @@ def test_the_wheel_holds_the_generated_code_and_works_alone(tmp_path: Path) -> N
         "berth",
         wheel.name.replace("-py3-none-any.whl", ".dist-info"),
     }
-    # What it depends on comes from here; it itself only from the wheel.
+    # Dependencies come from this environment, the package itself only from the wheel.
     venv.create(tmp_path / "venv", system_site_packages=False, with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     libraries = Path(inspect.getfile(errors)).parents[1]
@@ -46,23 +47,23 @@ def test_the_wheel_holds_the_generated_code_and_works_alone(tmp_path: Path) -> N
         f"import sys; sys.path[:0] = [{str(wheel)!r}, {str(site)!r}]\n"
         "import berth\n"
         f"assert {str(libraries)!r} not in sys.path\n"
-        "print(berth.__file__, berth.encoding.write(berth.Workload(name='a')).decode())"
+        "print(berth.__file__, berth.encoding.encode(berth.Workload(name='a')).decode())"
     )
-    said = run(python, "-I", "-c", code, cwd=tmp_path)
-    assert said.split() == [f"{wheel}/berth/__init__.py", '{"name":"a"}']
+    output = run(python, "-I", "-c", code, cwd=tmp_path)
+    assert output.split() == [f"{wheel}/berth/__init__.py", '{"name":"a"}']
 
 
-def test_what_is_public_is_there_and_documented() -> None:
+def test_public_names_exist_and_are_documented() -> None:
     for name in berth.__all__:
-        thing = getattr(berth, name)
-        # Messages have theirs in the stubs, from the schema.
-        ours = inspect.isclass(thing) and not issubclass(thing, Message)
-        if ours or inspect.isfunction(thing):
-            assert thing.__doc__, name
+        member = getattr(berth, name)
+        # Messages are documented in the generated stubs.
+        is_own_class = inspect.isclass(member) and not issubclass(member, Message)
+        if is_own_class or inspect.isfunction(member):
+            assert member.__doc__, name
 
 
-def test_all_errors_are_of_one_family() -> None:
-    for name, thing in vars(errors).items():
-        if inspect.isclass(thing) and issubclass(thing, Exception):
-            assert issubclass(thing, berth.BerthError), name
-            assert thing.__doc__, name
+def test_all_errors_derive_from_berth_error() -> None:
+    for name, member in vars(errors).items():
+        if inspect.isclass(member) and issubclass(member, Exception):
+            assert issubclass(member, berth.BerthError), name
+            assert member.__doc__, name

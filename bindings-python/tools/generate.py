@@ -1,6 +1,6 @@
-"""Makes `src/berth/proto/_gen/` from the schema, or says with `--check` which files are stale.
+"""Generates `src/berth/proto/_gen/` from the schema; with `--check`, reports stale files instead.
 
-It needs grpcio-tools and mypy-protobuf as `requirements-dev.txt` pins them; no protoc has to be installed.
+Requires grpcio-tools and mypy-protobuf in the versions pinned in `requirements-dev.txt`, but no protoc.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-# Their output changes from release to release, so only these make it.
+# The output differs between releases, so the versions are pinned.
 PINNED = {"grpcio-tools": "1.76.0", "mypy-protobuf": "5.1.0"}
 
 BINDINGS = Path(__file__).resolve().parent.parent
@@ -22,23 +22,23 @@ PROTO = BINDINGS.parent / "proto"
 PACKAGE_DIR = Path("wasmcloud/runtime/v2")
 OUTPUT = BINDINGS / "src/berth/proto/_gen"
 
-# Generated modules import each other by the path of the schema; here they are neighbours.
+# Generated modules import each other by their schema path; here they are in one package.
 IMPORT = re.compile(r"^from wasmcloud\.runtime\.v2 import (\w+) as ", re.MULTILINE)
 
-# What they say their `__module__` is, which pickle believes.
+# The `__module__` of the generated classes, which pickle uses.
 MODULE = re.compile(r"'wasmcloud\.runtime\.v2\.(\w+_pb2)'")
 
 INIT = '"""Generated from the schema by `tools/generate.py`; nothing here is written by hand."""\n'
 
 
 def main() -> int:
-    """Writes the files, or compares them."""
+    """Writes or checks the generated files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file is stale")
+    parser.add_argument("--check", action="store_true", help="Write nothing; fail if a file is stale")
     check = parser.parse_args().check
-    wrong = unpinned()
-    if wrong:
-        print("\n".join(wrong), file=sys.stderr)
+    errors = version_errors()
+    if errors:
+        print("\n".join(errors), file=sys.stderr)
         return 2
     outputs = generate()
     stale = differences(outputs)
@@ -47,69 +47,69 @@ def main() -> int:
             print(line, file=sys.stderr)
         return 1 if stale else 0
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    for path in strays(outputs):
+    for path in unexpected_files(outputs):
         path.unlink()
     for name, content in outputs.items():
         (OUTPUT / name).write_text(content, encoding="utf-8")
-    print(f"{len(outputs)} files in {OUTPUT.relative_to(BINDINGS)}, {len(stale)} of them new")
+    print(f"generated {len(outputs)} files in {OUTPUT.relative_to(BINDINGS)}, {len(stale)} changed")
     return 0
 
 
-def unpinned() -> list[str]:
-    """What is not installed in the release that makes the checked-in files."""
-    wrong = []
-    for name, wanted in PINNED.items():
+def version_errors() -> list[str]:
+    """Returns an error for each generator that is not installed in its pinned version."""
+    errors = []
+    for name, required in PINNED.items():
         try:
-            found = importlib.metadata.version(name)
+            installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found = "nothing"
-        if found != wanted:
-            wrong.append(f"{name} {wanted} is needed and {found} is installed: see requirements-dev.txt")
-    return wrong
+            installed = "no version"
+        if installed != required:
+            errors.append(f"{name} {required} required, {installed} installed: see requirements-dev.txt")
+    return errors
 
 
 def generate() -> dict[str, str]:
-    """All files by name, made in a directory of their own."""
+    """Returns the generated files by name."""
     from grpc_tools import protoc  # type: ignore[import-untyped]
 
     schema = sorted(path.relative_to(PROTO) for path in (PROTO / PACKAGE_DIR).glob("*.proto"))
     plugin = Path(sysconfig.get_path("scripts")) / "protoc-gen-mypy"
     well_known = Path(protoc.__file__).parent / "_proto"
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory() as directory:
         arguments = [
             "protoc",
             f"--proto_path={PROTO}",
             f"--proto_path={well_known}",
             f"--plugin=protoc-gen-mypy={plugin}",
-            f"--python_out={made}",
-            f"--mypy_out=quiet:{made}",
+            f"--python_out={directory}",
+            f"--mypy_out=quiet:{directory}",
             *map(str, schema),
         ]
         if protoc.main(arguments) != 0:
-            raise SystemExit("the schema does not compile")
+            raise SystemExit("cannot compile the schema")
         outputs = {"__init__.py": INIT}
-        for path in sorted((Path(made) / PACKAGE_DIR).iterdir()):
+        for path in sorted((Path(directory) / PACKAGE_DIR).iterdir()):
             text = path.read_text(encoding="utf-8")
             text = IMPORT.sub(r"from berth.proto._gen import \1 as ", text)
             outputs[path.name] = MODULE.sub(r"'berth.proto._gen.\1'", text)
-        shutil.rmtree(Path(made) / PACKAGE_DIR)
+        shutil.rmtree(Path(directory) / PACKAGE_DIR)
         return outputs
 
 
 def differences(outputs: dict[str, str]) -> list[str]:
-    """One sentence for each file that is not what it should be."""
-    found = [f"{path.relative_to(BINDINGS)}: not generated by anything" for path in strays(outputs)]
+    """Returns a message for each stale, missing or unexpected file."""
+    messages = [f"{path.relative_to(BINDINGS)}: not a generated file" for path in unexpected_files(outputs)]
     for name, content in outputs.items():
         path = OUTPUT / name
         if not path.is_file():
-            found.append(f"{path.relative_to(BINDINGS)}: missing")
+            messages.append(f"{path.relative_to(BINDINGS)}: missing")
         elif path.read_text(encoding="utf-8") != content:
-            found.append(f"{path.relative_to(BINDINGS)}: out of date; run tools/generate.py")
-    return found
+            messages.append(f"{path.relative_to(BINDINGS)}: out of date; run tools/generate.py")
+    return messages
 
 
-def strays(outputs: dict[str, str]) -> list[Path]:
-    """Files in the generated directory that nothing generates."""
+def unexpected_files(outputs: dict[str, str]) -> list[Path]:
+    """Returns the files in the output directory that are not generated."""
     return [path for path in sorted(OUTPUT.glob("*")) if path.is_file() and path.name not in outputs]
 
 

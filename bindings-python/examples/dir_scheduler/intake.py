@@ -1,7 +1,8 @@
-"""A directory of manifests, a JSON file for each thing that is wanted; what became of it is in `.berth/`.
+"""Intake from a directory: one JSON manifest per object; the status of each object is written to `.berth/`.
 
-It knows two kinds of `runtime.wasmcloud.dev/v1alpha1`: a Workload is one workload, a WorkloadDeployment is
-`replicas` equal ones. A deployment whose template changes is stopped and started anew.
+Two kinds of `runtime.wasmcloud.dev/v1alpha1` are supported: a Workload is a single workload, a
+WorkloadDeployment is a number of identical replicas. If the template of a deployment changes, its replicas are
+stopped and recreated.
 """
 
 import asyncio
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from berth import encoding
-from berth.errors import ReadError
+from berth.errors import DecodeError
 from berth.proto import Workload
-from placement import Conditions
+from placement import Constraints
 
 Json = dict[str, Any]
 
@@ -24,7 +25,7 @@ MAX_MANIFEST_BYTES = 16 << 20
 MAX_REPLICAS = 1000
 LOCK_POLL_S = 0.5
 
-POLICIES = {
+PULL_POLICIES = {
     "Always": "IMAGE_PULL_POLICY_ALWAYS",
     "IfNotPresent": "IMAGE_PULL_POLICY_IF_NOT_PRESENT",
     "Never": "IMAGE_PULL_POLICY_NEVER",
@@ -33,27 +34,27 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """One workload that is wanted."""
+    """Manifest of one wanted workload."""
 
     key: str
     """Namespace and name."""
     json: Json
-    """The object as it is shown."""
+    """Object as written to the status file."""
     workload: Workload
-    """What is sent to a host."""
-    conditions: Conditions
-    """What the host has to meet."""
-    refused: str = ""
-    """Why it, or what has come in its place, cannot be started at all."""
+    """Workload as sent to a host."""
+    constraints: Constraints
+    """Constraints on the host."""
+    error: str = ""
+    """Reason why this manifest, or a later version that was rejected, is invalid."""
 
-    def asks_for(self) -> tuple[Workload, Conditions]:
-        """What has to be started anew when it is another."""
-        return (self.workload, self.conditions)
+    def spec(self) -> tuple[Workload, Constraints]:
+        """Returns the parts whose change requires a new incarnation."""
+        return (self.workload, self.constraints)
 
 
 @dataclass(frozen=True)
-class Submitted:
-    """What stands in one file."""
+class SubmittedObject:
+    """Content of one file."""
 
     json: Json
     replicas: tuple[Manifest, ...]
@@ -62,196 +63,204 @@ class Submitted:
 class Directory:
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._shown = path / ".berth" / "status"
-        self._state = path / ".berth" / "ids.json"
-        self._shown.mkdir(parents=True, exist_ok=True)
-        self._lock = (path / ".berth" / "lock").open("w")
-        self._seen: dict[Path, tuple[int, int, int]] = {}
-        self._submitted: dict[Path, Submitted] = {}
-        self._told: dict[Path, Json] = {}
+        self._status_dir = path / ".berth" / "status"
+        self._ids_file = path / ".berth" / "ids.json"
+        self._status_dir.mkdir(parents=True, exist_ok=True)
+        self._lock_file = (path / ".berth" / "lock").open("w")
+        self._fingerprints: dict[Path, tuple[int, int, int]] = {}
+        self._objects: dict[Path, SubmittedObject] = {}
+        self._written: dict[Path, Json] = {}
 
-    async def own(self) -> None:
-        """Waits until no other process acts on this directory. The lock goes with this process."""
+    async def lock(self) -> None:
+        """Waits for the exclusive lock on the directory, which is released when this process ends."""
         while True:
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 await asyncio.sleep(LOCK_POLL_S)
                 continue
-            shutil.rmtree(self._shown, ignore_errors=True)
+            shutil.rmtree(self._status_dir, ignore_errors=True)
             return
 
     def manifests(self) -> dict[str, Manifest]:
-        """Every workload that is wanted now; files that have not changed are not read again."""
-        there = set(self._path.glob("*.json"))
-        for path in self._seen.keys() - there:
-            del self._seen[path]
-            self._submitted.pop(path, None)
-        for path in there:
+        """Returns the manifests of all wanted workloads. Unchanged files are not read again."""
+        paths = set(self._path.glob("*.json"))
+        for path in self._fingerprints.keys() - paths:
+            del self._fingerprints[path]
+            self._objects.pop(path, None)
+        for path in paths:
             try:
-                self._look(path)
+                self._refresh(path)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                print(f"{path.name} is no manifest: {error!r}")
-        self._tell_of_deployments()
-        return {manifest.key: manifest for known in self._submitted.values() for manifest in known.replicas}
+                print(f"invalid manifest {path.name}: {error!r}")
+        self._write_deployment_statuses()
+        replicas = (replica for each in self._objects.values() for replica in each.replicas)
+        return {replica.key: replica for replica in replicas}
 
-    def _look(self, path: Path) -> None:
+    def _refresh(self, path: Path) -> None:
         stat = path.stat()
-        mark = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        if self._seen.get(path) == mark:
+        fingerprint = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if self._fingerprints.get(path) == fingerprint:
             return
-        self._seen[path] = mark
+        self._fingerprints[path] = fingerprint
         if stat.st_size > MAX_MANIFEST_BYTES:
-            raise ValueError(f"it has {stat.st_size} bytes")
-        submitted = read(json.loads(path.read_bytes()))
-        before = self._submitted.get(path)
-        refused = next((one.refused for one in submitted.replicas if one.refused), "")
-        if refused and before is not None:
-            # What is refused changes nothing of what was wanted before.
-            submitted = replace(
-                before, replicas=tuple(replace(one, refused=refused) for one in before.replicas)
-            )
-        self._submitted[path] = submitted
+            raise ValueError(f"the file has {stat.st_size} bytes; the maximum is {MAX_MANIFEST_BYTES}")
+        submitted = parse_object(json.loads(path.read_bytes()))
+        previous = self._objects.get(path)
+        error = next((replica.error for replica in submitted.replicas if replica.error), "")
+        if error and previous is not None:
+            # An invalid version does not replace the previous one; it only adds an error to its status.
+            replicas = tuple(replace(replica, error=error) for replica in previous.replicas)
+            submitted = replace(previous, replicas=replicas)
+        self._objects[path] = submitted
 
-    def tell(self, manifest: Manifest, status: Json) -> None:
-        """Shows how a workload fares."""
+    def write_status(self, manifest: Manifest, status: Json) -> None:
+        """Writes the status of a workload."""
         self._write({**manifest.json, "status": status})
-        self._tell_of_deployments()
+        self._write_deployment_statuses()
 
-    def gone(self, key: str) -> None:
-        """Shows that it is over."""
+    def remove_status(self, key: str) -> None:
+        """Removes the status of a workload that was deleted and stopped."""
         namespace, _, name = key.partition("/")
-        path = self._file({"kind": "Workload", "metadata": {"namespace": namespace, "name": name}})
-        self._told.pop(path, None)
+        path = self._status_path({"kind": "Workload", "metadata": {"namespace": namespace, "name": name}})
+        self._written.pop(path, None)
         path.unlink(missing_ok=True)
-        self._tell_of_deployments()
+        self._write_deployment_statuses()
 
-    def _tell_of_deployments(self) -> None:
-        """Shows each deployment as the sum of its replicas, until the last of them is over."""
-        shown = set()
-        for deployment in [known for known in self._submitted.values() if known.json["kind"] != "Workload"]:
-            self._write({**deployment.json, "status": self._sum(deployment)})
-            shown.add(self._file(deployment.json))
+    def _write_deployment_statuses(self) -> None:
+        """Writes the aggregated status of each deployment, and removes it once its last replica is gone."""
+        current = set()
+        deployments = [each for each in self._objects.values() if each.json["kind"] != "Workload"]
+        for deployment in deployments:
+            self._write({**deployment.json, "status": self._aggregate(deployment)})
+            current.add(self._status_path(deployment.json))
         deleted = [
-            path for path, told in self._told.items() if told["kind"] != "Workload" and path not in shown
+            path for path, raw in self._written.items() if raw["kind"] != "Workload" and path not in current
         ]
         for path in deleted:
             replicas = path.parent.with_name("workload")
             if not any(
-                other.parent == replicas and other.stem.startswith(f"{path.stem}-") for other in self._told
+                other.parent == replicas and other.stem.startswith(f"{path.stem}-") for other in self._written
             ):
-                del self._told[path]
+                del self._written[path]
                 path.unlink(missing_ok=True)
 
-    def _sum(self, deployment: Submitted) -> Json:
-        told = [self._told.get(self._file(one.json), {}).get("status", {}) for one in deployment.replicas]
-        conditions = [status["conditions"][0] for status in told if status]
-        ready = sum(one["status"] == "True" for one in conditions)
+    def _aggregate(self, deployment: SubmittedObject) -> Json:
+        statuses = [
+            self._written.get(self._status_path(replica.json), {}).get("status", {})
+            for replica in deployment.replicas
+        ]
+        conditions = [status["conditions"][0] for status in statuses if status]
+        ready = sum(condition["status"] == "True" for condition in conditions)
         expected = len(deployment.replicas)
-        why = next((one["message"] for one in conditions if one["status"] != "True"), "not all have begun")
-        message = "all replicas are ready" if ready == expected else why
+        not_ready = (condition["message"] for condition in conditions if condition["status"] != "True")
+        message = "all replicas are ready" if ready == expected else next(not_ready, "waiting for replicas")
         counts = {
             "expected": expected,
             "current": len(conditions),
             "ready": ready,
             "unavailable": expected - ready,
         }
-        shown = condition(ready == expected, "Ready" if ready == expected else "Progressing", message)
-        return {"replicas": counts, "conditions": [shown]}
+        reason = "Ready" if ready == expected else "Progressing"
+        return {"replicas": counts, "conditions": [ready_condition(ready == expected, reason, message)]}
 
-    def _write(self, shown: Json) -> None:
-        path = self._file(shown)
-        if self._told.get(path) != shown:
-            self._told[path] = shown
+    def _write(self, raw: Json) -> None:
+        path = self._status_path(raw)
+        if self._written.get(path) != raw:
+            self._written[path] = raw
             path.parent.mkdir(parents=True, exist_ok=True)
-            put(path, json.dumps(shown, indent=2))
+            write_atomically(path, json.dumps(raw, indent=2))
 
-    def _file(self, shown: Json) -> Path:
-        metadata = shown["metadata"]
+    def _status_path(self, raw: Json) -> Path:
+        metadata = raw["metadata"]
         namespace = metadata.get("namespace") or "default"
-        return self._shown / str(namespace) / str(shown["kind"]).lower() / f"{metadata['name']}.json"
+        return self._status_dir / str(namespace) / str(raw["kind"]).lower() / f"{metadata['name']}.json"
 
-    def remember(self, ids: Json) -> None:
-        """Keeps what must not be forgotten when this process ends: which ids may run where."""
-        put(self._state, json.dumps(ids), durable=True)
+    def save_ids(self, ids: Json) -> None:
+        """Persists the IDs that may run, with their hosts, for the next process of this scheduler."""
+        write_atomically(self._ids_file, json.dumps(ids), durable=True)
 
-    def remembered(self) -> Json:
-        return dict(json.loads(self._state.read_bytes())) if self._state.exists() else {}
+    def load_ids(self) -> Json:
+        return dict(json.loads(self._ids_file.read_bytes())) if self._ids_file.exists() else {}
 
 
-def put(path: Path, text: str, *, durable: bool = False) -> None:
-    """A reader finds the old file or the new one, and nothing in between; if durable, after a power cut too."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
+def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replaces a file atomically, so that readers see either the old or the new content.
+
+    With `durable`, this also holds after a power failure.
+    """
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         if durable:
             file.flush()
             os.fsync(file.fileno())
-    part.replace(path)
+    temporary.replace(path)
 
 
-def condition(ready: bool, reason: str, message: str) -> dict[str, str]:
-    """The one that people and tools look at."""
+def ready_condition(ready: bool, reason: str, message: str) -> dict[str, str]:
+    """Returns the condition `Ready`, which users and tools read."""
     return {"type": "Ready", "status": str(ready), "reason": reason, "message": message}
 
 
-def read(submitted: Json) -> Submitted:
-    """Raises `ValueError` and its like when it is no manifest."""
-    name, spec = str(submitted["metadata"]["name"]), submitted.get("spec") or {}
+def parse_object(raw: Json) -> SubmittedObject:
+    """Parses a submitted object. If it is invalid, raises `ValueError`, `KeyError`, `TypeError` or the like."""
+    name, spec = str(raw["metadata"]["name"]), raw.get("spec") or {}
     if "/" in name or name.startswith("."):
-        raise ValueError(f"{name!r} cannot be a name")
-    if submitted.get("kind") == "Workload":
-        return Submitted(submitted, (workload(submitted, name, spec),))
-    if submitted.get("kind") != "WorkloadDeployment":
-        raise ValueError(f"kind {submitted.get('kind')!r} is not one that is known here")
+        raise ValueError(f"invalid name {name!r}")
+    if raw.get("kind") == "Workload":
+        return SubmittedObject(raw, (workload_manifest(raw, name, spec),))
+    if raw.get("kind") != "WorkloadDeployment":
+        raise ValueError(f"unsupported kind {raw.get('kind')!r}")
     replicas = int(spec.get("replicas", 1))
     if not 0 <= replicas <= MAX_REPLICAS:
-        raise ValueError(f"{replicas} replicas are too many or too few")
+        raise ValueError(f"invalid number of replicas {replicas}: must be between 0 and {MAX_REPLICAS}")
     template = (spec.get("template") or {}).get("spec") or {}
-    each = tuple(workload(submitted, f"{name}-{number}", template) for number in range(replicas))
-    return Submitted(submitted, each)
+    manifests = (workload_manifest(raw, f"{name}-{index}", template) for index in range(replicas))
+    return SubmittedObject(raw, tuple(manifests))
 
 
-def workload(submitted: Json, name: str, spec: Json) -> Manifest:
-    namespace = submitted["metadata"].get("namespace") or "default"
-    on_the_wire = {
+def workload_manifest(raw: Json, name: str, spec: Json) -> Manifest:
+    namespace = raw["metadata"].get("namespace") or "default"
+    wire = {
         "namespace": namespace,
         "name": name,
-        "service": part(spec.get("service")),
+        "service": convert_part(spec.get("service")),
         "witWorld": {
-            "components": [part(component) for component in spec.get("components") or []],
+            "components": [convert_part(component) for component in spec.get("components") or []],
             "hostInterfaces": list(spec.get("hostInterfaces") or []),
         },
-        "volumes": [volume(each) for each in spec.get("volumes") or []],
+        "volumes": [convert_volume(volume) for volume in spec.get("volumes") or []],
     }
-    message, refused = Workload(), ""
+    workload, invalid = Workload(), ""
     try:
-        message = encoding.read(Workload, json.dumps(on_the_wire).encode())
-    except ReadError as error:
-        refused = f"the manifest is refused: {error}"
-    conditions = Conditions(
+        workload = encoding.decode(Workload, json.dumps(wire).encode())
+    except DecodeError as error:
+        invalid = f"invalid manifest: {error}"
+    constraints = Constraints(
         labels=dict(spec.get("hostSelector") or {}),
         environment=spec.get("environment") or "",
         host_id=spec.get("hostId") or "",
-        interfaces=tuple(message.wit_world.host_interfaces),
+        interfaces=tuple(workload.wit_world.host_interfaces),
     )
-    shown = {**submitted, "kind": "Workload", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
-    return Manifest(f"{namespace}/{name}", shown, message, conditions, refused)
+    metadata = {"name": name, "namespace": namespace}
+    shown = {**raw, "kind": "Workload", "metadata": metadata, "spec": spec}
+    return Manifest(f"{namespace}/{name}", shown, workload, constraints, invalid)
 
 
-def part(spec: Json | None) -> Json | None:
-    """A component or a service, whose fields have nearly the same names on the wire."""
+def convert_part(spec: Json | None) -> Json | None:
+    """Converts a component or a service to the wire format, which has nearly the same field names."""
     if spec is None:
         return None
-    sent = {key: value for key, value in spec.items() if key != "imagePullSecret"}
+    wire = {key: value for key, value in spec.items() if key != "imagePullSecret"}
     resources = dict(spec.get("localResources") or {})
     if "environment" in resources:
         resources["environment"] = (resources["environment"] or {}).get("config") or {}
-    policy = POLICIES.get(spec.get("imagePullPolicy") or "")
-    return sent | {"imagePullPolicy": policy, "localResources": resources or None}
+    policy = PULL_POLICIES.get(spec.get("imagePullPolicy") or "")
+    return wire | {"imagePullPolicy": policy, "localResources": resources or None}
 
 
-def volume(spec: Json) -> Json:
+def convert_volume(spec: Json) -> Json:
     if "hostPath" in spec and "ephemeral" not in spec:
         return {"name": spec["name"], "hostPath": {"localPath": spec["hostPath"].get("path")}}
     return {"name": spec["name"], "emptyDir": {}}

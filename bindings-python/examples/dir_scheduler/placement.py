@@ -1,4 +1,4 @@
-"""On which host a workload goes. Pure: conditions first, then the host that has least to do."""
+"""Placement: a pure function that filters hosts by constraints and prefers the least loaded host."""
 
 import re
 from collections import Counter
@@ -9,16 +9,16 @@ from berth import Health, HostView, WitInterface
 from berth.proto import HostHeartbeat
 
 BASELINE = {"wasi:cli", "wasi:clocks", "wasi:random", "wasi:io", "wasi:filesystem", "wasi:sockets"}
-"""Packages that every host has and none lists."""
+"""Packages that every host offers and none lists."""
 
 RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
-HANDLERS = {"incoming-handler", "handler"}
+HTTP_HANDLERS = {"incoming-handler", "handler"}
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What a workload asks of its host."""
+class Constraints:
+    """Scheduling constraints of a workload."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: str = ""
@@ -27,87 +27,92 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Placed:
+class Assignment:
     host_id: str
 
 
 @dataclass(frozen=True)
-class Waits:
+class Unschedulable:
     reason: str
 
 
 def place(
-    wanted: Conditions, hosts: Iterable[HostView], placed: Mapping[str, int], avoid: Iterable[str] = ()
-) -> Placed | Waits:
-    """The best host, or why there is none.
+    constraints: Constraints,
+    hosts: Iterable[HostView],
+    assigned: Mapping[str, int],
+    avoid: Iterable[str] = (),
+) -> Assignment | Unschedulable:
+    """Returns the best host, or the reason why no host is feasible.
 
-    `placed` says how many workloads this scheduler has on each host; heartbeats say so too late. Hosts to
-    `avoid` are taken when no other fits.
+    `assigned` is the number of this scheduler's workloads on each host, because the counts in heartbeats lag.
+    Hosts in `avoid` are used only if no other host is feasible.
     """
     hosts = list(hosts)
-    reasons = Counter(filter(None, (misfit(wanted, host) for host in hosts)))
-    fits = [host for host in hosts if misfit(wanted, host) is None]
-    if not fits:
-        why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        return Waits(f"0 of {len(hosts)} hosts fit: {why or 'there is none'}")
+    reasons = Counter(filter(None, (filter_reason(constraints, host) for host in hosts)))
+    feasible = [host for host in hosts if filter_reason(constraints, host) is None]
+    if not feasible:
+        summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        return Unschedulable(f"0 of {len(hosts)} hosts fit: {summary or 'no hosts are known'}")
     avoided = set(avoid)
 
-    def cost(host: HostView) -> tuple[object, ...]:
-        doubtful = host.health is not Health.ALIVE or is_exhausted(host.heartbeat)
-        return (host.id in avoided, doubtful, placed.get(host.id, 0), host.heartbeat.workload_count, host.id)
+    def score(host: HostView) -> tuple[object, ...]:
+        degraded = host.health is not Health.ALIVE or is_exhausted(host.heartbeat)
+        workload_count = host.heartbeat.workload_count
+        return (host.id in avoided, degraded, assigned.get(host.id, 0), workload_count, host.id)
 
-    return Placed(min(fits, key=cost).id)
+    return Assignment(min(feasible, key=score).id)
 
 
 def is_exhausted(heartbeat: HostHeartbeat) -> bool:
-    """Out of memory or processor time, as far as it says."""
+    """Returns whether the host reports that it is short of memory or processor time."""
     out_of_memory = heartbeat.system_memory_free * 20 < heartbeat.system_memory_total
     return out_of_memory or heartbeat.system_cpu_usage > 95
 
 
-def misfit(wanted: Conditions, host: HostView) -> str | None:
-    """The first condition that the host does not meet."""
+def filter_reason(constraints: Constraints, host: HostView) -> str | None:
+    """Returns the first constraint that the host violates, if any."""
     heartbeat = host.heartbeat
     if host.health is Health.LOST:
-        return "is lost"
-    if wanted.host_id and heartbeat.id != wanted.host_id:
-        return f"is not {wanted.host_id}"
-    for key, value in wanted.labels.items():
+        return "lost"
+    if constraints.host_id and heartbeat.id != constraints.host_id:
+        return f"without ID {constraints.host_id}"
+    for key, value in constraints.labels.items():
         if heartbeat.labels.get(key) != value:
-            return f"lacks the label {key}={value}"
-    if wanted.environment and heartbeat.environment != wanted.environment:
-        return f"is not of environment {wanted.environment}"
-    for interface in wanted.interfaces:
+            return f"without label {key}={value}"
+    if constraints.environment and heartbeat.environment != constraints.environment:
+        return f"outside environment {constraints.environment}"
+    for interface in constraints.interfaces:
         if not offers(heartbeat, interface):
-            return f"does not offer {interface.namespace}:{interface.package}"
+            return f"without interface {interface.namespace}:{interface.package}"
     return None
 
 
-def offers(heartbeat: HostHeartbeat, wanted: WitInterface) -> bool:
-    package = f"{wanted.namespace}:{wanted.package}"
+def offers(heartbeat: HostHeartbeat, declared: WitInterface) -> bool:
+    package = f"{declared.namespace}:{declared.package}"
     if package == "wasi:http":
-        # Real hosts leave it out of their lists; whoever has a port serves it. Going out is baseline.
-        return heartbeat.http_port != 0 or not HANDLERS & set(wanted.interfaces)
+        # Deployed hosts do not list it. A host with an HTTP port serves it; outgoing requests are baseline.
+        return heartbeat.http_port != 0 or not HTTP_HANDLERS & set(declared.interfaces)
     if package in BASELINE:
         return True
     offered = [
-        one
-        for one in (*heartbeat.imports, *heartbeat.exports)
-        if (one.namespace, one.package) == (wanted.namespace, wanted.package)
-        and agree(one.version, wanted.version)
+        interface
+        for interface in (*heartbeat.imports, *heartbeat.exports)
+        if (interface.namespace, interface.package) == (declared.namespace, declared.package)
+        and versions_compatible(interface.version, declared.version)
     ]
-    return bool(offered) and set(wanted.interfaces) <= {name for one in offered for name in one.interfaces}
+    names = {name for interface in offered for name in interface.interfaces}
+    return bool(offered) and set(declared.interfaces) <= names
 
 
-def agree(offered: str, declared: str) -> bool:
-    """Whether semantic versioning calls two versions compatible; no version agrees with all."""
+def versions_compatible(offered: str, declared: str) -> bool:
+    """Returns whether two versions are semver compatible; an empty version is compatible with any other."""
     if not offered or not declared or offered == declared:
         return True
-    one, other = RELEASE.fullmatch(offered), RELEASE.fullmatch(declared)
-    if one is None or other is None:
+    offered_release, declared_release = RELEASE.fullmatch(offered), RELEASE.fullmatch(declared)
+    if offered_release is None or declared_release is None:
         return False
-    # The first number that is not zero decides, and everything before it.
-    for ours, theirs in zip(one.groups(), other.groups(), strict=True):
+    # All numbers up to and including the first nonzero one must be equal.
+    for ours, theirs in zip(offered_release.groups(), declared_release.groups(), strict=True):
         if ours != theirs or int(ours) != 0:
             return ours == theirs
     return True

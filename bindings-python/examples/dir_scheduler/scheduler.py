@@ -1,9 +1,9 @@
-"""A scheduler for a directory of manifests: starts them on the fleet, spread out, and keeps them running.
+"""A scheduler for a directory of manifests: spreads the workloads over the fleet and keeps them running.
 
 python scheduler.py --nats nats://127.0.0.1:4222 --manifests DIR
 
-Each workload has a task of its own, so that nothing a host does delays another one. Each id is written down
-before it is started, and forgotten when its host has said NOT_FOUND.
+Each workload has its own task, so that a slow host does not delay other workloads. An ID is persisted before it
+is started, and removed once its host has replied NOT_FOUND.
 """
 
 import argparse
@@ -20,46 +20,46 @@ from typing import TypeVar
 
 import berth
 from berth import Health, WorkloadState
-from intake import Directory, Manifest, condition
-from placement import Placed, place
+from intake import Directory, Manifest, ready_condition
+from placement import Assignment, place
 
 T = TypeVar("T")
 
-LOOK_S = 0.2
-"""How often the directory is looked at."""
+SCAN_INTERVAL_S = 0.2
+"""Interval between scans of the directory."""
 
-POLL_S = 5.0
-"""How often each id that runs is asked for."""
+RUNNING_POLL_S = 5.0
+"""Interval between status requests for a running ID."""
 
-ASK_AGAIN_S = 1.0
-"""Between two questions about an id that is starting, or of which nothing is known, and between two stops."""
+RETRY_S = 1.0
+"""Interval between status requests for an ID that is starting or unknown, and between stop requests."""
 
-ENDING_S = 0.3
-"""Between two questions about an id that is stopping: the end takes moments."""
+STOPPING_POLL_S = 0.3
+"""Interval between status requests for a stopping ID, which stops quickly."""
 
-STARTING_PATIENCE_S = 600.0
-"""How long an id may be STARTING: pulls take their time."""
+STARTING_TIMEOUT_S = 600.0
+"""Maximum time in STARTING, which includes image pulls."""
 
-HEALTHY_S = 60.0
-"""A workload that ran this long and ends is started anew at once."""
+BACKOFF_RESET_S = 60.0
+"""Duration of a run after which the next failure is retried without backoff."""
 
-UNKNOWN_S = 40.0
-"""A host that was not heard of for so long after our own start is lost."""
+HOST_TIMEOUT_S = 40.0
+"""Time after the start of this scheduler at which a host without a heartbeat is lost."""
 
 TIMEOUTS = berth.Timeouts(stop_s=5.0)
 
 
-class NobodyListened(Exception):
-    """The start reached nobody: the id is as good as new."""
+class StartNotDeliveredError(Exception):
+    """The start had no responders, so the ID was never used."""
 
 
-class HostIsAway(Exception):
-    """An id was adopted whose host has not been heard of since."""
+class AdoptedHostLostError(Exception):
+    """The host of an adopted ID has not sent a heartbeat."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Why an incarnation is over."""
+    """Reason why an incarnation ended."""
 
     message: str
     completed: bool = False
@@ -70,111 +70,119 @@ class Scheduler:
         self._fleet = fleet
         self._directory = directory
         self._wanted: dict[str, Manifest] = {}
-        # Every id that may run: for which workload, on which host. It is written down.
-        self._ids: dict[str, dict[str, str]] = directory.remembered()
-        # Those of them whose start has not left yet.
+        # Workload and host of each ID that may run. Persisted by the directory.
+        self._ids: dict[str, dict[str, str]] = directory.load_ids()
+        # IDs whose start has not been sent.
         self._unsent: set[str] = set()
-        self._keepers: dict[str, asyncio.Task[None]] = {}
-        self._enders: dict[str, asyncio.Task[None]] = {}
+        self._workload_tasks: dict[str, asyncio.Task[None]] = {}
+        self._stop_tasks: dict[str, asyncio.Task[None]] = {}
         self._losses: Counter[str] = Counter()
-        self._news = asyncio.Event()
-        self._began_s = now_s()
+        self._changed = asyncio.Event()
+        self._started_s = now_s()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow_the_fleet())
-            group.create_task(self._follow_the_directory(group))
+            group.create_task(self._watch_fleet())
+            group.create_task(self._watch_directory(group))
 
-    async def _follow_the_fleet(self) -> None:
+    async def _watch_fleet(self) -> None:
         async for event in self._fleet:
-            if isinstance(event, berth.Lost):
+            if isinstance(event, berth.HostLost):
                 self._losses[event.host_id] += 1
-            self._tell()
+            self._notify()
 
-    async def _follow_the_directory(self, group: asyncio.TaskGroup) -> None:
+    async def _watch_directory(self, group: asyncio.TaskGroup) -> None:
         while True:
             wanted = self._directory.manifests()
             if wanted != self._wanted:
                 self._wanted = wanted
-                self._tell()
-            for key in {*wanted, *(at["for"] for at in self._ids.values())}:
-                if key not in self._keepers:
-                    self._keepers[key] = group.create_task(self._keep(key))
-            await asyncio.sleep(LOOK_S)
+                self._notify()
+            for key in {*wanted, *(entry["for"] for entry in self._ids.values())}:
+                if key not in self._workload_tasks:
+                    self._workload_tasks[key] = group.create_task(self._reconcile(key))
+            await asyncio.sleep(SCAN_INTERVAL_S)
 
-    async def _keep(self, key: str) -> None:
-        """One workload, from the first sight of its manifest until it is deleted and gone."""
+    async def _reconcile(self, key: str) -> None:
+        """Runs one workload until its manifest is deleted and all its IDs are stopped."""
         while (manifest := self._wanted.get(key)) is not None:
-            await self._unless_changed(key, manifest.asks_for(), self._live(manifest))
-            await self._end_all(key)
-        await self._end_all(key)
-        self._directory.gone(key)
-        del self._keepers[key]
+            await self._run_until_changed(key, manifest.spec(), self._run_workload(manifest))
+            await self._stop_all(key)
+        await self._stop_all(key)
+        self._directory.remove_status(key)
+        del self._workload_tasks[key]
 
-    async def _live(self, manifest: Manifest) -> None:
-        """One incarnation after the other."""
-        if manifest.refused:
-            await self._for_good(manifest, "Refused", manifest.refused)
+    async def _run_workload(self, manifest: Manifest) -> None:
+        """Runs one incarnation after another."""
+        if manifest.error:
+            await self._hold(manifest, "Refused", manifest.error)
         failures, avoid = 0, ""
-        workload_id, begun = self._adopted(manifest.key), True
+        workload_id, may_run = self._adopt_id(manifest.key), True
         while True:
-            if workload_id is None or not begun:
-                workload_id, begun = workload_id or str(uuid.uuid4()), False
-                await self._place(manifest, avoid, workload_id)
+            if workload_id is None or not may_run:
+                workload_id, may_run = workload_id or str(uuid.uuid4()), False
+                await self._assign(manifest, avoid, workload_id)
             if "completed" in self._ids[workload_id]:
-                await self._for_good(manifest, "Completed", self._ids[workload_id]["completed"], workload_id)
+                await self._hold(manifest, "Completed", self._ids[workload_id]["completed"], workload_id)
             host_id, began_s = self._ids[workload_id]["host"], now_s()
+            incarnation = self._run_incarnation(manifest, workload_id, may_run=may_run)
             try:
-                ended = await self._unless_lost(host_id, self._incarnation(manifest, workload_id, begun=begun))
-            except HostIsAway:
-                self._end_soon(workload_id)
+                ended = await self._run_until_lost(host_id, incarnation)
+            except AdoptedHostLostError:
+                self._stop_in_background(workload_id)
                 workload_id, ended = None, None
-            except NobodyListened:
+            except StartNotDeliveredError:
                 self._forget(workload_id)
-                failures, avoid, ended = failures + 1, host_id, Ended(f"nobody listens on host {host_id}")
+                failures, avoid, ended = failures + 1, host_id, Ended(f"no responders for host {host_id}")
             else:
                 if ended is not None and ended.completed:
-                    # It is not run again, whatever becomes of its host.
+                    # A completed workload is not run again, even if its host is lost.
                     self._ids[workload_id]["completed"] = ended.message
-                    self._directory.remember(self._ids)
-                    begun = True
+                    self._directory.save_ids(self._ids)
+                    may_run = True
                     continue
-                # It may have run: the id is used up. On a lost host it is stopped as soon as that returns.
-                self._end_soon(workload_id)
+                # The ID may have run, so it is not used again. On a lost host, it is stopped after recovery.
+                self._stop_in_background(workload_id)
                 workload_id = None
                 if ended is not None:
-                    await self._end_all(manifest.key)
-                    failures, avoid = 0 if now_s() - began_s > HEALTHY_S else failures + 1, host_id
-            self._show(manifest, "Ended", f"host {host_id} was lost" if ended is None else ended.message)
+                    await self._stop_all(manifest.key)
+                    failures, avoid = 0 if now_s() - began_s > BACKOFF_RESET_S else failures + 1, host_id
+            message = f"host {host_id} was lost" if ended is None else ended.message
+            self._write_status(manifest, "Ended", message)
             await asyncio.sleep(backoff_s(failures))
 
-    def _adopted(self, key: str) -> str | None:
-        """An id that an earlier process of this scheduler has started, and that nobody is stopping."""
-        mine = (known for known, at in self._ids.items() if at["for"] == key and known not in self._enders)
-        return next(mine, None)
+    def _adopt_id(self, key: str) -> str | None:
+        """Returns an ID that an earlier process of this scheduler started and that is not being stopped."""
+        ids = (
+            workload_id
+            for workload_id, entry in self._ids.items()
+            if entry["for"] == key and workload_id not in self._stop_tasks
+        )
+        return next(ids, None)
 
-    async def _place(self, manifest: Manifest, avoid: str, workload_id: str) -> None:
-        """Waits for a host that fits, and writes down what is about to be started there."""
+    async def _assign(self, manifest: Manifest, avoid: str, workload_id: str) -> None:
+        """Waits for a feasible host, and persists the ID with its host before it is started."""
         while True:
-            placed = Counter(at["host"] for known, at in self._ids.items() if known not in self._enders)
-            choice = place(manifest.conditions, self._fleet.hosts(), placed, {avoid})
-            if isinstance(choice, Placed):
+            assigned = Counter(
+                entry["host"] for other, entry in self._ids.items() if other not in self._stop_tasks
+            )
+            choice = place(manifest.constraints, self._fleet.hosts(), assigned, {avoid})
+            if isinstance(choice, Assignment):
                 self._ids[workload_id] = {"for": manifest.key, "host": choice.host_id}
                 self._unsent.add(workload_id)
-                self._directory.remember(self._ids)
+                self._directory.save_ids(self._ids)
                 return
-            self._show(manifest, "Waiting", choice.reason)
-            await self._news.wait()
+            self._write_status(manifest, "Waiting", choice.reason)
+            await self._changed.wait()
 
-    async def _incarnation(self, manifest: Manifest, workload_id: str, *, begun: bool) -> Ended:
-        """One life of it, from the start to the reason why it ended."""
+    async def _run_incarnation(self, manifest: Manifest, workload_id: str, *, may_run: bool) -> Ended:
+        """Runs one incarnation from its start to its end."""
         host_id = self._ids[workload_id]["host"]
         client = self._fleet.client(host_id, TIMEOUTS)
         try:
-            status = await self._begin(client, manifest, workload_id, begun=begun)
-        except berth.Refused as refused:
+            status = await self._start(client, manifest, workload_id, may_run=may_run)
+        except berth.RefusedError as refused:
             return Ended(refused.message)
-        deadline_s = now_s() + STARTING_PATIENCE_S
+        deadline_s = now_s() + STARTING_TIMEOUT_S
         while True:
             match status.state:
                 case WorkloadState.ERROR | WorkloadState.NOT_FOUND:
@@ -182,139 +190,141 @@ class Scheduler:
                 case WorkloadState.COMPLETED:
                     return Ended(f"completed on host {host_id}: {status.message}", completed=True)
                 case WorkloadState.RUNNING:
-                    self._show(manifest, "Running", f"runs on host {host_id}", workload_id)
+                    self._write_status(manifest, "Running", f"running on host {host_id}", workload_id)
                 case state:
-                    self._show(manifest, state.name.title(), f"{status.message} on host {host_id}", workload_id)
+                    message = f"{status.message} on host {host_id}"
+                    self._write_status(manifest, state.name.title(), message, workload_id)
                     if now_s() > deadline_s:
-                        return Ended(f"it did not come up within {STARTING_PATIENCE_S:g} s")
-            await asyncio.sleep(POLL_S if status.state is WorkloadState.RUNNING else ASK_AGAIN_S)
+                        return Ended(f"not running within {STARTING_TIMEOUT_S:g} s")
+            await asyncio.sleep(RUNNING_POLL_S if status.state is WorkloadState.RUNNING else RETRY_S)
             try:
                 status = await client.status(workload_id)
             except berth.ClientError:
-                continue  # one question without an answer says nothing; of a lost host the fleet tells
+                continue  # a single failed request proves nothing; the fleet reports lost hosts
 
-    async def _begin(
-        self, client: berth.HostClient, manifest: Manifest, workload_id: str, *, begun: bool
+    async def _start(
+        self, client: berth.HostClient, manifest: Manifest, workload_id: str, *, may_run: bool
     ) -> berth.Status:
-        """Starts it, once, whatever becomes of the answer.
+        """Starts the ID exactly once, even if replies are lost.
 
-        Raises `Refused`, `NobodyListened` or `HostIsAway`.
+        Raises `RefusedError`, `StartNotDeliveredError` or `AdoptedHostLostError`.
         """
         attempts = 0
         while True:
             attempts += 1
             try:
-                if begun:
-                    # There was no answer, or a refusal that says nothing of the first attempt: ask.
+                if may_run:
+                    # An earlier start had no reply, or a retry was refused: poll the status first.
                     status = await client.status(workload_id)
                     if status.state is not WorkloadState.NOT_FOUND:
                         return status
                 self._unsent.discard(workload_id)
-                with self._fleet.expect_busy(client.host_id, for_s=60):
+                with self._fleet.expect_busy(client.host_id, duration_s=60):
                     return await client.start(workload_id, manifest.workload)
-            except berth.Refused as refused:
-                if not begun and refused.code != 409:
+            except berth.RefusedError as refused:
+                if not may_run and refused.code != 409:
                     raise
-                begun = True
-            except berth.NoResponders:
-                if not begun:
-                    raise NobodyListened from None
-                if self._is_away(client.host_id):
-                    raise HostIsAway from None
+                may_run = True
+            except berth.NoRespondersError:
+                if not may_run:
+                    raise StartNotDeliveredError from None
+                if self._is_host_lost(client.host_id):
+                    raise AdoptedHostLostError from None
                 attempts = 0
-            except berth.NotSent as not_sent:
-                if not begun:
+            except berth.NotSentError as not_sent:
+                if not may_run:
                     self._unsent.add(workload_id)
-                if isinstance(not_sent, berth.TooLarge):
-                    raise berth.Refused(None, WorkloadState.ERROR, str(not_sent)) from None
+                if isinstance(not_sent, berth.RequestTooLargeError):
+                    raise berth.RefusedError(None, WorkloadState.ERROR, str(not_sent)) from None
             except berth.ClientError:
-                begun = True
-            # Ever more slowly, so that a host that answers nonsense is not sent one start after the other.
-            await asyncio.sleep(ASK_AGAIN_S * min(attempts, 10))
+                may_run = True
+            # Linear backoff, so that a host with invalid responses does not get a burst of starts.
+            await asyncio.sleep(RETRY_S * min(attempts, 10))
 
-    def _end_soon(self, workload_id: str) -> None:
-        if workload_id in self._ids and workload_id not in self._enders:
-            self._enders[workload_id] = asyncio.create_task(self._end(workload_id))
+    def _stop_in_background(self, workload_id: str) -> None:
+        if workload_id in self._ids and workload_id not in self._stop_tasks:
+            self._stop_tasks[workload_id] = asyncio.create_task(self._stop(workload_id))
 
-    async def _end(self, workload_id: str) -> None:
-        """Stops an id until its host says that it is not there, however long that host is away."""
+    async def _stop(self, workload_id: str) -> None:
+        """Stops an ID until its host replies NOT_FOUND, and waits for a lost host to recover."""
         host_id = self._ids[workload_id]["host"]
         client = self._fleet.client(host_id, TIMEOUTS)
-        said = None
+        state = None
         while workload_id not in self._unsent:
-            if not self._is_away(host_id):
-                # STOPPING acknowledges: from then on it is enough to ask, unless the host says something else.
-                ask = client.status if said is WorkloadState.STOPPING else client.stop
+            if not self._is_host_lost(host_id):
+                # STOPPING acknowledges the stop: poll the status from then on, unless the state changes.
+                send = client.status if state is WorkloadState.STOPPING else client.stop
                 try:
-                    said = (await ask(workload_id)).state
+                    state = (await send(workload_id)).state
                 except berth.ClientError:
-                    said = None
-                if said is WorkloadState.NOT_FOUND:
+                    state = None
+                if state is WorkloadState.NOT_FOUND:
                     break
-            await asyncio.sleep(ENDING_S if said is WorkloadState.STOPPING else ASK_AGAIN_S)
+            await asyncio.sleep(STOPPING_POLL_S if state is WorkloadState.STOPPING else RETRY_S)
         self._forget(workload_id)
 
-    async def _end_all(self, key: str) -> None:
-        """Stops what a workload has; waits for hosts that are there, and for no others."""
+    async def _stop_all(self, key: str) -> None:
+        """Stops all IDs of a workload, and waits for those on hosts that are not lost."""
         while True:
-            mine = [workload_id for workload_id, at in self._ids.items() if at["for"] == key]
-            for workload_id in mine:
-                self._end_soon(workload_id)
-            if all(self._is_away(self._ids[workload_id]["host"]) for workload_id in mine):
+            ids = [workload_id for workload_id, entry in self._ids.items() if entry["for"] == key]
+            for workload_id in ids:
+                self._stop_in_background(workload_id)
+            if all(self._is_host_lost(self._ids[workload_id]["host"]) for workload_id in ids):
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(SCAN_INTERVAL_S)
 
-    def _is_away(self, host_id: str) -> bool:
+    def _is_host_lost(self, host_id: str) -> bool:
         host = self._fleet.host(host_id)
         if host is None:
-            return now_s() - self._began_s > UNKNOWN_S
+            return now_s() - self._started_s > HOST_TIMEOUT_S
         return host.health is Health.LOST
 
     def _forget(self, workload_id: str) -> None:
-        self._enders.pop(workload_id, None)
+        self._stop_tasks.pop(workload_id, None)
         self._unsent.discard(workload_id)
         del self._ids[workload_id]
-        self._directory.remember(self._ids)
+        self._directory.save_ids(self._ids)
 
-    def _show(self, manifest: Manifest, reason: str, message: str, workload_id: str = "") -> None:
-        now = self._wanted.get(manifest.key, manifest)
-        if now.refused and now.refused != message:
-            message = f"{message}; {now.refused}"
+    def _write_status(self, manifest: Manifest, reason: str, message: str, workload_id: str = "") -> None:
+        latest = self._wanted.get(manifest.key, manifest)
+        if latest.error and latest.error != message:
+            message = f"{message}; {latest.error}"
         host_id = self._ids.get(workload_id, {}).get("host", "")
-        ready = condition(reason in ("Running", "Completed"), reason, message)
-        self._directory.tell(now, {"workloadId": workload_id, "hostId": host_id, "conditions": [ready]})
+        ready = ready_condition(reason in ("Running", "Completed"), reason, message)
+        status = {"workloadId": workload_id, "hostId": host_id, "conditions": [ready]}
+        self._directory.write_status(latest, status)
 
-    async def _for_good(self, manifest: Manifest, reason: str, message: str, workload_id: str = "") -> None:
-        """Nothing more happens to it, until another manifest takes its place."""
-        self._show(manifest, reason, message, workload_id)
+    async def _hold(self, manifest: Manifest, reason: str, message: str, workload_id: str = "") -> None:
+        """Writes a final status and waits until this task is cancelled because the manifest changed."""
+        self._write_status(manifest, reason, message, workload_id)
         await asyncio.Event().wait()
 
-    def _tell(self) -> None:
-        """Replaces the event, so that everybody waits for the next change."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+    def _notify(self) -> None:
+        """Sets the current event and replaces it, so that each waiter waits for the next change."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
-    async def _unless_changed(self, key: str, asked_for: object, work: Coroutine[None, None, None]) -> None:
+    async def _run_until_changed(self, key: str, spec: object, work: Coroutine[None, None, None]) -> None:
         def is_changed() -> bool:
-            now = self._wanted.get(key)
-            return now is None or now.asks_for() != asked_for
+            latest = self._wanted.get(key)
+            return latest is None or latest.spec() != spec
 
-        await self._unless(is_changed, work)
+        await self._run_until(is_changed, work)
 
-    async def _unless_lost(self, host_id: str, work: Coroutine[None, None, T]) -> T | None:
+    async def _run_until_lost(self, host_id: str, work: Coroutine[None, None, T]) -> T | None:
         losses = self._losses[host_id]
-        return await self._unless(lambda: self._losses[host_id] > losses, work)
+        return await self._run_until(lambda: self._losses[host_id] > losses, work)
 
-    async def _unless(self, over: Callable[[], bool], work: Coroutine[None, None, T]) -> T | None:
-        """What comes of the work, or nothing when it has become pointless: then it is cancelled."""
+    async def _run_until(self, obsolete: Callable[[], bool], work: Coroutine[None, None, T]) -> T | None:
+        """Returns the result of `work`, or cancels it and returns `None` as soon as it is obsolete."""
         task = asyncio.create_task(work)
         try:
             while not task.done():
-                if over():
+                if obsolete():
                     return None
-                news = asyncio.create_task(self._news.wait())
-                await asyncio.wait({task, news}, return_when=asyncio.FIRST_COMPLETED)
-                news.cancel()
+                changed = asyncio.create_task(self._changed.wait())
+                await asyncio.wait({task, changed}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
             return task.result()
         finally:
             task.cancel()
@@ -326,7 +336,7 @@ def now_s() -> float:
 
 
 def backoff_s(failures: int) -> float:
-    """At once after the first, then from 1 s by doubling to a minute, with jitter."""
+    """Returns 0 after the first failure, then an exponential backoff from 1 s to 60 s with jitter."""
     if failures <= 1:
         return 0.0
     step_s: float = min(2.0 ** min(failures - 2, 6), 60.0)
@@ -339,19 +349,23 @@ async def schedule(nats_url: str, manifests: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     directory = Directory(manifests)
     try:
-        async with berth.connect(nats_url, eventually=True) as bus, berth.Fleet(bus) as fleet:
-            await directory.own()
+        async with berth.connect(nats_url, retry_on_failed_connect=True) as bus, berth.Fleet(bus) as fleet:
+            await directory.lock()
             await Scheduler(fleet, directory).run()
     except asyncio.CancelledError:
-        pass  # what runs goes on running, and is found again by what is written down
+        pass  # workloads continue to run, and the next process adopts their IDs
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description="a scheduler for a directory of manifests")
-    arguments.add_argument("--nats", default=os.environ.get("BERTH_NATS_URL", "nats://127.0.0.1:4222"))
-    arguments.add_argument("--manifests", type=Path, required=True)
-    given = arguments.parse_args()
-    asyncio.run(schedule(given.nats, given.manifests))
+    parser = argparse.ArgumentParser(description="A scheduler for a directory of manifests")
+    parser.add_argument(
+        "--nats",
+        default=os.environ.get("BERTH_NATS_URL", "nats://127.0.0.1:4222"),
+        help="NATS server URL [default: BERTH_NATS_URL or nats://127.0.0.1:4222]",
+    )
+    parser.add_argument("--manifests", type=Path, required=True, help="directory of manifests")
+    options = parser.parse_args()
+    asyncio.run(schedule(options.nats, options.manifests))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
-"""Runs one script: what a guest is to the script host. The length of the script and the script are its input.
+"""Guest process of the script host: reads the length of a script and the script from stdin, and runs it.
 
-`main` is the entry point. When it returns, or exits with code 0, the run ended well.
+`main` is the entry point. The run is successful if `main` returns or exits with code 0.
 """
 
 import os
 import threading
 
-HOST = 0  # the pipe from the host
+STDIN = 0  # pipe from the host
 
 
-def end_with_the_host() -> None:
-    """A host that is killed cannot stop its guests, but the pipe from it breaks."""
-    os.read(HOST, 1)
+def exit_with_host() -> None:
+    """Ends this process when the pipe breaks, because a host that was killed cannot stop its guests."""
+    os.read(STDIN, 1)
     os._exit(1)
 
 
 script = b""
-size = int.from_bytes(os.read(HOST, 4), "big")
+size = int.from_bytes(os.read(STDIN, 4), "big")
 while len(script) < size:
-    script += os.read(HOST, size - len(script))
-threading.Thread(target=end_with_the_host, daemon=True).start()
-guest: dict[str, object] = {"__name__": "guest"}
-exec(compile(script, "script", "exec"), guest)
-guest["main"]()  # type: ignore[operator]
+    script += os.read(STDIN, size - len(script))
+threading.Thread(target=exit_with_host, daemon=True).start()
+namespace: dict[str, object] = {"__name__": "guest"}
+exec(compile(script, "script", "exec"), namespace)
+namespace["main"]()  # type: ignore[operator]

@@ -1,9 +1,9 @@
-"""A host whose images are Python scripts: each service is a process of its own.
+"""A host whose images are Python scripts and whose services are separate processes.
 
 python host.py --nats nats://127.0.0.1:4222
 
-It shows what a host author writes, and no more than that: scripts are not confined, so run none that you do not
-trust. It claims the profiles core, services and resilience; target.toml says so to the conformance suite.
+It demonstrates only the code that a host author writes: scripts are not sandboxed, so run only scripts that you
+trust. It claims the profiles core, services and resilience in target.toml.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from registry import pull
 
 GUEST = Path(__file__).with_name("guest.py")
 
-HEALTHY_S = 60.0
-"""A run this long gives the whole restart budget back."""
+RESTART_RESET_S = 60.0
+"""Duration of a run that restores the whole restart budget."""
 
 
 class ScriptHost(berth.Host[asyncio.Task[None] | None]):
-    """The instance of a workload is the task that watches over its service, if it has one."""
+    """The instance of a workload is the task that supervises its service, or `None` without a service."""
 
     def __init__(self) -> None:
         self._name = f"script-{uuid.uuid4().hex[:12]}"
@@ -44,20 +44,20 @@ class ScriptHost(berth.Host[asyncio.Task[None] | None]):
             os_kernel=machine.release,
         )
 
-    async def start(self, start: berth.Start) -> asyncio.Task[None] | None:
-        workload = start.workload
-        # There is nothing here that would call a component, but its image has to be one that is there.
+    async def start(self, request: berth.StartRequest) -> asyncio.Task[None] | None:
+        workload = request.workload
+        # This host never calls a component, but its image must exist and be a script.
         for component in workload.wit_world.components:
-            entry_point(await pull(component.image), component.image)
+            has_main(await pull(component.image), component.image)
         if not workload.HasField("service"):
             return None
         service = workload.service
         script = await pull(service.image)
-        if not entry_point(script, service.image):
-            raise berth.Refusal(f"service {service.image} has no function main: there is nothing to run")
+        if not has_main(script, service.image):
+            raise berth.StartError(f"image {service.image} of the service has no function `main`")
         environment = dict(service.local_resources.environment)
-        first = await Run.begin(script, environment)
-        return asyncio.create_task(watch_over(first, service.max_restarts, start.reporter))
+        run = await ServiceRun.launch(script, environment)
+        return asyncio.create_task(supervise(run, service.max_restarts, request.reporter))
 
     async def stop(self, instance: asyncio.Task[None] | None) -> None:
         if instance is not None:
@@ -65,25 +65,25 @@ class ScriptHost(berth.Host[asyncio.Task[None] | None]):
             await asyncio.wait({instance})
 
 
-def entry_point(script: bytes, image: str) -> bool:
-    """Whether it has one. Raises `Refusal` when it is no script."""
+def has_main(script: bytes, image: str) -> bool:
+    """Returns whether the script defines `main`. Raises `StartError` if it is not a valid script."""
     try:
         tree = ast.parse(script)
     except (SyntaxError, ValueError) as error:
-        raise berth.Refusal(f"image {image} is no Python script: {error}") from error
+        raise berth.StartError(f"image {image} is not a Python script: {error}") from error
     return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
 
 
 @dataclass
-class Run:
-    """One run of a service: a process with fresh memory."""
+class ServiceRun:
+    """One run of a service, in a process with fresh memory."""
 
     script: bytes
     environment: dict[str, str]
     process: asyncio.subprocess.Process
 
     @classmethod
-    async def begin(cls, script: bytes, environment: dict[str, str]) -> "Run":
+    async def launch(cls, script: bytes, environment: dict[str, str]) -> "ServiceRun":
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", GUEST, stdin=asyncio.subprocess.PIPE, env=environment
         )
@@ -91,11 +91,11 @@ class Run:
         process.stdin.write(len(script).to_bytes(4, "big") + script)
         return cls(script, environment, process)
 
-    async def again(self) -> "Run":
-        return await Run.begin(self.script, self.environment)
+    async def relaunch(self) -> "ServiceRun":
+        return await ServiceRun.launch(self.script, self.environment)
 
-    async def end(self) -> str | None:
-        """Waits for the end; says what was wrong, or nothing. Ends the process when it is cancelled."""
+    async def wait(self) -> str | None:
+        """Waits for the process; returns the failure, or `None` on success. Kills the process if cancelled."""
         try:
             code = await self.process.wait()
         finally:
@@ -104,41 +104,45 @@ class Run:
                 await self.process.wait()
         if code == 0:
             return None
-        return f"it was ended by signal {-code}" if code < 0 else f"it exited with code {code}"
+        return f"terminated by signal {-code}" if code < 0 else f"exited with code {code}"
 
 
-async def watch_over(run: Run, max_restarts: int, reporter: berth.Reporter) -> None:
+async def supervise(run: ServiceRun, max_restarts: int, reporter: berth.StatusReporter) -> None:
     loop = asyncio.get_running_loop()
     failures = 0
     while True:
-        began_s = loop.time()
-        wrong = await run.end()
-        if wrong is None:
-            reporter.completed("the service ended well")
+        started_s = loop.time()
+        failure = await run.wait()
+        if failure is None:
+            reporter.completed("the service completed")
             return
-        failures = 1 if loop.time() - began_s >= HEALTHY_S else failures + 1
+        failures = 1 if loop.time() - started_s >= RESTART_RESET_S else failures + 1
         if failures > max_restarts:
-            reporter.failed(f"failed {failures} times, no restarts left: {wrong}")
+            reporter.failed(f"failed {failures} times, no restarts left: {failure}")
             return
-        wait_s = backoff_s(failures)
-        reporter.starting(f"restart {failures} of {max_restarts} in {wait_s * 1000:.0f} ms: {wrong}")
-        await asyncio.sleep(wait_s)
-        run = await run.again()
+        delay_s = backoff_s(failures)
+        reporter.starting(f"restart {failures} of {max_restarts} in {delay_s * 1000:.0f} ms: {failure}")
+        await asyncio.sleep(delay_s)
+        run = await run.relaunch()
         reporter.running()
 
 
 def backoff_s(failures: int) -> float:
-    """From 100 ms by doubling up to 30 s, with jitter that stays within 50 ms and 45 s."""
+    """Returns an exponential backoff from 100 ms to 30 s, with jitter that stays within 50 ms and 45 s."""
     step_s: float = min(0.1 * 2 ** min(failures - 1, 16), 30.0)
     return step_s * random.uniform(0.75, 1.25)
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description="a host whose images are Python scripts")
-    arguments.add_argument("--nats", default=os.environ.get("BERTH_NATS_URL", "nats://127.0.0.1:4222"))
-    arguments.add_argument("--id", default=str(uuid.uuid4()))
-    given = arguments.parse_args()
-    asyncio.run(berth.serve(given.nats, ScriptHost(), berth.ServeOptions(host_id=given.id)))
+    parser = argparse.ArgumentParser(description="A host whose images are Python scripts")
+    parser.add_argument(
+        "--nats",
+        default=os.environ.get("BERTH_NATS_URL", "nats://127.0.0.1:4222"),
+        help="NATS server URL [default: BERTH_NATS_URL or nats://127.0.0.1:4222]",
+    )
+    parser.add_argument("--id", default=str(uuid.uuid4()), help="host ID [default: random]")
+    options = parser.parse_args()
+    asyncio.run(berth.serve(options.nats, ScriptHost(), berth.ServeOptions(host_id=options.id)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Fetches the one file that a script image holds, from an OCI registry.
+"""Pulls the single file of a script image from an OCI registry.
 
-No credentials, no cache, no redirects: a host in production uses a library for this.
+Supports no credentials, no cache and no redirects; a production host should use a library.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import json
 
 import berth
 
-PULL_WITHIN_S = 50.0
-"""One deadline around the whole; a start has to be answered within 60 s."""
+PULL_TIMEOUT_S = 50.0
+"""Timeout of a whole pull; a start must be answered within 60 s."""
 
 MAX_SCRIPT_BYTES = 1 << 20
 
@@ -18,12 +18,12 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 async def pull(reference: str) -> bytes:
-    """The single layer of an image, `registry/repository:tag` or `registry/repository@sha256:…`."""
+    """Returns the single layer of an image, `registry/repository:tag` or `registry/repository@sha256:…`."""
     try:
-        async with asyncio.timeout(PULL_WITHIN_S):
+        async with asyncio.timeout(PULL_TIMEOUT_S):
             return await _pull(reference)
     except (OSError, TimeoutError, ValueError, LookupError, asyncio.IncompleteReadError) as error:
-        raise berth.Refusal(f"image {reference} cannot be pulled: {error or type(error).__name__}") from error
+        raise berth.StartError(f"cannot pull image {reference}: {error or type(error).__name__}") from error
 
 
 async def _pull(reference: str) -> bytes:
@@ -32,19 +32,19 @@ async def _pull(reference: str) -> bytes:
     repository, _, tag = repository.partition(":")
     manifest = await _get(registry, f"/v2/{repository}/manifests/{digest or tag or 'latest'}")
     if at and _digest(manifest) != digest:
-        raise ValueError("the manifest is not what its digest says")
+        raise ValueError("manifest digest mismatch")
     [layer] = json.loads(manifest)["layers"]
     if layer["size"] > MAX_SCRIPT_BYTES:
-        raise ValueError(f"it has {layer['size']} bytes; this host takes {MAX_SCRIPT_BYTES}")
+        raise ValueError(f"layer has {layer['size']} bytes; the maximum is {MAX_SCRIPT_BYTES}")
     script = await _get(registry, f"/v2/{repository}/blobs/{layer['digest']}")
     if _digest(script) != layer["digest"]:
-        raise ValueError("the layer is not what its digest says")
+        raise ValueError("layer digest mismatch")
     return script
 
 
 async def _get(registry: str, path: str) -> bytes:
     host, _, port = registry.partition(":")
-    # Plain HTTP is for a registry on this machine only.
+    # Plain HTTP only for a registry on this machine.
     tls = host not in ("127.0.0.1", "localhost")
     reader, writer = await asyncio.open_connection(host, int(port or (443 if tls else 80)), ssl=tls)
     try:
@@ -52,7 +52,7 @@ async def _get(registry: str, path: str) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
         status = head.split(maxsplit=2)[1]
         if status != b"200":
-            raise ValueError(f"the registry says {status.decode()} to {path}")
+            raise ValueError(f"GET {path}: status {status.decode()}")
         body = await reader.read(MAX_SCRIPT_BYTES + 1)
         while len(body) <= MAX_SCRIPT_BYTES and (more := await reader.read(MAX_SCRIPT_BYTES)):
             body += more

@@ -1,15 +1,15 @@
-"""Write a host or a scheduler for wasmCloud v2: the host control protocol over NATS, both sides.
+"""Write a host or a scheduler for wasmCloud v2: both sides of the host control protocol over NATS.
 
-A host author implements `Host` and calls `serve`. A scheduler commands one host with `HostClient` and sees all
-of them with `Fleet`, both on a `Bus` that `connect` makes. `berth.proto` has the messages, `berth.errors` all
-that can go wrong.
+A host author implements `Host` and calls `serve`. A scheduler commands a host with `HostClient` and tracks all
+hosts with `Fleet`; both use a `Bus` created by `connect`. `berth.proto` has the messages, `berth.errors` has
+all errors.
 
-Times are in seconds, and say so in their names (`_s`). Everything belongs to the event loop it was made in.
-Messages of the package itself go to the logger `berth`.
+Durations are in seconds, and their names end in `_s`. Objects belong to the event loop they were created in.
+The package logs to the logger `berth`.
 """
 
 from berth import encoding, proto
-from berth.bus import Bus, Link, connect
+from berth.bus import Bus, ConnectionState, connect
 from berth.connect import (
     Auth,
     ConnectOptions,
@@ -20,91 +20,101 @@ from berth.connect import (
     UserPassword,
 )
 from berth.errors import (
-    BadHostId,
     BerthError,
-    BusClosed,
+    BusClosedError,
     ClientError,
     ConnectError,
-    Disconnected,
-    Malformed,
-    NoResponders,
-    NotSent,
-    Refusal,
-    Refused,
+    DisconnectedError,
+    EncodeError,
+    InvalidHostIdError,
+    InvalidResponseError,
+    NoRespondersError,
+    NotSentError,
+    RefusedError,
+    RequestTimeoutError,
+    RequestTooLargeError,
     ServeError,
-    Timeout,
-    TooLarge,
+    StartError,
 )
-from berth.host import Description, Host, Report, Reporter, ServeOptions, Start, serve
+from berth.host import (
+    Description,
+    Host,
+    ServeOptions,
+    StartRequest,
+    StatusReport,
+    StatusReporter,
+    serve,
+)
 from berth.proto import Component, LocalResources, Service, WitInterface, WitWorld, Workload
 from berth.scheduler import (
-    Changed,
+    EventsMissed,
     Fleet,
     FleetEvent,
     FleetEvents,
     Health,
+    HostChanged,
     HostClient,
+    HostJoined,
+    HostLost,
+    HostRecovered,
+    HostSuspect,
     HostView,
-    Joined,
     LivenessOptions,
-    Lost,
-    Missed,
     Reason,
-    Returned,
     Status,
-    Suspect,
     Timeouts,
 )
 from berth.state import WorkloadState
 
 __all__ = [
     "Auth",
-    "BadHostId",
     "BerthError",
     "Bus",
-    "BusClosed",
-    "Changed",
+    "BusClosedError",
     "ClientError",
     "Component",
     "ConnectError",
     "ConnectOptions",
+    "ConnectionState",
     "CredentialsFile",
     "Description",
-    "Disconnected",
+    "DisconnectedError",
+    "EncodeError",
+    "EventsMissed",
     "Fleet",
     "FleetEvent",
     "FleetEvents",
     "Health",
     "Host",
+    "HostChanged",
     "HostClient",
+    "HostJoined",
+    "HostLost",
+    "HostRecovered",
+    "HostSuspect",
     "HostView",
-    "Joined",
-    "Link",
+    "InvalidHostIdError",
+    "InvalidResponseError",
     "LivenessOptions",
     "LocalResources",
-    "Lost",
-    "Malformed",
-    "Missed",
     "NkeySeed",
     "NkeySeedFile",
-    "NoResponders",
-    "NotSent",
+    "NoRespondersError",
+    "NotSentError",
     "Reason",
-    "Refusal",
-    "Refused",
-    "Report",
-    "Reporter",
-    "Returned",
+    "RefusedError",
+    "RequestTimeoutError",
+    "RequestTooLargeError",
     "ServeError",
     "ServeOptions",
     "Service",
-    "Start",
+    "StartError",
+    "StartRequest",
     "Status",
-    "Suspect",
-    "Timeout",
+    "StatusReport",
+    "StatusReporter",
     "Timeouts",
     "Token",
-    "TooLarge",
     "UserPassword",
     "WitInterface",
     "WitWorld",

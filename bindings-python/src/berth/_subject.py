@@ -1,20 +1,20 @@
-"""The subjects of the protocol; nothing else in this package builds or takes apart a subject."""
+"""NATS subjects of the protocol. No other module builds or parses a subject."""
 
 from __future__ import annotations
 
 import enum
 import re
 
-# One token, nothing that a broker reads in its own way.
+# A single token without wildcards, separators and control characters.
 _TOKEN = re.compile(r"[^.*>\s\x00-\x1f\x7f-\x9f]+")
 _HOST_ID = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _MAX_TOKEN_BYTES = 256
 
-_HEARTBEATS = "runtime.operator.heartbeat."
+_HEARTBEAT_PREFIX = "runtime.operator.heartbeat."
 
 
 class Command(enum.Enum):
-    """What a host can be asked; the value is the end of the subject."""
+    """Command to a host; the value is the last part of the subject."""
 
     HEARTBEAT = "heartbeat"
     START = "workload.start"
@@ -23,54 +23,54 @@ class Command(enum.Enum):
 
 
 def is_token(text: str) -> bool:
-    """Whether an id can stand in a subject."""
+    """Returns whether an ID is a valid subject token."""
     if not _TOKEN.fullmatch(text):
         return False
     return len(text.encode(errors="replace")) <= _MAX_TOKEN_BYTES
 
 
 def is_host_id(text: str) -> bool:
-    """Whether a host may use an id as its own (HOST-WIRE-012)."""
+    """Returns whether a host may use this ID (HOST-WIRE-012)."""
     return is_token(text) and _HOST_ID.fullmatch(text) is not None
 
 
-def is_of_the_protocol(subject: str) -> bool:
-    """Whether a subject is one of those that commands and heartbeats take."""
+def is_protocol_subject(subject: str) -> bool:
+    """Returns whether a subject is reserved for commands and heartbeats."""
     return subject.startswith("runtime.")
 
 
-def commands_of(host_id: str) -> str:
-    """Everything that is asked of one host."""
+def all_commands(host_id: str) -> str:
+    """Returns the wildcard subject of all commands to one host."""
     return f"runtime.host.{host_id}.>"
 
 
-def command(host_id: str, what: Command) -> str:
-    """One command to one host."""
-    return f"runtime.host.{host_id}.{what.value}"
+def command(host_id: str, command: Command) -> str:
+    """Returns the subject of one command to one host."""
+    return f"runtime.host.{host_id}.{command.value}"
 
 
 def parse_command(host_id: str, subject: str) -> Command | str:
-    """The command in a subject under `commands_of`, or the tokens that are none."""
-    rest = subject.removeprefix(f"runtime.host.{host_id}.")
-    if rest == subject:
+    """Returns the command in a subject under `all_commands`, or its last tokens if the command is unknown."""
+    name = subject.removeprefix(f"runtime.host.{host_id}.")
+    if name == subject:
         return subject
     try:
-        return Command(rest)
+        return Command(name)
     except ValueError:
-        return rest
+        return name
 
 
-def heartbeat_of(host_id: str) -> str:
-    """Where one host publishes its heartbeats."""
-    return f"{_HEARTBEATS}{host_id}"
+def heartbeat(host_id: str) -> str:
+    """Returns the subject on which one host publishes its heartbeats."""
+    return f"{_HEARTBEAT_PREFIX}{host_id}"
 
 
 def all_heartbeats() -> str:
-    """The heartbeats of all hosts."""
-    return f"{_HEARTBEATS}>"
+    """Returns the wildcard subject of the heartbeats of all hosts."""
+    return f"{_HEARTBEAT_PREFIX}>"
 
 
 def parse_heartbeat(subject: str) -> str | None:
-    """The host that published on a subject under `all_heartbeats`, if that can be the id of one."""
-    host_id = subject.removeprefix(_HEARTBEATS)
+    """Returns the host ID in a subject under `all_heartbeats`, or `None` if it is invalid."""
+    host_id = subject.removeprefix(_HEARTBEAT_PREFIX)
     return host_id if host_id != subject and is_host_id(host_id) else None

@@ -1,12 +1,12 @@
-"""Text that is made to fit."""
+"""Truncation of text to a size in bytes."""
 
 
 def shorten(text: str, max_bytes: int) -> str:
-    """At most `max_bytes` of UTF-8, cut between characters and with `…` where something is missing."""
-    whole = text.encode(errors="replace")
-    if len(whole) <= max_bytes:
-        return whole.decode()
+    """Returns at most `max_bytes` of UTF-8, cut between characters and ending in `…` if text was cut off."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= max_bytes:
+        return encoded.decode()
     room = max_bytes - len("…".encode())
     if room < 0:
         return ""
-    return whole[:room].decode(errors="ignore") + "…"
+    return encoded[:room].decode(errors="ignore") + "…"

@@ -1,7 +1,7 @@
-"""Everything that goes wrong, in one hierarchy below `BerthError`.
+"""All errors of the package, in one hierarchy below `BerthError`.
 
-Errors say what is wrong at their own layer; the cause, where there is one, is their `__cause__`. None of them
-quotes a secret.
+An error describes the failure at its own layer; the underlying error, if any, is its `__cause__`. No error
+contains a secret.
 """
 
 from __future__ import annotations
@@ -14,90 +14,90 @@ if TYPE_CHECKING:
 
 
 class BerthError(Exception):
-    """The root of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 # --- messages
 
 
-class ReadError(BerthError):
-    """A payload is no message of the expected kind. The text quotes no value: values may be secrets."""
+class DecodeError(BerthError):
+    """A payload is not a valid message of the expected type.
+
+    The text contains no field value, because values may be secrets.
+    """
 
     def __init__(self, problem: str, path: str = "") -> None:
         super().__init__(f"field `{path}`: {problem}" if path else problem)
         self.path = path
-        """The field that is wrong, as `workload.witWorld.components[0].poolSize`; empty for the payload."""
+        """Path of the invalid field, for example `workload.witWorld.components[0].poolSize`; empty if the
+        payload as a whole is invalid."""
         self.problem = problem
-        """What is wrong with it, in words."""
-
-
-class WriteError(BerthError):
-    """A message cannot be written: an enum holds a number that has no name."""
+        """Description of the problem."""
 
 
 # --- connections
 
 
 class ConnectError(BerthError):
-    """There is no connection to the brokers, and waiting alone need not mend it."""
+    """The connection to the brokers failed, and retrying alone may not help."""
 
 
-class NoServer(ConnectError):
-    """No server was named."""
+class NoServersError(ConnectError):
+    """The options name no server."""
 
     def __init__(self) -> None:
-        super().__init__("no server is named")
+        super().__init__("no NATS server given")
 
 
-class BadAddress(ConnectError):
-    """The address of a server is none; userinfo is hidden."""
+class InvalidAddressError(ConnectError):
+    """A server address is invalid. The text hides its userinfo."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"{address!r} is not the address of a NATS server (nats://host:port)")
+        super().__init__(f"invalid NATS server address {address!r}, expected nats://host:port")
         self.address = address
 
 
-class HalfAPair(ConnectError):
-    """A certificate without its key, or a key without its certificate."""
+class ConfigurationError(ConnectError):
+    """The options name a client certificate without its key, or a key without its certificate."""
 
     def __init__(self) -> None:
-        super().__init__("a client certificate needs both its file and the file of its key")
+        super().__init__("`tls_cert_file` and `tls_key_file` must be set together")
 
 
-class UnreadableFile(ConnectError):
-    """A file of credentials or certificates cannot be read; the cause says why."""
+class UnreadableFileError(ConnectError):
+    """A credentials or certificate file cannot be read; the cause has the reason."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"cannot read {path}")
         self.path = path
 
 
-class BadCredentials(ConnectError):
-    """A seed, a certificate or a file of credentials is not in the form it must have."""
+class InvalidCredentialsError(ConnectError):
+    """A seed, a certificate or a credentials file is malformed."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not usable as NATS credentials")
-        self.what = what
+    def __init__(self, source: str) -> None:
+        super().__init__(f"invalid NATS credentials in {source}")
+        self.source = source
 
 
-class CredentialsRefused(ConnectError):
-    """The servers do not know us."""
+class AuthenticationError(ConnectError):
+    """The servers rejected the credentials."""
 
     def __init__(self, servers: str) -> None:
-        super().__init__(f"the NATS server at {servers} refuses our credentials")
+        super().__init__(f"the NATS server at {servers} rejected the credentials")
         self.servers = servers
 
 
-class Unreachable(ConnectError):
-    """No server can be reached, or none that we trust; the cause is what the last one said."""
+class UnreachableError(ConnectError):
+    """No server is reachable and trusted; the cause is the error of the last attempt."""
 
     def __init__(self, servers: str) -> None:
         super().__init__(f"cannot connect to NATS at {servers}")
         self.servers = servers
 
 
-class BusClosed(BerthError):
-    """The connection was closed on this side, for good."""
+class BusClosedError(BerthError):
+    """The `Bus` was closed by this process and cannot be used again."""
 
     def __init__(self) -> None:
         super().__init__("the connection to the broker is closed")
@@ -107,101 +107,109 @@ class BusClosed(BerthError):
 
 
 class ClientError(BerthError):
-    """A command to a host did not succeed. The subclasses differ in what to do next."""
+    """A command to a host failed. The subclasses differ in what the caller should do next."""
 
 
-class NoResponders(ClientError):
-    """Nobody listens under the id of the host: its process is gone, or cut off. Nothing was done."""
+class NoRespondersError(ClientError):
+    """No process listens under the host ID: the host ended or is cut off. The command was not executed."""
 
     def __init__(self) -> None:
-        super().__init__("no host listens")
+        super().__init__("no responders for the host")
 
 
-class Timeout(ClientError, builtins.TimeoutError):
-    """Somebody listens and did not answer. The command may have been carried out, or may still be.
+class RequestTimeoutError(ClientError, builtins.TimeoutError):
+    """A process listens under the host ID but did not reply in time.
 
-    Ask `status`. A `wash host` is silent to what it cannot decode, and while it pulls.
+    The command may have been executed, or may still be: call `status`. A `wash host` does not reply to a
+    request that it cannot decode, nor while it pulls an image.
     """
 
-    def __init__(self, after_s: float) -> None:
-        super().__init__(f"the host did not answer within {after_s:g} s")
-        self.after_s = after_s
-        """How long the answer was waited for, in seconds."""
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"no reply from the host within {timeout_s:g} s")
+        self.timeout_s = timeout_s
+        """Timeout of the request, in seconds."""
 
 
-class Refused(ClientError):
-    """The host answered that it does not obey, or could not."""
+class RefusedError(ClientError):
+    """The host refused the command or could not execute it."""
 
     def __init__(self, code: int | None, state: WorkloadState, message: str) -> None:
-        super().__init__(f"the host refused: {message}")
+        super().__init__(f"the host refused the command: {message}")
         self.code = code
-        """400, 404, 409, 413 or 503; `None` from hosts that send none, and when the workload was accepted
-        but could not be started. 409 in answer to a retry says that the first one arrived."""
+        """400, 404, 409, 413 or 503; `None` if the host sends no codes, or if it accepted the workload but
+        could not start it. 409 in reply to a retry means that the first request arrived."""
         self.state = state
-        """The state in the answer."""
+        """State in the reply."""
         self.message = message
-        """For people."""
+        """Human-readable reason."""
 
 
-class Malformed(ClientError):
-    """The host answered what is no answer."""
+class InvalidResponseError(ClientError):
+    """The host replied with an invalid response."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the host's answer is malformed: {reason}")
+        super().__init__(f"invalid response from the host: {reason}")
         self.reason = reason
 
 
-class NotSent(ClientError):
-    """Nothing was sent."""
+class NotSentError(ClientError):
+    """The request was not sent."""
 
 
-class Disconnected(NotSent):
-    """There is no connection to the broker now; it is being made again. Nothing was sent."""
-
-    def __init__(self) -> None:
-        super().__init__("there is no connection to the broker")
-
-
-class TooLarge(NotSent):
-    """The request is larger than the broker takes. Nothing was sent."""
+class DisconnectedError(NotSentError):
+    """The connection to the broker is down and is being re-established. The request was not sent."""
 
     def __init__(self) -> None:
-        super().__init__("the request is larger than the broker takes")
+        super().__init__("not connected to the broker")
 
 
-class BadHostId(NotSent, ValueError):
-    """This cannot be the id of a host: it does not fit into a subject. Nothing was sent."""
+class RequestTooLargeError(NotSentError):
+    """The request exceeds the maximum payload of the broker. The request was not sent."""
+
+    def __init__(self) -> None:
+        super().__init__("the request exceeds the maximum payload of the broker")
+
+
+class InvalidHostIdError(NotSentError, ValueError):
+    """The host ID is invalid, because it is not a single subject token. The request was not sent."""
 
     def __init__(self, host_id: str) -> None:
-        super().__init__(f"{host_id!r} cannot be the id of a host")
+        super().__init__(f"invalid host ID {host_id!r}")
         self.host_id = host_id
 
 
-class Unwritable(NotSent):
-    """The request cannot be written, because an enum holds a number without a name. Nothing was sent."""
+class EncodeError(NotSentError):
+    """A message cannot be encoded as JSON, because an enum field holds a number without a name.
 
-    def __init__(self) -> None:
-        super().__init__("the request cannot be written as JSON")
+    The request was not sent.
+    """
+
+    def __init__(self, field: str, number: int) -> None:
+        super().__init__(
+            f"cannot encode the message as JSON: enum field `{field}` holds {number}, which has no name"
+        )
+        self.field = field
+        """Message type and field, for example `Component.image_pull_policy`."""
 
 
 # --- hosts
 
 
 class ServeError(BerthError):
-    """A host cannot be served: its options or its description are ones that peers would misread."""
+    """A host cannot be served, because peers would misread its options or its description."""
 
 
-class Refusal(BerthError):
-    """Raised by `Host.start`: why a workload could not be brought up.
+class StartError(BerthError):
+    """Raised by `Host.start` if the workload cannot be started.
 
-    The message goes to the scheduler and from there to people: name the component and the image, and never a
-    credential. The id may be started again at once, unless guest code has run: then it stays taken until it is
-    stopped, so that the retry of a lost reply cannot run it twice.
+    The message goes to the scheduler and from there to users: name the component and the image, and never
+    include a credential. The scheduler may start the ID again at once, unless the error is non-retryable: then
+    the ID stays taken until it is stopped, so that a retry after a lost reply cannot run the guest twice.
     """
 
-    def __init__(self, message: str, *, guest_ran: bool = False) -> None:
+    def __init__(self, message: str, *, non_retryable: bool = False) -> None:
         super().__init__(message)
         self.message = message
-        """What the scheduler is told."""
-        self.guest_ran = guest_ran
+        """Message for the scheduler."""
+        self.non_retryable = non_retryable
         """Whether guest code has run."""

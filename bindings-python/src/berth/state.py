@@ -1,4 +1,4 @@
-"""The states of a workload."""
+"""States of a workload."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import enum
 
 
 class WorkloadState(enum.IntEnum):
-    """Where a workload is in its life; the numbers are those of the schema."""
+    """State of a workload; the numbers are those of the schema."""
 
     UNSPECIFIED = 0
-    """Not set; no answer holds it."""
+    """Not set; never part of a valid reply."""
     STARTING = 1
-    """The id is taken; images are fetched, or a service waits for its next run. No failure."""
+    """The ID is claimed; the host pulls images, or a service waits for its next run. Not a failure."""
     RUNNING = 2
-    """It runs, and what it serves can be reached."""
+    """The workload runs and its endpoints are reachable."""
     COMPLETED = 3
-    """Its service ended well; nothing of it runs or can be reached."""
+    """The service ended successfully; no part of the workload runs or is reachable."""
     STOPPING = 4
-    """The stop was taken, the end is not proved. Ask again."""
+    """The host accepted the stop but has not finished it. Poll `status`."""
     ERROR = 5
-    """It could not be started, or its service failed for good; the message says why."""
+    """The workload could not be started, or its service failed permanently; the message has the reason."""
     NOT_FOUND = 6
-    """The host's process has nothing under this id. Proves the end of a stop."""
+    """The host process has no workload under this ID. Proves that a stop is complete."""
 
     @property
     def proto_name(self) -> str:

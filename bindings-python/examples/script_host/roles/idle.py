@@ -1,5 +1,5 @@
-"""The role idle: nothing is ever called."""
+"""Role idle: never called."""
 
 
 def main() -> None:
-    """There to be found."""
+    """Does nothing."""

@@ -1,1 +1,1 @@
-"""The role no-run: there is nothing to run."""
+"""Role no-run: has no entry point."""

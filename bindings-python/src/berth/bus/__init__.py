@@ -1,6 +1,6 @@
-"""The bus: the one package here that knows how NATS is spoken."""
+"""The bus: the only package that uses the NATS client library."""
 
-from berth.bus._bus import Answer, Bus, Link, connect
+from berth.bus._bus import Bus, ConnectionState, RawReply, connect
 from berth.bus._subscription import Delivery, Subscription
 
-__all__ = ["Answer", "Bus", "Delivery", "Link", "Subscription", "connect"]
+__all__ = ["Bus", "ConnectionState", "Delivery", "RawReply", "Subscription", "connect"]

@@ -1,4 +1,4 @@
-"""The addresses of servers, with the credentials that may stand in them."""
+"""Server addresses and the credentials in them."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from berth.connect import Auth, Token, UserPassword, without_userinfo
-from berth.errors import BadAddress, NoServer
+from berth.connect import Auth, Token, UserPassword, redact_userinfo
+from berth.errors import InvalidAddressError, NoServersError
 
 _DEFAULT_PORT = 4222
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server, without userinfo."""
+    """Address of one server, without userinfo."""
 
     scheme: str
     host: str
     port: int
     tls_name: str | None = None
-    """The name that its certificate has to be for, where that is not `host`."""
+    """Name that the server certificate must match, if other than `host`."""
 
     @property
     def url(self) -> str:
-        """What the client library is given."""
+        """The URL for the client library."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
 
 def parse_servers(servers: Sequence[str]) -> tuple[list[Server], Auth | None]:
-    """The servers without userinfo, and the userinfo of the first."""
+    """Returns the servers without userinfo, and the userinfo of the first server."""
     if not servers:
-        raise NoServer
-    split = [_split(server) for server in servers]
-    return [server for server, _ in split], split[0][1]
+        raise NoServersError
+    parsed = [_parse_server(server) for server in servers]
+    return [server for server, _ in parsed], parsed[0][1]
 
 
-def _split(text: str) -> tuple[Server, Auth | None]:
-    shown = without_userinfo(text)
+def _parse_server(text: str) -> tuple[Server, Auth | None]:
+    redacted = redact_userinfo(text)
     try:
         url = urlsplit(text if "://" in text else f"nats://{text}")
         port = url.port or _DEFAULT_PORT
     except ValueError:
-        # Without its cause, which quotes the address with the secret in it.
-        raise BadAddress(shown) from None
-    fits = url.scheme in ("nats", "tls") and url.hostname and not (url.path.strip("/") or url.query)
-    if not fits or any(char.isspace() for char in text):
-        raise BadAddress(shown)
+        # The cause would quote the address including its secret.
+        raise InvalidAddressError(redacted) from None
+    valid = url.scheme in ("nats", "tls") and url.hostname and not (url.path.strip("/") or url.query)
+    if not valid or any(char.isspace() for char in text):
+        raise InvalidAddressError(redacted)
     return Server(url.scheme, url.hostname or "", port), _userinfo(url)
 
 

@@ -1,4 +1,4 @@
-"""A connection to the brokers that comes back by itself."""
+"""A broker connection that reconnects automatically."""
 
 from __future__ import annotations
 
@@ -13,74 +13,81 @@ from typing import Any
 from nats import errors
 from nats.aio.client import Client
 
-from berth._reply import ERROR_CODE
+from berth._reply import ERROR_CODE_HEADER
+from berth.bus._connection import Connection, ConnectionState
 from berth.bus._inbox import Inbox
-from berth.bus._keeper import Keeper, Link
 from berth.bus._subscription import Delivery, Subscription
 from berth.connect import ConnectOptions
-from berth.errors import BusClosed, Disconnected, NoResponders, NotSent, Timeout, TooLarge
+from berth.errors import (
+    BusClosedError,
+    DisconnectedError,
+    NoRespondersError,
+    NotSentError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+)
 
 log = logging.getLogger("berth")
 
-__all__ = ["Answer", "Bus", "Link", "connect"]
+__all__ = ["Bus", "ConnectionState", "RawReply", "connect"]
 
-NOBODY_LISTENS = "503"
-"""The status line of the broker's own answer to a request on a subject without a subscriber."""
+NO_RESPONDERS_STATUS = "503"
+"""Status of the broker's reply to a request on a subject without a subscription."""
 
-_CLOSE_PATIENCE_S = 1.0
-"""How long what was published last may take to leave when the connection is closed."""
+_CLOSE_FLUSH_TIMEOUT_S = 1.0
+"""Time to flush published messages before the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What was answered to a request."""
+class RawReply:
+    """Reply to a request, not yet decoded."""
 
     payload: bytes
     error_code: int | None
-    """`Nats-Service-Error-Code`."""
+    """Value of the `Nats-Service-Error-Code` header."""
 
 
 class Bus:
-    """A connection to the brokers, made by `connect`; one is enough for a fleet and any number of clients.
+    """A connection to the brokers, created by `connect`. One suffices for a fleet and any number of clients.
 
-    It reconnects for ever by itself, and what was subscribed is subscribed again. What could not be sent is not
-    kept to be sent later. It belongs to the event loop that it was made in.
+    It reconnects indefinitely and restores its subscriptions. Messages that cannot be sent are not buffered. A
+    bus belongs to the event loop it was created in.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._inbox: Inbox | None = None
 
     @property
-    def link(self) -> Link:
-        """How the connection stands."""
-        return self._keeper.link
+    def connection_state(self) -> ConnectionState:
+        """State of the connection."""
+        return self._connection.state
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection at this moment, as far as is known."""
-        return self._keeper.client is not None
+        """Whether the connection is up, as far as is known."""
+        return self._connection.client is not None
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed on this side."""
-        return self._keeper.closed
+        """Whether the bus was closed by this process."""
+        return self._connection.closed
 
-    async def wait_link(self, fits: Callable[[Link], bool]) -> Link:
-        """Waits until the connection stands so. Cancel safe.
+    async def wait_for_state(self, predicate: Callable[[ConnectionState], bool]) -> ConnectionState:
+        """Waits until the connection state satisfies `predicate`, and returns that state. Cancel safe.
 
-        Raises `BusClosed` when it is closed meanwhile.
+        Raises `BusClosedError` if the bus is closed meanwhile.
         """
-        return await self._keeper.wait_link(fits)
+        return await self._connection.wait_for_state(predicate)
 
     async def close(self) -> None:
-        """Sends what is on its way and closes, for good. May be called twice."""
+        """Flushes published messages and closes the connection permanently. May be called twice."""
         if self.is_connected:
             try:
-                await self.flush(_CLOSE_PATIENCE_S)
-            except (Disconnected, BusClosed):
-                log.debug("the connection was closed while it was not there")
-        await self._keeper.close()
+                await self.flush(_CLOSE_FLUSH_TIMEOUT_S)
+            except (DisconnectedError, BusClosedError):
+                log.debug("closed while disconnected")
+        await self._connection.close()
 
     async def __aenter__(self) -> Bus:
         return self
@@ -88,114 +95,118 @@ class Bus:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # What follows is the protocol's, not the user's.
+    # The methods below are for this package only.
 
     @property
     def max_payload_bytes(self) -> int:
-        """The longest message that the broker takes, payload and headers together."""
-        return self._keeper.max_payload_bytes
+        """Maximum payload of the broker, headers included."""
+        return self._connection.max_payload_bytes
 
     async def subscribe(self, subject: str, receive: Callable[[Delivery], None]) -> Subscription:
-        """Hands what is published on `subject` from now on to `receive`, also after reconnects."""
+        """Subscribes to `subject` on this and each later connection, and passes messages to `receive`."""
         if self.is_closed:
-            raise BusClosed
-        return await self._keeper.subscribe(subject, receive)
+            raise BusClosedError
+        return await self._connection.subscribe(subject, receive)
 
     async def publish(self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None) -> None:
-        """Hands a message to the connection, after what was handed to it before.
+        """Enqueues a message on the connection, after all messages published before.
 
-        Raises `Disconnected`, `TooLarge` or `BusClosed`.
+        Raises `DisconnectedError`, `RequestTooLargeError` or `BusClosedError`.
         """
         await self._publish(subject, payload, "", headers)
 
-    async def flush(self, patience_s: float) -> None:
-        """Waits until everything handed to the connection has reached the broker.
+    async def flush(self, timeout_s: float) -> None:
+        """Waits until the broker has received all published messages.
 
-        Raises `Disconnected` when the connection breaks, or after `patience_s`.
+        Raises `DisconnectedError` if the connection breaks, or after `timeout_s`.
         """
-        flushed = self._keeper.with_client(_flush(self._connected()))
-        await asyncio.wait({flushed}, timeout=patience_s)
+        flushed = self._connection.spawn(_flush(self._client()))
+        await asyncio.wait({flushed}, timeout=timeout_s)
         if not flushed.done() or flushed.cancelled() or flushed.exception() is not None:
-            raise Disconnected
+            raise DisconnectedError
 
-    async def request(self, subject: str, payload: bytes, timeout_s: float) -> Answer:
-        """Asks and waits for the first answer.
+    async def request(self, subject: str, payload: bytes, timeout_s: float) -> RawReply:
+        """Sends a request and returns the first reply.
 
-        Raises `NoResponders`, `Timeout`, `Disconnected`, `TooLarge` or `BusClosed`.
+        Raises `NoRespondersError`, `RequestTimeoutError`, `DisconnectedError`, `RequestTooLargeError` or
+        `BusClosedError`.
         """
-        self._connected()
+        self._client()
         if self._inbox is None:
-            self._inbox = Inbox(self._keeper.inbox_prefix)
+            self._inbox = Inbox(self._connection.inbox_prefix)
             await self.subscribe(self._inbox.subject, self._inbox.receive)
-        with self._inbox.expect() as (reply_to, answer):
+        with self._inbox.expect_reply() as (reply_to, reply):
             try:
-                # Not `asyncio.wait_for`, which can lose a cancellation that comes with the answer.
+                # `asyncio.wait_for` could lose a cancellation that coincides with the reply.
                 async with asyncio.timeout(timeout_s):
                     await self._publish(subject, payload, reply_to, None)
-                    delivery = await answer
+                    delivery = await reply
             except TimeoutError:
-                raise Timeout(timeout_s) from None
-        if delivery.headers.get("Status") == NOBODY_LISTENS and not delivery.payload:
-            raise NoResponders
-        code = delivery.headers.get(ERROR_CODE, "").strip()
-        return Answer(delivery.payload, int(code) if code.isascii() and code.isdigit() else None)
+                raise RequestTimeoutError(timeout_s) from None
+        if delivery.headers.get("Status") == NO_RESPONDERS_STATUS and not delivery.payload:
+            raise NoRespondersError
+        code = delivery.headers.get(ERROR_CODE_HEADER, "").strip()
+        return RawReply(delivery.payload, int(code) if code.isascii() and code.isdigit() else None)
 
     async def _publish(
         self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
     ) -> None:
-        client = self._connected()
+        client = self._client()
         try:
-            await heeding_cancellation(
+            await await_cancellable(
                 client.publish(subject, payload, reply=reply_to, headers=dict(headers) if headers else None)
             )
         except errors.MaxPayloadError:
-            raise TooLarge from None
+            raise RequestTooLargeError from None
         except errors.BadSubjectError:
-            raise NotSent("the subject is not valid") from None
+            raise NotSentError(f"invalid subject {subject!r}") from None
         except (errors.Error, OSError) as error:
-            raise Disconnected from error
+            raise DisconnectedError from error
 
-    def _connected(self) -> Client:
+    def _client(self) -> Client:
+        """Returns the connected client. Raises `DisconnectedError` or `BusClosedError`."""
         if self.is_closed:
-            raise BusClosed
-        client = self._keeper.client
+            raise BusClosedError
+        client = self._connection.client
         if client is None or not client.is_connected:
-            self._keeper.look()
-            raise Disconnected
+            self._connection.check_now()
+            raise DisconnectedError
         return client
 
 
-async def heeding_cancellation(work: Coroutine[Any, Any, None]) -> None:
-    """The library swallows a cancellation while it waits for room; here it is raised afterwards."""
+async def await_cancellable(operation: Coroutine[Any, Any, None]) -> None:
+    """Awaits a publish, and re-raises a cancellation that the client library swallowed meanwhile."""
     task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    await work
-    if task is not None and task.cancelling() > before:
+    cancellations = task.cancelling() if task is not None else 0
+    await operation
+    if task is not None and task.cancelling() > cancellations:
         raise asyncio.CancelledError
 
 
 async def _flush(client: Client) -> None:
-    """Twice: the library writes its PING before what still waits to be written."""
-    a_day_s = 24 * 3600
-    await client.flush(a_day_s)
-    await client.flush(a_day_s)
+    """Flushes twice, because the client library may write its PING before data that is still buffered."""
+    one_day_s = 24 * 3600
+    await client.flush(one_day_s)
+    await client.flush(one_day_s)
 
 
 class connect(AbstractAsyncContextManager[Bus]):  # used like a function
-    """Connects now, or says why it cannot.
+    """Connects to the brokers.
 
-    Either `async with connect("nats://127.0.0.1:4222") as bus:` or `bus = await connect(…)`. With `eventually`
-    it returns at once, connects in the background and goes on trying for ever.
+    Use `async with connect("nats://127.0.0.1:4222") as bus:` or `bus = await connect(…)`. With
+    `retry_on_failed_connect` it returns immediately, connects in the background and retries indefinitely.
 
-    Raises `ConnectError`: a file that cannot be read, an address that is none, and, without `eventually`, a
-    broker that is away or refuses us.
+    Raises `ConnectError` if a file cannot be read or an address is invalid, and, without
+    `retry_on_failed_connect`, if no broker is reachable or the broker rejects the credentials.
     """
 
-    def __init__(self, options: ConnectOptions | str | None = None, *, eventually: bool = False) -> None:
+    def __init__(
+        self, options: ConnectOptions | str | None = None, *, retry_on_failed_connect: bool = False
+    ) -> None:
         if not isinstance(options, ConnectOptions):
             options = ConnectOptions() if options is None else ConnectOptions(options)
         self._options = options
-        self._eventually = eventually
+        self._retry_on_failed_connect = retry_on_failed_connect
         self._bus: Bus | None = None
 
     def __await__(self) -> Generator[Any, None, Bus]:
@@ -212,6 +223,6 @@ class connect(AbstractAsyncContextManager[Bus]):  # used like a function
             await self._bus.close()
 
     async def _open(self) -> Bus:
-        keeper = Keeper(self._options)
-        await keeper.open(eventually=self._eventually)
-        return Bus(keeper)
+        connection = Connection(self._options)
+        await connection.open(retry_on_failed_connect=self._retry_on_failed_connect)
+        return Bus(connection)

@@ -1,4 +1,4 @@
-"""Where the answers to requests arrive: one subscription for all of them."""
+"""The inbox: one subscription for the replies to all requests."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ DEFAULT_PREFIX = "_INBOX"
 
 
 class Inbox:
-    """Tells answers apart by the last token of their subject."""
+    """Routes each reply to its request by the last token of the reply subject."""
 
     def __init__(self, prefix: str | None) -> None:
         self._prefix = f"{prefix or DEFAULT_PREFIX}.{uuid4().hex}."
         self._tokens = itertools.count()
-        self._expected: dict[str, asyncio.Future[Delivery]] = {}
+        self._pending: dict[str, asyncio.Future[Delivery]] = {}
 
     @property
     def subject(self) -> str:
-        """What is to be subscribed to."""
+        """The subject to subscribe to."""
         return f"{self._prefix}*"
 
     @contextmanager
-    def expect(self) -> Iterator[tuple[str, asyncio.Future[Delivery]]]:
-        """The subject for one answer, and the answer; a later one is dropped."""
+    def expect_reply(self) -> Iterator[tuple[str, asyncio.Future[Delivery]]]:
+        """Yields a reply subject and a future for its first reply; later replies are dropped."""
         token = str(next(self._tokens))
-        answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        self._expected[token] = answer
+        reply: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        self._pending[token] = reply
         try:
-            yield f"{self._prefix}{token}", answer
+            yield f"{self._prefix}{token}", reply
         finally:
-            del self._expected[token]
+            del self._pending[token]
 
     def receive(self, delivery: Delivery) -> None:
-        """Hands an answer to whoever waits for it."""
-        answer = self._expected.get(delivery.subject.removeprefix(self._prefix))
-        if answer is not None and not answer.done():
-            answer.set_result(delivery)
+        """Resolves the pending request that this reply belongs to."""
+        reply = self._pending.get(delivery.subject.removeprefix(self._prefix))
+        if reply is not None and not reply.done():
+            reply.set_result(delivery)

@@ -1,4 +1,4 @@
-"""What is delivered on one subject, across connections."""
+"""Subscriptions that survive reconnects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nats.aio.subscription import Subscription as NatsSubscription
 log = logging.getLogger("berth")
 
 SUBSCRIPTION_CAPACITY = 8192
-"""Messages that may wait for the code behind one subscription; more are dropped, and said so."""
+"""Maximum number of pending messages of one subscription; further messages are dropped and logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What arrived on a subscription."""
+    """Message that arrived on a subscription."""
 
     subject: str
     reply: str | None
@@ -29,7 +29,7 @@ class Delivery:
 
 
 class Subscription:
-    """Hands each message to a function, one at a time, in the order of arrival; after reconnects, too."""
+    """Passes messages to a function one at a time, in order of arrival, across reconnects."""
 
     def __init__(self, subject: str, receive: Callable[[Delivery], None]) -> None:
         self._subject = subject
@@ -38,36 +38,36 @@ class Subscription:
         self.ended = False
 
     async def attach(self, client: Client) -> None:
-        """Subscribes on this connection."""
+        """Subscribes on a new connection."""
         if self.ended:
             return
 
-        async def received(msg: Msg) -> None:
+        async def on_message(msg: Msg) -> None:
             try:
                 self._receive(Delivery(msg.subject, msg.reply or None, msg.data, msg.headers or {}))
             except Exception:
-                log.exception("a message could not be taken in")
+                log.exception("cannot process message")
 
         self._current = await client.subscribe(
-            self._subject, cb=received, pending_msgs_limit=SUBSCRIPTION_CAPACITY
+            self._subject, cb=on_message, pending_msgs_limit=SUBSCRIPTION_CAPACITY
         )
 
-    async def drain(self, patience_s: float) -> None:
-        """Ends the delivery of new messages; what has arrived is still handed over before this returns.
+    async def drain(self, timeout_s: float) -> None:
+        """Unsubscribes, and passes on the messages that have already arrived before it returns.
 
-        Gives up after `patience_s`; while there is no connection there is nothing to wait for.
+        Returns after `timeout_s` at the latest, and immediately while disconnected.
         """
         self.ended = True
         current, self._current = self._current, None
         if current is None:
             return
         draining = asyncio.create_task(_drain(current))
-        # Left alone when it takes longer: a flush that is cancelled confuses the library.
-        await asyncio.wait({draining}, timeout=patience_s)
+        # Not cancelled on timeout: cancelling a flush corrupts the state of the client library.
+        await asyncio.wait({draining}, timeout=timeout_s)
 
 
 async def _drain(current: NatsSubscription) -> None:
     try:
         await current.drain()  # type: ignore[no-untyped-call]
     except (errors.Error, OSError) as error:
-        log.debug("a subscription ended with its connection: %s", error)
+        log.debug("subscription ended with its connection: %s", error)

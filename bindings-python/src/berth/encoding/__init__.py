@@ -1,11 +1,11 @@
-"""The JSON of the protocol: a strict writer and a liberal reader.
+"""JSON encoding of the protocol: a strict encoder and a lenient decoder.
 
-`google.protobuf.json_format` alone is neither: it passes over unknown enum names and fields given under both
-of their names, quotes values in its errors, and reads what is no object.
+`google.protobuf.json_format` alone is neither: it ignores unknown enum names and fields present under both of
+their names, quotes values in its errors, and accepts payloads that are not objects.
 """
 
-from berth.encoding.reader import read
-from berth.encoding.tree import MAX_DEPTH, MAX_VALUES
-from berth.encoding.writer import write
+from berth.encoding.decoder import decode
+from berth.encoding.encoder import encode
+from berth.encoding.parser import MAX_DEPTH, MAX_VALUES
 
-__all__ = ["MAX_DEPTH", "MAX_VALUES", "read", "write"]
+__all__ = ["MAX_DEPTH", "MAX_VALUES", "decode", "encode"]

@@ -1,19 +1,20 @@
-"""The host's side: implement `Host`, call `serve`, and the protocol is taken care of."""
+"""The host side: implement `Host` and call `serve`, which handles the protocol."""
 
-from berth.errors import Refusal, ServeError
+from berth.errors import ServeError, StartError
 from berth.host.description import Description
-from berth.host.host import Host, Start
-from berth.host.reporter import Report, Reporter
-from berth.host.serve import ServeOptions, serve
+from berth.host.host import Host, StartRequest
+from berth.host.options import ServeOptions
+from berth.host.serve import serve
+from berth.host.status_reporter import StatusReport, StatusReporter
 
 __all__ = [
     "Description",
     "Host",
-    "Refusal",
-    "Report",
-    "Reporter",
     "ServeError",
     "ServeOptions",
-    "Start",
+    "StartError",
+    "StartRequest",
+    "StatusReport",
+    "StatusReporter",
     "serve",
 ]

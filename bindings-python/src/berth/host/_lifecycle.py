@@ -1,6 +1,6 @@
-"""The table of ids and their states: decides every reply and every piece of work, and does none.
+"""Lifecycle of workload IDs: decides all replies and actions, and performs none of them.
 
-No clock, no I/O: the shell hands in what happened and carries out the actions that come back.
+No clock and no I/O: the caller passes in events and executes the returned actions.
 """
 
 from __future__ import annotations
@@ -10,115 +10,124 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from berth._reply import Code, Reply
+from berth._reply import ErrorCode, Reply
 from berth._text import shorten
-from berth.errors import Refusal
-from berth.host.reporter import Report
+from berth.errors import StartError
+from berth.host.status_reporter import StatusReport
 from berth.state import WorkloadState
 
 STARTING_AFTER_S = 4.5
-"""A start is answered with STARTING when its outcome takes longer; inside the 5 s that schedulers are promised,
-with room for the way to them."""
+"""Time after which an unfinished start is answered with STARTING: within the 5 s that the protocol guarantees,
+with a margin for transport."""
 
 MAX_ENDED = 1024
-"""How many ended workloads stay visible; a scheduler asks within minutes, and one entry is at most an id and a
-message."""
+"""Maximum number of ended workloads that stay visible. A scheduler polls within minutes, and an entry is at
+most an ID and a message."""
 
 MAX_WORKLOADS = 16_384
-"""How many ids may be in use at once: a backstop against a scheduler run wild, far above what one machine can
-run."""
+"""Maximum number of IDs in use: a safeguard against a runaway scheduler, far above one machine's capacity."""
 
 MAX_MESSAGE_BYTES = 4096
-"""Longest message that is kept for an id."""
+"""Maximum length of the message stored for an ID."""
 
 
-# --- what happened
+# --- events
 
 
 @dataclass(frozen=True, slots=True)
-class StartAsked:
-    """A well-formed start was received. Each request has a number of its own."""
+class StartRequested:
+    """A valid start request arrived. Each request has a unique number."""
 
     request: int
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class StopAsked:
-    """A well-formed stop was received."""
+class StopRequested:
+    """A valid stop request arrived."""
 
     request: int
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class StatusAsked:
-    """A well-formed status was received."""
+class StatusRequested:
+    """A valid status request arrived."""
 
     request: int
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Up:
-    """The host brought the workload up."""
+class Started:
+    """The host started the workload."""
 
     run: int
 
 
 @dataclass(frozen=True, slots=True)
-class CouldNot:
-    """The host could not."""
+class StartFailed:
+    """The host failed to start the workload."""
 
     run: int
-    refusal: Refusal
+    error: StartError
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """The workload told of its later life."""
+class StatusReported:
+    """The workload reported a state change."""
 
     run: int
-    report: Report
+    report: StatusReport
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """Nothing of this run is left in the host. The last event of each run."""
+class Released:
+    """The host released all resources of the run. The last event of each run."""
 
     run: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed."""
+    """The time of `Lifecycle.next_tick_s` has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """The host ends: nothing new is begun, everything is ended."""
+    """The host is shutting down: refuse starts and stop all workloads."""
 
 
-Event: TypeAlias = StartAsked | StopAsked | StatusAsked | Up | CouldNot | Reported | Gone | Tick | Shutdown
+Event: TypeAlias = (
+    StartRequested
+    | StopRequested
+    | StatusRequested
+    | Started
+    | StartFailed
+    | StatusReported
+    | Released
+    | Tick
+    | Shutdown
+)
 
 
-# --- what is to be done
+# --- actions
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Answer this request. Each request gets exactly one."""
+class SendReply:
+    """Reply to this request. Each request gets exactly one reply."""
 
     request: int
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """Ask the host to bring a workload up; the workload is the one of this request.
+class StartRun:
+    """Call the host's `start` with the workload of this request.
 
-    A run is one attempt to run one workload. Its number is never reused, so that late news of an earlier
-    attempt with the same id is known as such.
+    A run is one attempt to run a workload. Run numbers are never reused, so that a late event of an earlier run
+    under the same ID is recognized as stale.
     """
 
     request: int
@@ -127,31 +136,31 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """Cancel the start if it is under way, else hand the instance to the host's stop."""
+class StopRun:
+    """Cancel the start if it is in flight, otherwise pass the instance to the host's `stop`."""
 
     run: int
 
 
-Action: TypeAlias = Answer | Begin | End
+Action: TypeAlias = SendReply | StartRun | StopRun
 
 
-# --- what is known of one id. Each run goes down this list and never up.
+# --- phases of one ID. A run only moves down this list.
 
 
 @dataclass(slots=True)
 class _Starting:
-    """The host is bringing it up; `waiting` is the start that has no answer yet."""
+    """The start is in flight; `pending_request` is the start request that has no reply yet."""
 
-    waiting: int | None
+    pending_request: int | None
     message: str = "starting"
-    report: Report | None = None
+    report: StatusReport | None = None
     state = WorkloadState.STARTING
 
 
 @dataclass(slots=True)
-class _Up:
-    """The host has an instance; STARTING (between two runs of a service) or RUNNING."""
+class _Active:
+    """The host has an instance: RUNNING, or STARTING between two runs of a service."""
 
     state: WorkloadState
     message: str
@@ -159,7 +168,7 @@ class _Up:
 
 @dataclass(slots=True)
 class _Ended:
-    """Over by itself: COMPLETED or ERROR. `in_host` until the host has let go of it."""
+    """The workload ended by itself: COMPLETED or ERROR. `in_host` until the host has released it."""
 
     state: WorkloadState
     message: str
@@ -169,13 +178,13 @@ class _Ended:
 
 @dataclass(slots=True)
 class _Stopping:
-    """A stop was acknowledged; the id is free when the host has let go of it."""
+    """The stop was acknowledged; the ID becomes free when the host has released the run."""
 
     message: str = "stopping"
     state = WorkloadState.STOPPING
 
 
-_Phase: TypeAlias = _Starting | _Up | _Ended | _Stopping
+_Phase: TypeAlias = _Starting | _Active | _Ended | _Stopping
 
 
 @dataclass(slots=True)
@@ -183,8 +192,8 @@ class _Entry:
     run: int
     phase: _Phase
 
-    def may_start_again(self) -> bool:
-        """An id in ERROR of which no guest code ever ran."""
+    def is_restartable(self) -> bool:
+        """Returns whether the ID is in ERROR and no guest code has run."""
         phase = self.phase
         return isinstance(phase, _Ended) and phase.state is WorkloadState.ERROR and not phase.guest_ran
 
@@ -193,97 +202,97 @@ _DEFAULT_MESSAGES = {
     WorkloadState.STARTING: "starting",
     WorkloadState.RUNNING: "running",
     WorkloadState.COMPLETED: "completed",
-    WorkloadState.ERROR: "failed and said no reason",
+    WorkloadState.ERROR: "failed without a reason",
 }
 
 
 class Lifecycle:
-    """The table."""
+    """States of all workload IDs of one host."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        # Every run that the host still has in hand.
+        # IDs of all runs that the host has not released.
         self._ids: dict[int, str] = {}
-        # Starts that are owed an answer, by time; runs that need it no longer are skipped.
-        self._overdue: list[tuple[float, int]] = []
+        # Deadlines of start replies, as a heap; entries of runs without a pending request are skipped.
+        self._reply_deadlines: list[tuple[float, int]] = []
         self._ended: OrderedDict[int, str] = OrderedDict()
         self._last_run = 0
         self._shutting_down = False
 
     def step(self, now_s: float, event: Event) -> list[Action]:
-        """Takes in one event at `now_s`, of any clock that never goes back, and says what to do."""
+        """Processes one event and returns the resulting actions. `now_s` is the time of any monotonic clock."""
         actions: list[Action] = []
         match event:
-            case StartAsked(request, workload_id):
+            case StartRequested(request, workload_id):
                 self._start(now_s, request, workload_id, actions)
-            case StopAsked(request, workload_id):
+            case StopRequested(request, workload_id):
                 self._stop(request, workload_id, actions)
-            case StatusAsked(request, workload_id):
-                actions.append(Answer(request, self._status(workload_id)))
-            case Up(run):
-                self._up(run, actions)
-            case CouldNot(run, refusal):
-                self._could_not(run, refusal, actions)
-            case Reported(run, report):
-                self._reported(run, report, actions)
-            case Gone(run):
-                self._gone(run, actions)
+            case StatusRequested(request, workload_id):
+                actions.append(SendReply(request, self._status(workload_id)))
+            case Started(run):
+                self._on_started(run, actions)
+            case StartFailed(run, error):
+                self._on_start_failed(run, error, actions)
+            case StatusReported(run, report):
+                self._on_report(run, report, actions)
+            case Released(run):
+                self._on_released(run, actions)
             case Tick():
-                self._answer_overdue(now_s, actions)
+                self._send_overdue_replies(now_s, actions)
             case Shutdown():
                 self._shut_down(actions)
         return actions
 
     def next_tick_s(self) -> float | None:
-        """When `Tick` is due next."""
-        while self._overdue and not self._is_waiting(self._overdue[0][1]):
-            heapq.heappop(self._overdue)
-        return self._overdue[0][0] if self._overdue else None
+        """Returns the time of the next `Tick`, if any."""
+        while self._reply_deadlines and not self._is_reply_pending(self._reply_deadlines[0][1]):
+            heapq.heappop(self._reply_deadlines)
+        return self._reply_deadlines[0][0] if self._reply_deadlines else None
 
     def workload_count(self) -> int:
-        """Workloads that the host works for: starting, running or stopping."""
+        """Returns the number of workloads that are starting, running or stopping."""
         return sum(not isinstance(entry.phase, _Ended) for entry in self._entries.values())
 
     def is_idle(self) -> bool:
-        """Whether no run is left in the host."""
+        """Returns whether the host has released all runs."""
         return not self._ids
 
     def _start(self, now_s: float, request: int, workload_id: str, actions: list[Action]) -> None:
         refusal = self._refuse_start(workload_id)
         if refusal is not None:
-            actions.append(Answer(request, refusal))
+            actions.append(SendReply(request, refusal))
             return
         self._last_run += 1
         run = self._last_run
-        earlier = self._entries.get(workload_id)
-        if earlier is not None:
-            self._ended.pop(earlier.run, None)
+        previous = self._entries.get(workload_id)
+        if previous is not None:
+            self._ended.pop(previous.run, None)
         self._entries[workload_id] = _Entry(run, _Starting(request))
         self._ids[run] = workload_id
-        heapq.heappush(self._overdue, (now_s + STARTING_AFTER_S, run))
-        actions.append(Begin(request, run, workload_id))
+        heapq.heappush(self._reply_deadlines, (now_s + STARTING_AFTER_S, run))
+        actions.append(StartRun(request, run, workload_id))
 
     def _refuse_start(self, workload_id: str) -> Reply | None:
         if self._shutting_down:
-            return Reply.refused(workload_id, Code.UNAVAILABLE, "the host is shutting down")
+            return Reply.refused(workload_id, ErrorCode.UNAVAILABLE, "the host is shutting down")
         entry = self._entries.get(workload_id)
         if entry is None and len(self._entries) - len(self._ended) >= MAX_WORKLOADS:
-            message = f"the host has {MAX_WORKLOADS} workloads and takes no more"
-            return Reply.refused(workload_id, Code.UNAVAILABLE, message)
-        if entry is None or entry.may_start_again():
+            message = f"the host has reached its limit of {MAX_WORKLOADS} workloads"
+            return Reply.refused(workload_id, ErrorCode.UNAVAILABLE, message)
+        if entry is None or entry.is_restartable():
             return None
         state = entry.phase.state.proto_name
-        message = f"the workload id is in use, its state is {state}; stop it to use the id again"
-        return Reply.refused(workload_id, Code.CONFLICT, message)
+        message = f"the workload ID is in use in state {state}; stop it before starting it again"
+        return Reply.refused(workload_id, ErrorCode.CONFLICT, message)
 
     def _stop(self, request: int, workload_id: str, actions: list[Action]) -> None:
         entry = self._entries.get(workload_id)
         if entry is None:
-            actions.append(Answer(request, Reply.not_found(workload_id)))
+            actions.append(SendReply(request, Reply.not_found(workload_id)))
             return
         match entry.phase:
-            case _Starting() | _Up():
-                self._end(workload_id, entry, "stopped while it was starting", actions)
+            case _Starting() | _Active():
+                self._stop_run(workload_id, entry, "stopped while starting", actions)
             case _Ended(in_host=True):
                 entry.phase = _Stopping()
             case _Ended():
@@ -291,14 +300,15 @@ class Lifecycle:
                 self._ended.pop(entry.run, None)
             case _Stopping():
                 pass
-        actions.append(Answer(request, Reply(workload_id, WorkloadState.STOPPING, "stopping")))
+        actions.append(SendReply(request, Reply(workload_id, WorkloadState.STOPPING, "stopping")))
 
-    def _end(self, workload_id: str, entry: _Entry, why: str, actions: list[Action]) -> None:
-        """Begins the end of a run that is starting or up, and answers a start that still waits."""
-        if isinstance(entry.phase, _Starting) and entry.phase.waiting is not None:
-            actions.append(Answer(entry.phase.waiting, Reply(workload_id, WorkloadState.STOPPING, why)))
+    def _stop_run(self, workload_id: str, entry: _Entry, message: str, actions: list[Action]) -> None:
+        """Stops a run that is starting or active, and replies to its pending start request."""
+        if isinstance(entry.phase, _Starting) and entry.phase.pending_request is not None:
+            reply = Reply(workload_id, WorkloadState.STOPPING, message)
+            actions.append(SendReply(entry.phase.pending_request, reply))
         entry.phase = _Stopping()
-        actions.append(End(entry.run))
+        actions.append(StopRun(entry.run))
 
     def _status(self, workload_id: str) -> Reply:
         entry = self._entries.get(workload_id)
@@ -306,30 +316,29 @@ class Lifecycle:
             return Reply.not_found(workload_id)
         return Reply(workload_id, entry.phase.state, entry.phase.message)
 
-    def _up(self, run: int, actions: list[Action]) -> None:
+    def _on_started(self, run: int, actions: list[Action]) -> None:
         workload_id, entry = self._entry_of(run)
         if entry is None or not isinstance(entry.phase, _Starting):
             return
-        waiting, report = entry.phase.waiting, entry.phase.report
-        entry.phase = _Up(WorkloadState.RUNNING, "running")
+        pending, report = entry.phase.pending_request, entry.phase.report
+        entry.phase = _Active(WorkloadState.RUNNING, "running")
         if report is not None and report.was_up:
-            self._reported(run, report, actions)
-        if waiting is not None:
-            actions.append(Answer(waiting, self._status(workload_id)))
+            self._on_report(run, report, actions)
+        if pending is not None:
+            actions.append(SendReply(pending, self._status(workload_id)))
 
-    def _could_not(self, run: int, refusal: Refusal, actions: list[Action]) -> None:
+    def _on_start_failed(self, run: int, error: StartError, actions: list[Action]) -> None:
         workload_id, entry = self._entry_of(run)
         if entry is None or not isinstance(entry.phase, _Starting):
             return
-        waiting, report = entry.phase.waiting, entry.phase.report
-        # ERROR without a reason helps nobody.
-        message = refusal.message or "the host refused it and said no reason"
-        guest_ran = refusal.guest_ran or (report is not None and report.was_up)
+        pending, report = entry.phase.pending_request, entry.phase.report
+        message = error.message or "the start failed without a reason"
+        guest_ran = error.non_retryable or (report is not None and report.was_up)
         entry.phase = _Ended(WorkloadState.ERROR, shorten(message, MAX_MESSAGE_BYTES), guest_ran)
-        if waiting is not None:
-            actions.append(Answer(waiting, self._status(workload_id)))
+        if pending is not None:
+            actions.append(SendReply(pending, self._status(workload_id)))
 
-    def _reported(self, run: int, report: Report, actions: list[Action]) -> None:
+    def _on_report(self, run: int, report: StatusReport, actions: list[Action]) -> None:
         _, entry = self._entry_of(run)
         if entry is None:
             return
@@ -339,16 +348,16 @@ class Lifecycle:
                 if report.state is WorkloadState.STARTING:
                     phase.message = message
                 phase.report = report
-            case _Up() as phase if report.state in (WorkloadState.STARTING, WorkloadState.RUNNING):
+            case _Active() as phase if report.state in (WorkloadState.STARTING, WorkloadState.RUNNING):
                 phase.state, phase.message = report.state, message
-            case _Up():
+            case _Active():
                 entry.phase = _Ended(report.state, message, guest_ran=True)
-                actions.append(End(run))
+                actions.append(StopRun(run))
             case _Stopping() | _Ended():
                 pass
 
-    def _gone(self, run: int, actions: list[Action]) -> None:
-        self._lost(run, actions)
+    def _on_released(self, run: int, actions: list[Action]) -> None:
+        self._handle_unexpected_release(run, actions)
         workload_id, entry = self._entry_of(run)
         self._ids.pop(run, None)
         if entry is None:
@@ -362,38 +371,41 @@ class Lifecycle:
             _, oldest = self._ended.popitem(last=False)
             del self._entries[oldest]
 
-    def _lost(self, run: int, actions: list[Action]) -> None:
-        """A run that is gone although nothing ended it: say so rather than lose its caller."""
+    def _handle_unexpected_release(self, run: int, actions: list[Action]) -> None:
+        """Reports ERROR for a run that was released without a stop, so that its caller gets a reply."""
         _, entry = self._entry_of(run)
         if entry is None:
             return
-        message = "the host lost the workload"
+        message = "the workload ended unexpectedly"
         if isinstance(entry.phase, _Starting):
-            self._could_not(run, Refusal(message, guest_ran=True), actions)
-        elif isinstance(entry.phase, _Up):
+            self._on_start_failed(run, StartError(message, non_retryable=True), actions)
+        elif isinstance(entry.phase, _Active):
             entry.phase = _Ended(WorkloadState.ERROR, message, guest_ran=True)
 
-    def _answer_overdue(self, now_s: float, actions: list[Action]) -> None:
+    def _send_overdue_replies(self, now_s: float, actions: list[Action]) -> None:
         while (due := self.next_tick_s()) is not None and due <= now_s:
-            _, run = heapq.heappop(self._overdue)
+            _, run = heapq.heappop(self._reply_deadlines)
             workload_id, entry = self._entry_of(run)
-            if entry is not None and isinstance(entry.phase, _Starting) and entry.phase.waiting is not None:
-                request, entry.phase.waiting = entry.phase.waiting, None
-                actions.append(Answer(request, self._status(workload_id)))
+            phase = entry.phase if entry is not None else None
+            if isinstance(phase, _Starting) and phase.pending_request is not None:
+                request, phase.pending_request = phase.pending_request, None
+                actions.append(SendReply(request, self._status(workload_id)))
 
-    def _is_waiting(self, run: int) -> bool:
+    def _is_reply_pending(self, run: int) -> bool:
         _, entry = self._entry_of(run)
-        return entry is not None and isinstance(entry.phase, _Starting) and entry.phase.waiting is not None
+        return (
+            entry is not None and isinstance(entry.phase, _Starting) and entry.phase.pending_request is not None
+        )
 
     def _shut_down(self, actions: list[Action]) -> None:
         self._shutting_down = True
         for workload_id in self._ids.values():
             entry = self._entries.get(workload_id)
-            if entry is not None and isinstance(entry.phase, _Starting | _Up):
-                self._end(workload_id, entry, "the host is shutting down", actions)
+            if entry is not None and isinstance(entry.phase, _Starting | _Active):
+                self._stop_run(workload_id, entry, "the host is shutting down", actions)
 
     def _entry_of(self, run: int) -> tuple[str, _Entry | None]:
-        """What this run holds; nothing when another run has taken its id."""
+        """Returns the ID and entry of a run; the entry is `None` if another run has claimed the ID."""
         workload_id = self._ids.get(run, "")
         entry = self._entries.get(workload_id) if run in self._ids else None
         return workload_id, entry if entry is not None and entry.run == run else None

@@ -1,4 +1,4 @@
-"""What a host author writes."""
+"""The interface that a host author implements."""
 
 from __future__ import annotations
 
@@ -7,60 +7,60 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from berth.host.description import Description
-from berth.host.reporter import Reporter
+from berth.host.status_reporter import StatusReporter
 from berth.proto import Workload
 
 Instance = TypeVar("Instance")
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """A workload to bring up, with the id under which the scheduler knows it."""
+class StartRequest:
+    """Request to start a workload under the ID that the scheduler chose."""
 
     id: str
-    """The id, byte for byte as the scheduler sent it: any text of 1 to 256 bytes."""
+    """ID of the workload, byte for byte as the scheduler sent it: any text of 1 to 256 bytes."""
     workload: Workload
-    """What to run. It may carry registry credentials; its `repr` does not show them."""
-    reporter: Reporter = field(repr=False)
-    """Tells the SDK of this workload's later life."""
+    """Workload to start. It may contain registry credentials; its `repr` hides them."""
+    reporter: StatusReporter = field(repr=False)
+    """Reports later state changes of this workload to the SDK."""
 
 
 class Host(ABC, Generic[Instance]):
-    """What a host author writes; everything between this class and the bus is done by `serve`.
+    """A host, as implemented by its author; `serve` handles the protocol.
 
-    The SDK decides about ids, states and replies. The host is asked only for work that is due: it is never
-    asked to start an id that it already has, and each instance it returned is handed back to `stop` exactly
-    once. Methods are called concurrently for different workloads, all on the event loop of `serve`: whatever
-    blocks it blocks heartbeats, too, and belongs into `asyncio.to_thread`.
+    The SDK manages IDs, states and replies. It never starts an ID that the host already runs, and passes each
+    instance that `start` returned to `stop` exactly once. The methods are called concurrently for different
+    workloads, all on the event loop of `serve`. Code that blocks the loop also delays heartbeats; run it in
+    `asyncio.to_thread`.
 
-    `Instance` is whatever must be kept to serve a started workload and to end it.
+    `Instance` is the type of a started workload: all data needed to run and to stop it.
     """
 
     @abstractmethod
     def describe(self) -> Description:
-        """Everything of a heartbeat that the SDK cannot know.
+        """Returns the heartbeat fields that the SDK cannot know.
 
-        Called before each heartbeat and for each `heartbeat` request. It must return at once: sample in the
-        background. What it says of `hostname`, `friendly_name`, `version` and `environment` first stands for
-        the life of the process.
+        Called before each heartbeat and for each `heartbeat` request. It must return immediately, so collect
+        measurements in the background. `hostname`, `friendly_name`, `version` and `environment` are fixed by
+        the first call for the lifetime of the process.
         """
 
     @abstractmethod
-    async def start(self, start: Start) -> Instance:
-        """Brings a workload up. Routes and subscriptions must be live when this returns.
+    async def start(self, request: StartRequest) -> Instance:
+        """Starts a workload. Its routes and subscriptions must be active when this returns.
 
-        It may take as long as it needs: the caller is answered with STARTING meanwhile. When the workload is
-        stopped before it is up, it is cancelled at its next await; whatever it holds must be released by
-        `finally` or `async with`.
+        It may take any amount of time; meanwhile the scheduler receives STARTING. If the workload is stopped
+        before it is up, the call is cancelled at its next `await`; release its resources with `finally` or
+        `async with`.
 
-        Raises `Refusal` with what the scheduler is to read. Any other exception is logged and answered with
-        an error that does not quote it, and the id counts as one of which guest code has run.
+        Raises `StartError` with a message for the scheduler. Any other exception is logged, its text is not
+        sent to the scheduler, and the start counts as non-retryable.
         """
 
     @abstractmethod
     async def stop(self, instance: Instance) -> None:
-        """Ends a workload: guest execution, routes, subscriptions, memory, directories.
+        """Stops a workload and releases its resources: guest code, routes, subscriptions, memory, directories.
 
-        Called once for each instance: on a stop command, at shutdown, and after the host itself reported
-        `Reporter.completed` or `Reporter.failed`. When it returns, the id is free.
+        Called exactly once for each instance: on a stop command, at shutdown, or after
+        `StatusReporter.completed` or `StatusReporter.failed`. When it returns, the ID is free.
         """

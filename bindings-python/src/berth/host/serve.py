@@ -1,13 +1,11 @@
-"""Serves a `Host` on the bus until it is told to shut down."""
+"""Serves a `Host` on the bus until shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from berth import _subject
@@ -16,24 +14,7 @@ from berth.connect import ConnectOptions
 from berth.errors import ServeError
 from berth.host._server import Server
 from berth.host.host import Host
-
-MIN_INTERVAL_S = 1.0
-"""Faster heartbeats would be taken for a burst (HOST-BEAT-004)."""
-
-MAX_INTERVAL_S = 30.0
-"""Slower ones would be taken for a dead host (HOST-BEAT-003)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServeOptions:
-    """How a host is served."""
-
-    host_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    """The host's id: one subject token of letters, digits, `-` and `_`, new for each process."""
-    heartbeat_interval_s: float = 15.0
-    """Between two heartbeats, from 1 s to 30 s."""
-    shutdown_grace_s: float = 5.0
-    """How long stopping all workloads may take at shutdown."""
+from berth.host.options import MAX_HEARTBEAT_INTERVAL_S, MIN_HEARTBEAT_INTERVAL_S, ServeOptions
 
 
 async def serve(
@@ -43,56 +24,57 @@ async def serve(
     *,
     shutdown: asyncio.Event | None = None,
 ) -> None:
-    """Serves `host` until `shutdown` is set, or without one until SIGTERM or SIGINT, and then ends in order.
+    """Serves `host` until `shutdown` is set, or until SIGTERM or SIGINT if it is `None`; then stops gracefully.
 
-    It unsubscribes, answers what was already asked, stops all workloads within the grace period, and returns.
+    A graceful stop unsubscribes, replies to pending requests, stops all workloads within the grace period, and
+    returns.
 
-    With a URL or `ConnectOptions` it connects by itself and waits for a broker that is not there yet; with a
-    `Bus` it shares a connection. Either way it reconnects for ever.
+    With a URL or `ConnectOptions`, it opens its own connection and waits until a broker is reachable. With a
+    `Bus`, it shares that connection. Either way it reconnects indefinitely.
 
-    Cancelling it cancels everything that runs for it, without the orderly end.
+    Cancelling the call cancels all its tasks, without a graceful stop.
 
-    Raises only what no waiting can mend: `ServeError` for options or a description that make no sense,
-    `ConnectError` for an address that is none or a file of credentials that cannot be read, `BusClosed` for a
-    shared connection that was closed. A broker that is away is not an error.
+    Raises only permanent errors: `ServeError` for invalid options or an invalid description, `ConnectError` for
+    an invalid address or an unreadable credentials file, and `BusClosedError` if a shared connection is closed.
+    An unreachable broker is not an error.
     """
     options = options or ServeOptions()
     if not _subject.is_host_id(options.host_id):
-        raise ServeError(f"host id {options.host_id!r} is not made of letters, digits, '-' and '_' only")
-    if not MIN_INTERVAL_S <= options.heartbeat_interval_s <= MAX_INTERVAL_S:
+        raise ServeError(f"invalid host ID {options.host_id!r}: only letters, digits, '-' and '_' are allowed")
+    if not MIN_HEARTBEAT_INTERVAL_S <= options.heartbeat_interval_s <= MAX_HEARTBEAT_INTERVAL_S:
         interval = options.heartbeat_interval_s
-        raise ServeError(f"a heartbeat interval of {interval:g} s is not between 1 s and 30 s")
-    with _told_by_signals(shutdown) as told:
+        raise ServeError(f"invalid heartbeat interval {interval:g} s: must be between 1 s and 30 s")
+    with _shutdown_event(shutdown) as requested:
         if isinstance(connection, Bus):
-            await Server(connection, host, options.host_id).serve(options, told)
+            await Server(connection, host, options.host_id).serve(options, requested)
             return
-        async with connect(connection, eventually=True) as bus:
-            await Server(bus, host, options.host_id).serve(options, told)
+        async with connect(connection, retry_on_failed_connect=True) as bus:
+            await Server(bus, host, options.host_id).serve(options, requested)
 
 
 @contextmanager
-def _told_by_signals(shutdown: asyncio.Event | None) -> Iterator[asyncio.Event]:
-    """The event that ends it: the given one, or one that SIGTERM and SIGINT set. A second one is not caught."""
+def _shutdown_event(shutdown: asyncio.Event | None) -> Iterator[asyncio.Event]:
+    """Yields `shutdown`, or an event set by the first SIGTERM or SIGINT. A second signal is not caught."""
     if shutdown is not None:
         yield shutdown
         return
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
-    caught: list[signal.Signals] = []
+    loop, requested = asyncio.get_running_loop(), asyncio.Event()
+    handled: list[signal.Signals] = []
 
-    def release() -> None:
-        while caught:
-            loop.remove_signal_handler(caught.pop())
+    def remove_handlers() -> None:
+        while handled:
+            loop.remove_signal_handler(handled.pop())
 
-    def tell() -> None:
-        release()
-        told.set()
+    def request_shutdown() -> None:
+        remove_handlers()
+        requested.set()
 
-    # Neither on Windows nor outside the main thread; there it ends by cancellation only.
+    # Unsupported on Windows and outside the main thread; there only cancellation ends the call.
     with suppress(NotImplementedError, RuntimeError, ValueError):
-        for which in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(which, tell)
-            caught.append(which)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, request_shutdown)
+            handled.append(number)
     try:
-        yield told
+        yield requested
     finally:
-        release()
+        remove_handlers()

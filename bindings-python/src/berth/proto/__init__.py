@@ -1,11 +1,11 @@
-"""The messages of the protocol, package `wasmcloud.runtime.v2`, as generated from the schema.
+"""Messages of the protocol, package `wasmcloud.runtime.v2`, generated from the schema.
 
-All fields are keyword arguments, nested messages included::
+All fields are keyword arguments, including those of nested messages::
 
     Workload(wit_world=WitWorld(components=[Component(name="web", image="ghcr.io/me/web:1")]))
 
-What a field means stands in its docstring and in the specification. `repr` and `str` of each message show
-neither pull credentials nor the values of configuration and environment; `berth.encoding` writes them.
+The fields are documented in their docstrings and in the specification. `repr` and `str` of a message hide pull
+credentials and the values of configuration and environment; `berth.encoding` writes them.
 """
 
 from berth.proto import _redacted
@@ -106,6 +106,6 @@ MESSAGES = (
     WorkloadStopRequest,
     WorkloadStopResponse,
 )
-"""Every message of the schema."""
+"""All message types of the schema."""
 
-_redacted.hide_secrets(MESSAGES)
+_redacted.redact_repr(MESSAGES)

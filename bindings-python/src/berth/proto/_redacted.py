@@ -1,4 +1,4 @@
-"""How messages show themselves: with everything but secrets."""
+"""A `repr` for messages that hides secrets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-HIDDEN = "[redacted]"
+REDACTED = "[redacted]"
 
-# Field by the message it stands in. Of a map the keys are shown.
+# Message type and field name. For a map, the keys are shown.
 _SECRET_FIELDS = {
     ("ImagePullSecret", "username"),
     ("ImagePullSecret", "password"),
@@ -19,18 +19,18 @@ _SECRET_FIELDS = {
 }
 
 
-def hide_secrets(messages: Iterable[type[Message]]) -> None:
-    """Gives these classes a `repr` that shows no secret, also not one in a message within.
+def redact_repr(message_types: Iterable[type[Message]]) -> None:
+    """Replaces the `repr` and `str` of these types with one that shows no secret, including nested messages.
 
-    The generated `repr` shows everything, and a message ends up in a log with the first `%r`.
+    The generated `repr` shows all values, so a single `%r` would write a secret to a log.
     """
-    for message in messages:
-        setattr(message, "__repr__", shown)  # noqa: B010  # a method that mypy would not let go
-        setattr(message, "__str__", shown)  # noqa: B010
+    for message_type in message_types:
+        setattr(message_type, "__repr__", to_text)  # noqa: B010  # mypy rejects an assignment to a method
+        setattr(message_type, "__str__", to_text)  # noqa: B010
 
 
-def shown(message: Message) -> str:
-    """The message as an expression, its secrets replaced."""
+def to_text(message: Message) -> str:
+    """Returns a message as a Python expression with its secrets redacted."""
     fields = ", ".join(f"{field.name}={_value(field, value)}" for field, value in message.ListFields())
     return f"{message.DESCRIPTOR.name}({fields})"
 
@@ -38,12 +38,13 @@ def shown(message: Message) -> str:
 def _value(field: FieldDescriptor, value: object) -> str:
     secret = (field.containing_type and field.containing_type.name, field.name) in _SECRET_FIELDS
     if isinstance(value, Message):
-        return shown(value) if value.DESCRIPTOR.file.package == "wasmcloud.runtime.v2" else _flat(value)
+        in_schema = value.DESCRIPTOR.file.package == "wasmcloud.runtime.v2"
+        return to_text(value) if in_schema else _well_known(value)
     if isinstance(value, Mapping):
-        entries = (f"{key!r}: {HIDDEN if secret else repr(of)}" for key, of in value.items())
+        entries = (f"{key!r}: {REDACTED if secret else repr(entry)}" for key, entry in value.items())
         return "{" + ", ".join(entries) + "}"
     if secret:
-        return HIDDEN
+        return REDACTED
     if field.is_repeated and isinstance(value, Iterable):
         return (
             "["
@@ -53,6 +54,6 @@ def _value(field: FieldDescriptor, value: object) -> str:
     return repr(value)
 
 
-def _flat(message: Message) -> str:
-    """A well-known message on one line; a timestamp is the only one that the schema has."""
+def _well_known(message: Message) -> str:
+    """Returns a well-known message on one line; the schema uses only the timestamp."""
     return f"{message.DESCRIPTOR.name}({', '.join(f'{f.name}={v!r}' for f, v in message.ListFields())})"

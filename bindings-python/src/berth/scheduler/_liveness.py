@@ -1,6 +1,6 @@
-"""Which hosts are alive: decides from heartbeats, probes and the connection, and does nothing itself.
+"""Liveness core: decides from heartbeats, probes and the connection which hosts are alive, and performs no I/O.
 
-No clock, no I/O: the shell hands in what happened and carries out the actions that come back.
+It has no clock: the caller passes in events and executes the returned actions.
 """
 
 from __future__ import annotations
@@ -13,65 +13,65 @@ from typing import TypeAlias
 from berth.scheduler.liveness_options import LivenessOptions
 
 TICK_S = 0.05
-"""How often `Tick` is due."""
+"""Interval between `Tick` events."""
 
 
 class Health(enum.Enum):
-    """How a host does, as far as can be known from here."""
+    """Health of a host, as known to the scheduler."""
 
     ALIVE = "alive"
-    """Heard of lately."""
+    """The host sent a heartbeat or answered a probe recently."""
     SUSPECT = "suspect"
-    """Something is wrong; nothing is to be concluded yet."""
+    """The host may be lost. Do not act on it yet."""
     LOST = "lost"
-    """Taken for gone. Its workloads may be placed elsewhere, within the rules of fencing."""
+    """The host is lost. Its workloads may be placed elsewhere, subject to fencing."""
 
 
 class Reason(enum.Enum):
-    """Why a host is suspect or lost."""
+    """Reason why a host is suspect or lost."""
 
     NO_RESPONDERS = "no responders"
-    """The broker says that nobody listens under its id: the process is gone or cut off."""
+    """The broker reports no responders under the host ID: the process ended or is cut off."""
     SILENT = "silent"
-    """It listens but says nothing: frozen, or busy."""
+    """The host listens but does not reply: it is frozen or busy."""
     RESTARTED = "restarted"
-    """Another process has taken its id: everything that ran in the earlier one is gone."""
+    """Another process uses the host ID: all workloads of the earlier process are gone."""
 
 
-# --- what happened
+# --- events
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class HeartbeatReceived:
     """A heartbeat arrived."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A probe was answered, with whatever."""
+class ProbeAnswered:
+    """A probe got a reply of any kind."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True)
-class NobodyListens:
-    """The broker answered a probe: nobody listens."""
+class ProbeNoResponders:
+    """A probe found no responders."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """A probe has no answer."""
+class ProbeUnanswered:
+    """A probe got no reply."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True)
 class BusyUntil:
-    """The host has been given a start that it may be silent over until then."""
+    """The host has a start in flight and may be silent until `until_s`."""
 
     host: str
     until_s: float
@@ -79,42 +79,52 @@ class BusyUntil:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """The host has answered all starts that it was given."""
+    """The host has replied to all its starts."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True)
-class LinkDown:
-    """Our own connection is gone."""
+class Disconnected:
+    """The connection to the broker broke."""
 
 
 @dataclass(frozen=True, slots=True)
-class LinkUp:
-    """Our own connection is made, for the first time or again."""
+class Connected:
+    """The connection to the broker was established or re-established."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed."""
+    """`TICK_S` has passed."""
 
 
-Event: TypeAlias = Heartbeat | Answered | NobodyListens | NoAnswer | BusyUntil | Idle | LinkDown | LinkUp | Tick
+Event: TypeAlias = (
+    HeartbeatReceived
+    | ProbeAnswered
+    | ProbeNoResponders
+    | ProbeUnanswered
+    | BusyUntil
+    | Idle
+    | Disconnected
+    | Connected
+    | Tick
+)
 
 
-# --- what is to be done
+# --- actions
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Ask for the `status` of any id, and tell how that went."""
+    """Request the `status` of any workload ID from the host, and report the outcome as an event."""
 
     host: str
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """The host's health has changed."""
+class ReportHealth:
+    """Report a health change of the host."""
 
     host: str
     health: Health
@@ -123,237 +133,241 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """The host was lost for so long that it is forgotten."""
+    """Forget the host: it has been lost for too long."""
 
     host: str
 
 
-Action: TypeAlias = Probe | Tell | Forget
+Action: TypeAlias = Probe | ReportHealth | Forget
 
 
 @dataclass(slots=True)
 class _Host:
-    heard_s: float
+    last_seen_s: float
     health: Health = Health.ALIVE
-    # When it last answered a probe.
+    # Time of the latest answered probe.
     answered_s: float | None = None
     busy_until_s: float = 0.0
-    # Whether it was heard since the connection was last made: only then does its silence tell anything before
-    # the connection has settled.
-    heard_on_link: bool = False
-    # When nobody listened for the first time since it was last heard, and how often since.
-    deaf_since_s: float | None = None
-    deaf_times: int = 0
+    # Whether the host was seen since the last (re)connect. Otherwise its silence proves nothing before the
+    # connection has settled.
+    seen_since_connect: bool = False
+    # Time of the first probe with no responders since the host was last seen, and the number of such probes.
+    no_responders_since_s: float | None = None
+    no_responders_count: int = 0
     probe_at_s: float | None = None
-    look_at_s: float = 0.0
+    silence_check_at_s: float = 0.0
 
 
 class Liveness:
-    """The fleet's pulse."""
+    """Liveness of all hosts in the fleet."""
 
     def __init__(self, options: LivenessOptions) -> None:
         self._options = options
         self._probe_cost_s = 1.0 / max(options.probes_per_second, 1)
         self._hosts: dict[str, _Host] = {}
-        # Probes by time; those that a host has no longer set are skipped.
+        # Heap of scheduled probes; entries that differ from the host's `probe_at_s` are stale and skipped.
         self._probes: list[tuple[float, str]] = []
-        # When to look whether a host has been silent for too long: once for each host, not moved when it is
-        # heard, so that hearing costs nothing. Those that a host has no longer set are skipped.
-        self._looks: list[tuple[float, str]] = []
-        # When the broker was last suspected of having lost a crowd.
-        self._crowd_at_s: float | None = None
-        self._link_up = False
+        # Heap of silence checks, one per host. Heartbeats do not reschedule the check, so they cost nothing
+        # here. Entries that differ from the host's `silence_check_at_s` are stale and skipped.
+        self._silence_checks: list[tuple[float, str]] = []
+        # Time of the latest mass loss that was attributed to the broker.
+        self._mass_loss_at_s: float | None = None
+        self._connected = False
         self._settled_at_s = 0.0
-        self._probed_until_s = 0.0
+        self._budget_used_until_s = 0.0
 
     def __len__(self) -> int:
-        """How many hosts are known, lost ones included."""
+        """Returns the number of known hosts, including lost ones."""
         return len(self._hosts)
 
     def step(self, now_s: float, event: Event) -> list[Action]:
-        """Takes in one event at `now_s`, of any clock that never goes back, and says what to do."""
+        """Processes one event and returns the resulting actions. `now_s` is the time of any monotonic clock."""
         actions: list[Action] = []
         match event:
-            case Heartbeat(host):
-                self._beat(now_s, host, actions)
-            case Answered(host):
-                self._answered(now_s, host, actions)
-            case NobodyListens(host):
-                self._nobody_listens(now_s, host, actions)
-            case NoAnswer(host):
-                self._probe_again(host, now_s + self._options.silent_probe_interval_s)
+            case HeartbeatReceived(host):
+                self._on_heartbeat(now_s, host, actions)
+            case ProbeAnswered(host):
+                self._on_probe_answered(now_s, host, actions)
+            case ProbeNoResponders(host):
+                self._on_no_responders(now_s, host, actions)
+            case ProbeUnanswered(host):
+                self._schedule_probe(host, now_s + self._options.silent_probe_interval_s)
             case BusyUntil(host, until_s):
                 if host in self._hosts:
-                    known = self._hosts[host]
-                    known.busy_until_s = max(known.busy_until_s, until_s)
+                    busy = self._hosts[host]
+                    busy.busy_until_s = max(busy.busy_until_s, until_s)
             case Idle(host):
                 if host in self._hosts:
                     self._hosts[host].busy_until_s = now_s
-                    # The next look may have been put off to the end of the start.
-                    self._look_again(host, self._hosts[host], now_s)
-            case LinkDown():
-                self._link_up = False
-            case LinkUp():
-                self._link_is_up(now_s)
+                    # The next check may have been postponed to the end of the start.
+                    self._schedule_silence_check(host, self._hosts[host], now_s)
+            case Disconnected():
+                self._connected = False
+            case Connected():
+                self._on_connected(now_s)
             case Tick():
-                self._look_for_silence(now_s, actions)
-                self._probe(now_s, actions)
+                self._check_silence(now_s, actions)
+                self._send_probes(now_s, actions)
         return actions
 
-    def _beat(self, now_s: float, host_id: str, actions: list[Action]) -> None:
+    def _on_heartbeat(self, now_s: float, host_id: str, actions: list[Action]) -> None:
         host = self._hosts.get(host_id)
         if host is None:
-            host = self._hosts[host_id] = _Host(heard_s=now_s, heard_on_link=self._link_up)
-            self._look_again(host_id, host, now_s + self._options.suspect_after_s)
-            self._probe_again(host_id, now_s + self._probe_interval_s())
+            host = self._hosts[host_id] = _Host(last_seen_s=now_s, seen_since_connect=self._connected)
+            self._schedule_silence_check(host_id, host, now_s + self._options.suspect_after_s)
+            self._schedule_probe(host_id, now_s + self._probe_interval_s())
             return
-        was = host.health
-        self._heard(now_s, host_id, host, actions)
-        # A heartbeat does not put the probe off, or a host that beats and dies is found late.
-        if was is not Health.ALIVE:
-            self._probe_again(host_id, now_s + self._probe_interval_s())
+        previous = host.health
+        self._mark_seen(now_s, host_id, host, actions)
+        # A heartbeat of a live host does not postpone its probe: a host that then dies would be detected late.
+        if previous is not Health.ALIVE:
+            self._schedule_probe(host_id, now_s + self._probe_interval_s())
 
-    def _answered(self, now_s: float, host_id: str, actions: list[Action]) -> None:
+    def _on_probe_answered(self, now_s: float, host_id: str, actions: list[Action]) -> None:
         host = self._hosts.get(host_id)
-        # A late answer does not raise the dead: only a heartbeat does.
+        # Only a heartbeat revives a lost host; a late reply to a probe does not.
         if host is None or host.health is Health.LOST:
             return
         host.answered_s = now_s
-        self._heard(now_s, host_id, host, actions)
-        self._probe_again(host_id, now_s + self._probe_interval_s())
+        self._mark_seen(now_s, host_id, host, actions)
+        self._schedule_probe(host_id, now_s + self._probe_interval_s())
 
-    def _heard(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> None:
-        was, host.health = host.health, Health.ALIVE
-        host.heard_s, host.heard_on_link = now_s, self._link_up
-        host.deaf_since_s, host.deaf_times = None, 0
-        if was is not Health.ALIVE:
-            self._look_again(host_id, host, now_s + self._options.suspect_after_s)
-            actions.append(Tell(host_id, Health.ALIVE, None))
+    def _mark_seen(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> None:
+        previous, host.health = host.health, Health.ALIVE
+        host.last_seen_s, host.seen_since_connect = now_s, self._connected
+        host.no_responders_since_s, host.no_responders_count = None, 0
+        if previous is not Health.ALIVE:
+            self._schedule_silence_check(host_id, host, now_s + self._options.suspect_after_s)
+            actions.append(ReportHealth(host_id, Health.ALIVE, None))
 
-    def _nobody_listens(self, now_s: float, host_id: str, actions: list[Action]) -> None:
+    def _on_no_responders(self, now_s: float, host_id: str, actions: list[Action]) -> None:
         host = self._hosts.get(host_id)
         if host is None or host.health is Health.LOST:
             return
-        # A host that was heard since has come back already: if nobody listens now, it has gone.
-        if not (self._is_settled(now_s) or (self._link_up and host.heard_on_link)):
-            self._probe_again(host_id, max(self._settled_at_s, now_s + self._options.deaf_probe_interval_s))
+        # A host seen since the connect has already reconnected: no responders then mean that it is gone.
+        if not (self._is_settled(now_s) or (self._connected and host.seen_since_connect)):
+            retry_s = now_s + self._options.no_responders_probe_interval_s
+            self._schedule_probe(host_id, max(self._settled_at_s, retry_s))
             return
-        if host.deaf_since_s is None:
-            host.deaf_since_s = now_s
-        host.deaf_times += 1
+        if host.no_responders_since_s is None:
+            host.no_responders_since_s = now_s
+        host.no_responders_count += 1
         if host.health is Health.ALIVE:
             host.health = Health.SUSPECT
-            actions.append(Tell(host_id, Health.SUSPECT, Reason.NO_RESPONDERS))
-        self._probe_again(host_id, now_s + self._options.deaf_probe_interval_s)
-        if self._is_confirmed_deaf(now_s, host):
-            self._lose(host_id, host, Reason.NO_RESPONDERS, actions)
+            actions.append(ReportHealth(host_id, Health.SUSPECT, Reason.NO_RESPONDERS))
+        self._schedule_probe(host_id, now_s + self._options.no_responders_probe_interval_s)
+        if self._is_loss_confirmed(now_s, host):
+            self._mark_lost(host_id, host, Reason.NO_RESPONDERS, actions)
 
-    def _is_confirmed_deaf(self, now_s: float, host: _Host) -> bool:
-        """Nobody listened often enough for long enough, and the broker is not to blame."""
-        since_s = host.deaf_since_s
-        if since_s is None or host.deaf_times < self._options.deaf_times:
+    def _is_loss_confirmed(self, now_s: float, host: _Host) -> bool:
+        """Returns whether enough probes found no responders for long enough, with the broker not at fault."""
+        since_s = host.no_responders_since_s
+        if since_s is None or host.no_responders_count < self._options.no_responders_count:
             return False
-        deaf_for_s = now_s - since_s
-        if deaf_for_s < self._options.deaf_for_s:
+        elapsed_s = now_s - since_s
+        if elapsed_s < self._options.no_responders_for_s:
             return False
-        if self._broker_is_suspect(since_s):
-            self._crowd_at_s = now_s
+        if self._is_mass_loss(since_s):
+            self._mass_loss_at_s = now_s
             return False
-        # A crowd comes back one by one: the last of it must not be judged by the first (SCHED-CONT-006).
-        in_crowd = self._crowd_at_s is not None and self._crowd_at_s >= since_s
-        return not in_crowd or deaf_for_s >= self._options.settle_s
+        # Hosts reconnect one by one after a mass loss: do not declare the last ones lost because the first ones
+        # are back (SCHED-CONT-006).
+        in_mass_loss = self._mass_loss_at_s is not None and self._mass_loss_at_s >= since_s
+        return not in_mass_loss or elapsed_s >= self._options.settling_period_s
 
-    def _broker_is_suspect(self, since_s: float) -> bool:
-        """Whether a large part of the hosts that were probed since then seem gone.
+    def _is_mass_loss(self, since_s: float) -> bool:
+        """Returns whether a large part of the hosts probed since `since_s` has no responders.
 
-        It is more likely that a broker lost them, and that they are on their way to another, than that they
-        all died at once. Heartbeats do not count here: they come from all, and probes have reached but some.
+        It is more likely that a broker failed and its hosts are reconnecting to another one than that all hosts
+        died at once. Heartbeats do not count: all hosts send them, whereas probes have reached only some.
         """
-        deaf = well = 0
+        unresponsive = responsive = 0
         for host in self._hosts.values():
-            if host.deaf_since_s is not None:
-                deaf += 1
+            if host.no_responders_since_s is not None:
+                unresponsive += 1
             elif host.answered_s is not None and host.answered_s >= since_s:
-                well += 1
-        if deaf < max(self._options.mass_vanish_from, 1):
+                responsive += 1
+        if unresponsive < max(self._options.mass_loss_threshold, 1):
             return False
-        return deaf * 100 // (deaf + well) >= self._options.mass_vanish_share_percent
+        return unresponsive * 100 // (unresponsive + responsive) >= self._options.mass_loss_percent
 
-    def _look_for_silence(self, now_s: float, actions: list[Action]) -> None:
-        """Suspects hosts that listen and say nothing, and gives up on them at the end of their time."""
-        if not self._link_up:
+    def _check_silence(self, now_s: float, actions: list[Action]) -> None:
+        """Marks silent hosts as suspect, then lost, and finally forgets them."""
+        if not self._connected:
             return
-        while self._looks and self._looks[0][0] <= now_s:
-            at_s, host_id = heapq.heappop(self._looks)
+        while self._silence_checks and self._silence_checks[0][0] <= now_s:
+            at_s, host_id = heapq.heappop(self._silence_checks)
             host = self._hosts.get(host_id)
-            if host is None or host.look_at_s != at_s:
+            if host is None or host.silence_check_at_s != at_s:
                 continue
-            next_s = self._look(now_s, host_id, host, actions)
+            next_s = self._check_silence_of(now_s, host_id, host, actions)
             if next_s is not None:
-                self._look_again(host_id, host, max(next_s, now_s + TICK_S))
+                self._schedule_silence_check(host_id, host, max(next_s, now_s + TICK_S))
 
-    def _look(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> float | None:
-        """Judges the silence of one host, and says when to do so again."""
+    def _check_silence_of(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> float | None:
+        """Checks one host and returns the time of its next check."""
         options = self._options
-        if not (self._is_settled(now_s) or host.heard_on_link):
+        if not (self._is_settled(now_s) or host.seen_since_connect):
             return self._settled_at_s
-        # Silence counts only while we could have heard something: a host that was heard has come back.
-        heard_s = host.heard_s if host.heard_on_link else max(host.heard_s, self._settled_at_s)
-        suspect_s, lost_s = heard_s + options.suspect_after_s, heard_s + options.lost_after_s
+        # Silence counts only while the host could be heard: since it was last seen on this connection, or since
+        # the connection settled.
+        seen_s = host.last_seen_s if host.seen_since_connect else max(host.last_seen_s, self._settled_at_s)
+        suspect_s, lost_s = seen_s + options.suspect_after_s, seen_s + options.lost_after_s
         match host.health:
             case Health.ALIVE:
                 if now_s < suspect_s:
                     return suspect_s
                 host.health = Health.SUSPECT
-                actions.append(Tell(host_id, Health.SUSPECT, Reason.SILENT))
+                actions.append(ReportHealth(host_id, Health.SUSPECT, Reason.SILENT))
                 return lost_s
             case Health.SUSPECT:
                 if now_s < lost_s:
                     return lost_s
-                # Nobody listening is proof enough by now; one that listens may be busy.
-                deaf = host.deaf_since_s is not None
-                if not deaf and now_s < host.busy_until_s:
+                # A busy host still has a subscription, so no responders prove the loss.
+                no_responders = host.no_responders_since_s is not None
+                if not no_responders and now_s < host.busy_until_s:
                     return host.busy_until_s
-                self._lose(host_id, host, Reason.NO_RESPONDERS if deaf else Reason.SILENT, actions)
-                return heard_s + options.forget_after_s
+                reason = Reason.NO_RESPONDERS if no_responders else Reason.SILENT
+                self._mark_lost(host_id, host, reason, actions)
+                return seen_s + options.forget_after_s
             case Health.LOST:
-                if now_s < heard_s + options.forget_after_s:
-                    return heard_s + options.forget_after_s
+                if now_s < seen_s + options.forget_after_s:
+                    return seen_s + options.forget_after_s
                 del self._hosts[host_id]
                 actions.append(Forget(host_id))
                 return None
 
-    def _look_again(self, host_id: str, host: _Host, at_s: float) -> None:
-        host.look_at_s = at_s
-        heapq.heappush(self._looks, (at_s, host_id))
+    def _schedule_silence_check(self, host_id: str, host: _Host, at_s: float) -> None:
+        host.silence_check_at_s = at_s
+        heapq.heappush(self._silence_checks, (at_s, host_id))
 
     @staticmethod
-    def _lose(host_id: str, host: _Host, reason: Reason, actions: list[Action]) -> None:
+    def _mark_lost(host_id: str, host: _Host, reason: Reason, actions: list[Action]) -> None:
         host.health = Health.LOST
         host.answered_s = None
-        host.deaf_since_s, host.deaf_times = None, 0
+        host.no_responders_since_s, host.no_responders_count = None, 0
         host.probe_at_s = None
-        actions.append(Tell(host_id, Health.LOST, reason))
+        actions.append(ReportHealth(host_id, Health.LOST, reason))
 
-    def _probe(self, now_s: float, actions: list[Action]) -> None:
-        """Sends the probes that are due, as far as the budget goes."""
-        if not self._link_up:
+    def _send_probes(self, now_s: float, actions: list[Action]) -> None:
+        """Sends the probes that are due, within the budget."""
+        if not self._connected:
             return
-        # What was not used in the last moments is not saved up: probes come evenly.
-        self._probed_until_s = max(self._probed_until_s, now_s - TICK_S * 2)
+        # Unused budget is not accumulated, so that probes are spread evenly.
+        self._budget_used_until_s = max(self._budget_used_until_s, now_s - TICK_S * 2)
         while self._probes and self._probes[0][0] <= now_s:
-            if self._probed_until_s + self._probe_cost_s > now_s:
+            if self._budget_used_until_s + self._probe_cost_s > now_s:
                 return
             at_s, host_id = heapq.heappop(self._probes)
             host = self._hosts.get(host_id)
             if host is None or host.probe_at_s != at_s:
                 continue
-            # The next one is set when this one is answered: one at a time for each host.
+            # At most one probe per host is in flight: its outcome schedules the next one.
             host.probe_at_s = None
-            self._probed_until_s += self._probe_cost_s
+            self._budget_used_until_s += self._probe_cost_s
             actions.append(Probe(host_id))
 
-    def _probe_again(self, host_id: str, at_s: float) -> None:
+    def _schedule_probe(self, host_id: str, at_s: float) -> None:
         host = self._hosts.get(host_id)
         if host is None or host.health is Health.LOST or host.probe_at_s == at_s:
             return
@@ -361,15 +375,15 @@ class Liveness:
         heapq.heappush(self._probes, (at_s, host_id))
 
     def _probe_interval_s(self) -> float:
-        """In a small fleet the chosen one; in a large one what the budget allows."""
+        """Returns the configured interval in a small fleet, and the interval within budget in a large one."""
         return max(self._options.probe_interval_s, self._probe_cost_s * len(self._hosts))
 
-    def _link_is_up(self, now_s: float) -> None:
-        self._link_up = True
-        self._settled_at_s = now_s + self._options.settle_s
+    def _on_connected(self, now_s: float) -> None:
+        self._connected = True
+        self._settled_at_s = now_s + self._options.settling_period_s
         for host in self._hosts.values():
-            host.deaf_since_s, host.deaf_times = None, 0
-            host.heard_on_link = False
+            host.no_responders_since_s, host.no_responders_count = None, 0
+            host.seen_since_connect = False
 
     def _is_settled(self, now_s: float) -> bool:
-        return self._link_up and now_s >= self._settled_at_s
+        return self._connected and now_s >= self._settled_at_s

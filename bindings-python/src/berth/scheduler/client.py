@@ -1,4 +1,4 @@
-"""Commands to one host, with typed answers."""
+"""Commands to one host, with typed responses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 
 from berth import _subject, proto
 from berth._subject import Command
-from berth.bus import Answer, Bus
-from berth.encoding import read, write
-from berth.errors import BadHostId, Malformed, ReadError, Refused, Unwritable, WriteError
+from berth.bus import Bus, RawReply
+from berth.encoding import decode, encode
+from berth.errors import DecodeError, InvalidHostIdError, InvalidResponseError, RefusedError
 from berth.state import WorkloadState
 
 M = TypeVar("M", bound=Message)
@@ -19,10 +19,10 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """How long each command may take, in seconds. The defaults are those of deployed schedulers."""
+    """Timeouts of the commands, in seconds. The defaults are those of deployed schedulers."""
 
     start_s: float = 60.0
-    """By when a host must have answered a start."""
+    """Timeout of a start; a host must reply within this time."""
     stop_s: float = 30.0
     status_s: float = 5.0
     heartbeat_s: float = 5.0
@@ -30,125 +30,123 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a host says of one id."""
+    """Status of one workload, as reported by the host."""
 
     workload_id: str
-    """The id that was asked for."""
+    """ID of the workload."""
     state: WorkloadState
-    """Its state; never unspecified."""
+    """State of the workload; never UNSPECIFIED."""
     message: str
-    """For people; may be empty."""
+    """Human-readable detail; may be empty."""
 
 
 class HostClient:
-    """Commands one host. All methods may be called at once; it costs nothing to make another.
+    """Sends commands to one host. Safe for concurrent calls, and cheap to create.
 
-    All commands raise `NoResponders`, `Timeout`, `Refused`, `Malformed` and `NotSent`, all of them
-    `ClientError`, and `BusClosed`. A command that is cancelled may have been carried out or not, as after a
-    timeout.
+    All commands raise `NoRespondersError`, `RequestTimeoutError`, `RefusedError`, `InvalidResponseError` and
+    `NotSentError`, all of which are `ClientError`, and `BusClosedError`. After a cancellation, as after a
+    timeout, the command may or may not have been executed.
     """
 
     def __init__(self, bus: Bus, host_id: str, timeouts: Timeouts | None = None) -> None:
-        """A client for the host with this id. Whether it exists is seen at the first command.
+        """Creates a client for the host with this ID. The first command shows whether the host exists.
 
-        Raises `BadHostId` for an id that cannot stand in a subject.
+        Raises `InvalidHostIdError` if the ID is not a valid subject token.
         """
         if not _subject.is_token(host_id):
-            raise BadHostId(host_id)
+            raise InvalidHostIdError(host_id)
         self._bus = bus
         self._host_id = host_id
         self._timeouts = timeouts or Timeouts()
 
     @property
     def host_id(self) -> str:
-        """The id of the host."""
+        """ID of the host."""
         return self._host_id
 
     def __repr__(self) -> str:
         return f"HostClient({self._host_id!r})"
 
     async def start(self, workload_id: str, workload: proto.Workload) -> Status:
-        """Starts a workload. It returns when the host has it: RUNNING, or STARTING and to be asked for.
+        """Starts a workload. Returns RUNNING, or STARTING if the start takes longer; then poll `status`.
 
-        Not idempotent by itself: after a timeout send the same again or ask `status`; a refusal with code 409
-        then says that the first one arrived.
+        Not idempotent by itself: after a timeout, send the same request again or call `status`. If the retry is
+        refused with code 409, the first request arrived.
 
-        Raises `Refused` when the answer is ERROR, with or without a code.
+        Raises `RefusedError` if the host replies with ERROR, with or without a code.
         """
         request = proto.WorkloadStartRequest(workload=workload, workload_id=workload_id)
-        answer = await self._ask(Command.START, request, self._timeouts.start_s)
-        response = _read(proto.WorkloadStartResponse, answer)
-        return _not_error(_understood(workload_id, response, answer))
+        reply = await self._request(Command.START, request, self._timeouts.start_s)
+        response = _decode(proto.WorkloadStartResponse, reply)
+        return _reject_error(_parse_status(workload_id, response, reply))
 
     async def stop(self, workload_id: str) -> Status:
-        """Stops a workload. STOPPING acknowledges; NOT_FOUND, here or from `status`, proves the end.
+        """Stops a workload. STOPPING acknowledges the stop; NOT_FOUND, here or from `status`, proves its end.
 
-        May be sent as often as one likes.
+        Idempotent.
 
-        Raises `Refused` when the answer is ERROR.
+        Raises `RefusedError` if the host replies with ERROR.
         """
         request = proto.WorkloadStopRequest(workload_id=workload_id)
-        answer = await self._ask(Command.STOP, request, self._timeouts.stop_s)
-        response = _read(proto.WorkloadStopResponse, answer)
-        return _not_error(_understood(workload_id, response, answer))
+        reply = await self._request(Command.STOP, request, self._timeouts.stop_s)
+        response = _decode(proto.WorkloadStopResponse, reply)
+        return _reject_error(_parse_status(workload_id, response, reply))
 
     async def status(self, workload_id: str) -> Status:
-        """Asks for the state of a workload. ERROR and NOT_FOUND are states, not errors.
+        """Returns the status of a workload. ERROR and NOT_FOUND are returned as states.
 
-        Raises `Refused` only when the host refuses the question.
+        Raises `RefusedError` only if the host refuses the request itself.
         """
         request = proto.WorkloadStatusRequest(workload_id=workload_id)
-        answer = await self._ask(Command.STATUS, request, self._timeouts.status_s)
-        return _understood(workload_id, _read(proto.WorkloadStatusResponse, answer), answer)
+        reply = await self._request(Command.STATUS, request, self._timeouts.status_s)
+        return _parse_status(workload_id, _decode(proto.WorkloadStatusResponse, reply), reply)
 
     async def heartbeat(self) -> proto.HostHeartbeat:
-        """Asks for a heartbeat now.
+        """Requests a heartbeat and returns it.
 
-        A `wash host` measures its load between two of them, so that asking often spoils the measure.
+        A `wash host` measures its load between two heartbeats, so frequent requests distort the measurement.
 
-        Raises `Malformed` also when the heartbeat is that of another host.
+        Raises `InvalidResponseError` also if the heartbeat belongs to another host.
         """
-        answer = await self._ask(Command.HEARTBEAT, None, self._timeouts.heartbeat_s)
-        heartbeat = _read(proto.HostHeartbeat, answer)
+        reply = await self._request(Command.HEARTBEAT, None, self._timeouts.heartbeat_s)
+        heartbeat = _decode(proto.HostHeartbeat, reply)
         if heartbeat.id != self._host_id:
-            raise Malformed(f"it is the heartbeat of {heartbeat.id!r}")
+            raise InvalidResponseError(f"heartbeat of host {heartbeat.id!r}")
         return heartbeat
 
-    async def _ask(self, command: Command, request: Message | None, timeout_s: float) -> Answer:
-        try:
-            payload = b"{}" if request is None else write(request)
-        except WriteError as error:
-            raise Unwritable from error
+    async def _request(self, command: Command, request: Message | None, timeout_s: float) -> RawReply:
+        """Raises `EncodeError` in addition to the errors of `Bus.request`."""
+        payload = b"{}" if request is None else encode(request)
         return await self._bus.request(_subject.command(self._host_id, command), payload, timeout_s)
 
 
-def _read(message: type[M], answer: Answer) -> M:
+def _decode(message_type: type[M], reply: RawReply) -> M:
     try:
-        return read(message, answer.payload)
-    except ReadError as error:
-        raise Malformed(str(error)) from error
+        return decode(message_type, reply.payload)
+    except DecodeError as error:
+        raise InvalidResponseError(str(error)) from error
 
 
 _Response = proto.WorkloadStartResponse | proto.WorkloadStopResponse | proto.WorkloadStatusResponse
 
 
-def _understood(workload_id: str, response: _Response, answer: Answer) -> Status:
-    """The status in an answer, checked to be one and to be that of the id."""
+def _parse_status(workload_id: str, response: _Response, reply: RawReply) -> Status:
+    """Returns the status in a response, after checking that it is complete and belongs to the workload."""
     if not response.HasField("workload_status"):
-        raise Malformed("it has no workloadStatus")
+        raise InvalidResponseError("field `workloadStatus` is missing")
     status = response.workload_status
     state = WorkloadState(status.workload_state)
-    if answer.error_code is not None:
-        raise Refused(answer.error_code, state, status.message)
+    if reply.error_code is not None:
+        raise RefusedError(reply.error_code, state, status.message)
     if state is WorkloadState.UNSPECIFIED:
-        raise Malformed("it has no workloadState")
+        raise InvalidResponseError("field `workloadState` is missing")
     if status.workload_id != workload_id:
-        raise Malformed("it is about another workload")
+        raise InvalidResponseError("field `workloadId` names another workload")
     return Status(workload_id, state, status.message)
 
 
-def _not_error(status: Status) -> Status:
-    """ERROR in answer to a start or a stop is a refusal, also without a code."""
+def _reject_error(status: Status) -> Status:
+    """Raises `RefusedError` for ERROR in reply to a start or a stop, which is a refusal even without a code."""
     if status.state is WorkloadState.ERROR:
-        raise Refused(None, status.state, status.message)
+        raise RefusedError(None, status.state, status.message)
     return status

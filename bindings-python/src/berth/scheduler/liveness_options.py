@@ -1,4 +1,4 @@
-"""The times by which hosts are judged."""
+"""Options for detecting lost hosts."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LivenessOptions:
-    """The times by which hosts are judged, in seconds. The defaults fit hosts that beat every 15 s."""
+    """Options for detecting lost hosts, in seconds. The defaults suit a heartbeat interval of 15 s."""
 
     probe_interval_s: float = 0.5
-    """How often a host is probed when the budget allows it."""
+    """Interval between probes of one host, if the probe budget allows it."""
     probes_per_second: int = 400
-    """The budget for the whole fleet."""
-    deaf_probe_interval_s: float = 0.3
-    """How soon a probe that found nobody is repeated."""
-    deaf_for_s: float = 1.0
-    """How long nobody must listen before a host is lost. Less would take a reconnect for a death."""
-    deaf_times: int = 3
-    """How often nobody must have listened in that time."""
+    """Probe budget of the whole fleet."""
+    no_responders_probe_interval_s: float = 0.3
+    """Delay before the next probe after a probe with no responders."""
+    no_responders_for_s: float = 1.0
+    """Minimum time that probes find no responders before a host is lost. A shorter time would mistake a
+    reconnect for a lost host."""
+    no_responders_count: int = 3
+    """Minimum number of probes with no responders in that time."""
     silent_probe_interval_s: float = 5.0
-    """How soon a probe that was not answered at all is repeated. A busy host has to work off each of them."""
+    """Delay before the next probe after an unanswered probe. A busy host has to work through all of them."""
     suspect_after_s: float = 20.0
-    """Silence after which a host is suspect: one heartbeat and its way."""
+    """Silence after which a host is suspect: one heartbeat interval plus transport."""
     lost_after_s: float = 35.0
-    """Silence after which a host is lost, so that its workloads run elsewhere within 40 s. Not before the end
-    of a start that it may be busy with."""
-    settle_s: float = 12.0
-    """How long after a connection was made, and after a crowd of hosts vanished at once, nothing is concluded.
-    Hosts need to come back, too, and have 10 s (SCHED-CONT-003)."""
-    mass_vanish_from: int = 3
-    """How many hosts must seem gone at once before the broker can be suspected instead."""
-    mass_vanish_share_percent: int = 25
-    """And how large a part of the fleet they must be: safely less than what one broker of a cluster of three
-    takes with it."""
+    """Silence after which a host is lost, so that its workloads run elsewhere within 40 s. A host with a start
+    in flight is not lost before the end of that start."""
+    settling_period_s: float = 12.0
+    """Period after a (re)connect, and after a mass loss, in which missing hosts are not declared lost. Hosts
+    have to reconnect too, and have 10 s to do so (SCHED-CONT-003)."""
+    mass_loss_threshold: int = 3
+    """Minimum number of hosts without responders at once for the broker to be suspected instead."""
+    mass_loss_percent: int = 25
+    """Minimum share of such hosts in the fleet, in percent: safely below the share of one broker in a cluster
+    of three."""
     forget_after_s: float = 600.0
-    """How long a lost host is remembered."""
+    """Silence after which a lost host is forgotten."""

@@ -1,4 +1,4 @@
-"""What is shown of each host, and the events that tell of changes."""
+"""Views of hosts, and the events that report changes."""
 
 from __future__ import annotations
 
@@ -12,124 +12,131 @@ from berth.scheduler._liveness import Health, Reason
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """One host as it is known."""
+    """State of one host, as known to the scheduler."""
 
     heartbeat: HostHeartbeat
-    """What it last said of itself. Leave it as it is: others look at the same one."""
+    """Latest heartbeat. Do not modify it: all readers share it."""
     health: Health
-    """How it does."""
+    """Health of the host."""
     reason: Reason | None
-    """Why it is not alive."""
-    beat_at_s: float
-    """When its last heartbeat arrived, by the clock of the event loop."""
+    """Reason if the host is suspect or lost."""
+    last_heartbeat_at: float
+    """Arrival time of the latest heartbeat, on the clock of the event loop."""
 
     @property
     def id(self) -> str:
-        """The id of the host."""
+        """ID of the host."""
         return self.heartbeat.id
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """A host that was not known is there."""
+class HostJoined:
+    """An unknown host sent its first heartbeat."""
 
     host: HostView
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """A host says something else of itself: labels, interfaces, ports. Load and counts do not count."""
+class HostChanged:
+    """The description of a host changed: labels, interfaces or ports. Load and counts are ignored."""
 
     host: HostView
-    """The host as it is now."""
+    """The host after the change."""
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """Something is wrong with a host; nothing is to be concluded yet."""
+class HostSuspect:
+    """A host may be lost. Do not act on it yet."""
 
     host_id: str
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A host is taken for gone."""
+class HostLost:
+    """A host is lost."""
 
     host_id: str
     reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
-    """A suspect or lost host is well."""
+class HostRecovered:
+    """A suspect or lost host is alive again."""
 
     host: HostView
-    was: Health
-    """What it was taken for before."""
+    previous_health: Health
+    """Health before the recovery."""
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
-    """The reader was too slow for this many events: look at `Fleet.hosts` anew."""
+class EventsMissed:
+    """The reader was too slow and missed events: read `Fleet.hosts` again."""
 
-    events: int
+    count: int
+    """Number of missed events."""
 
 
-FleetEvent: TypeAlias = Joined | Changed | Suspect | Lost | Returned | Missed
+FleetEvent: TypeAlias = HostJoined | HostChanged | HostSuspect | HostLost | HostRecovered | EventsMissed
 """A change in the fleet."""
 
 
-class Views:
-    """All views, and whoever is told of changes."""
+class FleetState:
+    """Views of all hosts; reports each change to `notify`."""
 
-    def __init__(self, tell: Callable[[FleetEvent], None]) -> None:
+    def __init__(self, notify: Callable[[FleetEvent], None]) -> None:
         self.hosts: dict[str, HostView] = {}
-        self._tell = tell
+        self._notify = notify
 
-    def beat(self, heartbeat: HostHeartbeat, now_s: float) -> None:
-        """Takes in a heartbeat and tells of what it changes."""
-        known = self.hosts.get(heartbeat.id)
-        if known is None:
+    def record_heartbeat(self, heartbeat: HostHeartbeat, now_s: float) -> None:
+        """Records a heartbeat and reports the changes."""
+        previous = self.hosts.get(heartbeat.id)
+        if previous is None:
             host = self.hosts[heartbeat.id] = HostView(heartbeat, Health.ALIVE, None, now_s)
-            self._tell(Joined(host))
+            self._notify(HostJoined(host))
             return
-        host = self.hosts[heartbeat.id] = replace(known, heartbeat=heartbeat, beat_at_s=now_s)
-        if known.heartbeat.started_at != heartbeat.started_at:
-            self._tell(Lost(heartbeat.id, Reason.RESTARTED))
-            self._tell(Joined(host))
-        elif lasting(known.heartbeat) != lasting(heartbeat):
-            self._tell(Changed(host))
+        host = self.hosts[heartbeat.id] = replace(previous, heartbeat=heartbeat, last_heartbeat_at=now_s)
+        if previous.heartbeat.started_at != heartbeat.started_at:
+            self._notify(HostLost(heartbeat.id, Reason.RESTARTED))
+            self._notify(HostJoined(host))
+        elif without_volatile_fields(previous.heartbeat) != without_volatile_fields(heartbeat):
+            self._notify(HostChanged(host))
 
-    def judge(self, host_id: str, health: Health, reason: Reason | None) -> None:
-        """Takes in what liveness has concluded."""
-        known = self.hosts.get(host_id)
-        if known is None:
+    def record_health(self, host_id: str, health: Health, reason: Reason | None) -> None:
+        """Records a health change and reports it."""
+        previous = self.hosts.get(host_id)
+        if previous is None:
             return
-        host = self.hosts[host_id] = replace(known, health=health, reason=reason)
+        host = self.hosts[host_id] = replace(previous, health=health, reason=reason)
         if health is Health.SUSPECT and reason is not None:
-            self._tell(Suspect(host_id, reason))
+            self._notify(HostSuspect(host_id, reason))
         elif health is Health.LOST and reason is not None:
-            self._tell(Lost(host_id, reason))
+            self._notify(HostLost(host_id, reason))
         else:
-            self._tell(Returned(host, known.health))
+            self._notify(HostRecovered(host, previous.health))
 
 
-def lasting(heartbeat: HostHeartbeat) -> HostHeartbeat:
-    """A heartbeat without what changes from one to the next.
+def without_volatile_fields(heartbeat: HostHeartbeat) -> HostHeartbeat:
+    """Returns a copy of a heartbeat without the fields that change from one heartbeat to the next.
 
-    Also without the order of interfaces, which a `wash host` does not keep.
+    The interfaces are sorted, because a `wash host` does not keep their order.
     """
-    lasting = HostHeartbeat()
-    lasting.CopyFrom(heartbeat)
+    stable = HostHeartbeat()
+    stable.CopyFrom(heartbeat)
     for field in ("system_cpu_usage", "system_memory_free", "component_count", "workload_count"):
-        lasting.ClearField(field)
-    for interfaces in (lasting.imports, lasting.exports):
+        stable.ClearField(field)
+    for interfaces in (stable.imports, stable.exports):
         for interface in interfaces:
             interface.interfaces.sort()
-        interfaces.sort(key=_identity)
-    return lasting
+        interfaces.sort(key=_sort_key)
+    return stable
 
 
-def _identity(one: WitInterface) -> tuple[str, str, str, str, list[str]]:
-    return (one.namespace, one.package, one.version, one.name, list(one.interfaces))
+def _sort_key(interface: WitInterface) -> tuple[str, str, str, str, list[str]]:
+    return (
+        interface.namespace,
+        interface.package,
+        interface.version,
+        interface.name,
+        list(interface.interfaces),
+    )

@@ -1,4 +1,4 @@
-"""One attempt to connect to one server: TLS, and who we are."""
+"""One connection attempt to one server, with TLS and credentials."""
 
 from __future__ import annotations
 
@@ -25,129 +25,129 @@ from berth.connect import (
     UserPassword,
 )
 from berth.errors import (
-    BadCredentials,
+    AuthenticationError,
+    ConfigurationError,
     ConnectError,
-    CredentialsRefused,
-    HalfAPair,
-    Unreachable,
-    UnreadableFile,
+    InvalidCredentialsError,
+    UnreachableError,
+    UnreadableFileError,
 )
 
 PING_INTERVAL_S = 4
-"""How often the connection is tested. A dead one is given up after three of them: well inside the 3 minutes of
-HOST-RESIL-010, and before a second heartbeat is lost in it."""
+"""Interval of keep-alive pings. A dead connection is detected after three intervals: well within the 3 minutes
+of HOST-RESIL-010, and before it swallows a second heartbeat."""
 
 MAX_OUTSTANDING_PINGS = 2
 
 
-class NoTls(Exception):
-    """The server speaks no TLS, and it has to."""
+class TlsUnavailableError(Exception):
+    """The server does not offer TLS although TLS is required."""
 
 
 class _Client(Client):
-    """A client that does not say who it is over a connection that should be encrypted and is not.
+    """A client that sends no credentials over a plaintext connection if TLS is required.
 
-    The library takes the server's word for whether there is TLS. This is the last moment before credentials
-    leave; if the library ever stops calling it, `_check_library` says so.
+    The client library relies on the server's INFO to decide about TLS. The hook below runs last before
+    credentials are sent; `_check_library` fails if a later release of the library no longer has it.
     """
 
-    tls_wanted = False
+    require_tls = False
 
     def _connect_command(self) -> bytes:
         if (
-            self.tls_wanted
+            self.require_tls
             and not self._server_info.get("tls_required")
             and not self.options["tls_handshake_first"]
         ):
-            raise NoTls
+            raise TlsUnavailableError
         return super()._connect_command()
 
 
 def _check_library() -> None:
     if not hasattr(Client, "_connect_command") or not hasattr(Client(), "_server_info"):
-        raise ImportError("with this release of nats-py, credentials could not be kept from leaving in clear")
+        raise ImportError("unsupported nats-py release: credentials could be sent in plaintext")
 
 
 _check_library()
 
 
-async def open_client(
+async def dial(
     server: Server, options: ConnectOptions, auth: Auth | None, on_error: Callable[[Exception], None]
 ) -> Client:
-    """A client that is connected. It does not reconnect by itself, and `on_error` is told what befalls it.
+    """Returns a connected client. It does not reconnect, and reports later errors to `on_error`.
 
     Raises `ConnectError`.
     """
-    heard: list[Exception] = []
+    reported: list[Exception] = []
 
-    def told(error: Exception) -> None:
-        heard.append(error)
+    def report(error: Exception) -> None:
+        reported.append(error)
         on_error(error)
 
     client = _Client()
-    client.tls_wanted = options.tls_required or options.tls_first or server.scheme == "tls"
+    client.require_tls = options.tls_required or options.tls_first or server.scheme == "tls"
     try:
-        arguments = _arguments(server, options, auth, told)
+        arguments = _arguments(server, options, auth, report)
         async with asyncio.timeout(options.connect_timeout_s):
             await client.connect(**arguments)
-        if not client.is_connected:  # the server hung up on us after its greeting
+        if not client.is_connected:  # the server closed the connection after its INFO
             raise client.last_error or errors.UnexpectedEOF
     except ConnectError:
         raise
-    except (OSError, errors.Error, TimeoutError, ssl.SSLError, NoTls) as error:
-        await _give_up(client)
+    except (OSError, errors.Error, TimeoutError, ssl.SSLError, TlsUnavailableError) as error:
+        await _discard(client)
         if "authorization" in str(error).lower() or "authentication" in str(error).lower():
-            raise CredentialsRefused(options.shown_servers()) from error
-        # "No servers are left" is what the library says in the end; what they said comes before.
-        causes = [cause for cause in [*heard, error] if not isinstance(cause, errors.NoServersError)]
-        raise Unreachable(options.shown_servers()) from (causes[-1] if causes else error)
+            raise AuthenticationError(options.redacted_servers()) from error
+        # The client library ends with "no servers available"; the errors reported before have the reason.
+        causes = [cause for cause in [*reported, error] if not isinstance(cause, errors.NoServersError)]
+        raise UnreachableError(options.redacted_servers()) from (causes[-1] if causes else error)
     except BaseException:
-        await _give_up(client)
+        await _discard(client)
         raise
     return client
 
 
-def check_files(options: ConnectOptions, auth: Auth | None) -> None:
-    """Says at once what no waiting can mend. Raises `ConnectError`."""
-    _tls(options)
+def validate_files(options: ConnectOptions, auth: Auth | None) -> None:
+    """Reads all credentials and certificate files once, to fail early. Raises `ConnectError`."""
+    _tls_context(options)
     _credentials(auth)
 
 
-async def _give_up(client: Client) -> None:
+async def _discard(client: Client) -> None:
     try:
         async with asyncio.timeout(1):
             await client.close()
-    except Exception:  # noqa: BLE001, S110  # it was never open, and nobody asks how it closed
+    except Exception:  # noqa: BLE001, S110  # the client never connected, so the error has no consequence
         pass
 
 
 def _arguments(
     server: Server, options: ConnectOptions, auth: Auth | None, on_error: Callable[[Exception], None]
 ) -> dict[str, Any]:
-    async def told(error: Exception) -> None:
+    async def report(error: Exception) -> None:
         on_error(error)
 
     arguments: dict[str, Any] = {
         "servers": [server.url],
         "name": options.name,
-        "error_cb": told,
+        "error_cb": report,
         "allow_reconnect": False,
         "max_reconnect_attempts": 1,
         "reconnect_time_wait": 0,
         "connect_timeout": math.ceil(options.connect_timeout_s),
         "ping_interval": PING_INTERVAL_S,
         "max_outstanding_pings": MAX_OUTSTANDING_PINGS,
-        "tls": _tls(options),
+        "tls": _tls_context(options),
         "tls_hostname": server.tls_name,
         "tls_handshake_first": options.tls_first,
     }
     return arguments | _credentials(auth)
 
 
-def _tls(options: ConnectOptions) -> ssl.SSLContext:
-    """Always there: the server decides whether TLS is spoken, and then it is verified."""
+def _tls_context(options: ConnectOptions) -> ssl.SSLContext:
+    """Returns a verifying context even if TLS is optional, because the server decides whether TLS is used."""
     if (options.tls_cert_file is None) != (options.tls_key_file is None):
-        raise HalfAPair
+        raise ConfigurationError
     ca, cert, key = options.tls_ca_file, options.tls_cert_file, options.tls_key_file
     for path in (ca, cert, key):
         if path is not None:
@@ -157,7 +157,9 @@ def _tls(options: ConnectOptions) -> ssl.SSLContext:
         if cert is not None:
             context.load_cert_chain(cert, key)
     except (ssl.SSLError, OSError) as error:
-        raise BadCredentials(" or ".join(str(path) for path in (ca, cert, key) if path is not None)) from error
+        raise InvalidCredentialsError(
+            " or ".join(str(path) for path in (ca, cert, key) if path is not None)
+        ) from error
     return context
 
 
@@ -174,22 +176,22 @@ def _credentials(auth: Auth | None) -> dict[str, Any]:
         case NkeySeedFile(path):
             return _nkey(_read(path), str(path))
         case CredentialsFile(path):
-            jwt, seed = _parts(path)
+            jwt, seed = _parse_credentials(path)
             _check_seed(seed, str(path))
             return {"user_jwt_cb": lambda: jwt.encode(), "signature_cb": _signer(seed)}
 
 
-def _nkey(seed: str, named: str) -> dict[str, Any]:
+def _nkey(seed: str, source: str) -> dict[str, Any]:
     seed = seed.strip()
-    _check_seed(seed, named)
+    _check_seed(seed, source)
     return {"nkeys_seed_str": seed}
 
 
-def _check_seed(seed: str, named: str) -> None:
+def _check_seed(seed: str, source: str) -> None:
     try:
-        nkeys.from_seed(bytearray(seed.encode())).sign(b"can it sign?")
-    except Exception:  # noqa: BLE001  # whatever it says, and it may quote the seed
-        raise BadCredentials(named) from None
+        nkeys.from_seed(bytearray(seed.encode())).sign(b"test")
+    except Exception:  # noqa: BLE001  # any error; its text may quote the seed
+        raise InvalidCredentialsError(source) from None
 
 
 def _signer(seed: str) -> Callable[[str], bytes]:
@@ -199,22 +201,22 @@ def _signer(seed: str) -> Callable[[str], bytes]:
     return sign
 
 
-def _parts(path: str | Path) -> tuple[str, str]:
-    """The JWT and the seed: what stands between the two pairs of lines that begin with `---`."""
-    parts = []
-    within = False
+def _parse_credentials(path: str | Path) -> tuple[str, str]:
+    """Returns the JWT and the seed, each enclosed by a pair of lines that begin with `---`."""
+    blocks = []
+    in_block = False
     for line in map(str.strip, _read(path).splitlines()):
         if line.startswith("---"):
-            within = not within
-        elif within and line:
-            parts.append(line)
-    if len(parts) != 2:
-        raise BadCredentials(str(path))
-    return parts[0], parts[1]
+            in_block = not in_block
+        elif in_block and line:
+            blocks.append(line)
+    if len(blocks) != 2:
+        raise InvalidCredentialsError(str(path))
+    return blocks[0], blocks[1]
 
 
 def _read(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFile(str(path)) from error
+        raise UnreadableFileError(str(path)) from error

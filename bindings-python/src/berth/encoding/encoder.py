@@ -1,4 +1,4 @@
-"""Writes a message in the canonical form."""
+"""Encodes a message in the canonical form."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import json
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from berth.errors import WriteError
+from berth.errors import EncodeError
 
 
-def write(message: Message) -> bytes:
-    """JSON names, enum names, 64-bit integers as strings, no nulls, defaults left out.
+def encode(message: Message) -> bytes:
+    """Returns a message as canonical JSON.
 
-    Raises `WriteError` for a number of an enum that has no name, and for nothing else.
+    It has JSON field names, enum names, 64-bit integers as strings, no nulls and no default values.
+
+    Raises `EncodeError` if an enum field holds a number without a name, and no other error.
     """
     _check_enums(message)
     return json.dumps(json_format.MessageToDict(message), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _check_enums(message: Message) -> None:
-    """`json_format` would write such a number as it is."""
+    """Raises `EncodeError` for an unnamed enum number, which `json_format` would write as a number."""
     for field, value in message.ListFields():
         if field.enum_type is not None:
             if value not in field.enum_type.values_by_number:
-                raise WriteError(f"{message.DESCRIPTOR.name}.{field.name}: {value} has no name")
+                raise EncodeError(f"{message.DESCRIPTOR.name}.{field.name}", value)
         elif isinstance(value, Message):
             _check_enums(value)
         elif field.message_type is not None and not hasattr(value, "items"):

@@ -1,0 +1,144 @@
+"""Watches the fleet: receives heartbeats, sends probes, and drives the liveness core."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from berth import _subject
+from berth.bus import Bus, ConnectionState, Delivery, Subscription
+from berth.encoding import decode
+from berth.errors import (
+    BerthError,
+    BusClosedError,
+    DecodeError,
+    InvalidResponseError,
+    NoRespondersError,
+    RefusedError,
+)
+from berth.proto import HostHeartbeat
+from berth.scheduler._liveness import (
+    TICK_S,
+    BusyUntil,
+    Connected,
+    Disconnected,
+    Event,
+    Forget,
+    HeartbeatReceived,
+    Idle,
+    Liveness,
+    Probe,
+    ProbeAnswered,
+    ProbeNoResponders,
+    ProbeUnanswered,
+    ReportHealth,
+    Tick,
+)
+from berth.scheduler.client import HostClient, Timeouts
+from berth.scheduler.liveness_options import LivenessOptions
+from berth.scheduler.view import FleetState
+
+log = logging.getLogger("berth")
+
+MAX_HOSTS = 10_000
+"""Maximum number of tracked hosts; more can only come from a peer that invents host IDs."""
+
+PROBE_TIMEOUT_S = 5.0
+"""Timeout of a probe."""
+
+PROBE_ID = "berth-probe"
+"""Workload ID in probes. No workload should use it; if one does, the probe has no effect on it."""
+
+
+class FleetWatcher:
+    """The task behind a fleet."""
+
+    def __init__(self, bus: Bus, options: LivenessOptions, state: FleetState) -> None:
+        self._bus = bus
+        self._state = state
+        self._liveness = Liveness(options)
+        self._loop = asyncio.get_running_loop()
+        self._connection = ConnectionState()
+        self._subscription: Subscription | None = None
+        self._probes: set[asyncio.Task[None]] = set()
+
+    async def subscribe(self) -> None:
+        """Subscribes to heartbeats. Raises `BusClosedError`."""
+        self._subscription = await self._bus.subscribe(_subject.all_heartbeats(), self._on_heartbeat)
+
+    async def run(self) -> None:
+        """Ticks until the bus is closed."""
+        try:
+            while not self._bus.is_closed:
+                self._check_connection()
+                self._step(Tick())
+                await asyncio.sleep(TICK_S)
+            log.warning("stopped watching the fleet: the connection is closed")
+        finally:
+            for probe in self._probes:
+                probe.cancel()
+            if self._subscription is not None:
+                await self._subscription.drain(1)
+
+    def set_idle(self, host_id: str) -> None:
+        """Records that the host has replied to all its starts."""
+        self._step(Idle(host_id))
+
+    def set_busy_until(self, host_id: str, until_s: float) -> None:
+        """Records that the host may be silent until `until_s`, on the clock of the event loop."""
+        self._step(BusyUntil(host_id, until_s))
+
+    def _on_heartbeat(self, delivery: Delivery) -> None:
+        host_id = _subject.parse_heartbeat(delivery.subject)
+        if host_id is None:
+            return
+        try:
+            heartbeat = decode(HostHeartbeat, delivery.payload)
+        except DecodeError as error:
+            log.warning("cannot decode heartbeat of host %r: %s", host_id, error)
+            return
+        if heartbeat.id != host_id:
+            log.warning("ignoring heartbeat on the subject of host %r: it has another host ID", host_id)
+            return
+        if host_id not in self._state.hosts and len(self._liveness) >= MAX_HOSTS:
+            log.warning("ignoring host %r: too many hosts", host_id)
+            return
+        self._state.record_heartbeat(heartbeat, self._loop.time())
+        self._step(HeartbeatReceived(host_id))
+
+    def _check_connection(self) -> None:
+        """Reports connects and disconnects since the last check; a reconnect in between counts as a connect."""
+        current, previous = self._bus.connection_state, self._connection
+        self._connection = current
+        if current.generation != previous.generation:
+            self._step(Connected())
+        if not current.connected and current != previous:
+            self._step(Disconnected())
+
+    def _step(self, event: Event) -> None:
+        for action in self._liveness.step(self._loop.time(), event):
+            match action:
+                case Probe(host_id):
+                    task = self._loop.create_task(self._probe(host_id))
+                    self._probes.add(task)
+                    task.add_done_callback(self._probes.discard)
+                case ReportHealth(host_id, health, reason):
+                    self._state.record_health(host_id, health, reason)
+                case Forget(host_id):
+                    self._state.hosts.pop(host_id, None)
+
+    async def _probe(self, host_id: str) -> None:
+        """Probes with `status`, because `heartbeat` would distort the load measurement of a `wash host`."""
+        try:
+            await HostClient(self._bus, host_id, Timeouts(status_s=PROBE_TIMEOUT_S)).status(PROBE_ID)
+        except (RefusedError, InvalidResponseError):
+            pass
+        except NoRespondersError:
+            self._step(ProbeNoResponders(host_id))
+            return
+        except BusClosedError:
+            return
+        except BerthError:
+            self._step(ProbeUnanswered(host_id))
+            return
+        self._step(ProbeAnswered(host_id))
