@@ -18,7 +18,7 @@ import (
 // waits for seconds at most, so this is far more than any scheduler keeps in flight.
 const maxInFlight = 512
 
-// executor executes the decisions of the lifecycle table: it starts and stops workloads and replies to
+// executor executes the decisions of the lifecycle: it starts and stops workloads and replies to
 // requests.
 type executor struct {
 	host  Host
@@ -30,7 +30,7 @@ type executor struct {
 	cancel context.CancelFunc
 
 	mu           sync.Mutex
-	table        lifecycle.Table
+	lifecycle    lifecycle.Lifecycle
 	lastRequest  lifecycle.RequestID
 	replies      map[lifecycle.RequestID]func(reply.Status)
 	workloads    map[lifecycle.RequestID]*runtimev2.Workload // of starts that have not begun
@@ -54,7 +54,7 @@ func newExecutor(host Host, log *slog.Logger) *executor {
 // start starts a workload, unless its id is in use. The reply is the outcome, or STARTING if the start takes
 // long.
 func (e *executor) start(id string, workload *runtimev2.Workload, send func(reply.Status)) {
-	e.handle(send, func(table *lifecycle.Table, request lifecycle.RequestID) []lifecycle.Action {
+	e.handle(send, func(l *lifecycle.Lifecycle, request lifecycle.RequestID) []lifecycle.Action {
 		if len(e.replies) > maxInFlight {
 			message := fmt.Sprintf("the host has %d requests in flight", maxInFlight)
 			return []lifecycle.Action{lifecycle.Reply{
@@ -62,32 +62,32 @@ func (e *executor) start(id string, workload *runtimev2.Workload, send func(repl
 			}}
 		}
 		e.workloads[request] = workload
-		return table.Start(time.Since(e.began), request, id)
+		return l.Start(time.Since(e.began), request, id)
 	})
 }
 
-// handle passes a request to the table. It is answered exactly once, now or later.
+// handle passes a request to the lifecycle. It is answered exactly once, now or later.
 func (e *executor) handle(
-	send func(reply.Status), event func(*lifecycle.Table, lifecycle.RequestID) []lifecycle.Action,
+	send func(reply.Status), event func(*lifecycle.Lifecycle, lifecycle.RequestID) []lifecycle.Action,
 ) {
-	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
 		e.lastRequest++
 		e.replies[e.lastRequest] = send
-		return event(table, e.lastRequest)
+		return event(l, e.lastRequest)
 	})
 }
 
 func (e *executor) workloadCount() uint64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.table.WorkloadCount()
+	return e.lifecycle.WorkloadCount()
 }
 
 // shutDown stops all workloads and refuses new starts.
 func (e *executor) shutDown() {
-	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
 		e.shuttingDown = true
-		return table.Shutdown()
+		return l.Shutdown()
 	})
 }
 
@@ -102,12 +102,12 @@ func (e *executor) wait(ctx context.Context) (done bool) {
 	}
 }
 
-// step passes an event to the table and executes the resulting actions. It sends replies after it has
+// step passes an event to the lifecycle and executes the resulting actions. It sends replies after it has
 // released the lock.
-func (e *executor) step(event func(*lifecycle.Table) []lifecycle.Action) {
+func (e *executor) step(event func(*lifecycle.Lifecycle) []lifecycle.Action) {
 	e.mu.Lock()
 	var sends []func()
-	for _, action := range event(&e.table) {
+	for _, action := range event(&e.lifecycle) {
 		switch action := action.(type) {
 		case lifecycle.Reply:
 			if send, pending := e.replies[action.Request]; pending {
@@ -130,7 +130,7 @@ func (e *executor) step(event func(*lifecycle.Table) []lifecycle.Action) {
 		}
 	}
 	e.setTick()
-	if e.shuttingDown && e.table.IsIdle() {
+	if e.shuttingDown && e.lifecycle.IsIdle() {
 		select {
 		case <-e.idle:
 		default:
@@ -143,16 +143,16 @@ func (e *executor) step(event func(*lifecycle.Table) []lifecycle.Action) {
 	}
 }
 
-// setTick sets the timer to the next tick that the table needs.
+// setTick sets the timer to the next tick that the lifecycle needs.
 func (e *executor) setTick() {
-	due, isDue := e.table.NextTick()
+	due, isDue := e.lifecycle.NextTick()
 	switch {
 	case !isDue && e.tick != nil:
 		e.tick.Stop()
 	case !isDue:
 	case e.tick == nil:
 		e.tick = time.AfterFunc(due-time.Since(e.began), func() {
-			e.step(func(table *lifecycle.Table) []lifecycle.Action { return table.Tick(time.Since(e.began)) })
+			e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action { return l.Tick(time.Since(e.began)) })
 		})
 	default:
 		e.tick.Reset(due - time.Since(e.began))
@@ -161,18 +161,18 @@ func (e *executor) setTick() {
 
 func (e *executor) reporter(run lifecycle.RunID) *StatusReporter {
 	return &StatusReporter{func(report lifecycle.Report) {
-		e.step(func(table *lifecycle.Table) []lifecycle.Action { return table.Reported(run, report) })
+		e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action { return l.Reported(run, report) })
 	}}
 }
 
 // run starts a workload, waits until it must stop, and stops it.
 func (e *executor) run(ctx context.Context, run lifecycle.RunID, request StartRequest) {
 	instance, err := e.startInstance(ctx, request)
-	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
 		if err != nil {
-			return table.StartFailed(run, err.Error(), isNonRetryable(err))
+			return l.StartFailed(run, err.Error(), isNonRetryable(err))
 		}
-		return table.Started(run)
+		return l.Started(run)
 	})
 	if err == nil {
 		// Already done if the workload was stopped during its start.
@@ -181,10 +181,10 @@ func (e *executor) run(ctx context.Context, run lifecycle.RunID, request StartRe
 	if instance != nil {
 		e.stopInstance(instance)
 	}
-	e.step(func(table *lifecycle.Table) []lifecycle.Action {
+	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
 		e.cancels[run]()
 		delete(e.cancels, run)
-		return table.Gone(run)
+		return l.Released(run)
 	})
 }
 

@@ -28,8 +28,8 @@ type HostLost struct {
 // HostRecovered reports that a suspect or lost host is alive again.
 type HostRecovered struct {
 	Host HostView
-	// Was is the health before.
-	Was Health
+	// PreviousHealth is the health before the recovery.
+	PreviousHealth Health
 }
 
 // EventsMissed reports that the reader was too slow and lost events. Read [Fleet.Hosts] again.

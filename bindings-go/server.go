@@ -127,12 +127,12 @@ func (s *server) receive(msg *nats.Msg) {
 	case subject.Start:
 		s.executor.start(request.id, request.workload, send)
 	case subject.Stop:
-		s.executor.handle(send, func(table *lifecycle.Table, r lifecycle.RequestID) []lifecycle.Action {
-			return table.Stop(r, request.id)
+		s.executor.handle(send, func(l *lifecycle.Lifecycle, r lifecycle.RequestID) []lifecycle.Action {
+			return l.Stop(r, request.id)
 		})
 	case subject.Status:
-		s.executor.handle(send, func(table *lifecycle.Table, r lifecycle.RequestID) []lifecycle.Action {
-			return table.Status(r, request.id)
+		s.executor.handle(send, func(l *lifecycle.Lifecycle, r lifecycle.RequestID) []lifecycle.Action {
+			return l.Status(r, request.id)
 		})
 	default:
 		send(request.refusal)

@@ -107,7 +107,7 @@ func TestSilentHostIsSuspectLostAndRecovers(t *testing.T) {
 		t.Errorf("%+v while it was busy", lost)
 	}
 	sendHeartbeat()
-	if recovered := want[berth.HostRecovered](t, events); recovered.Was != berth.HealthLost || recovered.Host.ID() != "h1" {
+	if recovered := want[berth.HostRecovered](t, events); recovered.PreviousHealth != berth.HealthLost || recovered.Host.ID() != "h1" {
 		t.Errorf("%+v", recovered)
 	}
 	// A start that is answered does not keep the host busy.

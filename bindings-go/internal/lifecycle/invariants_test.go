@@ -30,7 +30,7 @@ type simulatedRequest struct {
 // simulation is an executor and a host in simulated time, with everything that they observe.
 type simulation struct {
 	*testing.T
-	table       Table
+	lifecycle   Lifecycle
 	now         time.Duration
 	lastRequest RequestID
 	requests    map[RequestID]*simulatedRequest
@@ -46,8 +46,8 @@ func newSimulation(t *testing.T) *simulation {
 	}
 }
 
-// FuzzTable checks the invariants of a table in any order of events.
-func FuzzTable(f *testing.F) {
+// FuzzLifecycle checks the invariants of a lifecycle in any order of events.
+func FuzzLifecycle(f *testing.F) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		steps := make([]byte, random.IntN(180))
@@ -69,17 +69,17 @@ func (s *simulation) step(step, choice byte) {
 	id := ids[int(choice)%len(ids)]
 	switch step % 16 {
 	case 0, 1, 2:
-		s.send(func(r RequestID) []Action { return s.table.Start(s.now, r, id) }, true)
+		s.send(func(r RequestID) []Action { return s.lifecycle.Start(s.now, r, id) }, true)
 	case 3, 4:
 		delete(s.guestRan, id)
-		s.send(func(r RequestID) []Action { return s.table.Stop(r, id) }, false)
+		s.send(func(r RequestID) []Action { return s.lifecycle.Stop(r, id) }, false)
 	case 5:
-		s.send(func(r RequestID) []Action { return s.table.Status(r, id) }, false)
+		s.send(func(r RequestID) []Action { return s.lifecycle.Status(r, id) }, false)
 	case 6, 7, 8:
 		if runID, run := s.choose(choice, func(r *simulatedRun) bool { return !r.isUp && !r.ended }); run != nil {
 			run.isUp = true
 			s.markGuestRan(run)
-			s.execute(s.table.Started(runID))
+			s.execute(s.lifecycle.Started(runID))
 		}
 	case 9:
 		if runID, run := s.choose(choice, func(r *simulatedRun) bool { return !r.isUp && !r.ended }); run != nil {
@@ -88,7 +88,7 @@ func (s *simulation) step(step, choice byte) {
 			if guestRan {
 				s.markGuestRan(run)
 			}
-			s.execute(s.table.StartFailed(runID, "no such image", guestRan))
+			s.execute(s.lifecycle.StartFailed(runID, "no such image", guestRan))
 		}
 	case 10, 11:
 		if runID, run := s.choose(choice, func(*simulatedRun) bool { return true }); run != nil {
@@ -96,12 +96,12 @@ func (s *simulation) step(step, choice byte) {
 			if state != starting && !run.ended {
 				s.markGuestRan(run)
 			}
-			s.execute(s.table.Reported(runID, Report{State: state, WasUp: state != starting}))
+			s.execute(s.lifecycle.Reported(runID, Report{State: state, WasUp: state != starting}))
 		}
 	case 12, 13, 14:
 		if runID, run := s.choose(choice, func(r *simulatedRun) bool { return r.ended || r.stops > 0 }); run != nil {
 			delete(s.runs, runID)
-			s.execute(s.table.Gone(runID))
+			s.execute(s.lifecycle.Released(runID))
 		}
 	case 15:
 		s.advance(time.Duration(choice) * 25 * time.Millisecond)
@@ -141,12 +141,12 @@ func (s *simulation) send(event func(RequestID) []Action, mayWait bool) {
 func (s *simulation) advance(duration time.Duration) {
 	until := s.now + duration
 	for {
-		due, ok := s.table.NextTick()
+		due, ok := s.lifecycle.NextTick()
 		if !ok || due > until {
 			break
 		}
 		s.now = due
-		s.execute(s.table.Tick(due))
+		s.execute(s.lifecycle.Tick(due))
 	}
 	s.now = until
 }
@@ -201,7 +201,7 @@ func (s *simulation) checkTransitions() {
 		stopping:  {stopping, notFound},
 	}
 	for _, id := range ids {
-		before, now := s.states[id], s.table.status(id).State
+		before, now := s.states[id], s.lifecycle.status(id).State
 		if before == 0 {
 			before = notFound
 		}
@@ -221,11 +221,11 @@ func (s *simulation) quiesce() {
 		s.step(12, 0)
 	}
 	s.advance(StartingAfter)
-	if len(s.runs) > 0 || !s.table.IsIdle() || s.table.WorkloadCount() != 0 {
+	if len(s.runs) > 0 || !s.lifecycle.IsIdle() || s.lifecycle.WorkloadCount() != 0 {
 		s.Fatalf("a stop is lost: %v", s.runs)
 	}
 	for _, id := range ids {
-		if state := s.table.status(id).State; state != notFound {
+		if state := s.lifecycle.status(id).State; state != notFound {
 			s.Fatalf("the state of %s is %v", id, state)
 		}
 	}

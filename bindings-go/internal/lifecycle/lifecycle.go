@@ -79,10 +79,10 @@ type Report struct {
 	WasUp bool
 }
 
-// Table holds the states of all workload ids of a host. The zero value is an empty table.
+// Lifecycle holds the states of all workload ids of a host. The zero value is an empty lifecycle.
 //
 // Each method processes one event and returns the actions to execute, in order.
-type Table struct {
+type Lifecycle struct {
 	entries      map[string]*entry
 	ids          map[RunID]string
 	deadlines    map[RunID]time.Duration // when to answer with STARTING
@@ -98,7 +98,7 @@ type endedRun struct {
 }
 
 // Start processes a valid start request. Times are those of any monotonic clock.
-func (t *Table) Start(now time.Duration, request RequestID, id string) []Action {
+func (t *Lifecycle) Start(now time.Duration, request RequestID, id string) []Action {
 	if code, reason := t.refusal(id); code != 0 {
 		return []Action{Reply{request, reply.Refused(id, code, reason)}}
 	}
@@ -119,7 +119,7 @@ func (t *Table) Start(now time.Duration, request RequestID, id string) []Action 
 }
 
 // refusal returns why a start of the id is refused; the code is 0 if it is not.
-func (t *Table) refusal(id string) (reply.Code, string) {
+func (t *Lifecycle) refusal(id string) (reply.Code, string) {
 	if t.shuttingDown {
 		return reply.Unavailable, "the host is shutting down"
 	}
@@ -135,7 +135,7 @@ func (t *Table) refusal(id string) (reply.Code, string) {
 }
 
 // Stop processes a valid stop request.
-func (t *Table) Stop(request RequestID, id string) []Action {
+func (t *Lifecycle) Stop(request RequestID, id string) []Action {
 	e := t.entries[id]
 	if e == nil {
 		return []Action{Reply{request, reply.NotFound(id)}}
@@ -157,12 +157,12 @@ func (t *Table) Stop(request RequestID, id string) []Action {
 }
 
 // Status processes a valid status request.
-func (t *Table) Status(request RequestID, id string) []Action {
+func (t *Lifecycle) Status(request RequestID, id string) []Action {
 	return []Action{Reply{request, t.status(id)}}
 }
 
 // Started processes the successful start of a run.
-func (t *Table) Started(run RunID) []Action {
+func (t *Lifecycle) Started(run RunID) []Action {
 	id, e := t.entryOf(run)
 	if e == nil || e.phase != phaseStarting {
 		return nil
@@ -179,7 +179,7 @@ func (t *Table) Started(run RunID) []Action {
 
 // StartFailed processes the failed start of a run. If guest code has run, the id stays in use until it is
 // stopped.
-func (t *Table) StartFailed(run RunID, message string, guestRan bool) []Action {
+func (t *Lifecycle) StartFailed(run RunID, message string, guestRan bool) []Action {
 	id, e := t.entryOf(run)
 	if e == nil || e.phase != phaseStarting {
 		return nil
@@ -192,7 +192,7 @@ func (t *Table) StartFailed(run RunID, message string, guestRan bool) []Action {
 }
 
 // Reported processes a reported state change.
-func (t *Table) Reported(run RunID, report Report) []Action {
+func (t *Lifecycle) Reported(run RunID, report Report) []Action {
 	_, e := t.entryOf(run)
 	if e == nil {
 		return nil
@@ -224,8 +224,8 @@ func (t *Table) Reported(run RunID, report Report) []Action {
 	return nil
 }
 
-// Gone processes the end of a run: nothing of it is left in the host. It is the last event of each run.
-func (t *Table) Gone(run RunID) []Action {
+// Released processes the end of a run: nothing of it is left in the host. It is the last event of each run.
+func (t *Lifecycle) Released(run RunID) []Action {
 	actions := t.endUnexpectedly(run)
 	id, e := t.entryOf(run)
 	delete(t.ids, run)
@@ -246,7 +246,7 @@ func (t *Table) Gone(run RunID) []Action {
 }
 
 // endUnexpectedly fails a run that is gone although it was not stopped, and answers its waiting start.
-func (t *Table) endUnexpectedly(run RunID) []Action {
+func (t *Lifecycle) endUnexpectedly(run RunID) []Action {
 	const message = "the workload ended unexpectedly"
 	_, e := t.entryOf(run)
 	if e == nil {
@@ -263,7 +263,7 @@ func (t *Table) endUnexpectedly(run RunID) []Action {
 }
 
 // Tick processes the passage of time: it answers slow starts with STARTING.
-func (t *Table) Tick(now time.Duration) []Action {
+func (t *Lifecycle) Tick(now time.Duration) []Action {
 	var actions []Action
 	for _, run := range slices.Sorted(maps.Keys(t.deadlines)) {
 		if t.deadlines[run] > now {
@@ -279,8 +279,8 @@ func (t *Table) Tick(now time.Duration) []Action {
 	return actions
 }
 
-// NextTick returns when [Table.Tick] is due next, if it is.
-func (t *Table) NextTick() (at time.Duration, due bool) {
+// NextTick returns when [Lifecycle.Tick] is due next, if it is.
+func (t *Lifecycle) NextTick() (at time.Duration, due bool) {
 	for _, each := range t.deadlines {
 		if !due || each < at {
 			at, due = each, true
@@ -290,7 +290,7 @@ func (t *Table) NextTick() (at time.Duration, due bool) {
 }
 
 // Shutdown refuses all later starts and stops all runs.
-func (t *Table) Shutdown() []Action {
+func (t *Lifecycle) Shutdown() []Action {
 	t.shuttingDown = true
 	var actions []Action
 	for _, run := range slices.Sorted(maps.Keys(t.ids)) {
@@ -302,7 +302,7 @@ func (t *Table) Shutdown() []Action {
 }
 
 // WorkloadCount returns the number of workloads that are starting, running or stopping.
-func (t *Table) WorkloadCount() (count uint64) {
+func (t *Lifecycle) WorkloadCount() (count uint64) {
 	for _, e := range t.entries {
 		if e.phase != phaseEnded {
 			count++
@@ -312,10 +312,10 @@ func (t *Table) WorkloadCount() (count uint64) {
 }
 
 // IsIdle reports whether no run is left in the host.
-func (t *Table) IsIdle() bool { return len(t.ids) == 0 }
+func (t *Lifecycle) IsIdle() bool { return len(t.ids) == 0 }
 
 // stop stops a run that is starting or up, and answers its waiting start.
-func (t *Table) stop(id string, e *entry, reason string) []Action {
+func (t *Lifecycle) stop(id string, e *entry, reason string) []Action {
 	var actions []Action
 	if e.phase == phaseStarting && e.waiting != 0 {
 		actions = append(actions, Reply{e.waiting, reply.Status{ID: id, State: stopping, Message: reason}})
@@ -326,14 +326,14 @@ func (t *Table) stop(id string, e *entry, reason string) []Action {
 }
 
 // replyTo appends the reply to a waiting start, if there is one.
-func (t *Table) replyTo(waiting RequestID, id string, actions []Action) []Action {
+func (t *Lifecycle) replyTo(waiting RequestID, id string, actions []Action) []Action {
 	if waiting == 0 {
 		return actions
 	}
 	return append(actions, Reply{waiting, t.status(id)})
 }
 
-func (t *Table) status(id string) reply.Status {
+func (t *Lifecycle) status(id string) reply.Status {
 	if e := t.entries[id]; e != nil {
 		return reply.Status{ID: id, State: e.state, Message: e.message}
 	}
@@ -341,7 +341,7 @@ func (t *Table) status(id string) reply.Status {
 }
 
 // entryOf returns the id and the entry of a run; the entry is nil if another run has the id.
-func (t *Table) entryOf(run RunID) (string, *entry) {
+func (t *Lifecycle) entryOf(run RunID) (string, *entry) {
 	id := t.ids[run]
 	if e := t.entries[id]; e != nil && e.run == run {
 		return id, e
@@ -349,7 +349,7 @@ func (t *Table) entryOf(run RunID) (string, *entry) {
 	return id, nil
 }
 
-func (t *Table) forgetEnded(run RunID) {
+func (t *Lifecycle) forgetEnded(run RunID) {
 	t.ended = slices.DeleteFunc(t.ended, func(e endedRun) bool { return e.run == run })
 }
 

@@ -13,11 +13,11 @@ import (
 
 const notFound = runtimev2.WorkloadState_WORKLOAD_STATE_NOT_FOUND
 
-// fixture is a table and requests for its id "a".
+// fixture is a lifecycle and requests for its id "a".
 type fixture struct {
 	*testing.T
-	table    Table
-	requests RequestID
+	lifecycle Lifecycle
+	requests  RequestID
 }
 
 func (f *fixture) request() RequestID {
@@ -25,8 +25,8 @@ func (f *fixture) request() RequestID {
 	return f.requests
 }
 
-func (f *fixture) start() []Action { return f.table.Start(0, f.request(), "a") }
-func (f *fixture) stop() []Action  { return f.table.Stop(f.request(), "a") }
+func (f *fixture) start() []Action { return f.lifecycle.Start(0, f.request(), "a") }
+func (f *fixture) stop() []Action  { return f.lifecycle.Stop(f.request(), "a") }
 
 func (f *fixture) beginStart() RunID {
 	f.Helper()
@@ -41,7 +41,7 @@ func (f *fixture) beginStart() RunID {
 
 func (f *fixture) run() RunID {
 	run := f.beginStart()
-	f.table.Started(run)
+	f.lifecycle.Started(run)
 	return run
 }
 
@@ -62,7 +62,7 @@ func (f *fixture) replyIn(actions []Action) reply.Status {
 
 func (f *fixture) wantState(want runtimev2.WorkloadState) {
 	f.Helper()
-	if got := f.replyIn(f.table.Status(f.request(), "a")).State; got != want {
+	if got := f.replyIn(f.lifecycle.Status(f.request(), "a")).State; got != want {
 		f.Errorf("state = %v, want %v", got, want)
 	}
 }
@@ -85,10 +85,10 @@ func TestStopFreesTheID(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
 	f.wantState(starting)
-	if started := f.replyIn(f.table.Started(run)); started.State != running {
+	if started := f.replyIn(f.lifecycle.Started(run)); started.State != running {
 		t.Errorf("reply = %v, want RUNNING", started)
 	}
-	if f.table.WorkloadCount() != 1 {
+	if f.lifecycle.WorkloadCount() != 1 {
 		t.Error("the workload is not counted")
 	}
 	stop := f.stop()
@@ -97,9 +97,9 @@ func TestStopFreesTheID(t *testing.T) {
 	}
 	f.wantState(stopping)
 	f.wantRefused(reply.Conflict)
-	f.table.Gone(run)
+	f.lifecycle.Released(run)
 	f.wantState(notFound)
-	if !f.table.IsIdle() || f.table.WorkloadCount() != 0 {
+	if !f.lifecycle.IsIdle() || f.lifecycle.WorkloadCount() != 0 {
 		t.Error("a workload is left")
 	}
 	if f.beginStart() == run {
@@ -111,11 +111,11 @@ func TestStartOfUsedIDConflictsInEachState(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
 	f.wantRefused(reply.Conflict)
-	f.table.Started(run)
+	f.lifecycle.Started(run)
 	f.wantRefused(reply.Conflict)
-	f.wantActions(f.table.Reported(run, Report{completed, "done", true}), StopRun{run})
+	f.wantActions(f.lifecycle.Reported(run, Report{completed, "done", true}), StopRun{run})
 	f.wantRefused(reply.Conflict)
-	f.table.Gone(run)
+	f.lifecycle.Released(run)
 	f.wantRefused(reply.Conflict)
 	f.wantState(completed)
 	if f.replyIn(f.stop()).State != stopping {
@@ -127,42 +127,42 @@ func TestStartOfUsedIDConflictsInEachState(t *testing.T) {
 func TestFailedIDMayStartAgainUnlessGuestRan(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
-	if status := f.replyIn(f.table.StartFailed(run, "no such image", false)); status != (reply.Status{ID: "a", State: failed, Message: "no such image"}) {
+	if status := f.replyIn(f.lifecycle.StartFailed(run, "no such image", false)); status != (reply.Status{ID: "a", State: failed, Message: "no such image"}) {
 		t.Errorf("%v", status)
 	}
-	f.table.Gone(run)
+	f.lifecycle.Released(run)
 	f.wantState(failed)
 	run = f.beginStart()
-	f.table.StartFailed(run, "trapped", true)
-	f.table.Gone(run)
+	f.lifecycle.StartFailed(run, "trapped", true)
+	f.lifecycle.Released(run)
 	f.wantRefused(reply.Conflict)
 }
 
 func TestSecondStartSurvivesLateEndOfFirst(t *testing.T) {
 	f := &fixture{T: t}
 	first := f.beginStart()
-	f.table.StartFailed(first, "no such image", false)
+	f.lifecycle.StartFailed(first, "no such image", false)
 	second := f.beginStart()
-	f.table.Gone(first)
+	f.lifecycle.Released(first)
 	f.wantState(starting)
-	f.table.Started(second)
+	f.lifecycle.Started(second)
 	f.wantState(running)
 }
 
 func TestSlowStartIsAnsweredWithStartingAndContinues(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
-	f.table.Reported(run, Report{State: starting, Message: "pulling"})
-	if at, due := f.table.NextTick(); !due || at != StartingAfter {
+	f.lifecycle.Reported(run, Report{State: starting, Message: "pulling"})
+	if at, due := f.lifecycle.NextTick(); !due || at != StartingAfter {
 		t.Errorf("NextTick = %v, %v", at, due)
 	}
-	f.wantActions(f.table.Tick(StartingAfter - time.Millisecond))
-	if late := f.replyIn(f.table.Tick(StartingAfter)); late.State != starting || late.Message != "pulling" {
+	f.wantActions(f.lifecycle.Tick(StartingAfter - time.Millisecond))
+	if late := f.replyIn(f.lifecycle.Tick(StartingAfter)); late.State != starting || late.Message != "pulling" {
 		t.Errorf("%v", late)
 	}
-	f.wantActions(f.table.Started(run))
+	f.wantActions(f.lifecycle.Started(run))
 	f.wantState(running)
-	if _, due := f.table.NextTick(); due {
+	if _, due := f.lifecycle.NextTick(); due {
 		t.Error("a tick is due")
 	}
 }
@@ -174,8 +174,8 @@ func TestStopDuringStartAnswersBoth(t *testing.T) {
 		Reply{1, reply.Status{ID: "a", State: stopping, Message: "stopped during the start"}},
 		StopRun{run},
 		Reply{2, reply.Status{ID: "a", State: stopping, Message: "stopping"}})
-	f.wantActions(f.table.Started(run))
-	f.table.Gone(run)
+	f.wantActions(f.lifecycle.Started(run))
+	f.lifecycle.Released(run)
 	f.wantState(notFound)
 }
 
@@ -192,8 +192,8 @@ func TestReportDuringStartAppliesAfterStart(t *testing.T) {
 	} {
 		f := &fixture{T: t}
 		run := f.beginStart()
-		f.table.Reported(run, c.report)
-		actions := f.table.Started(run)
+		f.lifecycle.Reported(run, c.report)
+		actions := f.lifecycle.Started(run)
 		if got := f.replyIn(actions).State; got != c.want || slices.Contains(actions, Action(StopRun{run})) != c.ends {
 			t.Errorf("%v: %v", c.report, actions)
 		}
@@ -204,20 +204,20 @@ func TestReportAfterStopIsIgnored(t *testing.T) {
 	f := &fixture{T: t}
 	first := f.run()
 	f.stop()
-	f.wantActions(f.table.Reported(first, Report{failed, "too late", true}))
+	f.wantActions(f.lifecycle.Reported(first, Report{failed, "too late", true}))
 	f.wantState(stopping)
-	f.table.Gone(first)
+	f.lifecycle.Released(first)
 	f.run()
-	f.wantActions(f.table.Reported(first, Report{failed, "of the first", true}))
+	f.wantActions(f.lifecycle.Reported(first, Report{failed, "of the first", true}))
 	f.wantState(running)
 }
 
 func TestEndedWorkloadsAreBounded(t *testing.T) {
-	var table Table
+	var table Lifecycle
 	for id := range MaxEnded + 1 {
 		start := table.Start(0, 1, strconv.Itoa(id))[0].(StartRun)
 		table.StartFailed(start.Run, "no such image", false)
-		table.Gone(start.Run)
+		table.Released(start.Run)
 	}
 	for id, want := range map[int]runtimev2.WorkloadState{0: notFound, 1: failed, MaxEnded: failed} {
 		if got := table.Status(1, strconv.Itoa(id))[0].(Reply).Status.State; got != want {
@@ -227,7 +227,7 @@ func TestEndedWorkloadsAreBounded(t *testing.T) {
 }
 
 func TestFullHostRefusesStart(t *testing.T) {
-	var table Table
+	var table Lifecycle
 	for id := range MaxWorkloads {
 		table.Start(0, 1, strconv.Itoa(id))
 	}
@@ -239,14 +239,14 @@ func TestFullHostRefusesStart(t *testing.T) {
 func TestShutdownStopsRunsAndRefusesStarts(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.run()
-	f.wantActions(f.table.Shutdown(), StopRun{run})
-	f.wantActions(f.table.Shutdown())
+	f.wantActions(f.lifecycle.Shutdown(), StopRun{run})
+	f.wantActions(f.lifecycle.Shutdown())
 	f.wantRefused(reply.Unavailable)
-	if f.table.IsIdle() {
+	if f.lifecycle.IsIdle() {
 		t.Error("the table is idle too early")
 	}
-	f.table.Gone(run)
-	if !f.table.IsIdle() {
+	f.lifecycle.Released(run)
+	if !f.lifecycle.IsIdle() {
 		t.Error("the table is not idle")
 	}
 }
@@ -254,7 +254,7 @@ func TestShutdownStopsRunsAndRefusesStarts(t *testing.T) {
 func TestUnexpectedEndIsAnError(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
-	if got := f.replyIn(f.table.Gone(run)).State; got != failed {
+	if got := f.replyIn(f.lifecycle.Released(run)).State; got != failed {
 		t.Errorf("%v", got)
 	}
 	f.wantRefused(reply.Conflict)
