@@ -54,7 +54,7 @@ class Harness:
         return reply.state, reply.message
 
     def report(self, state: S, message: str = "", was_up: bool = True) -> None:
-        self.step(lc.StatusReported(self.started[-1], StatusReport(state, message, was_up)))
+        self.step(lc.Reported(self.started[-1], StatusReport(state, message, was_up)))
 
     def finish_start(self) -> None:
         self.step(lc.Started(self.started[-1]))
@@ -288,7 +288,7 @@ class Simulation:
                     was_up = state is not S.STARTING
                     if was_up and not self.runs[run].failed:
                         self.mark_guest_ran(run)
-                    self.step(lc.StatusReported(run, StatusReport(state, "", was_up)))
+                    self.step(lc.Reported(run, StatusReport(state, "", was_up)))
             case ("release", int(index)):
                 run = self.choose(index, lambda run: run.failed or run.stopped)
                 if run is not None:

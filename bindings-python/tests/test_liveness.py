@@ -55,7 +55,7 @@ class Simulation:
                 case lv.Probe(host):
                     self.probes += 1
                     self.step(self.probe(host))
-                case lv.ReportHealth(host, health, reason):
+                case lv.SetHealth(host, health, reason):
                     self.reports.append((self.now_s, int(host), health, reason))
                 case lv.Forget(host):
                     self.forgotten.append(host)
@@ -63,11 +63,11 @@ class Simulation:
     def probe(self, host: str) -> lv.Event:
         match self.hosts[int(host)]:
             case Behavior.HEALTHY:
-                return lv.ProbeAnswered(host)
+                return lv.ProbeReplied(host)
             case Behavior.DEAD:
                 return lv.ProbeNoResponders(host)
             case Behavior.FROZEN:
-                return lv.ProbeUnanswered(host)
+                return lv.ProbeTimedOut(host)
 
     def first_report_at(self, host: int, health: Health) -> float | None:
         """Returns the time of the first report of this health for this host."""
@@ -216,7 +216,7 @@ def test_lost_host_recovers_only_with_heartbeat() -> None:
     simulation = Simulation(3)
     simulation.hosts[0] = Behavior.DEAD
     simulation.run(3)
-    simulation.step(lv.ProbeAnswered("0"))
+    simulation.step(lv.ProbeReplied("0"))
     assert simulation.reports[-1][2] is Health.LOST
     assert len(simulation.reports) == 2
     simulation.step(lv.HeartbeatReceived("0"))

@@ -15,13 +15,13 @@ from berth.host._lifecycle import (
     Event,
     Lifecycle,
     Released,
+    Reported,
     SendReply,
     Shutdown,
     Started,
     StartFailed,
     StartRequested,
     StartRun,
-    StatusReported,
     StatusRequested,
     StopRequested,
     StopRun,
@@ -139,10 +139,10 @@ class Executor:
 
     def _deliver(self, run: int, report: StatusReport) -> None:
         if threading.get_ident() == self._thread:
-            self._step(StatusReported(run, report))
+            self._step(Reported(run, report))
         else:
             with suppress(RuntimeError):  # the loop is closed, so the report has no receiver
-                self._loop.call_soon_threadsafe(self._step, StatusReported(run, report))
+                self._loop.call_soon_threadsafe(self._step, Reported(run, report))
 
     async def _run(self, run: int, request: StartRequest, stop_signal: _StopSignal) -> None:
         """Executes one run until the host has released it."""

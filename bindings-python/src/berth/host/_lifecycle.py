@@ -74,7 +74,7 @@ class StartFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusReported:
+class Reported:
     """The workload reported a state change."""
 
     run: int
@@ -104,7 +104,7 @@ Event: TypeAlias = (
     | StatusRequested
     | Started
     | StartFailed
-    | StatusReported
+    | Reported
     | Released
     | Tick
     | Shutdown
@@ -233,7 +233,7 @@ class Lifecycle:
                 self._on_started(run, actions)
             case StartFailed(run, error):
                 self._on_start_failed(run, error, actions)
-            case StatusReported(run, report):
+            case Reported(run, report):
                 self._on_report(run, report, actions)
             case Released(run):
                 self._on_released(run, actions)

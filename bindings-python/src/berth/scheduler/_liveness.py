@@ -49,7 +49,7 @@ class HeartbeatReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeAnswered:
+class ProbeReplied:
     """A probe got a reply of any kind."""
 
     host: str
@@ -63,7 +63,7 @@ class ProbeNoResponders:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeUnanswered:
+class ProbeTimedOut:
     """A probe got no reply."""
 
     host: str
@@ -101,9 +101,9 @@ class Tick:
 
 Event: TypeAlias = (
     HeartbeatReceived
-    | ProbeAnswered
+    | ProbeReplied
     | ProbeNoResponders
-    | ProbeUnanswered
+    | ProbeTimedOut
     | BusyUntil
     | Idle
     | Disconnected
@@ -123,7 +123,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportHealth:
+class SetHealth:
     """Report a health change of the host."""
 
     host: str
@@ -138,7 +138,7 @@ class Forget:
     host: str
 
 
-Action: TypeAlias = Probe | ReportHealth | Forget
+Action: TypeAlias = Probe | SetHealth | Forget
 
 
 @dataclass(slots=True)
@@ -186,11 +186,11 @@ class Liveness:
         match event:
             case HeartbeatReceived(host):
                 self._on_heartbeat(now_s, host, actions)
-            case ProbeAnswered(host):
-                self._on_probe_answered(now_s, host, actions)
+            case ProbeReplied(host):
+                self._on_probe_replied(now_s, host, actions)
             case ProbeNoResponders(host):
                 self._on_no_responders(now_s, host, actions)
-            case ProbeUnanswered(host):
+            case ProbeTimedOut(host):
                 self._schedule_probe(host, now_s + self._options.silent_probe_interval_s)
             case BusyUntil(host, until_s):
                 if host in self._hosts:
@@ -223,7 +223,7 @@ class Liveness:
         if previous is not Health.ALIVE:
             self._schedule_probe(host_id, now_s + self._probe_interval_s())
 
-    def _on_probe_answered(self, now_s: float, host_id: str, actions: list[Action]) -> None:
+    def _on_probe_replied(self, now_s: float, host_id: str, actions: list[Action]) -> None:
         host = self._hosts.get(host_id)
         # Only a heartbeat revives a lost host; a late reply to a probe does not.
         if host is None or host.health is Health.LOST:
@@ -238,7 +238,7 @@ class Liveness:
         host.no_responders_since_s, host.no_responders_count = None, 0
         if previous is not Health.ALIVE:
             self._schedule_silence_check(host_id, host, now_s + self._options.suspect_after_s)
-            actions.append(ReportHealth(host_id, Health.ALIVE, None))
+            actions.append(SetHealth(host_id, Health.ALIVE, None))
 
     def _on_no_responders(self, now_s: float, host_id: str, actions: list[Action]) -> None:
         host = self._hosts.get(host_id)
@@ -254,7 +254,7 @@ class Liveness:
         host.no_responders_count += 1
         if host.health is Health.ALIVE:
             host.health = Health.SUSPECT
-            actions.append(ReportHealth(host_id, Health.SUSPECT, Reason.NO_RESPONDERS))
+            actions.append(SetHealth(host_id, Health.SUSPECT, Reason.NO_RESPONDERS))
         self._schedule_probe(host_id, now_s + self._options.no_responders_probe_interval_s)
         if self._is_loss_confirmed(now_s, host):
             self._mark_lost(host_id, host, Reason.NO_RESPONDERS, actions)
@@ -318,7 +318,7 @@ class Liveness:
                 if now_s < suspect_s:
                     return suspect_s
                 host.health = Health.SUSPECT
-                actions.append(ReportHealth(host_id, Health.SUSPECT, Reason.SILENT))
+                actions.append(SetHealth(host_id, Health.SUSPECT, Reason.SILENT))
                 return lost_s
             case Health.SUSPECT:
                 if now_s < lost_s:
@@ -347,7 +347,7 @@ class Liveness:
         host.answered_s = None
         host.no_responders_since_s, host.no_responders_count = None, 0
         host.probe_at_s = None
-        actions.append(ReportHealth(host_id, Health.LOST, reason))
+        actions.append(SetHealth(host_id, Health.LOST, reason))
 
     def _send_probes(self, now_s: float, actions: list[Action]) -> None:
         """Sends the probes that are due, within the budget."""

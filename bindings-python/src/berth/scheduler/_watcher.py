@@ -28,10 +28,10 @@ from berth.scheduler._liveness import (
     Idle,
     Liveness,
     Probe,
-    ProbeAnswered,
     ProbeNoResponders,
-    ProbeUnanswered,
-    ReportHealth,
+    ProbeReplied,
+    ProbeTimedOut,
+    SetHealth,
     Tick,
 )
 from berth.scheduler.client import HostClient, Timeouts
@@ -122,7 +122,7 @@ class FleetWatcher:
                     task = self._loop.create_task(self._probe(host_id))
                     self._probes.add(task)
                     task.add_done_callback(self._probes.discard)
-                case ReportHealth(host_id, health, reason):
+                case SetHealth(host_id, health, reason):
                     self._state.record_health(host_id, health, reason)
                 case Forget(host_id):
                     self._state.hosts.pop(host_id, None)
@@ -139,6 +139,6 @@ class FleetWatcher:
         except BusClosedError:
             return
         except BerthError:
-            self._step(ProbeUnanswered(host_id))
+            self._step(ProbeTimedOut(host_id))
             return
-        self._step(ProbeAnswered(host_id))
+        self._step(ProbeReplied(host_id))
