@@ -1,4 +1,4 @@
-//! The commands, one module each.
+//! Commands, one module each.
 
 mod dev;
 mod heartbeat;
@@ -19,14 +19,14 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use crate::args::{Cli, Command, Output};
-use crate::discover::Reach;
-use crate::failure::{Failure, NO};
+use crate::discover::Connection;
+use crate::failure::{Failure, UNSUCCESSFUL};
 use crate::print::{self, Cell};
 
-/// How often a state is asked for while waiting for the next one.
+/// Interval between status requests while waiting for a state.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Runs the command of the command line.
+/// Runs a command.
 pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let output = cli.output;
     if let Command::Completions { shell } = cli.command {
@@ -45,30 +45,30 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .connect
         .into_options(Some("berthctl".to_owned()))
         .map_err(Failure::Usage)?;
-    // What is wrong with a file is said before a connection is made.
+    // Reports an invalid file before it connects.
     let start = match cli.command {
         Command::Start(args) => Ok(start::prepare(args)?),
         other => Err(other),
     };
-    let reach = match &cli.grpc.grpc_url {
-        Some(url) => Reach::Grpc(Channel::open(&cli.grpc.tls.channel(url)).await?),
-        None => Reach::Bus(Bus::connect(&options).await?),
+    let connection = match &cli.grpc.grpc_url {
+        Some(url) => Connection::Grpc(Channel::open(&cli.grpc.tls.channel_options(url)).await?),
+        None => Connection::Bus(Bus::connect(&options).await?),
     };
     match start {
-        Ok(start) => start::run(reach, start, output).await,
-        Err(Command::Hosts(args)) => hosts::run(reach, args, output).await,
-        Err(Command::Stop(args)) => stop::run(reach, args, output).await,
-        Err(Command::Status(args)) => status::run(reach, args, output).await,
-        Err(Command::Watch(args)) => watch::run(reach, args, output).await,
-        Err(Command::Heartbeat(args)) => heartbeat::run(reach, args, output).await,
+        Ok(start) => start::run(connection, start, output).await,
+        Err(Command::Hosts(args)) => hosts::run(connection, args, output).await,
+        Err(Command::Stop(args)) => stop::run(connection, args, output).await,
+        Err(Command::Status(args)) => status::run(connection, args, output).await,
+        Err(Command::Watch(args)) => watch::run(connection, args, output).await,
+        Err(Command::Heartbeat(args)) => heartbeat::run(connection, args, output).await,
         Err(Command::Start(_) | Command::Dev(_) | Command::Completions { .. }) => {
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-/// Prints the state of a workload.
-fn show(host: &HostClient, status: &Status, output: Output) -> Result<(), Failure> {
+/// Prints the status of a workload.
+fn print_status(host: &HostClient, status: &Status, output: Output) -> Result<(), Failure> {
     match output {
         Output::Json => print::json(&json!({
             "hostId": host.host_id(),
@@ -89,12 +89,12 @@ fn show(host: &HostClient, status: &Status, output: Output) -> Result<(), Failur
     Ok(())
 }
 
-/// 0 for what is alive or ended well.
+/// Returns 0 for a workload that is starting, running or completed.
 fn exit_code(state: WorkloadState) -> ExitCode {
     match state {
         WorkloadState::Starting | WorkloadState::Running | WorkloadState::Completed => {
             ExitCode::SUCCESS
         }
-        _ => ExitCode::from(NO),
+        _ => ExitCode::from(UNSUCCESSFUL),
     }
 }

@@ -1,4 +1,4 @@
-//! Finds hosts by their heartbeats: there is no other way.
+//! Discovery of hosts by their heartbeats.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,39 +11,39 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::args::TargetArgs;
 use crate::failure::Failure;
-use crate::print::remark;
+use crate::print::note;
 
-/// How hosts are reached.
+/// Connection to hosts.
 #[derive(Clone)]
-pub enum Reach {
-    /// Each by its id.
+pub enum Connection {
+    /// To all hosts on the bus.
     Bus(Bus),
-    /// One, by its address.
+    /// To one host.
     Grpc(Channel),
 }
 
-impl Reach {
-    /// The bus, for what there is no call for otherwise.
+impl Connection {
+    /// Returns the bus; fails over gRPC, where the command is not supported.
     pub fn bus(self) -> Result<Bus, Failure> {
         match self {
             Self::Bus(bus) => Ok(bus),
             Self::Grpc(_) => Err(Failure::Usage(
-                "gRPC has no call by which hosts are found; leave out --grpc-url".to_owned(),
+                "cannot discover hosts over gRPC; omit --grpc-url".to_owned(),
             )),
         }
     }
 }
 
-/// The hosts that are heard of in this time, or until there are enough.
+/// Returns the hosts discovered in this time, or the first ones up to `limit`.
 pub async fn hosts(
     bus: Bus,
     listen: Duration,
-    enough: Option<usize>,
+    limit: Option<usize>,
 ) -> Result<Vec<HostHeartbeat>, Failure> {
-    let mut joining = Joining::listen(bus, listen).await?;
+    let mut discovery = Discovery::start(bus, listen).await?;
     let mut hosts = Vec::new();
-    while enough.is_none_or(|enough| hosts.len() < enough) {
-        match joining.next().await {
+    while limit.is_none_or(|limit| hosts.len() < limit) {
+        match discovery.next().await {
             Some(host) => hosts.push(host),
             None => break,
         }
@@ -55,44 +55,44 @@ pub async fn hosts(
     }
 }
 
-/// The host that is named, or the first that is heard of.
-pub async fn any_host(reach: Reach, target: &TargetArgs) -> Result<HostClient, Failure> {
-    if let Some(only) = named(&reach, target)? {
-        return Ok(only);
+/// Returns the given host, or the first one discovered.
+pub async fn any_host(connection: Connection, target: &TargetArgs) -> Result<HostClient, Failure> {
+    if let Some(host) = given_host(&connection, target)? {
+        return Ok(host);
     }
-    let bus = reach.clone().bus()?;
+    let bus = connection.clone().bus()?;
     let hosts = hosts(bus, target.listen.listen, Some(1)).await?;
     match hosts.first() {
-        Some(host) => client(reach, &host.id),
+        Some(host) => client(connection, &host.id),
         None => Err(Failure::NoHosts(target.listen.listen)),
     }
 }
 
-/// The host that is named, or the first heard of that knows the workload, and what it says of it.
+/// Returns the given host, or the first one discovered that has the workload, with its status.
 pub async fn host_of(
-    reach: Reach,
+    connection: Connection,
     id: &str,
     target: &TargetArgs,
 ) -> Result<(HostClient, Status), Failure> {
-    if let Some(client) = named(&reach, target)? {
+    if let Some(client) = given_host(&connection, target)? {
         let status = client
             .status(id)
             .await
-            .map_err(|source| failed(&client, source))?;
+            .map_err(|source| host_failure(&client, source))?;
         return Ok((client, status));
     }
-    let mut joining = Joining::listen(reach.clone().bus()?, target.listen.listen).await?;
-    let mut asked = 0;
-    while let Some(host) = joining.next().await {
-        let client = client(reach.clone(), &host.id)?;
-        asked += 1;
+    let mut discovery = Discovery::start(connection.clone().bus()?, target.listen.listen).await?;
+    let mut hosts = 0;
+    while let Some(host) = discovery.next().await {
+        let client = client(connection.clone(), &host.id)?;
+        hosts += 1;
         match client.status(id).await {
             Ok(status) if status.state != WorkloadState::NotFound => return Ok((client, status)),
             Ok(_) => {}
-            Err(error) => eprintln!("warning: host {} could not be asked: {error}", host.id),
+            Err(error) => eprintln!("warning: cannot query host {}: {error}", host.id),
         }
     }
-    match asked {
+    match hosts {
         0 => Err(Failure::NoHosts(target.listen.listen)),
         hosts => Err(Failure::NotFound {
             id: id.to_owned(),
@@ -101,70 +101,73 @@ pub async fn host_of(
     }
 }
 
-/// The host that is meant without having to be found.
-pub fn named(reach: &Reach, target: &TargetArgs) -> Result<Option<HostClient>, Failure> {
-    match (reach, &target.host) {
-        (Reach::Grpc(channel), host_id) => {
+/// Returns the host given by the flags, if any.
+pub fn given_host(
+    connection: &Connection,
+    target: &TargetArgs,
+) -> Result<Option<HostClient>, Failure> {
+    match (connection, &target.host) {
+        (Connection::Grpc(channel), host_id) => {
             let client = HostClient::over_grpc(channel.clone(), host_id.clone());
             Ok(Some(client))
         }
-        (Reach::Bus(_), Some(host_id)) => client(reach.clone(), host_id).map(Some),
-        (Reach::Bus(_), None) => Ok(None),
+        (Connection::Bus(_), Some(host_id)) => client(connection.clone(), host_id).map(Some),
+        (Connection::Bus(_), None) => Ok(None),
     }
 }
 
-/// The host with this id.
-pub fn client(reach: Reach, host: &str) -> Result<HostClient, Failure> {
-    match reach {
-        Reach::Bus(bus) => HostClient::new(bus, host).map_err(|source| Failure::Host {
+/// Creates a client for the host with this ID.
+pub fn client(connection: Connection, host: &str) -> Result<HostClient, Failure> {
+    match connection {
+        Connection::Bus(bus) => HostClient::new(bus, host).map_err(|source| Failure::Host {
             host: host.to_owned(),
             source,
         }),
-        Reach::Grpc(channel) => Ok(HostClient::over_grpc(channel, Some(host.to_owned()))),
+        Connection::Grpc(channel) => Ok(HostClient::over_grpc(channel, Some(host.to_owned()))),
     }
 }
 
-pub fn failed(client: &HostClient, source: ClientError) -> Failure {
+pub fn host_failure(client: &HostClient, source: ClientError) -> Failure {
     Failure::Host {
         host: client.host_id().to_owned(),
         source,
     }
 }
 
-/// Hosts in the order in which they are heard of.
-struct Joining {
+/// Yields hosts in the order of their first heartbeats, until a deadline.
+struct Discovery {
     events: berth_sdk::scheduler::FleetEvents,
     fleet: Fleet,
-    seen: BTreeSet<String>,
-    until: Instant,
+    yielded: BTreeSet<String>,
+    deadline: Instant,
 }
 
-impl Joining {
-    async fn listen(bus: Bus, listen: Duration) -> Result<Self, Failure> {
-        remark(&format!(
-            "listening for heartbeats, up to {} s",
+impl Discovery {
+    async fn start(bus: Bus, listen: Duration) -> Result<Self, Failure> {
+        note(&format!(
+            "listening for heartbeats for up to {} s",
             listen.as_secs_f64()
         ));
         let (fleet, events) = Fleet::watch(bus, FleetOptions::default()).await?;
         Ok(Self {
             events,
             fleet,
-            seen: BTreeSet::new(),
-            until: Instant::now() + listen,
+            yielded: BTreeSet::new(),
+            deadline: Instant::now() + listen,
         })
     }
 
     async fn next(&mut self) -> Option<HostHeartbeat> {
         loop {
-            match timeout_at(self.until, self.events.next()).await.ok()?? {
-                FleetEvent::Joined { host } if self.seen.insert(host.heartbeat.id.clone()) => {
+            match timeout_at(self.deadline, self.events.next()).await.ok()?? {
+                FleetEvent::Joined { host } if self.yielded.insert(host.heartbeat.id.clone()) => {
                     return Some(host.heartbeat);
                 }
                 FleetEvent::Missed { .. } => {
                     let mut hosts = self.fleet.hosts().into_iter();
-                    let new = hosts.find(|host| !self.seen.contains(&host.heartbeat.id));
+                    let new = hosts.find(|host| !self.yielded.contains(&host.heartbeat.id));
                     if let Some(host) = new {
-                        self.seen.insert(host.heartbeat.id.clone());
+                        self.yielded.insert(host.heartbeat.id.clone());
                         return Some(host.heartbeat);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Why a command failed, in words for people and in an exit code for scripts.
+//! Failures of commands, as messages for users and exit codes for scripts.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -11,59 +11,59 @@ use berth_sdk::bus::ConnectError;
 use berth_sdk::grpc::GrpcError;
 use berth_sdk::scheduler::{ClientError, FleetError};
 
-use crate::print::plain;
+use crate::print::sanitize;
 
-/// The host said no, the workload is not running, or the scheduler of `dev` has ended.
-pub const NO: u8 = 1;
-/// The command line or the file is wrong.
+/// The host refused, the workload is not running, or the scheduler of `dev` has exited.
+pub const UNSUCCESSFUL: u8 = 1;
+/// The command line or the file is invalid.
 pub const USAGE: u8 = 2;
-/// No answer.
-pub const SILENCE: u8 = 3;
-/// An answer that is none.
-pub const NONSENSE: u8 = 4;
+/// There was no reply.
+pub const NO_REPLY: u8 = 3;
+/// The reply was invalid.
+pub const INVALID_REPLY: u8 = 4;
 
-/// Why a command failed.
+/// Reason a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The command line or the file is wrong.
+    /// The command line or the file is invalid.
     #[error("{0}")]
     Usage(String),
-    /// There is no connection.
-    #[error("no connection to the bus")]
+    /// The connection to the bus failed.
+    #[error("cannot connect to the bus")]
     Connect(#[from] ConnectError),
-    /// The directory of manifests cannot be made.
-    #[error("the directory {} cannot be made", .0.display())]
-    Directory(PathBuf, #[source] std::io::Error),
-    /// The broker of `dev` does not start.
-    #[error("the broker cannot listen on {0}")]
-    Broker(SocketAddr, #[source] BrokerError),
-    /// A program of `dev` does not start.
-    #[error("{0} cannot be run")]
-    Program(&'static str, #[source] std::io::Error),
-    /// A program of `dev` that must run has ended.
+    /// The directory of manifests cannot be created.
+    #[error("cannot create directory {}", .0.display())]
+    CreateDirectory(PathBuf, #[source] std::io::Error),
+    /// The broker of `dev` cannot start.
+    #[error("cannot start the broker on {0}")]
+    StartBroker(SocketAddr, #[source] BrokerError),
+    /// A program of `dev` cannot start.
+    #[error("cannot run {0}")]
+    RunProgram(&'static str, #[source] std::io::Error),
+    /// A program that `dev` needs has exited.
     #[error("{0}")]
-    Ended(String),
-    /// There is no way to the host over gRPC.
-    #[error("gRPC cannot be used")]
+    ProgramExited(String),
+    /// The gRPC settings are invalid.
+    #[error("invalid gRPC settings")]
     Grpc(#[from] GrpcError),
-    /// Hosts cannot be listened for.
-    #[error("cannot look for hosts")]
+    /// The subscription to heartbeats failed.
+    #[error("cannot discover hosts")]
     Fleet(#[from] FleetError),
-    /// Standard output is gone, or cannot be written.
-    #[error("cannot write the output")]
+    /// Standard output cannot be written.
+    #[error("cannot write output")]
     Output(#[from] std::io::Error),
-    /// No host was heard of.
-    #[error("no host was heard of within {} s", .0.as_secs_f64())]
+    /// No heartbeat arrived.
+    #[error("no hosts found within {} s", .0.as_secs_f64())]
     NoHosts(Duration),
-    /// No host that was heard of knows the workload.
-    #[error("none of the {hosts} hosts heard of knows workload {id:?}")]
+    /// None of the discovered hosts has the workload.
+    #[error("none of the {hosts} hosts has workload {id:?}")]
     NotFound { id: String, hosts: usize },
-    /// A host did not do what it was asked.
+    /// A command to a host failed.
     #[error("host {host}")]
     Host { host: String, source: ClientError },
-    /// It takes longer than we wait.
+    /// The workload did not reach its final state in time.
     #[error("workload {id:?} is still {state} after {} s", .after.as_secs_f64())]
-    StillAtIt {
+    TimedOut {
         id: String,
         state: String,
         after: Duration,
@@ -76,39 +76,39 @@ impl Failure {
             Self::Usage(_) | Self::Grpc(_) => USAGE,
             Self::Connect(
                 ConnectError::NoServer
-                | ConnectError::Address(_)
-                | ConnectError::HalfAPair
+                | ConnectError::InvalidAddress(_)
+                | ConnectError::IncompleteKeyPair
                 | ConnectError::File { .. }
-                | ConnectError::Credentials(_),
+                | ConnectError::InvalidCredentials(_),
             ) => USAGE,
-            Self::Connect(_) | Self::Fleet(_) | Self::NoHosts(_) | Self::Output(_) => SILENCE,
-            Self::Directory(..) | Self::Broker(..) | Self::Program(..) => USAGE,
-            Self::NotFound { .. } | Self::StillAtIt { .. } | Self::Ended(_) => NO,
+            Self::Connect(_) | Self::Fleet(_) | Self::NoHosts(_) | Self::Output(_) => NO_REPLY,
+            Self::CreateDirectory(..) | Self::StartBroker(..) | Self::RunProgram(..) => USAGE,
+            Self::NotFound { .. } | Self::TimedOut { .. } | Self::ProgramExited(_) => UNSUCCESSFUL,
             Self::Host { source, .. } => match source {
-                ClientError::Refused { .. } => NO,
-                ClientError::HostId(_)
-                | ClientError::TooLarge
-                | ClientError::Request(_)
-                | ClientError::NotOverGrpc(_) => USAGE,
-                ClientError::Malformed { .. } => NONSENSE,
-                _ => SILENCE,
+                ClientError::Refused { .. } => UNSUCCESSFUL,
+                ClientError::InvalidHostId(_)
+                | ClientError::RequestTooLarge
+                | ClientError::Encode(_)
+                | ClientError::UnsupportedOverGrpc(_) => USAGE,
+                ClientError::InvalidResponse { .. } => INVALID_REPLY,
+                _ => NO_REPLY,
             },
         })
     }
 
-    /// The failure, its causes, and what to try.
+    /// Prints the failure, its causes and a hint.
     pub fn print(&self) {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
-            let said = error.to_string();
-            // Some libraries repeat their cause in their own words.
-            if !text.ends_with(&said) {
-                text = format!("{text}: {said}");
+            let message = error.to_string();
+            // Some libraries repeat the message of the cause in their own.
+            if !text.ends_with(&message) {
+                text = format!("{text}: {message}");
             }
             cause = error.source();
         }
-        eprintln!("error: {}", plain(&text));
+        eprintln!("error: {}", sanitize(&text));
         if let Some(hint) = self.hint() {
             eprintln!("hint: {hint}");
         }
@@ -117,27 +117,37 @@ impl Failure {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Connect(ConnectError::Unreachable { .. }) => {
-                Some("is it running? --nats-url or BERTH_NATS_URL say where")
+                Some("check that the broker is running, and --nats-url or BERTH_NATS_URL")
             }
-            Self::Broker(..) => Some("--nats-addr chooses another address; port 0 is any free one"),
-            Self::Program(..) => {
-                Some("it is looked for beside berthctl and on the PATH; `cargo build` makes it")
+            Self::StartBroker(..) => {
+                Some("choose another address with --nats-addr; port 0 picks a free port")
             }
-            Self::NoHosts(_) => Some("hosts beat every 15 s; is one connected to this broker?"),
+            Self::RunProgram(..) => Some(
+                "the program must be in the directory of berthctl or on the PATH; `cargo build` \
+                 builds it",
+            ),
+            Self::NoHosts(_) => {
+                Some("hosts send heartbeats every 15 s; check that one is connected to this broker")
+            }
             Self::NotFound { .. } => {
-                Some("hosts are heard of every 15 s; --listen longer, or name one with --host")
+                Some("hosts send heartbeats every 15 s; increase --listen, or set --host")
             }
-            Self::StillAtIt { .. } => Some("it goes on; ask `berthctl status`"),
+            Self::TimedOut { .. } => {
+                Some("the operation continues; check it with `berthctl status`")
+            }
             Self::Host {
                 source: ClientError::NoResponders,
                 ..
-            } => Some("is it running? `berthctl hosts` lists those on the bus"),
+            } => {
+                Some("check that the host is running; `berthctl hosts` lists the hosts on the bus")
+            }
             Self::Host {
                 source: ClientError::Timeout { .. },
                 ..
             } => Some(
-                "it is there and silent. A `wash host` says nothing while it pulls an image, and \
-                 nothing to what it cannot read; the command may still be carried out",
+                "the host is connected but does not reply. A `wash host` does not reply while it \
+                 pulls an image, nor to requests that it cannot decode; the command may still be \
+                 executed",
             ),
             _ => None,
         }

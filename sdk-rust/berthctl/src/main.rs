@@ -1,12 +1,12 @@
-//! `berthctl`: talk to wasmCloud v2 hosts from a shell.
+//! `berthctl`: a command line client for wasmCloud v2 hosts.
 
 mod args;
 mod command;
 mod discover;
 mod failure;
+mod image_args;
 mod manifest;
 mod print;
-mod quick;
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use self::args::Cli;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
+    init_log(cli.verbose);
     match command::run(cli).await {
         Ok(code) => code,
         Err(failure) => {
@@ -27,8 +27,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// What goes on in the connection is told only on request: failures are told anyway, and better.
-fn log_to_stderr(verbose: u8) {
+/// Initializes the log, but only on request: failures are reported anyway.
+fn init_log(verbose: u8) {
     let filter = match verbose {
         0 => return,
         1 => "berth_sdk=debug,async_nats=info",

@@ -1,18 +1,18 @@
-//! Prints for people, in columns, or for programs, as JSON.
+//! Output as a table or as JSON.
 
 use std::io::{IsTerminal, Write};
 
 use berth_sdk::proto::WorkloadState;
 use serde::Serialize;
 
-/// One JSON document, on lines of its own.
+/// Prints a JSON document, formatted.
 pub fn json<T: Serialize>(document: &T) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, document)?;
     writeln!(out)
 }
 
-/// One JSON document on one line.
+/// Prints a JSON document on one line.
 pub fn json_line<T: Serialize>(document: &T) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, document)?;
@@ -20,25 +20,25 @@ pub fn json_line<T: Serialize>(document: &T) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Rows below a head, in columns as wide as their widest cell.
-pub fn table(head: &[&str], rows: &[Vec<Cell>]) -> std::io::Result<()> {
+/// Prints rows below a header, in columns as wide as their widest cell.
+pub fn table(header: &[&str], rows: &[Vec<Cell>]) -> std::io::Result<()> {
     let width = |column: usize| {
         let cells = rows
             .iter()
             .filter_map(|row| row.get(column))
             .map(|cell| cell.width());
         cells
-            .chain(head.get(column).map(|name| name.len()))
+            .chain(header.get(column).map(|name| name.len()))
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let head: Vec<Cell> = head.iter().map(|name| Cell::from(*name)).collect();
-    for row in std::iter::once(&head).chain(rows) {
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let header: Vec<Cell> = header.iter().map(|name| Cell::from(*name)).collect();
+    for row in std::iter::once(&header).chain(rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let gap = width + 2 - cell.width().min(*width);
-            line.push_str(&cell.shown());
+            line.push_str(&cell.render());
             line.push_str(&" ".repeat(gap));
         }
         self::line(line.trim_end())?;
@@ -46,58 +46,58 @@ pub fn table(head: &[&str], rows: &[Vec<Cell>]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// One line on standard output.
+/// Prints one line.
 pub fn line(text: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}")
 }
 
-/// A remark beside the output, only where somebody is looking.
-pub fn remark(text: &str) {
+/// Prints a note to standard error, if that is a terminal.
+pub fn note(text: &str) {
     if std::io::stderr().is_terminal() {
         eprintln!("{text}");
     }
 }
 
-/// One cell; its colour does not count as width.
+/// A cell. Its color does not count as width.
 pub struct Cell {
     text: String,
-    colour: Option<Colour>,
+    color: Option<Color>,
 }
 
-/// The few colours there are.
+/// Colors of cells.
 #[derive(Clone, Copy)]
-pub enum Colour {
+pub enum Color {
     Green,
     Yellow,
     Red,
 }
 
 impl Cell {
-    pub fn coloured(text: &str, colour: Colour) -> Self {
+    pub fn colored(text: &str, color: Color) -> Self {
         Self {
-            text: plain(text),
-            colour: Some(colour),
+            text: sanitize(text),
+            color: Some(color),
         }
     }
 
-    /// A state without its prefix, in its colour.
+    /// Creates a cell for a state, without its prefix and in its color.
     pub fn state(state: WorkloadState) -> Self {
-        let colour = match state {
-            WorkloadState::Running | WorkloadState::Completed => Colour::Green,
-            WorkloadState::Error | WorkloadState::NotFound => Colour::Red,
-            _ => Colour::Yellow,
+        let color = match state {
+            WorkloadState::Running | WorkloadState::Completed => Color::Green,
+            WorkloadState::Error | WorkloadState::NotFound => Color::Red,
+            _ => Color::Yellow,
         };
-        Self::coloured(state_name(state), colour)
+        Self::colored(state_name(state), color)
     }
 
-    /// The text as it is printed.
-    pub fn shown(&self) -> String {
-        let colourful = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        match self.colour.filter(|_| colourful) {
+    /// Returns the text as printed.
+    pub fn render(&self) -> String {
+        let use_color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        match self.color.filter(|_| use_color) {
             None => self.text.clone(),
-            Some(Colour::Green) => format!("\u{1b}[32m{}\u{1b}[0m", self.text),
-            Some(Colour::Yellow) => format!("\u{1b}[33m{}\u{1b}[0m", self.text),
-            Some(Colour::Red) => format!("\u{1b}[31m{}\u{1b}[0m", self.text),
+            Some(Color::Green) => format!("\u{1b}[32m{}\u{1b}[0m", self.text),
+            Some(Color::Yellow) => format!("\u{1b}[33m{}\u{1b}[0m", self.text),
+            Some(Color::Red) => format!("\u{1b}[31m{}\u{1b}[0m", self.text),
         }
     }
 
@@ -109,8 +109,8 @@ impl Cell {
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
         Self {
-            text: plain(text),
-            colour: None,
+            text: sanitize(text),
+            color: None,
         }
     }
 }
@@ -121,14 +121,14 @@ impl From<String> for Cell {
     }
 }
 
-/// `RUNNING` and not `WORKLOAD_STATE_RUNNING`.
+/// Returns the name of a state without its prefix, such as `RUNNING`.
 pub fn state_name(state: WorkloadState) -> &'static str {
     let name = state.as_str_name();
     name.strip_prefix("WORKLOAD_STATE_").unwrap_or(name)
 }
 
-/// Text from a peer without what a terminal would obey.
-pub fn plain(text: &str) -> String {
+/// Removes terminal control characters from the text of a peer.
+pub fn sanitize(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
@@ -139,8 +139,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_do_not_speak_to_the_terminal() {
-        assert_eq!(plain("a\u{1b}[2Jb\nc"), "a [2Jb c");
+    fn removes_control_characters() {
+        assert_eq!(sanitize("a\u{1b}[2Jb\nc"), "a [2Jb c");
         assert_eq!(Cell::from("é").width(), 1);
     }
 }

@@ -1,59 +1,61 @@
-//! A host and a scheduler that meet over gRPC, without NATS; here in one process.
+//! A host and a scheduler that communicate over gRPC, without NATS; here in one process.
 //!
 //! `cargo run -p berth-sdk --features grpc --example grpc_pair`
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use berth_sdk::grpc::{Channel, ChannelOptions, Heartbeats, HostSide, Listener};
-use berth_sdk::host::{Connection, Description, Host, Refusal, ServeOptions, Start, serve};
+use berth_sdk::grpc::{Channel, ChannelOptions, Heartbeats, HostEndpoints, Listener};
+use berth_sdk::host::{
+    Connection, Description, Host, ServeOptions, StartError, StartRequest, serve,
+};
 use berth_sdk::proto::{Workload, WorkloadState};
 use berth_sdk::scheduler::HostClient;
 use tokio_util::sync::CancellationToken;
 
-type Failure = Box<dyn Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
-struct Minimal;
+struct MinimalHost;
 
-impl Host for Minimal {
+impl Host for MinimalHost {
     type Instance = ();
 
     fn describe(&self) -> Description {
         Description {
-            hostname: "127.0.0.1".into(), // where schedulers are told to call
+            hostname: "127.0.0.1".into(), // part of the URL in the heartbeats
             friendly_name: "minimal".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             ..Description::default()
         }
     }
 
-    async fn start(&self, _: Start) -> Result<(), Refusal> {
+    async fn start(&self, _: StartRequest) -> Result<(), StartError> {
         Ok(())
     }
 
     async fn stop(&self, (): ()) {}
 }
 
-/// Any port; a real peer names one, and certificates.
+/// A free port. A deployment configures a port and certificates.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Takes commands on a listener, and beats to the scheduler that it is told of.
-async fn host(scheduler_url: String, shutdown: CancellationToken) -> Result<(), Failure> {
-    let side = HostSide {
+/// Serves commands on a listener, and sends heartbeats to the scheduler.
+async fn host(scheduler_url: String, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let endpoints = HostEndpoints {
         listener: Some(Listener::bind(ADDRESS, None).await?),
         schedulers: vec![Channel::open(&ChannelOptions::to(scheduler_url)).await?],
     };
-    let connection = Connection::over_grpc(side);
-    Ok(serve(connection, ServeOptions::default(), Minimal, shutdown).await?)
+    let connection = Connection::over_grpc(endpoints);
+    Ok(serve(connection, ServeOptions::default(), MinimalHost, shutdown).await?)
 }
 
-/// Commands the first host that beats: starts a workload, stops it, and waits until it is gone.
-async fn schedule(mut heartbeats: Heartbeats) -> Result<(), Failure> {
-    let beat = heartbeats.next().await.ok_or("nobody beats any longer")?;
-    let url = beat.url.ok_or("this host takes no commands over gRPC")?;
-    println!("{} joined", beat.heartbeat.friendly_name);
+/// Waits for the first heartbeat; starts a workload on its host, stops it, and waits for the end.
+async fn schedule(mut heartbeats: Heartbeats) -> Result<(), BoxError> {
+    let received = heartbeats.next().await.ok_or("the server has stopped")?;
+    let url = received.url.ok_or("the heartbeat names no URL")?;
+    println!("{} joined", received.heartbeat.friendly_name);
     let channel = Channel::open(&ChannelOptions::to(url)).await?;
-    let client = HostClient::over_grpc(channel, Some(beat.heartbeat.id));
+    let client = HostClient::over_grpc(channel, Some(received.heartbeat.id));
     let started = client.start("demo-1", &Workload::default()).await?;
     println!("demo-1 is {}", started.state.as_str_name());
     client.stop("demo-1").await?;
@@ -65,7 +67,7 @@ async fn schedule(mut heartbeats: Heartbeats) -> Result<(), Failure> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> Result<(), BoxError> {
     let listener = Listener::bind(ADDRESS, None).await?;
     let scheduler_url = listener.url("127.0.0.1");
     let shutdown = CancellationToken::new();

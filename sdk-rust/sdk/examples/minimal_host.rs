@@ -1,14 +1,16 @@
-//! A host that runs "workloads" which do nothing: all of the protocol, and no WebAssembly.
+//! A host whose workloads do nothing: the complete protocol, without WebAssembly.
 //!
 //! `cargo run -p berth-sdk --example minimal_host -- nats://127.0.0.1:4222`
 
 use berth_sdk::ConnectOptions;
-use berth_sdk::host::{Description, Host, Refusal, ServeError, ServeOptions, Start, serve};
+use berth_sdk::host::{
+    Description, Host, ServeError, ServeOptions, StartError, StartRequest, serve,
+};
 use tokio_util::sync::CancellationToken;
 
-struct Minimal;
+struct MinimalHost;
 
-impl Host for Minimal {
+impl Host for MinimalHost {
     type Instance = String;
 
     fn describe(&self) -> Description {
@@ -21,10 +23,10 @@ impl Host for Minimal {
         }
     }
 
-    async fn start(&self, start: Start) -> Result<String, Refusal> {
-        match start.workload.service {
-            Some(_) => Err(Refusal::new("this host runs no services")),
-            None => Ok(start.id),
+    async fn start(&self, request: StartRequest) -> Result<String, StartError> {
+        match request.workload.service {
+            Some(_) => Err(StartError::new("this host does not run services")),
+            None => Ok(request.id),
         }
     }
 
@@ -46,7 +48,7 @@ async fn main() -> Result<(), ServeError> {
     serve(
         ConnectOptions::to(url),
         ServeOptions::default(),
-        Minimal,
+        MinimalHost,
         shutdown,
     )
     .await

@@ -1,4 +1,4 @@
-//! A scheduler that starts one workload on the first host it sees, watches it, and stops it.
+//! A scheduler that starts one workload on the first host, checks its status, and stops it.
 //!
 //! `cargo run -p berth-sdk --example minimal_scheduler -- nats://127.0.0.1:4222`
 

@@ -1,9 +1,9 @@
-//! The bus: the one place in this crate that knows how NATS is spoken.
+//! The connection to the brokers; the only module of this crate that uses the NATS client.
 
 mod address;
 mod auth;
+mod connect;
 mod error;
-mod open;
 
 use std::time::Duration;
 
@@ -17,45 +17,44 @@ use tokio::sync::watch;
 pub use self::error::{BusError, ConnectError};
 use crate::connect::ConnectOptions;
 
-/// A connection to the brokers; a cheap clone. It reconnects for ever by itself, and what was
-/// subscribed is subscribed again.
+/// A connection to the brokers; cheap to clone. It reconnects forever and renews its subscriptions.
 #[derive(Clone, Debug)]
 pub struct Bus {
     client: Client,
-    link: watch::Receiver<Link>,
+    state: watch::Receiver<ConnectionState>,
 }
 
-/// How the connection stands.
+/// State of the connection to the brokers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Link {
-    /// Whether there is a connection now, as far as is known.
+pub struct ConnectionState {
+    /// Whether the connection is up, as far as is known.
     pub connected: bool,
-    /// How often a connection was made. It grows with each reconnect.
-    pub connects: u64,
+    /// Number of times that the connection was established. Each reconnect increments it.
+    pub generation: u64,
 }
 
-/// What arrived on a subscription.
+/// A message that arrived on a subscription.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub subject: String,
-    pub reply: Option<String>,
+    pub reply_to: Option<String>,
     pub payload: Bytes,
 }
 
-/// What was answered to a request.
+/// The reply to a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Reply {
     pub payload: Bytes,
-    /// `Nats-Service-Error-Code`.
+    /// Value of the header `Nats-Service-Error-Code`.
     pub error_code: Option<u16>,
 }
 
-/// Why a request has no answer.
+/// Reason a request has no reply.
 #[derive(Debug)]
-pub(crate) enum NoAnswer {
+pub(crate) enum RequestError {
     NoResponders,
     Timeout,
-    TooLarge,
+    MessageTooLarge,
     Failed(BusError),
 }
 
@@ -63,40 +62,42 @@ const ERROR_CODE: &str = "Nats-Service-Error-Code";
 const ERROR_TEXT: &str = "Nats-Service-Error";
 
 impl Bus {
-    /// Connects now, or says why it cannot.
+    /// Connects once and fails if that is impossible.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, an address that is none, a broker that is away or refuses us.
+    /// Fails if a file cannot be read, an address is invalid, or the broker is unreachable or
+    /// rejects the credentials.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, ConnectError> {
-        open::open(options, open::Patience::Now).await
+        connect::connect(options, connect::Retry::Never).await
     }
 
-    /// Connects in the background and goes on trying for ever. What is published meanwhile waits.
+    /// Connects in the background and retries forever. Messages published in the meantime are
+    /// queued.
     ///
     /// # Errors
     ///
-    /// Only what no waiting can mend: a file that cannot be read, an address that is none.
-    pub async fn connect_eventually(options: &ConnectOptions) -> Result<Self, ConnectError> {
-        open::open(options, open::Patience::ForEver).await
+    /// Fails only where a retry cannot help: if a file cannot be read or an address is invalid.
+    pub async fn connect_with_retry(options: &ConnectOptions) -> Result<Self, ConnectError> {
+        connect::connect(options, connect::Retry::Forever).await
     }
 
-    /// How the connection stands, to look at or to wait on.
-    pub fn link(&self) -> watch::Receiver<Link> {
-        self.link.clone()
+    /// Returns a receiver of the connection state, to read or to await a change.
+    pub fn connection_state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.clone()
     }
 
-    /// Whether there is a connection at this moment, as far as is known.
+    /// Returns whether the connection is up, as far as is known.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// The longest message that the broker takes, payload and headers together.
+    /// Returns the maximum size that the broker accepts, payload and headers together.
     pub(crate) fn max_payload_bytes(&self) -> usize {
         self.client.max_payload()
     }
 
-    /// Receives what is published on `subject` from now on, also after reconnects.
+    /// Subscribes to `subject`. Reconnects renew the subscription.
     pub(crate) async fn subscribe(&self, subject: String) -> Result<Subscription, BusError> {
         let subscriber = self
             .client
@@ -106,7 +107,8 @@ impl Bus {
         Ok(Subscription { subscriber })
     }
 
-    /// Hands a message to the connection. While there is none it waits in line, and so may this call.
+    /// Queues a message for sending. Without a connection the message waits, and this call may
+    /// wait, too.
     pub(crate) async fn publish(
         &self,
         subject: String,
@@ -122,10 +124,10 @@ impl Bus {
                     .await
             }
         };
-        published.map_err(BusError::of_publish)
+        published.map_err(BusError::from_publish)
     }
 
-    /// Waits until everything handed to the connection is on its way. Gives up after `patience`.
+    /// Waits until all queued messages are sent, for `patience` at most.
     pub(crate) async fn flush(&self, patience: Duration) -> Result<(), BusError> {
         match tokio::time::timeout(patience, self.client.flush()).await {
             Ok(Ok(())) => Ok(()),
@@ -134,66 +136,67 @@ impl Bus {
         }
     }
 
-    /// Asks and waits for the first answer.
+    /// Sends a request and waits for the first reply.
     pub(crate) async fn request(
         &self,
         subject: String,
         payload: Vec<u8>,
         timeout: Duration,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<Reply, RequestError> {
         if !self.is_connected() {
-            return Err(NoAnswer::Failed(BusError::Disconnected));
+            return Err(RequestError::Failed(BusError::Disconnected));
         }
         let request = async_nats::Request::new()
             .payload(payload.into())
             .timeout(Some(timeout));
-        // The library's own timeout begins when the request is handed over, which may itself wait.
-        let asked = tokio::time::timeout(timeout, self.client.send_request(subject, request)).await;
+        // The client's own timeout begins after the request is queued, which may itself wait.
+        let sent = tokio::time::timeout(timeout, self.client.send_request(subject, request)).await;
         let message =
-            asked
-                .map_err(|_| NoAnswer::Timeout)?
+            sent.map_err(|_| RequestError::Timeout)?
                 .map_err(|error| match error.kind() {
-                    RequestErrorKind::NoResponders => NoAnswer::NoResponders,
-                    RequestErrorKind::TimedOut => NoAnswer::Timeout,
-                    RequestErrorKind::MaxPayloadExceeded => NoAnswer::TooLarge,
-                    RequestErrorKind::InvalidSubject => NoAnswer::Failed(BusError::Subject),
-                    RequestErrorKind::Other => NoAnswer::Failed(BusError::Closed),
+                    RequestErrorKind::NoResponders => RequestError::NoResponders,
+                    RequestErrorKind::TimedOut => RequestError::Timeout,
+                    RequestErrorKind::MaxPayloadExceeded => RequestError::MessageTooLarge,
+                    RequestErrorKind::InvalidSubject => {
+                        RequestError::Failed(BusError::InvalidSubject)
+                    }
+                    RequestErrorKind::Other => RequestError::Failed(BusError::Closed),
                 })?;
         if message.status == Some(StatusCode::NO_RESPONDERS) {
-            return Err(NoAnswer::NoResponders);
+            return Err(RequestError::NoResponders);
         }
         let code = message
             .headers
             .as_ref()
             .and_then(|headers| headers.get(ERROR_CODE));
-        Ok(Answer {
+        Ok(Reply {
             payload: message.payload,
             error_code: code.and_then(|code| code.as_str().trim().parse().ok()),
         })
     }
 }
 
-/// What is delivered on one subject. Dropping it ends it.
+/// A subscription to one subject. Dropping it unsubscribes.
 pub(crate) struct Subscription {
     subscriber: async_nats::Subscriber,
 }
 
 impl Subscription {
-    /// The next message; `None` when the connection is closed for good. Cancel safe.
+    /// Returns the next message, or `None` after the connection is closed for good. Cancel safe.
     pub async fn next(&mut self) -> Option<Delivery> {
         let message = self.subscriber.next().await?;
         Some(Delivery {
             subject: message.subject.as_str().to_owned(),
-            reply: message.reply.map(|reply| reply.as_str().to_owned()),
+            reply_to: message.reply.map(|subject| subject.as_str().to_owned()),
             payload: message.payload,
         })
     }
 
-    /// Ends the delivery of new messages; [`Subscription::next`] still hands out what has arrived, and
-    /// then `None`.
+    /// Unsubscribes. [`Subscription::next`] still returns the messages that have arrived, then
+    /// `None`.
     pub async fn drain(&mut self) {
         if self.subscriber.drain().await.is_err() {
-            tracing::debug!("the connection was closed before the subscription");
+            tracing::debug!("connection closed before the subscription was drained");
         }
     }
 }

@@ -1,18 +1,19 @@
-//! What the programs of the bus have in common: the flags that reach it, how values are read, what they log, how they
-//! end, how they say what went wrong, and how they are broken on purpose.
+//! Shared parts of command line programs: flags, values, logging, signals, errors, fault injection.
 
-mod breakage;
-mod cause;
 mod connect;
+mod error_chain;
+mod fault_injection;
 #[cfg(feature = "grpc")]
 mod grpc;
 mod log;
+mod program;
 mod shutdown;
 pub mod value;
 
-pub use self::cause::chain;
 pub use self::connect::ConnectArgs;
+pub use self::error_chain::error_chain;
 #[cfg(feature = "grpc")]
-pub use self::grpc::{GrpcServe, GrpcServeArgs, GrpcTlsArgs};
+pub use self::grpc::{GrpcServeArgs, GrpcSettings, GrpcTlsArgs};
 pub use self::log::{Log, LogArgs, LogError};
-pub use self::shutdown::on_signal;
+pub use self::program::run_program;
+pub use self::shutdown::cancel_on_signal;

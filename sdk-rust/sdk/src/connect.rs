@@ -1,4 +1,4 @@
-//! How to reach and convince the brokers of a real deployment.
+//! Options for connecting to the brokers.
 
 mod secret;
 
@@ -8,41 +8,41 @@ use std::time::Duration;
 
 pub use self::secret::Secret;
 
-/// Where nats-server listens when nobody says otherwise.
+/// Default address of nats-server.
 pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
 
-/// How to reach the bus. Nothing is read or opened before a connection is made.
+/// Options for connecting to the bus. Nothing is read or opened before the connection is made.
 ///
-/// Files of credentials and nkeys are read again at each reconnect, so that they can be rotated.
-/// `Debug` shows no secret, also none that stands in a URL.
+/// Files with credentials and nkeys are read again at each reconnect, so that they can be rotated.
+/// `Debug` redacts all secrets, also in URLs.
 #[derive(Clone)]
 pub struct ConnectOptions {
-    /// Servers of one cluster, `nats://host:port` or `tls://host:port`; each may itself be a list
-    /// separated by commas. `user:password@` or `token@` in the first one counts when `auth` is
+    /// Servers of one cluster, `nats://host:port` or `tls://host:port`; each element may itself be
+    /// a comma-separated list. `user:password@` or `token@` in the first URL applies if `auth` is
     /// [`Auth::None`].
     pub servers: Vec<String>,
-    /// The name under which the brokers list this connection.
+    /// Client name that the brokers list for this connection.
     pub name: Option<String>,
-    /// Who we are.
+    /// Credentials of the client.
     pub auth: Auth,
-    /// A PEM file of the authorities to trust instead of those of the system.
+    /// PEM file with the CA certificates to trust instead of the system roots.
     pub tls_ca_file: Option<PathBuf>,
-    /// A PEM file with our certificate and its chain, for mutual TLS.
+    /// PEM file with the client certificate and its chain, for mutual TLS.
     pub tls_cert_file: Option<PathBuf>,
-    /// The PEM file with the key to `tls_cert_file`.
+    /// PEM file with the private key of `tls_cert_file`.
     pub tls_key_file: Option<PathBuf>,
-    /// Refuse to talk to a broker without TLS. `tls://` in a URL does the same for that server.
+    /// Whether to reject servers without TLS. `tls://` in a URL does so for that server.
     pub tls_required: bool,
-    /// Begin with TLS before the broker's greeting, for brokers with `handshake_first`.
+    /// Whether to start with the TLS handshake, for servers with `handshake_first`.
     pub tls_first: bool,
-    /// What replies are addressed to, where permissions ask for another prefix than `_INBOX`.
+    /// Subject prefix of reply inboxes, if permissions require one other than `_INBOX`.
     pub inbox_prefix: Option<String>,
-    /// How long one attempt to connect to one server may take.
+    /// Timeout of one attempt to connect to one server.
     pub connect_timeout: Duration,
 }
 
 impl ConnectOptions {
-    /// Options for these servers, without TLS files and credentials.
+    /// Creates options for these servers, without TLS files or credentials.
     pub fn new<S: Into<String>>(servers: impl IntoIterator<Item = S>) -> Self {
         Self {
             servers: servers.into_iter().map(Into::into).collect(),
@@ -50,7 +50,7 @@ impl ConnectOptions {
         }
     }
 
-    /// Options for one server or a list separated by commas.
+    /// Creates options for one server or a comma-separated list.
     pub fn to(server: impl Into<String>) -> Self {
         Self::new([server.into()])
     }
@@ -78,7 +78,7 @@ impl fmt::Debug for ConnectOptions {
         let servers: Vec<String> = self
             .servers
             .iter()
-            .map(|list| without_userinfo(list))
+            .map(|list| redact_userinfo(list))
             .collect();
         f.debug_struct("ConnectOptions")
             .field("servers", &servers)
@@ -95,33 +95,33 @@ impl fmt::Debug for ConnectOptions {
     }
 }
 
-/// How the brokers know us.
+/// Credentials of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Auth {
-    /// Not at all, or by certificate.
+    /// No credentials, or only a client certificate.
     #[default]
     None,
-    /// A token that all clients share.
+    /// A token shared by all clients.
     Token(Secret),
-    /// A user with a password.
+    /// A user name and password.
     UserPassword {
-        /// The user.
+        /// User name.
         user: String,
-        /// Its password.
+        /// Password of the user.
         password: Secret,
     },
-    /// The seed of an nkey (`SU…`).
+    /// Seed of an nkey (`SU…`).
     NkeySeed(Secret),
-    /// A file that holds the seed of an nkey.
+    /// File with the seed of an nkey.
     NkeySeedFile(PathBuf),
-    /// A file with a user JWT and the seed that signs for it, as `nsc` writes it.
+    /// File with a user JWT and its seed, as written by `nsc`.
     CredentialsFile(PathBuf),
 }
 
-/// The list of servers with everything between `//` and `@` hidden, fit for logs and errors.
-pub fn without_userinfo(servers: &str) -> String {
-    let hidden = servers.split(',').map(|server| {
+/// Redacts everything between `//` and `@` in a list of servers, for logs and errors.
+pub fn redact_userinfo(servers: &str) -> String {
+    let redacted = servers.split(',').map(|server| {
         let (scheme, rest) = server.split_once("://").unwrap_or(("", server));
         let Some((_, address)) = rest.rsplit_once('@') else {
             return server.to_owned();
@@ -132,7 +132,7 @@ pub fn without_userinfo(servers: &str) -> String {
             format!("{scheme}://***@{address}")
         }
     });
-    hidden.collect::<Vec<_>>().join(",")
+    redacted.collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_no_secret() {
+    fn debug_redacts_secrets() {
         let options = ConnectOptions {
             auth: Auth::UserPassword {
                 user: "ann".into(),

@@ -1,45 +1,45 @@
-//! The same protocol over gRPC, for peers that have no NATS: the one place that knows how it is spoken.
+//! The host control protocol over gRPC, for peers without NATS.
 //!
-//! A host serves `WorkloadService` on a [`Listener`] and beats to the schedulers that it is told of; a
-//! scheduler takes the [`Heartbeats`] in and commands a host with a
-//! [`HostClient`](crate::scheduler::HostClient) over a [`Channel`]. What a command means, what its answer
-//! says and what its errors are is the same on both ways.
+//! A host serves `WorkloadService` on a [`Listener`] and sends heartbeats to its schedulers. A
+//! scheduler receives them as [`Heartbeats`] and commands a host with a
+//! [`HostClient`](crate::scheduler::HostClient) over a [`Channel`]. Commands, responses and errors
+//! mean the same as over NATS. Only this module of the crate uses tonic.
 
-mod beat;
 mod channel;
 mod failure;
+mod heartbeat;
 mod heartbeats;
-mod host_side;
+mod host_endpoints;
 mod listener;
-mod routes;
+mod peer_channels;
 #[rustfmt::skip]
 mod services;
 mod tls;
 mod workload_service;
 
-pub use self::beat::Beat;
 pub use self::channel::{Channel, ChannelOptions};
+pub use self::heartbeat::ReceivedHeartbeat;
 pub use self::heartbeats::Heartbeats;
-pub use self::host_side::HostSide;
+pub use self::host_endpoints::HostEndpoints;
 pub use self::listener::Listener;
-pub use self::routes::Routes;
+pub use self::peer_channels::PeerChannels;
 pub use self::tls::{ClientTls, GrpcError, ServerTls};
-pub(crate) use self::workload_service::{Obey, serve_commands};
+pub(crate) use self::workload_service::{CommandHandler, serve_commands};
 
-/// Longest message in either direction, that of a NATS server with its defaults: what a host takes on the
-/// one way it takes on the other.
+/// Maximum size of a message in either direction: the default of a NATS server, so that both
+/// transports accept the same messages.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// Metadata of a request: the host that is meant. Another one does nothing and answers NOT_FOUND.
+/// Request metadata: ID of the target host. Any other host does nothing and responds NOT_FOUND.
 const HOST_ID: &str = "berth-host-id";
 
-/// Metadata of a heartbeat: where the host serves `WorkloadService`.
+/// Heartbeat metadata: URL of the host's `WorkloadService`.
 const HOST_URL: &str = "berth-host-url";
 
-/// Metadata of a response, as in the headers of a reply over NATS.
+/// Response metadata: the same values as in the headers of a NATS reply.
 const ERROR_CODE: &str = "nats-service-error-code";
 const ERROR_TEXT: &str = "nats-service-error";
 
-/// How often a connection at rest is tested, and how long the answer may take: a peer that has vanished
-/// is given up before a status would have timed out twice.
+/// Interval and timeout of keep-alive pings. A dead peer is detected before a status request
+/// would have timed out twice.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);

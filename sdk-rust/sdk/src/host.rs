@@ -1,4 +1,4 @@
-//! The host's side: implement [`Host`], call [`serve`], and the protocol is taken care of.
+//! The host side: implement [`Host`] and call [`serve`], which handles the protocol.
 
 mod description;
 mod lifecycle;
@@ -11,53 +11,57 @@ use std::future::Future;
 use berth_proto::Workload;
 
 pub use self::description::Description;
-pub use self::report::{Report, ReportedState, Reporter, Reports};
+pub use self::report::{ReportedState, StatusReport, StatusReporter, StatusReports};
 pub use self::serve::{Connection, ServeError, ServeOptions, serve};
 
-/// What a host author writes; everything between this trait and the bus is done by [`serve`].
+/// A host as its author writes it; [`serve`] does everything between this trait and the bus.
 ///
-/// The SDK decides about ids, states and replies. The host is asked only for work that is due: it is
-/// never asked to start an id that it already has, and each instance it returned is handed back to
-/// [`Host::stop`] exactly once. Methods are called concurrently for different workloads.
+/// The SDK manages IDs, states and replies, and calls the host only for work that is due: it never
+/// starts an ID that already exists, and it passes each instance to [`Host::stop`] exactly once.
+/// Methods are called concurrently for different workloads.
 pub trait Host: Send + Sync + 'static {
-    /// What a started workload is: whatever must be kept to serve it and to end it.
+    /// State of a started workload, needed to serve and to stop it.
     type Instance: Send + 'static;
 
-    /// Everything of a heartbeat that the SDK cannot know.
+    /// Returns the fields of a heartbeat that the SDK cannot know.
     ///
-    /// Called before each heartbeat and for each `heartbeat` request. It must return at once: sample
-    /// in the background. `friendly_name` must not change while the process lives.
+    /// Called before each heartbeat and for each `heartbeat` request. It must not block, so sample
+    /// metrics in the background. `friendly_name` must not change during the life of the process.
     fn describe(&self) -> Description;
 
-    /// Brings a workload up. Routes and subscriptions must be live when this returns `Ok`.
+    /// Starts a workload. Routes and subscriptions must be live when this returns `Ok`.
     ///
-    /// The future may take as long as it needs: the caller is answered with STARTING meanwhile.
-    /// Cancel safety: when the workload is stopped before it is up, the future is dropped at its next
-    /// await; whatever it holds must be released by `Drop`.
-    fn start(&self, start: Start) -> impl Future<Output = Result<Self::Instance, Refusal>> + Send;
+    /// The future may take any time; in the meantime the SDK replies with STARTING. Cancel safety:
+    /// if the workload is stopped before it has started, the future is dropped at its next await,
+    /// and `Drop` must release all resources.
+    fn start(
+        &self,
+        request: StartRequest,
+    ) -> impl Future<Output = Result<Self::Instance, StartError>> + Send;
 
-    /// Ends a workload: guest execution, routes, subscriptions, memory, directories.
+    /// Stops a workload: guest execution, routes, subscriptions, memory, directories.
     ///
-    /// Called once for each instance, on a stop command, at shutdown, and after the host itself
-    /// reported [`Reporter::completed`] or [`Reporter::failed`]. When it returns, the id is free.
+    /// Called once for each instance, on a stop command, at shutdown, and after the host itself has
+    /// reported [`StatusReporter::completed`] or [`StatusReporter::failed`]. The ID is free as soon
+    /// as it returns.
     fn stop(&self, instance: Self::Instance) -> impl Future<Output = ()> + Send;
 }
 
-/// A workload to bring up, with the id under which the scheduler knows it.
+/// A request to start a workload under an ID.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Start {
-    /// The id, byte for byte as the scheduler sent it: any text of 1 to 256 bytes.
+pub struct StartRequest {
+    /// ID of the workload, byte for byte as the scheduler sent it: any text of 1 to 256 bytes.
     pub id: String,
-    /// What to run. It may carry registry credentials: never log it whole.
+    /// Workload to start. It may contain registry credentials, so never log it as a whole.
     pub workload: Workload,
-    /// Tells the SDK of this workload's later life. Drop it when there is nothing to tell.
-    pub reporter: Reporter,
+    /// Reports later state changes of this workload. Drop it if there are none.
+    pub reporter: StatusReporter,
 }
 
-impl Start {
-    /// A start as the SDK would hand it out; for tests of a host.
-    pub fn new(id: impl Into<String>, workload: Workload, reporter: Reporter) -> Self {
+impl StartRequest {
+    /// Creates a request, for tests of a host.
+    pub fn new(id: impl Into<String>, workload: Workload, reporter: StatusReporter) -> Self {
         Self {
             id: id.into(),
             workload,
@@ -66,41 +70,41 @@ impl Start {
     }
 }
 
-/// Why a workload could not be brought up; the caller reads the message in state ERROR.
+/// Reason a workload cannot be started. The scheduler receives the message with state ERROR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct StartError {
     message: String,
-    guest_ran: bool,
+    retryable: bool,
 }
 
-impl Refusal {
-    /// A refusal before any guest code ran. The id may be started again at once.
+impl StartError {
+    /// Creates an error of a start that ran no guest code. The ID may be started again immediately.
     ///
-    /// The message goes to the scheduler and from there to people: name the component and the image,
+    /// The message is forwarded to the scheduler and its users: name the component and the image,
     /// and never a credential.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
-            guest_ran: false,
+            retryable: true,
         }
     }
 
-    /// Marks that guest code has run: the id stays taken until it is stopped, so that the retry of a
-    /// lost reply cannot run it twice.
+    /// Marks the start as not retryable, because guest code has run. The ID stays in use until it
+    /// is stopped, so that a retry after a lost reply cannot run the guest twice.
     #[must_use]
-    pub fn after_guest_ran(mut self) -> Self {
-        self.guest_ran = true;
+    pub fn non_retryable(mut self) -> Self {
+        self.retryable = false;
         self
     }
 
-    /// What the scheduler is told.
+    /// Returns the message for the scheduler.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Whether guest code has run.
-    pub fn guest_ran(&self) -> bool {
-        self.guest_ran
+    /// Returns whether the ID may be started again: no guest code has run.
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
     }
 }

@@ -1,80 +1,87 @@
-//! The JSON of the protocol: a strict writer and a liberal reader.
+//! JSON of the protocol: strict encoding, lenient decoding.
 
 mod tree;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Deepest nesting of a message that is read; the schema needs seven levels, the rest is left to
-/// later revisions.
+/// Deepest nesting of a message that is decoded. The schema needs seven levels; the rest is
+/// reserved for later revisions.
 pub const MAX_DEPTH: usize = 64;
 
-/// Most values in one message; 1 MB of `0,` would otherwise become many times its size in memory.
+/// Most values in one message. Without a limit, 1 MB of `0,` would need many times its size in
+/// memory.
 pub const MAX_VALUES: usize = 65_536;
 
-/// Why a message cannot be read. It quotes no value: values may be secrets.
+/// Reason a message cannot be decoded. It quotes no value, because a value may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// There is nothing.
+pub enum DecodeError {
+    /// The payload is empty.
     #[error("the payload is empty")]
     Empty,
-    /// It is not one JSON object; the text says what and where.
+    /// The payload is not one JSON object; the text names the error and its position.
     #[error("the payload is not one JSON object: {0}")]
     Syntax(String),
-    /// A field holds what it cannot hold.
+    /// A field has an invalid value.
     #[error("field `{path}`: {problem}")]
     Field {
-        /// From the top of the message, as `workload.witWorld.components[0].poolSize`.
+        /// Path from the top of the message, such as `workload.witWorld.components[0].poolSize`.
         path: String,
-        /// What is wrong, in words.
+        /// The problem, in words.
         problem: String,
     },
 }
 
-/// Reads a message as liberally as the protocol demands: unknown fields are ignored, null means unset,
-/// numbers may be strings, enums may be numbers, both names of a field are known.
-pub fn read<M: DeserializeOwned>(payload: &[u8]) -> Result<M, ReadError> {
+/// Reason a message cannot be encoded: an enum field holds a number that has no name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot encode message as JSON: {reason}")]
+pub struct EncodeError {
+    reason: String,
+}
+
+/// Decodes a message as leniently as the protocol demands: unknown fields are ignored, null means
+/// unset, numbers may be strings, enums may be numbers, and both names of a field are accepted.
+pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M, DecodeError> {
     if payload.is_empty() {
-        return Err(ReadError::Empty);
+        return Err(DecodeError::Empty);
     }
     let tree = tree::parse(payload)?;
-    serde_path_to_error::deserialize(tree).map_err(|error| ReadError::Field {
+    serde_path_to_error::deserialize(tree).map_err(|error| DecodeError::Field {
         path: error.path().to_string(),
-        problem: problem(&error.inner().to_string()),
+        problem: without_value(&error.inner().to_string()),
     })
 }
 
-/// Writes a message in the canonical form: JSON names, enum names, 64-bit integers as strings, no
-/// nulls, defaults left out.
+/// Encodes a message in the canonical form: JSON names, enum names, 64-bit integers as strings, no
+/// nulls, defaults omitted.
 ///
 /// # Errors
 ///
-/// A number of an enum that has no name, and nothing else.
-pub fn write<M: Serialize>(message: &M) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(message)
+/// Fails only if an enum field holds a number that has no name.
+pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, EncodeError> {
+    serde_json::to_vec(message).map_err(|error| EncodeError {
+        reason: error.to_string(),
+    })
 }
 
-/// What serde says, without the value that it quotes.
-fn problem(serde_says: &str) -> String {
-    if let Some(at) = serde_says.rfind(", expected ") {
-        return serde_says.get(at + 2..).unwrap_or_default().to_owned();
+/// Removes the quoted value from an error message of serde.
+fn without_value(message: &str) -> String {
+    if let Some(at) = message.rfind(", expected ") {
+        return message.get(at + 2..).unwrap_or_default().to_owned();
     }
-    let quotes_nothing = [
+    let valueless = [
         "duplicate field",
         "multiple oneof",
         "number too",
         "invalid digit",
     ];
-    if quotes_nothing
-        .iter()
-        .any(|beginning| serde_says.starts_with(beginning))
-    {
-        return serde_says.to_owned();
+    if valueless.iter().any(|prefix| message.starts_with(prefix)) {
+        return message.to_owned();
     }
-    if serde_says.starts_with("data did not match any variant") {
+    if message.starts_with("data did not match any variant") {
         return "expected a number within the range of the field".to_owned();
     }
-    "holds a value that cannot be read".to_owned()
+    "cannot read the value".to_owned()
 }
 
 #[cfg(test)]
@@ -86,16 +93,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_arrives_is_read_or_refused(
+        fn decoding_never_panics(
             noise in prop::collection::vec(any::<u8>(), 0..200),
             text in r#"(\{|\}|\[|\]|:|,|"workload"|"workloadId"|"service"|null|1e99|-0|"x"| ){0,30}"#,
         ) {
-            let _ = read::<WorkloadStartRequest>(&noise);
-            let _ = read::<WorkloadStartRequest>(text.as_bytes());
+            let _ = decode::<WorkloadStartRequest>(&noise);
+            let _ = decode::<WorkloadStartRequest>(text.as_bytes());
         }
 
         #[test]
-        fn what_is_written_is_read(id in ".*", name in ".*", restarts: u64, limit: i32) {
+        fn decodes_encoded_messages(id in ".*", name in ".*", restarts: u64, limit: i32) {
             let service = berth_proto::Service {
                 max_restarts: restarts,
                 local_resources: Some(berth_proto::LocalResources {
@@ -105,19 +112,21 @@ mod tests {
                 }),
                 ..Default::default()
             };
-            let workload = berth_proto::Workload { name, service: Some(service), ..Default::default() };
+            let workload =
+                berth_proto::Workload { name, service: Some(service), ..Default::default() };
             let request = WorkloadStartRequest { workload_id: id, workload: Some(workload) };
-            prop_assert_eq!(read::<WorkloadStartRequest>(&write(&request).unwrap()), Ok(request));
+            let decoded = decode::<WorkloadStartRequest>(&encode(&request).unwrap());
+            prop_assert_eq!(decoded, Ok(request));
         }
     }
 
-    fn start(text: &str) -> Result<WorkloadStartRequest, ReadError> {
-        read(text.as_bytes())
+    fn start(text: &str) -> Result<WorkloadStartRequest, DecodeError> {
+        decode(text.as_bytes())
     }
 
     #[test]
-    fn the_reader_is_liberal() {
-        let liberal = start(
+    fn decoding_is_lenient() {
+        let lenient = start(
             r#"{"workload_id":"a","later":{"x":[1,{"y":null}]},"workload":{"name":null,"service":
             {"maxRestarts":3.0,"image_pull_policy":2,"localResources":{"memoryLimitMb":"64","config":
             {"k":null,"l":"m"}}},"witWorld":{"components":[{"poolSize":null,"image":"i"}]}}}"#,
@@ -127,16 +136,19 @@ mod tests {
             "imagePullPolicy":"IMAGE_PULL_POLICY_IF_NOT_PRESENT","localResources":{
             "memoryLimitMb":64,"config":{"l":"m"}}},"witWorld":{"components":[{"image":"i"}]}}}"#,
         );
-        assert_eq!(liberal.unwrap(), strict.unwrap());
-        let beat: HostHeartbeat =
-            read(br#"{"systemCpuUsage":3.0,"systemMemoryTotal":7,"startedAt":"2020-01-01T00:00:00+01:00"}"#)
+        assert_eq!(lenient.unwrap(), strict.unwrap());
+        let heartbeat: HostHeartbeat =
+            decode(br#"{"systemCpuUsage":3.0,"systemMemoryTotal":7,"startedAt":"2020-01-01T00:00:00+01:00"}"#)
                 .unwrap();
-        assert_eq!((beat.system_cpu_usage, beat.system_memory_total), (3.0, 7));
-        assert_eq!(beat.started_at.unwrap().seconds, 1_577_833_200);
+        assert_eq!(
+            (heartbeat.system_cpu_usage, heartbeat.system_memory_total),
+            (3.0, 7)
+        );
+        assert_eq!(heartbeat.started_at.unwrap().seconds, 1_577_833_200);
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_path() {
+    fn errors_name_the_path_of_the_field() {
         let cases = [
             (
                 r#"{"workloadId":7}"#,
@@ -166,7 +178,7 @@ mod tests {
             ),
             (
                 r#"{"workload":{"a":{"b":1,"b":2}}}"#,
-                "field `workload.a`: the key \"b\" stands twice in one object at line 1 column 27",
+                "field `workload.a`: the key \"b\" appears twice in one object at line 1 column 27",
             ),
             (
                 r#"[]"#,
@@ -188,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_payloads_are_refused() {
+    fn rejects_hostile_payloads() {
         let deep = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         let wide = format!("{{\"x\":[{}0]}}", "0,".repeat(MAX_VALUES));
         for payload in [
@@ -197,7 +209,7 @@ mod tests {
             b"{\"workloadId\":\"\xff\"}",
             b"null",
         ] {
-            assert!(read::<WorkloadStartRequest>(payload).is_err());
+            assert!(decode::<WorkloadStartRequest>(payload).is_err());
         }
         let allowed = format!(
             "{{\"x\":{}{}}}",

@@ -1,12 +1,14 @@
-//! Write a host or a scheduler for wasmCloud v2: the host control protocol over NATS, both sides.
+//! Library for hosts and schedulers of wasmCloud v2: both sides of the host control protocol.
 //!
-//! A host author implements [`host::Host`] and calls [`host::serve`]. A scheduler commands one host with
-//! [`scheduler::HostClient`] and sees all of them with [`scheduler::Fleet`]. Both reach the bus with
-//! [`ConnectOptions`], and with the feature `grpc` each other without one. `examples/` holds one of each in a few lines.
+//! A host author implements [`host::Host`] and calls [`host::serve`]. A scheduler commands one host
+//! with [`scheduler::HostClient`] and watches all hosts with [`scheduler::Fleet`]. Both connect to
+//! the bus with [`ConnectOptions`]; with the feature `grpc` they can also talk to each other
+//! directly. `examples/` contains a minimal host and a minimal scheduler.
 
 pub mod bus;
 #[cfg(feature = "cli")]
 pub mod cli;
+mod client_error;
 pub mod connect;
 #[cfg(feature = "grpc")]
 pub mod grpc;
@@ -15,6 +17,7 @@ pub mod json;
 mod reply;
 pub mod scheduler;
 mod subject;
+mod text;
 
 pub use berth_proto as proto;
 

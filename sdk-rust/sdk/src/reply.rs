@@ -1,32 +1,35 @@
-//! The answer to a command: the status envelope, and what makes it fit through the bus.
+//! The reply to a command, within the size limits of the bus.
 
 use berth_proto::{WorkloadStartResponse, WorkloadState, WorkloadStatus};
 
-/// Longest id that is accepted and echoed (HOST-WIRE-007); longer ones are refused with 413 (HOST-WIRE-009).
+use crate::text::shorten;
+
+/// Longest ID that is accepted and echoed (HOST-WIRE-007); longer ones are refused with 413
+/// (HOST-WIRE-009).
 pub(crate) const MAX_ID_BYTES: usize = 256;
 
-/// Longest text in the `Nats-Service-Error` header; the whole message stands in the body.
+/// Longest text in the header `Nats-Service-Error`; the body holds the whole message.
 const MAX_HEADER_TEXT_BYTES: usize = 200;
 
-/// What the two service headers take on the wire at most, subtracted from the room of the body.
-const HEADER_ROOM_BYTES: usize = MAX_HEADER_TEXT_BYTES + 100;
+/// Maximum size of the two service headers on the wire, subtracted from the size of the body.
+const MAX_HEADERS_BYTES: usize = MAX_HEADER_TEXT_BYTES + 100;
 
-/// Why a command was not obeyed, in the header `Nats-Service-Error-Code`.
+/// Reason to refuse a command, in the header `Nats-Service-Error-Code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// The request is malformed or lacks what it needs.
+    /// The request is malformed or incomplete.
     BadRequest = 400,
-    /// There is no such command.
+    /// The command is unknown.
     NotFound = 404,
-    /// The id is in use.
+    /// The ID is in use.
     Conflict = 409,
-    /// The id or the request is too large.
+    /// The ID or the request is too large.
     TooLarge = 413,
-    /// The host is shutting down, or has more to do than it can.
+    /// The host is shutting down or overloaded.
     Unavailable = 503,
 }
 
-/// What a caller is told about one id.
+/// Status of one workload ID, as the reply to a command.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Status {
     pub id: String,
@@ -49,7 +52,7 @@ impl Status {
         Self::new(id, WorkloadState::NotFound, "no workload has this id")
     }
 
-    /// A command that was not obeyed: ERROR, and the code in the headers.
+    /// Creates the reply to a refused command: state ERROR, and the code in the headers.
     pub fn refused(id: impl Into<String>, code: Code, message: impl Into<String>) -> Self {
         Self {
             code: Some(code),
@@ -57,31 +60,32 @@ impl Status {
         }
     }
 
-    /// The body, at most `max_payload_bytes` long together with the headers. The message is
-    /// shortened to make it fit, the id never; `None` when the id alone is too long.
+    /// Returns the body, which together with the headers is at most `max_payload_bytes` long.
+    /// Shortens the message if necessary, but never the ID; returns `None` if the ID alone is too
+    /// long.
     pub fn to_json(&self, max_payload_bytes: usize) -> Option<Vec<u8>> {
         let headers = if self.code.is_some() {
-            HEADER_ROOM_BYTES
+            MAX_HEADERS_BYTES
         } else {
             0
         };
-        let room = max_payload_bytes.checked_sub(headers)?;
+        let max_body_bytes = max_payload_bytes.checked_sub(headers)?;
         let mut message = self.message.clone();
         loop {
             let body = envelope(&self.id, self.state, &message)?;
-            if body.len() <= room {
+            if body.len() <= max_body_bytes {
                 return Some(body);
             }
             if message.is_empty() {
                 return None;
             }
-            // One byte of message is at most six of JSON, so this never takes too much away twice.
-            let excess = (body.len() - room).div_ceil(6) + '…'.len_utf8();
+            // A byte of the message is at most six bytes of JSON, so this does not remove too much.
+            let excess = (body.len() - max_body_bytes).div_ceil(6) + '…'.len_utf8();
             message = shorten(&message, message.len().saturating_sub(excess));
         }
     }
 
-    /// `Nats-Service-Error-Code` and `Nats-Service-Error`, when the command was not obeyed.
+    /// Returns `Nats-Service-Error-Code` and `Nats-Service-Error`, if the command was refused.
     pub fn service_error(&self) -> Option<(u16, String)> {
         let printable = |c: char| {
             if c == ' ' || c.is_ascii_graphic() {
@@ -96,32 +100,25 @@ impl Status {
     }
 }
 
-/// Start, stop and status have one answer; it is written as that of start.
+/// A reply as received by a scheduler, before validation.
+#[derive(Debug)]
+pub(crate) struct RawReply {
+    pub status: Option<WorkloadStatus>,
+    /// Code of a refusal, from the headers or the metadata.
+    pub error_code: Option<u16>,
+}
+
+/// Encodes the response, which is the same for start, stop and status.
 fn envelope(id: &str, state: WorkloadState, message: &str) -> Option<Vec<u8>> {
     let status = WorkloadStatus {
         workload_id: id.to_owned(),
         workload_state: state.into(),
         message: message.to_owned(),
     };
-    crate::json::write(&WorkloadStartResponse {
+    crate::json::encode(&WorkloadStartResponse {
         workload_status: Some(status),
     })
     .ok()
-}
-
-/// At most `max_bytes` of the text, cut between characters and with `…` where something is missing.
-pub(crate) fn shorten(text: &str, max_bytes: usize) -> String {
-    if text.len() <= max_bytes {
-        return text.to_owned();
-    }
-    let Some(room) = max_bytes.checked_sub('…'.len_utf8()) else {
-        return String::new();
-    };
-    let end = (0..=room)
-        .rev()
-        .find(|&end| text.is_char_boundary(end))
-        .unwrap_or(0);
-    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -132,27 +129,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reply_fits_and_keeps_its_id(
+        fn reply_fits_and_keeps_its_id(
             id in ".{1,64}", message in ".{0,600}", max in 900usize..2000, refused: bool,
         ) {
             let mut status = Status::new(&id, WorkloadState::Error, message);
             status.code = refused.then_some(Code::BadRequest);
             let body = status.to_json(max).unwrap();
             prop_assert!(body.len() <= max);
-            let read: WorkloadStartResponse = crate::json::read(&body).unwrap();
+            let read: WorkloadStartResponse = crate::json::decode(&body).unwrap();
             prop_assert_eq!(read.workload_status.unwrap().workload_id, id);
-        }
-
-        #[test]
-        fn shortened_text_is_a_beginning_of_it(text in ".{0,40}", max in 0usize..50) {
-            let short = shorten(&text, max);
-            prop_assert!(short.len() <= max);
-            prop_assert!(text.starts_with(short.strip_suffix('…').unwrap_or(&short)));
         }
     }
 
     #[test]
-    fn a_message_that_fits_is_whole() {
+    fn shortens_only_messages_that_do_not_fit() {
         let status = Status::new("a", WorkloadState::Error, "x".repeat(500));
         let body = String::from_utf8(status.to_json(1000).unwrap()).unwrap();
         assert!(body.contains(&"x".repeat(500)));
@@ -161,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_one_line() {
+    fn header_text_is_one_line() {
         let status = Status::refused(
             "",
             Code::BadRequest,

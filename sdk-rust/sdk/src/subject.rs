@@ -1,8 +1,8 @@
-//! The subjects of the protocol; nothing else in this crate builds or takes apart a subject.
+//! Subjects of the protocol; no other module of this crate builds or parses a subject.
 
 use std::fmt;
 
-/// What a host can be asked.
+/// A command to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Heartbeat,
@@ -30,16 +30,16 @@ impl fmt::Display for Command {
     }
 }
 
-/// How long an id may be: no id that anybody makes comes near, and subjects stay far below a broker's limit.
-pub(crate) const ID_BYTES_MAX: usize = 256;
+/// Maximum length of an ID: longer than any generated ID, and far below the limit of a subject.
+pub(crate) const MAX_HOST_ID_BYTES: usize = 256;
 
-/// Whether an id can stand in a subject: one token, nothing that a broker reads in its own way.
+/// Returns whether an ID can be part of a subject: one token, without wildcards.
 pub(crate) fn is_token(id: &str) -> bool {
     let forbidden = |c: char| matches!(c, '.' | '*' | '>') || c.is_whitespace() || c.is_control();
-    !id.is_empty() && id.len() <= ID_BYTES_MAX && !id.contains(forbidden)
+    !id.is_empty() && id.len() <= MAX_HOST_ID_BYTES && !id.contains(forbidden)
 }
 
-/// Whether a host may use an id as its own (HOST-WIRE-012).
+/// Returns whether an ID is a valid host ID (HOST-WIRE-012).
 pub(crate) fn is_host_id(id: &str) -> bool {
     is_token(id)
         && id
@@ -47,22 +47,22 @@ pub(crate) fn is_host_id(id: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// Whether a subject is one of those that commands and heartbeats take.
-pub(crate) fn is_of_the_protocol(subject: &str) -> bool {
+/// Returns whether a subject is reserved for commands and heartbeats.
+pub(crate) fn is_reserved(subject: &str) -> bool {
     subject.starts_with("runtime.")
 }
 
-/// Everything that is asked of one host.
+/// Returns the subject of all commands to one host.
 pub(crate) fn commands_of(host_id: &str) -> String {
     format!("runtime.host.{host_id}.>")
 }
 
-/// One command to one host.
+/// Returns the subject of one command to one host.
 pub(crate) fn command(host_id: &str, command: Command) -> String {
     format!("runtime.host.{host_id}.{command}")
 }
 
-/// The command in a subject under [`commands_of`], or the tokens that are none.
+/// Parses the command of a subject under [`commands_of`]. An error holds the unknown tokens.
 pub(crate) fn parse_command<'a>(host_id: &str, subject: &'a str) -> Result<Command, &'a str> {
     let rest = subject
         .strip_prefix("runtime.host.")
@@ -75,17 +75,17 @@ pub(crate) fn parse_command<'a>(host_id: &str, subject: &'a str) -> Result<Comma
         .ok_or(rest)
 }
 
-/// Where one host publishes its heartbeats.
+/// Returns the subject of the heartbeats of one host.
 pub(crate) fn heartbeat_of(host_id: &str) -> String {
     format!("{HEARTBEATS}{host_id}")
 }
 
-/// The heartbeats of all hosts.
+/// Returns the subject of the heartbeats of all hosts.
 pub(crate) fn all_heartbeats() -> String {
     format!("{HEARTBEATS}>")
 }
 
-/// The host that published on a subject under [`all_heartbeats`]; none when no host may be called so
+/// Parses the host ID of a subject under [`all_heartbeats`]; `None` if it is not valid
 /// (SCHED-REG-007).
 pub(crate) fn parse_heartbeat(subject: &str) -> Option<&str> {
     subject
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_read_as_they_are_written() {
+    fn parses_the_subjects_that_it_builds() {
         for each in Command::ALL {
             assert_eq!(parse_command("h-1", &command("h-1", each)), Ok(each));
         }
@@ -115,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_one_token() {
-        for bad in ["", "a.b", "a b", "*", ">", "a\n", "a\u{0}"] {
-            assert!(!is_token(bad), "{bad:?}");
+    fn host_ids_are_single_tokens() {
+        for invalid in ["", "a.b", "a b", "*", ">", "a\n", "a\u{0}"] {
+            assert!(!is_token(invalid), "{invalid:?}");
         }
         assert!(is_token("0b5f-ü") && !is_host_id("0b5f-ü"));
         assert_eq!(parse_heartbeat(&heartbeat_of("h")), Some("h"));
-        for bad in ["a.b", "a>", "é", ""] {
-            assert_eq!(parse_heartbeat(&heartbeat_of(bad)), None, "{bad:?}");
+        for invalid in ["a.b", "a>", "é", ""] {
+            assert_eq!(parse_heartbeat(&heartbeat_of(invalid)), None, "{invalid:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `dev`: a broker, hosts and a scheduler over a directory, until Ctrl-C.
+//! `berthctl dev`: a broker, hosts and a scheduler for a directory, until Ctrl-C.
 
 mod child;
 
@@ -11,14 +11,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::child::{Child, Ended};
+use self::child::{Child, Exit};
 use crate::args::DevArgs;
 use crate::failure::Failure;
 
-/// Hosts beat that often, so that nobody who tries things waits for the 15 s of a deployment.
+/// Heartbeat interval of the hosts, shorter than the 15 s of a deployment.
 const HEARTBEAT_INTERVAL: &str = "2s";
 
-/// Runs all of it. Ends well on SIGINT, SIGTERM and SIGHUP, and leaves no process behind.
+/// Runs until SIGINT, SIGTERM or SIGHUP, and leaves no process behind.
 pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
     let mut signals = [
         signal(SignalKind::interrupt())?,
@@ -26,14 +26,14 @@ pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
         signal(SignalKind::hangup())?,
     ];
     let dir = &args.dir;
-    std::fs::create_dir_all(dir).map_err(|source| Failure::Directory(dir.clone(), source))?;
+    std::fs::create_dir_all(dir).map_err(|source| Failure::CreateDirectory(dir.clone(), source))?;
     let options = BrokerOptions {
         addr: args.nats_addr,
         ..BrokerOptions::default()
     };
     let broker = Broker::start(options)
         .await
-        .map_err(|source| Failure::Broker(args.nats_addr, source))?;
+        .map_err(|source| Failure::StartBroker(args.nats_addr, source))?;
     let url = broker.url();
     let (mut hosts, mut scheduler) = (Group::default(), Group::default());
     for index in 0..args.hosts {
@@ -48,29 +48,32 @@ pub async fn run(args: DevArgs) -> Result<ExitCode, Failure> {
 
     let outcome = loop {
         tokio::select! {
-            () = any(&mut signals) => break Ok(ExitCode::SUCCESS),
-            Some(ended) = scheduler.ended() => break Err(Failure::Ended(ended.to_string())),
-            // A scheduler is there for the case that a host ends.
-            Some(ended) = hosts.ended() => eprintln!("{ended}"),
+            () = any_signal(&mut signals) => break Ok(ExitCode::SUCCESS),
+            Some(exit) = scheduler.next_exit() => {
+                break Err(Failure::ProgramExited(exit.to_string()));
+            }
+            // The scheduler handles the loss of a host.
+            Some(exit) = hosts.next_exit() => eprintln!("{exit}"),
         }
     };
-    // The scheduler first: it is not to see its hosts go. A second signal ends all at once.
-    let in_order = async {
-        scheduler.end().await;
-        hosts.end().await;
+    // The scheduler first, so that it does not react to the end of the hosts. A second signal skips
+    // the graceful shutdown.
+    let graceful = async {
+        scheduler.stop().await;
+        hosts.stop().await;
     };
     tokio::select! {
-        () = in_order => {}
-        () = any(&mut signals) => {}
+        () = graceful => {}
+        () = any_signal(&mut signals) => {}
     }
     outcome
 }
 
-/// Children that are ended together.
+/// Child processes that are stopped together.
 #[derive(Default)]
 struct Group {
     stop: CancellationToken,
-    children: JoinSet<Ended>,
+    children: JoinSet<Exit>,
 }
 
 impl Group {
@@ -78,18 +81,18 @@ impl Group {
         self.children.spawn(child.run(self.stop.clone()));
     }
 
-    /// The next one that has ended; none when none is left.
-    async fn ended(&mut self) -> Option<Ended> {
+    /// Waits for the next exit; returns `None` if no child is left.
+    async fn next_exit(&mut self) -> Option<Exit> {
         self.children.join_next().await?.ok()
     }
 
-    async fn end(&mut self) {
+    async fn stop(&mut self) {
         self.stop.cancel();
-        while self.ended().await.is_some() {}
+        while self.next_exit().await.is_some() {}
     }
 }
 
-async fn any([interrupt, terminate, hangup]: &mut [Signal; 3]) {
+async fn any_signal([interrupt, terminate, hangup]: &mut [Signal; 3]) {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -97,7 +100,7 @@ async fn any([interrupt, terminate, hangup]: &mut [Signal; 3]) {
     }
 }
 
-/// The first host has the address that was asked for, the others the ports after it.
+/// Returns the HTTP address of a host: the given one for the first host, then the ports after it.
 fn http_addr(args: &DevArgs, index: u16) -> SocketAddr {
     let mut addr = args.http_addr;
     if addr.port() != 0 {
@@ -130,8 +133,8 @@ fn describe(args: &DevArgs, url: &str) -> String {
     let dir = args.dir.display();
     let _ = write!(
         text,
-        "manifests  {dir}, status in {dir}/.berth\n\nWhat stands there is run. `berthctl --nats-url \
-         {url} hosts` shows the hosts. Ctrl-C ends all of it.\n\n"
+        "manifests  {dir}, status in {dir}/.berth\n\nThe scheduler runs these manifests. List the \
+         hosts with `berthctl --nats-url {url} hosts`. Press Ctrl-C to stop.\n\n"
     );
     text
 }

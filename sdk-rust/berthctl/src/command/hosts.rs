@@ -6,20 +6,23 @@ use std::time::SystemTime;
 use berth_sdk::proto::HostHeartbeat;
 
 use crate::args::{HostsArgs, Output};
-use crate::discover;
-use crate::discover::Reach;
+use crate::discover::{self, Connection};
 use crate::failure::Failure;
 use crate::print::{self, Cell};
 
-pub async fn run(reach: Reach, args: HostsArgs, output: Output) -> Result<ExitCode, Failure> {
-    let mut hosts = discover::hosts(reach.bus()?, args.listen.listen, args.at_least).await?;
+pub async fn run(
+    connection: Connection,
+    args: HostsArgs,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let mut hosts = discover::hosts(connection.bus()?, args.listen.listen, args.at_least).await?;
     hosts.sort_by(|a, b| (&a.friendly_name, &a.id).cmp(&(&b.friendly_name, &b.id)));
-    show(&hosts, output)?;
+    print_hosts(&hosts, output)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints heartbeats.
-pub fn show(hosts: &[HostHeartbeat], output: Output) -> Result<(), Failure> {
+/// Prints the hosts of these heartbeats.
+pub fn print_hosts(hosts: &[HostHeartbeat], output: Output) -> Result<(), Failure> {
     if output == Output::Json {
         print::json(&hosts)?;
         return Ok(());
@@ -54,21 +57,21 @@ fn row(host: &HostHeartbeat) -> Vec<Cell> {
         host.version.as_str().into(),
         host.workload_count.to_string().into(),
         http.into(),
-        up(host).into(),
+        uptime(host).into(),
         bytes(host.system_memory_free).into(),
     ]
 }
 
-/// Since when, in the largest unit that says enough.
-fn up(host: &HostHeartbeat) -> String {
+/// Returns the time since the start of the host, in a suitable unit.
+fn uptime(host: &HostHeartbeat) -> String {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let Some(since) = host.started_at.as_ref() else {
+    let Some(started_at) = host.started_at.as_ref() else {
         return "-".to_owned();
     };
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    match now.saturating_sub(since.seconds) {
+    match now.saturating_sub(started_at.seconds) {
         ..0 => "-".to_owned(),
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7200 => format!("{}m", seconds / 60),

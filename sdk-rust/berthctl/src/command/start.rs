@@ -6,41 +6,49 @@ use berth_sdk::proto::{Workload, WorkloadState};
 use berth_sdk::scheduler::{ClientError, HostClient, Status};
 use tokio::time::Instant;
 
-use super::{POLL_INTERVAL, exit_code, show};
+use super::{POLL_INTERVAL, exit_code, print_status};
 use crate::args::{Output, StartArgs};
-use crate::discover::Reach;
+use crate::discover::{self, Connection};
 use crate::failure::Failure;
-use crate::{discover, manifest, print};
+use crate::{manifest, print};
 
-/// What is to be started.
-pub struct Start {
+/// A workload to start.
+pub struct PreparedStart {
     id: String,
     workload: Workload,
     args: StartArgs,
 }
 
-/// Reads file and flags.
-pub fn prepare(mut args: StartArgs) -> Result<Start, Failure> {
-    let (in_file, workload) = match (&args.file, args.quick.take_workload()) {
+/// Reads the file or the flags.
+pub fn prepare(mut args: StartArgs) -> Result<PreparedStart, Failure> {
+    let (file_id, workload) = match (&args.file, args.image.take_workload()) {
         (Some(file), _) => manifest::read(file)?,
         (None, Some(workload)) => (None, workload),
-        (None, None) => return Err(Failure::Usage("name a file or an image".to_owned())),
+        (None, None) => {
+            return Err(Failure::Usage(
+                "either --file or --image is required".to_owned(),
+            ));
+        }
     };
     let id = args
         .id
         .clone()
-        .or(in_file)
+        .or(file_id)
         .unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    Ok(Start { id, workload, args })
+    Ok(PreparedStart { id, workload, args })
 }
 
-pub async fn run(reach: Reach, start: Start, output: Output) -> Result<ExitCode, Failure> {
-    let Start { id, workload, args } = start;
-    let host = discover::any_host(reach, &args.target).await?;
-    let until = Instant::now() + args.timeout;
+pub async fn run(
+    connection: Connection,
+    start: PreparedStart,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let PreparedStart { id, workload, args } = start;
+    let host = discover::any_host(connection, &args.target).await?;
+    let deadline = Instant::now() + args.timeout;
     let status = match host.start(&id, &workload).await {
         Ok(status) => status,
-        // A workload that could not be started is shown like one that failed later.
+        // A failed start is printed like a later failure.
         Err(ClientError::Refused {
             code: None,
             state,
@@ -50,34 +58,34 @@ pub async fn run(reach: Reach, start: Start, output: Output) -> Result<ExitCode,
             state,
             message,
         },
-        Err(source) => return Err(discover::failed(&host, source)),
+        Err(source) => return Err(discover::host_failure(&host, source)),
     };
     let status = if args.no_wait {
         status
     } else {
-        outcome(&host, status, until, &args).await?
+        wait_for_outcome(&host, status, deadline, &args).await?
     };
-    show(&host, &status, output)?;
+    print_status(&host, &status, output)?;
     Ok(exit_code(status.state))
 }
 
-/// Asks until the workload is no longer starting.
-async fn outcome(
+/// Polls until the workload is no longer starting.
+async fn wait_for_outcome(
     host: &HostClient,
     mut status: Status,
-    until: Instant,
+    deadline: Instant,
     args: &StartArgs,
 ) -> Result<Status, Failure> {
     if status.state == WorkloadState::Starting {
-        print::remark(&format!("{} is starting", status.workload_id));
+        print::note(&format!("{} is starting", status.workload_id));
     }
     while status.state == WorkloadState::Starting {
-        if Instant::now() >= until {
+        if Instant::now() >= deadline {
             let (id, state) = (
                 status.workload_id,
                 print::state_name(status.state).to_owned(),
             );
-            return Err(Failure::StillAtIt {
+            return Err(Failure::TimedOut {
                 id,
                 state,
                 after: args.timeout,
@@ -87,7 +95,7 @@ async fn outcome(
         status = host
             .status(&status.workload_id)
             .await
-            .map_err(|source| discover::failed(host, source))?;
+            .map_err(|source| discover::host_failure(host, source))?;
     }
     Ok(status)
 }

@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
-use super::{exit_code, show};
+use super::{exit_code, print_status};
 use crate::args::{Output, StatusArgs};
-use crate::discover;
-use crate::discover::Reach;
+use crate::discover::{self, Connection};
 use crate::failure::Failure;
 
-pub async fn run(reach: Reach, args: StatusArgs, output: Output) -> Result<ExitCode, Failure> {
-    let (host, status) = discover::host_of(reach, &args.id, &args.target).await?;
-    show(&host, &status, output)?;
+pub async fn run(
+    connection: Connection,
+    args: StatusArgs,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let (host, status) = discover::host_of(connection, &args.id, &args.target).await?;
+    print_status(&host, &status, output)?;
     Ok(exit_code(status.state))
 }

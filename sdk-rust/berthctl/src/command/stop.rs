@@ -5,29 +5,36 @@ use std::process::ExitCode;
 use berth_sdk::proto::WorkloadState;
 use tokio::time::Instant;
 
-use super::{POLL_INTERVAL, show};
+use super::{POLL_INTERVAL, print_status};
 use crate::args::{Output, StopArgs};
-use crate::discover::Reach;
-use crate::failure::{Failure, NO};
-use crate::{discover, print};
+use crate::discover::{self, Connection};
+use crate::failure::{Failure, UNSUCCESSFUL};
+use crate::print;
 
-/// Stops, and waits for the proof: NOT_FOUND. Each stop that finds the workload still there is sent anew,
-/// so that none is lost.
-pub async fn run(reach: Reach, args: StopArgs, output: Output) -> Result<ExitCode, Failure> {
-    let host = match discover::named(&reach, &args.target)? {
-        Some(named) => named,
-        None => discover::host_of(reach, &args.id, &args.target).await?.0,
+/// Stops a workload and waits for NOT_FOUND. Repeats the stop while the workload is not stopping.
+pub async fn run(
+    connection: Connection,
+    args: StopArgs,
+    output: Output,
+) -> Result<ExitCode, Failure> {
+    let host = match discover::given_host(&connection, &args.target)? {
+        Some(host) => host,
+        None => {
+            discover::host_of(connection, &args.id, &args.target)
+                .await?
+                .0
+        }
     };
-    let until = Instant::now() + args.timeout;
+    let deadline = Instant::now() + args.timeout;
     let mut status = host
         .stop(&args.id)
         .await
-        .map_err(|source| discover::failed(&host, source))?;
-    let was_there = status.state != WorkloadState::NotFound;
+        .map_err(|source| discover::host_failure(&host, source))?;
+    let existed = status.state != WorkloadState::NotFound;
     while !args.no_wait && status.state != WorkloadState::NotFound {
-        if Instant::now() >= until {
+        if Instant::now() >= deadline {
             let (id, state) = (args.id, print::state_name(status.state).to_owned());
-            return Err(Failure::StillAtIt {
+            return Err(Failure::TimedOut {
                 id,
                 state,
                 after: args.timeout,
@@ -37,7 +44,7 @@ pub async fn run(reach: Reach, args: StopArgs, output: Output) -> Result<ExitCod
         status = host
             .status(&args.id)
             .await
-            .map_err(|source| discover::failed(&host, source))?;
+            .map_err(|source| discover::host_failure(&host, source))?;
         if !matches!(
             status.state,
             WorkloadState::NotFound | WorkloadState::Stopping
@@ -45,13 +52,13 @@ pub async fn run(reach: Reach, args: StopArgs, output: Output) -> Result<ExitCod
             status = host
                 .stop(&args.id)
                 .await
-                .map_err(|source| discover::failed(&host, source))?;
+                .map_err(|source| discover::host_failure(&host, source))?;
         }
     }
-    show(&host, &status, output)?;
-    Ok(if was_there {
+    print_status(&host, &status, output)?;
+    Ok(if existed {
         ExitCode::SUCCESS
     } else {
-        ExitCode::from(NO)
+        ExitCode::from(UNSUCCESSFUL)
     })
 }

@@ -1,4 +1,4 @@
-//! `berthctl dev`, as somebody sees it who tries it: a manifest, an answer, a host that dies, Ctrl-C.
+//! `berthctl dev`: a manifest, HTTP responses, the loss of a host, Ctrl-C.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -6,18 +6,18 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::{Duration, Instant};
 
-use berth_conformance::guest;
-use berth_conformance::registry::{Artifact, Registry};
-use berth_conformance::role::Role;
+use berth_conformance::spec::roles::Role;
+use berth_conformance::testbed::guest;
+use berth_conformance::testbed::registry::{Artifact, Registry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Ended, berthctl};
+use crate::support::{Outcome, berthctl};
 
-/// By when what must come has come.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Maximum time to wait for a condition.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A `berthctl dev` that is ended when the test is.
+/// A running `berthctl dev`, stopped on drop.
 struct Dev {
     child: Child,
     url: String,
@@ -25,7 +25,7 @@ struct Dev {
 }
 
 impl Dev {
-    fn over(manifests: &Path, registry: &str) -> Self {
+    fn start(manifests: &Path, registry: &str) -> Self {
         Self::with_variables([], manifests, registry)
     }
 
@@ -37,7 +37,7 @@ impl Dev {
         let manifests = manifests.to_str().unwrap();
         let flags = ["--nats-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"];
         let mut child = berthctl(
-            "nats://not.asked.for",
+            "nats://unused.example",
             &["dev", manifests, "--insecure-registry", registry],
         )
         .args(flags)
@@ -51,14 +51,16 @@ impl Dev {
             .read_line(&mut first)
             .unwrap();
         let url = first.strip_prefix("broker").unwrap_or_else(|| {
-            let mut said = String::new();
+            let mut stderr = String::new();
             child
                 .stderr
                 .take()
                 .unwrap()
-                .read_to_string(&mut said)
+                .read_to_string(&mut stderr)
                 .unwrap();
-            panic!("{said} (it needs berth-host and berth-scheduler beside berthctl: cargo build)")
+            panic!(
+                "{stderr} (run `cargo build` first, which builds berth-host and berth-scheduler)"
+            )
         });
         Self {
             url: url.trim().to_owned(),
@@ -71,14 +73,14 @@ impl Dev {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// The processes that it has started, by the names of their programs.
+    /// Returns its child processes that run this program.
     fn children(&self, program: &str) -> Vec<Pid> {
         let path = format!("/proc/{0}/task/{0}/children", self.child.id());
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let of = |path: String| std::fs::read_to_string(path).unwrap_or_default();
+        let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
         let all: String = threads
-            .map(|it| of(format!("{}/children", it.unwrap().path().display())))
-            .chain([of(path)])
+            .map(|it| read(format!("{}/children", it.unwrap().path().display())))
+            .chain([read(path)])
             .collect();
         let mut pids: Vec<i32> = all
             .split_whitespace()
@@ -86,18 +88,22 @@ impl Dev {
             .collect();
         pids.sort_unstable();
         pids.dedup();
-        let named = |pid: &i32| {
-            of(format!("/proc/{pid}/cmdline"))
+        let runs_program = |pid: &i32| {
+            read(format!("/proc/{pid}/cmdline"))
                 .split('\0')
                 .next()
                 .is_some_and(|it| it.ends_with(program))
         };
-        pids.into_iter().filter(named).map(Pid::from_raw).collect()
+        pids.into_iter()
+            .filter(runs_program)
+            .map(Pid::from_raw)
+            .collect()
     }
 
-    fn hosts(&self) -> Vec<u16> {
+    /// Returns the HTTP ports of the hosts on its broker.
+    fn http_ports(&self) -> Vec<u16> {
         let hosts = ["hosts", "--listen=3", "-o=json"];
-        let hosts = Ended::of(berthctl(&self.url, &hosts).output().unwrap());
+        let hosts = Outcome::new(berthctl(&self.url, &hosts).output().unwrap());
         if hosts.code != 0 {
             return Vec::new();
         }
@@ -108,28 +114,28 @@ impl Dev {
             .collect()
     }
 
-    fn said(&mut self, what: &str) {
+    fn wait_for_output(&mut self, text: &str) {
         let mut line = String::new();
         while self.stderr.read_line(&mut line).unwrap() > 0 {
-            if line.contains(what) {
+            if line.contains(text) {
                 return;
             }
             line.clear();
         }
-        panic!("it never said {what:?}");
+        panic!("no output with {text:?}");
     }
 }
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // It ends its children; killed, it could not.
+        // SIGKILL would leave its children behind.
         let _ = kill(self.pid(), Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }
 
 #[test]
-fn a_manifest_is_run_on_all_hosts_outlives_one_and_nothing_is_left_behind() {
+fn runs_a_manifest_survives_host_loss_and_cleans_up() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let registry = runtime.block_on(Registry::start()).unwrap();
     registry.push(
@@ -141,16 +147,24 @@ fn a_manifest_is_run_on_all_hosts_outlives_one_and_nothing_is_left_behind() {
     let image = registry.reference("hello", "1");
     std::fs::write(manifests.path().join("hello.yaml"), manifest(&image)).unwrap();
 
-    let mut dev = Dev::over(manifests.path(), registry.authority());
-    // A process has no command line for a moment after it was started.
-    until(|| dev.children("berth-host").len() == 2 && dev.children("berth-scheduler").len() == 1);
+    let mut dev = Dev::start(manifests.path(), registry.authority());
+    // The command line of a process is empty for a moment after its start.
+    wait_until(|| {
+        dev.children("berth-host").len() == 2 && dev.children("berth-scheduler").len() == 1
+    });
     let hosts = dev.children("berth-host");
     let mut all = [hosts.clone(), dev.children("berth-scheduler")].concat();
-    until(|| dev.hosts().iter().filter(|port| answers(**port)).count() == 2);
+    wait_until(|| {
+        dev.http_ports()
+            .iter()
+            .filter(|port| serves_http(**port))
+            .count()
+            == 2
+    });
 
     kill(hosts[0], Signal::SIGKILL).unwrap();
-    dev.said("has ended: signal: 9");
-    // The one that is left runs both replicas.
+    dev.wait_for_output("has exited: signal: 9");
+    // The remaining host runs both replicas.
     let status = manifests
         .path()
         .join(".berth/default/workloaddeployments/hello.yaml");
@@ -159,40 +173,40 @@ fn a_manifest_is_run_on_all_hosts_outlives_one_and_nothing_is_left_behind() {
             .unwrap()
             .contains("ready: 2")
     };
-    until(|| dev.hosts().into_iter().any(answers) && both_ready());
+    wait_until(|| dev.http_ports().into_iter().any(serves_http) && both_ready());
 
     kill(dev.pid(), Signal::SIGINT).unwrap();
     let mut rest = String::new();
     dev.stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(dev.child.wait().unwrap().code(), Some(0), "{rest}");
     all.retain(|pid| kill(*pid, None).is_ok());
-    assert_eq!(all, [], "left behind");
+    assert_eq!(all, [], "processes left behind");
 }
 
 #[test]
-fn variables_of_whoever_runs_it_do_not_reach_the_hosts() {
+fn berth_variables_do_not_reach_the_hosts() {
     let manifests = tempfile::tempdir().unwrap();
     let variables = [
         ("BERTH_HOST_ID", "one-for-both"),
-        ("BERTH_NATS_CREDS", "/not/there.creds"),
+        ("BERTH_NATS_CREDS", "/nonexistent.creds"),
     ];
-    let dev = Dev::with_variables(variables, manifests.path(), "not.asked.for");
-    until(|| dev.hosts().len() == 2);
+    let dev = Dev::with_variables(variables, manifests.path(), "unused.example");
+    wait_until(|| dev.http_ports().len() == 2);
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = taken.local_addr().unwrap().to_string();
+fn reports_an_address_in_use() {
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = occupied.local_addr().unwrap().to_string();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
-    let ended = berthctl("nats://not.asked.for", &["dev", dir, "--nats-addr", &addr])
+    let output = berthctl("nats://unused.example", &["dev", dir, "--nats-addr", &addr])
         .output()
         .unwrap();
-    let ended = Ended::of(ended).with(2);
+    let outcome = Outcome::new(output).exits_with(2);
     assert!(
-        ended.err.contains(&addr) && ended.err.contains("--nats-addr"),
-        "{ended:?}"
+        outcome.stderr.contains(&addr) && outcome.stderr.contains("--nats-addr"),
+        "{outcome:?}"
     );
 }
 
@@ -213,24 +227,24 @@ spec:
     )
 }
 
-fn answers(port: u16) -> bool {
+fn serves_http(port: u16) -> bool {
     let get = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: hello.localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        Ok(response)
     };
-    get().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    get().is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
 }
 
-/// Asks again and again; the question takes the time it takes to listen for hosts.
+/// Polls a condition without a pause, because listening for hosts takes time.
 #[track_caller]
-fn until(is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}");
+fn wait_until(condition: impl Fn() -> bool) {
+    let started_at = Instant::now();
+    while !condition() {
+        assert!(started_at.elapsed() < TIMEOUT, "not within {TIMEOUT:?}");
     }
 }

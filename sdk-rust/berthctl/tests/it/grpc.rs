@@ -1,34 +1,44 @@
-//! The commands to one host without NATS, and those that gRPC has no call for.
+//! Commands to one host over gRPC, and commands that are not supported over gRPC.
 
-use crate::support::GrpcStage;
+use crate::support::GrpcFixture;
 
 #[test]
-fn a_workload_is_started_asked_for_and_stopped() {
-    let stage = GrpcStage::set();
+fn starts_shows_and_stops_a_workload() {
+    let fixture = GrpcFixture::start();
     let image = ["start", "--image", "reg/hello:1", "--id", "w"];
-    let started = stage.berthctl(&image).with(0);
-    assert!(started.out.contains("RUNNING"), "{started:?}");
-    let again = stage.berthctl(&image).with(1);
-    assert!(again.err.contains("the workload id is in use"), "{again:?}");
-    let status = stage.berthctl(&["status", "w", "-o", "json"]).with(0);
-    assert_eq!(status.json()["hostId"], stage.url);
-    let meant = stage.berthctl(&["status", "w", "--host", &stage.host_id]);
-    assert!(meant.with(0).out.contains(&stage.host_id));
-    let other = stage.berthctl(&["status", "w", "--host", "other"]).with(3);
-    assert!(other.err.contains("no host listens"), "{other:?}");
-    let stopped = stage.berthctl(&["stop", "w"]).with(0);
-    assert!(stopped.out.contains("NOT_FOUND"), "{stopped:?}");
+    let started = fixture.berthctl(&image).exits_with(0);
+    assert!(started.stdout.contains("RUNNING"), "{started:?}");
+    let again = fixture.berthctl(&image).exits_with(1);
+    assert!(
+        again.stderr.contains("the workload ID is in use"),
+        "{again:?}"
+    );
+    let status = fixture
+        .berthctl(&["status", "w", "-o", "json"])
+        .exits_with(0);
+    assert_eq!(status.json()["hostId"], fixture.url);
+    let with_id = fixture.berthctl(&["status", "w", "--host", &fixture.host_id]);
+    assert!(with_id.exits_with(0).stdout.contains(&fixture.host_id));
+    let other = fixture
+        .berthctl(&["status", "w", "--host", "other"])
+        .exits_with(3);
+    assert!(
+        other.stderr.contains("no responders for the host"),
+        "{other:?}"
+    );
+    let stopped = fixture.berthctl(&["stop", "w"]).exits_with(0);
+    assert!(stopped.stdout.contains("NOT_FOUND"), "{stopped:?}");
 }
 
 #[test]
-fn what_there_is_no_call_for_is_said() {
-    let stage = GrpcStage::set();
+fn rejects_commands_that_are_unsupported_over_grpc() {
+    let fixture = GrpcFixture::start();
     for arguments in [&["hosts"][..], &["watch"]] {
-        let refused = stage.berthctl(arguments).with(2);
-        let text = "gRPC has no call by which hosts are found";
-        assert!(refused.err.contains(text), "{refused:?}");
+        let refused = fixture.berthctl(arguments).exits_with(2);
+        let text = "cannot discover hosts over gRPC";
+        assert!(refused.stderr.contains(text), "{refused:?}");
     }
-    let refused = stage.berthctl(&["heartbeat", "h1"]).with(2);
-    let text = "gRPC has no call for a heartbeat on request";
-    assert!(refused.err.contains(text), "{refused:?}");
+    let refused = fixture.berthctl(&["heartbeat", "h1"]).exits_with(2);
+    let text = "a heartbeat request is not supported over gRPC";
+    assert!(refused.stderr.contains(text), "{refused:?}");
 }

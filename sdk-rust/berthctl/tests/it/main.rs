@@ -1,10 +1,10 @@
-//! `berthctl` as it is called, against a host on the embedded broker: what it prints and how it exits.
+//! Output and exit codes of `berthctl`, against a host on the embedded broker.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test may fail, and says where"
+    reason = "tests may panic"
 )]
 
 mod cli;

@@ -1,27 +1,29 @@
-//! A broker, a host, and a way to call `berthctl`.
+//! Fixtures: a broker, a host, and calls of `berthctl`.
 
 use std::process::{Command, Output, Stdio};
 
 use berth_broker::{Broker, BrokerOptions};
 use berth_sdk::ConnectOptions;
-use berth_sdk::grpc::{HostSide, Listener};
-use berth_sdk::host::{Connection, Description, Host, Refusal, ServeOptions, Start, serve};
+use berth_sdk::grpc::{HostEndpoints, Listener};
+use berth_sdk::host::{
+    Connection, Description, Host, ServeOptions, StartError, StartRequest, serve,
+};
 use berth_sdk::proto::WitInterface;
 use tokio::runtime::Runtime;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A host that runs nothing: `never:1` is STARTING for ever, `refuse:1` is refused.
-struct Toy;
+/// A fake host: image `never:1` stays STARTING, `refuse:1` fails to start.
+struct FakeHost;
 
-impl Host for Toy {
+impl Host for FakeHost {
     type Instance = ();
 
     fn describe(&self) -> Description {
         Description {
-            hostname: "toy.example".into(),
-            friendly_name: "toy-1".into(),
+            hostname: "fake.example".into(),
+            friendly_name: "fake-1".into(),
             version: "7.8.9".into(),
-            labels: [("hostgroup".to_owned(), "toys".to_owned())].into(),
+            labels: [("hostgroup".to_owned(), "fakes".to_owned())].into(),
             http_port: 8000,
             system_memory_free: 3 << 30,
             imports: vec![WitInterface {
@@ -32,21 +34,23 @@ impl Host for Toy {
         }
     }
 
-    async fn start(&self, start: Start) -> Result<(), Refusal> {
-        let world = start.workload.wit_world.unwrap_or_default();
+    async fn start(&self, request: StartRequest) -> Result<(), StartError> {
+        let world = request.workload.wit_world.unwrap_or_default();
         let image = world
             .components
             .first()
             .map_or("", |component| component.image.as_str());
         match image {
             "never:1" => std::future::pending().await,
-            "refuse:1" => Err(Refusal::new("no image refuse:1\u{1b}[31m in the registry")),
+            "refuse:1" => Err(StartError::new(
+                "no image refuse:1\u{1b}[31m in the registry",
+            )),
             _ => {
                 let host = world
                     .host_interfaces
                     .first()
                     .map(|http| http.config["host"].clone());
-                start
+                request
                     .reporter
                     .running(format!("{image} on {}", host.unwrap_or_default()));
                 Ok(())
@@ -57,8 +61,8 @@ impl Host for Toy {
     async fn stop(&self, (): ()) {}
 }
 
-/// A broker with one host on it.
-pub struct Stage {
+/// A broker with one host.
+pub struct Fixture {
     pub url: String,
     pub host_id: String,
     _runtime: Runtime,
@@ -66,8 +70,8 @@ pub struct Stage {
     _host: DropGuard,
 }
 
-impl Stage {
-    pub fn set() -> Self {
+impl Fixture {
+    pub fn start() -> Self {
         let runtime = Runtime::new().unwrap();
         let broker = runtime
             .block_on(Broker::start(BrokerOptions::default()))
@@ -84,7 +88,7 @@ impl Stage {
         runtime.spawn(serve(
             ConnectOptions::to(url.as_str()),
             options,
-            Toy,
+            FakeHost,
             shutdown.clone(),
         ));
         Self {
@@ -96,9 +100,9 @@ impl Stage {
         }
     }
 
-    /// Calls `berthctl` and waits for its end.
-    pub fn berthctl(&self, arguments: &[&str]) -> Ended {
-        Ended::of(
+    /// Runs `berthctl`.
+    pub fn berthctl(&self, arguments: &[&str]) -> Outcome {
+        Outcome::new(
             berthctl(&self.url, arguments)
                 .stdin(Stdio::null())
                 .output()
@@ -106,7 +110,7 @@ impl Stage {
         )
     }
 
-    pub fn berthctl_reading(&self, arguments: &[&str], stdin: &str) -> Ended {
+    pub fn berthctl_with_stdin(&self, arguments: &[&str], stdin: &str) -> Outcome {
         use std::io::Write;
         let mut child = berthctl(&self.url, arguments)
             .stdin(Stdio::piped())
@@ -120,34 +124,34 @@ impl Stage {
             .unwrap()
             .write_all(stdin.as_bytes())
             .unwrap();
-        Ended::of(child.wait_with_output().unwrap())
+        Outcome::new(child.wait_with_output().unwrap())
     }
 }
 
 /// A host without NATS.
-pub struct GrpcStage {
+pub struct GrpcFixture {
     pub url: String,
     pub host_id: String,
     _runtime: Runtime,
     _host: DropGuard,
 }
 
-impl GrpcStage {
-    pub fn set() -> Self {
+impl GrpcFixture {
+    pub fn start() -> Self {
         let runtime = Runtime::new().unwrap();
-        let any = ([127, 0, 0, 1], 0).into();
-        let listener = runtime.block_on(Listener::bind(any, None)).unwrap();
+        let address = ([127, 0, 0, 1], 0).into();
+        let listener = runtime.block_on(Listener::bind(address, None)).unwrap();
         let (url, options, shutdown) = (
             listener.url("127.0.0.1"),
             ServeOptions::default(),
             CancellationToken::new(),
         );
         let host_id = options.host_id.clone();
-        let connection = Connection::over_grpc(HostSide {
+        let connection = Connection::over_grpc(HostEndpoints {
             listener: Some(listener),
-            ..HostSide::default()
+            ..HostEndpoints::default()
         });
-        runtime.spawn(serve(connection, options, Toy, shutdown.clone()));
+        runtime.spawn(serve(connection, options, FakeHost, shutdown.clone()));
         Self {
             url,
             host_id,
@@ -156,50 +160,51 @@ impl GrpcStage {
         }
     }
 
-    /// Calls `berthctl --grpc-url`, with no broker to be found, and waits for its end.
-    pub fn berthctl(&self, arguments: &[&str]) -> Ended {
+    /// Runs `berthctl --grpc-url` without a broker.
+    pub fn berthctl(&self, arguments: &[&str]) -> Outcome {
         let mut command = berthctl("nats://127.0.0.1:1", arguments);
         command.args(["--grpc-url", &self.url]).stdin(Stdio::null());
-        Ended::of(command.output().unwrap())
+        Outcome::new(command.output().unwrap())
     }
 }
 
-/// A command with nothing of the caller's environment that means something to it.
+/// Returns a `berthctl` command without the `BERTH_` variables of the caller.
 pub fn berthctl(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_berthctl"));
-    let ours = std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("BERTH_"));
-    for (key, _) in ours {
+    let inherited =
+        std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("BERTH_"));
+    for (key, _) in inherited {
         command.env_remove(key);
     }
     command.env("BERTH_NATS_URL", url).args(arguments);
     command
 }
 
-/// What a call came to.
+/// Exit code and output of a call.
 #[derive(Debug)]
-pub struct Ended {
+pub struct Outcome {
     pub code: i32,
-    pub out: String,
-    pub err: String,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-impl Ended {
-    pub fn of(output: Output) -> Self {
+impl Outcome {
+    pub fn new(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
 
-    /// Fails with everything that was said, unless it ended so.
+    /// Asserts the exit code.
     #[track_caller]
-    pub fn with(self, code: i32) -> Self {
+    pub fn exits_with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }

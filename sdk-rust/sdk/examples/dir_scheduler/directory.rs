@@ -1,4 +1,4 @@
-//! A directory of manifests, a JSON file for each thing that is wanted; what became of it is in `.berth/`.
+//! A directory of manifests, one JSON file per object; the status of each object is in `.berth/`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -8,22 +8,24 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::manifest::{self, Manifest, Submitted};
+use crate::manifest::{self, Manifest, Submission};
 
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
 pub struct Directory {
     path: PathBuf,
     _lock: File,
-    /// Files that have been read, by what shows that they changed.
-    seen: BTreeMap<PathBuf, (SystemTime, u64)>,
-    submitted: BTreeMap<PathBuf, Submitted>,
-    told: BTreeMap<PathBuf, Value>,
+    /// Modification time and size of each file that was read.
+    fingerprints: BTreeMap<PathBuf, (SystemTime, u64)>,
+    submissions: BTreeMap<PathBuf, Submission>,
+    /// Status files as last written.
+    written: BTreeMap<PathBuf, Value>,
 }
 
 impl Directory {
-    /// Waits until no other process acts on this directory. The lock goes with this process.
-    pub fn own(path: PathBuf) -> io::Result<Self> {
+    /// Waits until no other process holds the lock of this directory. The lock ends with the
+    /// process.
+    pub fn lock(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(path.join(".berth"))?;
         let lock = File::create(path.join(".berth/lock"))?;
         lock.lock()?;
@@ -34,28 +36,31 @@ impl Directory {
         Ok(Self {
             path,
             _lock: lock,
-            seen: BTreeMap::new(),
-            submitted: BTreeMap::new(),
-            told: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
+            submissions: BTreeMap::new(),
+            written: BTreeMap::new(),
         })
     }
 
-    /// Every workload that is wanted now, by its key; files that have not changed are not read again.
+    /// Scans the directory and returns all desired workloads by key. Reads only changed files.
     pub fn manifests(&mut self) -> BTreeMap<String, Manifest> {
-        let there = self.files().unwrap_or_else(|error| {
-            eprintln!("the directory cannot be read: {error}");
-            self.seen.keys().cloned().collect()
+        let files = self.files().unwrap_or_else(|error| {
+            eprintln!("cannot read directory: {error}");
+            self.fingerprints.keys().cloned().collect()
         });
-        self.seen.retain(|path, _| there.contains(path));
-        self.submitted.retain(|path, _| there.contains(path));
-        for path in &there {
-            if let Err(why) = self.look(path) {
-                eprintln!("{} is no manifest: {why}", path.display());
+        self.fingerprints.retain(|path, _| files.contains(path));
+        self.submissions.retain(|path, _| files.contains(path));
+        for path in &files {
+            if let Err(reason) = self.read_if_changed(path) {
+                eprintln!("invalid manifest {}: {reason}", path.display());
             }
         }
-        self.tell_of_deployments();
-        let wanted = self.submitted.values().flat_map(|known| &known.replicas);
-        wanted.map(|one| (one.key.clone(), one.clone())).collect()
+        self.write_deployments();
+        let submissions = self.submissions.values();
+        let manifests = submissions.flat_map(|submission| &submission.replicas);
+        manifests
+            .map(|manifest| (manifest.key.clone(), manifest.clone()))
+            .collect()
     }
 
     fn files(&self) -> io::Result<BTreeSet<PathBuf>> {
@@ -65,94 +70,93 @@ impl Directory {
         Ok(paths.into_iter().filter(is_manifest).collect())
     }
 
-    fn look(&mut self, path: &Path) -> Result<(), String> {
-        let failed = |error: io::Error| error.to_string();
-        let metadata = path.metadata().map_err(failed)?;
-        let mark = (metadata.modified().map_err(failed)?, metadata.len());
-        if self.seen.get(path) == Some(&mark) {
+    fn read_if_changed(&mut self, path: &Path) -> Result<(), String> {
+        let text = |error: io::Error| error.to_string();
+        let metadata = path.metadata().map_err(text)?;
+        let fingerprint = (metadata.modified().map_err(text)?, metadata.len());
+        if self.fingerprints.get(path) == Some(&fingerprint) {
             return Ok(());
         }
-        self.seen.insert(path.to_path_buf(), mark);
+        self.fingerprints.insert(path.to_path_buf(), fingerprint);
         if metadata.len() > MAX_MANIFEST_BYTES {
-            return Err(format!("it has {} bytes", metadata.len()));
+            return Err(format!("the file has {} bytes", metadata.len()));
         }
-        let mut submitted = manifest::read(&fs::read(path).map_err(failed)?)?;
-        let refused = submitted
+        let mut submission = manifest::parse(&fs::read(path).map_err(text)?)?;
+        let refused = submission
             .replicas
             .iter()
-            .find_map(|one| one.refused.clone());
-        if let (Some(refused), Some(before)) = (refused, self.submitted.get(path)) {
-            // What is refused changes nothing of what was wanted before.
-            submitted = before.clone();
-            for one in &mut submitted.replicas {
-                one.refused = Some(refused.clone());
+            .find_map(|manifest| manifest.refused.clone());
+        if let (Some(refused), Some(before)) = (refused, self.submissions.get(path)) {
+            // An invalid update leaves the desired state unchanged.
+            submission = before.clone();
+            for manifest in &mut submission.replicas {
+                manifest.refused = Some(refused.clone());
             }
         }
-        self.submitted.insert(path.to_path_buf(), submitted);
+        self.submissions.insert(path.to_path_buf(), submission);
         Ok(())
     }
 
-    /// Shows how a workload fares.
-    pub fn tell(&mut self, manifest: &Manifest, status: Value) {
-        let mut shown = manifest.shown.clone();
-        put_status(&mut shown, status);
-        self.write(shown);
-        self.tell_of_deployments();
+    pub fn write_status(&mut self, manifest: &Manifest, status: Value) {
+        let mut object = manifest.object.clone();
+        set_status(&mut object, status);
+        self.write(object);
+        self.write_deployments();
     }
 
-    /// Shows that it is over.
-    pub fn gone(&mut self, key: &str) {
+    pub fn remove_status(&mut self, key: &str) {
         let (namespace, name) = key.split_once('/').unwrap_or(("default", key));
-        let path = self.shown(namespace, "Workload", name);
-        self.told.remove(&path);
+        let path = self.status_path(namespace, "Workload", name);
+        self.written.remove(&path);
         remove(&path);
-        self.tell_of_deployments();
+        self.write_deployments();
     }
 
-    /// Shows each deployment as the sum of its replicas, until the last of them is over.
-    fn tell_of_deployments(&mut self) {
-        let mut kept = BTreeSet::new();
-        for deployment in self.submitted.clone().into_values() {
-            if manifest::text_at(&deployment.shown, "/kind") == "Workload" {
+    /// Writes the status of each deployment, aggregated from its replicas. The status of a deleted
+    /// deployment stays until that of its last replica is removed.
+    fn write_deployments(&mut self) {
+        let mut current = BTreeSet::new();
+        for deployment in self.submissions.clone().into_values() {
+            if manifest::text_at(&deployment.object, "/kind") == "Workload" {
                 continue;
             }
-            let mut shown = deployment.shown.clone();
-            put_status(&mut shown, self.sum(&deployment));
-            kept.insert(self.path_of(&shown));
-            self.write(shown);
+            let mut object = deployment.object.clone();
+            set_status(&mut object, self.aggregate(&deployment));
+            current.insert(self.path_of(&object));
+            self.write(object);
         }
-        let told: Vec<PathBuf> = self.told.keys().cloned().collect();
-        for path in &told {
+        let written: Vec<PathBuf> = self.written.keys().cloned().collect();
+        for path in &written {
             let is_workload = path.parent().is_some_and(|kind| kind.ends_with("workload"));
             let replica = format!("{}-", path.with_extension("").display());
             let replica = replica.replace("/workloaddeployment/", "/workload/");
-            let mut others = told.iter().map(|other| other.display().to_string());
+            let mut others = written.iter().map(|other| other.display().to_string());
             if !is_workload
-                && !kept.contains(path)
+                && !current.contains(path)
                 && !others.any(|other| other.starts_with(&replica))
             {
-                self.told.remove(path);
+                self.written.remove(path);
                 remove(path);
             }
         }
     }
 
-    fn sum(&self, deployment: &Submitted) -> Value {
+    fn aggregate(&self, deployment: &Submission) -> Value {
         let replicas = deployment.replicas.iter();
-        let told = replicas.filter_map(|one| self.told.get(&self.path_of(&one.shown)));
-        let conditions: Vec<Value> = told
-            .filter_map(|told| told.pointer("/status/conditions/0").cloned())
+        let written = replicas.filter_map(|one| self.written.get(&self.path_of(&one.object)));
+        let conditions: Vec<Value> = written
+            .filter_map(|object| object.pointer("/status/conditions/0").cloned())
             .collect();
         let is_ready = |one: &&Value| manifest::text_at(one, "/status") == "True";
         let (expected, ready) = (
             deployment.replicas.len(),
             conditions.iter().filter(is_ready).count(),
         );
-        let why = conditions.iter().find(|one| !is_ready(one));
-        let message = match why {
-            Some(why) => manifest::text_at(why, "/message"),
+        let not_ready = conditions.iter().find(|one| !is_ready(one));
+        let message = match not_ready {
+            Some(condition) => manifest::text_at(condition, "/message"),
             None if ready == expected => "all replicas are ready".to_owned(),
-            None => "not all have begun".to_owned(),
+            None => "not all replicas have started".to_owned(),
         };
         json!({
             "replicas": {
@@ -165,21 +169,21 @@ impl Directory {
         })
     }
 
-    fn write(&mut self, shown: Value) {
-        let path = self.path_of(&shown);
-        if self.told.get(&path) != Some(&shown) {
-            report(put(&path, &shown, false));
-            self.told.insert(path, shown);
+    fn write(&mut self, object: Value) {
+        let path = self.path_of(&object);
+        if self.written.get(&path) != Some(&object) {
+            log_failure(write_atomically(&path, &object, false));
+            self.written.insert(path, object);
         }
     }
 
-    fn path_of(&self, shown: &Value) -> PathBuf {
-        let kind = manifest::text_at(shown, "/kind");
-        let name = manifest::text_at(shown, "/metadata/name");
-        self.shown(&manifest::namespace(shown), &kind, &name)
+    fn path_of(&self, object: &Value) -> PathBuf {
+        let kind = manifest::text_at(object, "/kind");
+        let name = manifest::text_at(object, "/metadata/name");
+        self.status_path(&manifest::namespace(object), &kind, &name)
     }
 
-    fn shown(&self, namespace: &str, kind: &str, name: &str) -> PathBuf {
+    fn status_path(&self, namespace: &str, kind: &str, name: &str) -> PathBuf {
         let kind = kind.to_lowercase();
         let status = self.path.join(".berth/status");
         status
@@ -188,12 +192,16 @@ impl Directory {
             .join(format!("{name}.json"))
     }
 
-    /// Keeps what must not be forgotten when this process ends: which ids may run where.
-    pub fn remember(&self, ids: &Value) {
-        report(put(&self.path.join(".berth/ids.json"), ids, true));
+    /// Saves the IDs that may run, with their hosts, for the next process.
+    pub fn save_ids(&self, ids: &Value) {
+        log_failure(write_atomically(
+            &self.path.join(".berth/ids.json"),
+            ids,
+            true,
+        ));
     }
 
-    pub fn remembered(&self) -> io::Result<Value> {
+    pub fn saved_ids(&self) -> io::Result<Value> {
         match fs::read(self.path.join(".berth/ids.json")) {
             Ok(text) => Ok(serde_json::from_slice(&text)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(json!({})),
@@ -202,20 +210,20 @@ impl Directory {
     }
 }
 
-/// The condition that people and tools look at.
+/// Returns the condition that users and tools check.
 pub fn condition(ready: bool, reason: &str, message: &str) -> Value {
     let status = if ready { "True" } else { "False" };
     json!({ "type": "Ready", "status": status, "reason": reason, "message": message })
 }
 
-fn put_status(shown: &mut Value, status: Value) {
-    if let Some(shown) = shown.as_object_mut() {
-        shown.insert("status".to_owned(), status);
+fn set_status(object: &mut Value, status: Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert("status".to_owned(), status);
     }
 }
 
-/// A reader finds the old file or the new one, and nothing in between; if durable, after a power cut too.
-fn put(path: &Path, content: &Value, durable: bool) -> io::Result<()> {
+/// Replaces a file atomically. A durable write also survives a power failure.
+fn write_atomically(path: &Path, content: &Value, durable: bool) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -230,13 +238,13 @@ fn put(path: &Path, content: &Value, durable: bool) -> io::Result<()> {
 
 fn remove(path: &Path) {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => report(Err(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => log_failure(Err(error)),
         _ => {}
     }
 }
 
-fn report(written: io::Result<()>) {
-    if let Err(error) = written {
-        eprintln!("the directory cannot be written: {error}");
+fn log_failure(result: io::Result<()>) {
+    if let Err(error) = result {
+        eprintln!("cannot write to directory: {error}");
     }
 }

@@ -1,9 +1,10 @@
-//! A scheduler for a directory of manifests: starts them on the fleet, spread out, and keeps them running.
+//! A scheduler for a directory of manifests. It spreads workloads over a fleet and keeps them
+//! running.
 //!
 //! `cargo run -p berth-sdk --example dir_scheduler -- nats://127.0.0.1:4222 DIRECTORY`
 //!
-//! Each workload has a task of its own, so that nothing a host does delays another one. Each id is written
-//! down before it is started, and forgotten when its host has said NOT_FOUND.
+//! Each workload has its own task, so that no host can delay another workload. Each ID is saved
+//! before it is started, and forgotten only after its host has reported NOT_FOUND.
 
 mod directory;
 mod manifest;
@@ -26,14 +27,14 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (Some(url), Some(path)) = (arguments.next(), arguments.next()) else {
         return Err("usage: dir_scheduler NATS_URL DIRECTORY".into());
     };
-    // Of two schedulers for one directory the second one waits here.
-    let directory = Directory::own(path.into())?;
-    let bus = Bus::connect_eventually(&ConnectOptions::to(url)).await?;
+    // A second scheduler for the same directory waits here.
+    let directory = Directory::lock(path.into())?;
+    let bus = Bus::connect_with_retry(&ConnectOptions::to(url)).await?;
     let (fleet, events) = Fleet::watch(bus, FleetOptions::default()).await?;
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        () = Scheduler::new(fleet, directory)?.run(events) => Err("the connection was closed".into()),
-        // What runs goes on running, and is found again by what is written down.
+        () = Scheduler::new(fleet, directory)?.run(events) => Err("connection closed".into()),
+        // Workloads keep running; the next process finds them by their saved IDs.
         _ = terminated.recv() => Ok(()),
     }
 }

@@ -1,81 +1,80 @@
-//! What a manifest asks for: one workload, or so many equal ones.
+//! Parses a manifest: one workload, or a number of equal replicas.
 
 use berth_sdk::proto::Workload;
 use serde_json::{Map, Value, json};
 
-use crate::placement::Conditions;
+use crate::placement::Constraints;
 
 const MAX_REPLICAS: u64 = 1000;
 
-/// One workload that is wanted.
+/// A desired workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// Namespace and name.
     pub key: String,
-    /// The object as it is shown.
-    pub shown: Value,
-    /// What is sent to a host.
+    /// The object, to which the status is added.
+    pub object: Value,
+    /// The workload, as sent to a host.
     pub workload: Workload,
-    /// What the host has to meet.
-    pub conditions: Conditions,
-    /// Why it, or what has come in its place, cannot be started at all.
+    pub constraints: Constraints,
+    /// Reason it, or an update of it, is invalid.
     pub refused: Option<String>,
 }
 
 impl Manifest {
-    /// Whether nothing has to be started anew when the one takes the place of the other.
-    pub fn asks_for_the_same(&self, other: &Manifest) -> bool {
-        self.workload == other.workload && self.conditions == other.conditions
+    /// Returns whether a running incarnation of `other` also satisfies this manifest.
+    pub fn is_satisfied_by(&self, other: &Manifest) -> bool {
+        self.workload == other.workload && self.constraints == other.constraints
     }
 }
 
-/// What stands in one file: a Workload, or a WorkloadDeployment of `replicas` equal ones.
+/// The content of one file: a Workload, or a WorkloadDeployment with `replicas` equal workloads.
 #[derive(Clone, Debug)]
-pub struct Submitted {
-    pub shown: Value,
+pub struct Submission {
+    pub object: Value,
     pub replicas: Vec<Manifest>,
 }
 
-pub fn read(text: &[u8]) -> Result<Submitted, String> {
-    let shown: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let name = text_at(&shown, "/metadata/name");
+pub fn parse(text: &[u8]) -> Result<Submission, String> {
+    let object: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let name = text_at(&object, "/metadata/name");
     if name.is_empty() || name.starts_with('.') || name.contains('/') {
-        return Err(format!("{name:?} cannot be a name"));
+        return Err(format!("invalid name {name:?}"));
     }
-    let spec = at(&shown, "/spec");
-    let replicas = match text_at(&shown, "/kind").as_str() {
-        "Workload" => vec![workload(&shown, &name, &spec)],
+    let spec = at(&object, "/spec");
+    let replicas = match text_at(&object, "/kind").as_str() {
+        "Workload" => vec![workload(&object, &name, &spec)],
         "WorkloadDeployment" => {
             let replicas = spec.get("replicas").map_or(Some(1), Value::as_u64);
             let replicas = replicas.filter(|replicas| *replicas <= MAX_REPLICAS);
             let template = at(&spec, "/template/spec");
-            (0..replicas.ok_or("replicas are too many, or none")?)
-                .map(|number| workload(&shown, &format!("{name}-{number}"), &template))
+            (0..replicas.ok_or("field `spec.replicas` is invalid")?)
+                .map(|number| workload(&object, &format!("{name}-{number}"), &template))
                 .collect()
         }
-        kind => return Err(format!("kind {kind:?} is not one that is known here")),
+        kind => return Err(format!("unknown kind {kind:?}")),
     };
-    Ok(Submitted { shown, replicas })
+    Ok(Submission { object, replicas })
 }
 
-fn workload(shown: &Value, name: &str, spec: &Value) -> Manifest {
-    let namespace = namespace(shown);
+fn workload(object: &Value, name: &str, spec: &Value) -> Manifest {
+    let namespace = namespace(object);
     let list = |name: &str| at(spec, name).as_array().cloned().unwrap_or_default();
-    let components: Vec<Value> = list("/components").iter().map(part).collect();
+    let components: Vec<Value> = list("/components").iter().map(guest).collect();
     let volumes: Vec<Value> = list("/volumes").iter().map(volume).collect();
-    let sent = json!({
+    let message = json!({
         "namespace": namespace,
         "name": name,
-        "service": spec.get("service").map(part),
+        "service": spec.get("service").map(guest),
         "witWorld": { "components": components, "hostInterfaces": list("/hostInterfaces") },
         "volumes": volumes,
     });
-    let read = berth_sdk::json::read(sent.to_string().as_bytes());
-    let refused = read.as_ref().err();
-    let refused = refused.map(|error| format!("the manifest is refused: {error}"));
+    let decoded = berth_sdk::json::decode(message.to_string().as_bytes());
+    let refused = decoded.as_ref().err();
+    let refused = refused.map(|error| format!("invalid manifest: {error}"));
     let labels = at(spec, "/hostSelector");
     let labels = labels.as_object().into_iter().flatten();
-    let conditions = Conditions {
+    let constraints = Constraints {
         labels: labels
             .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
             .collect(),
@@ -84,30 +83,30 @@ fn workload(shown: &Value, name: &str, spec: &Value) -> Manifest {
     };
     Manifest {
         key: format!("{namespace}/{name}"),
-        shown: json!({
-            "apiVersion": shown.get("apiVersion"),
+        object: json!({
+            "apiVersion": object.get("apiVersion"),
             "kind": "Workload",
             "metadata": { "name": name, "namespace": namespace },
             "spec": spec,
         }),
-        workload: read.unwrap_or_default(),
-        conditions,
+        workload: decoded.unwrap_or_default(),
+        constraints,
         refused,
     }
 }
 
-/// A component or a service, whose fields have nearly the same names on the wire.
-fn part(spec: &Value) -> Value {
-    let mut sent = spec.as_object().cloned().unwrap_or_default();
-    sent.remove("imagePullSecret");
+/// Converts a component or a service to its message, which has almost the same fields.
+fn guest(spec: &Value) -> Value {
+    let mut message = spec.as_object().cloned().unwrap_or_default();
+    message.remove("imagePullSecret");
     let policy = match text_at(spec, "/imagePullPolicy").as_str() {
         "Always" => Some("IMAGE_PULL_POLICY_ALWAYS"),
         "IfNotPresent" => Some("IMAGE_PULL_POLICY_IF_NOT_PRESENT"),
         "Never" => Some("IMAGE_PULL_POLICY_NEVER"),
         _ => None,
     };
-    sent.insert("imagePullPolicy".to_owned(), json!(policy));
-    if let Some(resources) = sent
+    message.insert("imagePullPolicy".to_owned(), json!(policy));
+    if let Some(resources) = message
         .get_mut("localResources")
         .and_then(Value::as_object_mut)
     {
@@ -115,7 +114,7 @@ fn part(spec: &Value) -> Value {
         let environment = at(&environment, "/config");
         resources.insert("environment".to_owned(), environment);
     }
-    Value::Object(sent)
+    Value::Object(message)
 }
 
 fn volume(spec: &Value) -> Value {
@@ -126,8 +125,8 @@ fn volume(spec: &Value) -> Value {
     }
 }
 
-pub fn namespace(shown: &Value) -> String {
-    let namespace = text_at(shown, "/metadata/namespace");
+pub fn namespace(object: &Value) -> String {
+    let namespace = text_at(object, "/metadata/namespace");
     if namespace.is_empty() {
         return "default".to_owned();
     }

@@ -1,6 +1,6 @@
-//! Keeps every wanted workload running, one incarnation after the other.
+//! Keeps every desired workload running, one incarnation after another.
 
-mod life;
+mod incarnation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -20,345 +20,354 @@ use crate::directory::{Directory, condition};
 use crate::manifest::{self, Manifest};
 use crate::placement::place;
 
-/// How often the directory is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// Interval between scans of the directory.
+const SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Between two questions about an id that is starting, or of which nothing is known, and between two stops.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Delay before another attempt to start or stop an ID, or to learn its state.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Between two questions about an id that is stopping: the end takes moments.
-const ENDING: Duration = Duration::from_millis(300);
+/// Interval between status requests for an ID that is stopping, which takes only moments.
+const STOPPING_POLL: Duration = Duration::from_millis(300);
 
-/// By when a host must have answered a start.
-const START: Duration = Duration::from_secs(60);
+/// Timeout of a start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A workload that ran this long and ends is started anew at once.
+/// Running time after which a failure resets the backoff.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// A host that was not heard of for so long after our own start is lost.
-const UNKNOWN: Duration = Duration::from_secs(40);
+/// A host not heard within this time after the start of this process counts as lost.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// One life of a workload: an id that was started on a host, or is about to be.
+/// An incarnation of a workload: an ID that was started on a host, or is about to be.
 #[derive(Clone)]
 struct Incarnation {
-    of: String,
+    workload: String,
     host: String,
-    /// What was said when it completed: it is never started again.
+    /// Message with which it completed; it is then never started again.
     completed: Option<String>,
 }
 
-/// Why an incarnation is over.
-enum Ended {
+/// Reason an incarnation ended.
+enum Outcome {
     Completed(String),
-    /// It ended, or cannot be started.
-    Over(String),
-    /// The start reached nobody.
-    NobodyListened,
-    HostIsAway,
+    /// It failed, or cannot be started.
+    Failed(String),
+    /// The start reached no host.
+    NoResponders,
+    HostLost,
 }
 
 #[derive(Default)]
 struct State {
-    wanted: BTreeMap<String, Manifest>,
-    /// Every id that may run. It is written down.
-    ids: BTreeMap<String, Incarnation>,
-    /// Those of them whose start has not left yet.
+    desired: BTreeMap<String, Manifest>,
+    /// Every ID that may run. Saved to the directory.
+    incarnations: BTreeMap<String, Incarnation>,
+    /// IDs whose start was not sent yet.
     unsent: BTreeSet<String>,
-    /// Those that are being stopped.
-    ending: BTreeSet<String>,
-    /// The workloads that have a task.
-    kept: BTreeSet<String>,
-    /// How often each host was lost.
+    /// IDs that are being stopped.
+    stopping: BTreeSet<String>,
+    /// Workloads that have a task.
+    active: BTreeSet<String>,
+    /// Number of times that each host was lost.
     losses: BTreeMap<String, u64>,
 }
 
 pub struct Scheduler {
     fleet: Fleet,
-    /// Taken while the state is held, never the other way round.
+    /// Locked after `state`, never before it.
     directory: Mutex<Directory>,
     state: Mutex<State>,
-    news: watch::Sender<()>,
-    began: Instant,
+    changes: watch::Sender<()>,
+    started_at: Instant,
 }
 
 impl Scheduler {
-    /// Finds what an earlier process has started in what it wrote down.
+    /// Loads the incarnations that an earlier process has saved.
     pub fn new(fleet: Fleet, directory: Directory) -> io::Result<Arc<Self>> {
-        let remembered = directory.remembered()?;
-        let ids = remembered.as_object().into_iter().flatten();
-        let ids = ids.map(|(id, at)| {
-            let completed = at.get("completed").and_then(Value::as_str);
+        let saved = directory.saved_ids()?;
+        let incarnations = saved.as_object().into_iter().flatten().map(|(id, saved)| {
+            let completed = saved.get("completed").and_then(Value::as_str);
             let incarnation = Incarnation {
-                of: manifest::text_at(at, "/for"),
-                host: manifest::text_at(at, "/host"),
+                workload: manifest::text_at(saved, "/for"),
+                host: manifest::text_at(saved, "/host"),
                 completed: completed.map(str::to_owned),
             };
             (id.clone(), incarnation)
         });
         let state = State {
-            ids: ids.collect(),
+            incarnations: incarnations.collect(),
             ..State::default()
         };
         Ok(Arc::new(Self {
             fleet,
             directory: Mutex::new(directory),
             state: Mutex::new(state),
-            news: watch::Sender::new(()),
-            began: Instant::now(),
+            changes: watch::Sender::new(()),
+            started_at: Instant::now(),
         }))
     }
 
-    /// Runs for as long as the connection may come back.
+    /// Runs until the connection is closed for good.
     pub async fn run(self: Arc<Self>, mut events: FleetEvents) {
-        let mut looks = tokio::time::interval(LOOK);
+        let mut scans = tokio::time::interval(SCAN_INTERVAL);
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Some(FleetEvent::Lost { host_id, .. }) => {
                         *self.state().losses.entry(host_id).or_default() += 1;
-                        self.tell();
+                        self.notify();
                     }
-                    Some(_) => self.tell(),
+                    Some(_) => self.notify(),
                     None => return,
                 },
-                _ = looks.tick() => self.look(),
+                _ = scans.tick() => self.scan(),
             }
         }
     }
 
-    fn look(self: &Arc<Self>) {
-        let wanted = self.directory().manifests();
+    fn scan(self: &Arc<Self>) {
+        let desired = self.directory().manifests();
         let mut state = self.state();
-        let is_news = state.wanted != wanted;
-        let running = state.ids.values().map(|at| at.of.clone());
-        let keys: BTreeSet<String> = running.chain(wanted.keys().cloned()).collect();
-        state.wanted = wanted;
+        let has_changed = state.desired != desired;
+        let existing = state.incarnations.values().map(|one| one.workload.clone());
+        let keys: BTreeSet<String> = existing.chain(desired.keys().cloned()).collect();
+        state.desired = desired;
         for key in keys {
-            if state.kept.insert(key.clone()) {
-                tokio::spawn(self.clone().keep(key));
+            if state.active.insert(key.clone()) {
+                tokio::spawn(self.clone().reconcile(key));
             }
         }
         drop(state);
-        if is_news {
-            self.tell();
+        if has_changed {
+            self.notify();
         }
     }
 
-    /// One workload, from the first sight of its manifest until it is deleted and gone.
-    async fn keep(self: Arc<Self>, key: String) {
-        while let Some(manifest) = self.wanted(&key) {
-            let is_another = |state: &State| {
-                let now = state.wanted.get(&key);
-                !now.is_some_and(|now| now.asks_for_the_same(&manifest))
+    /// The task of one workload, until its manifest is deleted and its last incarnation is gone.
+    async fn reconcile(self: Arc<Self>, key: String) {
+        while let Some(manifest) = self.desired(&key) {
+            let is_outdated = |state: &State| {
+                let current = state.desired.get(&key);
+                !current.is_some_and(|current| current.is_satisfied_by(&manifest))
             };
             tokio::select! {
-                () = self.until(is_another) => {}
-                never = self.live(&manifest) => match never {},
+                () = self.wait_until(is_outdated) => {}
+                never = self.keep_running(&manifest) => match never {},
             }
-            self.end_all(&key).await;
+            self.stop_all(&key).await;
         }
-        self.end_all(&key).await;
-        self.directory().gone(&key);
-        self.state().kept.remove(&key);
+        self.stop_all(&key).await;
+        self.directory().remove_status(&key);
+        self.state().active.remove(&key);
     }
 
-    /// One incarnation after the other.
-    async fn live(self: &Arc<Self>, manifest: &Manifest) -> Infallible {
-        if let Some(why) = &manifest.refused {
-            return self.for_good(manifest, "Refused", why, "").await;
+    /// Runs one incarnation after another.
+    async fn keep_running(self: &Arc<Self>, manifest: &Manifest) -> Infallible {
+        if let Some(reason) = &manifest.refused {
+            return self.finish(manifest, "Refused", reason, "").await;
         }
         let (mut failures, mut avoid) = (0, String::new());
         let mut adopted = self.adopted(&manifest.key);
         loop {
-            let begun = adopted.is_some();
+            let may_run = adopted.is_some();
             let id = match adopted.take() {
                 Some(id) => id,
                 None => self.place(manifest, &avoid).await,
             };
-            let Some(at) = self.incarnation(&id) else {
+            let Some(incarnation) = self.incarnation(&id) else {
                 continue;
             };
-            let began = Instant::now();
-            let ended = match at.completed {
-                Some(message) => Ended::Completed(message),
-                None => self.life(manifest, &id, &at.host, begun).await,
+            let Incarnation {
+                host, completed, ..
+            } = incarnation;
+            let started_at = Instant::now();
+            let outcome = match completed {
+                Some(message) => Outcome::Completed(message),
+                None => self.run_incarnation(manifest, &id, &host, may_run).await,
             };
-            let message = match ended {
-                Ended::Completed(message) => {
-                    // It is not run again, whatever becomes of its host.
+            let message = match outcome {
+                Outcome::Completed(message) => {
+                    // It never runs again, whatever happens to its host.
                     self.complete(&id, &message);
-                    return self.for_good(manifest, "Completed", &message, &id).await;
+                    return self.finish(manifest, "Completed", &message, &id).await;
                 }
-                Ended::Over(message) => {
-                    // It may have run: the id is used up.
-                    self.end_soon(&id);
-                    self.end_all(&manifest.key).await;
-                    let was_healthy = began.elapsed() > HEALTHY;
+                Outcome::Failed(message) => {
+                    // It may have run, so its ID is not used again.
+                    self.stop(&id);
+                    self.stop_all(&manifest.key).await;
+                    let was_healthy = started_at.elapsed() > HEALTHY;
                     failures = if was_healthy { 0 } else { failures + 1 };
-                    avoid = at.host;
+                    avoid = host;
                     message
                 }
-                Ended::NobodyListened => {
+                Outcome::NoResponders => {
                     self.forget(&id);
                     failures += 1;
-                    let message = format!("nobody listens on host {}", at.host);
-                    avoid = at.host;
+                    let message = format!("no responders for host {host}");
+                    avoid = host;
                     message
                 }
-                Ended::HostIsAway => {
-                    // It is stopped as soon as the host returns.
-                    self.end_soon(&id);
-                    format!("host {} was lost", at.host)
+                Outcome::HostLost => {
+                    // It is stopped as soon as the host recovers.
+                    self.stop(&id);
+                    format!("host {host} is lost")
                 }
             };
-            self.show(manifest, "Ended", &message, "");
+            self.write_status(manifest, "Ended", &message, "");
             sleep(backoff(failures)).await;
         }
     }
 
-    /// Waits for a host that fits, and writes down what is about to be started there.
+    /// Waits for a feasible host, and saves the ID that is about to be started there.
     async fn place(&self, manifest: &Manifest, avoid: &str) -> String {
-        let mut news = self.news.subscribe();
+        let mut changes = self.changes.subscribe();
         loop {
-            let reason = match self.try_to_place(manifest, avoid) {
+            let reason = match self.try_place(manifest, avoid) {
                 Ok(id) => return id,
                 Err(reason) => reason,
             };
-            self.show(manifest, "Waiting", &reason, "");
-            if news.changed().await.is_err() {
+            self.write_status(manifest, "Waiting", &reason, "");
+            if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    fn try_to_place(&self, manifest: &Manifest, avoid: &str) -> Result<String, String> {
+    fn try_place(&self, manifest: &Manifest, avoid: &str) -> Result<String, String> {
         let hosts = self.fleet.hosts();
         let mut state = self.state();
         let mut placed = BTreeMap::new();
-        for (_, at) in state
-            .ids
-            .iter()
-            .filter(|(id, _)| !state.ending.contains(*id))
-        {
-            *placed.entry(at.host.clone()).or_default() += 1;
+        for (id, incarnation) in &state.incarnations {
+            if !state.stopping.contains(id) {
+                *placed.entry(incarnation.host.clone()).or_default() += 1;
+            }
         }
-        let host = place(&manifest.conditions, &hosts, &placed, avoid)?;
+        let host = place(&manifest.constraints, &hosts, &placed, avoid)?;
         let id = uuid::Uuid::new_v4().to_string();
         let incarnation = Incarnation {
-            of: manifest.key.clone(),
+            workload: manifest.key.clone(),
             host,
             completed: None,
         };
-        state.ids.insert(id.clone(), incarnation);
+        state.incarnations.insert(id.clone(), incarnation);
         state.unsent.insert(id.clone());
-        self.remember(&state);
+        self.save(&state);
         Ok(id)
     }
 
-    fn end_soon(self: &Arc<Self>, id: &str) {
+    /// Stops an ID in the background.
+    fn stop(self: &Arc<Self>, id: &str) {
         let mut state = self.state();
-        if state.ids.contains_key(id) && state.ending.insert(id.to_owned()) {
-            tokio::spawn(self.clone().end(id.to_owned()));
+        if state.incarnations.contains_key(id) && state.stopping.insert(id.to_owned()) {
+            tokio::spawn(self.clone().stop_until_gone(id.to_owned()));
         }
     }
 
-    /// Stops an id until its host says that it is not there, however long that host is away.
-    async fn end(self: Arc<Self>, id: String) {
+    /// Stops an ID until its host reports NOT_FOUND, however long the host is lost.
+    async fn stop_until_gone(self: Arc<Self>, id: String) {
         let Some(Incarnation { host, .. }) = self.incarnation(&id) else {
             return;
         };
         let Ok(client) = self.client(&host) else {
             return self.forget(&id);
         };
-        let mut said = None;
+        let mut state = None;
         while !self.state().unsent.contains(&id) {
-            if !self.is_away(&host) {
-                // STOPPING acknowledges: from then on it is enough to ask, unless the host says something else.
-                let answer = match said {
+            if !self.is_lost(&host) {
+                // After STOPPING a status request suffices, until the host reports another state.
+                let reply = match state {
                     Some(WorkloadState::Stopping) => client.status(&id).await,
                     _ => client.stop(&id).await,
                 };
-                said = answer.ok().map(|status| status.state);
-                if said == Some(WorkloadState::NotFound) {
+                state = reply.ok().map(|status| status.state);
+                if state == Some(WorkloadState::NotFound) {
                     break;
                 }
             }
-            let is_ending = said == Some(WorkloadState::Stopping);
-            sleep(if is_ending { ENDING } else { ASK_AGAIN }).await;
+            let is_stopping = state == Some(WorkloadState::Stopping);
+            sleep(if is_stopping {
+                STOPPING_POLL
+            } else {
+                RETRY_DELAY
+            })
+            .await;
         }
         self.forget(&id);
     }
 
-    /// Stops what a workload has; waits for hosts that are there, and for no others.
-    async fn end_all(self: &Arc<Self>, key: &str) {
+    /// Stops all incarnations of a workload, and waits for the hosts that are not lost.
+    async fn stop_all(self: &Arc<Self>, key: &str) {
         loop {
-            let ids = self.state().ids.clone();
-            let mine = ids.iter().filter(|(_, at)| at.of == key);
-            let mut is_over = true;
-            for (id, at) in mine {
-                self.end_soon(id);
-                is_over &= self.is_away(&at.host);
+            let incarnations = self.state().incarnations.clone();
+            let mut is_done = true;
+            for (id, incarnation) in incarnations.iter().filter(|(_, one)| one.workload == key) {
+                self.stop(id);
+                is_done &= self.is_lost(&incarnation.host);
             }
-            if is_over {
+            if is_done {
                 return;
             }
-            sleep(LOOK).await;
+            sleep(SCAN_INTERVAL).await;
         }
     }
 
-    /// An id that an earlier process of this scheduler has started, and that nobody is stopping.
+    /// Returns an ID of the workload from an earlier process that is not being stopped.
     fn adopted(&self, key: &str) -> Option<String> {
         let state = self.state();
-        let mut ids = state.ids.iter();
-        ids.find(|(id, at)| at.of == key && !state.ending.contains(*id))
+        let mut incarnations = state.incarnations.iter();
+        incarnations
+            .find(|(id, one)| one.workload == key && !state.stopping.contains(*id))
             .map(|(id, _)| id.clone())
     }
 
     fn client(&self, host: &str) -> Result<HostClient, ClientError> {
         let timeouts = Timeouts {
-            start: START,
+            start: START_TIMEOUT,
             stop: Duration::from_secs(5),
             ..Timeouts::default()
         };
         Ok(self.fleet.client(host)?.with_timeouts(timeouts))
     }
 
-    fn is_away(&self, host: &str) -> bool {
+    fn is_lost(&self, host: &str) -> bool {
         match self.fleet.host(host) {
             Some(host) => host.health == Health::Lost,
-            None => self.began.elapsed() > UNKNOWN,
+            None => self.started_at.elapsed() > DISCOVERY_TIMEOUT,
         }
     }
 
     fn complete(&self, id: &str, message: &str) {
         let mut state = self.state();
-        if let Some(at) = state.ids.get_mut(id) {
-            at.completed = Some(message.to_owned());
+        if let Some(incarnation) = state.incarnations.get_mut(id) {
+            incarnation.completed = Some(message.to_owned());
         }
-        self.remember(&state);
+        self.save(&state);
     }
 
     fn forget(&self, id: &str) {
         let mut state = self.state();
-        state.ids.remove(id);
+        state.incarnations.remove(id);
         state.unsent.remove(id);
-        state.ending.remove(id);
-        self.remember(&state);
+        state.stopping.remove(id);
+        self.save(&state);
     }
 
-    fn remember(&self, state: &State) {
-        let ids = state.ids.iter().map(|(id, at)| {
-            let at = json!({ "for": at.of, "host": at.host, "completed": at.completed });
-            (id.clone(), at)
+    fn save(&self, state: &State) {
+        let ids = state.incarnations.iter().map(|(id, one)| {
+            let saved =
+                json!({ "for": one.workload, "host": one.host, "completed": one.completed });
+            (id.clone(), saved)
         });
-        self.directory().remember(&Value::Object(ids.collect()));
+        self.directory().save_ids(&Value::Object(ids.collect()));
     }
 
-    fn show(&self, manifest: &Manifest, reason: &str, message: &str, id: &str) {
-        let host = self.incarnation(id).map(|at| at.host).unwrap_or_default();
-        let now = self.wanted(&manifest.key);
+    fn write_status(&self, manifest: &Manifest, reason: &str, message: &str, id: &str) {
+        let host = self.incarnation(id).map(|one| one.host).unwrap_or_default();
+        let current = self.desired(&manifest.key);
         let mut message = message.to_owned();
-        if let Some(refused) = now.as_ref().and_then(|now| now.refused.as_ref())
+        if let Some(refused) = current
+            .as_ref()
+            .and_then(|current| current.refused.as_ref())
             && *refused != message
         {
             message = format!("{message}; {refused}");
@@ -366,36 +375,41 @@ impl Scheduler {
         let is_ready = matches!(reason, "Running" | "Completed");
         let conditions = [condition(is_ready, reason, &message)];
         let status = json!({ "workloadId": id, "hostId": host, "conditions": conditions });
-        let shown = now.as_ref().unwrap_or(manifest);
-        self.directory().tell(shown, status);
+        let manifest = current.as_ref().unwrap_or(manifest);
+        self.directory().write_status(manifest, status);
     }
 
-    /// Nothing more happens to it, until another manifest takes its place.
-    async fn for_good(&self, manifest: &Manifest, reason: &str, why: &str, id: &str) -> Infallible {
-        self.show(manifest, reason, why, id);
+    /// Writes a final status, and waits until another manifest replaces this one.
+    async fn finish(
+        &self,
+        manifest: &Manifest,
+        reason: &str,
+        message: &str,
+        id: &str,
+    ) -> Infallible {
+        self.write_status(manifest, reason, message, id);
         std::future::pending().await
     }
 
-    /// Waits until it is so.
-    async fn until(&self, is_so: impl Fn(&State) -> bool) {
-        let mut news = self.news.subscribe();
-        while !is_so(&self.state()) {
-            if news.changed().await.is_err() {
+    async fn wait_until(&self, condition: impl Fn(&State) -> bool) {
+        let mut changes = self.changes.subscribe();
+        while !condition(&self.state()) {
+            if changes.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn tell(&self) {
-        self.news.send_replace(());
+    fn notify(&self) {
+        self.changes.send_replace(());
     }
 
-    fn wanted(&self, key: &str) -> Option<Manifest> {
-        self.state().wanted.get(key).cloned()
+    fn desired(&self, key: &str) -> Option<Manifest> {
+        self.state().desired.get(key).cloned()
     }
 
     fn incarnation(&self, id: &str) -> Option<Incarnation> {
-        self.state().ids.get(id).cloned()
+        self.state().incarnations.get(id).cloned()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -409,7 +423,8 @@ impl Scheduler {
     }
 }
 
-/// At once after the first, then from 1 s by doubling to a minute, with jitter.
+/// Returns the delay after this many failures: none after the first, then 1 s, doubling up to a
+/// minute, with jitter.
 fn backoff(failures: u32) -> Duration {
     let Some(doublings) = failures.checked_sub(2) else {
         return Duration::ZERO;

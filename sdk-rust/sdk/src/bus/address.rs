@@ -1,30 +1,30 @@
-//! The addresses of servers, with the credentials that may stand in them.
+//! Addresses of servers, with the credentials that they may contain.
 
 use async_nats::ServerAddr;
 
 use super::ConnectError;
-use crate::connect::{Auth, Secret, without_userinfo};
+use crate::connect::{Auth, Secret, redact_userinfo};
 
-/// The servers without userinfo, and the userinfo of the first.
+/// Returns the servers without userinfo, and the userinfo of the first server.
 pub(super) fn servers(lists: &[String]) -> Result<(Vec<ServerAddr>, Auth), ConnectError> {
     let mut servers = Vec::new();
     let mut auth = Auth::None;
     let named = lists.iter().flat_map(|list| list.split(','));
     for server in named.map(str::trim).filter(|server| !server.is_empty()) {
-        let bad = || ConnectError::Address(without_userinfo(server));
+        let invalid = || ConnectError::InvalidAddress(redact_userinfo(server));
         let mut url = server
             .parse::<ServerAddr>()
-            .map_err(|_| bad())?
+            .map_err(|_| invalid())?
             .into_inner();
         if url.host_str().is_none_or(str::is_empty) {
-            return Err(bad());
+            return Err(invalid());
         }
         if servers.is_empty() {
             auth = userinfo(url.username(), url.password());
         }
-        url.set_username("").map_err(|()| bad())?;
-        url.set_password(None).map_err(|()| bad())?;
-        servers.push(ServerAddr::from_url(url).map_err(|_| bad())?);
+        url.set_username("").map_err(|()| invalid())?;
+        url.set_password(None).map_err(|()| invalid())?;
+        servers.push(ServerAddr::from_url(url).map_err(|_| invalid())?);
     }
     if servers.is_empty() {
         Err(ConnectError::NoServer)
@@ -34,18 +34,17 @@ pub(super) fn servers(lists: &[String]) -> Result<(Vec<ServerAddr>, Auth), Conne
 }
 
 fn userinfo(user: &str, password: Option<&str>) -> Auth {
-    let decode = |text: &str| percent_decoded(text);
     match (user, password) {
         ("", _) => Auth::None,
-        (token, None) => Auth::Token(Secret::from(decode(token))),
+        (token, None) => Auth::Token(Secret::from(percent_decode(token))),
         (user, Some(password)) => Auth::UserPassword {
-            user: decode(user),
-            password: Secret::from(decode(password)),
+            user: percent_decode(user),
+            password: Secret::from(percent_decode(password)),
         },
     }
 }
 
-fn percent_decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('%') {
@@ -69,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_taken_out_of_the_address() {
+    fn takes_credentials_out_of_the_address() {
         let lists = [
             "nats://ann:p%40ss%2@a:1, b".to_owned(),
             "tls://c".to_owned(),
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_without_its_secret() {
+    fn rejects_invalid_addresses_without_leaking_secrets() {
         for bad in ["http://ann:hunter2@a", "nats://", "nats://hunter2@", "a b"] {
             let error = servers(&[bad.to_owned()]).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");

@@ -1,4 +1,4 @@
-//! How we show the servers who we are.
+//! Authentication to the servers.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use nkeys::KeyPair;
 use super::ConnectError;
 use crate::connect::Auth;
 
-/// Who we are. Files are read once now, to say at once what is wrong with them, and again for each
-/// connection, because they are rotated.
+/// Returns NATS options with these credentials. Files are read once now, to report errors early,
+/// and again for each connection, because they may be rotated.
 pub(super) fn options_with(auth: Auth) -> Result<async_nats::ConnectOptions, ConnectError> {
     let nats = async_nats::ConnectOptions::new();
     match auth {
@@ -19,7 +19,7 @@ pub(super) fn options_with(auth: Auth) -> Result<async_nats::ConnectOptions, Con
             Ok(nats.user_and_password(user, password.expose().to_owned()))
         }
         signing => {
-            sign(&signing, b"can it sign?")?;
+            sign(&signing, b"test")?;
             Ok(async_nats::ConnectOptions::with_auth_callback(
                 move |nonce| std::future::ready(sign(&signing, &nonce).map_err(AuthError::new)),
             ))
@@ -27,7 +27,7 @@ pub(super) fn options_with(auth: Auth) -> Result<async_nats::ConnectOptions, Con
     }
 }
 
-/// Proves to the server that we have the key.
+/// Signs the nonce of the server with the private key.
 fn sign(auth: &Auth, nonce: &[u8]) -> Result<async_nats::Auth, ConnectError> {
     let mut signed = async_nats::Auth::new();
     let seed = match auth {
@@ -40,9 +40,9 @@ fn sign(auth: &Auth, nonce: &[u8]) -> Result<async_nats::Auth, ConnectError> {
         Auth::NkeySeed(seed) => seed.expose().trim().to_owned(),
         Auth::None | Auth::Token(_) | Auth::UserPassword { .. } => return Ok(signed),
     };
-    let unusable = |_| ConnectError::Credentials(name_of(auth));
-    let key = KeyPair::from_seed(&seed).map_err(unusable)?;
-    signed.signature = Some(key.sign(nonce).map_err(unusable)?);
+    let invalid = |_| ConnectError::InvalidCredentials(name_of(auth));
+    let key = KeyPair::from_seed(&seed).map_err(invalid)?;
+    signed.signature = Some(key.sign(nonce).map_err(invalid)?);
     if signed.jwt.is_none() {
         signed.nkey = Some(key.public_key());
     }
@@ -56,8 +56,8 @@ fn name_of(auth: &Auth) -> String {
     }
 }
 
-/// The JWT and the seed in a file of credentials: what stands between the first and the second pair of
-/// lines that begin with `---`.
+/// Returns the JWT and the seed of a credentials file: the contents of its first and second
+/// section, where lines that begin with `---` delimit the sections.
 fn credentials(path: &Path) -> Result<(String, String), ConnectError> {
     let text = read(path)?;
     let mut parts = Vec::new();
@@ -71,7 +71,7 @@ fn credentials(path: &Path) -> Result<(String, String), ConnectError> {
     }
     match <[String; 2]>::try_from(parts) {
         Ok([jwt, seed]) => Ok((jwt, seed)),
-        Err(_) => Err(ConnectError::Credentials(path.display().to_string())),
+        Err(_) => Err(ConnectError::InvalidCredentials(path.display().to_string())),
     }
 }
 

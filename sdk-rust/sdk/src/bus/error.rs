@@ -1,73 +1,73 @@
-//! What can go wrong with the bus itself.
+//! Errors of the bus itself.
 
 use std::io;
 use std::path::PathBuf;
 
 use async_nats::client::PublishErrorKind;
 
-/// Why there is no connection.
+/// Reason a connection cannot be established.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// No server was named.
-    #[error("no server is named")]
+    /// No server is configured.
+    #[error("no NATS server is configured")]
     NoServer,
-    /// The address of a server is none; userinfo is hidden.
-    #[error("{0:?} is not the address of a NATS server (nats://host:port)")]
-    Address(String),
-    /// A certificate without its key or a key without its certificate.
-    #[error("a client certificate needs both its file and the file of its key")]
-    HalfAPair,
-    /// A file that cannot be read.
+    /// The address of a server is invalid; userinfo is redacted.
+    #[error("invalid NATS server address {0:?} (expected nats://host:port)")]
+    InvalidAddress(String),
+    /// Either the client certificate or its key is missing.
+    #[error("a client certificate needs both its certificate file and its key file")]
+    IncompleteKeyPair,
+    /// A file cannot be read.
     #[error("cannot read {path}")]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Reason it cannot be read.
         source: io::Error,
     },
-    /// A seed, or a file of credentials, that is not in the form it must have.
-    #[error("{0} is not usable as NATS credentials")]
-    Credentials(String),
-    /// The servers do not know us.
-    #[error("the NATS server at {servers} refuses our credentials")]
-    Refused {
-        /// The servers, userinfo hidden.
+    /// A seed or a credentials file has the wrong format.
+    #[error("invalid NATS credentials in {0}")]
+    InvalidCredentials(String),
+    /// The servers reject the credentials.
+    #[error("the NATS server at {servers} rejects the credentials")]
+    Unauthorized {
+        /// The servers, userinfo redacted.
         servers: String,
     },
-    /// No server can be reached, or none that we trust.
+    /// No server is reachable, or none is trusted.
     #[error("cannot connect to NATS at {servers}")]
     Unreachable {
-        /// The servers, userinfo hidden.
+        /// The servers, userinfo redacted.
         servers: String,
-        /// Why the last one could not.
+        /// Error of the last attempt.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Why something could not be done with a connection.
+/// Reason an operation on a connection fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
-    /// There is no connection now; it is being made again.
-    #[error("there is no connection to the broker")]
+    /// The connection is down; it is being re-established.
+    #[error("no connection to the broker")]
     Disconnected,
     /// The connection was closed for good.
     #[error("the connection to the broker is closed")]
     Closed,
-    /// The broker does not take a message of this size.
-    #[error("the message is larger than the broker takes")]
-    TooLarge,
-    /// The subject is none.
-    #[error("the subject is not valid")]
-    Subject,
+    /// The broker does not accept a message of this size.
+    #[error("the message is larger than the broker accepts")]
+    MessageTooLarge,
+    /// The subject is invalid.
+    #[error("invalid subject")]
+    InvalidSubject,
 }
 
 impl BusError {
-    pub(super) fn of_publish(error: async_nats::PublishError) -> Self {
+    pub(super) fn from_publish(error: async_nats::PublishError) -> Self {
         match error.kind() {
-            PublishErrorKind::MaxPayloadExceeded => Self::TooLarge,
-            PublishErrorKind::InvalidSubject => Self::Subject,
+            PublishErrorKind::MaxPayloadExceeded => Self::MessageTooLarge,
+            PublishErrorKind::InvalidSubject => Self::InvalidSubject,
             PublishErrorKind::Send => Self::Closed,
         }
     }

@@ -1,4 +1,4 @@
-//! The flags that say how gRPC is served and reached.
+//! Flags for serving and calling gRPC.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,26 +7,26 @@ use clap::Args;
 
 use crate::grpc::{ChannelOptions, ClientTls, ServerTls};
 
-/// Who we are and whom we trust when we call by gRPC.
+/// TLS flags for gRPC calls.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "gRPC")]
 pub struct GrpcTlsArgs {
-    /// PEM file of the authorities to trust behind https:// instead of the system's
+    /// CA certificates (PEM) for https:// URLs [default: system roots]
     #[arg(long, value_name = "FILE", env = "BERTH_GRPC_TLS_CA", global = true)]
     grpc_tls_ca: Option<PathBuf>,
 
-    /// PEM file of our certificate, shown to those we call and those who call us
+    /// Certificate (PEM) to present to gRPC servers and clients
     #[arg(long, value_name = "FILE", env = "BERTH_GRPC_TLS_CERT", global = true)]
     grpc_tls_cert: Option<PathBuf>,
 
-    /// PEM file of the key to our certificate
+    /// Private key (PEM) of the certificate
     #[arg(long, value_name = "FILE", env = "BERTH_GRPC_TLS_KEY", global = true)]
     grpc_tls_key: Option<PathBuf>,
 }
 
 impl GrpcTlsArgs {
-    /// For calls to `https://`.
-    pub fn client(&self) -> ClientTls {
+    /// Returns the TLS settings for calls to `https://`.
+    pub fn client_tls(&self) -> ClientTls {
         ClientTls {
             ca_file: self.grpc_tls_ca.clone(),
             cert_file: self.grpc_tls_cert.clone(),
@@ -35,25 +35,25 @@ impl GrpcTlsArgs {
         }
     }
 
-    /// The way to this URL. Files are for `https://`; what has none needs none.
-    pub fn channel(&self, url: &str) -> ChannelOptions {
-        channel(url, self.client())
+    /// Returns the options of a channel to this URL. TLS applies only to `https://`.
+    pub fn channel_options(&self, url: &str) -> ChannelOptions {
+        channel_options(url, self.client_tls())
     }
 }
 
-/// Where gRPC is served.
+/// Flags for serving gRPC.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "gRPC")]
 pub struct GrpcServeArgs {
-    /// Serve gRPC here, like 127.0.0.1:9090; port 0 takes any [default: no gRPC]
+    /// gRPC listen address, such as 127.0.0.1:9090; port 0 picks a free port [default: no gRPC]
     #[arg(long, value_name = "IP:PORT", env = "BERTH_GRPC_ADDR")]
     grpc_addr: Option<SocketAddr>,
 
-    /// PEM file of the authorities whose clients may call us [default: everybody may]
+    /// CA certificates (PEM) of permitted clients [default: all clients permitted]
     #[arg(long, value_name = "FILE", env = "BERTH_GRPC_TLS_CLIENT_CA")]
     grpc_tls_client_ca: Option<PathBuf>,
 
-    /// Do without NATS: gRPC only
+    /// Use gRPC only, without NATS
     #[arg(long, requires = "grpc_addr")]
     no_nats: bool,
 
@@ -61,33 +61,33 @@ pub struct GrpcServeArgs {
     tls: GrpcTlsArgs,
 }
 
-/// What the flags come to.
+/// gRPC settings, as given by the flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GrpcServe {
-    /// Where gRPC is served; `None`: nowhere.
+pub struct GrpcSettings {
+    /// Listen address; `None` disables the gRPC server.
     pub addr: Option<SocketAddr>,
-    /// With which certificate; `None`: without TLS.
+    /// TLS of the server; `None` serves plaintext.
     pub tls: Option<ServerTls>,
-    /// How we call others.
-    pub client: ClientTls,
-    /// NATS is not used at all.
+    /// TLS of calls to other servers.
+    pub client_tls: ClientTls,
+    /// Whether NATS is disabled.
     pub no_nats: bool,
 }
 
-impl GrpcServe {
-    /// The way to this URL. Files are for `https://`; what has none needs none.
-    pub fn channel(&self, url: &str) -> ChannelOptions {
-        channel(url, self.client.clone())
+impl GrpcSettings {
+    /// Returns the options of a channel to this URL. TLS applies only to `https://`.
+    pub fn channel_options(&self, url: &str) -> ChannelOptions {
+        channel_options(url, self.client_tls.clone())
     }
 }
 
 impl GrpcServeArgs {
-    /// The settings.
+    /// Returns the settings.
     ///
     /// # Errors
     ///
-    /// What contradicts what, for whoever wrote the flags or set their variables.
-    pub fn into_settings(self) -> Result<GrpcServe, String> {
+    /// Returns a message about the conflict if flags or variables contradict each other.
+    pub fn into_settings(self) -> Result<GrpcSettings, String> {
         let tls = match (&self.tls.grpc_tls_cert, &self.tls.grpc_tls_key) {
             (Some(cert_file), Some(key_file)) => Some(ServerTls {
                 cert_file: cert_file.clone(),
@@ -96,24 +96,22 @@ impl GrpcServeArgs {
             }),
             (None, None) if self.grpc_tls_client_ca.is_some() => {
                 return Err(
-                    "--grpc-tls-client-ca asks callers for certificates and needs --grpc-tls-cert \
-                     and --grpc-tls-key"
-                        .to_owned(),
+                    "--grpc-tls-client-ca requires --grpc-tls-cert and --grpc-tls-key".to_owned(),
                 );
             }
             (None, None) => None,
-            _ => return Err("--grpc-tls-cert and --grpc-tls-key go together".to_owned()),
+            _ => return Err("--grpc-tls-cert and --grpc-tls-key require each other".to_owned()),
         };
-        Ok(GrpcServe {
+        Ok(GrpcSettings {
             addr: self.grpc_addr,
             tls,
-            client: self.tls.client(),
+            client_tls: self.tls.client_tls(),
             no_nats: self.no_nats,
         })
     }
 }
 
-fn channel(url: &str, tls: ClientTls) -> ChannelOptions {
+fn channel_options(url: &str, tls: ClientTls) -> ChannelOptions {
     let mut options = ChannelOptions::to(url);
     if url.starts_with("https:") {
         options.tls = tls;

@@ -1,4 +1,4 @@
-//! The log of the process: lines on standard error.
+//! The log of the process, written to standard error.
 
 use std::io::IsTerminal as _;
 
@@ -7,15 +7,15 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-/// The flags that say what is logged.
+/// Flags for the log.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
-    /// error, warn, info, debug, trace, or directives like info,berth_sdk=debug
+    /// Log level (error, warn, info, debug, trace) or directives such as info,berth_sdk=debug
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info")]
     log_level: String,
 
-    /// How log lines look
+    /// Log format
     #[arg(
         long,
         value_name = "FORMAT",
@@ -32,7 +32,7 @@ enum LogFormat {
 }
 
 impl LogArgs {
-    /// What they say.
+    /// Returns the log settings.
     pub fn into_log(self) -> Log {
         Log {
             filter: self.log_level,
@@ -41,12 +41,12 @@ impl LogArgs {
     }
 }
 
-/// What is logged, and in which form.
+/// Level and format of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// A level, or directives as `tracing-subscriber` reads them.
+    /// Level, or directives as parsed by `tracing-subscriber`.
     pub filter: String,
-    /// One JSON object a line instead of text.
+    /// Whether to write JSON, one object per line, instead of text.
     pub json: bool,
 }
 
@@ -59,34 +59,35 @@ impl Default for Log {
     }
 }
 
-/// Why there is no log.
+/// Reason the log cannot be initialized.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter cannot be read.
-    #[error("the log filter {filter:?} is wrong")]
-    Filter {
-        /// As it was given.
+    /// The filter is invalid.
+    #[error("invalid log filter {filter:?}")]
+    InvalidFilter {
+        /// The filter as given.
         filter: String,
-        /// What is wrong with it.
+        /// Reason it is invalid.
         #[source]
         source: ParseError,
     },
-    /// The process has one already.
-    #[error("the log does not start")]
-    Start(#[source] TryInitError),
+    /// The process has already initialized a log.
+    #[error("cannot initialize the log")]
+    Init(#[source] TryInitError),
 }
 
 impl Log {
-    /// Starts the log, once for the process; in colour when a person watches.
+    /// Initializes the log of the process, in color if standard error is a terminal.
     ///
     /// # Errors
     ///
-    /// The filter cannot be read, or the process has a log already.
-    pub fn start(&self) -> Result<(), LogError> {
-        let filter = EnvFilter::try_new(&self.filter).map_err(|source| LogError::Filter {
-            filter: self.filter.clone(),
-            source,
-        })?;
+    /// Fails if the filter is invalid or the process already has a log.
+    pub fn init(&self) -> Result<(), LogError> {
+        let filter =
+            EnvFilter::try_new(&self.filter).map_err(|source| LogError::InvalidFilter {
+                filter: self.filter.clone(),
+                source,
+            })?;
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(std::io::stderr().is_terminal())
@@ -96,6 +97,6 @@ impl Log {
         } else {
             lines.finish().try_init()
         };
-        started.map_err(LogError::Start)
+        started.map_err(LogError::Init)
     }
 }

@@ -1,16 +1,16 @@
-//! SIGTERM and SIGINT end a program in order.
+//! Graceful shutdown on SIGTERM and SIGINT.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Cancels `shutdown` at the first SIGTERM or SIGINT. At a second one, the process ends at once.
+/// Cancels `shutdown` on the first SIGTERM or SIGINT. A second one exits immediately.
 ///
 /// # Errors
 ///
-/// Signals cannot be listened to.
-pub fn on_signal(shutdown: CancellationToken) -> io::Result<()> {
+/// Fails if signal handlers cannot be installed.
+pub fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -24,7 +24,7 @@ pub fn on_signal(shutdown: CancellationToken) -> io::Result<()> {
         tracing::info!(signal, "shutting down");
         shutdown.cancel();
         let signal = received().await;
-        tracing::warn!(signal, "asked twice: ending at once");
+        tracing::warn!(signal, "second signal, exiting immediately");
         std::process::exit(1);
     });
     Ok(())

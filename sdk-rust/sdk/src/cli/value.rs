@@ -1,25 +1,25 @@
-//! The values that flags take, parsed: each error says what would be right.
+//! Parsers of flag values. Each error describes a valid value.
 
 use std::time::Duration;
 
 use crate::subject;
 
-/// A duration as Go and `wash` write it: `30s`, `500ms`, `1m30s`, `1.5s`.
+/// Parses a duration in the format of Go and `wash`: `30s`, `500ms`, `1m30s`, `1.5s`.
 ///
 /// # Errors
 ///
-/// What would be right.
+/// Returns a message that describes a valid value.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let form = "write a number and a unit, like 30s, 500ms or 1m30s";
+    let format = "expected a number and a unit, such as 30s, 500ms or 1m30s";
     if text.is_empty() {
-        return Err(form.to_owned());
+        return Err(format.to_owned());
     }
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
         let digits = rest
             .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(|| format!("the unit is missing, {form}"))?;
+            .ok_or_else(|| format!("missing unit, {format}"))?;
         let (number, tail) = rest.split_at(digits);
         let letters = tail
             .find(|c: char| !c.is_ascii_alphabetic())
@@ -30,9 +30,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
-            _ => return Err(format!("{unit:?} is no unit, {form}")),
+            _ => return Err(format!("unknown unit {unit:?}, {format}")),
         };
-        let number: f64 = number.parse().map_err(|_| form.to_owned())?;
+        let number: f64 = number.parse().map_err(|_| format.to_owned())?;
         let part = Duration::try_from_secs_f64(number * seconds);
         total = part
             .ok()
@@ -43,11 +43,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
-/// A duration between two bounds.
+/// Parses a duration within bounds.
 ///
 /// # Errors
 ///
-/// What would be right.
+/// Returns a message that describes a valid value.
 pub fn duration_in(
     text: &str,
     bounds: std::ops::RangeInclusive<Duration>,
@@ -63,43 +63,43 @@ pub fn duration_in(
     ))
 }
 
-/// A name that is not empty and has no white space.
+/// Parses a text that is not empty and contains no white space.
 ///
 /// # Errors
 ///
-/// What would be right.
-pub fn word(text: &str) -> Result<String, String> {
+/// Returns a message that describes a valid value.
+pub fn no_whitespace(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("must not be empty and have no white space".to_owned());
+        return Err("must not be empty or contain white space".to_owned());
     }
     Ok(text.to_owned())
 }
 
-/// The id of a host (HOST-WIRE-012).
+/// Parses the ID of a host (HOST-WIRE-012).
 ///
 /// # Errors
 ///
-/// What would be right.
+/// Returns a message that describes a valid value.
 pub fn host_id(text: &str) -> Result<String, String> {
     if subject::is_host_id(text) {
         return Ok(text.to_owned());
     }
     Err(format!(
-        "it becomes part of NATS subjects: 1 to {} of the characters A-Z a-z 0-9 _ -",
-        subject::ID_BYTES_MAX
+        "must be a valid NATS subject token: 1 to {} of the characters A-Z a-z 0-9 _ -",
+        subject::MAX_HOST_ID_BYTES
     ))
 }
 
-/// A boolean as Go's flags take it.
+/// Parses a boolean in the format of Go's flags.
 ///
 /// # Errors
 ///
-/// What would be right.
+/// Returns a message that describes a valid value.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-        _ => Err("write true or false".to_owned()),
+        _ => Err("expected true or false".to_owned()),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_ids() {
+    fn host_ids_are_subject_tokens() {
         assert_eq!(host_id("edge-7_A"), Ok("edge-7_A".to_owned()));
         let long = "x".repeat(257);
         for text in ["", "a.b", "*", "a>", "a b", "a\u{7}", "a~", "ä", &long] {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn durations_have_units() {
         for (text, ms) in [
             ("30s", 30_000),
             ("500ms", 500),

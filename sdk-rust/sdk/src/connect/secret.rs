@@ -1,15 +1,15 @@
-//! Text that is shown to nobody.
+//! Text that is never printed.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// Text that `Debug` hides; [`Secret::expose`] is the one way to read it.
+/// Text that `Debug` redacts; only [`Secret::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for the one place that needs it.
+    /// Returns the text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The way to one peer, and the calls on it.
+//! A channel to one peer.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,22 +16,23 @@ use super::services::host_service_client::HostServiceClient;
 use super::services::workload_service_client::WorkloadServiceClient;
 use super::tls::{ClientTls, GrpcError};
 use super::{ERROR_CODE, HOST_ID, HOST_URL, KEEP_ALIVE, MAX_MESSAGE_BYTES};
-use crate::connect::without_userinfo;
-use crate::scheduler::{ClientError, Told};
+use crate::client_error::ClientError;
+use crate::connect::redact_userinfo;
+use crate::reply::RawReply;
 
-/// How to reach a peer.
+/// Options for connecting to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelOptions {
     /// `http://host:port`, or `https://host:port` for TLS.
     pub url: String,
-    /// Whom to trust and who we are; only with `https://`.
+    /// TLS settings; allowed only with `https://`.
     pub tls: ClientTls,
-    /// How long one attempt to connect may take.
+    /// Timeout of one attempt to connect.
     pub connect_timeout: Duration,
 }
 
 impl ChannelOptions {
-    /// Options for this URL, without files of certificates.
+    /// Creates options for this URL, without TLS files.
     pub fn to(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -41,8 +42,8 @@ impl ChannelOptions {
     }
 }
 
-/// The way to one peer; a cheap clone. It connects at the first call, and again at the next one after it
-/// was cut.
+/// A channel to one peer; cheap to clone. It connects on the first call, and reconnects on the next
+/// call after the connection is lost.
 #[derive(Clone)]
 pub struct Channel {
     channel: tonic::transport::Channel,
@@ -50,26 +51,27 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel that is not connected yet. Files are read now, and not again.
+    /// Opens a channel without connecting it. TLS files are read once, here.
     ///
     /// # Errors
     ///
-    /// A URL that is none, files that cannot be read or used. A peer that is away is not an error.
+    /// Fails if the URL is invalid or a file cannot be read or used, but not if the peer is
+    /// unreachable.
     pub async fn open(options: &ChannelOptions) -> Result<Self, GrpcError> {
         let url = &options.url;
-        let bad = || GrpcError::Url(without_userinfo(url));
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| bad())?;
+        let invalid = || GrpcError::InvalidUrl(redact_userinfo(url));
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| invalid())?;
         let uri = endpoint.uri();
         let plain = uri.authority().is_some_and(|at| !at.as_str().contains('@'))
             && matches!(uri.path(), "" | "/")
             && uri.query().is_none();
         let endpoint = match uri.scheme_str() {
             Some("http") if plain && options.tls.is_empty() => endpoint,
-            Some("http") if plain => return Err(GrpcError::PlainUrl(url.clone())),
+            Some("http") if plain => return Err(GrpcError::PlaintextUrl(url.clone())),
             Some("https") if plain => endpoint
                 .tls_config(options.tls.read()?)
                 .map_err(|error| GrpcError::Tls(Box::new(error)))?,
-            _ => return Err(bad()),
+            _ => return Err(invalid()),
         };
         let channel = endpoint
             .connect_timeout(options.connect_timeout)
@@ -83,7 +85,7 @@ impl Channel {
         })
     }
 
-    /// The URL of the peer.
+    /// Returns the URL of the peer.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -93,11 +95,11 @@ impl Channel {
         host_id: Option<&str>,
         request: WorkloadStartRequest,
         timeout: Duration,
-    ) -> Result<Told, ClientError> {
+    ) -> Result<RawReply, ClientError> {
         let mut client = self.commands();
-        let request = to(host_id, request, timeout)?;
-        let answer = within(timeout, client.workload_start(request)).await?;
-        Ok(told(answer, |answer| answer.workload_status))
+        let request = request_to(host_id, request, timeout)?;
+        let response = within(timeout, client.workload_start(request)).await?;
+        Ok(raw_reply(response, |message| message.workload_status))
     }
 
     pub(crate) async fn stop(
@@ -105,11 +107,11 @@ impl Channel {
         host_id: Option<&str>,
         request: WorkloadStopRequest,
         timeout: Duration,
-    ) -> Result<Told, ClientError> {
+    ) -> Result<RawReply, ClientError> {
         let mut client = self.commands();
-        let request = to(host_id, request, timeout)?;
-        let answer = within(timeout, client.workload_stop(request)).await?;
-        Ok(told(answer, |answer| answer.workload_status))
+        let request = request_to(host_id, request, timeout)?;
+        let response = within(timeout, client.workload_stop(request)).await?;
+        Ok(raw_reply(response, |message| message.workload_status))
     }
 
     pub(crate) async fn status(
@@ -117,15 +119,15 @@ impl Channel {
         host_id: Option<&str>,
         request: WorkloadStatusRequest,
         timeout: Duration,
-    ) -> Result<Told, ClientError> {
+    ) -> Result<RawReply, ClientError> {
         let mut client = self.commands();
-        let request = to(host_id, request, timeout)?;
-        let answer = within(timeout, client.workload_status(request)).await?;
-        Ok(told(answer, |answer| answer.workload_status))
+        let request = request_to(host_id, request, timeout)?;
+        let response = within(timeout, client.workload_status(request)).await?;
+        Ok(raw_reply(response, |message| message.workload_status))
     }
 
-    /// Hands a heartbeat to a scheduler, with the URL under which the host takes commands.
-    pub(crate) async fn beat(
+    /// Sends a heartbeat to a scheduler, with the URL where the host accepts commands.
+    pub(crate) async fn send_heartbeat(
         &self,
         heartbeat: HostHeartbeat,
         url: Option<&str>,
@@ -134,7 +136,7 @@ impl Channel {
         let message = HostHeartbeatRequest {
             heartbeat: Some(heartbeat),
         };
-        let mut request = to(None, message, timeout)?;
+        let mut request = request_to(None, message, timeout)?;
         if let Some(url) = url.and_then(|url| url.parse().ok()) {
             request.metadata_mut().insert(HOST_URL, url);
         }
@@ -157,42 +159,45 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// A request to this host, or to whichever is there, with the deadline that the peer is told of.
-fn to<M: Message>(
+/// Builds a request to this host, or to any host at the address, with a deadline for the peer.
+fn request_to<M: Message>(
     host_id: Option<&str>,
     message: M,
     timeout: Duration,
 ) -> Result<Request<M>, ClientError> {
     if message.encoded_len() > MAX_MESSAGE_BYTES {
-        return Err(ClientError::TooLarge);
+        return Err(ClientError::RequestTooLarge);
     }
     let mut request = Request::new(message);
     request.set_timeout(timeout);
     if let Some(host_id) = host_id {
         let value = host_id.parse();
-        let value = value.map_err(|_| ClientError::HostId(host_id.to_owned()))?;
+        let value = value.map_err(|_| ClientError::InvalidHostId(host_id.to_owned()))?;
         request.metadata_mut().insert(HOST_ID, value);
     }
     Ok(request)
 }
 
-/// One deadline around connecting, asking and waiting.
+/// Runs a call with one deadline around connecting, sending and waiting.
 async fn within<T>(
     timeout: Duration,
     call: impl Future<Output = Result<T, tonic::Status>>,
 ) -> Result<T, ClientError> {
     match tokio::time::timeout(timeout, call).await {
-        Ok(Ok(answer)) => Ok(answer),
+        Ok(Ok(response)) => Ok(response),
         Ok(Err(status)) => Err(client_error(&status, timeout)),
         Err(_) => Err(ClientError::Timeout { after: timeout }),
     }
 }
 
-fn told<M>(answer: Response<M>, status: impl FnOnce(M) -> Option<WorkloadStatus>) -> Told {
-    let code = answer.metadata().get(ERROR_CODE);
+fn raw_reply<M>(
+    response: Response<M>,
+    status: impl FnOnce(M) -> Option<WorkloadStatus>,
+) -> RawReply {
+    let code = response.metadata().get(ERROR_CODE);
     let error_code = code.and_then(|code| code.to_str().ok()?.trim().parse().ok());
-    Told {
-        status: status(answer.into_inner()),
+    RawReply {
+        status: status(response.into_inner()),
         error_code,
     }
 }

@@ -1,4 +1,4 @@
-//! What a call that failed means to its caller, told apart by what the caller should do next.
+//! Translation of failed calls to [`ClientError`], by the next step of the caller.
 
 use std::error::Error;
 use std::io;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use berth_proto::WorkloadState;
 use tonic::{Code, ConnectError, Status};
 
-use crate::scheduler::ClientError;
+use crate::client_error::ClientError;
 
-/// What tonic's server says when the deadline that came with a call has passed.
+/// Message of tonic's server when the deadline of a call has passed.
 const EXPIRED: &str = "Timeout expired";
 
-/// The failure of a call that might take `after`.
+/// Returns the error of a failed call with the timeout `after`.
 pub(super) fn client_error(status: &Status, after: Duration) -> ClientError {
     if let Some(failure) = connect_failure(status) {
         return failure;
@@ -22,13 +22,13 @@ pub(super) fn client_error(status: &Status, after: Duration) -> ClientError {
         state: WorkloadState::Error,
         message: status.message().to_owned(),
     };
-    // The last cause says what happened, the status only what tonic was doing then.
+    // The last cause names the failure; the status names only the failed step of tonic.
     let reason = || match causes(status).last() {
         Some(cause) => cause.to_string(),
         None => status.message().to_owned(),
     };
     match status.code() {
-        // Another host has the address by now.
+        // Another host now has the address.
         Code::NotFound => ClientError::NoResponders,
         Code::DeadlineExceeded => ClientError::Timeout { after },
         Code::Cancelled if status.message() == EXPIRED => ClientError::Timeout { after },
@@ -38,12 +38,12 @@ pub(super) fn client_error(status: &Status, after: Duration) -> ClientError {
         Code::Unauthenticated | Code::PermissionDenied => {
             ClientError::Unreachable { reason: reason() }
         }
-        Code::Internal => ClientError::Malformed { reason: reason() },
-        _ => ClientError::Lost { reason: reason() },
+        Code::Internal => ClientError::InvalidResponse { reason: reason() },
+        _ => ClientError::ConnectionLost { reason: reason() },
     }
 }
 
-/// The failure to connect, when it is one: then nothing was sent.
+/// Returns the error if the call failed to connect: then nothing was sent.
 fn connect_failure(status: &Status) -> Option<ClientError> {
     let connect = causes(status).find_map(|cause| cause.downcast_ref::<ConnectError>())?;
     let connect: &(dyn Error + 'static) = connect;
@@ -76,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_done_is_told_from_what_was_not() {
+    fn distinguishes_calls_that_may_have_been_executed() {
         let timeout = ClientError::Timeout {
             after: Duration::from_secs(1),
         };
         assert_eq!(error(Code::DeadlineExceeded, ""), timeout);
         assert_eq!(error(Code::Cancelled, EXPIRED), timeout);
         assert_eq!(error(Code::NotFound, ""), ClientError::NoResponders);
-        let lost = ClientError::Lost { reason: "x".into() };
+        let lost = ClientError::ConnectionLost { reason: "x".into() };
         for code in [Code::Cancelled, Code::Unavailable, Code::Unknown] {
             assert_eq!(error(code, "x"), lost);
         }

@@ -1,48 +1,48 @@
-//! `HostService`, as a scheduler serves it.
+//! The server side of `HostService`, for a scheduler.
 
 use berth_proto::HostHeartbeatRequest;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
-use super::beat::Beat;
+use super::heartbeat::ReceivedHeartbeat;
 use super::services::host_service_server::{HostService, HostServiceServer};
 use super::{HOST_URL, Listener, MAX_MESSAGE_BYTES};
 use crate::subject;
 
-/// Heartbeats that wait to be taken in; more are refused, and their hosts try again.
-const MAX_WAITING: usize = 1024;
+/// Capacity of the queue of heartbeats. If it is full, heartbeats are refused and the hosts retry.
+const MAX_QUEUED: usize = 1024;
 
-/// The heartbeats of the hosts that beat over gRPC. Listening ends when it is dropped.
+/// Heartbeats received over gRPC. Dropping it stops the server.
 #[derive(Debug)]
 pub struct Heartbeats {
-    beats: mpsc::Receiver<Beat>,
+    receiver: mpsc::Receiver<ReceivedHeartbeat>,
     _close: DropGuard,
 }
 
 impl Heartbeats {
-    /// Serves `HostService` from now on, in a task of the current Tokio runtime.
+    /// Starts serving `HostService` in a task of the current Tokio runtime.
     pub fn listen(listener: Listener) -> Self {
-        let (sender, beats) = mpsc::channel(MAX_WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED);
         let close = CancellationToken::new();
-        let service = HostServiceServer::new(Service { beats: sender })
-            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let service =
+            HostServiceServer::new(Service { sender }).max_decoding_message_size(MAX_MESSAGE_BYTES);
         tokio::spawn(listener.serve(service, close.clone(), close.clone()));
         Self {
-            beats,
+            receiver,
             _close: close.drop_guard(),
         }
     }
 
-    /// The next heartbeat with the id of a host; others are refused. `None` when nothing is served any
-    /// more. Cancel safe.
-    pub async fn next(&mut self) -> Option<Beat> {
-        self.beats.recv().await
+    /// Returns the next heartbeat. Heartbeats without a valid host ID are refused. Returns `None`
+    /// after the server has stopped. Cancel safe.
+    pub async fn next(&mut self) -> Option<ReceivedHeartbeat> {
+        self.receiver.recv().await
     }
 }
 
 struct Service {
-    beats: mpsc::Sender<Beat>,
+    sender: mpsc::Sender<ReceivedHeartbeat>,
 }
 
 #[tonic::async_trait]
@@ -58,16 +58,16 @@ impl HostService for Service {
         };
         if !subject::is_host_id(&heartbeat.id) {
             return Err(Status::invalid_argument(
-                "field `heartbeat.id` is not the id of a host",
+                "field `heartbeat.id` is not a valid host ID",
             ));
         }
-        match self.beats.try_send(Beat { heartbeat, url }) {
+        match self.sender.try_send(ReceivedHeartbeat { heartbeat, url }) {
             Ok(()) => Ok(Response::new(())),
             Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(Status::resource_exhausted("too many heartbeats wait"))
+                Err(Status::resource_exhausted("too many queued heartbeats"))
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
-                Err(Status::unavailable("the scheduler has ended"))
+                Err(Status::unavailable("the scheduler is shutting down"))
             }
         }
     }

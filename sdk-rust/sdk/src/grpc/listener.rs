@@ -1,4 +1,4 @@
-//! Where one side listens for the calls of the other.
+//! A listener for gRPC calls.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,17 +21,18 @@ use tonic::transport::server::{Connected, ServerTlsConfig, TcpConnectInfo};
 use super::KEEP_ALIVE;
 use super::tls::{GrpcError, ServerTls};
 
-/// Connections at once; a scheduler or a host has one. The next one waits.
+/// Maximum number of connections; each peer needs one. Further connections wait.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Calls at once on one connection: more than a host works on, so that a status finds room beside them.
+/// Maximum number of concurrent calls on a connection: above the number of commands that a host
+/// executes at once, so that status requests still get through.
 const MAX_CALLS: u32 = 1024;
 
-/// Between attempts to accept when the system has no room for a connection.
+/// Delay before the next attempt to accept a connection after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound address on which gRPC is served. From here on connections are queued, and so a caller that
-/// comes a moment too early only waits.
+/// A bound address for a gRPC server. Connections are queued from now on, so that a call that
+/// arrives before the server has started only waits.
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
@@ -40,16 +41,16 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address; port 0 takes any. With TLS the files are read now, and not again.
+    /// Binds the address; port 0 picks a free port. TLS files are read once, here.
     ///
     /// # Errors
     ///
-    /// An address that is taken, a file that cannot be read or used.
+    /// Fails if the address is in use or a file cannot be read or used.
     pub async fn bind(address: SocketAddr, tls: Option<&ServerTls>) -> Result<Self, GrpcError> {
         let tls = tls.map(ServerTls::read).transpose()?;
-        let bound = |source| GrpcError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(bound)?;
-        let address = listener.local_addr().map_err(bound)?;
+        let bind_error = |source| GrpcError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
         Ok(Self {
             listener,
             address,
@@ -57,12 +58,12 @@ impl Listener {
         })
     }
 
-    /// The address that was bound.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL under which peers reach it by this name or address.
+    /// Returns the URL of this listener for the given host name or address.
     pub fn url(&self, hostname: &str) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let port = self.address.port();
@@ -73,8 +74,8 @@ impl Listener {
         }
     }
 
-    /// Serves until `close`: then the address is free at once, calls that are under way are finished,
-    /// and no new one is taken. At `end` every connection is cut.
+    /// Serves until `close`: then the address is released immediately, new calls are refused, and
+    /// calls in flight are finished. `end` closes all connections.
     pub(super) async fn serve<S>(self, service: S, close: CancellationToken, end: CancellationToken)
     where
         S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
@@ -90,7 +91,7 @@ impl Listener {
             server = match server.tls_config(tls) {
                 Ok(server) => server,
                 Err(error) => {
-                    return tracing::error!(%error, "gRPC cannot be served with this certificate");
+                    return tracing::error!(%error, "cannot serve gRPC with this certificate");
                 }
             };
         }
@@ -99,7 +100,7 @@ impl Listener {
             .serve_with_incoming_shutdown(service, incoming, close.cancelled_owned())
             .await;
         if let Err(error) = served {
-            tracing::error!(%error, "gRPC is no longer served");
+            tracing::error!(%error, "the gRPC server has stopped");
         }
     }
 }
@@ -108,31 +109,34 @@ fn connections(
     listener: TcpListener,
     end: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    stream::unfold((listener, room, end), async |(listener, room, end)| {
-        // The semaphore is never closed.
-        let permit = room.clone().acquire_owned().await.ok()?;
-        let stream = loop {
-            match listener.accept().await {
-                Ok((stream, _)) => break stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    stream::unfold(
+        (listener, permits, end),
+        async |(listener, permits, end)| {
+            // The semaphore is never closed.
+            let permit = permits.clone().acquire_owned().await.ok()?;
+            let stream = loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => break stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        let connection = Connection {
-            stream,
-            ended: Box::pin(end.clone().cancelled_owned()),
-            _permit: permit,
-        };
-        Some((Ok(connection), (listener, room, end)))
-    })
+            };
+            let _ = stream.set_nodelay(true);
+            let connection = Connection {
+                stream,
+                ended: Box::pin(end.clone().cancelled_owned()),
+                _permit: permit,
+            };
+            Some((Ok(connection), (listener, permits, end)))
+        },
+    )
 }
 
-/// A connection that makes room for the next one when it ends. Tonic keeps it in a task that nobody can
-/// reach, so it has to know by itself when all is over.
+/// A connection that releases its permit when it is dropped. Tonic owns it in a task that cannot be
+/// reached from here, so the connection itself has to watch for the end.
 struct Connection {
     stream: TcpStream,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,

@@ -1,4 +1,4 @@
-//! Certificates of both sides, and why they cannot be used.
+//! TLS settings of both sides, and the errors of gRPC setup.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
-/// How long a handshake may take: a peer that connects and says nothing holds no place for long.
+/// Timeout of a TLS handshake, so that an idle peer does not occupy a connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How a listener shows who it is, and whom it lets in. All files are PEM.
+/// TLS settings of a server. All files are PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
-    /// Our certificate and its chain.
+    /// Server certificate and its chain.
     pub cert_file: PathBuf,
-    /// The key to it.
+    /// Private key of the certificate.
     pub key_file: PathBuf,
-    /// The authorities of those who may call (mutual TLS); without it everybody may.
+    /// CA certificates of permitted clients (mutual TLS); `None` permits all clients.
     pub client_ca_file: Option<PathBuf>,
 }
 
@@ -30,7 +30,7 @@ impl ServerTls {
         if let Some(authorities) = &self.client_ca_file {
             config = config.client_ca_root(certificate(authorities)?);
         }
-        // Only a server that is built says whether certificate and key can be used.
+        // Tonic validates certificate and key only when it builds a server.
         tonic::transport::Server::builder()
             .tls_config(config.clone())
             .map_err(|error| GrpcError::Tls(Box::new(error)))?;
@@ -38,16 +38,16 @@ impl ServerTls {
     }
 }
 
-/// Whom a channel to `https://` trusts, and how it shows who we are. All files are PEM.
+/// TLS settings of a client for `https://` URLs. All files are PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
-    /// The authorities to trust instead of those of the system.
+    /// CA certificates to trust instead of the system roots.
     pub ca_file: Option<PathBuf>,
-    /// Our certificate and its chain, for mutual TLS.
+    /// Client certificate and its chain, for mutual TLS.
     pub cert_file: Option<PathBuf>,
-    /// The key to it.
+    /// Private key of the certificate.
     pub key_file: Option<PathBuf>,
-    /// The name that must stand in the peer's certificate instead of that in the URL.
+    /// Name that the server certificate must contain instead of the host name of the URL.
     pub server_name: Option<String>,
 }
 
@@ -65,51 +65,52 @@ impl ClientTls {
         match (&self.cert_file, &self.key_file) {
             (None, None) => Ok(config),
             (Some(certificate), Some(key)) => Ok(config.identity(identity(certificate, key)?)),
-            _ => Err(GrpcError::HalfAPair),
+            _ => Err(GrpcError::IncompleteKeyPair),
         }
     }
 
-    /// Whether anything is said at all.
+    /// Returns whether no setting is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Why gRPC cannot be served, or a channel not be made.
+/// Reason gRPC cannot be served or a channel cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GrpcError {
-    /// The URL is none.
-    #[error("{0:?} is not a URL like http://host:port or https://host:port")]
-    Url(String),
-    /// Certificates were given for a URL that asks for no TLS.
-    #[error("{0:?} asks for no TLS, but there are certificates for it; write https://")]
-    PlainUrl(String),
-    /// A certificate without its key or a key without its certificate.
-    #[error("a certificate needs both its file and the file of its key")]
-    HalfAPair,
-    /// A file that cannot be read.
+    /// The URL is invalid.
+    #[error("invalid URL {0:?} (expected http://host:port or https://host:port)")]
+    InvalidUrl(String),
+    /// TLS is configured for a plaintext URL.
+    #[error("URL {0:?} must be https://, because TLS is configured")]
+    PlaintextUrl(String),
+    /// Either the certificate or its key is missing.
+    #[error("a certificate needs both its certificate file and its key file")]
+    IncompleteKeyPair,
+    /// A file cannot be read.
     #[error("cannot read {path}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Reason it cannot be read.
         source: io::Error,
     },
-    /// The files hold no usable certificates or keys.
-    #[error("the certificates cannot be used")]
+    /// The files contain no valid certificates or keys.
+    #[error("invalid certificate or key")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The address cannot be listened on.
+    /// The listener cannot bind its address.
     #[error("cannot listen on {address}")]
     Bind {
-        /// The address.
+        /// Listen address.
         address: SocketAddr,
-        /// Why.
+        /// Reason it cannot be bound.
         source: io::Error,
     },
 }
 
-/// Two crypto providers may be linked in, and then rustls asks which. An earlier choice stands.
+/// Sets the default crypto provider, which rustls needs if several are linked in. The first one
+/// wins.
 fn choose_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

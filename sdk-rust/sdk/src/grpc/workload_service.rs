@@ -1,4 +1,4 @@
-//! `WorkloadService`, as a host serves it.
+//! The server side of `WorkloadService`, for a host.
 
 use std::sync::Arc;
 
@@ -15,50 +15,50 @@ use super::services::workload_service_server::{WorkloadService, WorkloadServiceS
 use super::{ERROR_CODE, ERROR_TEXT, HOST_ID, Listener, MAX_MESSAGE_BYTES};
 use crate::reply::Status;
 
-/// Whoever carries the commands out. Each is taken in when the method is called; the future waits for
-/// what it comes to, and yields `None` when the host has ended before.
-pub(crate) trait Obey: Send + Sync + 'static {
+/// Executes commands. Each method accepts its command before it returns; the future resolves to the
+/// outcome, or to `None` if the host ends first.
+pub(crate) trait CommandHandler: Send + Sync + 'static {
     fn start(&self, request: WorkloadStartRequest) -> BoxFuture<'static, Option<Status>>;
     fn stop(&self, request: WorkloadStopRequest) -> BoxFuture<'static, Option<Status>>;
     fn status(&self, request: WorkloadStatusRequest) -> BoxFuture<'static, Option<Status>>;
 }
 
-/// Serves the commands of one host until `close`, and then what is under way, until `end` at the latest.
+/// Serves the commands of one host until `close`, then finishes calls in flight, until `end`.
 pub(crate) async fn serve_commands(
     listener: Listener,
     host_id: String,
-    commands: Arc<impl Obey>,
+    handler: Arc<impl CommandHandler>,
     close: CancellationToken,
     end: CancellationToken,
 ) {
-    let service = WorkloadServiceServer::new(Commands { host_id, commands })
+    let service = WorkloadServiceServer::new(Service { host_id, handler })
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     listener.serve(service, close, end).await;
 }
 
-struct Commands<O> {
+struct Service<H> {
     host_id: String,
-    commands: Arc<O>,
+    handler: Arc<H>,
 }
 
-impl<O> Commands<O> {
-    /// The message, when this host is meant: another process may have its address by now.
-    fn meant<M>(&self, request: Request<M>) -> Result<M, tonic::Status> {
+impl<H> Service<H> {
+    /// Returns the message if it is for this host: its address may have belonged to another host.
+    fn accept<M>(&self, request: Request<M>) -> Result<M, tonic::Status> {
         let id = request.metadata().get(HOST_ID);
         if id.is_some_and(|id| id.as_bytes() != self.host_id.as_bytes()) {
-            return Err(tonic::Status::not_found("another host is here"));
+            return Err(tonic::Status::not_found("another host has this address"));
         }
         Ok(request.into_inner())
     }
 }
 
 #[tonic::async_trait]
-impl<O: Obey> WorkloadService for Commands<O> {
+impl<H: CommandHandler> WorkloadService for Service<H> {
     async fn workload_start(
         &self,
         request: Request<WorkloadStartRequest>,
     ) -> Result<Response<WorkloadStartResponse>, tonic::Status> {
-        let status = self.commands.start(self.meant(request)?).await;
+        let status = self.handler.start(self.accept(request)?).await;
         respond(status, |status| WorkloadStartResponse {
             workload_status: Some(status),
         })
@@ -68,7 +68,7 @@ impl<O: Obey> WorkloadService for Commands<O> {
         &self,
         request: Request<WorkloadStatusRequest>,
     ) -> Result<Response<WorkloadStatusResponse>, tonic::Status> {
-        let status = self.commands.status(self.meant(request)?).await;
+        let status = self.handler.status(self.accept(request)?).await;
         respond(status, |status| WorkloadStatusResponse {
             workload_status: Some(status),
         })
@@ -78,20 +78,20 @@ impl<O: Obey> WorkloadService for Commands<O> {
         &self,
         request: Request<WorkloadStopRequest>,
     ) -> Result<Response<WorkloadStopResponse>, tonic::Status> {
-        let status = self.commands.stop(self.meant(request)?).await;
+        let status = self.handler.stop(self.accept(request)?).await;
         respond(status, |status| WorkloadStopResponse {
             workload_status: Some(status),
         })
     }
 }
 
-/// The ordinary response, also for a command that is not obeyed; its code is in the metadata.
+/// Builds the response. A refused command gets one, too, with its code in the metadata.
 fn respond<M>(
     status: Option<Status>,
     message: impl FnOnce(WorkloadStatus) -> M,
 ) -> Result<Response<M>, tonic::Status> {
     let Some(status) = status else {
-        return Err(tonic::Status::unavailable("the host has ended"));
+        return Err(tonic::Status::unavailable("the host is shutting down"));
     };
     let error = status.service_error();
     let mut response = Response::new(message(WorkloadStatus {

@@ -1,6 +1,7 @@
-//! The table of ids and their states: decides every reply and every piece of work, and does none.
+//! State machine of workload IDs: decides every reply and every piece of work.
 //!
-//! No clock, no I/O: the shell hands in what happened and carries out the actions that come back.
+//! It does no I/O and reads no clock: the caller passes events in and executes the returned
+//! actions.
 
 mod entry;
 #[cfg(test)]
@@ -14,34 +15,34 @@ use std::time::Duration;
 use berth_proto::WorkloadState;
 
 use self::entry::{Entry, Phase};
-use super::{Refusal, Report, ReportedState};
+use super::{ReportedState, StartError, StatusReport};
 use crate::reply::{Code, Status};
 
-/// A start is answered with STARTING when its outcome takes longer; inside the 5 s that schedulers
-/// are promised, with room for the way to them.
+/// Time after which an unfinished start is answered with STARTING: within the 5 s that schedulers
+/// rely on, with a margin for the network.
 pub(crate) const STARTING_AFTER: Duration = Duration::from_millis(4500);
 
-/// How many ended workloads stay visible; a scheduler asks within minutes, and one entry is at most
-/// an id and a message.
+/// Maximum number of ended workloads that stay visible. A scheduler asks for them within minutes,
+/// and an entry holds at most an ID and a message.
 pub(crate) const MAX_ENDED: usize = 1024;
 
-/// How many ids may be in use at once: a backstop against a scheduler run wild, far above what one
-/// machine can run.
+/// Maximum number of IDs in use at once: a protection against a runaway scheduler, far above the
+/// capacity of one machine.
 pub(crate) const MAX_WORKLOADS: usize = 16_384;
 
-/// Longest message that is kept for an id.
+/// Maximum length of the message of an ID.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// One request; the shell chooses it, and each gets exactly one [`Action::Reply`].
+/// ID of a request, chosen by the caller. Each request gets exactly one [`Action::Reply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RequestId(pub u64);
 
-/// One attempt to run one workload; never reused, so that late news of an earlier attempt with the
-/// same id is known as such.
+/// ID of one attempt to run one workload; never reused, so that a late event of an earlier attempt
+/// with the same workload ID is recognized as stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RunId(pub u64);
 
-/// What happened.
+/// An input of the state machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A well-formed start was received.
@@ -50,70 +51,70 @@ pub(crate) enum Event {
     Stop { request: RequestId, id: String },
     /// A well-formed status was received.
     Status { request: RequestId, id: String },
-    /// The host brought the workload up.
-    Up { run: RunId },
-    /// The host could not.
-    Refused { run: RunId, refusal: Refusal },
-    /// The workload told of its later life.
-    Reported { run: RunId, report: Report },
-    /// Nothing of this run is left in the host. The last event of each run.
-    Gone { run: RunId },
+    /// The host has started the workload.
+    Started { run: RunId },
+    /// The host cannot start the workload.
+    StartFailed { run: RunId, error: StartError },
+    /// The workload has reported a state change.
+    Reported { run: RunId, report: StatusReport },
+    /// The host has released all resources of the run. The last event of each run.
+    Released { run: RunId },
     /// Time has passed.
     Tick,
-    /// The host ends: nothing new is begun, everything is ended.
+    /// The host shuts down: it refuses new starts and stops all workloads.
     Shutdown,
 }
 
-/// What is to be done.
+/// An output of the state machine.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// Answer this request.
+    /// Reply to this request.
     Reply { request: RequestId, status: Status },
-    /// Ask the host to bring a workload up; the workload is the one of this request.
-    Begin {
+    /// Let the host start the workload of this request.
+    StartRun {
         request: RequestId,
         run: RunId,
         id: String,
     },
-    /// Drop the start if it is under way, else hand the instance to the host's stop.
-    End { run: RunId },
+    /// Cancel the start if it is in progress, otherwise let the host stop the instance.
+    StopRun { run: RunId },
 }
 
-/// The table.
+/// All IDs with their states, by ID and by run.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
     entries: HashMap<String, Entry>,
     ids: HashMap<RunId, String>,
-    overdue: BTreeSet<(Duration, RunId)>,
+    start_deadlines: BTreeSet<(Duration, RunId)>,
     ended: VecDeque<(RunId, String)>,
     last_run: u64,
     shutting_down: bool,
 }
 
 impl Lifecycle {
-    /// Takes in one event at `now` (any clock that never goes back) and says what to do.
+    /// Applies an event at `now` (any monotonic clock) and returns the actions to execute.
     pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Start { request, id } => self.start(now, request, id, &mut actions),
             Event::Stop { request, id } => self.stop(request, id, &mut actions),
             Event::Status { request, id } => actions.push(reply(request, self.status(id))),
-            Event::Up { run } => self.up(run, &mut actions),
-            Event::Refused { run, refusal } => self.refused(run, refusal, &mut actions),
+            Event::Started { run } => self.started(run, &mut actions),
+            Event::StartFailed { run, error } => self.start_failed(run, error, &mut actions),
             Event::Reported { run, report } => self.reported(run, report, &mut actions),
-            Event::Gone { run } => self.gone(run, &mut actions),
-            Event::Tick => self.answer_overdue(now, &mut actions),
+            Event::Released { run } => self.released(run, &mut actions),
+            Event::Tick => self.reply_to_overdue_starts(now, &mut actions),
             Event::Shutdown => self.shut_down(&mut actions),
         }
         actions
     }
 
-    /// When [`Event::Tick`] is due next.
+    /// Returns the time of the next [`Event::Tick`], if any.
     pub(crate) fn next_tick(&self) -> Option<Duration> {
-        self.overdue.first().map(|(at, _)| *at)
+        self.start_deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Workloads that the host works for: starting, running or stopping.
+    /// Returns the number of workloads that are starting, running or stopping.
     pub(crate) fn workload_count(&self) -> u64 {
         self.entries
             .values()
@@ -121,14 +122,13 @@ impl Lifecycle {
             .count() as u64
     }
 
-    /// Whether no run is left in the host.
+    /// Returns whether the host has released all runs.
     pub(crate) fn is_idle(&self) -> bool {
         self.ids.is_empty()
     }
 
     fn start(&mut self, now: Duration, request: RequestId, id: String, actions: &mut Vec<Action>) {
-        if let Some(refusal) = self.refuse_start(&id) {
-            let (code, message) = refusal;
+        if let Some((code, message)) = self.refusal(&id) {
             actions.push(reply(request, Status::refused(id, code, message)));
             return;
         }
@@ -141,11 +141,12 @@ impl Lifecycle {
             self.ended.retain(|(ended, _)| *ended != earlier.run);
         }
         self.ids.insert(run, id.clone());
-        self.overdue.insert((now + STARTING_AFTER, run));
-        actions.push(Action::Begin { request, run, id });
+        self.start_deadlines.insert((now + STARTING_AFTER, run));
+        actions.push(Action::StartRun { request, run, id });
     }
 
-    fn refuse_start(&self, id: &str) -> Option<(Code, String)> {
+    /// Returns the reason to refuse a start, if any.
+    fn refusal(&self, id: &str) -> Option<(Code, String)> {
         if self.shutting_down {
             return Some((Code::Unavailable, "the host is shutting down".to_owned()));
         }
@@ -153,13 +154,13 @@ impl Lifecycle {
             Some(entry) if !entry.may_start_again() => Some((
                 Code::Conflict,
                 format!(
-                    "the workload id is in use, its state is {}; stop it to use the id again",
+                    "the workload ID is in use in state {}; stop it before reusing the ID",
                     entry.state().as_str_name()
                 ),
             )),
             None if self.entries.len().saturating_sub(self.ended.len()) >= MAX_WORKLOADS => Some((
                 Code::Unavailable,
-                format!("the host has {MAX_WORKLOADS} workloads and takes no more"),
+                format!("the host has reached its limit of {MAX_WORKLOADS} workloads"),
             )),
             _ => None,
         }
@@ -173,7 +174,7 @@ impl Lifecycle {
         let run = entry.run;
         match &entry.phase {
             Phase::Starting { .. } | Phase::Up { .. } => {
-                self.end(&id, "stopped while it was starting", actions);
+                self.stop_run(&id, "stopped during its start", actions);
             }
             Phase::Ended { in_host: true, .. } => entry.phase = Phase::Stopping,
             Phase::Ended { in_host: false, .. } => {
@@ -188,23 +189,23 @@ impl Lifecycle {
         ));
     }
 
-    /// Begins the end of a run that is starting or up, and answers a start that still waits.
-    fn end(&mut self, id: &str, why: &str, actions: &mut Vec<Action>) {
+    /// Stops a run that is starting or up, and replies to its start request if that is pending.
+    fn stop_run(&mut self, id: &str, reason: &str, actions: &mut Vec<Action>) {
         let Some(entry) = self.entries.get_mut(id) else {
             return;
         };
         let run = entry.run;
         if let Phase::Starting {
-            waiting: Some(request),
+            unanswered: Some(request),
             ..
         } = entry.phase
         {
-            let status = Status::new(id, WorkloadState::Stopping, why);
+            let status = Status::new(id, WorkloadState::Stopping, reason);
             actions.push(reply(request, status));
         }
         entry.phase = Phase::Stopping;
-        self.overdue.retain(|(_, overdue)| *overdue != run);
-        actions.push(Action::End { run });
+        self.remove_deadline(run);
+        actions.push(Action::StopRun { run });
     }
 
     fn status(&self, id: String) -> Status {
@@ -214,59 +215,59 @@ impl Lifecycle {
         }
     }
 
-    fn up(&mut self, run: RunId, actions: &mut Vec<Action>) {
+    fn started(&mut self, run: RunId, actions: &mut Vec<Action>) {
         let Some((id, entry)) = self.entry_of(run) else {
             return;
         };
         let Phase::Starting {
-            waiting, report, ..
+            unanswered, report, ..
         } = &mut entry.phase
         else {
             return;
         };
-        let waiting = *waiting;
+        let unanswered = *unanswered;
         let report = report.take().filter(|report| report.was_up);
         entry.phase = Phase::Up {
             state: WorkloadState::Running,
             message: "running".to_owned(),
         };
-        self.overdue.retain(|(_, overdue)| *overdue != run);
+        self.remove_deadline(run);
         if let Some(report) = report {
             self.reported(run, report, actions);
         }
-        if let Some(request) = waiting {
+        if let Some(request) = unanswered {
             actions.push(reply(request, self.status(id)));
         }
     }
 
-    fn refused(&mut self, run: RunId, refusal: Refusal, actions: &mut Vec<Action>) {
+    fn start_failed(&mut self, run: RunId, error: StartError, actions: &mut Vec<Action>) {
         let Some((id, entry)) = self.entry_of(run) else {
             return;
         };
         let Phase::Starting {
-            waiting, report, ..
+            unanswered, report, ..
         } = &entry.phase
         else {
             return;
         };
-        let waiting = *waiting;
-        let guest_ran = refusal.guest_ran() || report.as_ref().is_some_and(|r| r.was_up);
+        let unanswered = *unanswered;
+        let guest_ran = !error.is_retryable() || report.as_ref().is_some_and(|r| r.was_up);
         entry.phase = Phase::Ended {
             state: WorkloadState::Error,
-            message: shortened(said(
-                refusal.message(),
-                "the host refused it and said no reason",
-            )),
+            message: message_or(
+                error.message(),
+                "cannot start the workload: no reason given",
+            ),
             guest_ran,
             in_host: true,
         };
-        self.overdue.retain(|(_, overdue)| *overdue != run);
-        if let Some(request) = waiting {
+        self.remove_deadline(run);
+        if let Some(request) = unanswered {
             actions.push(reply(request, self.status(id)));
         }
     }
 
-    fn reported(&mut self, run: RunId, report: Report, actions: &mut Vec<Action>) {
+    fn reported(&mut self, run: RunId, report: StatusReport, actions: &mut Vec<Action>) {
         let Some((_, entry)) = self.entry_of(run) else {
             return;
         };
@@ -277,7 +278,7 @@ impl Lifecycle {
                 ..
             } => {
                 if report.state == ReportedState::Starting {
-                    *message = shortened(said(&report.message, "starting"));
+                    *message = message_or(&report.message, "starting");
                 }
                 *latest = Some(report);
             }
@@ -286,9 +287,9 @@ impl Lifecycle {
                     ReportedState::Starting => (WorkloadState::Starting, "starting"),
                     ReportedState::Running => (WorkloadState::Running, "running"),
                     ReportedState::Completed => (WorkloadState::Completed, "completed"),
-                    ReportedState::Failed => (WorkloadState::Error, "failed and said no reason"),
+                    ReportedState::Failed => (WorkloadState::Error, "failed: no reason given"),
                 };
-                let text = shortened(said(&report.message, default));
+                let text = message_or(&report.message, default);
                 if matches!(to, WorkloadState::Completed | WorkloadState::Error) {
                     entry.phase = Phase::Ended {
                         state: to,
@@ -296,7 +297,7 @@ impl Lifecycle {
                         guest_ran: true,
                         in_host: true,
                     };
-                    actions.push(Action::End { run });
+                    actions.push(Action::StopRun { run });
                 } else {
                     (*state, *message) = (to, text);
                 }
@@ -305,8 +306,8 @@ impl Lifecycle {
         }
     }
 
-    fn gone(&mut self, run: RunId, actions: &mut Vec<Action>) {
-        self.lost(run, actions);
+    fn released(&mut self, run: RunId, actions: &mut Vec<Action>) {
+        self.fail_unfinished(run, actions);
         let Some(id) = self.ids.remove(&run) else {
             return;
         };
@@ -326,20 +327,20 @@ impl Lifecycle {
         }
     }
 
-    /// A run that is gone although nothing ended it: say so rather than lose its caller.
-    fn lost(&mut self, run: RunId, actions: &mut Vec<Action>) {
-        let lost = "the host lost the workload";
+    /// Fails a run that was released without being stopped, so that its start request gets a reply.
+    fn fail_unfinished(&mut self, run: RunId, actions: &mut Vec<Action>) {
+        let message = "the host lost the workload";
         let Some((_, entry)) = self.entry_of(run) else {
             return;
         };
         match &mut entry.phase {
             Phase::Starting { .. } => {
-                self.refused(run, Refusal::new(lost).after_guest_ran(), actions);
+                self.start_failed(run, StartError::new(message).non_retryable(), actions);
             }
             phase @ Phase::Up { .. } => {
                 *phase = Phase::Ended {
                     state: WorkloadState::Error,
-                    message: lost.to_owned(),
+                    message: message.to_owned(),
                     guest_ran: true,
                     in_host: true,
                 };
@@ -348,18 +349,18 @@ impl Lifecycle {
         }
     }
 
-    fn answer_overdue(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        while let Some((at, run)) = self.overdue.first().copied()
+    fn reply_to_overdue_starts(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        while let Some((at, run)) = self.start_deadlines.first().copied()
             && at <= now
         {
-            self.overdue.remove(&(at, run));
+            self.start_deadlines.remove(&(at, run));
             let Some((id, entry)) = self.entry_of(run) else {
                 continue;
             };
-            let Phase::Starting { waiting, .. } = &mut entry.phase else {
+            let Phase::Starting { unanswered, .. } = &mut entry.phase else {
                 continue;
             };
-            if let Some(request) = waiting.take() {
+            if let Some(request) = unanswered.take() {
                 actions.push(reply(request, self.status(id)));
             }
         }
@@ -371,11 +372,14 @@ impl Lifecycle {
         for id in ids {
             let phase = self.entries.get(&id).map(|entry| &entry.phase);
             if matches!(phase, Some(Phase::Starting { .. } | Phase::Up { .. })) {
-                self.end(&id, "the host is shutting down", actions);
+                self.stop_run(&id, "the host is shutting down", actions);
             }
         }
     }
 
+    fn remove_deadline(&mut self, run: RunId) {
+        self.start_deadlines.retain(|(_, other)| *other != run);
+    }
     fn entry_of(&mut self, run: RunId) -> Option<(String, &mut Entry)> {
         let id = self.ids.get(&run)?.clone();
         let entry = self.entries.get_mut(&id).filter(|entry| entry.run == run)?;
@@ -387,15 +391,8 @@ fn reply(request: RequestId, status: Status) -> Action {
     Action::Reply { request, status }
 }
 
-/// ERROR without a reason helps nobody.
-fn said<'a>(message: &'a str, otherwise: &'a str) -> &'a str {
-    if message.is_empty() {
-        otherwise
-    } else {
-        message
-    }
-}
-
-fn shortened(message: &str) -> String {
-    crate::reply::shorten(message, MAX_MESSAGE_BYTES)
+/// Returns the message, or a default for an empty one, within [`MAX_MESSAGE_BYTES`].
+fn message_or(message: &str, default: &str) -> String {
+    let message = if message.is_empty() { default } else { message };
+    crate::text::shorten(message, MAX_MESSAGE_BYTES)
 }

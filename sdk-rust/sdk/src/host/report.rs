@@ -1,46 +1,46 @@
-//! How a running workload tells the SDK of its later life.
+//! Reports of later state changes of a workload.
 
 use tokio::sync::watch;
 
-/// Tells the SDK what became of a workload; a cheap clone that never blocks.
+/// Reports later state changes of a workload to the SDK; cheap to clone, never blocks.
 ///
-/// The latest report wins; reports that overtake one another are not queued. A report after the
-/// workload was stopped is ignored, so a task need not know whether it was.
+/// Only the latest report counts; earlier ones are not queued. Reports after the workload was
+/// stopped are ignored, so a task need not know whether it was.
 ///
-/// While [`super::Host::start`] is still under way, [`Reporter::starting`] changes the message that
-/// `status` shows. When it returns `Ok` the state is RUNNING, unless this reporter has already said
-/// [`Reporter::running`] or an end: then the latest report stands.
+/// While [`super::Host::start`] is in progress, [`StatusReporter::starting`] changes the message
+/// of `status`. When it returns `Ok` the state is RUNNING, unless this reporter has already
+/// reported [`StatusReporter::running`] or an end; then the latest report counts.
 #[derive(Clone, Debug)]
-pub struct Reporter {
-    latest: watch::Sender<Option<Report>>,
+pub struct StatusReporter {
+    latest: watch::Sender<Option<StatusReport>>,
 }
 
-impl Reporter {
-    /// A reporter and the place where its reports arrive. The SDK makes one for each start; a test
-    /// of a host makes its own.
-    pub fn channel() -> (Self, Reports) {
+impl StatusReporter {
+    /// Creates a reporter and the receiver of its reports. The SDK does so for each start, a test
+    /// of a host for itself.
+    pub fn channel() -> (Self, StatusReports) {
         let (latest, reports) = watch::channel(None);
-        (Self { latest }, Reports { reports })
+        (Self { latest }, StatusReports { reports })
     }
 
-    /// Not up, or not up again: STARTING, for example between two runs of a service.
+    /// Reports STARTING, for example between two runs of a service.
     pub fn starting(&self, message: impl Into<String>) {
         self.send(ReportedState::Starting, message.into());
     }
 
-    /// Up: RUNNING.
+    /// Reports RUNNING.
     pub fn running(&self, message: impl Into<String>) {
         self.send(ReportedState::Running, message.into());
     }
 
-    /// Done, and well: COMPLETED. The SDK then hands the instance to [`super::Host::stop`]; the id
-    /// stays visible until it is stopped.
+    /// Reports COMPLETED. The SDK then passes the instance to [`super::Host::stop`]; the ID stays
+    /// visible until it is stopped.
     pub fn completed(&self, message: impl Into<String>) {
         self.send(ReportedState::Completed, message.into());
     }
 
-    /// Over, and not well: ERROR with this message. The SDK then hands the instance to
-    /// [`super::Host::stop`]; the id stays visible until it is stopped.
+    /// Reports ERROR with this message. The SDK then passes the instance to
+    /// [`super::Host::stop`]; the ID stays visible until it is stopped.
     pub fn failed(&self, message: impl Into<String>) {
         self.send(ReportedState::Failed, message.into());
     }
@@ -49,7 +49,7 @@ impl Reporter {
         self.latest.send_modify(|latest| {
             let was_up = latest.as_ref().is_some_and(|report| report.was_up);
             let was_up = was_up || state != ReportedState::Starting;
-            *latest = Some(Report {
+            *latest = Some(StatusReport {
                 state,
                 message,
                 was_up,
@@ -58,16 +58,16 @@ impl Reporter {
     }
 }
 
-/// Where the reports of one workload arrive.
+/// Receiver of the reports of one workload.
 #[derive(Debug)]
-pub struct Reports {
-    reports: watch::Receiver<Option<Report>>,
+pub struct StatusReports {
+    reports: watch::Receiver<Option<StatusReport>>,
 }
 
-impl Reports {
-    /// The next report that was not seen yet; reports in between are skipped. `None` once the last
-    /// [`Reporter`] is gone. Cancel safe.
-    pub async fn next(&mut self) -> Option<Report> {
+impl StatusReports {
+    /// Returns the next report; skips reports that were superseded in the meantime. Returns `None`
+    /// after the last [`StatusReporter`] is dropped. Cancel safe.
+    pub async fn next(&mut self) -> Option<StatusReport> {
         loop {
             if self.reports.changed().await.is_err() {
                 return None;
@@ -79,18 +79,18 @@ impl Reports {
     }
 }
 
-/// What a workload says of itself.
+/// A reported state of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The state that it claims.
+pub struct StatusReport {
+    /// The reported state.
     pub state: ReportedState,
-    /// For people.
+    /// Message for users.
     pub message: String,
-    /// Whether it has ever claimed a state other than [`ReportedState::Starting`].
+    /// Whether a state other than [`ReportedState::Starting`] was ever reported.
     pub was_up: bool,
 }
 
-/// The states that a workload can claim for itself.
+/// States that can be reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportedState {
     /// STARTING

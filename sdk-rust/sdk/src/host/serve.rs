@@ -1,4 +1,4 @@
-//! Serves a [`Host`] on the bus until it is told to shut down.
+//! Serving a [`Host`].
 
 use std::time::Duration;
 
@@ -9,19 +9,20 @@ use crate::bus::{Bus, BusError, ConnectError};
 use crate::connect::ConnectOptions;
 use crate::subject;
 
-/// Serves `host` until `shutdown` is cancelled, and then ends in order: it unsubscribes, answers what
-/// was already asked, stops all workloads within the grace period, and returns.
+/// Serves `host` until `shutdown` is cancelled, then shuts down gracefully: unsubscribes, replies
+/// to all pending requests, stops all workloads within the grace period, and returns.
 ///
-/// With [`ConnectOptions`] it connects by itself and waits for a broker that is not there yet; with a
-/// [`Bus`] it shares a connection. Either way it reconnects for ever. [`Connection`] says what else it
-/// can be served on.
+/// With [`ConnectOptions`] it opens its own connection and waits for the broker to become
+/// available; with a [`Bus`] it shares a connection. Both reconnect forever. See [`Connection`] for
+/// gRPC.
 ///
-/// Cancel safety: dropping the future drops everything that runs for it, without the orderly end.
+/// Cancel safety: dropping the future drops all its tasks, without the graceful shutdown.
 ///
 /// # Errors
 ///
-/// Only what no waiting can mend: options or a description that make no sense, a file of credentials
-/// that cannot be read, a shared connection that was closed. A broker that is away is not an error.
+/// Fails only where a retry cannot help: if the options or the description are invalid, a
+/// credentials file cannot be read, or a shared connection is closed. An unreachable broker is not
+/// an error.
 pub async fn serve<H: Host>(
     connection: impl Into<Connection>,
     options: ServeOptions,
@@ -29,29 +30,31 @@ pub async fn serve<H: Host>(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     if !subject::is_host_id(&options.host_id) {
-        return Err(ServeError::HostId(options.host_id));
+        return Err(ServeError::InvalidHostId(options.host_id));
     }
     if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&options.heartbeat_interval) {
-        return Err(ServeError::HeartbeatInterval(options.heartbeat_interval));
+        return Err(ServeError::InvalidHeartbeatInterval(
+            options.heartbeat_interval,
+        ));
     }
     server::run(connection.into(), options, host, shutdown).await
 }
 
-/// Faster heartbeats would be taken for a burst (HOST-BEAT-004).
+/// A shorter interval would be a burst (HOST-BEAT-004).
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Slower ones would be taken for a dead host (HOST-BEAT-003).
+/// With a longer interval the host would be considered lost (HOST-BEAT-003).
 const MAX_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What a host is served on.
+/// Connections that a host is served on.
 ///
-/// Made from [`ConnectOptions`] it has a connection to the bus of its own, and from a [`Bus`] it shares
-/// one. With the feature `grpc` it may serve gRPC besides or instead.
+/// [`ConnectOptions`] convert to a connection of its own, and a [`Bus`] to a shared one. With the
+/// feature `grpc`, gRPC can be added to it or replace it.
 #[derive(Debug)]
 pub struct Connection {
     nats: Option<NatsConnection>,
     #[cfg(feature = "grpc")]
-    pub(super) grpc: crate::grpc::HostSide,
+    pub(super) grpc: crate::grpc::HostEndpoints,
 }
 
 #[derive(Debug)]
@@ -65,30 +68,30 @@ impl Connection {
         Self {
             nats: Some(nats),
             #[cfg(feature = "grpc")]
-            grpc: crate::grpc::HostSide::default(),
+            grpc: crate::grpc::HostEndpoints::default(),
         }
     }
 
-    /// The bus; one of its own is connected to in the background.
+    /// Returns the bus. A connection of its own is established in the background.
     pub(super) async fn bus(&self) -> Result<Option<Bus>, ConnectError> {
         match &self.nats {
             None => Ok(None),
             Some(NatsConnection::Shared(bus)) => Ok(Some(bus.clone())),
-            Some(NatsConnection::Own(options)) => Bus::connect_eventually(options).await.map(Some),
+            Some(NatsConnection::Own(options)) => Bus::connect_with_retry(options).await.map(Some),
         }
     }
 }
 
 #[cfg(feature = "grpc")]
 impl Connection {
-    /// Over gRPC only: no NATS at all.
-    pub fn over_grpc(grpc: crate::grpc::HostSide) -> Self {
+    /// Creates a connection over gRPC only, without NATS.
+    pub fn over_grpc(grpc: crate::grpc::HostEndpoints) -> Self {
         Self { nats: None, grpc }
     }
 
-    /// Over gRPC as well. Both ways lead to the same workloads.
+    /// Adds gRPC. Both transports serve the same workloads.
     #[must_use]
-    pub fn and_grpc(mut self, grpc: crate::grpc::HostSide) -> Self {
+    pub fn with_grpc(mut self, grpc: crate::grpc::HostEndpoints) -> Self {
         self.grpc = grpc;
         self
     }
@@ -106,15 +109,15 @@ impl From<Bus> for Connection {
     }
 }
 
-/// How a host is served.
+/// Options for serving a host.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// The host's id: one subject token of letters, digits, `-` and `_`, new for each process. A random
+    /// Host ID: one subject token of letters, digits, `-` and `_`, new for each process. A random
     /// UUID by default.
     pub host_id: String,
-    /// Between two heartbeats, from 1 s to 30 s; 15 s by default.
+    /// Interval between heartbeats, 1 s to 30 s; 15 s by default.
     pub heartbeat_interval: Duration,
-    /// How long stopping all workloads may take at shutdown; 5 s by default.
+    /// Grace period for stopping all workloads at shutdown; 5 s by default.
     pub shutdown_grace: Duration,
 }
 
@@ -128,29 +131,29 @@ impl Default for ServeOptions {
     }
 }
 
-/// Why a host cannot be served.
+/// Reason a host cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The host id is not one subject token of the allowed characters.
-    #[error("host id {0:?} is not made of letters, digits, '-' and '_' only")]
-    HostId(String),
-    /// The interval is one that schedulers would misread.
-    #[error("a heartbeat interval of {0:?} is not between 1 s and 30 s")]
-    HeartbeatInterval(Duration),
-    /// The friendly name cannot be the name of a Kubernetes object.
+    /// The host ID is not a subject token of the allowed characters.
+    #[error("invalid host ID {0:?} (allowed: letters, digits, '-' and '_')")]
+    InvalidHostId(String),
+    /// The heartbeat interval is out of range.
+    #[error("heartbeat interval {0:?} is not between 1 s and 30 s")]
+    InvalidHeartbeatInterval(Duration),
+    /// The friendly name is not a valid name of a Kubernetes object.
     #[error("friendly name {0:?} is not a DNS-1123 subdomain of at most 253 characters")]
-    FriendlyName(String),
-    /// The host does not say what each heartbeat must hold.
-    #[error("the host does not describe itself: {0}")]
-    Description(&'static str),
-    /// The connection options cannot work.
-    #[error("the connection options cannot work")]
+    InvalidFriendlyName(String),
+    /// The description lacks a field that each heartbeat needs.
+    #[error("incomplete description of the host: {0}")]
+    IncompleteDescription(&'static str),
+    /// The connection options are invalid.
+    #[error("invalid connection options")]
     Connect(#[from] ConnectError),
-    /// The bus refused the subscription.
+    /// The subscription to commands fails.
     #[error("cannot subscribe to commands")]
-    Bus(#[source] BusError),
-    /// The connection was closed by someone else.
+    Subscribe(#[source] BusError),
+    /// The shared connection was closed.
     #[error("the connection to the bus was closed")]
     Closed,
 }

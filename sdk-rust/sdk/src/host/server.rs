@@ -1,12 +1,12 @@
-//! The shell around the table of ids: opens the ways in, takes commands in, beats, shuts down.
+//! The shell around the lifecycle: receives commands, publishes heartbeats, shuts down.
 
-mod beat;
 mod commands;
+mod executor;
 #[cfg(feature = "grpc")]
 mod grpc;
+mod heartbeat;
 mod nats;
 mod request;
-mod runs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::beat::Heart;
 use self::commands::Commands;
+use self::executor::Executor;
 #[cfg(feature = "grpc")]
-use self::grpc::Grpc;
-use self::nats::Nats;
-use self::runs::Runs;
+use self::grpc::GrpcServer;
+use self::heartbeat::HeartbeatPublisher;
+use self::nats::NatsResponder;
 use super::{Connection, Host, ServeError, ServeOptions};
 
-/// Serves until `shutdown`.
+/// Serves the host until `shutdown` is cancelled.
 pub(super) async fn run<H: Host>(
     connection: Connection,
     options: ServeOptions,
@@ -32,19 +32,19 @@ pub(super) async fn run<H: Host>(
 ) -> Result<(), ServeError> {
     let host = Arc::new(host);
     let tasks = Tasks::default();
-    // When this future is dropped, so is everything that runs for it.
-    let _end_with_me = tasks.closed.clone().drop_guard();
-    let runs = Runs::new(host.clone(), tasks.clone());
-    let heart = Arc::new(Heart::new(host, runs.clone(), &options)?);
-    let commands = Arc::new(Commands::new(runs.clone()));
+    // When this future is dropped, all its tasks end.
+    let _end_tasks = tasks.end.clone().drop_guard();
+    let executor = Executor::new(host.clone(), tasks.clone());
+    let heartbeats = Arc::new(HeartbeatPublisher::new(host, executor.clone(), &options)?);
+    let commands = Arc::new(Commands::new(executor.clone()));
     let nats = match connection.bus().await? {
         None => None,
         Some(bus) => Some(
-            Nats::open(
+            NatsResponder::open(
                 bus,
                 &options.host_id,
                 commands.clone(),
-                heart.clone(),
+                heartbeats.clone(),
                 tasks.clone(),
             )
             .await?,
@@ -53,44 +53,44 @@ pub(super) async fn run<H: Host>(
     let server = Server {
         nats,
         #[cfg(feature = "grpc")]
-        grpc: Grpc::open(connection.grpc, &options, commands, &heart, &tasks),
-        heart,
-        runs,
+        grpc: GrpcServer::open(connection.grpc, &options, commands, &heartbeats, &tasks),
+        heartbeats,
+        executor,
         tasks,
     };
-    server.tasks.spawn(server.runs.clone().tick());
+    server.tasks.spawn(server.executor.clone().tick());
     server.serve(options, shutdown).await
 }
 
-/// What belongs to one call of [`run`], and ends with it.
+/// The tasks of one call of [`run`], which end with it.
 #[derive(Clone, Debug, Default)]
 struct Tasks {
-    closed: CancellationToken,
+    end: CancellationToken,
 }
 
 impl Tasks {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(self.ending(task));
+        tokio::spawn(self.cancellable(task));
     }
 
-    /// The same task, ended when everything else is.
-    fn ending(
+    /// Returns the same task, cancelled when all tasks end.
+    fn cancellable(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let closed = self.closed.clone();
+        let end = self.end.clone();
         async move {
-            closed.run_until_cancelled_owned(task).await;
+            end.run_until_cancelled_owned(task).await;
         }
     }
 }
 
 struct Server<H: Host> {
-    nats: Option<Nats<H>>,
+    nats: Option<NatsResponder<H>>,
     #[cfg(feature = "grpc")]
-    grpc: Grpc,
-    heart: Arc<Heart<H>>,
-    runs: Arc<Runs<H>>,
+    grpc: GrpcServer,
+    heartbeats: Arc<HeartbeatPublisher<H>>,
+    executor: Arc<Executor<H>>,
     tasks: Tasks,
 }
 
@@ -100,15 +100,15 @@ impl<H: Host> Server<H> {
         options: ServeOptions,
         shutdown: CancellationToken,
     ) -> Result<(), ServeError> {
-        let beating = CancellationToken::new();
-        let beats = self.beats(options.heartbeat_interval, &beating);
+        let stop_heartbeats = CancellationToken::new();
+        let publishers = self.publish_heartbeats(options.heartbeat_interval, &stop_heartbeats);
         let closed = tokio::select! {
             () = shutdown.cancelled() => false,
-            () = closed(&mut self.nats) => true,
+            () = serve_until_closed(&mut self.nats) => true,
         };
         // No heartbeat may follow the end of the subscription (HOST-DOWN-004).
-        beating.cancel();
-        beats.join_all().await;
+        stop_heartbeats.cancel();
+        publishers.join_all().await;
         self.shut_down(options).await;
         if closed {
             Err(ServeError::Closed)
@@ -117,23 +117,28 @@ impl<H: Host> Server<H> {
         }
     }
 
-    /// The heartbeats on each way out.
-    fn beats(&self, interval: Duration, stop: &CancellationToken) -> JoinSet<()> {
-        let mut beats = JoinSet::new();
+    /// Starts publishing heartbeats over each transport, until `stop`.
+    fn publish_heartbeats(&self, interval: Duration, stop: &CancellationToken) -> JoinSet<()> {
+        let mut publishers = JoinSet::new();
         if let Some(nats) = &self.nats {
-            let (heart, bus, stop) = (self.heart.clone(), nats.bus(), stop.clone());
-            beats.spawn(
+            let (heartbeats, bus, stop) = (self.heartbeats.clone(), nats.bus(), stop.clone());
+            publishers.spawn(
                 self.tasks
-                    .ending(async move { heart.beat(&bus, interval, stop).await }),
+                    .cancellable(async move { heartbeats.run(&bus, interval, stop).await }),
             );
         }
         #[cfg(feature = "grpc")]
-        self.grpc
-            .beat(&self.heart, interval, stop, &self.tasks, &mut beats);
-        beats
+        self.grpc.send_heartbeats(
+            &self.heartbeats,
+            interval,
+            stop,
+            &self.tasks,
+            &mut publishers,
+        );
+        publishers
     }
 
-    /// Closes the ways in first, so that callers learn at once that nobody is here.
+    /// Stops receiving commands first, so that callers get "no responders" immediately.
     async fn shut_down(mut self, options: ServeOptions) {
         tracing::info!(host_id = %options.host_id, "shutting down");
         #[cfg(feature = "grpc")]
@@ -141,21 +146,21 @@ impl<H: Host> Server<H> {
         if let Some(nats) = &mut self.nats {
             nats.unsubscribe().await;
         }
-        self.runs.shut_down();
+        self.executor.shut_down();
         if let Some(nats) = &mut self.nats {
-            nats.receive_the_rest().await;
+            nats.receive_remaining().await;
         }
         let done = async {
             if let Some(nats) = &self.nats {
-                nats.answered().await;
+                nats.all_replied().await;
             }
             #[cfg(feature = "grpc")]
-            self.grpc.answered().await;
-            self.runs.idle().await;
+            self.grpc.all_responded().await;
+            self.executor.idle().await;
         };
         let grace = options.shutdown_grace;
         if timeout(grace, done).await.is_err() {
-            tracing::warn!(?grace, "not everything stopped within the grace period");
+            tracing::warn!(?grace, "shutdown exceeded the grace period");
         }
         if let Some(nats) = &self.nats {
             nats.flush().await;
@@ -163,8 +168,9 @@ impl<H: Host> Server<H> {
     }
 }
 
-/// Takes in what arrives on the bus; ends when its connection is closed for good, and never when there is none.
-async fn closed<H: Host>(nats: &mut Option<Nats<H>>) {
+/// Receives commands from the bus until its connection is closed for good. Pends forever without a
+/// bus.
+async fn serve_until_closed<H: Host>(nats: &mut Option<NatsResponder<H>>) {
     match nats {
         Some(nats) => nats.serve().await,
         None => std::future::pending().await,

@@ -1,4 +1,5 @@
-//! Parses a payload into a tree of values, with what the protocol refuses refused and nulls left out.
+//! Parses a payload into a tree of JSON values, within the limits of the protocol and without
+//! nulls.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -7,14 +8,14 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Number, Value};
 
-use super::{MAX_DEPTH, MAX_VALUES, ReadError};
+use super::{DecodeError, MAX_DEPTH, MAX_VALUES};
 
-/// Integers up to here are exact in a double.
+/// Largest integer that a double represents exactly.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// One JSON object: no key twice, nothing behind it, bounded in depth and size. Members that are null
-/// are left out, which is what unset means. A number without a fraction is an integer.
-pub(super) fn parse(payload: &[u8]) -> Result<Value, ReadError> {
+/// Parses one JSON object: no duplicate keys, no trailing data, bounded in depth and size. Omits
+/// null members, because null means unset. A number without a fraction becomes an integer.
+pub(super) fn parse(payload: &[u8]) -> Result<Value, DecodeError> {
     let mut json = Deserializer::from_slice(payload);
     let values_left = Cell::new(MAX_VALUES);
     let root = Node {
@@ -30,12 +31,12 @@ pub(super) fn parse(payload: &[u8]) -> Result<Value, ReadError> {
         .map_err(|error| {
             let path = track.path();
             if error.is_data() && path.iter().next().is_some() {
-                ReadError::Field {
+                DecodeError::Field {
                     path: path.to_string(),
                     problem: error.to_string(),
                 }
             } else {
-                ReadError::Syntax(error.to_string())
+                DecodeError::Syntax(error.to_string())
             }
         })?;
     let kind = match tree {
@@ -46,7 +47,7 @@ pub(super) fn parse(payload: &[u8]) -> Result<Value, ReadError> {
         Value::Bool(_) => "a boolean",
         Value::Null => "null",
     };
-    Err(ReadError::Syntax(format!("it begins with {kind}")))
+    Err(DecodeError::Syntax(format!("it begins with {kind}")))
 }
 
 #[derive(Clone, Copy)]
@@ -56,7 +57,7 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    fn below<E: Error>(self) -> Result<Self, E> {
+    fn child<E: Error>(self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom(format_args!(
                 "nested deeper than {MAX_DEPTH} levels"
@@ -72,14 +73,14 @@ impl Node<'_> {
 impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Value;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, source: D) -> Result<Value, D::Error> {
         let Some(left) = self.values_left.get().checked_sub(1) else {
             return Err(D::Error::custom(format_args!(
                 "more than {MAX_VALUES} values"
             )));
         };
         self.values_left.set(left);
-        from.deserialize_any(self)
+        source.deserialize_any(self)
     }
 }
 
@@ -124,39 +125,40 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(Value::String(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let below = self.below()?;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
+        let child = self.child()?;
         let mut items = Vec::new();
-        while let Some(item) = from.next_element_seed(below)? {
+        while let Some(item) = source.next_element_seed(child)? {
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let below = self.below()?;
+    fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
+        let child = self.child()?;
         let mut members = Map::new();
-        while let Some(key) = from.next_key::<String>()? {
+        while let Some(key) = source.next_key::<String>()? {
             if members.contains_key(&key) {
-                return Err(twice(&key));
+                return Err(duplicate(&key));
             }
-            members.insert(key, from.next_value_seed(below)?);
+            members.insert(key, source.next_value_seed(child)?);
         }
-        if let Some(key) = null_beside_its_other_name(&members) {
-            return Err(twice(key));
+        if let Some(key) = null_with_other_name(&members) {
+            return Err(duplicate(key));
         }
         members.retain(|_, value| !value.is_null());
         Ok(Value::Object(members))
     }
 }
 
-fn twice<E: Error>(key: &str) -> E {
-    let key = crate::reply::shorten(key, 64);
-    E::custom(format_args!("the key {key:?} stands twice in one object"))
+fn duplicate<E: Error>(key: &str) -> E {
+    let key = crate::text::shorten(key, 64);
+    E::custom(format_args!("the key {key:?} appears twice in one object"))
 }
 
-/// A null that is left out would hide that the field is given under its other name, too.
-fn null_beside_its_other_name(members: &Map<String, Value>) -> Option<&str> {
+/// Finds a field that is null under one of its names and also present under the other. Omitting the
+/// null would hide the duplicate.
+fn null_with_other_name(members: &Map<String, Value>) -> Option<&str> {
     let is_null = |(key, value): (&'_ String, &'_ Value)| value.is_null().then(|| camel_case(key));
     let nulls: HashSet<String> = members.iter().filter_map(is_null).collect();
     let mut seen = HashSet::new();

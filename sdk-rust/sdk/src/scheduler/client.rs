@@ -1,6 +1,6 @@
-//! Commands to one host, with typed answers.
+//! Commands to one host.
 
-mod way;
+mod transport;
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use berth_proto::{
     WorkloadStopRequest,
 };
 
-pub(crate) use self::way::Told;
-use self::way::Way;
-use super::ClientError;
+use self::transport::Transport;
 use crate::bus::Bus;
+use crate::client_error::ClientError;
+use crate::reply::RawReply;
 use crate::subject;
 
-/// Commands one host. A cheap clone; all methods may be called at once.
+/// Client of one host; cheap to clone. All methods may be called concurrently.
 ///
-/// Cancel safety: a dropped call may have been carried out or not, as after a timeout.
+/// Cancel safety: the command of a dropped call may have been executed, as after a timeout.
 #[derive(Clone, Debug)]
 pub struct HostClient {
-    way: Way,
+    transport: Transport,
     timeouts: Timeouts,
 }
 
-/// How long each command may take. The defaults are those of deployed schedulers.
+/// Timeouts of the commands. The defaults are those of deployed schedulers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// 60 s, by when a host must have answered.
+    /// Timeout of a start: 60 s, within which a host must have replied.
     pub start: Duration,
-    /// 30 s.
+    /// Timeout of a stop: 30 s.
     pub stop: Duration,
-    /// 5 s.
+    /// Timeout of a status: 5 s.
     pub status: Duration,
-    /// 5 s.
+    /// Timeout of a heartbeat request: 5 s.
     pub heartbeat: Duration,
 }
 
@@ -48,120 +48,120 @@ impl Default for Timeouts {
     }
 }
 
-/// What a host says of one id.
+/// Status of one workload ID on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The id that was asked for.
+    /// ID of the workload.
     pub workload_id: String,
-    /// Its state; never unspecified.
+    /// State of the workload; never unspecified.
     pub state: WorkloadState,
-    /// For people; may be empty.
+    /// Message for users; may be empty.
     pub message: String,
 }
 
 impl HostClient {
-    /// A client for the host with this id. Whether it exists is seen at the first command.
+    /// Creates a client for the host with this ID. Nothing is sent before the first command.
     ///
     /// # Errors
     ///
-    /// An id that cannot stand in a subject.
+    /// Fails if the ID cannot be part of a subject.
     pub fn new(bus: Bus, host_id: impl Into<String>) -> Result<Self, ClientError> {
         let host_id = host_id.into();
         if !subject::is_token(&host_id) {
-            return Err(ClientError::HostId(host_id));
+            return Err(ClientError::InvalidHostId(host_id));
         }
         Ok(Self {
-            way: Way::Nats { bus, host_id },
+            transport: Transport::Nats { bus, host_id },
             timeouts: Timeouts::default(),
         })
     }
 
-    /// A client for the host at the other end of a channel. With an id, commands are for that host
-    /// only: when another one has its address by now, nothing is done and the answer is
-    /// [`ClientError::NoResponders`].
+    /// Creates a client for the host at the other end of a channel. With an ID, commands are only
+    /// for that host: if another one now has the address, it executes nothing and the call fails
+    /// with [`ClientError::NoResponders`].
     #[cfg(feature = "grpc")]
     pub fn over_grpc(channel: crate::grpc::Channel, host_id: Option<String>) -> Self {
         Self {
-            way: Way::Grpc { channel, host_id },
+            transport: Transport::Grpc { channel, host_id },
             timeouts: Timeouts::default(),
         }
     }
 
-    /// The same with other timeouts.
+    /// Replaces the timeouts.
     #[must_use]
     pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
         self
     }
 
-    /// The id of the host; its URL when it is reached over gRPC and its id is not known.
+    /// Returns the ID of the host, or its URL if only that is known (over gRPC).
     pub fn host_id(&self) -> &str {
-        match &self.way {
-            Way::Nats { host_id, .. } => host_id,
+        match &self.transport {
+            Transport::Nats { host_id, .. } => host_id,
             #[cfg(feature = "grpc")]
-            Way::Grpc { channel, host_id } => host_id.as_deref().unwrap_or(channel.url()),
+            Transport::Grpc { channel, host_id } => host_id.as_deref().unwrap_or(channel.url()),
         }
     }
 
-    /// Starts a workload. `Ok` means that the host has it: RUNNING, or STARTING and to be asked for with
-    /// [`HostClient::status`].
+    /// Starts a workload. `Ok` means that the host has accepted it: RUNNING, or STARTING, to be
+    /// followed with [`HostClient::status`].
     ///
-    /// Not idempotent by itself: after a timeout send the same again or ask `status`; a refusal with
-    /// code 409 then says that the first one arrived.
+    /// Not idempotent by itself: after a timeout, retry or check `status`; a refusal with code 409
+    /// then means that the first request arrived.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] when the answer is ERROR, with or without a code.
+    /// Fails with [`ClientError::Refused`] if the state is ERROR, with or without a code.
     pub async fn start(&self, id: &str, workload: &Workload) -> Result<Status, ClientError> {
         let request = WorkloadStartRequest {
             workload: Some(workload.clone()),
             workload_id: id.to_owned(),
         };
-        let told = self.way.start(request, self.timeouts.start).await?;
-        let status = understood(id, told)?;
+        let reply = self.transport.start(request, self.timeouts.start).await?;
+        let status = validate(id, reply)?;
         refuse_error(status)
     }
 
-    /// Stops a workload. STOPPING acknowledges; NOT_FOUND, here or from `status`, proves the end.
-    /// May be sent as often as one likes.
+    /// Stops a workload. STOPPING acknowledges the stop; NOT_FOUND, here or from `status`, proves
+    /// that it is complete. Idempotent.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] when the answer is ERROR.
+    /// Fails with [`ClientError::Refused`] if the state is ERROR.
     pub async fn stop(&self, id: &str) -> Result<Status, ClientError> {
         let request = WorkloadStopRequest {
             workload_id: id.to_owned(),
         };
-        let told = self.way.stop(request, self.timeouts.stop).await?;
-        let status = understood(id, told)?;
+        let reply = self.transport.stop(request, self.timeouts.stop).await?;
+        let status = validate(id, reply)?;
         refuse_error(status)
     }
 
-    /// Asks for the state of a workload. ERROR and NOT_FOUND are states, not errors.
+    /// Returns the status of a workload. ERROR and NOT_FOUND are states, not errors.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] only when the host refuses the question.
+    /// Fails with [`ClientError::Refused`] only if the host refuses the request itself.
     pub async fn status(&self, id: &str) -> Result<Status, ClientError> {
         let request = WorkloadStatusRequest {
             workload_id: id.to_owned(),
         };
-        let told = self.way.status(request, self.timeouts.status).await?;
-        understood(id, told)
+        let reply = self.transport.status(request, self.timeouts.status).await?;
+        validate(id, reply)
     }
 
-    /// Asks for a heartbeat now. A `wash host` measures its load between two of them, so that asking
-    /// often spoils the measure.
+    /// Requests a heartbeat. A `wash host` measures its load between two heartbeats, so frequent
+    /// requests distort its metrics.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Malformed`] also when the heartbeat is that of another host, and
-    /// [`ClientError::NotOverGrpc`] there.
+    /// Fails with [`ClientError::InvalidResponse`] also if the heartbeat belongs to another host,
+    /// and with [`ClientError::UnsupportedOverGrpc`] over gRPC.
     pub async fn heartbeat(&self) -> Result<HostHeartbeat, ClientError> {
-        let heartbeat = self.way.heartbeat(self.timeouts.heartbeat).await?;
+        let heartbeat = self.transport.heartbeat(self.timeouts.heartbeat).await?;
         if heartbeat.id != self.host_id() {
-            return Err(malformed(format!(
-                "it is the heartbeat of {:?}",
+            return Err(invalid(format!(
+                "heartbeat of another host, {:?}",
                 heartbeat.id
             )));
         }
@@ -169,13 +169,13 @@ impl HostClient {
     }
 }
 
-/// The status in an answer, checked to be one and to be that of the id.
-fn understood(id: &str, told: Told) -> Result<Status, ClientError> {
-    let Some(status) = told.status else {
-        return Err(malformed("it has no workloadStatus".to_owned()));
+/// Validates a reply about this workload ID.
+fn validate(id: &str, reply: RawReply) -> Result<Status, ClientError> {
+    let Some(status) = reply.status else {
+        return Err(invalid("field `workloadStatus` is missing".to_owned()));
     };
     let state = status.workload_state();
-    if let Some(code) = told.error_code {
+    if let Some(code) = reply.error_code {
         return Err(ClientError::Refused {
             code: Some(code),
             state,
@@ -183,10 +183,10 @@ fn understood(id: &str, told: Told) -> Result<Status, ClientError> {
         });
     }
     if state == WorkloadState::Unspecified {
-        return Err(malformed("it has no workloadState".to_owned()));
+        return Err(invalid("field `workloadState` is missing".to_owned()));
     }
     if status.workload_id != id {
-        return Err(malformed("it is about another workload".to_owned()));
+        return Err(invalid("status of another workload".to_owned()));
     }
     Ok(Status {
         workload_id: status.workload_id,
@@ -195,7 +195,7 @@ fn understood(id: &str, told: Told) -> Result<Status, ClientError> {
     })
 }
 
-/// ERROR in answer to a start or a stop is a refusal, also without a code.
+/// Treats ERROR in the reply to a start or stop as a refusal, even without a code.
 fn refuse_error(status: Status) -> Result<Status, ClientError> {
     if status.state == WorkloadState::Error {
         let Status { state, message, .. } = status;
@@ -208,6 +208,6 @@ fn refuse_error(status: Status) -> Result<Status, ClientError> {
     Ok(status)
 }
 
-fn malformed(reason: String) -> ClientError {
-    ClientError::Malformed { reason }
+fn invalid(reason: String) -> ClientError {
+    ClientError::InvalidResponse { reason }
 }

@@ -1,6 +1,6 @@
 //! A live view of all hosts, from their heartbeats and from probes.
 
-mod side;
+mod source;
 mod view;
 mod watch;
 
@@ -10,98 +10,101 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::side::{Heard, Side, Way};
+use self::source::{HeartbeatSource, HostConnector, Source};
 use self::view::Views;
 pub use self::view::{FleetEvent, HostView};
-use self::watch::Watch;
+use self::watch::Watcher;
 use super::{ClientError, Health, Heartbeats, HostClient, LivenessOptions};
 use crate::bus::{Bus, BusError};
 
-/// Events that one reader may be behind; a slower one is told how many it missed.
-const MAX_EVENTS_BEHIND: usize = 1024;
+/// Capacity of the queue of a reader; a slower reader gets the number of events that it missed.
+const MAX_QUEUED_EVENTS: usize = 1024;
 
-/// Notes of busy hosts that wait to be taken in; taken in at once, so this is never reached.
-const MAX_NOTES: usize = 1024;
+/// Capacity of the queue of busy updates, which are processed immediately.
+const MAX_QUEUED_UPDATES: usize = 1024;
 
-/// How a fleet is watched.
+/// Options for watching a fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FleetOptions {
-    /// The times by which hosts are judged.
+    /// Timing of the liveness detection.
     pub liveness: LivenessOptions,
 }
 
-/// All hosts that are or were there; a cheap clone. Watching ends when the last clone is dropped.
+/// All current and recent hosts; cheap to clone. Watching ends when the last clone is dropped.
 ///
-/// Hosts are learnt of by their heartbeats only, so a new fleet is complete after one interval: 15 s
-/// with deployed hosts, 30 s at most.
+/// Hosts are discovered only by their heartbeats, so a new fleet is complete after one heartbeat
+/// interval: 15 s with deployed hosts, 30 s at most.
 #[derive(Clone, Debug)]
 pub struct Fleet {
-    side: Side,
+    connector: HostConnector,
     views: Arc<Views>,
-    notes: mpsc::Sender<Note>,
+    updates: mpsc::Sender<BusyUpdate>,
     _watching: Arc<DropGuard>,
 }
 
 impl Fleet {
-    /// Begins to watch. The events begin with the first host.
+    /// Starts watching. The events include every host from the first one on.
     ///
     /// # Errors
     ///
-    /// Only when the connection is closed for good.
+    /// Fails only if the connection is closed for good.
     pub async fn watch(bus: Bus, options: FleetOptions) -> Result<(Self, FleetEvents), FleetError> {
         let heartbeats = Heartbeats::subscribe(&bus).await.map_err(FleetError)?;
-        let link = bus.link();
-        Ok(Self::begin(
-            (Side::Bus(bus), Heard::Bus(heartbeats), link),
-            options,
-        ))
+        let source = Source {
+            connection: bus.connection_state(),
+            connector: HostConnector::Bus(bus),
+            heartbeats: HeartbeatSource::Bus(heartbeats),
+        };
+        Ok(Self::start(source, options))
     }
 
-    /// Begins to watch the hosts that beat to this scheduler over gRPC; they are probed and commanded where their
-    /// heartbeats say. The files are those to command hosts behind `https://` with: with any, no host is commanded in
-    /// the clear. Must be called in a Tokio runtime.
+    /// Starts watching the hosts that send heartbeats over gRPC. They are probed and commanded at
+    /// the URLs in their heartbeats. `tls` applies to `https://` URLs; if it is not empty,
+    /// `http://` URLs are rejected. Must be called in a Tokio runtime.
     #[cfg(feature = "grpc")]
     pub fn watch_grpc(
         heartbeats: crate::grpc::Heartbeats,
         tls: crate::grpc::ClientTls,
         options: FleetOptions,
     ) -> (Self, FleetEvents) {
-        let side = Side::Grpc(Arc::new(crate::grpc::Routes::new(tls)));
-        Self::begin(
-            (side, Heard::Grpc(heartbeats), side::link_of_none()),
-            options,
-        )
+        let channels = Arc::new(crate::grpc::PeerChannels::new(tls));
+        let source = Source {
+            connection: source::always_connected(),
+            connector: HostConnector::Grpc(channels),
+            heartbeats: HeartbeatSource::Grpc(heartbeats),
+        };
+        Self::start(source, options)
     }
 
-    fn begin(way: Way, options: FleetOptions) -> (Self, FleetEvents) {
-        let side = way.0.clone();
-        let (events, reader) = broadcast::channel(MAX_EVENTS_BEHIND);
-        let (notes, noted) = mpsc::channel(MAX_NOTES);
+    fn start(source: Source, options: FleetOptions) -> (Self, FleetEvents) {
+        let connector = source.connector.clone();
+        let (events, receiver) = broadcast::channel(MAX_QUEUED_EVENTS);
+        let (updates, queued_updates) = mpsc::channel(MAX_QUEUED_UPDATES);
         let views = Arc::new(Views::new(events));
         let end = CancellationToken::new();
-        let watch = Watch::begin(way, options.liveness, views.clone(), noted);
-        tokio::spawn(end.clone().run_until_cancelled_owned(watch.run()));
+        let watcher = Watcher::new(source, options.liveness, views.clone(), queued_updates);
+        tokio::spawn(end.clone().run_until_cancelled_owned(watcher.run()));
         let fleet = Self {
-            side,
+            connector,
             views,
-            notes,
+            updates,
             _watching: Arc::new(end.drop_guard()),
         };
-        (fleet, FleetEvents { reader })
+        (fleet, FleetEvents { receiver })
     }
 
-    /// All hosts, the lost ones that are still remembered included, in the order of their ids.
+    /// Returns all hosts in the order of their IDs, including lost ones that are not yet forgotten.
     pub fn hosts(&self) -> Vec<HostView> {
         self.views.all()
     }
 
-    /// One host.
+    /// Returns one host.
     pub fn host(&self, host_id: &str) -> Option<HostView> {
         self.views.get(host_id)
     }
 
-    /// The hosts that are not lost, fewest workloads first; those that are not suspect before those
-    /// that are. A first idea of where to place something, not a scheduler.
+    /// Returns the hosts that are not lost: healthy hosts before suspect ones, then by number of
+    /// workloads. A starting point for placement, not a scheduler.
     pub fn by_load(&self) -> Vec<HostView> {
         let mut hosts = self.views.all();
         hosts.retain(|host| host.health != Health::Lost);
@@ -109,83 +112,84 @@ impl Fleet {
         hosts
     }
 
-    /// A client for one host.
+    /// Creates a client for one host.
     ///
     /// # Errors
     ///
-    /// An id that cannot stand in a subject; over gRPC, a host that has not said where it takes commands.
+    /// Fails if the ID cannot be part of a subject, or over gRPC if the heartbeats of the host
+    /// named no URL.
     pub fn client(&self, host_id: &str) -> Result<HostClient, ClientError> {
-        self.side.client(host_id)
+        self.connector.client(host_id)
     }
 
-    /// Notes that a host is given a start and may be silent over it: it is not lost for its silence
-    /// until then, or until what comes back is dropped, because it has answered. A `wash host` is silent
-    /// while it pulls. Of several notes of one host the latest counts.
+    /// Marks a host as busy with a start: it is not considered lost for its silence before `until`,
+    /// or before the returned guard is dropped because the host has replied. A `wash host` is
+    /// silent while it pulls an image. If a host has several guards, the latest deadline counts.
     #[must_use = "the host counts as busy until this is dropped"]
-    pub fn expect_busy(&self, host_id: &str, until: Instant) -> Busy {
-        let busy = Busy {
-            notes: self.notes.clone(),
+    pub fn expect_busy(&self, host_id: &str, until: Instant) -> BusyGuard {
+        let guard = BusyGuard {
+            updates: self.updates.clone(),
             host: host_id.to_owned(),
             start: uuid::Uuid::new_v4(),
         };
-        busy.tell(Some(until));
-        busy
+        guard.send(Some(until));
+        guard
     }
 
-    /// Events from now on, for one more reader.
+    /// Returns another receiver of events, from now on.
     pub fn events(&self) -> FleetEvents {
         FleetEvents {
-            reader: self.views.subscribe(),
+            receiver: self.views.subscribe(),
         }
     }
 }
 
-/// A host owes the answer to a start. Dropped when it has answered.
+/// Guard of a start in flight: the host counts as busy. Drop it when the host has replied.
 #[derive(Debug)]
-pub struct Busy {
-    notes: mpsc::Sender<Note>,
+pub struct BusyGuard {
+    updates: mpsc::Sender<BusyUpdate>,
     host: String,
     start: uuid::Uuid,
 }
 
-impl Busy {
-    fn tell(&self, until: Option<Instant>) {
-        let note = Note {
+impl BusyGuard {
+    fn send(&self, until: Option<Instant>) {
+        let update = BusyUpdate {
             host: self.host.clone(),
             start: self.start,
             until,
         };
-        // A fleet that is no longer watched takes no notes.
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.notes.try_send(note) {
-            tracing::warn!("too many notes of busy hosts at once; one is dropped");
+        // A closed channel means that the fleet is no longer watched.
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.updates.try_send(update) {
+            tracing::warn!("queue of busy updates is full, update dropped");
         }
     }
 }
 
-impl Drop for Busy {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.tell(None);
+        self.send(None);
     }
 }
 
-/// That a host owes the answer to a start until then, or has answered it.
+/// A start in flight on a host, with its deadline; `until` is `None` after the host has replied.
 #[derive(Debug)]
-struct Note {
+struct BusyUpdate {
     host: String,
     start: uuid::Uuid,
     until: Option<Instant>,
 }
 
-/// The events of a fleet, in order.
+/// A receiver of the events of a fleet, in order.
 #[derive(Debug)]
 pub struct FleetEvents {
-    reader: broadcast::Receiver<FleetEvent>,
+    receiver: broadcast::Receiver<FleetEvent>,
 }
 
 impl FleetEvents {
-    /// The next event; `None` when the fleet is no longer watched. Cancel safe.
+    /// Returns the next event, or `None` after the fleet is no longer watched. Cancel safe.
     pub async fn next(&mut self) -> Option<FleetEvent> {
-        match self.reader.recv().await {
+        match self.receiver.recv().await {
             Ok(event) => Some(event),
             Err(broadcast::error::RecvError::Lagged(events)) => Some(FleetEvent::Missed { events }),
             Err(broadcast::error::RecvError::Closed) => None,
@@ -193,7 +197,7 @@ impl FleetEvents {
     }
 }
 
-/// Why a fleet cannot be watched.
+/// Reason a fleet cannot be watched.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot subscribe to heartbeats")]
 pub struct FleetError(#[source] BusError);

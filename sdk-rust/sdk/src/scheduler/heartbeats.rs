@@ -1,45 +1,48 @@
-//! The heartbeats of all hosts, as they arrive.
+//! The heartbeats of all hosts on the bus.
 
 use berth_proto::HostHeartbeat;
 
 use crate::bus::{Bus, BusError, Delivery, Subscription};
 use crate::subject;
 
-/// Heartbeats from now on, for schedulers with a view of the fleet of their own; others have
-/// [`Fleet`](super::Fleet). Listening ends when it is dropped.
+/// Subscription to heartbeats, for schedulers that do not use [`Fleet`](super::Fleet). Dropping it
+/// unsubscribes.
 pub struct Heartbeats {
     subscription: Subscription,
 }
 
 impl Heartbeats {
-    /// Begins to listen, also while there is no connection yet.
+    /// Subscribes, even before the connection is established.
     ///
     /// # Errors
     ///
-    /// Only when the connection is closed for good.
+    /// Fails only if the connection is closed for good.
     pub async fn subscribe(bus: &Bus) -> Result<Self, BusError> {
         let subscription = bus.subscribe(subject::all_heartbeats()).await?;
         Ok(Self { subscription })
     }
 
-    /// The next heartbeat whose id is that of its subject; what else arrives is logged and passed over.
-    /// `None` when the connection is closed for good. Cancel safe.
+    /// Returns the next heartbeat whose host ID matches its subject; logs and skips all others.
+    /// Returns `None` after the connection is closed for good. Cancel safe.
     pub async fn next(&mut self) -> Option<HostHeartbeat> {
         loop {
             let delivery = self.subscription.next().await?;
-            if let Some(heartbeat) = read(&delivery) {
+            if let Some(heartbeat) = decode(&delivery) {
                 return Some(heartbeat);
             }
         }
     }
 }
 
-fn read(delivery: &Delivery) -> Option<HostHeartbeat> {
+fn decode(delivery: &Delivery) -> Option<HostHeartbeat> {
     let host_id = subject::parse_heartbeat(&delivery.subject)?;
-    match crate::json::read::<HostHeartbeat>(&delivery.payload) {
+    match crate::json::decode::<HostHeartbeat>(&delivery.payload) {
         Ok(heartbeat) if heartbeat.id == host_id => return Some(heartbeat),
-        Ok(_) => tracing::warn!(host_id, "a heartbeat holds another id than its subject"),
-        Err(error) => tracing::warn!(host_id, %error, "a heartbeat cannot be read"),
+        Ok(_) => tracing::warn!(
+            host_id,
+            "heartbeat ignored: host ID and subject do not match"
+        ),
+        Err(error) => tracing::warn!(host_id, %error, "cannot decode heartbeat"),
     }
     None
 }

@@ -1,7 +1,9 @@
-//! Which hosts are alive: decides from heartbeats, probes and the connection, and does nothing itself.
+//! Liveness detection: decides from heartbeats, probes and the connection which hosts are alive.
 //!
-//! No clock, no I/O: the shell hands in what happened and carries out the actions that come back.
+//! It does no I/O and reads no clock: the caller passes events in and executes the returned
+//! actions.
 
+mod event;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -9,169 +11,100 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use self::event::{Action, Event};
 pub use self::options::LivenessOptions;
 
-/// How a host does, as far as can be known from here.
+/// Health of a host, as far as the scheduler can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
-    /// Heard of lately.
+    /// A heartbeat or a reply of the host arrived recently.
     Alive,
-    /// Something is wrong; nothing is to be concluded yet.
+    /// The host may be lost; no conclusion should be drawn yet.
     Suspect,
-    /// Taken for gone. Its workloads may be placed elsewhere, within the rules of fencing.
+    /// The host is considered gone. Its workloads may be placed elsewhere, subject to fencing.
     Lost,
 }
 
-/// Why a host is suspect or lost.
+/// Reason a host is suspect or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The broker says that nobody listens under its id: the process is gone or cut off.
+    /// The broker reports no responders for its ID: the process has ended or is disconnected.
     NoResponders,
-    /// It listens but says nothing: frozen, or busy.
+    /// It subscribes but does not reply: it is frozen or busy.
     Silent,
-    /// Another process has taken its id: everything that ran in the earlier one is gone.
+    /// Another process uses its ID: all workloads of the earlier process are gone.
     Restarted,
 }
 
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A heartbeat arrived.
-    Heartbeat {
-        /// Whose.
-        host: String,
-    },
-    /// The host was there before; it has not been heard since, and counts as alive until something
-    /// speaks against it. Says nothing of a host that is known.
-    Known {
-        /// Which.
-        host: String,
-        /// Whether it had been lost already, so that only a heartbeat raises it.
-        lost: bool,
-    },
-    /// A probe was answered, with whatever.
-    Answered {
-        /// By whom.
-        host: String,
-    },
-    /// The broker answered a probe: nobody listens.
-    NoResponders {
-        /// Under this id.
-        host: String,
-    },
-    /// A probe has no answer.
-    NoAnswer {
-        /// From whom.
-        host: String,
-    },
-    /// The host has been given a start that it may be silent over until then.
-    BusyUntil {
-        /// Which.
-        host: String,
-        /// Until when.
-        until: Duration,
-    },
-    /// The host has answered all starts that it was given.
-    Idle {
-        /// Which.
-        host: String,
-    },
-    /// Our own connection is gone.
-    LinkDown,
-    /// Our own connection is made, for the first time or again.
-    LinkUp,
-    /// Time has passed.
-    Tick,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Ask for the `status` of any id, and tell how that went.
-    Probe {
-        /// Whom.
-        host: String,
-    },
-    /// The host's health has changed.
-    Tell {
-        /// Whose.
-        host: String,
-        /// To what.
-        health: Health,
-        /// Why, where it is not well.
-        reason: Option<Reason>,
-    },
-    /// The host was lost for so long that it is forgotten.
-    Forget {
-        /// Which.
-        host: String,
-    },
-}
-
-/// What is known of one host.
+/// State of one host.
 #[derive(Debug)]
 struct Host {
     health: Health,
-    heard: Duration,
-    /// When it last answered a probe.
-    answered: Option<Duration>,
+    last_heard: Duration,
+    last_replied: Option<Duration>,
     busy_until: Duration,
-    /// Whether it was heard since the connection was last made: only then does its silence tell anything
-    /// before the connection has settled.
-    heard_on_link: bool,
-    /// When nobody listened for the first time since it was last heard, and how often since.
-    deaf: Option<(Duration, u32)>,
-    probe_at: Option<Duration>,
-    look_at: Duration,
+    /// Whether it was heard on the current connection. Only then does its silence mean anything
+    /// before the settling period is over.
+    heard_since_connect: bool,
+    no_responders: Option<NoResponders>,
+    next_probe: Option<Duration>,
+    next_check: Duration,
 }
 
-/// The fleet's pulse.
+/// A series of "no responders" results since the host was last heard.
+#[derive(Clone, Copy, Debug)]
+struct NoResponders {
+    since: Duration,
+    count: u32,
+}
+
+/// Liveness detection for a fleet.
 #[derive(Debug)]
 pub struct Liveness {
     options: LivenessOptions,
     hosts: BTreeMap<String, Host>,
     probes: BTreeSet<(Duration, String)>,
-    /// When to look whether a host has been silent for too long: once for each host, not moved when it
-    /// is heard, so that hearing costs nothing.
-    looks: BTreeSet<(Duration, String)>,
-    /// When hosts that are well last answered a probe.
-    answers: BTreeSet<(Duration, String)>,
-    deaf: usize,
-    /// When the broker was last suspected of having lost a crowd.
-    crowd_at: Option<Duration>,
-    link_up: bool,
+    /// Next check of each host for silence. A heartbeat does not move it, so that heartbeats are
+    /// cheap.
+    checks: BTreeSet<(Duration, String)>,
+    /// Time of the last reply of each host that currently responds.
+    replies: BTreeSet<(Duration, String)>,
+    no_responders: usize,
+    /// Time when the broker, and not the hosts, was last suspected.
+    broker_suspected_at: Option<Duration>,
+    connected: bool,
     settled_at: Duration,
-    probed_until: Duration,
+    probe_budget_used_until: Duration,
 }
 
 impl Liveness {
-    /// One that knows no hosts, and of no connection.
+    /// Creates a detection without hosts, in the disconnected state.
     pub fn new(options: LivenessOptions) -> Self {
         Self {
             options,
             hosts: BTreeMap::new(),
             probes: BTreeSet::new(),
-            looks: BTreeSet::new(),
-            answers: BTreeSet::new(),
-            deaf: 0,
-            crowd_at: None,
-            link_up: false,
+            checks: BTreeSet::new(),
+            replies: BTreeSet::new(),
+            no_responders: 0,
+            broker_suspected_at: None,
+            connected: false,
             settled_at: Duration::ZERO,
-            probed_until: Duration::ZERO,
+            probe_budget_used_until: Duration::ZERO,
         }
     }
 
-    /// Takes in one event at `now` (any clock that never goes back) and says what to do.
+    /// Applies an event at `now` (any monotonic clock) and returns the actions to execute.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Heartbeat { host } => self.heard(now, host, true, &mut actions),
-            Event::Known { host, lost } => self.known(now, host, lost),
-            Event::Answered { host } => self.heard(now, host, false, &mut actions),
-            Event::NoResponders { host } => self.nobody_listens(now, &host, &mut actions),
-            Event::NoAnswer { host } => {
-                self.probe_again(&host, now + self.options.silent_probe_interval);
+            Event::Known { host, lost } => self.insert(now, host, lost),
+            Event::ProbeReplied { host } => self.heard(now, host, false, &mut actions),
+            Event::NoResponders { host } => self.no_responders(now, &host, &mut actions),
+            Event::ProbeFailed { host } => {
+                self.schedule_probe(&host, now + self.options.silent_probe_interval);
             }
             Event::BusyUntil { host, until } => {
                 if let Some(host) = self.hosts.get_mut(&host) {
@@ -181,109 +114,112 @@ impl Liveness {
             Event::Idle { host: id } => {
                 if let Some(host) = self.hosts.get_mut(&id) {
                     host.busy_until = now;
-                    // The next look may have been put off to the end of the start.
-                    if self.looks.remove(&(host.look_at, id.clone())) {
-                        host.look_at = now;
-                        self.looks.insert((now, id));
+                    // The next check may have been postponed to the deadline of the start.
+                    if self.checks.remove(&(host.next_check, id.clone())) {
+                        host.next_check = now;
+                        self.checks.insert((now, id));
                     }
                 }
             }
-            Event::LinkDown => self.link_up = false,
-            Event::LinkUp => self.link_is_up(now),
+            Event::Disconnected => self.connected = false,
+            Event::Connected => self.connected(now),
             Event::Tick => {
-                self.look_for_silence(now, &mut actions);
-                self.probe(now, &mut actions);
+                self.check_silence(now, &mut actions);
+                self.send_probes(now, &mut actions);
             }
         }
         actions
     }
 
-    /// How often [`Event::Tick`] is due at most.
+    /// Maximum interval between two [`Event::Tick`].
     pub const TICK: Duration = Duration::from_millis(50);
 
-    /// Whether no host is known.
+    /// Returns whether no host is known.
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
     }
 
-    /// How many hosts are known, lost ones included.
+    /// Returns the number of known hosts, including lost ones.
     pub fn len(&self) -> usize {
         self.hosts.len()
     }
 
-    /// When the next [`Event::Tick`] can change anything; [`Liveness::TICK`] after the last is soon enough.
+    /// Returns the time when the next [`Event::Tick`] can have an effect. A caller may round it up
+    /// to [`Liveness::TICK`] after the last tick.
     pub fn next_due(&self) -> Option<Duration> {
-        if !self.link_up {
+        if !self.connected {
             return None;
         }
         let first = |set: &BTreeSet<(Duration, String)>| set.first().map(|(at, _)| *at);
-        let look = first(&self.looks);
-        let probe = first(&self.probes).map(|at| at.max(self.probed_until));
-        look.into_iter().chain(probe).min()
+        let check = first(&self.checks);
+        let probe = first(&self.probes).map(|at| at.max(self.probe_budget_used_until));
+        check.into_iter().chain(probe).min()
     }
 
-    fn known(&mut self, now: Duration, id: String, lost: bool) {
+    fn insert(&mut self, now: Duration, id: String, lost: bool) {
         if self.hosts.contains_key(&id) {
             return;
         }
         let next_probe = now + self.probe_interval();
-        let (health, look) = match lost {
-            true => (Health::Lost, now + self.options.forget_after),
-            false => (Health::Alive, now + self.options.suspect_after),
+        let (health, next_check) = if lost {
+            (Health::Lost, now + self.options.forget_after)
+        } else {
+            (Health::Alive, now + self.options.suspect_after)
         };
         let host = Host {
             health,
-            heard: now,
-            answered: None,
+            last_heard: now,
+            last_replied: None,
             busy_until: Duration::ZERO,
-            heard_on_link: false,
-            deaf: None,
-            probe_at: None,
-            look_at: look,
+            heard_since_connect: false,
+            no_responders: None,
+            next_probe: None,
+            next_check,
         };
         self.hosts.insert(id.clone(), host);
-        self.looks.insert((look, id.clone()));
-        self.probe_again(&id, next_probe);
+        self.checks.insert((next_check, id.clone()));
+        self.schedule_probe(&id, next_probe);
     }
 
     fn heard(&mut self, now: Duration, id: String, by_heartbeat: bool, actions: &mut Vec<Action>) {
         let next_probe = now + self.probe_interval();
         if by_heartbeat {
-            self.known(now, id.clone(), false);
+            self.insert(now, id.clone(), false);
         }
         let Some(host) = self.hosts.get_mut(&id) else {
             return;
         };
-        // A late answer does not raise the dead: only a heartbeat does.
+        // A late reply does not make a lost host alive; only a heartbeat does.
         if host.health == Health::Lost && !by_heartbeat {
             return;
         }
-        let was = std::mem::replace(&mut host.health, Health::Alive);
-        (host.heard, host.heard_on_link) = (now, self.link_up);
-        if !by_heartbeat && let Some(before) = host.answered.replace(now) {
-            self.answers.remove(&(before, id.clone()));
+        let previous_health = std::mem::replace(&mut host.health, Health::Alive);
+        (host.last_heard, host.heard_since_connect) = (now, self.connected);
+        if !by_heartbeat && let Some(before) = host.last_replied.replace(now) {
+            self.replies.remove(&(before, id.clone()));
         }
-        if let Some(answered) = host.answered {
-            self.answers.insert((answered, id.clone()));
+        if let Some(replied) = host.last_replied {
+            self.replies.insert((replied, id.clone()));
         }
-        self.deaf -= usize::from(host.deaf.take().is_some());
-        if was != Health::Alive {
-            self.looks.remove(&(host.look_at, id.clone()));
-            host.look_at = now + self.options.suspect_after;
-            self.looks.insert((host.look_at, id.clone()));
-            actions.push(Action::Tell {
+        self.no_responders -= usize::from(host.no_responders.take().is_some());
+        if previous_health != Health::Alive {
+            self.checks.remove(&(host.next_check, id.clone()));
+            host.next_check = now + self.options.suspect_after;
+            self.checks.insert((host.next_check, id.clone()));
+            actions.push(Action::SetHealth {
                 host: id.clone(),
                 health: Health::Alive,
                 reason: None,
             });
         }
-        // A heartbeat does not put the probe off, or a host that beats and dies is found late.
-        if !by_heartbeat || was != Health::Alive {
-            self.probe_again(&id, next_probe);
+        // A heartbeat does not postpone the probe: a host that dies right after it would be
+        // detected late.
+        if !by_heartbeat || previous_health != Health::Alive {
+            self.schedule_probe(&id, next_probe);
         }
     }
 
-    fn nobody_listens(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) {
+    fn no_responders(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) {
         let settled = self.is_settled(now);
         let Some(host) = self.hosts.get_mut(id) else {
             return;
@@ -291,122 +227,139 @@ impl Liveness {
         if host.health == Health::Lost {
             return;
         }
-        // A host that was heard since has come back already: if nobody listens now, it has gone.
-        if !(settled || self.link_up && host.heard_on_link) {
-            let next = self.settled_at.max(now + self.options.deaf_probe_interval);
-            return self.probe_again(id, next);
+        // Without a heartbeat or reply on this connection, the host may still be reconnecting.
+        if !(settled || self.connected && host.heard_since_connect) {
+            let next = self
+                .settled_at
+                .max(now + self.options.no_responders_probe_interval);
+            return self.schedule_probe(id, next);
         }
-        if host.deaf.is_none() {
-            self.deaf += 1;
-            if let Some(answered) = host.answered {
-                self.answers.remove(&(answered, id.to_owned()));
+        if host.no_responders.is_none() {
+            self.no_responders += 1;
+            if let Some(replied) = host.last_replied {
+                self.replies.remove(&(replied, id.to_owned()));
             }
         }
-        let (since, times) = host.deaf.unwrap_or((now, 0));
-        host.deaf = Some((since, times + 1));
+        let series = host.no_responders.get_or_insert(NoResponders {
+            since: now,
+            count: 0,
+        });
+        series.count += 1;
         if host.health == Health::Alive {
             host.health = Health::Suspect;
-            actions.push(tell(id, Health::Suspect, Reason::NoResponders));
+            actions.push(set_health(id, Health::Suspect, Reason::NoResponders));
         }
-        self.probe_again(id, now + self.options.deaf_probe_interval);
-        self.judge_deaf(now, id, actions);
+        self.schedule_probe(id, now + self.options.no_responders_probe_interval);
+        self.lose_without_responders(now, id, actions);
     }
 
-    /// Lost when nobody listened often enough for long enough, and the broker is not to blame.
-    fn judge_deaf(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) {
+    /// Declares a host lost after enough "no responders" results, unless the broker is to blame.
+    fn lose_without_responders(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) {
         let LivenessOptions {
-            deaf_for,
-            deaf_times,
-            settle,
+            no_responders_for,
+            no_responders_count,
+            settling_period,
             ..
         } = self.options;
-        let Some((since, times)) = self.hosts.get(id).and_then(|host| host.deaf) else {
+        let Some(NoResponders { since, count }) =
+            self.hosts.get(id).and_then(|host| host.no_responders)
+        else {
             return;
         };
-        if times < deaf_times || now - since < deaf_for {
+        if count < no_responders_count || now - since < no_responders_for {
             return;
         }
-        if self.broker_is_suspect(since) {
-            self.crowd_at = Some(now);
+        if self.is_broker_suspect(since) {
+            self.broker_suspected_at = Some(now);
             return;
         }
-        // A crowd comes back one by one: the last of it must not be judged by the first (SCHED-CONT-006).
-        let in_crowd = self.crowd_at.is_some_and(|at| at >= since);
-        if !(in_crowd && now - since < settle) {
+        // After a mass loss the hosts reconnect one by one: the first ones to do so must not
+        // condemn the last ones (SCHED-CONT-006).
+        let in_mass_loss = self.broker_suspected_at.is_some_and(|at| at >= since);
+        if !(in_mass_loss && now - since < settling_period) {
             self.lose(id, Reason::NoResponders, actions);
         }
     }
 
-    /// Whether a large part of the hosts that were probed since then seem gone. It is more likely that
-    /// a broker lost them, and that they are on their way to another, than that they all died at once.
-    /// Heartbeats do not count here: they come from all, and probes have reached but some.
-    fn broker_is_suspect(&self, since: Duration) -> bool {
-        if self.deaf < self.options.mass_vanish_from {
+    /// Returns whether a large share of the hosts that were probed since then has no responders. A
+    /// broker that lost its clients, which reconnect to another one, is then more likely than the
+    /// simultaneous end of all these hosts. Heartbeats do not count here: they come from all hosts,
+    /// while probes have reached only some.
+    fn is_broker_suspect(&self, since: Duration) -> bool {
+        if self.no_responders < self.options.mass_loss_threshold {
             return false;
         }
-        // No more than it takes to outweigh the deaf are counted.
-        let share_percent = self.options.mass_vanish_share_percent.max(1);
-        let enough = self.deaf * 100 / share_percent + 1;
-        let well = self.answers.iter().rev().take(enough);
-        let well = well.take_while(|(answered, _)| *answered >= since).count();
-        self.deaf * 100 / (self.deaf + well).max(1) >= share_percent
+        // Counts only as many healthy hosts as it takes to outweigh the others.
+        let percent = self.options.mass_loss_percent.max(1);
+        let enough = self.no_responders * 100 / percent + 1;
+        let healthy = self.replies.iter().rev().take(enough);
+        let healthy = healthy.take_while(|(replied, _)| *replied >= since).count();
+        self.no_responders * 100 / (self.no_responders + healthy).max(1) >= percent
     }
 
-    /// Suspects hosts that listen and say nothing, and gives up on them at the end of their time.
-    fn look_for_silence(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if !self.link_up {
+    /// Checks the hosts that are due for silence, and suspects, loses or forgets them.
+    fn check_silence(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if !self.connected {
             return;
         }
-        while let Some((at, id)) = self.looks.pop_first() {
+        while let Some((at, id)) = self.checks.pop_first() {
             if at > now {
-                self.looks.insert((at, id));
+                self.checks.insert((at, id));
                 break;
             }
-            let next = self.look_at(now, &id, actions);
+            let next = self.check_host(now, &id, actions);
             if let Some((next, host)) = next.zip(self.hosts.get_mut(&id)) {
-                host.look_at = next.max(now + Self::TICK);
-                self.looks.insert((host.look_at, id));
+                host.next_check = next.max(now + Self::TICK);
+                self.checks.insert((host.next_check, id));
             }
         }
     }
 
-    /// Judges the silence of one host, and says when to do so again. That is said once for each host.
-    fn look_at(&mut self, now: Duration, id: &str, actions: &mut Vec<Action>) -> Option<Duration> {
+    /// Checks one host for silence, and returns the time of the next check.
+    fn check_host(
+        &mut self,
+        now: Duration,
+        id: &str,
+        actions: &mut Vec<Action>,
+    ) -> Option<Duration> {
         let options = self.options;
         let settled = self.is_settled(now);
         let host = self.hosts.get_mut(id)?;
-        if !settled && !host.heard_on_link {
+        if !settled && !host.heard_since_connect {
             return Some(self.settled_at);
         }
-        // Silence counts only while we could have heard something: a host that was heard has come back.
-        let heard = match host.heard_on_link {
-            true => host.heard,
-            false => host.heard.max(self.settled_at),
+        // Silence counts only while the host could have been heard.
+        let last_heard = if host.heard_since_connect {
+            host.last_heard
+        } else {
+            host.last_heard.max(self.settled_at)
         };
         match host.health {
-            Health::Alive if now < heard + options.suspect_after => {
-                Some(heard + options.suspect_after)
+            Health::Alive if now < last_heard + options.suspect_after => {
+                Some(last_heard + options.suspect_after)
             }
             Health::Alive => {
                 host.health = Health::Suspect;
-                actions.push(tell(id, Health::Suspect, Reason::Silent));
-                Some(heard + options.lost_after)
+                actions.push(set_health(id, Health::Suspect, Reason::Silent));
+                Some(last_heard + options.lost_after)
             }
-            Health::Suspect if now < heard + options.lost_after => Some(heard + options.lost_after),
-            // Nobody listening is proof enough by now; one that listens may be busy.
-            Health::Suspect if host.deaf.is_none() && now < host.busy_until => {
+            Health::Suspect if now < last_heard + options.lost_after => {
+                Some(last_heard + options.lost_after)
+            }
+            // A host with a responder may be busy; one without responders is gone by now.
+            Health::Suspect if host.no_responders.is_none() && now < host.busy_until => {
                 Some(host.busy_until)
             }
             Health::Suspect => {
-                let reason = match host.deaf {
+                let reason = match host.no_responders {
                     Some(_) => Reason::NoResponders,
                     None => Reason::Silent,
                 };
                 self.lose(id, reason, actions);
-                Some(heard + options.forget_after)
+                Some(last_heard + options.forget_after)
             }
-            Health::Lost if now < heard + options.forget_after => {
-                Some(heard + options.forget_after)
+            Health::Lost if now < last_heard + options.forget_after => {
+                Some(last_heard + options.forget_after)
             }
             Health::Lost => {
                 let host = id.to_owned();
@@ -422,74 +375,77 @@ impl Liveness {
             return;
         };
         host.health = Health::Lost;
-        self.deaf -= usize::from(host.deaf.take().is_some());
-        if let Some(answered) = host.answered.take() {
-            self.answers.remove(&(answered, id.to_owned()));
+        self.no_responders -= usize::from(host.no_responders.take().is_some());
+        if let Some(replied) = host.last_replied.take() {
+            self.replies.remove(&(replied, id.to_owned()));
         }
-        if let Some(at) = host.probe_at.take() {
+        if let Some(at) = host.next_probe.take() {
             self.probes.remove(&(at, id.to_owned()));
         }
-        actions.push(tell(id, Health::Lost, reason));
+        actions.push(set_health(id, Health::Lost, reason));
     }
 
-    /// Sends the probes that are due, as far as the budget goes.
-    fn probe(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if !self.link_up {
+    /// Sends the probes that are due, within the budget.
+    fn send_probes(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if !self.connected {
             return;
         }
-        // What was not used in the last moments is not saved up: probes come evenly.
+        // An unused budget expires, so that the rate of probes stays even.
         let cost = Duration::from_secs(1) / self.options.probes_per_second.max(1);
-        self.probed_until = self.probed_until.max(now.saturating_sub(Self::TICK * 2));
-        while self.probed_until + cost <= now {
+        self.probe_budget_used_until = self
+            .probe_budget_used_until
+            .max(now.saturating_sub(Self::TICK * 2));
+        while self.probe_budget_used_until + cost <= now {
             let Some((at, id)) = self.probes.first().cloned().filter(|(at, _)| *at <= now) else {
                 break;
             };
             self.probes.remove(&(at, id.clone()));
             if let Some(host) = self.hosts.get_mut(&id) {
-                // The next one is set when this one is answered: one at a time for each host.
-                host.probe_at = None;
-                self.probed_until += cost;
+                // The result of this probe schedules the next one: a host has one probe in flight.
+                host.next_probe = None;
+                self.probe_budget_used_until += cost;
                 actions.push(Action::Probe { host: id });
             }
         }
     }
 
-    fn probe_again(&mut self, id: &str, at: Duration) {
+    fn schedule_probe(&mut self, id: &str, at: Duration) {
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
         if host.health == Health::Lost {
             return;
         }
-        if let Some(before) = host.probe_at.replace(at) {
+        if let Some(before) = host.next_probe.replace(at) {
             self.probes.remove(&(before, id.to_owned()));
         }
         self.probes.insert((at, id.to_owned()));
     }
 
-    /// In a small fleet the chosen one; in a large one what the budget allows.
+    /// Returns the interval between probes of a host: in a large fleet, as long as the budget
+    /// requires.
     fn probe_interval(&self) -> Duration {
-        let each = Duration::from_secs(1) / self.options.probes_per_second.max(1);
+        let cost = Duration::from_secs(1) / self.options.probes_per_second.max(1);
         let hosts = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
-        self.options.probe_interval.max(each.saturating_mul(hosts))
+        self.options.probe_interval.max(cost.saturating_mul(hosts))
     }
 
-    fn link_is_up(&mut self, now: Duration) {
-        self.link_up = true;
-        self.settled_at = now + self.options.settle;
-        self.deaf = 0;
+    fn connected(&mut self, now: Duration) {
+        self.connected = true;
+        self.settled_at = now + self.options.settling_period;
+        self.no_responders = 0;
         for host in self.hosts.values_mut() {
-            (host.deaf, host.heard_on_link) = (None, false);
+            (host.no_responders, host.heard_since_connect) = (None, false);
         }
     }
 
     fn is_settled(&self, now: Duration) -> bool {
-        self.link_up && now >= self.settled_at
+        self.connected && now >= self.settled_at
     }
 }
 
-fn tell(host: &str, health: Health, reason: Reason) -> Action {
-    Action::Tell {
+fn set_health(host: &str, health: Health, reason: Reason) -> Action {
+    Action::SetHealth {
         host: host.to_owned(),
         health,
         reason: Some(reason),

@@ -1,11 +1,11 @@
-//! The examples before the suite.
+//! The examples against the conformance suite.
 
-use berth_conformance::requirements::Profile;
+use berth_conformance::spec::requirements::Profile;
 
 use crate::examples::program;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_minimal_host_conforms() {
+async fn minimal_host_conforms() {
     let command = [program("minimal_host"), "{nats_url}".into()];
     berth_conformance::Suite::builder()
         .command(command)
@@ -16,8 +16,9 @@ async fn the_minimal_host_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_scheduler_for_a_directory_conforms() {
-    use berth_conformance::scheduler::{suite::Suite, target::Target};
+async fn dir_scheduler_conforms() {
+    use berth_conformance::scheduler::suite::Suite;
+    use berth_conformance::scheduler::target::Target;
 
     let program = program("dir_scheduler");
     let mut target = Target::command([program.as_str(), "{nats_url}", "{dir}"]);

@@ -1,4 +1,4 @@
-//! The connection options of a real deployment, each on a nats-server configured that way.
+//! The connection options of a real deployment, each against a nats-server that requires it.
 
 use std::path::Path;
 
@@ -10,27 +10,30 @@ use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
-use crate::support::certificates::Files;
+use crate::support::certificates::CertificateFiles;
 use crate::support::eventually;
+use crate::support::fake_host::RunningHost;
 use crate::support::nats_server::NatsServer;
-use crate::support::toy::Served;
 
-/// A host and a scheduler that both connect with these options can talk.
-async fn works(options: &ConnectOptions) {
-    let host = Served::begin_on(options.clone());
+/// Asserts that a host and a scheduler can connect with these options and communicate.
+async fn assert_connects(options: &ConnectOptions) {
+    let host = RunningHost::start_on(options.clone());
     let bus = Bus::connect(options)
         .await
         .unwrap_or_else(|error| panic!("{options:?}: {error:?}"));
     let client = HostClient::new(bus, host.id.as_str()).unwrap();
-    eventually("the host is there", async || client.heartbeat().await.ok()).await;
+    eventually("the host responds", async || client.heartbeat().await.ok()).await;
 }
 
-/// The server knows us not; and what it is told and says shows no secret.
-async fn is_refused(options: &ConnectOptions) {
+/// Asserts that the server rejects the credentials, and that no output leaks a secret.
+async fn assert_unauthorized(options: &ConnectOptions) {
     let error = Bus::connect(options)
         .await
-        .expect_err("the server must refuse");
-    assert!(matches!(error, ConnectError::Refused { .. }), "{error:?}");
+        .expect_err("the server must reject the credentials");
+    assert!(
+        matches!(error, ConnectError::Unauthorized { .. }),
+        "{error:?}"
+    );
     assert!(
         !format!("{error:?} {options:?}").contains("wrong"),
         "{error:?}"
@@ -45,30 +48,30 @@ fn with(server: &NatsServer, auth: Auth) -> ConnectOptions {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn token() {
+async fn token_authenticates() {
     let server = NatsServer::start("authorization { token: \"open sesame\" }").await;
-    works(&with(&server, Auth::Token("open sesame".into()))).await;
-    is_refused(&with(&server, Auth::Token("wrong".into()))).await;
-    is_refused(&with(&server, Auth::None)).await;
+    assert_connects(&with(&server, Auth::Token("open sesame".into()))).await;
+    assert_unauthorized(&with(&server, Auth::Token("wrong".into()))).await;
+    assert_unauthorized(&with(&server, Auth::None)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn user_and_password() {
+async fn user_and_password_authenticate() {
     let server = NatsServer::start("authorization { user: ann, password: \"p@ss:1\" }").await;
     let auth = |password: &str| Auth::UserPassword {
         user: "ann".into(),
         password: password.into(),
     };
-    works(&with(&server, auth("p@ss:1"))).await;
+    assert_connects(&with(&server, auth("p@ss:1"))).await;
     let in_url = format!("nats://ann:p%40ss%3A1@127.0.0.1:{}", server.port());
-    works(&ConnectOptions::to(in_url)).await;
-    is_refused(&with(&server, auth("wrong"))).await;
+    assert_connects(&ConnectOptions::to(in_url)).await;
+    assert_unauthorized(&with(&server, auth("wrong"))).await;
     let in_url = format!("nats://ann:wrong@127.0.0.1:{}", server.port());
-    is_refused(&ConnectOptions::to(in_url)).await;
+    assert_unauthorized(&ConnectOptions::to(in_url)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nkey() {
+async fn nkey_authenticates() {
     let (key, other) = (KeyPair::new_user(), KeyPair::new_user());
     let users = format!(
         "authorization {{ users: [ {{ nkey: {} }} ] }}",
@@ -76,20 +79,23 @@ async fn nkey() {
     );
     let server = NatsServer::start(&users).await;
     let seed = key.seed().unwrap();
-    works(&with(&server, Auth::NkeySeed(seed.as_str().into()))).await;
+    assert_connects(&with(&server, Auth::NkeySeed(seed.as_str().into()))).await;
     let file = server.dir().join("seed.nk");
     std::fs::write(&file, format!("{seed}\n")).unwrap();
-    works(&with(&server, Auth::NkeySeedFile(file.clone()))).await;
-    is_refused(&with(&server, Auth::NkeySeed(other.seed().unwrap().into()))).await;
-    std::fs::write(&file, "no seed").unwrap();
+    assert_connects(&with(&server, Auth::NkeySeedFile(file.clone()))).await;
+    assert_unauthorized(&with(&server, Auth::NkeySeed(other.seed().unwrap().into()))).await;
+    std::fs::write(&file, "not a seed").unwrap();
     let error = Bus::connect(&with(&server, Auth::NkeySeedFile(file)))
         .await
         .unwrap_err();
-    assert!(matches!(error, ConnectError::Credentials(_)), "{error:?}");
+    assert!(
+        matches!(error, ConnectError::InvalidCredentials(_)),
+        "{error:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn credentials_file() {
+async fn credentials_file_authenticates() {
     let (operator, account, user) = (
         KeyPair::new_operator(),
         KeyPair::new_account(),
@@ -117,14 +123,17 @@ async fn credentials_file() {
     let file = server.dir().join("user.creds");
     write_credentials(&file, &jwt(&account, &user, user_claims.clone()), &user);
     let options = with(&server, Auth::CredentialsFile(file.clone()));
-    works(&options).await;
+    assert_connects(&options).await;
 
-    let stranger = KeyPair::new_account();
-    write_credentials(&file, &jwt(&stranger, &user, user_claims), &user);
-    is_refused(&options).await;
-    std::fs::write(&file, "nothing of the kind").unwrap();
+    let other_account = KeyPair::new_account();
+    write_credentials(&file, &jwt(&other_account, &user, user_claims), &user);
+    assert_unauthorized(&options).await;
+    std::fs::write(&file, "not credentials").unwrap();
     let error = Bus::connect(&options).await.unwrap_err();
-    assert!(matches!(error, ConnectError::Credentials(_)), "{error:?}");
+    assert!(
+        matches!(error, ConnectError::InvalidCredentials(_)),
+        "{error:?}"
+    );
     std::fs::remove_file(&file).unwrap();
     let error = Bus::connect(&options).await.unwrap_err();
     assert!(matches!(error, ConnectError::File { .. }), "{error:?}");
@@ -153,27 +162,27 @@ fn write_credentials(file: &Path, jwt: &str, user: &KeyPair) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls() {
-    let (dir, files) = Files::make();
+async fn tls_requires_a_trusted_ca() {
+    let (dir, files) = CertificateFiles::generate();
     let server = NatsServer::start_in(dir, &files.server_config(false)).await;
-    let trusting = ConnectOptions {
+    let trusted = ConnectOptions {
         tls_ca_file: Some(files.ca.clone()),
         ..ConnectOptions::to(format!("tls://127.0.0.1:{}", server.port()))
     };
-    works(&trusting).await;
-    works(&ConnectOptions {
+    assert_connects(&trusting).await;
+    assert_connects(&ConnectOptions {
         tls_required: true,
         ..ConnectOptions {
             servers: vec![server.url()],
-            ..trusting.clone()
+            ..trusted.clone()
         }
     })
     .await;
-    let distrusting = ConnectOptions {
+    let untrusted = ConnectOptions {
         tls_ca_file: Some(files.other_ca.clone()),
-        ..trusting
+        ..trusted
     };
-    let error = Bus::connect(&distrusting).await.unwrap_err();
+    let error = Bus::connect(&untrusted).await.unwrap_err();
     assert!(
         matches!(error, ConnectError::Unreachable { .. }),
         "{error:?}"
@@ -181,13 +190,13 @@ async fn tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_first() {
-    let (dir, files) = Files::make();
+async fn tls_first_matches_handshake_first() {
+    let (dir, files) = CertificateFiles::generate();
     let config = files
         .server_config(false)
         .replace("tls {", "tls { handshake_first: true,");
     let server = NatsServer::start_in(dir, &config).await;
-    works(&ConnectOptions {
+    assert_connects(&ConnectOptions {
         tls_ca_file: Some(files.ca),
         tls_first: true,
         ..ConnectOptions::to(server.url())
@@ -196,8 +205,8 @@ async fn tls_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mutual_tls() {
-    let (dir, files) = Files::make();
+async fn mutual_tls_requires_a_client_certificate() {
+    let (dir, files) = CertificateFiles::generate();
     let server = NatsServer::start_in(dir, &files.server_config(true)).await;
     let anonymous = ConnectOptions {
         tls_ca_file: Some(files.ca),
@@ -205,45 +214,45 @@ async fn mutual_tls() {
     };
     Bus::connect(&anonymous)
         .await
-        .expect_err("a certificate is demanded");
-    let known = ConnectOptions {
+        .expect_err("a client certificate is required");
+    let authenticated = ConnectOptions {
         tls_cert_file: Some(files.client_cert),
         tls_key_file: Some(files.client_key),
         ..anonymous
     };
-    works(&known).await;
-    let half = ConnectOptions {
+    assert_connects(&authenticated).await;
+    let incomplete = ConnectOptions {
         tls_key_file: None,
-        ..known
+        ..authenticated
     };
     assert!(matches!(
-        Bus::connect(&half).await,
-        Err(ConnectError::HalfAPair)
+        Bus::connect(&incomplete).await,
+        Err(ConnectError::IncompleteKeyPair)
     ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_servers() {
+async fn reconnects_to_another_server_of_the_list() {
     let mut first = NatsServer::start("").await;
     let second = NatsServer::start("").await;
     first.stop();
     let options = ConnectOptions::new([format!("{},{}", first.url(), second.url())]);
-    works(&options).await;
+    assert_connects(&options).await;
 
-    // Whoever is on a server that ends goes on with the other.
-    let host = Served::begin_on(options.clone());
+    // Clients of a server that stops reconnect to the other one.
+    let host = RunningHost::start_on(options.clone());
     let client = HostClient::new(Bus::connect(&options).await.unwrap(), host.id.as_str()).unwrap();
-    eventually("the host is there", async || client.heartbeat().await.ok()).await;
+    eventually("the host responds", async || client.heartbeat().await.ok()).await;
     first.restart().await;
     drop(second);
-    eventually("both are on the other server", async || {
+    eventually("both have reconnected to the other server", async || {
         client.heartbeat().await.ok()
     })
     .await;
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn unreachable_server_is_an_error_without_secrets() {
     let mut server = NatsServer::start("").await;
     server.stop();
     let options = ConnectOptions::to(server.url().replace("//", "//ann:secret@"));
@@ -258,7 +267,7 @@ async fn nobody_there() {
     );
 }
 
-impl Files {
+impl CertificateFiles {
     fn server_config(&self, verify: bool) -> String {
         let (cert, key, ca) = (
             self.server_cert.display(),

@@ -1,14 +1,14 @@
-//! The examples of the README and the guides, run as they are.
+//! The examples of the README and the guides, run unchanged.
 
 use std::process::{Child, Command, Stdio};
 
 use crate::support::brokers::{TestBroker, on_both_brokers};
 use crate::support::soon;
 
-/// Ends the program with the test.
-struct Running(Child);
+/// A process that is killed on drop.
+struct ChildGuard(Child);
 
-impl Drop for Running {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -21,36 +21,36 @@ fn example(name: &str, url: &str) -> Command {
     command
 }
 
-/// Examples lie beside the directory of this program, and `cargo test` has built them.
+/// Returns the path of an example, which `cargo test` has built.
 pub(crate) fn program(name: &str) -> String {
     let tests = std::env::current_exe().unwrap();
     let target = tests.parent().and_then(|deps| deps.parent()).unwrap();
     let program = target.join("examples").join(name);
     assert!(
         program.is_file(),
-        "{} is not built: cargo build --examples",
+        "{} does not exist: run `cargo build --examples`",
         program.display()
     );
     program.to_str().unwrap().to_owned()
 }
 
 on_both_brokers! {
-    async fn the_minimal_scheduler_runs_a_workload_on_the_minimal_host(broker: TestBroker) {
+    async fn minimal_scheduler_runs_a_workload_on_the_minimal_host(broker: TestBroker) {
         let scheduler = example("minimal_scheduler", &broker.url())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let _host = Running(
+        let _host = ChildGuard(
             example("minimal_host", &broker.url()).stdout(Stdio::null()).spawn().unwrap(),
         );
         let output = tokio::task::spawn_blocking(|| scheduler.wait_with_output());
         let output = soon("the scheduler ends", output).await.unwrap().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{said}{errors}");
-        let lines: Vec<&str> = said.lines().collect();
-        assert!(lines[0].starts_with("minimal-"), "{said}");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stdout}{stderr}");
+        let lines: Vec<&str> = stdout.lines().collect();
+        assert!(lines[0].starts_with("minimal-"), "{stdout}");
         assert_eq!(
             lines[1..],
             [
@@ -64,19 +64,19 @@ on_both_brokers! {
 
 #[cfg(feature = "grpc")]
 #[tokio::test]
-async fn the_pair_over_grpc_runs_a_workload() {
+async fn grpc_pair_runs_a_workload() {
     let pair = Command::new(program("grpc_pair"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let output = tokio::task::spawn_blocking(|| pair.wait_with_output());
-    let output = soon("it ends", output).await.unwrap().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{said}{errors}");
+    let output = soon("the pair ends", output).await.unwrap().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stdout}{stderr}");
     assert_eq!(
-        said.lines().collect::<Vec<_>>(),
+        stdout.lines().collect::<Vec<_>>(),
         [
             "minimal joined",
             "demo-1 is WORKLOAD_STATE_RUNNING",
@@ -85,9 +85,9 @@ async fn the_pair_over_grpc_runs_a_workload() {
     );
 }
 
-/// Every block of Rust in a document stands in the file that it names, as it is.
+/// Checks that every Rust block of a document is part of the file that it names.
 #[test]
-fn documents_show_the_files_that_are_run() {
+fn documents_quote_their_files() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for document in [
         "sdk-rust/README.md",
@@ -96,19 +96,19 @@ fn documents_show_the_files_that_are_run() {
     ] {
         let text = std::fs::read_to_string(root.join(document)).unwrap();
         let blocks: Vec<&str> = text.split("```rust\n").collect();
-        assert!(blocks.len() > 1, "{document} shows no code");
+        assert!(blocks.len() > 1, "{document} contains no code");
         for pair in blocks.windows(2) {
             let [before, after] = pair else { continue };
             let file = before
                 .strip_suffix(" -->\n")
                 .and_then(|before| before.rsplit_once("<!-- file: "))
                 .map(|(_, file)| file)
-                .unwrap_or_else(|| panic!("{document}: code without a file: {after}"));
+                .unwrap_or_else(|| panic!("{document}: code block without a file: {after}"));
             let (code, _) = after.split_once("```").unwrap();
             let source = std::fs::read_to_string(root.join(file)).unwrap();
             assert!(
                 source.contains(code),
-                "{document} does not show {file} as it is"
+                "{document}: a code block differs from {file}"
             );
         }
     }

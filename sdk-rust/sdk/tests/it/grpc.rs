@@ -1,4 +1,4 @@
-//! The protocol over gRPC, on real sockets: the same commands, the same answers, the same failures.
+//! The protocol over gRPC, on real sockets: the same commands, responses and errors as over NATS.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use berth_sdk::ConnectOptions;
 use berth_sdk::bus::Bus;
 use berth_sdk::grpc::{
-    Channel, ChannelOptions, ClientTls, GrpcError, Heartbeats, HostSide, Listener, ServerTls,
+    Channel, ChannelOptions, ClientTls, GrpcError, Heartbeats, HostEndpoints, Listener, ServerTls,
 };
 use berth_sdk::host::{Connection, ServeOptions};
 use berth_sdk::proto::{Component, Service, WitWorld, Workload, WorkloadState};
@@ -15,8 +15,8 @@ use berth_sdk::scheduler::{
 };
 
 use crate::support::brokers::TestBroker;
-use crate::support::certificates::Files;
-use crate::support::toy::Served;
+use crate::support::certificates::CertificateFiles;
+use crate::support::fake_host::RunningHost;
 use crate::support::{eventually, soon};
 
 fn loopback() -> SocketAddr {
@@ -27,19 +27,22 @@ async fn listener() -> Listener {
     Listener::bind(loopback(), None).await.unwrap()
 }
 
-fn side(listener: Listener) -> HostSide {
-    HostSide {
+fn endpoints(listener: Listener) -> HostEndpoints {
+    HostEndpoints {
         listener: Some(listener),
-        ..HostSide::default()
+        ..HostEndpoints::default()
     }
 }
 
-/// A host without NATS, and its URL.
-async fn host() -> (Served, String) {
+/// Starts a host without NATS, and returns it with its URL.
+async fn host() -> (RunningHost, String) {
     let listener = listener().await;
     let url = listener.url("127.0.0.1");
-    let connection = Connection::over_grpc(side(listener));
-    (Served::begin_as(connection, ServeOptions::default()), url)
+    let connection = Connection::over_grpc(endpoints(listener));
+    (
+        RunningHost::start_as(connection, ServeOptions::default()),
+        url,
+    )
 }
 
 async fn channel(url: &str) -> Channel {
@@ -65,7 +68,7 @@ fn code(error: &ClientError) -> Option<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_is_commanded() {
+async fn commands_a_host() {
     let (host, url) = host().await;
     let client = client(&url).await;
     assert_eq!(client.host_id(), url);
@@ -88,7 +91,7 @@ async fn a_host_is_commanded() {
         client.stop("a").await.unwrap().state,
         WorkloadState::Stopping
     );
-    eventually("it is gone", async || {
+    eventually("the workload is gone", async || {
         let status = client.status("a").await.unwrap();
         (status.state == WorkloadState::NotFound).then_some(())
     })
@@ -98,21 +101,22 @@ async fn a_host_is_commanded() {
         WorkloadState::NotFound
     );
     host.shut_down();
-    host.ended().await.unwrap();
+    host.join().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_ways_lead_to_the_same_workloads() {
+async fn both_transports_reach_the_same_workloads() {
     let broker = TestBroker::embedded(1024 * 1024).await;
     let bus = Bus::connect(&ConnectOptions::to(broker.url()))
         .await
         .unwrap();
     let listener = listener().await;
     let url = listener.url("127.0.0.1");
-    let connection = Connection::from(ConnectOptions::to(broker.url())).and_grpc(side(listener));
-    let host = Served::begin_as(connection, ServeOptions::default());
+    let connection =
+        Connection::from(ConnectOptions::to(broker.url())).with_grpc(endpoints(listener));
+    let host = RunningHost::start_as(connection, ServeOptions::default());
     let over_nats = HostClient::new(bus, host.id.as_str()).unwrap();
-    eventually("the host is there", async || {
+    eventually("the host responds", async || {
         over_nats.heartbeat().await.ok()
     })
     .await;
@@ -120,36 +124,36 @@ async fn both_ways_lead_to_the_same_workloads() {
     let odd = "a b/../\u{e9} \n\u{0}";
     over_nats.start(odd, &named("run")).await.unwrap();
     let again = over_grpc.start(odd, &named("run")).await.unwrap_err();
-    let on_the_bus = over_nats.start(odd, &named("run")).await.unwrap_err();
-    assert_eq!(again, on_the_bus);
+    let again_over_nats = over_nats.start(odd, &named("run")).await.unwrap_err();
+    assert_eq!(again, again_over_nats);
     assert_eq!(over_grpc.status(odd).await, over_nats.status(odd).await);
-    let beat = over_nats.heartbeat().await.unwrap();
-    assert_eq!(beat.workload_count, 1);
+    let heartbeat = over_nats.heartbeat().await.unwrap();
+    assert_eq!(heartbeat.workload_count, 1);
     over_grpc.stop(odd).await.unwrap();
-    eventually("it is gone", async || {
+    eventually("the workload is gone", async || {
         let status = over_nats.status(odd).await.unwrap();
         (status.state == WorkloadState::NotFound).then_some(())
     })
     .await;
     host.shut_down();
-    host.ended().await.unwrap();
+    host.join().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_host_could_obey_is_refused_as_on_the_bus() {
+async fn refuses_invalid_commands_with_codes() {
     let (_host, url) = host().await;
     let client = client(&url).await;
     let long = "x".repeat(257);
     assert_eq!(code(&client.status("").await.unwrap_err()), Some(400));
     assert_eq!(code(&client.stop(&long).await.unwrap_err()), Some(413));
-    let endless = Workload {
+    let restarts_forever = Workload {
         service: Some(Service {
             max_restarts: u64::MAX,
             ..Service::default()
         }),
         ..Workload::default()
     };
-    let unknown = Workload {
+    let unknown_policy = Workload {
         wit_world: Some(WitWorld {
             components: vec![Component {
                 image_pull_policy: 99,
@@ -160,8 +164,11 @@ async fn what_no_host_could_obey_is_refused_as_on_the_bus() {
         ..Workload::default()
     };
     for (workload, field) in [
-        (endless, "workload.service.maxRestarts"),
-        (unknown, "workload.witWorld.components[0].imagePullPolicy"),
+        (restarts_forever, "workload.service.maxRestarts"),
+        (
+            unknown_policy,
+            "workload.witWorld.components[0].imagePullPolicy",
+        ),
     ] {
         let error = client.start("a", &workload).await.unwrap_err();
         assert_eq!(code(&error), Some(400));
@@ -174,73 +181,82 @@ async fn what_no_host_could_obey_is_refused_as_on_the_bus() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failures_are_told_apart() {
+async fn distinguishes_failures() {
     let (host, url) = host().await;
-    let meant = HostClient::over_grpc(channel(&url).await, Some(host.id.clone()));
-    assert!(meant.status("a").await.is_ok());
+    let client_with_id = HostClient::over_grpc(channel(&url).await, Some(host.id.clone()));
+    assert!(client_with_id.status("a").await.is_ok());
     let other = HostClient::over_grpc(channel(&url).await, Some("other".into()));
     let started = other.start("a", &named("run")).await;
     assert_eq!(started, Err(ClientError::NoResponders));
-    assert!(host.holds().is_empty(), "a host acts on its own commands");
+    assert!(
+        host.held_ids().is_empty(),
+        "the host executes only its own commands"
+    );
     assert!(matches!(
-        meant.heartbeat().await,
-        Err(ClientError::NotOverGrpc(_))
+        client_with_id.heartbeat().await,
+        Err(ClientError::UnsupportedOverGrpc(_))
     ));
     let large = named(&"x".repeat(2 * 1024 * 1024));
-    assert_eq!(meant.start("a", &large).await, Err(ClientError::TooLarge));
+    assert_eq!(
+        client_with_id.start("a", &large).await,
+        Err(ClientError::RequestTooLarge)
+    );
     let short = Duration::from_millis(200);
     let timeouts = Timeouts {
         start: short,
         status: short,
         ..Timeouts::default()
     };
-    let slow = meant.with_timeouts(timeouts);
+    let slow = client_with_id.with_timeouts(timeouts);
     let hanging = slow.start("h", &named("hang")).await;
     assert_eq!(hanging, Err(ClientError::Timeout { after: short }));
     assert_eq!(
         slow.status("h").await.unwrap().state,
         WorkloadState::Starting,
-        "it goes on"
+        "the start continues"
     );
 
-    // Somebody who takes connections and says nothing.
+    // A peer that accepts connections and never responds.
     let silent = tokio::net::TcpListener::bind(loopback()).await.unwrap();
     let address = silent.local_addr().unwrap();
-    let mute = client(&format!("http://{address}"))
+    let unresponsive = client(&format!("http://{address}"))
         .await
         .with_timeouts(timeouts);
     assert_eq!(
-        mute.status("a").await,
+        unresponsive.status("a").await,
         Err(ClientError::Timeout { after: short })
     );
     drop(silent);
-    let nobody = client(&format!("http://{address}")).await;
-    assert_eq!(nobody.status("a").await, Err(ClientError::NoResponders));
+    let absent = client(&format!("http://{address}")).await;
+    assert_eq!(absent.status("a").await, Err(ClientError::NoResponders));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_dies_is_lost_and_then_nobody() {
+async fn crashed_host_loses_the_connection_then_has_no_responders() {
     let (host, url) = host().await;
     let client = client(&url).await;
     let pending = tokio::spawn({
         let client = client.clone();
         async move { client.start("h", &named("hang")).await }
     });
-    eventually("it has begun", async || {
-        (!host.holds().is_empty()).then_some(())
+    eventually("the start is in progress", async || {
+        (!host.held_ids().is_empty()).then_some(())
     })
     .await;
     host.crash().await;
     let cut = soon("the call ends", pending).await.unwrap();
-    assert!(matches!(cut, Err(ClientError::Lost { .. })), "{cut:?}");
-    eventually("nobody is there", async || {
+    assert!(
+        matches!(cut, Err(ClientError::ConnectionLost { .. })),
+        "{cut:?}"
+    );
+    eventually("no responders are left", async || {
         (client.status("h").await == Err(ClientError::NoResponders)).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shutdown_leaves_the_address_answers_and_stops() {
+async fn shutdown_releases_the_address_responds_and_stops_workloads() {
     let (host, url) = host().await;
     let client = client(&url).await;
     client.start("a", &named("run")).await.unwrap();
@@ -248,21 +264,21 @@ async fn shutdown_leaves_the_address_answers_and_stops() {
         let client = client.clone();
         async move { client.start("h", &named("hang")).await }
     });
-    eventually("both are there", async || {
-        (host.holds().len() == 2).then_some(())
+    eventually("both workloads exist", async || {
+        (host.held_ids().len() == 2).then_some(())
     })
     .await;
     host.shut_down();
     let held = host.held.clone();
-    let answer = soon("the start is answered", pending).await.unwrap();
-    assert_eq!(answer.unwrap().state, WorkloadState::Stopping);
-    host.ended().await.unwrap();
+    let response = soon("the start gets a response", pending).await.unwrap();
+    assert_eq!(response.unwrap().state, WorkloadState::Stopping);
+    host.join().await.unwrap();
     assert!(held.lock().unwrap().is_empty());
     assert_eq!(client.status("a").await, Err(ClientError::NoResponders));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_is_bounded_and_status_never_waits() {
+async fn burst_is_bounded_and_status_never_waits() {
     let (host, url) = host().await;
     let client = client(&url).await;
     let mut starts = tokio::task::JoinSet::new();
@@ -270,78 +286,78 @@ async fn a_burst_is_bounded_and_status_never_waits() {
         let client = client.clone();
         starts.spawn(async move { client.start(&number.to_string(), &named("hang")).await });
     }
-    eventually("the host is full", async || {
-        (host.holds().len() == 512).then_some(())
+    eventually("the host has reached its limit", async || {
+        (host.held_ids().len() == 512).then_some(())
     })
     .await;
-    let asked = Instant::now();
+    let requested_at = Instant::now();
     client.status("0").await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(5));
-    let outcomes = soon("all are answered", starts.join_all()).await;
+    assert!(requested_at.elapsed() < Duration::from_secs(5));
+    let outcomes = soon("all starts get a response", starts.join_all()).await;
     let starting = outcomes
         .iter()
         .filter(|outcome| matches!(outcome, Ok(status) if status.state == WorkloadState::Starting));
     assert_eq!(starting.count(), 512);
-    let full = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    assert_eq!(full.filter(|error| code(error) == Some(503)).count(), 88);
+    let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    assert_eq!(errors.filter(|error| code(error) == Some(503)).count(), 88);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heartbeats_reach_a_scheduler_that_comes_late() {
-    let taken = listener().await;
-    let (address, scheduler) = (taken.local_addr(), taken.url("127.0.0.1"));
-    drop(taken);
+async fn heartbeats_reach_a_scheduler_that_starts_later() {
+    let reserved = listener().await;
+    let (address, scheduler) = (reserved.local_addr(), reserved.url("127.0.0.1"));
+    drop(reserved);
     let listener = listener().await;
-    let side = HostSide {
+    let endpoints = HostEndpoints {
         schedulers: vec![channel(&scheduler).await],
-        ..side(listener)
+        ..endpoints(listener)
     };
-    let host = Served::begin_as(Connection::over_grpc(side), ServeOptions::default());
-    let late = Listener::bind(address, None).await.unwrap();
-    let mut heartbeats = Heartbeats::listen(late);
-    let beat = soon("a heartbeat", heartbeats.next()).await.unwrap();
-    assert_eq!(beat.heartbeat.id, host.id);
-    assert_eq!(beat.heartbeat.hostname, "localhost");
-    // The way back that it names.
-    let back = channel(&beat.url.unwrap()).await;
+    let host = RunningHost::start_as(Connection::over_grpc(endpoints), ServeOptions::default());
+    let listener = Listener::bind(address, None).await.unwrap();
+    let mut heartbeats = Heartbeats::listen(listener);
+    let received = soon("a heartbeat", heartbeats.next()).await.unwrap();
+    assert_eq!(received.heartbeat.id, host.id);
+    assert_eq!(received.heartbeat.hostname, "localhost");
+    // The heartbeat names the URL of the host.
+    let back = channel(&received.url.unwrap()).await;
     let client = HostClient::over_grpc(back, Some(host.id.clone()));
     client.start("a", &named("run")).await.unwrap();
     host.shut_down();
-    host.ended().await.unwrap();
+    host.join().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fleet_without_a_bus_is_watched_and_commanded() {
-    let taken = listener().await;
-    let scheduler = taken.url("127.0.0.1");
-    let heartbeats = Heartbeats::listen(taken);
+async fn watches_and_commands_a_fleet_without_a_bus() {
+    let listener_of_scheduler = listener().await;
+    let scheduler = listener_of_scheduler.url("127.0.0.1");
+    let heartbeats = Heartbeats::listen(listener_of_scheduler);
     let (fleet, mut events) =
         Fleet::watch_grpc(heartbeats, ClientTls::default(), FleetOptions::default());
-    let side = HostSide {
+    let endpoints = HostEndpoints {
         schedulers: vec![channel(&scheduler).await],
-        ..side(listener().await)
+        ..endpoints(listener().await)
     };
-    let host = Served::begin_as(Connection::over_grpc(side), ServeOptions::default());
-    let joined = soon("it joins", events.next()).await;
-    assert!(
-        matches!(&joined, Some(FleetEvent::Joined { host: joined }) if joined.heartbeat.id == host.id),
-        "{joined:?}"
-    );
+    let host = RunningHost::start_as(Connection::over_grpc(endpoints), ServeOptions::default());
+    let joined = soon("the host joins", events.next()).await;
+    let Some(FleetEvent::Joined { host: joined }) = joined else {
+        panic!("{joined:?}");
+    };
+    assert_eq!(joined.heartbeat.id, host.id);
     let client = fleet.client(&host.id).unwrap();
     client.start("a", &named("run")).await.unwrap();
     assert!(matches!(
-        fleet.client("stranger"),
+        fleet.client("unknown"),
         Err(ClientError::Unreachable { .. })
     ));
     let id = host.id.clone();
     host.crash().await;
-    eventually("it is lost", async || {
+    eventually("the host is lost", async || {
         (fleet.host(&id)?.health == Health::Lost).then_some(())
     })
     .await;
 }
 
-async fn over_tls(files: &Files, client_ca: bool) -> (Served, String) {
+async fn over_tls(files: &CertificateFiles, client_ca: bool) -> (RunningHost, String) {
     let tls = ServerTls {
         cert_file: files.server_cert.clone(),
         key_file: files.server_key.clone(),
@@ -349,8 +365,11 @@ async fn over_tls(files: &Files, client_ca: bool) -> (Served, String) {
     };
     let listener = Listener::bind(loopback(), Some(&tls)).await.unwrap();
     let url = listener.url("127.0.0.1");
-    let connection = Connection::over_grpc(side(listener));
-    (Served::begin_as(connection, ServeOptions::default()), url)
+    let connection = Connection::over_grpc(endpoints(listener));
+    (
+        RunningHost::start_as(connection, ServeOptions::default()),
+        url,
+    )
 }
 
 async fn with_tls(url: &str, tls: ClientTls) -> HostClient {
@@ -362,17 +381,17 @@ async fn with_tls(url: &str, tls: ClientTls) -> HostClient {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls() {
-    let (_dir, files) = Files::make();
+async fn tls_requires_a_trusted_certificate_with_the_right_name() {
+    let (_dir, files) = CertificateFiles::generate();
     let (_host, url) = over_tls(&files, false).await;
     let trusting = |ca: &std::path::Path| ClientTls {
         ca_file: Some(ca.to_owned()),
         ..ClientTls::default()
     };
-    let known = with_tls(&url, trusting(&files.ca)).await;
-    assert!(known.status("a").await.is_ok());
-    let unknown = with_tls(&url, trusting(&files.other_ca)).await;
-    let refused = unknown.status("a").await;
+    let trusted = with_tls(&url, trusting(&files.ca)).await;
+    assert!(trusted.status("a").await.is_ok());
+    let untrusted = with_tls(&url, trusting(&files.other_ca)).await;
+    let refused = untrusted.status("a").await;
     assert!(
         matches!(refused, Err(ClientError::Unreachable { .. })),
         "{refused:?}"
@@ -394,20 +413,20 @@ async fn tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mutual_tls() {
-    let (_dir, files) = Files::make();
+async fn mutual_tls_requires_a_client_certificate() {
+    let (_dir, files) = CertificateFiles::generate();
     let (_host, url) = over_tls(&files, true).await;
     let anonymous = ClientTls {
         ca_file: Some(files.ca.clone()),
         ..ClientTls::default()
     };
-    let known = ClientTls {
+    let authenticated = ClientTls {
         cert_file: Some(files.client_cert.clone()),
         key_file: Some(files.client_key.clone()),
         ..anonymous.clone()
     };
     assert!(
-        with_tls(&url, known.clone())
+        with_tls(&url, authenticated.clone())
             .await
             .status("a")
             .await
@@ -417,44 +436,49 @@ async fn mutual_tls() {
     assert!(
         matches!(
             refused,
-            Err(ClientError::Unreachable { .. } | ClientError::Lost { .. })
+            Err(ClientError::Unreachable { .. } | ClientError::ConnectionLost { .. })
         ),
         "{refused:?}"
     );
-    let half = ClientTls {
+    let incomplete = ClientTls {
         key_file: None,
-        ..known
+        ..authenticated
     };
-    let half = ChannelOptions {
-        tls: half,
+    let options = ChannelOptions {
+        tls: incomplete,
         ..ChannelOptions::to(&url)
     };
     assert!(matches!(
-        Channel::open(&half).await,
-        Err(GrpcError::HalfAPair)
+        Channel::open(&options).await,
+        Err(GrpcError::IncompleteKeyPair)
     ));
 }
 
 #[tokio::test]
-async fn urls_that_make_no_sense_are_refused() {
-    for bad in [
+async fn rejects_invalid_urls() {
+    for invalid in [
         "",
         "127.0.0.1:80",
         "nats://127.0.0.1:4222",
         "http://ann:secret@127.0.0.1:80",
         "http://127.0.0.1:80/path",
     ] {
-        let error = Channel::open(&ChannelOptions::to(bad)).await.unwrap_err();
-        assert!(matches!(error, GrpcError::Url(_)), "{bad}: {error:?}");
+        let error = Channel::open(&ChannelOptions::to(invalid))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, GrpcError::InvalidUrl(_)),
+            "{invalid}: {error:?}"
+        );
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    let certificates = ChannelOptions {
+    let plaintext = ChannelOptions {
         tls: ClientTls {
             ca_file: Some("ca.pem".into()),
             ..ClientTls::default()
         },
         ..ChannelOptions::to("http://127.0.0.1:80")
     };
-    let error = Channel::open(&certificates).await.unwrap_err();
-    assert!(matches!(error, GrpcError::PlainUrl(_)), "{error:?}");
+    let error = Channel::open(&plaintext).await.unwrap_err();
+    assert!(matches!(error, GrpcError::PlaintextUrl(_)), "{error:?}");
 }

@@ -1,25 +1,25 @@
-//! A host served by the SDK, seen from the wire.
+//! A host served by the SDK, observed with a bare NATS client.
 
 use std::time::{Duration, Instant};
 
 use berth_sdk::host::ServeOptions;
 
 use crate::support::brokers::{TestBroker, on_both_brokers};
-use crate::support::toy::Served;
+use crate::support::fake_host::RunningHost;
 use crate::support::wire::Wire;
 use crate::support::{eventually, soon};
 
-/// A client that has seen the host's first heartbeat.
-async fn meet(broker: &TestBroker) -> (Wire, Served) {
+/// Starts a host, and a client that has received its first heartbeat.
+async fn start_host(broker: &TestBroker) -> (Wire, RunningHost) {
     let mut wire = Wire::connect(&broker.url()).await;
     wire.subscribe("runtime.operator.heartbeat.>").await;
-    let host = Served::begin(&broker.url());
-    let beat = wire.receive().await;
+    let host = RunningHost::start(&broker.url());
+    let heartbeat = wire.receive().await;
     assert_eq!(
-        beat.subject,
+        heartbeat.subject,
         format!("runtime.operator.heartbeat.{}", host.id)
     );
-    assert_eq!(beat.json()["id"], host.id);
+    assert_eq!(heartbeat.json()["id"], host.id);
     (wire, host)
 }
 
@@ -32,34 +32,35 @@ fn id(id: &str) -> String {
 }
 
 on_both_brokers! {
-    async fn a_workload_lives_and_ends(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
-        // HOST-WIRE-014: whoever reacts to the first heartbeat is heard.
+    async fn workload_runs_until_it_is_stopped(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
+        // HOST-WIRE-014: the host receives requests as soon as its first heartbeat arrives.
         let unknown = wire.command(&host.id, "workload.status", &id("a")).await;
         assert_eq!(unknown.state(), ("NOT_FOUND".into(), None));
         let started = wire.command(&host.id, "workload.start", &start("a", "run")).await;
         assert_eq!((started.state(), started.id()), (("RUNNING".into(), None), "a".into()));
-        let beat = wire.command(&host.id, "heartbeat", "not even JSON").await.json();
-        assert_eq!((&beat["id"], &beat["workloadCount"]), (&host.id.as_str().into(), &"1".into()));
-        assert_eq!(host.holds(), ["a"]);
+        let heartbeat = wire.command(&host.id, "heartbeat", "not JSON").await.json();
+        assert_eq!(heartbeat["id"], host.id);
+        assert_eq!(heartbeat["workloadCount"], "1");
+        assert_eq!(host.held_ids(), ["a"]);
         let again = wire.command(&host.id, "workload.start", &start("a", "run")).await;
         assert_eq!(again.state(), ("ERROR".into(), Some(409)));
         let stopped = wire.command(&host.id, "workload.stop", &id("a")).await;
         assert_eq!(stopped.state(), ("STOPPING".into(), None));
-        eventually("the id is free", async || {
+        eventually("the ID is free", async || {
             let status = wire.command(&host.id, "workload.status", &id("a")).await;
             (status.state().0 == "NOT_FOUND").then_some(())
         })
         .await;
-        assert!(host.holds().is_empty());
-        let beat = wire.command(&host.id, "heartbeat", "").await.json();
-        assert_eq!(beat.get("workloadCount"), None);
+        assert!(host.held_ids().is_empty());
+        let heartbeat = wire.command(&host.id, "heartbeat", "").await.json();
+        assert_eq!(heartbeat.get("workloadCount"), None);
         host.shut_down();
-        host.ended().await.unwrap();
+        host.join().await.unwrap();
     }
 
-    async fn whatever_arrives_is_answered_once_and_survived(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn invalid_requests_get_one_reply_each(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         let long = "x".repeat(600_000);
         let cases: Vec<(&str, Vec<u8>, &str, u16)> = vec![
             ("workload.start", b"".to_vec(), "the payload is empty", 400),
@@ -72,35 +73,37 @@ on_both_brokers! {
             ("workload.stop", b"{}".to_vec(), "field `workloadId`", 400),
             ("workload.status", b"{\"workloadId\":\"\xff\"}".to_vec(), "the payload", 400),
             ("workload.status", vec![b'['; 900_000], "nested deeper", 400),
-            ("workload.status", br#"{"workloadId":"a","workloadId":"b"}"#.to_vec(), "stands twice", 400),
+            ("workload.status", br#"{"workloadId":"a","workloadId":"b"}"#.to_vec(), "appears twice", 400),
             ("workload.status", id(&long).into(), "600000 bytes", 413),
-            ("workload.start.extra", start("b", "run").into(), "no command \"workload.start.extra\"", 404),
-            ("workload.restart", b"{}".to_vec(), "no command", 404),
+            ("workload.start.extra", start("b", "run").into(), "unknown command \"workload.start.extra\"", 404),
+            ("workload.restart", b"{}".to_vec(), "unknown command", 404),
         ];
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for (command, payload, expected, code) in &cases {
             let subject = format!("runtime.host.{}.{command}", host.id);
-            asked.push((wire.ask(&subject, payload).await, expected, *code));
+            requests.push((wire.send_request(&subject, payload).await, expected, *code));
         }
-        let mut answered = Vec::new();
-        for _ in &asked {
-            let answer = wire.receive().await;
-            let (_, expected, code) = asked.iter().find(|asked| asked.0 == answer.subject).unwrap();
-            assert_eq!(answer.state(), ("ERROR".into(), Some(*code)), "{expected}");
-            assert!(answer.message().contains(*expected), "{} / {expected}", answer.message());
-            assert!(answer.headers.get("Nats-Service-Error").is_some_and(|text| !text.is_empty()));
-            answered.push(answer.subject);
+        let mut replied = Vec::new();
+        for _ in &requests {
+            let reply = wire.receive().await;
+            let (_, expected, code) =
+                requests.iter().find(|request| request.0 == reply.subject).unwrap();
+            assert_eq!(reply.state(), ("ERROR".into(), Some(*code)), "{expected}");
+            assert!(reply.message().contains(*expected), "{} / {expected}", reply.message());
+            let error = reply.headers.get("Nats-Service-Error");
+            assert!(error.is_some_and(|text| !text.is_empty()));
+            replied.push(reply.subject);
         }
         let status = wire.command(&host.id, "workload.status", &id("b")).await;
-        assert_eq!(status.state().0, "NOT_FOUND", "nothing was created");
-        answered.sort();
-        answered.dedup();
-        assert_eq!(answered.len(), cases.len());
+        assert_eq!(status.state().0, "NOT_FOUND", "no workload was created");
+        replied.sort();
+        replied.dedup();
+        assert_eq!(replied.len(), cases.len());
         assert!(wire.sync().await.is_empty(), "one reply each");
     }
 
     async fn ids_are_echoed_byte_for_byte(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+        let (mut wire, host) = start_host(&broker).await;
         let long = "\u{7}".repeat(256);
         for odd in ["a b/../\u{e9} \n", "*.>", "\"\\\u{0}", &long] {
             let started = wire.command(&host.id, "workload.start", &start(odd, "run")).await;
@@ -108,11 +111,11 @@ on_both_brokers! {
         }
     }
 
-    async fn of_many_starts_one_wins(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn one_of_many_starts_wins(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         let subject = format!("runtime.host.{}.workload.start", host.id);
         for _ in 0..20 {
-            wire.ask(&subject, start("a", "run").as_bytes()).await;
+            wire.send_request(&subject, start("a", "run").as_bytes()).await;
         }
         let mut states = Vec::new();
         for _ in 0..20 {
@@ -122,25 +125,26 @@ on_both_brokers! {
         assert_eq!(states[18..], [("ERROR".into(), Some(409)), ("RUNNING".into(), None)]);
     }
 
-    async fn a_burst_is_answered_in_time_and_status_never_waits(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn burst_gets_replies_in_time_and_status_never_waits(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         let subject = format!("runtime.host.{}.workload.start", host.id);
-        // More than the host works on at once: the rest is refused, and nothing waits for it.
+        // More than the host accepts at once: it refuses the rest immediately.
         for number in 0..600 {
-            wire.ask(&subject, start(&number.to_string(), "hang").as_bytes()).await;
+            wire.send_request(&subject, start(&number.to_string(), "hang").as_bytes()).await;
         }
-        let asked = Instant::now();
-        let status = wire.ask(&format!("runtime.host.{}.workload.status", host.id), id("0").as_bytes()).await;
+        let requested_at = Instant::now();
+        let status_subject = format!("runtime.host.{}.workload.status", host.id);
+        let status = wire.send_request(&status_subject, id("0").as_bytes()).await;
         let mut refused = 0;
         let status = loop {
-            let answer = wire.receive().await;
-            if answer.subject == status {
-                break answer;
+            let reply = wire.receive().await;
+            if reply.subject == status {
+                break reply;
             }
-            refused += usize::from(answer.state() == ("ERROR".into(), Some(503)));
+            refused += usize::from(reply.state() == ("ERROR".into(), Some(503)));
         };
         assert_eq!(status.state().0, "STARTING");
-        assert!(asked.elapsed() < Duration::from_secs(5));
+        assert!(requested_at.elapsed() < Duration::from_secs(5));
         let started = Instant::now();
         let mut starting = 0;
         while starting + refused < 600 {
@@ -152,49 +156,58 @@ on_both_brokers! {
         }
         assert_eq!(starting, 512);
         assert!(started.elapsed() < Duration::from_secs(10));
-        // What the host says of a start is told once its task has had its turn.
+        // The message of a start appears as soon as its task has been scheduled.
         while wire.command(&host.id, "workload.status", &id("0")).await.message() != "hanging" {
             assert!(started.elapsed() < Duration::from_secs(20));
         }
         host.shut_down();
         let held = host.held.clone();
-        host.ended().await.unwrap();
+        host.join().await.unwrap();
         assert!(held.lock().unwrap().is_empty(), "cancelled starts are released");
     }
 
-    async fn a_stop_cancels_a_start(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn stop_cancels_a_start(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         let start = start("a", "hang");
-        let pending = wire.ask(&format!("runtime.host.{}.workload.start", host.id), start.as_bytes()).await;
-        let stop = wire.ask(&format!("runtime.host.{}.workload.stop", host.id), id("a").as_bytes()).await;
-        let mut answers = [wire.receive().await, wire.receive().await];
-        answers.sort_by(|a, b| a.subject.cmp(&b.subject));
-        assert_eq!([&answers[0].subject, &answers[1].subject], [&pending, &stop]);
-        assert!(answers.iter().all(|answer| answer.state() == ("STOPPING".into(), None)));
-        eventually("it is released", async || host.holds().is_empty().then_some(())).await;
-        eventually("the id is free", async || {
+        let subject = |command: &str| format!("runtime.host.{}.workload.{command}", host.id);
+        let pending = wire.send_request(&subject("start"), start.as_bytes()).await;
+        let stop = wire.send_request(&subject("stop"), id("a").as_bytes()).await;
+        let mut replies = [wire.receive().await, wire.receive().await];
+        replies.sort_by(|a, b| a.subject.cmp(&b.subject));
+        assert_eq!([&replies[0].subject, &replies[1].subject], [&pending, &stop]);
+        assert!(replies.iter().all(|reply| reply.state() == ("STOPPING".into(), None)));
+        eventually("the workload is released", async || {
+            host.held_ids().is_empty().then_some(())
+        })
+        .await;
+        eventually("the ID is free", async || {
             let status = wire.command(&host.id, "workload.status", &id("a")).await;
             (status.state().0 == "NOT_FOUND").then_some(())
         })
         .await;
     }
 
-    async fn failures_are_told_and_the_host_lives_on(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn failures_are_reported_and_the_host_continues(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         let refused = wire.command(&host.id, "workload.start", &start("a", "refuse")).await;
         assert_eq!(refused.state(), ("ERROR".into(), None));
         let again = wire.command(&host.id, "workload.start", &start("a", "run")).await;
-        assert_eq!(again.state(), ("RUNNING".into(), None), "no guest had run");
+        assert_eq!(again.state(), ("RUNNING".into(), None), "no guest has run");
         let panicked = wire.command(&host.id, "workload.start", &start("p", "panic")).await;
         assert_eq!(panicked.state(), ("ERROR".into(), None));
-        assert!(!panicked.message().contains("as asked"), "what it was is for the log");
+        assert!(!panicked.message().contains("as requested"), "the panic is only logged");
         let again = wire.command(&host.id, "workload.start", &start("p", "run")).await;
         assert_eq!(again.state(), ("ERROR".into(), Some(409)), "a guest may have run");
         let completed = wire.command(&host.id, "workload.start", &start("c", "complete")).await;
-        assert_eq!((completed.state().0.as_str(), completed.message().as_str()), ("COMPLETED", "done"));
+        assert_eq!(completed.state().0, "COMPLETED");
+        assert_eq!(completed.message(), "done");
         let failed = wire.command(&host.id, "workload.start", &start("f", "fail")).await;
-        assert_eq!((failed.state().0.as_str(), failed.message().as_str()), ("ERROR", "broken"));
-        eventually("what has ended is let go", async || (host.holds() == ["a"]).then_some(())).await;
+        assert_eq!(failed.state().0, "ERROR");
+        assert_eq!(failed.message(), "broken");
+        eventually("ended workloads are released", async || {
+            (host.held_ids() == ["a"]).then_some(())
+        })
+        .await;
         let status = wire.command(&host.id, "workload.status", &id("c")).await;
         assert_eq!(status.state(), ("COMPLETED".into(), None));
         let stopped = wire.command(&host.id, "workload.stop", &id("c")).await;
@@ -203,74 +216,77 @@ on_both_brokers! {
         assert_eq!(status.state().0, "NOT_FOUND");
     }
 
-    async fn a_command_without_reply_is_carried_out(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn command_without_reply_subject_is_executed(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         let subject = format!("runtime.host.{}.workload.start", host.id);
         wire.publish(&subject, None, start("a", "run").as_bytes()).await;
-        eventually("it runs", async || (host.holds() == ["a"]).then_some(())).await;
-        // A host never commands another in its caller's name.
+        eventually("the workload runs", async || (host.held_ids() == ["a"]).then_some(())).await;
+        // A reply must not become a command to another host.
         let other = format!("runtime.host.{}.workload.stop", host.id);
         wire.publish(&subject, Some(&other), start("a", "run").as_bytes()).await;
         let status = wire.command(&host.id, "workload.status", &id("a")).await;
         assert_eq!(status.state().0, "RUNNING");
     }
 
-    async fn shutdown_unsubscribes_answers_and_stops(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn shutdown_unsubscribes_replies_and_stops_workloads(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         wire.command(&host.id, "workload.start", &start("a", "run")).await;
         let subject = format!("runtime.host.{}.workload.start", host.id);
-        let pending = wire.ask(&subject, start("b", "hang").as_bytes()).await;
-        eventually("both are there", async || (host.holds().len() == 2).then_some(())).await;
+        let pending = wire.send_request(&subject, start("b", "hang").as_bytes()).await;
+        eventually("both workloads exist", async || {
+            (host.held_ids().len() == 2).then_some(())
+        })
+        .await;
         host.shut_down();
-        let answer = wire.receive_on(&pending).await;
-        assert_eq!(answer.state(), ("STOPPING".into(), None));
+        let reply = wire.receive_on(&pending).await;
+        assert_eq!(reply.state(), ("STOPPING".into(), None));
         let held = host.held.clone();
         let id = host.id.clone();
-        host.ended().await.unwrap();
+        host.join().await.unwrap();
         assert!(held.lock().unwrap().is_empty());
-        let nobody = wire.command(&id, "workload.status", "{}").await;
-        assert_eq!(nobody.headers.status, Some(503));
+        let no_responders = wire.command(&id, "workload.status", "{}").await;
+        assert_eq!(no_responders.headers.status, Some(503));
     }
 
-    async fn the_broker_goes_and_comes_back(broker: TestBroker) {
-        let (mut wire, host) = meet(&broker).await;
+    async fn host_reconnects_after_a_broker_restart(broker: TestBroker) {
+        let (mut wire, host) = start_host(&broker).await;
         wire.command(&host.id, "workload.start", &start("a", "run")).await;
         broker.stop().await;
         broker.restart().await;
         let mut wire = Wire::connect(&broker.url()).await;
         wire.subscribe("runtime.operator.heartbeat.>").await;
-        // It may have beaten before we subscribed; the next request shows that it is back.
+        // Its heartbeat may precede the subscription, so a request shows that it is back.
         eventually("the host is back", async || {
-            let answer = wire.command(&host.id, "workload.status", &id("a")).await;
-            (answer.headers.status.is_none() && answer.state().0 == "RUNNING").then_some(())
+            let reply = wire.command(&host.id, "workload.status", &id("a")).await;
+            (reply.headers.status.is_none() && reply.state().0 == "RUNNING").then_some(())
         })
         .await;
-        assert_eq!(host.holds(), ["a"], "it went on running");
+        assert_eq!(host.held_ids(), ["a"], "the workload kept running");
         assert!(wire.sync().await.len() <= 1, "no burst");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_waits_for_a_broker_that_is_not_there_yet() {
+async fn host_waits_for_a_broker_that_starts_later() {
     let mut broker = TestBroker::embedded(1024 * 1024).await;
     broker.stop().await;
-    let host = Served::begin(&broker.url());
+    let host = RunningHost::start(&broker.url());
     broker.restart().await;
     let mut wire = Wire::connect(&broker.url()).await;
-    eventually("the host answers", async || {
-        let answer = wire.command(&host.id, "heartbeat", "").await;
-        answer.headers.status.is_none().then_some(())
+    eventually("the host replies", async || {
+        let reply = wire.command(&host.id, "heartbeat", "").await;
+        reply.headers.status.is_none().then_some(())
     })
     .await;
     broker.stop().await;
     host.shut_down();
-    host.ended().await.unwrap();
+    host.join().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reply_is_made_to_fit_the_broker() {
+async fn reply_is_shortened_to_the_payload_limit() {
     let broker = TestBroker::embedded(2048).await;
-    let (mut wire, host) = meet(&broker).await;
+    let (mut wire, host) = start_host(&broker).await;
     let long = "\u{7}".repeat(200);
     let refused = wire
         .command(&host.id, "workload.start", &start(&long, "refuse"))
@@ -280,7 +296,7 @@ async fn a_reply_is_made_to_fit_the_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heartbeats_come_at_their_interval() {
+async fn heartbeats_follow_their_interval() {
     let broker = TestBroker::embedded(1024 * 1024).await;
     let mut wire = Wire::connect(&broker.url()).await;
     wire.subscribe("runtime.operator.heartbeat.>").await;
@@ -288,26 +304,22 @@ async fn heartbeats_come_at_their_interval() {
         heartbeat_interval: Duration::from_secs(1),
         ..ServeOptions::default()
     };
-    let host = Served::begin_with(&broker.url(), options);
+    let host = RunningHost::start_with(&broker.url(), options);
     let first = wire.receive().await;
-    let at = Instant::now();
+    let received_at = Instant::now();
     let second = wire.receive().await;
     assert!(
-        at.elapsed() >= Duration::from_millis(900),
+        received_at.elapsed() >= Duration::from_millis(900),
         "{:?}",
-        at.elapsed()
+        received_at.elapsed()
     );
     let (first, second) = (first.json(), second.json());
     assert_eq!(first, second);
-    assert_eq!(
-        first.get("systemCpuUsage"),
-        None,
-        "what JSON cannot say is left out"
-    );
+    assert_eq!(first.get("systemCpuUsage"), None, "NaN is omitted");
     assert!(first["startedAt"].as_str().is_some_and(|at| at.len() >= 20));
     host.crash().await;
     assert_eq!(
-        soon("nobody is left", wire.command("x", "heartbeat", ""))
+        soon("no responders are left", wire.command("x", "heartbeat", ""))
             .await
             .headers
             .status,
@@ -316,22 +328,22 @@ async fn heartbeats_come_at_their_interval() {
 }
 
 #[tokio::test]
-async fn options_that_peers_would_misread_are_refused() {
-    let refused = async |options: ServeOptions| {
-        Served::begin_with("nats://127.0.0.1:1", options)
-            .ended()
+async fn rejects_invalid_options() {
+    let error = async |options: ServeOptions| {
+        RunningHost::start_with("nats://127.0.0.1:1", options)
+            .join()
             .await
             .unwrap_err()
             .to_string()
     };
-    let host_id = ServeOptions {
+    let invalid_id = ServeOptions {
         host_id: "a.b".into(),
         ..ServeOptions::default()
     };
-    assert!(refused(host_id).await.contains("\"a.b\""));
+    assert!(error(invalid_id).await.contains("\"a.b\""));
     let slow = ServeOptions {
         heartbeat_interval: Duration::from_secs(31),
         ..ServeOptions::default()
     };
-    assert!(refused(slow).await.contains("31s"));
+    assert!(error(slow).await.contains("31s"));
 }

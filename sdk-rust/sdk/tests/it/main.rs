@@ -1,10 +1,10 @@
-//! The SDK as its users meet it: over real brokers, with hosts and schedulers of a few lines.
+//! Integration tests of the SDK, over real brokers, with minimal hosts and schedulers.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test may fail, and says where"
+    reason = "tests may panic"
 )]
 
 mod conformance;

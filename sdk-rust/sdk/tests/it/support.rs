@@ -1,34 +1,34 @@
-//! What the tests stand on: brokers of both kinds, a bare NATS client, and a host to play with.
+//! Test fixtures: brokers of both kinds, a bare NATS client, and a fake host.
 
 pub mod brokers;
 pub mod certificates;
+pub mod fake_host;
 pub mod nats_server;
-pub mod toy;
 pub mod wire;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Harness patience: far beyond what anything here takes, also on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any wait takes, even on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Waits for a condition, or fails with what was waited for.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+/// Waits until a condition yields a value; panics after [`TIMEOUT`].
+pub async fn eventually<T>(description: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(Instant::now() < deadline, "never: {what}");
+        assert!(Instant::now() < deadline, "timed out: {description}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Fails instead of hanging.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+/// Awaits a future; panics after [`TIMEOUT`].
+pub async fn soon<T>(description: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(TIMEOUT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("never: {what}"),
+        Err(_) => panic!("timed out: {description}"),
     }
 }

@@ -1,16 +1,16 @@
-//! The golden vectors that all languages share, read from `proto/vectors/`.
+//! The golden vectors in `proto/vectors/`, which all languages share.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use berth_sdk::json::{self, ReadError};
+use berth_sdk::json::{self, DecodeError};
 use berth_sdk::proto;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 #[test]
-fn every_vector_is_read_and_written_as_it_says() {
+fn decodes_and_encodes_every_vector() {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/vectors"));
     let mut checked = 0;
     let mut wrong = Vec::new();
@@ -30,7 +30,7 @@ fn every_vector_is_read_and_written_as_it_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(
         checked >= 20,
-        "only {checked} vectors were found in {}",
+        "found only {checked} vectors in {}",
         folder.display()
     );
 }
@@ -57,7 +57,7 @@ fn check(vector: &Value, wrong: &mut Vec<String>) {
         "WorkloadStatusResponse" => check_as::<proto::WorkloadStatusResponse>(vector, wrong),
         "WorkloadStopRequest" => check_as::<proto::WorkloadStopRequest>(vector, wrong),
         "WorkloadStopResponse" => check_as::<proto::WorkloadStopResponse>(vector, wrong),
-        other => wrong.push(format!("there is no message {other}")),
+        other => wrong.push(format!("unknown message {other}")),
     }
 }
 
@@ -67,38 +67,38 @@ fn check_as<M: DeserializeOwned + Serialize + PartialEq + Debug>(
 ) {
     let name = format!("{} / {}", vector["message"], vector["name"]);
     let canonical = &vector["canonical"];
-    let message: M = match json::read(canonical.to_string().as_bytes()) {
+    let message: M = match json::decode(canonical.to_string().as_bytes()) {
         Ok(message) => message,
-        Err(error) => return wrong.push(format!("{name}: canonical is refused: {error}")),
+        Err(error) => return wrong.push(format!("{name}: canonical form is rejected: {error}")),
     };
-    let written: Value = serde_json::from_slice(&json::write(&message).unwrap()).unwrap();
-    if comparable(&written) != comparable(canonical) {
-        wrong.push(format!("{name}: written as {written}"));
+    let encoded: Value = serde_json::from_slice(&json::encode(&message).unwrap()).unwrap();
+    if comparable(&encoded) != comparable(canonical) {
+        wrong.push(format!("{name}: encoded as {encoded}"));
     }
     for other in vector["accepts"].as_array().into_iter().flatten() {
-        match json::read::<M>(&payload(other)) {
-            Ok(read) if read == message => {}
-            Ok(read) => wrong.push(format!("{name}: {}: read as {read:?}", other["why"])),
-            Err(error) => wrong.push(format!("{name}: {}: refused: {error}", other["why"])),
+        match json::decode::<M>(&payload(other)) {
+            Ok(decoded) if decoded == message => {}
+            Ok(decoded) => wrong.push(format!("{name}: {}: decoded as {decoded:?}", other["why"])),
+            Err(error) => wrong.push(format!("{name}: {}: rejected: {error}", other["why"])),
         }
     }
     for other in vector["refuses"].as_array().into_iter().flatten() {
-        match json::read::<M>(&payload(other)) {
-            Ok(read) => wrong.push(format!("{name}: {}: accepted as {read:?}", other["why"])),
-            Err(error) => check_blame(&name, other, &error, wrong),
+        match json::decode::<M>(&payload(other)) {
+            Ok(decoded) => wrong.push(format!("{name}: {}: accepted as {decoded:?}", other["why"])),
+            Err(error) => check_field(&name, other, &error, wrong),
         }
     }
 }
 
-/// A field that is to blame is named (HOST-JSON-018).
-fn check_blame(name: &str, refused: &Value, error: &ReadError, wrong: &mut Vec<String>) {
-    let Some(field) = refused["field"].as_str() else {
+/// Checks that the error names the invalid field (HOST-JSON-018).
+fn check_field(name: &str, rejected: &Value, error: &DecodeError, wrong: &mut Vec<String>) {
+    let Some(field) = rejected["field"].as_str() else {
         return;
     };
     if !error.to_string().contains(field) {
         wrong.push(format!(
-            "{name}: {}: {error}: does not name {field}",
-            refused["why"]
+            "{name}: {}: {error}: does not name field {field}",
+            rejected["why"]
         ));
     }
 }
@@ -113,7 +113,7 @@ fn payload(entry: &Value) -> Vec<u8> {
     entry["json"].to_string().into_bytes()
 }
 
-/// Key order does not count, nor how an instant or a float is spelt.
+/// Normalizes key order and the format of timestamps and floats.
 fn comparable(value: &Value) -> Value {
     let Value::Object(members) = value else {
         return match value {
@@ -121,7 +121,7 @@ fn comparable(value: &Value) -> Value {
             other => other.clone(),
         };
     };
-    let spelt = |key: &String, value: &Value| match (key.as_str(), value) {
+    let normalized = |key: &String, value: &Value| match (key.as_str(), value) {
         ("startedAt", instant @ Value::String(_)) => {
             let instant: pbjson_types::Timestamp = serde_json::from_value(instant.clone()).unwrap();
             Value::from(format!("{}.{:09}", instant.seconds, instant.nanos))
@@ -135,7 +135,7 @@ fn comparable(value: &Value) -> Value {
     };
     let mut sorted: Vec<_> = members
         .iter()
-        .map(|(k, v)| (k.clone(), spelt(k, v)))
+        .map(|(k, v)| (k.clone(), normalized(k, v)))
         .collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
     Value::Object(sorted.into_iter().collect())

@@ -1,4 +1,4 @@
-//! One process of `dev`: what it says under its name, and its end.
+//! A child process of `dev`, with its output and its exit.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -15,36 +15,36 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// How long a process may take to end in order before it is killed: a host grants its requests 10 s.
-const END_WITHIN: Duration = Duration::from_secs(15);
+/// Time for a graceful shutdown before a process is killed. A host grants its requests 10 s.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A process that runs; dropping it kills it.
+/// A running process, killed on drop.
 pub struct Child {
     name: String,
     process: tokio::process::Child,
 }
 
-/// How it ended.
-pub struct Ended {
+/// The exit of a process.
+pub struct Exit {
     name: String,
-    how: std::io::Result<ExitStatus>,
+    status: std::io::Result<ExitStatus>,
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for Exit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.how {
-            Ok(status) => write!(out, "{} has ended: {status}", self.name),
-            Err(error) => write!(out, "{} has ended: {error}", self.name),
+        match &self.status {
+            Ok(status) => write!(out, "{} has exited: {status}", self.name),
+            Err(error) => write!(out, "{} has exited: {error}", self.name),
         }
     }
 }
 
 impl Child {
-    /// Starts one of our programs: the one beside this one, or else the one on the `PATH`.
+    /// Starts a program from the directory of this one, or else from the `PATH`.
     pub fn spawn(name: &str, program: &'static str, flags: Vec<String>) -> Result<Self, Failure> {
         let mut command = Command::new(path_of(program));
-        // Set for one host, or for berthctl, they would hold for every child.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+        // Variables meant for berthctl or for one host would apply to every child.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_berth_variable(name)) {
             command.env_remove(name);
         }
         let mut process = command
@@ -52,11 +52,12 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C at a terminal reaches the whole group of this process; the children end in order.
+            // Ctrl-C in a terminal signals the whole process group; the children are stopped in
+            // sequence instead.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|source| Failure::Program(program, source))?;
+            .map_err(|source| Failure::RunProgram(program, source))?;
         if let Some(output) = process.stdout.take() {
             tokio::spawn(relay(name.to_owned(), output));
         }
@@ -67,44 +68,44 @@ impl Child {
         Ok(Self { name, process })
     }
 
-    /// Until it ends by itself, or is told to by `stop`.
-    pub async fn run(mut self, stop: CancellationToken) -> Ended {
-        let how = tokio::select! {
-            how = self.process.wait() => how,
-            () = stop.cancelled() => self.end().await,
+    /// Waits for the exit of the process; stops it when `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) -> Exit {
+        let status = tokio::select! {
+            status = self.process.wait() => status,
+            () = stop.cancelled() => self.stop().await,
         };
-        Ended {
+        Exit {
             name: self.name,
-            how,
+            status,
         }
     }
 
-    async fn end(&mut self) -> std::io::Result<ExitStatus> {
+    async fn stop(&mut self) -> std::io::Result<ExitStatus> {
         if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
-            // It may have ended this moment; then there is nobody to tell.
+            // Fails if the process has just exited, which is fine.
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
-        if let Ok(how) = timeout(END_WITHIN, self.process.wait()).await {
-            return how;
+        if let Ok(status) = timeout(SHUTDOWN_TIMEOUT, self.process.wait()).await {
+            return status;
         }
         self.process.kill().await?;
         self.process.wait().await
     }
 }
 
-fn is_ours(variable: &OsStr) -> bool {
+fn is_berth_variable(variable: &OsStr) -> bool {
     variable.as_encoded_bytes().starts_with(b"BERTH_")
 }
 
 fn path_of(program: &str) -> PathBuf {
-    let beside = std::env::current_exe().map(|this| this.with_file_name(program));
-    match beside {
+    let sibling = std::env::current_exe().map(|this| this.with_file_name(program));
+    match sibling {
         Ok(path) if path.is_file() => path,
         _ => PathBuf::from(program),
     }
 }
 
-/// Shows each line under the name of the process.
+/// Prints each line with the name of the process.
 async fn relay(name: String, output: impl AsyncRead + Unpin) {
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {

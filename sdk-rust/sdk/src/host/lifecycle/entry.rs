@@ -1,39 +1,39 @@
-//! What is known of one id.
+//! The entry of one workload ID.
 
 use berth_proto::WorkloadState;
 
 use super::{RequestId, RunId};
-use crate::host::Report;
+use crate::host::StatusReport;
 
-/// One id and the run that holds it.
+/// A workload ID with its current run.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub run: RunId,
     pub phase: Phase,
 }
 
-/// Where a run stands. Each run goes down this list and never up.
+/// Phase of a run. A run only moves down this list.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The host is bringing it up; `waiting` is the start that has no answer yet.
+    /// The host is starting it; `unanswered` is the start request that has no reply yet.
     Starting {
-        waiting: Option<RequestId>,
+        unanswered: Option<RequestId>,
         message: String,
-        report: Option<Report>,
+        report: Option<StatusReport>,
     },
     /// The host has an instance; STARTING (between two runs of a service) or RUNNING.
     Up {
         state: WorkloadState,
         message: String,
     },
-    /// Over by itself: COMPLETED or ERROR. `in_host` until the host has let go of it.
+    /// Ended by itself: COMPLETED or ERROR. `in_host` until the host has released it.
     Ended {
         state: WorkloadState,
         message: String,
         guest_ran: bool,
         in_host: bool,
     },
-    /// A stop was acknowledged; the id is free when the host has let go of it.
+    /// A stop was acknowledged; the ID is free as soon as the host has released the run.
     Stopping,
 }
 
@@ -43,7 +43,7 @@ impl Entry {
         Self {
             run,
             phase: Phase::Starting {
-                waiting: Some(request),
+                unanswered: Some(request),
                 message,
                 report: None,
             },
@@ -67,7 +67,7 @@ impl Entry {
         }
     }
 
-    /// An id in ERROR of which no guest code ever ran.
+    /// Returns whether the ID is in ERROR and no guest code has run.
     pub fn may_start_again(&self) -> bool {
         matches!(
             self.phase,

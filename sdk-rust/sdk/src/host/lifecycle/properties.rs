@@ -1,4 +1,4 @@
-//! What must hold whatever is asked in whatever order, whatever the host does meanwhile.
+//! Properties that hold for any order of requests and host events.
 
 use std::collections::BTreeMap;
 
@@ -6,104 +6,105 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One turn of the world. Numbers choose among what is there.
+/// A random input. Numbers select among the existing runs.
 #[derive(Clone, Debug)]
-enum Turn {
+enum Input {
     Start(u8),
     Stop(u8),
     Status(u8),
-    HostIsUp(u8),
-    HostRefuses(u8, bool),
+    HostStarts(u8),
+    HostFailsStart(u8, bool),
     HostReports(u8, ReportedState),
-    HostLetsGo(u8),
+    HostReleases(u8),
     Wait(u16),
 }
 
-fn turn() -> impl Strategy<Value = Turn> {
+fn input() -> impl Strategy<Value = Input> {
     use ReportedState::{Completed, Failed, Running, Starting};
     let id = 0..3u8;
-    let which = any::<u8>();
+    let run = any::<u8>();
     prop_oneof![
-        3 => id.clone().prop_map(Turn::Start),
-        2 => id.clone().prop_map(Turn::Stop),
-        1 => id.prop_map(Turn::Status),
-        3 => which.prop_map(Turn::HostIsUp),
-        1 => (which, any::<bool>()).prop_map(|(run, ran)| Turn::HostRefuses(run, ran)),
-        2 => (which, prop::sample::select(vec![Starting, Running, Completed, Failed]))
-            .prop_map(|(run, state)| Turn::HostReports(run, state)),
-        3 => which.prop_map(Turn::HostLetsGo),
-        1 => (0..6000u16).prop_map(Turn::Wait),
+        3 => id.clone().prop_map(Input::Start),
+        2 => id.clone().prop_map(Input::Stop),
+        1 => id.prop_map(Input::Status),
+        3 => run.prop_map(Input::HostStarts),
+        1 => (run, any::<bool>())
+            .prop_map(|(run, guest_ran)| Input::HostFailsStart(run, guest_ran)),
+        2 => (run, prop::sample::select(vec![Starting, Running, Completed, Failed]))
+            .prop_map(|(run, state)| Input::HostReports(run, state)),
+        3 => run.prop_map(Input::HostReleases),
+        1 => (0..6000u16).prop_map(Input::Wait),
     ]
 }
 
-/// What the shell and the host are doing with one run.
+/// State of one run in the host.
 #[derive(Debug, Default)]
 struct Run {
     id: String,
-    up: bool,
-    over: bool,
+    started: bool,
+    failed: bool,
     guest_ran: bool,
-    /// It has claimed a state other than STARTING; a reporter never takes that back.
-    claimed: bool,
-    told_to_end: u32,
+    /// Whether a state other than STARTING was reported; a reporter never takes that back.
+    was_up: bool,
+    stops: u32,
 }
 
-/// A shell and a host that take turns, and everything that was seen of them.
+/// The state machine, its host, and the observed replies and states.
 #[derive(Debug, Default)]
 struct World {
     lifecycle: Lifecycle,
     now: Duration,
     requests: u64,
-    asked: BTreeMap<RequestId, (Duration, bool)>,
+    requests_sent: BTreeMap<RequestId, (Duration, bool)>,
     runs: BTreeMap<RunId, Run>,
-    taken: BTreeMap<String, bool>,
-    seen: BTreeMap<String, WorkloadState>,
+    ids_in_use: BTreeMap<String, bool>,
+    last_states: BTreeMap<String, WorkloadState>,
 }
 
 impl World {
-    fn take(&mut self, turn: &Turn) {
-        match turn {
-            Turn::Start(id) => self.ask(*id, |request, id| Event::Start { request, id }),
-            Turn::Stop(id) => {
-                self.taken.remove(&id.to_string());
-                self.ask(*id, |request, id| Event::Stop { request, id });
+    fn apply(&mut self, input: &Input) {
+        match input {
+            Input::Start(id) => self.request(*id, |request, id| Event::Start { request, id }),
+            Input::Stop(id) => {
+                self.ids_in_use.remove(&id.to_string());
+                self.request(*id, |request, id| Event::Stop { request, id });
             }
-            Turn::Status(id) => self.ask(*id, |request, id| Event::Status { request, id }),
-            Turn::Wait(ms) => {
+            Input::Status(id) => self.request(*id, |request, id| Event::Status { request, id }),
+            Input::Wait(ms) => {
                 self.wait(Duration::from_millis(u64::from(*ms)));
             }
-            Turn::HostIsUp(which) => {
-                if let Some(run) = self.choose(*which, |run| !run.up && !run.over) {
+            Input::HostStarts(number) => {
+                if let Some(run) = self.choose(*number, |run| !run.started && !run.failed) {
                     let state = self.runs.get_mut(&run).unwrap();
-                    (state.up, state.guest_ran) = (true, true);
+                    (state.started, state.guest_ran) = (true, true);
                     self.guest_ran(run);
-                    self.step(Event::Up { run });
+                    self.step(Event::Started { run });
                 }
             }
-            Turn::HostRefuses(which, ran) => {
-                if let Some(run) = self.choose(*which, |run| !run.up && !run.over) {
-                    self.runs.get_mut(&run).unwrap().over = true;
-                    let refusal = Refusal::new("no");
-                    let refusal = if *ran {
-                        refusal.after_guest_ran()
+            Input::HostFailsStart(number, guest_ran) => {
+                if let Some(run) = self.choose(*number, |run| !run.started && !run.failed) {
+                    self.runs.get_mut(&run).unwrap().failed = true;
+                    let error = StartError::new("no");
+                    let error = if *guest_ran {
+                        error.non_retryable()
                     } else {
-                        refusal
+                        error
                     };
-                    if *ran {
+                    if *guest_ran {
                         self.guest_ran(run);
                     }
-                    self.step(Event::Refused { run, refusal });
+                    self.step(Event::StartFailed { run, error });
                 }
             }
-            Turn::HostReports(which, state) => {
-                if let Some(run) = self.choose(*which, |_| true) {
+            Input::HostReports(number, state) => {
+                if let Some(run) = self.choose(*number, |_| true) {
                     let chosen = self.runs.get_mut(&run).unwrap();
-                    chosen.claimed |= *state != ReportedState::Starting;
-                    let (was_up, over) = (chosen.claimed, chosen.over);
-                    if was_up && !over {
+                    chosen.was_up |= *state != ReportedState::Starting;
+                    let (was_up, failed) = (chosen.was_up, chosen.failed);
+                    if was_up && !failed {
                         self.guest_ran(run);
                     }
-                    let report = Report {
+                    let report = StatusReport {
                         state: *state,
                         message: String::new(),
                         was_up,
@@ -111,41 +112,46 @@ impl World {
                     self.step(Event::Reported { run, report });
                 }
             }
-            Turn::HostLetsGo(which) => {
-                if let Some(run) = self.choose(*which, |run| run.over || run.told_to_end > 0) {
+            Input::HostReleases(number) => {
+                if let Some(run) = self.choose(*number, |run| run.failed || run.stops > 0) {
                     self.runs.remove(&run);
-                    self.step(Event::Gone { run });
+                    self.step(Event::Released { run });
                 }
             }
         }
     }
 
+    /// Marks that guest code of this run has run: its ID stays in use until it is stopped.
+
     /// Guest code of this run has run: its id is taken until it is stopped.
     fn guest_ran(&mut self, run: RunId) {
-        if self.runs[&run].told_to_end == 0 {
-            self.taken.insert(self.runs[&run].id.clone(), true);
+        if self.runs[&run].stops == 0 {
+            self.ids_in_use.insert(self.runs[&run].id.clone(), true);
         }
     }
 
-    fn choose(&self, which: u8, fit: impl Fn(&Run) -> bool) -> Option<RunId> {
-        let fit: Vec<_> = self
+    fn choose(&self, number: u8, eligible: impl Fn(&Run) -> bool) -> Option<RunId> {
+        let eligible: Vec<_> = self
             .runs
             .iter()
-            .filter(|(_, run)| fit(run))
+            .filter(|(_, run)| eligible(run))
             .map(|(id, _)| *id)
             .collect();
-        (!fit.is_empty()).then(|| fit[usize::from(which) % fit.len()])
+        (!eligible.is_empty()).then(|| eligible[usize::from(number) % eligible.len()])
     }
 
-    fn ask(&mut self, id: u8, event: impl FnOnce(RequestId, String) -> Event) {
+    fn request(&mut self, id: u8, event: impl FnOnce(RequestId, String) -> Event) {
         self.requests += 1;
         let request = RequestId(self.requests);
         let event = event(request, id.to_string());
         let may_wait = matches!(event, Event::Start { .. });
-        self.asked.insert(request, (self.now, false));
+        self.requests_sent.insert(request, (self.now, false));
         self.step(event);
-        let answered = self.asked[&request].1;
-        assert!(answered || may_wait, "stop and status are answered at once");
+        let answered = self.requests_sent[&request].1;
+        assert!(
+            answered || may_wait,
+            "stop and status are answered immediately"
+        );
     }
 
     fn wait(&mut self, time: Duration) {
@@ -160,51 +166,57 @@ impl World {
     fn step(&mut self, event: Event) {
         for action in self.lifecycle.step(self.now, event) {
             match action {
-                Action::Reply { request, status } => self.answered(request, &status),
-                Action::Begin { run, id, .. } => {
-                    let rivals = self.runs.values().filter(|run| run.id == id && !run.over);
-                    assert_eq!(rivals.count(), 0, "one winner");
+                Action::Reply { request, status } => self.check_reply(request, &status),
+                Action::StartRun { run, id, .. } => {
+                    let rivals = self.runs.values().filter(|run| run.id == id && !run.failed);
+                    assert_eq!(rivals.count(), 0, "at most one run per ID");
                     assert!(
-                        !self.taken.contains_key(&id),
+                        !self.ids_in_use.contains_key(&id),
                         "a guest that ran is not run again"
                     );
-                    let begun = self.runs.insert(
+                    let earlier = self.runs.insert(
                         run,
                         Run {
                             id,
                             ..Run::default()
                         },
                     );
-                    assert!(begun.is_none(), "a run is begun once");
+                    assert!(earlier.is_none(), "a run is started once");
                 }
-                Action::End { run } => {
-                    let run = self.runs.get_mut(&run).expect("only what runs is ended");
-                    run.told_to_end += 1;
-                    assert_eq!(run.told_to_end, 1, "an instance is ended once");
+                Action::StopRun { run } => {
+                    let run = self
+                        .runs
+                        .get_mut(&run)
+                        .expect("only existing runs are stopped");
+                    run.stops += 1;
+                    assert_eq!(run.stops, 1, "an instance is stopped once");
                 }
             }
         }
-        self.edges_are_legal();
+        self.check_transitions();
     }
 
-    fn answered(&mut self, request: RequestId, status: &Status) {
-        let (asked, answered) = self
-            .asked
+    fn check_reply(&mut self, request: RequestId, status: &Status) {
+        let (sent_at, answered) = self
+            .requests_sent
             .get_mut(&request)
-            .expect("only who asked is answered");
+            .expect("only requests get replies");
         assert!(!*answered, "one reply per request");
-        assert!(self.now - *asked <= STARTING_AFTER, "in time");
+        assert!(self.now - *sent_at <= STARTING_AFTER, "in time");
         assert_ne!(status.state, WorkloadState::Unspecified);
         assert!(!status.message.is_empty(), "a state has a reason");
         *answered = true;
     }
 
-    /// After each step the states that `status` shows have moved along drawn edges only.
-    fn edges_are_legal(&mut self) {
+    /// Checks that each observed state follows its predecessor along a legal transition.
+    fn check_transitions(&mut self) {
         use WorkloadState::{Completed, Error, NotFound, Running, Starting, Stopping};
         for id in ["0", "1", "2"] {
             let now = self.lifecycle.status(id.to_owned()).state;
-            let before = self.seen.insert(id.to_owned(), now).unwrap_or(NotFound);
+            let before = self
+                .last_states
+                .insert(id.to_owned(), now)
+                .unwrap_or(NotFound);
             let legal = match before {
                 NotFound => matches!(now, NotFound | Starting),
                 Starting => now != NotFound,
@@ -218,13 +230,13 @@ impl World {
         }
     }
 
-    /// The host finishes what it has been told, and everything that is left is stopped.
-    fn come_to_rest(&mut self) {
+    /// Stops all workloads and lets the host release them.
+    fn drain(&mut self) {
         for id in 0..3 {
-            self.take(&Turn::Stop(id));
+            self.apply(&Input::Stop(id));
         }
         for _ in 0..self.runs.len() {
-            self.take(&Turn::HostLetsGo(0));
+            self.apply(&Input::HostReleases(0));
         }
         self.wait(STARTING_AFTER);
         assert!(self.runs.is_empty(), "no stop is lost: {:?}", self.runs);
@@ -236,7 +248,7 @@ impl World {
                 WorkloadState::NotFound
             );
         }
-        for (request, (_, answered)) in &self.asked {
+        for (request, (_, answered)) in &self.requests_sent {
             assert!(answered, "{request:?} has no reply");
         }
     }
@@ -244,11 +256,11 @@ impl World {
 
 proptest! {
     #[test]
-    fn any_order_of_events_keeps_the_promises(turns in prop::collection::vec(turn(), 0..60)) {
+    fn invariants_hold_for_any_order_of_events(inputs in prop::collection::vec(input(), 0..60)) {
         let mut world = World::default();
-        for turn in &turns {
-            world.take(turn);
+        for input in &inputs {
+            world.apply(input);
         }
-        world.come_to_rest();
+        world.drain();
     }
 }

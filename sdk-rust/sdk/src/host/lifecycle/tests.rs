@@ -1,30 +1,30 @@
-//! The rules of an id's life, one by one.
+//! Rules of the lifecycle, one by one.
 
 use super::*;
-use crate::host::Reporter;
+use crate::host::StatusReporter;
 
 const NOW: Duration = Duration::ZERO;
 
-/// A table with names for requests in the order in which they were made.
+/// A state machine with requests numbered in their order.
 #[derive(Default)]
-struct Table {
+struct Machine {
     lifecycle: Lifecycle,
     requests: u64,
 }
 
-impl Table {
-    fn ask(&mut self, event: impl FnOnce(RequestId, String) -> Event) -> Vec<Action> {
+impl Machine {
+    fn request(&mut self, event: impl FnOnce(RequestId, String) -> Event) -> Vec<Action> {
         self.requests += 1;
         self.lifecycle
             .step(NOW, event(RequestId(self.requests), "a".to_owned()))
     }
 
     fn start(&mut self) -> Vec<Action> {
-        self.ask(|request, id| Event::Start { request, id })
+        self.request(|request, id| Event::Start { request, id })
     }
 
-    /// The one answer of the actions: state, message, code.
-    fn said(actions: &[Action]) -> (WorkloadState, &str, Option<Code>) {
+    /// Returns state, message and code of the only reply among the actions.
+    fn reply(actions: &[Action]) -> (WorkloadState, &str, Option<Code>) {
         let statuses: Vec<_> = actions
             .iter()
             .filter_map(|action| match action {
@@ -37,22 +37,22 @@ impl Table {
     }
 
     fn state(&mut self) -> WorkloadState {
-        Self::said(&self.ask(|request, id| Event::Status { request, id })).0
+        Self::reply(&self.request(|request, id| Event::Status { request, id })).0
     }
 
     fn stop(&mut self) -> Vec<Action> {
-        self.ask(|request, id| Event::Stop { request, id })
+        self.request(|request, id| Event::Stop { request, id })
     }
 
-    /// Starts the id and brings it up.
+    /// Starts a workload and returns its run.
     fn run(&mut self) -> RunId {
-        let run = begun(&self.start());
-        self.lifecycle.step(NOW, Event::Up { run });
+        let run = started_run(&self.start());
+        self.lifecycle.step(NOW, Event::Started { run });
         run
     }
 
-    fn report(&mut self, run: RunId, report: impl FnOnce(&Reporter)) -> Vec<Action> {
-        let (reporter, mut reports) = Reporter::channel();
+    fn report(&mut self, run: RunId, report: impl FnOnce(&StatusReporter)) -> Vec<Action> {
+        let (reporter, mut reports) = StatusReporter::channel();
         report(&reporter);
         let report = futures_util::FutureExt::now_or_never(reports.next())
             .flatten()
@@ -61,102 +61,104 @@ impl Table {
     }
 }
 
-fn begun(actions: &[Action]) -> RunId {
+fn started_run(actions: &[Action]) -> RunId {
     match actions {
-        [Action::Begin { run, .. }] => *run,
+        [Action::StartRun { run, .. }] => *run,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn a_workload_lives_and_is_stopped() {
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    assert_eq!(table.state(), WorkloadState::Starting);
-    let up = table.lifecycle.step(NOW, Event::Up { run });
-    assert_eq!(Table::said(&up).0, WorkloadState::Running);
-    assert_eq!(table.lifecycle.workload_count(), 1);
-    let stop = table.stop();
-    assert_eq!(Table::said(&stop).0, WorkloadState::Stopping);
-    assert!(stop.contains(&Action::End { run }));
-    assert_eq!(table.state(), WorkloadState::Stopping);
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Conflict));
-    table.lifecycle.step(NOW, Event::Gone { run });
-    assert_eq!(table.state(), WorkloadState::NotFound);
-    assert!(table.lifecycle.is_idle() && table.lifecycle.workload_count() == 0);
-    assert_ne!(begun(&table.start()), run);
+fn workload_runs_until_it_is_stopped() {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    assert_eq!(machine.state(), WorkloadState::Starting);
+    let started = machine.lifecycle.step(NOW, Event::Started { run });
+    assert_eq!(Machine::reply(&started).0, WorkloadState::Running);
+    assert_eq!(machine.lifecycle.workload_count(), 1);
+    let stop = machine.stop();
+    assert_eq!(Machine::reply(&stop).0, WorkloadState::Stopping);
+    assert!(stop.contains(&Action::StopRun { run }));
+    assert_eq!(machine.state(), WorkloadState::Stopping);
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Conflict));
+    machine.lifecycle.step(NOW, Event::Released { run });
+    assert_eq!(machine.state(), WorkloadState::NotFound);
+    assert!(machine.lifecycle.is_idle() && machine.lifecycle.workload_count() == 0);
+    assert_ne!(started_run(&machine.start()), run);
 }
 
 #[test]
-fn a_known_id_is_refused_in_each_state() {
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Conflict));
-    table.lifecycle.step(NOW, Event::Up { run });
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Conflict));
+fn refuses_an_id_in_use_in_every_state() {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Conflict));
+    machine.lifecycle.step(NOW, Event::Started { run });
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Conflict));
     assert_eq!(
-        table.report(run, |r| r.completed("done")),
-        [Action::End { run }]
+        machine.report(run, |r| r.completed("done")),
+        [Action::StopRun { run }]
     );
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Conflict));
-    table.lifecycle.step(NOW, Event::Gone { run });
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Conflict));
-    assert_eq!(table.state(), WorkloadState::Completed);
-    assert_eq!(Table::said(&table.stop()).0, WorkloadState::Stopping);
-    assert_eq!(table.state(), WorkloadState::NotFound);
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Conflict));
+    machine.lifecycle.step(NOW, Event::Released { run });
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Conflict));
+    assert_eq!(machine.state(), WorkloadState::Completed);
+    assert_eq!(Machine::reply(&machine.stop()).0, WorkloadState::Stopping);
+    assert_eq!(machine.state(), WorkloadState::NotFound);
 }
 
 #[test]
-fn an_id_whose_guest_never_ran_may_start_again() {
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    let refused = table.lifecycle.step(
+fn id_may_start_again_if_no_guest_ran() {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    let failed = machine.lifecycle.step(
         NOW,
-        Event::Refused {
+        Event::StartFailed {
             run,
-            refusal: Refusal::new("no such image"),
+            error: StartError::new("no such image"),
         },
     );
     assert_eq!(
-        Table::said(&refused),
+        Machine::reply(&failed),
         (WorkloadState::Error, "no such image", None)
     );
-    table.lifecycle.step(NOW, Event::Gone { run });
-    assert_eq!(table.state(), WorkloadState::Error);
-    let run = begun(&table.start());
-    let refusal = Refusal::new("trapped").after_guest_ran();
-    table.lifecycle.step(NOW, Event::Refused { run, refusal });
-    table.lifecycle.step(NOW, Event::Gone { run });
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Conflict));
+    machine.lifecycle.step(NOW, Event::Released { run });
+    assert_eq!(machine.state(), WorkloadState::Error);
+    let run = started_run(&machine.start());
+    let error = StartError::new("trapped").non_retryable();
+    machine
+        .lifecycle
+        .step(NOW, Event::StartFailed { run, error });
+    machine.lifecycle.step(NOW, Event::Released { run });
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Conflict));
 }
 
 #[test]
-fn a_slow_start_is_answered_with_starting_and_goes_on() {
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    table.report(run, |r| r.starting("pulling"));
-    assert_eq!(table.lifecycle.next_tick(), Some(STARTING_AFTER));
+fn slow_start_is_answered_with_starting_and_continues() {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    machine.report(run, |r| r.starting("pulling"));
+    assert_eq!(machine.lifecycle.next_tick(), Some(STARTING_AFTER));
     assert_eq!(
-        table
+        machine
             .lifecycle
             .step(STARTING_AFTER - Duration::from_millis(1), Event::Tick),
         []
     );
-    let late = table.lifecycle.step(STARTING_AFTER, Event::Tick);
+    let late = machine.lifecycle.step(STARTING_AFTER, Event::Tick);
     assert_eq!(
-        Table::said(&late),
+        Machine::reply(&late),
         (WorkloadState::Starting, "pulling", None)
     );
-    assert_eq!(table.lifecycle.step(NOW, Event::Up { run }), []);
-    assert_eq!(table.state(), WorkloadState::Running);
-    assert_eq!(table.lifecycle.next_tick(), None);
+    assert_eq!(machine.lifecycle.step(NOW, Event::Started { run }), []);
+    assert_eq!(machine.state(), WorkloadState::Running);
+    assert_eq!(machine.lifecycle.next_tick(), None);
 }
 
 #[test]
-fn a_stop_during_the_start_answers_both() {
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    let actions = table.stop();
+fn stop_during_start_answers_both_requests() {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    let actions = machine.stop();
     let answered: Vec<_> = actions
         .iter()
         .filter_map(|action| match action {
@@ -168,63 +170,63 @@ fn a_stop_during_the_start_answers_both() {
         answered,
         [(1, WorkloadState::Stopping), (2, WorkloadState::Stopping)]
     );
-    assert!(actions.contains(&Action::End { run }));
+    assert!(actions.contains(&Action::StopRun { run }));
     assert_eq!(
-        table.lifecycle.step(NOW, Event::Up { run }),
+        machine.lifecycle.step(NOW, Event::Started { run }),
         [],
-        "up too late"
+        "too late"
     );
-    table.lifecycle.step(NOW, Event::Gone { run });
-    assert_eq!(table.state(), WorkloadState::NotFound);
+    machine.lifecycle.step(NOW, Event::Released { run });
+    assert_eq!(machine.state(), WorkloadState::NotFound);
 }
 
 #[test]
-fn reports_during_the_start_count_when_it_is_over() {
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    table.report(run, |r| r.starting("compiling"));
+fn reports_during_start_apply_when_it_ends() {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    machine.report(run, |r| r.starting("compiling"));
     assert_eq!(
-        Table::said(&table.lifecycle.step(NOW, Event::Up { run })).0,
+        Machine::reply(&machine.lifecycle.step(NOW, Event::Started { run })).0,
         WorkloadState::Running
     );
 
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    table.report(run, |r| {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    machine.report(run, |r| {
         r.running("first run");
         r.starting("attempt 2 of 3");
     });
-    let up = table.lifecycle.step(NOW, Event::Up { run });
-    assert_eq!(Table::said(&up).0, WorkloadState::Starting);
+    let started = machine.lifecycle.step(NOW, Event::Started { run });
+    assert_eq!(Machine::reply(&started).0, WorkloadState::Starting);
 
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    table.report(run, |r| r.completed("at once"));
-    let up = table.lifecycle.step(NOW, Event::Up { run });
-    assert_eq!(Table::said(&up).0, WorkloadState::Completed);
-    assert!(up.contains(&Action::End { run }));
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    machine.report(run, |r| r.completed("at once"));
+    let started = machine.lifecycle.step(NOW, Event::Started { run });
+    assert_eq!(Machine::reply(&started).0, WorkloadState::Completed);
+    assert!(started.contains(&Action::StopRun { run }));
 }
 
 #[test]
-fn reports_after_a_stop_are_ignored() {
-    let mut table = Table::default();
-    let run = table.run();
-    table.stop();
-    assert_eq!(table.report(run, |r| r.failed("too late")), []);
-    assert_eq!(table.state(), WorkloadState::Stopping);
-    table.lifecycle.step(NOW, Event::Gone { run });
-    let second = table.run();
-    assert_eq!(table.report(run, |r| r.failed("of the first")), []);
-    assert_eq!(table.state(), WorkloadState::Running);
+fn reports_after_stop_are_ignored() {
+    let mut machine = Machine::default();
+    let run = machine.run();
+    machine.stop();
+    assert_eq!(machine.report(run, |r| r.failed("too late")), []);
+    assert_eq!(machine.state(), WorkloadState::Stopping);
+    machine.lifecycle.step(NOW, Event::Released { run });
+    let second = machine.run();
+    assert_eq!(machine.report(run, |r| r.failed("of the first run")), []);
+    assert_eq!(machine.state(), WorkloadState::Running);
     assert_ne!(run, second);
 }
 
 #[test]
-fn ended_workloads_are_kept_in_bounds() {
+fn number_of_ended_workloads_is_bounded() {
     let mut lifecycle = Lifecycle::default();
     let request = RequestId(0);
     let end = |lifecycle: &mut Lifecycle, id: usize| {
-        let run = begun(&lifecycle.step(
+        let run = started_run(&lifecycle.step(
             NOW,
             Event::Start {
                 request,
@@ -233,12 +235,12 @@ fn ended_workloads_are_kept_in_bounds() {
         ));
         lifecycle.step(
             NOW,
-            Event::Refused {
+            Event::StartFailed {
                 run,
-                refusal: Refusal::new("no"),
+                error: StartError::new("no"),
             },
         );
-        lifecycle.step(NOW, Event::Gone { run });
+        lifecycle.step(NOW, Event::Released { run });
     };
     for id in 0..=MAX_ENDED {
         end(&mut lifecycle, id);
@@ -248,7 +250,7 @@ fn ended_workloads_are_kept_in_bounds() {
             request,
             id: id.to_string(),
         };
-        Table::said(&lifecycle.step(NOW, status)).0
+        Machine::reply(&lifecycle.step(NOW, status)).0
     };
     assert_eq!(state(0), WorkloadState::NotFound, "the oldest is forgotten");
     assert_eq!(state(1), WorkloadState::Error);
@@ -256,25 +258,25 @@ fn ended_workloads_are_kept_in_bounds() {
 }
 
 #[test]
-fn shutdown_ends_everything_and_begins_nothing() {
-    let mut table = Table::default();
-    let run = table.run();
+fn shutdown_stops_all_runs_and_refuses_starts() {
+    let mut machine = Machine::default();
+    let run = machine.run();
     assert_eq!(
-        table.lifecycle.step(NOW, Event::Shutdown),
-        [Action::End { run }]
+        machine.lifecycle.step(NOW, Event::Shutdown),
+        [Action::StopRun { run }]
     );
-    assert_eq!(table.lifecycle.step(NOW, Event::Shutdown), []);
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Unavailable));
-    assert!(!table.lifecycle.is_idle());
-    table.lifecycle.step(NOW, Event::Gone { run });
-    assert!(table.lifecycle.is_idle());
+    assert_eq!(machine.lifecycle.step(NOW, Event::Shutdown), []);
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Unavailable));
+    assert!(!machine.lifecycle.is_idle());
+    machine.lifecycle.step(NOW, Event::Released { run });
+    assert!(machine.lifecycle.is_idle());
 }
 
 #[test]
-fn a_run_that_is_lost_is_an_error() {
-    let mut table = Table::default();
-    let run = begun(&table.start());
-    let gone = table.lifecycle.step(NOW, Event::Gone { run });
-    assert_eq!(Table::said(&gone).0, WorkloadState::Error);
-    assert_eq!(Table::said(&table.start()).2, Some(Code::Conflict));
+fn lost_run_is_an_error() {
+    let mut machine = Machine::default();
+    let run = started_run(&machine.start());
+    let released = machine.lifecycle.step(NOW, Event::Released { run });
+    assert_eq!(Machine::reply(&released).0, WorkloadState::Error);
+    assert_eq!(Machine::reply(&machine.start()).2, Some(Code::Conflict));
 }

@@ -1,85 +1,85 @@
-//! Takes commands in, whichever way they came, and waits for what they come to.
+//! Accepts commands from any transport and awaits their outcomes.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::executor::Executor;
 use super::request::Request;
-use super::runs::Runs;
 use crate::host::Host;
 use crate::reply::{Code, Status};
 
-/// Starts and stops that are worked on at once; more are answered with 503. Each start waits for
-/// seconds at most, so this is far more than any scheduler keeps open.
+/// Maximum number of starts and stops in flight; further ones are refused with 503. A start is
+/// answered within seconds, so this is far above what any scheduler keeps open.
 const MAX_IN_FLIGHT: usize = 512;
 
-/// The commands to one host.
+/// The commands of one host.
 pub(super) struct Commands<H: Host> {
-    runs: Arc<Runs<H>>,
-    room: Arc<Semaphore>,
+    executor: Arc<Executor<H>>,
+    permits: Arc<Semaphore>,
 }
 
 impl<H: Host> Commands<H> {
-    pub fn new(runs: Arc<Runs<H>>) -> Self {
+    pub fn new(executor: Arc<Executor<H>>) -> Self {
         Self {
-            runs,
-            room: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            executor,
+            permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
         }
     }
 
-    /// Takes a command in at once, in the order of the calls: a stop must not overtake the start before
-    /// it. Status always has room: it waits for nobody.
-    pub fn take(&self, request: Request) -> Taken {
-        let mut room = None;
+    /// Accepts a command immediately, in the order of the calls: a stop must not overtake the start
+    /// before it. A status needs no permit, because it never waits.
+    pub fn accept(&self, request: Request) -> AcceptedCommand {
+        let mut permit = None;
         let request = match request {
             request @ (Request::Start { .. } | Request::Stop { .. }) => {
-                match self.room.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        room = Some(permit);
+                match self.permits.clone().try_acquire_owned() {
+                    Ok(acquired) => {
+                        permit = Some(acquired);
                         request
                     }
-                    Err(_) => Request::Refused(full(request)),
+                    Err(_) => Request::Refused(overloaded(request)),
                 }
             }
             request => request,
         };
         let outcome = match request {
-            Request::Refused(status) => Outcome::Known(status),
-            Request::Start { id, workload } => Outcome::Later(self.runs.start(id, *workload)),
-            Request::Stop { id } => Outcome::Later(self.runs.stop(id)),
-            Request::Status { id } => Outcome::Later(self.runs.status(id)),
+            Request::Refused(status) => Outcome::Ready(status),
+            Request::Start { id, workload } => Outcome::Pending(self.executor.start(id, *workload)),
+            Request::Stop { id } => Outcome::Pending(self.executor.stop(id)),
+            Request::Status { id } => Outcome::Pending(self.executor.status(id)),
         };
-        Taken { outcome, room }
+        AcceptedCommand { outcome, permit }
     }
 }
 
-/// A command that was taken in. Dropping it gives up the answer, not the command.
-pub(super) struct Taken {
+/// An accepted command. Dropping it abandons the reply, not the command.
+pub(super) struct AcceptedCommand {
     outcome: Outcome,
-    room: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Taken {
-    /// What it came to; `None` when the host has ended before. Takes a few seconds at most.
+impl AcceptedCommand {
+    /// Waits for the outcome, a few seconds at most; `None` if the host ends first.
     pub async fn outcome(self) -> Option<Status> {
         let status = match self.outcome {
-            Outcome::Known(status) => Some(status),
-            Outcome::Later(status) => status.await.ok(),
+            Outcome::Ready(status) => Some(status),
+            Outcome::Pending(status) => status.await.ok(),
         };
         if status.is_none() {
-            tracing::error!("a request was lost");
+            tracing::error!("request dropped without a reply");
         }
-        drop(self.room);
+        drop(self.permit);
         status
     }
 }
 
 enum Outcome {
-    Known(Status),
-    Later(oneshot::Receiver<Status>),
+    Ready(Status),
+    Pending(oneshot::Receiver<Status>),
 }
 
-fn full(request: Request) -> Status {
-    let message = format!("the host is working on {MAX_IN_FLIGHT} requests already");
+fn overloaded(request: Request) -> Status {
+    let message = format!("the host already has {MAX_IN_FLIGHT} requests in flight");
     Status::refused(request.into_id(), Code::Unavailable, message)
 }

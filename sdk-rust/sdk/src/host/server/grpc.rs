@@ -1,4 +1,4 @@
-//! The way in and out over gRPC.
+//! Serving a host over gRPC.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,122 +11,128 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Tasks;
-use super::beat::Heart;
 use super::commands::Commands;
+use super::heartbeat::HeartbeatPublisher;
 use super::request::Request;
-use crate::grpc::{Channel, HostSide, Obey, serve_commands};
+use crate::grpc::{Channel, CommandHandler, HostEndpoints, serve_commands};
 use crate::host::{Host, ServeOptions};
 use crate::reply::Status;
 
-/// How long to wait before a heartbeat that did not arrive is sent anew. A scheduler that comes back is
-/// met within 10 s, as one on the bus is (HOST-RESIL-001).
-const AGAIN: Duration = Duration::from_secs(3);
+/// Delay before a failed heartbeat is retried. A scheduler that comes back gets one within 10 s, as
+/// over the bus (HOST-RESIL-001).
+const RETRY_DELAY: Duration = Duration::from_secs(3);
 
-/// How long a scheduler may take to accept a heartbeat; a late one says nothing new.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a heartbeat; after that it is stale.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is served, and the schedulers that are told of it.
-pub(super) struct Grpc {
+/// The gRPC server of a host, and the schedulers that receive its heartbeats.
+pub(super) struct GrpcServer {
     close: CancellationToken,
     serving: TaskTracker,
-    /// The port and scheme of the listener, as the URL of a host name.
+    /// URL of the listener at the host name from the description.
     url: Option<String>,
     schedulers: Vec<Channel>,
 }
 
-impl Grpc {
-    /// Serves the commands from now on.
+impl GrpcServer {
+    /// Starts serving commands.
     pub fn open<H: Host>(
-        side: HostSide,
+        endpoints: HostEndpoints,
         options: &ServeOptions,
         commands: Arc<Commands<H>>,
-        heart: &Heart<H>,
+        heartbeats: &HeartbeatPublisher<H>,
         tasks: &Tasks,
     ) -> Self {
         let (close, serving) = (CancellationToken::new(), TaskTracker::new());
-        let url = side.listener.as_ref().map(|at| at.url(heart.hostname()));
-        if let Some(listener) = side.listener {
+        let listener = endpoints.listener;
+        let url = listener.as_ref().map(|at| at.url(heartbeats.hostname()));
+        if let Some(listener) = listener {
             let host_id = options.host_id.clone();
-            let end = tasks.closed.clone();
+            let end = tasks.end.clone();
             let served = serve_commands(listener, host_id, commands, close.clone(), end);
-            serving.spawn(tasks.ending(served));
+            serving.spawn(tasks.cancellable(served));
         }
         serving.close();
         Self {
             close,
             serving,
             url,
-            schedulers: side.schedulers,
+            schedulers: endpoints.schedulers,
         }
     }
 
-    /// Beats to each scheduler at once and then at each interval, until `stop`.
-    pub fn beat<H: Host>(
+    /// Sends a heartbeat to each scheduler immediately and then at each interval, until `stop`.
+    pub fn send_heartbeats<H: Host>(
         &self,
-        heart: &Arc<Heart<H>>,
+        heartbeats: &Arc<HeartbeatPublisher<H>>,
         interval: Duration,
         stop: &CancellationToken,
         tasks: &Tasks,
-        beats: &mut JoinSet<()>,
+        senders: &mut JoinSet<()>,
     ) {
         for scheduler in &self.schedulers {
-            let beat = beat(scheduler.clone(), heart.clone(), self.url.clone(), interval);
+            let (scheduler, heartbeats) = (scheduler.clone(), heartbeats.clone());
+            let sending = send_heartbeats(scheduler, heartbeats, self.url.clone(), interval);
             let stop = stop.clone();
-            beats.spawn(tasks.ending(async move {
-                stop.run_until_cancelled_owned(beat).await;
+            senders.spawn(tasks.cancellable(async move {
+                stop.run_until_cancelled_owned(sending).await;
             }));
         }
     }
 
-    /// From here on callers find nobody.
+    /// Stops accepting calls.
     pub fn close(&self) {
         self.close.cancel();
     }
 
-    /// Waits until every call has its answer.
-    pub async fn answered(&self) {
+    /// Waits until every call in flight has its response.
+    pub async fn all_responded(&self) {
         self.serving.wait().await;
     }
 }
 
-async fn beat<H: Host>(
+async fn send_heartbeats<H: Host>(
     scheduler: Channel,
-    heart: Arc<Heart<H>>,
+    heartbeats: Arc<HeartbeatPublisher<H>>,
     url: Option<String>,
     interval: Duration,
 ) {
-    let mut heard = true;
+    let mut reachable = true;
     loop {
-        let pause = match heart.now() {
+        let pause = match heartbeats.heartbeat() {
             None => interval,
-            Some(now) => match scheduler.beat(now, url.as_deref(), PATIENCE).await {
-                Ok(()) => {
-                    heard = true;
-                    interval
-                }
-                Err(error) => {
-                    // Said once, not at each attempt.
-                    if std::mem::replace(&mut heard, false) {
-                        tracing::warn!(%error, scheduler = scheduler.url(), "a heartbeat did not arrive");
+            Some(heartbeat) => {
+                let sent = scheduler.send_heartbeat(heartbeat, url.as_deref(), HEARTBEAT_TIMEOUT);
+                match sent.await {
+                    Ok(()) => {
+                        reachable = true;
+                        interval
                     }
-                    interval.min(AGAIN)
+                    Err(error) => {
+                        // Logged once, not at each attempt.
+                        if std::mem::replace(&mut reachable, false) {
+                            let scheduler = scheduler.url();
+                            tracing::warn!(%error, scheduler, "cannot send heartbeat");
+                        }
+                        interval.min(RETRY_DELAY)
+                    }
                 }
-            },
+            }
         };
         tokio::time::sleep(pause).await;
     }
 }
 
-impl<H: Host> Obey for Commands<H> {
+impl<H: Host> CommandHandler for Commands<H> {
     fn start(&self, request: WorkloadStartRequest) -> BoxFuture<'static, Option<Status>> {
-        self.take(Request::start(request)).outcome().boxed()
+        self.accept(Request::start(request)).outcome().boxed()
     }
 
     fn stop(&self, request: WorkloadStopRequest) -> BoxFuture<'static, Option<Status>> {
-        self.take(Request::stop(request)).outcome().boxed()
+        self.accept(Request::stop(request)).outcome().boxed()
     }
 
     fn status(&self, request: WorkloadStatusRequest) -> BoxFuture<'static, Option<Status>> {
-        self.take(Request::status(request)).outcome().boxed()
+        self.accept(Request::status(request)).outcome().boxed()
     }
 }

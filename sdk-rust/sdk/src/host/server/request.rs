@@ -1,4 +1,4 @@
-//! What a request asks for, or how it is refused.
+//! Decoding and validation of requests.
 
 use berth_proto::{
     ImagePullPolicy, Workload, WorkloadStartRequest, WorkloadStatusRequest, WorkloadStopRequest,
@@ -8,15 +8,15 @@ use crate::bus::Delivery;
 use crate::reply::{Code, MAX_ID_BYTES, Status};
 use crate::subject::{self, Command};
 
-/// What a delivery asks for.
+/// A request as it arrives on the bus.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum IncomingRequest {
     Heartbeat,
     Command(Request),
 }
 
-impl Asked {
-    /// Reads whatever arrives on the bus; there is no failure, only a refusal.
+impl IncomingRequest {
+    /// Reads a delivery. An invalid request becomes a refusal, not an error.
     pub fn read(host_id: &str, delivery: &Delivery) -> Self {
         let payload = &delivery.payload;
         Self::Command(match subject::parse_command(host_id, &delivery.subject) {
@@ -25,15 +25,15 @@ impl Asked {
             Ok(Command::Stop) => read_json(payload, Request::stop),
             Ok(Command::Status) => read_json(payload, Request::status),
             Err(unknown) => {
-                let unknown = crate::reply::shorten(unknown, 100);
-                let message = format!("there is no command {unknown:?}");
+                let unknown = crate::text::shorten(unknown, 100);
+                let message = format!("unknown command {unknown:?}");
                 Request::Refused(Status::refused("", Code::NotFound, message))
             }
         })
     }
 }
 
-/// A command that can be worked on, or the answer to one that cannot.
+/// A valid command, or the reply to an invalid one.
 #[derive(Debug)]
 pub(super) enum Request {
     Start { id: String, workload: Box<Workload> },
@@ -48,14 +48,14 @@ impl Request {
     }
 
     pub fn stop(message: WorkloadStopRequest) -> Self {
-        checked(message.workload_id).map_or_else(Self::Refused, |id| Self::Stop { id })
+        checked_id(message.workload_id).map_or_else(Self::Refused, |id| Self::Stop { id })
     }
 
     pub fn status(message: WorkloadStatusRequest) -> Self {
-        checked(message.workload_id).map_or_else(Self::Refused, |id| Self::Status { id })
+        checked_id(message.workload_id).map_or_else(Self::Refused, |id| Self::Status { id })
     }
 
-    /// The id that it is about; empty when there is none.
+    /// Returns the ID of the workload; empty if there is none.
     pub fn into_id(self) -> String {
         match self {
             Self::Start { id, .. } | Self::Stop { id } | Self::Status { id } => id,
@@ -65,7 +65,7 @@ impl Request {
 }
 
 fn checked_start(request: WorkloadStartRequest) -> Result<Request, Status> {
-    let id = checked(request.workload_id)?;
+    let id = checked_id(request.workload_id)?;
     let Some(workload) = request.workload else {
         return Err(Status::refused(
             id,
@@ -78,12 +78,12 @@ fn checked_start(request: WorkloadStartRequest) -> Result<Request, Status> {
         .as_ref()
         .map_or(0, |service| service.max_restarts);
     if restarts > u64::from(u32::MAX) {
-        // A -1 that somebody cast: it would mean for ever (HOST-START-010).
+        // A -1 cast to unsigned: it would mean restarting forever (HOST-START-010).
         let message = format!("field `workload.service.maxRestarts`: above {}", u32::MAX);
         return Err(Status::refused(id, Code::BadRequest, message));
     }
     if let Some(field) = unknown_enum(&workload) {
-        let message = format!("field `workload.{field}`: a number that has no name");
+        let message = format!("field `workload.{field}`: unknown enum value");
         return Err(Status::refused(id, Code::BadRequest, message));
     }
     Ok(Request::Start {
@@ -92,7 +92,8 @@ fn checked_start(request: WorkloadStartRequest) -> Result<Request, Status> {
     })
 }
 
-/// The first enum without a meaning. JSON refuses them while it is read; the binary form keeps them.
+/// Returns the first enum field with an unknown value. JSON decoding rejects these; the binary
+/// encoding keeps them.
 fn unknown_enum(workload: &Workload) -> Option<String> {
     let known = |policy: i32| ImagePullPolicy::try_from(policy).is_ok();
     if let Some(service) = &workload.service
@@ -107,20 +108,20 @@ fn unknown_enum(workload: &Workload) -> Option<String> {
     let unknown = components
         .enumerate()
         .find(|(_, component)| !known(component.image_pull_policy));
-    unknown.map(|(number, _)| format!("witWorld.components[{number}].imagePullPolicy"))
+    unknown.map(|(index, _)| format!("witWorld.components[{index}].imagePullPolicy"))
 }
 
 fn read_json<M: serde::de::DeserializeOwned>(
     payload: &[u8],
     request: impl FnOnce(M) -> Request,
 ) -> Request {
-    match crate::json::read(payload) {
+    match crate::json::decode(payload) {
         Ok(message) => request(message),
         Err(error) => Request::Refused(Status::refused("", Code::BadRequest, error.to_string())),
     }
 }
 
-fn checked(id: String) -> Result<String, Status> {
+fn checked_id(id: String) -> Result<String, Status> {
     match id.len() {
         0 => Err(Status::refused(
             "",
@@ -129,8 +130,9 @@ fn checked(id: String) -> Result<String, Status> {
         )),
         1..=MAX_ID_BYTES => Ok(id),
         bytes => {
-            let message =
-                format!("field `workloadId` has {bytes} bytes; this host takes {MAX_ID_BYTES}");
+            let message = format!(
+                "field `workloadId` has {bytes} bytes; this host accepts at most {MAX_ID_BYTES}"
+            );
             Err(Status::refused("", Code::TooLarge, message))
         }
     }

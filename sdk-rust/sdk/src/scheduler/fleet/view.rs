@@ -1,4 +1,4 @@
-//! What is shown of each host, and the events that tell of changes.
+//! The public view of each host, and the events of the fleet.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,62 +9,62 @@ use tokio::time::Instant;
 
 use crate::scheduler::{Health, Reason};
 
-/// One host as it is known.
+/// A host as the fleet knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostView {
-    /// What it last said of itself.
+    /// Its latest heartbeat.
     pub heartbeat: HostHeartbeat,
-    /// How it does.
+    /// Its health.
     pub health: Health,
-    /// Why it is not alive.
+    /// Reason it is not alive.
     pub reason: Option<Reason>,
-    /// When its last heartbeat arrived.
-    pub beat_at: Instant,
+    /// Arrival time of its latest heartbeat.
+    pub last_heartbeat_at: Instant,
 }
 
 /// A change in the fleet.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum FleetEvent {
-    /// A host that was not known is there.
+    /// A new host has appeared.
     Joined {
         /// The host.
         host: HostView,
     },
-    /// A host says something else of itself: labels, interfaces, ports. Load and counts do not count.
+    /// A heartbeat differs from the one before in more than load and counts.
     Changed {
-        /// The host as it is now.
+        /// The host with its new heartbeat.
         host: HostView,
     },
-    /// Something is wrong with a host; nothing is to be concluded yet.
+    /// A host may be lost; no conclusion should be drawn yet.
     Suspect {
-        /// Its id.
+        /// ID of the host.
         host_id: String,
-        /// What is wrong.
+        /// Reason for the suspicion.
         reason: Reason,
     },
-    /// A host is taken for gone.
+    /// A host is considered lost.
     Lost {
-        /// Its id.
+        /// ID of the host.
         host_id: String,
-        /// Why.
+        /// Reason it is considered lost.
         reason: Reason,
     },
-    /// A suspect or lost host is well.
-    Returned {
+    /// A suspect or lost host is alive again.
+    Recovered {
         /// The host.
         host: HostView,
-        /// What it was taken for before.
-        was: Health,
+        /// Its health before.
+        previous_health: Health,
     },
-    /// The reader was too slow for this many events: look at [`super::Fleet::hosts`] anew.
+    /// The reader was too slow and missed events: read [`super::Fleet::hosts`] again.
     Missed {
-        /// How many.
+        /// Number of missed events.
         events: u64,
     },
 }
 
-/// All views, shared between the one who watches and those who look.
+/// All views, shared by the watcher and the readers.
 #[derive(Debug)]
 pub(super) struct Views {
     hosts: Mutex<BTreeMap<String, HostView>>,
@@ -91,50 +91,53 @@ impl Views {
         self.lock().get(host_id).cloned()
     }
 
-    /// Takes in a heartbeat and tells of what it changes.
-    pub fn beat(&self, heartbeat: HostHeartbeat) {
+    /// Applies a heartbeat and emits events for its changes.
+    pub fn apply_heartbeat(&self, heartbeat: HostHeartbeat) {
         let mut hosts = self.lock();
         let id = heartbeat.id.clone();
-        let (health, reason, beat_at) = (Health::Alive, None, Instant::now());
+        let (health, reason, last_heartbeat_at) = (Health::Alive, None, Instant::now());
         let Some(host) = hosts.get_mut(&id) else {
             let host = HostView {
                 heartbeat,
                 health,
                 reason,
-                beat_at,
+                last_heartbeat_at,
             };
             hosts.insert(id, host.clone());
-            return self.tell(FleetEvent::Joined { host });
+            return self.emit(FleetEvent::Joined { host });
         };
         let before = std::mem::replace(&mut host.heartbeat, heartbeat);
-        host.beat_at = beat_at;
+        host.last_heartbeat_at = last_heartbeat_at;
         let host = host.clone();
         drop(hosts);
         if before.started_at != host.heartbeat.started_at {
-            self.tell(FleetEvent::Lost {
+            self.emit(FleetEvent::Lost {
                 host_id: id,
                 reason: Reason::Restarted,
             });
-            self.tell(FleetEvent::Joined { host });
-        } else if lasting(before) != lasting(host.heartbeat.clone()) {
-            self.tell(FleetEvent::Changed { host });
+            self.emit(FleetEvent::Joined { host });
+        } else if without_metrics(before) != without_metrics(host.heartbeat.clone()) {
+            self.emit(FleetEvent::Changed { host });
         }
     }
 
-    /// Takes in what liveness has concluded.
-    pub fn judge(&self, host_id: String, health: Health, reason: Option<Reason>) {
+    /// Sets the health of a host and emits an event.
+    pub fn set_health(&self, host_id: String, health: Health, reason: Option<Reason>) {
         let mut hosts = self.lock();
         let Some(host) = hosts.get_mut(&host_id) else {
             return;
         };
-        let was = std::mem::replace(&mut host.health, health);
+        let previous_health = std::mem::replace(&mut host.health, health);
         host.reason = reason;
         let host = host.clone();
         drop(hosts);
-        self.tell(match (health, reason) {
+        self.emit(match (health, reason) {
             (Health::Suspect, Some(reason)) => FleetEvent::Suspect { host_id, reason },
             (Health::Lost, Some(reason)) => FleetEvent::Lost { host_id, reason },
-            _ => FleetEvent::Returned { host, was },
+            _ => FleetEvent::Recovered {
+                host,
+                previous_health,
+            },
         });
     }
 
@@ -142,8 +145,8 @@ impl Views {
         self.lock().remove(host_id);
     }
 
-    fn tell(&self, event: FleetEvent) {
-        // Nobody may be listening, which is fine.
+    fn emit(&self, event: FleetEvent) {
+        // Sending fails if there are no receivers, which is fine.
         let _ = self.events.send(event);
     }
 
@@ -152,9 +155,9 @@ impl Views {
     }
 }
 
-/// A heartbeat without what changes from one to the next, and without the order of interfaces, which
-/// a `wash host` does not keep.
-fn lasting(mut heartbeat: HostHeartbeat) -> HostHeartbeat {
+/// Strips a heartbeat of load and counts, and sorts its interfaces, because a `wash host` does not
+/// keep their order.
+fn without_metrics(mut heartbeat: HostHeartbeat) -> HostHeartbeat {
     for interface in heartbeat.imports.iter_mut().chain(&mut heartbeat.exports) {
         interface.interfaces.sort();
     }

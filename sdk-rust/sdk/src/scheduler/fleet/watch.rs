@@ -1,4 +1,4 @@
-//! Listens, probes, keeps time, and lets liveness judge.
+//! Watching a fleet: receives heartbeats, sends probes, and applies the decisions of liveness.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,61 +8,61 @@ use berth_proto::HostHeartbeat;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Note;
-use super::side::{Heard, Side, Way};
+use super::BusyUpdate;
+use super::source::{HeartbeatSource, HostConnector, Source};
 use super::view::Views;
-use crate::bus::Link;
+use crate::bus::ConnectionState;
 use crate::scheduler::liveness::{Action, Event, Liveness};
 use crate::scheduler::{ClientError, HostClient, LivenessOptions, Timeouts};
 
-/// Hosts that are kept in view; beyond this somebody is making them up.
+/// Maximum number of hosts; beyond this, someone sends forged heartbeats.
 const MAX_HOSTS: usize = 10_000;
 
-/// Results of probes that wait to be taken in; a probe waits when there are more.
+/// Capacity of the queue of probe results; a probe waits while it is full.
 const MAX_RESULTS: usize = 1024;
 
-/// How long a probe waits for an answer.
+/// Timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The id that probes ask for. No workload should be called so; if one is, nothing happens to it.
+/// Workload ID in the status request of a probe. It need not exist, and a probe does not affect it.
 const PROBE_ID: &str = "berth-probe";
 
-/// The loop behind a fleet.
-pub(super) struct Watch {
-    side: Side,
+/// The task behind a fleet.
+pub(super) struct Watcher {
+    connector: HostConnector,
     views: Arc<Views>,
     liveness: Liveness,
-    began: Instant,
-    heartbeats: Heard,
-    link: watch::Receiver<Link>,
-    seen: Link,
-    notes: mpsc::Receiver<Note>,
-    /// The starts that hosts owe the answer to, and until when they may.
-    owed: HashMap<String, HashMap<uuid::Uuid, Instant>>,
-    results: mpsc::Sender<Event>,
-    probed: mpsc::Receiver<Event>,
+    started_at: Instant,
+    heartbeats: HeartbeatSource,
+    connection: watch::Receiver<ConnectionState>,
+    last_connection: ConnectionState,
+    updates: mpsc::Receiver<BusyUpdate>,
+    /// Starts in flight by host, with their deadlines.
+    starts: HashMap<String, HashMap<uuid::Uuid, Instant>>,
+    result_sender: mpsc::Sender<Event>,
+    results: mpsc::Receiver<Event>,
 }
 
-impl Watch {
-    pub fn begin(
-        (side, heartbeats, link): Way,
+impl Watcher {
+    pub fn new(
+        source: Source,
         options: LivenessOptions,
         views: Arc<Views>,
-        notes: mpsc::Receiver<Note>,
+        updates: mpsc::Receiver<BusyUpdate>,
     ) -> Self {
-        let (results, probed) = mpsc::channel(MAX_RESULTS);
+        let (result_sender, results) = mpsc::channel(MAX_RESULTS);
         Self {
-            link,
-            side,
+            connection: source.connection,
+            connector: source.connector,
             views,
             liveness: Liveness::new(options),
-            began: Instant::now(),
-            heartbeats,
-            seen: Link::default(),
-            notes,
-            owed: HashMap::new(),
+            started_at: Instant::now(),
+            heartbeats: source.heartbeats,
+            last_connection: ConnectionState::default(),
+            updates,
+            starts: HashMap::new(),
+            result_sender,
             results,
-            probed,
         }
     }
 
@@ -73,12 +73,12 @@ impl Watch {
             tokio::select! {
                 heartbeat = self.heartbeats.next() => match heartbeat {
                     Some((heartbeat, url)) => self.heartbeat(heartbeat, url).await,
-                    None => return tracing::warn!("no heartbeats can come any more; no longer watching"),
+                    None => return tracing::warn!("end of heartbeats, no longer watching"),
                 },
-                Some(event) = self.probed.recv() => self.step(event),
-                Some(note) = self.notes.recv() => self.note(note),
+                Some(event) = self.results.recv() => self.step(event),
+                Some(update) = self.updates.recv() => self.update_busy(update),
                 _ = ticks.tick() => {
-                    self.look_at_link();
+                    self.check_connection();
                     self.step(Event::Tick);
                 }
             }
@@ -88,78 +88,78 @@ impl Watch {
     async fn heartbeat(&mut self, heartbeat: HostHeartbeat, url: Option<String>) {
         let host_id = heartbeat.id.clone();
         if self.views.get(&host_id).is_none() && self.liveness.len() >= MAX_HOSTS {
-            return tracing::warn!(host_id, "there are too many hosts; one is left out");
+            return tracing::warn!(host_id, "too many hosts, heartbeat ignored");
         }
         if let Some(url) = url {
-            self.side.learn(&host_id, &url).await;
+            self.connector.update(&host_id, &url).await;
         }
-        self.views.beat(heartbeat);
+        self.views.apply_heartbeat(heartbeat);
         self.step(Event::Heartbeat { host: host_id });
     }
 
-    fn note(&mut self, note: Note) {
-        let host = note.host;
-        let owed = self.owed.entry(host.clone()).or_default();
-        match note.until {
-            Some(until) => owed.insert(note.start, until),
-            None => owed.remove(&note.start),
+    fn update_busy(&mut self, update: BusyUpdate) {
+        let host = update.host;
+        let starts = self.starts.entry(host.clone()).or_default();
+        match update.until {
+            Some(until) => starts.insert(update.start, until),
+            None => starts.remove(&update.start),
         };
-        let latest = owed.values().max().copied();
+        let latest = starts.values().max().copied();
         if latest.is_none() {
-            self.owed.remove(&host);
+            self.starts.remove(&host);
         }
-        if note.until.is_none() {
+        if update.until.is_none() {
             self.step(Event::Idle { host: host.clone() });
         }
         if let Some(latest) = latest {
-            let until = latest.saturating_duration_since(self.began);
+            let until = latest.saturating_duration_since(self.started_at);
             self.step(Event::BusyUntil { host, until });
         }
     }
 
-    /// A connection that went and came back between two looks is two events.
-    fn look_at_link(&mut self) {
-        let link = *self.link.borrow();
-        let seen = std::mem::replace(&mut self.seen, link);
-        if link.connects != seen.connects {
-            self.step(Event::LinkUp);
+    /// A connection that was lost and re-established between two ticks yields two events.
+    fn check_connection(&mut self) {
+        let current = *self.connection.borrow();
+        let last = std::mem::replace(&mut self.last_connection, current);
+        if current.generation != last.generation {
+            self.step(Event::Connected);
         }
-        if !link.connected && link != seen {
-            self.step(Event::LinkDown);
+        if !current.connected && current != last {
+            self.step(Event::Disconnected);
         }
     }
 
     fn step(&mut self, event: Event) {
-        for action in self.liveness.step(self.began.elapsed(), event) {
+        for action in self.liveness.step(self.started_at.elapsed(), event) {
             match action {
                 Action::Probe { host } => self.probe(host),
-                Action::Tell {
+                Action::SetHealth {
                     host,
                     health,
                     reason,
-                } => self.views.judge(host, health, reason),
+                } => self.views.set_health(host, health, reason),
                 Action::Forget { host } => self.views.forget(&host),
             }
         }
     }
 
     fn probe(&self, host: String) {
-        let (client, results) = (self.side.client(&host), self.results.clone());
+        let (client, results) = (self.connector.client(&host), self.result_sender.clone());
         tokio::spawn(async move {
             let event = probe(client, host).await;
-            // The watch may have ended meanwhile.
+            // The watcher may have ended in the meantime.
             let _ = results.send(event).await;
         });
     }
 }
 
-/// `status` and not `heartbeat`, which disturbs the load that a `wash host` measures.
+/// Probes with `status`, because `heartbeat` would disturb the load measurement of a `wash host`.
 async fn probe(client: Result<HostClient, ClientError>, host: String) -> Event {
     let timeouts = Timeouts {
         status: PROBE_TIMEOUT,
         ..Timeouts::default()
     };
-    let asked = match client {
+    let result = match client {
         Ok(client) => client
             .with_timeouts(timeouts)
             .status(PROBE_ID)
@@ -167,11 +167,11 @@ async fn probe(client: Result<HostClient, ClientError>, host: String) -> Event {
             .map(|_| ()),
         Err(error) => Err(error),
     };
-    match asked {
-        Ok(()) | Err(ClientError::Refused { .. } | ClientError::Malformed { .. }) => {
-            Event::Answered { host }
+    match result {
+        Ok(()) | Err(ClientError::Refused { .. } | ClientError::InvalidResponse { .. }) => {
+            Event::ProbeReplied { host }
         }
         Err(ClientError::NoResponders) => Event::NoResponders { host },
-        Err(_) => Event::NoAnswer { host },
+        Err(_) => Event::ProbeFailed { host },
     }
 }

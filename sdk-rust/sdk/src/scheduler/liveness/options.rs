@@ -1,37 +1,38 @@
-//! The times by which hosts are judged.
+//! Timing of the liveness detection.
 
 use std::time::Duration;
 
-/// The times by which hosts are judged. The defaults fit hosts that beat every 15 s, as deployed ones do.
+/// Timing of the liveness detection. The defaults fit the heartbeat interval of deployed hosts, 15
+/// s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LivenessOptions {
-    /// How often a host is probed when the budget allows it: 500 ms.
+    /// Interval between probes of a host, if `probes_per_second` permits: 500 ms.
     pub probe_interval: Duration,
-    /// The budget for the whole fleet: 400 probes a second.
+    /// Maximum rate of probes for the whole fleet: 400 per second.
     pub probes_per_second: u32,
-    /// How soon a probe that found nobody is repeated: 300 ms.
-    pub deaf_probe_interval: Duration,
-    /// How long nobody must listen before a host is lost: 1 s. Less would take a reconnect for a death.
-    pub deaf_for: Duration,
-    /// How often nobody must have listened in that time: 3 times.
-    pub deaf_times: u32,
-    /// How soon a probe that was not answered at all is repeated: 5 s. A busy host has to work off
+    /// Delay before the next probe after "no responders": 300 ms.
+    pub no_responders_probe_interval: Duration,
+    /// Time that "no responders" must last before a host is lost: 1 s. A reconnect takes less.
+    pub no_responders_for: Duration,
+    /// Number of probes in that time that must end in "no responders": 3.
+    pub no_responders_count: u32,
+    /// Delay before the next probe after an unanswered one: 5 s. A busy host still has to process
     /// each of them later.
     pub silent_probe_interval: Duration,
-    /// Silence after which a host is suspect: 20 s, one heartbeat and its way.
+    /// Silence after which a host is suspect: 20 s, one heartbeat interval and a margin.
     pub suspect_after: Duration,
-    /// Silence after which a host is lost: 35 s, so that its workloads run elsewhere within 40 s. Not
-    /// before the end of a start that it may be busy with.
+    /// Silence after which a host is lost: 35 s, so that its workloads run elsewhere within 40 s.
+    /// A start in flight extends it to the deadline of the start.
     pub lost_after: Duration,
-    /// How long after a connection was made, and after a crowd of hosts vanished at once, nothing is
-    /// concluded: 12 s. Hosts need to come back, too, and have 10 s (SCHED-CONT-003).
-    pub settle: Duration,
-    /// How many hosts must seem gone at once before the broker can be suspected instead: 3.
-    pub mass_vanish_from: usize,
-    /// And how large a part of the fleet they must be: 25 percent, safely less than what one broker of
-    /// a cluster of three takes with it.
-    pub mass_vanish_share_percent: usize,
-    /// How long a lost host is remembered: 10 minutes.
+    /// Time after a reconnect, or after the simultaneous loss of many hosts, before a host is
+    /// lost: 12 s. Hosts must reconnect, too, for which they have 10 s (SCHED-CONT-003).
+    pub settling_period: Duration,
+    /// Minimum number of hosts without responders to suspect the broker instead of the hosts: 3.
+    pub mass_loss_threshold: usize,
+    /// Minimum share of the fleet for the same, in percent: 25, well below the share of one broker
+    /// in a cluster of three.
+    pub mass_loss_percent: usize,
+    /// Time after which a lost host is forgotten: 10 minutes.
     pub forget_after: Duration,
 }
 
@@ -40,15 +41,15 @@ impl Default for LivenessOptions {
         Self {
             probe_interval: Duration::from_millis(500),
             probes_per_second: 400,
-            deaf_probe_interval: Duration::from_millis(300),
-            deaf_for: Duration::from_secs(1),
-            deaf_times: 3,
+            no_responders_probe_interval: Duration::from_millis(300),
+            no_responders_for: Duration::from_secs(1),
+            no_responders_count: 3,
             silent_probe_interval: Duration::from_secs(5),
             suspect_after: Duration::from_secs(20),
             lost_after: Duration::from_secs(35),
-            settle: Duration::from_secs(12),
-            mass_vanish_from: 3,
-            mass_vanish_share_percent: 25,
+            settling_period: Duration::from_secs(12),
+            mass_loss_threshold: 3,
+            mass_loss_percent: 25,
             forget_after: Duration::from_secs(600),
         }
     }

@@ -1,10 +1,10 @@
-//! One broker of either kind, so that a test can be run on both.
+//! A broker of either kind, so that a test can run on both.
 
 use berth_broker::{Broker, BrokerOptions};
 
 use super::nats_server::NatsServer;
 
-/// A broker on a free port, ended when dropped.
+/// A broker on a free port, stopped on drop.
 pub enum TestBroker {
     Embedded(Broker),
     Real(NatsServer),
@@ -45,7 +45,7 @@ impl TestBroker {
     }
 }
 
-/// Makes two tests of one body: on the embedded broker and on a real nats-server.
+/// Expands each body to two tests: on the embedded broker and on a real nats-server.
 macro_rules! on_both_brokers {
     ($($(#[$attribute:meta])* async fn $name:ident($broker:ident: TestBroker) $body:block)*) => {$(
         mod $name {

@@ -1,9 +1,9 @@
-//! Certificates for the tests, each set new.
+//! Test certificates, generated for each test.
 
 use std::path::PathBuf;
 
-/// Certificates of an authority for a server on the loopback and for a client.
-pub struct Files {
+/// PEM files of a CA, a server on the loopback address and a client.
+pub struct CertificateFiles {
     pub ca: PathBuf,
     pub other_ca: PathBuf,
     pub server_cert: PathBuf,
@@ -12,21 +12,21 @@ pub struct Files {
     pub client_key: PathBuf,
 }
 
-impl Files {
-    pub fn make() -> (tempfile::TempDir, Self) {
+impl CertificateFiles {
+    pub fn generate() -> (tempfile::TempDir, Self) {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| {
             let path = dir.path().join(name);
             std::fs::write(&path, text).unwrap();
             path
         };
-        let authority = || {
+        let new_ca = || {
             let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
             params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
             rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap())
                 .unwrap()
         };
-        let ca = authority();
+        let ca = new_ca();
         let signed = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             let key = rcgen::KeyPair::generate().unwrap();
@@ -39,7 +39,7 @@ impl Files {
         let (server, client) = (signed(&["127.0.0.1", "localhost"]), signed(&["client"]));
         let files = Self {
             ca: write("ca.pem", ca.pem()),
-            other_ca: write("other.pem", authority().pem()),
+            other_ca: write("other.pem", new_ca().pem()),
             server_cert: write("server.pem", server.0),
             server_key: write("server.key", server.1),
             client_cert: write("client.pem", client.0),

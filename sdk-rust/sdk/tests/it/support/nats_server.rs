@@ -1,4 +1,4 @@
-//! A real nats-server, configured as a test wants it.
+//! A real nats-server with a test's configuration.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::eventually;
 
-/// A running nats-server on a free port, ended when dropped.
+/// A nats-server on a free port, stopped on drop.
 pub struct NatsServer {
     port: u16,
     config: PathBuf,
@@ -17,12 +17,12 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// Starts one with these lines of configuration beside address and port.
+    /// Starts a server with these configuration lines, besides address and port.
     pub async fn start(config: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), config).await
     }
 
-    /// The same, with a directory in which files for the configuration lie already.
+    /// Starts a server in a directory that already contains the files of its configuration.
     pub async fn start_in(dir: TempDir, config: &str) -> Self {
         let path = dir.path().join("nats.conf");
         let port = free_port();
@@ -66,7 +66,7 @@ impl NatsServer {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program().display()));
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program().display()));
         self.child = Some(child);
         let port = self.port;
         eventually("nats-server listens", async || {
@@ -89,20 +89,20 @@ impl Drop for NatsServer {
 }
 
 fn program() -> PathBuf {
-    if let Some(named) = std::env::var_os("BERTH_NATS_SERVER").filter(|named| !named.is_empty()) {
-        return named.into();
+    if let Some(path) = std::env::var_os("BERTH_NATS_SERVER").filter(|path| !path.is_empty()) {
+        return path.into();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|dir| dir.join("nats-server"));
     on_path.into_iter().find(|file| file.is_file()).unwrap_or_else(|| {
         panic!(
-            "no nats-server: put one on the PATH, name one in BERTH_NATS_SERVER, or run the tests \
-             with `cargo xtask test`, which builds one"
+            "nats-server not found: put it on the PATH, set BERTH_NATS_SERVER, or run the tests with \
+             `cargo xtask test`, which builds it"
         )
     })
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was just free.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -1,4 +1,4 @@
-//! A bare NATS client that can say whatever a peer should not.
+//! A bare NATS client that can also send invalid messages.
 
 use berth_broker::frame::{ClientOp, Headers, Limits, Message, Publish, ServerOp, ServerParser};
 use bytes::{Bytes, BytesMut};
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::soon;
 
-/// One connection; everything that arrives is kept in order.
+/// A connection that receives messages in order.
 pub struct Wire {
     stream: TcpStream,
     input: BytesMut,
@@ -16,11 +16,11 @@ pub struct Wire {
     requests: u64,
 }
 
-/// One message, decoded as far as the tests look.
+/// A received message.
 #[derive(Debug)]
 pub struct Received {
     pub subject: String,
-    pub reply: Option<String>,
+    pub reply_to: Option<String>,
     pub headers: Headers,
     pub payload: Bytes,
 }
@@ -31,7 +31,7 @@ impl Received {
             .unwrap_or_else(|error| panic!("{error}: {:?}", self.payload))
     }
 
-    /// State without its prefix, and the error code: `("RUNNING", None)`.
+    /// Returns the state without its prefix and the error code, such as `("RUNNING", None)`.
     pub fn state(&self) -> (String, Option<u16>) {
         let json = self.json();
         let state = json["workloadStatus"]["workloadState"]
@@ -65,7 +65,7 @@ impl Wire {
             .await
             .unwrap();
         stream.set_nodelay(true).unwrap();
-        let (input, parser) = (BytesMut::new(), ServerParser::new(Limits::of_servers()));
+        let (input, parser) = (BytesMut::new(), ServerParser::new(Limits::for_servers()));
         let mut wire = Self {
             stream,
             input,
@@ -91,28 +91,28 @@ impl Wire {
         self.sync().await;
     }
 
-    pub async fn publish(&mut self, subject: &str, reply: Option<&str>, payload: &[u8]) {
+    pub async fn publish(&mut self, subject: &str, reply_to: Option<&str>, payload: &[u8]) {
         let publish = Publish {
             subject: subject.into(),
-            reply: reply.map(Into::into),
+            reply: reply_to.map(Into::into),
             headers: None,
             payload: Bytes::copy_from_slice(payload),
         };
         self.send(&ClientOp::Publish(publish)).await;
     }
 
-    /// Sends a request and gives the subject on which the answer will arrive.
-    pub async fn ask(&mut self, subject: &str, payload: &[u8]) -> String {
+    /// Sends a request and returns the subject of its reply.
+    pub async fn send_request(&mut self, subject: &str, payload: &[u8]) -> String {
         self.requests += 1;
-        let reply = format!("_INBOX.wire.{}", self.requests);
-        self.publish(subject, Some(&reply), payload).await;
-        reply
+        let reply_to = format!("_INBOX.wire.{}", self.requests);
+        self.publish(subject, Some(&reply_to), payload).await;
+        reply_to
     }
 
-    /// Sends a request and waits for its answer; what arrives before on other subjects is dropped.
+    /// Sends a request and waits for its reply; drops messages on other subjects.
     pub async fn request(&mut self, subject: &str, payload: &[u8]) -> Received {
-        let reply = self.ask(subject, payload).await;
-        self.receive_on(&reply).await
+        let reply_to = self.send_request(subject, payload).await;
+        self.receive_on(&reply_to).await
     }
 
     pub async fn command(&mut self, host: &str, command: &str, payload: &str) -> Received {
@@ -132,18 +132,18 @@ impl Wire {
         }
     }
 
-    /// The next message, whatever it is.
+    /// Returns the next message on any subject.
     pub async fn receive(&mut self) -> Received {
         loop {
             match self.read().await {
                 ServerOp::Message(message) => return received(message),
-                ServerOp::Error(text) => panic!("the broker complains: {}", text.as_str()),
+                ServerOp::Error(text) => panic!("error from the broker: {}", text.as_str()),
                 _ => {}
             }
         }
     }
 
-    /// Everything that the broker had for us before it answered a ping.
+    /// Returns all messages that the broker sent before it answered a ping.
     pub async fn sync(&mut self) -> Vec<Received> {
         self.send(&ClientOp::Ping).await;
         let mut before = Vec::new();
@@ -151,7 +151,7 @@ impl Wire {
             match self.read().await {
                 ServerOp::Pong => return before,
                 ServerOp::Message(message) => before.push(received(message)),
-                ServerOp::Error(text) => panic!("the broker complains: {}", text.as_str()),
+                ServerOp::Error(text) => panic!("error from the broker: {}", text.as_str()),
                 _ => {}
             }
         }
@@ -181,7 +181,7 @@ impl Wire {
 fn received(message: Message) -> Received {
     Received {
         subject: message.subject.as_str().to_owned(),
-        reply: message.reply.map(|reply| reply.as_str().to_owned()),
+        reply_to: message.reply.map(|reply| reply.as_str().to_owned()),
         headers: message
             .headers
             .map_or_else(Headers::default, |block| Headers::parse(&block).unwrap()),

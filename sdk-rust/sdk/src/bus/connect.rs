@@ -1,4 +1,4 @@
-//! Turns [`ConnectOptions`] into a connection.
+//! Connecting with [`ConnectOptions`].
 
 use std::time::Duration;
 
@@ -8,34 +8,31 @@ use tokio::sync::watch;
 
 use super::address::servers;
 use super::auth::{options_with, read};
-use super::{Bus, ConnectError, Link};
-use crate::connect::{Auth, ConnectOptions, without_userinfo};
+use super::{Bus, ConnectError, ConnectionState};
+use crate::connect::{Auth, ConnectOptions, redact_userinfo};
 
-/// How long to go on trying.
+/// Whether the first connection is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
-    Now,
-    ForEver,
+pub(super) enum Retry {
+    Never,
+    Forever,
 }
 
-/// How often the connection is tested. A dead one is given up after three of them: well inside the
-/// 3 minutes of HOST-RESIL-010, and before a second heartbeat is lost in it.
+/// Interval between pings. A connection is given up after three unanswered pings: well within the
+/// 3 minutes of HOST-RESIL-010, and before a second heartbeat is lost.
 const PING_INTERVAL: Duration = Duration::from_secs(4);
 
-/// Messages that may wait for the code behind one subscription; more are dropped, and said so.
+/// Capacity of a subscription; further messages are dropped and logged.
 const SUBSCRIPTION_CAPACITY: usize = 8192;
 
-/// The first delay between two attempts to connect; it doubles up to [`MAX_DELAY`].
+/// First delay between two attempts to connect; it doubles up to [`MAX_DELAY`].
 const MIN_DELAY: Duration = Duration::from_millis(20);
 
-/// Short enough to be back within 10 s of the broker's return (HOST-RESIL-001).
+/// Short enough to reconnect within 10 s of the broker's return (HOST-RESIL-001).
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
-pub(super) async fn open(
-    options: &ConnectOptions,
-    patience: Patience,
-) -> Result<Bus, ConnectError> {
-    // Two crypto providers may be linked in, and then rustls asks which. An earlier choice stands.
+pub(super) async fn connect(options: &ConnectOptions, retry: Retry) -> Result<Bus, ConnectError> {
+    // If several crypto providers are linked in, rustls needs a default. The first one set wins.
     let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
     let (servers, userinfo) = servers(&options.servers)?;
     let auth = if options.auth == Auth::None {
@@ -43,7 +40,7 @@ pub(super) async fn open(
     } else {
         options.auth.clone()
     };
-    let (link_sender, link) = watch::channel(Link::default());
+    let (state_sender, state) = watch::channel(ConnectionState::default());
     let mut nats = options_with(auth)?
         .connection_timeout(options.connect_timeout)
         .ping_interval(PING_INTERVAL)
@@ -51,7 +48,7 @@ pub(super) async fn open(
         .require_tls(options.tls_required || options.tls_first)
         .reconnect_delay_callback(delay)
         .event_callback(move |event| {
-            note(&link_sender, &event);
+            update(&state_sender, &event);
             std::future::ready(())
         });
     if let Some(name) = &options.name {
@@ -64,20 +61,20 @@ pub(super) async fn open(
         nats = nats.tls_first();
     }
     nats = with_certificates(nats, options)?;
-    if patience == Patience::ForEver {
+    if retry == Retry::Forever {
         nats = nats.retry_on_initial_connect();
     }
     let client = nats
         .connect(servers)
         .await
-        .map_err(|error| refusal(options, error))?;
-    Ok(Bus { client, link })
+        .map_err(|error| connect_error(options, error))?;
+    Ok(Bus { client, state })
 }
 
-fn refusal(options: &ConnectOptions, error: async_nats::ConnectError) -> ConnectError {
-    let servers = without_userinfo(&options.servers.join(","));
+fn connect_error(options: &ConnectOptions, error: async_nats::ConnectError) -> ConnectError {
+    let servers = redact_userinfo(&options.servers.join(","));
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => ConnectError::Refused { servers },
+        ConnectErrorKind::AuthorizationViolation => ConnectError::Unauthorized { servers },
         _ => ConnectError::Unreachable {
             servers,
             source: Box::new(error),
@@ -100,12 +97,12 @@ fn with_certificates(
             read(key)?;
             Ok(nats.add_client_certificate(certificate.clone(), key.clone()))
         }
-        _ => Err(ConnectError::HalfAPair),
+        _ => Err(ConnectError::IncompleteKeyPair),
     }
 }
 
-/// Before attempt number `attempt`, counted over all servers: doubling, with jitter so that a fleet does
-/// not come back in one moment.
+/// Returns the delay before an attempt, counted over all servers: exponential backoff, with jitter
+/// so that a fleet does not reconnect all at once.
 fn delay(attempt: usize) -> Duration {
     let Some(doublings) = attempt.checked_sub(2) else {
         return Duration::ZERO;
@@ -115,18 +112,20 @@ fn delay(attempt: usize) -> Duration {
     delay.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
-fn note(link: &watch::Sender<Link>, event: &Event) {
+fn update(state: &watch::Sender<ConnectionState>, event: &Event) {
     match event {
         Event::Connected => {
-            link.send_modify(|link| (link.connected, link.connects) = (true, link.connects + 1));
+            state.send_modify(|state| {
+                (state.connected, state.generation) = (true, state.generation + 1);
+            });
             tracing::info!("connected to the broker");
         }
         Event::Disconnected => {
-            link.send_modify(|link| link.connected = false);
-            tracing::warn!("the connection to the broker is gone");
+            state.send_modify(|state| state.connected = false);
+            tracing::warn!("connection to the broker lost");
         }
-        Event::Closed => link.send_modify(|link| link.connected = false),
-        Event::SlowConsumer(_) => tracing::warn!("messages were dropped: too many wait"),
-        other => tracing::warn!(event = %other, "the broker or the connection to it has trouble"),
+        Event::Closed => state.send_modify(|state| state.connected = false),
+        Event::SlowConsumer(_) => tracing::warn!("slow consumer: messages dropped"),
+        other => tracing::warn!(event = %other, "NATS connection event"),
     }
 }

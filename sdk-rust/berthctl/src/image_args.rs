@@ -1,63 +1,63 @@
-//! A workload of one image, from flags.
+//! Flags for a workload of one image.
 
 use berth_sdk::proto::{
     Component, ImagePullPolicy, LocalResources, Service, WitInterface, WitWorld, Workload,
 };
 use clap::{Args, ValueEnum};
 
-/// A workload of one image.
+/// Flags for a workload of one image.
 #[derive(Args)]
 #[command(next_help_heading = "Workload from an image")]
-pub struct QuickArgs {
-    /// Start one component, or with --service one service, from this image
+pub struct ImageArgs {
+    /// Image of a component, or with --service of a service
     #[arg(long, value_name = "REF")]
     pub image: Option<String>,
 
-    /// Serve HTTP requests for this host name with it
+    /// Host name for HTTP requests to the component
     #[arg(long, value_name = "NAME", requires = "image")]
     http_host: Option<String>,
 
-    /// It is a service: it runs by itself
+    /// Run the image as a service
     #[arg(long, requires = "image")]
     service: bool,
 
-    /// How often a failing service is restarted
+    /// Maximum number of restarts of a failing service
     #[arg(long, value_name = "N", requires = "service")]
     max_restarts: Option<u32>,
 
-    /// A variable in its environment; may be repeated
+    /// Environment variable of the guest; repeatable
     #[arg(long = "env", value_name = "KEY=VALUE", requires = "image", value_parser = pair)]
     environment: Vec<(String, String)>,
 
-    /// A host, or host:port, that it may send HTTP requests to; may be repeated
+    /// Host or host:port that the guest may connect to; repeatable
     #[arg(long = "allow-host", value_name = "HOST", requires = "image")]
     allowed_hosts: Vec<String>,
 
-    /// When to ask the registry
+    /// Image pull policy
     #[arg(long, value_enum, requires = "image")]
     pull: Option<Pull>,
 
-    /// The name of the workload
+    /// Name of the workload [default: from the image]
     #[arg(long, requires = "image")]
     name: Option<String>,
 
-    /// The namespace of the workload
+    /// Namespace of the workload [default: default]
     #[arg(long, requires = "image")]
     namespace: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Pull {
-    /// At each start
+    /// Pull at each start
     Always,
-    /// When the host does not have it
+    /// Pull if the host does not have the image
     IfNotPresent,
-    /// Never
+    /// Do not pull
     Never,
 }
 
-impl QuickArgs {
-    /// The workload; `None` when no image is named.
+impl ImageArgs {
+    /// Returns the workload, or `None` without `--image`.
     pub fn take_workload(&mut self) -> Option<Workload> {
         let image = self.image.take()?;
         let policy = match self.pull {
@@ -121,7 +121,7 @@ fn http_interface(host: String) -> WitInterface {
     }
 }
 
-/// `hello` of `ghcr.io/me/hello:1`.
+/// Returns the last part of the repository: `hello` for `ghcr.io/me/hello:1`.
 fn name_of(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or(image);
     last.split(['@', ':']).next().unwrap_or(last).to_owned()
@@ -130,6 +130,6 @@ fn name_of(image: &str) -> String {
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("not KEY=VALUE".to_owned()),
+        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }

@@ -1,11 +1,10 @@
-//! An error with all its causes, for people.
+//! An error with all its causes, in one line.
 
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// The messages of an error and of the causes behind it, joined by colons: one line when each of
-/// them is.
-pub fn chain(error: &dyn Error) -> String {
+/// Returns the messages of an error and its causes, joined by colons.
+pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
