@@ -1,4 +1,5 @@
-//! The command line of `berth-host`: our own flags, and those of `wash host` for the same things.
+//! The command line of `berth-host`: its own flags, and the flags of `wash host` with the same
+//! meaning.
 
 mod data_connection;
 mod value;
@@ -14,11 +15,11 @@ use clap::error::ErrorKind;
 use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 
 use self::data_connection::DataConnectionArgs;
-use crate::config::{self, CONCURRENT_PULLS_MAX, Config, HOST_GROUP_LABEL, Identity, Limits};
-use crate::image::StoreOptions;
+use crate::config::{self, Config, HOST_GROUP_LABEL, IdentityConfig, Limits};
+use crate::image::{self, CONCURRENT_PULLS_MAX, StoreOptions};
 
-/// How `wash host` spells what all our programs spell otherwise.
-const WASH_SPELLINGS: [(&str, &str); 5] = [
+/// Names that `wash host` has for flags of all Berth programs.
+const WASH_ALIASES: [(&str, &str); 5] = [
     ("nats_url", "scheduler-nats-url"),
     ("nats_tls_ca", "scheduler-nats-tls-ca"),
     ("nats_tls_cert", "scheduler-nats-tls-cert"),
@@ -26,11 +27,11 @@ const WASH_SPELLINGS: [(&str, &str); 5] = [
     ("nats_tls_first", "scheduler-nats-tls-first"),
 ];
 
-/// Runs WebAssembly components for a scheduler that speaks the wasmCloud host protocol over NATS.
+/// Runs WebAssembly components for a scheduler that speaks the wasmCloud host control protocol.
 #[derive(Parser, Clone)]
 #[command(name = "berth-host", version, max_term_width = 100)]
 struct Args {
-    /// The name of the command that `wash` has; it may be left out
+    /// Name of the subcommand of `wash`; optional
     #[arg(value_parser = ["host"], hide = true)]
     command: Option<String>,
 
@@ -56,43 +57,46 @@ struct GrpcArgs {
     #[command(flatten)]
     serve: GrpcServeArgs,
 
-    /// A scheduler to send heartbeats to, like http://scheduler:9091; may be repeated
-    #[arg(long = "grpc-scheduler-url", value_name = "URL", value_parser = value::word)]
+    /// Scheduler URL for heartbeats, such as http://scheduler:9091; repeatable
+    #[arg(long = "grpc-scheduler-url", value_name = "URL", value_parser = value::no_whitespace)]
     schedulers: Vec<String>,
 }
 
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Host")]
 struct HostArgs {
-    /// This host's id, up to 256 of the characters A-Z a-z 0-9 _ - [default: a new one for each process]
+    /// Host ID, up to 256 of the characters A-Z a-z 0-9 _ - [default: random, new for each process]
     #[arg(long, value_name = "ID", env = "BERTH_HOST_ID", value_parser = value::host_id)]
     host_id: Option<String>,
 
-    /// The name or address under which others reach --http-addr [default: the machine's name]
-    #[arg(long, value_name = "NAME", value_parser = value::word)]
+    /// Name or address under which peers reach --http-addr [default: the machine's host name]
+    #[arg(long, value_name = "NAME", value_parser = value::no_whitespace)]
     host_name: Option<String>,
 
-    /// The group of hosts that this one is in, announced as the label hostgroup
-    #[arg(long, value_name = "NAME", default_value = config::HOST_GROUP, value_parser = value::label_value)]
+    /// Host group, announced as the label hostgroup
+    #[arg(long, value_name = "NAME", default_value = config::HOST_GROUP)]
+    #[arg(value_parser = value::label_value)]
     host_group: String,
 
-    /// The environment, by which schedulers keep tenants apart
-    #[arg(long, value_name = "NAME", env = "WASMCLOUD_HOST_ENVIRONMENT", value_parser = value::word)]
+    /// Environment, by which schedulers isolate tenants
+    #[arg(long, value_name = "NAME", env = "WASMCLOUD_HOST_ENVIRONMENT")]
+    #[arg(value_parser = value::no_whitespace)]
     environment: Option<String>,
 
-    /// A label for schedulers to select by; may be repeated
+    /// Label that workloads can select by; repeatable
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = value::label)]
     labels: Vec<(String, String)>,
 
-    /// Serve HTTP for workloads here, like 0.0.0.0:8000; port 0 takes any [default: no HTTP]
+    /// Listen address of the HTTP ingress, such as 0.0.0.0:8000; port 0 picks a free port
+    /// [default: no ingress]
     #[arg(long, value_name = "IP:PORT")]
     http_addr: Option<SocketAddr>,
 
-    /// Between two heartbeats, 1s to 30s
+    /// Heartbeat interval, 1s–30s
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = heartbeat_interval)]
     heartbeat_interval: Duration,
 
-    /// How long the shutdown may take
+    /// Time limit of the shutdown, up to 5m
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = shutdown_grace)]
     shutdown_grace: Duration,
 }
@@ -100,15 +104,15 @@ struct HostArgs {
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Images")]
 struct ImageArgs {
-    /// Reach this registry over plain HTTP; may be repeated
+    /// Registry to reach over plain HTTP; repeatable
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]", value_parser = value::registry)]
     insecure_registries: Vec<String>,
 
-    /// Reach EVERY registry over plain HTTP; prefer --insecure-registry
+    /// Reach every registry over plain HTTP; prefer --insecure-registry
     #[arg(long)]
     allow_insecure_registries: bool,
 
-    /// PEM file of CA certificates to trust for registries besides the system's; may be repeated
+    /// CA certificates (PEM) for registries, besides the system roots; repeatable
     #[arg(
         long = "oci-ca-path",
         value_name = "FILE",
@@ -117,25 +121,25 @@ struct ImageArgs {
     )]
     oci_ca_paths: Vec<PathBuf>,
 
-    /// Keep images here over restarts [default: a temporary folder]
+    /// Image cache directory, kept across restarts [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     oci_cache_dir: Option<PathBuf>,
 
-    /// How much of images is kept; those used longest ago go first
-    #[arg(long, value_name = "MIB", default_value_t = config::IMAGE_CACHE_BYTES_MAX / MIB)]
+    /// Size limit of the image cache in MiB; the least recently used images are evicted first
+    #[arg(long, value_name = "MIB", default_value_t = image::IMAGE_CACHE_BYTES_MAX / MIB)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MIB_MAX))]
     oci_cache_size_mib: u64,
 
-    /// The largest image that is accepted
-    #[arg(long, value_name = "MIB", default_value_t = config::IMAGE_BYTES_MAX / MIB)]
+    /// Size limit of an image in MiB
+    #[arg(long, value_name = "MIB", default_value_t = image::IMAGE_BYTES_MAX / MIB)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MIB_MAX))]
     image_size_limit_mib: u64,
 
-    /// The deadline over everything that one pull does
+    /// Deadline of a whole image pull, 100ms–1h
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = pull_timeout)]
     registry_pull_timeout: Duration,
 
-    /// How many pulls run at once
+    /// Limit of concurrent pulls
     #[arg(long, value_name = "N", default_value_t = CONCURRENT_PULLS_MAX as u64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
     max_concurrent_pulls: u64,
@@ -144,39 +148,39 @@ struct ImageArgs {
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
-    /// The memory of an instance whose workload sets no limit
+    /// Memory limit in MiB of an instance whose workload sets none
     #[arg(long, value_name = "MIB", default_value_t = config::MEMORY_DEFAULT_BYTES / MIB)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=config::MEMORY_BYTES_MAX / MIB))]
     memory_limit_default_mib: u64,
 
-    /// Workloads at once
+    /// Limit of workloads on this host
     #[arg(long, value_name = "N", default_value_t = config::WORKLOADS_MAX as u64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=16_384))]
     max_workloads: u64,
 }
 
 const MIB: u64 = 1 << 20;
-/// A pebibyte: more than any disk, and far from any overflow.
+/// Limit of sizes in MiB, a pebibyte: more than any disk, and far from an overflow.
 const MIB_MAX: u64 = 1 << 30;
 
-/// Reads a command line, the program's name first, and the variables that the flags name, and those that say where
-/// the Docker config is. Touches nothing else.
+/// Parses a command line, including the program's name, and the environment variables of the flags
+/// and of the Docker config's location. Does no other I/O.
 ///
 /// # Errors
 ///
-/// What clap says: the mistake, the near spelling, the usage. `--help` and `--version` are such "errors" too;
-/// [`clap::Error::exit`] does the right thing for all.
+/// Returns clap's error for an invalid command line. `--help` and `--version` are errors too;
+/// [`clap::Error::exit`] handles all of them.
 pub fn parse<I, T>(command_line: I) -> Result<Config, clap::Error>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let mut config = read(command(), command_line)?;
-    config.images.docker_config = StoreOptions::docker_config_of_environment();
+    let mut config = parse_with(command(), command_line)?;
+    config.images.docker_config = StoreOptions::docker_config_from_env();
     Ok(config)
 }
 
-fn read<I, T>(mut command: Command, command_line: I) -> Result<Config, clap::Error>
+fn parse_with<I, T>(mut command: Command, command_line: I) -> Result<Config, clap::Error>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
@@ -187,14 +191,15 @@ where
         .map_err(|message| command.error(ErrorKind::ValueValidation, message))
 }
 
-/// The flags as `wash host` spells them too. Variables may hold secrets, so `--help` does not show their values.
+/// Returns the command with the aliases of `wash host`. Variables may hold secrets, so `--help`
+/// hides their values.
 fn command() -> Command {
-    let spelled = WASH_SPELLINGS
+    let with_aliases = WASH_ALIASES
         .iter()
-        .fold(Args::command(), |command, (arg, spelling)| {
-            command.mut_arg(arg, |arg| arg.visible_alias(spelling))
+        .fold(Args::command(), |command, (arg, alias)| {
+            command.mut_arg(arg, |arg| arg.visible_alias(alias))
         });
-    spelled
+    with_aliases
         .mut_arg("log_level", |arg| arg.short('l'))
         .mut_args(|arg| arg.hide_env_values(true))
 }
@@ -216,7 +221,7 @@ impl Args {
             connect: self.connect.into_options(None)?,
             grpc: self.grpc.serve.into_settings()?,
             grpc_schedulers: self.grpc.schedulers,
-            identity: Identity {
+            identity: IdentityConfig {
                 host_id,
                 host_name,
                 environment,
@@ -244,7 +249,7 @@ fn all_labels(
     for (key, value) in labels {
         if let Some(first) = all.insert(key.clone(), value.clone()) {
             return Err(format!(
-                "--label {key} is given twice, as {first:?} and {value:?}; leave one out"
+                "duplicate --label {key}, with the values {first:?} and {value:?}; remove one"
             ));
         }
     }
@@ -256,22 +261,23 @@ impl ImageArgs {
         let mut notices = Vec::new();
         if self.allow_insecure_registries {
             notices.push(
-                "--allow-insecure-registries: every registry is reached over plain HTTP, images and \
-                 credentials can be read and changed on the way; prefer --insecure-registry HOST[:PORT]"
+                "--allow-insecure-registries: every registry is reached over plain HTTP, so images \
+                 and credentials can be read and modified in transit; \
+                 prefer --insecure-registry HOST[:PORT]"
                     .to_owned(),
             );
         }
-        if self.registry_pull_timeout > config::PULL_TIMEOUT_CONFORMANT_MAX {
+        if self.registry_pull_timeout > image::PULL_TIMEOUT_CONFORMANT_MAX {
             notices.push(format!(
-                "--registry-pull-timeout is over {:?}: a start from a registry that hangs is not known to have \
-                 failed within the 60 s that schedulers wait",
-                config::PULL_TIMEOUT_CONFORMANT_MAX
+                "--registry-pull-timeout is over {:?}: if a registry hangs, a start may fail later \
+                 than the 60 s that schedulers wait",
+                image::PULL_TIMEOUT_CONFORMANT_MAX
             ));
         }
         if self.image_size_limit_mib > self.oci_cache_size_mib {
             notices.push(
-                "--image-size-limit-mib is over --oci-cache-size-mib: images that do not fit into the cache are \
-                 pulled again at each start"
+                "--image-size-limit-mib is over --oci-cache-size-mib: images that do not fit into \
+                 the cache are pulled again at each start"
                     .to_owned(),
             );
         }
@@ -305,7 +311,7 @@ fn shutdown_grace(text: &str) -> Result<Duration, String> {
 }
 
 fn pull_timeout(text: &str) -> Result<Duration, String> {
-    value::duration_in(text, Duration::from_millis(100)..=config::PULL_TIMEOUT_MAX)
+    value::duration_in(text, Duration::from_millis(100)..=image::PULL_TIMEOUT_MAX)
 }
 
 #[cfg(test)]

@@ -1,106 +1,95 @@
-//! The configuration of a host, and every default and limit of it with its reason.
+//! The configuration of a host, with the reason for each default and limit.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use berth_sdk::ConnectOptions;
-use berth_sdk::cli::GrpcServe;
+use berth_sdk::cli::GrpcSettings;
 pub use berth_sdk::cli::Log;
 
 use crate::image::StoreOptions;
 
-/// Between two heartbeats; what deployed schedulers are tuned to.
+/// Default heartbeat interval, which deployed schedulers expect.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Faster than this looks like a burst to schedulers (HOST-BEAT-004).
+/// Minimum: schedulers treat faster heartbeats as a burst (HOST-BEAT-004).
 pub const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// Slower than this and schedulers take the host for lost.
+/// Maximum: with slower heartbeats, schedulers consider the host lost.
 pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
-/// How long the shutdown may take; well inside the 30 s that Kubernetes gives a Pod.
+/// Default time limit of the shutdown, well below the 30 s that Kubernetes allows a Pod.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// Nobody waits longer for a process to end.
+/// Maximum: nobody waits longer until a process ends.
 pub const SHUTDOWN_GRACE_MAX: Duration = Duration::from_secs(300);
 
-/// The deadline over one pull, as `wash host` has it.
-pub const PULL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest that can be asked for: no link is that slow.
-pub const PULL_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-/// Beyond this, a start from a registry that hangs is no longer ERROR within the 60 s of HOST-IMG-007.
-pub const PULL_TIMEOUT_CONFORMANT_MAX: Duration = Duration::from_secs(55);
-/// Components with a whole language runtime inside have some 30 MB; this leaves an order of magnitude.
-pub const IMAGE_BYTES_MAX: u64 = 256 * MIB;
-/// Room for some hundred components; a disk is seldom smaller.
-pub const IMAGE_CACHE_BYTES_MAX: u64 = 2048 * MIB;
-/// More downloads at once do not make one network link faster.
-pub const CONCURRENT_PULLS_MAX: usize = 16;
-
-/// The memory of an instance that asks for no limit of its own. Most workloads in the field cannot ask, so it is
+/// Default memory limit of an instance. Most deployed workloads cannot set a limit, so it is
 /// generous.
 pub const MEMORY_DEFAULT_BYTES: u64 = 512 * MIB;
-/// What a 32-bit guest can address.
+/// Maximum: a 32-bit guest cannot address more.
 pub const MEMORY_BYTES_MAX: u64 = 4096 * MIB;
-/// Workloads at once. Each takes an id, a few tasks and a compiled component, some megabytes in all.
+/// Default limit of workloads. Each needs an id, a few tasks and a compiled component, some
+/// megabytes in all.
 pub const WORKLOADS_MAX: usize = 1024;
 
-/// The host group that workloads without a selector are placed in.
+/// Default host group; workloads without a selector are placed in it.
 pub const HOST_GROUP: &str = "default";
-/// The label that carries the host group.
+/// Label with the host group.
 pub const HOST_GROUP_LABEL: &str = "hostgroup";
-/// Labels below this name announce abilities and are the host's own (HOST-EXT).
+/// Prefix of labels that announce abilities and that only the host itself may set (HOST-EXT).
 pub const RESERVED_LABELS: &str = "berth.dev/";
 
 const MIB: u64 = 1 << 20;
 
-/// Everything that an operator can say about a host. Made by [`args::parse`](crate::args::parse), or by hand
-/// from [`Default`] by whoever embeds the host.
+/// Everything that an operator can configure. Created by [`args::parse`](crate::args::parse), or
+/// from [`Default`] by programs that embed the host.
 ///
-/// `Debug` shows no secret.
+/// `Debug` hides secrets.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How to reach the bus.
+    /// Connection to NATS.
     pub connect: ConnectOptions,
-    /// Where commands come in over gRPC, and whether the bus is used at all.
-    pub grpc: GrpcServe,
-    /// The URLs of schedulers that heartbeats go to over gRPC.
+    /// gRPC listener, and whether NATS is used at all.
+    pub grpc: GrpcSettings,
+    /// URLs of schedulers that receive heartbeats over gRPC.
     pub grpc_schedulers: Vec<String>,
-    /// Who this host is.
-    pub identity: Identity,
-    /// Where HTTP for workloads is served; `None`: not at all, and workloads that need it are refused.
+    /// Identity of the host.
+    pub identity: IdentityConfig,
+    /// Listen address of the HTTP ingress. `None` means no ingress, and workloads that need one are
+    /// refused.
     pub http_addr: Option<SocketAddr>,
-    /// Between two heartbeats.
+    /// Heartbeat interval.
     pub heartbeat_interval: Duration,
-    /// How long the shutdown may take.
+    /// Time limit of the shutdown.
     pub shutdown_grace: Duration,
-    /// Where images come from and how they are kept.
+    /// Options of the image store.
     pub images: StoreOptions,
-    /// What workloads may use.
+    /// Limits of workloads.
     pub limits: Limits,
-    /// What is logged, and how.
+    /// Level and format of the log.
     pub log: Log,
-    /// What the operator should be told at start, as warnings: options that are dangerous or without effect.
+    /// Warnings to log at startup: options that are dangerous or have no effect.
     pub notices: Vec<String>,
 }
 
-/// Who a host is, as its heartbeats say.
+/// The configured identity of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// One subject token; `None`: a random one, new for each process.
+pub struct IdentityConfig {
+    /// Host ID, one subject token. `None` means a random one, new for each process.
     pub host_id: Option<String>,
-    /// The name or address under which others reach the host's HTTP port; `None`: the machine's name.
+    /// Name or address under which peers reach the ingress. `None` means the machine's host name.
     pub host_name: Option<String>,
-    /// The environment, by which schedulers keep tenants apart.
+    /// Environment, by which schedulers isolate tenants.
     pub environment: Option<String>,
-    /// Labels that workloads select hosts by; the host group is one of them.
+    /// Labels that workloads select hosts by, the host group included.
     pub labels: BTreeMap<String, String>,
 }
 
-/// What workloads may use.
+/// Limits of workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The memory of an instance whose workload sets no limit.
+    /// Memory limit of an instance whose workload sets none.
     pub memory_default_bytes: u64,
-    /// Workloads at once; a start beyond it is refused.
+    /// Limit of workloads; a start beyond it is refused.
     pub workloads_max: usize,
 }
 
@@ -108,9 +97,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connect: ConnectOptions::default(),
-            grpc: GrpcServe::default(),
+            grpc: GrpcSettings::default(),
             grpc_schedulers: Vec::new(),
-            identity: Identity::default(),
+            identity: IdentityConfig::default(),
             http_addr: None,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             shutdown_grace: SHUTDOWN_GRACE,
@@ -122,7 +111,7 @@ impl Default for Config {
     }
 }
 
-impl Default for Identity {
+impl Default for IdentityConfig {
     fn default() -> Self {
         let labels = BTreeMap::from([(HOST_GROUP_LABEL.to_owned(), HOST_GROUP.to_owned())]);
         Self {

@@ -1,4 +1,4 @@
-//! Where a guest may connect to: the allow-lists of `localResources`, read and asked.
+//! The allow-lists of `localResources`: the peers that a guest may connect to.
 
 mod host_pattern;
 mod port;
@@ -18,43 +18,42 @@ pub struct Egress {
     loopback_ports: Vec<LoopbackPort>,
 }
 
-/// Entries of one allow-list that cannot be read, each with what is wrong with it (HOST-RES-007).
+/// Malformed entries of one allow-list, each with a reason (HOST-RES-007).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("malformed {list}: {}", listed(.entries))]
+#[error("malformed entries in {list}: {}", joined(.entries))]
 pub struct MalformedEntries {
-    /// The name of the list.
+    /// Name of the list.
     pub list: &'static str,
-    /// Each malformed entry and the reason.
+    /// Malformed entries and the reason for each.
     pub entries: Vec<(String, &'static str)>,
 }
 
-fn listed(entries: &[(String, &'static str)]) -> String {
+fn joined(entries: &[(String, &'static str)]) -> String {
     entries
         .iter()
-        .map(|(entry, reason)| format!("'{}' {reason}", entry.escape_debug()))
+        .map(|(entry, reason)| format!("`{}` {reason}", entry.escape_debug()))
         .collect::<Vec<_>>()
         .join("; ")
 }
 
 impl Egress {
-    /// Reads the three lists. Each list with malformed entries is an error of its own, and all of
-    /// them are answered.
-    pub fn read(resources: &LocalResources) -> Result<Self, Vec<MalformedEntries>> {
+    /// Parses the three lists. Returns an error for each list with malformed entries.
+    pub fn parse(resources: &LocalResources) -> Result<Self, Vec<MalformedEntries>> {
         let mut errors = Vec::new();
         let egress = Self {
-            hosts: read_list(
+            hosts: parse_list(
                 "allowedHosts",
                 &resources.allowed_hosts,
                 HostPattern::parse,
                 &mut errors,
             ),
-            name_lookups: read_list(
+            name_lookups: parse_list(
                 "allowedIpNameLookups",
                 &resources.allowed_ip_name_lookups,
                 NamePattern::parse,
                 &mut errors,
             ),
-            loopback_ports: read_list(
+            loopback_ports: parse_list(
                 "allowedHostLoopbackPorts",
                 &resources.allowed_host_loopback_ports,
                 LoopbackPort::parse,
@@ -69,23 +68,23 @@ impl Egress {
     }
 
     /// Whether an HTTP request to this scheme, host and port is allowed (HOST-RES-005). `host` is a
-    /// name or an address, IPv6 with or without brackets.
+    /// name or an address; IPv6 addresses may have brackets.
     pub fn allows_http(&self, scheme: &str, host: &str, port: u16) -> bool {
         self.hosts
             .iter()
             .any(|pattern| pattern.allows(Some(scheme), host, port))
     }
 
-    /// Whether looking this name up is allowed.
+    /// Whether a lookup of `name` is allowed.
     pub fn allows_lookup(&self, name: &str) -> bool {
         self.name_lookups
             .iter()
             .any(|pattern| pattern.matches(name))
     }
 
-    /// Whether a socket may connect or send to this address (HOST-RES-016): `allowedHosts` has the
-    /// address, or a name that was looked up (`names`) and gave this address, or it is a loopback
-    /// port of `allowedHostLoopbackPorts`.
+    /// Whether a socket may connect or send to `address` (HOST-RES-016). This holds if
+    /// `allowedHosts` contains the address or one of the `names` that resolved to it, or if it is a
+    /// loopback port of `allowedHostLoopbackPorts`.
     pub fn allows_socket<'n>(
         &self,
         protocol: Protocol,
@@ -111,7 +110,7 @@ impl Egress {
             .any(|pattern| pattern.allows_socket(protocol, host, port))
     }
 
-    /// Whether no socket can ever be allowed, whatever its address.
+    /// Whether the lists allow no socket to any address.
     pub fn allows_no_socket(&self) -> bool {
         self.hosts.is_empty() && self.loopback_ports.is_empty()
     }
@@ -121,17 +120,17 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.is_loopback()
 }
 
-fn read_list<T>(
+fn parse_list<T>(
     list: &'static str,
     entries: &[String],
     parse: fn(&str) -> Result<T, &'static str>,
     errors: &mut Vec<MalformedEntries>,
 ) -> Vec<T> {
     let mut malformed = Vec::new();
-    let mut read = Vec::new();
+    let mut parsed = Vec::new();
     for entry in entries {
         match parse(entry) {
-            Ok(value) => read.push(value),
+            Ok(value) => parsed.push(value),
             Err(reason) => malformed.push((entry.clone(), reason)),
         }
     }
@@ -141,7 +140,7 @@ fn read_list<T>(
             entries: malformed,
         });
     }
-    read
+    parsed
 }
 
 #[cfg(test)]
@@ -149,11 +148,11 @@ mod tests {
     use super::*;
 
     fn egress(hosts: &[&str], names: &[&str], ports: &[&str]) -> Egress {
-        let own = |list: &[&str]| list.iter().map(|&entry| entry.to_owned()).collect();
-        Egress::read(&LocalResources {
-            allowed_hosts: own(hosts),
-            allowed_ip_name_lookups: own(names),
-            allowed_host_loopback_ports: own(ports),
+        let owned = |list: &[&str]| list.iter().map(|&entry| entry.to_owned()).collect();
+        Egress::parse(&LocalResources {
+            allowed_hosts: owned(hosts),
+            allowed_ip_name_lookups: owned(names),
+            allowed_host_loopback_ports: owned(ports),
             ..Default::default()
         })
         .unwrap()
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowed_authority_is_allowed_for_that_port_only() {
+    fn authority_is_allowed_for_its_port_only() {
         let egress = egress(&["127.0.0.1:8080"], &[], &[]);
         assert!(egress.allows_http("http", "127.0.0.1", 8080));
         assert!(!egress.allows_http("http", "127.0.0.1", 8081));
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_ports_open_the_loopback_and_nothing_else() {
+    fn loopback_ports_allow_loopback_sockets_only() {
         let egress = egress(&[], &[], &["5432/tcp"]);
         let allows =
             |protocol, address: &str| egress.allows_socket(protocol, address.parse().unwrap(), []);
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_reaches_what_an_allowed_name_resolved_to() {
+    fn socket_to_address_of_allowed_name_is_allowed() {
         let egress = egress(&["db.example:5432"], &["db.example"], &[]);
         let address = "192.0.2.7:5432".parse().unwrap();
         assert!(egress.allows_socket(Protocol::Tcp, address, ["db.example"]));
@@ -203,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn all_malformed_entries_of_all_lists_are_named() {
-        let own = |list: &[&str]| list.iter().map(|&entry| entry.to_owned()).collect();
-        let errors = Egress::read(&LocalResources {
-            allowed_hosts: own(&["*com", "ok.example", "https://a/v1"]),
-            allowed_ip_name_lookups: own(&["*b*"]),
-            allowed_host_loopback_ports: own(&["0/tcp"]),
+    fn reports_all_malformed_entries_of_all_lists() {
+        let owned = |list: &[&str]| list.iter().map(|&entry| entry.to_owned()).collect();
+        let errors = Egress::parse(&LocalResources {
+            allowed_hosts: owned(&["*com", "ok.example", "https://a/v1"]),
+            allowed_ip_name_lookups: owned(&["*b*"]),
+            allowed_host_loopback_ports: owned(&["0/tcp"]),
             ..Default::default()
         })
         .unwrap_err();
@@ -218,10 +217,10 @@ mod tests {
             .collect::<Vec<_>>()
             .join("\n");
         for part in [
-            "'*com'",
-            "'https://a/v1'",
-            "'*b*'",
-            "'0/tcp'",
+            "`*com`",
+            "`https://a/v1`",
+            "`*b*`",
+            "`0/tcp`",
             "allowedHosts",
         ] {
             assert!(text.contains(part), "{part} in {text}");

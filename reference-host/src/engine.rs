@@ -1,17 +1,18 @@
-//! The Wasm engine: compiles components, checks what they import, and runs them.
+//! The Wasm engine: compiles components, checks their imports, and runs them.
 //!
-//! Only this module and those below it name `wasmtime`.
+//! Only this module and its submodules name `wasmtime`.
 
 mod compile;
 mod egress;
+mod epoch_ticker;
 mod guest;
+mod guest_stdio;
 mod http;
+mod linker;
 mod log_budget;
-mod output;
 mod plugins;
 mod run;
 mod settings;
-mod ticker;
 
 use std::sync::Arc;
 
@@ -23,65 +24,66 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 pub use self::compile::CompileError;
 use self::compile::Compiler;
+use self::epoch_ticker::EpochTicker;
 use self::guest::{Guest, GuestFactory};
 pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError};
 use self::plugins::{Grant, Plugins};
-pub use self::run::{Runnable, Unsuccessful};
-use self::ticker::Ticker;
-use crate::breakage::Breakage;
-use crate::gate;
+pub use self::run::{RunFailure, Runnable};
+use crate::fault_injection::Breakage;
+use crate::import_policy::{self, ImportError};
 use crate::interface::InterfaceName;
 use crate::sandbox::Sandbox;
 
-/// The export that makes a component serve HTTP.
+/// The export of components that serve HTTP.
 const HANDLER_EXPORT: (&str, &str, &str) = ("wasi", "http", "incoming-handler");
 
-/// Compiles and runs components. One for the process; shared by reference.
+/// Compiles and runs components. One for the whole process.
 pub struct Engine {
     compiler: Compiler,
     baseline: Linker<Guest>,
     plugins: Plugins,
-    _ticker: Ticker,
+    _ticker: EpochTicker,
 }
 
-/// A compiled component; a cheap clone.
+/// A compiled component. Clones are cheap.
 #[derive(Clone)]
 pub struct Compiled {
     component: Component,
 }
 
-/// A component with all that it imports, ready to be instantiated.
-pub struct Prepared {
+/// A component with all its imports linked, ready to be instantiated.
+pub struct Linked {
     pre: InstancePre<Guest>,
     factory: GuestFactory,
     handles_http: bool,
 }
 
-/// Why the engine cannot be had.
+/// The engine cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set the Wasm engine up")]
+#[error("cannot create the Wasm engine")]
 pub struct EngineError(#[source] wasmtime::Error);
 
-/// Why a component cannot be run.
+/// Reason why a component cannot be linked.
 #[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// HOST-RES-008, HOST-RES-009
+pub enum LinkError {
+    /// Imports that the host does not offer, or that the workload does not declare (HOST-RES-008,
+    /// HOST-RES-009).
     #[error("{}", joined(.0))]
-    Denied(Vec<gate::Denied>),
-    /// The imports have the right names and the wrong types, or are too many.
-    #[error("cannot be linked: {}", first_line(.0))]
-    Link(wasmtime::Error),
-    /// It has not the export that its role needs (HOST-SVC-015).
-    #[error("does not export {0}")]
+    Imports(Vec<ImportError>),
+    /// The imports have the right names but the wrong types, or there are too many.
+    #[error("cannot link the component: {}", first_line(.0))]
+    Engine(wasmtime::Error),
+    /// The component lacks the export that its use in the workload needs (HOST-SVC-015).
+    #[error("the component does not export {0}")]
     NoExport(&'static str),
 }
 
 impl Engine {
-    /// Sets the engine up and starts the ticker that makes guests yield.
+    /// Creates the engine and starts the ticker that makes guests yield.
     pub fn new() -> Result<Self, EngineError> {
         let engine = settings::engine().map_err(EngineError)?;
-        let baseline = baseline_linker(&engine).map_err(EngineError)?;
-        let ticker = Ticker::start(&engine);
+        let baseline = linker::baseline(&engine).map_err(EngineError)?;
+        let ticker = EpochTicker::start(&engine);
         let plugins = Plugins::new();
         Ok(Self {
             compiler: Compiler::new(engine),
@@ -91,26 +93,28 @@ impl Engine {
         })
     }
 
-    /// Compiles what was pulled, or finds it compiled. `digest` is that of the bytes.
+    /// Compiles `bytes`, or returns the cached component with `digest`, which must be the digest of
+    /// `bytes`.
     ///
-    /// Cancel safety: a compilation goes on when the caller gives up, and the next one finds it.
+    /// Cancel safety: if the future is dropped, the compilation continues and the next call finds
+    /// its result.
     pub async fn compile(&self, digest: &str, bytes: Bytes) -> Result<Compiled, CompileError> {
         let component = self.compiler.compile(digest, bytes).await?;
         Ok(Compiled { component })
     }
 
-    /// The interfaces that workloads may declare and import.
-    pub fn offers(&self) -> Vec<WitInterface> {
-        self.plugins.offers()
+    /// Returns the interfaces that workloads may declare and import.
+    pub fn offered_interfaces(&self) -> Vec<WitInterface> {
+        self.plugins.offered_interfaces()
     }
 
-    /// Checks what the component imports against what its workload declares, and links it.
-    pub fn prepare(
+    /// Checks the imports of the component against the declarations of its workload, and links it.
+    pub fn link(
         &self,
         compiled: &Compiled,
         sandbox: Arc<Sandbox>,
         declared: &[WitInterface],
-    ) -> Result<Prepared, PrepareError> {
+    ) -> Result<Linked, LinkError> {
         let component = &compiled.component;
         let ty = component.component_type();
         let imports: Vec<String> = ty
@@ -119,12 +123,12 @@ impl Engine {
             .collect();
         let mut linker = self.baseline.clone();
         let all = if Breakage::GrantsUndeclared.is_on() {
-            self.offers()
+            self.offered_interfaces()
         } else {
             Vec::new()
         };
         let declared = if all.is_empty() { declared } else { &all };
-        match gate::judge(&imports, declared, &self.plugins.names()) {
+        match import_policy::check_imports(&imports, declared, &self.plugins.names()) {
             Ok(granted) => {
                 for (name, declaration) in granted {
                     let grant = Grant {
@@ -133,22 +137,22 @@ impl Engine {
                     };
                     self.plugins
                         .link(&name, &grant, &mut linker)
-                        .map_err(PrepareError::Link)?;
+                        .map_err(LinkError::Engine)?;
                 }
             }
             Err(_) if Breakage::AcceptsUnmetImport.is_on() => linker
                 .define_unknown_imports_as_traps(component)
-                .map_err(PrepareError::Link)?,
-            Err(denied) => return Err(PrepareError::Denied(denied)),
+                .map_err(LinkError::Engine)?,
+            Err(errors) => return Err(LinkError::Imports(errors)),
         }
         let pre = linker
             .instantiate_pre(component)
-            .map_err(PrepareError::Link)?;
+            .map_err(LinkError::Engine)?;
         let handles_http = ty
             .exports(component.engine())
             .any(|(name, _)| is_handler(name));
         let factory = GuestFactory::new(component.engine().clone(), sandbox);
-        Ok(Prepared {
+        Ok(Linked {
             pre,
             factory,
             handles_http,
@@ -156,22 +160,22 @@ impl Engine {
     }
 }
 
-impl Prepared {
-    /// Whether the component exports a handler of HTTP requests.
+impl Linked {
+    /// Whether the component exports an HTTP handler.
     pub fn handles_http(&self) -> bool {
         self.handles_http
     }
 
-    /// The component as a handler of HTTP requests.
-    pub fn into_handler(self) -> Result<Handler, PrepareError> {
+    /// Returns the component as an HTTP handler.
+    pub fn into_handler(self) -> Result<Handler, LinkError> {
         let pre = ProxyPre::new(self.pre)
-            .map_err(|_| PrepareError::NoExport("wasi:http/incoming-handler"))?;
+            .map_err(|_| LinkError::NoExport("wasi:http/incoming-handler"))?;
         Ok(Handler::new(pre, self.factory))
     }
 
-    /// The component as something that runs by itself.
-    pub fn into_runnable(self) -> Result<Runnable, PrepareError> {
-        let pre = CommandPre::new(self.pre).map_err(|_| PrepareError::NoExport("wasi:cli/run"))?;
+    /// Returns the component as a command with `wasi:cli/run`.
+    pub fn into_runnable(self) -> Result<Runnable, LinkError> {
+        let pre = CommandPre::new(self.pre).map_err(|_| LinkError::NoExport("wasi:cli/run"))?;
         Ok(Runnable::new(pre, self.factory))
     }
 }
@@ -186,23 +190,15 @@ fn is_handler(export: &str) -> bool {
     })
 }
 
-fn baseline_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    egress::add_name_lookup(&mut linker)?;
-    Ok(linker)
-}
-
-fn joined(denied: &[gate::Denied]) -> String {
-    denied
+fn joined(errors: &[ImportError]) -> String {
+    errors
         .iter()
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("; ")
 }
 
-/// The outermost message of an engine's error, without the backtrace and the causes behind it.
+/// Returns the first line of an engine error, without the backtrace.
 fn first_line(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     text.lines().next().unwrap_or_default().to_owned()

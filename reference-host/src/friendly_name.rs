@@ -1,14 +1,15 @@
-//! A name for people: it becomes the name of a Kubernetes object, so it is a DNS-1123 label, and no
-//! two hosts of a fleet may share it.
+//! The friendly name of a host. It becomes the name of a Kubernetes object, so it is a DNS-1123
+//! label and unique in the fleet.
 
-/// Longest part taken from a given name in bytes; with the suffix it stays a label.
+/// Limit of the part that comes from the host name, in bytes. With the suffix, the name is still a
+/// valid label.
 const MAX_STEM_BYTES: usize = 48;
 
-/// Letters that cannot be mistaken for one another or for digits.
+/// Letters and digits that people do not confuse with one another.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjkmnpqrstvwxz23456789";
 
-/// 27 to the power of 6 is 387 million: with ten thousand hosts of one stem two share a name once in
-/// eight fleets, and random stems make it never.
+/// 27 to the power of 6 is 387 million: ten thousand hosts with one host name have a collision with
+/// a probability of 1/8. With two random words, collisions practically never happen.
 const SUFFIX_LENGTH: usize = 6;
 
 const ADJECTIVES: [&str; 24] = [
@@ -23,8 +24,7 @@ const NOUNS: [&str; 24] = [
     "wharf", "wave",
 ];
 
-/// A new name: from the host's own name where it was given one, or else from two words. The end is
-/// drawn by chance.
+/// Returns a new name: the host name if there is one, else two random words, with a random suffix.
 pub fn friendly_name(host_name: Option<&str>) -> String {
     let stem = host_name
         .map(label)
@@ -40,7 +40,7 @@ fn two_words() -> String {
     format!("{}-{}", pick(&ADJECTIVES), pick(&NOUNS))
 }
 
-/// What a label can keep of a name: `10.0.0.1` becomes `10-0-0-1`.
+/// Converts a name to a DNS label: `10.0.0.1` becomes `10-0-0-1`.
 fn label(name: &str) -> String {
     let mut label = String::new();
     for c in name.chars().take(MAX_STEM_BYTES) {
@@ -66,7 +66,7 @@ mod tests {
     use crate::hostname::is_hostname;
 
     #[test]
-    fn names_keep_their_stem_and_differ() {
+    fn names_keep_their_host_name_and_differ() {
         let names = [
             friendly_name(Some("Node_1.Example")),
             friendly_name(Some("Node_1.Example")),

@@ -1,71 +1,71 @@
-//! The host itself: brings workloads up from their images and takes them down again.
+//! The host: starts workloads from their images and stops them.
 
-mod refusal;
 mod start;
+mod start_failure;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_sdk::host::{Description, Host, Refusal, Start};
+use berth_sdk::host::{Description, Host, StartError, StartRequest};
 use tokio::runtime::Handle;
 
-use crate::breakage::Breakage;
 use crate::config::Limits;
 use crate::engine::Engine;
+use crate::fault_injection::Breakage;
 use crate::image::Store;
 use crate::ingress::Ingress;
 use crate::system::Sampler;
-use crate::workload::{Running, Workload};
+use crate::workload::{Workload, WorkloadSlots};
 
-/// Runs workloads on the engine. A cheap clone.
+/// Runs workloads on the engine. Clones are cheap.
 #[derive(Clone)]
 pub struct BerthHost {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    parts: Parts,
+    dependencies: Dependencies,
     identity: Identity,
-    running: Running,
+    slots: WorkloadSlots,
     sampler: Sampler,
 }
 
-/// What a host is made of.
-pub struct Parts {
+/// Dependencies of a host.
+pub struct Dependencies {
     /// Compiles and runs components.
     pub engine: Engine,
     /// Pulls images.
     pub images: Store,
-    /// Takes HTTP requests in; without one, workloads that serve HTTP are refused.
+    /// Accepts HTTP requests. Without an ingress, workloads that serve HTTP are refused.
     pub ingress: Option<Ingress>,
-    /// What workloads may use.
+    /// Limits of workloads.
     pub limits: Limits,
-    /// Where guests run.
+    /// Runtime of the guests.
     pub guests: Handle,
 }
 
-/// What a host says of itself, constant for its life (HOST-BEAT-007).
+/// The identity of a host in its heartbeats, constant while the process runs (HOST-BEAT-007).
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// The name or address under which peers reach the ingress.
+    /// Name or address under which peers reach the ingress.
     pub hostname: String,
-    /// A DNS-1123 label, unique in the fleet.
+    /// DNS-1123 label, unique in the fleet.
     pub friendly_name: String,
-    /// For placement.
+    /// Labels for placement.
     pub labels: BTreeMap<String, String>,
-    /// The environment it serves, empty for none in particular.
+    /// Environment of the host, or empty.
     pub environment: String,
 }
 
 impl BerthHost {
-    /// A host that runs nothing yet.
-    pub fn new(parts: Parts, identity: Identity) -> Self {
-        let (running, sampler) = (Running::default(), Sampler::start());
+    /// Creates a host without workloads.
+    pub fn new(dependencies: Dependencies, identity: Identity) -> Self {
+        let (slots, sampler) = (WorkloadSlots::default(), Sampler::start());
         Self {
             shared: Arc::new(Shared {
-                parts,
+                dependencies,
                 identity,
-                running,
+                slots,
                 sampler,
             }),
         }
@@ -77,13 +77,13 @@ impl Host for BerthHost {
 
     fn describe(&self) -> Description {
         let Shared {
-            parts,
+            dependencies,
             identity,
-            running,
+            slots,
             sampler,
         } = &*self.shared;
         let sample = sampler.latest();
-        let ingress = parts.ingress.as_ref();
+        let ingress = dependencies.ingress.as_ref();
         let mut http_port = ingress.map_or(0, |ingress| u32::from(ingress.local_address().port()));
         if Breakage::WrongHttpPort.is_on() {
             http_port ^= 1;
@@ -101,20 +101,24 @@ impl Host for BerthHost {
             system_cpu_usage: sample.cpu_usage,
             system_memory_total: sample.memory_total_bytes,
             system_memory_free: sample.memory_free_bytes,
-            imports: parts.engine.offers(),
+            imports: dependencies.engine.offered_interfaces(),
             exports: Vec::new(),
-            component_count: running.components(),
+            component_count: slots.component_count(),
         }
     }
 
-    async fn start(&self, start: Start) -> Result<Workload, Refusal> {
-        let Shared { parts, running, .. } = &*self.shared;
-        start::start(parts, running, start)
+    async fn start(&self, request: StartRequest) -> Result<Workload, StartError> {
+        let Shared {
+            dependencies,
+            slots,
+            ..
+        } = &*self.shared;
+        start::start(dependencies, slots, request)
             .await
-            .map_err(|error| refusal::refuse(&error))
+            .map_err(|failure| failure.to_start_error())
     }
 
     async fn stop(&self, workload: Workload) {
-        workload.end().await;
+        workload.stop().await;
     }
 }

@@ -1,12 +1,13 @@
-//! What a host name is (RFC 1123).
+//! The syntax of host names (RFC 1123).
 
-/// The longest name that DNS can carry, in bytes.
+/// Limit of a host name, in bytes.
 pub const MAX_HOSTNAME_BYTES: usize = 253;
 
-/// The longest part between two dots, in bytes.
+/// Limit of a label, in bytes.
 const MAX_LABEL_BYTES: usize = 63;
 
-/// Whether `text` is a host name: labels of letters, digits and inner hyphens, joined by dots.
+/// Whether `text` is a valid host name: labels of letters, digits and inner hyphens, separated by
+/// dots.
 pub fn is_hostname(text: &str) -> bool {
     text.len() <= MAX_HOSTNAME_BYTES && text.split('.').all(is_label)
 }
@@ -26,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn host_names_are_told_from_other_text() {
+    fn accepts_host_names_only() {
         for name in ["a", "a.b", "A-1.example", "127.0.0.1", &"a".repeat(63)] {
             assert!(is_hostname(name), "{name}");
         }

@@ -1,8 +1,8 @@
-//! Images: the Wasm artifacts that workloads name, pulled from OCI registries and kept on disk.
+//! Images: the Wasm artifacts that workloads name, pulled from OCI registries and cached on disk.
 //!
-//! [`Store`] is what the rest of the host uses. Below it, everything that decides is pure (references,
-//! digests, manifests, challenges, credentials files), and two shells do the work: one talks HTTP to
-//! registries, the other is the cache on disk.
+//! [`Store`] is the interface to the rest of the host. Decisions are pure functions (references,
+//! digests, manifests, challenges, Docker config files). Two thin modules do the I/O: `registry`
+//! speaks HTTP to registries, `cache` reads and writes files.
 
 mod cache;
 mod challenge;
@@ -10,11 +10,11 @@ mod credentials;
 mod digest;
 mod docker_config;
 mod error;
-mod flight;
 mod manifest;
 mod options;
 mod reference;
 mod registry;
+mod single_flight;
 mod store;
 mod temporary;
 
@@ -22,6 +22,9 @@ pub use self::credentials::Credentials;
 pub use self::digest::{Digest, DigestError};
 pub use self::error::{PullCause, PullError};
 pub use self::manifest::ManifestError;
-pub use self::options::StoreOptions;
+pub use self::options::{
+    CONCURRENT_PULLS_MAX, IMAGE_BYTES_MAX, IMAGE_CACHE_BYTES_MAX, PULL_TIMEOUT,
+    PULL_TIMEOUT_CONFORMANT_MAX, PULL_TIMEOUT_MAX, StoreOptions,
+};
 pub use self::reference::{ImageReference, ReferenceError};
 pub use self::store::{Artifact, PullPolicy, PullRequest, Store, StoreError};

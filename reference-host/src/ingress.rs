@@ -1,4 +1,4 @@
-//! The HTTP ingress: takes requests in and hands each to a workload by its `Host`.
+//! The HTTP ingress: accepts requests and routes each to a workload by its `Host`.
 
 mod host_header;
 mod routes;
@@ -10,34 +10,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-pub use self::routes::{BadHost, RouteId, Routes, declared_hosts};
+pub use self::routes::{DeclaredHostError, RouteId, Routes, declared_hosts};
 pub use self::server::{Server, ServerError};
 use crate::engine::Handler;
 
-/// The door of the host: its routes, and the server in front of them. A cheap clone.
+/// The HTTP ingress of the host: its routes and address. Clones are cheap.
 #[derive(Clone)]
 pub struct Ingress {
     table: Arc<Table>,
     address: SocketAddr,
 }
 
-/// The routes of all workloads. Readers never wait: they see the table as it was before a change, or
-/// as it is after.
+/// The routes of all workloads. Readers never block: a change replaces the whole table.
 #[derive(Default)]
 struct Table {
     current: ArcSwap<Routes<Handler>>,
-    changing: Mutex<()>,
+    write_lock: Mutex<()>,
 }
 
-/// The routes of one workload; they end when this is dropped.
+/// The routes of one workload, removed when dropped.
 pub struct Registration {
     table: Arc<Table>,
     id: RouteId,
 }
 
 impl Ingress {
-    /// Listens on `address`; port 0 takes a free one. The server serves on the runtime of the guests
-    /// until it is dropped.
+    /// Listens on `address`; port 0 chooses a free port. The server runs on the runtime of the
+    /// guests until it is dropped.
     pub fn listen(address: SocketAddr, guests: &Handle) -> Result<(Self, Server), ServerError> {
         let table = Arc::new(Table::default());
         let server = Server::listen(address, table.clone(), guests)?;
@@ -45,15 +44,15 @@ impl Ingress {
         Ok((Self { table, address }, server))
     }
 
-    /// The address that is really listened on.
+    /// Returns the bound address.
     pub fn local_address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Routes requests for these hosts to the handler, from now until the registration is dropped.
-    /// Hosts that others have too are shared with them.
+    /// Routes requests for `hosts` to the handler until the registration is dropped. Workloads with
+    /// the same host share its requests.
     pub fn register(&self, hosts: &[String], handler: Handler) -> Registration {
-        let id = self.table.change(|routes| routes.add(hosts, handler));
+        let id = self.table.update(|routes| routes.add(hosts, handler));
         Registration {
             table: self.table.clone(),
             id,
@@ -62,8 +61,11 @@ impl Ingress {
 }
 
 impl Table {
-    fn change<R>(&self, change: impl FnOnce(&mut Routes<Handler>) -> R) -> R {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    fn update<R>(&self, change: impl FnOnce(&mut Routes<Handler>) -> R) -> R {
+        let _guard = self
+            .write_lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut routes = Routes::clone(&self.current.load());
         let result = change(&mut routes);
         self.current.store(Arc::new(routes));
@@ -73,6 +75,6 @@ impl Table {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.table.change(|routes| routes.remove(self.id));
+        self.table.update(|routes| routes.remove(self.id));
     }
 }

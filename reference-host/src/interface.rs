@@ -1,25 +1,25 @@
-//! The name of a WIT interface, as a component imports it and a workload declares it.
+//! The name of a WIT interface, as components import it and workloads declare it.
 
 use std::fmt;
 
 use berth_proto::WitInterface;
 
-/// `namespace:package/interface@version`; the version is empty when none is given.
+/// `namespace:package/interface@version`. The version is empty if the name has none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceName {
-    /// The part before the colon.
+    /// Text before the colon.
     pub namespace: String,
-    /// The part between colon and slash.
+    /// Text between colon and slash.
     pub package: String,
-    /// The part behind the slash.
+    /// Text after the slash.
     pub interface: String,
-    /// The part behind the `@`, empty when there is none.
+    /// Text after the `@`, or empty.
     pub version: String,
 }
 
 impl InterfaceName {
-    /// Reads the extern name of a component's import or export. `None` when it names no interface
-    /// (a bare function, a resource).
+    /// Parses the extern name of a component's import or export. Returns `None` for other externs,
+    /// such as a function.
     pub fn parse(text: &str) -> Option<Self> {
         let (path, version) = text.split_once('@').unwrap_or((text, ""));
         let (namespace, rest) = path.split_once(':')?;
@@ -35,8 +35,8 @@ impl InterfaceName {
         })
     }
 
-    /// Whether `declared` names this interface in a version that can stand for this one. A
-    /// declaration without interfaces names none.
+    /// Whether `declared` contains this interface in a compatible version. A declaration without
+    /// interfaces contains none.
     pub fn is_declared_by(&self, declared: &WitInterface) -> bool {
         self.namespace == declared.namespace
             && self.package == declared.package
@@ -44,7 +44,7 @@ impl InterfaceName {
             && versions_agree(&self.version, &declared.version)
     }
 
-    /// Whether `other` is the same interface in a version that can stand for this one.
+    /// Whether `other` is the same interface in a compatible version.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.namespace == other.namespace
             && self.package == other.package
@@ -63,8 +63,9 @@ impl fmt::Display for InterfaceName {
     }
 }
 
-/// Whether two versions of an interface can stand for each other: one of them is not given, or they
-/// are equal, or semver calls them compatible. A version that is no semver agrees with itself only.
+/// Whether two versions of an interface are compatible: one of them is empty, or they are equal, or
+/// they are compatible by semver. A text that is not a semver version is compatible only with
+/// itself.
 fn versions_agree(one: &str, other: &str) -> bool {
     if one.is_empty() || other.is_empty() || one == other {
         return true;
@@ -73,12 +74,12 @@ fn versions_agree(one: &str, other: &str) -> bool {
         return false;
     };
     let released = one.pre.is_empty() && other.pre.is_empty();
-    let track = |v: &semver::Version| match (v.major, v.minor) {
+    let compatibility = |v: &semver::Version| match (v.major, v.minor) {
         (0, 0) => (0, 0, v.patch),
         (0, minor) => (0, minor, 0),
         (major, _) => (major, 0, 0),
     };
-    released && track(&one) == track(&other)
+    released && compatibility(&one) == compatibility(&other)
 }
 
 #[cfg(test)]
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_and_written() {
+    fn names_round_trip() {
         for text in [
             "wasi:http/types@0.2.0",
             "wasi:logging/logging",
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_agree_as_semver_says() {
+    fn versions_agree_by_semver() {
         for (one, other, agree) in [
             ("", "0.2.0", true),
             ("0.2.0", "0.2.9", true),

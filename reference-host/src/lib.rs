@@ -1,17 +1,17 @@
 //! The reference host: runs WebAssembly components for a scheduler, on Wasmtime.
 
 pub mod args;
-pub mod breakage;
-mod components;
 pub mod config;
 pub mod egress;
+mod endpoint;
 pub mod engine;
+pub mod fault_injection;
 pub mod friendly_name;
-pub mod gate;
-pub mod guest_runtime;
+pub mod guest_threads;
 pub mod host;
 pub mod hostname;
 pub mod image;
+pub mod import_policy;
 pub mod ingress;
 pub mod interface;
 pub mod restart;

@@ -1,38 +1,13 @@
-//! `berth-host`: reads the command line, sets logging and signals up, and runs the host.
+//! `berth-host`: parses the command line and runs the host.
 
 use std::process::ExitCode;
 
-use berth_host::config::Config;
-use tokio_util::sync::CancellationToken;
-
-/// The exit code for a command line that makes no sense, as clap has it.
-const USAGE: u8 = 2;
+use berth_sdk::cli::run_program;
 
 fn main() -> ExitCode {
     let config = berth_host::args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    if let Err(error) = config.log.start() {
-        eprintln!("berth-host: {}", berth_sdk::cli::chain(&error));
-        return ExitCode::from(USAGE);
-    }
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("berth-host: {}", berth_sdk::cli::chain(&*error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let shutdown = CancellationToken::new();
-    let result = runtime.block_on(async {
-        berth_sdk::cli::on_signal(shutdown.clone())?;
-        berth_host::run(config, shutdown).await.map_err(Into::into)
-    });
-    // Whatever still runs on a blocking thread, such as a compilation, need not be waited for.
-    runtime.shutdown_background();
-    result
+    let log = config.log.clone();
+    run_program("berth-host", &log, |shutdown| {
+        berth_host::run(config, shutdown)
+    })
 }

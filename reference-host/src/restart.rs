@@ -1,59 +1,60 @@
-//! When a service that failed is run again: decided here, without a clock and without chance.
+//! Decides when a failed service is restarted, without a clock and without randomness.
 
 use std::time::Duration;
 
-/// A service that ran for so long without failing gets its restarts back (HOST-SVC-013).
+/// Run time after which a service counts as healthy and gets its restarts back (HOST-SVC-013).
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// The wait before the first restart; each further one doubles it (HOST-SVC-011).
+/// Backoff before the first restart. It doubles with each further restart (HOST-SVC-011).
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The longest wait before jitter, which adds or takes a quarter at most (HOST-SVC-010).
+/// Limit of the backoff before jitter, which adds or subtracts at most a quarter (HOST-SVC-010).
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// The restarts of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restarts {
+pub struct RestartBudget {
     allowed: u32,
     used: u32,
 }
 
-/// What follows a failed run.
+/// The decision after a failed run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Run it again after this wait. `number` counts the restarts since it was last healthy, from 1.
+pub enum RestartDecision {
+    /// Restart the service after a backoff.
     Restart {
-        /// How long to wait.
+        /// The backoff.
         after: Duration,
-        /// Which restart it will be.
+        /// Number of this restart since the service was last healthy, from 1.
         number: u32,
     },
-    /// No restart is left.
+    /// Give up: no restart is left.
     GiveUp,
 }
 
-impl Restarts {
-    /// A service that may be restarted `allowed` times without being healthy in between.
+impl RestartBudget {
+    /// Creates a budget of `allowed` restarts between healthy runs.
     pub fn new(allowed: u32) -> Self {
         Self { allowed, used: 0 }
     }
 
-    /// How many restarts there may be.
+    /// Returns the number of restarts allowed between healthy runs.
     pub fn allowed(&self) -> u32 {
         self.allowed
     }
 
-    /// A run failed after `ran_for`. `jitter` is a number from 0 to 1, drawn anew for each call.
-    pub fn run_failed(&mut self, ran_for: Duration, jitter: f64) -> Verdict {
+    /// Decides what follows a run that failed after `ran_for`. `jitter` is a random number from 0
+    /// to 1, drawn for each call.
+    pub fn on_failure(&mut self, ran_for: Duration, jitter: f64) -> RestartDecision {
         if ran_for >= HEALTHY_AFTER {
             self.used = 0;
         }
         if self.used >= self.allowed {
-            return Verdict::GiveUp;
+            return RestartDecision::GiveUp;
         }
         let after = backoff(self.used, jitter);
         self.used += 1;
-        Verdict::Restart {
+        RestartDecision::Restart {
             after,
             number: self.used,
         }
@@ -75,10 +76,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest() {
-        let mut restarts = Restarts::new(12);
+    fn backoff_doubles_up_to_its_limit() {
+        let mut restarts = RestartBudget::new(12);
         let mut waits = Vec::new();
-        while let Verdict::Restart { after, .. } = restarts.run_failed(Duration::ZERO, 0.5) {
+        let mut fail = || restarts.on_failure(Duration::ZERO, 0.5);
+        while let RestartDecision::Restart { after, .. } = fail() {
             waits.push(after.as_millis());
         }
         let expected = [
@@ -88,41 +90,42 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_run_gives_all_restarts_back() {
-        let mut restarts = Restarts::new(1);
+    fn healthy_run_restores_the_budget() {
+        let mut restarts = RestartBudget::new(1);
         let unhealthy = HEALTHY_AFTER - Duration::from_millis(1);
-        let first = restarts.run_failed(unhealthy, 0.5);
+        let first = restarts.on_failure(unhealthy, 0.5);
         assert_eq!(
             first,
-            Verdict::Restart {
+            RestartDecision::Restart {
                 after: FIRST_BACKOFF,
                 number: 1
             }
         );
-        assert_eq!(restarts.run_failed(HEALTHY_AFTER, 0.5), first);
-        assert_eq!(restarts.run_failed(unhealthy, 0.5), Verdict::GiveUp);
+        assert_eq!(restarts.on_failure(HEALTHY_AFTER, 0.5), first);
+        let third = restarts.on_failure(unhealthy, 0.5);
+        assert_eq!(third, RestartDecision::GiveUp);
     }
 
     proptest! {
         #[test]
-        fn never_more_restarts_than_allowed_between_healthy_runs(
+        fn never_restarts_more_than_allowed_between_healthy_runs(
             allowed in 0u32..6,
             runs in proptest::collection::vec((0u64..120, 0.0f64..1.0), 1..40),
         ) {
-            let mut restarts = Restarts::new(allowed);
+            let mut restarts = RestartBudget::new(allowed);
             let mut since_healthy = 0;
             for (seconds, jitter) in runs {
                 let ran_for = Duration::from_secs(seconds);
                 if ran_for >= HEALTHY_AFTER {
                     since_healthy = 0;
                 }
-                match restarts.run_failed(ran_for, jitter) {
-                    Verdict::Restart { number, .. } => {
+                match restarts.on_failure(ran_for, jitter) {
+                    RestartDecision::Restart { number, .. } => {
                         since_healthy += 1;
                         prop_assert_eq!(number, since_healthy);
                         prop_assert!(since_healthy <= allowed);
                     }
-                    Verdict::GiveUp => {
+                    RestartDecision::GiveUp => {
                         prop_assert_eq!(since_healthy, allowed);
                         break;
                     }
@@ -131,7 +134,7 @@ mod tests {
         }
 
         #[test]
-        fn every_wait_is_within_the_bounds_of_the_specification(
+        fn backoff_stays_within_the_bounds_of_the_specification(
             before in 0u32..u32::MAX, jitter in -1.0f64..2.0,
         ) {
             let wait = backoff(before, jitter);

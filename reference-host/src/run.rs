@@ -1,64 +1,67 @@
-//! Puts a host together from its configuration and serves it.
+//! Creates a host from its configuration and serves it.
 
-use berth_sdk::grpc::{Channel, GrpcError, HostSide, Listener};
+use berth_sdk::grpc::{Channel, GrpcError, HostEndpoints, Listener};
 use berth_sdk::host::{Connection, ServeError, ServeOptions, serve};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::engine::{Engine, EngineError};
 use crate::friendly_name::friendly_name;
-use crate::guest_runtime::GuestRuntime;
-use crate::host::{BerthHost, Identity, Parts};
+use crate::guest_threads::GuestThreads;
+use crate::host::{BerthHost, Dependencies, Identity};
 use crate::image::{Store, StoreError};
 use crate::ingress::{Ingress, ServerError};
 use crate::system;
 
-/// Why a host cannot be run.
+/// Reason why a host cannot run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The engine cannot be had.
-    #[error("the Wasm engine does not start")]
+    /// The Wasm engine cannot be created.
+    #[error("cannot start the Wasm engine")]
     Engine(#[source] EngineError),
-    /// The threads for guests cannot be had.
-    #[error("there are no threads for guests")]
+    /// The threads for guests cannot be started.
+    #[error("cannot start the threads for guests")]
     Threads(#[source] std::io::Error),
     /// The image store cannot be opened.
-    #[error("the image store does not open")]
+    #[error("cannot open the image store")]
     Images(#[source] StoreError),
-    /// The ingress cannot listen.
-    #[error("the HTTP ingress does not start")]
+    /// The ingress cannot listen on its address.
+    #[error("cannot start the HTTP ingress")]
     Ingress(#[source] ServerError),
-    /// gRPC cannot be served, or a scheduler not be reached over it.
-    #[error("gRPC cannot be used")]
+    /// The gRPC listener or the channel to a scheduler cannot be created.
+    #[error("cannot set up gRPC")]
     Grpc(#[source] GrpcError),
-    /// The SDK refuses to serve it.
-    #[error("the host cannot be served")]
+    /// The SDK cannot serve the host.
+    #[error("cannot serve the host")]
     Serve(#[source] ServeError),
-    /// `BERTH_BREAKAGE` names no fault.
-    #[cfg(feature = "breakage")]
-    #[error("the fault that was asked for cannot be made")]
-    Breakage(#[source] crate::breakage::UnknownBreakage),
+    /// `BERTH_BREAKAGE` does not name a fault.
+    #[cfg(feature = "fault-injection")]
+    #[error("cannot inject fault")]
+    Breakage(#[source] crate::fault_injection::UnknownBreakage),
 }
 
-/// Runs a host until `shutdown` is cancelled. Guests, routes and directories are gone when it
-/// returns, except for what the shutdown's grace period did not suffice for.
+/// Runs a host until `shutdown` is cancelled. When it returns, guests, routes and directories have
+/// ended, except those that the shutdown's grace period was too short for.
 ///
-/// Commands and heartbeats are served on the current Tokio runtime; guests get threads of their own.
-/// A broker that is not there yet is waited for.
+/// Serves commands and heartbeats on the current Tokio runtime. Guests have their own threads.
+/// Waits for a broker that is not reachable yet.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    #[cfg(feature = "breakage")]
-    if let Some(breakage) = crate::breakage::Breakage::choose().map_err(RunError::Breakage)? {
-        tracing::warn!(?breakage, "this host is broken on purpose");
+    #[cfg(feature = "fault-injection")]
+    if let Some(breakage) =
+        crate::fault_injection::Breakage::init_from_env().map_err(RunError::Breakage)?
+    {
+        tracing::warn!(?breakage, "injected fault is active");
     }
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    // Guests' own HTTPS needs a provider of cryptography; one that an embedder installed stays.
+    // Outgoing HTTPS of guests needs a crypto provider. One that an embedding program installed
+    // stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let connection = connection(&config).await.map_err(RunError::Grpc)?;
-    let guests = GuestRuntime::start().map_err(RunError::Threads)?;
+    let guests = GuestThreads::start().map_err(RunError::Threads)?;
     let engine = Engine::new().map_err(RunError::Engine)?;
     let images = Store::new(config.images.clone()).map_err(RunError::Images)?;
     let (ingress, _server) = match config.http_addr {
@@ -66,44 +69,45 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         Some(address) => {
             let (ingress, server) =
                 Ingress::listen(address, guests.handle()).map_err(RunError::Ingress)?;
-            tracing::info!(address = %ingress.local_address(), "HTTP ingress");
+            tracing::info!(address = %ingress.local_address(), "HTTP ingress is listening");
             (Some(ingress), Some(server))
         }
     };
     let (limits, cache) = (config.limits.clone(), images.clone());
-    let parts = Parts {
+    let dependencies = Dependencies {
         engine,
         images,
         ingress,
         limits,
         guests: guests.handle().clone(),
     };
-    let host = BerthHost::new(parts, identity(&config));
+    let host = BerthHost::new(dependencies, identity(&config));
     let options = serve_options(&config);
-    tracing::info!(host_id = options.host_id, "host");
-    let served = serve(connection, options, host, shutdown).await;
+    tracing::info!(host_id = options.host_id, "starting host");
+    let result = serve(connection, options, host, shutdown).await;
     // Tasks of the runtime still hold the store, and the process does not wait for them.
     cache.close();
-    served.map_err(RunError::Serve)
+    result.map_err(RunError::Serve)
 }
 
-/// The ways in: the bus, gRPC, or both.
+/// Creates the connection to schedulers: over NATS, gRPC, or both.
 async fn connection(config: &Config) -> Result<Connection, GrpcError> {
     let settings = &config.grpc;
-    let mut side = HostSide::default();
+    let mut endpoints = HostEndpoints::default();
     if let Some(address) = settings.addr {
         let listener = Listener::bind(address, settings.tls.as_ref()).await?;
-        tracing::info!(address = %listener.local_addr(), tls = settings.tls.is_some(), "gRPC");
-        side.listener = Some(listener);
+        let address = listener.local_addr();
+        tracing::info!(%address, tls = settings.tls.is_some(), "gRPC is listening");
+        endpoints.listener = Some(listener);
     }
     for url in &config.grpc_schedulers {
-        let channel = Channel::open(&settings.channel(url)).await?;
-        side.schedulers.push(channel);
+        let channel = Channel::open(&settings.channel_options(url)).await?;
+        endpoints.schedulers.push(channel);
     }
     Ok(if settings.no_nats {
-        Connection::over_grpc(side)
+        Connection::over_grpc(endpoints)
     } else {
-        Connection::from(config.connect.clone()).and_grpc(side)
+        Connection::from(config.connect.clone()).with_grpc(endpoints)
     })
 }
 

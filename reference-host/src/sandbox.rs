@@ -1,41 +1,41 @@
-//! What one component may see and use, as its workload says it.
+//! The resources of one component, as its workload declares them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_proto::LocalResources;
 
-use crate::breakage::Breakage;
 use crate::config::{Limits, MEMORY_BYTES_MAX};
 use crate::egress::Egress;
+use crate::fault_injection::Breakage;
 use crate::volumes::Mount;
 
-/// Everything that the instances of one component are given.
+/// Everything that the instances of one component may use.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// The id of the workload.
+    /// ID of the workload.
     pub workload_id: Arc<str>,
-    /// The namespace of the workload.
+    /// Namespace of the workload.
     pub namespace: Arc<str>,
-    /// The name of the component in messages and logs.
+    /// Name of the component in messages and logs.
     pub component: Arc<str>,
-    /// The only environment variables that exist.
+    /// Environment variables; no others exist.
     pub environment: Vec<(String, String)>,
-    /// What `wasi:config` hands out.
+    /// Values of `wasi:config`.
     pub config: Arc<BTreeMap<String, String>>,
-    /// The only directories that exist.
+    /// Mounted directories; no others exist.
     pub mounts: Vec<Mount>,
-    /// The only peers that can be reached.
+    /// Reachable peers; no others can be reached.
     pub egress: Arc<Egress>,
-    /// All linear memories of an instance together.
+    /// Limit of all linear memories of an instance together.
     pub memory_limit_bytes: usize,
 }
 
-/// The memory limit that `resources` asks for, in bytes; zero and less mean that it is not set
-/// (HOST-RES-001, HOST-RES-002). A limit above what an instance can address at all is that much.
+/// Returns the memory limit of `resources` in bytes. Zero and negative values mean that it is not
+/// set (HOST-RES-001, HOST-RES-002). The result is at most what an instance can address.
 ///
-/// `cpuLimit` has no effect here: guests share the processors by time slices, and one that never
-/// yields holds up nobody.
+/// `cpuLimit` has no effect: guests share the processors by time slices, so one that never yields
+/// does not block the others.
 pub fn memory_limit_bytes(resources: &LocalResources, limits: &Limits) -> usize {
     if Breakage::NoMemoryLimit.is_on() {
         return MEMORY_BYTES_MAX as usize;
@@ -48,7 +48,7 @@ pub fn memory_limit_bytes(resources: &LocalResources, limits: &Limits) -> usize 
     usize::try_from(bytes.min(MEMORY_BYTES_MAX)).unwrap_or(usize::MAX)
 }
 
-/// The variables that a guest sees, in the order of their names (HOST-RES-004).
+/// Returns the guest's environment variables, sorted by name (HOST-RES-004).
 pub fn environment(resources: &LocalResources) -> Vec<(String, String)> {
     let variables = resources.environment.iter();
     let mut environment: Vec<_> = variables
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_limits_are_read() {
+    fn memory_limit_has_default_and_maximum() {
         let limits = Limits {
             memory_default_bytes: 300 << 20,
             ..Limits::default()

@@ -1,73 +1,73 @@
-//! Runs the service of a workload, again and again as its restarts allow, and tells what becomes of
-//! it. The components of the workload share its fate.
+//! Runs the service of a workload, restarts it after failures, and reports its state. The
+//! workload's endpoint is open only while the service runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_sdk::host::Reporter;
+use berth_sdk::host::StatusReporter;
 use tokio::time::Instant;
 
-use crate::breakage::Breakage;
-use crate::components::Components;
-use crate::engine::{Runnable, Unsuccessful};
-use crate::restart::{Restarts, Verdict};
+use crate::endpoint::Endpoint;
+use crate::engine::{RunFailure, Runnable};
+use crate::fault_injection::Breakage;
+use crate::restart::{RestartBudget, RestartDecision};
 
-/// A service that is to run.
+/// The service of a workload.
 pub struct Service {
-    /// What runs.
+    /// Component to run.
     pub runnable: Runnable,
-    /// How often it may be restarted.
-    pub restarts: Restarts,
-    /// Who is told.
-    pub reporter: Reporter,
-    /// What goes up and down with it; they are up when the service begins.
-    pub components: Arc<Components>,
+    /// Restarts that the workload allows.
+    pub restarts: RestartBudget,
+    /// Receiver of state changes.
+    pub reporter: StatusReporter,
+    /// Endpoint of the workload, open when the service starts.
+    pub endpoint: Arc<Endpoint>,
 }
 
 impl Service {
-    /// Runs the service to its final end, COMPLETED or ERROR.
+    /// Runs the service to its final state, COMPLETED or ERROR.
     ///
-    /// Cancel safety: dropping the future ends the guest and prevents every further run
-    /// (HOST-SVC-017); the components stay as they are.
+    /// Cancel safety: dropping the future ends the guest and prevents further runs (HOST-SVC-017).
+    /// The endpoint stays as it is.
     pub async fn run(mut self) {
         loop {
-            self.reporter.running("the service runs");
+            self.reporter.running("the service is running");
             let started = Instant::now();
-            let Err(reason) = self.runnable.run().await else {
-                self.end_components().await;
-                self.reporter.completed("the service ended well");
+            let Err(failure) = self.runnable.run().await else {
+                self.close_endpoint().await;
+                self.reporter.completed("the service completed");
                 return;
             };
-            match self.restarts.run_failed(started.elapsed(), rand::random()) {
-                Verdict::GiveUp => return self.give_up(&reason).await,
-                Verdict::Restart { after, number } => {
+            match self.restarts.on_failure(started.elapsed(), rand::random()) {
+                RestartDecision::GiveUp => return self.give_up(&failure).await,
+                RestartDecision::Restart { after, number } => {
                     self.reporter
-                        .starting(self.next_run(&reason, after, number));
-                    self.components.take_down().await;
+                        .starting(self.restart_message(&failure, after, number));
+                    self.endpoint.close().await;
                     tokio::time::sleep(after).await;
-                    self.components.bring_up();
+                    self.endpoint.open();
                 }
             }
         }
     }
 
-    async fn give_up(&self, reason: &Unsuccessful) {
-        self.end_components().await;
+    async fn give_up(&self, failure: &RunFailure) {
+        self.close_endpoint().await;
         let restarts = self.restarts.allowed();
         self.reporter.failed(format!(
-            "the service failed and its {restarts} restarts are used up: {reason}"
+            "the service failed and its {restarts} restarts are used up: {failure}"
         ));
     }
 
-    fn next_run(&self, reason: &Unsuccessful, after: Duration, number: u32) -> String {
+    fn restart_message(&self, failure: &RunFailure, after: Duration, number: u32) -> String {
         let (allowed, after_ms) = (self.restarts.allowed(), after.as_millis());
-        format!("the service failed: {reason}; restart {number} of {allowed} in {after_ms} ms")
+        format!("the service failed: {failure}; restart {number} of {allowed} in {after_ms} ms")
     }
 
-    async fn end_components(&self) {
+    async fn close_endpoint(&self) {
         if Breakage::RoutesOutliveService.is_on() {
-            return self.components.leak();
+            return self.endpoint.leak();
         }
-        self.components.take_down().await;
+        self.endpoint.close().await;
     }
 }

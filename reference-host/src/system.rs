@@ -1,4 +1,5 @@
-//! What the machine looks like, sampled in the background so that heartbeats never wait for it.
+//! CPU and memory usage of the machine, sampled in the background so that heartbeats never wait for
+//! it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,17 +8,17 @@ use sysinfo::System;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-/// Between two samples; the load is the average over this time.
+/// Interval between samples. The CPU usage is the average over this time.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// One look at the machine.
+/// CPU and memory usage of the machine at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Load of all processors together in percent.
+    /// Usage of all processors together in percent.
     pub cpu_usage: f32,
-    /// Memory in bytes.
+    /// Total memory in bytes.
     pub memory_total_bytes: u64,
-    /// Memory that nothing uses, in bytes.
+    /// Free memory in bytes.
     pub memory_free_bytes: u64,
 }
 
@@ -28,11 +29,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Takes the first sample at once, and one each five seconds from then on. On a machine that
-    /// cannot be looked at, every sample is zero.
+    /// Takes the first sample at once and then one each [`SAMPLE_INTERVAL`]. All samples are zero
+    /// on a machine that cannot be sampled.
     pub fn start() -> Self {
         let mut system = System::new()
-            .inspect_err(|error| tracing::warn!(%error, "no samples"))
+            .inspect_err(|error| tracing::warn!(%error, "cannot sample CPU and memory usage"))
             .ok();
         let latest = Arc::new(Mutex::new(sample(system.as_mut())));
         let task = tokio::spawn({
@@ -50,7 +51,7 @@ impl Sampler {
         Self { latest, task }
     }
 
-    /// The latest sample.
+    /// Returns the latest sample.
     pub fn latest(&self) -> Sample {
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,12 +63,12 @@ impl Drop for Sampler {
     }
 }
 
-/// The name that the machine has for itself.
+/// Returns the machine's host name.
 pub fn hostname() -> String {
     System::host_name().unwrap_or_else(|_| "localhost".into())
 }
 
-/// The kernel's release.
+/// Returns the kernel's release.
 pub fn kernel() -> String {
     System::kernel_version().unwrap_or_default()
 }

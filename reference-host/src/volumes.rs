@@ -1,4 +1,4 @@
-//! The volumes of a workload: directories that exist for it, and where its components see them.
+//! The volumes of a workload: directories on the host, mounted into its components.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,59 +7,59 @@ use std::sync::Arc;
 use berth_proto::{Volume, VolumeMount, volume::VolumeType};
 use tempfile::TempDir;
 
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 
-/// The volumes of one workload. Dropping it removes the `emptyDir` ones with all they hold.
+/// The volumes of one workload. Dropping them removes the `emptyDir` volumes and their content.
 #[derive(Debug, Default)]
 pub struct Volumes {
     by_name: HashMap<String, Directory>,
 }
 
-/// A directory of the host as a guest sees it.
+/// A directory of the host that is mounted into a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it is.
+    /// Path on the host.
     pub host_path: PathBuf,
-    /// Where the guest sees it.
+    /// Path in the guest.
     pub guest_path: String,
-    /// Whether writing through it is refused.
+    /// Whether the guest may only read.
     pub read_only: bool,
 }
 
-/// Why the volumes of a workload cannot be had.
+/// Reason why the volumes of a workload cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    /// A volume or a mount without a name.
+    /// A volume has no name.
     #[error("a volume has no name")]
     Nameless,
-    /// Two volumes have one name.
-    #[error("two volumes are called '{0}'")]
-    Twice(String),
-    /// HOST-RES-011
-    #[error("hostPath '{path}' of volume '{name}' is not a directory")]
+    /// Two volumes have the same name.
+    #[error("two volumes have the name `{0}`")]
+    Duplicate(String),
+    /// A `hostPath` is not a directory (HOST-RES-011).
+    #[error("hostPath `{path}` of volume `{name}` is not a directory")]
     NotADirectory {
-        /// The volume.
+        /// Name of the volume.
         name: String,
-        /// Its path, as it was given.
+        /// Path as written in the workload.
         path: String,
     },
-    /// HOST-RES-012
-    #[error("volumeMount '{0}' names no volume of the workload")]
+    /// A mount refers to a volume that the workload does not have (HOST-RES-012).
+    #[error("the workload has no volume `{0}` for its volumeMount")]
     UnknownVolume(String),
     /// The path in the guest is empty or relative.
-    #[error("volumeMount '{name}' has the mountPath '{path}', which is not absolute")]
+    #[error("mountPath `{path}` of volumeMount `{name}` is not absolute")]
     MountPath {
-        /// The volume.
+        /// Name of the volume.
         name: String,
-        /// The path, as it was given.
+        /// Path as written in the workload.
         path: String,
     },
-    /// The host has no room for another directory.
-    #[error("cannot make a directory for volume '{name}'")]
+    /// A temporary directory cannot be created.
+    #[error("cannot create a directory for volume `{name}`")]
     EmptyDir {
-        /// The volume.
+        /// Name of the volume.
         name: String,
-        /// What the system says.
+        /// I/O error.
         #[source]
         source: std::io::Error,
     },
@@ -72,9 +72,9 @@ enum Directory {
 }
 
 impl Volumes {
-    /// Makes the `emptyDir` volumes and looks that the `hostPath` ones are there. A volume without a
-    /// type is an `emptyDir`. Blocks: it touches the file system.
-    pub fn make(volumes: &[Volume]) -> Result<Self, VolumeError> {
+    /// Creates the `emptyDir` volumes and checks that the `hostPath` volumes exist. A volume
+    /// without a type is an `emptyDir`. Does blocking I/O.
+    pub fn create(volumes: &[Volume]) -> Result<Self, VolumeError> {
         let mut by_name = HashMap::new();
         for volume in volumes {
             let name = volume.name.clone();
@@ -86,13 +86,13 @@ impl Volumes {
                 Some(VolumeType::EmptyDir(_)) | None => empty(&name)?,
             };
             if by_name.insert(name.clone(), directory).is_some() {
-                return Err(VolumeError::Twice(name));
+                return Err(VolumeError::Duplicate(name));
             }
         }
         Ok(Self { by_name })
     }
 
-    /// Where a component with these mounts sees which directory.
+    /// Resolves the mounts of a component to directories.
     pub fn mounts(&self, mounts: &[VolumeMount]) -> Result<Vec<Mount>, VolumeError> {
         let mut resolved = Vec::with_capacity(mounts.len());
         for mount in mounts {
@@ -153,7 +153,7 @@ fn empty(name: &str) -> Result<Directory, VolumeError> {
         })
 }
 
-/// One directory for all, which is what HOST-RES-014 forbids.
+/// Returns one directory for all workloads, which HOST-RES-014 forbids.
 fn shared() -> Result<Directory, VolumeError> {
     static SHARED: std::sync::Mutex<Option<Arc<TempDir>>> = std::sync::Mutex::new(None);
     let mut shared = SHARED
@@ -202,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_dir_goes_with_its_workload() {
-        let volumes = Volumes::make(&[empty_dir("scratch")]).unwrap();
+    fn removes_empty_dirs_with_their_workload() {
+        let volumes = Volumes::create(&[empty_dir("scratch")]).unwrap();
         let mounts = volumes.mounts(&[mount("scratch", "/tmp")]).unwrap();
         let path = mounts[0].host_path.clone();
         std::fs::write(path.join("file"), "x").unwrap();
@@ -214,8 +214,8 @@ mod tests {
     #[test]
     fn empty_dirs_are_private() {
         let volumes = [
-            Volumes::make(&[empty_dir("a")]),
-            Volumes::make(&[empty_dir("a")]),
+            Volumes::create(&[empty_dir("a")]),
+            Volumes::create(&[empty_dir("a")]),
         ];
         let paths = volumes
             .iter()
@@ -231,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn a_host_path_must_be_a_directory() {
+    fn host_path_must_be_a_directory() {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "x").unwrap();
-        assert!(Volumes::make(&[host_path("a", directory.path().to_str().unwrap())]).is_ok());
+        assert!(Volumes::create(&[host_path("a", directory.path().to_str().unwrap())]).is_ok());
         for path in ["/nonexistent", file.to_str().unwrap(), "", "."] {
-            let error = Volumes::make(&[host_path("a", path)]).unwrap_err();
+            let error = Volumes::create(&[host_path("a", path)]).unwrap_err();
             assert!(
                 matches!(error, VolumeError::NotADirectory { .. }),
                 "{path}: {error}"
@@ -246,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn mounts_that_make_no_sense_are_refused() {
-        let volumes = Volumes::make(&[empty_dir("a")]).unwrap();
+    fn rejects_invalid_mounts_and_duplicate_volumes() {
+        let volumes = Volumes::create(&[empty_dir("a")]).unwrap();
         assert!(matches!(
             volumes.mounts(&[mount("b", "/b")]),
             Err(VolumeError::UnknownVolume(name)) if name == "b"
@@ -257,8 +257,8 @@ mod tests {
             Err(VolumeError::MountPath { .. })
         ));
         assert!(matches!(
-            Volumes::make(&[empty_dir("a"), empty_dir("a")]),
-            Err(VolumeError::Twice(_))
+            Volumes::create(&[empty_dir("a"), empty_dir("a")]),
+            Err(VolumeError::Duplicate(_))
         ));
     }
 }

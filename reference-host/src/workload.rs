@@ -1,4 +1,4 @@
-//! A workload that was started: what serves its requests, its service, its directories.
+//! A started workload: its HTTP endpoint, its service, and its directories.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,22 +6,23 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::breakage::Breakage;
-use crate::components::Components;
+use crate::endpoint::Endpoint;
+use crate::fault_injection::Breakage;
 use crate::service::Service;
 use crate::volumes::Volumes;
 
-/// A started workload. Dropping it ends it too, only without waiting for the end.
+/// A started workload. Dropping it stops it too, without waiting until everything has ended.
 pub struct Workload {
-    components: Arc<Components>,
+    endpoint: Arc<Endpoint>,
     service: Option<AbortOnDrop>,
     volumes: Volumes,
-    _place: Place,
+    _slot: Slot,
 }
 
-/// Counts what runs on the host. A cheap clone.
+/// The workload slots of a host, and the number of components that run. Clones are cheap and share
+/// the counts.
 #[derive(Clone, Debug, Default)]
-pub struct Running(Arc<Counts>);
+pub struct WorkloadSlots(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -29,89 +30,88 @@ struct Counts {
     components: AtomicU64,
 }
 
-/// A workload's place among those that run, from the beginning of its start.
-pub struct Place {
-    running: Running,
+/// The slot of one workload, held from the beginning of its start.
+pub struct Slot {
+    counts: Arc<Counts>,
     components: u64,
 }
 
 struct AbortOnDrop(JoinHandle<()>);
 
 impl Workload {
-    /// Makes the routes live and lets the service run.
-    pub fn begin(
-        components: Arc<Components>,
+    /// Opens the endpoint and starts the service.
+    pub fn start(
+        endpoint: Arc<Endpoint>,
         service: Option<Service>,
         volumes: Volumes,
-        place: Place,
+        slot: Slot,
         guests: &Handle,
     ) -> Self {
-        bring_up(&components);
+        open(&endpoint);
         let service = service.map(|service| AbortOnDrop(guests.spawn(service.run())));
         Self {
-            components,
+            endpoint,
             service,
             volumes,
-            _place: place,
+            _slot: slot,
         }
     }
 
-    /// Ends the routes, then all guests, then the directories. When it returns, nothing is left.
-    pub async fn end(self) {
+    /// Ends the routes, then all guests, then the directories. Nothing is left when it returns.
+    pub async fn stop(self) {
         let Self {
-            components,
+            endpoint,
             service,
             volumes,
-            _place,
+            _slot,
         } = self;
         if let Some(mut service) = service.filter(|_| !Breakage::NoEpochs.is_on()) {
             service.0.abort();
-            // Cancelled is what it should be; it may also have ended by itself just before.
+            // Usually cancelled, but the service may also have ended by itself just before.
             let _ = (&mut service.0).await;
         }
         if Breakage::RoutesOutliveStop.is_on() {
-            components.leak();
+            endpoint.leak();
         }
-        components.take_down().await;
-        // Removing directories may take its time, and a failure leaves nothing to be done.
+        endpoint.close().await;
+        // Removing directories may block. A failure needs no handling.
         let _ = tokio::task::spawn_blocking(move || drop(volumes)).await;
     }
 }
 
-fn bring_up(components: &Arc<Components>) {
+fn open(endpoint: &Arc<Endpoint>) {
     if !Breakage::LateRoutes.is_on() {
-        return components.bring_up();
+        return endpoint.open();
     }
-    let components = components.clone();
+    let endpoint = endpoint.clone();
     tokio::spawn(async move {
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-        components.bring_up();
+        endpoint.open();
     });
 }
 
-impl Running {
-    /// How many components run now.
-    pub fn components(&self) -> u64 {
+impl WorkloadSlots {
+    /// Returns the number of components that run now.
+    pub fn component_count(&self) -> u64 {
         self.0.components.load(Ordering::Relaxed)
     }
 
-    /// A place for one more workload, if there are not yet as many as there may be.
-    pub fn take_place(&self, workloads_max: usize) -> Option<Place> {
-        let place = Place {
-            running: self.clone(),
+    /// Reserves a slot for one more workload, unless `workloads_max` are taken.
+    pub fn reserve_slot(&self, workloads_max: usize) -> Option<Slot> {
+        let slot = Slot {
+            counts: self.0.clone(),
             components: 0,
         };
         let before = self.0.workloads.fetch_add(1, Ordering::Relaxed);
-        (before < workloads_max).then_some(place)
+        (before < workloads_max).then_some(slot)
     }
 }
 
-impl Place {
-    /// The same place for a workload of so many components.
+impl Slot {
+    /// Adds to the number of components that run in this slot.
     #[must_use]
     pub fn with_components(mut self, components: u64) -> Self {
-        self.running
-            .0
+        self.counts
             .components
             .fetch_add(components, Ordering::Relaxed);
         self.components += components;
@@ -119,13 +119,12 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.running
-            .0
+        self.counts
             .components
             .fetch_sub(self.components, Ordering::Relaxed);
-        self.running.0.workloads.fetch_sub(1, Ordering::Relaxed);
+        self.counts.workloads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,11 +1,11 @@
-//! What was measured, for people.
+//! Formats the measurements.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::load::Tally;
+use crate::load::Measurements;
 
-/// One run of one contestant.
+/// One run of one server.
 #[derive(Clone)]
 pub struct Run {
     requests_per_s: f64,
@@ -15,16 +15,20 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(mut tally: Tally, cpu_time: Option<Duration>) -> Self {
-        tally.latencies_us.sort_unstable();
-        let count = tally.latencies_us.len();
+    pub fn new(mut measurements: Measurements, cpu_time: Option<Duration>) -> Self {
+        measurements.latencies_us.sort_unstable();
+        let count = measurements.latencies_us.len();
         let at = |percent: usize| {
             let index = (count * percent / 100).min(count.saturating_sub(1));
-            tally.latencies_us.get(index).copied().unwrap_or_default()
+            measurements
+                .latencies_us
+                .get(index)
+                .copied()
+                .unwrap_or_default()
         };
         let requests = (count as f64).max(1.0);
         Self {
-            requests_per_s: count as f64 / tally.elapsed.as_secs_f64(),
+            requests_per_s: count as f64 / measurements.elapsed.as_secs_f64(),
             p50_us: at(50),
             p99_us: at(99),
             cpu_us_per_request: cpu_time.map(|time| time.as_secs_f64() * 1e6 / requests),
@@ -45,38 +49,40 @@ impl fmt::Display for Run {
             "{requests_per_s:>8.0} requests/s   p50 {p50_us:>6} µs   p99 {p99_us:>6} µs"
         )?;
         match self.cpu_us_per_request {
-            Some(cpu_us) => write!(f, "   {cpu_us:>6.1} µs of processor a request"),
+            Some(cpu_us) => write!(f, "   {cpu_us:>6.1} µs of processor time per request"),
             None => Ok(()),
         }
     }
 }
 
-/// What is about to be measured.
-pub fn setting(connections: u32, rounds: u32, measured: Duration, warm_up: Duration) -> String {
+/// Returns the header: the parameters of the measurement.
+pub fn header(connections: u32, rounds: u32, duration: Duration, warm_up: Duration) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let profile = if cfg!(debug_assertions) {
-        ", A DEBUG BUILD"
+        ", DEBUG BUILD"
     } else {
         ""
     };
     format!(
-        "hello over HTTP/1.1 on loopback: {connections} keep-alive connections, {rounds} rounds of {measured:?} \
-         each after {warm_up:?} of warm-up, {cores} cores shared by server and load{profile}"
+        "hello over HTTP/1.1 on loopback: {connections} keep-alive connections, \
+         {rounds} rounds of {duration:?} each after {warm_up:?} of warm-up, \
+         {cores} cores shared by server and load{profile}"
     )
 }
 
-/// The outcome: each contestant's median and spread, and the ratio of the last to the first with its spread.
-pub fn summary(contestants: &[(&str, Vec<Run>)]) -> String {
+/// Returns the summary: each server's median and spread, and the ratio of the last to the first
+/// with its spread.
+pub fn summary(servers: &[(&str, Vec<Run>)]) -> String {
     let mut lines = Vec::new();
-    for (name, runs) in contestants {
+    for (name, runs) in servers {
         let throughput = spread(runs.iter().map(|run| run.requests_per_s));
         lines.push(format!("{name:<22} {throughput:.0} requests/s"));
     }
-    if let [(peer, peer_runs), .., (name, runs)] = contestants {
+    if let [(peer, peer_runs), .., (name, runs)] = servers {
         let pairs = || runs.iter().zip(peer_runs);
         let ratio = spread(pairs().map(|(run, peer)| run.requests_per_s / peer.requests_per_s));
         lines.push(format!(
-            "ratio {name} / {peer}: {ratio:.2} of the throughput (wanted: at least 0.80)"
+            "ratio {name} / {peer}: {ratio:.2} of the throughput (target: at least 0.80)"
         ));
         let cpu = pairs().filter_map(|(run, peer)| {
             Some(run.cpu_us_per_request? / peer.cpu_us_per_request.filter(|it| *it > 0.0)?)
@@ -84,7 +90,7 @@ pub fn summary(contestants: &[(&str, Vec<Run>)]) -> String {
         let cpu: Vec<f64> = cpu.collect();
         if !cpu.is_empty() {
             lines.push(format!(
-                "{:>width$} {:.2} of the processor time a request",
+                "{:>width$} {:.2} of the processor time per request",
                 "",
                 spread(cpu),
                 width = name.len() + peer.len() + 9
@@ -94,7 +100,7 @@ pub fn summary(contestants: &[(&str, Vec<Run>)]) -> String {
     lines.join("\n")
 }
 
-/// A median with the least and the greatest.
+/// A median with minimum and maximum.
 struct Spread {
     median: f64,
     min: f64,

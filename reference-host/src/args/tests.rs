@@ -1,21 +1,21 @@
-//! Command lines in, configurations out.
+//! The configuration that each command line produces.
 
 use super::*;
 
-/// As [`parse`], but deaf to the variables of whoever runs the tests.
-fn parse_only(flags: &[&str]) -> Result<Config, clap::Error> {
-    let deaf = command().mut_args(|arg| arg.env(None::<&str>));
-    read(deaf, [&["berth-host"], flags].concat())
+/// Parses like [`parse`], without the environment variables of the test process.
+fn parse_without_env(flags: &[&str]) -> Result<Config, clap::Error> {
+    let command = command().mut_args(|arg| arg.env(None::<&str>));
+    parse_with(command, [&["berth-host"], flags].concat())
 }
 
-fn shown(flags: &[&str]) -> String {
+fn debug_output(flags: &[&str]) -> String {
     format!(
         "{:?}",
-        parse_only(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"))
+        parse_without_env(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"))
     )
 }
 
-/// Each flag with a value that is not its default, and a part of the configuration that it makes.
+/// Each flag with a value that is not its default, and a part of the resulting configuration.
 const FLAGS: &[(&[&str], &str)] = &[
     (
         &["--nats-url", "nats://a:1,nats://b:2"],
@@ -150,9 +150,9 @@ const FLAGS: &[(&[&str], &str)] = &[
 
 #[test]
 fn each_flag_changes_the_configuration() {
-    let default = shown(&[]);
+    let default = debug_output(&[]);
     for (flags, part) in FLAGS {
-        let config = shown(flags);
+        let config = debug_output(flags);
         assert!(config.contains(part), "{flags:?}: no {part} in {config}");
         assert!(
             !default.contains(part),
@@ -162,7 +162,7 @@ fn each_flag_changes_the_configuration() {
 }
 
 #[test]
-fn no_flag_is_left_out_of_the_table() {
+fn table_contains_each_flag() {
     let tested: Vec<&str> = FLAGS
         .iter()
         .flat_map(|(flags, _)| flags.iter().copied())
@@ -186,12 +186,12 @@ fn no_flag_is_left_out_of_the_table() {
 }
 
 #[test]
-fn no_flags_make_the_default_configuration() {
-    assert_eq!(shown(&[]), format!("{:?}", Config::default()));
+fn no_flags_produce_the_default_configuration() {
+    assert_eq!(debug_output(&[]), format!("{:?}", Config::default()));
 }
 
 #[test]
-fn the_command_lines_of_wash_host_are_understood() {
+fn accepts_command_lines_of_wash_host() {
     let chart = [
         "host",
         "--host-name=10.1.2.3",
@@ -205,17 +205,17 @@ fn the_command_lines_of_wash_host_are_understood() {
         "--oci-cache-dir=/oci-cache",
         "--http-addr=0.0.0.0:9191",
     ];
-    let with = parse_only(&chart).unwrap();
-    assert_eq!(with.connect.servers, ["nats://nats:4222"]);
+    let config = parse_without_env(&chart).unwrap();
+    assert_eq!(config.connect.servers, ["nats://nats:4222"]);
     assert_eq!(
-        format!("{with:?}"),
-        shown(&chart[1..]),
-        "`host` may be left out"
+        format!("{config:?}"),
+        debug_output(&chart[1..]),
+        "`host` is optional"
     );
 }
 
 #[test]
-fn the_variables_have_their_names() {
+fn flags_have_documented_environment_variables() {
     let command = command();
     let variable = |id: &str| {
         let arg = command
@@ -230,21 +230,21 @@ fn the_variables_have_their_names() {
 }
 
 #[test]
-fn mistakes_say_what_would_be_right() {
+fn errors_describe_valid_input() {
     for (flags, part) in [
         (
             &["--nats-ulr", "x"][..],
             "a similar argument exists: '--nats-url'",
         ),
         (&["hots"], "[possible values: host]"),
-        (&["--host-id", "a.b"], "it becomes part of NATS subjects"),
-        (&["--label", "berth.dev/x=true"], "set by the host itself"),
+        (&["--host-id", "a.b"], "a valid NATS subject token"),
+        (&["--label", "berth.dev/x=true"], "the host itself sets"),
         (
             &["--label", "a=1", "--label", "a=2"],
-            "--label a is given twice, as \"1\" and \"2\"",
+            "duplicate --label a, with the values \"1\" and \"2\"",
         ),
         (&["--label", "hostgroup=x"], "use --host-group"),
-        (&["--host-group", "a b"], "no Kubernetes label value"),
+        (&["--host-group", "a b"], "not a Kubernetes label value"),
         (&["--http-addr", "localhost"], "invalid socket address"),
         (
             &["--heartbeat-interval", "31s"],
@@ -252,18 +252,21 @@ fn mistakes_say_what_would_be_right() {
         ),
         (
             &["--registry-pull-timeout", "30"],
-            "the unit is missing, write a number and a unit",
+            "missing unit, expected a number and a unit",
         ),
         (&["--memory-limit-default-mib", "0"], "0 is not in 1..=4096"),
-        (&["--insecure-registry", "http://a"], "leave out the scheme"),
-        (&["--nats-user", "u"], "--nats-password go together"),
-        (&["--nats-tls-cert", "/a"], "--nats-tls-key go together"),
+        (&["--insecure-registry", "http://a"], "has no scheme"),
+        (&["--nats-user", "u"], "--nats-password require each other"),
+        (
+            &["--nats-tls-cert", "/a"],
+            "--nats-tls-key require each other",
+        ),
         (
             &["--nats-token", "t", "--nats-creds", "/c"],
-            "give one of --nats-creds",
+            "--nats-user exclude each other",
         ),
     ] {
-        let error = parse_only(flags).map(|_| ()).unwrap_err();
+        let error = parse_without_env(flags).map(|_| ()).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{flags:?}");
         let text = error.render().to_string();
         assert!(text.contains(part), "{flags:?}: no {part:?} in {text}");
@@ -271,18 +274,18 @@ fn mistakes_say_what_would_be_right() {
 }
 
 #[test]
-fn a_secret_in_a_flag_is_shown_nowhere() {
+fn debug_output_hides_secrets() {
     let flags = [
         "--nats-url",
         "nats://a:hunter2@b",
         "--nats-token",
         "hunter2",
     ];
-    assert!(!shown(&flags).contains("hunter2"));
+    assert!(!debug_output(&flags).contains("hunter2"));
 }
 
 #[test]
-fn help() {
+fn help_is_unchanged() {
     let mut command = command().term_width(100);
     insta::assert_snapshot!(command.render_help());
     command.debug_assert();

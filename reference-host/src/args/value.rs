@@ -1,48 +1,49 @@
-//! The values that flags take, parsed: each error says what would be right.
+//! Parsers of flag values. Each error says what a valid value looks like.
 
-pub(super) use berth_sdk::cli::value::{duration_in, host_id, word};
+pub(super) use berth_sdk::cli::value::{duration_in, host_id, no_whitespace};
 
 use crate::config::RESERVED_LABELS;
 
-/// A label, `KEY=VALUE`. Schedulers copy labels to Kubernetes objects, so both keep to its syntax.
+/// Parses a label, `KEY=VALUE`. Schedulers copy labels to Kubernetes objects, so key and value
+/// follow its syntax.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
-        .ok_or("write KEY=VALUE, like zone=eu-1")?;
+        .ok_or("expected KEY=VALUE, such as zone=eu-1")?;
     if key.starts_with(RESERVED_LABELS) {
         return Err(format!(
-            "labels below {RESERVED_LABELS} are set by the host itself"
+            "the host itself sets the labels below {RESERVED_LABELS}"
         ));
     }
     if key == crate::config::HOST_GROUP_LABEL {
-        return Err("use --host-group for the host group".to_owned());
+        return Err("use --host-group to set the host group".to_owned());
     }
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    if name.is_empty() || !is_label_word(name) || prefix.is_some_and(|it| !is_dns_name(it)) {
-        return Err(format!("the key {key:?} is no Kubernetes label key"));
+    if name.is_empty() || !is_label_text(name) || prefix.is_some_and(|it| !is_dns_name(it)) {
+        return Err(format!("{key:?} is not a Kubernetes label key"));
     }
     let value = label_value(value)?;
     Ok((key.to_owned(), value))
 }
 
-/// The value of a label.
+/// Parses the value of a label.
 pub(super) fn label_value(value: &str) -> Result<String, String> {
-    if is_label_word(value) {
+    if is_label_text(value) {
         return Ok(value.to_owned());
     }
     Err(format!(
-        "the value {value:?} is no Kubernetes label value: at most 63 letters, digits, \"-\", \"_\" and \".\", \
-         a letter or digit at both ends"
+        "{value:?} is not a Kubernetes label value: at most 63 letters, digits, \"-\", \"_\" and \
+         \".\", with a letter or digit at both ends"
     ))
 }
 
-/// A registry, `HOST[:PORT]`, in lower case.
+/// Parses a registry, `HOST[:PORT]`, and converts it to lower case.
 pub(super) fn registry(text: &str) -> Result<String, String> {
     if text.contains("://") {
-        return Err("leave out the scheme, write HOST[:PORT]".to_owned());
+        return Err("a registry has no scheme; expected HOST[:PORT]".to_owned());
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, Some(port)),
@@ -50,7 +51,7 @@ pub(super) fn registry(text: &str) -> Result<String, String> {
     };
     let host = host.to_ascii_lowercase();
     if !is_dns_name(&host) {
-        return Err("write HOST[:PORT], like 10.0.0.5:5000, without a path".to_owned());
+        return Err("expected HOST[:PORT], such as 10.0.0.5:5000, without a path".to_owned());
     }
     match port.map(str::parse::<u16>) {
         None => Ok(host),
@@ -59,7 +60,7 @@ pub(super) fn registry(text: &str) -> Result<String, String> {
     }
 }
 
-fn is_label_word(text: &str) -> bool {
+fn is_label_text(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     text.len() <= 63
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels() {
+    fn label_follows_kubernetes_syntax() {
         let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
         assert_eq!(label("zone=eu-1"), pair("zone", "eu-1"));
         assert_eq!(label("acme.io/tier="), pair("acme.io/tier", ""));
@@ -93,7 +94,7 @@ mod tests {
             ("-a=x", "label key"),
             ("a=b=c", "label value"),
             ("a=b c", "label value"),
-            ("berth.dev/cordon=true", "set by the host itself"),
+            ("berth.dev/cordon=true", "the host itself sets"),
             ("hostgroup=x", "--host-group"),
         ] {
             let error = label(text).unwrap_err();
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn registries() {
+    fn registry_is_host_and_port() {
         for (text, expected) in [
             ("127.0.0.1:5000", "127.0.0.1:5000"),
             ("Registry.Local", "registry.local"),

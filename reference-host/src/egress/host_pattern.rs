@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::Protocol;
 
-/// `*`, or `[scheme://][*.]host[:port][/]`. Without a scheme every scheme is meant, without a port
-/// every port. `*.example.com` means every name below `example.com`, and not `example.com` itself.
+/// `*`, or `[scheme://][*.]host[:port][/]`. Without a scheme it matches every scheme, without a
+/// port every port. `*.example.com` matches every name below `example.com`, but not `example.com`
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern {
     scheme: Option<String>,
@@ -14,7 +15,7 @@ pub struct HostPattern {
 }
 
 impl HostPattern {
-    /// Reads one entry, or says what is wrong with it.
+    /// Parses one entry. The error completes the sentence "`entry` …".
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = match text.split_once("://") {
             None => (None, text),
@@ -38,7 +39,7 @@ impl HostPattern {
         })
     }
 
-    /// Whether a request to this host and port is meant.
+    /// Whether the pattern matches a request to this host and port.
     pub fn allows(&self, scheme: Option<&str>, host: &str, port: u16) -> bool {
         let scheme_allowed = match (&self.scheme, scheme) {
             (Some(allowed), Some(scheme)) => allowed.eq_ignore_ascii_case(scheme),
@@ -47,8 +48,8 @@ impl HostPattern {
         scheme_allowed && self.port.is_none_or(|allowed| allowed == port) && self.name.matches(host)
     }
 
-    /// Whether a bare socket to this host and port is meant. An entry with a scheme means a socket
-    /// only when the scheme is that of a transport, or when it fixes the port by its own.
+    /// Whether the pattern matches a socket to this host and port. A pattern with a scheme matches
+    /// sockets only if the scheme is a transport or determines the port.
     pub fn allows_socket(&self, protocol: Protocol, host: &str, port: u16) -> bool {
         let scheme_allowed = match self.scheme.as_deref() {
             None => true,
@@ -67,21 +68,21 @@ impl HostPattern {
 pub enum NamePattern {
     /// `*`
     Any,
-    /// One address.
+    /// An address.
     Address(IpAddr),
-    /// One name, in lower case.
+    /// A name in lower case.
     Name(String),
-    /// Every name below this one, in lower case.
+    /// All names below this one, which is in lower case.
     Below(String),
 }
 
 impl NamePattern {
-    /// Reads one entry, or says what is wrong with it.
+    /// Parses one entry. The error completes the sentence "`entry` …".
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text == "*" {
             return Ok(Self::Any);
         }
-        if let Some(address) = read_address(text) {
+        if let Some(address) = parse_address(text) {
             return Ok(Self::Address(address));
         }
         let (below, name) = match text.strip_prefix("*.") {
@@ -89,10 +90,12 @@ impl NamePattern {
             None => (false, text),
         };
         if name.contains('*') {
-            return Err("may have a wildcard only as '*' or as its first label, '*.example.com'");
+            return Err(
+                "may contain a wildcard only as `*` or as its first label, `*.example.com`",
+            );
         }
         if !crate::hostname::is_hostname(name) {
-            return Err("is no host name");
+            return Err("is not a host name");
         }
         let name = name.to_ascii_lowercase();
         Ok(if below {
@@ -102,12 +105,12 @@ impl NamePattern {
         })
     }
 
-    /// Whether this name or address is meant; case does not matter, nor does a final dot.
+    /// Whether the pattern matches this name or address. Ignores case and a trailing dot of names.
     pub fn matches(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         match self {
             Self::Any => true,
-            Self::Address(address) => read_address(host) == Some(*address),
+            Self::Address(address) => parse_address(host) == Some(*address),
             Self::Name(name) => name.eq_ignore_ascii_case(host),
             Self::Below(parent) => host
                 .len()
@@ -120,7 +123,7 @@ impl NamePattern {
     }
 }
 
-fn read_address(text: &str) -> Option<IpAddr> {
+fn parse_address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'))
@@ -158,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_mean_what_they_say() {
+    fn entries_match_as_documented() {
         for (entry, scheme, host, port, allowed) in [
             ("example.com", "http", "example.com", 80, true),
             ("example.com", "https", "EXAMPLE.com", 8443, true),
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_entries_are_refused() {
+    fn rejects_malformed_entries() {
         for entry in [
             "",
             "*com",
@@ -215,12 +218,12 @@ mod tests {
             "a?x",
             "*:80:90",
         ] {
-            assert!(HostPattern::parse(entry).is_err(), "{entry:?} was read");
+            assert!(HostPattern::parse(entry).is_err(), "{entry:?} was accepted");
         }
     }
 
     #[test]
-    fn a_scheme_limits_sockets_to_its_port() {
+    fn scheme_limits_sockets_to_its_port() {
         let pattern = HostPattern::parse("https://a.example").unwrap();
         assert!(pattern.allows_socket(Protocol::Tcp, "a.example", 443));
         assert!(!pattern.allows_socket(Protocol::Tcp, "a.example", 80));
@@ -229,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wildcard_never_matches_a_longer_name_by_chance(
+        fn wildcard_matches_names_below_its_parent_only(
             prefix in "[a-z]{1,8}", parent in "[a-z]{1,8}\\.[a-z]{2,3}",
         ) {
             let pattern = NamePattern::parse(&format!("*.{parent}")).unwrap();
@@ -241,7 +244,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,40}", host in "\\PC{0,40}") {
+        fn parse_never_panics(text in "\\PC{0,40}", host in "\\PC{0,40}") {
             if let Ok(pattern) = HostPattern::parse(&text) {
                 pattern.allows(Some("http"), &host, 80);
             }

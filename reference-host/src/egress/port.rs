@@ -1,6 +1,6 @@
 //! Entries of `allowedHostLoopbackPorts`.
 
-/// A transport.
+/// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// TCP
@@ -9,7 +9,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// `5432`, `5432/tcp` or `53/udp`. Without a protocol TCP is meant.
+/// `5432`, `5432/tcp` or `53/udp`. The default protocol is TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopbackPort {
     port: u16,
@@ -17,7 +17,7 @@ pub struct LoopbackPort {
 }
 
 impl LoopbackPort {
-    /// Reads one entry, or says what is wrong with it.
+    /// Parses one entry. The error completes the sentence "`entry` …".
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (port, protocol) = match text.split_once('/') {
             None => (text, Protocol::Tcp),
@@ -32,7 +32,7 @@ impl LoopbackPort {
         }
     }
 
-    /// Whether this port is meant.
+    /// Whether the entry matches this port.
     pub fn allows(&self, protocol: Protocol, port: u16) -> bool {
         self.port == port && self.protocol == protocol
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_read() {
+    fn parses_valid_ports_only() {
         assert!(
             LoopbackPort::parse("5432")
                 .unwrap()
@@ -57,7 +57,10 @@ mod tests {
         for entry in [
             "", "0", "65536", "+1", "1/", "1/sctp", "1/Tcp", "/tcp", "-1", "1-2", "a",
         ] {
-            assert!(LoopbackPort::parse(entry).is_err(), "{entry:?} was read");
+            assert!(
+                LoopbackPort::parse(entry).is_err(),
+                "{entry:?} was accepted"
+            );
         }
     }
 }

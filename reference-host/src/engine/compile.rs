@@ -1,4 +1,4 @@
-//! Compiles components, each once, a few at a time, and remembers the latest.
+//! Compiles components: each once, a few at a time, with a cache of the most recently used.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,39 +8,39 @@ use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Components that are remembered. Each holds its machine code, some times the size of its image.
-const MAX_REMEMBERED: usize = 64;
+/// Limit of cached components. Each holds its machine code, several times the size of its image.
+const MAX_CACHED: usize = 64;
 
-/// Compilations at one moment. Each already uses all processors; more would only hold memory.
+/// Limit of concurrent compilations. Each already uses all processors; more would only use memory.
 const MAX_CONCURRENT: usize = 2;
 
-/// Why bytes are no component that can run.
+/// Reason why an image cannot be compiled.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// A module without the component layer around it (HOST-IMG-005).
-    #[error("is a core module, not a component")]
+    /// A core module instead of a component (HOST-IMG-005).
+    #[error("the image is a core module, not a component")]
     CoreModule,
-    /// Not Wasm at all (HOST-IMG-005).
-    #[error("is not WebAssembly")]
+    /// The image is not Wasm (HOST-IMG-005).
+    #[error("the image is not WebAssembly")]
     NotWasm,
-    /// The engine refused it.
-    #[error("cannot be compiled: {0}")]
+    /// The compiler rejected the component.
+    #[error("cannot compile the image: {0}")]
     Invalid(String),
-    /// The compilation itself failed.
-    #[error("cannot be compiled: the compiler failed")]
+    /// The compilation panicked.
+    #[error("cannot compile the image: the compiler failed")]
     Failed,
 }
 
 pub struct Compiler {
     engine: Engine,
     permits: Arc<Semaphore>,
-    remembered: Mutex<Remembered>,
+    cache: Mutex<Cache>,
 }
 
 type Slot = Arc<OnceCell<Component>>;
 
 #[derive(Default)]
-struct Remembered {
+struct Cache {
     by_digest: HashMap<String, (u64, Slot)>,
     uses: u64,
 }
@@ -51,51 +51,49 @@ impl Compiler {
         Self {
             engine,
             permits,
-            remembered: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
-    /// Overlapping calls for one digest share one compilation; a failure is not remembered.
+    /// Compiles `bytes`. Concurrent calls for one digest share one compilation; a failure is not
+    /// cached.
     ///
-    /// Cancel safety: the compilation is a task of its own and ends for the next caller.
+    /// Cancel safety: the compilation runs in its own task and finishes for the next caller.
     pub async fn compile(&self, digest: &str, bytes: Bytes) -> Result<Component, CompileError> {
         let slot = self.slot(digest);
         if let Some(component) = slot.get() {
             return Ok(component.clone());
         }
         let (engine, permits) = (self.engine.clone(), self.permits.clone());
-        let compiling = tokio::spawn(async move {
+        let compilation = tokio::spawn(async move {
             let component = slot
-                .get_or_try_init(|| compile_alone(engine, permits, bytes))
+                .get_or_try_init(|| compile_with_permit(engine, permits, bytes))
                 .await?;
             Ok(component.clone())
         });
-        compiling.await.unwrap_or(Err(CompileError::Failed))
+        compilation.await.unwrap_or(Err(CompileError::Failed))
     }
 
     fn slot(&self, digest: &str) -> Slot {
-        let mut remembered = self
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        remembered.slot(digest)
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.slot(digest)
     }
 }
 
-async fn compile_alone(
+async fn compile_with_permit(
     engine: Engine,
     permits: Arc<Semaphore>,
     bytes: Bytes,
 ) -> Result<Component, CompileError> {
     let permit = permits.acquire_owned().await;
-    let compiling = tokio::task::spawn_blocking(move || {
+    let compilation = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         compile(&engine, &bytes)
     });
-    compiling.await.unwrap_or(Err(CompileError::Failed))
+    compilation.await.unwrap_or(Err(CompileError::Failed))
 }
 
-impl Remembered {
+impl Cache {
     fn slot(&mut self, digest: &str) -> Slot {
         self.uses += 1;
         let now = self.uses;
@@ -103,7 +101,7 @@ impl Remembered {
             *used = now;
             return slot.clone();
         }
-        if self.by_digest.len() >= MAX_REMEMBERED {
+        if self.by_digest.len() >= MAX_CACHED {
             let oldest = self.by_digest.iter().min_by_key(|(_, (used, _))| *used);
             if let Some(oldest) = oldest.map(|(digest, _)| digest.clone()) {
                 self.by_digest.remove(&oldest);
@@ -117,7 +115,7 @@ impl Remembered {
 }
 
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, CompileError> {
-    /// The first eight bytes of a core module; a component differs in the last two.
+    /// The first eight bytes of a core module. A component differs in the last two.
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     if bytes.starts_with(CORE_MODULE) {
         return Err(CompileError::CoreModule);
@@ -134,20 +132,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_unused_is_forgotten() {
-        let mut remembered = Remembered::default();
-        let first = remembered.slot("first");
-        for n in 0..MAX_REMEMBERED {
-            assert!(Arc::ptr_eq(&first, &remembered.slot("first")));
-            remembered.slot(&format!("other {n}"));
+    fn evicts_least_recently_used_component() {
+        let mut cache = Cache::default();
+        let first = cache.slot("first");
+        for n in 0..MAX_CACHED {
+            assert!(Arc::ptr_eq(&first, &cache.slot("first")));
+            cache.slot(&format!("other {n}"));
         }
-        assert_eq!(remembered.by_digest.len(), MAX_REMEMBERED);
-        assert!(remembered.by_digest.contains_key("first"));
-        assert!(!remembered.by_digest.contains_key("other 0"));
+        assert_eq!(cache.by_digest.len(), MAX_CACHED);
+        assert!(cache.by_digest.contains_key("first"));
+        assert!(!cache.by_digest.contains_key("other 0"));
     }
 
     #[tokio::test]
-    async fn what_is_no_component_is_named() {
+    async fn rejects_invalid_images_with_reason() {
         let compiler = Compiler::new(Engine::default());
         let compile = |bytes: &'static [u8]| compiler.compile("d", Bytes::from_static(bytes));
         assert!(matches!(compile(b"text").await, Err(CompileError::NotWasm)));

@@ -1,39 +1,34 @@
-//! Asks the allow-lists before a guest reaches out: HTTP requests, sockets, name lookups.
+//! Enforces the allow-lists when a guest sends HTTP requests or uses sockets.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
-use wasmtime::component::{HasData, Linker, Resource};
-use wasmtime_wasi::p2::DynPollable;
-use wasmtime_wasi::p2::SocketError;
-use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{self, ResolveAddressStream};
-use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddress, Network};
-use wasmtime_wasi::sockets::{SocketAddrUse, WasiSocketsCtxView, WasiSocketsView};
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi_http::{
     Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks, default_send_request,
 };
 
-use super::guest::Guest;
-use crate::breakage::Breakage;
 use crate::egress::{Egress, Protocol};
+use crate::fault_injection::Breakage;
 
-/// How long a guest's outgoing request may wait for a connection and for each piece of the answer,
-/// when the guest asks for more or says nothing.
-const MAX_OUTGOING_WAIT: Duration = Duration::from_secs(60);
+/// Upper limit and default of the timeouts of a guest's outgoing request: connecting, the first
+/// byte, and each further part of the response.
+const MAX_OUTGOING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Looked-up addresses that are remembered for one instance; a guest that looks up more must connect
-/// soon after.
-const MAX_LOOKED_UP: usize = 256;
+/// Limit of resolved addresses kept for one instance. A guest that resolves more must connect soon
+/// after.
+const MAX_RESOLVED_NAMES: usize = 256;
 
-/// Outgoing requests of one component at one moment; further ones wait. Each holds a connection.
+/// Limit of concurrent outgoing requests of one component; further ones wait. Each holds a
+/// connection.
 const MAX_OUTGOING_REQUESTS: usize = 128;
 
-/// Outgoing HTTP of one component; a cheap clone.
+/// Outgoing HTTP of one component. Clones are cheap.
 #[derive(Clone)]
 pub struct OutgoingHttp {
     egress: Arc<Egress>,
@@ -64,7 +59,7 @@ impl OutgoingHttp {
     }
 }
 
-type Sent = Result<(http::Response<WasiBody>, Transfer), HttpError>;
+type SendResult = Result<(http::Response<WasiBody>, Transfer), HttpError>;
 type Transfer = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
 
 impl WasiHttpHooks for OutgoingHttp {
@@ -72,12 +67,12 @@ impl WasiHttpHooks for OutgoingHttp {
         &mut self,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
-        _sent: Transfer,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
+        _transfer: Transfer,
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
         if !self.allows(request.uri()) {
             return Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)));
         }
-        let (options, permits) = (bounded(options), self.permits.clone());
+        let (options, permits) = (with_timeouts(options), self.permits.clone());
         Box::new(async move {
             let permit = permits
                 .acquire_owned()
@@ -96,43 +91,77 @@ impl WasiHttpHooks for OutgoingHttp {
     }
 }
 
-fn bounded(options: Option<RequestOptions>) -> RequestOptions {
+fn with_timeouts(options: Option<RequestOptions>) -> RequestOptions {
     let mut options = options.unwrap_or_default();
-    for wait in [
+    for timeout in [
         &mut options.connect_timeout,
         &mut options.first_byte_timeout,
         &mut options.between_bytes_timeout,
     ] {
-        *wait = Some(wait.unwrap_or(MAX_OUTGOING_WAIT).min(MAX_OUTGOING_WAIT));
+        *timeout = Some(
+            timeout
+                .unwrap_or(MAX_OUTGOING_TIMEOUT)
+                .min(MAX_OUTGOING_TIMEOUT),
+        );
     }
     options
 }
 
-/// The addresses that one instance learned by name, so that a socket to such an address can be
-/// judged by the name that it came from.
+/// The names that one instance resolved, by address, so that a socket to an address can be checked
+/// by name.
 #[derive(Clone, Default)]
-pub struct LookedUp(Arc<Mutex<Lookups>>);
+pub struct ResolvedNames(Arc<Mutex<Lookups>>);
 
 #[derive(Default)]
 struct Lookups {
-    names: HashMap<IpAddr, String>,
-    pending: HashMap<u32, String>,
+    name_by_address: HashMap<IpAddr, String>,
+    /// Names of the lookups in progress, by the id of their stream of addresses.
+    name_by_stream: HashMap<u32, String>,
 }
 
-impl LookedUp {
-    fn with<R>(&self, act: impl FnOnce(&mut Lookups) -> R) -> R {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+impl ResolvedNames {
+    /// Records that `stream` returns the addresses of `name`.
+    pub fn begin(&self, stream: u32, name: String) {
+        let mut lookups = self.lock();
+        if lookups.name_by_stream.len() < MAX_RESOLVED_NAMES {
+            lookups.name_by_stream.insert(stream, name);
+        }
+    }
+
+    /// Records that `stream` returned `address`.
+    pub fn record(&self, stream: u32, address: IpAddr) {
+        let mut lookups = self.lock();
+        let Some(name) = lookups.name_by_stream.get(&stream).cloned() else {
+            return;
+        };
+        if lookups.name_by_address.len() >= MAX_RESOLVED_NAMES {
+            lookups.name_by_address.clear();
+        }
+        lookups.name_by_address.insert(address, name);
+    }
+
+    /// Forgets the stream of a finished lookup.
+    pub fn end(&self, stream: u32) {
+        self.lock().name_by_stream.remove(&stream);
+    }
+
+    fn name_of(&self, address: IpAddr) -> Option<String> {
+        self.lock().name_by_address.get(&address).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lookups> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-type Verdict = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
+type CheckFuture = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
 
-/// Judges each address that a socket is used with. A socket may be bound to an address that the
-/// system chooses, which connecting needs; it may not listen.
+/// Returns the check of each address that a socket is used with. A socket may bind to an address
+/// that the system chooses, because connecting needs it. It may not listen.
 pub fn socket_check(
     egress: Arc<Egress>,
-    looked_up: LookedUp,
-) -> impl Fn(SocketAddr, SocketAddrUse) -> Verdict + Send + Sync + 'static {
+    resolved_names: ResolvedNames,
+) -> impl Fn(SocketAddr, SocketAddrUse) -> CheckFuture + Send + Sync + 'static {
     move |address, usage| {
         let protocol = match usage {
             SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
@@ -145,119 +174,8 @@ pub fn socket_check(
             SocketAddrUse::TcpConnect => Protocol::Tcp,
             SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => Protocol::Udp,
         };
-        let name = looked_up.with(|lookups| lookups.names.get(&address.ip()).cloned());
+        let name = resolved_names.name_of(address.ip());
         let allowed = egress.allows_socket(protocol, address, name.as_deref());
         Box::pin(std::future::ready(allowed))
-    }
-}
-
-/// Puts our name lookup, which asks the allow-list, in the place of the engine's own.
-pub fn add_name_lookup(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    ip_name_lookup::add_to_linker::<Guest, NameLookup>(linker, |guest| LookupView { guest })?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-struct NameLookup;
-
-impl HasData for NameLookup {
-    type Data<'a> = LookupView<'a>;
-}
-
-struct LookupView<'a> {
-    guest: &'a mut Guest,
-}
-
-impl LookupView<'_> {
-    fn engine(&mut self) -> WasiSocketsCtxView<'_> {
-        self.guest.sockets()
-    }
-}
-
-impl network::Host for LookupView<'_> {
-    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
-        self.engine().convert_error_code(error)
-    }
-
-    fn network_error_code(
-        &mut self,
-        error: Resource<wasmtime::Error>,
-    ) -> wasmtime::Result<Option<ErrorCode>> {
-        self.engine().network_error_code(error)
-    }
-}
-
-impl network::HostNetwork for LookupView<'_> {
-    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
-        network::HostNetwork::drop(&mut self.engine(), network)
-    }
-}
-
-impl ip_name_lookup::Host for LookupView<'_> {
-    fn resolve_addresses(
-        &mut self,
-        network: Resource<Network>,
-        name: String,
-    ) -> Result<Resource<ResolveAddressStream>, SocketError> {
-        if !self.guest.egress().allows_lookup(&name) {
-            return Err(ErrorCode::AccessDenied.into());
-        }
-        let stream = self.engine().resolve_addresses(network, name.clone())?;
-        self.guest.looked_up.with(|lookups| {
-            if lookups.pending.len() < MAX_LOOKED_UP {
-                lookups.pending.insert(stream.rep(), name);
-            }
-        });
-        Ok(stream)
-    }
-}
-
-impl ip_name_lookup::HostResolveAddressStream for LookupView<'_> {
-    fn resolve_next_address(
-        &mut self,
-        stream: Resource<ResolveAddressStream>,
-    ) -> Result<Option<IpAddress>, SocketError> {
-        let id = stream.rep();
-        let address = self.engine().resolve_next_address(stream)?;
-        if let Some(address) = address {
-            self.guest
-                .looked_up
-                .with(|lookups| lookups.learn(id, into_ip(address)));
-        }
-        Ok(address)
-    }
-
-    fn subscribe(
-        &mut self,
-        stream: Resource<ResolveAddressStream>,
-    ) -> wasmtime::Result<Resource<DynPollable>> {
-        self.engine().subscribe(stream)
-    }
-
-    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        self.guest
-            .looked_up
-            .with(|lookups| lookups.pending.remove(&stream.rep()));
-        ip_name_lookup::HostResolveAddressStream::drop(&mut self.engine(), stream)
-    }
-}
-
-impl Lookups {
-    fn learn(&mut self, stream: u32, address: IpAddr) {
-        let Some(name) = self.pending.get(&stream) else {
-            return;
-        };
-        if self.names.len() >= MAX_LOOKED_UP {
-            self.names.clear();
-        }
-        self.names.insert(address, name.clone());
-    }
-}
-
-fn into_ip(address: IpAddress) -> IpAddr {
-    match address {
-        IpAddress::Ipv4((a, b, c, d)) => IpAddr::from([a, b, c, d]),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => IpAddr::from([a, b, c, d, e, f, g, h]),
     }
 }

@@ -1,4 +1,4 @@
-//! What the host keeps for one instance, and how a fresh instance is given it.
+//! The host state of one instance, and the factory that creates it.
 
 use std::sync::Arc;
 
@@ -7,41 +7,41 @@ use wasmtime::{Engine, ResourceLimiter, Result, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::egress::{LookedUp, OutgoingHttp, socket_check};
-use super::output::Output;
-use crate::breakage::Breakage;
+use super::egress::{OutgoingHttp, ResolvedNames, socket_check};
+use super::guest_stdio::GuestStdio;
+use crate::fault_injection::Breakage;
 use crate::sandbox::Sandbox;
 
-/// Ticks until a guest is made to yield for the first time, and each time after.
+/// Epoch ticks after which a guest yields.
 const TICKS_BETWEEN_YIELDS: u64 = 1;
 
-/// Entries in one table of a guest, which live in host memory.
+/// Limit of the entries of one guest table, because tables are in host memory.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
-/// The state of one instance.
+/// The host state of one instance.
 pub struct Guest {
     pub table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outgoing: OutgoingHttp,
-    pub looked_up: LookedUp,
+    pub resolved_names: ResolvedNames,
     memory: MemoryLimit,
 }
 
-/// Makes the stores of one component's instances.
+/// Creates the stores for instances of one component.
 #[derive(Clone)]
 pub struct GuestFactory {
     engine: Engine,
     sandbox: Arc<Sandbox>,
     outgoing: OutgoingHttp,
-    stdout: Output,
-    stderr: Output,
+    stdout: GuestStdio,
+    stderr: GuestStdio,
 }
 
 impl GuestFactory {
     pub fn new(engine: Engine, sandbox: Arc<Sandbox>) -> Self {
-        let stdout = Output::new(&sandbox, "stdout");
-        let stderr = Output::new(&sandbox, "stderr");
+        let stdout = GuestStdio::new(&sandbox, "stdout");
+        let stderr = GuestStdio::new(&sandbox, "stderr");
         let outgoing = OutgoingHttp::new(sandbox.egress.clone());
         Self {
             engine,
@@ -56,7 +56,7 @@ impl GuestFactory {
         &self.sandbox
     }
 
-    /// A store with nothing in it but what the sandbox allows.
+    /// Creates a store that gives its instance only what the sandbox allows.
     pub fn store(&self) -> Result<Store<Guest>> {
         let mut store = Store::new(&self.engine, self.guest()?);
         store.limiter(|guest| &mut guest.memory);
@@ -66,13 +66,13 @@ impl GuestFactory {
     }
 
     fn guest(&self) -> Result<Guest> {
-        let looked_up = LookedUp::default();
+        let resolved_names = ResolvedNames::default();
         Ok(Guest {
             table: ResourceTable::new(),
-            wasi: self.wasi(&looked_up)?,
+            wasi: self.wasi(&resolved_names)?,
             http: WasiHttpCtx::new(),
             outgoing: self.outgoing.clone(),
-            looked_up,
+            resolved_names,
             memory: MemoryLimit {
                 used_bytes: 0,
                 granted_bytes: 0,
@@ -81,7 +81,7 @@ impl GuestFactory {
         })
     }
 
-    fn wasi(&self, looked_up: &LookedUp) -> Result<WasiCtx> {
+    fn wasi(&self, resolved_names: &ResolvedNames) -> Result<WasiCtx> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.sandbox.environment);
         wasi.stdout(self.stdout.clone());
@@ -97,11 +97,12 @@ impl GuestFactory {
         if Breakage::OpenSockets.is_on() {
             wasi.allow_tcp(true).allow_udp(true).inherit_network();
         } else if !self.sandbox.egress.allows_no_socket() {
+            let check = socket_check(self.sandbox.egress.clone(), resolved_names.clone());
             wasi.allow_tcp(true)
                 .allow_udp(true)
-                .socket_addr_check(socket_check(self.sandbox.egress.clone(), looked_up.clone()));
+                .socket_addr_check(check);
         }
-        // Which names may be looked up is decided where the lookup is linked.
+        // The linker's name lookup checks each name against the allow-list.
         wasi.allow_ip_name_lookup(true);
         Ok(wasi.build())
     }
@@ -132,11 +133,11 @@ impl WasiHttpView for Guest {
     }
 }
 
-/// Holds all linear memories of an instance together within its limit (HOST-RES-001). Growing past
-/// it fails as if memory were short; the guest decides what to make of that.
+/// Limits the linear memories of an instance together (HOST-RES-001). Growth beyond the limit fails
+/// as if the machine were out of memory, and the guest handles it.
 struct MemoryLimit {
     used_bytes: usize,
-    /// What was granted last; given back when the growth then fails for another reason.
+    /// The latest grant, subtracted again if the growth fails for another reason.
     granted_bytes: usize,
     limit_bytes: usize,
 }
@@ -152,8 +153,8 @@ impl ResourceLimiter for MemoryLimit {
             self.granted_bytes = 0;
             return Ok(false);
         }
-        let wanted = desired.saturating_sub(current);
-        let used = self.used_bytes.saturating_add(wanted);
+        let requested = desired.saturating_sub(current);
+        let used = self.used_bytes.saturating_add(requested);
         self.granted_bytes = 0;
         if used > self.limit_bytes {
             if Breakage::AllocationEndsHost.is_on() {
@@ -161,7 +162,7 @@ impl ResourceLimiter for MemoryLimit {
             }
             return Ok(false);
         }
-        (self.used_bytes, self.granted_bytes) = (used, wanted);
+        (self.used_bytes, self.granted_bytes) = (used, requested);
         Ok(true)
     }
 

@@ -1,4 +1,4 @@
-//! Hands HTTP requests to a component, each to a fresh instance.
+//! Handles HTTP requests with a component, each in a fresh instance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,21 +17,22 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::first_line;
 use super::guest::{Guest, GuestFactory};
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 
-/// The body of a guest's answer.
+/// Body of a guest's response.
 pub type Body = HyperOutgoingBody;
 
-/// How long a handler may take to begin its answer (HOST-HTTP-016).
+/// Time limit for the start of a response (HOST-HTTP-016).
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a handler may run altogether, its answer's body included.
+/// Time limit of a whole handler run, the body of the response included.
 const MAX_HANDLER_RUN: Duration = Duration::from_secs(600);
 
-/// Requests that one component handles at one moment, so that it cannot use up the instances of all.
+/// Limit of concurrent requests of one component, so that it cannot use up the instances of the
+/// host.
 const MAX_CONCURRENT_REQUESTS: usize = (super::settings::MAX_INSTANCES / 2) as usize;
 
-/// Answers requests with instances of one component; a cheap clone.
+/// Handles requests with instances of one component. Clones are cheap.
 #[derive(Clone)]
 pub struct Handler {
     shared: Arc<Shared>,
@@ -41,24 +42,24 @@ struct Shared {
     pre: ProxyPre<Guest>,
     factory: GuestFactory,
     in_flight: AtomicUsize,
-    ended: CancellationToken,
+    stopped: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// Why there is no answer of the guest's own.
+/// Reason why the guest returned no response.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
-    /// The guest trapped, answered with an error, or ended without an answer.
+    /// The guest trapped, returned an error, or ended without a response.
     #[error("the guest failed: {0}")]
     Guest(String),
-    /// It did not begin to answer within [`HANDLER_TIMEOUT`].
-    #[error("the guest did not answer in time")]
+    /// The guest did not begin its response within [`HANDLER_TIMEOUT`].
+    #[error("the guest did not respond in time")]
     Timeout,
-    /// It was stopped meanwhile.
+    /// The workload was stopped.
     #[error("the workload was stopped")]
-    Ended,
+    Stopped,
     /// Too many requests are in flight.
-    #[error("too many requests are in flight")]
+    #[error("the component has too many requests in flight")]
     Busy,
 }
 
@@ -68,7 +69,7 @@ impl Handler {
             pre,
             factory,
             in_flight: AtomicUsize::new(0),
-            ended: CancellationToken::new(),
+            stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         Self {
@@ -76,23 +77,23 @@ impl Handler {
         }
     }
 
-    /// A handler with the same component and none of this one's requests.
+    /// Returns a handler for the same component, without the requests and the stop of this one.
     #[must_use]
-    pub fn renewed(&self) -> Self {
+    pub fn fresh(&self) -> Self {
         Self::new(self.shared.pre.clone(), self.shared.factory.clone())
     }
 
-    /// Lets a fresh instance answer the request.
+    /// Handles the request in a fresh instance.
     ///
-    /// Cancel safety: dropping the future before the answer begins ends the guest.
+    /// Cancel safety: dropping the future before the response begins ends the guest.
     pub async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, HandlerError> {
         let in_flight = InFlight::enter(&self.shared)?;
         let (sender, receiver) = oneshot::channel();
         let call = call(self.shared.clone(), request, sender);
-        let ended = self.shared.ended.clone();
+        let stopped = self.shared.stopped.clone();
         let task = self.shared.tasks.spawn(async move {
             let _in_flight = in_flight;
-            ended.run_until_cancelled_owned(call).await
+            stopped.run_until_cancelled_owned(call).await
         });
         let mut abort = AbortOnDrop(Some(task));
         match tokio::time::timeout(HANDLER_TIMEOUT, receiver).await {
@@ -100,11 +101,11 @@ impl Handler {
                 abort.disarm();
                 Ok(response)
             }
-            Ok(Ok(Err(code))) => Err(HandlerError::Guest(format!("it answered {code:?}"))),
+            Ok(Ok(Err(code))) => Err(HandlerError::Guest(format!("it returned {code:?}"))),
             Ok(Err(_)) => {
-                let error = abort.outcome().await;
+                let error = abort.call_error().await;
                 if Breakage::TrapEndsWorkload.is_on() {
-                    self.shared.ended.cancel();
+                    self.shared.stopped.cancel();
                 }
                 Err(error)
             }
@@ -112,33 +113,33 @@ impl Handler {
         }
     }
 
-    /// Ends the requests in flight and lets no more in. Returns when no instance is left.
-    pub async fn end(&self) {
-        self.shared.ended.cancel();
+    /// Ends the requests in flight and refuses further ones. Returns when no instance is left.
+    pub async fn stop(&self) {
+        self.shared.stopped.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 }
 
-type Answer = Result<Response<Body>, ErrorCode>;
-type CallOutcome = Result<(), HandlerError>;
+type ResponseResult = Result<Response<Body>, ErrorCode>;
+type CallResult = Result<(), HandlerError>;
 
 async fn call(
     shared: Arc<Shared>,
     request: Request<Incoming>,
-    answer: oneshot::Sender<Answer>,
-) -> CallOutcome {
+    responder: oneshot::Sender<ResponseResult>,
+) -> CallResult {
     let call = async {
         let mut store = shared.factory.store()?;
         let request = store
             .data_mut()
             .http()
             .new_incoming_request(Scheme::Http, request)?;
-        let answer = store.data_mut().http().new_response_outparam(answer)?;
+        let out = store.data_mut().http().new_response_outparam(responder)?;
         let proxy = shared.pre.instantiate_async(&mut store).await?;
         proxy
             .wasi_http_incoming_handler()
-            .call_handle(store, request, answer)
+            .call_handle(store, request, out)
             .await
     };
     match tokio::time::timeout(MAX_HANDLER_RUN, call).await {
@@ -151,7 +152,7 @@ async fn call(
                 ?workload,
                 ?component,
                 error = first_line(&error),
-                "a handler failed"
+                "HTTP handler failed"
             );
             Err(HandlerError::Guest(first_line(&error)))
         }
@@ -159,22 +160,22 @@ async fn call(
     }
 }
 
-struct AbortOnDrop(Option<tokio::task::JoinHandle<Option<CallOutcome>>>);
+struct AbortOnDrop(Option<tokio::task::JoinHandle<Option<CallResult>>>);
 
 impl AbortOnDrop {
     fn disarm(&mut self) {
         self.0 = None;
     }
 
-    /// How the call ended that gave no answer.
-    async fn outcome(&mut self) -> HandlerError {
+    /// Waits for a call that sent no response, and returns the reason.
+    async fn call_error(&mut self) -> HandlerError {
         let Some(task) = self.0.as_mut() else {
-            return HandlerError::Ended;
+            return HandlerError::Stopped;
         };
         match task.await {
             Ok(Some(Err(error))) => error,
-            Ok(Some(Ok(()))) => HandlerError::Guest("it ended without an answer".into()),
-            Ok(None) => HandlerError::Ended,
+            Ok(Some(Ok(()))) => HandlerError::Guest("it ended without a response".into()),
+            Ok(None) => HandlerError::Stopped,
             Err(_) => HandlerError::Guest("its task failed".into()),
         }
     }
@@ -201,8 +202,8 @@ impl InFlight {
         if in_flight >= MAX_CONCURRENT_REQUESTS {
             return Err(HandlerError::Busy);
         }
-        if shared.ended.is_cancelled() {
-            return Err(HandlerError::Ended);
+        if shared.stopped.is_cancelled() {
+            return Err(HandlerError::Stopped);
         }
         Ok(entered)
     }

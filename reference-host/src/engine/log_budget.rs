@@ -1,10 +1,10 @@
-//! How much of the host's log one component may fill.
+//! A rate limit for the lines that one component may write to the host's log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines of one component in each [`PERIOD`]. A person cannot read more, and a guest that prints
-/// without end must not fill the disk.
+/// Limit of log lines of one component in each [`PERIOD`]. A person cannot read more, and a guest
+/// that prints endlessly must not fill the disk.
 const MAX_LINES: u32 = 200;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -21,11 +21,14 @@ struct Spent {
 
 /// Whether a line may be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowed {
-    /// It may, after a word about so many lines that were left out before it, if any.
-    After(u32),
-    /// It is left out.
-    No,
+pub enum Permit {
+    /// The line may be logged, after a note about the lines omitted before it, if any.
+    Granted {
+        /// Number of omitted lines.
+        omitted: u32,
+    },
+    /// The line must be omitted.
+    Denied,
 }
 
 impl Default for LogBudget {
@@ -40,18 +43,18 @@ impl Default for LogBudget {
 }
 
 impl LogBudget {
-    /// Asks for one more line.
-    pub fn ask(&self) -> Allowed {
+    /// Requests a permit for one line.
+    pub fn request(&self) -> Permit {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        spent.ask(Instant::now())
+        spent.request(Instant::now())
     }
 }
 
 impl Spent {
-    fn ask(&mut self, now: Instant) -> Allowed {
-        let mut left_out = 0;
+    fn request(&mut self, now: Instant) -> Permit {
+        let mut omitted = 0;
         if now.saturating_duration_since(self.since) >= PERIOD {
-            left_out = self.lines.saturating_sub(MAX_LINES);
+            omitted = self.lines.saturating_sub(MAX_LINES);
             *self = Self {
                 since: now,
                 lines: 0,
@@ -59,9 +62,9 @@ impl Spent {
         }
         self.lines = self.lines.saturating_add(1);
         if self.lines <= MAX_LINES {
-            Allowed::After(left_out)
+            Permit::Granted { omitted }
         } else {
-            Allowed::No
+            Permit::Denied
         }
     }
 }
@@ -71,17 +74,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_cut_and_counted() {
+    fn limits_lines_and_counts_the_omitted() {
         let start = Instant::now();
         let mut spent = Spent {
             since: start,
             lines: 0,
         };
-        let asked: Vec<_> = (0..MAX_LINES + 7).map(|_| spent.ask(start)).collect();
-        let (logged, left_out) = asked.split_at(MAX_LINES as usize);
-        assert!(logged.iter().all(|allowed| *allowed == Allowed::After(0)));
-        assert!(left_out.iter().all(|allowed| *allowed == Allowed::No));
-        assert_eq!(spent.ask(start + PERIOD), Allowed::After(7));
-        assert_eq!(spent.ask(start + PERIOD), Allowed::After(0));
+        let permits: Vec<_> = (0..MAX_LINES + 7).map(|_| spent.request(start)).collect();
+        let (logged, omitted) = permits.split_at(MAX_LINES as usize);
+        let granted = |omitted| Permit::Granted { omitted };
+        assert!(logged.iter().all(|permit| *permit == granted(0)));
+        assert!(omitted.iter().all(|permit| *permit == Permit::Denied));
+        assert_eq!(spent.request(start + PERIOD), granted(7));
+        assert_eq!(spent.request(start + PERIOD), granted(0));
     }
 }

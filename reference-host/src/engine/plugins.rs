@@ -1,4 +1,4 @@
-//! The gated interfaces that this host offers: each a plugin, each in one file.
+//! The gated interfaces that this host offers. Each plugin has one file.
 
 mod config;
 mod keyvalue;
@@ -15,23 +15,23 @@ use super::guest::Guest;
 use crate::interface::InterfaceName;
 use crate::sandbox::Sandbox;
 
-/// What a component is granted an interface with.
+/// The context in which a component is granted an interface.
 pub struct Grant<'a> {
-    /// The component.
+    /// Sandbox of the component.
     pub sandbox: &'a Sandbox,
-    /// The declaration of the interface by its workload, with its configuration.
+    /// The workload's declaration of the interface, with its configuration.
     #[allow(dead_code, reason = "the in-memory plugins take no configuration")]
     pub declaration: &'a WitInterface,
 }
 
-/// Offers the interfaces of one package to components.
+/// Provides the interfaces of one package to components.
 pub trait Plugin: Send + Sync {
-    /// What heartbeats say of it.
-    fn offers(&self) -> WitInterface;
+    /// Returns the package and its interfaces, as heartbeats announce them.
+    fn offer(&self) -> WitInterface;
 
-    /// Defines one of its interfaces, by the name under which the component imports it. It is called
-    /// once for each component that is granted the interface; what belongs to that component is
-    /// captured by the functions it defines.
+    /// Defines one interface in `linker`, under the name that the component imports. Called once
+    /// for each component that is granted the interface. The defined functions capture any state of
+    /// that component.
     fn link(
         &self,
         name: &InterfaceName,
@@ -56,14 +56,14 @@ impl Plugins {
         }
     }
 
-    /// What heartbeats say.
-    pub fn offers(&self) -> Vec<WitInterface> {
-        self.plugins.iter().map(|plugin| plugin.offers()).collect()
+    /// Returns the offered interfaces, as heartbeats announce them.
+    pub fn offered_interfaces(&self) -> Vec<WitInterface> {
+        self.plugins.iter().map(|plugin| plugin.offer()).collect()
     }
 
-    /// Every interface by its name.
+    /// Returns the name of each offered interface.
     pub fn names(&self) -> Vec<InterfaceName> {
-        self.offers().iter().flat_map(names).collect()
+        self.offered_interfaces().iter().flat_map(names).collect()
     }
 
     pub fn link(
@@ -75,7 +75,7 @@ impl Plugins {
         let plugin = self
             .plugins
             .iter()
-            .find(|plugin| names(&plugin.offers()).any(|offer| offer.agrees_with(name)));
+            .find(|plugin| names(&plugin.offer()).any(|offer| offer.agrees_with(name)));
         match plugin {
             Some(plugin) => plugin.link(name, grant, linker),
             None => Err(wasmtime::format_err!("no plugin offers {name}")),

@@ -1,45 +1,46 @@
-//! How the engine is set up, and how much of everything it may hand out.
+//! Settings and limits of the engine.
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result};
 
 use crate::config::MEMORY_BYTES_MAX;
 
-/// Instances that live at one moment in the whole host: requests in flight and services. Each may
-/// reserve 4 GiB of address space, and 47 bits hold some 30 000 of those.
+/// Limit of concurrent instances in the whole host: requests in flight and services. Each may
+/// reserve 4 GiB of address space, and 47 bits hold some 30 000 of these.
 pub const MAX_INSTANCES: u32 = 1000;
 
-/// Core modules that one component may be made of. Generated adapters make it three or four; linked
+/// Limit of core modules in one component. Generated adapters make it three or four, linked
 /// libraries a few dozen.
 const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 
-/// Linear memories and tables of all instances together.
+/// Limit of linear memories of all instances together.
 const MAX_MEMORIES: u32 = 2 * MAX_INSTANCES;
 
-/// Memories and tables of one core module: more than one is rare, and few compilers emit it.
+/// Limits of memories and tables in one core module. Few compilers emit more than one.
 const MAX_MEMORIES_PER_MODULE: u32 = 2;
 const MAX_TABLES_PER_MODULE: u32 = 4;
 
-/// Entries of one table; interpreters of dynamic languages have some ten thousand functions.
+/// Limit of entries in one table. Interpreters of dynamic languages have some ten thousand
+/// functions.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
-/// Bytes of engine bookkeeping for one instance.
+/// Limit of the engine's bookkeeping for one instance, in bytes.
 const MAX_INSTANCE_BYTES: usize = 1 << 20;
 
-/// Stack of a guest in bytes; what the engine itself and host calls need lies above it.
+/// Stack of a guest in bytes. The rest of the async stack is for the engine and host calls.
 const GUEST_STACK_BYTES: usize = 512 << 10;
 const HOST_STACK_BYTES: usize = 2 << 20;
 
-/// Of a finished instance's memory so many bytes stay mapped and are cleared by hand, which is
+/// Memory of a finished instance that stays mapped and is zeroed in place, in bytes. This is
 /// cheaper than a system call for each request.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
-/// An engine that allocates from a pool, or, on a machine without the address space for one, each
-/// instance by itself.
+/// Creates an engine that allocates from a pool, or, on a machine without enough address space,
+/// each instance separately.
 pub fn engine() -> Result<Engine> {
     let mut config = base();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
     Engine::new(&config).or_else(|error| {
-        tracing::warn!(%error, "no room for an instance pool: instances are allocated one by one");
+        tracing::warn!(%error, "cannot reserve an instance pool; allocating instances one by one");
         Engine::new(&base())
     })
 }

@@ -1,156 +1,154 @@
-//! Brings one workload up.
+//! Starts one workload.
 
 use std::sync::Arc;
 
 use berth_proto::{
     ImagePullPolicy, ImagePullSecret, LocalResources, WitInterface, Workload as Spec,
 };
-use berth_sdk::host::Start;
+use berth_sdk::host::StartRequest;
 use futures_util::future::{try_join, try_join_all};
 
-use super::Parts;
-use super::refusal::{Part, PartError, StartError};
-use crate::breakage::Breakage;
-use crate::components::{Components, Front};
+use super::Dependencies;
+use super::start_failure::{Part, PartError, StartFailure};
 use crate::config::Limits;
 use crate::egress::Egress;
-use crate::engine::{Handler, Prepared, Runnable};
+use crate::endpoint::{Endpoint, HttpFront};
+use crate::engine::{Handler, Linked, Runnable};
+use crate::fault_injection::Breakage;
 use crate::image::{Credentials, PullPolicy, PullRequest};
 use crate::ingress::declared_hosts;
-use crate::restart::Restarts;
+use crate::restart::RestartBudget;
 use crate::sandbox::{self, Sandbox};
 use crate::service::Service;
 use crate::volumes::Volumes;
-use crate::workload::{Running, Workload};
+use crate::workload::{Workload, WorkloadSlots};
 
-/// Checks what can be checked without the images, then pulls and prepares all parts at once, then
-/// lets the workload begin.
+/// Starts a workload: validates everything that does not need the images, then pulls and prepares
+/// all parts concurrently, then opens the endpoint and starts the service.
 ///
-/// Cancel safety: dropping the future releases everything; pulls and compilations go on by
-/// themselves and are found by the next start.
-pub async fn start(parts: &Parts, running: &Running, start: Start) -> Result<Workload, StartError> {
-    let Start {
+/// Cancel safety: dropping the future releases everything. Pulls and compilations continue, and the
+/// next start finds their results.
+pub async fn start(
+    dependencies: &Dependencies,
+    slots: &WorkloadSlots,
+    request: StartRequest,
+) -> Result<Workload, StartFailure> {
+    let StartRequest {
         id,
         workload: spec,
         reporter,
         ..
-    } = start;
-    let workloads_max = parts.limits.workloads_max;
-    let place = running
-        .take_place(workloads_max)
-        .ok_or(StartError::Full(workloads_max))?;
-    let volumes = make_volumes(&spec).await?;
+    } = request;
+    let workloads_max = dependencies.limits.workloads_max;
+    let slot = slots
+        .reserve_slot(workloads_max)
+        .ok_or(StartFailure::Full(workloads_max))?;
+    let volumes = create_volumes(&spec).await?;
     let declared: &[WitInterface] = spec
         .wit_world
         .as_ref()
         .map_or(&[], |world| &world.host_interfaces);
-    let sources = sources(&spec, &id, &volumes, &parts.limits)?;
+    let plan = plan(&spec, &id, &volumes, &dependencies.limits)?;
     let components = try_join_all(
-        sources
-            .components
+        plan.components
             .iter()
-            .map(|it| it.prepare(parts, declared)),
+            .map(|part| part.prepare(dependencies, declared)),
     );
-    let service = prepare_service(parts, sources.service.as_ref(), declared);
+    let service = prepare_service(dependencies, plan.service.as_ref(), declared);
     let (components, service) = try_join(components, service).await?;
-    let place = place.with_components(components.len() as u64);
+    let slot = slot.with_components(components.len() as u64);
 
-    refuse_unused(declared)?;
-    let front = front(parts, components, declared, &spec.name)?;
-    let components = Arc::new(Components::new(front));
+    reject_unused(declared)?;
+    let front = http_front(dependencies, components, declared, &spec.name)?;
+    let endpoint = Arc::new(Endpoint::new(front));
     let service = service.map(|(runnable, restarts)| {
-        let components = components.clone();
+        let endpoint = endpoint.clone();
         Service {
             runnable,
             restarts,
             reporter,
-            components,
+            endpoint,
         }
     });
-    Ok(Workload::begin(
-        components,
-        service,
-        volumes,
-        place,
-        &parts.guests,
-    ))
+    let guests = &dependencies.guests;
+    Ok(Workload::start(endpoint, service, volumes, slot, guests))
 }
 
-/// One component or service, with everything that is known before its image is.
-struct Source {
+/// A component or service before its image is pulled.
+struct PartPlan {
     part: Part,
     pull: PullRequest,
     sandbox: Arc<Sandbox>,
 }
 
-struct Sources {
-    components: Vec<Source>,
-    service: Option<(Source, Restarts)>,
+struct WorkloadPlan {
+    components: Vec<PartPlan>,
+    service: Option<(PartPlan, RestartBudget)>,
 }
 
-fn sources(
+fn plan(
     spec: &Spec,
     id: &str,
     volumes: &Volumes,
     limits: &Limits,
-) -> Result<Sources, StartError> {
+) -> Result<WorkloadPlan, StartFailure> {
     let world = spec.wit_world.as_ref();
     let components = world.map_or(&[][..], |world| &world.components);
-    let source = |name: String, what: String, image: &str, pull, resources| {
+    let plan_part = |name: String, label: String, image: &str, pull, resources| {
         let part = Part {
-            what,
+            label,
             image: image.to_owned(),
         };
         let sandbox = sandbox(spec, id, name, resources, volumes, limits).map_err(|source| {
-            StartError::Part {
+            StartFailure::Part {
                 part: part.clone(),
                 source,
             }
         })?;
-        Ok(Source {
+        Ok(PartPlan {
             part,
             pull,
             sandbox: Arc::new(sandbox),
         })
     };
     let components = components.iter().enumerate().map(|(index, component)| {
-        let (name, what) = match component.name.as_str() {
+        let (name, label) = match component.name.as_str() {
             "" => (
                 format!("component {}", index + 1),
                 format!("component {}", index + 1),
             ),
             name => (
                 name.to_owned(),
-                format!("component '{}'", name.escape_debug()),
+                format!("component `{}`", name.escape_debug()),
             ),
         };
         let secret = component.image_pull_secret.as_ref();
         let pull = pull_request(&component.image, component.image_pull_policy(), secret);
-        source(
+        plan_part(
             name,
-            what,
+            label,
             &component.image,
             pull,
             component.local_resources.as_ref(),
         )
     });
-    let components = components.collect::<Result<_, StartError>>()?;
+    let components = components.collect::<Result<_, StartFailure>>()?;
     let service = spec.service.as_ref().map(|service| {
         let secret = service.image_pull_secret.as_ref();
         let pull = pull_request(&service.image, service.image_pull_policy(), secret);
         let resources = service.local_resources.as_ref();
-        let source = source(
+        let plan = plan_part(
             "service".into(),
-            "service".into(),
+            "the service".into(),
             &service.image,
             pull,
             resources,
         )?;
-        // What does not fit is refused before it comes here (HOST-START-010).
+        // The SDK has refused values that do not fit (HOST-START-010).
         let restarts = u32::try_from(service.max_restarts).unwrap_or(u32::MAX);
-        Ok((source, Restarts::new(restarts)))
+        Ok((plan, RestartBudget::new(restarts)))
     });
-    Ok(Sources {
+    Ok(WorkloadPlan {
         components,
         service: service.transpose()?,
     })
@@ -166,9 +164,9 @@ fn sandbox(
 ) -> Result<Sandbox, PartError> {
     let unset = LocalResources::default();
     let resources = resources.unwrap_or(&unset);
-    let egress = match Egress::read(resources) {
+    let egress = match Egress::parse(resources) {
         Err(_) if Breakage::AcceptsMalformedAllowList.is_on() => Egress::default(),
-        read => read.map_err(PartError::Egress)?,
+        parsed => parsed.map_err(PartError::Egress)?,
     };
     Ok(Sandbox {
         workload_id: id.into(),
@@ -203,82 +201,85 @@ fn pull_request(
     }
 }
 
-impl Source {
+impl PartPlan {
     async fn prepare(
         &self,
-        parts: &Parts,
+        dependencies: &Dependencies,
         declared: &[WitInterface],
-    ) -> Result<Prepared, StartError> {
-        let in_part = |source| StartError::Part {
+    ) -> Result<Linked, StartFailure> {
+        let failure = |source| StartFailure::Part {
             part: self.part.clone(),
             source,
         };
-        let artifact = parts
+        let artifact = dependencies
             .images
             .pull(self.pull.clone())
             .await
-            .map_err(|error| in_part(PartError::Pull(error.into_cause())))?;
-        let compiled = parts
+            .map_err(|error| failure(PartError::Pull(error.into_cause())))?;
+        let compiled = dependencies
             .engine
             .compile(&artifact.digest.to_string(), artifact.bytes.clone())
             .await
-            .map_err(|error| in_part(PartError::Compile(error)))?;
-        parts
+            .map_err(|error| failure(PartError::Compile(error)))?;
+        dependencies
             .engine
-            .prepare(&compiled, self.sandbox.clone(), declared)
-            .map_err(|error| in_part(PartError::Prepare(error)))
+            .link(&compiled, self.sandbox.clone(), declared)
+            .map_err(|error| failure(PartError::Link(error)))
     }
 }
 
 async fn prepare_service(
-    parts: &Parts,
-    service: Option<&(Source, Restarts)>,
+    dependencies: &Dependencies,
+    service: Option<&(PartPlan, RestartBudget)>,
     declared: &[WitInterface],
-) -> Result<Option<(Runnable, Restarts)>, StartError> {
-    let Some((source, restarts)) = service else {
+) -> Result<Option<(Runnable, RestartBudget)>, StartFailure> {
+    let Some((plan, restarts)) = service else {
         return Ok(None);
     };
-    let prepared = source.prepare(parts, declared).await?;
-    let runnable = prepared.into_runnable().map_err(|error| StartError::Part {
-        part: source.part.clone(),
-        source: PartError::Prepare(error),
+    let linked = plan.prepare(dependencies, declared).await?;
+    let runnable = linked.into_runnable().map_err(|error| StartFailure::Part {
+        part: plan.part.clone(),
+        source: PartError::Link(error),
     })?;
     Ok(Some((runnable, restarts.clone())))
 }
 
-/// What requests meet: the first component that handles HTTP, if the workload declares that one
-/// does (HOST-HTTP-012).
-fn front(
-    parts: &Parts,
-    components: Vec<Prepared>,
+/// Returns the first component that handles HTTP, if the workload declares an HTTP handler
+/// (HOST-HTTP-012).
+fn http_front(
+    dependencies: &Dependencies,
+    components: Vec<Linked>,
     declared: &[WitInterface],
     name: &str,
-) -> Result<Option<Front>, StartError> {
-    let Some(component) = components.into_iter().find(Prepared::handles_http) else {
+) -> Result<Option<HttpFront>, StartFailure> {
+    let Some(component) = components.into_iter().find(Linked::handles_http) else {
         return Ok(None);
     };
     let Some(declaration) = declared.iter().find(|declared| declares_handler(declared)) else {
         if Breakage::UndeclaredHandlerReachable.is_on() {
-            return undeclared_front(parts, component, declared, name);
+            return undeclared_front(dependencies, component, declared, name);
         }
         return Ok(None);
     };
     let hosts = match declared_hosts(declaration) {
         Err(_) if Breakage::AcceptsBadHost.is_on() => return Ok(None),
         Ok(hosts) if Breakage::NoAliases.is_on() => hosts.into_iter().take(1).collect(),
-        hosts => hosts.map_err(StartError::Host)?,
+        hosts => hosts.map_err(StartFailure::Host)?,
     };
-    let ingress = parts.ingress.clone().ok_or(StartError::NoIngress)?;
-    Ok(Some(Front {
+    let ingress = dependencies
+        .ingress
+        .clone()
+        .ok_or(StartFailure::NoIngress)?;
+    Ok(Some(HttpFront {
         ingress,
         hosts,
         handler: into_handler(component)?,
     }))
 }
 
-fn into_handler(component: Prepared) -> Result<Handler, StartError> {
-    // It was found by the export that is asked for here.
-    component.into_handler().map_err(|_| StartError::Internal)
+fn into_handler(component: Linked) -> Result<Handler, StartFailure> {
+    // Cannot fail: the component was chosen because it has this export.
+    component.into_handler().map_err(|_| StartFailure::Internal)
 }
 
 fn declares_handler(declared: &WitInterface) -> bool {
@@ -290,44 +291,47 @@ fn declares_handler(declared: &WitInterface) -> bool {
             .any(|interface| interface == "incoming-handler")
 }
 
-/// Routes to a handler that was not declared, by whatever name the workload has.
+/// Routes to an undeclared handler, by the names in any declaration and the name of the workload.
 fn undeclared_front(
-    parts: &Parts,
-    component: Prepared,
+    dependencies: &Dependencies,
+    component: Linked,
     declared: &[WitInterface],
     name: &str,
-) -> Result<Option<Front>, StartError> {
+) -> Result<Option<HttpFront>, StartFailure> {
     let mut hosts: Vec<String> = declared
         .iter()
         .filter_map(|declared| declared_hosts(declared).ok())
         .flatten()
         .collect();
     hosts.push(name.to_ascii_lowercase());
-    let ingress = parts.ingress.clone().ok_or(StartError::NoIngress)?;
-    Ok(Some(Front {
+    let ingress = dependencies
+        .ingress
+        .clone()
+        .ok_or(StartFailure::NoIngress)?;
+    Ok(Some(HttpFront {
         ingress,
         hosts,
         handler: into_handler(component)?,
     }))
 }
 
-fn refuse_unused(declared: &[WitInterface]) -> Result<(), StartError> {
+fn reject_unused(declared: &[WitInterface]) -> Result<(), StartFailure> {
     let unused = Breakage::RefusesUnusedInterface.is_on()
         && declared.iter().any(|declared| !declares_handler(declared));
     if unused {
-        Err(StartError::Unused)
+        Err(StartFailure::UnusedInterface)
     } else {
         Ok(())
     }
 }
 
-async fn make_volumes(spec: &Spec) -> Result<Volumes, StartError> {
+async fn create_volumes(spec: &Spec) -> Result<Volumes, StartFailure> {
     if spec.volumes.is_empty() {
         return Ok(Volumes::default());
     }
     let volumes = spec.volumes.clone();
-    tokio::task::spawn_blocking(move || Volumes::make(&volumes))
+    tokio::task::spawn_blocking(move || Volumes::create(&volumes))
         .await
-        .map_err(|_| StartError::Internal)?
-        .map_err(StartError::Volumes)
+        .map_err(|_| StartFailure::Internal)?
+        .map_err(StartFailure::Volumes)
 }

@@ -1,16 +1,17 @@
-//! The image cache: layers on disk by their digest, and an index from references to them.
+//! The image cache: layers on disk by digest, and an index from references to layers.
 //!
-//! Everything is in one folder of a name of our own below the folder that the operator gave, so that nothing
-//! foreign is ever counted or removed:
+//! The cache has its own subdirectory of the cache directory, so that it never counts or removes
+//! other files:
 //!
 //! ```text
-//! <cache folder>/berth-images-v1/layers/<hex of the layer's sha256>
-//!                                index/<hex of the reference's sha256>.json
-//!                                incoming/pull-…       half-written files
+//! <cache directory>/berth-images-v1/layers/<hex of the layer's sha256>
+//!                                   index/<hex of the reference's sha256>.json
+//!                                   incoming/pull-…       incomplete files
 //! ```
 //!
-//! Files appear by rename, so a reader, a second host on the same folder, or a crash never sees half of one.
-//! What is read is verified again; what does not verify is removed and counts as absent.
+//! Files are written elsewhere and renamed into place, so no reader, no second host on the same
+//! directory and no crash leaves a partial file. Content is verified at each read; a damaged file
+//! is removed and treated as missing.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -25,28 +26,28 @@ use tempfile::NamedTempFile;
 use super::digest::Digest;
 use super::reference::ImageReference;
 
-/// The folder of ours; a change of the layout gets another name.
-const FOLDER: &str = "berth-images-v1";
-/// How half-written files begin.
+/// Name of the subdirectory. A change of the layout gets a new name.
+const SUBDIRECTORY: &str = "berth-images-v1";
+/// Prefix of incomplete files.
 const INCOMING_PREFIX: &str = "pull-";
-/// A half-written file this old is no pull's: its process died. No pull may last so long.
+/// Age from which an incomplete file belongs to a dead process. No pull may take so long.
 const INCOMING_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// An index entry is about 300 bytes; beyond this it is broken.
+/// Size limit of an index entry. A valid one has about 300 bytes.
 const ENTRY_BYTES_MAX: u64 = 16 * 1024;
-/// References remembered: some 10 MB of small files, more than any host runs.
+/// Limit of index entries: some 10 MB of small files, for more images than any host runs.
 const ENTRIES_MAX: usize = 20_000;
 
-/// A bounded cache of layers on disk. All methods block on the disk.
+/// A bounded cache of layers on disk. All methods do blocking I/O.
 pub(super) struct Cache {
     layers: PathBuf,
     index: PathBuf,
     incoming: PathBuf,
     bytes_max: u64,
-    /// One eviction at a time, so that two do not both make room for the same bytes.
+    /// Serializes evictions, so that two do not both free space for the same bytes.
     evicting: Mutex<()>,
 }
 
-/// What the index says of a reference.
+/// An index entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     reference: String,
@@ -54,22 +55,22 @@ struct Entry {
     layer: String,
 }
 
-/// An image as it was found in the cache.
+/// An image that was read from the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cached {
+pub(super) struct CachedImage {
     pub(super) manifest: Digest,
     pub(super) layer: Digest,
     pub(super) bytes: Bytes,
 }
 
 impl Cache {
-    /// Opens the cache below `folder`, making what is missing, readable by this user only: it holds what was
-    /// pulled with credentials.
-    pub(super) fn open(folder: &Path, bytes_max: u64) -> io::Result<Self> {
-        let root = folder.join(FOLDER);
+    /// Opens the cache in `directory` and creates missing directories. Only this user may read
+    /// them, because they hold images that were pulled with credentials.
+    pub(super) fn open(directory: &Path, bytes_max: u64) -> io::Result<Self> {
+        let root = directory.join(SUBDIRECTORY);
         let [layers, index, incoming] = ["layers", "index", "incoming"].map(|it| root.join(it));
-        for folder in [&layers, &index, &incoming] {
-            private_folder(folder)?;
+        for directory in [&layers, &index, &incoming] {
+            create_private_directory(directory)?;
         }
         let cache = Self {
             layers,
@@ -78,72 +79,73 @@ impl Cache {
             bytes_max,
             evicting: Mutex::default(),
         };
-        // Tells an unwritable folder at start, not at the first pull.
-        drop(cache.incoming()?);
-        cache.sweep_incoming(SystemTime::now());
-        cache.make_room(None);
+        // Reports an unwritable directory at startup, not at the first pull.
+        drop(cache.create_incoming()?);
+        cache.remove_abandoned_incoming(SystemTime::now());
+        cache.evict(None);
         Ok(cache)
     }
 
-    /// A file to write a layer into; gone when dropped, unless it is given to [`keep`](Self::keep).
-    pub(super) fn incoming(&self) -> io::Result<NamedTempFile> {
+    /// Creates a file for a download. Dropping it removes it, unless
+    /// [`insert_layer`](Self::insert_layer) received it.
+    pub(super) fn create_incoming(&self) -> io::Result<NamedTempFile> {
         tempfile::Builder::new()
             .prefix(INCOMING_PREFIX)
             .tempfile_in(&self.incoming)
     }
 
-    /// The image that `reference` stood for when it was last pulled.
-    pub(super) fn find(&self, reference: &ImageReference) -> Option<Cached> {
+    /// Returns the image that `reference` named when it was last pulled.
+    pub(super) fn get(&self, reference: &ImageReference) -> Option<CachedImage> {
         let entry = self.entry(reference)?;
         let (manifest, layer) = (entry.manifest.parse().ok()?, entry.layer.parse().ok()?);
-        let bytes = self.layer(&layer)?;
-        Some(Cached {
+        let bytes = self.get_layer(&layer)?;
+        Some(CachedImage {
             manifest,
             layer,
             bytes,
         })
     }
 
-    /// The layer of that digest, verified, and marked as used now.
-    pub(super) fn layer(&self, digest: &Digest) -> Option<Bytes> {
+    /// Returns the verified layer with `digest` and marks it as recently used.
+    pub(super) fn get_layer(&self, digest: &Digest) -> Option<Bytes> {
         let path = self.layers.join(digest.hex());
         let bytes = match read_bounded(&path, self.bytes_max) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot read a cached image");
+                tracing::warn!(path = %path.display(), %error, "cannot read cached image");
                 return None;
             }
         };
         if Digest::of(&bytes) != *digest {
-            tracing::warn!(%digest, "a cached image is damaged, it will be pulled again");
+            tracing::warn!(%digest, "removed damaged image from the cache");
             remove(&path);
             return None;
         }
-        let used = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        if let Err(error) = used {
-            tracing::debug!(%digest, %error, "cannot mark a cached image as used");
+        let marked = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = marked {
+            tracing::debug!(%digest, %error, "cannot mark cached image as recently used");
         }
         Some(Bytes::from(bytes))
     }
 
-    /// Keeps a written and verified layer under its digest, and makes room for it. A layer larger than the
-    /// whole cache is not kept.
-    pub(super) fn keep(&self, digest: &Digest, file: NamedTempFile) -> io::Result<()> {
+    /// Moves a complete and verified layer into the cache, and evicts others to make room. Does not
+    /// cache a layer that is larger than the whole cache.
+    pub(super) fn insert_layer(&self, digest: &Digest, file: NamedTempFile) -> io::Result<()> {
         let size = file.as_file().metadata()?.len();
         if size > self.bytes_max {
-            tracing::warn!(%digest, size, "an image is larger than the image cache, it is not kept");
+            tracing::warn!(%digest, size, "image is larger than the image cache; not cached");
             return Ok(());
         }
-        // Not synced: after a crash, what is not whole does not verify and is pulled again.
+        // Not synced: a file that a crash truncated fails verification and is pulled again.
         file.persist(self.layers.join(digest.hex()))
             .map_err(|failed| failed.error)?;
-        self.make_room(Some(digest));
+        self.evict(Some(digest));
         Ok(())
     }
 
-    /// Notes what `reference` stands for now.
-    pub(super) fn note(
+    /// Records the digests that `reference` names now.
+    pub(super) fn insert_reference(
         &self,
         reference: &ImageReference,
         manifest: &Digest,
@@ -158,7 +160,7 @@ impl Cache {
         if self.entry(reference).as_ref() == Some(&entry) {
             return Ok(());
         }
-        let mut file = self.incoming()?;
+        let mut file = self.create_incoming()?;
         file.write_all(&serde_json::to_vec(&entry).map_err(io::Error::other)?)?;
         file.persist(self.entry_path(reference))
             .map_err(|failed| failed.error)?;
@@ -176,37 +178,37 @@ impl Cache {
         match serde_json::from_slice::<Entry>(&text) {
             Ok(entry) if entry.reference == reference.to_string() => Some(entry),
             _ => {
-                tracing::warn!(%reference, "a cache entry is damaged, it is dropped");
+                tracing::warn!(%reference, "removed damaged cache entry");
                 remove(&path);
                 None
             }
         }
     }
 
-    /// Removes the layers used longest ago until the rest fits, `keep` excepted, and then the index entries
-    /// beyond their own bound.
-    fn make_room(&self, keep: Option<&Digest>) {
+    /// Removes the least recently used layers, except `keep`, until the rest fits; then removes the
+    /// oldest index entries above their limit.
+    fn evict(&self, keep: Option<&Digest>) {
         let _one_at_a_time = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
         let is_layer = |name: &str| format!("sha256:{name}").parse::<Digest>().is_ok();
         let layers = list(&self.layers, is_layer);
-        for victim in victims(&layers, self.bytes_max, keep.map(Digest::hex)) {
-            tracing::info!(layer = victim, "evicting an image from the cache");
-            remove(&self.layers.join(victim));
+        for layer in least_recently_used(&layers, self.bytes_max, keep.map(Digest::hex)) {
+            tracing::info!(layer, "evicting image from the cache");
+            remove(&self.layers.join(layer));
         }
         let mut entries = list(&self.index, |name| {
             name.strip_suffix(".json").is_some_and(is_layer)
         });
         entries.sort_by_key(|entry| entry.used);
-        for stale in entries
+        for excess in entries
             .iter()
             .take(entries.len().saturating_sub(ENTRIES_MAX))
         {
-            remove(&self.index.join(&stale.name));
+            remove(&self.index.join(&excess.name));
         }
     }
 
-    /// Removes what pulls of dead processes left behind.
-    fn sweep_incoming(&self, now: SystemTime) {
+    /// Removes incomplete files of dead processes.
+    fn remove_abandoned_incoming(&self, now: SystemTime) {
         for file in list(&self.incoming, |name| name.starts_with(INCOMING_PREFIX)) {
             if now
                 .duration_since(file.used)
@@ -218,18 +220,23 @@ impl Cache {
     }
 }
 
-/// A file of ours, as eviction sees it.
+/// A file of the cache, as eviction needs it.
 #[derive(Debug)]
-struct Kept {
+struct CacheFile {
     name: String,
     bytes: u64,
     used: SystemTime,
 }
 
-/// Which files to remove so that the rest has at most `bytes_max`: those used longest ago, never `keep`.
-fn victims<'a>(files: &'a [Kept], bytes_max: u64, keep: Option<&str>) -> Vec<&'a str> {
+/// Returns the files to remove so that the rest has at most `bytes_max` bytes: the least recently
+/// used, never `keep`.
+fn least_recently_used<'a>(
+    files: &'a [CacheFile],
+    bytes_max: u64,
+    keep: Option<&str>,
+) -> Vec<&'a str> {
     let mut total: u64 = files.iter().map(|file| file.bytes).sum();
-    let mut oldest_first: Vec<&Kept> = files
+    let mut oldest_first: Vec<&CacheFile> = files
         .iter()
         .filter(|file| Some(file.name.as_str()) != keep)
         .collect();
@@ -245,9 +252,10 @@ fn victims<'a>(files: &'a [Kept], bytes_max: u64, keep: Option<&str>) -> Vec<&'a
     chosen
 }
 
-/// The plain files in `folder` whose names are `ours`; what vanishes meanwhile is left out.
-fn list(folder: &Path, ours: impl Fn(&str) -> bool) -> Vec<Kept> {
-    let Ok(entries) = fs::read_dir(folder) else {
+/// Lists the regular files in `directory` whose names satisfy `is_own`. Files that disappear
+/// meanwhile are omitted.
+fn list(directory: &Path, is_own: impl Fn(&str) -> bool) -> Vec<CacheFile> {
+    let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };
     let read = |entry: fs::DirEntry| {
@@ -255,14 +263,14 @@ fn list(folder: &Path, ours: impl Fn(&str) -> bool) -> Vec<Kept> {
             .file_name()
             .into_string()
             .ok()
-            .filter(|name| ours(name))?;
-        let found = fs::symlink_metadata(entry.path())
+            .filter(|name| is_own(name))?;
+        let metadata = fs::symlink_metadata(entry.path())
             .ok()
             .filter(fs::Metadata::is_file)?;
-        Some(Kept {
+        Some(CacheFile {
             name,
-            bytes: found.len(),
-            used: found.modified().ok()?,
+            bytes: metadata.len(),
+            used: metadata.modified().ok()?,
         })
     };
     entries.filter_map(Result::ok).filter_map(read).collect()
@@ -276,7 +284,7 @@ fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn private_folder(path: &Path) -> io::Result<()> {
+fn create_private_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -284,12 +292,12 @@ fn private_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// A file that is gone already was removed by another host on the same folder.
+/// Removes a file. One that does not exist was removed by another host on the same directory.
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %path.display(), %error, "cannot remove a file of the image cache");
+        tracing::warn!(path = %path.display(), %error, "cannot remove file of the image cache");
     }
 }
 
@@ -297,13 +305,13 @@ fn remove(path: &Path) {
 mod tests {
     use super::*;
 
-    fn put(cache: &Cache, reference: &str, content: &[u8]) -> Digest {
+    fn insert(cache: &Cache, reference: &str, content: &[u8]) -> Digest {
         let digest = Digest::of(content);
-        let mut file = cache.incoming().unwrap();
+        let mut file = cache.create_incoming().unwrap();
         file.write_all(content).unwrap();
-        cache.keep(&digest, file).unwrap();
+        cache.insert_layer(&digest, file).unwrap();
         cache
-            .note(
+            .insert_reference(
                 &reference.parse().unwrap(),
                 &Digest::of(b"manifest"),
                 &digest,
@@ -312,10 +320,10 @@ mod tests {
         digest
     }
 
-    fn find(cache: &Cache, reference: &str) -> Option<Bytes> {
+    fn get(cache: &Cache, reference: &str) -> Option<Bytes> {
         cache
-            .find(&reference.parse().unwrap())
-            .map(|found| found.bytes)
+            .get(&reference.parse().unwrap())
+            .map(|image| image.bytes)
     }
 
     fn set_used(cache: &Cache, digest: &Digest, seconds: u64) {
@@ -325,71 +333,74 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_found_again_by_another_process() {
-        let folder = tempfile::tempdir().unwrap();
-        put(
-            &Cache::open(folder.path(), 100).unwrap(),
+    fn finds_images_of_an_earlier_process() {
+        let directory = tempfile::tempdir().unwrap();
+        insert(
+            &Cache::open(directory.path(), 100).unwrap(),
             "a/b:1",
             b"content",
         );
-        let cache = Cache::open(folder.path(), 100).unwrap();
-        assert_eq!(find(&cache, "docker.io/a/b:1").unwrap(), "content");
-        assert_eq!(find(&cache, "a/b:2"), None);
-        put(&cache, "a/b:1", b"moved");
-        assert_eq!(find(&cache, "a/b:1").unwrap(), "moved");
+        let cache = Cache::open(directory.path(), 100).unwrap();
+        assert_eq!(get(&cache, "docker.io/a/b:1").unwrap(), "content");
+        assert_eq!(get(&cache, "a/b:2"), None);
+        insert(&cache, "a/b:1", b"moved");
+        assert_eq!(get(&cache, "a/b:1").unwrap(), "moved");
     }
 
     #[test]
-    fn the_layer_used_longest_ago_goes_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path(), 10).unwrap();
-        let (old, new) = (put(&cache, "a:1", b"11111"), put(&cache, "a:2", b"22222"));
+    fn evicts_least_recently_used_layer() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 10).unwrap();
+        let (old, new) = (
+            insert(&cache, "a:1", b"11111"),
+            insert(&cache, "a:2", b"22222"),
+        );
         set_used(&cache, &old, 1_000);
         set_used(&cache, &new, 2_000);
         assert!(
-            find(&cache, "a:1").is_some(),
-            "which makes it the one used last"
+            get(&cache, "a:1").is_some(),
+            "this read makes a:1 the most recently used"
         );
-        put(&cache, "a:3", b"33333");
-        assert_eq!(find(&cache, "a:2"), None);
-        assert!(find(&cache, "a:1").is_some() && find(&cache, "a:3").is_some());
+        insert(&cache, "a:3", b"33333");
+        assert_eq!(get(&cache, "a:2"), None);
+        assert!(get(&cache, "a:1").is_some() && get(&cache, "a:3").is_some());
     }
 
     #[test]
-    fn a_layer_larger_than_the_cache_pushes_nothing_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path(), 10).unwrap();
-        put(&cache, "a:1", b"12345");
-        put(&cache, "a:2", b"12345678901");
-        assert!(find(&cache, "a:1").is_some());
-        assert_eq!(find(&cache, "a:2"), None);
+    fn does_not_evict_for_a_layer_larger_than_the_cache() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 10).unwrap();
+        insert(&cache, "a:1", b"12345");
+        insert(&cache, "a:2", b"12345678901");
+        assert!(get(&cache, "a:1").is_some());
+        assert_eq!(get(&cache, "a:2"), None);
     }
 
     #[test]
-    fn damage_is_noticed_and_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path(), 100).unwrap();
-        let digest = put(&cache, "a:1", b"content");
+    fn removes_damaged_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 100).unwrap();
+        let digest = insert(&cache, "a:1", b"content");
         let layer = cache.layers.join(digest.hex());
         for damage in [&b"c0ntent"[..], b"", b"content and more"] {
             fs::write(&layer, damage).unwrap();
-            assert_eq!(find(&cache, "a:1"), None, "{damage:?}");
+            assert_eq!(get(&cache, "a:1"), None, "{damage:?}");
             assert!(!layer.exists());
         }
-        put(&cache, "a:1", b"content");
+        insert(&cache, "a:1", b"content");
         let entry = cache.entry_path(&"a:1".parse().unwrap());
         fs::write(&entry, b"{\"reference\"").unwrap();
-        assert_eq!(find(&cache, "a:1"), None);
+        assert_eq!(get(&cache, "a:1"), None);
         assert!(!entry.exists());
     }
 
     #[test]
-    fn foreign_files_are_neither_counted_nor_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join(FOLDER);
-        drop(Cache::open(folder.path(), 1).unwrap());
+    fn neither_counts_nor_removes_foreign_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join(SUBDIRECTORY);
+        drop(Cache::open(directory.path(), 1).unwrap());
         let foreign = [
-            folder.path().join("blobs"),
+            directory.path().join("blobs"),
             root.join("notes.txt"),
             root.join("layers/readme"),
             root.join("incoming/theirs"),
@@ -402,24 +413,24 @@ mod tests {
                 .set_modified(SystemTime::UNIX_EPOCH)
                 .unwrap();
         }
-        let cache = Cache::open(folder.path(), 8).unwrap();
-        put(&cache, "a:1", b"12345678");
-        put(&cache, "a:2", b"87654321");
+        let cache = Cache::open(directory.path(), 8).unwrap();
+        insert(&cache, "a:1", b"12345678");
+        insert(&cache, "a:2", b"87654321");
         assert!(foreign.iter().all(|path| path.exists()));
-        assert!(find(&cache, "a:2").is_some());
+        assert!(get(&cache, "a:2").is_some());
     }
 
     #[test]
-    fn what_a_dead_pull_left_is_swept_and_a_living_one_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path(), 8).unwrap();
-        let (_, dead) = cache.incoming().unwrap().keep().unwrap();
-        let living = cache.incoming().unwrap();
-        fs::File::open(&dead)
+    fn removes_incomplete_files_of_dead_processes_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 8).unwrap();
+        let (_, abandoned) = cache.create_incoming().unwrap().keep().unwrap();
+        let active = cache.create_incoming().unwrap();
+        fs::File::open(&abandoned)
             .unwrap()
             .set_modified(SystemTime::UNIX_EPOCH)
             .unwrap();
-        drop(Cache::open(folder.path(), 8).unwrap());
-        assert!(!dead.exists() && living.path().exists());
+        drop(Cache::open(directory.path(), 8).unwrap());
+        assert!(!abandoned.exists() && active.path().exists());
     }
 }

@@ -1,9 +1,9 @@
-//! The challenge of a registry: how it wants to be asked (`WWW-Authenticate`).
+//! The authentication challenge of a registry (`WWW-Authenticate`).
 
 use http_auth::parser::ChallengeParser;
 
-/// The first challenge that the host can meet; Bearer is preferred, as it never shows the password to the
-/// registry's content servers.
+/// A challenge that the host can answer. Bearer is preferred because it never sends the password to
+/// the registry's content servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
@@ -14,7 +14,7 @@ pub(super) enum Challenge {
     },
 }
 
-/// Chooses among all `WWW-Authenticate` values of one response.
+/// Chooses a challenge from all `WWW-Authenticate` values of one response.
 pub(super) fn choose<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Challenge> {
     let mut basic = None;
     for value in values {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bearer_is_preferred_and_noise_is_ignored() {
+    fn prefers_bearer_and_ignores_invalid_challenges() {
         let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
             let (service, scope) = (service.map(str::to_owned), scope.map(str::to_owned));
             Some(Challenge::Bearer {

@@ -1,20 +1,22 @@
-//! A user name and password for a registry, that cannot be printed by accident.
+//! A user name and password for a registry, with a `Debug` that hides the password.
 
 use std::fmt;
 
-/// Credentials for one registry: from the workload's `imagePullSecret`, or from the host's Docker config.
+/// Credentials for one registry, from the workload's `imagePullSecret` or from the host's Docker
+/// config.
 ///
 /// `Debug` shows the user name only, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
-    /// The user.
+    /// User name.
     pub username: String,
-    /// The password, or what the registry takes in its place (a personal access token).
+    /// Password, or a token that the registry accepts as one.
     pub password: String,
 }
 
 impl Credentials {
-    /// True for `imagePullSecret: {}`: says "pull anonymously", and keeps the host's own credentials out of it.
+    /// Whether both are empty. `imagePullSecret: {}` means an anonymous pull, without the host's
+    /// own credentials.
     pub fn is_empty(&self) -> bool {
         self.username.is_empty() && self.password.is_empty()
     }

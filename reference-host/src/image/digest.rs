@@ -1,4 +1,4 @@
-//! A sha256 digest: the name that content has in a registry and in the cache.
+//! A sha256 digest: the name of content in a registry and in the cache.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,41 +7,41 @@ use sha2::Digest as _;
 
 /// A sha256 digest in its registry spelling, `sha256:` and 64 hex digits in lower case.
 ///
-/// The OCI specification knows other algorithms; registries of Wasm artifacts use this one, and the host
-/// refuses the others by name instead of leaving content unverified.
+/// The OCI specification allows other algorithms. Registries of Wasm artifacts use this one, and
+/// the host rejects the others by name instead of leaving content unverified.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(String);
 
-/// Why a text is not a [`Digest`].
+/// Reason why a text is not a valid [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// Another algorithm than sha256.
-    #[error("the digest algorithm {0:?} is not supported, use sha256")]
+    /// An algorithm other than sha256.
+    #[error("unsupported digest algorithm {0:?}; use sha256")]
     Algorithm(String),
-    /// Not 64 hex digits in lower case after the colon.
-    #[error("a sha256 digest is \"sha256:\" and 64 hex digits in lower case")]
+    /// The part after the colon is not 64 hex digits in lower case.
+    #[error("invalid digest; expected \"sha256:\" and 64 hex digits in lower case")]
     Malformed,
 }
 
-/// The text before the hex digits.
+/// Text before the hex digits.
 const PREFIX: &str = "sha256:";
-/// Two hex digits for each of the 32 bytes.
+/// Length of the hex part: two digits for each of the 32 bytes.
 const HEX_LEN: usize = 64;
 
 impl Digest {
-    /// The digest of `content`.
+    /// Returns the digest of `content`.
     pub fn of(content: &[u8]) -> Self {
         let mut digester = Digester::default();
         digester.update(content);
         digester.finish()
     }
 
-    /// The 64 hex digits alone: a safe file name.
+    /// Returns the 64 hex digits alone, a safe file name.
     pub fn hex(&self) -> &str {
         self.0.get(PREFIX.len()..).unwrap_or_default()
     }
 
-    /// The whole spelling, `sha256:…`.
+    /// Returns the full form, `sha256:…`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,13 +69,13 @@ impl fmt::Display for Digest {
     }
 }
 
-/// Makes a [`Digest`] of content that arrives in pieces.
+/// Computes a [`Digest`] of content that arrives in chunks.
 #[derive(Default)]
 pub(super) struct Digester(sha2::Sha256);
 
 impl Digester {
-    pub(super) fn update(&mut self, piece: &[u8]) {
-        self.0.update(piece);
+    pub(super) fn update(&mut self, chunk: &[u8]) {
+        self.0.update(chunk);
     }
 
     pub(super) fn finish(self) -> Digest {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_digest_of_nothing_is_the_known_one() {
+    fn digests_empty_content() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").as_str(), empty);
         assert_eq!(Digest::of(b"").hex(), &empty[7..]);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sha256_digest_is_refused() {
+    fn rejects_invalid_digests() {
         let hex = Digest::of(b"").hex().to_owned();
         for (text, expected) in [
             (String::new(), DigestError::Malformed),

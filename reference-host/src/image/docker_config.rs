@@ -1,4 +1,4 @@
-//! The Docker config file of the host process: credentials that an operator gave to the whole host.
+//! The Docker config file of the host: registry credentials for all workloads.
 
 use std::path::{Path, PathBuf};
 
@@ -7,25 +7,25 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::credentials::Credentials;
 
-/// A Docker config is a few hundred bytes for each registry; beyond this it is something else.
+/// Size limit. A Docker config has a few hundred bytes for each registry.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
-/// Where the file is: `$DOCKER_CONFIG/config.json`, else `$HOME/.docker/config.json`.
+/// Returns the path of the file: `$DOCKER_CONFIG/config.json`, else `$HOME/.docker/config.json`.
 pub(super) fn path(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
-    let folder = docker_config.or_else(|| home.map(|home| home.join(".docker")))?;
-    Some(folder.join("config.json"))
+    let directory = docker_config.or_else(|| home.map(|home| home.join(".docker")))?;
+    Some(directory.join("config.json"))
 }
 
-/// The credentials that the file at `path` has for `registry`, if any.
+/// Returns the credentials for `registry` in the file at `path`.
 ///
-/// Only `auths` is read. Helper programs (`credsStore`, `credHelpers`) and identity tokens are not supported:
-/// a host does not run programs that a config file names. A file that cannot be read counts as none, with a
-/// warning, as the image may well be public.
+/// Reads `auths` only. Credential helpers (`credsStore`, `credHelpers`) and identity tokens are not
+/// supported: a host does not run programs that a config file names. A file that cannot be read is
+/// ignored with a warning, because the image may be public.
 pub(super) async fn credentials(path: &Path, registry: &str) -> Option<Credentials> {
     match tokio::fs::metadata(path).await {
-        Ok(found) if found.len() <= CONFIG_BYTES_MAX => {}
+        Ok(metadata) if metadata.len() <= CONFIG_BYTES_MAX => {}
         Ok(_) => {
-            tracing::warn!(path = %path.display(), "the Docker config is too large, it is ignored");
+            tracing::warn!(path = %path.display(), "ignoring the Docker config: it is too large");
             return None;
         }
         Err(_) => return None,
@@ -33,39 +33,39 @@ pub(super) async fn credentials(path: &Path, registry: &str) -> Option<Credentia
     let text = match tokio::fs::read(path).await {
         Ok(text) => text,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the Docker config cannot be read");
+            tracing::warn!(path = %path.display(), %error, "cannot read the Docker config");
             return None;
         }
     };
     match find(&text, registry) {
-        Ok(found) => found,
+        Ok(credentials) => credentials,
         Err(reason) => {
-            tracing::warn!(path = %path.display(), reason, "the Docker config cannot be used");
+            tracing::warn!(path = %path.display(), reason, "ignoring the Docker config");
             None
         }
     }
 }
 
-/// Looks `registry` up in the text of a Docker config.
+/// Finds the entry for `registry` in the text of a Docker config.
 fn find(text: &[u8], registry: &str) -> Result<Option<Credentials>, &'static str> {
     let config: serde_json::Value =
         serde_json::from_slice(text).map_err(|_| "it is not valid JSON")?;
     let Some(auths) = config.get("auths").and_then(serde_json::Value::as_object) else {
         let helper = config.get("credsStore").or(config.get("credHelpers"));
         return match helper {
-            Some(_) => Err("credential helpers are not supported, put credentials into `auths`"),
+            Some(_) => Err("credential helpers are not supported; put credentials into `auths`"),
             None => Ok(None),
         };
     };
-    match auths.iter().find(|(key, _)| names(key, registry)) {
+    match auths.iter().find(|(key, _)| matches(key, registry)) {
         Some((_, entry)) => read_entry(entry),
         None => Ok(None),
     }
 }
 
-/// Whether the key of an entry means `registry`: `ghcr.io`, `https://ghcr.io`, `https://ghcr.io/v2/`, and for
-/// Docker Hub its historic `https://index.docker.io/v1/`.
-fn names(key: &str, registry: &str) -> bool {
+/// Whether the key of an entry names `registry`: `ghcr.io`, `https://ghcr.io`,
+/// `https://ghcr.io/v2/`, and for Docker Hub its historic `https://index.docker.io/v1/`.
+fn matches(key: &str, registry: &str) -> bool {
     let key = key
         .trim_start_matches("https://")
         .trim_start_matches("http://");
@@ -82,13 +82,11 @@ fn read_entry(entry: &serde_json::Value) -> Result<Option<Credentials>, &'static
             .unwrap_or_default()
     };
     if !text("auth").is_empty() {
-        let unreadable = "an `auth` entry is not base64 of USER:PASSWORD";
-        let bytes = STANDARD
-            .decode(text("auth").trim())
-            .map_err(|_| unreadable)?;
-        let pair = String::from_utf8(bytes).map_err(|_| unreadable)?;
-        let (username, password) = pair.split_once(':').ok_or(unreadable)?;
-        // Docker pads the password with NUL bytes when it writes some files.
+        let invalid = "an `auth` entry is not base64 of USER:PASSWORD";
+        let bytes = STANDARD.decode(text("auth").trim()).map_err(|_| invalid)?;
+        let pair = String::from_utf8(bytes).map_err(|_| invalid)?;
+        let (username, password) = pair.split_once(':').ok_or(invalid)?;
+        // Docker pads the password with NUL bytes in some files.
         let password = password.trim_end_matches('\0').to_owned();
         return Ok(Some(Credentials {
             username: username.to_owned(),
@@ -100,7 +98,7 @@ fn read_entry(entry: &serde_json::Value) -> Result<Option<Credentials>, &'static
         return Ok(Some(Credentials { username, password }));
     }
     if !text("identitytoken").is_empty() {
-        return Err("identity tokens are not supported, use a user name and a password");
+        return Err("identity tokens are not supported; use a user name and a password");
     }
     Ok(None)
 }
@@ -116,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_under_every_spelling_of_the_registry() {
+    fn finds_entries_under_every_form_of_the_registry() {
         let bob = Some(("bob".to_owned(), "a:b".to_owned()));
         let auth = format!("{{\"auth\": \"{}\"}}", STANDARD.encode("bob:a:b"));
         for (key, registry) in [
@@ -146,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_says_so() {
+    fn rejects_unsupported_configs_with_reason() {
         for text in [
             "not json",
             "{\"credsStore\": \"desktop\"}",
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_wins_over_the_home() {
+    fn prefers_docker_config_over_home() {
         let (a, b) = (Some(PathBuf::from("/a")), Some(PathBuf::from("/b")));
         assert_eq!(path(a, b.clone()), Some("/a/config.json".into()));
         assert_eq!(path(None, b), Some("/b/.docker/config.json".into()));

@@ -1,4 +1,4 @@
-//! Why an image could not be had.
+//! Errors of an image pull.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +7,20 @@ use super::digest::Digest;
 use super::manifest::ManifestError;
 use super::reference::ReferenceError;
 
-/// A pull that failed: names the image; its source, a [`PullCause`], says what happened, at which registry,
-/// and what to do about it.
+/// A failed pull. The message names the image; the source, a [`PullCause`], says what failed, at
+/// which registry, and how to fix it.
 ///
-/// Neither ever holds credentials, tokens, or the query of a URL, so both may be logged and sent to whoever
-/// asked for the workload. One pull may have several callers, so the cause is shared.
+/// Neither contains credentials, tokens, or the query of a URL, so both may be logged and sent to
+/// the scheduler. Concurrent callers may share one pull, so the cause is in an `Arc`.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot get the image \"{image}\"")]
+#[error("cannot pull image `{image}`")]
 pub struct PullError {
     image: String,
     #[source]
     cause: Arc<PullCause>,
 }
 
-/// A reference is quoted up to here; the rest of a longer one is noise.
+/// Limit of the characters of an image reference in a message.
 const IMAGE_CHARS_SHOWN_MAX: usize = 200;
 
 impl PullError {
@@ -34,219 +34,223 @@ impl PullError {
         }
     }
 
-    /// What happened.
+    /// Returns the cause of the failure.
     pub fn cause(&self) -> &PullCause {
         &self.cause
     }
 
-    /// What happened, for whoever names the image himself.
+    /// Returns the cause, for callers that name the image themselves.
     pub fn into_cause(self) -> Arc<PullCause> {
         self.cause
     }
 }
 
-/// What went wrong in a pull.
+/// The cause of a failed pull.
 #[derive(Debug, thiserror::Error)]
 pub enum PullCause {
-    /// The reference is not one.
-    #[error("the image reference is not valid")]
+    /// The image reference is invalid.
+    #[error("invalid image reference")]
     Reference(#[source] ReferenceError),
-    /// Policy NEVER, and the image is not there.
-    #[error("it is not in this host's cache and the pull policy is NEVER")]
+    /// The pull policy is NEVER, and the image is not in the cache.
+    #[error("the image is not in this host's cache and the pull policy is NEVER")]
     NotCached,
-    /// The deadline over the whole pull passed.
-    #[error("registry {registry} did not finish within {} s ({doing})", after.as_secs_f32())]
+    /// The deadline of the whole pull passed.
+    #[error("registry {registry}: timed out after {} s while {operation}", after.as_secs_f32())]
     Timeout {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
         /// The deadline.
         after: Duration,
-        /// What the pull was waiting for.
-        doing: &'static str,
+        /// Operation in progress.
+        operation: &'static str,
     },
-    /// More pulls are under way than the host keeps track of.
-    #[error("{0} pulls are under way already, try again later")]
-    Busy(usize),
-    /// No connection, or no TLS session.
+    /// The limit of pulls in progress is reached.
+    #[error("{0} pulls are in progress already; try again later")]
+    TooManyPulls(usize),
+    /// The TCP connection or the TLS handshake failed.
     #[error(
         "cannot connect to registry {registry} over {scheme}{}",
         insecure_hint(scheme, registry)
     )]
     Connect {
-        /// Which registry, or the host that it redirected to.
+        /// Name of the registry, or of the host that it redirected to.
         registry: String,
         /// `http` or `https`.
         scheme: String,
-        /// What the network said.
+        /// Network error.
         #[source]
         source: reqwest::Error,
     },
-    /// The connection broke, or what came over it was not HTTP.
-    #[error("registry {registry} broke off ({doing})")]
+    /// The connection broke, or the response was not HTTP.
+    #[error("registry {registry}: connection failed while {operation}")]
     Transport {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// What was under way.
-        doing: &'static str,
-        /// What the network said.
+        /// Operation in progress.
+        operation: &'static str,
+        /// Network error.
         #[source]
         source: reqwest::Error,
     },
-    /// This machine has no certificate authorities.
-    #[error(
-        "this host cannot speak https: give it CA certificates (--oci-ca-path, or the system's)"
-    )]
+    /// This machine has no CA certificates.
+    #[error("cannot use https without CA certificates; install the system's or pass --oci-ca-path")]
     TlsSetup(#[source] Arc<reqwest::Error>),
-    /// 401.
-    #[error("registry {registry} demands a login{}{}", login_hint(*sent), quoted(detail))]
+    /// Status 401.
+    #[error(
+        "registry {registry} requires authentication{}{}",
+        login_hint(*credentials_sent),
+        registry_message(detail)
+    )]
     Unauthorized {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
         /// Whether credentials were sent.
-        sent: bool,
-        /// The registry's words, cleaned.
+        credentials_sent: bool,
+        /// Error message of the registry, without secrets.
         detail: String,
     },
-    /// 403.
+    /// Status 403.
     #[error(
-        "registry {registry} denies access, check what the credentials may do{}",
-        quoted(detail)
+        "registry {registry} denied access; check the permissions of the credentials{}",
+        registry_message(detail)
     )]
     Denied {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// The registry's words, cleaned.
+        /// Error message of the registry, without secrets.
         detail: String,
     },
-    /// 404.
+    /// Status 404.
     #[error(
-        "registry {registry} does not have it, check the name and the tag{}",
-        quoted(detail)
+        "registry {registry} does not have the image; check the name and the tag{}",
+        registry_message(detail)
     )]
     NotFound {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// The registry's words, cleaned.
+        /// Error message of the registry, without secrets.
         detail: String,
     },
     /// Any other status.
     #[error(
-        "registry {registry} answered {status} ({doing}), try again later{}",
-        quoted(detail)
+        "registry {registry} returned status {status} while {operation}; try again later{}",
+        registry_message(detail)
     )]
     Status {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// The HTTP status.
+        /// HTTP status.
         status: u16,
-        /// What was asked for.
-        doing: &'static str,
-        /// The registry's words, cleaned.
+        /// Operation in progress.
+        operation: &'static str,
+        /// Error message of the registry, without secrets.
         detail: String,
     },
-    /// The login itself cannot be done, or not safely.
+    /// The login is impossible or unsafe.
     #[error("cannot log in to registry {registry}: {reason}")]
     Login {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// Why.
+        /// Reason of the failure.
         reason: &'static str,
     },
-    /// A redirect that is not followed.
-    #[error("registry {registry} sends the host elsewhere: {reason}")]
+    /// A redirect that the host does not follow.
+    #[error("cannot follow a redirect from registry {registry}: {reason}")]
     Redirect {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// Why it is not followed.
+        /// Reason of the failure.
         reason: &'static str,
     },
-    /// A manifest that the host cannot use.
-    #[error("registry {registry} answered with a manifest that cannot be used")]
+    /// The manifest is invalid or has no layer that the host can run.
+    #[error("cannot use the manifest from registry {registry}")]
     Manifest {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// Why.
+        /// Defect of the manifest.
         #[source]
         source: ManifestError,
     },
-    /// A manifest, a token or the like that has no end.
-    #[error("registry {registry} sent more than {bytes_max} bytes ({doing})")]
-    AnswerTooLarge {
-        /// Which registry.
+    /// A manifest, a token or the like exceeds its size limit.
+    #[error("registry {registry} sent more than {bytes_max} bytes while {operation}")]
+    ResponseTooLarge {
+        /// Name of the registry.
         registry: String,
-        /// The limit.
+        /// Size limit.
         bytes_max: u64,
-        /// What was asked for.
-        doing: &'static str,
+        /// Operation in progress.
+        operation: &'static str,
     },
-    /// Declared larger than the host accepts.
-    #[error("its layer has {bytes} bytes, this host takes {bytes_max} (--image-size-limit-mib)")]
+    /// The declared size of the layer exceeds the limit.
+    #[error("the layer has {bytes} bytes; the limit is {bytes_max} (--image-size-limit-mib)")]
     TooLarge {
-        /// The declared size.
+        /// Declared size.
         bytes: u64,
-        /// The limit.
+        /// Size limit.
         bytes_max: u64,
     },
-    /// More came than the manifest declares.
-    #[error("registry {registry} sends more than the {declared} bytes that the manifest declares")]
+    /// The registry sent more bytes than the manifest declares.
+    #[error("registry {registry} sent more than the {declared} bytes that the manifest declares")]
     Overlong {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// The declared size.
+        /// Declared size.
         declared: u64,
     },
-    /// Less came than the manifest declares.
-    #[error("the layer arrived truncated from registry {registry}: {received} of {declared} bytes")]
+    /// The registry sent fewer bytes than the manifest declares.
+    #[error("registry {registry} sent only {received} of {declared} bytes of the layer")]
     Truncated {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// What came.
+        /// Received size.
         received: u64,
-        /// The declared size.
+        /// Declared size.
         declared: u64,
-        /// What the network said, when the connection broke.
+        /// Network error, if the connection broke.
         #[source]
         source: Option<reqwest::Error>,
     },
-    /// Content that is not what its digest says.
-    #[error("the {what} from registry {registry} has the digest {actual}, expected {expected}")]
+    /// The content does not match its digest.
+    #[error("the {content} from registry {registry} has digest {actual}, expected {expected}")]
     DigestMismatch {
-        /// Which registry.
+        /// Name of the registry.
         registry: String,
-        /// Manifest or layer.
-        what: &'static str,
-        /// The digest that was asked for or declared.
+        /// `manifest` or `layer`.
+        content: &'static str,
+        /// Requested or declared digest.
         expected: Digest,
-        /// The digest of what came.
+        /// Digest of the received content.
         actual: Digest,
     },
-    /// The cache folder failed.
-    #[error("this host cannot write to its image cache, check the disk")]
+    /// The cache directory cannot be written.
+    #[error("cannot write to the image cache; check the disk")]
     Cache(#[source] std::io::Error),
-    /// The pull's own task ended without an outcome.
-    #[error("the pull was aborted, the host is shutting down")]
+    /// The task of the pull ended without a result.
+    #[error("the pull was aborted because the host is shutting down")]
     Aborted,
 }
 
 fn insecure_hint(scheme: &str, registry: &str) -> String {
     match scheme {
         "https" => format!(
-            "; if it speaks plain HTTP, start this host with --insecure-registry {registry}"
+            "; if the registry serves plain HTTP, start this host with \
+             --insecure-registry {registry}"
         ),
         _ => String::new(),
     }
 }
 
-fn login_hint(sent: bool) -> &'static str {
-    match sent {
-        true => " and does not accept the credentials of imagePullSecret or the host",
-        false => " and there are no credentials for it, set imagePullSecret",
+fn login_hint(credentials_sent: bool) -> &'static str {
+    if credentials_sent {
+        " and rejected the credentials of imagePullSecret or of the host"
+    } else {
+        ", but no credentials are configured; set imagePullSecret"
     }
 }
 
-fn quoted(detail: &str) -> String {
+fn registry_message(detail: &str) -> String {
     match detail {
         "" => String::new(),
-        detail => format!(" (it says: {detail})"),
+        detail => format!(" (registry message: {detail})"),
     }
 }

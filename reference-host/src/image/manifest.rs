@@ -1,4 +1,4 @@
-//! The manifest of an image: finds the one Wasm layer in it.
+//! The manifest of an image, and its one Wasm layer.
 
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, ImageIndexEntry,
@@ -9,64 +9,64 @@ use serde::de::DeserializeOwned;
 
 use super::digest::{Digest, DigestError};
 
-/// The media types that the host asks a registry for.
+/// Media types that the host accepts from a registry.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, \
      application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// The layer types of a Wasm artifact: today's, and the one that older tools wrote.
+/// Media types of a Wasm layer: the current one, and the one of older tools.
 const WASM_LAYERS: [&str; 2] = [
     "application/wasm",
     "application/vnd.module.wasm.content.layer.v1+wasm",
 ];
 
-/// What the body of a manifest request says.
+/// A parsed manifest.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Manifest {
     /// The image itself.
     Image(Layer),
-    /// An index of several images; the one that fits is under this digest.
+    /// An index of several images; the digest is that of the matching image.
     Index(Digest),
 }
 
-/// The one Wasm layer of an image, as its manifest declares it.
+/// The Wasm layer of an image, as its manifest declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layer {
     pub(super) digest: Digest,
     pub(super) bytes: u64,
 }
 
-/// Why a manifest cannot be used.
+/// Reason why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Text, a web page, half a document.
-    #[error("it is not a JSON manifest")]
+    /// The body is not JSON, or does not have the structure of a manifest.
+    #[error("cannot parse the manifest as JSON")]
     Json(#[source] serde_json::Error),
-    /// Schema version 1, or none.
-    #[error("its schemaVersion is not 2")]
+    /// The schema version is missing or is not 2.
+    #[error("the schemaVersion is not 2")]
     SchemaVersion,
-    /// Something else than an image or an index.
-    #[error("its media type is {0:?}, not that of an image manifest or an index")]
+    /// The media type is neither an image nor an index.
+    #[error("media type {0:?} is neither an image manifest nor an index")]
     MediaType(String),
-    /// A descriptor's digest cannot be used.
-    #[error("a digest in it cannot be used")]
+    /// The digest of a descriptor is invalid.
+    #[error("invalid digest in the manifest")]
     Digest(#[source] DigestError),
-    /// A negative size.
-    #[error("the size of its layer is negative")]
+    /// The size of the layer is negative.
+    #[error("the size of the layer is negative")]
     Size,
-    /// No layer that the host can run.
-    #[error("it has no application/wasm layer, only {0}")]
+    /// The image has no Wasm layer.
+    #[error("the image has no application/wasm layer (its layers: {0})")]
     NoWasm(String),
-    /// More than one: which one to run would be a guess.
-    #[error("it has {0} Wasm layers, push the component as an image with exactly one")]
+    /// The image has several Wasm layers, so the one to run is ambiguous.
+    #[error("the image has {0} Wasm layers; push the component as an image with exactly one")]
     SeveralWasm(usize),
-    /// An index without an entry for Wasm.
-    #[error("it is an index of {0} images and none of them is for Wasm or this platform")]
+    /// The index has no entry for Wasm.
+    #[error("none of the {0} images in the index is for Wasm or this platform")]
     NoPlatform(usize),
 }
 
-/// Reads the body of a manifest request.
+/// Parses the body of a manifest response.
 pub(super) fn read(body: &[u8]) -> Result<Manifest, ManifestError> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -98,7 +98,7 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ManifestError> {
     serde_json::from_slice(body).map_err(ManifestError::Json)
 }
 
-/// Exactly one Wasm layer; others (documentation, a bill of materials) are left alone.
+/// Returns the Wasm layer. Other layers (documentation, a bill of materials) are ignored.
 fn wasm_layer(layers: &[OciDescriptor]) -> Result<Layer, ManifestError> {
     let is_wasm = |layer: &&OciDescriptor| WASM_LAYERS.contains(&layer.media_type.as_str());
     let mut wasm = layers.iter().filter(is_wasm);
@@ -114,7 +114,8 @@ fn wasm_layer(layers: &[OciDescriptor]) -> Result<Layer, ManifestError> {
     }
 }
 
-/// Prefers the entry for Wasm, then the one for this platform (as `wash host` does), then the only one.
+/// Chooses the entry for Wasm, else the one for this platform (like `wash host`), else the only
+/// one.
 fn choose(entries: &[ImageIndexEntry]) -> Result<Digest, ManifestError> {
     let of = |wanted: fn(&str, &str) -> bool| {
         entries.iter().find(|entry| {
@@ -135,19 +136,19 @@ fn choose(entries: &[ImageIndexEntry]) -> Result<Digest, ManifestError> {
 }
 
 fn is_this_platform(architecture: &str, os: &str) -> bool {
-    let ours = match std::env::consts::ARCH {
+    let this_architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     };
-    architecture == ours && os == std::env::consts::OS
+    architecture == this_architecture && os == std::env::consts::OS
 }
 
-/// The media types of `layers` for a message.
+/// Lists the media types of `layers` for a message.
 fn list(layers: &[OciDescriptor]) -> String {
     const SHOWN_MAX: usize = 3;
     if layers.is_empty() {
-        return "no layers at all".to_owned();
+        return "none".to_owned();
     }
     let shown: Vec<String> = layers
         .iter()
@@ -163,7 +164,7 @@ fn list(layers: &[OciDescriptor]) -> String {
     shown.join(", ") + &tail
 }
 
-/// A media type of a foreign document, fit for a message.
+/// Shortens a media type of a foreign document for a message.
 fn shorten(media_type: &str) -> String {
     media_type
         .chars()
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_wasm_layer_is_found_under_both_its_types() {
+    fn finds_the_wasm_layer_under_both_media_types() {
         for media_type in WASM_LAYERS {
             let body = image(vec![layer("text/markdown", 1), layer(media_type, 7)]);
             let expected = Layer {
@@ -202,38 +203,39 @@ mod tests {
     }
 
     #[test]
-    fn each_unusable_manifest_says_why() {
+    fn rejects_unusable_manifests_with_reason() {
         let wasm = || layer("application/wasm", 1);
         let bad_digest =
             json!({"mediaType": "application/wasm", "digest": "sha256:../../x", "size": 1});
         for (body, expected) in [
-            (b"<html>".to_vec(), "it is not a JSON manifest"),
-            (b"[]".to_vec(), "it is not a JSON manifest"),
-            (b"".to_vec(), "it is not a JSON manifest"),
-            (b"{}".to_vec(), "its schemaVersion is not 2"),
+            (b"<html>".to_vec(), "cannot parse the manifest as JSON"),
+            (b"[]".to_vec(), "cannot parse the manifest as JSON"),
+            (b"".to_vec(), "cannot parse the manifest as JSON"),
+            (b"{}".to_vec(), "the schemaVersion is not 2"),
             (
                 json!({"schemaVersion": 2, "mediaType": "text/x"})
                     .to_string()
                     .into_bytes(),
-                "its media type is \"text/x\", not that of an image manifest or an index",
+                "media type \"text/x\" is neither an image manifest nor an index",
             ),
             (
                 image(vec![]),
-                "it has no application/wasm layer, only no layers at all",
+                "the image has no application/wasm layer (its layers: none)",
             ),
             (
                 image(vec![layer("application/vnd.oci.image.layer.v1.tar", 1)]),
-                "it has no application/wasm layer, only application/vnd.oci.image.layer.v1.tar",
+                "the image has no application/wasm layer \
+                 (its layers: application/vnd.oci.image.layer.v1.tar)",
             ),
             (
                 image(vec![wasm(), wasm()]),
-                "it has 2 Wasm layers, push the component as an image with exactly one",
+                "the image has 2 Wasm layers; push the component as an image with exactly one",
             ),
             (
                 image(vec![layer("application/wasm", -1)]),
-                "the size of its layer is negative",
+                "the size of the layer is negative",
             ),
-            (image(vec![bad_digest]), "a digest in it cannot be used"),
+            (image(vec![bad_digest]), "invalid digest in the manifest"),
         ] {
             let error = read(&body).unwrap_err();
             assert_eq!(
@@ -261,13 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_resolved_to_wasm_then_to_this_platform_then_to_the_only_entry() {
-        let ours = if cfg!(target_arch = "aarch64") {
+    fn resolves_an_index_to_wasm_then_this_platform_then_the_only_entry() {
+        let architecture = if cfg!(target_arch = "aarch64") {
             "arm64"
         } else {
             "amd64"
         };
-        let here = Some((std::env::consts::OS, ours));
+        let here = Some((std::env::consts::OS, architecture));
         for (platforms, expected) in [
             (vec![here, Some(("wasip2", "wasm"))], Some(1)),
             (vec![Some(("windows", "s390x")), here], Some(1)),

@@ -1,33 +1,49 @@
-//! How the image store works: where it keeps what, and what it accepts.
+//! Options of the image store: cache location, limits, and access to registries.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::docker_config;
-use crate::config::{CONCURRENT_PULLS_MAX, IMAGE_BYTES_MAX, IMAGE_CACHE_BYTES_MAX, PULL_TIMEOUT};
 
-/// How a [`Store`](super::Store) works. [`Default`] holds the documented defaults of the host.
+/// Default deadline of a pull, the same as in `wash host`.
+pub const PULL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum: no link is slower.
+pub const PULL_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Above this, a start from a registry that hangs is not ERROR within the 60 s of HOST-IMG-007.
+pub const PULL_TIMEOUT_CONFORMANT_MAX: Duration = Duration::from_secs(55);
+/// Default size limit of an image. Components that embed a language runtime have some 30 MB, a
+/// tenth of it.
+pub const IMAGE_BYTES_MAX: u64 = 256 * MIB;
+/// Default size of the image cache: room for some hundred components, and few disks are smaller.
+pub const IMAGE_CACHE_BYTES_MAX: u64 = 2048 * MIB;
+/// Default limit of concurrent pulls. More downloads do not make one network link faster.
+pub const CONCURRENT_PULLS_MAX: usize = 16;
+
+const MIB: u64 = 1 << 20;
+
+/// Options of a [`Store`](super::Store). [`Default`] returns the documented defaults of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// Where images are kept over restarts; `None`: in a temporary folder that goes with the store.
+    /// Cache directory, kept across restarts; `None` means a temporary directory, removed with the
+    /// store.
     pub cache_dir: Option<PathBuf>,
-    /// How many bytes of layers are kept; those used longest ago go first.
+    /// Size limit of the cached layers; the least recently used are evicted first.
     pub cache_bytes_max: u64,
-    /// The deadline over everything that one pull does, waiting for its turn included (HOST-IMG-007).
+    /// Deadline for a whole pull, time in the queue included (HOST-IMG-007).
     pub pull_timeout: Duration,
-    /// The largest layer that is accepted (HOST-IMG-008).
+    /// Size limit of a layer (HOST-IMG-008).
     pub image_bytes_max: u64,
-    /// How many requests to registries run at once. One registry gets at most half of them, so that one that
-    /// hangs does not hold up the others.
+    /// Limit of concurrent requests to registries. One registry gets at most half of them, so that
+    /// a registry that hangs does not block the others.
     pub concurrent_pulls_max: usize,
-    /// The registries (`HOST` or `HOST:PORT`) that are reached over plain HTTP.
+    /// Registries (`HOST` or `HOST:PORT`) that are reached over plain HTTP.
     pub insecure_registries: HashSet<String>,
-    /// Reach every registry over plain HTTP.
+    /// Whether every registry is reached over plain HTTP.
     pub allow_all_insecure: bool,
-    /// PEM files of CA certificates to trust besides the system's.
+    /// PEM files of CA certificates to trust in addition to the system's.
     pub registry_ca_paths: Vec<PathBuf>,
-    /// The Docker config file with the host's own credentials.
+    /// Docker config file with the host's own credentials.
     pub docker_config: Option<PathBuf>,
 }
 
@@ -48,9 +64,9 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Where this process's own Docker config file is: `$DOCKER_CONFIG/config.json`, else
+    /// Returns the path of this process's Docker config file: `$DOCKER_CONFIG/config.json`, else
     /// `~/.docker/config.json`.
-    pub fn docker_config_of_environment() -> Option<PathBuf> {
+    pub fn docker_config_from_env() -> Option<PathBuf> {
         let variable = |name| {
             std::env::var_os(name)
                 .filter(|it| !it.is_empty())

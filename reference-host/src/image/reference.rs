@@ -1,4 +1,4 @@
-//! An image reference: which registry, which repository, and which tag or digest of it.
+//! An image reference: a registry, a repository, and a tag or digest.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,78 +9,76 @@ use super::digest::{Digest, DigestError};
 
 /// A parsed image reference, `[REGISTRY/]REPOSITORY[:TAG][@sha256:HEX]`.
 ///
-/// The defaults are those that people know: no registry means Docker Hub, a single name there means
-/// `library/NAME`, neither tag nor digest means `latest`. When a digest is given, it decides and the tag is
-/// only a note to the reader.
+/// The defaults are Docker's: no registry means Docker Hub, a single name there means
+/// `library/NAME`, neither tag nor digest means `latest`. If a digest is given, the tag is ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImageReference {
     parsed: Reference,
     digest: Option<Digest>,
 }
 
-/// Why a text is not an image reference.
+/// Reason why a text is not a valid image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// Nothing at all.
-    #[error("the image reference is empty, write one like ghcr.io/acme/hello:1.0")]
+    /// The text is empty.
+    #[error("the reference is empty; an example of a valid one is ghcr.io/acme/hello:1.0")]
     Empty,
-    /// Longer than any reference can be.
-    #[error(
-        "the image reference is {bytes} bytes long, at most {REFERENCE_BYTES_MAX} are possible"
-    )]
+    /// The text is longer than any valid reference.
+    #[error("the reference has {bytes} bytes; the limit is {REFERENCE_BYTES_MAX}")]
     TooLong {
-        /// Its length.
+        /// Length of the text.
         bytes: usize,
     },
-    /// A URL.
-    #[error("an image reference has no scheme, leave out \"{scheme}://\"")]
+    /// The text is a URL.
+    #[error("an image reference has no scheme; remove \"{scheme}://\"")]
     Scheme {
-        /// What stands before `://`.
+        /// Text before `://`.
         scheme: String,
     },
-    /// White space or a control character.
-    #[error("the image reference has white space or a control character in it")]
+    /// The text contains white space or a control character.
+    #[error("the reference contains white space or a control character")]
     Space,
-    /// Upper case in the repository.
-    #[error("the repository \"{repository}\" must be in lower case")]
+    /// The repository contains upper-case letters.
+    #[error("repository \"{repository}\" must be in lower case")]
     Uppercase {
         /// The repository as written.
         repository: String,
     },
-    /// Bad digest after `@`.
-    #[error("the digest after \"@\" cannot be used")]
+    /// The digest after `@` is invalid.
+    #[error("invalid digest after \"@\"")]
     Digest(#[source] DigestError),
-    /// Anything else.
-    #[error("not of the form [REGISTRY/]REPOSITORY[:TAG][@sha256:HEX]")]
+    /// Any other violation of the grammar.
+    #[error("the reference does not have the form [REGISTRY/]REPOSITORY[:TAG][@sha256:HEX]")]
     Malformed,
 }
 
-/// The longest reference: a host name (255), a port (6), a repository (255), a tag (128), a digest (71) and
-/// the marks between them, rounded up.
+/// Length limit: a host name (255), a port (6), a repository (255), a tag (128), a digest (71) and
+/// the separators, rounded up.
 const REFERENCE_BYTES_MAX: usize = 768;
 
 impl ImageReference {
-    /// The registry as people write it: `docker.io`, `ghcr.io`, `127.0.0.1:5000`.
+    /// Returns the registry as written in references: `docker.io`, `ghcr.io`, `127.0.0.1:5000`.
     pub fn registry(&self) -> &str {
         self.parsed.registry()
     }
 
-    /// The `HOST[:PORT]` that requests go to. It differs from [`registry`](Self::registry) for Docker Hub only.
+    /// Returns the `HOST[:PORT]` that requests go to. It differs from [`registry`](Self::registry)
+    /// only for Docker Hub.
     pub fn authority(&self) -> &str {
         self.parsed.resolve_registry()
     }
 
-    /// The repository inside the registry.
+    /// Returns the repository in the registry.
     pub fn repository(&self) -> &str {
         self.parsed.repository()
     }
 
-    /// The digest that the content must have, when the reference gives one.
+    /// Returns the digest that the content must have, if the reference includes one.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// What to ask the registry for: the digest, else the tag.
+    /// Returns the identifier to request from the registry: the digest, else the tag.
     pub fn version(&self) -> &str {
         match &self.digest {
             Some(digest) => digest.as_str(),
@@ -88,8 +86,8 @@ impl ImageReference {
         }
     }
 
-    /// The same repository, by digest.
-    pub(super) fn at(&self, digest: &Digest) -> Self {
+    /// Returns a reference to `digest` in the same repository.
+    pub(super) fn with_digest(&self, digest: &Digest) -> Self {
         let parsed = self.parsed.clone_with_digest(digest.as_str().to_owned());
         Self {
             parsed,
@@ -134,7 +132,7 @@ impl FromStr for ImageReference {
     }
 }
 
-/// The repository as written: `name` without its registry and without its tag.
+/// Returns the repository as written: `name` without registry and tag.
 fn repository_of(name: &str) -> &str {
     let path = match name.split_once('/') {
         Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => rest,
@@ -145,7 +143,7 @@ fn repository_of(name: &str) -> &str {
 }
 
 impl fmt::Display for ImageReference {
-    /// The canonical spelling, defaults written out: the key of the cache.
+    /// Writes the canonical form, with all defaults; the cache uses it as its key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parsed.fmt(f)
     }
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_written_out() {
+    fn writes_out_defaults() {
         for (text, canonical, authority, version) in [
             (
                 "hello",
@@ -197,11 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_decides_over_a_tag() {
+    fn prefers_digest_over_tag() {
         let reference: ImageReference = format!("ghcr.io/a/b:1@{}", sha()).parse().unwrap();
         assert_eq!(reference.version(), sha());
         assert_eq!(reference.digest().unwrap().as_str(), sha());
-        let other = reference.at(&Digest::of(b"y"));
+        let other = reference.with_digest(&Digest::of(b"y"));
         assert_eq!(
             other.to_string(),
             format!("ghcr.io/a/b@{}", Digest::of(b"y"))
@@ -209,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_own_words() {
+    fn reports_each_mistake_separately() {
         let upper = |repository: &str| ReferenceError::Uppercase {
             repository: repository.into(),
         };

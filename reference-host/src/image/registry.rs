@@ -1,18 +1,19 @@
-//! The HTTP side of a pull: manifests, layers and logins, every answer of a bounded size.
+//! The HTTP client for registries: manifests, layers and logins, with bounded responses.
 //!
-//! References, manifests and digests are `oci-client`'s and follow its reading of the distribution
-//! specification. Its `Client` is not used, as it reads manifests, tokens and error pages into memory whatever
-//! their size, remembers the first credentials of a registry for all later images, and takes a failed login for
-//! an anonymous one.
+//! References, manifests and digests are those of `oci-client` and follow its reading of the
+//! distribution specification. Its `Client` is not used: it reads manifests, tokens and error pages
+//! of any size into memory, reuses the first credentials of a registry for all later images, and
+//! treats a failed login as an anonymous one.
 //!
-//! Credentials leave the host only after a challenge, and go to the image's own registry or to the login
-//! address which that registry names (as Docker Hub needs), never to the target of a redirect elsewhere, and
-//! never over plain HTTP when the registry itself is reached over https (HOST-IMG-017).
+//! The host sends credentials only after a challenge, and only to the image's own registry or to
+//! the token endpoint that this registry names (Docker Hub needs it). It never sends them to the
+//! target of a redirect to another host, and never over plain HTTP if the registry itself is
+//! reached over https (HOST-IMG-017).
 //!
-//! Proxies are those of the process's environment: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`.
+//! Proxies come from the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`.
 
 mod address;
-mod answer;
+mod response;
 mod session;
 
 use std::collections::HashSet;
@@ -28,7 +29,8 @@ use super::error::PullCause;
 use super::manifest::{Layer, Manifest, ManifestError};
 use super::reference::ImageReference;
 
-/// The clients of a host: one that speaks https, and one for the registries that do not.
+/// The HTTP clients of a host: one for https, and one for registries that are reached over plain
+/// HTTP.
 pub(super) struct Registries {
     plain: reqwest::Client,
     secure: Result<reqwest::Client, Arc<reqwest::Error>>,
@@ -36,14 +38,14 @@ pub(super) struct Registries {
     image_bytes_max: u64,
 }
 
-/// Which registries are reached over plain HTTP.
+/// The registries that are reached over plain HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Insecure {
     All,
     Only(HashSet<String>),
 }
 
-/// What a reference stands for, and how the registry wants to be asked for the rest of it.
+/// A resolved reference, with the authorization for further requests.
 #[derive(Clone)]
 pub(super) struct Resolved {
     pub(super) manifest: Digest,
@@ -51,7 +53,7 @@ pub(super) struct Resolved {
     authorization: Authorization,
 }
 
-/// Why the clients cannot be made.
+/// Reason why the HTTP clients cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     #[error("cannot read the CA certificates in {}", path.display())]
@@ -59,23 +61,24 @@ pub(super) enum ClientError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{} has no PEM certificates that can be used", path.display())]
+    #[error("no valid PEM certificate in {}", path.display())]
     CaParse {
         path: PathBuf,
         source: Option<reqwest::Error>,
     },
-    #[error("cannot make an HTTP client")]
+    #[error("cannot create an HTTP client")]
     Client(#[source] reqwest::Error),
 }
 
 impl Registries {
-    /// Makes the clients; `ca_paths` are PEM files of certificates to trust besides the system's.
+    /// Creates the clients. `ca_paths` are PEM files of CA certificates, trusted besides the
+    /// system's.
     pub(super) fn new(
         insecure: Insecure,
         ca_paths: &[PathBuf],
         image_bytes_max: u64,
     ) -> Result<Self, ClientError> {
-        // Already installed by whoever links this library too: theirs is as good.
+        // Fails if the embedding program installed a provider already; that one serves as well.
         drop(rustls::crypto::ring::default_provider().install_default());
         let builder = || {
             reqwest::Client::builder()
@@ -91,9 +94,9 @@ impl Registries {
             .https_only(true)
             .tls_certs_merge(certificates(ca_paths)?)
             .build();
-        // A machine without CA certificates still serves registries that speak plain HTTP.
+        // A machine without CA certificates can still reach registries over plain HTTP.
         let secure = secure.map_err(|error| {
-            tracing::warn!(%error, "no https to registries, there are no CA certificates");
+            tracing::warn!(%error, "no CA certificates; cannot reach registries over https");
             Arc::new(error)
         });
         Ok(Self {
@@ -104,7 +107,7 @@ impl Registries {
         })
     }
 
-    /// Asks the registry what `reference` stands for.
+    /// Resolves `reference` to a manifest and a layer.
     pub(super) async fn resolve(
         &self,
         reference: &ImageReference,
@@ -115,7 +118,7 @@ impl Registries {
         let (digest, layer) = match first {
             Manifest::Image(layer) => (digest, layer),
             Manifest::Index(chosen) => {
-                let chosen = reference.at(&chosen);
+                let chosen = reference.with_digest(&chosen);
                 match session.manifest(&chosen, credentials.as_ref()).await? {
                     (digest, Manifest::Image(layer)) => (digest, layer),
                     (_, Manifest::Index(_)) => {
@@ -139,7 +142,7 @@ impl Registries {
         })
     }
 
-    /// Downloads the layer into `file`, and verifies its size and digest on the way.
+    /// Downloads the layer into `file` and verifies its size and digest.
     pub(super) async fn download(
         &self,
         reference: &ImageReference,
@@ -157,8 +160,8 @@ impl Registries {
         let (registry, declared) = (session.name(), layer.bytes);
         let (mut digester, mut received) = (Digester::default(), 0_u64);
         loop {
-            let piece = match response.chunk().await {
-                Ok(Some(piece)) => piece,
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(source) => {
                     let source = Some(source.without_url());
@@ -170,12 +173,12 @@ impl Registries {
                     });
                 }
             };
-            received = received.saturating_add(piece.len() as u64);
+            received = received.saturating_add(chunk.len() as u64);
             if received > declared {
                 return Err(PullCause::Overlong { registry, declared });
             }
-            digester.update(&piece);
-            file.write_all(&piece).await.map_err(PullCause::Cache)?;
+            digester.update(&chunk);
+            file.write_all(&chunk).await.map_err(PullCause::Cache)?;
         }
         file.flush().await.map_err(PullCause::Cache)?;
         if received < declared {
@@ -186,7 +189,7 @@ impl Registries {
                 source: None,
             });
         }
-        same_digest(registry, "layer", &layer.digest, digester.finish())
+        check_digest(registry, "layer", &layer.digest, digester.finish())
     }
 
     fn session<'a>(
@@ -220,9 +223,9 @@ impl Registries {
     }
 }
 
-fn same_digest(
+fn check_digest(
     registry: String,
-    what: &'static str,
+    content: &'static str,
     expected: &Digest,
     actual: Digest,
 ) -> Result<(), PullCause> {
@@ -232,7 +235,7 @@ fn same_digest(
     let expected = expected.clone();
     Err(PullCause::DigestMismatch {
         registry,
-        what,
+        content,
         expected,
         actual,
     })

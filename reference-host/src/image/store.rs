@@ -1,4 +1,4 @@
-//! The image store: answers "give me this image" from the cache or from its registry.
+//! The image store: returns images from the cache or pulls them from their registry.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,96 +10,99 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::cache::{Cache, Cached};
+use super::cache::{Cache, CachedImage};
 use super::credentials::Credentials;
 use super::digest::Digest;
 use super::docker_config;
 use super::error::{PullCause, PullError};
-use super::flight::{Flights, Outcome};
 use super::options::StoreOptions;
 use super::reference::ImageReference;
 use super::registry::{ClientError, Insecure, Registries, Resolved};
-use super::temporary::TemporaryFolder;
+use super::single_flight::{SharedResult, SingleFlight};
+use super::temporary::TemporaryDirectory;
 
-/// Pulls under way or queued; each is a workload that somebody started within one pull timeout.
-const FLIGHTS_MAX: usize = 1024;
+/// Limit of pulls in progress or queued. Each belongs to a workload that was started within one
+/// pull timeout.
+const PULLS_MAX: usize = 1024;
 
-/// What a pull was doing when its deadline passed, whether it did so itself or with others.
-const RESOLVING: &str = "asking what the reference stands for";
+/// Operations for timeout messages, whether this pull performs them or waits for another one.
+const RESOLVING: &str = "resolving the reference";
 const DOWNLOADING: &str = "downloading the layer";
 
-/// Why a [`Store`] cannot be opened.
+/// Reason why a [`Store`] cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The cache folder cannot be used.
-    #[error("cannot use {} as the image cache, check --oci-cache-dir", path.display())]
+    /// The cache directory is not usable.
+    #[error("cannot use {} as the image cache; check --oci-cache-dir", path.display())]
     Cache {
-        /// The folder.
+        /// Path of the directory.
         path: PathBuf,
-        /// What the system said.
+        /// I/O error.
         #[source]
         source: io::Error,
     },
-    /// The HTTP clients cannot be made, for instance because of a bad CA file.
-    #[error("cannot set up the access to registries")]
+    /// The HTTP clients cannot be created, for instance because of an invalid CA file.
+    #[error("cannot create the HTTP clients for registries")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// When to ask the registry.
+/// When a pull contacts the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {
-    /// At every pull (HOST-IMG-011). Layers that are in the cache are not downloaded again.
+    /// At every pull (HOST-IMG-011). Cached layers are not downloaded again.
     Always,
-    /// Only when the cache does not have the image (HOST-IMG-012). Also what UNSPECIFIED means.
+    /// Only if the image is not in the cache (HOST-IMG-012). UNSPECIFIED means the same.
     #[default]
     IfNotPresent,
     /// Never (HOST-IMG-013).
     Never,
 }
 
-/// What to pull.
+/// A request to pull an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
-    /// The reference as the workload gives it.
+    /// The reference as written in the workload.
     pub reference: String,
-    /// When to ask the registry.
+    /// When to contact the registry.
     pub policy: PullPolicy,
-    /// The workload's pull secret; `None`: the host's own credentials for the registry, else anonymous.
+    /// The workload's pull secret. `None` means the host's own credentials for the registry, else
+    /// an anonymous pull.
     pub credentials: Option<Credentials>,
 }
 
 /// An image that was pulled and verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// The digest of `bytes`. Computed by this host, so it may serve as the key of a compile cache.
+    /// Digest of `bytes`. This host computed it, so it is a safe key for a compilation cache.
     pub digest: Digest,
-    /// The digest of the manifest: what a reference by digest names.
+    /// Digest of the manifest: the one that a reference by digest names.
     pub manifest_digest: Digest,
-    /// The content of the one Wasm layer.
+    /// Content of the Wasm layer.
     pub bytes: Bytes,
 }
 
-/// The images of a host. Cheap to clone; the clones share everything.
+/// The images of a host. Clones are cheap and share the cache and the clients.
 ///
 /// # Guarantees
 ///
-/// - Pulls of one image with the same credentials that overlap share their requests (HOST-IMG-010).
-/// - A pull runs in a task of its own, is bounded by one deadline, and is not ended when its callers go away:
-///   what it brought is in the cache for the next one.
-/// - Content is verified against its digest when it arrives and each time it is read from the cache.
+/// - Concurrent pulls of one image with the same credentials share their requests (HOST-IMG-010).
+/// - A pull runs in its own task and under one deadline. It continues when its callers go away, so
+///   the next pull finds the image in the cache.
+/// - Content is verified against its digest when it arrives and each time it is read from the
+///   cache.
 ///
-/// # Who may have a cached image
+/// # Access to cached images
 ///
-/// With [`PullPolicy::IfNotPresent`] and [`PullPolicy::Never`] the cache serves every workload of the host,
-/// also what was pulled with another workload's secret, as a Kubernetes node does unless told otherwise. Whoever
-/// must keep tenants apart sets [`PullPolicy::Always`], which makes the registry decide at each start, or gives
-/// each tenant hosts of its own.
+/// With [`PullPolicy::IfNotPresent`] and [`PullPolicy::Never`] the cache serves every workload of
+/// the host, even images that were pulled with another workload's secret. The default of a
+/// Kubernetes node is the same. To isolate tenants, use [`PullPolicy::Always`], which makes the
+/// registry decide at each start, or run separate hosts for each tenant.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
 }
 
-/// Who asks for what: pulls that agree in all of it may share their requests.
+/// Key of a resolution: pulls with equal keys may share their requests.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ResolveKey {
     reference: ImageReference,
@@ -120,40 +123,36 @@ struct Shared {
     registries: Registries,
     pull_timeout: Duration,
     docker_config: Option<PathBuf>,
-    slots: Semaphore,
-    slots_each: usize,
-    by_registry: Mutex<HashMap<String, Weak<Semaphore>>>,
-    /// Apart from the layers, so that a pull which begins while an older one downloads still asks the registry
-    /// what the reference means now, and yet shares the download.
-    resolving: Flights<ResolveKey, Resolved>,
-    downloading: Flights<LayerKey, Bytes>,
-    /// Removes the cache with the store, when it is a temporary one.
-    temporary: Mutex<Option<TemporaryFolder>>,
+    permits: Semaphore,
+    permits_per_registry: usize,
+    registry_permits: Mutex<HashMap<String, Weak<Semaphore>>>,
+    /// Separate from `downloads`, so that a pull that begins during the download of an older one
+    /// still resolves the reference, and yet shares the download.
+    resolutions: SingleFlight<ResolveKey, Resolved>,
+    downloads: SingleFlight<LayerKey, Bytes>,
+    /// Removes the cache with the store if the cache is temporary.
+    temporary: Mutex<Option<TemporaryDirectory>>,
 }
 
 impl Store {
-    /// Opens the cache and prepares the access to registries. Contacts nobody. Blocks on the disk.
+    /// Opens the cache and creates the HTTP clients. Does blocking I/O, but no network I/O.
     pub fn new(options: StoreOptions) -> Result<Self, StoreError> {
         let cache_error = |path: PathBuf| |source| StoreError::Cache { path, source };
-        let (folder, temporary) = match options.cache_dir {
-            Some(folder) => (folder, None),
+        let (directory, temporary) = match options.cache_dir {
+            Some(directory) => (directory, None),
             None => {
                 let parent = std::env::temp_dir();
-                let made = TemporaryFolder::make(&parent).map_err(cache_error(parent))?;
-                (made.path().to_owned(), Some(made))
+                let temporary = TemporaryDirectory::create(&parent).map_err(cache_error(parent))?;
+                (temporary.path().to_owned(), Some(temporary))
             }
         };
-        let cache =
-            Cache::open(&folder, options.cache_bytes_max).map_err(cache_error(folder.clone()))?;
-        let insecure = match options.allow_all_insecure {
-            true => Insecure::All,
-            false => Insecure::Only(
-                options
-                    .insecure_registries
-                    .iter()
-                    .map(|name| name.to_ascii_lowercase())
-                    .collect(),
-            ),
+        let cache = Cache::open(&directory, options.cache_bytes_max)
+            .map_err(cache_error(directory.clone()))?;
+        let insecure = if options.allow_all_insecure {
+            Insecure::All
+        } else {
+            let names = options.insecure_registries.iter();
+            Insecure::Only(names.map(|name| name.to_ascii_lowercase()).collect())
         };
         let registries = Registries::new(
             insecure,
@@ -161,28 +160,28 @@ impl Store {
             options.image_bytes_max,
         )
         .map_err(|error: ClientError| StoreError::Client(Box::new(error)))?;
-        let slots = options
+        let permits = options
             .concurrent_pulls_max
             .clamp(1, Semaphore::MAX_PERMITS);
         Ok(Self {
             shared: Arc::new(Shared {
                 cache,
-                cache_dir: folder,
+                cache_dir: directory,
                 registries,
                 pull_timeout: options.pull_timeout,
                 docker_config: options.docker_config,
-                slots: Semaphore::new(slots),
-                slots_each: slots.div_ceil(2),
-                by_registry: Mutex::default(),
-                resolving: Flights::new(FLIGHTS_MAX),
-                downloading: Flights::new(FLIGHTS_MAX),
+                permits: Semaphore::new(permits),
+                permits_per_registry: permits.div_ceil(2),
+                registry_permits: Mutex::default(),
+                resolutions: SingleFlight::new(PULLS_MAX),
+                downloads: SingleFlight::new(PULLS_MAX),
                 temporary: Mutex::new(temporary),
             }),
         })
     }
 
-    /// Removes the cache, if it is a temporary one. For the end of a process, which does not wait until every clone
-    /// of the store is dropped. A pull after this is an error.
+    /// Removes the cache if it is temporary, even while clones of the store exist. Later pulls
+    /// fail. For use at the end of the process.
     pub fn close(&self) {
         let mut temporary = self
             .shared
@@ -192,49 +191,49 @@ impl Store {
         drop(temporary.take());
     }
 
-    /// The folder that images are kept in.
+    /// Returns the cache directory.
     pub fn cache_dir(&self) -> &Path {
         &self.shared.cache_dir
     }
 
-    /// Gives the image that `request` names, within the pull timeout.
+    /// Returns the image that `request` names, within the pull timeout.
     ///
     /// # Errors
     ///
-    /// Each way to fail is a [`PullCause`] of its own.
+    /// Each [`PullCause`] is a separate failure.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped the pull goes on, and the next one finds the image in the cache.
+    /// If the future is dropped, the pull continues and the next one finds the image in the cache.
     pub async fn pull(&self, request: PullRequest) -> Result<Arc<Artifact>, PullError> {
-        let named = |cause| PullError::new(&request.reference, cause);
+        let pull_error = |cause| PullError::new(&request.reference, cause);
         let reference: ImageReference = request
             .reference
             .parse()
-            .map_err(|error| named(Arc::new(PullCause::Reference(error))))?;
+            .map_err(|error| pull_error(Arc::new(PullCause::Reference(error))))?;
         if request.policy != PullPolicy::Always
-            && let Some(found) = self.shared.clone().cached(reference.clone()).await
+            && let Some(artifact) = self.shared.clone().cached(reference.clone()).await
         {
-            return Ok(found);
+            return Ok(artifact);
         }
         if request.policy == PullPolicy::Never {
-            return Err(named(Arc::new(PullCause::NotCached)));
+            return Err(pull_error(Arc::new(PullCause::NotCached)));
         }
         let shared = self.shared.clone();
         let pull = tokio::spawn(shared.fetch(reference, request.credentials));
         let aborted = |_| Err(Arc::new(PullCause::Aborted));
-        pull.await.unwrap_or_else(aborted).map_err(named)
+        pull.await.unwrap_or_else(aborted).map_err(pull_error)
     }
 }
 
 impl Shared {
     async fn cached(self: Arc<Self>, reference: ImageReference) -> Option<Arc<Artifact>> {
-        let found = self.on_disk(move |cache| cache.find(&reference)).await??;
-        let Cached {
+        let image = self.on_disk(move |cache| cache.get(&reference)).await??;
+        let CachedImage {
             manifest,
             layer,
             bytes,
-        } = found;
+        } = image;
         Some(Arc::new(Artifact {
             digest: layer,
             manifest_digest: manifest,
@@ -242,12 +241,12 @@ impl Shared {
         }))
     }
 
-    /// A pull: what the reference means, then the layer, then the note in the cache.
+    /// Pulls an image: resolves the reference, downloads the layer, and records both in the cache.
     async fn fetch(
         self: Arc<Self>,
         reference: ImageReference,
         secret: Option<Credentials>,
-    ) -> Outcome<Arc<Artifact>> {
+    ) -> SharedResult<Arc<Artifact>> {
         let deadline = Instant::now() + self.pull_timeout;
         let credentials = self.credentials(&reference, secret).await;
         let resolved = self
@@ -260,13 +259,13 @@ impl Shared {
             .download(&reference, resolved, credentials, deadline)
             .await?;
         let (manifest, layer) = (manifest_digest.clone(), digest.clone());
-        let noted = self.on_disk(move |cache| {
-            cache.note(&reference, &manifest, &layer)?;
-            cache.note(&reference.at(&manifest), &manifest, &layer)
+        let recorded = self.on_disk(move |cache| {
+            cache.insert_reference(&reference, &manifest, &layer)?;
+            cache.insert_reference(&reference.with_digest(&manifest), &manifest, &layer)
         });
-        // The image is here and sound: a cache that cannot note it costs the next start a pull, no more.
-        if let Some(Err(error)) = noted.await {
-            tracing::warn!(%error, "cannot note a pulled image in the cache");
+        // Not an error: the image is complete, and the next start only has to pull it again.
+        if let Some(Err(error)) = recorded.await {
+            tracing::warn!(%error, "cannot record pulled image in the cache");
         }
         Ok(Arc::new(Artifact {
             digest,
@@ -280,7 +279,7 @@ impl Shared {
         reference: ImageReference,
         credentials: Option<Credentials>,
         deadline: Instant,
-    ) -> Outcome<Resolved> {
+    ) -> SharedResult<Resolved> {
         let key = ResolveKey {
             reference: reference.clone(),
             credentials: credentials.clone(),
@@ -289,20 +288,20 @@ impl Shared {
         let work = async move {
             let name = reference.registry().to_owned();
             let resolve = async {
-                let _turn = shared.turn(reference.authority()).await;
+                let _permit = shared.acquire_permit(reference.authority()).await;
                 shared
                     .registries
                     .resolve(&reference, credentials)
                     .await
                     .map_err(Arc::new)
             };
-            shared.by(deadline, &name, RESOLVING, resolve).await
+            shared.before(deadline, &name, RESOLVING, resolve).await
         };
-        self.by(
+        self.before(
             deadline,
             &registry,
             RESOLVING,
-            self.resolving.join(key, work),
+            self.resolutions.join(key, work),
         )
         .await
     }
@@ -313,7 +312,7 @@ impl Shared {
         resolved: Resolved,
         credentials: Option<Credentials>,
         deadline: Instant,
-    ) -> Outcome<Bytes> {
+    ) -> SharedResult<Bytes> {
         let key = LayerKey {
             authority: reference.authority().to_owned(),
             repository: reference.repository().to_owned(),
@@ -325,25 +324,26 @@ impl Shared {
         let work = async move {
             let name = reference.registry().to_owned();
             let download = async {
-                // Looked up inside the flight: one that landed a moment ago has kept the layer by now.
+                // Checked inside the shared call: a previous one may have cached the layer
+                // meanwhile.
                 let digest = resolved.layer.digest.clone();
-                let kept = shared.on_disk(move |cache| cache.layer(&digest)).await;
-                if let Some(bytes) = kept.flatten() {
+                let cached = shared.on_disk(move |cache| cache.get_layer(&digest)).await;
+                if let Some(bytes) = cached.flatten() {
                     return Ok(bytes);
                 }
-                let _turn = shared.turn(reference.authority()).await;
+                let _permit = shared.acquire_permit(reference.authority()).await;
                 shared
                     .clone()
                     .download_layer(reference, resolved, credentials)
                     .await
             };
-            shared.by(deadline, &name, DOWNLOADING, download).await
+            shared.before(deadline, &name, DOWNLOADING, download).await
         };
-        self.by(
+        self.before(
             deadline,
             &registry,
             DOWNLOADING,
-            self.downloading.join(key, work),
+            self.downloads.join(key, work),
         )
         .await
     }
@@ -353,32 +353,32 @@ impl Shared {
         reference: ImageReference,
         resolved: Resolved,
         credentials: Option<Credentials>,
-    ) -> Outcome<Bytes> {
-        let disk = |error| Arc::new(PullCause::Cache(error));
+    ) -> SharedResult<Bytes> {
+        let disk_error = |error| Arc::new(PullCause::Cache(error));
         let aborted = || Arc::new(PullCause::Aborted);
         let incoming = self
-            .on_disk(Cache::incoming)
+            .on_disk(Cache::create_incoming)
             .await
             .ok_or_else(aborted)?
-            .map_err(disk)?;
-        let file = incoming.reopen().map_err(disk)?;
+            .map_err(disk_error)?;
+        let file = incoming.reopen().map_err(disk_error)?;
         let mut file = tokio::fs::File::from_std(file);
         let download = self
             .registries
             .download(&reference, &resolved, credentials, &mut file);
         download.await.map_err(Arc::new)?;
         drop(file);
-        let kept = self.on_disk(move |cache| {
+        let cached = self.on_disk(move |cache| {
             let bytes = Bytes::from(std::fs::read(incoming.path())?);
-            if let Err(error) = cache.keep(&resolved.layer.digest, incoming) {
-                tracing::warn!(%error, "cannot keep a pulled image in the cache");
+            if let Err(error) = cache.insert_layer(&resolved.layer.digest, incoming) {
+                tracing::warn!(%error, "cannot store pulled image in the cache");
             }
             Ok(bytes)
         });
-        kept.await.ok_or_else(aborted)?.map_err(disk)
+        cached.await.ok_or_else(aborted)?.map_err(disk_error)
     }
 
-    /// The pull secret, else the host's own credentials; an empty secret means anonymous.
+    /// Returns the pull secret, else the host's own credentials. An empty secret means anonymous.
     async fn credentials(
         &self,
         reference: &ImageReference,
@@ -391,45 +391,47 @@ impl Shared {
         }
     }
 
-    /// Waits for a turn at `authority`: first among the pulls from there, then among all.
-    async fn turn(&self, authority: &str) -> Turn<'_> {
+    /// Waits for a permit for requests to `authority`: first one of the registry's, then one of the
+    /// host's.
+    async fn acquire_permit(&self, authority: &str) -> RequestPermit<'_> {
         let registry = {
-            let mut known = self
-                .by_registry
+            let mut by_registry = self
+                .registry_permits
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            known.retain(|_, slots| slots.strong_count() > 0);
-            let slots = known.get(authority).and_then(Weak::upgrade);
-            let slots = slots.unwrap_or_else(|| Arc::new(Semaphore::new(self.slots_each)));
-            known.insert(authority.to_owned(), Arc::downgrade(&slots));
-            slots
+            by_registry.retain(|_, permits| permits.strong_count() > 0);
+            let permits = by_registry.get(authority).and_then(Weak::upgrade);
+            let permits =
+                permits.unwrap_or_else(|| Arc::new(Semaphore::new(self.permits_per_registry)));
+            by_registry.insert(authority.to_owned(), Arc::downgrade(&permits));
+            permits
         };
-        // Neither semaphore is ever closed, so `ok` drops no error that could occur.
+        // Neither semaphore is ever closed, so `ok` discards no error that could occur.
         let _registry = registry.acquire_owned().await.ok();
-        Turn {
+        RequestPermit {
             _registry,
-            _host: self.slots.acquire().await.ok(),
+            _host: self.permits.acquire().await.ok(),
         }
     }
 
-    async fn by<T>(
+    async fn before<T>(
         &self,
         deadline: Instant,
         registry: &str,
-        doing: &'static str,
-        work: impl Future<Output = Outcome<T>>,
-    ) -> Outcome<T> {
+        operation: &'static str,
+        work: impl Future<Output = SharedResult<T>>,
+    ) -> SharedResult<T> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             let (registry, after) = (registry.to_owned(), self.pull_timeout);
             Err(Arc::new(PullCause::Timeout {
                 registry,
                 after,
-                doing,
+                operation,
             }))
         })
     }
 
-    /// Runs `work` where it may block; `None` when the runtime is shutting down.
+    /// Runs `work` on a blocking thread. Returns `None` if the runtime is shutting down.
     async fn on_disk<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Cache) -> T + Send + 'static,
@@ -441,8 +443,8 @@ impl Shared {
     }
 }
 
-/// The right to talk to a registry, while it is held.
-struct Turn<'a> {
+/// Permission for requests to one registry, until it is dropped.
+struct RequestPermit<'a> {
     _registry: Option<tokio::sync::OwnedSemaphorePermit>,
     _host: Option<SemaphorePermit<'a>>,
 }

@@ -1,35 +1,35 @@
-//! The host name of a request, found without allocating.
+//! The host name of a request, parsed without allocation.
 
 use hyper::header::HOST;
 use hyper::{HeaderMap, Request, Uri};
 
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 use crate::hostname::MAX_HOSTNAME_BYTES;
 
-/// A host name in lower case, on the stack.
+/// A host name in lower case, stored inline.
 pub struct HostName {
     bytes: [u8; MAX_HOSTNAME_BYTES],
     length: usize,
 }
 
-/// Why a request has no usable host name.
+/// Reason why a request has no routable host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoHost {
-    /// No `Host`, several of them, or one that is no text (HOST-HTTP-003).
+pub enum HostHeaderError {
+    /// No `Host`, several of them, or one that is not text (HOST-HTTP-003).
     Missing,
     /// A name that no workload can have.
     Unroutable,
 }
 
 impl HostName {
-    /// Reads the name: of the target, when the request has one with an authority (as HTTP/2 always
-    /// does), or else of the `Host` header.
-    pub fn of<B>(request: &Request<B>) -> Result<Self, NoHost> {
-        let text = authority(request.uri(), request.headers()).ok_or(NoHost::Missing)?;
-        Self::read(text).ok_or(NoHost::Unroutable)
+    /// Returns the host name in the authority of the request target if it has one (always in
+    /// HTTP/2), else the one in the `Host` header.
+    pub fn from_request<B>(request: &Request<B>) -> Result<Self, HostHeaderError> {
+        let text = authority(request.uri(), request.headers()).ok_or(HostHeaderError::Missing)?;
+        Self::parse(text).ok_or(HostHeaderError::Unroutable)
     }
 
-    fn read(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let name = if Breakage::PortInHostMatters.is_on() {
             text
         } else {
@@ -49,7 +49,7 @@ impl HostName {
         })
     }
 
-    /// The name.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         let name = self.bytes.get(..self.length).unwrap_or_default();
         std::str::from_utf8(name).unwrap_or_default()
@@ -79,12 +79,13 @@ fn without_port(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn name(builder: hyper::http::request::Builder) -> Result<String, NoHost> {
-        HostName::of(&builder.body(()).unwrap()).map(|name| name.as_str().to_owned())
+    fn name(builder: hyper::http::request::Builder) -> Result<String, HostHeaderError> {
+        let request = builder.body(()).unwrap();
+        HostName::from_request(&request).map(|name| name.as_str().to_owned())
     }
 
     #[test]
-    fn names_are_read_in_lower_case_without_the_port() {
+    fn lower_cases_names_and_removes_the_port() {
         for (header, expected) in [
             ("a.test", "a.test"),
             ("A.Test:8080", "a.test"),
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_of_the_request_wins() {
+    fn prefers_the_request_target_over_the_header() {
         let request = Request::builder()
             .uri("http://B.test:1/x")
             .header(HOST, "a.test");
@@ -106,16 +107,17 @@ mod tests {
     }
 
     #[test]
-    fn no_host_and_two_hosts_are_missing() {
-        assert_eq!(name(Request::builder().uri("/")), Err(NoHost::Missing));
+    fn rejects_missing_repeated_and_invalid_hosts() {
+        let missing = Err(HostHeaderError::Missing);
+        assert_eq!(name(Request::builder().uri("/")), missing);
         let twice = Request::builder()
             .uri("/")
             .header(HOST, "a")
             .header(HOST, "b");
-        assert_eq!(name(twice), Err(NoHost::Missing));
+        assert_eq!(name(twice), missing);
         let binary = Request::builder().uri("/").header(HOST, &b"\xff"[..]);
-        assert_eq!(name(binary), Err(NoHost::Missing));
+        assert_eq!(name(binary), missing);
         let long = Request::builder().uri("/").header(HOST, "a".repeat(254));
-        assert_eq!(name(long), Err(NoHost::Unroutable));
+        assert_eq!(name(long), Err(HostHeaderError::Unroutable));
     }
 }

@@ -1,4 +1,4 @@
-//! Which workload gets a request.
+//! The routing table: which workload receives a request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,50 +9,50 @@ use berth_proto::WitInterface;
 
 use crate::hostname::is_hostname;
 
-/// The key of `hostInterfaces.config` for the name of a workload.
+/// Key in `hostInterfaces.config` for the host name of a workload.
 const HOST_KEY: &str = "host";
 
-/// The key for further names, separated by commas.
+/// Key for further host names, separated by commas.
 const ALIASES_KEY: &str = "host-aliases";
 
-/// Host names in lower case, each with the targets that share its requests.
+/// Host names in lower case, each with the targets that share its requests in rotation.
 #[derive(Clone, Debug)]
 pub struct Routes<T> {
     by_host: HashMap<Box<str>, Arc<Targets<T>>>,
-    next: u64,
+    next_id: u64,
 }
 
-/// Names what was added, to remove it.
+/// ID of an added target, for its removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteId(u64);
 
 #[derive(Debug)]
 struct Targets<T> {
     targets: Vec<(RouteId, T)>,
-    turn: AtomicUsize,
+    next: AtomicUsize,
 }
 
-/// A workload's host name is missing or none (HOST-HTTP-007).
+/// The host name in the declaration of a workload is missing or invalid (HOST-HTTP-007).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadHost {
-    /// There is none.
-    #[error("wasi:http is declared without a 'host' in its config")]
+pub enum DeclaredHostError {
+    /// The declaration has no host name.
+    #[error("the config of wasi:http has no `host`")]
     Missing,
-    /// It is not a name.
-    #[error("wasi:http is declared with the host '{}', which is not a host name", .0.escape_debug())]
+    /// The host name is invalid.
+    #[error("the config of wasi:http has the invalid host name `{}`", .0.escape_debug())]
     Invalid(String),
 }
 
-/// The names that a declaration of `wasi:http` asks for, in lower case, the main one first. Aliases
-/// that are no host names are left out.
-pub fn declared_hosts(declared: &WitInterface) -> Result<Vec<String>, BadHost> {
+/// Returns the host names in a declaration of `wasi:http` in lower case, `host` first. Ignores
+/// invalid aliases.
+pub fn declared_hosts(declared: &WitInterface) -> Result<Vec<String>, DeclaredHostError> {
     let host = declared
         .config
         .get(HOST_KEY)
         .map(|host| host.trim())
-        .ok_or(BadHost::Missing)?;
+        .ok_or(DeclaredHostError::Missing)?;
     if !is_hostname(host) {
-        return Err(BadHost::Invalid(host.to_owned()));
+        return Err(DeclaredHostError::Invalid(host.to_owned()));
     }
     let aliases = declared
         .config
@@ -79,16 +79,16 @@ impl<T> Default for Routes<T> {
     fn default() -> Self {
         Self {
             by_host: HashMap::new(),
-            next: 0,
+            next_id: 0,
         }
     }
 }
 
 impl<T: Clone> Routes<T> {
-    /// Adds a target for these hosts, which are in lower case.
+    /// Adds a target for `hosts`, which must be in lower case.
     pub fn add(&mut self, hosts: &[String], target: T) -> RouteId {
-        let id = RouteId(self.next);
-        self.next += 1;
+        let id = RouteId(self.next_id);
+        self.next_id += 1;
         for host in hosts {
             let route = (id, target.clone());
             match self.by_host.entry(host.as_str().into()) {
@@ -103,7 +103,7 @@ impl<T: Clone> Routes<T> {
         id
     }
 
-    /// Removes a target from all its hosts.
+    /// Removes a target from all its host names.
     pub fn remove(&mut self, id: RouteId) {
         self.by_host.retain(|_, entry| {
             if entry.targets.iter().any(|(route, _)| *route == id) {
@@ -117,17 +117,17 @@ impl<T: Clone> Routes<T> {
 }
 
 impl<T> Routes<T> {
-    /// The target whose turn it is for a host in lower case (HOST-HTTP-011).
+    /// Returns the next target in rotation for `host`, which must be in lower case (HOST-HTTP-011).
     pub fn find(&self, host: &str) -> Option<&T> {
         let entry = self.by_host.get(host)?;
-        let turn = entry.turn.fetch_add(1, Ordering::Relaxed);
+        let next = entry.next.fetch_add(1, Ordering::Relaxed);
         entry
             .targets
-            .get(turn % entry.targets.len())
+            .get(next % entry.targets.len())
             .map(|(_, target)| target)
     }
 
-    /// The target that was there first for a host in lower case.
+    /// Returns the oldest target for `host`, which must be in lower case.
     pub fn first(&self, host: &str) -> Option<&T> {
         self.by_host
             .get(host)?
@@ -136,7 +136,7 @@ impl<T> Routes<T> {
             .map(|(_, target)| target)
     }
 
-    /// The target of any host.
+    /// Returns a target of any host name.
     pub fn any(&self) -> Option<&T> {
         let lowest = self.by_host.iter().min_by_key(|(host, _)| *host);
         lowest
@@ -149,7 +149,7 @@ impl<T> Targets<T> {
     fn new(targets: Vec<(RouteId, T)>) -> Self {
         Self {
             targets,
-            turn: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_read_from_the_declaration() {
+    fn declared_hosts_are_validated_and_lower_cased() {
         let hosts = |config: &[(&str, &str)]| declared_hosts(&declaration(config));
         assert_eq!(hosts(&[("host", "A.test")]), Ok(vec!["a.test".into()]));
         assert_eq!(
@@ -181,17 +181,20 @@ mod tests {
             ]),
             Ok(vec!["a.test".into(), "b.test".into(), "d.test".into()])
         );
-        assert_eq!(hosts(&[("host-aliases", "b.test")]), Err(BadHost::Missing));
+        assert_eq!(
+            hosts(&[("host-aliases", "b.test")]),
+            Err(DeclaredHostError::Missing)
+        );
         for host in ["", "a_b", "a:80", "*", "http://a", "a b"] {
             assert!(
-                matches!(hosts(&[("host", host)]), Err(BadHost::Invalid(_))),
+                matches!(hosts(&[("host", host)]), Err(DeclaredHostError::Invalid(_))),
                 "{host}"
             );
         }
     }
 
     #[test]
-    fn targets_of_one_host_take_turns() {
+    fn rotates_between_targets_of_one_host() {
         let mut routes = Routes::default();
         let hosts = ["a".to_owned()];
         let one = routes.add(&hosts, 1);
@@ -204,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_removed_is_never_found(
+        fn never_finds_removed_targets(
             adds in proptest::collection::vec(proptest::collection::vec("[abc]", 1..3), 1..8),
             removed in any::<proptest::sample::Index>(),
         ) {

@@ -1,4 +1,4 @@
-//! Serves HTTP/1.1 and HTTP/2 without TLS.
+//! The HTTP server of the ingress: HTTP/1.1 and HTTP/2 without TLS.
 
 use std::convert::Infallible;
 use std::mem::ManuallyDrop;
@@ -19,27 +19,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Table;
-use super::host_header::{HostName, NoHost};
-use crate::breakage::Breakage;
+use super::host_header::{HostHeaderError, HostName};
 use crate::engine::{Body, Handler, HandlerError};
+use crate::fault_injection::Breakage;
 
-/// Connections at one moment; further ones wait in the system's backlog. Each costs a file
-/// descriptor, of which a process commonly has few thousand.
+/// Limit of open connections; further ones wait in the system's backlog. Each uses a file
+/// descriptor, and processes are commonly limited to a few thousand.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// How long a client may take to send the head of a request.
+/// Time limit for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After a failed accept: long enough not to spin while descriptors are short.
+/// Backoff after a failed accept, so that the loop does not spin while file descriptors are
+/// exhausted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Serves until it is dropped.
+/// The HTTP server; it stops when dropped.
 pub struct Server {
     address: SocketAddr,
     stop: CancellationToken,
 }
 
-/// The ingress cannot listen.
+/// The ingress cannot listen on its address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for HTTP on {address}")]
 pub struct ServerError {
@@ -55,7 +56,7 @@ impl Server {
         guests: &Handle,
     ) -> Result<Self, ServerError> {
         let error = |source| ServerError { address, source };
-        // A socket belongs to the runtime in which it is made.
+        // A Tokio socket belongs to the runtime in which it is created.
         let _guests = guests.enter();
         let listener = std::net::TcpListener::bind(address).map_err(error)?;
         listener.set_nonblocking(true).map_err(error)?;
@@ -67,7 +68,7 @@ impl Server {
         Ok(Self { address, stop })
     }
 
-    /// The address that is listened on.
+    /// Returns the bound address.
     pub fn local_address(&self) -> SocketAddr {
         self.address
     }
@@ -82,7 +83,7 @@ impl Drop for Server {
 async fn accept(listener: TcpListener, table: Arc<Table>, stop: CancellationToken) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        // The semaphore is never closed, so this never fails.
+        // Cannot fail, because the semaphore is never closed.
         let Ok(permit) = connections.clone().acquire_owned().await else {
             return;
         };
@@ -92,7 +93,7 @@ async fn accept(listener: TcpListener, table: Arc<Table>, stop: CancellationToke
                 tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(%error, "cannot accept connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
@@ -101,7 +102,7 @@ async fn accept(listener: TcpListener, table: Arc<Table>, stop: CancellationToke
 
 async fn serve(stream: TcpStream, table: Arc<Table>, _permit: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps its delay");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
@@ -111,39 +112,41 @@ async fn serve(stream: TcpStream, table: Arc<Table>, _permit: OwnedSemaphorePerm
     server.http2().timer(TokioTimer::new());
     let service = service_fn(move |request| {
         let table = table.clone();
-        async move { Ok::<_, Infallible>(answer(&table, request).await) }
+        async move { Ok::<_, Infallible>(respond(&table, request).await) }
     });
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "a connection broke");
+        tracing::debug!(%error, "connection failed");
     }
 }
 
-async fn answer(table: &Table, mut request: Request<Incoming>) -> Response<Body> {
+async fn respond(table: &Table, mut request: Request<Incoming>) -> Response<Body> {
     let handler = match route(table, &request) {
         Ok(handler) => handler,
-        Err(status) => return plain(status),
+        Err(status) => return status_response(status),
     };
     if Breakage::DropsQuery.is_on() {
         *request.uri_mut() = without_query(request.uri());
     }
-    // Not released when the client goes away first: the fault is that such a request stays.
-    let one_of_few = ManuallyDrop::new(one_of_few().await);
-    let answer = handler.handle(request).await;
-    drop(ManuallyDrop::into_inner(one_of_few));
-    match answer {
+    // Injected fault: if the client disconnects first, the permit is not released.
+    let permit = ManuallyDrop::new(shared_permit().await);
+    let result = handler.handle(request).await;
+    drop(ManuallyDrop::into_inner(permit));
+    match result {
         Ok(response) => response,
-        Err(HandlerError::Guest(_)) => plain(StatusCode::INTERNAL_SERVER_ERROR),
-        Err(HandlerError::Timeout) => plain(StatusCode::GATEWAY_TIMEOUT),
-        Err(HandlerError::Ended | HandlerError::Busy) => plain(StatusCode::SERVICE_UNAVAILABLE),
+        Err(HandlerError::Guest(_)) => status_response(StatusCode::INTERNAL_SERVER_ERROR),
+        Err(HandlerError::Timeout) => status_response(StatusCode::GATEWAY_TIMEOUT),
+        Err(HandlerError::Stopped | HandlerError::Busy) => {
+            status_response(StatusCode::SERVICE_UNAVAILABLE)
+        }
     }
 }
 
-/// The handler for a request, or the status that answers it (HOST-HTTP-002, HOST-HTTP-003).
+/// Returns the handler for a request, or the status of the response (HOST-HTTP-002, HOST-HTTP-003).
 fn route(table: &Table, request: &Request<Incoming>) -> Result<Handler, StatusCode> {
-    let host = HostName::of(request).map_err(|reason| match reason {
-        NoHost::Missing if Breakage::MissingHostIs404.is_on() => StatusCode::NOT_FOUND,
-        NoHost::Missing => StatusCode::BAD_REQUEST,
-        NoHost::Unroutable => no_route(),
+    let host = HostName::from_request(request).map_err(|error| match error {
+        HostHeaderError::Missing if Breakage::MissingHostIs404.is_on() => StatusCode::NOT_FOUND,
+        HostHeaderError::Missing => StatusCode::BAD_REQUEST,
+        HostHeaderError::Unroutable => no_route(),
     })?;
     let routes = table.current.load();
     let handler = if Breakage::RoutesIgnoreHost.is_on() {
@@ -156,11 +159,11 @@ fn route(table: &Table, request: &Request<Incoming>) -> Result<Handler, StatusCo
     handler.cloned().ok_or_else(no_route)
 }
 
-/// Lets four requests in at a time, whosesoever they are, which is what HOST-HTTP-015 forbids.
-async fn one_of_few() -> Option<tokio::sync::SemaphorePermit<'static>> {
-    static FEW: Semaphore = Semaphore::const_new(4);
+/// Limits the requests of all workloads together to four, which HOST-HTTP-015 forbids.
+async fn shared_permit() -> Option<tokio::sync::SemaphorePermit<'static>> {
+    static PERMITS: Semaphore = Semaphore::const_new(4);
     if Breakage::SpinBlocksIngress.is_on() {
-        FEW.acquire().await.ok()
+        PERMITS.acquire().await.ok()
     } else {
         None
     }
@@ -174,7 +177,7 @@ fn no_route() -> StatusCode {
     }
 }
 
-fn plain(status: StatusCode) -> Response<Body> {
+fn status_response(status: StatusCode) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or_default();
     let body = Full::new(Bytes::from_static(reason.as_bytes())).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());

@@ -1,4 +1,4 @@
-//! A client that sends what it is told to, byte for byte.
+//! An HTTP client that sends requests byte for byte.
 
 use std::net::SocketAddr;
 
@@ -6,12 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub body: String,
 }
 
-pub async fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
+pub async fn get(address: SocketAddr, host: &str, path: &str) -> HttpResponse {
     send(
         address,
         &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
@@ -19,15 +19,15 @@ pub async fn get(address: SocketAddr, host: &str, path: &str) -> Answer {
     .await
 }
 
-pub async fn send(address: SocketAddr, request: &str) -> Answer {
+pub async fn send(address: SocketAddr, request: &str) -> HttpResponse {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    read(&String::from_utf8(answer).unwrap())
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    parse(&String::from_utf8(response).unwrap())
 }
 
-fn read(text: &str) -> Answer {
+fn parse(text: &str) -> HttpResponse {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
     let status = head
         .split(' ')
@@ -38,14 +38,14 @@ fn read(text: &str) -> Answer {
         .to_ascii_lowercase()
         .contains("transfer-encoding: chunked");
     let body = if chunked {
-        dechunked(body)
+        decode_chunked(body)
     } else {
         body.to_owned()
     };
-    Answer { status, body }
+    HttpResponse { status, body }
 }
 
-fn dechunked(mut rest: &str) -> String {
+fn decode_chunked(mut rest: &str) -> String {
     let mut body = String::new();
     while let Some((size, tail)) = rest.split_once("\r\n") {
         let size = usize::from_str_radix(size, 16).unwrap();

@@ -1,9 +1,9 @@
-//! The image store against a real registry on loopback.
+//! The image store against a mock registry on loopback.
 
 mod failures;
 mod login;
+mod mock_registry;
 mod policies;
-mod registry;
 mod sharing;
 mod tls;
 
@@ -15,9 +15,9 @@ use berth_host::image::{
     Artifact, Credentials, PullError, PullPolicy, PullRequest, Store, StoreOptions,
 };
 
-use self::registry::{Image, Registry, descriptor, manifest, ok};
+use self::mock_registry::{Image, MockRegistry, descriptor, manifest, ok};
 
-/// Options for tests: plain HTTP, a short deadline, small limits.
+/// Returns options for tests: plain HTTP, a short deadline, small limits.
 fn options() -> StoreOptions {
     StoreOptions {
         allow_all_insecure: true,
@@ -66,7 +66,7 @@ async fn pull_as(
         .await
 }
 
-/// The whole chain of an error, as a host puts it into a reply.
+/// Returns the error with all its sources, as the host reports it.
 fn chain(error: &PullError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -78,21 +78,21 @@ fn chain(error: &PullError) -> String {
 }
 
 #[tokio::test]
-async fn an_image_is_pulled_by_tag_and_by_digest() {
+async fn pulls_by_tag_and_by_digest() {
     let image = Image::new(&b"\0asm and so on"[..]);
-    let registry = Registry::of(&image).await;
+    let registry = MockRegistry::of(&image).await;
     for version in [":1".to_owned(), format!("@{}", image.manifest_digest())] {
-        let got = pull(&store(), registry.image(&version), PullPolicy::default())
+        let artifact = pull(&store(), registry.image(&version), PullPolicy::default())
             .await
             .unwrap();
-        assert_eq!(got.bytes, image.layer);
-        assert_eq!(got.digest.as_str(), image.layer_digest());
-        assert_eq!(got.manifest_digest.as_str(), image.manifest_digest());
+        assert_eq!(artifact.bytes, image.layer);
+        assert_eq!(artifact.digest.as_str(), image.layer_digest());
+        assert_eq!(artifact.manifest_digest.as_str(), image.manifest_digest());
     }
 }
 
 #[tokio::test]
-async fn an_index_leads_to_the_image_for_wasm() {
+async fn index_resolves_to_wasm_image() {
     let image = Image::new(&b"\0asm"[..]);
     let mut entry = descriptor(
         "application/vnd.oci.image.manifest.v1+json",
@@ -103,24 +103,27 @@ async fn an_index_leads_to_the_image_for_wasm() {
     let index =
         serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "manifests": [entry]});
     let served = image.clone();
-    let registry = Registry::serve(move |asked| match asked.path.ends_with("/manifests/all") {
-        true => ok(index.to_string()),
-        false => served.answer(asked),
+    let registry = MockRegistry::serve(move |request| {
+        if request.path.ends_with("/manifests/all") {
+            ok(index.to_string())
+        } else {
+            served.respond(request)
+        }
     })
     .await;
-    let got = pull(&store(), registry.image(":all"), PullPolicy::Always)
+    let artifact = pull(&store(), registry.image(":all"), PullPolicy::Always)
         .await
         .unwrap();
-    assert_eq!(got.bytes, image.layer);
-    assert_eq!(got.manifest_digest.as_str(), image.manifest_digest());
+    assert_eq!(artifact.bytes, image.layer);
+    assert_eq!(artifact.manifest_digest.as_str(), image.manifest_digest());
 }
 
 #[tokio::test]
-async fn a_layer_of_the_older_type_is_pulled() {
+async fn pulls_layer_with_older_media_type() {
     let layer = "\0asm";
     let media_type = "application/vnd.module.wasm.content.layer.v1+wasm";
     let manifest = manifest(vec![descriptor(media_type, layer.as_bytes())]);
-    let registry = Registry::of(&Image {
+    let registry = MockRegistry::of(&Image {
         layer: layer.into(),
         manifest,
     })
@@ -133,8 +136,8 @@ async fn a_layer_of_the_older_type_is_pulled() {
 }
 
 #[tokio::test]
-async fn only_the_named_registries_are_reached_over_plain_http() {
-    let registry = Registry::of(&Image::new(&b"\0asm"[..])).await;
+async fn uses_plain_http_for_configured_registries_only() {
+    let registry = MockRegistry::of(&Image::new(&b"\0asm"[..])).await;
     let named = [registry.address.to_string()].into();
     let options = StoreOptions {
         allow_all_insecure: false,
@@ -157,13 +160,13 @@ async fn only_the_named_registries_are_reached_over_plain_http() {
         "start this host with --insecure-registry {}",
         registry.address
     );
-    let no_ca = "this host cannot speak https";
+    let no_ca = "cannot use https";
     let text = chain(&error);
     assert!(text.contains(&hint) || text.contains(no_ca), "{text}");
 }
 
 #[test]
-fn a_cache_folder_that_cannot_be_used_is_an_error_at_once() {
+fn rejects_unusable_cache_directory_at_creation() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let cache_dir = Some(file.path().to_owned());
     let error = Store::new(StoreOptions {

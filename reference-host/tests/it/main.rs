@@ -1,17 +1,16 @@
-//! The host with its real engine, images from a registry, requests over HTTP; everything on loopback.
+//! Tests of the host with its engine, images from a registry, and requests over HTTP, all on
+//! loopback.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "it is all tests"
+    reason = "test code"
 )]
 
-use berth_conformance::{guest, registry, role};
-
+mod fixture;
 mod http;
-mod stage;
 
 mod images;
 mod ingress;

@@ -1,9 +1,10 @@
-//! The program itself, on a bus: started, commanded, told to end.
+//! The program as a process: commands over NATS, and shutdown by signals.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use berth_broker::{Broker, BrokerOptions};
+use berth_conformance::spec::roles::Role;
 use berth_sdk::ConnectOptions;
 use berth_sdk::bus::Bus;
 use berth_sdk::proto::{LocalResources, WorkloadState};
@@ -12,23 +13,22 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use crate::role::Role;
-use crate::stage::{Stage, environment, within, workload};
+use crate::fixture::{Fixture, environment, within, workload};
 
-/// A host as a process of its own.
-struct Process {
+/// A host process with its broker.
+struct HostProcess {
     child: Child,
     client: HostClient,
     _broker: Broker,
 }
 
-impl Process {
-    async fn start(stage: &Stage) -> Self {
+impl HostProcess {
+    async fn start(fixture: &Fixture) -> Self {
         let broker = Broker::start(BrokerOptions::default()).await.unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_berth-host"))
             .args(["--nats-url", &broker.url(), "--host-id", "the-host"])
             .args(["--http-addr", "127.0.0.1:0"])
-            .args(["--insecure-registry", stage.registry.authority()])
+            .args(["--insecure-registry", fixture.registry.authority()])
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -42,17 +42,17 @@ impl Process {
             client,
             _broker: broker,
         };
-        within(process.serves()).await;
+        within(process.ready()).await;
         process
     }
 
-    async fn serves(&self) {
+    async fn ready(&self) {
         while self.client.heartbeat().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    async fn reached(&self, id: &str, state: WorkloadState) -> Status {
+    async fn wait_for_state(&self, id: &str, state: WorkloadState) -> Status {
         loop {
             let status = self.client.status(id).await.unwrap();
             if status.state == state {
@@ -69,11 +69,11 @@ impl Process {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_workload_is_started_served_and_stopped() {
-    let stage = Stage::set().await;
-    let process = Process::start(&stage).await;
+async fn starts_serves_and_stops_workload() {
+    let fixture = Fixture::new().await;
+    let process = HostProcess::start(&fixture).await;
     let client = &process.client;
-    let hello = stage.http(Role::Hello, "hello.test", LocalResources::default());
+    let hello = fixture.http(Role::Hello, "hello.test", LocalResources::default());
     let started = within(client.start("one", &hello)).await.unwrap();
     assert_eq!(started.state, WorkloadState::Running);
     let heartbeat = within(client.heartbeat()).await.unwrap();
@@ -88,10 +88,10 @@ async fn a_workload_is_started_served_and_stopped() {
             .any(|import| import.package == "keyvalue")
     );
     let ingress = ([127, 0, 0, 1], u16::try_from(heartbeat.http_port).unwrap()).into();
-    let answer = within(crate::http::get(ingress, "hello.test", "/")).await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+    let response = within(crate::http::get(ingress, "hello.test", "/")).await;
+    assert_eq!((response.status, response.body.as_str()), (200, "hello"));
     within(client.stop("one")).await.unwrap();
-    within(process.reached("one", WorkloadState::NotFound)).await;
+    within(process.wait_for_state("one", WorkloadState::NotFound)).await;
     assert_eq!(
         within(crate::http::get(ingress, "hello.test", "/"))
             .await
@@ -101,10 +101,10 @@ async fn a_workload_is_started_served_and_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_workload_says_why() {
-    let stage = Stage::set().await;
-    let process = Process::start(&stage).await;
-    let module = stage.http(Role::CoreModule, "a.test", LocalResources::default());
+async fn refused_start_has_reason() {
+    let fixture = Fixture::new().await;
+    let process = HostProcess::start(&fixture).await;
+    let module = fixture.http(Role::CoreModule, "a.test", LocalResources::default());
     let error = within(process.client.start("one", &module))
         .await
         .unwrap_err();
@@ -112,33 +112,34 @@ async fn a_refused_workload_says_why() {
     let status = within(process.client.status("one")).await.unwrap();
     assert_eq!(status.state, WorkloadState::Error);
     assert!(status.message.contains("core-module"), "{}", status.message);
-    let hello = stage.http(Role::Hello, "a.test", LocalResources::default());
+    let hello = fixture.http(Role::Hello, "a.test", LocalResources::default());
     assert!(within(process.client.start("one", &hello)).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_shows_its_end() {
-    let stage = Stage::set().await;
-    let process = Process::start(&stage).await;
+async fn status_shows_end_of_service() {
+    let fixture = Fixture::new().await;
+    let process = HostProcess::start(&fixture).await;
     for (id, role, state) in [
         ("ok", Role::ServiceOk, WorkloadState::Completed),
         ("trap", Role::ServiceTrap, WorkloadState::Error),
     ] {
         let mut spec = workload(vec![], vec![]);
-        spec.service = Some(stage.service(role, 0, environment("127.0.0.1:1/x")));
+        spec.service = Some(fixture.service(role, 0, environment("127.0.0.1:1/x")));
         within(process.client.start(id, &spec)).await.ok();
-        within(process.reached(id, state)).await;
+        within(process.wait_for_state(id, state)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_signals_end_it_well_even_while_guests_spin() {
-    let stage = Stage::set().await;
+async fn exits_successfully_on_signals_while_guests_spin() {
+    let fixture = Fixture::new().await;
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut process = Process::start(&stage).await;
+        let mut process = HostProcess::start(&fixture).await;
         for id in ["one", "two", "three"] {
             let mut spec = workload(vec![], vec![]);
-            spec.service = Some(stage.service(Role::ServiceSpin, 0, environment("127.0.0.1:1/x")));
+            spec.service =
+                Some(fixture.service(Role::ServiceSpin, 0, environment("127.0.0.1:1/x")));
             within(process.client.start(id, &spec)).await.unwrap();
         }
         process.signal(signal);
@@ -147,9 +148,9 @@ async fn both_signals_end_it_well_even_while_guests_spin() {
     }
 }
 
-/// Files that are open and memory in use, of another process.
+/// Returns the number of open files and the resident memory in KiB of a process.
 #[cfg(target_os = "linux")]
-fn held(pid: u32) -> (usize, usize) {
+fn resource_usage(pid: u32) -> (usize, usize) {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .count();
@@ -164,12 +165,12 @@ fn held(pid: u32) -> (usize, usize) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_workload_held_is_free_again() {
-    let stage = Stage::set().await;
-    let process = Process::start(&stage).await;
+async fn stopped_workloads_release_their_resources() {
+    let fixture = Fixture::new().await;
+    let process = HostProcess::start(&fixture).await;
     let client = &process.client;
-    let mut spec = stage.http(Role::Hello, "hello.test", LocalResources::default());
-    spec.service = Some(stage.service(Role::ServiceSpin, 0, environment("127.0.0.1:1/x")));
+    let mut spec = fixture.http(Role::Hello, "hello.test", LocalResources::default());
+    spec.service = Some(fixture.service(Role::ServiceSpin, 0, environment("127.0.0.1:1/x")));
     spec.volumes.push(berth_sdk::proto::Volume {
         name: "scratch".into(),
         volume_type: None,
@@ -177,18 +178,18 @@ async fn what_a_workload_held_is_free_again() {
     let cycle = async || {
         within(client.start("one", &spec)).await.unwrap();
         within(client.stop("one")).await.unwrap();
-        within(process.reached("one", WorkloadState::NotFound)).await;
+        within(process.wait_for_state("one", WorkloadState::NotFound)).await;
     };
     for _ in 0..10 {
         cycle().await;
     }
     let pid = process.child.id().unwrap();
-    let (files_before, kib_before) = held(pid);
+    let (files_before, kib_before) = resource_usage(pid);
     for _ in 0..50 {
         cycle().await;
     }
-    let (files, kib) = held(pid);
-    // A connection to the registry may come or go; fifty workloads that stayed would be far more.
+    let (files, kib) = resource_usage(pid);
+    // Allows for registry connections; fifty leaked workloads would need far more.
     assert!(
         files < files_before + 10,
         "{files_before} files, then {files}"

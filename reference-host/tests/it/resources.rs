@@ -1,39 +1,39 @@
-//! A guest gets what its workload gives it, and nothing else.
+//! Resources of guests: memory, environment, network, volumes.
 
-use crate::role::Role;
+use berth_conformance::spec::roles::Role;
 use berth_sdk::host::Host;
 use berth_sdk::proto::volume::VolumeType;
 use berth_sdk::proto::{EmptyDirVolume, HostPathVolume, LocalResources, Volume, VolumeMount};
 use tokio::net::TcpListener;
 
-use crate::stage::{Stage, environment, within};
+use crate::fixture::{Fixture, environment, within};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_ends_at_its_limit() {
-    let stage = Stage::set().await;
+async fn enforces_memory_limit() {
+    let fixture = Fixture::new().await;
     let limited = LocalResources {
         memory_limit_mb: 32,
         ..Default::default()
     };
-    let _small = stage
-        .start(stage.http(Role::HttpAlloc, "small.test", limited))
+    let _small = fixture
+        .start(fixture.http(Role::HttpAlloc, "small.test", limited))
         .await
         .unwrap();
-    assert_eq!(stage.get("small.test", "/16").await.body, "ok");
-    assert_eq!(stage.get("small.test", "/64").await.body, "refused");
+    assert_eq!(fixture.get("small.test", "/16").await.body, "ok");
+    assert_eq!(fixture.get("small.test", "/64").await.body, "refused");
     let unset = LocalResources::default();
-    let _large = stage
-        .start(stage.http(Role::HttpAlloc, "large.test", unset))
+    let _large = fixture
+        .start(fixture.http(Role::HttpAlloc, "large.test", unset))
         .await
         .unwrap();
-    assert_eq!(stage.get("large.test", "/250").await.body, "ok");
-    assert_eq!(stage.get("large.test", "/endless").await.status, 500);
-    assert_eq!(stage.get("large.test", "/1").await.body, "ok");
+    assert_eq!(fixture.get("large.test", "/250").await.body, "ok");
+    assert_eq!(fixture.get("large.test", "/endless").await.status, 500);
+    assert_eq!(fixture.get("large.test", "/1").await.body, "ok");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_is_what_was_given() {
-    let stage = Stage::set().await;
+async fn environment_contains_declared_variables_only() {
+    let fixture = Fixture::new().await;
     let environment = [
         ("A".to_owned(), "1".to_owned()),
         ("B".to_owned(), "2".to_owned()),
@@ -43,18 +43,21 @@ async fn the_environment_is_what_was_given() {
         environment,
         ..Default::default()
     };
-    let _env = stage
-        .start(stage.http(Role::HttpEnv, "env.test", resources))
+    let _env = fixture
+        .start(fixture.http(Role::HttpEnv, "env.test", resources))
         .await
         .unwrap();
-    assert_eq!(stage.get("env.test", "/").await.body.trim_end(), "A=1\nB=2");
+    assert_eq!(
+        fixture.get("env.test", "/").await.body.trim_end(),
+        "A=1\nB=2"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outgoing_requests_need_an_entry() {
-    let stage = Stage::set().await;
-    // The ingress itself is the peer: without a route it answers 404.
-    let authority = stage.address.to_string();
+async fn outgoing_requests_need_an_allow_list_entry() {
+    let fixture = Fixture::new().await;
+    // The ingress itself is the peer: without a route it responds with 404.
+    let authority = fixture.address.to_string();
     let mut allowed = environment(&authority);
     allowed.allowed_hosts.push(authority.clone());
     let mut other = environment(&authority);
@@ -64,17 +67,17 @@ async fn outgoing_requests_need_an_entry() {
         ("other.test", other, "denied"),
         ("none.test", environment(&authority), "denied"),
     ] {
-        let _fetch = stage
-            .start(stage.http(Role::HttpFetch, host, resources))
+        let _fetch = fixture
+            .start(fixture.http(Role::HttpFetch, host, resources))
             .await
             .unwrap();
-        assert_eq!(stage.get(host, "/").await.body, expected, "{host}");
+        assert_eq!(fixture.get(host, "/").await.body, expected, "{host}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_need_an_entry() {
-    let stage = Stage::set().await;
+async fn sockets_need_an_allow_list_entry() {
+    let fixture = Fixture::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let target = format!("{address}/x");
@@ -94,28 +97,28 @@ async fn sockets_need_an_entry() {
         ("udp.test", udp_only, "denied"),
         ("none.test", environment(&target), "denied"),
     ] {
-        let _socket = stage
-            .start(stage.http(Role::HttpSocket, host, resources))
+        let _socket = fixture
+            .start(fixture.http(Role::HttpSocket, host, resources))
             .await
             .unwrap();
-        assert_eq!(stage.get(host, "/").await.body, expected, "{host}");
+        assert_eq!(fixture.get(host, "/").await.body, expected, "{host}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_allow_lists_are_refused_by_entry() {
-    let stage = Stage::set().await;
+async fn refuses_malformed_allow_lists_by_entry() {
+    let fixture = Fixture::new().await;
     let resources = LocalResources {
         allowed_hosts: vec!["*com".into(), "fine.test".into()],
         allowed_host_loopback_ports: vec!["99999".into()],
         ..Default::default()
     };
-    let message = stage
-        .refusal(stage.http(Role::Hello, "a.test", resources))
+    let message = fixture
+        .start_error(fixture.http(Role::Hello, "a.test", resources))
         .await;
     for part in [
-        "'*com'",
-        "'99999'",
+        "`*com`",
+        "`99999`",
         "allowedHosts",
         "allowedHostLoopbackPorts",
         "hello",
@@ -124,7 +127,7 @@ async fn malformed_allow_lists_are_refused_by_entry() {
     }
 }
 
-fn mounted(name: &str, read_only: bool) -> LocalResources {
+fn with_mount(name: &str, read_only: bool) -> LocalResources {
     let mount = VolumeMount {
         name: name.into(),
         mount_path: "/data".into(),
@@ -145,26 +148,26 @@ fn empty_dir(name: &str) -> Volume {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_dir_is_private_and_goes_with_its_workload() {
-    let stage = Stage::set().await;
+async fn empty_dir_is_private_to_its_workload() {
+    let fixture = Fixture::new().await;
     let mut files = Vec::new();
     for host in ["one.test", "two.test"] {
-        let mut spec = stage.http(Role::HttpFiles, host, mounted("scratch", false));
+        let mut spec = fixture.http(Role::HttpFiles, host, with_mount("scratch", false));
         spec.volumes.push(empty_dir("scratch"));
-        files.push(stage.start(spec).await.unwrap());
+        files.push(fixture.start(spec).await.unwrap());
     }
-    assert_eq!(stage.get("one.test", "/list").await.body, "1");
-    assert_eq!(stage.get("one.test", "/write/file").await.body, "ok");
-    assert_eq!(stage.get("one.test", "/read/file").await.body, "berth");
-    assert_eq!(stage.get("two.test", "/read/file").await.body, "denied");
+    assert_eq!(fixture.get("one.test", "/list").await.body, "1");
+    assert_eq!(fixture.get("one.test", "/write/file").await.body, "ok");
+    assert_eq!(fixture.get("one.test", "/read/file").await.body, "berth");
+    assert_eq!(fixture.get("two.test", "/read/file").await.body, "denied");
     for workload in files {
-        within(stage.host.stop(workload)).await;
+        within(fixture.host.stop(workload)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_path_is_mounted_as_it_says() {
-    let stage = Stage::set().await;
+async fn mounts_host_path_read_only() {
+    let fixture = Fixture::new().await;
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), "content").unwrap();
     let path = directory.path().to_str().unwrap().to_owned();
@@ -177,17 +180,23 @@ async fn a_host_path_is_mounted_as_it_says() {
             volume_type: Some(VolumeType::HostPath(host_path)),
         }
     };
-    let mut spec = stage.http(Role::HttpFiles, "files.test", mounted("data", true));
+    let mut spec = fixture.http(Role::HttpFiles, "files.test", with_mount("data", true));
     spec.volumes.push(volume(&path));
-    let _files = stage.start(spec.clone()).await.unwrap();
-    assert_eq!(stage.get("files.test", "/read/file").await.body, "content");
-    assert_eq!(stage.get("files.test", "/write/other").await.body, "denied");
+    let _files = fixture.start(spec.clone()).await.unwrap();
+    assert_eq!(
+        fixture.get("files.test", "/read/file").await.body,
+        "content"
+    );
+    assert_eq!(
+        fixture.get("files.test", "/write/other").await.body,
+        "denied"
+    );
     assert!(!directory.path().join("other").exists());
 
     spec.volumes = vec![volume("/nonexistent")];
-    let message = stage.refusal(spec.clone()).await;
+    let message = fixture.start_error(spec.clone()).await;
     assert!(message.contains("/nonexistent"), "{message}");
     spec.volumes.clear();
-    let message = stage.refusal(spec).await;
-    assert!(message.contains("'data'"), "{message}");
+    let message = fixture.start_error(spec).await;
+    assert!(message.contains("`data`"), "{message}");
 }

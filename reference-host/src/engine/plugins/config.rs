@@ -8,13 +8,13 @@ use wasmtime::Result;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
 use super::{Grant, Plugin};
-use crate::breakage::Breakage;
 use crate::engine::guest::Guest;
+use crate::fault_injection::Breakage;
 use crate::interface::InterfaceName;
 
 pub struct Config;
 
-/// The interface's own error. Reading from memory never fails, so it is never made.
+/// The interface's error type. Reading from memory never fails, so it is never constructed.
 #[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
 #[allow(dead_code, reason = "the interface's type has these cases")]
@@ -26,7 +26,7 @@ enum Error {
 }
 
 impl Plugin for Config {
-    fn offers(&self) -> WitInterface {
+    fn offer(&self) -> WitInterface {
         WitInterface {
             namespace: "wasi".into(),
             package: "config".into(),
@@ -57,7 +57,7 @@ impl Plugin for Config {
 }
 
 fn values(own: &Arc<BTreeMap<String, String>>) -> Arc<BTreeMap<String, String>> {
-    /// What every component would see, which is what HOST-RES-017 forbids.
+    /// The values of all components, which HOST-RES-017 forbids to share.
     static SHARED: Mutex<Option<BTreeMap<String, String>>> = Mutex::new(None);
     if !Breakage::SharedConfig.is_on() {
         return own.clone();

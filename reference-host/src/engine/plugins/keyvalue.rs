@@ -1,4 +1,4 @@
-//! `wasi:keyvalue`, in memory: buckets of a namespace, gone with the host's process.
+//! `wasi:keyvalue` in memory: buckets shared within a namespace, lost when the host's process ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use super::{Grant, Plugin};
 use crate::engine::guest::Guest;
 use crate::interface::InterfaceName;
 
-/// What the buckets of one namespace may hold together, keys and values, in bytes: host memory.
+/// Limit of keys and values of one namespace together, in bytes, because they are in host memory.
 const MAX_NAMESPACE_BYTES: usize = 64 << 20;
 
-/// Keys in one answer to `list-keys`; the cursor leads to the rest.
+/// Limit of keys in one response of `list-keys`. The cursor continues the list.
 const MAX_LISTED_KEYS: usize = 1000;
 
 #[derive(Default)]
@@ -33,7 +33,7 @@ struct Namespace {
 
 type Shared = Arc<Mutex<Namespace>>;
 
-/// What a guest holds when it has opened a bucket.
+/// The resource of a guest that opened a bucket.
 struct Bucket {
     name: String,
 }
@@ -58,7 +58,7 @@ struct KeyResponse {
 }
 
 impl Plugin for KeyValue {
-    fn offers(&self) -> WitInterface {
+    fn offer(&self) -> WitInterface {
         WitInterface {
             namespace: "wasi".into(),
             package: "keyvalue".into(),
@@ -113,7 +113,7 @@ fn link_store(store: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
         "[method]bucket.get",
         move |cx, (bucket, key): (Borrowed, String)| {
             Ok((Ok::<_, Error>(
-                locked(&namespace).get(named(&cx, &bucket)?, &key),
+                lock(&namespace).get(name_of(&cx, &bucket)?, &key),
             ),))
         },
     )?;
@@ -121,14 +121,14 @@ fn link_store(store: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
     store.func_wrap(
         "[method]bucket.set",
         move |cx, (bucket, key, value): (Borrowed, String, Vec<u8>)| {
-            Ok((locked(&namespace).set(named(&cx, &bucket)?, key, value),))
+            Ok((lock(&namespace).set(name_of(&cx, &bucket)?, key, value),))
         },
     )?;
     let namespace = shared.clone();
     store.func_wrap(
         "[method]bucket.delete",
         move |cx, (bucket, key): (Borrowed, String)| {
-            locked(&namespace).delete(named(&cx, &bucket)?, &key);
+            lock(&namespace).delete(name_of(&cx, &bucket)?, &key);
             Ok((Ok::<_, Error>(()),))
         },
     )?;
@@ -136,7 +136,7 @@ fn link_store(store: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
     store.func_wrap(
         "[method]bucket.exists",
         move |cx, (bucket, key): (Borrowed, String)| {
-            let value = locked(&namespace).get(named(&cx, &bucket)?, &key);
+            let value = lock(&namespace).get(name_of(&cx, &bucket)?, &key);
             Ok((Ok::<_, Error>(value.is_some()),))
         },
     )?;
@@ -145,7 +145,7 @@ fn link_store(store: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
         "[method]bucket.list-keys",
         move |cx, (bucket, cursor): (Borrowed, Option<u64>)| {
             Ok((Ok::<_, Error>(
-                locked(&namespace).list(named(&cx, &bucket)?, cursor),
+                lock(&namespace).list(name_of(&cx, &bucket)?, cursor),
             ),))
         },
     )
@@ -156,7 +156,7 @@ fn link_atomics(atomics: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Res
     atomics.func_wrap(
         "increment",
         move |cx, (bucket, key, delta): (Borrowed, String, u64)| {
-            Ok((locked(&namespace).increment(named(&cx, &bucket)?, key, delta),))
+            Ok((lock(&namespace).increment(name_of(&cx, &bucket)?, key, delta),))
         },
     )
 }
@@ -166,8 +166,8 @@ fn link_batch(batch: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
     batch.func_wrap(
         "get-many",
         move |cx, (bucket, keys): (Borrowed, Vec<String>)| {
-            let bucket = named(&cx, &bucket)?;
-            let namespace = locked(&namespace);
+            let bucket = name_of(&cx, &bucket)?;
+            let namespace = lock(&namespace);
             let pair = |key: String| namespace.get(bucket, &key).map(|value| (key, value));
             let values: Vec<_> = keys.into_iter().map(pair).collect();
             Ok((Ok::<_, Error>(values),))
@@ -177,8 +177,8 @@ fn link_batch(batch: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
     batch.func_wrap(
         "set-many",
         move |cx, (bucket, pairs): (Borrowed, Vec<(String, Vec<u8>)>)| {
-            let bucket = named(&cx, &bucket)?;
-            let mut namespace = locked(&namespace);
+            let bucket = name_of(&cx, &bucket)?;
+            let mut namespace = lock(&namespace);
             let set = pairs
                 .into_iter()
                 .try_for_each(|(key, value)| namespace.set(bucket, key, value));
@@ -189,8 +189,8 @@ fn link_batch(batch: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
     batch.func_wrap(
         "delete-many",
         move |cx, (bucket, keys): (Borrowed, Vec<String>)| {
-            let bucket = named(&cx, &bucket)?;
-            let mut namespace = locked(&namespace);
+            let bucket = name_of(&cx, &bucket)?;
+            let mut namespace = lock(&namespace);
             keys.iter().for_each(|key| namespace.delete(bucket, key));
             Ok((Ok::<_, Error>(()),))
         },
@@ -199,11 +199,11 @@ fn link_batch(batch: &mut LinkerInstance<'_, Guest>, shared: &Shared) -> Result<
 
 type Borrowed = Resource<Bucket>;
 
-fn named<'a>(cx: &'a StoreContextMut<'_, Guest>, bucket: &Borrowed) -> Result<&'a str> {
+fn name_of<'a>(cx: &'a StoreContextMut<'_, Guest>, bucket: &Borrowed) -> Result<&'a str> {
     Ok(&cx.data().table.get(bucket)?.name)
 }
 
-fn locked(namespace: &Shared) -> MutexGuard<'_, Namespace> {
+fn lock(namespace: &Shared) -> MutexGuard<'_, Namespace> {
     namespace.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -235,7 +235,7 @@ impl Namespace {
         }
     }
 
-    /// Keys in their order, from the cursor's position.
+    /// Returns the keys in sorted order, from the cursor's position.
     fn list(&self, bucket: &str, cursor: Option<u64>) -> KeyResponse {
         let start = cursor
             .and_then(|cursor| usize::try_from(cursor).ok())
@@ -259,7 +259,7 @@ impl Namespace {
         }
     }
 
-    /// Adds to a number kept as decimal text; an absent one is 0.
+    /// Adds to a number that is stored as decimal text. A missing number counts as 0.
     fn increment(&mut self, bucket: &str, key: String, delta: u64) -> Result<u64, Error> {
         let not_a_number = || Error::Other("the value is not a number".into());
         let old = match self.get(bucket, &key) {
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_set_is_got_until_it_is_deleted() {
+    fn returns_set_values_until_deleted() {
         let mut namespace = Namespace::default();
         namespace.set("a", "key".into(), b"one".to_vec()).unwrap();
         namespace.set("a", "key".into(), b"two!".to_vec()).unwrap();
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_namespace_takes_no_more() {
+    fn rejects_values_when_the_namespace_is_full() {
         let mut namespace = Namespace::default();
         let big = vec![0; MAX_NAMESPACE_BYTES - 1];
         namespace.set("a", "k".into(), big.clone()).unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_listed_in_pages() {
+    fn lists_keys_in_pages() {
         let mut namespace = Namespace::default();
         for n in 0..MAX_LISTED_KEYS + 5 {
             namespace.set("a", format!("{n:06}"), vec![]).unwrap();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_incremented() {
+    fn increments_numbers() {
         let mut namespace = Namespace::default();
         assert_eq!(namespace.increment("a", "n".into(), 2), Ok(2));
         assert_eq!(namespace.increment("a", "n".into(), 3), Ok(5));

@@ -1,4 +1,5 @@
-//! `wasi:logging/logging`: a component's messages go to the host's log under the workload's id.
+//! `wasi:logging/logging`: a component's messages, written to the host's log with the workload's
+//! id.
 
 use berth_proto::WitInterface;
 use wasmtime::Result;
@@ -6,17 +7,17 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
 use super::{Grant, Plugin};
 use crate::engine::guest::Guest;
-use crate::engine::log_budget::{Allowed, LogBudget};
+use crate::engine::log_budget::{LogBudget, Permit};
 use crate::interface::InterfaceName;
 
-/// A longer message or context is cut to so many bytes.
+/// Length at which a message or context is truncated, in bytes.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
 pub struct Logging;
 
 #[derive(Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
-#[allow(dead_code, reason = "guests make these values")]
+#[allow(dead_code, reason = "guests construct these values")]
 #[repr(u8)]
 enum Level {
     #[component(name = "trace")]
@@ -34,7 +35,7 @@ enum Level {
 }
 
 impl Plugin for Logging {
-    fn offers(&self) -> WitInterface {
+    fn offer(&self) -> WitInterface {
         WitInterface {
             namespace: "wasi".into(),
             package: "logging".into(),
@@ -55,14 +56,15 @@ impl Plugin for Logging {
         linker.instance(&name.to_string())?.func_wrap(
             "log",
             move |_, (level, context, message): (Level, String, String)| {
-                let Allowed::After(left_out) = budget.ask() else {
+                let Permit::Granted { omitted } = budget.request() else {
                     return Ok(());
                 };
-                if left_out > 0 {
-                    let words = format!("({left_out} messages were left out)");
-                    log(Level::Warn, &workload, &component, "", &words);
+                if omitted > 0 {
+                    let note = format!("({omitted} messages omitted)");
+                    log(Level::Warn, &workload, &component, "", &note);
                 }
-                log(level, &workload, &component, cut(&context), cut(&message));
+                let (context, message) = (truncate(&context), truncate(&message));
+                log(level, &workload, &component, context, message);
                 Ok(())
             },
         )
@@ -87,7 +89,7 @@ fn log(level: Level, workload: &str, component: &str, context: &str, message: &s
     }
 }
 
-fn cut(text: &str) -> &str {
+fn truncate(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_MESSAGE_BYTES))
         .unwrap_or(text)
 }

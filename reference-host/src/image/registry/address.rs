@@ -1,31 +1,31 @@
-//! The addresses that a registry sends the host to, and which of them it goes to.
+//! URLs that a registry names, and the rules for following them.
 
 use reqwest::Url;
 
-/// The target of a redirect from `from`: never from https down to plain HTTP.
+/// Returns the target of a redirect from `from`. A redirect from https to plain HTTP is an error.
 pub(super) fn redirect(from: &Url, location: Option<&str>) -> Result<Url, &'static str> {
     let to = location.and_then(|location| from.join(location).ok());
-    let to = to.ok_or("the redirect has no usable target")?;
+    let to = to.ok_or("it has no valid target")?;
     match (from.scheme(), to.scheme()) {
         ("https", "https") | ("http", "http" | "https") => Ok(to),
-        ("https", "http") => Err("from https to plain HTTP"),
-        _ => Err("to something that is not HTTP"),
+        ("https", "http") => Err("it leads from https to plain HTTP"),
+        _ => Err("its target is not an HTTP URL"),
     }
 }
 
-/// Where a token is asked for. The password may go there, so it is https, unless the registry itself is reached
-/// over plain HTTP because the operator said so.
+/// Returns the URL of the token request. The request may carry the password, so the URL must be
+/// https unless the operator allowed plain HTTP for the registry itself.
 pub(super) fn login(
     realm: &str,
     registry_is_plain: bool,
     service: Option<&str>,
     scope: &str,
 ) -> Result<Url, &'static str> {
-    let mut url = Url::parse(realm).map_err(|_| "its token address is no URL")?;
+    let mut url = Url::parse(realm).map_err(|_| "its token endpoint is not a URL")?;
     match url.scheme() {
         "https" => {}
         "http" if registry_is_plain => {}
-        _ => return Err("its token address is not https"),
+        _ => return Err("its token endpoint is not https"),
     }
     let service = service.into_iter().map(|service| ("service", service));
     url.query_pairs_mut()
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_never_leaves_https() {
+    fn rejects_redirects_from_https_to_http() {
         let from = |scheme: &str| Url::parse(&format!("{scheme}://a:5000/v2/x")).unwrap();
         for (scheme, location, expected) in [
             ("https", Some("https://b/y?z=1"), Ok("https://b/y?z=1")),
@@ -49,24 +49,20 @@ mod tests {
             (
                 "https",
                 Some("http://a:5000/y"),
-                Err("from https to plain HTTP"),
+                Err("it leads from https to plain HTTP"),
             ),
             (
                 "https",
                 Some("file:///etc/passwd"),
-                Err("to something that is not HTTP"),
+                Err("its target is not an HTTP URL"),
             ),
             (
                 "http",
                 Some("ftp://b/y"),
-                Err("to something that is not HTTP"),
+                Err("its target is not an HTTP URL"),
             ),
-            (
-                "http",
-                Some("http://"),
-                Err("the redirect has no usable target"),
-            ),
-            ("http", None, Err("the redirect has no usable target")),
+            ("http", Some("http://"), Err("it has no valid target")),
+            ("http", None, Err("it has no valid target")),
         ] {
             let to = redirect(&from(scheme), location).map(|url| url.to_string());
             assert_eq!(to, expected.map(str::to_owned), "{scheme} {location:?}");
@@ -74,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_goes_to_https_unless_the_registry_is_plain() {
+    fn requires_https_for_tokens_unless_the_registry_is_plain() {
         for (realm, plain, expected) in [
             (
                 "https://a/t",
@@ -87,9 +83,9 @@ mod tests {
                 Ok("https://a/t?x=1&service=s&scope=p%3Aq"),
             ),
             ("http://a/t", true, Ok("http://a/t?service=s&scope=p%3Aq")),
-            ("http://a/t", false, Err("its token address is not https")),
-            ("file:///t", true, Err("its token address is not https")),
-            ("/t", true, Err("its token address is no URL")),
+            ("http://a/t", false, Err("its token endpoint is not https")),
+            ("file:///t", true, Err("its token endpoint is not https")),
+            ("/t", true, Err("its token endpoint is not a URL")),
         ] {
             let url = login(realm, plain, Some("s"), "p:q").map(|url| url.to_string());
             assert_eq!(url, expected.map(str::to_owned), "{realm} {plain}");

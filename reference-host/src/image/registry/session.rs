@@ -1,10 +1,10 @@
-//! The requests of one pull to one repository: login, redirects, and what each status means.
+//! The requests of one pull to one repository: login, redirects, and the meaning of each status.
 
 use bytes::Bytes;
 use http::{StatusCode, header};
 use reqwest::{RequestBuilder, Response, Url};
 
-use super::{Registries, address, answer, same_digest};
+use super::{Registries, address, check_digest, response};
 use crate::image::challenge::{self, Challenge};
 use crate::image::credentials::Credentials;
 use crate::image::digest::Digest;
@@ -12,14 +12,14 @@ use crate::image::error::PullCause;
 use crate::image::manifest::{self, Manifest};
 use crate::image::reference::ImageReference;
 
-/// The distribution specification asks registries to accept manifests up to 4 MiB; so larger ones do not occur.
+/// Size limit of a manifest. The distribution specification asks registries to accept up to 4 MiB.
 const MANIFEST_BYTES_MAX: u64 = 4 << 20;
-/// A token is a few kilobytes.
+/// Size limit of a token response. A token has a few kilobytes.
 const TOKEN_BYTES_MAX: u64 = 256 << 10;
-/// Registries redirect once, to their store; a longer chain is a loop.
+/// Limit of redirects. Registries redirect once, to their storage; a longer chain is a loop.
 const REDIRECTS_MAX: usize = 5;
 
-const MANIFEST: &str = "asking for the manifest";
+const MANIFEST: &str = "fetching the manifest";
 pub(super) const LAYER: &str = "downloading the layer";
 const LOGIN: &str = "logging in";
 
@@ -33,12 +33,12 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// The registry, for messages.
+    /// Returns the name of the registry, for messages.
     pub(super) fn name(&self) -> String {
         self.reference.registry().to_owned()
     }
 
-    /// A manifest and its digest, checked against the digest that was asked for or announced.
+    /// Fetches a manifest and checks its digest against the requested or announced one.
     pub(super) async fn manifest(
         &mut self,
         reference: &ImageReference,
@@ -53,28 +53,28 @@ impl Session<'_> {
         let body = self.read(response, MANIFEST_BYTES_MAX, MANIFEST).await?;
         let digest = Digest::of(&body);
         if let Some(expected) = reference.digest().or(announced.as_ref()) {
-            same_digest(self.name(), "manifest", expected, digest.clone())?;
+            check_digest(self.name(), "manifest", expected, digest.clone())?;
         }
-        let read = manifest::read(&body);
-        let read = read.map_err(|source| PullCause::Manifest {
+        let manifest = manifest::read(&body);
+        let manifest = manifest.map_err(|source| PullCause::Manifest {
             registry: self.name(),
             source,
         })?;
-        Ok((digest, read))
+        Ok((digest, manifest))
     }
 
-    /// One GET below the repository; logs in once when challenged.
+    /// Sends one GET request below the repository. Logs in once if challenged.
     pub(super) async fn get(
         &mut self,
         path: &str,
         accept: &'static str,
-        doing: &'static str,
+        operation: &'static str,
         credentials: Option<&Credentials>,
     ) -> Result<Response, PullCause> {
         let url = self.url(&format!("{}{path}", self.base))?;
-        let (mut response, mut own) = self.follow(&url, accept, doing).await?;
-        // A challenge by the target of a redirect is not the registry's, and gets nothing.
-        if response.status() == StatusCode::UNAUTHORIZED && own {
+        let (mut response, mut from_registry) = self.follow(&url, accept, operation).await?;
+        // Ignores a challenge by the target of a redirect: it is not the registry's.
+        if response.status() == StatusCode::UNAUTHORIZED && from_registry {
             let values = response.headers().get_all(header::WWW_AUTHENTICATE);
             let challenge = challenge::choose(values.iter().filter_map(|it| it.to_str().ok()));
             let authorization = match challenge {
@@ -83,56 +83,59 @@ impl Session<'_> {
             };
             if authorization != Authorization::None && authorization != self.authorization {
                 self.authorization = authorization;
-                (response, own) = self.follow(&url, accept, doing).await?;
+                (response, from_registry) = self.follow(&url, accept, operation).await?;
             }
         }
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
         let status = response.status();
-        // What another host says is not shown: a redirect could make this host read out a neighbour.
-        let detail = match own {
-            true => answer::detail(response, &self.secrets(credentials)).await,
-            false => String::new(),
+        // Does not show a response of another host: a redirect could make this host disclose a
+        // neighbor's page.
+        let detail = if from_registry {
+            response::detail(response, &self.secrets(credentials)).await
+        } else {
+            String::new()
         };
-        let sent = credentials.is_some() && self.authorization != Authorization::None;
-        Err(self.refusal(status, doing, sent, detail))
+        let credentials_sent = credentials.is_some() && self.authorization != Authorization::None;
+        Err(self.status_error(status, operation, credentials_sent, detail))
     }
 
-    /// Follows redirects from `start`; true when the last answer came from the registry itself.
+    /// Follows redirects from `start`. The flag is true if the registry itself sent the last
+    /// response.
     async fn follow(
         &self,
         start: &Url,
         accept: &'static str,
-        doing: &'static str,
+        operation: &'static str,
     ) -> Result<(Response, bool), PullCause> {
         let mut url = start.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let own = url.origin() == start.origin();
+            let to_registry = url.origin() == start.origin();
             let request = self.registries.client(&url)?.get(url.clone());
             let request = request.header(header::ACCEPT, accept);
-            let request = if own {
+            let request = if to_registry {
                 self.authorization.apply(request)
             } else {
                 request
             };
-            let response = self.send(request, &url, doing).await?;
+            let response = self.send(request, &url, operation).await?;
             if !response.status().is_redirection() {
-                return Ok((response, own));
+                return Ok((response, to_registry));
             }
             url = self.redirect(&url, &response)?;
         }
-        Err(self.redirect_refused("it redirects in circles"))
+        Err(self.redirect_error("too many redirects"))
     }
 
     fn redirect(&self, from: &Url, response: &Response) -> Result<Url, PullCause> {
         let location = response.headers().get(header::LOCATION);
         let location = location.and_then(|value| value.to_str().ok());
-        address::redirect(from, location).map_err(|reason| self.redirect_refused(reason))
+        address::redirect(from, location).map_err(|reason| self.redirect_error(reason))
     }
 
-    /// Meets a challenge. Without credentials a Bearer token is asked for anonymously, as public images on
-    /// Docker Hub need.
+    /// Answers a challenge. Requests an anonymous Bearer token if there are no credentials, which
+    /// public images on Docker Hub need.
     async fn log_in(
         &self,
         challenge: Challenge,
@@ -151,14 +154,14 @@ impl Session<'_> {
                 scope,
             } => (realm, service, scope),
         };
-        let refused = |reason| PullCause::Login {
+        let login_error = |reason| PullCause::Login {
             registry: self.name(),
             reason,
         };
         let scope =
             scope.unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository()));
         let plain = self.base.starts_with("http:");
-        let url = address::login(&realm, plain, service.as_deref(), &scope).map_err(refused)?;
+        let url = address::login(&realm, plain, service.as_deref(), &scope).map_err(login_error)?;
         let request = self.registries.client(&url)?.get(url.clone());
         let request = match credentials {
             Some(credentials) => Authorization::Basic(credentials.clone()).apply(request),
@@ -166,12 +169,13 @@ impl Session<'_> {
         };
         let response = self.send(request, &url, LOGIN).await?;
         if response.status() != StatusCode::OK {
-            let (status, sent) = (response.status(), credentials.is_some());
-            let detail = answer::detail(response, &self.secrets(credentials)).await;
-            return Err(self.refusal(status, LOGIN, sent, detail));
+            let (status, credentials_sent) = (response.status(), credentials.is_some());
+            let detail = response::detail(response, &self.secrets(credentials)).await;
+            return Err(self.status_error(status, LOGIN, credentials_sent, detail));
         }
         let body = self.read(response, TOKEN_BYTES_MAX, LOGIN).await?;
-        let token = answer::token(&body).ok_or_else(|| refused("its answer has no token"))?;
+        let token =
+            response::token(&body).ok_or_else(|| login_error("its response has no token"))?;
         Ok(Authorization::Bearer(token))
     }
 
@@ -179,26 +183,27 @@ impl Session<'_> {
         &self,
         request: RequestBuilder,
         url: &Url,
-        doing: &'static str,
+        operation: &'static str,
     ) -> Result<Response, PullCause> {
         request.send().await.map_err(|error| {
-            let (connect, source) = (error.is_connect(), error.without_url());
-            let own = self.base.starts_with(&url.origin().ascii_serialization());
-            let registry = match (own, url.host_str()) {
+            let (is_connect, source) = (error.is_connect(), error.without_url());
+            let to_registry = self.base.starts_with(&url.origin().ascii_serialization());
+            let registry = match (to_registry, url.host_str()) {
                 (false, Some(host)) => host.to_owned(),
                 _ => self.name(),
             };
-            match connect {
-                true => PullCause::Connect {
+            if is_connect {
+                PullCause::Connect {
                     registry,
                     scheme: url.scheme().to_owned(),
                     source,
-                },
-                false => PullCause::Transport {
+                }
+            } else {
+                PullCause::Transport {
                     registry,
-                    doing,
+                    operation,
                     source,
-                },
+                }
             }
         })
     }
@@ -207,54 +212,54 @@ impl Session<'_> {
         &self,
         response: Response,
         bytes_max: u64,
-        doing: &'static str,
+        operation: &'static str,
     ) -> Result<Bytes, PullCause> {
         let registry = self.name();
-        match answer::read(response, bytes_max).await {
+        match response::read(response, bytes_max).await {
             Ok(body) => Ok(body),
-            Err(answer::ReadError::TooLarge) => Err(PullCause::AnswerTooLarge {
+            Err(response::ReadError::TooLarge) => Err(PullCause::ResponseTooLarge {
                 registry,
                 bytes_max,
-                doing,
+                operation,
             }),
-            Err(answer::ReadError::Broken(source)) => Err(PullCause::Transport {
+            Err(response::ReadError::Broken(source)) => Err(PullCause::Transport {
                 registry,
-                doing,
+                operation,
                 source,
             }),
         }
     }
 
-    fn refusal(
+    fn status_error(
         &self,
         status: StatusCode,
-        doing: &'static str,
-        sent: bool,
+        operation: &'static str,
+        credentials_sent: bool,
         detail: String,
     ) -> PullCause {
         let registry = self.name();
         match status {
             StatusCode::UNAUTHORIZED => PullCause::Unauthorized {
                 registry,
-                sent,
+                credentials_sent,
                 detail,
             },
             StatusCode::FORBIDDEN => PullCause::Denied { registry, detail },
-            StatusCode::NOT_FOUND if doing != LOGIN => PullCause::NotFound { registry, detail },
+            StatusCode::NOT_FOUND if operation != LOGIN => PullCause::NotFound { registry, detail },
             status => PullCause::Status {
                 registry,
                 status: status.as_u16(),
-                doing,
+                operation,
                 detail,
             },
         }
     }
 
-    /// Everything that a registry might echo and that must not be shown.
+    /// Returns everything secret that a registry might echo.
     fn secrets(&self, credentials: Option<&Credentials>) -> Vec<String> {
         let mut secrets = Vec::new();
         if let Some(credentials) = credentials {
-            secrets.extend(answer::spellings(credentials));
+            secrets.extend(response::secret_forms(credentials));
         }
         if let Authorization::Bearer(token) = &self.authorization {
             secrets.push(token.clone());
@@ -262,7 +267,7 @@ impl Session<'_> {
         secrets
     }
 
-    fn redirect_refused(&self, reason: &'static str) -> PullCause {
+    fn redirect_error(&self, reason: &'static str) -> PullCause {
         PullCause::Redirect {
             registry: self.name(),
             reason,
@@ -272,12 +277,12 @@ impl Session<'_> {
     fn url(&self, text: &str) -> Result<Url, PullCause> {
         Url::parse(text).map_err(|_| PullCause::Login {
             registry: self.name(),
-            reason: "its name makes no URL",
+            reason: "its name is not valid in a URL",
         })
     }
 }
 
-/// What goes into the `Authorization` header. No `Debug`: it holds secrets.
+/// Content of the `Authorization` header. No `Debug`, because it holds secrets.
 #[derive(Clone, PartialEq)]
 pub(super) enum Authorization {
     None,

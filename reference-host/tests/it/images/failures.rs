@@ -1,5 +1,8 @@
-//! Registries that fail in every way: each is an error of its own, with what happened, where, and what to do.
+//! Failing registries: each kind of failure has its own error, with the registry, the reason, and a
+//! remedy.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use berth_host::image::{PullCause, PullPolicy, Store, StoreOptions};
@@ -7,9 +10,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
-use super::registry::{
-    Asked, Image, Registry, Reply, breaks_after, descriptor, endless, manifest, ok, stalls_after,
-    status, with,
+use super::mock_registry::{
+    Image, MockRegistry, MockResponse, ReceivedRequest, breaks_after, descriptor, endless,
+    manifest, ok, stalls_after, status, with,
 };
 use super::{chain, options, pull, store};
 
@@ -19,21 +22,24 @@ fn image() -> Image {
     Image::new(LAYER)
 }
 
-/// The good image, with another answer for the paths that contain `part`.
-fn except(part: &'static str, answer: Answer) -> impl Fn(&Asked) -> Reply {
-    move |asked| match asked.path.contains(part) {
-        true => answer(asked),
-        false => image().answer(asked),
+/// Serves the valid image, except for paths that contain `part`, which `respond` handles.
+fn except(part: &'static str, respond: Respond) -> impl Fn(&ReceivedRequest) -> MockResponse {
+    move |request| {
+        if request.path.contains(part) {
+            respond(request)
+        } else {
+            image().respond(request)
+        }
     }
 }
 
-type Answer = fn(&Asked) -> Reply;
+type Respond = fn(&ReceivedRequest) -> MockResponse;
 
-/// What is served, how the cause is called, and what its message says.
+/// Name, path, response, variant of the cause, and a part of the error message.
 type Case = (
     &'static str,
     &'static str,
-    Answer,
+    Respond,
     &'static str,
     &'static str,
 );
@@ -58,14 +64,14 @@ const CASES: &[Case] = &[
         "manifests",
         |_| status(403, json!({})),
         "Denied",
-        "denies access",
+        "denied access",
     ),
     (
         "manifest 500",
         "manifests",
         |_| status(500, json!({})),
         "Status",
-        "answered 500",
+        "returned status 500",
     ),
     (
         "manifest 429",
@@ -79,28 +85,28 @@ const CASES: &[Case] = &[
         "manifests",
         |_| with(204, &[], ""),
         "Status",
-        "answered 204",
+        "returned status 204",
     ),
     (
         "manifest text",
         "manifests",
         |_| ok("<html>hi</html>"),
         "Manifest",
-        "not a JSON manifest",
+        "cannot parse the manifest",
     ),
     (
         "manifest empty",
         "manifests",
         |_| ok(""),
         "Manifest",
-        "not a JSON manifest",
+        "cannot parse the manifest",
     ),
     (
         "manifest half",
         "manifests",
         |_| ok("{\"schemaVersion\": 2,"),
         "Manifest",
-        "not a JSON",
+        "cannot parse the manifest",
     ),
     (
         "manifest v1",
@@ -113,15 +119,15 @@ const CASES: &[Case] = &[
         "manifest endless",
         "manifests",
         |_| endless(),
-        "AnswerTooLarge",
-        "asking for the manifest",
+        "ResponseTooLarge",
+        "fetching the manifest",
     ),
     (
         "manifest breaks",
         "manifests",
         |_| breaks_after("{".into(), 9),
         "Transport",
-        "broke off",
+        "connection failed",
     ),
     (
         "manifest lies",
@@ -135,7 +141,7 @@ const CASES: &[Case] = &[
         "manifests",
         |_| ok(layers(&["text/x"])),
         "Manifest",
-        "only text/x",
+        "its layers: text/x",
     ),
     (
         "two wasm layers",
@@ -154,23 +160,23 @@ const CASES: &[Case] = &[
     (
         "redirect loop",
         "manifests",
-        |asked| redirect(&asked.path),
+        |request| redirect(&request.path),
         "Redirect",
-        "in circles",
+        "too many redirects",
     ),
     (
         "redirect to ftp",
         "manifests",
         |_| redirect("ftp://a/b"),
         "Redirect",
-        "not HTTP",
+        "not an HTTP URL",
     ),
     (
         "redirect nowhere",
         "manifests",
         |_| with(302, &[], ""),
         "Redirect",
-        "no usable target",
+        "no valid target",
     ),
     (
         "layer 404",
@@ -191,7 +197,7 @@ const CASES: &[Case] = &[
         "blobs",
         |_| endless_500(),
         "Status",
-        "answered 500",
+        "returned status 500",
     ),
     (
         "layer differs",
@@ -223,7 +229,7 @@ const CASES: &[Case] = &[
     ),
 ];
 
-fn no(code: &str) -> Reply {
+fn no(code: &str) -> MockResponse {
     status(404, json!({"errors": [{"code": code, "message": "no"}]}))
 }
 
@@ -241,11 +247,11 @@ fn gigabyte() -> Bytes {
     manifest(vec![layer])
 }
 
-fn redirect(to: &str) -> Reply {
+fn redirect(to: &str) -> MockResponse {
     with(307, &[("location", to)], "")
 }
 
-fn lying_manifest() -> Reply {
+fn lying_manifest() -> MockResponse {
     let announced = image().layer_digest();
     with(
         200,
@@ -254,18 +260,18 @@ fn lying_manifest() -> Reply {
     )
 }
 
-fn endless_500() -> Reply {
-    let Reply::With(mut response) = endless() else {
+fn endless_500() -> MockResponse {
+    let MockResponse::With(mut response) = endless() else {
         unreachable!()
     };
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    Reply::With(response)
+    MockResponse::With(response)
 }
 
 #[tokio::test]
-async fn each_failure_is_an_error_of_its_own() {
-    for (name, part, answer, cause, words) in CASES {
-        let registry = Registry::serve(except(part, *answer)).await;
+async fn each_failure_has_its_own_error() {
+    for (name, part, respond, cause, words) in CASES {
+        let registry = MockRegistry::serve(except(part, *respond)).await;
         let error = pull(&store(), registry.image(":1"), PullPolicy::Always)
             .await
             .unwrap_err();
@@ -277,22 +283,19 @@ async fn each_failure_is_an_error_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_failed_pull_leaves_nothing_that_the_next_one_could_take() {
-    for (name, part, answer, ..) in CASES {
-        let (store, gate) = (
-            store(),
-            std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true)),
-        );
-        let failing = gate.clone();
-        let bad = except(part, *answer);
-        let registry =
-            Registry::serve(
-                move |asked| match failing.load(std::sync::atomic::Ordering::SeqCst) {
-                    true => bad(asked),
-                    false => image().answer(asked),
-                },
-            )
-            .await;
+async fn failed_pull_leaves_nothing_in_the_cache() {
+    for (name, part, respond, ..) in CASES {
+        let (store, fail) = (store(), Arc::new(AtomicBool::new(true)));
+        let failing = fail.clone();
+        let bad = except(part, *respond);
+        let registry = MockRegistry::serve(move |request| {
+            if failing.load(Ordering::SeqCst) {
+                bad(request)
+            } else {
+                image().respond(request)
+            }
+        })
+        .await;
         let reference = registry.image(":1");
         pull(&store, &reference, PullPolicy::IfNotPresent)
             .await
@@ -301,19 +304,22 @@ async fn a_failed_pull_leaves_nothing_that_the_next_one_could_take() {
             .await
             .unwrap_err();
         assert!(matches!(never.cause(), PullCause::NotCached), "{name}");
-        gate.store(false, std::sync::atomic::Ordering::SeqCst);
-        let got = pull(&store, &reference, PullPolicy::IfNotPresent)
+        fail.store(false, Ordering::SeqCst);
+        let artifact = pull(&store, &reference, PullPolicy::IfNotPresent)
             .await
             .unwrap();
-        assert_eq!(got.bytes, LAYER, "{name}");
+        assert_eq!(artifact.bytes, LAYER, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_digest_reference_is_checked_against_the_manifest() {
-    let registry = Registry::serve(|asked| match asked.path.contains("manifests") {
-        true => ok(image().manifest),
-        false => image().answer(asked),
+async fn verifies_manifest_against_digest_reference() {
+    let registry = MockRegistry::serve(|request| {
+        if request.path.contains("manifests") {
+            ok(image().manifest)
+        } else {
+            image().respond(request)
+        }
     })
     .await;
     let wrong = registry.image(&format!("@{}", image().layer_digest()));
@@ -321,22 +327,22 @@ async fn a_digest_reference_is_checked_against_the_manifest() {
     assert!(matches!(
         error.cause(),
         PullCause::DigestMismatch {
-            what: "manifest",
+            content: "manifest",
             ..
         }
     ));
 }
 
 #[tokio::test]
-async fn nothing_that_hangs_outlasts_the_deadline() {
-    let cases: [(&str, Answer); 4] = [
-        ("manifests", |_| Reply::Never),
+async fn deadline_bounds_hanging_requests() {
+    let cases: [(&str, Respond); 4] = [
+        ("manifests", |_| MockResponse::Never),
         ("manifests", |_| stalls_after("{".into(), 9)),
-        ("blobs", |_| Reply::Never),
+        ("blobs", |_| MockResponse::Never),
         ("blobs", |_| stalls_after(half(), LAYER.len())),
     ];
-    for (part, answer) in cases {
-        let registry = Registry::serve(except(part, answer)).await;
+    for (part, respond) in cases {
+        let registry = MockRegistry::serve(except(part, respond)).await;
         let short = StoreOptions {
             pull_timeout: Duration::from_millis(300),
             ..options()
@@ -352,7 +358,7 @@ async fn nothing_that_hangs_outlasts_the_deadline() {
             "{error:?}"
         );
         assert!(
-            chain(&error).contains("did not finish within 0.3 s"),
+            chain(&error).contains("timed out after 0.3 s"),
             "{}",
             chain(&error)
         );
@@ -360,11 +366,11 @@ async fn nothing_that_hangs_outlasts_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_login_that_hangs_is_within_the_deadline_too() {
-    let registry = Registry::serve(|asked| match asked.path.as_str() {
-        "/token" => Reply::Never,
+async fn deadline_bounds_hanging_login() {
+    let registry = MockRegistry::serve(|request| match request.path.as_str() {
+        "/token" => MockResponse::Never,
         _ => {
-            let realm = format!("Bearer realm=\"http://{}/token\"", asked.host);
+            let realm = format!("Bearer realm=\"http://{}/token\"", request.host);
             with(401, &[("www-authenticate", &realm)], "")
         }
     })
@@ -385,8 +391,8 @@ async fn a_login_that_hangs_is_within_the_deadline_too() {
 }
 
 #[tokio::test]
-async fn a_registry_that_is_not_there_is_a_connection_refused() {
-    let registry = Registry::of(&image()).await;
+async fn reports_unreachable_registry() {
+    let registry = MockRegistry::of(&image()).await;
     let reference = registry.image(":1");
     drop(registry);
     let error = pull(&store(), &reference, PullPolicy::Always)
@@ -404,11 +410,11 @@ async fn a_registry_that_is_not_there_is_a_connection_refused() {
 }
 
 #[tokio::test]
-async fn a_bad_reference_contacts_nobody() {
+async fn rejects_invalid_reference_without_a_request() {
     for (reference, words) in [
         ("", "is empty"),
         ("127.0.0.1:1/UPPER:1", "must be in lower case"),
-        ("http://127.0.0.1:1/a:1", "leave out \"http://\""),
+        ("http://127.0.0.1:1/a:1", "remove \"http://\""),
     ] {
         let error = pull(&store(), reference, PullPolicy::Always)
             .await

@@ -1,4 +1,4 @@
-//! Credentials: whose, when, to whom, and never in words.
+//! Registry credentials: when they are sent, to which hosts, and that no message contains them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use berth_host::image::{PullCause, PullPolicy, Store, StoreOptions};
 use serde_json::json;
 
-use super::registry::{Asked, Image, Registry, Reply, ok, with};
+use super::mock_registry::{Image, MockRegistry, MockResponse, ReceivedRequest, ok, with};
 use super::{chain, options, pull, pull_as, store};
 
 const PASSWORD: &str = "correct horse";
@@ -20,10 +20,10 @@ fn basic(password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("bob:{password}")))
 }
 
-/// Demands Basic credentials, and echoes what it gets when they are wrong.
-fn demands_basic(asked: &Asked) -> Reply {
-    match &asked.authorization {
-        Some(sent) if *sent == basic(PASSWORD) => image().answer(asked),
+/// Requires Basic credentials, and echoes wrong ones.
+fn requires_basic(request: &ReceivedRequest) -> MockResponse {
+    match &request.authorization {
+        Some(sent) if *sent == basic(PASSWORD) => image().respond(request),
         sent => {
             let echo = json!({"errors": [{"code": "UNAUTHORIZED", "message":
                 format!("bad login {sent:?}, {}", PASSWORD.to_uppercase())}]});
@@ -36,88 +36,94 @@ fn demands_basic(asked: &Asked) -> Reply {
     }
 }
 
-/// Demands a Bearer token that it gives to bob, or to anybody when `public`.
-fn demands_bearer(asked: &Asked, public: bool) -> Reply {
-    if asked.path == "/token" {
-        return match &asked.authorization {
+/// Requires a Bearer token, which it issues to bob, or to anybody if `public`.
+fn requires_bearer(request: &ReceivedRequest, public: bool) -> MockResponse {
+    if request.path == "/token" {
+        return match &request.authorization {
             Some(sent) if *sent == basic(PASSWORD) => ok("{\"token\": \"for-bob\"}"),
             None if public => ok("{\"access_token\": \"for-bob\"}"),
             _ => with(401, &[], "{}"),
         };
     }
-    if asked.authorization.as_deref() == Some("Bearer for-bob") {
-        return image().answer(asked);
+    if request.authorization.as_deref() == Some("Bearer for-bob") {
+        return image().respond(request);
     }
     let challenge = format!(
         "Bearer realm=\"http://{}/token\",service=\"s\",scope=\"repository:acme/hello:pull\"",
-        asked.host
+        request.host
     );
     with(401, &[("www-authenticate", &challenge)], "")
 }
 
-fn sent(registry: &Registry) -> Vec<Option<String>> {
+fn sent_credentials(registry: &MockRegistry) -> Vec<Option<String>> {
     registry
-        .asked()
+        .requests()
         .into_iter()
-        .map(|asked| asked.authorization)
+        .map(|request| request.authorization)
         .collect()
 }
 
 #[tokio::test]
-async fn credentials_are_sent_when_challenged_and_not_before() {
-    let registry = Registry::serve(demands_basic).await;
+async fn sends_credentials_only_after_a_challenge() {
+    let registry = MockRegistry::serve(requires_basic).await;
     pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
         .await
         .unwrap();
     let with_password = Some(basic(PASSWORD));
     assert_eq!(
-        sent(&registry),
+        sent_credentials(&registry),
         [None, with_password.clone(), with_password]
     );
 
-    let open = Registry::of(&image()).await;
+    let open = MockRegistry::of(&image()).await;
     pull_as(&store(), open.image(":1"), "bob", PASSWORD)
         .await
         .unwrap();
-    assert_eq!(sent(&open), [None, None]);
+    assert_eq!(sent_credentials(&open), [None, None]);
 }
 
 #[tokio::test]
-async fn a_token_is_fetched_once_and_used_for_manifest_and_layer() {
-    let registry = Registry::serve(|asked| demands_bearer(asked, false)).await;
+async fn fetches_token_once_for_manifest_and_layer() {
+    let registry = MockRegistry::serve(|request| requires_bearer(request, false)).await;
     pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
         .await
         .unwrap();
     let token = || Some("Bearer for-bob".to_owned());
     assert_eq!(
-        sent(&registry),
+        sent_credentials(&registry),
         [None, Some(basic(PASSWORD)), token(), token()]
     );
-    let query = &registry.asked()[1].query;
+    let query = &registry.requests()[1].query;
     assert_eq!(query, "service=s&scope=repository%3Aacme%2Fhello%3Apull");
 }
 
 #[tokio::test]
-async fn a_public_image_behind_tokens_is_pulled_anonymously() {
-    let registry = Registry::serve(|asked| demands_bearer(asked, true)).await;
+async fn pulls_public_image_with_anonymous_token() {
+    let registry = MockRegistry::serve(|request| requires_bearer(request, true)).await;
     pull(&store(), registry.image(":1"), PullPolicy::Always)
         .await
         .unwrap();
 }
 
 #[tokio::test]
-async fn wrong_or_missing_credentials_are_refused_and_never_shown() {
-    let bearer = |asked: &Asked| demands_bearer(asked, false);
+async fn reports_wrong_or_missing_credentials_without_showing_them() {
+    let bearer = |request: &ReceivedRequest| requires_bearer(request, false);
     for registry in [
-        Registry::serve(demands_basic).await,
-        Registry::serve(bearer).await,
+        MockRegistry::serve(requires_basic).await,
+        MockRegistry::serve(bearer).await,
     ] {
         let reference = registry.image(":1");
         let error = pull(&store(), &reference, PullPolicy::Always)
             .await
             .unwrap_err();
         assert!(
-            matches!(error.cause(), PullCause::Unauthorized { sent: false, .. }),
+            matches!(
+                error.cause(),
+                PullCause::Unauthorized {
+                    credentials_sent: false,
+                    ..
+                }
+            ),
             "{error:?}"
         );
 
@@ -125,7 +131,13 @@ async fn wrong_or_missing_credentials_are_refused_and_never_shown() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error.cause(), PullCause::Unauthorized { sent: true, .. }),
+            matches!(
+                error.cause(),
+                PullCause::Unauthorized {
+                    credentials_sent: true,
+                    ..
+                }
+            ),
             "{error:?}"
         );
         let text = format!("{} {error:?}", chain(&error));
@@ -134,33 +146,34 @@ async fn wrong_or_missing_credentials_are_refused_and_never_shown() {
             !text.contains("hunter2") && !text.contains(&encoded),
             "{text}"
         );
-        assert!(text.contains("does not accept the credentials"), "{text}");
+        assert!(text.contains("rejected the credentials"), "{text}");
     }
 }
 
 #[tokio::test]
-async fn credentials_do_not_follow_a_redirect_to_another_host() {
-    let elsewhere = Registry::serve(|_| ok(image().layer)).await;
+async fn does_not_send_credentials_to_redirect_target() {
+    let elsewhere = MockRegistry::serve(|_| ok(image().layer)).await;
     let to = format!("http://{}/store?signature=abc", elsewhere.address);
-    let registry = Registry::serve(move |asked| {
-        let allowed = asked.authorization.as_deref() == Some(&basic(PASSWORD));
-        match asked.path.contains("/blobs/") && allowed {
-            true => with(307, &[("location", &to)], ""),
-            false => demands_basic(asked),
+    let registry = MockRegistry::serve(move |request| {
+        let allowed = request.authorization.as_deref() == Some(&basic(PASSWORD));
+        if request.path.contains("/blobs/") && allowed {
+            with(307, &[("location", &to)], "")
+        } else {
+            requires_basic(request)
         }
     })
     .await;
-    let got = pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
+    let artifact = pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
         .await
         .unwrap();
-    assert_eq!(got.bytes, image().layer);
-    assert_eq!(sent(&elsewhere), [None]);
+    assert_eq!(artifact.bytes, image().layer);
+    assert_eq!(sent_credentials(&elsewhere), [None]);
 }
 
 #[tokio::test]
-async fn the_target_of_a_redirect_can_neither_challenge_nor_be_quoted() {
-    let elsewhere = Registry::serve(|_| {
-        let secret = json!({"errors": [{"code": "X", "message": "neighbour's page"}]});
+async fn ignores_challenge_and_message_of_redirect_target() {
+    let elsewhere = MockRegistry::serve(|_| {
+        let secret = json!({"errors": [{"code": "X", "message": "neighbor's page"}]});
         with(
             401,
             &[("www-authenticate", "Basic realm=\"r\"")],
@@ -169,23 +182,23 @@ async fn the_target_of_a_redirect_can_neither_challenge_nor_be_quoted() {
     })
     .await;
     let to = format!("http://{}/x?signature=abc", elsewhere.address);
-    let registry = Registry::serve(move |_| with(307, &[("location", &to)], "")).await;
+    let registry = MockRegistry::serve(move |_| with(307, &[("location", &to)], "")).await;
     let error = pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
         .await
         .unwrap_err();
     let text = format!("{} {error:?}", chain(&error));
     assert!(
-        !text.contains("neighbour") && !text.contains("signature"),
+        !text.contains("neighbor") && !text.contains("signature"),
         "{text}"
     );
-    assert_eq!(sent(&elsewhere), [None]);
+    assert_eq!(sent_credentials(&elsewhere), [None]);
 }
 
 #[tokio::test]
-async fn a_redirect_to_where_nobody_is_does_not_show_its_signed_address() {
-    let gone = Registry::serve(|_| ok("")).await.address;
+async fn does_not_show_signed_url_of_unreachable_redirect_target() {
+    let gone = MockRegistry::serve(|_| ok("")).await.address;
     let to = format!("http://{gone}/x?signature=abc");
-    let registry = Registry::serve(move |_| with(307, &[("location", &to)], "")).await;
+    let registry = MockRegistry::serve(move |_| with(307, &[("location", &to)], "")).await;
     let error = pull(&store(), registry.image(":1"), PullPolicy::Always)
         .await
         .unwrap_err();
@@ -199,10 +212,10 @@ async fn a_redirect_to_where_nobody_is_does_not_show_its_signed_address() {
 }
 
 #[tokio::test]
-async fn the_hosts_docker_config_is_used_unless_the_workload_has_a_secret() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("config.json");
-    let registry = Arc::new(Registry::serve(demands_basic).await);
+async fn uses_docker_config_unless_workload_has_a_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.json");
+    let registry = Arc::new(MockRegistry::serve(requires_basic).await);
     let auth = STANDARD.encode(format!("bob:{PASSWORD}"));
     let auths = json!({"auths": {registry.address.to_string(): {"auth": auth}}});
     std::fs::write(&config, auths.to_string()).unwrap();
@@ -219,25 +232,29 @@ async fn the_hosts_docker_config_is_used_unless_the_workload_has_a_secret() {
         let error = pull_as(&store, registry.image(":1"), user, password)
             .await
             .unwrap_err();
-        let expected =
-            matches!(error.cause(), PullCause::Unauthorized { sent: s, .. } if *s == sent);
-        assert!(expected, "{error:?}");
+        let PullCause::Unauthorized {
+            credentials_sent, ..
+        } = error.cause()
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(*credentials_sent, sent);
     }
 }
 
 #[tokio::test]
-async fn a_login_that_makes_no_sense_is_its_own_error() {
+async fn reports_invalid_challenge_and_token() {
     for (challenge, token, words) in [
         (
             "Bearer realm=\"ftp://a/t\"",
             "",
-            "its token address is not https",
+            "its token endpoint is not https",
         ),
-        ("Bearer realm=\"/t\"", "", "its token address is no URL"),
+        ("Bearer realm=\"/t\"", "", "its token endpoint is not a URL"),
         (
             "Bearer realm=\"http://HOST/token\"",
             "<html>",
-            "its answer has no token",
+            "its response has no token",
         ),
         (
             "Bearer realm=\"http://HOST/token\"",
@@ -245,10 +262,10 @@ async fn a_login_that_makes_no_sense_is_its_own_error() {
             "has no token",
         ),
     ] {
-        let registry = Registry::serve(move |asked| match asked.path.as_str() {
+        let registry = MockRegistry::serve(move |request| match request.path.as_str() {
             "/token" => ok(token),
             _ => {
-                let challenge = challenge.replace("HOST", &asked.host);
+                let challenge = challenge.replace("HOST", &request.host);
                 with(401, &[("www-authenticate", &challenge)], "")
             }
         })

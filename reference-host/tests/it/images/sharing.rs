@@ -1,4 +1,4 @@
-//! Pulls that overlap: what they share, what they do not, and that nobody waits for a stranger.
+//! Concurrent pulls: which ones share requests, and that registries do not block each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,34 +7,35 @@ use berth_host::image::{Credentials, PullPolicy, PullRequest, Store, StoreOption
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::registry::{Asked, Image, Registry, Reply};
+use super::mock_registry::{Image, MockRegistry, MockResponse, ReceivedRequest};
 use super::{options, pull, request, store};
 
 fn image() -> Image {
     Image::new("one")
 }
 
-/// Serves [`image`], but holds the answers to paths with `part` until `gate` has a permit for each.
-async fn gated(part: &'static str) -> (Registry, Arc<Semaphore>) {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = gate.clone();
-    let registry = Registry::serve_async(move |asked: Asked| {
-        let held = held.clone();
+/// Serves [`image`], but delays the responses to paths with `part` until the semaphore has a permit
+/// for each.
+async fn delayed(part: &'static str) -> (MockRegistry, Arc<Semaphore>) {
+    let permits = Arc::new(Semaphore::new(0));
+    let required = permits.clone();
+    let registry = MockRegistry::serve_async(move |request: ReceivedRequest| {
+        let required = required.clone();
         async move {
-            if asked.path.contains(part) {
-                held.acquire().await.unwrap().forget();
+            if request.path.contains(part) {
+                required.acquire().await.unwrap().forget();
             }
-            image().answer(&asked)
+            image().respond(&request)
         }
     })
     .await;
-    (registry, gate)
+    (registry, permits)
 }
 
 #[tokio::test]
-async fn pulls_that_overlap_share_their_requests() {
+async fn concurrent_pulls_share_their_requests() {
     for part in ["manifests", "blobs"] {
-        let (registry, gate) = gated(part).await;
+        let (registry, permits) = delayed(part).await;
         let store = store();
         let requests: Vec<PullRequest> =
             vec![request(registry.image(":1"), PullPolicy::IfNotPresent); 8];
@@ -42,18 +43,18 @@ async fn pulls_that_overlap_share_their_requests() {
             let store = store.clone();
             async move { join_all(requests.into_iter().map(|it| store.pull(it))).await }
         });
-        registry.was_asked(part, 1).await;
-        gate.add_permits(100);
-        for got in pulls.await.unwrap() {
-            assert_eq!(got.unwrap().bytes, "one");
+        registry.wait_for_requests(part, 1).await;
+        permits.add_permits(100);
+        for artifact in pulls.await.unwrap() {
+            assert_eq!(artifact.unwrap().bytes, "one");
         }
         assert_eq!(registry.count("blobs"), 1);
     }
 }
 
 #[tokio::test]
-async fn other_credentials_are_another_pull() {
-    let registry = Registry::of(&image()).await;
+async fn pulls_with_different_credentials_share_nothing() {
+    let registry = MockRegistry::of(&image()).await;
     let (store, mut pulls) = (store(), Vec::new());
     for username in ["ann", "bob"] {
         let credentials = Some(Credentials {
@@ -71,20 +72,20 @@ async fn other_credentials_are_another_pull() {
 }
 
 #[tokio::test]
-async fn a_pull_outlives_the_caller_who_asked_for_it() {
+async fn pull_continues_after_caller_is_dropped() {
     for part in ["manifests", "blobs"] {
-        let (registry, gate) = gated(part).await;
+        let (registry, permits) = delayed(part).await;
         let store = store();
         let reference = registry.image(":1");
         let caller = tokio::spawn({
             let (store, reference) = (store.clone(), reference.clone());
             async move { pull(&store, reference, PullPolicy::IfNotPresent).await }
         });
-        registry.was_asked(part, 1).await;
+        registry.wait_for_requests(part, 1).await;
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
-        gate.add_permits(100);
-        // NEVER asks nobody, so that only the pull of the caller who is gone can have brought it.
+        permits.add_permits(100);
+        // NEVER sends no request, so only the first caller's pull can provide the image.
         let arrives = async {
             while pull(&store, &reference, PullPolicy::Never).await.is_err() {
                 tokio::task::yield_now().await;
@@ -97,26 +98,26 @@ async fn a_pull_outlives_the_caller_who_asked_for_it() {
 }
 
 #[tokio::test]
-async fn always_asks_anew_while_an_older_pull_still_downloads() {
-    let (registry, gate) = gated("blobs").await;
+async fn always_resolves_again_during_download_of_an_older_pull() {
+    let (registry, permits) = delayed("blobs").await;
     let store = store();
     let start = || {
         let (store, reference) = (store.clone(), registry.image(":1"));
         tokio::spawn(async move { pull(&store, reference, PullPolicy::Always).await })
     };
     let first = start();
-    registry.was_asked("blobs", 1).await;
+    registry.wait_for_requests("blobs", 1).await;
     let second = start();
-    registry.was_asked("manifests", 2).await;
-    gate.add_permits(100);
+    registry.wait_for_requests("manifests", 2).await;
+    permits.add_permits(100);
     assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
     assert_eq!(registry.count("blobs"), 1);
 }
 
 #[tokio::test]
-async fn a_registry_that_hangs_does_not_hold_up_the_others() {
-    let hanging = Registry::serve(|_| Reply::Never).await;
-    let good = Registry::of(&image()).await;
+async fn hanging_registry_does_not_block_others() {
+    let hanging = MockRegistry::serve(|_| MockResponse::Never).await;
+    let good = MockRegistry::of(&image()).await;
     let store = Store::new(StoreOptions {
         concurrent_pulls_max: 4,
         ..options()
@@ -128,7 +129,7 @@ async fn a_registry_that_hangs_does_not_hold_up_the_others() {
             tokio::spawn(async move { pull(&store, reference, PullPolicy::Always).await })
         })
         .collect();
-    hanging.was_asked("manifests", 2).await;
+    hanging.wait_for_requests("manifests", 2).await;
     pull(&store, good.image(":1"), PullPolicy::Always)
         .await
         .unwrap();
@@ -141,12 +142,15 @@ async fn a_registry_that_hangs_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn a_shared_failure_reaches_everyone_and_is_not_remembered() {
+async fn failure_reaches_all_callers_and_is_not_cached() {
     let failing = Arc::new(AtomicBool::new(true));
     let fails = failing.clone();
-    let registry = Registry::serve(move |asked| match fails.load(Ordering::SeqCst) {
-        true => super::registry::status(500, serde_json::json!({})),
-        false => image().answer(asked),
+    let registry = MockRegistry::serve(move |request| {
+        if fails.load(Ordering::SeqCst) {
+            super::mock_registry::status(500, serde_json::json!({}))
+        } else {
+            image().respond(request)
+        }
     })
     .await;
     let (store, reference) = (store(), registry.image(":1"));

@@ -1,4 +1,4 @@
-//! Registries over https: which certificates are trusted, and that https is not left.
+//! Registries over https: trusted certificates, and no fallback to or from plain HTTP.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tempfile::NamedTempFile;
 use tokio_rustls::TlsAcceptor;
 
-use super::registry::{Image, Registry};
+use super::mock_registry::{Image, MockRegistry};
 use super::{chain, options, pull};
 
-/// A certificate for 127.0.0.1, as a server and as a file to trust.
+/// Creates a certificate for 127.0.0.1, for a server and as a PEM file.
 fn certificate() -> (TlsAcceptor, NamedTempFile) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (pem, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(pem.as_bytes()).unwrap();
     let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];
@@ -41,14 +41,14 @@ fn store_trusting(registry_ca_paths: Vec<PathBuf>) -> Store {
 }
 
 #[tokio::test]
-async fn a_registry_is_trusted_by_the_given_authority_and_by_no_other() {
-    let ((tls, ours), (_, other)) = (certificate(), certificate());
-    let registry = Registry::serve_tls(tls, &Image::new("one")).await;
-    let store = store_trusting(vec![other.path().into(), ours.path().into()]);
-    let got = pull(&store, registry.image(":1"), PullPolicy::Always)
+async fn trusts_only_configured_authorities() {
+    let ((tls, trusted), (_, other)) = (certificate(), certificate());
+    let registry = MockRegistry::serve_tls(tls, &Image::new("one")).await;
+    let store = store_trusting(vec![other.path().into(), trusted.path().into()]);
+    let artifact = pull(&store, registry.image(":1"), PullPolicy::Always)
         .await
         .unwrap();
-    assert_eq!(got.bytes, "one");
+    assert_eq!(artifact.bytes, "one");
 
     let store = store_trusting(vec![other.path().into()]);
     let error = pull(&store, registry.image(":1"), PullPolicy::Always)
@@ -62,11 +62,11 @@ async fn a_registry_is_trusted_by_the_given_authority_and_by_no_other() {
 }
 
 #[tokio::test]
-async fn an_insecure_registry_is_not_asked_over_https() {
-    let (tls, ours) = certificate();
-    let registry = Registry::serve_tls(tls, &Image::new("one")).await;
+async fn does_not_use_https_for_insecure_registry() {
+    let (tls, trusted) = certificate();
+    let registry = MockRegistry::serve_tls(tls, &Image::new("one")).await;
     let options = StoreOptions {
-        registry_ca_paths: vec![ours.path().into()],
+        registry_ca_paths: vec![trusted.path().into()],
         ..options()
     };
     let store = Store::new(options).unwrap();
@@ -80,10 +80,10 @@ async fn an_insecure_registry_is_not_asked_over_https() {
 }
 
 #[test]
-fn a_file_without_certificates_is_an_error_at_once() {
+fn rejects_invalid_ca_file_at_creation() {
     let empty = NamedTempFile::new().unwrap();
     for (path, words) in [
-        (empty.path().to_owned(), "has no PEM certificates"),
+        (empty.path().to_owned(), "no valid PEM certificate"),
         (
             PathBuf::from("/nowhere/ca.pem"),
             "cannot read the CA certificates",

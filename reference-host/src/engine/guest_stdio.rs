@@ -1,4 +1,5 @@
-//! What guests print goes to the host's log, line by line, under the workload's id.
+//! Standard output and error of guests, written to the host's log line by line with the workload's
+//! id.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,18 +10,18 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use super::log_budget::{Allowed, LogBudget};
+use super::log_budget::{LogBudget, Permit};
 use crate::sandbox::Sandbox;
 
-/// A longer line is cut into pieces of this many bytes.
+/// Length at which a line is split, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
 
-/// How much a guest may write at once, in bytes.
+/// Limit of a single write by a guest, in bytes.
 const MAX_WRITE_BYTES: usize = 64 << 10;
 
-/// The standard output or error of a component; all its instances share it.
+/// The standard output or error of a component. All its instances share it.
 #[derive(Clone)]
-pub struct Output {
+pub struct GuestStdio {
     shared: Arc<Shared>,
 }
 
@@ -32,7 +33,7 @@ struct Shared {
     budget: LogBudget,
 }
 
-impl Output {
+impl GuestStdio {
     pub fn new(sandbox: &Sandbox, stream: &'static str) -> Self {
         let (workload, component) = (sandbox.workload_id.clone(), sandbox.component.clone());
         let (line, budget) = (Mutex::default(), LogBudget::default());
@@ -63,11 +64,11 @@ impl Shared {
     }
 
     fn log(&self, line: &[u8]) {
-        let Allowed::After(left_out) = self.budget.ask() else {
+        let Permit::Granted { omitted } = self.budget.request() else {
             return;
         };
-        if left_out > 0 {
-            self.event(&format!("({left_out} lines were left out)"));
+        if omitted > 0 {
+            self.event(&format!("({omitted} lines omitted)"));
         }
         self.event(&String::from_utf8_lossy(line));
     }
@@ -90,13 +91,13 @@ impl Drop for Shared {
     }
 }
 
-impl IsTerminal for Output {
+impl IsTerminal for GuestStdio {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Output {
+impl StdoutStream for GuestStdio {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -106,7 +107,7 @@ impl StdoutStream for Output {
     }
 }
 
-impl OutputStream for Output {
+impl OutputStream for GuestStdio {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.shared.write(&bytes);
         Ok(())
@@ -121,7 +122,7 @@ impl OutputStream for Output {
     }
 }
 
-impl Pollable for Output {
+impl Pollable for GuestStdio {
     fn ready<'a, 'f>(&'a mut self) -> Pin<Box<dyn Future<Output = ()> + Send + 'f>>
     where
         'a: 'f,
@@ -131,7 +132,7 @@ impl Pollable for Output {
     }
 }
 
-impl AsyncWrite for Output {
+impl AsyncWrite for GuestStdio {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

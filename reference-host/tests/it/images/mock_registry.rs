@@ -1,4 +1,4 @@
-//! A small registry on loopback that does what a test tells it, and remembers what it was asked.
+//! A mock registry on loopback: responds as a test demands, and records the requests.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,82 +22,84 @@ use tokio_rustls::TlsAcceptor;
 
 type Body = StreamBody<BoxStream<'static, Result<Frame<Bytes>, io::Error>>>;
 
-/// What the registry was asked.
+/// A request that the registry received.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ReceivedRequest {
     pub path: String,
     pub query: String,
     pub host: String,
     pub authorization: Option<String>,
 }
 
-/// What it answers.
-pub enum Reply {
+/// The response to a request.
+pub enum MockResponse {
     Never,
     With(Response<Body>),
 }
 
-/// The registry; it is gone when dropped.
-pub struct Registry {
+/// The registry; it stops when dropped.
+pub struct MockRegistry {
     pub address: SocketAddr,
-    log: Arc<Log>,
+    log: Arc<RequestLog>,
     _server: JoinSet<()>,
 }
 
 #[derive(Default)]
-struct Log {
-    asked: Mutex<Vec<Asked>>,
-    more: Notify,
+struct RequestLog {
+    requests: Mutex<Vec<ReceivedRequest>>,
+    added: Notify,
 }
 
-impl Registry {
-    pub async fn serve(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self::serve_async(move |asked| std::future::ready(answer(&asked))).await
+impl MockRegistry {
+    pub async fn serve(
+        respond: impl Fn(&ReceivedRequest) -> MockResponse + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve_async(move |request| std::future::ready(respond(&request))).await
     }
 
-    pub async fn serve_async<F, R>(answer: F) -> Self
+    pub async fn serve_async<F, R>(respond: F) -> Self
     where
-        F: Fn(Asked) -> R + Send + Sync + 'static,
-        R: Future<Output = Reply> + Send + 'static,
+        F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = MockResponse> + Send + 'static,
     {
-        Self::serve_over(None, answer).await
+        Self::serve_over(None, respond).await
     }
 
     /// Serves over TLS.
     pub async fn serve_tls(tls: TlsAcceptor, image: &Image) -> Self {
         let image = image.clone();
-        let answer = move |asked: Asked| std::future::ready(image.answer(&asked));
-        Self::serve_over(Some(tls), answer).await
+        let respond = move |request: ReceivedRequest| std::future::ready(image.respond(&request));
+        Self::serve_over(Some(tls), respond).await
     }
 
-    async fn serve_over<F, R>(tls: Option<TlsAcceptor>, answer: F) -> Self
+    async fn serve_over<F, R>(tls: Option<TlsAcceptor>, respond: F) -> Self
     where
-        F: Fn(Asked) -> R + Send + Sync + 'static,
-        R: Future<Output = Reply> + Send + 'static,
+        F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = MockResponse> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, log) = (listener.local_addr().unwrap(), Arc::new(Log::default()));
-        let (answer, seen) = (Arc::new(answer), log.clone());
+        let address = listener.local_addr().unwrap();
+        let log = Arc::new(RequestLog::default());
+        let (respond, requests) = (Arc::new(respond), log.clone());
         let mut server = JoinSet::new();
         server.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (answer, seen) = (answer.clone(), seen.clone());
+                let (respond, requests) = (respond.clone(), requests.clone());
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                    let asked = seen.note(&request);
-                    let reply = answer(asked);
+                    let response = respond(requests.record(&request));
                     async move {
-                        match reply.await {
-                            Reply::With(response) => Ok::<_, Infallible>(response),
-                            Reply::Never => std::future::pending().await,
+                        match response.await {
+                            MockResponse::With(response) => Ok::<_, Infallible>(response),
+                            MockResponse::Never => std::future::pending().await,
                         }
                     }
                 });
                 let tls = tls.clone();
                 connections.spawn(async move {
                     let http = hyper::server::conn::http1::Builder::new();
-                    // What fails is a client that goes away, or what a test wants to fail.
+                    // Fails only if the client disconnects or the test demands it.
                     let _ = match tls {
                         None => http.serve_connection(TokioIo::new(stream), service).await,
                         Some(tls) => match tls.accept(stream).await {
@@ -117,63 +119,63 @@ impl Registry {
         }
     }
 
-    /// Serves `image` under the tag `1` and its digests, without being asked twice.
+    /// Serves `image` without authentication, under the tag `1` and its digests.
     pub async fn of(image: &Image) -> Self {
         let image = image.clone();
-        Self::serve(move |asked| image.answer(asked)).await
+        Self::serve(move |request| image.respond(request)).await
     }
 
-    /// A reference into this registry.
+    /// Returns a reference to an image in this registry.
     pub fn image(&self, version: &str) -> String {
         format!("{}/acme/hello{version}", self.address)
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
-        self.log.asked.lock().unwrap().clone()
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.log.requests.lock().unwrap().clone()
     }
 
-    /// How often a path with this part was asked for.
+    /// Returns the number of requests whose path contains `part`.
     pub fn count(&self, part: &str) -> usize {
-        self.asked()
+        self.requests()
             .iter()
-            .filter(|asked| asked.path.contains(part))
+            .filter(|request| request.path.contains(part))
             .count()
     }
 
-    /// Waits until a path with this part was asked for `times` times.
-    pub async fn was_asked(&self, part: &str, times: usize) {
+    /// Waits until there were `times` requests whose path contains `part`.
+    pub async fn wait_for_requests(&self, part: &str, times: usize) {
         let wait = async {
             loop {
-                let more = self.log.more.notified();
+                let added = self.log.added.notified();
                 if self.count(part) >= times {
                     return;
                 }
-                more.await;
+                added.await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), wait)
             .await
-            .expect("never asked");
+            .expect("requests arrive in time");
     }
 }
 
-impl Log {
-    fn note(&self, request: &Request<Incoming>) -> Asked {
+impl RequestLog {
+    fn record(&self, request: &Request<Incoming>) -> ReceivedRequest {
         let authorization = request.headers().get(header::AUTHORIZATION);
         let host = request.headers().get(header::HOST).unwrap();
-        let asked = Asked {
+        let request = ReceivedRequest {
             host: host.to_str().unwrap().to_owned(),
             path: request.uri().path().to_owned(),
             query: request.uri().query().unwrap_or_default().to_owned(),
             authorization: authorization.map(|value| value.to_str().unwrap().to_owned()),
         };
-        self.asked.lock().unwrap().push(asked.clone());
-        self.more.notify_waiters();
-        asked
+        self.requests.lock().unwrap().push(request.clone());
+        self.added.notify_waiters();
+        request
     }
 }
 
-/// A well-formed image of one layer.
+/// A valid image with one layer.
 #[derive(Clone)]
 pub struct Image {
     pub layer: Bytes,
@@ -198,9 +200,9 @@ impl Image {
         Digest::of(&self.manifest).to_string()
     }
 
-    pub fn answer(&self, asked: &Asked) -> Reply {
+    pub fn respond(&self, request: &ReceivedRequest) -> MockResponse {
         let (manifest, layer) = (self.manifest_digest(), self.layer_digest());
-        match asked.path.strip_prefix("/v2/acme/hello/") {
+        match request.path.strip_prefix("/v2/acme/hello/") {
             Some("manifests/1") => ok(self.manifest.clone()),
             Some(path) if path == format!("manifests/{manifest}") => ok(self.manifest.clone()),
             Some(path) if path == format!("blobs/{layer}") => ok(self.layer.clone()),
@@ -225,18 +227,18 @@ pub fn manifest(layers: Vec<serde_json::Value>) -> Bytes {
     text.to_string().into()
 }
 
-pub fn ok(body: impl Into<Bytes>) -> Reply {
+pub fn ok(body: impl Into<Bytes>) -> MockResponse {
     let body = body.into();
     let length = body.len();
     streamed(stream::iter([Ok(body)]).boxed(), Some(length))
 }
 
-pub fn status(code: u16, body: serde_json::Value) -> Reply {
+pub fn status(code: u16, body: serde_json::Value) -> MockResponse {
     with(code, &[], body.to_string())
 }
 
-pub fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-    let Reply::With(mut response) = ok(body) else {
+pub fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> MockResponse {
+    let MockResponse::With(mut response) = ok(body) else {
         unreachable!()
     };
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
@@ -244,11 +246,11 @@ pub fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Repl
         let name = header::HeaderName::try_from(*name).unwrap();
         response.headers_mut().append(name, value.parse().unwrap());
     }
-    Reply::With(response)
+    MockResponse::With(response)
 }
 
-/// `content` and then silence.
-pub fn stalls_after(content: Bytes, length: usize) -> Reply {
+/// Responds with `content` and then stalls.
+pub fn stalls_after(content: Bytes, length: usize) -> MockResponse {
     let rest = stream::pending();
     streamed(
         stream::iter([Ok(content)]).chain(rest).boxed(),
@@ -256,12 +258,12 @@ pub fn stalls_after(content: Bytes, length: usize) -> Reply {
     )
 }
 
-/// `content` and then a broken connection.
-pub fn breaks_after(content: Bytes, length: usize) -> Reply {
+/// Responds with `content` and then breaks the connection.
+pub fn breaks_after(content: Bytes, length: usize) -> MockResponse {
     let broken = stream::once(async {
-        // One turn of the loop, in which the server sends what it has.
+        // One turn of the event loop, in which the server sends its buffer.
         tokio::task::yield_now().await;
-        Err(io::Error::other("as the test wants"))
+        Err(io::Error::other("intended by the test"))
     });
     streamed(
         stream::iter([Ok(content)]).chain(broken).boxed(),
@@ -269,19 +271,19 @@ pub fn breaks_after(content: Bytes, length: usize) -> Reply {
     )
 }
 
-/// A body that never ends, without a length.
-pub fn endless() -> Reply {
-    let piece = Bytes::from(vec![b' '; 64 << 10]);
-    streamed(stream::repeat(piece).map(Ok).boxed(), None)
+/// Responds with an endless body without a length.
+pub fn endless() -> MockResponse {
+    let chunk = Bytes::from(vec![b' '; 64 << 10]);
+    streamed(stream::repeat(chunk).map(Ok).boxed(), None)
 }
 
-fn streamed(pieces: BoxStream<'static, io::Result<Bytes>>, length: Option<usize>) -> Reply {
-    let body = StreamBody::new(pieces.map(|piece| piece.map(Frame::data)).boxed());
+fn streamed(chunks: BoxStream<'static, io::Result<Bytes>>, length: Option<usize>) -> MockResponse {
+    let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)).boxed());
     let mut response = Response::new(body);
     if let Some(length) = length {
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, length.into());
     }
-    Reply::With(response)
+    MockResponse::With(response)
 }

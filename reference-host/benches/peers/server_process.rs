@@ -1,4 +1,4 @@
-//! A process that serves the component, ready for requests, and gone when dropped.
+//! A server process that serves the component, ready for requests, and killed when dropped.
 
 use std::error::Error;
 use std::io;
@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use berth_broker::{Broker, BrokerOptions};
-use berth_conformance::registry::{Artifact, Registry};
+use berth_conformance::testbed::registry::{Artifact, Registry};
 use berth_sdk::ConnectOptions;
 use berth_sdk::bus::Bus;
 use berth_sdk::proto::{Component, WitInterface, WitWorld, Workload};
@@ -18,26 +18,26 @@ use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// How long a contestant may take to be ready; compiling hello takes some milliseconds.
+/// Time limit until a server is ready. Compiling hello takes some milliseconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two looks at whether it is.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// The name under which `berth-host` routes to the component.
+/// Interval of the readiness checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Host name under which `berth-host` routes to the component.
 const HOST: &str = "hello.bench";
 const HOST_ID: &str = "bench";
 
-/// One of the servers that are compared.
-pub struct Contestant {
+/// One of the compared servers.
+pub struct ServerProcess {
     pub name: String,
     pub address: SocketAddr,
     pub host: &'static str,
     process: Child,
-    /// What the process needs for as long as it lives.
-    _props: Box<dyn Send>,
+    /// Resources that must exist as long as the process.
+    _resources: Box<dyn Send>,
 }
 
-impl Contestant {
-    /// `wasmtime serve` with the component from a file.
+impl ServerProcess {
+    /// Starts `wasmtime serve` with the component from a file.
     pub async fn wasmtime_serve(program: &Path, component: &Bytes) -> Result<Self, Box<dyn Error>> {
         let version = Command::new(program).arg("--version").output().await?;
         let version = String::from_utf8_lossy(&version.stdout);
@@ -48,7 +48,7 @@ impl Contestant {
             .to_owned();
         let file = NamedTempFile::with_suffix(".wasm")?;
         tokio::fs::write(file.path(), component).await?;
-        // The component reads its environment, as on the host: that is what `-S cli` allows.
+        // The component reads its environment, which `-S cli` allows.
         let mut process = Command::new(program)
             .args(["serve", "-S", "cli", "--addr", "127.0.0.1:0"])
             .arg(file.path())
@@ -57,19 +57,19 @@ impl Contestant {
             .kill_on_drop(true)
             .spawn()?;
         let stderr = process.stderr.take().ok_or("wasmtime has no stderr")?;
-        let (address, rest) =
-            tokio::time::timeout(READY_TIMEOUT, announced(BufReader::new(stderr))).await??;
+        let (address, reader) =
+            tokio::time::timeout(READY_TIMEOUT, read_address(BufReader::new(stderr))).await??;
         let name = format!("wasmtime serve {version}");
         Ok(Self {
             name,
             address,
             host: "localhost",
             process,
-            _props: Box::new((file, rest)),
+            _resources: Box::new((file, reader)),
         })
     }
 
-    /// `berth-host` with the component from a registry, started over the bus as a scheduler does.
+    /// Starts `berth-host` and, over NATS, a workload with the component from a registry.
     pub async fn berth_host(component: Bytes) -> Result<Self, Box<dyn Error>> {
         let broker = Broker::start(BrokerOptions::default()).await?;
         let registry = Registry::start().await?;
@@ -106,43 +106,45 @@ impl Contestant {
             address,
             host: HOST,
             process,
-            _props: Box::new((broker, registry, bus)),
+            _resources: Box::new((broker, registry, bus)),
         })
     }
 
-    /// The processor time that the process has used, where the system tells.
+    /// Returns the processor time that the process has used, where the system reports it.
     pub fn cpu_time(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()?)).ok()?;
-        // The second field is the name in parentheses and may hold anything; user and system time are the
-        // fourteenth and the fifteenth field, in hundredths of a second on every Linux.
+        // The second field is the name in parentheses, which may contain anything. User and system
+        // time are the fourteenth and the fifteenth field, in hundredths of a second on every
+        // Linux.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
     }
 }
 
-/// Reads until the address is announced; the rest goes on being read, so that the writer never blocks.
-async fn announced(
+/// Reads until the process prints its address. Continues to read in the background, so that the
+/// process never blocks on a full pipe.
+async fn read_address(
     stderr: BufReader<tokio::process::ChildStderr>,
 ) -> io::Result<(SocketAddr, tokio_util::task::AbortOnDropHandle<()>)> {
     let mut lines = stderr.lines();
-    let mut seen = String::new();
+    let mut output = String::new();
     while let Some(line) = lines.next_line().await? {
         if let Some((_, address)) = line.split_once("http://")
             && let Ok(address) = address.trim_end_matches('/').parse()
         {
-            let rest =
+            let reader =
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Ok((address, tokio_util::task::AbortOnDropHandle::new(rest)));
+            return Ok((address, tokio_util::task::AbortOnDropHandle::new(reader)));
         }
-        seen = format!("{seen}\n{line}");
+        output = format!("{output}\n{line}");
     }
     Err(io::Error::other(format!(
-        "wasmtime serve ended and said:{seen}"
+        "wasmtime serve ended; its output:{output}"
     )))
 }
 
-/// The port of the ingress, as soon as the host answers.
+/// Returns the port of the ingress as soon as the host responds.
 async fn http_port(client: &HostClient) -> u16 {
     loop {
         if let Ok(heartbeat) = client.heartbeat().await
@@ -150,7 +152,7 @@ async fn http_port(client: &HostClient) -> u16 {
         {
             return port;
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

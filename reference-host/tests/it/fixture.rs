@@ -1,40 +1,42 @@
-//! A host on a free port, and a registry beside it that serves the roles.
+//! A host on a free port, with a registry that serves the images of the roles.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::guest;
-use crate::registry::{Artifact, Registry};
-use crate::role::Role;
+use berth_conformance::spec::roles::Role;
+use berth_conformance::testbed::guest;
+use berth_conformance::testbed::registry::{Artifact, Registry};
 use berth_host::config::Limits;
 use berth_host::engine::Engine;
-use berth_host::guest_runtime::GuestRuntime;
-use berth_host::host::{BerthHost, Identity, Parts};
+use berth_host::guest_threads::GuestThreads;
+use berth_host::host::{BerthHost, Dependencies, Identity};
 use berth_host::image::{Store, StoreOptions};
 use berth_host::ingress::{Ingress, Server};
-use berth_sdk::host::{Host, Refusal, Report, ReportedState, Reporter, Reports, Start};
+use berth_sdk::host::{
+    Host, ReportedState, StartError, StartRequest, StatusReport, StatusReporter, StatusReports,
+};
 use berth_sdk::proto::{
     Component, LocalResources, Service, WitInterface, WitWorld, Workload as Spec,
 };
 
-use crate::http::Answer;
+use crate::http::HttpResponse;
 
-/// Patience of a test: far more than anything takes that works.
+/// Time limit of each step, far above the time that a working host needs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Stage {
+pub struct Fixture {
     pub host: BerthHost,
     pub registry: Registry,
     pub address: SocketAddr,
     _server: Server,
-    _guests: GuestRuntime,
+    _guests: GuestThreads,
 }
 
 pub type Instance = <BerthHost as Host>::Instance;
 
-impl Stage {
-    pub async fn set() -> Self {
+impl Fixture {
+    pub async fn new() -> Self {
         let registry = Registry::start().await.unwrap();
         let options = StoreOptions {
             insecure_registries: [registry.authority().to_owned()].into(),
@@ -42,19 +44,19 @@ impl Stage {
         };
         let images = Store::new(options).unwrap();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let guests = GuestRuntime::start().unwrap();
+        let guests = GuestThreads::start().unwrap();
         let (ingress, server) = Ingress::listen(loopback, guests.handle()).unwrap();
         let address = ingress.local_address();
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
         let handle = guests.handle().clone();
-        let parts = Parts {
+        let dependencies = Dependencies {
             engine,
             images,
             ingress: Some(ingress),
             limits,
             guests: handle,
         };
-        let host = BerthHost::new(parts, Identity::default());
+        let host = BerthHost::new(dependencies, Identity::default());
         Self {
             host,
             registry,
@@ -64,7 +66,7 @@ impl Stage {
         }
     }
 
-    /// The reference of a role's image, pushed.
+    /// Pushes the image of a role and returns its reference.
     pub fn image(&self, role: Role) -> String {
         let artifact = Artifact::wasm(guest::image(role).unwrap());
         self.registry.push(role.name(), "1", artifact).reference
@@ -88,7 +90,7 @@ impl Stage {
         }
     }
 
-    /// A workload of one component that serves HTTP under `host`.
+    /// Returns a workload with one component that serves HTTP under `host`.
     pub fn http(&self, role: Role, host: &str, resources: LocalResources) -> Spec {
         workload(
             vec![self.component(role, resources)],
@@ -96,29 +98,33 @@ impl Stage {
         )
     }
 
-    pub async fn start(&self, spec: Spec) -> Result<Instance, Refusal> {
-        self.start_reported(spec)
+    pub async fn start(&self, spec: Spec) -> Result<Instance, StartError> {
+        self.start_with_reports(spec)
             .await
             .map(|(instance, _)| instance)
     }
 
-    pub async fn start_reported(&self, spec: Spec) -> Result<(Instance, Reports), Refusal> {
-        let (reporter, reports) = Reporter::channel();
-        let start = self.host.start(Start::new("id", spec, reporter));
+    pub async fn start_with_reports(
+        &self,
+        spec: Spec,
+    ) -> Result<(Instance, StatusReports), StartError> {
+        let (reporter, reports) = StatusReporter::channel();
+        let start = self.host.start(StartRequest::new("id", spec, reporter));
         Ok((within(start).await?, reports))
     }
 
-    pub async fn refusal(&self, spec: Spec) -> String {
+    /// Starts a workload that the host must refuse, and returns the message.
+    pub async fn start_error(&self, spec: Spec) -> String {
         match self.start(spec).await {
             Ok(_) => panic!("the workload was started"),
-            Err(refusal) => {
-                assert!(!refusal.guest_ran());
-                refusal.message().to_owned()
+            Err(error) => {
+                assert!(error.is_retryable());
+                error.message().to_owned()
             }
         }
     }
 
-    pub async fn get(&self, host: &str, path: &str) -> Answer {
+    pub async fn get(&self, host: &str, path: &str) -> HttpResponse {
         within(crate::http::get(self.address, host, path)).await
     }
 }
@@ -163,11 +169,11 @@ pub fn environment(value: &str) -> LocalResources {
     }
 }
 
-/// Waits until the workload reports this state.
-pub async fn reported(reports: &mut Reports, state: ReportedState) -> Report {
+/// Waits until the workload reports `state`.
+pub async fn wait_for_report(reports: &mut StatusReports, state: ReportedState) -> StatusReport {
     within(async {
         loop {
-            let report = reports.next().await.expect("reports end");
+            let report = reports.next().await.expect("a report before the end");
             if report.state == state {
                 return report;
             }
@@ -179,5 +185,5 @@ pub async fn reported(reports: &mut Reports, state: ReportedState) -> Report {
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
-        .expect("in time")
+        .expect("the step finishes in time")
 }

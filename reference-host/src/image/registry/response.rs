@@ -1,4 +1,5 @@
-//! The answers of a registry that are not layers: read up to a bound, and cleaned before they are shown.
+//! Small responses of a registry (not layers): read with a size limit, and cleaned before they are
+//! shown.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,21 +8,21 @@ use reqwest::Response;
 
 use crate::image::credentials::Credentials;
 
-/// Enough for the first errors of an error page; the rest is not read.
+/// Size limit of an error response. The first errors of an error page fit.
 const DETAIL_BYTES_MAX: u64 = 16 << 10;
-/// A registry's words in a message: about a line.
+/// Length limit of a registry's message in an error: about a line.
 const DETAIL_CHARS_MAX: usize = 160;
-/// Shorter secrets are not looked for in a registry's words: they would be found everywhere. They are hidden by
-/// showing nothing at all.
+/// Length from which a secret is replaced in a registry's message. A shorter one would match
+/// everywhere, so a message that contains it is not shown at all.
 const SECRET_CHARS_MIN: usize = 4;
 
-/// Why an answer could not be read.
+/// Reason why a response cannot be read.
 pub(super) enum ReadError {
     TooLarge,
     Broken(reqwest::Error),
 }
 
-/// The body, when it has at most `bytes_max` bytes. Stops reading as soon as it has more.
+/// Reads a body of at most `bytes_max` bytes. Stops as soon as it exceeds them.
 pub(super) async fn read(mut response: Response, bytes_max: u64) -> Result<Bytes, ReadError> {
     if response
         .content_length()
@@ -32,11 +33,11 @@ pub(super) async fn read(mut response: Response, bytes_max: u64) -> Result<Bytes
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
-            Ok(Some(piece)) => {
-                if (body.len() + piece.len()) as u64 > bytes_max {
+            Ok(Some(chunk)) => {
+                if (body.len() + chunk.len()) as u64 > bytes_max {
                     return Err(ReadError::TooLarge);
                 }
-                body.extend_from_slice(&piece);
+                body.extend_from_slice(&chunk);
             }
             Ok(None) => return Ok(body.freeze()),
             Err(error) => return Err(ReadError::Broken(error.without_url())),
@@ -44,8 +45,8 @@ pub(super) async fn read(mut response: Response, bytes_max: u64) -> Result<Bytes
     }
 }
 
-/// What the registry says in its error envelope: the first error, in one short line without secrets; empty when
-/// it says nothing of that form.
+/// Returns the first error of the registry's error envelope in one short line without secrets, or
+/// an empty string if there is none.
 pub(super) async fn detail(response: Response, secrets: &[String]) -> String {
     match read(response, DETAIL_BYTES_MAX).await {
         Ok(body) => clean(&first_error(&body).unwrap_or_default(), secrets),
@@ -53,7 +54,7 @@ pub(super) async fn detail(response: Response, secrets: &[String]) -> String {
     }
 }
 
-/// The token in the answer to a login: the specification has two names for it.
+/// Returns the token of a login response. The specification has two names for it.
 pub(super) fn token(body: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Login {
@@ -66,8 +67,8 @@ pub(super) fn token(body: &[u8]) -> Option<String> {
     usable.then_some(token)
 }
 
-/// The ways in which a registry could echo `credentials`.
-pub(super) fn spellings(credentials: &Credentials) -> Vec<String> {
+/// Returns the forms in which a registry could echo `credentials`.
+pub(super) fn secret_forms(credentials: &Credentials) -> Vec<String> {
     let pair = format!("{}:{}", credentials.username, credentials.password);
     vec![
         STANDARD.encode(pair),
@@ -104,12 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_a_registry_are_shortened_and_lose_every_secret() {
+    fn shortens_messages_and_removes_secrets() {
         let credentials = Credentials {
             username: "bob".into(),
             password: "hunter2".into(),
         };
-        let secrets = spellings(&credentials);
+        let secrets = secret_forms(&credentials);
         let basic = STANDARD.encode("bob:hunter2");
         let text = format!("bad hunter2 and Basic {basic}\r\n{}", "x".repeat(900));
         let cleaned = clean(&text, &secrets);
@@ -123,12 +124,12 @@ mod tests {
             username: "bob".into(),
             password: "a".into(),
         };
-        assert_eq!(clean("denied: bad", &spellings(&short)), "");
+        assert_eq!(clean("denied: bad", &secret_forms(&short)), "");
         assert_eq!(clean("denied", &["".into()]), "denied");
     }
 
     #[test]
-    fn the_first_error_of_the_envelope_is_shown() {
+    fn extracts_first_error_of_the_envelope() {
         for (body, expected) in [
             (
                 r#"{"errors":[{"code":"DENIED","message":"no"},{"code":"X"}]}"#,
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_under_both_names_and_checked() {
+    fn accepts_both_names_of_a_token_and_validates_it() {
         for (body, expected) in [
             (r#"{"token":"a","access_token":"b"}"#, Some("a")),
             (r#"{"access_token":"b"}"#, Some("b")),

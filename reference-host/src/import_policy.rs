@@ -1,61 +1,61 @@
-//! Which imports of a component are let through: the ungated baseline, and what is both declared and
-//! offered.
+//! The import policy: a component may import the ungated baseline, and interfaces that its workload
+//! declares and this host offers.
 
 use berth_proto::WitInterface;
 
 use crate::interface::InterfaceName;
 
-/// The ungated part of WASI, as (package, version track). What it can reach is decided at use: only
-/// declared volumes exist, and each connection needs an entry in the allow-lists.
+/// The ungated packages of WASI. Access is checked at use: only declared volumes exist, and each
+/// connection needs an entry in the allow-lists.
 const BASELINE_PACKAGES: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
 
-/// The interfaces of `wasi:http` that are ungated: making requests is decided at use, and the types
-/// do nothing by themselves.
+/// The ungated interfaces of `wasi:http`: outgoing requests are checked at use, and the types do
+/// nothing by themselves.
 const BASELINE_HTTP_INTERFACES: [&str; 2] = ["types", "outgoing-handler"];
 
-/// The release of WASI that the baseline is offered in.
+/// The release of WASI that the baseline has.
 const BASELINE_VERSION: &str = "0.2.0";
 
-/// Why one import is not let through.
+/// Reason why one import is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// The host has nothing by that name (HOST-RES-009).
-    #[error("imports {0}, which this host does not offer")]
+pub enum ImportError {
+    /// The host does not offer the interface (HOST-RES-009).
+    #[error("the component imports {0}, which this host does not offer")]
     NotOffered(String),
-    /// The workload did not ask for it (HOST-RES-008).
-    #[error("imports {0}, which the workload does not declare in hostInterfaces")]
+    /// The workload does not declare the interface (HOST-RES-008).
+    #[error("the component imports {0}, which the workload does not declare in hostInterfaces")]
     NotDeclared(String),
 }
 
-/// Judges `imports`, the extern names that a component imports. Answers the gated interfaces that it
-/// gets, each with the declaration that grants it, or every import that it does not get.
-pub fn judge<'d>(
+/// Checks the import names of a component. Returns the gated interfaces, each with the declaration
+/// that grants it, or an error for each rejected import.
+pub fn check_imports<'d>(
     imports: &[String],
     declared: &'d [WitInterface],
     offered: &[InterfaceName],
-) -> Result<Vec<(InterfaceName, &'d WitInterface)>, Vec<Denied>> {
+) -> Result<Vec<(InterfaceName, &'d WitInterface)>, Vec<ImportError>> {
     let mut granted = Vec::new();
-    let mut denied = Vec::new();
+    let mut errors = Vec::new();
     for import in imports {
-        match judge_one(import, declared, offered) {
+        match check_import(import, declared, offered) {
             Ok(grant) => granted.extend(grant),
-            Err(denial) => denied.push(denial),
+            Err(error) => errors.push(error),
         }
     }
-    if denied.is_empty() {
+    if errors.is_empty() {
         Ok(granted)
     } else {
-        Err(denied)
+        Err(errors)
     }
 }
 
-fn judge_one<'d>(
+fn check_import<'d>(
     import: &str,
     declared: &'d [WitInterface],
     offered: &[InterfaceName],
-) -> Result<Option<(InterfaceName, &'d WitInterface)>, Denied> {
+) -> Result<Option<(InterfaceName, &'d WitInterface)>, ImportError> {
     let Some(name) = InterfaceName::parse(import) else {
-        return Err(Denied::NotOffered(import.to_owned()));
+        return Err(ImportError::NotOffered(import.to_owned()));
     };
     if is_baseline(&name) {
         return Ok(None);
@@ -64,11 +64,11 @@ fn judge_one<'d>(
         .iter()
         .find(|declared| name.is_declared_by(declared));
     if !offered.iter().any(|offer| offer.agrees_with(&name)) {
-        return Err(Denied::NotOffered(import.to_owned()));
+        return Err(ImportError::NotOffered(import.to_owned()));
     }
     match declaration {
         Some(declaration) => Ok(Some((name, declaration))),
-        None => Err(Denied::NotDeclared(import.to_owned())),
+        None => Err(ImportError::NotDeclared(import.to_owned())),
     }
 }
 
@@ -102,56 +102,56 @@ mod tests {
     }
 
     #[test]
-    fn the_baseline_needs_no_declaration() {
+    fn allows_the_baseline_without_declaration() {
         let imports = imports(&[
             "wasi:cli/environment@0.2.6",
             "wasi:http/types@0.2.0",
             "wasi:http/outgoing-handler@0.2.3",
             "wasi:sockets/tcp@0.2.0",
         ]);
-        assert_eq!(judge(&imports, &[], &[]), Ok(vec![]));
+        assert_eq!(check_imports(&imports, &[], &[]), Ok(vec![]));
     }
 
     #[test]
-    fn another_release_of_wasi_is_not_the_baseline() {
+    fn rejects_other_releases_of_wasi() {
         let imports = imports(&["wasi:cli/environment@0.3.0"]);
         assert_eq!(
-            judge(&imports, &[], &[]),
-            Err(vec![Denied::NotOffered(
+            check_imports(&imports, &[], &[]),
+            Err(vec![ImportError::NotOffered(
                 "wasi:cli/environment@0.3.0".into()
             )])
         );
     }
 
     #[test]
-    fn everything_else_must_be_declared_and_offered() {
+    fn requires_declaration_and_offer_for_other_imports() {
         let import = "wasi:keyvalue/store@0.2.0-draft";
         let offer = [InterfaceName::parse(import).unwrap()];
         let declared = [declaration("keyvalue", "store")];
         assert_eq!(
-            judge(&imports(&[import]), &[], &offer),
-            Err(vec![Denied::NotDeclared(import.into())])
+            check_imports(&imports(&[import]), &[], &offer),
+            Err(vec![ImportError::NotDeclared(import.into())])
         );
         assert_eq!(
-            judge(&imports(&[import]), &declared, &[]),
-            Err(vec![Denied::NotOffered(import.into())])
+            check_imports(&imports(&[import]), &declared, &[]),
+            Err(vec![ImportError::NotOffered(import.into())])
         );
-        let granted = judge(&imports(&[import]), &declared, &offer).unwrap();
+        let granted = check_imports(&imports(&[import]), &declared, &offer).unwrap();
         assert_eq!(granted.len(), 1);
     }
 
     #[test]
-    fn every_denied_import_is_named() {
-        let denied = judge(
+    fn reports_every_rejected_import() {
+        let result = check_imports(
             &imports(&["acme:a/b", "run", "wasi:io/poll@0.2.0"]),
             &[],
             &[],
         );
         assert_eq!(
-            denied,
+            result,
             Err(vec![
-                Denied::NotOffered("acme:a/b".into()),
-                Denied::NotOffered("run".into())
+                ImportError::NotOffered("acme:a/b".into()),
+                ImportError::NotOffered("run".into())
             ])
         );
     }

@@ -1,22 +1,23 @@
-//! The threads that guests run on, apart from those of the control plane.
+//! The threads that guests run on, separate from those of the control plane.
 
 use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// An async runtime for guests and for the requests that lead to them.
+/// An async runtime for guests and for HTTP requests to them.
 ///
-/// A guest that never yields runs for a tick at a stretch, and hundreds of them make a long queue.
-/// Commands and heartbeats run on the caller's runtime and never stand in that queue (HOST-RES-015).
+/// A guest that never returns runs for one tick before it yields, so hundreds of them make a long
+/// run queue. Commands and heartbeats run on the caller's runtime and never wait in that queue
+/// (HOST-RES-015).
 ///
-/// Dropping it ends what still runs there, without waiting.
-pub struct GuestRuntime {
+/// Dropping it ends its tasks, without waiting for them.
+pub struct GuestThreads {
     runtime: Option<Runtime>,
     handle: Handle,
 }
 
-impl GuestRuntime {
-    /// As many threads as there are processors.
+impl GuestThreads {
+    /// Starts one thread for each processor.
     pub fn start() -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .thread_name("berth-guests")
@@ -28,13 +29,13 @@ impl GuestRuntime {
         })
     }
 
-    /// Where guests are spawned.
+    /// Returns the handle of the runtime.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 }
 
-impl Drop for GuestRuntime {
+impl Drop for GuestThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! The clock that makes guests yield.
+//! The thread that advances the engine's epoch, so that guests yield.
 
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -6,22 +6,21 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How long a guest runs at a stretch before it lets others run. Every guest is asked at this rate
-/// whether it may go on, so it also bounds how fast a stop takes effect.
+/// Interval at which guests yield. It also bounds the time until a stop takes effect.
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// Advances the engine's epoch each [`TICK`] until it is dropped.
 ///
-/// It is a thread of its own: guests that never yield can occupy every worker of the async runtime,
-/// and a timer of that runtime would then never fire.
-pub struct Ticker {
+/// Runs on its own thread: guests that never return can occupy every worker of the async runtime,
+/// so a timer of that runtime might never fire.
+pub struct EpochTicker {
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Ticker {
-    /// Starts it. Without a thread guests could not be interrupted, so a failure to start one shows
-    /// in the log; the host then still serves guests that behave.
+impl EpochTicker {
+    /// Starts the thread. If that fails, guests cannot be interrupted. The failure is logged, and
+    /// the host still runs guests that return by themselves.
     pub fn start(engine: &Engine) -> Self {
         let (stop, stopped) = sync_channel::<()>(0);
         let engine = engine.weak();
@@ -37,7 +36,7 @@ impl Ticker {
             .name("berth-ticker".into())
             .spawn(ticking);
         if let Err(error) = &thread {
-            tracing::error!(%error, "no thread for the ticker: guests cannot be interrupted");
+            tracing::error!(%error, "cannot start the epoch ticker: guests cannot be interrupted");
         }
         Self {
             stop: Some(stop),
@@ -46,11 +45,11 @@ impl Ticker {
     }
 }
 
-impl Drop for Ticker {
+impl Drop for EpochTicker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // The only way to fail is that the thread panicked, and it does nothing that could.
+            // Joining fails only if the thread panicked, and its code cannot panic.
             let _ = thread.join();
         }
     }

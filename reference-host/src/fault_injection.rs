@@ -1,9 +1,10 @@
-//! Deliberate faults, by which the conformance suite proves that its checks can fail.
+//! Faults that can be injected into this host. With them the conformance suite proves that its
+//! checks can fail.
 //!
-//! They exist only in a build with the cargo feature `breakage`; in any other build [`Breakage::is_on`]
-//! is a constant `false` and nothing of this is left.
+//! They exist only in a build with the Cargo feature `fault-injection`. In any other build
+//! [`Breakage::is_on`] is a constant `false`.
 
-berth_sdk::breakages! {
+berth_sdk::declare_breakages! {
     "routes-outlive-service" => RoutesOutliveService,
     "routes-ignore-host" => RoutesIgnoreHost,
     "no-route-is-500" => NoRouteIs500,
@@ -34,7 +35,7 @@ berth_sdk::breakages! {
     "drops-unknown-mount" => DropsUnknownMount,
     "writable-read-only" => WritableReadOnly,
     "shared-empty-dir" => SharedEmptyDir,
-    /// Nothing interrupts a guest: a stop waits for it to end by itself.
+    /// Nothing interrupts a guest: a stop waits until it ends by itself.
     "no-epochs" => NoEpochs,
     "open-sockets" => OpenSockets,
     "shared-config" => SharedConfig,

@@ -1,0 +1,89 @@
+//! Reason why a workload cannot be started, as reported to the scheduler.
+
+use std::sync::Arc;
+
+use berth_sdk::cli::error_chain;
+use berth_sdk::host::StartError;
+
+use crate::egress::MalformedEntries;
+use crate::engine::{CompileError, LinkError};
+use crate::image::PullCause;
+use crate::ingress::DeclaredHostError;
+use crate::volumes::VolumeError;
+
+/// A component or service of a workload, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// `component NAME`, `component 2` or `the service`.
+    pub label: String,
+    /// Image as written in the workload.
+    pub image: String,
+}
+
+/// Reason why a workload cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFailure {
+    /// A component or the service cannot be started (HOST-START-018).
+    #[error("cannot start {} (image `{}`)", .part.label, .part.image.escape_debug())]
+    Part {
+        /// The component or service.
+        part: Part,
+        /// Reason of the failure.
+        #[source]
+        source: PartError,
+    },
+    /// A volume is invalid or cannot be created (HOST-RES-011).
+    #[error("cannot prepare the volumes of the workload")]
+    Volumes(#[source] VolumeError),
+    /// The declaration of `wasi:http` has no valid host name (HOST-HTTP-007).
+    #[error("cannot route requests to the workload")]
+    Host(#[source] DeclaredHostError),
+    /// The host is at its limit of workloads.
+    #[error("the host already runs {0} workloads, its maximum")]
+    Full(usize),
+    /// The host has no ingress.
+    #[error("the workload serves wasi:http, but this host has no HTTP ingress")]
+    NoIngress,
+    /// An injected fault.
+    #[error("a declared interface is not imported")]
+    UnusedInterface,
+    /// A background task of the host failed.
+    #[error("an internal task of the host failed")]
+    Internal,
+}
+
+/// Reason why a component or service cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    /// An allow-list has malformed entries (HOST-RES-007).
+    #[error("{}", joined(.0))]
+    Egress(Vec<MalformedEntries>),
+    /// A mount is invalid (HOST-RES-012).
+    #[error(transparent)]
+    Volumes(#[from] VolumeError),
+    /// The image cannot be pulled.
+    #[error("cannot pull the image")]
+    Pull(#[source] Arc<PullCause>),
+    /// The image is not a component that this host can compile.
+    #[error(transparent)]
+    Compile(CompileError),
+    /// The imports or exports of the component do not fit.
+    #[error(transparent)]
+    Link(LinkError),
+}
+
+impl StartFailure {
+    /// Returns the error for the scheduler: the message with all its causes in one line. It is
+    /// retryable, because no guest code has run.
+    pub fn to_start_error(&self) -> StartError {
+        StartError::new(error_chain(self))
+    }
+}
+
+fn joined(errors: &[MalformedEntries]) -> String {
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
