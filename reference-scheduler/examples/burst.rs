@@ -1,11 +1,12 @@
-//! Measures a burst: a hundred deployments of ten replicas, created at once on fifty simulated hosts, through the API server
-//! that `KUBECONFIG` leads to. Prints one line of JSON. Best run by `cargo xtask bench scheduler`.
+//! Measures a burst: a hundred deployments of ten replicas each, created concurrently on fifty
+//! simulated hosts, through the API server in `KUBECONFIG`. Prints one line of JSON. Run it with
+//! `cargo xtask bench scheduler`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "it serves a measurement, which may fail and say where"
+    reason = "a measurement may panic"
 )]
 
 use std::collections::BTreeMap;
@@ -31,34 +32,35 @@ const HOSTS: usize = 50;
 const DEPLOYMENTS: usize = 100;
 const REPLICAS: usize = 10;
 const WORKLOADS: usize = DEPLOYMENTS * REPLICAS;
-/// Requests at once, of a bare client in a hurry and of whoever creates the deployments.
+/// Maximum number of requests in flight: of the concurrent bare client, and of the client that
+/// creates the deployments.
 const IN_FLIGHT: usize = 16;
-/// How long anything may take here at all.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Time limit of each watch.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 const GROUP: &str = "runtime.wasmcloud.dev";
 
 #[tokio::main]
 async fn main() {
-    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let [scheduler, conformance, nats_server] = words.as_slice() else {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let [scheduler, conformance, nats_server] = arguments.as_slice() else {
         eprintln!("usage: KUBECONFIG=FILE burst BERTH_SCHEDULER BERTH_CONFORMANCE NATS_SERVER");
         std::process::exit(2);
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_from(Config::infer().await.expect("a kubeconfig")).expect("a client");
     let cluster = Cluster { client };
-    let one_by_one = cluster.bare("one-by-one", 1).await;
-    let together = cluster.bare("together", IN_FLIGHT).await;
-    cluster.namespace("burst").await;
+    let sequential = cluster.create_all("sequential", 1).await;
+    let concurrent = cluster.create_all("concurrent", IN_FLIGHT).await;
+    cluster.create_namespace("burst").await;
     let port = free_port();
     let url = format!("nats://127.0.0.1:{port}");
-    let _broker = run(
+    let _broker = spawn(
         nats_server,
         &["-a", "127.0.0.1", "-p", &port, "-l", "/dev/null"],
     );
     let hosts = HOSTS.to_string();
     let fleet = ["fleet", "--quiet", "--nats-url", &url, "--hosts", &hosts];
-    let _fleet = run(conformance, &fleet);
+    let _fleet = spawn(conformance, &fleet);
     let mut flags = vec![
         "--store",
         "kube",
@@ -70,48 +72,47 @@ async fn main() {
     flags.extend(["--watch-namespaces", "burst", "--leader-elect=false"]);
     flags.extend(["--log-level", "warn"]);
     flags.extend(["--metrics-bind-address=0", "--health-probe-bind-address=0"]);
-    let _scheduler = run(scheduler, &flags);
-    let registered = |seen: &Seen| seen.len() == HOSTS;
+    let _scheduler = spawn(scheduler, &flags);
+    let registered = |observed: &Observed| observed.len() == HOSTS;
     cluster.watch("burst", "Host", registered).await;
 
     let before = cluster.requests().await;
-    let began = Instant::now();
-    let all_ready = |seen: &Seen| seen.len() == WORKLOADS && seen.values().all(Status::is_ready);
-    let (seen, ()) = tokio::join!(
+    let started_at = Instant::now();
+    let all_ready = |observed: &Observed| {
+        observed.len() == WORKLOADS && observed.values().all(Status::is_ready)
+    };
+    let (observed, ()) = tokio::join!(
         cluster.watch("burst", "Workload", all_ready),
         cluster.create("burst", (0..DEPLOYMENTS).map(deployment), IN_FLIGHT),
     );
-    let ready = began.elapsed();
+    let ready = started_at.elapsed();
     let requests = cluster.requests().await.since(&before);
     let writes = requests.writes() - DEPLOYMENTS as u64;
     let mut per_host: BTreeMap<&str, usize> = BTreeMap::new();
-    for status in seen.values() {
+    for status in observed.values() {
         *per_host.entry(&status.host_id).or_default() += 1;
     }
-    let most = per_host.values().max().copied().unwrap_or_default();
-    let least = match per_host.len() == HOSTS {
-        true => per_host.values().min().copied().unwrap_or_default(),
-        false => 0,
-    };
+    let used_hosts = per_host.len();
+    let min = per_host.values().min().filter(|_| used_hosts == HOSTS);
     let line = json!({
-        "one_by_one_ms": one_by_one.as_millis() as u64,
-        "together_ms": together.as_millis() as u64,
+        "sequential_ms": sequential.as_millis() as u64,
+        "concurrent_ms": concurrent.as_millis() as u64,
         "ready_ms": ready.as_millis() as u64,
         "writes_per_workload": writes as f64 / WORKLOADS as f64,
         "conflicts": requests.conflicts(),
-        "most_on_a_host": most,
-        "least_on_a_host": least,
+        "max_per_host": per_host.values().max().unwrap_or(&0),
+        "min_per_host": min.unwrap_or(&0),
     });
-    for (what, count) in &requests.0 {
-        eprintln!("{count:>6}  {what:?}");
+    for (request, count) in &requests.0 {
+        eprintln!("{count:>6}  {request:?}");
     }
     println!("{line}");
 }
 
-/// What a watch has seen, by name.
-type Seen = BTreeMap<String, Status>;
+/// The objects of a watch, by name.
+type Observed = BTreeMap<String, Status>;
 
-/// Of a status, what is asked for here. Reading more would take its time from what is measured.
+/// The fields of a status that the measurement needs. Decoding more would distort the measurement.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Status {
@@ -127,12 +128,13 @@ struct Condition {
 
 impl Status {
     fn is_ready(&self) -> bool {
-        let ready = self.conditions.iter().find(|one| one.r#type == "Ready");
+        let mut conditions = self.conditions.iter();
+        let ready = conditions.find(|condition| condition.r#type == "Ready");
         ready.is_some_and(|ready| ready.status == "True")
     }
 }
 
-/// An object with nothing but its metadata and that.
+/// An object with its metadata and these fields only.
 type Watched = Object<Option<IgnoredAny>, Status>;
 
 struct Cluster {
@@ -140,7 +142,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn namespace(&self, name: &str) {
+    async fn create_namespace(&self, name: &str) {
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.to_owned());
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
@@ -157,10 +159,10 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
-    /// Writes as many objects as are written in the burst, those of the user and those that the scheduler has to make of
-    /// them, and nothing else.
-    async fn bare(&self, namespace: &str, at_once: usize) -> Duration {
-        self.namespace(namespace).await;
+    /// Creates all objects of the burst, those of the user and those of the scheduler, and nothing
+    /// else.
+    async fn create_all(&self, namespace: &str, in_flight: usize) -> Duration {
+        self.create_namespace(namespace).await;
         let spec = json!({"components": [{"name": "main", "image": "registry.example/a:1"}]});
         let deployments = (0..DEPLOYMENTS).map(deployment);
         let sets = (0..DEPLOYMENTS).map(|number| {
@@ -169,51 +171,67 @@ impl Cluster {
         });
         let workloads = (0..WORKLOADS)
             .map(|number| object("Workload", &format!("workload-{number}"), spec.clone()));
-        let began = Instant::now();
+        let started_at = Instant::now();
         let objects = deployments.chain(sets).chain(workloads);
-        self.create(namespace, objects, at_once).await;
-        began.elapsed()
+        self.create(namespace, objects, in_flight).await;
+        started_at.elapsed()
     }
 
-    async fn create(&self, namespace: &str, objects: impl Iterator<Item = Value>, at_once: usize) {
+    async fn create(
+        &self,
+        namespace: &str,
+        objects: impl Iterator<Item = Value>,
+        in_flight: usize,
+    ) {
         let create = |object: Value| async move {
             let api: Api<DynamicObject> =
                 self.api(namespace, object["kind"].as_str().expect("a kind"));
             let object: DynamicObject = serde_json::from_value(object).expect("an object");
             api.create(&PostParams::default(), &object).await.map(drop)
         };
-        let creations = stream::iter(objects).map(create).buffer_unordered(at_once);
+        let creations = stream::iter(objects)
+            .map(create)
+            .buffer_unordered(in_flight);
         creations.try_collect::<()>().await.expect("created");
     }
 
-    /// Watches until what is there is as it should be, and returns it.
-    async fn watch(&self, namespace: &str, kind: &str, holds: impl Fn(&Seen) -> bool) -> Seen {
+    /// Watches objects until they satisfy a condition, and returns them.
+    async fn watch(
+        &self,
+        namespace: &str,
+        kind: &str,
+        is_done: impl Fn(&Observed) -> bool,
+    ) -> Observed {
         let mut events = pin!(watcher(
             self.api::<Watched>(namespace, kind),
             watcher::Config::default()
         ));
-        let mut seen = Seen::new();
+        let mut observed = Observed::new();
         let watch = async {
-            while !holds(&seen) {
+            while !is_done(&observed) {
                 match events.next().await.expect("a watch does not end") {
                     Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
                         let name = object.metadata.name.unwrap_or_default();
-                        seen.insert(name, object.status.unwrap_or_default());
+                        observed.insert(name, object.status.unwrap_or_default());
                     }
                     Ok(watcher::Event::Delete(object)) => {
-                        seen.remove(&object.metadata.name.unwrap_or_default());
+                        observed.remove(&object.metadata.name.unwrap_or_default());
                     }
                     Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-                    Err(error) => eprintln!("the watch of {kind} begins anew: {error}"),
+                    Err(error) => eprintln!("watch of {kind} restarted: {error}"),
                 }
             }
         };
-        let ended = tokio::time::timeout(PATIENCE, watch).await;
-        assert!(ended.is_ok(), "{kind}: {} of them are there", seen.len());
-        seen
+        let result = tokio::time::timeout(WATCH_TIMEOUT, watch).await;
+        assert!(
+            result.is_ok(),
+            "{kind}: timed out with {} objects",
+            observed.len()
+        );
+        observed
     }
 
-    /// The API server's own count of the requests for our kinds.
+    /// Returns the API server's own counts of requests for these kinds.
     async fn requests(&self) -> Requests {
         let request = hyper::Request::get("/metrics")
             .body(Vec::new())
@@ -223,15 +241,15 @@ impl Cluster {
     }
 }
 
-/// How many, by verb, resource, subresource and code.
+/// Number of requests by verb, resource, subresource and code.
 struct Requests(BTreeMap<[String; 4], u64>);
 
 impl Requests {
     fn of(metrics: &str) -> Requests {
-        let ours = format!("group=\"{GROUP}\"");
+        let group = format!("group=\"{GROUP}\"");
         let lines = metrics
             .lines()
-            .filter(|line| line.starts_with("apiserver_request_total{") && line.contains(&ours));
+            .filter(|line| line.starts_with("apiserver_request_total{") && line.contains(&group));
         let mut counts = BTreeMap::new();
         for line in lines {
             let label = |name: &str| {
@@ -294,11 +312,11 @@ fn free_port() -> String {
         .to_string()
 }
 
-/// A program that ends with this one.
-fn run(program: &OsString, arguments: &[&str]) -> Child {
+/// Spawns a program that is killed when this one ends.
+fn spawn(program: &OsString, arguments: &[&str]) -> Child {
     let mut command = Command::new(program);
     command.args(arguments).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let child = command.spawn();
-    child.unwrap_or_else(|error| panic!("{} cannot be run: {error}", program.display()))
+    child.unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()))
 }

@@ -1,11 +1,11 @@
-//! Runs a command beside a Kubernetes API server of its own: the file to reach it is in `KUBECONFIG`, and
-//! stands for `{kubeconfig}` in the arguments. Ends with the exit code of the command.
+//! Runs a command with its own Kubernetes API server: the path of the kubeconfig is in `KUBECONFIG`
+//! and replaces `{kubeconfig}` in the arguments. Exits with the exit code of the command.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "it serves tests, which may fail and say where"
+    reason = "it serves tests, which may panic"
 )]
 
 #[path = "../tests/it/api_server.rs"]
@@ -19,19 +19,22 @@ use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    let Some(program) = words.next() else {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(program) = arguments.next() else {
         eprintln!("usage: with_api_server COMMAND [ARGUMENT]…");
         return ExitCode::from(2);
     };
     let server = api_server::ApiServer::shared();
     let kubeconfig = server.kubeconfig();
-    let filled = words.map(|word| match word == "{kubeconfig}" {
-        true => OsString::from(&kubeconfig),
-        false => word,
+    let arguments = arguments.map(|argument| {
+        if argument == "{kubeconfig}" {
+            OsString::from(&kubeconfig)
+        } else {
+            argument
+        }
     });
     let status = Command::new(&program)
-        .args(filled)
+        .args(arguments)
         .env("KUBECONFIG", &kubeconfig)
         .status();
     match status {
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
                 .unwrap_or(1),
         ),
         Err(error) => {
-            eprintln!("{} cannot be run: {error}", program.display());
+            eprintln!("cannot run {}: {error}", program.display());
             ExitCode::from(2)
         }
     }

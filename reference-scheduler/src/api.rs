@@ -1,8 +1,7 @@
-//! The five kinds of `runtime.wasmcloud.dev/v1alpha1` as plain data: what people write, what the
-//! scheduler decides on, and what either store keeps.
+//! The kinds of `runtime.wasmcloud.dev/v1alpha1`, as plain data.
 //!
-//! Field for field what upstream deploys. Fields that are not known here are tolerated, and kept
-//! where an object is written back whole ([`Extra`]).
+//! They have the same fields as upstream's CRDs. Unknown fields are accepted, and preserved when an
+//! object is written back as a whole ([`Extra`]).
 
 mod artifact;
 mod condition;
@@ -44,30 +43,30 @@ pub use template::WorkloadTemplate;
 pub use timestamp::{Timestamp, TimestampError};
 pub use workload::{Workload, WorkloadStatus};
 
-/// The API group of the five kinds.
+/// API group of the kinds.
 pub const GROUP: &str = "runtime.wasmcloud.dev";
-/// The one version of the group.
+/// Version of the group.
 pub const VERSION: &str = "v1alpha1";
-/// What `apiVersion` of every object says.
+/// `apiVersion` of every object.
 pub const API_VERSION: &str = "runtime.wasmcloud.dev/v1alpha1";
 
-/// One of the five kinds.
+/// Kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// A host as its heartbeats show it.
+    /// A host, created from its heartbeats.
     Host,
     /// One incarnation of a workload.
     Workload,
-    /// A number of equal workloads.
+    /// A number of identical workloads.
     WorkloadReplicaSet,
-    /// A replica set and the way from one revision of it to the next.
+    /// A replica set with rollouts from one revision to the next.
     WorkloadDeployment,
     /// A name for an image.
     Artifact,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 5] = [
         Self::Host,
         Self::Workload,
@@ -76,7 +75,7 @@ impl Kind {
         Self::Artifact,
     ];
 
-    /// What `kind` of an object says.
+    /// Returns the name of the kind, as in the field `kind`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -88,7 +87,7 @@ impl Kind {
         }
     }
 
-    /// The name of the resource in a path: `workloads`.
+    /// Returns the name of the resource in a URL path, such as `workloads`.
     #[must_use]
     pub const fn plural(self) -> &'static str {
         match self {
@@ -118,7 +117,7 @@ impl FromStr for Kind {
     }
 }
 
-/// Names an object in its store for as long as it exists; a successor may bear the same one.
+/// Key of an object in its store, unique at any time. A successor may have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The kind.
@@ -130,7 +129,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of `kind` `namespace`/`name`.
+    /// Returns the key of the object `namespace`/`name` of a kind.
     pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
             kind,
@@ -146,7 +145,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// An object of any of the five kinds; cheap to clone.
+/// An object of any kind. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// A host.
@@ -162,34 +161,36 @@ pub enum Object {
 }
 
 impl Object {
-    /// Reads an object from the JSON of a manifest or of the API.
+    /// Converts the JSON of a manifest or of the API to an object.
     ///
     /// # Errors
-    /// When `apiVersion` or `kind` is not one of ours, a field has the wrong type or a required one
-    /// is missing.
+    ///
+    /// Returns an error if `apiVersion` or `kind` is not one of ours, a field has the wrong type,
+    /// or a required field is missing.
     pub fn from_value(mut value: Value) -> Result<Self, ObjectError> {
         let fields = value.as_object_mut().ok_or(ObjectError::NotAnObject)?;
-        let mut take = |name: &'static str| match fields.remove(name) {
+        let mut take_string = |name: &'static str| match fields.remove(name) {
             Some(Value::String(text)) => Ok(text),
             _ => Err(ObjectError::Untyped(name)),
         };
-        let (version, kind) = (take("apiVersion")?, take("kind")?);
+        let (version, kind) = (take_string("apiVersion")?, take_string("kind")?);
         if version != API_VERSION {
             return Err(ObjectError::UnknownVersion(version));
         }
         Self::from_fields(kind.parse()?, value)
     }
 
-    /// Reads an object of a known `kind` from JSON, whether or not that names its kind.
+    /// Converts JSON, with or without `apiVersion` and `kind`, to an object of a known kind.
     ///
     /// # Errors
-    /// When a field has the wrong type or a required one is missing.
+    ///
+    /// Returns an error if a field has the wrong type or a required field is missing.
     pub fn from_fields(kind: Kind, mut value: Value) -> Result<Self, ObjectError> {
         if let Some(fields) = value.as_object_mut() {
             fields.remove("apiVersion");
             fields.remove("kind");
         }
-        let read = match kind {
+        let object = match kind {
             Kind::Host => serde_json::from_value(value).map(|host| Self::Host(Arc::new(host))),
             Kind::Workload => {
                 serde_json::from_value(value).map(|workload| Self::Workload(Arc::new(workload)))
@@ -203,13 +204,14 @@ impl Object {
                 serde_json::from_value(value).map(|artifact| Self::Artifact(Arc::new(artifact)))
             }
         };
-        read.map_err(|source| ObjectError::Field { kind, source })
+        object.map_err(|source| ObjectError::Field { kind, source })
     }
 
-    /// The JSON of the whole object, `apiVersion` and `kind` first.
+    /// Converts the whole object to JSON, beginning with `apiVersion` and `kind`.
     ///
     /// # Errors
-    /// Never for objects of this module; the signature is that of serde.
+    ///
+    /// Never fails for objects of this module; serde requires the signature.
     pub fn to_value(&self) -> Result<Value, serde_json::Error> {
         let body = match self {
             Self::Host(host) => serde_json::to_value(host.as_ref()),
@@ -227,7 +229,7 @@ impl Object {
         Ok(Value::Object(object))
     }
 
-    /// Its kind.
+    /// Returns the kind of the object.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -239,7 +241,7 @@ impl Object {
         }
     }
 
-    /// Its metadata.
+    /// Returns the metadata of the object.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         match self {
@@ -251,7 +253,7 @@ impl Object {
         }
     }
 
-    /// Its metadata, for a change; the object is copied when it is shared.
+    /// Returns the metadata of the object for changes. Copies the object if it is shared.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         match self {
             Self::Host(host) => &mut Arc::make_mut(host).metadata,
@@ -262,7 +264,7 @@ impl Object {
         }
     }
 
-    /// Its key.
+    /// Returns the key of the object.
     #[must_use]
     pub fn key(&self) -> Key {
         let metadata = self.metadata();
@@ -274,27 +276,27 @@ impl Object {
     }
 }
 
-/// Why JSON is not one of our objects.
+/// Error of converting JSON to an object.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// Not a JSON object at all.
-    #[error("a manifest is a JSON or YAML object")]
+    /// The value is not a JSON object.
+    #[error("expected a JSON or YAML object")]
     NotAnObject,
-    /// `apiVersion` or `kind` is missing or no string.
-    #[error("`{0}` is missing or no string")]
+    /// `apiVersion` or `kind` is missing or not a string.
+    #[error("`{0}` is missing or not a string")]
     Untyped(&'static str),
-    /// Another group or version.
+    /// The group or version is unknown.
     #[error("apiVersion {0:?} is not {API_VERSION}")]
     UnknownVersion(String),
-    /// Another kind.
-    #[error("kind {0:?} is not one of {GROUP}")]
+    /// The kind is unknown.
+    #[error("kind {0:?} is not a kind of {GROUP}")]
     UnknownKind(String),
-    /// A field does not fit.
-    #[error("the {kind} does not have the form of its kind")]
+    /// A field is missing or has the wrong type.
+    #[error("invalid {kind}")]
     Field {
-        /// The kind it claims to be.
+        /// Kind of the object.
         kind: Kind,
-        /// What does not fit.
+        /// The invalid field.
         #[source]
         source: serde_json::Error,
     },

@@ -1,5 +1,5 @@
-//! The command line of `berth-scheduler`: our own flags, and those of upstream's operator for the same things, also in
-//! the form with one dash that Go takes.
+//! Command line of `berth-scheduler`, which also accepts the flags of upstream's operator, with one
+//! dash or two, as in Go.
 
 mod logging;
 mod timing;
@@ -17,28 +17,29 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 use self::logging::LoggingArgs;
 use self::timing::TimingArgs;
 use self::value::{Bind, StoreName};
-use crate::config::{Config, HEALTH_PORT, KubeChoice, METRICS_PORT, StoreChoice};
+use crate::config::{Config, HEALTH_PORT, KubeStoreConfig, METRICS_PORT, StoreConfig};
 use crate::core::Options;
 
-/// The namespace of the Host objects in a directory when nothing else is said.
+/// Default namespace of Host objects in a directory store.
 const DIR_NAMESPACE: &str = "default";
 
-/// How upstream's operator spells what all our programs spell otherwise.
-const UPSTREAM_SPELLINGS: [(&str, &str); 3] = [
+/// Aliases for flags that upstream's operator spells differently.
+const UPSTREAM_ALIASES: [(&str, &str); 3] = [
     ("nats_tls_ca", "nats-ca"),
     ("nats_tls_cert", "nats-client-cert"),
     ("nats_tls_key", "nats-client-key"),
 ];
 
 const EXAMPLES: &str = "Examples:
-  A directory of manifests, no Kubernetes:
+  With a directory of manifests, without Kubernetes:
     berth-scheduler --store dir:./manifests --nats-url nats://127.0.0.1:4222
-  In a cluster, as upstream's chart runs its operator:
+  In a cluster, with the command line of upstream's chart:
     OPERATOR_NAMESPACE=wasmcloud berth-scheduler -leader-elect -nats-url=nats://nats:4222
-  Against a cluster from outside, one namespace only:
+  Outside the cluster, for workloads of one namespace:
     berth-scheduler --kubeconfig ~/.kube/config --namespace wasmcloud --watch-namespaces shop";
 
-/// Places wasmCloud workloads on hosts and keeps them running, for Kubernetes or for a directory of manifests.
+/// Places wasmCloud workloads on hosts and keeps them running, on Kubernetes or from a directory of
+/// manifests
 #[derive(Parser, Clone)]
 #[command(name = "berth-scheduler", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Args {
@@ -59,7 +60,7 @@ struct Args {
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Store")]
 struct StoreArgs {
-    /// Where manifests and status are: kube, or dir:PATH
+    /// Store of manifests and status: kube, or dir:PATH
     #[arg(
         long,
         value_name = "STORE",
@@ -69,25 +70,25 @@ struct StoreArgs {
     #[arg(value_parser = value::store)]
     store: StoreName,
 
-    /// The namespace of Host objects and of the Lease [default with dir: default]
+    /// Namespace of Host objects and of the Lease [default: none with kube, "default" with dir]
     #[arg(long, value_name = "NAME", env = "OPERATOR_NAMESPACE", value_parser = value::namespace)]
     namespace: Option<String>,
 
-    /// Instead of $KUBECONFIG, ~/.kube/config or the Pod's own account
+    /// Kubeconfig file [default: $KUBECONFIG, ~/.kube/config or the service account of the Pod]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 
-    /// Namespaces of workloads, separated by commas [default: all]
+    /// Namespaces of workloads, comma-separated [default: all]
     #[arg(long, value_name = "NAMES", value_parser = value::namespaces, default_value = "")]
     #[arg(hide_default_value = true)]
     watch_namespaces: std::vec::Vec<String>,
 
-    /// Further namespaces of the Pods of hosts, separated by commas
+    /// Additional namespaces with Pods that run hosts, comma-separated
     #[arg(long, value_name = "NAMES", value_parser = value::namespaces, default_value = "")]
     #[arg(hide_default_value = true)]
     host_namespaces: std::vec::Vec<String>,
 
-    /// Agree by a Lease with other schedulers on who acts
+    /// Elect a leader among several schedulers with a Lease
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(
         default_value = "false",
@@ -97,7 +98,7 @@ struct StoreArgs {
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     leader_elect: bool,
 
-    /// Whether workloads may run on hosts whose environment is not their namespace
+    /// Allow workloads on hosts whose environment differs from their namespace
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value = "true", value_name = "BOOL")]
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
@@ -117,50 +118,52 @@ struct StoreArgs {
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Endpoints")]
 struct EndpointArgs {
-    /// Where /metrics is, [IP]:PORT or 0 for nowhere [default: :8081 with kube, 0 with dir]
+    /// Address of /metrics, [IP]:PORT, or 0 for none [default: :8081 with kube, 0 with dir]
     #[arg(long, value_name = "ADDRESS", value_parser = value::bind)]
     metrics_bind_address: Option<Bind>,
 
-    /// Where /healthz and /readyz are, [IP]:PORT or 0 for nowhere [default: :8082 with kube, 0 with dir]
+    /// Address of /healthz and /readyz, [IP]:PORT, or 0 for none
+    /// [default: :8082 with kube, 0 with dir]
     #[arg(long, value_name = "ADDRESS", value_parser = value::bind)]
     health_probe_bind_address: Option<Bind>,
 
-    /// Accepted for upstream's operator; only false, as metrics are served over plain HTTP
+    /// Flag of upstream's operator; only false is accepted: metrics are served over plain HTTP
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value = "false", hide = true, value_name = "BOOL")]
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     metrics_secure: bool,
 
-    /// Accepted for upstream's operator, without effect
+    /// Flag of upstream's operator; has no effect
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value = "false", hide = true, value_name = "BOOL")]
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     enable_http2: bool,
 
-    /// Accepted for upstream's operator, where it has no effect either
+    /// Flag of upstream's operator; has no effect there either
     #[arg(long, hide = true, value_name = "PERCENT")]
     cpu_backpressure_threshold: Option<f64>,
 
-    /// Accepted for upstream's operator, where it has no effect either
+    /// Flag of upstream's operator; has no effect there either
     #[arg(long, hide = true, value_name = "PERCENT")]
     memory_backpressure_threshold: Option<f64>,
 }
 
-/// Reads a command line, the program's name first, and the variables that the flags name. Touches nothing else.
+/// Parses a command line, beginning with the program name, and the environment variables of the
+/// flags. Has no other side effects.
 ///
 /// # Errors
 ///
-/// What clap says: the mistake, the near spelling, the usage. `--help` and `--version` are such "errors" too;
-/// [`clap::Error::exit`] does the right thing for all.
+/// Returns the error of clap, with the usage and similar flags. `--help` and `--version` are errors
+/// too; [`clap::Error::exit`] handles all of them.
 pub fn parse<I, T>(command_line: I) -> Result<Config, clap::Error>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString>,
 {
-    read(command(), command_line)
+    parse_with(command(), command_line)
 }
 
-fn read<I, T>(mut command: Command, command_line: I) -> Result<Config, clap::Error>
+fn parse_with<I, T>(mut command: Command, command_line: I) -> Result<Config, clap::Error>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString>,
@@ -172,17 +175,17 @@ where
         .map_err(|message| command.error(ErrorKind::ValueValidation, message))
 }
 
-/// Variables may hold secrets, so `--help` does not show their values.
+/// Returns the command. `--help` hides the values of environment variables, which may be secrets.
 fn command() -> Command {
-    let spelled = UPSTREAM_SPELLINGS
+    let with_aliases = UPSTREAM_ALIASES
         .iter()
-        .fold(Args::command(), |command, (arg, spelling)| {
-            command.mut_arg(arg, |arg| arg.visible_alias(spelling))
+        .fold(Args::command(), |command, (arg, alias)| {
+            command.mut_arg(arg, |arg| arg.visible_alias(alias))
         });
-    spelled.mut_args(|arg| arg.hide_env_values(true))
+    with_aliases.mut_args(|arg| arg.hide_env_values(true))
 }
 
-/// Go's flags have one dash or two. What has one and is the name of a flag gets the second.
+/// Adds the second dash to every `-flag` of the command line, as Go accepts one dash or two.
 fn with_two_dashes<I, T>(command: &Command, command_line: I) -> Vec<OsString>
 where
     I: IntoIterator<Item = T>,
@@ -193,32 +196,32 @@ where
         names.extend(arg.get_long());
         names.extend(arg.get_all_aliases().unwrap_or_default());
     }
-    let doubled = |word: OsString| {
-        let flag = word.to_str().and_then(|word| word.strip_prefix('-'));
+    let add_dash = |arg: OsString| {
+        let flag = arg.to_str().and_then(|arg| arg.strip_prefix('-'));
         let name = flag.map(|flag| flag.split('=').next().unwrap_or(flag));
         match name {
             Some(name) if names.contains(name) => {
-                let mut doubled = OsString::from("-");
-                doubled.push(word);
-                doubled
+                let mut with_dash = OsString::from("-");
+                with_dash.push(arg);
+                with_dash
             }
-            _ => word,
+            _ => arg,
         }
     };
     command_line
         .into_iter()
         .map(Into::into)
-        .map(doubled)
+        .map(add_dash)
         .collect()
 }
 
 impl Args {
     fn into_config(self) -> Result<Config, String> {
-        let notices = self.endpoints.notices()?;
+        let warnings = self.endpoints.warnings()?;
         let (metrics_addr, health_addr) = self.endpoints.addresses(&self.store.store);
         let allow_shared_hosts = self.store.allow_shared_hosts;
         let collect_garbage = matches!(self.store.store, StoreName::Dir(_));
-        let (store, host_namespace) = self.store.into_choice()?;
+        let (store, host_namespace) = self.store.into_config()?;
         let options = Options {
             host_namespace,
             allow_shared_hosts,
@@ -236,25 +239,25 @@ impl Args {
             metrics_addr,
             health_addr,
             log: self.log.into_log(),
-            notices,
+            warnings,
         })
     }
 }
 
 impl StoreArgs {
-    /// The store, and the namespace of the Host objects.
-    fn into_choice(self) -> Result<(StoreChoice, String), String> {
+    /// Returns the store, and the namespace of the Host objects.
+    fn into_config(self) -> Result<(StoreConfig, String), String> {
         match self.store {
             StoreName::Dir(path) => {
                 let namespace = self.namespace.unwrap_or_else(|| DIR_NAMESPACE.to_owned());
-                Ok((StoreChoice::Dir(path), namespace))
+                Ok((StoreConfig::Dir(path), namespace))
             }
             StoreName::Kube => {
                 let namespace = self.namespace.ok_or(
-                    "with Kubernetes as the store, say by --namespace or OPERATOR_NAMESPACE which namespace \
-                     Host objects are in; for a directory of manifests use --store dir:PATH",
+                    "the Kubernetes store requires --namespace or OPERATOR_NAMESPACE, the namespace \
+                     of Host objects; for a directory of manifests, use --store dir:PATH",
                 )?;
-                let choice = KubeChoice {
+                let config = KubeStoreConfig {
                     kubeconfig: self.kubeconfig,
                     namespace: namespace.clone(),
                     watch_namespaces: self.watch_namespaces,
@@ -262,23 +265,23 @@ impl StoreArgs {
                     leader_elect: self.leader_elect,
                     disable_artifact_controller: self.disable_artifact_controller,
                 };
-                Ok((StoreChoice::Kube(choice), namespace))
+                Ok((StoreConfig::Kube(config), namespace))
             }
         }
     }
 }
 
 impl EndpointArgs {
-    fn notices(&self) -> Result<Vec<String>, String> {
+    fn warnings(&self) -> Result<Vec<String>, String> {
         if self.metrics_secure {
             return Err(
-                "--metrics-secure: metrics are served over plain HTTP only; leave it out, and keep the port \
-                 inside the cluster"
+                "cannot use --metrics-secure: metrics are served over plain HTTP only; omit the \
+                 flag and keep the port inside the cluster"
                     .to_owned(),
             );
         }
-        let mut notices = Vec::new();
-        for (given, flag) in [
+        let mut warnings = Vec::new();
+        for (is_set, flag) in [
             (self.enable_http2, "--enable-http2"),
             (
                 self.cpu_backpressure_threshold.is_some(),
@@ -289,21 +292,22 @@ impl EndpointArgs {
                 "--memory-backpressure-threshold",
             ),
         ] {
-            if given {
-                notices.push(format!("{flag} has no effect"));
+            if is_set {
+                warnings.push(format!("{flag} has no effect"));
             }
         }
-        Ok(notices)
+        Ok(warnings)
     }
 
-    /// Two schedulers over directories on one machine must not fight for a port, so there is none by default.
+    /// Returns the addresses of the endpoints. With a directory store there are none by default, so
+    /// that several schedulers can run on one machine.
     fn addresses(&self, store: &StoreName) -> (Option<SocketAddr>, Option<SocketAddr>) {
-        let any = |port| match store {
+        let default = |port| match store {
             StoreName::Kube => Some(SocketAddr::from(([0u16; 8], port))),
             StoreName::Dir(_) => None,
         };
         let address = |given: Option<Bind>, port| match given {
-            None => any(port),
+            None => default(port),
             Some(Bind::Off) => None,
             Some(Bind::At(address)) => Some(address),
         };

@@ -1,63 +1,63 @@
-//! The configuration of a scheduler, with its defaults and limits.
+//! Configuration of a scheduler, with its defaults.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use berth_sdk::ConnectOptions;
-use berth_sdk::cli::GrpcServe;
+use berth_sdk::cli::GrpcSettings;
 pub use berth_sdk::cli::Log;
 
 use crate::core::Options;
 
-/// Where upstream's operator has its metrics, and its chart looks for them.
+/// Default port of `/metrics`, the same as upstream's operator and its chart.
 pub const METRICS_PORT: u16 = 8081;
-/// Where upstream's operator has its probes, and its chart sends them.
+/// Default port of `/healthz` and `/readyz`, the same as upstream's operator and its chart.
 pub const HEALTH_PORT: u16 = 8082;
 
-/// Everything that can be said about a scheduler. Made by [`args::parse`](crate::args::parse), or by hand by whoever
-/// embeds it. `Debug` shows no secret.
+/// Configuration of a scheduler, as [`args::parse`](crate::args::parse) returns it. Programs that
+/// embed the scheduler build it themselves. `Debug` prints no secrets.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How to reach the bus.
+    /// Connection to NATS.
     pub connect: ConnectOptions,
-    /// Where heartbeats come in over gRPC, and whether the bus is used at all.
-    pub grpc: GrpcServe,
-    /// Where desired state and status are.
-    pub store: StoreChoice,
-    /// What the core goes by.
+    /// gRPC server for heartbeats, and whether NATS is used at all.
+    pub grpc: GrpcSettings,
+    /// Store of desired state and status.
+    pub store: StoreConfig,
+    /// Options of the core.
     pub options: Options,
-    /// Where `/metrics` is; `None`: nowhere.
+    /// Address of `/metrics`; `None` turns it off.
     pub metrics_addr: Option<SocketAddr>,
-    /// Where `/healthz` and `/readyz` are; `None`: nowhere.
+    /// Address of `/healthz` and `/readyz`; `None` turns them off.
     pub health_addr: Option<SocketAddr>,
-    /// What is logged, and how.
+    /// Log filter and format.
     pub log: Log,
-    /// What the operator should be told at start, as warnings.
-    pub notices: Vec<String>,
+    /// Warnings about the configuration, logged at startup.
+    pub warnings: Vec<String>,
 }
 
-/// Where desired state and status are.
+/// Store of desired state and status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreChoice {
+pub enum StoreConfig {
     /// A directory of manifests.
     Dir(PathBuf),
     /// Kubernetes.
-    Kube(KubeChoice),
+    Kube(KubeStoreConfig),
 }
 
-/// How Kubernetes is used.
+/// Configuration of the Kubernetes store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KubeChoice {
-    /// Instead of what the environment or the Pod has.
+pub struct KubeStoreConfig {
+    /// Path of the kubeconfig; `None` uses the environment or the service account of the Pod.
     pub kubeconfig: Option<PathBuf>,
-    /// The namespace of Host objects and of the Lease.
+    /// Namespace of Host objects and of the Lease.
     pub namespace: String,
-    /// The namespaces of workloads; empty: all.
+    /// Namespaces of workloads; empty for all namespaces.
     pub watch_namespaces: Vec<String>,
-    /// Further namespaces of the Pods of hosts.
+    /// Additional namespaces with Pods that run hosts.
     pub host_namespaces: Vec<String>,
-    /// Whether several schedulers agree by a Lease on who acts.
+    /// Whether schedulers elect a leader with a Lease.
     pub leader_elect: bool,
-    /// Whether the status of Artifacts is left to somebody else.
+    /// Whether another controller writes the status of Artifacts.
     pub disable_artifact_controller: bool,
 }

@@ -1,28 +1,29 @@
-//! Decides what runs where: one state machine over the objects of a store and the hosts on a bus.
+//! Decides which workloads run on which hosts: one state machine over the objects of a store and
+//! the hosts on a bus.
 //!
-//! No I/O, no clock, no chance: the shell hands in what happened and when, and carries out the actions
-//! that come back. The same events at the same times give the same actions.
+//! Pure: no I/O, no clock, no randomness. The runtime passes in events with their time and carries
+//! out the actions that come back. The same events at the same times produce the same actions.
 //!
-//! It goes by what there is, not by what has changed: an event changes what is known and puts what it
-//! touches on the agenda; looking at an item brings it one step nearer to what it should be. So a lost
-//! answer, a late watch or a new scheduler in the middle of things need no cases of their own.
+//! Level-triggered, not edge-triggered: events update state and enqueue affected items; processing
+//! an item moves it one step toward its desired state. A lost reply, a late watch event or a
+//! scheduler that takes over midway therefore needs no special case.
 
 mod action;
-mod agenda;
+mod arena;
 mod artifact;
 mod backoff;
-mod call;
-mod census;
+mod cached_object;
 mod deployment;
 mod event;
 mod fleet;
 mod host_object;
-mod kept;
+mod in_flight;
 mod options;
+mod pending_stops;
 mod placement;
 mod replica_set;
-mod stop;
-mod table;
+mod stats;
+mod work_queue;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,189 +34,192 @@ use berth_sdk::scheduler::Health;
 use berth_sdk::scheduler::liveness::{self, Liveness};
 
 pub use self::action::{
-    Action, CallId, Command, MetadataPatch, Note, NoteKind, Status, Write, WriteId,
+    Action, CallId, Command, MetadataPatch, ObjectEvent, ObjectEventKind, Status, Write, WriteId,
 };
-pub use self::census::Census;
-pub use self::event::{Event, HostReport, Outcome, WriteError};
+pub use self::event::{Event, Outcome, StoreError};
 pub use self::options::{Options, Timings};
+pub use self::stats::Stats;
 
-use self::agenda::{Agenda, Item};
+use self::arena::Arena;
 use self::artifact::ArtifactRecord;
-use self::call::Call;
 use self::deployment::Deployment;
 use self::fleet::Fleet;
 use self::host_object::HostObject;
-use self::placement::{Candidates, Shape};
+use self::in_flight::InFlightCall;
+use self::placement::{FeasibleHosts, SchedulingConstraints};
 use self::replica_set::ReplicaSet;
-use self::table::Table;
+use self::work_queue::{WorkItem, WorkQueue};
 use self::workload::Workload;
 use crate::api::{Key, Kind, Object, Timestamp};
 
-/// The scheduler's mind. See the module.
+/// The decisions of one scheduler. See the module.
 #[derive(Debug)]
 pub struct Scheduler {
     options: Options,
     now: Duration,
     synced: bool,
-    bus_up: bool,
-    /// When hosts have had time to be heard, so that placing may begin.
-    gathered_at: Option<Duration>,
+    bus_connected: bool,
+    /// When the discovery period ends and placement begins.
+    placement_opens_at: Option<Duration>,
     fleet: Fleet,
-    host_objects: Table<HostObject>,
-    artifacts: Table<ArtifactRecord>,
-    deployments: Table<Deployment>,
+    host_objects: Arena<HostObject>,
+    artifacts: Arena<ArtifactRecord>,
+    deployments: Arena<Deployment>,
     deployments_by_uid: BTreeMap<Arc<str>, u32>,
-    sets: Table<ReplicaSet>,
+    sets: Arena<ReplicaSet>,
     sets_by_uid: BTreeMap<Arc<str>, u32>,
-    /// The replica sets of a deployment, by its uid.
-    sets_of: BTreeMap<Arc<str>, BTreeSet<u32>>,
-    workloads: Table<Workload>,
-    /// The workloads of a replica set, by its uid.
+    /// The replica sets of each deployment, by the uid of the deployment.
+    sets_by_deployment: BTreeMap<Arc<str>, BTreeSet<u32>>,
+    workloads: Arena<Workload>,
+    /// The workloads of each replica set, by the uid of the set.
     members: BTreeMap<Arc<str>, BTreeSet<u32>>,
     /// Workloads without a host.
     waiting: BTreeSet<u32>,
-    /// Workloads on lost hosts that have nowhere to go.
-    stranded: BTreeSet<u32>,
-    candidates: Candidates,
-    shapes: BTreeSet<Arc<Shape>>,
-    /// On which hosts an image is, and in how many workloads.
+    /// Workloads on lost hosts for which no other host is feasible.
+    unreschedulable: BTreeSet<u32>,
+    feasible_hosts: FeasibleHosts,
+    /// Constraints in use, shared by equal workloads.
+    interned_constraints: BTreeSet<Arc<SchedulingConstraints>>,
+    /// For each image, the hosts that have it and the number of their workloads that use it.
     image_hosts: BTreeMap<String, BTreeMap<u32, u32>>,
-    agenda: Agenda,
-    calls: BTreeMap<CallId, Call>,
+    queue: WorkQueue,
+    calls_in_flight: BTreeMap<CallId, InFlightCall>,
     next_call: u64,
-    writes: BTreeMap<WriteId, Item>,
+    writes_in_flight: BTreeMap<WriteId, WorkItem>,
     next_write: u64,
     ticked_at: Option<Duration>,
-    ending: bool,
+    shutting_down: bool,
     actions: Vec<Action>,
 }
 
 impl Scheduler {
-    /// One that knows nothing yet.
+    /// Creates a scheduler without any state.
     pub fn new(options: Options) -> Self {
         Self {
             fleet: Fleet::new(&options),
             options,
             now: Duration::ZERO,
             synced: false,
-            bus_up: false,
-            gathered_at: None,
-            host_objects: Table::default(),
-            artifacts: Table::default(),
-            deployments: Table::default(),
+            bus_connected: false,
+            placement_opens_at: None,
+            host_objects: Arena::default(),
+            artifacts: Arena::default(),
+            deployments: Arena::default(),
             deployments_by_uid: BTreeMap::new(),
-            sets: Table::default(),
+            sets: Arena::default(),
             sets_by_uid: BTreeMap::new(),
-            sets_of: BTreeMap::new(),
-            workloads: Table::default(),
+            sets_by_deployment: BTreeMap::new(),
+            workloads: Arena::default(),
             members: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            stranded: BTreeSet::new(),
-            candidates: Candidates::default(),
-            shapes: BTreeSet::new(),
+            unreschedulable: BTreeSet::new(),
+            feasible_hosts: FeasibleHosts::default(),
+            interned_constraints: BTreeSet::new(),
             image_hosts: BTreeMap::new(),
-            agenda: Agenda::default(),
-            calls: BTreeMap::new(),
+            queue: WorkQueue::default(),
+            calls_in_flight: BTreeMap::new(),
             next_call: 0,
-            writes: BTreeMap::new(),
+            writes_in_flight: BTreeMap::new(),
             next_write: 0,
             ticked_at: None,
-            ending: false,
+            shutting_down: false,
             actions: Vec::new(),
         }
     }
 
-    /// Takes in what happened at `now`, on any clock that never goes back, and says what to do.
+    /// Processes an event that happened at `now`, on any monotonic clock, and returns the actions
+    /// to take.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         self.now = self.now.max(now);
         match event {
             Event::Applied(object) => self.apply(object),
             Event::Removed { key, uid } => self.removed(&key, &uid),
-            Event::Synced => self.begin(),
-            Event::Written { write_id, result } => self.written(write_id, result),
-            Event::Heartbeat(report) => self.heartbeat(report),
-            Event::Answered { call_id, outcome } => self.answered(call_id, outcome),
-            Event::BusUp => self.bus_is_up(),
-            Event::BusDown => {
-                self.bus_up = false;
-                self.pulse(liveness::Event::LinkDown);
+            Event::Synced => self.finish_sync(),
+            Event::WriteFinished { write_id, result } => self.write_finished(write_id, result),
+            Event::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
+            Event::CallFinished { call_id, outcome } => self.call_finished(call_id, outcome),
+            Event::BusConnected => self.connected(),
+            Event::BusDisconnected => {
+                self.bus_connected = false;
+                self.step_liveness(liveness::Event::Disconnected);
             }
-            Event::Ending => self.end(),
+            Event::ShuttingDown => self.begin_shutdown(),
             Event::Tick => {}
         }
         self.tick();
-        self.agenda.advance(self.now);
+        self.queue.advance(self.now);
         if self.synced {
-            self.look_around();
+            self.drain_queue();
         }
         std::mem::take(&mut self.actions)
     }
 
-    /// When the next [`Event::Tick`] is due, if nothing else happens before; that time may have passed.
+    /// Returns when the next [`Event::Tick`] is due if no other event comes first. May be in the
+    /// past.
     pub fn next_wake(&self) -> Option<Duration> {
-        let agenda = self.agenda.next_due().filter(|_| self.synced);
-        let pulse = self.fleet.liveness.next_due().map(|due| {
+        let queue = self.queue.next_due().filter(|_| self.synced);
+        let liveness = self.fleet.liveness.next_due().map(|due| {
             let soonest = self
                 .ticked_at
                 .map_or(Duration::ZERO, |at| at + Liveness::TICK);
             due.max(soonest)
         });
-        agenda.into_iter().chain(pulse).min()
+        queue.into_iter().chain(liveness).min()
     }
 
-    fn end(&mut self) {
-        self.ending = true;
+    fn begin_shutdown(&mut self) {
+        self.shutting_down = true;
         let workloads = self.workloads.iter();
-        let held_back = workloads.filter(|(_, workload)| workload.answered_by().is_some());
-        for number in held_back.map(|(number, _)| number).collect::<Vec<_>>() {
-            self.agenda.look_at(Item::Workload(number));
+        let delayed = workloads.filter(|(_, workload)| workload.status_held_until().is_some());
+        for index in delayed.map(|(index, _)| index).collect::<Vec<_>>() {
+            self.queue.enqueue(WorkItem::Workload(index));
         }
     }
 
-    /// How a host does, if it is known.
+    /// Returns the health of a host, or `None` for an unknown host.
     pub fn health(&self, host_id: &str) -> Option<Health> {
-        let number = self.fleet.number(host_id)?;
-        self.fleet.get(number).map(|host| host.health)
+        let index = self.fleet.index(host_id)?;
+        self.fleet.get(index).map(|host| host.health)
     }
 
-    /// The times by which it goes.
+    /// Returns the intervals and timeouts in use.
     pub fn timings(&self) -> &Timings {
         &self.options.timings
     }
 
-    /// All is told. What the sets have is counted before deployments go by it.
-    fn begin(&mut self) {
+    /// Counts the replicas of each set first, because deployments decide by these counts.
+    fn finish_sync(&mut self) {
         self.synced = true;
-        let sets: Vec<u32> = self.sets.iter().map(|(number, _)| number).collect();
+        let sets: Vec<u32> = self.sets.iter().map(|(index, _)| index).collect();
         for set in sets {
             self.count_set(set);
         }
     }
 
-    fn look_around(&mut self) {
-        while let Some(item) = self.agenda.next() {
+    fn drain_queue(&mut self) {
+        while let Some(item) = self.queue.next() {
             match item {
-                Item::Host(number) => self.look_at_host_object(number),
-                Item::Stops(host) => self.look_at_stops(host),
-                Item::Artifact(number) => self.look_at_artifact(number),
-                Item::Deployment(number) => self.look_at_deployment(number),
-                Item::Set(number) => self.look_at_set(number),
-                Item::Workload(number) => self.look_at_workload(number),
-                Item::Placement => self.look_at_placement(),
+                WorkItem::HostObject(index) => self.reconcile_host_object(index),
+                WorkItem::Stops(host) => self.reconcile_stops(host),
+                WorkItem::Artifact(index) => self.reconcile_artifact(index),
+                WorkItem::Deployment(index) => self.reconcile_deployment(index),
+                WorkItem::Set(index) => self.reconcile_set(index),
+                WorkItem::Workload(index) => self.reconcile_workload(index),
+                WorkItem::Placement => self.reconcile_placement(),
             }
         }
     }
 
-    fn look_at_placement(&mut self) {
-        for number in self.fleet.release_held(self.now) {
-            self.host_changed(number);
+    fn reconcile_placement(&mut self) {
+        for host in self.fleet.release_cordoned(self.now) {
+            self.host_changed(host);
         }
-        for number in self.stranded.clone() {
-            self.workload_changed(number);
+        for workload in self.unreschedulable.clone() {
+            self.workload_changed(workload);
         }
         self.place_waiting();
-        if let Some((at, _)) = self.fleet.held.first() {
-            self.agenda.look_by(Item::Placement, *at);
+        if let Some((at, _)) = self.fleet.cordoned.first() {
+            self.queue.enqueue_at(WorkItem::Placement, *at);
         }
     }
 
@@ -224,27 +228,28 @@ impl Scheduler {
         let soonest = self.ticked_at.map(|at| at + Liveness::TICK);
         if due.is_some_and(|due| due <= self.now) && soonest.is_none_or(|at| at <= self.now) {
             self.ticked_at = Some(self.now);
-            self.pulse(liveness::Event::Tick);
+            self.step_liveness(liveness::Event::Tick);
         }
     }
 
-    fn bus_is_up(&mut self) {
-        self.bus_up = true;
-        self.pulse(liveness::Event::LinkUp);
-        let gathered = self.now + self.options.timings.gather;
-        if self.gathered_at.is_none() {
-            self.gathered_at = Some(gathered);
-            self.agenda.look_by(Item::Placement, gathered);
+    fn connected(&mut self) {
+        self.bus_connected = true;
+        self.step_liveness(liveness::Event::Connected);
+        let discovery_ends_at = self.now + self.options.timings.discovery_period;
+        if self.placement_opens_at.is_none() {
+            self.placement_opens_at = Some(discovery_ends_at);
+            self.queue
+                .enqueue_at(WorkItem::Placement, discovery_ends_at);
         }
-        let workloads: Vec<u32> = self.workloads.iter().map(|(number, _)| number).collect();
-        for number in workloads {
-            if let Some(workload) = self.workloads.get_mut(number) {
-                workload.contact.begin_again(self.now);
+        let workloads: Vec<u32> = self.workloads.iter().map(|(index, _)| index).collect();
+        for index in workloads {
+            if let Some(workload) = self.workloads.get_mut(index) {
+                workload.dispatch.restart_deadlines(self.now);
             }
-            self.agenda.look_at(Item::Workload(number));
+            self.queue.enqueue(WorkItem::Workload(index));
         }
-        for (number, _) in self.fleet.iter() {
-            self.agenda.look_at(Item::Stops(number));
+        for (host, _) in self.fleet.iter() {
+            self.queue.enqueue(WorkItem::Stops(host));
         }
     }
 
@@ -268,116 +273,135 @@ impl Scheduler {
         }
     }
 
-    /// Asks for a write on behalf of an item, which has none under way.
-    fn write(&mut self, item: Item, write: Write) {
+    /// Starts a write on behalf of an item that has no write in flight.
+    fn write(&mut self, item: WorkItem, write: Write) {
         self.next_write += 1;
         let write_id = WriteId(self.next_write);
         match item {
-            Item::Host(number) => begin(
-                self.host_objects.get_mut(number),
-                |it| &mut it.kept,
+            WorkItem::HostObject(index) => begin_write(
+                self.host_objects.get_mut(index),
+                |record| &mut record.cached,
                 write_id,
             ),
-            Item::Artifact(number) => {
-                begin(self.artifacts.get_mut(number), |it| &mut it.kept, write_id)
-            }
-            Item::Deployment(number) => begin(
-                self.deployments.get_mut(number),
-                |it| &mut it.kept,
+            WorkItem::Artifact(index) => begin_write(
+                self.artifacts.get_mut(index),
+                |record| &mut record.cached,
                 write_id,
             ),
-            Item::Set(number) => begin(self.sets.get_mut(number), |it| &mut it.kept, write_id),
-            Item::Workload(number) => {
-                begin(self.workloads.get_mut(number), |it| &mut it.kept, write_id)
-            }
-            Item::Stops(_) | Item::Placement => {}
+            WorkItem::Deployment(index) => begin_write(
+                self.deployments.get_mut(index),
+                |record| &mut record.cached,
+                write_id,
+            ),
+            WorkItem::Set(index) => begin_write(
+                self.sets.get_mut(index),
+                |record| &mut record.cached,
+                write_id,
+            ),
+            WorkItem::Workload(index) => begin_write(
+                self.workloads.get_mut(index),
+                |record| &mut record.cached,
+                write_id,
+            ),
+            WorkItem::Stops(_) | WorkItem::Placement => {}
         }
-        self.writes.insert(write_id, item);
+        self.writes_in_flight.insert(write_id, item);
         self.actions.push(Action::Write { write_id, write });
     }
 
-    fn written(&mut self, write_id: WriteId, result: Result<Object, WriteError>) {
-        let Some(item) = self.writes.remove(&write_id) else {
+    fn write_finished(&mut self, write_id: WriteId, result: Result<Object, StoreError>) {
+        let Some(item) = self.writes_in_flight.remove(&write_id) else {
             return;
         };
-        // What asked for it may be gone, and its number may stand for something else by now, be it of the same
-        // name. What was written is gone as well then, or the watch tells of it.
+        // The record behind the item may be gone, and its index may belong to another record, even
+        // one of the same name. In that case the written object is gone too, or the watch reports
+        // it.
         if !self.is_writing(item, write_id) {
             return;
         }
         match (item, result) {
-            (Item::Host(number), Ok(Object::Host(host))) => {
-                self.host_object_written(number, Ok(host))
+            (WorkItem::HostObject(index), Ok(Object::Host(host))) => {
+                self.host_object_written(index, Ok(host))
             }
-            (Item::Host(number), Err(error)) => self.host_object_written(number, Err(error)),
-            (Item::Artifact(number), Ok(Object::Artifact(artifact))) => {
-                self.artifact_written(number, Ok(artifact));
+            (WorkItem::HostObject(index), Err(error)) => {
+                self.host_object_written(index, Err(error))
             }
-            (Item::Artifact(number), Err(error)) => self.artifact_written(number, Err(error)),
-            (Item::Deployment(number), Ok(Object::Deployment(deployment))) => {
-                self.deployment_written(number, Ok(deployment));
+            (WorkItem::Artifact(index), Ok(Object::Artifact(artifact))) => {
+                self.artifact_written(index, Ok(artifact));
             }
-            (Item::Deployment(number), Err(error)) => self.deployment_written(number, Err(error)),
-            (Item::Set(number), Ok(Object::ReplicaSet(set))) => self.set_written(number, Ok(set)),
-            (Item::Set(number), Err(error)) => self.set_written(number, Err(error)),
-            (Item::Workload(number), Ok(Object::Workload(workload))) => {
-                self.workload_written(number, Ok(workload));
+            (WorkItem::Artifact(index), Err(error)) => self.artifact_written(index, Err(error)),
+            (WorkItem::Deployment(index), Ok(Object::Deployment(deployment))) => {
+                self.deployment_written(index, Ok(deployment));
             }
-            (Item::Workload(number), Err(error)) => self.workload_written(number, Err(error)),
+            (WorkItem::Deployment(index), Err(error)) => self.deployment_written(index, Err(error)),
+            (WorkItem::Set(index), Ok(Object::ReplicaSet(set))) => self.set_written(index, Ok(set)),
+            (WorkItem::Set(index), Err(error)) => self.set_written(index, Err(error)),
+            (WorkItem::Workload(index), Ok(Object::Workload(workload))) => {
+                self.workload_written(index, Ok(workload));
+            }
+            (WorkItem::Workload(index), Err(error)) => self.workload_written(index, Err(error)),
             _ => {}
         }
     }
 
-    fn is_writing(&self, item: Item, write_id: WriteId) -> bool {
+    fn is_writing(&self, item: WorkItem, write_id: WriteId) -> bool {
         match item {
-            Item::Host(number) => {
-                is_writing(self.host_objects.get(number), |it| &it.kept, write_id)
+            WorkItem::HostObject(index) => {
+                is_writing(self.host_objects.get(index), |it| &it.cached, write_id)
             }
-            Item::Artifact(number) => {
-                is_writing(self.artifacts.get(number), |it| &it.kept, write_id)
+            WorkItem::Artifact(index) => {
+                is_writing(self.artifacts.get(index), |it| &it.cached, write_id)
             }
-            Item::Deployment(number) => {
-                is_writing(self.deployments.get(number), |it| &it.kept, write_id)
+            WorkItem::Deployment(index) => {
+                is_writing(self.deployments.get(index), |it| &it.cached, write_id)
             }
-            Item::Set(number) => is_writing(self.sets.get(number), |it| &it.kept, write_id),
-            Item::Workload(number) => {
-                is_writing(self.workloads.get(number), |it| &it.kept, write_id)
+            WorkItem::Set(index) => is_writing(self.sets.get(index), |it| &it.cached, write_id),
+            WorkItem::Workload(index) => {
+                is_writing(self.workloads.get(index), |it| &it.cached, write_id)
             }
-            Item::Stops(_) | Item::Placement => false,
+            WorkItem::Stops(_) | WorkItem::Placement => false,
         }
     }
 
-    fn note(&mut self, note: Note) {
-        self.actions.push(Action::Note(note));
+    fn record_event(&mut self, event: ObjectEvent) {
+        self.actions.push(Action::RecordEvent(event));
     }
 
-    fn warn(&mut self, key: Key, uid: String, reason: &'static str, message: String) {
-        self.note(Note {
+    fn record_warning(&mut self, key: Key, uid: String, reason: &'static str, message: String) {
+        self.record_event(ObjectEvent {
             key,
             uid,
-            kind: NoteKind::Warning,
+            kind: ObjectEventKind::Warning,
             reason,
             message,
         });
     }
 
-    /// The time to be written down.
+    /// Returns the current time for use in objects.
     fn timestamp(&self) -> Timestamp {
         Timestamp::from_unix(self.options.epoch + self.now)
     }
 
-    /// Whether there is a host for something of this shape now.
-    fn has_candidates(&mut self, shape: &Arc<Shape>) -> bool {
-        self.candidates.any(shape, &self.fleet, self.now)
+    /// Returns whether a host satisfies these constraints now.
+    fn has_feasible_host(&mut self, constraints: &Arc<SchedulingConstraints>) -> bool {
+        self.feasible_hosts.any(constraints, &self.fleet, self.now)
     }
 }
 
-fn begin<R, T>(record: Option<&mut R>, kept: fn(&mut R) -> &mut kept::Kept<T>, write_id: WriteId) {
+fn begin_write<R, T>(
+    record: Option<&mut R>,
+    cached: fn(&mut R) -> &mut cached_object::CachedObject<T>,
+    write_id: WriteId,
+) {
     if let Some(record) = record {
-        kept(record).begin(write_id);
+        cached(record).begin_write(write_id);
     }
 }
 
-fn is_writing<R, T>(record: Option<&R>, kept: fn(&R) -> &kept::Kept<T>, write_id: WriteId) -> bool {
-    record.is_some_and(|record| kept(record).is_writing(write_id))
+fn is_writing<R, T>(
+    record: Option<&R>,
+    cached: fn(&R) -> &cached_object::CachedObject<T>,
+    write_id: WriteId,
+) -> bool {
+    record.is_some_and(|record| cached(record).is_writing(write_id))
 }

@@ -1,4 +1,4 @@
-//! The endpoints for whoever watches the process: `/healthz`, `/readyz` and `/metrics`.
+//! The HTTP endpoints of the process: `/healthz`, `/readyz` and `/metrics`.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,51 +19,52 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
-/// A loop that was not heard of for so long is stuck; it turns at least once a second.
+/// Time without progress after which the main loop counts as stuck; it makes progress at least once
+/// a second.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// Connections at once: one or two probes, one or two scrapers.
+/// Maximum number of connections: enough for one or two probes and one or two scrapers.
 const CONNECTIONS_MAX: usize = 64;
-/// How long a client may take to say what it wants.
+/// Time limit for a client to send the request header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the loop shows that it is well.
+/// The health of the main loop, as the loop reports it.
 #[derive(Debug)]
-pub struct Pulse {
-    began: Instant,
-    last_beat_ms: AtomicU64,
+pub struct HealthProbe {
+    started_at: Instant,
+    last_progress_ms: AtomicU64,
     ready: AtomicBool,
 }
 
-impl Default for Pulse {
+impl Default for HealthProbe {
     fn default() -> Self {
         Self {
-            began: Instant::now(),
-            last_beat_ms: AtomicU64::new(0),
+            started_at: Instant::now(),
+            last_progress_ms: AtomicU64::new(0),
             ready: AtomicBool::new(false),
         }
     }
 }
 
-impl Pulse {
-    /// The loop has turned.
-    pub fn beat(&self) {
-        let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_beat_ms.store(now_ms, Ordering::Relaxed);
+impl HealthProbe {
+    /// Records that the loop has completed an iteration.
+    pub fn record_progress(&self) {
+        let now_ms = u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_progress_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// It has seen everything that the store holds.
-    pub fn synced(&self) {
+    /// Records that the loop has seen every object of the store, which makes it ready.
+    pub fn set_synced(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
-    /// It waits for its turn, and is ready to take over.
-    pub fn stand_by(&self) {
+    /// Records that the loop is on standby, which makes it ready, too.
+    pub fn set_standby(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
     fn is_stuck(&self) -> bool {
-        let last = Duration::from_millis(self.last_beat_ms.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(last) > STUCK_AFTER
+        let last = Duration::from_millis(self.last_progress_ms.load(Ordering::Relaxed));
+        self.started_at.elapsed().saturating_sub(last) > STUCK_AFTER
     }
 
     fn is_ready(&self) -> bool {
@@ -71,32 +72,33 @@ impl Pulse {
     }
 }
 
-/// What an address serves.
+/// The endpoints of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serves {
     /// `/healthz` and `/readyz`.
     Probes,
     /// `/metrics`.
     Metrics,
-    /// All of them, where both are given one address.
+    /// All endpoints, if both kinds have the same address.
     Both,
 }
 
 /// The endpoints of one process.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
-    /// The loop.
-    pub pulse: Arc<Pulse>,
-    /// What it counts.
+    /// The health of the main loop.
+    pub health: Arc<HealthProbe>,
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Endpoints {
-    /// Listens, and serves in the background until the runtime ends. Returns the address, for port 0.
+    /// Listens and serves in the background until the runtime ends. Returns the bound address,
+    /// which matters for port 0.
     ///
     /// # Errors
     ///
-    /// An address that cannot be listened at.
+    /// The address cannot be bound.
     pub async fn listen(self, address: SocketAddr, serves: Serves) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let local = listener.local_addr()?;
@@ -108,10 +110,10 @@ impl Endpoints {
     }
 
     async fn accept(self, listener: TcpListener, serves: Serves) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             // The semaphore is never closed.
-            let Ok(place) = places.clone().acquire_owned().await else {
+            let Ok(permit) = permits.clone().acquire_owned().await else {
                 return;
             };
             match listener.accept().await {
@@ -119,11 +121,11 @@ impl Endpoints {
                     let endpoints = self.clone();
                     tokio::spawn(async move {
                         endpoints.serve(connection, serves).await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "a connection could not be accepted");
+                    tracing::debug!(%error, "cannot accept connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -131,32 +133,34 @@ impl Endpoints {
     }
 
     async fn serve(self, connection: TcpStream, serves: Serves) {
-        let answer = service_fn(move |request: Request<Incoming>| {
-            let response = self.answer(request.uri().path(), serves);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = self.respond(request.uri().path(), serves);
             async { Ok::<_, Infallible>(response) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(connection), answer)
+            .serve_connection(TokioIo::new(connection), service)
             .await;
         if let Err(error) = served {
-            tracing::debug!(%error, "a connection ended early");
+            tracing::debug!(%error, "connection failed");
         }
     }
 
-    fn answer(&self, path: &str, serves: Serves) -> Response<Full<Bytes>> {
+    fn respond(&self, path: &str, serves: Serves) -> Response<Full<Bytes>> {
         let (status, text) = match (path, serves) {
             ("/healthz" | "/healthz/", Serves::Probes | Serves::Both) => {
-                match self.pulse.is_stuck() {
-                    false => (StatusCode::OK, "ok\n".to_owned()),
-                    true => (StatusCode::INTERNAL_SERVER_ERROR, "stuck\n".to_owned()),
+                if self.health.is_stuck() {
+                    (StatusCode::INTERNAL_SERVER_ERROR, "stuck\n".to_owned())
+                } else {
+                    (StatusCode::OK, "ok\n".to_owned())
                 }
             }
             ("/readyz" | "/readyz/", Serves::Probes | Serves::Both) => {
-                match self.pulse.is_ready() {
-                    true => (StatusCode::OK, "ok\n".to_owned()),
-                    false => (StatusCode::SERVICE_UNAVAILABLE, "not yet\n".to_owned()),
+                if self.health.is_ready() {
+                    (StatusCode::OK, "ok\n".to_owned())
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
                 }
             }
             ("/metrics", Serves::Metrics | Serves::Both) => (StatusCode::OK, self.metrics.text()),
@@ -178,26 +182,26 @@ mod tests {
 
     fn statuses(endpoints: &Endpoints, serves: Serves) -> [u16; 3] {
         ["/healthz", "/readyz", "/metrics"]
-            .map(|path| endpoints.answer(path, serves).status().as_u16())
+            .map(|path| endpoints.respond(path, serves).status().as_u16())
     }
 
     #[test]
-    fn an_address_serves_what_it_is_for() {
+    fn serves_only_endpoints_of_address() {
         let endpoints = Endpoints {
-            pulse: Arc::default(),
+            health: Arc::default(),
             metrics: Arc::default(),
         };
         assert_eq!(statuses(&endpoints, Serves::Both), [200, 503, 200]);
-        endpoints.pulse.synced();
+        endpoints.health.set_synced();
         assert_eq!(statuses(&endpoints, Serves::Probes), [200, 200, 404]);
         assert_eq!(statuses(&endpoints, Serves::Metrics), [404, 404, 200]);
     }
 
     #[tokio::test]
-    async fn metrics_are_served_where_one_address_is_for_them() {
+    async fn metrics_count_as_served_only_at_their_address() {
         for (serves, expected) in [(Serves::Probes, false), (Serves::Metrics, true)] {
             let endpoints = Endpoints {
-                pulse: Arc::default(),
+                health: Arc::default(),
                 metrics: Arc::default(),
             };
             let any = SocketAddr::from(([127, 0, 0, 1], 0));

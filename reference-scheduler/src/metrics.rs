@@ -1,4 +1,4 @@
-//! What is counted, and its text for Prometheus.
+//! Metrics of the process, in the text format of Prometheus.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,91 +6,101 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::core::{Census, Outcome, WriteError};
+use crate::core::{Outcome, Stats, StoreError};
 
-/// Counters and gauges of one process. All methods may be called from anywhere.
+/// Counters and gauges of one process. All methods may be called concurrently.
 #[derive(Debug, Default)]
 pub struct Metrics {
     steps: AtomicU64,
     steps_ns: AtomicU64,
     step_max_ns: AtomicU64,
     connected: AtomicBool,
-    acts: AtomicBool,
+    is_leader: AtomicBool,
     terms: AtomicU64,
-    // Few keys: verbs times outcomes. Held for a moment at a time.
-    calls: Mutex<BTreeMap<(&'static str, &'static str), Timed>>,
-    writes: Mutex<BTreeMap<(&'static str, &'static str), Timed>>,
+    // Few keys, verbs times outcomes, and locked only briefly.
+    calls: Durations,
+    writes: Durations,
     served: AtomicBool,
-    census: Mutex<Census>,
+    stats: Mutex<Stats>,
 }
 
+/// Number and total duration of operations, by verb and outcome.
+type Durations = Mutex<BTreeMap<(&'static str, &'static str), Entry>>;
+
 #[derive(Clone, Copy, Debug, Default)]
-struct Timed {
+struct Entry {
     count: u64,
     total: Duration,
 }
 
 impl Metrics {
-    /// The core took in one event in this time.
-    pub fn stepped(&self, took: Duration) {
-        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    /// Records that the core processed one event.
+    pub fn record_step(&self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.steps_ns.fetch_add(ns, Ordering::Relaxed);
         self.step_max_ns.fetch_max(ns, Ordering::Relaxed);
     }
 
-    /// A call ended.
-    pub fn called(&self, verb: &'static str, outcome: &Outcome, took: Duration) {
-        add(&self.calls, (verb, outcome_word(outcome)), took);
+    /// Records the end of a call to a host.
+    pub fn record_call(&self, verb: &'static str, outcome: &Outcome, duration: Duration) {
+        record(&self.calls, (verb, outcome_label(outcome)), duration);
     }
 
-    /// A write ended.
-    pub fn wrote<T>(&self, verb: &'static str, result: &Result<T, WriteError>, took: Duration) {
-        let word = match result {
+    /// Records the end of a write to the store.
+    pub fn record_write<T>(
+        &self,
+        verb: &'static str,
+        result: &Result<T, StoreError>,
+        duration: Duration,
+    ) {
+        let label = match result {
             Ok(_) => "ok",
-            Err(WriteError::NotFound) => "not_found",
-            Err(WriteError::Exists) => "exists",
-            Err(WriteError::Conflict) => "conflict",
-            Err(WriteError::Refused(_)) => "refused",
-            Err(WriteError::Unavailable(_)) => "unavailable",
+            Err(StoreError::NotFound) => "not_found",
+            Err(StoreError::Exists) => "exists",
+            Err(StoreError::Conflict) => "conflict",
+            Err(StoreError::Refused(_)) => "refused",
+            Err(StoreError::Unavailable(_)) => "unavailable",
         };
-        add(&self.writes, (verb, word), took);
+        record(&self.writes, (verb, label), duration);
     }
 
-    /// Whether there is a connection to the broker.
+    /// Sets whether the process is connected to NATS.
     pub fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Relaxed);
     }
 
-    /// This process acts from now on.
-    pub fn term_began(&self) {
+    /// Records that this process became the leader.
+    pub fn start_term(&self) {
         self.terms.fetch_add(1, Ordering::Relaxed);
-        self.acts.store(true, Ordering::Relaxed);
+        self.is_leader.store(true, Ordering::Relaxed);
     }
 
-    /// This process acts no longer, and counts nothing.
-    pub fn term_ended(&self) {
-        self.acts.store(false, Ordering::Relaxed);
-        self.counted(Census::default());
+    /// Records that this process is no longer the leader, and clears the counts of hosts and
+    /// workloads.
+    pub fn end_term(&self) {
+        self.is_leader.store(false, Ordering::Relaxed);
+        self.set_stats(Stats::default());
     }
 
-    /// Somebody can read them from now on.
+    /// Records that an endpoint serves the metrics.
     pub fn set_served(&self) {
         self.served.store(true, Ordering::Relaxed);
     }
 
-    /// Whether anybody can read them, so that it is worth counting hosts and workloads.
+    /// Returns whether an endpoint serves the metrics; otherwise hosts and workloads need not be
+    /// counted.
     pub fn are_served(&self) -> bool {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// The hosts and workloads were counted.
-    pub fn counted(&self, census: Census) {
-        *self.census.lock().unwrap_or_else(PoisonError::into_inner) = census;
+    /// Sets the counts of hosts and workloads.
+    pub fn set_stats(&self, stats: Stats) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
-    /// What has one number: its name, kind, help and value.
-    fn numbers(&self) -> [(&'static str, &'static str, &'static str, f64); 6] {
+    /// Returns the name, type, help and value of each metric without labels.
+    fn scalars(&self) -> [(&'static str, &'static str, &'static str, f64); 6] {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
         let flag = |value: &AtomicBool| f64::from(u8::from(value.load(Ordering::Relaxed)));
@@ -98,141 +108,153 @@ impl Metrics {
             (
                 "steps_total",
                 "counter",
-                "Events taken in by the core.",
+                "Number of events processed by the core.",
                 load(&self.steps) as f64,
             ),
             (
                 "step_seconds_total",
                 "counter",
-                "Time in the core.",
+                "Time spent processing events in the core, in seconds.",
                 seconds(load(&self.steps_ns)),
             ),
             (
-                "step_seconds_max",
+                "step_max_seconds",
                 "gauge",
-                "The longest step.",
+                "Longest time spent processing one event, in seconds.",
                 seconds(load(&self.step_max_ns)),
             ),
             (
-                "connected",
+                "bus_connected",
                 "gauge",
-                "Whether the broker is there.",
+                "Whether this process is connected to NATS.",
                 flag(&self.connected),
             ),
             (
-                "acts",
+                "is_leader",
                 "gauge",
-                "Whether this process is the one that acts.",
-                flag(&self.acts),
+                "Whether this process is the leader.",
+                flag(&self.is_leader),
             ),
             (
-                "terms_total",
+                "leader_terms_total",
                 "counter",
-                "How often this process began to act.",
+                "Number of times this process became the leader.",
                 load(&self.terms) as f64,
             ),
         ]
     }
 
-    /// Everything, in the text format of Prometheus.
+    /// Returns all metrics in the text format of Prometheus.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for (name, kind, help, value) in self.numbers() {
-            head(&mut text, name, kind, help);
-            line(&mut text, name, "", value);
+        for (name, kind, help, value) in self.scalars() {
+            write_head(&mut text, name, kind, help);
+            write_sample(&mut text, name, "", value);
         }
-        timed(
+        write_durations(
             &mut text,
-            "calls",
+            ("host_calls_total", "Number of calls to hosts."),
+            (
+                "host_call_seconds_total",
+                "Total duration of calls to hosts, in seconds.",
+            ),
             "outcome",
-            "Commands to hosts.",
             &self.calls,
         );
-        timed(
+        write_durations(
             &mut text,
-            "writes",
+            ("store_writes_total", "Number of writes to the store."),
+            (
+                "store_write_seconds_total",
+                "Total duration of writes to the store, in seconds.",
+            ),
             "result",
-            "Writes to the store.",
             &self.writes,
         );
-        let census = self
-            .census
+        let stats = self
+            .stats
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        states(
+        write_states(
             &mut text,
             "hosts",
-            "Hosts, as this process sees them.",
-            &census.hosts,
+            "Number of hosts by health.",
+            &stats.hosts,
         );
-        states(
+        write_states(
             &mut text,
             "workloads",
-            "Workloads by what they do.",
-            &census.workloads,
+            "Number of workloads by state.",
+            &stats.workloads,
         );
-        head(
+        write_head(
             &mut text,
-            "stops_open",
+            "pending_stops",
             "gauge",
-            "Ids that are still to be stopped.",
+            "Number of workload ids that are still to be stopped.",
         );
-        line(&mut text, "stops_open", "", census.stops as f64);
+        write_sample(&mut text, "pending_stops", "", stats.stops as f64);
         text
     }
 }
 
-type Table = Mutex<BTreeMap<(&'static str, &'static str), Timed>>;
-
-fn add(table: &Table, key: (&'static str, &'static str), took: Duration) {
-    let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
-    let entry = table.entry(key).or_default();
+fn record(durations: &Durations, key: (&'static str, &'static str), duration: Duration) {
+    let mut durations = durations.lock().unwrap_or_else(PoisonError::into_inner);
+    let entry = durations.entry(key).or_default();
     entry.count += 1;
-    entry.total += took;
+    entry.total += duration;
 }
 
-fn timed(text: &mut String, name: &str, label: &str, help: &str, table: &Table) {
-    let table = table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let (count, seconds) = (format!("{name}_total"), format!("{name}_seconds_total"));
-    head(text, &count, "counter", help);
-    for ((verb, word), entry) in &table {
-        let labels = format!("{{verb=\"{verb}\",{label}=\"{word}\"}}");
-        line(text, &count, &labels, entry.count as f64);
+fn write_durations(
+    text: &mut String,
+    (count, count_help): (&str, &str),
+    (seconds, seconds_help): (&str, &str),
+    label: &str,
+    durations: &Durations,
+) {
+    let entries = durations
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    write_head(text, count, "counter", count_help);
+    for ((verb, outcome), entry) in &entries {
+        let labels = format!("{{verb=\"{verb}\",{label}=\"{outcome}\"}}");
+        write_sample(text, count, &labels, entry.count as f64);
     }
-    head(text, &seconds, "counter", "What they took together.");
-    for ((verb, word), entry) in &table {
-        let labels = format!("{{verb=\"{verb}\",{label}=\"{word}\"}}");
-        line(text, &seconds, &labels, entry.total.as_secs_f64());
+    write_head(text, seconds, "counter", seconds_help);
+    for ((verb, outcome), entry) in &entries {
+        let labels = format!("{{verb=\"{verb}\",{label}=\"{outcome}\"}}");
+        write_sample(text, seconds, &labels, entry.total.as_secs_f64());
     }
 }
 
-fn states(text: &mut String, name: &str, help: &str, counts: &BTreeMap<&'static str, u64>) {
-    head(text, name, "gauge", help);
+fn write_states(text: &mut String, name: &str, help: &str, counts: &BTreeMap<&'static str, u64>) {
+    write_head(text, name, "gauge", help);
     for (state, count) in counts {
-        line(text, name, &format!("{{state=\"{state}\"}}"), *count as f64);
+        write_sample(text, name, &format!("{{state=\"{state}\"}}"), *count as f64);
     }
 }
 
 // Writing to a string does not fail.
-fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+fn write_head(text: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(text, "# HELP berth_scheduler_{name} {help}");
     let _ = writeln!(text, "# TYPE berth_scheduler_{name} {kind}");
 }
 
-fn line(text: &mut String, name: &str, labels: &str, value: f64) {
+fn write_sample(text: &mut String, name: &str, labels: &str, value: f64) {
     let _ = writeln!(text, "berth_scheduler_{name}{labels} {value}");
 }
 
-fn outcome_word(outcome: &Outcome) -> &'static str {
+fn outcome_label(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Status { code: Some(_), .. } => "refused",
-        Outcome::Status { .. } => "answered",
+        Outcome::Status { .. } => "replied",
         Outcome::NoResponders => "no_responders",
         Outcome::TimedOut => "timed_out",
-        Outcome::Malformed(_) => "malformed",
+        Outcome::InvalidResponse(_) => "invalid_response",
         Outcome::Disconnected => "disconnected",
-        Outcome::Unbuildable(_) => "unbuildable",
+        Outcome::InvalidRequest(_) => "invalid_request",
     }
 }
 
@@ -241,27 +263,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_that_of_prometheus() {
+    fn text_has_prometheus_format() {
         let metrics = Metrics::default();
-        metrics.stepped(Duration::from_millis(2));
-        metrics.called("start", &Outcome::NoResponders, Duration::from_millis(250));
-        metrics.wrote("create", &Ok(()), Duration::from_millis(1));
-        metrics.term_began();
-        metrics.counted(Census {
+        metrics.record_step(Duration::from_millis(2));
+        metrics.record_call("start", &Outcome::NoResponders, Duration::from_millis(250));
+        metrics.record_write("create", &Ok(()), Duration::from_millis(1));
+        metrics.start_term();
+        metrics.set_stats(Stats {
             hosts: [("lost", 2)].into(),
-            ..Census::default()
+            ..Stats::default()
         });
         let text = metrics.text();
         for line in [
             "# TYPE berth_scheduler_steps_total counter",
             "berth_scheduler_steps_total 1",
-            "berth_scheduler_step_seconds_max 0.002",
-            "berth_scheduler_acts 1",
+            "berth_scheduler_step_max_seconds 0.002",
+            "berth_scheduler_is_leader 1",
             "berth_scheduler_hosts{state=\"lost\"} 2",
-            "berth_scheduler_stops_open 0",
-            "berth_scheduler_calls_total{verb=\"start\",outcome=\"no_responders\"} 1",
-            "berth_scheduler_calls_seconds_total{verb=\"start\",outcome=\"no_responders\"} 0.25",
-            "berth_scheduler_writes_total{verb=\"create\",result=\"ok\"} 1",
+            "berth_scheduler_pending_stops 0",
+            "berth_scheduler_host_calls_total{verb=\"start\",outcome=\"no_responders\"} 1",
+            "berth_scheduler_host_call_seconds_total{verb=\"start\",outcome=\"no_responders\"} 0.25",
+            "berth_scheduler_store_writes_total{verb=\"create\",result=\"ok\"} 1",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}\n{text}");
         }

@@ -1,7 +1,7 @@
-//! A workload and what it refers to, as the request that starts it.
+//! Builds the request that starts a workload.
 //!
-//! Pure: the shell resolves what [`references`] names and hands it in. The same workload, id and
-//! references always give the same request, so a repeated start carries the same content.
+//! Pure: the runtime reads the objects that [`references`] returns. The same workload, id and data
+//! always result in the same request, so that a repeated start carries the same content.
 
 mod pull_secret;
 
@@ -15,102 +15,102 @@ use crate::api::{
 };
 use crate::store::Secret;
 
-/// Annotations that stay at home: what kubectl remembers, and what this scheduler notes for itself.
-/// The latter change while the workload lives, and a repeated start must not.
+/// Prefixes of annotations that are not sent to hosts: those of kubectl and of this scheduler. The
+/// latter change during the life of a workload, which would change a repeated start.
 const PRIVATE_ANNOTATIONS: [&str; 2] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     "berth.dev/",
 ];
 
-/// The key of an HTTP interface's configuration that lists further host names of the workload.
+/// Configuration key of an HTTP interface with additional host names of the workload.
 const ALIASES: &str = "host-aliases";
 
-/// The interfaces of `wasi:http` that answer requests, of its versions 0.2 and 0.3.
+/// Interfaces of `wasi:http` that handle requests, in its versions 0.2 and 0.3.
 const HTTP_HANDLERS: [&str; 2] = ["incoming-handler", "handler"];
 
-/// What a workload refers to, by name, in its own namespace.
+/// Names of the objects that a workload refers to, in its own namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// ConfigMaps.
+pub struct References {
+    /// Names of ConfigMaps.
     pub config_maps: BTreeSet<String>,
-    /// Secrets, those to pull images with included.
+    /// Names of Secrets, including image pull secrets.
     pub secrets: BTreeSet<String>,
 }
 
-/// What the store knows of that. What is missing here is missing there.
+/// Content of the objects that a workload refers to, as far as they exist.
 #[derive(Debug, Clone, Default)]
-pub struct References {
-    /// The data of the ConfigMaps.
+pub struct ReferencedData {
+    /// Data of the ConfigMaps.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
-    /// The Secrets.
+    /// Secrets.
     pub secrets: BTreeMap<String, Secret>,
 }
 
-/// Why there is no request for a workload. Names things and never shows a value.
+/// Error of [`start_request`]. Its message contains names but never values.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// A ConfigMap that it refers to does not exist.
+    /// A referenced ConfigMap does not exist.
     #[error("ConfigMap {0:?} does not exist")]
     MissingConfigMap(String),
-    /// A Secret that it refers to does not exist.
+    /// A referenced Secret does not exist.
     #[error("Secret {0:?} does not exist")]
     MissingSecret(String),
-    /// A Secret holds bytes where text is wanted.
+    /// A value of a Secret is not UTF-8.
     #[error("key {key:?} of Secret {secret:?} is not UTF-8")]
     NotText {
-        /// The Secret.
+        /// Name of the Secret.
         secret: String,
-        /// Its key.
+        /// Key in the Secret.
         key: String,
     },
-    /// A Secret to pull images with is not of the type for that.
+    /// An image pull secret has the wrong type.
     #[error("Secret {0:?} is not of type kubernetes.io/dockerconfigjson")]
     NotAPullSecret(String),
-    /// A Secret to pull images with cannot be read.
-    #[error("Secret {secret:?} holds no credentials that can be read: {reason}")]
-    UnreadablePullSecret {
-        /// The Secret.
+    /// An image pull secret is invalid.
+    #[error("invalid image pull secret {secret:?}: {reason}")]
+    InvalidPullSecret {
+        /// Name of the Secret.
         secret: String,
-        /// What is wrong with it.
+        /// Description of the error.
         reason: &'static str,
     },
-    /// A number of restarts that is none.
-    #[error("maxRestarts of the service is {0}, less than 0")]
+    /// `maxRestarts` is negative.
+    #[error("maxRestarts of the service is negative: {0}")]
     NegativeRestarts(i32),
 }
 
-/// What `spec` refers to.
+/// Returns the names of the objects that `spec` refers to.
 #[must_use]
-pub fn references(spec: &WorkloadSpec) -> Wanted {
-    let mut wanted = Wanted::default();
+pub fn references(spec: &WorkloadSpec) -> References {
+    let mut references = References::default();
     for component in &spec.components {
-        wanted.pull_secret(component.image_pull_secret.as_ref());
-        wanted.resources(component.local_resources.as_ref());
+        references.add_pull_secret(component.image_pull_secret.as_ref());
+        references.add_resources(component.local_resources.as_ref());
     }
     for interface in &spec.host_interfaces {
-        wanted.layer(&interface.config_from, &interface.secret_from);
+        references.add_layer(&interface.config_from, &interface.secret_from);
     }
     if let Some(service) = &spec.service {
-        wanted.pull_secret(service.image_pull_secret.as_ref());
-        wanted.resources(service.local_resources.as_ref());
+        references.add_pull_secret(service.image_pull_secret.as_ref());
+        references.add_resources(service.local_resources.as_ref());
     }
-    wanted
+    references
 }
 
-impl Wanted {
-    fn pull_secret(&mut self, reference: Option<&LocalReference>) {
+impl References {
+    fn add_pull_secret(&mut self, reference: Option<&LocalReference>) {
         self.secrets
             .extend(reference.map(|reference| reference.name.clone()));
     }
 
-    fn resources(&mut self, resources: Option<&LocalResources>) {
+    fn add_resources(&mut self, resources: Option<&LocalResources>) {
         if let Some(layer) = resources.and_then(|resources| resources.environment.as_ref()) {
-            self.layer(&layer.config_from, &layer.secret_from);
+            self.add_layer(&layer.config_from, &layer.secret_from);
         }
     }
 
-    fn layer(&mut self, config_from: &[LocalReference], secret_from: &[LocalReference]) {
+    fn add_layer(&mut self, config_from: &[LocalReference], secret_from: &[LocalReference]) {
         self.config_maps
             .extend(config_from.iter().map(|reference| reference.name.clone()));
         self.secrets
@@ -118,30 +118,31 @@ impl Wanted {
     }
 }
 
-/// The request that starts `workload` under `id`.
+/// Returns the request that starts `workload` under `id`.
 ///
 /// # Errors
-/// When something that it refers to is missing or not what it has to be.
+///
+/// Returns an error if a referenced object is missing or invalid.
 pub fn start_request(
     workload: &Workload,
     id: &str,
-    references: &References,
+    data: &ReferencedData,
 ) -> Result<wire::WorkloadStartRequest, RequestError> {
     let spec = &workload.spec;
     let metadata = &workload.metadata;
     let components = spec
         .components
         .iter()
-        .map(|component| component_of(component, references));
+        .map(|component| component_of(component, data));
     let aliases = aliases(workload);
     let interfaces = spec
         .host_interfaces
         .iter()
-        .map(|interface| interface_of(interface, &aliases, references));
+        .map(|interface| interface_of(interface, &aliases, data));
     let service = spec
         .service
         .as_ref()
-        .map(|service| service_of(service, references));
+        .map(|service| service_of(service, data));
     Ok(wire::WorkloadStartRequest {
         workload_id: id.to_owned(),
         workload: Some(wire::Workload {
@@ -172,19 +173,16 @@ fn annotations(all: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 
 fn component_of(
     component: &WorkloadComponent,
-    references: &References,
+    data: &ReferencedData,
 ) -> Result<wire::Component, RequestError> {
     Ok(wire::Component {
         name: component.name.clone(),
         image: component.image.clone(),
-        local_resources: Some(resources_of(
-            component.local_resources.as_ref(),
-            references,
-        )?),
+        local_resources: Some(resources_of(component.local_resources.as_ref(), data)?),
         pool_size: component.pool_size,
         max_invocations: component.max_invocations,
         max_concurrency: component.max_concurrency,
-        image_pull_secret: references
+        image_pull_secret: data
             .credentials(component.image_pull_secret.as_ref(), &component.image)?,
         image_pull_policy: pull_policy(&component.image_pull_policy).into(),
     })
@@ -192,15 +190,14 @@ fn component_of(
 
 fn service_of(
     service: &WorkloadService,
-    references: &References,
+    data: &ReferencedData,
 ) -> Result<wire::Service, RequestError> {
     Ok(wire::Service {
         image: service.image.clone(),
-        local_resources: Some(resources_of(service.local_resources.as_ref(), references)?),
+        local_resources: Some(resources_of(service.local_resources.as_ref(), data)?),
         max_restarts: u64::try_from(service.max_restarts)
             .map_err(|_| RequestError::NegativeRestarts(service.max_restarts))?,
-        image_pull_secret: references
-            .credentials(service.image_pull_secret.as_ref(), &service.image)?,
+        image_pull_secret: data.credentials(service.image_pull_secret.as_ref(), &service.image)?,
         image_pull_policy: pull_policy(&service.image_pull_policy).into(),
     })
 }
@@ -216,7 +213,7 @@ fn pull_policy(text: &str) -> wire::ImagePullPolicy {
 
 fn resources_of(
     resources: Option<&LocalResources>,
-    references: &References,
+    data: &ReferencedData,
 ) -> Result<wire::LocalResources, RequestError> {
     let Some(resources) = resources else {
         return Ok(wire::LocalResources::default());
@@ -227,7 +224,7 @@ fn resources_of(
             config_from,
             secret_from,
             ..
-        }) => references.merged(config, config_from, secret_from)?,
+        }) => data.merged(config, config_from, secret_from)?,
         None => BTreeMap::new(),
     };
     let mounts = resources
@@ -239,7 +236,7 @@ fn resources_of(
             read_only: mount.read_only,
         });
     Ok(wire::LocalResources {
-        // Kubernetes objects have no fields for these two: the host's defaults apply.
+        // The CRDs have no fields for these limits: the defaults of the host apply.
         memory_limit_mb: 0,
         cpu_limit: 0,
         config: resources.config.clone(),
@@ -254,14 +251,14 @@ fn resources_of(
 fn interface_of(
     interface: &HostInterface,
     aliases: &[String],
-    references: &References,
+    data: &ReferencedData,
 ) -> Result<wire::WitInterface, RequestError> {
-    let mut config = references.merged(
+    let mut config = data.merged(
         &interface.config,
         &interface.config_from,
         &interface.secret_from,
     )?;
-    if answers_http(interface) && !aliases.is_empty() {
+    if handles_http(interface) && !aliases.is_empty() {
         let all = with_aliases(config.get(ALIASES).map_or("", String::as_str), aliases);
         config.insert(ALIASES.to_owned(), all);
     }
@@ -275,7 +272,7 @@ fn interface_of(
     })
 }
 
-fn answers_http(interface: &HostInterface) -> bool {
+fn handles_http(interface: &HostInterface) -> bool {
     interface.namespace == "wasi"
         && interface.package == "http"
         && interface
@@ -284,7 +281,7 @@ fn answers_http(interface: &HostInterface) -> bool {
             .any(|name| HTTP_HANDLERS.contains(&name.as_str()))
 }
 
-/// The names by which the cluster reaches the Service of `workload`, if it has one.
+/// Returns the DNS names of the Service of `workload` in the cluster, if it has one.
 fn aliases(workload: &Workload) -> Vec<String> {
     let service = workload
         .spec
@@ -300,7 +297,7 @@ fn aliases(workload: &Workload) -> Vec<String> {
     })
 }
 
-/// `listed`, and after it those of `aliases` that it lacks.
+/// Returns the `listed` aliases followed by the `aliases` that are not listed.
 fn with_aliases(listed: &str, aliases: &[String]) -> String {
     let mut all: Vec<&str> = listed
         .split(',')
@@ -329,8 +326,9 @@ fn volume_of(volume: &Volume) -> wire::Volume {
     }
 }
 
-impl References {
-    /// Three layers, the later one wins: in place, ConfigMaps, Secrets; of a list the later entry.
+impl ReferencedData {
+    /// Merges literal values, ConfigMaps and Secrets. Later layers, and later entries of a list,
+    /// take precedence.
     fn merged(
         &self,
         config: &BTreeMap<String, String>,
@@ -339,10 +337,14 @@ impl References {
     ) -> Result<BTreeMap<String, String>, RequestError> {
         let mut merged = config.clone();
         for reference in config_from {
-            let data = self.config_maps.get(&reference.name);
-            let data =
-                data.ok_or_else(|| RequestError::MissingConfigMap(reference.name.clone()))?;
-            merged.extend(data.iter().map(|(key, value)| (key.clone(), value.clone())));
+            let values = self.config_maps.get(&reference.name);
+            let values =
+                values.ok_or_else(|| RequestError::MissingConfigMap(reference.name.clone()))?;
+            merged.extend(
+                values
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.clone())),
+            );
         }
         for reference in secret_from {
             for (key, value) in &self.secret(&reference.name)?.data {
@@ -356,7 +358,7 @@ impl References {
         Ok(merged)
     }
 
-    /// What a pull secret holds for the registry of `image`, and nothing of other registries.
+    /// Returns the credentials of an image pull secret for the registry of `image` only.
     fn credentials(
         &self,
         reference: Option<&LocalReference>,
@@ -371,7 +373,7 @@ impl References {
             .get(pull_secret::KEY)
             .filter(|_| secret.kind == pull_secret::KIND);
         let data = data.ok_or_else(|| RequestError::NotAPullSecret(name.clone()))?;
-        pull_secret::credentials(data, image).map_err(|reason| RequestError::UnreadablePullSecret {
+        pull_secret::credentials(data, image).map_err(|reason| RequestError::InvalidPullSecret {
             secret: name.clone(),
             reason,
         })

@@ -1,4 +1,4 @@
-//! Puts a scheduler together from its configuration and runs it.
+//! Builds a scheduler from its configuration and runs it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,95 +6,101 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, StoreChoice};
-use crate::health::{Endpoints, Pulse, Serves};
+use crate::config::{Config, StoreConfig};
+use crate::health::{Endpoints, HealthProbe, Serves};
 use crate::metrics::Metrics;
-use crate::shell::{self, Parts, ShellError};
+use crate::runtime::{self, Dependencies, RuntimeError};
 use crate::store::Store;
 use crate::store::dir::{DirError, DirStore};
 use crate::store::kube::{KubeError, KubeStore};
-use crate::ways::{Ways, WaysError};
+use crate::transport::{HostTransport, TransportError};
 
-/// Why a scheduler cannot be run, or ended by itself.
+/// Error of [`run`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The ways to the hosts cannot be had.
-    #[error("hosts cannot be reached")]
-    Ways(#[source] WaysError),
-    /// The directory cannot be used.
-    #[error("there is no store")]
+    /// The transport to the hosts cannot be set up.
+    #[error("cannot set up the host transport")]
+    Transport(#[source] TransportError),
+    /// The directory store cannot be opened.
+    #[error("cannot open directory store")]
     Dir(#[source] DirError),
-    /// Kubernetes cannot be used.
-    #[error("there is no store")]
+    /// There is no valid configuration of a Kubernetes cluster.
+    #[error("cannot connect to Kubernetes")]
     Kube(#[source] KubeError),
-    /// An endpoint cannot listen.
-    #[error("cannot listen at {address}")]
-    Endpoint {
-        /// Where.
+    /// An HTTP endpoint cannot listen.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Address of the endpoint.
         address: SocketAddr,
-        /// Why.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The loop ended by itself.
-    #[error("the scheduler ended")]
-    Shell(#[source] ShellError),
-    /// `BERTH_BREAKAGE` names no fault.
-    #[cfg(feature = "breakage")]
-    #[error("the fault that was asked for cannot be made")]
-    Breakage(#[source] crate::breakage::UnknownBreakage),
+    /// The scheduler stopped before `shutdown` was cancelled.
+    #[error("the scheduler stopped")]
+    Runtime(#[source] RuntimeError),
+    /// `BERTH_BREAKAGE` is not the name of a fault.
+    #[cfg(feature = "fault-injection")]
+    #[error("cannot inject fault")]
+    Breakage(#[source] crate::fault_injection::UnknownBreakage),
 }
 
-/// Runs a scheduler until `shutdown` is cancelled. Workloads go on running when it ends.
+/// Runs a scheduler until `shutdown` is cancelled. Workloads keep running after it returns.
 ///
-/// A broker that is not there yet is waited for.
+/// If NATS is not reachable yet, keeps trying to connect.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
-    #[cfg(feature = "breakage")]
-    if let Some(breakage) = crate::breakage::Breakage::choose().map_err(RunError::Breakage)? {
-        tracing::warn!(?breakage, "this scheduler is broken on purpose");
+    #[cfg(feature = "fault-injection")]
+    if let Some(breakage) =
+        crate::fault_injection::Breakage::init_from_env().map_err(RunError::Breakage)?
+    {
+        tracing::warn!(?breakage, "injecting a fault");
     }
-    for notice in &config.notices {
-        tracing::warn!("{notice}");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
-    let pulse = Arc::new(Pulse::default());
+    let health = Arc::new(HealthProbe::default());
     let metrics = Arc::new(Metrics::default());
     let endpoints = Endpoints {
-        pulse: pulse.clone(),
+        health: health.clone(),
         metrics: metrics.clone(),
     };
     listen(&config, &endpoints).await?;
-    let ways = Ways::open(&config).await.map_err(RunError::Ways)?;
+    let transport = HostTransport::open(&config)
+        .await
+        .map_err(RunError::Transport)?;
     match &config.store {
-        StoreChoice::Dir(path) => {
-            tracing::info!(path = %path.display(), "a directory of manifests is the store");
+        StoreConfig::Dir(path) => {
+            tracing::info!(path = %path.display(), "using the directory store");
             let store = DirStore::open(path).map_err(RunError::Dir)?;
-            schedule(store, ways, config, pulse, metrics, shutdown).await
+            run_with(store, transport, config, health, metrics, shutdown).await
         }
-        StoreChoice::Kube(choice) => {
-            tracing::info!(namespace = choice.namespace, "Kubernetes is the store");
-            let store = KubeStore::open(choice.clone()).await;
+        StoreConfig::Kube(kube) => {
+            tracing::info!(namespace = kube.namespace, "using the Kubernetes store");
+            let store = KubeStore::open(kube.clone()).await;
             let store = store.map_err(RunError::Kube)?;
-            schedule(store, ways, config, pulse, metrics, shutdown).await
+            run_with(store, transport, config, health, metrics, shutdown).await
         }
     }
 }
 
-async fn schedule<S: Store>(
+async fn run_with<S: Store>(
     store: S,
-    ways: Ways,
+    transport: HostTransport,
     config: Config,
-    pulse: Arc<Pulse>,
+    health: Arc<HealthProbe>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let parts = Parts {
+    let dependencies = Dependencies {
         store: Arc::new(store),
-        ways,
+        transport,
         options: config.options,
         metrics,
-        pulse,
+        health,
     };
-    shell::run(parts, shutdown).await.map_err(RunError::Shell)
+    runtime::run(dependencies, shutdown)
+        .await
+        .map_err(RunError::Runtime)
 }
 
 async fn listen(config: &Config, endpoints: &Endpoints) -> Result<(), RunError> {
@@ -108,8 +114,8 @@ async fn listen(config: &Config, endpoints: &Endpoints) -> Result<(), RunError> 
     };
     for (address, serves) in wanted {
         let local = endpoints.clone().listen(address, serves).await;
-        let address = local.map_err(|source| RunError::Endpoint { address, source })?;
-        tracing::info!(%address, ?serves, "endpoint");
+        let address = local.map_err(|source| RunError::Listen { address, source })?;
+        tracing::info!(%address, ?serves, "listening");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The port to where desired state and status are kept: a directory of manifests, or Kubernetes.
+//! Stores of desired state and status: a directory of manifests, or Kubernetes.
 
 pub mod dir;
 pub mod kube;
@@ -10,63 +10,69 @@ use std::future::Future;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Key, Object};
-use crate::core::{Event, Note, Write, WriteError};
+use crate::core::{Event, ObjectEvent, StoreError, Write};
 
-/// Keeps objects, tells of their changes, and writes what the core decided.
+/// Stores objects, watches them and executes the writes of the core.
 ///
-/// All methods may be called at once; nothing that one call waits for delays another.
+/// All methods may be called concurrently; no call waits for another one.
 pub trait Store: Send + Sync + 'static {
-    /// Begins to watch. First comes every object that there is, then [`StoreEvent::Synced`], then what changes.
-    /// The store watches again by itself after a failure, and then tells of the objects that went meanwhile too.
-    /// The channel is bounded: a store waits while the core is behind. It ends when the receiver is dropped.
+    /// Starts a watch.
+    ///
+    /// Sends every existing object, then [`StoreEvent::Synced`], then changes. After a failure, the
+    /// store restarts the watch by itself and also reports the objects that were removed in
+    /// between. The channel is bounded: the store waits while the core is busy. The watch ends when
+    /// the receiver is dropped.
     fn watch(&self) -> mpsc::Receiver<StoreEvent>;
 
-    /// Writes, and returns the object as it is now kept; the last state of it for a deletion. Tries again by itself
-    /// only what cannot have been carried out.
+    /// Executes a write and returns the stored object, or its last state after a deletion. Retries
+    /// only requests that certainly had no effect.
     ///
-    /// Cancel safety: a dropped write may have been carried out or not.
-    fn write(&self, write: Write) -> impl Future<Output = Result<Object, WriteError>> + Send;
+    /// Cancel safety: if the future is dropped, the write may or may not take effect.
+    fn write(&self, write: Write) -> impl Future<Output = Result<Object, StoreError>> + Send;
 
-    /// The data of a ConfigMap; `None` when there is none of this name.
+    /// Reads the data of a ConfigMap; `None` if the ConfigMap does not exist.
     fn config_map(
         &self,
         namespace: &str,
         name: &str,
-    ) -> impl Future<Output = Result<Option<BTreeMap<String, String>>, ReadError>> + Send;
+    ) -> impl Future<Output = Result<Option<BTreeMap<String, String>>, StoreError>> + Send;
 
-    /// A Secret; `None` when there is none of this name.
+    /// Reads a Secret; `None` if the Secret does not exist.
     fn secret(
         &self,
         namespace: &str,
         name: &str,
-    ) -> impl Future<Output = Result<Option<Secret>, ReadError>> + Send;
+    ) -> impl Future<Output = Result<Option<Secret>, StoreError>> + Send;
 
-    /// Takes note of something for people; a Kubernetes Event. Best effort: one that cannot be written is logged.
-    fn note(&self, note: Note) -> impl Future<Output = ()> + Send;
+    /// Records an event about an object, on Kubernetes as an Event. Best effort: failures are only
+    /// logged.
+    fn record_event(&self, event: ObjectEvent) -> impl Future<Output = ()> + Send;
 
-    /// Whether this process is the one that acts. The shell drops its core when it is no longer, and begins with
-    /// a new one and a new watch when it is again. Already `true` where there is no election. The end of this
-    /// channel is the end of the store, which has then said why in the log.
+    /// Returns whether this process is the leader; always `true` without leader election.
+    ///
+    /// The runtime drops its core when it loses leadership, and starts a new core and a new watch
+    /// when it regains it. The channel closes when the store has failed; the log then has the
+    /// reason.
     fn leadership(&self) -> watch::Receiver<bool>;
 
-    /// Gives up leadership in order, so that another process need not wait for a lease to run out. Nothing is
-    /// written after it.
+    /// Releases leadership, so that the next leader need not wait for the Lease to expire. The
+    /// store writes nothing afterwards.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// What a store tells.
+/// Event of a [`Store::watch`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreEvent {
-    /// An object is there, new or changed; one that is being deleted has a deletion timestamp.
+    /// An object exists or has changed; one that is being deleted has a deletion timestamp.
     Applied(Object),
-    /// An object is gone, its finalizers done.
+    /// An object was removed, after its last finalizer.
     Removed {
-        /// Which.
+        /// Key of the object.
         key: Key,
-        /// Its uid; empty where it is not known.
+        /// UID of the object; empty if unknown.
         uid: String,
     },
-    /// Everything that was there at the beginning has been told.
+    /// Every object that existed at the start has been sent.
     Synced,
 }
 
@@ -80,12 +86,12 @@ impl From<StoreEvent> for Event {
     }
 }
 
-/// A Secret, as a manifest or the API server has it. Its values have no printable form.
+/// A Secret. `Debug` prints no values.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
-    /// `Opaque`, `kubernetes.io/dockerconfigjson` and so on; empty stands for `Opaque`.
+    /// Type, such as `kubernetes.io/dockerconfigjson`; empty means `Opaque`.
     pub kind: String,
-    /// The values, no longer in Base64.
+    /// Values, decoded from Base64.
     pub data: BTreeMap<String, Vec<u8>>,
 }
 
@@ -98,24 +104,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a reference cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// We may not.
-    #[error("the store refuses: {0}")]
-    Refused(String),
-    /// The store cannot be reached, or is too busy.
-    #[error("the store does not answer: {0}")]
-    Unavailable(String),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_does_not_print_its_values() {
+    fn debug_of_secret_hides_values() {
         let secret = Secret {
             kind: String::new(),
             data: BTreeMap::from([("password".to_owned(), b"hunter2".to_vec())]),

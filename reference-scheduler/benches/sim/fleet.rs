@@ -1,4 +1,4 @@
-//! A large fleet that answers at once, so that what is measured is the core.
+//! A large simulated fleet that replies at once, so that only the core is measured.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use berth_scheduler::api::{
 use berth_scheduler::core::{Action, Command, Event, Options, Outcome, Scheduler, Write, WriteId};
 use berth_scheduler::revision::revision;
 
-use super::sim::host::{Host, says};
+use super::sim::host::{Host, status_outcome};
 use super::sim::store::{Change, Store};
 use super::sim::workloads::spec;
 
-/// How long it is looked at rest first.
-const REST: Duration = Duration::from_secs(15);
+/// Time for the measurement of the idle fleet.
+const IDLE: Duration = Duration::from_secs(15);
 
-/// Workloads of one replica set.
+/// Replicas of each set.
 const REPLICAS: usize = 100;
 
-/// Writes under way together, as in the store on Kubernetes. All others wait, as they do there.
-const WRITES_TOGETHER: usize = 32;
+/// Maximum number of writes in flight, as in the Kubernetes store.
+const WRITES_IN_FLIGHT: usize = 32;
 
 pub struct Fleet {
     scheduler: Scheduler,
@@ -33,20 +33,20 @@ pub struct Fleet {
     spent: Duration,
     writes: usize,
     dead: Vec<bool>,
-    /// Which host runs an id.
-    runs: BTreeMap<Arc<str>, usize>,
+    /// The host of each running id.
+    host_of: BTreeMap<Arc<str>, usize>,
     events: VecDeque<Event>,
-    waiting: VecDeque<(WriteId, Write)>,
-    numbers: BTreeMap<String, usize>,
-    beat_at: Duration,
+    pending_writes: VecDeque<(WriteId, Write)>,
+    host_indexes: BTreeMap<String, usize>,
+    heartbeat_at: Duration,
 }
 
 impl Fleet {
     pub fn new(hosts: usize, workloads: usize) -> Self {
         let mut store = Store::default();
         let now = Duration::from_secs(1000);
-        for number in 0..workloads / REPLICAS {
-            make_set(&mut store, now, number);
+        for index in 0..workloads / REPLICAS {
+            create_set(&mut store, now, index);
         }
         Self {
             scheduler: Scheduler::new(Options::default()),
@@ -55,119 +55,119 @@ impl Fleet {
             spent: Duration::ZERO,
             writes: 0,
             dead: vec![false; hosts],
-            runs: BTreeMap::new(),
+            host_of: BTreeMap::new(),
             events: VecDeque::new(),
-            waiting: VecDeque::new(),
-            numbers: (0..hosts)
-                .map(|number| (format!("h{number}"), number))
+            pending_writes: VecDeque::new(),
+            host_indexes: (0..hosts)
+                .map(|index| (format!("h{index}"), index))
                 .collect(),
-            beat_at: now,
+            heartbeat_at: now,
         }
     }
 
-    /// Tells the core of all there is.
-    pub fn tell(&mut self) -> Duration {
-        let (before, meter) = (self.spent, Meter::begin());
+    /// Passes all objects and heartbeats to the core.
+    pub fn sync(&mut self) -> Duration {
+        let (before, meter) = (self.spent, Meter::start());
         let objects: Vec<Object> = self.store.objects.values().cloned().collect();
         for object in objects {
             self.step(Event::Applied(object));
         }
-        self.step(Event::BusUp);
+        self.step(Event::BusConnected);
         self.step(Event::Synced);
-        self.beat();
+        self.publish_heartbeats();
         self.drain();
         meter.on_cpu(self.spent - before)
     }
 
-    /// Lets it place everything, in one step.
+    /// Places all workloads in one step.
     pub fn place(&mut self) -> Duration {
-        let (before, meter) = (self.spent, Meter::begin());
+        let (before, meter) = (self.spent, Meter::start());
         self.now += Duration::from_secs(2);
-        let began = Instant::now();
+        let started_at = Instant::now();
         let actions = self.scheduler.step(self.now, Event::Tick);
-        self.spent += began.elapsed();
+        self.spent += started_at.elapsed();
         let took = meter.on_cpu(self.spent - before);
         for action in actions {
-            self.act(action);
+            self.perform(action);
         }
         self.drain();
         took
     }
 
-    /// Until all run and nothing is left to say.
+    /// Runs until everything is settled.
     pub fn settle(&mut self) {
         let until = self.now + Duration::from_secs(90);
         self.run(until);
     }
 
-    /// So many hosts die; the time that it takes to decide what follows, without what the same while at
-    /// rest takes for probes, questions and heartbeats.
+    /// Kills hosts and returns the time of the decisions until all workloads run again, less the
+    /// time that an idle fleet spends on probes, polls and heartbeats.
     pub fn kill(&mut self, hosts: usize) -> Duration {
-        let wanted = self.runs.len();
-        let (at_rest, _) = self.rest(REST);
-        for number in 0..hosts {
-            let victim = number * 7 % self.dead.len();
+        let wanted = self.host_of.len();
+        let (idle, _) = self.idle(IDLE);
+        for index in 0..hosts {
+            let victim = index * 7 % self.dead.len();
             self.dead[victim] = true;
         }
         let dead = self.dead.clone();
-        self.runs.retain(|_, host| !dead[*host]);
-        let (before, began, meter) = (self.spent, self.now, Meter::begin());
+        self.host_of.retain(|_, host| !dead[*host]);
+        let (before, started_at, meter) = (self.spent, self.now, Meter::start());
         let limit = self.now + Duration::from_secs(120);
-        while self.runs.len() < wanted && self.now < limit {
+        while self.host_of.len() < wanted && self.now < limit {
             let until = self.now + Duration::from_millis(50);
             self.run(until);
         }
-        assert_eq!(self.runs.len(), wanted, "all run again");
-        let at_rest = at_rest.mul_f64((self.now - began).as_secs_f64() / REST.as_secs_f64());
+        assert_eq!(self.host_of.len(), wanted, "all run again");
+        let idle = idle.mul_f64((self.now - started_at).as_secs_f64() / IDLE.as_secs_f64());
         let spent = meter.on_cpu(self.spent - before);
         println!(
-            "{:<44} {spent:.2?} in all, {at_rest:.2?} of it as at rest",
-            "while hosts die"
+            "{:<44} {spent:.2?}, of which {idle:.2?} as when idle",
+            "until replacement of the dead hosts' workloads"
         );
-        spent.saturating_sub(at_rest)
+        spent.saturating_sub(idle)
     }
 
-    /// What a time at rest takes, and how much is written in it.
-    pub fn rest(&mut self, time: Duration) -> (Duration, usize) {
-        let (spent, writes, meter) = (self.spent, self.writes, Meter::begin());
+    /// Runs an idle fleet and returns the time in the core and the number of writes.
+    pub fn idle(&mut self, time: Duration) -> (Duration, usize) {
+        let (spent, writes, meter) = (self.spent, self.writes, Meter::start());
         let until = self.now + time;
         self.run(until);
         (meter.on_cpu(self.spent - spent), self.writes - writes)
     }
 
-    /// How many run on each host that lives.
+    /// Returns the number of workloads on each live host.
     pub fn loads(&self) -> Vec<usize> {
         let mut loads = vec![0; self.dead.len()];
-        for host in self.runs.values() {
+        for host in self.host_of.values() {
             loads[*host] += 1;
         }
-        let living = loads
+        let live = loads
             .into_iter()
             .zip(&self.dead)
             .filter(|(_, dead)| !**dead);
-        living.map(|(load, _)| load).collect()
+        live.map(|(load, _)| load).collect()
     }
 
     fn run(&mut self, until: Duration) {
         while self.now < until {
             let wake = self.scheduler.next_wake().unwrap_or(until);
             let next = wake
-                .min(self.beat_at)
+                .min(self.heartbeat_at)
                 .max(self.now + Duration::from_millis(1));
             self.now = next.min(until);
-            if self.now >= self.beat_at {
-                self.beat();
+            if self.now >= self.heartbeat_at {
+                self.publish_heartbeats();
             }
             self.step(Event::Tick);
             self.drain();
         }
     }
 
-    fn beat(&mut self) {
-        self.beat_at = self.now + Duration::from_secs(15);
-        for number in 0..self.dead.len() {
-            if !self.dead[number] {
-                let host = Host::new(&format!("h{number}"), &format!("host-{number}"));
+    fn publish_heartbeats(&mut self) {
+        self.heartbeat_at = self.now + Duration::from_secs(15);
+        for index in 0..self.dead.len() {
+            if !self.dead[index] {
+                let host = Host::new(&format!("h{index}"), &format!("host-{index}"));
                 self.events
                     .push_back(Event::Heartbeat(Box::new(host.heartbeat())));
             }
@@ -179,11 +179,11 @@ impl Fleet {
             while let Some(event) = self.events.pop_front() {
                 self.step(event);
             }
-            let together = self.waiting.len().min(WRITES_TOGETHER);
-            if together == 0 {
+            let batch = self.pending_writes.len().min(WRITES_IN_FLIGHT);
+            if batch == 0 {
                 return;
             }
-            for (write_id, write) in self.waiting.drain(..together).collect::<Vec<_>>() {
+            for (write_id, write) in self.pending_writes.drain(..batch).collect::<Vec<_>>() {
                 self.write(write_id, write);
             }
         }
@@ -192,7 +192,8 @@ impl Fleet {
     fn write(&mut self, write_id: WriteId, write: Write) {
         self.writes += 1;
         let (result, changes) = self.store.write(self.now, write);
-        self.events.push_back(Event::Written { write_id, result });
+        self.events
+            .push_back(Event::WriteFinished { write_id, result });
         self.events
             .extend(changes.into_iter().map(|change| match change {
                 Change::Applied(object) => Event::Applied(object),
@@ -201,15 +202,15 @@ impl Fleet {
     }
 
     fn step(&mut self, event: Event) {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let actions = self.scheduler.step(self.now, event);
-        self.spent += began.elapsed();
+        self.spent += started_at.elapsed();
         for action in actions {
-            self.act(action);
+            self.perform(action);
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn perform(&mut self, action: Action) {
         match action {
             Action::Call {
                 call_id,
@@ -217,40 +218,44 @@ impl Fleet {
                 command,
                 ..
             } => {
-                let outcome = self.answer(&host_id, command);
-                self.events.push_back(Event::Answered { call_id, outcome });
+                let outcome = self.execute(&host_id, command);
+                self.events
+                    .push_back(Event::CallFinished { call_id, outcome });
             }
-            Action::Write { write_id, write } => self.waiting.push_back((write_id, write)),
-            Action::Note(_) => {}
+            Action::Write { write_id, write } => self.pending_writes.push_back((write_id, write)),
+            Action::RecordEvent(_) => {}
         }
     }
 
-    fn answer(&mut self, host: &str, command: Command) -> Outcome {
-        let number = self.numbers[host];
-        if self.dead[number] {
+    fn execute(&mut self, host: &str, command: Command) -> Outcome {
+        let index = self.host_indexes[host];
+        if self.dead[index] {
             return Outcome::NoResponders;
         }
         match command {
             Command::Start { id, .. } => {
-                self.runs.insert(id, number);
-                says(WorkloadState::Running, "")
+                self.host_of.insert(id, index);
+                status_outcome(WorkloadState::Running, "")
             }
             Command::Stop { id } => {
-                self.runs.remove(&id);
-                says(WorkloadState::NotFound, "")
+                self.host_of.remove(&id);
+                status_outcome(WorkloadState::NotFound, "")
             }
-            Command::Status { id } => match self.runs.get(&id) == Some(&number) {
-                true => says(WorkloadState::Running, ""),
-                false => says(WorkloadState::NotFound, ""),
-            },
+            Command::Status { id } => {
+                if self.host_of.get(&id) == Some(&index) {
+                    status_outcome(WorkloadState::Running, "")
+                } else {
+                    status_outcome(WorkloadState::NotFound, "")
+                }
+            }
         }
     }
 }
 
-/// A replica set with all its workloads, none of them placed.
-fn make_set(store: &mut Store, now: Duration, number: usize) {
-    let template = spec(&format!("registry.example/app:{}", number % 50));
-    let name = format!("set-{number}");
+/// Creates a replica set with all its workloads, none of them placed.
+fn create_set(store: &mut Store, now: Duration, index: usize) {
+    let template = spec(&format!("registry.example/app:{}", index % 50));
+    let name = format!("set-{index}");
     let set = WorkloadReplicaSet {
         metadata: Metadata::named("demo", name.as_str()),
         spec: WorkloadReplicaSetSpec {
@@ -287,29 +292,29 @@ fn make_set(store: &mut Store, now: Duration, number: usize) {
     }
 }
 
-/// Tells time on a processor from time that others had it.
+/// Separates processor time of this process from time of other processes.
 struct Meter {
-    began: Instant,
+    started_at: Instant,
     used: Duration,
 }
 
 impl Meter {
-    fn begin() -> Self {
+    fn start() -> Self {
         Self {
-            began: Instant::now(),
+            started_at: Instant::now(),
             used: cpu_time(),
         }
     }
 
-    /// The part of `spent` that this process was running.
+    /// Returns the part of `spent` in which this process was running.
     fn on_cpu(&self, spent: Duration) -> Duration {
-        let wall = self.began.elapsed().as_secs_f64().max(f64::EPSILON);
+        let wall = self.started_at.elapsed().as_secs_f64().max(f64::EPSILON);
         let used = cpu_time().saturating_sub(self.used).as_secs_f64();
         spent.mul_f64((used / wall).min(1.0))
     }
 }
 
-/// What the only thread has had of a processor so far; nothing where the system does not tell.
+/// Returns the processor time of the only thread so far; zero where the system does not report it.
 fn cpu_time() -> Duration {
     let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
     let nanos = text

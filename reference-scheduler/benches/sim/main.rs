@@ -1,26 +1,26 @@
-//! The core at a size that no test waits for: `cargo bench -p berth-scheduler --bench sim`.
+//! The core at sizes that are too large for tests: `cargo bench -p berth-scheduler --bench sim`.
 //!
-//! Prints one line for each measure, and ends with 1 when one misses its target. Times are processor
-//! times inside the core; what a store or a bus would take comes on top. `BERTH_SIM_SEEDS` says how many
-//! storms are played besides.
+//! Prints one line for each measurement, and exits with 1 if one misses its target. Times are
+//! processor times inside the core, without the store and the bus. `BERTH_SIM_SEEDS` sets the
+//! number of fault scripts.
 #![allow(
     dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "it shares the simulator of the tests, and may fail as they do"
+    reason = "it shares the simulator of the tests, which may panic"
 )]
 
 mod fleet;
-/// What the simulator's tests are made of.
+/// Parts of the tests' simulator.
 #[path = "../../tests/sim"]
 mod sim {
-    pub mod chance;
+    pub mod fault_script;
     pub mod host;
-    pub mod ledger;
+    pub mod invariants;
+    pub mod rng;
     pub mod store;
-    pub mod storm;
     pub mod workloads;
     pub mod world;
 }
@@ -29,89 +29,96 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::fleet::Fleet;
-use self::sim::storm::Script;
+use self::sim::fault_script::Script;
 
-/// Hosts and workloads of the large fleet.
+/// Size of the large fleet.
 const HOSTS: usize = 10_000;
 const WORKLOADS: usize = 100_000;
 
-/// The most that placing all of it may take, and that deciding what follows from 1,000 deaths may take.
-const DECISION: Duration = Duration::from_secs(2);
+/// Time limit of a full placement, and of the decisions after the death of 1,000 hosts.
+const DECISION_LIMIT: Duration = Duration::from_secs(2);
 
-/// The most memory that the large fleet may take.
+/// Memory limit of the large fleet.
 const MEMORY_MIB: u64 = 1024;
 
 fn main() -> ExitCode {
     let seeds = std::env::var("BERTH_SIM_SEEDS")
         .ok()
         .and_then(|seeds| seeds.parse().ok());
-    let met = [large_fleet(), rest(), storms(seeds.unwrap_or(1000))];
-    match met.iter().all(|met| *met) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    let met = [large_fleet(), idle(), fault_scripts(seeds.unwrap_or(1000))];
+    if met.iter().all(|met| *met) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
 fn large_fleet() -> bool {
     let mut fleet = Fleet::new(HOSTS, WORKLOADS);
-    let told = fleet.tell();
+    let synced = fleet.sync();
     let placed = fleet.place();
-    let mut good = told_ok("tell", told, Duration::MAX);
-    good &= told_ok("one full placement", placed, DECISION);
-    good &= even("after placement", &fleet.loads());
+    let mut met = report("initial sync", synced, Duration::MAX);
+    met &= report("full placement", placed, DECISION_LIMIT);
+    met &= is_even("after placement", &fleet.loads());
     fleet.settle();
     let memory_mib = peak_mib();
     println!(
         "{:<44} {memory_mib} MiB (at most {MEMORY_MIB})",
-        "memory at its peak"
+        "peak memory"
     );
-    good &= memory_mib <= MEMORY_MIB;
+    met &= memory_mib <= MEMORY_MIB;
     let decided = fleet.kill(HOSTS / 10);
-    good &= told_ok("a tenth of the hosts dies: decisions", decided, DECISION);
-    good & even("after the deaths", &fleet.loads())
+    met &= report(
+        "decisions after a tenth of the hosts died",
+        decided,
+        DECISION_LIMIT,
+    );
+    met & is_even("after the deaths", &fleet.loads())
 }
 
-/// A thousand hosts with ten workloads each, at rest.
-fn rest() -> bool {
+/// Runs a thousand idle hosts with ten workloads each.
+fn idle() -> bool {
     let mut fleet = Fleet::new(1000, 10_000);
-    fleet.tell();
+    fleet.sync();
     fleet.place();
     fleet.settle();
-    let (spent, writes) = fleet.rest(Duration::from_secs(60));
+    let (spent, writes) = fleet.idle(Duration::from_secs(60));
     let percent = spent.as_secs_f64() / 60.0 * 100.0;
     println!(
         "{:<44} {percent:.2} % of a core, {writes} writes",
-        "1,000 hosts at rest for a minute"
+        "1,000 idle hosts for a minute"
     );
     percent <= 5.0 && writes == 0
 }
 
-fn storms(seeds: u64) -> bool {
-    let began = Instant::now();
+fn fault_scripts(seeds: u64) -> bool {
+    let started_at = Instant::now();
     for seed in 0..seeds {
-        if let Err(failure) = Script::from_seed(seed).play(false) {
-            println!("storm {seed}: {}", failure.what);
+        if let Err(failure) = Script::from_seed(seed).run(false) {
+            println!("seed {seed}: {}", failure.message);
             return false;
         }
     }
     println!(
         "{:<44} {seeds} in {:.1?}",
-        "storms without a trace",
-        began.elapsed()
+        "fault scripts without violation",
+        started_at.elapsed()
     );
     true
 }
 
-fn told_ok(what: &str, took: Duration, limit: Duration) -> bool {
-    let limited = match limit {
+/// Prints a measurement and returns whether it is within its limit.
+fn report(name: &str, took: Duration, limit: Duration) -> bool {
+    let limit_text = match limit {
         Duration::MAX => String::new(),
         limit => format!(" (at most {limit:?})"),
     };
-    println!("{what:<44} {took:.2?}{limited}");
+    println!("{name:<44} {took:.2?}{limit_text}");
     took <= limit
 }
 
-fn even(when: &str, loads: &[usize]) -> bool {
+/// Prints the distribution of workloads and returns whether it is even.
+fn is_even(when: &str, loads: &[usize]) -> bool {
     let (least, most) = (
         loads.iter().min().copied().unwrap_or(0),
         loads.iter().max().copied().unwrap_or(0),
@@ -119,9 +126,9 @@ fn even(when: &str, loads: &[usize]) -> bool {
     let mean = loads.iter().sum::<usize>() as f64 / loads.len().max(1) as f64;
     println!(
         "{:<44} {least} to {most}, {mean:.2} on average",
-        format!("workloads on a host {when}")
+        format!("workloads per host {when}")
     );
-    // Within 10 percent, or to the next whole number.
+    // Within 10 percent, rounded outwards to whole numbers.
     least as f64 >= (mean * 0.9).floor() && most as f64 <= (mean * 1.1).ceil()
 }
 

@@ -1,55 +1,55 @@
-//! A name for an image, so that many deployments follow when it moves.
+//! Artifacts: names for images, so that many deployments can follow a change of image.
 
 use serde::{Deserialize, Serialize};
 
 use super::extra::{is_default, null_is_unset};
 use super::{Condition, Extra, LocalReference, Metadata};
 
-/// An artifact.
+/// A name for an image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifact {
-    /// Metadata.
+    /// Metadata of the object.
     #[serde(default)]
     pub metadata: Metadata,
-    /// What it names.
+    /// Desired state.
     pub spec: ArtifactSpec,
-    /// What users of the name get.
+    /// Observed state.
     #[serde(default, skip_serializing_if = "is_default")]
     pub status: Option<ArtifactStatus>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What an artifact names.
+/// Desired state of an artifact.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactSpec {
-    /// The image.
+    /// Image reference.
     pub image: String,
-    /// The Secret to pull it with.
+    /// Secret with credentials for the image.
     #[serde(default, skip_serializing_if = "is_default")]
     pub image_pull_secret: Option<LocalReference>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What users of an artifact get.
+/// Observed state of an artifact.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ArtifactStatus {
-    /// The generation of the spec that this was made from.
+    /// Generation of the spec that this status reflects.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub observed_generation: i64,
-    /// The image that stands for it.
+    /// Image reference that deployments use.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub artifact_url: String,
-    /// `Sync`, `Published`, `Ready`.
+    /// Conditions `Sync`, `Published` and `Ready`.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }

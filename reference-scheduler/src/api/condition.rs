@@ -1,4 +1,4 @@
-//! One aspect of an object's state, as `kubectl wait --for=condition=` reads it.
+//! Conditions of objects, as used by `kubectl wait --for=condition=`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,55 +9,55 @@ use super::{Extra, Timestamp};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Its name, unique in the list: `Ready`.
+    /// Type of the condition, unique in the list, such as `Ready`.
     #[serde(rename = "type")]
     pub name: String,
-    /// Whether it holds.
+    /// Status of the condition.
     pub status: ConditionStatus,
-    /// One word of why.
+    /// Reason in CamelCase.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub reason: String,
-    /// Why, for people.
+    /// Human-readable message.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub message: String,
-    /// The generation of the object that this was said about.
+    /// Generation of the object that the condition reflects.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub observed_generation: i64,
-    /// When `status` last changed.
+    /// Time of the last change of `status`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub last_transition_time: Option<Timestamp>,
-    /// Everything else, such as upstream's `lastProbeTime`.
+    /// Unknown fields, such as upstream's `lastProbeTime`.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// Whether a condition holds.
+/// Status of a condition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// The condition is true.
     True,
-    /// It does not hold.
+    /// The condition is false.
     False,
-    /// Not known; anything else that a list may say is read as this.
+    /// The status is unknown, or any other value.
     #[default]
     #[serde(other)]
     Unknown,
 }
 
 impl Condition {
-    /// A condition that was not yet entered in a list.
+    /// Returns a condition for [`set_condition`].
     pub fn new(
         name: &str,
         status: ConditionStatus,
@@ -74,25 +74,24 @@ impl Condition {
     }
 }
 
-/// The condition called `name`.
+/// Returns the condition with this name.
 #[must_use]
 pub fn condition<'a>(list: &'a [Condition], name: &str) -> Option<&'a Condition> {
     list.iter().find(|entry| entry.name == name)
 }
 
-/// Whether the condition called `name` is there and holds.
+/// Returns whether the condition with this name exists and is true.
 #[must_use]
 pub fn is_true(list: &[Condition], name: &str) -> bool {
     condition(list, name).is_some_and(|entry| entry.status == ConditionStatus::True)
 }
 
-/// Enters `new` in `list`, in place of what bore its name. `lastTransitionTime` becomes `now` only
-/// when the status changes: a message that varies must not look like a new state.
-/// Returns whether anything changed.
+/// Adds `new` to `list`, or replaces the condition with the same name, and returns whether the list
+/// changed. Sets `lastTransitionTime` only if the status changes, not if only the message does.
 pub fn set_condition(list: &mut Vec<Condition>, mut new: Condition, now: Timestamp) -> bool {
     let Some(old) = list.iter_mut().find(|entry| entry.name == new.name) else {
         new.last_transition_time = Some(now);
-        // A handful for each of very many objects: no room to spare.
+        // Very many objects have a few conditions each: avoid unused capacity.
         list.reserve_exact(1);
         list.push(new);
         return true;

@@ -1,70 +1,70 @@
-//! A replica set and the way from one revision of it to the next.
+//! Deployments: replica sets with rollouts from one revision to the next.
 
 use serde::{Deserialize, Serialize};
 
 use super::extra::{is_default, null_is_unset};
-use super::replica_set::wanted;
+use super::replica_set::desired_replicas;
 use super::{
     Condition, Extra, KubernetesSpec, LocalReference, Metadata, ReplicaCounts, WorkloadTemplate,
 };
 
-/// A deployment.
+/// A replica set with rollouts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadDeployment {
-    /// Metadata.
+    /// Metadata of the object.
     #[serde(default)]
     pub metadata: Metadata,
-    /// What is wanted.
+    /// Desired state.
     pub spec: WorkloadDeploymentSpec,
-    /// What there is.
+    /// Observed state.
     #[serde(default, skip_serializing_if = "is_default")]
     pub status: Option<WorkloadDeploymentStatus>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What is wanted of a deployment.
+/// Desired state of a deployment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadDeploymentSpec {
-    /// How many; unset is one. [`replicas`](Self::replicas) reads it.
+    /// Number of replicas, 1 if unset. Use [`replicas`](Self::replicas).
     #[serde(default, skip_serializing_if = "is_default")]
     pub replicas: Option<i32>,
-    /// Of what.
+    /// Template of the workloads.
     pub template: WorkloadTemplate,
-    /// How one revision follows another; [`deploy_policy`](Self::deploy_policy) reads it.
+    /// Rollout policy. Use [`deploy_policy`](Self::deploy_policy).
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub deploy_policy: String,
-    /// Artifacts that images of the template refer to as `artifact://<name>`.
+    /// Artifacts to which images of the template refer as `artifact://<name>`.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub artifacts: Vec<DeploymentArtifact>,
-    /// Takes the place of `template.spec.kubernetes`.
+    /// Overrides `template.spec.kubernetes`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub kubernetes: Option<KubernetesSpec>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
 impl WorkloadDeploymentSpec {
-    /// How many workloads are wanted: one when nothing is said, none for a negative number.
+    /// Returns the desired number of replicas: 1 if unset, 0 if negative.
     #[must_use]
     pub fn replicas(&self) -> u32 {
-        wanted(self.replicas)
+        desired_replicas(self.replicas)
     }
 
-    /// How one revision follows another; anything but `Recreate` is a rolling update, as upstream
-    /// has it.
+    /// Returns the rollout policy: everything except `Recreate` is a rolling update, as upstream
+    /// does.
     #[must_use]
     pub fn deploy_policy(&self) -> DeployPolicy {
         match self.deploy_policy.as_str() {
@@ -74,52 +74,52 @@ impl WorkloadDeploymentSpec {
     }
 }
 
-/// How one revision of a deployment follows another.
+/// Rollout policy of a deployment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeployPolicy {
-    /// In batches, keeping the wanted number ready.
+    /// Replaces replicas in batches and keeps the desired number ready.
     #[default]
     RollingUpdate,
-    /// The old ones are gone before the new ones come.
+    /// Stops all old replicas before it starts new ones.
     Recreate,
 }
 
-/// An artifact under the name that the deployment's template knows it by.
+/// An artifact, with its name in the template of the deployment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentArtifact {
-    /// The name in `artifact://<name>`.
+    /// Name in `artifact://<name>`.
     pub name: String,
-    /// The Artifact object, of the same namespace.
+    /// Artifact object in the same namespace.
     pub artifact_from: LocalReference,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What there is of a deployment.
+/// Observed state of a deployment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadDeploymentStatus {
-    /// The replica set of the wanted revision.
+    /// Replica set of the desired revision.
     #[serde(skip_serializing_if = "is_default")]
     pub current_replica_set: Option<LocalReference>,
-    /// The last good replica set of another revision, while a rollout goes on.
+    /// Replica set of the last good revision, during a rollout.
     #[serde(skip_serializing_if = "is_default")]
     pub previous_replica_set: Option<LocalReference>,
-    /// Counts over all replica sets.
+    /// Counts of all replica sets together.
     #[serde(skip_serializing_if = "is_default")]
     pub replicas: Option<ReplicaCounts>,
-    /// `replicas.current` once more, for the scale subresource.
+    /// The same as `replicas.current`, for the scale subresource.
     #[serde(deserialize_with = "null_is_unset")]
     pub current_replicas: i32,
-    /// The label selector of what is scaled, for the scale subresource.
+    /// Label selector of the replicas, for the scale subresource.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub selector: String,
-    /// `Artifact`, `Sync`, `Deploy`, `Scale`, `Ready`.
+    /// Conditions `Artifact`, `Sync`, `Deploy`, `Scale` and `Ready`.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }

@@ -1,4 +1,4 @@
-//! Fields that this version does not know, kept so that writing an object back loses nothing.
+//! Unknown fields, preserved when an object is written back.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
-/// What an object holds beyond the fields known here.
+/// Unknown fields of an object.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Extra(BTreeMap<String, Value>);
 
 impl Extra {
-    /// Whether there is nothing beyond the known fields.
+    /// Returns whether there are no unknown fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The value of an unknown field.
+    /// Returns the value of an unknown field.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Extra {
     }
 }
 
-/// Reads an explicit `null` as an unset field, as the API server and every Go reader do.
+/// Deserializes `null` as an unset field, as the API server and Go do.
 pub(super) fn null_is_unset<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -45,7 +45,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Whether a field may be left out of what is written.
+/// Returns whether a field may be omitted.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

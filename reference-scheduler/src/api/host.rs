@@ -1,49 +1,49 @@
-//! A host as its heartbeats show it. Made by the scheduler, never by people; there is no `spec`.
+//! Hosts. The scheduler creates them from heartbeats; they have no `spec`.
 
 use serde::{Deserialize, Serialize};
 
 use super::extra::{is_default, null_is_unset};
 use super::{Condition, Extra, Metadata, Timestamp};
 
-/// A host; named after the heartbeat's `friendlyName`, labelled with its labels.
+/// A host, with the name `friendlyName` and the labels of its heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Host {
-    /// Metadata.
+    /// Metadata of the object.
     #[serde(default)]
     pub metadata: Metadata,
-    /// The id by which it is addressed; another one means another process.
+    /// ID of the host; each process has its own.
     pub host_id: String,
-    /// Where it is reached; on Kubernetes the IP of its Pod.
+    /// Hostname or IP address; on Kubernetes the IP address of its Pod.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub hostname: String,
-    /// The port on which it serves HTTP; 0 for none.
+    /// HTTP port; 0 for none.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub http_port: u32,
-    /// The environment it serves; by convention a namespace.
+    /// Environment; by convention a namespace.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub environment: String,
-    /// What it reports, and what is made of that.
+    /// Observed state.
     #[serde(default, skip_serializing_if = "is_default")]
     pub status: Option<HostStatus>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What a host reports. The CRD requires the first seven fields, so they are always written.
+/// Observed state of a host. The CRD requires the first seven fields, so they are always written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostStatus {
@@ -59,28 +59,28 @@ pub struct HostStatus {
     /// Kernel version.
     #[serde(deserialize_with = "null_is_unset")]
     pub os_kernel: String,
-    /// Use of the machine's processors in percent, as text.
+    /// CPU usage of the machine in percent, as text.
     #[serde(rename = "systemCPUUsage", deserialize_with = "null_is_unset")]
     pub system_cpu_usage: String,
-    /// Memory of the machine, in bytes.
+    /// Total memory of the machine, in bytes.
     #[serde(deserialize_with = "null_is_unset")]
     pub system_memory_total: i64,
     /// Free memory of the machine, in bytes.
     #[serde(deserialize_with = "null_is_unset")]
     pub system_memory_free: i64,
-    /// Components that run.
+    /// Number of running components.
     #[serde(deserialize_with = "null_is_unset")]
     pub component_count: i64,
-    /// Workloads that run.
+    /// Number of running workloads.
     #[serde(deserialize_with = "null_is_unset")]
     pub workload_count: i64,
-    /// When it last gave a sign of life.
+    /// Time of the last heartbeat or reply.
     #[serde(skip_serializing_if = "is_default")]
     pub last_seen: Option<Timestamp>,
-    /// `Reporting` and `Ready`.
+    /// Conditions `Reporting` and `Ready`.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }

@@ -1,4 +1,4 @@
-//! What every object carries beside its own fields.
+//! Metadata of objects.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use super::extra::{is_default, null_is_unset};
 use super::{Extra, Kind, Timestamp};
 
-/// The metadata of an object.
+/// Metadata of an object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
-    /// Unique among the objects of its kind and namespace at one time.
+    /// Name, unique at any time among the objects of its kind and namespace.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub name: String,
-    /// The namespace.
+    /// Namespace.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub namespace: String,
-    /// Unique over all objects and all time; given by the store.
+    /// Globally unique ID; set by the store.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub uid: String,
-    /// Changes with every write; given by the store; opaque.
+    /// Opaque version that changes with every write; set by the store.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub resource_version: String,
-    /// Grows with every change of what is wanted, not with changes of the status.
+    /// Increases with every change of the desired state, not of the status.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub generation: i64,
     /// Labels.
@@ -32,25 +32,25 @@ pub struct Metadata {
     /// Annotations.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub annotations: BTreeMap<String, String>,
-    /// The object stays, deleted, until this list is empty.
+    /// Finalizers: a deleted object remains until the list is empty.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub finalizers: Vec<String>,
-    /// Whom it goes with.
+    /// Owners, with which the object is deleted.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub owner_references: Vec<OwnerReference>,
-    /// When it was created.
+    /// Time of creation.
     #[serde(skip_serializing_if = "is_default")]
     pub creation_timestamp: Option<Timestamp>,
-    /// When its deletion was asked for; set means that it is on its way out.
+    /// Time of the deletion request; set while the object is being deleted.
     #[serde(skip_serializing_if = "is_default")]
     pub deletion_timestamp: Option<Timestamp>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
 impl Metadata {
-    /// Metadata of a new object.
+    /// Returns metadata with a namespace and a name.
     pub fn named(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             namespace: namespace.into(),
@@ -59,22 +59,22 @@ impl Metadata {
         }
     }
 
-    /// Whether its deletion was asked for.
+    /// Returns whether the object is being deleted.
     #[must_use]
     pub const fn is_deleting(&self) -> bool {
         self.deletion_timestamp.is_some()
     }
 
-    /// The owner that controls it, if there is one.
+    /// Returns the owner that controls the object, if any.
     #[must_use]
     pub fn controller(&self) -> Option<&OwnerReference> {
         self.owner_references.iter().find(|owner| owner.controller)
     }
 
-    /// Whether `finalizer` holds it.
+    /// Returns whether the object has a finalizer.
     #[must_use]
     pub fn has_finalizer(&self, finalizer: &str) -> bool {
-        self.finalizers.iter().any(|held| held == finalizer)
+        self.finalizers.iter().any(|existing| existing == finalizer)
     }
 }
 
@@ -88,18 +88,18 @@ pub struct OwnerReference {
     pub kind: String,
     /// Name of the owner.
     pub name: String,
-    /// Uid of the owner; an owner of the same name and another uid is a stranger.
+    /// UID of the owner.
     pub uid: String,
-    /// Whether this owner controls the object; at most one does.
+    /// Whether this owner controls the object; at most one owner does.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub controller: bool,
-    /// Whether the owner's foreground deletion waits for this object.
+    /// Whether foreground deletion of the owner waits for this object.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub block_owner_deletion: bool,
 }
 
 impl OwnerReference {
-    /// The reference to the owner of `kind` that controls an object.
+    /// Returns a reference to an owner of `kind` that controls an object.
     #[must_use]
     pub fn controller(kind: Kind, owner: &Metadata) -> Self {
         Self {

@@ -1,11 +1,12 @@
-//! Labels, annotations, finalizers and condition types that both schedulers know.
+//! Labels, annotations, finalizers and condition types, the same as upstream's unless they begin
+//! with `berth.dev`.
 
 /// Label of a replica set: the name of its deployment.
 pub const DEPLOYMENT_LABEL: &str = "runtime.wasmcloud.dev/workload-deployment";
-/// Annotation of a workload: the revision hash of the template it was made from.
+/// Annotation of a workload: the revision hash of its template.
 pub const REVISION_ANNOTATION: &str = "runtime.wasmcloud.dev/workload-replica-set-generation";
-/// Annotation of a workload: the id of the host that it was placed on when it was created, under its uid as
-/// id. Of every later place its status tells.
+/// Annotation of a workload: the ID of its first host, chosen at creation. The ID of that
+/// incarnation is the UID of the workload. Later assignments are in the status.
 pub const PLACED_ANNOTATION: &str = "berth.dev/placed-on";
 /// Label of a host: its group.
 pub const HOST_GROUP_LABEL: &str = "hostgroup";
@@ -19,23 +20,23 @@ pub const ARTIFACT_FINALIZER: &str = "runtime.wasmcloud.dev/artifact-finalizer";
 
 /// Conditions of a host.
 pub mod host {
-    /// Its heartbeats arrive.
+    /// The host sends heartbeats.
     pub const REPORTING: &str = "Reporting";
-    /// Workloads may be placed on it.
+    /// Workloads can be placed on the host.
     pub const READY: &str = "Ready";
 }
 
 /// Conditions of a workload.
 pub mod workload {
-    /// What it refers to exists.
+    /// All references of the workload can be resolved.
     pub const CONFIG: &str = "Config";
     /// A host was chosen.
     pub const HOST_SELECTION: &str = "HostSelection";
-    /// The host took it.
+    /// The host has accepted the workload.
     pub const PLACEMENT: &str = "Placement";
-    /// The host says that it runs.
+    /// The host reports the workload as running.
     pub const SYNC: &str = "Sync";
-    /// It serves.
+    /// The workload is ready.
     pub const READY: &str = "Ready";
 }
 
@@ -43,32 +44,32 @@ pub mod workload {
 pub mod replica_set {
     /// No replica is missing.
     pub const SCALE_UP: &str = "ScaleUp";
-    /// No replica is too many.
+    /// There is no surplus replica.
     pub const SCALE_DOWN: &str = "ScaleDown";
-    /// All replicas serve.
+    /// All replicas are ready.
     pub const READY: &str = "Ready";
 }
 
 /// Conditions of a deployment.
 pub mod deployment {
-    /// Every artifact it names is published.
+    /// All artifacts of the deployment are published.
     pub const ARTIFACT: &str = "Artifact";
-    /// The current replica set is of the wanted revision.
+    /// The current replica set has the desired revision.
     pub const SYNC: &str = "Sync";
-    /// The replica set of the wanted revision exists.
+    /// The replica set of the desired revision exists.
     pub const DEPLOY: &str = "Deploy";
-    /// The replica sets have the wanted sizes.
+    /// The replica sets have the desired sizes.
     pub const SCALE: &str = "Scale";
-    /// All replicas of the wanted revision serve, and no others.
+    /// All replicas are ready and have the desired revision.
     pub const READY: &str = "Ready";
 }
 
 /// Conditions of an artifact.
 pub mod artifact {
-    /// What was last wanted has been looked at.
+    /// The status reflects the current generation.
     pub const SYNC: &str = "Sync";
-    /// Deployments may use it.
+    /// Deployments can use the artifact.
     pub const PUBLISHED: &str = "Published";
-    /// It may be used.
+    /// The artifact is ready.
     pub const READY: &str = "Ready";
 }

@@ -1,84 +1,83 @@
-//! A number of equal workloads.
+//! Replica sets: a number of identical workloads.
 
 use serde::{Deserialize, Serialize};
 
 use super::extra::{is_default, null_is_unset};
 use super::{Condition, Extra, Metadata, WorkloadTemplate};
 
-/// A replica set.
+/// A number of identical workloads.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadReplicaSet {
-    /// Metadata.
+    /// Metadata of the object.
     #[serde(default)]
     pub metadata: Metadata,
-    /// What is wanted.
+    /// Desired state.
     pub spec: WorkloadReplicaSetSpec,
-    /// What there is.
+    /// Observed state.
     #[serde(default, skip_serializing_if = "is_default")]
     pub status: Option<WorkloadReplicaSetStatus>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What is wanted of a replica set.
+/// Desired state of a replica set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadReplicaSetSpec {
-    /// How many; unset is one. [`replicas`](Self::replicas) reads it.
+    /// Number of replicas, 1 if unset. Use [`replicas`](Self::replicas).
     #[serde(default, skip_serializing_if = "is_default")]
     pub replicas: Option<i32>,
-    /// Of what.
+    /// Template of the workloads.
     pub template: WorkloadTemplate,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
 impl WorkloadReplicaSetSpec {
-    /// How many workloads are wanted: one when nothing is said, none for a negative number.
+    /// Returns the desired number of replicas: 1 if unset, 0 if negative.
     #[must_use]
     pub fn replicas(&self) -> u32 {
-        wanted(self.replicas)
+        desired_replicas(self.replicas)
     }
 }
 
-/// What a `replicas` field asks for.
-pub(super) fn wanted(replicas: Option<i32>) -> u32 {
+/// Returns the desired number of replicas for a `replicas` field.
+pub(super) fn desired_replicas(replicas: Option<i32>) -> u32 {
     u32::try_from(replicas.unwrap_or(1)).unwrap_or(0)
 }
 
-/// What there is of a replica set.
+/// Observed state of a replica set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadReplicaSetStatus {
-    /// Counts.
+    /// Counts of replicas.
     #[serde(skip_serializing_if = "is_default")]
     pub replicas: Option<ReplicaCounts>,
-    /// `ScaleUp`, `ScaleDown`, `Ready`.
+    /// Conditions `ScaleUp`, `ScaleDown` and `Ready`.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// How many replicas there are in each respect. Zeros are written, so that a merge patch clears
-/// what was there before.
+/// Counts of replicas. Zeros are written too, so that a merge patch resets old values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReplicaCounts {
-    /// Wanted.
+    /// Desired replicas.
     #[serde(deserialize_with = "null_is_unset")]
     pub expected: i32,
-    /// There.
+    /// Existing replicas.
     #[serde(deserialize_with = "null_is_unset")]
     pub current: i32,
-    /// Serving.
+    /// Ready replicas.
     #[serde(deserialize_with = "null_is_unset")]
     pub ready: i32,
-    /// There and not serving.
+    /// Existing replicas that are not ready.
     #[serde(deserialize_with = "null_is_unset")]
     pub unavailable: i32,
 }

@@ -1,7 +1,7 @@
-//! What is to run, in a workload and in the template of a replica set.
+//! Desired state of a workload, also in templates.
 //!
-//! The order of the fields is that of the revision hash ([`crate::revision`]): moving one moves
-//! every replica set of a cluster to a new revision.
+//! The revision hash ([`crate::revision`]) depends on the order of the fields: moving a field would
+//! give every replica set of a cluster a new revision.
 
 use std::collections::BTreeMap;
 
@@ -10,119 +10,119 @@ use serde::{Deserialize, Serialize};
 use super::Extra;
 use super::extra::{is_default, null_is_unset};
 
-/// What is to run, and where it may.
+/// Desired state of a workload, with constraints on its host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadSpec {
-    /// Labels that a host must have.
+    /// Labels that the host must have.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub host_selector: BTreeMap<String, String>,
-    /// The one host that may run it; empty for any.
+    /// ID of the only allowed host; empty for any host.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub host_id: String,
-    /// The environment that a host must serve; empty for what the rules for shared hosts allow.
+    /// Environment that the host must have; if empty, the rules for shared hosts apply.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub environment: String,
-    /// Components that are called.
+    /// Components, which run when they are called.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub components: Vec<WorkloadComponent>,
     /// Interfaces that the host must offer.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub host_interfaces: Vec<HostInterface>,
-    /// The component that runs for as long as the workload does.
+    /// Service, which runs by itself for as long as the workload.
     #[serde(skip_serializing_if = "is_default")]
     pub service: Option<WorkloadService>,
-    /// Volumes that components mount by name.
+    /// Volumes that components can mount.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub volumes: Vec<Volume>,
-    /// What Kubernetes does about it.
+    /// Kubernetes resources of the workload.
     #[serde(skip_serializing_if = "is_default")]
     pub kubernetes: Option<KubernetesSpec>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// A component that is called.
+/// A component, which runs when it is called.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadComponent {
-    /// Its name in the workload.
+    /// Name, unique in the workload.
     pub name: String,
-    /// Its image.
+    /// Image reference.
     pub image: String,
-    /// The Secret to pull it with.
+    /// Secret with credentials for the image.
     #[serde(default, skip_serializing_if = "is_default")]
     pub image_pull_secret: Option<LocalReference>,
-    /// `Always`, `IfNotPresent`, `Never`; anything else leaves it to the host.
+    /// `Always`, `IfNotPresent` or `Never`; any other value uses the default of the host.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub image_pull_policy: String,
-    /// Instances kept ready; 0 leaves it to the host.
+    /// Number of instances to keep ready; 0 uses the default of the host.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub pool_size: i32,
-    /// Calls that an instance serves; 0 leaves it to the host.
+    /// Maximum number of calls per instance; 0 uses the default of the host.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub max_invocations: i32,
-    /// Calls served at once; 0 leaves it to the host.
+    /// Maximum number of concurrent calls; 0 uses the default of the host.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub max_concurrency: i32,
-    /// What it gets of its host.
+    /// Resources of the host that it can use.
     #[serde(default, skip_serializing_if = "is_default")]
     pub local_resources: Option<LocalResources>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// The component that runs for as long as the workload does.
+/// The service of a workload, which runs by itself for as long as the workload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadService {
-    /// Its image.
+    /// Image reference.
     pub image: String,
-    /// The Secret to pull it with.
+    /// Secret with credentials for the image.
     #[serde(default, skip_serializing_if = "is_default")]
     pub image_pull_secret: Option<LocalReference>,
-    /// `Always`, `IfNotPresent`, `Never`; anything else leaves it to the host.
+    /// `Always`, `IfNotPresent` or `Never`; any other value uses the default of the host.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub image_pull_policy: String,
-    /// How often it may be started again in a row. Upstream writes it even when it is zero, and so
-    /// it counts towards the revision.
+    /// Maximum number of consecutive restarts. Written even if zero, as upstream does, because the
+    /// revision depends on it.
     #[serde(default, deserialize_with = "null_is_unset")]
     pub max_restarts: i32,
-    /// What it gets of its host.
+    /// Resources of the host that it can use.
     #[serde(default, skip_serializing_if = "is_default")]
     pub local_resources: Option<LocalResources>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What a component gets of its host.
+/// Resources of the host that a component can use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LocalResources {
-    /// Volumes and where they appear.
+    /// Volume mounts.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub volume_mounts: Vec<VolumeMount>,
     /// Environment variables.
@@ -131,115 +131,116 @@ pub struct LocalResources {
     /// Configuration.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub config: BTreeMap<String, String>,
-    /// Where it may connect to; empty for nowhere.
+    /// Allow-list of destinations of connections; empty allows none.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub allowed_hosts: Vec<String>,
-    /// Names that it may resolve; empty for none.
+    /// Allow-list of names for DNS lookups; empty allows none.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub allowed_ip_name_lookups: Vec<String>,
-    /// Ports of the host's loopback that it may connect to; empty for none.
+    /// Allow-list of loopback ports of the host; empty allows none.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub allowed_host_loopback_ports: Vec<String>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// Keys and values from three places; the later place wins: `config`, `configFrom`, `secretFrom`.
+/// Keys and values from three sources; later sources take precedence: `config`, `configFrom`,
+/// `secretFrom`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigLayer {
-    /// ConfigMaps, the later one wins.
+    /// ConfigMaps; later ones take precedence.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub config_from: Vec<LocalReference>,
-    /// Secrets, the later one wins.
+    /// Secrets; later ones take precedence.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub secret_from: Vec<LocalReference>,
-    /// Values in place.
+    /// Literal values.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub config: BTreeMap<String, String>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
 /// Interfaces of one WIT package that the host must offer, and their configuration.
-// The layer of configuration is spelled out, not flattened: its `extra` would swallow these fields.
+// `ConfigLayer` is not flattened here, because its `extra` would capture the other fields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostInterface {
-    /// ConfigMaps, the later one wins.
+    /// ConfigMaps; later ones take precedence.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub config_from: Vec<LocalReference>,
-    /// Secrets, the later one wins.
+    /// Secrets; later ones take precedence.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub secret_from: Vec<LocalReference>,
-    /// Values in place.
+    /// Literal values.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub config: BTreeMap<String, String>,
-    /// Tells several of the same package apart; empty for the one without a name.
+    /// Name that distinguishes several entries of the same package; may be empty.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub name: String,
-    /// Namespace of the package: `wasi`.
+    /// Namespace of the package, such as `wasi`.
     pub namespace: String,
-    /// The package: `http`.
+    /// Name of the package, such as `http`.
     pub package: String,
-    /// Its interfaces: `incoming-handler`.
+    /// Interfaces of the package, such as `incoming-handler`.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub interfaces: Vec<String>,
-    /// The version of the package; empty for any.
+    /// Version of the package; empty for any version.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub version: String,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// A volume. With both types set it is ephemeral; with neither as well.
+/// A volume. It is ephemeral if both types or none are set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
-    /// Its name in the workload.
+    /// Name, unique in the workload.
     pub name: String,
-    /// Empty at first and gone with the workload.
+    /// Ephemeral volume.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ephemeral: Option<EphemeralVolume>,
-    /// A directory of the host.
+    /// Directory of the host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub host_path: Option<HostPathVolume>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// A volume that is empty at first and gone with the workload.
+/// A volume that is initially empty and is deleted with the workload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EphemeralVolume {
-    /// Everything there is.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -248,70 +249,70 @@ pub struct EphemeralVolume {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostPathVolume {
-    /// Its path on the host.
+    /// Path on the host.
     pub path: String,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// Where a volume appears.
+/// Mount of a volume.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeMount {
-    /// The volume.
+    /// Name of the volume.
     pub name: String,
-    /// Where the component sees it.
+    /// Path in the component.
     pub mount_path: String,
-    /// Whether it may only be read.
+    /// Whether the mount is read-only.
     #[serde(
         default,
         deserialize_with = "null_is_unset",
         skip_serializing_if = "is_default"
     )]
     pub read_only: bool,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What Kubernetes does about a workload.
+/// Kubernetes resources of a workload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubernetesSpec {
-    /// The Service that leads to it.
+    /// Service that routes to the workload.
     #[serde(skip_serializing_if = "is_default")]
     pub service: Option<KubernetesService>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// The Service that leads to a workload.
+/// Service that routes to a workload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesService {
-    /// Its name, in the namespace of the workload.
+    /// Name of the Service, in the namespace of the workload.
     pub name: String,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// An object of the same namespace, by name.
+/// Reference to an object in the same namespace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LocalReference {
-    /// Its name.
+    /// Name of the object.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub name: String,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
 impl WorkloadSpec {
-    /// The same without the fields that are not known here.
+    /// Returns a copy without unknown fields.
     #[must_use]
     pub fn without_extra(&self) -> Self {
         let mut spec = self.clone();

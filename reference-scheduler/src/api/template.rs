@@ -1,4 +1,4 @@
-//! What the workloads of a replica set are made from.
+//! Templates of the workloads of a replica set.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::extra::{is_default, null_is_unset};
 use super::{Extra, WorkloadSpec};
 
-/// The template of a replica set's workloads. Only `spec` counts towards the revision.
+/// Template of the workloads of a replica set. The revision depends only on `spec`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadTemplate {
@@ -25,9 +25,9 @@ pub struct WorkloadTemplate {
         skip_serializing_if = "is_default"
     )]
     pub labels: BTreeMap<String, String>,
-    /// What is to run.
+    /// Desired state of the workloads.
     pub spec: WorkloadSpec,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }

@@ -1,4 +1,4 @@
-//! What is read is written back, and what is not known is not lost.
+//! Objects are read, written back and preserve unknown fields.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn read(value: Value) -> Object {
 }
 
 #[test]
-fn unknown_fields_survive_at_every_level() {
+fn preserves_unknown_fields_at_every_level() {
     let manifest = json!({
         "apiVersion": API_VERSION, "kind": "WorkloadDeployment",
         "metadata": {
@@ -53,7 +53,7 @@ fn null_is_unset() {
 }
 
 #[test]
-fn a_key_names_its_object() {
+fn key_contains_kind_namespace_and_name() {
     let object = read(json!({
         "apiVersion": API_VERSION, "kind": "Host", "hostId": "h",
         "metadata": {"name": "calm-fox", "namespace": "berth"},
@@ -63,24 +63,20 @@ fn a_key_names_its_object() {
 }
 
 #[test]
-fn what_is_not_ours_is_refused_with_the_reason() {
-    let refusal = |value| {
-        Object::from_value(value)
-            .expect_err("a refusal")
-            .to_string()
-    };
-    assert!(refusal(json!([])).contains("object"));
-    assert!(refusal(json!({"kind": "Host"})).contains("apiVersion"));
-    assert!(refusal(json!({"apiVersion": "v1", "kind": "Pod"})).contains("\"v1\""));
-    assert!(refusal(json!({"apiVersion": API_VERSION, "kind": "Pod"})).contains("Pod"));
+fn rejects_foreign_kinds_with_reason() {
+    let error = |value| Object::from_value(value).expect_err("an error").to_string();
+    assert!(error(json!([])).contains("object"));
+    assert!(error(json!({"kind": "Host"})).contains("apiVersion"));
+    assert!(error(json!({"apiVersion": "v1", "kind": "Pod"})).contains("\"v1\""));
+    assert!(error(json!({"apiVersion": API_VERSION, "kind": "Pod"})).contains("Pod"));
     assert!(
-        refusal(json!({"apiVersion": API_VERSION, "kind": "Artifact", "spec": {}}))
+        error(json!({"apiVersion": API_VERSION, "kind": "Artifact", "spec": {}}))
             .contains("Artifact")
     );
 }
 
 #[test]
-fn a_condition_moves_its_time_only_with_its_status() {
+fn transition_time_changes_only_with_status() {
     let at = |secs| Timestamp::from_unix(Duration::from_secs(secs));
     let mut list = Vec::new();
     assert!(set_condition(
@@ -120,7 +116,7 @@ fn a_condition_moves_its_time_only_with_its_status() {
 }
 
 #[test]
-fn times_are_whole_seconds_in_utc() {
+fn timestamps_are_whole_seconds_in_utc() {
     let time: Timestamp = "2026-11-23T08:49:18.75+01:00".parse().expect("a time");
     assert_eq!(time.to_string(), "2026-11-23T07:49:18Z");
     assert_eq!(time.as_unix().as_secs(), 1_795_420_158);

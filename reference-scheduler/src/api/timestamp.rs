@@ -1,4 +1,4 @@
-//! A point in time as Kubernetes writes it: RFC 3339, UTC, whole seconds.
+//! Timestamps in the format of Kubernetes: RFC 3339, UTC, whole seconds.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-/// Whole seconds since 1970-01-01T00:00:00Z; what is more exact is cut off when it is read.
+/// Whole seconds since 1970-01-01T00:00:00Z. Fractions are truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// A text is no RFC 3339 time.
+/// Error of parsing a [`Timestamp`].
 #[derive(Debug, thiserror::Error)]
-#[error("{text:?} is no RFC 3339 time")]
+#[error("invalid RFC 3339 timestamp {text:?}")]
 pub struct TimestampError {
     text: String,
     #[source]
@@ -21,13 +21,13 @@ pub struct TimestampError {
 }
 
 impl Timestamp {
-    /// The time `since_epoch` after 1970-01-01T00:00:00Z, cut to whole seconds.
+    /// Returns the timestamp `since_epoch` after 1970-01-01T00:00:00Z, truncated to whole seconds.
     #[must_use]
     pub fn from_unix(since_epoch: Duration) -> Self {
         Self(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
     }
 
-    /// How long after 1970-01-01T00:00:00Z; zero for what was before.
+    /// Returns the time since 1970-01-01T00:00:00Z; zero for earlier timestamps.
     #[must_use]
     pub fn as_unix(self) -> Duration {
         Duration::from_secs(u64::try_from(self.0).unwrap_or(0))
@@ -36,7 +36,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A year beyond 9999 cannot be written in RFC 3339 and is clamped.
+        // RFC 3339 has no years beyond 9999; clamp them.
         let time = jiff::Timestamp::from_second(self.0).unwrap_or(jiff::Timestamp::MAX);
         write!(f, "{time:.0}")
     }

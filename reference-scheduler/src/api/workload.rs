@@ -1,45 +1,45 @@
-//! One incarnation of a workload: one id, on at most one host.
+//! Workloads: each runs on at most one host at a time.
 
 use serde::{Deserialize, Serialize};
 
 use super::extra::{is_default, null_is_unset};
 use super::{Condition, Extra, Metadata, WorkloadSpec};
 
-/// A workload.
+/// A unit of components, and optionally a service, that runs on one host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
-    /// Metadata; the uid is the id on the wire, or its stem.
+    /// Metadata of the object. The ids of its incarnations begin with its UID.
     #[serde(default)]
     pub metadata: Metadata,
-    /// What is to run.
+    /// Desired state.
     #[serde(default, deserialize_with = "null_is_unset")]
     pub spec: WorkloadSpec,
-    /// What became of it.
+    /// Observed state.
     #[serde(default, skip_serializing_if = "is_default")]
     pub status: Option<WorkloadStatus>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// What became of a workload.
+/// Observed state of a workload.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadStatus {
-    /// The chosen host.
+    /// ID of the assigned host.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub host_id: String,
-    /// The environment of the chosen host.
+    /// Environment of the assigned host.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub environment: String,
-    /// The id under which the host knows it.
+    /// ID of the current incarnation.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub workload_id: String,
-    /// `Config`, `HostSelection`, `Placement`, `Sync`, `Ready`.
+    /// Conditions `Config`, `HostSelection`, `Placement`, `Sync` and `Ready`.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
-    /// Everything else.
+    /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
 }

@@ -1,4 +1,4 @@
-//! The flags that say what is logged, those of upstream's operator among them.
+//! Flags for the log, including those of upstream's operator.
 
 use berth_sdk::cli::{Log, LogArgs};
 
@@ -10,7 +10,7 @@ pub(super) struct LoggingArgs {
     #[command(flatten)]
     log: LogArgs,
 
-    /// The same as --log-format json, as upstream's operator spells it
+    /// JSON log, the same as --log-format json (flag of upstream's operator)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(
         default_value = "false",
@@ -20,23 +20,23 @@ pub(super) struct LoggingArgs {
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     json_log: bool,
 
-    /// A level as upstream's operator spells it: debug, info, error, panic or a number
+    /// Log level of upstream's operator: debug, info, error, panic or a number
     #[arg(long, value_name = "LEVEL", hide = true)]
     zap_log_level: Option<String>,
 
-    /// console or json, as upstream's operator spells it
+    /// Log format of upstream's operator: console or json
     #[arg(long, value_name = "FORMAT", hide = true)]
     zap_encoder: Option<String>,
 
-    /// Accepted for upstream's operator, without effect
+    /// Flag of upstream's operator; has no effect
     #[arg(long, num_args = 0..=1, require_equals = true, hide = true)]
     zap_devel: Option<String>,
 
-    /// Accepted for upstream's operator, without effect
+    /// Flag of upstream's operator; has no effect
     #[arg(long, value_name = "LEVEL", hide = true)]
     zap_stacktrace_level: Option<String>,
 
-    /// Accepted for upstream's operator, without effect
+    /// Flag of upstream's operator; has no effect
     #[arg(long, value_name = "FORMAT", hide = true)]
     zap_time_encoding: Option<String>,
 }

@@ -2,25 +2,25 @@
 
 use super::*;
 
-/// As [`parse`], but deaf to the variables of whoever runs the tests.
+/// Parses flags without the environment variables of the test process.
 fn parse_only(flags: &[&str]) -> Result<Config, clap::Error> {
-    let deaf = command().mut_args(|arg| arg.env(None::<&str>));
-    read(deaf, [&["berth-scheduler"], flags].concat())
+    let without_env = command().mut_args(|arg| arg.env(None::<&str>));
+    parse_with(without_env, [&["berth-scheduler"], flags].concat())
 }
 
-fn shown(flags: &[&str]) -> String {
+fn config_text(flags: &[&str]) -> String {
     let config = parse_only(flags).unwrap_or_else(|error| panic!("{flags:?}: {error}"));
     format!("{config:?}")
 }
 
-fn refusal(flags: &[&str]) -> String {
+fn error_text(flags: &[&str]) -> String {
     parse_only(flags).unwrap_err().to_string()
 }
 
 const DIR: &str = "--store=dir:/m";
 const KUBE: &str = "--namespace=ns";
 
-/// Each flag with a value that is not its default, and a part of the configuration that it makes.
+/// Flags, and a part of the configuration that they result in.
 const FLAGS: &[(&[&str], &str)] = &[
     (
         &[DIR, "--grpc-addr", "127.0.0.1:9091", "--no-nats"],
@@ -94,15 +94,15 @@ const FLAGS: &[(&[&str], &str)] = &[
 ];
 
 #[test]
-fn every_flag_reaches_the_configuration() {
+fn applies_every_flag_to_the_configuration() {
     for (flags, part) in FLAGS {
-        let shown = shown(flags);
-        assert!(shown.contains(part), "{flags:?}: {part}\n{shown}");
+        let config = config_text(flags);
+        assert!(config.contains(part), "{flags:?}: {part}\n{config}");
     }
 }
 
 #[test]
-fn mistakes_are_answered_with_what_would_be_right() {
+fn errors_name_the_accepted_values() {
     for (flags, part) in [
         (&[][..], "--store dir:PATH"),
         (&["--store", "etcd"], "dir:PATH"),
@@ -111,17 +111,16 @@ fn mistakes_are_answered_with_what_would_be_right() {
         (&[DIR, "--host-lost-after", "1s"], "between 5s"),
         (&[DIR, "--leader-elect=maybe"], "true or false"),
         (&[DIR, "-leader-elects"], "-l"),
-        (&[KUBE, "--watch-namespaces", "A"], "lower case"),
+        (&[KUBE, "--watch-namespaces", "A"], "lowercase"),
     ] {
-        let refusal = refusal(flags);
-        assert!(refusal.contains(part), "{flags:?}: {refusal}");
+        let error = error_text(flags);
+        assert!(error.contains(part), "{flags:?}: {error}");
     }
 }
 
-/// As upstream's chart starts its operator.
 #[test]
-fn the_command_line_of_upstreams_chart_is_understood() {
-    let shown = shown(&[
+fn accepts_command_line_of_upstream_chart() {
+    let config = config_text(&[
         "-leader-elect",
         "-nats-url=nats://nats.ns.svc:4222",
         "-nats-ca=/nats/ca.crt",
@@ -132,11 +131,11 @@ fn the_command_line_of_upstreams_chart_is_understood() {
         "-allow-shared-hosts=true",
         "-namespace=ns",
     ]);
-    assert!(shown.contains("leader_elect: true"), "{shown}");
+    assert!(config.contains("leader_elect: true"), "{config}");
 }
 
 #[test]
-fn help_has_examples() {
+fn help_contains_examples() {
     let help = command().render_long_help().to_string();
     for part in [
         "--store dir:./manifests",
@@ -148,6 +147,6 @@ fn help_has_examples() {
 }
 
 #[test]
-fn the_flags_are_consistent() {
+fn flags_are_consistent() {
     command().debug_assert();
 }

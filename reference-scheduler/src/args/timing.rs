@@ -1,4 +1,4 @@
-//! The flags that say by which times the scheduler goes.
+//! Flags for the timings of the scheduler.
 
 use std::time::Duration;
 
@@ -6,34 +6,34 @@ use super::value;
 use crate::core::Timings;
 
 #[derive(clap::Args, Clone)]
-#[command(next_help_heading = "Times")]
+#[command(next_help_heading = "Timings")]
 pub(super) struct TimingArgs {
-    /// Silence after which a host that still listens counts as lost; 5s at least
+    /// Silence after which a host that still listens is lost, at least 5s
     #[arg(long, value_name = "DURATION", default_value = "35s", value_parser = lost_after)]
     host_lost_after: Duration,
 
-    /// How long after its own or the broker's return the scheduler takes no host for lost
+    /// Time after a start or a reconnect to NATS during which no host is declared lost, 1s–60s
     #[arg(long, value_name = "DURATION", default_value = "12s", value_parser = up_to_a_minute)]
-    settle: Duration,
+    settling_period: Duration,
 
-    /// How long a host may take over the answer to a start before the workload goes elsewhere
+    /// Timeout of a start, after which the workload is placed on another host, 1s–1h
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = up_to_an_hour)]
     start_timeout: Duration,
 
-    /// How long a host that is gone may go on running what must never run twice
+    /// Time for which a lost host may keep running a workload that must not run twice, 1s–1h
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = up_to_an_hour)]
     fence: Duration,
 
-    /// How long a rollout may stand still before it is reported as stuck
+    /// Time without progress after which a rollout is reported as stuck, 1s–1h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = up_to_an_hour)]
     progress_deadline: Duration,
 
-    /// How many more than wanted may run during a rollout, in percent
+    /// Maximum number of extra replicas during a rollout, in percent, 1–100
     #[arg(long, value_name = "PERCENT", default_value_t = 25)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     surge_percent: u32,
 
-    /// How often each workload's state is asked for
+    /// Interval between status queries for each workload, 1s–10m
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = status_interval)]
     status_interval: Duration,
 }
@@ -49,9 +49,9 @@ impl TimingArgs {
             ..Timings::default()
         };
         let liveness = &mut timings.liveness;
-        liveness.settle = self.settle;
+        liveness.settling_period = self.settling_period;
         liveness.lost_after = self.host_lost_after;
-        // Suspicion comes before the verdict, and a silent host is asked a few times in between.
+        // A host becomes suspect before it is lost and is probed a few times in between.
         liveness.suspect_after = liveness.suspect_after.min(self.host_lost_after / 2);
         liveness.silent_probe_interval =
             liveness.silent_probe_interval.min(self.host_lost_after / 5);

@@ -1,25 +1,25 @@
-//! The values that flags take, parsed: each error says what would be right.
+//! Parsers for the values of flags; their errors name the accepted form.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub(super) use berth_sdk::cli::value::{boolean, duration_in};
 
-/// Where to listen.
+/// Address of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bind {
-    /// Nowhere.
+    /// The endpoint is turned off.
     Off,
-    /// Here.
+    /// The endpoint listens on this address.
     At(SocketAddr),
 }
 
-/// An address to listen at, as Go writes it: `:8081`, `127.0.0.1:8081`, or `0` for none.
+/// Parses an address in the form of Go: `:8081`, `127.0.0.1:8081`, or `0` for none.
 pub(super) fn bind(text: &str) -> Result<Bind, String> {
     if text == "0" {
         return Ok(Bind::Off);
     }
-    let form = "write [IP]:PORT, like :8081, or 0 for none";
+    let form = "expected [IP]:PORT, such as :8081, or 0 for none";
     let (host, port) = text.rsplit_once(':').ok_or(form)?;
     let port: u16 = port.parse().map_err(|_| form)?;
     let ip = match host.trim_start_matches('[').trim_end_matches(']') {
@@ -30,7 +30,7 @@ pub(super) fn bind(text: &str) -> Result<Bind, String> {
     Ok(Bind::At(SocketAddr::new(ip, port)))
 }
 
-/// Which store, before its details are known.
+/// Value of `--store`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StoreName {
     /// `kube`
@@ -39,26 +39,26 @@ pub(super) enum StoreName {
     Dir(PathBuf),
 }
 
-/// A store, `kube` or `dir:PATH`.
+/// Parses a store: `kube` or `dir:PATH`.
 pub(super) fn store(text: &str) -> Result<StoreName, String> {
     match text.split_once(':') {
         None if text == "kube" => Ok(StoreName::Kube),
         Some(("dir", path)) if !path.is_empty() => Ok(StoreName::Dir(PathBuf::from(path))),
-        _ => Err("write kube, or dir:PATH with the directory of the manifests".to_owned()),
+        _ => Err("expected kube, or dir:PATH with the directory of the manifests".to_owned()),
     }
 }
 
-/// A namespace, or another DNS-1123 label.
+/// Parses a namespace, a DNS-1123 label.
 pub(super) fn namespace(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let good = !text.is_empty() && text.len() <= 63 && text.chars().all(inner);
-    if good && !text.starts_with('-') && !text.ends_with('-') {
+    let is_valid = !text.is_empty() && text.len() <= 63 && text.chars().all(inner);
+    if is_valid && !text.starts_with('-') && !text.ends_with('-') {
         return Ok(text.to_owned());
     }
-    Err("a namespace is up to 63 lower case letters, digits and \"-\"".to_owned())
+    Err("a namespace has at most 63 lowercase letters, digits and \"-\"".to_owned())
 }
 
-/// Namespaces separated by commas; empty ones are passed over, as upstream does.
+/// Parses a comma-separated list of namespaces; empty entries are ignored, as upstream does.
 pub(super) fn namespaces(text: &str) -> Result<Vec<String>, String> {
     let names = text.split(',').map(str::trim).filter(|it| !it.is_empty());
     names.map(namespace).collect()
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn parses_addresses() {
         let at = |text: &str| Ok(Bind::At(text.parse().unwrap()));
         assert_eq!(bind(":8081"), at("[::]:8081"));
         assert_eq!(bind("127.0.0.1:0"), at("127.0.0.1:0"));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn stores() {
+    fn parses_stores() {
         assert_eq!(store("kube"), Ok(StoreName::Kube));
         assert_eq!(store("dir:a:b"), Ok(StoreName::Dir("a:b".into())));
         for text in ["", "dir", "dir:", "kube:x", "etcd:x"] {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_namespaces() {
+    fn parses_namespace_lists() {
         let names = vec!["a".to_owned(), "b-1".to_owned()];
         assert_eq!(namespaces(" a,,b-1 "), Ok(names));
         assert_eq!(namespaces(""), Ok(Vec::new()));

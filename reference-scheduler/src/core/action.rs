@@ -1,175 +1,177 @@
-//! What the core wants done.
+//! The actions that the core requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::WriteError;
+use super::StoreError;
 use crate::api::{
     ArtifactStatus, HostStatus, Key, Object, Workload, WorkloadDeploymentStatus,
     WorkloadReplicaSetStatus, WorkloadStatus,
 };
 
-/// Tells calls apart; never used twice by one scheduler.
+/// ID of a call, unique within one scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// Tells writes apart; never used twice by one scheduler.
+/// ID of a write, unique within one scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);
 
-/// What is to be done. All of it at once: no action waits for the end of another.
+/// An action for the runtime. All actions run concurrently: none waits for another.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Send a command to a host and tell the end with [`Event::Answered`](super::Event::Answered),
-    /// at `timeout` at the latest. Sent now or never: a call that cannot go out ends as `Disconnected`.
+    /// Send a command to a host and report the end with
+    /// [`Event::CallFinished`](super::Event::CallFinished) within `timeout`. Never queue a call:
+    /// without a connection it ends as `Disconnected`.
     Call {
-        /// To be told with the answer.
+        /// ID of the call.
         call_id: CallId,
-        /// The host.
+        /// ID of the host.
         host_id: Arc<str>,
-        /// What it is told.
+        /// The command.
         command: Command,
-        /// How long to wait for the answer.
+        /// Time limit of the whole call.
         timeout: Duration,
     },
-    /// Write to the store and tell the end with [`Event::Written`](super::Event::Written).
-    /// There is at most one write at a time for each object.
+    /// Write to the store and report the end with
+    /// [`Event::WriteFinished`](super::Event::WriteFinished). Each object has at most one write in
+    /// flight.
     Write {
-        /// To be told with the result.
+        /// ID of the write.
         write_id: WriteId,
-        /// What is written.
+        /// The change.
         write: Write,
     },
-    /// Tell people.
-    Note(Note),
+    /// Record an event about an object.
+    RecordEvent(ObjectEvent),
 }
 
-/// What a host is told.
+/// A command to a host.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Start a workload.
     Start {
-        /// The object: everything but what its references hold.
+        /// The object, with its references to ConfigMaps and Secrets unresolved.
         workload: Arc<Workload>,
-        /// Under this id. A later start of the same id has to carry the same content.
+        /// ID of the incarnation. Every start of the same id carries the same content.
         id: Arc<str>,
     },
-    /// Stop an id.
+    /// Stop an incarnation.
     Stop {
-        /// The id.
+        /// ID of the incarnation.
         id: Arc<str>,
     },
-    /// Ask for the state of an id.
+    /// Query the state of an incarnation.
     Status {
-        /// The id.
+        /// ID of the incarnation.
         id: Arc<str>,
     },
 }
 
-/// A change of one object. A `uid` that is not empty is a precondition: of another one, the result is
-/// `NotFound`.
+/// A change of one object. A non-empty `uid` is a precondition: if the object has another uid, the
+/// result is `NotFound`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// Create this object; its status is not written with it. `Exists` when there is one of its name.
+    /// Create the object without its status. `Exists` if its name is in use.
     Create(Object),
-    /// Create this host, or make these its labels and fields; its status is left alone.
+    /// Create the host, or replace its labels and fields; its status is unchanged.
     ApplyHost(Object),
-    /// Make this its status, as a whole.
+    /// Replace the whole status.
     Status {
-        /// The object.
+        /// Key of the object.
         key: Key,
-        /// Its uid.
+        /// UID of the object.
         uid: String,
-        /// All of its status.
+        /// The new status.
         status: Status,
-        /// Whether it may be held back for a moment in favour of what has to be written at once.
+        /// Whether more urgent writes may go first.
         can_wait: bool,
     },
-    /// Change its metadata.
+    /// Patch the metadata.
     Metadata {
-        /// The object.
+        /// Key of the object.
         key: Key,
-        /// Its uid.
+        /// UID of the object.
         uid: String,
-        /// What becomes of it.
+        /// The patch.
         patch: MetadataPatch,
     },
-    /// Make this the `spec.replicas` of a replica set.
+    /// Set `spec.replicas` of a replica set.
     Replicas {
-        /// The replica set.
+        /// Key of the replica set.
         key: Key,
-        /// Its uid.
+        /// UID of the replica set.
         uid: String,
-        /// How many.
+        /// The new number of replicas.
         replicas: u32,
     },
-    /// Delete it, in the background.
+    /// Delete the object, with background propagation.
     Delete {
-        /// The object.
+        /// Key of the object.
         key: Key,
-        /// Its uid.
+        /// UID of the object.
         uid: String,
     },
 }
 
-/// A change of metadata.
+/// A patch of an object's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetadataPatch {
-    /// A finalizer to add; nothing happens when it is there.
+    /// Finalizer to add, if missing.
     pub add_finalizer: Option<&'static str>,
-    /// A finalizer to take away; nothing happens when it is not there.
+    /// Finalizer to remove, if present.
     pub remove_finalizer: Option<&'static str>,
-    /// Annotations to set, or with `None` to take away.
+    /// Annotations to set, or with `None` to remove.
     pub annotations: BTreeMap<String, Option<String>>,
 }
 
 /// The status of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Status {
-    /// Of a host.
+    /// Status of a host.
     Host(HostStatus),
-    /// Of a workload.
+    /// Status of a workload.
     Workload(WorkloadStatus),
-    /// Of a replica set.
+    /// Status of a replica set.
     ReplicaSet(WorkloadReplicaSetStatus),
-    /// Of a deployment.
+    /// Status of a deployment.
     Deployment(WorkloadDeploymentStatus),
-    /// Of an artifact.
+    /// Status of an artifact.
     Artifact(ArtifactStatus),
 }
 
-/// Something that people should hear of: on Kubernetes an Event.
+/// An event about an object, for users: on Kubernetes an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// What it is about.
+pub struct ObjectEvent {
+    /// Key of the object.
     pub key: Key,
-    /// Its uid.
+    /// UID of the object.
     pub uid: String,
-    /// Whether it is a warning.
-    pub kind: NoteKind,
-    /// One word in CamelCase.
+    /// Severity of the event.
+    pub kind: ObjectEventKind,
+    /// Reason in CamelCase.
     pub reason: &'static str,
-    /// The sentence.
+    /// Human-readable message.
     pub message: String,
 }
 
-/// Whether something is as it should be.
+/// Severity of an event, as on Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoteKind {
-    /// It is.
+pub enum ObjectEventKind {
+    /// Nothing is wrong.
     Normal,
-    /// It is not.
+    /// Something is wrong.
     Warning,
 }
 
 impl Status {
-    /// Makes it the whole status of an object.
+    /// Replaces the whole status of an object.
     ///
     /// # Errors
     ///
-    /// `Refused` when the object is of another kind.
-    pub fn enter(self, object: &mut Object) -> Result<(), WriteError> {
+    /// `Refused` if the object is of another kind.
+    pub fn apply_to(self, object: &mut Object) -> Result<(), StoreError> {
         match (object, self) {
             (Object::Host(it), Self::Host(status)) => Arc::make_mut(it).status = Some(status),
             (Object::Workload(it), Self::Workload(status)) => {
@@ -185,8 +187,8 @@ impl Status {
                 Arc::make_mut(it).status = Some(status);
             }
             (object, _) => {
-                let message = format!("{} gets a status of another kind", object.key());
-                return Err(WriteError::Refused(message));
+                let message = format!("cannot set a status of another kind on {}", object.key());
+                return Err(StoreError::Refused(message));
             }
         }
         Ok(())
@@ -194,7 +196,7 @@ impl Status {
 }
 
 impl Write {
-    /// The object that is written.
+    /// Returns the key of the written object.
     pub fn key(&self) -> Key {
         match self {
             Self::Create(object) | Self::ApplyHost(object) => object.key(),
@@ -205,7 +207,7 @@ impl Write {
         }
     }
 
-    /// Makes this the status of an object, at once.
+    /// Returns a write of a status that cannot wait.
     pub const fn status(key: Key, uid: String, status: Status) -> Self {
         Self::Status {
             key,
@@ -215,7 +217,7 @@ impl Write {
         }
     }
 
-    /// Whether it may be held back for a moment in favour of those that may not.
+    /// Returns whether more urgent writes may go first.
     pub const fn can_wait(&self) -> bool {
         matches!(self, Self::Status { can_wait: true, .. })
     }

@@ -1,14 +1,14 @@
-//! How long to wait after failures in a row.
+//! Exponential backoff after consecutive failures.
 
 use std::time::Duration;
 
 use super::Timings;
 
-/// Failures in a row, in rounds: those that happen while one waits anyway count as one.
+/// Consecutive failures, in rounds: failures during a backoff count as one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {
     rounds: u32,
-    /// When the next attempt may be made.
+    /// When the next attempt is allowed.
     pub next_at: Duration,
 }
 
@@ -17,12 +17,12 @@ impl Backoff {
         if now < self.next_at {
             return;
         }
-        let quiet = now.saturating_sub(self.next_at) >= timings.backoff_reset;
-        if self.rounds > 0 && quiet {
+        let is_reset = now.saturating_sub(self.next_at) >= timings.backoff_reset;
+        if self.rounds > 0 && is_reset {
             self.rounds = 0;
         }
-        let pause = timings.backoff.saturating_mul(1 << self.rounds.min(20));
-        self.next_at = now + pause.min(timings.backoff_max);
+        let delay = timings.backoff.saturating_mul(1 << self.rounds.min(20));
+        self.next_at = now + delay.min(timings.backoff_max);
         self.rounds += 1;
     }
 
@@ -36,17 +36,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_and_are_forgotten_after_a_good_time() {
+    fn delay_doubles_and_resets_after_time_without_failures() {
         let timings = Timings::default();
         let (mut backoff, mut now) = (Backoff::default(), Duration::from_secs(1000));
-        let mut pauses = Vec::new();
+        let mut delays = Vec::new();
         for _ in 0..10 {
             backoff.failed(now, &timings);
             backoff.failed(now, &timings);
-            pauses.push((backoff.next_at - now).as_secs());
+            delays.push((backoff.next_at - now).as_secs());
             now = backoff.next_at;
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
         now += timings.backoff_reset;
         backoff.failed(now, &timings);
         assert_eq!(backoff.next_at - now, timings.backoff);

@@ -1,4 +1,5 @@
-//! A deployment: the replica set of the wanted revision, and the way to it from the one before.
+//! A deployment: the replica set of the current revision, and the rollout to it from the previous
+//! one.
 
 mod resolve;
 mod rollout;
@@ -7,39 +8,39 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::rollout::{Old, Rolling};
+use self::rollout::{OldSet, RollingUpdate};
 use super::Scheduler;
-use super::agenda::Item;
-use super::kept::Kept;
+use super::cached_object::CachedObject;
 use super::replica_set::ReplicaSet;
+use super::work_queue::WorkItem;
 use crate::api::{
     self, DeployPolicy, Key, LocalReference, Object, ReplicaCounts, WorkloadDeployment, condition,
     names,
 };
 
-/// Reason of `Deploy` when a rollout stands still.
+/// Reason of `Deploy` when a rollout is stuck.
 const STUCK: &str = "ProgressDeadlineExceeded";
 
-/// What is known of one deployment.
+/// The state of one deployment.
 #[derive(Debug)]
 pub(super) struct Deployment {
     pub key: Key,
     pub uid: Arc<str>,
-    pub kept: Kept<WorkloadDeployment>,
-    /// What the rollout was at when it last moved.
+    pub cached: CachedObject<WorkloadDeployment>,
+    /// Revision and number of ready replicas at the last progress.
     progress: (String, i32),
     progress_at: Duration,
     is_stuck: bool,
-    /// Until then no set is made: one was deleted from outside, which may be the first that is heard of a
-    /// deletion of the whole.
-    pub calm_until: Duration,
-    counted_at: Duration,
+    /// Until when no set is created: a set was deleted externally, which may be the first sign that
+    /// the whole deployment is being deleted.
+    pub deletion_quiet_until: Duration,
+    status_written_at: Duration,
 }
 
 impl Deployment {
-    /// How one revision follows another; nothing for a word that is not known.
+    /// Returns the rollout policy, or `None` if it is unknown.
     pub fn policy(&self) -> Option<DeployPolicy> {
-        let spec = &self.kept.object.as_ref()?.spec;
+        let spec = &self.cached.object.as_ref()?.spec;
         matches!(
             spec.deploy_policy.as_str(),
             "" | "RollingUpdate" | "Recreate"
@@ -47,9 +48,9 @@ impl Deployment {
         .then(|| spec.deploy_policy())
     }
 
-    /// Whether it holds an artifact back from being deleted.
+    /// Returns whether it refers to an artifact, which protects the artifact from deletion.
     pub fn uses(&self, artifact: &Key) -> bool {
-        let object = self.kept.object.as_ref();
+        let object = self.cached.object.as_ref();
         let object = object.filter(|object| !object.metadata.is_deleting());
         self.key.namespace == artifact.namespace
             && object.is_some_and(|object| {
@@ -58,9 +59,9 @@ impl Deployment {
             })
     }
 
-    /// Why nothing is done about it.
+    /// Returns why the specification is invalid.
     fn invalid(&self) -> Option<&'static str> {
-        let spec = &self.kept.object.as_ref()?.spec;
+        let spec = &self.cached.object.as_ref()?.spec;
         match (self.policy(), spec.replicas) {
             (None, _) => Some("deployPolicy is neither RollingUpdate nor Recreate"),
             (_, Some(replicas)) if replicas < 0 => Some("replicas is negative"),
@@ -69,9 +70,9 @@ impl Deployment {
     }
 }
 
-/// What was found out about a deployment, for its status.
+/// The observed state of a rollout, for the status of the deployment.
 #[derive(Debug, Default)]
-struct Findings {
+struct RolloutStatus {
     invalid: Option<&'static str>,
     missing_artifact: Option<String>,
     current: Option<String>,
@@ -88,61 +89,66 @@ impl Scheduler {
         let namespace = key.namespace.clone();
         let known = self
             .deployments
-            .number(&key)
-            .and_then(|number| self.deployments.get(number));
-        if let Some(known) = known
-            && *known.uid != *object.metadata.uid
+            .index(&key)
+            .and_then(|index| self.deployments.get(index));
+        if let Some(predecessor) = known
+            && *predecessor.uid != *object.metadata.uid
         {
-            let uid = known.uid.to_string();
+            let uid = predecessor.uid.to_string();
             self.deployment_removed(&key, &uid);
         }
-        let number = self.deployments.number(&key).unwrap_or_else(|| {
+        let deployment_index = self.deployments.index(&key).unwrap_or_else(|| {
             let record = Deployment {
                 key: key.clone(),
                 uid: object.metadata.uid.as_str().into(),
-                kept: Kept::default(),
+                cached: CachedObject::default(),
                 progress: (String::new(), 0),
                 progress_at: self.now,
                 is_stuck: is_stuck(&object),
-                calm_until: Duration::ZERO,
-                counted_at: self.now,
+                deletion_quiet_until: Duration::ZERO,
+                status_written_at: self.now,
             };
             let uid = record.uid.clone();
-            let number = self.deployments.insert(key, record);
-            self.deployments_by_uid.insert(uid, number);
-            number
+            let index = self.deployments.insert(key, record);
+            self.deployments_by_uid.insert(uid, index);
+            index
         });
-        let Some(record) = self.deployments.get_mut(number) else {
+        let Some(record) = self.deployments.get_mut(deployment_index) else {
             return;
         };
-        let first = record.kept.object.is_none();
-        let fresh = record
-            .kept
+        let is_first = record.cached.object.is_none();
+        let is_newer = record
+            .cached
             .accept(object, |deployment| &deployment.metadata);
         let uid = record.uid.clone();
-        if fresh {
-            self.look_at_artifacts(&namespace);
-            self.agenda.look_at(Item::Deployment(number));
-            self.look_at_sets_of(&uid, first);
+        if is_newer {
+            self.enqueue_artifacts(&namespace);
+            self.queue.enqueue(WorkItem::Deployment(deployment_index));
+            self.enqueue_sets_of(&uid, is_first);
         }
     }
 
-    /// The sets of one that has changed; when it has come or gone, also what they have.
-    fn look_at_sets_of(&mut self, uid: &str, with_members: bool) {
-        for set in self.sets_of.get(uid).cloned().unwrap_or_default() {
-            self.agenda.look_at(Item::Set(set));
+    /// Enqueues the sets of a deployment, and optionally their members.
+    fn enqueue_sets_of(&mut self, uid: &str, with_members: bool) {
+        for set in self
+            .sets_by_deployment
+            .get(uid)
+            .cloned()
+            .unwrap_or_default()
+        {
+            self.queue.enqueue(WorkItem::Set(set));
             let set = self.sets.get(set).filter(|_| with_members);
             if let Some(uid) = set.map(|set| set.uid.clone()) {
-                self.look_at_members(&uid);
+                self.enqueue_members(&uid);
             }
         }
     }
 
     pub(super) fn deployment_removed(&mut self, key: &Key, uid: &str) {
-        let Some(number) = self.deployments.number(key) else {
+        let Some(deployment_index) = self.deployments.index(key) else {
             return;
         };
-        let record = self.deployments.get(number);
+        let record = self.deployments.get(deployment_index);
         if record.is_some_and(|record| !uid.is_empty() && *record.uid != *uid) {
             return;
         }
@@ -150,53 +156,59 @@ impl Scheduler {
             return;
         };
         self.deployments_by_uid.remove(&record.uid);
-        self.agenda.look_again(Item::Deployment(number), None);
-        self.look_at_sets_of(&record.uid, true);
-        self.look_at_artifacts(&key.namespace);
+        self.queue
+            .reschedule(WorkItem::Deployment(deployment_index), None);
+        self.enqueue_sets_of(&record.uid, true);
+        self.enqueue_artifacts(&key.namespace);
     }
 
-    pub(super) fn look_at_deployment(&mut self, number: u32) {
-        let Some(record) = self.deployments.get(number) else {
+    pub(super) fn reconcile_deployment(&mut self, deployment_index: u32) {
+        let Some(record) = self.deployments.get(deployment_index) else {
             return;
         };
-        let Some(object) = record.kept.object.clone() else {
+        let Some(object) = record.cached.object.clone() else {
             return;
         };
         if object.metadata.is_deleting() {
             return;
         }
-        let (findings, rolled) = self.roll(number, &object);
-        let written = self.write_deployment(number, &object, &findings);
-        let wake = rolled.into_iter().chain(written).min();
-        self.agenda.look_again(Item::Deployment(number), wake);
+        let (observed, rollout_wake) = self.reconcile_rollout(deployment_index, &object);
+        let write_wake = self.write_deployment(deployment_index, &object, &observed);
+        let wake = rollout_wake.into_iter().chain(write_wake).min();
+        self.queue
+            .reschedule(WorkItem::Deployment(deployment_index), wake);
     }
 
-    /// Brings the replica sets nearer to what is wanted.
-    fn roll(&mut self, number: u32, object: &WorkloadDeployment) -> (Findings, Option<Duration>) {
-        let mut findings = Findings::default();
-        let Some(record) = self.deployments.get(number) else {
-            return (findings, None);
+    /// Moves the replica sets one step toward the desired state.
+    fn reconcile_rollout(
+        &mut self,
+        deployment_index: u32,
+        object: &WorkloadDeployment,
+    ) -> (RolloutStatus, Option<Duration>) {
+        let mut observed = RolloutStatus::default();
+        let Some(record) = self.deployments.get(deployment_index) else {
+            return (observed, None);
         };
         let (uid, policy) = (record.uid.clone(), record.policy());
-        let calm_until = Some(record.calm_until).filter(|until| self.now < *until);
-        findings.invalid = record.invalid();
+        let quiet_until = Some(record.deletion_quiet_until).filter(|until| self.now < *until);
+        observed.invalid = record.invalid();
         let sets = self.wanted_sets(&uid);
-        let template = match findings.invalid {
+        let template = match observed.invalid {
             Some(_) => None,
             None => match self.resolve_template(object) {
                 Ok(template) => Some(template),
                 Err(missing) => {
-                    findings.missing_artifact = Some(missing);
+                    observed.missing_artifact = Some(missing);
                     None
                 }
             },
         };
         let Some(template) = template else {
             let status = object.status.clone().unwrap_or_default();
-            findings.current = status.current_replica_set.map(|set| set.name);
-            findings.previous = status.previous_replica_set.map(|set| set.name);
-            self.count_sets(&mut findings, object, &sets);
-            return (findings, None);
+            observed.current = status.current_replica_set.map(|set| set.name);
+            observed.previous = status.previous_replica_set.map(|set| set.name);
+            self.count_sets(&mut observed, object, &sets);
+            return (observed, None);
         };
         let revision = crate::revision::revision(&template.spec);
         let named = object
@@ -218,32 +230,40 @@ impl Scheduler {
             .copied()
             .filter(|set| Some(*set) != current)
             .collect();
-        let good = self.last_good(object, current, &old);
+        let last_good = self.last_good(object, current, &old);
         let rollout = Rollout {
             replicas: object.spec.replicas(),
             current,
             old,
-            good,
+            last_good,
         };
         let wake = match policy {
-            _ if rollout.current.is_none() && calm_until.is_some() => calm_until,
-            Some(DeployPolicy::Recreate) => self.recreate(&rollout, object, template, &revision),
-            _ => self.roll_over(&rollout, object, template, &revision),
+            _ if rollout.current.is_none() && quiet_until.is_some() => quiet_until,
+            Some(DeployPolicy::Recreate) => {
+                self.apply_recreate(&rollout, object, template, &revision)
+            }
+            _ => self.apply_rolling_update(&rollout, object, template, &revision),
         };
         let sets = self.wanted_sets(&uid);
-        self.find_out(&mut findings, object, &sets, &revision, good);
-        let stuck = self.watch_progress(number, &revision, &findings);
-        (findings, wake.into_iter().chain(stuck).min())
+        self.observe_rollout(&mut observed, object, &sets, &revision, last_good);
+        let progress_wake = self.check_progress(deployment_index, &revision, &observed);
+        (observed, wake.into_iter().chain(progress_wake).min())
     }
 
-    /// The replica sets of a deployment that are not on their way out.
+    /// Returns the wanted replica sets of a deployment.
     fn wanted_sets(&self, uid: &str) -> Vec<u32> {
-        let sets = self.sets_of.get(uid).into_iter().flatten().copied();
+        let sets = self
+            .sets_by_deployment
+            .get(uid)
+            .into_iter()
+            .flatten()
+            .copied();
         let is_wanted = |set: &u32| self.sets.get(*set).is_some_and(ReplicaSet::is_wanted);
         sets.filter(is_wanted).collect()
     }
 
-    /// The last revision that was rolled out to the end: its set stays until another is.
+    /// Returns the set of the last revision that was rolled out completely. It stays until another
+    /// revision is.
     fn last_good(
         &self,
         object: &WorkloadDeployment,
@@ -253,28 +273,29 @@ impl Scheduler {
         let status = object.status.as_ref()?;
         let find = |reference: &Option<LocalReference>| {
             let name = &reference.as_ref()?.name;
-            let is_it = |set: &&u32| {
+            let has_name = |set: &&u32| {
                 self.sets
                     .get(**set)
                     .is_some_and(|set| *set.key.name == **name)
             };
-            old.iter().find(is_it).copied()
+            old.iter().find(has_name).copied()
         };
         let previous = find(&status.previous_replica_set);
         let was_current = find(&status.current_replica_set);
-        let is_back = current
+        let is_rollback = current
             .and_then(|current| self.sets.get(current))
             .is_some_and(|current| {
                 let previous = status.previous_replica_set.as_ref();
                 previous.is_some_and(|previous| *current.key.name == *previous.name)
             });
-        match is_back {
-            true => None,
-            false => previous.or(was_current),
+        if is_rollback {
+            None
+        } else {
+            previous.or(was_current)
         }
     }
 
-    fn roll_over(
+    fn apply_rolling_update(
         &mut self,
         rollout: &Rollout,
         object: &WorkloadDeployment,
@@ -286,42 +307,42 @@ impl Scheduler {
             let ready = self.sets.get(set).map_or(0, |set| set.counts.ready);
             u32::try_from(ready).unwrap_or(0)
         };
-        let mut old: Vec<Old> = rollout
+        let mut old: Vec<OldSet> = rollout
             .old
             .iter()
-            .map(|set| Old {
+            .map(|set| OldSet {
                 set: *set,
                 size: self
                     .sets
                     .get(*set)
                     .map_or(0, super::replica_set::ReplicaSet::replicas),
                 ready: ready(*set),
-                is_good: Some(*set) == rollout.good,
-                there: self.there(*set),
+                is_last_good: Some(*set) == rollout.last_good,
+                existing: self.existing_replicas(*set),
             })
             .collect();
-        old.sort_by_key(|old| (!old.is_good, old.set));
-        let rolling = Rolling {
+        old.sort_by_key(|old| (!old.is_last_good, old.set));
+        let rolling_update = RollingUpdate {
             replicas: rollout.replicas,
             surge,
             ready: rollout.current.map_or(0, ready),
         };
-        let plan = rolling.plan(&old);
+        let plan = rolling_update.plan(&old);
         match rollout.current {
             Some(current) => self.resize_set(current, plan.size),
             None => {
                 let set = self.new_set(object, template, revision, plan.size);
-                self.draft_set(set);
-                // One that had a surge of its own gives it up.
+                self.add_pending_set(set);
+                // A set that was the only one has used the whole surge and must scale down.
                 for old in &old {
-                    self.agenda.look_at(Item::Set(old.set));
+                    self.queue.enqueue(WorkItem::Set(old.set));
                 }
             }
         }
         for (old, size) in old.iter().zip(plan.old) {
             let has_members = self.has_members(old.set);
             match size {
-                0 if plan.is_complete || (!old.is_good && !has_members) => {
+                0 if plan.is_complete || (!old.is_last_good && !has_members) => {
                     self.discard_set(old.set)
                 }
                 _ => self.resize_set(old.set, size),
@@ -330,40 +351,41 @@ impl Scheduler {
         None
     }
 
-    /// How many there are of a set, with those that are to go and of which the store does not know yet.
-    fn there(&self, set: u32) -> u32 {
+    /// Returns the number of replicas of a set, including those whose deletion the store does not
+    /// have yet.
+    fn existing_replicas(&self, set: u32) -> u32 {
         self.sets.get(set).map_or(0, |set| {
-            u32::try_from(set.counts.current).unwrap_or(0) + set.undeleted
+            u32::try_from(set.counts.current).unwrap_or(0) + set.pending_deletions
         })
     }
 
-    /// Nothing new before all that is old is gone, and what may still run on lost hosts has had its time.
-    fn recreate(
+    /// Starts the new set after all old replicas are gone and the fences of lost hosts have ended.
+    fn apply_recreate(
         &mut self,
         rollout: &Rollout,
         object: &WorkloadDeployment,
         template: api::WorkloadTemplate,
         revision: &str,
     ) -> Option<Duration> {
-        let mut fenced = None;
-        let mut clear = true;
+        let mut fenced_until = None;
+        let mut is_clear = true;
         for old in &rollout.old {
             self.resize_set(*old, 0);
             let until = self
                 .sets
                 .get(*old)
                 .and_then(|set| set.fenced_until(self.now));
-            fenced = fenced.max(until);
-            clear &= until.is_none() && !self.has_members(*old);
+            fenced_until = fenced_until.max(until);
+            is_clear &= until.is_none() && !self.has_members(*old);
         }
-        if !clear {
-            return fenced;
+        if !is_clear {
+            return fenced_until;
         }
         match rollout.current {
             Some(current) => self.resize_set(current, rollout.replicas),
             None => {
                 let set = self.new_set(object, template, revision, rollout.replicas);
-                self.draft_set(set);
+                self.add_pending_set(set);
             }
         }
         for old in &rollout.old {
@@ -372,7 +394,7 @@ impl Scheduler {
         None
     }
 
-    /// Whether any of its workloads are there, also on their way out.
+    /// Returns whether a set has any workloads, including terminating ones.
     fn has_members(&self, set: u32) -> bool {
         let members = self
             .sets
@@ -381,15 +403,15 @@ impl Scheduler {
         members.is_some_and(|members| !members.is_empty())
     }
 
-    fn find_out(
+    fn observe_rollout(
         &self,
-        findings: &mut Findings,
+        observed: &mut RolloutStatus,
         object: &WorkloadDeployment,
         sets: &[u32],
         revision: &str,
-        good: Option<u32>,
+        last_good: Option<u32>,
     ) {
-        self.count_sets(findings, object, sets);
+        self.count_sets(observed, object, sets);
         let name = |set: u32| self.sets.get(set).map(|set| set.key.name.to_string());
         let mut of_revision = sets.iter().copied().filter(|set| {
             self.sets
@@ -401,26 +423,29 @@ impl Scheduler {
             .status
             .as_ref()
             .and_then(|status| status.current_replica_set.as_ref());
-        findings.is_current = current.is_some();
-        // While the old ones stop, what is recreated has no new set yet, and the old one is still named.
-        findings.current = current
+        observed.is_current = current.is_some();
+        // During a recreate rollout there is no new set while the old one stops; the status still
+        // names the old one.
+        observed.current = current
             .and_then(name)
             .or_else(|| before.map(|before| before.name.clone()));
-        findings.previous = good.filter(|good| sets.contains(good)).and_then(name);
-        findings.previous = findings.previous.take().filter(|_| current.is_some());
-        findings.is_settled = sets.len() <= 1;
-        let wanted = i32::try_from(object.spec.replicas()).unwrap_or(i32::MAX);
+        observed.previous = last_good
+            .filter(|last_good| sets.contains(last_good))
+            .and_then(name);
+        observed.previous = observed.previous.take().filter(|_| current.is_some());
+        observed.is_settled = sets.len() <= 1;
+        let replicas = i32::try_from(object.spec.replicas()).unwrap_or(i32::MAX);
         let counts = current
             .and_then(|set| self.sets.get(set))
             .map(|set| set.counts);
         let is_ready = counts.is_some_and(|counts| {
-            counts.expected == wanted && counts.ready >= wanted && counts.current == wanted
+            counts.expected == replicas && counts.ready >= replicas && counts.current == replicas
         });
-        findings.is_complete = findings.is_settled && is_ready;
+        observed.is_complete = observed.is_settled && is_ready;
     }
 
-    fn count_sets(&self, findings: &mut Findings, object: &WorkloadDeployment, sets: &[u32]) {
-        let counts = &mut findings.counts;
+    fn count_sets(&self, observed: &mut RolloutStatus, object: &WorkloadDeployment, sets: &[u32]) {
+        let counts = &mut observed.counts;
         for set in sets.iter().filter_map(|set| self.sets.get(*set)) {
             counts.current += set.counts.current;
             counts.ready += set.counts.ready;
@@ -429,24 +454,24 @@ impl Scheduler {
         counts.unavailable = counts.current - counts.ready;
     }
 
-    /// Tells a rollout that stands still from one that goes on; says when to look again.
-    fn watch_progress(
+    /// Checks whether the rollout is stuck and returns when to check again.
+    fn check_progress(
         &mut self,
-        number: u32,
+        deployment_index: u32,
         revision: &str,
-        findings: &Findings,
+        observed: &RolloutStatus,
     ) -> Option<Duration> {
         let (now, deadline) = (self.now, self.options.timings.progress_deadline);
-        let record = self.deployments.get_mut(number)?;
-        let progress = (revision.to_owned(), findings.counts.ready);
-        let moved = record.progress.0 != progress.0 || record.progress.1 < progress.1;
-        if moved || findings.is_complete {
-            let first = record.progress.0.is_empty();
-            record.is_stuck &= first && !findings.is_complete;
+        let record = self.deployments.get_mut(deployment_index)?;
+        let progress = (revision.to_owned(), observed.counts.ready);
+        let has_progressed = record.progress.0 != progress.0 || record.progress.1 < progress.1;
+        if has_progressed || observed.is_complete {
+            let is_first = record.progress.0.is_empty();
+            record.is_stuck &= is_first && !observed.is_complete;
             record.progress_at = now;
         }
         record.progress = progress;
-        if findings.is_complete || record.is_stuck {
+        if observed.is_complete || record.is_stuck {
             return None;
         }
         let due = record.progress_at + deadline;
@@ -455,22 +480,18 @@ impl Scheduler {
         }
         record.is_stuck = true;
         let (key, uid) = (record.key.clone(), record.uid.to_string());
-        self.warn(
-            key,
-            uid,
-            STUCK,
-            format!("nothing has become ready for {deadline:?}"),
-        );
+        let message = format!("no replica has become ready for {deadline:?}");
+        self.record_warning(key, uid, STUCK, message);
         None
     }
 }
 
-/// The parts of a rollout.
+/// The sets of a rollout.
 struct Rollout {
     replicas: u32,
     current: Option<u32>,
     old: Vec<u32>,
-    good: Option<u32>,
+    last_good: Option<u32>,
 }
 
 fn is_stuck(object: &WorkloadDeployment) -> bool {

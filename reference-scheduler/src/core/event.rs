@@ -1,96 +1,95 @@
-//! What happened outside the core.
+//! The events that the core receives.
 
 use berth_proto::{HostHeartbeat, WorkloadState};
 
 use super::{CallId, WriteId};
 use crate::api::{Key, Object};
 
-/// What a host says of itself: a heartbeat whose id was seen to be that of its subject.
-pub type HostReport = HostHeartbeat;
-
-/// What happened.
+/// Something that happened outside the core.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The store tells of an object: new, changed, or there from the beginning.
+    /// The store has this object: new, changed or from the initial list.
     Applied(Object),
-    /// The store tells that an object is gone. The uid tells it from a successor of the same name; empty
-    /// where the store cannot say.
+    /// The store no longer has this object.
     Removed {
-        /// The object.
+        /// Key of the object.
         key: Key,
-        /// Its uid, or nothing.
+        /// UID of the object, which distinguishes it from a successor of the same name; empty if
+        /// unknown.
         uid: String,
     },
-    /// The store has told of everything that there was. Nothing is decided before. Also after a new watch.
+    /// The store has reported every object of its initial list, also after the watch was restarted.
+    /// The core decides nothing before.
     Synced,
-    /// A write is through: the object as the store keeps it now, for a deletion its last state.
-    Written {
-        /// Which write.
+    /// A write has finished.
+    WriteFinished {
+        /// ID of the write.
         write_id: WriteId,
-        /// How it went.
-        result: Result<Object, WriteError>,
+        /// The object as the store has it now; after a deletion, its last state.
+        result: Result<Object, StoreError>,
     },
-    /// A heartbeat was published. The shell has compared its id with the subject.
-    Heartbeat(Box<HostReport>),
-    /// A call has an end. Every call has exactly one.
-    Answered {
-        /// Which call.
+    /// A host published a heartbeat. The runtime has checked that its id matches its subject.
+    Heartbeat(Box<HostHeartbeat>),
+    /// A call has finished. Every call finishes exactly once.
+    CallFinished {
+        /// ID of the call.
         call_id: CallId,
-        /// How it went.
+        /// Result of the call.
         outcome: Outcome,
     },
-    /// The connection to the broker is made, for the first time or again.
-    BusUp,
-    /// The connection to the broker is gone.
-    BusDown,
-    /// This scheduler is about to end: no call goes out any more, writes do. What had been held back so that
-    /// more could be said is written now, for whoever comes after it.
-    Ending,
-    /// Time has passed; due when [`Scheduler::next_wake`](super::Scheduler::next_wake) says so.
+    /// The connection to the broker was established, for the first time or again.
+    BusConnected,
+    /// The connection to the broker was lost.
+    BusDisconnected,
+    /// This scheduler is shutting down: calls are no longer sent, writes still are. Delayed
+    /// statuses are written now, for the next scheduler.
+    ShuttingDown,
+    /// Time has passed. Due at [`Scheduler::next_wake`](super::Scheduler::next_wake).
     Tick,
 }
 
-/// How a call to a host ended.
+/// Result of a call to a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host answered for the id that was asked for, with a state that is not unspecified. An ERROR
-    /// with a code is a refusal and comes like this, too.
+    /// The host responded for the requested id, with a specified state. An ERROR with a code is a
+    /// refusal.
     Status {
-        /// The state.
+        /// State of the workload.
         state: WorkloadState,
-        /// For people; may be empty.
+        /// Human-readable message; may be empty.
         message: String,
-        /// The code of a refusal, where the host sent one.
+        /// Code of the refusal, if the host sent one.
         code: Option<u16>,
     },
-    /// Nobody listens under this host id.
+    /// The broker has no responders for the host.
     NoResponders,
-    /// No answer within the time of the call.
+    /// The host did not respond within the timeout.
     TimedOut,
-    /// An answer that cannot be understood: no JSON, no status, no state, another id.
-    Malformed(String),
-    /// There was no connection, or it broke. The command may have been carried out or not.
+    /// The response is invalid: not JSON, without a status or a state, or for another id.
+    InvalidResponse(String),
+    /// There was no connection, or it was lost. The host may have executed the command.
     Disconnected,
-    /// Nothing was sent: the request cannot be made, since a Secret is missing or the like. For people.
-    Unbuildable(String),
+    /// Nothing was sent because the request cannot be built, for example because a Secret is
+    /// missing. The reason is human-readable.
+    InvalidRequest(String),
 }
 
-/// Why something was not written, told apart by what is to be done next.
+/// Error of a request to the store, distinguished by what the core does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// The object is not there, or one of another uid is.
-    #[error("there is no such object")]
+pub enum StoreError {
+    /// No object has this key and uid.
+    #[error("the object does not exist")]
     NotFound,
-    /// An object of this name is there already.
-    #[error("an object of this name exists")]
+    /// Another object has this name.
+    #[error("an object with this name already exists")]
     Exists,
-    /// The object has changed since it was read.
-    #[error("the object has changed meanwhile")]
+    /// The object was changed since it was read.
+    #[error("the object was changed concurrently")]
     Conflict,
-    /// The store will not have it, however often it is tried.
-    #[error("the store refuses: {0}")]
+    /// The store rejects the request; a retry does not help.
+    #[error("the store refused the request: {0}")]
     Refused(String),
-    /// The store cannot be reached, or is too busy; whether it was written is not known.
-    #[error("the store does not answer: {0}")]
+    /// The store is unreachable or overloaded; a write may have succeeded.
+    #[error("the store is unavailable: {0}")]
     Unavailable(String),
 }

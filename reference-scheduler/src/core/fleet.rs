@@ -1,87 +1,90 @@
-//! The hosts: what they say of themselves, whether they live, what was given to them.
+//! The hosts of the fleet: last heartbeat, health, workloads and pending stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_proto::HostHeartbeat;
 use berth_sdk::scheduler::liveness::{self, Liveness};
 use berth_sdk::scheduler::{Health, Reason};
 
-use super::agenda::Item;
-use super::call::Call;
-use super::stop::Stop;
-use super::{Command, HostReport, Note, NoteKind, Options, Scheduler};
+use super::in_flight::InFlightCall;
+use super::pending_stops::PendingStop;
+use super::work_queue::WorkItem;
+use super::{Command, ObjectEvent, ObjectEventKind, Options, Scheduler};
 use crate::api;
 
-/// Hosts that are kept in view; beyond this somebody is making them up.
+/// Maximum number of hosts. Heartbeats of further hosts are ignored as forgeries.
 const MAX_HOSTS: usize = 20_000;
 
-/// Label by which a host says how many workloads it takes.
+/// Label with the maximum number of workloads of a host.
 pub(super) const MAX_WORKLOADS_LABEL: &str = "berth.dev/max-workloads";
 
-/// From here on a machine has no processor time left: what is idle below it goes to the kernel and to jitter.
-const SPENT_CPU_PERCENT: f32 = 95.0;
+/// CPU usage at which a machine counts as exhausted: the remaining idle time goes to the kernel and
+/// to jitter.
+const EXHAUSTED_CPU_PERCENT: f32 = 95.0;
 
-/// A machine with less than this share of its memory free has none left. Small, since hosts count what caches hold
-/// as taken.
-const SPENT_MEMORY_SHARE: u64 = 64;
+/// A machine with less than this fraction (1/64) of its memory free counts as exhausted. The
+/// fraction is small because hosts count caches as used memory.
+const EXHAUSTED_MEMORY_DIVISOR: u64 = 64;
 
-/// The id that probes ask for when a host has nothing that could be asked for instead.
+/// The id that a probe queries on a host without workloads.
 const PROBE_ID: &str = "berth-probe";
 
-/// All hosts. Numbers are not given twice.
+/// All hosts. An index is never reused.
 #[derive(Debug)]
 pub(super) struct Fleet {
     hosts: Vec<Option<Box<Host>>>,
     by_id: BTreeMap<Arc<str>, u32>,
     pub liveness: Liveness,
-    /// Hosts that may get workloads.
-    pub usable: BTreeSet<u32>,
-    /// Hosts that get nothing new for a while, and until when.
-    pub held: BTreeSet<(Duration, u32)>,
+    /// Hosts that accept new workloads.
+    pub schedulable: BTreeSet<u32>,
+    /// Cordoned hosts, by the end of the cordon.
+    pub cordoned: BTreeSet<(Duration, u32)>,
 }
 
-/// One host: one process, since the next one has another id.
+/// One host, which is one process: a new process usually has a new id.
 #[derive(Debug)]
 pub(super) struct Host {
     pub id: Arc<str>,
-    /// Its last heartbeat; none of one that is known from the store only.
-    pub report: Option<Box<HostReport>>,
+    /// The last heartbeat; `None` for a host that is only known from the store.
+    pub last_heartbeat: Option<Box<HostHeartbeat>>,
     pub health: Health,
     pub reason: Option<Reason>,
     pub lost_at: Duration,
-    /// Its object, by number.
+    /// Index of its Host object.
     pub object: Option<u32>,
-    /// What the last one was that is gone.
-    pub shadow: Option<Arc<api::Host>>,
-    /// Whether the object shows it, and not another host of the same name, which does not matter to placement.
-    pub is_named: bool,
-    /// Its object has been deleted, so it is to be emptied.
+    /// The last state of its deleted Host object.
+    pub tombstone: Option<Arc<api::Host>>,
+    /// Whether the Host object describes this host rather than another one of the same name. Does
+    /// not affect placement.
+    pub owns_object: bool,
+    /// When its Host object was deleted, which drains the host.
     pub drained_since: Option<Duration>,
-    /// Gets nothing new until then.
-    pub hold_until: Duration,
-    /// Starts that it owes an answer to.
-    pub open_starts: u32,
-    /// What is placed on it and wanted.
+    /// End of the cordon.
+    pub cordoned_until: Duration,
+    /// Starts that the host has not replied to.
+    pub starts_in_flight: u32,
+    /// Workloads that are assigned to the host and wanted.
     pub workloads: BTreeSet<u32>,
-    /// What is to be stopped on it, by id.
-    pub stops: BTreeMap<Arc<str>, Stop>,
+    /// Pending stops, by id.
+    pub stops: BTreeMap<Arc<str>, PendingStop>,
 }
 
 impl Host {
     fn new(id: Arc<str>) -> Self {
         Self {
             id,
-            report: None,
+            last_heartbeat: None,
             health: Health::Alive,
             reason: None,
             lost_at: Duration::ZERO,
             object: None,
-            shadow: None,
-            is_named: false,
+            tombstone: None,
+            owns_object: false,
             drained_since: None,
-            hold_until: Duration::ZERO,
-            open_starts: 0,
+            cordoned_until: Duration::ZERO,
+            starts_in_flight: 0,
             workloads: BTreeSet::new(),
             stops: BTreeMap::new(),
         }
@@ -91,95 +94,97 @@ impl Host {
         self.health == Health::Lost
     }
 
-    /// Whether it takes only so many.
+    /// Returns whether the host limits the number of its workloads.
     pub fn is_limited(&self) -> bool {
-        let report = self.report.as_ref();
-        report.is_some_and(|report| report.labels.contains_key(MAX_WORKLOADS_LABEL))
+        let heartbeat = self.last_heartbeat.as_ref();
+        heartbeat.is_some_and(|heartbeat| heartbeat.labels.contains_key(MAX_WORKLOADS_LABEL))
     }
 
-    /// How much it has to do: ids that it runs or is to run.
-    pub fn load(&self) -> u32 {
+    /// Returns the number of workloads that are assigned to the host.
+    pub fn workload_count(&self) -> u32 {
         u32::try_from(self.workloads.len()).unwrap_or(u32::MAX)
     }
 
-    /// By what hosts are ranked that are equal otherwise.
-    pub fn burden(&self) -> Burden {
-        Burden {
-            is_spent: self.report.as_ref().is_some_and(|report| is_spent(report)),
-            load: self.load(),
+    /// Returns the load, which ranks otherwise equal hosts.
+    pub fn load(&self) -> HostLoad {
+        let heartbeat = self.last_heartbeat.as_ref();
+        HostLoad {
+            is_exhausted: heartbeat.is_some_and(|heartbeat| is_exhausted(heartbeat)),
+            workload_count: self.workload_count(),
         }
     }
 }
 
-/// What a host bears; less of it is better.
+/// The load of a host; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Burden {
-    /// Its last heartbeat told of a machine that is out of memory or processor time.
-    pub is_spent: bool,
-    pub load: u32,
+pub(super) struct HostLoad {
+    /// Whether the machine was short of memory or processor time at its last heartbeat.
+    pub is_exhausted: bool,
+    pub workload_count: u32,
 }
 
-impl Burden {
-    pub const LEAST: Self = Self {
-        is_spent: false,
-        load: 0,
+impl HostLoad {
+    pub const MIN: Self = Self {
+        is_exhausted: false,
+        workload_count: 0,
     };
-    pub const MOST: Self = Self {
-        is_spent: true,
-        load: u32::MAX,
+    pub const MAX: Self = Self {
+        is_exhausted: true,
+        workload_count: u32::MAX,
     };
 }
 
-/// SCHED-PLACE-011. A figure that is not told speaks against nobody.
-fn is_spent(report: &HostReport) -> bool {
-    report.system_cpu_usage >= SPENT_CPU_PERCENT
-        || report.system_memory_free < report.system_memory_total / SPENT_MEMORY_SHARE
+/// SCHED-PLACE-011. A missing figure does not count against a host.
+fn is_exhausted(heartbeat: &HostHeartbeat) -> bool {
+    heartbeat.system_cpu_usage >= EXHAUSTED_CPU_PERCENT
+        || heartbeat.system_memory_free < heartbeat.system_memory_total / EXHAUSTED_MEMORY_DIVISOR
 }
 
 impl Fleet {
     pub fn new(options: &Options) -> Self {
-        // What must be stopped on a lost host is remembered longer than the host by itself.
+        // Pending stops of a lost host are kept longer than liveness would keep the host by
+        // default.
         let liveness = liveness::LivenessOptions {
-            forget_after: options.timings.remember_lost,
+            forget_after: options.timings.forget_lost_after,
             ..options.timings.liveness
         };
         Self {
             hosts: Vec::new(),
             by_id: BTreeMap::new(),
             liveness: Liveness::new(liveness),
-            usable: BTreeSet::new(),
-            held: BTreeSet::new(),
+            schedulable: BTreeSet::new(),
+            cordoned: BTreeSet::new(),
         }
     }
 
-    /// Those whose time is over.
-    pub fn release_held(&mut self, now: Duration) -> Vec<u32> {
+    /// Removes and returns the hosts whose cordon has ended.
+    pub fn release_cordoned(&mut self, now: Duration) -> Vec<u32> {
         let mut released = Vec::new();
-        while let Some((at, number)) = self.held.pop_first() {
+        while let Some((at, host_index)) = self.cordoned.pop_first() {
             if at > now {
-                self.held.insert((at, number));
+                self.cordoned.insert((at, host_index));
                 break;
             }
-            released.push(number);
+            released.push(host_index);
         }
         released
     }
 
-    pub fn get(&self, number: u32) -> Option<&Host> {
-        self.hosts.get(number as usize)?.as_deref()
+    pub fn get(&self, host_index: u32) -> Option<&Host> {
+        self.hosts.get(host_index as usize)?.as_deref()
     }
 
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut Host> {
-        self.hosts.get_mut(number as usize)?.as_deref_mut()
+    pub fn get_mut(&mut self, host_index: u32) -> Option<&mut Host> {
+        self.hosts.get_mut(host_index as usize)?.as_deref_mut()
     }
 
-    pub fn number(&self, id: &str) -> Option<u32> {
+    pub fn index(&self, id: &str) -> Option<u32> {
         self.by_id.get(id).copied()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Host)> {
-        let numbers = self.by_id.values();
-        numbers.filter_map(|number| Some((*number, self.get(*number)?)))
+        let indexes = self.by_id.values();
+        indexes.filter_map(|index| Some((*index, self.get(*index)?)))
     }
 
     pub fn len(&self) -> usize {
@@ -187,133 +192,137 @@ impl Fleet {
     }
 
     fn insert(&mut self, id: &str) -> u32 {
-        let number = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
+        let host_index = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
         let id: Arc<str> = id.into();
-        self.by_id.insert(id.clone(), number);
+        self.by_id.insert(id.clone(), host_index);
         self.hosts.push(Some(Box::new(Host::new(id))));
-        number
+        host_index
     }
 
-    fn remove(&mut self, number: u32) -> Option<Host> {
-        let host = self.hosts.get_mut(number as usize)?.take()?;
+    fn remove(&mut self, host_index: u32) -> Option<Host> {
+        let host = self.hosts.get_mut(host_index as usize)?.take()?;
         self.by_id.remove(&host.id);
-        self.usable.remove(&number);
+        self.schedulable.remove(&host_index);
         Some(*host)
     }
 }
 
 impl Scheduler {
-    /// The number of a host that something in the store speaks of.
-    pub(super) fn known_host(&mut self, id: &str, lost: bool) -> u32 {
-        if let Some(number) = self.fleet.number(id) {
-            return number;
+    /// Returns the index of a host that an object refers to, and adds the host if it is unknown.
+    pub(super) fn ensure_host(&mut self, id: &str, lost: bool) -> u32 {
+        if let Some(host_index) = self.fleet.index(id) {
+            return host_index;
         }
-        let number = self.fleet.insert(id);
-        if let Some(host) = self.fleet.get_mut(number).filter(|_| lost) {
+        let host_index = self.fleet.insert(id);
+        if let Some(host) = self.fleet.get_mut(host_index).filter(|_| lost) {
             (host.health, host.lost_at) = (Health::Lost, self.now);
         }
         let host = id.to_owned();
-        self.pulse(liveness::Event::Known { host, lost });
-        number
+        self.step_liveness(liveness::Event::Known { host, lost });
+        host_index
     }
 
-    pub(super) fn heartbeat(&mut self, report: Box<HostReport>) {
-        let known = self.fleet.number(&report.id);
+    pub(super) fn heartbeat(&mut self, heartbeat: Box<HostHeartbeat>) {
+        let known = self.fleet.index(&heartbeat.id);
         if known.is_none() && self.fleet.len() >= MAX_HOSTS {
             return;
         }
-        let number = known.unwrap_or_else(|| self.fleet.insert(&report.id));
-        let Some(host) = self.fleet.get_mut(number) else {
+        let host_index = known.unwrap_or_else(|| self.fleet.insert(&heartbeat.id));
+        let Some(host) = self.fleet.get_mut(host_index) else {
             return;
         };
-        let host_id = report.id.clone();
-        // SCHED-REG-008: what the process before it ran is gone, whatever its heartbeats look like.
-        let restarted = host.report.as_ref().is_some_and(|before| {
+        let host_id = heartbeat.id.clone();
+        // SCHED-REG-008: the workloads of the previous process are gone, whatever its heartbeats
+        // say.
+        let restarted = host.last_heartbeat.as_ref().is_some_and(|before| {
             before.started_at.is_some()
-                && report.started_at.is_some()
-                && before.started_at != report.started_at
+                && heartbeat.started_at.is_some()
+                && before.started_at != heartbeat.started_at
         });
-        let changed = host.report.as_ref().is_none_or(|before| {
-            before.labels != report.labels
-                || before.environment != report.environment
-                || before.http_port != report.http_port
-                || before.imports != report.imports
-                || before.exports != report.exports
-                || is_spent(before) != is_spent(&report)
+        let changed = host.last_heartbeat.as_ref().is_none_or(|before| {
+            before.labels != heartbeat.labels
+                || before.environment != heartbeat.environment
+                || before.http_port != heartbeat.http_port
+                || before.imports != heartbeat.imports
+                || before.exports != heartbeat.exports
+                || is_exhausted(before) != is_exhausted(&heartbeat)
         });
-        host.report = Some(report);
-        self.pulse(liveness::Event::Heartbeat { host: host_id });
-        self.name_host(number);
+        host.last_heartbeat = Some(heartbeat);
+        self.step_liveness(liveness::Event::Heartbeat { host: host_id });
+        self.assign_host_object(host_index);
         if restarted {
-            self.host_restarted(number);
+            self.host_restarted(host_index);
         }
         if changed {
-            self.host_changed(number);
+            self.host_changed(host_index);
         }
     }
 
-    /// Another process answers under the id of a host: nothing of what was there is, and nothing of it is left to
-    /// be stopped.
-    fn host_restarted(&mut self, number: u32) {
-        let workloads = self.fleet.get(number).map(|host| host.workloads.clone());
+    /// Handles a new process under the id of a host: its previous workloads are gone and need no
+    /// stop.
+    fn host_restarted(&mut self, host_index: u32) {
+        let workloads = self
+            .fleet
+            .get(host_index)
+            .map(|host| host.workloads.clone());
         for workload in workloads.unwrap_or_default() {
-            self.vanish(workload);
+            self.mark_gone(workload);
         }
     }
 
-    /// Lets liveness take something in, and follows what it says.
-    pub(super) fn pulse(&mut self, event: liveness::Event) {
+    /// Passes an event to liveness and carries out the resulting actions.
+    pub(super) fn step_liveness(&mut self, event: liveness::Event) {
         for action in self.fleet.liveness.step(self.now, event) {
             match action {
                 liveness::Action::Probe { host } => self.probe(&host),
-                liveness::Action::Tell {
+                liveness::Action::SetHealth {
                     host,
                     health,
                     reason,
-                } => self.judge(&host, health, reason),
+                } => self.set_health(&host, health, reason),
                 liveness::Action::Forget { host } => self.forget(&host),
             }
         }
     }
 
-    fn judge(&mut self, id: &str, health: Health, reason: Option<Reason>) {
+    fn set_health(&mut self, id: &str, health: Health, reason: Option<Reason>) {
         let now = self.now;
-        let Some(number) = self.fleet.number(id) else {
+        let Some(host_index) = self.fleet.index(id) else {
             return;
         };
-        let Some(host) = self.fleet.get_mut(number) else {
+        let Some(host) = self.fleet.get_mut(host_index) else {
             return;
         };
-        let was = std::mem::replace(&mut host.health, health);
+        let previous = std::mem::replace(&mut host.health, health);
         host.reason = reason;
         if health == Health::Lost {
             host.lost_at = now;
         }
-        if health == Health::Lost || was == Health::Lost {
-            self.workloads_of_host_changed(number);
-            self.agenda.look_at(Item::Stops(number));
-            self.note_host(number, health, reason);
+        if health == Health::Lost || previous == Health::Lost {
+            self.workloads_of_host_changed(host_index);
+            self.queue.enqueue(WorkItem::Stops(host_index));
+            self.record_health_event(host_index, health, reason);
         }
-        self.host_changed(number);
+        self.host_changed(host_index);
     }
 
-    fn note_host(&mut self, number: u32, health: Health, reason: Option<Reason>) {
-        let Some(host) = self.fleet.get(number) else {
+    fn record_health_event(&mut self, host_index: u32, health: Health, reason: Option<Reason>) {
+        let Some(host) = self.fleet.get(host_index) else {
             return;
         };
         let message = match (health, reason) {
-            (Health::Lost, Some(Reason::NoResponders)) => "the broker knows of nobody under its id",
-            (Health::Lost, _) => "it has been silent for too long",
-            _ => "it is back",
+            (Health::Lost, Some(Reason::NoResponders)) => "no responders for its id",
+            (Health::Lost, _) => "no heartbeat and no reply for too long",
+            _ => "heartbeats have resumed",
         };
         let (kind, reason) = match health {
-            Health::Lost => (NoteKind::Warning, "HostLost"),
-            _ => (NoteKind::Normal, "HostBack"),
+            Health::Lost => (ObjectEventKind::Warning, "HostLost"),
+            _ => (ObjectEventKind::Normal, "HostRecovered"),
         };
         if let Some(object) = host.object.and_then(|object| self.host_objects.get(object)) {
             let (key, uid) = (object.key.clone(), object.uid());
             let message = format!("host {}: {message}", host.id);
-            self.note(Note {
+            self.record_event(ObjectEvent {
                 key,
                 uid,
                 kind,
@@ -323,73 +332,74 @@ impl Scheduler {
         }
     }
 
-    /// Everything that is placed there, and what it belongs to, has to be thought over.
-    pub(super) fn workloads_of_host_changed(&mut self, number: u32) {
-        let Some(host) = self.fleet.get(number) else {
+    /// Enqueues the workloads of a host and their replica sets.
+    pub(super) fn workloads_of_host_changed(&mut self, host_index: u32) {
+        let Some(host) = self.fleet.get(host_index) else {
             return;
         };
         for workload in &host.workloads {
-            self.agenda.look_at(Item::Workload(*workload));
+            self.queue.enqueue(WorkItem::Workload(*workload));
             if let Some(set) = self.set_of(*workload) {
-                self.agenda.look_at(Item::Set(set));
+                self.queue.enqueue(WorkItem::Set(set));
             }
         }
     }
 
-    /// Something has changed that placement goes by.
-    pub(super) fn host_changed(&mut self, number: u32) {
+    /// Handles a change that affects placement.
+    pub(super) fn host_changed(&mut self, host_index: u32) {
         let now = self.now;
-        let Some(host) = self.fleet.get(number) else {
+        let Some(host) = self.fleet.get(host_index) else {
             return;
         };
         if let Some(object) = host.object {
-            self.agenda.look_at(Item::Host(object));
+            self.queue.enqueue(WorkItem::HostObject(object));
         }
-        let usable = host.health == Health::Alive
-            && host.report.is_some()
+        let schedulable = host.health == Health::Alive
+            && host.last_heartbeat.is_some()
             && host.drained_since.is_none()
-            && now >= host.hold_until;
-        match usable {
-            true => self.fleet.usable.insert(number),
-            false => self.fleet.usable.remove(&number),
-        };
-        self.candidates.refresh(number, &self.fleet, now);
-        if !self.waiting.is_empty() || usable {
-            let at = now + self.options.timings.join;
-            self.agenda.look_by(Item::Placement, at);
+            && now >= host.cordoned_until;
+        if schedulable {
+            self.fleet.schedulable.insert(host_index);
+        } else {
+            self.fleet.schedulable.remove(&host_index);
+        }
+        self.feasible_hosts.refresh(host_index, &self.fleet, now);
+        if !self.waiting.is_empty() || schedulable {
+            let at = now + self.options.timings.placement_delay;
+            self.queue.enqueue_at(WorkItem::Placement, at);
         }
     }
 
-    /// Asks for a workload that was not asked for longest; so that probing is of use, too.
+    /// Probes a host with a status query, for the least recently polled workload if there is one.
     fn probe(&mut self, id: &str) {
-        let Some(host) = self.fleet.number(id) else {
+        let Some(host) = self.fleet.index(id) else {
             return;
         };
-        let oldest = self.oldest_asked(host);
-        let (id, workload) = match oldest {
+        let polled = self.least_recently_polled(host);
+        let (id, workload) = match polled {
             Some((id, workload)) => (id, Some(workload)),
             None => (PROBE_ID.into(), None),
         };
-        let call = Call::probe(host, id.clone(), workload);
+        let call = InFlightCall::probe(host, id.clone(), workload);
         let timeout = self.options.timings.status_timeout;
         self.call(call, Command::Status { id }, timeout);
     }
 
-    /// A host was lost for so long that it is forgotten, with all that might still run there.
+    /// Forgets a host that has been lost for long, including its pending stops.
     fn forget(&mut self, id: &str) {
-        let Some(number) = self.fleet.number(id) else {
+        let Some(host_index) = self.fleet.index(id) else {
             return;
         };
-        self.workloads_of_host_changed(number);
-        let Some(host) = self.fleet.remove(number) else {
+        self.workloads_of_host_changed(host_index);
+        let Some(host) = self.fleet.remove(host_index) else {
             return;
         };
-        self.candidates.forget(number);
+        self.feasible_hosts.forget(host_index);
         for stop in host.stops.into_values() {
-            if let Some(holder) = stop.holder {
-                self.agenda.look_at(holder);
+            if let Some(waiter) = stop.waiter {
+                self.queue.enqueue(waiter);
             }
         }
-        self.host_forgotten(number);
+        self.host_forgotten(host_index);
     }
 }

@@ -1,383 +1,405 @@
-//! The Host objects: made and kept from heartbeats, emptied when they are deleted, and the memory of
-//! what must be stopped on hosts that are lost.
+//! The Host objects: created and updated from heartbeats, drained when deleted, and the ledger of
+//! pending stops on lost hosts.
 
-mod memory;
+mod stop_ledger;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_proto::HostHeartbeat;
 use berth_sdk::scheduler::{Health, Reason};
 
-use super::agenda::Item;
+use super::cached_object::CachedObject;
 use super::fleet::Host;
-use super::kept::Kept;
+use super::work_queue::WorkItem;
 use super::workload::Workload;
-use super::{HostReport, MetadataPatch, Scheduler, Status, Write, WriteError};
+use super::{MetadataPatch, Scheduler, Status, StoreError, Write};
 use crate::api::{
     self, Condition, ConditionStatus, HostStatus, Key, Kind, Metadata, Object, condition, names,
     set_condition,
 };
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 
-/// One Host object. It is called what the host calls itself, so that it may serve several, one after
+/// One Host object. It has the friendly name of its host and may describe several hosts, one after
 /// another.
 #[derive(Debug)]
 pub(super) struct HostObject {
     pub key: Key,
-    pub kept: Kept<api::Host>,
-    /// The host that it shows.
-    holder: u32,
-    /// All that have called themselves so and may have something to stop.
+    pub cached: CachedObject<api::Host>,
+    /// The host that the object describes.
+    current_host: u32,
+    /// Every host that has used this name and may have pending stops.
     hosts: BTreeSet<u32>,
-    remembered: memory::ToStop,
-    reported_at: Duration,
-    deleting: bool,
-    doubted: BTreeSet<u32>,
+    recorded_stops: stop_ledger::StopLedger,
+    status_written_at: Duration,
+    /// Every host is forgotten, so the object is to be deleted.
+    is_obsolete: bool,
+    /// Hosts whose conflict about this name was reported.
+    conflict_reported: BTreeSet<u32>,
 }
 
 impl HostObject {
     pub fn uid(&self) -> String {
-        let object = self.kept.object.as_ref();
+        let object = self.cached.object.as_ref();
         object.map_or_else(String::new, |object| object.metadata.uid.clone())
     }
 
     fn accept(&mut self, object: Arc<api::Host>) -> bool {
-        let fresh = self.kept.accept(object, |host| &host.metadata);
-        if let Some(object) = self.kept.object.as_ref().filter(|_| fresh) {
-            self.remembered = memory::of(object);
+        let is_newer = self.cached.accept(object, |host| &host.metadata);
+        if let Some(object) = self.cached.object.as_ref().filter(|_| is_newer) {
+            self.recorded_stops = stop_ledger::read(object);
         }
-        fresh
+        is_newer
     }
 }
 
 impl Scheduler {
-    /// Finds or makes the object for what a host calls itself. A name belongs to the first that has it,
-    /// until that is lost.
-    pub(super) fn name_host(&mut self, number: u32) {
-        let Some(report) = self.fleet.get(number).and_then(|host| host.report.as_ref()) else {
+    /// Finds or adds the object for the friendly name of a host. A name belongs to its first host
+    /// until that host is lost.
+    pub(super) fn assign_host_object(&mut self, host_index: u32) {
+        let Some(heartbeat) = self
+            .fleet
+            .get(host_index)
+            .and_then(|host| host.last_heartbeat.as_ref())
+        else {
             return;
         };
         let namespace = self.options.host_namespace.as_str();
-        let key = Key::new(Kind::Host, namespace, report.friendly_name.as_str());
-        let object = match self.host_objects.number(&key) {
+        let key = Key::new(Kind::Host, namespace, heartbeat.friendly_name.as_str());
+        let object = match self.host_objects.index(&key) {
             Some(object) => object,
-            None => self.new_host_object(key, number),
+            None => self.new_host_object(key, host_index),
         };
         let Some(record) = self.host_objects.get(object) else {
             return;
         };
-        let holder = record.holder;
-        let free = holder != number && self.fleet.get(holder).is_none_or(Host::is_lost);
-        if holder == number || free {
-            self.hold_name(object, number);
+        let current_host = record.current_host;
+        let is_free =
+            current_host != host_index && self.fleet.get(current_host).is_none_or(Host::is_lost);
+        if current_host == host_index || is_free {
+            self.claim_name(object, host_index);
         } else {
-            self.refuse_name(object, number);
+            self.report_name_conflict(object, host_index);
         }
     }
 
-    fn new_host_object(&mut self, key: Key, holder: u32) -> u32 {
+    fn new_host_object(&mut self, key: Key, current_host: u32) -> u32 {
         let record = HostObject {
             key: key.clone(),
-            kept: Kept::default(),
-            holder,
+            cached: CachedObject::default(),
+            current_host,
             hosts: BTreeSet::new(),
-            remembered: memory::ToStop::new(),
-            reported_at: Duration::ZERO,
-            deleting: false,
-            doubted: BTreeSet::new(),
+            recorded_stops: stop_ledger::StopLedger::new(),
+            status_written_at: Duration::ZERO,
+            is_obsolete: false,
+            conflict_reported: BTreeSet::new(),
         };
         self.host_objects.insert(key, record)
     }
 
-    fn hold_name(&mut self, object: u32, number: u32) {
-        let mut before = None;
+    fn claim_name(&mut self, object: u32, host_index: u32) {
+        let mut previous = None;
         if let Some(record) = self.host_objects.get_mut(object) {
-            before = Some(std::mem::replace(&mut record.holder, number));
-            record.hosts.insert(number);
-            record.deleting = false;
+            previous = Some(std::mem::replace(&mut record.current_host, host_index));
+            record.hosts.insert(host_index);
+            record.is_obsolete = false;
         }
-        if let Some(before) = before.filter(|before| *before != number)
-            && let Some(before) = self.fleet.get_mut(before)
+        if let Some(previous) = previous.filter(|previous| *previous != host_index)
+            && let Some(previous) = self.fleet.get_mut(previous)
         {
-            before.is_named = false;
+            previous.owns_object = false;
         }
-        let Some(host) = self.fleet.get_mut(number) else {
+        let Some(host) = self.fleet.get_mut(host_index) else {
             return;
         };
-        let had_name = std::mem::replace(&mut host.is_named, true);
-        let is_new = host.object.replace(object) != Some(object) || !had_name;
-        self.agenda.look_at(Item::Host(object));
+        let owned_object = std::mem::replace(&mut host.owns_object, true);
+        let is_new = host.object.replace(object) != Some(object) || !owned_object;
+        self.queue.enqueue(WorkItem::HostObject(object));
         if is_new {
-            self.host_changed(number);
+            self.host_changed(host_index);
         }
     }
 
-    /// Two hosts of one name are two hosts (SCHED-REG-004), but the object shows the first while that lives, or it
-    /// would flap.
-    fn refuse_name(&mut self, object: u32, number: u32) {
+    /// Reports that two hosts use one name. They count as two hosts (SCHED-REG-004), but the object
+    /// describes the first one while it is alive, or the object would flap.
+    fn report_name_conflict(&mut self, object: u32, host_index: u32) {
         let Some(record) = self.host_objects.get_mut(object) else {
             return;
         };
-        if !record.doubted.insert(number) {
+        if !record.conflict_reported.insert(host_index) {
             return;
         }
-        // It remembers for both what is to be stopped.
-        record.hosts.insert(number);
+        // The object records the pending stops of both.
+        record.hosts.insert(host_index);
         let (key, uid) = (record.key.clone(), record.uid());
         let mut id = None;
-        if let Some(host) = self.fleet.get_mut(number) {
+        if let Some(host) = self.fleet.get_mut(host_index) {
             host.object.get_or_insert(object);
             id = Some(host.id.clone());
         }
         let message = format!(
-            "host {} has the name of another one that lives, and no object of its own",
+            "host {} has the name of another live host and gets no object",
             id.unwrap_or_default()
         );
-        self.warn(key, uid, "NameTaken", message);
+        self.record_warning(key, uid, "NameTaken", message);
     }
 
-    /// Takes in a Host object from the store.
+    /// Applies a Host object from the store.
     pub(super) fn apply_host_object(&mut self, object: Arc<api::Host>) {
         let key = Object::Host(object.clone()).key();
         if &*key.namespace != self.options.host_namespace.as_str() || object.host_id.is_empty() {
             return;
         }
-        let ready = object
+        let conditions = object
             .status
             .as_ref()
             .map(|status| status.conditions.as_slice());
-        let was_lost = ready
-            .and_then(|list| condition(list, names::host::READY))
+        let was_lost = conditions
+            .and_then(|conditions| condition(conditions, names::host::READY))
             .is_some_and(|ready| ready.status == ConditionStatus::False);
-        let number = match self.host_objects.number(&key) {
-            Some(number) => number,
+        let object_index = match self.host_objects.index(&key) {
+            Some(object_index) => object_index,
             None => {
-                let holder = self.known_host(&object.host_id, was_lost);
-                let number = self.new_host_object(key, holder);
-                self.hold_name(number, holder);
-                number
+                let current_host = self.ensure_host(&object.host_id, was_lost);
+                let object_index = self.new_host_object(key, current_host);
+                self.claim_name(object_index, current_host);
+                object_index
             }
         };
-        let Some(record) = self.host_objects.get_mut(number) else {
+        let Some(record) = self.host_objects.get_mut(object_index) else {
             return;
         };
-        let first = record.kept.object.is_none();
+        let is_first = record.cached.object.is_none();
         if !record.accept(object) {
             return;
         }
-        let (holder, deleting) = (record.holder, record.kept.object.as_ref());
-        let deleting = deleting.is_some_and(|object| object.metadata.is_deleting());
-        if deleting {
-            self.drain(holder);
+        let (current_host, object) = (record.current_host, record.cached.object.as_ref());
+        let is_deleting = object.is_some_and(|object| object.metadata.is_deleting());
+        if is_deleting {
+            self.drain(current_host);
         }
-        if first {
-            self.remember_again(number);
+        if is_first {
+            self.restore_pending_stops(object_index);
         }
         for host in self
             .host_objects
-            .get(number)
+            .get(object_index)
             .map(|record| record.hosts.clone())
             .unwrap_or_default()
         {
-            self.agenda.look_at(Item::Stops(host));
+            self.queue.enqueue(WorkItem::Stops(host));
         }
-        self.agenda.look_at(Item::Host(number));
+        self.queue.enqueue(WorkItem::HostObject(object_index));
     }
 
-    /// The object of a host is deleted: it gets nothing more, and what it has goes elsewhere.
-    fn drain(&mut self, number: u32) {
+    /// Drains a host whose object was deleted: it gets no new workloads, and its workloads move to
+    /// other hosts.
+    fn drain(&mut self, host_index: u32) {
         let now = self.now;
-        let Some(host) = self.fleet.get_mut(number) else {
+        let Some(host) = self.fleet.get_mut(host_index) else {
             return;
         };
         if host.drained_since.is_none() {
             host.drained_since = Some(now);
-            self.workloads_of_host_changed(number);
-            self.host_changed(number);
+            self.workloads_of_host_changed(host_index);
+            self.host_changed(host_index);
         }
     }
 
     pub(super) fn host_object_removed(&mut self, key: &Key) {
-        let object = self.host_objects.number(key);
+        let object = self.host_objects.index(key);
         let Some(record) = self.host_objects.remove(key) else {
             return;
         };
-        let hold = self.now + self.options.timings.drain_hold;
-        for number in record.hosts.iter().copied() {
-            let Some(host) = self.fleet.get_mut(number) else {
+        let cordoned_until = self.now + self.options.timings.cordon_after_drain;
+        for host_index in record.hosts.iter().copied() {
+            let Some(host) = self.fleet.get_mut(host_index) else {
                 continue;
             };
             if host.object != object {
-                // It only remembered for that one.
+                // The object only recorded the pending stops of this host.
                 continue;
             }
-            (host.object, host.is_named) = (None, false);
-            host.shadow.clone_from(&record.kept.object);
+            (host.object, host.owns_object) = (None, false);
+            host.tombstone.clone_from(&record.cached.object);
             if host.drained_since.take().is_some() {
-                host.hold_until = hold;
-                self.fleet.held.insert((hold, number));
-                self.agenda.look_by(Item::Placement, hold);
+                host.cordoned_until = cordoned_until;
+                self.fleet.cordoned.insert((cordoned_until, host_index));
+                self.queue.enqueue_at(WorkItem::Placement, cordoned_until);
             }
-            self.agenda.look_at(Item::Stops(number));
-            self.host_changed(number);
+            self.queue.enqueue(WorkItem::Stops(host_index));
+            self.host_changed(host_index);
         }
     }
 
-    /// A host has less to do, which its object may have waited for.
-    pub(in crate::core) fn look_at_object_of(&mut self, host: u32) {
+    /// Enqueues the object of a host that has lost a workload, because a drain may wait for that.
+    pub(in crate::core) fn enqueue_host_object_of(&mut self, host: u32) {
         if let Some(object) = self.fleet.get(host).and_then(|host| host.object) {
-            self.agenda.look_at(Item::Host(object));
+            self.queue.enqueue(WorkItem::HostObject(object));
         }
     }
 
-    pub(super) fn look_at_host_object(&mut self, number: u32) {
-        let Some(record) = self.host_objects.get(number) else {
+    pub(super) fn reconcile_host_object(&mut self, object_index: u32) {
+        let Some(record) = self.host_objects.get(object_index) else {
             return;
         };
-        let item = Item::Host(number);
-        if !record.kept.is_free(self.now) {
-            return self.agenda.look_again(item, record.kept.free_at(self.now));
+        let item = WorkItem::HostObject(object_index);
+        if !record.cached.can_write(self.now) {
+            return self
+                .queue
+                .reschedule(item, record.cached.can_write_at(self.now));
         }
-        if !self.has_handed_over(number) {
-            // The object that is to remember may go, and then another has to.
-            let soon = self.now + self.options.timings.write_retry;
-            return self.agenda.look_again(item, Some(soon));
+        if !self.has_transferred_stops(object_index) {
+            // The other object may be deleted before it records the stops; then yet another one has
+            // to.
+            let retry_at = self.now + self.options.timings.write_retry;
+            return self.queue.reschedule(item, Some(retry_at));
         }
-        let Some(record) = self.host_objects.get(number) else {
+        let Some(record) = self.host_objects.get(object_index) else {
             return;
         };
         let wake = match self.next_host_write(record) {
-            HostWrite::Nothing(wake) => wake,
+            HostWrite::Wait(wake) => wake,
             HostWrite::Write(write) => {
                 if matches!(*write, Write::Status { .. }) {
                     let now = self.now;
-                    if let Some(record) = self.host_objects.get_mut(number) {
-                        record.reported_at = now;
+                    if let Some(record) = self.host_objects.get_mut(object_index) {
+                        record.status_written_at = now;
                     }
                 }
                 self.write(item, *write);
                 None
             }
-            HostWrite::Drop => {
+            HostWrite::Forget => {
                 let key = record.key.clone();
                 self.host_objects.remove(&key);
                 None
             }
         };
-        self.agenda.look_again(item, wake);
+        self.queue.reschedule(item, wake);
     }
 
     fn next_host_write(&self, record: &HostObject) -> HostWrite {
         let key = record.key.clone();
         let write = |write: Write| HostWrite::Write(Box::new(write));
-        let Some(object) = &record.kept.object else {
-            return match self.wanted_host(record) {
-                Some(wanted) => write(Write::ApplyHost(wanted)),
-                None if record.deleting => HostWrite::Drop,
-                None => HostWrite::Nothing(None),
+        let Some(object) = &record.cached.object else {
+            return match self.desired_host(record) {
+                Some(desired) => write(Write::ApplyHost(desired)),
+                None if record.is_obsolete => HostWrite::Forget,
+                None => HostWrite::Wait(None),
             };
         };
         let uid = object.metadata.uid.clone();
-        let finalized = object.metadata.has_finalizer(names::HOST_FINALIZER);
+        let has_finalizer = object.metadata.has_finalizer(names::HOST_FINALIZER);
         if object.metadata.is_deleting() {
             let remove_finalizer = Some(names::HOST_FINALIZER);
             let patch = MetadataPatch {
                 remove_finalizer,
                 ..MetadataPatch::default()
             };
-            return match finalized && (record.deleting || self.is_empty_or_lost(record)) {
-                true => write(Write::Metadata { key, uid, patch }),
-                false => HostWrite::Nothing(None),
+            let is_drained = record.is_obsolete || self.is_empty_or_lost(record);
+            return if has_finalizer && is_drained {
+                write(Write::Metadata { key, uid, patch })
+            } else {
+                HostWrite::Wait(None)
             };
         }
-        if record.deleting {
+        if record.is_obsolete {
             return write(Write::Delete { key, uid });
         }
-        if let Some(patch) = self.host_metadata_patch(record, finalized) {
+        if let Some(patch) = self.host_metadata_patch(record, has_finalizer) {
             return write(Write::Metadata { key, uid, patch });
         }
-        if let Some(wanted) = self.wanted_host(record)
-            && !is_as_wanted(object, &wanted)
+        if let Some(desired) = self.desired_host(record)
+            && !matches_desired(object, &desired)
         {
-            return write(Write::ApplyHost(wanted));
+            return write(Write::ApplyHost(desired));
         }
-        match self.wanted_host_status(record, object) {
+        match self.desired_host_status(record, object) {
             Ok(status) => write(Write::status(key, uid, Status::Host(status))),
-            Err(wake) => HostWrite::Nothing(wake),
+            Err(wake) => HostWrite::Wait(wake),
         }
     }
 
-    /// Whether a deleted object can be let go: nothing is on its host any more, or nothing can be done
-    /// about it.
+    /// Returns whether the finalizer of a deleted object may be removed: its host is empty, or
+    /// lost.
     fn is_empty_or_lost(&self, record: &HostObject) -> bool {
-        let Some(host) = self.fleet.get(record.holder) else {
+        let Some(host) = self.fleet.get(record.current_host) else {
             return true;
         };
-        // What is to go counts as well: its stop begins once the store knows, and needs to be remembered.
-        let is_there = |workload: &Workload| {
-            let place = workload.place.as_ref();
-            workload.may_run() && place.is_some_and(|place| place.host == record.holder)
+        // Unwanted workloads count too: their stop begins once the store has the deletion, and must
+        // be recorded.
+        let is_on_host = |workload: &Workload| {
+            let assignment = workload.assignment.as_ref();
+            workload.may_run()
+                && assignment.is_some_and(|assignment| assignment.host == record.current_host)
         };
-        // Of the same name, and come since: it was not meant.
-        let is_another = host.drained_since.is_none();
+        // A host of the same name that joined after the deletion; the deletion was not about it.
+        let is_successor = host.drained_since.is_none();
         host.is_lost()
-            || is_another
+            || is_successor
             || (host.workloads.is_empty()
                 && host.stops.is_empty()
-                && !self.workloads.iter().any(|(_, it)| is_there(it)))
+                && !self.workloads.iter().any(|(_, it)| is_on_host(it)))
     }
 
-    fn host_metadata_patch(&self, record: &HostObject, finalized: bool) -> Option<MetadataPatch> {
+    fn host_metadata_patch(
+        &self,
+        record: &HostObject,
+        has_finalizer: bool,
+    ) -> Option<MetadataPatch> {
         let mut patch = MetadataPatch {
-            add_finalizer: (!finalized).then_some(names::HOST_FINALIZER),
+            add_finalizer: (!has_finalizer).then_some(names::HOST_FINALIZER),
             ..MetadataPatch::default()
         };
-        let to_stop = self.to_stop(record);
-        if to_stop != record.remembered {
-            patch.annotations.extend([memory::annotation(&to_stop)]);
+        let ledger = self.desired_ledger(record);
+        if ledger != record.recorded_stops {
+            patch.annotations.extend([stop_ledger::annotation(&ledger)]);
         }
         (patch != MetadataPatch::default()).then_some(patch)
     }
 
-    fn wanted_host(&self, record: &HostObject) -> Option<Object> {
-        let Some(report) = self.fleet.get(record.holder)?.report.as_ref() else {
-            return self.shadow(record);
+    fn desired_host(&self, record: &HostObject) -> Option<Object> {
+        let Some(heartbeat) = self.fleet.get(record.current_host)?.last_heartbeat.as_ref() else {
+            return self.host_from_tombstone(record);
         };
         let mut metadata = Metadata::named(&*record.key.namespace, &*record.key.name);
-        metadata.labels = report.labels.clone().into_iter().collect();
+        metadata.labels = heartbeat.labels.clone().into_iter().collect();
         metadata.finalizers = vec![names::HOST_FINALIZER.to_owned()];
         let host = api::Host {
             metadata,
-            host_id: report.id.clone(),
-            hostname: report.hostname.clone(),
-            http_port: report.http_port,
-            environment: report.environment.clone(),
+            host_id: heartbeat.id.clone(),
+            hostname: heartbeat.hostname.clone(),
+            http_port: heartbeat.http_port,
+            environment: heartbeat.environment.clone(),
             ..api::Host::default()
         };
         Some(Object::Host(Arc::new(host)))
     }
 
-    /// What its object was before somebody deleted it, of a host that was not heard since.
-    fn shadow(&self, record: &HostObject) -> Option<Object> {
-        let holder = self.fleet.get(record.holder)?;
-        let shadow = holder.shadow.as_ref();
-        let mut host = api::Host::clone(shadow.filter(|_| record.kept.object.is_none())?);
+    /// Returns the deleted object of a host that has sent no heartbeat since this scheduler
+    /// started.
+    fn host_from_tombstone(&self, record: &HostObject) -> Option<Object> {
+        let current_host = self.fleet.get(record.current_host)?;
+        let tombstone = current_host.tombstone.as_ref();
+        let mut host = api::Host::clone(tombstone.filter(|_| record.cached.object.is_none())?);
         let mut metadata = Metadata::named(&*record.key.namespace, &*record.key.name);
         metadata.labels = std::mem::take(&mut host.metadata.labels);
         metadata.finalizers = vec![names::HOST_FINALIZER.to_owned()];
         (host.metadata, host.status) = (metadata, None);
-        host.host_id = holder.id.to_string();
+        host.host_id = current_host.id.to_string();
         Some(Object::Host(Arc::new(host)))
     }
 
-    /// The status to write, or when to look again. Figures alone are written once a heartbeat at most.
-    fn wanted_host_status(
+    /// Returns the status to write, or when to check again. Changes of figures are written at
+    /// intervals.
+    fn desired_host_status(
         &self,
         record: &HostObject,
         object: &api::Host,
     ) -> Result<HostStatus, Option<Duration>> {
-        let host = self.fleet.get(record.holder).ok_or(None)?;
+        let host = self.fleet.get(record.current_host).ok_or(None)?;
         let before = object.status.clone().unwrap_or_default();
         let mut status = before.clone();
         let mut changed = false;
@@ -386,10 +408,10 @@ impl Scheduler {
             condition.observed_generation = generation;
             changed |= set_condition(&mut status.conditions, condition, self.timestamp());
         }
-        let Some(report) = &host.report else {
+        let Some(heartbeat) = &host.last_heartbeat else {
             return if changed { Ok(status) } else { Err(None) };
         };
-        enter_report(&mut status, report);
+        apply_heartbeat(&mut status, heartbeat);
         let identity = |status: &HostStatus| {
             let HostStatus {
                 version,
@@ -401,94 +423,94 @@ impl Scheduler {
             [version, os_arch, os_name, os_kernel].map(String::clone)
         };
         changed |= identity(&before) != identity(&status);
-        let figures = before != status;
+        let figures_changed = before != status;
         status.last_seen = Some(self.timestamp());
-        let due = record.reported_at + self.options.timings.report_interval;
-        match changed || (figures && self.now >= due) {
-            true => Ok(status),
-            false => Err(figures.then_some(due)),
+        let due = record.status_written_at + self.options.timings.figures_interval;
+        if changed || (figures_changed && self.now >= due) {
+            Ok(status)
+        } else {
+            Err(figures_changed.then_some(due))
         }
     }
 
     pub(super) fn host_object_written(
         &mut self,
-        number: u32,
-        result: Result<Arc<api::Host>, WriteError>,
+        object_index: u32,
+        result: Result<Arc<api::Host>, StoreError>,
     ) {
-        let Some(record) = self.host_objects.get_mut(number) else {
+        let Some(record) = self.host_objects.get_mut(object_index) else {
             return;
         };
         let error = result.as_ref().err();
         record
-            .kept
-            .end(self.now, self.options.timings.write_retry, error);
+            .cached
+            .end_write(self.now, self.options.timings.write_retry, error);
         let key = record.key.clone();
         match result {
             Ok(object) => self.apply_host_object(object),
-            Err(WriteError::NotFound) => self.host_object_removed(&key),
+            Err(StoreError::NotFound) => self.host_object_removed(&key),
             Err(_) => {}
         }
-        self.agenda.look_at(Item::Host(number));
+        self.queue.enqueue(WorkItem::HostObject(object_index));
     }
 }
 
 enum HostWrite {
-    Nothing(Option<Duration>),
+    Wait(Option<Duration>),
     Write(Box<Write>),
-    Drop,
+    Forget,
 }
 
-fn is_as_wanted(object: &api::Host, wanted: &Object) -> bool {
-    let Object::Host(wanted) = wanted else {
+fn matches_desired(object: &api::Host, desired: &Object) -> bool {
+    let Object::Host(desired) = desired else {
         return true;
     };
-    object.metadata.labels == wanted.metadata.labels
-        && object.host_id == wanted.host_id
-        && object.hostname == wanted.hostname
-        && object.http_port == wanted.http_port
-        && object.environment == wanted.environment
+    object.metadata.labels == desired.metadata.labels
+        && object.host_id == desired.host_id
+        && object.hostname == desired.hostname
+        && object.http_port == desired.http_port
+        && object.environment == desired.environment
 }
 
 fn host_conditions(host: &Host) -> [Condition; 2] {
     use ConditionStatus::{False, True, Unknown};
-    let (status, reason, message) = match (host.health, host.reason, host.report.is_some()) {
+    let (status, reason, message) = match (host.health, host.reason, host.last_heartbeat.is_some())
+    {
         (Health::Alive, _, true) => (True, "Available", ""),
-        (Health::Alive, _, false) => (Unknown, "Reconcile", "no heartbeat was heard yet"),
-        (Health::Suspect, Some(Reason::NoResponders), _) => (
-            Unknown,
-            "Reconcile",
-            "nobody listens under its id at the moment",
-        ),
-        (Health::Suspect, ..) => (Unknown, "Reconcile", "it has been silent for a while"),
+        (Health::Alive, _, false) => (Unknown, "Reconcile", "no heartbeat yet"),
+        (Health::Suspect, Some(Reason::NoResponders), _) => {
+            (Unknown, "Reconcile", "no responders at the moment")
+        }
+        (Health::Suspect, ..) => (Unknown, "Reconcile", "no recent heartbeat"),
         (Health::Lost, Some(Reason::NoResponders), _) => (False, "Lost", "the process is gone"),
-        (Health::Lost, ..) => (False, "Lost", "it has been silent for too long"),
+        (Health::Lost, ..) => (False, "Lost", "no heartbeat and no reply for too long"),
     };
-    let (ready, why, what) = match (status, host.drained_since) {
+    let (ready, ready_reason, ready_message) = match (status, host.drained_since) {
         (True, Some(_)) => (
             False,
             "Draining",
-            "its object is deleted; it gets no workloads",
+            "the Host object is deleted; the host gets no workloads",
         ),
         _ => (status, reason, message),
     };
     [
         Condition::new(names::host::REPORTING, status, reason, message),
-        Condition::new(names::host::READY, ready, why, what),
+        Condition::new(names::host::READY, ready, ready_reason, ready_message),
     ]
 }
 
-fn enter_report(status: &mut HostStatus, report: &HostReport) {
+fn apply_heartbeat(status: &mut HostStatus, heartbeat: &HostHeartbeat) {
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    status.version.clone_from(&report.version);
-    if Breakage::PlaceholderFigures.is_on() {
+    status.version.clone_from(&heartbeat.version);
+    if Breakage::PlaceholderHostStatus.is_on() {
         status.version = "unknown".to_owned();
     }
-    status.os_arch.clone_from(&report.os_arch);
-    status.os_name.clone_from(&report.os_name);
-    status.os_kernel.clone_from(&report.os_kernel);
-    status.system_cpu_usage = report.system_cpu_usage.to_string();
-    status.system_memory_total = signed(report.system_memory_total);
-    status.system_memory_free = signed(report.system_memory_free);
-    status.component_count = signed(report.component_count);
-    status.workload_count = signed(report.workload_count);
+    status.os_arch.clone_from(&heartbeat.os_arch);
+    status.os_name.clone_from(&heartbeat.os_name);
+    status.os_kernel.clone_from(&heartbeat.os_kernel);
+    status.system_cpu_usage = heartbeat.system_cpu_usage.to_string();
+    status.system_memory_total = signed(heartbeat.system_memory_total);
+    status.system_memory_free = signed(heartbeat.system_memory_free);
+    status.component_count = signed(heartbeat.component_count);
+    status.workload_count = signed(heartbeat.workload_count);
 }

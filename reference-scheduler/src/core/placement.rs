@@ -1,130 +1,143 @@
-//! Which host a workload gets: first what may not be, then what is best.
+//! Chooses hosts for workloads: filters out hosts that do not fit, then ranks the others.
 //!
-//! A function of what is wanted, of the fleet and of time; no chance. What fits nowhere waits under its
-//! id, and says why.
+//! A function of the constraints, the fleet and the time, without randomness. A workload that fits
+//! no host waits under its id, with a reason.
 
-mod candidates;
+mod constraints;
+mod feasible_hosts;
 pub(super) mod filter;
-mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub(super) use self::candidates::Candidates;
-pub(super) use self::shape::Shape;
+pub(super) use self::constraints::SchedulingConstraints;
+pub(super) use self::feasible_hosts::FeasibleHosts;
 
 use super::Scheduler;
-use super::agenda::Item;
 use super::fleet::Fleet;
+use super::work_queue::WorkItem;
 
-/// Hosts with an image that are looked at for one that is as good as the best.
+/// Maximum number of hosts with an image that are compared with the best host.
 const MAX_IMAGE_HOSTS: usize = 64;
 
-/// How the replicas of one owner are spread: what new ones go by.
+/// The distribution of one owner's replicas over hosts, which decides where new replicas go.
 #[derive(Debug, Default)]
 pub(super) struct Spread {
-    /// How many are on each host.
-    pub on_host: BTreeMap<u32, u32>,
-    /// How many hosts have how many.
-    hosts_with: BTreeMap<u32, u32>,
+    /// Number of replicas on each host.
+    replicas_on_host: BTreeMap<u32, u32>,
+    /// Number of hosts with each number of replicas.
+    hosts_by_count: BTreeMap<u32, u32>,
 }
 
 impl Spread {
     pub fn count(&self, host: u32) -> u32 {
-        self.on_host.get(&host).copied().unwrap_or(0)
+        self.replicas_on_host.get(&host).copied().unwrap_or(0)
     }
 
     pub fn add(&mut self, host: u32) {
         let count = self.count(host);
-        self.refile(host, count, count + 1);
+        self.update_count(host, count, count + 1);
     }
 
     pub fn remove(&mut self, host: u32) {
         let count = self.count(host);
-        self.refile(host, count, count.saturating_sub(1));
+        self.update_count(host, count, count.saturating_sub(1));
     }
 
-    fn refile(&mut self, host: u32, from: u32, to: u32) {
-        if let Some(hosts) = self.hosts_with.get_mut(&from) {
+    fn update_count(&mut self, host: u32, from: u32, to: u32) {
+        if let Some(hosts) = self.hosts_by_count.get_mut(&from) {
             *hosts -= 1;
             if *hosts == 0 {
-                self.hosts_with.remove(&from);
+                self.hosts_by_count.remove(&from);
             }
         }
         match to {
-            0 => self.on_host.remove(&host),
-            _ => self.on_host.insert(host, to),
+            0 => self.replicas_on_host.remove(&host),
+            _ => self.replicas_on_host.insert(host, to),
         };
         if to > 0 {
-            *self.hosts_with.entry(to).or_default() += 1;
+            *self.hosts_by_count.entry(to).or_default() += 1;
         }
     }
 
-    /// The numbers of replicas that a host may have to be chosen, least first, for a choice of `hosts`.
-    fn levels(&self, hosts: usize) -> impl Iterator<Item = u32> {
-        let none = (self.on_host.len() < hosts).then_some(0);
-        // The hosts that have some may be others than those to choose from, hence the zero at the end
-        // of all attempts, too: it costs a search when there is nothing to be found anyway.
-        none.into_iter().chain(self.hosts_with.keys().copied())
+    /// Returns the replica counts to allow in turn when one of `hosts` is chosen, smallest first.
+    fn replica_limits(&self, hosts: usize) -> impl Iterator<Item = u32> {
+        let zero = (self.replicas_on_host.len() < hosts).then_some(0);
+        // The limit 0 may be skipped although a host to choose from has no replicas, because the
+        // replicas are on other hosts. The next limit finds that host, too.
+        zero.into_iter().chain(self.hosts_by_count.keys().copied())
     }
 }
 
 impl Scheduler {
-    /// Whether hosts have had time to be heard.
+    /// Returns whether the discovery period is over.
     pub(super) fn may_place(&self) -> bool {
-        self.synced && self.gathered_at.is_some_and(|at| self.now >= at)
+        self.synced && self.placement_opens_at.is_some_and(|at| self.now >= at)
     }
 
-    /// Places what waits, in the order in which it came.
+    /// Places the waiting workloads in the order of their indexes.
     pub(super) fn place_waiting(&mut self) {
-        let opens_at = self.gathered_at;
+        let placement_opens_at = self.placement_opens_at;
         if !self.may_place() {
-            let at = opens_at.filter(|at| self.now < *at);
-            return self.agenda.look_again(Item::Placement, at);
+            let at = placement_opens_at.filter(|at| self.now < *at);
+            return self.queue.reschedule(WorkItem::Placement, at);
         }
-        let mut refused: BTreeMap<Arc<Shape>, Arc<str>> = BTreeMap::new();
+        let mut rejected: BTreeMap<Arc<SchedulingConstraints>, Arc<str>> = BTreeMap::new();
         for workload in std::mem::take(&mut self.waiting) {
-            self.place(workload, &mut refused);
+            self.place_workload(workload, &mut rejected);
         }
     }
 
-    fn place(&mut self, number: u32, refused: &mut BTreeMap<Arc<Shape>, Arc<str>>) {
+    fn place_workload(
+        &mut self,
+        workload_index: u32,
+        rejected: &mut BTreeMap<Arc<SchedulingConstraints>, Arc<str>>,
+    ) {
         let Some(workload) = self
             .workloads
-            .get(number)
-            .filter(|workload| workload.waits() && !self.is_orphan(number))
+            .get(workload_index)
+            .filter(|workload| workload.waits() && !self.is_orphaned(workload_index))
         else {
-            return self.agenda.look_at(Item::Workload(number));
+            return self.queue.enqueue(WorkItem::Workload(workload_index));
         };
-        let shape = workload.shape.clone();
-        if let Some(reason) = refused.get(&shape) {
-            return self.refuse_placement(number, reason.clone());
+        let constraints = workload.constraints.clone();
+        if let Some(reason) = rejected.get(&constraints) {
+            return self.mark_unschedulable(workload_index, reason.clone());
         }
         let images: Vec<_> = workload.images().map(str::to_owned).collect();
-        match self.choose(number, &shape, &images) {
-            Some(host) => self.bind(number, host),
+        match self.choose(workload_index, &constraints, &images) {
+            Some(host) => self.bind(workload_index, host),
             None => {
-                let reason: Arc<str> = filter::explain(&shape, &self.fleet, self.now).into();
-                refused.insert(shape, reason.clone());
-                self.refuse_placement(number, reason);
+                let reason: Arc<str> = filter::explain(&constraints, &self.fleet, self.now).into();
+                rejected.insert(constraints, reason.clone());
+                self.mark_unschedulable(workload_index, reason);
             }
         }
     }
 
-    /// The scores, the first that tells deciding: hosts where this workload did not fail lately, few
-    /// replicas of the same owner, memory and processor time left, few workloads, the image being there already.
+    /// Chooses a host by these criteria, in this order: the workload has not failed there recently,
+    /// few replicas of the same owner, memory and processor time left, few workloads, the image is
+    /// present.
     ///
-    /// What heartbeats say of a machine is up to 30 s old and jumps: it decides between hosts with equally many
-    /// replicas, and never gathers all replicas on one (SCHED-PLACE-010, SCHED-PLACE-011).
-    fn choose(&mut self, number: u32, shape: &Arc<Shape>, images: &[String]) -> Option<u32> {
-        let none = Spread::default();
-        let nowhere = BTreeMap::new();
-        let set = self.set_of(number).and_then(|set| self.sets.get(set));
-        let spread = set.map_or(&none, |set| &set.spread);
-        let workload = self.workloads.get(number);
+    /// Figures of heartbeats are up to 30 s old and fluctuate, so they only decide between hosts
+    /// with equally many replicas and never gather all replicas on one host (SCHED-PLACE-010,
+    /// SCHED-PLACE-011).
+    fn choose(
+        &mut self,
+        workload_index: u32,
+        constraints: &Arc<SchedulingConstraints>,
+        images: &[String],
+    ) -> Option<u32> {
+        let no_spread = Spread::default();
+        let no_hosts = BTreeMap::new();
+        let set = self
+            .set_of(workload_index)
+            .and_then(|set| self.sets.get(set));
+        let spread = set.map_or(&no_spread, |set| &set.spread);
+        let workload = self.workloads.get(workload_index);
         let avoided = match set {
             Some(set) => &set.avoided,
-            None => workload.map_or(&nowhere, |workload| &workload.avoided),
+            None => workload.map_or(&no_hosts, |workload| &workload.avoided),
         };
         let now = self.now;
         let avoided: BTreeSet<u32> = avoided
@@ -132,13 +145,13 @@ impl Scheduler {
             .filter(|(_, until)| **until > now)
             .map(|(host, _)| *host)
             .collect();
-        let hosts = self.candidates.of(shape, &self.fleet, now);
+        let hosts = self.feasible_hosts.of(constraints, &self.fleet, now);
         let best = hosts.best(&self.fleet, spread, &avoided)?;
-        // Among equals, one that has the image.
+        // Among equal hosts, prefer one that has the image.
         let is_equal = |host: &u32| {
-            let burden = self.fleet.get(*host).map(super::fleet::Host::burden);
-            let equal = burden == Some(best.burden) && spread.count(*host) <= best.level;
-            equal && !avoided.contains(host) && self.candidates.has(shape, *host)
+            let load = self.fleet.get(*host).map(super::fleet::Host::load);
+            let equal = load == Some(best.load) && spread.count(*host) <= best.replica_limit;
+            equal && !avoided.contains(host) && self.feasible_hosts.has(constraints, *host)
         };
         let hosts = images
             .iter()
@@ -152,27 +165,31 @@ impl Scheduler {
         )
     }
 
-    fn refuse_placement(&mut self, number: u32, reason: Arc<str>) {
+    fn mark_unschedulable(&mut self, workload_index: u32, reason: Arc<str>) {
         let now = self.now;
-        let Some(workload) = self.workloads.get_mut(number) else {
+        let Some(workload) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        if workload.kept.object.is_none() {
-            // Without a place it is created, and then people can be told why.
-            return self.agenda.look_at(Item::Workload(number));
+        if workload.cached.object.is_none() {
+            // The object is created without an assignment; its status then carries the reason.
+            return self.queue.enqueue(WorkItem::Workload(workload_index));
         }
-        self.waiting.insert(number);
-        if !workload.refuse(now, reason.clone()) {
+        self.waiting.insert(workload_index);
+        if !workload.set_unschedulable(now, reason.clone()) {
             return;
         }
         let (key, uid) = (workload.key.clone(), workload.uid.to_string());
-        self.warn(key, uid, "Unschedulable", reason.to_string());
-        self.agenda.look_at(Item::Workload(number));
+        self.record_warning(key, uid, "Unschedulable", reason.to_string());
+        self.queue.enqueue(WorkItem::Workload(workload_index));
     }
 }
 
-/// Whether there is any host for something of this shape.
-pub(super) fn fits_anywhere(shape: &Shape, fleet: &Fleet, now: std::time::Duration) -> bool {
-    let mut hosts = fleet.usable.iter().filter_map(|host| fleet.get(*host));
-    hosts.any(|host| filter::refusal(shape, host, now).is_none())
+/// Returns whether any host satisfies these constraints.
+pub(super) fn fits_anywhere(
+    constraints: &SchedulingConstraints,
+    fleet: &Fleet,
+    now: std::time::Duration,
+) -> bool {
+    let mut hosts = fleet.schedulable.iter().filter_map(|host| fleet.get(*host));
+    hosts.any(|host| filter::rejection_reason(constraints, host, now).is_none())
 }

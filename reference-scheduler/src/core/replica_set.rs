@@ -1,8 +1,8 @@
-//! A number of equal workloads: made, replaced, taken away.
+//! A replica set: a number of equal workloads, which it creates, replaces and deletes.
 
-mod balance;
 mod members;
 mod object;
+mod scaling;
 mod status;
 
 use std::collections::BTreeMap;
@@ -10,57 +10,56 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Scheduler;
-use super::agenda::Item;
 use super::backoff::Backoff;
-use super::kept::Kept;
+use super::cached_object::CachedObject;
 use super::placement::Spread;
+use super::work_queue::{DEBOUNCE, WorkItem};
 use crate::api::{self, Key, Object, ReplicaCounts, WorkloadReplicaSet};
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 
 pub(super) use self::object::suffix;
 
-/// What follows soon after each other is looked at once.
-pub(super) const DEBOUNCE: Duration = Duration::from_millis(10);
+/// Time for which a set does not replace members that were deleted externally. Such a deletion may
+/// be the first sign that the whole set is being deleted, because each kind of object is watched
+/// separately.
+const DELETION_QUIET_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long nothing takes the place of what was deleted from outside. That may be the first that is heard of
-/// a deletion of the whole: what is told of each kind of object comes on a way of its own.
-const CASCADE: Duration = Duration::from_secs(1);
-
-/// What is known of one replica set.
+/// The state of one replica set.
 #[derive(Debug)]
 pub(super) struct ReplicaSet {
     pub key: Key,
     pub uid: Arc<str>,
-    pub kept: Kept<WorkloadReplicaSet>,
-    draft: Option<Arc<WorkloadReplicaSet>>,
-    /// The uid of its deployment.
+    pub cached: CachedObject<WorkloadReplicaSet>,
+    pending_create: Option<Arc<WorkloadReplicaSet>>,
+    /// UID of its deployment.
     pub owner: Option<Arc<str>>,
     pub revision: String,
     pub unwanted: bool,
     /// The size that its deployment has chosen, until the store has it.
-    resized: Option<u32>,
+    pending_size: Option<u32>,
     pub spread: Spread,
-    /// Hosts that its workloads failed on lately, and until when they are avoided.
+    /// Hosts on which its workloads failed recently, with the time until which they are avoided.
     pub avoided: BTreeMap<u32, Duration>,
     pub backoff: Backoff,
-    /// Places that are kept free because what was there may still run: until when.
+    /// Ends of the fences: slots that stay free because a lost workload may still run.
     fences: Vec<Duration>,
-    /// Until then nothing is made: see [`CASCADE`].
-    calm_until: Duration,
-    names: u32,
+    /// Until when no workload is created. See [`DELETION_QUIET_PERIOD`].
+    deletion_quiet_until: Duration,
+    /// Counter for the names of workloads.
+    name_counter: u32,
     pub counts: ReplicaCounts,
-    /// How many more there are that are to go and that the store does not know of yet.
-    pub undeleted: u32,
-    counted_at: Duration,
+    /// Number of unwanted workloads whose deletion the store does not have yet.
+    pub pending_deletions: u32,
+    status_written_at: Duration,
 }
 
 impl ReplicaSet {
     pub fn object(&self) -> Option<&Arc<WorkloadReplicaSet>> {
-        self.kept.object.as_ref().or(self.draft.as_ref())
+        self.cached.object.as_ref().or(self.pending_create.as_ref())
     }
 
     pub fn is_deleting(&self) -> bool {
-        let object = self.kept.object.as_ref();
+        let object = self.cached.object.as_ref();
         object.is_some_and(|object| object.metadata.is_deleting())
     }
 
@@ -69,17 +68,17 @@ impl ReplicaSet {
     }
 
     pub fn replicas(&self) -> u32 {
-        let said = self.object().map_or(0, |object| object.spec.replicas());
-        self.resized.unwrap_or(said)
+        let specified = self.object().map_or(0, |object| object.spec.replicas());
+        self.pending_size.unwrap_or(specified)
     }
 
-    /// Whether it asks for what cannot be; then nothing is done.
+    /// Returns whether the specification is invalid; then the set is left unchanged.
     fn is_invalid(&self) -> bool {
         let replicas = self.object().and_then(|object| object.spec.replicas);
-        self.resized.is_none() && replicas.is_some_and(|replicas| replicas < 0)
+        self.pending_size.is_none() && replicas.is_some_and(|replicas| replicas < 0)
     }
 
-    /// Until when something that it ran may still run.
+    /// Returns the end of the last active fence.
     pub fn fenced_until(&self, now: Duration) -> Option<Duration> {
         self.fences
             .iter()
@@ -90,15 +89,15 @@ impl ReplicaSet {
 }
 
 impl Scheduler {
-    pub(super) fn draft_set(&mut self, object: WorkloadReplicaSet) -> u32 {
+    pub(super) fn add_pending_set(&mut self, object: WorkloadReplicaSet) -> u32 {
         let object = Arc::new(object);
         let key = Object::ReplicaSet(object.clone()).key();
-        let number = self.insert_set(key, &object);
-        if let Some(set) = self.sets.get_mut(number) {
-            set.draft = Some(object);
+        let set_index = self.insert_set(key, &object);
+        if let Some(set) = self.sets.get_mut(set_index) {
+            set.pending_create = Some(object);
         }
-        self.agenda.look_at(Item::Set(number));
-        number
+        self.queue.enqueue(WorkItem::Set(set_index));
+        set_index
     }
 
     fn insert_set(&mut self, key: Key, object: &WorkloadReplicaSet) -> u32 {
@@ -111,57 +110,60 @@ impl Scheduler {
         let record = ReplicaSet {
             key: key.clone(),
             uid: "".into(),
-            kept: Kept::default(),
-            draft: None,
+            cached: CachedObject::default(),
+            pending_create: None,
             owner: owner.clone(),
             revision: crate::revision::revision(&object.spec.template.spec),
             unwanted: false,
-            resized: None,
+            pending_size: None,
             spread: Spread::default(),
             avoided: BTreeMap::new(),
             backoff: Backoff::default(),
             fences: Vec::new(),
-            calm_until: Duration::ZERO,
-            names: 0,
+            deletion_quiet_until: Duration::ZERO,
+            name_counter: 0,
             counts: ReplicaCounts::default(),
-            undeleted: 0,
-            counted_at: self.now,
+            pending_deletions: 0,
+            status_written_at: self.now,
         };
-        let number = self.sets.insert(key, record);
+        let set_index = self.sets.insert(key, record);
         if let Some(owner) = owner {
-            self.sets_of.entry(owner).or_default().insert(number);
+            self.sets_by_deployment
+                .entry(owner)
+                .or_default()
+                .insert(set_index);
         }
-        number
+        set_index
     }
 
     pub(super) fn apply_set(&mut self, object: Arc<WorkloadReplicaSet>) {
         let key = Object::ReplicaSet(object.clone()).key();
-        let known = self.sets.number(&key);
-        if let Some(set) = known.and_then(|number| self.sets.get(number))
+        let known = self.sets.index(&key);
+        if let Some(set) = known.and_then(|set_index| self.sets.get(set_index))
             && !set.uid.is_empty()
             && *set.uid != *object.metadata.uid
         {
-            if set.kept.outdates(&object.metadata, |it| &it.metadata) {
+            if set.cached.is_stale(&object.metadata, |it| &it.metadata) {
                 return;
             }
             let uid = set.uid.to_string();
             self.set_removed(&key, &uid);
         }
-        let number = self
+        let set_index = self
             .sets
-            .number(&key)
+            .index(&key)
             .unwrap_or_else(|| self.insert_set(key, &object));
-        let Some(set) = self.sets.get_mut(number) else {
+        let Some(set) = self.sets.get_mut(set_index) else {
             return;
         };
-        let before = set.kept.object.clone();
-        let stayed = set.is_wanted();
-        if !set.kept.accept(object.clone(), |set| &set.metadata) {
+        let before = set.cached.object.clone();
+        let was_wanted = set.is_wanted();
+        if !set.cached.accept(object.clone(), |set| &set.metadata) {
             return;
         }
-        set.draft = None;
-        if set.resized == Some(object.spec.replicas()) {
-            set.resized = None;
+        set.pending_create = None;
+        if set.pending_size == Some(object.spec.replicas()) {
+            set.pending_size = None;
         }
         if before
             .as_ref()
@@ -172,70 +174,71 @@ impl Scheduler {
         if before.is_none() {
             set.uid = object.metadata.uid.as_str().into();
             let uid = set.uid.clone();
-            self.sets_by_uid.insert(uid.clone(), number);
-            self.spread_again(number, &uid);
-            self.look_at_members(&uid);
+            self.sets_by_uid.insert(uid.clone(), set_index);
+            self.rebuild_spread(set_index, &uid);
+            self.enqueue_members(&uid);
         }
-        if stayed && object.metadata.is_deleting() {
-            self.set_deleted_elsewhere(number);
+        if was_wanted && object.metadata.is_deleting() {
+            self.set_deleted_externally(set_index);
         }
-        self.set_changed(number);
+        self.set_changed(set_index);
     }
 
-    /// Its workloads may have been told of before it was.
-    fn spread_again(&mut self, number: u32, uid: &Arc<str>) {
+    /// Counts workloads that the store reported before the set.
+    fn rebuild_spread(&mut self, set_index: u32, uid: &Arc<str>) {
         let members = self.members.get(uid).into_iter().flatten();
         let hosts = members.filter_map(|member| {
-            let place = self.workloads.get(*member)?.place.as_ref()?;
-            place.is_counted().then_some(place.host)
+            let assignment = self.workloads.get(*member)?.assignment.as_ref()?;
+            assignment.is_counted().then_some(assignment.host)
         });
         let hosts: Vec<_> = hosts.collect();
-        if let Some(set) = self.sets.get_mut(number) {
+        if let Some(set) = self.sets.get_mut(set_index) {
             hosts.into_iter().for_each(|host| set.spread.add(host));
         }
     }
 
-    /// It and its deployment are to be looked at.
-    pub(super) fn set_changed(&mut self, number: u32) {
-        self.agenda.look_by(Item::Set(number), self.now + DEBOUNCE);
-        if let Some(deployment) = self.deployment_of(number) {
-            self.agenda
-                .look_by(Item::Deployment(deployment), self.now + DEBOUNCE);
+    /// Enqueues a set and its deployment.
+    pub(super) fn set_changed(&mut self, set_index: u32) {
+        self.queue
+            .enqueue_at(WorkItem::Set(set_index), self.now + DEBOUNCE);
+        if let Some(deployment) = self.deployment_of(set_index) {
+            self.queue
+                .enqueue_at(WorkItem::Deployment(deployment), self.now + DEBOUNCE);
         }
     }
 
-    /// The workloads of a replica set are to be looked at.
-    pub(super) fn look_at_members(&mut self, set_uid: &str) {
+    /// Enqueues the workloads of a set.
+    pub(super) fn enqueue_members(&mut self, set_uid: &str) {
         for member in self.members.get(set_uid).into_iter().flatten() {
-            self.agenda.look_at(Item::Workload(*member));
+            self.queue.enqueue(WorkItem::Workload(*member));
         }
     }
 
-    /// Whether its deployment is gone.
-    pub(super) fn is_orphan_set(&self, number: u32) -> bool {
-        let owner = self.sets.get(number).and_then(|set| set.owner.as_ref());
+    /// Returns whether the deployment of a set is gone.
+    pub(super) fn is_orphaned_set(&self, set_index: u32) -> bool {
+        let owner = self.sets.get(set_index).and_then(|set| set.owner.as_ref());
         owner.is_some_and(|owner| !self.deployments_by_uid.contains_key(owner))
     }
 
-    /// A workload that is wanted was deleted, and not by us.
-    pub(super) fn deleted_elsewhere(&mut self, workload: u32) {
+    /// Starts the quiet period of the set after the external deletion of a wanted workload.
+    pub(super) fn deleted_externally(&mut self, workload: u32) {
         if self.workloads.get(workload).is_none_or(|it| it.unwanted) {
             return;
         }
-        let calm_until = self.now + CASCADE;
+        let deletion_quiet_until = self.now + DELETION_QUIET_PERIOD;
         if let Some(set) = self.set_of(workload).and_then(|set| self.sets.get_mut(set)) {
-            set.calm_until = calm_until;
+            set.deletion_quiet_until = deletion_quiet_until;
         }
     }
 
-    /// A set that is wanted was deleted, and not by us.
-    fn set_deleted_elsewhere(&mut self, set: u32) {
-        let calm_until = self.now + CASCADE;
+    /// Starts the quiet period of the deployment after the external deletion of a wanted set.
+    fn set_deleted_externally(&mut self, set: u32) {
+        let deletion_quiet_until = self.now + DELETION_QUIET_PERIOD;
         let deployment = self.deployment_of(set);
-        let deployment = deployment.and_then(|number| self.deployments.get_mut(number));
+        let deployment = deployment.and_then(|index| self.deployments.get_mut(index));
         if let Some(deployment) = deployment.filter(|_| !Breakage::FightsGarbageCollection.is_on())
         {
-            deployment.calm_until = calm_until;
+            deployment.deletion_quiet_until = deletion_quiet_until;
         }
     }
 
@@ -245,20 +248,20 @@ impl Scheduler {
     }
 
     pub(super) fn set_removed(&mut self, key: &Key, uid: &str) {
-        let Some(number) = self.sets.number(key) else {
+        let Some(set_index) = self.sets.index(key) else {
             return;
         };
-        let stale = self
+        let is_stale = self
             .sets
-            .get(number)
+            .get(set_index)
             .is_some_and(|set| !uid.is_empty() && *set.uid != *uid);
-        if stale {
+        if is_stale {
             return;
         }
-        if self.sets.get(number).is_some_and(ReplicaSet::is_wanted) {
-            self.set_deleted_elsewhere(number);
+        if self.sets.get(set_index).is_some_and(ReplicaSet::is_wanted) {
+            self.set_deleted_externally(set_index);
         }
-        let deployment = self.deployment_of(number);
+        let deployment = self.deployment_of(set_index);
         let Some(set) = self.sets.remove(key) else {
             return;
         };
@@ -266,29 +269,29 @@ impl Scheduler {
         if let Some(sets) = set
             .owner
             .as_ref()
-            .and_then(|owner| self.sets_of.get_mut(owner))
+            .and_then(|owner| self.sets_by_deployment.get_mut(owner))
         {
-            sets.remove(&number);
+            sets.remove(&set_index);
         }
-        self.agenda.look_again(Item::Set(number), None);
-        self.look_at_members(&set.uid);
+        self.queue.reschedule(WorkItem::Set(set_index), None);
+        self.enqueue_members(&set.uid);
         if let Some(deployment) = deployment {
-            self.agenda.look_at(Item::Deployment(deployment));
+            self.queue.enqueue(WorkItem::Deployment(deployment));
         }
     }
 
-    /// Its deployment wants another size of it, or nothing any more.
-    pub(super) fn resize_set(&mut self, number: u32, replicas: u32) {
-        if let Some(set) = self.sets.get_mut(number)
+    /// Resizes a set on behalf of its deployment.
+    pub(super) fn resize_set(&mut self, set_index: u32, replicas: u32) {
+        if let Some(set) = self.sets.get_mut(set_index)
             && set.replicas() != replicas
         {
-            set.resized = Some(replicas);
-            self.agenda.look_at(Item::Set(number));
+            set.pending_size = Some(replicas);
+            self.queue.enqueue(WorkItem::Set(set_index));
         }
     }
 
-    pub(super) fn discard_set(&mut self, number: u32) {
-        let Some(set) = self.sets.get_mut(number) else {
+    pub(super) fn discard_set(&mut self, set_index: u32) {
+        let Some(set) = self.sets.get_mut(set_index) else {
             return;
         };
         set.unwanted = true;
@@ -296,13 +299,13 @@ impl Scheduler {
         for member in self.members.get(&uid).cloned().unwrap_or_default() {
             self.discard(member);
         }
-        self.agenda.look_at(Item::Set(number));
+        self.queue.enqueue(WorkItem::Set(set_index));
     }
 
-    pub(super) fn look_at_set(&mut self, number: u32) {
-        let balanced = self.balance(number);
-        let written = self.write_set(number);
-        let wake = balanced.into_iter().chain(written).min();
-        self.agenda.look_again(Item::Set(number), wake);
+    pub(super) fn reconcile_set(&mut self, set_index: u32) {
+        let scale_wake = self.scale_set(set_index);
+        let write_wake = self.write_set(set_index);
+        let wake = scale_wake.into_iter().chain(write_wake).min();
+        self.queue.reschedule(WorkItem::Set(set_index), wake);
     }
 }

@@ -1,86 +1,87 @@
-//! One Workload object and its incarnations: the id under which it runs, where, and how it does.
+//! One Workload object and its incarnations: the current id, host and state.
 //!
-//! What must outlive this process is written down before it is acted upon: the host and the id before
-//! the start, an id that is still to be stopped before the object goes.
+//! State that must survive this process is written before the core acts on it: the host and the id
+//! before the start, a pending stop before the finalizer is removed.
 
-mod contact;
-mod draft;
-mod life;
-mod noted;
-mod report;
+mod dispatch;
+mod lifecycle;
+mod pending_create;
+mod placement_record;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use self::contact::Contact;
+pub(super) use self::dispatch::Dispatch;
 
-use self::draft::Draft;
-use self::noted::Noted;
+use self::pending_create::PendingCreate;
+use self::placement_record::PlacementRecord;
 
-use super::agenda::Item;
 use super::backoff::Backoff;
-use super::kept::Kept;
-use super::placement::Shape;
-use super::{MetadataPatch, Scheduler, Status, Write, WriteError};
+use super::cached_object::CachedObject;
+use super::placement::SchedulingConstraints;
+use super::work_queue::WorkItem;
+use super::{MetadataPatch, Scheduler, Status, StoreError, Write};
 use crate::api::{self, Key, Kind, Object, WorkloadStatus, names};
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 
-/// How often the reason why a workload waits is written anew when only its wording changes.
+/// Minimum interval between updates of the reason why a workload waits.
 const REASON_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What is known of one Workload object.
+/// The state of one Workload object.
 #[derive(Debug)]
 pub(super) struct Workload {
     pub key: Key,
-    /// Empty until the store has given one.
+    /// UID of the object; empty until the store has assigned one.
     pub uid: Arc<str>,
-    pub kept: Kept<api::Workload>,
-    /// What is being created, until it is.
-    draft: Option<Draft>,
-    /// The uid of the replica set that it belongs to.
+    pub cached: CachedObject<api::Workload>,
+    /// The object to create, until it is created.
+    pending_create: Option<PendingCreate>,
+    /// UID of its replica set.
     pub owner: Option<Arc<str>>,
-    pub shape: Arc<Shape>,
+    pub constraints: Arc<SchedulingConstraints>,
     revision: Option<Box<str>>,
-    /// It is to be deleted, whether or not the store has heard of that.
+    /// The object is to be deleted, whether or not the store has the deletion yet.
     pub unwanted: bool,
-    pub place: Option<Place>,
+    pub assignment: Option<Assignment>,
     pub phase: Phase,
-    /// What the host said last, or what is wrong.
+    /// The last message from the host, or the reason of a failure.
     pub message: String,
-    /// Why there is no host for it, and when that was written.
-    refused: Option<(Duration, Arc<str>)>,
-    /// Why no request can be made of it.
+    /// Reason that no host fits, and since when it is known.
+    unschedulable: Option<(Duration, Arc<str>)>,
+    /// Reason that no start request can be built.
     config_error: Option<String>,
-    /// Hosts that it failed on, and until when they are avoided. For those of a set, that keeps them.
+    /// Hosts on which it failed, with the time until which they are avoided. Replicas use the map
+    /// of their set.
     pub avoided: BTreeMap<u32, Duration>,
     backoff: Backoff,
-    /// How many ids it had before.
-    lives: u32,
-    pub contact: Contact,
+    /// Number of previous ids.
+    restarts: u32,
+    pub dispatch: Dispatch,
 }
 
-/// A host and the id there.
+/// The host of a workload, and the id under which it runs there.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct Assignment {
     pub host: u32,
     pub id: Arc<str>,
-    /// The generation of the object that is placed.
+    /// Generation of the object that is assigned.
     generation: i64,
-    /// What is started, each time the same. Unknown of what an earlier scheduler started.
+    /// The object to start, the same for every attempt. Unknown after an adoption.
     content: Option<Arc<api::Workload>>,
-    /// Whether the host's load and the owner's spread count it.
+    /// Whether the load of the host and the spread of the owner include it.
     counted: bool,
-    /// Its stop was asked for.
-    stop_wanted: bool,
-    /// Its host has had it.
-    was_taken: bool,
-    /// How the store knows.
-    noted: Noted,
+    /// Its stop was requested.
+    stop_requested: bool,
+    /// The host has accepted the start.
+    was_accepted: bool,
+    /// Where the store has the assignment.
+    record: PlacementRecord,
 }
 
-impl Place {
-    /// One of which nothing more is known than what its status says.
+impl Assignment {
+    /// Returns an assignment of which only the recorded facts are known.
     fn new(host: u32, id: Arc<str>, generation: i64) -> Self {
         Self {
             host,
@@ -88,9 +89,9 @@ impl Place {
             generation,
             content: None,
             counted: false,
-            stop_wanted: false,
-            was_taken: false,
-            noted: Noted::InStatus,
+            stop_requested: false,
+            was_accepted: false,
+            record: PlacementRecord::Status,
         }
     }
 
@@ -99,80 +100,84 @@ impl Place {
     }
 }
 
-/// How far an incarnation is.
+/// The phase of an incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Without a host.
     Waiting,
-    /// With a host that is not written down yet.
+    /// With a host that is not recorded in the store yet.
     Bound,
-    /// A start is to be sent, or is under way, or its fate is unknown.
+    /// The start is to be sent, is in flight, or has an unknown outcome.
     Starting,
-    /// The host has taken it and is at work.
+    /// The host has accepted the start and replied STARTING.
     Accepted,
     Running,
     Completed,
-    /// It does not run and will not by itself. `gone`: the host does not know it any longer.
+    /// Not running, and the host does not restart it. `gone`: the host no longer has the id.
     Failed {
         gone: bool,
     },
-    /// It is being stopped, to be started elsewhere under another id.
-    Leaving,
+    /// Being stopped, to be started under another id.
+    Terminating,
 }
 
 impl Workload {
-    fn new(key: Key, shape: Arc<Shape>) -> Self {
+    fn new(key: Key, constraints: Arc<SchedulingConstraints>) -> Self {
         Self {
             key,
             uid: "".into(),
-            kept: Kept::default(),
-            draft: None,
+            cached: CachedObject::default(),
+            pending_create: None,
             owner: None,
-            shape,
+            constraints,
             revision: None,
             unwanted: false,
-            place: None,
+            assignment: None,
             phase: Phase::Waiting,
             message: String::new(),
-            refused: None,
+            unschedulable: None,
             config_error: None,
             avoided: BTreeMap::new(),
             backoff: Backoff::default(),
-            lives: 0,
-            contact: Contact::default(),
+            restarts: 0,
+            dispatch: Dispatch::default(),
         }
     }
 
-    /// The object, also while it is only being created.
+    /// Returns the object, even if it is not created yet.
     pub fn object(&self) -> Option<&Arc<api::Workload>> {
-        let draft = self.draft.as_ref().map(|draft| &draft.object);
-        self.kept.object.as_ref().or(draft)
+        let pending = self.pending_create.as_ref();
+        let pending = pending.map(|pending| &pending.object);
+        self.cached.object.as_ref().or(pending)
     }
 
     pub fn is_deleting(&self) -> bool {
-        let object = self.kept.object.as_ref();
+        let object = self.cached.object.as_ref();
         object.is_some_and(|object| object.metadata.is_deleting())
     }
 
-    /// Whether it is there to stay.
+    /// Returns whether the workload is to stay.
     pub fn is_wanted(&self) -> bool {
         !self.unwanted && !self.is_deleting()
     }
 
-    /// Whether a host is to be found for it.
+    /// Returns whether the workload needs a host.
     pub fn waits(&self) -> bool {
         let object = self.object();
-        let finalized =
+        let has_finalizer =
             object.is_some_and(|object| object.metadata.has_finalizer(names::WORKLOAD_FINALIZER));
-        finalized && self.is_wanted() && self.place.is_none() && self.phase == Phase::Waiting
+        has_finalizer
+            && self.is_wanted()
+            && self.assignment.is_none()
+            && self.phase == Phase::Waiting
     }
 
-    /// Whether it is to go and the store does not know yet.
-    pub fn is_undeleted(&self) -> bool {
+    /// Returns whether the store does not have the deletion of the workload yet.
+    pub fn is_pending_deletion(&self) -> bool {
         self.unwanted && !self.is_deleting()
     }
 
-    /// The revision that it was made from.
+    /// Returns the revision of the template.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
@@ -185,128 +190,130 @@ impl Workload {
         images.chain(service.map(|service| service.image.as_str()))
     }
 
-    /// Takes note of why no host fits; says whether that is worth telling.
-    pub fn refuse(&mut self, now: Duration, reason: Arc<str>) -> bool {
-        let told = self.refused.as_ref();
-        let known =
-            told.is_some_and(|(at, before)| *before == reason || now < *at + REASON_INTERVAL);
-        if !known {
-            self.refused = Some((now, reason));
+    /// Sets the reason why no host fits and returns whether to publish it.
+    pub fn set_unschedulable(&mut self, now: Duration, reason: Arc<str>) -> bool {
+        let published = self.unschedulable.as_ref();
+        let is_known =
+            published.is_some_and(|(at, before)| *before == reason || now < *at + REASON_INTERVAL);
+        if !is_known {
+            self.unschedulable = Some((now, reason));
         }
-        !known
+        !is_known
     }
 
-    /// The id of the next incarnation.
+    /// Returns the id of the next incarnation.
     fn next_id(&self) -> Arc<str> {
-        match self.lives {
-            0 if Breakage::IdsOfItsOwn.is_on() => format!("{}-first", self.uid).into(),
+        match self.restarts {
+            0 if Breakage::OwnIds.is_on() => format!("{}-first", self.uid).into(),
             0 => self.uid.clone(),
-            lives => format!("{}-{lives}", self.uid).into(),
+            restarts => format!("{}-{restarts}", self.uid).into(),
         }
     }
 }
 
 impl Scheduler {
-    /// Whether its replica set is gone, or the deployment of that: the store will take it away, and nothing
-    /// new comes of it.
-    pub(super) fn is_orphan(&self, workload: u32) -> bool {
+    /// Returns whether the replica set of the workload, or the deployment of the set, is gone. The
+    /// store will delete the workload, so it is not started again.
+    pub(super) fn is_orphaned(&self, workload: u32) -> bool {
         let owner = self
             .workloads
             .get(workload)
             .and_then(|it| it.owner.as_ref());
         owner.is_some_and(|_| match self.set_of(workload) {
-            Some(set) => self.is_orphan_set(set),
+            Some(set) => self.is_orphaned_set(set),
             None => true,
         })
     }
 
-    /// The replica set of a workload, by number.
+    /// Returns the index of a workload's replica set.
     pub(super) fn set_of(&self, workload: u32) -> Option<u32> {
         let owner = self.workloads.get(workload)?.owner.as_ref()?;
         self.sets_by_uid.get(owner).copied()
     }
 
-    fn shape_of(&mut self, object: &api::Workload) -> Arc<Shape> {
-        let shape = Shape::of(object, self.options.allow_shared_hosts);
-        if let Some(known) = self.shapes.get(&shape) {
-            return known.clone();
+    fn constraints_of(&mut self, object: &api::Workload) -> Arc<SchedulingConstraints> {
+        let constraints = SchedulingConstraints::of(object, self.options.allow_shared_hosts);
+        if let Some(interned) = self.interned_constraints.get(&constraints) {
+            return interned.clone();
         }
-        let shape = Arc::new(shape);
-        self.shapes.insert(shape.clone());
-        shape
+        let constraints = Arc::new(constraints);
+        self.interned_constraints.insert(constraints.clone());
+        constraints
     }
 
     pub(super) fn apply_workload(&mut self, object: Arc<api::Workload>) {
         let key = Object::Workload(object.clone()).key();
-        let known = self.workloads.number(&key);
-        let other = known
-            .and_then(|number| self.workloads.get(number))
+        let known = self.workloads.index(&key);
+        let old = known
+            .and_then(|index| self.workloads.get(index))
             .filter(|record| !record.uid.is_empty() && *record.uid != *object.metadata.uid);
-        if let Some(other) = other {
-            if other.kept.outdates(&object.metadata, |it| &it.metadata) {
+        if let Some(old) = old {
+            if old.cached.is_stale(&object.metadata, |it| &it.metadata) {
                 return;
             }
             let uid = self.workload_uid(known);
             self.workload_removed(&key, &uid);
         }
-        let number = match self.workloads.number(&key) {
-            Some(number) => number,
+        let workload_index = match self.workloads.index(&key) {
+            Some(index) => index,
             None => {
-                let shape = self.shape_of(&object);
+                let constraints = self.constraints_of(&object);
                 self.workloads
-                    .insert(key.clone(), Workload::new(key, shape))
+                    .insert(key.clone(), Workload::new(key, constraints))
             }
         };
-        self.accept_workload(number, object);
+        self.accept_workload(workload_index, object);
     }
 
-    fn workload_uid(&self, number: Option<u32>) -> String {
-        let record = number.and_then(|number| self.workloads.get(number));
+    fn workload_uid(&self, workload_index: Option<u32>) -> String {
+        let record = workload_index.and_then(|index| self.workloads.get(index));
         record.map_or_else(String::new, |record| record.uid.to_string())
     }
 
-    fn accept_workload(&mut self, number: u32, object: Arc<api::Workload>) {
+    fn accept_workload(&mut self, workload_index: u32, object: Arc<api::Workload>) {
         let owner = owner_of(&object);
-        let known = self.workloads.get(number).map(|record| {
-            let before = record.kept.object.as_ref();
+        let known = self.workloads.get(workload_index).map(|record| {
+            let before = record.cached.object.as_ref();
             let generation = before.map(|before| before.metadata.generation);
-            (generation == Some(object.metadata.generation)).then(|| record.shape.clone())
+            (generation == Some(object.metadata.generation)).then(|| record.constraints.clone())
         });
-        let shape = known.flatten().unwrap_or_else(|| self.shape_of(&object));
-        let Some(record) = self.workloads.get_mut(number) else {
+        let constraints = known
+            .flatten()
+            .unwrap_or_else(|| self.constraints_of(&object));
+        let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        let first = record.kept.object.is_none();
-        let stayed = record.is_wanted();
+        let is_first = record.cached.object.is_none();
+        let was_wanted = record.is_wanted();
         if !record
-            .kept
+            .cached
             .accept(object.clone(), |workload| &workload.metadata)
         {
             return;
         }
-        record.draft = None;
-        record.shape = shape;
+        record.pending_create = None;
+        record.constraints = constraints;
         record.revision = revision_of(&object);
         record.uid = object.metadata.uid.as_str().into();
         let before = std::mem::replace(&mut record.owner, owner.clone());
-        if before != owner || first {
-            self.reown(number, before, owner);
+        if before != owner || is_first {
+            self.set_owner(workload_index, before, owner);
         }
-        if stayed && object.metadata.is_deleting() {
-            self.deleted_elsewhere(number);
+        if was_wanted && object.metadata.is_deleting() {
+            self.deleted_externally(workload_index);
         }
-        if first && !self.is_created_there(number, &object) {
-            self.adopt(number, &object);
+        if is_first && !self.confirm_creation(workload_index, &object) {
+            self.adopt(workload_index, &object);
         }
-        self.share_content(number, &object);
-        self.workload_changed(number);
+        self.share_content(workload_index, &object);
+        self.workload_changed(workload_index);
     }
 
-    /// What was started and what the store has now are one object, if they are the same.
-    fn share_content(&mut self, number: u32, object: &Arc<api::Workload>) {
-        let record = self.workloads.get_mut(number);
-        let place = record.and_then(|record| record.place.as_mut());
-        let Some(content) = place.and_then(|place| place.content.as_mut()) else {
+    /// Shares one object between the assignment and the cache if they are equal, to save memory.
+    fn share_content(&mut self, workload_index: u32, object: &Arc<api::Workload>) {
+        let record = self.workloads.get_mut(workload_index);
+        let assignment = record.and_then(|record| record.assignment.as_mut());
+        let Some(content) = assignment.and_then(|assignment| assignment.content.as_mut()) else {
             return;
         };
         let (before, now) = (&content.metadata, &object.metadata);
@@ -318,92 +325,102 @@ impl Scheduler {
         }
     }
 
-    fn reown(&mut self, number: u32, before: Option<Arc<str>>, owner: Option<Arc<str>>) {
+    fn set_owner(
+        &mut self,
+        workload_index: u32,
+        before: Option<Arc<str>>,
+        owner: Option<Arc<str>>,
+    ) {
         if let Some(before) = before
             && let Some(members) = self.members.get_mut(&before)
         {
-            members.remove(&number);
+            members.remove(&workload_index);
         }
         if let Some(owner) = owner {
-            self.members.entry(owner).or_default().insert(number);
+            self.members
+                .entry(owner)
+                .or_default()
+                .insert(workload_index);
         }
     }
 
-    /// The store tells that an object is gone. What it ran is stopped all the same.
+    /// Handles the deletion of an object. Its incarnation is stopped nevertheless.
     pub(super) fn workload_removed(&mut self, key: &Key, uid: &str) {
-        let Some(number) = self.workloads.number(key) else {
+        let Some(workload_index) = self.workloads.index(key) else {
             return;
         };
-        let stale = self
+        let is_stale = self
             .workloads
-            .get(number)
+            .get(workload_index)
             .is_some_and(|record| !uid.is_empty() && *record.uid != *uid);
-        if stale {
+        if is_stale {
             return;
         }
-        self.uncount(number);
-        let set = self.set_of(number);
-        self.deleted_elsewhere(number);
+        self.remove_from_counts(workload_index);
+        let set = self.set_of(workload_index);
+        self.deleted_externally(workload_index);
         let Some(record) = self.workloads.remove(key) else {
             return;
         };
-        self.waiting.remove(&number);
-        self.stranded.remove(&number);
-        self.agenda.look_again(Item::Workload(number), None);
+        self.waiting.remove(&workload_index);
+        self.unreschedulable.remove(&workload_index);
+        self.queue
+            .reschedule(WorkItem::Workload(workload_index), None);
         if let Some(members) = record
             .owner
             .as_ref()
             .and_then(|owner| self.members.get_mut(owner))
         {
-            members.remove(&number);
+            members.remove(&workload_index);
         }
-        if let Some(place) = &record.place
+        if let Some(assignment) = &record.assignment
             && record.may_run()
         {
-            let at = record.contact.stop_after();
-            self.want_stop(place.host, &place.id, None, at);
+            let at = record.dispatch.earliest_stop();
+            self.request_stop(assignment.host, &assignment.id, None, at);
         }
         if let Some(set) = set {
             self.set_changed(set);
         }
     }
 
-    /// It is to go. Its replacement may come at once.
-    pub(super) fn discard(&mut self, number: u32) {
-        if let Some(record) = self.workloads.get_mut(number) {
+    /// Marks a workload as unwanted. Its replacement may be created at once.
+    pub(super) fn discard(&mut self, workload_index: u32) {
+        if let Some(record) = self.workloads.get_mut(workload_index) {
             record.unwanted = true;
         }
-        self.uncount(number);
-        self.waiting.remove(&number);
-        self.stranded.remove(&number);
-        self.agenda.look_at(Item::Workload(number));
+        self.remove_from_counts(workload_index);
+        self.waiting.remove(&workload_index);
+        self.unreschedulable.remove(&workload_index);
+        self.queue.enqueue(WorkItem::Workload(workload_index));
     }
 
-    pub(super) fn look_at_workload(&mut self, number: u32) {
-        let asked = self.advance(number);
-        let written = self.write_workload(number);
-        let wake = asked.into_iter().chain(written).min();
-        self.agenda.look_again(Item::Workload(number), wake);
+    pub(super) fn reconcile_workload(&mut self, workload_index: u32) {
+        let advance_wake = self.advance(workload_index);
+        let write_wake = self.write_workload(workload_index);
+        let wake = advance_wake.into_iter().chain(write_wake).min();
+        self.queue
+            .reschedule(WorkItem::Workload(workload_index), wake);
     }
 
-    /// Writes what is to be written next, or says when to look again.
-    fn write_workload(&mut self, number: u32) -> Option<Duration> {
+    /// Performs the next write, or returns when to check again.
+    fn write_workload(&mut self, workload_index: u32) -> Option<Duration> {
         let now = self.now;
-        let record = self.workloads.get(number)?;
-        if !record.kept.is_free(now) {
-            return record.kept.free_at(now);
+        let record = self.workloads.get(workload_index)?;
+        if !record.cached.can_write(now) {
+            return record.cached.can_write_at(now);
         }
-        let item = Item::Workload(number);
+        let item = WorkItem::Workload(workload_index);
         let key = record.key.clone();
-        let Some(object) = record.kept.object.as_ref() else {
-            return self.create_workload(number);
+        let Some(object) = record.cached.object.as_ref() else {
+            return self.create_workload(workload_index);
         };
         let uid = object.metadata.uid.clone();
         let finalizer = names::WORKLOAD_FINALIZER;
-        let finalized = object.metadata.has_finalizer(finalizer);
+        let has_finalizer = object.metadata.has_finalizer(finalizer);
         let mut patch = MetadataPatch::default();
         if object.metadata.is_deleting() {
-            if finalized && record.place.is_none() {
+            if has_finalizer && record.assignment.is_none() {
                 patch.remove_finalizer = Some(finalizer);
                 self.write(item, Write::Metadata { key, uid, patch });
             }
@@ -413,23 +430,24 @@ impl Scheduler {
             self.write(item, Write::Delete { key, uid });
             return None;
         }
-        if !finalized {
+        if !has_finalizer {
             patch.add_finalizer = Some(finalizer);
             self.write(item, Write::Metadata { key, uid, patch });
             return None;
         }
-        // What has only begun to wait has a host in a moment, and is written about then.
-        if record.phase == Phase::Waiting && record.refused.is_none() {
+        // A workload that has just begun to wait gets a host, or a reason, in a moment, and its
+        // status then.
+        if record.phase == Phase::Waiting && record.unschedulable.is_none() {
             return None;
         }
-        let held_until = record.answered_by().filter(|_| !self.ending);
+        let held_until = record.status_held_until().filter(|_| !self.shutting_down);
         if let Some(at) = held_until.filter(|at| now < *at) {
             return Some(at);
         }
-        if record.is_hint() {
+        if record.is_unverified() {
             return None;
         }
-        let status = self.wanted_workload_status(number)?;
+        let status = self.desired_workload_status(workload_index)?;
         let status = Status::Workload(status);
         self.write(item, Write::status(key, uid, status));
         None
@@ -443,42 +461,42 @@ impl Scheduler {
 
     pub(super) fn workload_written(
         &mut self,
-        number: u32,
-        result: Result<Arc<api::Workload>, WriteError>,
+        workload_index: u32,
+        result: Result<Arc<api::Workload>, StoreError>,
     ) {
         let (now, retry) = (self.now, self.options.timings.write_retry);
-        let Some(record) = self.workloads.get_mut(number) else {
+        let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        record.kept.end(now, retry, result.as_ref().err());
+        record.cached.end_write(now, retry, result.as_ref().err());
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         match result {
-            Ok(object) => self.accept_workload(number, object),
-            Err(WriteError::NotFound) if record.draft.is_none() => {
+            Ok(object) => self.accept_workload(workload_index, object),
+            Err(StoreError::NotFound) if record.pending_create.is_none() => {
                 self.workload_removed(&key, &uid)
             }
-            Err(WriteError::Exists) => {
-                if let Some(draft) = &mut record.draft {
-                    draft.ghost_since = Some(now);
+            Err(StoreError::Exists) => {
+                if let Some(pending) = &mut record.pending_create {
+                    pending.name_conflict_since = Some(now);
                 }
             }
-            Err(WriteError::Refused(message)) if record.draft.is_some() => {
-                self.creation_refused(number, &key, message);
+            Err(StoreError::Refused(message)) if record.pending_create.is_some() => {
+                self.creation_refused(workload_index, &key, message);
             }
             Err(_) => {}
         }
-        self.agenda.look_at(Item::Workload(number));
+        self.queue.enqueue(WorkItem::Workload(workload_index));
     }
 }
 
-/// The uid of the replica set that controls an object.
+/// Returns the uid of the replica set that controls an object.
 fn owner_of(object: &api::Workload) -> Option<Arc<str>> {
     let owner = object.metadata.controller()?;
-    let ours = owner.kind == Kind::WorkloadReplicaSet.as_str();
-    ours.then(|| owner.uid.as_str().into())
+    let is_set = owner.kind == Kind::WorkloadReplicaSet.as_str();
+    is_set.then(|| owner.uid.as_str().into())
 }
 
-/// The revision of a replica set's template that an object was made from.
+/// Returns the revision of the template that an object was created from.
 fn revision_of(object: &api::Workload) -> Option<Box<str>> {
     let revision = object
         .metadata
@@ -487,7 +505,7 @@ fn revision_of(object: &api::Workload) -> Option<Box<str>> {
     Some(revision.as_str().into())
 }
 
-/// The status of an object, or an empty one.
+/// Returns the status of an object, or an empty one.
 fn status_of(object: &api::Workload) -> WorkloadStatus {
     object.status.clone().unwrap_or_default()
 }

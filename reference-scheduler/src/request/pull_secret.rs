@@ -1,5 +1,4 @@
-//! The credentials for one image, out of a Docker configuration that may hold those of many
-//! registries.
+//! Credentials for an image, from a Docker configuration with credentials for many registries.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use berth_proto::ImagePullSecret;
 use serde::Deserialize;
 
-/// The type of Secrets that hold such a configuration.
+/// Type of Secrets with a Docker configuration.
 pub(super) const KIND: &str = "kubernetes.io/dockerconfigjson";
-/// The key under which they hold it.
+/// Key of the configuration in the Secret.
 pub(super) const KEY: &str = ".dockerconfigjson";
 
-/// The registry of images that name none.
+/// Registry of image references without one.
 const DEFAULT_REGISTRY: &str = "docker.io";
-/// The other names of that registry.
+/// Other names of the default registry.
 const DEFAULT_REGISTRY_ALIASES: [&str; 3] = [
     "index.docker.io",
     "registry-1.docker.io",
@@ -34,30 +33,30 @@ struct Entry {
     username: String,
     #[serde(default)]
     password: String,
-    /// Base64 of `username:password`; what `docker login` writes.
+    /// Base64 of `username:password`, as `docker login` writes it.
     #[serde(default)]
     auth: String,
 }
 
-/// The entry of `config` for the registry of `image`; the most exact one where several fit, none
-/// where the configuration says nothing of that registry.
+/// Returns the credentials in `config` for the registry of `image`, from the most specific matching
+/// entry; `None` if no entry matches.
 pub(super) fn credentials(
     config: &[u8],
     image: &str,
 ) -> Result<Option<ImagePullSecret>, &'static str> {
-    // The error of serde is left out: it may quote what it read.
+    // The error of serde is omitted, because it may contain a value.
     let config: DockerConfig =
-        serde_json::from_slice(config).map_err(|_| "it is no Docker configuration")?;
+        serde_json::from_slice(config).map_err(|_| "not a Docker configuration")?;
     let (registry, repository) = split(image);
-    let fits = |key: &str| {
+    let matched_bytes = |key: &str| {
         let (host, path) = entry_key(key);
         (host == registry && is_prefix(&path, repository)).then_some(path.len())
     };
-    let best = config
+    let matching = config
         .auths
         .iter()
-        .filter_map(|(key, entry)| Some((fits(key)?, entry)));
-    match best.max_by_key(|(exactness, _)| *exactness) {
+        .filter_map(|(key, entry)| Some((matched_bytes(key)?, entry)));
+    match matching.max_by_key(|(matched_bytes, _)| *matched_bytes) {
         Some((_, entry)) => entry.credentials().map(Some),
         None => Ok(None),
     }
@@ -72,15 +71,15 @@ impl Entry {
             });
         }
         if self.auth.is_empty() {
-            // An identity token alone cannot be carried by the protocol.
-            return Err("the entry of the registry has neither a user name nor `auth`");
+            // The protocol cannot carry identity tokens.
+            return Err("the entry of the registry has neither `username` nor `auth`");
         }
         let bytes = STANDARD
             .decode(self.auth.trim())
             .map_err(|_| "`auth` is not Base64")?;
         let text = String::from_utf8(bytes).map_err(|_| "`auth` is not UTF-8")?;
         let (username, password) = text.split_once(':').ok_or("`auth` has no colon")?;
-        // Some tools pad the password with zero bytes.
+        // Some tools pad the password with null bytes.
         let password = password.trim_end_matches('\0');
         Ok(ImagePullSecret {
             username: username.to_owned(),
@@ -89,8 +88,8 @@ impl Entry {
     }
 }
 
-/// Registry and repository of an image reference. What stands before the first slash is a registry
-/// only if it looks like a host name.
+/// Splits an image reference into registry and repository. The part before the first slash is a
+/// registry only if it looks like a host name.
 fn split(image: &str) -> (String, &str) {
     match image.split_once('/') {
         Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) => {
@@ -100,12 +99,15 @@ fn split(image: &str) -> (String, &str) {
     }
 }
 
-/// Host and path of a key of `auths`: `https://ghcr.io/v2/`, `ghcr.io/team`, `registry:5000`.
+/// Splits a key of `auths` into host and path. Examples: `https://ghcr.io/v2/`, `ghcr.io/team`,
+/// `registry:5000`.
 fn entry_key(key: &str) -> (String, String) {
-    let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let without_scheme = key.split_once("://").map_or(key, |(_, rest)| rest);
+    let (host, path) = without_scheme
+        .split_once('/')
+        .unwrap_or((without_scheme, ""));
     let path = path.trim_end_matches('/');
-    // The versions of the registry API are no part of a repository's name.
+    // A version of the registry API is not part of the repository.
     let path = if matches!(path, "v1" | "v2") {
         ""
     } else {
@@ -123,7 +125,7 @@ fn canonical(host: &str) -> String {
     }
 }
 
-/// Whether `path` names `repository` or something above it.
+/// Returns whether `path` is `repository` or a parent of it.
 fn is_prefix(path: &str, repository: &str) -> bool {
     path.is_empty()
         || repository
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_registry_of_the_image_counts() {
+    fn returns_only_credentials_for_registry_of_image() {
         assert_eq!(user("ghcr.io/other/a:1").as_deref(), Some("gina"));
         assert_eq!(user("ghcr.io/team/a:1").as_deref(), Some("team"));
         assert_eq!(user("ghcr.io/teamwork/a:1").as_deref(), Some("gina"));
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_may_hold_a_colon() {
+    fn password_may_contain_colon() {
         let found = credentials(CONFIG.as_bytes(), "ghcr.io/team")
             .expect("a configuration")
             .expect("an entry");
@@ -182,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_without_being_shown() {
+    fn rejects_invalid_entries_without_printing_them() {
         assert!(credentials(CONFIG.as_bytes(), "token.example/a").is_err());
-        let refusal = credentials(br#"{"auths": {"a.b": {"password": 12345}}}"#, "a.b/c")
-            .expect_err("a refusal");
-        assert!(!refusal.contains("12345"));
+        let error = credentials(br#"{"auths": {"a.b": {"password": 12345}}}"#, "a.b/c")
+            .expect_err("an error");
+        assert!(!error.contains("12345"));
     }
 }

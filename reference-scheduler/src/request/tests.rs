@@ -1,4 +1,4 @@
-//! A manifest that uses every field gives the request that it should; what is missing is refused.
+//! Requests from a manifest with every field, and errors for missing references.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ fn workload() -> Workload {
     let value: Value = serde_saphyr::from_str(MANIFEST).expect("YAML");
     match Object::from_value(value).expect("an object") {
         Object::Workload(workload) => (*workload).clone(),
-        other => panic!("a workload, not a {}", other.kind()),
+        other => panic!("expected a workload, not a {}", other.kind()),
     }
 }
 
@@ -34,11 +34,11 @@ fn secret<const N: usize>(kind: &str, entries: [(&str, &str); N]) -> Secret {
     }
 }
 
-fn everything() -> References {
+fn all_data() -> ReferencedData {
     let auths = r#"{"auths": {
         "registry.example": {"username": "reader", "password": "one"},
         "other.example": {"username": "reader", "password": "two"}}}"#;
-    References {
+    ReferencedData {
         config_maps: [
             (
                 "first".to_owned(),
@@ -71,53 +71,53 @@ fn everything() -> References {
 }
 
 #[test]
-fn every_field_arrives() {
-    let request = start_request(&workload(), "an-id", &everything()).expect("a request");
+fn request_contains_every_field() {
+    let request = start_request(&workload(), "an-id", &all_data()).expect("a request");
     let expected: Value = serde_json::from_str(REQUEST).expect("JSON");
     assert_eq!(serde_json::to_value(&request).expect("JSON"), expected);
 }
 
 #[test]
-fn what_is_referred_to_is_named_once() {
-    let wanted = references(&workload().spec);
+fn references_are_unique() {
+    let references = references(&workload().spec);
     assert_eq!(
-        wanted.config_maps,
+        references.config_maps,
         ["first", "second"].map(str::to_owned).into()
     );
     assert_eq!(
-        wanted.secrets,
+        references.secrets,
         ["fourth", "registry", "third"].map(str::to_owned).into()
     );
 }
 
 #[test]
-fn what_is_missing_is_refused_by_name() {
-    let refusal = |change: fn(&mut References)| {
-        let mut references = everything();
-        change(&mut references);
-        start_request(&workload(), "an-id", &references)
-            .expect_err("a refusal")
+fn errors_name_missing_references() {
+    let error = |change: fn(&mut ReferencedData)| {
+        let mut data = all_data();
+        change(&mut data);
+        start_request(&workload(), "an-id", &data)
+            .expect_err("an error")
             .to_string()
     };
     assert_eq!(
-        refusal(|all| drop(all.config_maps.remove("second"))),
+        error(|all| drop(all.config_maps.remove("second"))),
         r#"ConfigMap "second" does not exist"#
     );
     assert_eq!(
-        refusal(|all| drop(all.secrets.remove("third"))),
+        error(|all| drop(all.secrets.remove("third"))),
         r#"Secret "third" does not exist"#
     );
     assert_eq!(
-        refusal(|all| drop(all.secrets.remove("registry"))),
+        error(|all| drop(all.secrets.remove("registry"))),
         r#"Secret "registry" does not exist"#
     );
-    let opaque = refusal(|all| {
+    let opaque = error(|all| {
         all.secrets
             .entry("registry".to_owned())
             .and_modify(|secret| secret.kind = "Opaque".to_owned());
     });
     assert!(opaque.contains("dockerconfigjson"), "{opaque}");
-    let bytes = refusal(|all| {
+    let bytes = error(|all| {
         all.secrets
             .entry("third".to_owned())
             .and_modify(|secret| drop(secret.data.insert("X".to_owned(), vec![255])));
@@ -129,7 +129,7 @@ fn what_is_missing_is_refused_by_name() {
 }
 
 #[test]
-fn a_negative_number_of_restarts_is_refused_and_not_cast() {
+fn rejects_negative_max_restarts() {
     let mut workload = workload();
     workload
         .spec
@@ -137,21 +137,21 @@ fn a_negative_number_of_restarts_is_refused_and_not_cast() {
         .as_mut()
         .expect("a service")
         .max_restarts = -1;
-    let refusal = start_request(&workload, "an-id", &everything()).expect_err("a refusal");
-    assert!(matches!(refusal, RequestError::NegativeRestarts(-1)));
+    let error = start_request(&workload, "an-id", &all_data()).expect_err("an error");
+    assert!(matches!(error, RequestError::NegativeRestarts(-1)));
 }
 
 #[test]
-fn an_empty_workload_is_a_request_too() {
-    let request =
-        start_request(&Workload::default(), "an-id", &References::default()).expect("a request");
+fn accepts_empty_workload() {
+    let request = start_request(&Workload::default(), "an-id", &ReferencedData::default())
+        .expect("a request");
     let workload = request.workload.expect("a workload");
     assert_eq!(workload.wit_world, Some(wire::WitWorld::default()));
     assert_eq!(workload.service, None);
 }
 
 #[test]
-fn aliases_of_the_user_are_kept_and_ours_not_doubled() {
+fn keeps_aliases_of_user_without_duplicates() {
     let ours = ["web.demo".to_owned(), "web.demo.svc".to_owned()];
     assert_eq!(with_aliases("", &ours), "web.demo,web.demo.svc");
     assert_eq!(

@@ -1,63 +1,64 @@
-//! A directory of manifests as the store: what people put there is wanted, what the scheduler makes of it stands in
-//! `.berth/` below it.
+//! Directory store: desired state is read from manifests, status is written to `.berth/` below
+//! them.
 //!
-//! The files of `.berth/` are for reading. A manifest that goes takes its object with it, a file that cannot be
-//! read changes nothing. An object whose manifest went stays, marked as deleted, until all that belongs to it is gone,
-//! so that what is stopped last is shown last. Beyond that owners are not watched over: the core deletes what has
-//! lost its own.
+//! The files of `.berth/` are read-only for users. Deleting a manifest deletes its object; a file
+//! that cannot be read changes nothing. An object whose manifest was deleted remains, marked as
+//! deleted, until all its dependents are gone, so that its status is visible until then. Apart from
+//! that, the store does not enforce ownership: the core deletes objects that have lost their owner.
 
-mod document;
-mod files;
-mod keeper;
-mod look;
 mod manifest;
 mod name;
 mod objects;
+mod parser;
+mod scanner;
+mod status_files;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::files::FilesError;
-use self::keeper::{Keeper, Request};
-use super::{ReadError, Secret, Store, StoreEvent};
+pub use self::status_files::StatusFilesError;
+use self::worker::{Request, Worker};
+use super::{Secret, Store, StoreEvent};
 use crate::api::Object;
-use crate::core::{Note, Write, WriteError};
+use crate::core::{ObjectEvent, StoreError, Write};
 
-/// Requests that wait for the keeper; a caller waits when there are more.
+/// Capacity of the queue of requests to the worker; callers wait while it is full.
 const REQUESTS_MAX: usize = 1024;
-/// Events that the core may be behind; the keeper waits when there are more.
+/// Capacity of the queue of events to the core; the worker waits while it is full.
 const EVENTS_MAX: usize = 1024;
 
-/// A directory of manifests; a cheap clone. The directory is let go of when the last clone is dropped.
+/// A directory of manifests. Cheap to clone; the directory is unlocked when the last clone is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct DirStore {
     requests: mpsc::Sender<Request>,
     leadership: watch::Receiver<bool>,
 }
 
-/// Why a directory cannot be the store.
+/// Error of [`DirStore::open`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirError {
-    /// There is no such directory.
+    /// The path does not exist or is not a directory.
     #[error("{path} is not a directory")]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
-    /// The folder of the scheduler's own cannot be used.
-    #[error("the directory cannot be used")]
-    Files(#[source] FilesError),
-    /// The thread that keeps it cannot be had.
-    #[error("there is no thread to keep the directory")]
+    /// The directory of the status files cannot be created.
+    #[error("cannot create the directory of the status files")]
+    StatusFiles(#[source] StatusFilesError),
+    /// The worker thread cannot be started.
+    #[error("cannot start the worker thread")]
     Thread(#[source] std::io::Error),
 }
 
 impl DirStore {
-    /// Opens a directory, which has to be there. Of several processes with one directory the first one acts; when it
-    /// ends, however it ends, another takes over.
+    /// Opens an existing directory. Of several processes that open the same directory, the first
+    /// one is the leader. When it ends, even if it is killed, another one takes over.
     pub fn open(path: &Path) -> Result<Self, DirError> {
         if !path.is_dir() {
             return Err(DirError::NotADirectory {
@@ -65,55 +66,59 @@ impl DirStore {
             });
         }
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let (lead, leadership) = watch::channel(false);
-        Keeper::start(path, inbox, lead)?;
+        let (is_leader, leadership) = watch::channel(false);
+        Worker::spawn(path, inbox, is_leader)?;
         Ok(Self {
             requests,
             leadership,
         })
     }
 
-    async fn ask<A>(&self, request: impl FnOnce(oneshot::Sender<A>) -> Request) -> Option<A> {
-        let (answer, answered) = oneshot::channel();
-        self.requests.send(request(answer)).await.ok()?;
-        answered.await.ok()
+    /// Sends a request to the worker and waits for the response.
+    async fn request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (sender, response) = oneshot::channel();
+        let sent = self.requests.send(request(sender)).await;
+        sent.map_err(|_| worker_stopped())?;
+        response.await.map_err(|_| worker_stopped())
     }
 }
 
 impl Store for DirStore {
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        let (events, watched) = mpsc::channel(EVENTS_MAX);
-        // The keeper's inbox may be full at this moment.
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        // The queue of the worker may be full.
         let requests = self.requests.clone();
-        tokio::spawn(async move { requests.send(Request::Watch(events)).await });
-        watched
+        tokio::spawn(async move { requests.send(Request::Watch(sender)).await });
+        events
     }
 
-    async fn write(&self, write: Write) -> Result<Object, WriteError> {
-        let answer = self.ask(|answer| Request::Write(Box::new(write), answer));
-        let gone = || WriteError::Unavailable("the directory is no longer kept".to_owned());
-        answer.await.ok_or_else(gone)?
+    async fn write(&self, write: Write) -> Result<Object, StoreError> {
+        self.request(|sender| Request::Write(Box::new(write), sender))
+            .await?
     }
 
     async fn config_map(
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<BTreeMap<String, String>>, ReadError> {
+    ) -> Result<Option<BTreeMap<String, String>>, StoreError> {
         let reference = (namespace.to_owned(), name.to_owned());
-        let answer = self.ask(|answer| Request::ConfigMap(reference, answer));
-        answer.await.ok_or_else(no_longer_kept)
+        self.request(|sender| Request::ConfigMap(reference, sender))
+            .await
     }
 
-    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ReadError> {
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, StoreError> {
         let reference = (namespace.to_owned(), name.to_owned());
-        let answer = self.ask(|answer| Request::Secret(reference, answer));
-        answer.await.ok_or_else(no_longer_kept)
+        self.request(|sender| Request::Secret(reference, sender))
+            .await
     }
 
-    async fn note(&self, note: Note) {
-        // The keeper is gone only when the process ends.
-        let _ = self.requests.send(Request::Note(note)).await;
+    async fn record_event(&self, event: ObjectEvent) {
+        // If the worker has stopped, the process is about to end.
+        let _ = self.requests.send(Request::RecordEvent(event)).await;
     }
 
     fn leadership(&self) -> watch::Receiver<bool> {
@@ -121,13 +126,13 @@ impl Store for DirStore {
     }
 
     async fn close(&self) {
-        // The keeper is gone only when the process ends.
+        // If the worker has stopped, the process is about to end.
         let _ = self.requests.send(Request::Close).await;
     }
 }
 
-fn no_longer_kept() -> ReadError {
-    ReadError::Unavailable("the directory is no longer kept".to_owned())
+fn worker_stopped() -> StoreError {
+    StoreError::Unavailable("the worker of the directory has stopped".to_owned())
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! Kubernetes as the store. The only place that knows of `kube` and `k8s_openapi`.
+//! Kubernetes store. No other module depends on `kube` and `k8s_openapi`.
 //!
-//! Beside what the core asks for, it keeps what only Kubernetes has: the Lease that says which of
-//! several schedulers acts, the EndpointSlices of Services that lead to workloads, and the finalizer
-//! of Pods in which hosts run.
+//! Besides the objects of the core, it maintains what exists only on Kubernetes: the Lease for
+//! leader election, the EndpointSlices of Services that route to workloads, and the finalizer of
+//! Pods that run hosts.
 
+mod cache;
 mod election;
 mod error;
-mod known;
+mod events;
 mod lease;
-mod notes;
 mod object;
 mod pods;
-mod precedence;
-mod queue;
+mod priority;
+mod retry_queue;
 mod routes;
 mod watch;
 mod write;
@@ -25,41 +25,41 @@ use k8s_openapi::api::core::v1 as core_v1;
 use kube::api::{Api, DynamicObject};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use tokio::sync::{Semaphore, mpsc, watch as signal};
+use tokio::sync::{Semaphore, mpsc, watch as watch_channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::known::Known;
-use self::notes::Notes;
-use self::precedence::Precedence;
+use self::cache::Cache;
+use self::events::EventPublisher;
+use self::priority::Priority;
 use self::routes::Routes;
-use super::{ReadError, Secret, Store, StoreEvent};
+use super::{Secret, Store, StoreEvent};
 use crate::api::{Kind, Object};
-use crate::breakage::Breakage;
-use crate::config::KubeChoice;
-use crate::core::{Note, Write, WriteError};
+use crate::config::KubeStoreConfig;
+use crate::core::{ObjectEvent, StoreError, Write};
+use crate::fault_injection::Breakage;
 
 pub use self::lease::LeaseTimings;
 
-/// The name under which this scheduler's fields are kept apart from those of others.
+/// Field manager of this scheduler.
 const FIELD_MANAGER: &str = "berth-scheduler";
 
-/// How long the API server may take over one request that is no watch. Its own limit is 60 s; with
-/// less, an object whose write hangs is tried again before people notice.
+/// Timeout of one request, except watches. The limit of the API server is 60 s; with less, a write
+/// that hangs is retried before users notice.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How many writes are under way together. Each has a connection of its own for as long as it takes;
-/// thousands at once would only wait for each other, and for the handshakes, at the API server.
-const WRITES_TOGETHER: usize = 32;
+/// Maximum number of writes in flight. Each uses its own connection; thousands at once would only
+/// wait for each other, and for handshakes, at the API server.
+const WRITES_MAX: usize = 32;
 
-/// How many of them create: what is there already is brought to an end before more is begun.
-const CREATIONS_TOGETHER: usize = 16;
+/// Maximum number of creates in flight: work in progress takes priority over new work.
+const CREATES_MAX: usize = 16;
 
-/// How many of them write counts, which under load change faster than they can be written: they give way to what is
-/// counted.
-const COUNTS_TOGETHER: usize = 2;
+/// Maximum number of deferrable writes in flight: counts, which under load change faster than they
+/// can be written. They yield to writes of the counted objects.
+const DEFERRABLE_WRITES_MAX: usize = 2;
 
-/// A store on Kubernetes. Clones share everything.
+/// The Kubernetes store. Clones share all state.
 #[derive(Clone)]
 pub struct KubeStore {
     shared: Arc<Shared>,
@@ -67,44 +67,45 @@ pub struct KubeStore {
 
 struct Shared {
     client: Client,
-    choice: KubeChoice,
-    known: Known,
-    writing: Semaphore,
-    creating: Semaphore,
-    counting: Semaphore,
-    precedence: Precedence,
-    notes: Notes,
+    config: KubeStoreConfig,
+    cache: Cache,
+    write_permits: Semaphore,
+    create_permits: Semaphore,
+    deferrable_permits: Semaphore,
+    priority: Priority,
+    events: EventPublisher,
     routes: Routes,
-    leading: signal::Receiver<bool>,
-    end: CancellationToken,
+    leadership: watch_channel::Receiver<bool>,
+    shutdown: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// Why Kubernetes cannot be used as the store.
+/// Error of [`KubeStore::open`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KubeError {
-    /// The file does not say how to reach a cluster.
-    #[error("the kubeconfig cannot be used")]
+    /// The kubeconfig file is invalid.
+    #[error("invalid kubeconfig")]
     Kubeconfig(#[source] kube::config::KubeconfigError),
-    /// Neither the environment nor the Pod says how.
-    #[error("nothing says how to reach the API server")]
+    /// Neither the environment nor a service account has a configuration.
+    #[error("no kubeconfig and no service account found")]
     NoConfig(#[source] kube::config::InferConfigError),
-    /// There is no client for what they say.
-    #[error("there is no client for the API server")]
+    /// The client cannot be created from the configuration.
+    #[error("cannot create a client for the API server")]
     Client(#[source] kube::Error),
 }
 
 impl KubeStore {
-    /// Finds the cluster and begins to stand for election. An API server that is not there yet is
-    /// waited for. Goes on until [`close`](Store::close).
+    /// Loads the configuration of the cluster and starts leader election, until
+    /// [`close`](Store::close). If the API server is not reachable yet, keeps trying.
     ///
     /// # Errors
-    /// When nothing says how to reach an API server.
-    pub async fn open(choice: KubeChoice) -> Result<Self, KubeError> {
-        // Both crypto providers of rustls may be linked in; kube asks for the process's default.
+    ///
+    /// Returns an error if there is no valid configuration of a cluster.
+    pub async fn open(config: KubeStoreConfig) -> Result<Self, KubeError> {
+        // kube uses the default provider of the process, and more than one may be linked.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut config = match &choice.kubeconfig {
+        let mut client_config = match &config.kubeconfig {
             Some(path) => {
                 let file = Kubeconfig::read_from(path).map_err(KubeError::Kubeconfig)?;
                 let options = KubeConfigOptions::default();
@@ -114,44 +115,46 @@ impl KubeStore {
             }
             None => Config::infer().await.map_err(KubeError::NoConfig)?,
         };
-        // Retrying is done here: a write that may have been carried out must not be repeated blindly.
-        config.default_retry = false;
-        let client = Client::try_from(config).map_err(KubeError::Client)?;
-        Ok(Self::with_client(client, choice, LeaseTimings::default()))
+        // The store retries by itself: a write that may have taken effect must not simply be
+        // repeated.
+        client_config.default_retry = false;
+        let client = Client::try_from(client_config).map_err(KubeError::Client)?;
+        Ok(Self::with_client(client, config, LeaseTimings::default()))
     }
 
-    /// The same with a client that is there already. Must be called in a runtime.
+    /// Opens the store with an existing client. Must be called in a Tokio runtime.
     #[must_use]
-    pub fn with_client(client: Client, mut choice: KubeChoice, timings: LeaseTimings) -> Self {
+    pub fn with_client(client: Client, mut config: KubeStoreConfig, timings: LeaseTimings) -> Self {
         if Breakage::TouchesEveryNamespace.is_on() {
-            choice.watch_namespaces.clear();
+            config.watch_namespaces.clear();
         }
-        let (identity, end, tasks) = (identity(), CancellationToken::new(), TaskTracker::new());
-        let (election, leading) =
-            election::stand(&client, &choice, &identity, timings, end.clone());
-        let notes = Notes::new(client.clone(), identity);
-        let (known, routes) = (Known::default(), Routes::default());
+        let (identity, shutdown, tasks) =
+            (identity(), CancellationToken::new(), TaskTracker::new());
+        let (election, leadership) =
+            election::start(&client, &config, &identity, timings, shutdown.clone());
+        let events = EventPublisher::new(client.clone(), identity);
+        let (cache, routes) = (Cache::default(), Routes::default());
         let shared = Shared {
             client,
-            choice,
-            known,
-            writing: Semaphore::new(WRITES_TOGETHER),
-            creating: Semaphore::new(CREATIONS_TOGETHER),
-            counting: Semaphore::new(COUNTS_TOGETHER),
-            precedence: Precedence::default(),
-            notes,
+            config,
+            cache,
+            write_permits: Semaphore::new(WRITES_MAX),
+            create_permits: Semaphore::new(CREATES_MAX),
+            deferrable_permits: Semaphore::new(DEFERRABLE_WRITES_MAX),
+            priority: Priority::default(),
+            events,
             routes,
-            leading,
-            end,
+            leadership,
+            shutdown,
             tasks,
         };
         let store = Self {
             shared: Arc::new(shared),
         };
-        // The other two end with the channel of the election.
+        // The other two tasks end when the election closes its channel.
         store.shared.tasks.spawn(election);
-        store.shared.tasks.spawn(routes::keep(store.clone()));
-        store.shared.tasks.spawn(pods::keep(store.clone()));
+        store.shared.tasks.spawn(routes::run(store.clone()));
+        store.shared.tasks.spawn(pods::run(store.clone()));
         store
     }
 
@@ -168,13 +171,13 @@ impl KubeStore {
     }
 }
 
-/// Names this process in the Lease and in Events: its Pod, or its machine, and something that no
-/// other process has.
+/// Returns the identity of this process in the Lease and in Events: the name of its Pod or machine,
+/// and a UUID.
 fn identity() -> String {
-    let place = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
     format!(
         "{}_{}",
-        place.unwrap_or_else(|_| FIELD_MANAGER.to_owned()),
+        name.unwrap_or_else(|_| FIELD_MANAGER.to_owned()),
         uuid::Uuid::new_v4()
     )
 }
@@ -184,48 +187,46 @@ impl Store for KubeStore {
         watch::start(self.clone())
     }
 
-    async fn write(&self, write: Write) -> Result<Object, WriteError> {
-        self.carry_out(write).await
+    async fn write(&self, write: Write) -> Result<Object, StoreError> {
+        self.execute(write).await
     }
 
     async fn config_map(
         &self,
         namespace: &str,
         name: &str,
-    ) -> Result<Option<BTreeMap<String, String>>, ReadError> {
+    ) -> Result<Option<BTreeMap<String, String>>, StoreError> {
         let maps: Api<core_v1::ConfigMap> = Api::namespaced(self.client(), namespace);
-        let found = error::within(REQUEST_TIMEOUT, maps.get_opt(name)).await;
+        let found = error::with_timeout(REQUEST_TIMEOUT, maps.get_opt(name)).await;
         Ok(found
-            .map_err(|failure| failure.into_read())?
+            .map_err(StoreError::from)?
             .map(|map| map.data.unwrap_or_default()))
     }
 
-    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ReadError> {
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, StoreError> {
         let secrets: Api<core_v1::Secret> = Api::namespaced(self.client(), namespace);
-        let found = error::within(REQUEST_TIMEOUT, secrets.get_opt(name)).await;
-        Ok(found
-            .map_err(|failure| failure.into_read())?
-            .map(|secret| Secret {
-                kind: secret.type_.unwrap_or_default(),
-                data: secret
-                    .data
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(key, value)| (key, value.0))
-                    .collect(),
-            }))
+        let found = error::with_timeout(REQUEST_TIMEOUT, secrets.get_opt(name)).await;
+        Ok(found.map_err(StoreError::from)?.map(|secret| Secret {
+            kind: secret.type_.unwrap_or_default(),
+            data: secret
+                .data
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(key, value)| (key, value.0))
+                .collect(),
+        }))
     }
 
-    async fn note(&self, note: Note) {
-        self.shared.notes.publish(note).await;
+    async fn record_event(&self, event: ObjectEvent) {
+        self.shared.events.publish(event).await;
     }
 
-    fn leadership(&self) -> signal::Receiver<bool> {
-        self.shared.leading.clone()
+    fn leadership(&self) -> watch_channel::Receiver<bool> {
+        self.shared.leadership.clone()
     }
 
     async fn close(&self) {
-        self.shared.end.cancel();
+        self.shared.shutdown.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }

@@ -1,5 +1,5 @@
-//! A real Kubernetes API server for tests, with the garbage collector and the definitions of ours, gone with the last
-//! test that uses it.
+//! A Kubernetes API server for tests, with the garbage collector and our CRDs. It is stopped with
+//! the last test that uses it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,14 +17,13 @@ use serde_json::json;
 
 use crate::control_plane::{self, ControlPlane};
 
-/// How long it may take until a server that is ready knows our definitions. On a machine with nothing else to do it
-/// is a second.
-const DEFINITIONS_PATIENCE: Duration = Duration::from_secs(60);
+/// Deadline for a ready server to establish our CRDs. On an idle machine it takes 1 s.
+const CRDS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the garbage collector may take to begin. On a machine with nothing else to do it is a second.
-const GARBAGE_PATIENCE: Duration = Duration::from_secs(180);
+/// Deadline for the garbage collector to start working. On an idle machine it takes 1 s.
+const GARBAGE_TIMEOUT: Duration = Duration::from_secs(180);
 
-const DEFINITIONS: [&str; 5] = [
+const CRDS: [&str; 5] = [
     include_str!("../../../deploy/crds/artifacts.yaml"),
     include_str!("../../../deploy/crds/hosts.yaml"),
     include_str!("../../../deploy/crds/workloaddeployments.yaml"),
@@ -32,7 +31,7 @@ const DEFINITIONS: [&str; 5] = [
     include_str!("../../../deploy/crds/workloads.yaml"),
 ];
 
-/// The running server. Tests that run at the same time share one, each in namespaces of its own.
+/// A running server. Tests that run at the same time share one, each in its own namespace.
 pub struct ApiServer {
     plane: ControlPlane,
     namespaces: AtomicU32,
@@ -41,10 +40,11 @@ pub struct ApiServer {
 static SHARED: Mutex<Weak<ApiServer>> = Mutex::new(Weak::new());
 
 impl ApiServer {
-    /// The server that is there, or a new one.
+    /// Returns the shared server, or starts it.
     ///
     /// # Panics
-    /// When the programs are not there: such a test is never skipped.
+    ///
+    /// Panics if the programs are missing: such a test is never skipped.
     pub fn shared() -> Arc<Self> {
         control_plane::shared(&SHARED, Self::start)
     }
@@ -54,34 +54,34 @@ impl ApiServer {
             plane: ControlPlane::start(programs())?,
             namespaces: AtomicU32::new(0),
         };
-        server.wait_for(Self::prepare)?;
+        server.block_on(Self::install_crds)?;
         let flags = controller_flags(&server.kubeconfig());
         server.plane.spawn("kube-controller-manager", &flags);
-        server.wait_for(Self::collect_garbage)?;
+        server.block_on(Self::wait_for_garbage_collector)?;
         Ok(server)
     }
 
-    /// In a thread with a runtime of its own: whoever calls may already be in one.
-    fn wait_for(
+    /// Runs a preparation in a thread with its own runtime, because the caller may be in a runtime.
+    fn block_on(
         &self,
-        what: impl AsyncFn(&Self) -> Result<(), String> + Send,
+        preparation: impl AsyncFn(&Self) -> Result<(), String> + Send,
     ) -> Result<(), String> {
         let ready = std::thread::scope(|scope| {
-            let wait = move || runtime().block_on(what(self));
+            let wait = move || runtime().block_on(preparation(self));
             scope
                 .spawn(wait)
                 .join()
                 .unwrap_or_else(|_| Err("the preparation panicked".to_owned()))
         });
-        ready.map_err(|reason| format!("{reason}\n{}", self.plane.last_words()))
+        ready.map_err(|reason| format!("{reason}\n{}", self.plane.log_tails()))
     }
 
-    /// A file with everything to reach it as an administrator.
+    /// Returns the path of a kubeconfig for an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.plane.kubeconfig()
     }
 
-    /// A client for it, for the runtime of the caller.
+    /// Returns a client for the runtime of the caller.
     pub async fn client(&self) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let file = Kubeconfig::read_from(self.kubeconfig()).expect("a kubeconfig");
@@ -92,7 +92,7 @@ impl ApiServer {
         Client::try_from(config).expect("a client")
     }
 
-    /// A new namespace that nobody else uses.
+    /// Creates a namespace.
     pub async fn namespace(&self, client: &Client) -> String {
         let name = format!("test-{}", self.namespaces.fetch_add(1, Ordering::Relaxed));
         let mut namespace = Namespace::default();
@@ -105,7 +105,7 @@ impl ApiServer {
         name
     }
 
-    /// A file to reach it as `user`, with the rights of that user and no others.
+    /// Returns the path of a kubeconfig for `user`, with only the permissions of that user.
     pub fn kubeconfig_as(&self, user: &str) -> PathBuf {
         let text = std::fs::read_to_string(self.kubeconfig()).expect("a kubeconfig");
         let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -116,46 +116,46 @@ impl ApiServer {
         path
     }
 
-    /// What `kubectl` prints; it has to succeed.
+    /// Runs `kubectl`, which must succeed, and returns its output.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        self.plane.must(arguments, "")
+        self.plane.kubectl_ok(arguments, "")
     }
 
-    /// What `helm` prints; it has to succeed.
+    /// Runs `helm`, which must succeed, and returns its output.
     pub fn helm(&self, arguments: &[&str]) -> String {
         self.plane.helm(arguments)
     }
 
-    /// Makes the definitions of ours known to the server.
-    async fn prepare(&self) -> Result<(), String> {
-        let deadline = Instant::now() + DEFINITIONS_PATIENCE;
+    /// Installs our CRDs and waits until they are established.
+    async fn install_crds(&self) -> Result<(), String> {
+        let deadline = Instant::now() + CRDS_TIMEOUT;
         let client = self.client().await;
-        let mut pause = tokio::time::interval(Duration::from_millis(50));
+        let mut interval = tokio::time::interval(Duration::from_millis(50));
         loop {
-            pause.tick().await;
-            match self.try_prepare(&client).await {
+            interval.tick().await;
+            match self.try_install_crds(&client).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) if Instant::now() > deadline => return Err(error.to_string()),
                 Err(_) => {}
             }
             if Instant::now() > deadline {
-                return Err("the definitions are not established".to_owned());
+                return Err("the CRDs are not established".to_owned());
             }
         }
     }
 
-    async fn try_prepare(&self, client: &Client) -> Result<bool, kube::Error> {
+    async fn try_install_crds(&self, client: &Client) -> Result<bool, kube::Error> {
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
         let parameters = PatchParams::apply("test").force();
         let mut is_ready = true;
-        for yaml in DEFINITIONS {
+        for yaml in CRDS {
             let definition: CustomResourceDefinition = serde_saphyr::from_str(yaml).expect("YAML");
             let name = definition.metadata.name.clone().expect("a name");
-            let there = definitions
+            let stored = definitions
                 .patch(&name, &parameters, &Patch::Apply(&definition))
                 .await?;
-            let conditions = there
+            let conditions = stored
                 .status
                 .and_then(|status| status.conditions)
                 .unwrap_or_default();
@@ -163,7 +163,7 @@ impl ApiServer {
                 .iter()
                 .any(|entry| entry.type_ == "Established" && entry.status == "True");
         }
-        // Just after that, the server answers 429 for a moment.
+        // Just after that, the server responds with 429 for a moment.
         for kind in Kind::ALL {
             let version = GroupVersion::gv(GROUP, VERSION);
             let resource =
@@ -175,29 +175,30 @@ impl ApiServer {
     }
 }
 
-/// The kinds of ours that have owners.
-const GARBAGE: [&str; 3] = ["WorkloadReplicaSet", "Workload", "Artifact"];
+/// Our kinds that have owners.
+const OWNED_KINDS: [&str; 3] = ["WorkloadReplicaSet", "Workload", "Artifact"];
 
 impl ApiServer {
-    /// Waits until what has lost its owner is taken away. On a busy machine the garbage collector needs a minute or two for
-    /// its first look at all kinds, and until then whoever relies on it seems to do nothing.
-    async fn collect_garbage(&self) -> Result<(), String> {
+    /// Waits until the garbage collector deletes objects without an owner. On a busy machine its
+    /// first scan of all kinds takes a minute or two, during which tests that depend on it would
+    /// fail.
+    async fn wait_for_garbage_collector(&self) -> Result<(), String> {
         let client = self.client().await;
         let text = |error: kube::Error| error.to_string();
-        let owner = garbage(&client, "WorkloadDeployment", None)
+        let owner = create_garbage(&client, "WorkloadDeployment", None)
             .await
             .map_err(text)?;
-        for kind in GARBAGE {
-            garbage(&client, kind, owner.metadata.uid.as_deref())
+        for kind in OWNED_KINDS {
+            create_garbage(&client, kind, owner.metadata.uid.as_deref())
                 .await
                 .map_err(text)?;
         }
         let (name, background) = ("garbage", DeleteParams::background());
         let owners = objects(&client, "WorkloadDeployment");
         owners.delete(name, &background).await.map_err(text)?;
-        let deadline = Instant::now() + GARBAGE_PATIENCE;
-        let mut pause = tokio::time::interval(Duration::from_millis(100));
-        for kind in GARBAGE {
+        let deadline = Instant::now() + GARBAGE_TIMEOUT;
+        let mut interval = tokio::time::interval(Duration::from_millis(100));
+        for kind in OWNED_KINDS {
             while objects(&client, kind)
                 .get_opt(name)
                 .await
@@ -205,16 +206,17 @@ impl ApiServer {
                 .is_some()
             {
                 if Instant::now() > deadline {
-                    return Err(format!("the garbage collector leaves a {kind} behind"));
+                    return Err(format!("the garbage collector does not delete a {kind}"));
                 }
-                pause.tick().await;
+                interval.tick().await;
             }
         }
         Ok(())
     }
 }
 
-async fn garbage(
+/// Creates an object for the garbage collector to delete, or its owner.
+async fn create_garbage(
     client: &Client,
     kind: &str,
     owner: Option<&str>,
@@ -241,7 +243,7 @@ async fn garbage(
         .await
 }
 
-/// Those in the namespace that is always there.
+/// Returns the API of a kind in the namespace `default`.
 fn objects(client: &Client, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersion::gv(GROUP, VERSION).with_kind(kind));
     Api::namespaced_with(client.clone(), "default", &resource)
@@ -254,10 +256,10 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// The folder with the programs: the one that `KUBEBUILDER_ASSETS` names, as `cargo xtask test` sets
-/// it, or the one that it has built earlier.
+/// Returns the directory with the programs: `KUBEBUILDER_ASSETS`, which `cargo xtask test` sets, or
+/// a directory that it has built earlier.
 fn programs() -> PathBuf {
-    let named = std::env::var_os("KUBEBUILDER_ASSETS")
+    let from_env = std::env::var_os("KUBEBUILDER_ASSETS")
         .filter(|value| !value.is_empty())
         .map(PathBuf::from);
     let is_complete = |dir: &Path| {
@@ -282,8 +284,8 @@ fn programs() -> PathBuf {
         dirs.sort();
         dirs.into_iter().find(|dir| is_complete(dir))
     };
-    named.filter(|dir| is_complete(dir)).or_else(built).unwrap_or_else(|| {
-        panic!("no kube-apiserver: run `cargo xtask test`, which builds one, or set KUBEBUILDER_ASSETS")
+    from_env.filter(|dir| is_complete(dir)).or_else(built).unwrap_or_else(|| {
+        panic!("kube-apiserver not found: run `cargo xtask test`, which builds it, or set KUBEBUILDER_ASSETS")
     })
 }
 

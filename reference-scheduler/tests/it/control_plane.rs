@@ -1,5 +1,5 @@
-//! etcd and kube-apiserver for tests: child processes on random ports of the loopback, in a temporary directory. The
-//! tests of the chart start them from this file, too.
+//! etcd and kube-apiserver for tests: child processes on random loopback ports, in a temporary
+//! directory. Also used by the tests of the chart.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,33 +11,34 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long the processes may take to be ready. On a machine with nothing else to do it is 4 s.
-const START_PATIENCE: Duration = Duration::from_secs(180);
+/// Deadline for the processes to be ready. On an idle machine it takes 4 s.
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// How often a start is tried: another process may have taken a port that was free a moment ago.
-const START_TRIES: usize = 3;
+/// Maximum number of attempts to start: another process may take a port in between.
+const START_ATTEMPTS: usize = 3;
 
-/// What is shown of the log of a program that did not do as it should.
-const LAST_LINES: usize = 8;
+/// Number of log lines to show for a program that failed.
+const LOG_TAIL_LINES: usize = 8;
 
-/// What is there, for tests that run at the same time; else what `start` makes, to be gone with the last of them.
-pub fn shared<T>(there: &Mutex<Weak<T>>, mut start: impl FnMut() -> Result<T, String>) -> Arc<T> {
-    let mut there = there.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(shared) = there.upgrade() {
+/// Returns the shared instance of tests that run at the same time, or starts one with `start`. It
+/// is dropped with the last of these tests.
+pub fn shared<T>(slot: &Mutex<Weak<T>>, mut start: impl FnMut() -> Result<T, String>) -> Arc<T> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shared) = slot.upgrade() {
         return shared;
     }
     let mut reasons = String::new();
-    for _ in 0..START_TRIES {
+    for _ in 0..START_ATTEMPTS {
         match start() {
             Ok(started) => {
                 let started = Arc::new(started);
-                *there = Arc::downgrade(&started);
+                *slot = Arc::downgrade(&started);
                 return started;
             }
             Err(reason) => writeln!(reasons, "{reason}").unwrap(),
         }
     }
-    panic!("there is no API server:\n{reasons}");
+    panic!("cannot start an API server:\n{reasons}");
 }
 
 /// A running API server with its etcd.
@@ -48,7 +49,7 @@ pub struct ControlPlane {
     children: Vec<(&'static str, Child)>,
 }
 
-/// How a program ended.
+/// Exit status and output of a program.
 #[derive(Debug)]
 pub struct Output {
     pub status: ExitStatus,
@@ -57,7 +58,7 @@ pub struct Output {
 }
 
 impl ControlPlane {
-    /// Starts the programs in this folder and waits until they are ready.
+    /// Starts the programs in a directory and waits until they are ready.
     pub fn start(programs: PathBuf) -> Result<Self, String> {
         let mut plane = Self {
             programs,
@@ -69,52 +70,52 @@ impl ControlPlane {
         let dir = plane.dir.path().to_path_buf();
         plane.spawn("etcd", &etcd_flags(&dir, client_port, peer_port));
         plane.spawn("kube-apiserver", &api_server_flags(&dir, client_port, port));
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            // kubectl itself takes a moment, so this is no busy loop.
+            // kubectl takes a while to run, so this is not a busy loop.
             let output = plane.kubectl(&["get", "--raw=/readyz", "--request-timeout=5s"], "");
             if output.status.success() {
                 return Ok(plane);
             }
-            if let Some(ended) = plane.ended() {
-                return Err(ended);
+            if let Some(failure) = plane.exited_program() {
+                return Err(failure);
             }
             if Instant::now() > deadline {
-                return Err(format!("{}\n{}", output.stderr, plane.last_words()));
+                return Err(format!("{}\n{}", output.stderr, plane.log_tails()));
             }
         }
     }
 
-    /// Where its files are; more may be put there.
+    /// Returns the directory of its files, where tests can create more.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A file with everything to reach it as an administrator.
+    /// Returns the path of a kubeconfig for an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig")
     }
 
-    /// What `kubectl` says, given this on its standard input.
+    /// Runs `kubectl` with `input` on its standard input.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Output {
         self.run("kubectl", arguments, input)
     }
 
-    /// What `kubectl` prints; it has to succeed.
-    pub fn must(&self, arguments: &[&str], input: &str) -> String {
+    /// Runs `kubectl`, which must succeed, and returns its output.
+    pub fn kubectl_ok(&self, arguments: &[&str], input: &str) -> String {
         let output = self.kubectl(arguments, input);
         assert!(output.status.success(), "{arguments:?}: {}", output.stderr);
         output.stdout
     }
 
-    /// What `helm` prints; it has to succeed.
+    /// Runs `helm`, which must succeed, and returns its output.
     pub fn helm(&self, arguments: &[&str]) -> String {
         let output = self.run("helm", arguments, "");
         assert!(output.status.success(), "{arguments:?}: {}", output.stderr);
         output.stdout
     }
 
-    /// Starts one more program of the folder. It is killed before those that were there.
+    /// Starts another program of the directory. It is killed before the earlier ones.
     pub fn spawn(&mut self, name: &'static str, flags: &[String]) {
         let log = File::create(self.log(name)).unwrap();
         let child = Command::new(self.programs.join(name))
@@ -125,28 +126,28 @@ impl ControlPlane {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         self.children.insert(0, (name, child));
     }
 
-    /// The ends of the logs, for whoever has to find out.
-    pub fn last_words(&self) -> String {
-        let of = |(name, _): &(&str, Child)| self.last_words_of(name);
-        self.children.iter().rev().map(of).collect()
+    /// Returns the last log lines of all programs.
+    pub fn log_tails(&self) -> String {
+        let tail = |(name, _): &(&str, Child)| self.log_tail(name);
+        self.children.iter().rev().map(tail).collect()
     }
 
     fn run(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(self.programs.join(program))
             .args(arguments)
             .env("KUBECONFIG", self.kubeconfig())
-            // Nothing of whoever runs the tests is read or written.
+            // The home directory of the user is not read or written.
             .env("HOME", self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Both read all of it before they say anything worth a full pipe.
+        // Both read all input before their output could fill the pipe.
         child
             .stdin
             .take()
@@ -162,11 +163,11 @@ impl ControlPlane {
         }
     }
 
-    /// A certificate for the server, a key to sign tokens with, a token of an administrator.
+    /// Writes a certificate for the server, a key to sign tokens, and a token of an administrator.
     fn write_credentials(&self, port: u16) {
         let serving = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let signing = rcgen::KeyPair::generate().unwrap();
-        // Random enough that nobody else on the machine guesses it while a test runs.
+        // Random enough that no other user of the machine guesses it during a test.
         let token = format!("{:016x}", RandomState::new().build_hasher().finish());
         let kubeconfig = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
@@ -192,20 +193,20 @@ impl ControlPlane {
         }
     }
 
-    /// Which program has ended, and what it said last.
-    fn ended(&mut self) -> Option<String> {
-        let ended = |(name, child): &mut (&'static str, Child)| {
+    /// Returns the exit status and last log lines of a program that has exited, if any.
+    fn exited_program(&mut self) -> Option<String> {
+        let exited = |(name, child): &mut (&'static str, Child)| {
             let status = child.try_wait().unwrap()?;
             Some((*name, status))
         };
-        let (name, status) = self.children.iter_mut().find_map(ended)?;
-        let said = self.last_words_of(name);
-        Some(format!("{name} has ended: {status}\n{said}"))
+        let (name, status) = self.children.iter_mut().find_map(exited)?;
+        let log = self.log_tail(name);
+        Some(format!("{name} has exited: {status}\n{log}"))
     }
 
-    fn last_words_of(&self, name: &str) -> String {
+    fn log_tail(&self, name: &str) -> String {
         let log = std::fs::read_to_string(self.log(name)).unwrap_or_default();
-        let mut lines: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
+        let mut lines: Vec<&str> = log.lines().rev().take(LOG_TAIL_LINES).collect();
         lines.reverse();
         let named = |line: &&str| format!("{name}: {line}\n");
         lines.iter().map(named).collect()
@@ -238,7 +239,7 @@ fn etcd_flags(dir: &Path, client_port: u16, peer_port: u16) -> Vec<String> {
         format!("--listen-peer-urls=http://127.0.0.1:{peer_port}"),
         format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer_port}"),
         format!("--initial-cluster=default=http://127.0.0.1:{peer_port}"),
-        // Nothing here has to outlive the test.
+        // No data has to survive the test.
         "--unsafe-no-fsync".to_owned(),
     ]
 }
@@ -258,9 +259,9 @@ fn api_server_flags(dir: &Path, etcd_port: u16, port: u16) -> Vec<String> {
         format!("--service-account-signing-key-file={}", file("signing.key")),
         format!("--service-account-key-file={}", file("signing.pub")),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-        // As strict as clusters come: an owner reference that blocks deletion takes a permission.
+        // Strict as some clusters: an owner reference that blocks deletion requires a permission.
         "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
-        // There is no controller here that would make the accounts that Pods need.
+        // No controller runs here that creates the service accounts of Pods.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
     ]
 }

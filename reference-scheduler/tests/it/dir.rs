@@ -1,23 +1,23 @@
-//! The directory as people use it.
+//! The directory store with a running scheduler.
 
-use crate::stage::{Stage, deployment, eventually};
+use crate::fixture::{Fixture, deployment, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_file_changes_nothing() {
-    let stage = Stage::set().await;
-    let _host = stage.host("host-1");
-    let scheduler = stage.scheduler();
-    stage.put("a.yaml", &deployment("a", 1, "registry.example/hello:1"));
-    stage.runs(1).await;
-    let before = stage.record.ids();
-    stage.put("a.yaml", "apiVersion: [");
-    // What comes after it is followed, so it has been looked at.
-    stage.put("b.yaml", &deployment("b", 1, "registry.example/hello:1"));
-    stage.runs(2).await;
-    assert!(stage.record.ids().is_superset(&before));
-    assert_eq!(stage.record.stops().len(), 0);
-    stage.put("a.yaml", &deployment("a", 0, "registry.example/hello:1"));
-    let mended = || stage.record.ids().is_disjoint(&before);
-    eventually(mended, || format!("{:?}", stage.record.running())).await;
+async fn invalid_manifest_changes_nothing() {
+    let fixture = Fixture::new().await;
+    let _host = fixture.host("host-1");
+    let scheduler = fixture.scheduler();
+    fixture.write_manifest("a.yaml", &deployment("a", 1, "registry.example/hello:1"));
+    fixture.wait_for_running(1).await;
+    let before = fixture.record.ids();
+    fixture.write_manifest("a.yaml", "apiVersion: [");
+    // Once a later manifest takes effect, this one has been scanned.
+    fixture.write_manifest("b.yaml", &deployment("b", 1, "registry.example/hello:1"));
+    fixture.wait_for_running(2).await;
+    assert!(fixture.record.ids().is_superset(&before));
+    assert_eq!(fixture.record.stops().len(), 0);
+    fixture.write_manifest("a.yaml", &deployment("a", 0, "registry.example/hello:1"));
+    let repaired = || fixture.record.ids().is_disjoint(&before);
+    eventually(repaired, || format!("{:?}", fixture.record.running())).await;
     scheduler.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What those see who watch the process.
+//! HTTP endpoints, signals, and errors of the process.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -7,16 +7,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::fixture::{Fixture, eventually, within};
 use crate::scheduler::process;
-use crate::stage::{Stage, eventually, within};
 
 async fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.ok()?;
+    Some(response)
 }
 
 fn free_port() -> u16 {
@@ -25,8 +25,8 @@ fn free_port() -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_and_metrics_are_served_and_a_signal_ends_in_order() {
-    let stage = Stage::set().await;
+async fn serves_health_and_metrics_and_shuts_down_on_signal() {
+    let fixture = Fixture::new().await;
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let flags = [
@@ -35,7 +35,7 @@ async fn health_and_metrics_are_served_and_a_signal_ends_in_order() {
         "-health-probe-bind-address",
         &address,
     ];
-    let mut scheduler = process(&stage.broker.url(), stage.manifests(), &flags);
+    let mut scheduler = process(&fixture.broker.url(), fixture.manifests(), &flags);
     let ready = async {
         loop {
             if get(port, "/readyz")
@@ -55,7 +55,7 @@ async fn health_and_metrics_are_served_and_a_signal_ends_in_order() {
             .starts_with("HTTP/1.1 200")
     );
     let metrics = get(port, "/metrics").await.unwrap();
-    assert!(metrics.contains("berth_scheduler_acts 1"), "{metrics}");
+    assert!(metrics.contains("berth_scheduler_is_leader 1"), "{metrics}");
     assert!(
         metrics.contains("berth_scheduler_hosts{state=\"alive\"} 0"),
         "{metrics}"
@@ -64,13 +64,13 @@ async fn health_and_metrics_are_served_and_a_signal_ends_in_order() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     let status = within(scheduler.wait()).await.unwrap();
     assert!(status.success(), "{status}");
-    let lock = stage.manifests().join(".berth/.lock");
-    let free = || std::fs::File::open(&lock).unwrap().try_lock().is_ok();
-    eventually(free, || "the directory is let go of".to_owned()).await;
+    let lock = fixture.manifests().join(".berth/.lock");
+    let is_unlocked = || std::fs::File::open(&lock).unwrap().try_lock().is_ok();
+    eventually(is_unlocked, || "the directory is unlocked".to_owned()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_makes_no_sense_is_said_on_standard_error() {
+async fn prints_invalid_options_to_standard_error() {
     for (flags, code, part) in [
         (
             &["--store", "dir:/nowhere/at/all"][..],
@@ -84,8 +84,8 @@ async fn what_makes_no_sense_is_said_on_standard_error() {
             .stdin(Stdio::null())
             .output();
         let output = within(output).await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{said}");
-        assert!(said.contains(part), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(part), "{stderr}");
     }
 }

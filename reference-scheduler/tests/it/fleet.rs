@@ -1,16 +1,18 @@
-//! Hosts that speak the protocol and run nothing, each on a connection of its own, and a record of what they were told.
+//! Fake hosts, each with its own connection, that record their commands and run nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth_sdk::ConnectOptions;
-use berth_sdk::grpc::{Channel, ChannelOptions, HostSide, Listener};
-use berth_sdk::host::{Connection, Description, Host, Refusal, ServeOptions, Start, serve};
+use berth_sdk::grpc::{Channel, ChannelOptions, HostEndpoints, Listener};
+use berth_sdk::host::{
+    Connection, Description, Host, ServeOptions, StartError, StartRequest, serve,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// What happened on all hosts.
+/// Record of the commands to all hosts.
 #[derive(Clone, Default)]
 pub struct Record {
     state: Arc<Mutex<State>>,
@@ -24,43 +26,43 @@ struct State {
 }
 
 impl Record {
-    /// The ids that run, by host.
+    /// Returns the running ids by host.
     pub fn running(&self) -> BTreeMap<String, BTreeSet<String>> {
         self.state.lock().unwrap().running.clone()
     }
 
-    /// The ids that run anywhere.
+    /// Returns the running ids of all hosts.
     pub fn ids(&self) -> BTreeSet<String> {
         self.running().into_values().flatten().collect()
     }
 
-    /// How many ids run on a host.
+    /// Returns the number of running ids on a host.
     pub fn count(&self, host: &str) -> usize {
         self.running().get(host).map_or(0, BTreeSet::len)
     }
 
-    /// All starts so far: host and id.
+    /// Returns all starts, as host and id.
     pub fn starts(&self) -> Vec<(String, String)> {
         self.state.lock().unwrap().starts.clone()
     }
 
-    /// All stops so far: host and id.
+    /// Returns all stops, as host and id.
     pub fn stops(&self) -> Vec<(String, String)> {
         self.state.lock().unwrap().stops.clone()
     }
 }
 
-/// A host in this process.
+/// A host in this process that only records its commands.
 pub struct FakeHost {
     pub id: String,
     record: Record,
     serving: JoinHandle<()>,
 }
 
-struct Puppet {
+struct RecordingHost {
     id: String,
     record: Record,
-    never_starts: bool,
+    hangs_on_start: bool,
 }
 
 impl FakeHost {
@@ -68,36 +70,36 @@ impl FakeHost {
         Self::serve(ConnectOptions::to(url).into(), id, record, false)
     }
 
-    /// One whose starts never come to an end.
-    pub fn start_stuck(url: &str, id: &str, record: &Record) -> Self {
+    /// Starts a host whose starts never finish.
+    pub fn start_hanging(url: &str, id: &str, record: &Record) -> Self {
         Self::serve(ConnectOptions::to(url).into(), id, record, true)
     }
 
-    /// One without NATS, that beats to a scheduler by gRPC.
+    /// Starts a host without NATS that sends heartbeats to a scheduler by gRPC.
     pub async fn start_over_grpc(scheduler: &str, id: &str, record: &Record) -> Self {
         let any = ([127, 0, 0, 1], 0).into();
         let options = ChannelOptions::to(scheduler);
-        let side = HostSide {
+        let endpoints = HostEndpoints {
             listener: Some(Listener::bind(any, None).await.unwrap()),
             schedulers: vec![Channel::open(&options).await.unwrap()],
         };
-        Self::serve(Connection::over_grpc(side), id, record, false)
+        Self::serve(Connection::over_grpc(endpoints), id, record, false)
     }
 
-    fn serve(connection: Connection, id: &str, record: &Record, never_starts: bool) -> Self {
-        let puppet = Puppet {
+    fn serve(connection: Connection, id: &str, record: &Record, hangs_on_start: bool) -> Self {
+        let host = RecordingHost {
             id: id.to_owned(),
             record: record.clone(),
-            never_starts,
+            hangs_on_start,
         };
         let options = ServeOptions {
             host_id: id.to_owned(),
-            // A scheduler that comes back places nothing before it has heard hosts again.
+            // A restarted scheduler places nothing before it has received heartbeats.
             heartbeat_interval: Duration::from_secs(1),
             ..ServeOptions::default()
         };
         let serving = tokio::spawn(async move {
-            serve(connection, options, puppet, CancellationToken::new())
+            serve(connection, options, host, CancellationToken::new())
                 .await
                 .unwrap();
         });
@@ -108,7 +110,7 @@ impl FakeHost {
         }
     }
 
-    /// The process dies: its connection is gone, and so is all that ran in it.
+    /// Kills the host: its connection is closed, and nothing in it is running any more.
     pub async fn kill(self) {
         self.serving.abort();
         let _ = self.serving.await;
@@ -116,7 +118,7 @@ impl FakeHost {
     }
 }
 
-impl Host for Puppet {
+impl Host for RecordingHost {
     type Instance = String;
 
     fn describe(&self) -> Description {
@@ -131,8 +133,8 @@ impl Host for Puppet {
         }
     }
 
-    async fn start(&self, start: Start) -> Result<String, Refusal> {
-        if self.never_starts {
+    async fn start(&self, start: StartRequest) -> Result<String, StartError> {
+        if self.hangs_on_start {
             std::future::pending::<()>().await;
         }
         let mut state = self.record.state.lock().unwrap();
@@ -140,7 +142,7 @@ impl Host for Puppet {
         let running = state.running.entry(self.id.clone()).or_default();
         assert!(
             running.insert(start.id.clone()),
-            "{} runs already",
+            "{} is already running",
             start.id
         );
         Ok(start.id)

@@ -1,15 +1,15 @@
-//! Hosts without NATS, and a scheduler without it.
+//! Hosts and schedulers without NATS.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::fixture::{Fixture, deployment};
 use crate::fleet::{FakeHost, Record};
 use crate::scheduler::Scheduler;
-use crate::stage::{Stage, deployment};
 
-/// An address that was free just now, and the URL of who is going to be there.
-fn free() -> (String, String) {
+/// Returns an unused address, and the URL of a server there.
+fn unused_address() -> (String, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let url = format!("http://{address}");
@@ -25,48 +25,51 @@ async fn hosts(scheduler: &str, record: &Record) -> (FakeHost, FakeHost) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_nats_workloads_start_move_and_stop() {
-    let stage = Stage::set().await;
-    let (address, url) = free();
+async fn starts_moves_and_stops_workloads_without_nats() {
+    let fixture = Fixture::new().await;
+    let (address, url) = unused_address();
     let flags = ["--no-nats", "--grpc-addr", &address];
-    let scheduler = Scheduler::start("nats://127.0.0.1:1", stage.manifests(), &flags);
-    let (first, second) = hosts(&url, &stage.record).await;
-    stage.put(
+    let scheduler = Scheduler::start("nats://127.0.0.1:1", fixture.manifests(), &flags);
+    let (first, second) = hosts(&url, &fixture.record).await;
+    fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", 4, "registry.example/hello:1"),
     );
-    stage.runs(4).await;
-    let (dying, other) = match stage.record.count("host-1") {
+    fixture.wait_for_running(4).await;
+    let (killed, other) = match fixture.record.count("host-1") {
         0 => (second, first),
         _ => (first, second),
     };
-    let died = Instant::now();
-    dying.kill().await;
-    stage.runs(4).await;
-    assert_eq!(stage.record.count(&other.id), 4);
-    assert!(died.elapsed() < Duration::from_secs(10), "{died:?}");
-    stage.remove("hello.yaml");
-    stage.runs(0).await;
+    let killed_at = Instant::now();
+    killed.kill().await;
+    fixture.wait_for_running(4).await;
+    assert_eq!(fixture.record.count(&other.id), 4);
+    assert!(
+        killed_at.elapsed() < Duration::from_secs(10),
+        "{killed_at:?}"
+    );
+    fixture.remove_manifest("hello.yaml");
+    fixture.wait_for_running(0).await;
     scheduler.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hosts_on_the_bus_and_hosts_without_it_are_one_fleet() {
-    let stage = Stage::set().await;
-    let (address, url) = free();
+async fn hosts_with_and_without_nats_form_one_fleet() {
+    let fixture = Fixture::new().await;
+    let (address, url) = unused_address();
     let flags = ["--grpc-addr", &address];
-    let scheduler = Scheduler::start(&stage.broker.url(), stage.manifests(), &flags);
-    let on_the_bus = stage.host("host-0");
-    let (first, second) = hosts(&url, &stage.record).await;
-    // Spread over the three, as far as they were there in time; then over those that are left.
-    stage.put(
+    let scheduler = Scheduler::start(&fixture.broker.url(), fixture.manifests(), &flags);
+    let nats_host = fixture.host("host-0");
+    let (first, second) = hosts(&url, &fixture.record).await;
+    // Spread over the hosts that have joined in time, and later over the remaining ones.
+    fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", 6, "registry.example/hello:1"),
     );
-    stage.runs(6).await;
-    on_the_bus.kill().await;
-    stage.runs(6).await;
-    let kept = stage.record.count(&first.id) + stage.record.count(&second.id);
-    assert_eq!(kept, 6);
+    fixture.wait_for_running(6).await;
+    nats_host.kill().await;
+    fixture.wait_for_running(6).await;
+    let count = fixture.record.count(&first.id) + fixture.record.count(&second.id);
+    assert_eq!(count, 6);
     scheduler.stop().await;
 }

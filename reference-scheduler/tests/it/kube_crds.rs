@@ -1,4 +1,4 @@
-//! Our resource definitions against what upstream has deployed, row by row.
+//! Compares our CRDs with the facts about upstream's, row by row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,9 @@ const OURS: [&str; 5] = [
     include_str!("../../../deploy/crds/workloads.yaml"),
 ];
 
-/// Where ours ask for more, since upstream misbehaves: it panics over negative replicas, after
-/// deleting everything, and casts negative restarts to a number that hosts refuse.
+/// Fields with stricter validation than upstream, which fails on these values: it panics for
+/// negative replicas, after deleting everything, and casts negative restarts to a number that hosts
+/// refuse.
 const STRICTER: [&str; 5] = [
     "WorkloadDeployment .spec.replicas",
     "WorkloadReplicaSet .spec.replicas",
@@ -23,7 +24,7 @@ const STRICTER: [&str; 5] = [
     "WorkloadDeployment .spec.template.spec.service.maxRestarts",
 ];
 
-/// What a row says of a field, in the words of a schema.
+/// Schema of a field.
 #[derive(Debug, PartialEq, Eq)]
 struct Field {
     kind: String,
@@ -105,7 +106,7 @@ fn ours() -> BTreeMap<String, Definition> {
     OURS.iter().map(parse).collect()
 }
 
-/// Enters `schema` and everything in it. An object is at `path`, its fields at `path.name`.
+/// Collects a schema and all its fields. A field of the object at `path` is at `path.name`.
 fn flatten(path: &str, schema: &Value, required: bool, into: &mut BTreeMap<String, Field>) {
     let mut validation = BTreeSet::new();
     for rule in [
@@ -173,7 +174,7 @@ fn flatten(path: &str, schema: &Value, required: bool, into: &mut BTreeMap<Strin
     }
 }
 
-/// The rules of a row: CEL rules are kept apart by ` | `, others by `; `.
+/// Splits the rules of a row. The separator is ` | ` for CEL rules and `; ` for others.
 fn rules(column: &str) -> BTreeSet<String> {
     let (plain, cel) = column.split_at(column.find("CEL: ").unwrap_or(column.len()));
     let plain = plain
@@ -192,7 +193,7 @@ fn rules(column: &str) -> BTreeSet<String> {
 
 fn field_of(row: &[&str]) -> Field {
     let [kind, format, required, default, validation] = row else {
-        panic!("five columns in {row:?}")
+        panic!("expected five columns in {row:?}")
     };
     Field {
         kind: (*kind).to_owned(),
@@ -203,12 +204,12 @@ fn field_of(row: &[&str]) -> Field {
     }
 }
 
-/// Names, scope, subresources and columns: ours have all of upstream's, and may have more.
-fn check_definition(kind: &str, what: &str, row: &str, ours: &Definition) {
-    match what {
+/// Checks names, scope, subresources and columns: ours include all of upstream's.
+fn check_definition(kind: &str, property: &str, row: &str, ours: &Definition) {
+    match property {
         "(names)" => {
             let [plural, short, scope] = row.split(' ').collect::<Vec<_>>()[..] else {
-                panic!("three in {row}")
+                panic!("expected three names in {row}")
             };
             assert_eq!(plural, format!("plural={}", ours.plural));
             assert_eq!(scope, format!("scope={}", ours.scope));
@@ -233,22 +234,22 @@ fn check_definition(kind: &str, what: &str, row: &str, ours: &Definition) {
             }
         }
         "(column)" => assert!(ours.columns.contains(row), "{kind} lacks the column {row}"),
-        other => panic!("the facts about {kind} hold {other}"),
+        other => panic!("unknown property {other} of {kind}"),
     }
 }
 
 #[test]
-fn every_field_is_as_upstream_has_it() {
+fn every_field_is_the_same_as_upstreams() {
     let ours = ours();
     let mut seen: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in FACTS.lines().filter(|line| !line.starts_with('#')).skip(1) {
         let row: Vec<&str> = line.split('\t').collect();
         let [kind, path, rest @ ..] = &row[..] else {
-            panic!("columns in {line}")
+            panic!("expected columns in {line}")
         };
         let definition = ours
             .get(*kind)
-            .unwrap_or_else(|| panic!("no definition of {kind}"));
+            .unwrap_or_else(|| panic!("missing CRD of {kind}"));
         if path.starts_with('(') {
             check_definition(kind, path, rest[0], definition);
             continue;
@@ -266,14 +267,14 @@ fn every_field_is_as_upstream_has_it() {
     }
     for (kind, definition) in &ours {
         let known = &seen[kind.as_str()];
-        let more: Vec<_> = definition
+        let extra: Vec<_> = definition
             .fields
             .keys()
             .filter(|path| !known.contains(path.as_str()))
             .collect();
         assert!(
-            more.is_empty(),
-            "{kind} has fields that upstream has not: {more:?}"
+            extra.is_empty(),
+            "{kind} has fields that upstream lacks: {extra:?}"
         );
     }
 }

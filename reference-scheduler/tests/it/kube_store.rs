@@ -1,74 +1,76 @@
-//! What is written to Kubernetes, told of and read, against a real API server.
+//! Writes, watches and reads of the Kubernetes store on an API server.
 
 use std::collections::BTreeMap;
 
 use berth_scheduler::api::{Condition, ConditionStatus, HostStatus, Object, WorkloadStatus};
-use berth_scheduler::core::{MetadataPatch, Note, NoteKind, Status, Write, WriteError};
+use berth_scheduler::core::{
+    MetadataPatch, ObjectEvent, ObjectEventKind, Status, StoreError, Write,
+};
 use berth_scheduler::store::{Store, StoreEvent};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::kube_bench::{Bench, PATIENCE, next_of, uid};
+use crate::kube_fixture::{KubeFixture, TIMEOUT, next_event_of, uid};
 
 #[tokio::test]
-async fn what_is_written_is_told_and_kept() {
-    let bench = Bench::new().await;
-    let first = bench.create(bench.artifact("first")).await;
-    let mut events = bench.store.watch();
+async fn watch_reports_written_objects() {
+    let fixture = KubeFixture::new().await;
+    let first = fixture.create(fixture.artifact("first")).await;
+    let mut events = fixture.store.watch();
     assert_eq!(
-        next_of(&mut events, "first").await,
+        next_event_of(&mut events, "first").await,
         StoreEvent::Applied(first.clone())
     );
-    let synced = tokio::time::timeout(PATIENCE, events.recv())
+    let synced = tokio::time::timeout(TIMEOUT, events.recv())
         .await
         .expect("in time");
     assert_eq!(synced, Some(StoreEvent::Synced));
 
-    let second = bench.create(bench.artifact("second")).await;
+    let second = fixture.create(fixture.artifact("second")).await;
     assert!(!uid(&second).is_empty() && !second.metadata().resource_version.is_empty());
     assert_eq!(
-        next_of(&mut events, "second").await,
+        next_event_of(&mut events, "second").await,
         StoreEvent::Applied(second.clone())
     );
     assert_eq!(
-        bench
+        fixture
             .store
-            .write(Write::Create(bench.artifact("second")))
+            .write(Write::Create(fixture.artifact("second")))
             .await,
-        Err(WriteError::Exists)
+        Err(StoreError::Exists)
     );
 
-    let gone = bench
+    let deleted = fixture
         .write(Write::Delete {
             key: second.key(),
             uid: uid(&second),
         })
         .await;
-    assert_eq!(uid(&gone), uid(&second));
-    let told = next_of(&mut events, "second").await;
+    assert_eq!(uid(&deleted), uid(&second));
+    let removed = next_event_of(&mut events, "second").await;
     assert_eq!(
-        told,
+        removed,
         StoreEvent::Removed {
             key: second.key(),
             uid: uid(&second)
         }
     );
-    let again = bench
+    let again = fixture
         .store
         .write(Write::Delete {
             key: second.key(),
             uid: uid(&second),
         })
         .await;
-    assert_eq!(again, Err(WriteError::NotFound));
+    assert_eq!(again, Err(StoreError::NotFound));
 }
 
 #[tokio::test]
-async fn a_status_is_replaced_as_a_whole() {
-    let bench = Bench::new().await;
-    let workload = bench.create(bench.workload("a")).await;
+async fn replaces_whole_status() {
+    let fixture = KubeFixture::new().await;
+    let workload = fixture.create(fixture.workload("a")).await;
     let written = |status| Write::status(workload.key(), uid(&workload), Status::Workload(status));
     let full = WorkloadStatus {
         host_id: "h".to_owned(),
@@ -81,23 +83,23 @@ async fn a_status_is_replaced_as_a_whole() {
         )],
         ..WorkloadStatus::default()
     };
-    bench.write(written(full)).await;
-    let raw = bench.raw("workload", "a").await;
+    fixture.write(written(full)).await;
+    let raw = fixture.raw("workload", "a").await;
     assert_eq!(raw["status"]["workloadId"], "w");
     assert_eq!(raw["status"]["conditions"][0]["reason"], "Running");
     assert_eq!(
         raw["metadata"]["generation"], 1,
-        "a status is no change of what is wanted"
+        "a status does not change the generation"
     );
 
-    let after = bench
+    let after = fixture
         .write(written(WorkloadStatus {
             environment: "e".to_owned(),
             ..WorkloadStatus::default()
         }))
         .await;
     assert_eq!(
-        bench.raw("workload", "a").await["status"],
+        fixture.raw("workload", "a").await["status"],
         json!({"environment": "e"})
     );
     let Object::Workload(after) = after else {
@@ -107,15 +109,15 @@ async fn a_status_is_replaced_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_write_survives_that_somebody_else_was_quicker_and_never_hits_a_successor() {
-    let bench = Bench::new().await;
-    let first = bench.create(bench.workload("a")).await;
+async fn retries_after_conflict_and_never_changes_successor() {
+    let fixture = KubeFixture::new().await;
+    let first = fixture.create(fixture.workload("a")).await;
     let label = |value| format!("by-hand={value}");
-    bench
+    fixture
         .server
-        .kubectl(&["-n", &bench.namespace, "label", "ww", "a", &label("1")]);
-    bench.place(&first, "h", false).await;
-    let raw = bench.raw("ww", "a").await;
+        .kubectl(&["-n", &fixture.namespace, "label", "ww", "a", &label("1")]);
+    fixture.assign(&first, "h", false).await;
+    let raw = fixture.raw("ww", "a").await;
     assert_eq!(
         (
             &raw["status"]["hostId"],
@@ -124,10 +126,10 @@ async fn a_write_survives_that_somebody_else_was_quicker_and_never_hits_a_succes
         (&json!("h"), &json!("1"))
     );
 
-    bench
+    fixture
         .server
-        .kubectl(&["-n", &bench.namespace, "delete", "ww", "a", "--wait"]);
-    let second = bench.create(bench.workload("a")).await;
+        .kubectl(&["-n", &fixture.namespace, "delete", "ww", "a", "--wait"]);
+    let second = fixture.create(fixture.workload("a")).await;
     for write in [
         Write::status(
             first.key(),
@@ -147,22 +149,22 @@ async fn a_write_survives_that_somebody_else_was_quicker_and_never_hits_a_succes
             uid: uid(&first),
         },
     ] {
-        assert_eq!(bench.store.write(write).await, Err(WriteError::NotFound));
+        assert_eq!(fixture.store.write(write).await, Err(StoreError::NotFound));
     }
     assert_eq!(
-        bench.raw("ww", "a").await["metadata"]["uid"],
+        fixture.raw("ww", "a").await["metadata"]["uid"],
         json!(uid(&second))
     );
 }
 
 #[tokio::test]
-async fn finalizers_hold_and_let_go_beside_those_of_others() {
-    let bench = Bench::new().await;
-    let mut events = bench.store.watch();
-    let workload = bench.create(bench.workload("a")).await;
-    bench.server.kubectl(&[
+async fn adds_and_removes_finalizers_beside_those_of_others() {
+    let fixture = KubeFixture::new().await;
+    let mut events = fixture.store.watch();
+    let workload = fixture.create(fixture.workload("a")).await;
+    fixture.server.kubectl(&[
         "-n",
-        &bench.namespace,
+        &fixture.namespace,
         "patch",
         "ww",
         "a",
@@ -181,48 +183,48 @@ async fn finalizers_hold_and_let_go_beside_those_of_others() {
         annotations,
         ..MetadataPatch::default()
     };
-    let held = bench.write(change(add.clone())).await;
+    let patched = fixture.write(change(add.clone())).await;
     assert_eq!(
-        held.metadata().finalizers,
+        patched.metadata().finalizers,
         ["example.com/theirs", "berth.dev/ours"]
     );
-    assert_eq!(held.metadata().annotations["berth.dev/test"], "1");
-    // Nothing to do, nothing written.
+    assert_eq!(patched.metadata().annotations["berth.dev/test"], "1");
+    // An empty update writes nothing.
     assert_eq!(
-        bench.write(change(add)).await.metadata().resource_version,
-        held.metadata().resource_version
+        fixture.write(change(add)).await.metadata().resource_version,
+        patched.metadata().resource_version
     );
 
-    let leaving = bench
+    let deleting = fixture
         .write(Write::Delete {
             key: workload.key(),
             uid: uid(&workload),
         })
         .await;
-    assert!(leaving.metadata().is_deleting());
+    assert!(deleting.metadata().is_deleting());
     let remove = |finalizer| MetadataPatch {
         remove_finalizer: Some(finalizer),
         ..MetadataPatch::default()
     };
-    bench.write(change(remove("berth.dev/ours"))).await;
-    bench.write(change(remove("example.com/theirs"))).await;
+    fixture.write(change(remove("berth.dev/ours"))).await;
+    fixture.write(change(remove("example.com/theirs"))).await;
     loop {
-        if let StoreEvent::Removed { uid: gone, .. } = next_of(&mut events, "a").await {
-            assert_eq!(gone, uid(&workload));
+        if let StoreEvent::Removed { uid: removed, .. } = next_event_of(&mut events, "a").await {
+            assert_eq!(removed, uid(&workload));
             break;
         }
     }
 }
 
 #[tokio::test]
-async fn a_host_is_applied_over_and_over_and_looks_like_a_node() {
-    let bench = Bench::new().await;
-    let mut host = bench.host("calm-fox", "10.0.0.1");
+async fn applies_host_repeatedly_and_prints_its_columns() {
+    let fixture = KubeFixture::new().await;
+    let mut host = fixture.host("calm-fox", "10.0.0.1");
     host.metadata_mut().labels = BTreeMap::from([
         ("hostgroup".to_owned(), "default".to_owned()),
         ("zone".to_owned(), "a".to_owned()),
     ]);
-    let first = bench.write(Write::ApplyHost(host.clone())).await;
+    let first = fixture.write(Write::ApplyHost(host.clone())).await;
     let status = HostStatus {
         version: "2.7.0".to_owned(),
         workload_count: 3,
@@ -234,32 +236,44 @@ async fn a_host_is_applied_over_and_over_and_looks_like_a_node() {
         )],
         ..HostStatus::default()
     };
-    bench
+    fixture
         .write(Write::status(
             first.key(),
             uid(&first),
             Status::Host(status),
         ))
         .await;
-    let again = bench.write(Write::ApplyHost(host.clone())).await;
+    let again = fixture.write(Write::ApplyHost(host.clone())).await;
     assert_eq!(uid(&again), uid(&first));
     assert_eq!(
-        bench.raw("host", "calm-fox").await["status"]["workloadCount"],
+        fixture.raw("host", "calm-fox").await["status"]["workloadCount"],
         3,
-        "a status is left alone"
+        "the status is unchanged"
     );
 
     host.metadata_mut().labels.remove("zone");
-    let after = bench.write(Write::ApplyHost(host)).await;
+    let after = fixture.write(Write::ApplyHost(host)).await;
     assert_eq!(
         after.metadata().labels.keys().collect::<Vec<_>>(),
         ["hostgroup"],
-        "a label that went is gone"
+        "the label is removed"
     );
 
-    let table = bench
+    assert_host_columns(&fixture);
+    let invalid = fixture
+        .store
+        .write(Write::ApplyHost(fixture.host("Not A Name", "")))
+        .await;
+    assert!(
+        matches!(invalid, Err(StoreError::Refused(_))),
+        "{invalid:?}"
+    );
+}
+
+fn assert_host_columns(fixture: &KubeFixture) {
+    let table = fixture
         .server
-        .kubectl(&["-n", &bench.namespace, "get", "host"]);
+        .kubectl(&["-n", &fixture.namespace, "get", "host"]);
     let rows: Vec<Vec<&str>> = table
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -279,32 +293,27 @@ async fn a_host_is_applied_over_and_over_and_looks_like_a_node() {
     );
     assert_eq!(rows[1][..5], ["calm-fox", "True", "default", "demo", "3"]);
     assert_eq!(rows[1][6..], ["2.7.0", "id-of-calm-fox"]);
-    let bad = bench
-        .store
-        .write(Write::ApplyHost(bench.host("Not A Name", "")))
-        .await;
-    assert!(matches!(bad, Err(WriteError::Refused(_))), "{bad:?}");
 }
 
 #[tokio::test]
-async fn references_are_read_and_absent_ones_are_none() {
-    let bench = Bench::new().await;
+async fn reads_config_maps_and_secrets() {
+    let fixture = KubeFixture::new().await;
     let map: ConfigMap =
         serde_json::from_value(json!({"metadata": {"name": "a"}, "data": {"k": "v"}}))
-            .expect("one");
-    bench
+            .expect("a ConfigMap");
+    fixture
         .api::<ConfigMap>()
         .create(&PostParams::default(), &map)
         .await
         .expect("created");
     let secret = json!({"metadata": {"name": "a"}, "stringData": {"k": "v"}, "type": "Opaque"});
     let secret: Secret = serde_json::from_value(secret).expect("a Secret");
-    bench
+    fixture
         .api::<Secret>()
         .create(&PostParams::default(), &secret)
         .await
         .expect("created");
-    let (store, namespace) = (&bench.store, bench.namespace.as_str());
+    let (store, namespace) = (&fixture.store, fixture.namespace.as_str());
     assert_eq!(
         store.config_map(namespace, "a").await,
         Ok(Some(BTreeMap::from([("k".to_owned(), "v".to_owned())])))
@@ -313,7 +322,7 @@ async fn references_are_read_and_absent_ones_are_none() {
     let read = store
         .secret(namespace, "a")
         .await
-        .expect("an answer")
+        .expect("a response")
         .expect("a Secret");
     assert_eq!(
         (read.kind.as_str(), &read.data["k"][..]),
@@ -323,19 +332,19 @@ async fn references_are_read_and_absent_ones_are_none() {
 }
 
 #[tokio::test]
-async fn a_note_becomes_an_event_and_repeats_are_counted() {
-    let bench = Bench::new().await;
-    let workload = bench.create(bench.workload("a")).await;
-    let note = Note {
+async fn publishes_event_and_counts_repeats() {
+    let fixture = KubeFixture::new().await;
+    let workload = fixture.create(fixture.workload("a")).await;
+    let event = ObjectEvent {
         key: workload.key(),
         uid: uid(&workload),
-        kind: NoteKind::Warning,
+        kind: ObjectEventKind::Warning,
         reason: "NoHost",
         message: "no host fits".to_owned(),
     };
-    bench.store.note(note.clone()).await;
-    bench.store.note(note).await;
-    let events = bench
+    fixture.store.record_event(event.clone()).await;
+    fixture.store.record_event(event).await;
+    let events = fixture
         .api::<Event>()
         .list(&ListParams::default())
         .await
@@ -358,47 +367,44 @@ async fn a_note_becomes_an_event_and_repeats_are_counted() {
 }
 
 #[tokio::test]
-async fn manifests_written_for_upstream_apply_and_nonsense_does_not() {
-    let bench = Bench::new().await;
+async fn accepts_manifests_for_upstream_and_rejects_invalid_ones() {
+    let fixture = KubeFixture::new().await;
     let manifest = include_str!("../data/every-field.yaml").replace(
         "namespace: demo",
-        &format!("namespace: {}", bench.namespace),
+        &format!("namespace: {}", fixture.namespace),
     );
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), manifest).expect("written");
     let path = file.path().to_str().expect("a path");
-    bench
+    fixture
         .server
         .kubectl(&["apply", "--validate=strict", "-f", path]);
-    let raw = bench.raw("ww", "everything").await;
+    let raw = fixture.raw("ww", "everything").await;
     let sent: Value =
         serde_saphyr::from_str(&std::fs::read_to_string(path).expect("text")).expect("YAML");
-    assert_eq!(
-        raw["spec"], sent["spec"],
-        "nothing is dropped and nothing added"
-    );
+    assert_eq!(raw["spec"], sent["spec"], "no field is dropped or added");
 
-    let mut bad = bench.workload("bad");
-    let mut refused = async |spec: Value| {
-        let mut value = bad.to_value().expect("JSON");
+    let mut object = fixture.workload("bad");
+    let mut is_refused = async |spec: Value| {
+        let mut value = object.to_value().expect("JSON");
         value["spec"] = spec;
-        bad = Object::from_value(value).expect("an object");
+        object = Object::from_value(value).expect("an object");
         matches!(
-            bench.store.write(Write::Create(bad.clone())).await,
-            Err(WriteError::Refused(_))
+            fixture.store.write(Write::Create(object.clone())).await,
+            Err(StoreError::Refused(_))
         )
     };
     let http = json!({"namespace": "wasi", "package": "http", "interfaces": ["handler"]});
     assert!(
-        refused(json!({"hostInterfaces": [http, http]})).await,
-        "twice the same"
+        is_refused(json!({"hostInterfaces": [http, http]})).await,
+        "duplicate interface"
     );
     assert!(
-        refused(json!({"service": {"image": "i", "maxRestarts": -1}})).await,
+        is_refused(json!({"service": {"image": "i", "maxRestarts": -1}})).await,
         "negative restarts"
     );
     assert!(
-        refused(json!({"components": [{"name": "a", "image": "i", "poolSize": -1}]})).await,
+        is_refused(json!({"components": [{"name": "a", "image": "i", "poolSize": -1}]})).await,
         "negative pool"
     );
 }

@@ -1,25 +1,25 @@
-//! Tests against real peers, and of what is not code.
+//! Tests with real peers, and of the CRDs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test may fail, and says where"
+    reason = "tests report failures by panics"
 )]
 
+mod fixture;
 mod fleet;
 mod scheduler;
-mod stage;
 
 mod api_server;
 mod control_plane;
 mod dir;
 mod endpoints;
 mod grpc;
-mod kube_bench;
 mod kube_crds;
-mod kube_keep;
-mod kube_live;
+mod kube_e2e;
+mod kube_fixture;
+mod kube_ownership;
 mod kube_store;
-mod life;
+mod lifecycle;
 mod outage;

@@ -1,4 +1,4 @@
-//! Brokers and schedulers that go and come back.
+//! Restarts of brokers and schedulers, and hosts that hang.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,83 +7,83 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::timeout;
 
+use crate::fixture::{Fixture, consistently, deployment, eventually, within};
 use crate::scheduler::process;
-use crate::stage::{Stage, consistently, deployment, eventually, within};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_restarts_moves_nothing() {
-    let stage = Stage::set().await;
+async fn broker_restart_moves_nothing() {
+    let fixture = Fixture::new().await;
     let _hosts = [
-        stage.host("host-1"),
-        stage.host("host-2"),
-        stage.host("host-3"),
+        fixture.host("host-1"),
+        fixture.host("host-2"),
+        fixture.host("host-3"),
     ];
-    let scheduler = stage.scheduler();
-    stage.put(
+    let scheduler = fixture.scheduler();
+    fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", 9, "registry.example/hello:1"),
     );
-    stage.runs(9).await;
-    let (starts, stops) = (stage.record.starts().len(), stage.record.stops().len());
-    stage.broker.stop().await;
-    stage.broker.restart().await.unwrap();
-    let unmoved = || stage.record.starts().len() == starts && stage.record.stops().len() == stops;
-    consistently(Duration::from_secs(8), unmoved, || {
+    fixture.wait_for_running(9).await;
+    let (starts, stops) = (fixture.record.starts().len(), fixture.record.stops().len());
+    fixture.broker.stop().await;
+    fixture.broker.restart().await.unwrap();
+    let is_unchanged =
+        || fixture.record.starts().len() == starts && fixture.record.stops().len() == stops;
+    consistently(Duration::from_secs(8), is_unchanged, || {
         "nothing is started or stopped".to_owned()
     })
     .await;
 
-    // It works again.
-    stage.put(
+    // The scheduler is connected again.
+    fixture.write_manifest(
         "more.yaml",
         &deployment("more", 3, "registry.example/hello:1"),
     );
-    stage.runs(12).await;
+    fixture.wait_for_running(12).await;
     scheduler.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scheduler_that_ends_and_comes_back_moves_nothing() {
-    let stage = Stage::set().await;
-    let _hosts = [stage.host("host-1"), stage.host("host-2")];
-    let scheduler = stage.scheduler();
-    stage.put(
+async fn scheduler_restart_moves_nothing() {
+    let fixture = Fixture::new().await;
+    let _hosts = [fixture.host("host-1"), fixture.host("host-2")];
+    let scheduler = fixture.scheduler();
+    fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", 4, "registry.example/hello:1"),
     );
-    stage.runs(4).await;
+    fixture.wait_for_running(4).await;
     scheduler.stop().await;
-    let before = (stage.record.starts().len(), stage.record.ids());
-    let scheduler = stage.scheduler();
-    stage.put(
+    let before = (fixture.record.starts().len(), fixture.record.ids());
+    let scheduler = fixture.scheduler();
+    fixture.write_manifest(
         "more.yaml",
         &deployment("more", 1, "registry.example/hello:1"),
     );
-    stage.runs(5).await;
-    assert_eq!(stage.record.starts().len(), before.0 + 1);
-    assert!(stage.record.ids().is_superset(&before.1));
+    fixture.wait_for_running(5).await;
+    assert_eq!(fixture.record.starts().len(), before.0 + 1);
+    assert!(fixture.record.ids().is_superset(&before.1));
     scheduler.stop().await;
 }
 
-/// The process is killed at 20 points of rollouts: after so many commands, and then some part of the time that
-/// the next one takes.
+/// Kills the process at 20 points of rollouts: after a number of commands and a random delay.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scheduler_that_is_killed_during_a_rollout_leaves_what_is_wanted() {
+async fn scheduler_killed_during_rollout_reaches_desired_state_after_restart() {
     const REPLICAS: usize = 4;
-    let stage = Stage::set().await;
-    let url = stage.broker.url();
-    let _hosts = [stage.host("host-1"), stage.host("host-2")];
-    let manifests = stage.manifests().to_owned();
+    let fixture = Fixture::new().await;
+    let url = fixture.broker.url();
+    let _hosts = [fixture.host("host-1"), fixture.host("host-2")];
+    let manifests = fixture.manifests().to_owned();
     let mut scheduler = process(&url, &manifests, &[]);
-    stage.put(
+    fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", REPLICAS, "registry.example/hello:0"),
     );
-    stage.runs(REPLICAS).await;
-    let mut chance = StdRng::seed_from_u64(20);
+    fixture.wait_for_running(REPLICAS).await;
+    let mut rng = StdRng::seed_from_u64(20);
     for round in 1..=20 {
-        let old = stage.record.ids();
-        stage.put(
+        let old = fixture.record.ids();
+        fixture.write_manifest(
             "hello.yaml",
             &deployment(
                 "hello",
@@ -91,28 +91,28 @@ async fn a_scheduler_that_is_killed_during_a_rollout_leaves_what_is_wanted() {
                 &format!("registry.example/hello:{round}"),
             ),
         );
-        // A rollout is as many starts and as many stops.
-        let commands = || stage.record.starts().len() + stage.record.stops().len();
-        let until = commands() + chance.random_range(0..2 * REPLICAS);
+        // A rollout has as many starts and stops as replicas.
+        let commands = || fixture.record.starts().len() + fixture.record.stops().len();
+        let until = commands() + rng.random_range(0..2 * REPLICAS);
         eventually(
             || commands() >= until,
-            || format!("round {round}: the rollout goes on"),
+            || format!("round {round}: the rollout continues"),
         )
         .await;
-        let later = Duration::from_micros(chance.random_range(0..50_000));
-        let _ = timeout(later, scheduler.wait()).await;
+        let delay = Duration::from_micros(rng.random_range(0..50_000));
+        let _ = timeout(delay, scheduler.wait()).await;
         within(scheduler.kill()).await.unwrap();
         scheduler = process(&url, &manifests, &[]);
         let done = || {
-            let now = stage.record.ids();
+            let now = fixture.record.ids();
             now.len() == REPLICAS && now.is_disjoint(&old)
         };
         eventually(done, || {
-            format!("round {round}: {:?}", stage.record.running())
+            format!("round {round}: {:?}", fixture.record.running())
         })
         .await;
     }
-    let started: Vec<String> = stage
+    let started: Vec<String> = fixture
         .record
         .starts()
         .into_iter()
@@ -128,53 +128,53 @@ async fn a_scheduler_that_is_killed_during_a_rollout_leaves_what_is_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_scheduler_takes_over() {
-    let stage = Stage::set().await;
-    let url = stage.broker.url();
-    let _host = stage.host("host-1");
-    let mut first = process(&url, stage.manifests(), &[]);
-    stage.put(
+async fn standby_takes_over_from_killed_leader() {
+    let fixture = Fixture::new().await;
+    let url = fixture.broker.url();
+    let _host = fixture.host("host-1");
+    let mut first = process(&url, fixture.manifests(), &[]);
+    fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", 2, "registry.example/hello:1"),
     );
-    stage.runs(2).await;
-    let second = stage.scheduler();
+    fixture.wait_for_running(2).await;
+    let second = fixture.scheduler();
     within(first.kill()).await.unwrap();
-    stage.put(
+    fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", 3, "registry.example/hello:1"),
     );
-    stage.runs(3).await;
-    assert_eq!(stage.record.starts().len(), 3);
+    fixture.wait_for_running(3).await;
+    assert_eq!(fixture.record.starts().len(), 3);
     second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_whose_starts_hang_delays_no_other() {
-    let stage = Stage::set().await;
-    let url = stage.broker.url();
-    let _stuck = crate::fleet::FakeHost::start_stuck(&url, "host-0", &stage.record);
+async fn hanging_host_does_not_delay_others() {
+    let fixture = Fixture::new().await;
+    let url = fixture.broker.url();
+    let _hanging = crate::fleet::FakeHost::start_hanging(&url, "host-0", &fixture.record);
     let _hosts = [
-        stage.host("host-1"),
-        stage.host("host-2"),
-        stage.host("host-3"),
+        fixture.host("host-1"),
+        fixture.host("host-2"),
+        fixture.host("host-3"),
     ];
-    let scheduler = stage.scheduler();
-    let all_seen = || {
+    let scheduler = fixture.scheduler();
+    let all_joined = || {
         ["host-0", "host-1", "host-2", "host-3"]
             .iter()
-            .all(|host| !stage.status("hosts", host).is_empty())
+            .all(|host| !fixture.status("hosts", host).is_empty())
     };
-    eventually(all_seen, || "all hosts are there".to_owned()).await;
+    eventually(all_joined, || "all hosts have joined".to_owned()).await;
     for number in 0..20 {
         let name = format!("hello-{number}");
-        stage.put(
+        fixture.write_manifest(
             &format!("{name}.yaml"),
             &deployment(&name, 1, "registry.example/hello:1"),
         );
     }
-    // The fleet is even: a quarter hangs, the others do not wait for it.
-    let others = || stage.record.ids().len() >= 15;
-    eventually(others, || format!("{:?}", stage.record.running())).await;
+    // The replicas are spread evenly: a quarter hangs, and the others are not delayed.
+    let others = || fixture.record.ids().len() >= 15;
+    eventually(others, || format!("{:?}", fixture.record.running())).await;
     scheduler.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A scheduler in this process, and the real binary for those that get killed.
+//! Starts schedulers in this process, or as a child process that tests can kill.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::within;
+use crate::fixture::within;
 
 /// A scheduler in this process.
 pub struct Scheduler {
@@ -25,7 +25,7 @@ impl Scheduler {
         Self { shutdown, running }
     }
 
-    /// Ends in order.
+    /// Shuts the scheduler down gracefully.
     pub async fn stop(self) {
         self.shutdown.cancel();
         within(self.running).await.unwrap().unwrap();
@@ -39,7 +39,7 @@ pub fn config(url: &str, manifests: &Path, flags: &[&str]) -> Config {
     args::parse(line).unwrap()
 }
 
-/// The real binary; killed when it is dropped.
+/// Starts the binary as a child process, which is killed on drop.
 pub fn process(url: &str, manifests: &Path, flags: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_berth-scheduler"))
         .args(["--nats-url", url, "--store"])

@@ -1,4 +1,4 @@
-//! A virtual host: what it runs, how it answers, and what can be wrong with it.
+//! A simulated host: its incarnations, its replies and its faults.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,43 +7,44 @@ use berth_proto::{HostHeartbeat, WorkloadState};
 use berth_scheduler::api::Workload;
 use berth_scheduler::core::{CallId, Command, Outcome};
 
-use super::chance::Chance;
+use super::rng::Rng;
 
-/// How a host goes about its work.
+/// Execution of commands by a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// By the specification: claims at once, works side by side, says STARTING after 5 s.
+pub enum HostBehavior {
+    /// As specified: claims ids at once, works concurrently, replies STARTING after 5 s.
     Prompt,
     /// One command at a time, no heartbeats meanwhile, no record of a failed pull.
     Serial,
-    /// Never answers a start, nor carries it out.
+    /// Ignores starts and never replies to them.
     Mute,
 }
 
-/// What is wrong with it.
+/// The current fault of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum HostFault {
     None,
     /// The process is gone.
     Dead,
-    /// The process stands still; its connection stays, and what it is sent is read later.
+    /// The process is frozen: its connection stays open, and commands are read later.
     Frozen,
-    /// It works, but nothing comes through in either direction, and its connection seems open.
+    /// The process works, and its connection seems open, but no message passes in either direction.
     CutOff,
-    /// It works, without a connection.
+    /// The process works without a connection.
     Disconnected,
 }
 
+/// An incarnation on the host.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub state: WorkloadState,
     pub message: String,
-    /// When its start or its stop is through.
+    /// When its start or its stop finishes.
     due: Duration,
     start_call: Option<CallId>,
     fails: bool,
-    /// A start of 5 s is answered with STARTING.
-    announced_at: Duration,
+    /// When a start that is not finished is answered with STARTING.
+    announce_at: Duration,
 }
 
 #[derive(Debug)]
@@ -54,19 +55,19 @@ pub struct Host {
     pub environment: String,
     pub cpu_percent: f32,
     pub memory_free_bytes: u64,
-    pub manner: Manner,
-    pub trouble: Trouble,
+    pub behavior: HostBehavior,
+    pub fault: HostFault,
     pub entries: BTreeMap<String, Entry>,
     inbox: VecDeque<(CallId, Command)>,
     busy_until: Duration,
-    /// How long a start takes, in ms, at least and at most.
+    /// Duration of a start, in ms: minimum and maximum.
     pub start_ms: (u64, u64),
     pub fail_percent: u64,
-    /// Images that hold this word cannot be started.
-    pub fails_on: Option<String>,
+    /// Starts of images that contain this text fail.
+    pub failing_image: Option<String>,
 }
 
-/// An answer, once it is due.
+/// A reply, in the form in which the core receives it.
 pub type Reply = (CallId, Outcome);
 
 impl Host {
@@ -78,23 +79,24 @@ impl Host {
             environment: String::new(),
             cpu_percent: 10.0,
             memory_free_bytes: 4 << 30,
-            manner: Manner::Prompt,
-            trouble: Trouble::None,
+            behavior: HostBehavior::Prompt,
+            fault: HostFault::None,
             entries: BTreeMap::new(),
             inbox: VecDeque::new(),
             busy_until: Duration::ZERO,
             start_ms: (5, 50),
             fail_percent: 0,
-            fails_on: None,
+            failing_image: None,
         }
     }
 
     pub fn is_connected(&self) -> bool {
-        !matches!(self.trouble, Trouble::Dead | Trouble::Disconnected)
+        !matches!(self.fault, HostFault::Dead | HostFault::Disconnected)
     }
 
-    pub fn beats(&self, now: Duration) -> bool {
-        self.trouble == Trouble::None && (self.manner != Manner::Serial || now >= self.busy_until)
+    pub fn sends_heartbeats(&self, now: Duration) -> bool {
+        self.fault == HostFault::None
+            && (self.behavior != HostBehavior::Serial || now >= self.busy_until)
     }
 
     pub fn heartbeat(&self) -> HostHeartbeat {
@@ -108,12 +110,12 @@ impl Host {
             system_cpu_usage: self.cpu_percent,
             system_memory_total: 8 << 30,
             system_memory_free: self.memory_free_bytes,
-            workload_count: self.running().count() as u64,
+            workload_count: self.running_ids().count() as u64,
             ..HostHeartbeat::default()
         }
     }
 
-    pub fn running(&self) -> impl Iterator<Item = &String> {
+    pub fn running_ids(&self) -> impl Iterator<Item = &String> {
         let running = self
             .entries
             .iter()
@@ -121,62 +123,63 @@ impl Host {
         running.map(|(id, _)| id)
     }
 
-    /// Ids of which a guest runs or may soon.
-    pub fn held(&self) -> impl Iterator<Item = &String> {
+    /// Returns the ids that run, or are about to start or stop.
+    pub fn active_ids(&self) -> impl Iterator<Item = &String> {
         use WorkloadState::{Running, Starting, Stopping};
-        let held = self.entries.iter();
-        held.filter(|(_, entry)| matches!(entry.state, Running | Starting | Stopping))
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| matches!(entry.state, Running | Starting | Stopping))
             .map(|(id, _)| id)
     }
 
     pub fn die(&mut self) {
-        self.trouble = Trouble::Dead;
+        self.fault = HostFault::Dead;
         self.entries.clear();
         self.inbox.clear();
     }
 
-    /// A command arrives.
+    /// Receives a command.
     pub fn receive(
         &mut self,
         now: Duration,
         call: CallId,
         command: Command,
-        chance: &mut Chance,
+        rng: &mut Rng,
     ) -> Vec<Reply> {
-        match self.trouble {
-            Trouble::CutOff | Trouble::Dead | Trouble::Disconnected => Vec::new(),
+        match self.fault {
+            HostFault::CutOff | HostFault::Dead | HostFault::Disconnected => Vec::new(),
             _ => {
                 self.inbox.push_back((call, command));
-                self.work(now, chance)
+                self.work(now, rng)
             }
         }
     }
 
-    /// Goes on with what is due, and with what has come in.
-    pub fn work(&mut self, now: Duration, chance: &mut Chance) -> Vec<Reply> {
+    /// Advances entries that are due, executes commands, and returns the replies.
+    pub fn work(&mut self, now: Duration, rng: &mut Rng) -> Vec<Reply> {
         let mut replies = Vec::new();
-        if matches!(self.trouble, Trouble::Dead | Trouble::Frozen) {
+        if matches!(self.fault, HostFault::Dead | HostFault::Frozen) {
             return replies;
         }
         let ids: Vec<String> = self.entries.keys().cloned().collect();
         for id in ids {
-            self.go_on(now, &id, &mut replies);
+            self.advance_entry(now, &id, &mut replies);
         }
-        while self.manner != Manner::Serial || now >= self.busy_until {
+        while self.behavior != HostBehavior::Serial || now >= self.busy_until {
             let Some((call, command)) = self.inbox.pop_front() else {
                 break;
             };
-            self.obey(now, call, command, chance, &mut replies);
+            self.execute(now, call, command, rng, &mut replies);
         }
-        if self.trouble == Trouble::CutOff {
+        if self.fault == HostFault::CutOff {
             replies.clear();
         }
         replies
     }
 
-    /// When there is something to go on with.
+    /// Returns when there is work to do.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
-        if matches!(self.trouble, Trouble::Dead | Trouble::Frozen) {
+        if matches!(self.fault, HostFault::Dead | HostFault::Frozen) {
             return None;
         }
         use WorkloadState::{Starting, Stopping};
@@ -185,36 +188,37 @@ impl Host {
             .values()
             .filter(|entry| matches!(entry.state, Starting | Stopping));
         let entries = entries.map(|entry| match entry.start_call {
-            Some(_) if self.manner == Manner::Prompt => entry.due.min(entry.announced_at),
+            Some(_) if self.behavior == HostBehavior::Prompt => entry.due.min(entry.announce_at),
             _ => entry.due,
         });
         let inbox = (!self.inbox.is_empty()).then_some(self.busy_until);
         entries.chain(inbox).min().map(|at| at.max(now))
     }
 
-    fn go_on(&mut self, now: Duration, id: &str, replies: &mut Vec<Reply>) {
+    fn advance_entry(&mut self, now: Duration, id: &str, replies: &mut Vec<Reply>) {
         let Some(entry) = self.entries.get_mut(id) else {
             return;
         };
         match entry.state {
             WorkloadState::Starting if now >= entry.due => {
-                (entry.state, entry.message) = match entry.fails {
-                    true => (WorkloadState::Error, "no such image".to_owned()),
-                    false => (WorkloadState::Running, String::new()),
+                (entry.state, entry.message) = if entry.fails {
+                    (WorkloadState::Error, "no such image".to_owned())
+                } else {
+                    (WorkloadState::Running, String::new())
                 };
                 let (state, message) = (entry.state, entry.message.clone());
                 if let Some(call) = entry.start_call.take() {
-                    replies.push((call, says(state, &message)));
+                    replies.push((call, status_outcome(state, &message)));
                 }
-                if self.manner == Manner::Serial && state == WorkloadState::Error {
+                if self.behavior == HostBehavior::Serial && state == WorkloadState::Error {
                     self.entries.remove(id);
                 }
             }
             WorkloadState::Starting
-                if self.manner == Manner::Prompt && now >= entry.announced_at =>
+                if self.behavior == HostBehavior::Prompt && now >= entry.announce_at =>
             {
                 if let Some(call) = entry.start_call.take() {
-                    replies.push((call, says(WorkloadState::Starting, "")));
+                    replies.push((call, status_outcome(WorkloadState::Starting, "")));
                 }
             }
             WorkloadState::Stopping if now >= entry.due => {
@@ -224,33 +228,33 @@ impl Host {
         }
     }
 
-    fn obey(
+    fn execute(
         &mut self,
         now: Duration,
         call: CallId,
         command: Command,
-        chance: &mut Chance,
+        rng: &mut Rng,
         replies: &mut Vec<Reply>,
     ) {
         match command {
             Command::Status { id } => replies.push((call, self.status(&id))),
             Command::Stop { id } => {
-                let due = now + Duration::from_millis(chance.between(0, 1500));
+                let due = now + Duration::from_millis(rng.between(0, 1500));
                 let Some(entry) = self.entries.get_mut(&*id) else {
-                    return replies.push((call, says(WorkloadState::NotFound, "")));
+                    return replies.push((call, status_outcome(WorkloadState::NotFound, "")));
                 };
                 if entry.state != WorkloadState::Stopping {
                     (entry.state, entry.due) = (WorkloadState::Stopping, due);
                     if let Some(start) = entry.start_call.take() {
-                        replies.push((start, says(WorkloadState::Stopping, "")));
+                        replies.push((start, status_outcome(WorkloadState::Stopping, "")));
                     }
                 }
-                replies.push((call, says(WorkloadState::Stopping, "")));
+                replies.push((call, status_outcome(WorkloadState::Stopping, "")));
             }
-            Command::Start { .. } if self.manner == Manner::Mute => {}
+            Command::Start { .. } if self.behavior == HostBehavior::Mute => {}
             Command::Start { id, workload } => {
                 if self.entries.contains_key(&*id) {
-                    let code = (self.manner == Manner::Prompt).then_some(409);
+                    let code = (self.behavior == HostBehavior::Prompt).then_some(409);
                     let (state, message) = (WorkloadState::Error, "already exists".to_owned());
                     return replies.push((
                         call,
@@ -261,14 +265,14 @@ impl Host {
                         },
                     ));
                 }
-                let takes = Duration::from_millis(chance.between(self.start_ms.0, self.start_ms.1));
+                let duration = Duration::from_millis(rng.between(self.start_ms.0, self.start_ms.1));
                 let entry = Entry {
                     state: WorkloadState::Starting,
                     message: String::new(),
-                    due: now + takes,
+                    due: now + duration,
                     start_call: Some(call),
-                    fails: chance.percent(self.fail_percent) || self.fails(&workload),
-                    announced_at: now + Duration::from_secs(5),
+                    fails: rng.percent(self.fail_percent) || self.fails(&workload),
+                    announce_at: now + Duration::from_secs(5),
                 };
                 self.busy_until = entry.due;
                 self.entries.insert(id.to_string(), entry);
@@ -277,35 +281,35 @@ impl Host {
     }
 
     fn fails(&self, workload: &Workload) -> bool {
-        let bad = |word: &String| {
+        let has_image = |text: &String| {
             let mut components = workload.spec.components.iter();
-            components.any(|component| component.image.contains(word.as_str()))
+            components.any(|component| component.image.contains(text.as_str()))
         };
-        self.fails_on.as_ref().is_some_and(bad)
+        self.failing_image.as_ref().is_some_and(has_image)
     }
 
-    /// Gives it an id in some state, as if it had been started before.
-    pub fn has(&mut self, id: &str, state: WorkloadState) {
+    /// Inserts an incarnation in this state, as if it had been started before.
+    pub fn insert_entry(&mut self, id: &str, state: WorkloadState) {
         let entry = Entry {
             state,
             message: String::new(),
             due: Duration::ZERO,
             start_call: None,
             fails: false,
-            announced_at: Duration::ZERO,
+            announce_at: Duration::ZERO,
         };
         self.entries.insert(id.to_owned(), entry);
     }
 
     fn status(&self, id: &str) -> Outcome {
         match self.entries.get(id) {
-            Some(entry) => says(entry.state, &entry.message),
-            None => says(WorkloadState::NotFound, ""),
+            Some(entry) => status_outcome(entry.state, &entry.message),
+            None => status_outcome(WorkloadState::NotFound, ""),
         }
     }
 }
 
-pub fn says(state: WorkloadState, message: &str) -> Outcome {
+pub fn status_outcome(state: WorkloadState, message: &str) -> Outcome {
     let message = message.to_owned();
     Outcome::Status {
         state,

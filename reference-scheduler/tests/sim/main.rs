@@ -1,22 +1,23 @@
-//! The core of the scheduler in a simulated world: scenarios with a known end, and storms from a seed.
+//! The core of the scheduler in a simulated world: scenarios with a known outcome, and fault
+//! scripts from seeds.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test may fail, and says where"
+    reason = "a test may panic"
 )]
 
-mod chance;
-mod created;
+mod create_with_placement;
+mod fault_runs;
+mod fault_script;
 mod host;
-mod ledger;
-mod placing;
+mod invariants;
+mod placement;
+mod rng;
 mod rollouts;
 mod scenarios;
 mod store;
-mod storm;
-mod storms;
-mod swap;
+mod takeover;
 mod workloads;
 mod world;

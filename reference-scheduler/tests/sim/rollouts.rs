@@ -1,4 +1,4 @@
-//! Replica sets and deployments: sizes, revisions, and the way between them.
+//! Replica sets and deployments: sizes, revisions and rollouts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn world(hosts: usize) -> World {
 }
 
 fn images(world: &World) -> Vec<String> {
-    let running = world.running();
+    let running = world.running_ids();
     let workloads = world
         .store
         .of_kind(Kind::Workload)
@@ -34,15 +34,15 @@ fn images(world: &World) -> Vec<String> {
     workloads.collect()
 }
 
-/// Sets the images that fail, by their name: all that hold the word `bad`.
-fn fail_bad(world: &mut World) {
+/// Makes all images fail whose name contains `bad`.
+fn fail_bad_images(world: &mut World) {
     for host in &mut world.hosts {
-        host.fails_on = Some("bad".to_owned());
+        host.failing_image = Some("bad".to_owned());
     }
 }
 
 #[test]
-fn a_rolling_update_keeps_all_ready_and_makes_few_more() {
+fn rolling_update_keeps_all_replicas_ready_within_surge() {
     let mut world = world(4);
     world.apply(deployment("a", 8, "image:1"));
     world
@@ -52,18 +52,18 @@ fn a_rolling_update_keeps_all_ready_and_makes_few_more() {
     let (mut least, mut most) = (usize::MAX, 0);
     world
         .run_until(s(60), |world| {
-            let running = world.running().len();
+            let running = world.running_ids().len();
             (least, most) = (least.min(running), most.max(running));
             world.is_ready("a")
         })
         .expect("rolled out");
     assert!(least >= 8, "{least}");
-    assert!(most <= 10 + 8, "{most} with those that are stopping");
+    assert!(most <= 10 + 8, "{most} including stopping replicas");
     world.run(s(20));
-    world.assert_sound();
+    world.assert_invariants();
     assert_eq!(images(&world), vec!["image:2"; 8]);
     assert_eq!(world.store.of_kind(Kind::WorkloadReplicaSet).count(), 1);
-    assert_eq!(world.ledger.starts, 16);
+    assert_eq!(world.invariants.starts, 16);
     let status = world.deployment("a").unwrap().status.clone().unwrap();
     assert_eq!(status.previous_replica_set, None);
     assert_eq!(
@@ -73,123 +73,123 @@ fn a_rolling_update_keeps_all_ready_and_makes_few_more() {
 }
 
 #[test]
-fn a_bad_revision_never_takes_the_good_one_away_and_is_called_stuck() {
+fn bad_revision_keeps_last_good_one_and_is_reported_as_stuck() {
     let mut world = world(4);
-    fail_bad(&mut world);
+    fail_bad_images(&mut world);
     world.apply(deployment("a", 4, "image:1"));
     world
         .run_until(s(10), |world| world.is_ready("a"))
         .expect("ready");
-    let good = world.running();
+    let good = world.running_ids();
     world.apply(deployment("a", 4, "image:bad"));
     world.run(s(60));
     world.apply(deployment("a", 4, "image:bad:2"));
     world.run(s(700));
-    world.assert_sound();
-    assert_eq!(world.running(), good);
+    world.assert_invariants();
+    assert_eq!(world.running_ids(), good);
     let status = world.deployment("a").unwrap().status.clone().unwrap();
     let deploy = condition(&status.conditions, "Deploy").unwrap();
     assert_eq!(
         (deploy.status, deploy.reason.as_str()),
         (ConditionStatus::False, "ProgressDeadlineExceeded")
     );
-    // And back: what has run all the time is what is wanted.
+    // After a rollback, the replicas that kept running are the wanted ones.
     world.apply(deployment("a", 4, "image:1"));
     world
         .run_until(s(30), |world| world.is_ready("a"))
-        .expect("back");
+        .expect("rolled back");
     world.run(s(30));
-    assert_eq!(world.running(), good);
+    assert_eq!(world.running_ids(), good);
     assert_eq!(world.store.of_kind(Kind::WorkloadReplicaSet).count(), 1);
     world.apply(deployment("a", 4, "image:3"));
     world
         .run_until(s(60), |world| world.is_ready("a"))
-        .expect("on");
+        .expect("rolled out");
     world.run(s(10));
     assert_eq!(images(&world), vec!["image:3"; 4]);
 }
 
 #[test]
-fn recreate_stops_before_it_starts() {
+fn recreate_stops_old_replicas_before_it_starts_new_ones() {
     let mut world = world(3);
-    let of = |image| deployment_of("a", 3, "Recreate", spec(image));
-    world.apply(of("image:1"));
+    let recreate = |image| deployment_of("a", 3, "Recreate", spec(image));
+    world.apply(recreate("image:1"));
     world
         .run_until(s(10), |world| world.is_ready("a"))
         .expect("ready");
-    let old = world.running();
-    world.apply(of("image:2"));
+    let old = world.running_ids();
+    world.apply(recreate("image:2"));
     world
         .run_until(s(60), |world| {
-            let held: BTreeSet<String> = world
+            let active: BTreeSet<String> = world
                 .hosts
                 .iter()
-                .flat_map(|host| host.held().cloned())
+                .flat_map(|host| host.active_ids().cloned())
                 .collect();
-            let fresh = held.difference(&old).count();
-            assert!(fresh == 0 || held.is_disjoint(&old), "{held:?}");
+            let new = active.difference(&old).count();
+            assert!(new == 0 || active.is_disjoint(&old), "{active:?}");
             world.is_ready("a")
         })
         .expect("recreated");
     world.run(s(10));
-    world.assert_sound();
+    world.assert_invariants();
     assert_eq!(images(&world), vec!["image:2"; 3]);
 }
 
 #[test]
-fn recreate_waits_for_a_lost_host_and_its_fence() {
+fn recreate_waits_for_fence_of_lost_host() {
     let mut world = world(2);
     world.apply(deployment_of("a", 2, "Recreate", spec("image:1")));
     world
         .run_until(s(10), |world| world.is_ready("a"))
         .expect("ready");
     world.run(s(30));
-    world.trouble(0, super::host::Trouble::Dead);
+    world.set_fault(0, super::host::HostFault::Dead);
     let took = world
-        .run_until(s(120), |world| world.running().len() == 2)
+        .run_until(s(120), |world| world.running_ids().len() == 2)
         .expect("replaced");
     assert!((s(30)..s(35)).contains(&took), "{took:?}");
-    world.assert_sound();
+    world.assert_invariants();
 }
 
 #[test]
-fn scaling_keeps_what_runs_and_takes_away_where_there_is_most() {
+fn scaling_keeps_running_replicas_and_removes_from_fullest_hosts() {
     let mut world = world(3);
     world.apply(deployment("a", 3, "image:1"));
     world
         .run_until(s(10), |world| world.is_ready("a"))
         .expect("ready");
-    let three = world.running();
+    let three = world.running_ids();
     world.apply(deployment("a", 9, "image:1"));
     world
         .run_until(s(10), |world| world.is_ready("a"))
-        .expect("up");
-    assert!(world.running().is_superset(&three));
-    let nine = world.running();
+        .expect("scaled up");
+    assert!(world.running_ids().is_superset(&three));
+    let nine = world.running_ids();
     world.apply(deployment("a", 6, "image:1"));
     world
         .run_until(s(20), |world| {
-            world.is_ready("a") && world.running().len() == 6
+            world.is_ready("a") && world.running_ids().len() == 6
         })
-        .expect("down");
-    assert!(nine.is_superset(&world.running()));
+        .expect("scaled down");
+    assert!(nine.is_superset(&world.running_ids()));
     assert_eq!(world.loads(), [2, 2, 2]);
     world.apply(deployment("a", 0, "image:1"));
     world
         .run_until(s(20), |world| {
-            world.running().is_empty() && world.is_ready("a")
+            world.running_ids().is_empty() && world.is_ready("a")
         })
-        .expect("none");
+        .expect("scaled to zero");
     world.apply(deployment("a", 2, "image:1"));
     world
-        .run_until(s(20), |world| world.running().len() == 2)
-        .expect("two");
-    world.assert_sound();
-    assert_eq!(world.ledger.starts, 11);
+        .run_until(s(20), |world| world.running_ids().len() == 2)
+        .expect("scaled to two");
+    world.assert_invariants();
+    assert_eq!(world.invariants.starts, 11);
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_nothing_is_touched() {
+fn invalid_deployment_changes_nothing() {
     let mut world = world(2);
     world.apply(deployment("a", 3, "image:1"));
     world
@@ -202,15 +202,15 @@ fn what_makes_no_sense_is_refused_and_nothing_is_touched() {
         world.apply(object);
         world.run(s(20));
         assert!(!world.is_ready("a"));
-        assert_eq!((world.running().len(), world.ledger.stops), (3, 0));
+        assert_eq!((world.running_ids().len(), world.invariants.stops), (3, 0));
     }
 }
 
 #[test]
-fn a_changed_template_during_a_lagging_watch_makes_no_more_than_allowed() {
-    for lag_ms in [0, 300, 3000] {
+fn template_changes_during_watch_lag_stay_within_surge() {
+    for watch_lag_ms in [0, 300, 3000] {
         let mut world = world(3);
-        world.weather.lag_ms = lag_ms;
+        world.fault_rates.watch_lag_ms = watch_lag_ms;
         for image in 0..6 {
             world.apply(deployment("a", 5, &format!("image:{image}")));
             world.run(Duration::from_millis(700));
@@ -219,7 +219,7 @@ fn a_changed_template_during_a_lagging_watch_makes_no_more_than_allowed() {
             .run_until(s(120), |world| world.is_ready("a"))
             .expect("rolled out");
         world.run(s(30));
-        world.assert_sound();
-        assert_eq!(images(&world), vec!["image:5"; 5], "{lag_ms}");
+        world.assert_invariants();
+        assert_eq!(images(&world), vec!["image:5"; 5], "{watch_lag_ms}");
     }
 }

@@ -1,20 +1,20 @@
-//! A store in memory that keeps the rules of the real ones: versions, uids, finalizers, owners.
+//! An in-memory store with the rules of the real ones: versions, uids, finalizers and owners.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_scheduler::api::{Key, Kind, Object, Timestamp};
-use berth_scheduler::core::{Write, WriteError};
+use berth_scheduler::core::{StoreError, Write};
 
-/// What a watch would tell.
+/// A watch event.
 #[derive(Clone, Debug)]
 pub enum Change {
     Applied(Object),
     Removed { key: Key, uid: String },
 }
 
-/// The finalizer of what stays until all that belongs to it is gone.
+/// Finalizer of an object that is deleted with foreground propagation.
 const FOREGROUND: &str = "foregroundDeletion";
 
 #[derive(Debug, Default)]
@@ -22,29 +22,29 @@ pub struct Store {
     pub objects: BTreeMap<Key, Object>,
     version: u64,
     uids: u64,
-    /// Writes that changed something, by kind.
+    /// Number of writes of each kind of object.
     pub writes: BTreeMap<Kind, usize>,
 }
 
 impl Store {
-    /// Carries a write out.
+    /// Executes a write.
     pub fn write(
         &mut self,
         now: Duration,
         write: Write,
-    ) -> (Result<Object, WriteError>, Vec<Change>) {
+    ) -> (Result<Object, StoreError>, Vec<Change>) {
         let key = write.key();
         *self.writes.entry(key.kind).or_default() += 1;
         match write {
             Write::Create(object) => {
                 if self.objects.contains_key(&key) {
-                    return (Err(WriteError::Exists), Vec::new());
+                    return (Err(StoreError::Exists), Vec::new());
                 }
                 self.put(without_status(object), now)
             }
             Write::ApplyHost(object) => self.apply_host(now, key, object),
             Write::Status { uid, status, .. } => self.change(now, &key, &uid, |object| {
-                status.enter(object).expect("a status of its kind");
+                status.apply_to(object).expect("a status of its kind");
             }),
             Write::Metadata { uid, patch, .. } => self.change(now, &key, &uid, |object| {
                 let metadata = object.metadata_mut();
@@ -55,7 +55,7 @@ impl Store {
                 }
                 metadata
                     .finalizers
-                    .retain(|held| Some(held.as_str()) != patch.remove_finalizer);
+                    .retain(|existing| Some(existing.as_str()) != patch.remove_finalizer);
                 for (name, value) in patch.annotations {
                     match value {
                         Some(value) => metadata.annotations.insert(name, value),
@@ -74,12 +74,12 @@ impl Store {
         }
     }
 
-    /// Puts an object of a user's there, new or changed.
+    /// Creates or replaces an object, as a user does.
     pub fn put(
         &mut self,
         mut object: Object,
         now: Duration,
-    ) -> (Result<Object, WriteError>, Vec<Change>) {
+    ) -> (Result<Object, StoreError>, Vec<Change>) {
         let key = object.key();
         self.version += 1;
         let version = self.version.to_string();
@@ -114,22 +114,22 @@ impl Store {
         &mut self,
         now: Duration,
         key: Key,
-        wanted: Object,
-    ) -> (Result<Object, WriteError>, Vec<Change>) {
+        desired: Object,
+    ) -> (Result<Object, StoreError>, Vec<Change>) {
         let Some(Object::Host(before)) = self.objects.get(&key).cloned() else {
-            return self.put(without_status(wanted), now);
+            return self.put(without_status(desired), now);
         };
-        let Object::Host(wanted) = wanted else {
-            return (Err(WriteError::Refused("not a host".into())), Vec::new());
+        let Object::Host(desired) = desired else {
+            return (Err(StoreError::Refused("not a host".into())), Vec::new());
         };
         self.change(now, &key, &before.metadata.uid, |object| {
             if let Object::Host(host) = object {
                 let host = Arc::make_mut(host);
-                host.metadata.labels = wanted.metadata.labels.clone();
-                host.host_id = wanted.host_id.clone();
-                host.hostname = wanted.hostname.clone();
-                host.http_port = wanted.http_port;
-                host.environment = wanted.environment.clone();
+                host.metadata.labels = desired.metadata.labels.clone();
+                host.host_id = desired.host_id.clone();
+                host.hostname = desired.hostname.clone();
+                host.http_port = desired.http_port;
+                host.environment = desired.environment.clone();
             }
         })
     }
@@ -140,13 +140,13 @@ impl Store {
         key: &Key,
         uid: &str,
         change: impl FnOnce(&mut Object),
-    ) -> (Result<Object, WriteError>, Vec<Change>) {
+    ) -> (Result<Object, StoreError>, Vec<Change>) {
         let Some(object) = self
             .objects
             .get_mut(key)
             .filter(|object| object.metadata().uid == uid)
         else {
-            return (Err(WriteError::NotFound), Vec::new());
+            return (Err(StoreError::NotFound), Vec::new());
         };
         change(object);
         self.version += 1;
@@ -166,13 +166,13 @@ impl Store {
         now: Duration,
         key: &Key,
         uid: &str,
-    ) -> (Result<Object, WriteError>, Vec<Change>) {
+    ) -> (Result<Object, StoreError>, Vec<Change>) {
         let Some(object) = self
             .objects
             .get(key)
             .filter(|object| object.metadata().uid == uid)
         else {
-            return (Err(WriteError::NotFound), Vec::new());
+            return (Err(StoreError::NotFound), Vec::new());
         };
         if object.metadata().finalizers.is_empty() {
             let object = object.clone();
@@ -188,7 +188,7 @@ impl Store {
         })
     }
 
-    /// Deletes an object that stays until all that belongs to it is gone.
+    /// Deletes an object with foreground propagation.
     pub fn delete_in_foreground(&mut self, now: Duration, key: &Key, uid: &str) -> Vec<Change> {
         if let Some(object) = self.objects.get_mut(key)
             && !object.metadata().is_deleting()
@@ -199,8 +199,8 @@ impl Store {
         self.delete(now, key, uid).1
     }
 
-    /// Goes on with such deletions, as a garbage collector would.
-    pub fn fall(&mut self, now: Duration) -> Vec<Change> {
+    /// Advances foreground deletions, as a garbage collector does.
+    pub fn continue_foreground_deletions(&mut self, now: Duration) -> Vec<Change> {
         let waiting: Vec<(Key, String)> = self
             .objects
             .iter()
@@ -209,7 +209,7 @@ impl Store {
             .collect();
         let mut changes = Vec::new();
         for (key, uid) in waiting {
-            let below: Vec<(Key, String, bool)> = self
+            let dependents: Vec<(Key, String, bool)> = self
                 .objects
                 .iter()
                 .filter(|(_, object)| {
@@ -221,21 +221,21 @@ impl Store {
                     (key.clone(), metadata.uid.clone(), metadata.is_deleting())
                 })
                 .collect();
-            if below.is_empty() {
-                let (_, done) = self.change(now, &key, &uid, |object| {
+            if dependents.is_empty() {
+                let (_, removed) = self.change(now, &key, &uid, |object| {
                     let finalizers = &mut object.metadata_mut().finalizers;
-                    finalizers.retain(|held| held != FOREGROUND);
+                    finalizers.retain(|finalizer| finalizer != FOREGROUND);
                 });
-                changes.extend(done);
+                changes.extend(removed);
             }
-            for (key, uid, _) in below.iter().filter(|(.., is_deleting)| !is_deleting) {
+            for (key, uid, _) in dependents.iter().filter(|(.., is_deleting)| !is_deleting) {
                 changes.extend(self.delete_in_foreground(now, key, uid));
             }
         }
         changes
     }
 
-    /// What has lost its owner, as a garbage collector would find it.
+    /// Returns the objects whose owner is gone, as a garbage collector finds them.
     pub fn garbage(&self) -> Vec<(Key, String)> {
         let uids: std::collections::BTreeSet<&str> = self
             .objects

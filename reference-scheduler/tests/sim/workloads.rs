@@ -1,4 +1,4 @@
-//! The objects that users apply.
+//! Objects that users apply.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A scheduler, a store that lags, a bus that loses, hosts that fail: all in virtual time, from one seed.
+//! A simulated world in virtual time, from one seed: a scheduler, a lagging store, a lossy bus and
+//! failing hosts.
 
 mod faults;
 mod user;
@@ -10,57 +11,63 @@ use std::time::Duration;
 
 use berth_scheduler::api::{Kind, Object};
 use berth_scheduler::core::{
-    Action, CallId, Command, Event, NoteKind, Options, Outcome, Scheduler, Write, WriteError,
-    WriteId,
+    Action, CallId, Command, Event, ObjectEventKind, Options, Outcome, Scheduler, StoreError,
+    Write, WriteId,
 };
 
-use super::chance::Chance;
-use super::host::{Host, Trouble};
-use super::ledger::Ledger;
+use super::host::{Host, HostFault};
+use super::invariants::Invariants;
+use super::rng::Rng;
 use super::store::{Change, Store};
 
-/// How the surroundings behave at the moment.
+/// The current rates of random faults.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
-    /// Requests and replies that are lost, in percent.
+pub struct FaultRates {
+    /// Lost requests and replies, in percent.
     pub loss_percent: u64,
-    /// How late a watch tells, in ms, at most.
-    pub lag_ms: u64,
-    /// Writes that fail, in percent; half of them are carried out all the same.
+    /// Maximum lag of watch events, in ms.
+    pub watch_lag_ms: u64,
+    /// Failed writes, in percent; half of them take effect nevertheless.
     pub write_failure_percent: u64,
 }
 
-impl Weather {
-    pub const FAIR: Self = Self {
+impl FaultRates {
+    /// No faults, and a small watch lag.
+    pub const NONE: Self = Self {
         loss_percent: 0,
-        lag_ms: 20,
+        watch_lag_ms: 20,
         write_failure_percent: 0,
     };
 }
 
+/// An event of the simulation.
 #[derive(Debug)]
-enum Happening {
-    Tell {
+enum SimEvent {
+    /// The scheduler receives an event.
+    Deliver {
         scheduler: u32,
         event: Box<Event>,
     },
-    Arrive {
+    /// A host receives a command.
+    CommandArrival {
         host: usize,
         call: CallId,
         command: Command,
         scheduler: u32,
     },
-    Work {
+    /// A host continues its work.
+    HostWork {
         host: usize,
     },
-    Beat {
+    Heartbeat {
         host: usize,
     },
-    GiveUp {
+    CallTimeout {
         call: CallId,
         scheduler: u32,
     },
-    Store {
+    /// The store executes a write.
+    StoreWrite {
         scheduler: u32,
         write_id: WriteId,
         write: Box<Write>,
@@ -73,25 +80,28 @@ enum Happening {
 
 pub struct World {
     pub now: Duration,
-    pub chance: Chance,
+    pub rng: Rng,
     pub store: Store,
     pub hosts: Vec<Host>,
-    pub weather: Weather,
-    pub ledger: Ledger,
+    pub fault_rates: FaultRates,
+    pub invariants: Invariants,
     pub scheduler: Scheduler,
     options: Options,
-    /// Which scheduler this is; what was meant for another is dropped.
+    /// Number of the current scheduler; events for earlier ones are dropped.
     incarnation: u32,
     pub broker_up: bool,
-    queue: BTreeMap<(Duration, u64), Happening>,
+    queue: BTreeMap<(Duration, u64), SimEvent>,
     order: u64,
     wake_at: Option<Duration>,
-    /// Calls that have no end yet, with the host.
-    open: BTreeMap<CallId, usize>,
-    fifo: BTreeMap<usize, Duration>,
-    watch_at: BTreeMap<Kind, Duration>,
+    /// Calls in flight, with their hosts.
+    calls_in_flight: BTreeMap<CallId, usize>,
+    /// Arrival of the last command at each host, which keeps commands in order.
+    last_arrival_at: BTreeMap<usize, Duration>,
+    /// Delivery of the last watch event of each kind, which keeps events in order.
+    last_watch_at: BTreeMap<Kind, Duration>,
+    /// Next scheduled work of each host.
     work_at: BTreeMap<usize, Duration>,
-    beat_every: Duration,
+    heartbeat_interval: Duration,
     pub steps: u64,
     pub log: Option<Vec<String>>,
 }
@@ -100,11 +110,11 @@ impl World {
     pub fn new(seed: u64, options: Options) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1000),
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
             store: Store::default(),
             hosts: Vec::new(),
-            weather: Weather::FAIR,
-            ledger: Ledger::default(),
+            fault_rates: FaultRates::NONE,
+            invariants: Invariants::default(),
             scheduler: Scheduler::new(options.clone()),
             options,
             incarnation: 0,
@@ -112,27 +122,27 @@ impl World {
             queue: BTreeMap::new(),
             order: 0,
             wake_at: None,
-            open: BTreeMap::new(),
-            fifo: BTreeMap::new(),
-            watch_at: BTreeMap::new(),
+            calls_in_flight: BTreeMap::new(),
+            last_arrival_at: BTreeMap::new(),
+            last_watch_at: BTreeMap::new(),
             work_at: BTreeMap::new(),
-            beat_every: Duration::from_secs(15),
+            heartbeat_interval: Duration::from_secs(15),
             steps: 0,
             log: None,
         };
-        world.begin();
-        world.at(Duration::from_secs(2), Happening::CollectGarbage);
+        world.start_scheduler();
+        world.schedule(Duration::from_secs(2), SimEvent::CollectGarbage);
         world
     }
 
-    // What a test does.
+    // Called by tests.
 
     pub fn add_host(&mut self, host: Host) -> usize {
         self.hosts.push(host);
-        let number = self.hosts.len() - 1;
-        let first = Duration::from_millis(self.chance.between(0, 200));
-        self.at(first, Happening::Beat { host: number });
-        number
+        let host = self.hosts.len() - 1;
+        let first = Duration::from_millis(self.rng.between(0, 200));
+        self.schedule(first, SimEvent::Heartbeat { host });
+        host
     }
 
     pub fn add_hosts(&mut self, count: usize) {
@@ -141,15 +151,15 @@ impl World {
         }
     }
 
-    fn begin(&mut self) {
+    fn start_scheduler(&mut self) {
         self.wake_at = None;
         let objects: Vec<Object> = self.store.objects.values().cloned().collect();
         for object in objects {
-            self.tell_in(Duration::from_millis(5), Event::Applied(object));
+            self.deliver_in(Duration::from_millis(5), Event::Applied(object));
         }
-        self.tell_in(Duration::from_millis(6), Event::Synced);
+        self.deliver_in(Duration::from_millis(6), Event::Synced);
         if self.broker_up {
-            self.tell_in(Duration::from_millis(10), Event::BusUp);
+            self.deliver_in(Duration::from_millis(10), Event::BusConnected);
         }
     }
 
@@ -159,25 +169,25 @@ impl World {
         self.now = until;
     }
 
-    /// Runs until something holds; tells how long that took, or nothing if it does not come true in time.
+    /// Runs until a condition holds and returns how long that took, or `None` after `limit`.
     pub fn run_until(
         &mut self,
         limit: Duration,
         mut holds: impl FnMut(&Self) -> bool,
     ) -> Option<Duration> {
-        let (began, until) = (self.now, self.now + limit);
+        let (started_at, until) = (self.now, self.now + limit);
         while !holds(self) {
             if !self.advance(until) {
                 self.now = until;
-                return holds(self).then(|| self.now - began);
+                return holds(self).then(|| self.now - started_at);
             }
         }
-        Some(self.now - began)
+        Some(self.now - started_at)
     }
 
-    // What happens.
+    // The simulation.
 
-    /// Lets the next thing happen, unless that is later.
+    /// Advances to the next event and returns whether there was one before `until`.
     fn advance(&mut self, until: Duration) -> bool {
         let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
         let next = queued.into_iter().chain(self.wake_at).min();
@@ -186,8 +196,8 @@ impl World {
         };
         self.now = self.now.max(next);
         if queued == Some(next) {
-            if let Some((_, happening)) = self.queue.pop_first() {
-                self.happen(happening);
+            if let Some((_, event)) = self.queue.pop_first() {
+                self.handle(event);
             }
         } else {
             self.step(Event::Tick);
@@ -195,102 +205,103 @@ impl World {
         true
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Tell { scheduler, event } => {
+    fn handle(&mut self, event: SimEvent) {
+        match event {
+            SimEvent::Deliver { scheduler, event } => {
                 if scheduler == self.incarnation && !self.is_stale(&event) {
                     self.step(*event);
                 }
             }
-            Happening::Arrive {
+            SimEvent::CommandArrival {
                 host,
                 call,
                 command,
                 scheduler,
             } => {
-                let call = on_the_wire(call, scheduler);
-                let replies = self.hosts[host].receive(self.now, call, command, &mut self.chance);
+                let call = bus_call_id(call, scheduler);
+                let replies = self.hosts[host].receive(self.now, call, command, &mut self.rng);
                 self.reply(host, replies);
             }
-            Happening::Work { host } => {
+            SimEvent::HostWork { host } => {
                 if self.work_at.get(&host).is_some_and(|at| *at <= self.now) {
                     self.work_at.remove(&host);
                 }
-                let replies = self.hosts[host].work(self.now, &mut self.chance);
+                let replies = self.hosts[host].work(self.now, &mut self.rng);
                 self.reply(host, replies);
             }
-            Happening::Beat { host } => {
-                if self.hosts[host].trouble == Trouble::Dead {
+            SimEvent::Heartbeat { host } => {
+                if self.hosts[host].fault == HostFault::Dead {
                     return;
                 }
-                if self.hosts[host].beats(self.now) && self.broker_up {
-                    self.beat(host);
+                if self.hosts[host].sends_heartbeats(self.now) && self.broker_up {
+                    self.publish_heartbeat(host);
                 }
-                self.at(self.beat_every, Happening::Beat { host });
+                self.schedule(self.heartbeat_interval, SimEvent::Heartbeat { host });
             }
-            Happening::Reconnect { host } => {
-                let hosts = &mut self.hosts[host];
-                if hosts.trouble == Trouble::Disconnected && self.broker_up {
-                    hosts.trouble = Trouble::None;
+            SimEvent::Reconnect { host } => {
+                let connecting = &mut self.hosts[host];
+                if connecting.fault == HostFault::Disconnected && self.broker_up {
+                    connecting.fault = HostFault::None;
                 }
-                if hosts.trouble == Trouble::None && self.broker_up {
-                    self.beat(host);
-                    let replies = self.hosts[host].work(self.now, &mut self.chance);
+                if connecting.fault == HostFault::None && self.broker_up {
+                    self.publish_heartbeat(host);
+                    let replies = self.hosts[host].work(self.now, &mut self.rng);
                     self.reply(host, replies);
                 }
             }
-            Happening::GiveUp { call, scheduler } => {
-                if scheduler == self.incarnation && self.open.remove(&call).is_some() {
-                    self.step(Event::Answered {
+            SimEvent::CallTimeout { call, scheduler } => {
+                if scheduler == self.incarnation && self.calls_in_flight.remove(&call).is_some() {
+                    self.step(Event::CallFinished {
                         call_id: call,
                         outcome: Outcome::TimedOut,
                     });
                 }
             }
-            Happening::Store {
+            SimEvent::StoreWrite {
                 scheduler,
                 write_id,
                 write,
             } => {
-                self.carry_out(scheduler, write_id, *write);
+                self.execute_write(scheduler, write_id, *write);
             }
-            Happening::CollectGarbage => {
+            SimEvent::CollectGarbage => {
                 for (key, uid) in self.store.garbage() {
                     let (_, changes) = self.store.delete(self.now, &key, &uid);
-                    self.tell_changes(changes);
+                    self.deliver_changes(changes);
                 }
-                let changes = self.store.fall(self.now);
-                self.tell_changes(changes);
-                self.at(Duration::from_secs(2), Happening::CollectGarbage);
+                let changes = self.store.continue_foreground_deletions(self.now);
+                self.deliver_changes(changes);
+                self.schedule(Duration::from_secs(2), SimEvent::CollectGarbage);
             }
         }
     }
 
-    /// A connection that is gone again is not told of: what a scheduler hears of it comes in order.
+    /// Returns whether an event reports a connection that was lost again; the scheduler sees such
+    /// events in order.
     fn is_stale(&self, event: &Event) -> bool {
-        *event == Event::BusUp && !self.broker_up
+        *event == Event::BusConnected && !self.broker_up
     }
 
-    fn beat(&mut self, host: usize) {
-        let report = Box::new(self.hosts[host].heartbeat());
-        let delay = Duration::from_millis(self.chance.between(1, 20));
-        self.tell_in(delay, Event::Heartbeat(report));
+    fn publish_heartbeat(&mut self, host: usize) {
+        let heartbeat = Box::new(self.hosts[host].heartbeat());
+        let delay = Duration::from_millis(self.rng.between(1, 20));
+        self.deliver_in(delay, Event::Heartbeat(heartbeat));
     }
 
     fn reply(&mut self, host: usize, replies: Vec<super::host::Reply>) {
         for (call, outcome) in replies {
-            let (call, scheduler) = off_the_wire(call);
+            let (call, scheduler) = core_call_id(call);
             let connected = self.broker_up && self.hosts[host].is_connected();
-            let lost = self.chance.percent(self.weather.loss_percent);
+            let lost = self.rng.percent(self.fault_rates.loss_percent);
             if scheduler == self.incarnation
                 && connected
                 && !lost
-                && self.open.remove(&call).is_some()
+                && self.calls_in_flight.remove(&call).is_some()
             {
-                let delay = Duration::from_millis(self.chance.between(1, 10));
-                self.tell_in(
+                let delay = Duration::from_millis(self.rng.between(1, 10));
+                self.deliver_in(
                     delay,
-                    Event::Answered {
+                    Event::CallFinished {
                         call_id: call,
                         outcome,
                     },
@@ -298,89 +309,87 @@ impl World {
             }
         }
         if let Some(due) = self.hosts[host].next_due(self.now) {
-            let known = self
+            let is_scheduled = self
                 .work_at
                 .get(&host)
                 .is_some_and(|at| *at <= due && *at > self.now);
-            if !known {
+            if !is_scheduled {
                 self.work_at.insert(host, due);
-                self.at(
+                self.schedule(
                     due.saturating_sub(self.now) + Duration::from_millis(1),
-                    Happening::Work { host },
+                    SimEvent::HostWork { host },
                 );
             }
         }
     }
 
-    fn carry_out(&mut self, scheduler: u32, write_id: WriteId, write: Write) {
-        self.ledger.write_ended(&write);
-        let fails = self.chance.percent(self.weather.write_failure_percent);
-        let done = !fails || self.chance.percent(50);
-        let (mut result, changes) = match done {
-            true => self.store.write(self.now, write),
-            false => (Err(WriteError::Conflict), Vec::new()),
+    fn execute_write(&mut self, scheduler: u32, write_id: WriteId, write: Write) {
+        self.invariants.write_finished(&write);
+        let fails = self.rng.percent(self.fault_rates.write_failure_percent);
+        let takes_effect = !fails || self.rng.percent(50);
+        let (mut result, changes) = if takes_effect {
+            self.store.write(self.now, write)
+        } else {
+            (Err(StoreError::Conflict), Vec::new())
         };
         if fails {
-            result = Err(WriteError::Unavailable("stormy".to_owned()));
+            result = Err(StoreError::Unavailable("injected fault".to_owned()));
         }
-        self.tell_changes(changes);
+        self.deliver_changes(changes);
         if scheduler == self.incarnation {
-            let delay = Duration::from_millis(self.chance.between(1, 10));
-            self.tell_in(delay, Event::Written { write_id, result });
+            let delay = Duration::from_millis(self.rng.between(1, 10));
+            self.deliver_in(delay, Event::WriteFinished { write_id, result });
         }
     }
 
-    fn tell_changes(&mut self, changes: Vec<Change>) {
+    fn deliver_changes(&mut self, changes: Vec<Change>) {
         for change in changes {
             let (kind, event) = match change {
                 Change::Applied(object) => (object.kind(), Event::Applied(object)),
                 Change::Removed { key, uid } => (key.kind, Event::Removed { key, uid }),
             };
-            let lag = Duration::from_millis(self.chance.between(1, self.weather.lag_ms + 2));
-            let before = self.watch_at.get(&kind).copied().unwrap_or_default();
+            let lag = Duration::from_millis(self.rng.between(1, self.fault_rates.watch_lag_ms + 2));
+            let before = self.last_watch_at.get(&kind).copied().unwrap_or_default();
             let at = before.max(self.now + lag);
-            self.watch_at.insert(kind, at);
-            self.tell_in(at - self.now, event);
+            self.last_watch_at.insert(kind, at);
+            self.deliver_in(at - self.now, event);
         }
     }
 
-    fn tell_in(&mut self, delay: Duration, event: Event) {
+    fn deliver_in(&mut self, delay: Duration, event: Event) {
         let (scheduler, event) = (self.incarnation, Box::new(event));
-        self.at(delay, Happening::Tell { scheduler, event });
+        self.schedule(delay, SimEvent::Deliver { scheduler, event });
     }
 
-    fn at(&mut self, delay: Duration, happening: Happening) {
+    fn schedule(&mut self, delay: Duration, event: SimEvent) {
         self.order += 1;
-        self.queue.insert((self.now + delay, self.order), happening);
+        self.queue.insert((self.now + delay, self.order), event);
     }
 
-    /// One step of the scheduler, and what comes of it.
+    /// Performs one step of the scheduler and its actions.
     fn step(&mut self, event: Event) {
         self.steps += 1;
         if let Some(log) = &mut self.log
             && !matches!(event, Event::Tick)
         {
-            log.push(format!("{:?} > {}", self.now, short(&format!("{event:?}"))));
+            log.push(format!("{:?} > {event:?}", self.now));
         }
         let actions = self.scheduler.step(self.now, event);
         for action in actions {
             if let Some(log) = &mut self.log {
-                log.push(format!(
-                    "{:?} < {}",
-                    self.now,
-                    short(&format!("{action:?}"))
-                ));
+                log.push(format!("{:?} < {action:?}", self.now));
             }
-            self.act(action);
+            self.perform(action);
         }
         self.wake_at = self
             .scheduler
             .next_wake()
             .map(|at| at.max(self.now + Duration::from_millis(1)));
-        self.ledger.check(self.now, &self.store, &self.scheduler);
+        self.invariants
+            .check(self.now, &self.store, &self.scheduler);
     }
 
-    fn act(&mut self, action: Action) {
+    fn perform(&mut self, action: Action) {
         match action {
             Action::Call {
                 call_id,
@@ -388,28 +397,28 @@ impl World {
                 command,
                 timeout,
             } => {
-                self.ledger
+                self.invariants
                     .called(self.now, &host_id, &command, &self.store);
                 self.send(call_id, &host_id, command, timeout);
             }
             Action::Write { write_id, write } => {
-                self.ledger.write_began(self.now, &write);
-                let (delay, scheduler) = (self.chance.between(1, 15), self.incarnation);
+                self.invariants.write_started(self.now, &write);
+                let (delay, scheduler) = (self.rng.between(1, 15), self.incarnation);
                 let write = Box::new(write);
-                self.at(
+                self.schedule(
                     Duration::from_millis(delay),
-                    Happening::Store {
+                    SimEvent::StoreWrite {
                         scheduler,
                         write_id,
                         write,
                     },
                 );
             }
-            Action::Note(note) => {
-                if note.kind == NoteKind::Warning {
-                    self.ledger
+            Action::RecordEvent(event) => {
+                if event.kind == ObjectEventKind::Warning {
+                    self.invariants
                         .warnings
-                        .push(format!("{}: {}", note.reason, note.message));
+                        .push(format!("{}: {}", event.reason, event.message));
                 }
             }
         }
@@ -420,32 +429,33 @@ impl World {
         let host = self.hosts.iter().position(|host| *host.id == **host_id);
         let host = host.filter(|host| self.hosts[*host].is_connected());
         let Some(host) = host.filter(|_| self.broker_up) else {
-            let outcome = match self.broker_up {
-                true => Outcome::NoResponders,
-                false => Outcome::Disconnected,
+            let outcome = if self.broker_up {
+                Outcome::NoResponders
+            } else {
+                Outcome::Disconnected
             };
-            return self.tell_in(
+            return self.deliver_in(
                 soon,
-                Event::Answered {
+                Event::CallFinished {
                     call_id: call,
                     outcome,
                 },
             );
         };
-        self.open.insert(call, host);
+        self.calls_in_flight.insert(call, host);
         let scheduler = self.incarnation;
-        self.at(timeout, Happening::GiveUp { call, scheduler });
-        if self.chance.percent(self.weather.loss_percent) {
+        self.schedule(timeout, SimEvent::CallTimeout { call, scheduler });
+        if self.rng.percent(self.fault_rates.loss_percent) {
             return;
         }
-        // What one connection sends to one subscriber arrives in order.
-        let delay = Duration::from_millis(self.chance.between(1, 10));
-        let before = self.fifo.get(&host).copied().unwrap_or_default();
+        // Messages from one connection to one subscriber arrive in order.
+        let delay = Duration::from_millis(self.rng.between(1, 10));
+        let before = self.last_arrival_at.get(&host).copied().unwrap_or_default();
         let at = before.max(self.now + delay);
-        self.fifo.insert(host, at);
-        self.at(
+        self.last_arrival_at.insert(host, at);
+        self.schedule(
             at - self.now,
-            Happening::Arrive {
+            SimEvent::CommandArrival {
                 host,
                 call,
                 command,
@@ -454,7 +464,7 @@ impl World {
         );
     }
 
-    fn note(&mut self, text: impl Fn() -> String) {
+    fn log_fault(&mut self, text: impl Fn() -> String) {
         let now = self.now;
         if let Some(log) = &mut self.log {
             log.push(format!("{now:?} * {}", text()));
@@ -462,19 +472,16 @@ impl World {
     }
 }
 
-/// Calls are numbered by each scheduler from the beginning, and a host may answer that of one after it was killed:
-/// on the bus they have reply subjects that are never used twice.
+/// Each scheduler numbers its calls from the beginning, and a host may reply to a call of a killed
+/// scheduler. On the real bus every call has its own reply subject; here the call id includes the
+/// scheduler.
 const CALL_BITS: u32 = 32;
 
-fn on_the_wire(call: CallId, scheduler: u32) -> CallId {
+fn bus_call_id(call: CallId, scheduler: u32) -> CallId {
     CallId(u64::from(scheduler) << CALL_BITS | call.0)
 }
 
-fn off_the_wire(call: CallId) -> (CallId, u32) {
+fn core_call_id(call: CallId) -> (CallId, u32) {
     let scheduler = u32::try_from(call.0 >> CALL_BITS).expect("32 bits");
     (CallId(call.0 & u64::from(u32::MAX)), scheduler)
-}
-
-fn short(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(420)).unwrap_or(text)
 }

@@ -1,4 +1,5 @@
-//! The template of a deployment with its artifacts in place, and the replica set that is made from it.
+//! The template of a deployment with its artifacts resolved, and the replica set that is created
+//! from it.
 
 use crate::api::{
     Kind, Metadata, OwnerReference, WorkloadDeployment, WorkloadReplicaSet, WorkloadReplicaSetSpec,
@@ -7,18 +8,18 @@ use crate::api::{
 use crate::core::Scheduler;
 use crate::core::replica_set::suffix;
 
-/// What an image begins with that is the name of an artifact.
+/// Prefix of an image that refers to an artifact.
 const ARTIFACT_SCHEME: &str = "artifact://";
 
-/// What the names of annotations begin with that the scheduler and its stores keep for themselves.
+/// Prefix of annotations that are reserved for the scheduler and its stores.
 const OWN_ANNOTATIONS: &str = "berth.dev/";
 
 impl Scheduler {
-    /// The template as it is to run.
+    /// Returns the template with images instead of artifacts.
     ///
     /// # Errors
     ///
-    /// What is missing, for people.
+    /// A description of the missing reference.
     pub(super) fn resolve_template(
         &self,
         object: &WorkloadDeployment,
@@ -41,13 +42,14 @@ impl Scheduler {
             .chain(service)
         {
             if let Some(name) = image.strip_prefix(ARTIFACT_SCHEME) {
-                let known = object
+                let artifact = object
                     .spec
                     .artifacts
                     .iter()
-                    .find(|known| known.name == name);
-                let known = known.ok_or_else(|| format!("artifact {name:?} is not declared"))?;
-                *image = self.artifact_url(object, &known.artifact_from.name)?;
+                    .find(|artifact| artifact.name == name);
+                let artifact =
+                    artifact.ok_or_else(|| format!("artifact {name:?} is not declared"))?;
+                *image = self.artifact_url(object, &artifact.artifact_from.name)?;
             }
         }
         Ok(template)
@@ -61,25 +63,23 @@ impl Scheduler {
         replicas: u32,
     ) -> WorkloadReplicaSet {
         let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
-        let mut number = 0;
+        let mut ordinal = 0;
         let name = loop {
-            let name = format!(
-                "{name}-{}",
-                suffix(&[&object.metadata.uid, revision], number)
-            );
+            let suffix = suffix(&[&object.metadata.uid, revision], ordinal);
+            let name = format!("{name}-{suffix}");
             let key =
                 crate::api::Key::new(Kind::WorkloadReplicaSet, namespace.as_str(), name.as_str());
-            if self.sets.number(&key).is_none() {
+            if self.sets.index(&key).is_none() {
                 break name;
             }
-            number += 1;
+            ordinal += 1;
         };
         let mut metadata = Metadata::named(namespace.as_str(), name);
         metadata.labels.clone_from(&object.metadata.labels);
         let label = names::DEPLOYMENT_LABEL.to_owned();
         metadata.labels.insert(label, object.metadata.name.clone());
         let annotations = object.metadata.annotations.iter();
-        // Those of ours say something of the deployment itself, such as where its manifest is.
+        // Own annotations describe the deployment itself, for example the location of its manifest.
         let annotations = annotations.filter(|(name, _)| !name.starts_with(OWN_ANNOTATIONS));
         metadata.annotations = annotations
             .map(|(name, value)| (name.clone(), value.clone()))

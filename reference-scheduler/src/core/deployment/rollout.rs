@@ -1,63 +1,64 @@
-//! How large each replica set of a rollout may and must be.
+//! The sizes of the replica sets during a rolling update.
 
-/// The new revision, and what is asked of the whole.
+/// A rolling update to a new revision.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rolling {
+pub(super) struct RollingUpdate {
     pub replicas: u32,
-    /// How many more than that there may be.
+    /// Maximum number of additional replicas.
     pub surge: u32,
-    /// How many of the new revision are ready.
+    /// Number of ready replicas of the new revision.
     pub ready: u32,
 }
 
 /// A replica set of another revision.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Old {
+pub(super) struct OldSet {
     pub set: u32,
     pub size: u32,
     pub ready: u32,
-    /// How many there are, whatever its size.
-    pub there: u32,
-    /// Of the last revision that was rolled out to the end.
-    pub is_good: bool,
+    /// Number of existing replicas, which may differ from the size.
+    pub existing: u32,
+    /// Whether it is of the last revision that was rolled out completely.
+    pub is_last_good: bool,
 }
 
-/// The next sizes.
+/// The next sizes of the replica sets.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    /// Of the new revision.
+pub(super) struct RolloutPlan {
+    /// Size of the set of the new revision.
     pub size: u32,
-    /// Of the old ones, in the order in which they were given.
+    /// Sizes of the old sets, in the given order.
     pub old: Vec<u32>,
-    /// The old ones are no longer needed.
+    /// Whether the old sets are no longer needed.
     pub is_complete: bool,
 }
 
-impl Rolling {
-    /// Keeps the old ones, the good one first, as far as the new ones are not ready, and makes as many
-    /// new ones as then fit. The good one is kept whole and not only what of it is ready: what is not may
-    /// become so again, while of a revision that never came to its end that is not known.
-    pub fn plan(&self, old: &[Old]) -> Plan {
+impl RollingUpdate {
+    /// Keeps old replicas, those of the last good revision first, while new ones are not ready, and
+    /// starts as many new replicas as fit. The last good set keeps unready replicas, too, because
+    /// they may recover; this is not known of a revision that was never rolled out completely.
+    pub fn plan(&self, old: &[OldSet]) -> RolloutPlan {
         let mut needed = self.replicas.saturating_sub(self.ready);
         let mut sizes = Vec::new();
         for old in old {
-            let size = match old.is_good {
-                true => old.size.min(needed),
-                false => old.size.min(old.ready).min(needed),
+            let size = if old.is_last_good {
+                old.size.min(needed)
+            } else {
+                old.size.min(old.ready).min(needed)
             };
             needed -= old.ready.min(size);
             sizes.push(size);
         }
-        // What is to go counts until it is on its way.
-        let kept: u32 = old
+        // A replica counts until the store has its deletion.
+        let remaining: u32 = old
             .iter()
             .zip(&sizes)
-            .map(|(old, size)| old.there.max(*size))
+            .map(|(old, size)| old.existing.max(*size))
             .sum();
-        Plan {
+        RolloutPlan {
             size: self
                 .replicas
-                .min((self.replicas + self.surge).saturating_sub(kept)),
+                .min((self.replicas + self.surge).saturating_sub(remaining)),
             old: sizes,
             is_complete: self.ready >= self.replicas,
         }
@@ -68,62 +69,71 @@ impl Rolling {
 mod tests {
     use super::*;
 
-    fn old(size: u32, ready: u32, is_good: bool) -> Old {
-        Old {
+    fn old(size: u32, ready: u32, is_last_good: bool) -> OldSet {
+        OldSet {
             set: 0,
             size,
             ready,
-            there: size,
-            is_good,
+            existing: size,
+            is_last_good,
         }
     }
 
-    fn rolling(replicas: u32, ready: u32) -> Rolling {
-        Rolling {
+    fn rolling_update(replicas: u32, ready: u32) -> RollingUpdate {
+        RollingUpdate {
             replicas,
             surge: 2,
             ready,
         }
     }
 
-    /// The plan once what is to go is on its way.
-    fn settled(rolling: Rolling, mut old: Vec<Old>) -> Plan {
-        let plan = rolling.plan(&old);
+    /// Returns the plan after the store has all deletions of the previous plan.
+    fn settled(rolling_update: RollingUpdate, mut old: Vec<OldSet>) -> RolloutPlan {
+        let plan = rolling_update.plan(&old);
         for (old, size) in old.iter_mut().zip(&plan.old) {
-            old.there = *size;
+            old.existing = *size;
         }
-        rolling.plan(&old)
+        rolling_update.plan(&old)
     }
 
     #[test]
-    fn goes_in_batches_and_keeps_enough_ready() {
+    fn keeps_enough_replicas_ready_during_batches() {
         let (mut ready, mut size, mut batches) = (0, 8, 0);
         while ready < 8 {
-            let first = rolling(8, ready).plan(&[old(size, size, true)]);
+            let first = rolling_update(8, ready).plan(&[old(size, size, true)]);
             assert!(
                 first.size + size <= 10,
-                "what is there counts until it is on its way"
+                "existing replicas count until they are deleted"
             );
-            let plan = settled(rolling(8, ready), vec![old(size, size, true)]);
+            let plan = settled(rolling_update(8, ready), vec![old(size, size, true)]);
             assert!(plan.size + plan.old[0] <= 10 && ready + plan.old[0] >= 8);
             (ready, size, batches) = (plan.size, plan.old[0], batches + 1);
         }
         assert_eq!(batches, 4);
-        assert!(rolling(8, 8).plan(&[old(0, 0, true)]).is_complete);
+        assert!(rolling_update(8, 8).plan(&[old(0, 0, true)]).is_complete);
     }
 
     #[test]
-    fn the_last_good_one_stays_while_another_is_bad() {
-        let plan = settled(rolling(4, 0), vec![old(4, 4, true), old(2, 0, false)]);
+    fn keeps_last_good_set_while_new_revision_fails() {
+        let plan = settled(
+            rolling_update(4, 0),
+            vec![old(4, 4, true), old(2, 0, false)],
+        );
         assert_eq!((plan.size, plan.old), (2, vec![4, 0]));
-        // Also when none of it is ready at the moment.
-        let plan = settled(rolling(4, 0), vec![old(4, 0, true), old(2, 0, false)]);
+        // Also when none of its replicas is ready.
+        let plan = settled(
+            rolling_update(4, 0),
+            vec![old(4, 0, true), old(2, 0, false)],
+        );
         assert_eq!((plan.size, plan.old), (2, vec![4, 0]));
     }
 
     #[test]
-    fn half_of_each_serve_until_the_third_does() {
-        let plan = settled(rolling(10, 0), vec![old(5, 5, true), old(5, 5, false)]);
+    fn keeps_ready_replicas_of_two_old_sets_until_third_is_ready() {
+        let plan = settled(
+            rolling_update(10, 0),
+            vec![old(5, 5, true), old(5, 5, false)],
+        );
         assert_eq!((plan.size, plan.old), (2, vec![5, 5]));
     }
 }

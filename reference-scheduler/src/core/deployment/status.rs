@@ -1,60 +1,60 @@
-//! What the store is told of a deployment, and what it answers.
+//! The status of a deployment.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deployment, Findings, STUCK};
+use super::{Deployment, RolloutStatus, STUCK};
 use crate::api::{
     Condition, ConditionStatus, LocalReference, WorkloadDeployment, WorkloadDeploymentStatus,
     names, set_condition,
 };
-use crate::core::agenda::Item;
-use crate::core::replica_set::DEBOUNCE;
-use crate::core::{Scheduler, Status, Write, WriteError};
+use crate::core::work_queue::{DEBOUNCE, WorkItem};
+use crate::core::{Scheduler, Status, StoreError, Write};
 
 impl Scheduler {
     pub(super) fn write_deployment(
         &mut self,
-        number: u32,
+        deployment_index: u32,
         object: &WorkloadDeployment,
-        findings: &Findings,
+        observed: &RolloutStatus,
     ) -> Option<Duration> {
         let now = self.now;
-        let record = self.deployments.get(number)?;
-        if !record.kept.is_free(now) {
-            return record.kept.free_at(now);
+        let record = self.deployments.get(deployment_index)?;
+        if !record.cached.can_write(now) {
+            return record.cached.can_write_at(now);
         }
         let before = object.status.clone().unwrap_or_default();
-        let status = self.wanted_deployment_status(record, object, findings)?;
-        // Names are what a successor goes by; counts can wait, but for the last word.
-        let named = before.current_replica_set != status.current_replica_set
+        let status = self.desired_deployment_status(record, object, observed)?;
+        // The names of the sets are written at once, because the next scheduler relies on them.
+        // Counts are delayed, except in the final status.
+        let names_changed = before.current_replica_set != status.current_replica_set
             || before.previous_replica_set != status.previous_replica_set;
-        let due = record.counted_at + self.options.timings.count_interval;
-        if now < due && !findings.is_complete && !named {
+        let due = record.status_written_at + self.options.timings.count_interval;
+        if now < due && !observed.is_complete && !names_changed {
             return Some(due);
         }
         let (key, uid) = (record.key.clone(), record.uid.to_string());
-        if let Some(record) = self.deployments.get_mut(number) {
-            record.counted_at = now;
+        if let Some(record) = self.deployments.get_mut(deployment_index) {
+            record.status_written_at = now;
         }
         let status = Status::Deployment(status);
         self.write(
-            Item::Deployment(number),
+            WorkItem::Deployment(deployment_index),
             Write::Status {
                 key,
                 uid,
                 status,
-                can_wait: !named,
+                can_wait: !names_changed,
             },
         );
         None
     }
 
-    fn wanted_deployment_status(
+    fn desired_deployment_status(
         &self,
         record: &Deployment,
         object: &WorkloadDeployment,
-        findings: &Findings,
+        observed: &RolloutStatus,
     ) -> Option<WorkloadDeploymentStatus> {
         let before = object.status.clone().unwrap_or_default();
         let mut status = before.clone();
@@ -64,12 +64,12 @@ impl Scheduler {
                 ..LocalReference::default()
             })
         };
-        status.current_replica_set = reference(&findings.current);
-        status.previous_replica_set = reference(&findings.previous);
-        status.replicas = Some(findings.counts);
-        status.current_replicas = findings.counts.current;
+        status.current_replica_set = reference(&observed.current);
+        status.previous_replica_set = reference(&observed.previous);
+        status.replicas = Some(observed.counts);
+        status.current_replicas = observed.counts.current;
         status.selector = format!("{}={}", names::DEPLOYMENT_LABEL, object.metadata.name);
-        for mut condition in conditions(record, findings) {
+        for mut condition in conditions(record, observed) {
             condition.observed_generation = object.metadata.generation;
             set_condition(&mut status.conditions, condition, self.timestamp());
         }
@@ -78,70 +78,77 @@ impl Scheduler {
 
     pub(in crate::core) fn deployment_written(
         &mut self,
-        number: u32,
-        result: Result<Arc<WorkloadDeployment>, WriteError>,
+        deployment_index: u32,
+        result: Result<Arc<WorkloadDeployment>, StoreError>,
     ) {
         let (now, retry) = (self.now, self.options.timings.write_retry);
-        let Some(record) = self.deployments.get_mut(number) else {
+        let Some(record) = self.deployments.get_mut(deployment_index) else {
             return;
         };
-        record.kept.end(now, retry, result.as_ref().err());
+        record.cached.end_write(now, retry, result.as_ref().err());
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         match result {
             Ok(object) => self.apply_deployment(object),
-            Err(WriteError::NotFound) => self.deployment_removed(&key, &uid),
+            Err(StoreError::NotFound) => self.deployment_removed(&key, &uid),
             Err(_) => {}
         }
-        self.agenda
-            .look_by(Item::Deployment(number), now + DEBOUNCE);
+        self.queue
+            .enqueue_at(WorkItem::Deployment(deployment_index), now + DEBOUNCE);
     }
 }
 
-fn conditions(record: &Deployment, findings: &Findings) -> Vec<Condition> {
+fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     use ConditionStatus::{False, True};
-    if let Some(invalid) = findings.invalid {
-        let of = |name| Condition::new(name, False, "Invalid", invalid);
-        return vec![of(names::deployment::SYNC), of(names::deployment::READY)];
+    if let Some(invalid) = observed.invalid {
+        let condition = |name| Condition::new(name, False, "Invalid", invalid);
+        return vec![
+            condition(names::deployment::SYNC),
+            condition(names::deployment::READY),
+        ];
     }
-    let judge = |name, holds: bool, reason: &str, message: String| match holds {
-        true => Condition::new(name, True, "Available", ""),
-        false => Condition::new(name, False, reason, message),
+    let condition = |name, is_true: bool, reason: &str, message: String| {
+        if is_true {
+            Condition::new(name, True, "Available", "")
+        } else {
+            Condition::new(name, False, reason, message)
+        }
     };
-    let missing = findings.missing_artifact.clone();
-    let counts = findings.counts;
+    let missing = observed.missing_artifact.clone();
+    let counts = observed.counts;
     let ready = format!("{} of {} are ready", counts.ready, counts.expected);
-    let (deploying, why) = match record.is_stuck {
-        true => (STUCK, "the rollout stands still".to_owned()),
-        false => ("Reconcile", "the old ones are stopping".to_owned()),
+    let (deploy_reason, deploy_message) = if record.is_stuck {
+        (STUCK, "the rollout is stuck".to_owned())
+    } else {
+        ("Reconcile", "old replicas are stopping".to_owned())
     };
     vec![
-        judge(
+        condition(
             names::deployment::ARTIFACT,
             missing.is_none(),
             "Missing",
             missing.clone().unwrap_or_default(),
         ),
-        judge(
+        condition(
             names::deployment::SYNC,
-            findings.is_current,
+            observed.is_current,
             "Reconcile",
-            "another revision runs".to_owned(),
+            "the current revision has no replica set".to_owned(),
         ),
-        judge(
+        condition(
             names::deployment::DEPLOY,
-            findings.is_current && !record.is_stuck,
-            deploying,
-            why,
+            observed.is_current && !record.is_stuck,
+            deploy_reason,
+            deploy_message,
         ),
-        judge(
+        condition(
             names::deployment::SCALE,
-            findings.is_settled,
+            observed.is_settled,
             "Reconcile",
             "old replica sets remain".to_owned(),
         ),
-        judge(
+        condition(
             names::deployment::READY,
-            findings.is_complete,
+            observed.is_complete,
             "Reconcile",
             ready,
         ),

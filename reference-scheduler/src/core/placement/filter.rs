@@ -1,4 +1,4 @@
-//! What speaks against a host, in one table, and how that is told.
+//! The filters that reject hosts, in one table, and the explanation when they reject every host.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,162 +7,191 @@ use std::time::Duration;
 use berth_sdk::scheduler::Health;
 use semver::Version;
 
-use super::shape::{Environment, Shape};
+use super::constraints::{Environment, SchedulingConstraints};
 use crate::core::fleet::{Fleet, Host, MAX_WORKLOADS_LABEL};
 
-/// Looks at one aspect.
-type Filter = fn(&Shape, &Host, Duration) -> Option<Refusal>;
+/// A check of one constraint.
+type Filter = fn(&SchedulingConstraints, &Host, Duration) -> Option<FilterReason>;
 
-/// All that can speak against a host; the first that does is told.
+/// All filters; the first one that rejects a host provides the reason.
 const FILTERS: [(&str, Filter); 7] = [
-    ("pin", another_pinned),
-    ("health", unwell),
-    ("drain", draining),
-    ("labels", another_label),
-    ("environment", another_environment),
-    ("interfaces", lacks_interface),
-    ("capacity", full),
+    ("pin", check_pin),
+    ("health", check_health),
+    ("drain", check_drain),
+    ("labels", check_labels),
+    ("environment", check_environment),
+    ("interfaces", check_interfaces),
+    ("capacity", check_capacity),
 ];
 
-/// Why not this host.
+/// Reason that a filter rejects a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::core) enum Refusal {
+pub(in crate::core) enum FilterReason {
     NotPinned,
     Lost,
     Suspect,
-    Unheard,
+    NoHeartbeat,
     Draining,
     Label(String),
     Environment,
     NoIngress,
-    Lacks(String),
+    MissingPackage(String),
     Full,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for FilterReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotPinned => "not the pinned host",
             Self::Lost => "lost",
-            Self::Suspect => "not heard of lately",
-            Self::Unheard => "without a heartbeat yet",
+            Self::Suspect => "suspect",
+            Self::NoHeartbeat => "without a heartbeat",
             Self::Draining => "draining",
-            Self::Label(label) => return write!(f, "label {label}"),
-            Self::Environment => "another environment",
+            Self::Label(label) => return write!(f, "without the required label {label}"),
+            Self::Environment => "in another environment",
             Self::NoIngress => "without an HTTP port",
-            Self::Lacks(package) => return write!(f, "lacks {package}"),
+            Self::MissingPackage(package) => return write!(f, "without {package}"),
             Self::Full => "full",
         })
     }
 }
 
-/// The first thing that speaks against this host.
-pub(in crate::core) fn refusal(shape: &Shape, host: &Host, now: Duration) -> Option<Refusal> {
+/// Returns the reason of the first filter that rejects the host.
+pub(in crate::core) fn rejection_reason(
+    constraints: &SchedulingConstraints,
+    host: &Host,
+    now: Duration,
+) -> Option<FilterReason> {
     FILTERS
         .iter()
-        .find_map(|(_, filter)| filter(shape, host, now))
+        .find_map(|(_, filter)| filter(constraints, host, now))
 }
 
-/// Why nothing fits: `0/4 hosts fit: 2 label hostgroup, 1 lost, 1 lacks wasi:keyvalue`.
-pub(super) fn explain(shape: &Shape, fleet: &Fleet, now: Duration) -> String {
-    if let Environment::Denied(environment) = &shape.environment {
+/// Explains why no host fits: `0/4 hosts fit: 2 without the required label zone, 1 lost, 1 without
+/// wasi:keyvalue`.
+pub(super) fn explain(constraints: &SchedulingConstraints, fleet: &Fleet, now: Duration) -> String {
+    if let Environment::Denied(environment) = &constraints.environment {
         return format!(
-            "environment {environment:?} is not its namespace, and hosts are not shared"
+            "environment {environment:?} is not the workload's namespace, and hosts are not shared"
         );
     }
-    let mut counts: BTreeMap<Refusal, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<FilterReason, usize> = BTreeMap::new();
     for (_, host) in fleet.iter() {
-        if let Some(refusal) = refusal(shape, host, now) {
-            *counts.entry(refusal).or_default() += 1;
+        if let Some(reason) = rejection_reason(constraints, host, now) {
+            *counts.entry(reason).or_default() += 1;
         }
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let counts: Vec<_> = counts
         .into_iter()
-        .map(|(refusal, count)| format!("{count} {refusal}"))
+        .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
-    match counts.is_empty() {
-        true => "there are no hosts".to_owned(),
-        false => format!("0/{} hosts fit: {}", fleet.len(), counts.join(", ")),
+    if counts.is_empty() {
+        "no hosts".to_owned()
+    } else {
+        format!("0/{} hosts fit: {}", fleet.len(), counts.join(", "))
     }
 }
 
-fn another_pinned(shape: &Shape, host: &Host, _: Duration) -> Option<Refusal> {
-    let pinned = shape.host_id.as_deref()?;
-    (*host.id != *pinned).then_some(Refusal::NotPinned)
+fn check_pin(
+    constraints: &SchedulingConstraints,
+    host: &Host,
+    _: Duration,
+) -> Option<FilterReason> {
+    let pinned = constraints.host_id.as_deref()?;
+    (*host.id != *pinned).then_some(FilterReason::NotPinned)
 }
 
-fn unwell(_: &Shape, host: &Host, _: Duration) -> Option<Refusal> {
+fn check_health(_: &SchedulingConstraints, host: &Host, _: Duration) -> Option<FilterReason> {
     match host.health {
-        Health::Lost => Some(Refusal::Lost),
-        Health::Suspect => Some(Refusal::Suspect),
-        Health::Alive if host.report.is_none() => Some(Refusal::Unheard),
+        Health::Lost => Some(FilterReason::Lost),
+        Health::Suspect => Some(FilterReason::Suspect),
+        Health::Alive if host.last_heartbeat.is_none() => Some(FilterReason::NoHeartbeat),
         Health::Alive => None,
     }
 }
 
-fn draining(_: &Shape, host: &Host, now: Duration) -> Option<Refusal> {
-    (host.drained_since.is_some() || now < host.hold_until).then_some(Refusal::Draining)
+fn check_drain(_: &SchedulingConstraints, host: &Host, now: Duration) -> Option<FilterReason> {
+    (host.drained_since.is_some() || now < host.cordoned_until).then_some(FilterReason::Draining)
 }
 
-fn another_label(shape: &Shape, host: &Host, _: Duration) -> Option<Refusal> {
-    let labels = &host.report.as_ref()?.labels;
-    let mut wanted = shape.selector.iter();
-    let (label, _) = wanted.find(|(label, value)| labels.get(*label) != Some(value))?;
-    Some(Refusal::Label(label.clone()))
+fn check_labels(
+    constraints: &SchedulingConstraints,
+    host: &Host,
+    _: Duration,
+) -> Option<FilterReason> {
+    let labels = &host.last_heartbeat.as_ref()?.labels;
+    let mut required = constraints.selector.iter();
+    let (label, _) = required.find(|(label, value)| labels.get(*label) != Some(value))?;
+    Some(FilterReason::Label(label.clone()))
 }
 
-fn another_environment(shape: &Shape, host: &Host, _: Duration) -> Option<Refusal> {
-    let fits = match &shape.environment {
+fn check_environment(
+    constraints: &SchedulingConstraints,
+    host: &Host,
+    _: Duration,
+) -> Option<FilterReason> {
+    let fits = match &constraints.environment {
         Environment::Any => true,
-        Environment::Only(environment) => host.report.as_ref()?.environment == *environment,
+        Environment::Only(environment) => host.last_heartbeat.as_ref()?.environment == *environment,
         Environment::Denied(_) => false,
     };
-    (!fits).then_some(Refusal::Environment)
+    (!fits).then_some(FilterReason::Environment)
 }
 
-fn lacks_interface(shape: &Shape, host: &Host, _: Duration) -> Option<Refusal> {
-    let report = host.report.as_ref()?;
-    if shape.serves_http && report.http_port == 0 {
-        return Some(Refusal::NoIngress);
+fn check_interfaces(
+    constraints: &SchedulingConstraints,
+    host: &Host,
+    _: Duration,
+) -> Option<FilterReason> {
+    let heartbeat = host.last_heartbeat.as_ref()?;
+    if constraints.serves_http && heartbeat.http_port == 0 {
+        return Some(FilterReason::NoIngress);
     }
-    let lacking = |(package, version): &&(String, String)| {
-        let mut offered = report.imports.iter().chain(&report.exports);
+    let is_missing = |(package, version): &&(String, String)| {
+        let mut offered = heartbeat.imports.iter().chain(&heartbeat.exports);
         !offered.any(|offer| {
             let same = package.split_once(':') == Some((&offer.namespace, &offer.package));
             same && is_compatible(version, &offer.version)
         })
     };
-    let (package, version) = shape.packages.iter().find(lacking)?;
+    let (package, version) = constraints.packages.iter().find(is_missing)?;
     let at = if version.is_empty() { "" } else { "@" };
-    Some(Refusal::Lacks(format!("{package}{at}{version}")))
+    Some(FilterReason::MissingPackage(format!(
+        "{package}{at}{version}"
+    )))
 }
 
-fn full(_: &Shape, host: &Host, _: Duration) -> Option<Refusal> {
-    let limit = host.report.as_ref()?.labels.get(MAX_WORKLOADS_LABEL)?;
+fn check_capacity(_: &SchedulingConstraints, host: &Host, _: Duration) -> Option<FilterReason> {
+    let limit = host
+        .last_heartbeat
+        .as_ref()?
+        .labels
+        .get(MAX_WORKLOADS_LABEL)?;
     let limit: u32 = limit.parse().ok()?;
-    (host.load() >= limit).then_some(Refusal::Full)
+    (host.workload_count() >= limit).then_some(FilterReason::Full)
 }
 
-/// Whether one version will do for another: any for none, else by the rule of semantic versioning,
-/// without regard to which is newer, and drafts only for themselves.
-fn is_compatible(wanted: &str, offered: &str) -> bool {
-    if wanted.is_empty() || offered.is_empty() || wanted == offered {
+/// Returns whether an offered version satisfies a declared one: a missing version matches any, a
+/// prerelease only itself; otherwise the versions must be compatible by semantic versioning, and
+/// either may be newer.
+fn is_compatible(declared: &str, offered: &str) -> bool {
+    if declared.is_empty() || offered.is_empty() || declared == offered {
         return true;
     }
-    let (Ok(wanted), Ok(offered)) = (Version::parse(wanted), Version::parse(offered)) else {
+    let (Ok(declared), Ok(offered)) = (Version::parse(declared), Version::parse(offered)) else {
         return false;
     };
-    if !wanted.pre.is_empty() || !offered.pre.is_empty() {
-        return wanted.cmp_precedence(&offered).is_eq();
+    if !declared.pre.is_empty() || !offered.pre.is_empty() {
+        return declared.cmp_precedence(&offered).is_eq();
     }
     let track = |version: &Version| match (version.major, version.minor) {
         (0, 0) => (0, 0, version.patch),
         (0, minor) => (0, minor, 0),
         (major, _) => (major, 0, 0),
     };
-    track(&wanted) == track(&offered)
+    track(&declared) == track(&offered)
 }
 
 #[cfg(test)]
@@ -170,8 +199,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_by_their_rule() {
-        for (wanted, offered, fits) in [
+    fn compatibility_follows_semantic_versioning() {
+        for (declared, offered, fits) in [
             ("", "1.0.0", true),
             ("0.2.0", "", true),
             ("0.2.0", "0.2.6", true),
@@ -181,9 +210,13 @@ mod tests {
             ("1.2.0", "1.9.0", true),
             ("1.2.0", "2.0.0", false),
             ("0.0.1", "0.0.2", false),
-            ("junk", "0.2.0", false),
+            ("invalid", "0.2.0", false),
         ] {
-            assert_eq!(is_compatible(wanted, offered), fits, "{wanted} {offered}");
+            assert_eq!(
+                is_compatible(declared, offered),
+                fits,
+                "{declared} {offered}"
+            );
         }
     }
 }

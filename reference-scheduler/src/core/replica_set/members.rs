@@ -1,249 +1,257 @@
-//! The workloads of a replica set: as many as there should be.
+//! The members of a replica set: creates and discards workloads to reach the desired number.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::balance::{Balance, Member, Standing};
-use super::{DEBOUNCE, ReplicaSet, object, suffix};
+use super::scaling::{Member, ReplicaCondition, ScalingInputs};
+use super::{ReplicaSet, object, suffix};
 use crate::api::{self, DeployPolicy, Key, ReplicaCounts};
-use crate::breakage::Breakage;
-use crate::core::agenda::Item;
+use crate::core::work_queue::{DEBOUNCE, WorkItem};
 use crate::core::workload::Phase;
 use crate::core::{Scheduler, fleet};
+use crate::fault_injection::Breakage;
 
 impl Scheduler {
-    fn is_recreated(&self, set: u32) -> bool {
+    fn is_recreate(&self, set_index: u32) -> bool {
         let deployment = self
-            .deployment_of(set)
-            .and_then(|number| self.deployments.get(number));
+            .deployment_of(set_index)
+            .and_then(|index| self.deployments.get(index));
         deployment.is_some_and(|deployment| deployment.policy() == Some(DeployPolicy::Recreate))
     }
 
-    /// Whether its deployment has no other.
-    fn is_alone(&self, number: u32) -> bool {
-        let owner = self.sets.get(number).and_then(|set| set.owner.as_ref());
+    /// Returns whether the deployment of a set has no other wanted set.
+    fn is_only_set(&self, set_index: u32) -> bool {
+        let owner = self.sets.get(set_index).and_then(|set| set.owner.as_ref());
         let sets = owner
-            .and_then(|owner| self.sets_of.get(owner))
+            .and_then(|owner| self.sets_by_deployment.get(owner))
             .into_iter()
             .flatten();
         let mut others = sets
-            .filter(|set| **set != number)
+            .filter(|set| **set != set_index)
             .filter_map(|set| self.sets.get(*set));
         !others.any(ReplicaSet::is_wanted)
     }
 
-    /// Makes and takes away workloads until there are as many as there should be.
-    pub(super) fn balance(&mut self, number: u32) -> Option<Duration> {
+    /// Creates and discards workloads to reach the desired number, and returns when to check again.
+    pub(super) fn scale_set(&mut self, set_index: u32) -> Option<Duration> {
         let (now, timings) = (self.now, self.options.timings);
-        let recreated = self.is_recreated(number);
-        let alone = self.is_alone(number);
-        let orphan = self.is_orphan_set(number);
-        let set = self.sets.get_mut(number)?;
-        set.kept.object.as_ref()?;
+        let recreate = self.is_recreate(set_index);
+        let is_only_set = self.is_only_set(set_index);
+        let is_orphaned = self.is_orphaned_set(set_index);
+        let set = self.sets.get_mut(set_index)?;
+        set.cached.object.as_ref()?;
         set.fences.retain(|until| *until > now);
-        // One whose deployment is gone will be taken away by the store: nothing new comes of it.
-        if !set.is_wanted() || set.is_invalid() || orphan {
+        // A set without its deployment will be deleted by the store, so it creates nothing.
+        if !set.is_wanted() || set.is_invalid() || is_orphaned {
             return None;
         }
         let uid = set.uid.clone();
-        let (members, leaving) = self.members_of(number, &uid);
-        let set = self.sets.get(number)?;
-        let balance = Balance {
+        let (members, terminating) = self.members_of(set_index, &uid);
+        let set = self.sets.get(set_index)?;
+        let inputs = ScalingInputs {
             replicas: set.replicas(),
-            // In a rollout the surge is shared out already.
-            surge: if alone {
+            // In a rollout, the deployment has already distributed the surge.
+            surge: if is_only_set {
                 timings.surge(set.replicas())
             } else {
                 0
             },
-            stops_first: recreated,
-            occupied: leaving.going + u32::try_from(set.fences.len()).unwrap_or(u32::MAX),
-            undeleted: leaving.undeleted,
-            failed_may_go: set.backoff.is_over(now),
+            stop_before_start: recreate,
+            occupied_slots: terminating.assigned
+                + u32::try_from(set.fences.len()).unwrap_or(u32::MAX),
+            pending_deletions: terminating.pending_deletions,
+            may_replace_failed: set.backoff.is_over(now),
         };
-        let mut outcome = balance.settle(members);
-        let mut wake = set.fences.iter().copied().chain(leaving.overdue_at).min();
-        if outcome.waits_for_backoff {
+        let mut plan = inputs.plan(members);
+        let mut wake = set
+            .fences
+            .iter()
+            .copied()
+            .chain(terminating.overdue_at)
+            .min();
+        if plan.waits_for_backoff {
             wake = wake.into_iter().chain([set.backoff.next_at]).min();
         }
-        let calm = set.calm_until > now && !Breakage::FightsGarbageCollection.is_on();
-        if calm && outcome.create > 0 {
-            outcome.create = 0;
-            wake = wake.into_iter().chain([set.calm_until]).min();
+        let is_quiet = set.deletion_quiet_until > now && !Breakage::FightsGarbageCollection.is_on();
+        if is_quiet && plan.create > 0 {
+            plan.create = 0;
+            wake = wake.into_iter().chain([set.deletion_quiet_until]).min();
         }
-        for member in &outcome.discard {
-            self.discard_member(number, *member, recreated);
+        for member in &plan.discard {
+            self.discard_member(set_index, *member, recreate);
         }
-        for _ in 0..outcome.create {
-            self.create_member(number);
+        for _ in 0..plan.create {
+            self.create_member(set_index);
         }
-        if let Some(set) = self.sets.get_mut(number) {
+        if let Some(set) = self.sets.get_mut(set_index) {
             let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
-            let current = outcome.kept + outcome.create;
+            let current = plan.remaining + plan.create;
             let counts = ReplicaCounts {
-                expected: count(balance.replicas),
+                expected: count(inputs.replicas),
                 current: count(current),
-                ready: count(outcome.ready),
-                unavailable: count(current.saturating_sub(outcome.ready)),
+                ready: count(plan.ready),
+                unavailable: count(current.saturating_sub(plan.ready)),
             };
-            if set.counts != counts || set.undeleted != outcome.undeleted {
-                (set.counts, set.undeleted) = (counts, outcome.undeleted);
-                if let Some(deployment) = self.deployment_of(number) {
-                    self.agenda
-                        .look_by(Item::Deployment(deployment), now + DEBOUNCE);
+            if set.counts != counts || set.pending_deletions != plan.pending_deletions {
+                (set.counts, set.pending_deletions) = (counts, plan.pending_deletions);
+                if let Some(deployment) = self.deployment_of(set_index) {
+                    self.queue
+                        .enqueue_at(WorkItem::Deployment(deployment), now + DEBOUNCE);
                 }
             }
         }
         wake
     }
 
-    /// Counts what it has, and does nothing about it.
-    pub(in crate::core) fn count_set(&mut self, number: u32) {
-        let Some(uid) = self.sets.get(number).map(|set| set.uid.clone()) else {
+    /// Counts the members of a set without changing them.
+    pub(in crate::core) fn count_set(&mut self, set_index: u32) {
+        let Some(uid) = self.sets.get(set_index).map(|set| set.uid.clone()) else {
             return;
         };
-        let (members, leaving) = self.members_of(number, &uid);
+        let (members, terminating) = self.members_of(set_index, &uid);
         let ready = members
             .iter()
-            .filter(|member| member.standing == Standing::Ready)
+            .filter(|member| member.condition == ReplicaCondition::Ready)
             .count();
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        if let Some(set) = self.sets.get_mut(number) {
-            set.undeleted = leaving.undeleted;
+        if let Some(set) = self.sets.get_mut(set_index) {
+            set.pending_deletions = terminating.pending_deletions;
             set.counts.current = count(members.len());
             set.counts.ready = count(ready);
         }
     }
 
-    /// Its workloads that are to stay, and how many are on their way out.
-    fn members_of(&mut self, number: u32, uid: &Arc<str>) -> (Vec<Member>, Leaving) {
-        let Some(set) = self.sets.get(number) else {
-            return (Vec::new(), Leaving::default());
+    /// Returns the wanted members of a set, and counts of the terminating ones.
+    fn members_of(&mut self, set_index: u32, uid: &Arc<str>) -> (Vec<Member>, TerminatingMembers) {
+        let Some(set) = self.sets.get(set_index) else {
+            return (Vec::new(), TerminatingMembers::default());
         };
         let revision = set.revision.clone();
-        let (mut members, mut leaving) = (Vec::new(), Leaving::default());
-        let mut nowhere_to_go = BTreeMap::new();
-        let numbers: Vec<u32> = self
+        let (mut members, mut terminating) = (Vec::new(), TerminatingMembers::default());
+        let mut unreschedulable_constraints = BTreeMap::new();
+        let workload_indexes: Vec<u32> = self
             .members
             .get(uid)
             .into_iter()
             .flatten()
             .copied()
             .collect();
-        for member in numbers {
+        for member in workload_indexes {
             let Some(record) = self.workloads.get(member) else {
                 continue;
             };
             if !record.is_wanted() {
-                leaving.going += u32::from(record.place.is_some());
+                terminating.assigned += u32::from(record.assignment.is_some());
                 let host = record
-                    .place
+                    .assignment
                     .as_ref()
-                    .and_then(|place| self.fleet.get(place.host));
+                    .and_then(|assignment| self.fleet.get(assignment.host));
                 let lost = host.is_some_and(fleet::Host::is_lost);
-                leaving.undeleted += u32::from(record.is_undeleted() && !lost);
+                terminating.pending_deletions += u32::from(record.is_pending_deletion() && !lost);
                 continue;
             }
-            let host_number = record.place.as_ref().map(|place| place.host);
-            let host = host_number.and_then(|host| self.fleet.get(host));
-            let lost = host_number.is_some() && host.is_none_or(|host| host.is_lost());
+            let host_index = record.assignment.as_ref().map(|assignment| assignment.host);
+            let host = host_index.and_then(|host| self.fleet.get(host));
+            let lost = host_index.is_some() && host.is_none_or(|host| host.is_lost());
             let drained_since = host.and_then(|host| host.drained_since);
             let outdated = record.revision() != Some(revision.as_str()) || drained_since.is_some();
-            let patience = self.options.timings.drain_hold;
-            let overdue = leaving.is_over(drained_since.map(|since| since + patience), self.now);
-            let standing = match record.phase {
-                Phase::Failed { .. } if !lost => Standing::Failed,
-                Phase::Completed => Standing::Ready,
+            let drain_timeout = self.options.timings.cordon_after_drain;
+            let overdue =
+                terminating.is_overdue(drained_since.map(|since| since + drain_timeout), self.now);
+            let condition = match record.phase {
+                Phase::Failed { .. } if !lost => ReplicaCondition::Failed,
+                Phase::Completed => ReplicaCondition::Ready,
                 _ if lost => {
-                    let shape = record.shape.clone();
-                    let stranded = match nowhere_to_go.get(&shape) {
-                        Some(stranded) => *stranded,
+                    let constraints = record.constraints.clone();
+                    let unreschedulable = match unreschedulable_constraints.get(&constraints) {
+                        Some(unreschedulable) => *unreschedulable,
                         None => {
-                            let stranded = !self.has_candidates(&shape);
-                            nowhere_to_go.insert(shape, stranded);
-                            stranded
+                            let unreschedulable = !self.has_feasible_host(&constraints);
+                            unreschedulable_constraints.insert(constraints, unreschedulable);
+                            unreschedulable
                         }
                     };
-                    if stranded {
-                        Standing::Stranded
+                    if unreschedulable {
+                        ReplicaCondition::Unreschedulable
                     } else {
-                        Standing::Lost
+                        ReplicaCondition::Lost
                     }
                 }
-                _ if record.is_ready(host) => Standing::Ready,
-                Phase::Waiting => Standing::Waiting,
-                _ => Standing::Pending,
+                _ if record.is_ready(host) => ReplicaCondition::Ready,
+                Phase::Waiting => ReplicaCondition::Waiting,
+                _ => ReplicaCondition::Pending,
             };
             members.push(Member {
-                number: member,
-                standing,
-                host: host_number,
+                workload_index: member,
+                condition,
+                host: host_index,
                 outdated,
                 overdue,
             });
         }
-        (members, leaving)
+        (members, terminating)
     }
 
-    fn discard_member(&mut self, set: u32, member: u32, recreated: bool) {
+    fn discard_member(&mut self, set: u32, member: u32, recreate: bool) {
         let fence = self.options.timings.fence;
         let record = self.workloads.get(member);
         let host = record
-            .and_then(|record| record.place.as_ref())
-            .map(|place| place.host);
+            .and_then(|record| record.assignment.as_ref())
+            .map(|assignment| assignment.host);
         let host = host.and_then(|host| self.fleet.get(host));
         let lost_at = host.filter(|host| host.is_lost()).map(|host| host.lost_at);
-        if let (true, Some(lost_at), Some(set)) = (recreated, lost_at, self.sets.get_mut(set)) {
+        if let (true, Some(lost_at), Some(set)) = (recreate, lost_at, self.sets.get_mut(set)) {
             set.fences.push(lost_at + fence);
         }
         self.discard(member);
     }
 
-    fn create_member(&mut self, number: u32) {
-        let Some(set) = self.sets.get_mut(number) else {
+    fn create_member(&mut self, set_index: u32) {
+        let Some(set) = self.sets.get_mut(set_index) else {
             return;
         };
-        let Some(object) = set.kept.object.clone() else {
+        let Some(object) = set.cached.object.clone() else {
             return;
         };
         let uid = set.uid.clone();
         let namespace = set.key.namespace.clone();
-        let mut names = set.names;
+        let mut name_counter = set.name_counter;
         let revision = set.revision.clone();
         let key = loop {
-            names += 1;
-            let name = format!("{}-{}", object.metadata.name, suffix(&[&uid], names));
+            name_counter += 1;
+            let suffix = suffix(&[&uid], name_counter);
+            let name = format!("{}-{suffix}", object.metadata.name);
             let key = Key::new(api::Kind::Workload, namespace.clone(), name);
-            if self.workloads.number(&key).is_none() {
+            if self.workloads.index(&key).is_none() {
                 break key;
             }
         };
-        if let Some(set) = self.sets.get_mut(number) {
-            set.names = names;
+        if let Some(set) = self.sets.get_mut(set_index) {
+            set.name_counter = name_counter;
         }
-        self.draft_workload(object::member(&object, &key, &revision));
+        self.add_pending_workload(object::member(&object, &key, &revision));
     }
 }
 
-/// Workloads that are on their way out.
+/// Counts of the members that are terminating.
 #[derive(Debug, Default)]
-struct Leaving {
-    /// That may still run.
-    going: u32,
-    /// Of which the store does not know yet.
-    undeleted: u32,
-    /// When the next one has waited long enough on a host that is drained.
+struct TerminatingMembers {
+    /// Members that still have an assignment.
+    assigned: u32,
+    /// Members whose deletion the store does not have yet.
+    pending_deletions: u32,
+    /// When the next wanted member on a draining host becomes overdue.
     overdue_at: Option<Duration>,
 }
 
-impl Leaving {
-    /// Whether that time has come; if not, it is kept in mind.
-    fn is_over(&mut self, at: Option<Duration>, now: Duration) -> bool {
-        let over = at.is_some_and(|at| now >= at);
-        if !over {
+impl TerminatingMembers {
+    /// Returns whether this time has passed; otherwise remembers it as the next one.
+    fn is_overdue(&mut self, at: Option<Duration>, now: Duration) -> bool {
+        let is_overdue = at.is_some_and(|at| now >= at);
+        if !is_overdue {
             self.overdue_at = self.overdue_at.into_iter().chain(at).min();
         }
-        over
+        is_overdue
     }
 }

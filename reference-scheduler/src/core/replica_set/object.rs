@@ -1,15 +1,16 @@
-//! The objects that a replica set is made of.
+//! The workload objects of a replica set.
 
 use crate::api::{Key, Kind, Metadata, OwnerReference, Workload, WorkloadReplicaSet, names};
 use crate::revision::fnv1a;
 
-/// The characters of generated names: as in revisions, nothing that spells words.
+/// Characters of generated names: without vowels, as in revisions, so that no words appear.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// The end of a generated name. Made from what it belongs to and a number, so that a creation that is
-/// repeated because its end is not known finds the name taken, and is not one too many.
-pub(in crate::core) fn suffix(of: &[&str], number: u32) -> String {
-    let mut hash = fnv1a(format!("{}/{number}", of.join("/")).as_bytes());
+/// Returns the suffix of a generated name. Derived from the owner and an ordinal, so that a
+/// creation that is repeated after an unknown outcome finds its name in use instead of creating
+/// another object.
+pub(in crate::core) fn suffix(owner: &[&str], ordinal: u32) -> String {
+    let mut hash = fnv1a(format!("{}/{ordinal}", owner.join("/")).as_bytes());
     let letters = (0..5).map(|_| {
         let letter = ALPHABET.get(hash as usize % ALPHABET.len());
         hash /= 27;
@@ -18,7 +19,7 @@ pub(in crate::core) fn suffix(of: &[&str], number: u32) -> String {
     letters.collect()
 }
 
-/// A new workload of a replica set.
+/// Returns a new workload of a replica set.
 pub(super) fn member(set: &WorkloadReplicaSet, key: &Key, revision: &str) -> Workload {
     let template = &set.spec.template;
     let mut metadata = Metadata::named(&*key.namespace, &*key.name);
@@ -26,7 +27,7 @@ pub(super) fn member(set: &WorkloadReplicaSet, key: &Key, revision: &str) -> Wor
     metadata.annotations.clone_from(&template.annotations);
     let annotation = names::REVISION_ANNOTATION.to_owned();
     metadata.annotations.insert(annotation, revision.to_owned());
-    // Not a template's to give.
+    // A template must not assign hosts.
     metadata.annotations.remove(names::PLACED_ANNOTATION);
     metadata.finalizers = vec![names::WORKLOAD_FINALIZER.to_owned()];
     let owner = OwnerReference::controller(Kind::WorkloadReplicaSet, &set.metadata);

@@ -1,4 +1,4 @@
-//! What the store is told of a replica set, and what it answers.
+//! Writes a replica set: creation, deletion, size and status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,48 +7,48 @@ use crate::api::{
     self, Condition, ConditionStatus, Object, ReplicaCounts, WorkloadReplicaSet,
     WorkloadReplicaSetStatus, names, set_condition,
 };
-use crate::core::agenda::Item;
-use crate::core::{Scheduler, Status, Write, WriteError};
+use crate::core::work_queue::WorkItem;
+use crate::core::{Scheduler, Status, StoreError, Write};
 
 impl Scheduler {
-    pub(super) fn write_set(&mut self, number: u32) -> Option<Duration> {
+    pub(super) fn write_set(&mut self, set_index: u32) -> Option<Duration> {
         let now = self.now;
-        let garbage = self.is_garbage_set(number);
-        let set = self.sets.get(number)?;
-        if !set.kept.is_free(now) {
-            return set.kept.free_at(now);
+        let is_garbage = self.is_garbage_set(set_index);
+        let set = self.sets.get(set_index)?;
+        if !set.cached.can_write(now) {
+            return set.cached.can_write_at(now);
         }
-        let (item, key) = (Item::Set(number), set.key.clone());
-        let Some(object) = set.kept.object.as_ref() else {
-            let draft = set.draft.clone()?;
+        let (item, key) = (WorkItem::Set(set_index), set.key.clone());
+        let Some(object) = set.cached.object.as_ref() else {
+            let pending = set.pending_create.clone()?;
             if set.unwanted {
                 self.set_removed(&key, "");
                 return None;
             }
-            self.write(item, Write::Create(Object::ReplicaSet(draft)));
+            self.write(item, Write::Create(Object::ReplicaSet(pending)));
             return None;
         };
         let uid = object.metadata.uid.clone();
         if object.metadata.is_deleting() {
             return None;
         }
-        if set.unwanted || garbage {
+        if set.unwanted || is_garbage {
             self.write(item, Write::Delete { key, uid });
             return None;
         }
-        if let Some(replicas) = set.resized {
+        if let Some(replicas) = set.pending_size {
             self.write(item, Write::Replicas { key, uid, replicas });
             return None;
         }
-        let status = self.wanted_set_status(number, object)?;
-        // Counts come in bursts; the last word is not held back.
-        let due = set.counted_at + self.options.timings.count_interval;
-        let done = api::is_true(&status.conditions, names::replica_set::READY);
-        if now < due && !done {
+        let status = self.desired_set_status(set_index, object)?;
+        // Counts change in bursts, so they are delayed; the final status is not.
+        let due = set.status_written_at + self.options.timings.count_interval;
+        let is_ready = api::is_true(&status.conditions, names::replica_set::READY);
+        if now < due && !is_ready {
             return Some(due);
         }
-        if let Some(set) = self.sets.get_mut(number) {
-            set.counted_at = now;
+        if let Some(set) = self.sets.get_mut(set_index) {
+            set.status_written_at = now;
         }
         let status = Status::ReplicaSet(status);
         self.write(
@@ -63,19 +63,19 @@ impl Scheduler {
         None
     }
 
-    fn is_garbage_set(&self, number: u32) -> bool {
-        let owner = self.sets.get(number).and_then(|set| set.owner.as_ref());
+    fn is_garbage_set(&self, set_index: u32) -> bool {
+        let owner = self.sets.get(set_index).and_then(|set| set.owner.as_ref());
         self.options.collect_garbage
             && owner.is_some_and(|owner| !self.deployments_by_uid.contains_key(owner))
     }
 
-    fn wanted_set_status(
+    fn desired_set_status(
         &self,
-        number: u32,
+        set_index: u32,
         object: &WorkloadReplicaSet,
     ) -> Option<WorkloadReplicaSetStatus> {
         use ConditionStatus::{False, True};
-        let set = self.sets.get(number)?;
+        let set = self.sets.get(set_index)?;
         let mut status = object.status.clone().unwrap_or_default();
         let counts = set.counts;
         let mut changed = status.replicas.replace(counts) != Some(counts);
@@ -92,29 +92,29 @@ impl Scheduler {
             let name = names::replica_set::READY;
             vec![invalid(name)]
         } else {
-            let judge = |name, holds, reason: &str, message: String| match holds {
-                true => Condition::new(name, True, "Available", ""),
-                false => Condition::new(name, False, reason, message),
+            let condition = |name, is_true: bool, message: String| {
+                if is_true {
+                    Condition::new(name, True, "Available", "")
+                } else {
+                    Condition::new(name, False, "Reconcile", message)
+                }
             };
-            let of = |what: &str, count: i32| format!("{count} of {expected} {what}");
+            let existing = format!("{current} of {expected} exist");
             vec![
-                judge(
+                condition(
                     names::replica_set::SCALE_UP,
                     current >= expected,
-                    "Reconcile",
-                    of("are there", current),
+                    existing.clone(),
                 ),
-                judge(
+                condition(
                     names::replica_set::SCALE_DOWN,
                     current <= expected,
-                    "Reconcile",
-                    of("are there", current),
+                    existing,
                 ),
-                judge(
+                condition(
                     names::replica_set::READY,
                     ready >= expected && current == expected,
-                    "Reconcile",
-                    of("are ready", ready),
+                    format!("{ready} of {expected} are ready"),
                 ),
             ]
         };
@@ -127,35 +127,36 @@ impl Scheduler {
 
     pub(in crate::core) fn set_written(
         &mut self,
-        number: u32,
-        result: Result<Arc<WorkloadReplicaSet>, WriteError>,
+        set_index: u32,
+        result: Result<Arc<WorkloadReplicaSet>, StoreError>,
     ) {
         let (now, retry) = (self.now, self.options.timings.write_retry);
-        let Some(set) = self.sets.get_mut(number) else {
+        let Some(set) = self.sets.get_mut(set_index) else {
             return;
         };
-        set.kept.end(now, retry, result.as_ref().err());
+        set.cached.end_write(now, retry, result.as_ref().err());
         let (key, uid) = (set.key.clone(), set.uid.to_string());
-        let created = set.draft.is_none();
+        let is_created = set.pending_create.is_none();
         match result {
             Ok(object) => self.apply_set(object),
-            Err(WriteError::NotFound) if created => self.set_removed(&key, &uid),
-            Err(WriteError::Refused(message)) if !created => {
-                self.set_refused(number, message);
+            Err(StoreError::NotFound) if is_created => self.set_removed(&key, &uid),
+            Err(StoreError::Refused(message)) if !is_created => {
+                self.set_refused(set_index, message);
             }
             Err(_) => {}
         }
-        self.agenda.look_at(Item::Set(number));
+        self.queue.enqueue(WorkItem::Set(set_index));
     }
 
-    /// It is tried again, with the pause that the record keeps.
-    fn set_refused(&mut self, number: u32, message: String) {
+    /// Reports that the store refuses the creation of a set. The creation is retried with the
+    /// backoff of writes.
+    fn set_refused(&mut self, set_index: u32, message: String) {
         if let Some(deployment) = self
-            .deployment_of(number)
-            .and_then(|number| self.deployments.get(number))
+            .deployment_of(set_index)
+            .and_then(|index| self.deployments.get(index))
         {
             let (key, uid) = (deployment.key.clone(), deployment.uid.to_string());
-            self.warn(key, uid, "FailedCreate", message);
+            self.record_warning(key, uid, "FailedCreate", message);
         }
     }
 }

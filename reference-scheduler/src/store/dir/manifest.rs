@@ -1,116 +1,120 @@
-//! What a manifest in the directory does to the object of its name; no I/O.
+//! Effects of manifests on objects. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::document::Reference;
-use super::objects::{Change, Objects, Stamp};
+use super::objects::{Change, Objects, WriteContext};
+use super::parser::Reference;
 use crate::api::{Key, Object};
-use crate::core::WriteError;
+use crate::core::StoreError;
 use crate::store::Secret;
 
-/// The annotation that says which file an object comes from.
-const ORIGIN: &str = "berth.dev/manifest";
-/// The annotation that lists the annotations that its file gave it: one that goes from there goes here.
-const GIVEN: &str = "berth.dev/manifest-annotations";
+/// Annotation with the file that defines an object.
+const ORIGIN_ANNOTATION: &str = "berth.dev/manifest";
+/// Annotation that lists the annotations from the file. One that is removed from the file is
+/// removed from the object too.
+const NAMES_ANNOTATION: &str = "berth.dev/manifest-annotations";
 
-/// What the files want, all together.
+/// Content of all manifest files.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
-    /// The objects, and the file of each.
+pub(super) struct Manifests {
+    /// Objects, each with the file that defines it.
     pub objects: BTreeMap<Key, (Object, String)>,
-    /// What can be referred to.
+    /// ConfigMaps that objects refer to.
     pub config_maps: BTreeMap<Reference, BTreeMap<String, String>>,
-    /// What can be referred to.
+    /// Secrets that objects refer to.
     pub secrets: BTreeMap<Reference, Secret>,
-    /// Files that cannot be read now; what came from them stays as it is.
-    pub broken: BTreeSet<String>,
+    /// Files that are invalid now. The objects from them stay as they were.
+    pub invalid_files: BTreeSet<String>,
 }
 
-/// The objects whose manifests are gone.
-pub(super) fn unwanted(objects: &Objects, wanted: &Wanted) -> Vec<Key> {
-    let is_unwanted = |object: &&Object| {
-        let origin = object.metadata().annotations.get(ORIGIN);
-        origin.is_some_and(|origin| !wanted.broken.contains(origin))
-            // Copied from its owner, by a scheduler that passes annotations on.
+/// Returns the objects whose manifests are gone.
+pub(super) fn without_manifest(objects: &Objects, manifests: &Manifests) -> Vec<Key> {
+    let is_without_manifest = |object: &&Object| {
+        let origin = object.metadata().annotations.get(ORIGIN_ANNOTATION);
+        origin.is_some_and(|origin| !manifests.invalid_files.contains(origin))
+            // With an owner, the annotation was copied from the owner.
             && object.metadata().controller().is_none()
             && !object.metadata().is_deleting()
-            && !wanted.objects.contains_key(&object.key())
+            && !manifests.objects.contains_key(&object.key())
     };
-    let unwanted = objects.all().filter(is_unwanted);
-    unwanted.map(Object::key).collect()
+    let found = objects.all().filter(is_without_manifest);
+    found.map(Object::key).collect()
 }
 
-/// The object without what is noted here of its owner's manifest, which the core passes on with other annotations.
+/// Removes the annotations of this module, which the core copies from an owner with all others.
 pub(super) fn without_origin(mut object: Object) -> Object {
     let annotations = &mut object.metadata_mut().annotations;
-    annotations.remove(ORIGIN);
-    annotations.remove(GIVEN);
+    annotations.remove(ORIGIN_ANNOTATION);
+    annotations.remove(NAMES_ANNOTATION);
     object
 }
 
-/// What becomes of the object that a manifest describes. One that is being deleted is left alone: its successor
-/// comes when it is gone.
+/// Returns the effect of a manifest on its object. An object that is being deleted stays unchanged;
+/// its successor is created once it is gone.
 pub(super) fn apply(
     objects: &Objects,
     manifest: &Object,
     origin: &str,
-    stamp: Stamp,
-) -> Result<Change, WriteError> {
+    context: WriteContext,
+) -> Result<Change, StoreError> {
     let Some(current) = objects.get(&manifest.key()) else {
         let mut object = manifest.clone();
         let metadata = object.metadata_mut();
         metadata.finalizers.clear();
         metadata.owner_references.clear();
         metadata.annotations = annotations(&BTreeMap::new(), &metadata.annotations, origin);
-        return objects.create(object, stamp);
+        return objects.create(object, context);
     };
     if current.metadata().is_deleting() {
-        return Ok(Change::Nothing(current.clone()));
+        return Ok(Change::Unchanged(current.clone()));
     }
     if let Some(owner) = current.metadata().controller() {
-        return Err(WriteError::Refused(format!(
-            "an object of its name is there and belongs to {} {}",
+        return Err(StoreError::Refused(format!(
+            "an object of this name exists and is owned by {} {}",
             owner.kind, owner.name
         )));
     }
     let mut object = manifest.clone();
-    let given = &manifest.metadata().annotations;
+    let from_manifest = &manifest.metadata().annotations;
     *object.metadata_mut() = current.metadata().clone();
     let metadata = object.metadata_mut();
     metadata.labels.clone_from(&manifest.metadata().labels);
-    metadata.annotations = annotations(&current.metadata().annotations, given, origin);
-    keep_status(current, &mut object);
+    metadata.annotations = annotations(&current.metadata().annotations, from_manifest, origin);
+    copy_status(current, &mut object);
     if spec(&object) != spec(current) {
         object.metadata_mut().generation += 1;
     }
     Ok(objects.put_if_changed(current, object))
 }
 
-/// The annotations of the manifest, and those that others set.
+/// Merges the annotations of the manifest with those that others have set.
 fn annotations(
     current: &BTreeMap<String, String>,
-    given: &BTreeMap<String, String>,
+    from_manifest: &BTreeMap<String, String>,
     origin: &str,
 ) -> BTreeMap<String, String> {
-    let before = current.get(GIVEN).map(String::as_str).unwrap_or_default();
-    let before: BTreeSet<&str> = before.split(',').collect();
+    let previous = current
+        .get(NAMES_ANNOTATION)
+        .map(String::as_str)
+        .unwrap_or_default();
+    let previous: BTreeSet<&str> = previous.split(',').collect();
     let mut merged = current.clone();
-    merged.retain(|name, _| name != GIVEN && !before.contains(name.as_str()));
+    merged.retain(|name, _| name != NAMES_ANNOTATION && !previous.contains(name.as_str()));
     merged.extend(
-        given
+        from_manifest
             .iter()
             .map(|(name, value)| (name.clone(), value.clone())),
     );
-    if !given.is_empty() {
-        let names: Vec<&str> = given.keys().map(String::as_str).collect();
-        merged.insert(GIVEN.to_owned(), names.join(","));
+    if !from_manifest.is_empty() {
+        let names: Vec<&str> = from_manifest.keys().map(String::as_str).collect();
+        merged.insert(NAMES_ANNOTATION.to_owned(), names.join(","));
     }
-    merged.insert(ORIGIN.to_owned(), origin.to_owned());
+    merged.insert(ORIGIN_ANNOTATION.to_owned(), origin.to_owned());
     merged
 }
 
-fn keep_status(current: &Object, object: &mut Object) {
+fn copy_status(current: &Object, object: &mut Object) {
     match (object, current) {
         (Object::Workload(new), Object::Workload(old)) => {
             Arc::make_mut(new).status.clone_from(&old.status);
@@ -124,7 +128,7 @@ fn keep_status(current: &Object, object: &mut Object) {
         (Object::Artifact(new), Object::Artifact(old)) => {
             Arc::make_mut(new).status.clone_from(&old.status);
         }
-        // There are no manifests of hosts, and a key has one kind.
+        // Hosts have no manifests, and both objects are of the same kind.
         _ => {}
     }
 }

@@ -1,61 +1,62 @@
-//! The objects of a directory and what writes do to them, as an API server would do it; no I/O, clock or chance.
+//! The objects of a directory and the effects of writes on them, as on an API server. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{Key, Metadata, Object, Timestamp};
-use crate::core::{MetadataPatch, Status, Write, WriteError};
+use crate::core::{MetadataPatch, Status, StoreError, Write};
 
 use super::name::{is_label, is_subdomain};
 
-/// The finalizer of what is deleted and stays until all that belongs to it is gone, as in Kubernetes.
-const FOREGROUND: &str = "foregroundDeletion";
+/// Finalizer of an object that is deleted in the foreground, after its dependents, as in
+/// Kubernetes.
+const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 
-/// All objects that there are.
+/// All objects, by key.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     by_key: BTreeMap<Key, Object>,
     version: u64,
 }
 
-/// What a write needs from outside.
+/// Time and random values for a write.
 #[derive(Clone, Debug)]
-pub(super) struct Stamp {
-    /// The time of the write.
+pub(super) struct WriteContext {
+    /// Time of the write.
     pub now: Timestamp,
-    /// The uid of the object, should one be created.
+    /// UID of the object, if the write creates one.
     pub uid: String,
 }
 
-/// What a write comes to. Nothing has changed before [`Objects::commit`], so that it can be kept on disk first.
+/// Effect of a write. It takes effect in [`Objects::commit`], after it was written to disk.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
-    /// The object is now this.
+    /// The object is created or replaced by this state.
     Put(Object),
-    /// The object is gone; this was its last state.
+    /// The object is removed; this was its last state.
     Remove(Object),
-    /// It was so already.
-    Nothing(Object),
+    /// The object is unchanged.
+    Unchanged(Object),
 }
 
-/// What a deletion that takes along what belongs to its object comes to next.
+/// Next step of a foreground deletion for one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fall {
-    /// The object belongs to one that is deleted.
+pub(super) enum CascadeStep {
+    /// Delete the object, because its owner is being deleted.
     Delete,
-    /// Nothing belongs to it any more.
-    LetGo,
+    /// Remove the finalizer of the object, because it has no dependents left.
+    Release,
 }
 
 impl Change {
-    /// The object, as it is or was.
+    /// Returns the new or last state of the object.
     pub(super) fn object(&self) -> &Object {
-        let (Self::Put(object) | Self::Remove(object) | Self::Nothing(object)) = self;
+        let (Self::Put(object) | Self::Remove(object) | Self::Unchanged(object)) = self;
         object
     }
 }
 
 impl Objects {
-    /// Takes in an object that was kept by an earlier process.
+    /// Adds an object that an earlier process has stored.
     pub(super) fn load(&mut self, object: Object) {
         let version = object.metadata().resource_version.parse().unwrap_or(0);
         self.version = self.version.max(version);
@@ -70,7 +71,7 @@ impl Objects {
         self.by_key.values()
     }
 
-    /// Makes a change come true.
+    /// Applies a change.
     pub(super) fn commit(&mut self, change: &Change) {
         match change {
             Change::Put(object) => {
@@ -81,16 +82,16 @@ impl Objects {
                 self.version += 1;
                 self.by_key.remove(&object.key());
             }
-            Change::Nothing(_) => {}
+            Change::Unchanged(_) => {}
         }
     }
 
-    /// What a write of the core comes to.
-    pub(super) fn write(&self, write: Write, stamp: Stamp) -> Result<Change, WriteError> {
+    /// Returns the effect of a write by the core.
+    pub(super) fn write(&self, write: Write, context: WriteContext) -> Result<Change, StoreError> {
         match write {
-            Write::Create(object) => self.create(object, stamp),
+            Write::Create(object) => self.create(object, context),
             Write::ApplyHost(object) => match self.get(&object.key()) {
-                None => self.create(object, stamp),
+                None => self.create(object, context),
                 Some(current) => Ok(self.apply_host(current, &object)),
             },
             Write::Status {
@@ -111,12 +112,12 @@ impl Objects {
             }
             Write::Delete { key, uid } => {
                 let current = self.current(&key, &uid)?;
-                Ok(self.delete(current, stamp.now))
+                Ok(self.delete(current, context.now))
             }
         }
     }
 
-    /// The deletion of an object: at once, or when its last finalizer is done.
+    /// Deletes an object: at once, or marked as deleted until its last finalizer is removed.
     pub(super) fn delete(&self, current: &Object, now: Timestamp) -> Change {
         let mut object = current.clone();
         let metadata = object.metadata_mut();
@@ -127,86 +128,96 @@ impl Objects {
         self.put_or_remove(current, object)
     }
 
-    /// The deletion of an object that stays until all that belongs to it is gone (SCHED-STOP-009).
-    pub(super) fn delete_with_all(&self, current: &Object, now: Timestamp) -> Change {
+    /// Deletes an object in the foreground: it remains until all its dependents are gone
+    /// (SCHED-STOP-009).
+    pub(super) fn delete_in_foreground(&self, current: &Object, now: Timestamp) -> Change {
         let uid = current.metadata().uid.as_str();
         let mut object = current.clone();
         let metadata = object.metadata_mut();
-        let has_any = self.all().any(|other| owner_of(other) == Some(uid));
-        if has_any && !metadata.is_deleting() {
-            metadata.finalizers.push(FOREGROUND.to_owned());
+        let has_dependents = self.all().any(|other| owner_of(other) == Some(uid));
+        if has_dependents && !metadata.is_deleting() {
+            metadata.finalizers.push(FOREGROUND_FINALIZER.to_owned());
         }
         self.delete(&object, now)
     }
 
-    /// Which objects have to fall next, or can, since they or their owners are deleted with all that belongs to them.
-    pub(super) fn falling(&self) -> Vec<(Key, Fall)> {
+    /// Returns the next steps of all foreground deletions.
+    pub(super) fn cascade_steps(&self) -> Vec<(Key, CascadeStep)> {
         let waiting = self.all().filter(|object| {
             let metadata = object.metadata();
-            metadata.is_deleting() && metadata.has_finalizer(FOREGROUND)
+            metadata.is_deleting() && metadata.has_finalizer(FOREGROUND_FINALIZER)
         });
-        let mut alone: BTreeMap<&str, Key> = waiting
+        let mut without_dependents: BTreeMap<&str, Key> = waiting
             .map(|object| (object.metadata().uid.as_str(), object.key()))
             .collect();
-        if alone.is_empty() {
+        if without_dependents.is_empty() {
             return Vec::new();
         }
-        let owners: BTreeSet<&str> = alone.keys().copied().collect();
-        let mut falling = Vec::new();
+        let owners: BTreeSet<&str> = without_dependents.keys().copied().collect();
+        let mut steps = Vec::new();
         for object in self.all() {
             let Some(owner) = owner_of(object).filter(|owner| owners.contains(owner)) else {
                 continue;
             };
-            alone.remove(owner);
+            without_dependents.remove(owner);
             if !object.metadata().is_deleting() {
-                falling.push((object.key(), Fall::Delete));
+                steps.push((object.key(), CascadeStep::Delete));
             }
         }
-        falling.extend(alone.into_values().map(|key| (key, Fall::LetGo)));
-        falling
+        steps.extend(
+            without_dependents
+                .into_values()
+                .map(|key| (key, CascadeStep::Release)),
+        );
+        steps
     }
 
-    /// One step of that.
-    pub(super) fn fall(&self, key: &Key, fall: Fall, now: Timestamp) -> Option<Change> {
+    /// Returns the effect of one step of a foreground deletion.
+    pub(super) fn cascade(&self, key: &Key, step: CascadeStep, now: Timestamp) -> Option<Change> {
         let current = self.get(key)?;
-        Some(match fall {
-            Fall::Delete => self.delete_with_all(current, now),
-            Fall::LetGo => {
+        Some(match step {
+            CascadeStep::Delete => self.delete_in_foreground(current, now),
+            CascadeStep::Release => {
                 let mut object = current.clone();
                 let finalizers = &mut object.metadata_mut().finalizers;
-                finalizers.retain(|held| held != FOREGROUND);
+                finalizers.retain(|finalizer| finalizer != FOREGROUND_FINALIZER);
                 self.put_or_remove(current, object)
             }
         })
     }
 
-    /// A new object, without what only the store gives. Its status is kept for later.
-    pub(super) fn create(&self, object: Object, stamp: Stamp) -> Result<Change, WriteError> {
+    /// Creates an object. Fields that only the store sets are overwritten, and the status is
+    /// dropped.
+    pub(super) fn create(
+        &self,
+        object: Object,
+        context: WriteContext,
+    ) -> Result<Change, StoreError> {
         let key = object.key();
         if self.by_key.contains_key(&key) {
-            return Err(WriteError::Exists);
+            return Err(StoreError::Exists);
         }
         if !is_label(&key.namespace) || !is_subdomain(&key.name) {
-            return Err(WriteError::Refused(format!(
-                "{:?} in namespace {:?} cannot be the name of an object",
+            return Err(StoreError::Refused(format!(
+                "invalid object name {:?} or namespace {:?}",
                 key.name, key.namespace
             )));
         }
         let mut object = without_status(object);
         let version = self.next_version();
         let metadata = object.metadata_mut();
-        metadata.uid = stamp.uid;
+        metadata.uid = context.uid;
         metadata.resource_version = version;
         metadata.generation = 1;
-        metadata.creation_timestamp = Some(stamp.now);
+        metadata.creation_timestamp = Some(context.now);
         metadata.deletion_timestamp = None;
         Ok(Change::Put(object))
     }
 
-    /// The object with a new version, when it differs.
+    /// Replaces an object, with a new version, if it differs.
     pub(super) fn put_if_changed(&self, current: &Object, mut object: Object) -> Change {
         if object == *current {
-            return Change::Nothing(object);
+            return Change::Unchanged(object);
         }
         object.metadata_mut().resource_version = self.next_version();
         Change::Put(object)
@@ -222,7 +233,7 @@ impl Objects {
 
     fn apply_host(&self, current: &Object, wanted: &Object) -> Change {
         let (Object::Host(current_host), Object::Host(wanted)) = (current, wanted) else {
-            return Change::Nothing(current.clone());
+            return Change::Unchanged(current.clone());
         };
         let mut host = current_host.as_ref().clone();
         host.metadata.labels.clone_from(&wanted.metadata.labels);
@@ -236,11 +247,11 @@ impl Objects {
         self.put_if_changed(current, Object::Host(host.into()))
     }
 
-    /// The object of this key and, unless it is empty, of this uid.
-    fn current(&self, key: &Key, uid: &str) -> Result<&Object, WriteError> {
+    /// Returns the object with this key and, unless it is empty, this UID.
+    fn current(&self, key: &Key, uid: &str) -> Result<&Object, StoreError> {
         self.get(key)
             .filter(|object| uid.is_empty() || object.metadata().uid == uid)
-            .ok_or(WriteError::NotFound)
+            .ok_or(StoreError::NotFound)
     }
 
     fn next_version(&self) -> String {
@@ -248,7 +259,7 @@ impl Objects {
     }
 }
 
-/// The uid of what an object belongs to.
+/// Returns the UID of the owner that controls an object.
 fn owner_of(object: &Object) -> Option<&str> {
     let owner = object.metadata().controller()?;
     Some(owner.uid.as_str())
@@ -256,13 +267,13 @@ fn owner_of(object: &Object) -> Option<&str> {
 
 fn patch_metadata(metadata: &mut Metadata, patch: MetadataPatch) {
     if let Some(finalizer) = patch.add_finalizer {
-        // As in Kubernetes, what is on its way out cannot be held any more.
+        // As in Kubernetes, no finalizer can be added to an object that is being deleted.
         if !metadata.has_finalizer(finalizer) && !metadata.is_deleting() {
             metadata.finalizers.push(finalizer.to_owned());
         }
     }
     if let Some(finalizer) = patch.remove_finalizer {
-        metadata.finalizers.retain(|held| held != finalizer);
+        metadata.finalizers.retain(|existing| existing != finalizer);
     }
     for (name, value) in patch.annotations {
         match value {
@@ -272,16 +283,16 @@ fn patch_metadata(metadata: &mut Metadata, patch: MetadataPatch) {
     }
 }
 
-fn with_status(current: &Object, status: Status) -> Result<Object, WriteError> {
+fn with_status(current: &Object, status: Status) -> Result<Object, StoreError> {
     let mut object = current.clone();
-    status.enter(&mut object)?;
+    status.apply_to(&mut object)?;
     Ok(object)
 }
 
-fn with_replicas(current: &Object, replicas: u32) -> Result<Object, WriteError> {
+fn with_replicas(current: &Object, replicas: u32) -> Result<Object, StoreError> {
     let Object::ReplicaSet(set) = current else {
-        return Err(WriteError::Refused(
-            "only replica sets are scaled".to_owned(),
+        return Err(StoreError::Refused(
+            "cannot scale an object that is not a replica set".to_owned(),
         ));
     };
     let wanted = i32::try_from(replicas).unwrap_or(i32::MAX);

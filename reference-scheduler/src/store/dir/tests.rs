@@ -1,4 +1,4 @@
-//! A directory as the core sees it.
+//! The directory store: watches, writes, restarts and references.
 
 use std::fs;
 use std::time::Duration;
@@ -9,24 +9,25 @@ use crate::core::MetadataPatch;
 
 const WORKLOAD: &str = "apiVersion: runtime.wasmcloud.dev/v1alpha1\nkind: Workload\nmetadata: {name: NAME}\nspec: {}\n";
 
-/// Far longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Deadline of a test step, far longer than any of them takes.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn put(folder: &Path, file: &str, name: &str) {
     fs::write(folder.join(file), WORKLOAD.replace("NAME", name)).unwrap();
 }
 
-async fn leading(store: &DirStore) {
+async fn wait_for_leadership(store: &DirStore) {
     let mut leadership = store.leadership();
-    let led = leadership.wait_for(|leads| *leads);
-    tokio::time::timeout(PATIENCE, led).await.unwrap().unwrap();
+    let elected = leadership.wait_for(|is_leader| *is_leader);
+    tokio::time::timeout(TIMEOUT, elected)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 async fn next(events: &mut mpsc::Receiver<StoreEvent>) -> StoreEvent {
-    let event = tokio::time::timeout(PATIENCE, events.recv()).await;
-    event
-        .expect("an event in time")
-        .expect("the store is there")
+    let event = tokio::time::timeout(TIMEOUT, events.recv()).await;
+    event.expect("an event in time").expect("the watch is open")
 }
 
 fn key(name: &str) -> Key {
@@ -40,7 +41,7 @@ async fn applied(events: &mut mpsc::Receiver<StoreEvent>) -> Object {
     }
 }
 
-fn finalizer(object: &Object, patch: MetadataPatch) -> Write {
+fn patch_metadata(object: &Object, patch: MetadataPatch) -> Write {
     let uid = object.metadata().uid.clone();
     Write::Metadata {
         key: object.key(),
@@ -50,11 +51,11 @@ fn finalizer(object: &Object, patch: MetadataPatch) -> Write {
 }
 
 #[tokio::test]
-async fn what_is_there_comes_first_and_then_what_changes() {
+async fn watch_sends_existing_objects_then_changes() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "a.yaml", "a");
     let store = DirStore::open(folder.path()).unwrap();
-    leading(&store).await;
+    wait_for_leadership(&store).await;
     let mut events = store.watch();
     assert_eq!(applied(&mut events).await.key(), key("a"));
     assert_eq!(next(&mut events).await, StoreEvent::Synced);
@@ -70,11 +71,11 @@ async fn what_is_there_comes_first_and_then_what_changes() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_returns_waits_for_the_end_of_its_predecessor() {
+async fn recreated_manifest_waits_for_removal_of_old_object() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "a.yaml", "a");
     let store = DirStore::open(folder.path()).unwrap();
-    leading(&store).await;
+    wait_for_leadership(&store).await;
     let mut events = store.watch();
     let first = applied(&mut events).await;
     next(&mut events).await;
@@ -82,7 +83,7 @@ async fn a_manifest_that_returns_waits_for_the_end_of_its_predecessor() {
         add_finalizer: Some("f"),
         ..MetadataPatch::default()
     };
-    store.write(finalizer(&first, add)).await.unwrap();
+    store.write(patch_metadata(&first, add)).await.unwrap();
     applied(&mut events).await;
 
     fs::remove_file(folder.path().join("a.yaml")).unwrap();
@@ -92,7 +93,7 @@ async fn a_manifest_that_returns_waits_for_the_end_of_its_predecessor() {
         remove_finalizer: Some("f"),
         ..MetadataPatch::default()
     };
-    store.write(finalizer(&first, remove)).await.unwrap();
+    store.write(patch_metadata(&first, remove)).await.unwrap();
     assert!(matches!(
         next(&mut events).await,
         StoreEvent::Removed { .. }
@@ -103,42 +104,45 @@ async fn a_manifest_that_returns_waits_for_the_end_of_its_predecessor() {
 }
 
 #[tokio::test]
-async fn everything_is_there_again_after_a_restart() {
+async fn restores_objects_after_restart() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "a.yaml", "a");
     put(folder.path(), "b.yaml", "b");
     let store = DirStore::open(folder.path()).unwrap();
-    leading(&store).await;
+    wait_for_leadership(&store).await;
     let mut events = store.watch();
     let (a, b) = (applied(&mut events).await, applied(&mut events).await);
     let waiting = DirStore::open(folder.path()).unwrap();
-    assert!(!*waiting.leadership().borrow(), "the first one still acts");
+    assert!(
+        !*waiting.leadership().borrow(),
+        "the first one is still the leader"
+    );
     drop((store, events));
 
-    // Between the two, one file was broken and the other one went.
+    // Before the second start, one file becomes invalid and the other one is removed.
     fs::write(folder.path().join("a.yaml"), "a: [").unwrap();
     fs::remove_file(folder.path().join("b.yaml")).unwrap();
     drop(waiting);
     let store = DirStore::open(folder.path()).unwrap();
-    leading(&store).await;
+    wait_for_leadership(&store).await;
     let mut events = store.watch();
     assert_eq!(applied(&mut events).await, a);
     assert_eq!(next(&mut events).await, StoreEvent::Synced);
-    let gone = Write::Delete {
+    let delete = Write::Delete {
         key: b.key(),
         uid: b.metadata().uid.clone(),
     };
-    assert_eq!(store.write(gone).await, Err(WriteError::NotFound));
+    assert_eq!(store.write(delete).await, Err(StoreError::NotFound));
 }
 
 #[tokio::test]
-async fn references_are_read_from_manifests() {
+async fn reads_config_maps_and_secrets_from_manifests() {
     let folder = tempfile::tempdir().unwrap();
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: b}\n---\n\
                 apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: shop}\nstringData: {a: b}\n";
     fs::write(folder.path().join("references.yaml"), text).unwrap();
     let store = DirStore::open(folder.path()).unwrap();
-    leading(&store).await;
+    wait_for_leadership(&store).await;
     let config = store.config_map("default", "c").await.unwrap().unwrap();
     assert_eq!(config["a"], "b");
     let secret = store.secret("shop", "s").await.unwrap().unwrap();
@@ -147,19 +151,19 @@ async fn references_are_read_from_manifests() {
 }
 
 #[tokio::test]
-async fn a_spoiled_state_ends_the_store() {
+async fn corrupt_status_file_closes_store() {
     let folder = tempfile::tempdir().unwrap();
-    let spoiled = folder.path().join(".berth/default/workloads");
-    fs::create_dir_all(&spoiled).unwrap();
-    fs::write(spoiled.join("a.yaml"), "").unwrap();
+    let workloads = folder.path().join(".berth/default/workloads");
+    fs::create_dir_all(&workloads).unwrap();
+    fs::write(workloads.join("a.yaml"), "").unwrap();
     let store = DirStore::open(folder.path()).unwrap();
     let mut leadership = store.leadership();
-    let ended = tokio::time::timeout(PATIENCE, leadership.wait_for(|leads| *leads));
-    assert!(ended.await.unwrap().is_err());
+    let elected = tokio::time::timeout(TIMEOUT, leadership.wait_for(|is_leader| *is_leader));
+    assert!(elected.await.unwrap().is_err());
 }
 
 #[test]
-fn a_directory_has_to_be_there() {
+fn open_rejects_missing_directory() {
     let folder = tempfile::tempdir().unwrap();
     let missing = DirStore::open(&folder.path().join("missing"));
     assert!(matches!(missing, Err(DirError::NotADirectory { .. })));

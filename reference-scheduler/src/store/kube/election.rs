@@ -1,4 +1,4 @@
-//! Stands for election over a Lease, and says at any time whether this process is the one that acts.
+//! Leader election with a Lease.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,84 +12,87 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::error::Failure;
-use super::lease::{Candidate, LeaseTimings, Step};
-use crate::breakage::Breakage;
-use crate::config::KubeChoice;
+use super::error::ApiError;
+use super::lease::{Candidate, LeaseAction, LeaseTimings};
+use crate::config::KubeStoreConfig;
+use crate::fault_injection::Breakage;
 
 /// The Lease that upstream's operator uses.
 const LEASE: &str = "d34db3ef.wasmcloud.dev";
 
-/// How long letting go may take when this process ends.
+/// Timeout for releasing the Lease at shutdown.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What has to run for it, and what it says; without election, this process acts at once. After
-/// `end`, it acts no longer, lets go of the Lease, and the channel ends.
-pub(super) fn stand(
+/// Returns the task of the election, and whether this process is the leader; without election, it
+/// is the leader at once. When `shutdown` is cancelled, the task gives up leadership, releases the
+/// Lease and closes the channel.
+pub(super) fn start(
     client: &Client,
-    choice: &KubeChoice,
+    config: &KubeStoreConfig,
     identity: &str,
     timings: LeaseTimings,
-    end: CancellationToken,
+    shutdown: CancellationToken,
 ) -> (
     impl Future<Output = ()> + Send + 'static,
     watch::Receiver<bool>,
 ) {
-    let is_elected = choice.leader_elect && !Breakage::IgnoresTheLease.is_on();
-    let (sender, receiver) = watch::channel(!is_elected);
+    let uses_lease = config.leader_elect && !Breakage::IgnoresLease.is_on();
+    let (sender, leadership) = watch::channel(!uses_lease);
     let mut election = Election {
-        leases: Api::namespaced(client.clone(), &choice.namespace),
+        leases: Api::namespaced(client.clone(), &config.namespace),
         candidate: Candidate::new(identity.to_owned(), timings),
-        began: Instant::now(),
+        started_at: Instant::now(),
     };
     let task = async move {
         tokio::select! {
-            () = election.run(timings, &sender), if is_elected => {}
-            () = end.cancelled() => {}
+            () = election.run(timings, &sender), if uses_lease => {}
+            () = shutdown.cancelled() => {}
         }
-        // Acting ends before anybody else can begin.
-        if sender.send_replace(false) && is_elected {
+        // Leadership ends here before another process can become the leader.
+        if sender.send_replace(false) && uses_lease {
             let _ = tokio::time::timeout(RELEASE_TIMEOUT, election.release()).await;
         }
     };
-    (task, receiver)
+    (task, leadership)
 }
 
 struct Election {
     leases: Api<Lease>,
     candidate: Candidate,
-    began: Instant,
+    started_at: Instant,
 }
 
 impl Election {
-    /// Renews, or looks whether there is something to take over, for ever.
-    async fn run(&mut self, timings: LeaseTimings, leading: &watch::Sender<bool>) {
-        // Counted from before the request: others count from when they see it done.
-        let mut good_until = Instant::now();
+    /// Renews the Lease, or tries to acquire it, in an endless loop.
+    async fn run(&mut self, timings: LeaseTimings, is_leader: &watch::Sender<bool>) {
+        // Measured from before the request: other candidates measure from when they see the
+        // renewal.
+        let mut valid_until = Instant::now();
         loop {
-            let asked = Instant::now();
-            // A request that hangs must not outlast what this process may act for.
-            let patience = match *leading.borrow() {
-                true => good_until.saturating_duration_since(asked),
-                false => timings.renew_deadline,
+            let attempt_at = Instant::now();
+            // A request that hangs must not outlast the time as leader.
+            let timeout = if *is_leader.borrow() {
+                valid_until.saturating_duration_since(attempt_at)
+            } else {
+                timings.renew_deadline
             };
-            match tokio::time::timeout(patience, self.attempt()).await {
+            match tokio::time::timeout(timeout, self.try_acquire()).await {
                 Ok(Ok(true)) => {
-                    good_until = asked + timings.renew_deadline;
-                    set(leading, true);
+                    valid_until = attempt_at + timings.renew_deadline;
+                    set_leader(is_leader, true);
                 }
-                Ok(Ok(false)) => set(leading, false),
-                // Somebody else wrote it in that moment: what it says now is seen next time.
-                Ok(Err(failure)) if failure.is_conflict() => {}
-                Ok(Err(failure)) => tracing::warn!(%failure, "the Lease cannot be read or written"),
-                Err(_) => tracing::warn!("the API server does not answer about the Lease"),
+                Ok(Ok(false)) => set_leader(is_leader, false),
+                // Another process was faster; the next attempt reads what it wrote.
+                Ok(Err(error)) if error.is_conflict() => {}
+                Ok(Err(error)) => tracing::warn!(%error, "cannot read or write the Lease"),
+                Err(_) => tracing::warn!("cannot read or write the Lease: timed out"),
             }
-            if *leading.borrow() && Instant::now() >= good_until {
-                set(leading, false);
+            if *is_leader.borrow() && Instant::now() >= valid_until {
+                set_leader(is_leader, false);
             }
-            let next = asked + timings.retry;
-            let next = if *leading.borrow() {
-                next.min(good_until)
+            let next = attempt_at + timings.retry;
+            let next = if *is_leader.borrow() {
+                next.min(valid_until)
             } else {
                 next
             };
@@ -97,25 +100,25 @@ impl Election {
         }
     }
 
-    /// Whether this process holds the Lease now.
-    async fn attempt(&mut self) -> Result<bool, Failure> {
-        let found = self.leases.get_opt(LEASE).await?;
-        let spec = found.as_ref().and_then(|lease| lease.spec.as_ref());
-        let step = self
+    /// Tries to acquire or renew the Lease, and returns whether this process holds it now.
+    async fn try_acquire(&mut self) -> Result<bool, ApiError> {
+        let existing = self.leases.get_opt(LEASE).await?;
+        let spec = existing.as_ref().and_then(|lease| lease.spec.as_ref());
+        let action = self
             .candidate
-            .step(spec, self.began.elapsed(), jiff::Timestamp::now());
+            .decide(spec, self.started_at.elapsed(), jiff::Timestamp::now());
         let parameters = PostParams::default();
-        match (step, found) {
-            (Step::Wait, _) => return Ok(false),
-            (Step::Create(spec) | Step::Replace(spec), Some(lease)) => {
-                // The resource version in it makes the server refuse when somebody was quicker.
+        match (action, existing) {
+            (LeaseAction::Wait, _) => return Ok(false),
+            (LeaseAction::Create(spec) | LeaseAction::Replace(spec), Some(lease)) => {
+                // The API server checks the resource version and rejects a concurrent change.
                 let lease = Lease {
                     spec: Some(spec),
                     ..lease
                 };
                 self.leases.replace(LEASE, &parameters, &lease).await?;
             }
-            (Step::Create(spec) | Step::Replace(spec), None) => {
+            (LeaseAction::Create(spec) | LeaseAction::Replace(spec), None) => {
                 let metadata = ObjectMeta {
                     name: Some(LEASE.to_owned()),
                     ..ObjectMeta::default()
@@ -148,30 +151,30 @@ impl Election {
                 .replace(LEASE, &PostParams::default(), &lease)
                 .await
             {
-                tracing::debug!(%error, "the Lease is left to expire");
+                tracing::debug!(%error, "cannot release the Lease; it will expire");
             }
         }
     }
 }
 
-fn set(leading: &watch::Sender<bool>, value: bool) {
-    let has_changed = leading.send_if_modified(|now| std::mem::replace(now, value) != value);
+fn set_leader(is_leader: &watch::Sender<bool>, value: bool) {
+    let has_changed = is_leader.send_if_modified(|now| std::mem::replace(now, value) != value);
     if has_changed {
-        tracing::info!(acts = value, "leadership has changed");
+        tracing::info!(is_leader = value, "leadership changed");
     }
 }
 
-/// Runs `work` while this process acts, from the beginning each time; returns when the election is
-/// over.
-pub(super) async fn while_leading<F: Future<Output = ()>>(
-    mut leading: watch::Receiver<bool>,
+/// Runs `work` whenever this process becomes the leader, and drops it when leadership is lost;
+/// returns at shutdown.
+pub(super) async fn run_while_leader<F: Future<Output = ()>>(
+    mut leadership: watch::Receiver<bool>,
     work: impl Fn() -> F,
 ) {
-    while leading.wait_for(|leads| *leads).await.is_ok() {
-        let mut lost = leading.clone();
+    while leadership.wait_for(|is_leader| *is_leader).await.is_ok() {
+        let mut lost = leadership.clone();
         tokio::select! {
             () = work() => {}
-            _ = lost.wait_for(|leads| !*leads) => {}
+            _ = lost.wait_for(|is_leader| !*is_leader) => {}
         }
     }
 }

@@ -1,118 +1,110 @@
-//! What went wrong with a request, told apart by what is to be done next.
+//! Errors of requests to the API server.
 
 use std::future::Future;
 use std::time::Duration;
 
-use crate::core::WriteError;
-use crate::store::ReadError;
+use crate::core::StoreError;
 
-/// A failed request.
+/// Error of a request.
 #[derive(Debug)]
-pub(super) enum Failure {
-    /// The API server said no, with this code, reason and message.
-    Refused {
+pub(super) enum ApiError {
+    /// The API server rejected the request.
+    Rejected {
         code: u16,
         reason: String,
         message: String,
     },
-    /// It did not answer, or not in time, or in a way that cannot be read.
-    Silent(String),
+    /// There was no valid response in time.
+    NoResponse(String),
 }
 
-impl Failure {
-    /// There is no such object.
-    pub(super) fn is_missing(&self) -> bool {
-        matches!(self, Self::Refused { code: 404, .. })
+impl ApiError {
+    /// Returns whether the object does not exist.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Rejected { code: 404, .. })
     }
 
-    /// The object has changed since it was read.
+    /// Returns whether the object has changed since it was read.
     pub(super) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { code: 409, reason, .. } if reason != "AlreadyExists")
+        matches!(self, Self::Rejected { code: 409, reason, .. } if reason != "AlreadyExists")
     }
 
-    /// The server is too busy to look at the request; it has certainly not been carried out.
+    /// Returns whether the server was too busy; the request certainly had no effect.
     pub(super) fn is_throttled(&self) -> bool {
-        matches!(self, Self::Refused { code: 429, .. })
+        matches!(self, Self::Rejected { code: 429, .. })
     }
+}
 
-    /// For the core.
-    pub(super) fn into_write(self) -> WriteError {
-        match self {
-            Self::Refused { code: 404, .. } => WriteError::NotFound,
-            Self::Refused {
+impl From<ApiError> for StoreError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Rejected { code: 404, .. } => Self::NotFound,
+            ApiError::Rejected {
                 code: 409, reason, ..
-            } if reason == "AlreadyExists" => WriteError::Exists,
-            Self::Refused { code: 409, .. } => WriteError::Conflict,
-            // 401: a token that is being replaced. 429 and above 500: the server's own trouble.
-            Self::Refused {
+            } if reason == "AlreadyExists" => Self::Exists,
+            ApiError::Rejected { code: 409, .. } => Self::Conflict,
+            // 401: a token that is being replaced. 429 and 5xx: a problem of the server.
+            ApiError::Rejected {
                 code: 401 | 408 | 429 | 500..,
                 message,
                 ..
-            } => WriteError::Unavailable(message),
-            Self::Refused { message, .. } => WriteError::Refused(message),
-            Self::Silent(message) => WriteError::Unavailable(message),
-        }
-    }
-
-    /// For whoever resolves references.
-    pub(super) fn into_read(self) -> ReadError {
-        match self.into_write() {
-            WriteError::Unavailable(message) => ReadError::Unavailable(message),
-            other => ReadError::Refused(other.to_string()),
+            }
+            | ApiError::NoResponse(message) => Self::Unavailable(message),
+            ApiError::Rejected { message, .. } => Self::Refused(message),
         }
     }
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Refused { message, .. } | Self::Silent(message) => f.write_str(message),
+            Self::Rejected { message, .. } | Self::NoResponse(message) => f.write_str(message),
         }
     }
 }
 
-impl From<kube::Error> for Failure {
+impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::Refused {
+            kube::Error::Api(status) => Self::Rejected {
                 code: status.code,
                 reason: status.reason,
                 message: status.message,
             },
-            // A name that fits into no path is no name of an object either.
-            kube::Error::BuildRequest(_) => Self::Refused {
+            // The name is not valid in a path, so it is not a valid name of an object either.
+            kube::Error::BuildRequest(_) => Self::Rejected {
                 code: 422,
                 reason: "Invalid".to_owned(),
-                message: chain(&error),
+                message: message_with_causes(&error),
             },
-            // The chain without the bodies that some of these errors carry in their Debug form.
-            other => Self::Silent(chain(&other)),
+            // Display, because Debug of some of these errors contains bodies.
+            other => Self::NoResponse(message_with_causes(&other)),
         }
     }
 }
 
-/// What `request` gives, or silence after `limit`.
-pub(super) async fn within<T>(
-    limit: Duration,
+/// Runs a request with a timeout.
+pub(super) async fn with_timeout<T>(
+    timeout: Duration,
     request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Failure> {
-    match tokio::time::timeout(limit, request).await {
-        Ok(result) => result.map_err(Failure::from),
-        Err(_) => Err(Failure::Silent(format!(
-            "no answer within {} s",
-            limit.as_secs()
+) -> Result<T, ApiError> {
+    match tokio::time::timeout(timeout, request).await {
+        Ok(result) => result.map_err(ApiError::from),
+        Err(_) => Err(ApiError::NoResponse(format!(
+            "no response within {} s",
+            timeout.as_secs()
         ))),
     }
 }
 
-/// An error with its causes on one line; a cause that only repeats what was said is left out.
-fn chain(error: &dyn std::error::Error) -> String {
+/// Formats an error with its causes on one line, without causes that only repeat it.
+fn message_with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        let said = next.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
+        let message = next.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
         }
         cause = next.source();
     }
@@ -123,30 +115,33 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    fn refused(code: u16, reason: &str) -> WriteError {
-        Failure::Refused {
+    fn rejected(code: u16, reason: &str) -> StoreError {
+        ApiError::Rejected {
             code,
             reason: reason.to_owned(),
             message: "why".to_owned(),
         }
-        .into_write()
+        .into()
     }
 
     #[test]
-    fn codes_tell_what_to_do_next() {
-        assert_eq!(refused(404, "NotFound"), WriteError::NotFound);
-        assert_eq!(refused(409, "AlreadyExists"), WriteError::Exists);
-        assert_eq!(refused(409, "Conflict"), WriteError::Conflict);
+    fn maps_codes_to_store_errors() {
+        assert_eq!(rejected(404, "NotFound"), StoreError::NotFound);
+        assert_eq!(rejected(409, "AlreadyExists"), StoreError::Exists);
+        assert_eq!(rejected(409, "Conflict"), StoreError::Conflict);
         assert_eq!(
-            refused(422, "Invalid"),
-            WriteError::Refused("why".to_owned())
+            rejected(422, "Invalid"),
+            StoreError::Refused("why".to_owned())
         );
         assert_eq!(
-            refused(403, "Forbidden"),
-            WriteError::Refused("why".to_owned())
+            rejected(403, "Forbidden"),
+            StoreError::Refused("why".to_owned())
         );
         for code in [401, 429, 500, 503, 504] {
-            assert_eq!(refused(code, ""), WriteError::Unavailable("why".to_owned()));
+            assert_eq!(
+                rejected(code, ""),
+                StoreError::Unavailable("why".to_owned())
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Who of several schedulers acts: what to do about a Lease that was read. Pure.
+//! Decisions of leader election, from the last state of the Lease. Pure.
 //!
-//! Works as the leader election of upstream does, on the same Lease, so that a scheduler of either
-//! kind waits for one of the other.
+//! The election is compatible with that of upstream and uses the same Lease, so that each scheduler
+//! waits for the other.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
 
-/// How long a Lease is good for, and how it is kept.
+/// Timings of leader election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTimings {
-    /// How long others wait after the last renewal that they saw.
+    /// Time after the last observed renewal until others may take over the Lease.
     pub duration: Duration,
-    /// How long after its last renewal a holder goes on acting. Less than `duration`, or two would
-    /// act at once.
+    /// Time after its last renewal for which the holder remains the leader. Shorter than
+    /// `duration`, so that there are never two leaders.
     pub renew_deadline: Duration,
-    /// How often a holder renews, and another one looks.
+    /// Interval at which the holder renews the Lease, and others read it.
     pub retry: Duration,
 }
 
 impl Default for LeaseTimings {
-    /// What upstream has.
+    /// Returns the defaults of upstream.
     fn default() -> Self {
         Self {
             duration: Duration::from_secs(15),
@@ -32,23 +32,23 @@ impl Default for LeaseTimings {
     }
 }
 
-/// One that stands for election.
+/// A candidate in the election.
 pub(super) struct Candidate {
     identity: String,
     timings: LeaseTimings,
-    /// The Lease as it last was and when it was first seen so, by this process's own clock: clocks
-    /// of machines differ.
-    seen: Option<(LeaseSpec, Duration)>,
+    /// Last state of the Lease, and when this process first observed it by its own clock: the
+    /// clocks of machines differ.
+    observed: Option<(LeaseSpec, Duration)>,
 }
 
-/// What to do.
+/// Decision of a candidate about the Lease.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
-    /// There is no Lease: make one.
+pub(super) enum LeaseAction {
+    /// Create it, because it does not exist.
     Create(LeaseSpec),
-    /// Renew it, or take it over: in its place, if it has not changed since.
+    /// Renew it or take it over, if it has not changed since.
     Replace(LeaseSpec),
-    /// Somebody else holds it.
+    /// Wait, because another candidate holds it.
     Wait,
 }
 
@@ -57,25 +57,25 @@ impl Candidate {
         Self {
             identity,
             timings,
-            seen: None,
+            observed: None,
         }
     }
 
-    /// Decides about `lease`, read just now: `now` by a clock that never goes back, `wall` by the
-    /// one on the wall.
-    pub(super) fn step(
+    /// Decides what to do with the current `lease`. `now` is a monotonic time, `wall` the system
+    /// time.
+    pub(super) fn decide(
         &mut self,
         lease: Option<&LeaseSpec>,
         now: Duration,
         wall: jiff::Timestamp,
-    ) -> Step {
+    ) -> LeaseAction {
         let Some(lease) = lease else {
-            return Step::Create(self.held(Some(wall), 0, wall));
+            return LeaseAction::Create(self.held(Some(wall), 0, wall));
         };
-        let since = match &self.seen {
-            Some((seen, since)) if seen == lease => *since,
+        let since = match &self.observed {
+            Some((observed, since)) if observed == lease => *since,
             _ => {
-                self.seen = Some((lease.clone(), now));
+                self.observed = Some((lease.clone(), now));
                 now
             }
         };
@@ -83,15 +83,19 @@ impl Candidate {
         let holder = lease.holder_identity.as_deref().unwrap_or("");
         if holder == self.identity {
             let acquired = lease.acquire_time.as_ref().map(|time| time.0);
-            return Step::Replace(self.held(acquired, transitions, wall));
+            return LeaseAction::Replace(self.held(acquired, transitions, wall));
         }
         if holder.is_empty() || now >= since.saturating_add(self.duration_of(lease)) {
-            return Step::Replace(self.held(Some(wall), transitions.saturating_add(1), wall));
+            return LeaseAction::Replace(self.held(
+                Some(wall),
+                transitions.saturating_add(1),
+                wall,
+            ));
         }
-        Step::Wait
+        LeaseAction::Wait
     }
 
-    /// `lease` given back; `None` when it is not ours.
+    /// Returns the released `lease`, or `None` if this candidate does not hold it.
     pub(super) fn released(&self, lease: &LeaseSpec, wall: jiff::Timestamp) -> Option<LeaseSpec> {
         (lease.holder_identity.as_deref() == Some(&self.identity)).then(|| LeaseSpec {
             holder_identity: Some(String::new()),
@@ -101,7 +105,7 @@ impl Candidate {
         })
     }
 
-    /// The holder says how long others have to wait for it.
+    /// Returns how long other candidates wait, as the holder has set it.
     fn duration_of(&self, lease: &LeaseSpec) -> Duration {
         let seconds = lease
             .lease_duration_seconds
@@ -117,7 +121,7 @@ impl Candidate {
         transitions: i32,
         wall: jiff::Timestamp,
     ) -> LeaseSpec {
-        // Whole seconds, at least one: the API server takes nothing else.
+        // The API server accepts only whole seconds, at least one.
         let seconds = i32::try_from(self.timings.duration.as_secs())
             .unwrap_or(i32::MAX)
             .max(1);
@@ -148,59 +152,65 @@ mod tests {
         Candidate::new(name.to_owned(), LeaseTimings::default())
     }
 
-    fn written(step: Step) -> LeaseSpec {
-        match step {
-            Step::Create(lease) | Step::Replace(lease) => lease,
-            Step::Wait => panic!("nothing to write"),
+    fn written(action: LeaseAction) -> LeaseSpec {
+        match action {
+            LeaseAction::Create(lease) | LeaseAction::Replace(lease) => lease,
+            LeaseAction::Wait => panic!("nothing to write"),
         }
     }
 
     #[test]
-    fn the_first_one_takes_it_and_renews_it() {
+    fn first_candidate_acquires_and_renews() {
         let mut a = candidate("a");
-        let first = written(a.step(None, at(0), wall(100)));
+        let first = written(a.decide(None, at(0), wall(100)));
         assert_eq!(first.holder_identity.as_deref(), Some("a"));
-        let second = written(a.step(Some(&first), at(2), wall(102)));
+        let second = written(a.decide(Some(&first), at(2), wall(102)));
         assert_eq!(second.acquire_time, first.acquire_time);
         assert_eq!(second.lease_transitions, Some(0));
         assert_eq!(second.renew_time, Some(MicroTime(wall(102))));
     }
 
     #[test]
-    fn another_one_waits_as_long_as_it_sees_renewals() {
+    fn other_candidate_waits_while_it_observes_renewals() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let mut lease = written(a.step(None, at(0), wall(0)));
+        let mut lease = written(a.decide(None, at(0), wall(0)));
         for seconds in (0..60).step_by(10) {
-            assert_eq!(b.step(Some(&lease), at(seconds), wall(0)), Step::Wait);
-            lease = written(a.step(
+            assert_eq!(
+                b.decide(Some(&lease), at(seconds), wall(0)),
+                LeaseAction::Wait
+            );
+            lease = written(a.decide(
                 Some(&lease),
                 at(seconds),
                 wall(i64::try_from(seconds).expect("small") + 1),
             ));
         }
-        assert_eq!(b.step(Some(&lease), at(60), wall(0)), Step::Wait);
-        assert_eq!(b.step(Some(&lease), at(74), wall(0)), Step::Wait);
-        let taken = written(b.step(Some(&lease), at(75), wall(0)));
-        assert_eq!(taken.holder_identity.as_deref(), Some("b"));
-        assert_eq!(taken.lease_transitions, Some(1));
+        assert_eq!(b.decide(Some(&lease), at(60), wall(0)), LeaseAction::Wait);
+        assert_eq!(b.decide(Some(&lease), at(74), wall(0)), LeaseAction::Wait);
+        let acquired = written(b.decide(Some(&lease), at(75), wall(0)));
+        assert_eq!(acquired.holder_identity.as_deref(), Some("b"));
+        assert_eq!(acquired.lease_transitions, Some(1));
     }
 
     #[test]
-    fn the_clock_on_the_wall_decides_nothing() {
+    fn system_time_does_not_matter() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let lease = written(a.step(None, at(0), wall(-1_000_000)));
-        assert_eq!(b.step(Some(&lease), at(0), wall(1_000_000)), Step::Wait);
+        let lease = written(a.decide(None, at(0), wall(-1_000_000)));
+        assert_eq!(
+            b.decide(Some(&lease), at(0), wall(1_000_000)),
+            LeaseAction::Wait
+        );
     }
 
     #[test]
-    fn what_is_given_back_is_taken_at_once() {
+    fn released_lease_is_acquired_at_once() {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
-        let lease = written(a.step(None, at(0), wall(0)));
-        assert_eq!(b.step(Some(&lease), at(1), wall(1)), Step::Wait);
+        let lease = written(a.decide(None, at(0), wall(0)));
+        assert_eq!(b.decide(Some(&lease), at(1), wall(1)), LeaseAction::Wait);
         let released = a.released(&lease, wall(1)).expect("its own");
         assert_eq!(b.released(&lease, wall(1)), None);
         assert_eq!(
-            written(b.step(Some(&released), at(1), wall(1)))
+            written(b.decide(Some(&released), at(1), wall(1)))
                 .holder_identity
                 .as_deref(),
             Some("b")

@@ -1,4 +1,4 @@
-//! Our objects as the API server has them.
+//! Conversion of objects to and from the format of the API server.
 
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::{API_VERSION, GROUP, Kind, Object, ObjectError, VERSION};
 
-/// How the API server knows a kind.
+/// Returns the API resource of a kind.
 pub(super) fn resource(kind: Kind) -> ApiResource {
     ApiResource {
         group: GROUP.to_owned(),
@@ -17,9 +17,9 @@ pub(super) fn resource(kind: Kind) -> ApiResource {
     }
 }
 
-/// Reads what the API server sent.
+/// Decodes an object from the API server.
 pub(super) fn decode(kind: Kind, mut raw: DynamicObject) -> Result<Object, ObjectError> {
-    // Who wrote which field is often longer than the object, and nobody here asks for it.
+    // Often longer than the object, and unused here.
     raw.metadata.managed_fields = None;
     let metadata = serde_json::to_value(&raw.metadata)
         .map_err(|source| ObjectError::Field { kind, source })?;
@@ -30,7 +30,7 @@ pub(super) fn decode(kind: Kind, mut raw: DynamicObject) -> Result<Object, Objec
     Object::from_fields(kind, raw.data)
 }
 
-/// What the API server is sent.
+/// Encodes an object for the API server.
 pub(super) fn encode(object: &Object) -> Result<DynamicObject, serde_json::Error> {
     serde_json::from_value(object.to_value()?)
 }
@@ -41,7 +41,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_object_survives_the_way_there_and_back() {
+    fn decode_reverses_encode() {
         let manifest = json!({
             "apiVersion": API_VERSION, "kind": "Workload",
             "metadata": {
@@ -54,7 +54,7 @@ mod tests {
             "status": {"hostId": "h"},
         });
         let object = Object::from_value(manifest).expect("an object");
-        let back = decode(Kind::Workload, encode(&object).expect("JSON")).expect("an object");
-        assert_eq!(back, object);
+        let decoded = decode(Kind::Workload, encode(&object).expect("JSON")).expect("an object");
+        assert_eq!(decoded, object);
     }
 }

@@ -1,5 +1,5 @@
-//! Pods in which hosts run: held by a finalizer, so that the host of a deleted Pod is known to go
-//! before it goes.
+//! Pods that run hosts. A finalizer holds them, so that the Host object is deleted before its Pod
+//! is gone.
 
 use std::collections::BTreeSet;
 
@@ -11,51 +11,51 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::json;
 
-use super::error::Failure;
-use super::queue::Queue;
-use super::write::patiently;
+use super::error::ApiError;
+use super::retry_queue::RetryQueue;
+use super::write::retry_throttled;
 use super::{FIELD_MANAGER, KubeStore, election, object};
 use crate::api::{Kind, Object};
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 
-/// The label of Pods in which hosts run; its value does not matter.
+/// Label of Pods that run hosts, with any value.
 const LABEL: &str = "wasmcloud.com/hostgroup";
-/// What holds them.
+/// Finalizer of these Pods.
 const FINALIZER: &str = "runtime.wasmcloud.dev/pod-host-finalizer";
 
-/// What a Pod asks for.
+/// Action that a Pod requires.
 #[derive(Debug, PartialEq, Eq)]
-enum Duty {
+enum PodAction {
     /// Nothing.
-    Nothing,
-    /// To be held.
-    Hold,
-    /// To be let go, after the hosts at these addresses.
-    LetGo(Vec<String>),
+    None,
+    /// Add the finalizer.
+    AddFinalizer,
+    /// Delete the hosts at these addresses, then remove the finalizer.
+    RemoveFinalizer(Vec<String>),
 }
 
-/// Looks after the Pods while this process acts.
-pub(super) async fn keep(store: KubeStore) {
-    let leading = store.shared.leading.clone();
-    election::while_leading(leading, || run(&store)).await;
+/// Maintains the Pods whenever this process is the leader.
+pub(super) async fn run(store: KubeStore) {
+    let leadership = store.shared.leadership.clone();
+    election::run_while_leader(leadership, || run_term(&store)).await;
 }
 
-async fn run(store: &KubeStore) {
-    let queue = Queue::default();
-    tokio::join!(watch(store, &queue), queue.work(|pod| settle(store, pod)));
+async fn run_term(store: &KubeStore) {
+    let queue = RetryQueue::default();
+    tokio::join!(watch(store, &queue), queue.run(|pod| reconcile(store, pod)));
 }
 
-/// Namespace and name.
+/// Namespace and name of a Pod.
 type PodKey = (String, String);
 
-async fn watch(store: &KubeStore, queue: &Queue<PodKey>) {
-    let choice = &store.shared.choice;
-    let namespaces: BTreeSet<&String> = choice
+async fn watch(store: &KubeStore, queue: &RetryQueue<PodKey>) {
+    let config = &store.shared.config;
+    let namespaces: BTreeSet<&String> = config
         .host_namespaces
         .iter()
-        .chain([&choice.namespace])
+        .chain([&config.namespace])
         .collect();
-    store.shared.routes.forget_pods(namespaces.len());
+    store.shared.routes.restart_pods(namespaces.len());
     let streams = namespaces.into_iter().map(|namespace| {
         let pods: Api<Pod> = Api::namespaced(store.client(), namespace);
         watcher(pods, watcher::Config::default().labels(LABEL))
@@ -66,15 +66,15 @@ async fn watch(store: &KubeStore, queue: &Queue<PodKey>) {
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
-                if duty(&pod) != Duty::Nothing {
-                    queue.add(key(&pod));
+                if action_for(&pod) != PodAction::None {
+                    queue.enqueue(key(&pod));
                 }
                 store.shared.routes.pod_applied(&pod);
             }
             Ok(Event::Delete(pod)) => store.shared.routes.pod_removed(&pod),
             Ok(Event::InitDone) => store.shared.routes.pods_listed(),
             Ok(Event::Init) => {}
-            Err(error) => tracing::warn!(%error, "watching Pods failed"),
+            Err(error) => tracing::warn!(%error, "cannot watch Pods"),
         }
     }
 }
@@ -87,18 +87,18 @@ fn key(pod: &Pod) -> PodKey {
     )
 }
 
-fn duty(pod: &Pod) -> Duty {
+fn action_for(pod: &Pod) -> PodAction {
     let metadata = &pod.metadata;
-    let is_held = metadata
+    let has_finalizer = metadata
         .finalizers
         .iter()
         .flatten()
         .any(|finalizer| finalizer == FINALIZER);
     let status = pod.status.as_ref();
-    let is_over = status
+    let is_finished = status
         .and_then(|status| status.phase.as_deref())
         .is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
-    match (metadata.deletion_timestamp.is_some(), is_held) {
+    match (metadata.deletion_timestamp.is_some(), has_finalizer) {
         (true, true) => {
             let addresses = status
                 .and_then(|status| status.pod_ips.as_ref())
@@ -109,29 +109,29 @@ fn duty(pod: &Pod) -> Duty {
                 .map(|address| address.ip.clone())
                 .chain(address)
                 .collect();
-            Duty::LetGo(
+            PodAction::RemoveFinalizer(
                 all.into_iter()
                     .filter(|address| !address.is_empty())
                     .collect(),
             )
         }
-        (false, false) if !is_over => Duty::Hold,
-        _ => Duty::Nothing,
+        (false, false) if !is_finished => PodAction::AddFinalizer,
+        _ => PodAction::None,
     }
 }
 
-/// Does what the Pod asks for in its present state.
-async fn settle(store: &KubeStore, (namespace, name): PodKey) -> Result<(), Failure> {
+/// Does what the current state of the Pod requires.
+async fn reconcile(store: &KubeStore, (namespace, name): PodKey) -> Result<(), ApiError> {
     let pods: Api<Pod> = Api::namespaced(store.client(), &namespace);
-    let Some(pod) = patiently(|| pods.get_opt(&name)).await? else {
+    let Some(pod) = retry_throttled(|| pods.get_opt(&name)).await? else {
         return Ok(());
     };
     let mut finalizers = pod.metadata.finalizers.clone().unwrap_or_default();
-    match duty(&pod) {
-        Duty::Nothing => return Ok(()),
-        Duty::Hold => finalizers.push(FINALIZER.to_owned()),
-        Duty::LetGo(_) if Breakage::PodsHang.is_on() => return Ok(()),
-        Duty::LetGo(addresses) => {
+    match action_for(&pod) {
+        PodAction::None => return Ok(()),
+        PodAction::AddFinalizer => finalizers.push(FINALIZER.to_owned()),
+        PodAction::RemoveFinalizer(_) if Breakage::PodsHang.is_on() => return Ok(()),
+        PodAction::RemoveFinalizer(addresses) => {
             if !Breakage::IgnoresPods.is_on() {
                 delete_hosts(store, &addresses).await?;
             }
@@ -144,36 +144,39 @@ async fn settle(store: &KubeStore, (namespace, name): PodKey) -> Result<(), Fail
         ..PatchParams::default()
     };
     let patch = Patch::Merge(&body);
-    match patiently(|| pods.patch(&name, &parameters, &patch)).await {
-        Err(failure) if !failure.is_missing() => Err(failure),
+    match retry_throttled(|| pods.patch(&name, &parameters, &patch)).await {
+        Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Deletes the Host objects of what ran at `addresses`. Asks the server: what a watch has told of
-/// may lack a host that came just before its Pod was deleted.
-async fn delete_hosts(store: &KubeStore, addresses: &[String]) -> Result<(), Failure> {
+/// Deletes the Host objects with these addresses. Lists them from the API server: the cache may
+/// lack a host that was created just before its Pod was deleted.
+async fn delete_hosts(store: &KubeStore, addresses: &[String]) -> Result<(), ApiError> {
     if addresses.is_empty() {
         return Ok(());
     }
-    let hosts = store.api(Kind::Host, &store.shared.choice.namespace);
+    let hosts = store.api(Kind::Host, &store.shared.config.namespace);
     let all = ListParams::default();
-    for raw in patiently(|| hosts.list(&all)).await?.items {
+    for raw in retry_throttled(|| hosts.list(&all)).await?.items {
         let Ok(Object::Host(host)) = object::decode(Kind::Host, raw) else {
             continue;
         };
         if !addresses.contains(&host.hostname) || host.metadata.is_deleting() {
             continue;
         }
-        tracing::info!(host = host.metadata.name, "the Pod of the host is deleted");
+        tracing::info!(
+            host = host.metadata.name,
+            "deleting the Host of a deleted Pod"
+        );
         let uid = Some(host.metadata.uid.clone());
         let parameters = DeleteParams::background().preconditions(Preconditions {
             uid,
             resource_version: None,
         });
-        match patiently(|| hosts.delete(&host.metadata.name, &parameters)).await {
-            // Gone, or replaced by another one.
-            Err(failure) if !failure.is_missing() && !failure.is_conflict() => return Err(failure),
+        match retry_throttled(|| hosts.delete(&host.metadata.name, &parameters)).await {
+            // Already deleted, or replaced by another one.
+            Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error),
             _ => {}
         }
     }
@@ -189,28 +192,34 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_held_while_it_lives_and_let_go_when_it_is_deleted() {
+    fn adds_finalizer_to_live_pod_and_removes_it_from_deleted_pod() {
         let running = json!({"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]});
         let deleted = "2026-01-02T03:04:05Z";
-        assert_eq!(duty(&pod(json!({}), running.clone())), Duty::Hold);
         assert_eq!(
-            duty(&pod(json!({"finalizers": [FINALIZER]}), running.clone())),
-            Duty::Nothing
+            action_for(&pod(json!({}), running.clone())),
+            PodAction::AddFinalizer
         );
-        let held = json!({"finalizers": ["other", FINALIZER], "deletionTimestamp": deleted});
+        assert_eq!(
+            action_for(&pod(json!({"finalizers": [FINALIZER]}), running.clone())),
+            PodAction::None
+        );
+        let deleting = json!({"finalizers": ["other", FINALIZER], "deletionTimestamp": deleted});
         let addresses = vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()];
-        assert_eq!(duty(&pod(held.clone(), running)), Duty::LetGo(addresses));
         assert_eq!(
-            duty(&pod(held, json!({"phase": "Pending"}))),
-            Duty::LetGo(Vec::new())
+            action_for(&pod(deleting.clone(), running)),
+            PodAction::RemoveFinalizer(addresses)
         );
         assert_eq!(
-            duty(&pod(json!({"deletionTimestamp": deleted}), json!({}))),
-            Duty::Nothing
+            action_for(&pod(deleting, json!({"phase": "Pending"}))),
+            PodAction::RemoveFinalizer(Vec::new())
         );
         assert_eq!(
-            duty(&pod(json!({}), json!({"phase": "Failed"}))),
-            Duty::Nothing
+            action_for(&pod(json!({"deletionTimestamp": deleted}), json!({}))),
+            PodAction::None
+        );
+        assert_eq!(
+            action_for(&pod(json!({}), json!({"phase": "Failed"}))),
+            PodAction::None
         );
     }
 }

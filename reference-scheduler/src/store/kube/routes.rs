@@ -1,7 +1,8 @@
-//! EndpointSlices: how a Service leads to the hosts that run its workloads.
+//! EndpointSlices, which route a Service to the hosts that run its workloads.
 //!
-//! Kept while this process acts. Follows Workloads, Hosts, Services, Pods and the slices themselves,
-//! so that it does not matter which of them came last, and an edited slice is repaired.
+//! Maintained while this process is the leader. Level-triggered: changes of Workloads, Hosts,
+//! Services, Pods and the slices themselves enqueue the affected Services, in any order, and an
+//! edited slice is repaired.
 
 mod slices;
 mod table;
@@ -18,107 +19,107 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 
 use self::slices::Plan;
-use self::table::{Part, Table};
-use super::error::Failure;
-use super::queue::Queue;
-use super::write::patiently;
+use self::table::{Informer, RouteTable};
+use super::error::ApiError;
+use super::retry_queue::RetryQueue;
+use super::write::retry_throttled;
 use super::{FIELD_MANAGER, KubeStore, election};
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 use crate::store::StoreEvent;
 
 /// Namespace and name of a Service.
 type ServiceKey = (String, String);
 
-/// What is known about routes, and which Services have to be looked at.
+/// State of the routes, and the queue of Services to reconcile.
 #[derive(Default)]
 pub(super) struct Routes {
-    table: Mutex<Table>,
-    due: Queue<ServiceKey>,
+    table: Mutex<RouteTable>,
+    queue: RetryQueue<ServiceKey>,
 }
 
 impl Routes {
-    /// A new watch of the five kinds begins.
-    pub(super) fn forget_objects(&self) {
-        self.table().forget(Part::Objects, 1);
+    /// Clears the state before a new watch of our kinds.
+    pub(super) fn restart_objects(&self) {
+        self.table().restart(Informer::Objects, 1);
     }
 
-    /// Takes in what that watch tells.
+    /// Applies an event of that watch.
     pub(super) fn observe(&self, event: &StoreEvent) {
-        let touched = match event {
+        let affected = match event {
             StoreEvent::Applied(object) => self.table().object_applied(object),
             StoreEvent::Removed { key, .. } => self.table().object_removed(key),
-            StoreEvent::Synced => self.table().listed(Part::Objects),
+            StoreEvent::Synced => self.table().mark_listed(Informer::Objects),
         };
-        self.touch(touched);
+        self.enqueue(affected);
     }
 
-    /// New watches of Pods begin, so many.
-    pub(super) fn forget_pods(&self, watches: usize) {
-        self.table().forget(Part::Pods, watches);
+    /// Clears the Pods before new watches of Pods.
+    pub(super) fn restart_pods(&self, watches: usize) {
+        self.table().restart(Informer::Pods, watches);
     }
 
-    /// A Pod in which a host runs is there.
+    /// Adds or updates a Pod that runs a host.
     pub(super) fn pod_applied(&self, pod: &Pod) {
-        let touched = self.table().pod_applied(pod);
-        self.touch(touched);
+        let affected = self.table().pod_applied(pod);
+        self.enqueue(affected);
     }
 
-    /// And is gone.
+    /// Removes a Pod.
     pub(super) fn pod_removed(&self, pod: &Pod) {
-        let touched = self.table().pod_removed(pod);
-        self.touch(touched);
+        let affected = self.table().pod_removed(pod);
+        self.enqueue(affected);
     }
 
-    /// One of the watches has told of all Pods.
+    /// Records that one watch has listed all its Pods.
     pub(super) fn pods_listed(&self) {
-        let touched = self.table().listed(Part::Pods);
-        self.touch(touched);
+        let affected = self.table().mark_listed(Informer::Pods);
+        self.enqueue(affected);
     }
 
-    fn touch(&self, services: Vec<ServiceKey>) {
+    fn enqueue(&self, services: Vec<ServiceKey>) {
         services
             .into_iter()
-            .for_each(|service| self.due.add(service));
+            .for_each(|service| self.queue.enqueue(service));
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, RouteTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Keeps the slices while this process acts.
-pub(super) async fn keep(store: KubeStore) {
-    let leading = store.shared.leading.clone();
-    election::while_leading(leading, || run(&store)).await;
+/// Maintains the slices whenever this process is the leader.
+pub(super) async fn run(store: KubeStore) {
+    let leadership = store.shared.leadership.clone();
+    election::run_while_leader(leadership, || run_term(&store)).await;
 }
 
-async fn run(store: &KubeStore) {
+async fn run_term(store: &KubeStore) {
     let routes = &store.shared.routes;
     tokio::join!(
         watch_services(store),
         watch_slices(store),
-        routes.due.work(|service| settle(store, service)),
+        routes.queue.run(|service| reconcile(store, service)),
     );
 }
 
 async fn watch_services(store: &KubeStore) {
     let routes = &store.shared.routes;
     let mut events = select_all(streams::<Service>(store, watcher::Config::default()));
-    routes.table().forget(Part::Services, events.len());
+    routes.table().restart(Informer::Services, events.len());
     while let Some(event) = events.next().await {
-        let touched = match event {
+        let affected = match event {
             Ok(Event::Apply(service) | Event::InitApply(service)) => {
                 routes.table().service_applied(&service)
             }
             Ok(Event::Delete(service)) => routes.table().service_removed(&service),
-            Ok(Event::InitDone) => routes.table().listed(Part::Services),
+            Ok(Event::InitDone) => routes.table().mark_listed(Informer::Services),
             Ok(Event::Init) => Vec::new(),
             Err(error) => {
-                tracing::warn!(%error, "watching Services failed");
+                tracing::warn!(%error, "cannot watch Services");
                 Vec::new()
             }
         };
-        routes.touch(touched);
+        routes.enqueue(affected);
     }
 }
 
@@ -126,27 +127,27 @@ async fn watch_slices(store: &KubeStore) {
     let routes = &store.shared.routes;
     let ours = watcher::Config::default().labels(&format!("{}=true", slices::MANAGER_LABEL));
     let mut events = select_all(streams::<EndpointSlice>(store, ours));
-    routes.table().forget(Part::Slices, events.len());
+    routes.table().restart(Informer::Slices, events.len());
     while let Some(event) = events.next().await {
-        let touched = match event {
+        let affected = match event {
             Ok(Event::Apply(slice) | Event::InitApply(slice)) => {
                 routes.table().slice_applied(slice)
             }
             Ok(Event::Delete(slice)) => routes.table().slice_removed(&slice),
-            Ok(Event::InitDone) => routes.table().listed(Part::Slices),
+            Ok(Event::InitDone) => routes.table().mark_listed(Informer::Slices),
             Ok(Event::Init) => Vec::new(),
             Err(error) => {
-                tracing::warn!(%error, "watching EndpointSlices failed");
+                tracing::warn!(%error, "cannot watch EndpointSlices");
                 Vec::new()
             }
         };
-        if !Breakage::EndpointsOnce.is_on() {
-            routes.touch(touched);
+        if !Breakage::NoEndpointRepair.is_on() {
+            routes.enqueue(affected);
         }
     }
 }
 
-/// A watch for each namespace of workloads, or one for all.
+/// Returns a watch for each namespace of workloads, or one for all namespaces.
 fn streams<K>(
     store: &KubeStore,
     config: watcher::Config,
@@ -155,7 +156,7 @@ where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
 {
-    let namespaces = &store.shared.choice.watch_namespaces;
+    let namespaces = &store.shared.config.watch_namespaces;
     let apis: Vec<Api<K>> = if namespaces.is_empty() {
         vec![Api::all(store.client())]
     } else {
@@ -169,8 +170,8 @@ where
         .collect()
 }
 
-/// Makes the slices of a Service what they should be.
-async fn settle(store: &KubeStore, service: ServiceKey) -> Result<(), Failure> {
+/// Creates, updates and deletes the slices of a Service as needed.
+async fn reconcile(store: &KubeStore, service: ServiceKey) -> Result<(), ApiError> {
     if Breakage::EndpointAfterStop.is_on() {
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     }
@@ -180,8 +181,8 @@ async fn settle(store: &KubeStore, service: ServiceKey) -> Result<(), Failure> {
     let slices: Api<EndpointSlice> = Api::namespaced(store.client(), &service.0);
     let deletion = DeleteParams::default();
     for name in delete {
-        match patiently(|| slices.delete(&name, &deletion)).await {
-            Err(failure) if !failure.is_missing() => return Err(failure),
+        match retry_throttled(|| slices.delete(&name, &deletion)).await {
+            Err(error) if !error.is_not_found() => return Err(error),
             _ => {}
         }
     }
@@ -189,7 +190,7 @@ async fn settle(store: &KubeStore, service: ServiceKey) -> Result<(), Failure> {
     for slice in apply {
         let name = slice.metadata.name.clone().unwrap_or_default();
         let patch = Patch::Apply(&slice);
-        patiently(|| slices.patch(&name, &parameters, &patch)).await?;
+        retry_throttled(|| slices.patch(&name, &parameters, &patch)).await?;
     }
     Ok(())
 }

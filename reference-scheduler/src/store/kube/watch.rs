@@ -1,4 +1,4 @@
-//! Watches the five kinds and tells of them in one stream.
+//! Watches our kinds and merges the events into one stream.
 
 use std::collections::HashMap;
 
@@ -13,12 +13,12 @@ use super::{KubeStore, object};
 use crate::api::{Key, Kind, Object};
 use crate::store::StoreEvent;
 
-/// How many events may wait for the core. The API server keeps what does not fit.
-const EVENTS: usize = 1024;
+/// Capacity of the queue of events to the core. The API server buffers the rest.
+const EVENTS_MAX: usize = 1024;
 
-/// Begins to watch. Ends when the receiver is dropped.
+/// Starts the watch, which ends when the receiver is dropped.
 pub(super) fn start(store: KubeStore) -> mpsc::Receiver<StoreEvent> {
-    let (sender, receiver) = mpsc::channel(EVENTS);
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
     tokio::spawn(async move {
         tokio::select! {
             () = run(store, &sender) => {}
@@ -29,10 +29,10 @@ pub(super) fn start(store: KubeStore) -> mpsc::Receiver<StoreEvent> {
 }
 
 async fn run(store: KubeStore, sender: &mpsc::Sender<StoreEvent>) {
-    store.shared.known.clear();
-    store.shared.routes.forget_objects();
+    store.shared.cache.clear();
+    store.shared.routes.restart_objects();
     let scopes = scopes(&store);
-    let mut views: Vec<View> = scopes.iter().map(|(kind, _)| View::new(*kind)).collect();
+    let mut watches: Vec<Watch> = scopes.iter().map(|(kind, _)| Watch::new(*kind)).collect();
     let streams = scopes
         .iter()
         .enumerate()
@@ -40,26 +40,26 @@ async fn run(store: KubeStore, sender: &mpsc::Sender<StoreEvent>) {
     let mut events = select_all(streams);
     let mut is_synced = false;
     while let Some((index, event)) = events.next().await {
-        let Some(view) = views.get_mut(index) else {
+        let Some(watch) = watches.get_mut(index) else {
             continue;
         };
         let event = match event {
             Ok(event) => event,
             Err(error) => {
-                // The watcher tries again by itself, more and more slowly.
-                tracing::warn!(kind = %view.kind, %error, "watching failed");
+                // The watcher retries by itself, with backoff.
+                tracing::warn!(kind = %watch.kind, %error, "cannot watch objects");
                 continue;
             }
         };
-        for told in view.told(event) {
-            store.take_note(&told);
-            if sender.send(told).await.is_err() {
+        for store_event in watch.store_events(event) {
+            store.observe(&store_event);
+            if sender.send(store_event).await.is_err() {
                 return;
             }
         }
-        if !is_synced && views.iter().all(|view| view.is_listed) {
+        if !is_synced && watches.iter().all(|watch| watch.is_listed) {
             is_synced = true;
-            store.take_note(&StoreEvent::Synced);
+            store.observe(&StoreEvent::Synced);
             if sender.send(StoreEvent::Synced).await.is_err() {
                 return;
             }
@@ -67,33 +67,35 @@ async fn run(store: KubeStore, sender: &mpsc::Sender<StoreEvent>) {
     }
 }
 
-/// What is watched: kinds and namespaces, no namespace for all. Hosts are in one namespace only.
+/// Returns the kinds to watch, each with a namespace, or `None` for all. Hosts are in one
+/// namespace.
 fn scopes(store: &KubeStore) -> Vec<(Kind, Option<String>)> {
-    let choice = &store.shared.choice;
+    let config = &store.shared.config;
     let mut namespaces: Vec<Option<String>> =
-        choice.watch_namespaces.iter().cloned().map(Some).collect();
+        config.watch_namespaces.iter().cloned().map(Some).collect();
     if namespaces.is_empty() {
         namespaces.push(None);
     }
-    let workload_side = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Host);
-    let workload_side = workload_side.flat_map(|kind| {
+    let workload_kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Host);
+    let workload_scopes = workload_kinds.flat_map(|kind| {
         namespaces
             .iter()
             .map(move |namespace| (kind, namespace.clone()))
     });
-    std::iter::once((Kind::Host, Some(choice.namespace.clone())))
-        .chain(workload_side)
+    std::iter::once((Kind::Host, Some(config.namespace.clone())))
+        .chain(workload_scopes)
         .collect()
 }
 
-type Tagged = (usize, Result<Event<DynamicObject>, watcher::Error>);
+/// An event, with the index of its watch.
+type IndexedEvent = (usize, Result<Event<DynamicObject>, watcher::Error>);
 
 fn stream(
     store: &KubeStore,
     index: usize,
     kind: Kind,
     namespace: &Option<String>,
-) -> BoxStream<'static, Tagged> {
+) -> BoxStream<'static, IndexedEvent> {
     let resource = object::resource(kind);
     let api = match namespace {
         Some(namespace) => Api::namespaced_with(store.client(), namespace, &resource),
@@ -106,27 +108,28 @@ fn stream(
 }
 
 impl KubeStore {
-    fn take_note(&self, event: &StoreEvent) {
+    /// Updates the cache and the routes.
+    fn observe(&self, event: &StoreEvent) {
         match event {
-            StoreEvent::Applied(object) => self.shared.known.put(object),
-            StoreEvent::Removed { key, uid } => self.shared.known.remove(key, uid),
+            StoreEvent::Applied(object) => self.shared.cache.put(object),
+            StoreEvent::Removed { key, uid } => self.shared.cache.remove(key, uid),
             StoreEvent::Synced => {}
         }
         self.shared.routes.observe(event);
     }
 }
 
-/// What one watch has told of so far.
-struct View {
+/// State of one watch.
+struct Watch {
     kind: Kind,
-    /// What there is, with its uid.
+    /// Existing objects, with their UIDs.
     present: HashMap<Key, String>,
-    /// What a list that is under way has named so far.
+    /// Objects of the list in progress, with their UIDs.
     listed: HashMap<Key, String>,
     is_listed: bool,
 }
 
-impl View {
+impl Watch {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
@@ -136,15 +139,15 @@ impl View {
         }
     }
 
-    /// What the core is to be told. After a gap in the watch everything is listed anew: what is not
-    /// in that list went meanwhile.
-    fn told(&mut self, event: Event<DynamicObject>) -> Vec<StoreEvent> {
+    /// Converts an event for the core. After a gap in the watch, everything is listed again;
+    /// objects that are not in the list were removed in the meantime.
+    fn store_events(&mut self, event: Event<DynamicObject>) -> Vec<StoreEvent> {
         match event {
             Event::Init => {
                 self.listed.clear();
                 Vec::new()
             }
-            Event::InitApply(raw) => self.read(raw).map_or_else(Vec::new, |object| {
+            Event::InitApply(raw) => self.decode(raw).map_or_else(Vec::new, |object| {
                 self.listed
                     .insert(object.key(), object.metadata().uid.clone());
                 self.applied(object)
@@ -152,15 +155,16 @@ impl View {
             Event::InitDone => {
                 self.is_listed = true;
                 let listed = std::mem::take(&mut self.listed);
-                let present = std::mem::replace(&mut self.present, listed);
-                let gone = present
+                let previous = std::mem::replace(&mut self.present, listed);
+                let removed = previous
                     .into_iter()
                     .filter(|(key, _)| !self.present.contains_key(key));
-                gone.map(|(key, uid)| StoreEvent::Removed { key, uid })
+                removed
+                    .map(|(key, uid)| StoreEvent::Removed { key, uid })
                     .collect()
             }
             Event::Apply(raw) => self
-                .read(raw)
+                .decode(raw)
                 .map_or_else(Vec::new, |object| self.applied(object)),
             Event::Delete(raw) => {
                 let (namespace, name) = (
@@ -175,27 +179,29 @@ impl View {
         }
     }
 
-    /// One that was replaced by another of its name during a gap is told of as gone first.
+    /// If the object has replaced another one of the same name during a gap, reports the removal
+    /// first.
     fn applied(&mut self, object: Object) -> Vec<StoreEvent> {
         let (key, uid) = (object.key(), object.metadata().uid.clone());
-        let before = self
+        let old_uid = self
             .present
             .insert(key.clone(), uid.clone())
-            .filter(|before| *before != uid);
-        let gone = before.map(|uid| StoreEvent::Removed { key, uid });
-        gone.into_iter()
+            .filter(|old_uid| *old_uid != uid);
+        let removed = old_uid.map(|uid| StoreEvent::Removed { key, uid });
+        removed
+            .into_iter()
             .chain([StoreEvent::Applied(object)])
             .collect()
     }
 
-    /// An object that cannot be read is left alone: a later version of the definitions may allow
-    /// what this one does not understand.
-    fn read(&self, raw: DynamicObject) -> Option<Object> {
+    /// Ignores objects that cannot be decoded: a later version of the CRDs may allow what this
+    /// version does not support.
+    fn decode(&self, raw: DynamicObject) -> Option<Object> {
         let name = raw.metadata.name.clone().unwrap_or_default();
         match object::decode(self.kind, raw) {
             Ok(object) => Some(object),
             Err(error) => {
-                tracing::warn!(kind = %self.kind, name, %error, "an object cannot be read and is left alone");
+                tracing::warn!(kind = %self.kind, name, %error, "ignoring an object that cannot be decoded");
                 None
             }
         }
@@ -222,8 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn what_went_during_a_gap_is_told_of() {
-        let mut view = View::new(Kind::Artifact);
+    fn reports_objects_removed_during_a_gap() {
+        let mut watch = Watch::new(Kind::Artifact);
         let mut all = Vec::new();
         for event in [
             Event::Init,
@@ -236,17 +242,21 @@ mod tests {
             Event::InitApply(raw("c", "4")),
             Event::InitDone,
         ] {
-            all.extend(names(view.told(event)));
+            all.extend(names(watch.store_events(event)));
         }
         assert_eq!(all, ["+a", "+b", "+c", "-b/2", "-c/3", "+c", "-a/1"]);
-        assert!(view.is_listed);
+        assert!(watch.is_listed);
     }
 
     #[test]
-    fn what_cannot_be_read_is_passed_over() {
-        let odd: DynamicObject =
+    fn ignores_objects_that_cannot_be_decoded() {
+        let invalid: DynamicObject =
             serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"image": 7}}))
                 .expect("an object");
-        assert!(View::new(Kind::Artifact).told(Event::Apply(odd)).is_empty());
+        assert!(
+            Watch::new(Kind::Artifact)
+                .store_events(Event::Apply(invalid))
+                .is_empty()
+        );
     }
 }

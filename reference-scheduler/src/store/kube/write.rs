@@ -1,4 +1,4 @@
-//! What the core decided, written to the API server.
+//! Executes the writes of the core on the API server.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,227 +7,228 @@ use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams
 use serde_json::{Map, Value, json};
 use tokio::sync::SemaphorePermit;
 
-use super::error::{self, Failure};
-use super::precedence::Urgent;
+use super::error::{self, ApiError};
+use super::priority::UrgentGuard;
 use super::{FIELD_MANAGER, KubeStore, REQUEST_TIMEOUT, object};
 use crate::api::{Key, Kind, Object};
-use crate::breakage::Breakage;
-use crate::core::{MetadataPatch, Status, Write, WriteError};
+use crate::core::{MetadataPatch, Status, StoreError, Write};
+use crate::fault_injection::Breakage;
 
-/// Who applies Host objects: the name that upstream uses. With another one, a label that a host no
-/// longer has would stay for ever after a change of scheduler, owned by the one that is gone.
+/// Field manager of Host objects, the same as upstream's. With another one, after a change of
+/// scheduler, a label that a host no longer has would never be removed: the old manager would own
+/// it.
 const HOST_MANAGER: &str = "host-status-updater";
 
-/// How often a write is made anew against the state that overtook it. People and other controllers
-/// touch these objects rarely; more collisions than this in a row are for the core to know.
-const CONFLICT_RETRIES: usize = 4;
+/// Maximum number of attempts of a write that conflicts with other writes. Users and other
+/// controllers rarely write these objects; after more conflicts in a row, the core has to retry.
+const ATTEMPTS_MAX: usize = 4;
 
-/// The pauses while the server is too busy to look at a request: just after its start, just after a
-/// definition was created, and under load.
-const THROTTLED_PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 1600];
+/// Backoff while the server is too busy for a request: just after its start, just after a CRD was
+/// created, and under load.
+const THROTTLED_BACKOFF_MS: [u64; 5] = [100, 200, 400, 800, 1600];
 
-/// What a write holds while it is under way.
-struct Turn<'a> {
-    _urgent: Option<Urgent<'a>>,
-    _own: Option<SemaphorePermit<'a>>,
-    _writing: SemaphorePermit<'a>,
+/// Held by a write while it is in flight.
+struct Permits<'a> {
+    _urgent: Option<UrgentGuard<'a>>,
+    _of_kind: Option<SemaphorePermit<'a>>,
+    _write: SemaphorePermit<'a>,
 }
 
 impl KubeStore {
-    /// Writes, and takes note of the state that the server answered with.
-    pub(super) async fn carry_out(&self, write: Write) -> Result<Object, WriteError> {
-        let _turn = self.turn(&write).await?;
+    /// Executes a write, and caches the object of the response.
+    pub(super) async fn execute(&self, write: Write) -> Result<Object, StoreError> {
+        let _permits = self.acquire_permits(&write).await?;
         let result = match write {
             Write::Create(object) => self.create(&object).await,
             Write::ApplyHost(host) => self.apply_host(&host).await,
             Write::Status {
                 key, uid, status, ..
             } => {
-                self.change(&key, &uid, |current| with_status(current, &status))
+                self.update(&key, &uid, |current| with_status(current, &status))
                     .await
             }
             Write::Metadata { key, uid, patch } => {
-                self.change(&key, &uid, |current| Ok(metadata_patch(current, &patch)))
+                self.update(&key, &uid, |current| Ok(metadata_patch(current, &patch)))
                     .await
             }
             Write::Replicas { key, uid, replicas } => {
-                self.change(&key, &uid, |_| {
-                    Ok(Change::Patch(json!({ "spec": { "replicas": replicas } })))
+                self.update(&key, &uid, |_| {
+                    Ok(Update::Patch(json!({ "spec": { "replicas": replicas } })))
                 })
                 .await
             }
             Write::Delete { key, uid } => self.delete(&key, &uid).await,
         };
         if let Ok(object) = &result {
-            self.shared.known.put(object);
+            self.shared.cache.put(object);
         }
-        result.map_err(Failure::into_write)
+        result.map_err(StoreError::from)
     }
 
-    /// A turn for a write. What can wait gives way first; creations and counts have turns of their own besides, so that
-    /// they never take all there are.
-    async fn turn(&self, write: &Write) -> Result<Turn<'_>, WriteError> {
-        let urgent = (!write.can_wait()).then(|| self.shared.precedence.take());
+    /// Waits for the permits of a write. Deferrable writes first yield to urgent ones. Creates and
+    /// deferrable writes also need a permit of their kind, so that they never use all permits.
+    async fn acquire_permits(&self, write: &Write) -> Result<Permits<'_>, StoreError> {
+        let urgent = (!write.can_wait()).then(|| self.shared.priority.start_urgent());
         if urgent.is_none() {
-            self.shared.precedence.give().await;
+            self.shared.priority.yield_to_urgent().await;
         }
-        let queue = match write {
-            Write::Create(_) => Some(&self.shared.creating),
-            _ if write.can_wait() => Some(&self.shared.counting),
+        let limit = match write {
+            Write::Create(_) => Some(&self.shared.create_permits),
+            _ if write.can_wait() => Some(&self.shared.deferrable_permits),
             _ => None,
         };
-        let closed = |_| WriteError::Unavailable("the store is closed".to_owned());
-        let own = match queue {
-            Some(queue) => Some(queue.acquire().await.map_err(closed)?),
+        let closed = |_| StoreError::Unavailable("the store is closed".to_owned());
+        let of_kind = match limit {
+            Some(limit) => Some(limit.acquire().await.map_err(closed)?),
             None => None,
         };
-        let writing = self.shared.writing.acquire().await.map_err(closed)?;
-        Ok(Turn {
+        let write = self.shared.write_permits.acquire().await.map_err(closed)?;
+        Ok(Permits {
             _urgent: urgent,
-            _own: own,
-            _writing: writing,
+            _of_kind: of_kind,
+            _write: write,
         })
     }
 
-    async fn create(&self, wanted: &Object) -> Result<Object, Failure> {
-        let raw = object::encode(wanted).map_err(unreadable)?;
+    async fn create(&self, wanted: &Object) -> Result<Object, ApiError> {
+        let raw = object::encode(wanted).map_err(invalid_object)?;
         let api = self.api(wanted.kind(), &wanted.metadata().namespace);
         let parameters = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let answer = patiently(|| api.create(&parameters, &raw)).await?;
-        object::decode(wanted.kind(), answer).map_err(unreadable)
+        let response = retry_throttled(|| api.create(&parameters, &raw)).await?;
+        object::decode(wanted.kind(), response).map_err(invalid_object)
     }
 
-    async fn apply_host(&self, wanted: &Object) -> Result<Object, Failure> {
-        let mut body = wanted.to_value().map_err(unreadable)?;
+    async fn apply_host(&self, wanted: &Object) -> Result<Object, ApiError> {
+        let mut body = wanted.to_value().map_err(invalid_object)?;
         if let Some(fields) = body.as_object_mut() {
             fields.remove("status");
-            // Applying says what this manager wants; what the server gives must not be in it.
+            // The fields that the server sets must not be applied.
             let metadata = fields.get_mut("metadata").and_then(Value::as_object_mut);
-            let given = [
+            let set_by_server = [
                 "uid",
                 "resourceVersion",
                 "generation",
                 "creationTimestamp",
                 "deletionTimestamp",
             ];
-            metadata
-                .into_iter()
-                .for_each(|metadata| metadata.retain(|name, _| !given.contains(&name.as_str())));
+            metadata.into_iter().for_each(|metadata| {
+                metadata.retain(|name, _| !set_by_server.contains(&name.as_str()))
+            });
         }
         let metadata = wanted.metadata();
         let api = self.api(Kind::Host, &metadata.namespace);
         let parameters = PatchParams::apply(HOST_MANAGER).force();
         let patch = Patch::Apply(&body);
-        let answer = patiently(|| api.patch(&metadata.name, &parameters, &patch)).await?;
-        object::decode(Kind::Host, answer).map_err(unreadable)
+        let response = retry_throttled(|| api.patch(&metadata.name, &parameters, &patch)).await?;
+        object::decode(Kind::Host, response).map_err(invalid_object)
     }
 
-    /// Changes the object that has `uid`, against the last known state of it. `change` says what is to be
-    /// done about a state.
-    async fn change(
+    /// Updates the object that has `uid`, based on its cached state. `update` returns the update
+    /// for a state.
+    async fn update(
         &self,
         key: &Key,
         uid: &str,
-        change: impl Fn(&Object) -> Result<Change, Failure>,
-    ) -> Result<Object, Failure> {
+        update: impl Fn(&Object) -> Result<Update, ApiError>,
+    ) -> Result<Object, ApiError> {
         let api = self.api(key.kind, &key.namespace);
         let field_manager = Some(FIELD_MANAGER.to_owned());
-        let mut current = match self.shared.known.get(key) {
-            Some(known) if uid.is_empty() || known.metadata().uid == uid => known,
+        let mut current = match self.shared.cache.get(key) {
+            Some(cached) if uid.is_empty() || cached.metadata().uid == uid => cached,
             _ => self.read(&api, key).await?,
         };
-        for _ in 0..CONFLICT_RETRIES {
+        for _ in 0..ATTEMPTS_MAX {
             if !uid.is_empty() && current.metadata().uid != uid {
-                return Err(missing());
+                return Err(replaced());
             }
-            let answer = match change(&current)? {
-                Change::Nothing => return Ok(current),
-                Change::Patch(mut body) => {
-                    // The version makes the server refuse when this state is no longer the last one.
+            let response = match update(&current)? {
+                Update::Nothing => return Ok(current),
+                Update::Patch(mut body) => {
+                    // The server checks the version and rejects the patch if this state is stale.
                     set_version(&mut body, &current.metadata().resource_version);
                     let patch = Patch::Merge(&body);
                     let parameters = PatchParams {
                         field_manager: field_manager.clone(),
                         ..PatchParams::default()
                     };
-                    patiently(|| api.patch(&key.name, &parameters, &patch)).await
+                    retry_throttled(|| api.patch(&key.name, &parameters, &patch)).await
                 }
-                Change::Status(body) => {
+                Update::Status(body) => {
                     let parameters = PostParams {
                         field_manager: field_manager.clone(),
                         ..PostParams::default()
                     };
-                    patiently(|| api.replace_status(&key.name, &parameters, &body)).await
+                    retry_throttled(|| api.replace_status(&key.name, &parameters, &body)).await
                 }
             };
-            match answer {
-                Ok(raw) => return object::decode(key.kind, raw).map_err(unreadable),
-                Err(failure) if failure.is_conflict() => current = self.read(&api, key).await?,
-                Err(failure) => return Err(failure),
+            match response {
+                Ok(raw) => return object::decode(key.kind, raw).map_err(invalid_object),
+                Err(error) if error.is_conflict() => current = self.read(&api, key).await?,
+                Err(error) => return Err(error),
             }
         }
-        Err(Failure::Refused {
+        Err(ApiError::Rejected {
             code: 409,
             reason: "Conflict".to_owned(),
-            message: format!("{key} changed {CONFLICT_RETRIES} times meanwhile"),
+            message: format!("{key} changed before each of {ATTEMPTS_MAX} attempts"),
         })
     }
 
-    async fn delete(&self, key: &Key, uid: &str) -> Result<Object, Failure> {
+    async fn delete(&self, key: &Key, uid: &str) -> Result<Object, ApiError> {
         let api = self.api(key.kind, &key.namespace);
-        let last = match self.shared.known.get(key) {
-            Some(known) if uid.is_empty() || known.metadata().uid == uid => known,
+        let last = match self.shared.cache.get(key) {
+            Some(cached) if uid.is_empty() || cached.metadata().uid == uid => cached,
             _ => self.read(&api, key).await?,
         };
         if !uid.is_empty() && last.metadata().uid != uid {
-            return Err(missing());
+            return Err(replaced());
         }
         let uid = last.metadata().uid.clone();
         let parameters = DeleteParams::background().preconditions(Preconditions {
             uid: Some(uid.clone()),
             resource_version: None,
         });
-        match patiently(|| api.delete(&key.name, &parameters)).await {
-            Ok(answer) => match answer.left() {
-                // There are finalizers still to be done.
-                Some(raw) => object::decode(key.kind, raw).map_err(unreadable),
+        match retry_throttled(|| api.delete(&key.name, &parameters)).await {
+            Ok(response) => match response.left() {
+                // The object still has finalizers.
+                Some(raw) => object::decode(key.kind, raw).map_err(invalid_object),
                 None => {
-                    self.shared.known.remove(key, &uid);
+                    self.shared.cache.remove(key, &uid);
                     Ok(last)
                 }
             },
-            // Only the uid was a precondition: one of another uid bears the name.
-            Err(failure) if failure.is_conflict() => Err(missing()),
-            Err(failure) => Err(failure),
+            // The UID is the only precondition, so another object has the name.
+            Err(error) if error.is_conflict() => Err(replaced()),
+            Err(error) => Err(error),
         }
     }
 
-    async fn read(&self, api: &Api<DynamicObject>, key: &Key) -> Result<Object, Failure> {
-        let raw = patiently(|| api.get(&key.name)).await?;
-        let object = object::decode(key.kind, raw).map_err(unreadable)?;
-        self.shared.known.put(&object);
+    async fn read(&self, api: &Api<DynamicObject>, key: &Key) -> Result<Object, ApiError> {
+        let raw = retry_throttled(|| api.get(&key.name)).await?;
+        let object = object::decode(key.kind, raw).map_err(invalid_object)?;
+        self.shared.cache.put(&object);
         Ok(object)
     }
 }
 
-/// Sends a request, and again while the server is too busy to look at it. Nothing else is repeated:
-/// it may have been carried out.
-pub(super) async fn patiently<T, F>(request: impl Fn() -> F) -> Result<T, Failure>
+/// Sends a request, and retries it while the server is too busy. After any other error it is not
+/// retried, because it may have taken effect.
+pub(super) async fn retry_throttled<T, F>(request: impl Fn() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
-    for pause_ms in THROTTLED_PAUSES_MS {
-        match error::within(REQUEST_TIMEOUT, request()).await {
-            Err(failure) if failure.is_throttled() => {
-                tokio::time::sleep(Duration::from_millis(pause_ms)).await
+    for backoff_ms in THROTTLED_BACKOFF_MS {
+        match error::with_timeout(REQUEST_TIMEOUT, request()).await {
+            Err(error) if error.is_throttled() => {
+                tokio::time::sleep(Duration::from_millis(backoff_ms)).await
             }
             result => return result,
         }
     }
-    error::within(REQUEST_TIMEOUT, request()).await
+    error::with_timeout(REQUEST_TIMEOUT, request()).await
 }
 
 fn set_version(body: &mut Value, version: &str) {
@@ -238,74 +239,75 @@ fn set_version(body: &mut Value, version: &str) {
     }
 }
 
-fn missing() -> Failure {
-    Failure::Refused {
+fn replaced() -> ApiError {
+    ApiError::Rejected {
         code: 404,
         reason: "NotFound".to_owned(),
-        message: "another object bears the name".to_owned(),
+        message: "another object with this name has replaced it".to_owned(),
     }
 }
 
-fn unreadable(error: impl std::fmt::Display) -> Failure {
-    Failure::Silent(error.to_string())
+fn invalid_object(error: impl std::fmt::Display) -> ApiError {
+    ApiError::NoResponse(error.to_string())
 }
 
-/// What is to be sent to change an object.
+/// Update of an object.
 #[derive(Debug)]
-enum Change {
-    /// It is as it should be.
+enum Update {
+    /// Nothing to write.
     Nothing,
     /// A merge patch.
     Patch(Value),
-    /// The object with its new status. The whole of it, for the server takes who owns a field that is left out for
-    /// one who gives it up; and not a patch, which costs the server twice as much.
+    /// The object with its new status. Complete, because omitting a field would give up its
+    /// ownership; and not a patch, which is twice as expensive for the server.
     Status(Box<DynamicObject>),
 }
 
-/// The change that makes `status` the whole status.
-fn with_status(current: &Object, status: &Status) -> Result<Change, Failure> {
+/// Returns the update that replaces the whole status.
+fn with_status(current: &Object, status: &Status) -> Result<Update, ApiError> {
     let mut wanted = current.clone();
-    let entered = status.clone().enter(&mut wanted);
-    entered.map_err(|error| Failure::Refused {
+    let applied = status.clone().apply_to(&mut wanted);
+    applied.map_err(|error| ApiError::Rejected {
         code: 400,
         reason: "BadRequest".to_owned(),
         message: error.to_string(),
     })?;
     if wanted == *current {
-        return Ok(Change::Nothing);
+        return Ok(Update::Nothing);
     }
-    let mut raw = object::encode(&wanted).map_err(unreadable)?;
+    let mut raw = object::encode(&wanted).map_err(invalid_object)?;
     if let Some(status) = raw.data.get_mut("status").and_then(Value::as_object_mut) {
         break_status(status);
     }
-    Ok(Change::Status(Box::new(raw)))
+    Ok(Update::Status(Box::new(raw)))
 }
 
-/// Deliberate faults.
+/// Applies injected faults to a status.
 fn break_status(status: &mut Map<String, Value>) {
     if Breakage::NoScaleStatus.is_on() {
         status.retain(|name, _| name != "selector" && name != "currentReplicas");
     }
     let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
     for condition in conditions.into_iter().flatten() {
-        if let (true, Some(condition)) =
-            (Breakage::ObservesNothing.is_on(), condition.as_object_mut())
-        {
+        if let (true, Some(condition)) = (
+            Breakage::NoObservedGeneration.is_on(),
+            condition.as_object_mut(),
+        ) {
             condition.remove("observedGeneration");
         }
     }
 }
 
-/// The change that carries out `patch` on `current`.
-fn metadata_patch(current: &Object, patch: &MetadataPatch) -> Change {
+/// Returns the update that applies `patch` to `current`.
+fn metadata_patch(current: &Object, patch: &MetadataPatch) -> Update {
     let metadata = current.metadata();
     let mut finalizers = metadata.finalizers.clone();
-    if let Some(gone) = patch.remove_finalizer {
-        finalizers.retain(|finalizer| finalizer != gone);
+    if let Some(removed) = patch.remove_finalizer {
+        finalizers.retain(|finalizer| finalizer != removed);
     }
     if let Some(new) = patch.add_finalizer
         && !metadata.has_finalizer(new)
-        // The API server takes no new finalizer on an object that is being deleted.
+        // The API server rejects new finalizers on an object that is being deleted.
         && !metadata.is_deleting()
     {
         finalizers.push(new.to_owned());
@@ -323,9 +325,10 @@ fn metadata_patch(current: &Object, patch: &MetadataPatch) -> Change {
     if !annotations.is_empty() {
         changes.insert("annotations".to_owned(), Value::Object(annotations));
     }
-    match changes.is_empty() {
-        true => Change::Nothing,
-        false => Change::Patch(json!({ "metadata": changes })),
+    if changes.is_empty() {
+        Update::Nothing
+    } else {
+        Update::Patch(json!({ "metadata": changes }))
     }
 }
 

@@ -1,92 +1,92 @@
-//! What fails, and comes back.
+//! Faults that a test injects, and their end.
 
 use std::time::Duration;
 
 use berth_scheduler::core::{Action, Event, Outcome, Scheduler};
 
-use super::super::host::Trouble;
-use super::{Happening, World};
+use super::super::host::HostFault;
+use super::{SimEvent, World};
 
 impl World {
-    /// The scheduler is killed, and another begins.
+    /// Kills the scheduler and starts another one.
     pub fn restart_scheduler(&mut self) {
-        // What it had sent to the store arrives, or does not.
+        // Writes in flight take effect, or do not.
         let sent: Vec<_> = self
             .queue
             .iter()
-            .filter(|(_, happening)| matches!(happening, Happening::Store { .. }))
+            .filter(|(_, event)| matches!(event, SimEvent::StoreWrite { .. }))
             .map(|(at, _)| *at)
             .collect();
         for at in sent {
-            if let Some(Happening::Store { write, .. }) = self.queue.remove(&at) {
-                self.ledger.write_ended(&write);
-                if self.chance.percent(50) {
+            if let Some(SimEvent::StoreWrite { write, .. }) = self.queue.remove(&at) {
+                self.invariants.write_finished(&write);
+                if self.rng.percent(50) {
                     let _ = self.store.write(self.now, *write);
                 }
             }
         }
         self.incarnation += 1;
-        self.open.clear();
-        self.watch_at.clear();
+        self.calls_in_flight.clear();
+        self.last_watch_at.clear();
         self.scheduler = Scheduler::new(self.options.clone());
-        self.ledger.scheduler_restarted();
-        self.begin();
+        self.invariants.scheduler_restarted();
+        self.start_scheduler();
     }
 
-    /// The scheduler is told to end: its calls are dropped, what it writes is written.
-    pub fn end_scheduler(&mut self) {
-        for action in self.scheduler.step(self.now, Event::Ending) {
+    /// Shuts the scheduler down: its calls are dropped, its writes take effect.
+    pub fn shut_down_scheduler(&mut self) {
+        for action in self.scheduler.step(self.now, Event::ShuttingDown) {
             if let Action::Write { write, .. } = action {
                 let _ = self.store.write(self.now, write);
             }
         }
     }
 
-    pub fn broker_down(&mut self) {
+    pub fn stop_broker(&mut self) {
         if !std::mem::replace(&mut self.broker_up, false) {
             return;
         }
-        self.tell_in(Duration::from_millis(1), Event::BusDown);
-        for call in std::mem::take(&mut self.open).into_keys() {
+        self.deliver_in(Duration::from_millis(1), Event::BusDisconnected);
+        for call in std::mem::take(&mut self.calls_in_flight).into_keys() {
             let outcome = Outcome::Disconnected;
-            self.tell_in(
+            self.deliver_in(
                 Duration::from_millis(2),
-                Event::Answered {
+                Event::CallFinished {
                     call_id: call,
                     outcome,
                 },
             );
         }
         for host in &mut self.hosts {
-            if host.trouble == Trouble::None {
-                host.trouble = Trouble::Disconnected;
+            if host.fault == HostFault::None {
+                host.fault = HostFault::Disconnected;
             }
         }
     }
 
-    /// The broker is back; hosts come within `spread_ms`.
-    pub fn broker_back(&mut self, spread_ms: u64) {
+    /// Restarts the broker; the hosts reconnect within `spread_ms`.
+    pub fn restart_broker(&mut self, spread_ms: u64) {
         if std::mem::replace(&mut self.broker_up, true) {
             return;
         }
-        self.tell_in(Duration::from_millis(1), Event::BusUp);
+        self.deliver_in(Duration::from_millis(1), Event::BusConnected);
         for host in 0..self.hosts.len() {
-            if self.hosts[host].trouble == Trouble::Disconnected {
-                let after = Duration::from_millis(self.chance.between(0, spread_ms.max(1)));
-                self.at(after, Happening::Reconnect { host });
+            if self.hosts[host].fault == HostFault::Disconnected {
+                let delay = Duration::from_millis(self.rng.between(0, spread_ms.max(1)));
+                self.schedule(delay, SimEvent::Reconnect { host });
             }
         }
     }
 
-    pub fn trouble(&mut self, host: usize, trouble: Trouble) {
-        self.note(|| format!("host {host} {trouble:?}"));
-        match trouble {
-            Trouble::Dead => self.hosts[host].die(),
-            Trouble::None if !self.broker_up => self.hosts[host].trouble = Trouble::Disconnected,
-            trouble => self.hosts[host].trouble = trouble,
+    pub fn set_fault(&mut self, host: usize, fault: HostFault) {
+        self.log_fault(|| format!("host {host} {fault:?}"));
+        match fault {
+            HostFault::Dead => self.hosts[host].die(),
+            HostFault::None if !self.broker_up => self.hosts[host].fault = HostFault::Disconnected,
+            fault => self.hosts[host].fault = fault,
         }
-        if trouble == Trouble::None && self.broker_up {
-            self.at(Duration::from_millis(5), Happening::Reconnect { host });
+        if fault == HostFault::None && self.broker_up {
+            self.schedule(Duration::from_millis(5), SimEvent::Reconnect { host });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a user does.
+//! Actions of a user.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use berth_scheduler::api::{Key, Kind, Object};
 use super::World;
 
 impl World {
-    /// Applies a manifest, as a user does.
+    /// Applies a manifest.
     pub fn apply(&mut self, object: Object) {
         if let Object::Deployment(deployment) = &object {
-            self.ledger.wanted(self.now, deployment);
+            self.invariants.deployment_applied(self.now, deployment);
         }
         let object = match self.store.objects.get(&object.key()) {
             Some(before) => with_status_of(object, before),
             None => object,
         };
         let (_, changes) = self.store.put(object, self.now);
-        self.tell_changes(changes);
+        self.deliver_changes(changes);
     }
 
     pub fn delete(&mut self, key: &Key) {
@@ -30,21 +30,22 @@ impl World {
             return;
         };
         if key.kind == Kind::WorkloadDeployment {
-            self.ledger.unwanted(self.now, key);
+            self.invariants.deployment_deleted(self.now, key);
         }
         let (_, changes) = self.store.delete(self.now, key, &uid);
-        self.tell_changes(changes);
+        self.deliver_changes(changes);
     }
 
-    /// Deletes a deployment that stays until all that belongs to it is gone.
+    /// Deletes a deployment with foreground propagation: it stays until all its dependents are
+    /// gone.
     pub fn delete_in_foreground(&mut self, key: &Key) {
         let Some(object) = self.store.objects.get(key) else {
             return;
         };
         let uid = object.metadata().uid.clone();
-        self.ledger.unwanted(self.now, key);
+        self.invariants.deployment_deleted(self.now, key);
         let changes = self.store.delete_in_foreground(self.now, key, &uid);
-        self.tell_changes(changes);
+        self.deliver_changes(changes);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a test looks at.
+//! Queries of the world for tests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use berth_scheduler::api::{
     ConditionStatus, Key, Kind, Object, Workload, WorkloadDeployment, condition,
 };
 
-use super::super::host::Trouble;
+use super::super::host::HostFault;
 use super::World;
 
 impl World {
@@ -19,7 +19,7 @@ impl World {
         }
     }
 
-    /// Whether a deployment says that all of it is ready.
+    /// Returns whether a deployment reports that it is ready.
     pub fn is_ready(&self, name: &str) -> bool {
         let Some(deployment) = self.deployment(name) else {
             return false;
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    /// The message of a condition of a workload.
+    /// Returns the message of a workload's condition.
     pub fn message(&self, workload: &str, name: &str) -> String {
         let status = self
             .workload(workload)
@@ -54,32 +54,32 @@ impl World {
         found.map_or_else(String::new, |found| found.message.clone())
     }
 
-    /// How many ids run on each host that lives.
+    /// Returns the number of running ids on each healthy host.
     pub fn loads(&self) -> Vec<usize> {
-        let living = self
+        let healthy = self
             .hosts
             .iter()
-            .filter(|host| host.trouble == Trouble::None);
-        living.map(|host| host.running().count()).collect()
+            .filter(|host| host.fault == HostFault::None);
+        healthy.map(|host| host.running_ids().count()).collect()
     }
 
     pub fn writes(&self) -> usize {
         self.store.writes.values().sum()
     }
 
-    /// Panics when something has been wrong so far.
-    pub fn assert_sound(&self) {
-        assert_eq!(self.ledger.violation, None);
+    /// Panics if an invariant has been violated.
+    pub fn assert_invariants(&self) {
+        assert_eq!(self.invariants.violation, None);
     }
 
-    /// Ids of which a guest runs anywhere.
-    pub fn running(&self) -> BTreeSet<String> {
-        let running = self.hosts.iter().flat_map(|host| host.running());
+    /// Returns the ids that run on any host.
+    pub fn running_ids(&self) -> BTreeSet<String> {
+        let running = self.hosts.iter().flat_map(|host| host.running_ids());
         running.cloned().collect()
     }
 
-    /// Ids that are wanted: of Workloads that are not going.
-    pub fn wanted(&self) -> BTreeSet<String> {
+    /// Returns the ids of workloads that are not being deleted.
+    pub fn wanted_ids(&self) -> BTreeSet<String> {
         let workloads = self
             .store
             .of_kind(Kind::Workload)

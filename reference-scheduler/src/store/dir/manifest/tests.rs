@@ -1,4 +1,4 @@
-//! Manifests in, changes out.
+//! Effects of manifests on objects.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::*;
 use crate::api::{Kind, Timestamp};
 use crate::core::{MetadataPatch, Write};
 
-fn stamp() -> Stamp {
-    Stamp {
+fn context() -> WriteContext {
+    WriteContext {
         now: Timestamp::from_unix(Duration::from_secs(1_000)),
         uid: "u".to_owned(),
     }
@@ -24,44 +24,47 @@ fn deployment(replicas: i32, annotations: Value) -> Object {
 }
 
 fn applied(objects: &mut Objects, manifest: &Object) -> Change {
-    let change = apply(objects, manifest, "a.yaml", stamp()).unwrap();
+    let change = apply(objects, manifest, "a.yaml", context()).unwrap();
     objects.commit(&change);
     change
 }
 
 #[test]
-fn a_manifest_makes_an_object_once() {
+fn manifest_creates_its_object_once() {
     let mut objects = Objects::default();
     let manifest = deployment(1, json!({}));
-    let Change::Put(made) = applied(&mut objects, &manifest) else {
+    let Change::Put(created) = applied(&mut objects, &manifest) else {
         panic!()
     };
     assert_eq!(
-        (made.metadata().uid.as_str(), made.metadata().generation),
+        (
+            created.metadata().uid.as_str(),
+            created.metadata().generation
+        ),
         ("u", 1)
     );
-    assert_eq!(made.metadata().finalizers, Vec::<String>::new());
-    assert_eq!(made.metadata().annotations[ORIGIN], "a.yaml");
+    assert_eq!(created.metadata().finalizers, Vec::<String>::new());
+    assert_eq!(created.metadata().annotations[ORIGIN_ANNOTATION], "a.yaml");
     assert!(matches!(
         applied(&mut objects, &manifest),
-        Change::Nothing(_)
+        Change::Unchanged(_)
     ));
 }
 
 #[test]
-fn only_a_new_spec_is_a_new_generation() {
+fn only_spec_changes_increment_generation() {
     let mut objects = Objects::default();
     applied(&mut objects, &deployment(1, json!({})));
-    let noted = applied(&mut objects, &deployment(1, json!({"note": "x"})));
-    assert_eq!(noted.object().metadata().generation, 1);
+    let annotated = applied(&mut objects, &deployment(1, json!({"note": "x"})));
+    assert_eq!(annotated.object().metadata().generation, 1);
     let scaled = applied(&mut objects, &deployment(2, json!({"note": "x"})));
     assert_eq!(scaled.object().metadata().generation, 2);
 }
 
 #[test]
-fn annotations_of_the_file_go_with_it_and_others_stay() {
+fn removes_annotations_of_manifest_and_keeps_others() {
     let mut objects = Objects::default();
-    let made = applied(
+    let created = applied(
         &mut objects,
         &deployment(1, json!({"mine": "1", "berth.dev/drain": "true"})),
     );
@@ -70,11 +73,11 @@ fn annotations_of_the_file_go_with_it_and_others_stay() {
         ..MetadataPatch::default()
     };
     let write = Write::Metadata {
-        key: made.object().key(),
+        key: created.object().key(),
         uid: "u".to_owned(),
         patch,
     };
-    let change = objects.write(write, stamp()).unwrap();
+    let change = objects.write(write, context()).unwrap();
     objects.commit(&change);
     let change = applied(&mut objects, &deployment(1, json!({"mine": "2"})));
     let annotations = &change.object().metadata().annotations;
@@ -87,44 +90,47 @@ fn annotations_of_the_file_go_with_it_and_others_stay() {
 }
 
 #[test]
-fn what_goes_from_the_files_is_unwanted_unless_they_are_broken() {
+fn object_without_manifest_is_found_unless_file_is_invalid() {
     let mut objects = Objects::default();
-    let made = applied(&mut objects, &deployment(1, json!({})));
-    let key = made.object().key();
-    let mut wanted = Wanted::default();
-    assert_eq!(unwanted(&objects, &wanted), [key.clone()].as_slice());
-    wanted.broken.insert("a.yaml".to_owned());
-    assert_eq!(unwanted(&objects, &wanted), []);
-    wanted.broken.clear();
+    let created = applied(&mut objects, &deployment(1, json!({})));
+    let key = created.object().key();
+    let mut manifests = Manifests::default();
+    assert_eq!(
+        without_manifest(&objects, &manifests),
+        [key.clone()].as_slice()
+    );
+    manifests.invalid_files.insert("a.yaml".to_owned());
+    assert_eq!(without_manifest(&objects, &manifests), []);
+    manifests.invalid_files.clear();
     let moved = (deployment(1, json!({})), "b.yaml".to_owned());
-    wanted.objects.insert(key, moved);
-    assert_eq!(unwanted(&objects, &wanted), []);
+    manifests.objects.insert(key, moved);
+    assert_eq!(without_manifest(&objects, &manifests), []);
 }
 
 #[test]
-fn what_the_scheduler_made_itself_is_not_unwanted() {
+fn objects_of_the_scheduler_need_no_manifest() {
     let mut objects = Objects::default();
     let change = objects
-        .write(Write::Create(deployment(1, json!({}))), stamp())
+        .write(Write::Create(deployment(1, json!({}))), context())
         .unwrap();
     objects.commit(&change);
-    assert_eq!(unwanted(&objects, &Wanted::default()), []);
+    assert_eq!(without_manifest(&objects, &Manifests::default()), []);
 }
 
 #[test]
-fn what_has_an_owner_comes_from_no_file() {
+fn objects_with_owner_need_no_manifest() {
     let mut objects = Objects::default();
-    let mut made = deployment(1, json!({}));
-    let metadata = made.metadata_mut();
+    let mut created = deployment(1, json!({}));
+    let metadata = created.metadata_mut();
     metadata
         .annotations
-        .insert(ORIGIN.to_owned(), "a.yaml".to_owned());
+        .insert(ORIGIN_ANNOTATION.to_owned(), "a.yaml".to_owned());
     let owner = crate::api::Metadata::named("default", "owner");
     let owner = crate::api::OwnerReference::controller(Kind::WorkloadDeployment, &owner);
     metadata.owner_references.push(owner);
-    let change = objects.write(Write::Create(made), stamp()).unwrap();
+    let change = objects.write(Write::Create(created), context()).unwrap();
     objects.commit(&change);
-    assert_eq!(unwanted(&objects, &Wanted::default()), []);
-    let noted = change.object().clone();
-    assert_eq!(without_origin(noted).metadata().annotations.len(), 0);
+    assert_eq!(without_manifest(&objects, &Manifests::default()), []);
+    let object = change.object().clone();
+    assert_eq!(without_origin(object).metadata().annotations.len(), 0);
 }

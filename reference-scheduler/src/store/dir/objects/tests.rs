@@ -1,4 +1,4 @@
-//! Writes in, changes out.
+//! Effects of writes on objects.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::api::{Kind, WorkloadStatus};
 
-fn stamp(uid: &str) -> Stamp {
-    Stamp {
+fn context(uid: &str) -> WriteContext {
+    WriteContext {
         now: Timestamp::from_unix(Duration::from_secs(1_000)),
         uid: uid.to_owned(),
     }
@@ -25,8 +25,8 @@ fn host(id: &str, zone: &str) -> Object {
     Object::from_fields(Kind::Host, value).unwrap()
 }
 
-fn done(objects: &mut Objects, write: Write, uid: &str) -> Object {
-    let change = objects.write(write, stamp(uid)).unwrap();
+fn apply(objects: &mut Objects, write: Write, uid: &str) -> Object {
+    let change = objects.write(write, context(uid)).unwrap();
     objects.commit(&change);
     change.object().clone()
 }
@@ -47,90 +47,96 @@ fn delete(object: &Object) -> Write {
 }
 
 #[test]
-fn the_store_gives_uid_version_and_generation() {
+fn create_sets_uid_version_and_generation() {
     let mut objects = Objects::default();
-    let made = done(&mut objects, Write::Create(workload("a")), "u-1");
-    let given = made.metadata();
+    let created = apply(&mut objects, Write::Create(workload("a")), "u-1");
+    let metadata = created.metadata();
     assert_eq!(
         (
-            given.uid.as_str(),
-            given.generation,
-            given.resource_version.as_str()
+            metadata.uid.as_str(),
+            metadata.generation,
+            metadata.resource_version.as_str()
         ),
         ("u-1", 1, "1")
     );
-    assert!(given.creation_timestamp.is_some());
-    let Object::Workload(made) = made else {
+    assert!(metadata.creation_timestamp.is_some());
+    let Object::Workload(created) = created else {
         panic!()
     };
-    assert_eq!(made.status, None);
-    let again = objects.write(Write::Create(workload("a")), stamp("u-2"));
-    assert_eq!(again, Err(WriteError::Exists));
+    assert_eq!(created.status, None);
+    let again = objects.write(Write::Create(workload("a")), context("u-2"));
+    assert_eq!(again, Err(StoreError::Exists));
 }
 
 #[test]
-fn versions_go_on_after_a_restart() {
+fn versions_continue_after_restart() {
     let mut objects = Objects::default();
-    let made = done(&mut objects, Write::Create(workload("a")), "u-1");
+    let created = apply(&mut objects, Write::Create(workload("a")), "u-1");
     let mut later = Objects::default();
-    later.load(made);
-    let next = done(&mut later, Write::Create(workload("b")), "u-2");
+    later.load(created);
+    let next = apply(&mut later, Write::Create(workload("b")), "u-2");
     assert_eq!(next.metadata().resource_version, "2");
 }
 
 #[test]
-fn names_that_are_no_names_of_files_are_refused() {
-    let refused = Objects::default().write(Write::Create(workload("../../etc/passwd")), stamp("u"));
+fn create_rejects_invalid_names() {
+    let refused =
+        Objects::default().write(Write::Create(workload("../../etc/passwd")), context("u"));
     assert!(
-        matches!(refused, Err(WriteError::Refused(_))),
+        matches!(refused, Err(StoreError::Refused(_))),
         "{refused:?}"
     );
 }
 
 #[test]
-fn a_status_is_no_new_generation_and_the_same_one_no_change() {
+fn status_keeps_generation_and_equal_status_is_no_change() {
     let mut objects = Objects::default();
-    let made = done(&mut objects, Write::Create(workload("a")), "u-1");
+    let created = apply(&mut objects, Write::Create(workload("a")), "u-1");
     let status = WorkloadStatus {
         host_id: "h".to_owned(),
         ..WorkloadStatus::default()
     };
-    let write =
-        |uid: &str| Write::status(made.key(), uid.to_owned(), Status::Workload(status.clone()));
-    let written = done(&mut objects, write("u-1"), "");
+    let write = |uid: &str| {
+        Write::status(
+            created.key(),
+            uid.to_owned(),
+            Status::Workload(status.clone()),
+        )
+    };
+    let written = apply(&mut objects, write("u-1"), "");
     assert_eq!(written.metadata().generation, 1);
     assert_eq!(written.metadata().resource_version, "2");
     assert!(matches!(
-        objects.write(write("u-1"), stamp("")),
-        Ok(Change::Nothing(_))
+        objects.write(write("u-1"), context("")),
+        Ok(Change::Unchanged(_))
     ));
     assert_eq!(
-        objects.write(write("u-0"), stamp("")),
-        Err(WriteError::NotFound)
+        objects.write(write("u-0"), context("")),
+        Err(StoreError::NotFound)
     );
 }
 
 #[test]
-fn a_finalizer_holds_what_is_deleted() {
+fn deleted_object_remains_until_last_finalizer_is_removed() {
     let mut objects = Objects::default();
-    let made = done(&mut objects, Write::Create(workload("a")), "u-1");
+    let created = apply(&mut objects, Write::Create(workload("a")), "u-1");
     let add = MetadataPatch {
         add_finalizer: Some("f"),
         ..MetadataPatch::default()
     };
-    done(&mut objects, metadata(&made, add.clone()), "");
-    let held = done(&mut objects, delete(&made), "");
-    assert!(held.metadata().is_deleting());
+    apply(&mut objects, metadata(&created, add.clone()), "");
+    let deleting = apply(&mut objects, delete(&created), "");
+    assert!(deleting.metadata().is_deleting());
     assert!(matches!(
-        objects.write(delete(&made), stamp("")),
-        Ok(Change::Nothing(_))
+        objects.write(delete(&created), context("")),
+        Ok(Change::Unchanged(_))
     ));
     let late = MetadataPatch {
         add_finalizer: Some("g"),
         ..MetadataPatch::default()
     };
     assert_eq!(
-        done(&mut objects, metadata(&made, late), "")
+        apply(&mut objects, metadata(&created, late), "")
             .metadata()
             .finalizers,
         ["f"]
@@ -139,29 +145,31 @@ fn a_finalizer_holds_what_is_deleted() {
         remove_finalizer: Some("f"),
         ..MetadataPatch::default()
     };
-    let change = objects.write(metadata(&made, remove), stamp("")).unwrap();
+    let change = objects
+        .write(metadata(&created, remove), context(""))
+        .unwrap();
     assert!(matches!(change, Change::Remove(_)), "{change:?}");
     objects.commit(&change);
-    assert_eq!(objects.get(&made.key()), None);
+    assert_eq!(objects.get(&created.key()), None);
 }
 
 #[test]
-fn without_a_finalizer_a_deletion_is_the_end() {
+fn delete_without_finalizer_removes_object() {
     let mut objects = Objects::default();
-    let made = done(&mut objects, Write::Create(workload("a")), "u-1");
+    let created = apply(&mut objects, Write::Create(workload("a")), "u-1");
     assert!(matches!(
-        objects.write(delete(&made), stamp("")),
+        objects.write(delete(&created), context("")),
         Ok(Change::Remove(_))
     ));
 }
 
 #[test]
-fn a_host_is_created_or_brought_up_to_date() {
+fn apply_host_creates_or_updates_host() {
     let mut objects = Objects::default();
-    done(&mut objects, Write::ApplyHost(host("1", "a")), "u-1");
-    let same = objects.write(Write::ApplyHost(host("1", "a")), stamp("u-2"));
-    assert!(matches!(same, Ok(Change::Nothing(_))), "{same:?}");
-    let moved = done(&mut objects, Write::ApplyHost(host("2", "b")), "u-3");
+    apply(&mut objects, Write::ApplyHost(host("1", "a")), "u-1");
+    let same = objects.write(Write::ApplyHost(host("1", "a")), context("u-2"));
+    assert!(matches!(same, Ok(Change::Unchanged(_))), "{same:?}");
+    let moved = apply(&mut objects, Write::ApplyHost(host("2", "b")), "u-3");
     assert_eq!(
         (moved.metadata().uid.as_str(), moved.metadata().generation),
         ("u-1", 2)
@@ -170,9 +178,9 @@ fn a_host_is_created_or_brought_up_to_date() {
 }
 
 #[test]
-fn what_is_deleted_with_all_goes_last() {
+fn foreground_deletion_removes_owner_after_dependents() {
     let mut objects = Objects::default();
-    let below = |name: &str, kind: Kind, owner: &Object| {
+    let owned_by = |name: &str, kind: Kind, owner: &Object| {
         let reference = json!({"apiVersion": "runtime.wasmcloud.dev/v1alpha1", "kind": owner.kind().as_str(),
             "name": owner.metadata().name, "uid": owner.metadata().uid, "controller": true});
         let value = json!({"metadata": {"namespace": "default", "name": name, "ownerReferences": [reference],
@@ -183,31 +191,31 @@ fn what_is_deleted_with_all_goes_last() {
     let deployment = json!({"metadata": {"namespace": "default", "name": "d"},
         "spec": {"template": {"spec": {}}}});
     let deployment = Object::from_fields(Kind::WorkloadDeployment, deployment).unwrap();
-    let deployment = done(&mut objects, Write::Create(deployment), "u-d");
-    let set = done(
+    let deployment = apply(&mut objects, Write::Create(deployment), "u-d");
+    let set = apply(
         &mut objects,
-        below("s", Kind::WorkloadReplicaSet, &deployment),
+        owned_by("s", Kind::WorkloadReplicaSet, &deployment),
         "u-s",
     );
-    let one = done(&mut objects, below("one", Kind::Workload, &set), "u-1");
-    let other = done(&mut objects, below("other", Kind::Workload, &set), "u-2");
-    let now = stamp("").now;
-    let fall = |objects: &mut Objects| {
-        while !objects.falling().is_empty() {
-            for (key, fall) in objects.falling() {
-                let change = objects.fall(&key, fall, now).unwrap();
+    let one = apply(&mut objects, owned_by("one", Kind::Workload, &set), "u-1");
+    let other = apply(&mut objects, owned_by("other", Kind::Workload, &set), "u-2");
+    let now = context("").now;
+    let cascade = |objects: &mut Objects| {
+        while !objects.cascade_steps().is_empty() {
+            for (key, step) in objects.cascade_steps() {
+                let change = objects.cascade(&key, step, now).unwrap();
                 objects.commit(&change);
             }
         }
         objects.all().count()
     };
 
-    assert!(objects.falling().is_empty());
-    let change = objects.delete_with_all(&deployment, now);
+    assert!(objects.cascade_steps().is_empty());
+    let change = objects.delete_in_foreground(&deployment, now);
     objects.commit(&change);
-    assert_eq!(fall(&mut objects), 4);
+    assert_eq!(cascade(&mut objects), 4);
     assert!(objects.all().all(|object| object.metadata().is_deleting()));
-    let free = |object: &Object| {
+    let release = |object: &Object| {
         let remove_finalizer = Some("f");
         let patch = MetadataPatch {
             remove_finalizer,
@@ -215,18 +223,18 @@ fn what_is_deleted_with_all_goes_last() {
         };
         metadata(object, patch)
     };
-    done(&mut objects, free(&one), "");
-    assert_eq!(fall(&mut objects), 3);
-    // One that was on its way to the store goes as well.
-    let late = done(&mut objects, below("late", Kind::Workload, &set), "u-3");
-    assert_eq!(fall(&mut objects), 4);
-    done(&mut objects, free(&late), "");
-    done(&mut objects, free(&other), "");
-    assert_eq!(fall(&mut objects), 0);
+    apply(&mut objects, release(&one), "");
+    assert_eq!(cascade(&mut objects), 3);
+    // A dependent that is created late is deleted too.
+    let late = apply(&mut objects, owned_by("late", Kind::Workload, &set), "u-3");
+    assert_eq!(cascade(&mut objects), 4);
+    apply(&mut objects, release(&late), "");
+    apply(&mut objects, release(&other), "");
+    assert_eq!(cascade(&mut objects), 0);
 
-    let alone = done(&mut objects, Write::Create(workload("alone")), "u-4");
+    let alone = apply(&mut objects, Write::Create(workload("alone")), "u-4");
     assert!(matches!(
-        objects.delete_with_all(&alone, now),
+        objects.delete_in_foreground(&alone, now),
         Change::Remove(_)
     ));
 }

@@ -1,4 +1,4 @@
-//! The slices that a Service should have. Pure.
+//! Desired EndpointSlices of a Service. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,86 +8,86 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::revision::fnv1a;
 
-/// The label of slices that a scheduler of either kind keeps.
+/// Label of slices that this scheduler or upstream's maintains.
 pub(super) const MANAGER_LABEL: &str = "wasmcloud.dev/route-manager";
-/// The label by which Kubernetes finds the slices of a Service.
+/// Label by which Kubernetes finds the slices of a Service.
 pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// The name of the port that hosts serve HTTP at, as upstream has it.
+/// Name of the HTTP port of hosts, the same as upstream's.
 const PORT_NAME: &str = "http";
 
-/// How many endpoints go into one slice: what Kubernetes' own controller does, since each change
+/// Maximum number of endpoints in a slice, the same as in Kubernetes' own controller: each change
 /// sends the whole slice to every node.
-const SLICE_ENDPOINTS: usize = 100;
+const SLICE_ENDPOINTS_MAX: usize = 100;
 
-/// How much of the Service's name goes into that of a slice: nine characters follow, and a label
-/// value holds 63.
-const NAME_BYTES: usize = 54;
+/// Maximum length of the Service name in the name of a slice: nine characters follow, and a label
+/// value has at most 63.
+const NAME_BYTES_MAX: usize = 54;
 
-/// A Service that leads to workloads.
+/// Properties of a Service that routes to workloads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ServiceFacts {
     pub namespace: String,
     pub name: String,
     pub uid: String,
-    /// Whether its port has no name: then the endpoints' has to have none either.
+    /// Whether its port has no name; the endpoint port must then have no name either.
     pub has_unnamed_port: bool,
 }
 
-/// Where a host serves.
+/// HTTP endpoint of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Backend {
     pub address: IpAddr,
     pub port: u16,
 }
 
-/// What is to be done, in this order.
+/// Changes to make, in this order.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
-    /// Names of slices.
+    /// Names of slices to delete.
     pub delete: Vec<String>,
-    /// Slices, whole.
+    /// Slices to apply.
     pub apply: Vec<EndpointSlice>,
 }
 
-/// What leads from `existing` to the slices that `service` should have for `backends`.
+/// Returns the changes from `existing` to the desired slices of `service` for `backends`.
 pub(super) fn plan(
     service: &ServiceFacts,
     backends: &BTreeSet<Backend>,
     existing: &BTreeMap<String, EndpointSlice>,
 ) -> Plan {
     let desired = desired(service, backends, existing);
-    let has = |name: &String| {
+    let desired_slice = |name: &String| {
         desired
             .iter()
             .find(|slice| slice.metadata.name.as_ref() == Some(name))
     };
-    let must_go = |name: &String, old: &EndpointSlice| {
-        // The address type of a slice cannot be changed.
-        has(name).is_none_or(|new| new.address_type != old.address_type)
+    let must_delete = |name: &String, old: &EndpointSlice| {
+        // The address type of a slice is immutable.
+        desired_slice(name).is_none_or(|new| new.address_type != old.address_type)
     };
     let delete = existing
         .iter()
-        .filter(|(name, old)| must_go(name, old))
+        .filter(|(name, old)| must_delete(name, old))
         .map(|(name, _)| name.clone())
         .collect();
-    let is_done = |new: &EndpointSlice| {
+    let is_applied = |new: &EndpointSlice| {
         let old = new
             .metadata
             .name
             .as_ref()
             .and_then(|name| existing.get(name));
-        old.is_some_and(|old| is_as(old, new))
+        old.is_some_and(|old| matches_desired(old, new))
     };
     let apply = desired
         .iter()
-        .filter(|new| !is_done(new))
+        .filter(|new| !is_applied(new))
         .cloned()
         .collect();
     Plan { delete, apply }
 }
 
-/// One slice for each address family, port and hundred of endpoints.
+/// Returns the desired slices: one per address family, port and hundred endpoints.
 fn desired(
     service: &ServiceFacts,
     backends: &BTreeSet<Backend>,
@@ -104,7 +104,7 @@ fn desired(
     let first = first_group(groups.keys().copied(), existing.get(&first_name));
     let mut slices = Vec::new();
     for (group, addresses) in &groups {
-        for (index, chunk) in addresses.chunks(SLICE_ENDPOINTS).enumerate() {
+        for (index, chunk) in addresses.chunks(SLICE_ENDPOINTS_MAX).enumerate() {
             let name = if index == 0 && Some(*group) == first {
                 first_name.clone()
             } else {
@@ -120,13 +120,13 @@ fn desired(
     slices
 }
 
-/// The group whose slice has the name that upstream gives to the only one it makes: the one that has
-/// it already, or else the lowest port of IPv4.
+/// Returns the group whose slice gets the name that upstream uses for its only slice: the group
+/// that already has it, else the lowest port of IPv4.
 fn first_group(
     mut groups: impl Iterator<Item = (bool, u16)> + Clone,
     slice: Option<&EndpointSlice>,
 ) -> Option<(bool, u16)> {
-    let held = slice.and_then(|slice| {
+    let current = slice.and_then(|slice| {
         let port = slice
             .ports
             .iter()
@@ -136,13 +136,13 @@ fn first_group(
     });
     groups
         .clone()
-        .find(|group| Some(*group) == held)
+        .find(|group| Some(*group) == current)
         .or_else(|| groups.next())
 }
 
-/// The beginning of the Service's name and a hash of what tells its slices apart.
+/// Returns the name of a slice: the beginning of the Service name and a hash of `seed`.
 fn slice_name(service: &str, seed: &str) -> String {
-    let end = service.len().min(NAME_BYTES);
+    let end = service.len().min(NAME_BYTES_MAX);
     format!(
         "{}-{:08x}",
         service.get(..end).unwrap_or(service),
@@ -171,7 +171,7 @@ fn slice(
         protocol: Some("TCP".to_owned()),
         app_protocol: None,
     };
-    // Kubernetes writes the addresses of upstream's slices in the order of their text.
+    // Sorted as text, the same as in upstream's slices.
     let mut endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect();
     endpoints.sort_by(|a, b| a.addresses.cmp(&b.addresses));
     EndpointSlice {
@@ -204,8 +204,8 @@ fn slice(
     }
 }
 
-/// Whether `old` says all that `new` does and nothing that contradicts it.
-fn is_as(old: &EndpointSlice, new: &EndpointSlice) -> bool {
+/// Returns whether `old` contains everything of `new` and does not contradict it.
+fn matches_desired(old: &EndpointSlice, new: &EndpointSlice) -> bool {
     let labels = |slice: &EndpointSlice| slice.metadata.labels.clone().unwrap_or_default();
     let (old_labels, owners) = (
         labels(old),

@@ -1,6 +1,6 @@
-//! What routes follow from: Workloads, Hosts, Services, Pods, and the slices that there are. Pure.
+//! State from which routes are derived: Workloads, Hosts, Services, Pods and existing slices. Pure.
 //!
-//! Every change returns the Services that it concerns.
+//! Every change returns the affected Services.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,35 +12,35 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::ServiceKey;
 use super::slices::{self, Backend, Plan, SERVICE_LABEL, ServiceFacts};
 use crate::api::{Host, Key, Kind, Object, Workload, is_true, names};
-use crate::breakage::Breakage;
+use crate::fault_injection::Breakage;
 
-/// What is watched apart from each other. Before all of them have told of everything, nothing is
-/// decided: a Service would lose the endpoints that were not heard of yet.
+/// Independent watches. Nothing is decided before all of them are listed: a Service would lose the
+/// endpoints that are not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum Informer {
     /// Workloads and Hosts.
     Objects,
     /// Services.
     Services,
-    /// Slices.
+    /// EndpointSlices.
     Slices,
-    /// Pods in which hosts run.
+    /// Pods that run hosts.
     Pods,
 }
 
-/// See the module.
+/// The table; see the module.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct RouteTable {
     hosts: HashMap<Key, HostFacts>,
-    /// Only those that name a Service.
+    /// Workloads with a Service.
     workloads: HashMap<Key, WorkloadFacts>,
     services: HashMap<ServiceKey, ServiceFacts>,
     slices: HashMap<ServiceKey, BTreeMap<String, EndpointSlice>>,
     pods: HashMap<ServiceKey, PodFacts>,
-    /// The workloads of a Service.
+    /// Workloads by Service.
     by_service: HashMap<ServiceKey, BTreeSet<Key>>,
-    /// How many lists of each part are still to come; absent before its watch began.
-    to_come: BTreeMap<Part, usize>,
+    /// Number of pending lists of each informer; missing before its watch starts.
+    pending_lists: BTreeMap<Informer, usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -59,31 +59,31 @@ struct WorkloadFacts {
 
 #[derive(Debug, PartialEq, Eq)]
 struct PodFacts {
-    /// What it calls itself, beside its name.
+    /// Hostname, if it differs from the name.
     hostname: Option<String>,
     address: Option<IpAddr>,
 }
 
-impl Table {
-    /// The watches of a part begin anew, so many.
-    pub(super) fn forget(&mut self, part: Part, watches: usize) {
-        self.to_come.insert(part, watches);
-        match part {
-            Part::Objects => {
+impl RouteTable {
+    /// Clears an informer before `watches` new watches of it.
+    pub(super) fn restart(&mut self, informer: Informer, watches: usize) {
+        self.pending_lists.insert(informer, watches);
+        match informer {
+            Informer::Objects => {
                 self.hosts.clear();
                 self.workloads.clear();
                 self.by_service.clear();
             }
-            Part::Services => self.services.clear(),
-            Part::Slices => self.slices.clear(),
-            Part::Pods => self.pods.clear(),
+            Informer::Services => self.services.clear(),
+            Informer::Slices => self.slices.clear(),
+            Informer::Pods => self.pods.clear(),
         }
     }
 
-    /// One watch of a part has told of everything, for the first time or again.
-    pub(super) fn listed(&mut self, part: Part) -> Vec<ServiceKey> {
+    /// Records that one watch of an informer has listed all objects, for the first time or again.
+    pub(super) fn mark_listed(&mut self, informer: Informer) -> Vec<ServiceKey> {
         let was_complete = self.is_complete();
-        if let Some(left) = self.to_come.get_mut(&part) {
+        if let Some(left) = self.pending_lists.get_mut(&informer) {
             *left = left.saturating_sub(1);
         }
         if was_complete || !self.is_complete() {
@@ -94,9 +94,14 @@ impl Table {
     }
 
     fn is_complete(&self) -> bool {
-        [Part::Objects, Part::Services, Part::Slices, Part::Pods]
-            .iter()
-            .all(|part| self.to_come.get(part) == Some(&0))
+        [
+            Informer::Objects,
+            Informer::Services,
+            Informer::Slices,
+            Informer::Pods,
+        ]
+        .iter()
+        .all(|informer| self.pending_lists.get(informer) == Some(&0))
     }
 
     pub(super) fn object_applied(&mut self, object: &Object) -> Vec<ServiceKey> {
@@ -112,7 +117,7 @@ impl Table {
             Kind::Host => self
                 .hosts
                 .remove(key)
-                .map_or_else(Vec::new, |gone| self.on_host(&gone.id)),
+                .map_or_else(Vec::new, |removed| self.services_on_host(&removed.id)),
             Kind::Workload => self.workload_removed(key).into_iter().collect(),
             _ => Vec::new(),
         }
@@ -127,11 +132,11 @@ impl Table {
         if self.hosts.get(&key) == Some(&facts) {
             return Vec::new();
         }
-        let mut touched = self.on_host(&facts.id);
-        if let Some(before) = self.hosts.insert(key, facts) {
-            touched.extend(self.on_host(&before.id));
+        let mut affected = self.services_on_host(&facts.id);
+        if let Some(old) = self.hosts.insert(key, facts) {
+            affected.extend(self.services_on_host(&old.id));
         }
-        touched
+        affected
     }
 
     fn workload_applied(&mut self, key: Key, workload: &Workload) -> Vec<ServiceKey> {
@@ -147,34 +152,34 @@ impl Table {
             host_id: status
                 .map(|status| status.host_id.clone())
                 .unwrap_or_default(),
-            // Requests end before the workload does.
+            // Routes are removed before the workload stops.
             is_ready: !metadata.is_deleting()
                 && status.is_some_and(|status| is_true(&status.conditions, names::workload::READY)),
         });
         if self.workloads.get(&key) == facts.as_ref() {
             return Vec::new();
         }
-        let mut touched: Vec<ServiceKey> = self.workload_removed(&key).into_iter().collect();
+        let mut affected: Vec<ServiceKey> = self.workload_removed(&key).into_iter().collect();
         if let Some(facts) = facts {
-            touched.push(facts.service.clone());
+            affected.push(facts.service.clone());
             self.by_service
                 .entry(facts.service.clone())
                 .or_default()
                 .insert(key.clone());
             self.workloads.insert(key, facts);
         }
-        touched
+        affected
     }
 
     fn workload_removed(&mut self, key: &Key) -> Option<ServiceKey> {
-        let gone = self.workloads.remove(key)?;
-        if let Some(others) = self.by_service.get_mut(&gone.service) {
+        let removed = self.workloads.remove(key)?;
+        if let Some(others) = self.by_service.get_mut(&removed.service) {
             others.remove(key);
             if others.is_empty() {
-                self.by_service.remove(&gone.service);
+                self.by_service.remove(&removed.service);
             }
         }
-        Some(gone.service)
+        Some(removed.service)
     }
 
     pub(super) fn service_applied(&mut self, service: &Service) -> Vec<ServiceKey> {
@@ -195,13 +200,13 @@ impl Table {
             return Vec::new();
         }
         self.services.insert(key.clone(), facts);
-        self.if_ours(key)
+        self.if_relevant(key)
     }
 
     pub(super) fn service_removed(&mut self, service: &Service) -> Vec<ServiceKey> {
         let key = key_of(&service.metadata);
         self.services.remove(&key);
-        self.if_ours(key)
+        self.if_relevant(key)
     }
 
     pub(super) fn slice_applied(&mut self, slice: EndpointSlice) -> Vec<ServiceKey> {
@@ -209,13 +214,12 @@ impl Table {
             return Vec::new();
         };
         let name = slice.metadata.name.clone().unwrap_or_default();
-        let before = self
+        let old = self
             .slices
             .entry(service.clone())
             .or_default()
             .insert(name, slice.clone());
-        // Its metadata changes with every write; what it says is what matters, and its labels.
-        if before.is_some_and(|before| before == slice) {
+        if old.is_some_and(|old| old == slice) {
             Vec::new()
         } else {
             vec![service]
@@ -248,27 +252,27 @@ impl Table {
         if self.pods.get(&key) == Some(&facts) {
             return Vec::new();
         }
-        let mut touched = self.on_pod(&key.1, facts.hostname.as_deref());
-        if let Some(before) = self.pods.insert(key.clone(), facts) {
-            touched.extend(self.on_pod(&key.1, before.hostname.as_deref()));
+        let mut affected = self.services_on_pod(&key.1, facts.hostname.as_deref());
+        if let Some(old) = self.pods.insert(key.clone(), facts) {
+            affected.extend(self.services_on_pod(&key.1, old.hostname.as_deref()));
         }
-        touched
+        affected
     }
 
     pub(super) fn pod_removed(&mut self, pod: &Pod) -> Vec<ServiceKey> {
         let key = key_of(&pod.metadata);
-        let gone = self.pods.remove(&key);
-        gone.map_or_else(Vec::new, |gone| {
-            self.on_pod(&key.1, gone.hostname.as_deref())
+        let removed = self.pods.remove(&key);
+        removed.map_or_else(Vec::new, |removed| {
+            self.services_on_pod(&key.1, removed.hostname.as_deref())
         })
     }
 
-    /// What leads to the slices that a Service should have; `None` while that is not known.
+    /// Returns the changes of the slices of a Service, or `None` while its state is unknown.
     pub(super) fn plan(&self, key: &ServiceKey) -> Option<Plan> {
         if !self.is_complete() {
             return None;
         }
-        // A Service that is gone takes its slices along: they are owned by it.
+        // The slices of a deleted Service are deleted with it, as it owns them.
         let service = self.services.get(key)?;
         let none = BTreeMap::new();
         Some(slices::plan(
@@ -285,8 +289,8 @@ impl Table {
             .filter(|facts| facts.is_ready);
         let ids: BTreeSet<&str> = ready.map(|facts| facts.host_id.as_str()).collect();
         let hosts = self.hosts.values().filter(|host| {
-            let there = ids.contains(host.id.as_str());
-            host.port != 0 && (there || Breakage::EndpointsOfAllHosts.is_on())
+            let is_used = ids.contains(host.id.as_str());
+            host.port != 0 && (is_used || Breakage::EndpointsOfAllHosts.is_on())
         });
         hosts
             .filter_map(|host| {
@@ -302,7 +306,7 @@ impl Table {
             .collect()
     }
 
-    /// The address of a host, by way of its Pod when it goes by a name.
+    /// Returns the address of a host; if its hostname is the name of a Pod, the address of the Pod.
     fn address(&self, hostname: &str) -> Option<IpAddr> {
         hostname.parse().ok().or_else(|| {
             let mut pods = self.pods.iter();
@@ -314,25 +318,27 @@ impl Table {
         })
     }
 
-    /// The Services with workloads on a host.
-    fn on_host(&self, id: &str) -> Vec<ServiceKey> {
-        let here = self.workloads.values().filter(|facts| facts.host_id == id);
-        here.map(|facts| facts.service.clone()).collect()
+    /// Returns the Services with workloads on a host.
+    fn services_on_host(&self, id: &str) -> Vec<ServiceKey> {
+        let on_host = self.workloads.values().filter(|facts| facts.host_id == id);
+        on_host.map(|facts| facts.service.clone()).collect()
     }
 
-    /// The Services with workloads on a host that goes by the name of a Pod.
-    fn on_pod(&self, name: &str, hostname: Option<&str>) -> Vec<ServiceKey> {
+    /// Returns the Services with workloads on a host whose hostname is that of a Pod.
+    fn services_on_pod(&self, name: &str, hostname: Option<&str>) -> Vec<ServiceKey> {
         let hosts = self
             .hosts
             .values()
             .filter(|host| host.hostname == name || hostname == Some(&host.hostname));
-        hosts.flat_map(|host| self.on_host(&host.id)).collect()
+        hosts
+            .flat_map(|host| self.services_on_host(&host.id))
+            .collect()
     }
 
-    /// A Service concerns us when workloads name it, or slices of ours are there.
-    fn if_ours(&self, key: ServiceKey) -> Vec<ServiceKey> {
-        let is_ours = self.by_service.contains_key(&key) || self.slices.contains_key(&key);
-        is_ours.then_some(key).into_iter().collect()
+    /// Returns the Service if workloads refer to it or it has slices of ours.
+    fn if_relevant(&self, key: ServiceKey) -> Vec<ServiceKey> {
+        let is_relevant = self.by_service.contains_key(&key) || self.slices.contains_key(&key);
+        is_relevant.then_some(key).into_iter().collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The bodies of patches; that the server takes them is seen in the tests against one.
+//! Bodies of patches. Integration tests check that an API server accepts them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn workload(finalizers: &[&str]) -> Object {
 }
 
 #[test]
-fn a_status_is_written_as_a_whole_and_nothing_else_is_touched() {
+fn status_update_replaces_status_and_nothing_else() {
     let status = |host: &str| WorkloadStatus {
         host_id: host.to_owned(),
         ..WorkloadStatus::default()
@@ -32,34 +32,34 @@ fn a_status_is_written_as_a_whole_and_nothing_else_is_touched() {
         workload_id: "old".to_owned(),
         ..status("h")
     });
-    placed.enter(&mut current).expect("of its kind");
+    placed.apply_to(&mut current).expect("of its kind");
     current.metadata_mut().resource_version = "7".to_owned();
     let moved = Status::Workload(status("other"));
-    let Ok(Change::Status(raw)) = with_status(&current, &moved) else {
-        panic!("a new status");
+    let Ok(Update::Status(raw)) = with_status(&current, &moved) else {
+        panic!("expected a new status");
     };
     assert_eq!(raw.data["status"], json!({"hostId": "other"}));
     assert_eq!(raw.metadata.resource_version.as_deref(), Some("7"));
     let written = object::decode(Kind::Workload, *raw).expect("an object");
     assert_eq!(written.metadata(), current.metadata());
-    assert!(matches!(with_status(&written, &moved), Ok(Change::Nothing)));
+    assert!(matches!(with_status(&written, &moved), Ok(Update::Nothing)));
 }
 
 #[test]
-fn a_status_of_another_kind_is_refused() {
+fn rejects_status_of_another_kind() {
     let status = Status::Deployment(WorkloadDeploymentStatus::default());
     assert!(with_status(&workload(&[]), &status).is_err());
 }
 
-fn body(change: Change) -> Option<Value> {
-    match change {
-        Change::Patch(body) => Some(body),
-        Change::Nothing | Change::Status(_) => None,
+fn body(update: Update) -> Option<Value> {
+    match update {
+        Update::Patch(body) => Some(body),
+        Update::Nothing | Update::Status(_) => None,
     }
 }
 
 #[test]
-fn finalizers_of_others_stay() {
+fn keeps_finalizers_of_others() {
     let add = MetadataPatch {
         add_finalizer: Some("ours"),
         ..MetadataPatch::default()
@@ -84,7 +84,7 @@ fn finalizers_of_others_stay() {
 }
 
 #[test]
-fn annotations_are_set_and_taken_away_and_nothing_is_written_for_nothing() {
+fn sets_and_removes_annotations_and_skips_empty_updates() {
     let patch = |name: &str, value: Option<&str>| MetadataPatch {
         annotations: BTreeMap::from([(name.to_owned(), value.map(str::to_owned))]),
         ..MetadataPatch::default()

@@ -1,4 +1,4 @@
-//! Slices for every mixture of backends, and what changes them.
+//! Slices for combinations of backends, and their changes.
 
 use super::*;
 
@@ -19,8 +19,8 @@ fn backends(all: &[(&str, u16)]) -> BTreeSet<Backend> {
     all.iter().map(backend).collect()
 }
 
-/// What is there after `plan` was carried out.
-fn carried_out(
+/// Returns the slices after `plan` was executed.
+fn execute(
     plan: &Plan,
     mut existing: BTreeMap<String, EndpointSlice>,
 ) -> BTreeMap<String, EndpointSlice> {
@@ -59,7 +59,7 @@ fn summary(slices: &BTreeMap<String, EndpointSlice>) -> Vec<String> {
 }
 
 #[test]
-fn one_slice_as_upstream_makes_it() {
+fn single_slice_is_the_same_as_upstreams() {
     let plan = plan(
         &service(),
         &backends(&[("10.0.0.10", 9191), ("10.0.0.9", 9191)]),
@@ -88,27 +88,27 @@ fn one_slice_as_upstream_makes_it() {
 }
 
 #[test]
-fn nothing_is_written_when_nothing_is_to_be_changed() {
+fn plan_is_empty_without_changes() {
     let wanted = backends(&[("10.0.0.1", 80), ("fd00::1", 80), ("10.0.0.2", 81)]);
-    let there = carried_out(
+    let existing = execute(
         &plan(&service(), &wanted, &BTreeMap::new()),
         BTreeMap::new(),
     );
     assert_eq!(
-        summary(&there),
+        summary(&existing),
         [
             "IPv4 http:80 10.0.0.1",
             "IPv4 http:81 10.0.0.2",
             "IPv6 http:80 fd00::1"
         ]
     );
-    assert_eq!(plan(&service(), &wanted, &there), Plan::default());
+    assert_eq!(plan(&service(), &wanted, &existing), Plan::default());
 }
 
 #[test]
-fn what_was_edited_is_repaired() {
+fn repairs_edited_slices() {
     let wanted = backends(&[("10.0.0.1", 80)]);
-    let there = carried_out(
+    let existing = execute(
         &plan(&service(), &wanted, &BTreeMap::new()),
         BTreeMap::new(),
     );
@@ -126,28 +126,28 @@ fn what_was_edited_is_repaired() {
         |slice| slice.metadata.labels = Some(BTreeMap::new()),
     ];
     for edit in edits {
-        let mut edited = there.clone();
+        let mut edited = existing.clone();
         edited.values_mut().for_each(edit);
         let plan = plan(&service(), &wanted, &edited);
         assert_eq!(plan.apply.len(), 1);
-        assert_eq!(carried_out(&plan, edited), there);
+        assert_eq!(execute(&plan, edited), existing);
     }
 }
 
 #[test]
-fn the_last_backend_takes_all_slices_with_it() {
+fn deletes_all_slices_with_last_backend() {
     let wanted = backends(&[("10.0.0.1", 80), ("10.0.0.2", 81)]);
-    let there = carried_out(
+    let existing = execute(
         &plan(&service(), &wanted, &BTreeMap::new()),
         BTreeMap::new(),
     );
-    let plan = plan(&service(), &BTreeSet::new(), &there);
+    let plan = plan(&service(), &BTreeSet::new(), &existing);
     assert_eq!((plan.delete.len(), plan.apply.len()), (2, 0));
 }
 
 #[test]
-fn the_first_slice_keeps_its_port() {
-    let there = carried_out(
+fn first_slice_keeps_its_port() {
+    let existing = execute(
         &plan(
             &service(),
             &backends(&[("10.0.0.1", 9191)]),
@@ -158,11 +158,11 @@ fn the_first_slice_keeps_its_port() {
     let plan = plan(
         &service(),
         &backends(&[("10.0.0.1", 9191), ("10.0.0.2", 80)]),
-        &there,
+        &existing,
     );
     assert_eq!((plan.delete.len(), plan.apply.len()), (0, 1));
-    let mut all = there;
-    all.extend(carried_out(&plan, BTreeMap::new()));
+    let mut all = existing;
+    all.extend(execute(&plan, BTreeMap::new()));
     assert_eq!(
         summary(&all),
         ["IPv4 http:80 10.0.0.2", "IPv4 http:9191 10.0.0.1"]
@@ -170,48 +170,45 @@ fn the_first_slice_keeps_its_port() {
 }
 
 #[test]
-fn the_address_type_is_changed_by_replacing() {
-    let there = carried_out(
+fn replaces_slice_to_change_address_type() {
+    let existing = execute(
         &plan(&service(), &backends(&[("10.0.0.1", 80)]), &BTreeMap::new()),
         BTreeMap::new(),
     );
     let wanted = backends(&[("fd00::1", 80)]);
-    let plan = plan(&service(), &wanted, &there);
+    let plan = plan(&service(), &wanted, &existing);
     assert_eq!(plan.delete.len(), 1);
-    assert_eq!(
-        summary(&carried_out(&plan, there)),
-        ["IPv6 http:80 fd00::1"]
-    );
+    assert_eq!(summary(&execute(&plan, existing)), ["IPv6 http:80 fd00::1"]);
 }
 
 #[test]
-fn many_endpoints_go_into_several_slices_under_names_that_stay() {
+fn splits_many_endpoints_into_slices_with_stable_names() {
     let many: BTreeSet<Backend> = (0..250_u8)
         .map(|last| Backend {
             address: IpAddr::from([10, 0, 0, last]),
             port: 80,
         })
         .collect();
-    let there = carried_out(&plan(&service(), &many, &BTreeMap::new()), BTreeMap::new());
-    assert_eq!(there.len(), 3);
-    assert_eq!(plan(&service(), &many, &there), Plan::default());
+    let existing = execute(&plan(&service(), &many, &BTreeMap::new()), BTreeMap::new());
+    assert_eq!(existing.len(), 3);
+    assert_eq!(plan(&service(), &many, &existing), Plan::default());
 }
 
 #[test]
-fn a_port_without_a_name_is_served_too() {
+fn supports_unnamed_port() {
     let service = ServiceFacts {
         has_unnamed_port: true,
         ..service()
     };
-    let there = carried_out(
+    let existing = execute(
         &plan(&service, &backends(&[("10.0.0.1", 80)]), &BTreeMap::new()),
         BTreeMap::new(),
     );
-    assert_eq!(summary(&there), ["IPv4 http:80,:80 10.0.0.1"]);
+    assert_eq!(summary(&existing), ["IPv4 http:80,:80 10.0.0.1"]);
 }
 
 #[test]
-fn a_long_name_is_cut() {
+fn truncates_long_names() {
     let name = slice_name(&"a".repeat(63), "seed");
     assert_eq!(name.len(), 63);
 }

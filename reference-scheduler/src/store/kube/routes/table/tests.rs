@@ -1,4 +1,4 @@
-//! Endpoints follow from what is there, in whatever order it came.
+//! Endpoints depend on the objects, not on their order.
 
 use std::sync::Arc;
 
@@ -48,17 +48,22 @@ fn key() -> ServiceKey {
     ("demo".to_owned(), "web".to_owned())
 }
 
-/// A table that has heard of everything: nothing.
-fn empty() -> Table {
-    let mut table = Table::default();
-    for part in [Part::Objects, Part::Services, Part::Slices, Part::Pods] {
-        table.forget(part, 1);
-        table.listed(part);
+/// Returns an empty table whose informers are all listed.
+fn empty() -> RouteTable {
+    let mut table = RouteTable::default();
+    for informer in [
+        Informer::Objects,
+        Informer::Services,
+        Informer::Slices,
+        Informer::Pods,
+    ] {
+        table.restart(informer, 1);
+        table.mark_listed(informer);
     }
     table
 }
 
-fn addresses(table: &Table) -> Vec<String> {
+fn addresses(table: &RouteTable) -> Vec<String> {
     let plan = table.plan(&key()).expect("a plan");
     let endpoints = plan
         .apply
@@ -70,8 +75,8 @@ fn addresses(table: &Table) -> Vec<String> {
 }
 
 #[test]
-fn whatever_comes_last_makes_the_route() {
-    type Arrival = fn(&mut Table) -> Vec<ServiceKey>;
+fn last_object_completes_route_in_any_order() {
+    type Arrival = fn(&mut RouteTable) -> Vec<ServiceKey>;
     let arrivals: [Arrival; 3] = [
         |table| table.object_applied(&host("h", "10.0.0.1")),
         |table| table.object_applied(&workload("a", "h", "True")),
@@ -90,7 +95,7 @@ fn whatever_comes_last_makes_the_route() {
 }
 
 #[test]
-fn only_ready_workloads_on_known_hosts_count_and_hosts_count_once() {
+fn endpoints_are_hosts_with_ready_workloads_without_duplicates() {
     let mut table = empty();
     table.service_applied(&service());
     for (id, address) in [("h", "10.0.0.1"), ("i", "10.0.0.2"), ("k", "10.0.0.3")] {
@@ -115,20 +120,20 @@ fn only_ready_workloads_on_known_hosts_count_and_hosts_count_once() {
 }
 
 #[test]
-fn a_workload_on_its_way_out_gets_no_more_requests() {
+fn terminating_workload_has_no_endpoint() {
     let mut table = empty();
     table.service_applied(&service());
     table.object_applied(&host("h", "10.0.0.1"));
-    let mut leaving = workload("a", "h", "True");
-    table.object_applied(&leaving);
-    leaving.metadata_mut().deletion_timestamp =
+    let mut terminating = workload("a", "h", "True");
+    table.object_applied(&terminating);
+    terminating.metadata_mut().deletion_timestamp =
         Some("2026-01-02T03:04:05Z".parse().expect("a time"));
-    assert_eq!(table.object_applied(&leaving), [key(), key()]);
+    assert_eq!(table.object_applied(&terminating), [key(), key()]);
     assert_eq!(addresses(&table), [""; 0]);
 }
 
 #[test]
-fn a_host_without_http_has_no_endpoint() {
+fn host_without_http_has_no_endpoint() {
     let mut table = empty();
     table.service_applied(&service());
     let Object::Host(host) = host("h", "10.0.0.1") else {
@@ -143,7 +148,7 @@ fn a_host_without_http_has_no_endpoint() {
 }
 
 #[test]
-fn a_host_that_goes_by_a_name_is_found_by_its_pod() {
+fn resolves_hostname_by_pod() {
     let mut table = empty();
     table.service_applied(&service());
     table.object_applied(&host("h", "pod-1"));
@@ -156,26 +161,31 @@ fn a_host_that_goes_by_a_name_is_found_by_its_pod() {
 }
 
 #[test]
-fn nothing_is_decided_before_everything_is_known() {
-    let mut table = Table::default();
-    table.forget(Part::Objects, 1);
-    table.forget(Part::Services, 2);
-    table.forget(Part::Slices, 1);
-    table.forget(Part::Pods, 1);
+fn plans_nothing_before_all_informers_are_listed() {
+    let mut table = RouteTable::default();
+    table.restart(Informer::Objects, 1);
+    table.restart(Informer::Services, 2);
+    table.restart(Informer::Slices, 1);
+    table.restart(Informer::Pods, 1);
     table.service_applied(&service());
     table.object_applied(&workload("a", "h", "True"));
-    for part in [Part::Objects, Part::Services, Part::Slices, Part::Pods] {
-        assert_eq!(table.listed(part), []);
+    for informer in [
+        Informer::Objects,
+        Informer::Services,
+        Informer::Slices,
+        Informer::Pods,
+    ] {
+        assert_eq!(table.mark_listed(informer), []);
         assert!(table.plan(&key()).is_none());
     }
-    assert_eq!(table.listed(Part::Services), [key()]);
+    assert_eq!(table.mark_listed(Informer::Services), [key()]);
     assert!(table.plan(&key()).is_some());
-    table.forget(Part::Objects, 1);
-    assert!(table.plan(&key()).is_none(), "a new watch begins");
+    table.restart(Informer::Objects, 1);
+    assert!(table.plan(&key()).is_none(), "a new watch starts");
 }
 
 #[test]
-fn slices_that_nothing_leads_to_any_more_are_looked_at() {
+fn plans_deletion_of_unused_slices() {
     let mut table = empty();
     table.service_applied(&service());
     table.object_applied(&host("h", "10.0.0.1"));

@@ -1,0 +1,305 @@
+//! The thread that owns a directory: scans it, stores the objects and serves requests one by one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::DirError;
+use super::manifest::{self, Manifests};
+use super::objects::{Change, Objects, WriteContext};
+use super::parser::Reference;
+use super::scanner::Scanner;
+use super::status_files::{Lock, StatusFiles, StatusFilesError};
+use crate::api::{Object, Timestamp};
+use crate::core::{ObjectEvent, ObjectEventKind, StoreError, Write};
+use crate::store::{Secret, StoreEvent};
+
+/// Interval between scans. A change takes effect once two scans in a row find the same file, so
+/// within two intervals. A scan of a thousand files takes a few milliseconds.
+const SCAN_INTERVAL: Duration = Duration::from_millis(150);
+
+/// A request to the worker, with the sender for its response.
+#[derive(Debug)]
+pub(super) enum Request {
+    Watch(mpsc::Sender<StoreEvent>),
+    Write(Box<Write>, oneshot::Sender<Result<Object, StoreError>>),
+    ConfigMap(Reference, oneshot::Sender<Option<BTreeMap<String, String>>>),
+    Secret(Reference, oneshot::Sender<Option<Secret>>),
+    RecordEvent(ObjectEvent),
+    Close,
+}
+
+/// Owns the directory. Runs in its own thread because it blocks on file operations.
+#[derive(Debug)]
+pub(super) struct Worker {
+    files: StatusFiles,
+    scanner: Scanner,
+    objects: Objects,
+    manifests: Manifests,
+    watchers: Vec<mpsc::Sender<StoreEvent>>,
+    /// Whether to reconcile even if no file changes: an object was removed that may have a manifest
+    /// again, or a manifest could not be applied.
+    reconcile_pending: bool,
+    _lock: Lock,
+}
+
+impl Worker {
+    pub(super) fn spawn(
+        root: &Path,
+        inbox: mpsc::Receiver<Request>,
+        is_leader: watch::Sender<bool>,
+    ) -> Result<(), DirError> {
+        let files = StatusFiles::create(root).map_err(DirError::StatusFiles)?;
+        let scanner = Scanner::new(root);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(DirError::Thread)?;
+        let work = move || {
+            if let Err(error) = runtime.block_on(run(files, scanner, inbox, &is_leader)) {
+                let error = berth_sdk::cli::error_chain(&error);
+                tracing::error!(%error, "the worker of the directory has failed");
+            }
+        };
+        let thread = thread::Builder::new().name("directory".to_owned());
+        thread.spawn(work).map_err(DirError::Thread)?;
+        Ok(())
+    }
+
+    async fn serve(mut self, mut inbox: mpsc::Receiver<Request>) {
+        let mut scans = tokio::time::interval(SCAN_INTERVAL);
+        scans.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                request = inbox.recv() => match request {
+                    None | Some(Request::Close) => return,
+                    Some(request) => self.handle(request).await,
+                },
+                _ = scans.tick() => self.scan().await,
+            }
+        }
+    }
+
+    async fn handle(&mut self, request: Request) {
+        // The caller may have stopped waiting for the response.
+        match request {
+            Request::Watch(events) => self.add_watcher(events).await,
+            Request::Write(write, response) => {
+                let result = self.write(*write).await;
+                let _ = response.send(result);
+            }
+            Request::ConfigMap(reference, response) => {
+                let _ = response.send(self.manifests.config_maps.get(&reference).cloned());
+            }
+            Request::Secret(reference, response) => {
+                let _ = response.send(self.manifests.secrets.get(&reference).cloned());
+            }
+            Request::RecordEvent(event) => self.record_event(&event),
+            Request::Close => {}
+        }
+    }
+
+    async fn write(&mut self, write: Write) -> Result<Object, StoreError> {
+        let write = match write {
+            Write::Create(object) => Write::Create(manifest::without_origin(object)),
+            write => write,
+        };
+        let change = self.objects.write(write, write_context())?;
+        self.commit(change).await
+    }
+
+    /// Writes a change to disk, then to memory, and then sends it to the watchers.
+    async fn commit(&mut self, change: Change) -> Result<Object, StoreError> {
+        let stored = match &change {
+            Change::Put(object) => self.files.put(object),
+            Change::Remove(object) => self.files.remove(&object.key()),
+            Change::Unchanged(_) => return Ok(change.object().clone()),
+        };
+        stored.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        self.objects.commit(&change);
+        let event = match &change {
+            Change::Put(object) => StoreEvent::Applied(object.clone()),
+            Change::Remove(object) | Change::Unchanged(object) => {
+                self.reconcile_pending = true;
+                StoreEvent::Removed {
+                    key: object.key(),
+                    uid: object.metadata().uid.clone(),
+                }
+            }
+        };
+        self.broadcast(event).await;
+        Ok(change.object().clone())
+    }
+
+    async fn scan(&mut self) {
+        match self.scanner.scan() {
+            Ok(false) if !self.reconcile_pending => {}
+            Ok(_) => {
+                self.manifests = self.scanner.manifests();
+                self.reconcile().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot scan the directory; ignoring changes");
+            }
+        }
+        self.cascade_deletions().await;
+    }
+
+    /// Continues foreground deletions, including those of an earlier process.
+    async fn cascade_deletions(&mut self) {
+        loop {
+            let steps = self.objects.cascade_steps();
+            if steps.is_empty() {
+                return;
+            }
+            for (key, step) in steps {
+                let change = self.objects.cascade(&key, step, write_context().now);
+                let Some(change) = change else {
+                    continue;
+                };
+                if let Err(error) = self.commit(change).await {
+                    tracing::warn!(%key, %error, "cannot continue a deletion");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Deletes the objects whose manifests are gone, then applies all manifests.
+    async fn reconcile(&mut self) {
+        self.reconcile_pending = false;
+        for key in manifest::without_manifest(&self.objects, &self.manifests) {
+            let Some(object) = self.objects.get(&key) else {
+                continue;
+            };
+            tracing::info!(%key, "deleting an object without a manifest");
+            let change = self
+                .objects
+                .delete_in_foreground(object, write_context().now);
+            self.reconcile_one(&key.to_string(), Ok(change)).await;
+        }
+        let manifests: Vec<(Object, String)> = self.manifests.objects.values().cloned().collect();
+        for (object, origin) in manifests {
+            let change = manifest::apply(&self.objects, &object, &origin, write_context());
+            self.reconcile_one(&object.key().to_string(), change).await;
+        }
+    }
+
+    async fn reconcile_one(&mut self, key: &str, change: Result<Change, StoreError>) {
+        let result = match change {
+            Ok(change) => self.commit(change).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            tracing::warn!(key, %error, "cannot apply a manifest");
+            self.reconcile_pending |= matches!(error, StoreError::Unavailable(_));
+        }
+    }
+
+    async fn add_watcher(&mut self, events: mpsc::Sender<StoreEvent>) {
+        for object in self.objects.all() {
+            if events
+                .send(StoreEvent::Applied(object.clone()))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        if events.send(StoreEvent::Synced).await.is_ok() {
+            self.watchers.push(events);
+        }
+    }
+
+    async fn broadcast(&mut self, event: StoreEvent) {
+        let mut any_closed = false;
+        for watcher in &self.watchers {
+            any_closed |= watcher.send(event.clone()).await.is_err();
+        }
+        if any_closed {
+            self.watchers.retain(|watcher| !watcher.is_closed());
+        }
+    }
+
+    fn record_event(&self, event: &ObjectEvent) {
+        let kind = match event.kind {
+            ObjectEventKind::Normal => "Normal",
+            ObjectEventKind::Warning => "Warning",
+        };
+        let line = format!(
+            "{} {kind} {} {}: {}",
+            write_context().now,
+            event.key,
+            event.reason,
+            event.message.replace('\n', " ")
+        );
+        if let Err(error) = self.files.append_event(&line) {
+            tracing::warn!(%error, "cannot write to the event log");
+        }
+    }
+}
+
+/// Waits for the lock, loads the stored objects, and serves requests until every sender is dropped.
+async fn run(
+    files: StatusFiles,
+    mut scanner: Scanner,
+    inbox: mpsc::Receiver<Request>,
+    is_leader: &watch::Sender<bool>,
+) -> Result<(), StatusFilesError> {
+    let Some(lock) = acquire_lock(&files, is_leader).await? else {
+        return Ok(());
+    };
+    let mut objects = Objects::default();
+    for object in files.load()? {
+        objects.load(object);
+    }
+    // The manifests take effect with the second scan.
+    let _ = scanner.scan();
+    tokio::time::sleep(SCAN_INTERVAL).await;
+    let mut worker = Worker {
+        files,
+        scanner,
+        objects,
+        manifests: Manifests::default(),
+        watchers: Vec::new(),
+        reconcile_pending: true,
+        _lock: lock,
+    };
+    worker.scan().await;
+    is_leader.send_replace(true);
+    worker.serve(inbox).await;
+    Ok(())
+}
+
+/// Waits for the lock; returns `None` if the store is dropped in the meantime.
+async fn acquire_lock(
+    files: &StatusFiles,
+    is_leader: &watch::Sender<bool>,
+) -> Result<Option<Lock>, StatusFilesError> {
+    let mut has_waited = false;
+    loop {
+        if let Some(lock) = files.try_lock()? {
+            return Ok(Some(lock));
+        }
+        if is_leader.is_closed() {
+            return Ok(None);
+        }
+        if !has_waited {
+            tracing::info!("waiting for the lock, which another scheduler holds");
+            has_waited = true;
+        }
+        tokio::time::sleep(SCAN_INTERVAL).await;
+    }
+}
+
+fn write_context() -> WriteContext {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    WriteContext {
+        now: Timestamp::from_unix(since_epoch.unwrap_or_default()),
+        uid: uuid::Uuid::new_v4().to_string(),
+    }
+}
