@@ -1,4 +1,4 @@
-//! Measures what is promised of speed: the reference host's HTTP, the reference scheduler's reactions.
+//! Benchmarks: HTTP throughput of the reference host, reactions of the reference scheduler.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,62 +10,62 @@ pub mod host;
 pub mod scheduler;
 pub mod simulator;
 
-/// Why nothing was measured.
+/// Reason why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// There is no place to keep the peer.
-    #[error("there is no place to keep wasmtime-cli")]
-    Cache(#[from] crate::cache::NoHome),
+    /// The cache directory is unknown.
+    #[error("cannot locate the cache directory for wasmtime-cli")]
+    Cache(#[from] crate::cache::NoCacheDir),
     /// cargo cannot be run.
-    #[error("cargo cannot be run")]
+    #[error("cannot run cargo")]
     Cargo(#[source] io::Error),
-    /// The peer was not built; cargo has said why.
-    #[error("wasmtime-cli {release} cannot be built; cargo has said why")]
+    /// The build of the peer failed.
+    #[error("cannot build wasmtime-cli {release}; see the output of cargo")]
     Peer {
-        /// Which.
+        /// Release of wasmtime-cli.
         release: &'static str,
     },
-    /// What is measured was not built; cargo has said why.
-    #[error("what is to be measured cannot be built; cargo has said why")]
+    /// The build of the programs to measure failed.
+    #[error("cannot build the programs to measure; see the output of cargo")]
     Build,
-    /// There is no broker.
-    #[error("there is no nats-server")]
+    /// nats-server is not available.
+    #[error("cannot provide nats-server")]
     NatsServer(#[from] NatsServerError),
-    /// There is no API server.
-    #[error("there is no Kubernetes API server")]
+    /// The API server is not available.
+    #[error("cannot provide a Kubernetes API server")]
     KubeApi(#[from] KubeApiError),
-    /// A measurement did not come to an end.
-    #[error("{what} was not measured; what it said: {said}")]
+    /// A measurement did not finish.
+    #[error("{measurement} was not measured; its output: {output}")]
     Measurement {
-        /// Which.
-        what: &'static str,
-        /// Its output.
-        said: String,
+        /// Name of the measurement.
+        measurement: &'static str,
+        /// Output of its program.
+        output: String,
     },
     /// A program cannot be run.
-    #[error("{} cannot be run", program.display())]
+    #[error("cannot run {}", program.display())]
     Program {
-        /// Which.
+        /// Path of the program.
         program: PathBuf,
-        /// What the system says.
+        /// I/O error.
         source: io::Error,
     },
-    /// A file cannot be used.
-    #[error("{} cannot be used", path.display())]
+    /// A file cannot be accessed.
+    #[error("cannot access {}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the file system says.
+        /// I/O error.
         source: io::Error,
     },
-    /// There was nothing to measure yet.
-    #[error("{what} did not come about within {seconds} s; the scheduler's last words: {log}")]
+    /// The initial state of a measurement was not reached.
+    #[error("{condition}: not reached within {seconds} s; last log line of the scheduler: {log}")]
     Preparation {
-        /// What was waited for.
-        what: String,
-        /// For how long.
+        /// The expected state.
+        condition: String,
+        /// The timeout.
         seconds: u64,
-        /// The end of its log.
+        /// Last line of the scheduler's log.
         log: String,
     },
 }

@@ -1,68 +1,68 @@
-//! The encodings of the protocol in other languages: their generated code, their tests, their style.
+//! The SDKs in other languages: their generated code, tests, and style checks.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use crate::cache::NoHome;
+use crate::cache::NoCacheDir;
 
 pub mod go;
 pub mod python;
 
-/// What the tests of a language are given.
+/// Programs for the tests of a language.
 #[derive(Clone, Copy, Debug)]
 pub struct Tools<'a> {
     /// A real nats-server.
     pub nats_server: &'a Path,
-    /// The suite, to judge the examples.
+    /// The conformance suite, which tests the examples.
     pub suite: &'a Path,
-    /// The reference host, to be spoken to by gRPC.
+    /// The reference host, for tests over gRPC.
     pub host: &'a Path,
 }
 
-/// Whether generated code is to be written, or only looked at.
+/// Whether generated code is written or only checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// Made and written.
-    Made,
-    /// Made and compared.
-    Checked,
+pub enum Mode {
+    /// Write the generated code.
+    Write,
+    /// Compare the generated code with the existing files.
+    Check,
 }
 
-/// Why nothing could be said about a language.
+/// Reason why a language cannot be generated or tested.
 #[derive(Debug, thiserror::Error)]
 pub enum BindingsError {
-    /// A program of the language is missing.
-    #[error("`{program}` cannot be run; {hint}")]
+    /// A program of the language cannot be run.
+    #[error("cannot run `{program}`; {hint}")]
     Program {
-        /// The program.
+        /// Name of the program.
         program: String,
-        /// What to install.
+        /// Installation hint.
         hint: &'static str,
-        /// Why.
+        /// I/O error.
         source: io::Error,
     },
-    /// There is nowhere to keep the tools.
-    #[error("there is no folder for the tools of the language")]
-    Cache(#[from] NoHome),
-    /// Something cannot be written there.
-    #[error("{} cannot be read or written", path.display())]
+    /// The directory for tools is unknown.
+    #[error("cannot locate the directory for tools")]
+    Cache(#[from] NoCacheDir),
+    /// A file cannot be read or written.
+    #[error("cannot read or write {}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// I/O error.
         source: io::Error,
     },
-    /// What is pinned cannot be installed, or what is there not be compiled.
+    /// Installing pinned tools or compiling failed.
     #[error("`{command}` failed")]
     Install {
-        /// The command.
+        /// The command line.
         command: String,
     },
 }
 
-/// Runs commands of one language in one folder, up to the first that fails.
+/// Runs commands of one language in one directory, up to the first that fails.
 #[derive(Debug)]
 struct Runner<'a> {
     dir: PathBuf,
@@ -71,18 +71,18 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Whether all of them succeeded.
-    fn all(&self, commands: &[(&Path, &[&str])]) -> Result<bool, BindingsError> {
+    /// Runs the commands. Returns whether all succeeded.
+    fn run_all(&self, commands: &[(&Path, &[&str])]) -> Result<bool, BindingsError> {
         for (program, arguments) in commands {
-            if !self.one(program, arguments)?.success() {
-                println!("failed: {}", spelled(program, arguments));
+            if !self.run(program, arguments)?.success() {
+                println!("failed: {}", command_line(program, arguments));
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn one(&self, program: &Path, arguments: &[&str]) -> Result<ExitStatus, BindingsError> {
+    fn run(&self, program: &Path, arguments: &[&str]) -> Result<ExitStatus, BindingsError> {
         let mut command = Command::new(program);
         command.current_dir(&self.dir).args(arguments);
         command.envs(self.environment.iter().copied());
@@ -94,6 +94,6 @@ impl Runner<'_> {
     }
 }
 
-fn spelled(program: &Path, arguments: &[&str]) -> String {
+fn command_line(program: &Path, arguments: &[&str]) -> String {
     format!("{} {}", program.display(), arguments.join(" "))
 }

@@ -1,16 +1,16 @@
-//! The one folder in which the chores keep what they set up, outside the build directory.
+//! The directory for built programs and installed tools, outside the build directory.
 
 use std::path::{Path, PathBuf};
 
-/// The variable that names another folder.
+/// Environment variable with the path of the directory.
 pub const VARIABLE: &str = "BERTH_CACHE";
 
-/// Where things are kept: `BERTH_CACHE`, else `berth` in the user's cache directory.
+/// Returns the cache directory: `BERTH_CACHE`, else `berth` in the user's cache directory.
 ///
 /// # Errors
 ///
-/// When neither that variable nor a home directory is known.
-pub fn dir() -> Result<PathBuf, NoHome> {
+/// When neither that variable nor a home directory is set.
+pub fn dir() -> Result<PathBuf, NoCacheDir> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     from_variables(
         variable(VARIABLE).as_deref().map(Path::new),
@@ -20,33 +20,33 @@ pub fn dir() -> Result<PathBuf, NoHome> {
 }
 
 fn from_variables(
-    berth: Option<&Path>,
-    user: Option<&Path>,
+    berth_cache: Option<&Path>,
+    xdg_cache: Option<&Path>,
     home: Option<&Path>,
-) -> Result<PathBuf, NoHome> {
-    if let Some(berth) = berth {
-        return Ok(berth.to_path_buf());
+) -> Result<PathBuf, NoCacheDir> {
+    if let Some(dir) = berth_cache {
+        return Ok(dir.to_path_buf());
     }
-    // A relative path in this variable is to be ignored, says its specification.
-    if let Some(user) = user.filter(|path| path.is_absolute()) {
-        return Ok(user.join("berth"));
+    // The XDG specification requires that relative paths are ignored.
+    if let Some(dir) = xdg_cache.filter(|path| path.is_absolute()) {
+        return Ok(dir.join("berth"));
     }
-    home.map(|home| home.join(".cache/berth")).ok_or(NoHome)
+    home.map(|home| home.join(".cache/berth")).ok_or(NoCacheDir)
 }
 
-/// There is no place to keep anything.
+/// Neither a cache directory nor a home directory is set.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no home directory to keep a cache in; name a folder in {VARIABLE}")]
-pub struct NoHome;
+#[error("no home directory for the cache; set {VARIABLE} to a directory")]
+pub struct NoCacheDir;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_variable_decides() {
+    fn prefers_most_specific_variable() {
         let path = |text| Some(Path::new(text));
-        let dir = |berth, user, home| from_variables(berth, user, home).map_err(|_| ());
+        let dir = |berth, xdg, home| from_variables(berth, xdg, home).map_err(|_| ());
         assert_eq!(dir(path("b"), path("/c"), path("/h")), Ok("b".into()));
         assert_eq!(dir(None, path("/c"), path("/h")), Ok("/c/berth".into()));
         assert_eq!(

@@ -1,9 +1,9 @@
-//! Runs cargo, and finds what it has built.
+//! Runs cargo, and locates the programs that it builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A cargo command in the repository, by the cargo that runs this.
+/// Returns a cargo command in the repository. It runs the same cargo that runs this program.
 #[must_use]
 pub fn command(root: &Path, arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -12,9 +12,9 @@ pub fn command(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// A program that cargo has built; `profile_dir` is `debug` or `release`.
+/// Returns the path of a program that cargo builds. `profile_dir` is `debug` or `release`.
 #[must_use]
-pub fn built(root: &Path, profile_dir: &str, name: &str) -> PathBuf {
+pub fn program(root: &Path, profile_dir: &str, name: &str) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     root.join(target).join(profile_dir).join(name)

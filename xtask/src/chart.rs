@@ -1,4 +1,4 @@
-//! Renders the Helm chart, and asks the programs whether they take the arguments in it.
+//! Renders the Helm chart, and extracts the arguments of its containers.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,18 +6,18 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-/// The chart, in the repository.
+/// Path of the chart in the repository.
 pub const DIR: &str = "deploy/chart";
 
-/// The release of Kubernetes that is rendered for.
+/// Kubernetes version of the rendering.
 const KUBE_VERSION: &str = "1.36.0";
 
-/// What `helm template` makes of the chart for a release `berth` in a namespace `berth`, with these further
-/// arguments, as YAML.
+/// Renders the chart with `helm template`, for a release `berth` in the namespace `berth`, with
+/// further arguments. Returns YAML.
 ///
 /// # Errors
 ///
-/// When helm cannot be run, or refuses; what it says is in the error.
+/// When helm cannot be run or fails. The error contains its output.
 pub fn render<S: AsRef<OsStr>>(
     root: &Path,
     programs: &Path,
@@ -29,20 +29,20 @@ pub fn render<S: AsRef<OsStr>>(
         .args(["--namespace", "berth", "--kube-version", KUBE_VERSION])
         .args(arguments)
         .output()
-        .map_err(ChartError::Helm)?;
+        .map_err(ChartError::Run)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(ChartError::Refused { said })
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(ChartError::Helm { stderr })
 }
 
-/// The arguments of the containers called `container` in a rendering, one list for each, with what Kubernetes would
-/// fill in filled in.
+/// Returns the arguments of each container named `container` in a rendering, with values in place
+/// of the variables that Kubernetes would expand.
 ///
 /// # Errors
 ///
-/// When it is no YAML.
+/// When the rendering is not valid YAML.
 pub fn arguments_of(rendering: &str, container: &str) -> Result<Vec<Vec<String>>, ChartError> {
     let objects: Vec<Option<Object>> =
         serde_saphyr::from_multiple(rendering).map_err(ChartError::Yaml)?;
@@ -52,16 +52,11 @@ pub fn arguments_of(rendering: &str, container: &str) -> Result<Vec<Vec<String>>
     });
     Ok(containers
         .filter(|one| one.name == container)
-        .map(|one| {
-            one.args
-                .iter()
-                .map(|argument| filled_in(argument))
-                .collect()
-        })
+        .map(|one| one.args.iter().map(|argument| expand(argument)).collect())
         .collect())
 }
 
-/// What matters here of an object of any kind.
+/// The relevant part of a Kubernetes object of any kind.
 #[derive(Deserialize)]
 struct Object {
     spec: Option<ObjectSpec>,
@@ -90,26 +85,26 @@ struct Container {
     args: Vec<String>,
 }
 
-fn filled_in(argument: &str) -> String {
+fn expand(argument: &str) -> String {
     argument
         .replace("$(POD_UID)", "7f0c6f2e-6f0e-4c0e-9d3c-1f3b5a7c9e11")
         .replace("$(POD_IP)", "10.0.0.7")
 }
 
-/// Why the chart gives nothing.
+/// Reason why the chart cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum ChartError {
     /// Helm cannot be run.
-    #[error("helm cannot be run")]
-    Helm(#[source] std::io::Error),
-    /// Helm refuses.
-    #[error("helm refuses: {said}")]
-    Refused {
-        /// What it says.
-        said: String,
+    #[error("cannot run helm")]
+    Run(#[source] std::io::Error),
+    /// Helm failed.
+    #[error("helm failed: {stderr}")]
+    Helm {
+        /// Output of helm on stderr.
+        stderr: String,
     },
-    /// What was rendered is no YAML.
-    #[error("what helm has rendered is no YAML")]
+    /// The rendering is not valid YAML.
+    #[error("invalid YAML from helm")]
     Yaml(#[source] serde_saphyr::Error),
 }
 
@@ -118,9 +113,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_found_by_container_and_filled_in() {
-        let yaml = "---\n# nothing\n---\nkind: ConfigMap\n---\nspec: {template: {spec: {containers: \
-                    [{name: host, args: [--host-id=a-$(POD_UID), --x]}, {name: other, args: [--y]}]}}}\n";
+    fn returns_expanded_arguments_of_a_container() {
+        let yaml = "---\n# nothing\n---\nkind: ConfigMap\n---\n\
+                    spec: {template: {spec: {containers: \
+                    [{name: host, args: [--host-id=a-$(POD_UID), --x]}, \
+                    {name: other, args: [--y]}]}}}\n";
         let id = "--host-id=a-7f0c6f2e-6f0e-4c0e-9d3c-1f3b5a7c9e11";
         assert_eq!(arguments_of(yaml, "host").unwrap(), [[id, "--x"]]);
         assert!(arguments_of(yaml, "scheduler").unwrap().is_empty());

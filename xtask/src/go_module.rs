@@ -1,4 +1,4 @@
-//! Programs of pinned Go modules: built once, by whoever comes first, into the cache.
+//! Programs of pinned Go modules, built once into the cache.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -7,37 +7,38 @@ use std::process::{Command, ExitStatus};
 
 use crate::cache;
 
-/// A module of `xtask/tools/`, which pins the release of one other module and builds programs of it.
+/// A module in `xtask/tools/`, which pins the release of another module and builds programs of it.
 #[derive(Debug)]
 pub struct GoModule {
-    /// Its folder in `xtask/tools/`, and what its folder in the cache begins with.
+    /// Name of its directory in `xtask/tools/`, and prefix of its directory in the cache.
     pub name: &'static str,
-    /// The Go module that it pins.
+    /// Path of the pinned Go module.
     pub pins: &'static str,
-    /// What is built.
+    /// Programs to build.
     pub programs: &'static [Program],
-    /// Go variables that are set to the pinned version, as its own release does.
+    /// Go variables that are set to the pinned version, as in official releases.
     pub version_variables: &'static [&'static str],
-    /// What to expect, for people who wait.
-    pub takes: &'static str,
+    /// Duration of the build, for the message.
+    pub build_time: &'static str,
 }
 
-/// One program.
+/// One program of a module.
 #[derive(Debug)]
 pub struct Program {
-    /// The name of the file.
+    /// File name.
     pub name: &'static str,
-    /// The Go package.
+    /// Go package.
     pub package: &'static str,
 }
 
 impl GoModule {
-    /// The folder with all programs: from the cache, or built now, at low priority and without cgo. Says what it
-    /// does when that takes time, on stderr. Of several who ask at once one builds, and the others wait for it.
+    /// Returns the directory with all programs. Builds missing programs at low priority and without
+    /// cgo, and reports that on stderr. If several processes call it, one builds and the others
+    /// wait.
     ///
     /// # Errors
     ///
-    /// When the programs are not there and cannot be built.
+    /// When a program is missing and cannot be built.
     pub fn obtain(&self, root: &Path) -> Result<PathBuf, GoModuleError> {
         let module = root.join("xtask/tools").join(self.name);
         let version = self.pinned_version(&module)?;
@@ -50,10 +51,10 @@ impl GoModule {
         let _lock = self.lock(&cache.join(format!("{}-{version}.lock", self.name)))?;
         if !self.is_complete(&dir) {
             eprintln!(
-                "{}: building {version} with Go, once ({}), into {}",
+                "{}: building {version} with Go into {} (once; takes {})",
                 self.name,
-                self.takes,
-                dir.display()
+                dir.display(),
+                self.build_time
             );
             self.build(&module, &version, &dir)?;
         }
@@ -66,14 +67,14 @@ impl GoModule {
             .all(|program| dir.join(program.name).is_file())
     }
 
-    /// Held until dropped, or until this process ends in whatever way.
+    /// Acquires the build lock. It is held until it is dropped or the process ends.
     fn lock(&self, path: &Path) -> Result<File, GoModuleError> {
         let failed = |source| GoModuleError::file(path, source);
         let file = File::create(path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                eprintln!("{}: another process builds it; waiting", self.name);
+                eprintln!("{}: waiting for another process that builds it", self.name);
                 file.lock().map_err(failed)?;
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
@@ -81,20 +82,21 @@ impl GoModule {
         Ok(file)
     }
 
-    /// Builds beside the final place and renames, so that no one ever finds half a program.
+    /// Builds in a work directory and renames the programs into place, so that none is ever
+    /// incomplete.
     fn build(&self, module: &Path, version: &str, dir: &Path) -> Result<(), GoModuleError> {
         let on_path = |name| on_path(&std::env::var_os("PATH").unwrap_or_default(), name);
-        let go = on_path("go").ok_or(GoModuleError::NoGo { name: self.name })?;
-        // One name for all time: what a build that was killed left behind goes away with the next.
+        let go_program = on_path("go").ok_or(GoModuleError::NoGo { name: self.name })?;
+        // The name is constant, so the next build removes the leftovers of a killed one.
         let work =
-            Work::make(dir.join("work")).map_err(|source| GoModuleError::file(dir, source))?;
+            WorkDir::create(dir.join("work")).map_err(|source| GoModuleError::file(dir, source))?;
         for program in self.programs {
             let output = work.0.join(program.name);
             let mut command = on_path("nice").map_or_else(
-                || Command::new(&go),
+                || Command::new(&go_program),
                 |nice| {
                     let mut command = Command::new(nice);
-                    command.args(["-n", "10"]).arg(&go);
+                    command.args(["-n", "10"]).arg(&go_program);
                     command
                 },
             );
@@ -106,24 +108,23 @@ impl GoModule {
                 .arg(&output)
                 .arg(program.package)
                 .env("CGO_ENABLED", "0")
-                // Downloads and intermediate files go away with the work directory.
+                // Downloads and intermediate files are removed with the work directory.
                 .env("GOMODCACHE", work.0.join("modules"))
                 .env("GOCACHE", work.0.join("objects"))
                 .stdout(io::stderr())
                 .status()
-                .map_err(|source| GoModuleError::file(&go, source))?;
+                .map_err(|source| GoModuleError::file(&go_program, source))?;
             if !status.success() {
                 let name = program.name;
                 return Err(GoModuleError::Build { name, status });
             }
-            let place = dir.join(program.name);
-            std::fs::rename(&output, &place)
-                .map_err(|source| GoModuleError::file(&place, source))?;
+            let path = dir.join(program.name);
+            std::fs::rename(&output, &path).map_err(|source| GoModuleError::file(&path, source))?;
         }
         Ok(())
     }
 
-    /// Without symbols, which nobody reads here and which are a third of the size.
+    /// Returns linker flags that omit symbols, which are a third of the size and not needed here.
     fn linker_flags(&self, version: &str) -> String {
         let set = |variable: &&str| format!(" -X {variable}={version}");
         let variables: String = self.version_variables.iter().map(set).collect();
@@ -143,7 +144,7 @@ impl GoModule {
     }
 }
 
-/// The first program of this name in the folders of a `PATH`.
+/// Returns the first program with this name in the directories of a `PATH`.
 #[must_use]
 pub fn on_path(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path)
@@ -151,11 +152,11 @@ pub fn on_path(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A folder that goes away with this.
-struct Work(PathBuf);
+/// A directory that is removed when dropped.
+struct WorkDir(PathBuf);
 
-impl Work {
-    fn make(path: PathBuf) -> io::Result<Self> {
+impl WorkDir {
+    fn create(path: PathBuf) -> io::Result<Self> {
         if path.exists() {
             std::fs::remove_dir_all(&path)?;
         }
@@ -164,47 +165,47 @@ impl Work {
     }
 }
 
-impl Drop for Work {
+impl Drop for WorkDir {
     fn drop(&mut self) {
-        // What stays is removed by the next build.
+        // The next build removes any leftovers.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// Why a program is not there.
+/// Reason why a program is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum GoModuleError {
-    /// The pin is missing.
+    /// The module does not pin the other module.
     #[error("{} does not pin {pins}", path.display())]
     NoPin {
-        /// The file without it.
+        /// Path of go.mod.
         path: PathBuf,
-        /// What it should pin.
+        /// Path of the other module.
         pins: &'static str,
     },
-    /// No place to build into.
-    #[error("there is no folder to keep programs in")]
-    Cache(#[from] cache::NoHome),
+    /// The cache directory is unknown.
+    #[error("cannot locate the cache directory")]
+    Cache(#[from] cache::NoCacheDir),
     /// Go is not installed.
-    #[error("{name} would be built with Go, and there is no `go` on the PATH")]
+    #[error("cannot build {name}: `go` is not in PATH")]
     NoGo {
-        /// The module.
+        /// Name of the module.
         name: &'static str,
     },
-    /// Go failed.
-    #[error("`go build` of {name} ended with {status}")]
+    /// `go build` failed.
+    #[error("`go build` of {name} failed with {status}")]
     Build {
-        /// The program.
+        /// Name of the program.
         name: &'static str,
-        /// How.
+        /// Exit status.
         status: ExitStatus,
     },
-    /// A file or directory is not as it should be.
-    #[error("{} cannot be used", path.display())]
+    /// A file or directory cannot be accessed.
+    #[error("cannot access {}", path.display())]
     File {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the file system says.
+        /// I/O error.
         source: io::Error,
     },
 }
@@ -222,7 +223,7 @@ mod tests {
     use std::ffi::OsStr;
 
     #[test]
-    fn the_pin_is_read_from_the_module() {
+    fn reads_pinned_version_from_go_mod() {
         let module = tempfile::tempdir().unwrap();
         let go_mod = module.path().join("go.mod");
         let tool = GoModule {
@@ -230,7 +231,7 @@ mod tests {
             pins: "example.org/tool/v2",
             programs: &[],
             version_variables: &["example.org/tool/v2/version.text"],
-            takes: "no time",
+            build_time: "no time",
         };
         std::fs::write(&go_mod, "module m\n\nrequire example.org/tool/v2 v2.1.0\n").unwrap();
         assert_eq!(tool.pinned_version(module.path()).unwrap(), "v2.1.0");
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_program_on_the_path_is_taken() {
+    fn on_path_returns_first_match() {
         let (empty, full) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let program = full.path().join("tool");
         std::fs::write(&program, "").unwrap();
@@ -262,11 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_build_left_behind_goes_away() {
+    fn work_dir_removes_leftovers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("work");
         std::fs::create_dir_all(path.join("half")).unwrap();
-        let work = Work::make(path.clone()).unwrap();
+        let work = WorkDir::create(path.clone()).unwrap();
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
         drop(work);
         assert!(!path.exists());

@@ -1,10 +1,10 @@
-//! Obtains a real nats-server: the one that is there, or the pinned release built once with Go.
+//! Provides a real nats-server: an installed one, or the pinned release, built once with Go.
 
 use std::path::{Path, PathBuf};
 
 use crate::go_module::{self, GoModule, GoModuleError, Program};
 
-/// The variable that names the program; tests read it, too.
+/// Environment variable with the path of the program. Tests read it too.
 pub const VARIABLE: &str = "BERTH_NATS_SERVER";
 
 const PROGRAM: &str = "nats-server";
@@ -17,22 +17,22 @@ const MODULE: GoModule = GoModule {
         package: "github.com/nats-io/nats-server/v2",
     }],
     version_variables: &[],
-    takes: "half a minute",
+    build_time: "half a minute",
 };
 
-/// The program: from `BERTH_NATS_SERVER`, from the `PATH`, from the cache, or built now. Says what it
-/// does when that takes time.
+/// Returns the path of the program: from `BERTH_NATS_SERVER`, else from `PATH`, else from the
+/// cache. Builds it if it is missing, and reports that on stderr.
 ///
 /// # Errors
 ///
-/// When the named program is not there, or none is there and it cannot be built.
+/// When the path in `BERTH_NATS_SERVER` is not a file, or the program cannot be built.
 pub fn obtain(root: &Path) -> Result<PathBuf, NatsServerError> {
-    if let Some(named) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
-        let path = PathBuf::from(named);
+    if let Some(path) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
+        let path = PathBuf::from(path);
         return if path.is_file() {
             Ok(path)
         } else {
-            Err(NatsServerError::Named { path })
+            Err(NatsServerError::NotAFile { path })
         };
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -42,16 +42,16 @@ pub fn obtain(root: &Path) -> Result<PathBuf, NatsServerError> {
     Ok(MODULE.obtain(root)?.join(PROGRAM))
 }
 
-/// Why there is no nats-server.
+/// Reason why nats-server is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsServerError {
-    /// The variable names nothing.
-    #[error("{VARIABLE} names {}, which is no file", path.display())]
-    Named {
-        /// What it names.
+    /// The path in the variable is not a file.
+    #[error("{VARIABLE} names {}, which is not a file", path.display())]
+    NotAFile {
+        /// Path in the variable.
         path: PathBuf,
     },
-    /// It cannot be built.
-    #[error("there is none on the PATH or in {VARIABLE}, and it cannot be built")]
+    /// No program is installed, and building one failed.
+    #[error("nats-server is neither in PATH nor in {VARIABLE}, and cannot be built")]
     Build(#[from] GoModuleError),
 }

@@ -1,48 +1,45 @@
-//! The index of the requirements, `docs/spec/requirements.toml`.
+//! The requirement index, `docs/spec/requirements.toml`.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-/// Where the index is, in the repository.
+/// Path of the index in the repository.
 pub const INDEX_PATH: &str = "docs/spec/requirements.toml";
 
-/// The levels, as the index writes them, each with what it means.
+/// Levels in the index, each with its meaning.
 pub(crate) const LEVELS: [(&str, &str); 3] = [
-    ("MUST", "Who breaks it does not conform."),
-    ("SHOULD", "Who breaks it is warned."),
+    ("MUST", "A violation is a failure to conform."),
+    ("SHOULD", "A violation is a warning."),
     (
         "MAY",
-        "Allowed; nobody is judged by it, and no peer may rely on the contrary.",
+        "Permitted; it is not checked, and no peer may rely on the contrary.",
     ),
 ];
 
-/// The profiles of hosts, as the index writes them, each with what it covers.
+/// Profiles of hosts in the index, each with its scope.
 pub(crate) const HOST_PROFILES: [(&str, &str); 6] = [
-    ("core", "The wire, and the life of a workload."),
+    ("core", "The wire, and the lifecycle of workloads."),
     ("services", "Services and their restarts."),
     ("images", "Images and registries."),
     ("ingress", "HTTP requests to workloads."),
-    (
-        "resources",
-        "What a guest is given, and what is kept from it.",
-    ),
-    ("resilience", "Bad input, a bus that goes away, shutdown."),
+    ("resources", "Resources of guests, and their limits."),
+    ("resilience", "Invalid input, outages of the bus, shutdown."),
 ];
 
-/// The profiles of schedulers, as the index writes them, each with what it covers.
+/// Profiles of schedulers in the index, each with its scope.
 pub(crate) const SCHEDULER_PROFILES: [(&str, &str); 8] = [
     (
         "scheduler",
-        "The wire, the life of an incarnation, hosts that fail.",
+        "The wire, the lifecycle of incarnations, host failures.",
     ),
-    ("placement", "On which host a workload runs."),
+    ("placement", "Placement of workloads on hosts."),
     (
         "continuity",
-        "Outages of the broker, ends of the scheduler.",
+        "Outages of the broker, restarts of the scheduler.",
     ),
-    ("replicas", "Sets of equal workloads."),
-    ("rollouts", "From one template to the next."),
+    ("replicas", "Sets of identical workloads."),
+    ("rollouts", "Transitions from one template to the next."),
     ("references", "Configurations, secrets, pull secrets."),
     (
         "manifests",
@@ -51,7 +48,7 @@ pub(crate) const SCHEDULER_PROFILES: [(&str, &str); 8] = [
     ("kubernetes", "Custom resources in a Kubernetes cluster."),
 ];
 
-/// Who owes a requirement.
+/// The side that a requirement applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// A host; ids begin with `HOST-`.
@@ -60,7 +57,7 @@ pub enum Side {
     Scheduler,
 }
 
-/// The index, read and checked for what the generator needs; tidiness is judged elsewhere.
+/// The parsed index, validated as far as the generator needs; tidy checks the rest.
 #[derive(Debug)]
 pub struct Index {
     /// The requirements, in the order of the file.
@@ -68,12 +65,12 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads the index below `root`. Absent is not an error.
+    /// Reads the index in the repository. A missing file is not an error.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is not TOML of the right form, or uses an unknown level,
-    /// profile or kind of breaker.
+    /// When the file cannot be read, is invalid, or uses an unknown level, profile or kind of
+    /// fault.
     pub fn read(root: &Path) -> Result<Option<Self>, IndexError> {
         match std::fs::read_to_string(root.join(INDEX_PATH)) {
             Ok(text) => Self::parse(&text).map(Some),
@@ -82,11 +79,11 @@ impl Index {
         }
     }
 
-    /// Reads the text of an index.
+    /// Parses the text of an index.
     ///
     /// # Errors
     ///
-    /// As [`Index::read`].
+    /// The errors of [`Index::read`].
     pub fn parse(text: &str) -> Result<Self, IndexError> {
         let file: File = toml::from_str(text).map_err(IndexError::Parse)?;
         let requirements = file
@@ -101,41 +98,41 @@ impl Index {
 /// One entry of the index.
 #[derive(Clone, Debug)]
 pub struct Requirement {
-    /// The id.
+    /// ID, such as `HOST-START-003`.
     pub id: String,
-    /// One of the levels.
+    /// Level.
     pub level: String,
-    /// One of the profiles.
+    /// Profile.
     pub profile: String,
-    /// The sentence, white space folded.
+    /// Sentence, with folded white space.
     pub sentence: String,
-    /// Why it is there.
+    /// Reason for the requirement.
     pub why: String,
-    /// Where it comes from.
+    /// Origin of the requirement.
     pub origin: String,
-    /// The file under `docs/spec/` that it stands in.
+    /// Page with the requirement, in `docs/spec/`.
     pub page: String,
-    /// What breaks it.
+    /// Fault that violates it.
     pub breaks: Option<Breaks>,
-    /// Why it has no check.
+    /// Reason why it has no check.
     pub excluded: Option<String>,
 }
 
 impl Requirement {
-    /// Who owes it.
+    /// Returns the side that it applies to.
     #[must_use]
     pub fn side(&self) -> Side {
         side_of(&self.id)
     }
 
-    /// The name of the Rust item: `HOST_START_003`.
+    /// Returns the name of the Rust item: `HOST_START_003`.
     #[must_use]
     pub fn item_name(&self) -> String {
         self.id.replace('-', "_")
     }
 }
 
-/// What breaks a requirement.
+/// A fault that violates a requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breaks {
     /// A mutant of the model host or the model scheduler.
@@ -144,36 +141,36 @@ pub enum Breaks {
     Breakage(String),
 }
 
-/// Why the index is not usable.
+/// Reason why the index is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// It cannot be read.
-    #[error("{INDEX_PATH} cannot be read")]
+    /// The file cannot be read.
+    #[error("cannot read {INDEX_PATH}")]
     Read(#[source] std::io::Error),
-    /// It has not the right form.
-    #[error("{INDEX_PATH} is not of the right form")]
+    /// The file is not valid TOML, or has a wrong structure.
+    #[error("cannot parse {INDEX_PATH}")]
     Parse(#[source] toml::de::Error),
-    /// An entry uses a word that is not defined.
-    #[error("{id}: {field} is {value:?}; known are {known}")]
-    Word {
-        /// The entry.
+    /// An entry has an unknown value.
+    #[error("{id}: invalid {field} {value:?}; expected one of {expected}")]
+    Value {
+        /// ID of the entry.
         id: String,
-        /// The key.
+        /// Key of the field.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: String,
-        /// What it may be.
-        known: String,
+        /// Valid values.
+        expected: String,
     },
-    /// An entry has an id that cannot be the name of an item.
-    #[error("{id:?} cannot be an id; ids look like HOST-START-003")]
+    /// The id of an entry is malformed.
+    #[error("malformed requirement id {id:?}; expected an id like HOST-START-003")]
     Id {
-        /// The id.
+        /// The malformed id.
         id: String,
     },
 }
 
-/// `MUST` and `core` as the name of an enum variant.
+/// Converts `MUST` or `core` to the name of an enum variant.
 pub(crate) fn pascal_case(word: &str) -> String {
     let mut chars = word.chars();
     chars.next().map_or_else(String::new, |first| {
@@ -192,7 +189,7 @@ fn side_of(id: &str) -> Side {
     }
 }
 
-/// Whether the id has the form `HOST-START-003`.
+/// Whether `id` has the form `HOST-START-003`.
 #[must_use]
 pub fn is_well_formed_id(id: &str) -> bool {
     let parts: Vec<&str> = id.split('-').collect();
@@ -236,23 +233,23 @@ impl TryFrom<Entry> for Requirement {
         if !is_well_formed_id(&entry.id) {
             return Err(IndexError::Id { id: entry.id });
         }
-        known_word(&entry.id, "level", &entry.level, &LEVELS)?;
+        check_value(&entry.id, "level", &entry.level, &LEVELS)?;
         let profiles: &[_] = match side_of(&entry.id) {
             Side::Host => &HOST_PROFILES,
             Side::Scheduler => &SCHEDULER_PROFILES,
         };
-        known_word(&entry.id, "profile", &entry.profile, profiles)?;
+        check_value(&entry.id, "profile", &entry.profile, profiles)?;
         let breaks = match entry.breaks {
             None => None,
             Some(breaks) => Some(match breaks.split_once(':') {
                 Some(("mutant", name)) if !name.is_empty() => Breaks::Mutant(name.to_owned()),
                 Some(("breakage", name)) if !name.is_empty() => Breaks::Breakage(name.to_owned()),
                 _ => {
-                    return Err(IndexError::Word {
+                    return Err(IndexError::Value {
                         id: entry.id,
                         field: "breaks",
                         value: breaks,
-                        known: "mutant:NAME, breakage:NAME".to_owned(),
+                        expected: "mutant:NAME, breakage:NAME".to_owned(),
                     });
                 }
             }),
@@ -271,26 +268,26 @@ impl TryFrom<Entry> for Requirement {
     }
 }
 
-/// One space for each run of white space, none at the ends.
+/// Replaces each run of white space by one space, and removes it at both ends.
 #[must_use]
 pub fn fold_white_space(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn known_word(
+fn check_value(
     id: &str,
     field: &'static str,
     value: &str,
-    known: &[(&str, &str)],
+    valid: &[(&str, &str)],
 ) -> Result<(), IndexError> {
-    if known.iter().any(|(word, _)| *word == value) {
+    if valid.iter().any(|(name, _)| *name == value) {
         return Ok(());
     }
-    let known: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-    Err(IndexError::Word {
+    let valid: Vec<&str> = valid.iter().map(|(name, _)| *name).collect();
+    Err(IndexError::Value {
         id: id.to_owned(),
         field,
         value: value.to_owned(),
-        known: known.join(", "),
+        expected: valid.join(", "),
     })
 }

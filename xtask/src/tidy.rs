@@ -1,46 +1,63 @@
-//! The rules of this repository that a program can check; each violation says why the rule is there.
+//! Rules of this repository that a program can check. Each violation includes the reason for the
+//! rule.
 
 use std::path::Path;
 
-mod blanking;
-mod confined_names;
+mod commit_subjects;
+mod conformance_layout;
 mod crate_edges;
+mod doc_openings;
+mod document_counts;
 mod document_links;
+mod error_messages;
 mod error_sources;
 mod file_names;
-mod file_openings;
 mod file_sizes;
 mod function_sizes;
 mod ignored_tests;
+mod import_circles;
+mod import_rules;
+mod lexer;
+mod line_lengths;
+mod module_docs;
 mod requirement_checks;
 mod requirement_prose;
 mod subjects;
 mod tree;
+mod word_list;
 
 pub use tree::{Tree, TreeError};
 
-/// Checks every rule.
+/// Checks all rules.
 #[must_use]
 pub fn violations(tree: &Tree) -> Vec<Violation> {
-    let mut found: Vec<Violation> = RULES.iter().flat_map(|rule| rule(tree)).collect();
-    found.sort();
-    found
+    let mut violations: Vec<Violation> = RULES.iter().flat_map(|rule| rule(tree)).collect();
+    violations.sort();
+    violations
 }
 
-/// The rules, each a function of the files alone.
-const RULES: [fn(&Tree) -> Vec<Violation>; 12] = [
-    confined_names::violations,
+/// The rules, as functions of the files alone.
+const RULES: [fn(&Tree) -> Vec<Violation>; 20] = [
+    commit_subjects::violations,
+    conformance_layout::violations,
     crate_edges::violations,
+    doc_openings::violations,
+    document_counts::violations,
     document_links::violations,
+    error_messages::violations,
     error_sources::violations,
     file_names::violations,
-    file_openings::violations,
     file_sizes::violations,
     function_sizes::violations,
     ignored_tests::violations,
+    import_circles::violations,
+    import_rules::violations,
+    line_lengths::violations,
+    module_docs::violations,
     requirement_checks::violations,
     requirement_prose::violations,
     subjects::violations,
+    word_list::violations,
 ];
 
 /// Reads the repository and checks it.
@@ -52,25 +69,25 @@ pub fn check(root: &Path) -> Result<Vec<Violation>, TreeError> {
     Tree::read(root).map(|tree| violations(&tree))
 }
 
-/// One place that breaks one rule.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
-    /// The file, in the repository.
+    /// Path of the file in the repository.
     pub path: String,
-    /// The line, from 1; 0 when it is the file as a whole.
+    /// Line number from 1, or 0 for the whole file.
     pub line: usize,
-    /// Whether the run fails of it.
+    /// Severity of the violation.
     pub severity: Severity,
-    /// What is wrong, and why that matters.
+    /// Description, with the reason for the rule.
     pub text: String,
 }
 
-/// What a violation leads to.
+/// Severity of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The run fails.
     Failure,
-    /// It is said, and the run goes on.
+    /// The run continues.
     Warning,
 }
 

@@ -1,24 +1,24 @@
-//! Waits for a condition, with a deadline.
+//! Waits for a condition with a deadline.
 
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Interval between two polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Looks until there is something, and gives up after `patience`.
+/// Polls until `poll` returns a value. Returns `None` after `timeout`.
 #[expect(
     clippy::disallowed_methods,
-    reason = "this is the wait for a condition that others are to use"
+    reason = "this is the wait for a condition that other code should use"
 )]
-pub(crate) fn for_some<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + patience;
+pub(crate) fn wait_for<T>(timeout: Duration, mut poll: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + timeout;
     loop {
-        if let Some(found) = look() {
-            return Some(found);
+        if let Some(value) = poll() {
+            return Some(value);
         }
         if Instant::now() > deadline {
             return None;
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }

@@ -1,4 +1,4 @@
-//! Measures the reference host beside its peers: builds both in release and lets them take turns.
+//! Measures the reference host and its peer, `wasmtime serve`, both built in release.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,17 @@ use std::process::ExitCode;
 use super::BenchError;
 use crate::{cache, cargo};
 
-/// The release of Wasmtime that the reference host is built on: what is compared is the host, not the engine.
+/// Wasmtime release of the reference host, so that the comparison is between hosts and not between
+/// engines.
 const WASMTIME_CLI: &str = "48.0.8";
 
-/// What `wasmtime serve` needs, with the allocator and the asynchronous component model that an ordinary build of
-/// it has, and without what takes as long again to compile and has no part in serving.
+/// Features that `wasmtime serve` needs, with the allocator and the asynchronous component model of
+/// a default build. Other default features double the build time and do not affect serving.
 const WASMTIME_FEATURES: &str =
     "serve,run,cranelift,pooling-allocator,parallel-compilation,component-model-async";
 
-/// Measures `berth-host`, and with `peers` also `wasmtime serve`, by the benchmark of the reference host, which gets
-/// these further arguments. Prints; judges nothing.
+/// Runs the benchmark of the reference host with `arguments`. It measures `berth-host`, and with
+/// `peers` also `wasmtime serve`. Prints the results without comparing them with targets.
 ///
 /// # Errors
 ///
@@ -49,7 +50,8 @@ pub fn run(root: &Path, peers: bool, arguments: &[OsString]) -> Result<ExitCode,
     })
 }
 
-/// The program: from the cache, or built now, once. Cargo installs by rename, so no one finds half of it.
+/// Returns the program from the cache, or builds it. Cargo installs by rename, so the program is
+/// never incomplete.
 fn wasmtime_cli(root: &Path) -> Result<PathBuf, BenchError> {
     let dir = cache::dir()?.join(format!("wasmtime-cli-{WASMTIME_CLI}"));
     let program = dir.join("bin").join("wasmtime");
@@ -57,7 +59,7 @@ fn wasmtime_cli(root: &Path) -> Result<PathBuf, BenchError> {
         return Ok(program);
     }
     println!(
-        "bench: building wasmtime-cli {WASMTIME_CLI}, once, some minutes, into {}",
+        "bench: building wasmtime-cli {WASMTIME_CLI} into {} (once; takes some minutes)",
         dir.display()
     );
     let version = format!("={WASMTIME_CLI}");
@@ -73,7 +75,7 @@ fn wasmtime_cli(root: &Path) -> Result<PathBuf, BenchError> {
         "--root",
     ];
     let mut command = cargo::command(root, &install);
-    // Its objects are of no further use, and must not end up in the target directory of this repository.
+    // Keeps its object files out of the target directory of this repository.
     let status = command
         .arg(&dir)
         .env_remove("CARGO_TARGET_DIR")
@@ -93,12 +95,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peer_is_the_release_that_the_host_is_built_on() {
+    fn peer_has_the_wasmtime_release_of_the_host() {
         let lock = include_str!("../../../Cargo.lock");
         let package = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_CLI}\"\n");
         assert!(
             lock.contains(&package),
-            "WASMTIME_CLI is not the wasmtime of Cargo.lock"
+            "WASMTIME_CLI differs from the wasmtime version in Cargo.lock"
         );
     }
 }

@@ -1,49 +1,51 @@
-//! Measures how the reference scheduler reacts to faults: a real nats-server, simulated hosts in processes of their
-//! own, and a directory of manifests.
+//! Measures how the reference scheduler reacts to faults, with a real nats-server, simulated hosts
+//! in separate processes, and a directory of manifests.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use self::stage::{Programs, Stage};
+use self::counters::FleetCounters;
+use self::fixture::{Fixture, Programs};
 use super::BenchError;
 use crate::{cargo, kube_api, nats_server};
 
 mod burst;
+mod counters;
+mod fixture;
 mod process;
-mod stage;
-mod tally;
 
-/// One row of the table of targets.
-struct Measure {
-    what: &'static str,
+/// A measurement with its target.
+struct Measurement {
+    description: &'static str,
     target: &'static str,
-    /// Takes minutes.
+    /// Whether it takes minutes.
     slow: bool,
-    run: fn(&Programs) -> Result<Outcome, BenchError>,
+    run: fn(&Programs) -> Result<Measured, BenchError>,
 }
 
-/// What came of it.
-struct Outcome {
-    measured: String,
-    met: bool,
+/// The result of a measurement.
+struct Measured {
+    value: String,
+    is_met: bool,
 }
 
-const MEASURES: [Measure; 8] = [
-    Measure {
-        what: "host process killed, until its replicas run elsewhere (2 hosts, 10 workloads)",
+const MEASUREMENTS: [Measurement; 8] = [
+    Measurement {
+        description: "host process killed, until its replicas run on the other host \
+                      (2 hosts, 10 workloads)",
         target: "at most 2 s",
         slow: false,
         run: host_killed,
     },
-    Measure {
-        what: "host frozen (SIGSTOP), the same, default settings",
+    Measurement {
+        description: "host frozen (SIGSTOP), otherwise the same, default settings",
         target: "at most 40 s",
         slow: false,
         run: |programs| host_frozen(programs, &[], Duration::from_secs(40)),
     },
-    Measure {
-        what: "host frozen, the same, --host-lost-after 5s",
+    Measurement {
+        description: "host frozen, otherwise the same, --host-lost-after 5s",
         target: "at most 8 s",
         slow: false,
         run: |programs| {
@@ -54,45 +56,48 @@ const MEASURES: [Measure; 8] = [
             )
         },
     },
-    Measure {
-        what: "broker killed and restarted at once",
-        target: "no start, no stop",
+    Measurement {
+        description: "broker killed and restarted immediately",
+        target: "no starts, no stops",
         slow: false,
-        run: |programs| broker_away(programs, Duration::ZERO),
+        run: |programs| broker_outage(programs, Duration::ZERO),
     },
-    Measure {
-        what: "broker away for 3 minutes",
-        target: "no start, no stop",
+    Measurement {
+        description: "broker down for 3 minutes",
+        target: "no starts, no stops",
         slow: true,
-        run: |programs| broker_away(programs, Duration::from_secs(180)),
+        run: |programs| broker_outage(programs, Duration::from_secs(180)),
     },
-    Measure {
-        what: "one host of four frozen, 20 workloads created at once: all others run / all run",
+    Measurement {
+        description: "one of four hosts frozen, 20 workloads created at once: \
+                      those on healthy hosts run / all run",
         target: "at most 2 s / 70 s",
         slow: false,
         run: one_of_four,
     },
-    Measure {
-        what: "1,000 workloads (100 deployments of 10) created at once on 50 hosts through an API server, until all are Ready",
-        target: "at most 2 x a bare client that creates as many one by one, 5 writes each, no conflicts, even to within 1",
+    Measurement {
+        description: "1,000 workloads (100 deployments of 10) created at once on 50 hosts \
+                      through an API server, until all are Ready",
+        target: "at most 2 x a minimal client that creates as many sequentially, 5 writes each, \
+                 no conflicts, balanced to within 1",
         slow: false,
         run: burst::run,
     },
-    Measure {
-        what: "steady state: 1,000 hosts at 15 s heartbeats, 100 workloads",
-        target: "at most 5% of one core, nothing written",
+    Measurement {
+        description: "steady state: 1,000 hosts at 15 s heartbeats, 100 workloads",
+        target: "at most 5% of one core, no files written",
         slow: true,
         run: steady,
     },
 ];
 
-/// Measures, prints, and says by the exit code whether every target is met. With `programs`, a folder, what is in
-/// it is measured instead of a release build; with `slow`, what takes minutes, too; and of all that what has `only`
-/// in its description.
+/// Runs the measurements whose description contains `only`, and prints the results. The exit code
+/// shows whether all targets are met. Measures the programs in the directory `programs`, or else a
+/// release build. Skips slow measurements unless `slow` is set.
 ///
 /// # Errors
 ///
-/// When something cannot be built or run, or nothing comes about that could be measured.
+/// When a program cannot be built or run, or a measurement cannot start.
 pub fn run(
     root: &Path,
     programs: Option<PathBuf>,
@@ -112,22 +117,22 @@ pub fn run(
         kube_api: kube_api::obtain(root)?,
     };
     let mut missed = 0;
-    for measure in MEASURES
+    for measurement in MEASUREMENTS
         .iter()
-        .filter(|measure| measure.what.contains(only))
+        .filter(|measurement| measurement.description.contains(only))
     {
-        println!("{}", measure.what);
-        if measure.slow && !slow {
-            println!("    not run without --slow");
+        println!("{}", measurement.description);
+        if measurement.slow && !slow {
+            println!("    skipped without --slow");
             continue;
         }
-        let outcome = (measure.run)(&programs)?;
-        let word = if outcome.met { "met" } else { "MISSED" };
+        let measured = (measurement.run)(&programs)?;
+        let verdict = if measured.is_met { "met" } else { "MISSED" };
         println!(
-            "    {}; target: {}: {word}",
-            outcome.measured, measure.target
+            "    {}; target: {}: {verdict}",
+            measured.value, measurement.target
         );
-        missed += usize::from(!outcome.met);
+        missed += usize::from(!measured.is_met);
     }
     Ok(if missed == 0 {
         ExitCode::SUCCESS
@@ -138,8 +143,8 @@ pub fn run(
 
 fn build(root: &Path) -> Result<PathBuf, BenchError> {
     println!("bench: building the scheduler and the simulated hosts in release");
-    for what in BUILDS {
-        let build = [&["build", "--release", "--locked"], what].concat();
+    for packages in BUILDS {
+        let build = [&["build", "--release", "--locked"], packages].concat();
         let status = cargo::command(root, &build)
             .status()
             .map_err(BenchError::Cargo)?;
@@ -147,39 +152,40 @@ fn build(root: &Path) -> Result<PathBuf, BenchError> {
             return Err(BenchError::Build);
         }
     }
-    let program = cargo::built(root, "release", "berth-scheduler");
+    let program = cargo::program(root, "release", "berth-scheduler");
     Ok(program.parent().unwrap_or(root).to_path_buf())
 }
 
-/// In two builds: in one, the examples would draw in what only the tests of the suite need.
+/// Two builds: in a single one, the examples would enable features that only the tests of the suite
+/// need.
 const BUILDS: [&[&str]; 2] = [
     &["-p", "berth-scheduler", "-p", "berth-conformance"],
     &["-p", "berth-scheduler", "--examples"],
 ];
 
-/// What comes about on a machine with nothing else to do within a second or two, or, on a scheduler's start, within
-/// a heartbeat.
-const PREPARATION: Duration = Duration::from_secs(90);
+/// Timeout for states that an idle machine reaches within two seconds, or within a heartbeat after
+/// the start of the scheduler.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// How many replicas run on the two hosts.
+/// Number of replicas on the two hosts.
 const REPLICAS: usize = 10;
 
-/// Two hosts with ten replicas between them.
-fn two_hosts<'a>(programs: &'a Programs, flags: &[&str]) -> Result<Stage<'a>, BenchError> {
-    let mut stage = Stage::start(programs, flags)?;
-    stage.add_host()?;
-    stage.add_host()?;
-    stage.deploy("ten", REPLICAS)?;
-    stage.prepare("10 replicas on 2 hosts", PREPARATION, |tally| {
-        tally.running() == REPLICAS && tally.running_on(0) > 0 && tally.running_on(1) > 0
+/// Returns a fixture with ten replicas on two hosts.
+fn two_hosts<'a>(programs: &'a Programs, flags: &[&str]) -> Result<Fixture<'a>, BenchError> {
+    let mut fixture = Fixture::start(programs, flags)?;
+    fixture.add_host()?;
+    fixture.add_host()?;
+    fixture.deploy("ten", REPLICAS)?;
+    fixture.prepare("10 replicas on 2 hosts", TIMEOUT, |counters| {
+        counters.running() == REPLICAS && counters.running_on(0) > 0 && counters.running_on(1) > 0
     })?;
-    Ok(stage)
+    Ok(fixture)
 }
 
-fn host_killed(programs: &Programs) -> Result<Outcome, BenchError> {
-    let mut stage = two_hosts(programs, &[])?;
-    stage.kill_host(0);
-    let took = stage.time_until(PREPARATION, |tally| tally.running_on(1) == REPLICAS);
+fn host_killed(programs: &Programs) -> Result<Measured, BenchError> {
+    let mut fixture = two_hosts(programs, &[])?;
+    fixture.kill_host(0);
+    let took = fixture.time_until(TIMEOUT, |counters| counters.running_on(1) == REPLICAS);
     Ok(within(took, Duration::from_secs(2)))
 }
 
@@ -187,107 +193,110 @@ fn host_frozen(
     programs: &Programs,
     flags: &[&str],
     target: Duration,
-) -> Result<Outcome, BenchError> {
-    let mut stage = two_hosts(programs, flags)?;
-    stage.freeze_host(0)?;
-    let took = stage.time_until(PREPARATION, |tally| tally.running_on(1) == REPLICAS);
+) -> Result<Measured, BenchError> {
+    let mut fixture = two_hosts(programs, flags)?;
+    fixture.freeze_host(0)?;
+    let took = fixture.time_until(TIMEOUT, |counters| counters.running_on(1) == REPLICAS);
     Ok(within(took, target))
 }
 
-/// How long hosts may take to come back, and what a scheduler might do wrong then to show.
-const AFTERMATH: Duration = Duration::from_secs(45);
+/// Time in which the hosts reconnect and any mistake of the scheduler becomes visible.
+const OBSERVATION: Duration = Duration::from_secs(45);
 
-fn broker_away(programs: &Programs, away: Duration) -> Result<Outcome, BenchError> {
-    let mut stage = two_hosts(programs, &[])?;
-    let before = stage.tally().commands();
-    stage.stop_broker();
-    stage.time_until(away, |_| false);
-    stage.start_broker()?;
-    stage.time_until(AFTERMATH, |tally| tally.commands() != before);
-    let more = |now: (usize, usize)| (now.0 - before.0, now.1 - before.1);
-    let (starts, stops) = more(stage.tally().commands());
-    // That nothing happened is worth something only if something could have.
-    stage.deploy("after", 2)?;
-    let is_alive = |tally: &tally::Tally| tally.running() == REPLICAS + 2;
-    stage.prepare("a workload after the outage", PREPARATION, is_alive)?;
-    Ok(Outcome {
-        measured: format!("{starts} starts, {stops} stops"),
-        met: (starts, stops) == (0, 0),
+fn broker_outage(programs: &Programs, outage: Duration) -> Result<Measured, BenchError> {
+    let mut fixture = two_hosts(programs, &[])?;
+    let before = fixture.counters().commands();
+    fixture.stop_broker();
+    fixture.time_until(outage, |_| false);
+    fixture.start_broker()?;
+    fixture.time_until(OBSERVATION, |counters| counters.commands() != before);
+    let difference = |now: (usize, usize)| (now.0 - before.0, now.1 - before.1);
+    let (starts, stops) = difference(fixture.counters().commands());
+    // The absence of commands proves something only if the scheduler still works.
+    fixture.deploy("after", 2)?;
+    let all_run = |counters: &FleetCounters| counters.running() == REPLICAS + 2;
+    fixture.prepare("a workload after the outage", TIMEOUT, all_run)?;
+    Ok(Measured {
+        value: format!("{starts} starts, {stops} stops"),
+        is_met: (starts, stops) == (0, 0),
     })
 }
 
-/// How many are created at once.
+/// Number of workloads created at once.
 const AT_ONCE: usize = 20;
-/// How many of them go to the three hosts that are well, when they are spread evenly.
-const ON_THE_WELL: usize = 15;
+/// Number of them on the three healthy hosts, if spread evenly.
+const ON_HEALTHY_HOSTS: usize = 15;
 
-fn one_of_four(programs: &Programs) -> Result<Outcome, BenchError> {
-    let mut stage = Stage::start(programs, &[])?;
+fn one_of_four(programs: &Programs) -> Result<Measured, BenchError> {
+    let mut fixture = Fixture::start(programs, &[])?;
     for _ in 0..4 {
-        stage.add_host()?;
+        fixture.add_host()?;
     }
-    stage.deploy("known", 4)?;
-    stage.prepare("a replica on each of 4 hosts", PREPARATION, |tally| {
-        (0..4).all(|host| tally.running_on(host) == 1)
+    fixture.deploy("initial", 4)?;
+    fixture.prepare("a replica on each of 4 hosts", TIMEOUT, |counters| {
+        (0..4).all(|host| counters.running_on(host) == 1)
     })?;
-    stage.freeze_host(3)?;
-    let well = |tally: &tally::Tally| (0..3).map(|host| tally.running_on(host)).sum::<usize>();
+    fixture.freeze_host(3)?;
+    let on_healthy =
+        |counters: &FleetCounters| (0..3).map(|host| counters.running_on(host)).sum::<usize>();
     for number in 0..AT_ONCE {
-        stage.deploy(&format!("one-{number}"), 1)?;
+        fixture.deploy(&format!("one-{number}"), 1)?;
     }
-    let others = stage.time_until(PREPARATION, |tally| well(tally) >= 3 + ON_THE_WELL);
-    // With the replica that the frozen host had.
-    let all = stage.time_until(PREPARATION, |tally| well(tally) >= 4 + AT_ONCE);
-    let all = others.zip(all).map(|(first, rest)| first + rest);
-    let met = others.is_some_and(|took| took <= Duration::from_secs(2))
+    let healthy = fixture.time_until(TIMEOUT, |counters| {
+        on_healthy(counters) >= 3 + ON_HEALTHY_HOSTS
+    });
+    // Includes the replica of the frozen host.
+    let all = fixture.time_until(TIMEOUT, |counters| on_healthy(counters) >= 4 + AT_ONCE);
+    let all = healthy.zip(all).map(|(first, rest)| first + rest);
+    let is_met = healthy.is_some_and(|took| took <= Duration::from_secs(2))
         && all.is_some_and(|took| took <= Duration::from_secs(70));
-    let measured = format!("{} / {}", seconds(others), seconds(all));
-    Ok(Outcome { measured, met })
+    let value = format!("{} / {}", seconds(healthy), seconds(all));
+    Ok(Measured { value, is_met })
 }
 
-/// For so long nothing happens that has not ended, and then for so long nothing happens.
+/// Time until the fleet is steady, and time of the measurement.
 const STEADY: [Duration; 2] = [Duration::from_secs(45), Duration::from_secs(60)];
 const STEADY_HOSTS: usize = 1000;
 const STEADY_WORKLOADS: usize = 100;
 
-fn steady(programs: &Programs) -> Result<Outcome, BenchError> {
-    let mut stage = Stage::start(programs, &[])?;
-    stage.add_hosts(STEADY_HOSTS)?;
-    stage.deploy("steady", STEADY_WORKLOADS)?;
-    stage.prepare("100 replicas on 1,000 hosts", PREPARATION, |tally| {
-        tally.running() == STEADY_WORKLOADS
+fn steady(programs: &Programs) -> Result<Measured, BenchError> {
+    let mut fixture = Fixture::start(programs, &[])?;
+    fixture.add_hosts(STEADY_HOSTS)?;
+    fixture.deploy("steady", STEADY_WORKLOADS)?;
+    fixture.prepare("100 replicas on 1,000 hosts", TIMEOUT, |counters| {
+        counters.running() == STEADY_WORKLOADS
     })?;
-    let [calm, measured] = STEADY;
-    stage.time_until(calm, |_| false);
-    let (began, before) = (SystemTime::now(), stage.scheduler_ticks());
-    stage.time_until(measured, |_| false);
+    let [settling, period] = STEADY;
+    fixture.time_until(settling, |_| false);
+    let (started, before) = (SystemTime::now(), fixture.scheduler_ticks());
+    fixture.time_until(period, |_| false);
     let used = before
-        .zip(stage.scheduler_ticks())
+        .zip(fixture.scheduler_ticks())
         .zip(process::ticks_per_second());
     let percent = used.map(|((before, after), per_second)| {
-        100.0 * after.saturating_sub(before) as f64 / per_second as f64 / measured.as_secs_f64()
+        100.0 * after.saturating_sub(before) as f64 / per_second as f64 / period.as_secs_f64()
     });
-    let written = stage.written_since(began);
+    let written = fixture.files_written_since(started);
     let share = percent.map_or_else(
         || "an unknown share".to_owned(),
         |share| format!("{share:.1}%"),
     );
-    Ok(Outcome {
-        measured: format!("{share} of one core, {written} files written"),
-        met: percent.is_some_and(|share| share <= 5.0) && written == 0,
+    Ok(Measured {
+        value: format!("{share} of one core, {written} files written"),
+        is_met: percent.is_some_and(|share| share <= 5.0) && written == 0,
     })
 }
 
-fn within(took: Option<Duration>, target: Duration) -> Outcome {
-    Outcome {
-        measured: seconds(took),
-        met: took.is_some_and(|took| took <= target),
+fn within(took: Option<Duration>, target: Duration) -> Measured {
+    Measured {
+        value: seconds(took),
+        is_met: took.is_some_and(|took| took <= target),
     }
 }
 
 fn seconds(took: Option<Duration>) -> String {
     took.map_or_else(
-        || format!("not within {} s", PREPARATION.as_secs()),
+        || format!("not within {} s", TIMEOUT.as_secs()),
         |took| format!("{:.1} s", took.as_secs_f64()),
     )
 }

@@ -1,4 +1,4 @@
-//! Runs the simulator of the reference scheduler's core at sizes that no test waits for.
+//! Runs the simulator of the reference scheduler's core at sizes that are too large for tests.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use super::BenchError;
 use crate::cargo;
 
-/// How many storms are played, unless the variable says another number.
+/// Default number of fault runs.
 const SEEDS: &str = "10000";
 
-/// The variable in which the benchmark looks for the number of storms.
+/// Environment variable with the number of fault runs.
 const VARIABLE: &str = "BERTH_SIM_SEEDS";
 
-/// Runs the benchmark of the core; it prints what it measures and says whether its targets are met.
+/// Runs the benchmark of the core. It prints its measurements, and whether they meet their targets.
 ///
 /// # Errors
 ///

@@ -2,30 +2,30 @@
 
 use std::path::Path;
 
-use super::{BindingsError, Freshness, Runner, Tools};
+use super::{BindingsError, Mode, Runner, Tools};
 
-/// Where it is.
+/// Directory of the SDK.
 const DIR: &str = "bindings-go";
 
-/// Go remembers that a test has passed, and does not see that the suite, the vectors or the documents have changed:
-/// they are outside of its module.
-const AFRESH: &str = "-count=1";
+/// Disables Go's cache of test results: it does not notice changes of the suite, the vectors or the
+/// documents, because they are outside the module.
+const NO_CACHE: &str = "-count=1";
 
-/// Makes or checks the generated messages and stubs. Returns whether they are fresh.
+/// Writes or checks the generated messages and stubs. Returns whether they are up to date.
 ///
 /// # Errors
 ///
 /// When Go cannot be run.
-pub fn generated(root: &Path, freshness: Freshness) -> Result<bool, BindingsError> {
+pub fn generate(root: &Path, mode: Mode) -> Result<bool, BindingsError> {
     let mut arguments = vec!["-C", "internal/gen", "run", "."];
-    if freshness == Freshness::Checked {
+    if mode == Mode::Check {
         arguments.push("-check");
     }
-    runner(root).all(&[(go(), &arguments)])
+    runner(root).run_all(&[(go(), &arguments)])
 }
 
-/// Everything that is to be seen of it: format, vet, and all tests under the race detector, those that judge
-/// its examples included. Returns whether all is well.
+/// Checks format, vet, and all tests with the race detector, including the conformance tests of the
+/// examples. Returns whether everything passed.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
         ("BERTH_CONFORMANCE", tools.suite.as_os_str()),
         ("BERTH_HOST", tools.host.as_os_str()),
     ];
-    runner.all(&[
+    runner.run_all(&[
         (
             Path::new("sh"),
             &[
@@ -46,8 +46,8 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
             ],
         ),
         (go(), &["vet", "./..."]),
-        (go(), &["test", "-race", AFRESH, "./..."]),
-        (go(), &["-C", "internal/gen", "test", AFRESH, "./..."]),
+        (go(), &["test", "-race", NO_CACHE, "./..."]),
+        (go(), &["-C", "internal/gen", "test", NO_CACHE, "./..."]),
         (
             go(),
             &["-C", "grpc", "vet", "-tags", "conformance", "./..."],
@@ -59,7 +59,7 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
                 "grpc",
                 "test",
                 "-race",
-                AFRESH,
+                NO_CACHE,
                 "-tags",
                 "conformance",
                 "./...",
@@ -76,7 +76,7 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
                 "tests",
                 "test",
                 "-race",
-                AFRESH,
+                NO_CACHE,
                 "-tags",
                 "conformance",
                 "./...",
@@ -85,18 +85,18 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
     ])
 }
 
-/// Builds a program of the module into a folder, under the name of its package.
+/// Builds a program of the module into a directory, named after its package.
 ///
 /// # Errors
 ///
-/// When Go cannot be run, or it does not compile.
+/// When Go cannot be run, or the program does not compile.
 pub fn build(root: &Path, package: &str, into: &Path) -> Result<(), BindingsError> {
     let into = format!("{}/", into.display());
     let arguments = ["build", "-o", &into, package];
-    if runner(root).all(&[(go(), &arguments)])? {
+    if runner(root).run_all(&[(go(), &arguments)])? {
         return Ok(());
     }
-    let command = super::spelled(go(), &arguments);
+    let command = super::command_line(go(), &arguments);
     Err(BindingsError::Install { command })
 }
 

@@ -1,40 +1,40 @@
-//! The SDK for Python, with the pinned tools of its developers in a virtual environment in the cache.
+//! The SDK for Python, with pinned development tools in a virtual environment in the cache.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use super::{BindingsError, Freshness, Runner, Tools, spelled};
+use super::{BindingsError, Mode, Runner, Tools, command_line};
 use crate::cache;
 
-/// Where it is.
+/// Directory of the SDK.
 pub(crate) const DIR: &str = "bindings-python";
 
-/// What is pinned, with hashes.
+/// File with the pinned tools and their hashes.
 const PINS: &str = "requirements-dev.txt";
 
-/// Left in an environment when everything is installed.
+/// File that marks a complete environment.
 const COMPLETE: &str = "complete";
 
-/// Makes or checks the generated messages. Returns whether they are fresh.
+/// Writes or checks the generated messages. Returns whether they are up to date.
 ///
 /// # Errors
 ///
-/// When Python cannot be run, or its tools not be installed.
-pub fn generated(root: &Path, freshness: Freshness) -> Result<bool, BindingsError> {
+/// When Python cannot be run, or its tools cannot be installed.
+pub fn generate(root: &Path, mode: Mode) -> Result<bool, BindingsError> {
     let python = interpreter(root)?;
     let mut arguments = vec!["tools/generate.py"];
-    if freshness == Freshness::Checked {
+    if mode == Mode::Check {
         arguments.push("--check");
     }
-    runner(root).all(&[(&python, &arguments)])
+    runner(root).run_all(&[(&python, &arguments)])
 }
 
-/// Everything that is to be seen of it: format, lints, types, and all tests, those that judge its examples
-/// included. Returns whether all is well.
+/// Checks format, lints, types, and all tests, including the conformance tests of the examples.
+/// Returns whether everything passed.
 ///
 /// # Errors
 ///
-/// When Python cannot be run, or its tools not be installed.
+/// When Python cannot be run, or its tools cannot be installed.
 pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
     let python = interpreter(root)?;
     let mut runner = runner(root);
@@ -43,7 +43,7 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
         ("BERTH_CONFORMANCE", tools.suite.as_os_str()),
         ("BERTH_HOST", tools.host.as_os_str()),
     ];
-    runner.all(&[
+    runner.run_all(&[
         (&python, &["-m", "ruff", "format", "--check"]),
         (&python, &["-m", "ruff", "check"]),
         (&python, &["-m", "mypy"]),
@@ -52,31 +52,33 @@ pub fn test(root: &Path, tools: Tools<'_>) -> Result<bool, BindingsError> {
     ])
 }
 
-/// The interpreter with everything that is pinned.
+/// Returns the interpreter of the environment with the pinned tools.
 ///
 /// # Errors
 ///
-/// When Python cannot be run, or its tools not be installed.
+/// When Python cannot be run, or its tools cannot be installed.
 pub fn interpreter(root: &Path) -> Result<PathBuf, BindingsError> {
     Ok(environment(root)?.join("bin/python"))
 }
 
-/// The environment for these pins: there, or made now.
+/// Returns the environment with the pinned tools; creates it if it does not exist.
 fn environment(root: &Path) -> Result<PathBuf, BindingsError> {
     let pins = root.join(DIR).join(PINS);
-    let file = |path: &Path| {
+    let file_error = |path: &Path| {
         let path = path.to_path_buf();
         |source| BindingsError::File { path, source }
     };
     let mut hasher = DefaultHasher::new();
-    std::fs::read(&pins).map_err(file(&pins))?.hash(&mut hasher);
+    std::fs::read(&pins)
+        .map_err(file_error(&pins))?
+        .hash(&mut hasher);
     let dir = cache::dir()?.join(format!("python-{:016x}", hasher.finish()));
     let complete = dir.join(COMPLETE);
     if complete.is_file() {
         return Ok(dir);
     }
     eprintln!(
-        "python: installing the pinned tools, once, into {}",
+        "python: installing the pinned tools into {} (once)",
         dir.display()
     );
     let runner = runner(root);
@@ -91,14 +93,14 @@ fn environment(root: &Path) -> Result<PathBuf, BindingsError> {
         "-r",
         PINS,
     ];
-    let make = ["-m", "venv", "--clear", &venv];
-    for (program, arguments) in [(Path::new("python3"), &make[..]), (&python, &pip[..])] {
-        if !runner.one(program, arguments)?.success() {
-            let command = spelled(program, arguments);
+    let create = ["-m", "venv", "--clear", &venv];
+    for (program, arguments) in [(Path::new("python3"), &create[..]), (&python, &pip[..])] {
+        if !runner.run(program, arguments)?.success() {
+            let command = command_line(program, arguments);
             return Err(BindingsError::Install { command });
         }
     }
-    std::fs::write(&complete, "").map_err(file(&complete))?;
+    std::fs::write(&complete, "").map_err(file_error(&complete))?;
     Ok(dir)
 }
 

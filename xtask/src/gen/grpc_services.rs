@@ -1,12 +1,12 @@
-//! Turns the `service` definitions of the schema into the server and client code of tonic.
+//! Generates tonic servers and clients from the `service` definitions of the schema.
 
 use super::proto_messages::{Descriptors, PACKAGE};
 use super::{COMMAND, GenError};
 
-/// What the file opens with: lints judge what people write.
-const HEADER: &str = "//! The two services of the schema for tonic, both sides.\n//!";
+/// Module documentation of the generated file.
+const HEADER: &str = "//! Tonic servers and clients of the two services of the schema.\n//!";
 
-/// The text of `sdk-rust/sdk/src/grpc/services.rs`. The messages are those of `berth-proto`.
+/// Returns the text of `sdk-rust/sdk/src/grpc/services.rs`. It uses the messages of `berth-proto`.
 pub(super) fn generate(descriptors: &Descriptors) -> Result<Vec<u8>, GenError> {
     let dir = tempfile::tempdir().map_err(GenError::Rust)?;
     let mut config = tonic_prost_build::Config::new();
@@ -15,7 +15,7 @@ pub(super) fn generate(descriptors: &Descriptors) -> Result<Vec<u8>, GenError> {
         .extern_path(format!(".{PACKAGE}"), "::berth_proto")
         .service_generator(
             tonic_prost_build::configure()
-                // A client is made from a connection that exists, not from an address.
+                // Clients are created from an existing connection, not from an address.
                 .build_transport(false)
                 .service_generator(),
         )

@@ -1,4 +1,4 @@
-//! Compiles the schema without protoc and turns it into Rust messages with their JSON mapping.
+//! Compiles the schema without protoc, and generates Rust messages with their JSON mapping.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,10 +7,10 @@ use prost_types::FileDescriptorSet;
 
 use super::{COMMAND, GenError};
 
-/// The package on the wire, as deployed peers know it.
+/// Protobuf package, which deployed peers use.
 pub(crate) const PACKAGE: &str = "wasmcloud.runtime.v2";
 
-/// The files of the package, in the order of what they build on.
+/// Files of the package, in dependency order.
 const FILES: [&str; 5] = [
     "wit_interface",
     "host_heartbeat",
@@ -19,11 +19,11 @@ const FILES: [&str; 5] = [
     "workload_service",
 ];
 
-/// The compiled schema, in the two shapes that are needed.
+/// The compiled schema in two forms.
 pub(crate) struct Descriptors {
-    /// With comments, without imports: what Rust is generated from.
+    /// With comments, for the generated Rust code.
     pub(super) documented: FileDescriptorSet,
-    /// Without comments, with imports: facts only.
+    /// Without comments, for the schema table.
     pub(crate) wire: FileDescriptorSet,
     /// `wire`, encoded.
     encoded: Vec<u8>,
@@ -49,7 +49,7 @@ pub(crate) fn compile(root: &Path) -> Result<Descriptors, GenError> {
     })
 }
 
-/// The files for `sdk-rust/proto/src/gen`, by name.
+/// Returns the files for `sdk-rust/proto/src/gen`, by name.
 pub(crate) fn generate(descriptors: &Descriptors) -> Result<BTreeMap<String, Vec<u8>>, GenError> {
     let mut files = BTreeMap::new();
     files.insert(
@@ -71,15 +71,15 @@ fn messages(descriptors: &FileDescriptorSet) -> Result<Vec<u8>, GenError> {
         .btree_map(["."])
         .compile_well_known_types()
         .extern_path(".google.protobuf", "::pbjson_types")
-        // These carry secrets; berth-proto writes their Debug by hand.
-        .skip_debug(SECRET_BEARERS.map(|name| format!(".{PACKAGE}.{name}")))
+        // berth-proto implements Debug for these without their secrets.
+        .skip_debug(SECRET_MESSAGES.map(|name| format!(".{PACKAGE}.{name}")))
         .compile_fds(descriptors.clone())
         .map_err(GenError::Rust)?;
     std::fs::read(dir.path().join(format!("{PACKAGE}.rs"))).map_err(GenError::Rust)
 }
 
-/// The messages whose fields can hold a password, a token or a resolved secret.
-const SECRET_BEARERS: [&str; 3] = ["ImagePullSecret", "LocalResources", "WitInterface"];
+/// Messages whose fields can contain a password, a token or a resolved secret.
+const SECRET_MESSAGES: [&str; 3] = ["ImagePullSecret", "LocalResources", "WitInterface"];
 
 fn json(descriptors: &FileDescriptorSet) -> Result<Vec<u8>, GenError> {
     let mut builder = pbjson_build::Builder::new();

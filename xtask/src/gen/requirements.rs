@@ -1,4 +1,5 @@
-//! Turns the requirement index into items that checks refer to, so that an unknown id does not compile.
+//! Generates an item for each requirement of the index, so that a check with an unknown id does not
+//! compile.
 
 use std::fmt::Write;
 
@@ -7,12 +8,12 @@ use crate::requirement_index::{
     Breaks, HOST_PROFILES, Index, LEVELS, Requirement, SCHEDULER_PROFILES, Side, pascal_case,
 };
 
-/// The text of `conformance/src/requirements.rs`.
+/// Returns the text of `conformance/src/spec/requirements.rs`.
 pub(crate) fn generate(index: &Index) -> String {
     let mut code = String::new();
     let _ = writeln!(
         code,
-        "//! The requirements of the specification, one item each.\n//!"
+        "//! The requirements of the specification, as one item each.\n//!"
     );
     let _ = writeln!(
         code,
@@ -22,29 +23,29 @@ pub(crate) fn generate(index: &Index) -> String {
     write_enum(
         &mut code,
         "Level",
-        "How strongly a requirement binds.",
-        &[("ALL", "Every value", &LEVELS)],
+        "The level of a requirement.",
+        &[("ALL", "All levels", &LEVELS)],
     );
     write_enum(
         &mut code,
         "Profile",
         "A set of requirements that a host or a scheduler can claim.",
         &[
-            ("ALL", "Every profile of hosts", &HOST_PROFILES),
+            ("ALL", "All profiles of hosts", &HOST_PROFILES),
             (
                 "SCHEDULER",
-                "Every profile of schedulers",
+                "All profiles of schedulers",
                 &SCHEDULER_PROFILES,
             ),
         ],
     );
-    for (name, owed_by, side) in [
+    for (name, subject, side) in [
         ("ALL", "hosts", Side::Host),
         ("SCHEDULER", "schedulers", Side::Scheduler),
     ] {
         let _ = writeln!(
             code,
-            "/// Every requirement on {owed_by}, in the order of the index."
+            "/// All requirements for {subject}, in the order of the index."
         );
         let _ = writeln!(code, "pub static {name}: &[&Requirement] = &[");
         for requirement in index.requirements.iter().filter(|one| one.side() == side) {
@@ -58,30 +59,30 @@ pub(crate) fn generate(index: &Index) -> String {
     code
 }
 
-/// The items that the index is made of.
+/// The fixed items of the generated file.
 const ITEMS: &str = r#"
 use std::hash::{Hash, Hasher};
 
-/// One numbered sentence of the specification. Two are equal when their ids are.
+/// A requirement of the specification. Two requirements are equal if their ids are equal.
 #[derive(Clone, Copy, Debug)]
 pub struct Requirement {
-    /// The id, `HOST-START-003`: never given to another sentence.
+    /// ID, such as `HOST-START-003`; never reused.
     pub id: &'static str,
-    /// How strongly it binds.
+    /// Level.
     pub level: Level,
-    /// The profile that it belongs to.
+    /// Profile that contains it.
     pub profile: Profile,
-    /// The sentence, as it stands in the specification.
+    /// Sentence in the specification.
     pub sentence: &'static str,
-    /// Why the sentence is there.
+    /// Reason for the requirement.
     pub why: &'static str,
-    /// Where it comes from.
+    /// Origin of the requirement.
     pub origin: &'static str,
-    /// The page of the specification that it stands in, under `docs/spec/`.
+    /// Page with the requirement, in `docs/spec/`.
     pub page: &'static str,
-    /// What proves that its check can fail.
+    /// Fault that proves that its check can fail.
     pub breaks: Option<Breaks>,
-    /// Why nothing checks it, when nothing does.
+    /// Reason why it has no check.
     pub excluded: Option<&'static str>,
 }
 
@@ -111,28 +112,28 @@ impl Ord for Requirement {
     }
 }
 
-/// The requirement with this id.
+/// Returns the requirement with this id.
 #[must_use]
 pub fn by_id(id: &str) -> Option<&'static Requirement> {
     let all = ALL.iter().chain(SCHEDULER);
     all.copied().find(|requirement| requirement.id == id)
 }
 
-/// Something that does the contrary of one requirement.
+/// A fault that violates one requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Breaks {
-    /// A variant of the model host or the model scheduler.
+    /// A mutant of the model host or the model scheduler.
     Mutant(&'static str),
-    /// A deliberate fault of the reference host or the reference scheduler.
+    /// A breakage of the reference host or the reference scheduler.
     Breakage(&'static str),
 }
 
 "#;
 
-/// A const of an enum: its name, what it is, and the values in it, each with its meaning.
+/// A const array of an enum: its name, its documentation, and its values with their documentation.
 type Group<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
-/// An enum whose values are those of all groups, with a const array for each group.
+/// Writes an enum with the values of all groups, and a const array for each group.
 fn write_enum(code: &mut String, name: &str, doc: &str, groups: &[Group<'_>]) {
     let values = || groups.iter().flat_map(|(_, _, values)| values.iter());
     let _ = writeln!(code, "/// {doc}");
@@ -143,14 +144,14 @@ fn write_enum(code: &mut String, name: &str, doc: &str, groups: &[Group<'_>]) {
     }
     let _ = writeln!(code, "}}\n\nimpl {name} {{");
     for (group, doc, values) in groups {
-        let _ = writeln!(code, "/// {doc}, in the order in which they are shown.");
+        let _ = writeln!(code, "/// {doc}, in display order.");
         let _ = writeln!(code, "pub const {group}: [Self; {}] = [", values.len());
         for (value, _) in *values {
             let _ = writeln!(code, "Self::{},", pascal_case(value));
         }
         code.push_str("];\n\n");
     }
-    code.push_str("/// The word for it in the index, on command lines and in reports.\n");
+    code.push_str("/// Returns the name in the index, on command lines and in reports.\n");
     code.push_str("#[must_use]\npub const fn name(self) -> &'static str {\nmatch self {\n");
     for (value, _) in values() {
         let _ = writeln!(code, "Self::{} => {value:?},", pascal_case(value));

@@ -1,17 +1,17 @@
-//! Which crate may lean on which: the absences are the architecture.
+//! Allowed dependencies between crates; they define the architecture.
 
 use toml::{Table, Value};
 
 use super::{Tree, Violation};
 
-/// What one package may lean on, of the packages and libraries whose edges matter.
+/// Allowed dependencies of one package, among the watched packages and libraries.
 struct Edges {
     package: &'static str,
-    /// In what it ships.
+    /// Dependencies of its shipped code.
     shipped: &'static [&'static str],
-    /// In its tests, besides.
+    /// Further dependencies of its tests.
     tests: &'static [&'static str],
-    /// Why nothing else.
+    /// Reason for the restriction.
     reason: &'static str,
 }
 
@@ -20,53 +20,53 @@ const EDGES: [Edges; 8] = [
         package: "berth-proto",
         shipped: &[],
         tests: &[],
-        reason: "the messages drag in nothing but prost, pbjson and serde",
+        reason: "the messages depend on prost, pbjson and serde only",
     },
     Edges {
         package: "berth-sdk",
         shipped: &["berth-proto", "async-nats"],
         tests: &["berth-broker", "berth-conformance"],
-        reason: "the SDK is for other people's hosts and schedulers, so it knows none of ours",
+        reason: "the SDK is for all hosts and schedulers, not only for the reference ones",
     },
     Edges {
         package: "berthctl",
         shipped: &["berth-proto", "berth-sdk", "berth-broker"],
         tests: &["berth-conformance", "berth-host"],
-        reason: "berthctl is a customer of the SDK like any other",
+        reason: "berthctl is a user of the SDK like any other",
     },
     Edges {
         package: "berth-host",
         shipped: &["berth-proto", "berth-sdk", "wasmtime"],
         tests: &["berth-broker", "berth-conformance", "async-nats"],
-        reason: "the reference host meets schedulers and the suite on the bus only",
+        reason: "the reference host interacts with other programs only through the protocol",
     },
     Edges {
         package: "berth-scheduler",
         shipped: &["berth-proto", "berth-sdk", "kube"],
         tests: &["berth-broker", "berth-conformance"],
-        reason: "the reference scheduler meets hosts and the suite on the bus only",
+        reason: "the reference scheduler interacts with other programs only through the protocol",
     },
     Edges {
         package: "berth-broker",
         shipped: &[],
         tests: &["async-nats"],
-        reason: "the broker is small enough to be embedded anywhere",
+        reason: "the broker must be small enough to embed anywhere",
     },
     Edges {
         package: "berth-conformance",
         shipped: &["berth-broker", "async-nats", "kube"],
         tests: &["wasmtime"],
-        reason: "the suite judges bytes: a mistake that it shared with the SDK it could not see",
+        reason: "the suite checks bytes; it could not detect a mistake that it shared with the SDK",
     },
     Edges {
         package: "xtask",
         shipped: &[],
         tests: &[],
-        reason: "the chores work while everything else is broken",
+        reason: "the tasks must work while other crates do not compile",
     },
 ];
 
-/// Dependencies outside the workspace whose edges matter, by how their names begin.
+/// Watched dependencies outside the workspace, by name prefix.
 const WATCHED: [&str; 3] = ["async-nats", "wasmtime", "kube"];
 
 /// The only dependencies of berth-proto.
@@ -74,19 +74,23 @@ const PROTO_DEPENDENCIES: [&str; 4] = ["pbjson", "pbjson-types", "prost", "serde
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
-    for (path, content) in tree.with_ending("toml") {
+    for (path, content) in tree.with_extension("toml") {
         if !path.ends_with("/Cargo.toml") {
             continue;
         }
         match content.parse::<Table>() {
-            Ok(manifest) => found.extend(judge(path, &manifest)),
-            Err(error) => found.push(Violation::failure(path, 0, format!("is no TOML: {error}"))),
+            Ok(manifest) => found.extend(check(path, &manifest)),
+            Err(error) => found.push(Violation::failure(
+                path,
+                0,
+                format!("is not valid TOML: {error}"),
+            )),
         }
     }
     found
 }
 
-fn judge(path: &str, manifest: &Table) -> Vec<Violation> {
+fn check(path: &str, manifest: &Table) -> Vec<Violation> {
     let name = manifest
         .get("package")
         .and_then(|package| package.get("name"));
@@ -94,8 +98,9 @@ fn judge(path: &str, manifest: &Table) -> Vec<Violation> {
         return Vec::new();
     };
     let Some(edges) = EDGES.iter().find(|edges| edges.package == name) else {
-        let text =
-            format!("{name} has no edges declared; add them in xtask/src/tidy and ARCHITECTURE.md");
+        let text = format!(
+            "{name} has no declared dependencies; add them in xtask/src/tidy and ARCHITECTURE.md"
+        );
         return vec![Violation::failure(path, 0, text)];
     };
     let mut found = Vec::new();
@@ -106,11 +111,11 @@ fn judge(path: &str, manifest: &Table) -> Vec<Violation> {
     ] {
         for dependency in names(manifest, section) {
             let watched = dependency.starts_with("berth")
-                || WATCHED.iter().any(|edge| is_of(dependency, edge));
+                || WATCHED.iter().any(|edge| belongs_to(dependency, edge));
             let foreign = name == "berth-proto"
                 && section == "dependencies"
                 && !PROTO_DEPENDENCIES.contains(&dependency);
-            if foreign || (watched && !allowed.iter().any(|edge| is_of(dependency, edge))) {
+            if foreign || (watched && !allowed.iter().any(|edge| belongs_to(dependency, edge))) {
                 let text = format!(
                     "{name} must not have {dependency} in [{section}]: {}",
                     edges.reason
@@ -122,8 +127,8 @@ fn judge(path: &str, manifest: &Table) -> Vec<Violation> {
     found
 }
 
-/// `wasmtime-wasi` is of `wasmtime`.
-fn is_of(dependency: &str, edge: &str) -> bool {
+/// Whether a dependency belongs to a library, as `wasmtime-wasi` does to `wasmtime`.
+fn belongs_to(dependency: &str, edge: &str) -> bool {
     dependency
         .strip_prefix(edge)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
@@ -156,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_suite_may_not_link_the_sdk_even_in_tests() {
+    fn suite_must_not_link_the_sdk_even_in_tests() {
         let found = texts(
             "conformance/Cargo.toml",
             "[package]\nname = 'berth-conformance'\n[dependencies]\nberth-broker.workspace = true\n\
@@ -170,16 +175,17 @@ mod tests {
     }
 
     #[test]
-    fn a_library_belongs_to_its_crate_also_under_a_target() {
+    fn checks_target_specific_dependencies() {
         let found = texts(
             "sdk-rust/sdk/Cargo.toml",
-            "[package]\nname = 'berth-sdk'\n[target.'cfg(unix)'.dependencies]\nwasmtime-wasi = '1'\n",
+            "[package]\nname = 'berth-sdk'\n[target.'cfg(unix)'.dependencies]\n\
+             wasmtime-wasi = '1'\n",
         );
         assert_eq!(found.len(), 1, "{found:?}");
     }
 
     #[test]
-    fn the_messages_drag_in_nothing() {
+    fn messages_have_no_further_dependencies() {
         let found = texts(
             "sdk-rust/proto/Cargo.toml",
             "[package]\nname = 'berth-proto'\n[dependencies]\nprost = '1'\ntokio = '1'\n",
@@ -188,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_crate_has_to_declare_its_edges() {
+    fn new_crate_must_declare_its_dependencies() {
         let found = texts("new/Cargo.toml", "[package]\nname = 'berth-new'\n");
         assert_eq!(found.len(), 1, "{found:?}");
     }

@@ -1,14 +1,16 @@
-//! The text of an error does not repeat its cause.
+//! The message of an error must not repeat its source.
 
 use super::tree::RustFile;
 use super::{Tree, Violation};
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
-    tree.rust().flat_map(|file| doubled_causes(&file)).collect()
+    tree.rust()
+        .flat_map(|file| repeated_sources(&file))
+        .collect()
 }
 
-fn doubled_causes(file: &RustFile<'_>) -> Vec<Violation> {
-    let code = file.blanked.code.as_str();
+fn repeated_sources(file: &RustFile<'_>) -> Vec<Violation> {
+    let code = file.lexed.code.as_str();
     let mut found = Vec::new();
     for (at, _) in code.match_indices("#[error(") {
         let open = at + "#[error".len();
@@ -18,25 +20,25 @@ fn doubled_causes(file: &RustFile<'_>) -> Vec<Violation> {
         let Some(message) = file.content_at(open, close) else {
             continue;
         };
-        let Some(fields) = fields_behind(code, close + 1) else {
+        let Some(fields) = fields_after(code, close + 1) else {
             continue;
         };
         for source in sources(fields) {
-            let shown = [
+            let is_shown = [
                 format!("{{{source}}}"),
                 format!("{{{source}:"),
                 format!(", {source}"),
             ]
             .iter()
             .any(|form| message.contains(form));
-            if shown {
+            if is_shown {
                 let line = code
                     .get(..at)
                     .map_or(0, |before| before.matches('\n').count())
                     + 1;
                 let text = format!(
-                    "the message shows {{{source}}}, which is also the source; whoever prints \
-                     the chain prints it twice"
+                    "the message includes {{{source}}}, which is also the source; a printed \
+                     error chain then contains it twice"
                 );
                 found.push(Violation::failure(file.path, line, text));
             }
@@ -46,9 +48,10 @@ fn doubled_causes(file: &RustFile<'_>) -> Vec<Violation> {
 }
 
 impl RustFile<'_> {
-    /// The original text of a range of the blanked code, which counts characters and not bytes.
+    /// Returns the original text of a range of the lexed code. Positions agree in characters, not
+    /// in bytes.
     fn content_at(&self, from: usize, to: usize) -> Option<String> {
-        let code = self.blanked.code.as_str();
+        let code = self.lexed.code.as_str();
         let (skip, take) = (
             code.get(..from)?.chars().count(),
             code.get(from..to)?.chars().count(),
@@ -57,11 +60,12 @@ impl RustFile<'_> {
     }
 }
 
-/// The fields of the variant or struct behind an attribute that ends at `at`, brackets included.
-fn fields_behind(code: &str, at: usize) -> Option<&str> {
+/// Returns the fields of the variant or struct after an attribute that ends at `at`, with their
+/// brackets.
+fn fields_after(code: &str, at: usize) -> Option<&str> {
     let rest = code.get(at..)?;
     let mut skipped = 0;
-    // Further attributes may stand between.
+    // Skips further attributes.
     while let Some(attribute) = rest.get(skipped..)?.find("#[") {
         let first = rest.get(skipped..)?.find(['{', '(', ','])?;
         if first < attribute {
@@ -76,7 +80,7 @@ fn fields_behind(code: &str, at: usize) -> Option<&str> {
     }
 }
 
-/// Where the bracket that opens at `open` closes.
+/// Returns the position of the bracket that closes the one at `open`.
 fn closing(code: &str, open: usize) -> Option<usize> {
     let mut depth = 0_usize;
     for (index, byte) in code.as_bytes().iter().enumerate().skip(open) {
@@ -94,7 +98,7 @@ fn closing(code: &str, open: usize) -> Option<usize> {
     None
 }
 
-/// How a message would show each field that is a cause: by its name, or by its index.
+/// Returns the placeholder of each source field in a message: its name or its index.
 fn sources(fields: &str) -> Vec<String> {
     let named = fields.starts_with('{');
     let inner = fields
@@ -120,7 +124,7 @@ fn sources(fields: &str) -> Vec<String> {
     sources
 }
 
-/// The fields, split at the commas that stand in no bracket.
+/// Splits fields at commas outside of brackets.
 fn split_fields(inner: &str) -> Vec<&str> {
     let (mut depth, mut from) = (0_i32, 0);
     let mut fields = Vec::new();
@@ -148,12 +152,12 @@ mod tests {
     fn lines(source: &str) -> Vec<usize> {
         violations(&Tree::of(&[("a/src/a.rs", source)]))
             .iter()
-            .map(|found| found.line)
+            .map(|violation| violation.line)
             .collect()
     }
 
     #[test]
-    fn a_cause_that_is_shown_is_refused() {
+    fn rejects_message_with_source() {
         assert_eq!(lines("//! A.\n#[error(\"x: {0}\")]\nA(#[source] E),"), [2]);
         assert_eq!(
             lines("//! A.\n#[error(\"x: {1:?}\")]\nA(B, #[from] E),"),
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_is_not_shown_is_fine() {
+    fn accepts_message_without_source() {
         assert_eq!(lines("//! A.\n#[error(\"x\")]\nA(#[source] E),"), NONE);
         assert_eq!(
             lines("//! A.\n#[error(\"x: {0}\")]\nA(String, #[source] E),"),

@@ -1,8 +1,8 @@
-//! No file or module has a name that says nothing.
+//! Rejects file and module names that say nothing.
 
 use super::{Tree, Violation};
 
-/// Names that collect everything, because they exclude nothing.
+/// Names that attract unrelated code, because they exclude nothing.
 const EMPTY_NAMES: [&str; 10] = [
     "common", "helper", "helpers", "manager", "managers", "misc", "mod", "types", "util", "utils",
 ];
@@ -10,14 +10,14 @@ const EMPTY_NAMES: [&str; 10] = [
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
     tree.rust()
         .filter_map(|file| {
-            let named = file.path.trim_end_matches(".rs").split('/').find(|part| {
+            let part = file.path.trim_end_matches(".rs").split('/').find(|part| {
                 EMPTY_NAMES.contains(part) || part.ends_with("_utils") || part.ends_with("_helpers")
             })?;
-            let text = match named {
-                "mod" => "is a mod.rs; write foo.rs beside foo/, because ten open files named \
-                          mod.rs name nothing"
+            let text = match part {
+                "mod" => "is a mod.rs; use foo.rs beside foo/, so that open files have different \
+                          names"
                     .to_owned(),
-                _ => format!("is named {named:?}; name the one noun that the file is about"),
+                _ => format!("has the name {part:?}; name the topic of the file instead"),
             };
             Some(Violation::failure(file.path, 0, text))
         })
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_say_nothing_are_refused() {
+    fn rejects_names_that_say_nothing() {
         let tree = Tree::of(&[
             ("a/src/utils.rs", "//! A."),
             ("a/src/b/mod.rs", "//! A."),
@@ -38,7 +38,7 @@ mod tests {
         ]);
         let paths: Vec<_> = violations(&tree)
             .into_iter()
-            .map(|found| found.path)
+            .map(|violation| violation.path)
             .collect();
         assert_eq!(
             paths,

@@ -1,10 +1,10 @@
-//! Files stay small enough to be held in the head.
+//! Limits the size of files.
 
 use super::{Severity, Tree, Violation};
 
-/// Beyond this a file needs a reason.
+/// Size above which a file needs a reason.
 const WARN_LINES: usize = 500;
-/// Beyond this no reason is good enough.
+/// Maximum size of a file.
 const FAIL_LINES: usize = 800;
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
@@ -19,7 +19,7 @@ pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
                 return None;
             };
             let text = format!(
-                "has {lines} lines; beyond {WARN_LINES} it is about more than one noun, and \
+                "has {lines} lines; above {WARN_LINES} a file has more than one topic, and \
                  {FAIL_LINES} is the limit"
             );
             Some(Violation {
@@ -37,14 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_files_are_warned_of_and_longer_ones_refused() {
+    fn warns_of_long_files_and_rejects_longer_ones() {
         let long = "//! A.\n".repeat(501);
         let longer = "//! A.\n".repeat(801);
         let tree = Tree::of(&[("a/src/a.rs", &long), ("a/src/b.rs", &longer)]);
-        let found: Vec<_> = violations(&tree)
+        let severities: Vec<_> = violations(&tree)
             .into_iter()
-            .map(|found| found.severity)
+            .map(|violation| violation.severity)
             .collect();
-        assert_eq!(found, [Severity::Warning, Severity::Failure]);
+        assert_eq!(severities, [Severity::Warning, Severity::Failure]);
     }
 }

@@ -1,9 +1,9 @@
-//! A function fits a screen.
+//! Limits the size of functions.
 
 use super::tree::RustFile;
 use super::{Tree, Violation};
 
-/// From the line of `fn` to the line of the closing brace, both included.
+/// Maximum size, from the line of `fn` to the line of the closing brace.
 const MAX_LINES: usize = 70;
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
@@ -11,7 +11,7 @@ pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
 }
 
 fn long_functions(file: &RustFile<'_>) -> Vec<Violation> {
-    let code = file.blanked.code.as_str();
+    let code = file.lexed.code.as_str();
     let mut found = Vec::new();
     for (at, name) in functions(code) {
         let Some(body) = code.get(at..) else { continue };
@@ -24,8 +24,8 @@ fn long_functions(file: &RustFile<'_>) -> Vec<Violation> {
                 .map_or(0, |before| before.matches('\n').count())
                 + 1;
             let text = format!(
-                "fn {name} has {length} lines; {MAX_LINES} fit a screen, and a longer function \
-                 has two subjects"
+                "fn {name} has {length} lines; the limit is {MAX_LINES}, because a longer function \
+                 has more than one topic"
             );
             found.push(Violation::failure(file.path, line, text));
         }
@@ -33,7 +33,7 @@ fn long_functions(file: &RustFile<'_>) -> Vec<Violation> {
     found
 }
 
-/// Where each `fn name` stands.
+/// Returns the position and name of each function.
 fn functions(code: &str) -> impl Iterator<Item = (usize, &str)> {
     code.match_indices("fn ").filter_map(|(at, _)| {
         let before = code.get(..at)?.chars().next_back();
@@ -48,7 +48,7 @@ fn functions(code: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// `None` for a declaration without a body.
+/// Returns the number of lines, or `None` for a declaration without a body.
 fn lines_to_closing_brace(code: &str) -> Option<usize> {
     let (mut depth, mut lines) = (0_usize, 1);
     let mut brackets = 0_usize;
@@ -76,10 +76,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_functions_beyond_a_screen_are_refused() {
+    fn rejects_long_functions_only() {
         let body = |lines: usize| "    call(\"}\");\n".repeat(lines);
         let source = format!(
-            "//! A.\ntrait T {{ fn declared(&self, x: [u8; 3]); }}\nfn fits() {{\n{}}}\nfn long() {{\n{}}}\n",
+            "//! A.\ntrait T {{ fn declared(&self, x: [u8; 3]); }}\n\
+             fn fits() {{\n{}}}\nfn long() {{\n{}}}\n",
             body(68),
             body(69),
         );

@@ -1,20 +1,20 @@
-//! No test is ignored.
+//! Rejects ignored tests.
 
 use super::{Tree, Violation};
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
-    let mut found = Vec::new();
+    let mut violations = Vec::new();
     for file in tree.rust() {
-        for (index, line) in file.blanked.code.lines().enumerate() {
-            let squeezed: String = line.split_whitespace().collect();
-            if squeezed.contains("#[ignore") || squeezed.contains(",ignore)") {
-                let text = "ignores a test; one that is not run protects nothing and reads as if \
-                            it did: repair it or remove it";
-                found.push(Violation::failure(file.path, index + 1, text));
+        for (index, line) in file.lexed.code.lines().enumerate() {
+            let compact: String = line.split_whitespace().collect();
+            if compact.contains("#[ignore") || compact.contains(",ignore)") {
+                let text = "has an ignored test, which protects nothing but looks as if it did: \
+                            fix or remove it";
+                violations.push(Violation::failure(file.path, index + 1, text));
             }
         }
     }
-    found
+    violations
 }
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ignored_test_is_refused() {
+    fn rejects_ignored_test() {
         let source = "//! A.\n#[test]\n#[ignore = \"slow\"]\nfn a() {}\n// #[ignore]\n";
         let found = violations(&Tree::of(&[("a/src/a.rs", source)]));
         assert_eq!(

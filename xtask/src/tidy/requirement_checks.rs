@@ -1,70 +1,71 @@
-//! Every requirement has a check and something that breaks it, or a written reason why not.
+//! Every requirement must have a check and a fault that violates it, or a documented reason for
+//! their absence.
 
 use std::collections::BTreeSet;
 
 use super::{Severity, Tree, Violation};
 use crate::requirement_index::{Breaks, INDEX_PATH, Index, Requirement, Side};
 
-/// Pages whose checks are being written: what is missing there is warned of, and refused everywhere else.
-/// Empty when the suite is whole.
-const PAGES_STILL_BEING_CHECKED: &[&str] = &[];
+/// Pages whose checks are not complete yet: missing checks are warnings there, and errors
+/// everywhere else. Empty when the suite is complete.
+const INCOMPLETE_PAGES: &[&str] = &[];
 
-/// One requirement in this many may be excluded.
+/// At most one in this number of requirements may be excluded.
 const EXCLUDED_ONE_IN: usize = 20;
 
-/// So many requirements of each side have to have a check.
-const CHECKED_AT_LEAST: usize = 90;
+/// Minimum number of checked requirements of each side.
+const CHECKED_MIN: usize = 90;
 
-/// Where checks and monitors declare what they cover.
+/// Directory of the checks and monitors.
 const SUITE: &str = "conformance/src/";
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
-    // An index that cannot be read is the business of another rule.
+    // Another rule reports an invalid index.
     let Some(Ok(index)) = tree.content(INDEX_PATH).map(Index::parse) else {
         return Vec::new();
     };
-    judge_index(tree, &index, PAGES_STILL_BEING_CHECKED)
+    check_index(tree, &index, INCOMPLETE_PAGES)
 }
 
-fn judge_index(tree: &Tree, index: &Index, unfinished: &[&str]) -> Vec<Violation> {
+fn check_index(tree: &Tree, index: &Index, incomplete: &[&str]) -> Vec<Violation> {
     let covered = covered_items(tree);
-    let mut found: Vec<Violation> = index
+    let mut violations: Vec<Violation> = index
         .requirements
         .iter()
-        .filter(|requirement| !unfinished.contains(&requirement.page.as_str()))
-        .flat_map(|requirement| judge(tree, requirement, &covered))
+        .filter(|requirement| !incomplete.contains(&requirement.page.as_str()))
+        .flat_map(|requirement| check(tree, requirement, &covered))
         .map(|text| Violation::failure(INDEX_PATH, 0, text))
         .collect();
-    for page in unfinished {
-        found.extend(what_is_missing(tree, index, page, &covered));
+    for page in incomplete {
+        violations.extend(missing_checks(tree, index, page, &covered));
     }
     for side in [Side::Host, Side::Scheduler] {
         let of_side = || index.requirements.iter().filter(|one| one.side() == side);
         let excluded = of_side().filter(|one| one.excluded.is_some()).count();
         if excluded * EXCLUDED_ONE_IN > of_side().count() {
             let text = format!(
-                "excludes {excluded} of {} requirements on a {side:?}; at most one in \
-                 {EXCLUDED_ONE_IN}, because a verdict on the rest would not mean much",
+                "excludes {excluded} of {} requirements for a {side:?}; the limit is one in \
+                 {EXCLUDED_ONE_IN}, because a verdict on the rest would mean little",
                 of_side().count()
             );
-            found.push(Violation::failure(INDEX_PATH, 0, text));
+            violations.push(Violation::failure(INDEX_PATH, 0, text));
         }
         let checked = of_side()
             .filter(|one| covered.contains(&one.item_name()))
             .count();
-        if checked < CHECKED_AT_LEAST {
+        if checked < CHECKED_MIN {
             let text = format!(
-                "has {checked} requirements on a {side:?} with a check; {CHECKED_AT_LEAST} are \
-                 asked for"
+                "has {checked} requirements for a {side:?} with a check; the minimum is \
+                 {CHECKED_MIN}"
             );
-            found.push(Violation::failure(INDEX_PATH, 0, text));
+            violations.push(Violation::failure(INDEX_PATH, 0, text));
         }
     }
-    found
+    violations
 }
 
-/// One warning for a page whose checks are being written.
-fn what_is_missing(
+/// Returns one warning for a page whose checks are not complete.
+fn missing_checks(
     tree: &Tree,
     index: &Index,
     page: &str,
@@ -72,14 +73,14 @@ fn what_is_missing(
 ) -> Option<Violation> {
     let of_page = || index.requirements.iter().filter(|one| one.page == page);
     let missing: Vec<&str> = of_page()
-        .filter(|requirement| !judge(tree, requirement, covered).is_empty())
+        .filter(|requirement| !check(tree, requirement, covered).is_empty())
         .map(|requirement| requirement.id.as_str())
         .collect();
     let text = if missing.is_empty() {
-        "every requirement has its check: take the page from PAGES_STILL_BEING_CHECKED".to_owned()
+        "every requirement has a check: remove the page from INCOMPLETE_PAGES".to_owned()
     } else {
         format!(
-            "{} of {} requirements have no check, or nothing that breaks it, yet: {}",
+            "{} of {} requirements have no check or no fault yet: {}",
             missing.len(),
             of_page().count(),
             missing.join(" ")
@@ -95,7 +96,7 @@ fn what_is_missing(
     })
 }
 
-fn judge(tree: &Tree, requirement: &Requirement, covered: &BTreeSet<String>) -> Vec<String> {
+fn check(tree: &Tree, requirement: &Requirement, covered: &BTreeSet<String>) -> Vec<String> {
     let id = &requirement.id;
     let mut found = Vec::new();
     match (
@@ -103,48 +104,43 @@ fn judge(tree: &Tree, requirement: &Requirement, covered: &BTreeSet<String>) -> 
         covered.contains(&requirement.item_name()),
     ) {
         (None, false) => found.push(format!(
-            "{id} has no check that covers it and no reason in `excluded`; what nobody checks \
-             nobody keeps"
+            "{id} has neither a check nor a reason in `excluded`; a requirement that is not \
+             checked is not kept"
         )),
         (Some(_), true) => {
             found.push(format!(
-                "{id} is excluded and has a check; remove the reason"
+                "{id} is excluded but has a check; remove `excluded`"
             ));
         }
         _ => {}
     }
     if let Some(breaks) = &requirement.breaks {
-        let (name, home) = match (breaks, requirement.side()) {
-            (Breaks::Mutant(name), Side::Host) => (name, SUITE),
-            (Breaks::Mutant(name), Side::Scheduler) => (name, "conformance/src/scheduler/"),
+        let (name, dir) = match (breaks, requirement.side()) {
+            (Breaks::Mutant(name), Side::Host) => (name, "conformance/src/models/host/"),
+            (Breaks::Mutant(name), Side::Scheduler) => (name, "conformance/src/models/scheduler/"),
             (Breaks::Breakage(name), Side::Host) => (name, "reference-host/src/"),
             (Breaks::Breakage(name), Side::Scheduler) => (name, "reference-scheduler/src/"),
         };
-        if !is_named(tree, home, name) {
+        if !is_named(tree, dir, name) {
             found.push(format!(
-                "{id} is broken by {name:?}, which nothing in {home} is named"
+                "{id} names the fault {name:?}, which does not exist in {dir}"
             ));
         }
     } else if requirement.level == "MUST" && requirement.excluded.is_none() {
         found.push(format!(
-            "{id} is a MUST and names nothing in `breaks`; a check that nobody has seen fail \
-             proves nothing"
+            "{id} is a MUST without `breaks`; a check that has never failed proves nothing"
         ));
     }
     found
 }
 
-/// The items that checks and monitors declare to cover.
+/// Returns the items that checks and monitors declare to cover.
 fn covered_items(tree: &Tree) -> BTreeSet<String> {
     let mut items = BTreeSet::new();
     for file in tree.rust().filter(|file| file.path.starts_with(SUITE)) {
         for (marker, open, close) in DECLARATIONS {
-            for (at, _) in file.blanked.code.match_indices(marker) {
-                let rest = file
-                    .blanked
-                    .code
-                    .get(at + marker.len()..)
-                    .unwrap_or_default();
+            for (at, _) in file.lexed.code.match_indices(marker) {
+                let rest = file.lexed.code.get(at + marker.len()..).unwrap_or_default();
                 let Some((_, list)) = rest.split_once(open) else {
                     continue;
                 };
@@ -161,25 +157,26 @@ fn covered_items(tree: &Tree) -> BTreeSet<String> {
     items
 }
 
-/// How coverage is declared: in the table of checks, in a const of a monitor, in its `covers`.
+/// Declarations of coverage: in the table of checks, in a const of a monitor, in its `covers`
+/// function.
 const DECLARATIONS: [(&str, char, char); 3] = [
     ("covers:", '[', ']'),
     ("COVERS:", '=', ';'),
     ("fn covers(", '{', '}'),
 ];
 
-/// Whether `kebab-case` stands somewhere as a string, or as the name of an enum variant.
-fn is_named(tree: &Tree, home: &str, kebab: &str) -> bool {
-    let variant: String = kebab.split('-').map(capitalised).collect();
+/// Whether a file in `dir` contains `kebab` as a string, or as the name of an enum variant.
+fn is_named(tree: &Tree, dir: &str, kebab: &str) -> bool {
+    let variant: String = kebab.split('-').map(capitalized).collect();
     tree.rust()
-        .filter(|file| file.path.starts_with(home))
+        .filter(|file| file.path.starts_with(dir))
         .any(|file| {
-            file.blanked.strings.contains(kebab)
-                || file.blanked.identifiers().any(|(_, name)| name == variant)
+            file.lexed.strings.contains(kebab)
+                || file.lexed.identifiers().any(|(_, name)| name == variant)
         })
 }
 
-fn capitalised(word: &str) -> String {
+fn capitalized(word: &str) -> String {
     let mut chars = word.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(chars).collect()
@@ -195,15 +192,18 @@ mod tests {
     const CHECK: &str = "//! A.\ncheck! { covers: [HOST_A_001], host: Shared }\n";
 
     fn texts(index: &str, suite: &str) -> Vec<String> {
-        let tree = Tree::of(&[(INDEX_PATH, index), ("conformance/src/checks/a.rs", suite)]);
+        let tree = Tree::of(&[
+            (INDEX_PATH, index),
+            ("conformance/src/models/host/a.rs", suite),
+        ]);
         let found = violations(&tree).into_iter().map(|found| found.text);
         found
-            .filter(|text| !text.contains("are asked for"))
+            .filter(|text| !text.contains("the minimum is"))
             .collect()
     }
 
     #[test]
-    fn a_covered_requirement_with_a_breaker_is_fine() {
+    fn accepts_covered_requirement_with_fault() {
         let index = format!("{ENTRY}breaks = 'mutant:does-b'\n");
         assert_eq!(
             texts(&index, &format!("{CHECK}enum M {{ DoesB }}")),
@@ -212,20 +212,20 @@ mod tests {
     }
 
     #[test]
-    fn a_breaker_has_to_exist() {
+    fn rejects_unknown_fault() {
         let index = format!("{ENTRY}breaks = 'breakage:does-b'\n");
         let found = texts(&index, &format!("{CHECK}enum M {{ DoesB }}"));
         assert!(
-            found[0].contains("nothing in reference-host/src/ is named"),
+            found[0].contains("does not exist in reference-host/src/"),
             "{found:?}"
         );
     }
 
     #[test]
-    fn an_unfinished_page_is_warned_of_in_one_line() {
+    fn incomplete_page_is_one_warning() {
         let index = Index::parse(&format!("{ENTRY}breaks = 'mutant:does-b'\n")).unwrap();
         let empty = Tree::of(&[]);
-        let found = judge_index(&empty, &index, &["a.md"]);
+        let found = check_index(&empty, &index, &["a.md"]);
         let warning = found.iter().find(|one| one.path == "docs/spec/a.md");
         let warning = warning.unwrap();
         assert_eq!(warning.severity, Severity::Warning);
@@ -237,12 +237,12 @@ mod tests {
         assert!(
             failures
                 .into_iter()
-                .all(|one| one.text.contains("are asked for"))
+                .all(|one| one.text.contains("the minimum is"))
         );
     }
 
     #[test]
-    fn the_breaker_of_a_scheduler_lives_with_the_model_scheduler() {
+    fn scheduler_mutant_must_be_in_the_model_scheduler() {
         let index = ENTRY
             .replace("HOST-A", "SCHED-A")
             .replace("core", "scheduler");
@@ -250,25 +250,25 @@ mod tests {
         let check = "//! A.\ncheck! { covers: [SCHED_A_001] }\nenum M { DoesB }\n";
         let text = texts(&index, check).concat();
         assert!(
-            text.contains("nothing in conformance/src/scheduler/"),
+            text.contains("does not exist in conformance/src/models/scheduler/"),
             "{text}"
         );
     }
 
     #[test]
-    fn a_must_names_a_breaker() {
-        assert!(texts(ENTRY, CHECK)[0].contains("names nothing in `breaks`"));
+    fn must_needs_a_fault() {
+        assert!(texts(ENTRY, CHECK)[0].contains("is a MUST without `breaks`"));
     }
 
     #[test]
-    fn a_mention_is_no_check() {
+    fn mention_is_not_coverage() {
         let should = ENTRY.replace("'MUST'", "'SHOULD'");
         let mention = "//! A.\nfn f() { cx.claim(HOST_A_001); } // covers: [HOST_A_001]\n";
-        assert!(texts(&should, mention)[0].contains("has no check"));
+        assert!(texts(&should, mention)[0].contains("has neither a check"));
     }
 
     #[test]
-    fn monitors_declare_what_they_cover() {
+    fn reads_coverage_of_monitors() {
         let should = ENTRY.replace("'MUST'", "'SHOULD'");
         let constant = "//! A.\nconst ONE_COVERS: &[&Requirement] = &[&req::HOST_A_001];\n";
         let method = "//! A.\nfn covers(&self) -> &'static [&'static R] { &[&req::HOST_A_001] }\n";
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn exclusions_are_few_and_not_stale() {
+    fn limits_exclusions_and_rejects_stale_ones() {
         let excluded = format!(
             "{}excluded = 'because'\n",
             ENTRY.replace("'MUST'", "'SHOULD'")
@@ -286,7 +286,7 @@ mod tests {
         assert!(
             texts(&excluded, CHECK)
                 .iter()
-                .any(|text| text.contains("remove the reason"))
+                .any(|text| text.contains("remove `excluded`"))
         );
     }
 }

@@ -1,42 +1,46 @@
-//! The index of the requirements and the prose of the specification say the same.
+//! The requirement index and the specification must contain the same sentences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Tree, Violation};
 use crate::requirement_index::{INDEX_PATH, Index, fold_white_space, is_well_formed_id};
 
-/// Where the pages are.
+/// Directory of the pages.
 const SPECIFICATION: &str = "docs/spec";
 
-/// The endings of the files in which an id refers to the index.
-const CITING: [&str; 4] = ["md", "rs", "proto", "toml"];
+/// Extensions of the files that cite requirement ids.
+const CITING_EXTENSIONS: [&str; 4] = ["md", "rs", "proto", "toml"];
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
     let index = match tree.content(INDEX_PATH).map(Index::parse) {
         Some(Ok(index)) => index,
         Some(Err(error)) => {
-            let cause = std::error::Error::source(&error)
-                .map_or_else(String::new, |cause| format!(": {cause}"));
-            return vec![Violation::failure(INDEX_PATH, 0, format!("{error}{cause}"))];
+            let source = std::error::Error::source(&error)
+                .map_or_else(String::new, |source| format!(": {source}"));
+            return vec![Violation::failure(
+                INDEX_PATH,
+                0,
+                format!("{error}{source}"),
+            )];
         }
-        None => return vec![Violation::failure(INDEX_PATH, 0, "is not there")],
+        None => return vec![Violation::failure(INDEX_PATH, 0, "does not exist")],
     };
-    let mut found = repeated_ids(&index);
-    found.extend(absent_sentences(tree, &index));
-    found.extend(unknown_ids(tree, &index));
-    found
+    let mut violations = duplicate_ids(&index);
+    violations.extend(missing_sentences(tree, &index));
+    violations.extend(unknown_ids(tree, &index));
+    violations
 }
 
-fn repeated_ids(index: &Index) -> Vec<Violation> {
+fn duplicate_ids(index: &Index) -> Vec<Violation> {
     let mut seen = BTreeSet::new();
-    let repeated = index
+    let duplicates = index
         .requirements
         .iter()
         .filter(|requirement| !seen.insert(&requirement.id));
-    repeated
+    duplicates
         .map(|requirement| {
             let text = format!(
-                "{} stands twice; an id is given to one sentence, for good",
+                "duplicate id {}; an id belongs to one sentence forever",
                 requirement.id
             );
             Violation::failure(INDEX_PATH, 0, text)
@@ -44,14 +48,17 @@ fn repeated_ids(index: &Index) -> Vec<Violation> {
         .collect()
 }
 
-fn absent_sentences(tree: &Tree, index: &Index) -> Vec<Violation> {
+fn missing_sentences(tree: &Tree, index: &Index) -> Vec<Violation> {
     let mut pages: BTreeMap<&str, String> = BTreeMap::new();
-    let mut found = Vec::new();
+    let mut violations = Vec::new();
     for requirement in &index.requirements {
         let path = format!("{SPECIFICATION}/{}", requirement.page);
         let Some(content) = tree.content(&path) else {
-            let text = format!("{} stands on {path}, which is not there", requirement.id);
-            found.push(Violation::failure(INDEX_PATH, 0, text));
+            let text = format!(
+                "{} refers to page {path}, which does not exist",
+                requirement.id
+            );
+            violations.push(Violation::failure(INDEX_PATH, 0, text));
             continue;
         };
         let page = pages
@@ -62,19 +69,19 @@ fn absent_sentences(tree: &Tree, index: &Index) -> Vec<Violation> {
             1 => {}
             0 => {
                 let text = format!(
-                    "does not say `**{}**` and then the sentence of the index, word for word: \
-                     {:?}; who reads the page and who reads a verdict must read the same",
+                    "does not contain `**{}**` followed by the exact sentence of the index: {:?}; \
+                     the specification and the verdicts must agree",
                     requirement.id, requirement.sentence
                 );
-                found.push(Violation::failure(&path, 0, text));
+                violations.push(Violation::failure(&path, 0, text));
             }
             _ => {
-                let text = format!("says the sentence of {} twice", requirement.id);
-                found.push(Violation::failure(&path, 0, text));
+                let text = format!("contains the sentence of {} twice", requirement.id);
+                violations.push(Violation::failure(&path, 0, text));
             }
         }
     }
-    found
+    violations
 }
 
 fn unknown_ids(tree: &Tree, index: &Index) -> Vec<Violation> {
@@ -83,30 +90,33 @@ fn unknown_ids(tree: &Tree, index: &Index) -> Vec<Violation> {
         .iter()
         .map(|requirement| requirement.id.as_str())
         .collect();
-    let mut found = Vec::new();
-    for (path, content) in CITING.iter().flat_map(|ending| tree.with_ending(ending)) {
-        // The tools and the guide speak of ids as such.
+    let mut violations = Vec::new();
+    for (path, content) in CITING_EXTENSIONS
+        .iter()
+        .flat_map(|extension| tree.with_extension(extension))
+    {
+        // xtask uses arbitrary ids as examples.
         if path.starts_with("xtask/") || path == INDEX_PATH {
             continue;
         }
         for (index, line) in content.lines().enumerate() {
             for id in ids(line).filter(|id| !known.contains(id)) {
-                let text = format!("names {id}, which is not in the index");
-                found.push(Violation::failure(path, index + 1, text));
+                let text = format!("cites {id}, which is not in the index");
+                violations.push(Violation::failure(path, index + 1, text));
             }
         }
     }
-    found
+    violations
 }
 
-/// The number that no requirement ever has: an example of an id that is not there.
-const NOBODYS_NUMBER: &str = "-999";
+/// Number of ids that are examples; no requirement has it.
+const EXAMPLE_NUMBER: &str = "-999";
 
-/// What looks like an id.
+/// Returns the words of a line that have the form of an id.
 fn ids(line: &str) -> impl Iterator<Item = &str> {
     line.split(|char: char| !char.is_ascii_alphanumeric() && char != '-')
         .filter(|word| is_well_formed_id(word))
-        .filter(|word| !word.ends_with(NOBODYS_NUMBER))
+        .filter(|word| !word.ends_with(EXAMPLE_NUMBER))
 }
 
 #[cfg(test)]
@@ -120,12 +130,12 @@ mod tests {
         let tree = Tree::of(&[(INDEX_PATH, index), ("docs/spec/a.md", page)]);
         violations(&tree)
             .into_iter()
-            .map(|found| found.text)
+            .map(|violation| violation.text)
             .collect()
     }
 
     #[test]
-    fn a_sentence_stands_behind_its_id_whatever_the_white_space() {
+    fn accepts_sentence_after_its_id_with_any_white_space() {
         assert_eq!(
             texts(INDEX, "Text.\n\n**HOST-A-001** A host\nMUST a.\n"),
             [""; 0]
@@ -133,28 +143,28 @@ mod tests {
     }
 
     #[test]
-    fn other_words_and_no_words_are_refused() {
+    fn rejects_different_or_missing_sentence() {
         assert_eq!(texts(INDEX, "**HOST-A-001** A host must a.\n").len(), 1);
         assert_eq!(texts(INDEX, "A host MUST a.\n").len(), 1);
     }
 
     #[test]
-    fn an_id_is_unique_and_known() {
+    fn rejects_unknown_and_duplicate_ids() {
         let page = "**HOST-A-001** A host MUST a. See HOST-A-002.\n";
         assert_eq!(
             texts(INDEX, page),
-            ["names HOST-A-002, which is not in the index"]
+            ["cites HOST-A-002, which is not in the index"]
         );
         let twice = format!("{INDEX}{INDEX}");
         assert!(
             texts(&twice, "**HOST-A-001** A host MUST a.")
                 .iter()
-                .any(|text| text.contains("stands twice"))
+                .any(|text| text.contains("duplicate id"))
         );
     }
 
     #[test]
-    fn an_index_that_cannot_be_read_is_refused() {
+    fn rejects_invalid_index() {
         assert_eq!(texts(&INDEX.replace("core", "kernel"), "").len(), 1);
         assert_eq!(texts(&INDEX.replace("HOST-A-001", "A-1"), "").len(), 1);
     }

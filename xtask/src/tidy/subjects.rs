@@ -1,50 +1,50 @@
-//! Subjects are spelled in one file of each crate.
+//! Each crate builds NATS subjects in one file only.
 
 use std::collections::BTreeMap;
 
-use super::blanking::Blanked;
+use super::lexer::Lexed;
 use super::{Tree, Violation};
 
-/// How every subject of the protocol begins.
+/// Prefixes of the subjects of the protocol.
 const PREFIXES: [&str; 2] = ["runtime.host.", "runtime.operator."];
 
-/// The tools of this repository look for subjects and send none.
+/// Crate of the repository's tools, which search for subjects but do not use them.
 const EXEMPT_CRATE: &str = "xtask";
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
-    let mut spelled: BTreeMap<&str, Vec<(&str, usize)>> = BTreeMap::new();
+    let mut users: BTreeMap<&str, Vec<(&str, usize)>> = BTreeMap::new();
     for file in tree.rust().filter(|file| file.is_shipped()) {
         let line = file
-            .blanked
+            .lexed
             .strings
             .lines()
-            .take(shipped_lines(file.blanked))
+            .take(shipped_lines(file.lexed))
             .position(|line| PREFIXES.iter().any(|prefix| line.contains(prefix)));
         if let Some(line) = line.filter(|_| file.crate_dir() != EXEMPT_CRATE) {
-            spelled
+            users
                 .entry(file.crate_dir())
                 .or_default()
                 .push((file.path, line + 1));
         }
     }
-    let mut found = Vec::new();
-    for files in spelled.values().filter(|files| files.len() > 1) {
+    let mut violations = Vec::new();
+    for files in users.values().filter(|files| files.len() > 1) {
         let names: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
         for (path, line) in files {
             let text = format!(
-                "spells a subject, and so do others of its crate ({}); build subjects in one \
-                 file, because a typo in one is silence",
+                "contains a subject, as do other files of its crate ({}); build subjects in one \
+                 file, because a typo in a subject causes no error",
                 names.join(", ")
             );
-            found.push(Violation::failure(path, *line, text));
+            violations.push(Violation::failure(path, *line, text));
         }
     }
-    found
+    violations
 }
 
-/// How many lines stand before the unit tests, which may spell what they expect.
-fn shipped_lines(blanked: &Blanked) -> usize {
-    let tests = blanked
+/// Returns the number of lines before the unit tests, which may contain subjects.
+fn shipped_lines(lexed: &Lexed) -> usize {
+    let tests = lexed
         .code
         .lines()
         .position(|line| line.trim() == "#[cfg(test)]");
@@ -55,14 +55,14 @@ fn shipped_lines(blanked: &Blanked) -> usize {
 mod tests {
     use super::*;
 
-    const SPELLS: &str = "//! A.\nconst A: &str = \"runtime.host.a\";\n";
+    const SUBJECT: &str = "//! A.\nconst A: &str = \"runtime.host.a\";\n";
 
     #[test]
-    fn one_file_of_a_crate_may_spell_subjects() {
+    fn accepts_one_file_with_subjects_in_each_crate() {
         let tree = Tree::of(&[
-            ("a/src/subject.rs", SPELLS),
-            ("b/src/subject.rs", SPELLS),
-            ("b/tests/it/main.rs", SPELLS),
+            ("a/src/subject.rs", SUBJECT),
+            ("b/src/subject.rs", SUBJECT),
+            ("b/tests/it/main.rs", SUBJECT),
             ("b/src/other.rs", "//! A.\n// \"runtime.host.a\"\n"),
             (
                 "b/src/more.rs",
@@ -73,8 +73,8 @@ mod tests {
     }
 
     #[test]
-    fn a_second_file_is_refused() {
-        let tree = Tree::of(&[("a/src/subject.rs", SPELLS), ("a/src/other.rs", SPELLS)]);
+    fn rejects_second_file_with_subjects() {
+        let tree = Tree::of(&[("a/src/subject.rs", SUBJECT), ("a/src/other.rs", SUBJECT)]);
         assert_eq!(violations(&tree).len(), 2);
     }
 }

@@ -1,29 +1,54 @@
-//! The text files of the repository, read once, so that the rules need no file system.
+//! The text files of the repository, read once, so that rules need no file access.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::blanking::Blanked;
+use super::lexer::Lexed;
 
-/// Directories that hold nothing that is written by hand.
-const SKIPPED: [&str; 4] = ["target", ".git", "berth-report", "node_modules"];
+/// Directories without hand-written files.
+const SKIPPED: [&str; 9] = [
+    ".git",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".venv",
+    "__pycache__",
+    "berth-report",
+    "node_modules",
+    "target",
+];
 
-/// The endings of the files that the rules look at.
-const ENDINGS: [&str; 6] = ["rs", "toml", "md", "proto", "wat", "wit"];
+/// Extensions of the files that the rules check.
+const EXTENSIONS: [&str; 11] = [
+    "go", "md", "proto", "py", "rs", "toml", "tpl", "txt", "wat", "wit", "yaml",
+];
 
-/// The files, by their path in the repository, with `/` between the parts.
+/// Parts of the paths of files that a tool writes.
+const GENERATED: [&str; 5] = [
+    ".pb.go",
+    "/_gen/",
+    "conformance/src/spec/requirements.rs",
+    "requirements-dev.txt",
+    "sdk-rust/proto/src/gen/",
+];
+
+/// The first commit whose subject the rules check is the one after this.
+const RULES_SINCE: &str = "d6933cbd1ee31bbaf4d1a1ea299829d8ec0daef7";
+
+/// The files of the repository, by path, with `/` as separator.
 #[derive(Debug, Default)]
 pub struct Tree {
     files: BTreeMap<String, Text>,
-    /// Everything that a link can point at: files of any kind, and directories.
+    /// Possible link targets: all files and directories.
     paths: std::collections::BTreeSet<String>,
+    commit_subjects: Vec<String>,
 }
 
-/// A file, and for Rust its code apart from its comments and strings.
+/// A file; Rust files are lexed.
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) content: String,
-    pub(crate) blanked: Option<Blanked>,
+    pub(crate) lexed: Option<Lexed>,
 }
 
 impl Tree {
@@ -33,15 +58,18 @@ impl Tree {
     ///
     /// When a directory or a file cannot be read.
     pub fn read(root: &Path) -> Result<Self, TreeError> {
-        let mut tree = Self::default();
-        let mut open = vec![root.to_path_buf()];
-        while let Some(dir) = open.pop() {
-            let failed = |source| TreeError {
+        let mut tree = Self {
+            commit_subjects: commit_subjects(root),
+            ..Self::default()
+        };
+        let mut pending = vec![root.to_path_buf()];
+        while let Some(dir) = pending.pop() {
+            let error = |source| TreeError {
                 path: dir.clone(),
                 source,
             };
-            for entry in std::fs::read_dir(&dir).map_err(failed)? {
-                let path = entry.map_err(failed)?.path();
+            for entry in std::fs::read_dir(&dir).map_err(error)? {
+                let path = entry.map_err(error)?.path();
                 let name = path
                     .file_name()
                     .unwrap_or_default()
@@ -50,21 +78,21 @@ impl Tree {
                 if SKIPPED.contains(&name.as_str()) {
                     continue;
                 }
-                let place = path
+                let relative = path
                     .strip_prefix(root)
                     .unwrap_or(&path)
                     .to_string_lossy()
                     .into_owned();
-                tree.paths.insert(place.clone());
+                tree.paths.insert(relative.clone());
                 if path.is_dir() {
-                    open.push(path);
-                } else if ENDINGS
+                    pending.push(path);
+                } else if EXTENSIONS
                     .iter()
-                    .any(|ending| name.ends_with(&format!(".{ending}")))
+                    .any(|extension| name.ends_with(&format!(".{extension}")))
                 {
                     match std::fs::read_to_string(&path) {
-                        Ok(content) => tree.insert(&place, content),
-                        // Removed since the directory was listed: a generator is at work.
+                        Ok(content) => tree.insert(&relative, content),
+                        // A generator removed the file after the directory was listed.
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                         Err(source) => return Err(TreeError { path, source }),
                     }
@@ -74,7 +102,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A tree of these files, for the tests of the rules.
+    /// Returns a tree of these files, for tests of the rules.
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         let mut tree = Self::default();
@@ -86,50 +114,78 @@ impl Tree {
     }
 
     fn insert(&mut self, path: &str, content: String) {
-        let blanked = path.ends_with(".rs").then(|| Blanked::new(&content));
-        self.files
-            .insert(path.to_owned(), Text { content, blanked });
+        let lexed = path.ends_with(".rs").then(|| Lexed::new(&content));
+        self.files.insert(path.to_owned(), Text { content, lexed });
     }
 
-    /// The content of one file.
+    /// Returns the content of one file.
     pub(crate) fn content(&self, path: &str) -> Option<&str> {
         self.files.get(path).map(|text| text.content.as_str())
     }
 
-    /// Whether there is a file or a directory at this path.
+    /// Whether a file or directory exists at this path.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.paths.contains(path)
     }
 
-    /// The files with this ending, by path.
-    pub(crate) fn with_ending(&self, ending: &str) -> impl Iterator<Item = (&str, &str)> {
-        let ending = format!(".{ending}");
+    /// Returns the files with this extension, sorted by path.
+    pub(crate) fn with_extension(&self, extension: &str) -> impl Iterator<Item = (&str, &str)> {
+        let suffix = format!(".{extension}");
         self.files
             .iter()
-            .filter(move |(path, _)| path.ends_with(&ending))
+            .filter(move |(path, _)| path.ends_with(&suffix))
             .map(|(path, text)| (path.as_str(), text.content.as_str()))
     }
 
-    /// The Rust files that people write, by path.
+    /// Returns the files with this extension that no tool writes, sorted by path.
+    pub(crate) fn hand_written(&self, extension: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.with_extension(extension).filter(|(path, content)| {
+            let written_by_tool = content
+                .lines()
+                .take(5)
+                .any(|line| line.contains("@generated"));
+            !written_by_tool && !GENERATED.iter().any(|part| path.contains(part))
+        })
+    }
+
+    /// Returns the subjects of the commits that the rules check, newest first.
+    pub(crate) fn commit_subjects(&self) -> &[String] {
+        &self.commit_subjects
+    }
+
+    /// Returns the hand-written Rust files, sorted by path.
     pub(crate) fn rust(&self) -> impl Iterator<Item = RustFile<'_>> {
         self.files.iter().filter_map(|(path, text)| {
-            let blanked = text.blanked.as_ref()?;
+            let lexed = text.lexed.as_ref()?;
             let file = RustFile {
                 path,
                 content: &text.content,
-                blanked,
+                lexed,
             };
             (!file.is_generated()).then_some(file)
         })
     }
 }
 
-/// A Rust file that people write.
+/// Returns the subjects of the commits since [`RULES_SINCE`]; none outside of a clone with history.
+fn commit_subjects(root: &Path) -> Vec<String> {
+    let mut git = std::process::Command::new("git");
+    git.arg("-C").arg(root);
+    git.args(["log", "--no-merges", "--format=%s"]);
+    git.arg(format!("{RULES_SINCE}..HEAD"));
+    let log = git.stderr(std::process::Stdio::null()).output();
+    let log = log.ok().filter(|log| log.status.success());
+    let text = log.map(|log| String::from_utf8_lossy(&log.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A hand-written Rust file.
 #[derive(Clone, Copy)]
 pub(crate) struct RustFile<'a> {
     pub(crate) path: &'a str,
     pub(crate) content: &'a str,
-    pub(crate) blanked: &'a Blanked,
+    pub(crate) lexed: &'a Lexed,
 }
 
 impl<'a> RustFile<'a> {
@@ -140,7 +196,7 @@ impl<'a> RustFile<'a> {
             .any(|line| line.contains("@generated"))
     }
 
-    /// The directory of the crate: what stands before `src`, `tests`, `examples` or `benches`.
+    /// Returns the directory of the crate: the path before `src`, `tests`, `examples` or `benches`.
     pub(crate) fn crate_dir(&self) -> &'a str {
         ["/src/", "/tests/", "/examples/", "/benches/"]
             .iter()
@@ -150,7 +206,8 @@ impl<'a> RustFile<'a> {
             .unwrap_or("")
     }
 
-    /// Whether the file is part of what the crate ships, not of its integration tests.
+    /// Whether the file is shipped code of the crate, not an integration test, example or
+    /// benchmark.
     pub(crate) fn is_shipped(&self) -> bool {
         let rest = self
             .path
@@ -162,7 +219,7 @@ impl<'a> RustFile<'a> {
 
 /// A file or directory that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be read", path.display())]
+#[error("cannot read {}", path.display())]
 pub struct TreeError {
     path: PathBuf,
     source: std::io::Error,

@@ -1,11 +1,12 @@
-//! The Helm chart, rendered: a real API server takes it, and a real nats-server gives the rights it promises.
+//! The rendered Helm chart: a real API server accepts it, and a real nats-server enforces its
+//! permissions.
 
 mod broker;
-mod everything;
 mod installation;
+mod nats_client;
 mod permissions;
-mod rights;
-mod wire;
+mod rbac;
+mod renderings;
 
 #[path = "../../../reference-scheduler/tests/it/control_plane.rs"]
 #[allow(dead_code, reason = "the tests of the scheduler use more of it")]
@@ -23,12 +24,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// kube-apiserver, etcd, kubectl and helm; built now where they are not there.
+/// Returns the directory of kube-apiserver, etcd, kubectl and helm; builds missing ones.
 fn programs() -> PathBuf {
     xtask::kube_api::obtain(root()).unwrap()
 }
 
-/// The API server that tests which run at the same time share.
+/// Returns the API server that concurrent tests share.
 fn api_server() -> Arc<ControlPlane> {
     static SHARED: Mutex<Weak<ControlPlane>> = Mutex::new(Weak::new());
     control_plane::shared(&SHARED, || ControlPlane::start(programs()))
@@ -43,19 +44,19 @@ fn objects(rendering: &str) -> Vec<Value> {
     documents.into_iter().filter(Value::is_object).collect()
 }
 
-/// The one object of this kind and name.
+/// Returns the only object with this kind and name.
 fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let mut found = objects
         .iter()
         .filter(|object| object["kind"] == kind && object["metadata"]["name"] == name);
     let object = found.next().unwrap_or_else(|| panic!("no {kind} {name}"));
-    assert!(found.next().is_none(), "{kind} {name} is there twice");
+    assert!(found.next().is_none(), "{kind} {name} exists twice");
     object
 }
 
 #[test]
-fn values_that_cannot_be_meant_are_refused() {
-    for (values, says) in [
+fn rejects_invalid_values() {
+    for (values, expected) in [
         ("scheduler.replica=2", "'replica' not allowed"),
         ("hosts.groups.default.service.type=Foo", "service/type"),
         (
@@ -67,19 +68,21 @@ fn values_that_cannot_be_meant_are_refused() {
         ("nats.boundHosts[0].id=a.b", "boundHosts/0/id"),
         (
             "nats.boundHosts[0].id=37a8ee-1",
-            "begins like those of the group default",
+            "starts with the id prefix of the group default",
         ),
         ("nats.enabled=false", "nats.external.url must be set"),
     ] {
         match render(&["--set", values]) {
-            Err(ChartError::Refused { said }) => assert!(said.contains(says), "{values}: {said}"),
-            other => panic!("{values} is not refused: {other:?}"),
+            Err(ChartError::Helm { stderr }) => {
+                assert!(stderr.contains(expected), "{values}: {stderr}");
+            }
+            other => panic!("{values} is not rejected: {other:?}"),
         }
     }
 }
 
 #[test]
-fn a_group_has_the_service_that_its_name_promises_and_an_autoscaler_decides_alone() {
+fn groups_have_services_and_autoscaler_owns_replicas() {
     let objects = render(&[
         "--set",
         "hosts.groups.default.autoscaling.enabled=true,hosts.groups.more.service.type=NodePort",
@@ -120,7 +123,7 @@ fn a_group_has_the_service_that_its_name_promises_and_an_autoscaler_decides_alon
 }
 
 #[test]
-fn the_server_of_the_chart_is_the_one_that_is_tested_with() {
+fn nats_image_of_the_chart_is_the_tested_version() {
     let pin = std::fs::read_to_string(root().join("xtask/tools/nats-server/go.mod")).unwrap();
     let objects = render(&[]).unwrap();
     let server = find(&objects, "Deployment", "berth-nats");

@@ -1,9 +1,9 @@
-//! What someone sees who types a chore wrongly, or asks for help.
+//! The command line: help, and errors for mistyped tasks.
 
 use std::process::{Command, Output};
 
 #[test]
-fn help_names_every_chore_and_gives_examples() {
+fn help_lists_tasks_and_examples() {
     let help = xtask(&["--help"]);
     let text = String::from_utf8(help.stdout).unwrap();
     assert!(help.status.success());
@@ -20,7 +20,7 @@ fn help_names_every_chore_and_gives_examples() {
 }
 
 #[test]
-fn a_mistyped_chore_is_a_usage_error_with_the_near_spelling() {
+fn mistyped_task_is_a_usage_error_with_a_suggestion() {
     let output = xtask(&["tody"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -1,15 +1,15 @@
-//! The generated files are those that the schema and the index give.
+//! The generated files are up to date with the schema and the index.
 
 use std::path::Path;
 
 #[test]
-fn every_generated_file_is_fresh() {
+fn generated_files_are_up_to_date() {
     let stale = xtask::r#gen::stale(&root()).unwrap();
     assert!(stale.is_empty(), "run `cargo xtask gen`: {stale:#?}");
 }
 
 #[test]
-fn a_stale_a_missing_and_a_stray_file_are_found() {
+fn detects_stale_missing_and_stray_files() {
     let copy = tempfile::tempdir().unwrap();
     let proto = "proto/wasmcloud/runtime/v2";
     std::fs::create_dir_all(copy.path().join(proto)).unwrap();
@@ -24,10 +24,10 @@ fn a_stale_a_missing_and_a_stray_file_are_found() {
     let generated = copy.path().join("sdk-rust/proto/src/gen");
     std::fs::write(generated.join("stray.rs"), "").unwrap();
     std::fs::write(generated.join("wasmcloud.runtime.v2.rs"), "").unwrap();
-    std::fs::remove_file(copy.path().join("conformance/src/schema.rs")).unwrap();
+    std::fs::remove_file(copy.path().join("conformance/src/spec/schema.rs")).unwrap();
     let stale = xtask::r#gen::stale(copy.path()).unwrap().join("\n");
     for name in [
-        "stray.rs: not generated",
+        "stray.rs: not a generated file",
         "wasmcloud.runtime.v2.rs: out of date",
         "schema.rs: No such file",
     ] {

@@ -1,13 +1,13 @@
-//! Tests of the repository itself, and of the command line of its chores.
+//! Tests of the repository itself, and of the command line of its tasks.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test that panics has failed, and says where"
+    reason = "a panic fails the test and shows its location"
 )]
 
+mod build_features;
 mod chart;
 mod command_line;
-mod first_command;
 mod freshness;
 mod tidiness;

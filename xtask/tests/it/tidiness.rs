@@ -1,14 +1,14 @@
-//! The repository keeps its own rules.
+//! The repository satisfies its own rules.
 
 use std::path::Path;
 
 use xtask::tidy::Severity;
 
 #[test]
-fn the_repository_is_tidy() {
+fn repository_has_no_violations() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let found = xtask::tidy::check(root).unwrap();
-    let failures: Vec<String> = found
+    let violations = xtask::tidy::check(root).unwrap();
+    let failures: Vec<String> = violations
         .iter()
         .filter(|violation| violation.severity == Severity::Failure)
         .map(ToString::to_string)

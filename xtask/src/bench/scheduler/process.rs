@@ -1,17 +1,17 @@
-//! A program that is measured and disturbed.
+//! A process that is measured, frozen, or killed.
 
 use std::fs::File;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 
 use super::super::BenchError;
-use crate::running::Running;
+use crate::child_guard::ChildGuard;
 
-/// A running program.
-pub(super) struct Process(Running);
+/// A running process; killed when dropped.
+pub(super) struct Process(ChildGuard);
 
 impl Process {
-    /// Runs `program`; what it says on stderr goes to the file `log`.
+    /// Starts `program`, with stderr redirected to the file `log`. Returns its stdout too.
     pub(super) fn start(
         program: &Path,
         arguments: &[&str],
@@ -24,15 +24,15 @@ impl Process {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(file);
-        let mut running = Running::begin(&mut command).map_err(|source| BenchError::Program {
+        let mut child = ChildGuard::spawn(&mut command).map_err(|source| BenchError::Program {
             program: program.to_path_buf(),
             source,
         })?;
-        let output = running.0.stdout.take();
-        Ok((Self(running), output))
+        let output = child.0.stdout.take();
+        Ok((Self(child), output))
     }
 
-    /// Stops it where it is, with its connections open.
+    /// Suspends the process with SIGSTOP; its connections stay open.
     pub(super) fn freeze(&self) -> Result<(), BenchError> {
         let status = Command::new("kill")
             .args(["-STOP", &self.0.0.id().to_string()])
@@ -45,15 +45,17 @@ impl Process {
 }
 
 impl Process {
-    /// The processor time that it has used so far, in clock ticks; `None` where there is no `/proc`.
+    /// Returns the processor time used so far, in clock ticks, or `None` on systems without
+    /// `/proc`.
     pub(super) fn used_ticks(&self) -> Option<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.0.id())).ok()?;
-        used_ticks_of(&stat)
+        parse_used_ticks(&stat)
     }
 }
 
-/// User and system time, behind the name in parentheses, which may contain anything.
-fn used_ticks_of(stat: &str) -> Option<u64> {
+/// Returns user and system time. These fields follow the name in parentheses, which may contain
+/// anything.
+fn parse_used_ticks(stat: &str) -> Option<u64> {
     let fields = stat.rsplit_once(") ")?.1.split_whitespace();
     let ticks: Option<Vec<u64>> = fields
         .skip(11)
@@ -63,7 +65,7 @@ fn used_ticks_of(stat: &str) -> Option<u64> {
     Some(ticks?.iter().sum())
 }
 
-/// Ticks in a second.
+/// Returns the number of clock ticks per second.
 pub(super) fn ticks_per_second() -> Option<u64> {
     let output = Command::new("getconf").arg("CLK_TCK").output().ok()?;
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()
@@ -71,12 +73,12 @@ pub(super) fn ticks_per_second() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::used_ticks_of;
+    use super::parse_used_ticks;
 
     #[test]
-    fn user_and_system_time_are_added_whatever_the_name() {
+    fn adds_user_and_system_time_for_any_name() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 2 3 4 150 25 0 0 20 0 9 0 99 1 2";
-        assert_eq!(used_ticks_of(stat), Some(175));
-        assert_eq!(used_ticks_of("7 (a"), None);
+        assert_eq!(parse_used_ticks(stat), Some(175));
+        assert_eq!(parse_used_ticks("7 (a"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A real nats-server with the configuration and the certificates of a rendering.
+//! A real nats-server with the configuration and certificates of a rendering.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::wire::Client;
+use super::nats_client::Client;
 use super::{find, root};
 
-/// Much more than it takes.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of the start, far above the usual time.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Broker {
     port: u16,
@@ -25,13 +25,13 @@ impl Broker {
     pub fn start(objects: &[Value]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for secret in objects.iter().filter(|object| object["kind"] == "Secret") {
-            let place = dir
+            let secret_dir = dir
                 .path()
                 .join(secret["metadata"]["name"].as_str().unwrap());
-            std::fs::create_dir(&place).unwrap();
+            std::fs::create_dir(&secret_dir).unwrap();
             for (file, text) in secret["data"].as_object().unwrap() {
                 std::fs::write(
-                    place.join(file),
+                    secret_dir.join(file),
                     STANDARD.decode(text.as_str().unwrap()).unwrap(),
                 )
                 .unwrap();
@@ -42,7 +42,7 @@ impl Broker {
         let config = find(objects, "ConfigMap", "berth-nats")["data"]["nats.conf"]
             .as_str()
             .unwrap();
-        // The same server, in this place instead of its container.
+        // Adapts paths and addresses of the container.
         let config = config
             .replace(
                 "/etc/nats-tls",
@@ -61,31 +61,31 @@ impl Broker {
             .spawn()
             .unwrap();
         let mut broker = Self { port, dir, child };
-        broker.await_start();
+        broker.wait_until_listening();
         broker
     }
 
-    fn await_start(&mut self) {
-        let deadline = Instant::now() + START_PATIENCE;
+    fn wait_until_listening(&mut self) {
+        let deadline = Instant::now() + START_TIMEOUT;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            let ended = self.child.try_wait().unwrap();
+            let exit = self.child.try_wait().unwrap();
             let log = || std::fs::read_to_string(self.dir.path().join("nats.log")).unwrap();
-            assert!(ended.is_none() && Instant::now() < deadline, "{}", log());
+            assert!(exit.is_none() && Instant::now() < deadline, "{}", log());
             std::thread::yield_now();
         }
     }
 
-    /// A folder with what is in a Secret.
+    /// Returns the directory with the content of a Secret.
     pub fn secret(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A connection with the certificate in this Secret.
+    /// Connects with the certificate in a Secret.
     pub fn client(&self, secret: &str) -> Client {
         self.try_client(&self.secret(secret)).unwrap()
     }
 
-    /// A connection with the certificate in this folder, unless the server does not want it.
+    /// Connects with the certificate in a directory. Returns an error if the server rejects it.
     pub fn try_client(&self, credentials: &Path) -> Result<Client, String> {
         Client::connect(self.port, credentials)
     }

@@ -1,9 +1,9 @@
-//! A life of a release: installed, upgraded with a further group, taken out.
+//! The lifecycle of a release: installation, upgrade with another group, removal.
 
 use super::{api_server, root};
 
 #[test]
-fn an_upgrade_keeps_the_certificates_and_definitions_outlive_the_release() {
+fn upgrade_keeps_certificates_and_removal_keeps_definitions() {
     let server = api_server();
     let chart = root().join(xtask::chart::DIR);
     let chart = chart.to_str().unwrap();
@@ -18,7 +18,7 @@ fn an_upgrade_keeps_the_certificates_and_definitions_outlive_the_release() {
             "-o",
             "jsonpath={.data}",
         ];
-        server.must(&json, "")
+        server.kubectl_ok(&json, "")
     };
 
     let install = ["upgrade", "--install", "berth", chart, "--create-namespace"];
@@ -36,11 +36,12 @@ fn an_upgrade_keeps_the_certificates_and_definitions_outlive_the_release() {
     );
     assert!(secret("berth-host-more-tls").contains("tls.key"));
     let scale = "--raw=/apis/apps/v1/namespaces/release/deployments/berth-host-more/scale";
-    let scale: serde_json::Value = serde_json::from_str(&server.must(&["get", scale], "")).unwrap();
+    let scale: serde_json::Value =
+        serde_json::from_str(&server.kubectl_ok(&["get", scale], "")).unwrap();
     assert_eq!(scale["spec"]["replicas"], 2);
 
     server.helm(&[&["uninstall", "berth"][..], &namespaced].concat());
-    let left = server.must(
+    let left = server.kubectl_ok(
         &[
             "-n",
             "release",
@@ -52,6 +53,6 @@ fn an_upgrade_keeps_the_certificates_and_definitions_outlive_the_release() {
         "",
     );
     assert_eq!(left, "");
-    let definitions = server.must(&["get", "crds", "-o", "name"], "");
+    let definitions = server.kubectl_ok(&["get", "crds", "-o", "name"], "");
     assert_eq!(definitions.lines().count(), 5, "{definitions}");
 }

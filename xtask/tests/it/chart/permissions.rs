@@ -1,9 +1,9 @@
-//! Who may do what on the bus, on a real nats-server with the rendered configuration.
+//! Permissions on the bus, with a real nats-server and the rendered configuration.
 
 use std::path::Path;
 
 use super::broker::Broker;
-use super::wire::{Client, reply_subject};
+use super::nats_client::{Client, reply_subject};
 use super::{objects, programs, render, root};
 
 const COMMANDS: [&str; 4] = [
@@ -14,7 +14,7 @@ const COMMANDS: [&str; 4] = [
 ];
 
 #[test]
-fn a_scheduler_reaches_every_host_and_a_host_no_one_but_the_scheduler() {
+fn scheduler_reaches_every_host_and_hosts_reach_only_the_scheduler() {
     let mut bus = Bus::start();
     assert_eq!(bus.scheduler.subscribe("_INBOX.s.*"), "");
     assert_eq!(bus.scheduler.subscribe("runtime.operator.heartbeat.*"), "");
@@ -25,36 +25,39 @@ fn a_scheduler_reaches_every_host_and_a_host_no_one_but_the_scheduler() {
         let id = bus.hosts[index].id.clone();
         for command in COMMANDS {
             let subject = format!("runtime.host.{id}.{command}");
-            assert_eq!(bus.scheduler.publish(&subject, "_INBOX.s.1", "do it"), "");
-            let heard: Vec<String> = bus
+            assert_eq!(bus.scheduler.publish(&subject, "_INBOX.s.1", "payload"), "");
+            let received: Vec<String> = bus
                 .hosts
                 .iter_mut()
                 .map(|host| host.client.flush())
                 .collect();
-            for (other, text) in heard.iter().enumerate() {
+            for (other, text) in received.iter().enumerate() {
                 assert_eq!(
-                    text.contains("do it"),
+                    text.contains("payload"),
                     other == index,
                     "{subject} at {other}: {text}"
                 );
             }
-            let answer_to = reply_subject(&heard[index]).to_owned();
-            assert_eq!(bus.hosts[index].client.publish(&answer_to, "", "done"), "");
+            let reply_to = reply_subject(&received[index]).to_owned();
+            assert_eq!(bus.hosts[index].client.publish(&reply_to, "", "done"), "");
             assert_eq!(bus.scheduler.flush(), "MSG _INBOX.s.1 1 4\r\ndone\r\n");
-            let again = bus.hosts[index].client.publish(&answer_to, "", "done");
+            let again = bus.hosts[index].client.publish(&reply_to, "", "done");
             assert!(
                 again.contains("Permissions Violation for Publish"),
                 "{again}"
             );
         }
-        let beat = format!("runtime.operator.heartbeat.{id}");
-        assert_eq!(bus.hosts[index].client.publish(&beat, "", "here"), "");
-        assert_eq!(bus.scheduler.flush(), format!("MSG {beat} 2 4\r\nhere\r\n"));
+        let heartbeat = format!("runtime.operator.heartbeat.{id}");
+        assert_eq!(bus.hosts[index].client.publish(&heartbeat, "", "here"), "");
+        assert_eq!(
+            bus.scheduler.flush(),
+            format!("MSG {heartbeat} 2 4\r\nhere\r\n")
+        );
     }
 }
 
 #[test]
-fn nobody_hears_or_commands_a_host_of_another_group() {
+fn hosts_can_neither_read_nor_command_other_hosts() {
     let mut bus = Bus::start();
     assert_eq!(bus.scheduler.subscribe("runtime.operator.heartbeat.*"), "");
     let ids: Vec<String> = bus.hosts.iter().map(|host| host.id.clone()).collect();
@@ -68,94 +71,98 @@ fn nobody_hears_or_commands_a_host_of_another_group() {
             "commands.>",
             "$SYS.>",
         ] {
-            let said = host.client.subscribe(subject);
+            let output = host.client.subscribe(subject);
             assert!(
-                said.contains("Permissions Violation for Subscription"),
-                "{subject}: {said}"
+                output.contains("Permissions Violation for Subscription"),
+                "{subject}: {output}"
             );
         }
         for (other, id) in ids.iter().enumerate() {
             let start = format!("runtime.host.{id}.workload.start");
-            let said = host.client.publish(&start, "_INBOX.x", "evil");
+            let output = host.client.publish(&start, "_INBOX.x", "evil");
             assert!(
-                said.contains("Permissions Violation for Publish"),
-                "{start}: {said}"
+                output.contains("Permissions Violation for Publish"),
+                "{start}: {output}"
             );
             let mapped = format!("commands.{}.{id}.workload.start", &id[..6]);
-            let said = host.client.publish(&mapped, "_INBOX.x", "evil");
+            let output = host.client.publish(&mapped, "_INBOX.x", "evil");
             assert!(
-                said.contains("Permissions Violation for Publish"),
-                "{mapped}: {said}"
+                output.contains("Permissions Violation for Publish"),
+                "{mapped}: {output}"
             );
             if other != index {
-                let beat = format!("runtime.operator.heartbeat.{id}");
-                let said = host.client.publish(&beat, "", "evil");
+                let heartbeat = format!("runtime.operator.heartbeat.{id}");
+                let output = host.client.publish(&heartbeat, "", "evil");
                 assert!(
-                    said.contains("Permissions Violation for Publish"),
-                    "{beat}: {said}"
+                    output.contains("Permissions Violation for Publish"),
+                    "{heartbeat}: {output}"
                 );
             }
         }
     }
     assert_eq!(bus.scheduler.flush(), "");
-    let said = bus.scheduler.subscribe("runtime.host.*.>");
+    let output = bus.scheduler.subscribe("runtime.host.*.>");
     assert!(
-        said.contains("Permissions Violation for Subscription"),
-        "{said}"
+        output.contains("Permissions Violation for Subscription"),
+        "{output}"
     );
 }
 
 #[test]
-fn bound_hosts_may_subscribe_to_their_own_commands_only() {
+fn bound_hosts_can_subscribe_to_their_own_commands_only() {
     let mut bus = Bus::start();
     for subject in [
         "runtime.host.*.>",
         "runtime.host.*.workload.start",
         "runtime.host.edge-2.>",
     ] {
-        let said = bus.host("edge-1").subscribe(subject);
+        let output = bus.host("edge-1").subscribe(subject);
         assert!(
-            said.contains("Permissions Violation for Subscription"),
-            "{subject}: {said}"
+            output.contains("Permissions Violation for Subscription"),
+            "{subject}: {output}"
         );
     }
 }
 
 #[test]
-fn who_is_gone_is_told_from_who_is_silent() {
+fn distinguishes_missing_hosts_from_silent_ones() {
     let mut bus = Bus::start();
     assert_eq!(bus.scheduler.subscribe("_INBOX.s.*"), "");
     let gone = bus.hosts[0].id.clone();
-    for id in [gone.as_str(), "edge-1", "nobodys", "x"] {
+    for id in [gone.as_str(), "edge-1", "unknown", "x"] {
         let subject = format!("runtime.host.{id}.workload.status");
-        let said = bus.scheduler.publish(&subject, "_INBOX.s.1", "{}");
-        assert_eq!(said.matches("NATS/1.0 503").count(), 1, "{subject}: {said}");
-        assert_eq!(said.matches("MSG ").count(), 1, "{subject}: {said}");
+        let output = bus.scheduler.publish(&subject, "_INBOX.s.1", "{}");
+        assert_eq!(
+            output.matches("NATS/1.0 503").count(),
+            1,
+            "{subject}: {output}"
+        );
+        assert_eq!(output.matches("MSG ").count(), 1, "{subject}: {output}");
     }
 }
 
 #[test]
-fn only_certificates_of_the_release_are_let_in() {
+fn accepts_only_certificates_of_the_release() {
     let objects = render(&[]).unwrap();
     let broker = Broker::start(&objects);
-    // Another rendering has another authority.
-    let stranger = Broker::start(&render(&[]).unwrap());
+    // Another rendering has another certificate authority.
+    let other = Broker::start(&render(&[]).unwrap());
     let dir = tempfile::tempdir().unwrap();
     for (file, from) in [
         ("ca.crt", broker.secret("berth-scheduler-tls")),
-        ("tls.crt", stranger.secret("berth-scheduler-tls")),
-        ("tls.key", stranger.secret("berth-scheduler-tls")),
+        ("tls.crt", other.secret("berth-scheduler-tls")),
+        ("tls.key", other.secret("berth-scheduler-tls")),
     ] {
         std::fs::copy(from.join(file), dir.path().join(file)).unwrap();
     }
-    let refused = |place: &Path| broker.try_client(place).err().unwrap();
-    refused(dir.path());
-    // The server's own certificate is of the authority, and nobody's.
-    let said = refused(&broker.secret("berth-nats-tls"));
-    assert!(said.contains("Authorization Violation"), "{said}");
+    let error = |directory: &Path| broker.try_client(directory).err().unwrap();
+    error(dir.path());
+    // The server's own certificate has the right authority, but belongs to no user.
+    let output = error(&broker.secret("berth-nats-tls"));
+    assert!(output.contains("Authorization Violation"), "{output}");
 }
 
-/// A server, a scheduler, and a host of each of two groups and two bound ones.
+/// A server with a scheduler, a host of each of two groups, and two bound hosts.
 struct Bus {
     scheduler: Client,
     hosts: Vec<Host>,
@@ -164,7 +171,7 @@ struct Bus {
 
 struct Host {
     id: String,
-    /// The widest that it may subscribe to.
+    /// The broadest subject that the host may subscribe to.
     commands: String,
     client: Client,
 }
@@ -203,7 +210,7 @@ impl Bus {
     }
 }
 
-/// An id such as the Pods of a group take.
+/// Returns an id of the kind that the Pods of a group use.
 fn host_id(rendering: &str, group: &str) -> String {
     let name = format!("--host-group={group}");
     let all = xtask::chart::arguments_of(rendering, "host").unwrap();

@@ -1,11 +1,12 @@
-//! What `cargo xtask conformance` builds has all that it needs, without the features that the rest of the repository turns on.
+//! `cargo xtask conformance` builds with its own features only, without those that other packages
+//! enable.
 
 use std::path::Path;
 
 use xtask::cargo;
 
 #[test]
-fn the_suite_chooses_a_version_of_kubernetes_by_itself() {
+fn suite_selects_a_kubernetes_version_itself() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let packages = [
         "tree",
@@ -15,8 +16,8 @@ fn the_suite_chooses_a_version_of_kubernetes_by_itself() {
         "-p",
         "berth-conformance",
     ];
-    let of_whom = ["-e", "features,no-dev", "-i", "k8s-openapi"];
-    let output = cargo::command(&root, &packages).args(of_whom).output();
+    let query = ["-e", "features,no-dev", "-i", "k8s-openapi"];
+    let output = cargo::command(&root, &packages).args(query).output();
     let tree = String::from_utf8(output.unwrap().stdout).unwrap();
     assert!(tree.contains("k8s-openapi feature \"v1_"), "{tree}");
 }

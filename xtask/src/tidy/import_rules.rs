@@ -1,75 +1,74 @@
-//! What a crate leans on is named in one module of it.
+//! Import rules: a library is used only in certain modules.
 
 use super::{Tree, Violation};
 
-/// A library, the only modules that name it, and why.
-struct Confinement {
-    /// How the identifiers of the library begin.
+/// A library, the only modules that may use it, and the reason.
+struct ImportRule {
+    /// Prefix of the library's identifiers.
     prefix: &'static str,
-    /// The modules, each a file without its ending; what is below them counts as theirs.
+    /// Module files without extension; their submodules are included.
     modules: &'static [&'static str],
-    /// Why it is so.
+    /// Reason for the rule.
     reason: &'static str,
 }
 
-const CONFINEMENTS: [Confinement; 4] = [
-    Confinement {
+const RULES: [ImportRule; 4] = [
+    ImportRule {
         prefix: "async_nats",
-        modules: &["sdk-rust/sdk/src/bus", "conformance/src/bus"],
-        reason: "the bus is a port: everything else is tested without it, and another client can \
-                 take its place",
+        modules: &["sdk-rust/sdk/src/bus", "conformance/src/wire/nats"],
+        reason: "everything else is tested without NATS, and another client could replace it",
     },
-    Confinement {
+    ImportRule {
         prefix: "tonic",
         modules: &["sdk-rust/sdk/src/grpc"],
-        reason: "gRPC is one more way to say the same, and what is said is decided elsewhere",
+        reason: "gRPC is only another transport; other modules decide what is sent",
     },
-    Confinement {
+    ImportRule {
         prefix: "wasmtime",
         modules: &["reference-host/src/engine"],
-        reason: "only the engine knows the runtime, so that a release of it is one module's work",
+        reason: "a new release of the runtime then affects one module only",
     },
-    Confinement {
+    ImportRule {
         prefix: "k8s_openapi",
         modules: &[
             "reference-scheduler/src/store/kube",
             "conformance/src/scheduler/intake/kube",
         ],
-        reason: "the same scheduler runs over a directory, and the same suite without a cluster",
+        reason: "the same scheduler runs with a directory, and the same suite without a cluster",
     },
 ];
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for confinement in &CONFINEMENTS {
-        // The chores link neither; they only speak of programs with such names.
-        let judged = tree
+    let mut violations = Vec::new();
+    for rule in &RULES {
+        // xtask links none of these libraries; it only mentions programs with such names.
+        let checked = tree
             .rust()
             .filter(|file| file.is_shipped() && file.crate_dir() != "xtask");
-        for file in judged {
+        for file in checked {
             let module = file.path.trim_end_matches(".rs");
-            let allowed = confinement
+            let allowed = rule
                 .modules
                 .iter()
-                .any(|home| module == *home || module.starts_with(&format!("{home}/")));
+                .any(|allowed| module == *allowed || module.starts_with(&format!("{allowed}/")));
             if allowed {
                 continue;
             }
-            let named = file
-                .blanked
+            let used = file
+                .lexed
                 .identifiers()
-                .find(|(_, name)| name.starts_with(confinement.prefix));
-            if let Some((line, name)) = named {
+                .find(|(_, name)| name.starts_with(rule.prefix));
+            if let Some((line, name)) = used {
                 let text = format!(
-                    "names {name}, which only {} may; {}",
-                    confinement.modules.join(" and "),
-                    confinement.reason
+                    "uses {name}, which only {} may use: {}",
+                    rule.modules.join(" and "),
+                    rule.reason
                 );
-                found.push(Violation::failure(file.path, line, text));
+                violations.push(Violation::failure(file.path, line, text));
             }
         }
     }
-    found
+    violations
 }
 
 #[cfg(test)]
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_is_named_only_where_it_lives() {
+    fn rejects_use_of_library_outside_its_modules() {
         let tree = Tree::of(&[
             ("sdk-rust/sdk/src/bus.rs", "//! A.\nuse async_nats::Client;"),
             (
@@ -103,7 +102,7 @@ mod tests {
         ]);
         let paths: Vec<_> = violations(&tree)
             .into_iter()
-            .map(|found| found.path)
+            .map(|violation| violation.path)
             .collect();
         assert_eq!(
             paths,

@@ -1,8 +1,8 @@
-//! Every way to set the chart's values gives what an API server takes, without a warning.
+//! An API server accepts renderings with all kinds of values, without warnings.
 
 use super::{api_server, objects, programs, root};
 
-/// What is rendered, by name.
+/// Returns the names and arguments of the renderings.
 fn renderings() -> Vec<(&'static str, Vec<String>)> {
     let local = root().join("deploy/chart/values.local.yaml");
     let set = |values: &str| vec!["--set".to_owned(), values.to_owned()];
@@ -13,10 +13,9 @@ fn renderings() -> Vec<(&'static str, Vec<String>)> {
             vec!["--values".to_owned(), local.display().to_string()],
         ),
         (
-            "others bring definitions, certificates and the bus",
-            set(
-                "crds.install=false,tls.generate=false,nats.enabled=false,nats.external.url=tls://nats.example:4222",
-            ),
+            "external definitions, certificates and NATS",
+            set("crds.install=false,tls.generate=false,nats.enabled=false,\
+                 nats.external.url=tls://nats.example:4222"),
         ),
         ("some namespaces", set("scheduler.watchNamespaces={shop}")),
         (
@@ -25,18 +24,20 @@ fn renderings() -> Vec<(&'static str, Vec<String>)> {
         ),
         (
             "bound hosts",
-            set(
-                "nats.boundHosts[0].id=edge-1,nats.service.type=NodePort,nats.service.nodePort=30422,\
-                 nats.extraServerNames={nats.example}",
-            ),
+            set("nats.boundHosts[0].id=edge-1,nats.service.type=NodePort,\
+                 nats.service.nodePort=30422,\
+                 nats.extraServerNames={nats.example}"),
         ),
         (
-            "all that can be added to Pods",
+            "all additions to Pods",
             set(
-                "imagePullSecrets[0].name=regcred,scheduler.nodeSelector.a=b,hosts.groupDefaults.nodeSelector.a=b,\
+                "imagePullSecrets[0].name=regcred,scheduler.nodeSelector.a=b,\
+                 hosts.groupDefaults.nodeSelector.a=b,\
                  scheduler.tolerations[0].operator=Exists,nats.tolerations[0].operator=Exists,\
-                 hosts.groupDefaults.labels.zone=a,hosts.groupDefaults.extraArgs={--max-workloads=7},\
-                 scheduler.env[0].name=RUST_LOG,scheduler.env[0].value=debug,scheduler.podAnnotations.a=b,\
+                 hosts.groupDefaults.labels.zone=a,\
+                 hosts.groupDefaults.extraArgs={--max-workloads=7},\
+                 scheduler.env[0].name=RUST_LOG,scheduler.env[0].value=debug,\
+                 scheduler.podAnnotations.a=b,\
                  hosts.groupDefaults.env[0].name=A,hosts.groupDefaults.env[0].value=b,\
                  hosts.groupDefaults.podAnnotations.a=b,nats.podAnnotations.a=b,\
                  hosts.groupDefaults.service.annotations.a=b,nats.service.annotations.a=b",
@@ -46,13 +47,13 @@ fn renderings() -> Vec<(&'static str, Vec<String>)> {
 }
 
 #[test]
-fn an_api_server_takes_every_rendering_without_a_warning() {
+fn api_server_accepts_every_rendering_without_warnings() {
     let server = api_server();
     let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: NAME\n  labels:\n    \
                      pod-security.kubernetes.io/enforce: restricted\n    \
                      pod-security.kubernetes.io/warn: restricted\n";
     for name in ["berth", "shop"] {
-        server.must(&["apply", "-f", "-"], &namespace.replace("NAME", name));
+        server.kubectl_ok(&["apply", "-f", "-"], &namespace.replace("NAME", name));
     }
     for (name, arguments) in renderings() {
         let yaml = xtask::chart::render(root(), &programs(), &arguments).unwrap();

@@ -1,4 +1,5 @@
-//! Every language's host with every language's scheduler, on a real nats-server, from start to stop.
+//! The interop matrix: the example host of each language with the example scheduler of each
+//! language.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,14 +7,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::bindings::{BindingsError, go, python};
-use crate::running::Running;
+use crate::child_guard::ChildGuard;
 use crate::{cargo, wait};
 
-/// How long one pair may take: its host may have to beat a second time before the scheduler has heard of
-/// it, which is 15 s, and the machine may be busy.
+/// Time limit of one pair. The scheduler may need the second heartbeat of the host, after 15 s, and
+/// the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The example programs of one language, as command lines without the broker.
+/// The example programs of one language, as command lines without the NATS URL.
 #[derive(Clone)]
 struct Language {
     name: &'static str,
@@ -21,12 +22,12 @@ struct Language {
     scheduler: Vec<PathBuf>,
 }
 
-/// Runs all pairs at once: most of their time they wait for a heartbeat. Returns whether every workload was started, seen to run, and
-/// stopped.
+/// Runs all pairs on a real nats-server, concurrently, because they mostly wait for heartbeats.
+/// Returns whether every pair started, ran, and stopped its workload.
 ///
 /// # Errors
 ///
-/// When there is no Go or Python, or a program cannot be run.
+/// When Go or Python is missing, or a program cannot be run.
 pub fn run(root: &Path, nats_server: &Path) -> Result<bool, MatrixError> {
     let dir = tempfile::tempdir().map_err(MatrixError::Directory)?;
     let languages = [
@@ -34,35 +35,35 @@ pub fn run(root: &Path, nats_server: &Path) -> Result<bool, MatrixError> {
         go_examples(root, dir.path())?,
         python_examples(root)?,
     ];
-    let mut good = true;
-    let outcomes = std::thread::scope(|scope| {
+    let mut success = true;
+    let results = std::thread::scope(|scope| {
         let pairs = languages
             .iter()
             .flat_map(|host| languages.iter().map(move |scheduler| (host, scheduler)));
         let spawn = |(host, scheduler): (&'_ Language, &'_ Language)| {
             let name = format!("{} host, {} scheduler", host.name, scheduler.name);
             let (host, scheduler) = (host.clone(), scheduler.clone());
-            let run = move || pair(root, nats_server, &host, &scheduler);
+            let run = move || run_pair(root, nats_server, &host, &scheduler);
             (name, scope.spawn(run))
         };
         let pairs: Vec<_> = pairs.map(spawn).collect();
         let joined = pairs.into_iter().map(|(name, pair)| (name, pair.join()));
         joined.collect::<Vec<_>>()
     });
-    for (name, outcome) in outcomes {
-        match outcome.unwrap_or(Err(MatrixError::Panicked))? {
+    for (name, result) in results {
+        match result.unwrap_or(Err(MatrixError::Panicked))? {
             Ok(()) => println!("{name}: ok"),
-            Err(said) => {
-                println!("{name}: FAILED\n{said}");
-                good = false;
+            Err(output) => {
+                println!("{name}: FAILED\n{output}");
+                success = false;
             }
         }
     }
-    Ok(good)
+    Ok(success)
 }
 
 fn rust(root: &Path) -> Language {
-    let example = |name: &str| vec![cargo::built(root, "debug/examples", name)];
+    let example = |name: &str| vec![cargo::program(root, "debug/examples", name)];
     Language {
         name: "Rust",
         host: example("minimal_host"),
@@ -93,8 +94,8 @@ fn python_examples(root: &Path) -> Result<Language, MatrixError> {
     })
 }
 
-/// What one pair came to; `Err` is what its scheduler said instead.
-fn pair(
+/// Runs one pair. The inner `Err` is the unexpected output of the scheduler.
+fn run_pair(
     root: &Path,
     nats_server: &Path,
     host: &Language,
@@ -103,45 +104,46 @@ fn pair(
     let dir = tempfile::tempdir().map_err(MatrixError::Directory)?;
     let mut broker = Command::new(nats_server);
     broker.args(["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir"]);
-    let broker = begin(broker.arg(dir.path()).stderr(Stdio::null()))?;
+    let broker = spawn(broker.arg(dir.path()).stderr(Stdio::null()))?;
     let ports = dir.path().join(ports_file(nats_server, &broker));
-    let Some(url) = wait::for_some(PATIENCE, || url_in(&ports)) else {
-        return Ok(Err("nats-server does not listen".to_owned()));
+    let Some(url) = wait::wait_for(PATIENCE, || read_url(&ports)) else {
+        return Ok(Err("nats-server is not listening".to_owned()));
     };
     let mut command = program(root, &scheduler.scheduler, &url);
-    let mut scheduler = begin(command.stderr(Stdio::inherit()))?;
-    let _host = begin(&mut program(root, &host.host, &url))?;
-    let ended = wait::for_some(PATIENCE, || scheduler.0.try_wait().transpose());
-    let Some(status) = ended.transpose().map_err(MatrixError::Wait)? else {
+    let mut scheduler = spawn(command.stderr(Stdio::inherit()))?;
+    let _host = spawn(&mut program(root, &host.host, &url))?;
+    let exit = wait::wait_for(PATIENCE, || scheduler.0.try_wait().transpose());
+    let Some(status) = exit.transpose().map_err(MatrixError::Wait)? else {
         let _ = scheduler.0.kill();
         return Ok(Err(format!(
-            "{}no end within {PATIENCE:?}",
-            said_by(&mut scheduler)
+            "{}no exit within {PATIENCE:?}",
+            read_output(&mut scheduler)
         )));
     };
-    let said = said_by(&mut scheduler);
-    if status.success() && as_it_should(&said) {
+    let output = read_output(&mut scheduler);
+    if status.success() && is_expected(&output) {
         return Ok(Ok(()));
     }
-    Ok(Err(format!("{said}{status}")))
+    Ok(Err(format!("{output}{status}")))
 }
 
-/// Where a nats-server says on which port it listens.
-fn ports_file(nats_server: &Path, running: &Running) -> String {
+/// Returns the name of the file to which a nats-server writes its ports.
+fn ports_file(nats_server: &Path, broker: &ChildGuard) -> String {
     let name = nats_server.file_name().unwrap_or_default();
-    format!("{}_{}.ports", name.to_string_lossy(), running.0.id())
+    format!("{}_{}.ports", name.to_string_lossy(), broker.0.id())
 }
 
-fn url_in(ports: &Path) -> Option<String> {
+fn read_url(ports: &Path) -> Option<String> {
     let text = std::fs::read(ports).ok()?;
-    let listens: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    let url = listens.get("nats")?.get(0)?.as_str()?;
+    let ports: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let url = ports.get("nats")?.get(0)?.as_str()?;
     Some(url.to_owned())
 }
 
-/// All say the same: a host joined, the workload is running, the workload is gone.
-fn as_it_should(said: &str) -> bool {
-    let lines: Vec<&str> = said.lines().collect();
+/// Whether the output is that of a successful scheduler: a host joined, the workload is running,
+/// the workload is gone.
+fn is_expected(output: &str) -> bool {
+    let lines: Vec<&str> = output.lines().collect();
     matches!(
         lines.as_slice(),
         [joined, started, .., gone]
@@ -152,52 +154,52 @@ fn as_it_should(said: &str) -> bool {
     )
 }
 
-fn program(root: &Path, words: &[PathBuf], url: &str) -> Command {
-    let mut words = words.iter();
-    let mut command = Command::new(words.next().map(PathBuf::as_path).unwrap_or(root));
-    command.args(words).arg(url);
+fn program(root: &Path, command_line: &[PathBuf], url: &str) -> Command {
+    let mut arguments = command_line.iter();
+    let mut command = Command::new(arguments.next().map(PathBuf::as_path).unwrap_or(root));
+    command.args(arguments).arg(url);
     command.env("PYTHONPATH", root.join(python::DIR).join("src"));
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 
-fn begin(command: &mut Command) -> Result<Running, MatrixError> {
+fn spawn(command: &mut Command) -> Result<ChildGuard, MatrixError> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    Running::begin(command).map_err(|source| MatrixError::Program { program, source })
+    ChildGuard::spawn(command).map_err(|source| MatrixError::Program { program, source })
 }
 
-/// What a program has said. A few lines, which a pipe holds until they are read.
-fn said_by(running: &mut Running) -> String {
-    let mut said = String::new();
-    if let Some(stdout) = &mut running.0.stdout {
-        let _ = stdout.read_to_string(&mut said);
+/// Reads the output of a program. It is a few lines, which the pipe buffers.
+fn read_output(child: &mut ChildGuard) -> String {
+    let mut output = String::new();
+    if let Some(stdout) = &mut child.0.stdout {
+        let _ = stdout.read_to_string(&mut output);
     }
-    said
+    output
 }
 
-/// Why the pairs could not be run.
+/// Reason why the pairs cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
-    /// There is nowhere to put programs.
-    #[error("there is no temporary directory")]
+    /// A temporary directory cannot be created.
+    #[error("cannot create a temporary directory")]
     Directory(#[source] std::io::Error),
-    /// A language is missing.
-    #[error("the examples of a language cannot be had")]
+    /// The examples of a language cannot be built.
+    #[error("cannot build the examples of a language")]
     Language(#[from] BindingsError),
     /// A program cannot be run.
-    #[error("{program} cannot be run")]
+    #[error("cannot run {program}")]
     Program {
-        /// Which.
+        /// Name of the program.
         program: String,
-        /// Why.
+        /// I/O error.
         source: std::io::Error,
     },
     /// A program cannot be waited for.
-    #[error("a program cannot be waited for")]
+    #[error("cannot wait for a program")]
     Wait(#[source] std::io::Error),
-    /// A thread of this program died.
-    #[error("a pair could not be watched")]
+    /// A thread of this program panicked.
+    #[error("the thread of a pair panicked")]
     Panicked,
 }
 
@@ -206,13 +208,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_languages_spell_it_in_their_own_way() {
-        let said =
+    fn accepts_output_of_each_language_only() {
+        let output =
             |first: &str| format!("minimal-7 joined as h\ndemo-1 is {first}\ndemo-1 is gone\n");
-        assert!(as_it_should(&said("RUNNING")));
-        assert!(as_it_should(&said("WORKLOAD_STATE_RUNNING")));
-        assert!(!as_it_should(&said("ERROR")));
-        assert!(!as_it_should("minimal-7 joined as h\ndemo-1 is RUNNING\n"));
-        assert!(!as_it_should(""));
+        assert!(is_expected(&output("RUNNING")));
+        assert!(is_expected(&output("WORKLOAD_STATE_RUNNING")));
+        assert!(!is_expected(&output("ERROR")));
+        assert!(!is_expected("minimal-7 joined as h\ndemo-1 is RUNNING\n"));
+        assert!(!is_expected(""));
     }
 }

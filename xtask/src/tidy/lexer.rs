@@ -1,35 +1,36 @@
-//! Tells the code of a Rust file from its comments and its strings, without parsing it.
+//! A lexer that separates the code of a Rust file from its comments and strings.
 
-/// The file twice, every byte at its place: once code alone, once the insides of strings alone.
+/// A file without comments, as two texts with equal positions: its code, and the contents of its
+/// strings.
 #[derive(Debug)]
-pub(crate) struct Blanked {
-    /// Comments and the insides of strings are spaces.
+pub(crate) struct Lexed {
+    /// The code; comments and contents of strings are replaced by spaces.
     pub(crate) code: String,
-    /// Everything but the insides of strings is spaces.
+    /// The contents of strings; everything else is replaced by spaces.
     pub(crate) strings: String,
 }
 
-impl Blanked {
+impl Lexed {
     pub(crate) fn new(source: &str) -> Self {
-        let mut scanner = Scanner {
-            rest: source.chars().collect(),
-            at: 0,
+        let mut lexer = Lexer {
+            chars: source.chars().collect(),
+            position: 0,
             kinds: Vec::new(),
         };
-        scanner.run();
-        let keep = |wanted: Kind| {
-            let blanked = |(&char, &kind): (&char, &Kind)| {
-                if kind == wanted || char == '\n' {
+        lexer.run();
+        let keep = |kept: Kind| {
+            let keep_char = |(&char, &kind): (&char, &Kind)| {
+                if kind == kept || char == '\n' {
                     char
                 } else {
                     ' '
                 }
             };
-            scanner
-                .rest
+            lexer
+                .chars
                 .iter()
-                .zip(&scanner.kinds)
-                .map(blanked)
+                .zip(&lexer.kinds)
+                .map(keep_char)
                 .collect()
         };
         Self {
@@ -38,7 +39,7 @@ impl Blanked {
         }
     }
 
-    /// Each identifier of the code, with its line.
+    /// Returns the identifiers of the code with their line numbers.
     pub(crate) fn identifiers(&self) -> impl Iterator<Item = (usize, &str)> {
         self.code.lines().enumerate().flat_map(|(index, line)| {
             line.split(|char: char| !char.is_alphanumeric() && char != '_')
@@ -55,13 +56,13 @@ enum Kind {
     String,
 }
 
-struct Scanner {
-    rest: Vec<char>,
-    at: usize,
+struct Lexer {
+    chars: Vec<char>,
+    position: usize,
     kinds: Vec<Kind>,
 }
 
-impl Scanner {
+impl Lexer {
     fn run(&mut self) {
         while let Some(char) = self.peek(0) {
             match (char, self.peek(1)) {
@@ -76,12 +77,12 @@ impl Scanner {
     }
 
     fn peek(&self, ahead: usize) -> Option<char> {
-        self.rest.get(self.at + ahead).copied()
+        self.chars.get(self.position + ahead).copied()
     }
 
     fn take(&mut self, kind: Kind) {
         self.kinds.push(kind);
-        self.at += 1;
+        self.position += 1;
     }
 
     fn line_comment(&mut self) {
@@ -123,16 +124,20 @@ impl Scanner {
         }
     }
 
-    /// Whether `r` begins a raw string and is neither the end of a name nor a raw name (`r#gen`).
+    /// Whether `r` begins a raw string, and is neither the end of a name nor part of a raw name
+    /// (`r#gen`).
     fn is_raw_string(&self) -> bool {
-        let before = self.at.checked_sub(1).and_then(|at| self.rest.get(at));
-        let named =
+        let before = self
+            .position
+            .checked_sub(1)
+            .and_then(|position| self.chars.get(position));
+        let in_name =
             before.is_some_and(|char| char.is_alphanumeric() && *char != 'b' && *char != 'c');
         let mut ahead = 1;
         while self.peek(ahead) == Some('#') {
             ahead += 1;
         }
-        !named && self.peek(ahead) == Some('"')
+        !in_name && self.peek(ahead) == Some('"')
     }
 
     fn raw_string(&mut self) {
@@ -153,7 +158,7 @@ impl Scanner {
         }
     }
 
-    /// A character (`'a'`, `'\''`) or the beginning of a lifetime (`'a`).
+    /// Consumes a character literal (`'a'`, `'\''`) or the beginning of a lifetime (`'a`).
     fn quote(&mut self) {
         let escaped = self.peek(1) == Some('\\');
         let is_char = escaped || self.peek(2) == Some('\'');
@@ -176,44 +181,41 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
-    use super::Blanked;
+    use super::Lexed;
 
     #[track_caller]
-    fn code_is(source: &str, code: &str) {
-        let blanked = Blanked::new(source);
-        assert_eq!(blanked.code, code);
-        assert_eq!(
-            blanked.code.chars().count(),
-            blanked.strings.chars().count()
-        );
+    fn assert_code(source: &str, code: &str) {
+        let lexed = Lexed::new(source);
+        assert_eq!(lexed.code, code);
+        assert_eq!(lexed.code.chars().count(), lexed.strings.chars().count());
     }
 
     #[test]
-    fn comments_and_strings_are_blank() {
-        code_is("a // b\nc", "a     \nc");
-        code_is("a /* b /* c */ d */ e", "a                   e");
-        code_is(r#"f("a // \" b") g"#, r#"f("         ") g"#);
-        code_is(r##"r#"a"b"# c"##, r##"r#"   "# c"##);
-        code_is(r##"br"a" r#gen var"##, r##"br" " r#gen var"##);
+    fn replaces_comments_and_strings_by_spaces() {
+        assert_code("a // b\nc", "a     \nc");
+        assert_code("a /* b /* c */ d */ e", "a                   e");
+        assert_code(r#"f("a // \" b") g"#, r#"f("         ") g"#);
+        assert_code(r##"r#"a"b"# c"##, r##"r#"   "# c"##);
+        assert_code(r##"br"a" r#gen var"##, r##"br" " r#gen var"##);
     }
 
     #[test]
-    fn characters_are_told_from_lifetimes() {
-        code_is("'\"' x", "' ' x");
-        code_is(r"'\'' x", "'  ' x");
-        code_is(r"'\u{7f}' x", "'      ' x");
-        code_is("fn f<'a>(x: &'a str) {}", "fn f<'a>(x: &'a str) {}");
+    fn distinguishes_characters_from_lifetimes() {
+        assert_code("'\"' x", "' ' x");
+        assert_code(r"'\'' x", "'  ' x");
+        assert_code(r"'\u{7f}' x", "'      ' x");
+        assert_code("fn f<'a>(x: &'a str) {}", "fn f<'a>(x: &'a str) {}");
     }
 
     #[test]
-    fn strings_keep_their_place() {
-        assert_eq!(Blanked::new("a(\"b\nc\")").strings, "   b\nc  ");
+    fn strings_keep_their_position() {
+        assert_eq!(Lexed::new("a(\"b\nc\")").strings, "   b\nc  ");
     }
 
     #[test]
     fn identifiers_have_lines() {
-        let blanked = Blanked::new("let a_1 = b; // c\n\"d\" e");
-        let found: Vec<_> = blanked.identifiers().collect();
+        let lexed = Lexed::new("let a_1 = b; // c\n\"d\" e");
+        let found: Vec<_> = lexed.identifiers().collect();
         assert_eq!(found, [(1, "let"), (1, "a_1"), (1, "b"), (2, "e")]);
     }
 }

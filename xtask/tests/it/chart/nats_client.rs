@@ -1,4 +1,4 @@
-//! A NATS client of a few lines, over TLS: what comes is text, and in order.
+//! A minimal NATS client over TLS that returns received messages as text.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,8 +10,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// Much more than an answer takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Read timeout, far above the usual response time.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Client {
     stream: StreamOwned<ClientConnection, TcpStream>,
@@ -19,11 +19,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// With `ca.crt`, `tls.crt` and `tls.key` of this folder. Says why not, when the server does not want it.
+    /// Connects with `ca.crt`, `tls.crt` and `tls.key` of a directory. Returns the server's error
+    /// if it rejects them.
     pub fn connect(port: u16, credentials: &Path) -> Result<Self, String> {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        // The greeting comes before TLS.
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        // The server sends its INFO line before TLS.
         let mut byte = [0];
         while byte != *b"\n" {
             socket.read_exact(&mut byte).unwrap();
@@ -66,8 +67,9 @@ impl Client {
         self.flush()
     }
 
-    /// Everything that has come. A server that has taken a message from one client has put it before those who get
-    /// it by the time it answers that client's PING, so that nothing missing here is on its way.
+    /// Returns all received text. When the server responds to a client's PING, it has already
+    /// queued that client's messages for their receivers, so a message that is missing here will
+    /// not arrive later.
     pub fn flush(&mut self) -> String {
         self.try_flush().unwrap()
     }
@@ -83,18 +85,18 @@ impl Client {
                 Err(error) => return Err(format!("{text}{error}")),
             }
         }
-        // The server asks, too.
+        // The server sends PINGs, too.
         Ok(text.replace("PING\r\n", "").replace("PONG\r\n", ""))
     }
 
     fn send(&mut self, line: &str) {
-        // When the server has hung up, the next reading says so.
+        // If the server has closed the connection, the next read fails.
         let _ = self.stream.write_all(format!("{line}\r\n").as_bytes());
         let _ = self.stream.flush();
     }
 }
 
-/// The subject for the answer to the request that is the only message in this text.
+/// Returns the reply subject of the only message in `text`.
 pub fn reply_subject(text: &str) -> &str {
     assert_eq!(text.matches("MSG ").count(), 1, "{text}");
     let line = text.lines().find(|line| line.contains("MSG ")).unwrap();

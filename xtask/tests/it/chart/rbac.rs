@@ -1,25 +1,25 @@
-//! The rights of the scheduler in Kubernetes: what it uses, and nothing beside.
+//! Permissions of the scheduler in Kubernetes: those that it uses, and no others.
 
 use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
 use super::{api_server, root};
 
-const OURS: &str = "runtime.wasmcloud.dev";
+const GROUP: &str = "runtime.wasmcloud.dev";
 
-/// Verbs, group, resource and name, in the namespace of a workload.
-const WITH_WORKLOADS: [(&str, &str, &str); 12] = [
-    ("get list watch create patch delete", OURS, "workloads"),
+/// Permitted verbs, with group and resource, in namespaces with workloads.
+const PERMITTED: [(&str, &str, &str); 12] = [
+    ("get list watch create patch delete", GROUP, "workloads"),
     (
         "get list watch create patch delete",
-        OURS,
+        GROUP,
         "workloadreplicasets",
     ),
-    ("get list watch patch", OURS, "workloaddeployments"),
-    ("get list watch patch", OURS, "artifacts"),
-    ("update", OURS, "workloads/status"),
-    ("update", OURS, "workloaddeployments/status"),
-    ("update", OURS, "workloadreplicasets/finalizers"),
+    ("get list watch patch", GROUP, "workloaddeployments"),
+    ("get list watch patch", GROUP, "artifacts"),
+    ("update", GROUP, "workloads/status"),
+    ("update", GROUP, "workloaddeployments/status"),
+    ("update", GROUP, "workloadreplicasets/finalizers"),
     ("get", "", "configmaps"),
     ("get", "", "secrets"),
     ("get list watch", "", "services"),
@@ -31,14 +31,14 @@ const WITH_WORKLOADS: [(&str, &str, &str); 12] = [
     ("create patch", "events.k8s.io", "events"),
 ];
 
-/// What nobody would miss until it is misused.
-const NOWHERE: [(&str, &str, &str); 10] = [
+/// Permissions that the scheduler must not have in any namespace.
+const FORBIDDEN: [(&str, &str, &str); 10] = [
     ("list watch create update patch delete", "", "secrets"),
     ("list create update patch delete", "", "configmaps"),
     ("create update delete deletecollection", "", "pods"),
     ("create", "", "pods/exec"),
     ("create update patch delete", "", "services"),
-    ("create delete", OURS, "workloaddeployments"),
+    ("create delete", GROUP, "workloaddeployments"),
     ("get list", "", "nodes"),
     ("impersonate", "", "users"),
     (
@@ -50,19 +50,19 @@ const NOWHERE: [(&str, &str, &str); 10] = [
 ];
 
 #[test]
-fn the_scheduler_may_do_what_it_does_and_no_more() {
+fn scheduler_has_only_the_permissions_that_it_uses() {
     let server = api_server();
     let everywhere = Account::install(&server, "rights-all", &[]);
-    for (verbs, group, resource) in WITH_WORKLOADS {
+    for (verbs, group, resource) in PERMITTED {
         everywhere.expect(true, "some-namespace", (verbs, group, resource, ""));
     }
-    for (verbs, group, resource) in NOWHERE {
+    for (verbs, group, resource) in FORBIDDEN {
         everywhere.expect(false, "some-namespace", (verbs, group, resource, ""));
         everywhere.expect(false, "rights-all", (verbs, group, resource, ""));
     }
     for (verbs, group, resource, name) in [
-        ("get list watch create patch delete", OURS, "hosts", ""),
-        ("update", OURS, "hosts/status", ""),
+        ("get list watch create patch delete", GROUP, "hosts", ""),
+        ("update", GROUP, "hosts/status", ""),
         ("get list watch patch", "", "pods", ""),
         (
             "get update",
@@ -85,34 +85,34 @@ fn the_scheduler_may_do_what_it_does_and_no_more() {
 }
 
 #[test]
-fn watched_namespaces_bound_the_rights() {
+fn permissions_are_limited_to_watched_namespaces() {
     let server = api_server();
-    server.must(&["create", "namespace", "watched"], "");
+    server.kubectl_ok(&["create", "namespace", "watched"], "");
     let account = Account::install(
         &server,
         "rights-some",
         &["scheduler.watchNamespaces={watched}"],
     );
-    for (verbs, group, resource) in WITH_WORKLOADS {
+    for (verbs, group, resource) in PERMITTED {
         account.expect(true, "watched", (verbs, group, resource, ""));
         account.expect(false, "some-namespace", (verbs, group, resource, ""));
     }
     account.expect(false, "rights-some", ("get", "", "secrets", ""));
 }
 
-/// The account of an installed scheduler.
+/// The service account of an installed scheduler.
 struct Account<'a> {
     server: &'a ControlPlane,
     user: String,
 }
 
 impl<'a> Account<'a> {
-    /// Applies the rights alone, in a namespace of their own.
+    /// Applies only the permissions, in a new namespace.
     fn install(server: &'a ControlPlane, namespace: &str, values: &[&str]) -> Self {
-        server.must(&["create", "namespace", namespace], "");
+        server.kubectl_ok(&["create", "namespace", namespace], "");
         let mut arguments = vec![
             "--show-only",
-            "templates/scheduler/rights.yaml",
+            "templates/scheduler/rbac.yaml",
             "--namespace",
             namespace,
         ];
@@ -120,13 +120,13 @@ impl<'a> Account<'a> {
             arguments.extend(["--set", value]);
         }
         let yaml = xtask::chart::render(root(), &super::programs(), &arguments).unwrap();
-        server.must(&["apply", "-f", "-"], &yaml);
+        server.kubectl_ok(&["apply", "-f", "-"], &yaml);
         let user = format!("system:serviceaccount:{namespace}:berth-scheduler");
         Self { server, user }
     }
 
-    fn expect(&self, allowed: bool, namespace: &str, what: (&str, &str, &str, &str)) {
-        let (verbs, group, resource, name) = what;
+    fn expect(&self, allowed: bool, namespace: &str, permission: (&str, &str, &str, &str)) {
+        let (verbs, group, resource, name) = permission;
         for verb in verbs.split_whitespace() {
             let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
             let review = json!({
@@ -137,15 +137,15 @@ impl<'a> Account<'a> {
                 }},
             });
             let path = "--raw=/apis/authorization.k8s.io/v1/subjectaccessreviews";
-            let answer = self
+            let review = self
                 .server
-                .must(&["create", path, "-f", "-"], &review.to_string());
-            let answer: Value = serde_json::from_str(&answer).unwrap();
-            let may = answer["status"]["allowed"].as_bool();
+                .kubectl_ok(&["create", path, "-f", "-"], &review.to_string());
+            let review: Value = serde_json::from_str(&review).unwrap();
+            let actual = review["status"]["allowed"].as_bool();
             assert_eq!(
-                may,
+                actual,
                 Some(allowed),
-                "{verb} {what:?} in {namespace}: {answer}"
+                "{verb} {permission:?} in {namespace}: {review}"
             );
         }
     }

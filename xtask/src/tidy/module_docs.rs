@@ -1,20 +1,20 @@
-//! Every Rust file opens with one `//!` sentence.
+//! Every Rust file begins with a `//!` sentence.
 
 use super::{Tree, Violation};
 
 pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
     tree.rust()
         .filter(|file| {
-            let opening = file
+            let first_line = file
                 .content
                 .lines()
                 .next()
                 .and_then(|line| line.strip_prefix("//!"));
-            opening.is_none_or(|sentence| sentence.trim().len() <= 2)
+            first_line.is_none_or(|sentence| sentence.trim().len() <= 2)
         })
         .map(|file| {
-            let text = "does not open with a `//!` sentence; say what the file is about, so that \
-                        it can be found and left again without being read";
+            let text = "does not begin with a `//!` sentence; describe the topic of the file, so \
+                        that readers know whether they need it";
             Violation::failure(file.path, 1, text)
         })
         .collect()
@@ -25,16 +25,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_a_first_sentence_is_refused() {
+    fn rejects_file_without_first_sentence() {
         let tree = Tree::of(&[
-            ("a/src/a.rs", "//! What it is.\n"),
+            ("a/src/a.rs", "//! A topic.\n"),
             ("a/src/b.rs", "use a;\n//! Late."),
             ("a/src/c.rs", "//!\n//! Late."),
             ("a/src/d.rs", "// @generated"),
         ]);
         let paths: Vec<_> = violations(&tree)
             .into_iter()
-            .map(|found| found.path)
+            .map(|violation| violation.path)
             .collect();
         assert_eq!(paths, ["a/src/b.rs", "a/src/c.rs"]);
     }

@@ -1,17 +1,17 @@
-//! Counts what passed and what failed, from what the test harness prints.
+//! Counters of passed and failed tests, parsed from the output of the test harness.
 
 use std::ops::Add;
 
-/// How many passed and how many failed.
+/// Numbers of passed and failed tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Tests, or steps that are not made of tests.
+pub struct Counters {
+    /// Passed tests, and passed steps without tests.
     pub passed: usize,
-    /// The same.
+    /// Failed tests, and failed steps without tests.
     pub failed: usize,
 }
 
-impl Tally {
+impl Counters {
     /// One step that passed.
     pub const PASSED: Self = Self {
         passed: 1,
@@ -23,24 +23,24 @@ impl Tally {
         failed: 1,
     };
 
-    /// One step, by how it ended.
+    /// Returns the counters of one step.
     #[must_use]
     pub const fn of(success: bool) -> Self {
         if success { Self::PASSED } else { Self::FAILED }
     }
 
-    /// What a line of the test harness reports: `test result: ok. 4 passed; 0 failed; …`.
+    /// Parses a summary line of the test harness: `test result: ok. 4 passed; 0 failed; …`.
     #[must_use]
-    pub fn of_line(line: &str) -> Option<Self> {
+    pub fn parse_line(line: &str) -> Option<Self> {
         let counts = line
             .trim()
             .strip_prefix("test result: ")?
             .split_once(". ")?
             .1;
-        let count = |what: &str| {
+        let count = |label: &str| {
             let part = counts
                 .split(';')
-                .find_map(|part| part.trim().strip_suffix(what))?;
+                .find_map(|part| part.trim().strip_suffix(label))?;
             part.trim().parse().ok()
         };
         Some(Self {
@@ -50,7 +50,7 @@ impl Tally {
     }
 }
 
-impl Add for Tally {
+impl Add for Counters {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -63,17 +63,18 @@ impl Add for Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::Counters;
 
     #[test]
-    fn the_lines_of_the_harness_are_counted_and_no_others() {
-        let tally = |passed, failed| Some(Tally { passed, failed });
-        let ok = "test result: ok. 28 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.07s";
-        assert_eq!(Tally::of_line(ok), tally(28, 0));
+    fn parses_summary_lines_only() {
+        let counters = |passed, failed| Some(Counters { passed, failed });
+        let ok = "test result: ok. 28 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; \
+                  finished in 0.07s";
+        assert_eq!(Counters::parse_line(ok), counters(28, 0));
         let failed =
             "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
-        assert_eq!(Tally::of_line(failed), tally(3, 1));
-        assert_eq!(Tally::of_line("test result: pending"), None);
-        assert_eq!(Tally::of_line("12 passed; 0 failed"), None);
+        assert_eq!(Counters::parse_line(failed), counters(3, 1));
+        assert_eq!(Counters::parse_line("test result: pending"), None);
+        assert_eq!(Counters::parse_line("12 passed; 0 failed"), None);
     }
 }

@@ -1,0 +1,172 @@
+//! Commit subjects are short and imperative.
+
+use super::{Tree, Violation};
+
+/// Longest subject in characters; longer ones are cut in listings.
+const MAX_CHARS: usize = 72;
+
+/// First words of the statement behind `part: `.
+const VERBS: [&str; 97] = [
+    "accept",
+    "add",
+    "adopt",
+    "align",
+    "allow",
+    "apply",
+    "arrange",
+    "assert",
+    "avoid",
+    "bound",
+    "build",
+    "bump",
+    "cache",
+    "cancel",
+    "check",
+    "compare",
+    "complete",
+    "connect",
+    "correct",
+    "count",
+    "cover",
+    "cut",
+    "decide",
+    "declare",
+    "define",
+    "delete",
+    "deny",
+    "derive",
+    "describe",
+    "detect",
+    "document",
+    "drain",
+    "drop",
+    "enable",
+    "end",
+    "enforce",
+    "explain",
+    "export",
+    "extend",
+    "finish",
+    "fix",
+    "format",
+    "generate",
+    "guard",
+    "handle",
+    "implement",
+    "improve",
+    "install",
+    "judge",
+    "keep",
+    "limit",
+    "link",
+    "list",
+    "load",
+    "log",
+    "make",
+    "map",
+    "mark",
+    "measure",
+    "merge",
+    "move",
+    "name",
+    "parse",
+    "pin",
+    "prefer",
+    "prevent",
+    "print",
+    "probe",
+    "prove",
+    "publish",
+    "read",
+    "record",
+    "reduce",
+    "refuse",
+    "reject",
+    "release",
+    "remove",
+    "rename",
+    "replace",
+    "report",
+    "require",
+    "restore",
+    "retry",
+    "return",
+    "reuse",
+    "revert",
+    "rewrite",
+    "run",
+    "select",
+    "separate",
+    "serve",
+    "show",
+    "simplify",
+    "split",
+    "start",
+    "state",
+    "stop",
+];
+
+/// More of them, for listings that stay readable.
+const MORE_VERBS: [&str; 20] = [
+    "store",
+    "support",
+    "sync",
+    "synchronize",
+    "test",
+    "tidy",
+    "time",
+    "tolerate",
+    "trace",
+    "track",
+    "translate",
+    "treat",
+    "unify",
+    "update",
+    "upgrade",
+    "use",
+    "validate",
+    "verify",
+    "wait",
+    "write",
+];
+
+pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
+    tree.commit_subjects()
+        .iter()
+        .filter_map(|subject| fault(subject).map(|fault| (subject, fault)))
+        .map(|(subject, fault)| Violation::failure("commit", 0, format!("{subject:?} {fault}")))
+        .collect()
+}
+
+fn fault(subject: &str) -> Option<String> {
+    if subject.chars().count() > MAX_CHARS {
+        return Some(format!("is longer than {MAX_CHARS} characters"));
+    }
+    let statement = subject.split_once(": ").map_or(subject, |(_, rest)| rest);
+    let verb = statement
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
+    let known = VERBS.contains(&verb.as_str()) || MORE_VERBS.contains(&verb.as_str());
+    (!known).then(|| {
+        format!("does not begin with an imperative such as `add` or `fix`, but with `{verb}`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_short_imperatives() {
+        assert_eq!(fault("host: end guests that never yield"), None);
+        assert_eq!(fault("Add a rule"), None);
+    }
+
+    #[test]
+    fn rejects_other_forms_and_long_subjects() {
+        assert!(fault("host: guests end").is_some());
+        assert!(fault(&format!("host: end {}", "x".repeat(70))).is_some());
+    }
+}
