@@ -1,4 +1,4 @@
-//! The broker as its users see it: started, stopped, restarted.
+//! The public handle of a broker: start, stop, restart, statistics.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,44 +8,44 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{BrokerOptions, Port};
-use hub::Hub;
+use crate::{BrokerOptions, PortReservation};
+use router::Router;
 
 mod connection;
-mod greeting;
-mod hub;
+mod handshake;
 mod outbound;
+mod router;
 mod session;
 
-/// A running broker. Dropping it ends its listener and all its connections.
+/// A running broker. Dropping it closes its listener and all its connections.
 #[derive(Debug)]
 pub struct Broker {
     options: BrokerOptions,
-    port: Port,
+    port: PortReservation,
     /// `None` while stopped.
     running: Mutex<Option<Running>>,
 }
 
-/// What a broker has done and holds at the moment.
+/// Counters of a broker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Connections that are open.
+    /// Open connections.
     pub connections: usize,
     /// Subscriptions of all connections.
     pub subscriptions: usize,
-    /// Messages taken from publishers since the start or restart.
+    /// Messages received from publishers since the start or restart.
     pub messages_in: u64,
-    /// Messages handed to subscribers since the start or restart.
+    /// Messages sent to subscribers since the start or restart.
     pub messages_out: u64,
-    /// Clients cut because they did not take what was sent to them, since the start or restart.
+    /// Clients disconnected as slow consumers since the start or restart.
     pub slow_consumers: u64,
 }
 
-/// Why a broker could not begin to listen.
+/// Reasons why a broker cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokerError {
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("the broker cannot listen on {addr}")]
     Listen {
         /// The address.
@@ -60,10 +60,11 @@ impl Broker {
     /// Starts a broker on the current runtime.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the broker cannot listen on the address.
     pub async fn start(options: BrokerOptions) -> Result<Self, BrokerError> {
         let addr = options.addr;
-        let port = Port::bind(addr).map_err(|source| BrokerError::Listen { addr, source })?;
+        let port =
+            PortReservation::bind(addr).map_err(|source| BrokerError::Listen { addr, source })?;
         let broker = Self {
             options,
             port,
@@ -73,20 +74,21 @@ impl Broker {
         Ok(broker)
     }
 
-    /// The address, the same over restarts.
+    /// Returns the address. It does not change on restarts.
     pub fn addr(&self) -> SocketAddr {
         self.port.addr()
     }
 
-    /// The address as clients take it: `nats://host:port`.
+    /// Returns the URL for clients: `nats://host:port`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.addr())
     }
 
     /// Closes the listener and every connection, and waits until they are closed.
     ///
-    /// Connections are refused from then on; the port is kept for [`Self::restart`]. A broker that is
-    /// stopped already stays so. Not cancel safe: a dropped call leaves the broker stopping.
+    /// While the broker is stopped, connections are refused and the port stays reserved for
+    /// [`Self::restart`]. Has no effect on a stopped broker. Not cancel safe: if the call is
+    /// dropped, the broker is left half stopped.
     pub async fn stop(&self) {
         let Some(running) = self.lock().take() else {
             return;
@@ -95,10 +97,11 @@ impl Broker {
         self.port.reserve();
     }
 
-    /// Stops if need be, and listens on the same port again, with no connection and no interest left.
+    /// Stops the broker if it runs, and starts it on the same port without connections and
+    /// subscriptions.
     ///
     /// # Errors
-    /// When the port was lost to another process.
+    /// When another process has taken the port.
     pub async fn restart(&self) -> Result<(), BrokerError> {
         self.stop().await;
         let addr = self.addr();
@@ -110,11 +113,11 @@ impl Broker {
         Ok(())
     }
 
-    /// Counts of this moment; all zero while stopped.
+    /// Returns the current counters; all are zero while the broker is stopped.
     pub fn stats(&self) -> Stats {
         self.lock()
             .as_ref()
-            .map_or_else(Stats::default, |running| running.hub.stats())
+            .map_or_else(Stats::default, |running| running.router.stats())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
@@ -130,10 +133,10 @@ impl Drop for Broker {
     }
 }
 
-/// One run from a start to a stop.
+/// The tasks of a broker between a start and a stop.
 #[derive(Debug)]
 struct Running {
-    hub: Arc<Hub>,
+    router: Arc<Router>,
     stopped: CancellationToken,
     tasks: TaskTracker,
 }
@@ -142,11 +145,11 @@ impl Running {
     fn start(options: &BrokerOptions, addr: SocketAddr, listener: TcpListener) -> Self {
         let stopped = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let hub = Arc::new(Hub::new(options.clone(), addr));
-        let accept = connection::accept(hub.clone(), listener, stopped.clone(), tasks.clone());
+        let router = Arc::new(Router::new(options.clone(), addr));
+        let accept = connection::accept(router.clone(), listener, stopped.clone(), tasks.clone());
         tasks.spawn(accept);
         Self {
-            hub,
+            router,
             stopped,
             tasks,
         }

@@ -1,14 +1,14 @@
 //! Incremental, zero-copy codec of the NATS client protocol, for both directions.
 //!
-//! A parser is fed a growing [`BytesMut`](bytes::BytesMut) and hands out one operation at a time; what
-//! it hands out shares the memory of the buffer. Both parsers hold to [`Limits`]: input never makes
-//! them keep more than one line and the size of one body.
+//! A parser reads a growing [`BytesMut`](bytes::BytesMut) and returns one operation at a time; the
+//! operation shares the memory of the buffer. Both parsers enforce [`Limits`]: they never buffer
+//! more than one line and one body.
 //!
 //! ```
 //! use berth_broker::frame::{ClientOp, ClientParser, Limits};
 //! use bytes::BytesMut;
 //!
-//! let mut parser = ClientParser::new(Limits::of_clients());
+//! let mut parser = ClientParser::new(Limits::for_clients());
 //! let mut input = BytesMut::from("PUB greet 2\r\nhi\r\nPI");
 //! assert!(matches!(parser.next(&mut input), Ok(Some(ClientOp::Publish(_)))));
 //! assert_eq!(parser.next(&mut input), Ok(None));

@@ -1,13 +1,13 @@
-//! A small embeddable NATS broker: the core protocol, in memory, plus the frame codec it speaks.
+//! A small embeddable NATS broker: the core protocol in memory, and its frame codec.
 
 mod broker;
 pub mod frame;
-mod interest;
 mod options;
-mod port;
+mod port_reservation;
 mod subject;
+mod subscriptions;
 
 pub use broker::{Broker, BrokerError, Stats};
 pub use options::{Auth, BrokerOptions};
-pub use port::Port;
+pub use port_reservation::PortReservation;
 pub use subject::matches as subject_matches;

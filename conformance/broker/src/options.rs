@@ -1,33 +1,34 @@
-//! What a broker can be told when it starts.
+//! The options of a broker.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Settings of a [`Broker`](crate::Broker), each with a default.
+/// Options of a [`Broker`](crate::Broker), each with a default.
 #[derive(Debug, Clone)]
 pub struct BrokerOptions {
-    /// Where to listen. Port 0 picks a free port, which stays the broker's over restarts.
+    /// Address to listen on. Port 0 selects a free port, which the broker keeps on restarts.
     /// Default: 127.0.0.1:0.
     pub addr: SocketAddr,
-    /// The largest body of a message, headers and payload together. Default: 1 MiB, as nats-server.
+    /// Maximum size of a message: headers and payload. Default: 1 MiB, as in nats-server.
     pub max_payload_bytes: usize,
-    /// What may wait to be written to one client before it is cut as a slow consumer.
-    /// Default: 64 MiB, as nats-server.
+    /// Maximum amount of unsent data for one client. A client that exceeds it is disconnected as a
+    /// slow consumer. Default: 64 MiB, as in nats-server.
     pub max_pending_bytes: usize,
-    /// How long a client may take nothing of what waits for it before it is cut. Default: 10 s.
+    /// Time after which a client that reads none of its pending data is disconnected.
+    /// Default: 10 s.
     pub write_deadline: Duration,
-    /// How often a client is pinged. Default: 20 s.
+    /// Interval between pings to a client. Default: 20 s.
     pub ping_interval: Duration,
-    /// How many pings may go unanswered before a client is taken for dead. Default: 2.
+    /// Unanswered pings after which a client is disconnected as stale. Default: 2.
     pub max_pings_out: u32,
-    /// What clients must show. Default: nothing.
+    /// Credentials that clients must present. Default: none.
     pub auth: Auth,
-    /// How long a client may take to show it. Default: 2 s, as nats-server.
+    /// Time within which a client must present its credentials. Default: 2 s, as in nats-server.
     pub auth_timeout: Duration,
-    /// Connections at one time. Default: 8192.
+    /// Maximum number of connections. Default: 8192.
     pub max_connections: usize,
-    /// Subscriptions of one connection. Default: 65536.
+    /// Maximum number of subscriptions per connection. Default: 65536.
     pub max_subscriptions: usize,
 }
 
@@ -38,23 +39,23 @@ impl Default for BrokerOptions {
             max_payload_bytes: 1024 * 1024,
             max_pending_bytes: 64 * 1024 * 1024,
             write_deadline: Duration::from_secs(10),
-            // Six times as often as nats-server: a suite wants to see a dead peer within a minute.
+            // Six times as often as nats-server: a suite must detect a dead peer within a minute.
             ping_interval: Duration::from_secs(20),
             max_pings_out: 2,
             auth: Auth::None,
             auth_timeout: Duration::from_secs(2),
-            // A simulated fleet of some thousand hosts, with room.
+            // A simulated fleet of several thousand hosts, with headroom.
             max_connections: 8192,
-            // A scheduler that waits for one reply subject per host, with room.
+            // A scheduler with one reply subscription per host, with headroom.
             max_subscriptions: 65_536,
         }
     }
 }
 
-/// What a client must show to be let in. Its `Debug` shows no secret.
+/// Credentials that clients must present. The `Debug` output contains no secret.
 #[derive(Clone, Default)]
 pub enum Auth {
-    /// Nothing.
+    /// No credentials.
     #[default]
     None,
     /// A token.

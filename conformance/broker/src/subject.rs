@@ -1,13 +1,14 @@
-//! Subjects and the patterns that match them.
+//! Subjects and subscription patterns.
 
-/// One token of any kind.
+/// Matches exactly one token.
 pub(crate) const ANY: &[u8] = b"*";
-/// All tokens that are left, at least one.
+/// Matches one or more tokens, at the end of a pattern only.
 pub(crate) const REST: &[u8] = b">";
 
-/// Whether messages to `subject` reach a subscription to `pattern`.
+/// Reports whether a subscription to `pattern` receives messages on `subject`.
 ///
-/// `*` stands for one token, `>` at the end for one or more. A subject with an empty token matches nothing.
+/// `*` matches one token; `>` at the end matches one or more. A subject with an empty token matches
+/// nothing.
 pub fn matches(pattern: &str, subject: &str) -> bool {
     if subject.split('.').any(str::is_empty) {
         return false;
@@ -24,7 +25,7 @@ pub fn matches(pattern: &str, subject: &str) -> bool {
     subject.next().is_none()
 }
 
-/// Whether a pattern can be subscribed to: no empty token, `>` only at its end.
+/// Reports whether a pattern is valid in a subscription: no empty token, `>` only at its end.
 pub(crate) fn is_pattern(pattern: &[u8]) -> bool {
     let mut tokens = pattern.split(|byte| *byte == b'.').peekable();
     while let Some(token) = tokens.next() {
@@ -35,7 +36,7 @@ pub(crate) fn is_pattern(pattern: &[u8]) -> bool {
     true
 }
 
-/// Whether a subject can be published to: no empty token, no wildcard.
+/// Reports whether a subject is valid in a publication: no empty token, no wildcard.
 pub(crate) fn is_literal(subject: &[u8]) -> bool {
     subject
         .split(|byte| *byte == b'.')
@@ -72,12 +73,12 @@ mod tests {
     }
 
     #[test]
-    fn misplaced_wildcards_and_empty_tokens_are_refused() {
-        for bad in ["", ".", "a.", ".a", "a..b", ">.a", "a.>.b"] {
-            assert!(!is_pattern(bad.as_bytes()), "{bad}");
+    fn rejects_misplaced_wildcards_and_empty_tokens() {
+        for invalid in ["", ".", "a.", ".a", "a..b", ">.a", "a.>.b"] {
+            assert!(!is_pattern(invalid.as_bytes()), "{invalid}");
         }
-        for good in ["a", "a.*", "*.b", "a.>", ">", "a>b", "foo*"] {
-            assert!(is_pattern(good.as_bytes()), "{good}");
+        for valid in ["a", "a.*", "*.b", "a.>", ">", "a>b", "foo*"] {
+            assert!(is_pattern(valid.as_bytes()), "{valid}");
         }
         assert!(is_literal(b"a.b") && !is_literal(b"a.*") && !is_literal(b"a.>"));
     }

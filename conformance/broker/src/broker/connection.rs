@@ -1,4 +1,4 @@
-//! The life of a connection: accepted, greeted, listened to, kept alive, closed.
+//! A connection from accept to close: INFO, the client's operations, pings, the final error.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,24 +13,26 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::greeting;
-use super::hub::{Client, CutReason, Hub};
+use super::handshake;
 use super::outbound::{DrainEnd, Outbound};
-use super::session::{Farewell, Session};
+use super::router::{Client, DisconnectReason, Router};
+use super::session::{FatalError, Session};
 use crate::frame::{ClientParser, Limits, ServerOp, Text};
 
-/// Read at once. Large enough for some hundred small messages.
+/// Size of the read buffer: several hundred small messages.
 const READ_BYTES: usize = 64 * 1024;
-/// How long a publisher waits for a strained subscriber after each batch, as nats-server does.
-const RELIEF: Duration = Duration::from_millis(5);
-/// How long a client may take to read the error that ends its connection.
-const FAREWELL: Duration = Duration::from_millis(500);
-/// How much it may go on saying meanwhile: the largest message that any NATS client can be made to send.
-const FAREWELL_BYTES: usize = 64 * 1024 * 1024;
+/// Time that a publisher waits for a congested subscriber after each batch, as in nats-server.
+const CONGESTION_PAUSE: Duration = Duration::from_millis(5);
+/// Time that a client has to read the error that ends its connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Input accepted during that time: the largest message that a NATS client can send.
+const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
+/// Pause after a failed accept: without file descriptors, an immediate retry only burns CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until stopped.
 pub(super) async fn accept(
-    hub: Arc<Hub>,
+    router: Arc<Router>,
     listener: TcpListener,
     stopped: CancellationToken,
     tasks: TaskTracker,
@@ -42,121 +44,131 @@ pub(super) async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (hub, cut) = (hub.clone(), stopped.child_token());
-                let keepers = tasks.clone();
-                tasks.spawn(async move { serve(hub, stream, peer, cut, keepers).await });
+                let (router, close) = (router.clone(), stopped.child_token());
+                let connection_tasks = tasks.clone();
+                tasks.spawn(async move {
+                    serve(router, stream, peer, close, connection_tasks).await;
+                });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                // Out of file descriptors: trying again at once would only burn the processor.
+                tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 async fn serve(
-    hub: Arc<Hub>,
+    router: Arc<Router>,
     stream: TcpStream,
     peer: SocketAddr,
-    cut: CancellationToken,
+    close: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let others = hub.connections.fetch_add(1, Ordering::Relaxed);
-    let full = others >= hub.options.max_connections;
-    // Without it every small reply waits for the acknowledgement of the one before.
+    let others = router.connections.fetch_add(1, Ordering::Relaxed);
+    let full = others >= router.options.max_connections;
+    // Nagle's algorithm would delay every small reply until the previous one is acknowledged.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection was lost at once");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let (reader, writer) = stream.into_split();
     let client = Arc::new(Client {
-        id: hub.next_client_id(),
-        outbound: Outbound::new(writer, hub.options.max_pending_bytes),
+        id: router.next_client_id(),
+        outbound: Outbound::new(writer, router.options.max_pending_bytes),
         headers: AtomicBool::new(false),
-        cut,
-        cut_reason: Mutex::new(None),
+        close,
+        disconnect_reason: Mutex::new(None),
     });
     let pings_out = Arc::new(AtomicU64::new(0));
-    tasks.spawn(keep(hub.clone(), client.clone(), pings_out.clone()));
-    let session = Session::new(hub.clone(), client.clone(), pings_out);
+    tasks.spawn(keep_alive(
+        router.clone(),
+        client.clone(),
+        pings_out.clone(),
+    ));
+    let session = Session::new(router.clone(), client.clone(), pings_out);
     let mut connection = Connection {
-        hub: hub.clone(),
+        router: router.clone(),
         client: client.clone(),
         session,
         reader,
     };
-    connection.greet(peer).await;
-    let result = match full {
-        true => Err(End::Farewell(Farewell("maximum connections exceeded"))),
-        false => connection.converse().await,
+    connection.send_info(peer).await;
+    let result = if full {
+        Err(End::Fatal(FatalError("maximum connections exceeded")))
+    } else {
+        connection.run().await
     };
-    connection.session.end();
-    connection.part(result).await;
+    connection.session.unsubscribe_all();
+    connection.send_fatal_error(result).await;
     client.outbound.close();
-    client.cut.cancel();
-    hub.connections.fetch_sub(1, Ordering::Relaxed);
+    client.close.cancel();
+    router.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 struct Connection {
-    hub: Arc<Hub>,
+    router: Arc<Router>,
     client: Arc<Client>,
     session: Session,
     reader: OwnedReadHalf,
 }
 
-/// Why a conversation is over.
+/// Reasons for the end of a connection.
 enum End {
-    /// The client hung up.
-    Closed,
-    /// The connection broke.
-    Broken(io::Error),
-    /// The broker ends it with an error for the client.
-    Farewell(Farewell),
-    /// The broker ends it, for the reason that stands in the client, or because it stops.
-    Cut,
+    /// The client closed the connection.
+    ClosedByClient,
+    /// The connection is lost.
+    Lost(io::Error),
+    /// The broker closes it after an error for the client.
+    Fatal(FatalError),
+    /// The broker closes it: it stops, or `Client::disconnect_reason` holds the reason.
+    Disconnected,
 }
 
 impl Connection {
-    async fn greet(&mut self, peer: SocketAddr) {
-        let hub = &self.hub;
-        let info = greeting::info(&hub.options, &hub.server_id, hub.addr, self.client.id, peer);
-        self.session.say(&ServerOp::Info(info.into()));
+    async fn send_info(&mut self, peer: SocketAddr) {
+        let router = &self.router;
+        let info = handshake::info(
+            &router.options,
+            &router.server_id,
+            router.addr,
+            self.client.id,
+            peer,
+        );
+        self.session.send(&ServerOp::Info(info.into()));
         self.flush().await;
     }
 
-    async fn converse(&mut self) -> Result<(), End> {
-        let cut = self.client.cut.clone();
-        let mut cut = std::pin::pin!(cut.cancelled());
-        let payload_bytes = self.hub.options.max_payload_bytes;
+    async fn run(&mut self) -> Result<(), End> {
+        let close = self.client.close.clone();
+        let mut close = std::pin::pin!(close.cancelled());
+        let payload_bytes = self.router.options.max_payload_bytes;
         let mut parser = ClientParser::new(Limits {
             payload_bytes,
-            ..Limits::of_clients()
+            ..Limits::for_clients()
         });
         let mut input = BytesMut::with_capacity(READ_BYTES);
-        let deadline = tokio::time::sleep(self.hub.options.auth_timeout);
+        let deadline = tokio::time::sleep(self.router.options.auth_timeout);
         let mut deadline = std::pin::pin!(deadline);
         loop {
-            let let_in = self.session.is_let_in();
+            let authenticated = self.session.is_authenticated();
             let read = tokio::select! {
                 biased;
-                () = &mut cut => return Err(End::Cut),
-                () = &mut deadline, if !let_in => {
-                    self.hub.cut(&self.client, CutReason::AuthTimeout);
-                    return Err(End::Cut);
+                () = &mut close => return Err(End::Disconnected),
+                () = &mut deadline, if !authenticated => {
+                    self.router.disconnect(&self.client, DisconnectReason::AuthTimeout);
+                    return Err(End::Disconnected);
                 }
                 read = self.reader.read_buf(&mut input) => read,
             };
             match read {
-                Ok(0) => return Err(End::Closed),
+                Ok(0) => return Err(End::ClosedByClient),
                 Ok(_) => {}
-                Err(error) => return Err(End::Broken(error)),
+                Err(error) => return Err(End::Lost(error)),
             }
             let result = self.handle_all(&mut parser, &mut input);
             self.flush().await;
             result?;
-            input.reserve(parser.wanted_bytes().max(READ_BYTES / 4));
+            input.reserve(parser.required_bytes().max(READ_BYTES / 4));
         }
     }
 
@@ -164,92 +176,98 @@ impl Connection {
         loop {
             let op = parser
                 .next(input)
-                .map_err(|error| End::Farewell(error.into()))?;
+                .map_err(|error| End::Fatal(error.into()))?;
             let Some(op) = op else { return Ok(()) };
-            self.session.handle(op).map_err(End::Farewell)?;
+            self.session.handle(op).map_err(End::Fatal)?;
         }
     }
 
-    /// Flushes everyone who got something, and waits a little for those who have too much.
+    /// Flushes the clients with new data, and waits briefly if one of them is congested.
     async fn flush(&mut self) {
-        let mut strained = None;
-        for client in self.session.take_touched() {
+        let mut congested = None;
+        for client in self.session.take_to_flush() {
             client.outbound.flush();
-            if client.outbound.is_strained() {
-                strained = Some(client);
+            if client.outbound.is_congested() {
+                congested = Some(client);
             }
         }
-        if let Some(client) = strained {
-            client.outbound.relief(RELIEF).await;
+        if let Some(client) = congested {
+            client
+                .outbound
+                .wait_until_uncongested(CONGESTION_PAUSE)
+                .await;
         }
     }
 
-    /// Tells the client why, if it may know, and gives it the time to read it.
-    async fn part(&mut self, result: Result<(), End>) {
+    /// Sends the final error, if there is one, and gives the client time to read it.
+    async fn send_fatal_error(&mut self, result: Result<(), End>) {
         let reason = *self
             .client
-            .cut_reason
+            .disconnect_reason
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let farewell = match (&result, reason) {
-            (Err(End::Farewell(farewell)), _) => *farewell,
-            (Err(End::Cut), Some(CutReason::Stale)) => Farewell("Stale Connection"),
-            (Err(End::Cut), Some(CutReason::AuthTimeout)) => Farewell("Authentication Timeout"),
-            (Err(End::Cut), Some(CutReason::SlowConsumer)) => {
-                tracing::debug!(client = self.client.id, "slow consumer cut");
+        let fatal = match (&result, reason) {
+            (Err(End::Fatal(fatal)), _) => *fatal,
+            (Err(End::Disconnected), Some(DisconnectReason::Stale)) => {
+                FatalError("Stale Connection")
+            }
+            (Err(End::Disconnected), Some(DisconnectReason::AuthTimeout)) => {
+                FatalError("Authentication Timeout")
+            }
+            (Err(End::Disconnected), Some(DisconnectReason::SlowConsumer)) => {
+                tracing::debug!(client = self.client.id, "slow consumer disconnected");
                 return;
             }
-            (Err(End::Broken(error)), _) => {
+            (Err(End::Lost(error)), _) => {
                 tracing::debug!(client = self.client.id, %error, "connection lost");
                 return;
             }
             _ => return,
         };
-        tracing::debug!(
-            client = self.client.id,
-            error = farewell.0,
-            "connection ended"
-        );
+        tracing::debug!(client = self.client.id, error = fatal.0, "connection ended");
         self.session
-            .say(&ServerOp::Error(Text::from_static(farewell.0)));
+            .send(&ServerOp::Error(Text::from_static(fatal.0)));
         self.flush().await;
-        self.client.outbound.emptied(FAREWELL).await;
-        // Closing on unread input resets the connection, and the error may never be read.
-        let _ = tokio::time::timeout(FAREWELL, self.swallow()).await;
+        self.client.outbound.wait_until_flushed(CLOSE_TIMEOUT).await;
+        // Closing a socket with unread input resets the connection, and the client may miss the
+        // error.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.discard_input()).await;
     }
 
-    /// Reads and forgets until the client hangs up or has sent more than it can have meant well.
-    async fn swallow(&mut self) {
-        let mut left = FAREWELL_BYTES;
-        let mut sink = BytesMut::with_capacity(READ_BYTES);
-        while left > 0 {
-            sink.clear();
-            sink.reserve(READ_BYTES);
-            match self.reader.read_buf(&mut sink).await {
+    /// Reads and discards input until the client closes the connection or the limit is reached.
+    async fn discard_input(&mut self) {
+        let mut remaining = MAX_DISCARDED_BYTES;
+        let mut discarded = BytesMut::with_capacity(READ_BYTES);
+        while remaining > 0 {
+            discarded.clear();
+            discarded.reserve(READ_BYTES);
+            match self.reader.read_buf(&mut discarded).await {
                 Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
+                Ok(read) => remaining = remaining.saturating_sub(read),
             }
         }
     }
 }
 
-/// Writes on when the socket was full, and pings to find out who is dead.
-async fn keep(hub: Arc<Hub>, client: Arc<Client>, pings_out: Arc<AtomicU64>) {
+/// Continues pending writes and sends pings. Disconnects a client that neither reads nor answers.
+async fn keep_alive(router: Arc<Router>, client: Arc<Client>, pings_out: Arc<AtomicU64>) {
     tokio::select! {
-        () = client.cut.cancelled() => {}
-        end = client.outbound.drain(hub.options.write_deadline) => match end {
-            DrainEnd::Stuck => hub.cut(&client, CutReason::SlowConsumer),
-            DrainEnd::Lost => client.cut.cancel(),
+        () = client.close.cancelled() => {}
+        end = client.outbound.drain(router.options.write_deadline) => match end {
+            DrainEnd::TimedOut => router.disconnect(&client, DisconnectReason::SlowConsumer),
+            DrainEnd::Lost => client.close.cancel(),
         },
-        () = ping(&hub, &client, &pings_out) => hub.cut(&client, CutReason::Stale),
+        () = ping(&router, &client, &pings_out) => {
+            router.disconnect(&client, DisconnectReason::Stale);
+        }
     }
 }
 
-/// Pings until too many pings are unanswered.
-async fn ping(hub: &Hub, client: &Arc<Client>, pings_out: &AtomicU64) {
+/// Sends pings until too many are unanswered.
+async fn ping(router: &Router, client: &Arc<Client>, pings_out: &AtomicU64) {
     loop {
-        tokio::time::sleep(hub.options.ping_interval).await;
-        if pings_out.fetch_add(1, Ordering::Relaxed) >= u64::from(hub.options.max_pings_out) {
+        tokio::time::sleep(router.options.ping_interval).await;
+        if pings_out.fetch_add(1, Ordering::Relaxed) >= u64::from(router.options.max_pings_out) {
             return;
         }
         client

@@ -1,4 +1,4 @@
-//! What waits to be written to one client, bounded, and how it gets out.
+//! The bounded outgoing data of one client, and how it is written to the socket.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,68 +8,68 @@ use bytes::{Buf, BytesMut};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-/// Buffers above this are given back to the allocator once they are written.
-const KEPT_BYTES: usize = 256 * 1024;
-/// Writes that a publisher does on behalf of others before the connection's own task takes over.
-const TURNS: usize = 8;
+/// Larger buffers are returned to the allocator after they are written.
+const MAX_REUSED_BYTES: usize = 256 * 1024;
+/// Writes that a publisher performs before the connection's own task takes over.
+const MAX_WRITES: usize = 8;
 
-/// The way out to one client.
+/// The outgoing data of one client.
 ///
-/// Whoever appends may also write, without waiting: one at a time, outside the lock, so that a message
-/// reaches the socket without a task being woken. Only when the socket is full is the rest left to
-/// [`Outbound::drain`].
+/// A task that appends also writes, without waiting: one task at a time, outside the lock, so that
+/// a message reaches the socket without waking another task. Only when the socket is full, the rest
+/// is left to [`Outbound::drain`].
 #[derive(Debug)]
 pub(super) struct Outbound {
     state: Mutex<State>,
-    /// Told when the rest is left to `drain`.
-    full: Notify,
-    /// Told when the socket took something, for publishers that pause.
-    relieved: Notify,
+    /// Notified when `drain` must write the rest.
+    socket_full: Notify,
+    /// Notified when the socket has accepted data, for publishers that wait.
+    progress: Notify,
     limit_bytes: usize,
 }
 
-/// What became of bytes that were to be appended.
+/// Result of [`Outbound::append`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Appended {
-    /// They wait, and the caller is the one who must flush.
-    FlushIsYours,
-    /// They wait, and somebody else has promised to flush.
-    FlushIsPromised,
-    /// The client is gone.
+    /// Appended; the caller must flush.
+    FlushRequired,
+    /// Appended; another caller is about to flush.
+    FlushPending,
+    /// The connection is closed.
     Closed,
-    /// Too much waits: the client is slow and must be cut.
+    /// The limit is exceeded: the client is slow and must be disconnected.
     Overflow,
 }
 
-/// Why [`Outbound::drain`] ended.
+/// Reason that [`Outbound::drain`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DrainEnd {
-    /// The client took nothing for the whole deadline.
-    Stuck,
+    /// The client has read nothing for the whole deadline.
+    TimedOut,
     /// The connection is lost or closed.
     Lost,
 }
 
 impl Outbound {
-    /// A way out through `socket`, on which at most `limit_bytes` may wait.
+    /// Creates the outgoing side of a connection, with at most `limit_bytes` of pending data.
     pub(super) fn new(socket: OwnedWriteHalf, limit_bytes: usize) -> Self {
         let state = State {
             socket: Some(Arc::new(socket)),
             partial: BytesMut::new(),
             waiting: BytesMut::new(),
             in_flight_bytes: 0,
-            turn_taken: false,
-            promised: false,
+            writing: false,
+            flush_pending: false,
         };
         Self {
             state: Mutex::new(state),
-            full: Notify::new(),
-            relieved: Notify::new(),
+            socket_full: Notify::new(),
+            progress: Notify::new(),
             limit_bytes,
         }
     }
 
-    /// Appends what `put` writes.
+    /// Appends the bytes that `put` writes.
     pub(super) fn append(&self, put: impl FnOnce(&mut BytesMut)) -> Appended {
         let mut state = self.lock();
         if state.socket.is_none() {
@@ -79,37 +79,38 @@ impl Outbound {
         if state.pending_bytes() > self.limit_bytes {
             return Appended::Overflow;
         }
-        if std::mem::replace(&mut state.promised, true) {
-            return Appended::FlushIsPromised;
+        if std::mem::replace(&mut state.flush_pending, true) {
+            return Appended::FlushPending;
         }
-        Appended::FlushIsYours
+        Appended::FlushRequired
     }
 
-    /// Writes what the socket takes now. Never waits.
+    /// Writes as much as the socket accepts. Never waits.
     pub(super) fn flush(&self) {
         {
             let mut state = self.lock();
-            state.promised = false;
-            if state.turn_taken || state.pending_bytes() == 0 {
+            state.flush_pending = false;
+            if state.writing || state.pending_bytes() == 0 {
                 return;
             }
-            state.turn_taken = true;
+            state.writing = true;
         }
         if self.write() != Written::All {
-            self.full.notify_one();
+            self.socket_full.notify_one();
         }
     }
 
-    /// Goes on writing whenever [`Self::flush`] could not; for a task of the connection's own.
+    /// Continues the writes that [`Self::flush`] could not complete; run by the connection's own
+    /// task.
     pub(super) async fn drain(&self, deadline: Duration) -> DrainEnd {
         loop {
-            self.full.notified().await;
+            self.socket_full.notified().await;
             loop {
                 let Some(socket) = self.lock().socket.clone() else {
                     return DrainEnd::Lost;
                 };
                 match tokio::time::timeout(deadline, socket.writable()).await {
-                    Err(_) => return DrainEnd::Stuck,
+                    Err(_) => return DrainEnd::TimedOut,
                     Ok(Err(_)) => return DrainEnd::Lost,
                     Ok(Ok(())) => {}
                 }
@@ -122,53 +123,53 @@ impl Outbound {
         }
     }
 
-    /// Whether so much waits that publishers should pause.
-    pub(super) fn is_strained(&self) -> bool {
+    /// Reports whether publishers should wait because too much data is pending.
+    pub(super) fn is_congested(&self) -> bool {
         self.lock().pending_bytes() > self.limit_bytes / 4 * 3
     }
 
-    /// Waits until nothing more waits than [`Self::is_strained`] allows, or `patience` is over.
-    pub(super) async fn relief(&self, patience: Duration) {
-        self.until(patience, |outbound| !outbound.is_strained())
+    /// Waits until the client is no longer congested, at most for `patience`.
+    pub(super) async fn wait_until_uncongested(&self, patience: Duration) {
+        self.until(patience, |outbound| !outbound.is_congested())
             .await;
     }
 
-    /// Waits until everything is written, or `patience` is over.
-    pub(super) async fn emptied(&self, patience: Duration) {
+    /// Waits until everything is written, at most for `patience`.
+    pub(super) async fn wait_until_flushed(&self, patience: Duration) {
         self.until(patience, |outbound| outbound.lock().pending_bytes() == 0)
             .await;
     }
 
-    /// Lets go of the socket and of everything that waits.
+    /// Closes the socket and drops all pending data.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.socket = None;
         state.partial = BytesMut::new();
         state.waiting = BytesMut::new();
         drop(state);
-        self.relieved.notify_waiters();
-        self.full.notify_one();
+        self.progress.notify_waiters();
+        self.socket_full.notify_one();
     }
 
     async fn until(&self, patience: Duration, done: impl Fn(&Self) -> bool) {
         let wait = async {
             loop {
-                let mut told = std::pin::pin!(self.relieved.notified());
-                // Listening has to begin before the look, or the last word may be missed.
-                told.as_mut().enable();
+                let mut progress = std::pin::pin!(self.progress.notified());
+                // Registered before the condition is checked, so that no notification is missed.
+                progress.as_mut().enable();
                 if done(self) {
                     return;
                 }
-                told.await;
+                progress.await;
             }
         };
-        // Patience running out is no error: the caller simply goes on.
+        // A timeout is not an error: the caller continues either way.
         let _ = tokio::time::timeout(patience, wait).await;
     }
 
-    /// Writes in turns until nothing waits. Whoever calls has the turn, or is `drain`.
+    /// Writes until nothing is pending. Only the current writer calls this.
     fn write(&self) -> Written {
-        for _ in 0..TURNS {
+        for _ in 0..MAX_WRITES {
             let Some((socket, mut bytes)) = self.take() else {
                 return Written::All;
             };
@@ -186,29 +187,31 @@ impl Outbound {
                     return Written::Lost;
                 }
             }
-            state.give_back(bytes);
+            state.reuse(bytes);
             drop(state);
-            self.relieved.notify_waiters();
+            self.progress.notify_waiters();
         }
         Written::Some
     }
 
-    /// The bytes that are next; `None`, and the turn given up, when there are none.
+    /// Takes the bytes to write next. Returns `None`, and ends the caller's turn as writer, if
+    /// there are none.
     fn take(&self) -> Option<(Arc<OwnedWriteHalf>, BytesMut)> {
         let mut state = self.lock();
         let socket = state.socket.clone();
-        let bytes = match state.partial.is_empty() {
-            false => std::mem::take(&mut state.partial),
-            true => std::mem::take(&mut state.waiting),
+        let bytes = if state.partial.is_empty() {
+            std::mem::take(&mut state.waiting)
+        } else {
+            std::mem::take(&mut state.partial)
         };
         match socket {
             Some(socket) if !bytes.is_empty() => {
                 state.in_flight_bytes = bytes.len();
-                state.turn_taken = true;
+                state.writing = true;
                 Some((socket, bytes))
             }
             _ => {
-                state.turn_taken = false;
+                state.writing = false;
                 None
             }
         }
@@ -223,15 +226,15 @@ impl Outbound {
 struct State {
     /// `None` once closed.
     socket: Option<Arc<OwnedWriteHalf>>,
-    /// What is left of the last write, in front of `waiting`.
+    /// The rest of the last write; sent before `waiting`.
     partial: BytesMut,
     waiting: BytesMut,
-    /// Bytes in the hands of whoever is writing.
+    /// Bytes that the current writer has taken.
     in_flight_bytes: usize,
-    /// Somebody writes, or has left the rest to `drain`.
-    turn_taken: bool,
-    /// Somebody promised to flush.
-    promised: bool,
+    /// A task is writing, or has left the rest to `drain`.
+    writing: bool,
+    /// A task is about to flush.
+    flush_pending: bool,
 }
 
 impl State {
@@ -239,11 +242,11 @@ impl State {
         self.partial.len() + self.in_flight_bytes + self.waiting.len()
     }
 
-    /// Keeps what was not written, or else the empty buffer for what is appended next.
-    fn give_back(&mut self, mut bytes: BytesMut) {
+    /// Keeps the unwritten rest, or reuses the empty buffer for the next append.
+    fn reuse(&mut self, mut bytes: BytesMut) {
         if !bytes.is_empty() {
             self.partial = bytes;
-        } else if self.waiting.capacity() == 0 && bytes.capacity() <= KEPT_BYTES {
+        } else if self.waiting.capacity() == 0 && bytes.capacity() <= MAX_REUSED_BYTES {
             bytes.clear();
             self.waiting = bytes;
         }

@@ -1,4 +1,4 @@
-//! What one client's operations do, one after the other.
+//! The state of one client, and the effect of its operations.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,58 +6,58 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::greeting::{self, Refused, Wishes};
-use super::hub::{Client, Hub, Scratch, Subscription};
+use super::handshake::{self, ClientOptions, ConnectError};
+use super::router::{Client, PublishScratch, Router, Subscription};
 use crate::Auth;
 use crate::frame::{ClientOp, FrameError, Headers, Message, Publish, ServerOp, Text};
 use crate::subject;
 
-/// One client's side of the conversation.
+/// Executes the operations of one client.
 #[derive(Debug)]
 pub(super) struct Session {
-    hub: Arc<Hub>,
+    router: Arc<Router>,
     client: Arc<Client>,
-    wishes: Wishes,
-    /// Has shown what it must show.
-    let_in: bool,
-    /// Pings of the broker's that were not answered; shared with whoever sends them.
+    options: ClientOptions,
+    /// The client has presented valid credentials, or needs none.
+    authenticated: bool,
+    /// Unanswered pings; shared with the task that sends them.
     pings_out: Arc<AtomicU64>,
-    /// Those that used up their messages stay here until the next sweep.
+    /// Exhausted subscriptions remain in the map until the next sweep.
     subscriptions: HashMap<Text, Arc<Subscription>>,
-    /// As many subscriptions start a sweep.
+    /// Number of subscriptions that triggers a sweep.
     sweep_at: usize,
-    scratch: Scratch,
+    scratch: PublishScratch,
 }
 
-/// Sweeps come at this many subscriptions at the earliest, and then at every doubling, so that each
-/// subscription costs a constant amount of sweeping.
+/// Smallest number of subscriptions that triggers a sweep. Later sweeps follow at twice the
+/// remaining number, so that the cost of sweeping is constant per subscription.
 const SWEEP_AT_MIN: usize = 1024;
 
-/// Why a conversation ends: the text of the `-ERR` that closes it.
+/// An error that closes the connection: the text of its `-ERR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Farewell(pub(super) &'static str);
+pub(super) struct FatalError(pub(super) &'static str);
 
 impl Session {
-    pub(super) fn new(hub: Arc<Hub>, client: Arc<Client>, pings_out: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(router: Arc<Router>, client: Arc<Client>, pings_out: Arc<AtomicU64>) -> Self {
         Self {
-            let_in: matches!(hub.options.auth, Auth::None),
-            wishes: Wishes::default(),
-            scratch: Scratch::new(client.id.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            authenticated: matches!(router.options.auth, Auth::None),
+            options: ClientOptions::default(),
+            scratch: PublishScratch::new(client.id.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             subscriptions: HashMap::new(),
             sweep_at: SWEEP_AT_MIN,
-            hub,
+            router,
             client,
             pings_out,
         }
     }
 
-    /// Carries out one operation.
-    pub(super) fn handle(&mut self, op: ClientOp) -> Result<(), Farewell> {
+    /// Executes one operation.
+    pub(super) fn handle(&mut self, op: ClientOp) -> Result<(), FatalError> {
         if let ClientOp::Connect(json) = op {
             return self.connect(&json);
         }
-        if !self.let_in {
-            return Err(Farewell("Authorization Violation"));
+        if !self.authenticated {
+            return Err(FatalError("Authorization Violation"));
         }
         match op {
             ClientOp::Publish(publish) => self.publish(&publish),
@@ -74,7 +74,7 @@ impl Session {
                 Ok(())
             }
             ClientOp::Ping => {
-                self.say(&ServerOp::Pong);
+                self.send(&ServerOp::Pong);
                 Ok(())
             }
             ClientOp::Pong => {
@@ -85,61 +85,65 @@ impl Session {
         }
     }
 
-    /// Whether the client has shown what it must show.
-    pub(super) fn is_let_in(&self) -> bool {
-        self.let_in
+    /// Reports whether the client may send operations.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.authenticated
     }
 
-    /// The clients that must be flushed now that a batch of operations is done.
-    pub(super) fn take_touched(&mut self) -> impl Iterator<Item = Arc<Client>> {
-        self.scratch.take_touched()
+    /// Takes the clients to flush after a batch of operations.
+    pub(super) fn take_to_flush(&mut self) -> impl Iterator<Item = Arc<Client>> {
+        self.scratch.take_to_flush()
     }
 
-    /// Takes leave: no message reaches the client any more.
-    pub(super) fn end(&mut self) {
-        self.hub.unsubscribe(self.subscriptions.values());
+    /// Removes all subscriptions, so that no further message is sent to the client.
+    pub(super) fn unsubscribe_all(&mut self) {
+        self.router.unsubscribe(self.subscriptions.values());
         self.subscriptions.clear();
     }
 
-    /// Says something to the client itself, behind what is already on its way.
-    pub(super) fn say(&mut self, op: &ServerOp) {
-        self.hub
+    /// Sends an operation to the client itself, after its pending data.
+    pub(super) fn send(&mut self, op: &ServerOp) {
+        self.router
             .send(&self.client, &mut self.scratch, |output| op.encode(output));
     }
 
-    fn connect(&mut self, json: &Bytes) -> Result<(), Farewell> {
-        match greeting::connect(json, &self.hub.options.auth) {
-            Ok(wishes) => {
-                self.client.headers.store(wishes.headers, Ordering::Relaxed);
-                self.wishes = wishes;
-                self.let_in = true;
+    fn connect(&mut self, json: &Bytes) -> Result<(), FatalError> {
+        match handshake::connect(json, &self.router.options.auth) {
+            Ok(options) => {
+                self.client
+                    .headers
+                    .store(options.headers, Ordering::Relaxed);
+                self.options = options;
+                self.authenticated = true;
                 self.acknowledge();
                 Ok(())
             }
-            Err(Refused::Unauthorized) => Err(Farewell("Authorization Violation")),
-            Err(Refused::Malformed) => Err(Farewell("Unknown Protocol Operation")),
-            Err(Refused::NeedsHeaders) => Err(Farewell("no responders requires headers support")),
+            Err(ConnectError::Unauthorized) => Err(FatalError("Authorization Violation")),
+            Err(ConnectError::Malformed) => Err(FatalError("Unknown Protocol Operation")),
+            Err(ConnectError::HeadersRequired) => {
+                Err(FatalError("no responders requires headers support"))
+            }
         }
     }
 
-    fn publish(&mut self, publish: &Publish) -> Result<(), Farewell> {
-        if publish.headers.is_some() && !self.wishes.headers {
-            return Err(Farewell("message headers not supported"));
+    fn publish(&mut self, publish: &Publish) -> Result<(), FatalError> {
+        if publish.headers.is_some() && !self.options.headers {
+            return Err(FatalError("message headers not supported"));
         }
-        if self.wishes.pedantic && !subject::is_literal(publish.subject.as_bytes()) {
-            self.complain("Invalid Publish Subject");
+        if self.options.pedantic && !subject::is_literal(publish.subject.as_bytes()) {
+            self.send_error("Invalid Publish Subject");
         }
         self.acknowledge();
-        let skipped = (!self.wishes.echo).then_some(self.client.id);
-        let delivered = self.hub.publish(publish, skipped, &mut self.scratch);
-        if let (0, true, Some(reply)) = (delivered, self.wishes.no_responders, &publish.reply) {
+        let excluded = (!self.options.echo).then_some(self.client.id);
+        let delivered = self.router.publish(publish, excluded, &mut self.scratch);
+        if let (0, true, Some(reply)) = (delivered, self.options.no_responders, &publish.reply) {
             self.report_no_responders(&publish.subject, reply);
         }
         Ok(())
     }
 
     fn report_no_responders(&mut self, subject: &Text, reply: &Text) {
-        let Some(subscription) = self.hub.reply_subscription(&self.client, reply) else {
+        let Some(subscription) = self.router.reply_subscription(&self.client, reply) else {
             return;
         };
         let headers = Headers {
@@ -152,32 +156,33 @@ impl Session {
             headers: Some(headers.with("Nats-Subject", subject).to_bytes()),
             ..Message::default()
         });
-        self.say(&status);
+        self.send(&status);
     }
 
     fn subscribe(&mut self, subject: &Text, queue: Option<&Text>, sid: &Text) {
         if !subject::is_pattern(subject.as_bytes()) {
-            return self.complain("Invalid Subject");
+            return self.send_error("Invalid Subject");
         }
         self.sweep();
-        if self.subscriptions.len() >= self.hub.options.max_subscriptions {
-            return self.complain("maximum subscriptions exceeded");
+        if self.subscriptions.len() >= self.router.options.max_subscriptions {
+            return self.send_error("maximum subscriptions exceeded");
         }
         if self
             .subscriptions
             .get(sid)
-            .is_none_or(|known| known.is_used_up())
+            .is_none_or(|subscription| subscription.is_exhausted())
         {
             let subscription = Arc::new(Subscription {
                 client: self.client.clone(),
-                // Copies: what was read shares its memory with everything read along with it.
+                // Copied: parsed text shares its memory with everything that was read along with
+                // it.
                 subject: Text::from(subject.as_str()),
                 queue: queue.map(|queue| Text::from(queue.as_str())),
                 sid: Text::from(sid.as_str()),
                 delivered: AtomicU64::new(0),
                 max: AtomicU64::new(Subscription::UNLIMITED),
             });
-            self.hub.subscribe(&subscription);
+            self.router.subscribe(&subscription);
             self.subscriptions
                 .insert(subscription.sid.clone(), subscription);
         }
@@ -188,8 +193,8 @@ impl Session {
         if let Some(subscription) = self.subscriptions.get(sid) {
             let max = max.unwrap_or(0);
             subscription.max.store(max, Ordering::Release);
-            if subscription.is_used_up() {
-                self.hub.unsubscribe([subscription]);
+            if subscription.is_exhausted() {
+                self.router.unsubscribe([subscription]);
                 self.subscriptions.remove(sid);
             }
         }
@@ -197,26 +202,26 @@ impl Session {
     }
 
     fn sweep(&mut self) {
-        if self.subscriptions.len() < self.sweep_at.min(self.hub.options.max_subscriptions) {
+        if self.subscriptions.len() < self.sweep_at.min(self.router.options.max_subscriptions) {
             return;
         }
         self.subscriptions
-            .retain(|_, subscription| !subscription.is_used_up());
+            .retain(|_, subscription| !subscription.is_exhausted());
         self.sweep_at = SWEEP_AT_MIN.max(self.subscriptions.len().saturating_mul(2));
     }
 
     fn acknowledge(&mut self) {
-        if self.wishes.verbose {
-            self.say(&ServerOp::Ok);
+        if self.options.verbose {
+            self.send(&ServerOp::Ok);
         }
     }
 
-    fn complain(&mut self, error: &'static str) {
-        self.say(&ServerOp::Error(Text::from_static(error)));
+    fn send_error(&mut self, error: &'static str) {
+        self.send(&ServerOp::Error(Text::from_static(error)));
     }
 }
 
-impl From<FrameError> for Farewell {
+impl From<FrameError> for FatalError {
     fn from(error: FrameError) -> Self {
         Self(match error {
             FrameError::PayloadTooLarge { .. } => "Maximum Payload Violation",

@@ -1,22 +1,22 @@
-//! Bodies: the headers and the payload that follow a control line.
+//! Bodies: the headers and the payload after a control line.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::FrameError;
 use super::line::number;
 
-const END: &[u8] = b"\r\n";
+const CRLF: &[u8] = b"\r\n";
 
-/// The sizes that a control line announces.
+/// The sizes in a control line.
 #[derive(Debug, Clone, Copy)]
 pub struct BodySizes {
-    /// Of the headers; `None` when the operation has none.
+    /// Size of the headers; `None` for an operation without headers.
     header_bytes: Option<usize>,
     total_bytes: usize,
 }
 
 impl BodySizes {
-    /// Reads the size arguments of `operation`, and refuses what is over the limit.
+    /// Parses the size arguments of `operation` and checks them against the limit.
     pub(super) fn read(
         operation: &'static str,
         header: Option<&[u8]>,
@@ -43,12 +43,12 @@ impl BodySizes {
         })
     }
 
-    /// How many bytes the body takes on the wire, its end included.
+    /// Returns the size of the body on the wire, including its CR LF.
     pub(super) fn wire_bytes(&self) -> usize {
-        self.total_bytes + END.len()
+        self.total_bytes + CRLF.len()
     }
 
-    /// Headers and payload, or `None` until all of it is there.
+    /// Takes the headers and the payload. Returns `None` until the body is complete.
     pub(super) fn take(
         self,
         input: &mut BytesMut,
@@ -57,7 +57,7 @@ impl BodySizes {
             return Ok(None);
         }
         let mut body = input.split_to(self.wire_bytes()).freeze();
-        if body.split_off(self.total_bytes) != END {
+        if body.split_off(self.total_bytes) != CRLF {
             return Err(FrameError::Unterminated);
         }
         let headers = self.header_bytes.map(|size| body.split_to(size));
@@ -73,11 +73,11 @@ pub(super) fn put_body(output: &mut BytesMut, headers: Option<&[u8]>, payload: &
         output.put_u8(b' ');
     }
     put_number(output, (header_bytes + payload.len()) as u64);
-    output.reserve(header_bytes + payload.len() + 2 * END.len());
-    output.put_slice(END);
+    output.reserve(header_bytes + payload.len() + 2 * CRLF.len());
+    output.put_slice(CRLF);
     output.put_slice(headers.unwrap_or_default());
     output.put_slice(payload);
-    output.put_slice(END);
+    output.put_slice(CRLF);
 }
 
 /// Writes a decimal number.

@@ -1,34 +1,34 @@
-//! What clients send to a server.
+//! Operations that a client sends to its server.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::body::{BodySizes, put_body, put_number};
 use super::line;
-use super::parser::{Line, Operation, Parser};
+use super::parser::{Operation, ParsedLine, Parser};
 use super::{FrameError, Limits, Text};
 
-/// One operation of a client.
+/// An operation of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientOp {
-    /// `CONNECT`, with its JSON as it stands.
+    /// `CONNECT`, with its JSON.
     Connect(Bytes),
-    /// `PUB`, or `HPUB` when it has headers.
+    /// `PUB`, or `HPUB` if it has headers.
     Publish(Publish),
     /// `SUB`.
     Subscribe {
-        /// The pattern.
+        /// Subject pattern.
         subject: Text,
-        /// The queue group.
+        /// Queue group.
         queue: Option<Text>,
-        /// The subscription's id, chosen by the client.
+        /// ID of the subscription, chosen by the client.
         sid: Text,
     },
     /// `UNSUB`.
     Unsubscribe {
-        /// The subscription's id.
+        /// ID of the subscription.
         sid: Text,
-        /// End it only after this many messages since it began.
+        /// Total number of messages after which the subscription ends; `None` ends it immediately.
         max: Option<u64>,
     },
     /// `PING`.
@@ -37,24 +37,24 @@ pub enum ClientOp {
     Pong,
 }
 
-/// A message on its way to a server.
+/// A publication.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Publish {
-    /// Where it goes.
+    /// Subject.
     pub subject: Text,
-    /// Where an answer is wanted.
+    /// Subject for a reply.
     pub reply: Option<Text>,
-    /// The header block as it stands, its version line and its empty last line included.
+    /// Header block, including its version line and the empty last line.
     pub headers: Option<Bytes>,
-    /// The message itself.
+    /// Payload.
     pub payload: Bytes,
 }
 
 impl ClientOp {
-    /// Appends the operation as it is written on the wire.
+    /// Appends the operation in wire format.
     ///
-    /// Subjects, ids and JSON are written as they are: white space or line ends in them make another
-    /// frame than was meant.
+    /// Subjects, ids and JSON are not escaped: white space or a line break in one of them corrupts
+    /// the frame.
     pub fn encode(&self, output: &mut BytesMut) {
         match self {
             Self::Connect(json) => {
@@ -107,29 +107,29 @@ impl Publish {
     }
 }
 
-/// Reads the operations of a client from its bytes.
+/// Parses the operations of a client.
 pub type ClientParser = Parser<ClientOp>;
 
 impl Operation for ClientOp {
     type Head = Publish;
 
-    fn read_line(line: &Bytes, limits: &Limits) -> Result<Line<Self>, FrameError> {
+    fn parse_line(line: &Bytes, limits: &Limits) -> Result<ParsedLine<Self>, FrameError> {
         let (operation, rest) = line::operation(line);
         let is = |name: &str| operation.eq_ignore_ascii_case(name.as_bytes());
         if is("PUB") {
-            read_publish(&rest, limits)
+            parse_publish(&rest, limits)
         } else if is("HPUB") {
-            read_header_publish(&rest, limits)
+            parse_header_publish(&rest, limits)
         } else if is("SUB") {
-            read_subscribe(&rest).map(Line::Whole)
+            parse_subscribe(&rest).map(ParsedLine::Complete)
         } else if is("UNSUB") {
-            read_unsubscribe(&rest).map(Line::Whole)
+            parse_unsubscribe(&rest).map(ParsedLine::Complete)
         } else if is("PING") {
-            Ok(Line::Whole(Self::Ping))
+            Ok(ParsedLine::Complete(Self::Ping))
         } else if is("PONG") {
-            Ok(Line::Whole(Self::Pong))
+            Ok(ParsedLine::Complete(Self::Pong))
         } else if is("CONNECT") {
-            Ok(Line::Whole(Self::Connect(rest)))
+            Ok(ParsedLine::Complete(Self::Connect(rest)))
         } else {
             Err(FrameError::UnknownOperation)
         }
@@ -144,7 +144,7 @@ impl Operation for ClientOp {
     }
 }
 
-fn read_publish(rest: &Bytes, limits: &Limits) -> Result<Line<ClientOp>, FrameError> {
+fn parse_publish(rest: &Bytes, limits: &Limits) -> Result<ParsedLine<ClientOp>, FrameError> {
     let mut arguments = line::arguments(rest);
     let (subject, reply, total) = match next_four(&mut arguments) {
         (Some(subject), Some(total), None, None) => (subject, None, total),
@@ -152,10 +152,10 @@ fn read_publish(rest: &Bytes, limits: &Limits) -> Result<Line<ClientOp>, FrameEr
         _ => return Err(FrameError::Malformed { operation: "PUB" }),
     };
     let sizes = BodySizes::read("PUB", None, total, limits.payload_bytes)?;
-    Ok(Line::Head(head(rest, subject, reply)?, sizes))
+    Ok(ParsedLine::MessageHead(head(rest, subject, reply)?, sizes))
 }
 
-fn read_header_publish(rest: &Bytes, limits: &Limits) -> Result<Line<ClientOp>, FrameError> {
+fn parse_header_publish(rest: &Bytes, limits: &Limits) -> Result<ParsedLine<ClientOp>, FrameError> {
     let malformed = FrameError::Malformed { operation: "HPUB" };
     let mut arguments = line::arguments(rest);
     let (subject, reply, header, total) = match next_four(&mut arguments) {
@@ -169,7 +169,7 @@ fn read_header_publish(rest: &Bytes, limits: &Limits) -> Result<Line<ClientOp>, 
         return Err(malformed);
     }
     let sizes = BodySizes::read("HPUB", Some(header), total, limits.payload_bytes)?;
-    Ok(Line::Head(head(rest, subject, reply)?, sizes))
+    Ok(ParsedLine::MessageHead(head(rest, subject, reply)?, sizes))
 }
 
 type Argument<'a> = Option<&'a [u8]>;
@@ -193,7 +193,7 @@ fn head(rest: &Bytes, subject: &[u8], reply: Option<&[u8]>) -> Result<Publish, F
     })
 }
 
-fn read_subscribe(rest: &Bytes) -> Result<ClientOp, FrameError> {
+fn parse_subscribe(rest: &Bytes) -> Result<ClientOp, FrameError> {
     let (subject, queue, sid) = match next_four(&mut line::arguments(rest)) {
         (Some(subject), Some(sid), None, None) => (subject, None, sid),
         (Some(subject), Some(queue), Some(sid), None) => (subject, Some(queue), sid),
@@ -206,7 +206,7 @@ fn read_subscribe(rest: &Bytes) -> Result<ClientOp, FrameError> {
     })
 }
 
-fn read_unsubscribe(rest: &Bytes) -> Result<ClientOp, FrameError> {
+fn parse_unsubscribe(rest: &Bytes) -> Result<ClientOp, FrameError> {
     let malformed = FrameError::Malformed { operation: "UNSUB" };
     let (sid, max) = match next_four(&mut line::arguments(rest)) {
         (Some(sid), None, None, None) => (sid, None),

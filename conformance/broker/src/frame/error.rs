@@ -1,41 +1,42 @@
-//! Why bytes are not a frame.
+//! Errors of the parsers.
 
-/// What is wrong with the input of a parser.
+/// Reasons why input cannot be parsed.
 ///
-/// After an error the position in the stream is lost: the connection must be closed.
+/// After an error the parser has lost its position in the stream: the connection must be closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The line begins with no operation of this direction.
+    /// The line does not begin with an operation of this direction.
     #[error("unknown protocol operation")]
     UnknownOperation,
-    /// The arguments of an operation cannot be read.
+    /// The arguments of an operation are invalid.
     #[error("malformed {operation}")]
     Malformed {
-        /// The operation, as it is written on the wire.
+        /// The operation, as on the wire.
         operation: &'static str,
     },
-    /// A control line is longer than allowed.
-    #[error("control line of more than {limit_bytes} bytes")]
+    /// A control line exceeds the limit.
+    #[error("control line exceeds {limit_bytes} bytes")]
     LineTooLong {
-        /// The most that is allowed.
+        /// The limit.
         limit_bytes: usize,
     },
-    /// Headers and payload together are larger than allowed.
-    #[error("payload of {size_bytes} bytes, of which {limit_bytes} are allowed")]
+    /// Headers and payload together exceed the limit.
+    #[error("payload of {size_bytes} bytes exceeds the limit of {limit_bytes} bytes")]
     PayloadTooLarge {
-        /// What was announced.
+        /// The announced size.
         size_bytes: usize,
+        /// The limit.
         /// The most that is allowed.
         limit_bytes: usize,
     },
-    /// A payload is not followed by CR LF.
-    #[error("payload without an end of line behind it")]
+    /// A payload does not end with CR LF.
+    #[error("payload is not followed by CR LF")]
     Unterminated,
     /// A control line is not UTF-8.
     #[error("control line is not UTF-8")]
     NotUtf8,
-    /// A header block cannot be read.
+    /// A header block is invalid.
     #[error("malformed message headers")]
     MalformedHeaders,
 }

@@ -6,28 +6,28 @@ use super::FrameError;
 
 const VERSION: &str = "NATS/1.0";
 
-/// The parsed header block of a message: an optional status, and fields in the order they came in.
+/// The parsed header block of a message: an optional status, and the fields in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Headers {
-    /// The status of the version line, such as 503 for "no responders".
+    /// Status of the version line, such as 503 for "no responders".
     pub status: Option<u16>,
-    /// What the version line says behind the status.
+    /// Text of the version line after the status.
     pub description: Option<String>,
-    /// Names and values. Names keep their case and may repeat.
+    /// Names and values. Names preserve their case and may repeat.
     pub fields: Vec<(String, String)>,
 }
 
 impl Headers {
-    /// Reads a header block.
+    /// Parses a header block.
     ///
     /// # Errors
-    /// [`FrameError::MalformedHeaders`] when it is not UTF-8, has another version, or has a line without
-    /// a colon.
+    /// [`FrameError::MalformedHeaders`] when it is not UTF-8, has another version, or has a
+    /// line without a colon.
     pub fn parse(block: &[u8]) -> Result<Self, FrameError> {
         let block = std::str::from_utf8(block).map_err(|_| FrameError::MalformedHeaders)?;
         let mut lines = block.split("\r\n");
         let version = lines.next().and_then(|line| line.strip_prefix(VERSION));
-        let (status, description) = read_status(version.ok_or(FrameError::MalformedHeaders)?)?;
+        let (status, description) = parse_status(version.ok_or(FrameError::MalformedHeaders)?)?;
         let mut fields = Vec::new();
         for line in lines.filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').ok_or(FrameError::MalformedHeaders)?;
@@ -40,7 +40,7 @@ impl Headers {
         })
     }
 
-    /// The first value of a field; the case of `name` does not matter.
+    /// Returns the first value of a field; `name` is case-insensitive.
     pub fn get(&self, name: &str) -> Option<&str> {
         let same = |(field, _): &&(String, String)| field.eq_ignore_ascii_case(name);
         self.fields
@@ -49,15 +49,15 @@ impl Headers {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Adds a field behind those that are there.
+    /// Appends a field.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The block as it is written on the wire.
+    /// Encodes the block.
     ///
-    /// Names and values are written as they are: line ends in them make another block than was meant.
+    /// Names and values are not escaped: a line break in one of them corrupts the block.
     pub fn to_bytes(&self) -> Bytes {
         let mut block = BytesMut::from(VERSION);
         if let Some(status) = self.status {
@@ -75,8 +75,8 @@ impl Headers {
     }
 }
 
-fn read_status(behind_version: &str) -> Result<(Option<u16>, Option<String>), FrameError> {
-    let text = behind_version.trim();
+fn parse_status(after_version: &str) -> Result<(Option<u16>, Option<String>), FrameError> {
+    let text = after_version.trim();
     if text.is_empty() {
         return Ok((None, None));
     }

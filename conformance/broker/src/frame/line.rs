@@ -1,38 +1,40 @@
-//! Control lines: finding one in a buffer, its arguments, and how long it may be.
+//! Control lines: end of line, arguments, limits.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{FrameError, Text};
 
-/// How much one frame may hold.
+/// Maximum sizes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest control line, its end not counted.
+    /// Maximum length of a control line without its CR LF.
     pub line_bytes: usize,
-    /// The largest body, headers and payload together.
+    /// Maximum size of a body: headers and payload.
     pub payload_bytes: usize,
 }
 
 impl Limits {
-    /// The line limit that every nats-server has by default, so what passes here passes there.
+    /// The default line limit of nats-server.
     const CLIENT_LINE_BYTES: usize = 4096;
-    /// INFO names every server of a cluster: room for a few thousand addresses.
+    /// INFO lists every server of a cluster: enough for several thousand addresses.
     const SERVER_LINE_BYTES: usize = 128 * 1024;
-    /// The default of nats-server.
+    /// The default payload limit of nats-server.
     const PAYLOAD_BYTES: usize = 1024 * 1024;
-    /// The largest `max_payload` that a nats-server can be told to announce.
+    /// The largest `max_payload` that nats-server supports.
     const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-    /// What a broker takes from clients by default: lines of 4 KiB, bodies of 1 MiB.
-    pub const fn of_clients() -> Self {
+    /// Limits on the operations of clients, as in a nats-server with defaults: lines of 4 KiB,
+    /// bodies of 1 MiB.
+    pub const fn for_clients() -> Self {
         Self {
             line_bytes: Self::CLIENT_LINE_BYTES,
             payload_bytes: Self::PAYLOAD_BYTES,
         }
     }
 
-    /// What a client takes from a server: long lines for INFO, and any body a server can announce.
-    pub const fn of_servers() -> Self {
+    /// Limits on the operations of servers: long lines for INFO, and the largest body that
+    /// nats-server supports.
+    pub const fn for_servers() -> Self {
         Self {
             line_bytes: Self::SERVER_LINE_BYTES,
             payload_bytes: Self::PAYLOAD_BYTES_MAX,
@@ -40,33 +42,33 @@ impl Limits {
     }
 }
 
-/// Takes complete lines off the front of a buffer, looking at each byte once.
+/// Takes complete lines from the front of a buffer and scans each byte only once.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
-    /// Bytes at the front of the buffer that are known to hold no end of line.
+pub(super) struct LineReader {
+    /// Number of bytes at the front of the buffer without a line break.
     scanned: usize,
 }
 
-impl Lines {
-    /// Nothing looked at yet.
+impl LineReader {
+    /// Creates a reader at the beginning of a buffer.
     pub(super) const fn new() -> Self {
         Self { scanned: 0 }
     }
 
-    /// The next line without its end, or `None` until there is a whole one.
+    /// Returns the next line without its line break, or `None` until it is complete.
     pub(super) fn next(
         &mut self,
         input: &mut BytesMut,
         limit_bytes: usize,
     ) -> Result<Option<Bytes>, FrameError> {
-        // CR LF may follow the longest line.
-        let window = input.len().min(limit_bytes.saturating_add(2));
-        let fresh = input.get(self.scanned..window).unwrap_or_default();
-        let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else {
-            if window < input.len() || window > limit_bytes + 1 {
+        // The longest line may be followed by CR LF.
+        let search_end = input.len().min(limit_bytes.saturating_add(2));
+        let unscanned = input.get(self.scanned..search_end).unwrap_or_default();
+        let Some(end) = unscanned.iter().position(|byte| *byte == b'\n') else {
+            if search_end < input.len() || search_end > limit_bytes + 1 {
                 return Err(FrameError::LineTooLong { limit_bytes });
             }
-            self.scanned = window;
+            self.scanned = search_end;
             return Ok(None);
         };
         let end = self.scanned + end;
@@ -82,7 +84,7 @@ impl Lines {
     }
 }
 
-/// Puts a line that was refused back in front of what followed it.
+/// Puts a rejected line back in front of the remaining input.
 pub(super) fn put_back(input: &mut BytesMut, line: &[u8]) {
     let rest = input.split();
     input.reserve(line.len() + 2 + rest.len());
@@ -91,7 +93,7 @@ pub(super) fn put_back(input: &mut BytesMut, line: &[u8]) {
     input.put_slice(&rest);
 }
 
-/// Splits an operation's name from the rest of its line.
+/// Splits a line into the name of the operation and the rest.
 pub(super) fn operation(line: &Bytes) -> (&[u8], Bytes) {
     let end = line
         .iter()
@@ -102,20 +104,20 @@ pub(super) fn operation(line: &Bytes) -> (&[u8], Bytes) {
     (name, line.slice_ref(rest))
 }
 
-/// The arguments of a line, in order.
+/// Returns the arguments of a line.
 pub(super) fn arguments(rest: &Bytes) -> impl Iterator<Item = &[u8]> {
     rest.split(|byte| is_blank(*byte))
         .filter(|argument| !argument.is_empty())
 }
 
-/// An argument as text that shares the line's memory.
+/// Converts an argument to text that shares the line's memory.
 pub(super) fn text(line: &Bytes, argument: &[u8]) -> Result<Text, FrameError> {
     Text::try_from(line.slice_ref(argument))
 }
 
-/// A decimal number without sign.
+/// Parses an unsigned decimal number.
 pub(super) fn number(argument: &[u8]) -> Option<u64> {
-    /// As many digits as a size can have; also keeps the sum below from overflowing.
+    /// More digits than any size has, and too few to overflow the sum below.
     const DIGITS_MAX: usize = 18;
     if argument.is_empty() || argument.len() > DIGITS_MAX {
         return None;

@@ -1,63 +1,66 @@
-//! Takes operations off the front of what has arrived, of either side.
+//! The parser, generic over the direction.
 
 use bytes::{Bytes, BytesMut};
 
 use super::body::BodySizes;
-use super::line::{self, Lines};
+use super::line::{self, LineReader};
 use super::{FrameError, Limits};
 
-/// What one side sends: how a line of it is read, and how a message is put together.
+/// An operation of one side of the protocol.
 pub trait Operation: Sized {
     /// A message without its body.
     type Head: std::fmt::Debug;
 
-    /// Reads one line.
-    fn read_line(line: &Bytes, limits: &Limits) -> Result<Line<Self>, FrameError>;
+    /// Parses one control line.
+    fn parse_line(line: &Bytes, limits: &Limits) -> Result<ParsedLine<Self>, FrameError>;
 
-    /// A message with its body.
+    /// Builds a message from its head and body.
     fn message(head: Self::Head, headers: Option<Bytes>, payload: Bytes) -> Self;
 }
 
-/// What a line is.
-pub enum Line<O: Operation> {
-    /// All of an operation.
-    Whole(O),
-    /// The head of a message with a body of these sizes.
-    Head(O::Head, BodySizes),
+/// A parsed control line.
+pub enum ParsedLine<O: Operation> {
+    /// A complete operation.
+    Complete(O),
+    /// The head of a message whose body has these sizes.
+    MessageHead(O::Head, BodySizes),
 }
 
-/// Reads the operations of one side from its bytes.
+/// Parses the operations of one side.
 #[derive(Debug)]
 pub struct Parser<O: Operation> {
     limits: Limits,
-    lines: Lines,
-    /// A message whose line was read and whose body was not yet there.
+    reader: LineReader,
+    /// A message whose line is parsed and whose body is incomplete.
     head: Option<(O::Head, BodySizes)>,
 }
 
 impl<O: Operation> Parser<O> {
-    /// A parser at the beginning of a connection.
+    /// Creates a parser for a new connection.
     pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
-            lines: Lines::new(),
+            reader: LineReader::new(),
             head: None,
         }
     }
 
-    /// The next operation; `None` when more input is needed first. Takes what it read off `input`.
+    /// Returns the next operation and removes it from `input`, or `None` if more input is needed.
     ///
     /// # Errors
-    /// Anything that is not an operation of this side within the limits. Nothing can be read after that; a line
-    /// that was refused is at the front of `input` again, for whoever passes bytes on.
+    /// When the input is not an operation of this side within the limits. No further operation can
+    /// be parsed. A rejected line is put back at the front of `input`, so that a proxy can forward
+    /// it.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<O>, FrameError> {
         if self.head.is_none() {
-            let Some(line) = self.lines.next(input, self.limits.line_bytes)? else {
+            let Some(line) = self.reader.next(input, self.limits.line_bytes)? else {
                 return Ok(None);
             };
-            match O::read_line(&line, &self.limits).inspect_err(|_| line::put_back(input, &line))? {
-                Line::Whole(operation) => return Ok(Some(operation)),
-                Line::Head(head, sizes) => self.head = Some((head, sizes)),
+            match O::parse_line(&line, &self.limits)
+                .inspect_err(|_| line::put_back(input, &line))?
+            {
+                ParsedLine::Complete(operation) => return Ok(Some(operation)),
+                ParsedLine::MessageHead(head, sizes) => self.head = Some((head, sizes)),
             }
         }
         let Some((_, sizes)) = &self.head else {
@@ -72,10 +75,10 @@ impl<O: Operation> Parser<O> {
             .map(|(head, _)| O::message(head, headers, payload)))
     }
 
-    /// How long the input must at least be for [`Self::next`] to give more than `None`.
+    /// Returns the length that the input must have before [`Self::next`] can return an operation.
     ///
-    /// Never more than the limits allow, so it may be handed to [`BytesMut::reserve`].
-    pub fn wanted_bytes(&self) -> usize {
+    /// It never exceeds the limits and can be passed to [`BytesMut::reserve`].
+    pub fn required_bytes(&self) -> usize {
         self.head
             .as_ref()
             .map_or(1, |(_, sizes)| sizes.wire_bytes())

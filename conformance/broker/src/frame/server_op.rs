@@ -1,19 +1,19 @@
-//! What a server sends to clients.
+//! Operations that a server sends to its clients.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::body::{BodySizes, put_body};
 use super::line;
-use super::parser::{Line, Operation, Parser};
+use super::parser::{Operation, ParsedLine, Parser};
 use super::{FrameError, Limits, Text};
 
-/// One operation of a server.
+/// An operation of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerOp {
-    /// `INFO`, with its JSON as it stands.
+    /// `INFO`, with its JSON.
     Info(Bytes),
-    /// `MSG`, or `HMSG` when it has headers.
+    /// `MSG`, or `HMSG` if it has headers.
     Message(Message),
     /// `+OK`.
     Ok,
@@ -25,26 +25,26 @@ pub enum ServerOp {
     Pong,
 }
 
-/// A message on its way to a subscriber.
+/// A message from a server to a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Message {
-    /// Where it was sent.
+    /// Subject of the publication.
     pub subject: Text,
-    /// The subscription that it is for.
+    /// ID of the subscription.
     pub sid: Text,
-    /// Where an answer is wanted.
+    /// Subject for a reply.
     pub reply: Option<Text>,
-    /// The header block as it stands, its version line and its empty last line included.
+    /// Header block, including its version line and the empty last line.
     pub headers: Option<Bytes>,
-    /// The message itself.
+    /// Payload.
     pub payload: Bytes,
 }
 
 impl ServerOp {
-    /// Appends the operation as it is written on the wire.
+    /// Appends the operation in wire format.
     ///
-    /// Subjects, ids, JSON and error texts are written as they are: white space or line ends in them
-    /// make another frame than was meant.
+    /// Subjects, ids, JSON and error texts are not escaped: white space or a line break in one of
+    /// them corrupts the frame.
     pub fn encode(&self, output: &mut BytesMut) {
         match self {
             Self::Info(json) => {
@@ -74,7 +74,7 @@ impl ServerOp {
     }
 }
 
-/// Appends `MSG` or `HMSG` without a [`Message`] having to be made for each subscriber.
+/// Appends `MSG` or `HMSG` without a [`Message`] for each subscriber.
 pub(crate) fn put_message(
     output: &mut BytesMut,
     subject: &[u8],
@@ -92,33 +92,33 @@ pub(crate) fn put_message(
     put_body(output, headers, payload);
 }
 
-/// Reads the operations of a server from its bytes.
+/// Parses the operations of a server.
 pub type ServerParser = Parser<ServerOp>;
 
 impl Operation for ServerOp {
     type Head = Message;
 
-    fn read_line(line: &Bytes, limits: &Limits) -> Result<Line<Self>, FrameError> {
+    fn parse_line(line: &Bytes, limits: &Limits) -> Result<ParsedLine<Self>, FrameError> {
         let (operation, rest) = line::operation(line);
         let is = |name: &str| operation.eq_ignore_ascii_case(name.as_bytes());
         if is("MSG") {
-            read_message(&rest, limits)
+            parse_message(&rest, limits)
         } else if is("HMSG") {
-            read_header_message(&rest, limits)
+            parse_header_message(&rest, limits)
         } else if is("PING") {
-            Ok(Line::Whole(Self::Ping))
+            Ok(ParsedLine::Complete(Self::Ping))
         } else if is("PONG") {
-            Ok(Line::Whole(Self::Pong))
+            Ok(ParsedLine::Complete(Self::Pong))
         } else if is("+OK") {
-            Ok(Line::Whole(Self::Ok))
+            Ok(ParsedLine::Complete(Self::Ok))
         } else if is("INFO") {
-            Ok(Line::Whole(Self::Info(rest)))
+            Ok(ParsedLine::Complete(Self::Info(rest)))
         } else if is("-ERR") {
             let quoted = rest
                 .strip_prefix(b"'")
                 .and_then(|text| text.strip_suffix(b"'"));
             let text = line::text(&rest, quoted.unwrap_or(&rest))?;
-            Ok(Line::Whole(Self::Error(text)))
+            Ok(ParsedLine::Complete(Self::Error(text)))
         } else {
             Err(FrameError::UnknownOperation)
         }
@@ -133,17 +133,20 @@ impl Operation for ServerOp {
     }
 }
 
-fn read_message(rest: &Bytes, limits: &Limits) -> Result<Line<ServerOp>, FrameError> {
+fn parse_message(rest: &Bytes, limits: &Limits) -> Result<ParsedLine<ServerOp>, FrameError> {
     let (subject, sid, reply, total) = match next_five(line::arguments(rest)) {
         [Some(subject), Some(sid), Some(total), None, None] => (subject, sid, None, total),
         [Some(subject), Some(sid), reply, Some(total), None] => (subject, sid, reply, total),
         _ => return Err(FrameError::Malformed { operation: "MSG" }),
     };
     let sizes = BodySizes::read("MSG", None, total, limits.payload_bytes)?;
-    Ok(Line::Head(head(rest, subject, sid, reply)?, sizes))
+    Ok(ParsedLine::MessageHead(
+        head(rest, subject, sid, reply)?,
+        sizes,
+    ))
 }
 
-fn read_header_message(rest: &Bytes, limits: &Limits) -> Result<Line<ServerOp>, FrameError> {
+fn parse_header_message(rest: &Bytes, limits: &Limits) -> Result<ParsedLine<ServerOp>, FrameError> {
     let mut arguments = line::arguments(rest);
     let (subject, sid, reply, header, total) = match next_five(&mut arguments) {
         [Some(subject), Some(sid), Some(header), Some(total), None] => {
@@ -157,7 +160,10 @@ fn read_header_message(rest: &Bytes, limits: &Limits) -> Result<Line<ServerOp>, 
         _ => return Err(FrameError::Malformed { operation: "HMSG" }),
     };
     let sizes = BodySizes::read("HMSG", Some(header), total, limits.payload_bytes)?;
-    Ok(Line::Head(head(rest, subject, sid, reply)?, sizes))
+    Ok(ParsedLine::MessageHead(
+        head(rest, subject, sid, reply)?,
+        sizes,
+    ))
 }
 
 fn next_five<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> [Option<&'a [u8]>; 5] {

@@ -1,4 +1,4 @@
-//! UTF-8 text that shares the buffer it was read from.
+//! UTF-8 text that shares the memory of its buffer.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,26 +7,26 @@ use bytes::Bytes;
 
 use super::FrameError;
 
-/// A piece of a control line: a subject, a reply subject, a subscription id, an error text.
+/// Part of a control line: a subject, a reply subject, a subscription id, an error text.
 ///
-/// Cheap to clone. Guaranteed to be UTF-8; not guaranteed to be free of white space when it was made
-/// from a string rather than read from the wire.
+/// Cheap to clone. Always UTF-8. Text that was created from a string rather than parsed may contain
+/// white space.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Bytes);
 
 impl Text {
-    /// Text of a constant, without a copy.
+    /// Creates text from a constant, without a copy.
     pub const fn from_static(text: &'static str) -> Self {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
-        // The constructors let only UTF-8 in, so the default is never seen.
+        // The constructors accept only UTF-8, so the default is never used.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The text's bytes.
+    /// Returns the bytes of the text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Properties of the codec: what is written is read again, in whatever pieces, and noise does no harm.
+//! Properties of the codec: round trips, input in pieces, and invalid input.
 
 use berth_broker::frame::{
     ClientOp, ClientParser, FrameError, Headers, Limits, Message, Publish, ServerOp, ServerParser,
@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits {
 
 proptest! {
     #[test]
-    fn clients_are_read_as_they_wrote(ops in vec(client_op(), 0..8)) {
+    fn client_operations_round_trip(ops in vec(client_op(), 0..8)) {
         let mut wire = BytesMut::new();
         ops.iter().for_each(|op| op.encode(&mut wire));
         prop_assert_eq!(read_client(&mut ClientParser::new(LIMITS), &mut wire), Ok(ops));
@@ -24,7 +24,7 @@ proptest! {
     }
 
     #[test]
-    fn servers_are_read_as_they_wrote(ops in vec(server_op(), 0..8)) {
+    fn server_operations_round_trip(ops in vec(server_op(), 0..8)) {
         let mut wire = BytesMut::new();
         ops.iter().for_each(|op| op.encode(&mut wire));
         prop_assert_eq!(read_server(&mut ServerParser::new(LIMITS), &mut wire), Ok(ops));
@@ -32,7 +32,10 @@ proptest! {
     }
 
     #[test]
-    fn pieces_make_no_difference(ops in vec(client_op(), 1..5), pieces in vec(1_usize..50, 1..20)) {
+    fn client_parser_accepts_input_in_pieces(
+        ops in vec(client_op(), 1..5),
+        pieces in vec(1_usize..50, 1..20),
+    ) {
         let mut wire = BytesMut::new();
         ops.iter().for_each(|op| op.encode(&mut wire));
         let mut parser = ClientParser::new(LIMITS);
@@ -48,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_make_no_difference_to_servers(ops in vec(server_op(), 1..5), size in 1_usize..9) {
+    fn server_parser_accepts_input_in_pieces(ops in vec(server_op(), 1..5), size in 1_usize..9) {
         let mut wire = BytesMut::new();
         ops.iter().for_each(|op| op.encode(&mut wire));
         let mut parser = ServerParser::new(LIMITS);
@@ -61,49 +64,49 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_refused_or_waits_within_the_limits(noise in noise()) {
+    fn invalid_input_is_rejected_or_buffered_within_limits(noise in noise()) {
         let mut input = BytesMut::from(&noise[..]);
         let mut parser = ClientParser::new(LIMITS);
-        let refused = read_client(&mut parser, &mut input).is_err();
-        prop_assert!(refused || input.len() <= LIMITS.line_bytes + LIMITS.payload_bytes + 4);
-        prop_assert!(parser.wanted_bytes() <= LIMITS.payload_bytes + 2);
+        let rejected = read_client(&mut parser, &mut input).is_err();
+        prop_assert!(rejected || input.len() <= LIMITS.line_bytes + LIMITS.payload_bytes + 4);
+        prop_assert!(parser.required_bytes() <= LIMITS.payload_bytes + 2);
 
         let mut input = BytesMut::from(&noise[..]);
         let mut parser = ServerParser::new(LIMITS);
-        let refused = read_server(&mut parser, &mut input).is_err();
-        prop_assert!(refused || input.len() <= LIMITS.line_bytes + LIMITS.payload_bytes + 4);
-        prop_assert!(parser.wanted_bytes() <= LIMITS.payload_bytes + 2);
+        let rejected = read_server(&mut parser, &mut input).is_err();
+        prop_assert!(rejected || input.len() <= LIMITS.line_bytes + LIMITS.payload_bytes + 4);
+        prop_assert!(parser.required_bytes() <= LIMITS.payload_bytes + 2);
         let _ = Headers::parse(&noise);
     }
 
     #[test]
-    fn noise_in_pieces_is_refused_the_same(noise in noise(), size in 1_usize..7) {
+    fn invalid_input_in_pieces_causes_the_same_error(noise in noise(), size in 1_usize..7) {
         let mut whole = BytesMut::from(&noise[..]);
         let expected = read_client(&mut ClientParser::new(LIMITS), &mut whole);
         let (mut parser, mut input) = (ClientParser::new(LIMITS), BytesMut::new());
         let mut read = Vec::new();
-        let mut refused = None;
+        let mut rejection = None;
         for piece in noise.chunks(size) {
             input.extend_from_slice(piece);
             match read_client(&mut parser, &mut input) {
                 Ok(ops) => read.extend(ops),
                 Err(error) => {
-                    refused = Some(error);
+                    rejection = Some(error);
                     break;
                 }
             }
         }
-        prop_assert_eq!(refused.map_or(Ok(read), Err), expected);
+        prop_assert_eq!(rejection.map_or(Ok(read), Err), expected);
     }
 
     #[test]
-    fn headers_are_read_as_they_were_written(headers in headers()) {
+    fn headers_round_trip(headers in headers()) {
         prop_assert_eq!(Headers::parse(&headers.to_bytes()), Ok(headers));
     }
 }
 
 #[test]
-fn what_cannot_be_read_says_why() {
+fn rejects_invalid_operations_with_reason() {
     let long = format!("SUB {} 1\r\n", "x".repeat(LIMITS.line_bytes));
     let malformed = |operation| FrameError::Malformed { operation };
     let too_long = FrameError::LineTooLong {
@@ -141,7 +144,7 @@ fn what_cannot_be_read_says_why() {
 }
 
 #[test]
-fn a_refused_line_is_left_for_whoever_passes_it_on() {
+fn rejected_line_stays_in_the_input() {
     let mut input = BytesMut::from("PING\r\nHELLO you\r\nPING\r\n");
     let mut parser = ClientParser::new(LIMITS);
     assert_eq!(parser.next(&mut input), Ok(Some(ClientOp::Ping)));
@@ -150,7 +153,7 @@ fn a_refused_line_is_left_for_whoever_passes_it_on() {
 }
 
 #[test]
-fn other_spellings_are_read() {
+fn accepts_other_spellings() {
     let publish = |reply: Option<&str>| {
         ClientOp::Publish(Publish {
             subject: "a".into(),
@@ -182,13 +185,13 @@ fn other_spellings_are_read() {
 }
 
 #[test]
-fn a_payload_shares_the_memory_it_was_read_into() {
+fn payload_shares_the_memory_of_the_input() {
     let mut input = BytesMut::from("PUB a 5\r\nhello\r\n");
-    let place = input[9..].as_ptr();
+    let expected = input[9..].as_ptr();
     let Ok(Some(ClientOp::Publish(publish))) = ClientParser::new(LIMITS).next(&mut input) else {
-        panic!("not read")
+        panic!("expected a publication")
     };
-    assert_eq!(publish.payload.as_ptr(), place);
+    assert_eq!(publish.payload.as_ptr(), expected);
 }
 
 fn read_client(
@@ -272,19 +275,19 @@ fn headers() -> impl Strategy<Value = Headers> {
     })
 }
 
-/// One word without white space.
+/// A token without white space.
 fn text() -> impl Strategy<Value = Text> {
     "[!-~é世]{1,40}".prop_map(Text::from)
 }
 
-/// Bytes of every kind, ends of lines among them.
+/// Arbitrary bytes with many line breaks.
 fn bytes() -> impl Strategy<Value = Bytes> {
     vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n')], 0..200).prop_map(Bytes::from)
 }
 
-/// Noise that often begins like a frame.
+/// Arbitrary bytes that often begin like an operation.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
-    let word = prop_oneof![
+    let piece = prop_oneof![
         Just(b"PUB ".to_vec()),
         Just(b"HPUB ".to_vec()),
         Just(b"MSG ".to_vec()),
@@ -296,5 +299,5 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
         Just(b"99999 ".to_vec()),
         vec(any::<u8>(), 0..40),
     ];
-    vec(word, 0..12).prop_map(|words| words.concat())
+    vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }

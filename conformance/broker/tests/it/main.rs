@@ -1,15 +1,15 @@
-//! The broker over real sockets, beside a real nats-server; and the properties of its codec.
+//! Tests of the broker: behavior compared with nats-server, lifecycle, codec properties.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
+    reason = "tests may panic"
 )]
 
-mod behaviour;
+mod behavior;
 mod frame;
 mod lifecycle;
+mod raw_client;
 mod server;
-mod wire;

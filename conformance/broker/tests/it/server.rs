@@ -1,4 +1,4 @@
-//! A broker to be tested: the embedded one or a real nats-server, started the same way.
+//! The broker under test: the embedded broker or a real nats-server.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use berth_broker::{Auth, Broker, BrokerOptions};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-/// How long a server may take to start, and anything to happen that should.
+/// Time limit for the start of a server and for every expected event.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks at a condition.
-const LOOK: Duration = Duration::from_millis(10);
+/// Interval at which a condition is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Which broker.
+/// Kind of broker under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ServerKind {
     Embedded,
     NatsServer,
 }
@@ -33,8 +33,8 @@ pub struct NatsServer {
     addr: SocketAddr,
 }
 
-impl Kind {
-    /// Starts a server with the options; their address is not looked at.
+impl ServerKind {
+    /// Starts a server with the options except the address.
     pub async fn start(self, options: BrokerOptions) -> Server {
         match self {
             Self::Embedded => Server::Embedded(Broker::start(options).await.unwrap()),
@@ -55,12 +55,12 @@ impl Server {
         format!("nats://{}", self.addr())
     }
 
-    /// A client that speaks as users' clients do.
+    /// Connects a standard client.
     pub async fn client(&self) -> async_nats::Client {
         async_nats::connect(self.url()).await.unwrap()
     }
 
-    /// Stops, and starts again on the same port.
+    /// Restarts the server on the same port.
     pub async fn restart(&mut self) {
         match self {
             Self::Embedded(broker) => broker.restart().await.unwrap(),
@@ -83,7 +83,7 @@ impl NatsServer {
     }
 
     async fn restart(&mut self) {
-        self.end();
+        self.kill();
         self.child = spawn(
             self.dir.path(),
             &self.options,
@@ -96,8 +96,8 @@ impl NatsServer {
         .await;
     }
 
-    fn end(&mut self) {
-        // It may have ended already, which is what is wanted.
+    fn kill(&mut self) {
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -105,16 +105,16 @@ impl NatsServer {
 
 impl Drop for NatsServer {
     fn drop(&mut self) {
-        self.end();
+        self.kill();
     }
 }
 
 /// Waits until a condition holds.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn eventually(condition: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        sleep(LOOK).await;
+        assert!(Instant::now() < deadline, "timed out: {condition}");
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -131,7 +131,7 @@ fn spawn(dir: &Path, options: &BrokerOptions, port: &str) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()))
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
 }
 
 fn configuration(options: &BrokerOptions, port: &str) -> String {
@@ -153,7 +153,7 @@ fn configuration(options: &BrokerOptions, port: &str) -> String {
     )
 }
 
-/// The nats-server of `BERTH_NATS_SERVER`, or else of the PATH.
+/// Returns the nats-server from `BERTH_NATS_SERVER`, or else from the PATH.
 fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("BERTH_NATS_SERVER") {
         return path.into();
@@ -161,15 +161,15 @@ fn program() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut candidates = std::env::split_paths(&path).map(|dir| dir.join("nats-server"));
     candidates.find(|candidate| candidate.is_file()).expect(
-        "these tests need a real nats-server: set BERTH_NATS_SERVER to its path, put it on the \
-         PATH, or run them by `cargo xtask test`, which sets one up",
+        "these tests require nats-server: set BERTH_NATS_SERVER, add nats-server to the PATH, or \
+         run `cargo xtask test`, which provides it",
     )
 }
 
 async fn read_address(dir: &Path, pid: u32) -> SocketAddr {
     let file = dir.join(format!("nats-server_{pid}.ports"));
     let mut address = None;
-    eventually("the nats-server says where it listens", async || {
+    eventually("nats-server writes its ports file", async || {
         let text = std::fs::read(&file).unwrap_or_default();
         let ports = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
         address = ports["nats"][0]

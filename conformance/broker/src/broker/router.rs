@@ -1,74 +1,74 @@
-//! What all connections share: who is there, who wants what, and the way of a message between them.
+//! The state that all connections share, and the routing of messages between them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio_util::sync::CancellationToken;
 
 use super::outbound::{Appended, Outbound};
 use crate::frame::{Publish, Text, put_message};
-use crate::interest::{Interest, Matches, QueuePick};
+use crate::subscriptions::{Matches, QueuePick, Subscriptions};
 use crate::{BrokerOptions, Stats};
 
-/// The middle of a broker.
+/// Routes messages from publishers to subscribers.
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(super) struct Router {
     pub(super) options: BrokerOptions,
     pub(super) addr: SocketAddr,
     pub(super) server_id: String,
     pub(super) connections: AtomicUsize,
     pub(super) slow_consumers: AtomicU64,
-    interest: RwLock<Interest<Subscription>>,
-    clients_ever: AtomicU64,
+    subscriptions: RwLock<Subscriptions<Subscription>>,
+    last_client_id: AtomicU64,
     messages_in: AtomicU64,
     messages_out: AtomicU64,
 }
 
-/// One connected client, as the others see it.
+/// A connected client, as other connections see it.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) id: u64,
     pub(super) outbound: Outbound,
-    /// Understands headers; known once it has said CONNECT.
+    /// The client supports headers; set by CONNECT.
     pub(super) headers: AtomicBool,
-    /// Cancelled when the connection has to end.
-    pub(super) cut: CancellationToken,
-    /// Why it was cut, the first reason only.
-    pub(super) cut_reason: Mutex<Option<CutReason>>,
+    /// Cancelled to end the connection.
+    pub(super) close: CancellationToken,
+    /// The reason of the disconnect, if the broker decided it.
+    pub(super) disconnect_reason: Mutex<Option<DisconnectReason>>,
 }
 
-/// Why the broker ends a connection.
+/// Reasons why the broker ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CutReason {
+pub(super) enum DisconnectReason {
     SlowConsumer,
     Stale,
     AuthTimeout,
 }
 
-/// One subscription of one client.
+/// A subscription of a client.
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) client: Arc<Client>,
     pub(super) subject: Text,
     pub(super) queue: Option<Text>,
     pub(super) sid: Text,
-    /// Messages handed over so far.
+    /// Messages delivered so far.
     pub(super) delivered: AtomicU64,
-    /// It ends after this many; [`Subscription::UNLIMITED`] when it does not.
+    /// Maximum number of messages; [`Subscription::UNLIMITED`] if there is none.
     pub(super) max: AtomicU64,
 }
 
-/// What a publisher's connection keeps between messages, so that they cost no allocation.
+/// Buffers that a publisher's connection reuses, so that a message costs no allocation.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct PublishScratch {
     matches: Matches<Subscription>,
-    /// Clients that got something and must be flushed at the end of the batch.
-    touched: Vec<Arc<Client>>,
+    /// Clients with new data, to be flushed at the end of the batch.
+    to_flush: Vec<Arc<Client>>,
     random: u64,
 }
 
-impl Hub {
+impl Router {
     pub(super) fn new(options: BrokerOptions, addr: SocketAddr) -> Self {
         Self {
             server_id: server_id(addr),
@@ -76,23 +76,23 @@ impl Hub {
             addr,
             connections: AtomicUsize::new(0),
             slow_consumers: AtomicU64::new(0),
-            interest: RwLock::new(Interest::new()),
-            clients_ever: AtomicU64::new(0),
+            subscriptions: RwLock::new(Subscriptions::new()),
+            last_client_id: AtomicU64::new(0),
             messages_in: AtomicU64::new(0),
             messages_out: AtomicU64::new(0),
         }
     }
 
-    /// An id that no connection of this run had before.
+    /// Returns an id that no other connection has had since the start.
     pub(super) fn next_client_id(&self) -> u64 {
-        self.clients_ever.fetch_add(1, Ordering::Relaxed) + 1
+        self.last_client_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
+        let subscriptions = self.read_subscriptions();
         Stats {
             connections: self.connections.load(Ordering::Relaxed),
-            subscriptions: interest.len(),
+            subscriptions: subscriptions.len(),
             messages_in: self.messages_in.load(Ordering::Relaxed),
             messages_out: self.messages_out.load(Ordering::Relaxed),
             slow_consumers: self.slow_consumers.load(Ordering::Relaxed),
@@ -100,51 +100,55 @@ impl Hub {
     }
 
     pub(super) fn subscribe(&self, subscription: &Arc<Subscription>) {
-        let mut interest = self
-            .interest
+        let mut all = self
+            .subscriptions
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         let Subscription { subject, queue, .. } = &**subscription;
-        interest.insert(subject, queue.as_ref(), subscription.clone());
+        all.insert(subject, queue.as_ref(), subscription.clone());
     }
 
     pub(super) fn unsubscribe<'a>(
         &self,
         subscriptions: impl IntoIterator<Item = &'a Arc<Subscription>>,
     ) {
-        let mut interest = self
-            .interest
+        let mut all = self
+            .subscriptions
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         for subscription in subscriptions {
             let Subscription { subject, queue, .. } = &**subscription;
-            interest.remove(subject, queue.as_ref(), subscription);
+            all.remove(subject, queue.as_ref(), subscription);
         }
     }
 
-    /// Hands a message to everybody who wants it. Gives back how many got it.
+    /// Delivers a message to all its subscribers. Returns the number of deliveries.
     ///
-    /// `skipped` is the publisher's own id when it does not want to hear itself.
+    /// `excluded` is the publisher's own id if it has disabled echo.
     pub(super) fn publish(
         &self,
         publish: &Publish,
-        skipped: Option<u64>,
-        scratch: &mut Scratch,
+        excluded: Option<u64>,
+        scratch: &mut PublishScratch,
     ) -> usize {
         self.messages_in.fetch_add(1, Ordering::Relaxed);
         let mut matches = std::mem::take(&mut scratch.matches);
         {
-            let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
-            interest.collect(&publish.subject, &mut |n| scratch.draw(n), &mut matches);
+            let all = self.read_subscriptions();
+            all.collect(
+                &publish.subject,
+                &mut |n| scratch.random_below(n),
+                &mut matches,
+            );
         }
         let mut delivered = 0;
         for subscription in matches.plain.drain(..) {
-            if skipped != Some(subscription.client.id) {
+            if excluded != Some(subscription.client.id) {
                 delivered += usize::from(self.deliver(&subscription, publish, scratch));
             }
         }
         for pick in matches.queues.drain(..) {
-            delivered += usize::from(self.deliver_to_queue(&pick, publish, skipped, scratch));
+            delivered += usize::from(self.deliver_to_queue(&pick, publish, excluded, scratch));
         }
         scratch.matches = matches;
         self.messages_out
@@ -152,57 +156,57 @@ impl Hub {
         delivered
     }
 
-    /// The publisher's own subscription on which it awaits the answer to a request.
+    /// Returns the subscription on which the publisher awaits the reply to its request.
     pub(super) fn reply_subscription(
         &self,
         client: &Client,
         reply: &Text,
     ) -> Option<Arc<Subscription>> {
         let mut matches = Matches::default();
-        let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
-        interest.collect(reply, &mut |_| 0, &mut matches);
+        let all = self.read_subscriptions();
+        all.collect(reply, &mut |_| 0, &mut matches);
         matches
             .plain
             .into_iter()
             .find(|subscription| subscription.client.id == client.id)
     }
 
-    /// Appends to one client; it is flushed with the batch.
+    /// Appends to the pending data of a client, which is flushed at the end of the batch.
     pub(super) fn send(
         &self,
         client: &Arc<Client>,
-        scratch: &mut Scratch,
+        scratch: &mut PublishScratch,
         put: impl FnOnce(&mut bytes::BytesMut),
     ) -> bool {
         match client.outbound.append(put) {
-            Appended::FlushIsYours => scratch.touched.push(client.clone()),
-            Appended::FlushIsPromised => {}
+            Appended::FlushRequired => scratch.to_flush.push(client.clone()),
+            Appended::FlushPending => {}
             Appended::Closed => return false,
             Appended::Overflow => {
-                self.cut(client, CutReason::SlowConsumer);
+                self.disconnect(client, DisconnectReason::SlowConsumer);
                 return false;
             }
         }
         true
     }
 
-    /// Ends a connection for a reason of the broker's.
-    pub(super) fn cut(&self, client: &Client, reason: CutReason) {
-        let mut first = client
-            .cut_reason
+    /// Ends a connection for the given reason.
+    pub(super) fn disconnect(&self, client: &Client, reason: DisconnectReason) {
+        let mut stored = client
+            .disconnect_reason
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if first.replace(reason).is_none() && reason == CutReason::SlowConsumer {
+        if stored.replace(reason).is_none() && reason == DisconnectReason::SlowConsumer {
             self.slow_consumers.fetch_add(1, Ordering::Relaxed);
         }
-        client.cut.cancel();
+        client.close.cancel();
     }
 
     fn deliver(
         &self,
         subscription: &Arc<Subscription>,
         publish: &Publish,
-        scratch: &mut Scratch,
+        scratch: &mut PublishScratch,
     ) -> bool {
         let max = subscription.max.load(Ordering::Acquire);
         let number = subscription.delivered.fetch_add(1, Ordering::AcqRel) + 1;
@@ -232,55 +236,61 @@ impl Hub {
         &self,
         pick: &QueuePick<Subscription>,
         publish: &Publish,
-        skipped: Option<u64>,
-        scratch: &mut Scratch,
+        excluded: Option<u64>,
+        scratch: &mut PublishScratch,
     ) -> bool {
-        let wanted = |member: &Subscription| skipped != Some(member.client.id);
+        let wanted = |member: &Subscription| excluded != Some(member.client.id);
         if wanted(&pick.member) && self.deliver(&pick.member, publish, scratch) {
             return true;
         }
         if pick.members == 1 {
             return false;
         }
-        // The member that was drawn is at its end: any other will do.
+        // The selected member has reached its maximum: any other member may receive the message.
         let members = {
-            let interest = self.interest.read().unwrap_or_else(PoisonError::into_inner);
-            interest.queue_members(&publish.subject, &pick.queue)
+            let all = self.read_subscriptions();
+            all.queue_members(&publish.subject, &pick.queue)
         };
         let mut others = members
             .iter()
             .filter(|member| !Arc::ptr_eq(member, &pick.member));
         others.any(|member| wanted(member) && self.deliver(member, publish, scratch))
     }
+
+    fn read_subscriptions(&self) -> RwLockReadGuard<'_, Subscriptions<Subscription>> {
+        self.subscriptions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Subscription {
-    /// The `max` of a subscription that goes on until it is ended.
+    /// The value of `max` without a limit.
     pub(super) const UNLIMITED: u64 = u64::MAX;
 
-    /// Whether no message may follow.
-    pub(super) fn is_used_up(&self) -> bool {
+    /// Reports whether the maximum is reached.
+    pub(super) fn is_exhausted(&self) -> bool {
         self.delivered.load(Ordering::Acquire) >= self.max.load(Ordering::Acquire)
     }
 }
 
-impl Scratch {
+impl PublishScratch {
     pub(super) fn new(seed: u64) -> Self {
-        // Xorshift stands still on zero.
+        // A xorshift generator never leaves zero.
         Self {
             matches: Matches::default(),
-            touched: Vec::new(),
+            to_flush: Vec::new(),
             random: seed | 1,
         }
     }
 
-    /// The clients that must be flushed now.
-    pub(super) fn take_touched(&mut self) -> std::vec::Drain<'_, Arc<Client>> {
-        self.touched.drain(..)
+    /// Takes the clients to flush.
+    pub(super) fn take_to_flush(&mut self) -> std::vec::Drain<'_, Arc<Client>> {
+        self.to_flush.drain(..)
     }
 
-    /// A number below `n`, spread well enough to share work among queue members.
-    fn draw(&mut self, n: usize) -> usize {
+    /// Returns a number below `n`, distributed well enough to share work among queue members.
+    fn random_below(&mut self, n: usize) -> usize {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -288,7 +298,7 @@ impl Scratch {
     }
 }
 
-/// Unlike that of any other broker around: by port, process and time.
+/// Returns an id that no other broker on this machine has: from port, process and time.
 fn server_id(addr: SocketAddr) -> String {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanos = since.map_or(0, |since| since.as_nanos());

@@ -1,4 +1,5 @@
-//! Who wants which subjects: a trie of tokens, so that a match costs by depth and not by subscriptions.
+//! The subscriptions in a trie of tokens: the cost of a match depends on its depth, not on their
+//! number.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,54 +7,54 @@ use std::sync::Arc;
 use crate::frame::Text;
 use crate::subject::{ANY, REST};
 
-/// All subscriptions of a broker.
+/// The subscriptions of a broker.
 #[derive(Debug)]
-pub(crate) struct Interest<S> {
-    root: Level<S>,
+pub(crate) struct Subscriptions<S> {
+    root: Node<S>,
     len: usize,
 }
 
-/// Who gets one message: every plain subscription, and one member of each queue group.
+/// The receivers of one message: every plain subscription, and one member of each queue group.
 #[derive(Debug)]
 pub(crate) struct Matches<S> {
     pub(crate) plain: Vec<Arc<S>>,
     pub(crate) queues: Vec<QueuePick<S>>,
 }
 
-/// The member of a queue group that was picked.
+/// The selected member of a queue group.
 #[derive(Debug)]
 pub(crate) struct QueuePick<S> {
     pub(crate) queue: Text,
     pub(crate) member: Arc<S>,
-    /// How many members stood to be picked.
+    /// Number of members that were candidates.
     pub(crate) members: usize,
 }
 
-impl<S> Interest<S> {
-    /// Nobody wants anything.
+impl<S> Subscriptions<S> {
+    /// Creates an empty set.
     pub(crate) fn new() -> Self {
         Self {
-            root: Level::default(),
+            root: Node::default(),
             len: 0,
         }
     }
 
-    /// How many subscriptions there are.
+    /// Returns the number of subscriptions.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Adds a subscription to a valid pattern.
     pub(crate) fn insert(&mut self, pattern: &Text, queue: Option<&Text>, subscription: Arc<S>) {
-        let mut level = &mut self.root;
+        let mut node = &mut self.root;
         for token in tokens(pattern.as_bytes()) {
-            level = level.child_mut(token);
+            node = node.child_mut(token);
         }
-        level.members_mut(queue).push(subscription);
+        node.members_mut(queue).push(subscription);
         self.len += 1;
     }
 
-    /// Takes a subscription out again, found by identity. Branches that are empty then are cut off.
+    /// Removes a subscription, compared by identity, and the branches that become empty.
     pub(crate) fn remove(&mut self, pattern: &Text, queue: Option<&Text>, subscription: &Arc<S>) {
         let mut tokens = tokens(pattern.as_bytes());
         if self.root.remove(&mut tokens, queue, subscription) {
@@ -61,21 +62,24 @@ impl<S> Interest<S> {
         }
     }
 
-    /// Collects who gets a message to `subject`. `draw(n)` gives a random number below `n`.
+    /// Collects the receivers of a message to `subject`. `random_below(n)` returns a random number
+    /// below `n`.
     pub(crate) fn collect(
         &self,
         subject: &Text,
-        draw: &mut impl FnMut(usize) -> usize,
+        random_below: &mut impl FnMut(usize) -> usize,
         matches: &mut Matches<S>,
     ) {
-        self.visit(subject, &mut |level: &Level<S>| matches.add(level, draw));
+        self.visit(subject, &mut |node: &Node<S>| {
+            matches.add(node, random_below)
+        });
     }
 
-    /// All members of a queue group that want `subject`.
+    /// Returns all members of a queue group whose pattern matches `subject`.
     pub(crate) fn queue_members(&self, subject: &Text, queue: &Text) -> Vec<Arc<S>> {
         let mut members = Vec::new();
-        self.visit(subject, &mut |level: &Level<S>| {
-            let group = level.queues.iter().find(|(name, _)| name == queue);
+        self.visit(subject, &mut |node: &Node<S>| {
+            let group = node.queues.iter().find(|(name, _)| name == queue);
             members.extend(
                 group
                     .into_iter()
@@ -85,7 +89,7 @@ impl<S> Interest<S> {
         members
     }
 
-    fn visit(&self, subject: &Text, visit: &mut impl FnMut(&Level<S>)) {
+    fn visit(&self, subject: &Text, visit: &mut impl FnMut(&Node<S>)) {
         if tokens(subject.as_bytes()).any(<[u8]>::is_empty) {
             return;
         }
@@ -103,17 +107,17 @@ impl<S> Default for Matches<S> {
 }
 
 impl<S> Matches<S> {
-    fn add(&mut self, level: &Level<S>, draw: &mut impl FnMut(usize) -> usize) {
-        self.plain.extend(level.plain.iter().cloned());
-        for (queue, members) in &level.queues {
-            let Some(member) = members.get(draw(members.len())) else {
+    fn add(&mut self, node: &Node<S>, random_below: &mut impl FnMut(usize) -> usize) {
+        self.plain.extend(node.plain.iter().cloned());
+        for (queue, members) in &node.queues {
+            let Some(member) = members.get(random_below(members.len())) else {
                 continue;
             };
             match self.queues.iter_mut().find(|pick| pick.queue == *queue) {
-                // A group may have members on several patterns: each member counts the same.
+                // A group may have members on several patterns: all members have equal probability.
                 Some(pick) => {
                     pick.members += members.len();
-                    if draw(pick.members) < members.len() {
+                    if random_below(pick.members) < members.len() {
                         pick.member = member.clone();
                     }
                 }
@@ -127,17 +131,17 @@ impl<S> Matches<S> {
     }
 }
 
-/// The subscriptions that end at one place, and the places behind it by token.
+/// The subscriptions whose pattern ends at this node, and its children by token.
 #[derive(Debug)]
-struct Level<S> {
-    literal: HashMap<Box<[u8]>, Level<S>>,
-    any: Option<Box<Level<S>>>,
-    rest: Option<Box<Level<S>>>,
+struct Node<S> {
+    literal: HashMap<Box<[u8]>, Node<S>>,
+    any: Option<Box<Node<S>>>,
+    rest: Option<Box<Node<S>>>,
     plain: Vec<Arc<S>>,
     queues: Vec<(Text, Vec<Arc<S>>)>,
 }
 
-impl<S> Default for Level<S> {
+impl<S> Default for Node<S> {
     fn default() -> Self {
         Self {
             literal: HashMap::new(),
@@ -149,7 +153,7 @@ impl<S> Default for Level<S> {
     }
 }
 
-impl<S> Level<S> {
+impl<S> Node<S> {
     fn visit<'a>(
         &self,
         mut tokens: impl Iterator<Item = &'a [u8]> + Clone,
@@ -235,14 +239,14 @@ impl<S> Level<S> {
 }
 
 fn remove_below<'a, S>(
-    child: &mut Option<Box<Level<S>>>,
+    child: &mut Option<Box<Node<S>>>,
     tokens: &mut impl Iterator<Item = &'a [u8]>,
     queue: Option<&Text>,
     subscription: &Arc<S>,
 ) -> bool {
-    let Some(level) = child else { return false };
-    let removed = level.remove(tokens, queue, subscription);
-    if level.is_empty() {
+    let Some(node) = child else { return false };
+    let removed = node.remove(tokens, queue, subscription);
+    if node.is_empty() {
         *child = None;
     }
     removed

@@ -1,4 +1,4 @@
-//! A TCP port that stays ours while nobody listens on it.
+//! A TCP port that stays reserved while nothing listens on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,21 +6,21 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that may wait to be accepted: a whole fleet that comes back at once.
+/// Accept backlog: a whole fleet may reconnect at once.
 const BACKLOG: u32 = 1024;
 
-/// An address on which listening can begin, end and begin again.
+/// Reservation of an address on which a listener can be started, dropped and started again.
 ///
-/// While nobody listens, a bound socket keeps the port from others, and connections are refused.
+/// Between two listeners, a bound socket reserves the port, and connections are refused.
 #[derive(Debug)]
-pub struct Port {
+pub struct PortReservation {
     addr: SocketAddr,
-    /// There while nobody listens, if it could be had.
+    /// Present while nothing listens, unless the port could not be bound again.
     reserved: Mutex<Option<TcpSocket>>,
 }
 
-impl Port {
-    /// Takes an address; port 0 picks a free one.
+impl PortReservation {
+    /// Reserves an address; port 0 selects a free port.
     ///
     /// # Errors
     /// When the address cannot be bound.
@@ -33,15 +33,15 @@ impl Port {
         })
     }
 
-    /// The address, with the port that was picked.
+    /// Returns the address, with the selected port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Begins to listen. The listener before, if any, must have been dropped.
+    /// Starts to listen. The previous listener, if any, must have been dropped.
     ///
     /// # Errors
-    /// When the port is listened on, here or, after it was lost, elsewhere.
+    /// When a listener exists already, or another process has taken the port.
     pub fn listen(&self) -> io::Result<TcpListener> {
         let reserved = self.lock().take();
         reserved
@@ -49,7 +49,7 @@ impl Port {
             .listen(BACKLOG)
     }
 
-    /// Keeps the port after a listener was dropped. Without it another process may take the port.
+    /// Reserves the port after a listener was dropped, so that no other process can take it.
     pub fn reserve(&self) {
         *self.lock() = bind(self.addr).ok();
     }
@@ -65,7 +65,7 @@ fn bind(addr: SocketAddr) -> io::Result<TcpSocket> {
     } else {
         TcpSocket::new_v6()
     }?;
-    // Connections of the listener before may linger in the kernel.
+    // Connections of the previous listener may linger in the kernel.
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     Ok(socket)
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_is_kept_and_listened_on_by_turns() {
-        let port = Port::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    async fn alternates_between_reserved_and_listening() {
+        let port = PortReservation::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let taken = || TcpSocket::new_v4().unwrap().bind(port.addr()).is_err();
         assert!(taken());
         for _ in 0..3 {

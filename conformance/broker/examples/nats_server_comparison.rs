@@ -1,8 +1,8 @@
-//! Measures the embedded broker against a real nats-server, each in a process of its own, side by side.
+//! Compares the performance of the embedded broker and nats-server, each in its own process.
 //!
-//! `cargo run --release -p berth-broker --example peers [SECONDS]` takes the nats-server of
-//! `BERTH_NATS_SERVER` or of the PATH. Each figure is measured for SECONDS (default 1) in three rounds
-//! that alternate between the two, and the median round counts.
+//! `cargo run --release -p berth-broker --example nats_server_comparison [SECONDS]` uses the
+//! nats-server from `BERTH_NATS_SERVER` or the PATH. Every metric is measured for SECONDS (default
+//! 1) in three rounds that alternate between the two brokers; the result is the median round.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -23,11 +23,11 @@ const ROUNDS: usize = 3;
 const REQUESTERS: usize = 32;
 const SUBSCRIBERS: usize = 8;
 const PAYLOAD_BYTES: usize = 128;
-/// How many messages a publisher may be ahead of its subscribers. Enough to keep everybody busy.
+/// Messages that a publisher may be ahead of its subscribers: enough to keep all of them busy.
 const WINDOW: u64 = 4096;
 
 #[derive(Clone, Copy)]
-enum Figure {
+enum Metric {
     RoundTrip,
     FanIn,
     OneToOne,
@@ -40,35 +40,35 @@ async fn main() -> Result<(), Failure> {
     if argument == "serve" {
         return serve().await;
     }
-    let length = Duration::from_secs_f64(argument.parse()?);
-    let own = Peer::own().await?;
-    let real = Peer::nats_server().await?;
+    let duration = Duration::from_secs_f64(argument.parse()?);
+    let embedded = ServerProcess::embedded().await?;
+    let nats_server = ServerProcess::nats_server().await?;
     println!(
         "{:34} {:>12} {:>12} {:>7}",
         "", "berth-broker", "nats-server", "ratio"
     );
-    for figure in [
-        Figure::RoundTrip,
-        Figure::FanIn,
-        Figure::OneToOne,
-        Figure::FanOut,
+    for metric in [
+        Metric::RoundTrip,
+        Metric::FanIn,
+        Metric::OneToOne,
+        Metric::FanOut,
     ] {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut embedded_values, mut nats_server_values) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            ours.push(figure.measure(own.addr, length).await?);
-            theirs.push(figure.measure(real.addr, length).await?);
+            embedded_values.push(metric.measure(embedded.addr, duration).await?);
+            nats_server_values.push(metric.measure(nats_server.addr, duration).await?);
         }
-        let (ours, theirs) = (median(ours), median(theirs));
+        let (embedded, nats_server) = (median(embedded_values), median(nats_server_values));
         println!(
-            "{:34} {ours:>12.0} {theirs:>12.0} {:>7.2}",
-            figure.name(),
-            ours / theirs
+            "{:34} {embedded:>12.0} {nats_server:>12.0} {:>7.2}",
+            metric.name(),
+            embedded / nats_server
         );
     }
     Ok(())
 }
 
-/// The broker alone, until its standard input ends.
+/// Runs the embedded broker until standard input ends.
 async fn serve() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -82,14 +82,14 @@ async fn serve() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A broker in a process of its own.
-struct Peer {
+/// A broker in its own process.
+struct ServerProcess {
     child: Child,
     addr: SocketAddr,
 }
 
-impl Peer {
-    async fn own() -> Result<Self, Failure> {
+impl ServerProcess {
+    async fn embedded() -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("serve")
             .stdin(Stdio::piped())
@@ -112,28 +112,30 @@ impl Peer {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| format!("no nats-server (set BERTH_NATS_SERVER): {error}"))?;
-        let peer = Self { child, addr };
+            .map_err(|error| {
+                format!("cannot start nats-server (set BERTH_NATS_SERVER): {error}")
+            })?;
+        let process = Self { child, addr };
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(addr).await.is_err() {
             if Instant::now() > deadline {
-                return Err("the nats-server does not listen".into());
+                return Err("nats-server does not listen".into());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Ok(peer)
+        Ok(process)
     }
 }
 
-impl Drop for Peer {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended already, which is what is wanted.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Figure {
+impl Metric {
     fn name(self) -> &'static str {
         match self {
             Self::RoundTrip => "round trip of a request (µs)",
@@ -143,31 +145,31 @@ impl Figure {
         }
     }
 
-    async fn measure(self, addr: SocketAddr, length: Duration) -> Result<f64, Failure> {
+    async fn measure(self, addr: SocketAddr, duration: Duration) -> Result<f64, Failure> {
         match self {
             Self::RoundTrip => {
-                let per_second = requests(addr, 1, length).await?;
+                let per_second = requests(addr, 1, duration).await?;
                 Ok(1e6 / per_second)
             }
-            Self::FanIn => requests(addr, REQUESTERS, length).await,
-            Self::OneToOne => messages(addr, 1, length).await,
-            Self::FanOut => messages(addr, SUBSCRIBERS, length).await,
+            Self::FanIn => requests(addr, REQUESTERS, duration).await,
+            Self::OneToOne => messages(addr, 1, duration).await,
+            Self::FanOut => messages(addr, SUBSCRIBERS, duration).await,
         }
     }
 }
 
-/// Requests a second that one service answers to so many clients, each waiting for its answer.
-async fn requests(addr: SocketAddr, clients: usize, length: Duration) -> Result<f64, Failure> {
+/// Returns the requests per second that one service answers, with one request in flight per client.
+async fn requests(addr: SocketAddr, clients: usize, duration: Duration) -> Result<f64, Failure> {
     let mut service = Client::connect(addr).await?;
     service.subscribe("svc.*").await?;
     let mut tasks = JoinSet::new();
-    let mut asking = Vec::new();
+    let mut requesters = Vec::new();
     for number in 0..clients {
         let mut client = Client::connect(addr).await?;
         client.subscribe(&format!("inbox.{number}.>")).await?;
-        asking.push(client);
+        requesters.push(client);
     }
-    let answering = tokio::spawn(async move {
+    let responder = tokio::spawn(async move {
         loop {
             for message in service.messages().await? {
                 let reply = message.reply.ok_or("no reply subject")?;
@@ -175,15 +177,15 @@ async fn requests(addr: SocketAddr, clients: usize, length: Duration) -> Result<
             }
             service.flush().await?;
         }
-        #[allow(unreachable_code, reason = "gives the block its type")]
+        #[allow(unreachable_code, reason = "determines the type of the block")]
         Ok::<(), Failure>(())
     });
-    let began = Instant::now();
-    for (number, mut client) in asking.into_iter().enumerate() {
+    let started_at = Instant::now();
+    for (number, mut client) in requesters.into_iter().enumerate() {
         tasks.spawn(async move {
             let (subject, payload) = (Text::from(format!("svc.{number}")), payload());
             let mut count = 0_u64;
-            while began.elapsed() < length {
+            while started_at.elapsed() < duration {
                 let inbox = Text::from(format!("inbox.{number}.{count}"));
                 client.publish(&subject, Some(inbox), payload.clone());
                 client.flush().await?;
@@ -196,12 +198,12 @@ async fn requests(addr: SocketAddr, clients: usize, length: Duration) -> Result<
     while let Some(done) = tasks.join_next().await {
         count += done??;
     }
-    answering.abort();
-    Ok(count as f64 / began.elapsed().as_secs_f64())
+    responder.abort();
+    Ok(count as f64 / started_at.elapsed().as_secs_f64())
 }
 
-/// Messages a second that so many subscribers get together from one publisher.
-async fn messages(addr: SocketAddr, count: usize, length: Duration) -> Result<f64, Failure> {
+/// Returns the messages per second that all subscribers together receive from one publisher.
+async fn messages(addr: SocketAddr, count: usize, duration: Duration) -> Result<f64, Failure> {
     let mut subscribers = Vec::new();
     for _ in 0..count {
         let mut client = Client::connect(addr).await?;
@@ -210,41 +212,43 @@ async fn messages(addr: SocketAddr, count: usize, length: Duration) -> Result<f6
     }
     let mut publisher = Client::connect(addr).await?;
     let (subject, payload) = (Text::from_static("feed"), payload());
-    let (progress, mut seen) = tokio::sync::watch::channel(vec![0_u64; count]);
+    let (progress, mut received_counts) = tokio::sync::watch::channel(vec![0_u64; count]);
     let mut tasks = JoinSet::new();
     for (number, mut client) in subscribers.into_iter().enumerate() {
         let progress = progress.clone();
         tasks.spawn(async move {
             loop {
-                let got = client.messages().await?.len() as u64;
+                let received = client.messages().await?.len() as u64;
                 progress.send_modify(|progress| {
-                    if let Some(own) = progress.get_mut(number) {
-                        *own += got;
+                    if let Some(count) = progress.get_mut(number) {
+                        *count += received;
                     }
                 });
             }
-            #[allow(unreachable_code, reason = "gives the block its type")]
+            #[allow(unreachable_code, reason = "determines the type of the block")]
             Ok::<(), Failure>(())
         });
     }
-    let began = Instant::now();
+    let started_at = Instant::now();
     let mut sent = 0;
-    while began.elapsed() < length {
+    while started_at.elapsed() < duration {
         for _ in 0..WINDOW / 8 {
             publisher.publish(&subject, None, payload.clone());
         }
         sent += WINDOW / 8;
         publisher.flush().await?;
-        let behind = |progress: &Vec<u64>| progress.iter().all(|got| got + WINDOW >= sent);
-        seen.wait_for(behind).await?;
+        let keeping_up =
+            |progress: &Vec<u64>| progress.iter().all(|received| received + WINDOW >= sent);
+        received_counts.wait_for(keeping_up).await?;
     }
-    seen.wait_for(|progress| progress.iter().all(|got| *got == sent))
+    received_counts
+        .wait_for(|progress| progress.iter().all(|received| *received == sent))
         .await?;
-    let elapsed = began.elapsed().as_secs_f64();
+    let elapsed = started_at.elapsed().as_secs_f64();
     Ok((sent * count as u64) as f64 / elapsed)
 }
 
-/// A client that costs as little as can be.
+/// A client with minimal overhead.
 struct Client {
     stream: TcpStream,
     parser: ServerParser,
@@ -258,19 +262,19 @@ impl Client {
         stream.set_nodelay(true)?;
         let mut client = Self {
             stream,
-            parser: ServerParser::new(Limits::of_servers()),
+            parser: ServerParser::new(Limits::for_servers()),
             input: BytesMut::new(),
             output: BytesMut::new(),
         };
         let json = r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true}"#;
-        client.output_op(&ClientOp::Connect(json.into()));
+        client.encode(&ClientOp::Connect(json.into()));
         client.sync().await?;
         Ok(client)
     }
 
     async fn subscribe(&mut self, pattern: &str) -> Result<(), Failure> {
         let (subject, sid) = (pattern.into(), "1".into());
-        self.output_op(&ClientOp::Subscribe {
+        self.encode(&ClientOp::Subscribe {
             subject,
             queue: None,
             sid,
@@ -280,7 +284,7 @@ impl Client {
 
     fn publish(&mut self, subject: &Text, reply: Option<Text>, payload: Bytes) {
         let subject = subject.clone();
-        self.output_op(&ClientOp::Publish(Publish {
+        self.encode(&ClientOp::Publish(Publish {
             subject,
             reply,
             headers: None,
@@ -288,7 +292,7 @@ impl Client {
         }));
     }
 
-    fn output_op(&mut self, op: &ClientOp) {
+    fn encode(&mut self, op: &ClientOp) {
         op.encode(&mut self.output);
     }
 
@@ -297,7 +301,7 @@ impl Client {
     }
 
     async fn sync(&mut self) -> Result<(), Failure> {
-        self.output_op(&ClientOp::Ping);
+        self.encode(&ClientOp::Ping);
         self.flush().await?;
         loop {
             if self.read().await?.contains(&ServerOp::Pong) {
@@ -306,7 +310,7 @@ impl Client {
         }
     }
 
-    /// At least one message.
+    /// Waits for at least one message.
     async fn messages(&mut self) -> Result<Vec<Message>, Failure> {
         loop {
             let mut messages = Vec::new();
@@ -314,7 +318,7 @@ impl Client {
                 match op {
                     ServerOp::Message(message) => messages.push(message),
                     ServerOp::Ping => {
-                        self.output_op(&ClientOp::Pong);
+                        self.encode(&ClientOp::Pong);
                         self.flush().await?;
                     }
                     ServerOp::Error(text) => return Err(text.to_string().into()),
@@ -331,7 +335,7 @@ impl Client {
         self.input.reserve(64 * 1024);
         let read = self.stream.read_buf(&mut self.input);
         if timeout(Duration::from_secs(10), read).await?? == 0 {
-            return Err("the broker hung up".into());
+            return Err("the broker closed the connection".into());
         }
         let mut ops = Vec::new();
         while let Some(op) = self.parser.next(&mut self.input)? {
@@ -345,7 +349,7 @@ fn payload() -> Bytes {
     Bytes::from_static(&[b'x'; PAYLOAD_BYTES])
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
