@@ -1,4 +1,4 @@
-//! A check of either side: its declaration, its run, its evidence and its outcome.
+//! Checks, independent of the side: declaration, run, evidence, outcome and verdict.
 
 pub mod catalog;
 pub mod check_run;
@@ -14,5 +14,6 @@ pub mod outcome;
 pub mod pattern;
 pub mod run_options;
 pub mod side;
+pub mod target_file;
 pub mod verdict;
 pub mod wait;

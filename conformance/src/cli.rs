@@ -1,11 +1,10 @@
-//! The command line: what was asked, and the exit code of the answer.
+//! Command line: subcommands, flags and exit codes.
 
 mod fleet;
 mod host;
 mod init;
 mod list;
 mod model;
-
 mod playground;
 mod run_args;
 mod scheduler;
@@ -17,18 +16,17 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-/// The exit code of wrong usage.
-pub const USAGE: u8 = 2;
-/// The exit code of trouble with the suite or its surroundings.
-pub const TROUBLE: u8 = 3;
+/// Exit code of invalid usage.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit code of a failure of the suite or its environment.
+pub const EXIT_ERROR: u8 = 3;
 
-/// Judges any host, and any scheduler, that speaks the wasmCloud v2 host-control protocol, over NATS and
-/// from outside.
+/// Judge hosts and schedulers by the wasmCloud v2 host control protocol, as black boxes over NATS
 #[derive(Debug, Parser)]
 #[command(name = "berth-conformance", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 conformant, 1 not, 2 usage or an unmatched pattern, 3 the suite or its \
-surroundings, 4 nothing selected, 5 inconclusive, unstable or not fully measured."
+    after_help = "Exit codes: 0 conformant, 1 not conformant, 2 invalid usage, 3 failure of the \
+suite or its environment, 4 nothing selected, 5 inconclusive or not fully measured."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -37,47 +35,47 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Judge a host; without a target: `berth-host`
+    /// Judge a host [default target: `berth-host`]
     Host(host::HostArgs),
-    /// Judge a scheduler with a fleet of simulated hosts; without a target: `berth-scheduler`
+    /// Judge a scheduler with a fleet of simulated hosts [default target: `berth-scheduler`]
     Scheduler(scheduler::SchedulerArgs),
-    /// Play simulated hosts on a broker, for people who develop a scheduler by hand
+    /// Run simulated hosts on a broker, for manual tests of a scheduler
     Fleet(fleet::FleetArgs),
     /// List requirements, checks, roles or mutants
     List(list::ListArgs),
-    /// Explain a requirement or a check: the sentence, why it is there, what shows that it can fail
+    /// Explain a requirement or a check
     Explain(list::ExplainArgs),
-    /// Look whether broker, target and images are in order, and judge nothing
+    /// Verify that broker, target and images work, without running checks
     Doctor(host::DoctorArgs),
-    /// Write an example target.toml
+    /// Write an example target file
     Init(init::InitArgs),
-    /// Serve a broker and a registry with images, to try a host or a scheduler by hand
+    /// Serve a broker and a registry with images, for manual tests of a host or a scheduler
     Playground(playground::PlaygroundArgs),
-    /// Prove that the checks can fail: run them against hosts that are each wrong in one way
+    /// Verify that the checks can fail: run them on targets with one fault each
     Selftest(selftest::SelftestArgs),
-    /// Be the model host that `selftest` judges
+    /// Run the model host that `selftest` judges
     #[command(hide = true)]
     ModelHost(model::ModelHostArgs),
-    /// Be the model scheduler that `selftest` judges
+    /// Run the model scheduler that `selftest` judges
     #[command(hide = true)]
     ModelScheduler(model::ModelSchedulerArgs),
-    /// Be a guest that a faulty model host leaves behind
+    /// Run a guest that a faulty model host leaves running
     #[command(hide = true)]
     ModelGuest(model::ModelGuestArgs),
 }
 
-/// Runs a command line. Needs a runtime.
+/// Runs a command line. Requires a Tokio runtime.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody reads what cannot be printed.
+            // A closed output needs no message.
             let _ = error.print();
-            let asked = matches!(
+            let is_request = matches!(
                 error.kind(),
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
             );
-            return ExitCode::from(if asked { 0 } else { USAGE });
+            return ExitCode::from(if is_request { 0 } else { EXIT_USAGE });
         }
     };
     let code = match cli.command {
@@ -97,23 +95,24 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Says what is wrong and returns the code.
-fn complain(error: &dyn std::error::Error, code: u8) -> u8 {
-    complain_of(&crate::check::outcome::chain(error), code)
+/// Prints an error with its causes and returns the exit code.
+fn fail(error: &dyn std::error::Error, code: u8) -> u8 {
+    fail_with(&crate::check::outcome::error_chain(error), code)
 }
 
-fn complain_of(text: &str, code: u8) -> u8 {
+/// Prints an error message and returns the exit code.
+fn fail_with(message: &str, code: u8) -> u8 {
     use std::io::Write as _;
     let _ = writeln!(
         std::io::stderr(),
         "error: {}",
-        crate::report::text::clean(text)
+        crate::report::text::clean(message)
     );
     code
 }
 
-/// Prints to standard output. A reader that went away ends nothing.
-fn say(text: &str) {
+/// Prints to standard output. A closed output is not an error.
+fn print(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

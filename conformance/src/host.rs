@@ -1,4 +1,4 @@
-//! Judges hosts.
+//! Conformance of hosts: checks, monitors, targets and the runner.
 
 pub mod check;
 pub mod checks;
@@ -18,7 +18,7 @@ pub use self::suite::Suite;
 use crate::check::catalog::Catalog;
 use crate::check::side::Side;
 
-/// Returns the checks and monitors of hosts.
+/// Returns the catalog of checks and monitors for hosts.
 pub fn catalog() -> Catalog {
     Catalog {
         side: Side::Host,

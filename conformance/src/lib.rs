@@ -1,16 +1,16 @@
-//! Judges any host and any scheduler that speaks the wasmCloud v2 host control protocol, over NATS and from outside.
+//! Judges hosts and schedulers by the wasmCloud v2 host control protocol, as black boxes over NATS.
 //!
 //! | module | contents |
 //! |---|---|
 //! | [`spec`] | requirements, schema, deadlines and image roles, as data |
-//! | [`wire`] | NATS, gRPC, protobuf and JSON as the suite reads and writes them |
+//! | [`wire`] | NATS, gRPC, protobuf and JSON, independent of any SDK |
 //! | [`testbed`] | broker, registry, tap, beacon, guests and processes |
-//! | [`check`] | a check: declaration, run, evidence, outcome, verdict |
-//! | [`report`] | the report of a run as text, JSON and JUnit |
+//! | [`check`] | checks, independent of the side: declaration, run, evidence, outcome, verdict |
+//! | [`report`] | report of a run as text, JSON and JUnit |
 //! | [`host`], [`scheduler`] | the two sides: suite, target, context, checks, monitors, preflight |
-//! | [`models`] | the model host and the model scheduler, their mutants, and the self-test |
-//! | [`suite`] | the catalog of checks, requirements and monitors of either side |
-//! | [`cli`] | the command line |
+//! | [`models`] | model host, model scheduler, their mutants, and the self-test |
+//! | [`suite`] | catalog of the checks and monitors of each side |
+//! | [`cli`] | command line |
 
 pub mod check;
 pub mod cli;

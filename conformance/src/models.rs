@@ -1,4 +1,4 @@
-//! Model peers, their mutants and legal variants, and the self-test that judges the suite with them.
+//! The model host and the model scheduler, their mutants and variants, and the self test.
 
 pub mod host;
 pub mod scheduler;

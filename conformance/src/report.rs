@@ -1,4 +1,4 @@
-//! The report of a run: one structure, from which text, JSON and JUnit are written.
+//! Report of a run: one structure that the text, JSON and JUnit forms are rendered from.
 
 mod file;
 pub mod format;
@@ -8,7 +8,7 @@ pub mod progress;
 pub mod run;
 pub mod text;
 
-pub use self::file::{Form, WriteError};
+pub use self::file::{FileFormat, WriteError};
 
 use std::collections::BTreeMap;
 
@@ -16,245 +16,245 @@ use serde::Serialize;
 
 use crate::check::outcome::{Outcome, Status, Violation, WireLine};
 use crate::check::side::Side;
-use crate::check::verdict::{Standing, Verdict};
+use crate::check::verdict::{RequirementStatus, Verdict};
 use crate::spec::requirements::{Level, Profile};
 use crate::testbed::secrets::Secrets;
 
-/// The version of the JSON form: additions raise the second number.
-pub const SCHEMA_VERSION: &str = "1.0";
+/// Version of the JSON form. Additions raise the minor version, other changes the major version.
+pub const SCHEMA_VERSION: &str = "2.0";
 
-/// Everything that a run can say. Secrets are blotted out when it is made.
+/// Report of a run. Secrets are redacted when it is built.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The version of this form.
+    /// Version of the JSON form.
     pub schema_version: &'static str,
-    /// Who judged.
+    /// Suite that judged.
     pub suite: SuiteInfo,
-    /// Who was judged.
+    /// Target that was judged.
     pub target: TargetInfo,
-    /// Where.
+    /// Environment of the run.
     pub environment: EnvironmentInfo,
-    /// How.
+    /// Settings of the run.
     pub run: RunInfo,
-    /// The last word.
+    /// Verdict.
     #[serde(serialize_with = "by_name")]
     pub verdict: Verdict,
-    /// The exit code that goes with it.
+    /// Exit code of the command line.
     pub exit_code: u8,
-    /// Why there is no verdict about the target, when there is none.
-    pub trouble: Option<String>,
-    /// The selected profiles.
-    pub profiles: Vec<ProfileSum>,
-    /// Every requirement of those.
+    /// Error that prevented the run.
+    pub error: Option<String>,
+    /// Selected profiles.
+    pub profiles: Vec<ProfileCounts>,
+    /// Requirements of the selected profiles.
     pub requirements: Vec<RequirementResult>,
-    /// Every check and monitor.
+    /// Checks and monitors.
     pub checks: Vec<CheckResult>,
-    /// The known failures that were taken into account.
-    pub known: Vec<KnownResult>,
-    /// How many checks ended how.
+    /// Entries of the known-failures file.
+    pub known_failures: Vec<KnownFailureResult>,
+    /// Number of checks by status.
     pub totals: BTreeMap<&'static str, usize>,
 }
 
-/// The suite.
+/// Description of the suite.
 #[derive(Clone, Debug, Serialize)]
 pub struct SuiteInfo {
-    /// Its name.
+    /// Name.
     pub name: &'static str,
-    /// Its version.
+    /// Version.
     pub version: &'static str,
-    /// A hash over ids, levels and sentences: equal where the same was demanded.
+    /// Hash of the ids, levels and sentences of all requirements.
     pub requirements_sha256: String,
-    /// How many requirements there are.
+    /// Number of requirements.
     pub requirements: usize,
 }
 
-/// The target.
+/// Description of the target.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TargetInfo {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its version: declared, else that of its heartbeat.
+    /// Declared version, or else the version in the heartbeat.
     pub version: Option<String>,
-    /// The id of the shared host.
+    /// ID of the shared host.
     pub host_id: Option<String>,
-    /// The command, with its placeholders.
+    /// Command with its placeholders.
     pub command: Vec<String>,
-    /// The profiles that it claims.
+    /// Profiles that the target claims.
     pub claimed_profiles: Vec<&'static str>,
-    /// The features that it declares.
+    /// Features that the target declares present or absent.
     pub features: BTreeMap<String, bool>,
 }
 
-/// The surroundings.
+/// Environment of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EnvironmentInfo {
-    /// The operating system.
+    /// Operating system.
     pub os: &'static str,
-    /// The processor.
+    /// Processor architecture.
     pub arch: &'static str,
-    /// The broker.
+    /// Broker.
     pub broker: String,
-    /// The slowest round trip that the doctor saw, in milliseconds.
+    /// Longest round trip to the broker before the run, in milliseconds.
     pub rtt_ms: f64,
-    /// What was added to deadlines at the end of the run, in milliseconds.
+    /// Time added to each deadline at the end of the run, in milliseconds.
     pub patience_ms: f64,
-    /// The latest that one of the suite's own timers fired, in milliseconds.
+    /// Longest delay of a timer of the suite, in milliseconds.
     pub timer_lateness_ms: f64,
 }
 
-/// The run.
+/// Settings of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunInfo {
-    /// Part of every id that the run made up.
+    /// Token in every id that the run creates.
     pub id: String,
-    /// The order of checks.
+    /// Seed of the order of checks.
     pub seed: u64,
-    /// When it began, RFC 3339 in UTC.
-    pub started: String,
-    /// How long it took.
+    /// Start time, RFC 3339 in UTC.
+    pub started_at: String,
+    /// Duration in milliseconds.
     pub duration_ms: u64,
-    /// `--run` and `--skip`.
+    /// `--run` and `--skip` flags.
     pub filters: Vec<String>,
-    /// How often each check ran.
+    /// Number of runs of each check.
     pub repeat: usize,
-    /// Slow checks were included.
+    /// Whether slow checks were included.
     pub slow: bool,
-    /// What reproduces the run, without its filters.
-    pub again: String,
+    /// Command line that repeats the run, without its filters.
+    pub rerun: String,
 }
 
-/// One profile.
+/// Requirement counts of one profile.
 #[derive(Clone, Debug, Serialize)]
-pub struct ProfileSum {
-    /// Its name.
+pub struct ProfileCounts {
+    /// Name of the profile.
     pub name: &'static str,
-    /// The MUSTs.
-    pub must: Sum,
-    /// The SHOULDs.
-    pub should: Sum,
+    /// Counts of its MUST requirements.
+    pub must: Counts,
+    /// Counts of its SHOULD requirements.
+    pub should: Counts,
 }
 
-/// A sum over requirements of one level.
+/// Numbers of requirements of one level.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Sum {
-    /// All of them, without those that are excluded.
+pub struct Counts {
+    /// All requirements except excluded ones.
     pub total: usize,
-    /// Measured and kept.
+    /// Measured and satisfied.
     pub passed: usize,
-    /// Violated, known violations included.
+    /// Violated, including known failures.
     pub failed: usize,
-    /// Neither.
+    /// Not measured.
     pub unmeasured: usize,
 }
 
-/// One requirement.
+/// Result for one requirement.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequirementResult {
-    /// Its id.
+    /// ID.
     pub id: &'static str,
-    /// Its level.
+    /// Level.
     pub level: &'static str,
-    /// Its profile.
+    /// Profile.
     pub profile: &'static str,
-    /// Its sentence.
+    /// Sentence.
     pub sentence: &'static str,
-    /// What became of it.
+    /// Status.
     #[serde(serialize_with = "by_name")]
     pub status: Status,
-    /// What spoke about it.
+    /// IDs of the checks and monitors that judged it.
     pub checks: Vec<String>,
-    /// Why there is no check.
+    /// Reason why it has no check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excluded: Option<&'static str>,
 }
 
-/// One check or monitor.
+/// Result of one check or monitor.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
-    /// Its id.
+    /// ID.
     pub id: String,
-    /// The part before the slash.
+    /// Part of the id before the slash.
     pub section: String,
-    /// What it covers.
+    /// IDs of the covered requirements.
     pub covers: Vec<&'static str>,
-    /// The strictest level of those.
+    /// Strictest level of the covered requirements.
     pub level: &'static str,
-    /// What became of it.
+    /// Status.
     #[serde(serialize_with = "by_name")]
     pub status: Status,
-    /// Why, when the status alone does not say it.
+    /// Explanation of the status.
     pub reason: Option<String>,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
-    /// What it saw go wrong.
+    /// Violations.
     pub violations: Vec<ViolationResult>,
-    /// The wire around the first of those.
+    /// Traffic around the first violation.
     pub wire: Vec<WireResult>,
-    /// The end of the host's log.
+    /// End of the target's log.
     pub log: Option<String>,
-    /// Where it stands.
+    /// `file:line` of the check.
     pub source: String,
-    /// The repetitions.
+    /// Status of each repetition.
     pub attempts: Vec<&'static str>,
-    /// The command line that runs it alone.
-    pub again: String,
+    /// Command line that runs only this check.
+    pub rerun: String,
 }
 
-/// One violation.
+/// One violated requirement.
 #[derive(Clone, Debug, Serialize)]
 pub struct ViolationResult {
-    /// Whose.
+    /// ID of the requirement.
     pub requirement: &'static str,
-    /// How binding it is.
+    /// Level of the requirement.
     pub level: &'static str,
-    /// Its sentence.
+    /// Sentence of the requirement.
     pub sentence: &'static str,
-    /// What was asked.
-    pub what: String,
-    /// Every outcome that would have been right.
+    /// Subject of the claim.
+    pub description: String,
+    /// Acceptable results, as alternatives.
     pub expected: Vec<String>,
-    /// What was seen.
+    /// Observed result.
     pub actual: String,
-    /// Where it was claimed.
+    /// `file:line` of the claim.
     pub source: String,
-    /// Since the check began.
+    /// Time since the check started, in milliseconds.
     pub at_ms: u64,
-    /// Why it is demanded, and what to look at.
+    /// Reason for the requirement.
     pub hint: String,
 }
 
-/// One line of the wire.
+/// One message of the traffic around a violation.
 #[derive(Clone, Debug, Serialize)]
 pub struct WireResult {
-    /// Since the check began.
+    /// Time since the check started, in milliseconds.
     pub at_ms: f64,
-    /// Which way it went.
-    pub way: &'static str,
-    /// The command, `reply` or `heartbeat`.
-    pub what: String,
-    /// The beginning of the payload.
+    /// Sender and receiver, such as `suite → host`.
+    pub direction: &'static str,
+    /// Command, `reply` or `heartbeat`.
+    pub kind: String,
+    /// Start of the payload.
     pub payload: String,
-    /// It gave the violation away.
-    pub culprit_frame: bool,
+    /// Whether this message shows the violation.
+    pub culprit: bool,
 }
 
-/// One known failure.
+/// Entry of the known-failures file.
 #[derive(Clone, Debug, Serialize)]
-pub struct KnownResult {
-    /// The pattern.
+pub struct KnownFailureResult {
+    /// Pattern of check or requirement ids.
     pub check: String,
-    /// The text that it is pinned to.
+    /// Part of the text of the failure.
     #[serde(rename = "match")]
     pub text: String,
-    /// Why.
+    /// Reason for the failure.
     pub reason: String,
-    /// Where it is dealt with.
+    /// Issue that tracks the failure.
     pub issue: Option<String>,
-    /// Its last day.
+    /// Last valid day.
     pub expires: String,
 }
 
-/// Statuses and verdicts go by their names.
+/// Enum that is serialized by name.
 trait Named {
     fn name(&self) -> &'static str;
 }
@@ -276,73 +276,73 @@ fn by_name<S: serde::Serializer>(value: &impl Named, serializer: S) -> Result<S:
 }
 
 impl Report {
-    /// Panics with the text of the report unless everything selected held.
+    /// Asserts that all selected checks passed, for use in a test.
     ///
     /// # Panics
-    /// The exit code of the command line would not be 0.
-    #[expect(clippy::panic, reason = "this is the assertion of somebody's own test")]
+    /// Panics with the text form of the report if the exit code is not 0.
+    #[expect(clippy::panic, reason = "an assertion for the tests of other crates")]
     pub fn assert_conformant(&self) {
         if self.exit_code != 0 {
             panic!("{}", text::render(self, &format::Style::plain()));
         }
     }
 
-    /// The results of checks, in the order of the tables, with monitors at the end.
-    pub fn of_status(&self, status: Status) -> impl Iterator<Item = &CheckResult> {
+    /// Returns the results with a status, in the order of the report.
+    pub fn with_status(&self, status: Status) -> impl Iterator<Item = &CheckResult> {
         self.checks
             .iter()
             .filter(move |check| check.status == status)
     }
 }
 
-/// The sums of the selected profiles.
-pub fn profile_sums(standings: &[Standing], profiles: &[Profile]) -> Vec<ProfileSum> {
-    let sum = |profile: Profile, level: Level| {
-        let of_it = standings.iter().filter(|standing| {
-            let requirement = standing.requirement;
-            requirement.profile == profile
-                && requirement.level == level
-                && standing.excluded.is_none()
+/// Returns the requirement counts of the profiles.
+pub fn profile_counts(statuses: &[RequirementStatus], profiles: &[Profile]) -> Vec<ProfileCounts> {
+    let count = |profile: Profile, level: Level| {
+        let counted = statuses.iter().filter(|item| {
+            item.requirement.profile == profile
+                && item.requirement.level == level
+                && item.excluded.is_none()
         });
-        of_it.fold(Sum::default(), |sum, standing| add(sum, standing.status))
+        counted.fold(Counts::default(), |counts, item| add(counts, item.status))
     };
-    let profile_sum = |profile: &Profile| ProfileSum {
+    let counts_of = |profile: &Profile| ProfileCounts {
         name: profile.name(),
-        must: sum(*profile, Level::Must),
-        should: sum(*profile, Level::Should),
+        must: count(*profile, Level::Must),
+        should: count(*profile, Level::Should),
     };
-    profiles.iter().map(profile_sum).collect()
+    profiles.iter().map(counts_of).collect()
 }
 
-/// Adds one requirement to a sum.
-pub fn add(sum: Sum, status: Status) -> Sum {
-    let sum = Sum {
-        total: sum.total + 1,
-        ..sum
+/// Adds one requirement to the counts.
+pub fn add(counts: Counts, status: Status) -> Counts {
+    let counts = Counts {
+        total: counts.total + 1,
+        ..counts
     };
     match status {
-        // A feature declared absent, and refused as it should be, is kept.
-        Status::Pass | Status::Unsupported => Sum {
-            passed: sum.passed + 1,
-            ..sum
+        // A feature that is declared absent and whose use is refused satisfies its requirements.
+        Status::Pass | Status::Unsupported => Counts {
+            passed: counts.passed + 1,
+            ..counts
         },
-        Status::Fail | Status::Warn | Status::Xfail | Status::Xpass => Sum {
-            failed: sum.failed + 1,
-            ..sum
+        Status::Fail | Status::Warn | Status::Xfail | Status::Xpass => Counts {
+            failed: counts.failed + 1,
+            ..counts
         },
         Status::Unstable
         | Status::NotTestable
         | Status::Inconclusive
         | Status::Error
-        | Status::NotRun => Sum {
-            unmeasured: sum.unmeasured + 1,
-            ..sum
+        | Status::NotRun => Counts {
+            unmeasured: counts.unmeasured + 1,
+            ..counts
         },
     }
 }
 
-/// One outcome as a result, without secrets. `again` is the command line that runs it alone.
-pub fn check_result(outcome: &Outcome, secrets: &Secrets, again: String) -> CheckResult {
+/// Converts an outcome and redacts its secrets. `rerun` is the command line that runs only this
+/// check.
+pub fn check_result(outcome: &Outcome, secrets: &Secrets, rerun: String) -> CheckResult {
     let level = outcome
         .covers
         .iter()
@@ -359,16 +359,16 @@ pub fn check_result(outcome: &Outcome, secrets: &Secrets, again: String) -> Chec
             .reason
             .as_deref()
             .map(|reason| secrets.redact(reason)),
-        duration_ms: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX),
         violations: outcome
             .violations
             .iter()
-            .map(|found| violation(found, secrets))
+            .map(|violation| violation_result(violation, secrets))
             .collect(),
         wire: outcome
             .wire
             .iter()
-            .map(|line| wire(line, secrets))
+            .map(|line| wire_result(line, secrets))
             .collect(),
         log: outcome.log.as_deref().map(|log| secrets.redact(log)),
         source: outcome.source.clone(),
@@ -377,53 +377,53 @@ pub fn check_result(outcome: &Outcome, secrets: &Secrets, again: String) -> Chec
             .iter()
             .map(|status| status.name())
             .collect(),
-        again,
+        rerun,
     }
 }
 
-fn violation(found: &Violation, secrets: &Secrets) -> ViolationResult {
+fn violation_result(violation: &Violation, secrets: &Secrets) -> ViolationResult {
     ViolationResult {
-        requirement: found.requirement.id,
-        level: found.requirement.level.name(),
-        sentence: found.requirement.sentence,
-        what: secrets.redact(&found.what),
-        expected: found
-            .acceptable
+        requirement: violation.requirement.id,
+        level: violation.requirement.level.name(),
+        sentence: violation.requirement.sentence,
+        description: secrets.redact(&violation.description),
+        expected: violation
+            .expected
             .iter()
-            .map(|outcome| secrets.redact(outcome))
+            .map(|expected| secrets.redact(expected))
             .collect(),
-        actual: secrets.redact(&found.actual),
-        source: found.source.clone(),
-        at_ms: u64::try_from(found.at.as_millis()).unwrap_or(u64::MAX),
-        hint: found.requirement.why.to_owned(),
+        actual: secrets.redact(&violation.actual),
+        source: violation.source.clone(),
+        at_ms: u64::try_from(violation.at.as_millis()).unwrap_or(u64::MAX),
+        hint: violation.requirement.why.to_owned(),
     }
 }
 
-fn wire(line: &WireLine, secrets: &Secrets) -> WireResult {
+fn wire_result(line: &WireLine, secrets: &Secrets) -> WireResult {
     WireResult {
         at_ms: (line.at_ms * 1000.0).round() / 1000.0,
-        way: line.way,
-        what: secrets.redact(&line.what),
+        direction: line.direction,
+        kind: secrets.redact(&line.kind),
         payload: secrets.redact(&line.payload),
-        culprit_frame: line.culprit_frame,
+        culprit: line.culprit,
     }
 }
 
-/// One standing as a result.
-pub fn requirement_result(standing: &Standing) -> RequirementResult {
-    let requirement = standing.requirement;
+/// Converts the status of a requirement.
+pub fn requirement_result(status: &RequirementStatus) -> RequirementResult {
+    let requirement = status.requirement;
     RequirementResult {
         id: requirement.id,
         level: requirement.level.name(),
         profile: requirement.profile.name(),
         sentence: requirement.sentence,
-        status: standing.status,
-        checks: standing.checks.clone(),
-        excluded: standing.excluded,
+        status: status.status,
+        checks: status.checks.clone(),
+        excluded: status.excluded,
     }
 }
 
-/// A hash over what is demanded.
+/// Returns a hash of the ids, levels and sentences of the requirements of one side.
 pub fn requirements_sha256(side: Side) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
@@ -442,7 +442,7 @@ pub fn requirements_sha256(side: Side) -> String {
         .collect()
 }
 
-/// How many checks ended how; every status is there.
+/// Returns the number of checks by status, including statuses without checks.
 pub fn totals(outcomes: &[Outcome]) -> BTreeMap<&'static str, usize> {
     let count = |status: Status| {
         outcomes

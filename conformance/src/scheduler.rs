@@ -1,23 +1,24 @@
-//! Judges schedulers: the suite plays a fleet of hosts on the bus, each with a connection of its own, gives
-//! the scheduler its work through an intake, and looks at what the hosts get and what the scheduler says.
+//! Judges schedulers. The suite simulates a fleet of hosts on the bus, each with its own
+//! connection, submits workloads to the scheduler through an intake, and checks the commands that
+//! the hosts receive and the status that the scheduler reports.
 //!
-//! Where things are:
-//!
-//! | module | what |
+//! | module | contents |
 //! |---|---|
-//! | [`scenario`], `checks` | the checks: const tables of scenarios, one file a section |
-//! | [`cx`] | what the body of a scenario works with |
-//! | [`host`] | a simulated host: its look, its script, its life |
-//! | [`journal`] | what the hosts of one scenario saw and did: the evidence |
-//! | [`intake`], [`manifest`] | how work is given to a scheduler: `dir`, `exec`, `kube` |
-//! | [`target`], [`timing`] | what is judged, and by which times |
-//! | [`stage`], [`run`], [`suite`] | broker, scheduler and chorus; the run; the library entry |
-//! | [`monitor`] | judges of every frame that the scheduler publishes |
-//! | [`model`] | the model scheduler, its mutants and legal variants |
+//! | [`scenario`], [`checks`] | the checks: const tables of scenarios, one file per section |
+//! | [`context`] | the API that the body of a scenario uses |
+//! | [`simulated_host`] | a simulated host: its profile, and its scripted reactions to commands |
+//! | [`behavior`] | behaviors of simulated hosts over time, for manual tests |
+//! | [`journal`] | the events of the hosts of one scenario, which are the evidence of its claims |
+//! | [`intake`], [`manifest`] | the intakes `dir`, `exec` and `kube`, and the submitted objects |
+//! | [`target`], [`timings`] | the scheduler that is judged, and its time limits |
+//! | [`environment`] | the broker, the scheduler, and background hosts |
+//! | [`runner`], [`suite`] | the run of the scenarios, and the suite as a library |
+//! | [`monitors`] | rules for every frame that the scheduler publishes |
+//! | [`preflight`] | the canary workload before the first check |
 //!
-//! A scenario has a host group of its own (`cx.group()`), names (`cx.name`) and images (`cx.image`) of its own;
-//! its manifests select its group, so that scenarios share one scheduler. Whoever takes the broker away or kills
-//! the scheduler has both for himself: `place: Own`.
+//! Each scenario has its own host group (`cx.group()`), object names (`cx.name`) and images
+//! (`cx.image`). Its manifests select its host group, so that scenarios can share a scheduler. A
+//! scenario that disconnects the broker or kills the scheduler needs its own: `isolation: Own`.
 
 pub mod behavior;
 pub mod checks;

@@ -1,4 +1,4 @@
-//! The catalog of either side. Only this module and [`cli`](crate::cli) know both sides.
+//! Catalog of each side. Only this module and [`cli`](crate::cli) depend on both sides.
 
 use crate::check::catalog::Catalog;
 use crate::check::side::Side;

@@ -1,4 +1,4 @@
-//! The environment of a target: broker, registry, tap, beacon, guests and processes.
+//! The environment of a target: broker, registry, tap, beacons, guests and processes.
 
 pub mod beacon;
 pub mod broker;
@@ -12,3 +12,4 @@ pub mod program;
 pub mod registry;
 pub mod secrets;
 pub mod tap;
+mod tcp_server;

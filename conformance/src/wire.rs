@@ -1,4 +1,4 @@
-//! The wire as the suite reads and writes it, independent of any SDK.
+//! Encodings and clients of the protocol, independent of any SDK.
 
 pub mod base64;
 pub mod grpc;

@@ -1,4 +1,4 @@
-//! The catalog of checks and monitors of one side.
+//! Catalog of the checks and monitors of one side.
 
 use super::meta::CheckMeta;
 use super::side::Side;
@@ -6,7 +6,7 @@ use super::side::Side;
 /// Checks and monitors of one side.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    /// Side that they judge.
+    /// Side that the checks judge.
     pub side: Side,
     /// Declarations of all checks, in the order of the tables.
     pub checks: Vec<&'static CheckMeta>,

@@ -1,4 +1,4 @@
-//! What every check body stands on, whichever side it judges: its claims, its waits, its time.
+//! State of one run of a check, on either side: its claims, waits and time budget.
 
 use std::time::{Duration, Instant};
 
@@ -9,70 +9,71 @@ use crate::spec::requirements;
 use crate::spec::requirements::Requirement;
 use crate::testbed::clock::Patience;
 
-/// One run of one check: what it covers, what it has claimed so far, how long it may take.
+/// One run of one check: its declaration, its evidence so far and its time budget.
 #[derive(Debug)]
 pub struct CheckRun {
     pub(super) meta: &'static CheckMeta,
     pub(super) patience: Patience,
     pub(super) evidence: Evidence,
-    pub(super) began: Instant,
+    pub(super) started_at: Instant,
 }
 
 impl CheckRun {
-    /// The ground of a run that begins now.
+    /// Creates a run that starts now.
     pub fn new(meta: &'static CheckMeta, patience: Patience) -> CheckRun {
         CheckRun {
             meta,
             patience,
             evidence: Evidence::default(),
-            began: Instant::now(),
+            started_at: Instant::now(),
         }
     }
 
-    /// What blocks a check whose precondition the target broke.
+    /// Returns the error for a precondition of the check that the target violated.
     pub fn blocked(
         &self,
         owner: Requirement,
-        what: &str,
+        expectation: &str,
         actual: &impl std::fmt::Display,
     ) -> Blocked {
         Blocked::Precondition {
-            owner: entry(owner),
-            what: what.to_owned(),
+            owner: static_requirement(owner),
+            expectation: expectation.to_owned(),
             actual: actual.to_string(),
-            culprit_frame: self.evidence.last_inbox_seen(),
+            culprit_frame: self.evidence.last_inbox(),
             stalled: self.stalled(),
         }
     }
 
-    /// How long the machine stood still since the check began, when that is too much to judge anybody.
+    /// Returns how long the machine stalled since the check started, if too long for a fair
+    /// judgment.
     pub fn stalled(&self) -> Option<Duration> {
-        self.patience.clock.stalled_since(self.began)
+        self.patience.clock.stalled_since(self.started_at)
     }
 
-    /// What is declared about the check.
+    /// Returns the declaration of the check.
     pub fn meta(&self) -> &'static CheckMeta {
         self.meta
     }
 
-    /// What is added to every deadline.
+    /// Returns the time that is added to every deadline.
     pub fn patience(&self) -> Duration {
         self.patience.now()
     }
 
-    /// What the body has claimed so far.
+    /// Returns the evidence so far.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
 
-    /// When the body began.
-    pub fn began(&self) -> Instant {
-        self.began
+    /// Returns the start time of the body.
+    pub fn started_at(&self) -> Instant {
+        self.started_at
     }
 
-    /// What is left of the budget.
+    /// Returns the rest of the time budget.
     pub fn time_left(&self) -> Duration {
-        Duration::from_secs(self.meta.budget_s).saturating_sub(self.began.elapsed())
+        Duration::from_secs(self.meta.budget_s).saturating_sub(self.started_at.elapsed())
     }
 }
 
@@ -82,7 +83,7 @@ impl AsRef<CheckRun> for CheckRun {
     }
 }
 
-/// The static behind a copy of a requirement.
-pub(super) fn entry(requirement: Requirement) -> &'static Requirement {
+/// Returns the static that a requirement was copied from.
+pub(super) fn static_requirement(requirement: Requirement) -> &'static Requirement {
     requirements::by_id(requirement.id).unwrap_or(&requirements::HOST_WIRE_002)
 }

@@ -1,4 +1,5 @@
-//! Claims: what a check says a requirement demands, judged at once and reported all together.
+//! Claims: assertions of a check about a requirement. A failed claim is recorded; the body
+//! continues.
 
 use std::fmt::Debug;
 use std::panic::Location;
@@ -10,9 +11,9 @@ use super::wait::Waited;
 use crate::spec::requirements::Requirement;
 use crate::wire::response::{Reply, Response};
 
-/// A claim that has begun. A claim that does not hold is noted; the body goes on.
+/// Claim about one requirement, to be judged by one of its methods.
 #[derive(Debug)]
-#[must_use = "a claim says nothing until it is judged"]
+#[must_use = "a claim has no effect until it is judged"]
 pub struct Claim<'c> {
     check_run: &'c CheckRun,
     requirement: Option<&'static Requirement>,
@@ -21,16 +22,16 @@ pub struct Claim<'c> {
 }
 
 impl CheckRun {
-    /// Begins a claim about a requirement that the check covers.
+    /// Starts a claim about a requirement that the check covers.
     #[track_caller]
     pub fn claim(&self, requirement: Requirement) -> Claim<'_> {
-        Claim::begin(self, requirement)
+        Claim::new(self, requirement)
     }
 }
 
 impl<'c> Claim<'c> {
     #[track_caller]
-    pub(super) fn begin(check_run: &'c CheckRun, requirement: Requirement) -> Claim<'c> {
+    pub(super) fn new(check_run: &'c CheckRun, requirement: Requirement) -> Claim<'c> {
         let source = Location::caller();
         let covered = check_run
             .meta
@@ -39,139 +40,143 @@ impl<'c> Claim<'c> {
             .copied()
             .find(|covered| **covered == requirement);
         if covered.is_none() {
-            check_run.evidence.fault(format!(
-                "claims {} at {source}, which its `covers` does not name",
+            check_run.evidence.record_check_error(format!(
+                "claims {} at {source}, which its `covers` does not list",
                 requirement.id
             ));
         }
         Claim {
             check_run,
             requirement: covered,
-            culprit_frame: check_run.evidence.last_inbox_seen(),
+            culprit_frame: check_run.evidence.last_inbox(),
             source,
         }
     }
 
-    /// The answer that the claim is about, when it is not the latest: its frame is marked.
-    pub fn about(mut self, answer: &Response) -> Claim<'c> {
-        self.culprit_frame = Some(answer.inbox.clone());
+    /// Sets the response that the claim is about, if it is not the latest. Its frame is marked.
+    pub fn about(mut self, response: &Response) -> Claim<'c> {
+        self.culprit_frame = Some(response.inbox.clone());
         self
     }
 
-    /// The frame on that subject or inbox is what the claim is about.
+    /// Sets the subject or inbox of the frame that the claim is about.
     pub fn about_subject(mut self, subject: &str) -> Claim<'c> {
         self.culprit_frame = Some(subject.to_owned());
         self
     }
 
-    /// `actual` equals `expected`.
-    pub fn is<A: PartialEq<E> + Debug, E: Debug>(self, what: &str, actual: A, expected: E) -> bool {
+    /// Claims that `actual` equals `expected`.
+    pub fn is<A: PartialEq<E> + Debug, E: Debug>(
+        self,
+        description: &str,
+        actual: A,
+        expected: E,
+    ) -> bool {
         let held = actual == expected;
-        self.judge(held, what, || {
+        self.judge(held, description, || {
             (vec![format!("{expected:?}")], format!("{actual:?}"))
         })
     }
 
-    /// `actual` equals one of the acceptable outcomes.
+    /// Claims that `actual` equals one of the `expected` values.
     pub fn one_of<A: PartialEq<E> + Debug, E: Debug>(
         self,
-        what: &str,
+        description: &str,
         actual: A,
-        acceptable: &[E],
+        expected: &[E],
     ) -> bool {
-        let held = acceptable.iter().any(|outcome| actual == *outcome);
-        self.judge(held, what, || {
+        let held = expected.iter().any(|value| actual == *value);
+        self.judge(held, description, || {
             (
-                acceptable
-                    .iter()
-                    .map(|outcome| format!("{outcome:?}"))
-                    .collect(),
+                expected.iter().map(|value| format!("{value:?}")).collect(),
                 format!("{actual:?}"),
             )
         })
     }
 
-    /// The condition in `what` holds; `actual` says what was seen when it does not.
+    /// Claims that `condition` holds. `actual` describes the observed state if it does not.
     pub fn holds<S: Into<String>>(
         self,
-        what: &str,
+        condition: &str,
         held: bool,
         actual: impl FnOnce() -> S,
     ) -> bool {
-        self.judge(held, what, || (vec![what.to_owned()], actual().into()))
+        self.judge(held, condition, || {
+            (vec![condition.to_owned()], actual().into())
+        })
     }
 
-    /// The wait ended well, within its time. Returns what it saw.
+    /// Claims that the wait succeeded in time. Returns the observed value.
     pub fn met<T>(self, waited: Waited<T>) -> Option<T> {
         let stalled = waited.stalled;
         match waited.result {
             Ok(value) => {
-                self.judge(true, &waited.what, Default::default);
+                self.judge(true, &waited.description, Default::default);
                 Some(value)
             }
             Err(missed) => {
-                let acceptable = vec![format!("{} {}", waited.what, missed.within)];
-                self.judge_stalled(false, &waited.what, stalled, || (acceptable, missed.actual));
+                let expected = vec![format!("{} {}", waited.description, missed.within)];
+                self.judge_stalled(false, &waited.description, stalled, || {
+                    (expected, missed.actual)
+                });
                 None
             }
         }
     }
 
-    /// The request was answered. Returns the answer.
-    pub fn answered(self, what: &str, reply: &Reply) -> Option<Response> {
-        let answer = reply.answer().cloned();
+    /// Claims that the request was answered. Returns the response.
+    pub fn answered(self, description: &str, reply: &Reply) -> Option<Response> {
+        let response = reply.response().cloned();
         let stalled = match reply {
-            Reply::Silence { .. } => self.check_run.stalled(),
+            Reply::Timeout { .. } => self.check_run.stalled(),
             Reply::Response(_) | Reply::NoResponders { .. } => None,
         };
         let claim = Claim {
             culprit_frame: Some(reply.inbox().to_owned()),
             ..self
         };
-        claim.judge_stalled(answer.is_some(), what, stalled, || {
+        claim.judge_stalled(response.is_some(), description, stalled, || {
             (vec!["a reply".to_owned()], reply.to_string())
         });
-        answer
+        response
     }
 
-    /// The claim does not hold, for a reason that the other forms cannot say.
-    pub fn violated(self, what: &str, acceptable: &[&str], actual: impl Into<String>) {
-        let acceptable = acceptable
-            .iter()
-            .map(|outcome| (*outcome).to_owned())
-            .collect();
-        self.judge(false, what, || (acceptable, actual.into()));
+    /// Records that the claim does not hold, for a result that no other method expresses.
+    pub fn violated(self, description: &str, expected: &[&str], actual: impl Into<String>) {
+        let expected = expected.iter().map(|value| (*value).to_owned()).collect();
+        self.judge(false, description, || (expected, actual.into()));
     }
 
     fn judge(
         self,
         held: bool,
-        what: &str,
-        outcome: impl FnOnce() -> (Vec<String>, String),
+        description: &str,
+        details: impl FnOnce() -> (Vec<String>, String),
     ) -> bool {
-        self.judge_stalled(held, what, None, outcome)
+        self.judge_stalled(held, description, None, details)
     }
 
+    /// Records the claim. `details` returns the expected and the actual results of a failed one.
     fn judge_stalled(
         self,
         held: bool,
-        what: &str,
+        description: &str,
         stalled: Option<Duration>,
-        outcome: impl FnOnce() -> (Vec<String>, String),
+        details: impl FnOnce() -> (Vec<String>, String),
     ) -> bool {
         let Some(requirement) = self.requirement else {
             return held;
         };
-        self.check_run.evidence.claimed(requirement);
+        self.check_run.evidence.record_claim(requirement);
         if !held {
-            let (acceptable, actual) = outcome();
-            self.check_run.evidence.violated(Violation {
+            let (expected, actual) = details();
+            self.check_run.evidence.record_violation(Violation {
                 requirement,
-                what: what.to_owned(),
-                acceptable,
+                description: description.to_owned(),
+                expected,
                 actual,
                 source: format!("{}:{}", self.source.file(), self.source.line()),
-                at: self.check_run.began.elapsed(),
+                at: self.check_run.started_at.elapsed(),
                 culprit_frame: self.culprit_frame,
                 stalled,
             });

@@ -1,4 +1,4 @@
-//! Turns what a check body did into an outcome. Pure.
+//! Turns the end of a check body and its evidence into an outcome. Pure.
 
 use std::any::Any;
 use std::time::Duration;
@@ -8,36 +8,36 @@ use super::meta::CheckMeta;
 use super::outcome::{Blocked, Flow, Outcome, Status, Violation};
 use crate::spec::requirements::{Level, Requirement};
 
-/// How a body ended.
+/// End of a check body.
 #[derive(Debug)]
-pub enum Ended {
+pub enum BodyEnd {
     /// It returned.
-    Itself(Flow),
-    /// It ran longer than the harness lets it.
+    Returned(Flow),
+    /// It exceeded its time budget.
     OverBudget,
-    /// It panicked: a fault of the check.
+    /// It panicked, which is an error of the check.
     Panicked(String),
 }
 
-/// Lines of a host's log that go into a report.
+/// Lines of the target's log that go into a report.
 const LOG_LINES: usize = 20;
 
 /// Judges one run of a check.
 pub fn judge(
     check: &CheckMeta,
-    ended: Ended,
+    end: BodyEnd,
     evidence: &Evidence,
     stalled: Option<Duration>,
 ) -> Outcome {
-    let mut outcome = Outcome::of(check.id, check.covers, Status::Pass);
+    let mut outcome = Outcome::new(check.id, check.covers, Status::Pass);
     outcome.violations = evidence.violations();
     let mut blocked = None;
     let mut error = evidence
-        .faults()
+        .check_errors()
         .first()
-        .map(|fault| format!("the check {fault}"));
-    match ended {
-        Ended::Itself(Ok(())) => {
+        .map(|error| format!("the check {error}"));
+    match end {
+        BodyEnd::Returned(Ok(())) => {
             let unclaimed = unclaimed(check, evidence);
             if let (Some(requirement), None) = (unclaimed, &error) {
                 error = Some(format!(
@@ -46,19 +46,19 @@ pub fn judge(
                 ));
             }
         }
-        Ended::Itself(Err(Blocked::Precondition {
+        BodyEnd::Returned(Err(Blocked::Precondition {
             owner,
-            what,
+            expectation,
             actual,
             culprit_frame,
             stalled,
         })) => {
             let covered = check.covers.contains(&owner);
-            let reason = format!("blocked by {}: {what}: {actual}", owner.id);
+            let reason = format!("blocked by {}: {expectation}: {actual}", owner.id);
             outcome.violations.push(Violation {
                 requirement: owner,
-                acceptable: vec![what.clone()],
-                what,
+                expected: vec![expectation.clone()],
+                description: expectation,
                 actual,
                 source: format!("{}:{}", check.file, check.line),
                 at: Duration::ZERO,
@@ -69,19 +69,19 @@ pub fn judge(
                 blocked = Some(reason);
             }
         }
-        Ended::Itself(Err(Blocked::Missing(what))) => {
+        BodyEnd::Returned(Err(Blocked::Missing(prerequisite))) => {
             outcome.status = Status::NotTestable;
-            outcome.reason = Some(format!("needs {what}"));
+            outcome.reason = Some(format!("needs {prerequisite}"));
             return outcome;
         }
-        Ended::Itself(Err(Blocked::Harness(trouble))) => error = Some(trouble),
-        Ended::Panicked(message) => error = Some(format!("the check panicked: {message}")),
-        Ended::OverBudget => {
+        BodyEnd::Returned(Err(Blocked::Harness(failure))) => error = Some(failure),
+        BodyEnd::Panicked(message) => error = Some(format!("the check panicked: {message}")),
+        BodyEnd::OverBudget => {
             let waiting = evidence
-                .was_waiting_for()
-                .map(|what| format!(", waiting for: {what}"));
+                .waiting_for()
+                .map(|condition| format!(", waiting for: {condition}"));
             outcome.reason = Some(format!(
-                "not at its end after {} s{}{}",
+                "still running after {} s{}{}",
                 check.budget_s,
                 waiting.unwrap_or_default(),
                 stalled
@@ -91,23 +91,25 @@ pub fn judge(
             outcome.status = Status::Inconclusive;
         }
     }
-    settle(check, outcome, error, blocked)
+    set_status(check, outcome, error, blocked)
 }
 
-/// What a check passed over without a claim. Behind a claim that did not hold there may be nothing left to
-/// claim.
+/// Returns a covered requirement that the check made no claim about.
+///
+/// None if a claim did not hold: the rest of the body may then have nothing left to claim.
 fn unclaimed(check: &CheckMeta, evidence: &Evidence) -> Option<&'static Requirement> {
-    let whole = check
+    let all_held = check
         .covers
         .iter()
-        .all(|covered| !evidence.is_broken(covered));
+        .all(|covered| !evidence.is_violated(covered));
     let mut covers = check.covers.iter();
     covers
-        .find(|covered| whole && !evidence.has_claimed(covered))
+        .find(|covered| all_held && !evidence.has_claimed(covered))
         .copied()
 }
 
-fn settle(
+/// Derives the status from the violations. `error` takes precedence over them, they over `blocked`.
+fn set_status(
     check: &CheckMeta,
     mut outcome: Outcome,
     error: Option<String>,
@@ -118,23 +120,21 @@ fn settle(
         outcome.reason = Some(error);
         return outcome;
     }
-    let own = |violation: &&Violation| check.covers.contains(&violation.requirement);
+    let covered = |violation: &&Violation| check.covers.contains(&violation.requirement);
     let firm = |violation: &&Violation| violation.stalled.is_none();
-    let broken = |level: Level| {
-        let of_level = |violation: &&Violation| violation.requirement.level == level;
+    let violated = |level: Level| {
         outcome
             .violations
             .iter()
-            .filter(own)
+            .filter(covered)
             .filter(firm)
-            .any(|violation| of_level(&violation))
+            .any(|violation| violation.requirement.level == level)
     };
-    let soft = outcome
+    let stall = outcome
         .violations
         .iter()
-        .find(|violation| violation.stalled.is_some());
-    let stall = soft.and_then(|violation| violation.stalled);
-    if broken(Level::Must) {
+        .find_map(|violation| violation.stalled);
+    if violated(Level::Must) {
         outcome.status = Status::Fail;
     } else if let Some(stall) = stall {
         let stall = stall.as_millis();
@@ -145,13 +145,13 @@ fn settle(
     } else if let Some(blocked) = blocked {
         outcome.status = Status::NotTestable;
         outcome.reason = Some(blocked);
-    } else if outcome.status == Status::Pass && broken(Level::Should) {
+    } else if outcome.status == Status::Pass && violated(Level::Should) {
         outcome.status = Status::Warn;
     }
     outcome
 }
 
-/// The outcome of a body that verified the refusal of a feature declared absent.
+/// Returns the outcome of a body that verified the refusal of a feature that is declared absent.
 pub fn refused(outcome: Outcome, feature: &str) -> Outcome {
     match outcome.status {
         Status::Pass => Outcome {
@@ -165,7 +165,7 @@ pub fn refused(outcome: Outcome, feature: &str) -> Outcome {
     }
 }
 
-/// The repetitions of one check as one outcome; `None` of none.
+/// Merges the repetitions of one check. Returns `None` if there are none.
 pub fn merge(attempts: Vec<Outcome>) -> Option<Outcome> {
     let statuses: Vec<Status> = attempts.iter().map(|attempt| attempt.status).collect();
     if statuses.len() < 2 {
@@ -173,18 +173,18 @@ pub fn merge(attempts: Vec<Outcome>) -> Option<Outcome> {
     }
     let first = statuses.first().copied()?;
     let same = statuses.iter().all(|status| *status == first);
-    // The first that is not a pass has something to tell.
-    let telling = statuses
+    // Details come from the first attempt that did not pass.
+    let shown = statuses
         .iter()
         .position(|status| *status != Status::Pass)
         .unwrap_or(0);
-    let took = attempts
+    let duration = attempts
         .iter()
-        .map(|attempt| attempt.took)
+        .map(|attempt| attempt.duration)
         .max()
         .unwrap_or_default();
-    let mut merged = attempts.into_iter().nth(telling)?;
-    merged.took = took;
+    let mut merged = attempts.into_iter().nth(shown)?;
+    merged.duration = duration;
     if !same && !statuses.contains(&Status::Error) {
         let passed = statuses
             .iter()
@@ -197,20 +197,20 @@ pub fn merge(attempts: Vec<Outcome>) -> Option<Outcome> {
     Some(merged)
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a word".into())
+        .unwrap_or_else(|| "without a message".into())
 }
 
-/// The last lines of a log.
-pub fn log_end(log: &str) -> String {
+/// Returns the last lines of a log.
+pub fn log_tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
-    let end = lines
+    let tail = lines
         .get(lines.len().saturating_sub(LOG_LINES)..)
         .unwrap_or_default();
-    end.join("\n")
+    tail.join("\n")
 }
 
 #[cfg(test)]
@@ -230,8 +230,8 @@ mod tests {
     fn violation(requirement: &'static req::Requirement, stalled: Option<Duration>) -> Violation {
         Violation {
             requirement,
-            what: "w".into(),
-            acceptable: vec![],
+            description: "w".into(),
+            expected: vec![],
             actual: "a".into(),
             source: "s".into(),
             at: Duration::ZERO,
@@ -245,74 +245,77 @@ mod tests {
         CHECK
             .covers
             .iter()
-            .for_each(|covered| evidence.claimed(covered));
+            .for_each(|covered| evidence.record_claim(covered));
         evidence
     }
 
-    fn status(ended: Ended, evidence: &Evidence) -> Status {
-        judge(&CHECK, ended, evidence, None).status
+    fn status(end: BodyEnd, evidence: &Evidence) -> Status {
+        judge(&CHECK, end, evidence, None).status
     }
 
     #[test]
-    fn levels_decide_between_fail_and_warn() {
-        assert_eq!(status(Ended::Itself(Ok(())), &claimed()), Status::Pass);
+    fn level_decides_between_fail_and_warn() {
+        assert_eq!(status(BodyEnd::Returned(Ok(())), &claimed()), Status::Pass);
         let evidence = claimed();
-        evidence.violated(violation(&req::HOST_WIRE_018, None));
-        assert_eq!(status(Ended::Itself(Ok(())), &evidence), Status::Warn);
-        evidence.violated(violation(&req::HOST_WIRE_001, None));
-        assert_eq!(status(Ended::Itself(Ok(())), &evidence), Status::Fail);
+        evidence.record_violation(violation(&req::HOST_WIRE_018, None));
+        assert_eq!(status(BodyEnd::Returned(Ok(())), &evidence), Status::Warn);
+        evidence.record_violation(violation(&req::HOST_WIRE_001, None));
+        assert_eq!(status(BodyEnd::Returned(Ok(())), &evidence), Status::Fail);
     }
 
     #[test]
-    fn a_hollow_pass_is_an_error() {
+    fn pass_without_claim_is_an_error() {
         let evidence = Evidence::default();
-        evidence.claimed(&req::HOST_WIRE_001);
-        let outcome = judge(&CHECK, Ended::Itself(Ok(())), &evidence, None);
+        evidence.record_claim(&req::HOST_WIRE_001);
+        let outcome = judge(&CHECK, BodyEnd::Returned(Ok(())), &evidence, None);
         assert_eq!(outcome.status, Status::Error);
         assert!(outcome.reason.unwrap_or_default().contains("HOST-WIRE-018"));
-        // A check that ends at the first breach has told what it was asked.
-        evidence.violated(violation(&req::HOST_WIRE_001, None));
-        assert_eq!(status(Ended::Itself(Ok(())), &evidence), Status::Fail);
+        // A check that ends at its first violation need not claim the rest.
+        evidence.record_violation(violation(&req::HOST_WIRE_001, None));
+        assert_eq!(status(BodyEnd::Returned(Ok(())), &evidence), Status::Fail);
     }
 
     #[test]
-    fn faults_and_panics_are_errors_and_stalls_prove_nothing() {
+    fn check_errors_and_panics_are_errors_and_stalls_are_inconclusive() {
         let evidence = claimed();
-        evidence.fault("claims what it must not".into());
-        assert_eq!(status(Ended::Itself(Ok(())), &evidence), Status::Error);
+        evidence.record_check_error("claims what it must not".into());
+        assert_eq!(status(BodyEnd::Returned(Ok(())), &evidence), Status::Error);
         assert_eq!(
-            status(Ended::Panicked("x".into()), &claimed()),
+            status(BodyEnd::Panicked("x".into()), &claimed()),
             Status::Error
         );
         let evidence = claimed();
-        evidence.violated(violation(&req::HOST_WIRE_001, Some(Duration::from_secs(1))));
+        evidence.record_violation(violation(&req::HOST_WIRE_001, Some(Duration::from_secs(1))));
         assert_eq!(
-            status(Ended::Itself(Ok(())), &evidence),
+            status(BodyEnd::Returned(Ok(())), &evidence),
             Status::Inconclusive
         );
-        assert_eq!(status(Ended::OverBudget, &claimed()), Status::Inconclusive);
+        assert_eq!(
+            status(BodyEnd::OverBudget, &claimed()),
+            Status::Inconclusive
+        );
     }
 
     #[test]
-    fn a_broken_precondition_is_blamed_on_its_owner() {
+    fn violated_precondition_counts_against_its_requirement() {
         let blocked = |owner| {
-            Ended::Itself(Err(Blocked::Precondition {
+            BodyEnd::Returned(Err(Blocked::Precondition {
                 owner,
-                what: "w".into(),
+                expectation: "w".into(),
                 actual: "a".into(),
                 culprit_frame: None,
                 stalled: None,
             }))
         };
-        let foreign = judge(
+        let uncovered = judge(
             &CHECK,
             blocked(&req::HOST_START_001),
             &Evidence::default(),
             None,
         );
-        assert_eq!(foreign.status, Status::NotTestable);
+        assert_eq!(uncovered.status, Status::NotTestable);
         assert_eq!(
-            foreign.violations.first().map(|v| v.requirement.id),
+            uncovered.violations.first().map(|v| v.requirement.id),
             Some("HOST-START-001")
         );
         assert_eq!(
@@ -322,8 +325,8 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_that_differ_are_unstable() {
-        let one = |status| Outcome::of("a/b", &[], status);
+    fn different_repetitions_are_unstable() {
+        let one = |status| Outcome::new("a/b", &[], status);
         let mixed = merge(vec![
             one(Status::Pass),
             one(Status::Fail),

@@ -1,4 +1,4 @@
-//! What one run of a check has claimed, seen and created.
+//! Evidence of one run of a check: its claims, violations and workload ids.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,106 +8,110 @@ use tokio::sync::Notify;
 use super::outcome::Violation;
 use crate::spec::requirements::Requirement;
 
-/// The book that claims write into and the runner reads at the end. Clones share it.
+/// Evidence that claims record and the runner reads at the end. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    book: Arc<Mutex<Book>>,
-    broken: Arc<Notify>,
+    records: Arc<Mutex<Records>>,
+    violation_recorded: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Book {
+struct Records {
     ids: BTreeSet<String>,
     claimed: BTreeSet<&'static str>,
     violations: Vec<Violation>,
-    faults: Vec<String>,
+    check_errors: Vec<String>,
     last_inbox: Option<String>,
     waiting_for: Option<String>,
 }
 
 impl Evidence {
-    /// An id that clean-up must stop.
-    pub fn remember_id(&self, id: &str) {
+    /// Records the id of a workload that cleanup must stop.
+    pub fn track_id(&self, id: &str) {
         self.lock().ids.insert(id.to_owned());
     }
 
-    /// The ids that clean-up must stop.
+    /// Returns the ids of the workloads that cleanup must stop.
     pub fn ids(&self) -> Vec<String> {
         self.lock().ids.iter().cloned().collect()
     }
 
-    /// A claim was judged.
-    pub fn claimed(&self, requirement: &'static Requirement) {
+    /// Records that a claim was judged.
+    pub fn record_claim(&self, requirement: &'static Requirement) {
         self.lock().claimed.insert(requirement.id);
     }
 
-    /// Whether any claim about it was judged.
+    /// Returns whether a claim about the requirement was judged.
     pub fn has_claimed(&self, requirement: &Requirement) -> bool {
         self.lock().claimed.contains(requirement.id)
     }
 
-    /// A claim did not hold.
-    pub fn violated(&self, violation: Violation) {
+    /// Records a claim that did not hold.
+    pub fn record_violation(&self, violation: Violation) {
         self.lock().violations.push(violation);
-        self.broken.notify_waiters();
+        self.violation_recorded.notify_waiters();
     }
 
-    /// Whether a claim about it did not hold, and no standstill of the machine excuses that.
-    pub fn is_broken(&self, requirement: &Requirement) -> bool {
-        let book = self.lock();
-        let mut firm = book.violations.iter().filter(|seen| seen.stalled.is_none());
-        firm.any(|seen| seen.requirement == requirement)
+    /// Returns whether a claim about the requirement did not hold, apart from stalls of the
+    /// machine.
+    pub fn is_violated(&self, requirement: &Requirement) -> bool {
+        let records = self.lock();
+        let mut firm = records
+            .violations
+            .iter()
+            .filter(|violation| violation.stalled.is_none());
+        firm.any(|violation| violation.requirement == requirement)
     }
 
-    /// Waits until it [is broken](Ledger::is_broken). Cancel safe.
-    pub async fn until_broken(&self, requirement: &Requirement) {
+    /// Waits until the requirement [is violated](Evidence::is_violated). Cancel safe.
+    pub async fn until_violated(&self, requirement: &Requirement) {
         loop {
-            let mut news = std::pin::pin!(self.broken.notified());
-            // What comes between the look and the wait is not missed.
-            news.as_mut().enable();
-            if self.is_broken(requirement) {
+            let mut recorded = std::pin::pin!(self.violation_recorded.notified());
+            // Registers before the test, so that no violation between test and wait is missed.
+            recorded.as_mut().enable();
+            if self.is_violated(requirement) {
                 return;
             }
-            news.await;
+            recorded.await;
         }
     }
 
-    /// The claims that did not hold.
+    /// Returns the claims that did not hold.
     pub fn violations(&self) -> Vec<Violation> {
         self.lock().violations.clone()
     }
 
-    /// The check itself is wrong.
-    pub fn fault(&self, fault: String) {
-        self.lock().faults.push(fault);
+    /// Records an error of the check itself.
+    pub fn record_check_error(&self, error: String) {
+        self.lock().check_errors.push(error);
     }
 
-    /// What is wrong with the check itself.
-    pub fn faults(&self) -> Vec<String> {
-        self.lock().faults.clone()
+    /// Returns the errors of the check itself.
+    pub fn check_errors(&self) -> Vec<String> {
+        self.lock().check_errors.clone()
     }
 
-    /// The inbox of the latest reply: the frame to mark when a claim fails next.
-    pub fn last_inbox(&self, inbox: &str) {
+    /// Sets the inbox of the latest reply. If the next claim fails, its frame is marked.
+    pub fn set_last_inbox(&self, inbox: &str) {
         self.lock().last_inbox = Some(inbox.to_owned());
     }
 
-    /// The inbox of the latest reply.
-    pub fn last_inbox_seen(&self) -> Option<String> {
+    /// Returns the inbox of the latest reply.
+    pub fn last_inbox(&self) -> Option<String> {
         self.lock().last_inbox.clone()
     }
 
-    /// What the body waits for at the moment, for a check that runs out of its budget.
-    pub fn waiting_for(&self, what: Option<&str>) {
-        self.lock().waiting_for = what.map(str::to_owned);
+    /// Sets the condition that the body waits for, to be reported if it exceeds its budget.
+    pub fn set_waiting_for(&self, condition: Option<&str>) {
+        self.lock().waiting_for = condition.map(str::to_owned);
     }
 
-    /// What the body was waiting for.
-    pub fn was_waiting_for(&self) -> Option<String> {
+    /// Returns the condition that the body waits for.
+    pub fn waiting_for(&self) -> Option<String> {
         self.lock().waiting_for.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! In which order checks run, how many at once, and what became of each: for either side.
+//! Execution of checks of either side: order, concurrency and repetition.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -9,105 +9,120 @@ use rand::seq::SliceRandom;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::conclusion;
+use super::conclusion::{self, BodyEnd};
 use super::evidence::Evidence;
 use super::meta::CheckMeta;
 use super::outcome::{Flow, Outcome, Status};
 
-/// Whoever wants to know how far the run is.
+/// Observer of the progress of a run.
 pub trait Observer: Send + Sync {
-    /// A check begins.
-    fn began(&self, _check: &'static CheckMeta) {}
-    /// A check has ended.
-    fn ended(&self, _outcome: &Outcome) {}
+    /// Called when a check starts.
+    fn check_started(&self, _check: &'static CheckMeta) {}
+    /// Called when a check has finished.
+    fn check_finished(&self, _outcome: &Outcome) {}
 }
 
-/// Nobody.
+/// Observer that does nothing.
 pub struct NoObserver;
 
 impl Observer for NoObserver {}
 
-/// How to run.
+/// Options of the execution.
 #[derive(Debug, Clone)]
 pub struct ExecutorOptions {
-    /// At most so many checks at once.
+    /// Maximum number of concurrent checks.
     pub jobs: usize,
-    /// At most so many targets of checks' own at once.
-    pub own_hosts: usize,
-    /// How often each check runs.
+    /// Maximum number of concurrent targets that belong to a single check.
+    pub own_targets: usize,
+    /// Number of runs of each check.
     pub repeat: usize,
-    /// In which order they begin.
+    /// Seed of the order.
     pub seed: u64,
 }
 
-/// Runs each case as often as asked, those that are `alone` one by one at the end; one outcome for
-/// each, in their order. What an interrupted run did not get to says so.
+/// Runs each check `options.repeat` times and returns one outcome per check, in the order of
+/// `checks`.
+///
+/// Checks for which `exclusive` returns true run one at a time, after all others. Checks that an
+/// interrupted run does not reach have the status [`Status::NotRun`].
 pub async fn run_all<Fut: Future<Output = Outcome>>(
-    cases: &[&'static CheckMeta],
+    checks: &[&'static CheckMeta],
     options: &ExecutorOptions,
     stop: &CancellationToken,
-    alone: impl Fn(usize) -> bool,
-    once: impl Fn(usize) -> Fut,
+    exclusive: impl Fn(usize) -> bool,
+    run_once: impl Fn(usize) -> Fut,
 ) -> Vec<Outcome> {
-    let mut jobs: Vec<usize> = (0..cases.len())
+    let mut runs: Vec<usize> = (0..checks.len())
         .flat_map(|index| std::iter::repeat_n(index, options.repeat.max(1)))
         .collect();
-    jobs.shuffle(&mut rand::rngs::SmallRng::seed_from_u64(options.seed));
-    // Long ones first: the run ends when the last does, and the order among equals is the seed's.
-    jobs.sort_by_key(|index| std::cmp::Reverse(cases.get(*index).map_or(0, |case| case.budget_s)));
-    let (alone, together): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|index| alone(*index));
-    let numbered = |index: usize| {
-        let outcome = once(index);
+    runs.shuffle(&mut rand::rngs::SmallRng::seed_from_u64(options.seed));
+    // Long checks first, because the last one to finish ends the run. The sort is stable: among
+    // equals the order of the seed remains.
+    runs.sort_by_key(|index| {
+        std::cmp::Reverse(checks.get(*index).map_or(0, |check| check.budget_s))
+    });
+    let (exclusive, concurrent): (Vec<_>, Vec<_>) =
+        runs.into_iter().partition(|index| exclusive(*index));
+    let indexed = |index: usize| {
+        let outcome = run_once(index);
         async move { (index, outcome.await) }
     };
-    let together = stream::iter(together)
-        .map(numbered)
+    let concurrent = stream::iter(concurrent)
+        .map(indexed)
         .buffer_unordered(options.jobs.max(1));
-    let alone = stream::iter(alone).then(numbered);
-    let attempts = until_stopped(together.chain(alone), stop).await;
-    let outcome = |(index, case): (usize, &&'static CheckMeta)| {
-        let of_one = attempts.iter().filter(|(of, _)| *of == index);
-        let interrupted =
-            || Outcome::of(case.id, case.covers, Status::NotRun).because("the run was interrupted");
-        conclusion::merge(of_one.map(|(_, outcome)| outcome.clone()).collect())
+    let exclusive = stream::iter(exclusive).then(indexed);
+    let attempts = collect_until_stopped(concurrent.chain(exclusive), stop).await;
+    let outcome = |(index, check): (usize, &&'static CheckMeta)| {
+        let of_check = attempts.iter().filter(|(of, _)| *of == index);
+        let interrupted = || {
+            Outcome::new(check.id, check.covers, Status::NotRun)
+                .with_reason("the run was interrupted")
+        };
+        conclusion::merge(of_check.map(|(_, outcome)| outcome.clone()).collect())
             .unwrap_or_else(interrupted)
     };
-    cases.iter().enumerate().map(outcome).collect()
+    checks.iter().enumerate().map(outcome).collect()
 }
 
-async fn until_stopped<T>(all: impl Stream<Item = T>, stop: &CancellationToken) -> Vec<T> {
-    let mut all = std::pin::pin!(all);
-    let mut items = Vec::new();
+async fn collect_until_stopped<T>(
+    items: impl Stream<Item = T>,
+    stop: &CancellationToken,
+) -> Vec<T> {
+    let mut items = std::pin::pin!(items);
+    let mut collected = Vec::new();
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return items,
-            item = all.next() => match item {
-                Some(item) => items.push(item),
-                None => return items,
+            () = stop.cancelled() => return collected,
+            item = items.next() => match item {
+                Some(item) => collected.push(item),
+                None => return collected,
             },
         }
     }
 }
 
-/// Runs a body and judges how it ended. `stalled` is asked afterwards.
+/// Runs a body and judges the result. `evidence` and `stalled` are called after its end.
 pub async fn run_body(
-    case: &'static CheckMeta,
+    check: &'static CheckMeta,
     body: impl Future<Output = Flow> + Send + 'static,
     evidence: impl Fn() -> Evidence,
     stalled: impl Fn() -> Option<Duration>,
 ) -> Outcome {
-    let began = Instant::now();
-    // A task of its own, so that checks use every core, and a panic is one check's and not the run's.
+    let started_at = Instant::now();
+    // A separate task lets checks use every core, and confines a panic to its check.
     let task = AbortOnDropHandle::new(tokio::spawn(AssertUnwindSafe(body).catch_unwind()));
-    let budget = Duration::from_secs(case.budget_s);
-    let ended = match tokio::time::timeout(budget, task).await {
-        Ok(Ok(Ok(flow))) => conclusion::Ended::Itself(flow),
-        Ok(Ok(Err(panic))) => conclusion::Ended::Panicked(conclusion::panic_message(&*panic)),
-        Ok(Err(lost)) => conclusion::Ended::Panicked(lost.to_string()),
-        Err(_) => conclusion::Ended::OverBudget,
+    let budget = Duration::from_secs(check.budget_s);
+    let end = match tokio::time::timeout(budget, task).await {
+        Ok(Ok(Ok(flow))) => BodyEnd::Returned(flow),
+        Ok(Ok(Err(panic))) => BodyEnd::Panicked(conclusion::panic_message(&*panic)),
+        Ok(Err(error)) => BodyEnd::Panicked(error.to_string()),
+        Err(_) => BodyEnd::OverBudget,
     };
-    let took = began.elapsed();
-    let outcome = conclusion::judge(case, ended, &evidence(), stalled());
-    Outcome { took, ..outcome }
+    let duration = started_at.elapsed();
+    let outcome = conclusion::judge(check, end, &evidence(), stalled());
+    Outcome {
+        duration,
+        ..outcome
+    }
 }

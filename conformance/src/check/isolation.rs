@@ -1,26 +1,28 @@
-//! The process that a check runs against, and whom it shares it with.
+//! Process that a check runs against, and whether it shares that process with other checks.
 
-/// Which host process a check runs against.
+/// Host process that a check runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostIsolation {
-    /// The one host of the run, together with many other checks at the same moment.
+    /// The shared host of the run, concurrently with other checks.
     Shared,
-    /// A process of its own, launched from the target's command: it may be cut off, signalled, killed.
+    /// A separate process, launched from the target's command: the check may disconnect, signal or
+    /// kill it.
     Own,
-    /// A host on which nothing else happens: its own process when one can be launched, else the only
-    /// host there is, alone, after all other checks.
+    /// A host without any other activity: a separate process if one can be launched, otherwise the
+    /// only host, after all other checks.
     Quiet,
 }
 
-/// On which bus, with which scheduler.
+/// Bus and scheduler that a check runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchedulerIsolation {
-    /// The one scheduler of the run, beside many other scenarios, each with a host group of its own.
+    /// The shared scheduler of the run, concurrently with other scenarios, each with its own host
+    /// group.
     Shared,
-    /// A bus and a scheduler of its own, launched for it: either may be cut off, killed, brought back.
+    /// A separate bus and scheduler: the check may disconnect, kill or restart either.
     Own,
-    /// The same, launched so that hosts are not shared between environments.
+    /// Like `Own`, launched so that environments do not share hosts.
     Isolated,
-    /// The same, launched so that several instances agree on who acts.
+    /// Like `Own`, launched with leader election among several instances.
     Elected,
 }

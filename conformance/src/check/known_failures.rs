@@ -1,4 +1,5 @@
-//! The known-failures file: strict, pinned to a text, with a reason and an end. Pure but for reading it.
+//! Known-failures file: each entry matches one failure by its text, with a reason and an expiry
+//! date.
 
 use std::path::Path;
 
@@ -8,21 +9,21 @@ use super::catalog::Catalog;
 use super::outcome::{Outcome, Status};
 use super::pattern::{Pattern, suggestion};
 
-/// One entry.
+/// Entry of the known-failures file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The id of a check or of a requirement; `*` is allowed.
+    /// ID of a check or requirement; may contain `*`.
     pub check: String,
-    /// Part of the text of the failure. Another failure is not excused.
+    /// Part of the text of the failure. Other failures do not match.
     #[serde(rename = "match")]
     pub text: String,
-    /// Why it fails.
+    /// Reason for the failure.
     pub reason: String,
-    /// Where it is being dealt with.
+    /// Issue that tracks the failure.
     #[serde(default)]
     pub issue: Option<String>,
-    /// The last day of its life, `YYYY-MM-DD`.
+    /// Last day on which the entry is valid, `YYYY-MM-DD`.
     pub expires: toml::value::Datetime,
 }
 
@@ -33,84 +34,84 @@ struct File {
     known: Vec<Entry>,
 }
 
-/// What is wrong with the file.
+/// Error of the known-failures file.
 #[derive(Debug, thiserror::Error)]
 pub enum KnownFailuresError {
-    /// It cannot be read.
-    #[error("the known-failures file {path} cannot be read")]
+    /// The file cannot be read.
+    #[error("cannot read known-failures file {path}")]
     Read {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: std::io::Error,
     },
-    /// It is not what it should be.
-    #[error("the known-failures file {path} is not valid")]
+    /// The file is not TOML, or has unknown or missing keys.
+    #[error("invalid known-failures file {path}")]
     Parse {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// An entry names nothing that there is.
+    /// The pattern of an entry matches nothing.
     #[error("known failure `{check}` matches no check and no requirement{suggestion}")]
     Unmatched {
-        /// The pattern.
+        /// Pattern of the entry.
         check: String,
-        /// The near spelling.
+        /// Suggestion of a similar name.
         suggestion: String,
     },
-    /// An entry is past its day.
-    #[error("known failure `{check}` expired on {expires}: fix it or renew it")]
+    /// An entry has expired.
+    #[error("known failure `{check}` expired on {expires}: fix the failure or renew the entry")]
     Expired {
-        /// The pattern.
+        /// Pattern of the entry.
         check: String,
-        /// The day.
+        /// Last valid day.
         expires: String,
     },
-    /// An entry excuses everything or says nothing.
+    /// A required text of an entry is empty.
     #[error("known failure `{check}`: `{field}` is empty")]
     Empty {
-        /// The pattern.
+        /// Pattern of the entry.
         check: String,
-        /// The field.
+        /// Name of the field.
         field: &'static str,
     },
 }
 
-/// The entries of a file.
+/// Entries of a known-failures file.
 #[derive(Clone, Debug, Default)]
 pub struct KnownFailures {
-    /// In the order of the file.
+    /// Entries in the order of the file.
     pub entries: Vec<Entry>,
 }
 
 impl KnownFailures {
-    /// Reads a file and checks every entry. `today` is `YYYY-MM-DD`.
+    /// Reads a file and validates every entry. `today` is `YYYY-MM-DD`.
     ///
     /// # Errors
-    /// The file or an entry is not valid.
+    /// Fails if the file cannot be read, or if the file or an entry is invalid.
     pub fn load(
         path: &Path,
         catalog: &Catalog,
         today: &str,
     ) -> Result<KnownFailures, KnownFailuresError> {
-        let shown = path.display().to_string();
+        let path_text = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| KnownFailuresError::Read {
-            path: shown.clone(),
+            path: path_text.clone(),
             source,
         })?;
         let file: File = toml::from_str(&text).map_err(|source| KnownFailuresError::Parse {
-            path: shown,
+            path: path_text,
             source: Box::new(source),
         })?;
-        let known = KnownFailures {
+        let known_failures = KnownFailures {
             entries: file.known,
         };
-        known.validate(catalog, today)?;
-        Ok(known)
+        known_failures.validate(catalog, today)?;
+        Ok(known_failures)
     }
 
     fn validate(&self, catalog: &Catalog, today: &str) -> Result<(), KnownFailuresError> {
@@ -135,52 +136,54 @@ impl KnownFailures {
         Ok(())
     }
 
-    /// Turns failures that are known into `xfail`, and passes that should have failed into `xpass`.
+    /// Marks failures that match an entry as `xfail`, and passed checks of unused entries as
+    /// `xpass`.
     pub fn apply(&self, outcomes: &mut [Outcome]) {
         let mut used = vec![false; self.entries.len()];
         for outcome in outcomes.iter_mut() {
-            self.excuse(outcome, &mut used);
+            self.mark_expected_failure(outcome, &mut used);
         }
         for (entry, used) in self.entries.iter().zip(used) {
             if !used {
-                stale(entry, outcomes);
+                mark_unexpected_passes(entry, outcomes);
             }
         }
     }
 
-    fn excuse(&self, outcome: &mut Outcome, used: &mut [bool]) {
+    /// Marks an outcome as `xfail` if every violation matches an entry.
+    fn mark_expected_failure(&self, outcome: &mut Outcome, used: &mut [bool]) {
         if !matches!(
             outcome.status,
             Status::Fail | Status::Warn | Status::Unstable
         ) {
             return;
         }
-        let (mut all_excused, mut reason) = (true, None);
+        let (mut all_known, mut reason) = (true, None);
         for violation in &outcome.violations {
-            let text = format!("{}: {}", violation.what, violation.actual);
-            let excused = self.entries.iter().zip(used.iter_mut()).find(|(entry, _)| {
+            let text = format!("{}: {}", violation.description, violation.actual);
+            let matching = self.entries.iter().zip(used.iter_mut()).find(|(entry, _)| {
                 let pattern = Pattern(entry.check.clone());
-                let named =
+                let id_matches =
                     pattern.matches_id(&outcome.id) || pattern.matches_id(violation.requirement.id);
-                named && text.contains(&entry.text)
+                id_matches && text.contains(&entry.text)
             });
-            match excused {
+            match matching {
                 Some((entry, used)) => {
                     *used = true;
                     reason = Some(entry.reason.clone());
                 }
-                None => all_excused = false,
+                None => all_known = false,
             }
         }
-        if all_excused && !outcome.violations.is_empty() {
+        if all_known && !outcome.violations.is_empty() {
             outcome.status = Status::Xfail;
             outcome.reason = reason;
         }
     }
 }
 
-/// An entry that excused nothing although what it names ran.
-fn stale(entry: &Entry, outcomes: &mut [Outcome]) {
+/// Marks the passed checks that an unused entry names as `xpass`.
+fn mark_unexpected_passes(entry: &Entry, outcomes: &mut [Outcome]) {
     let pattern = Pattern(entry.check.clone());
     let named = outcomes.iter_mut().filter(|outcome| {
         pattern.matches_id(&outcome.id)
@@ -192,7 +195,7 @@ fn stale(entry: &Entry, outcomes: &mut [Outcome]) {
     for outcome in named.filter(|outcome| outcome.status == Status::Pass) {
         outcome.status = Status::Xpass;
         outcome.reason = Some(format!(
-            "the known failure `{}` did not fail with {:?}: take it out of the file",
+            "the known failure `{}` did not fail with {:?}: remove it from the file",
             entry.check, entry.text
         ));
     }
@@ -233,11 +236,11 @@ mod tests {
     }
 
     fn failed(actual: &str) -> Outcome {
-        let mut outcome = Outcome::of("wire/a", &[&req::HOST_WIRE_004], Status::Fail);
+        let mut outcome = Outcome::new("wire/a", &[&req::HOST_WIRE_004], Status::Fail);
         outcome.violations.push(Violation {
             requirement: &req::HOST_WIRE_004,
-            what: "empty payload".into(),
-            acceptable: vec![],
+            description: "empty payload".into(),
+            expected: vec![],
             actual: actual.into(),
             source: String::new(),
             at: Default::default(),
@@ -247,66 +250,69 @@ mod tests {
         outcome
     }
 
-    fn after(known: &KnownFailures, outcome: Outcome) -> Status {
+    fn status_after(known: &KnownFailures, outcome: Outcome) -> Status {
         let mut outcomes = [outcome];
         known.apply(&mut outcomes);
         outcomes[0].status
     }
 
     #[test]
-    fn only_the_pinned_failure_is_excused() {
+    fn only_the_matching_failure_is_expected() {
         assert_eq!(
-            after(&known("wire/a", "no reply"), failed("no reply within 5 s")),
+            status_after(&known("wire/a", "no reply"), failed("no reply within 5 s")),
             Status::Xfail
         );
         assert_eq!(
-            after(
+            status_after(
                 &known("HOST-WIRE-*", "no reply"),
                 failed("no reply within 5 s")
             ),
             Status::Xfail
         );
         assert_eq!(
-            after(&known("wire/a", "no reply"), failed("RUNNING")),
+            status_after(&known("wire/a", "no reply"), failed("RUNNING")),
             Status::Fail
         );
         assert_eq!(
-            after(&known("wire/b", "no reply"), failed("no reply")),
+            status_after(&known("wire/b", "no reply"), failed("no reply")),
             Status::Fail
         );
     }
 
     #[test]
-    fn a_known_failure_that_passes_fails_the_run() {
-        let pass = Outcome::of("wire/a", &[&req::HOST_WIRE_004], Status::Pass);
-        assert_eq!(after(&known("wire/a", "x"), pass.clone()), Status::Xpass);
+    fn known_failure_that_passes_is_unexpected() {
+        let pass = Outcome::new("wire/a", &[&req::HOST_WIRE_004], Status::Pass);
         assert_eq!(
-            after(&known("HOST-WIRE-004", "x"), pass.clone()),
+            status_after(&known("wire/a", "x"), pass.clone()),
+            Status::Xpass
+        );
+        assert_eq!(
+            status_after(&known("HOST-WIRE-004", "x"), pass.clone()),
             Status::Xpass
         );
         let not_run = Outcome {
             status: Status::NotRun,
             ..pass
         };
-        assert_eq!(after(&known("wire/a", "x"), not_run), Status::NotRun);
+        assert_eq!(status_after(&known("wire/a", "x"), not_run), Status::NotRun);
     }
 
     #[test]
-    fn entries_must_name_something_and_be_alive() {
-        let verdict = |known: KnownFailures, today| {
+    fn rejects_unmatched_expired_and_empty_entries() {
+        let validated = |known: KnownFailures, today| {
             known
                 .validate(&catalog(), today)
-                .map_err(|bad| bad.to_string())
+                .map_err(|error| error.to_string())
         };
         assert_eq!(
-            verdict(known("wire/unknown-command", "x"), "2029-12-31"),
+            validated(known("wire/unknown-command", "x"), "2029-12-31"),
             Ok(())
         );
-        let near = verdict(known("wire/unknown-comand", "x"), "2029-12-31").unwrap_err();
-        assert!(near.contains("wire/unknown-command"), "{near}");
-        let expired = verdict(known("HOST-WIRE-001", "x"), "2030-01-02").unwrap_err();
+        let misspelled = validated(known("wire/unknown-comand", "x"), "2029-12-31").unwrap_err();
+        assert!(misspelled.contains("wire/unknown-command"), "{misspelled}");
+        let expired = validated(known("HOST-WIRE-001", "x"), "2030-01-02").unwrap_err();
         assert!(expired.contains("expired"), "{expired}");
-        assert!(verdict(known("HOST-WIRE-001", " "), "2029-12-31").is_err());
+        assert!(validated(known("HOST-WIRE-001", " "), "2029-12-31").is_err());
         assert!(toml::from_str::<File>("[[known]]\nchek = \"a\"").is_err());
     }
 }

@@ -1,31 +1,31 @@
-//! The declaration that checks of hosts and of schedulers share.
+//! Declaration that checks of hosts and of schedulers share.
 
 use crate::spec::requirements::{Level, Profile, Requirement};
 
-/// What every check has, whichever side it judges.
+/// Declaration of a check, on either side.
 #[derive(Clone, Copy)]
 pub struct CheckMeta {
     /// `section/name`, unique.
     pub id: &'static str,
-    /// Every requirement that the body claims something about, each time it runs.
+    /// Requirements that every run of the body makes a claim about.
     pub covers: &'static [&'static Requirement],
-    /// How long the harness lets it run. Not a deadline of the specification.
+    /// Maximum run time. Not a deadline of the specification.
     pub budget_s: u64,
-    /// Longer than half a minute by nature: runs only with `--slow`.
+    /// Takes more than half a minute by design: runs only with `--slow`.
     pub slow: bool,
-    /// The file of the table entry.
+    /// File of the table entry.
     pub file: &'static str,
-    /// The line of the table entry.
+    /// Line of the table entry.
     pub line: u32,
 }
 
 impl CheckMeta {
-    /// The part of the id before the slash.
+    /// Returns the part of the id before the slash.
     pub fn section(&self) -> &'static str {
         self.id.split('/').next().unwrap_or(self.id)
     }
 
-    /// The strictest level among what it covers.
+    /// Returns the strictest level of the covered requirements.
     pub fn level(&self) -> Level {
         self.covers
             .iter()
@@ -34,8 +34,8 @@ impl CheckMeta {
             .unwrap_or(Level::May)
     }
 
-    /// Whether it covers anything of one of the profiles.
-    pub fn serves(&self, profiles: &[Profile]) -> bool {
+    /// Returns whether the check covers a requirement of one of the profiles.
+    pub fn belongs_to(&self, profiles: &[Profile]) -> bool {
         self.covers
             .iter()
             .any(|requirement| profiles.contains(&requirement.profile))

@@ -1,39 +1,39 @@
-//! What became of a check: its status and everything that it saw go wrong.
+//! Outcome of a check: its status and the violations that it found.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::spec::requirements::Requirement;
 
-/// The verdict on one check or one requirement.
+/// Status of one check or one requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
-    /// Everything it covers was checked and held.
+    /// Every requirement was checked and held.
     Pass,
     /// A MUST was violated.
     Fail,
     /// A SHOULD was violated.
     Warn,
-    /// Failed in the way that the known-failures file pins down.
+    /// Failed as listed in the known-failures file.
     Xfail,
-    /// Stands in the known-failures file and did not fail so: fails the run.
+    /// Listed in the known-failures file, but passed. Fails the run.
     Xpass,
-    /// Passed in some repetitions and not in others.
+    /// Repetitions had different results.
     Unstable,
-    /// The target declares the feature absent, and refuses its use as it should.
+    /// The target declares the feature absent and refuses its use, as required.
     Unsupported,
-    /// A prerequisite is missing, so nothing can be said. Blocks the profile.
+    /// A prerequisite is missing. Prevents the profile from being awarded.
     NotTestable,
-    /// The machine stalled while it was judged.
+    /// The machine stalled during the check.
     Inconclusive,
-    /// The suite itself is at fault.
+    /// The suite itself failed.
     Error,
-    /// Not selected.
+    /// The check did not run.
     NotRun,
 }
 
 impl Status {
-    /// Every status, in the order in which reports count them.
+    /// All statuses, in the order of the report.
     pub const ALL: &[Status] = &[
         Status::Pass,
         Status::Fail,
@@ -48,7 +48,7 @@ impl Status {
         Status::NotRun,
     ];
 
-    /// The word used in reports.
+    /// Returns the name that reports use.
     pub const fn name(self) -> &'static str {
         match self {
             Status::Pass => "pass",
@@ -72,66 +72,69 @@ impl fmt::Display for Status {
     }
 }
 
-/// One requirement seen violated, with what would have been acceptable.
+/// One violated requirement.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Whose sentence was violated.
+    /// Violated requirement.
     pub requirement: &'static Requirement,
-    /// What was asked, in the words of the check.
-    pub what: String,
-    /// Every outcome that would have been right.
-    pub acceptable: Vec<String>,
-    /// What was seen instead.
+    /// Subject of the claim, in the words of the check.
+    pub description: String,
+    /// Acceptable results, as alternatives.
+    pub expected: Vec<String>,
+    /// Observed result.
     pub actual: String,
     /// `file:line` of the claim.
     pub source: String,
-    /// Since the check began.
+    /// Time since the check started.
     pub at: Duration,
-    /// The inbox or subject of the frame that gave it away, when one did.
+    /// Inbox or subject of the frame that shows the violation.
     pub culprit_frame: Option<String>,
-    /// The machine stalled meanwhile, so the miss of a deadline proves nothing.
+    /// Length of a stall of the machine during the claim; a deadline missed meanwhile proves
+    /// nothing.
     pub stalled: Option<Duration>,
 }
 
-/// Why a check body could not go on. The only error that a body returns.
+/// Reason why a check body cannot continue. The only error that a body returns.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Blocked {
-    /// The host broke another requirement that the check builds upon.
-    #[error("blocked by {}: {what}: {actual}", owner.id)]
+    /// The target violated another requirement that the check depends on.
+    #[error("blocked by {}: {expectation}: {actual}", owner.id)]
     Precondition {
-        /// The requirement that the host broke.
+        /// Violated requirement.
         owner: &'static Requirement,
-        /// What the check needed.
-        what: String,
-        /// What it got.
+        /// State that the check needs.
+        expectation: String,
+        /// Observed state.
         actual: String,
-        /// The inbox or subject of the frame that gave it away, when one did.
+        /// Inbox or subject of the frame that shows the violation.
         culprit_frame: Option<String>,
-        /// The machine stalled meanwhile.
+        /// Length of a stall of the machine meanwhile.
         stalled: Option<Duration>,
     },
-    /// Something that the check needs is not at hand with this target.
+    /// The check needs something that this target does not provide.
     #[error("{0}")]
     Missing(String),
-    /// The suite or its surroundings failed.
+    /// The suite or its environment failed.
     #[error("{0}")]
     Harness(String),
 }
 
 impl Blocked {
-    /// The suite itself failed at `what`.
-    pub fn harness(what: impl fmt::Display, cause: impl fmt::Display) -> Blocked {
-        Blocked::Harness(format!("{what}: {cause}"))
+    /// Creates a failure of the suite in `operation`.
+    pub fn harness(operation: impl fmt::Display, cause: impl fmt::Display) -> Blocked {
+        Blocked::Harness(format!("{operation}: {cause}"))
     }
 
-    /// [`Blocked::harness`] with an error and everything beneath it.
-    pub fn chain(what: impl fmt::Display, cause: &dyn std::error::Error) -> Blocked {
-        Blocked::Harness(format!("{what}: {}", chain(cause)))
+    /// Creates a failure of the suite in `operation` from an error and its causes.
+    pub fn harness_error(operation: impl fmt::Display, cause: &dyn std::error::Error) -> Blocked {
+        Blocked::Harness(format!("{operation}: {}", error_chain(cause)))
     }
 }
 
-/// An error and its causes on one line. Only the edge prints a chain, and only once.
-pub fn chain(error: &dyn std::error::Error) -> String {
+/// Formats an error and its causes on one line.
+///
+/// Only the outermost layer may call it: each cause then appears once.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -142,71 +145,66 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// So that the probe of a wait can use `?` on harness calls.
+/// Lets the probe of a wait use `?` on calls into the harness.
 impl From<Blocked> for String {
     fn from(blocked: Blocked) -> String {
         blocked.to_string()
     }
 }
 
-/// What a check body returns: `Ok` when it reached its end, whatever it saw.
+/// Result of a check body: `Ok` if it ran to its end, even with violations.
 pub type Flow = Result<(), Blocked>;
 
-/// One line of the wire around a failure.
+/// One line of the traffic around a violation.
 #[derive(Clone, Debug)]
 pub struct WireLine {
-    /// Since the check began, in milliseconds.
+    /// Time since the check started, in milliseconds.
     pub at_ms: f64,
-    /// `suite → host` or `host → suite`.
-    pub way: &'static str,
-    /// The command, `reply` or `heartbeat`.
-    pub what: String,
-    /// The beginning of the payload, with its error code in front when it has one.
+    /// Sender and receiver, such as `suite → host`.
+    pub direction: &'static str,
+    /// Command, `reply` or `heartbeat`.
+    pub kind: String,
+    /// Start of the payload, preceded by the error code if the message has one.
     pub payload: String,
-    /// This is the frame that gave the violation away.
-    pub culprit_frame: bool,
+    /// Whether this frame shows the violation.
+    pub culprit: bool,
 }
 
-/// What became of one check.
+/// Outcome of one check or monitor.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// `section/name`, or `monitor/name`.
     pub id: String,
-    /// What it covers.
+    /// Requirements that the check covers.
     pub covers: Vec<&'static Requirement>,
-    /// What became of it.
+    /// Status of the check.
     pub status: Status,
-    /// Why, when it is neither pass nor fail nor warn.
+    /// Explanation of a status other than pass, fail and warn.
     pub reason: Option<String>,
-    /// What it saw go wrong, requirements included that it does not cover but found broken.
+    /// Violations, including those of requirements that the check does not cover.
     pub violations: Vec<Violation>,
-    /// How long it ran.
-    pub took: Duration,
-    /// The wire around the first violation.
+    /// Run time of the check.
+    pub duration: Duration,
+    /// Traffic around the first violation.
     pub wire: Vec<WireLine>,
-    /// The end of the host's log, when something went wrong.
+    /// End of the target's log, if the check did not pass.
     pub log: Option<String>,
-    /// Where the check stands.
+    /// `file:line` of the check.
     pub source: String,
-    /// The status of each repetition, when there were several.
+    /// Status of each repetition, if the check was repeated.
     pub attempts: Vec<Status>,
 }
 
 impl Outcome {
-    /// The part of the id before the slash.
-    pub fn section(&self) -> &str {
-        self.id.split('/').next().unwrap_or_default()
-    }
-
-    /// An outcome without anything to report.
-    pub fn of(id: &str, covers: &[&'static Requirement], status: Status) -> Outcome {
+    /// Creates an outcome without details.
+    pub fn new(id: &str, covers: &[&'static Requirement], status: Status) -> Outcome {
         Outcome {
             id: id.to_owned(),
             covers: covers.to_vec(),
             status,
             reason: None,
             violations: Vec::new(),
-            took: Duration::ZERO,
+            duration: Duration::ZERO,
             wire: Vec::new(),
             log: None,
             source: String::new(),
@@ -214,9 +212,14 @@ impl Outcome {
         }
     }
 
-    /// The same for a reason.
-    pub fn because(mut self, reason: impl Into<String>) -> Outcome {
+    /// Sets the reason.
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Outcome {
         self.reason = Some(reason.into());
         self
+    }
+
+    /// Returns the part of the id before the slash.
+    pub fn section(&self) -> &str {
+        self.id.split('/').next().unwrap_or_default()
     }
 }

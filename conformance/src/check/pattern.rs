@@ -1,16 +1,16 @@
-//! Glob patterns over checks and requirements, and the near spelling of what matches nothing. Pure.
+//! Glob patterns over check and requirement ids, and suggestions for misspelled names. Pure.
 
 use super::meta::CheckMeta;
 
-/// Closer than this two names are worth suggesting.
-const NEAR: f64 = 0.6;
+/// Minimum similarity of a suggested name.
+const MIN_SIMILARITY: f64 = 0.6;
 
-/// A pattern with `*` for any run of characters: `start/*`, `HOST-SVC-*`.
+/// Pattern in which `*` matches any sequence of characters: `start/*`, `HOST-SVC-*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(pub String);
 
 impl Pattern {
-    /// Whether a check has this id, or covers a requirement that does.
+    /// Returns whether the id of the check, or of a requirement that it covers, matches.
     pub fn matches(&self, check: &CheckMeta) -> bool {
         self.matches_id(check.id)
             || check
@@ -19,7 +19,7 @@ impl Pattern {
                 .any(|covered| self.matches_id(covered.id))
     }
 
-    /// Whether the text matches, without regard to check.
+    /// Returns whether an id matches, ignoring case.
     pub fn matches_id(&self, id: &str) -> bool {
         glob(
             self.0.to_lowercase().as_bytes(),
@@ -28,25 +28,25 @@ impl Pattern {
     }
 }
 
-/// Iterative, so that no pattern takes more than pattern times text steps.
+/// Matches iteratively, in at most `pattern.len() * text.len()` steps.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut seen) = (0, 0);
+    let (mut at, mut matched) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
-    while seen < text.len() {
+    while matched < text.len() {
         match pattern.get(at) {
             Some(b'*') => {
-                star = Some((at, seen));
+                star = Some((at, matched));
                 at += 1;
             }
-            Some(byte) if text.get(seen) == Some(byte) => {
+            Some(byte) if text.get(matched) == Some(byte) => {
                 at += 1;
-                seen += 1;
+                matched += 1;
             }
             _ => match star {
                 Some((after, from)) => {
                     star = Some((after, from + 1));
                     at = after + 1;
-                    seen = from + 1;
+                    matched = from + 1;
                 }
                 None => return false,
             },
@@ -57,19 +57,19 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
-/// The known name closest to a misspelt one.
+/// Returns the known name that is most similar to `name`, if any is similar enough.
 pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let name = name.to_lowercase();
-    let distance = |known: &str| strsim::jaro_winkler(&name, &known.to_lowercase());
-    let scored = known.into_iter().map(|known| (distance(known), known));
+    let similarity = |known: &str| strsim::jaro_winkler(&name, &known.to_lowercase());
+    let scored = known.into_iter().map(|known| (similarity(known), known));
     let best = scored.max_by(|one, other| one.0.total_cmp(&other.0))?;
-    (best.0 >= NEAR).then_some(best.1)
+    (best.0 >= MIN_SIMILARITY).then_some(best.1)
 }
 
-/// `; did you mean ...?`, or nothing.
+/// Returns `; did you mean …?`, or an empty string if no known name is similar enough.
 pub fn suggestion<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> String {
     nearest(name, known)
-        .map(|near| format!("; did you mean `{near}`?"))
+        .map(|name| format!("; did you mean `{name}`?"))
         .unwrap_or_default()
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_match_any_run() {
+    fn star_matches_any_sequence() {
         let matches = |pattern: &str, text: &str| Pattern(pattern.into()).matches_id(text);
         assert!(matches("start/*", "start/simultaneous"));
         assert!(matches("HOST-SVC-*", "HOST-SVC-001"));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn near_spellings_are_found() {
+    fn suggests_similar_names() {
         assert_eq!(
             nearest("strat/dup", ["start/dup", "wire/x"]),
             Some("start/dup")

@@ -1,5 +1,4 @@
-//! What was asked of a run, whichever side it judges: which checks, how often, with which excuses;
-//! and the report that comes of it.
+//! Options of a run of either side: selection of checks, repetition, broker and known failures.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,60 +8,60 @@ use tokio_util::sync::CancellationToken;
 
 use super::catalog::Catalog;
 use super::executor::{NoObserver, Observer};
-use super::known_failures::KnownFailures;
+use super::known_failures::{KnownFailures, KnownFailuresError};
 use super::meta::CheckMeta;
-use super::outcome::{Outcome, Status, chain};
+use super::outcome::{Outcome, Status, error_chain};
 use super::pattern::{Pattern, suggestion};
 use crate::spec::requirements::Profile;
 use crate::testbed::broker::BrokerChoice;
 
-/// Nobody repeats a suite more often in one run.
+/// Maximum number of runs of each check; no suite needs more.
 pub const MAX_REPEAT: usize = 1000;
 
-/// The settings of a run.
+/// Options of a run.
 #[derive(Clone)]
 pub struct RunOptions {
-    /// Checks and monitors of the side that is judged.
+    /// Checks and monitors of the judged side.
     pub catalog: Catalog,
-    /// By which profiles, when not by those that the target claims.
+    /// Profiles to judge by; `None` stands for the profiles that the target claims.
     pub profiles: Option<Vec<Profile>>,
-    /// Only checks that match one of these.
+    /// Patterns of the selected checks; empty selects all.
     pub run: Vec<Pattern>,
-    /// None of those that match one of these.
+    /// Patterns of the excluded checks.
     pub skip: Vec<Pattern>,
-    /// Slow checks as well.
+    /// Whether to include slow checks.
     pub slow: bool,
-    /// The order in which checks begin.
+    /// Seed of the order of checks.
     pub seed: u64,
-    /// How often each check runs.
+    /// Number of runs of each check.
     pub repeat: usize,
-    /// How many checks run at once.
+    /// Maximum number of concurrent checks.
     pub jobs: usize,
-    /// Which broker.
+    /// Broker to use.
     pub broker: BrokerChoice,
-    /// The failures that are known.
-    pub known: Option<PathBuf>,
-    /// Whoever wants to know how far the run is.
+    /// Known-failures file.
+    pub known_failures: Option<PathBuf>,
+    /// Observer of the progress.
     pub observer: Arc<dyn Observer>,
-    /// Ends the run early.
+    /// Token that interrupts the run.
     pub stop: CancellationToken,
 }
 
-/// The suite was asked for something that there is not.
+/// Invalid options.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// A pattern names nothing.
+    /// A pattern matches nothing.
     #[error("`{pattern}` matches no check and no requirement{suggestion}")]
     Unmatched {
-        /// The pattern.
+        /// Pattern.
         pattern: String,
-        /// The near spelling.
+        /// Suggestion of a similar name, or an explanation.
         suggestion: String,
     },
-    /// The known-failures file is not valid.
+    /// The known-failures file is invalid.
     #[error(transparent)]
-    KnownFailures(#[from] crate::check::known_failures::KnownFailuresError),
-    /// Two things that exclude each other.
+    KnownFailures(#[from] KnownFailuresError),
+    /// Two options exclude each other.
     #[error("{0}")]
     Contradiction(String),
 }
@@ -80,16 +79,16 @@ impl RunOptions {
             repeat: 1,
             jobs,
             broker: BrokerChoice::Embedded,
-            known: None,
+            known_failures: None,
             observer: Arc::new(NoObserver),
             stop: CancellationToken::new(),
         }
     }
 
-    /// Whether everything that was asked for exists.
+    /// Validates the patterns and the known-failures file.
     ///
     /// # Errors
-    /// What does not.
+    /// Fails if a pattern matches no check, or if the known-failures file is invalid.
     pub fn validate(&self) -> Result<(), UsageError> {
         for pattern in self.run.iter().chain(&self.skip) {
             if !self
@@ -98,9 +97,9 @@ impl RunOptions {
                 .iter()
                 .any(|check| pattern.matches(check))
             {
-                let known = self.catalog.names().any(|name| pattern.matches_id(name));
-                let suggestion = if known {
-                    "; it names a requirement that has no check of its own".to_owned()
+                let is_known = self.catalog.names().any(|name| pattern.matches_id(name));
+                let suggestion = if is_known {
+                    "; it names a requirement without a check of its own".to_owned()
                 } else {
                     suggestion(&pattern.0, self.catalog.names())
                 };
@@ -110,72 +109,74 @@ impl RunOptions {
                 });
             }
         }
-        self.excuses()?;
+        self.load_known_failures()?;
         Ok(())
     }
 
-    /// The failures that are known.
+    /// Loads the known-failures file, if there is one.
     ///
     /// # Errors
-    /// The file is not valid.
-    pub fn excuses(
-        &self,
-    ) -> Result<KnownFailures, crate::check::known_failures::KnownFailuresError> {
-        let today = today();
-        match &self.known {
+    /// Fails if the file cannot be read or is invalid.
+    pub fn load_known_failures(&self) -> Result<KnownFailures, KnownFailuresError> {
+        let now = now_rfc3339();
+        match &self.known_failures {
             Some(path) => {
-                KnownFailures::load(path, &self.catalog, today.get(..10).unwrap_or_default())
+                KnownFailures::load(path, &self.catalog, now.get(..10).unwrap_or_default())
             }
             None => Ok(KnownFailures::default()),
         }
     }
 
-    /// The profiles of the run, for a target that claims these.
+    /// Returns the profiles of a run for a target that claims `claimed`.
     pub fn profiles(&self, claimed: &[Profile]) -> Vec<Profile> {
         self.profiles.clone().unwrap_or_else(|| claimed.to_vec())
     }
 
-    /// Why a check is not run, when it is not. `long`: it takes long with this target.
-    pub fn reason_against(
+    /// Returns the reason why a check does not run, or `None` if it does.
+    ///
+    /// `slow_with_target`: the check is slow with this target.
+    pub fn skip_reason(
         &self,
-        case: &CheckMeta,
+        check: &CheckMeta,
         profiles: &[Profile],
-        long: bool,
+        slow_with_target: bool,
     ) -> Option<&'static str> {
-        if !case.serves(profiles) {
+        if !check.belongs_to(profiles) {
             return Some("its profile is not selected");
         }
-        if !self.run.is_empty() && !self.run.iter().any(|pattern| pattern.matches(case)) {
-            return Some("left out by --run");
+        if !self.run.is_empty() && !self.run.iter().any(|pattern| pattern.matches(check)) {
+            return Some("excluded by --run");
         }
-        if self.skip.iter().any(|pattern| pattern.matches(case)) {
-            return Some("left out by --skip");
+        if self.skip.iter().any(|pattern| pattern.matches(check)) {
+            return Some("excluded by --skip");
         }
-        ((case.slow || long) && !self.slow).then_some("slow: add --slow")
+        ((check.slow || slow_with_target) && !self.slow).then_some("slow: add --slow")
     }
 
-    /// The excuses, when everything that was asked for exists.
+    /// Validates the options and returns the known failures.
     ///
     /// # Errors
-    /// What does not, in words.
-    pub fn checked(&self) -> Result<KnownFailures, String> {
-        self.validate().map_err(|usage| chain(&usage))?;
-        self.excuses().map_err(|bad| chain(&bad))
+    /// Fails with the message of the [`UsageError`] and its causes.
+    pub fn validated_known_failures(&self) -> Result<KnownFailures, String> {
+        self.validate().map_err(|error| error_chain(&error))?;
+        self.load_known_failures()
+            .map_err(|error| error_chain(&error))
     }
 
     /// Returns the `--run` and `--skip` flags of this run.
     pub fn filters(&self) -> Vec<String> {
-        let shown = |flag: &str, patterns: &[Pattern]| -> Vec<String> {
+        let flags = |flag: &str, patterns: &[Pattern]| -> Vec<String> {
             patterns
                 .iter()
                 .map(|pattern| format!("{flag} {}", pattern.0))
                 .collect()
         };
-        [shown("--run", &self.run), shown("--skip", &self.skip)].concat()
+        [flags("--run", &self.run), flags("--skip", &self.skip)].concat()
     }
 
-    /// The command line of this run, with the place of `--run` left to the check.
-    pub fn again(&self, profiles: &[Profile], target_words: &str) -> String {
+    /// Returns the command line that repeats this run, with the placeholder `{run}` for the
+    /// selection.
+    pub fn rerun_command(&self, profiles: &[Profile], target_arguments: &str) -> String {
         let mut words = vec![
             env!("CARGO_PKG_NAME").to_owned(),
             self.catalog.side.name().to_owned(),
@@ -192,29 +193,29 @@ impl RunOptions {
         }
         words.push(format!("--seed {}", self.seed));
         words.push("{run}".to_owned());
-        words.push(target_words.to_owned());
+        words.push(target_arguments.to_owned());
         words.join(" ").trim_end().to_owned()
     }
 }
 
-/// The outcome of a check that does not run.
-pub fn not_run(case: &CheckMeta, reason: &str) -> Outcome {
-    Outcome::of(case.id, case.covers, Status::NotRun).because(reason)
+/// Returns the outcome of a check that does not run.
+pub fn not_run(check: &CheckMeta, reason: &str) -> Outcome {
+    Outcome::new(check.id, check.covers, Status::NotRun).with_reason(reason)
 }
 
-/// `-- COMMAND …`, as a shell takes it.
-pub fn command_words(command: &[String]) -> String {
-    let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+/// Formats a command as the arguments `-- COMMAND …`, quoted for a shell.
+pub fn command_arguments(command: &[String]) -> String {
+    let words: Vec<String> = command.iter().map(|word| shell_quoted(word)).collect();
     format!("-- {}", words.join(" "))
 }
 
-/// What names a target on a command line that a file describes.
-pub fn target_file_words(file: &Path) -> String {
-    format!("--target {}", quoted(&file.display().to_string()))
+/// Formats a target file as the arguments `--target FILE`, quoted for a shell.
+pub fn target_file_arguments(file: &Path) -> String {
+    format!("--target {}", shell_quoted(&file.display().to_string()))
 }
 
-/// A word as a shell takes it.
-pub fn quoted(word: &str) -> String {
+/// Quotes a word for a shell, if necessary.
+pub fn shell_quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,{}@%+".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()
@@ -223,13 +224,15 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// Short, for ids are read by people; 32 bits keep two runs on one broker apart.
+/// Returns a random token that separates the ids of two runs on one broker.
+///
+/// Short, because people read the ids; 32 bits suffice for that purpose.
 pub fn run_token() -> String {
     format!("{:08x}", rand::random::<u32>())
 }
 
-/// Now, as RFC 3339 in UTC.
-pub fn today() -> String {
+/// Returns the current time as RFC 3339 in UTC.
+pub fn now_rfc3339() -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -241,14 +244,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_date_is_one() {
-        assert!(crate::wire::json_judge::is_rfc3339(&today()));
+    fn now_is_a_valid_timestamp() {
+        assert!(crate::wire::json_judge::is_rfc3339(&now_rfc3339()));
     }
 
     #[test]
-    fn words_are_quoted_for_a_shell() {
-        assert_eq!(quoted("--nats={nats_url}"), "--nats={nats_url}");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted(""), "''");
+    fn quotes_words_for_a_shell() {
+        assert_eq!(shell_quoted("--nats={nats_url}"), "--nats={nats_url}");
+        assert_eq!(shell_quoted("it's"), "'it'\\''s'");
+        assert_eq!(shell_quoted(""), "''");
     }
 }

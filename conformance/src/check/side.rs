@@ -1,8 +1,8 @@
-//! The two sides of the protocol: hosts, and schedulers.
+//! The two sides of the protocol: hosts and schedulers.
 
 use crate::spec::requirements::{self, Profile, Requirement};
 
-/// Whom a requirement, a check or a run is about.
+/// Side that a requirement, a check or a run concerns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Side {
     /// Hosts: `HOST-…`.
@@ -13,10 +13,10 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Side; 2] = [Side::Host, Side::Scheduler];
 
-    /// Whom a requirement binds.
+    /// Returns the side that a requirement binds.
     pub fn of(requirement: &Requirement) -> Side {
         if requirement.id.starts_with("SCHED-") {
             Side::Scheduler
@@ -25,7 +25,7 @@ impl Side {
         }
     }
 
-    /// The subcommand that judges it.
+    /// Returns the name of the subcommand that judges this side.
     pub const fn name(self) -> &'static str {
         match self {
             Side::Host => "host",
@@ -33,7 +33,7 @@ impl Side {
         }
     }
 
-    /// The requirements that bind it, in the order of the index.
+    /// Returns the requirements of this side, in the order of the index.
     pub fn requirements(self) -> impl Iterator<Item = &'static Requirement> {
         let all = match self {
             Side::Host => requirements::ALL,
@@ -42,7 +42,7 @@ impl Side {
         all.iter().copied()
     }
 
-    /// The profiles that it can claim.
+    /// Returns the profiles that a target of this side can claim.
     pub fn profiles(self) -> Vec<Profile> {
         match self {
             Side::Host => Profile::ALL.to_vec(),

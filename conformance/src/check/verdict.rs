@@ -1,4 +1,4 @@
-//! From outcomes to requirements, and from those to one word and an exit code. Pure.
+//! Derives the status of each requirement, the verdict and the exit code from outcomes. Pure.
 
 use std::fmt;
 
@@ -6,52 +6,52 @@ use super::outcome::{Outcome, Status};
 use super::side::Side;
 use crate::spec::requirements::{Level, Profile, Requirement};
 
-/// The last word of a run.
+/// Verdict of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every selected MUST was measured and held.
     Conformant,
-    /// What fails is what the known-failures file says.
-    AsKnown,
-    /// What was selected held, but it was not everything.
+    /// All failures are listed in the known-failures file.
+    KnownFailures,
+    /// The selected checks passed; others were not selected.
     Partial,
-    /// A MUST was violated, or a known failure did not fail.
+    /// A MUST was violated, or a known failure passed.
     NonConformant,
     /// Repetitions differ, or the machine stalled.
     Inconclusive,
-    /// Nothing was seen to be wrong, but some MUST could not be measured.
+    /// No violation was found, but some MUST was not measured.
     Incomplete,
-    /// Nothing was selected.
-    Nothing,
-    /// The suite or its surroundings failed.
+    /// No check was selected.
+    NothingSelected,
+    /// The suite or its environment failed.
     Error,
     /// The run was interrupted.
     Aborted,
 }
 
 impl Verdict {
-    /// The word for reports.
+    /// Returns the name that reports use.
     pub const fn name(self) -> &'static str {
         match self {
             Verdict::Conformant => "conformant",
-            Verdict::AsKnown => "as-known",
+            Verdict::KnownFailures => "known-failures",
             Verdict::Partial => "partial",
             Verdict::NonConformant => "non-conformant",
             Verdict::Inconclusive => "inconclusive",
             Verdict::Incomplete => "incomplete",
-            Verdict::Nothing => "nothing-selected",
+            Verdict::NothingSelected => "nothing-selected",
             Verdict::Error => "error",
             Verdict::Aborted => "aborted",
         }
     }
 
-    /// The exit code of the command line.
+    /// Returns the exit code of the command line.
     pub const fn exit_code(self) -> u8 {
         match self {
-            Verdict::Conformant | Verdict::AsKnown | Verdict::Partial => 0,
+            Verdict::Conformant | Verdict::KnownFailures | Verdict::Partial => 0,
             Verdict::NonConformant => 1,
             Verdict::Error | Verdict::Aborted => 3,
-            Verdict::Nothing => 4,
+            Verdict::NothingSelected => 4,
             Verdict::Inconclusive | Verdict::Incomplete => 5,
         }
     }
@@ -63,57 +63,64 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What is known of one requirement after a run.
+/// Status of one requirement after a run.
 #[derive(Clone, Debug)]
-pub struct Standing {
-    /// The requirement.
+pub struct RequirementStatus {
+    /// Requirement.
     pub requirement: &'static Requirement,
-    /// What became of it.
+    /// Worst status that a check or monitor reported for it.
     pub status: Status,
-    /// The checks and monitors that spoke about it.
+    /// IDs of the checks and monitors that judged it.
     pub checks: Vec<String>,
-    /// Why there is no check.
+    /// Reason why it has no check.
     pub excluded: Option<&'static str>,
 }
 
-/// What was selected.
+/// Scope of a run.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// The profiles that are judged.
+    /// Selected profiles.
     pub profiles: Vec<Profile>,
-    /// Patterns restricted the checks.
+    /// Whether patterns restrict the checks.
     pub filtered: bool,
-    /// The run was cut short.
+    /// Whether the run was interrupted.
     pub aborted: bool,
 }
 
-/// The standing of every requirement of the profiles. Permissions are left out.
-pub fn standings(outcomes: &[Outcome], side: Side, profiles: &[Profile]) -> Vec<Standing> {
+/// Returns the status of every MUST and SHOULD of the profiles.
+pub fn requirement_statuses(
+    outcomes: &[Outcome],
+    side: Side,
+    profiles: &[Profile],
+) -> Vec<RequirementStatus> {
     let judged = |requirement: &&Requirement| {
         profiles.contains(&requirement.profile) && requirement.level != Level::May
     };
     side.requirements()
         .filter(judged)
-        .map(|item| standing(item, outcomes))
+        .map(|requirement| requirement_status(requirement, outcomes))
         .collect()
 }
 
-fn standing(requirement: &'static Requirement, outcomes: &[Outcome]) -> Standing {
-    let speaks = |outcome: &&Outcome| {
+fn requirement_status(
+    requirement: &'static Requirement,
+    outcomes: &[Outcome],
+) -> RequirementStatus {
+    let concerns = |outcome: &&Outcome| {
         outcome.covers.contains(&requirement)
             || outcome
                 .violations
                 .iter()
-                .any(|found| found.requirement == requirement)
+                .any(|violation| violation.requirement == requirement)
     };
-    let speakers: Vec<&Outcome> = outcomes.iter().filter(speaks).collect();
-    let checks = speakers.iter().map(|outcome| outcome.id.clone()).collect();
+    let outcomes: Vec<&Outcome> = outcomes.iter().filter(concerns).collect();
+    let checks = outcomes.iter().map(|outcome| outcome.id.clone()).collect();
     let status = if requirement.excluded.is_some() {
         Status::NotRun
     } else {
-        speakers_status(requirement, &speakers)
+        worst_status(requirement, &outcomes)
     };
-    Standing {
+    RequirementStatus {
         requirement,
         status,
         checks,
@@ -121,11 +128,12 @@ fn standing(requirement: &'static Requirement, outcomes: &[Outcome]) -> Standing
     }
 }
 
-fn speakers_status(requirement: &'static Requirement, speakers: &[&Outcome]) -> Status {
-    let has_check = speakers.iter().any(|outcome| !is_monitor(outcome));
-    let statuses = speakers.iter().map(|outcome| {
-        let status = status_about(requirement, outcome);
-        // A monitor that happened to see nothing wrong does not stand in for the check.
+/// Returns the worst status that one of the outcomes, which all concern the requirement, implies.
+fn worst_status(requirement: &'static Requirement, outcomes: &[&Outcome]) -> Status {
+    let has_check = outcomes.iter().any(|outcome| !is_monitor(outcome));
+    let statuses = outcomes.iter().map(|outcome| {
+        let status = implied_status(requirement, outcome);
+        // A monitor without findings does not replace the check.
         let counts = !(is_monitor(outcome) && has_check && status == Status::Pass);
         counts.then_some(status)
     });
@@ -137,28 +145,28 @@ fn is_monitor(outcome: &Outcome) -> bool {
     outcome.section() == "monitor"
 }
 
-/// What one outcome says about one of the requirements that it speaks of.
-fn status_about(requirement: &'static Requirement, outcome: &Outcome) -> Status {
-    let found = |stalled: bool| {
+/// Returns the status of a requirement that an outcome which concerns it implies.
+fn implied_status(requirement: &'static Requirement, outcome: &Outcome) -> Status {
+    let violated = |stalled: bool| {
         outcome.violations.iter().any(|violation| {
             violation.requirement == requirement && violation.stalled.is_some() == stalled
         })
     };
     match outcome.status {
-        Status::Xfail if found(false) => Status::Xfail,
+        Status::Xfail if violated(false) => Status::Xfail,
         Status::Unstable | Status::Error | Status::Xpass => outcome.status,
-        _ if found(false) => match requirement.level {
+        _ if violated(false) => match requirement.level {
             Level::Must => Status::Fail,
             Level::Should | Level::May => Status::Warn,
         },
-        _ if found(true) => Status::Inconclusive,
-        // Other requirements of the same check are what it failed for.
+        _ if violated(true) => Status::Inconclusive,
+        // The check failed because of another requirement.
         Status::Fail | Status::Warn | Status::Xfail => Status::Pass,
         status => status,
     }
 }
 
-/// The lower, the worse. A requirement is as good as the worst that was said of it.
+/// Rank of a status: the lower, the worse.
 fn severity(status: Status) -> u8 {
     match status {
         Status::Fail => 0,
@@ -175,13 +183,13 @@ fn severity(status: Status) -> u8 {
     }
 }
 
-/// The verdict. `outcomes` are those that ran, `standings` those of the scope.
-pub fn verdict(outcomes: &[Outcome], standings: &[Standing], scope: &Scope) -> Verdict {
+/// Returns the verdict of a run with these outcomes and statuses.
+pub fn verdict(outcomes: &[Outcome], requirements: &[RequirementStatus], scope: &Scope) -> Verdict {
     let any = |status: Status| outcomes.iter().any(|outcome| outcome.status == status);
-    let must = |status: Status| {
-        standings
+    let any_must = |status: Status| {
+        requirements
             .iter()
-            .any(|standing| standing.status == status && standing.requirement.level == Level::Must)
+            .any(|item| item.status == status && item.requirement.level == Level::Must)
     };
     let ran = outcomes
         .iter()
@@ -190,31 +198,32 @@ pub fn verdict(outcomes: &[Outcome], standings: &[Standing], scope: &Scope) -> V
         Verdict::Aborted
     } else if any(Status::Error) {
         Verdict::Error
-    } else if must(Status::Fail) || any(Status::Xpass) {
+    } else if any_must(Status::Fail) || any(Status::Xpass) {
         Verdict::NonConformant
     } else if any(Status::Inconclusive) || any(Status::Unstable) {
         Verdict::Inconclusive
     } else if !ran {
-        Verdict::Nothing
-    } else if must(Status::NotTestable) || (!scope.filtered && unseen(standings)) {
+        Verdict::NothingSelected
+    } else if any_must(Status::NotTestable) || (!scope.filtered && has_unjudged_must(requirements))
+    {
         Verdict::Incomplete
     } else if scope.filtered {
-        // Who names the checks to run asks about those alone.
+        // A user who selects checks asks only about these.
         Verdict::Partial
-    } else if must(Status::Xfail) {
-        Verdict::AsKnown
+    } else if any_must(Status::Xfail) {
+        Verdict::KnownFailures
     } else {
         Verdict::Conformant
     }
 }
 
-/// Whether nothing at all spoke about some MUST: no check, and no monitor that saw a frame to judge.
-/// Slow checks that were not asked for do speak: they say so.
-fn unseen(standings: &[Standing]) -> bool {
-    standings.iter().any(|standing| {
-        standing.requirement.level == Level::Must
-            && standing.excluded.is_none()
-            && standing.checks.is_empty()
+/// Returns whether no outcome concerns some MUST: neither a check nor a monitor with frames to
+/// judge.
+///
+/// Slow checks that were not selected have an outcome and count.
+fn has_unjudged_must(requirements: &[RequirementStatus]) -> bool {
+    requirements.iter().any(|item| {
+        item.requirement.level == Level::Must && item.excluded.is_none() && item.checks.is_empty()
     })
 }
 
@@ -233,18 +242,18 @@ mod tests {
     }
 
     fn outcome(id: &str, covers: &[&'static Requirement], status: Status) -> Outcome {
-        let mut outcome = Outcome::of(id, covers, status);
+        let mut outcome = Outcome::new(id, covers, status);
         if matches!(status, Status::Fail | Status::Warn | Status::Xfail) {
-            outcome.violations = covers.iter().take(1).map(|item| broken(item)).collect();
+            outcome.violations = covers.iter().take(1).map(|item| violation(item)).collect();
         }
         outcome
     }
 
-    fn broken(requirement: &'static Requirement) -> Violation {
+    fn violation(requirement: &'static Requirement) -> Violation {
         Violation {
             requirement,
-            what: "w".into(),
-            acceptable: vec![],
+            description: "w".into(),
+            expected: vec![],
             actual: "a".into(),
             source: "s".into(),
             at: Default::default(),
@@ -253,20 +262,20 @@ mod tests {
         }
     }
 
-    fn of(outcomes: &[Outcome]) -> Verdict {
-        verdict(outcomes, &spoken_of(outcomes), &scope())
+    fn verdict_of(outcomes: &[Outcome]) -> Verdict {
+        verdict(outcomes, &concerned(outcomes), &scope())
     }
 
-    /// As if there were no other requirements than those that the outcomes speak of.
-    fn spoken_of(outcomes: &[Outcome]) -> Vec<Standing> {
-        let all = standings(outcomes, Side::Host, &[Profile::Core]).into_iter();
-        all.filter(|standing| !standing.checks.is_empty()).collect()
+    /// Returns the statuses of the requirements that an outcome concerns.
+    fn concerned(outcomes: &[Outcome]) -> Vec<RequirementStatus> {
+        let all = requirement_statuses(outcomes, Side::Host, &[Profile::Core]).into_iter();
+        all.filter(|item| !item.checks.is_empty()).collect()
     }
 
     #[test]
-    fn a_must_that_nothing_spoke_of_keeps_a_profile_from_being_awarded() {
+    fn unjudged_must_makes_a_full_run_incomplete() {
         let pass = [outcome("wire/a", &[&req::HOST_WIRE_001], Status::Pass)];
-        let all = standings(&pass, Side::Host, &[Profile::Core]);
+        let all = requirement_statuses(&pass, Side::Host, &[Profile::Core]);
         assert_eq!(verdict(&pass, &all, &scope()), Verdict::Incomplete);
         let filtered = Scope {
             filtered: true,
@@ -276,31 +285,35 @@ mod tests {
     }
 
     fn status_of(outcomes: &[Outcome], requirement: &'static Requirement) -> Status {
-        let all = standings(outcomes, Side::Host, Profile::ALL.as_slice());
+        let all = requirement_statuses(outcomes, Side::Host, Profile::ALL.as_slice());
         all.into_iter()
-            .find(|standing| standing.requirement == requirement)
-            .map(|s| s.status)
+            .find(|item| item.requirement == requirement)
+            .map(|item| item.status)
             .unwrap()
     }
 
     #[test]
-    fn each_verdict_has_its_cause() {
+    fn each_status_leads_to_its_verdict() {
         let must = &[&req::HOST_WIRE_001];
         for (status, expected) in [
             (Status::Pass, Verdict::Conformant),
             (Status::Fail, Verdict::NonConformant),
-            (Status::Xfail, Verdict::AsKnown),
+            (Status::Xfail, Verdict::KnownFailures),
             (Status::Xpass, Verdict::NonConformant),
             (Status::Unstable, Verdict::Inconclusive),
             (Status::Inconclusive, Verdict::Inconclusive),
             (Status::NotTestable, Verdict::Incomplete),
             (Status::Error, Verdict::Error),
-            (Status::NotRun, Verdict::Nothing),
+            (Status::NotRun, Verdict::NothingSelected),
         ] {
-            assert_eq!(of(&[outcome("wire/a", must, status)]), expected, "{status}");
+            assert_eq!(
+                verdict_of(&[outcome("wire/a", must, status)]),
+                expected,
+                "{status}"
+            );
         }
         assert_eq!(
-            of(&[outcome("wire/a", &[&req::HOST_WIRE_018], Status::Warn)]),
+            verdict_of(&[outcome("wire/a", &[&req::HOST_WIRE_018], Status::Warn)]),
             Verdict::Conformant
         );
         let pass = outcome("wire/a", must, Status::Pass);
@@ -312,16 +325,19 @@ mod tests {
     }
 
     #[test]
-    fn harness_trouble_comes_before_failures_and_failures_before_doubt() {
+    fn errors_precede_failures_and_failures_precede_inconclusive_checks() {
         let fail = outcome("wire/a", &[&req::HOST_WIRE_001], Status::Fail);
         let error = outcome("wire/b", &[&req::HOST_WIRE_002], Status::Error);
-        let doubt = outcome("wire/c", &[&req::HOST_WIRE_003], Status::Inconclusive);
-        assert_eq!(of(&[fail.clone(), error, doubt.clone()]), Verdict::Error);
-        assert_eq!(of(&[fail, doubt]), Verdict::NonConformant);
+        let inconclusive = outcome("wire/c", &[&req::HOST_WIRE_003], Status::Inconclusive);
+        assert_eq!(
+            verdict_of(&[fail.clone(), error, inconclusive.clone()]),
+            Verdict::Error
+        );
+        assert_eq!(verdict_of(&[fail, inconclusive]), Verdict::NonConformant);
     }
 
     #[test]
-    fn a_requirement_is_as_good_as_the_worst_said_of_it() {
+    fn requirement_has_its_worst_status() {
         let covers = &[&req::HOST_WIRE_001, &req::HOST_WIRE_003];
         let fail = outcome("wire/a", covers, Status::Fail);
         let pass = outcome("wire/b", &[&req::HOST_WIRE_001], Status::Pass);
@@ -333,19 +349,19 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_precondition_fails_the_requirement_that_owns_it() {
+    fn violated_precondition_fails_its_requirement() {
         let mut blocked = outcome("stop/a", &[&req::HOST_STOP_001], Status::NotTestable);
-        blocked.violations.push(broken(&req::HOST_START_001));
+        blocked.violations.push(violation(&req::HOST_START_001));
         assert_eq!(
             status_of(std::slice::from_ref(&blocked), &req::HOST_START_001),
             Status::Fail
         );
-        assert_eq!(of(&[blocked]), Verdict::NonConformant);
+        assert_eq!(verdict_of(&[blocked]), Verdict::NonConformant);
     }
 
     #[test]
-    fn a_monitor_does_not_stand_in_for_a_check_that_could_not_run() {
-        let check = outcome("beat/a", &[&req::HOST_BEAT_003], Status::NotTestable);
+    fn monitor_does_not_replace_a_check_that_cannot_run() {
+        let check = outcome("heartbeat/a", &[&req::HOST_BEAT_003], Status::NotTestable);
         let monitor = outcome("monitor/x", &[&req::HOST_BEAT_003], Status::Pass);
         assert_eq!(
             status_of(&[check, monitor.clone()], &req::HOST_BEAT_003),

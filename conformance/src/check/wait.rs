@@ -1,16 +1,16 @@
-//! The three ways to wait: eventually, consistently, never. There is no sleep.
+//! The three ways to wait: eventually, consistently and never. There is no sleep.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use super::check_run::{CheckRun, entry};
+use super::check_run::{CheckRun, static_requirement};
 use super::outcome::Blocked;
 use crate::spec::deadlines::Deadline;
 use crate::spec::requirements::Requirement;
 
-/// The first pause between two looks; it doubles up to [`LAST_PAUSE`].
+/// Pause after the first probe; it doubles up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// Sixteen checks that look at once still leave the machine to the host.
+/// Longest pause: sixteen checks that probe concurrently still leave the CPU to the target.
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
 impl From<Deadline> for Duration {
@@ -19,106 +19,108 @@ impl From<Deadline> for Duration {
     }
 }
 
-/// How a wait ended. Give it to [`Claim::met`](crate::check::claim::Claim::met), or go on with `or_blocked`.
+/// Result of a wait, to be passed to [`Claim::met`](crate::check::claim::Claim::met) or unwrapped
+/// with [`Waited::or_blocked`].
 #[derive(Debug)]
 #[must_use = "a wait proves nothing until it is claimed"]
 pub struct Waited<T> {
-    /// What was waited for.
-    pub what: String,
-    /// What was seen, or what was seen instead.
+    /// Condition that was waited for.
+    pub description: String,
+    /// Observed value, or the reason why the condition was missed.
     pub result: Result<T, Missed>,
-    /// How long it took.
-    pub took: Duration,
-    /// The machine stalled meanwhile, so a miss proves nothing.
+    /// Length of the wait.
+    pub elapsed: Duration,
+    /// Length of a stall of the machine meanwhile: a miss then proves nothing.
     pub stalled: Option<Duration>,
 }
 
-/// The wait did not end well.
+/// Condition that was not met in its time.
 #[derive(Clone, Debug)]
 pub struct Missed {
-    /// `within 5.0 s`, `for 2.0 s`.
+    /// Time limit: `within 5.0 s`, or `for 2.0 s`.
     pub within: String,
-    /// What was seen instead.
+    /// Observed state.
     pub actual: String,
 }
 
-/// What a look shows that is not what is waited for.
+/// Observed state that does not meet the condition.
 #[derive(Clone, Debug)]
 pub(crate) enum ProbeError {
-    /// It may still come.
+    /// The condition may still be met.
     Pending(String),
-    /// It cannot come any more.
+    /// The condition can no longer be met.
     Unreachable(String),
 }
 
 impl<T> Waited<T> {
-    /// Whether it ended well.
+    /// Returns whether the condition was met.
     pub fn is_met(&self) -> bool {
         self.result.is_ok()
     }
 
-    /// What was seen, for steps that are only a precondition of the check.
+    /// Returns the observed value of a wait that is only a precondition of the check.
     ///
     /// # Errors
-    /// The wait was missed, which breaks `owner`.
+    /// Fails if the condition was missed, which violates `owner`.
     pub fn or_blocked(self, on: &impl AsRef<CheckRun>, owner: Requirement) -> Result<T, Blocked> {
-        let (what, stalled) = (self.what, self.stalled);
+        let (description, stalled) = (self.description, self.stalled);
         self.result.map_err(|missed| Blocked::Precondition {
-            owner: entry(owner),
-            what: format!("{what} {}", missed.within),
+            owner: static_requirement(owner),
+            expectation: format!("{description} {}", missed.within),
             actual: missed.actual,
-            culprit_frame: on.as_ref().evidence.last_inbox_seen(),
+            culprit_frame: on.as_ref().evidence.last_inbox(),
             stalled,
         })
     }
 }
 
 impl CheckRun {
-    /// Looks again and again until the probe says `Ok`, at most for the deadline and the suite's
-    /// patience, and for as long as the machine stood still. A probe says `Err` with what it saw instead.
+    /// Repeats the probe until it returns `Ok`, at most for `within`, the suite's patience and the
+    /// length of any stall of the machine. The probe returns the observed state as `Err`.
     pub async fn eventually<T, F, Fut>(
         &self,
         within: impl Into<Duration>,
-        what: &str,
+        description: &str,
         mut probe: F,
     ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, String>>,
     {
-        self.look(within.into(), what, || {
-            let seen = probe();
-            async move { seen.await.map_err(ProbeError::Pending) }
+        self.poll(within.into(), description, || {
+            let observed = probe();
+            async move { observed.await.map_err(ProbeError::Pending) }
         })
         .await
     }
 
-    /// [`CheckRun::eventually`] with a probe that can tell that there is nothing to wait for any more.
-    pub(crate) async fn look<T, F, Fut>(
+    /// Like [`CheckRun::eventually`], with a probe that can also end the wait early.
+    pub(crate) async fn poll<T, F, Fut>(
         &self,
         limit: Duration,
-        what: &str,
+        description: &str,
         mut probe: F,
     ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, ProbeError>>,
     {
-        let began = Instant::now();
-        let patience = limit + self.patience();
-        self.evidence.waiting_for(Some(what));
+        let started_at = Instant::now();
+        let time_limit = limit + self.patience();
+        self.evidence.set_waiting_for(Some(description));
         let mut pause = FIRST_PAUSE;
         let result = loop {
-            // A look that began in time counts, however long the answer takes on a busy machine.
-            let seen = probe().await;
-            match seen {
+            // A probe that started in time counts, however long it takes on a busy machine.
+            let observed = probe().await;
+            match observed {
                 Ok(value) => break Ok(value),
                 Err(ProbeError::Unreachable(actual)) => {
                     let within = format!("within {}", seconds(limit));
                     break Err(Missed { within, actual });
                 }
                 Err(ProbeError::Pending(actual))
-                    if began.elapsed() >= patience + self.patience.clock.stood_still(began) =>
+                    if started_at.elapsed()
+                        >= time_limit + self.patience.clock.stall_time_since(started_at) =>
                 {
                     break Err(Missed {
                         within: format!("within {}", seconds(limit)),
@@ -130,74 +132,79 @@ impl CheckRun {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         };
-        self.waited(what, began, result)
+        self.waited(description, started_at, result)
     }
 
-    /// Looks again and again: the probe must say `Ok` every time for the whole window.
+    /// Repeats the probe for the whole window; it must return `Ok` every time.
     pub async fn consistently<T, F, Fut>(
         &self,
         window: impl Into<Duration>,
-        what: &str,
+        description: &str,
         mut probe: F,
     ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, String>>,
     {
-        let (began, window) = (Instant::now(), window.into());
-        self.evidence.waiting_for(Some(what));
+        let (started_at, window) = (Instant::now(), window.into());
+        self.evidence.set_waiting_for(Some(description));
         let result = loop {
             match probe().await {
                 Err(actual) => {
-                    let at = seconds(began.elapsed());
+                    let at = seconds(started_at.elapsed());
                     let within = format!("for {}", seconds(window));
                     break Err(Missed {
                         within,
                         actual: format!("{actual} (after {at})"),
                     });
                 }
-                Ok(value) if began.elapsed() >= window => break Ok(value),
+                Ok(value) if started_at.elapsed() >= window => break Ok(value),
                 Ok(_) => {}
             }
-            tokio::time::sleep(LAST_PAUSE.min(window.saturating_sub(began.elapsed()))).await;
+            tokio::time::sleep(LAST_PAUSE.min(window.saturating_sub(started_at.elapsed()))).await;
         };
-        self.waited(what, began, result)
+        self.waited(description, started_at, result)
     }
 
-    /// Looks again and again: the probe must not see the thing (`Some`) during the whole window.
+    /// Repeats the probe for the whole window; it must return `None` every time.
     pub async fn never<F, Fut>(
         &self,
         window: impl Into<Duration>,
-        what: &str,
+        description: &str,
         mut probe: F,
     ) -> Waited<()>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Option<String>>,
     {
-        self.consistently(window, &format!("never: {what}"), || {
-            let seen = probe();
-            async move { seen.await.map_or(Ok(()), Err) }
+        self.consistently(window, &format!("never: {description}"), || {
+            let observed = probe();
+            async move { observed.await.map_or(Ok(()), Err) }
         })
         .await
     }
 
-    fn waited<T>(&self, what: &str, began: Instant, result: Result<T, Missed>) -> Waited<T> {
-        self.evidence.waiting_for(None);
+    fn waited<T>(
+        &self,
+        description: &str,
+        started_at: Instant,
+        result: Result<T, Missed>,
+    ) -> Waited<T> {
+        self.evidence.set_waiting_for(None);
         let stalled = result
             .is_err()
-            .then(|| self.patience.clock.stalled_since(began))
+            .then(|| self.patience.clock.stalled_since(started_at))
             .flatten();
         Waited {
-            what: what.to_owned(),
+            description: description.to_owned(),
             result,
-            took: began.elapsed(),
+            elapsed: started_at.elapsed(),
             stalled,
         }
     }
 }
 
-/// `5.0 s`, and `50 ms` for what is short.
+/// Formats a duration as `5.0 s`, or `50 ms` below one second.
 pub fn seconds(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         format!("{} ms", duration.as_millis())

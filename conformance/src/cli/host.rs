@@ -1,26 +1,32 @@
-//! `host` and `doctor`: put a suite together from flags, run it, and hand out the report.
+//! `host` and `doctor`: judge a host, or verify that its environment works.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::run_args::{RunArgs, check_placeholders};
-use super::{TROUBLE, USAGE, complain, complain_of, run_args, say};
+use super::run_args::{self, RunArgs, TargetSelection};
+use super::{EXIT_ERROR, EXIT_USAGE, fail, print};
+use crate::check::side::Side;
+use crate::check::target_file::TargetFileError;
 use crate::host::suite::Suite;
 use crate::host::target;
-use crate::host::target::{Access, OverGrpc, Running, Target};
+use crate::host::target::{Access, ExistingHost, GrpcHost, Target};
 use crate::report::run::RunnableSuite as _;
 use crate::report::text;
 use crate::testbed::broker::BrokerChoice;
 
-/// Which host.
+/// Time limit for the host to stop after `doctor`.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Flags that select the host.
 #[derive(Debug, Args)]
 pub struct TargetArgs {
-    /// A target file (see `init`)
+    /// Target file (see `init`)
     #[arg(long, value_name = "FILE")]
     target: Option<PathBuf>,
 
-    /// The broker of a host that runs already
+    /// URL of the broker of a host that is already running
     #[arg(
         long,
         value_name = "URL",
@@ -30,7 +36,7 @@ pub struct TargetArgs {
     )]
     nats_url: Option<String>,
 
-    /// The id of a host that runs already
+    /// ID of a host that is already running
     #[arg(
         long,
         value_name = "ID",
@@ -39,21 +45,25 @@ pub struct TargetArgs {
     )]
     host_id: Option<String>,
 
-    /// A host that runs already and takes commands by gRPC here, like http://127.0.0.1:9090: the checks
-    /// that ask for nothing else
+    /// URL of a host that is already running and receives commands over gRPC, such as
+    /// http://127.0.0.1:9090; runs only checks that support gRPC
     #[arg(long, value_name = "URL", group = "running", conflicts_with_all = ["target", "nats_url"])]
     grpc_url: Option<String>,
 
-    /// The ingress of a host that runs already
+    /// Address of the ingress of a host that is already running
     #[arg(long, value_name = "ADDR:PORT", requires = "running")]
     http_addr: Option<String>,
 
-    /// The broker: embedded, nats-server (from BERTH_NATS_SERVER or the PATH), or nats://URL
-    #[arg(long, value_name = "WHICH", default_value = "embedded")]
+    /// Broker: embedded, nats-server (from BERTH_NATS_SERVER or the PATH), or a nats:// URL
+    #[arg(long, value_name = "BROKER", default_value = "embedded")]
     broker: BrokerChoice,
 
-    /// The command that launches the host, with {nats_url} {http_addr} {registry} {host_id} {dir}
-    #[arg(last = true, value_name = "COMMAND", conflicts_with_all = ["target", "nats_url", "grpc_url"])]
+    /// Command that launches the host, with {nats_url} {http_addr} {registry} {host_id} {dir}
+    #[arg(
+        last = true,
+        value_name = "COMMAND",
+        conflicts_with_all = ["target", "nats_url", "grpc_url"]
+    )]
     command: Vec<String>,
 }
 
@@ -76,20 +86,12 @@ pub struct DoctorArgs {
 
 /// Runs `host`.
 pub async fn run(arguments: HostArgs) -> u8 {
-    let target = match arguments.target.target() {
-        Ok(target) => target,
-        Err(code) => return code,
-    };
-    let suite = Suite::builder()
-        .target(target)
-        .broker(arguments.target.broker.clone())
-        .build();
-    run_args::run(&arguments.run, suite).await
+    run_args::run(&arguments.run, &arguments.target).await
 }
 
 /// Runs `doctor`.
 pub async fn doctor(arguments: DoctorArgs) -> u8 {
-    let target = match arguments.target.target() {
+    let target = match run_args::select_target(&arguments.target) {
         Ok(target) => target,
         Err(code) => return code,
     };
@@ -97,59 +99,78 @@ pub async fn doctor(arguments: DoctorArgs) -> u8 {
         .target(target.clone())
         .broker(arguments.target.broker)
         .build();
-    if let Err(usage) = suite.validate() {
-        return complain(&usage, USAGE);
+    if let Err(error) = suite.validate() {
+        return fail(&error, EXIT_USAGE);
     }
     match suite.set_up().await {
-        Err(trouble) => complain(&trouble, TROUBLE),
-        Ok(setup) => {
-            let lines = setup
-                .examination
-                .lines(&target, &setup.host, &setup.broker.name);
-            let well = lines.iter().all(|(well, _)| *well);
-            for (well, line) in lines {
-                let mark = if well { "✓" } else { "✗" };
-                say(&format!("{mark} {}\n", text::clean(&line)));
+        Err(error) => fail(&error, EXIT_ERROR),
+        Ok(testbed) => {
+            let lines = testbed
+                .preflight
+                .lines(&target, &testbed.host, &testbed.broker.name);
+            let healthy = lines.iter().all(|(healthy, _)| *healthy);
+            for (healthy, line) in lines {
+                let mark = if healthy { "✓" } else { "✗" };
+                print(&format!("{mark} {}\n", text::clean(&line)));
             }
-            setup.host.end(std::time::Duration::from_secs(5)).await;
-            if well { 0 } else { TROUBLE }
+            testbed.host.stop(STOP_TIMEOUT).await;
+            if healthy { 0 } else { EXIT_ERROR }
         }
     }
 }
 
-impl TargetArgs {
-    fn target(&self) -> Result<Target, u8> {
-        if let Some(path) = &self.target {
-            return target::file::load(path).map_err(|bad| complain(&bad, USAGE));
-        }
+impl TargetSelection for TargetArgs {
+    type Target = Target;
+    type Suite = Suite;
+
+    const SIDE: Side = Side::Host;
+    const PLACEHOLDERS: &'static [(&'static str, &'static str)] = target::PLACEHOLDERS;
+    const RUNNING_FLAGS: &'static str = "--nats-url with --host-id, or --grpc-url";
+    const PROGRAM_VARIABLE: &'static str = "BERTH_HOST";
+    const PROGRAM: &'static str = "berth-host";
+
+    fn file(&self) -> Option<&Path> {
+        self.target.as_deref()
+    }
+
+    fn load(path: &Path) -> Result<Target, TargetFileError> {
+        target::file::load(path)
+    }
+
+    fn running(&self) -> Option<Target> {
         if let (Some(nats_url), Some(host_id)) = (&self.nats_url, &self.host_id) {
-            let running = Running {
+            let existing = ExistingHost {
                 nats_url: nats_url.clone(),
                 host_id: host_id.clone(),
                 http_addr: self.http_addr.clone(),
             };
-            return Ok(Target::new(host_id.clone(), Access::Running(running)));
+            return Some(Target::new(host_id.clone(), Access::Running(existing)));
         }
-        if let Some(url) = &self.grpc_url {
-            let over = OverGrpc {
-                url: url.clone(),
-                http_addr: self.http_addr.clone(),
-            };
-            return Ok(Target::new(url.clone(), Access::Grpc(over)));
-        }
-        if !self.command.is_empty() {
-            return self.launched();
-        }
-        target::default::berth_host().ok_or_else(|| {
-            let text = "there is no target: give a command behind `--`, or --target, or --nats-url with \
-                        --host-id, or --grpc-url; `berth-host` is neither in BERTH_HOST nor beside this program nor on the PATH";
-            complain_of(text, TROUBLE)
-        })
+        let url = self.grpc_url.as_ref()?;
+        let grpc = GrpcHost {
+            url: url.clone(),
+            http_addr: self.http_addr.clone(),
+        };
+        Some(Target::new(url.clone(), Access::Grpc(grpc)))
     }
 
-    /// A command, whose placeholders must be those that there are.
-    fn launched(&self) -> Result<Target, u8> {
-        check_placeholders(&self.command, target::PLACEHOLDERS, "host")?;
-        Ok(Target::command(self.command.clone()))
+    fn command(&self) -> &[String] {
+        &self.command
+    }
+
+    fn launched(&self) -> Target {
+        Target::command(self.command.clone())
+    }
+
+    fn default_target(&self) -> Option<Target> {
+        target::default::berth_host()
+    }
+
+    fn broker(&self) -> &BrokerChoice {
+        &self.broker
+    }
+
+    fn suite(target: Target) -> Suite {
+        Suite::new(target)
     }
 }

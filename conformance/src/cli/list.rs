@@ -1,13 +1,12 @@
-//! `list` and `explain`: what there is, and what it means.
+//! `list` and `explain`: requirements, checks, roles and mutants.
 
 use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{USAGE, complain_of, say};
-use crate::check::isolation::HostIsolation;
-use crate::check::isolation::SchedulerIsolation;
+use super::{EXIT_USAGE, fail_with, print};
+use crate::check::isolation::{HostIsolation, SchedulerIsolation};
 use crate::check::meta::CheckMeta;
 use crate::check::pattern::{Pattern, suggestion};
 use crate::check::side::Side;
@@ -21,22 +20,22 @@ use crate::{scheduler, suite};
 /// Flags of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// What to list
+    /// Kind of items to list
     #[arg(value_enum)]
-    what: What,
-    /// As JSON
+    kind: ItemKind,
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Only of this profile; repeatable
+    /// List only items of this profile; repeatable
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
-    /// Only what matches; repeatable
+    /// List only items whose id matches; repeatable
     #[arg(long, value_name = "GLOB")]
     run: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum ItemKind {
     Requirements,
     Checks,
     Roles,
@@ -46,17 +45,17 @@ enum What {
 /// Flags of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The id of a requirement or of a check
+    /// ID of a requirement or a check
     id: String,
 }
 
-/// The profile of that name, of either side.
-fn any_profile(name: &str) -> Result<Profile, u8> {
+/// Returns the profile with this name, of either side.
+fn profile(name: &str) -> Result<Profile, u8> {
     let profiles: Vec<Profile> = all_profiles();
     let found = profiles.iter().find(|profile| profile.name() == name);
     found.copied().ok_or_else(|| {
-        let near = suggestion(name, profiles.iter().map(|profile| profile.name()));
-        complain_of(&format!("there is no profile `{name}`{near}"), USAGE)
+        let suggestion = suggestion(name, profiles.iter().map(|profile| profile.name()));
+        fail_with(&format!("unknown profile `{name}`{suggestion}"), EXIT_USAGE)
     })
 }
 
@@ -78,7 +77,7 @@ fn all_requirements() -> impl Iterator<Item = &'static Requirement> {
 pub fn list(arguments: &ListArgs) -> u8 {
     let mut profiles = Vec::new();
     for name in &arguments.profile {
-        match any_profile(name) {
+        match profile(name) {
             Ok(profile) => profiles.push(profile),
             Err(code) => return code,
         }
@@ -87,18 +86,18 @@ pub fn list(arguments: &ListArgs) -> u8 {
         profiles = all_profiles();
     }
     let patterns: Vec<Pattern> = arguments.run.iter().cloned().map(Pattern).collect();
-    let rows = match arguments.what {
-        What::Requirements => requirement_rows(&profiles),
-        What::Checks => check_rows(&profiles),
-        What::Roles => role_rows(),
-        What::Mutants => mutant_rows(&profiles),
+    let rows = match arguments.kind {
+        ItemKind::Requirements => requirement_rows(&profiles),
+        ItemKind::Checks => check_rows(&profiles),
+        ItemKind::Roles => role_rows(),
+        ItemKind::Mutants => mutant_rows(&profiles),
     };
     for pattern in &patterns {
         if !rows.iter().any(|row| row.matches(pattern)) {
-            let near = suggestion(&pattern.0, rows.iter().map(|row| row.id.as_str()));
-            return complain_of(
-                &format!("`{}` matches nothing in this list{near}", pattern.0),
-                USAGE,
+            let suggestion = suggestion(&pattern.0, rows.iter().map(|row| row.id.as_str()));
+            return fail_with(
+                &format!("`{}` matches nothing in this list{suggestion}", pattern.0),
+                EXIT_USAGE,
             );
         }
     }
@@ -107,24 +106,24 @@ pub fn list(arguments: &ListArgs) -> u8 {
         .filter(|row| patterns.is_empty() || patterns.iter().any(|pattern| row.matches(pattern)));
     if arguments.json {
         let values: Vec<Value> = shown.map(|row| row.value).collect();
-        say(&format!("{:#}\n", Value::Array(values)));
+        print(&format!("{:#}\n", Value::Array(values)));
     } else {
-        say(&shown.map(|row| row.text + "\n").collect::<String>());
+        print(&shown.map(|row| row.text + "\n").collect::<String>());
     }
     0
 }
 
 struct Row {
     id: String,
-    /// Ids of what the row is about, by which it is found as well.
-    about: Vec<&'static str>,
+    /// IDs of related items, which patterns match as well.
+    related: Vec<&'static str>,
     text: String,
     value: Value,
 }
 
 impl Row {
     fn matches(&self, pattern: &Pattern) -> bool {
-        pattern.matches_id(&self.id) || self.about.iter().any(|id| pattern.matches_id(id))
+        pattern.matches_id(&self.id) || self.related.iter().any(|id| pattern.matches_id(id))
     }
 }
 
@@ -132,7 +131,7 @@ fn requirement_rows(profiles: &[Profile]) -> Vec<Row> {
     let of_profile = all_requirements().filter(|item| profiles.contains(&item.profile));
     let row = |item: &'static Requirement| Row {
         id: item.id.to_owned(),
-        about: Vec::new(),
+        related: Vec::new(),
         text: format!(
             "{:<16} {:<6} {:<10} {}",
             item.id,
@@ -147,7 +146,7 @@ fn requirement_rows(profiles: &[Profile]) -> Vec<Row> {
             "sentence": item.sentence,
             "why": item.why,
             "page": item.page,
-            "breaks": breaks(item),
+            "breaks": fault(item),
             "excluded": item.excluded,
             "checks": checks_of(item),
         }),
@@ -170,47 +169,56 @@ fn check_rows(profiles: &[Profile]) -> Vec<Row> {
             value: json!({
                 "id": check.id,
                 "covers": covers,
-                "host": host_isolation_name(check.host),
+                "isolation": host_isolation_name(check.host),
                 "roles": check.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
-                "needs": check.needs.iter().map(|need| format!("{need:?}").to_lowercase()).collect::<Vec<_>>(),
+                "needs": check.needs.iter().map(lowercase).collect::<Vec<_>>(),
                 "feature": check.feature.map(|(feature, _)| feature),
                 "budget_s": check.budget_s,
                 "slow": check.slow,
                 "source": format!("{}:{}", check.file, check.line),
             }),
-            about: covers,
+            related: covers,
         }
     };
     let hosts = checks::all()
-        .filter(|check| check.serves(profiles))
+        .filter(|check| check.belongs_to(profiles))
         .map(row);
-    let schedulers = scheduler::scenarios().filter(|scenario| scenario.serves(profiles));
+    let schedulers = scheduler::scenarios().filter(|scenario| scenario.belongs_to(profiles));
     hosts.chain(schedulers.map(scenario_row)).collect()
 }
 
 fn scenario_row(scenario: &'static Scenario) -> Row {
     let covers: Vec<&str> = scenario.covers.iter().map(|item| item.id).collect();
     let slow = if scenario.slow { " slow" } else { "" };
-    let place = isolation_name(scenario.isolation);
+    let isolation = scheduler_isolation_name(scenario.isolation);
     Row {
         id: scenario.id.to_owned(),
-        text: format!("{:<34} {place:<7}{slow} {}", scenario.id, covers.join(" ")),
+        text: format!(
+            "{:<34} {isolation:<7}{slow} {}",
+            scenario.id,
+            covers.join(" ")
+        ),
         value: json!({
             "id": scenario.id,
             "side": Side::Scheduler.name(),
             "covers": covers,
-            "place": place,
-            "needs": scenario.needs.iter().map(|need| format!("{need:?}").to_lowercase()).collect::<Vec<_>>(),
+            "isolation": isolation,
+            "needs": scenario.needs.iter().map(lowercase).collect::<Vec<_>>(),
             "feature": scenario.feature,
             "budget_s": scenario.budget_s,
             "slow": scenario.slow,
             "source": format!("{}:{}", scenario.file, scenario.line),
         }),
-        about: covers,
+        related: covers,
     }
 }
 
-fn isolation_name(isolation: SchedulerIsolation) -> &'static str {
+/// Returns the name of a fieldless enum variant in lower case.
+fn lowercase(variant: &impl std::fmt::Debug) -> String {
+    format!("{variant:?}").to_lowercase()
+}
+
+fn scheduler_isolation_name(isolation: SchedulerIsolation) -> &'static str {
     match isolation {
         SchedulerIsolation::Shared => "shared",
         SchedulerIsolation::Own => "own",
@@ -230,14 +238,18 @@ fn host_isolation_name(isolation: HostIsolation) -> &'static str {
 fn role_rows() -> Vec<Row> {
     let row = |role: &Role| Row {
         id: role.name().to_owned(),
-        about: Vec::new(),
+        related: Vec::new(),
         text: format!(
             "{:<18} {:<10} {}",
             role.name(),
             role.kind().to_string(),
             role.contract()
         ),
-        value: json!({ "name": role.name(), "kind": role.kind().to_string(), "contract": role.contract() }),
+        value: json!({
+            "name": role.name(),
+            "kind": role.kind().to_string(),
+            "contract": role.contract(),
+        }),
     };
     Role::ALL.iter().map(row).collect()
 }
@@ -245,19 +257,20 @@ fn role_rows() -> Vec<Row> {
 fn mutant_rows(profiles: &[Profile]) -> Vec<Row> {
     let of_profile = all_requirements().filter(|item| profiles.contains(&item.profile));
     let row = |item: &'static Requirement| {
-        let broken = breaks(item)?;
+        let fault = fault(item)?;
         Some(Row {
-            id: broken.clone(),
-            about: vec![item.id],
-            text: format!("{broken:<40} {:<16} {}", item.id, checks_of(item).join(" ")),
-            value: json!({ "breaks": broken, "requirement": item.id, "checks": checks_of(item) }),
+            id: fault.clone(),
+            related: vec![item.id],
+            text: format!("{fault:<40} {:<16} {}", item.id, checks_of(item).join(" ")),
+            value: json!({ "breaks": fault, "requirement": item.id, "checks": checks_of(item) }),
         })
     };
     of_profile.filter_map(row).collect()
 }
 
-fn breaks(requirement: &Requirement) -> Option<String> {
-    requirement.breaks.map(|breaks| match breaks {
+/// Returns the mutant or breakage that violates a requirement.
+fn fault(requirement: &Requirement) -> Option<String> {
+    requirement.breaks.map(|fault| match fault {
         Breaks::Mutant(name) => format!("mutant:{name}"),
         Breaks::Breakage(name) => format!("breakage:{name}"),
     })
@@ -270,43 +283,43 @@ fn checks_of(requirement: &'static Requirement) -> Vec<&'static str> {
         .into_iter()
         .filter(|check| check.covers.contains(&requirement));
     let monitors = monitors::all();
-    let watching = monitors
+    let covering = monitors
         .iter()
         .filter(|monitor| monitor.covers().contains(&requirement));
     checks
         .map(|check| check.id)
-        .chain(watching.map(|monitor| monitor.id()))
+        .chain(covering.map(|monitor| monitor.id()))
         .chain(scheduler::monitors::covering(requirement))
         .collect()
 }
 
 /// Runs `explain`.
 pub fn explain(arguments: &ExplainArgs) -> u8 {
-    let wanted = arguments.id.to_lowercase();
-    if let Some(item) = all_requirements().find(|item| item.id.to_lowercase() == wanted) {
-        say(&requirement_page(item));
+    let id = arguments.id.to_lowercase();
+    if let Some(item) = all_requirements().find(|item| item.id.to_lowercase() == id) {
+        print(&requirement_page(item));
         return 0;
     }
-    if let Some(check) = checks::all().find(|check| check.id == wanted) {
-        say(&host_check_page(check));
+    if let Some(check) = checks::all().find(|check| check.id == id) {
+        print(&host_check_page(check));
         return 0;
     }
     let scenarios = suite::catalog(Side::Scheduler).checks;
-    if let Some(scenario) = scenarios.iter().find(|scenario| scenario.id == wanted) {
-        say(&check_page(scenario, Side::Scheduler, ""));
+    if let Some(scenario) = scenarios.iter().find(|scenario| scenario.id == id) {
+        print(&check_page(scenario, Side::Scheduler, ""));
         return 0;
     }
     let names = all_requirements()
         .map(|item| item.id)
         .chain(checks::all().map(|check| check.id))
         .chain(scenarios.iter().map(|check| check.id));
-    let near = suggestion(&arguments.id, names);
-    complain_of(
+    let suggestion = suggestion(&arguments.id, names);
+    fail_with(
         &format!(
-            "there is no requirement and no check `{}`{near}",
+            "unknown requirement or check `{}`{suggestion}",
             arguments.id
         ),
-        USAGE,
+        EXIT_USAGE,
     )
 }
 
@@ -331,8 +344,8 @@ fn requirement_page(item: &'static Requirement) -> String {
     if !checks.is_empty() {
         let _ = writeln!(page, "  checks  {}", checks.join(", "));
     }
-    if let Some(broken) = breaks(item) {
-        let _ = writeln!(page, "  breaks  {broken}");
+    if let Some(fault) = fault(item) {
+        let _ = writeln!(page, "  breaks  {fault}");
     }
     if item.level != Level::May && !checks.is_empty() {
         let side = Side::of(item).name();
@@ -351,7 +364,7 @@ fn host_check_page(check: &Check) -> String {
     check_page(check, Side::Host, &host)
 }
 
-fn check_page(check: &CheckMeta, side: Side, more: &str) -> String {
+fn check_page(check: &CheckMeta, side: Side, details: &str) -> String {
     let mut page = String::new();
     let _ = writeln!(page, "{}  {} s\n", check.id, check.budget_s);
     for covered in check.covers {
@@ -363,8 +376,8 @@ fn check_page(check: &CheckMeta, side: Side, more: &str) -> String {
             covered.sentence
         );
     }
-    if !more.is_empty() {
-        let _ = writeln!(page, "\n  {}", more.trim_end());
+    if !details.is_empty() {
+        let _ = writeln!(page, "\n  {}", details.trim_end());
     }
     let _ = writeln!(page, "\n  code  {}:{}", check.file, check.line);
     let _ = writeln!(

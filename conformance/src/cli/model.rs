@@ -1,52 +1,55 @@
-//! `model-host`, `model-scheduler` and `model-guest`: what the self test judges, as processes of their own.
+//! `model-host`, `model-scheduler` and `model-guest`: processes that the self-test judges.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::{TROUBLE, USAGE, complain, complain_of};
+use super::run_args::stop_on_signal;
+use super::{EXIT_ERROR, EXIT_USAGE, fail, fail_with};
 use crate::models::host::{Mutant, Variant};
 use crate::models::{host as model_host, scheduler as model_scheduler};
 
 /// Flags of `model-host`.
 #[derive(Debug, Args)]
 pub struct ModelHostArgs {
-    /// The broker
+    /// URL of the broker
     #[arg(long, value_name = "URL")]
     nats_url: String,
-    /// The host id; made up when absent
+    /// Host id [default: random]
     #[arg(long, value_name = "ID")]
     host_id: Option<String>,
-    /// Be wrong in this way
+    /// Mutant: a model host with this fault
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
-    /// Differ in this way
+    /// Variant: a model host with this deviation, which the specification permits
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// The process that it is not to outlive
+    /// PID of the suite; the model exits when the suite has exited [default: PID of the parent]
     #[arg(long, value_name = "PID", hide = true)]
-    suite: Option<u32>,
+    suite_pid: Option<u32>,
 }
 
-/// How often a model looks whether its suite is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Interval at which a model checks whether its suite has exited.
+const SUITE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Ends the process when the one that launched it has ended: of a suite that was killed nothing is to be left. A suite
-/// says who it is, as it may be gone before anybody here can look.
-fn end_with_suite(suite: Option<u32>) {
-    let suite = suite.unwrap_or_else(std::os::unix::process::parent_id);
+/// Exits the process when the suite has exited, so that a killed suite leaves no processes.
+///
+/// The suite passes its PID, because it may exit before this function can determine it.
+fn exit_with_suite(suite_pid: Option<u32>) {
+    let suite_pid = suite_pid.unwrap_or_else(std::os::unix::process::parent_id);
     tokio::spawn(async move {
-        while std::os::unix::process::parent_id() == suite {
-            tokio::time::sleep(LOOK_EVERY).await;
+        while std::os::unix::process::parent_id() == suite_pid {
+            tokio::time::sleep(SUITE_POLL_INTERVAL).await;
         }
-        std::process::exit(i32::from(TROUBLE));
+        std::process::exit(i32::from(EXIT_ERROR));
     });
 }
 
-/// Runs a model host until a signal ends it.
+/// Runs a model host until a signal stops it.
 pub async fn host(arguments: ModelHostArgs) -> u8 {
-    end_with_suite(arguments.suite);
+    exit_with_suite(arguments.suite_pid);
     let mutant = arguments
         .mutant
         .as_deref()
@@ -56,12 +59,12 @@ pub async fn host(arguments: ModelHostArgs) -> u8 {
         .as_deref()
         .map(|name| (name, Variant::named(name)));
     if let Some((name, None)) = mutant {
-        return complain_of(&format!("no mutant is called `{name}`"), USAGE);
+        return fail_with(&format!("unknown mutant `{name}`"), EXIT_USAGE);
     }
     if let Some((name, None)) = variant {
-        return complain_of(&format!("no variant is called `{name}`"), USAGE);
+        return fail_with(&format!("unknown variant `{name}`"), EXIT_USAGE);
     }
-    // A log is what a host has: one of the faults shows in it and nowhere else.
+    // Hosts have a log: the fault of one mutant is visible only there.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();
@@ -72,52 +75,50 @@ pub async fn host(arguments: ModelHostArgs) -> u8 {
         variant: variant.and_then(|(_, variant)| variant),
     };
     let shutdown = CancellationToken::new();
-    if let Err(error) = model_host::heed_signals(options.mutant, shutdown.clone()) {
-        return complain(&error, TROUBLE);
+    if let Err(error) = model_host::cancel_on_signal(options.mutant, shutdown.clone()) {
+        return fail(&error, EXIT_ERROR);
     }
     match model_host::run(options, shutdown).await {
         Ok(()) => 0,
-        Err(error) => complain(&error, 1),
+        Err(error) => fail(&error, 1),
     }
 }
 
 /// Flags of `model-scheduler`.
 #[derive(Debug, Args)]
 pub struct ModelSchedulerArgs {
-    /// The broker
+    /// URL of the broker
     #[arg(long, value_name = "URL")]
     nats_url: String,
-    /// The directory with the manifests
+    /// Directory of the manifests
     #[arg(long, value_name = "DIR")]
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     /// Do not share hosts between environments
     #[arg(long)]
     isolated: bool,
-    /// Be wrong in this way
+    /// Mutant: a model scheduler with this fault
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
-    /// Differ in this way
+    /// Variant: a model scheduler with this deviation, which the specification permits
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
-    /// The process that it is not to outlive
+    /// PID of the suite; the model exits when the suite has exited [default: PID of the parent]
     #[arg(long, value_name = "PID", hide = true)]
-    suite: Option<u32>,
+    suite_pid: Option<u32>,
 }
 
-/// Runs a model scheduler until a signal ends it.
+/// Runs a model scheduler until a signal stops it.
 pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
-    end_with_suite(arguments.suite);
-    let mutant = arguments.mutant.as_deref();
-    let variant = arguments.variant.as_deref();
-    let (broken, other) = (
-        mutant.map(model_scheduler::Mutant::named),
-        variant.map(model_scheduler::Variant::named),
-    );
-    if let (Some(name), Some(None)) = (mutant, broken) {
-        return complain_of(&format!("no mutant is called `{name}`"), USAGE);
+    exit_with_suite(arguments.suite_pid);
+    let mutant_name = arguments.mutant.as_deref();
+    let variant_name = arguments.variant.as_deref();
+    let mutant = mutant_name.map(model_scheduler::Mutant::named);
+    let variant = variant_name.map(model_scheduler::Variant::named);
+    if let (Some(name), Some(None)) = (mutant_name, mutant) {
+        return fail_with(&format!("unknown mutant `{name}`"), EXIT_USAGE);
     }
-    if let (Some(name), Some(None)) = (variant, other) {
-        return complain_of(&format!("no variant is called `{name}`"), USAGE);
+    if let (Some(name), Some(None)) = (variant_name, variant) {
+        return fail_with(&format!("unknown variant `{name}`"), EXIT_USAGE);
     }
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -126,28 +127,28 @@ pub async fn scheduler(arguments: ModelSchedulerArgs) -> u8 {
         nats_url: arguments.nats_url,
         dir: arguments.dir,
         isolated: arguments.isolated,
-        mutant: broken.flatten(),
-        variant: other.flatten(),
+        mutant: mutant.flatten(),
+        variant: variant.flatten(),
     };
     let stop = CancellationToken::new();
-    let signals = tokio::spawn(crate::cli::run_args::stop_on_signal(stop.clone()));
-    let ended = model_scheduler::run(options, stop).await;
+    let signals = tokio::spawn(stop_on_signal(stop.clone()));
+    let result = model_scheduler::run(options, stop).await;
     signals.abort();
-    match ended {
+    match result {
         Ok(()) => 0,
-        Err(error) => complain(&error, 1),
+        Err(error) => fail(&error, 1),
     }
 }
 
 /// Flags of `model-guest`.
 #[derive(Debug, Args)]
 pub struct ModelGuestArgs {
-    /// Where its beacons go
+    /// URL of the beacon
     beacon: String,
 }
 
-/// Runs a guest that its host left behind; it ends by itself.
+/// Runs a guest that its host leaves running. It ends by itself.
 pub async fn guest(arguments: ModelGuestArgs) -> u8 {
-    model_host::guest(&arguments.beacon).await;
+    model_host::run_leftover_guest(&arguments.beacon).await;
     0
 }

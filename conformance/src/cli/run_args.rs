@@ -1,132 +1,216 @@
-//! The flags that runs of either side share, and how a run is made of them.
+//! Flags that `host` and `scheduler` share: selection of the target, and settings of the run.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{TROUBLE, USAGE, complain, complain_of, say};
+use super::{EXIT_ERROR, EXIT_USAGE, fail, fail_with, print};
 use crate::check::executor::Observer;
 use crate::check::pattern::{Pattern, suggestion};
 use crate::check::run_options::RunOptions;
 use crate::check::side::Side;
-use crate::report::format::{Amount, Style};
+use crate::check::target_file::TargetFileError;
+use crate::report::format::{Style, Verbosity};
 use crate::report::progress::Progress;
 use crate::report::run::RunnableSuite;
-use crate::report::{self, Form, Report, json, text};
+use crate::report::{self, FileFormat, Report, json, text};
 use crate::spec::requirements::Profile;
+use crate::testbed::broker::BrokerChoice;
 
-/// Which checks, how, and what to hand out.
+/// Settings of a run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Judge by this profile; repeatable [default: those that the target claims, else all]
+    /// Profile to judge by; repeatable [default: the profiles that the target claims, or else all]
     #[arg(long, value_name = "NAME")]
     profile: Vec<String>,
 
-    /// Run only the checks that match, by id or requirement: `start/*`, `HOST-SVC-*`; repeatable
+    /// Run only checks whose id or requirement matches, such as `start/*` or `HOST-SVC-*`;
+    /// repeatable
     #[arg(long, value_name = "GLOB")]
     run: Vec<String>,
 
-    /// Leave out the checks that match; repeatable
+    /// Skip checks whose id or requirement matches; repeatable
     #[arg(long, value_name = "GLOB")]
     skip: Vec<String>,
 
-    /// Include checks that take longer than half a minute
+    /// Include checks that take longer than 30 s
     #[arg(long)]
     slow: bool,
 
-    /// The order in which checks begin [default: random, and printed]
+    /// Seed of the order of checks [default: random; the report shows it]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
-    /// Run each check N times: what differs is unstable
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// Number of runs of each check, 1–1000; checks with different results are unstable
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
     repeat: u16,
 
-    /// Checks at once
+    /// Maximum number of concurrent checks, 1–256 [default: 16 for hosts, 24 for schedulers]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
 
-    /// Write a report; .json, .xml (JUnit) or .txt; repeatable
+    /// Report file: .json, .xml (JUnit) or .txt; repeatable
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
 
-    /// What to print
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 
-    /// Failures that are known; strict
+    /// Known-failures file (TOML)
     #[arg(long, value_name = "FILE")]
     known_failures: Option<PathBuf>,
 
-    /// Say which checks would not run, and why, and judge nothing
+    /// List the checks that would not run, with the reasons, and exit
     #[arg(long)]
     list_not_run: bool,
 
-    /// A line for each check
+    /// Print a line for each check
     #[arg(short, long)]
     verbose: bool,
 
-    /// Only what keeps the verdict from being good, and the verdict
+    /// Print only failures and the verdict
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// No colours
+    /// Disable colors
     #[arg(long)]
     no_color: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// Text form of the report.
     Text,
-    /// The JSON report.
+    /// JSON report.
     Json,
 }
 
-/// Runs a suite with these settings: the exit code.
-pub async fn run(arguments: &RunArgs, mut suite: impl RunnableSuite) -> u8 {
+/// Flags that select a target of one side.
+pub trait TargetSelection {
+    /// Target of the side.
+    type Target;
+    /// Suite of the side.
+    type Suite: RunnableSuite;
+
+    /// Side of the target.
+    const SIDE: Side;
+    /// Placeholders of the launch command.
+    const PLACEHOLDERS: &'static [(&'static str, &'static str)];
+    /// Flags that select a target that is already running, for an error message.
+    const RUNNING_FLAGS: &'static str;
+    /// Environment variable that names the default program.
+    const PROGRAM_VARIABLE: &'static str;
+    /// Name of the default program.
+    const PROGRAM: &'static str;
+
+    /// Returns the target file.
+    fn file(&self) -> Option<&Path>;
+    /// Loads a target file.
+    ///
+    /// # Errors
+    /// Fails if the file is invalid.
+    fn load(path: &Path) -> Result<Self::Target, TargetFileError>;
+    /// Returns the target that is already running.
+    fn running(&self) -> Option<Self::Target>;
+    /// Returns the launch command; empty if there is none.
+    fn command(&self) -> &[String];
+    /// Returns the target that the launch command starts.
+    fn launched(&self) -> Self::Target;
+    /// Returns the target that the default program provides, if the program is found.
+    fn default_target(&self) -> Option<Self::Target>;
+    /// Returns the broker.
+    fn broker(&self) -> &BrokerChoice;
+    /// Creates a suite for a target.
+    fn suite(target: Self::Target) -> Self::Suite;
+}
+
+/// Returns the selected target: from a file, already running, launched, or the default.
+///
+/// # Errors
+/// Fails with the exit code after it has printed an error.
+pub fn select_target<S: TargetSelection>(selection: &S) -> Result<S::Target, u8> {
+    if let Some(path) = selection.file() {
+        return S::load(path).map_err(|error| fail(&error, EXIT_USAGE));
+    }
+    if let Some(target) = selection.running() {
+        return Ok(target);
+    }
+    if !selection.command().is_empty() {
+        check_placeholders(selection.command(), S::PLACEHOLDERS, S::SIDE)?;
+        return Ok(selection.launched());
+    }
+    selection.default_target().ok_or_else(|| {
+        let message = format!(
+            "no target: pass a command after `--`, or --target, or {}; `{}` is neither in {} nor in \
+             the directory of this program nor on the PATH",
+            S::RUNNING_FLAGS,
+            S::PROGRAM,
+            S::PROGRAM_VARIABLE
+        );
+        fail_with(&message, EXIT_ERROR)
+    })
+}
+
+/// Judges the selected target and returns the exit code.
+pub async fn run<S: TargetSelection>(arguments: &RunArgs, selection: &S) -> u8 {
+    let target = match select_target(selection) {
+        Ok(target) => target,
+        Err(code) => return code,
+    };
+    let mut suite = S::suite(target);
+    suite.options_mut().broker = selection.broker().clone();
+    run_suite(arguments, suite).await
+}
+
+async fn run_suite(arguments: &RunArgs, mut suite: impl RunnableSuite) -> u8 {
     for path in &arguments.report {
-        if let Err(error) = Form::of(path) {
-            return complain(&error, USAGE);
+        if let Err(error) = FileFormat::of(path) {
+            return fail(&error, EXIT_USAGE);
         }
     }
-    if let Err(code) = arguments.set(suite.options_mut()) {
+    if let Err(code) = arguments.apply(suite.options_mut()) {
         return code;
     }
-    if let Err(usage) = suite.validate() {
-        return complain(&usage, USAGE);
+    if let Err(error) = suite.validate() {
+        return fail(&error, EXIT_USAGE);
     }
     if arguments.list_not_run {
         let lines = suite
             .not_selected()
             .into_iter()
             .map(|(id, reason)| format!("{id:<34} {reason}\n"));
-        say(&lines.collect::<String>());
+        print(&lines.collect::<String>());
         return 0;
     }
-    let interrupt = AbortOnDropHandle::new(tokio::spawn(stop_on_signal(
+    let signals = AbortOnDropHandle::new(tokio::spawn(stop_on_signal(
         suite.options_mut().stop.clone(),
     )));
-    let on_terminal =
+    let shows_progress =
         std::io::stderr().is_terminal() && arguments.output == Output::Text && !arguments.quiet;
-    if on_terminal {
-        let total = suite.selected() * usize::from(arguments.repeat);
+    if shows_progress {
+        let total = suite.selected_count() * usize::from(arguments.repeat);
         let progress: Arc<dyn Observer> = Arc::new(Progress::new(total));
         suite.options_mut().observer = progress;
     }
     let report = report::run::run(&suite).await;
-    // The suite holds the progress line, which is wiped before the report is printed.
+    // The suite owns the progress line, which must be erased before the report is printed.
     drop(suite);
-    drop(interrupt);
-    arguments.hand_out(&report)
+    drop(signals);
+    arguments.print_report(&report)
 }
 
 impl RunArgs {
-    fn set(&self, options: &mut RunOptions) -> Result<(), u8> {
+    fn apply(&self, options: &mut RunOptions) -> Result<(), u8> {
         options.slow = self.slow;
         options.repeat = self.repeat.into();
         options.stop = CancellationToken::new();
@@ -145,107 +229,110 @@ impl RunArgs {
         if let Some(seed) = self.seed {
             options.seed = seed;
         }
-        options.known = self.known_failures.clone();
+        options.known_failures = self.known_failures.clone();
         Ok(())
     }
 
-    fn hand_out(&self, report: &Report) -> u8 {
+    /// Prints the report, writes the report files, and returns the exit code.
+    fn print_report(&self, report: &Report) -> u8 {
         let style = Style {
-            colour: colour(self.no_color),
-            amount: match (self.quiet, self.verbose) {
-                (true, _) => Amount::Quiet,
-                (_, true) => Amount::Verbose,
-                _ => Amount::Usual,
+            color: use_color(self.no_color),
+            verbosity: match (self.quiet, self.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (_, true) => Verbosity::Verbose,
+                _ => Verbosity::Normal,
             },
         };
         match self.output {
-            Output::Text => say(&text::render(report, &style)),
-            Output::Json => say(&json::render(report)),
+            Output::Text => print(&text::render(report, &style)),
+            Output::Json => print(&json::render(report)),
         }
         let mut code = report.exit_code;
         for path in &self.report {
             match report.write(path) {
                 Ok(()) if self.output == Output::Text && !self.quiet => {
-                    say(&format!("report {}\n", path.display()));
+                    print(&format!("report {}\n", path.display()));
                 }
                 Ok(()) => {}
-                Err(error) => code = complain(&error, TROUBLE),
+                Err(error) => code = fail(&error, EXIT_ERROR),
             }
         }
         code
     }
 }
 
-/// The profile of that name, or the exit code after a complaint.
-pub fn profile(side: Side, name: &str) -> Result<Profile, u8> {
+/// Returns the profile with this name, or the exit code after it has printed an error.
+fn profile(side: Side, name: &str) -> Result<Profile, u8> {
     let profiles = side.profiles();
     let found = profiles.iter().find(|profile| profile.name() == name);
     found.copied().ok_or_else(|| {
-        let near = suggestion(name, profiles.iter().map(|profile| profile.name()));
+        let suggestion = suggestion(name, profiles.iter().map(|profile| profile.name()));
         let side = side.name();
-        complain_of(
-            &format!("there is no profile `{name}` of a {side}{near}"),
-            USAGE,
+        fail_with(
+            &format!("unknown {side} profile `{name}`{suggestion}"),
+            EXIT_USAGE,
         )
     })
 }
 
-/// A word in braces that looks like a placeholder and is none of the known ones.
-pub fn unknown_placeholder<'w>(word: &'w str, known: &[(&str, &str)]) -> Option<&'w str> {
+/// Returns the first `{name}` in a word that has the form of a placeholder but is unknown.
+fn unknown_placeholder<'w>(word: &'w str, known: &[(&str, &str)]) -> Option<&'w str> {
     let mut rest = word;
     while let Some((_, after)) = rest.split_once('{') {
-        let (name, behind) = after.split_once('}')?;
-        let like = !name.is_empty()
+        let (name, tail) = after.split_once('}')?;
+        let is_name = !name.is_empty()
             && name
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        if like && !known.iter().any(|(known, _)| *known == name) {
+        if is_name && !known.iter().any(|(known, _)| *known == name) {
             return Some(name);
         }
-        rest = behind;
+        rest = tail;
     }
     None
 }
 
-/// Whether the placeholders of a command are those that there are, and the broker is among them.
+/// Checks that a command contains `{nats_url}` and no unknown placeholders.
 ///
 /// # Errors
-/// The exit code, after a complaint.
-pub fn check_placeholders(command: &[String], known: &[(&str, &str)], who: &str) -> Result<(), u8> {
+/// Fails with the exit code after it has printed an error.
+fn check_placeholders(command: &[String], known: &[(&str, &str)], side: Side) -> Result<(), u8> {
     for word in command {
         if let Some(unknown) = unknown_placeholder(word, known) {
-            let near = suggestion(unknown, known.iter().map(|(name, _)| *name));
-            let text = format!("there is no placeholder `{{{unknown}}}`{near}");
-            return Err(complain_of(&text, USAGE));
+            let suggestion = suggestion(unknown, known.iter().map(|(name, _)| *name));
+            let message = format!("unknown placeholder `{{{unknown}}}`{suggestion}");
+            return Err(fail_with(&message, EXIT_USAGE));
         }
     }
     if !command.iter().any(|word| word.contains("{nats_url}")) {
-        let text =
-            format!("the command does not say {{nats_url}}: the {who} would not find the broker");
-        return Err(complain_of(&text, USAGE));
+        let message = format!(
+            "the command does not contain {{nats_url}}: the {} cannot find the broker",
+            side.name()
+        );
+        return Err(fail_with(&message, EXIT_USAGE));
     }
     Ok(())
 }
 
-/// Colours are for terminals whose owner did not forbid them.
-pub fn colour(forbidden: bool) -> bool {
+/// Returns whether to use colors: on a terminal, without `NO_COLOR` and unless disabled.
+fn use_color(disabled: bool) -> bool {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !forbidden && !no_color && std::io::stdout().is_terminal()
+    !disabled && !no_color && std::io::stdout().is_terminal()
 }
 
-/// Cancels when a signal asks the program to end.
+/// Cancels the token on SIGINT, SIGTERM or SIGHUP.
 pub async fn stop_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::hangup()),
     );
-    let (Ok(mut term), Ok(mut hangup)) = signals else {
+    let (Ok(mut terminate), Ok(mut hangup)) = signals else {
         return;
     };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
+        _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
     stop.cancel();
@@ -257,7 +344,7 @@ mod tests {
     use crate::host::target::PLACEHOLDERS;
 
     #[test]
-    fn only_words_in_braces_are_placeholders() {
+    fn finds_unknown_placeholders() {
         let unknown = |word| unknown_placeholder(word, PLACEHOLDERS);
         assert_eq!(unknown("--nats={nats_url}"), None);
         assert_eq!(unknown("{nats}"), Some("nats"));

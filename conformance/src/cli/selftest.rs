@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::run_args::stop_on_signal;
-use super::{TROUBLE, USAGE, complain_of, say};
+use super::{EXIT_ERROR, EXIT_USAGE, fail_with, print};
 use crate::check::side::Side;
 use crate::models::selftest;
 use crate::models::selftest::{Options, Trial, trials};
@@ -16,53 +16,62 @@ use crate::testbed::broker::BrokerChoice;
 /// Flags of `selftest`.
 #[derive(Debug, Args)]
 pub struct SelftestArgs {
-    /// A `berth-host` built with `--features fault-injection`; without it only the model host is tried
+    /// Program `berth-host`, built with `--features fault-injection` [default: only the model host]
     #[arg(long, value_name = "PROGRAM")]
     breakage_host: Option<PathBuf>,
-    /// A `berth-scheduler` built with `--features fault-injection`, to be tried in the cluster that KUBECONFIG leads to
+    /// Program `berth-scheduler`, built with `--features fault-injection`, to run in the cluster of
+    /// KUBECONFIG [default: only the model scheduler]
     #[arg(long, value_name = "PROGRAM")]
     breakage_scheduler: Option<PathBuf>,
-    /// Only the trials of one side: `host` or `scheduler`
+    /// Run only the trials of one side: `host` or `scheduler`
     #[arg(long, value_name = "SIDE", value_parser = side)]
     side: Option<Side>,
-    /// Only trials whose name or requirement contains this; repeatable
+    /// Run only trials whose name or requirement contains this text; repeatable
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Try what takes minutes as well
+    /// Include trials that take minutes
     #[arg(long)]
     slow: bool,
-    /// `embedded`, `nats-server` or `nats://HOST:PORT`
+    /// Broker: `embedded`, `nats-server` or `nats://HOST:PORT`
     #[arg(long, default_value = "embedded")]
     broker: String,
-    /// How many trials of one fault run at once
+    /// Maximum number of concurrent trials with faults
     #[arg(long, default_value_t = selftest::JOBS)]
     jobs: usize,
     /// Print the matrix as JSON at the end
     #[arg(long)]
     json: bool,
-    /// Only what is wrong, and how many were right
+    /// Print only failed trials and the totals
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
 }
 
-/// Runs `selftest`: 0 when every fault was killed by its own check and everything right passed, 1 when not, 3 when a
-/// signal ended it first.
+/// Runs `selftest`.
+///
+/// Returns 0 if the right check detected every fault and every target without a fault passed, 1 if
+/// not, and 3 if a signal interrupted the run.
 pub async fn run(arguments: SelftestArgs) -> u8 {
     let broker = match arguments.broker.parse::<BrokerChoice>() {
         Ok(broker) => broker,
-        Err(error) => return complain_of(&error.to_string(), USAGE),
+        Err(error) => return fail_with(&error.to_string(), EXIT_USAGE),
     };
     if let Some(unmatched) = arguments.only.iter().find(|text| matches_nothing(text)) {
-        return complain_of(&format!("`{unmatched}` is part of no trial's name"), USAGE);
+        return fail_with(
+            &format!("`{unmatched}` matches no trial and no requirement of one"),
+            EXIT_USAGE,
+        );
     }
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => {
-            return complain_of(&format!("the suite cannot find itself: {error}"), TROUBLE);
+            return fail_with(
+                &format!("cannot find the path of this program: {error}"),
+                EXIT_ERROR,
+            );
         }
     };
     let stop = CancellationToken::new();
-    let _interrupt = AbortOnDropHandle::new(tokio::spawn(stop_on_signal(stop.clone())));
+    let _signals = AbortOnDropHandle::new(tokio::spawn(stop_on_signal(stop.clone())));
     let options = Options {
         program,
         breakage_host: arguments.breakage_host,
@@ -77,24 +86,24 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
     let (json, quiet) = (arguments.json, arguments.quiet);
     let matrix = selftest::run(&options, |cell| {
         if !json && !quiet {
-            say(&format!("{cell}\n"));
+            print(&format!("{cell}\n"));
         }
     })
     .await;
     if json {
-        say(&format!("{:#}\n", matrix.json()));
+        print(&format!("{:#}\n", matrix.json()));
     } else {
-        say(&summary(&matrix));
+        print(&summary(&matrix));
     }
     if stop.is_cancelled() {
-        return complain_of("it was interrupted", TROUBLE);
+        return fail_with("the self-test was interrupted", EXIT_ERROR);
     }
-    u8::from(!matrix.is_right())
+    u8::from(!matrix.is_expected())
 }
 
 fn side(text: &str) -> Result<Side, String> {
     let found = Side::ALL.into_iter().find(|side| side.name() == text);
-    found.ok_or_else(|| "`host` or `scheduler`".to_owned())
+    found.ok_or_else(|| "expected `host` or `scheduler`".to_owned())
 }
 
 fn matches_nothing(text: &String) -> bool {
@@ -105,18 +114,18 @@ fn matches_nothing(text: &String) -> bool {
 
 fn summary(matrix: &selftest::Matrix) -> String {
     let mut text = String::from("\n");
-    for cell in matrix.cells.iter().filter(|cell| !cell.is_right()) {
+    for cell in matrix.cells.iter().filter(|cell| !cell.is_expected()) {
         text.push_str(&format!("{cell}\n"));
     }
-    if !matrix.left_out.is_empty() {
-        let names: Vec<String> = matrix.left_out.iter().map(Trial::name).collect();
+    if !matrix.not_run.is_empty() {
+        let names: Vec<String> = matrix.not_run.iter().map(Trial::name).collect();
         text.push_str(&format!(
-            "not tried ({}): {}\n",
+            "not run ({}): {}\n",
             names.len(),
             names.join(", ")
         ));
     }
-    let (right, wrong) = matrix.counts();
-    text.push_str(&format!("{right} passed, {wrong} failed\n"));
+    let (passed, failed) = matrix.counts();
+    text.push_str(&format!("{passed} passed, {failed} failed\n"));
     text
 }

@@ -1,4 +1,4 @@
-//! How a check is declared: an entry of a const table that names its body and what it covers.
+//! Declaration of a check: an entry of a const table with its body and its requirements.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -10,18 +10,18 @@ use crate::check::meta::CheckMeta;
 use crate::check::outcome::Flow;
 use crate::spec::roles::Role;
 
-/// The future of a check body.
-pub type Running<'a> = Pin<Box<dyn Future<Output = Flow> + Send + 'a>>;
+/// Future of a check body.
+pub type CheckFuture<'a> = Pin<Box<dyn Future<Output = Flow> + Send + 'a>>;
 
-/// A check body behind a plain function pointer.
-pub type Body = for<'a> fn(&'a CheckContext) -> Running<'a>;
+/// Function pointer to a check body.
+pub type CheckBody = for<'a> fn(&'a CheckContext) -> CheckFuture<'a>;
 
-/// Equipment that a check cannot do without; where it is missing the check is `not-testable`.
+/// Prerequisite of a check; without it, the check is `not-testable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The suite sits between the host and the broker.
+    /// The suite's tap is between the host and the broker.
     Tap,
-    /// The suite launched the host, so it has its process and its log.
+    /// The suite launched the host, so it has access to its process and log.
     Process,
     /// The host serves HTTP.
     Ingress,
@@ -29,21 +29,22 @@ pub enum Need {
     Registry,
 }
 
-/// An entry of a check table. Written with [`check!`](crate::host::check!).
+/// Entry of a check table, declared with [`check!`](crate::host::check!).
 #[derive(Clone, Copy)]
 pub struct Check {
-    /// What it has in common with the checks of schedulers.
+    /// Metadata that all checks have, for hosts and for schedulers.
     pub meta: CheckMeta,
-    /// The code.
-    pub run: Body,
-    /// Which host it runs against.
+    /// Body of the check.
+    pub run: CheckBody,
+    /// Kind of host that the check runs on.
     pub host: HostIsolation,
-    /// The images that it pushes.
+    /// Roles of the images that the check pushes.
     pub roles: &'static [Role],
-    /// The equipment that it needs beyond a bus.
+    /// Prerequisites besides the bus.
     pub needs: &'static [Need],
-    /// A feature that a target may declare absent, and the body that verifies the refusal then.
-    pub feature: Option<(&'static str, Body)>,
+    /// Feature that a target can declare absent, and the body that then verifies that its use is
+    /// refused.
+    pub feature: Option<(&'static str, CheckBody)>,
 }
 
 impl Deref for Check {

@@ -1,4 +1,4 @@
-//! The sections: every table of checks, in the order in which reports show them.
+//! Checks for hosts: the tables of all sections, in the order of reports.
 
 pub mod credentials;
 pub mod extensions;
@@ -20,7 +20,7 @@ pub mod wire;
 use super::check::Check;
 use crate::check::meta::CheckMeta;
 
-/// All tables. A section that is missing here does not exist.
+/// All tables. A table that is not listed here is not part of the suite.
 pub const TABLES: &[&[Check]] = &[
     wire::CHECKS,
     json::CHECKS,
@@ -39,12 +39,12 @@ pub const TABLES: &[&[Check]] = &[
     extensions::CHECKS,
 ];
 
-/// All checks.
+/// Returns all checks.
 pub fn all() -> impl Iterator<Item = &'static Check> {
     TABLES.iter().flat_map(|table| table.iter())
 }
 
-/// Returns the declarations of all checks, in the order of the tables.
+/// Returns the metadata of all checks, in the order of the tables.
 pub fn metas() -> Vec<&'static CheckMeta> {
     all().map(|check| &check.meta).collect()
 }

@@ -1,10 +1,10 @@
-//! What a check body works with: one host, the bus, the equipment, and the claims that it makes.
+//! Context of a check: the host under test, the bus, the fixtures, and the claims of the check.
 
 mod http;
 mod image;
 mod workload;
 
-pub use self::http::HttpAnswer;
+pub use self::http::HttpResponse;
 pub use self::image::Image;
 pub use self::workload::Workload;
 pub use crate::check::claim::Claim;
@@ -37,9 +37,9 @@ use crate::wire::nats::{Delivery, Replies};
 use crate::wire::response::{Headers, Reply, Response, State};
 use crate::wire::trace::Frame;
 
-/// The hands and eyes of one run of one check.
+/// Everything that the body of a check uses: sends requests, waits for states and records claims.
 ///
-/// Ids, inboxes and repositories are its own, so that checks share a host without meeting.
+/// Every run has its own ids, inboxes and repositories, so that checks can share a host.
 #[derive(Debug)]
 pub struct CheckContext {
     isolation: HostIsolation,
@@ -47,14 +47,14 @@ pub struct CheckContext {
     fixture: Arc<Fixture>,
     host: Arc<RunningHost>,
     launcher: Launcher,
-    /// Unique in the run: part of every id, inbox and repository.
+    /// Unique within the run; a part of every id, inbox and repository.
     tag: String,
     inboxes: AtomicU64,
     check_run: CheckRun,
 }
 
 impl CheckContext {
-    /// The context of one run of a check.
+    /// Creates the context for one run of a check.
     pub fn new(
         meta: &'static CheckMeta,
         isolation: HostIsolation,
@@ -77,86 +77,92 @@ impl CheckContext {
         }
     }
 
-    /// The host's id.
+    /// Returns the id of the host.
     pub fn host_id(&self) -> &str {
         &self.host.id
     }
 
-    /// A workload id of that name: unique in the run, the same for the same name, stopped at the end.
+    /// Returns the workload id for `name`: unique within the run, stable, and stopped in the
+    /// clean-up.
     pub fn id(&self, name: &str) -> String {
         let id = format!("{}-{name}", self.tag);
-        self.check_run.evidence().remember_id(&id);
+        self.check_run.evidence().track_id(&id);
         id
     }
 
-    /// Registers an id that the check made up itself, so that clean-up stops it.
-    pub fn remember(&self, id: &str) {
-        self.check_run.evidence().remember_id(id);
+    /// Registers an id that the check built itself, so that the clean-up stops it.
+    pub fn track_id(&self, id: &str) {
+        self.check_run.evidence().track_id(id);
     }
 
-    /// A workload that is empty but for its name.
+    /// Returns a workload with a name and nothing else.
     pub fn workload(&self) -> Workload<'_> {
         Workload::new(self)
     }
 
-    /// Sends a start and returns the answer, whatever it says.
+    /// Sends a start and returns the response, whatever its state.
     ///
     /// # Errors
-    /// No answer in time: the host broke HOST-WIRE-002.
+    /// Fails if the host does not reply in time, which violates HOST-WIRE-002.
     pub async fn start(&self, id: &str, workload: &Workload<'_>) -> Result<Response, Blocked> {
         let request = json!({ "workloadId": id, "workload": workload.json() });
-        self.command("workload.start", &request, deadlines::START_ANSWER.limit)
+        self.command("workload.start", &request, deadlines::START_REPLY.limit)
             .await
     }
 
-    /// Starts a workload and waits until it is RUNNING.
+    /// Starts a workload and waits until it is RUNNING. For checks of later stages of the
+    /// lifecycle.
     ///
     /// # Errors
-    /// It does not get there: the host broke HOST-START-001. For checks about something later in life.
-    pub async fn started(&self, id: &str, workload: &Workload<'_>) -> Result<Response, Blocked> {
-        let answer = self.start(id, workload).await?;
-        match answer.state {
-            State::Running => Ok(answer),
+    /// Fails if the workload does not reach RUNNING, which violates HOST-START-001.
+    pub async fn start_and_wait(
+        &self,
+        id: &str,
+        workload: &Workload<'_>,
+    ) -> Result<Response, Blocked> {
+        let response = self.start(id, workload).await?;
+        match response.state {
+            State::Running => Ok(response),
             State::Starting => self
-                .running(id, deadlines::LOOK)
+                .wait_running(id, deadlines::DEFAULT_WAIT)
                 .await
                 .or_blocked(self, req::HOST_START_001),
-            _ => Err(self.blocked(req::HOST_START_001, "the workload to start", &answer)),
+            _ => Err(self.blocked(req::HOST_START_001, "a workload that starts", &response)),
         }
     }
 
-    /// Sends a stop.
+    /// Sends a stop and returns the response.
     ///
     /// # Errors
-    /// No answer in time: the host broke HOST-WIRE-002.
+    /// Fails if the host does not reply in time, which violates HOST-WIRE-002.
     pub async fn stop(&self, id: &str) -> Result<Response, Blocked> {
         self.command(
             "workload.stop",
             &json!({ "workloadId": id }),
-            deadlines::ANSWER.limit,
+            deadlines::REPLY.limit,
         )
         .await
     }
 
-    /// Asks for the state of an id.
+    /// Sends a status request and returns the response.
     ///
     /// # Errors
-    /// No answer in time: the host broke HOST-WIRE-002.
+    /// Fails if the host does not reply in time, which violates HOST-WIRE-002.
     pub async fn status(&self, id: &str) -> Result<Response, Blocked> {
         self.command(
             "workload.status",
             &json!({ "workloadId": id }),
-            deadlines::ANSWER.limit,
+            deadlines::REPLY.limit,
         )
         .await
     }
 
-    /// Asks for a heartbeat: the answer's `json` is the HostHeartbeat.
+    /// Requests a heartbeat; `json` of the response is the HostHeartbeat.
     ///
     /// # Errors
-    /// No answer in time: the host broke HOST-WIRE-002.
+    /// Fails if the host does not reply in time, which violates HOST-WIRE-002.
     pub async fn heartbeat(&self) -> Result<Response, Blocked> {
-        self.command("heartbeat", &json!({}), deadlines::ANSWER.limit)
+        self.command("heartbeat", &json!({}), deadlines::REPLY.limit)
             .await
     }
 
@@ -167,39 +173,39 @@ impl CheckContext {
         limit: Duration,
     ) -> Result<Response, Blocked> {
         let payload = Bytes::from(request.to_string());
-        // The rest of the budget is for saying what went wrong.
+        // One second of the budget remains for the report of the failure.
         let within = limit.min(self.time_left().saturating_sub(Duration::from_secs(1)));
         match self
             .send_within(command, payload, Headers::none(), within)
             .await?
         {
-            Reply::Response(answer) => Ok(answer),
-            nothing => Err(self.blocked(
+            Reply::Response(response) => Ok(response),
+            no_response => Err(self.blocked(
                 req::HOST_WIRE_002,
-                &format!("an answer to {command}"),
-                &nothing,
+                &format!("a reply to {command}"),
+                &no_response,
             )),
         }
     }
 
-    /// Sends a raw request and waits for its first reply as long as any answer may take (5 s).
+    /// Sends a raw request and waits up to 5 s, the deadline for any reply, for the first reply.
     ///
     /// # Errors
-    /// The harness cannot send. Silence is a [`Reply`], not an error.
+    /// Fails if the suite cannot send. A missing reply is not an error but [`Reply::Timeout`].
     pub async fn send(
         &self,
         command: &str,
         payload: impl Into<Bytes>,
         headers: Headers,
     ) -> Result<Reply, Blocked> {
-        self.send_within(command, payload, headers, deadlines::ANSWER.limit)
+        self.send_within(command, payload, headers, deadlines::REPLY.limit)
             .await
     }
 
-    /// [`CheckContext::send`] with a time of one's own; patience is added.
+    /// Is [`CheckContext::send`] with another deadline, to which the patience is added.
     ///
     /// # Errors
-    /// The harness cannot send.
+    /// Fails if the suite cannot send.
     pub async fn send_within(
         &self,
         command: &str,
@@ -210,25 +216,25 @@ impl CheckContext {
         let mut replies = self.request(command, payload, headers).await?;
         let within = within + self.fixture.patience();
         let mut delivery = replies.next(within).await;
-        let still = self.fixture.clock.stood_still(replies.sent);
+        let still = self.fixture.clock.stall_time_since(replies.sent);
         if delivery.is_none() && !still.is_zero() {
             delivery = replies.next(still).await;
         }
         let reply = match delivery {
-            None => Reply::Silence {
+            None => Reply::Timeout {
                 waited: within,
                 inbox: replies.inbox.clone(),
             },
-            Some(delivery) => read(delivery, &replies),
+            Some(delivery) => parse_reply(delivery, &replies),
         };
-        self.check_run.evidence().last_inbox(reply.inbox());
+        self.check_run.evidence().set_last_inbox(reply.inbox());
         Ok(reply)
     }
 
-    /// Sends a raw request and hands out its inbox, for checks that count replies.
+    /// Sends a raw request and returns its inbox, for checks that count replies.
     ///
     /// # Errors
-    /// The harness cannot send.
+    /// Fails if the suite cannot send.
     pub async fn request(
         &self,
         command: &str,
@@ -239,10 +245,10 @@ impl CheckContext {
         self.request_on(&subject, payload, headers).await
     }
 
-    /// [`CheckContext::request`] on any subject.
+    /// Is [`CheckContext::request`] on any subject.
     ///
     /// # Errors
-    /// The harness cannot send.
+    /// Fails if the suite cannot send.
     pub async fn request_on(
         &self,
         subject: &str,
@@ -258,13 +264,13 @@ impl CheckContext {
             .bus
             .request(subject, &inbox, payload.into(), &headers)
             .await
-            .map_err(|cause| Blocked::chain("a request could not be sent", &cause))
+            .map_err(|cause| Blocked::harness_error("cannot send a request", &cause))
     }
 
-    /// Publishes a command without a reply subject and returns when the broker has it.
+    /// Publishes a command without a reply subject and returns when the broker has received it.
     ///
     /// # Errors
-    /// The harness cannot send.
+    /// Fails if the suite cannot send.
     pub async fn publish_no_reply(
         &self,
         command: &str,
@@ -275,198 +281,206 @@ impl CheckContext {
             .bus
             .publish(&subject, payload.into(), &Headers::none())
             .await
-            .map_err(|cause| Blocked::chain("a command could not be sent", &cause))
+            .map_err(|cause| Blocked::harness_error("cannot send a command", &cause))
     }
 
-    /// Waits until the id is RUNNING; gives up at once in a state that leads there no more.
-    pub async fn running(&self, id: &str, within: impl Into<Duration>) -> Waited<Response> {
-        let what = format!("{id} is RUNNING");
+    /// Waits until the id is RUNNING; fails at once in a state from which it cannot become RUNNING.
+    pub async fn wait_running(&self, id: &str, within: impl Into<Duration>) -> Waited<Response> {
+        let description = format!("{id} is RUNNING");
         let probe = || async {
-            let answer = self
+            let response = self
                 .status(id)
                 .await
                 .map_err(|blocked| ProbeError::Pending(blocked.to_string()))?;
-            match answer.state {
-                State::Running => Ok(answer),
-                // NOT_FOUND may be a start that is still on its way.
+            match response.state {
+                State::Running => Ok(response),
+                // With NOT_FOUND, the start may still be in flight.
                 State::Starting | State::Stopping | State::NotFound => {
-                    Err(ProbeError::Pending(answer.to_string()))
+                    Err(ProbeError::Pending(response.to_string()))
                 }
-                _ => Err(ProbeError::Unreachable(answer.to_string())),
+                _ => Err(ProbeError::Unreachable(response.to_string())),
             }
         };
-        self.check_run.look(within.into(), &what, probe).await
-    }
-
-    /// Waits until the id is NOT_FOUND.
-    pub async fn gone(&self, id: &str) -> Waited<Response> {
-        self.reaches(id, State::NotFound, deadlines::STOP_GONE)
+        self.check_run
+            .poll(within.into(), &description, probe)
             .await
     }
 
-    /// Waits until the id is in a state.
-    pub async fn reaches(
+    /// Waits until the id is NOT_FOUND.
+    pub async fn wait_not_found(&self, id: &str) -> Waited<Response> {
+        self.wait_for_state(id, State::NotFound, deadlines::STOP_NOT_FOUND)
+            .await
+    }
+
+    /// Waits until the id is in the state.
+    pub async fn wait_for_state(
         &self,
         id: &str,
         state: State,
         within: impl Into<Duration>,
     ) -> Waited<Response> {
-        let what = format!("{id} is {state}");
+        let description = format!("{id} is {state}");
         let state = &state;
-        self.eventually(within, &what, || async move {
+        self.eventually(within, &description, || async move {
             self.status(id).await?.in_state(state.clone())
         })
         .await
     }
 
-    /// [`CheckRun::eventually`].
+    /// Calls [`CheckRun::eventually`].
     pub async fn eventually<T, F, Fut>(
         &self,
         within: impl Into<Duration>,
-        what: &str,
+        description: &str,
         probe: F,
     ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, String>>,
     {
-        self.check_run.eventually(within, what, probe).await
+        self.check_run.eventually(within, description, probe).await
     }
 
-    /// [`CheckRun::consistently`].
+    /// Calls [`CheckRun::consistently`].
     pub async fn consistently<T, F, Fut>(
         &self,
         window: impl Into<Duration>,
-        what: &str,
+        description: &str,
         probe: F,
     ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, String>>,
     {
-        self.check_run.consistently(window, what, probe).await
+        self.check_run
+            .consistently(window, description, probe)
+            .await
     }
 
-    /// [`CheckRun::never`].
+    /// Calls [`CheckRun::never`].
     pub async fn never<F, Fut>(
         &self,
         window: impl Into<Duration>,
-        what: &str,
+        description: &str,
         probe: F,
     ) -> Waited<()>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Option<String>>,
     {
-        self.check_run.never(window, what, probe).await
+        self.check_run.never(window, description, probe).await
     }
 
-    /// A new beacon, for exactly one workload.
+    /// Creates a beacon, for exactly one workload.
     pub fn beacon(&self) -> Beacon {
-        self.fixture.beacons.beacon()
+        self.fixture.beacons.new_beacon()
     }
 
-    /// The suite's registry.
+    /// Returns the registry of the suite.
     pub fn registry(&self) -> &Registry {
         &self.fixture.registry
     }
 
-    /// The tap between the host and the broker. Rules on a shared host must be narrowed to own ids.
+    /// Returns the tap between the host and the broker. On a shared host, a rule must match only
+    /// ids of this check.
     ///
     /// # Errors
-    /// The suite did not launch this host. Declare `needs: [Tap]` and this cannot happen.
+    /// Fails if the suite did not launch this host; a check with `needs: [Tap]` does not run then.
     pub fn tap(&self) -> Result<&Tap, Blocked> {
         self.host
             .tap
             .as_ref()
-            .ok_or_else(|| Blocked::Missing("a tap: the host was not launched by the suite".into()))
+            .ok_or_else(|| Blocked::Missing("a tap, but the suite did not launch the host".into()))
     }
 
-    /// The host's process.
+    /// Returns the process of the host.
     ///
     /// # Errors
-    /// The suite did not launch this host. Declare `needs: [Process]` and this cannot happen.
+    /// Fails if the suite did not launch this host; a check with `needs: [Process]` does not run
+    /// then.
     pub fn process(&self) -> Result<&Process, Blocked> {
         self.host.process.as_ref().ok_or_else(|| {
-            Blocked::Missing("the host's process: it was not launched by the suite".into())
+            Blocked::Missing("the process of the host, but the suite did not launch it".into())
         })
     }
 
-    /// The frames of this check so far: its requests and their replies, whatever speaks of its ids,
-    /// and, on a host that is not shared, everything since the check began.
+    /// Returns the frames of this check so far: its requests, their replies and all frames with its
+    /// ids; on a host that is not shared, all frames since the check started.
     pub fn frames(&self) -> Vec<Frame> {
-        let inboxes = format!("{}.{}.", self.fixture.bus.inboxes(), self.tag);
+        let inboxes = format!("{}.{}.", self.fixture.bus.inbox_prefix(), self.tag);
         let all = self.isolation != HostIsolation::Shared;
-        self.host.trace.since(self.check_run.began(), |frame| {
+        self.host.trace.since(self.check_run.started_at(), |frame| {
             all || frame.concerns(&inboxes, &self.tag)
         })
     }
 
-    /// Heartbeats of this host that arrive from now on.
+    /// Subscribes to the heartbeats that arrive on the bus from now on.
     pub fn heartbeats(&self) -> tokio::sync::broadcast::Receiver<Delivery> {
         self.fixture.bus.heartbeats()
     }
 
-    /// Launches one more process of the target, whose broker is away for that long at first, and waits
-    /// until it shows itself. It ends when it is dropped.
+    /// Launches another process of the target, whose broker becomes reachable only after `delay`,
+    /// and waits for its first heartbeat. The process ends when the result is dropped.
     ///
     /// # Errors
-    /// The suite cannot launch this target. That the host does not come is the inner result.
+    /// Fails if the suite cannot launch this target. The inner error says that the host did not
+    /// start.
     pub async fn launch_before_broker(
         &self,
-        away: Duration,
+        delay: Duration,
     ) -> Result<Result<RunningHost, LaunchError>, Blocked> {
-        let launched = self.launcher.launch_before_broker(away).await;
-        launched.ok_or_else(|| Blocked::Missing("a target that can be launched".to_owned()))
+        let launched = self.launcher.launch_before_broker(delay).await;
+        launched.ok_or_else(|| Blocked::Missing("a target that the suite can launch".to_owned()))
     }
 
-    /// Begins a claim about a requirement that the check covers.
+    /// Starts a claim about a requirement that the check covers.
     #[track_caller]
     pub fn claim(&self, requirement: Requirement) -> Claim<'_> {
         self.check_run.claim(requirement)
     }
 
-    /// What blocks a check whose precondition the host broke.
+    /// Returns the error of a check whose precondition the host violated.
     pub fn blocked(
         &self,
         owner: Requirement,
-        what: &str,
+        description: &str,
         actual: &impl std::fmt::Display,
     ) -> Blocked {
-        self.check_run.blocked(owner, what, actual)
+        self.check_run.blocked(owner, description, actual)
     }
 
-    /// Declares a value that must never be shown: it is redacted in reports.
-    pub fn secret(&self, value: &str) {
+    /// Registers a secret value, which reports redact.
+    pub fn add_secret(&self, value: &str) {
         self.fixture.secrets.add(value);
     }
 
-    /// The suite's equipment.
+    /// Returns the fixture of the run.
     pub fn fixture(&self) -> &Fixture {
         &self.fixture
     }
 
-    /// The host as the suite knows it.
+    /// Returns the host under test.
     pub fn host(&self) -> &RunningHost {
         &self.host
     }
 
-    /// What the body has claimed so far.
+    /// Returns the claims so far.
     pub fn evidence(&self) -> &Evidence {
         self.check_run.evidence()
     }
 
-    /// Unique in the run: part of every id, inbox and repository of this check.
+    /// Returns the tag of this run: unique, and a part of every id, inbox and repository of the
+    /// check.
     pub fn tag(&self) -> &str {
         &self.tag
     }
 
-    /// When the body began.
-    pub fn began(&self) -> Instant {
-        self.check_run.began()
+    /// Returns the time at which the body started.
+    pub fn started_at(&self) -> Instant {
+        self.check_run.started_at()
     }
 
-    /// What is left of the budget.
+    /// Returns the rest of the time budget.
     pub fn time_left(&self) -> Duration {
         self.check_run.time_left()
     }
@@ -478,19 +492,19 @@ impl AsRef<CheckRun> for CheckContext {
     }
 }
 
-/// Reads what arrived on an inbox as a reply.
-pub fn read(delivery: Delivery, replies: &Replies) -> Reply {
-    let took = delivery.at.saturating_duration_since(replies.sent);
+/// Converts a delivery on an inbox into a reply.
+pub fn parse_reply(delivery: Delivery, replies: &Replies) -> Reply {
+    let latency = delivery.at.saturating_duration_since(replies.sent);
     if delivery.status == Some(503) {
         return Reply::NoResponders {
-            took,
+            latency,
             inbox: replies.inbox.clone(),
         };
     }
-    Reply::Response(Response::read(
+    Reply::Response(Response::parse(
         delivery.payload,
         delivery.headers,
         replies.inbox.clone(),
-        took,
+        latency,
     ))
 }

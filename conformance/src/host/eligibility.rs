@@ -1,65 +1,67 @@
-//! Decides before a check runs whether this target can be asked at all. Pure.
+//! Decides before a check runs whether it can run on this target. Pure.
 
 use std::collections::BTreeMap;
 
-use super::check::{Body, Check, Need};
+use super::check::{Check, CheckBody, Need};
 use super::target::Target;
 use crate::check::isolation::HostIsolation;
 use crate::spec::roles::Role;
 use crate::testbed::images::Images;
 
-/// What is known of the target before anything runs.
+/// Properties of the target that are known before any check runs.
 #[derive(Debug, Clone)]
-pub struct Facts {
-    /// The suite launches it.
+pub struct TargetFacts {
+    /// Whether the suite launches the target.
     pub launched: bool,
-    /// It has an HTTP ingress.
+    /// Whether the target has an HTTP ingress.
     pub ingress: bool,
-    /// Declared features.
+    /// Features that the target declares present or absent.
     pub features: BTreeMap<String, bool>,
-    /// Roles that nothing can play.
-    pub roles_missing: Vec<Role>,
+    /// Roles without an image.
+    pub missing_roles: Vec<Role>,
 }
 
-impl Facts {
-    /// What is known of a target whose shared host is up.
-    pub fn of(target: &Target, images: &Images, ingress: bool) -> Facts {
+impl TargetFacts {
+    /// Collects the facts about a target whose shared host is running.
+    pub fn new(target: &Target, images: &Images, ingress: bool) -> TargetFacts {
         let missing = |role: &Role| images.artifact(*role).is_err();
-        Facts {
+        TargetFacts {
             launched: target.launch().is_some(),
             ingress,
             features: target.features.clone(),
-            roles_missing: Role::ALL.iter().copied().filter(missing).collect(),
+            missing_roles: Role::ALL.iter().copied().filter(missing).collect(),
         }
     }
 }
 
-/// What to do with a check.
+/// Whether and how a check runs on a target.
 #[derive(Clone)]
-pub enum Gate {
-    /// Run its body.
+pub enum Eligibility {
+    /// The body of the check runs.
     Run,
-    /// The target declares this feature absent: verify that it refuses its use.
-    Refusal(Body, &'static str),
-    /// A prerequisite is missing.
+    /// The target declares this feature absent; this body verifies that its use is refused.
+    Refusal(CheckBody, &'static str),
+    /// A prerequisite is missing, for this reason.
     NotTestable(String),
 }
 
-/// Decides about one check.
-pub fn gate(check: &Check, facts: &Facts) -> Gate {
+/// Decides whether and how a check runs.
+pub fn check_eligibility(check: &Check, facts: &TargetFacts) -> Eligibility {
     if check.host == HostIsolation::Own && !facts.launched {
-        return missing("a host of its own, and this target cannot be launched (give a command)");
+        return missing(
+            "a host of its own, but the suite cannot launch this target (pass a command)",
+        );
     }
     for need in check.needs {
         match need {
             Need::Tap if !facts.launched => {
-                return missing("the tap, and this host does not connect through the suite");
+                return missing("the tap, but the host does not connect through the suite");
             }
             Need::Process if !facts.launched => {
-                return missing("the host's process, and the suite did not launch it");
+                return missing("the process of the host, but the suite did not launch it");
             }
             Need::Ingress if !facts.ingress => {
-                return missing("HTTP ingress, and the host announces no httpPort");
+                return missing("an HTTP ingress, but the host announces no httpPort");
             }
             Need::Tap | Need::Process | Need::Ingress | Need::Registry => {}
         }
@@ -67,44 +69,52 @@ pub fn gate(check: &Check, facts: &Facts) -> Gate {
     if let Some(role) = check
         .roles
         .iter()
-        .find(|role| facts.roles_missing.contains(role))
+        .find(|role| facts.missing_roles.contains(role))
     {
         return missing(&format!(
-            "the role `{role}`, and target.toml brings no image for it"
+            "an image for the role `{role}`, but target.toml has none"
         ));
     }
     match check.feature {
         Some((feature, refused)) if facts.features.get(feature) == Some(&false) => {
-            Gate::Refusal(refused, feature)
+            Eligibility::Refusal(refused, feature)
         }
-        _ => Gate::Run,
+        _ => Eligibility::Run,
     }
 }
 
-fn missing(what: &str) -> Gate {
-    Gate::NotTestable(format!("needs {what}"))
+fn missing(prerequisite: &str) -> Eligibility {
+    Eligibility::NotTestable(format!("needs {prerequisite}"))
 }
 
-/// Sections whose checks ask for what gRPC can carry: workloads, and what becomes of them.
-const SECTIONS: [&str; 7] = ["start", "status", "stop", "svc", "img", "http", "res"];
-
-/// Checks of these sections that speak of heartbeats, or of requests that are no message at all.
-const ABOUT_NATS: [&str; 4] = [
-    "start/heartbeats-go-on",
-    "start/errors-have-words",
-    "http/http-port",
-    "res/config",
+/// Sections whose checks use only commands that exist in gRPC: starts, stops and status.
+const GRPC_SECTIONS: [&str; 7] = [
+    "start",
+    "status",
+    "stop",
+    "services",
+    "images",
+    "http",
+    "resources",
 ];
 
-/// Whether a check asks nothing of a host but what gRPC has calls for.
-pub fn carries(check: &Check) -> bool {
+/// Checks of these sections that use heartbeats or malformed requests, which gRPC does not have.
+const NATS_ONLY: [&str; 4] = [
+    "start/heartbeats-continue",
+    "start/error-messages",
+    "http/http-port",
+    "resources/config",
+];
+
+/// Whether a check can run over gRPC.
+pub fn runs_over_grpc(check: &Check) -> bool {
     check.host != HostIsolation::Own
         && !check
             .needs
             .iter()
             .any(|need| matches!(need, Need::Tap | Need::Process))
-        && SECTIONS.contains(&check.section())
-        && !ABOUT_NATS.contains(&check.id)
+        && GRPC_SECTIONS.contains(&check.section())
+        && !NATS_ONLY.contains(&check.id)
 }
 
 #[cfg(test)]
@@ -113,12 +123,12 @@ mod tests {
     use crate::host::checks;
 
     #[test]
-    fn what_is_named_exists() {
+    fn checks_over_grpc_exist() {
         let ids: Vec<&str> = checks::all().map(|check| check.id).collect();
-        for id in ABOUT_NATS {
+        for id in NATS_ONLY {
             assert!(ids.contains(&id), "{id}");
         }
-        let carried = checks::all().filter(|check| carries(check)).count();
-        assert!(carried > 50, "{carried}");
+        let over_grpc = checks::all().filter(|check| runs_over_grpc(check)).count();
+        assert!(over_grpc > 50, "{over_grpc}");
     }
 }

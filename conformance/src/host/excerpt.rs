@@ -1,4 +1,4 @@
-//! Cuts the few frames around a failure out of the recording.
+//! Excerpt of the trace: the few frames around a failure.
 
 use std::time::Instant;
 
@@ -6,47 +6,52 @@ use crate::check::outcome::WireLine;
 use crate::wire::response::{ERROR_CODE_HEADER, shortened};
 use crate::wire::trace::{Direction, Frame};
 
-/// Frames shown before the guilty one.
+/// Frames shown before the culprit frame.
 const BEFORE: usize = 6;
-/// Frames shown after it.
+/// Frames shown after the culprit frame.
 const AFTER: usize = 1;
-/// Characters shown of a payload.
+/// Characters of a payload that are shown.
 const PAYLOAD_CHARS: usize = 160;
-/// Characters shown of the guilty one's payload.
-const GUILTY_CHARS: usize = 600;
+/// Characters of the culprit frame's payload that are shown.
+const CULPRIT_PAYLOAD_CHARS: usize = 600;
 
-/// The frames around the one with that inbox or subject, or the last ones.
-pub fn excerpt(frames: &[Frame], culprit_frame: Option<&str>, began: Instant) -> Vec<WireLine> {
-    let is_guilty = |frame: &Frame| {
+/// Returns the frames around the frame with this inbox or subject, or else the last frames.
+pub fn excerpt(
+    frames: &[Frame],
+    culprit_frame: Option<&str>,
+    started_at: Instant,
+) -> Vec<WireLine> {
+    let is_culprit = |frame: &Frame| {
         culprit_frame.is_some_and(|culprit_frame| {
-            frame.subject == culprit_frame && frame.way == Direction::FromHost
+            frame.subject == culprit_frame && frame.direction == Direction::FromHost
         })
     };
-    let asked = |frame: &Frame| culprit_frame.is_some() && frame.reply.as_deref() == culprit_frame;
-    // A missing reply has no frame: its request is the place to look.
-    let at = frames
+    let is_request =
+        |frame: &Frame| culprit_frame.is_some() && frame.reply.as_deref() == culprit_frame;
+    // A missing reply has no frame; its request is marked instead.
+    let culprit = frames
         .iter()
-        .rposition(is_guilty)
-        .or_else(|| frames.iter().rposition(asked));
-    let centre = at.unwrap_or_else(|| frames.len().saturating_sub(1));
-    let from = centre.saturating_sub(BEFORE);
+        .rposition(is_culprit)
+        .or_else(|| frames.iter().rposition(is_request));
+    let center = culprit.unwrap_or_else(|| frames.len().saturating_sub(1));
+    let first = center.saturating_sub(BEFORE);
     let shown = frames
         .iter()
         .enumerate()
-        .skip(from)
-        .take(centre - from + 1 + AFTER);
+        .skip(first)
+        .take(center - first + 1 + AFTER);
     shown
-        .map(|(index, frame)| line(frame, began, Some(index) == at))
+        .map(|(index, frame)| line(frame, started_at, Some(index) == culprit))
         .collect()
 }
 
-/// One frame as a line.
-pub fn line(frame: &Frame, began: Instant, culprit_frame: bool) -> WireLine {
-    let at_ms = match frame.at.checked_duration_since(began) {
+/// Converts a frame into a line of the report.
+pub fn line(frame: &Frame, started_at: Instant, culprit: bool) -> WireLine {
+    let at_ms = match frame.at.checked_duration_since(started_at) {
         Some(after) => after.as_secs_f64() * 1000.0,
-        None => -began.saturating_duration_since(frame.at).as_secs_f64() * 1000.0,
+        None => -started_at.saturating_duration_since(frame.at).as_secs_f64() * 1000.0,
     };
-    let (way, what) = match frame.way {
+    let (direction, kind) = match frame.direction {
         Direction::ToHost => ("suite → host", command(&frame.subject)),
         Direction::FromHost if frame.subject.starts_with("_INBOX.") => {
             ("host → suite", "reply".to_owned())
@@ -71,18 +76,18 @@ pub fn line(frame: &Frame, began: Instant, culprit_frame: bool) -> WireLine {
     let payload = code.unwrap_or_default()
         + &shortened(
             &text,
-            if culprit_frame {
-                GUILTY_CHARS
+            if culprit {
+                CULPRIT_PAYLOAD_CHARS
             } else {
                 PAYLOAD_CHARS
             },
         );
     WireLine {
         at_ms,
-        way,
-        what,
+        direction,
+        kind,
         payload,
-        culprit_frame,
+        culprit,
     }
 }
 

@@ -1,10 +1,10 @@
-//! Turns what the monitors found into outcomes beside those of checks.
+//! Outcomes of monitors, which reports list after the outcomes of checks.
 
 use std::time::Duration;
 
 use super::excerpt;
-use super::monitors::{ALIVE, Breach, MonitorVerdict};
-use super::shared_host::Death;
+use super::monitors::{ALIVE, FrameViolation, MonitorVerdict};
+use super::shared_host::UnexpectedExit;
 use crate::check::monitor_outcome::{self, Finding};
 use crate::check::outcome::{Outcome, Status, Violation};
 use crate::spec::requirements as req;
@@ -15,29 +15,29 @@ pub fn outcome(verdict: MonitorVerdict, trace: &Trace) -> Outcome {
     let mut wire = Vec::new();
     let mut findings = Vec::new();
     for requirement in verdict.covers {
-        let found = verdict.findings.about(requirement);
-        if found.judged == 0 {
+        let finding = verdict.findings.about(requirement);
+        if finding.judged == 0 {
             continue;
         }
-        if let (Some(breach), true) = (found.breaches.first(), wire.is_empty()) {
-            wire.push(excerpt::line(&breach.frame, trace.began(), true));
+        if let (Some(example), true) = (finding.examples.first(), wire.is_empty()) {
+            wire.push(excerpt::line(&example.frame, trace.started_at(), true));
         }
-        let violation = |breach: &Breach| Violation {
+        let violation = |example: &FrameViolation| Violation {
             requirement,
-            what: "every frame".to_owned(),
-            acceptable: vec![breach.expected.clone()],
+            description: "every frame".to_owned(),
+            expected: vec![example.expected.clone()],
             actual: format!(
                 "{} ({} of {} frames)",
-                breach.actual, found.broken, found.judged
+                example.actual, finding.violations, finding.judged
             ),
             source: String::new(),
-            at: trace.offset(breach.frame.at),
-            culprit_frame: Some(breach.frame.subject.clone()),
+            at: trace.offset(example.frame.at),
+            culprit_frame: Some(example.frame.subject.clone()),
             stalled: None,
         };
         findings.push(Finding {
             requirement,
-            violations: found.breaches.iter().map(violation).collect(),
+            violations: finding.examples.iter().map(violation).collect(),
         });
     }
     Outcome {
@@ -46,17 +46,17 @@ pub fn outcome(verdict: MonitorVerdict, trace: &Trace) -> Outcome {
     }
 }
 
-/// The outcome of the watch over the shared host's process.
-pub fn alive(deaths: &[Death]) -> Outcome {
-    let mut outcome = Outcome::of(ALIVE, &[&req::HOST_WIRE_011], Status::Pass);
-    for death in deaths {
+/// Returns the outcome of the monitor of the shared host's process.
+pub fn alive(unexpected_exits: &[UnexpectedExit]) -> Outcome {
+    let mut outcome = Outcome::new(ALIVE, &[&req::HOST_WIRE_011], Status::Pass);
+    for exit in unexpected_exits {
         outcome.status = Status::Fail;
-        outcome.log = Some(death.log.clone());
+        outcome.log = Some(exit.log.clone());
         outcome.violations.push(Violation {
             requirement: &req::HOST_WIRE_011,
-            what: "the host's process".to_owned(),
-            acceptable: vec!["lives as long as the run".to_owned()],
-            actual: format!("ended in the middle of it ({})", death.status),
+            description: "the process of the host".to_owned(),
+            expected: vec!["the process runs until the end of the run".to_owned()],
+            actual: format!("the process exited during the run ({})", exit.status),
             source: String::new(),
             at: Duration::ZERO,
             culprit_frame: None,

@@ -1,4 +1,4 @@
-//! Passive monitors: rules that every frame of every check must keep, judged while others ask questions.
+//! Passive monitors: rules that every frame must satisfy, judged while the checks run.
 
 mod heartbeats;
 mod replies;
@@ -16,56 +16,57 @@ use crate::testbed::secrets::Secrets;
 use crate::wire::response::shortened;
 use crate::wire::trace::{Direction, Frame, Trace};
 
-/// ID of the watch over the process of the shared host.
+/// ID of the monitor of the shared host's process.
 pub const ALIVE: &str = "monitor/alive";
-/// Breaches kept of one requirement: the first ones tell what is wrong.
-const MAX_BREACHES: usize = 5;
-/// Requests remembered for their replies: more than a run sends.
+/// Violations of one requirement that are stored as examples; the first ones show the fault.
+const MAX_EXAMPLES: usize = 5;
+/// Requests that are stored for their replies: more than a run sends.
 const MAX_REQUESTS: usize = 500_000;
 
-/// A rule over the frames of one host. Pure: it sees frames in order and says what breaks the rule.
+/// Rule for the frames of one host. Pure: judges the frames in order.
 pub trait Monitor: Send {
-    /// `monitor/...`.
+    /// Returns the id, `monitor/{name}`.
     fn id(&self) -> &'static str;
 
-    /// What it judges.
+    /// Returns the requirements that the monitor judges.
     fn covers(&self) -> &'static [&'static Requirement];
 
-    /// Judges one frame in its context.
-    fn frame(&mut self, frame: &Frame, scene: &MonitorContext, findings: &mut Findings);
+    /// Judges one frame.
+    fn observe(&mut self, frame: &Frame, context: &MonitorContext, findings: &mut Findings);
 
-    /// Judges what only the end shows.
-    fn end(&mut self, _now: Instant, _scene: &MonitorContext, _findings: &mut Findings) {}
+    /// Judges at the end of the run, for rules about frames that do not arrive.
+    fn finish(&mut self, _now: Instant, _context: &MonitorContext, _findings: &mut Findings) {}
 }
 
-/// What monitors need to know about the frames before.
+/// Information about earlier frames that monitors use.
 #[derive(Debug, Default)]
 pub struct MonitorContext {
-    /// The host's id, once it is known.
+    /// ID of the host, once known.
     pub host_id: Option<String>,
-    /// Values that must not be shown.
+    /// Secrets that must not appear on the wire.
     pub secrets: Arc<Secrets>,
-    /// The suite may have silenced or frozen this host on purpose: when things came proves nothing.
+    /// Whether a check may delay or freeze the traffic of this host, so that monitors must not
+    /// judge times.
     pub tampered: bool,
     requests: HashMap<String, PendingRequest>,
 }
 
-/// A request that wants an answer.
+/// Request that expects a reply.
 #[derive(Debug, Clone)]
 pub struct PendingRequest {
-    /// The command.
+    /// Command.
     pub command: String,
-    /// The id that it names, when its payload can be read plainly.
+    /// Workload id in the request, if its payload is valid JSON.
     pub id: Option<String>,
-    /// How often the request was delivered.
+    /// Number of deliveries of the request.
     pub delivered: usize,
-    /// How many replies came.
+    /// Number of replies.
     pub replies: usize,
 }
 
 impl PendingRequest {
-    /// The message that the answer must be.
-    pub fn answer_message(&self) -> &'static str {
+    /// Returns the schema message of the response.
+    pub fn response_message(&self) -> &'static str {
         match self.command.as_str() {
             "heartbeat" => "HostHeartbeat",
             "workload.stop" => "WorkloadStopResponse",
@@ -76,25 +77,25 @@ impl PendingRequest {
 }
 
 impl MonitorContext {
-    /// The request that a frame of the host answers.
-    pub fn asked(&self, frame: &Frame) -> Option<&PendingRequest> {
+    /// Returns the request to which a frame of the host replies.
+    pub fn request_of(&self, frame: &Frame) -> Option<&PendingRequest> {
         self.requests.get(&frame.subject)
     }
 
-    /// Whether the frame is a heartbeat that the host published of its own accord.
+    /// Whether the frame is a published heartbeat, not a reply to a heartbeat request.
     pub fn is_heartbeat(&self, frame: &Frame) -> bool {
-        frame.way == Direction::FromHost
+        frame.direction == Direction::FromHost
             && frame
                 .subject
                 .starts_with(crate::wire::nats::HEARTBEAT_PREFIX)
     }
 
-    fn note(&mut self, frame: &Frame) {
-        match frame.way {
-            Direction::ToHost => self.note_request(frame),
+    fn record(&mut self, frame: &Frame) {
+        match frame.direction {
+            Direction::ToHost => self.record_request(frame),
             Direction::FromHost => {
-                if let Some(asked) = self.requests.get_mut(&frame.subject) {
-                    asked.replies += 1;
+                if let Some(request) = self.requests.get_mut(&frame.subject) {
+                    request.replies += 1;
                 }
                 if self.host_id.is_none() && self.is_heartbeat(frame) {
                     self.host_id = frame
@@ -107,9 +108,9 @@ impl MonitorContext {
         }
     }
 
-    fn note_request(&mut self, frame: &Frame) {
+    fn record_request(&mut self, frame: &Frame) {
         let Some(reply) = &frame.reply else { return };
-        // The id of a host is one token, so the command is what stands behind the third dot.
+        // A host id is one token, so the command follows the third dot.
         let command = frame
             .subject
             .splitn(4, '.')
@@ -123,7 +124,7 @@ impl MonitorContext {
             let request: serde_json::Value = serde_json::from_slice(&frame.payload).ok()?;
             Some(request.get("workloadId")?.as_str()?.to_owned())
         };
-        let fresh = || PendingRequest {
+        let pending = || PendingRequest {
             command,
             id: id(),
             delivered: 0,
@@ -131,45 +132,45 @@ impl MonitorContext {
         };
         self.requests
             .entry(reply.clone())
-            .or_insert_with(fresh)
+            .or_insert_with(pending)
             .delivered += 1;
     }
 }
 
-/// One breach that a monitor saw.
+/// Violation of a requirement by one frame.
 #[derive(Debug, Clone)]
-pub struct Breach {
-    /// What is demanded.
+pub struct FrameViolation {
+    /// Expected value.
     pub expected: String,
-    /// What was seen.
+    /// Observed value.
     pub actual: String,
-    /// The frame that broke the rule.
+    /// Frame that violates the requirement.
     pub frame: Frame,
 }
 
-/// What one monitor found about one requirement.
+/// Findings of one monitor about one requirement.
 #[derive(Debug, Clone, Default)]
 pub struct Finding {
-    /// How many frames were judged by it.
+    /// Number of frames that were judged.
     pub judged: u64,
-    /// How many broke it.
-    pub broken: u64,
-    /// The first of those.
-    pub breaches: Vec<Breach>,
+    /// Number of frames that violate the requirement.
+    pub violations: u64,
+    /// First violations.
+    pub examples: Vec<FrameViolation>,
 }
 
-/// What one monitor has found.
+/// Findings of one monitor, by requirement.
 #[derive(Debug, Clone, Default)]
 pub struct Findings(BTreeMap<&'static str, Finding>);
 
 impl Findings {
-    /// A frame was judged by a requirement and kept it.
-    pub fn kept(&mut self, requirement: &'static Requirement) {
+    /// Records a frame that satisfies the requirement.
+    pub fn satisfied(&mut self, requirement: &'static Requirement) {
         self.0.entry(requirement.id).or_default().judged += 1;
     }
 
-    /// A frame was judged by a requirement and broke it.
-    pub fn broke(
+    /// Records a frame that violates the requirement.
+    pub fn violated(
         &mut self,
         requirement: &'static Requirement,
         frame: &Frame,
@@ -178,12 +179,13 @@ impl Findings {
     ) {
         let finding = self.0.entry(requirement.id).or_default();
         finding.judged += 1;
-        finding.broken += 1;
+        finding.violations += 1;
         let (expected, actual) = (expected.into(), actual.into());
-        // A fault in every frame is told once.
-        let told = |breach: &Breach| breach.expected == expected && breach.actual == actual;
-        if finding.breaches.len() < MAX_BREACHES && !finding.breaches.iter().any(told) {
-            finding.breaches.push(Breach {
+        // A fault that recurs in every frame is stored once.
+        let is_same =
+            |example: &FrameViolation| example.expected == expected && example.actual == actual;
+        if finding.examples.len() < MAX_EXAMPLES && !finding.examples.iter().any(is_same) {
+            finding.examples.push(FrameViolation {
                 expected,
                 actual,
                 frame: frame.clone(),
@@ -191,7 +193,7 @@ impl Findings {
         }
     }
 
-    /// [`Findings::kept`] or [`Findings::broke`].
+    /// Records a frame with [`Findings::satisfied`] or [`Findings::violated`].
     pub fn judge<S: Into<String>>(
         &mut self,
         requirement: &'static Requirement,
@@ -201,13 +203,13 @@ impl Findings {
         actual: impl FnOnce() -> S,
     ) {
         if held {
-            self.kept(requirement);
+            self.satisfied(requirement);
         } else {
-            self.broke(requirement, frame, expected, actual());
+            self.violated(requirement, frame, expected, actual());
         }
     }
 
-    /// What was found about a requirement.
+    /// Returns the finding about a requirement.
     pub fn about(&self, requirement: &Requirement) -> Finding {
         self.0.get(requirement.id).cloned().unwrap_or_default()
     }
@@ -216,42 +218,42 @@ impl Findings {
         for (id, theirs) in &other.0 {
             let ours = self.0.entry(id).or_default();
             ours.judged += theirs.judged;
-            ours.broken += theirs.broken;
-            let room = MAX_BREACHES.saturating_sub(ours.breaches.len());
-            ours.breaches
-                .extend(theirs.breaches.iter().take(room).cloned());
+            ours.violations += theirs.violations;
+            let room = MAX_EXAMPLES.saturating_sub(ours.examples.len());
+            ours.examples
+                .extend(theirs.examples.iter().take(room).cloned());
         }
     }
 }
 
-/// What a monitor says at the end.
+/// Verdict of a monitor at the end of a run.
 #[derive(Debug, Clone)]
 pub struct MonitorVerdict {
-    /// The monitor.
+    /// ID of the monitor.
     pub id: &'static str,
-    /// What it judges.
+    /// Requirements that the monitor judges.
     pub covers: &'static [&'static Requirement],
-    /// What it found.
+    /// Findings of the monitor.
     pub findings: Findings,
 }
 
-/// All monitors of one host, beside the recording of its traffic. Clones share them.
+/// All monitors of one host, and the recorded trace of its traffic. Clones share both.
 #[derive(Clone)]
-pub struct Watch {
-    /// The recording.
+pub struct MonitorSet {
+    /// Trace of the traffic.
     pub trace: Trace,
     inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
-    scene: MonitorContext,
+    context: MonitorContext,
     monitors: Vec<(Box<dyn Monitor>, Findings)>,
 }
 
-impl Watch {
-    /// Begins to watch a host.
-    pub fn new(secrets: Arc<Secrets>, tampered: bool) -> Watch {
-        let scene = MonitorContext {
+impl MonitorSet {
+    /// Creates the monitors of a host.
+    pub fn new(secrets: Arc<Secrets>, tampered: bool) -> MonitorSet {
+        let context = MonitorContext {
             secrets,
             tampered,
             ..MonitorContext::default()
@@ -260,36 +262,36 @@ impl Watch {
             .into_iter()
             .map(|monitor| (monitor, Findings::default()))
             .collect();
-        Watch {
+        MonitorSet {
             trace: Trace::new(),
-            inner: Arc::new(Mutex::new(Inner { scene, monitors })),
+            inner: Arc::new(Mutex::new(Inner { context, monitors })),
         }
     }
 
-    /// Records a frame and shows it to every monitor.
-    pub fn frame(&self, frame: Frame) {
+    /// Records a frame and passes it to every monitor.
+    pub fn observe(&self, frame: Frame) {
         {
             let mut inner = self.lock();
-            let Inner { scene, monitors } = &mut *inner;
-            scene.note(&frame);
+            let Inner { context, monitors } = &mut *inner;
+            context.record(&frame);
             for (monitor, findings) in monitors {
-                monitor.frame(&frame, scene, findings);
+                monitor.observe(&frame, context, findings);
             }
         }
         self.trace.record(frame);
     }
 
-    /// The host's id is known from elsewhere than its heartbeats.
-    pub fn identify(&self, host_id: &str) {
-        self.lock().scene.host_id = Some(host_id.to_owned());
+    /// Sets the id of the host before its first heartbeat.
+    pub fn set_host_id(&self, host_id: &str) {
+        self.lock().context.host_id = Some(host_id.to_owned());
     }
 
-    /// What every monitor found.
+    /// Returns the verdict of every monitor.
     pub fn verdicts(&self, now: Instant) -> Vec<MonitorVerdict> {
         let mut inner = self.lock();
-        let Inner { scene, monitors } = &mut *inner;
+        let Inner { context, monitors } = &mut *inner;
         let verdict = |(monitor, findings): &mut (Box<dyn Monitor>, Findings)| {
-            monitor.end(now, scene, findings);
+            monitor.finish(now, context, findings);
             MonitorVerdict {
                 id: monitor.id(),
                 covers: monitor.covers(),
@@ -304,44 +306,44 @@ impl Watch {
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for MonitorSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
+        f.debug_struct("MonitorSet")
             .field("trace", &self.trace)
             .finish_non_exhaustive()
     }
 }
 
-/// Returns the ids of all monitors, the watch over the host's process included.
+/// Returns the ids of all monitors, including the monitor of the host's process.
 pub fn ids() -> Vec<&'static str> {
     let monitors = all();
     let ids = monitors.iter().map(|monitor| monitor.id());
     ids.chain([ALIVE]).collect()
 }
 
-/// One of each monitor, in the order of reports.
+/// Creates one of each monitor, in the order of reports.
 pub fn all() -> Vec<Box<dyn Monitor>> {
     vec![
-        Box::new(schema::Writing),
+        Box::new(schema::Schema),
         Box::new(replies::Replies),
-        Box::new(heartbeats::Cadence::default()),
+        Box::new(heartbeats::Interval::default()),
         Box::new(heartbeats::Identity::default()),
         Box::new(subjects::Subjects),
-        Box::new(secrets::Secrecy),
+        Box::new(secrets::SecretLeaks),
     ]
 }
 
-/// Adds the verdicts of one host to those of the others.
+/// Merges the verdicts of one host into the verdicts of other hosts.
 pub fn merge(into: &mut Vec<MonitorVerdict>, verdicts: Vec<MonitorVerdict>) {
     for verdict in verdicts {
-        match into.iter_mut().find(|known| known.id == verdict.id) {
-            Some(known) => known.findings.merge(&verdict.findings),
+        match into.iter_mut().find(|merged| merged.id == verdict.id) {
+            Some(merged) => merged.findings.merge(&verdict.findings),
             None => into.push(verdict),
         }
     }
 }
 
-/// The ids that monitors cover, for the index of requirements.
+/// Returns the ids of all requirements that monitors cover.
 pub fn covered() -> HashSet<&'static str> {
     all()
         .iter()
@@ -349,30 +351,30 @@ pub fn covered() -> HashSet<&'static str> {
         .collect()
 }
 
-fn shown(frame: &Frame) -> String {
+fn payload_text(frame: &Frame) -> String {
     shortened(&String::from_utf8_lossy(&frame.payload), 160)
 }
 
 /// Frames for the unit tests of monitors.
 #[cfg(test)]
-pub(crate) mod script {
+pub(crate) mod test_frames {
     use std::time::Duration;
 
     use super::*;
     use crate::wire::response::Headers;
 
-    /// A frame `at_ms` after some beginning.
+    /// Returns a frame at `at_ms` after `base`.
     pub fn frame(
-        begin: Instant,
+        base: Instant,
         at_ms: u64,
-        way: Direction,
+        direction: Direction,
         subject: &str,
         payload: &str,
     ) -> Frame {
         let payload = bytes::Bytes::copy_from_slice(payload.as_bytes());
         Frame {
-            at: begin + Duration::from_millis(at_ms),
-            way,
+            at: base + Duration::from_millis(at_ms),
+            direction,
             subject: subject.to_owned(),
             reply: None,
             headers: Headers::none(),
@@ -381,33 +383,33 @@ pub(crate) mod script {
         }
     }
 
-    /// A request with a reply subject.
-    pub fn request(begin: Instant, command: &str, inbox: &str, payload: &str) -> Frame {
+    /// Returns a request with a reply subject.
+    pub fn request(base: Instant, command: &str, inbox: &str, payload: &str) -> Frame {
         let subject = format!("runtime.host.h.{command}");
         Frame {
             reply: Some(inbox.to_owned()),
-            ..frame(begin, 0, Direction::ToHost, &subject, payload)
+            ..frame(base, 0, Direction::ToHost, &subject, payload)
         }
     }
 
-    /// The requirements that a script of frames breaks.
-    pub fn broken(frames: impl IntoIterator<Item = Frame>) -> Vec<&'static str> {
+    /// Returns the requirements that the frames violate.
+    pub fn violated_requirements(frames: impl IntoIterator<Item = Frame>) -> Vec<&'static str> {
         let secrets = Arc::new(Secrets::default());
         secrets.add("hunter2");
-        let watch = Watch::new(secrets, false);
+        let monitors = MonitorSet::new(secrets, false);
         let mut last = Instant::now();
         for frame in frames {
             last = frame.at;
-            watch.frame(frame);
+            monitors.observe(frame);
         }
-        let verdicts = watch.verdicts(last);
-        let broken = |verdict: &MonitorVerdict| -> Vec<&'static str> {
+        let verdicts = monitors.verdicts(last);
+        let violated = |verdict: &MonitorVerdict| -> Vec<&'static str> {
             let covers = verdict.covers.iter().copied();
             covers
-                .filter(|item| verdict.findings.about(item).broken > 0)
+                .filter(|item| verdict.findings.about(item).violations > 0)
                 .map(|item| item.id)
                 .collect()
         };
-        verdicts.iter().flat_map(broken).collect()
+        verdicts.iter().flat_map(violated).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Proves that the equipment works and that a host is there before anything is judged.
+//! Preflight: verifies that the broker and the host respond before any check runs.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use crate::testbed::fixture::Fixture;
 use crate::wire::nats;
 use crate::wire::response::Headers;
 
-/// Round trips measured.
+/// Number of round trips that are measured.
 const ROUND_TRIPS: u32 = 20;
 
-/// What the doctor found.
+/// Result of the preflight.
 #[derive(Clone, Debug, Default)]
-pub struct Examination {
-    /// The slowest round trip to the broker.
+pub struct PreflightResult {
+    /// Slowest round trip to the broker.
     pub slowest_rtt: Duration,
-    /// The host's heartbeat, when it answered with one.
+    /// Heartbeat with which the host replied.
     pub heartbeat: Option<Value>,
-    /// How long the host took to answer.
+    /// Time that the host took to reply.
     pub host_rtt: Option<Duration>,
-    /// Roles that nothing can play, with the reason.
-    pub roles_missing: Vec<(Role, String)>,
+    /// Roles without an image, with the reason.
+    pub missing_roles: Vec<(Role, String)>,
 }
 
-impl Examination {
-    /// The host's version, as its heartbeat says it.
+impl PreflightResult {
+    /// Returns the version in the heartbeat of the host.
     pub fn version(&self) -> Option<String> {
         Some(
             self.heartbeat
@@ -39,7 +39,7 @@ impl Examination {
         )
     }
 
-    /// One line for each finding: whether it is well, and what it is.
+    /// Returns one line per finding: whether it is healthy, and its text.
     pub fn lines(&self, target: &Target, host: &RunningHost, broker: &str) -> Vec<(bool, String)> {
         let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
         let mut lines = vec![
@@ -56,10 +56,10 @@ impl Examination {
             ),
         ];
         lines.push(match self.host_rtt {
-            Some(rtt) => (true, format!("commands   answered after {}", ms(rtt))),
+            Some(rtt) => (true, format!("commands   reply after {}", ms(rtt))),
             None => (
                 false,
-                "commands   a `heartbeat` request is not answered".to_owned(),
+                "commands   no reply to a `heartbeat` request".to_owned(),
             ),
         });
         lines.push(match &self.heartbeat {
@@ -69,14 +69,14 @@ impl Examination {
             }
             None => (
                 false,
-                "heartbeat  the answer is no HostHeartbeat".to_owned(),
+                "heartbeat  the reply is not a HostHeartbeat".to_owned(),
             ),
         });
         lines.push(match &host.http_addr {
             Some(addr) => (true, format!("ingress    {addr}")),
             None => (
                 true,
-                "ingress    none: checks of HTTP are not testable".to_owned(),
+                "ingress    none: HTTP checks are not testable".to_owned(),
             ),
         });
         lines.push(match &host.process {
@@ -89,8 +89,11 @@ impl Examination {
                 "process    not launched by the suite: no tap, no signals".to_owned(),
             ),
         });
-        lines.push(match self.roles_missing.as_slice() {
-            [] => (true, format!("images     all {} roles", Role::ALL.len())),
+        lines.push(match self.missing_roles.as_slice() {
+            [] => (
+                true,
+                format!("images     for all {} roles", Role::ALL.len()),
+            ),
             missing => {
                 let names: Vec<String> = missing.iter().map(|(role, _)| role.to_string()).collect();
                 (true, format!("images     none for {}", names.join(", ")))
@@ -100,34 +103,34 @@ impl Examination {
     }
 }
 
-/// Measures the broker, speaks to the host, and looks for the image of each role.
-pub async fn examine(fixture: &Fixture, host: &RunningHost) -> Examination {
-    let mut examination = Examination::default();
+/// Measures the round trip to the broker, requests a heartbeat, and loads the image of each role.
+pub async fn run(fixture: &Fixture, host: &RunningHost) -> PreflightResult {
+    let mut preflight = PreflightResult::default();
     for _ in 0..ROUND_TRIPS {
         if let Ok(took) = fixture.bus.round_trip().await {
-            examination.slowest_rtt = examination.slowest_rtt.max(took);
+            preflight.slowest_rtt = preflight.slowest_rtt.max(took);
         }
     }
-    fixture.measured(examination.slowest_rtt);
+    fixture.set_slowest_rtt(preflight.slowest_rtt);
     let subject = nats::command_subject(&host.id, "heartbeat");
-    let inbox = format!("doctor.{}", fixture.next_tag());
+    let inbox = format!("preflight.{}", fixture.next_tag());
     let (payload, headers) = (bytes::Bytes::from_static(b"{}"), Headers::none());
     let request = fixture.bus.request(&subject, &inbox, payload, &headers);
     if let Ok(mut replies) = request.await
         && let Some(delivery) = replies
-            .next(deadlines::ANSWER.limit + fixture.patience())
+            .next(deadlines::REPLY.limit + fixture.patience())
             .await
         && delivery.status.is_none()
     {
-        examination.host_rtt = Some(delivery.at.saturating_duration_since(replies.sent));
-        let beat: Option<Value> = serde_json::from_slice(&delivery.payload).ok();
-        examination.heartbeat = beat.filter(|beat| beat.get("id").is_some());
+        preflight.host_rtt = Some(delivery.at.saturating_duration_since(replies.sent));
+        let heartbeat: Option<Value> = serde_json::from_slice(&delivery.payload).ok();
+        preflight.heartbeat = heartbeat.filter(|heartbeat| heartbeat.get("id").is_some());
     }
     for role in Role::ALL {
-        if let Err(trouble) = fixture.images.artifact(*role) {
-            let reason = crate::check::outcome::chain(&trouble);
-            examination.roles_missing.push((*role, reason));
+        if let Err(error) = fixture.images.artifact(*role) {
+            let reason = crate::check::outcome::error_chain(&error);
+            preflight.missing_roles.push((*role, reason));
         }
     }
-    examination
+    preflight
 }

@@ -1,4 +1,4 @@
-//! Runs the selected checks: many at once on the shared host, some on hosts of their own.
+//! Runner: runs the selected checks, many concurrently on the shared host, some on their own hosts.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::check::{Body, Check};
+use super::check::{Check, CheckBody};
 use super::context::CheckContext;
-use super::eligibility::{Facts, Gate, gate};
+use super::eligibility::{Eligibility, TargetFacts, check_eligibility};
 use super::monitors::MonitorVerdict;
 use super::shared_host::SharedHost;
 use super::target::{LaunchError, Launcher, RunningHost};
@@ -17,26 +17,27 @@ use crate::check::conclusion;
 use crate::check::executor::{ExecutorOptions, Observer, run_all, run_body};
 use crate::check::isolation::HostIsolation;
 use crate::check::meta::CheckMeta;
-use crate::check::outcome::{Blocked, Outcome, Status, chain};
+use crate::check::outcome::{Blocked, Outcome, Status, error_chain};
 use crate::testbed::fixture::Fixture;
 
-/// How long a host of a check's own may take to end politely before it is killed.
+/// Grace period of a check's own host between the stop signal and the kill.
 const OWN_HOST_GRACE: Duration = Duration::from_millis(500);
-/// How long the shared host may take to end at the end of the run.
+/// Grace period of the shared host at the end of the run.
 const SHARED_HOST_GRACE: Duration = Duration::from_secs(10);
-/// How long a clean-up stop may take; what is left dies with the host.
-const CLEAN_UP_WITHIN: Duration = Duration::from_secs(5);
+/// Timeout of a stop in the clean-up. A workload that remains ends with its host.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the checks: one outcome for each, in their order, and one for each monitor. `host` is up already: the doctor has spoken to it.
+/// Runs the checks on `host`, which passed the preflight, and on further hosts.
 ///
-/// Cancel safe: dropping it kills every host that it launched.
+/// Returns one outcome per check, in their order, and one per monitor. Cancel safe: dropping the
+/// future kills every host that it launched.
 #[expect(
     clippy::too_many_arguments,
-    reason = "the suite is the one caller, and each is a thing of its own"
+    reason = "the suite is the only caller, and the arguments have nothing in common"
 )]
 pub async fn run(
     checks: &[&'static Check],
-    facts: &Facts,
+    facts: &TargetFacts,
     fixture: Arc<Fixture>,
     launcher: Launcher,
     host: RunningHost,
@@ -46,7 +47,7 @@ pub async fn run(
 ) -> Vec<Outcome> {
     let runner = Runner {
         shared: SharedHost::new(launcher.clone(), host),
-        own_hosts: Semaphore::new(options.own_hosts.max(1)),
+        own_hosts: Semaphore::new(options.own_targets.max(1)),
         fixture,
         launcher,
         facts,
@@ -56,18 +57,18 @@ pub async fn run(
     };
     let launched = runner.launcher.target.launch().is_some();
     let check = |index: usize| checks.get(index).copied();
-    let alone = |index: usize| {
+    let exclusive = |index: usize| {
         !launched && check(index).is_some_and(|check| check.host == HostIsolation::Quiet)
     };
-    let cases: Vec<&'static CheckMeta> = checks.iter().map(|check| &check.meta).collect();
+    let metas: Vec<&'static CheckMeta> = checks.iter().map(|check| &check.meta).collect();
     let runner = &runner;
     let once = |index: usize| async move {
         match check(index) {
             Some(check) => runner.once(check).await,
-            None => Outcome::of("", &[], Status::Error),
+            None => Outcome::new("", &[], Status::Error),
         }
     };
-    let mut outcomes = run_all(&cases, options, stop, alone, once).await;
+    let mut outcomes = run_all(&metas, options, stop, exclusive, once).await;
     outcomes.extend(runner.finish().await);
     outcomes
 }
@@ -77,33 +78,33 @@ struct Runner<'r> {
     launcher: Launcher,
     shared: SharedHost,
     own_hosts: Semaphore,
-    facts: &'r Facts,
+    facts: &'r TargetFacts,
     observer: &'r dyn Observer,
     verdicts: Mutex<Vec<MonitorVerdict>>,
-    /// What runs at the moment: an interrupted run cleans up after it.
+    /// Checks that are running; an interrupted run cleans up after them.
     active: Mutex<Vec<Arc<CheckContext>>>,
 }
 
 impl Runner<'_> {
     async fn once(&self, check: &'static Check) -> Outcome {
-        let outcome = match gate(check, self.facts) {
-            Gate::NotTestable(reason) => {
-                Outcome::of(check.id, check.covers, Status::NotTestable).because(reason)
+        let outcome = match check_eligibility(check, self.facts) {
+            Eligibility::NotTestable(reason) => {
+                Outcome::new(check.id, check.covers, Status::NotTestable).with_reason(reason)
             }
-            Gate::Run => self.on_a_host(check, check.run).await,
-            Gate::Refusal(refused, feature) => {
-                conclusion::refused(self.on_a_host(check, refused).await, feature)
+            Eligibility::Run => self.run_on_host(check, check.run).await,
+            Eligibility::Refusal(refused, feature) => {
+                conclusion::refused(self.run_on_host(check, refused).await, feature)
             }
         };
         let outcome = Outcome {
             source: format!("{}:{}", check.file, check.line),
             ..outcome
         };
-        self.observer.ended(&outcome);
+        self.observer.check_finished(&outcome);
         outcome
     }
 
-    async fn on_a_host(&self, check: &'static Check, body: Body) -> Outcome {
+    async fn run_on_host(&self, check: &'static Check, body: CheckBody) -> Outcome {
         let own = match check.host {
             HostIsolation::Shared => false,
             HostIsolation::Own | HostIsolation::Quiet => self.launcher.target.launch().is_some(),
@@ -111,11 +112,12 @@ impl Runner<'_> {
         if !own {
             return match self.shared.get().await {
                 Ok(host) => self.judge_on(check, body, host).await,
-                Err(failed) => no_host(check, &failed),
+                Err(error) => no_host(check, &error),
             };
         }
         let Ok(_permit) = self.own_hosts.acquire().await else {
-            return Outcome::of(check.id, check.covers, Status::Error).because("the run is over");
+            return Outcome::new(check.id, check.covers, Status::Error)
+                .with_reason("the run has ended");
         };
         let host = match self
             .launcher
@@ -123,16 +125,21 @@ impl Runner<'_> {
             .await
         {
             Ok(host) => Arc::new(host),
-            Err(failed) => return no_host(check, &failed),
+            Err(error) => return no_host(check, &error),
         };
         let outcome = self.judge_on(check, body, host.clone()).await;
-        self.note(host.watch.verdicts(Instant::now()));
-        host.end(OWN_HOST_GRACE).await;
+        self.add_verdicts(host.monitors.verdicts(Instant::now()));
+        host.stop(OWN_HOST_GRACE).await;
         outcome
     }
 
-    async fn judge_on(&self, check: &'static Check, body: Body, host: Arc<RunningHost>) -> Outcome {
-        self.observer.began(&check.meta);
+    async fn judge_on(
+        &self,
+        check: &'static Check,
+        body: CheckBody,
+        host: Arc<RunningHost>,
+    ) -> Outcome {
+        self.observer.check_started(&check.meta);
         let cx = Arc::new(CheckContext::new(
             &check.meta,
             check.host,
@@ -154,27 +161,28 @@ impl Runner<'_> {
         &self,
         check: &'static Check,
         cx: &Arc<CheckContext>,
-        body: Body,
+        body: CheckBody,
     ) -> Outcome {
-        let began = cx.began();
+        let started_at = cx.started_at();
         let task = {
             let cx = cx.clone();
             async move { body(&cx).await }
         };
         let evidence = || cx.evidence().clone();
-        let stalled = || self.fixture.clock.stalled_since(began);
+        let stalled = || self.fixture.clock.stalled_since(started_at);
         let mut outcome = run_body(&check.meta, task, evidence, stalled).await;
         if !outcome.violations.is_empty() || outcome.status != Status::Pass {
             let culprit_frame = outcome
                 .violations
                 .first()
                 .and_then(|violation| violation.culprit_frame.clone());
-            outcome.wire = excerpt::excerpt(&cx.frames(), culprit_frame.as_deref(), cx.began());
+            outcome.wire =
+                excerpt::excerpt(&cx.frames(), culprit_frame.as_deref(), cx.started_at());
             outcome.log = cx
                 .host()
                 .process
                 .as_ref()
-                .map(|process| conclusion::log_end(&process.log()));
+                .map(|process| conclusion::log_tail(&process.log()));
         }
         outcome
     }
@@ -183,52 +191,55 @@ impl Runner<'_> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops the ids of one check and no others.
+    /// Stops the ids of one check.
     async fn clean_up(&self, cx: &CheckContext) {
         let stops = cx.evidence().ids().into_iter().map(|id| async move {
             let payload = serde_json::json!({ "workloadId": id }).to_string();
             let headers = crate::wire::response::Headers::none();
             if let Ok(mut replies) = cx.request("workload.stop", payload, headers).await {
-                // Whatever it says: nothing is claimed here.
-                replies.next(CLEAN_UP_WITHIN).await;
+                // The response is irrelevant: no claim is made here.
+                replies.next(CLEAN_UP_TIMEOUT).await;
             }
         });
         futures_util::future::join_all(stops).await;
     }
 
-    fn note(&self, verdicts: Vec<MonitorVerdict>) {
-        let mut known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        monitors::merge(&mut known, verdicts);
+    fn add_verdicts(&self, verdicts: Vec<MonitorVerdict>) {
+        let mut merged = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        monitors::merge(&mut merged, verdicts);
     }
 
     async fn finish(&self) -> Vec<Outcome> {
-        // Of an interrupted run on a host that goes on running; launched ones end anyway.
+        // After an interrupted run, an existing host keeps running; launched hosts end anyway.
         let interrupted = std::mem::take(&mut *self.active());
-        let left = interrupted.iter().filter(|cx| cx.host().process.is_none());
-        futures_util::future::join_all(left.map(|cx| self.clean_up(cx))).await;
-        let (hosts, deaths) = self.shared.take_all().await;
+        let contexts = interrupted.iter().filter(|cx| cx.host().process.is_none());
+        futures_util::future::join_all(contexts.map(|cx| self.clean_up(cx))).await;
+        let (hosts, unexpected_exits) = self.shared.take_all().await;
         for host in &hosts {
-            self.note(host.watch.verdicts(Instant::now()));
+            self.add_verdicts(host.monitors.verdicts(Instant::now()));
         }
-        let began = hosts
+        let trace = hosts
             .first()
             .map(|host| host.trace.clone())
             .unwrap_or_default();
         for host in &hosts {
-            host.end(SHARED_HOST_GRACE).await;
+            host.stop(SHARED_HOST_GRACE).await;
         }
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         let verdicts = std::mem::take(&mut *verdicts);
         let mut outcomes: Vec<Outcome> = verdicts
             .into_iter()
-            .map(|verdict| monitor_outcome::outcome(verdict, &began))
+            .map(|verdict| monitor_outcome::outcome(verdict, &trace))
             .collect();
-        outcomes.push(monitor_outcome::alive(&deaths));
+        outcomes.push(monitor_outcome::alive(&unexpected_exits));
         outcomes
     }
 }
 
-fn no_host(check: &'static Check, failed: &LaunchError) -> Outcome {
-    let blocked = Blocked::Harness(format!("no host for this check: {}", chain(failed)));
-    Outcome::of(check.id, check.covers, Status::Error).because(blocked.to_string())
+fn no_host(check: &'static Check, error: &LaunchError) -> Outcome {
+    let blocked = Blocked::Harness(format!(
+        "cannot start a host for this check: {}",
+        error_chain(error)
+    ));
+    Outcome::new(check.id, check.covers, Status::Error).with_reason(blocked.to_string())
 }

@@ -1,4 +1,4 @@
-//! The host that most checks share, launched again when it dies.
+//! Host that most checks share; relaunched after a crash.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use tokio::sync::Mutex;
 
 use super::target::{LaunchError, Launcher, RunningHost};
 
-/// A host that dies more often than this stays dead: its checks say so.
+/// Limit of relaunches. After more crashes, the host stays down and its checks fail.
 const MAX_RELAUNCHES: usize = 5;
 
-/// One host at a time.
+/// Holder of the shared host, with one host at a time.
 pub struct SharedHost {
     launcher: Launcher,
     state: Mutex<State>,
@@ -17,24 +17,24 @@ pub struct SharedHost {
 
 struct State {
     hosts: Vec<Arc<RunningHost>>,
-    deaths: Vec<Death>,
+    unexpected_exits: Vec<UnexpectedExit>,
 }
 
-/// The shared host ended although nobody asked it to.
+/// Exit of the shared host without a request of the suite.
 #[derive(Debug, Clone)]
-pub struct Death {
-    /// How.
+pub struct UnexpectedExit {
+    /// Exit status.
     pub status: String,
-    /// The end of its log.
+    /// End of the log.
     pub log: String,
 }
 
 impl SharedHost {
-    /// The host that is up already.
+    /// Creates the holder of a host that is already running.
     pub fn new(launcher: Launcher, host: RunningHost) -> SharedHost {
         let state = State {
             hosts: vec![Arc::new(host)],
-            deaths: Vec::new(),
+            unexpected_exits: Vec::new(),
         };
         SharedHost {
             launcher,
@@ -42,43 +42,43 @@ impl SharedHost {
         }
     }
 
-    /// The host, launched again when it has died.
+    /// Returns the host; relaunches it after a crash.
     pub async fn get(&self) -> Result<Arc<RunningHost>, LaunchError> {
         let mut state = self.state.lock().await;
         let current = state.hosts.last().cloned();
         if let Some(host) = current {
-            if !host.has_died() || state.deaths.len() > MAX_RELAUNCHES {
+            if !host.has_crashed() || state.unexpected_exits.len() > MAX_RELAUNCHES {
                 return Ok(host);
             }
-            let death = death(&host);
-            state.deaths.push(death);
+            let exit = unexpected_exit(&host);
+            state.unexpected_exits.push(exit);
         }
         let host = Arc::new(self.launcher.bring_up(false).await?);
         state.hosts.push(host.clone());
         Ok(host)
     }
 
-    /// Every host there was, and how they died.
-    pub async fn take_all(&self) -> (Vec<Arc<RunningHost>>, Vec<Death>) {
+    /// Takes all hosts of the run and their unexpected exits.
+    pub async fn take_all(&self) -> (Vec<Arc<RunningHost>>, Vec<UnexpectedExit>) {
         let mut state = self.state.lock().await;
-        if let Some(last) = state.hosts.last().filter(|host| host.has_died()) {
-            let death = death(last);
-            state.deaths.push(death);
+        if let Some(last) = state.hosts.last().filter(|host| host.has_crashed()) {
+            let exit = unexpected_exit(last);
+            state.unexpected_exits.push(exit);
         }
         (
             std::mem::take(&mut state.hosts),
-            std::mem::take(&mut state.deaths),
+            std::mem::take(&mut state.unexpected_exits),
         )
     }
 }
 
-fn death(host: &RunningHost) -> Death {
+fn unexpected_exit(host: &RunningHost) -> UnexpectedExit {
     let process = host.process.as_ref();
     let status = process.and_then(|process| process.exit_status());
-    Death {
+    UnexpectedExit {
         status: status.map(|status| status.to_string()).unwrap_or_default(),
         log: process
-            .map(|process| crate::check::conclusion::log_end(&process.log()))
+            .map(|process| crate::check::conclusion::log_tail(&process.log()))
             .unwrap_or_default(),
     }
 }

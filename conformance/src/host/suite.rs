@@ -1,4 +1,4 @@
-//! The suite as a library: which host to judge, how, and the report of it.
+//! The conformance suite for hosts, as a library.
 
 mod builder;
 
@@ -9,18 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::check::Check;
-use super::eligibility::Facts;
-use super::preflight::Examination;
+use super::eligibility::TargetFacts;
+use super::preflight::PreflightResult;
 use super::target::{Access, Launcher, RunningHost, Target};
 use super::{checks, eligibility, preflight, runner};
 use crate::check::executor::ExecutorOptions;
-use crate::check::outcome::{Outcome, chain};
+use crate::check::outcome::{Outcome, error_chain};
 use crate::check::run_options;
 use crate::check::run_options::RunOptions;
 use crate::report::run::{RunnableSuite, run};
 use crate::report::{Report, TargetInfo};
 use crate::spec::requirements::Profile;
-use crate::testbed::beacon::Beacons;
+use crate::testbed::beacon::BeaconServer;
 use crate::testbed::broker;
 use crate::testbed::broker::{BrokerChoice, RunningBroker};
 use crate::testbed::fixture::Fixture;
@@ -29,58 +29,58 @@ use crate::testbed::registry::Registry;
 use crate::testbed::secrets::Secrets;
 use crate::wire::nats::Bus;
 
-/// Checks at once: most of them wait, and two cores keep up with so many.
+/// Default number of concurrent checks. Most checks wait, so two cores are sufficient.
 pub const JOBS: usize = 16;
-/// Hosts of checks' own at once: each may compile guests.
+/// Limit of concurrent hosts of single checks, since each host may compile guests.
 pub const OWN_HOSTS: usize = 4;
 
-/// The conformance suite with everything set. Made by [`Suite::builder`].
+/// The conformance suite with its settings. Created by [`Suite::builder`].
 #[derive(Clone)]
 pub struct Suite {
     target: Target,
     options: RunOptions,
 }
 
-/// There is nothing to judge, or nothing to judge it with.
+/// Reason why the run cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// No broker.
+pub enum SetUpError {
+    /// The broker cannot start.
     #[error(transparent)]
     Broker(#[from] broker::BrokerStartError),
-    /// No connection to it.
+    /// The suite cannot connect to the broker.
     #[error(transparent)]
     Bus(#[from] crate::wire::nats::BusError),
-    /// The suite's own servers cannot listen.
-    #[error("the suite's own {what} cannot start")]
-    Equipment {
-        /// Which.
-        what: &'static str,
-        /// Why.
+    /// A server of the suite cannot listen.
+    #[error("cannot start the {server} of the suite")]
+    Server {
+        /// Name of the server.
+        server: &'static str,
+        /// I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// No host.
+    /// The host does not start or respond.
     #[error(transparent)]
     Host(#[from] crate::host::target::LaunchError),
 }
 
-/// A bench with a host on it.
+/// Running broker, fixture and host.
 #[derive(Debug)]
 pub struct Testbed {
-    /// The equipment.
+    /// Fixture of the run.
     pub fixture: Arc<Fixture>,
-    /// Brings up more hosts.
+    /// Launcher of further hosts.
     pub launcher: Launcher,
-    /// The shared host.
+    /// Shared host.
     pub host: RunningHost,
-    /// What the doctor found.
-    pub examination: Examination,
-    /// The broker.
+    /// Result of the preflight.
+    pub preflight: PreflightResult,
+    /// Broker.
     pub broker: RunningBroker,
 }
 
 impl Suite {
-    /// A suite for a target, with all its defaults.
+    /// Creates a suite for a target, with default settings.
     pub fn new(target: Target) -> Suite {
         Suite {
             target,
@@ -88,27 +88,29 @@ impl Suite {
         }
     }
 
-    /// Begins to put a suite together.
+    /// Creates a builder.
     pub fn builder() -> Builder {
         Builder::new(Suite::new(Target::command(Vec::<String>::new())))
     }
 
-    /// Brings up broker, equipment and host, and lets the doctor look at them.
+    /// Starts the broker, the fixture and the host, and runs the preflight.
     ///
     /// # Errors
-    /// One of them does not come up.
-    pub async fn set_up(&self) -> Result<Testbed, Trouble> {
-        let equipment = |what| move |source| Trouble::Equipment { what, source };
+    /// Fails if one of them does not start.
+    pub async fn set_up(&self) -> Result<Testbed, SetUpError> {
+        let server_error = |server| move |source| SetUpError::Server { server, source };
         let run = run_options::run_token();
         let broker = match &self.target.access {
-            Access::Running(running) => {
-                broker::start(&BrokerChoice::Url(running.nats_url.clone())).await?
+            Access::Running(existing) => {
+                broker::start(&BrokerChoice::Url(existing.nats_url.clone())).await?
             }
             Access::Launch(_) | Access::Grpc(_) => broker::start(&self.options.broker).await?,
         };
         let bus = Bus::connect(&broker.url, &run).await?;
-        let registry = Registry::start().await.map_err(equipment("registry"))?;
-        let beacons = Beacons::start().await.map_err(equipment("beacon server"))?;
+        let registry = Registry::start().await.map_err(server_error("registry"))?;
+        let beacons = BeaconServer::start()
+            .await
+            .map_err(server_error("beacon server"))?;
         let images = Images::new(self.target.images.clone(), self.target.only_own_images);
         let authority = registry.authority().to_owned();
         let fixture = Arc::new(Fixture::new(
@@ -126,15 +128,15 @@ impl Suite {
             registry: authority,
             run,
             secrets: fixture.secrets.clone(),
-            hosts: Arc::new(AtomicU64::new(0)),
+            next_host: Arc::new(AtomicU64::new(0)),
         };
         let host = launcher.bring_up(false).await?;
-        let examination = preflight::examine(&fixture, &host).await;
+        let preflight = preflight::run(&fixture, &host).await;
         Ok(Testbed {
             fixture,
             launcher,
             host,
-            examination,
+            preflight,
             broker,
         })
     }
@@ -163,7 +165,8 @@ impl RunnableSuite for Suite {
         if matches!(self.target.access, Access::Running(_))
             && self.options.broker != BrokerChoice::Embedded
         {
-            let text = "a host that runs already has its broker: leave out --broker";
+            let text =
+                "--broker conflicts with a host that is already running, which has its own broker";
             return Err(UsageError::Contradiction(text.to_owned()));
         }
         self.options.validate()
@@ -188,39 +191,39 @@ impl RunnableSuite for Suite {
         }
     }
 
-    fn target_words(&self) -> String {
+    fn target_arguments(&self) -> String {
         if let Some(file) = &self.target.file {
-            return run_options::target_file_words(file);
+            return run_options::target_file_arguments(file);
         }
         match &self.target.access {
-            Access::Launch(launch) => run_options::command_words(&launch.command),
-            Access::Running(running) => {
-                let url = crate::wire::nats::without_credentials(&running.nats_url);
-                let host_id = run_options::quoted(&running.host_id);
+            Access::Launch(launch) => run_options::command_arguments(&launch.command),
+            Access::Running(existing) => {
+                let url = crate::wire::nats::without_credentials(&existing.nats_url);
+                let host_id = run_options::shell_quoted(&existing.host_id);
                 format!("--nats-url {url} --host-id {host_id}")
             }
-            Access::Grpc(over) => format!("--grpc-url {}", run_options::quoted(&over.url)),
+            Access::Grpc(grpc) => format!("--grpc-url {}", run_options::shell_quoted(&grpc.url)),
         }
     }
 
     fn select(&self, profiles: &[Profile]) -> (Vec<&'static Check>, Vec<Outcome>) {
-        let (mut selected, mut others) = (Vec::new(), Vec::new());
+        let (mut selected, mut skipped) = (Vec::new(), Vec::new());
         for check in checks::all() {
             let over_grpc = matches!(self.target.access, Access::Grpc(_));
-            match self.options.reason_against(check, profiles, false) {
-                None if over_grpc && !eligibility::carries(check) => {
-                    let reason = "asks for what gRPC has no call for, or for a process";
-                    others.push(run_options::not_run(check, reason));
+            match self.options.skip_reason(check, profiles, false) {
+                None if over_grpc && !eligibility::runs_over_grpc(check) => {
+                    let reason = "needs commands that gRPC does not have, or a process";
+                    skipped.push(run_options::not_run(check, reason));
                 }
                 None => selected.push(check),
-                Some(reason) => others.push(run_options::not_run(check, reason)),
+                Some(reason) => skipped.push(run_options::not_run(check, reason)),
             }
         }
-        (selected, others)
+        (selected, skipped)
     }
 
     async fn start_testbed(&self) -> Result<Testbed, String> {
-        self.set_up().await.map_err(|trouble| chain(&trouble))
+        self.set_up().await.map_err(|error| error_chain(&error))
     }
 
     async fn execute(
@@ -233,19 +236,19 @@ impl RunnableSuite for Suite {
             fixture,
             launcher,
             host,
-            examination,
+            preflight,
             broker,
         } = testbed;
-        report.run.id = fixture.run.clone();
+        report.run.id = fixture.run_id.clone();
         report.environment.broker = broker.name.clone();
-        report.environment.rtt_ms = examination.slowest_rtt.as_secs_f64() * 1000.0;
+        report.environment.rtt_ms = preflight.slowest_rtt.as_secs_f64() * 1000.0;
         report.target.host_id = Some(host.id.clone());
-        report.target.version = self.target.version.clone().or(examination.version());
-        let facts = Facts::of(&self.target, &fixture.images, host.http_addr.is_some());
-        let jobs_max = self.target.jobs_max.unwrap_or(usize::MAX);
+        report.target.version = self.target.version.clone().or(preflight.version());
+        let facts = TargetFacts::new(&self.target, &fixture.images, host.http_addr.is_some());
+        let max_jobs = self.target.max_jobs.unwrap_or(usize::MAX);
         let options = ExecutorOptions {
-            jobs: self.options.jobs.min(jobs_max),
-            own_hosts: OWN_HOSTS.min(self.target.hosts_max.unwrap_or(usize::MAX)),
+            jobs: self.options.jobs.min(max_jobs),
+            own_targets: OWN_HOSTS.min(self.target.max_hosts.unwrap_or(usize::MAX)),
             repeat: self.options.repeat,
             seed: self.options.seed,
         };
@@ -263,7 +266,7 @@ impl RunnableSuite for Suite {
         drop(broker);
         report.environment.patience_ms = fixture.patience().as_secs_f64() * 1000.0;
         report.environment.timer_lateness_ms =
-            fixture.clock.worst_lateness().as_secs_f64() * 1000.0;
+            fixture.clock.max_timer_lateness().as_secs_f64() * 1000.0;
         (outcomes, fixture.secrets.clone())
     }
 }
@@ -273,16 +276,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_file_describes_is_judged_again_by_that_file() {
+    fn reproduction_names_target_file_if_there_is_one() {
         let mut target = Target::command(["./my-host"]);
-        assert_eq!(Suite::new(target.clone()).target_words(), "-- ./my-host");
+        assert_eq!(
+            Suite::new(target.clone()).target_arguments(),
+            "-- ./my-host"
+        );
         target.file = Some("my target.toml".into());
-        let words = Suite::new(target).target_words();
-        assert_eq!(words, "--target 'my target.toml'");
+        let arguments = Suite::new(target).target_arguments();
+        assert_eq!(arguments, "--target 'my target.toml'");
     }
 
     #[test]
-    fn patterns_that_name_nothing_are_usage_errors() {
+    fn rejects_patterns_that_match_nothing() {
         let with = |pattern: &str| Suite::builder().only(pattern).build().validate();
         assert!(with("wire/*").is_ok());
         assert!(with("HOST-WIRE-003").is_ok());

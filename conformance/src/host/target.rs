@@ -1,4 +1,4 @@
-//! What is judged: how to launch or reach a host, and what it claims to be.
+//! Target: how the suite launches or reaches a host, and what the host claims.
 
 mod bridge;
 pub mod default;
@@ -22,36 +22,36 @@ use crate::spec::requirements::Profile;
 use crate::spec::roles::Role;
 use crate::testbed::registry::Artifact;
 
-/// How long a host may take to show itself, unless the target says otherwise.
-pub const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Default time within which a host must publish its first heartbeat.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A host to judge.
+/// Host to judge.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What reports call it.
+    /// Name in reports.
     pub name: String,
-    /// Its version, when it is known.
+    /// Version, if known.
     pub version: Option<String>,
-    /// The file that describes it, if one does.
+    /// Target file, if any.
     pub file: Option<PathBuf>,
-    /// How it is reached.
+    /// Access of the suite to the host.
     pub access: Access,
-    /// The profiles that it claims.
+    /// Profiles that the host claims.
     pub profiles: Vec<Profile>,
-    /// Features that it declares present or absent.
+    /// Features that the target declares present or absent.
     pub features: BTreeMap<String, bool>,
-    /// Its own images by role.
+    /// Images of the target, by role.
     pub images: BTreeMap<Role, Artifact>,
-    /// It can run nothing but its own images.
+    /// Whether the host can run only its own images.
     pub only_own_images: bool,
-    /// At most so many checks at once.
-    pub jobs_max: Option<usize>,
-    /// At most so many processes of it at once.
-    pub hosts_max: Option<usize>,
+    /// Maximum number of concurrent checks.
+    pub max_jobs: Option<usize>,
+    /// Maximum number of concurrent host processes.
+    pub max_hosts: Option<usize>,
 }
 
 impl Target {
-    /// A target with that access which claims everything.
+    /// Creates a target that claims all profiles.
     pub fn new(name: impl Into<String>, access: Access) -> Target {
         Target {
             name: name.into(),
@@ -62,12 +62,12 @@ impl Target {
             features: BTreeMap::new(),
             images: BTreeMap::new(),
             only_own_images: false,
-            jobs_max: None,
-            hosts_max: None,
+            max_jobs: None,
+            max_hosts: None,
         }
     }
 
-    /// A target launched by a command, with placeholders such as `{nats_url}`.
+    /// Creates a target that a command launches, with placeholders such as `{nats_url}`.
     pub fn command<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Target {
         let command: Vec<String> = command.into_iter().map(Into::into).collect();
         let program = command.first().map(String::as_str).unwrap_or_default();
@@ -75,7 +75,7 @@ impl Target {
         Target::new(name, Access::Launch(Launch::new(command)))
     }
 
-    /// How it is launched, when it is.
+    /// Returns how the suite launches the host, if it does.
     pub fn launch(&self) -> Option<&Launch> {
         match &self.access {
             Access::Launch(launch) => Some(launch),
@@ -84,88 +84,85 @@ impl Target {
     }
 }
 
-/// How a host is reached.
+/// Access of the suite to a host.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// The suite starts it, as often as it needs.
+    /// The suite launches the host, as often as necessary.
     Launch(Launch),
-    /// Somebody else has started it.
-    Running(Running),
-    /// Somebody else has started it, and it takes commands by gRPC.
-    Grpc(OverGrpc),
+    /// The host is already running.
+    Running(ExistingHost),
+    /// The host is already running and receives commands over gRPC.
+    Grpc(GrpcHost),
 }
 
-/// How to launch a host.
+/// Command that launches a host, and its timing.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// Program and arguments, with placeholders.
     pub command: Vec<String>,
-    /// Additional environment, with placeholders in the values.
+    /// Additional environment variables, with placeholders in the values.
     pub env: BTreeMap<String, String>,
-    /// How long it may take until it shows itself.
-    pub ready_within: Duration,
-    /// What asks it to end.
+    /// Time within which the host must publish its first heartbeat.
+    pub ready_timeout: Duration,
+    /// Signal that requests shutdown.
     pub stop_signal: Signal,
-    /// `ADDRESS:PORT` of its ingress, when neither `{http_addr}` nor its heartbeat says it.
+    /// `ADDRESS:PORT` of the ingress, if neither `{http_addr}` nor the heartbeat contains it.
     pub http_addr: Option<String>,
 }
 
 impl Launch {
-    /// A command without anything special.
+    /// Creates a launch with the default settings.
     pub fn new(command: Vec<String>) -> Launch {
         Launch {
             command,
             env: BTreeMap::new(),
-            ready_within: READY_WITHIN,
+            ready_timeout: READY_TIMEOUT,
             stop_signal: Signal::SIGTERM,
             http_addr: None,
         }
     }
 
-    /// Whether a placeholder occurs anywhere.
-    pub fn uses(&self, placeholder: &str) -> bool {
-        let marked = format!("{{{placeholder}}}");
+    /// Whether the command or the environment contains the placeholder.
+    pub fn uses_placeholder(&self, placeholder: &str) -> bool {
+        let placeholder = format!("{{{placeholder}}}");
         self.command
             .iter()
             .chain(self.env.values())
-            .any(|word| word.contains(&marked))
+            .any(|argument| argument.contains(&placeholder))
     }
 }
 
-/// A host that runs already.
+/// Host that is already running.
 #[derive(Clone, Debug)]
-pub struct Running {
-    /// The broker that it is connected to.
+pub struct ExistingHost {
+    /// URL of the broker that the host is connected to.
     pub nats_url: String,
-    /// Its id.
+    /// ID of the host.
     pub host_id: String,
-    /// `ADDRESS:PORT` of its ingress, when its heartbeat's `httpPort` on loopback is not it.
+    /// `ADDRESS:PORT` of the ingress, if it differs from `httpPort` of the heartbeat on loopback.
     pub http_addr: Option<String>,
 }
 
-/// A host that runs already and is reached by gRPC.
+/// Host that is already running and receives commands over gRPC.
 #[derive(Clone, Debug)]
-pub struct OverGrpc {
-    /// Where it serves `WorkloadService`: `http://ADDRESS:PORT`.
+pub struct GrpcHost {
+    /// URL of `WorkloadService`: `http://ADDRESS:PORT`.
     pub url: String,
-    /// `ADDRESS:PORT` of its ingress.
+    /// `ADDRESS:PORT` of the ingress.
     pub http_addr: Option<String>,
 }
 
-/// The placeholders that a command and its environment may hold.
+/// Placeholders in a command and its environment.
 pub const PLACEHOLDERS: &[(&str, &str)] = &[
-    ("nats_url", "where to connect: nats://127.0.0.1:PORT"),
+    ("nats_url", "URL of the broker: nats://127.0.0.1:PORT"),
     (
         "http_addr",
-        "where to serve HTTP: 127.0.0.1:PORT, a port that is free",
+        "address for the HTTP ingress: 127.0.0.1:PORT, a free port",
     ),
     (
         "registry",
-        "the registry with the images: 127.0.0.1:PORT, plain HTTP",
+        "registry with the images: 127.0.0.1:PORT, plain HTTP",
     ),
-    (
-        "host_id",
-        "the id to use, when the host lets itself be given one",
-    ),
-    ("dir", "an empty directory of its own, removed at the end"),
+    ("host_id", "host id to use, if the host accepts one"),
+    ("dir", "empty directory for this host, removed at the end"),
 ];

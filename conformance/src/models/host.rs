@@ -1,8 +1,9 @@
-//! The model host: a small host written against the wire, to prove that checks can pass and can fail.
+//! The model host: a minimal host, written against the protocol alone, that shows that checks can
+//! pass and can fail.
 //!
-//! It shares no code with the SDK or the reference host. Its guests are scripts ([`program`]) that it
-//! pulls from an OCI registry like any image; a target brings them by role. With a [`Mutant`] it is
-//! wrong in exactly one way, with a [`Variant`] it differs in a way that the specification allows.
+//! It shares no code with the SDK or the reference host. Its guests are scripts ([`script`]), which
+//! it pulls from an OCI registry like any image; a target provides one for each role. A [`Mutant`]
+//! gives it exactly one fault. A [`Variant`] changes its behavior within the specification.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,75 +26,75 @@ pub mod script;
 pub mod service;
 pub mod workload;
 
-use self::command::{Commands, Reply};
+use self::command::{CommandHandler, Reply};
 use self::heartbeat::Identity;
 pub use self::mutant::{Mutant, Variant};
 use self::nats::{Connection, Message};
 use self::workload::State;
 
-/// The pace of heartbeats; short, so that the suite sees several in a run.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
-/// Between two attempts to reach the broker.
-const RECONNECT_AFTER: Duration = Duration::from_millis(250);
-/// How long requests that were accepted may take to be answered after a signal.
-const DRAIN: Duration = Duration::from_secs(8);
-/// The subscription to the commands.
+/// Interval between heartbeats. It is short, so that the suite observes several in a run.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Delay between two attempts to connect to the broker.
+const RECONNECT_DELAY: Duration = Duration::from_millis(250);
+/// Time that requests in flight have to finish after a signal.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+/// Id of the subscription to the commands.
 const COMMANDS_SID: u32 = 1;
 
-/// How to run a model host.
+/// Options of a model host.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `nats://HOST:PORT`.
+    /// URL of the broker, as `nats://HOST:PORT`.
     pub nats_url: String,
-    /// The host id; made up when absent.
+    /// Host id; random if absent.
     pub host_id: Option<String>,
-    /// The deliberate fault.
+    /// Injected fault.
     pub mutant: Option<Mutant>,
-    /// The legal difference.
+    /// Conforming variant.
     pub variant: Option<Variant>,
 }
 
-/// The model host ended otherwise than by its shutdown.
+/// Reason why the model host ended without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// Only of the mutant that gives up.
-    #[error("the broker stayed away")]
-    GaveUp,
+    /// The broker was unreachable for 60 s; only `Mutant::GivesUpReconnecting` returns this error.
+    #[error("cannot reach the broker: gave up after 60 s")]
+    BrokerUnreachable,
 }
 
-/// Serves until `shutdown` is cancelled, then unsubscribes, drains and ends.
+/// Runs a model host until `shutdown` is canceled; then unsubscribes, drains and returns.
 ///
 /// # Errors
-/// [`ModelError`], of one mutant only.
+/// Returns [`ModelError`] if the mutant gives up reconnecting.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), ModelError> {
     let host = Arc::new(Host::new(&options));
-    let beats = tokio::spawn(Arc::clone(&host).beat(shutdown.clone()));
-    let outcome = host.sessions(&shutdown).await;
+    let heartbeats = tokio::spawn(Arc::clone(&host).run_heartbeats(shutdown.clone()));
+    let outcome = host.run_connections(&shutdown).await;
     if outcome.is_ok() {
         host.shut_down().await;
     }
-    beats.abort();
+    heartbeats.abort();
     outcome
 }
 
 struct Host {
     authority: String,
     identity: Identity,
-    commands: Arc<Commands>,
+    commands: Arc<CommandHandler>,
     bus: nats::Writer,
     tasks: TaskTracker,
-    beat_now: Notify,
-    beats: AtomicU64,
-    missed: AtomicU64,
-    dead: AtomicBool,
-    seen: Mutex<HashSet<(String, bytes::Bytes)>>,
+    heartbeat_due: Notify,
+    heartbeat_count: AtomicU64,
+    missed_heartbeats: AtomicU64,
+    hung: AtomicBool,
+    seen_requests: Mutex<HashSet<(String, bytes::Bytes)>>,
 }
 
 impl Host {
     fn new(options: &Options) -> Self {
         let (mutant, variant) = (options.mutant, options.variant);
-        let made_up = || format!("model-{:016x}", rand::random::<u64>());
-        let mut id = options.host_id.clone().unwrap_or_else(made_up);
+        let random_id = || format!("model-{:016x}", rand::random::<u64>());
+        let mut id = options.host_id.clone().unwrap_or_else(random_id);
         if mutant == Some(Mutant::HostIdWithDot) {
             id.push_str(".x");
         }
@@ -109,14 +110,14 @@ impl Host {
                 mutant,
                 variant,
             },
-            commands: Arc::new(Commands::new(encode::Writer { mutant, variant })),
+            commands: Arc::new(CommandHandler::new(encode::Encoder { mutant, variant })),
             bus: nats::Writer::default(),
             tasks: TaskTracker::new(),
-            beat_now: Notify::new(),
-            beats: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
-            dead: AtomicBool::new(false),
-            seen: Mutex::default(),
+            heartbeat_due: Notify::new(),
+            heartbeat_count: AtomicU64::new(0),
+            missed_heartbeats: AtomicU64::new(0),
+            hung: AtomicBool::new(false),
+            seen_requests: Mutex::default(),
         }
     }
 
@@ -124,35 +125,41 @@ impl Host {
         self.identity.mutant == Some(mutant)
     }
 
-    /// Connects, serves, and connects again, until the shutdown.
-    async fn sessions(self: &Arc<Self>, shutdown: &CancellationToken) -> Result<(), ModelError> {
-        let mut lost_at = None;
+    /// Connects, serves and reconnects until `shutdown` is canceled.
+    async fn run_connections(
+        self: &Arc<Self>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ModelError> {
+        let mut unreachable_since = None;
         let mut first = true;
         while !shutdown.is_cancelled() {
             let pings = !self.is(Mutant::NeverPings);
             let Ok(connection) = nats::connect(&self.authority, pings, &self.bus).await else {
-                let since = *lost_at.get_or_insert_with(Instant::now);
+                let since = *unreachable_since.get_or_insert_with(Instant::now);
                 if self.is(Mutant::GivesUpReconnecting) && since.elapsed().as_secs() >= 60 {
-                    return Err(ModelError::GaveUp);
+                    return Err(ModelError::BrokerUnreachable);
                 }
-                let _ = shutdown.run_until_cancelled(sleep(RECONNECT_AFTER)).await;
+                let _ = shutdown.run_until_cancelled(sleep(RECONNECT_DELAY)).await;
                 continue;
             };
-            lost_at = None;
-            self.greet(std::mem::take(&mut first)).await;
-            let _ = shutdown.run_until_cancelled(self.session(connection)).await;
+            unreachable_since = None;
+            self.subscribe_and_announce(std::mem::take(&mut first))
+                .await;
+            let _ = shutdown
+                .run_until_cancelled(self.serve_connection(connection))
+                .await;
             if !shutdown.is_cancelled() {
                 self.bus.replace(None).await;
                 if self.is(Mutant::OutageStopsWorkloads) {
-                    self.commands.table.clear();
+                    self.commands.workloads.clear();
                 }
             }
         }
         Ok(())
     }
 
-    /// Subscribes and says hello, in the order that the fault of the host leaves.
-    async fn greet(self: &Arc<Self>, first: bool) {
+    /// Subscribes to the commands and triggers a heartbeat, unless the mutant changes either.
+    async fn subscribe_and_announce(self: &Arc<Self>, first: bool) {
         if first && self.is(Mutant::HeartbeatBeforeSubscribing) {
             self.publish_heartbeat().await;
             sleep(Duration::from_millis(300)).await;
@@ -172,24 +179,24 @@ impl Host {
             let host = Arc::clone(self);
             tokio::spawn(async move {
                 sleep(Duration::from_secs(9)).await;
-                host.beat_now.notify_one();
+                host.heartbeat_due.notify_one();
             });
         } else if first || !self.is(Mutant::NoHeartbeatAfterReconnect) {
-            self.beat_now.notify_one();
+            self.heartbeat_due.notify_one();
         }
         if !first && self.is(Mutant::BurstAfterOutage) {
-            for _ in 0..self.missed.swap(0, Ordering::Relaxed).max(3) {
+            for _ in 0..self.missed_heartbeats.swap(0, Ordering::Relaxed).max(3) {
                 self.publish_heartbeat().await;
             }
         }
     }
 
-    async fn session(self: &Arc<Self>, mut connection: Connection) {
+    async fn serve_connection(self: &Arc<Self>, mut connection: Connection) {
         while let Ok(message) = connection.next(&self.bus).await {
-            if self.dead.load(Ordering::Relaxed) || self.dropped(&message) {
+            if self.hung.load(Ordering::Relaxed) || self.should_drop(&message) {
                 continue;
             }
-            let work = Arc::clone(self).serve(message);
+            let work = Arc::clone(self).handle(message);
             if self.is(Mutant::OneCommandAtATime) {
                 work.await;
             } else {
@@ -198,18 +205,18 @@ impl Host {
         }
     }
 
-    /// Whether a fault of the host makes it overlook a message.
-    fn dropped(&self, message: &Message) -> bool {
+    /// Whether the mutant drops `message`.
+    fn should_drop(&self, message: &Message) -> bool {
         match self.identity.mutant {
-            Some(Mutant::IgnoresRequestsWithoutReply) => message.reply.is_none(),
-            Some(Mutant::DropsUnderLoad) => self.tasks.len() > 20,
-            Some(Mutant::AnswersDuplicatesOnce) => {
+            Some(Mutant::IgnoresRequestsWithoutReply) => message.reply_to.is_none(),
+            Some(Mutant::DropsRequestsUnderLoad) => self.tasks.len() > 20,
+            Some(Mutant::DropsDuplicateRequests) => {
                 let key = (
-                    message.reply.clone().unwrap_or_default(),
+                    message.reply_to.clone().unwrap_or_default(),
                     message.payload.clone(),
                 );
                 !self
-                    .seen
+                    .seen_requests
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(key)
@@ -218,8 +225,8 @@ impl Host {
         }
     }
 
-    async fn serve(self: Arc<Self>, message: Message) {
-        if self.identity.variant == Some(Variant::SlowButInTime) {
+    async fn handle(self: Arc<Self>, message: Message) {
+        if self.identity.variant == Some(Variant::SlowWithinDeadlines) {
             sleep(Duration::from_millis(1500)).await;
         }
         if self.is(Mutant::CredentialInLog) {
@@ -230,8 +237,8 @@ impl Host {
             .iter()
             .filter(|byte| matches!(byte, b'[' | b'{'))
             .count();
-        if self.is(Mutant::DiesOfDeepNesting) && nesting > 500 {
-            self.dead.store(true, Ordering::Relaxed);
+        if self.is(Mutant::HangsOnDeepNesting) && nesting > 500 {
+            self.hung.store(true, Ordering::Relaxed);
             return;
         }
         let command = message.subject.splitn(4, '.').nth(3).unwrap_or_default();
@@ -240,24 +247,30 @@ impl Host {
             .filter(|_| self.is(Mutant::HostIdWithDot))
             .unwrap_or(command);
         let reply = if command == "heartbeat" {
-            self.answer_heartbeat(&message)
+            self.heartbeat_reply(&message)
         } else if message.has_headers && self.is(Mutant::RejectsHeaders) {
-            Some(self.commands.refusal(400, "", "headers are not supported"))
+            Some(
+                self.commands
+                    .error_reply(400, "", "headers are not supported"),
+            )
         } else {
-            self.commands.answer(command, &message.payload).await
+            self.commands.handle(command, &message.payload).await
         };
-        while self.is(Mutant::OneCommandAtATime) && self.commands.table.starting() {
+        while self.is(Mutant::OneCommandAtATime) && self.commands.workloads.has_starting() {
             sleep(Duration::from_millis(50)).await;
         }
-        if let (Some(reply), Some(to)) = (reply, message.reply.as_deref()) {
-            self.send_reply(to, &reply).await;
+        if let (Some(reply), Some(subject)) = (reply, message.reply_to.as_deref()) {
+            self.send_reply(subject, &reply).await;
         }
     }
 
-    fn answer_heartbeat(&self, message: &Message) -> Option<Reply> {
-        let json = serde_json::from_slice::<serde_json::Value>(&message.payload).is_ok();
-        if self.is(Mutant::HeartbeatRequestWantsJson) && !json {
-            return Some(self.commands.refusal(400, "", "not JSON"));
+    fn heartbeat_reply(&self, message: &Message) -> Option<Reply> {
+        let is_json = serde_json::from_slice::<serde_json::Value>(&message.payload).is_ok();
+        if self.is(Mutant::HeartbeatRequestRequiresJson) && !is_json {
+            return Some(
+                self.commands
+                    .error_reply(400, "", "the payload is not JSON"),
+            );
         }
         Some(Reply {
             body: self.next_heartbeat(),
@@ -265,27 +278,28 @@ impl Host {
         })
     }
 
-    async fn send_reply(&self, to: &str, reply: &Reply) {
+    async fn send_reply(&self, subject: &str, reply: &Reply) {
         let mut headers = Vec::new();
-        if let Some((code, words)) = &reply.error {
+        if let Some((code, message)) = &reply.error {
             headers.push(("Nats-Service-Error-Code".to_owned(), code.to_string()));
-            headers.push(("Nats-Service-Error".to_owned(), words.clone()));
+            headers.push(("Nats-Service-Error".to_owned(), message.clone()));
         }
-        if self.identity.variant == Some(Variant::ReplyHeaders) {
+        if self.identity.variant == Some(Variant::ExtraHeaders) {
             headers.push(("X-Model".to_owned(), "yes".to_owned()));
         }
-        let payload = self.commands.writer.write(reply.body.clone());
-        let times = if self.is(Mutant::DoubleReply) { 2 } else { 1 };
-        for _ in 0..times {
-            if let Err(error) = self.bus.publish(to, &headers, &payload).await {
+        let payload = self.commands.encoder.encode(reply.body.clone());
+        let copies = if self.is(Mutant::DoubleReply) { 2 } else { 1 };
+        for _ in 0..copies {
+            if let Err(error) = self.bus.publish(subject, &headers, &payload).await {
                 tracing::warn!(%error, "cannot reply");
             }
         }
     }
 
     fn next_heartbeat(&self) -> serde_json::Value {
-        let count = self.beats.fetch_add(1, Ordering::Relaxed);
-        self.identity.heartbeat(count, self.commands.table.live())
+        let count = self.heartbeat_count.fetch_add(1, Ordering::Relaxed);
+        self.identity
+            .heartbeat(count, self.commands.workloads.active_count())
     }
 
     async fn publish_heartbeat(&self) {
@@ -293,9 +307,9 @@ impl Host {
         if self.is(Mutant::WrappedHeartbeat) {
             heartbeat = serde_json::json!({ "heartbeat": heartbeat });
         }
-        let payload = self.commands.writer.write(heartbeat);
+        let payload = self.commands.encoder.encode(heartbeat);
         let headers = match self.identity.variant {
-            Some(Variant::ReplyHeaders) => vec![("X-Model".to_owned(), "yes".to_owned())],
+            Some(Variant::ExtraHeaders) => vec![("X-Model".to_owned(), "yes".to_owned())],
             _ => Vec::new(),
         };
         let subject = crate::wire::nats::heartbeat_subject(&self.identity.id);
@@ -305,7 +319,7 @@ impl Host {
             .await
             .is_err()
         {
-            self.missed.fetch_add(1, Ordering::Relaxed);
+            self.missed_heartbeats.fetch_add(1, Ordering::Relaxed);
         }
         if self.is(Mutant::PublishesOnForeignSubject) {
             let subject = crate::wire::nats::heartbeat_subject("another-host");
@@ -313,45 +327,45 @@ impl Host {
         }
     }
 
-    /// Publishes heartbeats until it is aborted.
-    async fn beat(self: Arc<Self>, shutdown: CancellationToken) {
-        let every = match (self.identity.mutant, self.identity.variant) {
-            (Some(Mutant::RareHeartbeats), _) => Duration::from_secs(40),
-            (_, Some(Variant::MoreHeartbeats)) => Duration::from_millis(1500),
-            _ => HEARTBEAT_EVERY,
+    /// Publishes heartbeats until the host shuts down.
+    async fn run_heartbeats(self: Arc<Self>, shutdown: CancellationToken) {
+        let interval = match (self.identity.mutant, self.identity.variant) {
+            (Some(Mutant::InfrequentHeartbeats), _) => Duration::from_secs(40),
+            (_, Some(Variant::FrequentHeartbeats)) => Duration::from_millis(1500),
+            _ => HEARTBEAT_INTERVAL,
         };
-        // A host that says hello late must not have its ticks say it in time.
+        // Otherwise the interval would trigger the first heartbeat in time.
         if self.is(Mutant::LateFirstHeartbeat) {
-            self.beat_now.notified().await;
+            self.heartbeat_due.notified().await;
             self.publish_heartbeat().await;
         }
         while !shutdown.is_cancelled() {
-            let _ = timeout(every, self.beat_now.notified()).await;
-            if shutdown.is_cancelled() || self.dead.load(Ordering::Relaxed) {
+            let _ = timeout(interval, self.heartbeat_due.notified()).await;
+            if shutdown.is_cancelled() || self.hung.load(Ordering::Relaxed) {
                 return;
             }
-            if self.is(Mutant::NoHeartbeatsDuringStart) && self.commands.table.starting() {
+            if self.is(Mutant::NoHeartbeatsDuringStart) && self.commands.workloads.has_starting() {
                 continue;
             }
-            let times = if self.is(Mutant::HeartbeatBurst) {
+            let burst = if self.is(Mutant::HeartbeatBurst) {
                 3
             } else {
                 1
             };
-            for _ in 0..times {
+            for _ in 0..burst {
                 self.publish_heartbeat().await;
             }
         }
     }
 
-    /// Ends the subscription first, then answers what was accepted, then ends the workloads.
+    /// Unsubscribes, waits for the requests in flight, and stops the workloads.
     async fn shut_down(&self) {
         if self.is(Mutant::UnsubscribesLast) {
-            self.commands.table.clear();
+            self.commands.workloads.clear();
             sleep(Duration::from_secs(3)).await;
         }
         if let Err(error) = self.bus.unsubscribe(COMMANDS_SID).await {
-            tracing::debug!(%error, "no connection to unsubscribe from");
+            tracing::debug!(%error, "cannot unsubscribe");
         }
         self.tasks.close();
         if self.is(Mutant::HeartbeatAfterShutdown) {
@@ -360,16 +374,16 @@ impl Host {
         if self.is(Mutant::DropsRequestsOnShutdown) {
             self.bus.replace(None).await;
         } else {
-            let _ = timeout(DRAIN, self.tasks.wait()).await;
+            let _ = timeout(DRAIN_TIMEOUT, self.tasks.wait()).await;
         }
         if self.is(Mutant::LeavesGuestsBehind) {
             self.leave_guests_behind();
         }
-        self.commands.table.clear();
+        self.commands.workloads.clear();
     }
 
     fn leave_guests_behind(&self) {
-        self.commands.table.each(|_, entry| {
+        self.commands.workloads.for_each(|_, entry| {
             let environment = entry
                 .workload
                 .pointer("/service/localResources/environment");
@@ -386,28 +400,29 @@ impl Host {
     }
 }
 
-/// What a guest that was left behind does: beats for some seconds, then ends.
-pub async fn guest(beacon: &str) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < until {
+/// Runs a guest that a host left behind: sends beacons for 10 s.
+pub async fn run_leftover_guest(beacon: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
         script::send(Some(beacon), "beat").await;
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Cancels `shutdown` at SIGTERM and SIGINT, unless the fault of the host is not to.
+/// Cancels `shutdown` on SIGTERM and SIGINT, unless the mutant ignores signals.
 ///
 /// # Errors
-/// The handlers cannot be installed.
-pub fn heed_signals(mutant: Option<Mutant>, shutdown: CancellationToken) -> std::io::Result<()> {
+/// Returns an error if the signal handlers cannot be installed.
+pub fn cancel_on_signal(
+    mutant: Option<Mutant>,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         loop {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             if mutant != Some(Mutant::IgnoresSigterm) {
                 shutdown.cancel();
             }

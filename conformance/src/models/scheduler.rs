@@ -1,8 +1,9 @@
-//! The model scheduler: a small scheduler written against the wire, to prove that checks can pass and can fail.
+//! The model scheduler: a minimal scheduler, written against the protocol alone, that shows that
+//! checks can pass and can fail.
 //!
-//! It shares no code with the SDK or the reference scheduler. One loop looks at everything every few
-//! milliseconds and does what is due; calls wait for their answers in tasks of their own. What it must know
-//! after its end it writes down before it acts.
+//! It shares no code with the SDK or the reference scheduler. One loop ticks every few milliseconds
+//! and advances all state; requests wait for their replies in tasks of their own. State that must
+//! survive a restart is written before the scheduler acts on it.
 
 mod dispatch;
 mod fleet;
@@ -16,8 +17,6 @@ mod request;
 mod state;
 mod validation;
 
-pub use self::mutant::{Mutant, Variant};
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -30,7 +29,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::manifest_store::ManifestStore;
-use self::state::{Host, Kept, times};
+pub use self::mutant::{Mutant, Variant};
+use self::state::{Host, PersistedState, durations};
 use crate::check::side::Side;
 use crate::scheduler::target::{Access, Launch, Target};
 use crate::scheduler::timings::Timings;
@@ -39,41 +39,41 @@ use crate::wire::nats;
 use crate::wire::nats::Bus;
 use crate::wire::response::Headers;
 
-/// Answers that wait for the loop.
-const ANSWERS: usize = 4096;
-/// How long the connection may take to take something.
-const SEND_WITHIN: Duration = Duration::from_millis(500);
+/// Capacity of the channel for completed requests.
+const COMPLETED_MAX: usize = 4096;
+/// Maximum time to write a request to the connection.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How to run it.
+/// Options of a model scheduler.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The broker.
+    /// URL of the broker, as `nats://HOST:PORT`.
     pub nats_url: String,
-    /// The directory of the manifests.
+    /// Directory of the manifests.
     pub dir: PathBuf,
-    /// Hosts are not shared between environments.
+    /// Whether a workload runs only on hosts whose environment is its namespace.
     pub isolated: bool,
-    /// The fault.
+    /// Injected fault.
     pub mutant: Option<Mutant>,
-    /// The difference.
+    /// Conforming variant.
     pub variant: Option<Variant>,
 }
 
-/// Why it ended.
+/// Reason why the model scheduler ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The broker is not there, and a mutant does not wait for it.
-    #[error("the broker is gone")]
+    /// The broker is unreachable or the connection is lost, and the mutant exits.
+    #[error("the broker is unavailable")]
     Broker,
     /// The directory cannot be used.
-    #[error("the directory cannot be used")]
+    #[error("cannot access the directory")]
     Directory(#[source] std::io::Error),
-    /// A start was larger than the broker takes, and a mutant does not survive that.
-    #[error("a start is too large")]
+    /// A start exceeds the maximum payload, and the mutant exits.
+    #[error("a start request exceeds the maximum payload")]
     TooLarge,
 }
 
-/// What it keeps to, as a target file would declare it.
+/// Returns the timings that the model scheduler declares in a target file.
 pub fn timings() -> Timings {
     let seconds = Duration::from_secs;
     Timings {
@@ -92,18 +92,18 @@ pub fn timings() -> Timings {
     }
 }
 
-/// The model as a target: a subcommand of this program, with arguments such as `--mutant NAME`.
-pub fn target(name: &str, program: &Path, more: &[&str]) -> Target {
+/// Returns a target that launches the model scheduler with additional arguments.
+pub fn target(name: &str, program: &Path, arguments: &[&str]) -> Target {
     let mut command = vec![program.display().to_string()];
-    let words = [
+    let fixed = [
         "model-scheduler",
         "--nats-url",
         "{nats_url}",
         "--dir",
         "{dir}",
     ];
-    command.extend(words.iter().chain(more).map(|word| (*word).to_owned()));
-    command.extend(["--suite".to_owned(), std::process::id().to_string()]);
+    command.extend(fixed.iter().chain(arguments).map(|text| (*text).to_owned()));
+    command.extend(["--suite-pid".to_owned(), std::process::id().to_string()]);
     let launch = Launch {
         isolated: Some(vec!["--isolated".to_owned()]),
         ..Launch::new(command)
@@ -118,34 +118,34 @@ pub fn target(name: &str, program: &Path, more: &[&str]) -> Target {
     }
 }
 
-/// Runs it until it is stopped.
+/// Runs a model scheduler until `stop` is canceled.
 ///
 /// # Errors
-/// Its directory cannot be used, or its fault ends it.
+/// Returns an error if the directory cannot be used, or if the mutant exits.
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ModelError> {
-    let folder = options.dir.join(".berth");
-    std::fs::create_dir_all(&folder).map_err(ModelError::Directory)?;
-    let _leading = tokio::select! {
+    let state_dir = options.dir.join(".berth");
+    std::fs::create_dir_all(&state_dir).map_err(ModelError::Directory)?;
+    let _lock = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        lock = lead(&folder, options.mutant) => lock?,
+        lock = acquire_leadership(&state_dir, options.mutant) => lock?,
     };
     let bus = tokio::select! {
         () = stop.cancelled() => return Ok(()),
         bus = connect(&options) => bus?,
     };
-    let (done, mut answers) = mpsc::channel(ANSWERS);
-    let mut beats = bus.heartbeats();
-    let mut model = Model::new(options, bus, done, &folder);
-    model.announce().await;
-    let mut tick = tokio::time::interval(times::TICK);
+    let (completions, mut completed_requests) = mpsc::channel(COMPLETED_MAX);
+    let mut heartbeats = bus.heartbeats();
+    let mut model = Model::new(options, bus, completions, &state_dir);
+    model.publish_own_heartbeat().await;
+    let mut tick = tokio::time::interval(durations::TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(answer) = answers.recv() => model.answered(answer),
-            beat = beats.recv() => match beat {
-                Ok(beat) => model.heartbeat(&beat),
+            Some(completed) = completed_requests.recv() => model.handle_completed(completed),
+            heartbeat = heartbeats.recv() => match heartbeat {
+                Ok(heartbeat) => model.handle_heartbeat(&heartbeat),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Err(ModelError::Broker),
             },
@@ -153,21 +153,24 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ModelE
         }
     }
     if model.is(Mutant::StopsAllOnExit) {
-        model.stop_everything().await;
+        model.stop_all().await;
     }
     Ok(())
 }
 
-/// Waits until no other instance leads.
-async fn lead(folder: &Path, mutant: Option<Mutant>) -> Result<Option<Flock<File>>, ModelError> {
+/// Waits until no other instance holds the lock.
+async fn acquire_leadership(
+    state_dir: &Path,
+    mutant: Option<Mutant>,
+) -> Result<Option<Flock<File>>, ModelError> {
     if mutant == Some(Mutant::TwoLeaders) {
         return Ok(None);
     }
     loop {
-        let file = File::create(folder.join(".lock")).map_err(ModelError::Directory)?;
+        let file = File::create(state_dir.join(".lock")).map_err(ModelError::Directory)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Some(lock)),
-            Err(_) => tokio::time::sleep(times::READ).await,
+            Err(_) => tokio::time::sleep(durations::SCAN_INTERVAL).await,
         }
     }
 }
@@ -180,86 +183,96 @@ async fn connect(options: &Options) -> Result<Bus, ModelError> {
             Err(_) if options.mutant == Some(Mutant::ExitsWithoutBroker) => {
                 return Err(ModelError::Broker);
             }
-            Err(_) => tokio::time::sleep(times::READ).await,
+            Err(_) => tokio::time::sleep(durations::SCAN_INTERVAL).await,
         }
     }
 }
 
-/// Whose answer it is.
+/// Purpose of a request, with the data that its completion needs.
 #[derive(Clone, Debug)]
-enum About {
+enum RequestKind {
+    /// Start of a replica: its number and its id.
     Start(u64, String),
+    /// Status of a replica: its number and its id.
     Status(u64, String),
+    /// Stop of an id: the host and the id.
     Stop(String, String),
+    /// Liveness probe.
     Probe,
 }
 
-/// What became of a call.
+/// Outcome of a request.
 #[derive(Clone, Debug)]
 enum Outcome {
     Reply(Bytes),
-    Nobody,
-    Silence,
-    Unsent,
+    NoResponders,
+    TimedOut,
+    NotSent,
     TooLarge,
 }
 
+/// A request that has ended, with or without a reply.
 #[derive(Clone, Debug)]
-struct Response {
-    about: About,
+struct CompletedRequest {
+    kind: RequestKind,
     host: String,
     outcome: Outcome,
 }
 
-/// The whole of it.
+/// State of the scheduler.
 struct Model {
     options: Options,
     bus: Bus,
-    done: mpsc::Sender<Response>,
+    completions: mpsc::Sender<CompletedRequest>,
     now: Instant,
     connected: bool,
     connected_at: Instant,
-    away_since: Instant,
-    /// When so many hosts were deaf at once that the broker was suspected.
-    crowd_at: Option<Instant>,
-    /// When all hosts were probed because one was found deaf.
-    asked_all_at: Instant,
+    disconnected_at: Instant,
+    /// Time at which the last mass loss was detected.
+    mass_loss_at: Option<Instant>,
+    /// Time at which all hosts were probed because one had no responders.
+    all_probed_at: Instant,
     hosts: BTreeMap<String, Host>,
-    kept: Kept,
-    desk: ManifestStore,
-    /// What is kept has changed and is not on disk yet.
+    persisted: PersistedState,
+    store: ManifestStore,
+    /// Whether `persisted` has changes that are not on disk.
     dirty: bool,
-    calls: u64,
+    request_count: u64,
     fatal: Option<ModelError>,
-    /// Sent again when the connection is back: by a mutant only.
-    late: Vec<(String, String, String, About)>,
-    /// Starts to be sent again: host, replica, id, request.
-    resend: Vec<(String, u64, String, String)>,
+    /// Commands that `Mutant::QueuesCommandsDuringOutage` sends after an outage.
+    queued_commands: Vec<(String, String, String, RequestKind)>,
+    /// Starts to send again: host, replica number, id and request.
+    pending_resends: Vec<(String, u64, String, String)>,
 }
 
 impl Model {
-    fn new(options: Options, bus: Bus, done: mpsc::Sender<Response>, folder: &Path) -> Model {
+    fn new(
+        options: Options,
+        bus: Bus,
+        completions: mpsc::Sender<CompletedRequest>,
+        state_dir: &Path,
+    ) -> Model {
         let now = Instant::now();
         let mut model = Model {
-            desk: ManifestStore::new(&options.dir, folder),
+            store: ManifestStore::new(&options.dir, state_dir),
             bus,
-            done,
+            completions,
             now,
             connected: true,
             connected_at: now,
-            away_since: now,
-            crowd_at: None,
-            asked_all_at: now,
+            disconnected_at: now,
+            mass_loss_at: None,
+            all_probed_at: now,
             hosts: BTreeMap::new(),
-            kept: Kept::default(),
+            persisted: PersistedState::default(),
             dirty: false,
-            calls: 0,
+            request_count: 0,
             fatal: None,
-            late: Vec::new(),
-            resend: Vec::new(),
+            queued_commands: Vec::new(),
+            pending_resends: Vec::new(),
             options,
         };
-        model.recall();
+        model.load_state();
         model
     }
 
@@ -267,125 +280,133 @@ impl Model {
         self.options.mutant == Some(mutant)
     }
 
-    fn varies(&self, variant: Variant) -> bool {
+    fn has_variant(&self, variant: Variant) -> bool {
         self.options.variant == Some(variant)
     }
 
     async fn tick(&mut self) -> Result<(), ModelError> {
         self.now = Instant::now();
-        self.look_at_the_link().await;
-        self.read_desk();
-        if self.desk.has_read() {
+        self.update_connection().await;
+        self.read_manifests();
+        if self.store.has_scanned() {
             self.reconcile();
         }
-        self.watch_fleet().await;
-        self.drive_replicas().await;
-        self.drive_endings().await;
-        self.save();
-        self.show();
+        self.check_fleet().await;
+        self.advance_replicas().await;
+        self.send_stops().await;
+        self.save_state();
+        self.write_statuses();
         match self.fatal.take() {
             Some(fatal) => Err(fatal),
             None => Ok(()),
         }
     }
 
-    async fn look_at_the_link(&mut self) {
+    async fn update_connection(&mut self) {
         let connected = self.bus.is_connected();
         if connected && !self.connected {
             self.connected_at = self.now;
             for host in self.hosts.values_mut() {
-                host.beaten = false;
-                host.deaf = None;
-                host.in_crowd = false;
-                host.heard = self.now;
+                host.heartbeat_since_connect = false;
+                host.no_responders = None;
+                host.in_mass_loss = false;
+                host.last_seen_at = self.now;
             }
-            if self.is(Mutant::OutageIsDeath)
-                && self.now > self.away_since + Duration::from_secs(60)
+            if self.is(Mutant::OutageMeansLost)
+                && self.now > self.disconnected_at + Duration::from_secs(60)
             {
-                self.lose_all();
+                self.declare_all_lost();
             }
             self.connected = true;
-            for (host, command, payload, about) in std::mem::take(&mut self.late) {
-                self.send(&host, &command, payload, about).await;
+            for (host, command, payload, kind) in std::mem::take(&mut self.queued_commands) {
+                self.send(&host, &command, payload, kind).await;
             }
         }
         if !connected && self.connected {
-            self.away_since = self.now;
-            if self.is(Mutant::EndsWithTheBroker) {
+            self.disconnected_at = self.now;
+            if self.is(Mutant::ExitsOnOutage) {
                 self.fatal = Some(ModelError::Broker);
             }
         }
         self.connected = connected;
     }
 
-    /// A call to a host; its answer comes to [`Model::answered`]. Calls leave in the order in which they are made.
-    async fn send(&mut self, host: &str, command: &str, payload: String, about: About) {
-        let within = match about {
-            About::Start(..) if self.is(Mutant::ImpatientForReplies) => Duration::from_secs(3),
-            About::Start(..) => times::START,
-            About::Stop(..) => times::STOP,
-            About::Status(..) | About::Probe => times::ANSWER,
+    /// Sends a request to a host; its outcome is passed to [`Model::handle_completed`].
+    ///
+    /// Requests are sent in the order of the calls.
+    async fn send(&mut self, host: &str, command: &str, payload: String, kind: RequestKind) {
+        let reply_timeout = match kind {
+            RequestKind::Start(..) if self.is(Mutant::ShortStartTimeout) => Duration::from_secs(3),
+            RequestKind::Start(..) => durations::START_TIMEOUT,
+            RequestKind::Stop(..) => durations::STOP_TIMEOUT,
+            RequestKind::Status(..) | RequestKind::Probe => durations::REPLY_TIMEOUT,
         };
-        let answer = |outcome| Response {
-            about: about.clone(),
+        let completed = |outcome| CompletedRequest {
+            kind: kind.clone(),
             host: host.to_owned(),
             outcome,
         };
         if !self.connected {
-            if self.is(Mutant::SendsLateCommands) && command != "workload.status" {
-                let late = (host.to_owned(), command.to_owned(), payload, about.clone());
-                self.late.push(late);
+            if self.is(Mutant::QueuesCommandsDuringOutage) && command != "workload.status" {
+                let queued = (host.to_owned(), command.to_owned(), payload, kind.clone());
+                self.queued_commands.push(queued);
             }
-            let _ = self.done.try_send(answer(Outcome::Unsent));
+            let _ = self.completions.try_send(completed(Outcome::NotSent));
             return;
         }
-        self.calls += 1;
-        let subject = nats::command_subject(&self.address(host), command);
-        let payload = Bytes::from(self.mangled(payload));
-        let (inbox, headers) = (format!("c{}", self.calls), Headers::none());
+        self.request_count += 1;
+        let subject = nats::command_subject(&self.subject_token(host), command);
+        let payload = Bytes::from(self.mutate_payload(payload));
+        let (inbox, headers) = (format!("c{}", self.request_count), Headers::none());
         if payload.len() > self.bus.max_payload_bytes() {
-            if self.is(Mutant::OversizedStartEndsIt) {
+            if self.is(Mutant::ExitsOnOversizedStart) {
                 self.fatal = Some(ModelError::TooLarge);
             }
-            let _ = self.done.try_send(answer(Outcome::TooLarge));
+            let _ = self.completions.try_send(completed(Outcome::TooLarge));
             return;
         }
         let request = self.bus.request(&subject, &inbox, payload, &headers);
-        let Ok(Ok(mut replies)) = tokio::time::timeout(SEND_WITHIN, request).await else {
-            let _ = self.done.try_send(answer(Outcome::Unsent));
+        let Ok(Ok(mut replies)) = tokio::time::timeout(SEND_TIMEOUT, request).await else {
+            let _ = self.completions.try_send(completed(Outcome::NotSent));
             return;
         };
-        let (done, answer) = (self.done.clone(), answer(Outcome::Silence));
+        let (completions, completed) = (self.completions.clone(), completed(Outcome::TimedOut));
         let wait = async move {
-            let outcome = match replies.next(within).await {
-                None => Outcome::Silence,
-                Some(delivery) if delivery.status == Some(503) => Outcome::Nobody,
+            let outcome = match replies.next(reply_timeout).await {
+                None => Outcome::TimedOut,
+                Some(delivery) if delivery.status == Some(503) => Outcome::NoResponders,
                 Some(delivery) => Outcome::Reply(delivery.payload),
             };
-            let _ = done.send(Response { outcome, ..answer }).await;
+            let _ = completions
+                .send(CompletedRequest {
+                    outcome,
+                    ..completed
+                })
+                .await;
         };
-        if self.is(Mutant::OneCallAtATime) {
+        if self.is(Mutant::OneRequestAtATime) {
             wait.await;
         } else {
             tokio::spawn(wait);
         }
     }
 
-    /// What the subject of a host is made of.
-    fn address(&self, host: &str) -> String {
-        let friendly = |host: &Host| {
-            let name = host.beat.get("friendlyName")?.as_str()?;
+    /// Returns the token that addresses a host in subjects.
+    fn subject_token(&self, host: &str) -> String {
+        let friendly_name = |host: &Host| {
+            let name = host.heartbeat.get("friendlyName")?.as_str()?;
             Some(name.to_owned())
         };
-        match self.is(Mutant::CommandsByFriendlyName) {
-            true => self.hosts.get(host).and_then(friendly),
-            false => None,
-        }
-        .unwrap_or_else(|| host.to_owned())
+        let name = if self.is(Mutant::AddressesHostsByFriendlyName) {
+            self.hosts.get(host).and_then(friendly_name)
+        } else {
+            None
+        };
+        name.unwrap_or_else(|| host.to_owned())
     }
 
-    /// The payload as a mutant would have written it.
-    fn mangled(&self, payload: String) -> String {
+    /// Applies the mutant to a payload.
+    fn mutate_payload(&self, payload: String) -> String {
         match self.options.mutant {
             Some(Mutant::WritesUnknownField) => {
                 payload.replacen('{', "{\"scheduler\":\"model\",", 1)
@@ -399,10 +420,10 @@ impl Model {
         }
     }
 
-    async fn announce(&mut self) {
-        if self.is(Mutant::AnnouncesItself) {
+    async fn publish_own_heartbeat(&mut self) {
+        if self.is(Mutant::PublishesOwnHeartbeat) {
             let subject = nats::heartbeat_subject("scheduler");
-            // The monitor hears it, or the mutant survives.
+            // If this fails, the self test reports that the mutant survived.
             let _ = self
                 .bus
                 .publish(&subject, Bytes::from_static(b"{}"), &Headers::none())
@@ -410,9 +431,9 @@ impl Model {
         }
     }
 
-    async fn stop_everything(&mut self) {
+    async fn stop_all(&mut self) {
         let running: Vec<(String, String)> = self
-            .kept
+            .persisted
             .replicas
             .iter()
             .filter_map(|replica| Some((replica.host.clone()?, replica.id.clone()?)))
@@ -423,7 +444,7 @@ impl Model {
                 &host,
                 "workload.stop",
                 payload,
-                About::Stop(host.clone(), id),
+                RequestKind::Stop(host.clone(), id),
             )
             .await;
         }

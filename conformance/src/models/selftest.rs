@@ -1,12 +1,8 @@
-//! The self test: every fault must be found by the check of the requirement that it breaks, and
-//! everything that is right must pass. What comes of it is the kill matrix.
+//! The self test: the check of each requirement must find the fault that breaks it, and all
+//! conforming peers must pass. Its result is the kill matrix.
 
 mod matrix;
 mod trial;
-
-pub use self::matrix::{Cell, Finding, Matrix};
-use self::trial::Lane;
-pub use self::trial::{Trial, trials};
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,6 +10,9 @@ use std::time::Instant;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+pub use self::matrix::{Cell, Finding, Matrix};
+use self::trial::Lane;
+pub use self::trial::{Trial, trials};
 use super::host::script;
 use crate::check::outcome::Status;
 use crate::check::pattern::Pattern;
@@ -24,29 +23,30 @@ use crate::host::target::{Access, Launch, Target, default};
 use crate::report::Report;
 use crate::report::run::RunnableSuite as _;
 use crate::scheduler;
-use crate::scheduler::target::KubePlan;
+use crate::scheduler::target::KubernetesConfig;
 use crate::spec::requirements::{Profile, Requirement};
 use crate::spec::roles::Role;
 use crate::testbed::broker::BrokerChoice;
 use crate::testbed::registry::Artifact;
 
-/// Trials of one fault at once: they run the few checks of one requirement, and nearly all of their time is waiting.
+/// Default number of concurrent trials of one fault. They run few checks and mostly wait.
 pub const JOBS: usize = 16;
-/// Of these, those in a cluster at once: an API server is more to do than everything else together.
-const IN_CLUSTER: usize = 6;
-/// Whole suites of hosts at once, beside those.
-const WHOLE_HOSTS: usize = 3;
-/// A scheduler that is right goes through all scenarios, dozens at once: one at a time keeps the machine quick enough
-/// for what has to happen within a second.
-const WHOLE_SCHEDULERS: usize = 1;
-/// What runs for a requirement that only monitors judge: a little of everything that hosts write.
+/// Number of concurrent trials in a cluster, whose API server limits the throughput.
+const CLUSTER_JOBS: usize = 6;
+/// Number of concurrent trials that run all checks on a host.
+const WHOLE_HOST_JOBS: usize = 3;
+/// Number of concurrent trials that run all checks on a scheduler. Each runs dozens of scenarios at
+/// once; more trials would delay events that must happen within a second.
+const WHOLE_SCHEDULER_JOBS: usize = 1;
+/// Checks that run for a requirement that only monitors judge. Together they make a host send all
+/// kinds of messages.
 const TRAFFIC: [&str; 4] = [
     "wire/commands",
     "json/envelope",
-    "beat/subject",
-    "beat/on-request",
+    "heartbeat/subject",
+    "heartbeat/on-request",
 ];
-/// The same for schedulers.
+/// Checks that run for a requirement on schedulers that only monitors judge.
 const SCHEDULER_TRAFFIC: [&str; 2] = ["wire/traffic", "stop/deleted"];
 /// The profiles that the model host claims.
 pub const MODEL_PROFILES: [Profile; 4] = [
@@ -56,53 +56,54 @@ pub const MODEL_PROFILES: [Profile; 4] = [
     Profile::Resilience,
 ];
 
-/// How to run the self test.
+/// Options of the self test.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The program whose `model-host` subcommand is the model host: the suite itself.
+    /// Program with the subcommands `model-host` and `model-scheduler`: the suite itself.
     pub program: PathBuf,
-    /// A `berth-host` that was built with its breakages; without it they are not tried.
+    /// A `berth-host` with fault injection; without it, host breakages are not run.
     pub breakage_host: Option<PathBuf>,
-    /// A `berth-scheduler` that was built with its breakages; they are tried in the cluster that `KUBECONFIG` leads to.
+    /// A `berth-scheduler` with fault injection, which runs in the cluster of `KUBECONFIG`; without
+    /// it, scheduler breakages are not run.
     pub breakage_scheduler: Option<PathBuf>,
-    /// Only the trials of one side.
+    /// Restricts the self test to the trials of one side.
     pub side: Option<Side>,
-    /// Only trials whose name contains one of these; all when empty.
+    /// Restricts the self test to trials whose name or requirement contains one of these texts.
     pub only: Vec<String>,
-    /// Tries what takes minutes as well.
+    /// Whether to run trials that take minutes.
     pub slow: bool,
-    /// Which broker to use.
+    /// Broker to use.
     pub broker: BrokerChoice,
-    /// How many trials of one fault run at once.
+    /// Number of concurrent trials of one fault.
     pub jobs: usize,
-    /// Ends the trials that run, and begins no other.
+    /// Ends the running trials and starts no others.
     pub stop: CancellationToken,
 }
 
-/// Tries everything and tells `observe` of each result as it comes. When it is stopped, what was not judged yet is
-/// among what was left out.
+/// Runs the trials and passes each result to `observe`. After a stop, unfinished trials are listed
+/// in [`Matrix::not_run`].
 ///
-/// Cancel safe: dropping it ends every host and every scheduler that was launched.
+/// Cancel safe: if the future is dropped, every launched host and scheduler ends.
 pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
-    let (mut tried, mut left_out): (Vec<Trial>, Vec<Trial>) = trials()
+    let (mut selected, mut not_run): (Vec<Trial>, Vec<Trial>) = trials()
         .into_iter()
         .filter(|trial| options.side.is_none_or(|side| side == trial.side()))
         .filter(|trial| trial.is_selected(&options.only))
         .partition(|trial| trial.can_run(options));
-    // The end of all is the end of the longest: those begin first.
-    tried.sort_by_key(|trial| !trial.is_slow());
-    let lane = |lane: Lane, at_once: usize| {
-        let trials = tried.iter().filter(|trial| trial.lane() == lane).cloned();
-        stream::iter(trials.collect::<Vec<_>>())
+    // The longest trials determine the total time, so they start first.
+    selected.sort_by_key(|trial| !trial.is_slow());
+    let lane = |lane: Lane, jobs: usize| {
+        let trials = selected.iter().filter(|trial| trial.lane() == lane);
+        stream::iter(trials.cloned().collect::<Vec<_>>())
             .map(|trial| attempt(trial, options))
-            .buffer_unordered(at_once.max(1))
+            .buffer_unordered(jobs.max(1))
     };
-    let in_cluster = lane(Lane::Cluster, IN_CLUSTER).chain(lane(Lane::ClusterAlone, 1));
+    let in_cluster = lane(Lane::Cluster, CLUSTER_JOBS).chain(lane(Lane::ClusterAlone, 1));
     let mut attempts = stream::select_all([
         lane(Lane::Fault, options.jobs).boxed_local(),
         in_cluster.boxed_local(),
-        lane(Lane::WholeHost, WHOLE_HOSTS).boxed_local(),
-        lane(Lane::WholeScheduler, WHOLE_SCHEDULERS).boxed_local(),
+        lane(Lane::WholeHost, WHOLE_HOST_JOBS).boxed_local(),
+        lane(Lane::WholeScheduler, WHOLE_SCHEDULER_JOBS).boxed_local(),
     ]);
     let mut cells = Vec::new();
     while let Some(attempt) = attempts.next().await {
@@ -111,42 +112,42 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
                 observe(&cell);
                 cells.push(cell);
             }
-            Err(interrupted) => left_out.push(interrupted),
+            Err(interrupted) => not_run.push(interrupted),
         }
     }
-    cells.sort_by_key(|cell| cell.trial.place());
-    left_out.sort_by_key(Trial::place);
-    Matrix { cells, left_out }
+    cells.sort_by_key(|cell| cell.trial.row());
+    not_run.sort_by_key(Trial::row);
+    Matrix { cells, not_run }
 }
 
-/// What came of it, or the trial itself when it was interrupted.
+/// Runs a trial; returns the trial itself if it was interrupted.
 async fn attempt(trial: Trial, options: &Options) -> Result<Cell, Trial> {
     if options.stop.is_cancelled() {
         return Err(trial);
     }
-    let began = Instant::now();
+    let started_at = Instant::now();
     let report = match trial.side() {
         Side::Scheduler => scheduler_suite(&trial, options).run().await,
-        Side::Host => suite(&trial, options).run().await,
+        Side::Host => host_suite(&trial, options).run().await,
     };
     if options.stop.is_cancelled() {
         return Err(trial);
     }
     let finding = match trial.breaks() {
-        None => Finding::of_sound(&report, trial.side()),
-        Some(requirement) => Finding::of_broken(&report, requirement),
+        None => Finding::of_conforming(&report, trial.side()),
+        Some(requirement) => Finding::of_faulty(&report, requirement),
     };
     Ok(Cell {
         trial,
         finding,
-        took: began.elapsed(),
+        duration: started_at.elapsed(),
     })
 }
 
-fn suite(trial: &Trial, options: &Options) -> Suite {
+fn host_suite(trial: &Trial, options: &Options) -> Suite {
     let target = match trial {
-        Trial::Breakage { name, .. } => broken_host(name, options),
-        _ => model(trial, options),
+        Trial::HostBreakage { name, .. } => breakage_host(name, options),
+        _ => model_host(trial, options),
     };
     let mut builder = Suite::builder()
         .target(target)
@@ -170,7 +171,7 @@ fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
         _ => Vec::new(),
     };
     let target = match trial {
-        Trial::SchedulerBreakage { name, .. } => broken_scheduler(name, options),
+        Trial::SchedulerBreakage { name, .. } => breakage_scheduler(name, options),
         _ => crate::models::scheduler::target(&trial.name(), &options.program, &arguments),
     };
     let mut suite = scheduler::Suite::new(target);
@@ -178,15 +179,15 @@ fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
     suite.options.seed = 1;
     suite.options.slow = trial.is_slow();
     suite.options.stop = options.stop.child_token();
-    suite.until_broken = trial.breaks();
-    // Some faults keep even a canary from running: that is for the checks to find.
-    suite.examined = trial.breaks().is_none();
+    suite.until_violated = trial.breaks();
+    // Some faults make even the preflight fail; the checks must find these faults.
+    suite.preflight = trial.breaks().is_none();
     if let Some(requirement) = trial.breaks() {
-        let covered = scheduler::catalog()
+        let is_covered = scheduler::catalog()
             .checks
             .iter()
             .any(|check| check.covers.contains(&requirement));
-        let patterns = if covered {
+        let patterns = if is_covered {
             vec![requirement.id]
         } else {
             SCHEDULER_TRAFFIC.to_vec()
@@ -199,29 +200,34 @@ fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
     suite
 }
 
-/// The checks that cover a requirement, or ordinary traffic when only monitors do.
+/// Returns the checks that cover a requirement, or ordinary traffic if only monitors judge it.
 fn patterns(requirement: &'static Requirement) -> Vec<&'static str> {
-    match checks::all().any(|check| check.covers.contains(&requirement)) {
-        true => vec![requirement.id],
-        false => TRAFFIC.to_vec(),
+    if checks::all().any(|check| check.covers.contains(&requirement)) {
+        vec![requirement.id]
+    } else {
+        TRAFFIC.to_vec()
     }
 }
 
-fn model(trial: &Trial, options: &Options) -> Target {
+fn model_host(trial: &Trial, options: &Options) -> Target {
     let mut command = vec![options.program.display().to_string()];
-    let words = [
+    let arguments = [
         "model-host",
         "--nats-url",
         "{nats_url}",
         "--host-id",
         "{host_id}",
-        "--suite",
+        "--suite-pid",
     ];
-    command.extend(words.map(str::to_owned));
+    command.extend(arguments.map(str::to_owned));
     command.push(std::process::id().to_string());
     match trial {
-        Trial::Mutant { mutant, .. } => command.extend(["--mutant".into(), mutant.name().into()]),
-        Trial::Variant(variant) => command.extend(["--variant".into(), variant.name().into()]),
+        Trial::HostMutant { mutant, .. } => {
+            command.extend(["--mutant".into(), mutant.name().into()]);
+        }
+        Trial::HostVariant(variant) => {
+            command.extend(["--variant".into(), variant.name().into()]);
+        }
         _ => {}
     }
     let images = Role::ALL.iter().filter_map(|role| {
@@ -239,9 +245,10 @@ fn model(trial: &Trial, options: &Options) -> Target {
     }
 }
 
-fn broken_scheduler(name: &str, options: &Options) -> scheduler::target::Target {
+fn breakage_scheduler(name: &str, options: &Options) -> scheduler::target::Target {
     let program = options.breakage_scheduler.clone().unwrap_or_default();
-    let mut target = scheduler::target::default::kube_target_of(&program, KubePlan::default());
+    let config = KubernetesConfig::default();
+    let mut target = scheduler::target::default::kubernetes_target(&program, config);
     if let scheduler::target::Access::Launch(launch) = &mut target.access {
         let name = name.to_owned();
         launch.env.insert("BERTH_BREAKAGE".to_owned(), name);
@@ -250,9 +257,9 @@ fn broken_scheduler(name: &str, options: &Options) -> scheduler::target::Target 
     target
 }
 
-fn broken_host(name: &str, options: &Options) -> Target {
+fn breakage_host(name: &str, options: &Options) -> Target {
     let program = options.breakage_host.clone().unwrap_or_default();
-    let mut launch = Launch::new(default::command_of(&program));
+    let mut launch = Launch::new(default::launch_command(&program));
     launch
         .env
         .insert("BERTH_BREAKAGE".to_owned(), name.to_owned());
@@ -260,18 +267,18 @@ fn broken_host(name: &str, options: &Options) -> Target {
 }
 
 impl Finding {
-    /// What was found of a peer that is right.
-    fn of_sound(report: &Report, side: Side) -> Finding {
-        if let Some(trouble) = &report.trouble {
-            return Finding::Trouble(trouble.clone());
+    /// Returns the finding for a conforming peer.
+    fn of_conforming(report: &Report, side: Side) -> Finding {
+        if let Some(error) = &report.error {
+            return Finding::NoVerdict(error.clone());
         }
-        let complaints: Vec<String> = report
+        let false_positives: Vec<String> = report
             .checks
             .iter()
             .filter(|check| {
                 match check.status {
                     Status::Fail | Status::Error | Status::Inconclusive => true,
-                    // The model scheduler does what schedulers should, in every variant.
+                    // The model scheduler also meets every SHOULD, in every variant.
                     Status::Warn => side == Side::Scheduler,
                     _ => false,
                 }
@@ -281,40 +288,39 @@ impl Finding {
                 None => format!("{}: {}", check.id, check.reason.clone().unwrap_or_default()),
             })
             .collect();
-        match (report.exit_code, complaints.is_empty()) {
+        match (report.exit_code, false_positives.is_empty()) {
             (0, true) => Finding::Passed,
-            (_, false) => Finding::Blamed(complaints),
-            (code, true) => Finding::Trouble(format!("exit code {code}: {}", report.verdict)),
+            (_, false) => Finding::FalsePositive(false_positives),
+            (code, true) => Finding::NoVerdict(format!("exit code {code}: {}", report.verdict)),
         }
     }
 
-    /// What was found of a host that breaks a requirement: it must fail for that, and by a check of it.
-    fn of_broken(report: &Report, requirement: &'static Requirement) -> Finding {
-        let mut killers = Vec::new();
-        for check in &report.checks {
-            let own = check.violations.iter().find(|found| {
-                found.requirement == requirement.id && check.covers.contains(&requirement.id)
-            });
-            // A SHOULD that is broken is warned of.
-            if let (Status::Fail | Status::Warn, Some(found)) = (check.status, own) {
-                killers.push((check.id.clone(), found.what.clone(), found.actual.clone()));
-            }
-        }
-        if let Some((check, what, actual)) = killers.into_iter().next() {
+    /// Returns the finding for a peer that breaks a requirement; a check that covers it must report
+    /// the violation.
+    fn of_faulty(report: &Report, requirement: &'static Requirement) -> Finding {
+        let violation = report.checks.iter().find_map(|check| {
+            // A violation of a SHOULD is a warning.
+            let has_failed = matches!(check.status, Status::Fail | Status::Warn);
+            let covers = check.covers.contains(&requirement.id);
+            let mut violations = check.violations.iter();
+            let found = violations.find(|found| found.requirement == requirement.id)?;
+            (has_failed && covers).then_some((check, found))
+        });
+        if let Some((check, found)) = violation {
             return Finding::Killed {
-                check,
-                what,
-                actual,
+                check: check.id.clone(),
+                description: found.description.clone(),
+                actual: found.actual.clone(),
             };
         }
-        if let Some(trouble) = &report.trouble {
-            return Finding::Trouble(trouble.clone());
+        if let Some(error) = &report.error {
+            return Finding::NoVerdict(error.clone());
         }
-        let standing = report
+        let result = report
             .requirements
             .iter()
             .find(|item| item.id == requirement.id);
-        let status = standing.map_or(Status::NotRun, |item| item.status);
+        let status = result.map_or(Status::NotRun, |item| item.status);
         let reasons: Vec<String> = report
             .checks
             .iter()
@@ -323,10 +329,10 @@ impl Finding {
             })
             .map(|check| match check.violations.first() {
                 Some(found) => format!(
-                    "{} blamed {}: {}",
+                    "{} reported {}: {}",
                     check.id, found.requirement, found.actual
                 ),
-                None => format!("{} {}", check.id, check.reason.clone().unwrap_or_default()),
+                None => format!("{}: {}", check.id, check.reason.clone().unwrap_or_default()),
             })
             .collect();
         Finding::Survived { status, reasons }

@@ -1,4 +1,4 @@
-//! Writing the report to a file, in the form that its name asks for.
+//! Writing of the report to a file, in the format that its extension selects.
 
 use std::path::Path;
 
@@ -6,16 +6,15 @@ use super::format::Style;
 use super::{Report, json, junit, text};
 
 impl Report {
-    /// Writes the report in the form that the file's extension names: `.json`, `.xml`, `.txt`.
+    /// Writes the report in the format that the extension selects: `.json`, `.xml` or `.txt`.
     ///
     /// # Errors
-    /// The extension is unknown, or the file cannot be written.
+    /// Fails if the extension is unknown or the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), WriteError> {
-        let form = Form::of(path)?;
-        let text = match form {
-            Form::Json => json::render(self),
-            Form::Junit => junit::render(self),
-            Form::Text => text::render(self, &Style::plain()),
+        let text = match FileFormat::of(path)? {
+            FileFormat::Json => json::render(self),
+            FileFormat::Junit => junit::render(self),
+            FileFormat::Text => text::render(self, &Style::plain()),
         };
         let failed = |source| WriteError::Write {
             path: path.display().to_string(),
@@ -28,9 +27,9 @@ impl Report {
     }
 }
 
-/// A form of report.
+/// Format of a report file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum FileFormat {
     /// `.json`
     Json,
     /// `.xml`
@@ -39,33 +38,33 @@ pub enum Form {
     Text,
 }
 
-impl Form {
-    /// The form that a file's extension names.
+impl FileFormat {
+    /// Returns the format that the extension of a file selects.
     ///
     /// # Errors
-    /// It names none.
-    pub fn of(path: &Path) -> Result<Form, WriteError> {
+    /// Fails if the extension is missing or unknown.
+    pub fn of(path: &Path) -> Result<FileFormat, WriteError> {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("json") => Ok(Form::Json),
-            Some("xml") => Ok(Form::Junit),
-            Some("txt") => Ok(Form::Text),
-            _ => Err(WriteError::Form(path.display().to_string())),
+            Some("json") => Ok(FileFormat::Json),
+            Some("xml") => Ok(FileFormat::Junit),
+            Some("txt") => Ok(FileFormat::Text),
+            _ => Err(WriteError::UnknownFormat(path.display().to_string())),
         }
     }
 }
 
-/// No report file.
+/// Failure to write a report file.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The extension names no form.
-    #[error("cannot tell the form of the report {0}: use .json, .xml or .txt")]
-    Form(String),
+    /// The extension is missing or unknown.
+    #[error("unknown format of report file {0}: use .json, .xml or .txt")]
+    UnknownFormat(String),
     /// The file cannot be written.
-    #[error("the report {path} cannot be written")]
+    #[error("cannot write report {path}")]
     Write {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: std::io::Error,
     },

@@ -1,38 +1,38 @@
-//! How a report for people looks.
+//! Style of the text form: colors and verbosity.
 
 use crate::check::outcome::Status;
 
-/// How it looks.
+/// Style of the text form.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
-    /// Colours, for terminals.
-    pub colour: bool,
-    /// How much is told.
-    pub amount: Amount,
+    /// Whether to use terminal colors.
+    pub color: bool,
+    /// Amount of detail.
+    pub verbosity: Verbosity,
 }
 
-/// How much of a run is told.
+/// Amount of detail in the text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Amount {
-    /// What keeps the verdict from being good, and the verdict.
+pub enum Verbosity {
+    /// Failures and the verdict.
     Quiet,
-    /// A tick for each check, and a block for each that says something.
-    Usual,
-    /// Also a line for each check, whatever became of it.
+    /// A symbol for each check, and details for each check that did not pass.
+    Normal,
+    /// Also a line for each check.
     Verbose,
 }
 
 impl Style {
-    /// For files and pipes.
+    /// Returns the style for files and pipes.
     pub fn plain() -> Style {
         Style {
-            colour: false,
-            amount: Amount::Usual,
+            color: false,
+            verbosity: Verbosity::Normal,
         }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.colour {
+        if self.color {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
         } else {
             text.to_owned()

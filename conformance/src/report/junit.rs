@@ -1,14 +1,14 @@
-//! The report as JUnit XML: one test case for each check, with children that CI systems understand.
+//! JUnit XML form of the report, for CI systems: one test case per check.
 
 use std::fmt::Write as _;
 
 use super::{CheckResult, Report};
 use crate::check::outcome::Status;
 
-/// What one test case may add as output: CI systems choke on more.
+/// Maximum output of one test case; CI systems reject or truncate longer output.
 const MAX_OUTPUT_CHARS: usize = 20_000;
 
-/// The report as XML 1.0.
+/// Renders the report as JUnit XML.
 pub fn render(report: &Report) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let count = |wanted: &dyn Fn(Status) -> bool| {
@@ -20,9 +20,9 @@ pub fn render(report: &Report) -> String {
     };
     let attributes = format!(
         "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{}\"",
-        report.checks.len() + usize::from(report.trouble.is_some()),
+        report.checks.len() + usize::from(report.error.is_some()),
         count(&is_failure),
-        count(&is_error) + usize::from(report.trouble.is_some()),
+        count(&is_error) + usize::from(report.error.is_some()),
         count(&is_skipped),
         seconds(report.run.duration_ms),
     );
@@ -32,20 +32,20 @@ pub fn render(report: &Report) -> String {
     let _ = writeln!(
         xml,
         "  <testsuite name=\"{name}\" timestamp=\"{}\" {attributes}>",
-        escape(&report.run.started)
+        escape(&report.run.started_at)
     );
-    if let Some(trouble) = &report.trouble {
-        let trouble = escape(trouble);
+    if let Some(error) = &report.error {
+        let message = escape(error);
         let _ = writeln!(xml, "    <testcase classname=\"suite\" name=\"run\">");
-        let _ = writeln!(xml, "      <error message=\"{trouble}\"/>\n    </testcase>");
+        let _ = writeln!(xml, "      <error message=\"{message}\"/>\n    </testcase>");
     }
     for check in &report.checks {
-        case(&mut xml, check);
+        test_case(&mut xml, check);
     }
     xml + "  </testsuite>\n</testsuites>\n"
 }
 
-fn case(xml: &mut String, check: &CheckResult) {
+fn test_case(xml: &mut String, check: &CheckResult) {
     let name = check
         .id
         .split_once('/')
@@ -59,7 +59,7 @@ fn case(xml: &mut String, check: &CheckResult) {
     );
     let reason = check.reason.as_deref().unwrap_or_default();
     let summary = summary(check);
-    let details = escape(&cut(&details(check)));
+    let details = escape(&truncated(&details(check)));
     match check.status {
         status if is_failure(status) => {
             let message = if summary.is_empty() { reason } else { &summary };
@@ -91,7 +91,11 @@ fn case(xml: &mut String, check: &CheckResult) {
         .as_deref()
         .filter(|_| check.status != Status::Pass)
     {
-        let _ = writeln!(xml, "      <system-err>{}</system-err>", escape(&cut(log)));
+        let _ = writeln!(
+            xml,
+            "      <system-err>{}</system-err>",
+            escape(&truncated(log))
+        );
     }
     let _ = writeln!(xml, "    </testcase>");
 }
@@ -116,36 +120,43 @@ fn is_skipped(status: Status) -> bool {
 
 fn summary(check: &CheckResult) -> String {
     match check.violations.first() {
-        Some(first) => format!("{} {}: {}", first.requirement, first.what, first.actual),
+        Some(first) => format!(
+            "{} {}: {}",
+            first.requirement, first.description, first.actual
+        ),
         None => String::new(),
     }
 }
 
 fn details(check: &CheckResult) -> String {
     let mut text = String::new();
-    for found in &check.violations {
+    for violation in &check.violations {
         let _ = writeln!(
             text,
             "{} {}\n  {}",
-            found.level, found.requirement, found.sentence
+            violation.level, violation.requirement, violation.sentence
         );
-        let _ = writeln!(text, "  {}", found.what);
-        let _ = writeln!(text, "  expected  {}", found.expected.join(" | "));
-        let _ = writeln!(text, "  actual    {}\n  at {}", found.actual, found.source);
+        let _ = writeln!(text, "  {}", violation.description);
+        let _ = writeln!(text, "  expected  {}", violation.expected.join(" | "));
+        let _ = writeln!(
+            text,
+            "  actual    {}\n  at {}",
+            violation.actual, violation.source
+        );
     }
     for line in &check.wire {
-        let mark = if line.culprit_frame { " <- here" } else { "" };
+        let mark = if line.culprit { " <- here" } else { "" };
         let _ = writeln!(
             text,
             "  {:+.1} ms {} {} {}{mark}",
-            line.at_ms, line.way, line.what, line.payload
+            line.at_ms, line.direction, line.kind, line.payload
         );
     }
-    let _ = writeln!(text, "again: {}", check.again);
+    let _ = writeln!(text, "rerun: {}", check.rerun);
     text
 }
 
-fn cut(text: &str) -> String {
+fn truncated(text: &str) -> String {
     crate::wire::response::shortened(text, MAX_OUTPUT_CHARS)
 }
 
@@ -153,7 +164,7 @@ fn seconds(duration_ms: u64) -> String {
     format!("{}.{:03}", duration_ms / 1000, duration_ms % 1000)
 }
 
-/// Text for attributes and content. What XML 1.0 cannot hold at all becomes a replacement character.
+/// Escapes text for attributes and content. Characters that XML 1.0 forbids become U+FFFD.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,4 +1,4 @@
-//! What is shown while a run goes on: one moving line on a terminal, nothing elsewhere.
+//! Progress line on a terminal during a run.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use crate::check::executor::Observer;
 use crate::check::meta::CheckMeta;
 use crate::check::outcome::Outcome;
 
-/// Names of running checks shown at once: the line must stay one line.
+/// Maximum number of running checks that the line names.
 const NAMES_SHOWN: usize = 3;
 
-/// A line on standard error that is written over and over. Dropping it wipes it.
+/// Progress line on standard error, overwritten at each change and erased on drop.
 pub struct Progress {
     total: usize,
     state: Mutex<State>,
@@ -18,13 +18,13 @@ pub struct Progress {
 
 #[derive(Default)]
 struct State {
-    ended: usize,
-    bad: usize,
+    finished: usize,
+    unsuccessful: usize,
     running: Vec<&'static str>,
 }
 
 impl Progress {
-    /// For a run of that many checks.
+    /// Creates the line for a run of `total` checks.
     pub fn new(total: usize) -> Progress {
         Progress {
             total,
@@ -32,7 +32,7 @@ impl Progress {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn update(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         let names: Vec<&str> = state
@@ -42,28 +42,34 @@ impl Progress {
             .take(NAMES_SHOWN)
             .copied()
             .collect();
-        let bad = if state.bad > 0 {
-            format!(" {} not well", state.bad)
+        let unsuccessful = if state.unsuccessful > 0 {
+            format!(" {} unsuccessful", state.unsuccessful)
         } else {
             String::new()
         };
-        let line = format!("[{}/{}]{bad} {}", state.ended, self.total, names.join(", "));
+        let line = format!(
+            "[{}/{}]{unsuccessful} {}",
+            state.finished,
+            self.total,
+            names.join(", ")
+        );
         let line: String = line.chars().take(78).collect();
-        // A terminal that is gone needs no progress.
+        // A closed terminal needs no progress.
         let _ = write!(std::io::stderr(), "\r\u{1b}[2K{line}");
     }
 }
 
 impl Observer for Progress {
-    fn began(&self, check: &'static CheckMeta) {
-        self.change(|state| state.running.push(check.id));
+    fn check_started(&self, check: &'static CheckMeta) {
+        self.update(|state| state.running.push(check.id));
     }
 
-    fn ended(&self, outcome: &Outcome) {
+    fn check_finished(&self, outcome: &Outcome) {
         use crate::check::outcome::Status::{Error, Fail, Inconclusive, Warn};
-        self.change(|state| {
-            state.ended += 1;
-            state.bad += usize::from(matches!(outcome.status, Error | Fail | Inconclusive | Warn));
+        self.update(|state| {
+            state.finished += 1;
+            state.unsuccessful +=
+                usize::from(matches!(outcome.status, Error | Fail | Inconclusive | Warn));
             if let Some(at) = state.running.iter().position(|id| *id == outcome.id) {
                 state.running.remove(at);
             }

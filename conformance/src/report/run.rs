@@ -1,16 +1,16 @@
-//! A run of a suite of either side, and the assembly of its report.
+//! Run of a suite of either side and assembly of its report.
 
 use std::time::Instant;
 
-use super::{EnvironmentInfo, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo};
+use super::{EnvironmentInfo, KnownFailureResult, Report, RunInfo, SuiteInfo, TargetInfo};
 use crate::check::known_failures::{Entry, KnownFailures};
-use crate::check::outcome::{Outcome, chain};
-use crate::check::run_options::{RunOptions, UsageError, today};
+use crate::check::outcome::{Outcome, error_chain};
+use crate::check::run_options::{RunOptions, UsageError, now_rfc3339};
 use crate::check::verdict::{self, Scope, Verdict};
 use crate::spec::requirements::Profile;
 use crate::testbed::secrets::Secrets;
 
-/// A suite of one side, as [`run`] and the command line use it.
+/// Suite of one side, as [`run`] and the command line use it.
 pub trait RunnableSuite: Sync {
     /// Declaration of one check.
     type Check: 'static;
@@ -23,10 +23,10 @@ pub trait RunnableSuite: Sync {
     /// Returns the options of the run, to be changed before it starts.
     fn options_mut(&mut self) -> &mut RunOptions;
 
-    /// Checks that every pattern and file of the options exists.
+    /// Validates the options.
     ///
     /// # Errors
-    /// The first that does not.
+    /// Fails if a pattern matches nothing, a file is invalid, or two options exclude each other.
     fn validate(&self) -> Result<(), UsageError>;
 
     /// Returns the profiles that the target claims.
@@ -35,20 +35,20 @@ pub trait RunnableSuite: Sync {
     /// Returns the description of the target for the report.
     fn target_info(&self) -> TargetInfo;
 
-    /// Returns the arguments that select the target on a command line.
-    fn target_words(&self) -> String;
+    /// Returns the command-line arguments that select the target.
+    fn target_arguments(&self) -> String;
 
-    /// Returns the checks that run, and the outcomes of those that do not.
+    /// Returns the selected checks, and an outcome for every other check.
     fn select(&self, profiles: &[Profile]) -> (Vec<&'static Self::Check>, Vec<Outcome>);
 
     /// Starts the testbed and the target.
     ///
     /// # Errors
-    /// The reason, with its causes, why one of them does not start.
+    /// Fails with a message and its causes if either does not start.
     fn start_testbed(&self) -> impl Future<Output = Result<Self::Testbed, String>> + Send;
 
-    /// Runs the selected checks, records the environment in the report, and returns the outcomes and the
-    /// secrets that the report must redact.
+    /// Runs the selected checks and records the environment in the report. Returns the outcomes and
+    /// the secrets that the report must redact.
     fn execute(
         &self,
         selected: &[&'static Self::Check],
@@ -56,27 +56,27 @@ pub trait RunnableSuite: Sync {
         report: &mut Report,
     ) -> impl Future<Output = (Vec<Outcome>, std::sync::Arc<Secrets>)> + Send;
 
-    /// Returns the number of checks that would run.
-    fn selected(&self) -> usize {
+    /// Returns the number of selected checks.
+    fn selected_count(&self) -> usize {
         let profiles = self.options().profiles(self.claimed_profiles());
         self.select(&profiles).0.len()
     }
 
-    /// Returns the checks that would not run, with the reason.
+    /// Returns the ids of all other checks, with the reasons why they do not run.
     fn not_selected(&self) -> Vec<(String, String)> {
         let profiles = self.options().profiles(self.claimed_profiles());
-        let others = self.select(&profiles).1.into_iter();
-        others
+        let not_selected = self.select(&profiles).1.into_iter();
+        not_selected
             .map(|outcome| (outcome.id, outcome.reason.unwrap_or_default()))
             .collect()
     }
 }
 
-/// Runs a suite. An error that prevents the run is recorded in the report as its `trouble`.
+/// Runs a suite. An error that prevents the run is recorded in [`Report::error`].
 ///
 /// Cancel safe: dropping the future stops every target that the suite launched.
 pub async fn run<S: RunnableSuite>(suite: &S) -> Report {
-    let started = Instant::now();
+    let started_at = Instant::now();
     let options = suite.options();
     let profiles = options.profiles(suite.claimed_profiles());
     let (selected, mut outcomes) = suite.select(&profiles);
@@ -84,52 +84,58 @@ pub async fn run<S: RunnableSuite>(suite: &S) -> Report {
         options,
         suite.target_info(),
         &profiles,
-        &suite.target_words(),
+        &suite.target_arguments(),
     );
-    let checked = suite.validate().map_err(|usage| chain(&usage));
-    let known = match checked.and_then(|()| options.checked()) {
-        Ok(known) => known,
-        Err(trouble) => {
-            report.trouble = Some(trouble);
-            return close(options, report, &[], &profiles, started);
+    let validated = suite.validate().map_err(|error| error_chain(&error));
+    let known_failures = match validated.and_then(|()| options.validated_known_failures()) {
+        Ok(known_failures) => known_failures,
+        Err(error) => {
+            report.error = Some(error);
+            return complete(options, report, &[], &profiles, started_at);
         }
     };
     if selected.is_empty() {
-        enter(
+        add_outcomes(
             options,
             &mut report,
             &mut outcomes,
-            &known,
+            &known_failures,
             &Secrets::default(),
         );
-        return close(options, report, &outcomes, &profiles, started);
+        return complete(options, report, &outcomes, &profiles, started_at);
     }
     let testbed = tokio::select! {
         biased;
         () = options.stop.cancelled() => {
-            Err(format!("interrupted before the {} was up", options.catalog.side.name()))
+            Err(format!("interrupted before the {} started", options.catalog.side.name()))
         }
         testbed = suite.start_testbed() => testbed,
     };
     let testbed = match testbed {
         Ok(testbed) => testbed,
-        Err(trouble) => {
-            report.trouble = Some(trouble);
-            return close(options, report, &[], &profiles, started);
+        Err(error) => {
+            report.error = Some(error);
+            return complete(options, report, &[], &profiles, started_at);
         }
     };
     let (judged, secrets) = suite.execute(&selected, testbed, &mut report).await;
     outcomes.extend(judged);
-    enter(options, &mut report, &mut outcomes, &known, &secrets);
-    close(options, report, &outcomes, &profiles, started)
+    add_outcomes(
+        options,
+        &mut report,
+        &mut outcomes,
+        &known_failures,
+        &secrets,
+    );
+    complete(options, report, &outcomes, &profiles, started_at)
 }
 
-/// Creates an empty report. `target_words` end the command line of the run.
+/// Creates an empty report. `target_arguments` end the command line of the run.
 fn draft(
     options: &RunOptions,
     target: TargetInfo,
     profiles: &[Profile],
-    target_words: &str,
+    target_arguments: &str,
 ) -> Report {
     Report {
         schema_version: super::SCHEMA_VERSION,
@@ -149,84 +155,89 @@ fn draft(
         run: RunInfo {
             id: String::new(),
             seed: options.seed,
-            started: today(),
+            started_at: now_rfc3339(),
             duration_ms: 0,
             filters: options.filters(),
             repeat: options.repeat,
             slow: options.slow,
-            again: options.again(profiles, target_words),
+            rerun: options.rerun_command(profiles, target_arguments),
         },
         verdict: Verdict::Error,
         exit_code: Verdict::Error.exit_code(),
-        trouble: None,
+        error: None,
         profiles: Vec::new(),
         requirements: Vec::new(),
         checks: Vec::new(),
-        known: Vec::new(),
+        known_failures: Vec::new(),
         totals: super::totals(&[]),
     }
 }
 
-/// Adds the outcomes to the report in the order of the tables, known failures applied.
-fn enter(
+/// Applies the known failures to the outcomes and adds them to the report, in the order of the
+/// tables.
+fn add_outcomes(
     options: &RunOptions,
-    draft: &mut Report,
+    report: &mut Report,
     outcomes: &mut [Outcome],
-    known: &KnownFailures,
+    known_failures: &KnownFailures,
     secrets: &Secrets,
 ) {
-    known.apply(outcomes);
+    known_failures.apply(outcomes);
     let checks = &options.catalog.checks;
     let position = |id: &str| checks.iter().position(|check| check.id == id);
-    // Monitors stand behind the checks.
+    // Monitors follow the checks.
     outcomes.sort_by_key(|outcome| position(&outcome.id).unwrap_or(usize::MAX));
-    draft.checks = results(outcomes, secrets, &draft.run.again);
-    draft.totals = super::totals(outcomes);
-    draft.known = known.entries.iter().map(known_result).collect();
+    report.checks = results(outcomes, secrets, &report.run.rerun);
+    report.totals = super::totals(outcomes);
+    report.known_failures = known_failures
+        .entries
+        .iter()
+        .map(known_failure_result)
+        .collect();
 }
 
 /// Derives the verdict and completes the report.
-fn close(
+fn complete(
     options: &RunOptions,
-    mut draft: Report,
+    mut report: Report,
     outcomes: &[Outcome],
     profiles: &[Profile],
-    began: Instant,
+    started_at: Instant,
 ) -> Report {
     let scope = Scope {
         profiles: profiles.to_vec(),
         filtered: !options.run.is_empty() || !options.skip.is_empty(),
         aborted: options.stop.is_cancelled(),
     };
-    let standings = verdict::standings(outcomes, options.catalog.side, profiles);
-    draft.verdict = match (&draft.trouble, scope.aborted) {
+    let statuses = verdict::requirement_statuses(outcomes, options.catalog.side, profiles);
+    report.verdict = match (&report.error, scope.aborted) {
         (Some(_), false) => Verdict::Error,
-        _ => verdict::verdict(outcomes, &standings, &scope),
+        _ => verdict::verdict(outcomes, &statuses, &scope),
     };
-    draft.exit_code = draft.verdict.exit_code();
-    draft.profiles = super::profile_sums(&standings, profiles);
-    draft.requirements = standings.iter().map(super::requirement_result).collect();
-    draft.run.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    draft
+    report.exit_code = report.verdict.exit_code();
+    report.profiles = super::profile_counts(&statuses, profiles);
+    report.requirements = statuses.iter().map(super::requirement_result).collect();
+    report.run.duration_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    report
 }
 
-fn results(outcomes: &[Outcome], secrets: &Secrets, again: &str) -> Vec<super::CheckResult> {
+fn results(outcomes: &[Outcome], secrets: &Secrets, rerun: &str) -> Vec<super::CheckResult> {
     let result = |outcome: &Outcome| {
-        // Monitors see every check, so that there is nothing to select.
+        // Monitors judge every run; there is no selection for them.
         let selection = match outcome.section() {
             "monitor" => String::new(),
             _ => format!("--run {} ", outcome.id),
         };
-        let again = again
+        let rerun = rerun
             .replace("{run} ", &selection)
             .replace("{run}", selection.trim_end());
-        super::check_result(outcome, secrets, again)
+        super::check_result(outcome, secrets, rerun)
     };
     outcomes.iter().map(result).collect()
 }
 
-fn known_result(entry: &Entry) -> KnownResult {
-    KnownResult {
+fn known_failure_result(entry: &Entry) -> KnownFailureResult {
+    KnownFailureResult {
         check: entry.check.clone(),
         text: entry.text.clone(),
         reason: entry.reason.clone(),

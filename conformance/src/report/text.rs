@@ -1,51 +1,72 @@
-//! The report for people: ticks, then each failure with all that is needed to mend it, then one word.
+//! Text form of the report: one symbol per check, details of each failure, and the verdict.
 
 use std::fmt::Write as _;
 
-use super::format::{Amount, Style};
-use super::{CheckResult, ProfileSum, Report, RequirementResult, Sum, ViolationResult};
+use super::format::{Style, Verbosity};
+use super::{CheckResult, Counts, ProfileCounts, Report, RequirementResult, ViolationResult};
 use crate::check::outcome::Status;
 
-/// Violations shown of one check; the JSON report has all.
+/// Maximum number of violations per check; the JSON form has all.
 const MAX_VIOLATIONS: usize = 6;
-/// Ticks on one line.
-const TICKS: usize = 40;
-/// Checks that were not run are shown by name up to so many.
-const NAMES: usize = 12;
-/// Log lines shown of one failure.
+/// Symbols on one line.
+const SYMBOLS_PER_LINE: usize = 40;
+/// Maximum number of checks not run that are listed by id; larger numbers are counted by section.
+const MAX_NOT_RUN_IDS: usize = 12;
+/// Maximum number of log lines per failure.
 const LOG_LINES: usize = 6;
 
-/// The whole report. Writing to a string cannot fail, so its results are not looked at.
+/// Second part of the requirement ids of a section, where it differs from the name of the section.
+const REQUIREMENT_CODES: &[(&str, &str)] = &[
+    ("continuity", "CONT"),
+    ("encoding", "ENC"),
+    ("extensions", "EXT"),
+    ("heartbeat", "BEAT"),
+    ("host-failure", "FAIL"),
+    ("images", "IMG"),
+    ("manifests", "CRD"),
+    ("placement", "PLACE"),
+    ("references", "REF"),
+    ("registration", "REG"),
+    ("replicas", "SCALE"),
+    ("resilience", "RESIL"),
+    ("resources", "RES"),
+    ("rollout", "ROLL"),
+    ("security", "SEC"),
+    ("services", "SVC"),
+    ("shutdown", "DOWN"),
+];
+
+/// Renders the report as text. Results of writes are ignored: writing to a string cannot fail.
 pub fn render(report: &Report, style: &Style) -> String {
     let mut out = String::new();
     header(&mut out, report, *style);
-    if let Some(trouble) = &report.trouble {
+    if let Some(error) = &report.error {
         let _ = writeln!(
             out,
             "{} {}\n",
             style.status(Status::Error, "!"),
-            clean(trouble)
+            clean(error)
         );
     }
-    if style.amount != Amount::Quiet {
+    if style.verbosity != Verbosity::Quiet {
         sections(&mut out, report, *style);
     }
-    if style.amount == Amount::Verbose {
+    if style.verbosity == Verbosity::Verbose {
         for check in &report.checks {
             let _ = writeln!(out, "{}", one_line(check, *style));
         }
         out.push('\n');
     }
-    let warns = |check: &CheckResult| check.status == Status::Warn;
-    let tells =
-        |check: &&CheckResult| tells(check) && (style.amount != Amount::Quiet || !warns(check));
-    for check in report.checks.iter().filter(tells) {
-        failure(&mut out, check, *style);
+    let quiet = style.verbosity == Verbosity::Quiet;
+    let is_detailed =
+        |check: &&CheckResult| has_details(check) && !(quiet && check.status == Status::Warn);
+    for check in report.checks.iter().filter(is_detailed) {
+        details(&mut out, check, *style);
     }
-    if style.amount != Amount::Quiet {
-        silent(&mut out, report, *style);
+    if !quiet {
+        unmeasured_checks(&mut out, report, *style);
     }
-    last_lines(&mut out, report, *style);
+    summary(&mut out, report, *style);
     out
 }
 
@@ -96,22 +117,25 @@ fn sections(out: &mut String, report: &Report, style: Style) {
         if checks.iter().all(|check| check.status == Status::NotRun) {
             continue;
         }
-        let lines: Vec<&[&CheckResult]> = checks.chunks(TICKS).collect();
+        let lines: Vec<&[&CheckResult]> = checks.chunks(SYMBOLS_PER_LINE).collect();
         for (index, line) in lines.iter().enumerate() {
-            let ticks: String = line.iter().map(|check| tick(check.status, style)).collect();
+            let symbols: String = line
+                .iter()
+                .map(|check| style.status(check.status, symbol(check.status)))
+                .collect();
             let title = if index == 0 {
                 name.to_uppercase()
             } else {
                 String::new()
             };
-            let padding = " ".repeat(TICKS.saturating_sub(line.len()));
+            let padding = " ".repeat(SYMBOLS_PER_LINE.saturating_sub(line.len()));
             let last = index + 1 == lines.len();
-            let sums = if last {
-                section_sums(report, name)
+            let counts = if last {
+                section_counts(report, name)
             } else {
                 String::new()
             };
-            let row = format!(" {title:<9} {ticks}{padding}  {sums}");
+            let row = format!(" {title:<13} {symbols}{padding}  {counts}");
             let _ = writeln!(out, "{}", row.trim_end());
         }
     }
@@ -120,37 +144,42 @@ fn sections(out: &mut String, report: &Report, style: Style) {
     }
 }
 
-fn section_sums(report: &Report, section: &str) -> String {
+fn section_counts(report: &Report, section: &str) -> String {
+    let code = REQUIREMENT_CODES
+        .iter()
+        .find(|(name, _)| *name == section)
+        .map_or(section, |(_, code)| *code);
     let of_section = |item: &&RequirementResult| {
         item.excluded.is_none()
             && item
                 .id
                 .split('-')
                 .nth(1)
-                .is_some_and(|middle| middle.eq_ignore_ascii_case(section))
+                .is_some_and(|part| part.eq_ignore_ascii_case(code))
     };
-    let sum = |level: &str| {
+    let count = |level: &str| {
         let items = report
             .requirements
             .iter()
             .filter(of_section)
             .filter(|item| item.level == level);
-        items.fold(Sum::default(), |sum, item| {
-            crate::report::add(sum, item.status)
+        items.fold(Counts::default(), |counts, item| {
+            crate::report::add(counts, item.status)
         })
     };
-    [("must", sum("MUST")), ("should", sum("SHOULD"))]
+    [("must", count("MUST")), ("should", count("SHOULD"))]
         .iter()
-        .filter(|(_, sum)| sum.total > 0)
-        .map(|(word, sum)| format!("{:<12}", format!("{}/{} {word}", sum.passed, sum.total)))
+        .filter(|(_, counts)| counts.total > 0)
+        .map(|(level, counts)| {
+            format!(
+                "{:<12}",
+                format!("{}/{} {level}", counts.passed, counts.total)
+            )
+        })
         .collect()
 }
 
-fn tick(status: Status, style: Style) -> String {
-    style.status(status, symbol(status))
-}
-
-/// One character for each status.
+/// Returns the character that stands for a status.
 pub fn symbol(status: Status) -> &'static str {
     match status {
         Status::Pass => "✓",
@@ -167,7 +196,7 @@ pub fn symbol(status: Status) -> &'static str {
     }
 }
 
-/// A check on one line.
+/// Renders a check on one line.
 pub fn one_line(check: &CheckResult, style: Style) -> String {
     let status = style.status(check.status, &format!("{:<12}", check.status.name()));
     let reason = check
@@ -182,8 +211,8 @@ pub fn one_line(check: &CheckResult, style: Style) -> String {
     )
 }
 
-/// Whether a check gets a block of its own.
-fn tells(check: &CheckResult) -> bool {
+/// Returns whether a check is shown with details.
+fn has_details(check: &CheckResult) -> bool {
     match check.status {
         Status::Fail
         | Status::Warn
@@ -191,32 +220,32 @@ fn tells(check: &CheckResult) -> bool {
         | Status::Unstable
         | Status::Inconclusive
         | Status::Error => true,
-        // Its precondition may be broken in a way that no other check shows.
+        // Possibly no other check shows the violation of its precondition.
         Status::NotTestable => !check.violations.is_empty(),
         Status::Pass | Status::Xfail | Status::Unsupported | Status::NotRun => false,
     }
 }
 
-fn failure(out: &mut String, check: &CheckResult, style: Style) {
+fn details(out: &mut String, check: &CheckResult, style: Style) {
     let mark = style.status(check.status, symbol(check.status));
-    let took = format!("{} · {} ms", check.status.name(), check.duration_ms);
+    let result = format!("{} · {} ms", check.status.name(), check.duration_ms);
     let _ = writeln!(
         out,
         "{mark} {:<58} {}",
         style.bold(&check.id),
-        style.dim(&took)
+        style.dim(&result)
     );
     if let Some(reason) = &check.reason {
         let _ = writeln!(out, "  {}", indented(&clean(reason), 2));
     }
-    let mut last = "";
-    for found in check.violations.iter().take(MAX_VIOLATIONS) {
-        violation(out, found, found.requirement != last, style);
-        last = found.requirement;
+    let mut previous = "";
+    for item in check.violations.iter().take(MAX_VIOLATIONS) {
+        violation(out, item, item.requirement != previous, style);
+        previous = item.requirement;
     }
     let more = check.violations.len().saturating_sub(MAX_VIOLATIONS);
     if more > 0 {
-        let _ = writeln!(out, "    and {more} more, in the JSON report");
+        let _ = writeln!(out, "    and {more} more in the JSON report");
     }
     wire(out, check, style);
     let log = check.log.as_deref().filter(|log| !log.trim().is_empty());
@@ -243,26 +272,26 @@ fn failure(out: &mut String, check: &CheckResult, style: Style) {
     });
     let _ = writeln!(
         out,
-        "  again {}{}\n",
-        clean(&check.again),
+        "  rerun {}{}\n",
+        clean(&check.rerun),
         explain.unwrap_or_default()
     );
 }
 
-fn violation(out: &mut String, found: &ViolationResult, with_sentence: bool, style: Style) {
+fn violation(out: &mut String, item: &ViolationResult, with_sentence: bool, style: Style) {
     if with_sentence {
-        let id = style.bold(found.requirement);
-        let _ = writeln!(out, "  {id} {}  {}", found.level, found.sentence);
+        let id = style.bold(item.requirement);
+        let _ = writeln!(out, "  {id} {}  {}", item.level, item.sentence);
     }
-    // A claim that is its own expectation is said once.
-    if found.expected != [found.what.as_str()] {
-        let _ = writeln!(out, "    {}", indented(&clean(&found.what), 4));
+    // A description that is also the only expected result is shown once.
+    if item.expected != [item.description.as_str()] {
+        let _ = writeln!(out, "    {}", indented(&clean(&item.description), 4));
     }
-    for (index, expected) in found.expected.iter().enumerate() {
-        let word = if index == 0 { "expected" } else { "      or" };
-        let _ = writeln!(out, "      {word}  {}", indented(&clean(expected), 16));
+    for (index, expected) in item.expected.iter().enumerate() {
+        let label = if index == 0 { "expected" } else { "      or" };
+        let _ = writeln!(out, "      {label}  {}", indented(&clean(expected), 16));
     }
-    let actual = style.status(Status::Fail, &indented(&clean(&found.actual), 16));
+    let actual = style.status(Status::Fail, &indented(&clean(&item.actual), 16));
     let _ = writeln!(out, "      actual    {actual}");
 }
 
@@ -272,7 +301,7 @@ fn wire(out: &mut String, check: &CheckResult, style: Style) {
     }
     let _ = writeln!(out, "  wire");
     for line in &check.wire {
-        let mark = if line.culprit_frame {
+        let mark = if line.culprit {
             style.status(Status::Fail, "  ✗ here")
         } else {
             String::new()
@@ -281,30 +310,30 @@ fn wire(out: &mut String, check: &CheckResult, style: Style) {
         let _ = writeln!(
             out,
             "    {at:>11}  {}  {:<16} {}{mark}",
-            line.way,
-            clean(&line.what),
+            line.direction,
+            clean(&line.kind),
             clean(&line.payload)
         );
     }
 }
 
-/// Everything that was not measured, by name.
-fn silent(out: &mut String, report: &Report, style: Style) {
+/// Lists checks without a result, known failures, and checks that did not run.
+fn unmeasured_checks(out: &mut String, report: &Report, style: Style) {
     let listed = [
         (Status::NotTestable, "not testable"),
         (Status::Unsupported, "unsupported"),
         (Status::Xfail, "known failure"),
     ];
     let mut any = false;
-    for (status, word) in listed {
-        for check in report.of_status(status) {
+    for (status, label) in listed {
+        for check in report.with_status(status) {
             any = true;
             let reason = clean(check.reason.as_deref().unwrap_or_default());
-            let word = style.status(status, &format!("{} {word}", symbol(status)));
-            let _ = writeln!(out, "{word}  {}  {reason}", check.id);
+            let label = style.status(status, &format!("{} {label}", symbol(status)));
+            let _ = writeln!(out, "{label}  {}  {reason}", check.id);
         }
     }
-    for known in &report.known {
+    for known in &report.known_failures {
         any = true;
         let issue = known
             .issue
@@ -325,18 +354,18 @@ fn silent(out: &mut String, report: &Report, style: Style) {
     }
 }
 
-/// The checks that were not selected, by reason; long lists by section.
+/// Lists the checks that did not run by reason. Returns whether there are any.
 fn not_run(out: &mut String, report: &Report, style: Style) -> bool {
     let mut reasons: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
-    for check in report.of_status(Status::NotRun) {
+    for check in report.with_status(Status::NotRun) {
         let reason = check.reason.as_deref().unwrap_or("not selected");
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+        match reasons.iter_mut().find(|(listed, _)| *listed == reason) {
             Some((_, checks)) => checks.push(check),
             None => reasons.push((reason, vec![check])),
         }
     }
     for (reason, checks) in &reasons {
-        let names: Vec<String> = if checks.len() > NAMES {
+        let names: Vec<String> = if checks.len() > MAX_NOT_RUN_IDS {
             let mut sections: Vec<(&str, usize)> = Vec::new();
             for check in checks {
                 match sections.iter_mut().find(|(name, _)| *name == check.section) {
@@ -351,8 +380,8 @@ fn not_run(out: &mut String, report: &Report, style: Style) -> bool {
         } else {
             checks.iter().map(|check| check.id.clone()).collect()
         };
-        let more = if checks.len() > NAMES {
-            "; by name with --list-not-run"
+        let more = if checks.len() > MAX_NOT_RUN_IDS {
+            "; list all with --list-not-run"
         } else {
             ""
         };
@@ -366,8 +395,8 @@ fn not_run(out: &mut String, report: &Report, style: Style) -> bool {
     !reasons.is_empty()
 }
 
-fn last_lines(out: &mut String, report: &Report, style: Style) {
-    let word = report.verdict.name().to_uppercase();
+fn summary(out: &mut String, report: &Report, style: Style) {
+    let verdict = report.verdict.name().to_uppercase();
     let status = match report.exit_code {
         0 => Status::Pass,
         1 | 3 => Status::Fail,
@@ -377,7 +406,7 @@ fn last_lines(out: &mut String, report: &Report, style: Style) {
     for profile in report
         .profiles
         .iter()
-        .filter(|profile| tells_of(report, profile))
+        .filter(|profile| is_in_scope(report, profile))
     {
         let must = &profile.must;
         let unmeasured = unmeasured(report, profile.name);
@@ -395,32 +424,32 @@ fn last_lines(out: &mut String, report: &Report, style: Style) {
     if should.1 > 0 {
         parts.push(format!("should {}/{}", should.0, should.1));
     }
-    match report.known.len() {
+    match report.known_failures.len() {
         0 => {}
         1 => parts.push("1 known failure".to_owned()),
-        known => parts.push(format!("{known} known failures")),
+        count => parts.push(format!("{count} known failures")),
     }
     parts.push(format!("{:.1} s", report.run.duration_ms as f64 / 1000.0));
     let _ = writeln!(
         out,
         "{}  {}",
-        style.status(status, &style.bold(&word)),
+        style.status(status, &style.bold(&verdict)),
         parts.join(" · ")
     );
 }
 
-/// Of a selection only the profiles are told that it touches.
-fn tells_of(report: &Report, profile: &ProfileSum) -> bool {
+/// Returns whether the selection of the run touches a profile.
+fn is_in_scope(report: &Report, profile: &ProfileCounts) -> bool {
     report.run.filters.is_empty() || profile.must.passed + profile.must.failed > 0
 }
 
-/// ` (2 not run, 1 not measured)`: what was left out on purpose, and what could not be seen.
+/// Returns ` (2 not run, 1 not measured)`, or an empty string if every MUST was measured.
 fn unmeasured(report: &Report, profile: &str) -> String {
     let missing: Vec<&RequirementResult> = report
         .requirements
         .iter()
         .filter(|item| item.profile == profile && item.level == "MUST" && item.excluded.is_none())
-        .filter(|item| crate::report::add(Sum::default(), item.status).unmeasured > 0)
+        .filter(|item| crate::report::add(Counts::default(), item.status).unmeasured > 0)
         .collect();
     let not_run = missing
         .iter()
@@ -433,7 +462,7 @@ fn unmeasured(report: &Report, profile: &str) -> String {
     let parts: Vec<String> = parts
         .iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"))
+        .map(|(count, label)| format!("{count} {label}"))
         .collect();
     if parts.is_empty() {
         String::new()
@@ -442,14 +471,14 @@ fn unmeasured(report: &Report, profile: &str) -> String {
     }
 }
 
-/// Text of a stranger, made harmless for a terminal: control characters are shown, not obeyed.
+/// Escapes control characters of untrusted text, so that it is harmless on a terminal.
 pub fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' => clean.push('\n'),
             '\t' => clean.push(' '),
-            // Overrides of the writing direction make a line read as what it does not say.
+            // Bidirectional overrides can make a line display as different text.
             '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
                 clean.push('\u{fffd}');
             }

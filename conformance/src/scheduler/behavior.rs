@@ -1,127 +1,126 @@
-//! Simulated hosts with a character, for people who develop a scheduler by hand.
+//! Behaviors of simulated hosts over time, for manual tests of a scheduler.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::simulated_host::{Act, HostFlavor, HostPlan, Rule, SimulatedHost};
+use super::simulated_host::{CommandRule, HostConfig, HostFlavor, Reaction, SimulatedHost};
 
-macro_rules! personalities {
-    ($($variant:ident $name:literal $what:literal;)*) => {
-        /// How a simulated host behaves over time.
+macro_rules! behaviors {
+    ($($variant:ident $name:literal $description:literal;)*) => {
+        /// Behavior of a simulated host over time.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Behavior {
-            $(#[doc = $what] $variant,)*
+            $(#[doc = $description] $variant,)*
         }
 
         impl Behavior {
-            /// Every one.
+            /// All behaviors.
             pub const ALL: &[Behavior] = &[$(Behavior::$variant,)*];
 
-            /// Its name on the command line.
+            /// Name on the command line.
             pub const fn name(self) -> &'static str {
                 match self { $(Behavior::$variant => $name,)* }
             }
 
-            /// What it does, in one sentence.
-            pub const fn what(self) -> &'static str {
-                match self { $(Behavior::$variant => $what,)* }
+            /// Description in one sentence.
+            pub const fn description(self) -> &'static str {
+                match self { $(Behavior::$variant => $description,)* }
             }
         }
     };
 }
 
-personalities! {
-    Steady "steady" "Does everything well.";
-    Slow "slow" "Takes half a minute over each start.";
-    Flapping "flapping" "Is cut off for 5 s every 15 s, and what runs on it runs on.";
-    Frozen "frozen" "Stops doing anything after 20 s, with its connection open.";
-    Gone "gone" "Ends after 20 s, and with it all that runs on it.";
-    Returning "returning" "Is cut off for a minute after 20 s, and comes back with all that ran on it.";
-    Lying "lying" "Answers every status with RUNNING and reports an empty machine.";
-    Refusing "refusing" "Answers every start with ERROR.";
-    Restarting "restarting" "Ends every 30 s and starts again under a new id.";
-    Garbage "garbage" "Answers every start with bytes that are no message.";
+behaviors! {
+    Steady "steady" "Executes every command correctly.";
+    Slow "slow" "Takes 30 s for each start.";
+    Flapping "flapping" "Disconnects for 5 s every 15 s; its workloads keep running.";
+    Frozen "frozen" "Stops all activity after 20 s, with its connection open.";
+    Gone "gone" "Exits after 20 s, with all its workloads.";
+    Returning "returning" "Disconnects after 20 s for one minute, and returns with all its workloads.";
+    Lying "lying" "Reports RUNNING for every status request, and low CPU usage.";
+    Refusing "refusing" "Replies to every start with ERROR.";
+    Restarting "restarting" "Restarts every 30 s with a new id.";
+    Garbage "garbage" "Replies to every start with bytes that are not a message.";
 }
 
-/// Half a minute: within the deadline of a start, and longer than anyone likes.
+/// Duration of a slow start, within the time limit for a start.
 const SLOW_START: Duration = Duration::from_secs(30);
-/// How long a host is well before it is not.
-const WELL: Duration = Duration::from_secs(20);
+/// Time for which a host is healthy before its fault begins.
+const HEALTHY_FOR: Duration = Duration::from_secs(20);
 
 impl Behavior {
-    /// The personality of that name.
+    /// Returns the behavior with that name.
     pub fn named(name: &str) -> Option<Behavior> {
         Behavior::ALL
             .iter()
             .copied()
-            .find(|personality| personality.name() == name)
+            .find(|behavior| behavior.name() == name)
     }
 
-    /// The host as it comes up.
-    pub fn dress(self, plan: HostPlan) -> HostPlan {
+    /// Applies the part of the behavior that a host has from its start.
+    pub fn configure(self, config: HostConfig) -> HostConfig {
         match self {
-            Behavior::Slow => plan.slow(SLOW_START),
-            Behavior::Lying => plan.fact("systemCpuUsage", json!(0.1)),
-            Behavior::Restarting => plan.look(HostFlavor::Wash),
-            _ => plan,
+            Behavior::Slow => config.start_duration(SLOW_START),
+            Behavior::Lying => config.heartbeat_field("systemCpuUsage", json!(0.1)),
+            Behavior::Restarting => config.flavor(HostFlavor::Wash),
+            _ => config,
         }
     }
 
-    /// Lives its life until it is cancelled.
-    pub async fn live(self, host: &SimulatedHost, stop: &CancellationToken) {
+    /// Applies the behavior to `host` until `stop` is cancelled.
+    pub async fn run(self, host: &SimulatedHost, stop: &CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.act(host) => stop.cancelled().await,
+            () = self.apply(host) => stop.cancelled().await,
         }
     }
 
-    async fn act(self, host: &SimulatedHost) {
+    async fn apply(self, host: &SimulatedHost) {
         match self {
             Behavior::Steady | Behavior::Slow => {}
             Behavior::Flapping => loop {
                 tokio::time::sleep(Duration::from_secs(15)).await;
-                host.cut_off();
+                host.disconnect();
                 tokio::time::sleep(Duration::from_secs(5)).await;
-                // The next turn tries again.
-                let _ = host.come_back().await;
+                // After a failure, the next iteration tries again.
+                let _ = host.reconnect().await;
             },
             Behavior::Frozen => {
-                tokio::time::sleep(WELL).await;
+                tokio::time::sleep(HEALTHY_FOR).await;
                 host.freeze();
             }
             Behavior::Gone => {
-                tokio::time::sleep(WELL).await;
+                tokio::time::sleep(HEALTHY_FOR).await;
                 host.kill();
             }
             Behavior::Returning => {
-                tokio::time::sleep(WELL).await;
-                host.cut_off();
+                tokio::time::sleep(HEALTHY_FOR).await;
+                host.disconnect();
                 tokio::time::sleep(Duration::from_secs(60)).await;
-                let _ = host.come_back().await;
+                let _ = host.reconnect().await;
             }
             Behavior::Lying => {
                 let body =
                     json!({ "workloadStatus": { "workloadState": "WORKLOAD_STATE_RUNNING" } });
-                let answer = Act::Response(body.to_string().into());
-                host.script(Rule::on("workload.status", answer));
+                let reply = Reaction::Reply(body.to_string().into());
+                host.add_rule(CommandRule::on("workload.status", reply));
             }
             Behavior::Refusing => {
-                let message = "this host refuses everything".to_owned();
-                let act = Act::Fail {
-                    message,
-                    known: false,
+                let failure = Reaction::Fail {
+                    message: "this host refuses every start".to_owned(),
+                    recorded: false,
                 };
-                host.script(Rule::on("workload.start", act));
+                host.add_rule(CommandRule::on("workload.start", failure));
             }
             Behavior::Restarting => loop {
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 let _ = host.restart().await;
             },
             Behavior::Garbage => {
-                let act = Act::Response(bytes::Bytes::from_static(b"\xff\xfe{garbage"));
-                host.script(Rule::on("workload.start", act));
+                let reply = Reaction::Reply(bytes::Bytes::from_static(b"\xff\xfe{garbage"));
+                host.add_rule(CommandRule::on("workload.start", reply));
             }
         }
     }

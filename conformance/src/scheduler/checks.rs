@@ -1,4 +1,4 @@
-//! The sections: every table of scenarios, in the order in which reports show them.
+//! Sections of scenarios, in the order of reports.
 
 pub mod continuity;
 pub mod encoding;
@@ -17,7 +17,7 @@ pub mod stop;
 use super::scenario::Scenario;
 use crate::check::meta::CheckMeta;
 
-/// All tables. A section that is missing here does not exist.
+/// Tables of all sections. A table that is missing here is never run.
 pub const TABLES: &[&[Scenario]] = &[
     encoding::SCENARIOS,
     registration::SCENARIOS,
@@ -34,7 +34,7 @@ pub const TABLES: &[&[Scenario]] = &[
     kube::SCENARIOS,
 ];
 
-/// All scenarios.
+/// Returns all scenarios.
 pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     TABLES.iter().flat_map(|table| table.iter())
 }

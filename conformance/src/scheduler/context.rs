@@ -1,10 +1,10 @@
-//! What the body of a scenario works with: a fleet of its own, the intake, the journal, and its claims.
+//! The API that the body of a scenario uses: its own fleet, the intake, the journal, and claims.
 
 mod observe;
 mod outage;
 
-pub use self::observe::{Placed, hosts_of, ids_of, shown};
-pub use self::outage::Absence;
+pub use self::observe::{RunningWorkload, describe, host_names, workload_ids};
+pub use self::outage::HostOutage;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::environment::Environment;
 use super::journal::Journal;
 use super::manifest::{Key, Manifest, NAMESPACE};
-use super::simulated_host::{HostPlan, SimulatedHost};
+use super::simulated_host::{HostConfig, SimulatedHost};
 use super::target::RunningScheduler;
 use super::timings::Timings;
 use crate::check::check_run::CheckRun;
@@ -27,200 +27,206 @@ use crate::spec::requirements::{Requirement, SCHED_REG_001};
 use crate::testbed::tap::{Direction, Mark};
 use crate::wire::nats::heartbeat_subject;
 
-/// The hands and eyes of one run of one scenario.
+/// Context of one run of one scenario.
 ///
-/// Its host group, its names and its images are its own, so that scenarios share a scheduler without meeting.
+/// Its host group, names and images are unique, so that scenarios can share a scheduler.
 #[derive(Debug)]
 pub struct ScenarioContext {
     isolation: SchedulerIsolation,
-    /// Before the stage, so that they are dropped before its broker.
+    /// Hosts of the scenario. Dropped before the environment, which contains their broker.
     hosts: Mutex<Vec<SimulatedHost>>,
-    stage: Arc<Environment>,
+    environment: Arc<Environment>,
     tag: String,
     check_run: CheckRun,
     journal: Journal,
     objects: Mutex<Vec<Key>>,
-    /// Where the record of the tap stood when it began.
+    /// Position in the record of the tap at the start of the scenario.
     mark: Mark,
-    /// When its youngest host came.
-    last_host_at: Mutex<Option<Instant>>,
+    /// Start of the newest host.
+    last_host_started_at: Mutex<Option<Instant>>,
 }
 
 impl ScenarioContext {
-    /// The context of one run of a scenario.
+    /// Returns the context for one run of a scenario.
     pub fn new(
         meta: &'static CheckMeta,
         isolation: SchedulerIsolation,
-        stage: Arc<Environment>,
+        environment: Arc<Environment>,
     ) -> ScenarioContext {
         ScenarioContext {
             isolation,
-            tag: stage.next_tag(),
-            check_run: CheckRun::new(meta, stage.patience.clone()),
-            mark: stage.live.bus.tap().mark(),
-            stage,
+            tag: environment.next_tag(),
+            check_run: CheckRun::new(meta, environment.patience.clone()),
+            mark: environment.scheduler.bus.tap().mark(),
+            environment,
             journal: Journal::default(),
             hosts: Mutex::default(),
             objects: Mutex::default(),
-            last_host_at: Mutex::default(),
+            last_host_started_at: Mutex::default(),
         }
     }
 
-    /// The host group of this scenario.
+    /// Host group of this scenario.
     pub fn group(&self) -> &str {
         &self.tag
     }
 
-    /// The name of an object of this scenario.
+    /// Returns the object name of `app` in this scenario.
     pub fn name(&self, app: &str) -> String {
         format!("{}-{app}", self.tag)
     }
 
-    /// The image of an app, by which its workloads are known on the wire.
+    /// Returns the image of a revision of `app`, which identifies its workloads in commands.
     pub fn image(&self, app: &str, revision: u32) -> String {
-        format!("{}{revision}", self.image_of(app))
+        format!("{}{revision}", self.image_prefix(app))
     }
 
-    fn image_of(&self, app: &str) -> String {
+    fn image_prefix(&self, app: &str) -> String {
         format!("registry.invalid/{}/{app}:", self.tag)
     }
 
-    /// A host of this scenario's group that is not up yet.
-    pub fn plan(&self, name: &str) -> HostPlan {
-        HostPlan {
-            beat_every: self.stage.timings.beat_every(),
-            ..HostPlan::new(name, &self.tag)
+    /// Returns the configuration of a host in this scenario's group.
+    pub fn host_config(&self, name: &str) -> HostConfig {
+        HostConfig {
+            heartbeat_interval: self.timings().heartbeat_interval(),
+            ..HostConfig::new(name, &self.tag)
         }
     }
 
-    /// Brings up a host.
+    /// Starts a host.
     ///
     /// # Errors
-    /// The broker does not answer.
-    pub async fn host(&self, plan: HostPlan) -> Result<SimulatedHost, Blocked> {
-        let host = self.stage.bring_up(plan, self.journal.clone()).await;
-        let host = host.map_err(|cause| Blocked::chain("a simulated host", &cause))?;
+    /// The broker does not respond.
+    pub async fn start_host(&self, config: HostConfig) -> Result<SimulatedHost, Blocked> {
+        let host = self.environment.start_host(config, self.journal.clone());
+        let host = host.await;
+        let host =
+            host.map_err(|error| Blocked::harness_error("cannot start a simulated host", &error))?;
         self.lock_hosts().push(host.clone());
-        *self.last_host_at() = Some(Instant::now());
+        *self.lock_last_host_started_at() = Some(Instant::now());
         Ok(host)
     }
 
-    /// Brings up that many hosts: `a`, `b`, `c` …
+    /// Starts `N` hosts with the names `a`, `b`, `c` and so on.
     ///
     /// # Errors
-    /// The broker does not answer.
-    pub async fn hosts<const N: usize>(&self) -> Result<[SimulatedHost; N], Blocked> {
+    /// The broker does not respond.
+    pub async fn start_hosts<const N: usize>(&self) -> Result<[SimulatedHost; N], Blocked> {
         let mut hosts = Vec::with_capacity(N);
         for letter in ('a'..='z').take(N) {
-            hosts.push(self.host(self.plan(&letter.to_string())).await?);
+            let config = self.host_config(&letter.to_string());
+            hosts.push(self.start_host(config).await?);
         }
         hosts
             .try_into()
-            .map_err(|_| Blocked::Harness("no scenario has more than 26 hosts".to_owned()))
+            .map_err(|_| Blocked::Harness("a scenario has at most 26 hosts".to_owned()))
     }
 
-    /// What is left of `register` for the youngest host: no deadline for a start runs before.
-    pub fn registering(&self) -> Duration {
+    /// Returns the rest of `register` for the newest host. No deadline of a start begins earlier.
+    pub fn remaining_registration(&self) -> Duration {
         let register = self.timings().register;
-        let age = self.last_host_at().map(|at| at.elapsed());
+        let age = self.lock_last_host_started_at().map(|at| at.elapsed());
         age.map_or(Duration::ZERO, |age| register.saturating_sub(age))
     }
 
-    /// Waits until the scheduler must be using every host of this scenario: its heartbeat has arrived, and `register`
-    /// has passed. For claims about the choice among hosts.
+    /// Waits until the scheduler must use every host of this scenario: the heartbeat of each has
+    /// arrived, and `register` has passed. Required before a claim about the choice among hosts.
     ///
     /// # Errors
-    /// A heartbeat does not arrive, because nobody asks for it.
-    pub async fn all_registered(&self) -> Result<(), Blocked> {
+    /// A heartbeat does not arrive because the scheduler has no subscription.
+    pub async fn wait_until_registered(&self) -> Result<(), Blocked> {
         let subjects: Vec<String> = self
             .lock_hosts()
             .iter()
             .map(|host| heartbeat_subject(&host.id()))
             .collect();
-        let launched = self.stage.live.process().is_some();
-        let within = self.timings().beat_every() + self.timings().reconnect;
-        let arrived = self.eventually(within, "the heartbeats have arrived", || {
-            let frames = self.live().bus.tap().frames_since(self.mark);
-            let came = |subject: &&String| {
+        let launched = self.scheduler().process().is_some();
+        let within = self.timings().heartbeat_interval() + self.timings().reconnect;
+        let description = "the heartbeats have arrived";
+        let all_arrived = self.eventually(within, description, || {
+            let frames = self.scheduler().bus.tap().frames_since(self.mark);
+            let arrived = |subject: &&String| {
                 let mut frames = frames.iter();
-                frames.any(|frame| frame.way == Direction::ToTarget && frame.is_on(subject))
+                frames.any(|frame| frame.direction == Direction::ToTarget && frame.is_on(subject))
             };
-            let missing = subjects.iter().find(|subject| launched && !came(subject));
+            let mut subjects = subjects.iter();
+            let missing = subjects.find(|subject| launched && !arrived(subject));
             std::future::ready(missing.map_or(Ok(()), |subject| Err(format!("none on {subject}"))))
         });
-        arrived.await.or_blocked(self, SCHED_REG_001)?;
-        self.pass(self.timings().register).await;
+        all_arrived.await.or_blocked(self, SCHED_REG_001)?;
+        self.advance(self.timings().register).await;
         Ok(())
     }
 
-    fn last_host_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.last_host_at
+    fn lock_last_host_started_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_host_started_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the scheduler calls the namespace that manifests call `default`.
+    /// Returns the scheduler's name for the namespace that manifests call `default`.
     pub fn namespace(&self) -> String {
-        self.stage.live.intake.namespace(NAMESPACE)
+        self.scheduler().intake.namespace(NAMESPACE)
     }
 
-    /// A deployment of an app, not submitted yet.
+    /// Returns the manifest of a deployment of `app`.
     pub fn deployment(&self, app: &str, replicas: i64) -> Manifest {
         Manifest::deployment(&self.name(app), &self.tag, &self.image(app, 1), replicas)
     }
 
-    /// A workload of its own, not submitted yet.
+    /// Returns the manifest of a single workload of `app`.
     pub fn workload(&self, app: &str) -> Manifest {
         Manifest::workload(&self.name(app), &self.tag, &self.image(app, 1))
     }
 
-    /// Gives an object to the scheduler, or gives it anew.
+    /// Creates or replaces an object.
     ///
     /// # Errors
-    /// The intake does not take it.
+    /// The intake refuses the object.
     pub async fn submit(&self, manifest: &Manifest) -> Result<(), Blocked> {
         self.try_submit(manifest)
             .await
-            .map_err(|text| Blocked::harness("the intake", text))
+            .map_err(|text| Blocked::harness("cannot submit the object", text))
     }
 
-    /// [`ScenarioContext::submit`] of something that may be refused.
+    /// [`ScenarioContext::submit`] for an object that the intake may refuse.
     ///
     /// # Errors
-    /// What the intake says.
+    /// The refusal of the intake.
     pub async fn try_submit(&self, manifest: &Manifest) -> Result<(), String> {
         self.remember(manifest.key());
-        let applied = self.stage.live.intake.apply(manifest).await;
-        applied.map_err(|cause| crate::check::outcome::chain(&cause))
+        let applied = self.scheduler().intake.apply(manifest).await;
+        applied.map_err(|error| crate::check::outcome::error_chain(&error))
     }
 
-    /// Takes an object away from the scheduler.
+    /// Deletes an object.
     ///
     /// # Errors
-    /// The intake does not work.
-    pub async fn withdraw(&self, manifest: &Manifest) -> Result<(), Blocked> {
-        let deleted = self.stage.live.intake.delete(&manifest.key()).await;
-        deleted.map_err(|cause| Blocked::chain("the intake", &cause))
+    /// The intake fails.
+    pub async fn delete(&self, manifest: &Manifest) -> Result<(), Blocked> {
+        let deleted = self.scheduler().intake.delete(&manifest.key()).await;
+        deleted.map_err(|error| Blocked::harness_error("cannot delete the object", &error))
     }
 
-    /// What the hosts of this scenario saw and did.
+    /// Events of the hosts of this scenario.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// The times that the target is judged by.
+    /// Time limits of the target.
     pub fn timings(&self) -> &Timings {
-        &self.stage.timings
+        &self.environment.timings
     }
 
-    /// The scheduler and its bus. Whoever harms them has them for himself: `place: Own`.
-    pub fn live(&self) -> &RunningScheduler {
-        &self.stage.live
+    /// Scheduler and its bus. A scenario that disconnects or kills them needs its own: `isolation:
+    /// Own`.
+    pub fn scheduler(&self) -> &RunningScheduler {
+        &self.environment.scheduler
     }
 
-    /// Declares a value that must never be shown.
-    pub fn secret(&self, value: &str) {
-        self.stage.secrets.add(value);
+    /// Registers a value that must not appear in any output.
+    pub fn add_secret(&self, value: &str) {
+        self.environment.secrets.add(value);
     }
 
     /// Begins a claim about a requirement that the scenario covers.
@@ -230,71 +236,88 @@ impl ScenarioContext {
     }
 
     /// [`CheckRun::eventually`].
-    pub async fn eventually<T, F, Fut>(&self, within: Duration, what: &str, probe: F) -> Waited<T>
+    pub async fn eventually<T, F, Fut>(
+        &self,
+        within: Duration,
+        description: &str,
+        probe: F,
+    ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, String>>,
     {
-        self.check_run.eventually(within, what, probe).await
+        self.check_run.eventually(within, description, probe).await
     }
 
-    /// [`CheckRun::look`].
-    pub(crate) async fn look<T, F, Fut>(&self, limit: Duration, what: &str, probe: F) -> Waited<T>
+    /// [`CheckRun::poll`].
+    pub(crate) async fn poll<T, F, Fut>(
+        &self,
+        limit: Duration,
+        description: &str,
+        probe: F,
+    ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, ProbeError>>,
     {
-        self.check_run.look(limit, what, probe).await
+        self.check_run.poll(limit, description, probe).await
     }
 
     /// [`CheckRun::consistently`].
-    pub async fn consistently<T, F, Fut>(&self, window: Duration, what: &str, probe: F) -> Waited<T>
+    pub async fn consistently<T, F, Fut>(
+        &self,
+        window: Duration,
+        description: &str,
+        probe: F,
+    ) -> Waited<T>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<T, String>>,
     {
-        self.check_run.consistently(window, what, probe).await
+        self.check_run
+            .consistently(window, description, probe)
+            .await
     }
 
-    /// The thing (`Some`) must not be seen during the whole window.
-    pub async fn never<F>(&self, window: Duration, what: &str, probe: F) -> Waited<()>
+    /// Polls `probe`, which must return `None` during the whole window.
+    pub async fn never<F>(&self, window: Duration, description: &str, probe: F) -> Waited<()>
     where
         F: Fn() -> Option<String>,
     {
         self.check_run
-            .never(window, what, || std::future::ready(probe()))
+            .never(window, description, || std::future::ready(probe()))
             .await
     }
 
-    /// Lets time pass in which nothing is judged.
-    pub async fn pass(&self, time: Duration) {
+    /// Waits for `time` without a claim.
+    pub async fn advance(&self, time: Duration) {
         let _ = self
             .consistently(time, "time passes", || std::future::ready(Ok(())))
             .await;
     }
 
-    /// What is added to every deadline.
+    /// Additional time that every wait allows.
     pub fn patience(&self) -> Duration {
         self.check_run.patience()
     }
 
-    /// When the body began.
-    pub fn began(&self) -> Instant {
-        self.check_run.began()
+    /// Start of the body.
+    pub fn started_at(&self) -> Instant {
+        self.check_run.started_at()
     }
 
-    /// Takes back all that the scenario gave to the scheduler, and its hosts off the stage.
+    /// Deletes the objects of the scenario and retires its hosts.
     pub async fn clean_up(&self) {
         let objects = std::mem::take(&mut *self.lock_objects());
         for key in objects {
-            // What cannot be taken back stays without hosts.
-            let _ = self.stage.live.intake.delete(&key).await;
+            // An object that cannot be deleted remains, but no host matches it.
+            let _ = self.scheduler().intake.delete(&key).await;
         }
         let hosts = std::mem::take(&mut *self.lock_hosts());
-        self.stage.retire(hosts);
+        self.environment.retire(hosts);
     }
 
-    /// Clean-up takes it away.
+    /// Registers an object for deletion in [`ScenarioContext::clean_up`].
     fn remember(&self, key: Key) {
         let mut objects = self.lock_objects();
         if !objects.contains(&key) {
@@ -317,7 +340,7 @@ impl AsRef<CheckRun> for ScenarioContext {
     }
 }
 
-/// A condition of an object's status.
+/// Returns a condition in the status of an object.
 pub fn condition<'v>(object: &'v Value, kind: &str) -> Option<&'v Value> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
     conditions

@@ -1,11 +1,11 @@
-//! What scenarios are played on: a scheduler on a bus, and the hosts that have played their part.
+//! The environment of scenarios: a scheduler on a bus, and the hosts of finished scenarios.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::journal::Journal;
-use super::simulated_host::{HostPlan, SimulatedHost};
+use super::simulated_host::{HostConfig, SimulatedHost};
 use super::target::{LaunchError, RunningScheduler, Target};
 use super::timings::Timings;
 use crate::testbed::broker::BrokerChoice;
@@ -13,125 +13,141 @@ use crate::testbed::clock::Patience;
 use crate::testbed::secrets::Secrets;
 use crate::wire::nats::BusError;
 
-/// Hosts that are always there beside those of scenarios. A scheduler that sees a large part of its fleet
-/// vanish at once suspects the broker; a scenario that ends one host of two must not look like that.
+/// Number of hosts that run besides the hosts of scenarios. If a large part of its fleet vanishes
+/// at once, a scheduler suspects the broker. With them, a scenario that ends one of its two hosts
+/// does not have this effect.
 const BACKGROUND_HOSTS: usize = 12;
-/// The host group of the chorus, which no scenario selects.
-const BACKGROUND_GROUP: &str = "chorus";
+/// Host group of the background hosts, which no scenario selects.
+const BACKGROUND_GROUP: &str = "background";
 
-/// How long a scheduler that was launched is waited for before the first hosts come.
-const LISTENS_WITHIN: Duration = Duration::from_secs(10);
-/// How long the connections of hosts may take to close: they are on this machine.
+/// Time to wait for the subscription of a launched scheduler before the first hosts start.
+const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(10);
+/// Time for the connections of the hosts to close. The hosts are in this process.
 const HOSTS_GONE_WITHIN: Duration = Duration::from_secs(2);
 
-/// The equipment that scenarios of one run share, or that one of them has for itself.
+/// Bus, scheduler and settings that the scenarios of a run share, or that one scenario has for
+/// itself.
 #[derive(Debug)]
 pub struct Environment {
-    /// Before the bus, so that they are dropped before it: hosts whose broker is gone look for it, and its port may
-    /// be another run's by then.
+    /// Hosts of finished scenarios. Dropped before the bus: a host without its broker keeps
+    /// reconnecting, and another run may use the port by then.
     retired: Mutex<Vec<SimulatedHost>>,
-    /// The scheduler and its bus.
-    pub live: RunningScheduler,
-    /// The times that it is judged by.
+    /// Scheduler and its bus.
+    pub scheduler: RunningScheduler,
+    /// Time limits of the target.
     pub timings: Timings,
-    /// What waits are given besides.
+    /// Additional time that every wait allows.
     pub patience: Patience,
-    /// What must never be shown.
+    /// Values that must not appear in any output.
     pub secrets: Arc<Secrets>,
-    /// The token of the run.
-    run: String,
-    tags: Arc<AtomicU64>,
+    run_token: String,
+    next_tag: Arc<AtomicU64>,
 }
 
-/// What all stages of a run have in common.
+/// Configuration that all environments of a run share.
 #[derive(Clone, Debug)]
 pub struct EnvironmentConfig {
-    /// The target.
+    /// Scheduler to judge.
     pub target: Arc<Target>,
-    /// Which broker.
+    /// Broker to start or to use.
     pub broker: BrokerChoice,
-    /// The token of the run.
-    pub run: String,
-    /// What waits are given besides.
+    /// Token of the run, which is part of every name.
+    pub run_token: String,
+    /// Additional time that every wait allows.
     pub patience: Patience,
-    /// What must never be shown.
+    /// Values that must not appear in any output.
     pub secrets: Arc<Secrets>,
-    /// The number of the next tag.
-    pub tags: Arc<AtomicU64>,
+    /// Number of the next tag.
+    pub next_tag: Arc<AtomicU64>,
 }
 
 impl EnvironmentConfig {
-    /// Sets a stage. `launched`: with the scheduler on it; `shared`: with a chorus.
+    /// Starts an environment: a bus, the scheduler if `with_scheduler`, and background hosts if
+    /// `with_background_hosts`.
     ///
     /// # Errors
-    /// Broker or scheduler do not come up.
-    pub async fn stage(&self, launched: bool, shared: bool) -> Result<Environment, LaunchError> {
-        let live = RunningScheduler::start(self.target.clone(), &self.broker, launched).await?;
-        let stage = Environment {
-            live,
+    /// The broker or the scheduler does not start.
+    pub async fn start(
+        &self,
+        with_scheduler: bool,
+        with_background_hosts: bool,
+    ) -> Result<Environment, LaunchError> {
+        let scheduler =
+            RunningScheduler::start(self.target.clone(), &self.broker, with_scheduler).await?;
+        let environment = Environment {
+            scheduler,
             timings: self.target.timings,
             patience: self.patience.clone(),
             secrets: self.secrets.clone(),
-            run: self.run.clone(),
-            tags: self.tags.clone(),
+            run_token: self.run_token.clone(),
+            next_tag: self.next_tag.clone(),
             retired: Mutex::default(),
         };
-        if launched {
-            stage.live.listens(LISTENS_WITHIN).await;
+        if with_scheduler {
+            environment
+                .scheduler
+                .wait_until_subscribed(SUBSCRIBED_WITHIN)
+                .await;
         }
-        if shared {
+        if with_background_hosts {
             for number in 0..BACKGROUND_HOSTS {
-                let mut plan = HostPlan::new(&format!("chorus-{number}"), BACKGROUND_GROUP);
-                plan.beat_every = stage.timings.beat_every();
-                // A chorus that is incomplete is still one.
-                if let Ok(host) = stage.bring_up(plan, Journal::default()).await {
-                    stage.retire(vec![host]);
+                let name = format!("background-{number}");
+                let mut config = HostConfig::new(&name, BACKGROUND_GROUP);
+                config.heartbeat_interval = environment.timings.heartbeat_interval();
+                // Fewer background hosts are still useful.
+                if let Ok(host) = environment.start_host(config, Journal::default()).await {
+                    environment.retire(vec![host]);
                 }
             }
         }
-        Ok(stage)
+        Ok(environment)
     }
 }
 
 impl Environment {
-    /// Brings up a host on this bus.
+    /// Starts a simulated host on this bus.
     ///
     /// # Errors
-    /// The broker does not answer.
-    pub async fn bring_up(
+    /// The broker does not respond.
+    pub async fn start_host(
         &self,
-        plan: HostPlan,
+        config: HostConfig,
         journal: Journal,
     ) -> Result<SimulatedHost, BusError> {
-        SimulatedHost::bring_up(plan, &self.live.bus.hosts_url(), journal).await
+        SimulatedHost::start(config, &self.scheduler.bus.hosts_url(), journal).await
     }
 
-    /// Keeps hosts whose scenario is over: that they all go at once would be an event of its own.
+    /// Keeps the hosts of a finished scenario connected. If they all left at once, the scheduler
+    /// would react to it.
     pub fn retire(&self, hosts: Vec<SimulatedHost>) {
         for host in &hosts {
-            host.behave();
-            host.mute(false);
-            host.thaw();
+            host.clear_rules();
+            host.resume_heartbeats();
+            host.resume();
         }
         self.lock_retired().extend(hosts);
     }
 
-    /// A token that no other scenario of this run has, nor any of another run; fit for names.
+    /// Returns a token that is unique across scenarios and runs, and valid in names.
     pub fn next_tag(&self) -> String {
         format!(
             "t{}x{}",
-            self.run,
-            self.tags.fetch_add(1, Ordering::Relaxed)
+            self.run_token,
+            self.next_tag.fetch_add(1, Ordering::Relaxed)
         )
     }
 
-    /// Ends the scheduler, which has that long to do it politely, and then the hosts, while their broker is there.
-    pub async fn end(&self, within: Duration) {
-        self.live.end(within).await;
+    /// Stops the scheduler, and kills it after `grace`. Then stops the hosts, while their broker
+    /// still runs.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.scheduler.stop(grace).await;
         let hosts = std::mem::take(&mut *self.lock_retired());
-        hosts.iter().for_each(SimulatedHost::cut_off);
-        self.live.bus.without_hosts(HOSTS_GONE_WITHIN).await;
-        self.live.intake.close().await;
+        hosts.iter().for_each(SimulatedHost::disconnect);
+        self.scheduler
+            .bus
+            .wait_for_host_disconnects(HOSTS_GONE_WITHIN)
+            .await;
+        self.scheduler.intake.close().await;
     }
 
     fn lock_retired(&self) -> MutexGuard<'_, Vec<SimulatedHost>> {

@@ -1,88 +1,89 @@
-//! How a scheduler is given its work and asked how it goes.
+//! Intakes: interfaces through which the suite submits objects to a scheduler and reads their
+//! status.
 
 mod dir;
 mod exec;
 mod kube;
 
 pub use self::dir::DirIntake;
-pub use self::exec::{ExecIntake, ExecPlan};
+pub use self::exec::{ExecConfig, ExecIntake};
 pub use self::kube::KubeIntake;
 
 use serde_json::Value;
 
 use super::manifest::{Key, Manifest};
 
-/// Objects looked at in one scenario at most: a child object for each replica, and some more.
+/// Maximum number of objects read for one scenario: one child object per replica, and a few more.
 const MAX_OBJECTS: usize = 2_000;
 
-/// An open intake. Clones are the same one.
+/// Open intake. Clones share it.
 #[derive(Clone, Debug)]
 pub enum Intake {
     /// Manifests in a directory.
     Dir(DirIntake),
-    /// A command of the scheduler's own.
+    /// Commands of the scheduler.
     Exec(ExecIntake),
     /// Custom resources.
     Kube(KubeIntake),
 }
 
-/// The intake does not take something, or does not tell.
+/// Failure of an intake.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// A file cannot be used.
-    #[error("{what} {path}")]
+    /// A file operation failed.
+    #[error("cannot {operation} {path}")]
     File {
-        /// What could not be done.
-        what: &'static str,
-        /// With which.
+        /// Operation that failed: `write` or `remove`.
+        operation: &'static str,
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause of the failure.
         #[source]
         source: std::io::Error,
     },
     /// The command cannot be run.
-    #[error("the intake's command `{0}` cannot be run")]
+    #[error("cannot run the intake command `{0}`")]
     Command(String, #[source] std::io::Error),
-    /// The command says no.
+    /// The intake refuses an object.
     #[error("the intake refuses {key}: {text}")]
     Refused {
-        /// What.
+        /// Object that is refused.
         key: Key,
-        /// What it says.
+        /// Text of the refusal.
         text: String,
     },
-    /// The file does not lead to an API server.
-    #[error("{path} does not say how to reach an API server")]
+    /// The kubeconfig file is invalid.
+    #[error("cannot read the kubeconfig file {path}")]
     Kubeconfig {
-        /// Which file.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause of the failure.
         #[source]
         source: ::kube::config::KubeconfigError,
     },
-    /// The API server is not there.
-    #[error("the API server {what}")]
+    /// The API server cannot be used.
+    #[error("{message}")]
     Cluster {
-        /// What is wrong with it.
-        what: &'static str,
-        /// Why.
+        /// Description of the failure.
+        message: &'static str,
+        /// Cause of the failure.
         #[source]
         source: Box<::kube::Error>,
     },
 }
 
 impl IntakeError {
-    fn cluster(what: &'static str, source: ::kube::Error) -> IntakeError {
+    fn cluster(message: &'static str, source: ::kube::Error) -> IntakeError {
         let source = Box::new(source);
-        IntakeError::Cluster { what, source }
+        IntakeError::Cluster { message, source }
     }
 }
 
 impl Intake {
-    /// Gives an object to the scheduler, or gives it anew.
+    /// Creates or replaces an object.
     ///
     /// # Errors
-    /// The intake refuses it, or does not work.
+    /// The intake refuses the object, or fails.
     pub async fn apply(&self, manifest: &Manifest) -> Result<(), IntakeError> {
         match self {
             Intake::Dir(dir) => dir.apply(manifest),
@@ -91,22 +92,23 @@ impl Intake {
         }
     }
 
-    /// Takes an object away from the scheduler.
+    /// Deletes an object.
     ///
     /// # Errors
-    /// The intake does not work.
+    /// The intake fails.
     pub async fn delete(&self, key: &Key) -> Result<(), IntakeError> {
         match self {
             Intake::Dir(dir) => dir.delete(key),
             Intake::Exec(exec) => exec.delete(key).await,
-            Intake::Kube(kube) => kube.remove(key, false).await,
+            Intake::Kube(kube) => kube.delete(key, false).await,
         }
     }
 
-    /// The object with its status, as the scheduler tells it; `None` while it tells nothing.
+    /// Returns the object with its status, as the scheduler reports it, or `None` if it reports
+    /// none.
     ///
     /// # Errors
-    /// The intake does not work.
+    /// The intake fails.
     pub async fn observe(&self, key: &Key) -> Result<Option<Value>, IntakeError> {
         match self {
             Intake::Dir(dir) => Ok(dir.observe(key)),
@@ -115,27 +117,28 @@ impl Intake {
         }
     }
 
-    /// The objects of the namespace whose names begin so: an object and what was made for it.
+    /// Returns the objects of the namespace whose names begin with that of `key`: the object, and
+    /// those that the scheduler has created for it.
     ///
     /// # Errors
-    /// The intake does not work.
-    pub async fn family(&self, key: &Key) -> Result<Vec<Value>, IntakeError> {
+    /// The intake fails.
+    pub async fn object_and_children(&self, key: &Key) -> Result<Vec<Value>, IntakeError> {
         match self {
-            Intake::Dir(dir) => Ok(dir.family(key)),
+            Intake::Dir(dir) => Ok(dir.object_and_children(key)),
             Intake::Exec(exec) => Ok(exec.observe(key).await?.into_iter().collect()),
-            Intake::Kube(kube) => kube.family(key).await,
+            Intake::Kube(kube) => kube.object_and_children(key).await,
         }
     }
 
-    /// What the scheduler calls a namespace of a manifest.
-    pub fn namespace(&self, called: &str) -> String {
+    /// Returns the scheduler's name for the namespace `name` of a manifest.
+    pub fn namespace(&self, name: &str) -> String {
         match self {
-            Intake::Dir(_) | Intake::Exec(_) => called.to_owned(),
-            Intake::Kube(kube) => kube.namespace(called),
+            Intake::Dir(_) | Intake::Exec(_) => name.to_owned(),
+            Intake::Kube(kube) => kube.namespace(name),
         }
     }
 
-    /// Takes away what it has made, once the scheduler is gone.
+    /// Deletes the namespaces that the intake has created. Call it when the scheduler has ended.
     pub async fn close(&self) {
         if let Intake::Kube(kube) = self {
             kube.close().await;

@@ -1,4 +1,5 @@
-//! What the simulated hosts of one scenario saw and did, in order: the evidence of every check.
+//! Chronological record of the events of the simulated hosts of one scenario: the evidence of its
+//! claims.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,99 +10,99 @@ use serde_json::Value;
 
 use crate::wire::response::Headers;
 
-/// Entries kept of one scenario: the longest has some thousand.
+/// Maximum number of entries of one scenario. The longest scenario records a few thousand.
 const MAX_ENTRIES: usize = 200_000;
 
-/// A command as a simulated host got it.
+/// Command that a simulated host has received.
 #[derive(Clone, Debug)]
 pub struct ReceivedCommand {
-    /// What stands behind the host's id in the subject.
+    /// Command: the part of the subject after the host's id.
     pub command: String,
-    /// The `workloadId` of the payload, empty when there is none.
+    /// `workloadId` of the payload, or empty.
     pub id: String,
-    /// The payload.
+    /// Payload as received.
     pub payload: Bytes,
-    /// The payload as JSON, when it is.
+    /// Payload as JSON, if it is valid.
     pub json: Option<Value>,
-    /// Where the answer goes.
+    /// Reply subject.
     pub reply: Option<String>,
-    /// Its headers.
+    /// Headers of the request.
     pub headers: Headers,
 }
 
-/// What happened.
+/// Kind of an event on a host.
 #[derive(Clone, Debug)]
 pub enum EventKind {
-    /// A command arrived.
+    /// A command was received.
     ReceivedCommand(ReceivedCommand),
-    /// The host answered on that inbox.
-    Answered(String, Bytes),
-    /// A workload began to run.
-    Ran(String),
-    /// A workload does not run any more.
-    Ended(String),
-    /// The host is connected.
-    Up,
-    /// The host is not connected any more.
-    Down,
-    /// The host does nothing any more and stays connected.
+    /// The host sent a reply with this inbox and payload.
+    Replied(String, Bytes),
+    /// The workload with this id began to run.
+    WorkloadRunning(String),
+    /// The workload with this id no longer runs.
+    WorkloadEnded(String),
+    /// The host connected.
+    Connected,
+    /// The host disconnected.
+    Disconnected,
+    /// The host stopped all activity, with its connection open.
     Frozen,
-    /// It goes on.
-    Thawed,
+    /// The host resumed its activity.
+    Resumed,
 }
 
-/// One thing that happened on one host.
+/// Event on a host.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// When.
+    /// Time of the event.
     pub at: Instant,
-    /// The host's name in the scenario, which it keeps when it restarts.
+    /// Name of the host in the scenario, which survives a restart.
     pub host: String,
-    /// The id that it had then.
+    /// ID of the host at the time of the event.
     pub host_id: String,
-    /// What.
-    pub what: EventKind,
+    /// Kind of the event.
+    pub kind: EventKind,
 }
 
 impl Entry {
-    /// The command, when it is one of that kind.
+    /// Returns the received command if it is `command`.
     pub fn command(&self, command: &str) -> Option<&ReceivedCommand> {
-        match &self.what {
-            EventKind::ReceivedCommand(came) if came.command == command => Some(came),
+        match &self.kind {
+            EventKind::ReceivedCommand(received) if received.command == command => Some(received),
             _ => None,
         }
     }
 }
 
-/// The record. Clones share it.
+/// Record of events. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Journal(Arc<Mutex<Vec<Entry>>>);
 
 impl Journal {
-    /// Writes an entry.
-    pub fn write(&self, host: &str, host_id: &str, what: EventKind) {
+    /// Records an event.
+    pub fn record(&self, host: &str, host_id: &str, kind: EventKind) {
         let mut entries = self.lock();
         if entries.len() < MAX_ENTRIES {
             entries.push(Entry {
                 at: Instant::now(),
                 host: host.to_owned(),
                 host_id: host_id.to_owned(),
-                what,
+                kind,
             });
         }
     }
 
-    /// Everything so far.
+    /// Returns all entries.
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().clone()
     }
 
-    /// Everything so far, which is forgotten with that.
-    pub fn take(&self) -> Vec<Entry> {
+    /// Removes and returns all entries.
+    pub fn drain(&self) -> Vec<Entry> {
         std::mem::take(&mut *self.lock())
     }
 
-    /// Everything from a moment on.
+    /// Returns the entries since `from`.
     pub fn since(&self, from: Instant) -> Vec<Entry> {
         self.lock()
             .iter()
@@ -110,7 +111,7 @@ impl Journal {
             .collect()
     }
 
-    /// The commands of one kind, with the host and the time, oldest first.
+    /// Returns the received commands of one kind with their entries, oldest first.
     pub fn commands(&self, command: &str) -> Vec<(Entry, ReceivedCommand)> {
         let entries = self.lock();
         let of_kind = entries
@@ -119,42 +120,42 @@ impl Journal {
         of_kind.collect()
     }
 
-    /// The starts.
+    /// Returns the received starts.
     pub fn starts(&self) -> Vec<(Entry, ReceivedCommand)> {
         self.commands("workload.start")
     }
 
-    /// The stops.
+    /// Returns the received stops.
     pub fn stops(&self) -> Vec<(Entry, ReceivedCommand)> {
         self.commands("workload.stop")
     }
 
-    /// Starts and stops from a moment on, in words: for claims that there is none.
-    pub fn orders_since(&self, from: Instant) -> Vec<String> {
-        let shown = |entry: &Entry| match &entry.what {
-            EventKind::ReceivedCommand(came)
-                if matches!(&*came.command, "workload.start" | "workload.stop") =>
+    /// Returns descriptions of the starts and stops since `from`, for claims that there are none.
+    pub fn starts_and_stops_since(&self, from: Instant) -> Vec<String> {
+        let describe = |entry: &Entry| match &entry.kind {
+            EventKind::ReceivedCommand(received)
+                if matches!(&*received.command, "workload.start" | "workload.stop") =>
             {
                 let after = entry.at.saturating_duration_since(from);
                 Some(format!(
                     "{} of {} on {} after {:.1} s",
-                    came.command,
-                    came.id,
+                    received.command,
+                    received.id,
                     entry.host,
                     after.as_secs_f64()
                 ))
             }
             _ => None,
         };
-        self.since(from).iter().filter_map(shown).collect()
+        self.since(from).iter().filter_map(describe).collect()
     }
 
-    /// The ids of the workloads that were started with a payload that contains a text, such as an image.
-    pub fn ids_of(&self, text: &str) -> BTreeSet<String> {
+    /// Returns the ids of the starts whose payload contains `text`, such as an image.
+    pub fn started_ids_containing(&self, text: &str) -> BTreeSet<String> {
         let starts = self.starts().into_iter();
         starts
-            .filter(|(_, came)| contains(&came.payload, text))
-            .map(|(_, came)| came.id)
+            .filter(|(_, start)| contains(&start.payload, text))
+            .map(|(_, start)| start.id)
             .collect()
     }
 
@@ -163,7 +164,7 @@ impl Journal {
     }
 }
 
-/// Whether a payload contains a text.
+/// Returns whether a payload contains `text`. Pure.
 pub fn contains(payload: &[u8], text: &str) -> bool {
     !text.is_empty()
         && payload
@@ -171,29 +172,31 @@ pub fn contains(payload: &[u8], text: &str) -> bool {
             .any(|window| window == text.as_bytes())
 }
 
-/// How many of the workloads ran at each change, on which hosts: `(when, how many)`. Pure.
-pub fn running_over_time(
+/// Returns the number of running workloads with a wanted id after each change, with its time. A
+/// workload that runs on two hosts counts twice. Pure.
+pub fn running_counts_over_time(
     entries: &[Entry],
     wanted: impl Fn(&str) -> bool,
 ) -> Vec<(Instant, usize)> {
     let mut running: BTreeMap<(&str, &str), ()> = BTreeMap::new();
-    let mut curve = Vec::new();
+    let mut counts = Vec::new();
     for entry in entries {
-        match &entry.what {
-            EventKind::Ran(id) if wanted(id) => {
+        match &entry.kind {
+            EventKind::WorkloadRunning(id) if wanted(id) => {
                 running.insert((&entry.host_id, id), ());
             }
-            EventKind::Ended(id) if wanted(id) => {
+            EventKind::WorkloadEnded(id) if wanted(id) => {
                 running.remove(&(&*entry.host_id, &**id));
             }
             _ => continue,
         }
-        curve.push((entry.at, running.len()));
+        counts.push((entry.at, running.len()));
     }
-    curve
+    counts
 }
 
-/// The longest time between two entries, and from the last one to `until`. Pure.
+/// Returns the longest interval between two consecutive times, or between the last one and `until`.
+/// Pure.
 pub fn longest_gap(times: &[Instant], until: Instant) -> Duration {
     let mut longest = Duration::ZERO;
     for pair in times.windows(2) {
@@ -212,14 +215,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_curve_counts_a_workload_on_two_hosts_twice() {
+    fn counts_workload_on_two_hosts_twice() {
         let journal = Journal::default();
-        journal.write("a", "1", EventKind::Ran("w".into()));
-        journal.write("b", "2", EventKind::Ran("w".into()));
-        journal.write("a", "1", EventKind::Ended("w".into()));
-        journal.write("a", "1", EventKind::Ran("foreign".into()));
-        let curve = running_over_time(&journal.entries(), |id| id == "w");
-        let counts: Vec<usize> = curve.into_iter().map(|(_, count)| count).collect();
+        journal.record("a", "1", EventKind::WorkloadRunning("w".into()));
+        journal.record("b", "2", EventKind::WorkloadRunning("w".into()));
+        journal.record("a", "1", EventKind::WorkloadEnded("w".into()));
+        journal.record("a", "1", EventKind::WorkloadRunning("foreign".into()));
+        let counts = running_counts_over_time(&journal.entries(), |id| id == "w");
+        let counts: Vec<usize> = counts.into_iter().map(|(_, count)| count).collect();
         assert_eq!(counts, [1, 2, 1]);
     }
 }

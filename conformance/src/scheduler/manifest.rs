@@ -1,25 +1,25 @@
-//! The objects that scenarios give to a scheduler: manifests of `runtime.wasmcloud.dev/v1alpha1`. Pure.
+//! Manifests of `runtime.wasmcloud.dev/v1alpha1` that scenarios submit to a scheduler. Pure.
 
 use serde_json::{Map, Value, json};
 
-/// The group and version of all of them.
+/// API group and version of all manifests.
 pub const API_VERSION: &str = "runtime.wasmcloud.dev/v1alpha1";
-/// The namespace of scenarios that care for none.
+/// Default namespace of scenarios.
 pub const NAMESPACE: &str = "default";
 
-/// What identifies an object.
+/// Identity of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// `WorkloadDeployment`, `Workload`, `ConfigMap` and so on.
+    /// Kind, such as `WorkloadDeployment`, `Workload` or `ConfigMap`.
     pub kind: String,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
 }
 
 impl Key {
-    /// In the ordinary namespace.
+    /// Returns the key of an object in the default namespace.
     pub fn new(kind: &str, name: &str) -> Key {
         Key {
             kind: kind.to_owned(),
@@ -28,7 +28,7 @@ impl Key {
         }
     }
 
-    /// Of an object.
+    /// Returns the key of an object.
     pub fn of(object: &Value) -> Key {
         let text = |pointer: &str| {
             let value = object.pointer(pointer).and_then(Value::as_str);
@@ -53,12 +53,12 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// A workload as users write it: one component with an image of its own, bound to a host group.
+/// Manifest of an object, such as a workload with one component in a host group.
 #[derive(Clone, Debug)]
 pub struct Manifest(Value);
 
 impl Manifest {
-    /// A WorkloadDeployment of that many replicas.
+    /// Returns a WorkloadDeployment with `replicas` replicas.
     pub fn deployment(name: &str, group: &str, image: &str, replicas: i64) -> Manifest {
         Manifest(json!({
             "apiVersion": API_VERSION,
@@ -68,7 +68,7 @@ impl Manifest {
         }))
     }
 
-    /// A Workload of its own.
+    /// Returns a single Workload.
     pub fn workload(name: &str, group: &str, image: &str) -> Manifest {
         Manifest(json!({
             "apiVersion": API_VERSION,
@@ -78,7 +78,7 @@ impl Manifest {
         }))
     }
 
-    /// A ConfigMap or a Secret with these values.
+    /// Returns a ConfigMap or a Secret with these values.
     pub fn data(kind: &str, name: &str, values: &[(&str, &str)]) -> Manifest {
         let values: Map<String, Value> = values
             .iter()
@@ -100,13 +100,13 @@ impl Manifest {
         Manifest(object)
     }
 
-    /// With another value for a field of the object, by JSON pointer; what is on the way is made.
+    /// Sets a field of the object by JSON pointer, and creates the objects that contain it.
     pub fn with(mut self, pointer: &str, value: Value) -> Manifest {
         put(&mut self.0, pointer, value);
         self
     }
 
-    /// Without a member of the object, by name.
+    /// Removes a member of the object.
     pub fn without(mut self, member: &str) -> Manifest {
         if let Some(object) = self.0.as_object_mut() {
             object.remove(member);
@@ -114,7 +114,7 @@ impl Manifest {
         self
     }
 
-    /// With another value for a field of the workload's spec, whichever kind this is.
+    /// Sets a field of the workload's spec, in a Workload or in the template of a deployment.
     pub fn spec(self, pointer: &str, value: Value) -> Manifest {
         let base = match self.key().kind.as_str() {
             "Workload" => "/spec",
@@ -123,27 +123,27 @@ impl Manifest {
         self.with(&format!("{base}{pointer}"), value)
     }
 
-    /// With so many replicas.
+    /// Sets the number of replicas.
     pub fn replicas(self, replicas: i64) -> Manifest {
         self.with("/spec/replicas", json!(replicas))
     }
 
-    /// With another image for its component.
+    /// Sets the image of the component.
     pub fn image(self, image: &str) -> Manifest {
         self.spec("/components/0/image", json!(image))
     }
 
-    /// In another namespace.
+    /// Sets the namespace.
     pub fn namespace(self, namespace: &str) -> Manifest {
         self.with("/metadata/namespace", json!(namespace))
     }
 
-    /// What identifies it.
+    /// Identity of the object.
     pub fn key(&self) -> Key {
         Key::of(&self.0)
     }
 
-    /// The object.
+    /// Object as JSON.
     pub fn json(&self) -> &Value {
         &self.0
     }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_put_where_they_belong() {
+    fn sets_fields_in_each_kind() {
         let manifest = Manifest::deployment("a", "g", "i:1", 2)
             .image("i:2")
             .spec("/components/0/localResources/allowedHosts", json!(["h"]))

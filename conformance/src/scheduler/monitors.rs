@@ -1,4 +1,4 @@
-//! Judges of every frame that a scheduler publishes, whatever the scenario asks for.
+//! Rules for every frame that a scheduler publishes, judged across all scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use crate::check::monitor_outcome;
 use crate::check::outcome::{Outcome, Status, Violation};
 use crate::spec::requirements as req;
 use crate::spec::requirements::Requirement;
-use crate::testbed::tap::{Direction, Fate, Frame, Kind};
+use crate::testbed::tap::{Direction, Disposition, Frame, FrameKind};
 use crate::wire::json_judge;
-use crate::wire::nats::{HEARTBEAT_PREFIX, read_command_subject};
+use crate::wire::nats::{HEARTBEAT_PREFIX, parse_command_subject};
 use crate::wire::response::shortened;
 
-/// The ids of their outcomes.
-pub const MONITORS: &[&str] = &["monitor/writing", "monitor/commands", "monitor/alive"];
+/// IDs of the outcomes of the monitors.
+pub const MONITORS: &[&str] = &["monitor/schema", "monitor/commands", "monitor/alive"];
 
-const WRITING_COVERS: &[&Requirement] = &[
+const SCHEMA_COVERS: &[&Requirement] = &[
     &req::SCHED_ENC_001,
     &req::SCHED_ENC_002,
     &req::SCHED_ENC_003,
@@ -33,7 +33,7 @@ const COMMANDS_COVERS: &[&Requirement] = &[
     &req::SCHED_WIRE_005,
 ];
 
-/// Numbers of which zero says nothing.
+/// Numeric fields for which zero has the same meaning as absence.
 const LIMITS: [&str; 6] = [
     "poolSize",
     "maxInvocations",
@@ -42,98 +42,98 @@ const LIMITS: [&str; 6] = [
     "memoryLimitMb",
     "cpuLimit",
 ];
-/// Breaches told of one requirement.
+/// Maximum number of reported breaches of one requirement.
 const MAX_BREACHES: usize = 4;
 
-/// The monitors that judge a requirement.
+/// Returns the ids of the monitors that judge a requirement.
 pub fn covering(requirement: &'static Requirement) -> impl Iterator<Item = &'static str> {
     let of = |covers: &[&'static Requirement], id: &'static str| {
         covers.contains(&requirement).then_some(id)
     };
-    let writing = of(WRITING_COVERS, "monitor/writing");
+    let schema = of(SCHEMA_COVERS, "monitor/schema");
     let commands = of(COMMANDS_COVERS, "monitor/commands");
-    writing.into_iter().chain(commands)
+    schema.into_iter().chain(commands)
 }
 
-/// What was seen of one requirement.
+/// Frames judged by one requirement, and the first breaches.
 #[derive(Debug, Default)]
 struct Finding {
     judged: u64,
     breaches: Vec<(String, String)>,
 }
 
-/// What all schedulers of a run have published.
+/// Monitors of all schedulers of a run, with their findings.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct Monitors {
     findings: BTreeMap<&'static str, Finding>,
-    deaths: Vec<String>,
+    crash_logs: Vec<String>,
 }
 
-impl Watch {
-    /// Takes in what the scheduler on a stage has published.
-    pub fn look_at(&mut self, stage: &Environment, shared: bool) {
-        let mut known = BTreeSet::new();
-        let mut asked: BTreeMap<String, Vec<Instant>> = BTreeMap::new();
-        for frame in stage.live.bus.tap().frames() {
-            self.frame(&frame, &mut known, &mut asked);
+impl Monitors {
+    /// Judges the frames that the scheduler of an environment has published.
+    pub fn judge_traffic(&mut self, environment: &Environment, shared: bool) {
+        let mut known_hosts = BTreeSet::new();
+        let mut heartbeat_requests: BTreeMap<String, Vec<Instant>> = BTreeMap::new();
+        for frame in environment.scheduler.bus.tap().frames() {
+            self.judge_frame(&frame, &mut known_hosts, &mut heartbeat_requests);
         }
-        for (host, times) in asked {
-            let often = times.iter().filter_map(|first| {
-                let more = times
+        for (host, times) in heartbeat_requests {
+            let counts = times.iter().filter_map(|first| {
+                let later = times
                     .iter()
                     .filter(|at| *at > first && **at < *first + Duration::from_secs(60));
-                let count = more.count();
+                let count = later.count();
                 (count > 0).then_some(count + 1)
             });
-            let worst = often.max();
+            let max = counts.max();
             self.judge(
                 &req::SCHED_WIRE_005,
-                worst.is_none(),
-                "one heartbeat request a minute",
-                || format!("{} to {host} within a minute", worst.unwrap_or_default()),
+                max.is_none(),
+                "at most one heartbeat request to a host per minute",
+                || format!("{} to {host} within a minute", max.unwrap_or_default()),
             );
         }
-        if shared && stage.live.has_died() {
-            self.deaths.push(crate::check::conclusion::log_end(
-                &stage.live.log().unwrap_or_default(),
+        if shared && environment.scheduler.has_exited() {
+            self.crash_logs.push(crate::check::conclusion::log_tail(
+                &environment.scheduler.log().unwrap_or_default(),
             ));
         }
     }
 
-    fn frame(
+    fn judge_frame(
         &mut self,
         frame: &Frame,
-        known: &mut BTreeSet<String>,
-        asked: &mut BTreeMap<String, Vec<Instant>>,
+        known_hosts: &mut BTreeSet<String>,
+        heartbeat_requests: &mut BTreeMap<String, Vec<Instant>>,
     ) {
         let Some(subject) = frame.subject.as_ref().map(ToString::to_string) else {
             return;
         };
-        if frame.kind == Kind::Message && frame.way == Direction::ToTarget {
+        if frame.kind == FrameKind::Message && frame.direction == Direction::ToTarget {
             if let Some(id) = subject.strip_prefix(HEARTBEAT_PREFIX) {
-                known.insert(id.to_owned());
+                known_hosts.insert(id.to_owned());
             }
             return;
         }
-        if frame.kind != Kind::Publish || frame.fate != Fate::Passed {
+        if frame.kind != FrameKind::Publish || frame.disposition != Disposition::Passed {
             return;
         }
-        let Some((host, command)) = read_command_subject(&subject) else {
+        let Some((host, command)) = parse_command_subject(&subject) else {
             let foreign = subject.split('.').next() == Some("runtime");
             self.judge(
                 &req::SCHED_WIRE_002,
                 !foreign,
-                "commands to hosts and nothing else",
+                "no message on `runtime.…` other than commands to hosts",
                 || subject.clone(),
             );
             return;
         };
         self.judge(&req::SCHED_WIRE_002, true, "", String::new);
-        let right = frame.reply.is_some() && known.contains(host);
+        let right = frame.reply.is_some() && known_hosts.contains(host);
         self.judge(
             &req::SCHED_WIRE_001,
             right,
-            "a request to the id of a host that was heard",
+            "a request with a reply subject, to the id of a host that has sent a heartbeat",
             || {
                 let reply = if frame.reply.is_some() {
                     ""
@@ -148,27 +148,25 @@ impl Watch {
             "workload.stop" => "WorkloadStopRequest",
             "workload.status" => "WorkloadStatusRequest",
             "heartbeat" => {
-                asked.entry(host.to_owned()).or_default().push(frame.at);
+                let requests = heartbeat_requests.entry(host.to_owned()).or_default();
+                requests.push(frame.at);
                 return self.judge(&req::SCHED_WIRE_003, true, "", String::new);
             }
             _ => {
-                return self.judge(
-                    &req::SCHED_WIRE_003,
-                    false,
-                    "a command that there is",
-                    || command.to_owned(),
-                );
+                return self.judge(&req::SCHED_WIRE_003, false, "a known command", || {
+                    command.to_owned()
+                });
             }
         };
         self.judge(&req::SCHED_WIRE_003, true, "", String::new);
         if frame.payload.len() == frame.payload_bytes {
-            self.writing(&frame.payload, message);
+            self.judge_payload(&frame.payload, message);
         }
     }
 
-    fn writing(&mut self, payload: &[u8], message: &str) {
+    fn judge_payload(&mut self, payload: &[u8], message: &str) {
         let faults = json_judge::judge(payload, message);
-        for (theirs, ours) in [
+        for (of_host, of_scheduler) in [
             (&req::HOST_JSON_001, &req::SCHED_ENC_001),
             (&req::HOST_JSON_002, &req::SCHED_ENC_002),
             (&req::HOST_JSON_003, &req::SCHED_ENC_002),
@@ -176,11 +174,11 @@ impl Watch {
             (&req::HOST_JSON_006, &req::SCHED_ENC_004),
             (&req::HOST_JSON_008, &req::SCHED_ENC_005),
         ] {
-            let fault = faults.iter().find(|fault| fault.requirement == theirs);
+            let fault = faults.iter().find(|fault| fault.requirement == of_host);
             let expected = fault
                 .map(|fault| fault.expected.clone())
                 .unwrap_or_default();
-            self.judge(ours, fault.is_none(), &expected, || {
+            self.judge(of_scheduler, fault.is_none(), &expected, || {
                 let fault = fault.map(|fault| format!("{}: {}", fault.path, fault.actual));
                 format!(
                     "{}, in {}",
@@ -194,7 +192,7 @@ impl Watch {
             self.judge(
                 &req::SCHED_ENC_006,
                 zero.is_none(),
-                "no number that nobody asked for",
+                "a limit without a value is absent, not 0",
                 || format!("{} is 0", zero.unwrap_or_default()),
             );
         }
@@ -216,10 +214,10 @@ impl Watch {
         }
     }
 
-    /// One outcome for each monitor.
+    /// Returns one outcome per monitor.
     pub fn outcomes(&self) -> Vec<Outcome> {
         vec![
-            self.outcome("monitor/writing", WRITING_COVERS),
+            self.outcome("monitor/schema", SCHEMA_COVERS),
             self.outcome("monitor/commands", COMMANDS_COVERS),
             self.alive(),
         ]
@@ -227,8 +225,8 @@ impl Watch {
 
     fn outcome(&self, id: &str, covers: &'static [&'static Requirement]) -> Outcome {
         let findings = covers.iter().filter_map(|requirement| {
-            let found = self.findings.get(requirement.id)?;
-            let breaches = found.breaches.iter();
+            let finding = self.findings.get(requirement.id)?;
+            let breaches = finding.breaches.iter();
             let violations =
                 breaches.map(|(expected, actual)| violation(requirement, expected, actual));
             Some(monitor_outcome::Finding {
@@ -240,15 +238,14 @@ impl Watch {
     }
 
     fn alive(&self) -> Outcome {
-        let mut outcome = Outcome::of("monitor/alive", &[&req::SCHED_ENC_011], Status::Pass);
-        if let Some(log) = self.deaths.first() {
+        let mut outcome = Outcome::new("monitor/alive", &[&req::SCHED_ENC_011], Status::Pass);
+        if let Some(log) = self.crash_logs.first() {
             outcome.status = Status::Fail;
             outcome.log = Some(log.clone());
-            let actual = "it ended in the middle of it";
             outcome.violations.push(violation(
                 &req::SCHED_ENC_011,
-                "the scheduler lives as long as the run",
-                actual,
+                "the scheduler's process runs until the end of the run",
+                "the process has exited",
             ));
         }
         outcome
@@ -258,8 +255,8 @@ impl Watch {
 fn violation(requirement: &'static Requirement, expected: &str, actual: &str) -> Violation {
     Violation {
         requirement,
-        what: "every frame".to_owned(),
-        acceptable: vec![expected.to_owned()],
+        description: "every frame".to_owned(),
+        expected: vec![expected.to_owned()],
         actual: actual.to_owned(),
         source: String::new(),
         at: Duration::ZERO,
@@ -268,7 +265,7 @@ fn violation(requirement: &'static Requirement, expected: &str, actual: &str) ->
     }
 }
 
-/// The first limit that is written as zero.
+/// Returns the name of the first limit that is zero.
 fn zero_limit(json: &Value) -> Option<String> {
     match json {
         Value::Object(members) => members.iter().find_map(|(name, value)| {
@@ -288,23 +285,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_of_writing_are_the_schedulers_own() {
-        let broken = |payload: &str| {
-            let mut watch = Watch::default();
-            watch.writing(payload.as_bytes(), "WorkloadStartRequest");
-            let outcome = watch.outcome("monitor/writing", WRITING_COVERS);
+    fn maps_encoding_faults_to_scheduler_requirements() {
+        let violated = |payload: &str| {
+            let mut monitors = Monitors::default();
+            monitors.judge_payload(payload.as_bytes(), "WorkloadStartRequest");
+            let outcome = monitors.outcome("monitor/schema", SCHEMA_COVERS);
             let ids: Vec<&str> = outcome
                 .violations
                 .iter()
-                .map(|found| found.requirement.id)
+                .map(|violation| violation.requirement.id)
                 .collect();
             ids
         };
-        assert_eq!(broken(r#"{"workloadId":"a","workload":{}}"#), [""; 0]);
-        assert_eq!(broken(r#"{"workloadId":"a","extra":1}"#), ["SCHED-ENC-001"]);
-        assert_eq!(broken(r#"{"workload_id":"a"}"#), ["SCHED-ENC-002"]);
-        assert_eq!(broken(r#"{"workloadId":null}"#), ["SCHED-ENC-004"]);
+        assert_eq!(violated(r#"{"workloadId":"a","workload":{}}"#), [""; 0]);
+        assert_eq!(
+            violated(r#"{"workloadId":"a","extra":1}"#),
+            ["SCHED-ENC-001"]
+        );
+        assert_eq!(violated(r#"{"workload_id":"a"}"#), ["SCHED-ENC-002"]);
+        assert_eq!(violated(r#"{"workloadId":null}"#), ["SCHED-ENC-004"]);
         let zero = r#"{"workload":{"witWorld":{"components":[{"poolSize":0}]}}}"#;
-        assert_eq!(broken(zero), ["SCHED-ENC-006"]);
+        assert_eq!(violated(zero), ["SCHED-ENC-006"]);
     }
 }

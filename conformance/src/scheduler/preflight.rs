@@ -1,59 +1,60 @@
-//! Proves that a scheduler is there before anything is judged: a canary is submitted and has to run.
+//! Preflight: proves that the scheduler works before the first check, with a canary workload that
+//! has to run.
 
 use std::time::{Duration, Instant};
 
 use super::environment::Environment;
 use super::journal::Journal;
 use super::manifest::Manifest;
-use super::simulated_host::HostPlan;
-use crate::check::outcome::chain;
+use super::simulated_host::HostConfig;
+use crate::check::outcome::error_chain;
 
-/// How often the canary is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Interval between two polls of the canary.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the doctor found: how long the scheduler took over the canary, or what is wrong.
+/// Submits a canary workload and returns the time until it runs.
 ///
 /// # Errors
-/// Text for people.
-pub async fn examine(stage: &Environment, within: Duration) -> Result<Duration, String> {
-    let tag = stage.next_tag();
-    let mut plan = HostPlan::new("canary", &tag);
-    plan.beat_every = stage.timings.beat_every();
-    let host = stage.bring_up(plan, Journal::default()).await;
-    let host = host.map_err(|cause| chain(&cause))?;
+/// The reason why the canary does not run within `within`.
+pub async fn run_canary(environment: &Environment, within: Duration) -> Result<Duration, String> {
+    let tag = environment.next_tag();
+    let mut config = HostConfig::new("canary", &tag);
+    config.heartbeat_interval = environment.timings.heartbeat_interval();
+    let host = environment.start_host(config, Journal::default()).await;
+    let host = host.map_err(|error| error_chain(&error))?;
     let image = format!("registry.invalid/{tag}/canary:1");
     let manifest = Manifest::deployment(&format!("{tag}-canary"), &tag, &image, 1);
-    let intake = &stage.live.intake;
+    let intake = &environment.scheduler.intake;
     let applied = intake.apply(&manifest).await;
-    applied.map_err(|cause| chain(&cause))?;
-    let began = Instant::now();
-    while host.running().is_empty() {
-        if stage.live.has_died() {
-            return Err(format!("the scheduler has ended{}", log(stage)));
+    applied.map_err(|error| error_chain(&error))?;
+    let submitted_at = Instant::now();
+    while host.running_ids().is_empty() {
+        if environment.scheduler.has_exited() {
+            return Err(format!("the scheduler has exited{}", log(environment)));
         }
-        if began.elapsed() > within {
+        if submitted_at.elapsed() > within {
             return Err(format!(
-                "no scheduler appeared: a workload that was submitted was not started within {} s{}",
+                "the scheduler did not start a submitted workload within {} s{}",
                 within.as_secs(),
-                log(stage)
+                log(environment)
             ));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    let took = began.elapsed();
-    // A canary that stays is stopped by nobody.
+    let took = submitted_at.elapsed();
+    // If the deletion fails, the canary keeps running and harms nothing.
     let _ = intake.delete(&manifest.key()).await;
-    stage.retire(vec![host]);
+    environment.retire(vec![host]);
     Ok(took)
 }
 
-fn log(stage: &Environment) -> String {
-    let log = stage.live.log().unwrap_or_default();
-    let end = crate::check::conclusion::log_end(&log);
+fn log(environment: &Environment) -> String {
+    let log = environment.scheduler.log().unwrap_or_default();
+    let end = crate::check::conclusion::log_tail(&log);
     let lines: String = end.lines().map(|line| format!("\n    | {line}")).collect();
     if lines.is_empty() {
         lines
     } else {
-        format!("; the end of its log:{lines}")
+        format!("; end of its log:{lines}")
     }
 }

@@ -1,4 +1,5 @@
-//! Runs the selected scenarios: many at once on the shared scheduler, some with one of their own.
+//! Runs the selected scenarios: most of them concurrently on the shared scheduler, some on their
+//! own scheduler.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,149 +10,154 @@ use tokio_util::sync::CancellationToken;
 use super::context::ScenarioContext;
 use super::environment::{Environment, EnvironmentConfig};
 use super::journal::{Entry, EventKind};
-use super::monitors;
+use super::monitors::Monitors;
 use super::scenario::{Need, Scenario};
-use super::target::{IntakePlan, Target};
-use crate::check::conclusion::log_end;
+use super::target::{IntakeConfig, Target};
+use crate::check::conclusion::log_tail;
 use crate::check::executor::{ExecutorOptions, Observer, run_all, run_body};
 use crate::check::isolation::SchedulerIsolation;
 use crate::check::meta::CheckMeta;
-use crate::check::outcome::{Blocked, Outcome, Status, WireLine, chain};
+use crate::check::outcome::{Blocked, Outcome, Status, WireLine, error_chain};
 use crate::spec::requirements::Requirement;
 use crate::wire::response::shortened;
 
-/// How long a scheduler of a scenario's own may take to end politely before it is killed.
+/// Time for which the runner waits for the exit of a scenario's own scheduler before it kills it.
 const OWN_GRACE: Duration = Duration::from_millis(500);
-/// How long the shared one may take at the end of the run.
+/// Time for which the runner waits for the exit of the shared scheduler at the end of the run.
 const SHARED_GRACE: Duration = Duration::from_secs(5);
-/// Events of hosts shown of a failure.
+/// Maximum number of host events in the excerpt of a failure.
 const WIRE_LINES: usize = 14;
-/// Characters shown of a payload.
+/// Maximum length of a payload in that excerpt, in characters.
 const PAYLOAD_CHARS: usize = 160;
 
-/// When a run ends before its end.
+/// Conditions that end a run early.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends<'r> {
-    /// Somebody says so.
-    pub stop: &'r CancellationToken,
-    /// This is seen broken: whoever asks for nothing else need not wait for the rest.
-    pub broken: Option<&'static Requirement>,
+pub struct StopConditions<'r> {
+    /// Cancellation by the user.
+    pub cancelled: &'r CancellationToken,
+    /// Ends the run as soon as this requirement is violated.
+    pub until_violated: Option<&'static Requirement>,
 }
 
-/// Runs the scenarios: one outcome for each, in their order, and one for each monitor. `shared` is up already.
+/// Runs the scenarios in the `shared` environment, which is up already, or in their own. Returns
+/// one outcome per scenario, in their order, and one per monitor.
 ///
-/// Cancel safe: dropping it kills every scheduler that it launched.
+/// Cancel safe: dropping the future kills every scheduler that it has launched.
 pub async fn run(
     scenarios: &[&'static Scenario],
-    props: EnvironmentConfig,
+    config: EnvironmentConfig,
     shared: Environment,
     options: &ExecutorOptions,
     observer: &dyn Observer,
-    ends: Ends<'_>,
+    stop: StopConditions<'_>,
 ) -> Vec<Outcome> {
     let runner = Runner {
-        own: Semaphore::new(options.own_hosts.max(1)),
+        own: Semaphore::new(options.own_targets.max(1)),
         shared: Arc::new(shared),
-        props,
+        config,
         observer,
-        ends,
-        watch: Mutex::new(monitors::Watch::default()),
+        stop,
+        monitors: Mutex::new(Monitors::default()),
     };
     let scenario = |index: usize| scenarios.get(index).copied();
-    let cases: Vec<&'static CheckMeta> = scenarios.iter().map(|scenario| &scenario.meta).collect();
+    let metas: Vec<&'static CheckMeta> = scenarios.iter().map(|scenario| &scenario.meta).collect();
     let runner = &runner;
-    let once = |index: usize| async move {
+    let run_one = |index: usize| async move {
         match scenario(index) {
-            Some(scenario) => runner.once(scenario).await,
-            None => Outcome::of("", &[], Status::Error),
+            Some(scenario) => runner.run_scenario(scenario).await,
+            None => Outcome::new("", &[], Status::Error),
         }
     };
-    let mut outcomes = run_all(&cases, options, ends.stop, |_| false, once).await;
+    let mut outcomes = run_all(&metas, options, stop.cancelled, |_| false, run_one).await;
     outcomes.extend(runner.finish().await);
     outcomes
 }
 
 struct Runner<'r> {
-    props: EnvironmentConfig,
+    config: EnvironmentConfig,
     shared: Arc<Environment>,
     own: Semaphore,
     observer: &'r dyn Observer,
-    ends: Ends<'r>,
-    watch: Mutex<monitors::Watch>,
+    stop: StopConditions<'r>,
+    monitors: Mutex<Monitors>,
 }
 
 impl Runner<'_> {
-    async fn once(&self, scenario: &'static Scenario) -> Outcome {
-        let outcome = match gate(scenario, &self.props.target) {
+    async fn run_scenario(&self, scenario: &'static Scenario) -> Outcome {
+        let outcome = match not_testable_reason(scenario, &self.config.target) {
             Some(reason) => {
-                Outcome::of(scenario.id, scenario.covers, Status::NotTestable).because(reason)
+                Outcome::new(scenario.id, scenario.covers, Status::NotTestable).with_reason(reason)
             }
             None if scenario.isolation != SchedulerIsolation::Shared => {
-                self.on_its_own(scenario).await
+                self.run_isolated(scenario).await
             }
-            None => self.on_stage(scenario, self.shared.clone()).await,
+            None => self.run_in(scenario, self.shared.clone()).await,
         };
         let outcome = Outcome {
             source: format!("{}:{}", scenario.file, scenario.line),
             ..outcome
         };
-        self.observer.ended(&outcome);
-        let broken = self.ends.broken.is_some_and(|requirement| {
-            let mut seen = outcome.violations.iter();
+        self.observer.check_finished(&outcome);
+        let violated = self.stop.until_violated.is_some_and(|requirement| {
+            let mut violations = outcome.violations.iter();
             scenario.covers.contains(&requirement)
-                && seen.any(|seen| seen.requirement == requirement && seen.stalled.is_none())
+                && violations.any(|violation| {
+                    violation.requirement == requirement && violation.stalled.is_none()
+                })
         });
-        if broken {
-            // This outcome is returned within the same step, so that it is not among those that are given up.
-            self.ends.stop.cancel();
+        if violated {
+            // This outcome is returned without another await, so the cancellation does not discard
+            // it.
+            self.stop.cancelled.cancel();
         }
         outcome
     }
 
-    async fn on_its_own(&self, scenario: &'static Scenario) -> Outcome {
+    async fn run_isolated(&self, scenario: &'static Scenario) -> Outcome {
         let Ok(_permit) = self.own.acquire().await else {
-            return Outcome::of(scenario.id, scenario.covers, Status::Error)
-                .because("the run is over");
+            return Outcome::new(scenario.id, scenario.covers, Status::Error)
+                .with_reason("the run is over");
         };
-        let mut props = self.props.clone();
+        let mut config = self.config.clone();
         let target = match scenario.isolation {
-            SchedulerIsolation::Isolated => self.props.target.isolated(),
-            SchedulerIsolation::Elected => self.props.target.elected(),
+            SchedulerIsolation::Isolated => self.config.target.isolated(),
+            SchedulerIsolation::Elected => self.config.target.elected(),
             SchedulerIsolation::Own | SchedulerIsolation::Shared => None,
         };
         if let Some(target) = target {
-            props.target = Arc::new(target);
+            config.target = Arc::new(target);
         }
-        let stage = match props.stage(true, false).await {
-            Ok(stage) => Arc::new(stage),
-            Err(failed) => {
-                let blocked = Blocked::Harness(format!("no scheduler: {}", chain(&failed)));
-                return Outcome::of(scenario.id, scenario.covers, Status::Error)
-                    .because(blocked.to_string());
+        let environment = match config.start(true, false).await {
+            Ok(environment) => Arc::new(environment),
+            Err(error) => {
+                let blocked =
+                    Blocked::Harness(format!("cannot start a scheduler: {}", error_chain(&error)));
+                return Outcome::new(scenario.id, scenario.covers, Status::Error)
+                    .with_reason(blocked.to_string());
             }
         };
-        let outcome = self.on_stage(scenario, stage.clone()).await;
-        self.watched(&stage, false);
-        stage.end(OWN_GRACE).await;
+        let outcome = self.run_in(scenario, environment.clone()).await;
+        self.judge_traffic(&environment, false);
+        environment.shut_down(OWN_GRACE).await;
         outcome
     }
 
-    async fn on_stage(&self, scenario: &'static Scenario, stage: Arc<Environment>) -> Outcome {
-        self.observer.began(&scenario.meta);
+    async fn run_in(&self, scenario: &'static Scenario, environment: Arc<Environment>) -> Outcome {
+        self.observer.check_started(&scenario.meta);
         let cx = Arc::new(ScenarioContext::new(
             &scenario.meta,
             scenario.isolation,
-            stage.clone(),
+            environment.clone(),
         ));
         let body = {
-            let (cx, run, broken) = (cx.clone(), scenario.run, self.ends.broken);
+            let (cx, run, until_violated) = (cx.clone(), scenario.run, self.stop.until_violated);
             async move {
                 let check_run: &crate::check::check_run::CheckRun = (*cx).as_ref();
-                match broken.filter(|requirement| scenario.covers.contains(requirement)) {
+                match until_violated.filter(|requirement| scenario.covers.contains(requirement)) {
                     None => run(&cx).await,
                     Some(requirement) => tokio::select! {
                         flow = run(&cx) => flow,
-                        () = check_run.evidence().until_broken(requirement) => Ok(()),
+                        () = check_run.evidence().until_violated(requirement) => Ok(()),
                     },
                 }
             }
@@ -160,28 +166,28 @@ impl Runner<'_> {
         let evidence = || check_run.evidence().clone();
         let mut outcome = run_body(&scenario.meta, body, evidence, || check_run.stalled()).await;
         if !outcome.violations.is_empty() || outcome.status != Status::Pass {
-            outcome.wire = excerpt(&cx.journal().entries(), cx.began());
-            outcome.log = stage.live.log().map(|log| log_end(&log));
+            outcome.wire = excerpt(&cx.journal().entries(), cx.started_at());
+            outcome.log = environment.scheduler.log().map(|log| log_tail(&log));
         }
         cx.clean_up().await;
         outcome
     }
 
-    fn watched(&self, stage: &Environment, shared: bool) {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.look_at(stage, shared);
+    fn judge_traffic(&self, environment: &Environment, shared: bool) {
+        let mut monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
+        monitors.judge_traffic(environment, shared);
     }
 
     async fn finish(&self) -> Vec<Outcome> {
-        self.watched(&self.shared, true);
-        self.shared.end(SHARED_GRACE).await;
-        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.outcomes()
+        self.judge_traffic(&self.shared, true);
+        self.shared.shut_down(SHARED_GRACE).await;
+        let monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
+        monitors.outcomes()
     }
 }
 
-/// Why this target cannot be asked, when it cannot. Pure.
-fn gate(scenario: &Scenario, target: &Target) -> Option<String> {
+/// Returns the reason why the scenario cannot judge this target, if any. Pure.
+fn not_testable_reason(scenario: &Scenario, target: &Target) -> Option<String> {
     let launched = target.launch().is_some();
     let feature = |name: &str| target.features.get(name).copied();
     if scenario.isolation == SchedulerIsolation::Isolated && target.isolated().is_none() {
@@ -192,13 +198,13 @@ fn gate(scenario: &Scenario, target: &Target) -> Option<String> {
         SchedulerIsolation::Own | SchedulerIsolation::Elected
     ) && !launched
     {
-        return Some("needs a scheduler of its own, and this one cannot be launched".to_owned());
+        return Some("needs its own scheduler, but the target cannot be launched".to_owned());
     }
     for need in scenario.needs {
         let missing = match need {
             Need::Tap | Need::Process => !launched,
-            Need::Family => feature("family") == Some(false),
-            Need::Kubernetes => !matches!(target.intake, IntakePlan::Kube(_)),
+            Need::Children => feature("children") == Some(false),
+            Need::Kubernetes => !matches!(target.intake, IntakeConfig::Kube(_)),
         };
         if missing {
             return Some(format!("needs {}", format!("{need:?}").to_lowercase()));
@@ -210,52 +216,58 @@ fn gate(scenario: &Scenario, target: &Target) -> Option<String> {
     Some(format!("`{absent}` is declared absent"))
 }
 
-/// The last things that happened on the hosts, as lines of the wire.
-fn excerpt(entries: &[Entry], began: Instant) -> Vec<WireLine> {
+/// Returns the last events of the hosts as lines of the wire.
+fn excerpt(entries: &[Entry], started_at: Instant) -> Vec<WireLine> {
     let lines: Vec<WireLine> = entries
         .iter()
-        .filter_map(|entry| line(entry, began))
+        .filter_map(|entry| line(entry, started_at))
         .collect();
     let skip = lines.len().saturating_sub(WIRE_LINES);
     lines.into_iter().skip(skip).collect()
 }
 
-fn line(entry: &Entry, began: Instant) -> Option<WireLine> {
-    let (way, what, payload) = match &entry.what {
-        EventKind::ReceivedCommand(came) if came.command == "workload.status" => return None,
-        EventKind::ReceivedCommand(came) => (
+fn line(entry: &Entry, started_at: Instant) -> Option<WireLine> {
+    let (direction, description, payload) = match &entry.kind {
+        EventKind::ReceivedCommand(received) if received.command == "workload.status" => {
+            return None;
+        }
+        EventKind::ReceivedCommand(received) => (
             "sched → host",
-            format!("{} {}", entry.host, came.command),
-            String::from_utf8_lossy(&came.payload).into_owned(),
+            format!("{} {}", entry.host, received.command),
+            String::from_utf8_lossy(&received.payload).into_owned(),
         ),
-        EventKind::Answered(_, payload) => (
+        EventKind::Replied(_, payload) => (
             "host → sched",
             format!("{} reply", entry.host),
             String::from_utf8_lossy(payload).into_owned(),
         ),
-        EventKind::Up => (
+        EventKind::Connected => (
             "host ⇄ bus",
             format!("{} connected", entry.host),
             entry.host_id.clone(),
         ),
-        EventKind::Down => ("host ⇄ bus", format!("{} gone", entry.host), String::new()),
+        EventKind::Disconnected => (
+            "host ⇄ bus",
+            format!("{} disconnected", entry.host),
+            String::new(),
+        ),
         EventKind::Frozen => (
             "host ⇄ bus",
             format!("{} frozen", entry.host),
             String::new(),
         ),
-        EventKind::Thawed => (
+        EventKind::Resumed => (
             "host ⇄ bus",
-            format!("{} thawed", entry.host),
+            format!("{} resumed", entry.host),
             String::new(),
         ),
-        EventKind::Ran(_) | EventKind::Ended(_) => return None,
+        EventKind::WorkloadRunning(_) | EventKind::WorkloadEnded(_) => return None,
     };
     Some(WireLine {
-        at_ms: entry.at.saturating_duration_since(began).as_secs_f64() * 1000.0,
-        way,
-        what,
+        at_ms: entry.at.saturating_duration_since(started_at).as_secs_f64() * 1000.0,
+        direction,
+        kind: description,
         payload: shortened(&payload, PAYLOAD_CHARS),
-        culprit_frame: false,
+        culprit: false,
     })
 }

@@ -1,4 +1,4 @@
-//! How a check of schedulers is declared: an entry of a const table, as on the host side.
+//! Declaration of a check of schedulers: an entry of a const table, as for hosts.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -11,47 +11,47 @@ use crate::check::isolation::SchedulerIsolation;
 use crate::check::meta::CheckMeta;
 use crate::check::outcome::Flow;
 
-/// The future of a scenario's body.
-pub type Running<'a> = Pin<Box<dyn Future<Output = Flow> + Send + 'a>>;
+/// Future of a scenario's body.
+pub type BodyFuture<'a> = Pin<Box<dyn Future<Output = Flow> + Send + 'a>>;
 
-/// A scenario's body behind a plain function pointer.
-pub type Body = for<'a> fn(&'a ScenarioContext) -> Running<'a>;
+/// Body of a scenario, as a plain function pointer.
+pub type Body = for<'a> fn(&'a ScenarioContext) -> BodyFuture<'a>;
 
-/// Equipment that a scenario cannot do without; where it is missing it is `not-testable`.
+/// Capability of the target that a scenario requires. Without it, the scenario is `not-testable`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The suite sits between the scheduler and the broker.
+    /// A tap between the scheduler and the broker.
     Tap,
-    /// The suite launched the scheduler.
+    /// A scheduler process that the suite has launched.
     Process,
-    /// The intake tells of the objects that the scheduler makes, too.
-    Family,
-    /// An API server.
+    /// An intake that also reports the objects that the scheduler creates.
+    Children,
+    /// A Kubernetes API server.
     Kubernetes,
 }
 
-/// An entry of a table. Written with [`scenario!`](crate::scenario!).
+/// Entry of a table, declared with [`scenario!`](crate::scenario!).
 #[derive(Clone, Copy)]
 pub struct Scenario {
-    /// What it has in common with the checks of hosts.
+    /// Declaration that scenarios share with checks of hosts.
     pub meta: CheckMeta,
-    /// The code.
+    /// Body of the scenario.
     pub run: Body,
-    /// On which bus.
+    /// Bus and scheduler on which the scenario runs.
     pub isolation: SchedulerIsolation,
-    /// The equipment that it needs.
+    /// Required capabilities of the target.
     pub needs: &'static [Need],
-    /// The declared time that it sits out, which makes it a slow one where that time is long.
+    /// Declared time for which the scenario waits. If it is long, the scenario is slow.
     pub waits: fn(&Timings) -> Duration,
-    /// A feature that a target may declare absent; nothing can be said about it then.
+    /// Feature that a target may declare absent, which makes the scenario `not-testable`.
     pub feature: Option<&'static str>,
 }
 
-/// Beyond this a scenario is slow.
+/// Waiting time above which a scenario is slow.
 const LONG: Duration = Duration::from_secs(20);
 
 impl Scenario {
-    /// Whether it takes long with these times.
+    /// Returns whether the scenario is slow with these timings.
     pub fn is_long(&self, timings: &Timings) -> bool {
         (self.waits)(timings) > LONG
     }
@@ -75,15 +75,16 @@ impl std::fmt::Debug for Scenario {
 ///
 /// ```text
 /// pub const SCENARIOS: &[Scenario] = &[
-///     scenario! { id: "place/selector", run: selector, covers: [SCHED_PLACE_001],
+///     scenario! { id: "placement/selector", run: selector, covers: [SCHED_PLACE_001],
 ///                 isolation: Shared, budget_s: 30 },
 /// ];
 /// ```
 /// `needs: [Tap, ..]`, `waits: |timings| timings.silence`, `feature: "name"` and `slow: true` may
-/// follow the place, in this order.
+/// follow `isolation`, in this order.
 macro_rules! scenario {
     (
-        id: $id:literal, run: $run:path, covers: [$($covers:ident),+ $(,)?], isolation: $isolation:ident,
+        id: $id:literal, run: $run:path, covers: [$($covers:ident),+ $(,)?],
+        isolation: $isolation:ident,
         $(needs: [$($need:ident),* $(,)?],)?
         $(waits: $waits:expr,)?
         $(feature: $feature:literal,)?

@@ -1,11 +1,12 @@
-//! One simulated host: a connection of its own to the bus, manners, and a script of what goes wrong.
+//! A simulated host: its connection to the bus, its workloads, and the rules that change its
+//! reactions.
 
 mod commands;
 mod profile;
 mod script;
 
-pub use self::profile::{HostFlavor, HostPlan, heartbeat};
-pub use self::script::{Act, Rule, Script};
+pub use self::profile::{HostConfig, HostFlavor, heartbeat};
+pub use self::script::{CommandRule, Reaction, Script};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,13 +20,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::journal::{EventKind, Journal};
 use crate::wire::nats;
-use crate::wire::nats::{BusError, Link, Subscription};
+use crate::wire::nats::{BusError, PeerConnection, Subscription};
 use crate::wire::response::{Headers, State};
 
-/// How long a freshly made connection may take.
+/// Time limit for a new connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// A simulated host. Clones are the same host; it is gone when the last one is dropped.
+/// Simulated host. Clones share it; dropping the last one disconnects it.
 #[derive(Clone, Debug)]
 pub struct SimulatedHost(Arc<Inner>);
 
@@ -33,133 +34,135 @@ pub struct SimulatedHost(Arc<Inner>);
 struct Inner {
     url: String,
     journal: Journal,
-    book: Mutex<Book>,
-    switches: watch::Sender<Switches>,
-    up: Mutex<Option<Up>>,
+    state: Mutex<HostState>,
+    controls: watch::Sender<Controls>,
+    session: Mutex<Option<Session>>,
 }
 
-/// What a host knows.
+/// State of a host.
 #[derive(Debug)]
-struct Book {
-    plan: HostPlan,
+struct HostState {
+    config: HostConfig,
     id: String,
     script: Script,
     workloads: BTreeMap<String, Workload>,
-    /// When the process began, as its heartbeats say it.
+    /// Start time of the process, as its heartbeats report it.
     started_at: String,
-    /// Heartbeats that are still to be left out.
-    beats_to_skip: u32,
+    /// Number of heartbeats that are still to be skipped.
+    heartbeats_to_skip: u32,
 }
 
-/// A workload on a simulated host.
+/// Workload on a simulated host.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// Its state.
+    /// State of the workload.
     pub state: State,
-    /// What status says beside it.
+    /// Message that accompanies the state.
     pub message: String,
-    /// The `workload` of the request that started it.
+    /// Payload of the start request.
     pub request: Value,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Switches {
-    /// Nothing is done, with the connection open.
+struct Controls {
+    /// No activity, with the connection open.
     frozen: bool,
-    /// Commands are answered, and no heartbeat is published.
-    mute: bool,
+    /// Replies to commands, but no heartbeats.
+    heartbeats_paused: bool,
 }
 
+/// Connection of a host, and the task that serves it.
 #[derive(Debug)]
-struct Up {
+struct Session {
     cancel: CancellationToken,
-    link: Link,
-    _pump: AbortOnDropHandle<()>,
+    connection: PeerConnection,
+    _serve: AbortOnDropHandle<()>,
 }
 
-impl Drop for Up {
+impl Drop for Session {
     fn drop(&mut self) {
         self.cancel.cancel();
     }
 }
 
 impl SimulatedHost {
-    /// Brings a host up: connected, subscribed, and its first heartbeat sent.
+    /// Starts a host: connects, subscribes, and sends the first heartbeat.
     ///
     /// # Errors
-    /// The broker does not answer.
-    pub async fn bring_up(
-        plan: HostPlan,
+    /// The broker does not respond.
+    pub async fn start(
+        config: HostConfig,
         url: &str,
         journal: Journal,
     ) -> Result<SimulatedHost, BusError> {
-        let id = plan.id.clone().unwrap_or_else(new_id);
+        let id = config.id.clone().unwrap_or_else(new_id);
         let host = SimulatedHost(Arc::new(Inner {
             url: url.to_owned(),
             journal,
-            book: Mutex::new(Book {
-                plan,
+            state: Mutex::new(HostState {
+                config,
                 id,
                 script: Script::default(),
                 workloads: BTreeMap::new(),
                 started_at: now(),
-                beats_to_skip: 0,
+                heartbeats_to_skip: 0,
             }),
-            switches: watch::Sender::new(Switches::default()),
-            up: Mutex::new(None),
+            controls: watch::Sender::new(Controls::default()),
+            session: Mutex::new(None),
         }));
         host.connect().await?;
         Ok(host)
     }
 
-    /// The id in its subjects at the moment.
+    /// Returns the current id.
     pub fn id(&self) -> String {
-        self.0.book().id.clone()
+        self.0.state().id.clone()
     }
 
-    /// What the scenario calls it.
+    /// Returns the name in the scenario.
     pub fn name(&self) -> String {
-        self.0.book().plan.name.clone()
+        self.0.state().config.name.clone()
     }
 
-    /// What it is, as it says it of itself now.
-    pub fn plan(&self) -> HostPlan {
-        self.0.book().plan.clone()
+    /// Returns the current configuration.
+    pub fn config(&self) -> HostConfig {
+        self.0.state().config.clone()
     }
 
-    /// Adds a rule to its script.
-    pub fn script(&self, rule: Rule) {
-        self.0.book().script.add(rule);
+    /// Adds a rule that changes the reaction to commands.
+    pub fn add_rule(&self, rule: CommandRule) {
+        self.0.state().script.add(rule);
     }
 
-    /// Takes every rule back.
-    pub fn behave(&self) {
-        self.0.book().script.clear();
+    /// Removes all rules.
+    pub fn clear_rules(&self) {
+        self.0.state().script.clear();
     }
 
-    /// Changes a member of its heartbeats, from the next one on.
-    pub fn fact(&self, name: &str, value: Value) {
-        self.0.book().plan.facts.insert(name.to_owned(), value);
+    /// Changes a field of the heartbeat, beginning with the next one.
+    pub fn set_heartbeat_field(&self, name: &str, value: Value) {
+        let mut host = self.0.state();
+        host.config.heartbeat_fields.insert(name.to_owned(), value);
     }
 
-    /// Changes a label, from the next heartbeat on.
-    pub fn label(&self, name: &str, value: &str) {
-        let mut book = self.0.book();
-        book.plan.labels.insert(name.to_owned(), value.to_owned());
+    /// Changes a label, beginning with the next heartbeat.
+    pub fn set_label(&self, name: &str, value: &str) {
+        let mut host = self.0.state();
+        host.config.labels.insert(name.to_owned(), value.to_owned());
     }
 
-    /// Puts a workload into a state, as if it had come to that by itself.
-    pub fn put(&self, id: &str, state: State, message: &str) {
-        let mut book = self.0.book();
-        let was = book
+    /// Puts a workload into a state, without a command.
+    pub fn set_workload_state(&self, id: &str, state: State, message: &str) {
+        let mut host = self.0.state();
+        let previous = host
             .workloads
             .get(id)
             .map(|workload| workload.state.clone());
-        let ran = was == Some(State::Running);
+        let was_running = previous == Some(State::Running);
         if state == State::NotFound {
-            book.workloads.remove(id);
+            host.workloads.remove(id);
         } else {
-            let workload = book.workloads.entry(id.to_owned()).or_insert(Workload {
+            let workload = host.workloads.entry(id.to_owned()).or_insert(Workload {
                 state: State::Starting,
                 message: String::new(),
                 request: Value::Null,
@@ -167,269 +170,287 @@ impl SimulatedHost {
             workload.state = state.clone();
             workload.message = message.to_owned();
         }
-        let runs = state == State::Running;
-        let host_id = book.id.clone();
-        let name = book.plan.name.clone();
-        drop(book);
-        match (ran, runs) {
-            (true, false) => self
-                .0
-                .journal
-                .write(&name, &host_id, EventKind::Ended(id.to_owned())),
-            (false, true) => self
-                .0
-                .journal
-                .write(&name, &host_id, EventKind::Ran(id.to_owned())),
-            _ => {}
-        }
+        let is_running = state == State::Running;
+        let host_id = host.id.clone();
+        let name = host.config.name.clone();
+        drop(host);
+        let event = match (was_running, is_running) {
+            (true, false) => EventKind::WorkloadEnded(id.to_owned()),
+            (false, true) => EventKind::WorkloadRunning(id.to_owned()),
+            _ => return,
+        };
+        self.0.journal.record(&name, &host_id, event);
     }
 
-    /// Its workloads by id.
+    /// Returns the workloads by id.
     pub fn workloads(&self) -> BTreeMap<String, Workload> {
-        self.0.book().workloads.clone()
+        self.0.state().workloads.clone()
     }
 
-    /// The ids that run.
-    pub fn running(&self) -> Vec<String> {
-        let book = self.0.book();
-        let running = book.workloads.iter();
-        running
+    /// Returns the ids of the running workloads.
+    pub fn running_ids(&self) -> Vec<String> {
+        let host = self.0.state();
+        let workloads = host.workloads.iter();
+        workloads
             .filter(|(_, workload)| workload.state == State::Running)
             .map(|(id, _)| id.clone())
             .collect()
     }
 
-    /// Does nothing any more and stays connected: what arrives waits.
+    /// Stops all activity, with the connection open. Received commands wait.
     pub fn freeze(&self) {
-        self.0.note(EventKind::Frozen);
+        self.0.record(EventKind::Frozen);
         self.0
-            .switches
-            .send_modify(|switches| switches.frozen = true);
+            .controls
+            .send_modify(|controls| controls.frozen = true);
     }
 
-    /// Goes on, and works off what has arrived.
-    pub fn thaw(&self) {
-        self.0.note(EventKind::Thawed);
+    /// Resumes activity, and executes the commands that wait.
+    pub fn resume(&self) {
+        self.0.record(EventKind::Resumed);
         self.0
-            .switches
-            .send_modify(|switches| switches.frozen = false);
+            .controls
+            .send_modify(|controls| controls.frozen = false);
     }
 
-    /// Publishes no heartbeats any more, and answers as before; or does again.
-    pub fn mute(&self, mute: bool) {
-        self.0.switches.send_modify(|switches| switches.mute = mute);
+    /// Stops heartbeats. The host still replies to commands.
+    pub fn pause_heartbeats(&self) {
+        self.set_heartbeats_paused(true);
     }
 
-    /// Leaves out so many heartbeats.
-    pub fn skip_beats(&self, beats: u32) {
-        self.0.book().beats_to_skip = beats;
+    /// Resumes heartbeats.
+    pub fn resume_heartbeats(&self) {
+        self.set_heartbeats_paused(false);
+    }
+
+    fn set_heartbeats_paused(&self, paused: bool) {
+        self.0
+            .controls
+            .send_modify(|controls| controls.heartbeats_paused = paused);
+    }
+
+    /// Skips the next `count` heartbeats.
+    pub fn skip_heartbeats(&self, count: u32) {
+        self.0.state().heartbeats_to_skip = count;
     }
 
     /// Publishes a heartbeat now.
-    pub async fn beat(&self) {
-        let link = self.0.link();
-        if let Some(link) = link {
-            self.0.beat(&link).await;
+    pub async fn send_heartbeat(&self) {
+        let connection = self.0.connection();
+        if let Some(connection) = connection {
+            self.0.send_heartbeat(&connection).await;
         }
     }
 
-    /// Publishes bytes on the subject of its heartbeats, whatever they are.
-    pub async fn beat_with(&self, payload: impl Into<bytes::Bytes>) {
-        if let Some(link) = self.0.link() {
+    /// Publishes arbitrary bytes on the heartbeat subject of the host.
+    pub async fn send_raw_heartbeat(&self, payload: impl Into<bytes::Bytes>) {
+        if let Some(connection) = self.0.connection() {
             let subject = nats::heartbeat_subject(&self.id());
-            // A host whose connection is gone says nothing.
-            let _ = link
+            // A host without a connection cannot send.
+            let _ = connection
                 .publish(&subject, payload.into(), &Headers::none())
                 .await;
         }
     }
 
-    /// Cuts it off: its connection is closed, what runs on it runs on.
-    pub fn cut_off(&self) {
-        let up = self.0.up().take();
-        if up.is_some() {
-            self.0.note(EventKind::Down);
+    /// Closes the connection. The workloads keep running.
+    pub fn disconnect(&self) {
+        let session = self.0.session().take();
+        if session.is_some() {
+            self.0.record(EventKind::Disconnected);
         }
     }
 
-    /// Ends its process: its connection is closed, and everything that ran has ended.
+    /// Ends the process: closes the connection and ends all workloads.
     pub fn kill(&self) {
-        self.cut_off();
-        let workloads = std::mem::take(&mut self.0.book().workloads);
+        self.disconnect();
+        let workloads = std::mem::take(&mut self.0.state().workloads);
         for (id, workload) in workloads {
             if workload.state == State::Running {
-                self.0.note(EventKind::Ended(id));
+                self.0.record(EventKind::WorkloadEnded(id));
             }
         }
     }
 
-    /// Connects again under the same id, with all that it has.
+    /// Connects again with the same id and all workloads.
     ///
     /// # Errors
-    /// The broker does not answer.
-    pub async fn come_back(&self) -> Result<(), BusError> {
+    /// The broker does not respond.
+    pub async fn reconnect(&self) -> Result<(), BusError> {
         self.connect().await
     }
 
-    /// Ends its process and starts a new one: with a new id and nothing on it.
+    /// Ends the process and starts a new one, with a new id and no workloads.
     ///
     /// # Errors
-    /// The broker does not answer.
+    /// The broker does not respond.
     pub async fn restart(&self) -> Result<(), BusError> {
         self.kill();
         {
-            let mut book = self.0.book();
-            book.id = new_id();
-            book.started_at = now();
+            let mut host = self.0.state();
+            host.id = new_id();
+            host.started_at = now();
         }
         self.connect().await
     }
 
-    /// Starts a new process under the same id, with nothing on it.
+    /// Ends the process and starts a new one, with the same id and no workloads.
     ///
     /// # Errors
-    /// The broker does not answer.
+    /// The broker does not respond.
     pub async fn restart_with_same_id(&self) -> Result<(), BusError> {
         self.kill();
-        self.0.book().started_at = now();
+        self.0.state().started_at = now();
         self.connect().await
     }
 
-    /// Whether its connection is there.
+    /// Returns whether the host is connected.
     pub fn is_connected(&self) -> bool {
-        self.0.link().is_some_and(|link| link.is_connected())
+        self.0
+            .connection()
+            .is_some_and(|connection| connection.is_connected())
     }
 
     async fn connect(&self) -> Result<(), BusError> {
-        let (id, name, reconnect_after) = {
-            let book = self.0.book();
+        let (id, name, reconnect_delay) = {
+            let host = self.0.state();
             (
-                book.id.clone(),
-                book.plan.name.clone(),
-                book.plan.reconnect_after,
+                host.id.clone(),
+                host.config.name.clone(),
+                host.config.reconnect_delay,
             )
         };
-        let link = Link::connect(&self.0.url, &name, reconnect_after);
-        let link = tokio::time::timeout(CONNECT_WITHIN, link)
+        let connection = PeerConnection::connect(&self.0.url, &name, reconnect_delay);
+        let connection = tokio::time::timeout(CONNECT_WITHIN, connection)
             .await
             .map_err(|_| BusError::Lost)??;
-        let subscription = link.subscribe(&nats::commands_subject(&id)).await?;
-        self.0.note(EventKind::Up);
-        self.0.beat(&link).await;
-        link.flush().await;
+        let subscription = connection.subscribe(&nats::commands_subject(&id)).await?;
+        self.0.record(EventKind::Connected);
+        self.0.send_heartbeat(&connection).await;
+        connection.flush().await;
         let cancel = CancellationToken::new();
-        let pump = pump(self.0.clone(), link.clone(), subscription, cancel.clone());
-        *self.0.up() = Some(Up {
+        let serve = serve(
+            self.0.clone(),
+            connection.clone(),
+            subscription,
+            cancel.clone(),
+        );
+        *self.0.session() = Some(Session {
             cancel,
-            link,
-            _pump: AbortOnDropHandle::new(tokio::spawn(pump)),
+            connection,
+            _serve: AbortOnDropHandle::new(tokio::spawn(serve)),
         });
         Ok(())
     }
 }
 
-/// Serves commands and beats, until the connection is to go.
-async fn pump(
+/// Executes commands and sends heartbeats until `cancel` is cancelled.
+async fn serve(
     inner: Arc<Inner>,
-    link: Link,
+    connection: PeerConnection,
     mut commands: Subscription,
     cancel: CancellationToken,
 ) {
-    let every = inner.book().plan.beat_every;
-    let serial = inner.book().plan.look == HostFlavor::Wash;
-    let mut beats = tokio::time::interval(every);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first one has left already.
-    beats.tick().await;
-    let mut switches = inner.switches.subscribe();
-    let mut connections = link.connections();
+    let interval = inner.state().config.heartbeat_interval;
+    let serial = inner.state().config.flavor == HostFlavor::Wash;
+    let mut heartbeats = tokio::time::interval(interval);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first heartbeat has been sent on connect.
+    heartbeats.tick().await;
+    let mut controls = inner.controls.subscribe();
+    let mut connections = connection.connections();
     loop {
-        let thawed = async {
-            let _ = switches.wait_for(|switches| !switches.frozen).await;
+        let active = async {
+            let _ = controls.wait_for(|controls| !controls.frozen).await;
         };
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = thawed => {}
+            () = active => {}
         }
         tokio::select! {
             () = cancel.cancelled() => return,
-            _ = switches.changed() => {}
+            _ = controls.changed() => {}
             Ok(()) = connections.changed() => {
-                // HOST-RESIL-002: whoever is back says so. The first connection has its heartbeat already.
+                // HOST-RESIL-002: a host sends a heartbeat when it is connected again.
                 if *connections.borrow_and_update() > 1 && !serial {
-                    inner.beat(&link).await;
+                    inner.send_heartbeat(&connection).await;
                 }
             }
-            _ = beats.tick() => inner.beat(&link).await,
+            _ = heartbeats.tick() => inner.send_heartbeat(&connection).await,
             delivery = commands.next() => {
                 let Some(delivery) = delivery else { return };
-                // It is entered before anything else is taken, so that the journal keeps the order.
-                let Some(came) = commands::enter(&inner, delivery) else { continue };
-                let obeyed = commands::obey(inner.clone(), link.clone(), came, cancel.clone());
+                // Recorded before the next delivery is read, so that the journal has the order of
+                // arrival.
+                let Some(received) = commands::receive(&inner, delivery) else { continue };
+                let (inner, connection) = (inner.clone(), connection.clone());
+                let execution = commands::execute(inner, connection, received, cancel.clone());
                 if serial {
-                    obeyed.await;
+                    execution.await;
                 } else {
-                    tokio::spawn(obeyed);
+                    tokio::spawn(execution);
                 }
             }
         }
     }
 }
 
-impl Book {
+impl HostState {
     fn heartbeat(&self) -> Value {
-        heartbeat(&self.plan, &self.id, &self.started_at, self.workloads.len())
+        let workloads = self.workloads.len();
+        heartbeat(&self.config, &self.id, &self.started_at, workloads)
     }
 }
 
 impl Inner {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, HostState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn up(&self) -> MutexGuard<'_, Option<Up>> {
-        self.up.lock().unwrap_or_else(PoisonError::into_inner)
+    fn session(&self) -> MutexGuard<'_, Option<Session>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self) -> Option<Link> {
-        self.up().as_ref().map(|up| up.link.clone())
+    fn connection(&self) -> Option<PeerConnection> {
+        self.session()
+            .as_ref()
+            .map(|session| session.connection.clone())
     }
 
-    fn note(&self, what: EventKind) {
+    fn record(&self, event: EventKind) {
         let (name, id) = {
-            let book = self.book();
-            (book.plan.name.clone(), book.id.clone())
+            let host = self.state();
+            (host.config.name.clone(), host.id.clone())
         };
-        self.journal.write(&name, &id, what);
+        self.journal.record(&name, &id, event);
     }
 
-    async fn beat(&self, link: &Link) {
-        if self.switches.borrow().mute {
+    async fn send_heartbeat(&self, connection: &PeerConnection) {
+        if self.controls.borrow().heartbeats_paused {
             return;
         }
         let (subject, payload) = {
-            let mut book = self.book();
-            if book.beats_to_skip > 0 {
-                book.beats_to_skip -= 1;
+            let mut host = self.state();
+            if host.heartbeats_to_skip > 0 {
+                host.heartbeats_to_skip -= 1;
                 return;
             }
-            let beat = book.heartbeat();
-            (nats::heartbeat_subject(&book.id), beat.to_string())
+            let heartbeat = host.heartbeat();
+            (nats::heartbeat_subject(&host.id), heartbeat.to_string())
         };
-        // A host whose connection is gone says nothing.
-        let _ = link
+        // A host without a connection cannot send.
+        let _ = connection
             .publish(&subject, payload.into(), &Headers::none())
             .await;
     }
 }
 
-/// Now, as RFC 3339 in UTC.
+/// Current time as RFC 3339 in UTC.
 fn now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     crate::wire::timestamp::rfc3339_ms(now.unwrap_or_default().as_millis()) + "Z"
 }
 
-/// As a process makes one up.
+/// Returns a random UUID.
 fn new_id() -> String {
     let bits = rand::random::<u128>();
     let hex = format!("{bits:032x}");

@@ -1,4 +1,4 @@
-//! The scheduler suite as a library: what to judge, how, and the report of it.
+//! The scheduler suite as a library: a target and options in, a report out.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -8,7 +8,7 @@ use super::scenario::Scenario;
 use super::target::{Access, LaunchError, READY_WITHIN, Target};
 use super::{preflight, runner, scenarios};
 use crate::check::executor::ExecutorOptions;
-use crate::check::outcome::{Outcome, chain};
+use crate::check::outcome::{Outcome, error_chain};
 use crate::check::run_options;
 use crate::check::run_options::{RunOptions, UsageError};
 use crate::report::run::{RunnableSuite, run};
@@ -18,32 +18,32 @@ use crate::testbed::broker::BrokerChoice;
 use crate::testbed::clock::Patience;
 use crate::testbed::secrets::Secrets;
 
-/// Scenarios at once: nearly all of their time is waiting.
+/// Default number of concurrent scenarios, which spend nearly all of their time waiting.
 pub const JOBS: usize = 24;
-/// Schedulers of scenarios' own at once.
-const OWN: usize = 6;
+/// Maximum number of concurrent scenarios with their own scheduler.
+const MAX_OWN_SCHEDULERS: usize = 6;
 
-/// The suite with everything set.
+/// A configured suite.
 #[derive(Clone)]
 pub struct Suite {
-    /// What is judged.
+    /// Scheduler to judge.
     pub target: Target,
-    /// What was asked for.
+    /// Selection of checks, and options of the run.
     pub options: RunOptions,
-    /// A canary has to run before anything is judged.
-    pub examined: bool,
-    /// Ends as soon as this is seen broken: what the self test wants to know then is known.
-    pub until_broken: Option<&'static Requirement>,
+    /// Requires that a canary workload runs before the first check.
+    pub preflight: bool,
+    /// Ends the run as soon as this requirement is violated. The self-test needs no further result.
+    pub until_violated: Option<&'static Requirement>,
 }
 
 impl Suite {
-    /// A suite for a target, with all its defaults.
+    /// Returns a suite for `target` with default options.
     pub fn new(target: Target) -> Suite {
         Suite {
             target,
             options: RunOptions::new(super::catalog(), JOBS),
-            examined: true,
-            until_broken: None,
+            preflight: true,
+            until_violated: None,
         }
     }
 
@@ -51,29 +51,29 @@ impl Suite {
         EnvironmentConfig {
             target: Arc::new(self.target.clone()),
             broker: self.options.broker.clone(),
-            run: run_options::run_token(),
+            run_token: run_options::run_token(),
             patience: Patience::start(),
             secrets: Arc::default(),
-            tags: Arc::new(AtomicU64::new(0)),
+            next_tag: Arc::new(AtomicU64::new(0)),
         }
     }
 
-    async fn set_up(&self, props: &EnvironmentConfig) -> Result<Environment, String> {
-        let trouble = |failed: LaunchError| chain(&failed);
-        let stage = props.stage(true, true).await.map_err(trouble)?;
-        let within = self
+    async fn set_up(&self, config: &EnvironmentConfig) -> Result<Environment, String> {
+        let environment = config.start(true, true).await;
+        let environment = environment.map_err(|error: LaunchError| error_chain(&error))?;
+        let ready_within = self
             .target
             .launch()
             .map_or(READY_WITHIN, |launch| launch.ready_within);
-        if self.examined {
-            preflight::examine(&stage, within).await?;
+        if self.preflight {
+            preflight::run_canary(&environment, ready_within).await?;
         }
-        Ok(stage)
+        Ok(environment)
     }
 
     /// Runs the suite and returns its report.
     ///
-    /// Cancel safe: dropping the future stops every scheduler that the suite launched.
+    /// Cancel safe: dropping the future stops every scheduler that the suite has launched.
     pub async fn run(&self) -> Report {
         run(self).await
     }
@@ -94,7 +94,7 @@ impl RunnableSuite for Suite {
     fn validate(&self) -> Result<(), UsageError> {
         let running = matches!(self.target.access, Access::Running { .. });
         if running && self.options.broker != BrokerChoice::Embedded {
-            let text = "a scheduler that runs already has its broker: leave out --broker";
+            let text = "--broker conflicts with a running scheduler, which already has a broker";
             return Err(UsageError::Contradiction(text.to_owned()));
         }
         self.options.validate()
@@ -119,12 +119,12 @@ impl RunnableSuite for Suite {
         }
     }
 
-    fn target_words(&self) -> String {
+    fn target_arguments(&self) -> String {
         if let Some(file) = &self.target.file {
-            return run_options::target_file_words(file);
+            return run_options::target_file_arguments(file);
         }
         match &self.target.access {
-            Access::Launch(launch) => run_options::command_words(&launch.command),
+            Access::Launch(launch) => run_options::command_arguments(&launch.command),
             Access::Running { nats_url } => {
                 format!(
                     "--nats-url {}",
@@ -135,15 +135,15 @@ impl RunnableSuite for Suite {
     }
 
     fn select(&self, profiles: &[Profile]) -> (Vec<&'static Scenario>, Vec<Outcome>) {
-        let (mut selected, mut others) = (Vec::new(), Vec::new());
+        let (mut selected, mut not_selected) = (Vec::new(), Vec::new());
         for scenario in scenarios() {
             let long = scenario.is_long(&self.target.timings);
-            match self.options.reason_against(scenario, profiles, long) {
+            match self.options.skip_reason(scenario, profiles, long) {
                 None => selected.push(scenario),
-                Some(reason) => others.push(run_options::not_run(scenario, reason)),
+                Some(reason) => not_selected.push(run_options::not_run(scenario, reason)),
             }
         }
-        (selected, others)
+        (selected, not_selected)
     }
 
     async fn start_testbed(&self) -> Result<Self::Testbed, String> {
@@ -158,24 +158,24 @@ impl RunnableSuite for Suite {
         (environment, config): Self::Testbed,
         report: &mut Report,
     ) -> (Vec<Outcome>, Arc<Secrets>) {
-        report.run.id = config.run.clone();
-        report.environment.broker = environment.live.bus.broker.name.clone();
+        report.run.id = config.run_token.clone();
+        report.environment.broker = environment.scheduler.bus.broker.name.clone();
         let (secrets, patience) = (config.secrets.clone(), config.patience.clone());
         let options = ExecutorOptions {
             jobs: self.options.jobs,
-            own_hosts: OWN,
+            own_targets: MAX_OWN_SCHEDULERS,
             repeat: self.options.repeat,
             seed: self.options.seed,
         };
-        let ends = runner::Ends {
-            stop: &self.options.stop,
-            broken: self.until_broken,
+        let stop = runner::StopConditions {
+            cancelled: &self.options.stop,
+            until_violated: self.until_violated,
         };
         let observer = self.options.observer.as_ref();
-        let outcomes = runner::run(selected, config, environment, &options, observer, ends).await;
+        let outcomes = runner::run(selected, config, environment, &options, observer, stop).await;
         report.environment.patience_ms = patience.now().as_secs_f64() * 1000.0;
         report.environment.timer_lateness_ms =
-            patience.clock.worst_lateness().as_secs_f64() * 1000.0;
+            patience.clock.max_timer_lateness().as_secs_f64() * 1000.0;
         (outcomes, secrets)
     }
 }

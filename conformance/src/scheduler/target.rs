@@ -1,10 +1,10 @@
-//! What is judged: how a scheduler is launched, how it is given its work, and which times it declares.
+//! Target: the scheduler to judge, how it is launched, its intake, and its declared time limits.
 
 pub mod default;
 pub mod file;
 mod running_scheduler;
 
-pub use self::running_scheduler::{Bus, LaunchError, RunningScheduler};
+pub use self::running_scheduler::{LaunchError, RunningScheduler, TappedBus};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,106 +12,106 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::intake::ExecPlan;
+use super::intake::ExecConfig;
 use super::timings::Timings;
 use crate::check::side::Side;
 use crate::spec::requirements::Profile;
 
-/// How long a scheduler may take until it obeys.
+/// Default time from the launch of a scheduler until it starts the canary.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The placeholders of a scheduler's command, environment and intake.
+/// Placeholders in the command, environment and intake of a scheduler.
 pub const PLACEHOLDERS: &[(&str, &str)] = &[
-    ("nats_url", "where to connect: nats://127.0.0.1:PORT"),
-    ("dir", "a directory of its own, empty at first"),
+    ("nats_url", "URL of the broker: nats://127.0.0.1:PORT"),
+    ("dir", "separate directory, initially empty"),
     (
         "kubeconfig",
-        "a file with how the API server of the kube intake is reached",
+        "kubeconfig file for the API server of the kube intake",
     ),
     (
         "namespace",
-        "where the kube intake has its objects, for those of the scheduler, too",
+        "namespace of all objects of the kube intake, including those of the scheduler",
     ),
 ];
 
-/// A scheduler to judge.
+/// Scheduler to judge.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What reports call it.
+    /// Name in reports.
     pub name: String,
-    /// Its version, when it is known.
+    /// Version, if known.
     pub version: Option<String>,
-    /// The file that describes it, if one does.
+    /// Target file, if there is one.
     pub file: Option<PathBuf>,
-    /// How it is reached.
+    /// Access to the scheduler.
     pub access: Access,
-    /// How it is given its work.
-    pub intake: IntakePlan,
-    /// The profiles that it claims.
+    /// Intake of the scheduler.
+    pub intake: IntakeConfig,
+    /// Claimed profiles.
     pub profiles: Vec<Profile>,
-    /// Features that it declares present or absent.
+    /// Features that are declared present or absent.
     pub features: BTreeMap<String, bool>,
-    /// The times that it is judged by.
+    /// Time limits by which the scheduler is judged.
     pub timings: Timings,
 }
 
-/// How a scheduler is reached.
+/// Access to a scheduler.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// The suite starts it.
+    /// The suite launches the scheduler.
     Launch(Launch),
-    /// It runs already, on this broker.
+    /// The scheduler is already running.
     Running {
-        /// The broker.
+        /// URL of its broker.
         nats_url: String,
     },
 }
 
-/// How a scheduler is started.
+/// Launch configuration of a scheduler.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// Program and arguments, with placeholders.
     pub command: Vec<String>,
     /// Additional environment, with placeholders.
     pub env: BTreeMap<String, String>,
-    /// Further arguments that keep environments apart.
+    /// Additional arguments that restrict each namespace to the hosts of its environment.
     pub isolated: Option<Vec<String>>,
-    /// Further arguments by which several instances agree on who acts, where that takes any.
+    /// Additional arguments that enable leader election.
     pub elected: Option<Vec<String>>,
-    /// How long it may take until it obeys.
+    /// Time from the launch until the scheduler starts the canary.
     pub ready_within: Duration,
-    /// What asks it to end.
+    /// Signal that stops the scheduler.
     pub stop_signal: Signal,
 }
 
-/// How work is given to a scheduler; texts hold placeholders.
+/// Configuration of an intake. Texts contain placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IntakePlan {
-    /// Manifests in a directory; the scheduler's word in a folder.
+pub enum IntakeConfig {
+    /// Manifests in a directory, and status files.
     Dir {
-        /// Where manifests are put.
+        /// Directory of the manifests.
         manifests: String,
-        /// Where the scheduler says how it goes.
+        /// Directory of the status files.
         status: String,
     },
-    /// Commands.
-    Exec(ExecPlan),
+    /// Commands of the scheduler.
+    Exec(ExecConfig),
     /// Custom resources.
-    Kube(KubePlan),
+    Kube(KubernetesConfig),
 }
 
-/// How the API server of a scheduler is reached.
+/// Configuration of the kube intake.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KubePlan {
-    /// Instead of the file that `KUBECONFIG` names.
+pub struct KubernetesConfig {
+    /// Kubeconfig file [default: `KUBECONFIG`].
     pub kubeconfig: Option<String>,
-    /// The namespace of all that is submitted; without it the suite makes some of its own.
+    /// Namespace of all objects [default: a new namespace].
     pub namespace: Option<String>,
 }
 
-impl Default for IntakePlan {
-    fn default() -> IntakePlan {
-        IntakePlan::Dir {
+impl Default for IntakeConfig {
+    fn default() -> IntakeConfig {
+        IntakeConfig::Dir {
             manifests: "{dir}".to_owned(),
             status: "{dir}/.berth".to_owned(),
         }
@@ -119,21 +119,21 @@ impl Default for IntakePlan {
 }
 
 impl Target {
-    /// A target with that access which claims everything.
+    /// Returns a target with the directory intake that claims every profile.
     pub fn new(name: impl Into<String>, access: Access) -> Target {
         Target {
             name: name.into(),
             version: None,
             file: None,
             access,
-            intake: IntakePlan::default(),
-            profiles: profiles(&IntakePlan::default()),
+            intake: IntakeConfig::default(),
+            profiles: profiles(&IntakeConfig::default()),
             features: BTreeMap::new(),
             timings: Timings::default(),
         }
     }
 
-    /// A target launched by a command, with the directory intake.
+    /// Returns a target that is launched by a command, with the directory intake.
     pub fn command<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Target {
         let command: Vec<String> = command.into_iter().map(Into::into).collect();
         let program = command.first().map(String::as_str).unwrap_or_default();
@@ -141,9 +141,9 @@ impl Target {
         Target::new(name, Access::Launch(Launch::new(command)))
     }
 
-    /// With custom resources as its intake, and the profile that is about them.
-    pub fn with_kube(self, plan: KubePlan) -> Target {
-        let intake = IntakePlan::Kube(plan);
+    /// Sets the kube intake, and adds the profile that requires it.
+    pub fn with_kubernetes(self, config: KubernetesConfig) -> Target {
+        let intake = IntakeConfig::Kube(config);
         Target {
             profiles: profiles(&intake),
             intake,
@@ -151,12 +151,12 @@ impl Target {
         }
     }
 
-    /// The same, launched so that hosts are not shared between environments.
+    /// Returns the target with the arguments that isolate environments from each other.
     pub fn isolated(&self) -> Option<Target> {
         self.with_arguments(self.launch()?.isolated.clone()?)
     }
 
-    /// The same, launched so that several instances agree on who acts.
+    /// Returns the target with the arguments that enable leader election.
     pub fn elected(&self) -> Option<Target> {
         self.with_arguments(self.launch()?.elected.clone()?)
     }
@@ -170,7 +170,7 @@ impl Target {
         })
     }
 
-    /// How it is launched, when it is.
+    /// Returns the launch configuration, unless the scheduler is already running.
     pub fn launch(&self) -> Option<&Launch> {
         match &self.access {
             Access::Launch(launch) => Some(launch),
@@ -179,16 +179,16 @@ impl Target {
     }
 }
 
-/// The profiles that a scheduler with such an intake can claim.
-fn profiles(intake: &IntakePlan) -> Vec<Profile> {
+/// Returns the profiles that a scheduler with this intake can claim.
+fn profiles(intake: &IntakeConfig) -> Vec<Profile> {
     let mut profiles = Side::Scheduler.profiles();
-    let cluster = matches!(intake, IntakePlan::Kube(_));
-    profiles.retain(|profile| cluster || *profile != Profile::Kubernetes);
+    let has_cluster = matches!(intake, IntakeConfig::Kube(_));
+    profiles.retain(|profile| has_cluster || *profile != Profile::Kubernetes);
     profiles
 }
 
 impl Launch {
-    /// A command without anything special.
+    /// Returns the configuration of a command with default settings.
     pub fn new(command: Vec<String>) -> Launch {
         Launch {
             command,

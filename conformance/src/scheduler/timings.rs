@@ -1,5 +1,5 @@
-//! The times by which a scheduler is judged: the longest that the specification allows, or shorter ones
-//! that a target declares, so that nobody waits a minute for what is configured to take seconds.
+//! Time limits by which a scheduler is judged: the maxima of the specification, or shorter limits
+//! that the target declares. With short limits, a run takes less time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::check::pattern::suggestion;
 
 macro_rules! timings {
-    ($($field:ident $max_ms:literal $what:literal;)*) => {
-        /// How long a target may take for what. Never longer than the specification allows.
+    ($($field:ident $max_ms:literal $description:literal;)*) => {
+        /// Time limits of a target. None exceeds its maximum in the specification.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Timings {
-            $(#[doc = $what] pub $field: Duration,)*
+            $(#[doc = $description] pub $field: Duration,)*
         }
 
         impl Default for Timings {
@@ -21,8 +21,9 @@ macro_rules! timings {
         }
 
         impl Timings {
-            /// Name, longest value in milliseconds, meaning.
-            pub const ALL: &[(&str, u64, &str)] = &[$((concat!(stringify!($field), "_ms"), $max_ms, $what),)*];
+            /// Name, maximum in milliseconds, and description of each limit.
+            pub const ALL: &[(&str, u64, &str)] =
+                &[$((concat!(stringify!($field), "_ms"), $max_ms, $description),)*];
 
             fn set(&mut self, name: &str, value: Duration) {
                 $(if name == concat!(stringify!($field), "_ms") { self.$field = value; })*
@@ -31,51 +32,51 @@ macro_rules! timings {
     };
 }
 
-// The table of docs/spec/scheduler.md.
+// Copy of the table in docs/spec/scheduler.md.
 timings! {
-    act 10_000 "From what calls for a command to the command on the bus.";
-    show 10_000 "From what a scheduler learns to what it shows.";
+    act 10_000 "From the event that requires a command to the command on the bus.";
+    show 10_000 "From an event to the status that shows it.";
     register 5_000 "From the first heartbeat of a host to its use.";
-    poll 30_000 "From one status of a running id to the next.";
-    notice 10_000 "From the end of a host's process to the starts elsewhere.";
-    silence 40_000 "From the last sign of a host that stays connected to its loss.";
-    resend 15_000 "From a stop without an answer to its repetition.";
-    retry 60_000 "From a failed start to the next; for the first five.";
-    cleanup 30_000 "From the first heartbeat of a host that returns to the stops of what is no longer wanted there.";
+    poll 30_000 "Between two status requests for a running id.";
+    notice 10_000 "From the end of a host's process to the starts on other hosts.";
+    silence 40_000 "From the last message of a connected host to its loss.";
+    resend 15_000 "From a stop without a reply to its repetition.";
+    retry 60_000 "From a failed start to the next one, for the first five.";
+    cleanup 30_000 "From the first heartbeat of a returning host to the stops of its unwanted workloads.";
     reconnect 15_000 "From the return of the broker to the next command.";
-    fence 120_000 "From the last sign of a lost host to a replacement that must not overlap.";
+    fence 120_000 "From the last message of a lost host to a replacement that must not overlap.";
     exit 15_000 "From SIGTERM to the end of the process.";
 }
 
-/// A timing that is none.
+/// Error in a declaration of time limits.
 #[derive(Debug, thiserror::Error)]
 pub enum TimingError {
-    /// There is no such name.
-    #[error("there is no timing `{name}`{suggestion}")]
+    /// The name is unknown.
+    #[error("unknown timing `{name}`{suggestion}")]
     Unknown {
-        /// The name.
+        /// Declared name.
         name: String,
-        /// The near spelling.
+        /// Hint at the most similar name, or empty.
         suggestion: String,
     },
-    /// It is longer than it may be.
-    #[error("`{name}` is {value}, and the specification allows at most {max}")]
+    /// The value exceeds the maximum in the specification.
+    #[error("`{name}` is {value}, but the specification allows at most {max}")]
     TooLong {
-        /// The name.
+        /// Declared name.
         name: String,
-        /// What was declared.
+        /// Declared value in milliseconds.
         value: u64,
-        /// The longest.
+        /// Maximum in milliseconds.
         max: u64,
     },
 }
 
 impl Timings {
-    /// The declared ones, and the longest for what is not declared.
+    /// Returns the declared limits, and the maxima of the specification for all others.
     ///
     /// # Errors
-    /// A name is unknown or a value too long.
-    pub fn declared(table: &BTreeMap<String, u64>) -> Result<Timings, TimingError> {
+    /// A name is unknown, or a value exceeds its maximum.
+    pub fn from_declared(table: &BTreeMap<String, u64>) -> Result<Timings, TimingError> {
         let mut timings = Timings::default();
         for (name, value) in table {
             let names = Timings::ALL.iter().map(|(name, _, _)| *name);
@@ -97,8 +98,9 @@ impl Timings {
         Ok(timings)
     }
 
-    /// How often simulated hosts beat: four times before silence tells, as rarely as real ones at most.
-    pub fn beat_every(&self) -> Duration {
+    /// Heartbeat interval of simulated hosts: a fifth of `silence`, but not longer than that of
+    /// real hosts.
+    pub fn heartbeat_interval(&self) -> Duration {
         (self.silence / 5).clamp(Duration::from_secs(1), Duration::from_secs(15))
     }
 }
@@ -108,14 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timings_are_known_and_never_longer_than_allowed() {
+    fn rejects_unknown_and_excessive_timings() {
         let declared = |name: &str, value| {
             let table = BTreeMap::from([(name.to_owned(), value)]);
-            Timings::declared(&table).map_err(|bad| bad.to_string())
+            Timings::from_declared(&table).map_err(|error| error.to_string())
         };
         let short = declared("silence_ms", 4_000).unwrap();
         assert_eq!(short.silence, Duration::from_secs(4));
-        assert_eq!(short.beat_every(), Duration::from_secs(1));
+        assert_eq!(short.heartbeat_interval(), Duration::from_secs(1));
         assert_eq!(short.poll, Timings::default().poll);
         assert!(
             declared("silence_ms", 600_000)

@@ -2113,7 +2113,7 @@ pub static HOST_HTTP_004: Requirement = Requirement {
     why: "Clients add the port.",
     origin: "upstream issue 5075",
     page: "ingress.md",
-    breaks: Some(Breaks::Breakage("port-in-host-matters")),
+    breaks: Some(Breaks::Breakage("compares-port-in-host")),
     excluded: None,
 };
 
@@ -2152,7 +2152,7 @@ pub static HOST_HTTP_007: Requirement = Requirement {
     why: "The workload could never be reached.",
     origin: "upstream",
     page: "ingress.md",
-    breaks: Some(Breaks::Breakage("accepts-bad-host")),
+    breaks: Some(Breaks::Breakage("accepts-invalid-host-name")),
     excluded: None,
 };
 
@@ -2204,7 +2204,7 @@ pub static HOST_HTTP_011: Requirement = Requirement {
     why: "Several replicas may run on one host.",
     origin: "upstream issue 5374",
     page: "ingress.md",
-    breaks: Some(Breaks::Breakage("one-replica-gets-all")),
+    breaks: Some(Breaks::Breakage("no-load-balancing")),
     excluded: None,
 };
 
@@ -2256,7 +2256,7 @@ pub static HOST_HTTP_015: Requirement = Requirement {
     why: "One guest must not block the whole machine.",
     origin: "upstream PR 5451",
     page: "ingress.md",
-    breaks: Some(Breaks::Breakage("spin-blocks-ingress")),
+    breaks: Some(Breaks::Breakage("busy-guest-blocks-ingress")),
     excluded: None,
 };
 
@@ -2308,7 +2308,7 @@ pub static HOST_RES_003: Requirement = Requirement {
     why: "One guest must not bring down the whole machine.",
     origin: "design",
     page: "resources.md",
-    breaks: Some(Breaks::Breakage("allocation-ends-host")),
+    breaks: Some(Breaks::Breakage("allocation-kills-host")),
     excluded: None,
 };
 
@@ -2334,7 +2334,7 @@ pub static HOST_RES_005: Requirement = Requirement {
     why: "Access is denied by default.",
     origin: "upstream",
     page: "resources.md",
-    breaks: Some(Breaks::Breakage("open-egress")),
+    breaks: Some(Breaks::Breakage("unrestricted-egress")),
     excluded: None,
 };
 
@@ -2347,7 +2347,7 @@ pub static HOST_RES_006: Requirement = Requirement {
     why: "An allow-list that permits nothing is useless.",
     origin: "upstream",
     page: "resources.md",
-    breaks: Some(Breaks::Breakage("closed-egress")),
+    breaks: Some(Breaks::Breakage("denies-allowed-egress")),
     excluded: None,
 };
 
@@ -2373,7 +2373,7 @@ pub static HOST_RES_008: Requirement = Requirement {
     why: "A workload is granted only the interfaces that it declares.",
     origin: "wash host 2.7.0 accepts undeclared imports",
     page: "resources.md",
-    breaks: Some(Breaks::Breakage("grants-undeclared")),
+    breaks: Some(Breaks::Breakage("grants-undeclared-imports")),
     excluded: None,
 };
 
@@ -2464,7 +2464,7 @@ pub static HOST_RES_015: Requirement = Requirement {
     why: "One guest must not block the whole machine.",
     origin: "in wash host 2.7.0, a spinning guest survives a stop",
     page: "resources.md",
-    breaks: Some(Breaks::Breakage("no-epochs")),
+    breaks: Some(Breaks::Breakage("no-epoch-interruption")),
     excluded: None,
 };
 
@@ -2477,7 +2477,7 @@ pub static HOST_RES_016: Requirement = Requirement {
     why: "Access is denied by default.",
     origin: "wash host 2.7.0 only counts connections",
     page: "resources.md",
-    breaks: Some(Breaks::Breakage("open-sockets")),
+    breaks: Some(Breaks::Breakage("unrestricted-sockets")),
     excluded: None,
 };
 
@@ -4804,7 +4804,7 @@ pub static SCHED_KUBE_011: Requirement = Requirement {
     why: "With foreground deletion, the scheduler would work against the garbage collector.",
     origin: "operator 2.7.0 creates them",
     page: "intakes/kubernetes.md",
-    breaks: Some(Breaks::Breakage("fights-garbage-collection")),
+    breaks: Some(Breaks::Breakage("recreates-deleted-dependents")),
     excluded: None,
 };
 

@@ -1,15 +1,15 @@
-//! The roles: images with a known behaviour that checks ask a host to run.
+//! Roles: images with a specified behavior that checks start on a host.
 
 use std::fmt;
 
-/// What a role is used as in a workload.
+/// Part of a workload that a role is used as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// An image for the list of components.
+    /// Component.
     Component,
-    /// An image for the workload's service.
+    /// Service.
     Service,
-    /// An artifact that no host can run: the start must be refused.
+    /// Artifact that no host can run: the start must be refused.
     Broken,
 }
 
@@ -25,27 +25,27 @@ impl fmt::Display for Kind {
 
 macro_rules! roles {
     ($($variant:ident $name:literal $kind:ident $contract:literal;)*) => {
-        /// An image with a known behaviour, by name. [`Role::contract`] says what it must do.
+        /// Image with a specified behavior, see [`Role::contract`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Role {
             $(#[doc = $contract] $variant,)*
         }
 
         impl Role {
-            /// Every role, in the order of the documentation.
+            /// All roles, in the order of the documentation.
             pub const ALL: &[Role] = &[$(Role::$variant,)*];
 
-            /// The name used in `target.toml`, in image references and in reports.
+            /// Returns the name that `target.toml`, image references and reports use.
             pub const fn name(self) -> &'static str {
                 match self { $(Role::$variant => $name,)* }
             }
 
-            /// Where the role stands in a workload.
+            /// Returns the part of a workload that the role is used as.
             pub const fn kind(self) -> Kind {
                 match self { $(Role::$variant => Kind::$kind,)* }
             }
 
-            /// What an image must do to play the role, in one sentence.
+            /// Returns the behavior that the image must have.
             pub const fn contract(self) -> &'static str {
                 match self { $(Role::$variant => $contract,)* }
             }
@@ -115,7 +115,7 @@ roles! {
 }
 
 impl Role {
-    /// The role of that name, if there is one.
+    /// Returns the role with this name.
     pub fn named(name: &str) -> Option<Role> {
         Role::ALL.iter().copied().find(|role| role.name() == name)
     }
@@ -133,7 +133,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_are_unique_and_lead_back_to_their_role() {
+    fn names_are_unique_and_resolve_to_their_role() {
         let names: BTreeSet<_> = Role::ALL.iter().map(|role| role.name()).collect();
         assert_eq!(names.len(), Role::ALL.len());
         for role in Role::ALL {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_lists_every_role_with_its_contract() {
+    fn documentation_lists_every_role_with_its_contract() {
         let page = include_str!("../../../docs/conformance/roles.md");
         for role in Role::ALL {
             let row = format!("| `{}` | {} | {} |", role, role.kind(), role.contract());

@@ -1,4 +1,4 @@
-//! The beacon server: guests call it, so runs are counted without trusting the host.
+//! The beacon server: guests call it, so the suite counts runs without relying on the host.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -14,188 +14,187 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 
-/// At once; a suite has a few dozen guests alive, a host that leaks connections must not sink us.
-const MAX_CONNECTIONS: usize = 1024;
-/// Of one beacon: a guest that restarts without pause is seen, not stored without end.
+use super::tcp_server::TcpServer;
+
+/// Maximum number of recorded calls per guest, in case a guest restarts without pause.
 const MAX_HITS: usize = 100_000;
-/// A guest's words are short; a longer path is not a beacon.
-const MAX_WHAT_BYTES: usize = 64;
+/// Maximum length of a beacon's name. A longer path is rejected.
+const MAX_NAME_BYTES: usize = 64;
 
-/// A loopback HTTP server that remembers which guest called it, with what word, and when.
+/// A loopback HTTP server that records which guest sent which beacon, and when.
 ///
-/// Dropping it closes the server; beacons handed out remain readable.
+/// Dropping it closes the server; recorded beacons remain readable.
 #[derive(Debug)]
-pub struct Beacons {
+pub struct BeaconServer {
     authority: String,
-    evidence: Arc<Evidence>,
-    server: JoinHandle<()>,
+    hits: Arc<Hits>,
+    _server: TcpServer,
 }
 
-impl Beacons {
-    /// Listens on a free port of 127.0.0.1.
-    pub async fn start() -> io::Result<Beacons> {
+impl BeaconServer {
+    /// Starts a server on a free port of 127.0.0.1.
+    pub async fn start() -> io::Result<BeaconServer> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let authority = listener.local_addr()?.to_string();
-        let evidence = Arc::new(Evidence::default());
-        let server = tokio::spawn(accept(listener, evidence.clone()));
-        Ok(Beacons {
+        let hits = Arc::new(Hits::default());
+        let served = hits.clone();
+        let server = TcpServer::start(listener, move |stream| serve(stream, served.clone()));
+        Ok(BeaconServer {
             authority,
-            evidence,
-            server,
+            hits,
+            _server: server,
         })
     }
 
-    /// `127.0.0.1:PORT`: the entry that a workload's allow-list needs.
+    /// Returns `127.0.0.1:PORT`, the entry that a workload's allow-list needs.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// A new beacon with a token of its own, so that no two guests are mistaken for each other.
-    pub fn beacon(&self) -> Beacon {
+    /// Returns a beacon address with its own token, so that the calls of two guests cannot be
+    /// confused.
+    pub fn new_beacon(&self) -> Beacon {
         let token = format!("{:016x}", rand::random::<u64>());
-        self.evidence.open(&token);
+        self.hits.register(&token);
         Beacon {
             value: format!("{}/{token}", self.authority),
             authority: self.authority.clone(),
             token,
-            evidence: self.evidence.clone(),
+            hits: self.hits.clone(),
         }
     }
 }
 
-impl Drop for Beacons {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-/// One guest's line to the suite.
+/// The beacon address of one guest, and the calls to it.
 #[derive(Clone, Debug)]
 pub struct Beacon {
-    /// `127.0.0.1:PORT/TOKEN`: what the guest's environment variable must hold.
+    /// `127.0.0.1:PORT/TOKEN`, the value of the guest's environment variable.
     pub value: String,
-    /// `127.0.0.1:PORT`: what the workload must be allowed to reach.
+    /// `127.0.0.1:PORT`, which the workload must be allowed to reach.
     pub authority: String,
     token: String,
-    evidence: Arc<Evidence>,
+    hits: Arc<Hits>,
 }
 
 /// One call of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
-    /// The word that the guest sent: the rest of the path after the token.
-    pub what: String,
-    /// When the request arrived.
+    /// Name of the beacon: the path after the token.
+    pub name: String,
+    /// Time of arrival.
     pub at: Instant,
 }
 
-/// The word did not come often enough in time.
+/// The beacon did not arrive often enough in time.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "expected the beacon `{what}` {wanted} times within {waited_ms} ms, got it {got} times; in all: {heard}"
+    "expected the beacon `{name}` {expected} times within {limit_ms} ms, received it {actual} \
+     times; all beacons: {summary}"
 )]
-pub struct Silence {
-    what: String,
-    wanted: usize,
-    got: usize,
-    waited_ms: u128,
-    heard: String,
+pub struct BeaconTimeout {
+    name: String,
+    expected: usize,
+    actual: usize,
+    limit_ms: u128,
+    summary: String,
 }
 
 impl Beacon {
-    /// Everything heard so far, oldest first.
+    /// Returns all calls so far, oldest first.
     pub fn hits(&self) -> Vec<Hit> {
-        self.evidence.hits(&self.token)
+        self.hits.of(&self.token)
     }
 
-    /// How often the guest has sent that word.
-    pub fn count(&self, what: &str) -> usize {
-        self.hits().iter().filter(|hit| hit.what == what).count()
+    /// Returns how often the guest has sent the beacon `name`.
+    pub fn count(&self, name: &str) -> usize {
+        self.hits().iter().filter(|hit| hit.name == name).count()
     }
 
-    /// Waits until the word has come `wanted` times in all and returns those hits.
+    /// Waits until the beacon `name` has arrived `expected` times in total, and returns those
+    /// calls.
     ///
-    /// Cancel safe: nothing heard is lost.
+    /// Cancel safe: no call is lost.
     pub async fn wait(
         &self,
-        what: &str,
-        wanted: usize,
-        deadline: Duration,
-    ) -> Result<Vec<Hit>, Silence> {
-        let begun = Instant::now();
-        let heard = async {
+        name: &str,
+        expected: usize,
+        limit: Duration,
+    ) -> Result<Vec<Hit>, BeaconTimeout> {
+        let started_at = Instant::now();
+        let received = async {
             loop {
-                let arrival = self.evidence.arrival.notified();
+                let arrival = self.hits.arrival.notified();
                 tokio::pin!(arrival);
-                // Registered before the look, so that no hit falls in between.
+                // Registered before the hits are read, so that no call is missed.
                 arrival.as_mut().enable();
                 let mut hits = self.hits();
-                hits.retain(|hit| hit.what == what);
-                if hits.len() >= wanted {
+                hits.retain(|hit| hit.name == name);
+                if hits.len() >= expected {
                     return hits;
                 }
                 arrival.await;
             }
         };
-        tokio::time::timeout(deadline, heard)
+        tokio::time::timeout(limit, received)
             .await
-            .map_err(|_| Silence {
-                what: what.to_owned(),
-                wanted,
-                got: self.count(what),
-                waited_ms: begun.elapsed().as_millis(),
-                heard: self.summary(),
+            .map_err(|_| BeaconTimeout {
+                name: name.to_owned(),
+                expected,
+                actual: self.count(name),
+                limit_ms: started_at.elapsed().as_millis(),
+                summary: self.summary(),
             })
     }
 
     fn summary(&self) -> String {
         let mut counts: Vec<(String, usize)> = Vec::new();
         for hit in self.hits() {
-            match counts.iter_mut().find(|(what, _)| *what == hit.what) {
+            match counts.iter_mut().find(|(name, _)| *name == hit.name) {
                 Some((_, count)) => *count += 1,
-                None => counts.push((hit.what, 1)),
+                None => counts.push((hit.name, 1)),
             }
         }
         if counts.is_empty() {
-            return "nothing".to_owned();
+            return "none".to_owned();
         }
-        let words: Vec<_> = counts
+        let counts: Vec<_> = counts
             .iter()
-            .map(|(what, n)| format!("`{what}` {n} times"))
+            .map(|(name, count)| format!("`{name}` {count} times"))
             .collect();
-        words.join(", ")
+        counts.join(", ")
     }
 }
 
+/// The recorded calls of all guests.
 #[derive(Debug, Default)]
-struct Evidence {
+struct Hits {
     by_token: Mutex<HashMap<String, Vec<Hit>>>,
     arrival: Notify,
 }
 
-impl Evidence {
+impl Hits {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Hit>>> {
         self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, token: &str) {
+    fn register(&self, token: &str) {
         self.lock().insert(token.to_owned(), Vec::new());
     }
 
-    fn hits(&self, token: &str) -> Vec<Hit> {
+    fn of(&self, token: &str) -> Vec<Hit> {
         self.lock().get(token).cloned().unwrap_or_default()
     }
 
-    /// Whether the token is known; a call beyond [`MAX_HITS`] is answered and forgotten.
-    fn record(&self, token: &str, what: &str) -> bool {
+    /// Records a call and reports whether the token exists. Calls beyond [`MAX_HITS`] are not
+    /// stored.
+    fn record(&self, token: &str, name: &str) -> bool {
         let known = match self.lock().get_mut(token) {
             Some(hits) => {
                 if hits.len() < MAX_HITS {
                     hits.push(Hit {
-                        what: what.to_owned(),
+                        name: name.to_owned(),
                         at: Instant::now(),
                     });
                 }
@@ -208,47 +207,26 @@ impl Evidence {
     }
 }
 
-async fn accept(listener: TcpListener, evidence: Arc<Evidence>) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // Connections die with this task: the set is dropped with it.
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        while connections.try_join_next().is_some() {}
-        let evidence = evidence.clone();
-        connections.spawn(async move {
-            serve(stream, evidence).await;
-            drop(permit);
-        });
-    }
-}
-
-async fn serve(stream: TcpStream, evidence: Arc<Evidence>) {
-    let answer = service_fn(|request: Request<Incoming>| {
-        let status = listen(&evidence, request.uri().path());
+async fn serve(stream: TcpStream, hits: Arc<Hits>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let status = receive(&hits, request.uri().path());
         async move {
             let mut response = Response::new(Full::<Bytes>::default());
             *response.status_mut() = status;
             Ok::<_, Infallible>(response)
         }
     });
-    // A guest that is killed in mid-request breaks its connection: nothing to report.
+    // A guest that is killed during a request breaks its connection, which is not an error.
     let _ = hyper::server::conn::http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), answer)
+        .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-fn listen(evidence: &Evidence, path: &str) -> StatusCode {
-    let Some((token, what)) = path.strip_prefix('/').and_then(|rest| rest.split_once('/')) else {
+fn receive(hits: &Hits, path: &str) -> StatusCode {
+    let Some((token, name)) = path.strip_prefix('/').and_then(|rest| rest.split_once('/')) else {
         return StatusCode::NOT_FOUND;
     };
-    if what.len() > MAX_WHAT_BYTES || !evidence.record(token, what) {
+    if name.len() > MAX_NAME_BYTES || !hits.record(token, name) {
         return StatusCode::NOT_FOUND;
     }
     StatusCode::OK

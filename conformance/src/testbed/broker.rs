@@ -1,4 +1,4 @@
-//! The broker of a run: the embedded one, a nats-server started for it, or one that is there already.
+//! The broker of a run: embedded, a nats-server started for the run, or an existing broker.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,26 +13,26 @@ use super::process::{Process, ProcessError};
 use super::program;
 use crate::wire::nats::without_credentials;
 
-/// How long a nats-server may take until it listens.
-const SERVER_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is looked for.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// The port of a URL without one.
+/// Time within which a nats-server must listen.
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval at which the port of a nats-server is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Default port of a URL.
 const DEFAULT_PORT: u16 = 4222;
 
-/// Which broker to use.
+/// The broker to use.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum BrokerChoice {
-    /// The one in this process.
+    /// A broker in this process.
     #[default]
     Embedded,
     /// A nats-server from `BERTH_NATS_SERVER` or the PATH.
     NatsServer,
-    /// One that is there already.
+    /// An existing broker.
     Url(String),
 }
 
-/// A URL is shown without its credentials.
+/// Displays a URL without its credentials.
 impl fmt::Display for BrokerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,57 +62,58 @@ impl std::str::FromStr for BrokerChoice {
     }
 }
 
-/// No broker.
+/// Reasons why no broker is available.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerStartError {
-    /// The embedded one cannot listen.
-    #[error("the embedded broker cannot start")]
+    /// The embedded broker cannot start.
+    #[error("cannot start the embedded broker")]
     Embedded(#[from] BrokerError),
-    /// There is no nats-server.
-    #[error("there is no nats-server: set BERTH_NATS_SERVER or put it on the PATH")]
-    NoServer,
-    /// The nats-server cannot be launched.
-    #[error("nats-server cannot be launched")]
+    /// No nats-server was found.
+    #[error("cannot find nats-server: set BERTH_NATS_SERVER or add it to the PATH")]
+    NotFound,
+    /// nats-server cannot be launched.
+    #[error("cannot launch nats-server")]
     Launch(#[from] ProcessError),
-    /// The nats-server does not listen.
+    /// nats-server does not listen within the timeout.
     #[error("nats-server does not listen: {0}")]
-    Silent(String),
-    /// There is no place for its files.
-    #[error("there is no directory for nats-server")]
+    NotListening(String),
+    /// No directory for the files of nats-server can be created.
+    #[error("cannot create a directory for nats-server")]
     Directory(#[source] std::io::Error),
-    /// The URL leads nowhere.
-    #[error("the broker's address {0} cannot be resolved")]
-    Address(String),
+    /// The address in the URL cannot be resolved.
+    #[error("cannot resolve the address of the broker {0}")]
+    Unresolved(String),
 }
 
-/// A broker that is up.
+/// A running broker.
 #[derive(Debug)]
 pub struct RunningBroker {
-    /// For reports: `embedded`, `nats-server`, or the URL without credentials.
+    /// Name for reports: `embedded`, `nats-server`, or the URL without credentials.
     pub name: String,
-    /// For the suite itself.
+    /// URL for the suite's own connection.
     pub url: String,
-    /// Where it listens.
+    /// Address of the broker.
     pub addr: SocketAddr,
-    /// `user:password@` of its URL.
+    /// `user:password@` from the URL.
     pub credentials: String,
-    _keep: Keep,
+    _resources: Resources,
 }
 
+/// Resources that must live as long as the broker.
 #[derive(Debug)]
-enum Keep {
-    Embedded(#[expect(dead_code, reason = "lives as long as the run")] Broker),
+enum Resources {
+    Embedded(#[expect(dead_code, reason = "dropped at the end of the run")] Broker),
     Server(
-        #[expect(dead_code, reason = "lives as long as the run")] Process,
-        #[expect(dead_code, reason = "holds its files")] TempDir,
+        #[expect(dead_code, reason = "dropped at the end of the run")] Process,
+        #[expect(dead_code, reason = "contains the files of the server")] TempDir,
     ),
-    Nothing,
+    External,
 }
 
-/// Brings up the broker, or finds it.
+/// Starts the broker, or resolves the address of an existing one.
 ///
 /// # Errors
-/// It cannot be started or resolved. That nobody listens at a URL shows when the suite connects.
+/// When the broker cannot be started or resolved. An existing broker is not contacted.
 pub async fn start(choice: &BrokerChoice) -> Result<RunningBroker, BrokerStartError> {
     match choice {
         BrokerChoice::Embedded => {
@@ -122,12 +123,12 @@ pub async fn start(choice: &BrokerChoice) -> Result<RunningBroker, BrokerStartEr
                 url: broker.url(),
                 addr: broker.addr(),
                 credentials: String::new(),
-                _keep: Keep::Embedded(broker),
+                _resources: Resources::Embedded(broker),
             })
         }
         BrokerChoice::NatsServer => {
             let server = program::find("BERTH_NATS_SERVER", "nats-server")
-                .ok_or(BrokerStartError::NoServer)?;
+                .ok_or(BrokerStartError::NotFound)?;
             launch(server).await
         }
         BrokerChoice::Url(url) => {
@@ -138,7 +139,7 @@ pub async fn start(choice: &BrokerChoice) -> Result<RunningBroker, BrokerStartEr
                 url: url.clone(),
                 addr,
                 credentials,
-                _keep: Keep::Nothing,
+                _resources: Resources::External,
             })
         }
     }
@@ -152,36 +153,36 @@ async fn launch(server: PathBuf) -> Result<RunningBroker, BrokerStartError> {
         "--addr".into(),
         "127.0.0.1".into(),
         "--port".into(),
-        // The server picks the port and writes it to a file, so that no two runs want the same.
+        // The server selects a port and writes it to a file, so that parallel runs do not conflict.
         "-1".into(),
         "--ports_file_dir".into(),
         ports,
     ]
     .into();
     let process = Process::launch(&command, &Default::default())?;
-    let began = Instant::now();
+    let started_at = Instant::now();
     let addr = loop {
-        if let Some(addr) = written_port(&dir)
+        if let Some(addr) = read_ports_file(&dir)
             && TcpStream::connect(addr).await.is_ok()
         {
             break addr;
         }
-        if process.has_exited() || began.elapsed() > SERVER_WITHIN {
-            return Err(BrokerStartError::Silent(process.log()));
+        if process.has_exited() || started_at.elapsed() > STARTUP_TIMEOUT {
+            return Err(BrokerStartError::NotListening(process.log()));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     };
     Ok(RunningBroker {
         name: "nats-server".to_owned(),
         url: format!("nats://{addr}"),
         addr,
         credentials: String::new(),
-        _keep: Keep::Server(process, dir),
+        _resources: Resources::Server(process, dir),
     })
 }
 
-/// What the server wrote down: `{"nats": ["nats://127.0.0.1:41234"], ...}`.
-fn written_port(dir: &TempDir) -> Option<SocketAddr> {
+/// Reads the ports file of nats-server: `{"nats": ["nats://127.0.0.1:41234"], ...}`.
+fn read_ports_file(dir: &TempDir) -> Option<SocketAddr> {
     let file = std::fs::read_dir(dir.path())
         .ok()?
         .flatten()
@@ -203,7 +204,7 @@ fn written_port(dir: &TempDir) -> Option<SocketAddr> {
 }
 
 fn resolve(url: &str) -> Result<(String, SocketAddr), BrokerStartError> {
-    let unresolved = || BrokerStartError::Address(without_credentials(url));
+    let unresolved = || BrokerStartError::Unresolved(without_credentials(url));
     let rest = url.strip_prefix("nats://").unwrap_or(url);
     let rest = rest.split('/').next().unwrap_or(rest);
     let (credentials, authority) = match rest.rsplit_once('@') {
@@ -221,7 +222,7 @@ fn resolve(url: &str) -> Result<(String, SocketAddr), BrokerStartError> {
     let addr = authority
         .to_socket_addrs()
         .ok()
-        .and_then(|mut found| found.next());
+        .and_then(|mut addrs| addrs.next());
     Ok((credentials, addr.ok_or_else(unresolved)?))
 }
 
@@ -230,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
+    fn resolves_urls_with_and_without_port() {
         let (credentials, addr) = resolve("nats://u:p@127.0.0.1").unwrap();
         assert_eq!((credentials.as_str(), addr.port()), ("u:p@", 4222));
         assert_eq!(resolve("nats://127.0.0.1:9").unwrap().1.port(), 9);
@@ -238,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_never_shown() {
+    fn display_and_debug_contain_no_credentials() {
         let choice = BrokerChoice::Url("nats://user:hidden@h:1".to_owned());
         assert_eq!(format!("{choice} {choice:?}"), "nats://h:1 nats://h:1");
     }
 
     #[test]
-    fn choices_are_read() {
+    fn parses_choices() {
         assert_eq!("embedded".parse(), Ok(BrokerChoice::Embedded));
         assert_eq!("nats-server".parse(), Ok(BrokerChoice::NatsServer));
         assert!("mqtt://x".parse::<BrokerChoice>().is_err());

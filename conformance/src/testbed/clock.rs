@@ -1,4 +1,4 @@
-//! The suite's own sense of time: how late its timers fire, so that a stalled machine is not blamed on a host.
+//! The lateness of the suite's own timers, so that a stalled machine is not held against a target.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,32 +7,33 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-/// How often the watch looks at the time.
+/// Interval of the monitored timer.
 const TICK: Duration = Duration::from_millis(20);
-/// A timer that fires this late means that the machine stood still, and misses prove nothing.
+/// A timer that fires this late means that the machine stalled, and that a missed deadline proves
+/// nothing.
 pub const STALL: Duration = Duration::from_millis(400);
-/// A machine that stands still for a fourth of the time cannot judge anybody.
+/// A machine that stalls for a fourth of the time cannot judge a target.
 const UNUSABLE_SHARE: u32 = 4;
-/// Stalls remembered: a machine that stalls more often than this is of no use.
+/// Maximum number of recorded stalls. A machine with more of them is unusable.
 const MAX_STALLS: usize = 10_000;
 
-/// Never less patient than this: two context switches and a page of JSON on a busy machine.
+/// Minimum patience: two context switches and a page of JSON on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(250);
-/// Never more patient than this: beyond it the machine is stalled, which is said instead.
+/// Maximum patience: beyond it the machine counts as stalled, which is reported instead.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
-/// How many times the slowest round trip of the doctor the suite allows for its own share.
+/// Patience as a multiple of the slowest round trip that preflight has measured.
 const PATIENCE_RTTS: u32 = 20;
 
-/// What the suite adds to every deadline for its own delays. Clones share it.
+/// Time that the suite adds to every deadline for its own delays. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// The watch over the machine.
+    /// The monitor of the machine's stalls.
     pub clock: Clock,
     measured_us: Arc<AtomicU64>,
 }
 
 impl Patience {
-    /// The least there is, until something is measured. Needs a runtime.
+    /// Starts with the minimum, until a round trip is measured. Requires a runtime.
     pub fn start() -> Patience {
         Patience {
             clock: Clock::start(),
@@ -40,91 +41,94 @@ impl Patience {
         }
     }
 
-    /// As much as the suite has at the moment.
+    /// Returns the current patience.
     pub fn now(&self) -> Duration {
         let measured = Duration::from_micros(self.measured_us.load(Ordering::Relaxed));
-        (measured + self.clock.worst_lateness()).min(PATIENCE_MAX)
+        (measured + self.clock.max_timer_lateness()).min(PATIENCE_MAX)
     }
 
-    /// Takes over the slowest round trip to the broker that was seen.
-    pub fn measured(&self, slowest_rtt: Duration) {
+    /// Sets the slowest measured round trip to the broker.
+    pub fn set_slowest_rtt(&self, slowest_rtt: Duration) {
         let patience = (slowest_rtt * PATIENCE_RTTS).clamp(PATIENCE_MIN, PATIENCE_MAX);
         self.measured_us
             .store(patience.as_micros() as u64, Ordering::Relaxed);
     }
 }
 
-/// Watches its own timer in the background. Clones share the watch; it ends with the last.
+/// Monitors the lateness of a timer in the background. Clones share the monitor, which ends with
+/// the last one.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    late: Arc<Mutex<Lateness>>,
-    _watch: Arc<Watch>,
+    lateness: Arc<Mutex<Lateness>>,
+    _monitor: Arc<Monitor>,
 }
 
 #[derive(Debug, Default)]
 struct Lateness {
+    /// End and length of each stall.
     stalls: VecDeque<(Instant, Duration)>,
-    worst: Duration,
+    max: Duration,
 }
 
 #[derive(Debug)]
-struct Watch(JoinHandle<()>);
+struct Monitor(JoinHandle<()>);
 
-impl Drop for Watch {
+impl Drop for Monitor {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 impl Clock {
-    /// Begins to watch. Needs a runtime.
+    /// Starts the monitor. Requires a runtime.
     pub fn start() -> Clock {
-        let late = Arc::<Mutex<Lateness>>::default();
-        let watch = tokio::spawn(watch(late.clone()));
+        let lateness = Arc::<Mutex<Lateness>>::default();
+        let monitor = tokio::spawn(monitor(lateness.clone()));
         Clock {
-            late,
-            _watch: Arc::new(Watch(watch)),
+            lateness,
+            _monitor: Arc::new(Monitor(monitor)),
         }
     }
 
-    /// How long the machine stood still since `from`, all stalls together. Waits go on for so long more.
-    pub fn stood_still(&self, from: Instant) -> Duration {
-        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.stalls
+    /// Returns the total length of all stalls since `from`, by which waits are extended.
+    pub fn stall_time_since(&self, from: Instant) -> Duration {
+        let lateness = self.lateness.lock().unwrap_or_else(PoisonError::into_inner);
+        lateness
+            .stalls
             .iter()
             .filter(|(ended, _)| *ended >= from)
             .map(|(_, length)| *length)
             .sum()
     }
 
-    /// [`Clock::stood_still`] when it is so much of the time since `from` that nothing seen then
-    /// proves anything: a miss is inconclusive. A smaller stall has been waited for.
+    /// Returns [`Clock::stall_time_since`] if it is such a large part of the time since `from` that
+    /// a missed deadline is inconclusive. Waits already compensate for a smaller stall.
     pub fn stalled_since(&self, from: Instant) -> Option<Duration> {
-        let still = self.stood_still(from);
-        (still * UNUSABLE_SHARE > from.elapsed()).then_some(still)
+        let stalled = self.stall_time_since(from);
+        (stalled * UNUSABLE_SHARE > from.elapsed()).then_some(stalled)
     }
 
-    /// The latest that the timer ever fired.
-    pub fn worst_lateness(&self) -> Duration {
-        self.late
+    /// Returns the greatest lateness of the timer so far.
+    pub fn max_timer_lateness(&self) -> Duration {
+        self.lateness
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .worst
+            .max
     }
 }
 
-async fn watch(late: Arc<Mutex<Lateness>>) {
+async fn monitor(lateness: Arc<Mutex<Lateness>>) {
     loop {
-        let slept = Instant::now();
+        let started_at = Instant::now();
         tokio::time::sleep(TICK).await;
-        let overslept = slept.elapsed().saturating_sub(TICK);
-        let mut late = late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.worst = late.worst.max(overslept);
-        if overslept >= STALL {
-            if late.stalls.len() == MAX_STALLS {
-                late.stalls.pop_front();
+        let late_by = started_at.elapsed().saturating_sub(TICK);
+        let mut lateness = lateness.lock().unwrap_or_else(PoisonError::into_inner);
+        lateness.max = lateness.max.max(late_by);
+        if late_by >= STALL {
+            if lateness.stalls.len() == MAX_STALLS {
+                lateness.stalls.pop_front();
             }
-            late.stalls.push_back((Instant::now(), overslept));
+            lateness.stalls.push_back((Instant::now(), late_by));
         }
     }
 }

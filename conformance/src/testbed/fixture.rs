@@ -1,49 +1,49 @@
-//! The equipment that all checks of a run share.
+//! The fixture that all checks of a run share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::beacon::Beacons;
+use super::beacon::BeaconServer;
 use super::clock::{Clock, Patience};
 use super::images::Images;
 use super::registry::Registry;
 use super::secrets::Secrets;
 use crate::wire::nats::Bus;
 
-/// Bus, registry, beacons, clock: one of each in a run.
+/// The bus, the registry, the beacon server and the clock of a run.
 #[derive(Debug)]
 pub struct Fixture {
-    /// The token of the run: in every id and inbox, so that runs on one broker do not meet.
-    pub run: String,
-    /// The suite's connection.
+    /// ID of the run. Every id and inbox contains it, so that runs on one broker do not conflict.
+    pub run_id: String,
+    /// Connection of the suite.
     pub bus: Bus,
-    /// The registry that serves the roles.
+    /// Registry that serves the role images.
     pub registry: Registry,
-    /// The server that guests call.
-    pub beacons: Beacons,
-    /// The watch over the machine.
+    /// Server that guests call.
+    pub beacons: BeaconServer,
+    /// Monitor of the machine's stalls.
     pub clock: Clock,
-    /// The image of each role.
+    /// Image of each role.
     pub images: Images,
-    /// What must never be shown.
+    /// Values that no report may contain.
     pub secrets: Arc<Secrets>,
     patience: Patience,
-    tags: AtomicU64,
+    last_tag: AtomicU64,
 }
 
 impl Fixture {
-    /// Equipment in the hands of a run.
+    /// Assembles the fixture of a run.
     pub fn new(
-        run: String,
+        run_id: String,
         bus: Bus,
         registry: Registry,
-        beacons: Beacons,
+        beacons: BeaconServer,
         images: Images,
     ) -> Fixture {
         let patience = Patience::start();
         Fixture {
-            run,
+            run_id,
             bus,
             registry,
             beacons,
@@ -51,31 +51,31 @@ impl Fixture {
             images,
             secrets: Arc::default(),
             patience,
-            tags: AtomicU64::new(0),
+            last_tag: AtomicU64::new(0),
         }
     }
 
-    /// What the suite adds to every deadline for its own delays.
+    /// Returns the time that the suite adds to every deadline for its own delays.
     pub fn patience(&self) -> Duration {
         self.patience.now()
     }
 
-    /// Takes over the slowest round trip that the doctor saw.
-    pub fn measured(&self, slowest_rtt: Duration) {
-        self.patience.measured(slowest_rtt);
+    /// Sets the slowest round trip that preflight has measured.
+    pub fn set_slowest_rtt(&self, slowest_rtt: Duration) {
+        self.patience.set_slowest_rtt(slowest_rtt);
     }
 
-    /// What runs of checks wait with.
+    /// Returns the patience that check runs share.
     pub fn shared_patience(&self) -> Patience {
         self.patience.clone()
     }
 
-    /// A token that no other check of this run has, nor any of another run.
+    /// Returns a tag that no other check of this or any other run has.
     pub fn next_tag(&self) -> String {
         format!(
             "t{}x{}",
-            self.run,
-            self.tags.fetch_add(1, Ordering::Relaxed)
+            self.run_id,
+            self.last_tag.fetch_add(1, Ordering::Relaxed)
         )
     }
 }

@@ -1,4 +1,4 @@
-//! The suite's own images for the roles: components made from text, built once a process.
+//! The suite's own role images: components that are built from WebAssembly text, once per process.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -9,31 +9,31 @@ use crate::spec::roles::Role;
 
 mod recipe;
 
-/// Why a role's image could not be built: a fault of the suite.
+/// Reasons why a role's image cannot be built: a defect of the suite.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
-    /// The text is no WebAssembly.
-    #[error("the text of the guest `{role}` does not assemble")]
+    /// The text is not valid WebAssembly.
+    #[error("cannot assemble the text of the guest `{role}`")]
     Text {
-        /// The role's name.
+        /// Name of the role.
         role: &'static str,
-        /// Where the text is wrong.
+        /// The invalid part of the text.
         #[source]
-        cause: wat::Error,
+        source: wat::Error,
     },
-    /// The module does not fit its world.
-    #[error("the guest `{role}` does not make a component: {reason}")]
+    /// The module does not match its world.
+    #[error("cannot encode the guest `{role}` as a component: {reason}")]
     Component {
-        /// The role's name.
+        /// Name of the role.
         role: &'static str,
-        /// What the encoder said, in one line.
+        /// Error of the encoder.
         reason: String,
     },
 }
 
-/// The suite's own image for a role: WebAssembly under 16 KB, the same bytes each time.
+/// Returns the suite's own image for a role: WebAssembly under 16 KB, identical in every call.
 ///
-/// Built at the first call for that role, which takes some milliseconds, and kept.
+/// The first call for a role builds the image, which takes some milliseconds.
 pub fn image(role: Role) -> Result<Bytes, GuestError> {
     static BUILT: OnceLock<HashMap<Role, OnceLock<Bytes>>> = OnceLock::new();
     let built = BUILT.get_or_init(|| Role::ALL.iter().map(|r| (*r, OnceLock::new())).collect());
@@ -51,13 +51,13 @@ pub fn image(role: Role) -> Result<Bytes, GuestError> {
 mod tests {
     use super::*;
 
-    /// The encoder validates what it makes; here it is parsed once more, as a host would.
+    /// The encoder validates its output; this test parses it again, like a host.
     #[test]
     fn every_role_has_a_small_image_of_the_right_kind() {
         for role in Role::ALL {
             let bytes = image(*role).unwrap_or_else(|error| panic!("{role}: {error:?}"));
             assert!(bytes.len() < 16_000, "{role} has {} bytes", bytes.len());
-            // The version field of a binary tells a module (1) from a component (0x0001_000d).
+            // The version field distinguishes a module (1) from a component (0x0001_000d).
             let is_component = bytes[..8] == *b"\0asm\x0d\0\x01\0";
             assert_eq!(is_component, *role != Role::CoreModule, "{role}");
             assert_eq!(image(*role).unwrap(), bytes);
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn images_import_what_their_contract_says_and_nothing_else() {
+    fn images_import_only_what_their_contract_allows() {
         let imports = |role| recipe::imports(&image(role).unwrap());
         assert_eq!(imports(Role::Idle), Vec::<String>::new());
         assert!(imports(Role::Unmet).contains(&"acme:nope/thing@1.0.0".to_owned()));

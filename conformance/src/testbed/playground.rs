@@ -1,4 +1,4 @@
-//! A broker and a registry to try things by hand: what a run of the suite has, without a judge.
+//! A broker and a registry with the suite's images, for manual experiments.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,49 +11,49 @@ use super::guest::GuestError;
 use super::registry::{Artifact, Registry};
 use crate::spec::roles::Role;
 
-/// The tag under which each image is found.
+/// Tag of every image.
 const TAG: &str = "1";
 
-/// An embedded broker, and a registry with the suite's image for every role as `ROLE:1`.
-/// Dropping it ends both.
+/// An embedded broker, and a registry with the suite's image for every role as `ROLE:1`. Both stop
+/// when it is dropped.
 #[derive(Debug)]
 pub struct Playground {
     broker: Broker,
     registry: Registry,
 }
 
-/// Why there is no playground.
+/// Reasons why a playground cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaygroundError {
-    /// The broker does not start.
-    #[error("the broker cannot listen on {addr}; choose another address with --nats-addr")]
+    /// The broker cannot listen.
+    #[error("the broker cannot listen on {addr}; select another address with --nats-addr")]
     Broker {
-        /// Where.
+        /// The address.
         addr: SocketAddr,
-        /// Why.
+        /// The reason.
         #[source]
         source: BrokerError,
     },
-    /// The registry does not start.
-    #[error("the registry cannot listen on {addr}; choose another address with --registry-addr")]
+    /// The registry cannot listen.
+    #[error("the registry cannot listen on {addr}; select another address with --registry-addr")]
     Registry {
-        /// Where.
+        /// The address.
         addr: SocketAddr,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// An image cannot be made.
-    #[error("the images cannot be made")]
+    /// An image cannot be built.
+    #[error("cannot build the images")]
     Guest(#[from] GuestError),
 }
 
 impl Playground {
-    /// Starts both, on these addresses; port 0 is any free one.
+    /// Starts both on the given addresses; port 0 selects a free port.
     ///
     /// # Errors
     ///
-    /// An address is taken, or may not be listened on.
+    /// When an address cannot be bound or an image cannot be built.
     pub async fn start(nats: SocketAddr, registry: SocketAddr) -> Result<Self, PlaygroundError> {
         let options = BrokerOptions {
             addr: nats,
@@ -71,20 +71,22 @@ impl Playground {
         Ok(Self { broker, registry })
     }
 
-    /// What is there and how to use it, as lines of text.
+    /// Returns the addresses, the images and example commands as text.
     pub fn describe(&self) -> String {
         let (url, authority) = (self.broker.url(), self.registry.authority());
         let hello = self.registry.reference(Role::Hello.name(), TAG);
         let mut text = format!("broker    {url}\nregistry  {authority} (plain HTTP)\nimages   ");
         for role in Role::ALL {
-            // Writing to a string does not fail.
+            // A write to a string cannot fail.
             let _ = write!(text, " {}:{TAG}", role.name());
         }
         let _ = write!(
             text,
-            "\n\n  berth-host --nats-url {url} --http-addr 127.0.0.1:8000 --insecure-registry {authority}\n  \
-             berthctl --nats-url {url} start --image {hello} --http-host hello.localhost --id hello-1\n  \
-             curl -H 'Host: hello.localhost' http://127.0.0.1:8000/\n\nCtrl-C ends it.\n"
+            "\n\n  berth-host --nats-url {url} --http-addr 127.0.0.1:8000 \
+             --insecure-registry {authority}\n  \
+             berthctl --nats-url {url} start --image {hello} \
+             --http-host hello.localhost --id hello-1\n  \
+             curl -H 'Host: hello.localhost' http://127.0.0.1:8000/\n\nPress Ctrl-C to stop.\n"
         );
         text
     }

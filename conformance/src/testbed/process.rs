@@ -1,4 +1,4 @@
-//! A host process launched by the suite: in a group of its own, its output kept, killed on drop.
+//! A process launched by the suite: in its own process group, with its log, killed on drop.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -12,23 +12,23 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-/// Log lines kept of one host: enough for a failure report, bounded against a host that babbles.
+/// Maximum number of log lines per process: enough for a failure report.
 const MAX_LOG_LINES: usize = 20_000;
-/// Longer lines are cut.
+/// Maximum length of a log line. Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// The command could not be launched.
+/// A command cannot be launched.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot launch `{program}`")]
 pub struct ProcessError {
     /// The program.
     pub program: String,
-    /// Why.
+    /// The reason.
     #[source]
     pub source: std::io::Error,
 }
 
-/// A child and everything that it starts. Dropping it kills the whole group.
+/// A child process and its descendants. Dropping it kills the whole group.
 #[derive(Debug)]
 pub struct Process {
     group: Pid,
@@ -37,23 +37,23 @@ pub struct Process {
 }
 
 impl Process {
-    /// Launches a program with arguments and additional environment.
+    /// Launches a program with arguments and additional environment variables.
     ///
     /// # Errors
-    /// The program cannot be executed.
+    /// When the program cannot be executed.
     pub fn launch(
         command: &[String],
         env: &BTreeMap<String, String>,
     ) -> Result<Process, ProcessError> {
-        let mut words = command.iter();
-        let program = words.next().cloned().unwrap_or_default();
+        let mut arguments = command.iter();
+        let program = arguments.next().cloned().unwrap_or_default();
         let failed = |source| ProcessError {
             program: program.clone(),
             source,
         };
         let mut child = Command::new(&program)
-            .args(words)
-            // Logs are read by people in reports, not on a terminal.
+            .args(arguments)
+            // Logs appear in reports, not on a terminal.
             .env("NO_COLOR", "1")
             .envs(env)
             .stdin(Stdio::null())
@@ -69,10 +69,10 @@ impl Process {
             .unwrap_or_default();
         let log = Log::default();
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(keep(stdout, log.clone()));
+            tokio::spawn(capture(stdout, log.clone()));
         }
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(keep(stderr, log.clone()));
+            tokio::spawn(capture(stderr, log.clone()));
         }
         let (sender, exit) = watch::channel(None);
         tokio::spawn(reap(child, sender));
@@ -83,30 +83,30 @@ impl Process {
         })
     }
 
-    /// The id of the process, and of its group.
+    /// Returns the id of the process and of its group.
     pub fn pid(&self) -> i32 {
         self.group.as_raw()
     }
 
-    /// Sends a signal to the process alone, as an operator would.
+    /// Sends a signal to the process but not to its group, as an operator would.
     pub fn signal(&self, signal: Signal) {
         if !self.has_exited() {
-            // A process that is gone meanwhile needs no signal.
+            // The process may have exited meanwhile.
             let _ = nix::sys::signal::kill(self.group, signal);
         }
     }
 
-    /// Whether it has exited.
+    /// Reports whether the process has exited.
     pub fn has_exited(&self) -> bool {
         self.exit.borrow().is_some()
     }
 
-    /// How it exited, when it has.
+    /// Returns the exit status, if the process has exited.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         *self.exit.borrow()
     }
 
-    /// Waits until it has exited. Cancel safe.
+    /// Waits until the process has exited. Cancel safe.
     pub async fn wait_exit(&self, within: Duration) -> Option<ExitStatus> {
         let mut exit = self.exit.clone();
         let exited = exit.wait_for(Option::is_some);
@@ -117,13 +117,13 @@ impl Process {
             .and_then(|status| *status)
     }
 
-    /// How many threads of the whole group compute at this moment, or would if they had a processor:
-    /// a busy machine changes nothing about it. `None` where the system does not tell.
+    /// Returns the number of runnable threads in the group, on a CPU or waiting for one, so that
+    /// the load of the machine has no effect. `None` where the system has no `/proc`.
     pub fn busy_threads(&self) -> Option<usize> {
         busy_threads_of_group(self.group.as_raw())
     }
 
-    /// What it wrote to stdout and stderr so far, line by line.
+    /// Returns stdout and stderr so far, line by line.
     pub fn log(&self) -> String {
         self.log.text()
     }
@@ -131,14 +131,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The group may outlive its leader, so it is killed even when that has exited.
+        // The group may outlive its leader, so it is killed even if the leader has exited.
         let _ = killpg(self.group, Signal::SIGKILL);
     }
 }
 
 async fn reap(mut child: Child, exit: watch::Sender<Option<ExitStatus>>) {
     if let Ok(status) = child.wait().await {
-        // Nobody may be interested any more.
+        // The receiver may have been dropped.
         let _ = exit.send(Some(status));
     }
 }
@@ -148,7 +148,7 @@ struct Log(Arc<Mutex<VecDeque<String>>>);
 
 impl Log {
     fn push(&self, line: &[u8]) {
-        let line = without_colours(&String::from_utf8_lossy(line));
+        let line = strip_ansi_colors(&String::from_utf8_lossy(line));
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == MAX_LOG_LINES {
             lines.pop_front();
@@ -162,8 +162,8 @@ impl Log {
     }
 }
 
-/// Reads to the end, so that the child never blocks on a full pipe.
-async fn keep(pipe: impl AsyncRead + Unpin, log: Log) {
+/// Reads the pipe to its end, so that the child never blocks on a full pipe.
+async fn capture(pipe: impl AsyncRead + Unpin, log: Log) {
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();
     loop {
@@ -187,8 +187,8 @@ async fn keep(pipe: impl AsyncRead + Unpin, log: Log) {
     }
 }
 
-/// The line without the escape sequences that set colours.
-fn without_colours(line: &str) -> String {
+/// Removes the escape sequences that set colors.
+fn strip_ansi_colors(line: &str) -> String {
     let mut parts = line.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -198,11 +198,11 @@ fn without_colours(line: &str) -> String {
     plain
 }
 
-/// Looks at every thread of every process of the group.
+/// Counts the runnable threads of all processes in the group.
 fn busy_threads_of_group(group: i32) -> Option<usize> {
     let mut busy = 0;
     for process in entries(Path::new("/proc"))? {
-        // A process or thread that ended between two looks has no file any more.
+        // A process or thread that has exited meanwhile has no file any more.
         if stat(&process).is_none_or(|stat| stat.group != group) {
             continue;
         }
@@ -213,7 +213,7 @@ fn busy_threads_of_group(group: i32) -> Option<usize> {
     Some(busy)
 }
 
-/// The entries of a directory of `/proc` that stand for processes or threads.
+/// Returns the entries of a directory in `/proc` that are processes or threads.
 fn entries(dir: &Path) -> Option<Vec<PathBuf>> {
     let digits = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -223,16 +223,16 @@ fn entries(dir: &Path) -> Option<Vec<PathBuf>> {
     Some(entries.map(|entry| entry.path()).filter(digits).collect())
 }
 
-/// What `/proc` says of a process or a thread.
+/// The state of a process or thread in `/proc`.
 struct Stat {
-    /// On a processor, or waiting for one.
+    /// On a CPU, or waiting for one.
     running: bool,
     group: i32,
 }
 
 fn stat(dir: &Path) -> Option<Stat> {
     let stat = std::fs::read_to_string(dir.join("stat")).ok()?;
-    // The name in parentheses may hold spaces and parentheses; state, parent and group follow it.
+    // State, parent and group follow the name, which may contain spaces and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     let running = fields.next()? == "R";
@@ -242,14 +242,14 @@ fn stat(dir: &Path) -> Option<Stat> {
 
 #[cfg(test)]
 mod tests {
-    use super::without_colours;
+    use super::strip_ansi_colors;
 
     #[test]
-    fn colours_are_taken_out_of_logs() {
+    fn strips_colors_from_log_lines() {
         assert_eq!(
-            without_colours("\u{1b}[2m12:00\u{1b}[0m \u{1b}[1;32mINFO\u{1b}[0m up"),
+            strip_ansi_colors("\u{1b}[2m12:00\u{1b}[0m \u{1b}[1;32mINFO\u{1b}[0m up"),
             "12:00 INFO up"
         );
-        assert_eq!(without_colours("plain"), "plain");
+        assert_eq!(strip_ansi_colors("plain"), "plain");
     }
 }

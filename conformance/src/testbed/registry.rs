@@ -1,4 +1,4 @@
-//! An OCI registry in the process, which serves the images of the checks and can misbehave.
+//! An in-process OCI registry that serves the images of the checks and can misbehave.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,27 +16,28 @@ mod repositories;
 mod request_log;
 mod response;
 
-pub use self::artifact::{Artifact, Pushed, WASM_LAYER, digest};
-pub use self::behavior::{Behaviour, Credentials, Demand};
-pub use self::request_log::{Authorization, PendingRequest, Request};
+pub use self::artifact::{Artifact, PushedImage, WASM_LAYER, digest};
+pub use self::behavior::{Credentials, RepositoryBehavior, RequiredAuth};
+pub use self::request_log::{Authorization, Endpoint, LoggedRequest};
 
 use self::artifact::Image;
-use self::handler::{Answerer, Side};
-use self::listener::Door;
-use self::repositories::Shelf;
+use self::handler::{Handler, ListenerKind};
+use self::repositories::Repositories;
+use super::tcp_server::TcpServer;
 
-/// A registry on a loopback port of its own, speaking the pull side of the OCI distribution protocol.
+/// A registry on a loopback port, with the pull side of the OCI distribution protocol.
 ///
-/// Each repository behaves for itself, so checks that keep to their own repositories do not
-/// disturb each other. Everything asked is recorded. Dropping it closes its ports.
+/// Each repository has its own behavior, so checks with separate repositories do not affect each
+/// other. Every request is logged. Dropping the registry closes its ports.
 #[derive(Debug)]
 pub struct Registry {
     authority: String,
     address: SocketAddr,
-    shelf: Arc<Shelf>,
-    front: Arc<Answerer>,
-    door: Mutex<Option<Door>>,
-    _elsewhere: Door,
+    repositories: Arc<Repositories>,
+    handler: Arc<Handler>,
+    /// `None` while offline.
+    server: Mutex<Option<TcpServer>>,
+    _redirect_server: TcpServer,
     _reserved: [TcpSocket; 2],
 }
 
@@ -45,64 +46,65 @@ fn loopback() -> SocketAddr {
 }
 
 impl Registry {
-    /// A registry from which everyone may pull.
+    /// Starts a registry without authentication.
     pub async fn start() -> io::Result<Registry> {
-        Registry::open(loopback(), Demand::Nothing)
+        Registry::open(loopback(), RequiredAuth::None)
     }
 
-    /// A registry from which everyone may pull, on an address of one's choice; port 0 is any free one.
+    /// Starts a registry without authentication on an address; port 0 selects a free port.
     ///
     /// # Errors
     ///
-    /// The address is taken, or may not be listened on.
+    /// When the address cannot be bound.
     pub fn start_at(address: SocketAddr) -> io::Result<Registry> {
-        Registry::open(address, Demand::Nothing)
+        Registry::open(address, RequiredAuth::None)
     }
 
-    /// A registry that asks everyone for credentials, `/v2/` included.
-    pub async fn start_private(demand: Demand) -> io::Result<Registry> {
-        Registry::open(loopback(), demand)
+    /// Starts a registry that requires authentication for every request, including `/v2/`.
+    pub async fn start_private(auth: RequiredAuth) -> io::Result<Registry> {
+        Registry::open(loopback(), auth)
     }
 
-    fn open(address: SocketAddr, demand: Demand) -> io::Result<Registry> {
-        let (front, back) = (listener::reserve(address)?, listener::reserve(loopback())?);
-        let (address, elsewhere) = (front.local_addr()?, back.local_addr()?);
-        let shelf = Arc::new(Shelf::default());
+    fn open(address: SocketAddr, auth: RequiredAuth) -> io::Result<Registry> {
+        let (main, redirect) = (listener::reserve(address)?, listener::reserve(loopback())?);
+        let (address, redirect_address) = (main.local_addr()?, redirect.local_addr()?);
+        let repositories = Arc::new(Repositories::default());
         let token_seed = format!("{:032x}", rand::random::<u128>());
-        let answerer = |side| {
-            Arc::new(Answerer {
-                side,
-                shelf: shelf.clone(),
-                demand: demand.clone(),
+        let handler = |listener| {
+            Arc::new(Handler {
+                listener,
+                repositories: repositories.clone(),
+                auth: auth.clone(),
                 authority: address.to_string(),
-                elsewhere: elsewhere.to_string(),
+                redirect_authority: redirect_address.to_string(),
                 token_seed: token_seed.clone(),
             })
         };
-        let front_answerer = answerer(Side::Front);
+        let main_handler = handler(ListenerKind::Main);
+        let redirect_handler = handler(ListenerKind::RedirectTarget);
         Ok(Registry {
             authority: address.to_string(),
             address,
-            door: Mutex::new(Some(Door::open(address, front_answerer.clone())?)),
-            front: front_answerer,
-            _elsewhere: Door::open(elsewhere, answerer(Side::Elsewhere))?,
-            _reserved: [front, back],
-            shelf,
+            server: Mutex::new(Some(listener::listen(address, main_handler.clone())?)),
+            handler: main_handler,
+            _redirect_server: listener::listen(redirect_address, redirect_handler)?,
+            _reserved: [main, redirect],
+            repositories,
         })
     }
 
-    /// `127.0.0.1:PORT`, constant for the registry's life.
+    /// Returns `127.0.0.1:PORT`, which does not change.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// Puts an image into a repository under a tag; a tag that exists is moved.
-    pub fn push(&self, repository: &str, tag: &str, artifact: Artifact) -> Pushed {
+    /// Pushes an image to a repository under a tag; an existing tag is moved.
+    pub fn push(&self, repository: &str, tag: &str, artifact: Artifact) -> PushedImage {
         let image = Image::of(artifact);
         let digest = image.manifest.digest.clone();
         let layer_digest = image.layer.digest.clone();
-        self.shelf.put(repository, tag, image);
-        Pushed {
+        self.repositories.put(repository, tag, image);
+        PushedImage {
             reference: self.reference(repository, tag),
             digest_reference: format!("{}/{repository}@{digest}", self.authority),
             digest,
@@ -110,71 +112,74 @@ impl Registry {
         }
     }
 
-    /// Moves a tag to a manifest that the repository has; false, and nothing moved, if it has none such.
+    /// Moves a tag to a manifest of the repository. Returns false if the repository does not have
+    /// it.
     pub fn move_tag(&self, repository: &str, tag: &str, digest: &str) -> bool {
-        self.shelf.tag(repository, tag, digest)
+        self.repositories.move_tag(repository, tag, digest)
     }
 
-    /// `AUTHORITY/REPOSITORY:TAG`, pushed or not.
+    /// Returns `AUTHORITY/REPOSITORY:TAG`, whether or not the image exists.
     pub fn reference(&self, repository: &str, tag: &str) -> String {
         format!("{}/{repository}:{tag}", self.authority)
     }
 
-    /// How a repository answers from the next request on.
-    pub fn behave(&self, repository: &str, behaviour: Behaviour) {
-        self.shelf.behave(repository, behaviour);
+    /// Sets the behavior of a repository for all further requests.
+    pub fn set_behavior(&self, repository: &str, behavior: RepositoryBehavior) {
+        self.repositories.set_behavior(repository, behavior);
     }
 
-    /// Every request that concerned a repository, oldest first; `""` for the pings of `/v2/`.
-    pub fn log(&self, repository: &str) -> Vec<Request> {
-        self.shelf.log(repository)
+    /// Returns all requests for a repository, oldest first; those for `/v2/` have the repository
+    /// `""`.
+    pub fn log(&self, repository: &str) -> Vec<LoggedRequest> {
+        self.repositories.log(repository)
     }
 
-    /// Every request for a redirected layer of a repository, oldest first.
-    pub fn elsewhere_log(&self, repository: &str) -> Vec<Request> {
-        self.shelf.elsewhere_log(repository)
+    /// Returns all requests for redirected layers of a repository, oldest first.
+    pub fn redirect_log(&self, repository: &str) -> Vec<LoggedRequest> {
+        self.repositories.redirect_log(repository)
     }
 
-    /// Waits until the repository's log is as wanted; the log then, or at the deadline as the error.
+    /// Waits until the log of a repository satisfies a condition. Returns the log, also as the
+    /// error on a timeout.
     ///
     /// Cancel safe.
     pub async fn wait(
         &self,
         repository: &str,
-        deadline: Duration,
-        wanted: impl Fn(&[Request]) -> bool,
-    ) -> Result<Vec<Request>, Vec<Request>> {
-        let seen = async {
+        limit: Duration,
+        condition: impl Fn(&[LoggedRequest]) -> bool,
+    ) -> Result<Vec<LoggedRequest>, Vec<LoggedRequest>> {
+        let satisfied = async {
             loop {
-                let arrival = self.shelf.arrival.notified();
+                let arrival = self.repositories.arrival.notified();
                 tokio::pin!(arrival);
-                // Registered before the look, so that no request falls in between.
+                // Registered before the log is read, so that no request is missed.
                 arrival.as_mut().enable();
                 let log = self.log(repository);
-                if wanted(&log) {
+                if condition(&log) {
                     return log;
                 }
                 arrival.await;
             }
         };
-        tokio::time::timeout(deadline, seen)
+        tokio::time::timeout(limit, satisfied)
             .await
             .map_err(|_| self.log(repository))
     }
 
-    /// Closes the port: connections are cut and new ones refused. The content stays.
-    pub fn disappear(&self) {
-        self.door
+    /// Closes the port: all connections are closed and new ones refused. The content remains.
+    pub fn go_offline(&self) {
+        self.server
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
     }
 
-    /// Opens the same port again. Without effect on a registry that is there.
-    pub fn reappear(&self) -> io::Result<()> {
-        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        if door.is_none() {
-            *door = Some(Door::open(self.address, self.front.clone())?);
+    /// Opens the same port again. Has no effect if the registry is online.
+    pub fn go_online(&self) -> io::Result<()> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if server.is_none() {
+            *server = Some(listener::listen(self.address, self.handler.clone())?);
         }
         Ok(())
     }

@@ -1,24 +1,24 @@
-//! Values that reports must redact.
+//! Secret values, which reports redact.
 
 use std::sync::{PoisonError, RwLock};
 
-/// Values that reports must not show.
+/// Secret values, which no report may contain.
 #[derive(Default)]
 pub struct Secrets(RwLock<Vec<String>>);
 
-/// Shorter values are not searched for: they would stand in every text by chance.
+/// Minimum length of a secret. Shorter values occur in any text by chance.
 const MIN_SECRET_BYTES: usize = 4;
 
 impl Secrets {
-    /// One more.
+    /// Adds a secret.
     pub fn add(&self, value: &str) {
         let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if value.len() >= MIN_SECRET_BYTES && !secrets.iter().any(|known| known == value) {
+        if value.len() >= MIN_SECRET_BYTES && !secrets.iter().any(|secret| secret == value) {
             secrets.push(value.to_owned());
         }
     }
 
-    /// Whether there is none.
+    /// Reports whether there is no secret.
     pub fn is_empty(&self) -> bool {
         self.0
             .read()
@@ -26,7 +26,7 @@ impl Secrets {
             .is_empty()
     }
 
-    /// The text with every secret blotted out.
+    /// Returns the text with every secret replaced by `[redacted]`.
     pub fn redact(&self, text: &str) -> String {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         secrets.iter().fold(text.to_owned(), |text, secret| {
@@ -34,7 +34,7 @@ impl Secrets {
         })
     }
 
-    /// Whether one of the secrets stands in the bytes.
+    /// Reports whether the bytes contain a secret.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         secrets.iter().any(|secret| {

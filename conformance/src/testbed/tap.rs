@@ -1,15 +1,18 @@
-//! A proxy between a target and its bus that understands frames: it records all of them, and can drop,
-//! delay, duplicate, rewrite or hold single messages, cut connections, and play a broker's outage.
+//! A proxy between a target and its bus: it records every frame and can inject faults.
 //!
-//! What no rule speaks of is passed on as it came, in order. The only thing that is always changed is
-//! the INFO of the bus: `connect_urls` is taken out, so that no client goes round the tap.
+//! Rules drop, delay, duplicate, rewrite or hold single messages, or close the connection at one of
+//! them. The tap can also close all connections, simulate an outage of the broker, and freeze all
+//! traffic.
+//!
+//! Frames without a matching rule are forwarded unchanged and in order. One exception:
+//! `connect_urls` is removed from the INFO of the bus, so that no client bypasses the tap.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use berth_broker::Port;
+use berth_broker::PortReservation;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,57 +28,57 @@ mod proxy;
 mod recording;
 mod rule;
 
-pub use self::faults::{Freeze, Outage, OutagePlan};
-pub use self::frame::{Direction, Fate, Frame, Kind, Request};
-pub use self::recording::{Losses, Mark, NotSeen};
+pub use self::faults::{Freeze, Outage, OutageMode};
+pub use self::frame::{CorrelatedRequest, Direction, Disposition, Frame, FrameKind};
+pub use self::recording::{Losses, Mark, NoMatchingFrame};
 pub use self::rule::{Action, Rule, RuleGuard};
 
-use self::faults::Switch;
-use self::recording::Record;
+use self::faults::Faults;
+use self::recording::Recording;
 use self::rule::Rules;
 
 /// A running tap. Dropping it closes its listener and all connections through it.
 #[derive(Debug)]
 pub struct Tap {
-    port: Arc<Port>,
+    port: Arc<PortReservation>,
     shared: Arc<Shared>,
     stopped: CancellationToken,
 }
 
-/// Why a tap could not be started.
+/// Reasons why a tap cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TapError {
-    /// No port could be listened on.
+    /// No port is available.
     #[error("the tap cannot listen on loopback")]
     Listen(#[source] io::Error),
 }
 
-/// What the tap's parts share.
+/// The state that all parts of a tap share.
 #[derive(Debug)]
 struct Shared {
-    record: Record,
+    recording: Recording,
     rules: Arc<Rules>,
-    switch: Switch,
-    connections_ever: AtomicU64,
+    faults: Faults,
+    last_connection: AtomicU64,
 }
 
 impl Tap {
     /// Starts a tap in front of the bus at `upstream`, on a free port of 127.0.0.1.
     ///
-    /// The bus need not be there yet: while it is not, connections are accepted and closed.
+    /// The bus may start later: while it is not available, connections are accepted and closed.
     ///
     /// # Errors
-    /// When no port can be listened on.
+    /// When no port is available.
     pub async fn start(upstream: SocketAddr) -> Result<Self, TapError> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let port = Arc::new(Port::bind(any).map_err(TapError::Listen)?);
+        let port = Arc::new(PortReservation::bind(any).map_err(TapError::Listen)?);
         let listener = port.listen().map_err(TapError::Listen)?;
         let shared = Arc::new(Shared {
-            record: Record::new(),
+            recording: Recording::new(),
             rules: Arc::new(Rules::new()),
-            switch: Switch::new(),
-            connections_ever: AtomicU64::new(0),
+            faults: Faults::new(),
+            last_connection: AtomicU64::new(0),
         });
         let stopped = CancellationToken::new();
         let run = proxy::run(
@@ -94,94 +97,93 @@ impl Tap {
         })
     }
 
-    /// Where targets connect to.
+    /// Returns the address that targets connect to.
     pub fn addr(&self) -> SocketAddr {
         self.port.addr()
     }
 
-    /// Where targets connect to, as they take it: `nats://host:port`.
+    /// Returns the URL that targets connect to: `nats://host:port`.
     pub fn url(&self) -> String {
         format!("nats://{}", self.addr())
     }
 
-    /// Puts a rule in force. Of several that match, the one installed first has its way.
-    pub fn rule(&self, rule: Rule) -> RuleGuard {
+    /// Activates a rule. If several rules match a message, the oldest rule applies.
+    pub fn add_rule(&self, rule: Rule) -> RuleGuard {
         self.shared.rules.install(rule)
     }
 
-    /// Closes every connection and keeps new ones away as planned, until the guard is restored or dropped.
+    /// Closes every connection and rejects new ones as `mode` says, until the guard is restored or
+    /// dropped.
     ///
-    /// Returns when the connections are closed. There is one outage at a time: another one replaces it,
-    /// and whichever guard goes first ends it.
-    pub async fn cut(&self, plan: OutagePlan) -> Outage {
-        let outage = Outage(self.shared.switch.clone());
-        self.shared
-            .switch
-            .set(|position| position.outage = Some(plan));
-        let refusing = plan == OutagePlan::Refuse;
+    /// Returns when the connections are closed. A second outage replaces the first one; whichever
+    /// guard is dropped first ends it.
+    pub async fn start_outage(&self, mode: OutageMode) -> Outage {
+        let outage = Outage(self.shared.faults.clone());
+        self.shared.faults.update(|state| state.outage = Some(mode));
+        let refusing = mode == OutageMode::Refuse;
         let settled = self
             .shared
-            .switch
-            .until(|position| position.connections == 0 && !(refusing && position.listening));
+            .faults
+            .wait_for(|state| state.connections == 0 && !(refusing && state.listening));
         settled.await;
         outage
     }
 
-    /// Passes nothing on, either way, with all connections open, until the guard is dropped.
+    /// Forwards nothing in either direction, with all connections open, until the guard is dropped.
     ///
-    /// What was already being written when this was called may still arrive.
+    /// Data whose write had already begun may still arrive.
     pub fn freeze(&self) -> Freeze {
-        self.shared.switch.set(|position| position.freezes += 1);
-        Freeze(self.shared.switch.clone())
+        self.shared.faults.update(|state| state.freezes += 1);
+        Freeze(self.shared.faults.clone())
     }
 
-    /// How many connections of the target are open.
+    /// Returns the number of open connections of the target.
     pub fn connections(&self) -> usize {
-        self.shared.switch.get().connections
+        self.shared.faults.state().connections
     }
 
-    /// Waits until no connection of the target is open. Cancel safe.
-    pub async fn deserted(&self) {
-        let switch = &self.shared.switch;
-        switch.until(|position| position.connections == 0).await;
+    /// Waits until the target has no open connection. Cancel safe.
+    pub async fn wait_until_disconnected(&self) {
+        let faults = &self.shared.faults;
+        faults.wait_for(|state| state.connections == 0).await;
     }
 
-    /// The position behind the last frame recorded.
+    /// Returns the position after the last recorded frame.
     pub fn mark(&self) -> Mark {
-        self.shared.record.mark()
+        self.shared.recording.mark()
     }
 
-    /// All frames recorded and still kept, in order.
+    /// Returns all frames that the recording still contains, in order.
     pub fn frames(&self) -> Vec<Arc<Frame>> {
         self.frames_since(Mark::START)
     }
 
-    /// The frames recorded from a position on and still kept, in order.
+    /// Returns the frames since a position that the recording still contains, in order.
     pub fn frames_since(&self, mark: Mark) -> Vec<Arc<Frame>> {
-        self.shared.record.since(mark)
+        self.shared.recording.since(mark)
     }
 
-    /// What the record had to give up so far.
+    /// Returns how much the recording has discarded to stay within its bounds.
     pub fn losses(&self) -> Losses {
-        self.shared.record.losses()
+        self.shared.recording.losses()
     }
 
-    /// All frames from now on, as they pass. A receiver that falls far behind is told how many it missed.
+    /// Subscribes to all further frames. A slow receiver learns how many frames it has missed.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Frame>> {
-        self.shared.record.subscribe()
+        self.shared.recording.subscribe()
     }
 
-    /// The first frame from a position on that satisfies a condition. Cancel safe.
+    /// Returns the first frame since a position that satisfies a condition. Cancel safe.
     ///
     /// # Errors
-    /// When none has come at the deadline.
+    /// When no frame satisfies it before the deadline.
     pub async fn wait_for(
         &self,
         from: Mark,
         wanted: impl FnMut(&Frame) -> bool,
         deadline: Instant,
-    ) -> Result<Arc<Frame>, NotSeen> {
-        self.shared.record.wait_for(from, wanted, deadline).await
+    ) -> Result<Arc<Frame>, NoMatchingFrame> {
+        self.shared.recording.wait_for(from, wanted, deadline).await
     }
 }
 

@@ -1,6 +1,6 @@
-//! Base64 as Secrets have it. Pure.
+//! Base64, as in the data of a Kubernetes Secret. Pure.
 
-/// The text that was encoded; `None` when it is no Base64 or no text.
+/// Decodes Base64. Returns `None` if the input is not Base64, or its content is not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
     for byte in text
@@ -26,17 +26,17 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The other way round, for the scenarios.
+/// Encodes text as Base64.
 pub fn encode(text: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut encoded = String::new();
     for chunk in text.as_bytes().chunks(3) {
         let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
         let bits = (byte(0) << 16) | (byte(1) << 8) | byte(2);
-        for place in 0..4 {
-            let index = (bits >> (18 - 6 * place)) & 63;
+        for position in 0..4 {
+            let index = (bits >> (18 - 6 * position)) & 63;
             let letter = ALPHABET.get(index as usize).copied().unwrap_or(b'=');
-            encoded.push(if place > chunk.len() {
+            encoded.push(if position > chunk.len() {
                 '='
             } else {
                 char::from(letter)
@@ -49,7 +49,7 @@ pub fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn it_goes_there_and_back() {
+    fn round_trips() {
         for text in ["", "a", "ab", "abc", "user:pässword"] {
             assert_eq!(super::decode(&super::encode(text)).as_deref(), Some(text));
         }

@@ -1,4 +1,4 @@
-//! The suite's own gRPC: single calls to a host over plain HTTP/2, made from frames and headers.
+//! gRPC client of the suite: unary calls to a host over plaintext HTTP/2, without a gRPC library.
 
 use std::time::Duration;
 
@@ -10,69 +10,69 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
-/// How long connecting may take: hosts are on the same machine or in the same building.
+/// Time limit of connecting; a host is on the same machine or in the same data center.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// No answer is larger.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
-/// What stands before a message: whether it is compressed, and its length.
+/// Maximum size of a response.
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
+/// Length of the prefix of a message: compression flag and message length.
 const PREFIX_BYTES: usize = 5;
 
-/// The way to one host.
+/// Connection to one host, made on the first call.
 #[derive(Debug)]
 pub struct Channel {
     authority: String,
     sender: Mutex<Option<SendRequest<Full<Bytes>>>>,
 }
 
-/// What was answered to a call that the server carried out.
+/// Response to a successful call.
 #[derive(Clone, Debug)]
-pub struct Called {
-    /// The message.
+pub struct CallResponse {
+    /// Message.
     pub message: Bytes,
-    /// The metadata before it.
+    /// Initial metadata.
     pub metadata: HeaderMap,
 }
 
-/// Why there is no answer.
+/// Failure of a call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CallFailed {
-    /// The URL is none that the suite can call.
-    #[error("{0:?} is not of the form http://host:port")]
+pub enum CallError {
+    /// The URL is not `http://host:port`.
+    #[error("invalid URL {0:?}: must have the form http://host:port")]
     Url(String),
-    /// Nobody answers there, or not in time.
-    #[error("no gRPC server answers at {0}")]
+    /// The connection was refused or timed out.
+    #[error("cannot connect to gRPC server at {0}")]
     Connect(String),
-    /// The connection broke.
-    #[error("the call broke off")]
-    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The server answered with a status of gRPC's own.
-    #[error("the server answered with gRPC status {status}: {message}")]
+    /// The HTTP/2 exchange failed.
+    #[error("cannot complete the call")]
+    Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server returned a gRPC error status.
+    #[error("the server returned gRPC status {status}: {message}")]
     Status {
-        /// The number; empty when there is none at all.
+        /// Status number; empty if the response has none.
         status: String,
-        /// Its words.
+        /// Message of the status.
         message: String,
     },
-    /// The answer is no message.
-    #[error("the answer is not one gRPC message")]
+    /// The response does not consist of one uncompressed message.
+    #[error("the response is not one gRPC message")]
     Frame,
 }
 
 impl Channel {
-    /// A channel that is not connected yet.
+    /// Creates a channel without connecting.
     ///
     /// # Errors
-    /// The URL is not `http://host:port`.
-    pub fn new(url: &str) -> Result<Channel, CallFailed> {
-        let bad = || CallFailed::Url(url.to_owned());
-        let uri: Uri = url.parse().map_err(|_| bad())?;
+    /// Fails if the URL is not `http://host:port`.
+    pub fn new(url: &str) -> Result<Channel, CallError> {
+        let invalid = || CallError::Url(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri
             .authority()
-            .filter(|at| at.port().is_some())
-            .ok_or_else(bad)?;
+            .filter(|authority| authority.port().is_some())
+            .ok_or_else(invalid)?;
         if uri.scheme_str() != Some("http") {
-            return Err(bad());
+            return Err(invalid());
         }
         Ok(Channel {
             authority: authority.to_string(),
@@ -80,63 +80,65 @@ impl Channel {
         })
     }
 
-    /// Calls `package.Service/Method` and waits for the answer, however long it takes.
+    /// Calls `package.Service/Method` and waits for the response, without a time limit.
     ///
     /// # Errors
-    /// There is no answer, or none that is a message.
-    pub async fn call(&self, method: &str, message: &[u8]) -> Result<Called, CallFailed> {
+    /// Fails if there is no response, or if it is an error or not one message.
+    pub async fn call(&self, method: &str, message: &[u8]) -> Result<CallResponse, CallError> {
         let mut body = BytesMut::with_capacity(PREFIX_BYTES + message.len());
         body.put_u8(0);
-        body.put_u32(u32::try_from(message.len()).map_err(|_| CallFailed::Frame)?);
+        body.put_u32(u32::try_from(message.len()).map_err(|_| CallError::Frame)?);
         body.put_slice(message);
         let request = Request::post(format!("http://{}/{method}", self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(Full::new(body.freeze()))
-            .map_err(|_| CallFailed::Url(self.authority.clone()))?;
+            .map_err(|_| CallError::Url(self.authority.clone()))?;
         let mut sender = self.connected().await?;
-        let broken = |error: hyper::Error| CallFailed::Broken(error.into());
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let failed = |error: hyper::Error| CallError::Transport(error.into());
+        let response = sender.send_request(request).await.map_err(failed)?;
         let metadata = response.headers().clone();
-        let collected = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+        let collected = Limited::new(response.into_body(), MAX_RESPONSE_BYTES)
             .collect()
             .await
-            .map_err(CallFailed::Broken)?;
-        // A refusal without a message has its status in the headers.
+            .map_err(CallError::Transport)?;
+        // A response without a message (trailers-only) has its status in the headers.
         let status = collected.trailers().unwrap_or(&metadata);
         let text = |name| status.get(name).and_then(|value| value.to_str().ok());
         let number = text("grpc-status").unwrap_or_default();
         if number != "0" {
-            return Err(CallFailed::Status {
+            return Err(CallError::Status {
                 status: number.to_owned(),
                 message: text("grpc-message").unwrap_or_default().to_owned(),
             });
         }
-        let message = unframed(collected.to_bytes()).ok_or(CallFailed::Frame)?;
-        Ok(Called { message, metadata })
+        let message = decode_frame(collected.to_bytes()).ok_or(CallError::Frame)?;
+        Ok(CallResponse { message, metadata })
     }
 
-    async fn connected(&self) -> Result<SendRequest<Full<Bytes>>, CallFailed> {
-        let mut kept = self.sender.lock().await;
-        if let Some(sender) = kept.as_ref().filter(|sender| !sender.is_closed()) {
+    async fn connected(&self) -> Result<SendRequest<Full<Bytes>>, CallError> {
+        let mut cached = self.sender.lock().await;
+        if let Some(sender) = cached.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let nobody = || CallFailed::Connect(self.authority.clone());
+        let unreachable = || CallError::Connect(self.authority.clone());
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority));
-        let stream = stream.await.map_err(|_| nobody())?.map_err(|_| nobody())?;
-        let shaken = handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (sender, connection) = shaken
+        let stream = stream
             .await
-            .map_err(|error| CallFailed::Broken(error.into()))?;
-        // It ends with the last sender, or with the host; whoever calls next sees that.
+            .map_err(|_| unreachable())?
+            .map_err(|_| unreachable())?;
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(|error| CallError::Transport(error.into()))?;
+        // Ends with the last sender or with the host; the next call then reconnects.
         tokio::spawn(async move { connection.await.ok() });
-        *kept = Some(sender.clone());
+        *cached = Some(sender.clone());
         Ok(sender)
     }
 }
 
-/// The one message of an answer.
-fn unframed(mut body: Bytes) -> Option<Bytes> {
+/// Returns the message of a body that consists of exactly one uncompressed message.
+fn decode_frame(mut body: Bytes) -> Option<Bytes> {
     let prefix = (body.len() >= PREFIX_BYTES).then(|| body.split_to(PREFIX_BYTES))?;
     let (compressed, length) = prefix.split_first()?;
     let length = u32::from_be_bytes(length.try_into().ok()?);
@@ -148,8 +150,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_whole_message_is_an_answer() {
-        let framed = |bytes: &'static [u8]| unframed(Bytes::from_static(bytes));
+    fn accepts_exactly_one_message() {
+        let framed = |bytes: &'static [u8]| decode_frame(Bytes::from_static(bytes));
         assert_eq!(framed(&[0, 0, 0, 0, 2, 7, 8]).as_deref(), Some(&[7, 8][..]));
         assert_eq!(framed(&[0, 0, 0, 0, 0]).as_deref(), Some(&[][..]));
         for bad in [
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_urls_with_a_port_are_called() {
+    fn accepts_only_plaintext_urls_with_port() {
         assert!(Channel::new("http://127.0.0.1:9090").is_ok());
         for bad in ["", "127.0.0.1:9090", "https://127.0.0.1:9090", "http://a"] {
             assert!(Channel::new(bad).is_err(), "{bad}");

@@ -1,4 +1,4 @@
-//! Judges what a host writes against the schema, strictly: names, enums, integers, times, nulls, repeats.
+//! Strict validation of JSON from a target against the schema.
 
 use std::fmt;
 
@@ -8,45 +8,47 @@ use crate::spec::requirements::Requirement;
 use crate::spec::schema::{Field, Kind, Message};
 use crate::spec::{requirements as req, schema};
 
-/// Findings of one payload; one that breaks the rules everywhere is described well enough by these.
-const MAX_FAULTS: usize = 16;
+/// Maximum number of violations per payload; more do not help to find the cause.
+const MAX_VIOLATIONS: usize = 16;
 
-/// One thing that a writer got wrong.
+/// Violation of the encoding rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The requirement that it breaks.
+pub struct SchemaViolation {
+    /// Violated requirement.
     pub requirement: &'static Requirement,
-    /// Where: `workloadStatus.workloadState`; empty for the payload itself.
+    /// Path such as `workloadStatus.workloadState`; empty for the payload itself.
     pub path: String,
-    /// What would be right.
+    /// Expected value.
     pub expected: String,
-    /// What stands there.
+    /// Actual value.
     pub actual: String,
 }
 
-/// Every fault of a payload that should be the message of that name. Pure.
-pub fn judge(payload: &[u8], message: &str) -> Vec<Fault> {
-    let mut judge = Judge { faults: Vec::new() };
+/// Returns the violations in a payload that must be the message with this name. Pure.
+pub fn judge(payload: &[u8], message: &str) -> Vec<SchemaViolation> {
+    let mut judge = Judge {
+        violations: Vec::new(),
+    };
     match parse(payload) {
         Err(actual) => {
-            let expected = "one JSON object in UTF-8 with nothing behind it";
-            judge.fault(&req::HOST_JSON_008, "", expected, actual);
+            let expected = "one JSON object in UTF-8 without trailing data";
+            judge.record(&req::HOST_JSON_008, "", expected, actual);
         }
         Ok(Doc::Object(members)) => match schema::message(message) {
             Some(message) => judge.object("", message, &members),
-            None => judge.fault(
+            None => judge.record(
                 &req::HOST_JSON_001,
                 "",
                 message,
                 "a message without a schema".into(),
             ),
         },
-        Ok(other) => judge.fault(&req::HOST_JSON_008, "", "an object", other.to_string()),
+        Ok(other) => judge.record(&req::HOST_JSON_008, "", "an object", other.to_string()),
     }
-    judge.faults
+    judge.violations
 }
 
-/// JSON as it stands on the wire, repeated keys included.
+/// JSON document that preserves repeated keys.
 #[derive(Clone, Debug, PartialEq)]
 enum Doc {
     Null,
@@ -71,28 +73,28 @@ impl fmt::Display for Doc {
 }
 
 fn parse(payload: &[u8]) -> Result<Doc, String> {
-    // A byte order mark and invalid UTF-8 are refused by the parser itself.
+    // The parser itself rejects a byte order mark and invalid UTF-8.
     serde_json::from_slice(payload).map_err(|error| match payload {
-        [] => "nothing".to_owned(),
+        [] => "an empty payload".to_owned(),
         _ => error.to_string(),
     })
 }
 
 struct Judge {
-    faults: Vec<Fault>,
+    violations: Vec<SchemaViolation>,
 }
 
 impl Judge {
-    fn fault(
+    fn record(
         &mut self,
         requirement: &'static Requirement,
         path: &str,
         expected: &str,
         actual: String,
     ) {
-        if self.faults.len() < MAX_FAULTS {
+        if self.violations.len() < MAX_VIOLATIONS {
             let (path, expected) = (path.to_owned(), expected.to_owned());
-            self.faults.push(Fault {
+            self.violations.push(SchemaViolation {
                 requirement,
                 path,
                 expected,
@@ -102,18 +104,18 @@ impl Judge {
     }
 
     fn object(&mut self, path: &str, message: &'static Message, members: &[(String, Doc)]) {
-        self.repeats(path, members);
+        self.repeated_keys(path, members);
         for (name, value) in members {
             let at = join(path, name);
             if let Some(field) = message.field_by_json_name(name) {
                 self.field(&at, field, value);
             } else if let Some(field) = message.field_by_proto_name(name) {
                 let expected = format!("the field name `{}`", field.json_name);
-                self.fault(&req::HOST_JSON_002, &at, &expected, format!("`{name}`"));
+                self.record(&req::HOST_JSON_002, &at, &expected, format!("`{name}`"));
                 self.field(&at, field, value);
             } else {
                 let expected = format!("only fields of {}", message.name);
-                self.fault(
+                self.record(
                     &req::HOST_JSON_001,
                     &at,
                     &expected,
@@ -124,7 +126,7 @@ impl Judge {
         self.oneofs(path, message, members);
     }
 
-    fn repeats(&mut self, path: &str, members: &[(String, Doc)]) {
+    fn repeated_keys(&mut self, path: &str, members: &[(String, Doc)]) {
         for (index, (name, _)) in members.iter().enumerate() {
             if members
                 .iter()
@@ -132,7 +134,7 @@ impl Judge {
                 .any(|(earlier, _)| earlier == name)
             {
                 let at = join(path, name);
-                self.fault(
+                self.record(
                     &req::HOST_JSON_008,
                     &at,
                     "each key once",
@@ -143,17 +145,17 @@ impl Judge {
     }
 
     fn oneofs(&mut self, path: &str, message: &'static Message, members: &[(String, Doc)]) {
-        let set = |field: &&Field| {
+        let is_set = |field: &&Field| {
             members
                 .iter()
                 .any(|(name, _)| name == field.json_name || name == field.proto_name)
         };
         let mut seen: Vec<&str> = Vec::new();
-        for field in message.fields.iter().filter(set) {
+        for field in message.fields.iter().filter(is_set) {
             let Some(oneof) = field.oneof else { continue };
             if seen.contains(&oneof) {
                 let expected = format!("one member of `{oneof}`");
-                self.fault(&req::HOST_JSON_001, path, &expected, "several".to_owned());
+                self.record(&req::HOST_JSON_001, path, &expected, "several".to_owned());
             }
             seen.push(oneof);
         }
@@ -161,7 +163,7 @@ impl Judge {
 
     fn field(&mut self, path: &str, field: &'static Field, value: &Doc) {
         match value {
-            Doc::Null => self.fault(
+            Doc::Null => self.record(
                 &req::HOST_JSON_006,
                 path,
                 "a value or no field",
@@ -172,21 +174,21 @@ impl Judge {
                     let at = format!("{path}[{index}]");
                     match item {
                         Doc::Null => {
-                            self.fault(&req::HOST_JSON_006, &at, "a value", "null".to_owned());
+                            self.record(&req::HOST_JSON_006, &at, "a value", "null".to_owned());
                         }
                         item => self.value(&at, field.kind, item),
                     }
                 }
             }
             other if field.repeated => {
-                self.fault(&req::HOST_JSON_001, path, "a list", other.to_string());
+                self.record(&req::HOST_JSON_001, path, "a list", other.to_string());
             }
             value => self.value(path, field.kind, value),
         }
     }
 
     fn value(&mut self, path: &str, kind: Kind, value: &Doc) {
-        let wrong = match (kind, value) {
+        let (requirement, expected) = match (kind, value) {
             (Kind::String, Doc::Text(_)) | (Kind::Bool, Doc::Bool(_)) => return,
             (Kind::Enum(name), value) => return self.enumeration(path, name, value),
             (Kind::Message(name), Doc::Object(members)) => {
@@ -216,7 +218,7 @@ impl Judge {
                 }
                 (&req::HOST_JSON_004, "a 32-bit integer as a number")
             }
-            // Proto JSON writes these three as text, for want of a number.
+            // Proto JSON represents these values as strings.
             (Kind::Float, Doc::Text(text))
                 if ["NaN", "Infinity", "-Infinity"].contains(&&**text) =>
             {
@@ -233,7 +235,7 @@ impl Judge {
             (Kind::Float, _) => (&req::HOST_JSON_001, "a number"),
             (Kind::Message(_) | Kind::Map, _) => (&req::HOST_JSON_001, "an object"),
         };
-        self.fault(wrong.0, path, wrong.1, value.to_string());
+        self.record(requirement, path, expected, value.to_string());
     }
 
     fn enumeration(&mut self, path: &str, name: &str, value: &Doc) {
@@ -243,18 +245,18 @@ impl Judge {
         let known = |text: &str| values.iter().any(|(name, _)| *name == text);
         if !matches!(value, Doc::Text(text) if known(text)) {
             let expected = format!("the full name of a value of {name}");
-            self.fault(&req::HOST_JSON_003, path, &expected, value.to_string());
+            self.record(&req::HOST_JSON_003, path, &expected, value.to_string());
         }
     }
 
     fn map(&mut self, path: &str, members: &[(String, Doc)]) {
-        self.repeats(path, members);
+        self.repeated_keys(path, members);
         for (name, value) in members {
             let at = join(path, name);
             match value {
                 Doc::Text(_) => {}
-                Doc::Null => self.fault(&req::HOST_JSON_006, &at, "text", "null".to_owned()),
-                other => self.fault(&req::HOST_JSON_001, &at, "text", other.to_string()),
+                Doc::Null => self.record(&req::HOST_JSON_006, &at, "text", "null".to_owned()),
+                other => self.record(&req::HOST_JSON_001, &at, "text", other.to_string()),
             }
         }
     }
@@ -273,7 +275,8 @@ fn is_canonical_u64(text: &str) -> bool {
         .is_ok_and(|number| number.to_string() == text)
 }
 
-/// `YYYY-MM-DDThh:mm:ss[.fraction](Z|+hh:mm|-hh:mm)`, with every number in its range.
+/// Returns whether text has the form `YYYY-MM-DDThh:mm:ss[.fraction](Z|+hh:mm|-hh:mm)`, with every
+/// number in its range.
 pub fn is_rfc3339(text: &str) -> bool {
     let Some((date, time)) = text.split_once('T') else {
         return false;
@@ -296,7 +299,7 @@ pub fn is_rfc3339(text: &str) -> bool {
         && number(day, 2, 1..=31)
         && number(hour, 2, 0..=23)
         && number(minute, 2, 0..=59)
-        // A leap second is legal.
+        // A leap second is valid.
         && number(second, 2, 0..=60)
         && !fraction.is_empty()
         && fraction.len() <= 9
@@ -355,7 +358,7 @@ impl<'de> Visitor<'de> for DocVisitor {
         let number = serde_json::Number::from_f64(value);
         number
             .map(Doc::Number)
-            .ok_or_else(|| E::custom("a number beyond all bounds"))
+            .ok_or_else(|| E::custom("a number that is not finite"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Doc, E> {
@@ -375,40 +378,40 @@ impl<'de> Visitor<'de> for DocVisitor {
         while let Some((name, value)) = map.next_entry::<String, Doc>()? {
             members.push((name, value));
             if members.len() > MAX_MEMBERS {
-                return Err(A::Error::custom("more members than any message has"));
+                return Err(A::Error::custom("too many members"));
             }
         }
         Ok(Doc::Object(members))
     }
 }
 
-/// Repeats are found by comparing all pairs; a heartbeat has tens of members.
+/// Maximum number of members: the search for repeated keys is quadratic. A heartbeat has tens.
 const MAX_MEMBERS: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn broken(payload: &str, message: &str) -> Vec<&'static str> {
+    fn violated(payload: &str, message: &str) -> Vec<&'static str> {
         judge(payload.as_bytes(), message)
             .iter()
-            .map(|fault| fault.requirement.id)
+            .map(|violation| violation.requirement.id)
             .collect()
     }
 
     #[test]
-    fn canonical_writing_has_no_fault() {
+    fn accepts_canonical_encoding() {
         let reply =
             r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#;
         assert_eq!(judge(reply.as_bytes(), "WorkloadStartResponse"), []);
-        let beat = r#" {"id":"h","startedAt":"2026-11-22T10:46:01.524898175+00:00","labels":{"a":"b"},
+        let heartbeat = r#" {"id":"h","startedAt":"2026-11-22T10:46:01.524898175+00:00","labels":{"a":"b"},
             "systemCpuUsage":1.5,"systemMemoryTotal":"25276510208","httpPort":80,
             "imports":[{"namespace":"wasi","package":"config","interfaces":["store"]}]} "#;
-        assert_eq!(judge(beat.as_bytes(), "HostHeartbeat"), []);
+        assert_eq!(judge(heartbeat.as_bytes(), "HostHeartbeat"), []);
     }
 
     #[test]
-    fn each_fault_breaks_its_own_requirement() {
+    fn each_flaw_violates_its_own_requirement() {
         for (payload, message, requirement) in [
             ("", "HostHeartbeat", "HOST-JSON-008"),
             ("[]", "HostHeartbeat", "HOST-JSON-008"),
@@ -452,22 +455,22 @@ mod tests {
             ),
             (r#"{"version":null}"#, "HostHeartbeat", "HOST-JSON-006"),
         ] {
-            assert_eq!(broken(payload, message), [requirement], "{payload}");
+            assert_eq!(violated(payload, message), [requirement], "{payload}");
         }
-        assert_eq!(broken("\u{feff}{}", "HostHeartbeat"), ["HOST-JSON-008"]);
+        assert_eq!(violated("\u{feff}{}", "HostHeartbeat"), ["HOST-JSON-008"]);
         assert_eq!(judge(b"{\"id\":\"\xff\"}", "HostHeartbeat").len(), 1);
     }
 
     #[test]
-    fn times_are_read_to_the_letter() {
-        for good in [
+    fn validates_timestamps() {
+        for valid in [
             "2026-01-31T12:00:00Z",
             "2026-01-31T12:00:00.123456789+00:00",
             "2026-12-31T23:59:60Z",
         ] {
-            assert!(is_rfc3339(good), "{good}");
+            assert!(is_rfc3339(valid), "{valid}");
         }
-        for bad in [
+        for invalid in [
             "",
             "2026-01-31",
             "2026-01-31T12:00Z",
@@ -480,13 +483,13 @@ mod tests {
             "2026-01-31T12:00:00+0000",
             "2026-01-31T12:00:00Zx",
         ] {
-            assert!(!is_rfc3339(bad), "{bad}");
+            assert!(!is_rfc3339(invalid), "{invalid}");
         }
     }
 
     #[test]
-    fn deep_nesting_is_a_fault_and_nothing_worse() {
+    fn rejects_deep_nesting() {
         let deep = "[".repeat(100_000);
-        assert_eq!(broken(&deep, "HostHeartbeat"), ["HOST-JSON-008"]);
+        assert_eq!(violated(&deep, "HostHeartbeat"), ["HOST-JSON-008"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The suite's own NATS client: raw requests, every reply to them, and all heartbeats.
+//! NATS client of the suite: raw requests, all replies to each of them, and all heartbeats.
 
 mod peer_connection;
 
@@ -13,183 +13,187 @@ use futures_util::StreamExt;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
-pub use self::peer_connection::{Link, Subscription};
+pub use self::peer_connection::{PeerConnection, Subscription};
 use super::response::Headers;
 
-/// Replies kept for one request: a host that floods an inbox is seen, not stored without end.
+/// Maximum number of unread replies to one request; a host may flood an inbox.
 const MAX_REPLIES: usize = 1024;
-/// Heartbeats a slow reader may lag behind: hours of one host, seconds of a mad one.
-const HEARTBEATS_KEPT: usize = 4096;
-/// Messages that an eavesdropper may lag behind.
-const TRAFFIC_KEPT: usize = 16 * 1024;
-/// How long a connection may take: a broker on the same machine or in the same building.
+/// Heartbeats that a receiver may lag behind: hours of a normal host, seconds of a flooding one.
+const HEARTBEAT_BUFFER: usize = 4096;
+/// Messages that a receiver of the traffic may lag behind.
+const TRAFFIC_BUFFER: usize = 16 * 1024;
+/// Time limit of connecting; the broker is on the same machine or in the same data center.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client that nobody holds any more looks for its broker no sooner than this: the library itself would go on
-/// for ever, and the port of an ended broker is soon somebody else's.
-const NEVER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Reconnect delay of a client whose last handle is dropped. The library would reconnect forever,
+/// and another process may reuse the port of the broker.
+const NO_RECONNECT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The subject of all heartbeats.
+/// Wildcard subject of all heartbeats.
 pub const HEARTBEATS: &str = "runtime.operator.heartbeat.>";
 
-/// What stands before the host id in the subject of a heartbeat.
+/// Prefix of heartbeat subjects; the host id follows.
 pub const HEARTBEAT_PREFIX: &str = "runtime.operator.heartbeat.";
 
-/// The subject of every command to a host.
+/// Returns the wildcard subject of all commands to a host.
 pub fn commands_subject(host_id: &str) -> String {
     command_subject(host_id, ">")
 }
 
-/// The host and the command that a subject speaks of.
-pub fn read_command_subject(subject: &str) -> Option<(&str, &str)> {
+/// Splits a command subject into the host id and the command.
+pub fn parse_command_subject(subject: &str) -> Option<(&str, &str)> {
     subject.strip_prefix("runtime.host.")?.split_once('.')
 }
 
-/// What hosts publish their heartbeats on.
+/// Returns the subject on which a host publishes its heartbeats.
 pub fn heartbeat_subject(host_id: &str) -> String {
     format!("{HEARTBEAT_PREFIX}{host_id}")
 }
 
-/// What a host listens on for a command.
+/// Returns the subject of a command to a host.
 pub fn command_subject(host_id: &str, command: &str) -> String {
     format!("runtime.host.{host_id}.{command}")
 }
 
-/// A message that arrived.
+/// Received or sent message.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its subject.
+    /// Subject.
     pub subject: String,
-    /// Its reply subject.
+    /// Reply subject.
     pub reply: Option<String>,
-    /// Its headers.
+    /// Headers.
     pub headers: Headers,
-    /// The broker's status instead of a message: 503 for "no responders".
+    /// Status of the broker, such as 503 for no responders; the message then has no content.
     pub status: Option<u16>,
-    /// Its payload.
+    /// Payload.
     pub payload: Bytes,
-    /// When it arrived.
+    /// Time of arrival or sending.
     pub at: Instant,
 }
 
-/// The bus cannot be used.
+/// Failure of the connection to the bus.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// No connection.
-    #[error("no NATS server answers at {url}")]
+    /// Cannot connect.
+    #[error("cannot connect to NATS at {url}")]
     Connect {
-        /// Where, without credentials.
+        /// URL without credentials.
         url: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: async_nats::ConnectError,
     },
-    /// Could not subscribe.
+    /// Cannot subscribe.
     #[error("cannot subscribe to {subject}")]
     Subscribe {
-        /// To what.
+        /// Subject.
         subject: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: async_nats::SubscribeError,
     },
-    /// Could not publish.
+    /// Cannot publish.
     #[error("cannot publish on {subject}")]
     Publish {
-        /// On what.
+        /// Subject.
         subject: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: async_nats::PublishError,
     },
-    /// The connection is not there.
+    /// The connection is lost.
     #[error("the connection to the broker is lost")]
     Lost,
 }
 
-/// One message of the suite's own connection.
+/// Message that a [`Bus`] sent or received.
 #[derive(Clone, Debug)]
-pub enum Overheard {
-    /// The suite sent it.
+pub enum Traffic {
+    /// Sent message.
     Sent(Delivery),
-    /// It came for the suite.
-    ReceivedCommand(Delivery),
+    /// Received message.
+    Received(Delivery),
 }
 
 type Pending = Arc<Mutex<HashMap<String, mpsc::Sender<Delivery>>>>;
 
-/// One connection with a reply inbox of its own. Clones share it.
+/// Connection to the bus with its own inbox prefix. Clones share it.
 #[derive(Clone)]
 pub struct Bus {
     client: async_nats::Client,
-    inboxes: String,
+    inbox_prefix: String,
     pending: Pending,
     heartbeats: broadcast::Sender<Delivery>,
-    traffic: broadcast::Sender<Overheard>,
-    trips: Arc<AtomicU64>,
-    _pumps: Arc<Pumps>,
-    _held: Arc<Held>,
+    traffic: broadcast::Sender<Traffic>,
+    round_trips: Arc<AtomicU64>,
+    _readers: Arc<Readers>,
+    _reconnect: Arc<ReconnectGuard>,
 }
 
 impl Bus {
-    /// Connects and subscribes to its inbox and to all heartbeats.
+    /// Connects, and subscribes to its inboxes and to all heartbeats.
     ///
-    /// `run` is a token that makes the inboxes of this run unlike any other's.
-    pub async fn connect(url: &str, run: &str) -> Result<Bus, BusError> {
-        let held = Arc::<Held>::default();
+    /// `run_token` makes the inboxes of this run unique.
+    pub async fn connect(url: &str, run_token: &str) -> Result<Bus, BusError> {
+        let reconnect = Arc::<ReconnectGuard>::default();
         let client = async_nats::ConnectOptions::new()
             .name("berth-conformance")
             .connection_timeout(CONNECT_TIMEOUT)
-            // A broker that comes back must be found at once: deadlines run from its return.
-            .reconnect_delay_callback(held.delays(Duration::from_millis(50)))
+            // Deadlines start when the broker returns: the suite must reconnect immediately.
+            .reconnect_delay_callback(reconnect.delays(Duration::from_millis(50)))
             .connect(url)
             .await
             .map_err(|source| BusError::Connect {
                 url: without_credentials(url),
                 source,
             })?;
-        let inboxes = format!("_INBOX.berth-{run}");
+        let inbox_prefix = format!("_INBOX.berth-{run_token}");
         let pending = Pending::default();
-        let (heartbeats, _) = broadcast::channel(HEARTBEATS_KEPT);
-        let (traffic, _) = broadcast::channel(TRAFFIC_KEPT);
+        let (heartbeats, _) = broadcast::channel(HEARTBEAT_BUFFER);
+        let (traffic, _) = broadcast::channel(TRAFFIC_BUFFER);
 
-        let replies = subscribe(&client, &format!("{inboxes}.>")).await?;
-        let beats = subscribe(&client, HEARTBEATS).await?;
+        let replies = subscribe(&client, &format!("{inbox_prefix}.>")).await?;
+        let heartbeat_messages = subscribe(&client, HEARTBEATS).await?;
         client.flush().await.map_err(|_| BusError::Lost)?;
-        let pumps = Arc::new(Pumps([
-            tokio::spawn(pump_replies(replies, pending.clone(), traffic.clone())),
-            tokio::spawn(pump_heartbeats(beats, heartbeats.clone(), traffic.clone())),
+        let readers = Arc::new(Readers([
+            tokio::spawn(read_replies(replies, pending.clone(), traffic.clone())),
+            tokio::spawn(read_heartbeats(
+                heartbeat_messages,
+                heartbeats.clone(),
+                traffic.clone(),
+            )),
         ]));
         Ok(Bus {
             client,
-            inboxes,
+            inbox_prefix,
             pending,
             heartbeats,
             traffic,
-            trips: Arc::default(),
-            _pumps: pumps,
-            _held: held,
+            round_trips: Arc::default(),
+            _readers: readers,
+            _reconnect: reconnect,
         })
     }
 
-    /// What all reply subjects of this bus begin with.
-    pub fn inboxes(&self) -> &str {
-        &self.inboxes
+    /// Returns the prefix of all reply subjects of this connection.
+    pub fn inbox_prefix(&self) -> &str {
+        &self.inbox_prefix
     }
 
-    /// The largest payload that the broker takes.
+    /// Returns the maximum payload that the broker accepts.
     pub fn max_payload_bytes(&self) -> usize {
         self.client.max_payload()
     }
 
-    /// Whether the broker is there at the moment.
+    /// Returns whether the connection is up.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// Sends a request; the replies, all of them, arrive on what is returned until it is dropped.
+    /// Sends a request. The returned [`Replies`] receives every reply until it is dropped.
     ///
-    /// `inbox` is the rest of the reply subject behind [`Bus::inboxes`].
+    /// `inbox` is the part of the reply subject after [`Bus::inbox_prefix`].
     pub async fn request(
         &self,
         subject: &str,
@@ -197,13 +201,13 @@ impl Bus {
         payload: Bytes,
         headers: &Headers,
     ) -> Result<Replies, BusError> {
-        let replies = self.listen(format!("{}.{inbox}", self.inboxes));
+        let replies = self.listen(format!("{}.{inbox}", self.inbox_prefix));
         self.send(subject, Some(&replies.inbox), payload, headers)
             .await?;
         Ok(replies)
     }
 
-    /// Publishes without a reply subject and returns when the broker has it.
+    /// Publishes without a reply subject and returns once the broker has the message.
     pub async fn publish(
         &self,
         subject: &str,
@@ -214,27 +218,27 @@ impl Bus {
         self.round_trip().await.map(|_| ())
     }
 
-    /// Goes to the broker and back: when it returns, the broker has everything sent before.
+    /// Measures a round trip to the broker. On return, the broker has every message sent before.
     ///
     /// # Errors
-    /// The broker is not there.
+    /// Fails if the connection is lost.
     pub async fn round_trip(&self) -> Result<Duration, BusError> {
-        let number = self.trips.fetch_add(1, Ordering::Relaxed);
-        let inbox = format!("{}.trip.{number}", self.inboxes);
-        // Nobody else listens there: it comes straight back.
+        let number = self.round_trips.fetch_add(1, Ordering::Relaxed);
+        let inbox = format!("{}.trip.{number}", self.inbox_prefix);
+        // Publishes to its own inbox, which has no other subscriber.
         let mut replies = self.listen(inbox.clone());
         self.send(&inbox, None, Bytes::new(), &Headers::none())
             .await?;
-        let came = replies.next(CONNECT_TIMEOUT).await.ok_or(BusError::Lost)?;
-        Ok(came.at.saturating_duration_since(replies.sent))
+        let delivery = replies.next(CONNECT_TIMEOUT).await.ok_or(BusError::Lost)?;
+        Ok(delivery.at.saturating_duration_since(replies.sent))
     }
 
-    /// Everything that this connection sends and gets from now on.
-    pub fn overhear(&self) -> broadcast::Receiver<Overheard> {
+    /// Subscribes to all messages that this connection sends and receives from now on.
+    pub fn traffic(&self) -> broadcast::Receiver<Traffic> {
         self.traffic.subscribe()
     }
 
-    /// Heartbeats from now on, of every host.
+    /// Subscribes to the heartbeats of all hosts from now on.
     pub fn heartbeats(&self) -> broadcast::Receiver<Delivery> {
         self.heartbeats.subscribe()
     }
@@ -266,7 +270,7 @@ impl Bus {
                 payload: payload.clone(),
                 at: Instant::now(),
             };
-            let _ = self.traffic.send(Overheard::Sent(sent));
+            let _ = self.traffic.send(Traffic::Sent(sent));
         }
         let subject = subject.to_owned();
         let failed = |source| BusError::Publish {
@@ -304,24 +308,24 @@ impl Bus {
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")
-            .field("inboxes", &self.inboxes)
+            .field("inbox_prefix", &self.inbox_prefix)
             .finish_non_exhaustive()
     }
 }
 
-/// What arrives for one request.
+/// Replies to one request.
 #[derive(Debug)]
 pub struct Replies {
-    /// The reply subject.
+    /// Reply subject.
     pub inbox: String,
-    /// When the request was sent.
+    /// Time of sending the request.
     pub sent: Instant,
     receiver: mpsc::Receiver<Delivery>,
     pending: Pending,
 }
 
 impl Replies {
-    /// The next message on the inbox, or `None` when nothing came in time. Cancel safe.
+    /// Returns the next message on the inbox, or `None` on timeout. Cancel safe.
     pub async fn next(&mut self, within: Duration) -> Option<Delivery> {
         tokio::time::timeout(within, self.receiver.recv())
             .await
@@ -339,30 +343,34 @@ impl Drop for Replies {
     }
 }
 
-/// Somebody still holds a client.
+/// Stops the reconnects of a client when its last handle is dropped.
 #[derive(Debug, Default)]
-struct Held(Arc<AtomicBool>);
+struct ReconnectGuard(Arc<AtomicBool>);
 
-impl Held {
-    /// How long to wait before each attempt to connect again.
-    fn delays(&self, ordinary: Duration) -> impl Fn(usize) -> Duration + Send + Sync + 'static {
+impl ReconnectGuard {
+    /// Returns the function that determines the delay before each reconnect.
+    fn delays(&self, delay: Duration) -> impl Fn(usize) -> Duration + Send + Sync + 'static {
         let dropped = self.0.clone();
-        move |_| match dropped.load(Ordering::Relaxed) {
-            true => NEVER,
-            false => ordinary,
+        move |_| {
+            if dropped.load(Ordering::Relaxed) {
+                NO_RECONNECT
+            } else {
+                delay
+            }
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for ReconnectGuard {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-struct Pumps([JoinHandle<()>; 2]);
+/// Tasks that read the subscriptions of a [`Bus`]. Dropping it ends them.
+struct Readers([JoinHandle<()>; 2]);
 
-impl Drop for Pumps {
+impl Drop for Readers {
     fn drop(&mut self) {
         self.0.iter().for_each(JoinHandle::abort);
     }
@@ -379,37 +387,36 @@ async fn subscribe(
     client.subscribe(subject.to_owned()).await.map_err(failed)
 }
 
-async fn pump_replies(
+async fn read_replies(
     mut replies: async_nats::Subscriber,
     pending: Pending,
-    traffic: broadcast::Sender<Overheard>,
+    traffic: broadcast::Sender<Traffic>,
 ) {
     while let Some(message) = replies.next().await {
         let delivery = delivery(message);
-        // Mostly nobody eavesdrops.
-        let _ = traffic.send(Overheard::ReceivedCommand(delivery.clone()));
+        // Fails without a receiver, which is normal.
+        let _ = traffic.send(Traffic::Received(delivery.clone()));
         let waiting = pending
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&delivery.subject)
             .cloned();
         if let Some(waiting) = waiting {
-            // A full inbox loses the rest: what is judged is the first and that there is more than one.
+            // A full inbox drops replies: checks judge the first reply and whether there are more.
             let _ = waiting.try_send(delivery);
         }
     }
 }
 
-async fn pump_heartbeats(
-    mut beats: async_nats::Subscriber,
-    out: broadcast::Sender<Delivery>,
-    traffic: broadcast::Sender<Overheard>,
+async fn read_heartbeats(
+    mut messages: async_nats::Subscriber,
+    heartbeats: broadcast::Sender<Delivery>,
+    traffic: broadcast::Sender<Traffic>,
 ) {
-    while let Some(message) = beats.next().await {
+    while let Some(message) = messages.next().await {
         let delivery = delivery(message);
-        let _ = traffic.send(Overheard::ReceivedCommand(delivery.clone()));
-        // Nobody listening is not an error.
-        let _ = out.send(delivery);
+        let _ = traffic.send(Traffic::Received(delivery.clone()));
+        let _ = heartbeats.send(delivery);
     }
 }
 
@@ -440,7 +447,7 @@ fn header_map(headers: &Headers) -> async_nats::HeaderMap {
     map
 }
 
-/// A URL as it may be shown: whatever stands before `@` is a secret.
+/// Removes user and password from a URL, for display.
 pub fn without_credentials(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => {
@@ -457,7 +464,7 @@ pub fn without_credentials(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn credentials_are_never_shown() {
+    fn removes_credentials() {
         assert_eq!(super::without_credentials("nats://u:p@h:1"), "nats://h:1");
         assert_eq!(super::without_credentials("nats://h:1"), "nats://h:1");
     }

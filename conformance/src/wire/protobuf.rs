@@ -1,36 +1,36 @@
-//! Messages of the schema between JSON and the binary form of protobuf, by the table alone. Pure.
+//! Conversion of messages between JSON and binary protobuf, driven by the schema table. Pure.
 
 use serde_json::{Map, Value};
 
 use crate::spec::schema;
 use crate::spec::schema::{Field, Kind, Message};
 
-/// Messages are nested a few levels deep; an answer that goes deeper is none.
+/// Maximum nesting of a response; messages of the schema are nested a few levels deep.
 const MAX_DEPTH: usize = 32;
 
-/// What cannot be brought into the other form, and why.
+/// Field that cannot be converted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
-pub struct NoForm {
+pub struct ConversionError {
     field: String,
     problem: &'static str,
 }
 
-fn no_form(field: &str, problem: &'static str) -> NoForm {
-    NoForm {
+fn error(field: &str, problem: &'static str) -> ConversionError {
+    ConversionError {
         field: field.to_owned(),
         problem,
     }
 }
 
-/// The binary form of a JSON object. Fields that the message does not have are left out.
+/// Encodes a JSON object as binary protobuf. Unknown fields are ignored.
 ///
 /// # Errors
-/// A value that its field cannot hold.
-pub fn encode(message: &Message, json: &Value) -> Result<Vec<u8>, NoForm> {
+/// Fails if a value does not fit the type of its field.
+pub fn encode(message: &Message, json: &Value) -> Result<Vec<u8>, ConversionError> {
     let object = json
         .as_object()
-        .ok_or_else(|| no_form(message.name, "is not an object"))?;
+        .ok_or_else(|| error(message.name, "is not an object"))?;
     let mut out = Vec::new();
     for field in message.fields {
         let value = object.get(field.json_name).filter(|value| !value.is_null());
@@ -38,9 +38,9 @@ pub fn encode(message: &Message, json: &Value) -> Result<Vec<u8>, NoForm> {
         match (field.kind, value) {
             (Kind::Map, Value::Object(entries)) => {
                 for (key, value) in entries {
-                    let text = value
-                        .as_str()
-                        .ok_or_else(|| no_form(field.json_name, "has a value that is no text"))?;
+                    let text = value.as_str().ok_or_else(|| {
+                        error(field.json_name, "has a value that is not a string")
+                    })?;
                     let mut entry = Vec::new();
                     put_bytes(&mut entry, 1, key.as_bytes());
                     put_bytes(&mut entry, 2, text.as_bytes());
@@ -58,8 +58,8 @@ pub fn encode(message: &Message, json: &Value) -> Result<Vec<u8>, NoForm> {
     Ok(out)
 }
 
-fn put(out: &mut Vec<u8>, field: &Field, value: &Value) -> Result<(), NoForm> {
-    let wrong = || no_form(field.json_name, "has a value of another type");
+fn put(out: &mut Vec<u8>, field: &Field, value: &Value) -> Result<(), ConversionError> {
+    let wrong = || error(field.json_name, "has a value of the wrong type");
     match field.kind {
         Kind::String => {
             put_bytes(
@@ -131,47 +131,50 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The JSON of an answer: text, enums and messages, which is what answers are made of. Fields that the
-/// message does not have are left out.
+/// Decodes a response into JSON. Unknown fields are ignored.
+///
+/// Supports strings, enums and messages; responses have no other fields.
 ///
 /// # Errors
-/// Bytes that are no such message.
-pub fn decode(message: &Message, bytes: &[u8]) -> Result<Value, NoForm> {
+/// Fails if the bytes are not a valid message.
+pub fn decode(message: &Message, bytes: &[u8]) -> Result<Value, ConversionError> {
     decode_at(message, bytes, 0)
 }
 
-fn decode_at(message: &Message, mut bytes: &[u8], depth: usize) -> Result<Value, NoForm> {
-    let cut = || no_form(message.name, "is cut off or no protobuf");
+fn decode_at(message: &Message, mut bytes: &[u8], depth: usize) -> Result<Value, ConversionError> {
+    let malformed = || error(message.name, "is truncated or not protobuf");
     if depth > MAX_DEPTH {
-        return Err(no_form(message.name, "is nested too deep"));
+        return Err(error(message.name, "is nested too deeply"));
     }
     let mut object = Map::new();
     while !bytes.is_empty() {
-        let tag = take_varint(&mut bytes).ok_or_else(cut)?;
+        let tag = take_varint(&mut bytes).ok_or_else(malformed)?;
         let field = message
             .fields
             .iter()
             .find(|field| u64::from(field.number.cast_unsigned()) == tag >> 3);
         let value = match tag & 7 {
             0 => {
-                let number = take_varint(&mut bytes).ok_or_else(cut)?;
-                field.map(|field| named(field, number)).transpose()?
+                let number = take_varint(&mut bytes).ok_or_else(malformed)?;
+                field.map(|field| decode_enum(field, number)).transpose()?
             }
             1 => {
-                take(&mut bytes, 8).ok_or_else(cut)?;
+                take(&mut bytes, 8).ok_or_else(malformed)?;
                 None
             }
             2 => {
-                let length = take_varint(&mut bytes).ok_or_else(cut)?;
-                let length = usize::try_from(length).map_err(|_| cut())?;
-                let inner = take(&mut bytes, length).ok_or_else(cut)?;
-                field.map(|field| nested(field, inner, depth)).transpose()?
+                let length = take_varint(&mut bytes).ok_or_else(malformed)?;
+                let length = usize::try_from(length).map_err(|_| malformed())?;
+                let inner = take(&mut bytes, length).ok_or_else(malformed)?;
+                field
+                    .map(|field| decode_bytes(field, inner, depth))
+                    .transpose()?
             }
             5 => {
-                take(&mut bytes, 4).ok_or_else(cut)?;
+                take(&mut bytes, 4).ok_or_else(malformed)?;
                 None
             }
-            _ => return Err(cut()),
+            _ => return Err(malformed()),
         };
         if let (Some(field), Some(value)) = (field, value) {
             object.insert(field.json_name.to_owned(), value);
@@ -180,9 +183,9 @@ fn decode_at(message: &Message, mut bytes: &[u8], depth: usize) -> Result<Value,
     Ok(Value::Object(object))
 }
 
-fn named(field: &Field, number: u64) -> Result<Value, NoForm> {
+fn decode_enum(field: &Field, number: u64) -> Result<Value, ConversionError> {
     let Kind::Enum(name) = field.kind else {
-        return Err(no_form(field.json_name, "has a number where none belongs"));
+        return Err(error(field.json_name, "has an unexpected number"));
     };
     let values = schema::enumeration(name).map_or(&[][..], |item| item.values);
     let known = values
@@ -191,12 +194,12 @@ fn named(field: &Field, number: u64) -> Result<Value, NoForm> {
     Ok(known.map_or(Value::from(number), |(name, _)| Value::from(*name)))
 }
 
-fn nested(field: &Field, bytes: &[u8], depth: usize) -> Result<Value, NoForm> {
-    let wrong = || no_form(field.json_name, "has bytes where none belong");
+fn decode_bytes(field: &Field, bytes: &[u8], depth: usize) -> Result<Value, ConversionError> {
+    let wrong = || error(field.json_name, "has unexpected bytes");
     match field.kind {
         Kind::String => {
             let text = std::str::from_utf8(bytes);
-            let text = text.map_err(|_| no_form(field.json_name, "is not UTF-8"))?;
+            let text = text.map_err(|_| error(field.json_name, "is not UTF-8"))?;
             Ok(Value::from(text))
         }
         Kind::Message(name) => {
@@ -236,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_that_protoc_writes() {
-        // Worked out by hand from the numbers and types of the schema.
+    fn encodes_like_protoc() {
+        // Derived by hand from the numbers and types of the schema.
         let start =
             json!({"workloadId": "a", "workload": {"name": "w", "service": {"maxRestarts": "3"}}});
         let bytes = encode(message("WorkloadStartRequest"), &start).unwrap();
@@ -258,30 +261,33 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read() {
+    fn decodes_responses() {
         let status = json!({"workloadStatus": {"workloadId": "a", "message": "m"}});
         let name = "WorkloadStatusResponse";
         let bytes = encode(message(name), &status).unwrap();
         assert_eq!(decode(message(name), &bytes), Ok(status));
         let known = decode(message("WorkloadStatus"), &[0x10, 2]).unwrap();
         assert_eq!(known, json!({"workloadState": "WORKLOAD_STATE_RUNNING"}));
-        let later = decode(message("WorkloadStatus"), &[0x7a, 1, 0, 0x10, 99]).unwrap();
-        assert_eq!(later, json!({"workloadState": 99}));
-        for bad in [&[0x0a, 5, b'a'][..], &[0x0a, 1, 0xff], &[0x80], &[0x0b]] {
-            assert!(decode(message("WorkloadStatus"), bad).is_err(), "{bad:?}");
+        let unknown = decode(message("WorkloadStatus"), &[0x7a, 1, 0, 0x10, 99]).unwrap();
+        assert_eq!(unknown, json!({"workloadState": 99}));
+        for invalid in [&[0x0a, 5, b'a'][..], &[0x0a, 1, 0xff], &[0x80], &[0x0b]] {
+            assert!(
+                decode(message("WorkloadStatus"), invalid).is_err(),
+                "{invalid:?}"
+            );
         }
     }
 
     #[test]
-    fn what_is_of_another_type_has_no_form() {
-        for bad in [
+    fn rejects_values_of_the_wrong_type() {
+        for invalid in [
             json!([]),
             json!({"workloadId": 7}),
             json!({"workload": "x"}),
         ] {
             assert!(
-                encode(message("WorkloadStartRequest"), &bad).is_err(),
-                "{bad}"
+                encode(message("WorkloadStartRequest"), &invalid).is_err(),
+                "{invalid}"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What came back for a request: an answer read leniently, so that checks can judge any of it.
+//! Lenient parsing of replies, so that checks can judge every part of an invalid one.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-/// The NATS service headers with which a host marks a protocol error.
+/// NATS service header with the code of a protocol error.
 pub const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
-/// One line of text beside the code.
+/// NATS service header with a one-line description of the error.
 pub const ERROR_HEADER: &str = "Nats-Service-Error";
 
-/// Header lines in the order in which they arrived.
+/// Header lines in the order of arrival.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(String, String)>);
 
 impl Headers {
-    /// No headers.
+    /// Returns empty headers.
     pub fn none() -> Headers {
         Headers::default()
     }
 
-    /// The first value under that name, compared without regard to case.
+    /// Returns the first value of a header. Ignores the case of the name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
@@ -29,14 +29,14 @@ impl Headers {
             .map(|(_, value)| &**value)
     }
 
-    /// One more line.
+    /// Appends a header.
     pub fn with(mut self, name: &str, value: &str) -> Headers {
         self.0.push((name.to_owned(), value.to_owned()));
         self
     }
 }
 
-/// A `workloadState` as it stood on the wire.
+/// Value of `workloadState` in a message.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum State {
     /// `WORKLOAD_STATE_UNSPECIFIED`.
@@ -53,18 +53,18 @@ pub enum State {
     Error,
     /// `WORKLOAD_STATE_NOT_FOUND`.
     NotFound,
-    /// The reply has no state.
+    /// The message has no state.
     Absent,
-    /// Something that the schema does not know.
+    /// Value outside the schema.
     Other(String),
 }
 
 impl State {
-    /// Reads a state by name or by number.
-    pub fn read(value: Option<&Value>) -> State {
+    /// Parses a state, given by name or by number.
+    pub fn parse(value: Option<&Value>) -> State {
         match value {
             None | Some(Value::Null) => State::Absent,
-            Some(Value::String(name)) => State::named(name),
+            Some(Value::String(name)) => State::parse_name(name),
             Some(Value::Number(number)) => match number.as_u64() {
                 Some(0) => State::Unspecified,
                 Some(1) => State::Starting,
@@ -79,7 +79,7 @@ impl State {
         }
     }
 
-    fn named(name: &str) -> State {
+    fn parse_name(name: &str) -> State {
         match name.strip_prefix("WORKLOAD_STATE_") {
             Some("UNSPECIFIED") => State::Unspecified,
             Some("STARTING") => State::Starting,
@@ -115,32 +115,32 @@ impl fmt::Debug for State {
     }
 }
 
-/// A reply. Reading never fails: what is missing or strange is left for checks and monitors to judge.
+/// Parsed reply. Parsing never fails: checks and monitors judge missing and invalid parts.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// `workloadStatus.workloadState`.
     pub state: State,
-    /// `workloadStatus.workloadId`, empty when it is absent.
+    /// `workloadStatus.workloadId`; empty if absent.
     pub id: String,
-    /// `workloadStatus.message`, empty when it is absent.
+    /// `workloadStatus.message`; empty if absent.
     pub message: String,
-    /// The header `Nats-Service-Error-Code`.
+    /// Value of the header `Nats-Service-Error-Code`.
     pub error_code: Option<u16>,
     /// All headers.
     pub headers: Headers,
-    /// The payload as it arrived.
+    /// Payload.
     pub raw: Bytes,
-    /// The payload as JSON, when it is.
+    /// Payload as JSON, if valid.
     pub json: Option<Value>,
-    /// From sending the request to the reply.
-    pub took: Duration,
-    /// The reply subject, by which failures find the frame in the trace.
+    /// Time from the request to the reply.
+    pub latency: Duration,
+    /// Reply subject, by which reports find the frame in the trace.
     pub inbox: String,
 }
 
 impl Response {
-    /// Reads a reply.
-    pub fn read(raw: Bytes, headers: Headers, inbox: String, took: Duration) -> Response {
+    /// Parses a reply.
+    pub fn parse(raw: Bytes, headers: Headers, inbox: String, latency: Duration) -> Response {
         let json: Option<Value> = serde_json::from_slice(&raw).ok();
         let status = json
             .as_ref()
@@ -150,7 +150,7 @@ impl Response {
         let text =
             |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         Response {
-            state: State::read(field("workloadState", "workload_state")),
+            state: State::parse(field("workloadState", "workload_state")),
             id: text(field("workloadId", "workload_id")),
             message: text(field("message", "message")),
             error_code: headers
@@ -159,12 +159,12 @@ impl Response {
             headers,
             raw,
             json,
-            took,
+            latency,
             inbox,
         }
     }
 
-    /// For the probe of a wait: the answer itself when it is in that state, else what it says instead.
+    /// Returns the response itself if it has this state, or else its text, for the probe of a wait.
     pub fn in_state(self, state: State) -> Result<Response, String> {
         if self.state == state {
             Ok(self)
@@ -174,12 +174,13 @@ impl Response {
     }
 }
 
-/// The checks' reading is lenient: a host that writes proto names fails the check on names, not all.
+/// Returns the field under its JSON name or its proto name, so that a host that writes proto names
+/// fails only the check of names.
 fn either<'v>(value: &'v Value, camel: &str, snake: &str) -> Option<&'v Value> {
     value.get(camel).or_else(|| value.get(snake))
 }
 
-/// How failures show an answer: `ERROR 409 "id is taken"`.
+/// Formats the response for a report: `ERROR with code 409, message "id is taken"`.
 impl fmt::Display for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.state)?;
@@ -200,45 +201,45 @@ impl fmt::Display for Response {
     }
 }
 
-/// What came of a request.
+/// Result of a request.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one at a time, and nearly always an answer"
+    reason = "one at a time, and nearly always a response"
 )]
 pub enum Reply {
-    /// An answer.
+    /// The host answered.
     Response(Response),
-    /// The broker said that nobody listens on the subject.
+    /// The broker reported that the subject has no subscriber.
     NoResponders {
-        /// From the request to the broker's word.
-        took: Duration,
-        /// The reply subject.
+        /// Time from the request to the report.
+        latency: Duration,
+        /// Reply subject.
         inbox: String,
     },
-    /// Nothing within the time that was given.
-    Silence {
-        /// How long was waited.
+    /// No reply in time.
+    Timeout {
+        /// Length of the wait.
         waited: Duration,
-        /// The reply subject, on which nothing came.
+        /// Reply subject.
         inbox: String,
     },
 }
 
 impl Reply {
-    /// The answer, when there is one.
-    pub fn answer(&self) -> Option<&Response> {
+    /// Returns the response, if the host answered.
+    pub fn response(&self) -> Option<&Response> {
         match self {
-            Reply::Response(answer) => Some(answer),
-            Reply::NoResponders { .. } | Reply::Silence { .. } => None,
+            Reply::Response(response) => Some(response),
+            Reply::NoResponders { .. } | Reply::Timeout { .. } => None,
         }
     }
 
-    /// The reply subject.
+    /// Returns the reply subject.
     pub fn inbox(&self) -> &str {
         match self {
-            Reply::Response(answer) => &answer.inbox,
-            Reply::NoResponders { inbox, .. } | Reply::Silence { inbox, .. } => inbox,
+            Reply::Response(response) => &response.inbox,
+            Reply::NoResponders { inbox, .. } | Reply::Timeout { inbox, .. } => inbox,
         }
     }
 }
@@ -246,16 +247,16 @@ impl Reply {
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reply::Response(answer) => answer.fmt(f),
+            Reply::Response(response) => response.fmt(f),
             Reply::NoResponders { .. } => f.write_str("no responders: the host is not subscribed"),
-            Reply::Silence { waited, .. } => {
+            Reply::Timeout { waited, .. } => {
                 write!(f, "no reply within {:.1} s", waited.as_secs_f64())
             }
         }
     }
 }
 
-/// The first `max` characters, with a sign that there are more.
+/// Shortens text to `max` characters, and then appends an ellipsis and the length.
 pub fn shortened(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
         Some((at, _)) => format!(
@@ -271,9 +272,9 @@ pub fn shortened(text: &str, max: usize) -> String {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Response {
+    fn parse(text: &str) -> Response {
         let headers = Headers::none().with("nats-service-error-code", "409");
-        Response::read(
+        Response::parse(
             Bytes::copy_from_slice(text.as_bytes()),
             headers,
             "i".into(),
@@ -282,22 +283,23 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_can_of_anything() {
-        let full =
-            read(r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_ERROR"}}"#);
+    fn parses_valid_and_invalid_replies() {
+        let full = parse(
+            r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_ERROR"}}"#,
+        );
         assert_eq!(
             (full.state, full.id.as_str(), full.error_code),
             (State::Error, "a", Some(409))
         );
-        let snake = read(r#"{"workload_status":{"workload_state":2}}"#);
+        let snake = parse(r#"{"workload_status":{"workload_state":2}}"#);
         assert_eq!(snake.state, State::Running);
         for nothing in ["", "{}", "[]", "nonsense", r#"{"workloadStatus":null}"#] {
-            assert_eq!(read(nothing).state, State::Absent, "{nothing}");
+            assert_eq!(parse(nothing).state, State::Absent, "{nothing}");
         }
     }
 
     #[test]
-    fn shortens_at_a_character() {
+    fn shortens_at_a_character_boundary() {
         assert_eq!(shortened("äöü", 2), "äö… (6 bytes)");
         assert_eq!(shortened("äö", 2), "äö");
     }

@@ -1,13 +1,13 @@
-//! Moments as text.
+//! Formatting of timestamps.
 
-/// A moment as RFC 3339 in UTC with milliseconds, without a zone.
+/// Formats a time as RFC 3339 in UTC with milliseconds, without a zone.
 #[must_use]
 pub fn rfc3339_ms(since_1970_ms: u128) -> String {
     let (days, ms) = (
         (since_1970_ms / 86_400_000) as i64,
         (since_1970_ms % 86_400_000) as u64,
     );
-    // Days to a civil date, after Hinnant's algorithm with years that begin in March.
+    // Hinnant's algorithm for civil dates; its years begin in March.
     let z = days + 719_468;
     let era = z.div_euclid(146_097);
     let doe = z.rem_euclid(146_097);
@@ -29,7 +29,7 @@ mod tests {
     use super::rfc3339_ms;
 
     #[test]
-    fn dates_come_out_right() {
+    fn formats_dates() {
         assert_eq!(rfc3339_ms(0), "1970-01-01T00:00:00.000");
         assert_eq!(rfc3339_ms(951_782_400_123), "2000-02-29T00:00:00.123");
         assert_eq!(rfc3339_ms(1_795_392_000_000), "2026-11-23T00:00:00.000");

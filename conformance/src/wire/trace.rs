@@ -1,4 +1,4 @@
-//! The record of what was on the wire: bounded, shared, and searched by failures and monitors.
+//! Bounded, shared record of a host's messages, from which reports and monitors read.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,52 +8,53 @@ use bytes::Bytes;
 
 use super::response::Headers;
 
-/// Frames kept of one host: a run has some ten thousand, and old ones no longer explain a failure.
+/// Maximum number of frames. A run has about ten thousand; older ones no longer explain a failure.
 const MAX_FRAMES: usize = 50_000;
-/// Of one payload. Longer ones are cut: a trace is read by people.
+/// Maximum length of a recorded payload; longer ones are truncated.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
 
-/// Which way a frame went.
+/// Direction of a frame, or a change of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From the suite to the host.
+    /// Message from the suite to the host.
     ToHost,
-    /// From the host.
+    /// Message from the host.
     FromHost,
-    /// No message: the host's connection to the broker was made.
+    /// No message: the host connected to the broker.
     Connected,
-    /// No message: the host's connection to the broker ended.
+    /// No message: the connection of the host to the broker ended.
     Disconnected,
 }
 
-/// One message on the wire.
+/// One message.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// When it passed.
+    /// Time at which the message passed.
     pub at: Instant,
-    /// Which way it went.
-    pub way: Direction,
-    /// Its subject.
+    /// Direction.
+    pub direction: Direction,
+    /// Subject.
     pub subject: String,
-    /// Its reply subject.
+    /// Reply subject.
     pub reply: Option<String>,
-    /// Its headers.
+    /// Headers.
     pub headers: Headers,
-    /// Its payload, cut to 16 KiB.
+    /// Payload, truncated to 16 KiB.
     pub payload: Bytes,
-    /// How long the payload was.
+    /// Length of the whole payload.
     pub payload_bytes: usize,
 }
 
 impl Frame {
-    /// Whether the frame belongs to one of the inboxes with that prefix, or speaks of an id with it.
-    pub fn concerns(&self, inboxes: &str, ids: &str) -> bool {
-        self.subject.starts_with(inboxes)
+    /// Returns whether the subject or the reply subject starts with `inbox_prefix`, or the payload
+    /// contains `id_prefix`.
+    pub fn concerns(&self, inbox_prefix: &str, id_prefix: &str) -> bool {
+        self.subject.starts_with(inbox_prefix)
             || self
                 .reply
                 .as_deref()
-                .is_some_and(|reply| reply.starts_with(inboxes))
-            || contains(&self.payload, ids.as_bytes())
+                .is_some_and(|reply| reply.starts_with(inbox_prefix))
+            || contains(&self.payload, id_prefix.as_bytes())
     }
 }
 
@@ -64,27 +65,27 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
             .any(|window| window == needle)
 }
 
-/// The recording of one host's traffic. Clones share it.
+/// Record of one host's messages. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    began: Instant,
+    started_at: Instant,
     frames: Arc<Mutex<VecDeque<Frame>>>,
 }
 
 impl Trace {
-    /// An empty recording that begins now.
+    /// Creates an empty record that starts now.
     pub fn new() -> Trace {
         Trace {
-            began: Instant::now(),
+            started_at: Instant::now(),
             frames: Arc::default(),
         }
     }
 
-    /// Adds a frame; the oldest is forgotten when there are too many.
+    /// Adds a frame. A full record drops the oldest one.
     pub fn record(&self, mut frame: Frame) {
         frame.payload_bytes = frame.payload.len();
         if frame.payload.len() > MAX_PAYLOAD_BYTES {
-            // A copy, so that the rest of a megabyte is not kept alive by its first pages.
+            // A slice would keep the whole payload in memory.
             frame.payload =
                 Bytes::copy_from_slice(frame.payload.get(..MAX_PAYLOAD_BYTES).unwrap_or_default());
         }
@@ -95,28 +96,28 @@ impl Trace {
         frames.push_back(frame);
     }
 
-    /// The frames from a moment on that satisfy a condition.
-    pub fn since(&self, from: Instant, wanted: impl Fn(&Frame) -> bool) -> Vec<Frame> {
+    /// Returns the frames since `from` that match.
+    pub fn since(&self, from: Instant, matches: impl Fn(&Frame) -> bool) -> Vec<Frame> {
         self.lock()
             .iter()
-            .filter(|frame| frame.at >= from && wanted(frame))
+            .filter(|frame| frame.at >= from && matches(frame))
             .cloned()
             .collect()
     }
 
-    /// The first frame that satisfies a condition.
-    pub fn first(&self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
-        self.lock().iter().find(|frame| wanted(frame)).cloned()
+    /// Returns the first frame that matches.
+    pub fn first(&self, matches: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        self.lock().iter().find(|frame| matches(frame)).cloned()
     }
 
-    /// When the recording began.
-    pub fn began(&self) -> Instant {
-        self.began
+    /// Returns the start time of the record.
+    pub fn started_at(&self) -> Instant {
+        self.started_at
     }
 
-    /// How long after the recording began.
+    /// Returns the time from the start of the record to `at`.
     pub fn offset(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.began)
+        at.saturating_duration_since(self.started_at)
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Frame>> {

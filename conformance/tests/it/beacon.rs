@@ -1,80 +1,78 @@
-//! The beacon server, called by a bare client.
+//! The beacon server with a plain HTTP client.
 
 use std::time::Duration;
 
-use berth_conformance::testbed::beacon::Beacons;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use berth_conformance::testbed::beacon::BeaconServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-const SOON: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// The status line of a GET.
-async fn call(authority: &str, path: &str) -> String {
+/// Sends a GET request and returns the status line.
+async fn get(authority: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(authority).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.lines().next().unwrap_or_default().to_owned()
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response.lines().next().unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
-async fn words_are_counted_for_their_token_only() {
-    let beacons = Beacons::start().await.unwrap();
-    let (mine, other) = (beacons.beacon(), beacons.beacon());
-    let (authority, token) = mine.value.split_once('/').unwrap();
+async fn counts_beacons_per_token() {
+    let beacons = BeaconServer::start().await.unwrap();
+    let (beacon, other) = (beacons.new_beacon(), beacons.new_beacon());
+    let (authority, token) = beacon.value.split_once('/').unwrap();
     assert_eq!(authority, beacons.authority());
-    for word in ["up", "beat", "beat"] {
+    for name in ["up", "beat", "beat"] {
         assert_eq!(
-            call(authority, &format!("/{token}/{word}")).await,
+            get(authority, &format!("/{token}/{name}")).await,
             "HTTP/1.1 200 OK"
         );
     }
-    assert_eq!(mine.count("beat"), 2);
-    let words: Vec<_> = mine.hits().into_iter().map(|hit| hit.what).collect();
-    assert_eq!(words, ["up", "beat", "beat"]);
-    assert!(mine.hits().is_sorted_by_key(|hit| hit.at));
+    assert_eq!(beacon.count("beat"), 2);
+    let names: Vec<_> = beacon.hits().into_iter().map(|hit| hit.name).collect();
+    assert_eq!(names, ["up", "beat", "beat"]);
+    assert!(beacon.hits().is_sorted_by_key(|hit| hit.at));
     assert_eq!(other.hits(), []);
-    let long = "x".repeat(100);
+    let too_long = "x".repeat(100);
     for path in [
         "/",
-        "/nobody/up",
+        "/unknown/up",
         &format!("/{token}"),
-        &format!("/{token}/{long}"),
+        &format!("/{token}/{too_long}"),
     ] {
         assert_eq!(
-            call(authority, path).await,
+            get(authority, path).await,
             "HTTP/1.1 404 Not Found",
             "{path}"
         );
     }
-    assert_eq!(mine.hits().len(), 3);
+    assert_eq!(beacon.hits().len(), 3);
 }
 
 #[tokio::test]
-async fn waiting_ends_with_the_word_or_tells_what_was_heard() {
-    let beacons = Beacons::start().await.unwrap();
-    let beacon = beacons.beacon();
+async fn wait_ends_with_the_beacons_or_reports_what_arrived() {
+    let beacons = BeaconServer::start().await.unwrap();
+    let beacon = beacons.new_beacon();
     let path = format!("/{}/up", beacon.value.split_once('/').unwrap().1);
-    let (heard, _) = tokio::join!(beacon.wait("up", 2, SOON), async {
-        call(beacons.authority(), &path).await;
-        call(beacons.authority(), &path).await;
+    let (hits, _) = tokio::join!(beacon.wait("up", 2, LIMIT), async {
+        get(beacons.authority(), &path).await;
+        get(beacons.authority(), &path).await;
     });
-    assert_eq!(heard.unwrap().len(), 2);
-    let silence = beacon
+    assert_eq!(hits.unwrap().len(), 2);
+    let error = beacon
         .wait("down", 1, Duration::from_millis(50))
         .await
         .unwrap_err();
-    let told = silence.to_string();
+    let message = error.to_string();
     assert!(
-        told.contains("`down` 1 times") && told.contains("`up` 2 times"),
-        "{told}"
+        message.contains("`down` 1 times") && message.contains("`up` 2 times"),
+        "{message}"
     );
     let authority = beacons.authority().to_owned();
     drop(beacons);
-    tokio::time::timeout(SOON, async {
+    tokio::time::timeout(LIMIT, async {
         while TcpStream::connect(&authority).await.is_ok() {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! The command line: every flag changes something that can be seen, every exit code occurs.
+//! Command line: every flag has a visible effect, and every exit code occurs.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::stub;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_berth-conformance");
-/// No command of these tests takes half as long, on a machine that does nothing else.
-const WITHIN: Duration = Duration::from_secs(120);
+/// Time limit of one command: more than twice the longest, on an idle machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs a command line to its end, without anything of the surroundings that would change it.
+/// Runs a command line, independent of the environment of the test.
 async fn run(arguments: &[&str]) -> (i32, String, String) {
     run_with(arguments, &[]).await
 }
@@ -27,7 +27,7 @@ async fn run_with(arguments: &[&str], env: &[(&str, &str)]) -> (i32, String, Str
         .env_remove("BERTH_HOST")
         .env_remove("BERTH_NATS_SERVER");
     command.envs(env.iter().copied()).kill_on_drop(true);
-    let output = tokio::time::timeout(WITHIN, command.output())
+    let output = tokio::time::timeout(TIMEOUT, command.output())
         .await
         .unwrap()
         .unwrap();
@@ -68,14 +68,14 @@ async fn json_of(flags: &[&str], mutant: Option<&str>) -> (i32, Value) {
 
 fn statuses(report: &Value, wanted: &str) -> Vec<String> {
     let checks = report["checks"].as_array().unwrap().iter();
-    let of_status = checks.filter(|check| check["status"] == wanted);
-    of_status
+    let with_status = checks.filter(|check| check["status"] == wanted);
+    with_status
         .map(|check| check["id"].as_str().unwrap().to_owned())
         .collect()
 }
 
-/// Command lines that are wrong, and what is said of each. `KNOWN`, `EXPIRED`, `TARGET`: files of that kind.
-const MISTAKES: &[(&str, &str)] = &[
+/// Invalid command lines and their error messages. `KNOWN`, `EXPIRED` and `TARGET` stand for files.
+const INVALID: &[(&str, &str)] = &[
     ("hots", "similar subcommand exists: 'host'"),
     ("host --sed 1", "similar argument exists: '--seed'"),
     (
@@ -94,10 +94,13 @@ const MISTAKES: &[(&str, &str)] = &[
         "host --report r.pdf -- x {nats_url}",
         "use .json, .xml or .txt",
     ),
-    ("host -- x {nats-url}", "does not say {nats_url}"),
+    ("host -- x {nats-url}", "does not contain {nats_url}"),
     ("host -- x {nats_ur}", "did you mean `nats_url`"),
     ("host --target TARGET", "did you mean `launch`"),
-    ("host --target no-such-file.toml", "cannot be read"),
+    (
+        "host --target no-such-file.toml",
+        "cannot read target file no-such-file.toml",
+    ),
     ("host --nats-url nats://127.0.0.1:1", "--host-id"),
     (
         "host --broker mqtt://x -- x {nats_url}",
@@ -105,7 +108,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "host --broker nats-server --nats-url nats://x --host-id y",
-        "leave out --broker",
+        "--broker conflicts with",
     ),
     (
         "host --known-failures KNOWN -- x {nats_url}",
@@ -119,16 +122,13 @@ const MISTAKES: &[(&str, &str)] = &[
     ("host --jobs 0 -- x {nats_url}", "0 is not in 1..=256"),
     ("explain HOST-WIRE-999", "did you mean `HOST-WIRE-0"),
     ("list checks --run wyre/*", "matches nothing"),
-    (
-        "selftest --only no-such-mutant",
-        "is part of no trial's name",
-    ),
+    ("selftest --only no-such-mutant", "matches no trial"),
     ("init TARGET", "File exists"),
 ];
 
-/// Mistakes are told from each other, with the near spelling where there is one, all with exit code 2.
+/// Each message names the error and suggests similar names.
 #[tokio::test]
-async fn mistakes_of_the_user() {
+async fn rejects_invalid_usage_with_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.path().join(name);
@@ -152,7 +152,7 @@ async fn mistakes_of_the_user() {
         ("KNOWN", &known),
         ("EXPIRED", &expired),
     ];
-    for (line, expected) in MISTAKES {
+    for (line, expected) in INVALID {
         let words = line.split(' ').map(|word| {
             let file = files.iter().find(|(name, _)| *name == word);
             file.map_or(word, |(_, path)| path.as_str())
@@ -167,9 +167,9 @@ async fn mistakes_of_the_user() {
     }
 }
 
-/// What is no fault of the host has exit code 3, and says what is missing.
+/// Each message names the cause.
 #[tokio::test]
-async fn trouble_with_the_surroundings() {
+async fn reports_errors_of_the_environment_with_exit_code_3() {
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().join("report.json").display().to_string();
     let cases: &[(&[&str], &str)] = &[
@@ -186,11 +186,11 @@ async fn trouble_with_the_surroundings() {
         ),
         (
             &["host", "--", "false", "{nats_url}"],
-            "the host ended before its first heartbeat (exit status: 1)",
+            "the host exited before its first heartbeat (exit status: 1)",
         ),
         (
             &["host", "--nats-url", "nats://127.0.0.1:1", "--host-id", "x"],
-            "no NATS server answers at nats://127.0.0.1:1",
+            "cannot connect to NATS at nats://127.0.0.1:1",
         ),
         (
             &[
@@ -201,7 +201,7 @@ async fn trouble_with_the_surroundings() {
                 "x",
                 "{nats_url}",
             ],
-            "no NATS server answers at nats://127.0.0.1:1",
+            "cannot connect to NATS at nats://127.0.0.1:1",
         ),
     ];
     for (arguments, expected) in cases {
@@ -221,18 +221,17 @@ async fn trouble_with_the_surroundings() {
     crate::report::assert_valid(&report);
 }
 
-/// Without any target there is none to judge, and without nats-server none to use.
 #[tokio::test]
-async fn nothing_to_launch() {
-    // Copied away from what may lie beside it.
+async fn reports_a_missing_program() {
+    // A copy in an empty directory has no other programs beside it.
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("berth-conformance");
     std::fs::copy(PROGRAM, &program).unwrap();
     for (arguments, expected) in [
-        (&["host"][..], "there is no target"),
+        (&["host"][..], "no target"),
         (
             &["doctor", "--broker", "nats-server", "--", "x", "{nats_url}"][..],
-            "there is no nats-server",
+            "cannot find nats-server",
         ),
     ] {
         let mut command = tokio::process::Command::new(&program);
@@ -243,7 +242,7 @@ async fn nothing_to_launch() {
         command
             .env_remove("BERTH_HOST")
             .env_remove("BERTH_NATS_SERVER");
-        let output = tokio::time::timeout(WITHIN, command.output())
+        let output = tokio::time::timeout(TIMEOUT, command.output())
             .await
             .unwrap()
             .unwrap();
@@ -255,9 +254,8 @@ async fn nothing_to_launch() {
     }
 }
 
-/// A broker without the host: it is waited for, then missed.
 #[tokio::test]
-async fn a_host_that_is_not_there() {
+async fn reports_a_host_without_heartbeat() {
     let stub = stub::start("{}").await;
     let (code, out, _) = run(&[
         "host",
@@ -269,14 +267,14 @@ async fn a_host_that_is_not_there() {
     .await;
     assert_eq!(code, 3, "{out}");
     assert!(
-        out.contains("no host appeared: no heartbeat of \"somebody-else\""),
+        out.contains("no heartbeat and no reply from host \"somebody-else\""),
         "{out}"
     );
 }
 
-/// A stub that answers `{}` fails, and the report says of what.
+/// The report shows the violated requirement and marks the frame.
 #[tokio::test]
-async fn a_stub_that_answers_nothing_useful_fails() {
+async fn fails_a_stub_with_empty_replies() {
     let stub = stub::start("{}").await;
     let flags = [
         "host",
@@ -287,7 +285,7 @@ async fn a_stub_that_answers_nothing_useful_fails() {
         "--profile",
         "core",
     ];
-    let (code, out, err) = run(&[&flags[..], &["--skip", "beat/*"]].concat()).await;
+    let (code, out, err) = run(&[&flags[..], &["--skip", "heartbeat/*"]].concat()).await;
     assert_eq!(code, 1, "{out}{err}");
     assert!(out.contains("NON-CONFORMANT"), "{out}");
     assert!(out.contains("HOST-JSON-007 MUST"), "{out}");
@@ -296,13 +294,15 @@ async fn a_stub_that_answers_nothing_useful_fails() {
         "{out}"
     );
     assert!(out.contains("no state in \"{}\""), "{out}");
-    assert!(out.contains("✗ here"), "the guilty frame is marked: {out}");
+    assert!(
+        out.contains("✗ here"),
+        "the frame of the violation is marked: {out}"
+    );
     assert!(out.contains("? not testable"), "{out}");
 }
 
-/// Selection, seed and repetition show in the report.
 #[tokio::test]
-async fn flags_of_selection() {
+async fn report_contains_selection_seed_and_repetitions() {
     let (code, report) = json_of(&["--run", "status/*", "--skip", "HOST-STATUS-003"], None).await;
     assert_eq!(code, 0, "{report:#}");
     assert_eq!(report["verdict"], "partial");
@@ -319,7 +319,7 @@ async fn flags_of_selection() {
     let checks = report["checks"].as_array().unwrap();
     let skipped = checks
         .iter()
-        .filter(|check| check["reason"] == "left out by --skip");
+        .filter(|check| check["reason"] == "excluded by --skip");
     for check in skipped.clone() {
         assert!(
             check["covers"]
@@ -370,14 +370,13 @@ async fn flags_of_selection() {
     assert!(out.contains("NOTHING-SELECTED"), "{out}");
 }
 
-/// A mutant fails with exit code 1, and the failure can be pinned down as known.
 #[tokio::test]
-async fn known_failures_are_strict() {
+async fn known_failures_match_only_the_listed_failure() {
     let dir = tempfile::tempdir().unwrap();
     let known = |text: &str| -> PathBuf {
         let path = dir.path().join("known.toml");
         let entry = format!(
-            "[[known]]\ncheck = \"HOST-STATUS-001\"\nmatch = \"{text}\"\nreason = \"being mended\"\n\
+            "[[known]]\ncheck = \"HOST-STATUS-001\"\nmatch = \"{text}\"\nreason = \"fix in progress\"\n\
              issue = \"https://issues.example/1\"\nexpires = 2999-12-31\n"
         );
         std::fs::write(&path, entry).unwrap();
@@ -389,10 +388,10 @@ async fn known_failures_are_strict() {
     let failed = statuses(&report, "fail");
     assert!(!failed.is_empty());
 
-    let flags = |path: &Path| path.display().to_string();
-    let pinned = flags(&known("RUNNING"));
+    let flag = |path: &Path| path.display().to_string();
+    let matching = flag(&known("RUNNING"));
     let (code, report) = json_of(
-        &["--run", "HOST-STATUS-001", "--known-failures", &pinned],
+        &["--run", "HOST-STATUS-001", "--known-failures", &matching],
         mutant,
     )
     .await;
@@ -401,9 +400,9 @@ async fn known_failures_are_strict() {
         (0, failed.clone()),
         "{report:#}"
     );
-    assert_eq!(report["known"][0]["reason"], "being mended");
+    assert_eq!(report["known_failures"][0]["reason"], "fix in progress");
 
-    let other = flags(&known("another failure"));
+    let other = flag(&known("another failure"));
     let (code, report) = json_of(
         &["--run", "HOST-STATUS-001", "--known-failures", &other],
         mutant,
@@ -427,9 +426,9 @@ async fn known_failures_are_strict() {
     );
 }
 
-/// What a host that runs already cannot be asked is named, and keeps the profile from being awarded.
+/// The suite cannot signal a host that is already running.
 #[tokio::test]
-async fn not_testable_is_no_pass() {
+async fn check_that_is_not_testable_makes_the_run_incomplete() {
     let broker = Broker::start(BrokerOptions::default()).await.unwrap();
     let url = broker.url();
     let mut model = tokio::process::Command::new(PROGRAM);
@@ -442,20 +441,19 @@ async fn not_testable_is_no_pass() {
         "--host-id",
         "running",
         "--run",
-        "down/sigterm",
+        "shutdown/sigterm",
     ];
     let (code, out, _) = run(&flags).await;
     assert_eq!(code, 5, "{out}");
     assert!(out.contains("INCOMPLETE"), "{out}");
     assert!(
-        out.contains("down/sigterm  needs a host of its own"),
+        out.contains("shutdown/sigterm  needs a host of its own"),
         "{out}"
     );
 }
 
-/// Reports are written in every form, and the same is printed with and without details.
 #[tokio::test]
-async fn reports_and_output() {
+async fn writes_reports_in_every_format() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join("new").join(name).display().to_string();
     let (json, xml, txt) = (path("r.json"), path("r.xml"), path("r.txt"));
@@ -465,7 +463,7 @@ async fn reports_and_output() {
     assert_eq!(code, 0, "{out}");
     assert!(
         !out.contains('\u{1b}'),
-        "no colours outside of a terminal: {out}"
+        "no colors outside of a terminal: {out}"
     );
     assert!(!out.contains(" ms\n"), "no line for each check: {out}");
     let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
@@ -488,37 +486,35 @@ async fn reports_and_output() {
     );
 }
 
-/// Whoever wants only the verdict gets it, and what is in its way.
 #[tokio::test]
-async fn quiet_tells_the_verdict_and_what_is_in_its_way() {
+async fn quiet_prints_only_failures_and_the_verdict() {
     let quiet = ["--run", "wire/unknown-command", "--quiet"];
-    let (code, good, _) = on_model(&quiet, None).await;
-    assert_eq!(code, 0, "{good}");
-    assert!(good.contains("PARTIAL  core"), "{good}");
+    let (code, passed, _) = on_model(&quiet, None).await;
+    assert_eq!(code, 0, "{passed}");
+    assert!(passed.contains("PARTIAL  core"), "{passed}");
     assert_eq!(
-        good.lines().filter(|line| !line.is_empty()).count(),
+        passed.lines().filter(|line| !line.is_empty()).count(),
         3,
-        "its header, the doctor and the verdict: {good}"
+        "header, preflight and verdict: {passed}"
     );
 
-    let (code, bad, _) = on_model(&quiet, Some("silent-on-unknown-command")).await;
-    assert_eq!(code, 1, "{bad}");
-    assert!(bad.contains("✗ wire/unknown-command"), "{bad}");
+    let (code, failed, _) = on_model(&quiet, Some("silent-on-unknown-command")).await;
+    assert_eq!(code, 1, "{failed}");
+    assert!(failed.contains("✗ wire/unknown-command"), "{failed}");
 }
 
-/// The other commands.
 #[tokio::test]
-async fn lists_and_explanations() {
-    for what in ["requirements", "checks", "roles", "mutants"] {
-        let (code, text, _) = run(&["list", what]).await;
-        let (_, json, _) = run(&["list", what, "--json"]).await;
+async fn lists_and_explains() {
+    for kind in ["requirements", "checks", "roles", "mutants"] {
+        let (code, text, _) = run(&["list", kind]).await;
+        let (_, json, _) = run(&["list", kind, "--json"]).await;
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(
             (code, text.lines().count()),
             (0, json.as_array().unwrap().len()),
-            "{what}"
+            "{kind}"
         );
-        assert!(text.lines().count() > 10, "{what}");
+        assert!(text.lines().count() > 10, "{kind}");
     }
     let (_, core, _) = run(&[
         "list",
@@ -553,9 +549,8 @@ async fn lists_and_explanations() {
     assert!(!help.contains("model-host"), "{help}");
 }
 
-/// `init` writes a file that is a target.
 #[tokio::test]
-async fn init_and_doctor() {
+async fn init_writes_a_target_file_and_doctor_verifies_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("target.toml").display().to_string();
     let (code, out, _) = run(&["init", &path]).await;
@@ -568,24 +563,23 @@ async fn init_and_doctor() {
     let (code, out, err) = run(&["doctor", "--target", &path]).await;
     assert_eq!(code, 0, "{out}{err}");
     assert!(
-        out.contains("✓ broker     embedded") && out.contains("✓ commands   answered"),
+        out.contains("✓ broker     embedded") && out.contains("✓ commands   reply"),
         "{out}"
     );
 }
 
-/// An interrupted run says so, leaves its report, and leaves no process behind.
 #[tokio::test]
-async fn interrupted() {
+async fn interrupted_run_writes_its_report_and_stops_the_host() {
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().join("report.json");
     let ready = dir.path().join("ready");
-    // The shell writes down that the host is about to run, and stays the parent of nothing.
+    // The shell records its PID and then becomes the host.
     let script = format!("echo $$ > {}; exec \"$0\" \"$@\"", ready.display());
     let mut command = tokio::process::Command::new(PROGRAM);
     command.args([
         "host",
         "--run",
-        "beat/*",
+        "heartbeat/*",
         "--report",
         &report.display().to_string(),
         "--",
@@ -614,7 +608,7 @@ async fn interrupted() {
     })
     .await;
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let output = tokio::time::timeout(WITHIN, child.wait_with_output())
+    let output = tokio::time::timeout(TIMEOUT, child.wait_with_output())
         .await
         .unwrap()
         .unwrap();
@@ -625,14 +619,14 @@ async fn interrupted() {
     wait_for(|| nix::sys::signal::kill(host, None).is_err().then_some(())).await;
 }
 
-async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let seen = async {
+async fn wait_for<T>(mut probe: impl FnMut() -> Option<T>) -> T {
+    let observed = async {
         loop {
-            if let Some(seen) = look() {
-                return seen;
+            if let Some(value) = probe() {
+                return value;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(WITHIN, seen).await.unwrap()
+    tokio::time::timeout(TIMEOUT, observed).await.unwrap()
 }

@@ -1,19 +1,21 @@
-//! The embedded registry, asked by a bare HTTP client: truthful by default, and faulty on demand.
+//! The embedded registry with a plain HTTP client: correct by default, faulty on request.
 
 use std::time::Duration;
 
 use berth_conformance::testbed::registry::{
-    Artifact, Behaviour, Credentials, Demand, PendingRequest, Pushed, Registry, WASM_LAYER, digest,
+    Artifact, Credentials, Endpoint, PushedImage, Registry, RepositoryBehavior, RequiredAuth,
+    WASM_LAYER, digest,
 };
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, StatusCode, body::Bytes, body::Incoming};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
-/// What must come comes within this.
-const SOON: Duration = Duration::from_secs(10);
-/// What must not come is awaited this long.
-const SILENCE: Duration = Duration::from_millis(300);
+/// Time limit for every expected event.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Time for which an unexpected event must not occur.
+const QUIET: Duration = Duration::from_millis(300);
 
 type Response = hyper::Response<Incoming>;
 
@@ -31,7 +33,7 @@ async fn send(authority: &str, request: Request<Empty<Bytes>>) -> Result<Respons
         .map_err(|e| e.to_string())
 }
 
-async fn ask(authority: &str, method: &str, path: &str) -> Result<Response, String> {
+async fn try_send(authority: &str, method: &str, path: &str) -> Result<Response, String> {
     send(authority, request(method, path).body(Empty::new()).unwrap()).await
 }
 
@@ -43,19 +45,21 @@ fn request(method: &str, path: &str) -> hyper::http::request::Builder {
 }
 
 async fn get(registry: &Registry, path: &str) -> Response {
-    timeout(SOON, ask(registry.authority(), "GET", path))
+    timeout(LIMIT, try_send(registry.authority(), "GET", path))
         .await
         .unwrap()
         .unwrap()
 }
 
-async fn content(answer: Response) -> Result<Bytes, String> {
-    let body = timeout(SOON, answer.into_body().collect()).await.unwrap();
+async fn content(response: Response) -> Result<Bytes, String> {
+    let body = timeout(LIMIT, response.into_body().collect())
+        .await
+        .unwrap();
     body.map(|body| body.to_bytes()).map_err(|e| e.to_string())
 }
 
-fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
-    answer
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response
         .headers()
         .get(name)
         .map_or("", |value| value.to_str().unwrap())
@@ -63,20 +67,20 @@ fn header<'a>(answer: &'a Response, name: &str) -> &'a str {
 
 const LAYER: &[u8] = b"\0asm, or something like it, of forty-two bytes";
 
-async fn shelved(behaviour: Behaviour) -> (Registry, Pushed) {
+async fn registry_with_image(behavior: RepositoryBehavior) -> (Registry, PushedImage) {
     let registry = Registry::start().await.unwrap();
     let pushed = registry.push("a/b", "1", Artifact::wasm(LAYER));
-    registry.behave("a/b", behaviour);
+    registry.set_behavior("a/b", behavior);
     (registry, pushed)
 }
 
-fn layer_path(pushed: &Pushed) -> String {
+fn layer_path(pushed: &PushedImage) -> String {
     format!("/v2/a/b/blobs/{}", pushed.layer_digest)
 }
 
 #[tokio::test]
-async fn an_image_can_be_pulled_by_tag_and_by_digest() {
-    let (registry, pushed) = shelved(Behaviour::Healthy).await;
+async fn serves_image_by_tag_and_by_digest() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::Healthy).await;
     assert_eq!(pushed.reference, format!("{}/a/b:1", registry.authority()));
     assert_eq!(
         pushed.digest_reference,
@@ -85,16 +89,16 @@ async fn an_image_can_be_pulled_by_tag_and_by_digest() {
     assert_eq!(get(&registry, "/v2/").await.status(), StatusCode::OK);
     for reference in ["1", &pushed.digest] {
         let path = format!("/v2/a/b/manifests/{reference}");
-        let head = ask(registry.authority(), "HEAD", &path).await.unwrap();
+        let head = try_send(registry.authority(), "HEAD", &path).await.unwrap();
         assert_eq!(head.status(), StatusCode::OK);
         assert_eq!(header(&head, "docker-content-digest"), pushed.digest);
         let length: usize = header(&head, "content-length").parse().unwrap();
-        let answer = get(&registry, &path).await;
+        let response = get(&registry, &path).await;
         assert_eq!(
-            header(&answer, "content-type"),
+            header(&response, "content-type"),
             "application/vnd.oci.image.manifest.v1+json"
         );
-        let manifest = content(answer).await.unwrap();
+        let manifest = content(response).await.unwrap();
         assert_eq!(manifest.len(), length);
         assert_eq!(digest(&manifest), pushed.digest);
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
@@ -126,11 +130,11 @@ async fn an_image_can_be_pulled_by_tag_and_by_digest() {
 }
 
 #[tokio::test]
-async fn a_tag_moves_and_a_digest_stays() {
-    let (registry, first) = shelved(Behaviour::Healthy).await;
+async fn tag_moves_and_digest_stays() {
+    let (registry, first) = registry_with_image(RepositoryBehavior::Healthy).await;
     let digest_of_tag = async || {
-        let answer = get(&registry, "/v2/a/b/manifests/1").await;
-        header(&answer, "docker-content-digest").to_owned()
+        let response = get(&registry, "/v2/a/b/manifests/1").await;
+        header(&response, "docker-content-digest").to_owned()
     };
     let second = registry.push("a/b", "1", Artifact::wasm("other"));
     assert_ne!(first.digest, second.digest);
@@ -144,7 +148,7 @@ async fn a_tag_moves_and_a_digest_stays() {
 }
 
 #[tokio::test]
-async fn descriptions_can_differ_from_what_is_described() {
+async fn manifest_can_contradict_its_layer() {
     let registry = Registry::start().await.unwrap();
     let artifact = Artifact::wasm(LAYER)
         .with_layer_media_type("application/vnd.oci.image.layer.v1.tar")
@@ -160,21 +164,20 @@ async fn descriptions_can_differ_from_what_is_described() {
 }
 
 #[tokio::test]
-async fn refusals_have_their_status() {
-    for (behaviour, status) in [
-        (Behaviour::NotFound, StatusCode::NOT_FOUND),
-        (Behaviour::Unauthorised, StatusCode::UNAUTHORIZED),
-        (Behaviour::ServerError, StatusCode::INTERNAL_SERVER_ERROR),
+async fn error_behaviors_return_their_status() {
+    for (behavior, status) in [
+        (RepositoryBehavior::NotFound, StatusCode::NOT_FOUND),
+        (RepositoryBehavior::Unauthorized, StatusCode::UNAUTHORIZED),
+        (
+            RepositoryBehavior::ServerError,
+            StatusCode::INTERNAL_SERVER_ERROR,
+        ),
     ] {
-        let (registry, pushed) = shelved(behaviour.clone()).await;
+        let (registry, pushed) = registry_with_image(behavior.clone()).await;
         for path in ["/v2/a/b/manifests/1".to_owned(), layer_path(&pushed)] {
-            assert_eq!(
-                get(&registry, &path).await.status(),
-                status,
-                "{behaviour:?}"
-            );
+            assert_eq!(get(&registry, &path).await.status(), status, "{behavior:?}");
         }
-        // Other repositories know nothing of it.
+        // Other repositories are not affected.
         registry.push("c", "1", Artifact::wasm(LAYER));
         assert_eq!(
             get(&registry, "/v2/c/manifests/1").await.status(),
@@ -184,19 +187,19 @@ async fn refusals_have_their_status() {
 }
 
 #[tokio::test]
-async fn what_hangs_hangs_and_the_rest_is_served() {
-    let (registry, pushed) = shelved(Behaviour::HangOnHead).await;
-    let head = ask(registry.authority(), "HEAD", "/v2/a/b/manifests/1");
-    assert!(timeout(SILENCE, head).await.is_err());
+async fn hanging_behaviors_affect_only_their_requests() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::HangOnHead).await;
+    let head = try_send(registry.authority(), "HEAD", "/v2/a/b/manifests/1");
+    assert!(timeout(QUIET, head).await.is_err());
     assert_eq!(
         get(&registry, "/v2/a/b/manifests/1").await.status(),
         StatusCode::OK
     );
 
-    registry.behave("a/b", Behaviour::HangOnManifest);
+    registry.set_behavior("a/b", RepositoryBehavior::HangOnManifest);
     for method in ["HEAD", "GET"] {
-        let manifest = ask(registry.authority(), method, "/v2/a/b/manifests/1");
-        assert!(timeout(SILENCE, manifest).await.is_err());
+        let manifest = try_send(registry.authority(), method, "/v2/a/b/manifests/1");
+        assert!(timeout(QUIET, manifest).await.is_err());
     }
     assert_eq!(
         content(get(&registry, &layer_path(&pushed)).await)
@@ -205,130 +208,142 @@ async fn what_hangs_hangs_and_the_rest_is_served() {
         LAYER
     );
 
-    registry.behave("a/b", Behaviour::HangMidBlob);
-    let answer = get(&registry, &layer_path(&pushed)).await;
-    assert_eq!(header(&answer, "content-length"), LAYER.len().to_string());
-    let mut body = answer.into_body();
-    let half = timeout(SOON, body.frame()).await.unwrap().unwrap().unwrap();
+    registry.set_behavior("a/b", RepositoryBehavior::HangMidBlob);
+    let response = get(&registry, &layer_path(&pushed)).await;
+    assert_eq!(header(&response, "content-length"), LAYER.len().to_string());
+    let mut body = response.into_body();
+    let half = timeout(LIMIT, body.frame())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!(half.into_data().unwrap(), LAYER[..LAYER.len() / 2]);
-    assert!(timeout(SILENCE, body.frame()).await.is_err());
+    assert!(timeout(QUIET, body.frame()).await.is_err());
 }
 
 #[tokio::test]
-async fn connections_break_where_they_should() {
-    let (registry, pushed) = shelved(Behaviour::Gone).await;
-    let gone = timeout(
-        SOON,
-        ask(registry.authority(), "GET", "/v2/a/b/manifests/1"),
+async fn closing_behaviors_close_the_connection() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::CloseConnection).await;
+    let closed = timeout(
+        LIMIT,
+        try_send(registry.authority(), "GET", "/v2/a/b/manifests/1"),
     );
-    gone.await.unwrap().unwrap_err();
+    closed.await.unwrap().unwrap_err();
 
-    registry.behave("a/b", Behaviour::TruncateBlob);
-    let answer = get(&registry, &layer_path(&pushed)).await;
-    assert_eq!(header(&answer, "content-length"), LAYER.len().to_string());
-    content(answer).await.unwrap_err();
+    registry.set_behavior("a/b", RepositoryBehavior::TruncateBlob);
+    let response = get(&registry, &layer_path(&pushed)).await;
+    assert_eq!(header(&response, "content-length"), LAYER.len().to_string());
+    content(response).await.unwrap_err();
 }
 
 #[tokio::test]
-async fn slow_is_late_and_paced_and_complete() {
+async fn slow_behavior_delays_and_throttles_complete_content() {
     let before_manifest = Duration::from_millis(200);
-    let slow = Behaviour::Slow {
+    let slow = RepositoryBehavior::Slow {
         before_manifest,
         blob_bytes_per_second: 100,
     };
-    let (registry, pushed) = shelved(slow).await;
+    let (registry, pushed) = registry_with_image(slow).await;
     for method in ["HEAD", "GET"] {
-        let begun = Instant::now();
-        let answer = ask(registry.authority(), method, "/v2/a/b/manifests/1")
+        let started_at = Instant::now();
+        let response = try_send(registry.authority(), method, "/v2/a/b/manifests/1")
             .await
             .unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        assert!(begun.elapsed() >= before_manifest);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(started_at.elapsed() >= before_manifest);
     }
-    let begun = Instant::now();
-    let answer = get(&registry, &layer_path(&pushed)).await;
-    assert_eq!(content(answer).await.unwrap(), LAYER);
-    assert!(begun.elapsed() >= Duration::from_millis(LAYER.len() as u64 * 10));
+    let started_at = Instant::now();
+    let response = get(&registry, &layer_path(&pushed)).await;
+    assert_eq!(content(response).await.unwrap(), LAYER);
+    assert!(started_at.elapsed() >= Duration::from_millis(LAYER.len() as u64 * 10));
 }
 
 #[tokio::test]
-async fn lies_are_told_on_demand() {
-    let (registry, pushed) = shelved(Behaviour::WrongBlob).await;
+async fn wrong_content_behaviors_serve_wrong_content() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::WrongBlob).await;
     let blob = content(get(&registry, &layer_path(&pushed)).await)
         .await
         .unwrap();
     assert_eq!(blob.len(), LAYER.len());
     assert_ne!(digest(&blob), pushed.layer_digest);
 
-    registry.behave("a/b", Behaviour::WrongManifestForDigest);
+    registry.set_behavior("a/b", RepositoryBehavior::WrongManifestForDigest);
     let path = format!("/v2/a/b/manifests/{}", pushed.digest);
-    let lie = content(get(&registry, &path).await).await.unwrap();
-    assert_ne!(digest(&lie), pushed.digest);
-    let manifest: serde_json::Value = serde_json::from_slice(&lie).unwrap();
+    let wrong_manifest = content(get(&registry, &path).await).await.unwrap();
+    assert_ne!(digest(&wrong_manifest), pushed.digest);
+    let manifest: serde_json::Value = serde_json::from_slice(&wrong_manifest).unwrap();
     let layer = manifest["layers"][0]["digest"].as_str().unwrap();
     let layer = get(&registry, &format!("/v2/a/b/blobs/{layer}")).await;
-    assert_eq!(layer.status(), StatusCode::OK, "the lie holds together");
-    let truth = content(get(&registry, "/v2/a/b/manifests/1").await)
+    assert_eq!(
+        layer.status(),
+        StatusCode::OK,
+        "the layer of the wrong manifest exists"
+    );
+    let manifest_by_tag = content(get(&registry, "/v2/a/b/manifests/1").await)
         .await
         .unwrap();
-    assert_eq!(digest(&truth), pushed.digest);
+    assert_eq!(digest(&manifest_by_tag), pushed.digest);
 
-    registry.behave("a/b", Behaviour::TextInsteadOfJson);
+    registry.set_behavior("a/b", RepositoryBehavior::TextInsteadOfJson);
     let text = content(get(&registry, "/v2/a/b/manifests/1").await)
         .await
         .unwrap();
     serde_json::from_slice::<serde_json::Value>(&text).unwrap_err();
 
-    registry.behave("a/b", Behaviour::WrongManifestType);
-    let answer = get(&registry, "/v2/a/b/manifests/1").await;
-    assert_eq!(header(&answer, "content-type"), "text/plain");
-    assert_eq!(digest(&content(answer).await.unwrap()), pushed.digest);
+    registry.set_behavior("a/b", RepositoryBehavior::WrongManifestType);
+    let response = get(&registry, "/v2/a/b/manifests/1").await;
+    assert_eq!(header(&response, "content-type"), "text/plain");
+    assert_eq!(digest(&content(response).await.unwrap()), pushed.digest);
 }
 
 #[tokio::test]
-async fn floods_go_on_as_long_as_the_client_takes_them() {
-    async fn swallow(answer: Response, wanted: usize) {
-        let mut body = answer.into_body();
-        let mut taken = 0;
-        while taken < wanted {
-            let frame = timeout(SOON, body.frame()).await.unwrap().unwrap().unwrap();
-            taken += frame.into_data().unwrap().len();
+async fn endless_behaviors_send_as_much_as_the_client_reads() {
+    async fn read_at_least(response: Response, wanted: usize) {
+        let mut body = response.into_body();
+        let mut read = 0;
+        while read < wanted {
+            let frame = timeout(LIMIT, body.frame())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
+            read += frame.into_data().unwrap().len();
         }
     }
-    let (registry, pushed) = shelved(Behaviour::EndlessBlob).await;
-    let answer = get(&registry, &layer_path(&pushed)).await;
-    assert_eq!(header(&answer, "content-length"), "");
-    swallow(answer, 4 << 20).await;
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::EndlessBlob).await;
+    let response = get(&registry, &layer_path(&pushed)).await;
+    assert_eq!(header(&response, "content-length"), "");
+    read_at_least(response, 4 << 20).await;
 
-    registry.behave(
+    registry.set_behavior(
         "a/b",
-        Behaviour::OversizeBlob {
+        RepositoryBehavior::OversizeBlob {
             declared_bytes: 1 << 30,
         },
     );
-    let answer = get(&registry, &layer_path(&pushed)).await;
-    assert_eq!(header(&answer, "content-length"), (1 << 30).to_string());
-    swallow(answer, 4 << 20).await;
+    let response = get(&registry, &layer_path(&pushed)).await;
+    assert_eq!(header(&response, "content-length"), (1 << 30).to_string());
+    read_at_least(response, 4 << 20).await;
 
-    registry.behave("a/b", Behaviour::EndlessManifest);
-    swallow(get(&registry, "/v2/a/b/manifests/1").await, 4 << 20).await;
+    registry.set_behavior("a/b", RepositoryBehavior::EndlessManifest);
+    read_at_least(get(&registry, "/v2/a/b/manifests/1").await, 4 << 20).await;
 }
 
 #[tokio::test]
-async fn a_redirected_layer_is_served_and_recorded_elsewhere() {
-    let (registry, pushed) = shelved(Behaviour::RedirectBlob).await;
-    let answer = get(&registry, &layer_path(&pushed)).await;
-    assert_eq!(answer.status(), StatusCode::TEMPORARY_REDIRECT);
-    let place: hyper::Uri = header(&answer, "location").parse().unwrap();
-    let authority = place.authority().unwrap().as_str();
+async fn redirected_layer_is_served_and_logged_by_the_redirect_target() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::RedirectBlob).await;
+    let response = get(&registry, &layer_path(&pushed)).await;
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    let location: hyper::Uri = header(&response, "location").parse().unwrap();
+    let authority = location.authority().unwrap().as_str();
     assert_ne!(authority, registry.authority());
-    let leak = request("GET", place.path())
+    let with_credentials = request("GET", location.path())
         .header("authorization", "Basic dXNlcjpwYTpzcw==")
         .body(Empty::new())
         .unwrap();
-    let answer = send(authority, leak).await.unwrap();
-    assert_eq!(content(answer).await.unwrap(), LAYER);
-    let log = registry.elsewhere_log("a/b");
+    let response = send(authority, with_credentials).await.unwrap();
+    assert_eq!(content(response).await.unwrap(), LAYER);
+    let log = registry.redirect_log("a/b");
     assert_eq!(log.len(), 1);
     assert_eq!(
         log[0].authorization.as_ref().unwrap().user.as_deref(),
@@ -346,7 +361,7 @@ fn credentials() -> Credentials {
 const RIGHT: &str = "Basic dXNlcjpwYTpzcw==";
 const WRONG: &str = "Basic dXNlcjp3cm9uZw==";
 
-async fn status_with(registry: &Registry, path: &str, authorization: &str) -> Response {
+async fn get_with(registry: &Registry, path: &str, authorization: &str) -> Response {
     let request = request("GET", path)
         .header("authorization", authorization)
         .body(Empty::new())
@@ -355,26 +370,30 @@ async fn status_with(registry: &Registry, path: &str, authorization: &str) -> Re
 }
 
 #[tokio::test]
-async fn basic_credentials_are_demanded() {
-    let registry = Registry::start_private(Demand::Basic(credentials()))
+async fn requires_basic_credentials() {
+    let registry = Registry::start_private(RequiredAuth::Basic(credentials()))
         .await
         .unwrap();
     registry.push("a/b", "1", Artifact::wasm(LAYER));
     for path in ["/v2/", "/v2/a/b/manifests/1"] {
-        let answer = get(&registry, path).await;
-        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
-        assert!(header(&answer, "www-authenticate").starts_with("Basic "));
-        let wrong = status_with(&registry, path, WRONG).await;
+        let response = get(&registry, path).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(header(&response, "www-authenticate").starts_with("Basic "));
+        let wrong = get_with(&registry, path, WRONG).await;
         assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(
-            status_with(&registry, path, RIGHT).await.status(),
+            get_with(&registry, path, RIGHT).await.status(),
             StatusCode::OK
         );
     }
     let users: Vec<_> = registry
         .log("a/b")
         .into_iter()
-        .map(|request| request.authorization.and_then(|shown| shown.user))
+        .map(|request| {
+            request
+                .authorization
+                .and_then(|authorization| authorization.user)
+        })
         .collect();
     assert_eq!(
         users,
@@ -385,8 +404,8 @@ async fn basic_credentials_are_demanded() {
 }
 
 #[tokio::test]
-async fn bearer_tokens_are_given_for_credentials_and_for_one_repository() {
-    let registry = Registry::start_private(Demand::Bearer(credentials()))
+async fn issues_bearer_tokens_for_one_repository() {
+    let registry = Registry::start_private(RequiredAuth::Bearer(credentials()))
         .await
         .unwrap();
     registry.push("a/b", "1", Artifact::wasm(LAYER));
@@ -400,66 +419,76 @@ async fn bearer_tokens_are_given_for_credentials_and_for_one_repository() {
         get(&registry, path).await.status(),
         StatusCode::UNAUTHORIZED
     );
-    let wrong = status_with(&registry, path, WRONG).await;
+    let wrong = get_with(&registry, path, WRONG).await;
     assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
-    let answer = content(status_with(&registry, path, RIGHT).await)
+    let response = content(get_with(&registry, path, RIGHT).await)
         .await
         .unwrap();
-    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
-    let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());
-    let right = status_with(&registry, "/v2/a/b/manifests/1", &bearer).await;
+    let response: serde_json::Value = serde_json::from_slice(&response).unwrap();
+    let bearer = format!("Bearer {}", response["token"].as_str().unwrap());
+    let right = get_with(&registry, "/v2/a/b/manifests/1", &bearer).await;
     assert_eq!(right.status(), StatusCode::OK);
     for (path, with) in [
         ("/v2/c/manifests/1", bearer.as_str()),
         ("/v2/a/b/manifests/1", RIGHT),
     ] {
-        let answer = status_with(&registry, path, with).await;
-        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        let response = get_with(&registry, path, with).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     }
 }
 
 #[tokio::test]
-async fn requests_are_recorded_and_can_be_awaited() {
-    let (registry, pushed) = shelved(Behaviour::HangOnManifest).await;
+async fn logs_requests_and_waits_for_them() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::HangOnManifest).await;
     let before = std::time::Instant::now();
-    let asking = ask(registry.authority(), "GET", "/v2/a/b/manifests/1");
-    let seen = registry.wait("a/b", SOON, |log| {
+    let pending = try_send(registry.authority(), "GET", "/v2/a/b/manifests/1");
+    let satisfied = registry.wait("a/b", LIMIT, |log| {
         log.iter().any(|request| request.is_manifest())
     });
     let log = tokio::select! {
-        answer = asking => panic!("answered: {answer:?}"),
-        log = seen => log.unwrap(),
+        response = pending => panic!("unexpected response: {response:?}"),
+        log = satisfied => log.unwrap(),
     };
-    assert_eq!(log[0].asked, PendingRequest::Manifest("1".to_owned()));
+    assert_eq!(log[0].endpoint, Endpoint::Manifest("1".to_owned()));
     assert_eq!(log[0].path, "/v2/a/b/manifests/1");
     assert!(log[0].at >= before);
-    let never = registry.wait("a/b", SILENCE, |log| log.len() > 1).await;
+    let never = registry.wait("a/b", QUIET, |log| log.len() > 1).await;
     assert_eq!(never.unwrap_err(), log);
     get(&registry, &layer_path(&pushed)).await;
     assert!(registry.log("a/b")[1].is_blob());
     get(&registry, "/v2/").await;
-    assert_eq!(registry.log("")[0].asked, PendingRequest::Ping);
+    assert_eq!(registry.log("")[0].endpoint, Endpoint::Ping);
     get(&registry, "/v2/unknown/manifests/1").await;
     assert_eq!(registry.log("unknown").len(), 1);
 }
 
 #[tokio::test]
-async fn a_registry_disappears_and_comes_back_with_its_content() {
-    let (registry, pushed) = shelved(Behaviour::HangMidBlob).await;
+async fn keeps_its_content_while_offline() {
+    let (registry, pushed) = registry_with_image(RepositoryBehavior::HangMidBlob).await;
     let mut body = get(&registry, &layer_path(&pushed)).await.into_body();
-    timeout(SOON, body.frame()).await.unwrap().unwrap().unwrap();
-    registry.disappear();
-    // The open answer is cut, and new connections are refused.
-    assert!(timeout(SOON, body.frame()).await.unwrap().unwrap().is_err());
-    timeout(SOON, async {
-        while ask(registry.authority(), "GET", "/v2/").await.is_ok() {
+    timeout(LIMIT, body.frame())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    registry.go_offline();
+    // The open response is truncated, and new connections are refused.
+    assert!(
+        timeout(LIMIT, body.frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_err()
+    );
+    timeout(LIMIT, async {
+        while try_send(registry.authority(), "GET", "/v2/").await.is_ok() {
             tokio::task::yield_now().await;
         }
     })
     .await
     .unwrap();
-    registry.reappear().unwrap();
-    registry.reappear().unwrap();
+    registry.go_online().unwrap();
+    registry.go_online().unwrap();
     assert_eq!(
         get(&registry, "/v2/a/b/manifests/1").await.status(),
         StatusCode::OK

@@ -1,17 +1,18 @@
-//! Reports: valid by their schema, equal to their goldens, and unharmed by hostile text.
+//! Reports: valid by their schema, equal to their snapshots, and safe with hostile text.
 
 use berth_conformance::check::outcome::{Outcome, Status, Violation, WireLine};
 use berth_conformance::check::side::Side;
 use berth_conformance::check::verdict::{self, Scope};
-use berth_conformance::report::format::{Amount, Style};
+use berth_conformance::report::format::{Style, Verbosity};
 use berth_conformance::report::{
-    self, EnvironmentInfo, KnownResult, Report, RunInfo, SuiteInfo, TargetInfo, json, junit, text,
+    self, EnvironmentInfo, KnownFailureResult, Report, RunInfo, SuiteInfo, TargetInfo, json, junit,
+    text,
 };
 use berth_conformance::spec::requirements::{self as req, Profile};
 use berth_conformance::testbed::secrets::Secrets;
 use serde_json::Value;
 
-/// The report is valid by the published schema, and its sums are right.
+/// Asserts that the report is valid by the published schema and its counts add up.
 pub fn assert_valid(report: &Value) {
     let schema: Value = serde_json::from_str(json::SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
@@ -44,8 +45,8 @@ const HOSTILE: &str = "]]><script>&\"'\u{0}\u{1b}[31m\u{202e}\r\nsecond line \u{
 fn violation(requirement: &'static req::Requirement, actual: &str) -> Violation {
     Violation {
         requirement,
-        what: "state of the second start".to_owned(),
-        acceptable: vec!["ERROR".to_owned(), "no state at all".to_owned()],
+        description: "state of the second start".to_owned(),
+        expected: vec!["ERROR".to_owned(), "no state at all".to_owned()],
         actual: actual.to_owned(),
         source: "src/checks/start.rs:10".to_owned(),
         at: std::time::Duration::from_millis(12),
@@ -55,9 +56,9 @@ fn violation(requirement: &'static req::Requirement, actual: &str) -> Violation 
 }
 
 fn outcomes(hostile: &str) -> Vec<Outcome> {
-    let mut failed = Outcome::of("start/duplicate", &[&req::HOST_START_002], Status::Fail);
+    let mut failed = Outcome::new("start/duplicate", &[&req::HOST_START_002], Status::Fail);
     failed.violations = vec![violation(&req::HOST_START_002, hostile)];
-    failed.took = std::time::Duration::from_millis(41);
+    failed.duration = std::time::Duration::from_millis(41);
     failed.wire = vec![
         line(
             "suite → host",
@@ -69,19 +70,24 @@ fn outcomes(hostile: &str) -> Vec<Outcome> {
     ];
     failed.log = Some(format!("first\n{hostile}"));
     failed.source = "src/checks/start.rs:10".to_owned();
-    let mut known = Outcome::of(
+    let mut known = Outcome::new(
         "wire/unknown-command",
         &[&req::HOST_WIRE_005],
         Status::Xfail,
     );
     known.violations = vec![violation(&req::HOST_WIRE_005, "no reply")];
     let mut outcomes = vec![
-        Outcome::of("status/unknown", &[&req::HOST_STATUS_001], Status::Pass),
+        Outcome::new("status/unknown", &[&req::HOST_STATUS_001], Status::Pass),
         failed,
         known,
-        Outcome::of("beat/first", &[&req::HOST_BEAT_002], Status::NotTestable)
-            .because("needs the tap"),
-        Outcome::of("json/nulls", &[&req::HOST_JSON_013], Status::Inconclusive).because(hostile),
+        Outcome::new(
+            "heartbeat/first",
+            &[&req::HOST_BEAT_002],
+            Status::NotTestable,
+        )
+        .with_reason("needs the tap"),
+        Outcome::new("json/nulls", &[&req::HOST_JSON_013], Status::Inconclusive)
+            .with_reason(hostile),
     ];
     for (id, status) in [
         ("wire/a", Status::Warn),
@@ -91,33 +97,33 @@ fn outcomes(hostile: &str) -> Vec<Outcome> {
         ("wire/e", Status::Error),
         ("wire/f", Status::NotRun),
     ] {
-        outcomes.push(Outcome::of(id, &[&req::HOST_WIRE_018], status).because("for a reason"));
+        outcomes.push(Outcome::new(id, &[&req::HOST_WIRE_018], status).with_reason("for a reason"));
     }
     outcomes
 }
 
-fn line(way: &'static str, what: &str, payload: &str, culprit_frame: bool) -> WireLine {
+fn line(direction: &'static str, kind: &str, payload: &str, culprit: bool) -> WireLine {
     WireLine {
         at_ms: 1.25,
-        way,
-        what: what.to_owned(),
+        direction,
+        kind: kind.to_owned(),
         payload: payload.to_owned(),
-        culprit_frame,
+        culprit,
     }
 }
 
-/// A report with everything in it, and nothing that differs from run to run.
+/// Returns a report with a value in every part, and the same in every run.
 fn sample(hostile: &str, secrets: &Secrets) -> Report {
     let outcomes = outcomes(hostile);
     let profiles = [Profile::Core];
-    let standings = verdict::standings(&outcomes, Side::Host, &profiles);
+    let statuses = verdict::requirement_statuses(&outcomes, Side::Host, &profiles);
     let scope = Scope {
         profiles: profiles.to_vec(),
         filtered: false,
         aborted: false,
     };
-    let verdict = verdict::verdict(&outcomes, &standings, &scope);
-    let again =
+    let verdict = verdict::verdict(&outcomes, &statuses, &scope);
+    let rerun =
         |outcome: &Outcome| format!("berth-conformance host --run {} -- my-host", outcome.id);
     Report {
         schema_version: report::SCHEMA_VERSION,
@@ -139,29 +145,29 @@ fn sample(hostile: &str, secrets: &Secrets) -> Report {
         },
         run: RunInfo {
             seed: 7,
-            started: "2026-01-01T00:00:00Z".to_owned(),
+            started_at: "2026-01-01T00:00:00Z".to_owned(),
             duration_ms: 9800,
             repeat: 1,
             ..RunInfo::default()
         },
         verdict,
         exit_code: verdict.exit_code(),
-        trouble: None,
-        profiles: report::profile_sums(&standings, &profiles),
-        // The golden files do not change when a requirement is added.
-        requirements: standings
+        error: None,
+        profiles: report::profile_counts(&statuses, &profiles),
+        // A new requirement does not change the snapshots.
+        requirements: statuses
             .iter()
             .map(report::requirement_result)
             .filter(|item| !item.checks.is_empty())
             .collect(),
         checks: outcomes
             .iter()
-            .map(|outcome| report::check_result(outcome, secrets, again(outcome)))
+            .map(|outcome| report::check_result(outcome, secrets, rerun(outcome)))
             .collect(),
-        known: vec![KnownResult {
+        known_failures: vec![KnownFailureResult {
             check: "wire/unknown-command".to_owned(),
             text: "no reply".to_owned(),
-            reason: "being mended".to_owned(),
+            reason: "fix in progress".to_owned(),
             issue: Some("https://issues.example/1".to_owned()),
             expires: "2999-12-31".to_owned(),
         }],
@@ -180,8 +186,8 @@ fn golden_text() {
     insta::assert_snapshot!(text::render(
         &plain("RUNNING"),
         &Style {
-            colour: false,
-            amount: Amount::Verbose,
+            color: false,
+            verbosity: Verbosity::Verbose,
         }
     ));
 }
@@ -197,14 +203,14 @@ fn golden_json() {
 }
 
 #[test]
-fn json_is_valid_by_its_schema() {
+fn json_matches_its_schema() {
     let report: Value =
         serde_json::from_str(&json::render(&sample(HOSTILE, &Secrets::default()))).unwrap();
     assert_valid(&report);
 }
 
 #[test]
-fn hostile_text_does_no_harm() {
+fn escapes_hostile_text() {
     let report = plain(HOSTILE);
     let shown = text::render(&report, &Style::plain());
     assert!(
@@ -222,7 +228,7 @@ fn hostile_text_does_no_harm() {
     assert!(xml.len() < 12 * 10 * 1024 * 1024, "{}", xml.len());
 }
 
-/// A reader of its own, for the suite's writer must not judge itself: tags are balanced, entities known.
+/// Parses the XML independently of the suite's writer: tags must be balanced and entities known.
 #[test]
 fn junit_is_well_formed() {
     let xml = junit::render(&plain(HOSTILE));
@@ -233,8 +239,8 @@ fn junit_is_well_formed() {
     let (mut cases, mut children) = (0, std::collections::BTreeMap::<&str, usize>::new());
     while let Some((content, after)) = rest.split_once('<') {
         assert_entities(content);
-        let (tag, behind) = after.split_once('>').unwrap();
-        rest = behind;
+        let (tag, tail) = after.split_once('>').unwrap();
+        rest = tail;
         if let Some(name) = tag.strip_prefix('/') {
             assert_eq!(open.pop(), Some(name));
             continue;
@@ -267,7 +273,7 @@ fn assert_entities(text: &str) {
 }
 
 #[test]
-fn secrets_are_blotted_out_everywhere() {
+fn redacts_secrets_in_every_format() {
     let secrets = Secrets::default();
     secrets.add("hunter2-secret");
     let report = sample("denied for hunter2-secret", &secrets);
@@ -275,34 +281,34 @@ fn secrets_are_blotted_out_everywhere() {
         target: TargetInfo::default(),
         ..report
     };
-    for form in [
+    for rendered in [
         json::render(&report),
         junit::render(&report),
         text::render(&report, &Style::plain()),
     ] {
         assert!(
-            !form.contains("hunter2") && form.contains("[redacted]"),
-            "{form}"
+            !rendered.contains("hunter2") && rendered.contains("[redacted]"),
+            "{rendered}"
         );
     }
 }
 
 #[test]
-fn colours_are_only_in_coloured_output() {
+fn uses_colors_only_on_request() {
     let report = plain("RUNNING");
-    let coloured = text::render(
+    let colored = text::render(
         &report,
         &Style {
-            colour: true,
-            amount: Amount::Usual,
+            color: true,
+            verbosity: Verbosity::Normal,
         },
     );
-    assert!(coloured.contains("\u{1b}[31m"));
+    assert!(colored.contains("\u{1b}[31m"));
     assert!(!text::render(&report, &Style::plain()).contains('\u{1b}'));
 }
 
 #[test]
 #[should_panic(expected = "HOST-START-002 MUST")]
-fn an_assertion_tells_what_failed() {
+fn assertion_panics_with_the_report() {
     plain("RUNNING").assert_conformant();
 }

@@ -1,23 +1,19 @@
-//! The self test as a program: a signal ends it, and nothing of it is left.
+//! The `selftest` command ends on a signal and leaves no process and no file behind.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_berth-conformance");
-/// Far longer than a model takes to come up or to end on a busy machine.
-const WITHIN: Duration = Duration::from_secs(60);
+/// Timeout for the start and the end of a model, with a large margin for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < WITHIN, "{what}");
+async fn wait_until(description: &str, condition: impl Fn() -> bool) {
+    let started_at = Instant::now();
+    while !condition() {
+        assert!(started_at.elapsed() < TIMEOUT, "timeout: {description}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -27,17 +23,18 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Whether a process was launched with that directory among its arguments.
+/// Whether a running process has `dir` in its command line.
 fn is_used(dir: &Path) -> bool {
     let path = dir.display().to_string();
     let processes = entries(Path::new("/proc")).into_iter();
-    // A process that has ended meanwhile has no arguments.
-    let mut arguments = processes.filter_map(|one| std::fs::read(one.join("cmdline")).ok());
-    arguments.any(|text| String::from_utf8_lossy(&text).contains(&path))
+    // The command line of a process that has ended cannot be read.
+    let mut command_lines =
+        processes.filter_map(|process| std::fs::read(process.join("cmdline")).ok());
+    command_lines.any(|text| String::from_utf8_lossy(&text).contains(&path))
 }
 
-/// Begins a self test whose trials keep their files in `dir`, and waits until one of them is under way.
-async fn under_way(dir: &Path) -> tokio::process::Child {
+/// Starts a self test with temporary files in `dir`, and waits until a model scheduler runs.
+async fn start_selftest(dir: &Path) -> tokio::process::Child {
     let child = tokio::process::Command::new(PROGRAM)
         .args(["selftest", "--side", "scheduler", "--jobs", "2"])
         .env("TMPDIR", dir)
@@ -46,12 +43,12 @@ async fn under_way(dir: &Path) -> tokio::process::Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    // The model makes the folder of its own when it has started.
-    let started = || {
-        let mut all = entries(dir).into_iter();
-        all.any(|one| one.join(".berth").is_dir())
+    // The model scheduler creates this directory when it starts.
+    let is_running = || {
+        let mut entries = entries(dir).into_iter();
+        entries.any(|entry| entry.join(".berth").is_dir())
     };
-    until("a model scheduler is up", started).await;
+    wait_until("a model scheduler runs", is_running).await;
     assert!(is_used(dir));
     child
 }
@@ -61,12 +58,12 @@ fn pid(child: &tokio::process::Child) -> Pid {
 }
 
 #[tokio::test]
-async fn a_signal_ends_it_and_leaves_nothing() {
+async fn signal_ends_selftest_and_leaves_nothing_behind() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = under_way(dir.path()).await;
+        let mut child = start_selftest(dir.path()).await;
         kill(pid(&child), signal).unwrap();
-        let status = tokio::time::timeout(WITHIN, child.wait()).await.unwrap();
+        let status = tokio::time::timeout(TIMEOUT, child.wait()).await.unwrap();
         assert_eq!(status.unwrap().code(), Some(3));
         assert!(!is_used(dir.path()));
         assert_eq!(entries(dir.path()), Vec::<PathBuf>::new());
@@ -74,9 +71,9 @@ async fn a_signal_ends_it_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn models_end_with_a_suite_that_is_killed() {
+async fn models_end_when_selftest_is_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut child = under_way(dir.path()).await;
+    let mut child = start_selftest(dir.path()).await;
     child.kill().await.unwrap();
-    until("no model is left", || !is_used(dir.path())).await;
+    wait_until("no model runs", || !is_used(dir.path())).await;
 }

@@ -1,4 +1,4 @@
-//! A host that answers every request with the same payload and never sends a heartbeat.
+//! A stub host that replies to every request with the same payload and sends no heartbeat.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use berth_broker::{Broker, BrokerOptions};
 use berth_conformance::models::host::nats::{Writer, connect};
 use tokio_util::task::AbortOnDropHandle;
 
-/// A broker with a stub on it. Dropping it ends both.
-pub struct Stub {
-    /// For `--nats-url`.
+/// A stub host and its broker. Both stop when it is dropped.
+pub struct StubHost {
+    /// URL of the broker, for `--nats-url`.
     pub url: String,
-    /// For `--host-id`.
+    /// ID of the host, for `--host-id`.
     pub id: String,
     _broker: Broker,
     _host: AbortOnDropHandle<()>,
 }
 
-/// Brings up a stub that is subscribed when this returns.
-pub async fn start(answer: &'static str) -> Stub {
+/// Starts a stub host; its subscription exists when this returns.
+pub async fn start(reply_payload: &'static str) -> StubHost {
     let broker = Broker::start(BrokerOptions::default()).await.unwrap();
     let writer = Arc::new(Writer::default());
     let mut connection = connect(&broker.addr().to_string(), false, &writer)
@@ -26,15 +26,15 @@ pub async fn start(answer: &'static str) -> Stub {
     writer.subscribe("runtime.host.stub.>", 1).await.unwrap();
     let host = tokio::spawn(async move {
         while let Ok(message) = connection.next(&writer).await {
-            if let Some(reply) = message.reply {
+            if let Some(reply) = message.reply_to {
                 writer
-                    .publish(&reply, &[], answer.as_bytes())
+                    .publish(&reply, &[], reply_payload.as_bytes())
                     .await
                     .unwrap();
             }
         }
     });
-    Stub {
+    StubHost {
         url: broker.url(),
         id: "stub".to_owned(),
         _broker: broker,

@@ -1,4 +1,4 @@
-//! The suite as a library: what somebody puts into a `cargo test` of their own.
+//! Suite as a library, as in the `cargo test` of a host.
 
 use std::sync::{
     Arc,
@@ -21,25 +21,26 @@ const MODEL: [&str; 6] = [
     "{host_id}",
 ];
 
+/// Counts concurrent checks.
 #[derive(Default)]
-struct Together {
-    now: AtomicUsize,
-    most: AtomicUsize,
+struct ConcurrencyObserver {
+    current: AtomicUsize,
+    max: AtomicUsize,
 }
 
-impl Observer for Together {
-    fn began(&self, _: &'static CheckMeta) {
-        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
+impl Observer for ConcurrencyObserver {
+    fn check_started(&self, _: &'static CheckMeta) {
+        let current = self.current.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max.fetch_max(current, Ordering::SeqCst);
     }
 
-    fn ended(&self, _: &Outcome) {
-        self.now.fetch_sub(1, Ordering::SeqCst);
+    fn check_finished(&self, _: &Outcome) {
+        self.current.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_selection_passes_on_the_model_host() {
+async fn model_host_passes_a_selection() {
     let report = Suite::builder()
         .command(MODEL)
         .only("status/*")
@@ -53,39 +54,38 @@ async fn a_selection_passes_on_the_model_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_bound_what_runs_at_once() {
+async fn jobs_limit_concurrent_checks() {
     for (jobs, expected) in [(1, 1..=1), (8, 2..=8)] {
-        let together = Arc::new(Together::default());
+        let observer = Arc::new(ConcurrencyObserver::default());
         let suite = Suite::builder()
             .command(MODEL)
             .only("json/*")
             .jobs(jobs)
-            .observer(together.clone());
+            .observer(observer.clone());
         suite.run().await;
-        let most = together.most.load(Ordering::SeqCst);
-        assert!(expected.contains(&most), "{most} at once with {jobs} jobs");
+        let max = observer.max.load(Ordering::SeqCst);
+        assert!(expected.contains(&max), "{max} concurrent with {jobs} jobs");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_run_is_an_error_and_not_a_verdict_about_the_host() {
+async fn run_that_cannot_start_is_an_error() {
     let report = Suite::builder()
         .command(["/no/such/program", "{nats_url}"])
         .run()
         .await;
     assert_eq!((report.verdict, report.exit_code), (Verdict::Error, 3));
-    assert!(report.trouble.unwrap().contains("/no/such/program"));
+    assert!(report.error.unwrap().contains("/no/such/program"));
     let report = Suite::builder()
         .command(MODEL)
         .only("no/such-check")
         .run()
         .await;
-    assert!(report.trouble.unwrap().contains("matches no check"));
+    assert!(report.error.unwrap().contains("matches no check"));
 }
 
-/// Every requirement that can be judged has a check or a monitor, and every id is unique.
 #[test]
-fn the_tables_are_whole() {
+fn every_requirement_has_a_check_and_every_id_is_unique() {
     use berth_conformance::host::{checks, monitors};
     use berth_conformance::spec::requirements;
     use berth_conformance::spec::requirements::Level;
@@ -93,7 +93,7 @@ fn the_tables_are_whole() {
     let count = ids.len();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), count, "two checks of one id");
+    assert_eq!(ids.len(), count, "two checks with one id");
     let monitored = monitors::covered();
     for requirement in requirements::ALL {
         let checked = checks::all().any(|check| check.covers.contains(requirement))
@@ -103,9 +103,13 @@ fn the_tables_are_whole() {
     }
     for check in checks::all() {
         let (section, name) = check.id.split_once('/').unwrap();
-        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_valid =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         assert!(
-            !name.is_empty() && [section, name].iter().all(|part| part.bytes().all(legal)),
+            !name.is_empty()
+                && [section, name]
+                    .iter()
+                    .all(|part| part.bytes().all(is_valid)),
             "{}",
             check.id
         );

@@ -1,11 +1,11 @@
-//! The tap between a client as users have it and the embedded broker: what it records and what it does.
+//! The tap between a real NATS client and the embedded broker.
 
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test says what it expects by failing"
+    reason = "tests may panic"
 )]
 
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,8 @@ use async_nats::client::RequestErrorKind;
 use async_nats::{Client, ConnectOptions, Message, Subscriber};
 use berth_broker::{Broker, BrokerOptions};
 use berth_conformance::testbed::tap::{
-    Action, Direction, Fate, Frame, Kind, Losses, Mark, NotSeen, OutagePlan, Rule, Tap,
+    Action, Direction, Disposition, Frame, FrameKind, Losses, Mark, NoMatchingFrame, OutageMode,
+    Rule, Tap,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -23,20 +24,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
-/// How long anything may take that should happen.
+/// Time limit for every expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long nothing must be seen of what should not happen.
+/// Time for which an unexpected event must not occur.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// A broker with a tap in front of it, a target behind the tap, and somebody who talks to the target.
-struct Stage {
+/// A broker, a tap in front of it, a target behind the tap, and a peer of the target.
+struct Fixture {
     broker: Broker,
     tap: Tap,
     target: Client,
     peer: Client,
 }
 
-impl Stage {
+impl Fixture {
     async fn new() -> Self {
         let broker = Broker::start(BrokerOptions::default()).await.unwrap();
         let tap = Tap::start(broker.addr()).await.unwrap();
@@ -50,117 +51,126 @@ impl Stage {
         }
     }
 
-    /// The target answers everything on `svc.>` with the payload it got. Gives back what it got so far.
+    /// Makes the target reply to requests on `svc.>` with their payload. Returns the received
+    /// payloads.
     async fn echo(&self) -> Arc<Mutex<Vec<Bytes>>> {
         let mut requests = subscribe(&self.target, "svc.>").await;
         let target = self.target.clone();
-        let got = Arc::new(Mutex::new(Vec::new()));
-        let gets = got.clone();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let recorder = received.clone();
         tokio::spawn(async move {
             while let Some(request) = requests.next().await {
-                gets.lock().unwrap().push(request.payload.clone());
+                recorder.lock().unwrap().push(request.payload.clone());
                 let Some(reply) = request.reply else { continue };
-                // It may be cut off at any time.
+                // The connection may be closed at any time.
                 let _ = target.publish(reply, request.payload).await;
             }
         });
-        got
+        received
     }
 
-    /// Asks the target once.
-    async fn ask(&self, subject: &str, payload: &str, wait: Duration) -> Option<Bytes> {
+    /// Sends one request to the target.
+    async fn request(&self, subject: &str, payload: &str, wait: Duration) -> Option<Bytes> {
         let request = async_nats::Request::new().payload(payload.to_owned().into());
         let request = request.timeout(Some(wait));
         self.peer
             .send_request(subject.to_owned(), request)
             .await
             .ok()
-            .map(|answer| answer.payload)
+            .map(|reply| reply.payload)
     }
 
-    /// Asks the target until it answers, as after an outage.
-    async fn ask_until_answered(&self) {
+    /// Sends requests until the target replies, for example after an outage.
+    async fn wait_for_reply(&self) {
         let deadline = Instant::now() + PATIENCE;
         while self
-            .ask("svc.again", "again", Duration::from_millis(100))
+            .request("svc.again", "again", Duration::from_millis(100))
             .await
             .is_none()
         {
-            assert!(Instant::now() < deadline, "the target does not come back");
+            assert!(Instant::now() < deadline, "the target does not reply");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
 #[tokio::test]
-async fn everything_is_recorded_in_order() {
-    let stage = Stage::new().await;
-    let mut live = stage.tap.subscribe();
-    stage.echo().await;
+async fn records_all_frames_in_order() {
+    let fixture = Fixture::new().await;
+    let mut live = fixture.tap.subscribe();
+    fixture.echo().await;
     for number in 0..100 {
-        let answer = stage.ask("svc.count", &number.to_string(), PATIENCE).await;
-        assert_eq!(answer.unwrap(), number.to_string());
+        let reply = fixture
+            .request("svc.count", &number.to_string(), PATIENCE)
+            .await;
+        assert_eq!(reply.unwrap(), number.to_string());
     }
-    let frames = stage.tap.frames();
+    let frames = fixture.tap.frames();
     for (index, frame) in frames.iter().enumerate() {
         assert_eq!(frame.number, index as u64);
         assert_eq!(frame.connection, 1);
-        assert_eq!(frame.fate, Fate::Passed);
+        assert_eq!(frame.disposition, Disposition::Passed);
     }
     let kinds: Vec<_> = frames.iter().map(|frame| frame.kind).take(5).collect();
     assert_eq!(
         kinds,
         [
-            Kind::Opened,
-            Kind::Info,
-            Kind::Connect,
-            Kind::Ping,
-            Kind::Pong
+            FrameKind::Opened,
+            FrameKind::Info,
+            FrameKind::Connect,
+            FrameKind::Ping,
+            FrameKind::Pong
         ]
     );
-    let requests = of(&frames, |frame| {
-        frame.kind == Kind::Message && frame.is_on("svc.count")
+    let requests = matching(&frames, |frame| {
+        frame.kind == FrameKind::Message && frame.is_on("svc.count")
     });
-    let replies = of(&frames, |frame| {
+    let replies = matching(&frames, |frame| {
         frame.is_reply_to("svc.*") && frame.is_on("_INBOX.>")
     });
     assert_eq!((requests.len(), replies.len()), (100, 100));
     for (number, (request, reply)) in requests.iter().zip(&replies).enumerate() {
         assert_eq!(
-            (request.way, reply.way),
+            (request.direction, reply.direction),
             (Direction::ToTarget, Direction::FromTarget)
         );
         assert_eq!(request.payload, number.to_string());
         assert_eq!(reply.payload, number.to_string());
         assert_eq!(request.reply, reply.subject);
-        let asked = reply.answers.as_ref().unwrap();
-        assert_eq!((asked.number, asked.at), (request.number, request.at));
+        let correlated = reply.in_reply_to.as_ref().unwrap();
+        assert_eq!(
+            (correlated.number, correlated.at),
+            (request.number, request.at)
+        );
         assert!(request.at <= reply.at && request.number < reply.number);
     }
-    let subscribed = of(&frames, |frame| {
-        frame.kind == Kind::Subscribe && frame.is_on("svc.>")
+    let subscribed = matching(&frames, |frame| {
+        frame.kind == FrameKind::Subscribe && frame.is_on("svc.>")
     });
     assert_eq!(subscribed.len(), 1);
-    assert_eq!(stage.tap.losses(), Losses::default());
-    let mut lived = Vec::new();
+    assert_eq!(fixture.tap.losses(), Losses::default());
+    let mut live_numbers = Vec::new();
     while let Ok(frame) = live.try_recv() {
-        lived.push(frame.number);
+        live_numbers.push(frame.number);
     }
-    assert_eq!(lived.last().map(|last| last + 1), Some(frames.len() as u64));
     assert_eq!(
-        lived,
-        (lived[0]..=*lived.last().unwrap()).collect::<Vec<_>>()
+        live_numbers.last().map(|last| last + 1),
+        Some(frames.len() as u64)
+    );
+    assert_eq!(
+        live_numbers,
+        (live_numbers[0]..=*live_numbers.last().unwrap()).collect::<Vec<_>>()
     );
 }
 
 #[tokio::test]
-async fn headers_and_full_payloads_pass_unharmed() {
-    let stage = Stage::new().await;
-    let mut messages = subscribe(&stage.target, "big").await;
+async fn forwards_headers_and_large_payloads_unchanged() {
+    let fixture = Fixture::new().await;
+    let mut messages = subscribe(&fixture.target, "big").await;
     let mut headers = async_nats::HeaderMap::new();
     headers.append("Nats-Service-Error-Code", "409");
     let payload = Bytes::from(vec![b'\r'; 1024 * 1024 - 100]);
-    stage
+    fixture
         .peer
         .publish_with_headers("big", headers.clone(), payload.clone())
         .await
@@ -170,13 +180,13 @@ async fn headers_and_full_payloads_pass_unharmed() {
         (message.headers.as_ref(), &message.payload),
         (Some(&headers), &payload)
     );
-    let seen = stage.tap.frames();
-    let seen = of(&seen, |frame| {
-        frame.is_on("big") && frame.kind == Kind::Message
+    let recorded = fixture.tap.frames();
+    let recorded = matching(&recorded, |frame| {
+        frame.is_on("big") && frame.kind == FrameKind::Message
     });
-    assert_eq!(seen[0].payload, payload);
+    assert_eq!(recorded[0].payload, payload);
     assert_eq!(
-        seen[0]
+        recorded[0]
             .parsed_headers()
             .unwrap()
             .get("nats-service-error-code"),
@@ -185,12 +195,12 @@ async fn headers_and_full_payloads_pass_unharmed() {
 }
 
 #[tokio::test]
-async fn order_is_kept_both_ways() {
+async fn preserves_order_in_both_directions() {
     const MESSAGES: usize = 20_000;
-    let stage = Stage::new().await;
-    let mut at_target = subscribe(&stage.target, "there").await;
-    let mut at_peer = subscribe(&stage.peer, "back").await;
-    for (from, subject) in [(&stage.peer, "there"), (&stage.target, "back")] {
+    let fixture = Fixture::new().await;
+    let mut at_target = subscribe(&fixture.target, "there").await;
+    let mut at_peer = subscribe(&fixture.peer, "back").await;
+    for (from, subject) in [(&fixture.peer, "there"), (&fixture.target, "back")] {
         for number in 0..MESSAGES {
             from.publish(subject, number.to_string().into())
                 .await
@@ -205,45 +215,54 @@ async fn order_is_kept_both_ways() {
 }
 
 #[tokio::test]
-async fn the_first_reply_is_dropped() {
-    let stage = Stage::new().await;
-    stage.echo().await;
+async fn drops_the_first_matching_reply() {
+    let fixture = Fixture::new().await;
+    fixture.echo().await;
     let rule = Rule::replies_to("svc.start", Action::Drop)
         .containing("w-1")
         .times(1);
-    let rule = stage.tap.rule(rule);
+    let rule = fixture.tap.add_rule(rule);
     assert_eq!(
-        stage.ask("svc.start", "id w-2", PATIENCE).await.unwrap(),
+        fixture
+            .request("svc.start", "id w-2", PATIENCE)
+            .await
+            .unwrap(),
         "id w-2"
     );
     assert_eq!(
-        stage.ask("svc.stop", "id w-1", PATIENCE).await.unwrap(),
+        fixture
+            .request("svc.stop", "id w-1", PATIENCE)
+            .await
+            .unwrap(),
         "id w-1"
     );
     assert_eq!(rule.hits(), 0);
-    assert_eq!(stage.ask("svc.start", "id w-1", QUIET).await, None);
+    assert_eq!(fixture.request("svc.start", "id w-1", QUIET).await, None);
     assert_eq!(rule.hits(), 1);
     assert_eq!(
-        stage.ask("svc.start", "id w-1", PATIENCE).await.unwrap(),
+        fixture
+            .request("svc.start", "id w-1", PATIENCE)
+            .await
+            .unwrap(),
         "id w-1"
     );
-    let frames = stage.tap.frames();
-    let dropped = of(&frames, |frame| frame.fate == Fate::Dropped);
+    let frames = fixture.tap.frames();
+    let dropped = matching(&frames, |frame| frame.disposition == Disposition::Dropped);
     assert_eq!(dropped.len(), 1);
     assert!(dropped[0].is_reply_to("svc.start") && dropped[0].contains(b"w-1"));
 }
 
 #[tokio::test]
-async fn a_request_is_duplicated() {
-    let stage = Stage::new().await;
-    let mut requests = subscribe(&stage.target, "svc.start").await;
+async fn duplicates_a_request() {
+    let fixture = Fixture::new().await;
+    let mut requests = subscribe(&fixture.target, "svc.start").await;
     let rule = Rule::on("svc.start", Action::Duplicate)
         .to_target()
-        .after(1)
+        .skip(1)
         .times(1);
-    let _rule = stage.tap.rule(rule);
+    let _rule = fixture.tap.add_rule(rule);
     for payload in ["a", "b", "c"] {
-        stage
+        fixture
             .peer
             .publish_with_reply("svc.start", "inbox", payload.into())
             .await
@@ -256,49 +275,50 @@ async fn a_request_is_duplicated() {
 }
 
 #[tokio::test]
-async fn a_delayed_message_is_overtaken() {
-    const LATE: Duration = Duration::from_millis(300);
-    let stage = Stage::new().await;
-    let mut messages = subscribe(&stage.target, "a").await;
-    let rule = stage
+async fn later_messages_overtake_a_delayed_message() {
+    const DELAY: Duration = Duration::from_millis(300);
+    let fixture = Fixture::new().await;
+    let mut messages = subscribe(&fixture.target, "a").await;
+    let rule = fixture
         .tap
-        .rule(Rule::on("a", Action::Delay(LATE)).containing("slow"));
-    let began = Instant::now();
+        .add_rule(Rule::on("a", Action::Delay(DELAY)).containing("slow"));
+    let started_at = Instant::now();
     for payload in ["slow 1", "quick", "slow 2"] {
-        stage.peer.publish("a", payload.into()).await.unwrap();
+        fixture.peer.publish("a", payload.into()).await.unwrap();
     }
     assert_eq!(next(&mut messages).await.payload, "quick");
     assert_eq!(next(&mut messages).await.payload, "slow 1");
-    assert!(began.elapsed() >= LATE);
+    assert!(started_at.elapsed() >= DELAY);
     assert_eq!(next(&mut messages).await.payload, "slow 2");
     assert_eq!(rule.hits(), 2);
 }
 
 #[tokio::test]
-async fn a_delayed_message_outlives_its_sender() {
-    let stage = Stage::new().await;
-    let mut messages = subscribe(&stage.peer, "a").await;
-    let _rule = stage
+async fn forwards_a_delayed_message_after_its_sender_disconnected() {
+    let fixture = Fixture::new().await;
+    let mut messages = subscribe(&fixture.peer, "a").await;
+    let _rule = fixture
         .tap
-        .rule(Rule::on("a", Action::Delay(QUIET)).from_target());
-    let mut wire = TcpStream::connect(stage.tap.addr()).await.unwrap();
-    wire.write_all(b"CONNECT {\"verbose\":false}\r\nPUB a 4\r\nlate\r\n")
+        .add_rule(Rule::on("a", Action::Delay(QUIET)).from_target());
+    let mut raw_client = TcpStream::connect(fixture.tap.addr()).await.unwrap();
+    raw_client
+        .write_all(b"CONNECT {\"verbose\":false}\r\nPUB a 4\r\nlate\r\n")
         .await
         .unwrap();
-    wire.shutdown().await.unwrap();
+    raw_client.shutdown().await.unwrap();
     assert_eq!(next(&mut messages).await.payload, "late");
 }
 
 #[tokio::test]
-async fn held_messages_go_when_the_rule_does() {
-    let stage = Stage::new().await;
-    let mut messages = subscribe(&stage.target, "a").await;
+async fn forwards_held_messages_when_the_rule_is_released_or_removed() {
+    let fixture = Fixture::new().await;
+    let mut messages = subscribe(&fixture.target, "a").await;
     for by_release in [true, false] {
-        let rule = stage
+        let rule = fixture
             .tap
-            .rule(Rule::on("a", Action::Hold).containing("held"));
+            .add_rule(Rule::on("a", Action::Hold).containing("held"));
         for payload in ["held 1", "free", "held 2"] {
-            stage.peer.publish("a", payload.into()).await.unwrap();
+            fixture.peer.publish("a", payload.into()).await.unwrap();
         }
         assert_eq!(next(&mut messages).await.payload, "free");
         assert!(timeout(QUIET, messages.next()).await.is_err());
@@ -314,83 +334,94 @@ async fn held_messages_go_when_the_rule_does() {
 }
 
 #[tokio::test]
-async fn a_reply_is_rewritten() {
-    let stage = Stage::new().await;
-    stage.echo().await;
-    let shout = Action::rewrite(|payload| payload.to_ascii_uppercase().into());
-    let _rule = stage.tap.rule(Rule::replies_to("svc.>", shout));
+async fn rewrites_a_reply() {
+    let fixture = Fixture::new().await;
+    fixture.echo().await;
+    let upper_case = Action::rewrite(|payload| payload.to_ascii_uppercase().into());
+    let _rule = fixture.tap.add_rule(Rule::replies_to("svc.>", upper_case));
     assert_eq!(
-        stage.ask("svc.a", "quiet", PATIENCE).await.unwrap(),
+        fixture.request("svc.a", "quiet", PATIENCE).await.unwrap(),
         "QUIET"
     );
-    let frames = stage.tap.frames();
-    let rewritten = of(&frames, |frame| frame.fate == Fate::Rewritten);
+    let frames = fixture.tap.frames();
+    let rewritten = matching(&frames, |frame| frame.disposition == Disposition::Rewritten);
     assert_eq!(rewritten[0].payload, "quiet");
 }
 
 #[tokio::test]
-async fn a_connection_is_cut_before_or_after_a_message() {
-    let stage = Stage::new().await;
-    let got = stage.echo().await;
+async fn disconnects_before_or_after_a_message() {
+    let fixture = Fixture::new().await;
+    let received = fixture.echo().await;
 
-    let rule = stage
-        .tap
-        .rule(Rule::on("svc.x", Action::CutBefore).to_target().times(1));
-    let mark = stage.tap.mark();
-    assert_eq!(stage.ask("svc.x", "lost", QUIET).await, None);
+    let rule = fixture.tap.add_rule(
+        Rule::on("svc.x", Action::DisconnectBefore)
+            .to_target()
+            .times(1),
+    );
+    let mark = fixture.tap.mark();
+    assert_eq!(fixture.request("svc.x", "lost", QUIET).await, None);
     assert_eq!(rule.hits(), 1);
-    stage
+    fixture
         .tap
-        .wait_for(mark, |frame| frame.kind == Kind::Closed, deadline())
+        .wait_for(mark, |frame| frame.kind == FrameKind::Closed, deadline())
         .await
         .unwrap();
-    stage.ask_until_answered().await;
+    fixture.wait_for_reply().await;
 
-    let rule = stage
-        .tap
-        .rule(Rule::on("svc.y", Action::CutAfter).to_target().times(1));
-    let mark = stage.tap.mark();
-    // The answer may come yet: clients keep what they cannot say until they are back.
-    stage.ask("svc.y", "arrived", QUIET).await;
+    let rule = fixture.tap.add_rule(
+        Rule::on("svc.y", Action::DisconnectAfter)
+            .to_target()
+            .times(1),
+    );
+    let mark = fixture.tap.mark();
+    // A reply may still arrive: a client buffers messages until it is connected again.
+    fixture.request("svc.y", "arrived", QUIET).await;
     assert_eq!(rule.hits(), 1);
-    stage
+    fixture
         .tap
-        .wait_for(mark, |frame| frame.kind == Kind::Closed, deadline())
+        .wait_for(mark, |frame| frame.kind == FrameKind::Closed, deadline())
         .await
         .unwrap();
-    stage.ask_until_answered().await;
+    fixture.wait_for_reply().await;
 
-    let rule = Rule::replies_to("svc.z", Action::CutAfter)
+    let rule = Rule::replies_to("svc.z", Action::DisconnectAfter)
         .from_target()
         .times(1);
-    let _rule = stage.tap.rule(rule);
+    let _rule = fixture.tap.add_rule(rule);
     assert_eq!(
-        stage.ask("svc.z", "answered", PATIENCE).await.unwrap(),
+        fixture
+            .request("svc.z", "answered", PATIENCE)
+            .await
+            .unwrap(),
         "answered"
     );
-    stage.ask_until_answered().await;
+    fixture.wait_for_reply().await;
 
-    let got = got.lock().unwrap();
-    assert!(!got.contains(&"lost".into()), "{got:?}");
+    let received = received.lock().unwrap();
+    assert!(!received.contains(&"lost".into()), "{received:?}");
     assert!(
-        got.contains(&"arrived".into()) && got.contains(&"answered".into()),
-        "{got:?}"
+        received.contains(&"arrived".into()) && received.contains(&"answered".into()),
+        "{received:?}"
     );
 }
 
 #[tokio::test]
-async fn an_outage_ends_connections_until_it_is_restored() {
-    let stage = Stage::new().await;
-    stage.echo().await;
-    stage.ask_until_answered().await;
-    for plan in [OutagePlan::Refuse, OutagePlan::HangUp, OutagePlan::Mute] {
-        let outage = stage.tap.cut(plan).await;
-        assert_eq!(stage.tap.connections(), 0, "{plan:?}");
-        let no_one = stage.peer.request("svc.a", "".into()).await.unwrap_err();
-        assert_eq!(no_one.kind(), RequestErrorKind::NoResponders, "{plan:?}");
-        match (plan, TcpStream::connect(stage.tap.addr()).await) {
-            (OutagePlan::Refuse, Err(_)) => {}
-            (OutagePlan::HangUp, Ok(mut stream)) => {
+async fn outage_closes_connections_until_restored() {
+    let fixture = Fixture::new().await;
+    fixture.echo().await;
+    fixture.wait_for_reply().await;
+    for mode in [
+        OutageMode::Refuse,
+        OutageMode::CloseOnAccept,
+        OutageMode::Unresponsive,
+    ] {
+        let outage = fixture.tap.start_outage(mode).await;
+        assert_eq!(fixture.tap.connections(), 0, "{mode:?}");
+        let error = fixture.peer.request("svc.a", "".into()).await.unwrap_err();
+        assert_eq!(error.kind(), RequestErrorKind::NoResponders, "{mode:?}");
+        match (mode, TcpStream::connect(fixture.tap.addr()).await) {
+            (OutageMode::Refuse, Err(_)) => {}
+            (OutageMode::CloseOnAccept, Ok(mut stream)) => {
                 assert_eq!(
                     timeout(PATIENCE, stream.read(&mut [0; 9]))
                         .await
@@ -399,66 +430,70 @@ async fn an_outage_ends_connections_until_it_is_restored() {
                     0
                 );
             }
-            (OutagePlan::Mute, Ok(mut stream)) => {
+            (OutageMode::Unresponsive, Ok(mut stream)) => {
                 assert!(timeout(QUIET, stream.read(&mut [0; 9])).await.is_err());
             }
-            (plan, other) => panic!("{other:?} in {plan:?}"),
+            (mode, other) => panic!("unexpected {other:?} in {mode:?}"),
         }
         outage.restore().await;
-        stage.ask_until_answered().await;
+        fixture.wait_for_reply().await;
     }
 }
 
 #[tokio::test]
-async fn a_frozen_connection_stays_open_and_silent() {
-    let stage = Stage::new().await;
-    stage.echo().await;
-    stage.ask_until_answered().await;
-    let mark = stage.tap.mark();
-    let freeze = stage.tap.freeze();
-    let mut messages = subscribe(&stage.peer, "from.target").await;
-    stage
+async fn frozen_connection_stays_open_without_traffic() {
+    let fixture = Fixture::new().await;
+    fixture.echo().await;
+    fixture.wait_for_reply().await;
+    let mark = fixture.tap.mark();
+    let freeze = fixture.tap.freeze();
+    let mut messages = subscribe(&fixture.peer, "from.target").await;
+    fixture
         .target
         .publish("from.target", "waits".into())
         .await
         .unwrap();
-    // Not "no responders": the connection and its subscription are there.
+    // Not "no responders": the connection and its subscription exist.
     let request = async_nats::Request::new().timeout(Some(QUIET));
-    let error = stage.peer.send_request("svc.a", request).await.unwrap_err();
+    let error = fixture
+        .peer
+        .send_request("svc.a", request)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), RequestErrorKind::TimedOut);
     assert!(timeout(QUIET, messages.next()).await.is_err());
-    assert_eq!(stage.tap.connections(), 1);
+    assert_eq!(fixture.tap.connections(), 1);
     drop(freeze);
     assert_eq!(next(&mut messages).await.payload, "waits");
-    stage.ask_until_answered().await;
-    let closed = of(&stage.tap.frames_since(mark), |frame| {
-        frame.kind == Kind::Closed
+    fixture.wait_for_reply().await;
+    let closed = matching(&fixture.tap.frames_since(mark), |frame| {
+        frame.kind == FrameKind::Closed
     })
     .len();
     assert_eq!(closed, 0);
 }
 
 #[tokio::test]
-async fn a_restart_of_the_broker_is_a_restart_to_the_target() {
-    let stage = Stage::new().await;
-    stage.echo().await;
-    stage.ask_until_answered().await;
-    stage.broker.stop().await;
-    let closed = |frame: &Frame| frame.kind == Kind::Closed;
-    stage
+async fn target_reconnects_after_broker_restart() {
+    let fixture = Fixture::new().await;
+    fixture.echo().await;
+    fixture.wait_for_reply().await;
+    fixture.broker.stop().await;
+    let closed = |frame: &Frame| frame.kind == FrameKind::Closed;
+    fixture
         .tap
         .wait_for(Mark::START, closed, deadline())
         .await
         .unwrap();
-    stage.broker.restart().await.unwrap();
-    stage.ask_until_answered().await;
+    fixture.broker.restart().await.unwrap();
+    fixture.wait_for_reply().await;
 }
 
 #[tokio::test]
-async fn nobody_is_led_round_the_tap() {
+async fn removes_connect_urls_from_info() {
     let bus = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tap = Tap::start(bus.local_addr().unwrap()).await.unwrap();
-    for (said, expected) in [
+    for (info, expected) in [
         (
             r#"{"host":"10.0.0.1","connect_urls":["10.0.0.2:4222"],"port":4222,"x":1}"#,
             r#"{"host":"10.0.0.1","port":4222,"x":1}"#,
@@ -471,39 +506,40 @@ async fn nobody_is_led_round_the_tap() {
         let mut client = TcpStream::connect(tap.addr()).await.unwrap();
         let (mut server, _) = bus.accept().await.unwrap();
         server
-            .write_all(format!("INFO {said}\r\n").as_bytes())
+            .write_all(format!("INFO {info}\r\n").as_bytes())
             .await
             .unwrap();
-        let mut got = vec![0; format!("INFO {expected}\r\n").len()];
-        timeout(PATIENCE, client.read_exact(&mut got))
+        let mut received = vec![0; format!("INFO {expected}\r\n").len()];
+        timeout(PATIENCE, client.read_exact(&mut received))
             .await
             .unwrap()
             .unwrap();
         assert_eq!(
-            String::from_utf8(got).unwrap(),
+            String::from_utf8(received).unwrap(),
             format!("INFO {expected}\r\n")
         );
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_passed_on_and_recorded() {
-    let stage = Stage::new().await;
-    let mut wire = TcpStream::connect(stage.tap.addr()).await.unwrap();
-    wire.write_all(b"CONNECT {\"verbose\":false}\r\nHELLO you\r\nPING\r\n")
+async fn forwards_and_records_unparsable_input() {
+    let fixture = Fixture::new().await;
+    let mut raw_client = TcpStream::connect(fixture.tap.addr()).await.unwrap();
+    raw_client
+        .write_all(b"CONNECT {\"verbose\":false}\r\nHELLO you\r\nPING\r\n")
         .await
         .unwrap();
-    let mut got = String::new();
-    timeout(PATIENCE, wire.read_to_string(&mut got))
+    let mut received = String::new();
+    timeout(PATIENCE, raw_client.read_to_string(&mut received))
         .await
         .unwrap()
         .unwrap();
     assert!(
-        got.ends_with("-ERR 'Unknown Protocol Operation'\r\n"),
-        "{got}"
+        received.ends_with("-ERR 'Unknown Protocol Operation'\r\n"),
+        "{received}"
     );
-    let unreadable = |frame: &Frame| frame.kind == Kind::Unreadable;
-    let frame = stage
+    let unreadable = |frame: &Frame| frame.kind == FrameKind::Unreadable;
+    let frame = fixture
         .tap
         .wait_for(Mark::START, unreadable, deadline())
         .await
@@ -512,7 +548,7 @@ async fn what_cannot_be_read_is_passed_on_and_recorded() {
 }
 
 #[tokio::test]
-async fn credentials_are_not_recorded() {
+async fn does_not_record_credentials() {
     let auth = berth_broker::Auth::Token("hush-hush".to_owned());
     let broker = Broker::start(BrokerOptions {
         auth,
@@ -523,41 +559,51 @@ async fn credentials_are_not_recorded() {
     let tap = Tap::start(broker.addr()).await.unwrap();
     let options = ConnectOptions::with_token("hush-hush".to_owned());
     let _client = options.connect(tap.url()).await.unwrap();
-    assert!(tap.frames().iter().any(|frame| frame.kind == Kind::Connect));
+    assert!(
+        tap.frames()
+            .iter()
+            .any(|frame| frame.kind == FrameKind::Connect)
+    );
     assert!(!format!("{:?}", tap.frames()).contains("hush-hush"));
 }
 
 #[tokio::test]
-async fn waiting_ends_with_the_frame_or_the_deadline() {
-    let stage = Stage::new().await;
-    let mark = stage.tap.mark();
+async fn wait_ends_with_a_matching_frame_or_the_deadline() {
+    let fixture = Fixture::new().await;
+    let mark = fixture.tap.mark();
     let on_a = |frame: &Frame| frame.is_on("a");
-    let in_vain = stage.tap.wait_for(mark, on_a, Instant::now() + QUIET).await;
-    assert_eq!(in_vain.unwrap_err(), NotSeen);
-    let wait = stage.tap.wait_for(mark, on_a, deadline());
-    let (seen, published) = tokio::join!(wait, stage.target.publish("a", "hi".into()));
+    let timed_out = fixture
+        .tap
+        .wait_for(mark, on_a, Instant::now() + QUIET)
+        .await;
+    assert_eq!(timed_out.unwrap_err(), NoMatchingFrame);
+    let wait = fixture.tap.wait_for(mark, on_a, deadline());
+    let (recorded, published) = tokio::join!(wait, fixture.target.publish("a", "hi".into()));
     published.unwrap();
-    assert_eq!(seen.unwrap().payload, "hi");
+    assert_eq!(recorded.unwrap().payload, "hi");
 }
 
 #[tokio::test]
-async fn the_rule_installed_first_has_its_way() {
-    let stage = Stage::new().await;
-    let mut messages = subscribe(&stage.peer, "a").await;
-    let twice = stage
+async fn oldest_matching_rule_applies() {
+    let fixture = Fixture::new().await;
+    let mut messages = subscribe(&fixture.peer, "a").await;
+    let duplicate = fixture
         .tap
-        .rule(Rule::on("a", Action::Duplicate).from_target().times(1));
-    let never = stage.tap.rule(Rule::every(Action::Drop));
-    let wrong_way = stage.tap.rule(Rule::every(Action::Drop).to_target());
+        .add_rule(Rule::on("a", Action::Duplicate).from_target().times(1));
+    let drop_rule = fixture.tap.add_rule(Rule::all(Action::Drop));
+    let other_direction = fixture.tap.add_rule(Rule::all(Action::Drop).to_target());
     for payload in ["1", "2"] {
-        stage.target.publish("a", payload.into()).await.unwrap();
+        fixture.target.publish("a", payload.into()).await.unwrap();
     }
     assert_eq!(next(&mut messages).await.payload, "1");
     assert_eq!(next(&mut messages).await.payload, "1");
     assert!(timeout(QUIET, messages.next()).await.is_err());
-    assert_eq!((twice.hits(), never.hits(), wrong_way.hits()), (1, 1, 0));
-    drop(never);
-    stage.target.publish("a", "3".into()).await.unwrap();
+    assert_eq!(
+        (duplicate.hits(), drop_rule.hits(), other_direction.hits()),
+        (1, 1, 0)
+    );
+    drop(drop_rule);
+    fixture.target.publish("a", "3".into()).await.unwrap();
     assert_eq!(next(&mut messages).await.payload, "3");
 }
 
@@ -570,22 +616,22 @@ async fn connect(url: &str) -> Client {
     soon.connect(url).await.unwrap()
 }
 
-/// Subscribes, and waits until the broker knows.
+/// Subscribes, and waits until the broker has processed the subscription.
 async fn subscribe(client: &Client, pattern: &str) -> Subscriber {
     let subscriber = client.subscribe(pattern.to_owned()).await.unwrap();
-    // A request is answered, if only by "no responders", behind everything said before it.
-    let _ = client.request("nobody.is.here", "".into()).await;
+    // The reply to a request, here "no responders", follows everything that was sent before it.
+    let _ = client.request("no.responders", "".into()).await;
     subscriber
 }
 
 async fn next(messages: &mut Subscriber) -> Message {
     let message = timeout(PATIENCE, messages.next())
         .await
-        .expect("no message came");
+        .expect("no message arrived");
     message.expect("the connection is lost")
 }
 
-fn of(frames: &[Arc<Frame>], wanted: impl Fn(&Frame) -> bool) -> Vec<Arc<Frame>> {
+fn matching(frames: &[Arc<Frame>], wanted: impl Fn(&Frame) -> bool) -> Vec<Arc<Frame>> {
     frames
         .iter()
         .filter(|frame| wanted(frame))

@@ -1,51 +1,52 @@
-//! Pull credentials: where they are used, and where they must never be seen.
+//! Credential checks: use of pull credentials, and their secrecy.
 
 use serde_json::Value;
 
-use super::image_support::{credentials, fails, idle, own_registry, succeeds};
+use super::image_support::{claim_failure, claim_success, credentials, idle, private_registry};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
-use crate::testbed::registry::{Behaviour, Demand, Request};
+use crate::testbed::registry::{LoggedRequest, RepositoryBehavior, RequiredAuth};
 use crate::wire::response::{Response, State};
 
-/// Of the sections `img` and `sec`, what concerns credentials.
+/// Checks of the sections `images` and `security` about credentials.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "img/pull-secret", run: pull_secret, covers: [HOST_IMG_015], host: Shared,
+        id: "images/pull-secret", run: pull_secret, covers: [HOST_IMG_015], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/unauthorised", run: unauthorised, covers: [HOST_IMG_016], host: Shared,
+        id: "images/unauthorized", run: unauthorized, covers: [HOST_IMG_016], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/credentials-stay", run: credentials_stay, covers: [HOST_IMG_017],
+        id: "images/credential-scope", run: credential_scope, covers: [HOST_IMG_017],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/bearer", run: bearer, covers: [HOST_IMG_018], host: Shared, roles: [Idle],
+        id: "images/bearer-token", run: bearer_token, covers: [HOST_IMG_018], host: Shared,
+        roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
+    },
+    check! {
+        id: "security/replies", run: replies, covers: [HOST_SEC_001], host: Shared, roles: [Idle],
         needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "sec/replies", run: replies, covers: [HOST_SEC_001], host: Shared, roles: [Idle],
-        needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "sec/log", run: log, covers: [HOST_SEC_002], host: Own, roles: [Idle],
+        id: "security/log", run: log, covers: [HOST_SEC_002], host: Own, roles: [Idle],
         needs: [Registry, Process], budget_s: 90, slow: false,
     },
 ];
 
+/// A private image is pulled with the credentials of the workload.
 async fn pull_secret(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
-    let registry = own_registry(Demand::Basic(account.clone())).await?;
+    let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
     let workload = idle(cx, &pushed).pull_secret(&account.user, &account.password);
-    succeeds(
+    claim_success(
         cx,
         HOST_IMG_015,
         "a private image with its credentials",
@@ -56,11 +57,12 @@ async fn pull_secret(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn unauthorised(cx: &CheckContext) -> Flow {
+/// A private image cannot be pulled without credentials or with wrong credentials.
+async fn unauthorized(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
-    let registry = own_registry(Demand::Basic(account.clone())).await?;
+    let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
-    fails(
+    claim_failure(
         cx,
         HOST_IMG_016,
         "a private image without credentials",
@@ -69,7 +71,7 @@ async fn unauthorised(cx: &CheckContext) -> Flow {
     )
     .await?;
     let wrong = idle(cx, &pushed).pull_secret(&account.user, "not-the-password");
-    fails(
+    claim_failure(
         cx,
         HOST_IMG_016,
         "a private image with wrong credentials",
@@ -80,29 +82,33 @@ async fn unauthorised(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// A public registry never sees the credentials, nor does the server that a redirect names.
-async fn credentials_stay(cx: &CheckContext) -> Flow {
+/// The host sends credentials neither to a registry without a challenge nor to the target of a
+/// redirect.
+async fn credential_scope(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
-    let public = cx.push_as("public", Role::Idle, Behaviour::Healthy);
+    let public = cx.push_as("public", Role::Idle, RepositoryBehavior::Healthy);
     let workload = idle(cx, &public).pull_secret(&account.user, &account.password);
-    cx.started(&cx.id("a"), &workload).await?;
-    let shown = |log: Vec<Request>| {
+    cx.start_and_wait(&cx.id("a"), &workload).await?;
+    let with_credentials = |log: Vec<LoggedRequest>| {
         log.iter()
             .filter(|request| request.authorization.is_some())
             .count()
     };
-    let unasked = shown(cx.registry().log(&cx.repository("public")));
-    cx.claim(HOST_IMG_017)
-        .is("requests with credentials that nobody demanded", unasked, 0);
+    let unchallenged = with_credentials(cx.registry().log(&cx.repository("public")));
+    cx.claim(HOST_IMG_017).is(
+        "number of requests with credentials without a challenge",
+        unchallenged,
+        0,
+    );
 
-    let registry = own_registry(Demand::Basic(account.clone())).await?;
+    let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("moved/idle", "v1", cx.artifact(Role::Idle));
-    registry.behave("moved/idle", Behaviour::RedirectBlob);
+    registry.set_behavior("moved/idle", RepositoryBehavior::RedirectBlob);
     let workload = idle(cx, &pushed).pull_secret(&account.user, &account.password);
     let id = cx.id("b");
     if cx.start(&id, &workload).await?.state == State::Starting {
-        // Whether it follows the redirect at all is its own affair; what it showed there is not.
-        let settled = cx.eventually(deadlines::LOOK, "the start settles", || async {
+        // Following the redirect is optional; only the credentials in that request are judged.
+        let settled = cx.eventually(deadlines::DEFAULT_WAIT, "the start ends", || async {
             let status = cx.status(&id).await?;
             match status.state {
                 State::Starting => Err(status.to_string()),
@@ -111,21 +117,22 @@ async fn credentials_stay(cx: &CheckContext) -> Flow {
         });
         settled.await.or_blocked(cx, HOST_IMG_007)?;
     }
-    let elsewhere = shown(registry.elsewhere_log("moved/idle"));
+    let redirected = with_credentials(registry.redirect_log("moved/idle"));
     cx.claim(HOST_IMG_017).is(
-        "requests with credentials where the redirect leads",
-        elsewhere,
+        "number of requests with credentials to the target of a redirect",
+        redirected,
         0,
     );
     Ok(())
 }
 
-async fn bearer(cx: &CheckContext) -> Flow {
+/// A private image is pulled with a bearer token from a token server.
+async fn bearer_token(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
-    let registry = own_registry(Demand::Bearer(account.clone())).await?;
+    let registry = private_registry(RequiredAuth::Bearer(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
     let workload = idle(cx, &pushed).pull_secret(&account.user, &account.password);
-    succeeds(
+    claim_success(
         cx,
         HOST_IMG_018,
         "an image behind a token server",
@@ -136,49 +143,55 @@ async fn bearer(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Starts with credentials that fail and that work, and a request that cannot be read.
+/// Sends credentials in a start that succeeds, a start that fails and a malformed start; returns
+/// the password and all responses.
 async fn use_credentials(cx: &CheckContext) -> Result<(String, Vec<Response>), Blocked> {
     let account = credentials(cx);
-    let registry = own_registry(Demand::Basic(account.clone())).await?;
+    let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
-    let right = idle(cx, &pushed).pull_secret(&account.user, &account.password);
+    let valid = idle(cx, &pushed).pull_secret(&account.user, &account.password);
     let missing = pushed.reference.replace(":v1", ":v9");
     let failing = idle(cx, missing).pull_secret(&account.user, &account.password);
-    let unreadable = right.clone().field("poolSize", Value::Bool(true));
-    let mut answers = Vec::new();
+    let malformed = valid.clone().field("poolSize", Value::Bool(true));
+    let mut responses = Vec::new();
     for (name, workload) in [
-        ("right", right),
+        ("valid", valid),
         ("failing", failing),
-        ("unreadable", unreadable),
+        ("malformed", malformed),
     ] {
         let id = cx.id(name);
-        answers.push(cx.start(&id, &workload).await?);
-        answers.push(cx.status(&id).await?);
+        responses.push(cx.start(&id, &workload).await?);
+        responses.push(cx.status(&id).await?);
     }
-    answers.push(cx.heartbeat().await?);
-    Ok((account.password, answers))
+    responses.push(cx.heartbeat().await?);
+    Ok((account.password, responses))
 }
 
+/// No reply contains the pull password.
 async fn replies(cx: &CheckContext) -> Flow {
-    let (password, answers) = use_credentials(cx).await?;
-    for answer in &answers {
-        let quoted = String::from_utf8_lossy(&answer.raw).contains(&password);
-        let what = "the pull password stands in no answer";
+    let (password, responses) = use_credentials(cx).await?;
+    for response in &responses {
+        let leaked = String::from_utf8_lossy(&response.raw).contains(&password);
+        let description = "no reply contains the pull password";
         cx.claim(HOST_SEC_001)
-            .about(answer)
-            .holds(what, !quoted, || "it stands in this one".to_owned());
+            .about(response)
+            .holds(description, !leaked, || {
+                "a reply contains the password".to_owned()
+            });
     }
     Ok(())
 }
 
+/// The log of the host does not contain the pull password.
 async fn log(cx: &CheckContext) -> Flow {
     let (password, _) = use_credentials(cx).await?;
     let log = cx.process()?.log();
     let line = log.lines().find(|line| line.contains(&password));
-    let what = "the pull password stands nowhere in the log";
-    cx.claim(HOST_SEC_002).holds(what, line.is_none(), || {
-        line.map(|line| line.replace(&password, "[the password]"))
-            .unwrap_or_default()
-    });
+    let description = "the log does not contain the pull password";
+    cx.claim(HOST_SEC_002)
+        .holds(description, line.is_none(), || {
+            line.map(|line| line.replace(&password, "[the password]"))
+                .unwrap_or_default()
+        });
     Ok(())
 }

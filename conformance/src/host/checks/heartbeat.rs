@@ -1,4 +1,4 @@
-//! Heartbeats: the first one, their pace, and the counts in them. Their content is judged by monitors.
+//! Heartbeat checks: subject, interval, replies and counts. Monitors judge the other fields.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,36 +13,36 @@ use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::wire::nats::Delivery;
 
-/// The section.
+/// Checks of the section `heartbeat`.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "beat/subject", run: subject, covers: [HOST_BEAT_001], host: Shared, roles: [],
+        id: "heartbeat/subject", run: subject, covers: [HOST_BEAT_001], host: Shared, roles: [],
         budget_s: 60, slow: false,
     },
     check! {
-        id: "beat/pace", run: pace, covers: [HOST_BEAT_003], host: Shared, roles: [],
+        id: "heartbeat/interval", run: interval, covers: [HOST_BEAT_003], host: Shared, roles: [],
         budget_s: 90, slow: false,
     },
     check! {
-        id: "beat/on-request", run: on_request,
+        id: "heartbeat/on-request", run: on_request,
         covers: [HOST_BEAT_005, HOST_BEAT_007, HOST_BEAT_011], host: Shared, roles: [],
         budget_s: 60, slow: false,
     },
     check! {
-        id: "beat/workload-count", run: workload_count, covers: [HOST_BEAT_008], host: Quiet,
+        id: "heartbeat/workload-count", run: workload_count, covers: [HOST_BEAT_008], host: Quiet,
         roles: [], budget_s: 90, slow: false,
     },
     check! {
-        id: "beat/workload-count-of-failures", run: count_of_failures,
+        id: "heartbeat/failed-start-not-counted", run: failed_start_not_counted,
         covers: [HOST_BEAT_009], host: Quiet, roles: [], budget_s: 90, slow: false,
     },
 ];
 
-/// The next heartbeat on this host's subject.
-async fn next(
+/// Waits for the next heartbeat of this host.
+async fn next_heartbeat(
     cx: &CheckContext,
     heartbeats: &mut Receiver<Delivery>,
-    within: Duration,
+    limit: Duration,
 ) -> Option<Delivery> {
     let subject = crate::wire::nats::heartbeat_subject(cx.host_id());
     let wait = async {
@@ -54,17 +54,19 @@ async fn next(
             }
         }
     };
-    timeout(within + cx.fixture().patience(), wait)
+    timeout(limit + cx.fixture().patience(), wait)
         .await
         .ok()
         .flatten()
 }
 
-/// What is published is a bare HostHeartbeat, and the id inside is that of the subject.
+/// A published heartbeat is a bare HostHeartbeat whose `id` is the id in the subject.
 async fn subject(cx: &CheckContext) -> Flow {
     let mut heartbeats = cx.heartbeats();
-    let Some(heartbeat) = next(cx, &mut heartbeats, deadlines::HEARTBEAT_GAP.limit).await else {
-        return Err(cx.blocked(HOST_BEAT_003, "a heartbeat", &"none within 30 s"));
+    let Some(heartbeat) =
+        next_heartbeat(cx, &mut heartbeats, deadlines::HEARTBEAT_GAP_MAX.limit).await
+    else {
+        return Err(cx.blocked(HOST_BEAT_003, "a heartbeat", &"no heartbeat within 30 s"));
     };
     let json: Option<Value> = serde_json::from_slice(&heartbeat.payload).ok();
     let id = json
@@ -74,52 +76,58 @@ async fn subject(cx: &CheckContext) -> Flow {
     cx.claim(HOST_BEAT_001)
         .about_subject(&heartbeat.subject)
         .is(
-            "`id` of the published heartbeat, at its top level",
+            "top-level `id` of the published heartbeat",
             id,
             Some(cx.host_id()),
         );
     Ok(())
 }
 
-/// Never more than 30 s between two heartbeats.
-async fn pace(cx: &CheckContext) -> Flow {
+/// At most 30 s pass between two heartbeats.
+async fn interval(cx: &CheckContext) -> Flow {
     let mut heartbeats = cx.heartbeats();
-    let gap = deadlines::HEARTBEAT_GAP.limit;
-    let mut seen = 0;
-    let watch = async {
-        while next(cx, &mut heartbeats, gap).await.is_some() {
-            seen += 1;
+    let gap = deadlines::HEARTBEAT_GAP_MAX.limit;
+    let mut received = 0;
+    let receive = async {
+        while next_heartbeat(cx, &mut heartbeats, gap).await.is_some() {
+            received += 1;
         }
     };
-    // A quick host is watched for as long as a slow one is given.
-    let silent = timeout(gap + Duration::from_secs(1), watch).await.is_ok();
-    let what = "a heartbeat at least every 30 s";
-    let heard = !silent && seen > 0;
-    cx.claim(HOST_BEAT_003)
-        .holds(what, heard, || format!("{seen} heartbeats in 31 s"));
+    // A host with a short interval is observed for the same time as a host with the longest
+    // interval.
+    let gap_exceeded = timeout(gap + Duration::from_secs(1), receive).await.is_ok();
+    let description = "the host publishes a heartbeat at least every 30 s";
+    let in_time = !gap_exceeded && received > 0;
+    cx.claim(HOST_BEAT_003).holds(description, in_time, || {
+        format!("{received} heartbeats in 31 s")
+    });
     Ok(())
 }
 
-/// The answer to a heartbeat request has the identity that the published heartbeats have.
+/// A requested heartbeat has the same identity as the published heartbeats.
 async fn on_request(cx: &CheckContext) -> Flow {
     let mut heartbeats = cx.heartbeats();
-    let asked = cx.heartbeat().await?;
-    let published = next(cx, &mut heartbeats, deadlines::HEARTBEAT_GAP.limit).await;
+    let requested = cx.heartbeat().await?;
+    let published = next_heartbeat(cx, &mut heartbeats, deadlines::HEARTBEAT_GAP_MAX.limit).await;
     let Some(published) = published else {
-        return Err(cx.blocked(HOST_BEAT_003, "a heartbeat", &"none within 30 s"));
+        return Err(cx.blocked(HOST_BEAT_003, "a heartbeat", &"no heartbeat within 30 s"));
     };
     let published: Value = serde_json::from_slice(&published.payload).unwrap_or_default();
-    let asked_json = asked.json.clone().unwrap_or_default();
+    let requested_json = requested.json.clone().unwrap_or_default();
     for name in ["id", "hostname", "friendlyName", "version", "startedAt"] {
-        let there = |json: &Value| json.get(name).is_some_and(|value| value != "");
-        let what = format!("a heartbeat holds {name}");
+        let has_field = |json: &Value| json.get(name).is_some_and(|value| value != "");
+        let description = format!("the heartbeat has `{name}`");
+        cx.claim(HOST_BEAT_005).about(&requested).holds(
+            &description,
+            has_field(&requested_json),
+            || requested_json.to_string(),
+        );
         cx.claim(HOST_BEAT_005)
-            .about(&asked)
-            .holds(&what, there(&asked_json), || asked_json.to_string());
-        cx.claim(HOST_BEAT_005)
-            .holds(&what, there(&published), || published.to_string());
+            .holds(&description, has_field(&published), || {
+                published.to_string()
+            });
     }
-    judge_figures(cx, &asked_json);
+    judge_values(cx, &requested_json);
     let again = cx.heartbeat().await?.json.unwrap_or_default();
     for name in [
         "id",
@@ -130,43 +138,43 @@ async fn on_request(cx: &CheckContext) -> Flow {
         "environment",
     ] {
         for other in [&published, &again] {
-            let what = format!("{name} is the same in every heartbeat");
+            let description = format!("`{name}` is the same in every heartbeat");
             cx.claim(HOST_BEAT_007)
-                .is(&what, other.get(name), asked_json.get(name));
+                .is(&description, other.get(name), requested_json.get(name));
         }
     }
     Ok(())
 }
 
-/// Figures that can be true: a start in the past, no more memory free than there is.
-fn judge_figures(cx: &CheckContext, heartbeat: &Value) {
+/// Claims that `startedAt` is in the past and that free memory does not exceed total memory.
+fn judge_values(cx: &CheckContext, heartbeat: &Value) {
     let bytes = |name: &str| {
         let text = heartbeat.get(name).and_then(Value::as_str).unwrap_or("0");
         text.parse::<u64>().unwrap_or(0)
     };
     let (free, total) = (bytes("systemMemoryFree"), bytes("systemMemoryTotal"));
-    let what = "systemMemoryFree is no larger than systemMemoryTotal";
+    let description = "`systemMemoryFree` is at most `systemMemoryTotal`";
     cx.claim(HOST_BEAT_011)
-        .holds(what, free <= total, || format!("{free} of {total}"));
+        .holds(description, free <= total, || format!("{free} of {total}"));
 
-    let started = heartbeat
+    let started_at = heartbeat
         .get("startedAt")
         .and_then(Value::as_str)
         .unwrap_or_default();
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let soon = crate::wire::timestamp::rfc3339_ms((now + Duration::from_secs(5)).as_millis());
-    // Texts of one zone compare like the moments they stand for; another zone is not judged.
-    let comparable = started.ends_with('Z') || started.ends_with("+00:00");
-    let past = !comparable || started.get(..19) <= soon.get(..19);
+    let latest = crate::wire::timestamp::rfc3339_ms((now + Duration::from_secs(5)).as_millis());
+    // RFC 3339 strings in UTC compare like times; other time zones are not judged.
+    let comparable = started_at.ends_with('Z') || started_at.ends_with("+00:00");
+    let in_past = !comparable || started_at.get(..19) <= latest.get(..19);
     cx.claim(HOST_BEAT_011)
-        .holds("startedAt is not in the future", past, || {
-            started.to_owned()
+        .holds("`startedAt` is not in the future", in_past, || {
+            started_at.to_owned()
         });
 }
 
-/// `workloadCount` of a fresh heartbeat; absent means 0.
+/// Requests a heartbeat and returns its `workloadCount`; an absent field means 0.
 async fn count(cx: &CheckContext) -> Result<i64, Blocked> {
     let heartbeat = cx.heartbeat().await?;
     let json = heartbeat.json.clone().unwrap_or_default();
@@ -174,42 +182,42 @@ async fn count(cx: &CheckContext) -> Result<i64, Blocked> {
         None => Ok(0),
         Some(Value::String(text)) => text
             .parse()
-            .map_err(|_| cx.blocked(HOST_JSON_004, "a whole number", &text)),
+            .map_err(|_| cx.blocked(HOST_JSON_004, "an integer in `workloadCount`", &text)),
         Some(Value::Number(number)) => Ok(number.as_i64().unwrap_or(i64::MAX)),
-        Some(other) => Err(cx.blocked(HOST_JSON_004, "a whole number", other)),
+        Some(other) => Err(cx.blocked(HOST_JSON_004, "an integer in `workloadCount`", other)),
     }
 }
 
-/// The count follows starts and stops, one by one.
+/// `workloadCount` changes by one with every start and every stop.
 async fn workload_count(cx: &CheckContext) -> Flow {
     let before = count(cx).await?;
     let ids = [cx.id("a"), cx.id("b"), cx.id("c")];
     for (started, id) in (1..).zip(&ids) {
-        cx.started(id, &cx.workload()).await?;
-        let what = format!("workloadCount after {started} starts");
+        cx.start_and_wait(id, &cx.workload()).await?;
+        let description = format!("`workloadCount` after {started} starts");
         cx.claim(HOST_BEAT_008)
-            .is(&what, count(cx).await?, before + started);
+            .is(&description, count(cx).await?, before + started);
     }
     for (stopped, id) in (1..).zip(&ids) {
         cx.stop(id).await?;
-        cx.gone(id).await.or_blocked(cx, HOST_STOP_002)?;
-        let what = format!("workloadCount after {stopped} stops");
+        cx.wait_not_found(id).await.or_blocked(cx, HOST_STOP_002)?;
+        let description = format!("`workloadCount` after {stopped} stops");
         cx.claim(HOST_BEAT_008)
-            .is(&what, count(cx).await?, before + 3 - stopped);
+            .is(&description, count(cx).await?, before + 3 - stopped);
     }
     Ok(())
 }
 
-/// A workload that could not start takes no capacity.
-async fn count_of_failures(cx: &CheckContext) -> Flow {
+/// `workloadCount` does not include a workload whose start failed.
+async fn failed_start_not_counted(cx: &CheckContext) -> Flow {
     let before = count(cx).await?;
     let id = cx.id("a");
     let workload = cx.workload().component("Not A Reference/UPPER:1");
     let failed = cx.start(&id, &workload).await?.state == crate::wire::response::State::Error;
-    // A host that runs anything has one more workload, and nothing that failed.
+    // If the host accepts this reference, the workload counts.
     let expected = if failed { before } else { before + 1 };
     cx.claim(HOST_BEAT_009).is(
-        "workloadCount after a failed start",
+        "`workloadCount` after a failed start",
         count(cx).await?,
         expected,
     );

@@ -1,4 +1,4 @@
-//! Ingress: whom a request reaches, what is handed over, and what is answered when nobody is there.
+//! Ingress checks: routing, forwarded requests, and responses of the host itself.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use hyper::Request;
 
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
-use crate::host::context::{CheckContext, HttpAnswer, Workload};
+use crate::host::context::{CheckContext, HttpResponse, Workload};
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
 use crate::wire::response::State;
 
-/// The section, and what of services needs ingress to show.
+/// Checks of the section `http`, and the service check that needs an ingress.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "http/by-host", run: by_host, covers: [HOST_HTTP_001, HOST_HTTP_009],
+        id: "http/routing", run: routing, covers: [HOST_HTTP_001, HOST_HTTP_009],
         host: Shared, roles: [HelloTwo], needs: [Ingress, Registry], budget_s: 90,
         slow: false,
     },
@@ -25,15 +25,15 @@ pub const CHECKS: &[Check] = &[
         needs: [Ingress], budget_s: 60, slow: false,
     },
     check! {
-        id: "http/no-host", run: no_host, covers: [HOST_HTTP_003], host: Shared, roles: [],
-        needs: [Ingress], budget_s: 60, slow: false,
+        id: "http/missing-host", run: missing_host, covers: [HOST_HTTP_003], host: Shared,
+        roles: [], needs: [Ingress], budget_s: 60, slow: false,
     },
     check! {
-        id: "http/port", run: port, covers: [HOST_HTTP_004], host: Shared, roles: [Hello],
+        id: "http/host-port", run: host_port, covers: [HOST_HTTP_004], host: Shared, roles: [Hello],
         needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "http/case", run: case, covers: [HOST_HTTP_005], host: Shared, roles: [Hello],
+        id: "http/host-case", run: host_case, covers: [HOST_HTTP_005], host: Shared, roles: [Hello],
         needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
@@ -41,7 +41,7 @@ pub const CHECKS: &[Check] = &[
         roles: [Hello], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "http/bad-host", run: bad_host, covers: [HOST_HTTP_007], host: Shared,
+        id: "http/invalid-host", run: invalid_host, covers: [HOST_HTTP_007], host: Shared,
         roles: [Hello], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
@@ -53,19 +53,19 @@ pub const CHECKS: &[Check] = &[
         roles: [Hello], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "http/shared-name", run: shared_name, covers: [HOST_HTTP_011], host: Shared,
+        id: "http/shared-host", run: shared_host, covers: [HOST_HTTP_011], host: Shared,
         roles: [HelloTwo], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "http/undeclared", run: undeclared, covers: [HOST_HTTP_012], host: Shared,
-        roles: [Hello], needs: [Ingress, Registry], budget_s: 90, slow: false,
+        id: "http/undeclared-interface", run: undeclared_interface, covers: [HOST_HTTP_012],
+        host: Shared, roles: [Hello], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
         id: "http/http-port", run: http_port, covers: [HOST_HTTP_013], host: Shared,
         roles: [], needs: [Ingress], budget_s: 60, slow: false,
     },
     check! {
-        id: "http/whole-request", run: whole_request, covers: [HOST_HTTP_014], host: Shared,
+        id: "http/entire-request", run: entire_request, covers: [HOST_HTTP_014], host: Shared,
         roles: [HttpEcho], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
@@ -73,158 +73,178 @@ pub const CHECKS: &[Check] = &[
         roles: [HttpSpin, Hello], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "http/cut-off", run: cut_off, covers: [HOST_HTTP_016], host: Own,
+        id: "http/timeout", run: timeout, covers: [HOST_HTTP_016], host: Own,
         roles: [HttpSpin], needs: [Ingress, Registry], budget_s: 200, slow: true,
     },
     check! {
-        id: "svc/routes-end", run: routes_end, covers: [HOST_SVC_019], host: Shared,
+        id: "services/routes-removed", run: routes_removed, covers: [HOST_SVC_019], host: Shared,
         roles: [Hello, ServiceOnce, ServiceSlowFail], needs: [Ingress, Registry],
         budget_s: 90, slow: false,
     },
 ];
 
-/// How long a handler may keep a client at the most before the suite calls it uncut.
-const CUT_OFF_WITHIN: Duration = Duration::from_secs(150);
+/// Time within which the host must end a request whose handler never returns.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(150);
 
+/// Returns a workload that serves "hello" for this HTTP host name.
 fn hello<'c>(cx: &'c CheckContext, host: &str) -> Workload<'c> {
     cx.workload().component(Role::Hello).http_host(host)
 }
 
-/// A request that must be served, to find out whether the stage is set.
-async fn served(cx: &CheckContext, host: &str, path: &str) -> Result<HttpAnswer, Blocked> {
-    let answer = cx.http(host, path).await?;
-    match answer.status {
-        200 => Ok(answer),
-        _ => Err(cx.blocked(HOST_HTTP_001, &format!("{host} to be served"), &answer)),
+/// Sends a request that must return 200, as a precondition of the check.
+async fn require_ok(cx: &CheckContext, host: &str, path: &str) -> Result<HttpResponse, Blocked> {
+    let response = cx.http_get(host, path).await?;
+    match response.status {
+        200 => Ok(response),
+        _ => Err(cx.blocked(
+            HOST_HTTP_001,
+            &format!("status 200 for host {host}"),
+            &response,
+        )),
     }
 }
 
-/// Two workloads, two names; the first request goes out the moment RUNNING is known.
-async fn by_host(cx: &CheckContext) -> Flow {
+/// Requests are routed by `Host`, as soon as the workload is RUNNING.
+async fn routing(cx: &CheckContext) -> Flow {
     for label in ["one", "two"] {
-        let host = cx.http_name(label);
+        let host = cx.http_host_name(label);
         let workload = cx
             .workload()
             .component(Role::HelloTwo)
             .env("BODY", label)
             .http_host(&host);
-        cx.started(&cx.id(label), &workload).await?;
-        let at_once = cx.http(&host, "/").await?;
-        let live = at_once.status == 200;
-        cx.claim(HOST_HTTP_009)
-            .holds("the route is live when RUNNING is reported", live, || {
-                at_once.to_string()
-            });
+        cx.start_and_wait(&cx.id(label), &workload).await?;
+        let first = cx.http_get(&host, "/").await?;
+        let routed = first.status == 200;
+        cx.claim(HOST_HTTP_009).holds(
+            "requests are routed once the workload is RUNNING",
+            routed,
+            || first.to_string(),
+        );
     }
     for label in ["one", "two"] {
-        let answer = cx.http(&cx.http_name(label), "/").await?;
-        let right = answer.status == 200 && answer.text() == label;
-        let what = format!("a request for host `{label}…` reaches workload `{label}`");
+        let response = cx.http_get(&cx.http_host_name(label), "/").await?;
+        let reached = response.status == 200 && response.text() == label;
+        let description = format!("a request for host `{label}…` reaches workload `{label}`");
         cx.claim(HOST_HTTP_001)
-            .holds(&what, right, || answer.to_string());
+            .holds(&description, reached, || response.to_string());
     }
     Ok(())
 }
 
+/// A request for an unknown host name returns 404.
 async fn no_route(cx: &CheckContext) -> Flow {
-    let answer = cx.http(&cx.http_name("nobody"), "/").await?;
-    cx.claim(HOST_HTTP_002).is(
-        "status for a host name that no workload has",
-        answer.status,
-        404,
-    );
+    let response = cx.http_get(&cx.http_host_name("nobody"), "/").await?;
+    cx.claim(HOST_HTTP_002)
+        .is("status for an unknown host name", response.status, 404);
     Ok(())
 }
 
-async fn no_host(cx: &CheckContext) -> Flow {
+/// A request without `Host` returns 400.
+async fn missing_host(cx: &CheckContext) -> Flow {
     let request = Request::get("/")
         .body(Bytes::new())
-        .map_err(|cause| Blocked::harness("the HTTP request is not well formed", cause))?;
-    let answer = cx.http_send(request, Duration::from_secs(10)).await?;
+        .map_err(|cause| Blocked::harness("cannot build the HTTP request", cause))?;
+    let response = cx.http_send(request, Duration::from_secs(10)).await?;
     cx.claim(HOST_HTTP_003)
-        .is("status for a request without Host", answer.status, 400);
+        .is("status for a request without Host", response.status, 400);
     Ok(())
 }
 
-async fn port(cx: &CheckContext) -> Flow {
-    let host = cx.http_name("a");
-    cx.started(&cx.id("a"), &hello(cx, &host)).await?;
-    served(cx, &host, "/").await?;
+/// The port in `Host` is ignored.
+async fn host_port(cx: &CheckContext) -> Flow {
+    let host = cx.http_host_name("a");
+    cx.start_and_wait(&cx.id("a"), &hello(cx, &host)).await?;
+    require_ok(cx, &host, "/").await?;
     for port in ["80", "8080", "65535"] {
-        let answer = cx.http(&format!("{host}:{port}"), "/").await?;
+        let response = cx.http_get(&format!("{host}:{port}"), "/").await?;
         cx.claim(HOST_HTTP_004).is(
             &format!("status with port {port} in Host"),
-            answer.status,
+            response.status,
             200,
         );
     }
     Ok(())
 }
 
-async fn case(cx: &CheckContext) -> Flow {
-    let host = cx.http_name("MiXeD").replace("berth", "BERTH");
-    cx.started(&cx.id("a"), &hello(cx, &host)).await?;
+/// The host name is matched case-insensitively.
+async fn host_case(cx: &CheckContext) -> Flow {
+    let host = cx.http_host_name("MiXeD").replace("berth", "BERTH");
+    cx.start_and_wait(&cx.id("a"), &hello(cx, &host)).await?;
     for spelling in [host.clone(), host.to_lowercase(), host.to_uppercase()] {
-        let answer = cx.http(&spelling, "/").await?;
+        let response = cx.http_get(&spelling, "/").await?;
         cx.claim(HOST_HTTP_005)
-            .is(&format!("status for Host {spelling}"), answer.status, 200);
+            .is(&format!("status for Host {spelling}"), response.status, 200);
     }
     Ok(())
 }
 
+/// Requests for names in `host-aliases` reach the workload.
 async fn aliases(cx: &CheckContext) -> Flow {
-    let (host, one, two) = (cx.http_name("a"), cx.http_name("b"), cx.http_name("c"));
+    let (host, one, two) = (
+        cx.http_host_name("a"),
+        cx.http_host_name("b"),
+        cx.http_host_name("c"),
+    );
     let workload = hello(cx, &host).interface_config("host-aliases", &format!("{one}, {two}"));
-    cx.started(&cx.id("a"), &workload).await?;
-    served(cx, &host, "/").await?;
+    cx.start_and_wait(&cx.id("a"), &workload).await?;
+    require_ok(cx, &host, "/").await?;
     for alias in [one, two] {
-        let answer = cx.http(&alias, "/").await?;
-        cx.claim(HOST_HTTP_006)
-            .is(&format!("status for the alias {alias}"), answer.status, 200);
+        let response = cx.http_get(&alias, "/").await?;
+        cx.claim(HOST_HTTP_006).is(
+            &format!("status for the alias {alias}"),
+            response.status,
+            200,
+        );
     }
     Ok(())
 }
 
-async fn bad_host(cx: &CheckContext) -> Flow {
+/// A workload with a missing or invalid `host` ends in ERROR.
+async fn invalid_host(cx: &CheckContext) -> Flow {
     let missing =
         cx.workload()
             .component(Role::Hello)
             .interface("wasi", "http", &["incoming-handler"]);
     let mut cases = vec![("no host".to_owned(), missing)];
-    for bad in ["", "a_b.test", "a b.test", "*", "-a.test", "a..test"] {
-        cases.push((format!("host {bad:?}"), hello(cx, bad)));
+    for invalid in ["", "a_b.test", "a b.test", "*", "-a.test", "a..test"] {
+        cases.push((format!("host {invalid:?}"), hello(cx, invalid)));
     }
-    for (n, (what, workload)) in cases.into_iter().enumerate() {
-        let id = cx.id(&n.to_string());
+    for (index, (description, workload)) in cases.into_iter().enumerate() {
+        let id = cx.id(&index.to_string());
         let start = cx.start(&id, &workload).await?;
         let state = match start.state {
             State::Starting => cx
-                .reaches(&id, State::Error, deadlines::LOOK)
+                .wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
                 .await
                 .result
                 .map_or(start.state.clone(), |a| a.state),
             _ => start.state.clone(),
         };
-        let what = format!("state of a workload that serves HTTP with {what}");
+        let description = format!("state of an HTTP workload with {description}");
         cx.claim(HOST_HTTP_007)
             .about(&start)
-            .is(&what, state, State::Error);
+            .is(&description, state, State::Error);
     }
     Ok(())
 }
 
+/// A request whose guest traps returns 500, and the workload keeps serving.
 async fn trap(cx: &CheckContext) -> Flow {
-    let (id, host) = (cx.id("a"), cx.http_name("a"));
-    cx.started(
+    let (id, host) = (cx.id("a"), cx.http_host_name("a"));
+    cx.start_and_wait(
         &id,
         &cx.workload().component(Role::HttpTrap).http_host(&host),
     )
     .await?;
-    served(cx, &host, "/ok").await?;
+    require_ok(cx, &host, "/ok").await?;
     for _ in 0..3 {
-        let answer = cx.http(&host, "/trap").await?;
-        cx.claim(HOST_HTTP_008)
-            .is("status for a request whose guest traps", answer.status, 500);
+        let response = cx.http_get(&host, "/trap").await?;
+        cx.claim(HOST_HTTP_008).is(
+            "status for a request whose guest traps",
+            response.status,
+            500,
+        );
     }
     let status = cx.status(&id).await?;
     cx.claim(HOST_HTTP_008).is(
@@ -232,38 +252,42 @@ async fn trap(cx: &CheckContext) -> Flow {
         status.state,
         State::Running,
     );
-    let next = cx.http(&host, "/ok").await?;
+    let next = cx.http_get(&host, "/ok").await?;
     cx.claim(HOST_HTTP_008)
         .is("status of the next request", next.status, 200);
     Ok(())
 }
 
+/// Requests for a stopped workload return 404.
 async fn after_stop(cx: &CheckContext) -> Flow {
-    let (id, host) = (cx.id("a"), cx.http_name("a"));
-    cx.started(&id, &hello(cx, &host)).await?;
-    served(cx, &host, "/").await?;
+    let (id, host) = (cx.id("a"), cx.http_host_name("a"));
+    cx.start_and_wait(&id, &hello(cx, &host)).await?;
+    require_ok(cx, &host, "/").await?;
     cx.stop(&id).await?;
-    cx.gone(&id).await.or_blocked(cx, HOST_STOP_002)?;
-    let answer = cx.http(&host, "/").await?;
-    cx.claim(HOST_HTTP_010)
-        .is("status once the workload is NOT_FOUND", answer.status, 404);
+    cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
+    let response = cx.http_get(&host, "/").await?;
+    cx.claim(HOST_HTTP_010).is(
+        "status after the workload is NOT_FOUND",
+        response.status,
+        404,
+    );
     Ok(())
 }
 
-/// Two replicas: each gets some of 60 requests; when one is stopped the other gets all.
-async fn shared_name(cx: &CheckContext) -> Flow {
-    let host = cx.http_name("a");
+/// Two workloads with one host name share its requests; after a stop of one, the other gets all.
+async fn shared_host(cx: &CheckContext) -> Flow {
+    let host = cx.http_host_name("a");
     for label in ["one", "two"] {
         let workload = cx
             .workload()
             .component(Role::HelloTwo)
             .env("BODY", label)
             .http_host(&host);
-        cx.started(&cx.id(label), &workload).await?;
+        cx.start_and_wait(&cx.id(label), &workload).await?;
     }
     let (mut one, mut two, mut other) = (0, 0, 0);
     for _ in 0..60 {
-        match cx.http(&host, "/").await?.text().as_str() {
+        match cx.http_get(&host, "/").await?.text().as_str() {
             "one" => one += 1,
             "two" => two += 1,
             _ => other += 1,
@@ -271,54 +295,61 @@ async fn shared_name(cx: &CheckContext) -> Flow {
     }
     let shared = one >= 5 && two >= 5 && other == 0;
     cx.claim(HOST_HTTP_011).holds(
-        "each of two workloads gets some of 60 requests",
+        "each of two workloads receives at least 5 of 60 requests",
         shared,
-        || format!("{one} to the first, {two} to the second, {other} to neither"),
+        || format!("{one} requests reached the first, {two} the second, {other} neither"),
     );
     cx.stop(&cx.id("one")).await?;
-    cx.gone(&cx.id("one")).await.or_blocked(cx, HOST_STOP_002)?;
+    cx.wait_not_found(&cx.id("one"))
+        .await
+        .or_blocked(cx, HOST_STOP_002)?;
     for _ in 0..10 {
-        let answer = cx.http(&host, "/").await?;
-        let right = answer.text() == "two";
-        cx.claim(HOST_HTTP_011)
-            .holds("the one that is left gets them all", right, || {
-                answer.to_string()
-            });
+        let response = cx.http_get(&host, "/").await?;
+        let reached = response.text() == "two";
+        cx.claim(HOST_HTTP_011).holds(
+            "the remaining workload receives all requests",
+            reached,
+            || response.to_string(),
+        );
     }
     Ok(())
 }
 
-async fn undeclared(cx: &CheckContext) -> Flow {
-    let host = cx.http_name("a");
+/// A workload whose `wasi:http` declaration lacks the handler gets no requests.
+async fn undeclared_interface(cx: &CheckContext) -> Flow {
+    let host = cx.http_host_name("a");
     let workload = cx
         .workload()
         .component(Role::Hello)
         .interface("wasi", "http", &["types"])
         .interface_config("host", &host);
     cx.start(&cx.id("a"), &workload).await?;
-    let answer = cx.http(&host, "/").await?;
-    let what = "status for a handler whose interface is not declared";
-    cx.claim(HOST_HTTP_012).is(what, answer.status, 404);
+    let response = cx.http_get(&host, "/").await?;
+    let description = "status for a workload that does not declare its HTTP handler";
+    cx.claim(HOST_HTTP_012)
+        .is(description, response.status, 404);
     Ok(())
 }
 
+/// `httpPort` in the heartbeat is the port of the ingress.
 async fn http_port(cx: &CheckContext) -> Flow {
     let authority = cx.http_authority()?.to_owned();
-    let real: Option<u64> = authority
+    let actual: Option<u64> = authority
         .rsplit_once(':')
         .and_then(|(_, port)| port.parse().ok());
     let heartbeat = cx.heartbeat().await?.json.unwrap_or_default();
-    let told = heartbeat
+    let announced = heartbeat
         .get("httpPort")
         .and_then(serde_json::Value::as_u64);
     cx.claim(HOST_HTTP_013)
-        .is("httpPort in the heartbeat", told, real);
+        .is("`httpPort` in the heartbeat", announced, actual);
     Ok(())
 }
 
-async fn whole_request(cx: &CheckContext) -> Flow {
-    let host = cx.http_name("a");
-    cx.started(
+/// Method, path, query, headers and body reach the guest unchanged, and the body returns unchanged.
+async fn entire_request(cx: &CheckContext) -> Flow {
+    let host = cx.http_host_name("a");
+    cx.start_and_wait(
         &cx.id("a"),
         &cx.workload().component(Role::HttpEcho).http_host(&host),
     )
@@ -331,43 +362,51 @@ async fn whole_request(cx: &CheckContext) -> Flow {
             .header("Host", &host)
             .header("x-berth", "Val ue")
             .body(body.clone())
-            .map_err(|cause| Blocked::harness("the HTTP request is not well formed", cause))?;
-        let answer = cx.http_send(request, Duration::from_secs(10)).await?;
+            .map_err(|cause| Blocked::harness("cannot build the HTTP request", cause))?;
+        let response = cx.http_send(request, Duration::from_secs(10)).await?;
         let mut expected = format!("{method}\n/a/b%20c?x=1&y=%26\nVal ue\n").into_bytes();
         expected.extend_from_slice(&body);
-        let right = answer.status == 200 && answer.body == expected;
-        let what = format!(
-            "method, path, query, header and body of a {method} reach the guest and come back"
+        let unchanged = response.status == 200 && response.body == expected;
+        let description = format!(
+            "method, path, query, header and body of a {method} request reach the guest unchanged"
         );
         cx.claim(HOST_HTTP_014)
-            .holds(&what, right, || answer.to_string());
+            .holds(&description, unchanged, || response.to_string());
     }
     Ok(())
 }
 
-/// Handlers that compute for ever, one for each core and more, and others that want to be served.
+/// While more handlers spin than the machine has cores, the host serves another workload and
+/// replies to status.
 async fn spin(cx: &CheckContext) -> Flow {
-    let (spinning, serving, beacon) = (cx.http_name("spin"), cx.http_name("hello"), cx.beacon());
+    let (spinning_host, hello_host, beacon) = (
+        cx.http_host_name("spin"),
+        cx.http_host_name("hello"),
+        cx.beacon(),
+    );
     let spinner = cx
         .workload()
         .component(Role::HttpSpin)
         .beacon(&beacon)
-        .http_host(&spinning);
-    cx.started(&cx.id("spin"), &spinner).await?;
-    cx.started(&cx.id("hello"), &hello(cx, &serving)).await?;
-    served(cx, &spinning, "/ok").await?;
-    let spinners = futures_util::future::join_all((0..8).map(|_| cx.http(&spinning, "/spin")));
+        .http_host(&spinning_host);
+    cx.start_and_wait(&cx.id("spin"), &spinner).await?;
+    cx.start_and_wait(&cx.id("hello"), &hello(cx, &hello_host))
+        .await?;
+    require_ok(cx, &spinning_host, "/ok").await?;
+    let spinners =
+        futures_util::future::join_all((0..8).map(|_| cx.http_get(&spinning_host, "/spin")));
     let others = async {
-        let spun = beacon.wait("spin", 4, deadlines::ANSWER.limit).await;
-        spun.map_err(|silence| cx.blocked(HOST_HTTP_001, "handlers that spin", &silence))?;
+        let spun = beacon.wait("spin", 4, deadlines::REPLY.limit).await;
+        spun.map_err(|missed| cx.blocked(HOST_HTTP_001, "handlers that spin", &missed))?;
         for _ in 0..5 {
-            let answer = cx.http(&serving, "/").await?;
-            let what = "status of another workload's requests while handlers spin";
-            cx.claim(HOST_HTTP_015).is(what, answer.status, 200);
+            let response = cx.http_get(&hello_host, "/").await?;
+            let description = "HTTP status of another workload while handlers spin";
+            cx.claim(HOST_HTTP_015)
+                .is(description, response.status, 200);
         }
         let status = cx.status(&cx.id("hello")).await?;
         cx.claim(HOST_HTTP_015).is(
-            "status is answered while handlers spin",
+            "state of another workload while handlers spin",
             status.state,
             State::Running,
         );
@@ -379,42 +418,45 @@ async fn spin(cx: &CheckContext) -> Flow {
     }
 }
 
-async fn cut_off(cx: &CheckContext) -> Flow {
-    let (host, beacon) = (cx.http_name("a"), cx.beacon());
+/// The host ends a request whose handler never returns.
+async fn timeout(cx: &CheckContext) -> Flow {
+    let (host, beacon) = (cx.http_host_name("a"), cx.beacon());
     let spinner = cx
         .workload()
         .component(Role::HttpSpin)
         .beacon(&beacon)
         .http_host(&host);
-    cx.started(&cx.id("a"), &spinner).await?;
+    cx.start_and_wait(&cx.id("a"), &spinner).await?;
     let request = Request::get("/spin")
         .header("Host", &host)
         .body(Bytes::new())
-        .map_err(|cause| Blocked::harness("the HTTP request is not well formed", cause))?;
-    let answer = cx.http_send(request, CUT_OFF_WITHIN).await?;
-    let cut = answer.took < CUT_OFF_WITHIN;
-    cx.claim(HOST_HTTP_016)
-        .holds("a handler that never answers is cut off", cut, || {
-            answer.to_string()
-        });
+        .map_err(|cause| Blocked::harness("cannot build the HTTP request", cause))?;
+    let response = cx.http_send(request, HANDLER_TIMEOUT).await?;
+    let ended = response.elapsed < HANDLER_TIMEOUT;
+    cx.claim(HOST_HTTP_016).holds(
+        "the host ends a request whose handler never returns",
+        ended,
+        || response.to_string(),
+    );
     Ok(())
 }
 
-/// A workload whose service ended well, and one whose service failed, are reached no more.
-async fn routes_end(cx: &CheckContext) -> Flow {
+/// A workload whose service has ended, in COMPLETED or in ERROR, gets no requests.
+async fn routes_removed(cx: &CheckContext) -> Flow {
     for (label, role, end) in [
-        ("ends-well", Role::ServiceOnce, State::Completed),
-        ("fails", Role::ServiceSlowFail, State::Error),
+        ("completed", Role::ServiceOnce, State::Completed),
+        ("failed", Role::ServiceSlowFail, State::Error),
     ] {
-        let (id, host, beacon) = (cx.id(label), cx.http_name(label), cx.beacon());
+        let (id, host, beacon) = (cx.id(label), cx.http_host_name(label), cx.beacon());
         let workload = hello(cx, &host).service(role).beacon(&beacon);
         cx.start(&id, &workload).await?;
-        cx.reaches(&id, end, deadlines::LOOK)
+        cx.wait_for_state(&id, end, deadlines::DEFAULT_WAIT)
             .await
             .or_blocked(cx, HOST_SVC_001)?;
-        let answer = cx.http(&host, "/").await?;
-        let what = format!("status once the service of the workload {label}");
-        cx.claim(HOST_SVC_019).is(&what, answer.status, 404);
+        let response = cx.http_get(&host, "/").await?;
+        let description = format!("status after the service has {label}");
+        cx.claim(HOST_SVC_019)
+            .is(&description, response.status, 404);
     }
     Ok(())
 }

@@ -1,25 +1,25 @@
-//! Starts that are at work or have failed: what a host says and does meanwhile and afterwards.
+//! Checks of starts that are in progress or have failed, with slow and failing registries.
 
 use std::time::{Duration, Instant};
 
-use super::image_support::{idle, slow, succeeds};
+use super::image_support::{claim_success, idle, push_slow};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
-use crate::testbed::registry::{Behaviour, Pushed};
+use crate::testbed::registry::{PushedImage, RepositoryBehavior};
 use crate::wire::response::{Response, State};
 
-/// Of the sections `img`, `start` and `stop`, what needs a slow or a failing registry to show.
+/// Checks of the sections `images`, `start` and `stop` that need a slow or a failing registry.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "img/others-go-on", run: others_go_on, covers: [HOST_IMG_020], host: Own,
+        id: "images/failures-isolated", run: failures_isolated, covers: [HOST_IMG_020], host: Own,
         roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "start/answered-in-time", run: answered_in_time,
+        id: "start/reply-deadline", run: reply_deadline,
         covers: [HOST_START_011, HOST_START_012], host: Shared, roles: [Idle],
         needs: [Registry], budget_s: 130, slow: false,
     },
@@ -28,24 +28,24 @@ pub const CHECKS: &[Check] = &[
         roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "start/others-go-on", run: others_during_start, covers: [HOST_START_014],
+        id: "start/other-workloads", run: other_workloads, covers: [HOST_START_014],
         host: Own, roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "start/heartbeats-go-on", run: heartbeats_during_start, covers: [HOST_START_015],
+        id: "start/heartbeats-continue", run: heartbeats_continue, covers: [HOST_START_015],
         host: Own, roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
     },
     check! {
-        id: "start/failure-stays", run: failure_stays,
+        id: "start/failure-reported", run: failure_reported,
         covers: [HOST_START_016, HOST_START_018], host: Shared, roles: [Idle],
         needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "start/again-after-failure", run: again_after_failure, covers: [HOST_START_017],
+        id: "start/retry-after-failure", run: retry_after_failure, covers: [HOST_START_017],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "start/reply-and-status", run: reply_and_status, covers: [HOST_START_019],
+        id: "start/reply-matches-status", run: reply_matches_status, covers: [HOST_START_019],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
@@ -58,27 +58,32 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-async fn others_go_on(cx: &CheckContext) -> Flow {
-    for (n, behaviour) in [
-        Behaviour::NotFound,
-        Behaviour::Unauthorised,
-        Behaviour::Gone,
-        Behaviour::TextInsteadOfJson,
-        Behaviour::WrongBlob,
+/// After each kind of failed pull, another image is pulled and its workload becomes RUNNING.
+async fn failures_isolated(cx: &CheckContext) -> Flow {
+    for (index, behavior) in [
+        RepositoryBehavior::NotFound,
+        RepositoryBehavior::Unauthorized,
+        RepositoryBehavior::CloseConnection,
+        RepositoryBehavior::TextInsteadOfJson,
+        RepositoryBehavior::WrongBlob,
     ]
     .into_iter()
     .enumerate()
     {
-        let pushed = cx.push_as(&format!("bad-{n}"), Role::Idle, behaviour);
-        cx.start(&cx.id(&format!("bad-{n}")), &idle(cx, &pushed))
+        let pushed = cx.push_as(&format!("bad-{index}"), Role::Idle, behavior);
+        cx.start(&cx.id(&format!("bad-{index}")), &idle(cx, &pushed))
             .await?;
-        let good = cx.push_as(&format!("good-{n}"), Role::Idle, Behaviour::Healthy);
-        let what = format!("a good image after failed pull number {}", n + 1);
-        succeeds(
+        let good = cx.push_as(
+            &format!("good-{index}"),
+            Role::Idle,
+            RepositoryBehavior::Healthy,
+        );
+        let description = format!("a healthy image after failed pull number {}", index + 1);
+        claim_success(
             cx,
             HOST_IMG_020,
-            &what,
-            &cx.id(&format!("good-{n}")),
+            &description,
+            &cx.id(&format!("good-{index}")),
             &idle(cx, &good),
         )
         .await?;
@@ -86,12 +91,13 @@ async fn others_go_on(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// The registry hangs: the start is answered all the same, best with STARTING.
-async fn answered_in_time(cx: &CheckContext) -> Flow {
-    let pushed = cx.push_with(Role::Idle, Behaviour::HangOnManifest);
+/// If the registry hangs, the host still replies to the start within 60 s, and should reply
+/// STARTING within 5 s.
+async fn reply_deadline(cx: &CheckContext) -> Flow {
+    let pushed = cx.push_with(Role::Idle, RepositoryBehavior::HangOnManifest);
     let id = cx.id("a");
     let payload = idle(cx, &pushed).start_request(&id).to_string();
-    let within = deadlines::START_ANSWER.limit;
+    let within = deadlines::START_REPLY.limit;
     let reply = cx
         .send_within(
             "workload.start",
@@ -100,48 +106,56 @@ async fn answered_in_time(cx: &CheckContext) -> Flow {
             within,
         )
         .await?;
-    let what = "a start with a registry that hangs is answered within 60 s";
-    let Some(answer) = cx.claim(HOST_START_011).answered(what, &reply) else {
-        cx.claim(HOST_START_012)
-            .violated("STARTING after 5 s", &["STARTING"], reply.to_string());
+    let description = "the host replies to a start within 60 s while the registry hangs";
+    let Some(response) = cx.claim(HOST_START_011).answered(description, &reply) else {
+        cx.claim(HOST_START_012).violated(
+            "the host replies STARTING within 5 s",
+            &["STARTING"],
+            reply.to_string(),
+        );
         return Ok(());
     };
-    let early = answer.took
+    let early = response.latency
         <= deadlines::START_STARTING.limit + cx.fixture().patience() + Duration::from_secs(1);
     cx.claim(HOST_START_012)
-        .holds("answered with STARTING after 5 s", early, || {
-            format!("{answer} after {:.1} s", answer.took.as_secs_f64())
+        .holds("the host replies STARTING within 5 s", early, || {
+            format!("{response} after {:.1} s", response.latency.as_secs_f64())
         });
     Ok(())
 }
 
-/// Sends a start without waiting for its answer, and waits until its pull has begun.
+/// Sends a start with a slow image without waiting for the reply, and waits until its pull has
+/// started.
 async fn begin_slow_start(cx: &CheckContext, name: &str, seconds: u64) -> Result<String, Blocked> {
-    let pushed = slow(cx, name, seconds);
+    let pushed = push_slow(cx, name, seconds);
     let id = cx.id(name);
     let payload = idle(cx, &pushed).start_request(&id).to_string();
     cx.publish_no_reply("workload.start", payload).await?;
     let repository = cx.repository(name);
-    let asked = cx
+    let requested = cx
         .registry()
-        .wait(&repository, deadlines::LOOK.limit, |log| !log.is_empty())
+        .wait(&repository, deadlines::DEFAULT_WAIT.limit, |log| {
+            !log.is_empty()
+        })
         .await;
-    asked.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"the registry was not asked"))?;
+    requested.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"no request to the registry"))?;
     Ok(id)
 }
 
+/// The state is STARTING while the image is pulled.
 async fn starting(cx: &CheckContext) -> Flow {
     let id = begin_slow_start(cx, "slow", 3).await?;
     let status = cx.status(&id).await?;
-    let what = "status while the image is pulled";
+    let description = "state while the image is pulled";
     cx.claim(HOST_START_013)
         .about(&status)
-        .is(what, status.state.clone(), State::Starting);
+        .is(description, status.state.clone(), State::Starting);
     Ok(())
 }
 
-/// While a registry takes eight seconds, other ids are started, asked for and stopped.
-async fn others_during_start(cx: &CheckContext) -> Flow {
+/// During a start that takes eight seconds, the host replies to start, status and stop of another
+/// id.
+async fn other_workloads(cx: &CheckContext) -> Flow {
     let slow = begin_slow_start(cx, "slow", 8).await?;
     let other = cx.id("other");
     let start = cx.workload().start_request(&other).to_string();
@@ -154,36 +168,38 @@ async fn others_during_start(cx: &CheckContext) -> Flow {
         let reply = cx
             .send(command, payload, crate::wire::response::Headers::none())
             .await?;
-        let what = format!("{command} for another id is answered within 5 s");
-        cx.claim(HOST_START_014).answered(&what, &reply);
+        let description = format!("the host replies to {command} of another id within 5 s");
+        cx.claim(HOST_START_014).answered(&description, &reply);
     }
     let status = cx.status(&slow).await?;
-    let what = "the slow start was still at work (else this check shows nothing)";
-    let meanwhile = status.state == State::Starting;
+    let description = "the slow start is still in progress (otherwise this check proves nothing)";
+    let in_progress = status.state == State::Starting;
     cx.claim(HOST_START_014)
         .about(&status)
-        .holds(what, meanwhile, || status.to_string());
+        .holds(description, in_progress, || status.to_string());
     Ok(())
 }
 
-/// A start is at work for more than 30 s, one slow image after the other, and heartbeats go on.
-async fn heartbeats_during_start(cx: &CheckContext) -> Flow {
+/// Heartbeats continue while slow starts are in progress for more than 30 s.
+async fn heartbeats_continue(cx: &CheckContext) -> Flow {
     let mut heartbeats = cx.heartbeats();
-    let began = Instant::now();
-    let watch = deadlines::HEARTBEAT_GAP.limit + Duration::from_secs(3);
-    let probe = cx.id("never-started");
-    let mut n = 0;
-    while began.elapsed() < watch {
-        begin_slow_start(cx, &format!("slow-{n}"), 6).await?;
-        // The next one begins before this one is done: some start is always at work.
-        let meanwhile = cx.consistently(Duration::from_secs(4), "status is answered", || async {
-            Ok::<_, String>(cx.status(&probe).await?)
-        });
-        meanwhile.await.or_blocked(cx, HOST_START_014)?;
-        n += 1;
+    let started_at = Instant::now();
+    let duration = deadlines::HEARTBEAT_GAP_MAX.limit + Duration::from_secs(3);
+    let probe_id = cx.id("never-started");
+    let mut index = 0;
+    while started_at.elapsed() < duration {
+        begin_slow_start(cx, &format!("slow-{index}"), 6).await?;
+        // The next start begins before this one ends, so that a start is always in progress.
+        let replies = cx.consistently(
+            Duration::from_secs(4),
+            "the host replies to status",
+            || async { Ok::<_, String>(cx.status(&probe_id).await?) },
+        );
+        replies.await.or_blocked(cx, HOST_START_014)?;
+        index += 1;
     }
     let subject = crate::wire::nats::heartbeat_subject(cx.host_id());
-    let mut times = vec![began];
+    let mut times = vec![started_at];
     while let Ok(heartbeat) = heartbeats.try_recv() {
         if heartbeat.subject == subject {
             times.push(heartbeat.at);
@@ -195,19 +211,22 @@ async fn heartbeats_during_start(cx: &CheckContext) -> Flow {
         .zip(times.iter().skip(1))
         .map(|(a, b)| b.saturating_duration_since(*a));
     let longest = gaps.max().unwrap_or_default();
-    let what = "no more than 30 s between heartbeats while starts are at work";
-    let held = longest <= deadlines::HEARTBEAT_GAP.limit + cx.fixture().patience();
-    cx.claim(HOST_START_015).holds(what, held, || {
-        format!("{:.1} s without one", longest.as_secs_f64())
+    let description = "heartbeats are at most 30 s apart while starts are in progress";
+    let held = longest <= deadlines::HEARTBEAT_GAP_MAX.limit + cx.fixture().patience();
+    cx.claim(HOST_START_015).holds(description, held, || {
+        format!("{:.1} s without a heartbeat", longest.as_secs_f64())
     });
     Ok(())
 }
 
-async fn failed_start(cx: &CheckContext, id: &str) -> Result<(Pushed, Response), Blocked> {
-    let pushed = cx.push_as("idle", Role::Idle, Behaviour::NotFound);
+/// Starts a workload whose image is missing and waits for ERROR.
+async fn failed_start(cx: &CheckContext, id: &str) -> Result<(PushedImage, Response), Blocked> {
+    let pushed = cx.push_as("idle", Role::Idle, RepositoryBehavior::NotFound);
     let start = cx.start(id, &idle(cx, &pushed)).await?;
     if start.state == State::Starting {
-        let failed = cx.reaches(id, State::Error, deadlines::PULL_BOUND).await;
+        let failed = cx
+            .wait_for_state(id, State::Error, deadlines::PULL_TIMEOUT)
+            .await;
         return Ok((pushed, failed.or_blocked(cx, HOST_IMG_003)?));
     }
     match start.state {
@@ -216,41 +235,45 @@ async fn failed_start(cx: &CheckContext, id: &str) -> Result<(Pushed, Response),
     }
 }
 
-async fn failure_stays(cx: &CheckContext) -> Flow {
+/// After a failed start, status stays ERROR with a message that names the component and the image.
+async fn failure_reported(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let (pushed, failure) = failed_start(cx, &id).await?;
-    let stays = cx.consistently(
+    let unchanged = cx.consistently(
         Duration::from_secs(1),
-        "status answers ERROR with the reason",
+        "the state stays ERROR, with a message",
         || async {
             let status = cx.status(&id).await?;
-            match status.message.trim().is_empty() {
-                true => Err(format!("{status}, without a message")),
-                false => status.in_state(State::Error),
+            if status.message.trim().is_empty() {
+                Err(format!("{status}, without a message"))
+            } else {
+                status.in_state(State::Error)
             }
         },
     );
-    cx.claim(HOST_START_016).met(stays.await);
-    let names = failure.message.contains("c0") && failure.message.contains(&pushed.reference);
-    let what = format!(
+    cx.claim(HOST_START_016).met(unchanged.await);
+    let names_both = failure.message.contains("c0") && failure.message.contains(&pushed.reference);
+    let description = format!(
         "the message names the component `c0` and the image `{}`",
         pushed.reference
     );
     cx.claim(HOST_START_018)
-        .holds(&what, names, || format!("message {:?}", failure.message));
+        .holds(&description, names_both, || {
+            format!("message {:?}", failure.message)
+        });
     Ok(())
 }
 
-/// The image appears, and the same id is started again without a stop.
-async fn again_after_failure(cx: &CheckContext) -> Flow {
+/// After the image becomes available, the same id can be started again without a stop.
+async fn retry_after_failure(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let (pushed, _) = failed_start(cx, &id).await?;
     cx.registry()
-        .behave(&cx.repository("idle"), Behaviour::Healthy);
-    succeeds(
+        .set_behavior(&cx.repository("idle"), RepositoryBehavior::Healthy);
+    claim_success(
         cx,
         HOST_START_017,
-        "a corrected start of an id in ERROR",
+        "a second start of an id in ERROR",
         &id,
         &idle(cx, &pushed),
     )
@@ -258,40 +281,39 @@ async fn again_after_failure(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn reply_and_status(cx: &CheckContext) -> Flow {
+/// The state in status matches the state in the reply to the start.
+async fn reply_matches_status(cx: &CheckContext) -> Flow {
     let (good, bad) = (cx.id("good"), cx.id("bad"));
-    let healthy = cx.push_as("healthy", Role::Idle, Behaviour::Healthy);
-    let missing = cx.push_as("missing", Role::Idle, Behaviour::NotFound);
+    let healthy = cx.push_as("healthy", Role::Idle, RepositoryBehavior::Healthy);
+    let missing = cx.push_as("missing", Role::Idle, RepositoryBehavior::NotFound);
     for (id, pushed) in [(&good, &healthy), (&bad, &missing)] {
         let start = cx.start(id, &idle(cx, pushed)).await?;
         let status = cx.status(id).await?;
-        // STARTING is out of date by the time it is read; every other state is not.
-        let agree = start.state == State::Starting || start.state == status.state;
+        // STARTING may already be stale; every other state is final.
+        let matches = start.state == State::Starting || start.state == status.state;
         cx.claim(HOST_START_019).about(&status).holds(
-            "status agrees with the reply to the start",
-            agree,
-            || {
-                format!(
-                    "the reply said {}, status says {}",
-                    start.state, status.state
-                )
-            },
+            "the state in status matches the state in the reply to the start",
+            matches,
+            || format!("{} in the reply, {} in status", start.state, status.state),
         );
     }
     Ok(())
 }
 
+/// A stop cancels a start in progress: the id becomes NOT_FOUND and can be started again.
 async fn stop_during_start(cx: &CheckContext) -> Flow {
-    let pushed = cx.push_with(Role::Idle, Behaviour::HangOnManifest);
+    let pushed = cx.push_with(Role::Idle, RepositoryBehavior::HangOnManifest);
     let id = cx.id("a");
     let payload = idle(cx, &pushed).start_request(&id).to_string();
     cx.publish_no_reply("workload.start", payload).await?;
     let repository = cx.repository(Role::Idle.name());
-    let asked = cx
+    let requested = cx
         .registry()
-        .wait(&repository, deadlines::LOOK.limit, |log| !log.is_empty())
+        .wait(&repository, deadlines::DEFAULT_WAIT.limit, |log| {
+            !log.is_empty()
+        })
         .await;
-    asked.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"the registry was not asked"))?;
+    requested.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"no request to the registry"))?;
     let stop = serde_json::json!({ "workloadId": id }).to_string();
     let reply = cx
         .send(
@@ -300,27 +322,30 @@ async fn stop_during_start(cx: &CheckContext) -> Flow {
             crate::wire::response::Headers::none(),
         )
         .await?;
-    cx.claim(HOST_STOP_005)
-        .answered("a stop during a start is answered within 5 s", &reply);
+    cx.claim(HOST_STOP_005).answered(
+        "the host replies to a stop during a start within 5 s",
+        &reply,
+    );
     let gone = cx
-        .reaches(&id, State::NotFound, deadlines::STOP_CANCELS)
+        .wait_for_state(&id, State::NotFound, deadlines::STOP_FREES_ID)
         .await;
     if cx.claim(HOST_STOP_005).met(gone).is_some() {
-        let free = cx.start(&id, &cx.workload()).await?;
-        let accepted = matches!(free.state, State::Running | State::Starting);
-        cx.claim(HOST_STOP_005).about(&free).holds(
-            "the id can be started at once",
+        let restart = cx.start(&id, &cx.workload()).await?;
+        let accepted = matches!(restart.state, State::Running | State::Starting);
+        cx.claim(HOST_STOP_005).about(&restart).holds(
+            "the id can be started again immediately",
             accepted,
-            || free.to_string(),
+            || restart.to_string(),
         );
     }
     Ok(())
 }
 
+/// A stop of an id in ERROR makes it NOT_FOUND.
 async fn stop_after_failure(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     failed_start(cx, &id).await?;
     cx.stop(&id).await?;
-    cx.claim(HOST_STOP_006).met(cx.gone(&id).await);
+    cx.claim(HOST_STOP_006).met(cx.wait_not_found(&id).await);
     Ok(())
 }

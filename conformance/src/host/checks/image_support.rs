@@ -1,4 +1,4 @@
-//! What checks of images have in common: starts that pull, and registries of a check's own.
+//! Shared parts of the image checks: starts that pull images, and private registries.
 
 use std::time::Duration;
 
@@ -7,20 +7,24 @@ use crate::host::context::{CheckContext, Image, Workload};
 use crate::spec::deadlines;
 use crate::spec::requirements::Requirement;
 use crate::spec::roles::Role;
-use crate::testbed::registry::{Behaviour, Credentials, Demand, Pushed, Registry, Request};
+use crate::testbed::registry::{
+    Credentials, LoggedRequest, PushedImage, Registry, RepositoryBehavior, RequiredAuth,
+};
 use crate::wire::response::{Response, State};
 
+/// Returns a workload with one component of this image.
 pub(super) fn idle<'c>(cx: &'c CheckContext, image: impl Image) -> Workload<'c> {
     cx.workload().component(image)
 }
 
-/// A registry of the check's own, for what concerns a registry as a whole.
-pub(super) async fn own_registry(demand: Demand) -> Result<Registry, Blocked> {
+/// Starts a registry for one check, for settings that affect a whole registry.
+pub(super) async fn private_registry(demand: RequiredAuth) -> Result<Registry, Blocked> {
     Registry::start_private(demand)
         .await
-        .map_err(|cause| Blocked::harness("a registry could not be opened", cause))
+        .map_err(|cause| Blocked::harness("cannot start a registry", cause))
 }
 
+/// Returns credentials that only this check uses.
 pub(super) fn credentials(cx: &CheckContext) -> Credentials {
     Credentials {
         user: "berth".to_owned(),
@@ -28,27 +32,28 @@ pub(super) fn credentials(cx: &CheckContext) -> Credentials {
     }
 }
 
-/// A slow repository: a start with it is at work for about that long.
-pub(super) fn slow(cx: &CheckContext, name: &str, seconds: u64) -> Pushed {
-    let behaviour = Behaviour::Slow {
+/// Pushes an image into a slow repository: a start with it takes about `seconds`.
+pub(super) fn push_slow(cx: &CheckContext, name: &str, seconds: u64) -> PushedImage {
+    let behavior = RepositoryBehavior::Slow {
         before_manifest: Duration::from_secs(seconds),
         blob_bytes_per_second: 1 << 20,
     };
-    cx.push_as(name, Role::Idle, behaviour)
+    cx.push_as(name, Role::Idle, behavior)
 }
 
-/// Claims that a start ends in ERROR, at once or after STARTING, and returns the answer that says so.
-pub(super) async fn fails(
+/// Claims that a start ends in ERROR, at once or after STARTING, and returns the response with
+/// ERROR.
+pub(super) async fn claim_failure(
     cx: &CheckContext,
     requirement: Requirement,
-    what: &str,
+    description: &str,
     id: &str,
     workload: &Workload<'_>,
 ) -> Result<Option<Response>, Blocked> {
     let start = cx.start(id, workload).await?;
-    let what = format!("{what}: the start ends in ERROR");
+    let description = format!("{description}: the start ends in ERROR");
     if start.state == State::Starting {
-        let failed = cx.eventually(deadlines::PULL_BOUND, &what, || async {
+        let failed = cx.eventually(deadlines::PULL_TIMEOUT, &description, || async {
             cx.status(id).await?.in_state(State::Error)
         });
         return Ok(cx.claim(requirement).met(failed.await));
@@ -57,34 +62,35 @@ pub(super) async fn fails(
     let held = cx
         .claim(requirement)
         .about(&start)
-        .holds(&what, failed, || start.to_string());
+        .holds(&description, failed, || start.to_string());
     Ok(held.then_some(start))
 }
 
-/// Claims that a start comes to run.
-pub(super) async fn succeeds(
+/// Claims that a workload becomes RUNNING.
+pub(super) async fn claim_success(
     cx: &CheckContext,
     requirement: Requirement,
-    what: &str,
+    description: &str,
     id: &str,
     workload: &Workload<'_>,
 ) -> Result<bool, Blocked> {
     let start = cx.start(id, workload).await?;
-    let what = format!("{what}: the workload comes to run");
+    let description = format!("{description}: the workload becomes RUNNING");
     if start.state == State::Starting {
         return Ok(cx
             .claim(requirement)
-            .met(cx.running(id, deadlines::LOOK).await)
+            .met(cx.wait_running(id, deadlines::DEFAULT_WAIT).await)
             .is_some());
     }
     let running = start.state == State::Running;
     Ok(cx
         .claim(requirement)
         .about(&start)
-        .holds(&what, running, || start.to_string()))
+        .holds(&description, running, || start.to_string()))
 }
 
-pub(super) fn layers_asked(log: &[Request], layer: &str) -> usize {
+/// Counts the requests for a layer in a request log.
+pub(super) fn layer_requests(log: &[LoggedRequest], layer: &str) -> usize {
     log.iter()
         .filter(|request| request.is_blob() && request.path.ends_with(layer))
         .count()

@@ -1,90 +1,93 @@
-//! Images: what is pulled, what is refused, and that nobody else waits for it.
+//! Image checks: pulls, invalid images, failing registries and pull policies.
 
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
 
-use super::image_support::{fails, idle, layers_asked, own_registry, slow, succeeds};
+use super::image_support::{
+    claim_failure, claim_success, idle, layer_requests, private_registry, push_slow,
+};
 use crate::check::outcome::Flow;
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
-use crate::testbed::registry::{Artifact, Behaviour, Demand};
+use crate::testbed::registry::{Artifact, RepositoryBehavior, RequiredAuth};
 use crate::wire::response::State;
 
-/// The section.
+/// Checks of the section `images`.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "img/by-tag-and-digest", run: by_tag_and_digest, covers: [HOST_IMG_001],
+        id: "images/tag-and-digest", run: tag_and_digest, covers: [HOST_IMG_001],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/digests", run: digests, covers: [HOST_IMG_002], host: Shared, roles: [Idle],
-        needs: [Registry], budget_s: 120, slow: false,
+        id: "images/digest-mismatch", run: digest_mismatch, covers: [HOST_IMG_002], host: Shared,
+        roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "img/missing", run: missing, covers: [HOST_IMG_003], host: Shared, roles: [Idle],
+        id: "images/missing", run: missing, covers: [HOST_IMG_003], host: Shared, roles: [Idle],
         needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/unreachable", run: unreachable, covers: [HOST_IMG_004], host: Shared,
+        id: "images/unreachable", run: unreachable, covers: [HOST_IMG_004], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "img/cannot-run", run: cannot_run, covers: [HOST_IMG_005], host: Shared,
+        id: "images/not-runnable", run: not_runnable, covers: [HOST_IMG_005], host: Shared,
         roles: [CoreModule, Idle], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "img/references", run: references, covers: [HOST_IMG_006], host: Shared,
-        roles: [], needs: [Registry], budget_s: 90, slow: false,
+        id: "images/invalid-references", run: invalid_references, covers: [HOST_IMG_006],
+        host: Shared, roles: [], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/hanging-head", run: hanging_head, covers: [HOST_IMG_007], host: Shared,
+        id: "images/hanging-head", run: hanging_head, covers: [HOST_IMG_007], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
     },
     check! {
-        id: "img/hanging-manifest", run: hanging_manifest, covers: [HOST_IMG_007],
+        id: "images/hanging-manifest", run: hanging_manifest, covers: [HOST_IMG_007],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
     },
     check! {
-        id: "img/hanging-blob", run: hanging_blob, covers: [HOST_IMG_007], host: Shared,
+        id: "images/hanging-blob", run: hanging_blob, covers: [HOST_IMG_007], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
     },
     check! {
-        id: "img/endless", run: endless, covers: [HOST_IMG_008], host: Own, roles: [Idle],
+        id: "images/oversized", run: oversized, covers: [HOST_IMG_008], host: Own, roles: [Idle],
         needs: [Registry], budget_s: 180, slow: false,
     },
     check! {
-        id: "img/truncated", run: truncated, covers: [HOST_IMG_009], host: Shared,
+        id: "images/truncated", run: truncated, covers: [HOST_IMG_009], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "img/one-download", run: one_download, covers: [HOST_IMG_010], host: Shared,
+        id: "images/single-download", run: single_download, covers: [HOST_IMG_010], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/always", run: always, covers: [HOST_IMG_011], host: Shared,
+        id: "images/policy-always", run: policy_always, covers: [HOST_IMG_011], host: Shared,
         roles: [ServiceOk, ServiceErr], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "img/if-not-present", run: if_not_present, covers: [HOST_IMG_012], host: Shared,
-        roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
+        id: "images/policy-if-not-present", run: policy_if_not_present, covers: [HOST_IMG_012],
+        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/never", run: never, covers: [HOST_IMG_013, HOST_IMG_014], host: Shared,
-        roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
+        id: "images/policy-never", run: policy_never, covers: [HOST_IMG_013, HOST_IMG_014],
+        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "img/pull-outlives-stop", run: pull_outlives_stop, covers: [HOST_IMG_019],
+        id: "images/pull-outlives-stop", run: pull_outlives_stop, covers: [HOST_IMG_019],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
 ];
 
-async fn by_tag_and_digest(cx: &CheckContext) -> Flow {
+/// Images are pulled by tag and by digest.
+async fn tag_and_digest(cx: &CheckContext) -> Flow {
     let pushed = cx.push(Role::Idle);
-    succeeds(
+    claim_success(
         cx,
         HOST_IMG_001,
         "an image by tag",
@@ -93,7 +96,7 @@ async fn by_tag_and_digest(cx: &CheckContext) -> Flow {
     )
     .await?;
     let by_digest = idle(cx, pushed.digest_reference.clone());
-    succeeds(
+    claim_success(
         cx,
         HOST_IMG_001,
         "an image by digest",
@@ -104,22 +107,27 @@ async fn by_tag_and_digest(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn digests(cx: &CheckContext) -> Flow {
-    let layer = cx.push_as("layer", Role::Idle, Behaviour::WrongBlob);
-    fails(
+/// A layer or a manifest that does not match its digest is refused.
+async fn digest_mismatch(cx: &CheckContext) -> Flow {
+    let layer = cx.push_as("layer", Role::Idle, RepositoryBehavior::WrongBlob);
+    claim_failure(
         cx,
         HOST_IMG_002,
-        "a layer that is not what its digest says",
+        "a layer that does not match its digest",
         &cx.id("layer"),
         &idle(cx, &layer),
     )
     .await?;
-    let manifest = cx.push_as("manifest", Role::Idle, Behaviour::WrongManifestForDigest);
+    let manifest = cx.push_as(
+        "manifest",
+        Role::Idle,
+        RepositoryBehavior::WrongManifestForDigest,
+    );
     let workload = idle(cx, manifest.digest_reference.clone());
-    fails(
+    claim_failure(
         cx,
         HOST_IMG_002,
-        "a manifest that is not what its digest says",
+        "a manifest that does not match its digest",
         &cx.id("manifest"),
         &workload,
     )
@@ -127,22 +135,23 @@ async fn digests(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
+/// A start with an unknown repository or tag ends in ERROR.
 async fn missing(cx: &CheckContext) -> Flow {
-    let gone = cx.push_as("gone", Role::Idle, Behaviour::NotFound);
-    fails(
+    let not_found = cx.push_as("gone", Role::Idle, RepositoryBehavior::NotFound);
+    claim_failure(
         cx,
         HOST_IMG_003,
-        "a repository that is not there",
+        "an unknown repository",
         &cx.id("a"),
-        &idle(cx, &gone),
+        &idle(cx, &not_found),
     )
     .await?;
-    let there = cx.push(Role::Idle);
-    let other_tag = there.reference.replace(":v1", ":v2");
-    fails(
+    let pushed = cx.push(Role::Idle);
+    let other_tag = pushed.reference.replace(":v1", ":v2");
+    claim_failure(
         cx,
         HOST_IMG_003,
-        "a tag that is not there",
+        "an unknown tag",
         &cx.id("b"),
         &idle(cx, other_tag),
     )
@@ -150,43 +159,45 @@ async fn missing(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
+/// A start with a registry that refuses connections, closes them or returns 500 ends in ERROR.
 async fn unreachable(cx: &CheckContext) -> Flow {
-    let registry = own_registry(Demand::Nothing).await?;
+    let registry = private_registry(RequiredAuth::None).await?;
     let pushed = registry.push("gone/idle", "v1", cx.artifact(Role::Idle));
-    registry.disappear();
-    let closing = cx.push_as("closing", Role::Idle, Behaviour::Gone);
-    let broken = cx.push_as("broken", Role::Idle, Behaviour::ServerError);
+    registry.go_offline();
+    let closing = cx.push_as("closing", Role::Idle, RepositoryBehavior::CloseConnection);
+    let broken = cx.push_as("broken", Role::Idle, RepositoryBehavior::ServerError);
     let kinds = [
         ("refuses connections", pushed),
-        ("hangs up", closing),
-        ("answers 500", broken),
+        ("closes connections", closing),
+        ("returns 500", broken),
     ];
-    let starts = kinds.map(|(how, pushed)| async move {
-        let what = format!("a registry that {how}");
-        let id = cx.id(&how.replace(' ', "-"));
-        fails(cx, HOST_IMG_004, &what, &id, &idle(cx, &pushed)).await
+    let starts = kinds.map(|(fault, pushed)| async move {
+        let description = format!("a registry that {fault}");
+        let id = cx.id(&fault.replace(' ', "-"));
+        claim_failure(cx, HOST_IMG_004, &description, &id, &idle(cx, &pushed)).await
     });
     try_join_all(starts).await?;
     Ok(())
 }
 
-async fn cannot_run(cx: &CheckContext) -> Flow {
+/// An artifact that is not a component of the right media type is refused.
+async fn not_runnable(cx: &CheckContext) -> Flow {
     let module = cx.push(Role::CoreModule);
-    fails(
+    claim_failure(
         cx,
         HOST_IMG_005,
-        "an image of the wrong kind",
+        "a core module instead of a component",
         &cx.id("kind"),
         &idle(cx, &module),
     )
     .await?;
     let artifact = cx.artifact(Role::Idle);
     let text = Artifact {
-        bytes: "this is a letter, not a program".into(),
+        bytes: "this is text, not a program".into(),
         ..artifact.clone()
     };
     let text = cx.registry().push(&cx.repository("text"), "v1", text);
-    fails(
+    claim_failure(
         cx,
         HOST_IMG_005,
         "a layer of text",
@@ -196,7 +207,7 @@ async fn cannot_run(cx: &CheckContext) -> Flow {
     .await?;
     let other = artifact.with_layer_media_type("application/vnd.oci.image.layer.v1.tar");
     let other = cx.registry().push(&cx.repository("media"), "v1", other);
-    fails(
+    claim_failure(
         cx,
         HOST_IMG_005,
         "a layer of another media type",
@@ -204,11 +215,11 @@ async fn cannot_run(cx: &CheckContext) -> Flow {
         &idle(cx, &other),
     )
     .await?;
-    let page = cx.push_as("page", Role::Idle, Behaviour::TextInsteadOfJson);
-    fails(
+    let page = cx.push_as("page", Role::Idle, RepositoryBehavior::TextInsteadOfJson);
+    claim_failure(
         cx,
         HOST_IMG_005,
-        "a page of text for a manifest",
+        "text instead of a manifest",
         &cx.id("page"),
         &idle(cx, &page),
     )
@@ -216,90 +227,129 @@ async fn cannot_run(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn references(cx: &CheckContext) -> Flow {
+/// Invalid image references are refused.
+async fn invalid_references(cx: &CheckContext) -> Flow {
     let authority = cx.registry().authority().to_owned();
-    let bad: [(&str, String); 5] = [
+    let invalid: [(&str, String); 5] = [
         ("an empty reference", String::new()),
         (
-            "a reference in capitals",
+            "a reference in upper case",
             format!("{authority}/UPPER/Case:1"),
         ),
-        ("a reference with blanks", format!("{authority}/a b:1")),
+        ("a reference with a space", format!("{authority}/a b:1")),
         ("a reference with an empty tag", format!("{authority}/a:")),
         (
-            "a reference with a digest of no kind",
+            "a reference with an invalid digest",
             format!("{authority}/a@sha256:xyz"),
         ),
     ];
-    for (n, (what, reference)) in bad.into_iter().enumerate() {
-        let id = cx.id(&n.to_string());
-        fails(cx, HOST_IMG_006, what, &id, &idle(cx, reference)).await?;
+    for (index, (description, reference)) in invalid.into_iter().enumerate() {
+        let id = cx.id(&index.to_string());
+        claim_failure(cx, HOST_IMG_006, description, &id, &idle(cx, reference)).await?;
     }
     Ok(())
 }
 
-/// From the start to ERROR within 60 s, whatever the registry does not do.
-async fn bounded(cx: &CheckContext, what: &str, behaviour: Behaviour) -> Flow {
-    let pushed = cx.push_with(Role::Idle, behaviour);
+/// Claims that a start with a hanging registry ends in ERROR within 60 s.
+async fn pull_times_out(
+    cx: &CheckContext,
+    description: &str,
+    behavior: RepositoryBehavior,
+) -> Flow {
+    let pushed = cx.push_with(Role::Idle, behavior);
     let id = cx.id("a");
-    let began = Instant::now();
+    let started_at = Instant::now();
     let workload = idle(cx, &pushed).pull_policy("ALWAYS");
     let start = cx.start(&id, &workload).await?;
     if start.state == State::Running {
-        // A host that asks for something else than what hangs has pulled the image all the same.
+        // The host did not send the request that hangs, and so pulled the image.
         cx.claim(HOST_IMG_007)
             .holds("the pull ends within 60 s", true, String::new);
         return Ok(());
     }
-    let left = deadlines::PULL_BOUND.limit.saturating_sub(began.elapsed());
-    let what = format!("{what}: ERROR within 60 s of the start");
-    let ended = cx.eventually(left, &what, || async {
+    let remaining = deadlines::PULL_TIMEOUT
+        .limit
+        .saturating_sub(started_at.elapsed());
+    let description = format!("{description}: ERROR within 60 s of the start");
+    let ended = cx.eventually(remaining, &description, || async {
         cx.status(&id).await?.in_state(State::Error)
     });
     cx.claim(HOST_IMG_007).met(ended.await);
     Ok(())
 }
 
+/// A pull times out if the registry never responds to HEAD.
 async fn hanging_head(cx: &CheckContext) -> Flow {
-    bounded(cx, "a HEAD that is never answered", Behaviour::HangOnHead).await
+    pull_times_out(
+        cx,
+        "a HEAD request without a response",
+        RepositoryBehavior::HangOnHead,
+    )
+    .await
 }
 
+/// A pull times out if the manifest never arrives.
 async fn hanging_manifest(cx: &CheckContext) -> Flow {
-    bounded(cx, "a manifest that never comes", Behaviour::HangOnManifest).await
+    pull_times_out(
+        cx,
+        "a manifest that never arrives",
+        RepositoryBehavior::HangOnManifest,
+    )
+    .await
 }
 
+/// A pull times out if a layer stops in the middle.
 async fn hanging_blob(cx: &CheckContext) -> Flow {
-    bounded(cx, "a layer that stops half-way", Behaviour::HangMidBlob).await
+    pull_times_out(
+        cx,
+        "a layer that stops in the middle",
+        RepositoryBehavior::HangMidBlob,
+    )
+    .await
 }
 
-/// Neither a layer nor a manifest without end, nor one that claims a gigabyte, is taken to its end.
-async fn endless(cx: &CheckContext) -> Flow {
-    let huge = Behaviour::OversizeBlob {
+/// Endless layers and manifests, and a layer that declares 1 TiB, are refused before they end.
+async fn oversized(cx: &CheckContext) -> Flow {
+    let huge = RepositoryBehavior::OversizeBlob {
         declared_bytes: 1 << 40,
     };
     let kinds = [
-        ("layer", Behaviour::EndlessBlob),
-        ("manifest", Behaviour::EndlessManifest),
-        ("terabyte", huge),
+        ("layer", "an endless layer", RepositoryBehavior::EndlessBlob),
+        (
+            "manifest",
+            "an endless manifest",
+            RepositoryBehavior::EndlessManifest,
+        ),
+        ("terabyte", "a layer that declares 1 TiB", huge),
     ];
-    let starts = kinds.map(|(name, behaviour)| async move {
-        let pushed = cx.push_as(name, Role::Idle, behaviour);
-        let what = format!("a {name} without end");
-        fails(cx, HOST_IMG_008, &what, &cx.id(name), &idle(cx, &pushed)).await
+    let starts = kinds.map(|(name, description, behavior)| async move {
+        let pushed = cx.push_as(name, Role::Idle, behavior);
+        claim_failure(
+            cx,
+            HOST_IMG_008,
+            description,
+            &cx.id(name),
+            &idle(cx, &pushed),
+        )
+        .await
     });
     try_join_all(starts).await?;
-    let probe = cx.status(&cx.id("never-started")).await?;
-    cx.claim(HOST_IMG_008)
-        .is("the host still answers", probe.state, State::NotFound);
+    let status = cx.status(&cx.id("never-started")).await?;
+    cx.claim(HOST_IMG_008).is(
+        "state of an unknown id after oversized images",
+        status.state,
+        State::NotFound,
+    );
     Ok(())
 }
 
+/// A truncated layer is refused.
 async fn truncated(cx: &CheckContext) -> Flow {
-    let pushed = cx.push_with(Role::Idle, Behaviour::TruncateBlob);
-    fails(
+    let pushed = cx.push_with(Role::Idle, RepositoryBehavior::TruncateBlob);
+    claim_failure(
         cx,
         HOST_IMG_009,
-        "a layer cut short",
+        "a truncated layer",
         &cx.id("a"),
         &idle(cx, &pushed),
     )
@@ -307,30 +357,30 @@ async fn truncated(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Eight starts of one image on a slow registry: one of them downloads.
-async fn one_download(cx: &CheckContext) -> Flow {
-    let pushed = slow(cx, "slow", 1);
-    let ids: Vec<String> = (0..8).map(|n| cx.id(&n.to_string())).collect();
+/// Eight overlapping starts of one image download its layer once.
+async fn single_download(cx: &CheckContext) -> Flow {
+    let pushed = push_slow(cx, "slow", 1);
+    let ids: Vec<String> = (0..8).map(|index| cx.id(&index.to_string())).collect();
     let workload = idle(cx, &pushed);
     let starts = ids.iter().map(|id| cx.start(id, &workload));
     try_join_all(starts).await?;
     for id in &ids {
-        cx.running(id, deadlines::LOOK)
+        cx.wait_running(id, deadlines::DEFAULT_WAIT)
             .await
             .or_blocked(cx, HOST_START_001)?;
     }
     let log = cx.registry().log(&cx.repository("slow"));
-    let downloads = layers_asked(&log, &pushed.layer_digest);
+    let downloads = layer_requests(&log, &pushed.layer_digest);
     cx.claim(HOST_IMG_010).is(
-        "downloads of the layer for 8 overlapping starts",
+        "number of downloads of the layer for 8 overlapping starts",
         downloads,
         1,
     );
     Ok(())
 }
 
-/// A service that ends well is replaced, under its tag, by one that ends badly.
-async fn always(cx: &CheckContext) -> Flow {
+/// With the policy ALWAYS, a start runs the image that the tag names now.
+async fn policy_always(cx: &CheckContext) -> Flow {
     let (repository, beacon) = (cx.repository("moving"), cx.beacon());
     let pushed = cx
         .registry()
@@ -342,11 +392,11 @@ async fn always(cx: &CheckContext) -> Flow {
         .pull_policy("ALWAYS");
     let first = cx.id("first");
     cx.start(&first, &workload).await?;
-    cx.reaches(&first, State::Completed, deadlines::LOOK)
+    cx.wait_for_state(&first, State::Completed, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_SVC_001)?;
 
-    let asked = cx
+    let requests_before = cx
         .registry()
         .log(&repository)
         .iter()
@@ -356,46 +406,56 @@ async fn always(cx: &CheckContext) -> Flow {
         .push(&repository, "v1", cx.artifact(Role::ServiceErr));
     let second = cx.id("second");
     cx.start(&second, &workload).await?;
-    let ended = cx.eventually(deadlines::LOOK, "the second service ends", || async {
-        let status = cx.status(&second).await?;
-        match status.state {
-            State::Completed | State::Error => Ok(status.state),
-            _ => Err(status.to_string()),
-        }
-    });
-    if let Some(end) = cx.claim(HOST_IMG_011).met(ended.await) {
-        let what =
-            "the end of the image that the tag names now, which fails (the old one ends well)";
-        cx.claim(HOST_IMG_011).is(what, end, State::Error);
+    let ended = cx.eventually(
+        deadlines::DEFAULT_WAIT,
+        "the second service ends",
+        || async {
+            let status = cx.status(&second).await?;
+            match status.state {
+                State::Completed | State::Error => Ok(status.state),
+                _ => Err(status.to_string()),
+            }
+        },
+    );
+    if let Some(state) = cx.claim(HOST_IMG_011).met(ended.await) {
+        let description =
+            "final state of the image that the tag names now (the old image: COMPLETED)";
+        cx.claim(HOST_IMG_011).is(description, state, State::Error);
     }
-    let asked_again = cx
+    let requests_after = cx
         .registry()
         .log(&repository)
         .iter()
         .filter(|r| r.is_manifest())
         .count();
-    cx.claim(HOST_IMG_011).holds("the registry is asked for the manifest again", asked_again > asked, || {
-        format!("{asked} requests for the manifest before the second start and {asked_again} after it")
+    let requested_again = requests_after > requests_before;
+    let description = "the host requests the manifest again";
+    cx.claim(HOST_IMG_011).holds(description, requested_again, || {
+        format!(
+            "{requests_before} manifest requests before the second start, {requests_after} after it"
+        )
     });
     Ok(())
 }
 
-/// The registry is taken away; what was pulled by tag and by digest still starts.
-async fn if_not_present(cx: &CheckContext) -> Flow {
-    let registry = own_registry(Demand::Nothing).await?;
+/// With the policy IF_NOT_PRESENT, images that were pulled by tag and by digest start without the
+/// registry.
+async fn policy_if_not_present(cx: &CheckContext) -> Flow {
+    let registry = private_registry(RequiredAuth::None).await?;
     let pushed = registry.push("here/idle", "v1", cx.artifact(Role::Idle));
     let by_digest = pushed.digest_reference.clone();
-    cx.started(&cx.id("tag-1"), &idle(cx, &pushed)).await?;
-    cx.started(&cx.id("digest-1"), &idle(cx, by_digest.clone()))
+    cx.start_and_wait(&cx.id("tag-1"), &idle(cx, &pushed))
         .await?;
-    registry.disappear();
+    cx.start_and_wait(&cx.id("digest-1"), &idle(cx, by_digest.clone()))
+        .await?;
+    registry.go_offline();
     for (name, workload) in [("tag", idle(cx, &pushed)), ("digest", idle(cx, by_digest))] {
-        let what = format!("IF_NOT_PRESENT by {name} with the registry gone");
+        let description = format!("IF_NOT_PRESENT by {name} without the registry");
         let workload = workload.pull_policy("IF_NOT_PRESENT");
-        succeeds(
+        claim_success(
             cx,
             HOST_IMG_012,
-            &what,
+            &description,
             &cx.id(&format!("{name}-2")),
             &workload,
         )
@@ -404,48 +464,49 @@ async fn if_not_present(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn never(cx: &CheckContext) -> Flow {
-    let absent = cx.push_as("absent", Role::Idle, Behaviour::Healthy);
+/// With the policy NEVER, only cached images start, and the host sends no request to the registry.
+async fn policy_never(cx: &CheckContext) -> Flow {
+    let absent = cx.push_as("absent", Role::Idle, RepositoryBehavior::Healthy);
     let workload = idle(cx, &absent).pull_policy("NEVER");
-    fails(
+    claim_failure(
         cx,
         HOST_IMG_014,
-        "NEVER with an image that is not there",
+        "NEVER with an image that is not cached",
         &cx.id("a"),
         &workload,
     )
     .await?;
-    let asked = cx.registry().log(&cx.repository("absent")).len();
+    let requests = cx.registry().log(&cx.repository("absent")).len();
     cx.claim(HOST_IMG_013).is(
-        "requests to the registry for an image that is not there",
-        asked,
+        "number of registry requests for an image that is not cached",
+        requests,
         0,
     );
 
-    let present = cx.push_as("present", Role::Idle, Behaviour::Healthy);
-    cx.started(&cx.id("b"), &idle(cx, &present)).await?;
+    let present = cx.push_as("present", Role::Idle, RepositoryBehavior::Healthy);
+    cx.start_and_wait(&cx.id("b"), &idle(cx, &present)).await?;
     let before = cx.registry().log(&cx.repository("present")).len();
     let workload = idle(cx, &present).pull_policy("NEVER");
-    succeeds(
+    claim_success(
         cx,
         HOST_IMG_014,
-        "NEVER with an image that is there",
+        "NEVER with a cached image",
         &cx.id("c"),
         &workload,
     )
     .await?;
     let after = cx.registry().log(&cx.repository("present")).len();
     cx.claim(HOST_IMG_013).is(
-        "requests to the registry for an image that is there",
+        "number of registry requests for a cached image",
         after,
         before,
     );
     Ok(())
 }
 
-/// The first start is stopped while its pull is under way; the second finds the image there.
+/// A pull continues after its start was stopped, and a second start uses it.
 async fn pull_outlives_stop(cx: &CheckContext) -> Flow {
-    let pushed = slow(cx, "slow", 2);
+    let pushed = push_slow(cx, "slow", 2);
     let (first, second) = (cx.id("first"), cx.id("second"));
     let start = cx
         .workload()
@@ -454,15 +515,20 @@ async fn pull_outlives_stop(cx: &CheckContext) -> Flow {
         .to_string();
     cx.publish_no_reply("workload.start", start).await?;
     let repository = cx.repository("slow");
-    let asked = cx
+    let requested = cx
         .registry()
-        .wait(&repository, deadlines::LOOK.limit, |log| !log.is_empty())
+        .wait(&repository, deadlines::DEFAULT_WAIT.limit, |log| {
+            !log.is_empty()
+        })
         .await;
-    asked.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"the registry was not asked"))?;
+    requested.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"no request to the registry"))?;
     cx.stop(&first).await?;
-    cx.started(&second, &idle(cx, &pushed)).await?;
-    let downloads = layers_asked(&cx.registry().log(&repository), &pushed.layer_digest);
-    cx.claim(HOST_IMG_019)
-        .is("downloads of the layer for both starts", downloads, 1);
+    cx.start_and_wait(&second, &idle(cx, &pushed)).await?;
+    let downloads = layer_requests(&cx.registry().log(&repository), &pushed.layer_digest);
+    cx.claim(HOST_IMG_019).is(
+        "number of downloads of the layer for both starts",
+        downloads,
+        1,
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Encoding: what a host must read, whatever the spelling, and what it must refuse.
+//! Encoding checks: JSON spellings that a host must accept, and JSON that it must refuse.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::wire::response::{Headers, State};
 
-/// The section. What a host writes is judged by the monitors, on every frame.
+/// Checks of the section `json`. The monitors judge the JSON that a host encodes.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "json/envelope", run: envelope, covers: [HOST_JSON_007], host: Shared, roles: [],
@@ -41,7 +41,7 @@ pub const CHECKS: &[Check] = &[
         budget_s: 90, slow: false,
     },
     check! {
-        id: "json/oneof-twice", run: oneof_twice, covers: [HOST_JSON_015], host: Shared,
+        id: "json/conflicting-oneof", run: conflicting_oneof, covers: [HOST_JSON_015], host: Shared,
         roles: [], budget_s: 60, slow: false,
     },
     check! {
@@ -53,12 +53,13 @@ pub const CHECKS: &[Check] = &[
         roles: [], budget_s: 60, slow: false,
     },
     check! {
-        id: "json/white-space", run: white_space, covers: [HOST_JSON_019], host: Shared,
+        id: "json/whitespace", run: whitespace, covers: [HOST_JSON_019], host: Shared,
         roles: [], budget_s: 90, slow: false,
     },
 ];
 
-/// Start, status and stop, of what is there and of what is not, answer in the envelope with a state.
+/// Replies to start, status and stop, of known and unknown ids, have
+/// `workloadStatus.workloadState`.
 async fn envelope(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.workload().start_request(&id).to_string();
@@ -72,73 +73,75 @@ async fn envelope(cx: &CheckContext) -> Flow {
         ("workload.stop", named(&unknown)),
     ] {
         let reply = cx.send(command, payload, Headers::none()).await?;
-        let Some(answer) = reply.answer() else {
-            return Err(cx.blocked(HOST_WIRE_002, &format!("an answer to {command}"), &reply));
+        let Some(response) = reply.response() else {
+            return Err(cx.blocked(HOST_WIRE_002, &format!("a reply to {command}"), &reply));
         };
-        let stated = !matches!(
-            answer.state,
+        let has_state = !matches!(
+            response.state,
             State::Absent | State::Unspecified | State::Other(_)
         );
-        let what = format!("the answer to {command} holds workloadStatus.workloadState");
+        let description = format!("the reply to {command} has workloadStatus.workloadState");
         cx.claim(HOST_JSON_007)
-            .holds(&what, stated, || answer.to_string());
+            .holds(&description, has_state, || response.to_string());
     }
     Ok(())
 }
 
-/// Sends a start spelled in some way and claims that it comes to run.
-async fn runs(
+/// Sends a start with a valid spelling and claims that the workload becomes RUNNING.
+async fn claim_running(
     cx: &CheckContext,
     requirement: Requirement,
     spelling: &str,
     id: &str,
     payload: String,
 ) -> Flow {
-    let within = deadlines::START_ANSWER.limit;
+    let limit = deadlines::START_REPLY.limit;
     let reply = cx
-        .send_within("workload.start", payload, Headers::none(), within)
+        .send_within("workload.start", payload, Headers::none(), limit)
         .await?;
-    let what = format!("a start with {spelling} is answered");
-    let Some(answer) = cx.claim(requirement).answered(&what, &reply) else {
+    let description = format!("the host replies to a start with {spelling}");
+    let Some(response) = cx.claim(requirement).answered(&description, &reply) else {
         return Ok(());
     };
-    if answer.state == State::Starting {
+    if response.state == State::Starting {
         cx.claim(requirement)
-            .met(cx.running(id, deadlines::LOOK).await);
+            .met(cx.wait_running(id, deadlines::DEFAULT_WAIT).await);
         return Ok(());
     }
-    let what = format!("a start with {spelling} is obeyed (RUNNING)");
+    let description = format!("a start with {spelling} is accepted (RUNNING)");
     cx.claim(requirement)
-        .holds(&what, answer.state == State::Running, || answer.to_string());
+        .holds(&description, response.state == State::Running, || {
+            response.to_string()
+        });
     Ok(())
 }
 
-/// Sends a start that must be refused with 400, and returns what the host said.
-async fn refused(
+/// Claims that a start is refused with code 400, and returns the message of the refusal.
+async fn claim_refused(
     cx: &CheckContext,
     requirement: Requirement,
     flaw: &str,
     payload: impl Into<Bytes>,
 ) -> Result<Option<String>, Blocked> {
     let reply = cx.send("workload.start", payload, Headers::none()).await?;
-    let what = format!("a start with {flaw} is answered");
-    let Some(answer) = cx.claim(requirement).answered(&what, &reply) else {
+    let description = format!("the host replies to a start with {flaw}");
+    let Some(response) = cx.claim(requirement).answered(&description, &reply) else {
         return Ok(None);
     };
-    let right = answer.state == State::Error && answer.error_code == Some(400);
-    let what = format!("a start with {flaw} is refused: ERROR with code 400");
+    let refused = response.state == State::Error && response.error_code == Some(400);
+    let description = format!("a start with {flaw} is refused with ERROR and code 400");
     cx.claim(requirement)
-        .holds(&what, right, || answer.to_string());
-    Ok(right.then(|| answer.message.clone()))
+        .holds(&description, refused, || response.to_string());
+    Ok(refused.then(|| response.message.clone()))
 }
 
-/// A field from the future at every level of a request changes nothing.
+/// Unknown fields at every level of a request are ignored.
 async fn unknown_fields(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    let future = json!({ "nested": [1, null, { "deep": true }] });
+    let unknown = json!({ "nested": [1, null, { "deep": true }] });
     let mut request = cx
         .workload()
-        .volume("v", json!({ "emptyDir": { "fromTheFuture": future } }))
+        .volume("v", json!({ "emptyDir": { "unknownField": unknown } }))
         .interface("acme", "unused", &["thing"])
         .start_request(&id);
     for path in [
@@ -149,10 +152,10 @@ async fn unknown_fields(cx: &CheckContext) -> Flow {
         "/workload/witWorld/hostInterfaces/0",
     ] {
         if let Some(Value::Object(object)) = request.pointer_mut(path) {
-            object.insert("fromTheFuture".to_owned(), future.clone());
+            object.insert("unknownField".to_owned(), unknown.clone());
         }
     }
-    runs(
+    claim_running(
         cx,
         HOST_JSON_009,
         "unknown fields at every level",
@@ -161,19 +164,19 @@ async fn unknown_fields(cx: &CheckContext) -> Flow {
     )
     .await?;
 
-    let status = json!({ "workloadId": id, "fromTheFuture": future }).to_string();
+    let status = json!({ "workloadId": id, "unknownField": unknown }).to_string();
     let reply = cx.send("workload.status", status, Headers::none()).await?;
-    if let Some(answer) = cx
+    if let Some(response) = cx
         .claim(HOST_JSON_009)
-        .answered("a status with an unknown field is answered", &reply)
+        .answered("the host replies to a status with an unknown field", &reply)
     {
         cx.claim(HOST_JSON_009)
-            .is("its state", answer.state, State::Running);
+            .is("state of the workload", response.state, State::Running);
     }
     Ok(())
 }
 
-/// `workload_id` means what `workloadId` means, in every command.
+/// Proto field names, such as `workload_id`, are accepted in every command.
 async fn proto_names(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let request = json!({
@@ -186,27 +189,28 @@ async fn proto_names(cx: &CheckContext) -> Flow {
             "volumes": [{ "name": "v", "empty_dir": {} }],
         },
     });
-    runs(cx, HOST_JSON_010, "proto names", &id, request.to_string()).await?;
+    claim_running(cx, HOST_JSON_010, "proto names", &id, request.to_string()).await?;
     for command in ["workload.status", "workload.stop"] {
         let payload = json!({ "workload_id": id }).to_string();
         let reply = cx.send(command, payload, Headers::none()).await?;
-        let what = format!("{command} with `workload_id` is answered");
-        let Some(answer) = cx.claim(HOST_JSON_010).answered(&what, &reply) else {
+        let description = format!("the host replies to {command} with `workload_id`");
+        let Some(response) = cx.claim(HOST_JSON_010).answered(&description, &reply) else {
             continue;
         };
-        let what = format!("{command} with `workload_id` finds the workload");
+        let description = format!("{command} with `workload_id` finds the workload");
         let found = matches!(
-            answer.state,
+            response.state,
             State::Running | State::Stopping | State::NotFound
-        ) && answer.error_code.is_none()
-            && !(command == "workload.status" && answer.state == State::NotFound);
+        ) && response.error_code.is_none()
+            && !(command == "workload.status" && response.state == State::NotFound);
         cx.claim(HOST_JSON_010)
-            .holds(&what, found, || answer.to_string());
+            .holds(&description, found, || response.to_string());
     }
     Ok(())
 }
 
-/// A workload whose component would need a pull: only the reading of the request is judged.
+/// Returns a workload whose image cannot be pulled, for checks that judge only the decoding of the
+/// request.
 fn with_component(cx: &CheckContext, component: Value) -> Value {
     let mut component = component;
     if let Some(object) = component.as_object_mut() {
@@ -215,34 +219,36 @@ fn with_component(cx: &CheckContext, component: Value) -> Value {
     json!({ "name": cx.tag(), "witWorld": { "components": [component] } })
 }
 
-/// A start that is read well may still fail for its image: never with 400 for its spelling.
-async fn is_read(
+/// Claims that a start is decoded: it may fail because of its image, but not with code 400.
+async fn claim_decoded(
     cx: &CheckContext,
     requirement: Requirement,
     spelling: &str,
     payload: String,
 ) -> Flow {
-    let within = deadlines::START_ANSWER.limit;
+    let limit = deadlines::START_REPLY.limit;
     let reply = cx
-        .send_within("workload.start", payload, Headers::none(), within)
+        .send_within("workload.start", payload, Headers::none(), limit)
         .await?;
-    let what = format!("a start with {spelling} is answered");
-    let Some(answer) = cx.claim(requirement).answered(&what, &reply) else {
+    let description = format!("the host replies to a start with {spelling}");
+    let Some(response) = cx.claim(requirement).answered(&description, &reply) else {
         return Ok(());
     };
-    let what = format!("a start with {spelling} is read: no code 400");
+    let description = format!("a start with {spelling} is decoded: no code 400");
     cx.claim(requirement)
-        .holds(&what, answer.error_code != Some(400), || answer.to_string());
+        .holds(&description, response.error_code != Some(400), || {
+            response.to_string()
+        });
     Ok(())
 }
 
-/// `imagePullPolicy: 2` is `IMAGE_PULL_POLICY_IF_NOT_PRESENT`.
+/// Enum values are accepted as numbers: `imagePullPolicy: 2` is `IMAGE_PULL_POLICY_IF_NOT_PRESENT`.
 async fn enum_numbers(cx: &CheckContext) -> Flow {
     for number in 0..=3 {
         let id = cx.id(&format!("policy-{number}"));
         let component = json!({ "image": "127.0.0.1:1/nothing/here:1", "imagePullPolicy": number });
         let request = json!({ "workloadId": id, "workload": with_component(cx, component) });
-        is_read(
+        claim_decoded(
             cx,
             HOST_JSON_011,
             &format!("imagePullPolicy {number}"),
@@ -253,7 +259,7 @@ async fn enum_numbers(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// `poolSize` and `maxRestarts` as numbers and as strings.
+/// Integers, such as `poolSize` and `maxRestarts`, are accepted as numbers and as strings.
 async fn integers(cx: &CheckContext) -> Flow {
     for (name, pool, restarts) in [
         ("numbers", json!(3), json!(4)),
@@ -271,12 +277,12 @@ async fn integers(cx: &CheckContext) -> Flow {
         }
         let request = json!({ "workloadId": id, "workload": workload });
         let spelling = format!("integers as JSON {name}");
-        is_read(cx, HOST_JSON_012, &spelling, request.to_string()).await?;
+        claim_decoded(cx, HOST_JSON_012, &spelling, request.to_string()).await?;
     }
     Ok(())
 }
 
-/// `null` at each kind of field is the field not being there.
+/// `null` in any kind of field means that the field is absent.
 async fn nulls(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let request = json!({
@@ -286,10 +292,10 @@ async fn nulls(cx: &CheckContext) -> Flow {
             "witWorld": { "components": null, "hostInterfaces": null }, "volumes": null,
         },
     });
-    runs(
+    claim_running(
         cx,
         HOST_JSON_013,
-        "null for text, map, message and list",
+        "null for a string, a map, a message and a list",
         &id,
         request.to_string(),
     )
@@ -302,15 +308,16 @@ async fn nulls(cx: &CheckContext) -> Flow {
                             "volumeMounts": null },
     });
     let request = json!({ "workloadId": other, "workload": with_component(cx, component) });
-    let spelling = "null for number, enum, message, list and map";
-    is_read(cx, HOST_JSON_013, spelling, request.to_string()).await
+    let spelling = "null for a number, an enum, a message, a list and a map";
+    claim_decoded(cx, HOST_JSON_013, spelling, request.to_string()).await
 }
 
-/// A workload of which everything is left out, and one of which everything is written as its default.
+/// A workload without fields, and a workload whose fields have their default values, become
+/// RUNNING.
 async fn defaults(cx: &CheckContext) -> Flow {
     let id = cx.id("absent");
     let request = json!({ "workloadId": id, "workload": {} });
-    runs(
+    claim_running(
         cx,
         HOST_JSON_014,
         "every field of the workload absent",
@@ -324,18 +331,18 @@ async fn defaults(cx: &CheckContext) -> Flow {
         "workload": { "namespace": "", "name": "", "annotations": {}, "volumes": [],
                       "witWorld": { "components": [], "hostInterfaces": [] } },
     });
-    runs(
+    claim_running(
         cx,
         HOST_JSON_014,
-        "every default written out",
+        "every field set to its default",
         &id,
         request.to_string(),
     )
     .await
 }
 
-/// A volume cannot be both a directory of the host and an empty one.
-async fn oneof_twice(cx: &CheckContext) -> Flow {
+/// A volume with both `hostPath` and `emptyDir` is refused.
+async fn conflicting_oneof(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let request = json!({
         "workloadId": id,
@@ -343,60 +350,60 @@ async fn oneof_twice(cx: &CheckContext) -> Flow {
             { "name": "v", "hostPath": { "localPath": "/" }, "emptyDir": {} }
         ] },
     });
-    refused(
+    claim_refused(
         cx,
         HOST_JSON_015,
-        "hostPath and emptyDir in one volume",
+        "`hostPath` and `emptyDir` in one volume",
         request.to_string(),
     )
     .await?;
     Ok(())
 }
 
-/// A start that is wrong in one place: in words, the field, the workload.
+/// An invalid workload: the description of the flaw, the invalid field, the workload.
 type Flaw = (&'static str, &'static str, Value);
 
-/// Wrong types, numbers out of range and unknown enum names, one at a time.
+/// Returns workloads that each have one value of a wrong type, out of range, or unknown.
 fn flaws(cx: &CheckContext) -> Vec<Flaw> {
     let image = "127.0.0.1:1/nothing/here:1";
     let component =
         |name: &str, value: Value| with_component(cx, json!({ "image": image, name: value }));
-    let many = json!({ "witWorld": { "components": "c" } });
+    let components = json!({ "witWorld": { "components": "c" } });
     let negative = json!({ "service": { "image": image, "maxRestarts": -1 } });
-    let wide = json!(2_147_483_648_u64);
+    let out_of_range = json!(2_147_483_648_u64);
     vec![
-        ("a number for text", "name", json!({ "name": 7 })),
+        ("a number for a string", "name", json!({ "name": 7 })),
         (
             "a list for a message",
             "witWorld",
             json!({ "witWorld": [] }),
         ),
-        ("text for a list", "components", many),
+        ("a string for a list", "components", components),
         (
-            "text for a map",
+            "a string for a map",
             "annotations",
             json!({ "annotations": "a" }),
         ),
         (
-            "a number in a map of text",
+            "a number in a map of strings",
             "annotations",
             json!({ "annotations": { "a": 1 } }),
         ),
-        ("a workload that is text", "workload", json!("workload")),
+        ("a string for the workload", "workload", json!("workload")),
         (
-            "words for a number",
+            "a word for a number",
             "poolSize",
             component("poolSize", json!("many")),
         ),
         (
-            "a fraction for a whole number",
+            "a fraction for an integer",
             "poolSize",
             component("poolSize", json!(1.5)),
         ),
         (
-            "2^31 for 32 bits",
+            "2^31 for a 32-bit integer",
             "maxInvocations",
-            component("maxInvocations", wide),
+            component("maxInvocations", out_of_range),
         ),
         (
             "true for a number",
@@ -408,11 +415,11 @@ fn flaws(cx: &CheckContext) -> Vec<Flaw> {
             "imagePullPolicy",
             component("imagePullPolicy", json!("SOMETIMES")),
         ),
-        ("-1 for an unsigned number", "maxRestarts", negative),
+        ("-1 for an unsigned integer", "maxRestarts", negative),
     ]
 }
 
-/// The proto name of a field with this JSON name.
+/// Returns the proto name of a field with this JSON name.
 fn proto_name(json_name: &str) -> String {
     let mut name = String::new();
     for c in json_name.chars() {
@@ -424,46 +431,59 @@ fn proto_name(json_name: &str) -> String {
     name
 }
 
+/// Values of a wrong type, out of range, or unknown are refused, and the refusal names the field.
 async fn wrong_types(cx: &CheckContext) -> Flow {
     for (flaw, field, workload) in flaws(cx) {
         let id = cx.id(&flaw.replace([' ', '^'], "-"));
         let request = json!({ "workloadId": id, "workload": workload }).to_string();
-        if let Some(message) = refused(cx, HOST_JSON_016, flaw, request).await? {
+        if let Some(message) = claim_refused(cx, HOST_JSON_016, flaw, request).await? {
             let named = message.contains(field) || message.contains(&proto_name(field));
-            let what = format!("the refusal of {flaw} names `{field}`");
+            let description = format!("the refusal of {flaw} names `{field}`");
             cx.claim(HOST_JSON_018)
-                .holds(&what, named, || format!("message {message:?}"));
+                .holds(&description, named, || format!("message {message:?}"));
         }
     }
-    // A host that refuses nothing has no refusal to judge, and has failed above.
+    // A host that refused none of them has failed above and has no refusal to judge.
     cx.claim(HOST_JSON_018)
         .holds("refusals name the field", true, String::new);
     Ok(())
 }
 
-/// The same key twice in one object: no telling which one counts.
+/// Duplicate keys in an object are refused, since it is ambiguous which one applies.
 async fn duplicate_keys(cx: &CheckContext) -> Flow {
     let (a, b) = (cx.id("a"), cx.id("b"));
-    let twice = format!(r#"{{"workloadId":"{a}","workloadId":"{b}","workload":{{}}}}"#);
-    refused(cx, HOST_JSON_017, "`workloadId` twice", twice).await?;
+    let duplicate = format!(r#"{{"workloadId":"{a}","workloadId":"{b}","workload":{{}}}}"#);
+    claim_refused(cx, HOST_JSON_017, "a duplicate `workloadId`", duplicate).await?;
     let both = format!(r#"{{"workloadId":"{a}","workload_id":"{b}","workload":{{}}}}"#);
-    refused(cx, HOST_JSON_017, "`workloadId` and `workload_id`", both).await?;
+    claim_refused(
+        cx,
+        HOST_JSON_017,
+        "both `workloadId` and `workload_id`",
+        both,
+    )
+    .await?;
     let inner = format!(r#"{{"workloadId":"{a}","workload":{{"name":"x","name":"y"}}}}"#);
-    refused(cx, HOST_JSON_017, "`name` twice in the workload", inner).await?;
+    claim_refused(
+        cx,
+        HOST_JSON_017,
+        "a duplicate `name` in the workload",
+        inner,
+    )
+    .await?;
     Ok(())
 }
 
-/// Keys backwards, line breaks, tabs and blanks wherever JSON allows them.
-async fn white_space(cx: &CheckContext) -> Flow {
+/// Keys in any order, and whitespace wherever JSON allows it, are accepted.
+async fn whitespace(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let name = cx.tag();
     let payload = format!(
         "\r\n\t {{ \"workload\" :\n\n {{\t\"volumes\" : [ ] , \"name\" :\r \"{name}\" }}\n,  \"workloadId\"\t: \"{id}\"  }} \n\n"
     );
-    runs(
+    claim_running(
         cx,
         HOST_JSON_019,
-        "white space and keys in another order",
+        "whitespace and keys in another order",
         &id,
         payload,
     )

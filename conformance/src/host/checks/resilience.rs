@@ -1,4 +1,4 @@
-//! Resilience: outages of the broker, lost and doubled messages, load.
+//! Resilience checks: broker outages, lost and duplicate messages, and load.
 
 use std::time::{Duration, Instant};
 
@@ -11,180 +11,197 @@ use crate::host::context::CheckContext;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
-use crate::testbed::tap::{Action, Direction, Kind, Mark, OutagePlan, Rule, Tap};
+use crate::testbed::tap::{Action, Direction, FrameKind, Mark, OutageMode, Rule, Tap};
 use crate::wire::response::{Headers, State};
 
-/// The section.
+/// Checks of the section `resilience`.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "resil/outage", run: outage,
+        id: "resilience/outage", run: outage,
         covers: [HOST_RESIL_001, HOST_RESIL_002, HOST_RESIL_003, HOST_RESIL_004], host: Own,
         roles: [ServiceRun], needs: [Tap, Process, Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "resil/broker-comes-late", run: broker_comes_late, covers: [HOST_RESIL_005],
+        id: "resilience/late-broker", run: late_broker, covers: [HOST_RESIL_005],
         host: Shared, roles: [], needs: [Process], budget_s: 60, slow: false,
     },
     check! {
-        id: "resil/delivered-twice", run: delivered_twice, covers: [HOST_RESIL_006],
+        id: "resilience/duplicate-delivery", run: duplicate_delivery, covers: [HOST_RESIL_006],
         host: Own, roles: [], needs: [Tap], budget_s: 60, slow: false,
     },
     check! {
-        id: "resil/lost-reply", run: lost_reply, covers: [HOST_RESIL_007], host: Own,
+        id: "resilience/lost-reply", run: lost_reply, covers: [HOST_RESIL_007], host: Own,
         roles: [ServiceRun], needs: [Tap, Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "resil/load", run: load, covers: [HOST_RESIL_008], host: Own, roles: [],
+        id: "resilience/load", run: load, covers: [HOST_RESIL_008], host: Own, roles: [],
         budget_s: 90, slow: false,
     },
     check! {
-        id: "resil/long-outage", run: long_outage, covers: [HOST_RESIL_009, HOST_RESIL_004],
+        id: "resilience/long-outage", run: long_outage, covers: [HOST_RESIL_009, HOST_RESIL_004],
         host: Own, roles: [], needs: [Tap, Process], budget_s: 300, slow: true,
     },
     check! {
-        id: "resil/half-open", run: half_open, covers: [HOST_RESIL_010], host: Own, roles: [],
+        id: "resilience/half-open", run: half_open, covers: [HOST_RESIL_010], host: Own, roles: [],
         needs: [Tap], budget_s: 300, slow: true,
     },
 ];
 
-/// How long the short outage lasts: long enough to miss a beat of a quick host.
+/// Duration of the short outage, in which a host with a short interval misses a heartbeat.
 const OUTAGE: Duration = Duration::from_secs(6);
-/// How much later than the host its broker comes.
-const BROKER_LATE: Duration = Duration::from_secs(4);
-/// How long the long one lasts.
+/// Delay between the launch of the host and the start of its broker.
+const BROKER_DELAY: Duration = Duration::from_secs(4);
+/// Duration of the long outage.
 const LONG_OUTAGE: Duration = Duration::from_secs(180);
 
-/// Takes the broker away from the host for that long; returns when it is back, and the mark of that.
-async fn take_away(
+/// Cuts the host off from the broker for `duration`; returns the mark and the time of the
+/// restoration.
+async fn cut_off(
     cx: &CheckContext,
     tap: &Tap,
-    time: Duration,
+    duration: Duration,
 ) -> Result<(Mark, Instant), Blocked> {
-    let outage = tap.cut(OutagePlan::Refuse).await;
-    let away = cx.consistently(time, "the broker is away", || async {
+    let outage = tap.start_outage(OutageMode::Refuse).await;
+    let cut_off = cx.consistently(duration, "the host has no connection", || async {
         match tap.connections() {
             0 => Ok(()),
             n => Err(format!("{n} connections")),
         }
     });
-    away.await
+    cut_off
+        .await
         .result
-        .map_err(|missed| Blocked::harness("the outage", missed.actual))?;
+        .map_err(|missed| Blocked::harness("broker outage", missed.actual))?;
     let mark = tap.mark();
     outage.restore().await;
     Ok((mark, Instant::now()))
 }
 
-/// Claims that `status` is answered again in time.
-async fn back_again(cx: &CheckContext, requirement: Requirement) -> bool {
-    let probe = cx.id("never-started");
-    let payload = json!({ "workloadId": probe }).to_string();
-    let back = cx.eventually(deadlines::RECOVERY, "status is answered again", || async {
-        let reply = cx
-            .send("workload.status", payload.clone(), Headers::none())
-            .await?;
-        reply.answer().map(|_| ()).ok_or_else(|| reply.to_string())
-    });
-    cx.claim(requirement).met(back.await).is_some()
+/// Claims that the host replies to `status` again in time.
+async fn claim_recovery(cx: &CheckContext, requirement: Requirement) -> bool {
+    let id = cx.id("never-started");
+    let payload = json!({ "workloadId": id }).to_string();
+    let recovered = cx.eventually(
+        deadlines::RECOVERY,
+        "the host replies to status again",
+        || async {
+            let reply = cx
+                .send("workload.status", payload.clone(), Headers::none())
+                .await?;
+            reply
+                .response()
+                .map(|_| ())
+                .ok_or_else(|| reply.to_string())
+        },
+    );
+    cx.claim(requirement).met(recovered.await).is_some()
 }
 
-/// When the host published heartbeats since the mark.
+/// Returns the times of the heartbeats that the host published since the mark.
 fn heartbeats_since(cx: &CheckContext, tap: &Tap, mark: Mark) -> Vec<Instant> {
     let subject = crate::wire::nats::heartbeat_subject(cx.host_id());
     let frames = tap.frames_since(mark);
     let heartbeats = frames.iter().filter(|frame| {
-        frame.kind == Kind::Publish && frame.way == Direction::FromTarget && frame.is_on(&subject)
+        frame.kind == FrameKind::Publish
+            && frame.direction == Direction::FromTarget
+            && frame.is_on(&subject)
     });
     heartbeats.map(|frame| frame.at).collect()
 }
 
-/// When the host opened its new connection and subscribed.
-fn reconnected(tap: &Tap, mark: Mark) -> Option<Instant> {
+/// Returns the time at which the host connected again.
+fn reconnected_at(tap: &Tap, mark: Mark) -> Option<Instant> {
     let frames = tap.frames_since(mark);
     frames
         .iter()
-        .find(|frame| frame.kind == Kind::Connect)
+        .find(|frame| frame.kind == FrameKind::Connect)
         .map(|frame| frame.at)
 }
 
-/// Claims that the outage is worth one heartbeat: with the ordinary one, two at most in a second.
+/// Claims at most two heartbeats in the first second: one after the outage and one periodic.
 fn judge_burst(cx: &CheckContext, tap: &Tap, mark: Mark) {
-    let beats = heartbeats_since(cx, tap, mark);
-    let first_second = beats.first().map_or(0, |first| {
-        beats
+    let heartbeats = heartbeats_since(cx, tap, mark);
+    let first_second = heartbeats.first().map_or(0, |first| {
+        heartbeats
             .iter()
             .filter(|at| at.saturating_duration_since(*first) < Duration::from_secs(1))
             .count()
     });
     cx.claim(HOST_RESIL_004).holds(
-        "one heartbeat for the outage, beside the ordinary one",
+        "at most two heartbeats in the first second after the outage",
         first_second <= 2,
-        || format!("{first_second} heartbeats in a second"),
+        || format!("{first_second} heartbeats in the first second"),
     );
 }
 
+/// After a short outage, the host replies again, publishes one heartbeat, and its workload kept
+/// running.
 async fn outage(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    cx.started(
+    cx.start_and_wait(
         &id,
         &cx.workload().service(Role::ServiceRun).beacon(&beacon),
     )
     .await?;
-    let up = beacon.wait("up", 1, deadlines::LOOK.limit).await;
-    up.map_err(|silence| cx.blocked(HOST_SVC_016, "a service that runs", &silence))?;
+    let up = beacon.wait("up", 1, deadlines::DEFAULT_WAIT.limit).await;
+    up.map_err(|missed| cx.blocked(HOST_SVC_016, "a service that runs", &missed))?;
     let (tap, process) = (cx.tap()?, cx.process()?);
 
-    let (mark, restored) = take_away(cx, tap, OUTAGE).await?;
-    back_again(cx, HOST_RESIL_001).await;
+    let (mark, restored) = cut_off(cx, tap, OUTAGE).await?;
+    claim_recovery(cx, HOST_RESIL_001).await;
     cx.claim(HOST_RESIL_001)
-        .holds("the process goes on", !process.has_exited(), || {
-            "it exited".to_owned()
+        .holds("the process keeps running", !process.has_exited(), || {
+            "the process exited".to_owned()
         });
 
-    let heard = cx.eventually(
+    let heartbeat = cx.eventually(
         deadlines::RECOVERY,
-        "a heartbeat after the broker is back",
+        "a heartbeat after the outage",
         || async {
             heartbeats_since(cx, tap, mark)
                 .first()
                 .copied()
-                .ok_or_else(|| "none".to_owned())
+                .ok_or_else(|| "no heartbeat".to_owned())
         },
     );
-    if let Some(heard) = cx.claim(HOST_RESIL_002).met(heard.await) {
-        let after = heard.saturating_duration_since(reconnected(tap, mark).unwrap_or(restored));
-        let soon = after <= deadlines::HEARTBEAT_AFTER_RECONNECT.limit + cx.fixture().patience();
-        cx.claim(HOST_RESIL_002)
-            .holds("a heartbeat within 2 s of reconnecting", soon, || {
-                format!("after {after:?}")
-            });
+    if let Some(heartbeat_at) = cx.claim(HOST_RESIL_002).met(heartbeat.await) {
+        let after =
+            heartbeat_at.saturating_duration_since(reconnected_at(tap, mark).unwrap_or(restored));
+        let in_time = after <= deadlines::HEARTBEAT_AFTER_RECONNECT.limit + cx.fixture().patience();
+        cx.claim(HOST_RESIL_002).holds(
+            "the host publishes a heartbeat within 2 s of reconnecting",
+            in_time,
+            || format!("after {after:?}"),
+        );
     }
     let settled = cx.consistently(
         Duration::from_millis(1200),
-        "the workload is RUNNING",
+        "the workload stays RUNNING",
         || async { cx.status(&id).await?.in_state(State::Running) },
     );
     cx.claim(HOST_RESIL_003).met(settled.await);
     cx.claim(HOST_RESIL_003)
-        .is("runs of the service", beacon.count("up"), 1);
+        .is("number of runs of the service", beacon.count("up"), 1);
     judge_burst(cx, tap, mark);
     Ok(())
 }
 
-/// A host that is launched before its broker finds it when it comes.
-async fn broker_comes_late(cx: &CheckContext) -> Flow {
-    let launched = cx.launch_before_broker(BROKER_LATE).await?;
-    let what = "a host launched 4 s before its broker shows itself when the broker is there";
+/// A host that is launched before its broker connects when the broker is reachable.
+async fn late_broker(cx: &CheckContext) -> Flow {
+    let launched = cx.launch_before_broker(BROKER_DELAY).await?;
+    let description =
+        "a host that is launched 4 s before its broker connects when the broker is reachable";
     cx.claim(HOST_RESIL_005)
-        .holds(what, launched.is_ok(), || match &launched {
+        .holds(description, launched.is_ok(), || match &launched {
             Ok(_) => String::new(),
-            Err(error) => crate::check::outcome::chain(error),
+            Err(error) => crate::check::outcome::error_chain(error),
         });
     Ok(())
 }
 
-/// The broker delivers a start twice: one copy wins, the other is told that the id is taken.
-async fn delivered_twice(cx: &CheckContext) -> Flow {
+/// Of a start that the broker delivers twice, one copy is accepted and the other is refused with
+/// code 409.
+async fn duplicate_delivery(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.workload().start_request(&id).to_string();
     let rule = Rule::on(
@@ -192,39 +209,42 @@ async fn delivered_twice(cx: &CheckContext) -> Flow {
         Action::Duplicate,
     )
     .to_target();
-    let _twice = cx.tap()?.rule(rule.containing(&id).times(1));
+    let _duplicate = cx.tap()?.add_rule(rule.containing(&id).times(1));
     let mut replies = cx.request("workload.start", start, Headers::none()).await?;
-    let mut answers = Vec::new();
-    while answers.len() < 2 {
+    let mut responses = Vec::new();
+    while responses.len() < 2 {
         let Some(delivery) = replies
-            .next(deadlines::ANSWER.limit + cx.fixture().patience())
+            .next(deadlines::REPLY.limit + cx.fixture().patience())
             .await
         else {
             break;
         };
-        answers.extend(
-            crate::host::context::read(delivery, &replies)
-                .answer()
+        responses.extend(
+            crate::host::context::parse_reply(delivery, &replies)
+                .response()
                 .cloned(),
         );
     }
     cx.claim(HOST_RESIL_006).is(
-        "answers to a start that was delivered twice",
-        answers.len(),
+        "number of replies to a start that was delivered twice",
+        responses.len(),
         2,
     );
-    let told = answers
+    let refused = responses
         .iter()
-        .filter(|answer| answer.error_code == Some(409))
+        .filter(|response| response.error_code == Some(409))
         .count();
+    cx.claim(HOST_RESIL_006).is(
+        "number of copies that are refused with code 409",
+        refused,
+        1,
+    );
     cx.claim(HOST_RESIL_006)
-        .is("copies that are refused with code 409", told, 1);
-    cx.claim(HOST_RESIL_006)
-        .met(cx.running(&id, deadlines::LOOK).await);
+        .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
     Ok(())
 }
 
-/// The reply to a start is lost; the scheduler tries again.
+/// A retry after a lost reply is refused with code 409, and the service runs once.
 async fn lost_reply(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
     let workload = cx.workload().service(Role::ServiceRun).beacon(&beacon);
@@ -233,7 +253,7 @@ async fn lost_reply(cx: &CheckContext) -> Flow {
         Action::Drop,
     )
     .from_target();
-    let _lost = cx.tap()?.rule(rule.containing(&id).times(1));
+    let _lost = cx.tap()?.add_rule(rule.containing(&id).times(1));
     let payload = workload.start_request(&id).to_string();
     let first = cx
         .send_within(
@@ -243,25 +263,25 @@ async fn lost_reply(cx: &CheckContext) -> Flow {
             Duration::from_millis(500),
         )
         .await?;
-    if let Some(answer) = first.answer() {
-        return Err(Blocked::harness("the reply was not lost", answer));
+    if let Some(response) = first.response() {
+        return Err(Blocked::harness("the tap did not drop the reply", response));
     }
-    cx.running(&id, deadlines::LOOK)
+    cx.wait_running(&id, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_START_001)?;
-    let up = beacon.wait("up", 1, deadlines::LOOK.limit).await;
-    up.map_err(|silence| cx.blocked(HOST_SVC_016, "a service that runs", &silence))?;
+    let up = beacon.wait("up", 1, deadlines::DEFAULT_WAIT.limit).await;
+    up.map_err(|missed| cx.blocked(HOST_SVC_016, "a service that runs", &missed))?;
 
     let retry = cx.start(&id, &workload).await?;
-    let right = retry.state == State::Error && retry.error_code == Some(409);
-    let what = "the retry is refused: ERROR with code 409";
+    let refused = retry.state == State::Error && retry.error_code == Some(409);
+    let description = "the retry is refused with ERROR and code 409";
     cx.claim(HOST_RESIL_007)
         .about(&retry)
-        .holds(what, right, || retry.to_string());
+        .holds(description, refused, || retry.to_string());
     let status = cx.status(&id).await?;
     cx.claim(HOST_RESIL_007)
-        .is("status afterwards", status.state, State::Running);
-    let once = cx.consistently(Duration::from_secs(1), "the service ran once", || async {
+        .is("state after the retry", status.state, State::Running);
+    let once = cx.consistently(Duration::from_secs(1), "the service runs once", || async {
         match beacon.count("up") {
             1 => Ok(()),
             runs => Err(format!("{runs} runs")),
@@ -271,7 +291,7 @@ async fn lost_reply(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Two hundred requests in one breath.
+/// The host replies to 200 concurrent requests within 5 s, each with the right id.
 async fn load(cx: &CheckContext) -> Flow {
     let ids: Vec<String> = (0..200).map(|n| cx.id(&format!("never-{n}"))).collect();
     let requests = ids.iter().map(|id| {
@@ -284,50 +304,61 @@ async fn load(cx: &CheckContext) -> Flow {
     let replies = try_join_all(requests).await?;
     let answered = replies
         .iter()
-        .filter(|reply| reply.answer().is_some())
+        .filter(|reply| reply.response().is_some())
         .count();
-    cx.claim(HOST_RESIL_008)
-        .is("answers within 5 s to 200 requests at once", answered, 200);
-    let right = replies
+    cx.claim(HOST_RESIL_008).is(
+        "number of replies within 5 s to 200 concurrent requests",
+        answered,
+        200,
+    );
+    let with_right_id = replies
         .iter()
         .zip(&ids)
-        .filter(|(reply, id)| reply.answer().is_some_and(|a| a.id == **id))
+        .filter(|(reply, id)| reply.response().is_some_and(|a| a.id == **id))
         .count();
-    cx.claim(HOST_RESIL_008)
-        .is("answers with the id that was asked for", right, 200);
+    cx.claim(HOST_RESIL_008).is(
+        "number of replies with the id of the request",
+        with_right_id,
+        200,
+    );
     Ok(())
 }
 
+/// After an outage of three minutes, the host replies again, its workload runs, and it publishes
+/// one heartbeat.
 async fn long_outage(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    cx.started(&id, &cx.workload()).await?;
+    cx.start_and_wait(&id, &cx.workload()).await?;
     let (tap, process) = (cx.tap()?, cx.process()?);
-    let (mark, _) = take_away(cx, tap, LONG_OUTAGE).await?;
-    back_again(cx, HOST_RESIL_009).await;
+    let (mark, _) = cut_off(cx, tap, LONG_OUTAGE).await?;
+    claim_recovery(cx, HOST_RESIL_009).await;
     cx.claim(HOST_RESIL_009)
-        .holds("the process goes on", !process.has_exited(), || {
-            "it exited".to_owned()
+        .holds("the process keeps running", !process.has_exited(), || {
+            "the process exited".to_owned()
         });
     if let Ok(status) = cx.status(&id).await {
-        cx.claim(HOST_RESIL_009)
-            .is("the workload goes on", status.state, State::Running);
+        cx.claim(HOST_RESIL_009).is(
+            "state of the workload after the outage",
+            status.state,
+            State::Running,
+        );
     }
-    let heard = cx.eventually(
+    let heartbeat = cx.eventually(
         deadlines::RECOVERY,
-        "a heartbeat after the broker is back",
+        "a heartbeat after the outage",
         || async {
             heartbeats_since(cx, tap, mark)
                 .first()
                 .map(|_| ())
-                .ok_or_else(|| "none".to_owned())
+                .ok_or_else(|| "no heartbeat".to_owned())
         },
     );
-    cx.claim(HOST_RESIL_009).met(heard.await);
+    cx.claim(HOST_RESIL_009).met(heartbeat.await);
     judge_burst(cx, tap, mark);
     Ok(())
 }
 
-/// The connection stays open and nothing passes: the host must find out by itself.
+/// The host detects a connection that stays open without traffic, and reconnects.
 async fn half_open(cx: &CheckContext) -> Flow {
     let tap = cx.tap()?;
     cx.status(&cx.id("never-started")).await?;
@@ -338,16 +369,16 @@ async fn half_open(cx: &CheckContext) -> Flow {
     let noticed = tap
         .wait_for(
             mark,
-            |frame| matches!(frame.kind, Kind::Opened | Kind::Closed),
+            |frame| matches!(frame.kind, FrameKind::Opened | FrameKind::Closed),
             deadline,
         )
         .await;
     cx.claim(HOST_RESIL_010).holds(
-        "the host gives a dead connection up within 3 minutes",
+        "the host closes a dead connection within 3 minutes",
         noticed.is_ok(),
-        || "it still holds on to it".to_owned(),
+        || "the connection is still open".to_owned(),
     );
     drop(frozen);
-    back_again(cx, HOST_RESIL_010).await;
+    claim_recovery(cx, HOST_RESIL_010).await;
     Ok(())
 }

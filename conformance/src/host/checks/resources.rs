@@ -1,4 +1,4 @@
-//! Resources and isolation: limits, allow-lists, volumes, interfaces, and guests that never yield.
+//! Resource checks: limits, environment, allow-lists, interfaces, volumes, and spinning guests.
 
 use serde_json::{Value, json};
 
@@ -10,203 +10,222 @@ use crate::spec::requirements::*;
 use crate::spec::roles::Role;
 use crate::wire::response::{Response, State};
 
-/// The section.
+/// Checks of the section `resources`, and one of the section `security`.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "res/memory-limit", run: memory_limit, covers: [HOST_RES_001], host: Shared,
+        id: "resources/memory-limit", run: memory_limit, covers: [HOST_RES_001], host: Shared,
         roles: [HttpAlloc], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/default-memory", run: default_memory, covers: [HOST_RES_002], host: Shared,
+        id: "resources/default-memory", run: default_memory, covers: [HOST_RES_002], host: Shared,
         roles: [HttpAlloc], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/endless-memory", run: endless_memory, covers: [HOST_RES_003], host: Own,
-        roles: [HttpAlloc, Hello], needs: [Ingress, Registry], budget_s: 120, slow: false,
+        id: "resources/unbounded-allocation", run: unbounded_allocation, covers: [HOST_RES_003],
+        host: Own, roles: [HttpAlloc, Hello], needs: [Ingress, Registry], budget_s: 120,
+        slow: false,
     },
     check! {
-        id: "res/environment", run: environment, covers: [HOST_RES_004], host: Shared,
+        id: "resources/environment", run: environment, covers: [HOST_RES_004], host: Shared,
         roles: [HttpEnv], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/egress-denied", run: egress_denied, covers: [HOST_RES_005], host: Shared,
+        id: "resources/egress-denied", run: egress_denied, covers: [HOST_RES_005], host: Shared,
         roles: [HttpFetch], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/egress-allowed", run: egress_allowed, covers: [HOST_RES_006], host: Shared,
+        id: "resources/egress-allowed", run: egress_allowed, covers: [HOST_RES_006], host: Shared,
         roles: [HttpFetch], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/malformed-allow-lists", run: malformed_allow_lists, covers: [HOST_RES_007],
+        id: "resources/malformed-allow-lists", run: malformed_allow_lists, covers: [HOST_RES_007],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "res/undeclared-import", run: undeclared_import, covers: [HOST_RES_008],
+        id: "resources/undeclared-import", run: undeclared_import, covers: [HOST_RES_008],
         host: Shared, roles: [HttpKeyvalue], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/unmet-import", run: unmet_import, covers: [HOST_RES_009], host: Shared,
+        id: "resources/unmet-import", run: unmet_import, covers: [HOST_RES_009], host: Shared,
         roles: [Unmet], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/unused-interface", run: unused_interface, covers: [HOST_RES_010],
+        id: "resources/unused-interface", run: unused_interface, covers: [HOST_RES_010],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/host-path", run: host_path, covers: [HOST_RES_011], host: Shared,
+        id: "resources/invalid-host-path", run: invalid_host_path, covers: [HOST_RES_011],
+        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
+    },
+    check! {
+        id: "resources/unknown-volume", run: unknown_volume, covers: [HOST_RES_012], host: Shared,
         roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/unknown-volume", run: unknown_volume, covers: [HOST_RES_012], host: Shared,
-        roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "res/read-only", run: read_only, covers: [HOST_RES_013], host: Shared,
+        id: "resources/read-only", run: read_only, covers: [HOST_RES_013], host: Shared,
         roles: [HttpFiles], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/empty-dir", run: empty_dir, covers: [HOST_RES_014], host: Shared,
+        id: "resources/empty-dir", run: empty_dir, covers: [HOST_RES_014], host: Shared,
         roles: [HttpFiles], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/spin", run: spin, covers: [HOST_RES_015], host: Own, roles: [ServiceSpin],
+        id: "resources/spin", run: spin, covers: [HOST_RES_015], host: Own, roles: [ServiceSpin],
         needs: [Registry, Process], budget_s: 120, slow: false,
     },
     check! {
-        id: "res/sockets", run: sockets, covers: [HOST_RES_016], host: Shared,
+        id: "resources/sockets", run: sockets, covers: [HOST_RES_016], host: Shared,
         roles: [HttpSocket], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "res/config", run: config, covers: [HOST_RES_017], host: Shared,
+        id: "resources/config", run: config, covers: [HOST_RES_017], host: Shared,
         roles: [HttpConfig], needs: [Ingress, Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "sec/values", run: values, covers: [HOST_SEC_003], host: Own, roles: [Idle],
+        id: "security/values", run: values, covers: [HOST_SEC_003], host: Own, roles: [Idle],
         needs: [Registry, Process], budget_s: 90, slow: false,
     },
 ];
 
-/// A started workload of one component that serves HTTP under `label`.
+/// Starts a workload with one HTTP component, configured by `configure`, and returns its HTTP host
+/// name.
 async fn serve<'c>(
     cx: &'c CheckContext,
     label: &str,
     role: Role,
-    shape: impl FnOnce(Workload<'c>) -> Workload<'c>,
+    configure: impl FnOnce(Workload<'c>) -> Workload<'c>,
 ) -> Result<String, Blocked> {
-    let host = cx.http_name(label);
-    let workload = shape(cx.workload().component(role)).http_host(&host);
-    cx.started(&cx.id(label), &workload).await?;
+    let host = cx.http_host_name(label);
+    let workload = configure(cx.workload().component(role)).http_host(&host);
+    cx.start_and_wait(&cx.id(label), &workload).await?;
     Ok(host)
 }
 
-/// The body of an answer of 200; anything else in words.
+/// Returns the body of a response with status 200, or else a description of the response.
 async fn body(cx: &CheckContext, host: &str, path: &str) -> Result<String, Blocked> {
-    let answer = cx.http(host, path).await?;
-    Ok(if answer.status == 200 {
-        answer.text()
+    let response = cx.http_get(host, path).await?;
+    Ok(if response.status == 200 {
+        response.text()
     } else {
-        answer.to_string()
+        response.to_string()
     })
 }
 
-/// Claims that a start ends in ERROR with a message that names something.
-async fn refused(
+/// Claims that a start ends in ERROR, with a message that contains `names`.
+async fn claim_refused(
     cx: &CheckContext,
     requirement: Requirement,
-    what: &str,
+    description: &str,
     workload: &Workload<'_>,
     names: Option<&str>,
 ) -> Flow {
-    let id = cx.id(&what.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let id = cx.id(&description.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     let start = cx.start(&id, workload).await?;
-    let answer: Response = match start.state {
-        State::Starting => match cx.reaches(&id, State::Error, deadlines::LOOK).await.result {
-            Ok(answer) => answer,
+    let response: Response = match start.state {
+        State::Starting => match cx
+            .wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
+            .await
+            .result
+        {
+            Ok(response) => response,
             Err(_) => cx.status(&id).await?,
         },
         _ => start,
     };
-    let failed = answer.state == State::Error;
-    let claim = format!("{what} is refused: ERROR");
+    let failed = response.state == State::Error;
+    let claim = format!("{description} is refused with ERROR");
     cx.claim(requirement)
-        .about(&answer)
-        .holds(&claim, failed, || answer.to_string());
+        .about(&response)
+        .holds(&claim, failed, || response.to_string());
     if let (true, Some(names)) = (failed, names) {
-        let named = answer.message.contains(names);
-        let claim = format!("the refusal of {what} names `{names}`");
+        let named = response.message.contains(names);
+        let claim = format!("the refusal of {description} names `{names}`");
         cx.claim(requirement)
-            .about(&answer)
-            .holds(&claim, named, || answer.to_string());
+            .about(&response)
+            .holds(&claim, named, || response.to_string());
     }
     Ok(())
 }
 
+/// A guest can allocate memory up to `memoryLimitMb` and no more.
 async fn memory_limit(cx: &CheckContext) -> Flow {
     let host = serve(cx, "a", Role::HttpAlloc, |workload| {
         workload.memory_limit_mb(64)
     })
     .await?;
     cx.claim(HOST_RES_001).is(
-        "16 MiB of 64",
+        "allocation of 16 MiB with memoryLimitMb 64",
         body(cx, &host, "/16").await?,
         "ok".to_owned(),
     );
-    let over = cx.http(&host, "/128").await?;
-    let kept = over.status == 500 || over.text() == "refused";
-    cx.claim(HOST_RES_001)
-        .holds("128 MiB of 64 are refused", kept, || over.to_string());
+    let over = cx.http_get(&host, "/128").await?;
+    let refused = over.status == 500 || over.text() == "refused";
+    cx.claim(HOST_RES_001).holds(
+        "an allocation of 128 MiB with memoryLimitMb 64 fails",
+        refused,
+        || over.to_string(),
+    );
     Ok(())
 }
 
+/// Without `memoryLimitMb`, a guest can allocate 240 MiB.
 async fn default_memory(cx: &CheckContext) -> Flow {
     let host = serve(cx, "a", Role::HttpAlloc, |workload| workload).await?;
-    let answer = body(cx, &host, "/240").await?;
-    cx.claim(HOST_RES_002)
-        .is("240 MiB without memoryLimitMb", answer, "ok".to_owned());
+    let response = body(cx, &host, "/240").await?;
+    cx.claim(HOST_RES_002).is(
+        "allocation of 240 MiB without memoryLimitMb",
+        response,
+        "ok".to_owned(),
+    );
     Ok(())
 }
 
-async fn endless_memory(cx: &CheckContext) -> Flow {
+/// A guest that allocates without bound is stopped, and another workload keeps serving.
+async fn unbounded_allocation(cx: &CheckContext) -> Flow {
     let greedy = serve(cx, "greedy", Role::HttpAlloc, |workload| workload).await?;
     let modest = serve(cx, "modest", Role::Hello, |workload| workload).await?;
     for _ in 0..3 {
-        let answer = cx.http(&greedy, "/endless").await?;
-        let what = "status of a guest that allocates without end";
-        cx.claim(HOST_RES_003).is(what, answer.status, 500);
+        let response = cx.http_get(&greedy, "/endless").await?;
+        let description = "HTTP status of a guest that allocates without bound";
+        cx.claim(HOST_RES_003).is(description, response.status, 500);
     }
     let status = cx.status(&cx.id("modest")).await?;
     cx.claim(HOST_RES_003)
         .is("state of another workload", status.state, State::Running);
-    let answer = body(cx, &modest, "/").await?;
-    cx.claim(HOST_RES_003)
-        .is("another workload serves", answer, "hello".to_owned());
+    let response = body(cx, &modest, "/").await?;
+    cx.claim(HOST_RES_003).is(
+        "HTTP response of another workload",
+        response,
+        "hello".to_owned(),
+    );
     Ok(())
 }
 
+/// A guest sees only the environment variables of its workload.
 async fn environment(cx: &CheckContext) -> Flow {
     let host = serve(cx, "a", Role::HttpEnv, |workload| {
         workload.env("BERTH_A", "1").env("BERTH_B", "zwei")
     })
     .await?;
-    let seen = body(cx, &host, "/").await?;
-    let mut lines: Vec<&str> = seen.lines().collect();
+    let variables = body(cx, &host, "/").await?;
+    let mut lines: Vec<&str> = variables.lines().collect();
     lines.sort_unstable();
     let names: Vec<&str> = lines
         .iter()
         .filter_map(|line| line.split_once('='))
         .map(|(name, _)| name)
         .collect();
-    let what = "variables that the guest sees";
-    let right = lines == ["BERTH_A=1", "BERTH_B=zwei"];
-    // Values of the host's own environment are nobody's business, a report's least of all.
+    let as_expected = lines == ["BERTH_A=1", "BERTH_B=zwei"];
+    // Only names: values of the host's own environment must not appear in a report.
     cx.claim(HOST_RES_004).holds(
-        &format!("{what}: BERTH_A=1, BERTH_B=zwei, nothing else"),
-        right,
+        "the guest sees only the variables BERTH_A=1 and BERTH_B=zwei",
+        as_expected,
         || format!("the variables {names:?}"),
     );
     Ok(())
 }
 
+/// A request to a destination that `allowedHosts` does not list is denied.
 async fn egress_denied(cx: &CheckContext) -> Flow {
     let beacon = cx.beacon();
     let url = format!("{}/fetch", beacon.value);
@@ -223,22 +242,23 @@ async fn egress_denied(cx: &CheckContext) -> Flow {
             }
         })
         .await?;
-        let answer = body(cx, &host, "/").await?;
-        let what = format!(
-            "a request that the list ({}) does not permit",
+        let response = body(cx, &host, "/").await?;
+        let description = format!(
+            "request with allowedHosts {}, which does not permit it",
             entry.unwrap_or("empty")
         );
         cx.claim(HOST_RES_005)
-            .is(&what, answer, "denied".to_owned());
+            .is(&description, response, "denied".to_owned());
     }
     cx.claim(HOST_RES_005).is(
-        "requests that arrived all the same",
+        "number of denied requests that arrived",
         beacon.count("fetch"),
         0,
     );
     Ok(())
 }
 
+/// A request to a destination in `allowedHosts` arrives.
 async fn egress_allowed(cx: &CheckContext) -> Flow {
     let beacon = cx.beacon();
     let url = format!("{}/fetch", beacon.value);
@@ -246,18 +266,22 @@ async fn egress_allowed(cx: &CheckContext) -> Flow {
         workload.env("BEACON", &url).allowed_host(&beacon.authority)
     })
     .await?;
-    let answer = body(cx, &host, "/").await?;
-    let through = answer.parse::<u16>().is_ok() && beacon.count("fetch") == 1;
-    cx.claim(HOST_RES_006)
-        .holds("a request that the list permits arrives", through, || {
+    let response = body(cx, &host, "/").await?;
+    let arrived = response.parse::<u16>().is_ok() && beacon.count("fetch") == 1;
+    cx.claim(HOST_RES_006).holds(
+        "a request that allowedHosts permits arrives",
+        arrived,
+        || {
             format!(
-                "the guest saw {answer:?}, {} requests arrived",
+                "the guest received {response:?}, {} requests arrived",
                 beacon.count("fetch")
             )
-        });
+        },
+    );
     Ok(())
 }
 
+/// A malformed entry of an allow-list is refused, with a message that contains the entry.
 async fn malformed_allow_lists(cx: &CheckContext) -> Flow {
     for (list, entries) in [
         (
@@ -280,44 +304,47 @@ async fn malformed_allow_lists(cx: &CheckContext) -> Flow {
                 .workload()
                 .component(Role::Idle)
                 .resource_field(list, json!([entry]));
-            let what = format!("the entry {entry:?} of {list}");
-            refused(cx, HOST_RES_007, &what, &workload, Some(entry)).await?;
+            let description = format!("the entry {entry:?} of {list}");
+            claim_refused(cx, HOST_RES_007, &description, &workload, Some(entry)).await?;
         }
     }
     Ok(())
 }
 
+/// A component that imports an undeclared interface is refused.
 async fn undeclared_import(cx: &CheckContext) -> Flow {
     let workload = cx
         .workload()
         .component(Role::HttpKeyvalue)
-        .http_host(&cx.http_name("a"));
-    refused(
+        .http_host(&cx.http_host_name("a"));
+    claim_refused(
         cx,
         HOST_RES_008,
-        "an import that is not declared",
+        "an undeclared import",
         &workload,
         Some("wasi:keyvalue"),
     )
     .await
 }
 
+/// A component that imports an interface that the host does not offer is refused.
 async fn unmet_import(cx: &CheckContext) -> Flow {
     let workload = cx
         .workload()
         .component(Role::Unmet)
-        .http_host(&cx.http_name("a"))
+        .http_host(&cx.http_host_name("a"))
         .interface("acme", "nope", &["thing"]);
-    refused(
+    claim_refused(
         cx,
         HOST_RES_009,
-        "an import that is not offered",
+        "an import that the host does not offer",
         &workload,
         Some("acme:nope"),
     )
     .await
 }
 
+/// A declared interface that no component imports is accepted, even if the host does not offer it.
 async fn unused_interface(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let workload = cx
@@ -325,20 +352,21 @@ async fn unused_interface(cx: &CheckContext) -> Flow {
         .component(Role::Idle)
         .interface("acme", "nope", &["thing"]);
     let start = cx.start(&id, &workload).await?;
-    let what = "a workload that declares what nobody imports is accepted";
+    let description = "a workload that declares an unused interface is accepted";
     let accepted = matches!(start.state, State::Running | State::Starting);
     if cx
         .claim(HOST_RES_010)
-        .holds(what, accepted, || start.to_string())
+        .holds(description, accepted, || start.to_string())
     {
         cx.claim(HOST_RES_010)
-            .met(cx.running(&id, deadlines::LOOK).await);
+            .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
     }
     Ok(())
 }
 
-async fn host_path(cx: &CheckContext) -> Flow {
-    for (what, path) in [
+/// A `hostPath` that does not exist or is not a directory is refused.
+async fn invalid_host_path(cx: &CheckContext) -> Flow {
+    for (description, path) in [
         (
             "a hostPath that does not exist",
             "/no/such/directory/for/berth",
@@ -350,17 +378,18 @@ async fn host_path(cx: &CheckContext) -> Flow {
             .component(Role::Idle)
             .mount("v", "/data", false)
             .volume("v", json!({ "hostPath": { "localPath": path } }));
-        refused(cx, HOST_RES_011, what, &workload, None).await?;
+        claim_refused(cx, HOST_RES_011, description, &workload, None).await?;
     }
     Ok(())
 }
 
+/// A mount of an unknown volume is refused.
 async fn unknown_volume(cx: &CheckContext) -> Flow {
     let workload = cx
         .workload()
         .component(Role::Idle)
         .mount("nowhere", "/data", false);
-    refused(
+    claim_refused(
         cx,
         HOST_RES_012,
         "a mount of an unknown volume",
@@ -370,80 +399,89 @@ async fn unknown_volume(cx: &CheckContext) -> Flow {
     .await
 }
 
-fn scratch(workload: Workload<'_>, read_only: bool) -> Workload<'_> {
+/// Mounts an `emptyDir` volume at `/data`.
+fn with_empty_dir(workload: Workload<'_>, read_only: bool) -> Workload<'_> {
     workload
         .mount("v", "/data", read_only)
         .volume("v", json!({ "emptyDir": {} }))
 }
 
+/// A guest cannot write through a `readOnly` mount.
 async fn read_only(cx: &CheckContext) -> Flow {
     let writable = serve(cx, "rw", Role::HttpFiles, |workload| {
-        scratch(workload, false)
+        with_empty_dir(workload, false)
     })
     .await?;
     if body(cx, &writable, "/write/f").await? != "ok" {
-        return Err(cx.blocked(HOST_RES_014, "a volume that can be written", &"it cannot"));
+        return Err(cx.blocked(HOST_RES_014, "a writable volume", &"the write failed"));
     }
-    let guarded = serve(cx, "ro", Role::HttpFiles, |workload| {
-        scratch(workload, true)
+    let read_only = serve(cx, "ro", Role::HttpFiles, |workload| {
+        with_empty_dir(workload, true)
     })
     .await?;
-    let answer = body(cx, &guarded, "/write/f").await?;
+    let response = body(cx, &read_only, "/write/f").await?;
     cx.claim(HOST_RES_013).is(
-        "writing through a readOnly mount",
-        answer,
+        "write through a readOnly mount",
+        response,
         "denied".to_owned(),
     );
     Ok(())
 }
 
+/// An `emptyDir` is writable, private to its workload, and removed with it.
 async fn empty_dir(cx: &CheckContext) -> Flow {
     let one = serve(cx, "one", Role::HttpFiles, |workload| {
-        scratch(workload, false)
+        with_empty_dir(workload, false)
     })
     .await?;
-    let wrote = body(cx, &one, "/write/f").await?;
-    cx.claim(HOST_RES_014)
-        .is("writing to one's own emptyDir", wrote, "ok".to_owned());
-    let kept = body(cx, &one, "/read/f").await?;
-    cx.claim(HOST_RES_014)
-        .is("reading it back", kept, "berth".to_owned());
+    let written = body(cx, &one, "/write/f").await?;
+    cx.claim(HOST_RES_014).is(
+        "write to the workload's own emptyDir",
+        written,
+        "ok".to_owned(),
+    );
+    let read = body(cx, &one, "/read/f").await?;
+    cx.claim(HOST_RES_014).is(
+        "read of the file in the same workload",
+        read,
+        "berth".to_owned(),
+    );
     let two = serve(cx, "two", Role::HttpFiles, |workload| {
-        scratch(workload, false)
+        with_empty_dir(workload, false)
     })
     .await?;
     let foreign = body(cx, &two, "/read/f").await?;
     cx.claim(HOST_RES_014).is(
-        "reading it from another workload",
+        "read of the file in another workload",
         foreign,
         "denied".to_owned(),
     );
 
     let id = cx.id("one");
     cx.stop(&id).await?;
-    cx.gone(&id).await.or_blocked(cx, HOST_STOP_002)?;
+    cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
     let again = serve(cx, "one", Role::HttpFiles, |workload| {
-        scratch(workload, false)
+        with_empty_dir(workload, false)
     })
     .await?;
     let old = body(cx, &again, "/read/f").await?;
     cx.claim(HOST_RES_014).is(
-        "reading it after a stop and a start",
+        "read of the file after a stop and a start",
         old,
         "denied".to_owned(),
     );
     Ok(())
 }
 
-/// More spinning services than cores; the host answers, and after the stop the processor is quiet.
+/// The host replies to status while services spin, and after a stop their execution ends.
 async fn spin(cx: &CheckContext) -> Flow {
     let ids: Vec<String> = (0..4).map(|n| cx.id(&n.to_string())).collect();
     for id in &ids {
         let beacon = cx.beacon();
         let workload = cx.workload().service(Role::ServiceSpin).beacon(&beacon);
-        cx.started(id, &workload).await?;
-        let spun = beacon.wait("spin", 1, deadlines::LOOK.limit).await;
-        spun.map_err(|silence| cx.blocked(HOST_SVC_016, "a service that spins", &silence))?;
+        cx.start_and_wait(id, &workload).await?;
+        let spinning = beacon.wait("spin", 1, deadlines::DEFAULT_WAIT.limit).await;
+        spinning.map_err(|missed| cx.blocked(HOST_SVC_016, "a service that spins", &missed))?;
     }
     for id in &ids {
         let payload = json!({ "workloadId": id }).to_string();
@@ -454,80 +492,88 @@ async fn spin(cx: &CheckContext) -> Flow {
                 crate::wire::response::Headers::none(),
             )
             .await?;
-        cx.claim(HOST_RES_015)
-            .answered("status is answered within 5 s while guests spin", &reply);
+        cx.claim(HOST_RES_015).answered(
+            "the host replies to status within 5 s while guests spin",
+            &reply,
+        );
     }
     let process = cx.process()?;
     let mut busy = Streak::default();
-    let shown = cx.eventually(deadlines::LOOK, "the spinning shows", || {
-        let looks = busy.after(process.busy_threads().is_some_and(|threads| threads > 0));
+    let observed = cx.eventually(deadlines::DEFAULT_WAIT, "busy threads of the host", || {
+        let samples = busy.record(process.busy_threads().is_some_and(|threads| threads > 0));
         async move {
-            (looks >= LOOKS)
+            (samples >= SAMPLES)
                 .then_some(())
-                .ok_or_else(|| "all threads rest".to_owned())
+                .ok_or_else(|| "all threads are idle".to_owned())
         }
     });
-    // A system that tells nothing of threads could say only that all is quiet.
-    shown.await.result.map_err(|missed| {
-        Blocked::Missing(format!("a sight of the spinning: {}", missed.actual))
+    // On a system without thread statistics, all threads would seem idle.
+    observed.await.result.map_err(|missed| {
+        Blocked::Missing(format!(
+            "busy threads that the suite can observe: {}",
+            missed.actual
+        ))
     })?;
     for id in &ids {
         cx.stop(id).await?;
     }
     for id in &ids {
-        cx.claim(HOST_RES_015).met(cx.gone(id).await);
+        cx.claim(HOST_RES_015).met(cx.wait_not_found(id).await);
     }
-    let mut rest = Streak::default();
+    let mut idle = Streak::default();
     let limit = deadlines::STOP_GUEST_ENDS;
-    let quiet = cx.eventually(limit, "guest execution has ended", || {
+    let ended = cx.eventually(limit, "guest execution has ended", || {
         let threads = process.busy_threads().unwrap_or_default();
-        let looks = rest.after(threads == 0);
+        let samples = idle.record(threads == 0);
         async move {
-            (looks >= LOOKS)
+            (samples >= SAMPLES)
                 .then_some(())
-                .ok_or_else(|| format!("{threads} threads compute"))
+                .ok_or_else(|| format!("{threads} busy threads"))
         }
     });
-    cx.claim(HOST_RES_015).met(quiet.await);
+    cx.claim(HOST_RES_015).met(ended.await);
     Ok(())
 }
 
-/// So many looks in a row that show the same are no chance. Used time would tell less: on a busy machine
-/// a guest that never yields gets little of it.
-const LOOKS: u32 = 6;
+/// Consecutive equal samples that rule out chance. CPU time would be less reliable: on a busy
+/// machine, a guest that never yields gets little of it.
+const SAMPLES: u32 = 6;
 
-/// How often in a row a look showed what it was to show.
+/// Number of consecutive samples that met a condition.
 #[derive(Default)]
 struct Streak(u32);
 
 impl Streak {
-    fn after(&mut self, shown: bool) -> u32 {
-        self.0 = if shown { self.0 + 1 } else { 0 };
+    fn record(&mut self, met: bool) -> u32 {
+        self.0 = if met { self.0 + 1 } else { 0 };
         self.0
     }
 }
 
+/// A guest cannot open a TCP connection without an allow-list.
 async fn sockets(cx: &CheckContext) -> Flow {
     let beacon = cx.beacon();
     let host = serve(cx, "a", Role::HttpSocket, |workload| {
         workload.env("BEACON", &beacon.value)
     })
     .await?;
-    let answer = body(cx, &host, "/").await?;
+    let response = body(cx, &host, "/").await?;
     cx.claim(HOST_RES_016).is(
-        "a TCP connection that no list permits",
-        answer,
+        "TCP connection without an allow-list",
+        response,
         "denied".to_owned(),
     );
     Ok(())
 }
 
-fn configured<'c>(workload: Workload<'c>, values: Value) -> Workload<'c> {
+/// Sets the `wasi:config` values and declares `wasi:config/store`.
+fn with_config<'c>(workload: Workload<'c>, values: Value) -> Workload<'c> {
     workload
         .resource_field("config", values)
         .interface("wasi", "config", &["store"])
 }
 
+/// A component sees its own `wasi:config` values and no others, if the host offers `wasi:config`.
 async fn config(cx: &CheckContext) -> Flow {
     let heartbeat = cx.heartbeat().await?.json.unwrap_or_default();
     let offered = heartbeat
@@ -540,37 +586,40 @@ async fn config(cx: &CheckContext) -> Flow {
         });
     if !offered {
         cx.claim(HOST_RES_017)
-            .holds("wasi:config is not offered", true, String::new);
+            .holds("the host does not offer wasi:config", true, String::new);
         return Ok(());
     }
-    let one = serve(cx, "one", Role::HttpConfig, |w| {
-        configured(w, json!({ "key": "one" }))
+    let one = serve(cx, "one", Role::HttpConfig, |workload| {
+        with_config(workload, json!({ "key": "one" }))
     })
     .await?;
-    let two = serve(cx, "two", Role::HttpConfig, |w| {
-        configured(w, json!({ "other": "two" }))
+    let two = serve(cx, "two", Role::HttpConfig, |workload| {
+        with_config(workload, json!({ "other": "two" }))
     })
     .await?;
     let own = body(cx, &one, "/key").await?;
     cx.claim(HOST_RES_017)
-        .is("a value of one's own", own, "one".to_owned());
+        .is("value of the component's own config", own, "one".to_owned());
     let foreign = body(cx, &two, "/key").await?;
-    cx.claim(HOST_RES_017)
-        .is("a value of another component's", foreign, "none".to_owned());
-    let host_own = body(cx, &one, "/PATH").await?;
     cx.claim(HOST_RES_017).is(
-        "a variable of the host's environment",
-        host_own,
+        "value of another component's config",
+        foreign,
+        "none".to_owned(),
+    );
+    let host_variable = body(cx, &one, "/PATH").await?;
+    cx.claim(HOST_RES_017).is(
+        "variable of the host's environment",
+        host_variable,
         "none".to_owned(),
     );
     Ok(())
 }
 
-/// A start that works and one that fails, with values that nobody else should see.
+/// Neither replies nor the log contain values of `environment` or `config`.
 async fn values(cx: &CheckContext) -> Flow {
     let secret = format!("value-{}-q9", cx.tag());
-    cx.secret(&secret);
-    let mut answers = Vec::new();
+    cx.add_secret(&secret);
+    let mut responses = Vec::new();
     let good = cx.push(Role::Idle).reference;
     for (label, image) in [("good", good.clone()), ("bad", good.replace(":v1", ":v9"))] {
         let workload = cx
@@ -579,19 +628,21 @@ async fn values(cx: &CheckContext) -> Flow {
             .env("BERTH_SECRET", &secret)
             .resource_field("config", json!({ "secret": secret }));
         let id = cx.id(label);
-        answers.push(cx.start(&id, &workload).await?);
-        answers.push(cx.status(&id).await?);
+        responses.push(cx.start(&id, &workload).await?);
+        responses.push(cx.status(&id).await?);
     }
-    answers.push(cx.heartbeat().await?);
-    let told = answers
+    responses.push(cx.heartbeat().await?);
+    let leak = responses
         .iter()
-        .find(|answer| String::from_utf8_lossy(&answer.raw).contains(&secret));
+        .find(|response| String::from_utf8_lossy(&response.raw).contains(&secret));
     cx.claim(HOST_SEC_003)
-        .holds("no answer holds a value", told.is_none(), || {
-            "one does".to_owned()
+        .holds("no reply contains the value", leak.is_none(), || {
+            "a reply contains the value".to_owned()
         });
     let logged = cx.process()?.log().contains(&secret);
     cx.claim(HOST_SEC_003)
-        .holds("the log holds no value", !logged, || "it does".to_owned());
+        .holds("the log does not contain the value", !logged, || {
+            "the log contains the value".to_owned()
+        });
     Ok(())
 }

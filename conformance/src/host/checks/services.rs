@@ -1,4 +1,4 @@
-//! Services: how they run, how often they are run again, and what is said of their end.
+//! Service checks: results, restarts, and how the host reports them.
 
 use std::time::Duration;
 
@@ -11,81 +11,82 @@ use crate::spec::roles::Role;
 use crate::testbed::beacon::{Beacon, Hit};
 use crate::wire::response::{Response, State};
 
-/// The section, and what of start and stop needs a service to show.
+/// Checks of the section `services`, which include the start and stop checks that need a service.
 pub const CHECKS: &[Check] = &[
     check! {
-        id: "svc/ends-well", run: ends_well, covers: [HOST_SVC_001, HOST_SVC_018],
+        id: "services/success", run: success, covers: [HOST_SVC_001, HOST_SVC_018],
         host: Shared, roles: [ServiceOk], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/exit-0", run: exit_0, covers: [HOST_SVC_002], host: Shared,
+        id: "services/exit-0", run: exit_0, covers: [HOST_SVC_002], host: Shared,
         roles: [ServiceExit0], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/error", run: error, covers: [HOST_SVC_003], host: Shared,
+        id: "services/error", run: error, covers: [HOST_SVC_003], host: Shared,
         roles: [ServiceErr], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/trap", run: trap, covers: [HOST_SVC_004], host: Shared, roles: [ServiceTrap],
+        id: "services/trap", run: trap, covers: [HOST_SVC_004], host: Shared, roles: [ServiceTrap],
         needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/exit-1", run: exit_1, covers: [HOST_SVC_005], host: Shared,
+        id: "services/exit-1", run: exit_1, covers: [HOST_SVC_005], host: Shared,
         roles: [ServiceExit1], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/restart-budget", run: restart_budget,
+        id: "services/restart-budget", run: restart_budget,
         covers: [HOST_SVC_006, HOST_SVC_010, HOST_SVC_011], host: Shared, roles: [ServiceErr],
         needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
-        id: "svc/no-restarts", run: no_restarts, covers: [HOST_SVC_006], host: Shared,
+        id: "services/no-restarts", run: no_restarts, covers: [HOST_SVC_006], host: Shared,
         roles: [ServiceErr], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/exhausted", run: exhausted, covers: [HOST_SVC_007, HOST_SVC_018],
-        host: Shared, roles: [ServiceTrap], needs: [Registry], budget_s: 90, slow: false,
+        id: "services/budget-exhausted", run: budget_exhausted,
+        covers: [HOST_SVC_007, HOST_SVC_018], host: Shared, roles: [ServiceTrap], needs: [Registry],
+        budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/between-runs", run: between_runs, covers: [HOST_SVC_008, HOST_SVC_009],
+        id: "services/between-runs", run: between_runs, covers: [HOST_SVC_008, HOST_SVC_009],
         host: Shared, roles: [ServiceErr], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/fresh-memory", run: fresh_memory, covers: [HOST_SVC_012], host: Shared,
+        id: "services/fresh-memory", run: fresh_memory, covers: [HOST_SVC_012], host: Shared,
         roles: [ServiceFresh], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/budget-comes-back", run: budget_comes_back, covers: [HOST_SVC_013],
+        id: "services/budget-reset", run: budget_reset, covers: [HOST_SVC_013],
         host: Shared, roles: [ServiceLongFail], needs: [Registry], budget_s: 260, slow: true,
     },
     check! {
-        id: "svc/neighbours", run: neighbours, covers: [HOST_SVC_014], host: Own,
+        id: "services/neighbors", run: neighbors, covers: [HOST_SVC_014], host: Own,
         roles: [ServiceRun, ServiceTrap], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/nothing-to-run", run: nothing_to_run, covers: [HOST_SVC_015], host: Shared,
+        id: "services/no-run-export", run: no_run_export, covers: [HOST_SVC_015], host: Shared,
         roles: [NoRun], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/running-while-it-runs", run: running_while_it_runs, covers: [HOST_SVC_016],
+        id: "services/running", run: running, covers: [HOST_SVC_016],
         host: Shared, roles: [ServiceRun], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/stop-between-runs", run: stop_between_runs, covers: [HOST_SVC_017],
+        id: "services/stop-between-runs", run: stop_between_runs, covers: [HOST_SVC_017],
         host: Shared, roles: [ServiceErr], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/completed-is-not-run-again", run: completed_is_not_run_again,
+        id: "services/completed-not-rerun", run: completed_not_rerun,
         covers: [HOST_START_020, HOST_STOP_007], host: Shared, roles: [ServiceOk],
         needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "svc/stop-ends-the-guest", run: stop_ends_the_guest, covers: [HOST_STOP_008],
+        id: "services/stop-ends-guest", run: stop_ends_guest, covers: [HOST_STOP_008],
         host: Shared, roles: [ServiceBeat], needs: [Registry], budget_s: 90, slow: false,
     },
 ];
 
-/// How long the suite watches for something that must not happen any more.
+/// Time for which the suite verifies that an event does not occur.
 const WATCH: Duration = Duration::from_secs(2);
 
 fn service<'c>(cx: &'c CheckContext, role: Role, beacon: &Beacon, restarts: u64) -> Workload<'c> {
@@ -95,8 +96,9 @@ fn service<'c>(cx: &'c CheckContext, role: Role, beacon: &Beacon, restarts: u64)
         .max_restarts(restarts)
 }
 
-/// Starts a service whatever state the answer shows: a quick service may have ended by then.
-async fn set_off(
+/// Starts a service. The response may have any state of an accepted start: a fast service may
+/// already have ended.
+async fn start_service(
     cx: &CheckContext,
     id: &str,
     workload: &Workload<'_>,
@@ -104,80 +106,92 @@ async fn set_off(
     let start = cx.start(id, workload).await?;
     match (start.error_code, start.state.clone()) {
         (None, State::Starting | State::Running | State::Completed | State::Error) => Ok(start),
-        _ => Err(cx.blocked(HOST_START_001, "the service to start", &start)),
+        _ => Err(cx.blocked(HOST_START_001, "a service that starts", &start)),
     }
 }
 
-/// Waits for the end of a service, and claims that it is the right one.
-async fn ends(cx: &CheckContext, requirement: Requirement, role: Role, end: State) -> Flow {
+/// Claims that a service runs once and ends in the state `end`.
+async fn ends_in(cx: &CheckContext, requirement: Requirement, role: Role, end: State) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, role, &beacon, 0)).await?;
+    start_service(cx, &id, &service(cx, role, &beacon, 0)).await?;
     cx.claim(requirement)
-        .met(cx.reaches(&id, end, deadlines::LOOK).await);
+        .met(cx.wait_for_state(&id, end, deadlines::DEFAULT_WAIT).await);
     cx.claim(requirement)
-        .is("runs of the service", beacon.count("run"), 1);
+        .is("number of runs of the service", beacon.count("run"), 1);
     Ok(())
 }
 
-async fn ends_well(cx: &CheckContext) -> Flow {
+/// A service that returns ok becomes COMPLETED, stays COMPLETED and is not restarted.
+async fn success(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceOk, &beacon, 3)).await?;
-    let done = cx
-        .claim(HOST_SVC_001)
-        .met(cx.reaches(&id, State::Completed, deadlines::LOOK).await);
+    start_service(cx, &id, &service(cx, Role::ServiceOk, &beacon, 3)).await?;
+    let done = cx.claim(HOST_SVC_001).met(
+        cx.wait_for_state(&id, State::Completed, deadlines::DEFAULT_WAIT)
+            .await,
+    );
     if done.is_none() {
-        cx.claim(HOST_SVC_018)
-            .violated("COMPLETED is reported", &["COMPLETED"], "never seen");
+        cx.claim(HOST_SVC_018).violated(
+            "the service becomes COMPLETED",
+            &["COMPLETED"],
+            "never COMPLETED",
+        );
         return Ok(());
     }
-    let stays = cx.consistently(WATCH, "COMPLETED stays visible", || async {
+    let unchanged = cx.consistently(WATCH, "the service stays COMPLETED", || async {
         cx.status(&id).await?.in_state(State::Completed)
     });
-    cx.claim(HOST_SVC_018).met(stays.await);
+    cx.claim(HOST_SVC_018).met(unchanged.await);
     cx.claim(HOST_SVC_001)
-        .is("runs of the service", beacon.count("run"), 1);
+        .is("number of runs of the service", beacon.count("run"), 1);
     Ok(())
 }
 
+/// A service that exits with code 0 becomes COMPLETED.
 async fn exit_0(cx: &CheckContext) -> Flow {
-    ends(cx, HOST_SVC_002, Role::ServiceExit0, State::Completed).await
+    ends_in(cx, HOST_SVC_002, Role::ServiceExit0, State::Completed).await
 }
 
+/// A service that returns an error ends in ERROR.
 async fn error(cx: &CheckContext) -> Flow {
-    ends(cx, HOST_SVC_003, Role::ServiceErr, State::Error).await
+    ends_in(cx, HOST_SVC_003, Role::ServiceErr, State::Error).await
 }
 
+/// A service that traps ends in ERROR.
 async fn trap(cx: &CheckContext) -> Flow {
-    ends(cx, HOST_SVC_004, Role::ServiceTrap, State::Error).await
+    ends_in(cx, HOST_SVC_004, Role::ServiceTrap, State::Error).await
 }
 
+/// A service that exits with code 1 ends in ERROR.
 async fn exit_1(cx: &CheckContext) -> Flow {
-    ends(cx, HOST_SVC_005, Role::ServiceExit1, State::Error).await
+    ends_in(cx, HOST_SVC_005, Role::ServiceExit1, State::Error).await
 }
 
-/// Four runs with a budget of three, further and further apart.
+/// A failing service with `maxRestarts` 3 runs four times, with increasing delays.
 async fn restart_budget(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceErr, &beacon, 3)).await?;
-    cx.claim(HOST_SVC_006)
-        .met(cx.reaches(&id, State::Error, deadlines::LOOK).await);
-    let more = cx.never(WATCH, "a run after the last", || async {
+    start_service(cx, &id, &service(cx, Role::ServiceErr, &beacon, 3)).await?;
+    cx.claim(HOST_SVC_006).met(
+        cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
+            .await,
+    );
+    let more = cx.never(WATCH, "a fifth run", || async {
         let runs = beacon.count("run");
         (runs > 4).then(|| format!("{runs} runs"))
     });
     cx.claim(HOST_SVC_006).met(more.await);
     cx.claim(HOST_SVC_006).is(
-        "runs of a failing service with maxRestarts 3",
+        "number of runs of a failing service with maxRestarts 3",
         beacon.count("run"),
         4,
     );
-    judge_waits(cx, &beacon.hits());
+    judge_delays(cx, &beacon.hits());
     Ok(())
 }
 
-/// The times between the runs. A guest takes a moment of each, so the bound below is the tight one.
-fn judge_waits(cx: &CheckContext, hits: &[Hit]) {
-    let waits: Vec<Duration> = hits
+/// Claims the limits of the delays between runs. A delay includes the run itself, so the lower
+/// bound is exact.
+fn judge_delays(cx: &CheckContext, hits: &[Hit]) {
+    let delays: Vec<Duration> = hits
         .iter()
         .zip(hits.iter().skip(1))
         .map(|(one, next)| next.at.saturating_duration_since(one.at))
@@ -186,22 +200,23 @@ fn judge_waits(cx: &CheckContext, hits: &[Hit]) {
         deadlines::RESTART_WAIT_MIN.limit,
         deadlines::RESTART_WAIT_MAX.limit,
     );
-    let bounded = !waits.is_empty()
-        && waits
+    let bounded = !delays.is_empty()
+        && delays
             .iter()
-            .all(|wait| (min..=max + cx.fixture().patience()).contains(wait));
+            .all(|delay| (min..=max + cx.fixture().patience()).contains(delay));
     cx.claim(HOST_SVC_010)
-        .holds("waits before restarts from 50 ms to 45 s", bounded, || {
-            format!("{waits:?}")
+        .holds("delays before restarts are 50 ms to 45 s", bounded, || {
+            format!("delays {delays:?}")
         });
-    let first = waits.first().copied().unwrap_or_default();
-    let last = waits.last().copied().unwrap_or_default();
-    let grows = waits.len() > 1 && last > first.mul_f64(1.5) && last < Duration::from_secs(5);
-    let what = "waits that double, beginning near 100 ms";
+    let first = delays.first().copied().unwrap_or_default();
+    let last = delays.last().copied().unwrap_or_default();
+    let grows = delays.len() > 1 && last > first.mul_f64(1.5) && last < Duration::from_secs(5);
+    let description = "delays before restarts start near 100 ms and double";
     cx.claim(HOST_SVC_011)
-        .holds(what, grows, || format!("{waits:?}"));
+        .holds(description, grows, || format!("delays {delays:?}"));
 }
 
+/// A failing service with `maxRestarts` 0, or without `maxRestarts`, runs once.
 async fn no_restarts(cx: &CheckContext) -> Flow {
     let absent = |cx: &CheckContext, beacon: &Beacon| {
         cx.workload()
@@ -218,49 +233,60 @@ async fn no_restarts(cx: &CheckContext) -> Flow {
             Some(restarts) => workload.max_restarts(restarts),
             None => workload,
         };
-        set_off(cx, &id, &workload).await?;
+        start_service(cx, &id, &workload).await?;
+        cx.claim(HOST_SVC_006).met(
+            cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
+                .await,
+        );
+        let description = format!("number of runs with maxRestarts {name}");
         cx.claim(HOST_SVC_006)
-            .met(cx.reaches(&id, State::Error, deadlines::LOOK).await);
-        let what = format!("runs with maxRestarts {name}");
-        cx.claim(HOST_SVC_006).is(&what, beacon.count("run"), 1);
+            .is(&description, beacon.count("run"), 1);
     }
     Ok(())
 }
 
-async fn exhausted(cx: &CheckContext) -> Flow {
+/// A service that failed in all its runs stays in ERROR, with a message.
+async fn budget_exhausted(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceTrap, &beacon, 1)).await?;
-    let end = cx
-        .claim(HOST_SVC_007)
-        .met(cx.reaches(&id, State::Error, deadlines::LOOK).await);
+    start_service(cx, &id, &service(cx, Role::ServiceTrap, &beacon, 1)).await?;
+    let end = cx.claim(HOST_SVC_007).met(
+        cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
+            .await,
+    );
     let Some(end) = end else {
         cx.claim(HOST_SVC_018)
-            .violated("ERROR is reported", &["ERROR"], "never seen");
+            .violated("the service ends in ERROR", &["ERROR"], "never ERROR");
         return Ok(());
     };
-    let reason = !end.message.trim().is_empty();
-    cx.claim(HOST_SVC_007)
-        .holds("the ERROR says why the last run failed", reason, || {
-            end.to_string()
-        });
-    let stays = cx.consistently(WATCH, "ERROR stays visible with its message", || async {
-        let status = cx.status(&id).await?;
-        match status.message == end.message {
-            true => status.in_state(State::Error),
-            false => Err(status.to_string()),
-        }
-    });
-    cx.claim(HOST_SVC_018).met(stays.await);
+    let has_message = !end.message.trim().is_empty();
+    cx.claim(HOST_SVC_007).holds(
+        "ERROR has a message with the reason of the last failure",
+        has_message,
+        || end.to_string(),
+    );
+    let unchanged = cx.consistently(
+        WATCH,
+        "the service stays in ERROR with the same message",
+        || async {
+            let status = cx.status(&id).await?;
+            if status.message == end.message {
+                status.in_state(State::Error)
+            } else {
+                Err(status.to_string())
+            }
+        },
+    );
+    cx.claim(HOST_SVC_018).met(unchanged.await);
     Ok(())
 }
 
-/// With a long wait ahead, a status between two runs sees STARTING.
+/// Between two runs, the state is STARTING and the message contains the number of the next attempt.
 async fn between_runs(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceErr, &beacon, 8)).await?;
+    start_service(cx, &id, &service(cx, Role::ServiceErr, &beacon, 8)).await?;
     let starting = cx.eventually(
         Duration::from_secs(20),
-        "STARTING after a failed run",
+        "the service is STARTING after a failed run",
         || async {
             match beacon.count("run") {
                 0 => Err("no run yet".to_owned()),
@@ -268,36 +294,40 @@ async fn between_runs(cx: &CheckContext) -> Flow {
             }
         },
     );
-    let seen = cx.claim(HOST_SVC_008).met(starting.await);
-    let words = seen.map(|answer| answer.message).unwrap_or_default();
-    let says = words.chars().any(|c| c.is_ascii_digit());
-    cx.claim(HOST_SVC_009)
-        .holds("the message says which attempt is next", says, || {
-            format!("message {words:?}")
-        });
+    let starting = cx.claim(HOST_SVC_008).met(starting.await);
+    let message = starting
+        .map(|response| response.message)
+        .unwrap_or_default();
+    let has_number = message.chars().any(|c| c.is_ascii_digit());
+    cx.claim(HOST_SVC_009).holds(
+        "the message contains the number of the next attempt",
+        has_number,
+        || format!("message {message:?}"),
+    );
     Ok(())
 }
 
+/// Every run of a service starts with fresh memory.
 async fn fresh_memory(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceFresh, &beacon, 2)).await?;
-    cx.reaches(&id, State::Error, deadlines::LOOK)
+    start_service(cx, &id, &service(cx, Role::ServiceFresh, &beacon, 2)).await?;
+    cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_SVC_007)?;
     cx.claim(HOST_SVC_012).is(
-        "runs that found the memory of an earlier one",
+        "number of runs with memory of an earlier run",
         beacon.count("stale"),
         0,
     );
     cx.claim(HOST_SVC_012)
-        .is("runs with fresh memory", beacon.count("fresh"), 3);
+        .is("number of runs with fresh memory", beacon.count("fresh"), 3);
     Ok(())
 }
 
-/// A service that fails every 62 s with one restart to its name goes on and on.
-async fn budget_comes_back(cx: &CheckContext) -> Flow {
+/// A service with `maxRestarts` 1 that fails every 62 s is restarted each time.
+async fn budget_reset(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceLongFail, &beacon, 1)).await?;
+    start_service(cx, &id, &service(cx, Role::ServiceLongFail, &beacon, 1)).await?;
     let runs = cx.eventually(Duration::from_secs(200), "a third run", || async {
         match beacon.count("run") {
             runs if runs >= 3 => Ok(()),
@@ -308,33 +338,40 @@ async fn budget_comes_back(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn neighbours(cx: &CheckContext) -> Flow {
+/// Another service keeps running while a service fails and is restarted.
+async fn neighbors(cx: &CheckContext) -> Flow {
     let (good, bad) = (cx.id("good"), cx.id("bad"));
     let (good_beacon, bad_beacon) = (cx.beacon(), cx.beacon());
-    cx.started(&good, &service(cx, Role::ServiceRun, &good_beacon, 0))
+    cx.start_and_wait(&good, &service(cx, Role::ServiceRun, &good_beacon, 0))
         .await?;
-    set_off(cx, &bad, &service(cx, Role::ServiceTrap, &bad_beacon, 1)).await?;
-    cx.reaches(&bad, State::Error, deadlines::LOOK)
+    start_service(cx, &bad, &service(cx, Role::ServiceTrap, &bad_beacon, 1)).await?;
+    cx.wait_for_state(&bad, State::Error, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_SVC_007)?;
-    let stays = cx.consistently(WATCH, "the neighbour stays RUNNING", || async {
+    let unchanged = cx.consistently(WATCH, "the other workload stays RUNNING", || async {
         cx.status(&good).await?.in_state(State::Running)
     });
-    cx.claim(HOST_SVC_014).met(stays.await);
-    cx.claim(HOST_SVC_014)
-        .is("runs of the neighbour", good_beacon.count("up"), 1);
+    cx.claim(HOST_SVC_014).met(unchanged.await);
+    cx.claim(HOST_SVC_014).is(
+        "number of runs of the other service",
+        good_beacon.count("up"),
+        1,
+    );
     Ok(())
 }
 
-async fn nothing_to_run(cx: &CheckContext) -> Flow {
+/// A service whose component exports no `run` ends in ERROR.
+async fn no_run_export(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.start(&id, &cx.workload().service(Role::NoRun)).await?;
     if start.state == State::Starting {
-        cx.claim(HOST_SVC_015)
-            .met(cx.reaches(&id, State::Error, deadlines::LOOK).await);
+        cx.claim(HOST_SVC_015).met(
+            cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
+                .await,
+        );
     } else {
         cx.claim(HOST_SVC_015).about(&start).is(
-            "state of a service that has nothing to run",
+            "state of a service without a `run` export",
             start.state.clone(),
             State::Error,
         );
@@ -342,27 +379,29 @@ async fn nothing_to_run(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn running_while_it_runs(cx: &CheckContext) -> Flow {
+/// A service is RUNNING while its guest runs.
+async fn running(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceRun, &beacon, 0)).await?;
+    start_service(cx, &id, &service(cx, Role::ServiceRun, &beacon, 0)).await?;
     cx.claim(HOST_SVC_016)
-        .met(cx.running(&id, deadlines::LOOK).await);
-    let up = beacon.wait("up", 1, deadlines::ANSWER.limit).await;
+        .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
+    let up = beacon.wait("up", 1, deadlines::REPLY.limit).await;
     cx.claim(HOST_SVC_016)
-        .holds("the service really runs", up.is_ok(), || {
-            format!("{:?}", beacon.hits())
+        .holds("the guest of a RUNNING service runs", up.is_ok(), || {
+            format!("beacon requests {:?}", beacon.hits())
         });
     Ok(())
 }
 
+/// A service that is stopped between two runs does not run again.
 async fn stop_between_runs(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    set_off(cx, &id, &service(cx, Role::ServiceErr, &beacon, 10)).await?;
-    // By the fourth run the waits are long enough to stop in the middle of one.
-    let fourth = beacon.wait("run", 4, deadlines::LOOK.limit).await;
-    fourth.map_err(|silence| cx.blocked(HOST_SVC_006, "a fourth run", &silence))?;
+    start_service(cx, &id, &service(cx, Role::ServiceErr, &beacon, 10)).await?;
+    // After the fourth run, the delay is long enough to stop the service during it.
+    let fourth = beacon.wait("run", 4, deadlines::DEFAULT_WAIT.limit).await;
+    fourth.map_err(|missed| cx.blocked(HOST_SVC_006, "a fourth run", &missed))?;
     cx.stop(&id).await?;
-    cx.gone(&id).await.or_blocked(cx, HOST_STOP_002)?;
+    cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
     let before = beacon.count("run");
     let again = cx.never(WATCH, "a run after the stop", || async {
         let runs = beacon.count("run");
@@ -372,19 +411,21 @@ async fn stop_between_runs(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-async fn completed_is_not_run_again(cx: &CheckContext) -> Flow {
+/// A start for a COMPLETED id is refused and does not rerun the service; after a stop, the id is
+/// free.
+async fn completed_not_rerun(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
     let workload = service(cx, Role::ServiceOk, &beacon, 0);
-    set_off(cx, &id, &workload).await?;
-    cx.reaches(&id, State::Completed, deadlines::LOOK)
+    start_service(cx, &id, &workload).await?;
+    cx.wait_for_state(&id, State::Completed, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_SVC_001)?;
     let second = cx.start(&id, &workload).await?;
-    let right = second.state == State::Error && second.error_code == Some(409);
-    let what = "a start for a COMPLETED id is refused: ERROR with code 409";
+    let as_expected = second.state == State::Error && second.error_code == Some(409);
+    let description = "a start for a COMPLETED id is refused: ERROR with code 409";
     cx.claim(HOST_START_020)
         .about(&second)
-        .holds(what, right, || second.to_string());
+        .holds(description, as_expected, || second.to_string());
     let again = cx.never(WATCH / 2, "a second run", || async {
         let runs = beacon.count("run");
         (runs > 1).then(|| format!("{runs} runs"))
@@ -392,36 +433,42 @@ async fn completed_is_not_run_again(cx: &CheckContext) -> Flow {
     cx.claim(HOST_START_020).met(again.await);
 
     cx.stop(&id).await?;
-    if cx.claim(HOST_STOP_007).met(cx.gone(&id).await).is_some() {
+    if cx
+        .claim(HOST_STOP_007)
+        .met(cx.wait_not_found(&id).await)
+        .is_some()
+    {
         let third = cx.start(&id, &workload).await?;
-        let free = third.error_code.is_none() && third.state != State::Error;
-        cx.claim(HOST_STOP_007)
-            .about(&third)
-            .holds("the id is free again", free, || third.to_string());
+        let accepted = third.error_code.is_none() && third.state != State::Error;
+        cx.claim(HOST_STOP_007).about(&third).holds(
+            "after a stop, the id can be started again",
+            accepted,
+            || third.to_string(),
+        );
     }
     Ok(())
 }
 
-/// The beats of a stopped service cease within two seconds.
-async fn stop_ends_the_guest(cx: &CheckContext) -> Flow {
+/// The guest of a stopped service ends within 2 s: it sends no later ping.
+async fn stop_ends_guest(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    cx.started(&id, &service(cx, Role::ServiceBeat, &beacon, 0))
+    cx.start_and_wait(&id, &service(cx, Role::ServiceBeat, &beacon, 0))
         .await?;
-    let beats = beacon.wait("beat", 3, deadlines::ANSWER.limit).await;
-    beats.map_err(|silence| cx.blocked(HOST_SVC_016, "a service that beats", &silence))?;
+    let pings = beacon.wait("beat", 3, deadlines::REPLY.limit).await;
+    pings.map_err(|missed| cx.blocked(HOST_SVC_016, "a service that sends pings", &missed))?;
     cx.stop(&id).await?;
-    let stopped = std::time::Instant::now();
-    let over = deadlines::STOP_GUEST_ENDS.limit + cx.fixture().patience();
+    let stopped_at = std::time::Instant::now();
+    let limit = deadlines::STOP_GUEST_ENDS.limit + cx.fixture().patience();
     let late = cx.never(
-        over + WATCH / 2,
-        "a beat later than 2 s after the stop",
+        limit + WATCH / 2,
+        "a ping later than 2 s after the stop",
         || async {
             let last = beacon
                 .hits()
                 .last()
-                .map(|hit| hit.at.saturating_duration_since(stopped));
-            last.filter(|after| *after > over)
-                .map(|after| format!("a beat after {after:?}"))
+                .map(|hit| hit.at.saturating_duration_since(stopped_at));
+            last.filter(|after| *after > limit)
+                .map(|after| format!("a ping after {after:?}"))
         },
     );
     cx.claim(HOST_STOP_008).met(late.await);

@@ -1,4 +1,4 @@
-//! Start: what a host accepts, what it refuses, and who wins an id.
+//! Start checks: accepted and refused starts, and concurrent starts of one id.
 
 use futures_util::future::try_join_all;
 use serde_json::json;
@@ -11,14 +11,14 @@ use crate::spec::requirements::*;
 use crate::spec::roles::Role;
 use crate::wire::response::{Headers, Response, State};
 
-/// The section. What needs images or services to show stands in those sections.
+/// Checks of the section `start` that need no registry with faults and no service.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "start/runs", run: runs, covers: [HOST_START_001], host: Shared, roles: [Idle],
         budget_s: 90, slow: false,
     },
     check! {
-        id: "start/known-id", run: known_id, covers: [HOST_START_002], host: Shared,
+        id: "start/id-in-use", run: id_in_use, covers: [HOST_START_002], host: Shared,
         roles: [], budget_s: 60, slow: false,
     },
     check! {
@@ -38,91 +38,99 @@ pub const CHECKS: &[Check] = &[
         host: Shared, roles: [], budget_s: 90, slow: false,
     },
     check! {
-        id: "start/negative-pool", run: negative_pool, covers: [HOST_START_007], host: Shared,
-        roles: [Idle], budget_s: 90, slow: false,
+        id: "start/unset-pool-values", run: unset_pool_values, covers: [HOST_START_007],
+        host: Shared, roles: [Idle], budget_s: 90, slow: false,
     },
     check! {
-        id: "start/errors-have-words", run: errors_have_words, covers: [HOST_START_008],
+        id: "start/error-messages", run: error_messages, covers: [HOST_START_008],
         host: Shared, roles: [], budget_s: 60, slow: false,
     },
     check! {
-        id: "start/again-after-stop", run: again_after_stop, covers: [HOST_START_009],
+        id: "start/restart-after-stop", run: restart_after_stop, covers: [HOST_START_009],
         host: Shared, roles: [], budget_s: 90, slow: false,
     },
     check! {
-        id: "start/cast-max-restarts", run: cast_max_restarts, covers: [HOST_START_010],
+        id: "start/max-restarts-range", run: max_restarts_range, covers: [HOST_START_010],
         host: Shared, roles: [], budget_s: 60, slow: false,
     },
 ];
 
-/// A component that asks for nothing comes to run, and status says so.
+/// A workload with one component becomes RUNNING.
 async fn runs(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.start(&id, &cx.workload().component(Role::Idle)).await?;
-    let what = "a start is answered with RUNNING, or with STARTING and RUNNING later";
+    let description =
+        "the host replies to a start with RUNNING, or with STARTING and later RUNNING";
     let accepted = matches!(start.state, State::Running | State::Starting);
     if cx
         .claim(HOST_START_001)
-        .holds(what, accepted, || start.to_string())
+        .holds(description, accepted, || start.to_string())
     {
         cx.claim(HOST_START_001)
-            .met(cx.running(&id, deadlines::LOOK).await);
+            .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
     }
     Ok(())
 }
 
-/// A second start of a running id is refused, and the first goes on.
-async fn known_id(cx: &CheckContext) -> Flow {
+/// A second start of a running id is refused, and the first workload keeps running.
+async fn id_in_use(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    cx.started(&id, &cx.workload()).await?;
+    cx.start_and_wait(&id, &cx.workload()).await?;
     let another = cx.workload().edit(|json| json["name"] = json!("another"));
     for workload in [cx.workload(), another] {
         let second = cx.start(&id, &workload).await?;
         cx.claim(HOST_START_002).about(&second).is(
-            "state for a second start",
+            "state of the reply to a second start",
             second.state.clone(),
             State::Error,
         );
         cx.claim(HOST_START_002).about(&second).is(
-            "code for a second start",
+            "error code of the reply to a second start",
             second.error_code,
             Some(409),
         );
     }
     let status = cx.status(&id).await?;
     cx.claim(HOST_START_002).is(
-        "state of the first workload afterwards",
+        "state of the first workload after the second start",
         status.state,
         State::Running,
     );
     Ok(())
 }
 
-/// Twenty starts of one id at once: one wins, nineteen are told that the id is taken.
+/// Of twenty concurrent starts of one id, one is accepted and nineteen are refused with code 409.
 async fn simultaneous(cx: &CheckContext) -> Flow {
     for round in ["a", "b", "c"] {
         let id = cx.id(round);
         let workload = cx.workload();
         let starts = (0..20).map(|_| cx.start(&id, &workload));
-        let answers: Vec<Response> = try_join_all(starts).await?;
-        let won = answers
+        let responses: Vec<Response> = try_join_all(starts).await?;
+        let accepted = responses
             .iter()
-            .filter(|answer| answer.state != State::Error)
+            .filter(|response| response.state != State::Error)
             .count();
-        cx.claim(HOST_START_003)
-            .is("winners among 20 simultaneous starts of one id", won, 1);
-        let told = answers
+        cx.claim(HOST_START_003).is(
+            "number of accepted starts of 20 concurrent starts of one id",
+            accepted,
+            1,
+        );
+        let refused = responses
             .iter()
-            .filter(|answer| answer.error_code == Some(409))
+            .filter(|response| response.error_code == Some(409))
             .count();
+        cx.claim(HOST_START_003).is(
+            "number of starts that are refused with code 409",
+            refused,
+            19,
+        );
         cx.claim(HOST_START_003)
-            .is("starts that are refused with code 409", told, 19);
-        cx.claim(HOST_START_003)
-            .met(cx.running(&id, deadlines::LOOK).await);
+            .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
     }
     Ok(())
 }
 
+/// Claims that a start is refused with code 400.
 async fn refused_with_400(
     cx: &CheckContext,
     requirement: Requirement,
@@ -130,57 +138,60 @@ async fn refused_with_400(
     payload: String,
 ) -> Flow {
     let reply = cx.send("workload.start", payload, Headers::none()).await?;
-    let what = format!("a start with {flaw} is answered");
-    let Some(answer) = cx.claim(requirement).answered(&what, &reply) else {
+    let description = format!("the host replies to a start with {flaw}");
+    let Some(response) = cx.claim(requirement).answered(&description, &reply) else {
         return Ok(());
     };
-    let right = answer.state == State::Error && answer.error_code == Some(400);
-    let what = format!("a start with {flaw} is refused: ERROR with code 400");
+    let refused = response.state == State::Error && response.error_code == Some(400);
+    let description = format!("a start with {flaw} is refused with ERROR and code 400");
     cx.claim(requirement)
-        .holds(&what, right, || answer.to_string());
+        .holds(&description, refused, || response.to_string());
     Ok(())
 }
 
-/// A workload that could never be stopped is not started.
+/// A start without a workload id is refused, because the workload could never be stopped.
 async fn empty_id(cx: &CheckContext) -> Flow {
     let workload = cx.workload();
     let absent = json!({ "workload": workload.json() }).to_string();
-    refused_with_400(cx, HOST_START_004, "no workloadId", absent).await?;
+    refused_with_400(cx, HOST_START_004, "no `workloadId`", absent).await?;
     let empty = workload.start_request("").to_string();
-    refused_with_400(cx, HOST_START_004, "an empty workloadId", empty).await
+    refused_with_400(cx, HOST_START_004, "an empty `workloadId`", empty).await
 }
 
-/// An absent workload is a mistake; it is not an empty one.
+/// A start without a workload is refused; an absent workload is not an empty workload.
 async fn no_workload(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let absent = json!({ "workloadId": id }).to_string();
-    refused_with_400(cx, HOST_START_005, "no workload", absent).await?;
+    refused_with_400(cx, HOST_START_005, "no `workload`", absent).await?;
     let null = json!({ "workloadId": id, "workload": null }).to_string();
-    refused_with_400(cx, HOST_START_005, "workload null", null).await?;
+    refused_with_400(cx, HOST_START_005, "`workload` null", null).await?;
     let status = cx.status(&id).await?;
-    cx.claim(HOST_START_005)
-        .is("state of the id afterwards", status.state, State::NotFound);
+    cx.claim(HOST_START_005).is(
+        "state of the id after the refused start",
+        status.state,
+        State::NotFound,
+    );
     Ok(())
 }
 
-/// A workload with nothing in it runs.
+/// An empty workload becomes RUNNING.
 async fn empty_workload(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.start(&id, &cx.workload()).await?;
-    let what = "a workload without components and service is accepted";
+    let description = "a workload without components and without a service is accepted";
     let accepted = matches!(start.state, State::Running | State::Starting);
     if cx
         .claim(HOST_START_006)
-        .holds(what, accepted, || start.to_string())
+        .holds(description, accepted, || start.to_string())
     {
         cx.claim(HOST_START_006)
-            .met(cx.running(&id, deadlines::LOOK).await);
+            .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
     }
     Ok(())
 }
 
-/// -1 and 0 are how writers in the field leave these numbers out.
-async fn negative_pool(cx: &CheckContext) -> Flow {
+/// Pool values of -1 and 0 mean "unset": existing clients send them so.
+async fn unset_pool_values(cx: &CheckContext) -> Flow {
     for number in [-1, 0] {
         let id = cx.id(&format!("pool{number}"));
         let workload = cx
@@ -190,71 +201,72 @@ async fn negative_pool(cx: &CheckContext) -> Flow {
             .field("maxInvocations", json!(number))
             .field("maxConcurrency", json!(number));
         let start = cx.start(&id, &workload).await?;
-        let what = format!(
+        let description = format!(
             "a start with poolSize, maxInvocations and maxConcurrency {number} is accepted"
         );
         let accepted = matches!(start.state, State::Running | State::Starting);
         if cx
             .claim(HOST_START_007)
-            .holds(&what, accepted, || start.to_string())
+            .holds(&description, accepted, || start.to_string())
         {
             cx.claim(HOST_START_007)
-                .met(cx.running(&id, deadlines::LOOK).await);
+                .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
         }
     }
     Ok(())
 }
 
-/// Each way to get an ERROR without any image comes with words.
-async fn errors_have_words(cx: &CheckContext) -> Flow {
+/// Every ERROR reply has a message.
+async fn error_messages(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    cx.started(&id, &cx.workload()).await?;
+    cx.start_and_wait(&id, &cx.workload()).await?;
     let second = cx.workload().start_request(&id).to_string();
-    for (mistake, command, payload) in [
-        ("text that is not JSON", "workload.start", "{".to_owned()),
+    for (flaw, command, payload) in [
+        ("a start that is not JSON", "workload.start", "{".to_owned()),
         (
-            "no workload",
+            "a start without a workload",
             "workload.start",
             json!({ "workloadId": cx.id("b") }).to_string(),
         ),
-        ("an id that is taken", "workload.start", second),
+        ("a start of an id in use", "workload.start", second),
         ("an unknown command", "workload.restart", "{}".to_owned()),
     ] {
         let reply = cx.send(command, payload, Headers::none()).await?;
-        let what = format!("{mistake} is answered");
-        let Some(answer) = cx.claim(HOST_START_008).answered(&what, &reply) else {
+        let description = format!("the host replies to {flaw}");
+        let Some(response) = cx.claim(HOST_START_008).answered(&description, &reply) else {
             continue;
         };
-        let worded = answer.state == State::Error && !answer.message.trim().is_empty();
-        let what = format!("the ERROR for {mistake} carries a message");
+        let has_message = response.state == State::Error && !response.message.trim().is_empty();
+        let description = format!("the ERROR reply to {flaw} has a message");
         cx.claim(HOST_START_008)
-            .holds(&what, worded, || answer.to_string());
+            .holds(&description, has_message, || response.to_string());
     }
     Ok(())
 }
 
-/// An id that was stopped can be started again, more than once.
-async fn again_after_stop(cx: &CheckContext) -> Flow {
+/// A stopped id can be started again, repeatedly.
+async fn restart_after_stop(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     for round in 1..=3 {
         let start = cx.start(&id, &cx.workload()).await?;
-        let what = format!("start number {round} of the id is accepted");
+        let description = format!("start number {round} of the id is accepted");
         let accepted = matches!(start.state, State::Running | State::Starting);
         if !cx
             .claim(HOST_START_009)
             .about(&start)
-            .holds(&what, accepted, || start.to_string())
+            .holds(&description, accepted, || start.to_string())
         {
             return Ok(());
         }
         cx.stop(&id).await?;
-        cx.gone(&id).await.or_blocked(cx, HOST_STOP_002)?;
+        cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
     }
     Ok(())
 }
 
-/// -1 after a cast to 64 bits without a sign would be restarts without end.
-async fn cast_max_restarts(cx: &CheckContext) -> Flow {
+/// `maxRestarts` out of range is refused; -1 as an unsigned 64-bit number would mean endless
+/// restarts.
+async fn max_restarts_range(cx: &CheckContext) -> Flow {
     for restarts in [u64::MAX, u64::from(u32::MAX) + 1] {
         let id = cx.id(&restarts.to_string());
         let workload = cx

@@ -1,4 +1,4 @@
-//! Stop: how it is acknowledged, what proves it, and what it leaves alone.
+//! Stop checks: the reply, the NOT_FOUND state afterwards, and the other workloads.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::host::context::CheckContext;
 use crate::spec::requirements::*;
 use crate::wire::response::State;
 
-/// The section. What needs images or services to show stands in those sections.
+/// Checks of the section `stop` that need no registry with faults and no service.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "stop/acknowledged", run: acknowledged, covers: [HOST_STOP_001], host: Shared,
         roles: [], budget_s: 60, slow: false,
     },
     check! {
-        id: "stop/proved", run: proved, covers: [HOST_STOP_002], host: Shared, roles: [],
+        id: "stop/confirmed", run: confirmed, covers: [HOST_STOP_002], host: Shared, roles: [],
         budget_s: 60, slow: false,
     },
     check! {
@@ -23,74 +23,85 @@ pub const CHECKS: &[Check] = &[
         budget_s: 60, slow: false,
     },
     check! {
-        id: "stop/leaves-others", run: leaves_others, covers: [HOST_STOP_004], host: Shared,
+        id: "stop/other-workloads", run: other_workloads, covers: [HOST_STOP_004], host: Shared,
         roles: [], budget_s: 60, slow: false,
     },
 ];
 
-/// How long the others are watched after a stop.
+/// Time for which a state must not change after a stop.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// STOPPING, or NOT_FOUND from a host that is that quick.
+/// The reply to a stop is STOPPING, or NOT_FOUND if the host has already stopped the workload.
 async fn acknowledged(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    cx.started(&id, &cx.workload()).await?;
+    cx.start_and_wait(&id, &cx.workload()).await?;
     let stop = cx.stop(&id).await?;
     let acceptable = [State::Stopping, State::NotFound];
     cx.claim(HOST_STOP_001).about(&stop).one_of(
-        "the answer to a stop",
+        "state of the reply to a stop",
         stop.state.clone(),
         &acceptable,
     );
     Ok(())
 }
 
-/// NOT_FOUND within 5 s, and it stays so.
-async fn proved(cx: &CheckContext) -> Flow {
+/// A stopped id becomes NOT_FOUND within 5 s and stays NOT_FOUND.
+async fn confirmed(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    cx.started(&id, &cx.workload()).await?;
+    cx.start_and_wait(&id, &cx.workload()).await?;
     cx.stop(&id).await?;
-    if cx.claim(HOST_STOP_002).met(cx.gone(&id).await).is_some() {
-        let stays = cx.consistently(WATCH, "the stopped id stays NOT_FOUND", || async {
+    if cx
+        .claim(HOST_STOP_002)
+        .met(cx.wait_not_found(&id).await)
+        .is_some()
+    {
+        let unchanged = cx.consistently(WATCH, "the stopped id stays NOT_FOUND", || async {
             cx.status(&id).await?.in_state(State::NotFound)
         });
-        cx.claim(HOST_STOP_002).met(stays.await);
+        cx.claim(HOST_STOP_002).met(unchanged.await);
     }
     Ok(())
 }
 
-/// An id that is not there is NOT_FOUND to a stop, the first time and the third.
+/// Stops of an unknown id and of a stopped id return NOT_FOUND, repeatedly.
 async fn unknown(cx: &CheckContext) -> Flow {
     let (never, stopped) = (cx.id("never-started"), cx.id("a"));
-    cx.started(&stopped, &cx.workload()).await?;
+    cx.start_and_wait(&stopped, &cx.workload()).await?;
     cx.stop(&stopped).await?;
-    cx.gone(&stopped).await.or_blocked(cx, HOST_STOP_002)?;
+    cx.wait_not_found(&stopped)
+        .await
+        .or_blocked(cx, HOST_STOP_002)?;
     for id in [&never, &stopped] {
-        for time in 1..=3 {
+        for attempt in 1..=3 {
             let stop = cx.stop(id).await?;
-            let what = format!("stop number {time} of an id that is not there");
-            cx.claim(HOST_STOP_003)
-                .about(&stop)
-                .is(&what, stop.state.clone(), State::NotFound);
+            let description =
+                format!("state of the reply to stop number {attempt} of an unknown id");
+            cx.claim(HOST_STOP_003).about(&stop).is(
+                &description,
+                stop.state.clone(),
+                State::NotFound,
+            );
         }
     }
     Ok(())
 }
 
-/// The neighbours of a stopped workload run on.
-async fn leaves_others(cx: &CheckContext) -> Flow {
+/// Other workloads stay RUNNING when one is stopped.
+async fn other_workloads(cx: &CheckContext) -> Flow {
     let ids = [cx.id("a"), cx.id("b"), cx.id("c")];
     for id in &ids {
-        cx.started(id, &cx.workload()).await?;
+        cx.start_and_wait(id, &cx.workload()).await?;
     }
     let [first, second, third] = &ids;
     cx.stop(second).await?;
-    cx.gone(second).await.or_blocked(cx, HOST_STOP_002)?;
+    cx.wait_not_found(second)
+        .await
+        .or_blocked(cx, HOST_STOP_002)?;
     for id in [first, third] {
-        let stays = cx.consistently(WATCH, "another workload stays RUNNING", || async {
+        let unchanged = cx.consistently(WATCH, "another workload stays RUNNING", || async {
             cx.status(id).await?.in_state(State::Running)
         });
-        cx.claim(HOST_STOP_004).met(stays.await);
+        cx.claim(HOST_STOP_004).met(unchanged.await);
     }
     Ok(())
 }

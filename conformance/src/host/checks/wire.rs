@@ -1,4 +1,4 @@
-//! Transport: subjects, replies, ids, and what a host does with anything that arrives.
+//! Transport checks: subjects, replies, ids, and malformed payloads.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
-use crate::testbed::tap::{Direction, Frame, Kind};
+use crate::testbed::tap::{Direction, Frame, FrameKind};
 use crate::wire::nats;
 use crate::wire::response::{ERROR_HEADER, Headers, State};
 
-/// The section.
+/// Checks of the section `wire`.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "wire/commands", run: commands, covers: [HOST_WIRE_001], host: Shared, roles: [],
@@ -26,7 +26,7 @@ pub const CHECKS: &[Check] = &[
         roles: [], budget_s: 60, slow: false,
     },
     check! {
-        id: "wire/without-reply", run: without_reply, covers: [HOST_WIRE_003], host: Shared,
+        id: "wire/no-reply-subject", run: no_reply_subject, covers: [HOST_WIRE_003], host: Shared,
         roles: [], budget_s: 90, slow: false,
     },
     check! {
@@ -54,20 +54,20 @@ pub const CHECKS: &[Check] = &[
         budget_s: 60, slow: false,
     },
     check! {
-        id: "wire/anything", run: anything, covers: [HOST_WIRE_011], host: Own, roles: [],
-        budget_s: 150, slow: false,
+        id: "wire/arbitrary-payloads", run: arbitrary_payloads, covers: [HOST_WIRE_011], host: Own,
+        roles: [], budget_s: 150, slow: false,
     },
     check! {
         id: "wire/other-hosts", run: other_hosts, covers: [HOST_WIRE_013], host: Own,
         roles: [], budget_s: 60, slow: false,
     },
     check! {
-        id: "wire/hello", run: hello, covers: [HOST_WIRE_014, HOST_BEAT_002], host: Own,
-        roles: [], needs: [Tap], budget_s: 60, slow: false,
+        id: "wire/first-heartbeat", run: first_heartbeat, covers: [HOST_WIRE_014, HOST_BEAT_002],
+        host: Own, roles: [], needs: [Tap], budget_s: 60, slow: false,
     },
     check! {
-        id: "wire/in-time", run: in_time, covers: [HOST_WIRE_016], host: Shared, roles: [],
-        budget_s: 60, slow: false,
+        id: "wire/reply-deadline", run: reply_deadline, covers: [HOST_WIRE_016], host: Shared,
+        roles: [], budget_s: 60, slow: false,
     },
     check! {
         id: "wire/headers", run: headers, covers: [HOST_WIRE_017], host: Shared, roles: [],
@@ -75,7 +75,7 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Each of the four commands does what its name says.
+/// The host executes each of the four commands.
 async fn commands(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.workload().start_request(&id).to_string();
@@ -91,37 +91,40 @@ async fn commands(cx: &CheckContext) -> Flow {
     ];
     for (command, payload, acceptable) in steps {
         let reply = cx.send(command, payload, Headers::none()).await?;
-        let what = format!("{command} is answered");
-        let Some(answer) = cx.claim(HOST_WIRE_001).answered(&what, &reply) else {
+        let description = format!("the host replies to {command}");
+        let Some(response) = cx.claim(HOST_WIRE_001).answered(&description, &reply) else {
             continue;
         };
-        cx.claim(HOST_WIRE_001)
-            .one_of(&format!("state after {command}"), answer.state, acceptable);
+        cx.claim(HOST_WIRE_001).one_of(
+            &format!("state after {command}"),
+            response.state,
+            acceptable,
+        );
     }
     let reply = cx.send("heartbeat", "{}", Headers::none()).await?;
-    if let Some(answer) = cx
+    if let Some(response) = cx
         .claim(HOST_WIRE_001)
-        .answered("heartbeat is answered", &reply)
+        .answered("the host replies to heartbeat", &reply)
     {
-        let id = answer
+        let id = response
             .json
             .as_ref()
             .and_then(|json| json.get("id"))
             .and_then(Value::as_str);
         cx.claim(HOST_WIRE_001)
-            .is("`id` in the answer to heartbeat", id, Some(cx.host_id()));
+            .is("`id` in the reply to heartbeat", id, Some(cx.host_id()));
     }
     Ok(())
 }
 
-/// How long the suite listens for a second reply.
+/// Time for which the suite waits for a second reply.
 const SECOND_REPLY: Duration = Duration::from_millis(1500);
 
-/// Requests of every kind, good and bad, get one reply each.
+/// Every kind of request, valid or invalid, gets exactly one reply.
 async fn one_reply(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let named = json!({ "workloadId": id }).to_string();
-    let kinds = [
+    let requests = [
         (
             "workload.start",
             cx.workload().start_request(&id).to_string(),
@@ -132,25 +135,25 @@ async fn one_reply(cx: &CheckContext) -> Flow {
         ("workload.start", "{".to_owned()),
         ("workload.restart", "{}".to_owned()),
     ];
-    let count = kinds.into_iter().map(|(command, payload)| async move {
+    let counts = requests.into_iter().map(|(command, payload)| async move {
         let mut replies = cx.request(command, payload, Headers::none()).await?;
         let mut count = 0;
-        let mut within = deadlines::ANSWER.limit + cx.fixture().patience();
-        while let Some(delivery) = replies.next(within).await {
+        let mut limit = deadlines::REPLY.limit + cx.fixture().patience();
+        while let Some(delivery) = replies.next(limit).await {
             count += usize::from(delivery.status.is_none());
-            within = SECOND_REPLY;
+            limit = SECOND_REPLY;
         }
         Ok::<_, Blocked>((command, count))
     });
-    for (command, count) in try_join_all(count).await? {
+    for (command, count) in try_join_all(counts).await? {
         cx.claim(HOST_WIRE_002)
-            .is(&format!("replies to one {command}"), count, 1);
+            .is(&format!("number of replies to one {command}"), count, 1);
     }
     Ok(())
 }
 
-/// Payloads that are no message at all.
-fn unreadable() -> Vec<(&'static str, Bytes)> {
+/// Returns payloads that are not a message of any kind.
+fn malformed_payloads() -> Vec<(&'static str, Bytes)> {
     vec![
         ("an empty payload", Bytes::new()),
         (
@@ -166,126 +169,134 @@ fn unreadable() -> Vec<(&'static str, Bytes)> {
             Bytes::from_static(b"{\"workloadId\":\"\xff\xfe\"}"),
         ),
         (
-            "something behind the object",
+            "trailing data after the object",
             Bytes::from_static(br#"{"workloadId":"a"} {}"#),
         ),
     ]
 }
 
-/// Each gets ERROR with code 400, words, and a header that says the same in one line.
+/// Malformed payloads are refused with ERROR, code 400, a message and the header
+/// `Nats-Service-Error`.
 async fn malformed(cx: &CheckContext) -> Flow {
     let commands = ["workload.start", "workload.stop", "workload.status"];
     let requests = commands.into_iter().flat_map(|command| {
-        unreadable()
+        malformed_payloads()
             .into_iter()
             .map(move |(flaw, payload)| async move {
                 let reply = cx.send(command, payload, Headers::none()).await?;
                 Ok::<_, Blocked>((format!("{command} with {flaw}"), reply))
             })
     });
-    for (what, reply) in try_join_all(requests).await? {
+    for (request, reply) in try_join_all(requests).await? {
         let claim = cx.claim(HOST_WIRE_004);
-        let Some(answer) = claim.answered(&format!("{what} is answered"), &reply) else {
+        let Some(response) = claim.answered(&format!("the host replies to {request}"), &reply)
+        else {
             continue;
         };
-        let right = answer.state == State::Error
-            && answer.error_code == Some(400)
-            && !answer.message.trim().is_empty();
-        let refused = format!("{what} is refused: ERROR, a message, code 400");
+        let refused = response.state == State::Error
+            && response.error_code == Some(400)
+            && !response.message.trim().is_empty();
+        let description = format!("{request} is refused with ERROR, code 400 and a message");
         cx.claim(HOST_WIRE_004)
-            .about(&answer)
-            .holds(&refused, right, || answer.to_string());
-        if right {
-            let text = answer.headers.get(ERROR_HEADER);
-            let line = text.is_some_and(|text| !text.trim().is_empty());
-            let carries = format!("the refusal of {what} carries Nats-Service-Error");
+            .about(&response)
+            .holds(&description, refused, || response.to_string());
+        if refused {
+            let text = response.headers.get(ERROR_HEADER);
+            let has_text = text.is_some_and(|text| !text.trim().is_empty());
+            let description = format!("the refusal of {request} has the header Nats-Service-Error");
             cx.claim(HOST_WIRE_018)
-                .about(&answer)
-                .holds(&carries, line, || format!("{:?}", answer.headers.0));
+                .about(&response)
+                .holds(&description, has_text, || {
+                    format!("{:?}", response.headers.0)
+                });
         }
     }
-    // A host that answers none of them has failed above, and has no header to judge.
-    cx.claim(HOST_WIRE_018)
-        .holds("refusals carry Nats-Service-Error", true, String::new);
+    // A host that refused none of them has failed above and has no header to judge.
+    cx.claim(HOST_WIRE_018).holds(
+        "refusals have the header Nats-Service-Error",
+        true,
+        String::new,
+    );
     Ok(())
 }
 
-/// A start and a stop without a reply subject take effect all the same.
-async fn without_reply(cx: &CheckContext) -> Flow {
+/// The host executes a start and a stop without a reply subject.
+async fn no_reply_subject(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.workload().start_request(&id).to_string();
     cx.publish_no_reply("workload.start", start).await?;
     cx.claim(HOST_WIRE_003)
-        .met(cx.running(&id, deadlines::LOOK).await);
+        .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
 
     cx.publish_no_reply("workload.stop", json!({ "workloadId": id }).to_string())
         .await?;
-    cx.claim(HOST_WIRE_003).met(cx.gone(&id).await);
+    cx.claim(HOST_WIRE_003).met(cx.wait_not_found(&id).await);
     Ok(())
 }
 
-/// An unknown command is refused in the ordinary envelope, and touches nothing.
+/// Unknown commands are refused with ERROR and code 404, and do not affect workloads.
 async fn unknown_command(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    cx.started(&id, &cx.workload()).await?;
+    cx.start_and_wait(&id, &cx.workload()).await?;
 
     for command in [
         "workload.restart",
         "workload",
         "workload.start.extra",
-        "unheard-of",
+        "unknown-command",
     ] {
         let payload = json!({ "workloadId": id }).to_string();
         let reply = cx.send(command, payload, Headers::none()).await?;
-        let what = format!("`{command}` is answered");
-        let Some(answer) = cx.claim(HOST_WIRE_005).answered(&what, &reply) else {
+        let description = format!("the host replies to `{command}`");
+        let Some(response) = cx.claim(HOST_WIRE_005).answered(&description, &reply) else {
             continue;
         };
         cx.claim(HOST_WIRE_005).is(
-            &format!("state for `{command}`"),
-            answer.state.clone(),
+            &format!("state of the reply to `{command}`"),
+            response.state.clone(),
             State::Error,
         );
         cx.claim(HOST_WIRE_005).is(
-            &format!("code for `{command}`"),
-            answer.error_code,
+            &format!("error code of the reply to `{command}`"),
+            response.error_code,
             Some(404),
         );
     }
     let status = cx.status(&id).await?;
     cx.claim(HOST_WIRE_005).is(
-        "state of the workload afterwards",
+        "state of the workload after unknown commands",
         status.state,
         State::Running,
     );
     Ok(())
 }
 
-/// A heartbeat is a heartbeat, whatever the request holds.
+/// The host replies to a heartbeat request with any payload.
 async fn heartbeat_payloads(cx: &CheckContext) -> Flow {
-    let mut payloads = unreadable();
+    let mut payloads = malformed_payloads();
     payloads.push((
-        "an object with strange fields",
+        "an object with unknown fields",
         Bytes::from_static(br#"{"whatever":[1]}"#),
     ));
     for (name, payload) in payloads {
         let reply = cx.send("heartbeat", payload, Headers::none()).await?;
-        let what = format!("heartbeat with {name} is answered");
-        let Some(answer) = cx.claim(HOST_WIRE_006).answered(&what, &reply) else {
+        let description = format!("the host replies to heartbeat with {name}");
+        let Some(response) = cx.claim(HOST_WIRE_006).answered(&description, &reply) else {
             continue;
         };
-        let id = answer
+        let id = response
             .json
             .as_ref()
             .and_then(|json| json.get("id"))
             .and_then(Value::as_str);
-        let what = format!("`id` in the answer to heartbeat with {name}");
-        cx.claim(HOST_WIRE_006).is(&what, id, Some(cx.host_id()));
+        let description = format!("`id` in the reply to heartbeat with {name}");
+        cx.claim(HOST_WIRE_006)
+            .is(&description, id, Some(cx.host_id()));
     }
     Ok(())
 }
 
-/// Ids of all kinds live and are echoed as they are.
+/// Ids with any characters are accepted and echoed unchanged.
 async fn ids(cx: &CheckContext) -> Flow {
     let short = cx.id("");
     let filler = "ü".repeat((256 - short.len()) / 2)
@@ -309,55 +320,57 @@ async fn ids(cx: &CheckContext) -> Flow {
         let id = cx.id(name);
         let start = cx.start(&id, &cx.workload()).await?;
         cx.claim(HOST_WIRE_007).about(&start).is(
-            "workloadId in the answer to start",
+            "`workloadId` in the reply to start",
             &start.id,
             &id,
         );
         let accepted = matches!(start.state, State::Running | State::Starting);
-        let what = format!("an id of {} bytes with {name:?} is accepted", id.len());
+        let description = format!("an id of {} bytes with {name:?} is accepted", id.len());
         cx.claim(HOST_WIRE_007)
             .about(&start)
-            .holds(&what, accepted, || start.to_string());
+            .holds(&description, accepted, || start.to_string());
         let status = cx.status(&id).await?;
         cx.claim(HOST_WIRE_007).about(&status).is(
-            "workloadId in the answer to status",
+            "`workloadId` in the reply to status",
             &status.id,
             &id,
         );
         let stop = cx.stop(&id).await?;
         cx.claim(HOST_WIRE_007)
             .about(&stop)
-            .is("workloadId in the answer to stop", &stop.id, &id);
+            .is("`workloadId` in the reply to stop", &stop.id, &id);
     }
     Ok(())
 }
 
-/// An id of 257 bytes and more is kept whole, or refused and left out.
+/// An id of more than 256 bytes is echoed unchanged, or refused and omitted from the reply.
 async fn long_ids(cx: &CheckContext) -> Flow {
     for bytes in [257, 1000, 20_000] {
         let mut id = cx.id(&format!("{bytes}-"));
         id.extend(std::iter::repeat_n('x', bytes - id.len()));
-        cx.remember(&id);
+        cx.track_id(&id);
         let payload = cx.workload().start_request(&id).to_string();
         let reply = cx.send("workload.start", payload, Headers::none()).await?;
-        let what = format!("a start with an id of {bytes} bytes is answered");
-        let Some(answer) = cx.claim(HOST_WIRE_009).answered(&what, &reply) else {
+        let description = format!("the host replies to a start with an id of {bytes} bytes");
+        let Some(response) = cx.claim(HOST_WIRE_009).answered(&description, &reply) else {
             continue;
         };
-        let refused =
-            answer.state == State::Error && answer.error_code == Some(413) && answer.id.is_empty();
-        let kept = answer.state != State::Error && answer.id == id;
-        let what = format!(
-            "an id of {bytes} bytes is refused (ERROR, 413, no workloadId) or echoed whole"
+        let refused = response.state == State::Error
+            && response.error_code == Some(413)
+            && response.id.is_empty();
+        let echoed = response.state != State::Error && response.id == id;
+        let description = format!(
+            "an id of {bytes} bytes is refused (ERROR, 413, no `workloadId`) or echoed unchanged"
         );
-        cx.claim(HOST_WIRE_009).holds(&what, refused || kept, || {
-            format!("{answer}, workloadId of {} bytes", answer.id.len())
-        });
+        cx.claim(HOST_WIRE_009)
+            .holds(&description, refused || echoed, || {
+                format!("{response}, `workloadId` of {} bytes", response.id.len())
+            });
     }
     Ok(())
 }
 
-/// A status whose natural answer would be larger than the broker takes.
+/// The host replies to a request whose id, echoed, would exceed the broker's maximum payload.
 async fn huge_id(cx: &CheckContext) -> Flow {
     let id = "h".repeat(600 * 1024);
     for command in ["workload.status", "workload.stop"] {
@@ -368,21 +381,23 @@ async fn huge_id(cx: &CheckContext) -> Flow {
                 Headers::none(),
             )
             .await?;
-        let what = format!("{command} with an id of 600 KiB is answered, in a reply that fits");
-        let Some(answer) = cx.claim(HOST_WIRE_010).answered(&what, &reply) else {
+        let description = format!("the host replies to {command} with an id of 600 KiB");
+        let Some(response) = cx.claim(HOST_WIRE_010).answered(&description, &reply) else {
             continue;
         };
-        let whole = answer.id.is_empty() || answer.id == id;
-        cx.claim(HOST_WIRE_010)
-            .holds("the id is left out or whole", whole, || {
-                format!("workloadId of {} bytes", answer.id.len())
-            });
+        let omitted_or_echoed = response.id.is_empty() || response.id == id;
+        cx.claim(HOST_WIRE_010).holds(
+            "the reply omits the id or echoes it unchanged",
+            omitted_or_echoed,
+            || format!("`workloadId` of {} bytes", response.id.len()),
+        );
     }
     Ok(())
 }
 
-/// Noise, nesting, size, repetition; after each the host answers as before.
-async fn anything(cx: &CheckContext) -> Flow {
+/// After any payload on any command (noise, deep nesting, duplicate keys), the host still replies
+/// to status.
+async fn arbitrary_payloads(cx: &CheckContext) -> Flow {
     let max = cx
         .fixture()
         .bus
@@ -392,25 +407,25 @@ async fn anything(cx: &CheckContext) -> Flow {
     let noise: Vec<u8> = (0..max)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 7) as u8)
         .collect();
-    let open = |bracket: &str| Bytes::from(bracket.repeat(max * 9 / 10 / bracket.len()));
-    let mut payloads = unreadable();
+    let opening = |bracket: &str| Bytes::from(bracket.repeat(max * 9 / 10 / bracket.len()));
+    let mut payloads = malformed_payloads();
     payloads.extend([
         ("a megabyte of noise", Bytes::from(noise)),
-        ("a megabyte of open brackets", open("[")),
-        ("a megabyte of open objects", open(r#"{"workload":"#)),
+        ("a megabyte of opening brackets", opening("[")),
+        ("a megabyte of nested objects", opening(r#"{"workload":"#)),
         (
-            "nesting in a field to ignore",
+            "deep nesting in an unknown field",
             Bytes::from(format!(
                 r#"{{"workloadId":"n","x":{}}}"#,
                 "[".repeat(100_000)
             )),
         ),
         (
-            "a key that stands twice",
+            "a duplicate key",
             Bytes::from_static(br#"{"workloadId":"a","workloadId":"b"}"#),
         ),
         (
-            "a number without end",
+            "a number of 100,000 digits",
             Bytes::from(format!(r#"{{"workloadId":{}}}"#, "9".repeat(100_000))),
         ),
         (
@@ -418,7 +433,7 @@ async fn anything(cx: &CheckContext) -> Flow {
             Bytes::from_static(br#"{"workloadId":"\ud800"}"#),
         ),
     ]);
-    let probe = cx.id("never-started");
+    let probe_id = cx.id("never-started");
     for (name, payload) in payloads {
         for command in [
             "workload.start",
@@ -429,82 +444,94 @@ async fn anything(cx: &CheckContext) -> Flow {
         ] {
             cx.publish_no_reply(command, payload.clone()).await?;
         }
-        let status = json!({ "workloadId": probe }).to_string();
+        let status = json!({ "workloadId": probe_id }).to_string();
         let reply = cx.send("workload.status", status, Headers::none()).await?;
-        let what = format!("status is answered within 5 s after {name}");
-        let Some(answer) = cx.claim(HOST_WIRE_011).answered(&what, &reply) else {
+        let description = format!("the host replies to status within 5 s after {name}");
+        let Some(response) = cx.claim(HOST_WIRE_011).answered(&description, &reply) else {
             return Ok(());
         };
         cx.claim(HOST_WIRE_011).is(
             &format!("state after {name}"),
-            answer.state,
+            response.state,
             State::NotFound,
         );
     }
     Ok(())
 }
 
-/// A host id that was never there: the broker must find nobody.
+/// Commands for another host id have no responders.
 async fn other_hosts(cx: &CheckContext) -> Flow {
-    let nobody = format!("{}x", cx.host_id());
+    let other_id = format!("{}x", cx.host_id());
     for command in ["heartbeat", "workload.status"] {
-        let subject = nats::command_subject(&nobody, command);
+        let subject = nats::command_subject(&other_id, command);
         let payload = json!({ "workloadId": cx.id("a") }).to_string();
         let mut replies = cx.request_on(&subject, payload, Headers::none()).await?;
-        let reply = replies.next(deadlines::ANSWER.limit).await;
+        let reply = replies.next(deadlines::REPLY.limit).await;
         let status = reply.as_ref().map(|delivery| delivery.status);
-        let what = format!("who hears {command} for another host id (503: nobody)");
-        cx.claim(HOST_WIRE_013).is(&what, status, Some(Some(503)));
+        let description =
+            format!("broker status for {command} of another host id (503: no responders)");
+        cx.claim(HOST_WIRE_013)
+            .is(&description, status, Some(Some(503)));
     }
     Ok(())
 }
 
-/// From the connection to the first heartbeat: subscribed before it, and within 5 s.
-async fn hello(cx: &CheckContext) -> Flow {
+/// The host subscribes to its commands before its first heartbeat, and publishes it within 5 s of
+/// connecting.
+async fn first_heartbeat(cx: &CheckContext) -> Flow {
     let tap = cx.tap()?;
     let subject = nats::heartbeat_subject(cx.host_id());
     let commands = nats::command_subject(cx.host_id(), "workload.start");
-    let is_beat = |frame: &Frame| {
-        frame.way == Direction::FromTarget && frame.kind == Kind::Publish && frame.is_on(&subject)
+    let is_heartbeat = |frame: &Frame| {
+        frame.direction == Direction::FromTarget
+            && frame.kind == FrameKind::Publish
+            && frame.is_on(&subject)
     };
-    let first = cx.eventually(deadlines::HEARTBEAT_GAP, "a first heartbeat", || async {
-        let frames = tap.frames();
-        let beat = frames.iter().find(|frame| is_beat(frame));
-        beat.cloned().ok_or_else(|| "none on the wire".to_owned())
-    });
-    let beat = first.await.or_blocked(cx, HOST_BEAT_001)?;
+    let first = cx.eventually(
+        deadlines::HEARTBEAT_GAP_MAX,
+        "the host publishes a heartbeat",
+        || async {
+            let frames = tap.frames();
+            let heartbeat = frames.iter().find(|frame| is_heartbeat(frame));
+            heartbeat
+                .cloned()
+                .ok_or_else(|| "no heartbeat on the wire".to_owned())
+        },
+    );
+    let heartbeat = first.await.or_blocked(cx, HOST_BEAT_001)?;
     let frames = tap.frames();
     let from_host = || {
         frames
             .iter()
-            .filter(|frame| frame.way == Direction::FromTarget)
+            .filter(|frame| frame.direction == Direction::FromTarget)
     };
     let subscribed = from_host().any(|frame| {
-        frame.kind == Kind::Subscribe
-            && frame.number < beat.number
+        frame.kind == FrameKind::Subscribe
+            && frame.number < heartbeat.number
             && frame
                 .subject
                 .as_ref()
-                .is_some_and(|own| berth_broker::subject_matches(own, &commands))
+                .is_some_and(|pattern| berth_broker::subject_matches(pattern, &commands))
     });
     cx.claim(HOST_WIRE_014).about_subject(&subject).holds(
-        "the command subscription goes out before the first heartbeat",
+        "the host subscribes to its commands before its first heartbeat",
         subscribed,
-        || "the heartbeat goes out first".to_owned(),
+        || "the host publishes the heartbeat first".to_owned(),
     );
-    let connected = from_host().find(|frame| frame.kind == Kind::Connect);
+    let connected = from_host().find(|frame| frame.kind == FrameKind::Connect);
     let after = connected
-        .map(|frame| beat.at.saturating_duration_since(frame.at))
+        .map(|frame| heartbeat.at.saturating_duration_since(frame.at))
         .unwrap_or_default();
-    let soon = after <= deadlines::FIRST_HEARTBEAT.limit + cx.fixture().patience();
-    let what = "the first heartbeat within 5 s of connecting";
+    let in_time = after <= deadlines::FIRST_HEARTBEAT.limit + cx.fixture().patience();
+    let description = "the host publishes its first heartbeat within 5 s of connecting";
     cx.claim(HOST_BEAT_002)
         .about_subject(&subject)
-        .holds(what, soon, || format!("after {after:?}"));
+        .holds(description, in_time, || format!("after {after:?}"));
     Ok(())
 }
 
-async fn in_time(cx: &CheckContext) -> Flow {
+/// The host replies to status and heartbeat within 5 s.
+async fn reply_deadline(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     cx.start(&id, &cx.workload()).await?;
     let named = json!({ "workloadId": id }).to_string();
@@ -516,12 +543,12 @@ async fn in_time(cx: &CheckContext) -> Flow {
     ] {
         let reply = cx.send(command, payload, Headers::none()).await?;
         cx.claim(HOST_WIRE_016)
-            .answered(&format!("{command} is answered within 5 s"), &reply);
+            .answered(&format!("the host replies to {command} within 5 s"), &reply);
     }
     Ok(())
 }
 
-/// Headers that tracing and clients add.
+/// The host accepts requests with headers, such as tracing headers.
 async fn headers(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let headers = Headers::none()
@@ -529,7 +556,7 @@ async fn headers(cx: &CheckContext) -> Flow {
             "traceparent",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         )
-        .with("X-Unheard-Of", "ünï: code");
+        .with("X-Unknown", "ünï: code");
     let start = cx.workload().start_request(&id).to_string();
     let named = json!({ "workloadId": id }).to_string();
     let steps: [(&str, String, &[State]); 3] = [
@@ -543,13 +570,13 @@ async fn headers(cx: &CheckContext) -> Flow {
     ];
     for (command, payload, acceptable) in steps {
         let reply = cx.send(command, payload, headers.clone()).await?;
-        let what = format!("{command} with headers is answered");
-        let Some(answer) = cx.claim(HOST_WIRE_017).answered(&what, &reply) else {
+        let description = format!("the host replies to {command} with headers");
+        let Some(response) = cx.claim(HOST_WIRE_017).answered(&description, &reply) else {
             continue;
         };
-        let what = format!("state after {command} with headers");
+        let description = format!("state after {command} with headers");
         cx.claim(HOST_WIRE_017)
-            .one_of(&what, answer.state, acceptable);
+            .one_of(&description, response.state, acceptable);
     }
     Ok(())
 }

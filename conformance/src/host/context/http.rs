@@ -1,4 +1,4 @@
-//! HTTP requests to the host's ingress.
+//! HTTP requests to the ingress of the host.
 
 use std::time::{Duration, Instant};
 
@@ -13,37 +13,38 @@ use super::CheckContext;
 use crate::check::outcome::Blocked;
 use crate::wire::response::Headers;
 
-/// The suite's guests answer with a few bytes; an endless answer must not fill the memory.
+/// Limit of a response body. The suite's guests return a few bytes; an endless body must not fill
+/// memory.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
-/// How long an answer is waited for when the check names no time of its own.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Default timeout of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the host's ingress answered.
+/// Response of the host's ingress, or the reason why there is none.
 #[derive(Clone, Debug)]
-pub struct HttpAnswer {
-    /// The status code; 0 when there was no answer, which `trouble` explains.
+pub struct HttpResponse {
+    /// Status code; 0 without a response, see `error`.
     pub status: u16,
-    /// Header lines.
+    /// Headers.
     pub headers: Headers,
-    /// The body.
+    /// Body.
     pub body: Bytes,
-    /// From connecting to the last byte.
-    pub took: Duration,
-    /// Why there was no answer.
-    pub trouble: Option<String>,
+    /// Time from connecting to the last byte.
+    pub elapsed: Duration,
+    /// Reason why there is no response.
+    pub error: Option<String>,
 }
 
-impl HttpAnswer {
-    /// The body as text.
+impl HttpResponse {
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-impl std::fmt::Display for HttpAnswer {
+impl std::fmt::Display for HttpResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.trouble {
-            Some(trouble) => write!(f, "no HTTP answer: {trouble}"),
+        match &self.error {
+            Some(error) => write!(f, "no HTTP response: {error}"),
             None => write!(
                 f,
                 "HTTP {} {:?}",
@@ -55,8 +56,8 @@ impl std::fmt::Display for HttpAnswer {
 }
 
 impl CheckContext {
-    /// A host name of the check's own, for a workload's `wasi:http`.
-    pub fn http_name(&self, label: &str) -> String {
+    /// Returns an HTTP host name that only this check uses, for `wasi:http` of a workload.
+    pub fn http_host_name(&self, label: &str) -> String {
         let tag: String = self
             .tag()
             .chars()
@@ -68,56 +69,57 @@ impl CheckContext {
         )
     }
 
-    /// `GET path` with that `Host`, on a connection of its own.
+    /// Sends `GET path` with the header `Host: host`, on a new connection.
     ///
     /// # Errors
-    /// The host has no ingress that the suite knows. A refused connection is an answer with `trouble`.
-    pub async fn http(&self, host: &str, path: &str) -> Result<HttpAnswer, Blocked> {
+    /// Fails if the host has no known ingress. After a refused connection, `error` of the result is
+    /// set.
+    pub async fn http_get(&self, host: &str, path: &str) -> Result<HttpResponse, Blocked> {
         let request = Request::get(path)
             .header("Host", host)
             .body(Bytes::new())
-            .map_err(|cause| Blocked::harness("the HTTP request is not well formed", cause))?;
-        self.http_send(request, ANSWER_WITHIN).await
+            .map_err(|cause| Blocked::harness("cannot build the HTTP request", cause))?;
+        self.http_send(request, REQUEST_TIMEOUT).await
     }
 
-    /// Any request on a connection of its own; nothing is added to it.
+    /// Sends any request on a new connection, without additional headers.
     ///
     /// # Errors
-    /// The host has no ingress that the suite knows.
+    /// Fails if the host has no known ingress.
     pub async fn http_send(
         &self,
         request: Request<Bytes>,
         within: Duration,
-    ) -> Result<HttpAnswer, Blocked> {
+    ) -> Result<HttpResponse, Blocked> {
         let authority = self.http_authority()?.to_owned();
-        let began = Instant::now();
+        let started_at = Instant::now();
         let exchange = tokio::time::timeout(within, exchange(&authority, request)).await;
-        let trouble = match exchange {
+        let error = match exchange {
             Ok(Ok((status, headers, body))) => {
-                return Ok(HttpAnswer {
+                return Ok(HttpResponse {
                     status,
                     headers,
                     body,
-                    took: began.elapsed(),
-                    trouble: None,
+                    elapsed: started_at.elapsed(),
+                    error: None,
                 });
             }
-            Ok(Err(trouble)) => trouble,
-            Err(_) => format!("nothing within {}", crate::check::wait::seconds(within)),
+            Ok(Err(error)) => error,
+            Err(_) => format!("no response within {}", crate::check::wait::seconds(within)),
         };
-        Ok(HttpAnswer {
+        Ok(HttpResponse {
             status: 0,
             headers: Headers::none(),
             body: Bytes::new(),
-            took: began.elapsed(),
-            trouble: Some(trouble),
+            elapsed: started_at.elapsed(),
+            error: Some(error),
         })
     }
 
-    /// `ADDRESS:PORT` of the host's ingress.
+    /// Returns `ADDRESS:PORT` of the host's ingress.
     ///
     /// # Errors
-    /// The host has none that the suite knows. Declare `needs: [Ingress]` and this cannot happen.
+    /// Fails if the host has no known ingress; a check with `needs: [Ingress]` does not run then.
     pub fn http_authority(&self) -> Result<&str, Blocked> {
         self.host
             .http_addr
@@ -136,7 +138,7 @@ async fn exchange(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|cause| cause.to_string())?;
-    // Dropped with the exchange, so that a request given up leaves no connection behind.
+    // Aborted on drop, so that a request that timed out leaves no connection open.
     let _driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
     let response = sender
         .send_request(request.map(Full::new))

@@ -1,12 +1,12 @@
-//! Pushing the image of a role into a repository of the check's own.
+//! Pushes images of roles into repositories that only one check uses.
 
 use super::CheckContext;
 use crate::spec::roles::Role;
-use crate::testbed::registry::{Artifact, Behaviour, Pushed};
+use crate::testbed::registry::{Artifact, PushedImage, RepositoryBehavior};
 
-/// What a workload can name as an image.
+/// Anything that names an image for a workload: a role, a pushed artifact or a reference.
 pub trait Image {
-    /// The reference to write into the workload.
+    /// Returns the image reference for the workload.
     fn reference(self, cx: &CheckContext) -> String;
 }
 
@@ -16,7 +16,7 @@ impl Image for Role {
     }
 }
 
-impl Image for &Pushed {
+impl Image for &PushedImage {
     fn reference(self, _: &CheckContext) -> String {
         self.reference.clone()
     }
@@ -35,51 +35,50 @@ impl Image for String {
 }
 
 impl CheckContext {
-    /// Pushes the target's image for a role. Each check has a repository of its own for each role.
-    pub fn push(&self, role: Role) -> Pushed {
-        self.push_with(role, Behaviour::Healthy)
+    /// Pushes the target's image for a role into the check's repository for that role.
+    pub fn push(&self, role: Role) -> PushedImage {
+        self.push_with(role, RepositoryBehavior::Healthy)
     }
 
-    /// Pushes the target's image for a role into a repository that behaves so.
+    /// Pushes the target's image for a role into a repository with this behavior.
     ///
-    /// Anything but `Healthy` gets content that no host has yet. Pushes of one role with different
-    /// behaviours need different names: see [`CheckContext::push_as`].
-    pub fn push_with(&self, role: Role, behaviour: Behaviour) -> Pushed {
-        self.push_as(role.name(), role, behaviour)
+    /// Unless the behavior is `Healthy`, the layer is salted, so that no host has it cached. Pushes
+    /// of one role with different behaviors need different names: see [`CheckContext::push_as`].
+    pub fn push_with(&self, role: Role, behavior: RepositoryBehavior) -> PushedImage {
+        self.push_as(role.name(), role, behavior)
     }
 
-    /// [`CheckContext::push_with`] into the check's repository of that name.
-    pub fn push_as(&self, name: &str, role: Role, behaviour: Behaviour) -> Pushed {
+    /// Is [`CheckContext::push_with`] into the check's repository `name`.
+    pub fn push_as(&self, name: &str, role: Role, behavior: RepositoryBehavior) -> PushedImage {
         let repository = self.repository(name);
         let mut artifact = self.artifact(role);
-        if behaviour != Behaviour::Healthy {
-            // Layers are the same wherever they lie: one that another check's start has brought to
-            // the host would not be asked for, and how the repository behaves would not matter.
+        if behavior != RepositoryBehavior::Healthy {
+            // Hosts cache layers by digest. A host that cached this layer during another check
+            // would not request it, so the behavior of the repository would have no effect.
             artifact = artifact.salted(&repository);
         }
         let pushed = self.registry().push(&repository, "v1", artifact);
-        self.registry().behave(&repository, behaviour);
+        self.registry().set_behavior(&repository, behavior);
         pushed
     }
 
-    /// The target's image for a role, for checks that push it themselves.
+    /// Returns the target's image for a role, for checks that push it themselves.
     pub fn artifact(&self, role: Role) -> Artifact {
         if !self.roles.contains(&role) {
-            self.evidence().fault(format!(
-                "uses the role {role}, which its `roles` does not name"
-            ));
+            self.evidence()
+                .record_check_error(format!("uses the role {role}, which is not in its `roles`"));
         }
         self.fixture()
             .images
             .artifact(role)
-            .unwrap_or_else(|trouble| {
+            .unwrap_or_else(|error| {
                 self.evidence()
-                    .fault(format!("there is no image for the role {role}: {trouble}"));
+                    .record_check_error(format!("no image for the role {role}: {error}"));
                 Artifact::wasm(Vec::new())
             })
     }
 
-    /// The check's repository of that name, for `registry()`.
+    /// Returns the full name of the check's repository `name`, for use with `registry()`.
     pub fn repository(&self, name: &str) -> String {
         format!("{}/{name}", self.tag()).to_lowercase()
     }

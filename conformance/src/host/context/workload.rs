@@ -1,12 +1,12 @@
-//! The builder of the workloads that checks start: raw JSON, so that any of it can be bent.
+//! Builder of workloads as raw JSON, so that a check can also build invalid ones.
 
 use serde_json::{Map, Value, json};
 
 use super::{CheckContext, Image};
 use crate::testbed::beacon::Beacon;
 
-/// A `Workload` of the schema as JSON. Settings such as `env` go to what was added last: the component or
-/// the service.
+/// A `Workload` of the schema as JSON. Settings such as `env` apply to the component or service
+/// that was added last.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Workload<'c> {
@@ -32,7 +32,7 @@ impl<'c> Workload<'c> {
         }
     }
 
-    /// Adds a component of that image: a role, what was pushed, or any reference.
+    /// Adds a component with this image: a role, a pushed artifact or a reference.
     pub fn component(mut self, image: impl Image) -> Self {
         let image = image.reference(self.cx);
         let components = self.list(&["witWorld", "components"]);
@@ -42,7 +42,7 @@ impl<'c> Workload<'c> {
         self
     }
 
-    /// Sets the service to that image.
+    /// Sets the service, with this image.
     pub fn service(mut self, image: impl Image) -> Self {
         let image = image.reference(self.cx);
         self.set("service", json!({ "image": image }));
@@ -50,45 +50,46 @@ impl<'c> Workload<'c> {
         self
     }
 
-    /// `maxRestarts` of the service.
+    /// Sets `maxRestarts` of the service.
     pub fn max_restarts(mut self, restarts: u64) -> Self {
         let service = self.object(&["service"]);
         service.insert("maxRestarts".to_owned(), json!(restarts.to_string()));
         self
     }
 
-    /// An environment variable of the latest component or service.
+    /// Adds an environment variable to the latest component or service.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.resources("environment")
             .insert(name.to_owned(), json!(value));
         self
     }
 
-    /// A value of `wasi:config` of the latest component or service.
+    /// Adds a `wasi:config` value to the latest component or service.
     pub fn config(mut self, name: &str, value: &str) -> Self {
         self.resources("config")
             .insert(name.to_owned(), json!(value));
         self
     }
 
-    /// An entry of `allowedHosts` of the latest component or service.
+    /// Adds an entry to `allowedHosts` of the latest component or service.
     pub fn allowed_host(mut self, entry: &str) -> Self {
         self.resource_list("allowedHosts").push(json!(entry));
         self
     }
 
-    /// Points the latest component or service at a beacon, and permits exactly that.
+    /// Passes a beacon to the latest component or service, and allows requests to the beacon.
     pub fn beacon(self, beacon: &Beacon) -> Self {
         self.env("BEACON", &beacon.value)
             .allowed_host(&beacon.authority)
     }
 
-    /// `memoryLimitMb` of the latest component or service.
+    /// Sets `memoryLimitMb` of the latest component or service.
     pub fn memory_limit_mb(self, limit: i64) -> Self {
         self.resource_field("memoryLimitMb", json!(limit))
     }
 
-    /// `imagePullPolicy` of the latest component or service: `ALWAYS`, `IF_NOT_PRESENT`, `NEVER`.
+    /// Sets `imagePullPolicy` of the latest component or service: `ALWAYS`, `IF_NOT_PRESENT`,
+    /// `NEVER`.
     pub fn pull_policy(mut self, policy: &str) -> Self {
         let policy = format!("IMAGE_PULL_POLICY_{policy}");
         self.latest()
@@ -96,15 +97,15 @@ impl<'c> Workload<'c> {
         self
     }
 
-    /// `imagePullSecret` of the latest component or service.
+    /// Sets `imagePullSecret` of the latest component or service.
     pub fn pull_secret(mut self, user: &str, password: &str) -> Self {
-        self.cx.secret(password);
+        self.cx.add_secret(password);
         let secret = json!({ "username": user, "password": password });
         self.latest().insert("imagePullSecret".to_owned(), secret);
         self
     }
 
-    /// A volume of the workload, `volume` being its type: `json!({"emptyDir": {}})`.
+    /// Adds a volume to the workload; `volume` is its type, such as `json!({"emptyDir": {}})`.
     pub fn volume(mut self, name: &str, volume: Value) -> Self {
         let mut entry = Map::new();
         entry.insert("name".to_owned(), json!(name));
@@ -117,15 +118,16 @@ impl<'c> Workload<'c> {
 
     /// Mounts a volume into the latest component or service.
     pub fn mount(mut self, name: &str, path: &str, read_only: bool) -> Self {
-        let mount = match read_only {
-            true => json!({ "name": name, "mountPath": path, "readOnly": true }),
-            false => json!({ "name": name, "mountPath": path }),
+        let mount = if read_only {
+            json!({ "name": name, "mountPath": path, "readOnly": true })
+        } else {
+            json!({ "name": name, "mountPath": path })
         };
         self.resource_list("volumeMounts").push(mount);
         self
     }
 
-    /// Declares an interface of the host: namespace, package, interfaces.
+    /// Declares a host interface.
     pub fn interface(mut self, namespace: &str, package: &str, interfaces: &[&str]) -> Self {
         self.list(&["witWorld", "hostInterfaces"]).push(json!({
             "namespace": namespace, "package": package, "interfaces": interfaces,
@@ -133,7 +135,7 @@ impl<'c> Workload<'c> {
         self
     }
 
-    /// A config value of the interface declared last.
+    /// Adds a config value to the interface that was declared last.
     pub fn interface_config(mut self, name: &str, value: &str) -> Self {
         if let Some(Value::Object(latest)) = self.list(&["witWorld", "hostInterfaces"]).last_mut() {
             let config = as_object(latest.entry("config").or_insert(Value::Null));
@@ -142,7 +144,7 @@ impl<'c> Workload<'c> {
         self
     }
 
-    /// Declares `wasi:http` with that `host`, so that requests for it reach the workload.
+    /// Declares `wasi:http` with this `host`, so that requests for `host` reach the workload.
     pub fn http_host(self, host: &str) -> Self {
         self.interface("wasi", "http", &["incoming-handler"])
             .interface_config("host", host)
@@ -161,18 +163,18 @@ impl<'c> Workload<'c> {
         self
     }
 
-    /// Any other change.
+    /// Changes the JSON in any other way.
     pub fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
         change(&mut self.json);
         self
     }
 
-    /// The workload as it goes on the wire.
+    /// Returns the JSON of the workload.
     pub fn json(&self) -> &Value {
         &self.json
     }
 
-    /// The payload of a start with that id.
+    /// Returns the payload of a start with this id.
     pub fn start_request(&self, id: &str) -> Value {
         json!({ "workloadId": id, "workload": self.json })
     }
@@ -192,7 +194,7 @@ impl<'c> Workload<'c> {
             Latest::Nothing => {
                 self.cx
                     .evidence()
-                    .fault("sets something of a component before adding one".to_owned());
+                    .record_check_error("configures a component before adding one".to_owned());
                 self.object(&["service"])
             }
         }
@@ -211,40 +213,40 @@ impl<'c> Workload<'c> {
     }
 
     fn object(&mut self, path: &[&str]) -> &mut Map<String, Value> {
-        let mut at = &mut self.json;
+        let mut value = &mut self.json;
         for name in path {
-            at = as_object(at).entry(*name).or_insert(Value::Null);
+            value = as_object(value).entry(*name).or_insert(Value::Null);
         }
-        as_object(at)
+        as_object(value)
     }
 
     fn list(&mut self, path: &[&str]) -> &mut Vec<Value> {
-        let mut at = &mut self.json;
+        let mut value = &mut self.json;
         for name in path {
-            at = as_object(at).entry(*name).or_insert(Value::Null);
+            value = as_object(value).entry(*name).or_insert(Value::Null);
         }
-        as_list(at)
+        as_list(value)
     }
 }
 
-/// The value as an object, which it becomes when it is something else.
+/// Returns the value as an object; replaces a value of another type by an empty object.
 fn as_object(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }
     match value {
         Value::Object(object) => object,
-        _ => unreachable!("it was made an object above"),
+        _ => unreachable!("replaced by an object above"),
     }
 }
 
-/// The value as a list, which it becomes when it is something else.
+/// Returns the value as a list; replaces a value of another type by an empty list.
 fn as_list(value: &mut Value) -> &mut Vec<Value> {
     if !value.is_array() {
         *value = Value::Array(Vec::new());
     }
     match value {
         Value::Array(list) => list,
-        _ => unreachable!("it was made a list above"),
+        _ => unreachable!("replaced by a list above"),
     }
 }

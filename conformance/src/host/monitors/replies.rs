@@ -1,6 +1,6 @@
-//! At most one reply to each request, each with a state, a reason where there must be one, and the right id.
+//! Monitor of replies: at most one per request, with a state, a message and the right id.
 
-use super::{Findings, Monitor, MonitorContext, shown};
+use super::{Findings, Monitor, MonitorContext, payload_text};
 use crate::spec::requirements as req;
 use crate::spec::requirements::Requirement;
 use crate::wire::response::{Response, State};
@@ -13,7 +13,7 @@ const COVERS: &[&Requirement] = &[
     &req::HOST_STATUS_002,
 ];
 
-/// Judges replies as such.
+/// Monitor of replies.
 pub struct Replies;
 
 impl Monitor for Replies {
@@ -25,56 +25,69 @@ impl Monitor for Replies {
         COVERS
     }
 
-    fn frame(&mut self, frame: &Frame, scene: &MonitorContext, findings: &mut Findings) {
-        if frame.way != Direction::FromHost {
+    fn observe(&mut self, frame: &Frame, context: &MonitorContext, findings: &mut Findings) {
+        if frame.direction != Direction::FromHost {
             return;
         }
-        let Some(asked) = scene.asked(frame) else {
+        let Some(request) = context.request_of(frame) else {
             return;
         };
-        // A request that was delivered twice is two requests.
-        let held = asked.replies <= asked.delivered;
-        findings.judge(&req::HOST_WIRE_002, frame, held, "one reply", || {
-            format!(
-                "reply {} to {} request(s) with this inbox",
-                asked.replies, asked.delivered
-            )
-        });
-        if asked.command == "heartbeat" {
+        // A request that was delivered twice counts as two requests.
+        let held = request.replies <= request.delivered;
+        findings.judge(
+            &req::HOST_WIRE_002,
+            frame,
+            held,
+            "one reply per request",
+            || {
+                format!(
+                    "{} replies to {} request(s) with this inbox",
+                    request.replies, request.delivered
+                )
+            },
+        );
+        if request.command == "heartbeat" {
             return;
         }
-        let answer = Response::read(
+        let response = Response::parse(
             frame.payload.clone(),
             frame.headers.clone(),
             frame.subject.clone(),
             std::time::Duration::ZERO,
         );
-        let has_state = !matches!(answer.state, State::Absent | State::Unspecified);
+        let has_state = !matches!(response.state, State::Absent | State::Unspecified);
         findings.judge(
             &req::HOST_JSON_007,
             frame,
             has_state,
             "`workloadStatus` with a `workloadState`",
-            || shown(frame),
+            || payload_text(frame),
         );
-        if answer.state == State::Error {
-            let held = !answer.message.trim().is_empty();
-            findings.judge(&req::HOST_START_008, frame, held, "a message", || {
-                "none".to_owned()
-            });
+        if response.state == State::Error {
+            let held = !response.message.trim().is_empty();
+            findings.judge(
+                &req::HOST_START_008,
+                frame,
+                held,
+                "a message with ERROR",
+                || "no message".to_owned(),
+            );
         }
-        let about_id = matches!(asked.command.as_str(), "workload.status" | "workload.stop");
-        if let (true, Some(id)) = (about_id, &asked.id) {
-            // Longer ids may be refused without being named (HOST-WIRE-009).
-            let plain = !id.is_empty() && id.len() <= 256 && answer.error_code != Some(413);
-            if plain && has_state {
-                let held = answer.id == *id;
+        let about_id = matches!(
+            request.command.as_str(),
+            "workload.status" | "workload.stop"
+        );
+        if let (true, Some(id)) = (about_id, &request.id) {
+            // A host may refuse a longer id and omit it from the reply (HOST-WIRE-009).
+            let must_echo = !id.is_empty() && id.len() <= 256 && response.error_code != Some(413);
+            if must_echo && has_state {
+                let held = response.id == *id;
                 findings.judge(
                     &req::HOST_STATUS_002,
                     frame,
                     held,
                     &format!("the id {id:?}"),
-                    || format!("the id {:?}", answer.id),
+                    || format!("the id {:?}", response.id),
                 );
             }
         }
@@ -85,7 +98,7 @@ impl Monitor for Replies {
 mod tests {
     use std::time::Instant;
 
-    use crate::host::monitors::script::{broken, frame, request};
+    use crate::host::monitors::test_frames::{frame, request, violated_requirements};
     use crate::wire::trace::Direction;
 
     fn reply(id: &str, rest: &str) -> String {
@@ -93,30 +106,33 @@ mod tests {
     }
 
     #[test]
-    fn a_second_reply_is_a_breach_unless_the_request_came_twice() {
-        let begin = Instant::now();
-        let ask = || request(begin, "workload.status", "i", r#"{"workloadId":"a"}"#);
+    fn reports_second_reply_unless_request_was_delivered_twice() {
+        let base = Instant::now();
+        let sent = || request(base, "workload.status", "i", r#"{"workloadId":"a"}"#);
         let text = reply("a", r#","workloadState":"WORKLOAD_STATE_RUNNING""#);
-        let answer = || frame(begin, 1, Direction::FromHost, "i", &text);
-        assert!(broken([ask(), answer()]).is_empty());
-        assert_eq!(broken([ask(), answer(), answer()]), ["HOST-WIRE-002"]);
-        assert!(broken([ask(), ask(), answer(), answer()]).is_empty());
+        let replied = || frame(base, 1, Direction::FromHost, "i", &text);
+        assert!(violated_requirements([sent(), replied()]).is_empty());
+        assert_eq!(
+            violated_requirements([sent(), replied(), replied()]),
+            ["HOST-WIRE-002"]
+        );
+        assert!(violated_requirements([sent(), sent(), replied(), replied()]).is_empty());
     }
 
     #[test]
-    fn state_reason_and_id_are_judged() {
-        let begin = Instant::now();
-        let script = |payload: &str| {
-            let ask = request(begin, "workload.status", "i", r#"{"workloadId":"a"}"#);
-            broken([ask, frame(begin, 1, Direction::FromHost, "i", payload)])
+    fn reports_missing_state_missing_message_and_wrong_id() {
+        let base = Instant::now();
+        let violated = |payload: &str| {
+            let request = request(base, "workload.status", "i", r#"{"workloadId":"a"}"#);
+            violated_requirements([request, frame(base, 1, Direction::FromHost, "i", payload)])
         };
-        assert_eq!(script("{}"), ["HOST-JSON-007"]);
+        assert_eq!(violated("{}"), ["HOST-JSON-007"]);
         assert_eq!(
-            script(&reply("a", r#","workloadState":"WORKLOAD_STATE_ERROR""#)),
+            violated(&reply("a", r#","workloadState":"WORKLOAD_STATE_ERROR""#)),
             ["HOST-START-008"]
         );
         assert_eq!(
-            script(&reply("b", r#","workloadState":"WORKLOAD_STATE_RUNNING""#)),
+            violated(&reply("b", r#","workloadState":"WORKLOAD_STATE_RUNNING""#)),
             ["HOST-STATUS-002"]
         );
     }

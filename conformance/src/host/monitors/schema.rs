@@ -1,4 +1,4 @@
-//! Everything that a host publishes is written strictly by the schema.
+//! Monitor of the schema: replies and heartbeats conform strictly to it.
 
 use super::{Findings, Monitor, MonitorContext};
 use crate::spec::requirements as req;
@@ -16,45 +16,45 @@ const COVERS: &[&Requirement] = &[
     &req::HOST_JSON_008,
 ];
 
-/// Judges replies and heartbeats by the schema.
-pub struct Writing;
+/// Monitor of replies and heartbeats against the schema.
+pub struct Schema;
 
-impl Monitor for Writing {
+impl Monitor for Schema {
     fn id(&self) -> &'static str {
-        "monitor/writing"
+        "monitor/schema"
     }
 
     fn covers(&self) -> &'static [&'static Requirement] {
         COVERS
     }
 
-    fn frame(&mut self, frame: &Frame, scene: &MonitorContext, findings: &mut Findings) {
-        if frame.way != Direction::FromHost {
+    fn observe(&mut self, frame: &Frame, context: &MonitorContext, findings: &mut Findings) {
+        if frame.direction != Direction::FromHost {
             return;
         }
-        let message = match scene.asked(frame) {
-            Some(asked) => asked.answer_message(),
-            None if scene.is_heartbeat(frame) => "HostHeartbeat",
+        let message = match context.request_of(frame) {
+            Some(request) => request.response_message(),
+            None if context.is_heartbeat(frame) => "HostHeartbeat",
             None => return,
         };
         let faults = json_judge::judge(&frame.payload, message);
         for requirement in COVERS {
             if !faults.iter().any(|fault| fault.requirement == *requirement) {
-                findings.kept(requirement);
+                findings.satisfied(requirement);
             }
         }
         for fault in faults {
-            let place = if fault.path.is_empty() {
+            let path = if fault.path.is_empty() {
                 "the payload"
             } else {
                 &fault.path
             };
-            let expected = format!("{place}: {}", fault.expected);
-            findings.broke(
+            let expected = format!("{path}: {}", fault.expected);
+            findings.violated(
                 fault.requirement,
                 frame,
                 expected,
-                format!("{place}: {}", fault.actual),
+                format!("{path}: {}", fault.actual),
             );
         }
     }
@@ -64,25 +64,25 @@ impl Monitor for Writing {
 mod tests {
     use std::time::Instant;
 
-    use crate::host::monitors::script::{broken, frame, request};
+    use crate::host::monitors::test_frames::{frame, request, violated_requirements};
     use crate::wire::trace::Direction;
 
     #[test]
-    fn replies_are_judged_by_the_message_that_was_asked_for() {
-        let begin = Instant::now();
-        let script = |command: &str, payload: &str| {
+    fn judges_replies_by_command_of_request() {
+        let base = Instant::now();
+        let frames = |command: &str, payload: &str| {
             vec![
-                request(begin, command, "i", "{}"),
-                frame(begin, 1, Direction::FromHost, "i", payload),
+                request(base, command, "i", "{}"),
+                frame(base, 1, Direction::FromHost, "i", payload),
             ]
         };
         let reply =
             r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#;
-        assert!(broken(script("workload.start", reply)).is_empty());
+        assert!(violated_requirements(frames("workload.start", reply)).is_empty());
         assert_eq!(
-            broken(script("workload.start", &reply.replace("\"a\"", "null"))),
+            violated_requirements(frames("workload.start", &reply.replace("\"a\"", "null"))),
             ["HOST-JSON-006"]
         );
-        assert!(broken(script("heartbeat", reply)).contains(&"HOST-JSON-001"));
+        assert!(violated_requirements(frames("heartbeat", reply)).contains(&"HOST-JSON-001"));
     }
 }

@@ -1,4 +1,4 @@
-//! No secret that the suite handed out comes back on the wire.
+//! Monitor of secrets: a host publishes no pull credential.
 
 use super::{Findings, Monitor, MonitorContext};
 use crate::spec::requirements as req;
@@ -7,31 +7,31 @@ use crate::wire::trace::{Direction, Frame};
 
 const COVERS: &[&Requirement] = &[&req::HOST_SEC_001];
 
-/// Looks for secrets in everything that a host publishes.
-pub struct Secrecy;
+/// Monitor of secrets in published messages.
+pub struct SecretLeaks;
 
-impl Monitor for Secrecy {
+impl Monitor for SecretLeaks {
     fn id(&self) -> &'static str {
-        "monitor/secrecy"
+        "monitor/secrets"
     }
 
     fn covers(&self) -> &'static [&'static Requirement] {
         COVERS
     }
 
-    fn frame(&mut self, frame: &Frame, scene: &MonitorContext, findings: &mut Findings) {
-        // Without a secret there is nothing that could be kept.
-        if frame.way != Direction::FromHost || scene.secrets.is_empty() {
+    fn observe(&mut self, frame: &Frame, context: &MonitorContext, findings: &mut Findings) {
+        // Without a secret, there is nothing to judge.
+        if frame.direction != Direction::FromHost || context.secrets.is_empty() {
             return;
         }
-        let header = |(_, value): &(String, String)| scene.secrets.found_in(value.as_bytes());
-        let told = scene.secrets.found_in(&frame.payload) || frame.headers.0.iter().any(header);
+        let header = |(_, value): &(String, String)| context.secrets.found_in(value.as_bytes());
+        let leaked = context.secrets.found_in(&frame.payload) || frame.headers.0.iter().any(header);
         findings.judge(
             &req::HOST_SEC_001,
             frame,
-            !told,
-            "no pull credential",
-            || "a pull credential that a check had handed out".to_owned(),
+            !leaked,
+            "no pull credential in a published message",
+            || "a pull credential of a check".to_owned(),
         );
     }
 }
@@ -40,14 +40,17 @@ impl Monitor for Secrecy {
 mod tests {
     use std::time::Instant;
 
-    use crate::host::monitors::script::{broken, frame};
+    use crate::host::monitors::test_frames::{frame, violated_requirements};
     use crate::wire::trace::Direction;
 
     #[test]
-    fn a_secret_on_the_wire_is_a_breach() {
-        let begin = Instant::now();
-        let reply = |text| frame(begin, 0, Direction::FromHost, "inbox", text);
-        assert!(broken([reply("denied")]).is_empty());
-        assert_eq!(broken([reply("denied for hunter2")]), ["HOST-SEC-001"]);
+    fn reports_secret_on_the_wire() {
+        let base = Instant::now();
+        let reply = |text| frame(base, 0, Direction::FromHost, "inbox", text);
+        assert!(violated_requirements([reply("denied")]).is_empty());
+        assert_eq!(
+            violated_requirements([reply("denied for hunter2")]),
+            ["HOST-SEC-001"]
+        );
     }
 }

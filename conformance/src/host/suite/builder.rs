@@ -1,4 +1,4 @@
-//! Puts a suite together, setting by setting.
+//! Builder of a [`Suite`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use super::Suite;
 use crate::check::executor::Observer;
 use crate::check::pattern::Pattern;
 use crate::check::run_options::MAX_REPEAT;
-use crate::host::target::{Access, Running, Target};
+use crate::host::target::{Access, ExistingHost, Target};
 use crate::report::Report;
 use crate::spec::requirements::Profile;
 use crate::testbed::broker::BrokerChoice;
 
-/// Puts a [`Suite`] together.
+/// Builder of a [`Suite`].
 #[derive(Clone)]
 #[must_use]
 pub struct Builder {
@@ -26,20 +26,20 @@ impl Builder {
         Builder { suite }
     }
 
-    /// Judges what this command launches; the placeholders are [`crate::host::target::PLACEHOLDERS`].
+    /// Judges the host that this command launches, with [`crate::host::target::PLACEHOLDERS`].
     pub fn command<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> Builder {
         self.suite.target = Target::command(command);
         self
     }
 
-    /// Judges a host that runs already.
+    /// Judges a host that is already running.
     pub fn running(mut self, nats_url: &str, host_id: &str) -> Builder {
-        let running = Running {
+        let existing = ExistingHost {
             nats_url: nats_url.to_owned(),
             host_id: host_id.to_owned(),
             http_addr: None,
         };
-        self.suite.target = Target::new(host_id, Access::Running(running));
+        self.suite.target = Target::new(host_id, Access::Running(existing));
         self
     }
 
@@ -49,7 +49,7 @@ impl Builder {
         self
     }
 
-    /// Judges by this profile; may be repeated. Without it: by those that the target claims.
+    /// Adds a profile to judge by. Default: the profiles that the target claims.
     pub fn profile(mut self, profile: Profile) -> Builder {
         let profiles = self.suite.options.profiles.get_or_insert_default();
         if !profiles.contains(&profile) {
@@ -58,67 +58,67 @@ impl Builder {
         self
     }
 
-    /// Runs only checks that match; may be repeated.
+    /// Runs only checks that match this or another `only` pattern.
     pub fn only(mut self, pattern: &str) -> Builder {
         self.suite.options.run.push(Pattern(pattern.to_owned()));
         self
     }
 
-    /// Leaves out checks that match; may be repeated.
+    /// Skips checks that match this pattern.
     pub fn skip(mut self, pattern: &str) -> Builder {
         self.suite.options.skip.push(Pattern(pattern.to_owned()));
         self
     }
 
-    /// Runs slow checks as well.
+    /// Sets whether slow checks run.
     pub fn slow(mut self, slow: bool) -> Builder {
         self.suite.options.slow = slow;
         self
     }
 
-    /// The order in which checks begin.
+    /// Sets the seed of the order in which checks start.
     pub fn seed(mut self, seed: u64) -> Builder {
         self.suite.options.seed = seed;
         self
     }
 
-    /// How often each check runs.
+    /// Sets the number of repetitions of each check, at most `MAX_REPEAT`.
     pub fn repeat(mut self, repeat: usize) -> Builder {
         self.suite.options.repeat = repeat.clamp(1, MAX_REPEAT);
         self
     }
 
-    /// How many checks run at once.
+    /// Sets the number of concurrent checks.
     pub fn jobs(mut self, jobs: usize) -> Builder {
         self.suite.options.jobs = jobs.max(1);
         self
     }
 
-    /// Which broker to use.
+    /// Sets the broker.
     pub fn broker(mut self, broker: BrokerChoice) -> Builder {
         self.suite.options.broker = broker;
         self
     }
 
-    /// The failures that are known.
+    /// Sets the known-failures file.
     pub fn known_failures(mut self, path: &Path) -> Builder {
-        self.suite.options.known = Some(path.to_owned());
+        self.suite.options.known_failures = Some(path.to_owned());
         self
     }
 
-    /// Whoever wants to know how far the run is.
+    /// Sets the observer of the run's progress.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Builder {
         self.suite.options.observer = observer;
         self
     }
 
-    /// Ends the run early when it is cancelled; the report says so.
+    /// Sets a token that interrupts the run; the report is then marked as aborted.
     pub fn stop(mut self, stop: CancellationToken) -> Builder {
         self.suite.options.stop = stop;
         self
     }
 
-    /// The suite.
+    /// Builds the suite.
     pub fn build(self) -> Suite {
         self.suite
     }

@@ -1,4 +1,4 @@
-//! Puts a host that is reached by gRPC on the suite's bus, so that checks need not know of it.
+//! Bridge between a gRPC host and the suite's bus, so that checks use NATS for every host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,34 +11,35 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::spec::schema;
-use crate::wire::grpc::{CallFailed, Channel};
-use crate::wire::nats::{BusError, Delivery, Link};
+use crate::wire::grpc::{CallError, Channel};
+use crate::wire::nats::{BusError, Delivery, PeerConnection};
 use crate::wire::response::{ERROR_CODE_HEADER, ERROR_HEADER, Headers};
 use crate::wire::{nats, protobuf};
 
-/// How soon a connection to the broker that was lost is made again.
+/// Delay before a reconnect to the broker.
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 
-/// Commands at once: the suite has a few hundred under way at most.
+/// Limit of concurrent calls: the suite has at most a few hundred requests in flight.
 const MAX_CALLS: usize = 1024;
 
-/// A bridge that stands; dropping it takes the host off the bus.
+/// Running bridge; dropping it removes the host from the bus.
 #[derive(Debug)]
 pub struct Bridge {
     _serving: AbortOnDropHandle<()>,
 }
 
 impl Bridge {
-    /// Serves the commands of `host_id` on this broker by calls on the channel.
+    /// Serves the commands for `host_id` on this broker with gRPC calls.
     ///
     /// # Errors
-    /// The broker is not there.
-    pub async fn begin(
+    /// Fails if it cannot connect to the broker.
+    pub async fn start(
         broker_url: &str,
         host_id: &str,
         channel: Channel,
     ) -> Result<Bridge, BusError> {
-        let link = Link::connect(broker_url, "berth-conformance bridge", RECONNECT_AFTER).await?;
+        let link = PeerConnection::connect(broker_url, "berth-conformance bridge", RECONNECT_AFTER)
+            .await?;
         let mut commands = link.subscribe(&nats::commands_subject(host_id)).await?;
         let channel = Arc::new(channel);
         let serving = tokio::spawn(async move {
@@ -46,7 +47,7 @@ impl Bridge {
             while let Some(delivery) = commands.next().await {
                 while calls.join_next().now_or_never().flatten().is_some() {}
                 if calls.len() < MAX_CALLS {
-                    calls.spawn(carry(channel.clone(), link.clone(), delivery));
+                    calls.spawn(forward(channel.clone(), link.clone(), delivery));
                 }
             }
         });
@@ -56,21 +57,26 @@ impl Bridge {
     }
 }
 
-/// One command there and its answer back. What cannot be carried is not answered, and so never passes.
-async fn carry(channel: Arc<Channel>, link: Link, delivery: Delivery) {
-    match answer(&channel, &delivery).await {
+/// Forwards one command and its response. A command without a gRPC call gets no reply, so its check
+/// cannot pass.
+async fn forward(channel: Arc<Channel>, link: PeerConnection, delivery: Delivery) {
+    match call(&channel, &delivery).await {
         Ok((payload, headers)) => {
             let Some(reply) = &delivery.reply else { return };
             if let Err(error) = link.publish(reply, payload, &headers).await {
-                tracing::warn!(%error, "an answer cannot be put on the bus");
+                tracing::warn!(%error, "cannot publish the reply");
             }
         }
-        Err(reason) => tracing::warn!(subject = delivery.subject, reason, "not carried over gRPC"),
+        Err(reason) => tracing::warn!(
+            subject = delivery.subject,
+            reason,
+            "cannot forward the command over gRPC"
+        ),
     }
 }
 
-async fn answer(channel: &Channel, delivery: &Delivery) -> Result<(Bytes, Headers), String> {
-    let command = nats::read_command_subject(&delivery.subject).map(|(_, command)| command);
+async fn call(channel: &Channel, delivery: &Delivery) -> Result<(Bytes, Headers), String> {
+    let command = nats::parse_command_subject(&delivery.subject).map(|(_, command)| command);
     let (method, request, response) = match command {
         Some("workload.start") => (
             "WorkloadStart",
@@ -87,27 +93,28 @@ async fn answer(channel: &Channel, delivery: &Delivery) -> Result<(Bytes, Header
             "WorkloadStatusRequest",
             "WorkloadStatusResponse",
         ),
-        _ => return Err("gRPC has no such call".to_owned()),
+        _ => return Err("no gRPC call for this command".to_owned()),
     };
     let json: Value =
         serde_json::from_slice(&delivery.payload).map_err(|error| error.to_string())?;
-    let request = schema::message(request).ok_or("the schema lacks the request")?;
+    let request = schema::message(request).ok_or("the request is not in the schema")?;
     let message = protobuf::encode(request, &json).map_err(|error| error.to_string())?;
     let method = format!("wasmcloud.runtime.v2.WorkloadService/{method}");
     let called = channel.call(&method, &message).await;
-    let called = called.map_err(|error: CallFailed| crate::check::outcome::chain(&error))?;
-    let response = schema::message(response).ok_or("the schema lacks the response")?;
-    let answer = protobuf::decode(response, &called.message).map_err(|error| error.to_string())?;
-    Ok((Bytes::from(answer.to_string()), headers(&called.metadata)))
+    let called = called.map_err(|error: CallError| crate::check::outcome::error_chain(&error))?;
+    let response = schema::message(response).ok_or("the response is not in the schema")?;
+    let response =
+        protobuf::decode(response, &called.message).map_err(|error| error.to_string())?;
+    Ok((Bytes::from(response.to_string()), headers(&called.metadata)))
 }
 
-/// The two headers of a refusal, which gRPC has as metadata.
+/// Returns the two error headers of a refusal from the gRPC metadata.
 fn headers(metadata: &HeaderMap) -> Headers {
-    let both = [ERROR_CODE_HEADER, ERROR_HEADER]
+    let headers = [ERROR_CODE_HEADER, ERROR_HEADER]
         .into_iter()
         .filter_map(|name| {
             let value = metadata.get(name.to_ascii_lowercase())?.to_str().ok()?;
             Some((name.to_owned(), value.to_owned()))
         });
-    Headers(both.collect())
+    Headers(headers.collect())
 }

@@ -1,18 +1,18 @@
-//! The target when none is named: `berth-host`, from where it is most likely to be.
+//! Default target: `berth-host`, if it is found.
 
 use std::path::Path;
 
 use super::Target;
 use crate::testbed::program::find;
 
-/// The reference host with everything that the suite can ask of it, or `None` when it is nowhere.
+/// Returns the reference host as a target, or `None` if its program is not found.
 pub fn berth_host() -> Option<Target> {
     let program = find("BERTH_HOST", "berth-host")?;
-    Some(Target::command(command_of(&program)))
+    Some(Target::command(launch_command(&program)))
 }
 
-/// How `berth-host` is launched for the suite.
-pub fn command_of(program: &Path) -> Vec<String> {
+/// Returns the command with which the suite launches `berth-host`.
+pub fn launch_command(program: &Path) -> Vec<String> {
     let program = program.display().to_string();
     let arguments = [
         "--nats-url",
@@ -23,7 +23,7 @@ pub fn command_of(program: &Path) -> Vec<String> {
         "{http_addr}",
         "--oci-cache-dir",
         "{dir}",
-        // Checks bring registries of their own, each on a port of its own.
+        // Checks start private registries on random ports.
         "--allow-insecure-registries",
     ];
     std::iter::once(program)

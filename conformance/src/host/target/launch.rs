@@ -1,4 +1,4 @@
-//! Brings hosts up: a tap, a process, and the wait until it shows itself.
+//! Launcher: starts a tap and a host process, and waits for the first heartbeat of the host.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,132 +10,134 @@ use nix::sys::signal::Signal;
 use tokio::net::TcpSocket;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Access, Bridge, Launch, OverGrpc, Running, RunningHost, Target, monitor_feed};
-use crate::host::monitors::Watch;
+use super::{Access, Bridge, ExistingHost, GrpcHost, Launch, RunningHost, Target, monitor_feed};
+use crate::host::monitors::MonitorSet;
 use crate::spec::deadlines;
 use crate::testbed::process::{Process, ProcessError};
-use crate::testbed::program::fill;
+use crate::testbed::program::expand_placeholders;
 use crate::testbed::secrets::Secrets;
-use crate::testbed::tap::{OutagePlan, Tap, TapError};
-use crate::wire::grpc::{CallFailed, Channel};
+use crate::testbed::tap::{OutageMode, Tap, TapError};
+use crate::wire::grpc::{CallError, Channel};
 use crate::wire::nats;
 use crate::wire::nats::{Bus, BusError};
 use crate::wire::response::Headers;
 use crate::wire::trace::Frame;
 
-/// How often the suite looks for the first sign of life.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// After so long without a heartbeat the host is asked directly, in case it never sends one.
-const ASK_AFTER: Duration = Duration::from_secs(6);
-/// A host that is said to run already answers within this, or is not there.
-const RUNNING_WITHIN: Duration = Duration::from_secs(10);
-/// Lines of a host's log shown when it does not come up.
+/// Interval at which the launcher polls for the first heartbeat.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Time without a heartbeat after which the launcher sends a request, in case the host never
+/// publishes one.
+const PROBE_AFTER: Duration = Duration::from_secs(6);
+/// Time within which an existing host must respond.
+const EXISTING_HOST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Log lines of a host that are shown if it does not start.
 const LOG_LINES_SHOWN: usize = 12;
 
-/// No host to judge.
+/// Reason why no host is available.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The command cannot be executed.
     #[error(transparent)]
     Launch(#[from] ProcessError),
     /// The tap cannot listen.
-    #[error("no tap")]
+    #[error("cannot start the tap")]
     Tap(#[from] TapError),
-    /// It cannot be reached by gRPC.
+    /// The gRPC URL is invalid.
     #[error(transparent)]
-    Grpc(#[from] CallFailed),
-    /// What is reached by gRPC cannot be put on the bus.
-    #[error("no bridge between gRPC and the bus")]
+    Grpc(#[from] CallError),
+    /// The bridge between gRPC and the bus cannot start.
+    #[error("cannot start the bridge between gRPC and the bus")]
     Bridge(#[from] BusError),
-    /// There is no port or directory for it.
-    #[error("no {what} for the host")]
+    /// A port or a directory for the host cannot be allocated.
+    #[error("cannot allocate a {resource} for the host")]
     Resource {
-        /// What there is none of.
-        what: &'static str,
-        /// Why.
+        /// Kind of resource.
+        resource: &'static str,
+        /// I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// The process ended before it showed itself.
-    #[error("the host ended before its first heartbeat ({status}){log}")]
+    /// The process exited before its first heartbeat.
+    #[error("the host exited before its first heartbeat ({status}){log}")]
     Exited {
-        /// How.
+        /// Exit status.
         status: String,
-        /// The end of its log.
+        /// End of the log.
         log: String,
     },
-    /// It never showed itself.
-    #[error("no host appeared: no heartbeat{whose} and no answer within {} s{log}", waited.as_secs())]
+    /// The host published no heartbeat and did not reply.
+    #[error("no heartbeat and no reply from {host} within {} s{log}", waited.as_secs())]
     Silent {
-        /// Whose heartbeat was awaited.
-        whose: String,
-        /// How long was waited.
+        /// The host, with its id if known.
+        host: String,
+        /// Time waited.
         waited: Duration,
-        /// The end of its log.
+        /// End of the log.
         log: String,
     },
 }
 
-/// Brings up hosts of one target.
+/// Launches hosts of one target, or attaches to a host that is already running.
 #[derive(Debug, Clone)]
 pub struct Launcher {
-    /// The target.
+    /// Target.
     pub target: Arc<Target>,
-    /// The suite's own connection.
+    /// Connection of the suite.
     pub bus: Bus,
-    /// Where the broker listens.
+    /// Address of the broker.
     pub broker: SocketAddr,
-    /// `user:password@` of the broker's URL, for the URL that the host gets.
+    /// `user:password@` of the broker's URL, for the URL that is passed to the host.
     pub broker_credentials: String,
-    /// The registry's authority.
+    /// Authority of the registry.
     pub registry: String,
-    /// The token of the run.
+    /// Token of the run.
     pub run: String,
-    /// What must never be shown.
+    /// Secrets that must not appear in reports.
     pub secrets: Arc<Secrets>,
-    /// The number of the next host.
-    pub hosts: Arc<std::sync::atomic::AtomicU64>,
+    /// Number of the next host.
+    pub next_host: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Launcher {
-    /// Brings up a host, or finds the one that runs already. `own`: a check may cut,
-    /// freeze or signal it, so that monitors judge no times.
+    /// Launches a host, or attaches to the host that is already running. With `own`, a check may
+    /// cut, freeze or signal the host, so monitors do not judge times.
     ///
     /// # Errors
-    /// It does not show itself in time.
+    /// Fails if the host does not start or respond in time.
     pub async fn bring_up(&self, own: bool) -> Result<RunningHost, LaunchError> {
         match &self.target.access {
             Access::Launch(launch) => self.launch(launch, own).await,
-            Access::Running(running) => self.find(running, true).await,
-            Access::Grpc(over) => self.reach(over).await,
+            Access::Running(existing) => self.attach(existing, true).await,
+            Access::Grpc(grpc) => self.attach_grpc(grpc).await,
         }
     }
 
-    /// Launches a host whose broker is away for that long, then waits for it. `None` when the suite
-    /// does not launch this target.
+    /// Launches a host whose broker becomes reachable only after `delay`, and waits for the host.
+    /// Returns
+    /// `None` if the suite does not launch this target.
     ///
     /// # Errors
-    /// It does not show itself in time once the broker is there.
+    /// Fails if the host does not start in time after the broker is reachable.
     pub async fn launch_before_broker(
         &self,
-        away: Duration,
+        delay: Duration,
     ) -> Option<Result<RunningHost, LaunchError>> {
         let launch = self.target.launch()?;
         let tap = match Tap::start(self.broker).await {
             Ok(tap) => tap,
             Err(error) => return Some(Err(error.into())),
         };
-        let outage = tap.cut(OutagePlan::Refuse).await;
-        let back = AbortOnDropHandle::new(tokio::spawn(async move {
-            tokio::time::sleep(away).await;
+        let outage = tap.start_outage(OutageMode::Refuse).await;
+        let restore = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
             outage.restore().await;
         }));
-        let patient = Launch {
-            ready_within: launch.ready_within + away,
+        let launch = Launch {
+            ready_timeout: launch.ready_timeout + delay,
             ..launch.clone()
         };
-        let launched = self.launch_behind(tap, &patient, true).await;
-        drop(back);
+        let launched = self.launch_behind(tap, &launch, true).await;
+        drop(restore);
         Some(launched)
     }
 
@@ -150,19 +152,19 @@ impl Launcher {
         launch: &Launch,
         own: bool,
     ) -> Result<RunningHost, LaunchError> {
-        let resource = |what| move |source| LaunchError::Resource { what, source };
-        let watch = Watch::new(self.secrets.clone(), own);
-        let recorder = AbortOnDropHandle::new(tokio::spawn(monitor_feed::feed(
+        let resource_error = |resource| move |source| LaunchError::Resource { resource, source };
+        let monitors = MonitorSet::new(self.secrets.clone(), own);
+        let recorder = AbortOnDropHandle::new(tokio::spawn(monitor_feed::feed_from_tap(
             tap.subscribe(),
-            watch.clone(),
+            monitors.clone(),
         )));
-        let (http_port, http_addr) = reserve_port().map_err(resource("port"))?;
+        let (http_port, http_addr) = reserve_port().map_err(resource_error("port"))?;
         let dir = tempfile::Builder::new()
             .prefix("berth-conformance-")
             .tempdir()
-            .map_err(resource("directory"))?;
+            .map_err(resource_error("directory"))?;
         let number = self
-            .hosts
+            .next_host
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let host_id = format!("berth-{}-{number}", self.run);
         let nats_url = tap
@@ -179,33 +181,35 @@ impl Launcher {
         let command: Vec<String> = launch
             .command
             .iter()
-            .map(|word| fill(word, &values))
+            .map(|argument| expand_placeholders(argument, &values))
             .collect();
         let env = launch
             .env
             .iter()
-            .map(|(name, value)| (name.clone(), fill(value, &values)))
+            .map(|(name, value)| (name.clone(), expand_placeholders(value, &values)))
             .collect();
         let process = Process::launch(&command, &env)?;
-        let known = launch.uses("host_id").then_some(host_id.as_str());
+        let known_id = launch
+            .uses_placeholder("host_id")
+            .then_some(host_id.as_str());
         let id = self
-            .await_host(&watch, known, Some(&process), launch.ready_within)
+            .await_host(&monitors, known_id, Some(&process), launch.ready_timeout)
             .await?;
-        watch.identify(&id);
+        monitors.set_host_id(&id);
         let http_addr = launch
             .http_addr
             .clone()
-            .or_else(|| launch.uses("http_addr").then_some(http_addr))
+            .or_else(|| launch.uses_placeholder("http_addr").then_some(http_addr))
             .or(self.announced_http(&id).await);
         Ok(RunningHost {
             id,
             http_addr,
-            trace: watch.trace.clone(),
-            watch,
+            trace: monitors.trace.clone(),
+            monitors,
             process: Some(process),
             tap: Some(tap),
             stop_signal: launch.stop_signal,
-            ended: AtomicBool::new(false),
+            stop_requested: AtomicBool::new(false),
             _recorder: recorder,
             _http_port: Some(http_port),
             _dir: Some(dir),
@@ -213,43 +217,54 @@ impl Launcher {
         })
     }
 
-    /// Puts a host that is reached by gRPC on the bus, under an id of this run.
-    async fn reach(&self, over: &OverGrpc) -> Result<RunningHost, LaunchError> {
-        let channel = Channel::new(&over.url)?;
+    /// Bridges a gRPC host to the bus, under a host id of this run.
+    async fn attach_grpc(&self, grpc: &GrpcHost) -> Result<RunningHost, LaunchError> {
+        let channel = Channel::new(&grpc.url)?;
         let broker_url = format!("nats://{}{}", self.broker_credentials, self.broker);
         let host_id = format!("grpc-{}", self.run);
-        let bridge = Bridge::begin(&broker_url, &host_id, channel).await?;
-        let running = Running {
+        let bridge = Bridge::start(&broker_url, &host_id, channel).await?;
+        let existing = ExistingHost {
             nats_url: broker_url,
             host_id,
-            http_addr: over.http_addr.clone(),
+            http_addr: grpc.http_addr.clone(),
         };
-        let mut host = self.find(&running, false).await?;
+        let mut host = self.attach(&existing, false).await?;
         host._bridge = Some(bridge);
         Ok(host)
     }
 
-    async fn find(&self, running: &Running, announces: bool) -> Result<RunningHost, LaunchError> {
-        let watch = Watch::new(self.secrets.clone(), false);
-        watch.identify(&running.host_id);
-        let recorder = monitor_feed::overhear(&self.bus, &running.host_id, watch.clone());
+    /// Attaches to a host on the bus. With `announces_http`, its heartbeat can contain the HTTP
+    /// port.
+    async fn attach(
+        &self,
+        existing: &ExistingHost,
+        announces_http: bool,
+    ) -> Result<RunningHost, LaunchError> {
+        let monitors = MonitorSet::new(self.secrets.clone(), false);
+        monitors.set_host_id(&existing.host_id);
+        let recorder = monitor_feed::feed_from_bus(&self.bus, &existing.host_id, monitors.clone());
         let recorder = AbortOnDropHandle::new(tokio::spawn(recorder));
-        self.await_host(&watch, Some(&running.host_id), None, RUNNING_WITHIN)
-            .await?;
-        let http_addr = match &running.http_addr {
+        self.await_host(
+            &monitors,
+            Some(&existing.host_id),
+            None,
+            EXISTING_HOST_TIMEOUT,
+        )
+        .await?;
+        let http_addr = match &existing.http_addr {
             Some(http_addr) => Some(http_addr.clone()),
-            None if announces => self.announced_http(&running.host_id).await,
+            None if announces_http => self.announced_http(&existing.host_id).await,
             None => None,
         };
         Ok(RunningHost {
-            id: running.host_id.clone(),
+            id: existing.host_id.clone(),
             http_addr,
-            trace: watch.trace.clone(),
-            watch,
+            trace: monitors.trace.clone(),
+            monitors,
             process: None,
             tap: None,
             stop_signal: Signal::SIGTERM,
-            ended: AtomicBool::new(false),
+            stop_requested: AtomicBool::new(false),
             _recorder: recorder,
             _http_port: None,
             _dir: None,
@@ -257,23 +272,24 @@ impl Launcher {
         })
     }
 
-    /// Waits for the first heartbeat; a host whose id is known may answer a request instead.
+    /// Waits for the first heartbeat and returns the host's id. A host with a known id may reply to
+    /// a request instead.
     async fn await_host(
         &self,
-        watch: &Watch,
-        known: Option<&str>,
+        monitors: &MonitorSet,
+        known_id: Option<&str>,
         process: Option<&Process>,
-        within: Duration,
+        timeout: Duration,
     ) -> Result<String, LaunchError> {
-        let began = Instant::now();
-        // A host that runs already may have a quarter of a minute to its next heartbeat.
-        let ask_after = if process.is_some() {
-            ASK_AFTER
+        let started_at = Instant::now();
+        // The next heartbeat of an existing host may be 15 s away.
+        let probe_after = if process.is_some() {
+            PROBE_AFTER
         } else {
             Duration::ZERO
         };
         loop {
-            if let Some(id) = first_heartbeat(watch) {
+            if let Some(id) = first_heartbeat(monitors) {
                 return Ok(id);
             }
             if let Some(status) = process.and_then(Process::exit_status) {
@@ -282,25 +298,27 @@ impl Launcher {
                     log: log_end(process),
                 });
             }
-            if let Some(id) = known
-                && began.elapsed() >= ask_after
-                && self.answers(id).await
+            if let Some(id) = known_id
+                && started_at.elapsed() >= probe_after
+                && self.responds(id).await
             {
                 return Ok(id.to_owned());
             }
-            if began.elapsed() >= within {
-                let whose = known.map(|id| format!(" of {id:?}")).unwrap_or_default();
+            if started_at.elapsed() >= timeout {
+                let host =
+                    known_id.map_or_else(|| "the host".to_owned(), |id| format!("host {id:?}"));
                 return Err(LaunchError::Silent {
-                    whose,
-                    waited: within,
+                    host,
+                    waited: timeout,
                     log: log_end(process),
                 });
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn answers(&self, id: &str) -> bool {
+    /// Whether the host replies to a status request.
+    async fn responds(&self, id: &str) -> bool {
         let subject = nats::command_subject(id, "workload.status");
         let payload = Bytes::from_static(b"{\"workloadId\":\"berth-nobody\"}");
         let inbox = format!("ready.{id}");
@@ -321,7 +339,7 @@ impl Launcher {
         }
     }
 
-    /// The ingress that the heartbeat announces, on loopback.
+    /// Returns the ingress that the heartbeat announces, on loopback.
     async fn announced_http(&self, id: &str) -> Option<String> {
         let subject = nats::command_subject(id, "heartbeat");
         let inbox = format!("http.{id}");
@@ -331,25 +349,28 @@ impl Launcher {
             .request(&subject, &inbox, payload, &Headers::none())
             .await
             .ok()?;
-        let delivery = replies.next(deadlines::ANSWER.limit).await?;
-        let beat: serde_json::Value = serde_json::from_slice(&delivery.payload).ok()?;
-        let port = beat.get("httpPort")?.as_u64().filter(|port| *port > 0)?;
+        let delivery = replies.next(deadlines::REPLY.limit).await?;
+        let heartbeat: serde_json::Value = serde_json::from_slice(&delivery.payload).ok()?;
+        let port = heartbeat
+            .get("httpPort")?
+            .as_u64()
+            .filter(|port| *port > 0)?;
         Some(format!("127.0.0.1:{port}"))
     }
 }
 
-fn first_heartbeat(watch: &Watch) -> Option<String> {
-    let beats = watch.trace.first(|frame: &Frame| {
-        frame.way == crate::wire::trace::Direction::FromHost
+fn first_heartbeat(monitors: &MonitorSet) -> Option<String> {
+    let first = monitors.trace.first(|frame: &Frame| {
+        frame.direction == crate::wire::trace::Direction::FromHost
             && frame.subject.starts_with("runtime.operator.heartbeat.")
     });
-    let subject = beats?.subject;
+    let subject = first?.subject;
     subject
         .strip_prefix("runtime.operator.heartbeat.")
         .map(str::to_owned)
 }
 
-/// A port nobody else gets while the socket lives; a listener with the usual options may still take it.
+/// Reserves a port while the socket exists. The host can still listen on it, with `SO_REUSEADDR`.
 fn reserve_port() -> std::io::Result<(TcpSocket, String)> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -368,6 +389,6 @@ fn log_end(process: Option<&Process>) -> String {
     if end.is_empty() {
         end
     } else {
-        format!("; the end of its log:{end}")
+        format!("; end of the log:{end}")
     }
 }

@@ -1,47 +1,53 @@
-//! Feeds the monitors: from the tap of a host that was launched, else from what the suite itself hears.
+//! Feeds the monitors: from the tap of a launched host, or from the suite's own traffic on the bus.
 
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::host::monitors::Watch;
+use crate::host::monitors::MonitorSet;
 use crate::testbed::tap;
 use crate::wire::nats;
-use crate::wire::nats::{Bus, Delivery, Overheard};
+use crate::wire::nats::{Bus, Delivery, Traffic};
 use crate::wire::response::Headers;
 use crate::wire::trace::{Direction, Frame};
 
-/// Hands every frame of a tap to the monitors, until the tap is gone.
-pub async fn feed(mut frames: broadcast::Receiver<Arc<tap::Frame>>, watch: Watch) {
+/// Passes every frame of a tap to the monitors, until the tap closes.
+pub async fn feed_from_tap(mut frames: broadcast::Receiver<Arc<tap::Frame>>, monitors: MonitorSet) {
     loop {
         match frames.recv().await {
-            Ok(frame) => translate(&frame, &watch),
-            // The tap's own record still has them; monitors lose a few frames of a flood.
+            Ok(frame) => observe(&frame, &monitors),
+            // The record of the tap is complete; only the monitors miss a few frames of a burst.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-fn translate(frame: &tap::Frame, watch: &Watch) {
-    let way = match (frame.kind, frame.way) {
-        (tap::Kind::Opened, _) => Direction::Connected,
-        (tap::Kind::Closed, _) => Direction::Disconnected,
-        (tap::Kind::Publish, _) => Direction::FromHost,
-        (tap::Kind::Message, _) => Direction::ToHost,
+fn observe(frame: &tap::Frame, monitors: &MonitorSet) {
+    let direction = match (frame.kind, frame.direction) {
+        (tap::FrameKind::Opened, _) => Direction::Connected,
+        (tap::FrameKind::Closed, _) => Direction::Disconnected,
+        (tap::FrameKind::Publish, _) => Direction::FromHost,
+        (tap::FrameKind::Message, _) => Direction::ToHost,
         _ => return,
     };
-    let arrived = match (way, frame.fate) {
-        // What the suite kept from the host is not the host's to answer; what the host sent, it sent.
-        (Direction::ToHost, tap::Fate::Dropped | tap::Fate::CutBefore | tap::Fate::Overflowed) => 0,
-        (Direction::ToHost, tap::Fate::Duplicated) => 2,
+    let deliveries = match (direction, frame.disposition) {
+        // The host need not reply to a request that the suite dropped. Frames from the host always
+        // count.
+        (
+            Direction::ToHost,
+            tap::Disposition::Dropped
+            | tap::Disposition::DisconnectBefore
+            | tap::Disposition::Overflowed,
+        ) => 0,
+        (Direction::ToHost, tap::Disposition::Duplicated) => 2,
         _ => 1,
     };
-    for _ in 0..arrived {
-        watch.frame(Frame {
+    for _ in 0..deliveries {
+        monitors.observe(Frame {
             at: frame.at,
-            way,
+            direction,
             subject: frame
                 .subject
                 .as_ref()
@@ -64,40 +70,44 @@ fn headers(frame: &tap::Frame) -> Headers {
     )
 }
 
-/// Hands what the suite itself says to and hears from a host to the monitors, until the bus is gone.
+/// Passes the messages between the suite and a host to the monitors, until the bus closes.
 ///
-/// Subscribes before it returns, so that nothing said afterwards is missed.
-pub fn overhear(bus: &Bus, host_id: &str, watch: Watch) -> impl Future<Output = ()> + use<> {
-    let mut traffic = bus.overhear();
+/// Subscribes before it returns, so that no later message is missed.
+pub fn feed_from_bus(
+    bus: &Bus,
+    host_id: &str,
+    monitors: MonitorSet,
+) -> impl Future<Output = ()> + use<> {
+    let mut traffic = bus.traffic();
     let commands = nats::command_subject(host_id, "");
     let heartbeats = nats::heartbeat_subject(host_id);
-    let inboxes = format!("{}.", bus.inboxes());
+    let inboxes = format!("{}.", bus.inbox_prefix());
     async move {
         loop {
-            let (way, message) = match traffic.recv().await {
-                Ok(Overheard::Sent(message)) => (Direction::ToHost, message),
-                // The broker's own word is nothing that the host said.
-                Ok(Overheard::ReceivedCommand(message)) if message.status.is_none() => {
+            let (direction, message) = match traffic.recv().await {
+                Ok(Traffic::Sent(message)) => (Direction::ToHost, message),
+                // The host did not send a status message of the broker.
+                Ok(Traffic::Received(message)) if message.status.is_none() => {
                     (Direction::FromHost, message)
                 }
-                Ok(Overheard::ReceivedCommand(_)) | Err(RecvError::Lagged(_)) => continue,
+                Ok(Traffic::Received(_)) | Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return,
             };
-            let concerns = match way {
+            let is_relevant = match direction {
                 Direction::ToHost => message.subject.starts_with(&commands),
                 _ => message.subject == heartbeats || message.subject.starts_with(&inboxes),
             };
-            if concerns {
-                watch.frame(frame(way, message));
+            if is_relevant {
+                monitors.observe(frame(direction, message));
             }
         }
     }
 }
 
-fn frame(way: Direction, message: Delivery) -> Frame {
+fn frame(direction: Direction, message: Delivery) -> Frame {
     Frame {
         at: message.at,
-        way,
+        direction,
         subject: message.subject,
         reply: message.reply,
         headers: message.headers,

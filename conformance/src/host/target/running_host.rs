@@ -1,4 +1,4 @@
-//! A host that is up: its id, its traffic, and its process when the suite launched it.
+//! Running host: its id, its traffic, and its process if the suite launched it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,49 +8,50 @@ use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Bridge;
-use crate::host::monitors::Watch;
+use crate::host::monitors::MonitorSet;
 use crate::testbed::process::Process;
 use crate::testbed::tap::Tap;
 use crate::wire::trace::Trace;
 
-/// One host under test. Dropping it kills its process and everything it started.
+/// Host under test. Dropping it kills its process and all child processes.
 #[derive(Debug)]
 pub struct RunningHost {
-    /// The id in its subjects.
+    /// Host id in the subjects.
     pub id: String,
-    /// `ADDRESS:PORT` of its HTTP ingress.
+    /// `ADDRESS:PORT` of the HTTP ingress.
     pub http_addr: Option<String>,
-    /// Everything that was on the wire between it and the broker.
+    /// Trace of the traffic between the host and the broker.
     pub trace: Trace,
-    /// The monitors.
-    pub watch: Watch,
-    // The process stands before the tap: it is killed before its connection goes.
-    /// Its process, when the suite launched it.
+    /// Monitors of the host.
+    pub monitors: MonitorSet,
+    // Before the tap: on drop, the process is killed before its connection closes.
+    /// Process, if the suite launched the host.
     pub process: Option<Process>,
-    /// What sits between it and the broker, when the suite launched it.
+    /// Tap between the host and the broker, if the suite launched the host.
     pub tap: Option<Tap>,
     pub(super) stop_signal: Signal,
-    pub(super) ended: AtomicBool,
+    pub(super) stop_requested: AtomicBool,
     pub(super) _recorder: AbortOnDropHandle<()>,
     pub(super) _http_port: Option<tokio::net::TcpSocket>,
     pub(super) _dir: Option<TempDir>,
-    /// What stands between it and the bus, when it is reached by gRPC.
+    /// Bridge between the host and the bus, for gRPC.
     pub(super) _bridge: Option<Bridge>,
 }
 
 impl RunningHost {
-    /// Whether its process ended although nobody asked it to.
-    pub fn has_died(&self) -> bool {
-        let asked = self.ended.load(Ordering::Relaxed);
-        !asked && self.process.as_ref().is_some_and(Process::has_exited)
+    /// Whether the process exited without a request of the suite.
+    pub fn has_crashed(&self) -> bool {
+        let stop_requested = self.stop_requested.load(Ordering::Relaxed);
+        !stop_requested && self.process.as_ref().is_some_and(Process::has_exited)
     }
 
-    /// Asks its process to end, and waits a moment for it; dropping does the rest.
-    pub async fn end(&self, within: Duration) {
-        self.ended.store(true, Ordering::Relaxed);
+    /// Sends the stop signal and waits up to `timeout` for the exit. Dropping the host kills the
+    /// process.
+    pub async fn stop(&self, timeout: Duration) {
+        self.stop_requested.store(true, Ordering::Relaxed);
         if let Some(process) = &self.process {
             process.signal(self.stop_signal);
-            process.wait_exit(within).await;
+            process.wait_exit(timeout).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The commands of the model host: what it answers to a start, a stop and a status.
+//! The command handler of the model host: starts, stops and status requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,55 +7,55 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::decode::Reader;
-use super::encode::Writer;
-use super::image::{Credentials, Images, Policy};
+use super::decode::Decoder;
+use super::encode::Encoder;
+use super::image::{Credentials, Images, PullPolicy};
 use super::mutant::Mutant;
 use super::script::Program;
 use super::service::Service;
-use super::workload::{Claim, State, Table};
+use super::workload::{Claim, State, WorkloadTable};
 
-/// Ids longer than this are refused (HOST-WIRE-008).
+/// Maximum length of an id, in bytes (HOST-WIRE-008).
 const ID_BYTES_MAX: usize = 256;
-/// Restarts above this are a negative number that went through a cast (HOST-START-010).
+/// Maximum `maxRestarts`; a larger value is a negative number after a cast (HOST-START-010).
 const RESTARTS_MAX: u64 = u32::MAX as u64;
-/// A start that takes longer is answered with STARTING (HOST-START-012).
-const STARTING_AFTER: Duration = Duration::from_secs(4);
-/// Longer than any patience of the suite.
-const TOO_LATE: Duration = Duration::from_secs(600);
+/// Duration of a start after which the reply is STARTING (HOST-START-012).
+const STARTING_REPLY_AFTER: Duration = Duration::from_secs(4);
+/// Timeout of mutants that wait without a limit; longer than any deadline of the suite.
+const UNLIMITED: Duration = Duration::from_secs(600);
 
-/// An answer: the status envelope and, for protocol errors, a code.
+/// Reply to a command.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// The message.
+    /// Message of the reply.
     pub body: Value,
-    /// The code and a line of text for the headers.
+    /// Code and text for the error headers.
     pub error: Option<(u16, String)>,
 }
 
-/// Carries out commands.
+/// Handler of the commands of one host.
 #[derive(Debug)]
-pub struct Commands {
-    /// The workloads.
-    pub table: Arc<Table>,
-    /// Encodes what is published.
-    pub writer: Writer,
+pub struct CommandHandler {
+    /// Workloads of the host.
+    pub workloads: Arc<WorkloadTable>,
+    /// Encoder for replies and heartbeats.
+    pub encoder: Encoder,
     mutant: Option<Mutant>,
-    reader: Reader,
+    decoder: Decoder,
     images: Arc<Images>,
     wedged: AtomicBool,
 }
 
-impl Commands {
-    /// Nothing started yet.
+impl CommandHandler {
+    /// Creates a handler without workloads.
     #[must_use]
-    pub fn new(writer: Writer) -> Self {
-        let mutant = writer.mutant;
+    pub fn new(encoder: Encoder) -> Self {
+        let mutant = encoder.mutant;
         Self {
-            table: Arc::new(Table::new(mutant)),
-            writer,
+            workloads: Arc::new(WorkloadTable::new(mutant)),
+            encoder,
             mutant,
-            reader: Reader::new(mutant),
+            decoder: Decoder::new(mutant),
             images: Images::new(mutant),
             wedged: AtomicBool::new(false),
         }
@@ -65,22 +65,22 @@ impl Commands {
         self.mutant == Some(mutant)
     }
 
-    /// The answer to a command, or nothing where a fault wants silence.
-    pub async fn answer(self: &Arc<Self>, command: &str, payload: &[u8]) -> Option<Reply> {
+    /// Executes a command and returns the reply, or `None` if the mutant does not reply.
+    pub async fn handle(self: &Arc<Self>, command: &str, payload: &[u8]) -> Option<Reply> {
         let message = match command {
             "workload.start" => "WorkloadStartRequest",
             "workload.stop" if !self.is(Mutant::NoStopCommand) => "WorkloadStopRequest",
             "workload.status" => "WorkloadStatusRequest",
             _ if self.is(Mutant::SilentOnUnknownCommand) => return None,
-            _ => return Some(self.refusal(404, "", &format!("unknown command {command:?}"))),
+            _ => return Some(self.error_reply(404, "", &format!("unknown command `{command}`"))),
         };
-        let request = match self.reader.read(message, payload) {
+        let request = match self.decoder.decode(message, payload) {
             Ok(request) => request,
             Err(_) if self.is(Mutant::SilentOnMalformed) => return None,
-            Err(error) => return Some(self.refusal(400, "", &error)),
+            Err(error) => return Some(self.error_reply(400, "", &error)),
         };
         let reply = match self.id(&request, command) {
-            Err(refusal) => refusal,
+            Err(reply) => reply,
             Ok(id) => match command {
                 "workload.start" => self.start(id, &request).await,
                 "workload.stop" => self.stop(&id).await,
@@ -90,7 +90,7 @@ impl Commands {
         Some(reply)
     }
 
-    /// The id of a request, as the model host keeps it.
+    /// Returns the id in a request, or the reply that refuses the id.
     fn id(&self, request: &Value, command: &str) -> Result<String, Reply> {
         let id = request
             .get("workloadId")
@@ -105,9 +105,9 @@ impl Commands {
             return match (command, self.mutant) {
                 ("workload.start", Some(Mutant::AcceptsEmptyId)) => Ok(String::new()),
                 ("workload.stop" | "workload.status", Some(Mutant::EmptyIdNotFound)) => {
-                    Err(self.state("", State::NotFound, "not found"))
+                    Err(self.state_reply("", State::NotFound, "not found"))
                 }
-                _ => Err(self.refusal(400, "", "workloadId is empty")),
+                _ => Err(self.error_reply(400, "", "workloadId is empty")),
             };
         }
         if id.len() <= ID_BYTES_MAX {
@@ -115,8 +115,10 @@ impl Commands {
         }
         match self.mutant {
             Some(Mutant::TruncatesLongIds) => Ok(id.chars().take(ID_BYTES_MAX).collect()),
-            Some(Mutant::OversizedReply) => Err(self.refusal(413, "", &format!("{id} and {id}"))),
-            _ => Err(self.refusal(
+            Some(Mutant::OversizedReply) => {
+                Err(self.error_reply(413, "", &format!("{id} and {id}")))
+            }
+            _ => Err(self.error_reply(
                 413,
                 "",
                 &format!("workloadId has more than {ID_BYTES_MAX} bytes"),
@@ -128,43 +130,43 @@ impl Commands {
         let workload = match (request.get("workload"), self.mutant) {
             (Some(workload), _) => workload.clone(),
             (None, Some(Mutant::AcceptsMissingWorkload)) => json!({}),
-            (None, _) => return self.refusal(400, &id, "workload is not set"),
+            (None, _) => return self.error_reply(400, &id, "workload is not set"),
         };
-        if let Err(words) = self.judge(&workload) {
-            return self.refusal(400, &id, &words);
+        if let Err(message) = self.validate(&workload) {
+            return self.error_reply(400, &id, &message);
         }
         if self.wedged.load(Ordering::Relaxed) {
-            return self.state(&id, State::Error, "busy");
+            return self.state_reply(&id, State::Error, "busy");
         }
         let Some(claim) = self.claim(&id, &workload).await else {
-            return self.refusal(409, &id, "the id is taken");
+            return self.error_reply(409, &id, "the id is in use");
         };
-        let (settled, outcome) = oneshot::channel();
+        let (done, completion) = oneshot::channel();
         let commands = Arc::clone(self);
         tokio::spawn(async move {
-            commands.bring_up(&claim, &workload).await;
-            let _ = settled.send(());
+            commands.run_start(&claim, &workload).await;
+            let _ = done.send(());
         });
-        let patience = if self.is(Mutant::StartAnswerWaitsForever) {
-            TOO_LATE
+        let patience = if self.is(Mutant::UnboundedStartReply) {
+            UNLIMITED
         } else {
-            STARTING_AFTER
+            STARTING_REPLY_AFTER
         };
-        let _ = tokio::time::timeout(patience, outcome).await;
-        match self.table.get(&id) {
+        let _ = tokio::time::timeout(patience, completion).await;
+        match self.workloads.get(&id) {
             Some(entry) if self.is(Mutant::ReplyAndStatusDisagree) => {
-                self.state(&id, State::Running, &entry.message)
+                self.state_reply(&id, State::Running, &entry.message)
             }
-            Some(entry) => self.state(&id, entry.state, &entry.message),
+            Some(entry) => self.state_reply(&id, entry.state, &entry.message),
             None if self.is(Mutant::ForgetsFailedStart) => {
-                self.state(&id, State::Error, "the start failed")
+                self.state_reply(&id, State::Error, "the start failed")
             }
-            None => self.state(&id, State::Stopping, "stopped while starting"),
+            None => self.state_reply(&id, State::Stopping, "stopped during the start"),
         }
     }
 
-    /// What is wrong with a workload before anything is fetched.
-    fn judge(&self, workload: &Value) -> Result<(), String> {
+    /// Checks a workload before any image is pulled.
+    fn validate(&self, workload: &Value) -> Result<(), String> {
         let components = workload
             .pointer("/witWorld/components")
             .and_then(Value::as_array);
@@ -172,21 +174,22 @@ impl Commands {
         if self.is(Mutant::RefusesEmptyWorkload) && components.is_none() && service.is_none() {
             return Err("the workload is empty".to_owned());
         }
-        if self.is(Mutant::RequiresEmptyFields) && workload.get("name").is_none() {
+        if self.is(Mutant::RequiresWorkloadName) && workload.get("name").is_none() {
             return Err("workload.name is not set".to_owned());
         }
-        let negative = |component: &Value| {
+        let is_negative = |component: &Value| {
             let number = component.get("poolSize").and_then(Value::as_i64);
             number.is_some_and(|number| number < 0)
         };
-        if self.is(Mutant::RefusesNegativePool) && components.into_iter().flatten().any(negative) {
+        let mut components = components.into_iter().flatten();
+        if self.is(Mutant::RefusesNegativePoolSize) && components.any(is_negative) {
             return Err("poolSize is negative".to_owned());
         }
-        let restarts = service.and_then(|service| service.get("maxRestarts"));
-        let restarts = restarts.and_then(Value::as_u64).unwrap_or(0);
-        if restarts > RESTARTS_MAX && !self.is(Mutant::AcceptsCastMaxRestarts) {
+        let max_restarts = service.and_then(|service| service.get("maxRestarts"));
+        let max_restarts = max_restarts.and_then(Value::as_u64).unwrap_or(0);
+        if max_restarts > RESTARTS_MAX && !self.is(Mutant::AcceptsOverflowedMaxRestarts) {
             return Err(format!(
-                "workload.service.maxRestarts is above {RESTARTS_MAX}"
+                "workload.service.maxRestarts exceeds {RESTARTS_MAX}"
             ));
         }
         Ok(())
@@ -194,18 +197,18 @@ impl Commands {
 
     async fn claim(&self, id: &str, workload: &Value) -> Option<Claim> {
         if self.is(Mutant::SimultaneousStartsAllWin) {
-            let free = self.table.claimable(id, workload);
+            let is_claimable = self.workloads.is_claimable(id, workload);
             tokio::time::sleep(Duration::from_millis(150)).await;
-            return free.then(|| self.table.take(id, workload));
+            return is_claimable.then(|| self.workloads.replace(id, workload));
         }
         if self.is(Mutant::ClaimsAfterPull) {
             let _ = self.prepare(workload).await;
         }
-        self.table.claim(id, workload)
+        self.workloads.claim(id, workload)
     }
 
-    /// Pulls and starts what was claimed; returns when the outcome is in the table.
-    async fn bring_up(self: &Arc<Self>, claim: &Claim, workload: &Value) {
+    /// Pulls and starts a claimed workload; sets its state before it returns.
+    async fn run_start(self: &Arc<Self>, claim: &Claim, workload: &Value) {
         let Some(prepared) = claim
             .cancel
             .run_until_cancelled(self.prepare(workload))
@@ -214,10 +217,10 @@ impl Commands {
             return;
         };
         match prepared {
-            Err(_) if self.is(Mutant::ForgetsFailedStart) => self.table.forget(claim),
+            Err(_) if self.is(Mutant::ForgetsFailedStart) => self.workloads.forget(claim),
             Err(reason) => {
-                self.table
-                    .settle(claim, State::Error, &self.writer.words(&reason));
+                self.workloads
+                    .set_state(claim, State::Error, &self.encoder.localize(&reason));
                 self.wedged
                     .store(self.is(Mutant::FailedPullWedgesHost), Ordering::Relaxed);
             }
@@ -227,24 +230,24 @@ impl Commands {
     }
 
     fn run(self: &Arc<Self>, claim: &Claim, service: Option<Service>) {
-        let late = self.is(Mutant::ReplyAndStatusDisagree);
-        let hidden = self.is(Mutant::StartWaitsForEnd) && service.is_some();
-        if late {
-            let (table, claim) = (Arc::clone(&self.table), claim.clone());
+        let is_running_late = self.is(Mutant::ReplyAndStatusDisagree);
+        let stays_starting = self.is(Mutant::StartingUntilExit) && service.is_some();
+        if is_running_late {
+            let (workloads, claim) = (Arc::clone(&self.workloads), claim.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(3)).await;
-                table.settle(&claim, State::Running, "running");
+                workloads.set_state(&claim, State::Running, "running");
             });
-        } else if !hidden {
-            self.table
-                .settle(claim, State::Running, &self.writer.words("running"));
+        } else if !stays_starting {
+            self.workloads
+                .set_state(claim, State::Running, &self.encoder.localize("running"));
         }
         if let Some(service) = service {
-            tokio::spawn(service.live(Arc::clone(&self.table), claim.clone(), self.mutant));
+            tokio::spawn(service.run(Arc::clone(&self.workloads), claim.clone(), self.mutant));
         }
     }
 
-    /// Pulls every image of a workload and makes its service ready to run.
+    /// Pulls every image of a workload and returns its service, if it has one.
     async fn prepare(&self, workload: &Value) -> Result<Option<Service>, String> {
         let components = workload
             .pointer("/witWorld/components")
@@ -256,7 +259,7 @@ impl Commands {
                 .unwrap_or_default();
             self.program(component)
                 .await
-                .map_err(|error| format!("component {name:?}: {error}"))?;
+                .map_err(|error| format!("component `{name}`: {error}"))?;
         }
         let Some(service) = workload.get("service") else {
             return Ok(None);
@@ -265,12 +268,13 @@ impl Commands {
             .program(service)
             .await
             .map_err(|error| format!("service: {error}"))?;
-        if !program.runs() && !self.is(Mutant::RunsWithoutRun) {
-            return Err("service: there is nothing to run".to_owned());
+        if !program.runs() && !self.is(Mutant::RunsServiceWithoutEntryPoint) {
+            return Err("service: the image has no entry point".to_owned());
         }
         Ok(program.runs().then(|| Service::new(program, service)))
     }
 
+    /// Pulls the image of a component or service and parses it.
     async fn program(&self, part: &Value) -> Result<Program, String> {
         let text = |name: &str| part.get(name).and_then(Value::as_str);
         let image = text("image").unwrap_or_default();
@@ -281,23 +285,23 @@ impl Commands {
                 password: text("password").into(),
             }
         });
-        let policy = Policy::of(text("imagePullPolicy"));
+        let policy = PullPolicy::from_name(text("imagePullPolicy"));
         let pulled = self.images.pull(image, policy, credentials.clone()).await;
-        let read = pulled.and_then(|bytes| match Program::read(&bytes) {
-            Err(_) if self.runs_noise() => Program::read(b"{}"),
-            read => read.map_err(|error| format!("{image}: {error}")),
+        let program = pulled.and_then(|bytes| match Program::parse(&bytes) {
+            Err(_) if self.runs_invalid_images() => Program::parse(b"{}"),
+            parsed => parsed.map_err(|error| format!("image `{image}`: {error}")),
         });
-        match (read, credentials) {
+        match (program, credentials) {
             (Err(error), Some(secret)) if self.is(Mutant::CredentialInMessage) => Err(format!(
                 "{error} (as {}:{})",
                 secret.username, secret.password
             )),
-            (read, _) => read,
+            (program, _) => program,
         }
     }
 
-    fn runs_noise(&self) -> bool {
-        self.is(Mutant::RunsAnything)
+    fn runs_invalid_images(&self) -> bool {
+        self.is(Mutant::RunsUnsupportedImages)
             || self.is(Mutant::RunsTruncatedImage)
             || self.is(Mutant::SkipsDigestCheck)
     }
@@ -305,42 +309,42 @@ impl Commands {
     async fn stop(&self, id: &str) -> Reply {
         while self.is(Mutant::StopWaitsForStart)
             && self
-                .table
+                .workloads
                 .get(id)
                 .is_some_and(|entry| entry.state == State::Starting)
         {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let state = self.table.get(id).map(|entry| entry.state);
+        let state = self.workloads.get(id).map(|entry| entry.state);
         match (state, self.mutant) {
             (None, Some(Mutant::StopNotIdempotent)) => {
-                return self.state(id, State::Error, "there is no such workload");
+                return self.state_reply(id, State::Error, "unknown workload");
             }
-            (None, _) => return self.state(id, State::NotFound, "not found"),
+            (None, _) => return self.state_reply(id, State::NotFound, "not found"),
             (Some(State::Error), Some(Mutant::ErrorCannotBeStopped))
             | (Some(State::Completed), Some(Mutant::CompletedCannotBeStopped)) => {
-                return self.state(id, State::Stopping, "nothing runs");
+                return self.state_reply(id, State::Stopping, "nothing is running");
             }
             (Some(_), Some(Mutant::StoppedStaysStopping)) => {
-                self.table.each(|known, entry| {
-                    if known == id {
+                self.workloads.for_each(|other, entry| {
+                    if other == id {
                         entry.state = State::Stopping;
                         entry.cancel.cancel();
                     }
                 });
-                return self.state(id, State::Stopping, "stopping");
+                return self.state_reply(id, State::Stopping, "stopping");
             }
-            (Some(_), Some(Mutant::StopStopsAll)) => self.table.clear(),
+            (Some(_), Some(Mutant::StopStopsAll)) => self.workloads.clear(),
             _ => {}
         }
-        if let Some(entry) = self.table.remove(id)
+        if let Some(entry) = self.workloads.remove(id)
             && !self.is(Mutant::StopLeavesGuestRunning)
         {
             entry.cancel.cancel();
         }
         match self.mutant {
-            Some(Mutant::StopAnswersCompleted) => self.state(id, State::Completed, "stopped"),
-            _ => self.state(id, State::Stopping, "stopping"),
+            Some(Mutant::StopReturnsCompleted) => self.state_reply(id, State::Completed, "stopped"),
+            _ => self.state_reply(id, State::Stopping, "stopping"),
         }
     }
 
@@ -348,25 +352,27 @@ impl Commands {
         if self.is(Mutant::SlowStatus) {
             tokio::time::sleep(Duration::from_secs(8)).await;
         }
-        match self.table.get(id) {
+        match self.workloads.get(id) {
             _ if self.is(Mutant::EmptyReply) => Reply {
                 body: json!({}),
                 error: None,
             },
-            Some(entry) => self.state(id, entry.state, &entry.message),
-            None if self.is(Mutant::UnknownIsRunning) => self.state(id, State::Running, "running"),
-            None => self.state(id, State::NotFound, "not found"),
+            Some(entry) => self.state_reply(id, entry.state, &entry.message),
+            None if self.is(Mutant::UnknownIsRunning) => {
+                self.state_reply(id, State::Running, "running")
+            }
+            None => self.state_reply(id, State::NotFound, "not found"),
         }
     }
 
-    /// An ordinary answer.
-    fn state(&self, id: &str, state: State, message: &str) -> Reply {
+    /// Builds a reply with a workload status.
+    fn state_reply(&self, id: &str, state: State, message: &str) -> Reply {
         let mut status = json!({ "workloadState": state.name() });
         if let Some(object) = status.as_object_mut() {
-            let hidden = self.is(Mutant::StatusWithoutId);
+            let without_id = self.is(Mutant::ReplyWithoutId);
             for (name, value) in [("workloadId", id), ("message", message)] {
-                let shown = !hidden || name != "workloadId";
-                if shown && !value.is_empty() {
+                let is_omitted = without_id && name == "workloadId";
+                if !is_omitted && !value.is_empty() {
                     object.insert(name.to_owned(), json!(value));
                 }
             }
@@ -377,17 +383,17 @@ impl Commands {
         }
     }
 
-    /// An answer that reports a protocol error.
-    pub fn refusal(&self, code: u16, id: &str, words: &str) -> Reply {
-        let words = self.writer.words(words);
-        let reply = self.state(id, State::Error, &words);
-        let line: String = words
+    /// Builds a reply that refuses a request with `code`.
+    pub fn error_reply(&self, code: u16, id: &str, message: &str) -> Reply {
+        let message = self.encoder.localize(message);
+        let reply = self.state_reply(id, State::Error, &message);
+        let header: String = message
             .chars()
             .filter(|c| !c.is_control())
             .take(200)
             .collect();
         Reply {
-            error: Some((code, line)),
+            error: Some((code, header)),
             ..reply
         }
     }

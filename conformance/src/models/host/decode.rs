@@ -1,4 +1,4 @@
-//! Reads a request as liberally as the specification demands: any spelling in, one spelling out.
+//! The decoder of the model host: accepts every permitted encoding and normalizes it.
 
 use serde_json::{Map, Number, Value};
 
@@ -6,31 +6,31 @@ use super::mutant::Mutant;
 use crate::spec::schema;
 use crate::spec::schema::{Field, Kind, Message};
 
-/// Reads payloads of one host, with the faults of its mutant.
+/// Decoder for the requests of one host, with the faults of its mutant.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader {
+pub struct Decoder {
     mutant: Option<Mutant>,
 }
 
-impl Reader {
-    /// A reader with the faults of `mutant`.
+impl Decoder {
+    /// Creates a decoder with the faults of `mutant`.
     #[must_use]
     pub fn new(mutant: Option<Mutant>) -> Self {
         Self { mutant }
     }
 
-    /// The message in `payload`, with lowerCamelCase names, enum names, plain numbers and neither
-    /// nulls nor unknown fields.
+    /// Decodes a message. The result has lowerCamelCase names, enum names and plain numbers, and
+    /// neither nulls nor unknown fields.
     ///
     /// # Errors
-    /// One line that names the field that is wrong.
-    pub fn read(&self, message: &str, payload: &[u8]) -> Result<Value, String> {
-        if self.is(Mutant::NeedsCompactJson) && payload.iter().any(u8::is_ascii_whitespace) {
+    /// Returns a line of text that names the invalid field.
+    pub fn decode(&self, message: &str, payload: &[u8]) -> Result<Value, String> {
+        if self.is(Mutant::RequiresCompactJson) && payload.iter().any(u8::is_ascii_whitespace) {
             return Err("white space is not allowed".to_owned());
         }
         let value: Value =
             serde_json::from_slice(payload).map_err(|error| format!("not JSON: {error}"))?;
-        let message = schema::message(message).ok_or("no such message")?;
+        let message = schema::message(message).ok_or("unknown message")?;
         self.message(message, value, message.name)
     }
 
@@ -40,9 +40,9 @@ impl Reader {
 
     fn message(&self, message: &Message, value: Value, path: &str) -> Result<Value, String> {
         let Value::Object(object) = value else {
-            return Err(format!("{path}: an object is wanted"));
+            return Err(format!("{path}: expected an object"));
         };
-        let mut read = Map::new();
+        let mut decoded = Map::new();
         for (name, value) in object {
             let Some(field) = self.field(message, &name) else {
                 if self.is(Mutant::RejectsUnknownFields) {
@@ -54,18 +54,18 @@ impl Reader {
                 continue;
             }
             let path = format!("{path}.{name}");
-            self.one_of_its_oneof(message, field, &read, &path)?;
+            self.check_oneof(message, field, &decoded, &path)?;
             match self.field_value(field, value, &path) {
                 Ok(value) => {
-                    if read.insert(field.json_name.to_owned(), value).is_some() {
-                        return Err(format!("{path}: given twice"));
+                    if decoded.insert(field.json_name.to_owned(), value).is_some() {
+                        return Err(format!("{path}: duplicate field"));
                     }
                 }
                 Err(_) if self.is(Mutant::AcceptsWrongTypes) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Value::Object(read))
+        Ok(Value::Object(decoded))
     }
 
     fn field<'m>(&self, message: &'m Message, name: &str) -> Option<&'m Field> {
@@ -76,20 +76,20 @@ impl Reader {
         by_json_name.or_else(|| message.field_by_proto_name(name))
     }
 
-    fn one_of_its_oneof(
+    fn check_oneof(
         &self,
         message: &Message,
         field: &Field,
-        read: &Map<String, Value>,
+        decoded: &Map<String, Value>,
         path: &str,
     ) -> Result<(), String> {
-        let taken = field.oneof.is_some()
+        let has_conflict = field.oneof.is_some()
             && message.fields.iter().any(|other| {
                 other.oneof == field.oneof
                     && other.number != field.number
-                    && read.contains_key(other.json_name)
+                    && decoded.contains_key(other.json_name)
             });
-        if taken && !self.is(Mutant::AcceptsBothOneofMembers) {
+        if has_conflict && !self.is(Mutant::AcceptsBothOneofMembers) {
             return Err(format!("{path}: another member of its oneof is set"));
         }
         Ok(())
@@ -100,7 +100,7 @@ impl Reader {
             return self.value(field.kind, value, path);
         }
         let Value::Array(items) = value else {
-            return Err(format!("{path}: a list is wanted"));
+            return Err(format!("{path}: expected a list"));
         };
         let items = items
             .into_iter()
@@ -109,15 +109,15 @@ impl Reader {
     }
 
     fn value(&self, kind: Kind, value: Value, path: &str) -> Result<Value, String> {
-        let wanted = |what: &str| format!("{path}: {what} is wanted");
+        let expected = |kind: &str| format!("{path}: expected {kind}");
         match kind {
             Kind::String | Kind::Timestamp => match value {
                 Value::String(_) => Ok(value),
-                _ => Err(wanted("text")),
+                _ => Err(expected("a string")),
             },
             Kind::Bool => match value {
                 Value::Bool(_) => Ok(value),
-                _ => Err(wanted("true or false")),
+                _ => Err(expected("true or false")),
             },
             Kind::Int32 | Kind::Sint32 => {
                 self.integer(value, i64::from(i32::MIN), i64::from(i32::MAX) as u64, path)
@@ -126,11 +126,11 @@ impl Reader {
             Kind::Uint64 => self.integer(value, 0, u64::MAX, path),
             Kind::Float => match value {
                 Value::Number(_) | Value::String(_) => Ok(value),
-                _ => Err(wanted("a number")),
+                _ => Err(expected("a number")),
             },
             Kind::Enum(name) => self.enum_name(name, value, path),
             Kind::Message(name) => {
-                let message = schema::message(name).ok_or_else(|| wanted("another schema"))?;
+                let message = schema::message(name).ok_or_else(|| expected("a known message"))?;
                 self.message(message, value, path)
             }
             Kind::Map => self.map(value, path),
@@ -141,17 +141,17 @@ impl Reader {
         let text = match &value {
             Value::Number(number) => number.to_string(),
             Value::String(text) if !self.is(Mutant::RejectsNumericStrings) => text.clone(),
-            _ => return Err(format!("{path}: a whole number is wanted")),
+            _ => return Err(format!("{path}: expected an integer")),
         };
-        let wide: i128 = text
+        let number: i128 = text
             .parse()
-            .map_err(|_| format!("{path}: not a whole number"))?;
-        if wide < i128::from(min) || wide > i128::from(max) {
+            .map_err(|_| format!("{path}: expected an integer"))?;
+        if number < i128::from(min) || number > i128::from(max) {
             return Err(format!("{path}: out of range"));
         }
-        match u64::try_from(wide) {
+        match u64::try_from(number) {
             Ok(number) => Ok(Value::Number(Number::from(number))),
-            Err(_) => Ok(Value::Number(Number::from(wide as i64))),
+            Err(_) => Ok(Value::Number(Number::from(number as i64))),
         }
     }
 
@@ -159,25 +159,26 @@ impl Reader {
         let values = schema::enumeration(name)
             .map(|item| item.values)
             .unwrap_or_default();
-        let known = match &value {
+        let found = match &value {
             Value::String(text) => values.iter().find(|(name, _)| name == text),
             Value::Number(number) if !self.is(Mutant::RejectsEnumNumbers) => values
                 .iter()
                 .find(|(_, value)| number.as_i64() == Some(i64::from(*value))),
             _ => None,
         };
-        let (name, _) = known.ok_or_else(|| format!("{path}: not a value of {name}"))?;
+        let (name, _) = found.ok_or_else(|| format!("{path}: expected a value of {name}"))?;
         Ok(Value::String((*name).to_owned()))
     }
 
     fn map(&self, value: Value, path: &str) -> Result<Value, String> {
         let Value::Object(mut entries) = value else {
-            return Err(format!("{path}: an object is wanted"));
+            return Err(format!("{path}: expected an object"));
         };
         entries.retain(|_, value| !value.is_null());
-        match entries.values().all(Value::is_string) {
-            true => Ok(Value::Object(entries)),
-            false => Err(format!("{path}: text is wanted for each value")),
+        if entries.values().all(Value::is_string) {
+            Ok(Value::Object(entries))
+        } else {
+            Err(format!("{path}: expected a string for each key"))
         }
     }
 }

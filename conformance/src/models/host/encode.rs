@@ -1,29 +1,29 @@
-//! Writes what the model host publishes, with the faults and the liberties of its kind.
+//! The encoder of the model host, with the faults and variants that affect its output.
 
 use serde_json::{Map, Value, json};
 
 use super::mutant::{Mutant, Variant};
 
-/// Encodes the messages of one host.
+/// Encoder for the messages of one host.
 #[derive(Clone, Copy, Debug)]
-pub struct Writer {
-    /// The deliberate fault.
+pub struct Encoder {
+    /// Injected fault.
     pub mutant: Option<Mutant>,
-    /// The legal difference.
+    /// Conforming variant.
     pub variant: Option<Variant>,
 }
 
-impl Writer {
-    /// The payload for `message`, canonical but for the mutant and the variant.
+impl Encoder {
+    /// Encodes `message` as JSON; applies the mutant and the variant.
     #[must_use]
-    pub fn write(&self, mut message: Value) -> Vec<u8> {
+    pub fn encode(&self, mut message: Value) -> Vec<u8> {
         if let Some(mutant) = self.mutant {
-            message = spoil(mutant, message);
+            message = apply_mutant(mutant, message);
         }
         let text = match self.variant {
-            Some(Variant::KeyOrder) => backwards(message).to_string(),
-            Some(Variant::WhiteSpace) => format!(" \n{message:#}\r\n\t"),
-            Some(Variant::DefaultsWrittenOut) => with_defaults(message).to_string(),
+            Some(Variant::ReversedKeys) => reverse_keys(message).to_string(),
+            Some(Variant::PrettyJson) => format!(" \n{message:#}\r\n\t"),
+            Some(Variant::ExplicitDefaults) => with_defaults(message).to_string(),
             _ => message.to_string(),
         };
         let mut payload = text.into_bytes();
@@ -33,59 +33,52 @@ impl Writer {
         payload
     }
 
-    /// A message for people, in this host's words.
+    /// Returns `text` in the language of this host.
     #[must_use]
-    pub fn words(&self, text: &str) -> String {
+    pub fn localize(&self, text: &str) -> String {
         match self.variant {
-            Some(Variant::OtherWording) => format!("Rechner meldet: {text} (Näheres im Protokoll)"),
+            Some(Variant::LocalizedMessages) => {
+                format!("Rechner meldet: {text} (Näheres im Protokoll)")
+            }
             _ => text.to_owned(),
         }
     }
 }
 
-fn spoil(mutant: Mutant, message: Value) -> Value {
+fn apply_mutant(mutant: Mutant, message: Value) -> Value {
     match mutant {
-        Mutant::SnakeCase => renamed(message),
-        Mutant::EnumAsNumber => edited(message, &|name, value| match name {
+        Mutant::SnakeCase => to_snake_case(message),
+        Mutant::EnumAsNumber => map_fields(message, &|name, value| match name {
             "workloadState" => json!(state_number(value.as_str().unwrap_or_default())),
             _ => value,
         }),
-        Mutant::Int64AsNumber => edited(message, &|name, value| match name {
+        Mutant::Int64AsNumber => map_fields(message, &|name, value| match name {
             "systemMemoryTotal" | "systemMemoryFree" | "workloadCount" | "componentCount" => {
                 json!(value.as_str().and_then(|text| text.parse::<u64>().ok()))
             }
             _ => value,
         }),
-        Mutant::TimestampAsSeconds => edited(message, &|name, value| match name {
+        Mutant::TimestampAsSeconds => map_fields(message, &|name, value| match name {
             "startedAt" => json!(1_790_000_000),
             _ => value,
         }),
         Mutant::ErrorWithoutMessage => without_error_message(message),
-        Mutant::WritesNull => with(
-            message,
-            "workloadStatus",
-            "message",
-            "environment",
-            Value::Null,
-        ),
-        Mutant::ExtraField => with(
-            message,
-            "workloadStatus",
-            "modelVersion",
-            "modelVersion",
-            json!("1"),
-        ),
+        Mutant::WritesNull => insert_field(message, "message", "environment", Value::Null),
+        Mutant::ExtraField => insert_field(message, "modelVersion", "modelVersion", json!("1")),
         _ => message,
     }
 }
 
-/// Sets a member of the status where there is one, else another member of the message itself.
-fn with(mut message: Value, status: &str, in_status: &str, else_in: &str, value: Value) -> Value {
-    match message.get_mut(status).and_then(Value::as_object_mut) {
+/// Sets a field of `workloadStatus` if the message has one; otherwise sets a field of the message.
+fn insert_field(mut message: Value, in_status: &str, in_message: &str, value: Value) -> Value {
+    match message
+        .get_mut("workloadStatus")
+        .and_then(Value::as_object_mut)
+    {
         Some(status) => status.insert(in_status.to_owned(), value),
         None => message
             .as_object_mut()
-            .and_then(|top| top.insert(else_in.to_owned(), value)),
+            .and_then(|top| top.insert(in_message.to_owned(), value)),
     };
     message
 }
@@ -101,18 +94,19 @@ fn without_error_message(mut message: Value) -> Value {
     message
 }
 
-fn edited(value: Value, edit: &dyn Fn(&str, Value) -> Value) -> Value {
+/// Applies `edit` to every field, innermost first.
+fn map_fields(value: Value, edit: &dyn Fn(&str, Value) -> Value) -> Value {
     let Value::Object(object) = value else {
         return value;
     };
     let members = object.into_iter().map(|(name, value)| {
-        let value = edit(&name, edited(value, edit));
+        let value = edit(&name, map_fields(value, edit));
         (name, value)
     });
     Value::Object(members.collect())
 }
 
-fn renamed(value: Value) -> Value {
+fn to_snake_case(value: Value) -> Value {
     let Value::Object(object) = value else {
         return value;
     };
@@ -129,20 +123,20 @@ fn renamed(value: Value) -> Value {
     Value::Object(
         object
             .into_iter()
-            .map(|(name, value)| (snake(name), renamed(value)))
+            .map(|(name, value)| (snake(name), to_snake_case(value)))
             .collect(),
     )
 }
 
-fn backwards(value: Value) -> Value {
+fn reverse_keys(value: Value) -> Value {
     match value {
         Value::Object(object) => {
             let members: Vec<_> = object.into_iter().collect();
-            let turned = members
+            let reversed = members
                 .into_iter()
                 .rev()
-                .map(|(name, value)| (name, backwards(value)));
-            Value::Object(turned.collect::<Map<_, _>>())
+                .map(|(name, value)| (name, reverse_keys(value)));
+            Value::Object(reversed.collect::<Map<_, _>>())
         }
         other => other,
     }

@@ -1,24 +1,24 @@
-//! What the model host says of itself.
+//! The heartbeats of the model host.
 
 use serde_json::{Value, json};
 
 use super::mutant::{Mutant, Variant};
 
-/// The facts that stay the same for the life of the process.
+/// Properties of a host that do not change during its lifetime.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The host id.
+    /// Host id.
     pub id: String,
-    /// When the process began, RFC 3339 in UTC with milliseconds and without a zone.
+    /// Start of the process, in RFC 3339 format, in UTC with milliseconds and without a zone.
     pub started_at: String,
-    /// The deliberate fault.
+    /// Injected fault.
     pub mutant: Option<Mutant>,
-    /// The legal difference.
+    /// Conforming variant.
     pub variant: Option<Variant>,
 }
 
 impl Identity {
-    /// The heartbeat number `count` of a host with that many workloads.
+    /// Returns the heartbeat with the index `count` for a host with `workloads` workloads.
     #[must_use]
     pub fn heartbeat(&self, count: u64, workloads: usize) -> Value {
         let mut heartbeat = json!({
@@ -41,7 +41,7 @@ impl Identity {
         if self.mutant == Some(Mutant::NoFriendlyName) {
             object.remove("friendlyName");
         }
-        let workloads = if self.mutant == Some(Mutant::WorkloadCountStale) {
+        let workloads = if self.mutant == Some(Mutant::ConstantWorkloadCount) {
             0
         } else {
             workloads
@@ -56,38 +56,38 @@ impl Identity {
     }
 
     fn friendly_name(&self, count: u64) -> String {
-        let tail: String = self
+        let suffix: String = self
             .id
             .chars()
             .filter(char::is_ascii_alphanumeric)
             .collect();
-        let tail = tail.to_ascii_lowercase();
+        let suffix = suffix.to_ascii_lowercase();
         match self.mutant {
-            Some(Mutant::FriendlyNameWithSpaces) => format!("Model Host {tail}"),
-            Some(Mutant::FriendlyNameChanges) => format!("model-{tail}-{count}"),
-            _ => format!("model-{tail}"),
+            Some(Mutant::FriendlyNameWithSpaces) => format!("Model Host {suffix}"),
+            Some(Mutant::UnstableFriendlyName) => format!("model-{suffix}-{count}"),
+            _ => format!("model-{suffix}"),
         }
     }
 
     fn started_at(&self) -> String {
-        let whole = self.started_at.split('.').next().unwrap_or_default();
+        let seconds = self.started_at.split('.').next().unwrap_or_default();
         match self.variant {
-            Some(Variant::TimeWithZ) => format!("{whole}Z"),
-            Some(Variant::TimeWithOffset) => format!("{}000000+00:00", self.started_at),
+            Some(Variant::TimestampWithoutFraction) => format!("{seconds}Z"),
+            Some(Variant::TimestampWithOffset) => format!("{}000000+00:00", self.started_at),
             _ => format!("{}Z", self.started_at),
         }
     }
 
     fn labels(&self) -> Value {
         let mut labels = vec![("hostgroup", "default")];
-        if self.variant == Some(Variant::MoreLabels) {
+        if self.variant == Some(Variant::ExtraLabels) {
             labels.extend([
                 ("zone", "a"),
                 ("example.com/rack", "r-17"),
                 ("example.com/empty", ""),
             ]);
         }
-        if self.mutant == Some(Mutant::FalseAbilityLabel) {
+        if self.mutant == Some(Mutant::FalseExtensionLabel) {
             labels.push(("berth.dev/teleport", "false"));
         }
         let labels = labels
@@ -100,7 +100,7 @@ impl Identity {
         let mut imports = vec![json!({
             "namespace": "berth-model", "package": "program", "interfaces": ["run"],
         })];
-        if self.mutant == Some(Mutant::NamelessInterface) {
+        if self.mutant == Some(Mutant::InterfaceWithoutPackage) {
             imports.push(json!({ "namespace": "berth-model", "interfaces": ["thing"] }));
         }
         Value::Array(imports)

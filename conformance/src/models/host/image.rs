@@ -1,4 +1,4 @@
-//! How the model host pulls an image: references, policies, credentials, digests, bounds.
+//! The image cache of the model host, and its client for OCI registries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,121 +18,130 @@ use tokio::time::timeout;
 use super::mutant::Mutant;
 use super::script::MEDIA_TYPE;
 
-/// A whole pull, every request of it.
+/// Timeout of a pull, including all of its requests.
 const PULL_TIMEOUT: Duration = Duration::from_secs(12);
-/// The largest manifest or layer that is taken.
+/// Maximum size of a manifest or layer, in bytes.
 const IMAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A fault may wait "for ever", but no test waits longer than this.
-const FOREVER: Duration = Duration::from_secs(600);
+/// Timeout of mutants that wait without a limit; longer than any deadline of the suite.
+const UNLIMITED: Duration = Duration::from_secs(600);
 
-/// When the registry is asked.
+/// Policy that decides whether a start contacts the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// At each start.
+pub enum PullPolicy {
+    /// Contact the registry at each start.
     Always,
+    /// Contact the registry if the image is not in the cache.
     /// When the image is not there.
     IfNotPresent,
-    /// Never.
+    /// Never contact the registry.
     Never,
 }
 
-impl Policy {
-    /// The policy of that enum name; what is not set means IF_NOT_PRESENT.
+impl PullPolicy {
+    /// Returns the policy with this proto name; the default is IF_NOT_PRESENT.
     #[must_use]
-    pub fn of(name: Option<&str>) -> Policy {
+    pub fn from_name(name: Option<&str>) -> PullPolicy {
         match name {
-            Some("IMAGE_PULL_POLICY_ALWAYS") => Policy::Always,
-            Some("IMAGE_PULL_POLICY_NEVER") => Policy::Never,
-            _ => Policy::IfNotPresent,
+            Some("IMAGE_PULL_POLICY_ALWAYS") => PullPolicy::Always,
+            Some("IMAGE_PULL_POLICY_NEVER") => PullPolicy::Never,
+            _ => PullPolicy::IfNotPresent,
         }
     }
 }
 
-/// A program that does nothing, for faults that run what is not there.
-const NOTHING: Bytes = Bytes::from_static(b"{}");
+/// A program without steps, for mutants that run an image that they do not have.
+const EMPTY_PROGRAM: Bytes = Bytes::from_static(b"{}");
 
-/// Why a registry did not give an image.
+/// Reason why a pull failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum PullError {
     #[error("{0}")]
-    Missing(String),
+    NotFound(String),
     #[error("{0}")]
-    Unauthorised(String),
+    Unauthorized(String),
     #[error("{0}")]
     Unreachable(String),
     #[error("{0}")]
     Other(String),
 }
 
-impl From<String> for Failure {
-    fn from(words: String) -> Self {
-        Failure::Other(words)
+impl From<String> for PullError {
+    fn from(message: String) -> Self {
+        PullError::Other(message)
     }
 }
 
-impl From<&str> for Failure {
-    fn from(words: &str) -> Self {
-        Failure::Other(words.to_owned())
+impl From<&str> for PullError {
+    fn from(message: &str) -> Self {
+        PullError::Other(message.to_owned())
     }
 }
 
-/// A user and a password for a registry.
+/// Credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The user.
+    /// User name.
     pub username: String,
-    /// The password.
+    /// Password.
     pub password: String,
 }
 
-/// What the model host has pulled, and how it pulls more.
+/// Cache of pulled images.
 #[derive(Debug)]
 pub struct Images {
     mutant: Option<Mutant>,
     cache: Mutex<HashMap<String, Bytes>>,
-    flights: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    pulls_in_flight: Mutex<HashMap<String, Arc<Mutex<()>>>>,
 }
 
 impl Images {
-    /// An empty cache.
+    /// Creates an empty cache.
     #[must_use]
     pub fn new(mutant: Option<Mutant>) -> Arc<Self> {
         Arc::new(Self {
             mutant,
             cache: Mutex::default(),
-            flights: Mutex::default(),
+            pulls_in_flight: Mutex::default(),
         })
     }
 
-    /// The layer of an image. The pull goes on when the future is dropped.
+    /// Returns the layer of an image and pulls it if needed.
+    ///
+    /// If the future is dropped, the pull continues.
     ///
     /// # Errors
-    /// Why the image cannot be had, in words without secrets.
+    /// Returns the reason of the failure, without secrets.
     pub async fn pull(
         self: &Arc<Self>,
         reference: &str,
-        policy: Policy,
+        policy: PullPolicy,
         credentials: Option<Credentials>,
     ) -> Result<Bytes, String> {
-        let policy = self.policy(policy)?;
+        let policy = self.effective_policy(policy)?;
         let images = Arc::clone(self);
         let reference = reference.to_owned();
         let pull = async move { images.pull_once(&reference, policy, credentials).await };
         tokio::spawn(pull)
             .await
-            .unwrap_or_else(|error| Err(format!("the pull broke off: {error}")))
+            .unwrap_or_else(|error| Err(format!("the pull was aborted: {error}")))
     }
 
     fn is(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 
-    fn policy(&self, policy: Policy) -> Result<Policy, String> {
+    fn effective_policy(&self, policy: PullPolicy) -> Result<PullPolicy, String> {
         match policy {
-            Policy::Always if self.is(Mutant::AlwaysUsesCache) => Ok(Policy::IfNotPresent),
-            Policy::IfNotPresent if self.is(Mutant::IfNotPresentAsksRegistry) => Ok(Policy::Always),
-            Policy::Never if self.is(Mutant::NeverAsksRegistry) => Ok(Policy::IfNotPresent),
-            Policy::Never if self.is(Mutant::NeverAlwaysFails) => {
+            PullPolicy::Always if self.is(Mutant::AlwaysPolicyUsesCache) => {
+                Ok(PullPolicy::IfNotPresent)
+            }
+            PullPolicy::IfNotPresent if self.is(Mutant::IfNotPresentPolicyContactsRegistry) => {
+                Ok(PullPolicy::Always)
+            }
+            PullPolicy::Never if self.is(Mutant::NeverPolicyContactsRegistry) => {
+                Ok(PullPolicy::IfNotPresent)
+            }
+            PullPolicy::Never if self.is(Mutant::NeverPolicyAlwaysFails) => {
                 Err("the pull policy is NEVER".to_owned())
             }
             policy => Ok(policy),
@@ -142,30 +151,30 @@ impl Images {
     async fn pull_once(
         &self,
         reference: &str,
-        policy: Policy,
+        policy: PullPolicy,
         credentials: Option<Credentials>,
     ) -> Result<Bytes, String> {
         let image = match Reference::parse(reference) {
-            Err(_) if self.is(Mutant::BadReferenceRuns) => return Ok(NOTHING),
+            Err(_) if self.is(Mutant::MalformedReferenceRuns) => return Ok(EMPTY_PROGRAM),
             parsed => parsed?,
         };
-        if image.digest && self.is(Mutant::NoDigestReferences) {
-            return Err(format!("{reference}: digests are not supported"));
+        if image.is_digest && self.is(Mutant::NoDigestReferences) {
+            return Err(format!("image `{reference}`: digests are not supported"));
         }
-        let flight = Arc::clone(
-            self.flights
+        let in_flight = Arc::clone(
+            self.pulls_in_flight
                 .lock()
                 .await
                 .entry(reference.to_owned())
                 .or_default(),
         );
-        let _one_at_a_time = flight.lock().await;
+        let _guard = in_flight.lock().await;
         let cached = self.cache.lock().await.get(reference).cloned();
         match (policy, cached) {
-            (Policy::IfNotPresent | Policy::Never, Some(bytes)) => return Ok(bytes),
-            (Policy::Never, None) => {
+            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(bytes)) => return Ok(bytes),
+            (PullPolicy::Never, None) => {
                 return Err(format!(
-                    "{reference} is not here and the pull policy is NEVER"
+                    "image `{reference}` is not cached and the pull policy is NEVER"
                 ));
             }
             _ => {}
@@ -173,20 +182,22 @@ impl Images {
         let credentials = credentials.filter(|_| !self.is(Mutant::IgnoresPullSecret));
         let patience = match self.mutant {
             Some(
-                Mutant::UnboundedPull | Mutant::UnboundedImage | Mutant::StartAnswerWaitsForever,
-            ) => FOREVER,
+                Mutant::UnboundedPull | Mutant::UnboundedImageSize | Mutant::UnboundedStartReply,
+            ) => UNLIMITED,
             _ => PULL_TIMEOUT,
         };
         let pulled = timeout(patience, self.fetch(&image, credentials.as_ref())).await;
         let bytes = match pulled {
-            Err(_) => return Err(format!("{reference}: timed out")),
-            Ok(Err(Failure::Missing(_))) if self.is(Mutant::MissingImageRuns) => NOTHING,
-            Ok(Err(Failure::Unauthorised(_))) if self.is(Mutant::UnauthorisedRuns) => NOTHING,
-            Ok(Err(Failure::Unreachable(_))) if self.is(Mutant::UnreachableRegistryHangs) => {
-                tokio::time::sleep(FOREVER).await;
-                NOTHING
+            Err(_) => return Err(format!("cannot pull `{reference}`: timeout")),
+            Ok(Err(PullError::NotFound(_))) if self.is(Mutant::MissingImageRuns) => EMPTY_PROGRAM,
+            Ok(Err(PullError::Unauthorized(_))) if self.is(Mutant::UnauthorizedImageRuns) => {
+                EMPTY_PROGRAM
             }
-            Ok(pulled) => pulled.map_err(|failure| format!("{reference}: {failure}"))?,
+            Ok(Err(PullError::Unreachable(_))) if self.is(Mutant::UnreachableRegistryHangs) => {
+                tokio::time::sleep(UNLIMITED).await;
+                EMPTY_PROGRAM
+            }
+            Ok(pulled) => pulled.map_err(|error| format!("cannot pull `{reference}`: {error}"))?,
         };
         self.cache
             .lock()
@@ -199,8 +210,8 @@ impl Images {
         &self,
         image: &Reference,
         credentials: Option<&Credentials>,
-    ) -> Result<Bytes, Failure> {
-        let registry = Session {
+    ) -> Result<Bytes, PullError> {
+        let registry = RegistrySession {
             images: self,
             image,
             credentials,
@@ -209,7 +220,7 @@ impl Images {
         let manifest = registry
             .get(&format!("manifests/{}", image.version))
             .await?;
-        if image.digest {
+        if image.is_digest {
             self.verify(&manifest, &image.version)?;
         }
         let manifest: Value = serde_json::from_slice(&manifest)
@@ -220,11 +231,11 @@ impl Images {
             .map(Vec::as_slice)
         {
             Some([layer]) => layer,
-            _ => return Err("the manifest has not exactly one layer".into()),
+            _ => return Err("the manifest does not have exactly one layer".into()),
         };
         let text = |name| layer.get(name).and_then(Value::as_str).unwrap_or_default();
-        if text("mediaType") != MEDIA_TYPE && !self.is(Mutant::RunsAnything) {
-            return Err(format!("the layer's media type is {}", text("mediaType")).into());
+        if text("mediaType") != MEDIA_TYPE && !self.is(Mutant::RunsUnsupportedImages) {
+            return Err(format!("unsupported media type {:?}", text("mediaType")).into());
         }
         if layer.get("size").and_then(Value::as_u64).unwrap_or(0) > IMAGE_BYTES_MAX as u64 {
             return Err(format!("the layer is larger than {IMAGE_BYTES_MAX} bytes").into());
@@ -234,7 +245,7 @@ impl Images {
         Ok(bytes)
     }
 
-    fn verify(&self, bytes: &[u8], digest: &str) -> Result<(), Failure> {
+    fn verify(&self, bytes: &[u8], digest: &str) -> Result<(), PullError> {
         let actual: String = Sha256::digest(bytes)
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -245,147 +256,154 @@ impl Images {
         {
             return Ok(());
         }
-        Err(format!("{digest} was asked for, sha256:{actual} arrived").into())
+        Err(format!("digest mismatch: expected {digest}, received sha256:{actual}").into())
     }
 }
 
-/// `AUTHORITY/REPOSITORY:TAG` or `AUTHORITY/REPOSITORY@sha256:HEX`; an authority is always named.
+/// Image reference: `AUTHORITY/REPOSITORY:TAG` or `AUTHORITY/REPOSITORY@sha256:HEX`.
 #[derive(Debug)]
 struct Reference {
     authority: String,
     repository: String,
     version: String,
-    digest: bool,
+    is_digest: bool,
 }
 
 impl Reference {
     fn parse(reference: &str) -> Result<Reference, String> {
-        let malformed = || format!("{reference:?} is not an image reference");
-        let (authority, path) = reference.split_once('/').ok_or_else(malformed)?;
-        let (repository, version, digest) = match path.split_once('@') {
+        let invalid = || format!("invalid image reference `{reference}`");
+        let (authority, path) = reference.split_once('/').ok_or_else(invalid)?;
+        let (repository, version, is_digest) = match path.split_once('@') {
             Some((repository, digest)) => (repository, digest, true),
             None => {
                 let (repository, tag) = path.rsplit_once(':').unwrap_or((path, "latest"));
                 (repository, tag, false)
             }
         };
-        let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
-        let legal = !repository.is_empty()
-            && repository.chars().all(lower)
+        let is_lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
+        let is_valid = !repository.is_empty()
+            && repository.chars().all(is_lower)
             && !version.is_empty()
             && version
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "._-:".contains(c))
             && authority.contains([':', '.']);
-        match legal {
-            true => Ok(Reference {
-                authority: authority.to_owned(),
-                repository: repository.to_owned(),
-                version: version.to_owned(),
-                digest,
-            }),
-            false => Err(malformed()),
+        if !is_valid {
+            return Err(invalid());
         }
+        Ok(Reference {
+            authority: authority.to_owned(),
+            repository: repository.to_owned(),
+            version: version.to_owned(),
+            is_digest,
+        })
     }
 }
 
-/// The requests of one pull, with what the registry has demanded so far.
-struct Session<'a> {
+/// Requests of one pull, with the authorization that the registry has demanded.
+struct RegistrySession<'a> {
     images: &'a Images,
     image: &'a Reference,
     credentials: Option<&'a Credentials>,
     authorization: Mutex<Option<String>>,
 }
 
-impl Session<'_> {
-    async fn get(&self, what: &str) -> Result<Bytes, Failure> {
-        let path = format!("/v2/{}/{what}", self.image.repository);
+impl RegistrySession<'_> {
+    async fn get(&self, resource: &str) -> Result<Bytes, PullError> {
+        let path = format!("/v2/{}/{resource}", self.image.repository);
         let authority = self.image.authority.as_str();
         let mut authorization = self.authorization.lock().await.clone();
-        if self.images.is(Mutant::SendsCredentialsUnasked) {
+        if self.images.is(Mutant::SendsCredentialsPreemptively) {
             authorization = self.credentials.map(basic);
         }
-        let mut answer = request(authority, &path, authorization.as_deref()).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED && authorization.is_none() {
-            let demanded = self.answer_challenge(&answer).await?;
-            answer = request(authority, &path, Some(demanded.as_str())).await?;
-            *self.authorization.lock().await = Some(demanded);
+        let mut response = request(authority, &path, authorization.as_deref()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && authorization.is_none() {
+            let value = self.authorization_for(&response).await?;
+            response = request(authority, &path, Some(value.as_str())).await?;
+            *self.authorization.lock().await = Some(value);
         }
-        if answer.status().is_redirection() {
-            answer = self.redirected(&answer).await?;
+        if response.status().is_redirection() {
+            response = self.follow_redirect(&response).await?;
         }
-        let refused = format!("{authority} answered {} for {what}", answer.status());
-        match answer.status() {
-            StatusCode::OK => self.body(answer).await,
-            StatusCode::NOT_FOUND => Err(Failure::Missing(refused)),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Unauthorised(refused)),
-            _ => Err(Failure::Other(refused)),
+        let error = format!(
+            "{authority} responded with {} to {resource}",
+            response.status()
+        );
+        match response.status() {
+            StatusCode::OK => self.body(response).await,
+            StatusCode::NOT_FOUND => Err(PullError::NotFound(error)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PullError::Unauthorized(error)),
+            _ => Err(PullError::Other(error)),
         }
     }
 
-    async fn answer_challenge(&self, answer: &Response<Incoming>) -> Result<String, Failure> {
-        let challenge = answer.headers().get(header::WWW_AUTHENTICATE);
+    /// Returns the `Authorization` header for the challenge in `response`.
+    async fn authorization_for(&self, response: &Response<Incoming>) -> Result<String, PullError> {
+        let challenge = response.headers().get(header::WWW_AUTHENTICATE);
         let challenge = challenge
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
-        let demanded = || Failure::Unauthorised("the registry demands credentials".to_owned());
-        let credentials = self.credentials.ok_or_else(demanded)?;
+        let missing = || PullError::Unauthorized("the registry requires credentials".to_owned());
+        let credentials = self.credentials.ok_or_else(missing)?;
         let Some(bearer) = challenge.strip_prefix("Bearer ") else {
             return Ok(basic(credentials));
         };
         let parameter = |name: &str| {
-            let after = bearer.split_once(&format!("{name}=\""))?.1;
-            after.split_once('"').map(|(value, _)| value.to_owned())
+            let (_, rest) = bearer.split_once(&format!("{name}=\""))?;
+            rest.split_once('"').map(|(value, _)| value.to_owned())
         };
-        let realm = parameter("realm").ok_or("the challenge names no realm")?;
+        let realm = parameter("realm").ok_or("the challenge has no realm")?;
         let (authority, path) = realm
             .strip_prefix("http://")
             .and_then(|rest| rest.split_once('/'))
             .filter(|(authority, _)| *authority == self.image.authority)
-            .ok_or("the realm is another server's")?;
+            .ok_or("the realm belongs to another server")?;
         let query = format!(
             "/{path}?service={}&scope={}",
             parameter("service").unwrap_or_default(),
             parameter("scope").unwrap_or_default()
         );
-        let answer = request(authority, &query, Some(&basic(credentials))).await?;
-        if answer.status() != StatusCode::OK {
-            let refused = format!("the token server answered {}", answer.status());
-            return Err(Failure::Unauthorised(refused));
+        let response = request(authority, &query, Some(&basic(credentials))).await?;
+        if response.status() != StatusCode::OK {
+            let error = format!("the token server responded with {}", response.status());
+            return Err(PullError::Unauthorized(error));
         }
-        let token: Value = serde_json::from_slice(&self.body(answer).await?)
+        let token: Value = serde_json::from_slice(&self.body(response).await?)
             .map_err(|error| format!("the token is not JSON: {error}"))?;
         let token = token.get("token").or_else(|| token.get("access_token"));
         let token = token
             .and_then(Value::as_str)
-            .ok_or("the token server sent no token")?;
+            .ok_or("the response of the token server contains no token")?;
         Ok(format!("Bearer {token}"))
     }
 
-    async fn redirected(&self, answer: &Response<Incoming>) -> Result<Response<Incoming>, Failure> {
-        let location = answer.headers().get(header::LOCATION);
+    async fn follow_redirect(
+        &self,
+        response: &Response<Incoming>,
+    ) -> Result<Response<Incoming>, PullError> {
+        let location = response.headers().get(header::LOCATION);
         let location = location
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         let (authority, path) = location
             .strip_prefix("http://")
             .and_then(|rest| rest.split_once('/'))
-            .ok_or("the redirect leads nowhere")?;
+            .ok_or("the redirect has no valid location")?;
         request(authority, &format!("/{path}"), None).await
     }
 
-    async fn body(&self, answer: Response<Incoming>) -> Result<Bytes, Failure> {
-        let mut body = answer.into_body();
+    async fn body(&self, response: Response<Incoming>) -> Result<Bytes, PullError> {
+        let mut body = response.into_body();
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
             match frame {
                 Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap_or_default()),
                 Err(_) if self.images.is(Mutant::RunsTruncatedImage) => break,
-                Err(error) => return Err(format!("the answer broke off: {error}").into()),
+                Err(error) => return Err(format!("the response is incomplete: {error}").into()),
             }
             if bytes.len() > IMAGE_BYTES_MAX {
-                if !self.images.is(Mutant::UnboundedImage) {
-                    return Err(format!("more than {IMAGE_BYTES_MAX} bytes").into());
+                if !self.images.is(Mutant::UnboundedImageSize) {
+                    return Err(format!("the response exceeds {IMAGE_BYTES_MAX} bytes").into());
                 }
                 bytes.clear();
             }
@@ -403,12 +421,12 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk
+        let group = chunk
             .iter()
-            .fold(0u32, |word, byte| (word << 8) | u32::from(*byte))
+            .fold(0u32, |group, byte| (group << 8) | u32::from(*byte))
             << (8 * (3 - chunk.len()));
         for n in 0..4 {
-            let index = ((word >> (18 - 6 * n)) & 63) as usize;
+            let index = ((group >> (18 - 6 * n)) & 63) as usize;
             let letter = ALPHABET.get(index).copied().unwrap_or(b'=');
             text.push(if n <= chunk.len() {
                 char::from(letter)
@@ -424,16 +442,16 @@ async fn request(
     authority: &str,
     path: &str,
     authorization: Option<&str>,
-) -> Result<Response<Incoming>, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::Unreachable(format!("{authority} cannot be reached: {error}"))
+) -> Result<Response<Incoming>, PullError> {
+    let unreachable = |error: &dyn std::fmt::Display| {
+        PullError::Unreachable(format!("cannot connect to {authority}: {error}"))
     };
     let stream = TcpStream::connect(authority)
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| unreachable(&error))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| unreachable(&error))?;
     tokio::spawn(connection);
     let mut request = hyper::Request::get(path)
         .header(header::HOST, authority)
@@ -446,11 +464,11 @@ async fn request(
     }
     let request = request
         .body(Empty::<Bytes>::new())
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| unreachable(&error))?;
     sender
         .send_request(request)
         .await
-        .map_err(|error| failed(&error))
+        .map_err(|error| unreachable(&error))
 }
 
 #[cfg(test)]
@@ -458,28 +476,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_pads() {
+    fn base64_is_padded() {
         assert_eq!(base64(b"user:pass"), "dXNlcjpwYXNz");
         assert_eq!(base64(b"user:pas"), "dXNlcjpwYXM=");
         assert_eq!(base64(b"user:pa"), "dXNlcjpwYQ==");
     }
 
     #[test]
-    fn references_are_read_strictly() {
+    fn invalid_references_are_rejected() {
         assert!(Reference::parse("127.0.0.1:5000/a/b:1").is_ok());
         assert!(
             Reference::parse("127.0.0.1:5000/a@sha256:00")
                 .unwrap()
-                .digest
+                .is_digest
         );
-        for bad in [
+        for invalid in [
             "",
             "a",
             "127.0.0.1:5000/UPPER:1",
             "127.0.0.1:5000/a:",
             "nohost/a:1",
         ] {
-            assert!(Reference::parse(bad).is_err(), "{bad}");
+            assert!(Reference::parse(invalid).is_err(), "{invalid}");
         }
     }
 }

@@ -1,6 +1,5 @@
-//! The model's own NATS client: just enough of the protocol to be a host on a core NATS server.
+//! A minimal NATS client, sufficient for a host on a core NATS server.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,41 +9,39 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-/// A line of the protocol longer than this is not NATS.
+/// Maximum length of a protocol line, in bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// A payload longer than this is refused rather than held.
+/// Maximum size of a payload, in bytes; a larger one is an error.
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Silence after which the connection is asked whether it lives.
-const PING_AFTER: Duration = Duration::from_secs(20);
-/// Silence after a PING that means that the connection is dead.
-const PONG_WITHIN: Duration = Duration::from_secs(20);
+/// Time without traffic after which the client sends a PING.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Time after a PING without traffic after which the connection is dead.
+const PONG_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A message that arrived.
+/// A received message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Where it was sent to.
+    /// Subject on which the message was published.
     pub subject: String,
-    /// Where the answer goes, if one is wanted.
-    pub reply: Option<String>,
-    /// Whether it carried headers.
+    /// Reply subject, if the message is a request.
+    pub reply_to: Option<String>,
+    /// Whether the message has headers.
     pub has_headers: bool,
-    /// The payload.
+    /// Payload without the headers.
     pub payload: Bytes,
 }
 
-/// The writing half of a connection; replaced when the connection is.
+/// Write half of the current connection.
 #[derive(Debug, Default)]
 pub struct Writer {
-    half: Mutex<Option<OwnedWriteHalf>>,
-    /// Counts publishes, so that a quiet moment can be seen.
-    published: AtomicU64,
+    write_half: Mutex<Option<OwnedWriteHalf>>,
 }
 
 impl Writer {
-    /// Publishes `payload`; headers, where given, are `name: value` lines.
+    /// Publishes `payload` with `headers`.
     ///
     /// # Errors
-    /// The connection is gone or broke meanwhile.
+    /// Returns an error if there is no connection or the connection fails.
     pub async fn publish(
         &self,
         subject: &str,
@@ -68,14 +65,13 @@ impl Writer {
         }
         frame.extend_from_slice(payload);
         frame.extend_from_slice(b"\r\n");
-        self.published.fetch_add(1, Ordering::Relaxed);
         self.send(&frame).await
     }
 
-    /// Subscribes to `subject` under `sid`.
+    /// Subscribes to `subject` with the subscription id `sid`.
     ///
     /// # Errors
-    /// As [`Writer::publish`].
+    /// Returns an error if there is no connection or the connection fails.
     pub async fn subscribe(&self, subject: &str, sid: u32) -> std::io::Result<()> {
         self.send(format!("SUB {subject} {sid}\r\n").as_bytes())
             .await
@@ -84,50 +80,55 @@ impl Writer {
     /// Ends the subscription `sid`.
     ///
     /// # Errors
-    /// As [`Writer::publish`].
+    /// Returns an error if there is no connection or the connection fails.
     pub async fn unsubscribe(&self, sid: u32) -> std::io::Result<()> {
         self.send(format!("UNSUB {sid}\r\nPING\r\n").as_bytes())
             .await
     }
 
     async fn send(&self, frame: &[u8]) -> std::io::Result<()> {
-        let mut half = self.half.lock().await;
-        let stream = half.as_mut().ok_or(std::io::ErrorKind::NotConnected)?;
+        let mut write_half = self.write_half.lock().await;
+        let stream = write_half
+            .as_mut()
+            .ok_or(std::io::ErrorKind::NotConnected)?;
         stream.write_all(frame).await
     }
 
-    /// Makes a new connection's writing half the one in use.
-    pub async fn replace(&self, half: Option<OwnedWriteHalf>) {
-        *self.half.lock().await = half;
+    /// Replaces the write half of the connection.
+    pub async fn replace(&self, write_half: Option<OwnedWriteHalf>) {
+        *self.write_half.lock().await = write_half;
     }
 }
 
-/// The reading half of a connection.
+/// Read half of a connection.
 #[derive(Debug)]
 pub struct Connection {
     reader: BufReader<OwnedReadHalf>,
     pings: bool,
 }
 
-/// Connects, greets the server and hands the writing half to `writer`.
+/// Connects to the server at `authority` and stores the write half in `writer`.
 ///
 /// # Errors
-/// The server cannot be reached or is none.
+/// Returns an error if the server is unreachable or is not a NATS server.
 pub async fn connect(authority: &str, pings: bool, writer: &Writer) -> std::io::Result<Connection> {
     let stream = TcpStream::connect(authority).await?;
     stream.set_nodelay(true)?;
-    let (read, mut write) = stream.into_split();
+    let (read_half, mut write_half) = stream.into_split();
     let mut connection = Connection {
-        reader: BufReader::new(read),
+        reader: BufReader::new(read_half),
         pings,
     };
     let info = connection.line().await?;
     if !info.starts_with("INFO ") {
         return Err(std::io::ErrorKind::InvalidData.into());
     }
-    let hello = r#"CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"lang":"model","version":"1","protocol":1,"name":"model-host"}"#;
-    write
-        .write_all(format!("{hello}\r\nPING\r\n").as_bytes())
+    let options = concat!(
+        r#"{"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"#,
+        r#""lang":"model","version":"1","protocol":1,"name":"model-host"}"#,
+    );
+    write_half
+        .write_all(format!("CONNECT {options}\r\nPING\r\n").as_bytes())
         .await?;
     loop {
         match connection.line().await?.as_str() {
@@ -136,32 +137,37 @@ pub async fn connect(authority: &str, pings: bool, writer: &Writer) -> std::io::
             _ => {}
         }
     }
-    writer.replace(Some(write)).await;
+    writer.replace(Some(write_half)).await;
     Ok(connection)
 }
 
 impl Connection {
-    /// The next message. Answers PING by itself and asks for life after long silence.
+    /// Returns the next message; sends PONG and PING as needed.
     ///
     /// # Errors
-    /// The connection ended or was found dead.
+    /// Returns an error if the connection has ended or is dead.
     pub async fn next(&mut self, writer: &Writer) -> std::io::Result<Message> {
-        let mut asked = false;
+        let mut ping_sent = false;
         loop {
-            let patience = if asked { PONG_WITHIN } else { PING_AFTER };
-            let line = match self.pings {
-                false => self.line().await?,
-                true => match timeout_at(Instant::now() + patience, self.reader.fill_buf()).await {
-                    Ok(_) => self.line().await?,
-                    Err(_) if asked => return Err(std::io::ErrorKind::TimedOut.into()),
-                    Err(_) => {
-                        writer.send(b"PING\r\n").await?;
-                        asked = true;
-                        continue;
-                    }
-                },
+            let patience = if ping_sent {
+                PONG_TIMEOUT
+            } else {
+                PING_INTERVAL
             };
-            asked = false;
+            if self.pings
+                && timeout_at(Instant::now() + patience, self.reader.fill_buf())
+                    .await
+                    .is_err()
+            {
+                if ping_sent {
+                    return Err(std::io::ErrorKind::TimedOut.into());
+                }
+                writer.send(b"PING\r\n").await?;
+                ping_sent = true;
+                continue;
+            }
+            let line = self.line().await?;
+            ping_sent = false;
             if line == "PING" {
                 writer.send(b"PONG\r\n").await?;
             } else if let Some(rest) = line.strip_prefix("MSG ") {
@@ -175,15 +181,15 @@ impl Connection {
     async fn message(&mut self, line: &str, has_headers: bool) -> std::io::Result<Message> {
         let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidData);
         let tokens: Vec<&str> = line.split_ascii_whitespace().collect();
-        let sizes = if has_headers { 2 } else { 1 };
+        let size_tokens = if has_headers { 2 } else { 1 };
         let split = tokens
             .len()
-            .checked_sub(sizes)
+            .checked_sub(size_tokens)
             .filter(|n| *n >= 2)
             .ok_or_else(invalid)?;
-        let (names, numbers) = tokens.split_at(split);
+        let (names, sizes) = tokens.split_at(split);
         let size = |n: usize| -> std::io::Result<usize> {
-            let text = numbers.get(n).ok_or_else(invalid)?;
+            let text = sizes.get(n).ok_or_else(invalid)?;
             text.parse()
                 .ok()
                 .filter(|size| *size <= PAYLOAD_BYTES_MAX)
@@ -200,7 +206,7 @@ impl Connection {
         payload.truncate(total);
         Ok(Message {
             subject: names.first().copied().unwrap_or_default().to_owned(),
-            reply: names.get(2).map(|reply| (*reply).to_owned()),
+            reply_to: names.get(2).map(|subject| (*subject).to_owned()),
             has_headers,
             payload: payload.slice(header_bytes.min(total)..),
         })

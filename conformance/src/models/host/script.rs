@@ -1,4 +1,4 @@
-//! What the model host runs instead of components: a script of steps, as JSON, in an OCI layer.
+//! The guests of the model host: scripts of steps, as JSON in an OCI layer.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use tokio::time::timeout;
 
 use crate::spec::roles::{Kind, Role};
 
-/// The media type of the layer that holds a script.
+/// Media type of the layer that holds a script.
 pub const MEDIA_TYPE: &str = "application/vnd.berth.model-program.v1+json";
 
-/// How long a beacon may take before the guest goes on without it.
+/// Maximum time for a beacon; the guest then continues without it.
 const BEACON_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A guest of the model host.
+/// Script of a guest.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Program {
-    /// The steps of a service. Absent: nothing to run.
+    /// Steps of a service; absent if the script has no entry point.
     run: Option<Vec<Step>>,
 }
 
@@ -32,7 +32,7 @@ enum Step {
     Beacon(String),
     BeaconMemory,
     SleepMs(u64),
-    BeatForever(String),
+    BeaconForever(String),
     Wait,
     Succeed,
     Fail,
@@ -40,53 +40,55 @@ enum Step {
     Exit(u8),
 }
 
-/// How a run ended.
+/// Result of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// `run` returned ok.
     Returned,
     /// `run` returned an error.
     Failed,
-    /// The guest crashed.
+    /// The guest trapped.
     Trapped,
     /// The guest exited with this code.
     Exited(u8),
 }
 
-/// The memory of an instance, as far as a script can tell: whether a run has marked it.
+/// Memory of an instance: records whether a run has written to it.
 #[derive(Debug, Default)]
 pub struct Memory {
-    marked: bool,
+    written: bool,
 }
 
 impl Program {
-    /// Reads the bytes of a layer.
+    /// Parses the content of a layer.
     ///
     /// # Errors
-    /// The bytes are no script, in words.
-    pub fn read(bytes: &[u8]) -> Result<Program, String> {
-        serde_json::from_slice(bytes).map_err(|error| format!("not a program: {error}"))
+    /// Returns a description of the error if `bytes` is not a script.
+    pub fn parse(bytes: &[u8]) -> Result<Program, String> {
+        serde_json::from_slice(bytes).map_err(|error| format!("not a script: {error}"))
     }
 
-    /// Whether there is something to run as a service.
+    /// Whether the script can run as a service.
     #[must_use]
     pub fn runs(&self) -> bool {
         self.run.is_some()
     }
 
-    /// Runs the steps; `beacon` is where beacons go, as `HOST:PORT/TOKEN`. May be dropped at any step.
+    /// Runs the steps and sends beacons to `beacon`, which is `HOST:PORT/TOKEN`.
+    ///
+    /// Cancel safe: the run ends at the current step.
     pub async fn run(&self, beacon: Option<&str>, memory: &mut Memory) -> End {
         for step in self.run.iter().flatten() {
             match step {
-                Step::Beacon(what) => send(beacon, what).await,
+                Step::Beacon(message) => send(beacon, message).await,
                 Step::BeaconMemory => {
-                    let what = if memory.marked { "stale" } else { "fresh" };
-                    memory.marked = true;
-                    send(beacon, what).await;
+                    let message = if memory.written { "stale" } else { "fresh" };
+                    memory.written = true;
+                    send(beacon, message).await;
                 }
                 Step::SleepMs(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
-                Step::BeatForever(what) => loop {
-                    send(beacon, what).await;
+                Step::BeaconForever(message) => loop {
+                    send(beacon, message).await;
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 },
                 Step::Wait => std::future::pending().await,
@@ -100,12 +102,12 @@ impl Program {
     }
 }
 
-/// The artifact that plays `role` on the model host, if it can be played there.
+/// Returns the script for `role`, or `None` if the model host cannot play the role.
 #[must_use]
 pub fn artifact(role: Role) -> Option<Bytes> {
     let steps = match role {
         Role::ServiceRun => r#"[{"beacon":"up"},"wait"]"#,
-        Role::ServiceBeat => r#"[{"beat-forever":"beat"}]"#,
+        Role::ServiceBeat => r#"[{"beacon-forever":"beat"}]"#,
         Role::ServiceOk => r#"[{"beacon":"run"},"succeed"]"#,
         Role::ServiceErr => r#"[{"beacon":"run"},"fail"]"#,
         Role::ServiceTrap => r#"[{"beacon":"run"},"trap"]"#,
@@ -125,12 +127,12 @@ pub fn artifact(role: Role) -> Option<Bytes> {
     Some(Bytes::from(format!(r#"{{"run":{steps}}}"#)))
 }
 
-/// Sends a beacon and waits for the answer; a beacon that cannot be sent is not sent.
-pub async fn send(beacon: Option<&str>, what: &str) {
+/// Sends a beacon and waits for the response; errors are ignored.
+pub async fn send(beacon: Option<&str>, message: &str) {
     if let Some((authority, token)) = beacon.and_then(|value| value.split_once('/')) {
-        let path = format!("/{token}/{what}");
+        let path = format!("/{token}/{message}");
         if let Ok(Err(error)) = timeout(BEACON_TIMEOUT, get(authority, &path)).await {
-            tracing::debug!(%error, "beacon lost");
+            tracing::debug!(%error, "cannot send beacon");
         }
     }
 }
@@ -143,8 +145,8 @@ async fn get(authority: &str, path: &str) -> Result<(), Box<dyn std::error::Erro
     let request = hyper::Request::get(path)
         .header("host", authority)
         .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request).await;
+    let response = sender.send_request(request).await;
     driver.abort();
-    answer?;
+    response?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The service of a workload on the model host: its runs, its restarts, its end.
+//! The service of a workload on the model host, with its runs and restarts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +9,37 @@ use tokio::time::Instant;
 
 use super::mutant::Mutant;
 use super::script::{End, Memory, Program};
-use super::workload::{Claim, State, Table};
+use super::workload::{Claim, State, WorkloadTable};
 
-/// Health after which the whole budget is there again.
+/// Run time without a failure after which the full restart budget is restored.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// The first wait before a restart.
+/// Minimum backoff before a restart.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait before a restart.
+/// Maximum backoff before a restart.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// A service that is ready to run.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// What it runs.
+    /// Script of the service.
     pub program: Program,
-    /// Where its beacons go.
+    /// Destination of beacons, as `HOST:PORT/TOKEN`.
     pub beacon: Option<String>,
-    /// How often it may be restarted.
+    /// Maximum number of restarts.
     pub max_restarts: u64,
 }
 
 impl Service {
-    /// The service part of a workload, around the program that was pulled for it.
+    /// Creates a service from its pulled program and its part of the workload.
     #[must_use]
     pub fn new(program: Program, service: &Value) -> Self {
         let environment = service.pointer("/localResources/environment");
-        let first = environment
+        let beacon = environment
             .and_then(Value::as_object)
             .and_then(|map| map.values().next());
         Self {
             program,
-            beacon: first.and_then(Value::as_str).map(str::to_owned),
+            beacon: beacon.and_then(Value::as_str).map(str::to_owned),
             max_restarts: service
                 .get("maxRestarts")
                 .and_then(Value::as_u64)
@@ -47,74 +47,74 @@ impl Service {
         }
     }
 
-    /// Runs until it ends for good or its claim is cancelled, reporting to `table`.
-    pub async fn live(self, table: Arc<Table>, claim: Claim, mutant: Option<Mutant>) {
+    /// Runs and restarts the service until it ends or `claim` is canceled; updates `workloads`.
+    pub async fn run(self, workloads: Arc<WorkloadTable>, claim: Claim, mutant: Option<Mutant>) {
         let is = |fault| mutant == Some(fault);
         let off_by_one = u64::from(is(Mutant::RestartsOffByOne));
         let budget = self.max_restarts + off_by_one;
         let (mut failures, mut memory) = (0, Memory::default());
         loop {
-            let began = Instant::now();
+            let started_at = Instant::now();
             let Some(end) = self
                 .run_once(&claim, &mut memory, is(Mutant::RestartReusesMemory))
                 .await
             else {
                 return;
             };
-            let reason = match verdict(&end, mutant) {
-                None => return complete(&table, &claim, mutant).await,
+            let reason = match failure_reason(&end, mutant) {
+                None => return complete(&workloads, &claim, mutant).await,
                 Some(reason) => reason,
             };
-            if is(Mutant::CrashStopsNeighbours) {
-                stop_neighbours(&table, &claim);
+            if is(Mutant::CrashStopsOtherServices) {
+                stop_other_services(&workloads, &claim);
             }
-            if began.elapsed() >= HEALTHY_AFTER && !is(Mutant::BudgetNeverResets) {
+            if started_at.elapsed() >= HEALTHY_AFTER && !is(Mutant::RestartBudgetNeverResets) {
                 failures = 0;
             }
             if failures >= budget {
-                return exhaust(&table, &claim, &reason, mutant).await;
+                return fail_permanently(&workloads, &claim, &reason, mutant).await;
             }
             failures += 1;
-            if !is(Mutant::RestartHidesStarting) {
-                let next = format!(
-                    "{reason}; restart {failures} of {} follows",
+            if !is(Mutant::BackoffReportedAsRunning) {
+                let message = format!(
+                    "{reason}; restart {failures} of {} is pending",
                     self.max_restarts
                 );
-                table.settle(&claim, State::Starting, &next);
+                workloads.set_state(&claim, State::Starting, &message);
             }
-            if !self.wait(&claim, failures, mutant).await {
+            if !self.wait_for_backoff(&claim, failures, mutant).await {
                 return;
             }
-            table.settle(&claim, State::Running, "running again");
+            workloads.set_state(&claim, State::Running, "running again");
         }
     }
 
-    async fn run_once(&self, claim: &Claim, memory: &mut Memory, keep: bool) -> Option<End> {
-        if !keep {
+    async fn run_once(&self, claim: &Claim, memory: &mut Memory, keep_memory: bool) -> Option<End> {
+        if !keep_memory {
             *memory = Memory::default();
         }
         let run = self.program.run(self.beacon.as_deref(), memory);
         claim.cancel.run_until_cancelled(run).await
     }
 
-    /// Waits before a restart; false when the workload was stopped meanwhile.
-    async fn wait(&self, claim: &Claim, failures: u64, mutant: Option<Mutant>) -> bool {
-        let wait = match mutant {
+    /// Waits before a restart; returns `false` if the workload was stopped meanwhile.
+    async fn wait_for_backoff(&self, claim: &Claim, failures: u64, mutant: Option<Mutant>) -> bool {
+        let delay = match mutant {
             Some(Mutant::RestartsWithoutBackoff) => Duration::from_millis(1),
             _ => backoff(failures),
         };
-        let slept = claim
+        let has_elapsed = claim
             .cancel
-            .run_until_cancelled(tokio::time::sleep(wait))
+            .run_until_cancelled(tokio::time::sleep(delay))
             .await
             .is_some();
-        if !slept && mutant == Some(Mutant::StopForgetsPendingRestart) {
-            tokio::time::sleep(wait).await;
+        if !has_elapsed && mutant == Some(Mutant::StopKeepsPendingRestart) {
+            tokio::time::sleep(delay).await;
             self.program
                 .run(self.beacon.as_deref(), &mut Memory::default())
                 .await;
         }
-        slept
+        has_elapsed
     }
 }
 
@@ -125,53 +125,59 @@ fn backoff(failures: u64) -> Duration {
         .mul_f64(rand::rng().random_range(0.85..1.15))
 }
 
-/// Why a run failed, or nothing when it ended well.
-fn verdict(end: &End, mutant: Option<Mutant>) -> Option<String> {
+/// Returns the reason why a run failed, or `None` if it succeeded.
+fn failure_reason(end: &End, mutant: Option<Mutant>) -> Option<String> {
     match (end, mutant) {
         (End::Returned, _) => None,
-        (End::Exited(0), Some(Mutant::ExitZeroIsFailure)) => Some("exited with code 0".to_owned()),
-        (End::Exited(0), _) | (End::Exited(_), Some(Mutant::ExitOneIsSuccess)) => None,
+        (End::Exited(0), Some(Mutant::ExitZeroIsFailure)) => Some("exit code 0".to_owned()),
+        (End::Exited(0), _) | (End::Exited(_), Some(Mutant::NonzeroExitIsSuccess)) => None,
         (End::Failed, Some(Mutant::ErrorResultIsSuccess))
         | (End::Trapped, Some(Mutant::TrapIsSuccess)) => None,
-        (End::Exited(code), _) => Some(format!("exited with code {code}")),
+        (End::Exited(code), _) => Some(format!("exit code {code}")),
         (End::Failed, _) => Some("run returned an error".to_owned()),
-        (End::Trapped, _) => Some("trapped".to_owned()),
+        (End::Trapped, _) => Some("the guest trapped".to_owned()),
     }
 }
 
-async fn complete(table: &Table, claim: &Claim, mutant: Option<Mutant>) {
+async fn complete(workloads: &WorkloadTable, claim: &Claim, mutant: Option<Mutant>) {
     if mutant == Some(Mutant::CompletedNeverReported) {
-        return table.settle(claim, State::Running, "running");
+        return workloads.set_state(claim, State::Running, "running");
     }
-    table.settle(claim, State::Completed, "the service ended well");
-    forget_soon(table, claim, mutant).await;
+    workloads.set_state(claim, State::Completed, "the service has succeeded");
+    forget_if_mutant(workloads, claim, mutant).await;
 }
 
-async fn exhaust(table: &Table, claim: &Claim, reason: &str, mutant: Option<Mutant>) {
-    if mutant == Some(Mutant::ExhaustedReadsRunning) {
-        return table.settle(claim, State::Running, "running");
+async fn fail_permanently(
+    workloads: &WorkloadTable,
+    claim: &Claim,
+    reason: &str,
+    mutant: Option<Mutant>,
+) {
+    if mutant == Some(Mutant::ExhaustedReportedAsRunning) {
+        return workloads.set_state(claim, State::Running, "running");
     }
-    table.settle(
+    workloads.set_state(
         claim,
         State::Error,
         &format!("{reason}; no restarts are left"),
     );
-    forget_soon(table, claim, mutant).await;
+    forget_if_mutant(workloads, claim, mutant).await;
 }
 
-async fn forget_soon(table: &Table, claim: &Claim, mutant: Option<Mutant>) {
-    if mutant == Some(Mutant::CompletedIsForgotten) {
+/// Forgets the workload after half a second with `Mutant::ForgetsCompleted`.
+async fn forget_if_mutant(workloads: &WorkloadTable, claim: &Claim, mutant: Option<Mutant>) {
+    if mutant == Some(Mutant::ForgetsCompleted) {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        table.forget(claim);
+        workloads.forget(claim);
     }
 }
 
-fn stop_neighbours(table: &Table, claim: &Claim) {
-    table.each(|id, entry| {
+fn stop_other_services(workloads: &WorkloadTable, claim: &Claim) {
+    workloads.for_each(|id, entry| {
         if id != claim.id && entry.state == State::Running {
             entry.cancel.cancel();
             entry.state = State::Error;
-            entry.message = "a neighbour crashed".to_owned();
+            entry.message = "another service failed".to_owned();
         }
     });
 }

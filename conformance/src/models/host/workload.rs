@@ -1,4 +1,4 @@
-//! What the model host knows of its workloads: ids, states, and who may change them.
+//! The workloads of the model host, with their ids, states and claims.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,25 +8,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::mutant::Mutant;
 
-/// The state of a workload, as it goes over the wire.
+/// State of a workload on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Images are pulled, or a service waits for its next run.
+    /// Images are being pulled, or a service waits for its next run.
     Starting,
-    /// It runs.
+    /// The workload runs.
     Running,
-    /// Its service ended well.
+    /// The service has succeeded.
     Completed,
-    /// It is being stopped.
+    /// The workload is being stopped.
     Stopping,
-    /// It failed.
+    /// The workload has failed.
     Error,
-    /// There is none.
+    /// No workload has the id.
     NotFound,
 }
 
 impl State {
-    /// The enum name of the schema.
+    /// Returns the proto name of the state.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,35 +40,35 @@ impl State {
     }
 }
 
-/// One workload.
+/// A workload that holds an id.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Where it is in its life.
+    /// Current state.
     pub state: State,
-    /// What there is to say about it.
+    /// Message for status replies.
     pub message: String,
-    /// Whether a guest has run.
+    /// Whether guest code has run.
     pub guest_ran: bool,
-    /// What it was started with.
+    /// Workload from the start request.
     pub workload: Value,
-    /// Ends everything that runs for it.
+    /// Ends all tasks of the workload.
     pub cancel: CancellationToken,
     generation: u64,
 }
 
-/// The right to change one incarnation of an id.
+/// Claim of an id; permits changes to one incarnation.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// The id.
+    /// Claimed id.
     pub id: String,
-    /// Ends the incarnation.
+    /// Ends the tasks of the incarnation.
     pub cancel: CancellationToken,
     generation: u64,
 }
 
 /// All workloads by id.
 #[derive(Debug)]
-pub struct Table {
+pub struct WorkloadTable {
     mutant: Option<Mutant>,
     inner: Mutex<Inner>,
 }
@@ -76,12 +76,12 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Inner {
     entries: HashMap<String, Entry>,
-    used: HashSet<String>,
+    used_ids: HashSet<String>,
     generation: u64,
 }
 
 impl Inner {
-    fn take(&mut self, id: &str, workload: &Value) -> Claim {
+    fn replace(&mut self, id: &str, workload: &Value) -> Claim {
         self.generation += 1;
         let generation = self.generation;
         let cancel = CancellationToken::new();
@@ -93,7 +93,7 @@ impl Inner {
             cancel: cancel.clone(),
             generation,
         };
-        self.used.insert(id.to_owned());
+        self.used_ids.insert(id.to_owned());
         if let Some(old) = self.entries.insert(id.to_owned(), entry) {
             old.cancel.cancel();
         }
@@ -105,8 +105,8 @@ impl Inner {
     }
 }
 
-impl Table {
-    /// No workloads yet.
+impl WorkloadTable {
+    /// Creates an empty table.
     #[must_use]
     pub fn new(mutant: Option<Mutant>) -> Self {
         Self {
@@ -119,14 +119,14 @@ impl Table {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an id may be claimed now.
+    /// Whether `id` can be claimed now.
     #[must_use]
-    pub fn claimable(&self, id: &str, workload: &Value) -> bool {
-        self.is_free(&self.lock(), id, workload)
+    pub fn is_claimable(&self, id: &str, workload: &Value) -> bool {
+        self.can_claim(&self.lock(), id, workload)
     }
 
-    fn is_free(&self, inner: &Inner, id: &str, workload: &Value) -> bool {
-        if self.mutant == Some(Mutant::IdStaysTaken) && inner.used.contains(id) {
+    fn can_claim(&self, inner: &Inner, id: &str, workload: &Value) -> bool {
+        if self.mutant == Some(Mutant::NeverFreesIds) && inner.used_ids.contains(id) {
             return false;
         }
         let Some(entry) = inner.entries.get(id) else {
@@ -134,7 +134,7 @@ impl Table {
         };
         match self.mutant {
             Some(Mutant::DuplicateStartReplaces) => return true,
-            Some(Mutant::RetryRestarts)
+            Some(Mutant::RetriedStartRestarts)
                 if entry.state == State::Running && entry.workload == *workload =>
             {
                 return true;
@@ -146,21 +146,21 @@ impl Table {
         entry.state == State::Error && !entry.guest_ran
     }
 
-    /// Claims an id that is claimable; `None` when it is not. Of several at once one gets it: looking and
-    /// taking are one step.
+    /// Claims `id`, or returns `None` if it cannot be claimed. The check and the claim are atomic,
+    /// so of several concurrent calls one succeeds.
     pub fn claim(&self, id: &str, workload: &Value) -> Option<Claim> {
         let mut inner = self.lock();
-        self.is_free(&inner, id, workload)
-            .then(|| inner.take(id, workload))
+        self.can_claim(&inner, id, workload)
+            .then(|| inner.replace(id, workload))
     }
 
-    /// Takes an id whatever has it.
-    pub fn take(&self, id: &str, workload: &Value) -> Claim {
-        self.lock().take(id, workload)
+    /// Claims `id` and replaces the workload that holds it.
+    pub fn replace(&self, id: &str, workload: &Value) -> Claim {
+        self.lock().replace(id, workload)
     }
 
-    /// Sets the state of the claimed incarnation; says nothing when it is gone.
-    pub fn settle(&self, claim: &Claim, state: State, message: &str) {
+    /// Sets the state of the claimed incarnation; does nothing if the incarnation has ended.
+    pub fn set_state(&self, claim: &Claim, state: State, message: &str) {
         if let Some(entry) = self.lock().entries.get_mut(&claim.id)
             && entry.generation == claim.generation
         {
@@ -170,56 +170,56 @@ impl Table {
         }
     }
 
-    /// Forgets the claimed incarnation.
+    /// Removes the claimed incarnation.
     pub fn forget(&self, claim: &Claim) {
         let mut inner = self.lock();
         if inner
             .entries
             .get(&claim.id)
-            .is_some_and(|e| e.generation == claim.generation)
+            .is_some_and(|entry| entry.generation == claim.generation)
         {
             inner.entries.remove(&claim.id);
         }
     }
 
-    /// Removes an id and hands out what it was.
+    /// Removes and returns the workload with this id.
     pub fn remove(&self, id: &str) -> Option<Entry> {
         self.lock().entries.remove(id)
     }
 
-    /// What an id is now.
+    /// Returns the workload with this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Entry> {
         self.lock().entries.get(id).cloned()
     }
 
-    /// Changes every entry.
-    pub fn each(&self, mut change: impl FnMut(&str, &mut Entry)) {
+    /// Calls `change` for every workload.
+    pub fn for_each(&self, mut change: impl FnMut(&str, &mut Entry)) {
         for (id, entry) in &mut self.lock().entries {
             change(id, entry);
         }
     }
 
-    /// Ends and forgets everything.
+    /// Cancels and removes every workload.
     pub fn clear(&self) {
         for (_, entry) in self.lock().entries.drain() {
             entry.cancel.cancel();
         }
     }
 
-    /// Workloads that take capacity.
+    /// Returns the number of workloads that use capacity.
     #[must_use]
-    pub fn live(&self) -> usize {
+    pub fn active_count(&self) -> usize {
         let entries = &self.lock().entries;
         entries
             .values()
-            .filter(|e| !matches!(e.state, State::Error | State::Completed))
+            .filter(|entry| !matches!(entry.state, State::Error | State::Completed))
             .count()
     }
 
-    /// Whether a start is at work.
+    /// Whether a start is in progress.
     #[must_use]
-    pub fn starting(&self) -> bool {
+    pub fn has_starting(&self) -> bool {
         self.lock()
             .entries
             .values()

@@ -1,81 +1,85 @@
-//! Who waits gets a host, an id and a request.
+//! The dispatch of waiting replicas: a host, an id and a start request for each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::request::{Maker, NotYet};
-use super::state::{Ending, Phase, Replica};
+use super::request::{Blocked, RequestBuilder};
+use super::state::{PendingStop, Phase, Replica};
 use super::{Host, Model, Mutant, Variant, placement};
 
 impl Model {
-    /// Finds a host and makes the request; `false` when it has to wait, and says why.
-    pub(super) fn place(&mut self, index: usize) -> bool {
-        let Some(replica) = self.kept.replicas.get(index) else {
+    /// Assigns a host, an id and a start request to a replica.
+    ///
+    /// Returns `false` if the replica has to wait, and records the reason in the replica.
+    pub(super) fn assign_host(&mut self, index: usize) -> bool {
+        let Some(replica) = self.persisted.replicas.get(index) else {
             return false;
         };
         let number = replica.number;
-        let ends = |ending: &Ending| ending.replica == number && !ending.orphan && !ending.over;
-        if self.kept.endings.iter().any(ends) && !self.is(Mutant::StartsInTwoPlaces) {
+        let is_previous =
+            |stop: &PendingStop| stop.replica == number && !stop.on_lost_host && !stop.finished;
+        let mut pending_stops = self.persisted.pending_stops.iter();
+        if pending_stops.any(is_previous) && !self.is(Mutant::StartsOnTwoHosts) {
             return false;
         }
-        let fresh = replica.request.is_empty();
+        let is_first_attempt = replica.request.is_empty();
         let id = self.make_id(replica);
-        let made = self.make_request(replica, &id);
-        let chosen = made.and_then(|request| Ok((self.choose(replica)?, request)));
+        let request = self.make_request(replica, &id);
+        let assignment = request.and_then(|request| Ok((self.choose_host(replica)?, request)));
         let now = self.now;
-        let (waits_again, silent) = (
-            self.is(Mutant::QueuesWhileWaiting),
-            self.is(Mutant::WaitsWithoutAWord),
-        );
-        let gone = self.is(Mutant::NeverLooksAgain) || self.is(Mutant::NeverLooksUpAgain);
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+        let queues_attempts = self.is(Mutant::QueuesPlacementAttempts);
+        let hides_reason = self.is(Mutant::HidesWaitingReason);
+        let never_retries =
+            self.is(Mutant::NeverRetriesPlacement) || self.is(Mutant::NeverRetriesReferences);
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return false;
         };
-        match chosen {
-            Err(NotYet(reason)) => {
-                let reason = if silent { String::new() } else { reason };
+        match assignment {
+            Err(Blocked(reason)) => {
+                let reason = if hides_reason { String::new() } else { reason };
                 if replica.message != reason {
                     replica.message = reason;
                 }
-                if gone {
+                if never_retries {
                     replica.not_before = now + Duration::from_secs(3600);
                 }
-                if waits_again {
+                if queues_attempts {
                     replica.failures += 1;
                 }
                 false
             }
             Ok((host, request)) => {
-                // With the replica, before the start is sent: who is back must know whom to watch.
-                self.kept.hosts.insert(host.clone());
+                // The host is persisted before the start is sent, so that it is watched after a
+                // restart of the scheduler.
+                self.persisted.hosts.insert(host.clone());
                 replica.host = Some(host);
                 replica.id = Some(id);
                 replica.phase = Phase::Sent;
                 replica.attempts += 1;
-                replica.asked_at = now;
+                replica.requested_at = now;
                 replica.message = "starting".to_owned();
-                if fresh {
+                if is_first_attempt {
                     replica.request = request;
                 }
                 let (number, failures) = (replica.number, replica.failures);
                 self.dirty = true;
-                if waits_again && failures > 0 {
-                    self.double(number, false);
+                if queues_attempts && failures > 0 {
+                    self.start_twin(number, false);
                 }
-                if self.is(Mutant::StartsInTwoPlaces) {
-                    self.double(number, true);
+                if self.is(Mutant::StartsOnTwoHosts) {
+                    self.start_twin(number, true);
                 }
                 true
             }
         }
     }
 
-    /// The same once more under another id, elsewhere or not: by mutants only.
-    fn double(&mut self, number: u64, elsewhere: bool) {
+    /// Starts a replica once more under another id, on the same or another host, for mutants.
+    fn start_twin(&mut self, number: u64, on_other_host: bool) {
         let replica = self
-            .kept
+            .persisted
             .replicas
             .iter()
             .find(|replica| replica.number == number);
@@ -91,19 +95,19 @@ impl Model {
         let spec = replica
             .map(|replica| replica.spec.clone())
             .unwrap_or_default();
-        let other = self.hosts.iter().find(|(other, view)| {
+        let other = self.hosts.iter().find(|(other, state)| {
             **other != host
-                && self.is_usable(view)
-                && placement::fits(&spec, other, &view.beat, None).is_ok()
+                && self.is_usable(state)
+                && placement::check_host(&spec, other, &state.heartbeat, None).is_ok()
         });
-        let to = match (elsewhere, other) {
+        let target = match (on_other_host, other) {
             (false, _) => host,
             (true, Some((other, _))) => other.clone(),
             (true, None) => return,
         };
         let twin = format!("{id}-twin");
-        self.resend
-            .push((to, 0, twin.clone(), request.replace(&id, &twin)));
+        self.pending_resends
+            .push((target, 0, twin.clone(), request.replace(&id, &twin)));
     }
 
     fn make_id(&self, replica: &Replica) -> String {
@@ -113,96 +117,93 @@ impl Model {
         if self.is(Mutant::ReusesIds) {
             return format!("{}/{}", replica.owner, replica.number);
         }
-        match self.varies(Variant::LongIds) {
-            true => format!("{:0>200}", format!("{:032x}", rand::random::<u128>())),
-            false => format!("{:032x}", rand::random::<u128>()),
+        let id = format!("{:032x}", rand::random::<u128>());
+        if self.has_variant(Variant::LongIds) {
+            format!("{id:0>200}")
+        } else {
+            id
         }
     }
 
-    fn make_request(&self, replica: &Replica, id: &str) -> Result<String, NotYet> {
-        let maker = Maker {
-            objects: self.desk.objects(),
+    fn make_request(&self, replica: &Replica, id: &str) -> Result<String, Blocked> {
+        let builder = RequestBuilder {
+            objects: self.store.objects(),
             namespace: &replica.namespace,
             mutant: self.options.mutant,
         };
-        let workload = maker.workload(&replica.name, &replica.spec, &replica.annotations)?;
+        let workload = builder.workload(&replica.name, &replica.spec, &replica.annotations)?;
         Ok(json!({ "workloadId": id, "workload": workload }).to_string())
     }
 
-    /// Whether the host is of the namespace's own, where that is asked for.
-    fn is_of(&self, replica: &Replica, id: &str, beat: &Value) -> Result<(), String> {
-        let theirs = beat.get("environment").and_then(Value::as_str);
+    /// Checks that an isolated host belongs to the namespace of a replica.
+    fn check_isolation(
+        &self,
+        replica: &Replica,
+        id: &str,
+        heartbeat: &Value,
+    ) -> Result<(), String> {
+        let environment = heartbeat.get("environment").and_then(Value::as_str);
         let pin = replica.spec.get("hostId").and_then(Value::as_str);
-        let crosses = pin == Some(id) && self.is(Mutant::PinBeatsIsolation);
-        if self.options.isolated && theirs != Some(&replica.namespace) && !crosses {
-            return Err("belongs to another environment".to_owned());
+        let is_exempt = pin == Some(id) && self.is(Mutant::PinOverridesIsolation);
+        if self.options.isolated && environment != Some(&replica.namespace) && !is_exempt {
+            return Err("in another environment".to_owned());
         }
         Ok(())
     }
 
-    /// The host that suits best.
-    fn choose(&self, replica: &Replica) -> Result<String, NotYet> {
+    /// Chooses the best host for a replica.
+    fn choose_host(&self, replica: &Replica) -> Result<String, Blocked> {
         let mutant = self.options.mutant;
         let mut reasons = BTreeMap::<String, usize>::new();
-        let mut fitting = Vec::new();
+        let mut feasible = Vec::new();
         for (id, host) in self.hosts.iter().filter(|(_, host)| self.is_usable(host)) {
-            let fits = self
-                .is_of(replica, id, &host.beat)
-                .and_then(|()| placement::fits(&replica.spec, id, &host.beat, mutant));
-            match fits {
-                Ok(()) => fitting.push((id, host)),
+            let result = self
+                .check_isolation(replica, id, &host.heartbeat)
+                .and_then(|()| placement::check_host(&replica.spec, id, &host.heartbeat, mutant));
+            match result {
+                Ok(()) => feasible.push((id, host)),
                 Err(reason) => *reasons.entry(reason).or_default() += 1,
             }
         }
-        if let (Some(Mutant::PinBecomesASubject), Some(pin)) =
+        if let (Some(Mutant::UnvalidatedPin), Some(pin)) =
             (mutant, replica.spec.get("hostId").and_then(Value::as_str))
         {
             return Ok(pin.to_owned());
         }
-        let refused = |id: &&String| replica.refused_by.as_ref() == Some(*id);
+        let has_failed_on = |id: &&String| replica.last_failed_host.as_ref() == Some(*id);
         let rank = |(id, host): &(&String, &Host)| {
-            let on_it = |other: &&Replica| other.host.as_ref() == Some(*id);
-            let of_owner = self
-                .kept
-                .replicas
-                .iter()
-                .filter(on_it)
-                .filter(|other| other.owner == replica.owner)
-                .count();
-            let all = self.kept.replicas.iter().filter(on_it).count();
-            let loaded =
-                placement::is_loaded(&host.beat, mutant) && mutant != Some(Mutant::IgnoresLoad);
-            let insists = matches!(
+            let is_on_host = |other: &&Replica| other.host.as_ref() == Some(*id);
+            let on_host = self.persisted.replicas.iter().filter(is_on_host);
+            let is_of_owner = |other: &&Replica| other.owner == replica.owner;
+            let of_owner = on_host.clone().filter(is_of_owner).count();
+            let is_overloaded = placement::is_overloaded(&host.heartbeat, mutant)
+                && mutant != Some(Mutant::IgnoresLoad);
+            let prefers_failed = matches!(
                 mutant,
-                Some(Mutant::InsistsOnOneHost | Mutant::SticksToTheFirstHost)
+                Some(Mutant::RetriesRefusingHost | Mutant::RetriesHostWithoutResponders)
             );
-            let spread = if mutant == Some(Mutant::PilesUp) {
-                0
+            let (of_owner, all) = if mutant == Some(Mutant::NeverSpreads) {
+                (0, 0)
             } else {
-                of_owner
-            };
-            let all = if mutant == Some(Mutant::PilesUp) {
-                0
-            } else {
-                all
+                (of_owner, on_host.count())
             };
             (
-                refused(id) && !insists,
-                refused(id) != insists,
-                loaded,
-                spread,
+                has_failed_on(id) && !prefers_failed,
+                has_failed_on(id) != prefers_failed,
+                is_overloaded,
+                of_owner,
                 all,
             )
         };
-        fitting.sort_by_key(rank);
-        let best = fitting.first().map(|(id, _)| (*id).clone());
+        feasible.sort_by_key(rank);
+        let best = feasible.first().map(|(id, _)| (*id).clone());
         best.ok_or_else(|| {
-            let all: usize = reasons.values().sum();
-            let words: Vec<String> = reasons
+            let hosts: usize = reasons.values().sum();
+            let reasons: Vec<String> = reasons
                 .iter()
                 .map(|(reason, count)| format!("{count} {reason}"))
                 .collect();
-            NotYet(format!("0 of {all} hosts fit: {}", words.join(", ")))
+            Blocked(format!("0 of {hosts} hosts fit: {}", reasons.join(", ")))
         })
     }
 }

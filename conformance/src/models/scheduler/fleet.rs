@@ -1,293 +1,313 @@
-//! The fleet of the model scheduler: who is there, who is gone, and what it means.
+//! The hosts of the model scheduler: heartbeats, probes and lost hosts.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::reply::{member, refuses};
-use super::state::{Host, Phase, times};
-use super::{About, Model, Mutant, Outcome, Response, Variant};
+use super::incarnation::pending_stop_of;
+use super::reply::{is_rejected, member};
+use super::state::{Host, Phase, durations};
+use super::{CompletedRequest, Model, Mutant, Outcome, RequestKind, Variant};
 use crate::wire::nats::{Delivery, HEARTBEAT_PREFIX};
 
-/// So many hosts have to vanish at once for the broker to be suspected.
-const CROWD: usize = 3;
+/// Minimum number of hosts without responders for a mass loss.
+const MASS_LOSS_THRESHOLD: usize = 3;
+/// Key by which `Mutant::MalformedHeartbeatEndsHeartbeats` records a malformed heartbeat.
+pub(super) const MALFORMED_MARK: &str = "(malformed)";
 
 impl Model {
-    pub(super) fn heartbeat(&mut self, delivery: &Delivery) {
+    /// Handles a message on a heartbeat subject.
+    pub(super) fn handle_heartbeat(&mut self, delivery: &Delivery) {
         self.now = Instant::now();
-        if self.is(Mutant::GarbageEndsHeartbeats) && self.hosts.contains_key("(garbage)") {
+        let is_blocked = self.hosts.contains_key(MALFORMED_MARK);
+        if self.is(Mutant::MalformedHeartbeatEndsHeartbeats) && is_blocked {
             return;
         }
         let json: Option<Value> = serde_json::from_slice(&delivery.payload).ok();
         let json = json.filter(|json| json.is_object());
-        let json = json.filter(|json| !refuses(json, "HostHeartbeat", self.options.mutant));
-        let Some(beat) = json else {
-            if self.is(Mutant::GarbageEndsHeartbeats) {
-                let garbage = self.host_of(json!({}), None);
-                self.hosts.insert("(garbage)".to_owned(), garbage);
+        let json = json.filter(|json| !is_rejected(json, "HostHeartbeat", self.options.mutant));
+        let Some(heartbeat) = json else {
+            if self.is(Mutant::MalformedHeartbeatEndsHeartbeats) {
+                let mark = self.new_host(json!({}), None);
+                self.hosts.insert(MALFORMED_MARK.to_owned(), mark);
             }
             return;
         };
-        let text = |name: &str| beat.get(name).and_then(Value::as_str).map(str::to_owned);
+        let text = |name: &str| {
+            heartbeat
+                .get(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
         let Some(mut id) = text("id") else { return };
-        let of_subject = delivery.subject.strip_prefix(HEARTBEAT_PREFIX);
-        if of_subject != Some(&id) && !self.is(Mutant::TrustsThePayloadId) {
+        let subject_id = delivery.subject.strip_prefix(HEARTBEAT_PREFIX);
+        if subject_id != Some(&id) && !self.is(Mutant::TrustsPayloadId) {
             return;
         }
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        let legal = !id.is_empty() && id.bytes().all(token);
-        if !legal && !self.is(Mutant::TakesAnyHostId) {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let is_valid = !id.is_empty() && id.bytes().all(is_token);
+        if !is_valid && !self.is(Mutant::AcceptsInvalidHostIds) {
             return;
         }
         let name = text("friendlyName").unwrap_or_default();
-        let proper = |name: &str| {
+        let is_dns_name = |name: &str| {
             !name.is_empty()
                 && name
                     .bytes()
                     .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
         };
-        if self.is(Mutant::WantsLegalNames) && !proper(&name) {
+        if self.is(Mutant::RequiresDnsFriendlyName) && !is_dns_name(&name) {
             return;
         }
-        if self.is(Mutant::HostsByFriendlyName)
-            && let Some(known) = self.hosts.iter().find(|(_, host)| {
-                host.beat.get("friendlyName").and_then(Value::as_str) == Some(&name)
+        if self.is(Mutant::IdentifiesHostsByFriendlyName)
+            && let Some((known, _)) = self.hosts.iter().find(|(_, host)| {
+                host.heartbeat.get("friendlyName").and_then(Value::as_str) == Some(&name)
             })
         {
-            id = known.0.clone();
+            id = known.clone();
         }
-        let started = member(&beat, "startedAt", "started_at", self.options.mutant);
-        let started = started.and_then(Value::as_str).map(str::to_owned);
-        self.heard_beat(&id, beat, started);
+        let started_at = member(&heartbeat, "startedAt", "started_at", self.options.mutant);
+        let started_at = started_at.and_then(Value::as_str).map(str::to_owned);
+        self.record_heartbeat(&id, heartbeat, started_at);
     }
 
-    fn heard_beat(&mut self, id: &str, beat: Value, started: Option<String>) {
+    fn record_heartbeat(&mut self, id: &str, heartbeat: Value, started_at: Option<String>) {
         let now = self.now;
         let Some(host) = self.hosts.get_mut(id) else {
-            let host = self.host_of(beat, started);
+            let host = self.new_host(heartbeat, started_at);
             self.hosts.insert(id.to_owned(), host);
-            self.host_returned(id);
+            self.host_recovered(id);
             return;
         };
-        let restarted =
-            started.is_some() && host.started_at.is_some() && host.started_at != started;
-        let returned = host.lost;
-        if host.beats == 0 {
-            host.known_at = now;
+        let has_restarted =
+            started_at.is_some() && host.started_at.is_some() && host.started_at != started_at;
+        let has_returned = host.lost;
+        if host.heartbeats == 0 {
+            host.first_heartbeat_at = now;
         }
-        host.beats += 1;
-        host.heard = now;
-        host.beat_at = now;
-        host.beaten = true;
-        host.deaf = None;
-        host.in_crowd = false;
-        host.started_at = started;
-        if self.options.mutant != Some(Mutant::FirstHeartbeatForEver) {
-            host.beat = beat;
+        host.heartbeats += 1;
+        host.last_seen_at = now;
+        host.last_heartbeat_at = now;
+        host.heartbeat_since_connect = true;
+        host.no_responders = None;
+        host.in_mass_loss = false;
+        host.started_at = started_at;
+        if self.options.mutant != Some(Mutant::IgnoresLaterHeartbeats) {
+            host.heartbeat = heartbeat;
         }
-        if returned && self.options.mutant != Some(Mutant::LostForEver) {
+        if has_returned && self.options.mutant != Some(Mutant::NeverReadmitsLostHosts) {
             host.lost = false;
-            self.host_returned(id);
+            self.host_recovered(id);
         }
-        if restarted && !self.is(Mutant::OneIdOneProcess) {
-            self.process_ended(id);
+        if has_restarted && !self.is(Mutant::IgnoresStartedAt) {
+            self.process_restarted(id);
         }
     }
 
-    fn host_of(&self, beat: Value, started_at: Option<String>) -> Host {
+    fn new_host(&self, heartbeat: Value, started_at: Option<String>) -> Host {
         Host {
-            beat,
+            heartbeat,
             started_at,
-            heard: self.now,
-            beat_at: self.now,
-            beaten: true,
-            deaf: None,
-            in_crowd: false,
+            last_seen_at: self.now,
+            last_heartbeat_at: self.now,
+            heartbeat_since_connect: true,
+            no_responders: None,
+            in_mass_loss: false,
             lost: false,
-            owes_until: None,
-            probe_at: self.now + times::PROBE,
-            probing: false,
-            known_at: self.now,
-            beats: 1,
+            busy_until: None,
+            next_probe_at: self.now + durations::PROBE_INTERVAL,
+            probe_in_flight: false,
+            first_heartbeat_at: self.now,
+            heartbeats: 1,
         }
     }
 
-    /// A host that was written down before, and has not been heard of by this process.
-    pub(super) fn remembered_host(&self) -> Host {
+    /// Returns a host that an earlier process has used and that has sent no heartbeat yet.
+    pub(super) fn persisted_host(&self) -> Host {
         Host {
-            beaten: false,
-            beats: 0,
-            ..self.host_of(json!({}), None)
+            heartbeat_since_connect: false,
+            heartbeats: 0,
+            ..self.new_host(json!({}), None)
         }
     }
 
-    /// Whether a host may get work.
+    /// Whether workloads can be assigned to a host.
     pub(super) fn is_usable(&self, host: &Host) -> bool {
-        let registered = match self.options.mutant {
-            // The second heartbeat may be seconds away.
-            Some(Mutant::SecondHeartbeatRegisters) => host.beats > 12,
-            Some(Mutant::WantsHeartbeatReply) => {
-                host.beats > 0 && host.beat.get("answered").is_some()
+        let is_registered = match self.options.mutant {
+            // The second heartbeat may follow at once, so this mutant waits for many.
+            Some(Mutant::RegistersLate) => host.heartbeats > 12,
+            Some(Mutant::RequiresHeartbeatReply) => {
+                host.heartbeats > 0 && host.heartbeat.get("answered").is_some()
             }
-            _ if self.varies(Variant::Unhurried) => {
-                host.beats > 0 && self.now >= host.known_at + times::LATE_REGISTER
+            _ if self.has_variant(Variant::SlowWithinDeadlines) => {
+                host.heartbeats > 0
+                    && self.now >= host.first_heartbeat_at + durations::SLOW_REGISTRATION
             }
-            _ => host.beats > 0,
+            _ => host.heartbeats > 0,
         };
-        let fresh = !host.lost && (host.deaf.is_none() || self.is(Mutant::SticksToTheFirstHost));
-        registered && (fresh || self.is(Mutant::TrustsAStaleHeartbeat))
+        let is_reachable =
+            host.no_responders.is_none() || self.is(Mutant::RetriesHostWithoutResponders);
+        let is_alive = !host.lost && is_reachable;
+        is_registered && (is_alive || self.is(Mutant::PlacesOnLostHosts))
     }
 
-    /// Probes who is due, and concludes from silence.
-    pub(super) async fn watch_fleet(&mut self) {
-        if !self.connected && !self.is(Mutant::OwnSilenceIsTheirs) {
+    /// Sends due probes and declares hosts lost.
+    pub(super) async fn check_fleet(&mut self) {
+        if !self.connected && !self.is(Mutant::OwnOutageMeansLost) {
             return;
         }
         let mut lost = Vec::new();
         let mut probes = Vec::new();
-        if self.crowd() {
-            self.crowd_at = Some(self.now);
+        if self.is_mass_loss() {
+            self.mass_loss_at = Some(self.now);
         }
-        let crowd = self.crowd_at.is_some_and(|at| self.now < at + times::CROWD);
-        for host in self.hosts.values_mut().filter(|host| host.deaf.is_some()) {
-            host.in_crowd |= crowd;
+        let in_mass_loss = self
+            .mass_loss_at
+            .is_some_and(|at| self.now < at + durations::MASS_LOSS_FOR);
+        for host in self.hosts.values_mut() {
+            host.in_mass_loss |= in_mass_loss && host.no_responders.is_some();
         }
         for (id, host) in &self.hosts {
-            if host.lost || id.starts_with('(') {
+            if host.lost || id == MALFORMED_MARK {
                 continue;
             }
-            if self.is_gone(host) {
+            if self.is_lost(host) {
                 lost.push(id.clone());
-            } else if !host.probing && self.now >= host.probe_at && self.connected {
+            } else if !host.probe_in_flight && self.now >= host.next_probe_at && self.connected {
                 probes.push(id.clone());
             }
         }
         for id in lost {
-            self.lose(&id);
+            self.declare_lost(&id);
         }
         for id in probes {
-            let every = self.probe_every(&id);
+            let interval = self.probe_interval(&id);
             if let Some(host) = self.hosts.get_mut(&id) {
-                host.probing = true;
-                host.probe_at = self.now + every;
+                host.probe_in_flight = true;
+                host.next_probe_at = self.now + interval;
             }
             let command = match self.options.mutant {
-                Some(Mutant::ProbesWithHeartbeats) => "heartbeat",
-                Some(Mutant::ListsWorkloads) => "workload.list",
+                Some(Mutant::ProbesWithHeartbeatRequests) => "heartbeat",
+                Some(Mutant::SendsUnknownCommand) => "workload.list",
                 _ => "workload.status",
             };
-            let payload = json!({ "workloadId": format!("probe-{}", self.calls) }).to_string();
-            self.send(&id, command, payload, About::Probe).await;
+            let payload = json!({ "workloadId": format!("probe-{}", self.request_count) });
+            let payload = payload.to_string();
+            self.send(&id, command, payload, RequestKind::Probe).await;
         }
     }
 
-    fn probe_every(&self, id: &str) -> std::time::Duration {
-        let deaf = self.hosts.get(id).is_some_and(|host| host.deaf.is_some());
-        match deaf {
-            true => times::PROBE_DEAF,
-            false if self.varies(Variant::RareProbes) => times::PROBE * 2,
-            false => times::PROBE,
+    fn probe_interval(&self, id: &str) -> Duration {
+        let host = self.hosts.get(id);
+        if host.is_some_and(|host| host.no_responders.is_some()) {
+            durations::NO_RESPONDERS_PROBE_INTERVAL
+        } else if self.has_variant(Variant::InfrequentProbes) {
+            durations::PROBE_INTERVAL * 2
+        } else {
+            durations::PROBE_INTERVAL
         }
     }
 
-    fn settle(&self) -> std::time::Duration {
-        match self.varies(Variant::Unhurried) {
-            true => times::LATE_SETTLE,
-            false => times::SETTLE,
+    fn settling_period(&self) -> Duration {
+        if self.has_variant(Variant::SlowWithinDeadlines) {
+            durations::SLOW_SETTLING_PERIOD
+        } else {
+            durations::SETTLING_PERIOD
         }
     }
 
-    /// Asks everyone now: whether one host is gone or a crowd shows only then.
-    fn ask_all(&mut self) {
-        if self.now < self.asked_all_at + times::PROBE_ALL {
+    /// Makes the probes of all hosts due, to tell a mass loss from the loss of one host.
+    fn probe_all(&mut self) {
+        if self.now < self.all_probed_at + durations::PROBE_ALL_INTERVAL {
             return;
         }
-        self.asked_all_at = self.now;
+        self.all_probed_at = self.now;
         for host in self.hosts.values_mut().filter(|host| !host.lost) {
-            host.probe_at = host.probe_at.min(self.now);
+            host.next_probe_at = host.next_probe_at.min(self.now);
         }
     }
 
-    /// Whether so many hosts are deaf at once that the broker is suspected.
-    fn crowd(&self) -> bool {
+    /// Whether so many hosts have no responders that the broker may be the cause.
+    fn is_mass_loss(&self) -> bool {
         let alive = self.hosts.values().filter(|host| !host.lost).count();
-        let deaf = self
+        let no_responders = self
             .hosts
             .values()
-            .filter(|host| !host.lost && host.deaf.is_some())
+            .filter(|host| !host.lost && host.no_responders.is_some())
             .count();
-        deaf >= CROWD && deaf * 2 >= alive
+        no_responders >= MASS_LOSS_THRESHOLD && no_responders * 2 >= alive
     }
 
-    fn is_gone(&self, host: &Host) -> bool {
-        let silent = self.now.saturating_duration_since(host.heard);
-        if self.is(Mutant::OwnSilenceIsTheirs) && !self.connected {
-            return silent > std::time::Duration::from_secs(2);
+    fn is_lost(&self, host: &Host) -> bool {
+        let silent = self.now.saturating_duration_since(host.last_seen_at);
+        if self.is(Mutant::OwnOutageMeansLost) && !self.connected {
+            return silent > Duration::from_secs(2);
         }
-        let unheard = self.now.saturating_duration_since(host.beat_at);
-        if self.is(Mutant::MissedBeatsAreDeath) && unheard > times::SILENCE / 2 {
+        let without_heartbeat = self.now.saturating_duration_since(host.last_heartbeat_at);
+        if self.is(Mutant::MissedHeartbeatsMeanLost)
+            && without_heartbeat > durations::LOST_AFTER / 2
+        {
             return true;
         }
-        if let Some((since, times_seen)) = host.deaf {
-            let deaf_for = self.now.saturating_duration_since(since);
-            if self.is(Mutant::OneNoRespondersIsDeath) {
+        if let Some((since, count)) = host.no_responders {
+            let no_responders_for = self.now.saturating_duration_since(since);
+            if self.is(Mutant::OneNoRespondersMeansLost) {
                 return true;
             }
-            // Nobody listening proves nothing of those that have not come back to this connection yet.
-            let unsettled = !host.beaten
-                && self.now < self.connected_at + self.settle()
-                && !self.is(Mutant::NoSettling);
-            // Also when the others are back: they need not all be found again at once.
-            let suspect = host.in_crowd && !self.is(Mutant::BelievesTheCrowd);
-            let suspect = suspect && deaf_for < self.settle();
-            if suspect || unsettled {
+            // After a reconnect, a no-responders reply proves nothing during the settling period.
+            let is_unsettled = !host.heartbeat_since_connect
+                && self.now < self.connected_at + self.settling_period()
+                && !self.is(Mutant::NoSettlingPeriod);
+            // This holds even if other hosts have returned: hosts need not return all at once.
+            let is_mass_loss = host.in_mass_loss
+                && !self.is(Mutant::IgnoresMassLoss)
+                && no_responders_for < self.settling_period();
+            if is_mass_loss || is_unsettled {
                 return false;
             }
-            let confirmed = times_seen >= 3 && deaf_for >= times::DEAF_FOR;
-            let ignored = matches!(
-                self.options.mutant,
-                Some(Mutant::WaitsForSilence | Mutant::WaitsForEverAfterOutage)
-            );
-            if confirmed && !(ignored && (!host.beaten || self.is(Mutant::WaitsForSilence))) {
+            let is_confirmed = count >= 3 && no_responders_for >= durations::NO_RESPONDERS_FOR;
+            let is_ignored = self.is(Mutant::IgnoresNoResponders)
+                || (self.is(Mutant::NeverLostAfterOutage) && !host.heartbeat_since_connect);
+            if is_confirmed && !is_ignored {
                 return true;
             }
         }
-        if self.is(Mutant::WaitsForNoResponders) || self.is(Mutant::WaitsForEverAfterOutage) {
+        if self.is(Mutant::IgnoresSilence) || self.is(Mutant::NeverLostAfterOutage) {
             return false;
         }
-        let busy =
-            host.owes_until.is_some_and(|until| self.now < until) && !self.is(Mutant::BusyIsDead);
-        let settle = if host.beaten || self.is(Mutant::NoSettling) {
-            times::SILENCE
+        let is_busy = host.busy_until.is_some_and(|until| self.now < until)
+            && !self.is(Mutant::BusyMeansLost);
+        let settling_period = if host.heartbeat_since_connect || self.is(Mutant::NoSettlingPeriod) {
+            durations::LOST_AFTER
         } else {
-            self.settle()
+            self.settling_period()
         };
-        let settled = self.now >= self.connected_at + settle;
+        let is_settled = self.now >= self.connected_at + settling_period;
         let limit = match self.options.mutant {
-            Some(Mutant::WaitsForSilence) => times::SILENCE * 4,
-            _ => times::SILENCE,
+            Some(Mutant::IgnoresNoResponders) => durations::LOST_AFTER * 4,
+            _ => durations::LOST_AFTER,
         };
-        silent > limit && settled && !busy
+        silent > limit && is_settled && !is_busy
     }
 
-    /// Goes on without any of them: by a mutant only.
-    pub(super) fn lose_all(&mut self) {
+    /// Declares all hosts lost, for `Mutant::OutageMeansLost`.
+    pub(super) fn declare_all_lost(&mut self) {
         let all: Vec<String> = self.hosts.keys().cloned().collect();
-        all.iter().for_each(|id| self.lose(id));
+        all.iter().for_each(|id| self.declare_lost(id));
     }
 
-    /// Goes on without a host.
-    fn lose(&mut self, id: &str) {
+    /// Declares a host lost: its replicas wait for another host.
+    fn declare_lost(&mut self, id: &str) {
         let Some(host) = self.hosts.get_mut(id) else {
             return;
         };
         host.lost = true;
-        let heard = host.heard;
-        if self.is(Mutant::DeletesOnSilence) {
-            self.delete_what_ran_on(id);
+        let last_seen_at = host.last_seen_at;
+        if self.is(Mutant::DeletesObjectsOfLostHosts) {
+            self.delete_objects_on(id);
         }
-        for index in 0..self.kept.replicas.len() {
-            let Some(replica) = self.kept.replicas.get_mut(index) else {
+        for index in 0..self.persisted.replicas.len() {
+            let Some(replica) = self.persisted.replicas.get_mut(index) else {
                 continue;
             };
             if replica.host.as_deref() != Some(id) || replica.phase == Phase::Completed {
@@ -296,80 +316,83 @@ impl Model {
             if self.options.mutant == Some(Mutant::NeverReplaces) {
                 continue;
             }
-            let (ending, owner) = (
-                crate::models::scheduler::incarnation::ending_of(replica, self.now, true),
-                replica.owner.clone(),
-            );
-            replica.wait("its host is gone", self.now);
-            let fenced = self.is_recreate(&owner) && !self.is(Mutant::RecreatesWithoutFence);
-            if let (true, Some(replica)) = (fenced, self.kept.replicas.get_mut(index)) {
-                replica.not_before = heard + times::FENCE;
+            let stop = pending_stop_of(replica, self.now, true);
+            let owner = replica.owner.clone();
+            replica.reset("its host is lost", self.now);
+            let needs_fence = self.is_recreate(&owner) && !self.is(Mutant::RecreateWithoutFence);
+            if let (true, Some(replica)) = (needs_fence, self.persisted.replicas.get_mut(index)) {
+                replica.not_before = last_seen_at + durations::FENCE;
             }
-            let forgets = self.is(Mutant::ForgetsTheLost);
-            self.kept.endings.extend(ending.filter(|_| !forgets));
+            let forgets = self.is(Mutant::ForgetsWorkloadsOfLostHosts);
+            self.persisted
+                .pending_stops
+                .extend(stop.filter(|_| !forgets));
         }
-        for ending in self
-            .kept
-            .endings
+        for stop in self
+            .persisted
+            .pending_stops
             .iter_mut()
-            .filter(|ending| ending.host == id)
+            .filter(|stop| stop.host == id)
         {
-            ending.orphan = true;
-            ending.asking = false;
+            stop.on_lost_host = true;
+            stop.request_in_flight = false;
         }
         self.dirty = true;
     }
 
-    /// What is not wanted on it any more is stopped.
-    fn host_returned(&mut self, id: &str) {
-        for ending in self
-            .kept
-            .endings
+    /// Makes the pending stops on a host due.
+    fn host_recovered(&mut self, id: &str) {
+        for stop in self
+            .persisted
+            .pending_stops
             .iter_mut()
-            .filter(|ending| ending.host == id)
+            .filter(|stop| stop.host == id)
         {
-            ending.orphan = false;
-            ending.not_before = self.now;
+            stop.on_lost_host = false;
+            stop.not_before = self.now;
         }
     }
 
-    /// Another process is behind the id: nothing of the earlier one is left.
-    fn process_ended(&mut self, id: &str) {
-        self.kept.endings.retain(|ending| ending.host != id);
-        for replica in &mut self.kept.replicas {
+    /// Resets the replicas of a host whose process has restarted.
+    fn process_restarted(&mut self, id: &str) {
+        self.persisted.pending_stops.retain(|stop| stop.host != id);
+        for replica in &mut self.persisted.replicas {
             if replica.host.as_deref() == Some(id) && replica.phase != Phase::Completed {
-                replica.wait("its host was started anew", self.now);
+                replica.reset("its host has restarted", self.now);
             }
         }
         self.dirty = true;
     }
 
-    pub(super) fn probed(&mut self, answer: &Response) {
+    /// Updates the liveness of a host after a request.
+    pub(super) fn record_contact(&mut self, completed: &CompletedRequest) {
         let now = self.now;
-        let slow_is_dead = self.is(Mutant::SlowIsDead);
-        let Some(host) = self.hosts.get_mut(&answer.host) else {
+        let ignores_replies = self.is(Mutant::OnlyHeartbeatsProveLife);
+        let Some(host) = self.hosts.get_mut(&completed.host) else {
             return;
         };
-        if matches!(answer.about, About::Probe) {
-            host.probing = false;
+        if matches!(completed.kind, RequestKind::Probe) {
+            host.probe_in_flight = false;
         }
-        match answer.outcome {
+        match completed.outcome {
             Outcome::Reply(_) => {
-                if !slow_is_dead {
-                    host.heard = now;
+                if !ignores_replies {
+                    host.last_seen_at = now;
                 }
-                host.deaf = None;
-                host.in_crowd = false;
+                host.no_responders = None;
+                host.in_mass_loss = false;
             }
-            Outcome::Nobody => {
-                let (since, seen) = host.deaf.unwrap_or((now, 0));
-                host.deaf = Some((since, seen + 1));
-                host.probe_at = host.probe_at.min(now + times::PROBE_DEAF);
-                if seen == 0 {
-                    self.ask_all();
+            Outcome::NoResponders => {
+                let (since, count) = host.no_responders.unwrap_or((now, 0));
+                host.no_responders = Some((since, count + 1));
+                host.next_probe_at = host
+                    .next_probe_at
+                    .min(now + durations::NO_RESPONDERS_PROBE_INTERVAL);
+                if count == 0 {
+                    self.probe_all();
                 }
             }
-            Outcome::Silence | Outcome::Unsent | Outcome::TooLarge => {}
+            Outcome::TimedOut | Outcome::NotSent | Outcome::TooLarge => {}
         }
     }
 }

@@ -1,50 +1,58 @@
-//! The life of an incarnation: placed, started, asked for, stopped.
+//! The lifecycle of an incarnation: start, status and stop requests and their outcomes.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::reply::Status;
-use super::state::{Ending, Phase, Replica, times};
-use super::{About, Model, Mutant, Outcome, Response, Variant, placement, reply};
+use super::reply::ReportedStatus;
+use super::state::{PendingStop, Phase, Replica, durations};
+use super::{CompletedRequest, Model, Mutant, Outcome, RequestKind, Variant, placement, reply};
 use crate::wire::response::State;
 
-/// What remains to be done about the id of a replica, when it has one.
-pub(super) fn ending_of(replica: &Replica, now: Instant, orphan: bool) -> Option<Ending> {
-    Some(Ending {
+/// Returns the stop of a replica's id, or `None` if the replica has no id.
+pub(super) fn pending_stop_of(
+    replica: &Replica,
+    now: Instant,
+    on_lost_host: bool,
+) -> Option<PendingStop> {
+    Some(PendingStop {
         id: replica.id.clone()?,
         host: replica.host.clone()?,
         owner: replica.owner.clone(),
         replica: replica.number,
-        orphan,
+        on_lost_host,
         not_before: now,
-        asking: false,
-        over: false,
+        request_in_flight: false,
+        finished: false,
     })
 }
 
 impl Model {
-    /// Places who waits, and asks for who is under way or runs.
-    pub(super) async fn drive_replicas(&mut self) {
+    /// Assigns hosts to waiting replicas and sends the starts and status requests that are due.
+    pub(super) async fn advance_replicas(&mut self) {
         let mut starts = Vec::new();
         let mut statuses = Vec::new();
-        for index in 0..self.kept.replicas.len() {
-            let Some(replica) = self.kept.replicas.get(index) else {
+        for index in 0..self.persisted.replicas.len() {
+            let Some(replica) = self.persisted.replicas.get(index) else {
                 break;
             };
             match replica.phase {
                 Phase::Waiting if self.now >= replica.not_before => {
-                    if self.place(index) {
+                    if self.assign_host(index) {
                         starts.push(index);
                     }
                 }
                 Phase::Waiting | Phase::Completed => {}
-                _ if replica.asking || self.now < replica.asked_at + self.ask_every(replica) => {}
-                _ => statuses.push(index),
+                _ => {
+                    let due_at = replica.requested_at + self.poll_interval(replica);
+                    if !replica.request_in_flight && self.now >= due_at {
+                        statuses.push(index);
+                    }
+                }
             }
         }
-        // It is written down before it is sent.
-        self.save();
+        // The starts must be on disk before they are sent.
+        self.save_state();
         for index in starts {
             self.send_start(index).await;
         }
@@ -53,350 +61,350 @@ impl Model {
         }
     }
 
-    fn ask_every(&self, replica: &Replica) -> Duration {
+    fn poll_interval(&self, replica: &Replica) -> Duration {
         match replica.phase {
-            Phase::Sent => times::DOUBT,
+            Phase::Sent => durations::STATUS_AFTER_START,
             Phase::Running if self.is(Mutant::NeverPolls) => Duration::from_secs(3600),
-            Phase::Running if self.is(Mutant::PollsWithoutPause) => Duration::from_millis(50),
-            Phase::Running if self.varies(Variant::RareProbes) => times::POLL * 2,
-            Phase::Running if self.varies(Variant::Unhurried) => times::POLL * 3,
-            Phase::Running => times::POLL,
+            Phase::Running if self.is(Mutant::PollsTooOften) => Duration::from_millis(50),
+            Phase::Running if self.has_variant(Variant::InfrequentProbes) => {
+                durations::POLL_INTERVAL * 2
+            }
+            Phase::Running if self.has_variant(Variant::SlowWithinDeadlines) => {
+                durations::POLL_INTERVAL * 3
+            }
+            Phase::Running => durations::POLL_INTERVAL,
             Phase::Unknown | Phase::Starting | Phase::Stopping => Duration::from_millis(400),
             Phase::Waiting | Phase::Completed => Duration::MAX / 4,
         }
     }
 
     async fn send_start(&mut self, index: usize) {
-        let Some(replica) = self.kept.replicas.get(index) else {
+        let Some(replica) = self.persisted.replicas.get(index) else {
             return;
         };
         let (Some(id), Some(host)) = (replica.id.clone(), replica.host.clone()) else {
             return;
         };
         let (number, request) = (replica.number, replica.request.clone());
-        let until = self.now + times::START;
+        let until = self.now + durations::START_TIMEOUT;
         if let Some(host) = self.hosts.get_mut(&host) {
-            host.owes_until = Some(until);
+            host.busy_until = Some(until);
         }
         if self.is(Mutant::StopOvertakesStart) {
-            let payload = json!({ "workloadId": id }).to_string();
-            self.send(
-                &host,
-                "workload.stop",
-                payload,
-                About::Stop(host.clone(), id.clone()),
-            )
-            .await;
+            self.send_stop(host.clone(), id.clone()).await;
         }
-        self.send(&host, "workload.start", request, About::Start(number, id))
-            .await;
+        let kind = RequestKind::Start(number, id);
+        self.send(&host, "workload.start", request, kind).await;
     }
 
     async fn send_status(&mut self, index: usize) {
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
-        replica.asking = true;
-        replica.asked_at = self.now;
+        replica.request_in_flight = true;
+        replica.requested_at = self.now;
         let (Some(id), Some(host)) = (replica.id.clone(), replica.host.clone()) else {
             return;
         };
-        let about = About::Status(replica.number, id.clone());
+        let kind = RequestKind::Status(replica.number, id.clone());
         let payload = json!({ "workloadId": id }).to_string();
-        self.send(&host, "workload.status", payload, about).await;
+        self.send(&host, "workload.status", payload, kind).await;
     }
 
-    /// Takes in what became of a call.
-    pub(super) fn answered(&mut self, answer: Response) {
+    async fn send_stop(&mut self, host: String, id: String) {
+        let payload = json!({ "workloadId": id }).to_string();
+        let kind = RequestKind::Stop(host.clone(), id);
+        self.send(&host, "workload.stop", payload, kind).await;
+    }
+
+    /// Handles the outcome of a request.
+    pub(super) fn handle_completed(&mut self, completed: CompletedRequest) {
         self.now = Instant::now();
-        self.probed(&answer);
-        match answer.about.clone() {
-            About::Start(number, id) => self.start_answered(number, &id, &answer),
-            About::Status(number, id) => self.status_answered(number, &id, &answer),
-            About::Stop(host, id) => self.stop_answered(&host, &id, &answer),
-            About::Probe => {}
+        self.record_contact(&completed);
+        match completed.kind.clone() {
+            RequestKind::Start(number, id) => self.start_completed(number, &id, &completed),
+            RequestKind::Status(number, id) => self.status_completed(number, &id, &completed),
+            RequestKind::Stop(host, id) => self.stop_completed(&host, &id, &completed),
+            RequestKind::Probe => {}
         }
     }
 
-    fn read(&self, answer: &Response, id: &str) -> Option<Status> {
-        match &answer.outcome {
-            Outcome::Reply(payload) => reply::status(payload, id, self.options.mutant),
+    fn parse_status(&self, completed: &CompletedRequest, id: &str) -> Option<ReportedStatus> {
+        match &completed.outcome {
+            Outcome::Reply(payload) => reply::decode_status(payload, id, self.options.mutant),
             _ => None,
         }
     }
 
-    fn start_answered(&mut self, number: u64, id: &str, answer: &Response) {
-        let owes = !matches!(answer.outcome, Outcome::Silence);
-        if let (true, Some(host)) = (owes, self.hosts.get_mut(&answer.host)) {
-            host.owes_until = None;
+    fn start_completed(&mut self, number: u64, id: &str, completed: &CompletedRequest) {
+        let has_ended = !matches!(completed.outcome, Outcome::TimedOut);
+        if let (true, Some(host)) = (has_ended, self.hosts.get_mut(&completed.host)) {
+            host.busy_until = None;
         }
-        let status = self.read(answer, id);
-        let believes = self.is(Mutant::RetryErrorIsFailure);
-        let sticks = self.is(Mutant::SticksToTheFirstHost);
+        let status = self.parse_status(completed, id);
+        let trusts_errors = self.is(Mutant::RepeatedStartErrorIsFailure);
+        let retries_same_host = self.is(Mutant::RetriesHostWithoutResponders);
         let Some(index) = self.index_of(number, id) else {
             return;
         };
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
-        if matches!(answer.outcome, Outcome::Nobody | Outcome::Unsent) && replica.attempts <= 1 {
-            // It was not delivered.
-            let pause = if sticks {
+        let is_undelivered = matches!(completed.outcome, Outcome::NoResponders | Outcome::NotSent);
+        if is_undelivered && replica.attempts <= 1 {
+            let pause = if retries_same_host {
                 Duration::from_secs(20)
             } else {
                 Duration::from_millis(50)
             };
-            replica.wait("nobody listened", self.now + pause);
-            return self.touched();
+            replica.reset("no responders for the start", self.now + pause);
+            return self.mark_dirty();
         }
-        if matches!(answer.outcome, Outcome::TooLarge) {
+        if matches!(completed.outcome, Outcome::TooLarge) {
             let later = self.now + Duration::from_secs(3600);
-            replica.wait("its start is larger than the broker takes", later);
-            return self.touched();
+            replica.reset("the start request exceeds the maximum payload", later);
+            return self.mark_dirty();
         }
-        let repeated = replica.attempts > 1;
+        let is_repeated = replica.attempts > 1;
         match status {
-            None => self.unanswered(index),
-            Some(status) if status.state == State::Error && repeated && !believes => {
+            None => self.start_unanswered(index),
+            Some(status) if status.state == State::Error && is_repeated && !trusts_errors => {
                 replica.phase = Phase::Unknown;
             }
-            Some(status) => self.learnt(index, status, true),
+            Some(status) => self.apply_status(index, status, true),
         }
     }
 
-    fn unanswered(&mut self, index: usize) {
-        let anew = self.is(Mutant::StartsAnewWithoutAsking);
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+    fn start_unanswered(&mut self, index: usize) {
+        let restarts = self.is(Mutant::RestartsWithoutStatusCheck);
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
         if matches!(replica.phase, Phase::Sent) {
             replica.phase = Phase::Unknown;
-            replica.asked_at = self.now - Duration::from_secs(2);
+            replica.requested_at = self.now - Duration::from_secs(2);
         }
-        if anew {
-            replica.wait("no answer", self.now);
+        if restarts {
+            replica.reset("the start is unanswered", self.now);
             self.dirty = true;
         }
     }
 
-    fn status_answered(&mut self, number: u64, id: &str, answer: &Response) {
-        let status = self.read(answer, id);
+    fn status_completed(&mut self, number: u64, id: &str, completed: &CompletedRequest) {
+        let status = self.parse_status(completed, id);
         let Some(index) = self.index_of(number, id) else {
             return;
         };
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
-        replica.asking = false;
+        replica.request_in_flight = false;
         let phase = replica.phase;
         match status {
-            None if self.is(Mutant::LostStatusIsDeath) && phase == Phase::Running => {
-                self.failed(index, "no status", true);
+            None if self.is(Mutant::UnansweredStatusIsFailure) && phase == Phase::Running => {
+                self.handle_failure(index, "the status request is unanswered", true);
             }
             None => {}
-            Some(Status {
+            Some(ReportedStatus {
                 state: State::NotFound,
                 ..
-            }) if phase == Phase::Unknown => self.send_again(index),
-            // Its start is still under way: only good news counts.
-            Some(Status {
+            }) if phase == Phase::Unknown => self.resend_start(index),
+            // The start is still in flight, so only RUNNING and COMPLETED count.
+            Some(ReportedStatus {
                 state: State::NotFound | State::Error | State::Starting,
                 ..
             }) if phase == Phase::Sent => {}
-            Some(status) => self.learnt(index, status, false),
+            Some(status) => self.apply_status(index, status, false),
         }
     }
 
-    /// The start never arrived: the same again, to the same host.
-    fn send_again(&mut self, index: usize) {
-        let elsewhere = self.is(Mutant::RetriesElsewhereUnderOneId);
-        let other = self.kept.replicas.get(index).and_then(|replica| {
+    /// Sends a start again that did not arrive, with the same content and to the same host.
+    fn resend_start(&mut self, index: usize) {
+        let elsewhere = self.is(Mutant::RetriesElsewhereWithSameId);
+        let other = self.persisted.replicas.get(index).and_then(|replica| {
             let mut others = self.hosts.iter().filter(|(id, host)| {
                 replica.host.as_ref() != Some(*id)
                     && self.is_usable(host)
-                    && placement::fits(&replica.spec, id, &host.beat, None).is_ok()
+                    && placement::check_host(&replica.spec, id, &host.heartbeat, None).is_ok()
             });
             others.next().map(|(id, _)| id.clone())
         });
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
         replica.attempts += 1;
         replica.phase = Phase::Sent;
-        replica.asked_at = self.now;
+        replica.requested_at = self.now;
         if let (true, Some(other)) = (elsewhere, other) {
             replica.host = Some(other);
         }
         let (Some(id), Some(host)) = (replica.id.clone(), replica.host.clone()) else {
             return;
         };
-        self.resend
+        self.pending_resends
             .push((host, replica.number, id, replica.request.clone()));
         self.dirty = true;
     }
 
-    /// What a host says of an id that is ours.
-    fn learnt(&mut self, index: usize, status: Status, by_start: bool) {
+    /// Applies the status that a host reports for a replica.
+    fn apply_status(&mut self, index: usize, status: ReportedStatus, by_start: bool) {
         let now = self.now;
         let mutant = self.options.mutant;
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
-        let was = replica.phase;
+        let previous = replica.phase;
         match status.state {
             State::Running => {
                 replica.phase = Phase::Running;
-                replica.message = "runs".to_owned();
-                if was != Phase::Running {
-                    replica.since = now;
-                } else if now > replica.since + Duration::from_secs(10) {
+                replica.message = "running".to_owned();
+                if previous != Phase::Running {
+                    replica.running_since = now;
+                } else if now > replica.running_since + Duration::from_secs(10) {
                     replica.failures = 0;
                 }
             }
             State::Starting if mutant == Some(Mutant::StartingIsFailure) => {
-                self.failed(index, &status.message, true);
+                self.handle_failure(index, &status.message, true);
             }
             State::Starting => {
                 replica.phase = Phase::Starting;
                 replica.message = status.message;
             }
             State::Completed if mutant == Some(Mutant::RestartsCompleted) => {
-                self.failed(index, "completed", true);
+                self.handle_failure(index, "completed", true);
             }
             State::Completed => {
                 replica.phase = Phase::Completed;
-                let word = if mutant == Some(Mutant::CompletedReadsRunning) {
-                    "runs"
+                let message = if mutant == Some(Mutant::CompletedShownAsRunning) {
+                    "running"
                 } else {
                     "completed"
                 };
-                replica.message = word.to_owned();
+                replica.message = message.to_owned();
             }
-            State::Stopping if mutant != Some(Mutant::ReadyForEver) => {
-                replica.phase = Phase::Stopping
+            State::Stopping if mutant != Some(Mutant::ReadyForever) => {
+                replica.phase = Phase::Stopping;
             }
             State::Error | State::NotFound => {
-                if by_start && mutant == Some(Mutant::ErrorReplyIsPlaced) {
+                if by_start && mutant == Some(Mutant::IgnoresStateInStartReply) {
                     replica.phase = Phase::Running;
-                } else if matches!(mutant, Some(Mutant::NeverReplaces | Mutant::ReadyForEver))
-                    && was != Phase::Sent
+                } else if matches!(mutant, Some(Mutant::NeverReplaces | Mutant::ReadyForever))
+                    && previous != Phase::Sent
                     && !by_start
                 {
                     if mutant == Some(Mutant::NeverReplaces) {
                         replica.phase = Phase::Stopping;
                     }
                 } else {
-                    self.failed(index, &status.message, status.state == State::Error);
+                    self.handle_failure(index, &status.message, status.state == State::Error);
                 }
             }
             _ => {}
         }
         self.dirty |= self
-            .kept
+            .persisted
             .replicas
             .get(index)
-            .is_some_and(|replica| replica.phase != was);
+            .is_some_and(|replica| replica.phase != previous);
     }
 
-    /// The incarnation is over: what is left of it is stopped, and another begins after a pause.
-    fn failed(&mut self, index: usize, why: &str, stop: bool) {
+    /// Ends the incarnation of a replica; the next one starts after a backoff.
+    fn handle_failure(&mut self, index: usize, reason: &str, must_stop: bool) {
         let (now, mutant) = (self.now, self.options.mutant);
-        let Some(replica) = self.kept.replicas.get_mut(index) else {
+        let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
-        let ran = replica.phase == Phase::Running;
-        let ending = ending_of(replica, now, false);
+        let was_running = replica.phase == Phase::Running;
+        let stop = pending_stop_of(replica, now, false);
         replica.failures += 1;
-        replica.refused_by = replica.host.clone();
-        let pause = match (ran && replica.failures <= 1, mutant) {
-            (true, _) | (_, Some(Mutant::RetriesWithoutPause)) => Duration::ZERO,
-            (_, Some(Mutant::GivesUp)) => Duration::from_secs(3600),
-            _ => (times::BACKOFF * 2_u32.pow(replica.failures.min(6) - 1)).min(times::BACKOFF_MAX),
+        replica.last_failed_host = replica.host.clone();
+        let backoff = durations::BACKOFF_MIN * 2_u32.pow(replica.failures.min(6) - 1);
+        let pause = match (was_running && replica.failures <= 1, mutant) {
+            (true, _) | (_, Some(Mutant::RetriesWithoutBackoff)) => Duration::ZERO,
+            (_, Some(Mutant::GivesUpAfterFailure)) => Duration::from_secs(3600),
+            _ => backoff.min(durations::BACKOFF_MAX),
         };
-        let message = if mutant == Some(Mutant::HidesTheMessage) {
+        let message = if mutant == Some(Mutant::HidesHostMessages) {
             "failed"
         } else {
-            why
+            reason
         };
-        replica.wait(message, now + pause);
+        replica.reset(message, now + pause);
         let owner = replica.owner.clone();
-        if stop && mutant != Some(Mutant::LeavesErrorsBehind) {
-            self.kept.endings.extend(ending);
+        if must_stop && mutant != Some(Mutant::NeverStopsFailedIds) {
+            self.persisted.pending_stops.extend(stop);
         }
-        if mutant == Some(Mutant::FailsTogether) {
+        if mutant == Some(Mutant::OneFailureRestartsAll) {
             let siblings = self
-                .kept
+                .persisted
                 .replicas
                 .iter_mut()
                 .filter(|other| other.owner == owner && other.id.is_some());
             for sibling in siblings {
-                self.kept.endings.extend(ending_of(sibling, now, false));
-                sibling.wait("a sibling failed", now);
+                let stop = pending_stop_of(sibling, now, false);
+                self.persisted.pending_stops.extend(stop);
+                sibling.reset("another replica failed", now);
             }
         }
-        self.touched();
+        self.mark_dirty();
     }
 
     fn index_of(&self, number: u64, id: &str) -> Option<usize> {
-        let mut replicas = self.kept.replicas.iter();
+        let mut replicas = self.persisted.replicas.iter();
         replicas.position(|replica| replica.number == number && replica.id.as_deref() == Some(id))
     }
 
-    fn touched(&mut self) {
+    fn mark_dirty(&mut self) {
         self.dirty = true;
     }
 
-    /// Stops what is to be stopped, until it is gone.
-    pub(super) async fn drive_endings(&mut self) {
-        for (host, number, id, request) in std::mem::take(&mut self.resend) {
-            self.send(&host, "workload.start", request, About::Start(number, id))
-                .await;
+    /// Sends the repeated starts and the stops that are due.
+    pub(super) async fn send_stops(&mut self) {
+        for (host, number, id, request) in std::mem::take(&mut self.pending_resends) {
+            let kind = RequestKind::Start(number, id);
+            self.send(&host, "workload.start", request, kind).await;
         }
-        let before = self.kept.endings.len();
-        self.kept.endings.retain(|ending| !ending.over);
-        self.dirty |= self.kept.endings.len() != before;
-        self.save();
+        let before = self.persisted.pending_stops.len();
+        self.persisted.pending_stops.retain(|stop| !stop.finished);
+        self.dirty |= self.persisted.pending_stops.len() != before;
+        self.save_state();
         let now = self.now;
-        let due =
-            |ending: &&mut Ending| !ending.orphan && !ending.asking && now >= ending.not_before;
-        let mut stops = Vec::new();
-        for ending in self.kept.endings.iter_mut().filter(due) {
-            ending.asking = true;
-            stops.push((ending.host.clone(), ending.id.clone()));
+        let is_due = |stop: &&mut PendingStop| {
+            !stop.on_lost_host && !stop.request_in_flight && now >= stop.not_before
+        };
+        let mut due = Vec::new();
+        for stop in self.persisted.pending_stops.iter_mut().filter(is_due) {
+            stop.request_in_flight = true;
+            due.push((stop.host.clone(), stop.id.clone()));
         }
-        for (host, id) in stops {
-            let payload = json!({ "workloadId": id }).to_string();
-            self.send(
-                &host,
-                "workload.stop",
-                payload,
-                About::Stop(host.clone(), id),
-            )
-            .await;
+        for (host, id) in due {
+            self.send_stop(host, id).await;
         }
     }
 
-    fn stop_answered(&mut self, host: &str, id: &str, answer: &Response) {
-        let status = self.read(answer, id);
+    fn stop_completed(&mut self, host: &str, id: &str, completed: &CompletedRequest) {
+        let status = self.parse_status(completed, id);
         let (now, mutant) = (self.now, self.options.mutant);
-        let (again, resend) = match self.varies(Variant::Unhurried) {
-            true => (times::LATE_STOP, times::LATE_RESEND),
-            false => (Duration::from_millis(250), Duration::from_millis(400)),
+        let (interval, resend_delay) = if self.has_variant(Variant::SlowWithinDeadlines) {
+            (durations::SLOW_STOP_INTERVAL, durations::SLOW_STOP_RESEND)
+        } else {
+            (Duration::from_millis(250), Duration::from_millis(400))
         };
-        let mut endings = self.kept.endings.iter_mut();
-        let Some(ending) = endings.find(|ending| ending.id == id && ending.host == host) else {
+        let mut pending_stops = self.persisted.pending_stops.iter_mut();
+        let Some(stop) = pending_stops.find(|stop| stop.id == id && stop.host == host) else {
             return;
         };
-        ending.asking = false;
+        stop.request_in_flight = false;
         match status.map(|status| status.state) {
-            Some(State::NotFound) if mutant == Some(Mutant::StopsForEver) => {
-                ending.not_before = now + Duration::from_millis(300);
+            Some(State::NotFound) if mutant == Some(Mutant::StopsAfterNotFound) => {
+                stop.not_before = now + Duration::from_millis(300);
             }
-            Some(State::NotFound) => ending.over = true,
-            Some(_) if mutant == Some(Mutant::StoppingIsGone) => ending.over = true,
-            None if mutant == Some(Mutant::StopsOnce) => ending.over = true,
-            Some(_) => ending.not_before = now + again,
-            None => ending.not_before = now + resend,
+            Some(State::NotFound) => stop.finished = true,
+            Some(_) if mutant == Some(Mutant::StoppingIsGone) => stop.finished = true,
+            None if mutant == Some(Mutant::NeverRepeatsStops) => stop.finished = true,
+            Some(_) => stop.not_before = now + interval,
+            None => stop.not_before = now + resend_delay,
         }
     }
 }

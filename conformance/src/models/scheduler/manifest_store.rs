@@ -1,4 +1,4 @@
-//! The directory of the model scheduler: manifests in, its word on them out, its memory beside them.
+//! The directory of the model scheduler: manifests, their statuses, and the persisted state.
 
 mod status_writer;
 
@@ -8,53 +8,64 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::incarnation::pending_stop_of;
 use super::request::Objects;
-use super::state::{Kept, Phase, Replica, times};
-use super::validation::refusal;
+use super::state::{PersistedState, Phase, Replica, durations};
+use super::validation::rejection_reason;
 use super::{Model, Mutant};
 
-/// Nobody puts more manifests before a model.
-const MAX_FILES: usize = 10_000;
+/// Maximum number of files that a scan reads.
+const FILES_MAX: usize = 10_000;
+/// File of the persisted state, in the state directory.
+const STATE_FILE: &str = ".state";
 
-/// What stands in the directory, and what was written there.
+/// A manifest as it was read last.
+#[derive(Debug)]
+struct ReadManifest {
+    object: Value,
+    modified_at: SystemTime,
+    /// Time at which the scheduler first read this content.
+    changed_at: Instant,
+}
+
+/// Store of manifests and statuses in a directory.
 #[derive(Debug)]
 pub(super) struct ManifestStore {
-    manifests: PathBuf,
-    folder: PathBuf,
-    read_at: Option<Instant>,
+    manifest_dir: PathBuf,
+    state_dir: PathBuf,
+    scanned_at: Option<Instant>,
     files: BTreeMap<PathBuf, (SystemTime, u64, Value)>,
     objects: Objects,
-    /// The manifest of each key as it was last looked at, with the time of that.
-    seen: BTreeMap<String, (Value, SystemTime, Instant)>,
-    notes: BTreeMap<String, String>,
-    refused: BTreeMap<String, String>,
+    last_read: BTreeMap<String, ReadManifest>,
+    waiting_reasons: BTreeMap<String, String>,
+    rejected: BTreeMap<String, String>,
     written: BTreeMap<String, String>,
     ignored: BTreeSet<String>,
-    /// What mutants need to remember.
-    history: BTreeMap<String, Vec<String>>,
-    at_rest: BTreeMap<String, usize>,
-    counted: BTreeSet<String>,
-    ghosts: Vec<Replica>,
+    // The fields below exist for mutants only.
+    revision_history: BTreeMap<String, Vec<String>>,
+    settled_replicas: BTreeMap<String, usize>,
+    mutant_marks: BTreeSet<String>,
+    resurrected: Vec<Replica>,
     artifacts: std::sync::Mutex<BTreeMap<String, String>>,
 }
 
 impl ManifestStore {
-    pub(super) fn new(manifests: &Path, folder: &Path) -> ManifestStore {
+    pub(super) fn new(manifest_dir: &Path, state_dir: &Path) -> ManifestStore {
         ManifestStore {
-            manifests: manifests.to_owned(),
-            folder: folder.to_owned(),
-            read_at: None,
+            manifest_dir: manifest_dir.to_owned(),
+            state_dir: state_dir.to_owned(),
+            scanned_at: None,
             files: BTreeMap::new(),
             objects: Objects::new(),
-            seen: BTreeMap::new(),
-            notes: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            last_read: BTreeMap::new(),
+            waiting_reasons: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             written: BTreeMap::new(),
             ignored: BTreeSet::new(),
-            history: BTreeMap::new(),
-            at_rest: BTreeMap::new(),
-            counted: BTreeSet::new(),
-            ghosts: Vec::new(),
+            revision_history: BTreeMap::new(),
+            settled_replicas: BTreeMap::new(),
+            mutant_marks: BTreeSet::new(),
+            resurrected: Vec::new(),
             artifacts: std::sync::Mutex::default(),
         }
     }
@@ -63,48 +74,52 @@ impl ManifestStore {
         &self.objects
     }
 
-    pub(super) fn has_read(&self) -> bool {
-        self.read_at.is_some()
+    pub(super) fn has_scanned(&self) -> bool {
+        self.scanned_at.is_some()
     }
 
-    /// Why an object has to wait, or that it need not.
-    pub(super) fn note(&mut self, owner: &str, reason: Option<String>) {
+    /// Sets or clears the reason why an object waits.
+    pub(super) fn set_waiting_reason(&mut self, owner: &str, reason: Option<String>) {
         match reason {
-            Some(reason) => self.notes.insert(owner.to_owned(), reason),
-            None => self.notes.remove(owner),
+            Some(reason) => self.waiting_reasons.insert(owner.to_owned(), reason),
+            None => self.waiting_reasons.remove(owner),
         };
     }
 
-    /// The manifest counts no more, though it is there.
+    /// Ignores the manifest of an object from now on.
     pub(super) fn ignore(&mut self, owner: &str) {
         self.ignored.insert(owner.to_owned());
     }
 
-    /// A replica that comes back after its deletion.
-    pub(super) fn haunt(&mut self, replica: Replica) {
-        self.ghosts.push(replica);
+    /// Schedules another start of a deleted replica.
+    pub(super) fn resurrect(&mut self, replica: Replica) {
+        self.resurrected.push(replica);
     }
 
-    /// The image of an artifact; the first one for ever, when `once`.
-    pub(super) fn artifact(&self, key: &str, once: bool) -> Option<String> {
+    /// Returns the image of an Artifact; with `keep_first`, the image that it had first.
+    pub(super) fn artifact(&self, key: &str, keep_first: bool) -> Option<String> {
         let image = self
             .objects
             .get(key)?
             .pointer("/spec/image")?
             .as_str()?
             .to_owned();
-        if !once {
+        if !keep_first {
             return Some(image);
         }
         let mut artifacts = self.artifacts.lock().ok()?;
         Some(artifacts.entry(key.to_owned()).or_insert(image).clone())
     }
 
-    /// The revision that an owner may not leave, because it was there before: for a mutant.
-    pub(super) fn forbidden(&mut self, owner: &str, revision: &str) -> Option<String> {
-        let history = self.history.entry(owner.to_owned()).or_default();
+    /// Returns the current revision of an owner if `revision` is an earlier one.
+    pub(super) fn revision_before_rollback(
+        &mut self,
+        owner: &str,
+        revision: &str,
+    ) -> Option<String> {
+        let history = self.revision_history.entry(owner.to_owned()).or_default();
         if history.last().map(String::as_str) != Some(revision) {
-            if history.iter().any(|before| before == revision) {
+            if history.iter().any(|earlier| earlier == revision) {
                 return history.last().cloned();
             }
             history.push(revision.to_owned());
@@ -112,60 +127,71 @@ impl ManifestStore {
         None
     }
 
-    /// The revision before this one: for a mutant.
+    /// Returns the revision of an owner before `revision`.
     pub(super) fn previous_revision(&mut self, owner: &str, revision: &str) -> Option<String> {
-        let history = self.history.entry(owner.to_owned()).or_default();
+        let history = self.revision_history.entry(owner.to_owned()).or_default();
         if history.last().map(String::as_str) != Some(revision) {
             history.push(revision.to_owned());
         }
-        // With one template before it, that is the good one.
-        let before = history.len().checked_sub(2)?;
-        history.get(before).cloned()
+        // If there is one earlier template, it is the good one.
+        let previous = history.len().checked_sub(2)?;
+        history.get(previous).cloned()
     }
 
-    /// The number of replicas when it did not roll last: for a mutant.
-    pub(super) fn replicas_at_rest(&mut self, owner: &str, now: usize, rolling: bool) -> usize {
-        let known = self.at_rest.entry(owner.to_owned()).or_insert(now);
-        if !rolling {
-            // The end of a rollout is not looked at either.
-            if *known == 0 {
-                *known = now;
-            }
+    /// Returns the size of a set before its first rollout.
+    pub(super) fn replicas_before_rollout(
+        &mut self,
+        owner: &str,
+        replicas: usize,
+        is_rolling: bool,
+    ) -> usize {
+        let settled = self
+            .settled_replicas
+            .entry(owner.to_owned())
+            .or_insert(replicas);
+        if !is_rolling && *settled == 0 {
+            *settled = replicas;
         }
-        *known
+        *settled
     }
 
-    /// Whether an owner is counted as if nothing had been made for it: once, for a mutant.
-    pub(super) fn counts_again(&mut self, owner: &str) -> bool {
-        let made = format!("{owner} made");
-        if self.counted.insert(made) {
+    /// Whether the replicas of an owner are counted as if none existed: `true` in the second call.
+    pub(super) fn counts_from_stale_cache(&mut self, owner: &str) -> bool {
+        let first_call = format!("{owner} first");
+        if self.mutant_marks.insert(first_call) {
             return false;
         }
-        self.counted.insert(owner.to_owned())
+        self.mutant_marks.insert(owner.to_owned())
     }
 
-    /// Reads every file that has changed; `false` when it is not time yet.
-    fn read(&mut self, now: Instant) -> bool {
-        if self.read_at.is_some_and(|at| now < at + times::READ) {
+    /// Reads the files that have changed; returns `false` if the next scan is not due.
+    fn scan(&mut self, now: Instant) -> bool {
+        let is_due = |at: Instant| now >= at + durations::SCAN_INTERVAL;
+        if !self.scanned_at.is_none_or(is_due) {
             return false;
         }
-        self.read_at = Some(now);
-        let mut there = BTreeSet::new();
-        let entries = std::fs::read_dir(&self.manifests)
+        self.scanned_at = Some(now);
+        let mut found = BTreeSet::new();
+        let entries = std::fs::read_dir(&self.manifest_dir)
             .into_iter()
             .flatten()
             .flatten();
-        for entry in entries.take(MAX_FILES) {
+        for entry in entries.take(FILES_MAX) {
             let path = entry.path();
-            let Ok(meta) = entry.metadata() else { continue };
-            if !meta.is_file() || path.extension().is_none_or(|end| end != "json") {
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            let is_json = path
+                .extension()
+                .is_some_and(|extension| extension == "json");
+            if !metadata.is_file() || !is_json {
                 continue;
             }
             let stamp = (
-                meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-                meta.len(),
+                metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                metadata.len(),
             );
-            there.insert(path.clone());
+            found.insert(path.clone());
             if self
                 .files
                 .get(&path)
@@ -173,13 +199,13 @@ impl ManifestStore {
             {
                 continue;
             }
-            // What cannot be read changes nothing.
+            // A file that cannot be read or parsed keeps its last valid content.
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             if let Ok(object) = serde_json::from_str(&text) {
                 self.files.insert(path, (stamp.0, stamp.1, object));
             }
         }
-        self.files.retain(|path, _| there.contains(path));
+        self.files.retain(|path, _| found.contains(path));
         self.objects = self
             .files
             .values()
@@ -188,48 +214,48 @@ impl ManifestStore {
         true
     }
 
-    fn modified(&self, key: &str) -> SystemTime {
+    fn modified_at(&self, key: &str) -> SystemTime {
         let mut files = self.files.values();
         let file = files.find(|(_, _, object)| key_of(object) == key);
         file.map_or(SystemTime::UNIX_EPOCH, |(time, _, _)| *time)
     }
 
-    /// Writes a file of its own, when it says something else than before.
+    /// Writes the status file of an object if its content has changed.
     fn write(&mut self, key: &str, object: &Value) {
         let text = format!("{object:#}\n");
         if self.written.get(key) == Some(&text) {
             return;
         }
-        let path = self.path(key);
-        let half = path.with_extension("part");
-        // What cannot be written now is tried again with the next change.
+        let path = self.status_path(key);
+        let temporary = path.with_extension("part");
+        // After an error, the next change of the status tries again.
         let written = path
             .parent()
             .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| std::fs::write(&half, &text))
-            .and_then(|()| std::fs::rename(&half, &path));
+            .and_then(|()| std::fs::write(&temporary, &text))
+            .and_then(|()| std::fs::rename(&temporary, &path));
         if written.is_ok() {
             self.written.insert(key.to_owned(), text);
         }
     }
 
-    fn keep_only(&mut self, keys: &BTreeSet<String>) {
-        let gone: Vec<String> = self
+    fn remove_all_except(&mut self, keys: &BTreeSet<String>) {
+        let obsolete: Vec<String> = self
             .written
             .keys()
             .filter(|key| !keys.contains(*key))
             .cloned()
             .collect();
-        for key in gone {
+        for key in obsolete {
             self.written.remove(&key);
-            let _ = std::fs::remove_file(self.path(&key));
+            let _ = std::fs::remove_file(self.status_path(&key));
         }
     }
 
-    fn path(&self, key: &str) -> PathBuf {
+    fn status_path(&self, key: &str) -> PathBuf {
         let mut parts = key.splitn(3, '/');
         let (kind, namespace, name) = (parts.next(), parts.next(), parts.next());
-        self.folder
+        self.state_dir
             .join(namespace.unwrap_or_default())
             .join(kind.unwrap_or_default())
             .join(format!("{}.json", name.unwrap_or_default()))
@@ -246,7 +272,7 @@ fn key_of(object: &Value) -> String {
     )
 }
 
-/// FNV-1a in hexadecimal digits.
+/// Returns the FNV-1a hash of a text, in hexadecimal digits.
 pub(super) fn hash(text: &str) -> String {
     let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -255,171 +281,171 @@ pub(super) fn hash(text: &str) -> String {
 }
 
 impl Model {
-    /// Takes in what stands in the directory.
-    pub(super) fn read_desk(&mut self) {
-        let first = !self.desk.has_read();
-        if !self.desk.read(self.now) {
+    /// Scans the manifests, accepts changed objects and removes deleted ones.
+    pub(super) fn read_manifests(&mut self) {
+        let is_first_scan = !self.store.has_scanned();
+        if !self.store.scan(self.now) {
             return;
         }
         let kinds = ["Workload", "WorkloadReplicaSet", "WorkloadDeployment"];
         let objects: Vec<(String, Value)> = self
-            .desk
+            .store
             .objects
             .iter()
             .filter(|(key, _)| kinds.contains(&key.split('/').next().unwrap_or_default()))
             .map(|(key, object)| (key.clone(), object.clone()))
             .collect();
-        let there: BTreeSet<String> = objects.iter().map(|(key, _)| key.clone()).collect();
+        let existing: BTreeSet<String> = objects.iter().map(|(key, _)| key.clone()).collect();
         for (key, object) in objects {
-            self.take_in(key, object);
+            self.accept_manifest(key, object);
         }
-        let keeps = first && self.is(Mutant::MissesDeletions);
-        if keeps {
-            let old: Vec<String> = self.kept.accepted.keys().cloned().collect();
-            self.desk.counted.extend(old);
+        if is_first_scan && self.is(Mutant::MissesDeletions) {
+            let old: Vec<String> = self.persisted.accepted.keys().cloned().collect();
+            self.store.mutant_marks.extend(old);
         }
-        let missed = |key: &String| {
-            self.desk.counted.contains(key) && self.options.mutant == Some(Mutant::MissesDeletions)
+        let misses_deletion = |key: &String| {
+            self.store.mutant_marks.contains(key) && self.is(Mutant::MissesDeletions)
         };
-        let before = self.kept.accepted.len();
-        let gone: Vec<String> = self
-            .kept
+        let count = self.persisted.accepted.len();
+        let deleted: Vec<String> = self
+            .persisted
             .accepted
             .keys()
-            .filter(|key| !there.contains(*key) && !missed(key))
+            .filter(|key| !existing.contains(*key) && !misses_deletion(key))
             .cloned()
             .collect();
-        for key in gone {
-            self.kept.accepted.remove(&key);
-            self.desk.seen.remove(&key);
-            self.desk.refused.remove(&key);
+        for key in deleted {
+            self.persisted.accepted.remove(&key);
+            self.store.last_read.remove(&key);
+            self.store.rejected.remove(&key);
         }
-        self.desk.refused.retain(|key, _| there.contains(key));
-        self.dirty |= self.kept.accepted.len() != before;
-        self.bring_back_ghosts();
+        self.store.rejected.retain(|key, _| existing.contains(key));
+        self.dirty |= self.persisted.accepted.len() != count;
+        self.restart_resurrected();
     }
 
-    fn take_in(&mut self, key: String, object: Value) {
-        if self.desk.ignored.contains(&key) {
+    fn accept_manifest(&mut self, key: String, object: Value) {
+        if self.store.ignored.contains(&key) {
             return;
         }
-        let stamp = self.desk.modified(&key);
-        let (known, touched, since) = match self.desk.seen.get(&key) {
-            Some((known, at, since)) => (Some(known) == Some(&object), *at != stamp, Some(*since)),
-            None => (false, false, None),
-        };
-        if known && touched && self.is(Mutant::ResubmissionRestarts) {
+        let modified_at = self.store.modified_at(&key);
+        let last_read = self.store.last_read.get(&key);
+        let is_unchanged = last_read.is_some_and(|last| last.object == object);
+        let is_resubmitted = last_read.is_some_and(|last| last.modified_at != modified_at);
+        let changed_at = last_read.map(|last| last.changed_at);
+        if is_unchanged && is_resubmitted && self.is(Mutant::ResubmissionRestarts) {
             for replica in self
-                .kept
+                .persisted
                 .replicas
                 .iter_mut()
                 .filter(|replica| replica.owner == key)
             {
-                self.kept
-                    .endings
-                    .extend(crate::models::scheduler::incarnation::ending_of(
-                        replica, self.now, false,
-                    ));
-                replica.wait("submitted again", self.now);
+                let stop = pending_stop_of(replica, self.now, false);
+                self.persisted.pending_stops.extend(stop);
+                replica.reset("submitted again", self.now);
             }
         }
-        let hasty = since.is_some_and(|since| self.now < since + Duration::from_secs(1));
-        self.desk
-            .seen
-            .insert(key.clone(), (object.clone(), stamp, self.now));
-        if known && self.kept.accepted.contains_key(&key) {
-            // Unchanged since it was looked at last.
-            if let (Some(since), Some(seen)) = (since, self.desk.seen.get_mut(&key)) {
-                seen.2 = since;
-            }
+        let keeps_time = is_unchanged && self.persisted.accepted.contains_key(&key);
+        let read = ReadManifest {
+            object: object.clone(),
+            modified_at,
+            changed_at: changed_at.filter(|_| keeps_time).unwrap_or(self.now),
+        };
+        self.store.last_read.insert(key.clone(), read);
+        if keeps_time {
             return;
         }
-        if hasty && self.is(Mutant::MissesTheLastChange) {
+        let is_rapid = changed_at.is_some_and(|at| self.now < at + Duration::from_secs(1));
+        if is_rapid && self.is(Mutant::MissesRapidChange) {
             return;
         }
-        match refusal(&object, self.options.mutant) {
+        match rejection_reason(&object, self.options.mutant) {
             Some(reason) => {
-                self.desk.refused.insert(key, reason);
+                self.store.rejected.insert(key, reason);
             }
             None => {
-                self.desk.refused.remove(&key);
-                if self.kept.accepted.get(&key) != Some(&object) {
-                    self.kept.accepted.insert(key, object);
+                self.store.rejected.remove(&key);
+                if self.persisted.accepted.get(&key) != Some(&object) {
+                    self.persisted.accepted.insert(key, object);
                     self.dirty = true;
                 }
             }
         }
     }
 
-    fn bring_back_ghosts(&mut self) {
-        for ghost in std::mem::take(&mut self.desk.ghosts) {
-            let mut object = json!({ "kind": "Workload", "metadata": { "name": ghost.name } });
+    /// Starts deleted replicas again, for `Mutant::RestartsDeleted`.
+    fn restart_resurrected(&mut self) {
+        for replica in std::mem::take(&mut self.store.resurrected) {
+            let mut object = json!({ "kind": "Workload", "metadata": { "name": replica.name } });
             if let Some(object) = object.as_object_mut() {
-                object.insert("spec".to_owned(), ghost.spec.clone());
+                object.insert("spec".to_owned(), replica.spec.clone());
             }
-            // Its owner is one that nobody can delete.
-            let owner = format!("Ghost/default/{}", ghost.number);
-            self.kept.accepted.insert(owner.clone(), object);
-            self.desk.counted.insert(owner.clone());
-            let revision = hash(&ghost.spec.to_string());
-            self.kept.replicas.push(Replica {
+            // No manifest has this key, so the owner is never deleted.
+            let owner = format!("Resurrected/default/{}", replica.number);
+            self.persisted.accepted.insert(owner.clone(), object);
+            self.store.mutant_marks.insert(owner.clone());
+            let revision = hash(&replica.spec.to_string());
+            self.persisted.replicas.push(Replica {
                 owner,
                 revision,
-                ..ghost
+                ..replica
             });
         }
     }
 
-    /// Writes down what must outlive the process.
-    pub(super) fn save(&mut self) {
+    /// Writes the persisted state to disk if it has changed.
+    pub(super) fn save_state(&mut self) {
         if !std::mem::take(&mut self.dirty) {
             return;
         }
-        let path = self.desk.folder.join(".memory");
-        let half = self.desk.folder.join(".memory.part");
-        let text = serde_json::to_string(&self.kept).unwrap_or_default();
-        let written = std::fs::write(&half, text).and_then(|()| std::fs::rename(&half, &path));
-        // Tried again at the next turn.
+        let path = self.store.state_dir.join(STATE_FILE);
+        let temporary = path.with_extension("part");
+        let text = serde_json::to_string(&self.persisted).unwrap_or_default();
+        let written =
+            std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &path));
+        // After an error, the next tick tries again.
         self.dirty = written.is_err();
     }
 
-    /// Remembers what an earlier process wrote down.
-    pub(super) fn recall(&mut self) {
-        let text = std::fs::read_to_string(self.desk.folder.join(".memory")).unwrap_or_default();
-        let mut kept: Kept = serde_json::from_str(&text).unwrap_or_default();
+    /// Loads the state that an earlier process has persisted.
+    pub(super) fn load_state(&mut self) {
+        let path = self.store.state_dir.join(STATE_FILE);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let mut persisted: PersistedState = serde_json::from_str(&text).unwrap_or_default();
         match self.options.mutant {
-            Some(Mutant::RestartsEverything) => kept.replicas.clear(),
-            Some(Mutant::ForgetsStops) => kept.endings.clear(),
+            Some(Mutant::RestartsEverything) => persisted.replicas.clear(),
+            Some(Mutant::ForgetsStops) => persisted.pending_stops.clear(),
             Some(Mutant::ForgetsStarts) => {
-                for replica in kept
+                for replica in persisted
                     .replicas
                     .iter_mut()
                     .filter(|replica| matches!(replica.phase, Phase::Sent | Phase::Unknown))
                 {
-                    replica.wait("", self.now);
+                    replica.reset("", self.now);
                 }
             }
             Some(Mutant::ForgetsRollouts) => {
-                let last: BTreeMap<String, String> = kept
+                let current: BTreeMap<String, String> = persisted
                     .replicas
                     .iter()
                     .map(|replica| (replica.owner.clone(), replica.revision.clone()))
                     .collect();
-                kept.replicas
-                    .retain(|replica| last.get(&replica.owner) == Some(&replica.revision));
+                persisted
+                    .replicas
+                    .retain(|replica| current.get(&replica.owner) == Some(&replica.revision));
             }
             _ => {}
         }
-        for replica in &mut kept.replicas {
+        for replica in &mut persisted.replicas {
             if replica.phase == Phase::Sent {
                 replica.phase = Phase::Unknown;
             }
         }
-        if !self.is(Mutant::TrustsTheOldFleet) {
-            for id in &kept.hosts {
-                self.hosts.insert(id.clone(), self.remembered_host());
+        if !self.is(Mutant::TrustsPersistedFleet) {
+            for id in &persisted.hosts {
+                self.hosts.insert(id.clone(), self.persisted_host());
             }
         }
-        self.kept = kept;
+        self.persisted = persisted;
     }
 }

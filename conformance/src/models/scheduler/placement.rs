@@ -1,47 +1,47 @@
-//! On which host a replica goes. Pure.
+//! Placement: whether a host fits a workload.
 
 use serde_json::Value;
 
 use super::Mutant;
 use super::reply::{member, number};
 
-/// What a workload says of where it may run, against what a host says of itself: `Err` with the reason.
-pub(super) fn fits(
+/// Checks whether a host fits a workload; returns the reason if it does not.
+pub(super) fn check_host(
     spec: &Value,
     id: &str,
-    beat: &Value,
+    heartbeat: &Value,
     mutant: Option<Mutant>,
 ) -> Result<(), String> {
     let is = |other: Mutant| mutant == Some(other);
     let pin = spec.get("hostId").and_then(Value::as_str);
-    let pinned = pin == Some(id);
-    if pin.is_some() && !pinned && !is(Mutant::PinIsAHint) {
-        return Err("is not the host that it names".to_owned());
+    let is_pinned = pin == Some(id);
+    if pin.is_some() && !is_pinned && !is(Mutant::PinIsAHint) {
+        return Err("not named by the workload".to_owned());
     }
-    if pinned && is(Mutant::PinBeatsSelector) {
+    if is_pinned && is(Mutant::PinOverridesSelector) {
         return Ok(());
     }
-    let ignores = is(Mutant::IgnoresSelector) || is(Mutant::PlacesAnyway);
-    let labels = member(beat, "labels", "labels", mutant);
+    let ignores_labels = is(Mutant::IgnoresSelector) || is(Mutant::PlacesUnschedulable);
+    let labels = member(heartbeat, "labels", "labels", mutant);
     for (name, value) in spec
         .get("hostSelector")
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
     {
-        let has = labels.and_then(|labels| labels.get(name));
-        if has != Some(value) && !(ignores && name != "hostgroup") {
+        let label = labels.and_then(|labels| labels.get(name));
+        if label != Some(value) && !(ignores_labels && name != "hostgroup") {
             return Err(format!(
-                "lacks the label {name}={}",
+                "without the label {name}={}",
                 value.as_str().unwrap_or_default()
             ));
         }
     }
     let environment = spec.get("environment").and_then(Value::as_str);
     let environment = environment.filter(|name| !name.is_empty());
-    let theirs = member(beat, "environment", "environment", mutant).and_then(Value::as_str);
-    if environment.is_some() && environment != theirs && !is(Mutant::IgnoresEnvironment) {
-        return Err("is of another environment".to_owned());
+    let of_host = member(heartbeat, "environment", "environment", mutant).and_then(Value::as_str);
+    if environment.is_some() && environment != of_host && !is(Mutant::IgnoresEnvironment) {
+        return Err("in another environment".to_owned());
     }
     for interface in spec
         .get("hostInterfaces")
@@ -49,12 +49,16 @@ pub(super) fn fits(
         .into_iter()
         .flatten()
     {
-        offers(interface, beat, mutant)?;
+        check_interface(interface, heartbeat, mutant)?;
     }
     Ok(())
 }
 
-fn offers(interface: &Value, beat: &Value, mutant: Option<Mutant>) -> Result<(), String> {
+fn check_interface(
+    interface: &Value,
+    heartbeat: &Value,
+    mutant: Option<Mutant>,
+) -> Result<(), String> {
     let is = |other: Mutant| mutant == Some(other);
     if is(Mutant::IgnoresImports) {
         return Ok(());
@@ -73,12 +77,12 @@ fn offers(interface: &Value, beat: &Value, mutant: Option<Mutant>) -> Result<(),
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let missing = || Err(format!("does not offer {namespace}:{package}"));
-    if namespace == "wasi" && package == "http" && !is(Mutant::HttpByImports) {
+    let missing = || Err(format!("without the interface {namespace}:{package}"));
+    if namespace == "wasi" && package == "http" && !is(Mutant::RequiresHttpImport) {
         let serves = names
             .iter()
             .any(|name| matches!(*name, "incoming-handler" | "handler"));
-        let port = number(member(beat, "httpPort", "http_port", mutant), mutant);
+        let port = number(member(heartbeat, "httpPort", "http_port", mutant), mutant);
         return if serves && port.unwrap_or(0.0) <= 0.0 {
             missing()
         } else {
@@ -86,35 +90,36 @@ fn offers(interface: &Value, beat: &Value, mutant: Option<Mutant>) -> Result<(),
         };
     }
     let baseline = ["cli", "clocks", "random", "io", "filesystem", "sockets"];
-    if namespace == "wasi" && baseline.contains(&package) && !is(Mutant::BaselineByImports) {
+    if namespace == "wasi" && baseline.contains(&package) && !is(Mutant::RequiresBaselineImports) {
         return Ok(());
     }
-    let lists = ["imports", "exports"].map(|list| member(beat, list, list, mutant));
+    let lists = ["imports", "exports"].map(|list| member(heartbeat, list, list, mutant));
     let offered = lists
         .into_iter()
         .flatten()
         .filter_map(Value::as_array)
         .flatten();
-    let agrees = |offer: &Value| {
-        let theirs = |name: &str| offer.get(name).and_then(Value::as_str).unwrap_or_default();
+    let matches = |offer: &Value| {
+        let text = |name: &str| offer.get(name).and_then(Value::as_str).unwrap_or_default();
         let listed = offer.get("interfaces").and_then(Value::as_array);
-        let has = |name: &&str| {
+        let is_listed = |name: &&str| {
             listed.is_some_and(|listed| listed.iter().any(|item| item.as_str() == Some(*name)))
         };
-        theirs("namespace") == namespace
-            && theirs("package") == package
-            && (names.iter().all(has))
-            && (is(Mutant::IgnoresVersions) || versions_agree(version, theirs("version")))
+        text("namespace") == namespace
+            && text("package") == package
+            && names.iter().all(is_listed)
+            && (is(Mutant::IgnoresVersions) || are_compatible(version, text("version")))
     };
-    if offered.into_iter().any(agrees) {
+    if offered.into_iter().any(matches) {
         Ok(())
     } else {
         missing()
     }
 }
 
-/// One gives none, or they are equal, or both are releases that semantic versioning calls compatible.
-fn versions_agree(one: &str, other: &str) -> bool {
+/// Whether two interface versions are compatible: one is empty, both are equal, or both are
+/// releases that are compatible by semantic versioning.
+fn are_compatible(one: &str, other: &str) -> bool {
     if one.is_empty() || other.is_empty() || one == other {
         return true;
     }
@@ -123,19 +128,19 @@ fn versions_agree(one: &str, other: &str) -> bool {
         parts.filter(|parts| parts.len() == 3)
     };
     match (release(one).as_deref(), release(other).as_deref()) {
-        (Some([0, 0, patch]), Some([0, 0, theirs])) => patch == theirs,
-        (Some([0, minor, _]), Some([0, theirs, _])) => minor == theirs,
-        (Some([major, ..]), Some([theirs, ..])) => major == theirs,
+        (Some([0, 0, one]), Some([0, 0, other])) => one == other,
+        (Some([0, one, _]), Some([0, other, _])) => one == other,
+        (Some([one, ..]), Some([other, ..])) => one == other,
         _ => false,
     }
 }
 
-/// Whether a host says that it is out of processor time or memory.
-pub(super) fn is_loaded(beat: &Value, mutant: Option<Mutant>) -> bool {
-    let figure = |camel, proto| number(member(beat, camel, proto, mutant), mutant);
-    let cpu = figure("systemCpuUsage", "system_cpu_usage").unwrap_or(0.0);
-    let total = figure("systemMemoryTotal", "system_memory_total").unwrap_or(0.0);
-    let free = figure("systemMemoryFree", "system_memory_free").unwrap_or(0.0);
+/// Whether a host is out of processor time or memory, by its heartbeat.
+pub(super) fn is_overloaded(heartbeat: &Value, mutant: Option<Mutant>) -> bool {
+    let value = |camel, proto| number(member(heartbeat, camel, proto, mutant), mutant);
+    let cpu = value("systemCpuUsage", "system_cpu_usage").unwrap_or(0.0);
+    let total = value("systemMemoryTotal", "system_memory_total").unwrap_or(0.0);
+    let free = value("systemMemoryFree", "system_memory_free").unwrap_or(0.0);
     cpu > 90.0 || (total > 0.0 && free < total / 20.0)
 }
 
@@ -144,14 +149,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_agree_as_the_specification_has_it() {
+    fn version_compatibility_follows_semantic_versioning() {
         for (one, other) in [
             ("", "1.0.0"),
             ("0.2.0-draft", "0.2.0-draft"),
             ("0.2.1", "0.2.6"),
             ("1.2.0", "1.0.0"),
         ] {
-            assert!(versions_agree(one, other), "{one} {other}");
+            assert!(are_compatible(one, other), "{one} {other}");
         }
         for (one, other) in [
             ("0.2.0", "0.2.0-draft"),
@@ -159,7 +164,7 @@ mod tests {
             ("0.0.1", "0.0.2"),
             ("1.0.0", "2.0.0"),
         ] {
-            assert!(!versions_agree(one, other), "{one} {other}");
+            assert!(!are_compatible(one, other), "{one} {other}");
         }
     }
 }

@@ -1,17 +1,19 @@
-//! From what is wanted to replicas: sets that grow and shrink, rollouts, deletions.
+//! Reconciliation of objects with replicas: scaling, rollouts and deletions.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::incarnation::ending_of;
-use super::request::NotYet;
-use super::state::{Phase, Replica};
-use super::{Model, Mutant, Variant};
+use super::fleet::MALFORMED_MARK;
+use super::incarnation::pending_stop_of;
+use super::manifest_store::hash;
+use super::request::Blocked;
+use super::state::{Host, PendingStop, Phase, Replica};
+use super::{Model, Mutant, Variant, placement};
 
-/// What is wanted under one name.
+/// Desired state of an object.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct DesiredState {
     pub owner: String,
     pub namespace: String,
     pub name: String,
@@ -20,21 +22,25 @@ pub(super) struct Wanted {
     pub revision: String,
     pub spec: Value,
     pub annotations: Value,
-    pub bare: bool,
+    pub is_bare_workload: bool,
 }
 
 impl Model {
-    /// What an accepted object wants, its artifacts resolved.
-    pub(super) fn wanted(&self, owner: &str, object: &Value) -> Result<Wanted, NotYet> {
+    /// Returns the desired state of an accepted object, with its artifacts resolved.
+    pub(super) fn desired(&self, owner: &str, object: &Value) -> Result<DesiredState, Blocked> {
         let text = |pointer: &str| {
             let text = object.pointer(pointer).and_then(Value::as_str);
             text.unwrap_or_default().to_owned()
         };
         let kind = text("/kind");
-        let bare = kind == "Workload";
-        let base = if bare { "/spec" } else { "/spec/template/spec" };
+        let is_bare_workload = kind == "Workload";
+        let base = if is_bare_workload {
+            "/spec"
+        } else {
+            "/spec/template/spec"
+        };
         let mut spec = object.pointer(base).cloned().unwrap_or_else(|| json!({}));
-        if let (false, Some(kubernetes)) = (bare, object.pointer("/spec/kubernetes"))
+        if let (false, Some(kubernetes)) = (is_bare_workload, object.pointer("/spec/kubernetes"))
             && let Some(spec) = spec.as_object_mut()
         {
             spec.insert("kubernetes".to_owned(), kubernetes.clone());
@@ -45,29 +51,29 @@ impl Model {
             .and_then(Value::as_i64)
             .unwrap_or(1)
             .max(0);
-        let annotations = if bare {
+        let annotations = if is_bare_workload {
             "/metadata/annotations"
         } else {
             "/spec/template/annotations"
         };
-        Ok(Wanted {
+        Ok(DesiredState {
             owner: owner.to_owned(),
             namespace: owner.split('/').nth(1).unwrap_or_default().to_owned(),
             name: text("/metadata/name"),
-            replicas: if bare {
+            replicas: if is_bare_workload {
                 1
             } else {
                 usize::try_from(replicas).unwrap_or(0)
             },
-            recreate: bare || text("/spec/deployPolicy") == "Recreate",
-            revision: crate::models::scheduler::manifest_store::hash(&spec.to_string()),
+            recreate: is_bare_workload || text("/spec/deployPolicy") == "Recreate",
+            revision: hash(&spec.to_string()),
             spec,
             annotations: object.pointer(annotations).cloned().unwrap_or_default(),
-            bare,
+            is_bare_workload,
         })
     }
 
-    fn resolve_artifacts(&self, object: &Value, spec: &mut Value) -> Result<(), NotYet> {
+    fn resolve_artifacts(&self, object: &Value, spec: &mut Value) -> Result<(), Blocked> {
         if self.is(Mutant::SendsArtifactReferences) {
             return Ok(());
         }
@@ -75,23 +81,21 @@ impl Model {
             .pointer("/metadata/namespace")
             .and_then(Value::as_str)
             .unwrap_or("default");
-        let image_of = |image: &str| -> Option<Result<String, NotYet>> {
+        let image_of = |image: &str| -> Option<Result<String, Blocked>> {
             let entry = image.strip_prefix("artifact://")?;
             let listed = object.pointer("/spec/artifacts").and_then(Value::as_array);
             let mut listed = listed.into_iter().flatten();
-            let named = listed.find(|item| item.get("name").and_then(Value::as_str) == Some(entry));
-            let name = named
+            let item = listed.find(|item| item.get("name").and_then(Value::as_str) == Some(entry));
+            let name = item
                 .and_then(|item| item.pointer("/artifactFrom/name"))
                 .and_then(Value::as_str)
                 .unwrap_or(entry);
             let key = format!("Artifact/{namespace}/{name}");
-            let found = self
-                .desk
-                .artifact(&key, self.is(Mutant::ReadsArtifactsOnce));
-            Some(match found {
+            let keep_first = self.is(Mutant::IgnoresArtifactChanges);
+            Some(match self.store.artifact(&key, keep_first) {
                 Some(image) => Ok(image),
-                None if self.is(Mutant::StartsWithoutTheArtifact) => Ok(image.to_owned()),
-                None => Err(NotYet(format!("there is no Artifact {name}"))),
+                None if self.is(Mutant::StartsWithoutArtifact) => Ok(image.to_owned()),
+                None => Err(Blocked(format!("Artifact {name} does not exist"))),
             })
         };
         let mut parts: Vec<&mut Value> = Vec::new();
@@ -113,158 +117,174 @@ impl Model {
         Ok(())
     }
 
-    /// Brings the replicas of every object to what is wanted.
+    /// Reconciles the replicas of every object with its desired state.
     pub(super) fn reconcile(&mut self) {
         let owners: Vec<(String, Value)> = self
-            .kept
+            .persisted
             .accepted
             .iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
+            .map(|(owner, object)| (owner.clone(), object.clone()))
             .collect();
         for (owner, object) in owners {
-            match self.wanted(&owner, &object) {
-                Ok(wanted) => {
-                    self.desk.note(&owner, None);
-                    let wanted = self.altered(wanted);
-                    self.bring_to(wanted);
+            match self.desired(&owner, &object) {
+                Ok(desired) => {
+                    self.store.set_waiting_reason(&owner, None);
+                    let desired = self.mutate_desired(desired);
+                    self.reconcile_set(desired);
                 }
-                Err(NotYet(reason)) => self.desk.note(&owner, Some(reason)),
+                Err(Blocked(reason)) => self.store.set_waiting_reason(&owner, Some(reason)),
             }
         }
-        let gone: Vec<usize> = (0..self.kept.replicas.len())
+        let orphaned: Vec<usize> = (0..self.persisted.replicas.len())
             .filter(|index| {
-                let replica = self.kept.replicas.get(*index);
-                replica.is_some_and(|replica| !self.kept.accepted.contains_key(&replica.owner))
+                let replica = self.persisted.replicas.get(*index);
+                replica.is_some_and(|replica| !self.persisted.accepted.contains_key(&replica.owner))
             })
             .collect();
-        self.delete(gone);
+        self.delete_replicas(orphaned);
         if self.is(Mutant::Rebalances) {
             self.rebalance();
         }
     }
 
-    /// What a mutant makes of it.
-    fn altered(&mut self, mut wanted: Wanted) -> Wanted {
-        let owner = wanted.owner.clone();
-        if self.is(Mutant::OneTooFew) && wanted.replicas > 1 {
-            wanted.replicas -= 1;
+    /// Applies the mutant to a desired state.
+    fn mutate_desired(&mut self, mut desired: DesiredState) -> DesiredState {
+        let owner = desired.owner.clone();
+        if self.is(Mutant::OneReplicaTooFew) && desired.replicas > 1 {
+            desired.replicas -= 1;
         }
-        if self.is(Mutant::ZeroIsOne) {
-            wanted.replicas = wanted.replicas.max(1);
+        if self.is(Mutant::ZeroReplicasIsOne) {
+            desired.replicas = desired.replicas.max(1);
         }
-        let mine = || {
-            self.kept
+        let own_replicas = || {
+            self.persisted
                 .replicas
                 .iter()
                 .filter(|replica| replica.owner == owner)
         };
-        let current = mine()
+        let current = own_replicas()
             .find(|replica| replica.is_ready())
             .map(|replica| replica.revision.clone());
-        let failing = mine()
+        let failing = own_replicas()
             .find(|replica| replica.failures > 0)
             .map(|replica| replica.revision.clone());
-        let pinned = match self.options.mutant {
-            Some(Mutant::IgnoresTheNewTemplate) => current,
-            Some(Mutant::StuckForGood) => failing,
-            Some(Mutant::NoWayBack) => self.desk.forbidden(&owner, &wanted.revision),
+        let kept_revision = match self.options.mutant {
+            Some(Mutant::IgnoresTemplateChange) => current,
+            Some(Mutant::NeverLeavesBadTemplate) => failing,
+            Some(Mutant::NoRollback) => self
+                .store
+                .revision_before_rollback(&owner, &desired.revision),
             _ => None,
         };
-        if let Some(revision) = pinned
-            && let Some(replica) = mine().find(|replica| replica.revision == revision)
+        if let Some(revision) = kept_revision
+            && let Some(replica) = own_replicas().find(|replica| replica.revision == revision)
         {
-            (wanted.spec, wanted.revision) = (replica.spec.clone(), revision);
+            (desired.spec, desired.revision) = (replica.spec.clone(), revision);
         }
-        if self.is(Mutant::ScaleLostInRollout) {
-            let rolling = mine().any(|replica| replica.revision != wanted.revision);
-            wanted.replicas = self.desk.replicas_at_rest(&owner, wanted.replicas, rolling);
+        if self.is(Mutant::IgnoresScaleDuringRollout) {
+            let is_rolling = own_replicas().any(|replica| replica.revision != desired.revision);
+            desired.replicas =
+                self.store
+                    .replicas_before_rollout(&owner, desired.replicas, is_rolling);
         }
         if self.is(Mutant::RecreateOverlaps) {
-            wanted.recreate = false;
+            desired.recreate = false;
         }
-        wanted
+        desired
     }
 
-    /// Whether replicas of it must not overlap.
+    /// Whether the replicas of an owner must not overlap.
     pub(super) fn is_recreate(&self, owner: &str) -> bool {
-        let object = self.kept.accepted.get(owner);
+        let object = self.persisted.accepted.get(owner);
         let policy = object.and_then(|object| object.pointer("/spec/deployPolicy"));
         policy.and_then(Value::as_str) == Some("Recreate")
     }
 
-    fn of(&self, owner: &str, revision: Option<&str>, other: bool) -> Vec<usize> {
-        let wanted = |replica: &Replica| {
-            let same = revision.is_none_or(|revision| replica.revision == revision);
-            replica.owner == owner && same != other
+    /// Returns the indices of an owner's replicas that have `revision`, or that do not.
+    fn replicas_of(&self, owner: &str, revision: &str, has_revision: bool) -> Vec<usize> {
+        let matches = |replica: &Replica| {
+            replica.owner == owner && (replica.revision == revision) == has_revision
         };
-        let replicas = self.kept.replicas.iter().enumerate();
+        let replicas = self.persisted.replicas.iter().enumerate();
         replicas
-            .filter(|(_, replica)| wanted(replica))
+            .filter(|(_, replica)| matches(replica))
             .map(|(index, _)| index)
             .collect()
     }
 
-    fn bring_to(&mut self, wanted: Wanted) {
-        let revision = Some(wanted.revision.as_str());
-        let old = self.of(&wanted.owner, revision, true);
-        let new = self.of(&wanted.owner, revision, false);
-        if wanted.recreate && !old.is_empty() {
-            return self.end(old);
+    /// Creates and stops replicas of one object.
+    fn reconcile_set(&mut self, desired: DesiredState) {
+        let old = self.replicas_of(&desired.owner, &desired.revision, false);
+        let new = self.replicas_of(&desired.owner, &desired.revision, true);
+        if desired.recreate && !old.is_empty() {
+            return self.stop_replicas(old);
         }
-        let leftover = |ending: &crate::models::scheduler::state::Ending| {
-            ending.owner == wanted.owner && !ending.orphan && !ending.over
+        let is_pending = |stop: &PendingStop| {
+            stop.owner == desired.owner && !stop.on_lost_host && !stop.finished
         };
-        if wanted.recreate && new.is_empty() && self.kept.endings.iter().any(leftover) {
+        let mut pending_stops = self.persisted.pending_stops.iter();
+        if desired.recreate && new.is_empty() && pending_stops.any(is_pending) {
             return;
         }
-        let n = wanted.replicas;
+        let size = desired.replicas;
         let surge = match self.options.mutant {
-            Some(Mutant::AllAtOnce) => n,
-            _ => n.div_ceil(4),
+            Some(Mutant::ReplacesAllAtOnce) => size,
+            _ => size.div_ceil(4),
         };
-        let rolling = !old.is_empty();
-        let room = match self.options.mutant {
-            Some(Mutant::SurgesWithoutBound) if rolling => n * 3,
-            _ if rolling => n + surge,
-            _ => n.max(new.len()),
+        let is_rolling = !old.is_empty();
+        let max_total = match self.options.mutant {
+            Some(Mutant::UnboundedSurge) if is_rolling => size * 3,
+            _ if is_rolling => size + surge,
+            _ => size.max(new.len()),
         };
-        let goal = match self.options.mutant {
-            Some(Mutant::SurgesWithoutBound) if rolling => n * 2,
-            Some(Mutant::CountsLate) if self.desk.counts_again(&wanted.owner) => n + new.len(),
-            _ => n,
+        let target = match self.options.mutant {
+            Some(Mutant::UnboundedSurge) if is_rolling => size * 2,
+            Some(Mutant::CountsFromStaleCache)
+                if self.store.counts_from_stale_cache(&desired.owner) =>
+            {
+                size + new.len()
+            }
+            _ => size,
         };
-        let room = room.max(if self.is(Mutant::CountsLate) { goal } else { 0 });
-        let missing = goal
+        let max_total = if self.is(Mutant::CountsFromStaleCache) {
+            max_total.max(target)
+        } else {
+            max_total
+        };
+        let missing = target
             .saturating_sub(new.len())
-            .min(room.saturating_sub(new.len() + old.len()));
-        let grows = !new.is_empty() && missing > 0 && !rolling;
-        if grows && self.is(Mutant::GrowthRestarts) {
-            return self.end(new);
+            .min(max_total.saturating_sub(new.len() + old.len()));
+        let grows = !new.is_empty() && missing > 0 && !is_rolling;
+        if grows && self.is(Mutant::ScaleUpRestarts) {
+            return self.stop_replicas(new);
         }
         for _ in 0..missing {
-            self.make(&wanted);
+            self.create_replica(&desired);
         }
-        if missing == 0 && !self.is(Mutant::SurgesWithoutBound) {
-            self.shrink(&wanted, &new, rolling);
+        if missing == 0 && !self.is(Mutant::UnboundedSurge) {
+            self.scale_down(&desired, &new, is_rolling);
         }
-        self.retire(&wanted, n, rolling);
+        if is_rolling {
+            self.retire_old_replicas(&desired);
+        }
     }
 
-    fn make(&mut self, wanted: &Wanted) {
-        self.kept.numbers += 1;
-        let random: String = format!("{:08x}", rand::random::<u32>());
-        let name = match wanted.bare {
-            true => wanted.name.clone(),
-            false => format!("{}-{}-{random}", wanted.name, wanted.revision),
+    fn create_replica(&mut self, desired: &DesiredState) {
+        self.persisted.last_number += 1;
+        let name = if desired.is_bare_workload {
+            desired.name.clone()
+        } else {
+            let suffix = rand::random::<u32>();
+            format!("{}-{}-{suffix:08x}", desired.name, desired.revision)
         };
-        self.kept.replicas.push(Replica {
-            number: self.kept.numbers,
+        self.persisted.replicas.push(Replica {
+            number: self.persisted.last_number,
             name,
-            namespace: wanted.namespace.clone(),
-            owner: wanted.owner.clone(),
-            revision: wanted.revision.clone(),
-            spec: wanted.spec.clone(),
-            annotations: wanted.annotations.clone(),
+            namespace: desired.namespace.clone(),
+            owner: desired.owner.clone(),
+            revision: desired.revision.clone(),
+            spec: desired.spec.clone(),
+            annotations: desired.annotations.clone(),
             id: None,
             host: None,
             phase: Phase::Waiting,
@@ -272,201 +292,199 @@ impl Model {
             request: String::new(),
             attempts: 0,
             failures: 0,
-            refused_by: None,
+            last_failed_host: None,
             not_before: self.now,
-            asked_at: self.now,
-            asking: false,
-            since: self.now,
+            requested_at: self.now,
+            request_in_flight: false,
+            running_since: self.now,
         });
         self.dirty = true;
     }
 
-    /// Of too many of the right ones, those that are not ready go first, then the youngest.
-    fn shrink(&mut self, wanted: &Wanted, new: &[usize], rolling: bool) {
-        let surplus = new.len().saturating_sub(wanted.replicas);
-        if surplus == 0 || self.is(Mutant::StopsNothingOnScaleDown) {
+    /// Stops surplus replicas: those that are not ready first, then the youngest.
+    fn scale_down(&mut self, desired: &DesiredState, new: &[usize], is_rolling: bool) {
+        let surplus = new.len().saturating_sub(desired.replicas);
+        if surplus == 0 || self.is(Mutant::IgnoresScaleDown) {
             return;
         }
-        if self.is(Mutant::ShrinksByReplacing) && !rolling {
-            return self.end(new.to_vec());
+        if self.is(Mutant::ScaleDownRestarts) && !is_rolling {
+            return self.stop_replicas(new.to_vec());
         }
         let mut victims = new.to_vec();
-        let blind = self.is(Mutant::ShrinksBlindly);
-        let oldest = blind || self.varies(Variant::OldestFirst);
+        let ready_first = self.is(Mutant::ScaleDownStopsReadyFirst);
+        let oldest_first = ready_first || self.has_variant(Variant::OldestFirst);
         victims.sort_by_key(|index| {
-            let replica = self.kept.replicas.get(*index);
-            let ready = replica.is_some_and(Replica::is_ready);
+            let replica = self.persisted.replicas.get(*index);
+            let is_ready = replica.is_some_and(Replica::is_ready);
             let number = replica.map_or(0, |replica| replica.number);
-            let age = if oldest { number } else { u64::MAX - number };
-            (if blind { !ready } else { ready }, age)
+            let age = if oldest_first {
+                number
+            } else {
+                u64::MAX - number
+            };
+            (is_ready != ready_first, age)
         });
         victims.truncate(surplus);
-        self.end(victims);
+        self.stop_replicas(victims);
     }
 
-    /// Of earlier templates, what is not ready goes at once, and what is ready as others are ready in its place.
-    fn retire(&mut self, wanted: &Wanted, n: usize, rolling: bool) {
-        if !rolling {
-            return;
-        }
-        let old = self.of(&wanted.owner, Some(&wanted.revision), true);
-        let new = self.of(&wanted.owner, Some(&wanted.revision), false);
+    /// Stops replicas of earlier templates: unready ones at once, ready ones as replacements become
+    /// ready.
+    fn retire_old_replicas(&mut self, desired: &DesiredState) {
+        let size = desired.replicas;
+        let old = self.replicas_of(&desired.owner, &desired.revision, false);
+        let new = self.replicas_of(&desired.owner, &desired.revision, true);
         let is_ready = |index: &usize| {
-            self.kept
+            self.persisted
                 .replicas
                 .get(*index)
                 .is_some_and(Replica::is_ready)
         };
         let (ready, unready): (Vec<usize>, Vec<usize>) =
             old.iter().copied().partition(|index| is_ready(index));
-        let serving = match self.options.mutant {
-            Some(Mutant::StopsTheOldOnFaith) => ready.len() + new.len(),
-            _ => ready.len() + new.iter().filter(|index| is_ready(index)).count(),
+        let new_ready = new.iter().filter(|index| is_ready(index)).count();
+        let total_ready = match self.options.mutant {
+            Some(Mutant::CountsCreatedAsReady) => ready.len() + new.len(),
+            _ => ready.len() + new_ready,
         };
         let mut victims = unready;
-        let dispensable = match self.options.mutant {
-            Some(Mutant::StopsFirst) => ready.len(),
-            _ => serving.saturating_sub(n).min(ready.len()),
+        let surplus = match self.options.mutant {
+            Some(Mutant::StopsOldFirst) => ready.len(),
+            _ => total_ready.saturating_sub(size).min(ready.len()),
         };
-        victims.extend(ready.iter().copied().take(dispensable));
-        if self.is(Mutant::DropsTheLastGood) {
-            let before = self.desk.previous_revision(&wanted.owner, &wanted.revision);
+        victims.extend(ready.iter().copied().take(surplus));
+        if self.is(Mutant::StopsLastGoodTemplate) {
+            let previous = self
+                .store
+                .previous_revision(&desired.owner, &desired.revision);
             let older = ready.iter().copied().filter(|index| {
-                let replica = self.kept.replicas.get(*index);
-                before.is_some() && replica.map(|replica| replica.revision.clone()) != before
+                let replica = self.persisted.replicas.get(*index);
+                let revision = replica.map(|replica| replica.revision.clone());
+                previous.is_some() && revision != previous
             });
             victims.extend(older);
             victims.sort_unstable();
             victims.dedup();
         }
-        if self.is(Mutant::SurgesWithoutBound)
-            && new.iter().filter(|index| is_ready(index)).count() < n * 2
-        {
+        if self.is(Mutant::UnboundedSurge) && new_ready < size * 2 {
             return;
         }
-        self.end(victims);
+        self.stop_replicas(victims);
     }
 
-    /// These replicas are not wanted any more.
-    fn end(&mut self, mut indices: Vec<usize>) {
+    /// Removes replicas and adds pending stops for their ids.
+    fn stop_replicas(&mut self, mut indices: Vec<usize>) {
         indices.sort_unstable();
         for index in indices.into_iter().rev() {
-            if index >= self.kept.replicas.len() {
+            if index >= self.persisted.replicas.len() {
                 continue;
             }
-            let replica = self.kept.replicas.remove(index);
-            let lost = replica
+            let replica = self.persisted.replicas.remove(index);
+            let on_lost_host = replica
                 .host
                 .as_ref()
                 .is_some_and(|host| self.hosts.get(host).is_some_and(|host| host.lost));
-            let ending = ending_of(&replica, self.now, lost);
-            let unanswered = matches!(replica.phase, Phase::Sent | Phase::Unknown);
-            if self.is(Mutant::UnansweredStartUnstopped) && unanswered {
+            let stop = pending_stop_of(&replica, self.now, on_lost_host);
+            let is_unanswered = matches!(replica.phase, Phase::Sent | Phase::Unknown);
+            if self.is(Mutant::NeverStopsUnansweredStarts) && is_unanswered {
                 continue;
             }
-            self.kept.endings.extend(ending);
-            if self.is(Mutant::StopsTheNeighbour) {
-                let mut others = self.kept.replicas.iter();
+            self.persisted.pending_stops.extend(stop);
+            if self.is(Mutant::StopsUnrelatedWorkload) {
+                let mut others = self.persisted.replicas.iter();
                 let other = others
                     .find(|other| other.phase == Phase::Running && other.owner != replica.owner);
-                self.kept
-                    .endings
-                    .extend(other.and_then(|other| ending_of(other, self.now, false)));
+                let stop = other.and_then(|other| pending_stop_of(other, self.now, false));
+                self.persisted.pending_stops.extend(stop);
             }
             self.dirty = true;
         }
     }
 
-    /// The replicas of what was deleted.
-    fn delete(&mut self, gone: Vec<usize>) {
-        if gone.is_empty() {
+    /// Stops the replicas of deleted objects.
+    fn delete_replicas(&mut self, deleted: Vec<usize>) {
+        if deleted.is_empty() {
             return;
         }
-        if self.is(Mutant::ForgetsToStop) {
+        if self.is(Mutant::DeletesWithoutStopping) {
             let mut index = 0;
-            self.kept.replicas.retain(|_| {
+            self.persisted.replicas.retain(|_| {
                 index += 1;
-                !gone.contains(&(index - 1))
+                !deleted.contains(&(index - 1))
             });
             return;
         }
-        if self.is(Mutant::DeletedComesBack) {
+        if self.is(Mutant::RestartsDeleted) {
             let now = self.now;
-            let again: Vec<Replica> = gone
+            let restarted: Vec<Replica> = deleted
                 .iter()
-                .filter_map(|index| self.kept.replicas.get(*index))
+                .filter_map(|index| self.persisted.replicas.get(*index))
                 .filter(|replica| replica.id.is_some() && replica.failures < 100)
                 .cloned()
                 .collect();
-            self.end(gone);
-            for mut replica in again {
-                self.kept.numbers += 1;
-                replica.number = self.kept.numbers;
-                replica.wait("once more", now + Duration::from_millis(100));
-                // It is not done twice.
+            self.stop_replicas(deleted);
+            for mut replica in restarted {
+                self.persisted.last_number += 1;
+                replica.number = self.persisted.last_number;
+                replica.reset("restarted", now + Duration::from_millis(100));
+                // Marks the replica, so that it is restarted only once.
                 replica.failures = 100;
-                self.desk.haunt(replica);
+                self.store.resurrect(replica);
             }
             return;
         }
-        let spare = usize::from(self.is(Mutant::LeavesOneBehind) && gone.len() > 1);
-        let (keep, gone): (Vec<usize>, Vec<usize>) = {
-            let split = gone.len() - spare;
-            (
-                gone.iter().copied().skip(split).collect(),
-                gone.iter().copied().take(split).collect(),
-            )
-        };
-        let forgotten: Vec<u64> = keep
+        let left_running = usize::from(self.is(Mutant::LeavesOneReplica) && deleted.len() > 1);
+        let (stopped, forgotten) = deleted.split_at(deleted.len() - left_running);
+        let forgotten: Vec<u64> = forgotten
             .iter()
-            .filter_map(|index| self.kept.replicas.get(*index))
+            .filter_map(|index| self.persisted.replicas.get(*index))
             .map(|replica| replica.number)
             .collect();
-        self.end(gone);
-        self.kept
+        self.stop_replicas(stopped.to_vec());
+        self.persisted
             .replicas
             .retain(|replica| !forgotten.contains(&replica.number));
     }
 
-    /// What ran on a host goes with it, and nobody is asked: by a mutant only.
-    pub(super) fn delete_what_ran_on(&mut self, host: &str) {
-        let on_it = self
-            .kept
+    /// Deletes the objects whose workloads run on a host, for `Mutant::DeletesObjectsOfLostHosts`.
+    pub(super) fn delete_objects_on(&mut self, host: &str) {
+        let on_host = self
+            .persisted
             .replicas
             .iter()
             .filter(|replica| replica.host.as_deref() == Some(host));
-        let owners: Vec<String> = on_it.map(|replica| replica.owner.clone()).collect();
+        let owners: Vec<String> = on_host.map(|replica| replica.owner.clone()).collect();
         for owner in owners {
-            self.kept.accepted.remove(&owner);
-            self.desk.ignore(&owner);
+            self.persisted.accepted.remove(&owner);
+            self.store.ignore(&owner);
         }
     }
 
+    /// Moves a running replica to an empty host, for `Mutant::Rebalances`.
     fn rebalance(&mut self) {
-        let on = |id: &String| {
-            self.kept
+        let count_on = |id: &String| {
+            self.persisted
                 .replicas
                 .iter()
                 .filter(|replica| replica.host.as_ref() == Some(id))
                 .count()
         };
-        let empties = self
-            .hosts
-            .iter()
-            .filter(|(id, host)| self.is_usable(host) && on(id) == 0 && !id.starts_with('('));
-        let empties: Vec<(&String, &crate::models::scheduler::Host)> = empties.collect();
-        let movable = self.kept.replicas.iter().position(|replica| {
-            let fits = |(id, host): &(&String, &crate::models::scheduler::Host)| {
-                crate::models::scheduler::placement::fits(&replica.spec, id, &host.beat, None)
-                    .is_ok()
+        let is_empty = |(id, host): &(&String, &Host)| {
+            self.is_usable(host) && count_on(id) == 0 && *id != MALFORMED_MARK
+        };
+        let empty_hosts: Vec<(&String, &Host)> = self.hosts.iter().filter(is_empty).collect();
+        let movable = self.persisted.replicas.iter().position(|replica| {
+            let fits = |(id, host): &(&String, &Host)| {
+                placement::check_host(&replica.spec, id, &host.heartbeat, None).is_ok()
             };
-            let crowded = replica.host.as_ref().is_some_and(|host| on(host) > 1);
-            replica.phase == Phase::Running && crowded && empties.iter().any(fits)
+            let shares_host = replica.host.as_ref().is_some_and(|host| count_on(host) > 1);
+            replica.phase == Phase::Running && shares_host && empty_hosts.iter().any(fits)
         });
-        let now: Instant = self.now;
-        if let Some(replica) = movable.and_then(|index| self.kept.replicas.get_mut(index)) {
-            self.kept.endings.extend(ending_of(replica, now, false));
-            replica.wait("moved", now);
+        let now = self.now;
+        if let Some(replica) = movable.and_then(|index| self.persisted.replicas.get_mut(index)) {
+            let stop = pending_stop_of(replica, now, false);
+            self.persisted.pending_stops.extend(stop);
+            replica.reset("moved to another host", now);
         }
     }
 }

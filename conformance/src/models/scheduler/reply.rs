@@ -1,4 +1,4 @@
-//! How the model scheduler reads what hosts say: liberally, or wrongly by a mutant. Pure.
+//! The decoder of the model scheduler for replies and heartbeats, with the faults of mutants.
 
 use serde_json::Value;
 
@@ -6,31 +6,35 @@ use super::Mutant;
 use crate::spec::schema;
 use crate::wire::response::State;
 
-/// A status as it was answered.
+/// Status in a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Status {
+pub(super) struct ReportedStatus {
     pub state: State,
     pub message: String,
 }
 
-/// Reads the answer to a command about an id; `None` is no answer.
-pub(super) fn status(payload: &[u8], id: &str, mutant: Option<Mutant>) -> Option<Status> {
-    let any = mutant == Some(Mutant::AnyReplyWillDo);
-    let running = || Status {
+/// Decodes the reply to a request for `id`; returns `None` if the reply counts as missing.
+pub(super) fn decode_status(
+    payload: &[u8],
+    id: &str,
+    mutant: Option<Mutant>,
+) -> Option<ReportedStatus> {
+    let accepts_any = mutant == Some(Mutant::AcceptsAnyReply);
+    let running = || ReportedStatus {
         state: State::Running,
         message: String::new(),
     };
     let Ok(json) = serde_json::from_slice::<Value>(payload) else {
-        return any.then(running);
+        return accepts_any.then(running);
     };
-    if refuses(&json, "WorkloadStartResponse", mutant) {
+    if is_rejected(&json, "WorkloadStartResponse", mutant) {
         return None;
     }
     let status = member(&json, "workloadStatus", "workload_status", mutant);
     let Some(status) = status.filter(|status| status.is_object()) else {
-        return any.then(running);
+        return accepts_any.then(running);
     };
-    if any {
+    if accepts_any {
         return Some(running());
     }
     let text = |camel, proto| member(status, camel, proto, mutant).and_then(Value::as_str);
@@ -38,19 +42,19 @@ pub(super) fn status(payload: &[u8], id: &str, mutant: Option<Mutant>) -> Option
         return None;
     }
     let state = member(status, "workloadState", "workload_state", mutant);
-    if mutant == Some(Mutant::CamelCaseReader) && state.is_some_and(Value::is_number) {
+    if mutant == Some(Mutant::RejectsProtoNames) && state.is_some_and(Value::is_number) {
         return None;
     }
-    match State::read(state) {
+    match State::parse(state) {
         State::Absent | State::Other(_) | State::Unspecified => None,
-        state => Some(Status {
+        state => Some(ReportedStatus {
             state,
             message: text("message", "message").unwrap_or_default().to_owned(),
         }),
     }
 }
 
-/// A member by either of its names.
+/// Returns a field by its JSON name or its proto name.
 pub(super) fn member<'v>(
     json: &'v Value,
     camel: &str,
@@ -58,17 +62,17 @@ pub(super) fn member<'v>(
     mutant: Option<Mutant>,
 ) -> Option<&'v Value> {
     let found = json.get(camel).or_else(|| match mutant {
-        Some(Mutant::CamelCaseReader) => None,
+        Some(Mutant::RejectsProtoNames) => None,
         _ => json.get(proto),
     });
     found.filter(|value| !value.is_null())
 }
 
-/// Whether a reader of that mutant refuses the message: the faithful one never does.
-pub(super) fn refuses(json: &Value, message: &str, mutant: Option<Mutant>) -> bool {
+/// Whether the mutant rejects a message.
+pub(super) fn is_rejected(json: &Value, message: &str, mutant: Option<Mutant>) -> bool {
     match mutant {
-        Some(Mutant::StrictReader) => has_unknown(json, message),
-        Some(Mutant::NullIsMalformed) => has_null(json),
+        Some(Mutant::RejectsUnknownFields) => has_unknown_field(json, message),
+        Some(Mutant::RejectsNull) => has_null(json),
         _ => false,
     }
 }
@@ -82,29 +86,29 @@ fn has_null(json: &Value) -> bool {
     }
 }
 
-fn has_unknown(json: &Value, message: &str) -> bool {
-    let (Some(members), Some(known)) = (json.as_object(), schema::message(message)) else {
+fn has_unknown_field(json: &Value, message: &str) -> bool {
+    let (Some(members), Some(schema)) = (json.as_object(), schema::message(message)) else {
         return false;
     };
     members.iter().any(|(name, value)| {
-        let field = known
+        let field = schema
             .field_by_json_name(name)
-            .or_else(|| known.field_by_proto_name(name));
+            .or_else(|| schema.field_by_proto_name(name));
         let Some(field) = field else { return true };
         let schema::Kind::Message(inner) = field.kind else {
             return false;
         };
         match value {
-            Value::Array(items) => items.iter().any(|item| has_unknown(item, inner)),
-            value => has_unknown(value, inner),
+            Value::Array(items) => items.iter().any(|item| has_unknown_field(item, inner)),
+            value => has_unknown_field(value, inner),
         }
     })
 }
 
-/// A number that may be written as text.
+/// Decodes a JSON number or a number in a string.
 pub(super) fn number(value: Option<&Value>, mutant: Option<Mutant>) -> Option<f64> {
     match value? {
-        Value::Number(number) if mutant != Some(Mutant::WantsNumberStrings) => number.as_f64(),
+        Value::Number(number) if mutant != Some(Mutant::IgnoresJsonNumbers) => number.as_f64(),
         Value::String(text) => text.parse().ok(),
         _ => None,
     }
@@ -115,25 +119,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_liberally() {
-        for good in [
+    fn every_permitted_encoding_of_a_reply_is_accepted() {
+        for valid in [
             r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#,
-            r#"{"workload_status":{"workload_id":"a","workload_state":2,"message":null,"more":{}}}"#,
+            r#"{"workload_status":{"workload_id":"a","workload_state":2,"message":null,"x":{}}}"#,
         ] {
-            let read = status(good.as_bytes(), "a", None);
+            let status = decode_status(valid.as_bytes(), "a", None);
             assert_eq!(
-                read.map(|status| status.state),
+                status.map(|status| status.state),
                 Some(State::Running),
-                "{good}"
+                "{valid}"
             );
         }
-        for bad in [
+        for invalid in [
             "",
             "{}",
             r#"{"workloadStatus":{"workloadId":"b","workloadState":2}}"#,
             r#"{"workloadStatus":{"workloadId":"a"}}"#,
         ] {
-            assert_eq!(status(bad.as_bytes(), "a", None), None, "{bad}");
+            assert_eq!(
+                decode_status(invalid.as_bytes(), "a", None),
+                None,
+                "{invalid}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From the spec of a Workload to the start on the wire. Pure.
+//! Builds the start request of a Workload.
 
 use std::collections::BTreeMap;
 
@@ -7,45 +7,47 @@ use serde_json::{Map, Value, json};
 use super::Mutant;
 use crate::wire::base64;
 
-/// What can be referred to: `Kind/namespace/name` and its object.
+/// Objects by key: `Kind/namespace/name`.
 pub(super) type Objects = BTreeMap<String, Value>;
 
-/// What stands in the way of a start, in words.
+/// Reason why a workload cannot be started yet.
 #[derive(Debug)]
-pub(super) struct NotYet(pub String);
+pub(super) struct Blocked(pub String);
 
-/// Makes the `workload` of a start.
-pub(super) struct Maker<'o> {
+/// Builder for the `workload` field of a start request.
+pub(super) struct RequestBuilder<'o> {
     pub objects: &'o Objects,
     pub namespace: &'o str,
     pub mutant: Option<Mutant>,
 }
 
-impl Maker<'_> {
+impl RequestBuilder<'_> {
     fn is(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 
-    /// The workload as hosts are sent it.
+    /// Builds the workload.
     pub(super) fn workload(
         &self,
         name: &str,
         spec: &Value,
         annotations: &Value,
-    ) -> Result<Value, NotYet> {
+    ) -> Result<Value, Blocked> {
         let mut workload = Map::new();
-        if !self.is(Mutant::Nameless) {
+        if !self.is(Mutant::OmitsNameAndNamespace) {
             workload.insert("namespace".into(), json!(self.namespace));
             workload.insert("name".into(), json!(name));
         }
-        let sent = annotations
+        let annotations: Map<String, Value> = annotations
             .as_object()
             .into_iter()
             .flatten()
             .filter(|(key, _)| {
-                !key.starts_with("kubectl.kubernetes.io/") || self.is(Mutant::SendsLastApplied)
-            });
-        let annotations: Map<String, Value> = sent.map(|(k, v)| (k.clone(), v.clone())).collect();
+                !key.starts_with("kubectl.kubernetes.io/")
+                    || self.is(Mutant::SendsKubectlAnnotations)
+            })
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         if !annotations.is_empty() && !self.is(Mutant::DropsAnnotations) {
             workload.insert("annotations".into(), Value::Object(annotations));
         }
@@ -60,31 +62,7 @@ impl Maker<'_> {
             workload.insert("witWorld".into(), Value::Object(world));
         }
         if let Some(service) = spec.get("service").filter(|service| service.is_object()) {
-            let mut made = self.part(service, &["image"])?;
-            copy_numbers(
-                service,
-                &mut made,
-                &["maxRestarts"],
-                self.is(Mutant::WritesZeroLimits),
-            );
-            if let (true, Some(restarts)) = (
-                self.is(Mutant::CastsNegativeNumbers),
-                made.get("maxRestarts").and_then(Value::as_i64),
-            ) {
-                made.insert(
-                    "maxRestarts".into(),
-                    json!(restarts.cast_unsigned().to_string()),
-                );
-            } else if let Some(restarts) = made.get("maxRestarts").cloned() {
-                // 64 bits are written as text.
-                let text = if self.is(Mutant::WritesRestartsAsNumber) {
-                    restarts
-                } else {
-                    json!(restarts.to_string())
-                };
-                made.insert("maxRestarts".into(), text);
-            }
-            workload.insert("service".into(), Value::Object(made));
+            workload.insert("service".into(), self.service(service)?);
         }
         insert_list(
             &mut workload,
@@ -94,37 +72,52 @@ impl Maker<'_> {
         Ok(Value::Object(workload))
     }
 
-    fn component(&self, component: &Value) -> Result<Value, NotYet> {
-        let mut made = self.part(component, &["name", "image"])?;
-        let limits = ["poolSize", "maxInvocations", "maxConcurrency"];
-        copy_numbers(
-            component,
-            &mut made,
-            &limits,
-            self.is(Mutant::WritesZeroLimits),
-        );
-        Ok(Value::Object(made))
+    fn service(&self, service: &Value) -> Result<Value, Blocked> {
+        let mut built = self.part(service, &["image"])?;
+        let with_zeros = self.is(Mutant::WritesZeroLimits);
+        copy_numbers(service, &mut built, &["maxRestarts"], with_zeros);
+        let max_restarts = built.get("maxRestarts").and_then(Value::as_i64);
+        if let Some(max_restarts) = max_restarts {
+            // 64-bit integers are written as strings.
+            let value = if self.is(Mutant::CastsNegativeMaxRestarts) {
+                json!(max_restarts.cast_unsigned().to_string())
+            } else if self.is(Mutant::WritesMaxRestartsAsNumber) {
+                json!(max_restarts)
+            } else {
+                json!(max_restarts.to_string())
+            };
+            built.insert("maxRestarts".into(), value);
+        }
+        Ok(Value::Object(built))
     }
 
-    /// What components and services have in common.
-    fn part(&self, part: &Value, texts: &[&str]) -> Result<Map<String, Value>, NotYet> {
-        let mut made = Map::new();
+    fn component(&self, component: &Value) -> Result<Value, Blocked> {
+        let mut built = self.part(component, &["name", "image"])?;
+        let limits = ["poolSize", "maxInvocations", "maxConcurrency"];
+        let with_zeros = self.is(Mutant::WritesZeroLimits);
+        copy_numbers(component, &mut built, &limits, with_zeros);
+        Ok(Value::Object(built))
+    }
+
+    /// Builds the fields that components and services have in common, and copies `texts`.
+    fn part(&self, part: &Value, texts: &[&str]) -> Result<Map<String, Value>, Blocked> {
+        let mut built = Map::new();
         for name in texts {
             if let Some(text) = part.get(*name) {
-                made.insert((*name).to_owned(), text.clone());
+                built.insert((*name).to_owned(), text.clone());
             }
         }
         let policy = match part.get("imagePullPolicy").and_then(Value::as_str) {
             Some("Always") => Some("IMAGE_PULL_POLICY_ALWAYS"),
             Some("IfNotPresent") => Some("IMAGE_PULL_POLICY_IF_NOT_PRESENT"),
             Some("Never") => Some("IMAGE_PULL_POLICY_NEVER"),
-            Some(other) if self.is(Mutant::RefusesOddManifests) => {
-                return Err(NotYet(format!("there is no pull policy {other}")));
+            Some(other) if self.is(Mutant::RefusesUnusualManifests) => {
+                return Err(Blocked(format!("imagePullPolicy {other} is unknown")));
             }
             _ => None,
         };
         if let Some(policy) = policy {
-            made.insert("imagePullPolicy".into(), json!(policy));
+            built.insert("imagePullPolicy".into(), json!(policy));
         }
         let secret = part
             .pointer("/imagePullSecret/name")
@@ -135,25 +128,25 @@ impl Maker<'_> {
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             if let Some(credentials) = self.credentials(name, image)? {
-                made.insert("imagePullSecret".into(), credentials);
+                built.insert("imagePullSecret".into(), credentials);
             }
         }
         if let Some(resources) = part.get("localResources") {
-            let made_resources = self.resources(resources)?;
-            if !made_resources.is_empty() {
-                made.insert("localResources".into(), Value::Object(made_resources));
+            let resources = self.resources(resources)?;
+            if !resources.is_empty() {
+                built.insert("localResources".into(), Value::Object(resources));
             }
         }
-        Ok(made)
+        Ok(built)
     }
 
-    fn resources(&self, resources: &Value) -> Result<Map<String, Value>, NotYet> {
-        let mut made = Map::new();
-        if let Some(layer) = resources.get("environment") {
-            insert_map(&mut made, "environment", self.layer(layer)?);
+    fn resources(&self, resources: &Value) -> Result<Map<String, Value>, Blocked> {
+        let mut built = Map::new();
+        if let Some(environment) = resources.get("environment") {
+            insert_map(&mut built, "environment", self.config(environment)?);
         }
         if let Some(config) = resources.get("config").and_then(Value::as_object) {
-            insert_map(&mut made, "config", config.clone());
+            insert_map(&mut built, "config", config.clone());
         }
         for name in [
             "volumeMounts",
@@ -164,54 +157,52 @@ impl Maker<'_> {
             if name == "allowedHostLoopbackPorts" && self.is(Mutant::DropsLoopbackPorts) {
                 continue;
             }
-            insert_list(&mut made, name, list(resources, name).cloned().collect());
+            insert_list(&mut built, name, list(resources, name).cloned().collect());
         }
-        Ok(made)
+        Ok(built)
     }
 
-    fn interface(&self, interface: &Value, spec: &Value) -> Result<Value, NotYet> {
-        let mut made = Map::new();
+    fn interface(&self, interface: &Value, spec: &Value) -> Result<Value, Blocked> {
+        let mut built = Map::new();
         for name in ["namespace", "package", "version", "name"] {
             let text = interface.get(name).filter(|text| text.as_str() != Some(""));
             if let Some(text) = text {
-                made.insert(name.to_owned(), text.clone());
+                built.insert(name.to_owned(), text.clone());
             }
         }
         insert_list(
-            &mut made,
+            &mut built,
             "interfaces",
             list(interface, "interfaces").cloned().collect(),
         );
-        let mut config = match self.is(Mutant::InterfaceConfigUnread) {
-            true => interface
-                .get("config")
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default(),
-            false => self.layer(interface)?,
+        let mut config = if self.is(Mutant::UnresolvedInterfaceConfig) {
+            let inline = interface.get("config").and_then(Value::as_object);
+            inline.cloned().unwrap_or_default()
+        } else {
+            self.config(interface)?
         };
-        self.alias(interface, spec, &mut config);
-        insert_map(&mut made, "config", config);
-        Ok(Value::Object(made))
+        self.add_aliases(interface, spec, &mut config);
+        insert_map(&mut built, "config", config);
+        Ok(Value::Object(built))
     }
 
-    fn alias(&self, interface: &Value, spec: &Value, config: &mut Map<String, Value>) {
+    /// Adds the in-cluster names of `kubernetes.service` to an HTTP interface.
+    fn add_aliases(&self, interface: &Value, spec: &Value, config: &mut Map<String, Value>) {
         let service = spec
             .pointer("/kubernetes/service/name")
             .and_then(Value::as_str);
         let is_http = interface.get("namespace") == Some(&json!("wasi"))
             && interface.get("package") == Some(&json!("http"));
-        let serves = |name: &Value| {
+        let is_handler = |name: &Value| {
             name == &json!("incoming-handler")
-                || (name == &json!("handler") && !self.is(Mutant::AliasesInOneInterface))
+                || (name == &json!("handler") && !self.is(Mutant::AliasesForIncomingHandlerOnly))
         };
-        let (Some(service), true, true) =
-            (service, is_http, list(interface, "interfaces").any(serves))
-        else {
+        let serves_http = is_http && list(interface, "interfaces").any(is_handler);
+        let (Some(service), true) = (service, serves_http) else {
             return;
         };
-        let (namespace, before) = (self.namespace, config.get("host-aliases"));
-        let mut aliases: Vec<String> = before
+        let (namespace, declared) = (self.namespace, config.get("host-aliases"));
+        let mut aliases: Vec<String> = declared
             .and_then(Value::as_str)
             .map(|text| {
                 text.split(',')
@@ -224,8 +215,8 @@ impl Maker<'_> {
         config.insert("host-aliases".into(), json!(aliases.join(",")));
     }
 
-    /// Inline values, then configurations, then secrets: the last one counts.
-    fn layer(&self, layer: &Value) -> Result<Map<String, Value>, NotYet> {
+    /// Merges inline values, configurations and secrets, in this order; the last value wins.
+    fn config(&self, source: &Value) -> Result<Map<String, Value>, Blocked> {
         let mut values: Map<String, Value> = Map::new();
         let mut add = |more: Map<String, Value>| {
             for (key, value) in more {
@@ -234,38 +225,38 @@ impl Maker<'_> {
                 }
             }
         };
-        add(layer
-            .get("config")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default());
+        let inline = source.get("config").and_then(Value::as_object);
+        add(inline.cloned().unwrap_or_default());
         for (list_name, kind) in [("configFrom", "ConfigMap"), ("secretFrom", "Secret")] {
-            for reference in list(layer, list_name) {
+            for reference in list(source, list_name) {
                 let name = reference
                     .get("name")
                     .and_then(Value::as_str)
                     .unwrap_or_default();
                 match self.data(kind, name) {
                     Some(data) => add(data),
-                    None if self.is(Mutant::StartsWithoutTheSecret) => {}
-                    None => return Err(NotYet(format!("there is no {kind} {name}"))),
+                    None if self.is(Mutant::StartsWithoutSecret) => {}
+                    None => return Err(Blocked(format!("{kind} {name} does not exist"))),
                 }
             }
         }
         Ok(values)
     }
 
+    /// Returns the data of a ConfigMap or Secret in the namespace of the workload.
     fn data(&self, kind: &str, name: &str) -> Option<Map<String, Value>> {
         let key = format!("{kind}/{}/{name}", self.namespace);
-        let anywhere = || {
-            let end = format!("/{name}");
-            let mut found = self.objects.iter();
-            let found = found.find(|(key, _)| key.starts_with(kind) && key.ends_with(&end));
+        let in_any_namespace = || {
+            let suffix = format!("/{name}");
+            let mut objects = self.objects.iter();
+            let found = objects.find(|(key, _)| key.starts_with(kind) && key.ends_with(&suffix));
             found.map(|(_, object)| object)
         };
-        let object = match self.is(Mutant::SecretsFromAnywhere) {
-            true => self.objects.get(&key).or_else(anywhere)?,
-            false => self.objects.get(&key)?,
+        let own = self.objects.get(&key);
+        let object = if self.is(Mutant::ReadsForeignNamespaces) {
+            own.or_else(in_any_namespace)?
+        } else {
+            own?
         };
         let mut data = Map::new();
         for (key, value) in object
@@ -286,13 +277,14 @@ impl Maker<'_> {
             plain
                 .into_iter()
                 .flatten()
-                .map(|(k, v)| (k.clone(), v.clone())),
+                .map(|(key, value)| (key.clone(), value.clone())),
         );
         Some(data)
     }
 
-    fn credentials(&self, secret: &str, image: &str) -> Result<Option<Value>, NotYet> {
-        let missing = || NotYet(format!("there is no Secret {secret}"));
+    /// Returns the credentials in a pull secret for the registry of an image.
+    fn credentials(&self, secret: &str, image: &str) -> Result<Option<Value>, Blocked> {
+        let missing = || Blocked(format!("Secret {secret} does not exist"));
         let data = self.data("Secret", secret).ok_or_else(missing)?;
         let text = data
             .get(".dockerconfigjson")
@@ -301,27 +293,27 @@ impl Maker<'_> {
         let config: Value = serde_json::from_str(text).unwrap_or_default();
         let registry = registry_of(image);
         let mut names = vec![registry.to_owned()];
-        if registry == "docker.io" && !self.is(Mutant::DockerHubByName) {
+        if registry == "docker.io" && !self.is(Mutant::IgnoresDockerHubEntry) {
             names.push("https://index.docker.io/v1/".to_owned());
         }
         let auths = config.get("auths").and_then(Value::as_object);
         let entry = auths.and_then(|auths| {
-            let own = names.iter().find_map(|name| auths.get(name));
-            match self.is(Mutant::AnyCredentialsWillDo) {
-                true => auths.values().next(),
-                false => own,
+            if self.is(Mutant::SendsAnyCredentials) {
+                auths.values().next()
+            } else {
+                names.iter().find_map(|name| auths.get(name))
             }
         });
         let Some(entry) = entry else {
             let empty = json!({ "username": "", "password": "" });
-            return Ok(self.is(Mutant::EmptyCredentials).then_some(empty));
+            return Ok(self.is(Mutant::SendsEmptyCredentials).then_some(empty));
         };
         let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
         let (user, password) = match (text("username"), text("password"), text("auth")) {
             (Some(user), Some(password), _) => (user, password),
             (_, _, Some(auth)) => {
-                let both = base64::decode(&auth).unwrap_or_default();
-                let (user, password) = both.split_once(':').unwrap_or_default();
+                let decoded = base64::decode(&auth).unwrap_or_default();
+                let (user, password) = decoded.split_once(':').unwrap_or_default();
                 (user.to_owned(), password.to_owned())
             }
             _ => return Ok(None),
@@ -330,7 +322,7 @@ impl Maker<'_> {
     }
 }
 
-/// The registry of an image; Docker Hub when its first part is no host name.
+/// Returns the registry of an image: Docker Hub if the first part is not a host name.
 fn registry_of(image: &str) -> &str {
     match image.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
@@ -339,23 +331,23 @@ fn registry_of(image: &str) -> &str {
 }
 
 fn volume(volume: &Value) -> Value {
-    let mut made = Map::new();
-    made.insert(
+    let mut built = Map::new();
+    built.insert(
         "name".into(),
         volume.get("name").cloned().unwrap_or_default(),
     );
     let path = volume.pointer("/hostPath/path");
     match (volume.get("ephemeral"), path) {
-        (None, Some(path)) => made.insert("hostPath".into(), json!({ "localPath": path })),
-        _ => made.insert("emptyDir".into(), json!({})),
+        (None, Some(path)) => built.insert("hostPath".into(), json!({ "localPath": path })),
+        _ => built.insert("emptyDir".into(), json!({})),
     };
-    Value::Object(made)
+    Value::Object(built)
 }
 
-fn copy_numbers(from: &Value, to: &mut Map<String, Value>, names: &[&str], zeros: bool) {
+fn copy_numbers(from: &Value, to: &mut Map<String, Value>, names: &[&str], with_zeros: bool) {
     for name in names {
         let number = from.get(*name).and_then(Value::as_i64).unwrap_or(0);
-        if number != 0 || zeros {
+        if number != 0 || with_zeros {
             to.insert((*name).to_owned(), json!(number));
         }
     }

@@ -1,4 +1,4 @@
-//! What the model scheduler knows, and what of it outlives the process.
+//! The state of the model scheduler, of which a part survives restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,69 +6,70 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One replica: a workload that is wanted, with at most one id.
+/// A replica of a set, or a bare workload; it has at most one id at a time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Replica {
-    /// A number that no other replica has.
+    /// Unique number.
     pub number: u64,
-    /// The name of its Workload.
+    /// Name of its Workload.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of its Workload.
     pub namespace: String,
-    /// `Kind/namespace/name` of what it belongs to.
+    /// Key of its owner: `Kind/namespace/name`.
     pub owner: String,
-    /// The revision of the template that it is made from.
+    /// Revision of its template.
     pub revision: String,
-    /// The spec of its Workload.
+    /// Spec of its Workload.
     pub spec: Value,
-    /// Annotations of the template.
+    /// Annotations of its template.
     pub annotations: Value,
-    /// Its id on the wire, once it is placed.
+    /// Id on the wire, if it is assigned to a host.
     pub id: Option<String>,
-    /// Its host, once it is placed.
+    /// Host to which it is assigned.
     pub host: Option<String>,
-    /// Where it is in its life.
+    /// Phase of its lifecycle.
     pub phase: Phase,
-    /// What is told of it.
+    /// Message for its status.
     pub message: String,
-    /// The request as it was sent, so that a retry is the same.
+    /// Start request as it was sent, so that a retry has the same content.
     pub request: String,
-    /// How often the id was sent.
+    /// Number of starts that were sent for the id.
     pub attempts: u32,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     pub failures: u32,
-    /// The host that refused it last.
-    pub refused_by: Option<String>,
-    /// Nothing is done before.
+    /// Host on which it failed last.
+    pub last_failed_host: Option<String>,
+    /// Earliest time of the next start.
     #[serde(skip, default = "Instant::now")]
     pub not_before: Instant,
-    /// When it was last asked for, or its start was sent.
+    /// Time of the last start or status request.
     #[serde(skip, default = "Instant::now")]
-    pub asked_at: Instant,
-    /// An answer is awaited.
+    pub requested_at: Instant,
+    /// Whether a status request is in flight.
     #[serde(skip)]
-    pub asking: bool,
-    /// Since when it runs.
+    pub request_in_flight: bool,
+    /// Time at which it began to run.
     #[serde(skip, default = "Instant::now")]
-    pub since: Instant,
+    pub running_since: Instant,
 }
 
-/// Where a replica is in its life.
+/// Phase of a replica's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// It has no host.
+    /// It has no host.
     Waiting,
-    /// Its start was sent and not answered.
+    /// Its start was sent and is unanswered.
     Sent,
-    /// Its start had no answer that means anything.
+    /// Its start had no valid reply.
     Unknown,
-    /// Its host is at work.
+    /// Its host reported STARTING.
     Starting,
-    /// It runs.
+    /// Its host reported RUNNING.
     Running,
-    /// Its host takes it down, and nobody asked for that.
+    /// Its host reported STOPPING although no stop was sent.
     Stopping,
-    /// It has ended well.
+    /// Its host reported COMPLETED.
     Completed,
 }
 
@@ -77,133 +78,133 @@ impl Replica {
         matches!(self.phase, Phase::Running | Phase::Completed)
     }
 
-    /// Back to the beginning, to be started under another id.
-    pub(super) fn wait(&mut self, message: &str, not_before: Instant) {
+    /// Resets the replica, so that it starts under another id, not before `not_before`.
+    pub(super) fn reset(&mut self, message: &str, not_before: Instant) {
         self.id = None;
         self.host = None;
         self.phase = Phase::Waiting;
         self.message = message.to_owned();
         self.not_before = not_before;
-        self.asking = false;
+        self.request_in_flight = false;
         self.attempts = 0;
         self.request.clear();
     }
 }
 
-/// An id that is to be stopped on a host.
+/// An id that must be stopped on a host.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Ending {
-    /// The id.
+pub(super) struct PendingStop {
+    /// Id to stop.
     pub id: String,
-    /// The host.
+    /// Host of the id.
     pub host: String,
-    /// What it belonged to.
+    /// Key of the replica's owner.
     pub owner: String,
-    /// The replica that it was.
+    /// Number of the replica that had the id.
     pub replica: u64,
-    /// Its host is lost: it is stopped when that returns.
-    pub orphan: bool,
-    /// Nothing is done before.
+    /// Whether the host is lost; the stop is sent when the host returns.
+    pub on_lost_host: bool,
+    /// Earliest time of the next stop request.
     #[serde(skip, default = "Instant::now")]
     pub not_before: Instant,
-    /// An answer is awaited.
+    /// Whether a stop request is in flight.
     #[serde(skip)]
-    pub asking: bool,
-    /// It is over.
+    pub request_in_flight: bool,
+    /// Whether the stop is complete.
     #[serde(skip)]
-    pub over: bool,
+    pub finished: bool,
 }
 
-/// A host as its heartbeats have it.
+/// A host, as known from its heartbeats and replies.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
-    /// The latest heartbeat.
-    pub beat: Value,
-    /// The process behind the id.
+    /// Latest heartbeat.
+    pub heartbeat: Value,
+    /// Start time of the host's process.
     pub started_at: Option<String>,
-    /// The last sign of life.
-    pub heard: Instant,
-    /// The last heartbeat.
-    pub beat_at: Instant,
-    /// A heartbeat came since our connection was made.
-    pub beaten: bool,
-    /// Since when nobody listens, and how often that was seen.
-    pub deaf: Option<(Instant, u32)>,
-    /// It was deaf while a crowd was: the broker is suspected first.
-    pub in_crowd: bool,
-    /// Taken for gone.
+    /// Time of the last sign of life.
+    pub last_seen_at: Instant,
+    /// Time of the last heartbeat.
+    pub last_heartbeat_at: Instant,
+    /// Whether a heartbeat has arrived on the current connection.
+    pub heartbeat_since_connect: bool,
+    /// Time of the first of the consecutive no-responders replies, and their number.
+    pub no_responders: Option<(Instant, u32)>,
+    /// Whether the no-responders replies are part of a mass loss.
+    pub in_mass_loss: bool,
+    /// Whether the host is lost.
     pub lost: bool,
-    /// It owes the reply to a start until then.
-    pub owes_until: Option<Instant>,
-    /// When to probe it next.
-    pub probe_at: Instant,
-    /// A probe is under way.
-    pub probing: bool,
-    /// When its first heartbeat came.
-    pub known_at: Instant,
-    /// Heartbeats so far.
-    pub beats: u32,
+    /// Time until which the host may be silent because of a start in flight.
+    pub busy_until: Option<Instant>,
+    /// Time of the next probe.
+    pub next_probe_at: Instant,
+    /// Whether a probe is in flight.
+    pub probe_in_flight: bool,
+    /// Time of the first heartbeat.
+    pub first_heartbeat_at: Instant,
+    /// Number of heartbeats.
+    pub heartbeats: u32,
 }
 
-/// What of it all is kept on disk.
+/// State that survives a restart of the scheduler.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Kept {
-    /// The replicas.
+pub(super) struct PersistedState {
+    /// All replicas.
     pub replicas: Vec<Replica>,
-    /// What is to be stopped.
-    pub endings: Vec<Ending>,
-    /// The objects as they were accepted.
+    /// Stops that are not complete.
+    pub pending_stops: Vec<PendingStop>,
+    /// Accepted objects by key.
     pub accepted: BTreeMap<String, Value>,
-    /// Hosts that workloads were sent to.
+    /// Hosts that have received a start.
     pub hosts: BTreeSet<String>,
-    /// The next number of a replica.
-    pub numbers: u64,
+    /// Number of the last replica.
+    pub last_number: u64,
 }
 
-/// The times of the model; [`crate::models::scheduler::timings`] declares them, with room for a busy machine.
-pub(super) mod times {
+/// Intervals and timeouts; [`super::timings`] declares them with a margin for a busy machine.
+pub(super) mod durations {
     use super::Duration;
 
-    /// How often everything is looked at.
+    /// Interval of the main loop.
     pub const TICK: Duration = Duration::from_millis(40);
-    /// How often the directory is read.
-    pub const READ: Duration = Duration::from_millis(80);
-    /// How often a workload that runs is asked for.
-    pub const POLL: Duration = Duration::from_millis(700);
-    /// How often a host is probed.
-    pub const PROBE: Duration = Duration::from_millis(600);
-    /// How often one where nobody listened is.
-    pub const PROBE_DEAF: Duration = Duration::from_millis(300);
-    /// How long nobody must listen.
-    pub const DEAF_FOR: Duration = Duration::from_millis(1_500);
-    /// When one is found deaf, the others are asked, no more often than this.
-    pub const PROBE_ALL: Duration = Duration::from_millis(500);
-    /// How long a host may say nothing.
-    pub const SILENCE: Duration = Duration::from_millis(5_500);
-    /// How long a start may take to be answered.
-    pub const START: Duration = Duration::from_secs(60);
-    /// How long any other answer may take.
-    pub const ANSWER: Duration = Duration::from_secs(6);
-    /// How long the answer to a stop is waited for.
-    pub const STOP: Duration = Duration::from_secs(2);
-    /// How soon a start without an answer is asked after.
-    pub const DOUBT: Duration = Duration::from_secs(2);
-    /// How long a crowd that vanished, or a host not heard since the connection was made, is waited for.
-    pub const SETTLE: Duration = Duration::from_millis(11_000);
-    /// How long a crowd is suspected after it was last seen.
-    pub const CROWD: Duration = Duration::from_secs(2);
-    /// The fence of those that must not overlap.
+    /// Interval between scans of the directory.
+    pub const SCAN_INTERVAL: Duration = Duration::from_millis(80);
+    /// Interval between status requests for a running workload.
+    pub const POLL_INTERVAL: Duration = Duration::from_millis(700);
+    /// Interval between probes of a host.
+    pub const PROBE_INTERVAL: Duration = Duration::from_millis(600);
+    /// Interval between probes of a host without responders.
+    pub const NO_RESPONDERS_PROBE_INTERVAL: Duration = Duration::from_millis(300);
+    /// Time without responders after which a host is lost.
+    pub const NO_RESPONDERS_FOR: Duration = Duration::from_millis(1_500);
+    /// Minimum interval between probes of all hosts.
+    pub const PROBE_ALL_INTERVAL: Duration = Duration::from_millis(500);
+    /// Time of silence after which a host is lost.
+    pub const LOST_AFTER: Duration = Duration::from_millis(5_500);
+    /// Timeout of the reply to a start.
+    pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+    /// Timeout of the reply to a status request or a probe.
+    pub const REPLY_TIMEOUT: Duration = Duration::from_secs(6);
+    /// Timeout of the reply to a stop.
+    pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+    /// Time after which the status of an unanswered start is requested.
+    pub const STATUS_AFTER_START: Duration = Duration::from_secs(2);
+    /// Time that hosts have to return after a reconnect or a mass loss.
+    pub const SETTLING_PERIOD: Duration = Duration::from_millis(11_000);
+    /// Time for which a detected mass loss affects more hosts.
+    pub const MASS_LOSS_FOR: Duration = Duration::from_secs(2);
+    /// Delay before a replacement that must not overlap with a replica on a lost host.
     pub const FENCE: Duration = Duration::from_secs(10);
-    /// When a variant uses a host.
-    pub const LATE_REGISTER: Duration = Duration::from_millis(2_200);
-    /// When it goes on with a stop that was answered.
-    pub const LATE_STOP: Duration = Duration::from_millis(2_800);
-    /// When it repeats one that was not, after [`STOP`].
-    pub const LATE_RESEND: Duration = Duration::from_millis(1_200);
-    /// When it takes a host for lost that was not heard since the connection was made.
-    pub const LATE_SETTLE: Duration = Duration::from_millis(15_500);
-    /// The first pause after a failure.
-    pub const BACKOFF: Duration = Duration::from_millis(500);
-    /// The longest.
+    /// Delay after which the variant `SlowWithinDeadlines` uses a new host.
+    pub const SLOW_REGISTRATION: Duration = Duration::from_millis(2_200);
+    /// Interval between answered stops in that variant.
+    pub const SLOW_STOP_INTERVAL: Duration = Duration::from_millis(2_800);
+    /// Delay before an unanswered stop is repeated in that variant, after [`STOP_TIMEOUT`].
+    pub const SLOW_STOP_RESEND: Duration = Duration::from_millis(1_200);
+    /// [`SETTLING_PERIOD`] in that variant.
+    pub const SLOW_SETTLING_PERIOD: Duration = Duration::from_millis(15_500);
+    /// Minimum backoff after a failure.
+    pub const BACKOFF_MIN: Duration = Duration::from_millis(500);
+    /// Maximum backoff after a failure.
     pub const BACKOFF_MAX: Duration = Duration::from_secs(8);
 }

@@ -1,4 +1,4 @@
-//! The kill matrix: what was tried, what was found, and whether that is what must be found.
+//! The kill matrix: the findings of all trials.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,67 +9,67 @@ use super::Trial;
 use crate::check::outcome::Status;
 use crate::wire::response::shortened;
 
-/// What one trial brought.
+/// Finding of one trial.
 #[derive(Clone, Debug)]
 pub enum Finding {
-    /// A host that is right passed.
+    /// A conforming peer has passed.
     Passed,
-    /// A host that is right was blamed: the suite is too strict.
-    Blamed(Vec<String>),
-    /// A fault was found by the check of what it breaks.
+    /// Checks have failed on a conforming peer: the suite is too strict.
+    FalsePositive(Vec<String>),
+    /// A check of the broken requirement has found the fault.
     Killed {
-        /// The check.
+        /// Check that found the fault.
         check: String,
-        /// What it asked.
-        what: String,
-        /// What it saw.
+        /// Description of the violation.
+        description: String,
+        /// Behavior that the check observed.
         actual: String,
     },
-    /// A fault was not found: the check cannot fail.
+    /// No check of the broken requirement has found the fault.
     Survived {
-        /// What became of the requirement.
+        /// Status of the requirement.
         status: Status,
-        /// What the checks said instead.
+        /// Results of the checks of the requirement.
         reasons: Vec<String>,
     },
-    /// There was no judgement.
-    Trouble(String),
+    /// The suite has reached no verdict.
+    NoVerdict(String),
 }
 
 /// One trial and its finding.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// What was tried.
+    /// The trial.
     pub trial: Trial,
-    /// What was found.
+    /// Finding of the trial.
     pub finding: Finding,
-    /// How long it took.
-    pub took: Duration,
+    /// Duration of the trial.
+    pub duration: Duration,
 }
 
 impl Cell {
-    /// Whether the finding is what it must be.
+    /// Whether the finding is the expected one.
     #[must_use]
-    pub fn is_right(&self) -> bool {
+    pub fn is_expected(&self) -> bool {
         matches!(self.finding, Finding::Passed | Finding::Killed { .. })
     }
 }
 
-/// A line of the matrix.
+/// Formats a line of the matrix.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.trial.breaks().map_or("", |requirement| requirement.id);
-        let sign = if self.is_right() { "ok  " } else { "FAIL" };
+        let result = if self.is_expected() { "ok  " } else { "FAIL" };
         let name = self.trial.name();
         write!(
             f,
-            "{sign} {name:<44} {id:<16} {:>5.1} s  ",
-            self.took.as_secs_f64()
+            "{result} {name:<44} {id:<16} {:>5.1} s  ",
+            self.duration.as_secs_f64()
         )?;
         match &self.finding {
-            Finding::Passed => f.write_str("passes"),
+            Finding::Passed => f.write_str("passed"),
             Finding::Killed { check, .. } => write!(f, "killed by {check}"),
-            Finding::Blamed(complaints) => write!(f, "blamed: {}", complaints.join("; ")),
+            Finding::FalsePositive(checks) => write!(f, "false positive: {}", checks.join("; ")),
             Finding::Survived { status, reasons } => {
                 write!(
                     f,
@@ -77,68 +77,68 @@ impl fmt::Display for Cell {
                     shortened(&reasons.join("; "), 600)
                 )
             }
-            Finding::Trouble(trouble) => write!(f, "no verdict: {trouble}"),
+            Finding::NoVerdict(error) => write!(f, "no verdict: {error}"),
         }
     }
 }
 
-/// Every trial of a run.
+/// Result of a run of the self test.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// What was tried, in the order of the specification.
+    /// Trials that were run, in the order of the specification.
     pub cells: Vec<Cell>,
-    /// What could not be tried here: it takes minutes, or the broken reference host.
-    pub left_out: Vec<Trial>,
+    /// Trials that were not run, because they are slow, need a breakage, or were interrupted.
+    pub not_run: Vec<Trial>,
 }
 
 impl Matrix {
-    /// Every fault was killed by its own check, and everything right passed.
+    /// Whether every finding is the expected one.
     #[must_use]
-    pub fn is_right(&self) -> bool {
-        self.cells.iter().all(Cell::is_right)
+    pub fn is_expected(&self) -> bool {
+        self.cells.iter().all(Cell::is_expected)
     }
 
-    /// How many trials were right, and how many not.
+    /// Returns the number of trials with the expected finding, and of those without.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        let right = self.cells.iter().filter(|cell| cell.is_right()).count();
-        (right, self.cells.len() - right)
+        let passed = self.cells.iter().filter(|cell| cell.is_expected()).count();
+        (passed, self.cells.len() - passed)
     }
 
-    /// For machines.
+    /// Returns the matrix as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let cells = self.cells.iter().map(|cell| {
             let (finding, details) = match &cell.finding {
                 Finding::Passed => ("passed", json!({})),
-                Finding::Blamed(complaints) => ("blamed", json!({ "complaints": complaints })),
+                Finding::FalsePositive(checks) => ("false-positive", json!({ "checks": checks })),
                 Finding::Killed {
                     check,
-                    what,
+                    description,
                     actual,
                 } => (
                     "killed",
-                    json!({ "check": check, "what": what, "actual": actual }),
+                    json!({ "check": check, "description": description, "actual": actual }),
                 ),
                 Finding::Survived { status, reasons } => (
                     "survived",
                     json!({ "status": status.name(), "reasons": reasons }),
                 ),
-                Finding::Trouble(trouble) => ("trouble", json!({ "trouble": trouble })),
+                Finding::NoVerdict(error) => ("no-verdict", json!({ "error": error })),
             };
             json!({
                 "trial": cell.trial.name(),
                 "requirement": cell.trial.breaks().map(|requirement| requirement.id),
                 "finding": finding,
                 "details": details,
-                "right": cell.is_right(),
-                "duration_ms": u64::try_from(cell.took.as_millis()).unwrap_or(u64::MAX),
+                "expected": cell.is_expected(),
+                "duration_ms": u64::try_from(cell.duration.as_millis()).unwrap_or(u64::MAX),
             })
         });
         json!({
-            "right": self.is_right(),
+            "expected": self.is_expected(),
             "trials": cells.collect::<Vec<_>>(),
-            "left_out": self.left_out.iter().map(Trial::name).collect::<Vec<_>>(),
+            "not_run": self.not_run.iter().map(Trial::name).collect::<Vec<_>>(),
         })
     }
 }

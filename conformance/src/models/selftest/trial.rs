@@ -1,131 +1,133 @@
-//! What is tried: the model host as it is, its variants, its mutants, and the breakages.
+//! The trials of the self test: the models, their variants and mutants, and the breakages.
 
 use std::collections::BTreeMap;
 
 use super::Options;
 use crate::check::side::Side;
 use crate::models::host::{Mutant, Variant};
-use crate::models::scheduler as schedulers;
+use crate::models::scheduler as model_scheduler;
 use crate::spec::requirements;
 use crate::spec::requirements::{Breaks, Requirement};
 use crate::suite;
 
-/// One host to be judged, and what the judgement must be.
+/// A peer to judge, and the requirement that it breaks, if any.
 #[derive(Clone, Debug)]
 pub enum Trial {
-    /// The model host without any fault: it must pass.
-    Sound,
-    /// The model host, different within the specification: it must pass.
-    Variant(Variant),
-    /// The model host with one fault: the check of the requirement must find it.
-    Mutant {
-        /// The fault.
+    /// The model host; it must pass.
+    ModelHost,
+    /// A conforming variant of the model host; it must pass.
+    HostVariant(Variant),
+    /// The model host with one fault; a check of the requirement must fail.
+    HostMutant {
+        /// Injected fault.
         mutant: Mutant,
-        /// What it breaks.
+        /// Requirement that the fault breaks.
         requirement: &'static Requirement,
     },
-    /// The model scheduler without any fault: it must pass.
-    Scheduler,
-    /// The model scheduler, different within the specification: it must pass.
-    SchedulerVariant(schedulers::Variant),
-    /// The model scheduler with one fault: likewise.
+    /// The reference host with one fault; a check of the requirement must fail.
+    HostBreakage {
+        /// Name of the fault.
+        name: &'static str,
+        /// Requirement that the fault breaks.
+        requirement: &'static Requirement,
+    },
+    /// The model scheduler; it must pass.
+    ModelScheduler,
+    /// A conforming variant of the model scheduler; it must pass.
+    SchedulerVariant(model_scheduler::Variant),
+    /// The model scheduler with one fault; a check of the requirement must fail.
     SchedulerMutant {
-        /// The fault.
-        mutant: schedulers::Mutant,
-        /// What it breaks.
+        /// Injected fault.
+        mutant: model_scheduler::Mutant,
+        /// Requirement that the fault breaks.
         requirement: &'static Requirement,
     },
-    /// The reference scheduler in a cluster, with one fault: likewise.
+    /// The reference scheduler in a cluster, with one fault; a check of the requirement must fail.
     SchedulerBreakage {
-        /// Its name.
+        /// Name of the fault.
         name: &'static str,
-        /// What it breaks.
-        requirement: &'static Requirement,
-    },
-    /// The reference host with one fault: likewise.
-    Breakage {
-        /// Its name.
-        name: &'static str,
-        /// What it breaks.
+        /// Requirement that the fault breaks.
         requirement: &'static Requirement,
     },
 }
 
-/// What a trial goes on beside.
+/// Group of trials with a common limit on concurrency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// The checks of one requirement.
+    /// Trials that run the checks of one requirement.
     Fault,
-    /// The same, in the cluster that all of these share, each in a namespace of its own.
+    /// Trials that run the checks of one requirement in a shared cluster, in separate namespaces.
     Cluster,
-    /// The same, without another beside it.
+    /// Trials in the cluster that must run alone.
     ClusterAlone,
-    /// Everything that a host is asked.
+    /// Trials that run all checks on a host.
     WholeHost,
-    /// Everything that a scheduler is asked.
+    /// Trials that run all checks on a scheduler.
     WholeScheduler,
 }
 
-/// It works in the namespaces of others, and would make good there what is their fault.
-const ALONE: &str = "touches-every-namespace";
+/// Breakage that runs alone: its scheduler acts in the namespaces of other trials, where it would
+/// hide their faults.
+const EXCLUSIVE_BREAKAGE: &str = "touches-every-namespace";
 
-/// Every trial, in the order of the matrix.
+/// Returns all trials, in the order of the matrix.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let sound = std::iter::once(Trial::Sound);
-    let variants = Variant::ALL.iter().map(|variant| Trial::Variant(*variant));
-    let faults = requirements::ALL
+    let host_variants = Variant::ALL.iter().copied().map(Trial::HostVariant);
+    let host_faults =
+        requirements::ALL
+            .iter()
+            .filter_map(|requirement| match requirement.breaks? {
+                Breaks::Mutant(name) => Some(Trial::HostMutant {
+                    mutant: Mutant::named(name)?,
+                    requirement,
+                }),
+                Breaks::Breakage(name) => Some(Trial::HostBreakage { name, requirement }),
+            });
+    let scheduler_variants = model_scheduler::Variant::ALL
         .iter()
-        .filter_map(|requirement| match requirement.breaks? {
-            Breaks::Mutant(name) => Some(Trial::Mutant {
-                mutant: Mutant::named(name)?,
-                requirement,
-            }),
-            Breaks::Breakage(name) => Some(Trial::Breakage { name, requirement }),
-        });
-    let scheduler = std::iter::once(Trial::Scheduler);
-    let schedulers = schedulers::Variant::ALL
-        .iter()
-        .map(|variant| Trial::SchedulerVariant(*variant));
+        .copied()
+        .map(Trial::SchedulerVariant);
     let scheduler_faults =
         Side::Scheduler
             .requirements()
             .filter_map(|requirement| match requirement.breaks? {
                 Breaks::Mutant(name) => Some(Trial::SchedulerMutant {
-                    mutant: schedulers::Mutant::named(name)?,
+                    mutant: model_scheduler::Mutant::named(name)?,
                     requirement,
                 }),
                 Breaks::Breakage(name) => Some(Trial::SchedulerBreakage { name, requirement }),
             });
-    let hosts = sound.chain(variants).chain(faults);
-    hosts
-        .chain(scheduler)
-        .chain(schedulers)
+    std::iter::once(Trial::ModelHost)
+        .chain(host_variants)
+        .chain(host_faults)
+        .chain(std::iter::once(Trial::ModelScheduler))
+        .chain(scheduler_variants)
         .chain(scheduler_faults)
         .collect()
 }
 
 impl Trial {
-    /// What the matrix calls it.
+    /// Returns the name in the matrix.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Trial::Sound => "model host".to_owned(),
-            Trial::Variant(variant) => format!("variant:{}", variant.name()),
-            Trial::Mutant { mutant, .. } => format!("mutant:{}", mutant.name()),
-            Trial::Breakage { name, .. } => format!("breakage:{name}"),
-            Trial::SchedulerBreakage { name, .. } => format!("scheduler-breakage:{name}"),
-            Trial::Scheduler => "model scheduler".to_owned(),
+            Trial::ModelHost => "model host".to_owned(),
+            Trial::HostVariant(variant) => format!("variant:{}", variant.name()),
+            Trial::HostMutant { mutant, .. } => format!("mutant:{}", mutant.name()),
+            Trial::HostBreakage { name, .. } => format!("breakage:{name}"),
+            Trial::ModelScheduler => "model scheduler".to_owned(),
             Trial::SchedulerVariant(variant) => format!("scheduler-variant:{}", variant.name()),
             Trial::SchedulerMutant { mutant, .. } => format!("scheduler-mutant:{}", mutant.name()),
+            Trial::SchedulerBreakage { name, .. } => format!("scheduler-breakage:{name}"),
         }
     }
 
-    /// Whom it judges.
+    /// Returns the side of the peer.
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Trial::Scheduler
+            Trial::ModelScheduler
             | Trial::SchedulerVariant(_)
             | Trial::SchedulerMutant { .. }
             | Trial::SchedulerBreakage { .. } => Side::Scheduler,
@@ -133,33 +135,37 @@ impl Trial {
         }
     }
 
-    /// What it breaks, if anything.
+    /// Returns the requirement that the peer breaks, if any.
     #[must_use]
     pub fn breaks(&self) -> Option<&'static Requirement> {
         match self {
-            Trial::Sound | Trial::Variant(_) | Trial::Scheduler | Trial::SchedulerVariant(_) => {
-                None
-            }
-            Trial::Mutant { requirement, .. }
+            Trial::ModelHost
+            | Trial::HostVariant(_)
+            | Trial::ModelScheduler
+            | Trial::SchedulerVariant(_) => None,
+            Trial::HostMutant { requirement, .. }
+            | Trial::HostBreakage { requirement, .. }
             | Trial::SchedulerMutant { requirement, .. }
-            | Trial::SchedulerBreakage { requirement, .. }
-            | Trial::Breakage { requirement, .. } => Some(requirement),
+            | Trial::SchedulerBreakage { requirement, .. } => Some(requirement),
         }
     }
 
     pub(super) fn lane(&self) -> Lane {
         match self {
-            Trial::SchedulerBreakage { name: ALONE, .. } => Lane::ClusterAlone,
+            Trial::SchedulerBreakage {
+                name: EXCLUSIVE_BREAKAGE,
+                ..
+            } => Lane::ClusterAlone,
             Trial::SchedulerBreakage { .. } => Lane::Cluster,
-            Trial::Mutant { .. } | Trial::SchedulerMutant { .. } | Trial::Breakage { .. } => {
-                Lane::Fault
-            }
-            Trial::Sound | Trial::Variant(_) => Lane::WholeHost,
-            Trial::Scheduler | Trial::SchedulerVariant(_) => Lane::WholeScheduler,
+            Trial::HostMutant { .. }
+            | Trial::HostBreakage { .. }
+            | Trial::SchedulerMutant { .. } => Lane::Fault,
+            Trial::ModelHost | Trial::HostVariant(_) => Lane::WholeHost,
+            Trial::ModelScheduler | Trial::SchedulerVariant(_) => Lane::WholeScheduler,
         }
     }
 
-    /// Whether only slow checks can find it.
+    /// Whether all checks of the requirement are slow.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         let Some(requirement) = self.breaks() else {
@@ -173,7 +179,7 @@ impl Trial {
         covering.peek().is_some() && covering.all(|check| check.slow)
     }
 
-    /// Whether it is among those that were asked for by a part of the name or of the requirement's id.
+    /// Whether the name or the requirement id contains one of the texts, or there are none.
     #[must_use]
     pub fn is_selected(&self, only: &[String]) -> bool {
         let name = self.name();
@@ -187,25 +193,25 @@ impl Trial {
                 .any(|part| name.contains(part) || id.contains(part))
     }
 
-    /// Whether there is what it takes.
+    /// Whether the options permit the trial: its program is given, and it is not too slow.
     #[must_use]
     pub fn can_run(&self, options: &Options) -> bool {
-        let is_there = match self {
-            Trial::Breakage { .. } => options.breakage_host.is_some(),
+        let has_program = match self {
+            Trial::HostBreakage { .. } => options.breakage_host.is_some(),
             Trial::SchedulerBreakage { .. } => options.breakage_scheduler.is_some(),
             _ => true,
         };
-        is_there && (options.slow || !self.is_slow())
+        has_program && (options.slow || !self.is_slow())
     }
 
-    /// Its row in the matrix.
+    /// Returns the index of the trial's row in the matrix.
     #[must_use]
-    pub fn place(&self) -> usize {
+    pub fn row(&self) -> usize {
         thread_local! {
-            static PLACES: BTreeMap<String, usize> =
+            static ROWS: BTreeMap<String, usize> =
                 trials().iter().map(Trial::name).zip(0..).collect();
         }
-        PLACES.with(|places| places.get(&self.name()).copied().unwrap_or(usize::MAX))
+        ROWS.with(|rows| rows.get(&self.name()).copied().unwrap_or(usize::MAX))
     }
 }
 
@@ -214,8 +220,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fault_that_meddles_is_tried_alone() {
-        let alone = |trial: &Trial| trial.lane() == Lane::ClusterAlone;
-        assert_eq!(trials().iter().filter(|trial| alone(trial)).count(), 1);
+    fn exactly_one_trial_runs_alone() {
+        let is_alone = |trial: &&Trial| trial.lane() == Lane::ClusterAlone;
+        assert_eq!(trials().iter().filter(is_alone).count(), 1);
     }
 }

@@ -1,45 +1,48 @@
-//! Manifests: that each field arrives, and what is made of odd ones.
+//! Manifests: the effect of each field, and the treatment of unusual values.
 
 use serde_json::{Value, json};
 
-use super::references::{map, sent};
-use super::rollout::rolled;
+use super::references::{sent_workload, value_at};
+use super::rollout::wait_for_rollout;
 use crate::check::outcome::Flow;
 use crate::scheduler::context::{ScenarioContext, condition};
 use crate::scheduler::manifest::{API_VERSION, Manifest};
 use crate::scheduler::scenario::{Scenario, scenario};
 use crate::spec::requirements::*;
 
-/// The section.
+/// Scenarios of the section `manifests`.
 pub const SCENARIOS: &[Scenario] = &[
     scenario! {
-        id: "crd/every-field", run: every_field, covers: [SCHED_CRD_001, SCHED_CRD_002],
+        id: "manifests/every-field", run: every_field, covers: [SCHED_CRD_001, SCHED_CRD_002],
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "crd/odd", run: odd, covers: [SCHED_CRD_003], isolation: Shared, budget_s: 60,
-    },
-    scenario! {
-        id: "crd/annotations", run: annotations, covers: [SCHED_CRD_004, SCHED_CRD_005],
+        id: "manifests/unusual-values", run: unusual_values, covers: [SCHED_CRD_003],
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "crd/aliases", run: aliases, covers: [SCHED_CRD_006], isolation: Shared, budget_s: 60,
+        id: "manifests/annotations", run: annotations, covers: [SCHED_CRD_004, SCHED_CRD_005],
+        isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "crd/artifact", run: artifact,
+        id: "manifests/http-aliases", run: http_aliases, covers: [SCHED_CRD_006], isolation: Shared,
+        budget_s: 60,
+    },
+    scenario! {
+        id: "manifests/artifact", run: artifact,
         covers: [SCHED_CRD_007, SCHED_CRD_008, SCHED_CRD_009], isolation: Shared, budget_s: 120,
     },
     scenario! {
-        id: "crd/isolation", run: isolation, covers: [SCHED_CRD_010], isolation: Isolated,
-        needs: [Process], budget_s: 60,
+        id: "manifests/environments", run: environments, covers: [SCHED_CRD_010],
+        isolation: Isolated, needs: [Process], budget_s: 60,
     },
     scenario! {
-        id: "crd/ready", run: ready, covers: [SCHED_CRD_011], isolation: Shared, budget_s: 60,
+        id: "manifests/status", run: status, covers: [SCHED_CRD_011], isolation: Shared,
+        budget_s: 60,
     },
 ];
 
-/// What a host offers that everything in the large manifest fits.
+/// Returns the imports of a host on which the manifest with every field can run.
 fn offers() -> Value {
     json!([
         { "namespace": "acme", "package": "queue", "version": "1.0.0", "interfaces": ["push", "pull"] },
@@ -48,10 +51,10 @@ fn offers() -> Value {
 }
 
 async fn every_field(cx: &ScenarioContext) -> Flow {
-    cx.host(
-        cx.plan("a")
-            .fact("imports", offers())
-            .fact("environment", json!("prod")),
+    cx.start_host(
+        cx.host_config("a")
+            .heartbeat_field("imports", offers())
+            .heartbeat_field("environment", json!("prod")),
     )
     .await?;
     let resources = json!({
@@ -62,9 +65,9 @@ async fn every_field(cx: &ScenarioContext) -> Flow {
         "allowedIpNameLookups": ["db.example"],
         "allowedHostLoopbackPorts": ["5432/tcp", "53/udp"],
     });
-    let mut sent_resources = resources.clone();
-    if let Some(sent) = sent_resources.as_object_mut() {
-        sent.insert("environment".to_owned(), json!({ "E": "1" }));
+    let mut expected_resources = resources.clone();
+    if let Some(expected) = expected_resources.as_object_mut() {
+        expected.insert("environment".to_owned(), json!({ "E": "1" }));
     }
     let image = cx.image("app", 1);
     let app = cx.workload("app").with("/spec", json!({
@@ -83,14 +86,14 @@ async fn every_field(cx: &ScenarioContext) -> Flow {
         "volumes": [{ "name": "scratch", "ephemeral": {} }, { "name": "data", "hostPath": { "path": "/srv/data" } }],
     }));
     cx.submit(&app).await?;
-    let workload = sent(cx, "app").await?;
+    let workload = sent_workload(cx, "app").await?;
     let policy = |name: &str| json!(format!("IMAGE_PULL_POLICY_{name}"));
     let components = json!([
-        { "name": "one", "image": image, "imagePullPolicy": policy("ALWAYS"), "poolSize": 3, "maxInvocations": 100, "maxConcurrency": 7, "localResources": sent_resources },
+        { "name": "one", "image": image, "imagePullPolicy": policy("ALWAYS"), "poolSize": 3, "maxInvocations": 100, "maxConcurrency": 7, "localResources": expected_resources },
         { "name": "two", "image": format!("{image}-two"), "imagePullPolicy": policy("IF_NOT_PRESENT") },
         { "name": "three", "image": format!("{image}-three"), "imagePullPolicy": policy("NEVER") },
     ]);
-    let service = json!({ "image": format!("{image}-service"), "imagePullPolicy": policy("IF_NOT_PRESENT"), "maxRestarts": "5", "localResources": sent_resources });
+    let service = json!({ "image": format!("{image}-service"), "imagePullPolicy": policy("IF_NOT_PRESENT"), "maxRestarts": "5", "localResources": expected_resources });
     let interfaces = json!([
         { "namespace": "acme", "package": "queue", "version": "1.0.0", "name": "orders", "interfaces": ["push", "pull"], "config": { "topic": "t" } },
         { "namespace": "wasi", "package": "keyvalue", "interfaces": ["store"] },
@@ -102,38 +105,38 @@ async fn every_field(cx: &ScenarioContext) -> Flow {
         ("/service", service),
         ("/volumes", volumes),
     ] {
-        let came = without_empty(workload.pointer(pointer).cloned().unwrap_or_default());
+        let sent = without_empty(workload.pointer(pointer).cloned().unwrap_or_default());
         cx.claim(SCHED_CRD_001)
-            .is(pointer, came, without_empty(expected));
+            .is(pointer, sent, without_empty(expected));
     }
-    let named = [workload.get("namespace"), workload.get("name")]
+    let identity = [workload.get("namespace"), workload.get("name")]
         .map(|name| name.cloned().unwrap_or_default());
     cx.claim(SCHED_CRD_002).is(
         "namespace and name",
-        named,
+        identity,
         [json!(cx.namespace()), json!(cx.name("app"))],
     );
     Ok(())
 }
 
-/// The message without what is empty: that says nothing which leaving it out does not say.
+/// Removes empty values, which have the same meaning as absent ones.
 fn without_empty(value: Value) -> Value {
     match value {
         Value::Object(members) => {
             let members = members.into_iter().map(|(name, value)| {
-                // A volume says what it is by an empty object.
-                let kept = if name == "emptyDir" {
+                // The empty object of a volume names its type.
+                let value = if name == "emptyDir" {
                     value
                 } else {
                     without_empty(value)
                 };
-                (name, kept)
+                (name, value)
             });
             let empty = |name: &str, value: &Value| match value {
                 Value::Object(members) => members.is_empty() && name != "emptyDir",
                 Value::Array(items) => items.is_empty(),
                 Value::String(text) => text.is_empty(),
-                Value::Bool(is) => !is,
+                Value::Bool(value) => !value,
                 Value::Number(number) => number.as_i64() == Some(0),
                 Value::Null => true,
             };
@@ -148,8 +151,8 @@ fn without_empty(value: Value) -> Value {
     }
 }
 
-async fn odd(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("a")).await?;
+async fn unusual_values(cx: &ScenarioContext) -> Flow {
+    cx.start_host(cx.host_config("a")).await?;
     let app = cx
         .deployment("app", 1)
         .spec("/components/0/imagePullPolicy", json!("Sometimes"))
@@ -157,38 +160,38 @@ async fn odd(cx: &ScenarioContext) -> Flow {
         .spec("/futureField", json!({ "anything": 1 }))
         .with("/spec/replicas", Value::Null);
     cx.submit(&app).await?;
-    let started = cx.started("app", cx.timings().act).await;
+    let started = cx.wait_for_start("app", cx.timings().act).await;
     if cx.claim(SCHED_CRD_003).met(started).is_none() {
         return Ok(());
     }
-    let workload = sent(cx, "app").await?;
-    let policy = map(&workload, "/witWorld/components/0")
+    let workload = sent_workload(cx, "app").await?;
+    let policy = value_at(&workload, "/witWorld/components/0")
         .get("imagePullPolicy")
         .cloned();
     let unset = policy
         .as_ref()
         .is_none_or(|policy| policy == "IMAGE_PULL_POLICY_UNSPECIFIED");
     cx.claim(SCHED_CRD_003)
-        .holds("an unknown pull policy is not set", unset, || {
+        .holds("the host receives no unknown pull policy", unset, || {
             format!("{policy:?}")
         });
     let volumes =
         json!([{ "name": "both", "emptyDir": {} }, { "name": "neither", "emptyDir": {} }]);
     cx.claim(SCHED_CRD_003)
-        .is("the volumes", map(&workload, "/volumes"), volumes);
-    let one = cx.runs("app", 1, cx.timings().act).await;
-    cx.claim(SCHED_CRD_003).met(one);
+        .is("volumes", value_at(&workload, "/volumes"), volumes);
+    let running = cx.wait_for_running("app", 1, cx.timings().act).await;
+    cx.claim(SCHED_CRD_003).met(running);
     let empty = cx.workload("empty").with(
         "/spec",
         json!({ "hostSelector": { "hostgroup": cx.group() } }),
     );
     cx.submit(&empty).await?;
     let name = cx.name("empty");
-    let started = cx.eventually(cx.timings().act, "the empty workload is sent", || {
+    let started = cx.eventually(cx.timings().act, "a start of the empty workload", || {
         let starts = cx.journal().starts();
         let found = starts
             .iter()
-            .any(|(_, came)| crate::scheduler::journal::contains(&came.payload, &name));
+            .any(|(_, start)| crate::scheduler::journal::contains(&start.payload, &name));
         std::future::ready(if found {
             Ok(())
         } else {
@@ -200,9 +203,9 @@ async fn odd(cx: &ScenarioContext) -> Flow {
 }
 
 async fn annotations(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("a")).await?;
-    let last = "kubectl.kubernetes.io/last-applied-configuration";
-    let annotations = json!({ "example.com/team": "shop", last: "{}" });
+    cx.start_host(cx.host_config("a")).await?;
+    let last_applied = "kubectl.kubernetes.io/last-applied-configuration";
+    let annotations = json!({ "example.com/team": "shop", last_applied: "{}" });
     cx.submit(
         &cx.workload("bare")
             .with("/metadata/annotations", annotations.clone()),
@@ -214,25 +217,28 @@ async fn annotations(cx: &ScenarioContext) -> Flow {
     )
     .await?;
     for app in ["bare", "app"] {
-        let sent = map(&sent(cx, app).await?, "/annotations");
-        let kept = sent
+        let sent = value_at(&sent_workload(cx, app).await?, "/annotations");
+        let has_kubectl_annotation = sent
             .as_object()
             .into_iter()
             .flatten()
             .any(|(key, _)| key.starts_with("kubectl.kubernetes.io/"));
-        cx.claim(SCHED_CRD_004)
-            .holds("what kubectl noted is not sent", !kept, || sent.to_string());
+        cx.claim(SCHED_CRD_004).holds(
+            "annotations of kubectl are not sent",
+            !has_kubectl_annotation,
+            || sent.to_string(),
+        );
         if app == "app" {
             let team = sent.get("example.com/team").cloned().unwrap_or_default();
             cx.claim(SCHED_CRD_005)
-                .is("the annotation of the template", team, json!("shop"));
+                .is("annotation of the template", team, json!("shop"));
         }
     }
     Ok(())
 }
 
-async fn aliases(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("a")).await?;
+async fn http_aliases(cx: &ScenarioContext) -> Flow {
+    cx.start_host(cx.host_config("a")).await?;
     let entry = |interface: &str, config: Value| json!({ "namespace": "wasi", "package": "http", "name": interface, "interfaces": [interface], "config": config });
     for (app, interface) in [("older", "incoming-handler"), ("newer", "handler")] {
         let config = json!({ "host": "shop.example", "host-aliases": "www.shop.example" });
@@ -241,7 +247,8 @@ async fn aliases(cx: &ScenarioContext) -> Flow {
             .spec("/hostInterfaces", json!([entry(interface, config)]))
             .with("/spec/kubernetes/service/name", json!("shop"));
         cx.submit(&manifest).await?;
-        let config = map(&sent(cx, app).await?, "/witWorld/hostInterfaces/0/config");
+        let workload = sent_workload(cx, app).await?;
+        let config = value_at(&workload, "/witWorld/hostInterfaces/0/config");
         let aliases = config
             .get("host-aliases")
             .and_then(Value::as_str)
@@ -259,13 +266,14 @@ async fn aliases(cx: &ScenarioContext) -> Flow {
         ]
         .to_vec();
         cx.claim(SCHED_CRD_006)
-            .is(&format!("the aliases of {interface}"), aliases, expected);
+            .is(&format!("host aliases of {interface}"), aliases, expected);
     }
     Ok(())
 }
 
+/// An app waits for its Artifact, and is updated when the Artifact changes.
 async fn artifact(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
+    cx.start_hosts::<2>().await?;
     let name = cx.name("artifact");
     let app = cx.deployment("app", 2).image("artifact://web").with(
         "/spec/artifacts",
@@ -275,18 +283,20 @@ async fn artifact(cx: &ScenarioContext) -> Flow {
     let workload_name = cx.name("app");
     let started = cx.never(
         std::time::Duration::from_secs(2),
-        "a start without the artifact",
+        "a start before the Artifact exists",
         || {
             let starts = cx.journal().starts();
-            let found = starts.iter().find(|(_, came)| {
-                crate::scheduler::journal::contains(&came.payload, &workload_name)
+            let found = starts.iter().find(|(_, start)| {
+                crate::scheduler::journal::contains(&start.payload, &workload_name)
             });
-            found.map(|(_, came)| String::from_utf8_lossy(&came.payload).into_owned())
+            found.map(|(_, start)| String::from_utf8_lossy(&start.payload).into_owned())
         },
     );
     cx.claim(SCHED_CRD_008).met(started.await);
-    cx.claim(SCHED_CRD_008)
-        .met(cx.tells(&app, &name, cx.timings().show).await);
+    cx.claim(SCHED_CRD_008).met(
+        cx.wait_for_status_text(&app, &name, cx.timings().show)
+            .await,
+    );
     let artifact = |revision: u32| {
         Manifest::deployment(&name, "", "", 1)
             .with("/apiVersion", json!(API_VERSION))
@@ -294,31 +304,35 @@ async fn artifact(cx: &ScenarioContext) -> Flow {
             .with("/spec", json!({ "image": cx.image("app", revision) }))
     };
     cx.submit(&artifact(1)).await?;
-    let placed = cx.runs("app", 2, cx.timings().act).await;
-    cx.claim(SCHED_CRD_007).met(placed);
+    let running = cx.wait_for_running("app", 2, cx.timings().act).await;
+    cx.claim(SCHED_CRD_007).met(running);
     cx.submit(&artifact(2)).await?;
-    cx.claim(SCHED_CRD_009).met(rolled(cx, 2, 2).await);
+    cx.claim(SCHED_CRD_009)
+        .met(wait_for_rollout(cx, 2, 2).await);
     Ok(())
 }
 
-async fn ready(cx: &ScenarioContext) -> Flow {
+async fn status(cx: &ScenarioContext) -> Flow {
     let host = cx
-        .host(cx.plan("a").fact("environment", json!("prod")))
+        .start_host(
+            cx.host_config("a")
+                .heartbeat_field("environment", json!("prod")),
+        )
         .await?;
     let bare = cx.workload("bare");
     cx.submit(&bare).await?;
-    let (set, _) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
+    let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
     for manifest in [&bare, &set] {
         cx.claim(SCHED_CRD_011)
-            .met(cx.says_ready(manifest, true, cx.timings().show).await);
+            .met(cx.wait_for_ready(manifest, true, cx.timings().show).await);
     }
     let object = cx.observe(&bare).await.unwrap_or_default();
-    let status = map(&object, "/status");
-    let placed = [status.get("hostId"), status.get("environment")]
+    let status = value_at(&object, "/status");
+    let reported = [status.get("hostId"), status.get("environment")]
         .map(|value| value.cloned().unwrap_or_default());
     cx.claim(SCHED_CRD_011).is(
-        "host and environment of the workload",
-        placed,
+        "hostId and environment of the workload",
+        reported,
         [json!(host.id()), json!("prod")],
     );
     let id = status
@@ -326,41 +340,54 @@ async fn ready(cx: &ScenarioContext) -> Flow {
         .and_then(Value::as_str)
         .unwrap_or_default();
     cx.claim(SCHED_CRD_011).holds(
-        "the id of the workload",
-        cx.ids_of("bare").contains(id),
+        "the reported workloadId is the id of a start",
+        cx.started_ids("bare").contains(id),
         || format!("{id:?}"),
     );
     let object = cx.observe(&set).await.unwrap_or_default();
-    let counts = map(&object, "/status/replicas");
+    let counts = value_at(&object, "/status/replicas");
     let count = |name: &str| counts.get(name).and_then(Value::as_i64).unwrap_or(0);
-    let seen = ["expected", "current", "ready", "unavailable"].map(count);
-    cx.claim(SCHED_CRD_011)
-        .is("expected, current, ready, unavailable", seen, [2, 2, 2, 0]);
+    let reported = ["expected", "current", "ready", "unavailable"].map(count);
+    cx.claim(SCHED_CRD_011).is(
+        "expected, current, ready and unavailable replicas",
+        reported,
+        [2, 2, 2, 0],
+    );
     let ready = condition(&object, "Ready").cloned().unwrap_or_default();
-    let told = ready
+    let has_reason = ready
         .get("reason")
         .and_then(Value::as_str)
         .is_some_and(|reason| !reason.is_empty());
     cx.claim(SCHED_CRD_011)
-        .holds("the condition has a reason", told, || ready.to_string());
+        .holds("the condition Ready has a reason", has_reason, || {
+            ready.to_string()
+        });
     Ok(())
 }
 
-/// Hosts of two environments, and workloads of a namespace that only one of them is for.
-async fn isolation(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("own").fact("environment", json!(cx.namespace())))
-        .await?;
+/// Workloads of a namespace run only on hosts of the environment with its name, despite `hostId`
+/// and `environment`.
+async fn environments(cx: &ScenarioContext) -> Flow {
+    cx.start_host(
+        cx.host_config("own")
+            .heartbeat_field("environment", json!(cx.namespace())),
+    )
+    .await?;
     let other = cx
-        .host(cx.plan("other").fact("environment", json!("other")))
+        .start_host(
+            cx.host_config("other")
+                .heartbeat_field("environment", json!("other")),
+        )
         .await?;
-    cx.host(cx.plan("nobody")).await?;
+    cx.start_host(cx.host_config("no-environment")).await?;
     cx.submit(&cx.deployment("app", 3)).await?;
     let within = cx.timings().act + cx.timings().reconnect;
-    let placed = cx.runs("app", 3, within).await;
-    if let Some(placed) = cx.claim(SCHED_CRD_010).met(placed) {
-        let names = crate::scheduler::context::hosts_of(&placed);
+    let running = cx.wait_for_running("app", 3, within).await;
+    if let Some(running) = cx.claim(SCHED_CRD_010).met(running) {
+        let names = crate::scheduler::context::host_names(&running);
         let expected = vec!["own".to_owned(); 3];
-        cx.claim(SCHED_CRD_010).is("where it runs", names, expected);
+        cx.claim(SCHED_CRD_010)
+            .is("hosts of the app", names, expected);
     }
     cx.submit(
         &cx.deployment("pinned", 1)
@@ -373,7 +400,7 @@ async fn isolation(cx: &ScenarioContext) -> Flow {
     )
     .await?;
     for app in ["pinned", "named"] {
-        cx.no_start(SCHED_CRD_010, app).await;
+        cx.assert_no_start(SCHED_CRD_010, app).await;
     }
     Ok(())
 }

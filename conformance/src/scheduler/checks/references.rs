@@ -1,4 +1,4 @@
-//! References: configurations, secrets and pull secrets, which hosts only see as values.
+//! References: ConfigMaps, Secrets and pull secrets, whose values the scheduler sends to hosts.
 
 use std::time::Duration;
 
@@ -8,37 +8,39 @@ use crate::check::outcome::{Blocked, Flow};
 use crate::scheduler::context::ScenarioContext;
 use crate::scheduler::manifest::Manifest;
 use crate::scheduler::scenario::{Scenario, scenario};
+use crate::scheduler::simulated_host::{CommandRule, Reaction};
 use crate::spec::requirements::*;
 use crate::wire::base64;
 
-/// The section.
+/// Scenarios of the section `references`.
 pub const SCENARIOS: &[Scenario] = &[
     scenario! {
-        id: "ref/missing", run: missing, covers: [SCHED_REF_001, SCHED_REF_002],
+        id: "references/missing", run: missing, covers: [SCHED_REF_001, SCHED_REF_002],
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "ref/precedence", run: precedence, covers: [SCHED_REF_003, SCHED_REF_004],
+        id: "references/precedence", run: precedence, covers: [SCHED_REF_003, SCHED_REF_004],
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "ref/pull-secret", run: pull_secret,
+        id: "references/pull-secret", run: pull_secret,
         covers: [SCHED_REF_005, SCHED_REF_006, SCHED_REF_007], isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "ref/namespace", run: namespace, covers: [SCHED_REF_008], isolation: Shared,
+        id: "references/namespace", run: namespace, covers: [SCHED_REF_008], isolation: Shared,
         budget_s: 60,
     },
     scenario! {
-        id: "ref/secrecy", run: secrecy, covers: [SCHED_REF_009], isolation: Shared, budget_s: 60,
+        id: "references/secret-not-shown", run: secret_not_shown, covers: [SCHED_REF_009],
+        isolation: Shared, budget_s: 60,
     },
 ];
 
-/// The workload of the first start of an app.
-pub(super) async fn sent(cx: &ScenarioContext, app: &str) -> Result<Value, Blocked> {
-    let started = cx.started(app, cx.timings().act).await;
-    let (_, came) = started.or_blocked(cx, SCHED_START_001)?;
-    let workload = came
+/// Returns the workload in the first start of an app.
+pub(super) async fn sent_workload(cx: &ScenarioContext, app: &str) -> Result<Value, Blocked> {
+    let started = cx.wait_for_start(app, cx.timings().act).await;
+    let (_, start) = started.or_blocked(cx, SCHED_START_001)?;
+    let workload = start
         .json
         .as_ref()
         .and_then(|json| json.get("workload"))
@@ -46,8 +48,8 @@ pub(super) async fn sent(cx: &ScenarioContext, app: &str) -> Result<Value, Block
     Ok(workload.unwrap_or_default())
 }
 
-/// The map at a place of the workload; empty when there is none.
-pub(super) fn map(workload: &Value, pointer: &str) -> Value {
+/// Returns the value at a JSON pointer, or an empty map.
+pub(super) fn value_at(workload: &Value, pointer: &str) -> Value {
     workload
         .pointer(pointer)
         .cloned()
@@ -55,7 +57,7 @@ pub(super) fn map(workload: &Value, pointer: &str) -> Value {
 }
 
 async fn missing(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("a")).await?;
+    cx.start_host(cx.host_config("a")).await?;
     let (config, secret) = (cx.name("config"), cx.name("secret"));
     let environment =
         json!({ "configFrom": [{ "name": config }], "secretFrom": [{ "name": secret }] });
@@ -63,27 +65,31 @@ async fn missing(cx: &ScenarioContext) -> Flow {
         .deployment("app", 1)
         .spec("/components/0/localResources/environment", environment);
     cx.submit(&app).await?;
-    cx.no_start(SCHED_REF_001, "app").await;
-    cx.claim(SCHED_REF_001)
-        .met(cx.tells(&app, &config, cx.timings().show).await);
+    cx.assert_no_start(SCHED_REF_001, "app").await;
+    cx.claim(SCHED_REF_001).met(
+        cx.wait_for_status_text(&app, &config, cx.timings().show)
+            .await,
+    );
     cx.submit(&Manifest::data("ConfigMap", &config, &[("A", "1")]))
         .await?;
-    cx.claim(SCHED_REF_001)
-        .met(cx.tells(&app, &secret, cx.timings().show).await);
+    cx.claim(SCHED_REF_001).met(
+        cx.wait_for_status_text(&app, &secret, cx.timings().show)
+            .await,
+    );
     cx.submit(&Manifest::data("Secret", &secret, &[("B", "two-and-two")]))
         .await?;
-    let placed = cx.runs("app", 1, cx.timings().act).await;
-    cx.claim(SCHED_REF_002).met(placed);
-    let more = cx.never(Duration::from_secs(1), "another start", || {
-        let ids = cx.ids_of("app");
+    let running = cx.wait_for_running("app", 1, cx.timings().act).await;
+    cx.claim(SCHED_REF_002).met(running);
+    let another = cx.never(Duration::from_secs(1), "a start under another id", || {
+        let ids = cx.started_ids("app");
         (ids.len() > 1).then(|| format!("{ids:?}"))
     });
-    cx.claim(SCHED_REF_002).met(more.await);
+    cx.claim(SCHED_REF_002).met(another.await);
     Ok(())
 }
 
 async fn precedence(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("a").fact(
+    cx.start_host(cx.host_config("a").heartbeat_field(
         "imports",
         json!([{ "namespace": "acme", "package": "queue", "interfaces": ["push"] }]),
     ))
@@ -103,7 +109,7 @@ async fn precedence(cx: &ScenarioContext) -> Flow {
         &[("D", "4"), ("A", "4")],
     ))
     .await?;
-    let layer = |mut base: Value| {
+    let with_references = |mut base: Value| {
         if let Some(base) = base.as_object_mut() {
             base.insert("config".into(), json!({ "A": "1", "B": "1" }));
             base.insert(
@@ -115,31 +121,34 @@ async fn precedence(cx: &ScenarioContext) -> Flow {
         base
     };
     let interface =
-        layer(json!({ "namespace": "acme", "package": "queue", "interfaces": ["push"] }));
+        with_references(json!({ "namespace": "acme", "package": "queue", "interfaces": ["push"] }));
     let app = cx
         .deployment("app", 1)
-        .spec("/components/0/localResources/environment", layer(json!({})))
+        .spec(
+            "/components/0/localResources/environment",
+            with_references(json!({})),
+        )
         .spec("/hostInterfaces", json!([interface]));
     cx.submit(&app).await?;
-    let workload = sent(cx, "app").await?;
+    let workload = sent_workload(cx, "app").await?;
     let expected = json!({ "A": "4", "B": "2", "C": "3", "D": "4" });
-    let environment = map(
+    let environment = value_at(
         &workload,
         "/witWorld/components/0/localResources/environment",
     );
     cx.claim(SCHED_REF_003).is(
-        "the environment that the host is sent",
+        "environment of the component",
         environment,
         expected.clone(),
     );
-    let config = map(&workload, "/witWorld/hostInterfaces/0/config");
+    let config = value_at(&workload, "/witWorld/hostInterfaces/0/config");
     cx.claim(SCHED_REF_004)
-        .is("the configuration of the interface", config, expected);
+        .is("configuration of the interface", config, expected);
     Ok(())
 }
 
 async fn pull_secret(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("a")).await?;
+    cx.start_host(cx.host_config("a")).await?;
     let secret = cx.name("pull");
     let docker = json!({ "auths": {
         "other.example": { "username": "wrong", "password": "wrong-password" },
@@ -163,7 +172,7 @@ async fn pull_secret(cx: &ScenarioContext) -> Flow {
         ]),
     );
     cx.submit(&app).await?;
-    let workload = sent(cx, "app").await?;
+    let workload = sent_workload(cx, "app").await?;
     let secret_of = |name: &str| {
         let components = workload
             .pointer("/witWorld/components")
@@ -178,22 +187,22 @@ async fn pull_secret(cx: &ScenarioContext) -> Flow {
     };
     let pair = |user: &str, password: &str| json!({ "username": user, "password": password });
     cx.claim(SCHED_REF_005).is(
-        "the credentials for its own registry",
+        "credentials for the registry in the secret",
         secret_of("own"),
         pair("user", "right-password"),
     );
     cx.claim(SCHED_REF_006).is(
-        "the credentials for another registry",
+        "credentials for another registry",
         secret_of("stranger"),
         Value::Null,
     );
     cx.claim(SCHED_REF_007).is(
-        "the credentials for an image without a registry",
+        "credentials for an image without a registry",
         secret_of("hub"),
         pair("hub", "hub-password"),
     );
     cx.claim(SCHED_REF_007).is(
-        "the credentials for docker.io",
+        "credentials for docker.io",
         secret_of("hub-by-name"),
         pair("hub", "hub-password"),
     );
@@ -201,62 +210,64 @@ async fn pull_secret(cx: &ScenarioContext) -> Flow {
 }
 
 async fn namespace(cx: &ScenarioContext) -> Flow {
-    cx.host(cx.plan("a")).await?;
+    cx.start_host(cx.host_config("a")).await?;
     let name = cx.name("config");
     for kind in ["ConfigMap", "Secret"] {
         cx.submit(&Manifest::data(kind, &name, &[("A", "elsewhere")]).namespace("elsewhere"))
             .await?;
     }
-    let refer = |list: &str| json!({ list: [{ "name": name }] });
+    let reference = |list: &str| json!({ list: [{ "name": name }] });
     for (app, list) in [("config", "configFrom"), ("secret", "secretFrom")] {
         let app = cx
             .deployment(app, 1)
-            .spec("/components/0/localResources/environment", refer(list));
+            .spec("/components/0/localResources/environment", reference(list));
         cx.submit(&app).await?;
     }
     for app in ["config", "secret"] {
-        cx.no_start(SCHED_REF_008, app).await;
+        cx.assert_no_start(SCHED_REF_008, app).await;
     }
     Ok(())
 }
 
-async fn secrecy(cx: &ScenarioContext) -> Flow {
-    let host = cx.host(cx.plan("a")).await?;
+async fn secret_not_shown(cx: &ScenarioContext) -> Flow {
+    let host = cx.start_host(cx.host_config("a")).await?;
     let (name, value) = (cx.name("secret"), format!("hunter2-{}", cx.group()));
-    cx.secret(&value);
+    cx.add_secret(&value);
     cx.submit(&Manifest::data("Secret", &name, &[("PASSWORD", &value)]))
         .await?;
     let environment = json!({ "secretFrom": [{ "name": name }] });
     let app = cx
         .deployment("app", 1)
         .spec("/components/0/localResources/environment", environment);
-    let act = crate::scheduler::simulated_host::Act::Fail {
-        message: "cannot be linked".to_owned(),
-        known: true,
+    let failure = Reaction::Fail {
+        message: "cannot link the component".to_owned(),
+        recorded: true,
     };
-    host.script(crate::scheduler::simulated_host::Rule::on("workload.start", act).times(1));
+    host.add_rule(CommandRule::on("workload.start", failure).times(1));
     cx.submit(&app).await?;
-    let runs = cx
-        .runs(
+    let running = cx
+        .wait_for_running(
             "app",
             1,
             cx.timings().act + cx.timings().retry.min(Duration::from_secs(20)),
         )
         .await;
-    runs.or_blocked(cx, SCHED_START_009)?;
-    let quiet = cx.consistently(
+    running.or_blocked(cx, SCHED_START_009)?;
+    let not_shown = cx.consistently(
         Duration::from_secs(2),
-        "the value of the secret is nowhere shown",
+        "the value of the secret appears neither in the status nor in the log",
         || async {
-            if cx.told(&app).await.contains(&value) {
-                return Err("it stands in what is shown".to_owned());
+            if cx.status_text(&app).await.contains(&value) {
+                return Err("the status contains it".to_owned());
             }
-            match cx.live().log().is_some_and(|log| log.contains(&value)) {
-                true => Err("it stands in the log".to_owned()),
-                false => Ok(()),
+            let log = cx.scheduler().log();
+            if log.is_some_and(|log| log.contains(&value)) {
+                Err("the log contains it".to_owned())
+            } else {
+                Ok(())
             }
         },
     );
-    cx.claim(SCHED_REF_009).met(quiet.await);
+    cx.claim(SCHED_REF_009).met(not_shown.await);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Replica sets: as many as wanted, growing, shrinking.
+//! Replica sets: the number of replicas, and how it changes.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,224 +6,232 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::check::outcome::Flow;
-use crate::scheduler::context::{ScenarioContext, ids_of};
+use crate::scheduler::context::{ScenarioContext, workload_ids};
 use crate::scheduler::scenario::{Scenario, scenario};
-use crate::scheduler::simulated_host::{Act, Rule};
+use crate::scheduler::simulated_host::{CommandRule, Reaction};
 use crate::spec::requirements::*;
 use crate::wire::response::State;
 
-/// The section.
+/// Scenarios of the section `replicas`.
 pub const SCENARIOS: &[Scenario] = &[
     scenario! {
-        id: "scale/runs", run: runs, covers: [SCHED_SCALE_001, SCHED_SCALE_002],
+        id: "replicas/exact-count", run: exact_count, covers: [SCHED_SCALE_001, SCHED_SCALE_002],
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "scale/grows", run: grows, covers: [SCHED_SCALE_003], isolation: Shared, budget_s: 60,
+        id: "replicas/scale-up", run: scale_up, covers: [SCHED_SCALE_003], isolation: Shared,
+        budget_s: 60,
     },
     scenario! {
-        id: "scale/shrinks", run: shrinks, covers: [SCHED_SCALE_004, SCHED_SCALE_005],
+        id: "replicas/scale-down", run: scale_down, covers: [SCHED_SCALE_004, SCHED_SCALE_005],
         isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "scale/unready-first", run: unready_first, covers: [SCHED_SCALE_006],
+        id: "replicas/scale-down-unready-first", run: scale_down_unready_first,
+        covers: [SCHED_SCALE_006], isolation: Shared, waits: |timings| timings.poll, budget_s: 120,
+    },
+    scenario! {
+        id: "replicas/scale-to-zero", run: scale_to_zero, covers: [SCHED_SCALE_007],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "replicas/negative-count", run: negative_count, covers: [SCHED_SCALE_008],
+        isolation: Shared, budget_s: 60,
+    },
+    scenario! {
+        id: "replicas/one-failure", run: one_failure, covers: [SCHED_SCALE_009], isolation: Shared,
+        waits: |timings| timings.poll, budget_s: 120,
+    },
+    scenario! {
+        id: "replicas/counts-shown", run: counts_shown, covers: [SCHED_SCALE_010],
         isolation: Shared, waits: |timings| timings.poll, budget_s: 120,
     },
     scenario! {
-        id: "scale/zero", run: zero, covers: [SCHED_SCALE_007], isolation: Shared, budget_s: 60,
-    },
-    scenario! {
-        id: "scale/negative", run: negative, covers: [SCHED_SCALE_008], isolation: Shared,
+        id: "replicas/deleted", run: deleted, covers: [SCHED_SCALE_011], isolation: Shared,
         budget_s: 60,
     },
     scenario! {
-        id: "scale/one-fails", run: one_fails, covers: [SCHED_SCALE_009], isolation: Shared,
-        waits: |timings| timings.poll, budget_s: 120,
-    },
-    scenario! {
-        id: "scale/shown", run: shown, covers: [SCHED_SCALE_010], isolation: Shared,
-        waits: |timings| timings.poll, budget_s: 120,
-    },
-    scenario! {
-        id: "scale/deleted", run: deleted, covers: [SCHED_SCALE_011], isolation: Shared,
-        budget_s: 60,
-    },
-    scenario! {
-        id: "scale/last-change", run: last_change, covers: [SCHED_SCALE_012], isolation: Shared,
+        id: "replicas/last-change", run: last_change, covers: [SCHED_SCALE_012], isolation: Shared,
         budget_s: 60,
     },
 ];
 
-async fn runs(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<3>().await?;
+async fn exact_count(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<3>().await?;
     cx.submit(&cx.deployment("app", 7)).await?;
-    let placed = cx.runs("app", 7, cx.timings().act).await;
-    cx.claim(SCHED_SCALE_001).met(placed);
-    cx.pass(Duration::from_secs(2)).await;
-    let most = cx.most_wanted("app");
+    let running = cx.wait_for_running("app", 7, cx.timings().act).await;
+    cx.claim(SCHED_SCALE_001).met(running);
+    cx.advance(Duration::from_secs(2)).await;
+    let max = cx.max_wanted_ids("app");
     cx.claim(SCHED_SCALE_002)
-        .holds("never more than 7 wanted ids", most <= 7, || {
-            format!("{most} at once")
+        .holds("at most 7 ids are wanted at any time", max <= 7, || {
+            format!("up to {max} were wanted")
         });
     Ok(())
 }
 
-async fn grows(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (set, placed) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
-    let before = ids_of(&placed);
+async fn scale_up(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (set, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
+    let before = workload_ids(&running);
     cx.submit(&set.replicas(5)).await?;
-    let after = cx.runs("app", 5, cx.timings().act).await;
+    let after = cx.wait_for_running("app", 5, cx.timings().act).await;
     if let Some(after) = cx.claim(SCHED_SCALE_003).met(after) {
-        let after = ids_of(&after);
+        let after = workload_ids(&after);
+        cx.claim(SCHED_SCALE_003).holds(
+            "the first replicas keep running",
+            before.is_subset(&after),
+            || format!("{before:?} ran before, and {after:?} afterwards"),
+        );
         cx.claim(SCHED_SCALE_003)
-            .holds("those that ran run on", before.is_subset(&after), || {
-                format!("{before:?}, then {after:?}")
-            });
-        cx.claim(SCHED_SCALE_003)
-            .is("ids that were started", cx.ids_of("app").len(), 5);
+            .is("number of started ids", cx.started_ids("app").len(), 5);
     }
     Ok(())
 }
 
-async fn shrinks(cx: &ScenarioContext) -> Flow {
-    for host in cx.hosts::<2>().await? {
-        // So that a scheduler looks more than once while they end.
-        host.script(Rule::on(
+async fn scale_down(cx: &ScenarioContext) -> Flow {
+    for host in cx.start_hosts::<2>().await? {
+        // With slow stops, the scheduler reconciles more than once before they end.
+        host.add_rule(CommandRule::on(
             "workload.stop",
-            Act::AnswerAfter(Duration::from_millis(700)),
+            Reaction::DelayReply(Duration::from_millis(700)),
         ));
     }
-    let (set, placed) = cx.deployed("app", 5, SCHED_SCALE_001).await?;
-    let (before, from) = (ids_of(&placed), Instant::now());
+    let (set, running) = cx.deploy("app", 5, SCHED_SCALE_001).await?;
+    let (before, from) = (workload_ids(&running), Instant::now());
     cx.submit(&set.replicas(2)).await?;
-    let after = cx.runs("app", 2, cx.timings().act).await;
+    let after = cx.wait_for_running("app", 2, cx.timings().act).await;
     cx.claim(SCHED_SCALE_004).met(after);
-    let kept = cx.consistently(
+    let unchanged = cx.consistently(
         Duration::from_secs(3),
-        "two of the old ones run on, and none is started",
+        "two of the first replicas keep running, and none is started",
         || {
-            let now = ids_of(&cx.running("app"));
+            let now = workload_ids(&cx.running("app"));
             let started = cx
                 .journal()
-                .orders_since(from)
+                .starts_and_stops_since(from)
                 .into_iter()
-                .find(|order| order.contains("workload.start"));
+                .find(|command| command.contains("workload.start"));
             std::future::ready(match started {
                 Some(start) => Err(start),
                 None if now.len() == 2 && now.is_subset(&before) => Ok(()),
-                None => Err(format!("{now:?}")),
+                None => Err(format!("{now:?} run")),
             })
         },
     );
-    cx.claim(SCHED_SCALE_005).met(kept.await);
+    cx.claim(SCHED_SCALE_005).met(unchanged.await);
     Ok(())
 }
 
-async fn unready_first(cx: &ScenarioContext) -> Flow {
-    let hosts = cx.hosts::<2>().await?;
-    let (set, placed) = cx.deployed("app", 4, SCHED_SCALE_001).await?;
-    cx.says_ready(&set, true, cx.timings().show)
+async fn scale_down_unready_first(cx: &ScenarioContext) -> Flow {
+    let hosts = cx.start_hosts::<2>().await?;
+    let (set, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
+    cx.wait_for_ready(&set, true, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
     for host in &hosts {
-        let act = Act::Fail {
-            message: "no more".to_owned(),
-            known: false,
+        let failure = Reaction::Fail {
+            message: "out of capacity".to_owned(),
+            recorded: false,
         };
-        host.script(Rule::on("workload.start", act));
+        host.add_rule(CommandRule::on("workload.start", failure));
     }
-    // The second: neither the oldest nor the youngest.
-    let Some(broken) = placed.get(1) else {
+    // The second replica is neither the oldest nor the youngest.
+    let Some(failed) = running.get(1) else {
         return Ok(());
     };
-    broken.host.put(&broken.id, State::Error, "it broke");
-    cx.says_ready(&set, false, cx.timings().poll + cx.timings().show)
+    failed
+        .host
+        .set_workload_state(&failed.id, State::Error, "it failed");
+    cx.wait_for_ready(&set, false, cx.timings().poll + cx.timings().show)
         .await
         .or_blocked(cx, SCHED_STATUS_002)?;
-    let well: BTreeSet<String> = placed
+    let healthy: BTreeSet<String> = running
         .iter()
-        .filter(|one| one.id != broken.id)
-        .map(|one| one.id.clone())
+        .filter(|workload| workload.id != failed.id)
+        .map(|workload| workload.id.clone())
         .collect();
     cx.submit(&set.replicas(3)).await?;
     let window = cx.timings().act.min(Duration::from_secs(5));
-    let kept = cx.consistently(window, "the three that are ready run on", || {
-        let now = ids_of(&cx.running("app"));
-        std::future::ready(if now == well {
+    let unchanged = cx.consistently(window, "the three ready replicas keep running", || {
+        let now = workload_ids(&cx.running("app"));
+        std::future::ready(if now == healthy {
             Ok(())
         } else {
-            Err(format!("{now:?}"))
+            Err(format!("{now:?} run"))
         })
     });
-    cx.claim(SCHED_SCALE_006).met(kept.await);
+    cx.claim(SCHED_SCALE_006).met(unchanged.await);
     Ok(())
 }
 
-async fn zero(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (set, _) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
+async fn scale_to_zero(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
     cx.submit(&set.clone().replicas(0)).await?;
-    let none = cx.runs("app", 0, cx.timings().act).await;
+    let none = cx.wait_for_running("app", 0, cx.timings().act).await;
     cx.claim(SCHED_SCALE_007).met(none);
     cx.claim(SCHED_SCALE_007).holds(
-        "it is still there",
+        "the set with 0 replicas still exists",
         cx.observe(&set).await.is_ok(),
-        || "nothing is told of it",
+        || "the scheduler does not report it",
     );
     cx.submit(&set.replicas(3)).await?;
-    let some = cx.runs("app", 3, cx.timings().act).await;
+    let some = cx.wait_for_running("app", 3, cx.timings().act).await;
     cx.claim(SCHED_SCALE_007).met(some);
     Ok(())
 }
 
-async fn negative(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (set, _) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
+async fn negative_count(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
     let from = Instant::now();
-    // A refusal at the intake is right, too.
+    // The intake may refuse the manifest.
     let _ = cx.try_submit(&set.replicas(-1)).await;
     cx.assert_no_commands(SCHED_SCALE_008, from, Duration::from_secs(3))
         .await;
     Ok(())
 }
 
-async fn one_fails(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (_, placed) = cx.deployed("app", 4, SCHED_SCALE_001).await?;
-    let Some(broken) = placed.first() else {
+async fn one_failure(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (_, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
+    let Some(failed) = running.first() else {
         return Ok(());
     };
-    broken.host.put(&broken.id, State::Error, "it broke");
+    failed
+        .host
+        .set_workload_state(&failed.id, State::Error, "it failed");
     let within = cx.timings().poll + cx.timings().act;
-    cx.ids("app", 5, within)
+    cx.wait_for_ids("app", 5, within)
         .await
         .or_blocked(cx, SCHED_STATUS_003)?;
-    cx.pass(Duration::from_secs(2)).await;
+    cx.advance(Duration::from_secs(2)).await;
     let stopped: BTreeSet<String> = cx
         .journal()
         .stops()
         .into_iter()
-        .map(|(_, came)| came.id)
+        .map(|(_, stop)| stop.id)
         .collect();
-    let others: Vec<&String> = stopped.iter().filter(|id| **id != broken.id).collect();
+    let others: Vec<&String> = stopped.iter().filter(|id| **id != failed.id).collect();
     cx.claim(SCHED_SCALE_009)
-        .holds("no other is stopped", others.is_empty(), || {
-            format!("{others:?}")
+        .holds("no other replica is stopped", others.is_empty(), || {
+            format!("{others:?} were stopped")
         });
     cx.claim(SCHED_SCALE_009)
-        .is("ids that were started", cx.ids_of("app").len(), 5);
+        .is("number of started ids", cx.started_ids("app").len(), 5);
     Ok(())
 }
 
-async fn shown(cx: &ScenarioContext) -> Flow {
-    let hosts = cx.hosts::<2>().await?;
-    let (set, placed) = cx.deployed("app", 3, SCHED_SCALE_001).await?;
-    let counts = |wanted: i64, ready: i64, within: Duration| {
+async fn counts_shown(cx: &ScenarioContext) -> Flow {
+    let hosts = cx.start_hosts::<2>().await?;
+    let (set, running) = cx.deploy("app", 3, SCHED_SCALE_001).await?;
+    let counts = |expected: i64, ready: i64, within: Duration| {
         let set = set.clone();
         async move {
-            let what = format!("{wanted} wanted and {ready} ready are shown");
-            cx.eventually(within, &what, || async {
+            let description =
+                format!("{expected} expected and {ready} ready replicas are reported");
+            cx.eventually(within, &description, || async {
                 let object = cx.observe(&set).await?;
                 let count = |name: &str| {
                     object
@@ -231,11 +239,11 @@ async fn shown(cx: &ScenarioContext) -> Flow {
                         .and_then(Value::as_i64)
                         .unwrap_or(0)
                 };
-                let seen = (count("expected"), count("ready"));
-                if seen == (wanted, ready) {
+                let reported = (count("expected"), count("ready"));
+                if reported == (expected, ready) {
                     Ok(())
                 } else {
-                    Err(format!("{} wanted and {} ready", seen.0, seen.1))
+                    Err(format!("{} expected and {} ready", reported.0, reported.1))
                 }
             })
             .await
@@ -244,14 +252,16 @@ async fn shown(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_SCALE_010)
         .met(counts(3, 3, cx.timings().show).await);
     for host in &hosts {
-        let act = Act::Fail {
-            message: "no more".to_owned(),
-            known: false,
+        let failure = Reaction::Fail {
+            message: "out of capacity".to_owned(),
+            recorded: false,
         };
-        host.script(Rule::on("workload.start", act));
+        host.add_rule(CommandRule::on("workload.start", failure));
     }
-    if let Some(broken) = placed.first() {
-        broken.host.put(&broken.id, State::Error, "it broke");
+    if let Some(failed) = running.first() {
+        failed
+            .host
+            .set_workload_state(&failed.id, State::Error, "it failed");
     }
     let within = cx.timings().poll + cx.timings().show;
     cx.claim(SCHED_SCALE_010).met(counts(3, 2, within).await);
@@ -259,28 +269,28 @@ async fn shown(cx: &ScenarioContext) -> Flow {
 }
 
 async fn deleted(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (set, placed) = cx.deployed("app", 5, SCHED_SCALE_001).await?;
-    cx.withdraw(&set).await?;
-    for placed in &placed {
+    cx.start_hosts::<2>().await?;
+    let (set, running) = cx.deploy("app", 5, SCHED_SCALE_001).await?;
+    cx.delete(&set).await?;
+    for workload in &running {
         cx.claim(SCHED_SCALE_011)
-            .met(cx.stopped(&placed.id, cx.timings().act).await);
+            .met(cx.wait_for_stop(&workload.id, cx.timings().act).await);
     }
     Ok(())
 }
 
 async fn last_change(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
+    cx.start_hosts::<2>().await?;
     let set = cx.deployment("app", 1);
     for replicas in [2, 5, 3, 1, 4] {
         cx.submit(&set.clone().replicas(replicas)).await?;
-        cx.pass(Duration::from_millis(120)).await;
+        cx.advance(Duration::from_millis(120)).await;
     }
-    // On the way there may be four for a moment.
-    let stays = Duration::from_secs(2);
-    let within = cx.timings().act + cx.registering() + stays;
+    // An intermediate state may also have 4 replicas for a moment.
+    let stable_for = Duration::from_secs(2);
+    let within = cx.timings().act + cx.remaining_registration() + stable_for;
     let mut since = None;
-    let ends = cx.eventually(within, "4 run, and it stays so", || {
+    let settled = cx.eventually(within, "4 workloads run for 2 s", || {
         let running = cx.running("app").len();
         let from = match running {
             4 => *since.get_or_insert_with(Instant::now),
@@ -289,12 +299,12 @@ async fn last_change(cx: &ScenarioContext) -> Flow {
                 Instant::now()
             }
         };
-        std::future::ready(if running == 4 && from.elapsed() >= stays {
+        std::future::ready(if running == 4 && from.elapsed() >= stable_for {
             Ok(())
         } else {
             Err(format!("{running} run"))
         })
     });
-    cx.claim(SCHED_SCALE_012).met(ends.await);
+    cx.claim(SCHED_SCALE_012).met(settled.await);
     Ok(())
 }

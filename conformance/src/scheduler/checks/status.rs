@@ -1,4 +1,4 @@
-//! Status: how often it is asked for, and what follows from it.
+//! Status: how often the scheduler polls it, and how it reacts to it.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use crate::check::outcome::Flow;
 use crate::scheduler::context::{ScenarioContext, condition};
 use crate::scheduler::journal::longest_gap;
 use crate::scheduler::scenario::{Scenario, scenario};
-use crate::scheduler::simulated_host::{Act, Rule};
+use crate::scheduler::simulated_host::{CommandRule, Reaction};
 use crate::spec::requirements::*;
 use crate::wire::response::State;
 
-/// The section.
+/// Scenarios of the section `status`.
 pub const SCENARIOS: &[Scenario] = &[
     scenario! {
         id: "status/polled", run: polled, covers: [SCHED_STATUS_001], isolation: Shared,
@@ -27,8 +27,8 @@ pub const SCENARIOS: &[Scenario] = &[
         waits: |timings| timings.poll, budget_s: 180,
     },
     scenario! {
-        id: "status/one-lost", run: one_lost, covers: [SCHED_STATUS_004], isolation: Shared,
-        waits: |timings| timings.poll, budget_s: 90,
+        id: "status/single-timeout", run: single_timeout, covers: [SCHED_STATUS_004],
+        isolation: Shared, waits: |timings| timings.poll, budget_s: 90,
     },
     scenario! {
         id: "status/completed", run: completed, covers: [SCHED_STATUS_005, SCHED_STATUS_006],
@@ -37,25 +37,25 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 async fn polled(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (_, placed) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
-    cx.pass(cx.timings().poll * 2 + Duration::from_secs(1))
+    cx.start_hosts::<2>().await?;
+    let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
+    cx.advance(cx.timings().poll * 2 + Duration::from_secs(1))
         .await;
     let until = Instant::now();
-    for one in &placed {
-        let asked = cx.journal().commands("workload.status").into_iter();
-        let times: Vec<Instant> = asked
-            .filter(|(_, came)| came.id == one.id)
+    for workload in &running {
+        let requests = cx.journal().commands("workload.status").into_iter();
+        let times: Vec<Instant> = requests
+            .filter(|(_, request)| request.id == workload.id)
             .map(|(entry, _)| entry.at)
             .collect();
         let gap = longest_gap(&times, until);
         let held = !times.is_empty() && gap <= cx.timings().poll + cx.patience();
         cx.claim(SCHED_STATUS_001).holds(
-            "each id is asked for at least every `poll`",
+            "the status of each id is polled at least every `poll`",
             held,
             || {
                 format!(
-                    "{} times, the longest pause {:.1} s",
+                    "{} requests, with a gap of up to {:.1} s",
                     times.len(),
                     gap.as_secs_f64()
                 )
@@ -66,90 +66,97 @@ async fn polled(cx: &ScenarioContext) -> Flow {
 }
 
 async fn not_ready(cx: &ScenarioContext) -> Flow {
-    let host = cx.host(cx.plan("a")).await?;
+    let host = cx.start_host(cx.host_config("a")).await?;
     for (number, state) in [State::Error, State::NotFound, State::Stopping]
         .into_iter()
         .enumerate()
     {
         let app = format!("app{number}");
-        let (set, placed) = cx.deployed(&app, 1, SCHED_SCALE_001).await?;
-        cx.says_ready(&set, true, cx.timings().show)
+        let (set, running) = cx.deploy(&app, 1, SCHED_SCALE_001).await?;
+        cx.wait_for_ready(&set, true, cx.timings().show)
             .await
             .or_blocked(cx, SCHED_CRD_011)?;
-        // Nothing takes its place, so that it stays so.
-        let act = Act::Fail {
-            message: "no more".to_owned(),
-            known: false,
+        // Every replacement fails, so the workload stays not ready.
+        let failure = Reaction::Fail {
+            message: "out of capacity".to_owned(),
+            recorded: false,
         };
-        host.script(Rule::on("workload.start", act).containing(&cx.image(&app, 1)));
-        if let Some(placed) = placed.first() {
-            host.put(&placed.id, state, "it ended");
+        host.add_rule(CommandRule::on("workload.start", failure).containing(&cx.image(&app, 1)));
+        if let Some(workload) = running.first() {
+            host.set_workload_state(&workload.id, state, "it ended");
         }
         let within = cx.timings().poll + cx.timings().show;
         cx.claim(SCHED_STATUS_002)
-            .met(cx.says_ready(&set, false, within).await);
+            .met(cx.wait_for_ready(&set, false, within).await);
     }
     Ok(())
 }
 
 async fn replaced(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
+    cx.start_hosts::<2>().await?;
     for (number, state) in [State::Error, State::NotFound].into_iter().enumerate() {
         let app = format!("app{number}");
-        let (_, placed) = cx.deployed(&app, 1, SCHED_SCALE_001).await?;
-        if let Some(placed) = placed.first() {
-            placed.host.put(&placed.id, state, "it ended");
+        let (_, running) = cx.deploy(&app, 1, SCHED_SCALE_001).await?;
+        if let Some(workload) = running.first() {
+            workload
+                .host
+                .set_workload_state(&workload.id, state, "it ended");
         }
         let within = cx.timings().poll + cx.timings().act;
         cx.claim(SCHED_STATUS_003)
-            .met(cx.ids(&app, 2, within).await);
+            .met(cx.wait_for_ids(&app, 2, within).await);
     }
     Ok(())
 }
 
-async fn one_lost(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (set, placed) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
-    cx.says_ready(&set, true, cx.timings().show)
+/// One status request for each workload receives no reply. The scheduler must not react.
+async fn single_timeout(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (set, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
+    cx.wait_for_ready(&set, true, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
     let from = Instant::now();
-    for one in &placed {
-        one.host.script(
-            Rule::on("workload.status", Act::Ignore)
-                .containing(&one.id)
+    for workload in &running {
+        workload.host.add_rule(
+            CommandRule::on("workload.status", Reaction::Ignore)
+                .containing(&workload.id)
                 .times(1),
         );
     }
-    // A status without an answer takes its timeout to be seen.
+    // The additional time is for the timeout of the request.
     let window = cx.timings().poll + Duration::from_secs(7);
-    let calm = cx.consistently(window, "nothing comes of it", || async {
-        match (
-            cx.is_ready(&set).await,
-            cx.journal().orders_since(from).first(),
-        ) {
-            (_, Some(order)) => Err(order.clone()),
-            (Ok(false), _) => Err("it is shown as not ready".to_owned()),
-            (Ok(true) | Err(_), None) => Ok(()),
-        }
-    });
-    cx.claim(SCHED_STATUS_004).met(calm.await);
+    let unchanged = cx.consistently(
+        window,
+        "the app stays ready, and nothing is started or stopped",
+        || async {
+            match (
+                cx.is_ready(&set).await,
+                cx.journal().starts_and_stops_since(from).first(),
+            ) {
+                (_, Some(command)) => Err(command.clone()),
+                (Ok(false), _) => Err("the app is reported as not ready".to_owned()),
+                (Ok(true) | Err(_), None) => Ok(()),
+            }
+        },
+    );
+    cx.claim(SCHED_STATUS_004).met(unchanged.await);
     Ok(())
 }
 
 async fn completed(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
+    cx.start_hosts::<2>().await?;
     let app = cx.workload("app");
     cx.submit(&app).await?;
-    let placed = cx.placed("app", 1, SCHED_START_001).await?;
-    if let Some(placed) = placed.first() {
-        placed
+    let running = cx.require_running("app", 1, SCHED_START_001).await?;
+    if let Some(workload) = running.first() {
+        workload
             .host
-            .put(&placed.id, State::Completed, "Workload is Completed");
+            .set_workload_state(&workload.id, State::Completed, "Workload is Completed");
     }
-    let shown = cx.eventually(
+    let reported = cx.eventually(
         cx.timings().poll + cx.timings().show,
-        "it is shown as completed",
+        "the message of the condition Ready begins with `completed`",
         || async {
             let object = cx.observe(&app).await?;
             let ready = condition(&object, "Ready").cloned().unwrap_or_default();
@@ -164,12 +171,12 @@ async fn completed(cx: &ScenarioContext) -> Flow {
             }
         },
     );
-    cx.claim(SCHED_STATUS_006).met(shown.await);
+    cx.claim(SCHED_STATUS_006).met(reported.await);
     let restarted = cx.never(
         cx.timings().poll + Duration::from_secs(3),
         "another start",
         || {
-            let ids = cx.ids_of("app");
+            let ids = cx.started_ids("app");
             (ids.len() > 1).then(|| format!("{ids:?}"))
         },
     );

@@ -1,4 +1,4 @@
-//! Stops: that they come, to whom, how often, and in which order.
+//! Stops: to which hosts they are sent, how often, and in which order.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,123 +9,126 @@ use crate::check::outcome::Flow;
 use crate::scheduler::context::ScenarioContext;
 use crate::scheduler::journal::{Entry, EventKind, contains};
 use crate::scheduler::scenario::{Scenario, scenario};
-use crate::scheduler::simulated_host::{Act, Rule};
+use crate::scheduler::simulated_host::{CommandRule, Reaction};
 use crate::spec::requirements::*;
 use crate::wire::response::State;
 
-/// The section.
+/// Scenarios of the section `stop`.
 pub const SCENARIOS: &[Scenario] = &[
     scenario! {
-        id: "stop/deleted", run: deleted,
-        covers: [SCHED_STOP_001, SCHED_STOP_002, SCHED_STOP_005], isolation: Shared, budget_s: 60,
+        id: "stop/deleted", run: deleted, covers: [SCHED_STOP_001, SCHED_STOP_002, SCHED_STOP_005],
+        isolation: Shared, budget_s: 60,
     },
     scenario! {
-        id: "stop/unanswered", run: unanswered, covers: [SCHED_STOP_003], isolation: Shared,
-        budget_s: 90,
+        id: "stop/resent", run: resent, covers: [SCHED_STOP_003], isolation: Shared, budget_s: 90,
     },
     scenario! {
         id: "stop/stopping", run: stopping, covers: [SCHED_STOP_004], isolation: Shared,
         budget_s: 60,
     },
     scenario! {
-        id: "stop/unanswered-start", run: unanswered_start,
-        covers: [SCHED_STOP_006, SCHED_STOP_007], isolation: Shared, budget_s: 60,
+        id: "stop/start-in-flight", run: start_in_flight, covers: [SCHED_STOP_006, SCHED_STOP_007],
+        isolation: Shared, budget_s: 60,
     },
     scenario! {
         id: "stop/lost-host", run: lost_host, covers: [SCHED_STOP_008], isolation: Shared,
         budget_s: 60,
     },
     scenario! {
-        id: "stop/shown", run: shown, covers: [SCHED_STOP_009], isolation: Shared, budget_s: 60,
+        id: "stop/deletion-shown", run: deletion_shown, covers: [SCHED_STOP_009], isolation: Shared,
+        budget_s: 60,
     },
     scenario! {
-        id: "stop/for-good", run: for_good, covers: [SCHED_STOP_010], isolation: Shared,
+        id: "stop/no-restart", run: no_restart, covers: [SCHED_STOP_010], isolation: Shared,
         budget_s: 60,
     },
 ];
 
 async fn deleted(cx: &ScenarioContext) -> Flow {
-    let [a, b] = cx.hosts::<2>().await?;
-    // Somebody else's.
+    let [a, b] = cx.start_hosts::<2>().await?;
+    // A workload of another scheduler.
     for host in [&a, &b] {
-        host.put(&format!("foreign-{}", cx.group()), State::Running, "");
+        host.set_workload_state(&format!("foreign-{}", cx.group()), State::Running, "");
     }
-    let (one, placed) = cx.deployed("one", 2, SCHED_SCALE_001).await?;
-    cx.deployed("other", 2, SCHED_SCALE_001).await?;
-    cx.withdraw(&one).await?;
-    for id in placed.iter().map(|placed| &placed.id) {
+    let (one, running) = cx.deploy("one", 2, SCHED_SCALE_001).await?;
+    cx.deploy("other", 2, SCHED_SCALE_001).await?;
+    cx.delete(&one).await?;
+    for id in running.iter().map(|workload| &workload.id) {
         cx.claim(SCHED_STOP_001)
-            .met(cx.stopped(id, cx.timings().act).await);
+            .met(cx.wait_for_stop(id, cx.timings().act).await);
     }
-    cx.runs("one", 0, cx.timings().act)
+    cx.wait_for_running("one", 0, cx.timings().act)
         .await
         .or_blocked(cx, SCHED_STOP_001)?;
-    for id in placed.iter().map(|placed| &placed.id) {
+    for id in running.iter().map(|workload| &workload.id) {
         let within = cx.timings().resend + cx.timings().act;
-        let gone = cx.eventually(within, "the host says NOT_FOUND", || async {
-            match says_not_found(&cx.journal().entries(), id) {
-                true => Ok(()),
-                false => Err("it has not been asked again".to_owned()),
+        let gone = cx.eventually(within, "the host has replied with NOT_FOUND", || async {
+            if replied_not_found(&cx.journal().entries(), id) {
+                Ok(())
+            } else {
+                Err("no such reply".to_owned())
             }
         });
         gone.await.or_blocked(cx, SCHED_STOP_004)?;
     }
-    // Long enough for the host's word to have come.
-    cx.pass(Duration::from_secs(1) + cx.patience()).await;
+    // By then, the reply has arrived.
+    cx.advance(Duration::from_secs(1) + cx.patience()).await;
     let from = Instant::now();
-    let more = cx.never(Duration::from_secs(3), "another stop", || {
+    let another = cx.never(Duration::from_secs(3), "another stop", || {
         cx.journal()
-            .orders_since(from)
+            .starts_and_stops_since(from)
             .into_iter()
-            .find(|order| order.contains("workload.stop"))
+            .find(|command| command.contains("workload.stop"))
     });
-    cx.claim(SCHED_STOP_005).met(more.await);
-    let right: Vec<&str> = placed.iter().map(|placed| &*placed.id).collect();
-    let wrong: Vec<String> = cx
+    cx.claim(SCHED_STOP_005).met(another.await);
+    let deleted: Vec<&str> = running.iter().map(|workload| &*workload.id).collect();
+    let others: Vec<String> = cx
         .journal()
         .stops()
         .into_iter()
-        .map(|(_, came)| came.id)
-        .filter(|id| !right.contains(&&**id))
+        .map(|(_, stop)| stop.id)
+        .filter(|id| !deleted.contains(&&**id))
         .collect();
-    cx.claim(SCHED_STOP_002)
-        .holds("only what was deleted is stopped", wrong.is_empty(), || {
-            format!("{wrong:?} as well")
-        });
+    cx.claim(SCHED_STOP_002).holds(
+        "only the deleted workloads are stopped",
+        others.is_empty(),
+        || format!("{others:?} were stopped, too"),
+    );
     Ok(())
 }
 
-/// Whether the host has said NOT_FOUND to the stop of an id or to what it was asked afterwards. The answer to a status
-/// that was sent before the stop may be one that nobody waits for any more. Pure.
-fn says_not_found(entries: &[Entry], id: &str) -> bool {
+/// Returns whether the host has replied with NOT_FOUND to the stop of an id or to a later command.
+/// The scheduler may no longer wait for the reply to a status request from before the stop. Pure.
+fn replied_not_found(entries: &[Entry], id: &str) -> bool {
     let is_stop = |entry: &Entry| {
         let stop = entry.command("workload.stop");
-        stop.is_some_and(|came| came.id == id)
+        stop.is_some_and(|stop| stop.id == id)
     };
     let mut inboxes = BTreeSet::new();
     entries
         .iter()
         .skip_while(|entry| !is_stop(entry))
-        .any(|entry| match &entry.what {
-            EventKind::ReceivedCommand(came) if came.id == id => {
-                inboxes.extend(came.reply.as_deref());
+        .any(|entry| match &entry.kind {
+            EventKind::ReceivedCommand(received) if received.id == id => {
+                inboxes.extend(received.reply.as_deref());
                 false
             }
-            EventKind::Answered(inbox, payload) => {
+            EventKind::Replied(inbox, payload) => {
                 inboxes.contains(&**inbox) && contains(payload, "WORKLOAD_STATE_NOT_FOUND")
             }
             _ => false,
         })
 }
 
-async fn unanswered(cx: &ScenarioContext) -> Flow {
-    let host = cx.host(cx.plan("a")).await?;
-    let (set, placed) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
-    host.script(Rule::on("workload.stop", Act::Ignore).times(2));
-    cx.withdraw(&set).await?;
+async fn resent(cx: &ScenarioContext) -> Flow {
+    let host = cx.start_host(cx.host_config("a")).await?;
+    let (set, running) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
+    host.add_rule(CommandRule::on("workload.stop", Reaction::Ignore).times(2));
+    cx.delete(&set).await?;
     for times in 2..=3 {
         let within = cx.timings().resend + cx.timings().act;
-        let repeated = cx.eventually(within, "the stop comes again", || {
+        let description = format!("{times} stops are sent");
+        let resent = cx.eventually(within, &description, || {
             let stops = cx.journal().stops().len();
             std::future::ready(if stops >= times {
                 Ok(())
@@ -133,75 +136,79 @@ async fn unanswered(cx: &ScenarioContext) -> Flow {
                 Err(format!("{stops} stops"))
             })
         });
-        cx.claim(SCHED_STOP_003).met(repeated.await);
+        cx.claim(SCHED_STOP_003).met(resent.await);
     }
-    if let Some(placed) = placed.first() {
-        let wrong = cx
+    if let Some(workload) = running.first() {
+        let other_ids = cx
             .journal()
             .stops()
             .into_iter()
-            .filter(|(_, came)| came.id != placed.id)
+            .filter(|(_, stop)| stop.id != workload.id)
             .count();
-        cx.claim(SCHED_STOP_003).is("stops of other ids", wrong, 0);
+        cx.claim(SCHED_STOP_003)
+            .is("number of stops of other ids", other_ids, 0);
     }
     Ok(())
 }
 
-/// The host says STOPPING, and takes its time.
+/// The host replies to the stop with STOPPING. The scheduler must stop it again, or poll its
+/// status.
 async fn stopping(cx: &ScenarioContext) -> Flow {
-    let host = cx.host(cx.plan("a")).await?;
-    let (set, placed) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
-    let Some(placed) = placed.first() else {
+    let host = cx.start_host(cx.host_config("a")).await?;
+    let (set, running) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
+    let Some(workload) = running.first() else {
         return Ok(());
     };
-    let body = json!({ "workloadStatus": { "workloadId": placed.id, "workloadState": "WORKLOAD_STATE_STOPPING", "message": "in a moment" } });
-    let answer = Act::Response(body.to_string().into());
-    host.script(Rule::on("workload.stop", answer).times(1));
-    cx.withdraw(&set).await?;
-    cx.stopped(&placed.id, cx.timings().act)
+    let body = json!({ "workloadStatus": { "workloadId": workload.id, "workloadState": "WORKLOAD_STATE_STOPPING", "message": "in a moment" } });
+    let reply = Reaction::Reply(body.to_string().into());
+    host.add_rule(CommandRule::on("workload.stop", reply).times(1));
+    cx.delete(&set).await?;
+    cx.wait_for_stop(&workload.id, cx.timings().act)
         .await
         .or_blocked(cx, SCHED_STOP_001)?;
-    host.put(&placed.id, State::Stopping, "in a moment");
+    host.set_workload_state(&workload.id, State::Stopping, "in a moment");
     let from = Instant::now();
-    let goes_on = cx.eventually(cx.timings().resend, "a stop or status of it", || {
+    let description = "another stop or status request for the workload";
+    let another = cx.eventually(cx.timings().resend, description, || {
         let entries = cx.journal().since(from);
-        let asked = entries.iter().any(|entry| {
+        let found = entries.iter().any(|entry| {
             ["workload.stop", "workload.status"].iter().any(|command| {
                 entry
                     .command(command)
-                    .is_some_and(|came| came.id == placed.id)
+                    .is_some_and(|received| received.id == workload.id)
             })
         });
-        std::future::ready(if asked {
+        std::future::ready(if found {
             Ok(())
         } else {
             Err("neither".to_owned())
         })
     });
-    cx.claim(SCHED_STOP_004).met(goes_on.await);
+    cx.claim(SCHED_STOP_004).met(another.await);
     Ok(())
 }
 
-async fn unanswered_start(cx: &ScenarioContext) -> Flow {
-    let host = cx.host(cx.plan("a")).await?;
-    host.script(Rule::on("workload.start", Act::LoseAnswer));
-    host.script(Rule::on("workload.status", Act::Ignore).times(1));
+/// A workload is deleted before the reply to its start arrives.
+async fn start_in_flight(cx: &ScenarioContext) -> Flow {
+    let host = cx.start_host(cx.host_config("a")).await?;
+    host.add_rule(CommandRule::on("workload.start", Reaction::DropReply));
+    host.add_rule(CommandRule::on("workload.status", Reaction::Ignore).times(1));
     let app = cx.deployment("app", 1);
     cx.submit(&app).await?;
-    let (_, came) = cx
-        .started("app", cx.timings().act)
+    let (_, start) = cx
+        .wait_for_start("app", cx.timings().act)
         .await
         .or_blocked(cx, SCHED_SCALE_001)?;
-    cx.withdraw(&app).await?;
+    cx.delete(&app).await?;
     cx.claim(SCHED_STOP_006)
-        .met(cx.stopped(&came.id, cx.timings().act).await);
-    cx.pass(Duration::from_secs(1)).await;
+        .met(cx.wait_for_stop(&start.id, cx.timings().act).await);
+    cx.advance(Duration::from_secs(1)).await;
     let mut order = Vec::new();
     for entry in cx.journal().entries() {
         for (command, word) in [("workload.start", "start"), ("workload.stop", "stop")] {
             if entry
                 .command(command)
-                .is_some_and(|other| other.id == came.id)
+                .is_some_and(|other| other.id == start.id)
             {
                 order.push(word);
             }
@@ -210,55 +217,54 @@ async fn unanswered_start(cx: &ScenarioContext) -> Flow {
     let starts = order.iter().take_while(|word| **word == "start").count();
     let right = starts > 0 && order.iter().skip(starts).all(|word| *word == "stop");
     cx.claim(SCHED_STOP_007)
-        .holds("first the start, then stops", right, || {
-            format!("{order:?}")
-        });
+        .holds("no start follows a stop", right, || format!("{order:?}"));
     Ok(())
 }
 
 async fn lost_host(cx: &ScenarioContext) -> Flow {
-    let host = cx.host(cx.plan("a")).await?;
-    let (set, _) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
-    host.cut_off();
-    cx.withdraw(&set).await?;
+    let host = cx.start_host(cx.host_config("a")).await?;
+    let (set, _) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
+    host.disconnect();
+    cx.delete(&set).await?;
     let within = cx.timings().notice + cx.timings().act + cx.timings().show;
     cx.claim(SCHED_STOP_008)
-        .met(cx.says_gone(&set, within).await);
+        .met(cx.wait_for_deletion(&set, within).await);
     Ok(())
 }
 
-async fn shown(cx: &ScenarioContext) -> Flow {
-    let host = cx.host(cx.plan("a")).await?;
-    let (set, _) = cx.deployed("app", 1, SCHED_SCALE_001).await?;
-    cx.says_ready(&set, true, cx.timings().show)
+/// A deleted object is reported until its workload has stopped.
+async fn deletion_shown(cx: &ScenarioContext) -> Flow {
+    let host = cx.start_host(cx.host_config("a")).await?;
+    let (set, _) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
+    cx.wait_for_ready(&set, true, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
-    host.script(Rule::on("workload.stop", Act::Ignore));
-    cx.withdraw(&set).await?;
-    let there = cx.consistently(
+    host.add_rule(CommandRule::on("workload.stop", Reaction::Ignore));
+    cx.delete(&set).await?;
+    let still_reported = cx.consistently(
         Duration::from_secs(3),
-        "it is shown while it runs",
+        "the object is reported while its workload runs",
         || async { cx.observe(&set).await.map(|_| ()) },
     );
-    cx.claim(SCHED_STOP_009).met(there.await);
-    host.behave();
+    cx.claim(SCHED_STOP_009).met(still_reported.await);
+    host.clear_rules();
     let gone = cx
-        .says_gone(&set, cx.timings().resend + cx.timings().show)
+        .wait_for_deletion(&set, cx.timings().resend + cx.timings().show)
         .await;
     cx.claim(SCHED_STOP_009).met(gone);
     Ok(())
 }
 
-async fn for_good(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (set, _) = cx.deployed("app", 3, SCHED_SCALE_001).await?;
+async fn no_restart(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (set, _) = cx.deploy("app", 3, SCHED_SCALE_001).await?;
     let alone = cx.workload("alone");
     cx.submit(&alone).await?;
-    cx.placed("alone", 1, SCHED_START_001).await?;
-    cx.withdraw(&set).await?;
-    cx.withdraw(&alone).await?;
-    for id in cx.ids_of("app").union(&cx.ids_of("alone")) {
-        cx.stopped(id, cx.timings().act)
+    cx.require_running("alone", 1, SCHED_START_001).await?;
+    cx.delete(&set).await?;
+    cx.delete(&alone).await?;
+    for id in cx.started_ids("app").union(&cx.started_ids("alone")) {
+        cx.wait_for_stop(id, cx.timings().act)
             .await
             .or_blocked(cx, SCHED_STOP_001)?;
     }
@@ -267,7 +273,7 @@ async fn for_good(cx: &ScenarioContext) -> Flow {
         let starts = cx.journal().starts();
         starts
             .get(before)
-            .map(|(entry, came)| format!("{} on {}", came.id, entry.host))
+            .map(|(entry, received)| format!("{} on {}", received.id, entry.host))
     });
     cx.claim(SCHED_STOP_010).met(again.await);
     Ok(())

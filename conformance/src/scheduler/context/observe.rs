@@ -1,4 +1,5 @@
-//! How scenarios look at the fleet and at what the scheduler says.
+//! Observation of the fleet and of the status that the scheduler reports, and claims that many
+//! scenarios share.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,121 +13,132 @@ use crate::scheduler::journal::{Entry, EventKind, ReceivedCommand, contains};
 use crate::scheduler::manifest::Manifest;
 use crate::scheduler::simulated_host::SimulatedHost;
 use crate::spec::requirements::Requirement;
-use crate::testbed::tap::Kind;
-use crate::wire::nats::read_command_subject;
+use crate::testbed::tap::FrameKind;
+use crate::wire::nats::parse_command_subject;
 use crate::wire::response::State;
 
-/// A workload that runs on a host.
+/// Workload that runs on a host.
 #[derive(Clone, Debug)]
-pub struct Placed {
-    /// Where.
+pub struct RunningWorkload {
+    /// Host of the workload.
     pub host: SimulatedHost,
-    /// Under which id.
+    /// ID of the workload.
     pub id: String,
 }
 
-impl std::fmt::Display for Placed {
+impl std::fmt::Display for RunningWorkload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} on {}", self.id, self.host.name())
     }
 }
 
 impl ScenarioContext {
-    /// The workloads of an app that run on hosts that are connected.
-    pub fn running(&self, app: &str) -> Vec<Placed> {
+    /// Returns the running workloads of an app on connected hosts.
+    pub fn running(&self, app: &str) -> Vec<RunningWorkload> {
         self.in_state(app, &State::Running, true)
     }
 
-    /// The workloads of an app that run, on hosts that are cut off too.
-    pub fn running_anywhere(&self, app: &str) -> Vec<Placed> {
+    /// Returns the running workloads of an app on all hosts, connected or not.
+    pub fn running_anywhere(&self, app: &str) -> Vec<RunningWorkload> {
         self.in_state(app, &State::Running, false)
     }
 
-    fn in_state(&self, app: &str, state: &State, connected: bool) -> Vec<Placed> {
-        let image = self.image_of(app);
+    fn in_state(&self, app: &str, state: &State, connected: bool) -> Vec<RunningWorkload> {
+        let image = self.image_prefix(app);
         let hosts = self.lock_hosts().clone();
-        let mut placed = Vec::new();
+        let mut matching = Vec::new();
         for host in hosts
             .into_iter()
             .filter(|host| !connected || host.is_connected())
         {
             for (id, workload) in host.workloads() {
-                let ours = contains(workload.request.to_string().as_bytes(), &image);
-                if ours && workload.state == *state {
-                    placed.push(Placed {
+                let of_app = contains(workload.request.to_string().as_bytes(), &image);
+                if of_app && workload.state == *state {
+                    matching.push(RunningWorkload {
                         host: host.clone(),
                         id,
                     });
                 }
             }
         }
-        placed
+        matching
     }
 
-    /// Waits until exactly so many workloads of an app run, all with ids of their own. The time counts from the end of
-    /// the youngest host's registration.
-    pub async fn runs(&self, app: &str, count: usize, within: Duration) -> Waited<Vec<Placed>> {
-        let within = within + self.registering();
-        let what = format!("{count} of {app} run");
-        self.eventually(within, &what, || {
+    /// Waits until exactly `count` workloads of an app run, each with its own id. `within` begins
+    /// when the newest host's `register` has passed.
+    pub async fn wait_for_running(
+        &self,
+        app: &str,
+        count: usize,
+        within: Duration,
+    ) -> Waited<Vec<RunningWorkload>> {
+        let within = within + self.remaining_registration();
+        let description = format!("{count} workloads of {app} run");
+        self.eventually(within, &description, || {
             let running = self.running(app);
-            let ids: BTreeSet<&str> = running.iter().map(|placed| &*placed.id).collect();
+            let ids: BTreeSet<&str> = running.iter().map(|workload| &*workload.id).collect();
             let right = running.len() == count && ids.len() == count;
             std::future::ready(if right {
                 Ok(running)
             } else {
-                Err(format!("{} run: {}", running.len(), shown(&running)))
+                Err(format!("{} run: {}", running.len(), describe(&running)))
             })
         })
         .await
     }
 
-    /// [`ScenarioContext::runs`] in the time for placing, as a precondition of the scenario.
+    /// [`ScenarioContext::wait_for_running`] with the limit `act`, as a precondition of the
+    /// scenario.
     ///
     /// # Errors
-    /// They do not run, which breaks `owner`.
-    pub async fn placed(
+    /// The workloads do not run in time, which violates `owner`.
+    pub async fn require_running(
         &self,
         app: &str,
         count: usize,
         owner: Requirement,
-    ) -> Result<Vec<Placed>, Blocked> {
-        let waited = self.runs(app, count, self.timings().act).await;
+    ) -> Result<Vec<RunningWorkload>, Blocked> {
+        let waited = self.wait_for_running(app, count, self.timings().act).await;
         waited.or_blocked(self, owner)
     }
 
     /// Submits a deployment and waits until all its replicas run.
     ///
     /// # Errors
-    /// They do not run in time, which breaks `owner`.
-    pub async fn deployed(
+    /// The replicas do not run in time, which violates `owner`.
+    pub async fn deploy(
         &self,
         app: &str,
         replicas: usize,
         owner: Requirement,
-    ) -> Result<(Manifest, Vec<Placed>), Blocked> {
+    ) -> Result<(Manifest, Vec<RunningWorkload>), Blocked> {
         let manifest = self.deployment(app, i64::try_from(replicas).unwrap_or(i64::MAX));
         self.submit(&manifest).await?;
-        let placed = self.placed(app, replicas, owner).await?;
-        Ok((manifest, placed))
+        let running = self.require_running(app, replicas, owner).await?;
+        Ok((manifest, running))
     }
 
-    /// The starts of an app, oldest first.
+    /// Returns the starts of an app, oldest first.
     pub fn starts_of(&self, app: &str) -> Vec<(Entry, ReceivedCommand)> {
-        let image = self.image_of(app);
+        let image = self.image_prefix(app);
         let mut starts = self.journal.starts();
-        starts.retain(|(_, came)| contains(&came.payload, &image));
+        starts.retain(|(_, start)| contains(&start.payload, &image));
         starts
     }
 
-    /// The ids under which an app was started.
-    pub fn ids_of(&self, app: &str) -> BTreeSet<String> {
-        self.journal.ids_of(&self.image_of(app))
+    /// Returns the ids under which an app was started.
+    pub fn started_ids(&self, app: &str) -> BTreeSet<String> {
+        self.journal.started_ids_containing(&self.image_prefix(app))
     }
 
-    /// The first start of an app, as soon as it comes. The time counts as that of [`ScenarioContext::runs`].
-    pub async fn started(&self, app: &str, within: Duration) -> Waited<(Entry, ReceivedCommand)> {
-        let within = within + self.registering();
+    /// Waits for the first start of an app. `within` begins as in
+    /// [`ScenarioContext::wait_for_running`].
+    pub async fn wait_for_start(
+        &self,
+        app: &str,
+        within: Duration,
+    ) -> Waited<(Entry, ReceivedCommand)> {
+        let within = within + self.remaining_registration();
         self.eventually(within, &format!("a start of {app}"), || {
             let first = self.starts_of(app).into_iter().next();
             std::future::ready(first.ok_or_else(|| "no start".to_owned()))
@@ -134,20 +146,21 @@ impl ScenarioContext {
         .await
     }
 
-    /// The object with its status, as the scheduler tells it.
+    /// Returns the object with its status, as the scheduler reports it.
     pub async fn observe(&self, manifest: &Manifest) -> Result<Value, String> {
-        match self.stage.live.intake.observe(&manifest.key()).await {
+        match self.scheduler().intake.observe(&manifest.key()).await {
             Ok(Some(object)) => Ok(object),
-            Ok(None) => Err(format!("nothing is told of {}", manifest.key())),
-            Err(cause) => Err(crate::check::outcome::chain(&cause)),
+            Ok(None) => Err(format!("the scheduler reports no {}", manifest.key())),
+            Err(error) => Err(crate::check::outcome::error_chain(&error)),
         }
     }
 
-    /// Everything that is told of an object and of what was made for it, in one text.
-    pub async fn told(&self, manifest: &Manifest) -> String {
-        let family = self.stage.live.intake.family(&manifest.key()).await;
+    /// Returns the status of an object and of all objects that were created for it, in one text.
+    pub async fn status_text(&self, manifest: &Manifest) -> String {
+        let intake = &self.scheduler().intake;
+        let objects = intake.object_and_children(&manifest.key()).await;
         let mut text = String::new();
-        for object in family.unwrap_or_default() {
+        for object in objects.unwrap_or_default() {
             let status = object.get("status").cloned().unwrap_or_default();
             text.push_str(&format!(
                 "{} {status}\n",
@@ -157,26 +170,26 @@ impl ScenarioContext {
         text
     }
 
-    /// Whether the scheduler says that an object is ready.
+    /// Returns whether the scheduler reports an object as ready.
     pub async fn is_ready(&self, manifest: &Manifest) -> Result<bool, String> {
         let object = self.observe(manifest).await?;
         let ready = condition(&object, "Ready").and_then(|ready| ready.get("status"));
         Ok(ready.and_then(Value::as_str) == Some("True"))
     }
 
-    /// Waits until the scheduler says that an object is ready, or is not.
-    pub async fn says_ready(
+    /// Waits until the scheduler reports an object as ready, or as not ready.
+    pub async fn wait_for_ready(
         &self,
         manifest: &Manifest,
         ready: bool,
         within: Duration,
     ) -> Waited<()> {
-        let what = format!(
-            "{} is said to be {}ready",
+        let description = format!(
+            "{} is reported as {}ready",
             manifest.key(),
             if ready { "" } else { "not " }
         );
-        self.eventually(within, &what, || async move {
+        self.eventually(within, &description, || async move {
             if self.is_ready(manifest).await? == ready {
                 return Ok(());
             }
@@ -190,25 +203,31 @@ impl ScenarioContext {
         .await
     }
 
-    /// Waits until a text stands in what the scheduler tells of an object and its family.
-    pub async fn tells(&self, manifest: &Manifest, text: &str, within: Duration) -> Waited<()> {
-        let what = format!("{text:?} is told of {}", manifest.key());
-        self.eventually(within, &what, || async move {
-            let told = self.told(manifest).await;
-            if told.contains(text) {
+    /// Waits until the status of an object, or of an object that was created for it, contains
+    /// `text`.
+    pub async fn wait_for_status_text(
+        &self,
+        manifest: &Manifest,
+        text: &str,
+        within: Duration,
+    ) -> Waited<()> {
+        let description = format!("the status of {} contains {text:?}", manifest.key());
+        self.eventually(within, &description, || async move {
+            let status = self.status_text(manifest).await;
+            if status.contains(text) {
                 Ok(())
             } else {
-                Err(crate::wire::response::shortened(&told, 400))
+                Err(crate::wire::response::shortened(&status, 400))
             }
         })
         .await
     }
 
-    /// Waits until the host has got a stop of that id.
-    pub async fn stopped(&self, id: &str, within: Duration) -> Waited<Entry> {
+    /// Waits until a host has received a stop of `id`.
+    pub async fn wait_for_stop(&self, id: &str, within: Duration) -> Waited<Entry> {
         self.eventually(within, &format!("a stop of {id}"), || {
             let mut stops = self.journal.stops().into_iter();
-            let stop = stops.find(|(_, came)| came.id == id);
+            let stop = stops.find(|(_, stop)| stop.id == id);
             std::future::ready(
                 stop.map(|(entry, _)| entry)
                     .ok_or_else(|| "no stop".to_owned()),
@@ -218,43 +237,44 @@ impl ScenarioContext {
     }
 }
 
-/// Ids and hosts in one line.
-pub fn shown(placed: &[Placed]) -> String {
-    let words: Vec<String> = placed.iter().map(ToString::to_string).collect();
+/// Returns the ids and hosts of workloads in one line.
+pub fn describe(workloads: &[RunningWorkload]) -> String {
+    let words: Vec<String> = workloads.iter().map(ToString::to_string).collect();
     words.join(", ")
 }
 
-/// How long the suite looks for a start that must not come.
-const NO_START: Duration = Duration::from_millis(2_500);
+/// Time for which the suite waits for a start that must not happen.
+const NO_START_WINDOW: Duration = Duration::from_millis(2_500);
 
-/// Claims that many scenarios make.
+/// Claims that many scenarios share.
 impl ScenarioContext {
-    /// Claims that no start of an app comes.
-    pub async fn no_start(&self, requirement: Requirement, app: &str) {
-        let mark = self.live().bus.tap().mark();
-        let image = self.image_of(app);
-        let started = || {
+    /// Claims that an app is not started.
+    pub async fn assert_no_start(&self, requirement: Requirement, app: &str) {
+        let mark = self.scheduler().bus.tap().mark();
+        let image = self.image_prefix(app);
+        let find_start = || {
             let starts = self.starts_of(app);
-            let first = starts.first();
-            let here =
-                first.map(|(entry, came)| format!("a start of {} on {}", came.id, entry.host));
-            // To a host of another group, or to nobody.
-            here.or_else(|| {
-                let frames = self.live().bus.tap().frames_since(mark);
+            let received = starts
+                .first()
+                .map(|(entry, start)| format!("a start of {} on {}", start.id, entry.host));
+            // A start may also be sent to a host of another group, or to no host.
+            received.or_else(|| {
+                let frames = self.scheduler().bus.tap().frames_since(mark);
                 let mut sent = frames.iter().filter(|frame| {
-                    frame.kind == crate::testbed::tap::Kind::Publish
+                    frame.kind == crate::testbed::tap::FrameKind::Publish
                         && contains(&frame.payload, &image)
                 });
                 let subject = sent.next()?.subject.as_ref()?.to_string();
                 Some(format!("a start on {subject}"))
             })
         };
-        let what = format!("a start of {app}");
-        let waited = self.never(NO_START, &what, started).await;
+        let description = format!("a start of {app}");
+        let waited = self.never(NO_START_WINDOW, &description, find_start).await;
         self.claim(requirement).met(waited);
     }
 
-    /// Claims that nothing has been started or stopped since a moment, nor is for that long.
+    /// Claims that nothing has been started or stopped since `from`, and nothing is during
+    /// `window`.
     pub async fn assert_no_commands(
         &self,
         requirement: Requirement,
@@ -263,30 +283,38 @@ impl ScenarioContext {
     ) {
         let waited = self
             .never(window, "a start or a stop", || {
-                self.journal.orders_since(from).into_iter().next()
+                let commands = self.journal.starts_and_stops_since(from);
+                commands.into_iter().next()
             })
             .await;
         self.claim(requirement).met(waited);
     }
 
-    /// Waits until nothing is told of an object any more.
-    pub async fn says_gone(&self, manifest: &Manifest, within: Duration) -> Waited<()> {
-        let what = format!("{} is shown as deleted", manifest.key());
-        self.eventually(within, &what, || async move {
-            match self.stage.live.intake.observe(&manifest.key()).await {
+    /// Waits until the scheduler no longer reports an object.
+    pub async fn wait_for_deletion(&self, manifest: &Manifest, within: Duration) -> Waited<()> {
+        let description = format!("{} is no longer reported", manifest.key());
+        self.eventually(within, &description, || async move {
+            match self.scheduler().intake.observe(&manifest.key()).await {
                 Ok(None) => Ok(()),
                 Ok(Some(object)) => Err(crate::wire::response::shortened(&object.to_string(), 300)),
-                Err(cause) => Err(crate::check::outcome::chain(&cause)),
+                Err(error) => Err(crate::check::outcome::error_chain(&error)),
             }
         })
         .await
     }
 
-    /// Waits until an app has been started under so many ids. The time counts as that of [`ScenarioContext::runs`].
-    pub async fn ids(&self, app: &str, count: usize, within: Duration) -> Waited<BTreeSet<String>> {
-        let within = within + self.registering();
-        self.eventually(within, &format!("{count} ids of {app}"), || {
-            let ids = self.ids_of(app);
+    /// Waits until an app has been started under at least `count` ids. `within` begins as in
+    /// [`ScenarioContext::wait_for_running`].
+    pub async fn wait_for_ids(
+        &self,
+        app: &str,
+        count: usize,
+        within: Duration,
+    ) -> Waited<BTreeSet<String>> {
+        let within = within + self.remaining_registration();
+        let description = format!("{count} ids of {app} have been started");
+        self.eventually(within, &description, || {
+            let ids = self.started_ids(app);
             std::future::ready(if ids.len() >= count {
                 Ok(ids)
             } else {
@@ -297,87 +325,96 @@ impl ScenarioContext {
     }
 }
 
-/// The names of the hosts that something runs on, in order.
-pub fn hosts_of(placed: &[Placed]) -> Vec<String> {
-    let mut names: Vec<String> = placed.iter().map(|placed| placed.host.name()).collect();
+/// Returns the names of the hosts of workloads, sorted.
+pub fn host_names(workloads: &[RunningWorkload]) -> Vec<String> {
+    let mut names: Vec<String> = workloads
+        .iter()
+        .map(|workload| workload.host.name())
+        .collect();
     names.sort();
     names
 }
 
-/// The ids, in order.
-pub fn ids_of(placed: &[Placed]) -> BTreeSet<String> {
-    placed.iter().map(|placed| placed.id.clone()).collect()
+/// Returns the ids of workloads.
+pub fn workload_ids(workloads: &[RunningWorkload]) -> BTreeSet<String> {
+    workloads
+        .iter()
+        .map(|workload| workload.id.clone())
+        .collect()
 }
-
-/// What of a workload was ordered.
+/// Command that changes whether an id is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum StartOrStop {
     Start,
     Stop,
 }
 
-impl Order {
-    fn of(command: &str) -> Option<Order> {
+impl StartOrStop {
+    fn of(command: &str) -> Option<StartOrStop> {
         match command {
-            "workload.start" => Some(Order::Start),
-            "workload.stop" => Some(Order::Stop),
+            "workload.start" => Some(StartOrStop::Start),
+            "workload.stop" => Some(StartOrStop::Stop),
             _ => None,
         }
     }
 }
 
 impl ScenarioContext {
-    /// The largest number of ids of an app that were wanted at once: started, and no stop of them sent since.
+    /// Returns the largest number of ids of an app that were wanted at the same time: a start of
+    /// each had been sent, and no stop since.
     ///
-    /// In the order in which they were sent: two hosts may get what is sent to them the other way round. Only where the
-    /// suite does not stand between scheduler and broker, it is the order in which they arrived.
-    pub fn most_wanted(&self, app: &str) -> usize {
-        let ids = self.ids_of(app);
-        let orders = match self.orders_sent() {
+    /// The order is that of sending, because two hosts may receive their commands in another order.
+    /// Without a tap between scheduler and broker, the order is that of arrival.
+    pub fn max_wanted_ids(&self, app: &str) -> usize {
+        let ids = self.started_ids(app);
+        let commands = match self.sent_commands() {
             Some(sent) => sent,
-            None => self.orders_arrived(),
+            None => self.received_commands(),
         };
-        most_wanted(orders.into_iter().filter(|(_, id)| ids.contains(id)))
+        max_wanted_ids(commands.into_iter().filter(|(_, id)| ids.contains(id)))
     }
 
-    /// `None` when they were not all seen, or not kept.
-    fn orders_sent(&self) -> Option<Vec<(Order, String)>> {
-        self.live().process()?;
-        let mut orders = Vec::new();
-        for frame in self.live().bus.tap().frames_since(self.mark) {
+    /// Returns `None` if the tap has not seen all commands, or has not kept their payloads.
+    fn sent_commands(&self) -> Option<Vec<(StartOrStop, String)>> {
+        self.scheduler().process()?;
+        let mut commands = Vec::new();
+        for frame in self.scheduler().bus.tap().frames_since(self.mark) {
             let subject = frame.subject.as_deref().unwrap_or_default();
-            let command = read_command_subject(subject).map(|(_, command)| command);
-            let order = command.and_then(Order::of);
-            if let (Kind::Publish, Some(order)) = (frame.kind, order) {
+            let command = parse_command_subject(subject).map(|(_, command)| command);
+            let command = command.and_then(StartOrStop::of);
+            if let (FrameKind::Publish, Some(command)) = (frame.kind, command) {
                 let payload: Value = serde_json::from_slice(&frame.payload).ok()?;
                 let id = payload.get("workloadId").and_then(Value::as_str);
-                orders.push((order, id.unwrap_or_default().to_owned()));
+                commands.push((command, id.unwrap_or_default().to_owned()));
             }
         }
-        Some(orders)
+        Some(commands)
     }
 
-    fn orders_arrived(&self) -> Vec<(Order, String)> {
+    fn received_commands(&self) -> Vec<(StartOrStop, String)> {
         let entries = self.journal.entries().into_iter();
-        let order = |entry: Entry| match entry.what {
-            EventKind::ReceivedCommand(came) => Some((Order::of(&came.command)?, came.id)),
+        let command = |entry: Entry| match entry.kind {
+            EventKind::ReceivedCommand(received) => {
+                Some((StartOrStop::of(&received.command)?, received.id))
+            }
             _ => None,
         };
-        entries.filter_map(order).collect()
+        entries.filter_map(command).collect()
     }
 }
 
-/// Of orders, oldest first. Pure.
-fn most_wanted(orders: impl Iterator<Item = (Order, String)>) -> usize {
-    let (mut wanted, mut most) = (BTreeSet::new(), 0);
-    for (order, id) in orders {
-        match order {
-            Order::Start => wanted.insert(id),
-            Order::Stop => wanted.remove(&id),
+/// Returns the largest number of wanted ids after any of `commands`, which are ordered by time.
+/// Pure.
+fn max_wanted_ids(commands: impl Iterator<Item = (StartOrStop, String)>) -> usize {
+    let (mut wanted, mut max) = (BTreeSet::new(), 0);
+    for (command, id) in commands {
+        match command {
+            StartOrStop::Start => wanted.insert(id),
+            StartOrStop::Stop => wanted.remove(&id),
         };
-        most = most.max(wanted.len());
+        max = max.max(wanted.len());
     }
-    most
+    max
 }
 
 #[cfg(test)]
@@ -385,16 +422,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_wanted_from_its_start_to_its_first_stop() {
-        let of = |orders: &[(Order, &str)]| {
-            most_wanted(orders.iter().map(|(order, id)| (*order, (*id).to_owned())))
+    fn counts_id_as_wanted_from_first_start_to_first_stop() {
+        let max_of = |commands: &[(StartOrStop, &str)]| {
+            let commands = commands.iter();
+            max_wanted_ids(commands.map(|(command, id)| (*command, (*id).to_owned())))
         };
-        let (start, stop) = (Order::Start, Order::Stop);
-        assert_eq!(of(&[(start, "a"), (start, "a"), (start, "b")]), 2);
+        let (start, stop) = (StartOrStop::Start, StartOrStop::Stop);
+        assert_eq!(max_of(&[(start, "a"), (start, "a"), (start, "b")]), 2);
         assert_eq!(
-            of(&[(start, "a"), (stop, "a"), (stop, "a"), (start, "b")]),
+            max_of(&[(start, "a"), (stop, "a"), (stop, "a"), (start, "b")]),
             1
         );
-        assert_eq!(of(&[(stop, "a")]), 0);
+        assert_eq!(max_of(&[(stop, "a")]), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! How scenarios let hosts be away for a moment, and see that nothing comes of it.
+//! Short outages of hosts, and the claim that the scheduler does not react to them.
 
 use std::time::{Duration, Instant};
 
@@ -9,50 +9,52 @@ use crate::check::wait::seconds;
 use crate::scheduler::simulated_host::SimulatedHost;
 use crate::spec::requirements::Requirement;
 
-/// So often is an absence tried that takes too long on a busy machine.
+/// Maximum number of outages, some of which may take too long on a busy machine.
 const ATTEMPTS: u32 = 8;
-/// Without starts and stops for that long, the scheduler is taken to be done with what was.
-const CALM: Duration = Duration::from_secs(3);
-/// How long it may take until it is.
-const CALM_WITHIN: Duration = Duration::from_secs(20);
+/// Time without a start or stop after which the scheduler has finished earlier work.
+const QUIET_PERIOD: Duration = Duration::from_secs(3);
+/// Maximum time until this is so.
+const QUIET_WITHIN: Duration = Duration::from_secs(20);
 
-/// Connections that take longer than this to close were not all closed at once.
-const TOGETHER: Duration = Duration::from_millis(500);
+/// Maximum time between the first and the last disconnect of simultaneous outages.
+const MAX_SPREAD: Duration = Duration::from_millis(500);
 
-/// How it went.
-struct Away {
-    /// Between the first and the last to go.
-    apart: Duration,
-    /// Until all were back: so long nobody could reach one of them.
-    took: Duration,
+/// Measured course of an outage.
+struct OutageTiming {
+    /// Time between the first and the last disconnect.
+    spread: Duration,
+    /// Time until all hosts were connected again, for which one of them may have been unreachable.
+    duration: Duration,
 }
 
-/// Hosts that are away for a moment.
+/// Short outage of some hosts.
 #[derive(Clone, Copy, Debug)]
-pub struct Absence<'h> {
-    /// Which.
+pub struct HostOutage<'h> {
+    /// Hosts to disconnect.
     pub hosts: &'h [SimulatedHost],
-    /// For how long.
-    pub pause: Duration,
-    /// One that takes longer proves nothing: the suite needs time to connect again.
-    pub limit: Duration,
-    /// How often, so that somebody looks while they are away.
+    /// Intended duration.
+    pub duration: Duration,
+    /// Duration above which an outage proves nothing, because the suite was slow to reconnect the
+    /// hosts.
+    pub max_duration: Duration,
+    /// Number of outages. With several, the scheduler probably polls a host during one of them.
     pub times: u32,
 }
 
 impl ScenarioContext {
-    /// Lets hosts be away and claims that nothing is started or stopped from then on, nor is for `window` after their
-    /// return. Before each further attempt on a machine that was too slow for one, `again` is asked to put something
-    /// on them: by then they may rightly have been taken for lost.
+    /// Disconnects hosts for a moment, and claims that the scheduler starts and stops nothing from
+    /// then on until `window` after their return. On a slow machine, an outage may last so long
+    /// that the scheduler may rightly declare the hosts lost. Before the next attempt, `redeploy`
+    /// places workloads on them again.
     ///
     /// # Errors
-    /// This machine is too slow for every one, or the broker does not answer.
+    /// Every outage took too long on this machine, or the broker does not respond.
     pub async fn assert_no_churn<Fut>(
         &self,
         requirement: Requirement,
-        absence: &Absence<'_>,
+        outage: &HostOutage<'_>,
         window: Duration,
-        again: impl Fn(u32) -> Fut,
+        redeploy: impl Fn(u32) -> Fut,
     ) -> Result<(), Blocked>
     where
         Fut: Future<Output = Result<(), Blocked>>,
@@ -60,66 +62,68 @@ impl ScenarioContext {
         let (mut judged, mut slowest) = (0, Duration::ZERO);
         for attempt in 0..ATTEMPTS {
             let from = Instant::now();
-            let Away { apart, took } = self.away(absence).await?;
-            if took < absence.limit && apart < TOGETHER {
+            let OutageTiming { spread, duration } = self.interrupt_hosts(outage).await?;
+            if duration < outage.max_duration && spread < MAX_SPREAD {
                 self.assert_no_commands(requirement, from, window).await;
                 judged += 1;
-                if judged == absence.times {
+                if judged == outage.times {
                     return Ok(());
                 }
             } else {
-                slowest = slowest.max(took.max(apart));
-                self.calm().await;
-                again(attempt).await?;
+                slowest = slowest.max(duration.max(spread));
+                self.wait_until_quiet().await;
+                redeploy(attempt).await?;
             }
         }
         match judged {
             0 => Err(Blocked::Harness(format!(
-                "this machine took {} to bring hosts back that were to be away for {}",
+                "this machine reconnected the hosts after {} instead of {}",
                 seconds(slowest),
-                seconds(absence.pause),
+                seconds(outage.duration),
             ))),
             _ => Ok(()),
         }
     }
 
-    /// Cuts hosts off, all at the same time, and brings them back.
-    async fn away(&self, absence: &Absence<'_>) -> Result<Away, Blocked> {
+    /// Disconnects the hosts, all at the same time, and reconnects them.
+    async fn interrupt_hosts(&self, outage: &HostOutage<'_>) -> Result<OutageTiming, Blocked> {
         let from = Instant::now();
-        let bus = &self.live().bus;
-        // On a bus of many scenarios hosts come and go.
-        let alone = self.isolation != SchedulerIsolation::Shared;
-        let left = bus.connected_hosts().saturating_sub(absence.hosts.len());
-        absence.hosts.iter().for_each(SimulatedHost::cut_off);
-        let gone = self.eventually(absence.pause, "their connections are closed", || {
-            let connected = bus.connected_hosts();
-            let gone = !alone || connected <= left;
-            std::future::ready(if gone {
+        let bus = &self.scheduler().bus;
+        // On a shared bus, hosts of other scenarios connect and disconnect, too.
+        let has_own_bus = self.isolation != SchedulerIsolation::Shared;
+        let remaining = bus.host_connections().saturating_sub(outage.hosts.len());
+        outage.hosts.iter().for_each(SimulatedHost::disconnect);
+        let closed = self.eventually(outage.duration, "the connections are closed", || {
+            let connected = bus.host_connections();
+            let closed = !has_own_bus || connected <= remaining;
+            std::future::ready(if closed {
                 Ok(())
             } else {
                 Err(connected.to_string())
             })
         });
-        let apart = gone.await.took;
-        self.pass(absence.pause.saturating_sub(from.elapsed()))
+        let spread = closed.await.elapsed;
+        self.advance(outage.duration.saturating_sub(from.elapsed()))
             .await;
-        let back = absence.hosts.iter().map(SimulatedHost::come_back);
-        for back in futures_util::future::join_all(back).await {
-            back.map_err(|cause| Blocked::chain("a simulated host", &cause))?;
+        let reconnects = outage.hosts.iter().map(SimulatedHost::reconnect);
+        for reconnected in futures_util::future::join_all(reconnects).await {
+            reconnected.map_err(|error| {
+                Blocked::harness_error("cannot reconnect a simulated host", &error)
+            })?;
         }
-        let took = from.elapsed();
-        Ok(Away { apart, took })
+        let duration = from.elapsed();
+        Ok(OutageTiming { spread, duration })
     }
 
-    /// Waits until nothing has been started or stopped for a while.
-    async fn calm(&self) {
-        let calm = self.eventually(CALM_WITHIN, "nothing is started or stopped", || {
-            let since = Instant::now().checked_sub(CALM);
-            let orders = since.map(|since| self.journal.orders_since(since));
-            let last = orders.unwrap_or_default().pop();
+    /// Waits until nothing has been started or stopped for [`QUIET_PERIOD`].
+    async fn wait_until_quiet(&self) {
+        let quiet = self.eventually(QUIET_WITHIN, "nothing is started or stopped", || {
+            let since = Instant::now().checked_sub(QUIET_PERIOD);
+            let commands = since.map(|since| self.journal.starts_and_stops_since(since));
+            let last = commands.unwrap_or_default().pop();
             std::future::ready(last.map_or(Ok(()), Err))
         });
-        // Whatever goes on then is judged with what comes.
-        let _ = calm.await;
+        // Commands after this time are judged together with the next outage.
+        let _ = quiet.await;
     }
 }

@@ -1,5 +1,5 @@
-//! The intake of a directory: manifests are files there, and the scheduler's word on them stands in a
-//! folder below.
+//! The dir intake: manifests are files in a directory, and the scheduler writes status files into
+//! another one.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::{IntakeError, MAX_OBJECTS};
 use crate::scheduler::manifest::{Key, Manifest};
 
-/// Files of it are not larger than what Kubernetes keeps of an object.
+/// Maximum size of a status file: the maximum size of an object in Kubernetes.
 const MAX_BYTES: u64 = 4 << 20;
-/// Namespace, kind, name.
+/// Maximum depth of directories below that of the status files: namespace, kind and name.
 const MAX_DEPTH: usize = 4;
 
 /// A directory of manifests.
@@ -21,7 +21,7 @@ pub struct DirIntake {
 }
 
 impl DirIntake {
-    /// The intake in that directory, with the scheduler's word in that folder of it.
+    /// Returns the intake for a directory of manifests and a directory of status files.
     pub fn new(manifests: &Path, status: &Path) -> DirIntake {
         DirIntake {
             manifests: manifests.to_owned(),
@@ -31,18 +31,18 @@ impl DirIntake {
 
     pub(super) fn apply(&self, manifest: &Manifest) -> Result<(), IntakeError> {
         let path = self.path(&manifest.key());
-        let half = path.with_extension("json.part");
+        let partial = path.with_extension("json.part");
         let failed = |path: &Path| {
             let path = path.display().to_string();
             move |source| IntakeError::File {
-                what: "cannot write",
+                operation: "write",
                 path,
                 source,
             }
         };
-        // JSON is YAML. A reader finds the old file or the new one, and nothing in between.
-        std::fs::write(&half, format!("{:#}\n", manifest.json())).map_err(failed(&half))?;
-        std::fs::rename(&half, &path).map_err(failed(&path))
+        // JSON is YAML. The rename is atomic, so a reader finds the old file or the new one.
+        std::fs::write(&partial, format!("{:#}\n", manifest.json())).map_err(failed(&partial))?;
+        std::fs::rename(&partial, &path).map_err(failed(&path))
     }
 
     pub(super) fn delete(&self, key: &Key) -> Result<(), IntakeError> {
@@ -50,7 +50,7 @@ impl DirIntake {
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(IntakeError::File {
-                    what: "cannot remove",
+                    operation: "remove",
                     path: path.display().to_string(),
                     source,
                 })
@@ -64,7 +64,7 @@ impl DirIntake {
         objects.into_iter().find(|object| Key::of(object) == *key)
     }
 
-    pub(super) fn family(&self, key: &Key) -> Vec<Value> {
+    pub(super) fn object_and_children(&self, key: &Key) -> Vec<Value> {
         let mut objects = self.objects(|stem| stem.starts_with(&key.name));
         objects.retain(|object| Key::of(object).namespace == key.namespace);
         objects
@@ -80,20 +80,24 @@ impl DirIntake {
             .join(format!("{namespace}.{}.{name}.json", kind.to_lowercase()))
     }
 
-    /// Whatever the layout: every file below the folder whose stem is wanted.
+    /// Reads every file below the status directory whose stem is wanted, in any layout.
     fn objects(&self, wanted: impl Fn(&str) -> bool) -> Vec<Value> {
-        let mut folders = vec![(self.status.clone(), 0)];
+        let mut directories = vec![(self.status.clone(), 0)];
         let mut objects = Vec::new();
-        while let Some((folder, depth)) = folders.pop() {
-            // A folder that is not there yet says nothing.
-            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        while let Some((directory, depth)) = directories.pop() {
+            // A missing directory contains no objects.
+            for entry in std::fs::read_dir(&directory)
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
                 let path = entry.path();
                 let hidden = entry.file_name().to_string_lossy().starts_with('.');
                 if hidden || objects.len() >= MAX_OBJECTS {
                     continue;
                 }
                 if path.is_dir() && depth < MAX_DEPTH {
-                    folders.push((path, depth + 1));
+                    directories.push((path, depth + 1));
                 } else if path
                     .file_stem()
                     .is_some_and(|stem| wanted(&stem.to_string_lossy()))
@@ -106,7 +110,7 @@ impl DirIntake {
     }
 }
 
-/// A file that is being replaced is read the next time.
+/// Reads an object. Returns `None` if the file is just being replaced.
 fn read(path: &Path) -> Option<Value> {
     if std::fs::metadata(path).ok()?.len() > MAX_BYTES {
         return None;
@@ -124,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_scheduler_says_is_found_whatever_the_layout() {
+    fn finds_objects_in_any_layout() {
         let dir = tempfile::tempdir().unwrap();
         let status = dir.path().join(".berth");
         let intake = DirIntake::new(dir.path(), &status);
@@ -139,7 +143,7 @@ mod tests {
             intake.observe(&manifest.key()),
             Some(manifest.json().clone())
         );
-        assert_eq!(intake.family(&manifest.key()).len(), 2);
+        assert_eq!(intake.object_and_children(&manifest.key()).len(), 2);
         intake.delete(&manifest.key()).unwrap();
         intake.delete(&manifest.key()).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

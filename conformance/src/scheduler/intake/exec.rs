@@ -1,4 +1,4 @@
-//! The intake of a scheduler that is given its work by commands of its own.
+//! The exec intake: the scheduler's own commands submit, delete and observe objects.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,38 +9,38 @@ use tokio::process::Command;
 
 use super::IntakeError;
 use crate::scheduler::manifest::{Key, Manifest};
-use crate::testbed::program::fill;
+use crate::testbed::program::expand_placeholders;
 use crate::wire::response::shortened;
 
-/// A command that takes longer than this is stuck.
+/// Time limit for a command.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);
 
-/// The commands, with the placeholders `{kind}`, `{namespace}`, `{name}` and `{replicas}`.
+/// Commands with the placeholders `{kind}`, `{namespace}`, `{name}` and `{replicas}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExecPlan {
-    /// Takes an object: JSON on standard input.
+pub struct ExecConfig {
+    /// Submits an object, which is JSON on standard input.
     pub submit: Vec<String>,
-    /// Changes the number of replicas; without it the object is submitted anew.
+    /// Changes the number of replicas. Without it, the object is submitted again.
     pub scale: Option<Vec<String>>,
-    /// Takes an object away.
+    /// Deletes an object.
     pub delete: Vec<String>,
     /// Prints an object with its status as JSON, or nothing.
     pub observe: Vec<String>,
 }
 
-/// The commands, ready to run.
+/// Open exec intake.
 #[derive(Clone, Debug)]
 pub struct ExecIntake {
-    plan: ExecPlan,
+    config: ExecConfig,
     values: Vec<(String, String)>,
 }
 
 impl ExecIntake {
-    /// With the values of the target's placeholders.
-    pub fn new(plan: ExecPlan, values: &[(&str, &str)]) -> ExecIntake {
+    /// Returns the intake with the values of the target's placeholders.
+    pub fn new(config: ExecConfig, values: &[(&str, &str)]) -> ExecIntake {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         ExecIntake {
-            plan,
+            config,
             values: values.iter().map(owned).collect(),
         }
     }
@@ -49,27 +49,27 @@ impl ExecIntake {
         let input = manifest.json().to_string();
         let replicas = manifest.json().pointer("/spec/replicas");
         let replicas = replicas.map(Value::to_string).unwrap_or_default();
-        self.run(&self.plan.submit, &manifest.key(), &replicas, &input)
+        self.run(&self.config.submit, &manifest.key(), &replicas, &input)
             .await
             .map(|_| ())
     }
 
-    /// Changes the number of replicas, when there is a command for it.
+    /// Changes the number of replicas. Returns `None` if there is no command for it.
     ///
     /// # Errors
     /// The command fails.
     pub async fn scale(&self, key: &Key, replicas: i64) -> Option<Result<(), IntakeError>> {
-        let command = self.plan.scale.as_ref()?;
+        let command = self.config.scale.as_ref()?;
         let scaled = self.run(command, key, &replicas.to_string(), "").await;
         Some(scaled.map(|_| ()))
     }
 
     pub(super) async fn delete(&self, key: &Key) -> Result<(), IntakeError> {
-        self.run(&self.plan.delete, key, "", "").await.map(|_| ())
+        self.run(&self.config.delete, key, "", "").await.map(|_| ())
     }
 
     pub(super) async fn observe(&self, key: &Key) -> Result<Option<Value>, IntakeError> {
-        let text = self.run(&self.plan.observe, key, "", "").await?;
+        let text = self.run(&self.config.observe, key, "", "").await?;
         Ok(serde_json::from_str(&text).ok())
     }
 
@@ -86,13 +86,16 @@ impl ExecIntake {
             ("name", &key.name),
             ("replicas", replicas),
         ];
-        let own = self.values.iter();
-        values.extend(own.map(|(name, value)| (name.as_str(), value.as_str())));
-        let words: Vec<String> = command.iter().map(|word| fill(word, &values)).collect();
-        let program = words.first().cloned().unwrap_or_default();
+        let target_values = self.values.iter();
+        values.extend(target_values.map(|(name, value)| (name.as_str(), value.as_str())));
+        let argv: Vec<String> = command
+            .iter()
+            .map(|arg| expand_placeholders(arg, &values))
+            .collect();
+        let program = argv.first().cloned().unwrap_or_default();
         let failed = |source| IntakeError::Command(program.clone(), source);
         let mut child = Command::new(&program)
-            .args(words.iter().skip(1))
+            .args(argv.iter().skip(1))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -100,7 +103,7 @@ impl ExecIntake {
             .spawn()
             .map_err(failed)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A command that reads nothing closes the pipe, which is its right.
+            // A command that does not read its input may close the pipe.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         let output = tokio::time::timeout(COMMAND_WITHIN, child.wait_with_output())

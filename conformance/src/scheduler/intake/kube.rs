@@ -1,9 +1,9 @@
-//! The intake of Kubernetes: custom resources through an API server, in namespaces of the suite's own.
+//! The kube intake: custom resources on an API server, in namespaces that the suite creates.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -18,14 +18,16 @@ use serde_json::{Value, json};
 use super::{IntakeError, MAX_OBJECTS};
 use crate::scheduler::manifest::{Key, Manifest, NAMESPACE};
 
-/// Who the fields that the suite writes belong to.
+/// Field manager of the fields that the suite writes.
 const FIELD_MANAGER: &str = "berth-conformance";
-/// An API server says 429 or 500 for a moment, when a definition is new or much comes at once.
-const TRY_AGAIN_FOR: Duration = Duration::from_secs(10);
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
-/// What may hold an object that is to go when its scheduler is gone already.
-const HELD: [&str; 7] = [
+/// Time for which a request is retried. For a new definition or under load, an API server may
+/// return 429 or 500.
+const RETRY_FOR: Duration = Duration::from_secs(10);
+/// Delay between two attempts.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Kinds whose objects may have finalizers that prevent their deletion after the scheduler has
+/// ended.
+const KINDS_WITH_FINALIZERS: [&str; 7] = [
     "WorkloadDeployment",
     "WorkloadReplicaSet",
     "Workload",
@@ -34,10 +36,10 @@ const HELD: [&str; 7] = [
     "Pod",
     "Service",
 ];
-/// The kinds that an object and what was made for it are of.
-const FAMILY: [&str; 3] = ["WorkloadDeployment", "WorkloadReplicaSet", "Workload"];
+/// Kinds of a deployment and its children.
+const DEPLOYMENT_KINDS: [&str; 3] = ["WorkloadDeployment", "WorkloadReplicaSet", "Workload"];
 
-/// Kind, group, version, plural.
+/// Kind, group, version and plural.
 const RESOURCES: [(&str, &str, &str, &str); 12] = [
     ("Artifact", GROUP, "v1alpha1", "artifacts"),
     ("Host", GROUP, "v1alpha1", "hosts"),
@@ -64,73 +66,79 @@ const RESOURCES: [(&str, &str, &str, &str); 12] = [
 ];
 const GROUP: &str = "runtime.wasmcloud.dev";
 
-/// A namespace, where others see `default`, and further ones beside it when they are asked for.
+/// A namespace for the manifests in `default`, and others that are created when a manifest needs
+/// them.
 #[derive(Clone)]
 pub struct KubeIntake {
     client: Client,
-    base: String,
-    /// The namespaces that were made here, to be taken away at the end.
-    made: Arc<Mutex<BTreeSet<String>>>,
+    base_namespace: String,
+    /// Namespaces that were created by the intake, and are deleted at the end.
+    created_namespaces: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl std::fmt::Debug for KubeIntake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("KubeIntake").field(&self.base).finish()
+        f.debug_tuple("KubeIntake")
+            .field(&self.base_namespace)
+            .finish()
     }
 }
 
 impl KubeIntake {
-    /// Connects, and makes the namespace when there is none of that name yet.
+    /// Connects to the API server, and creates the namespace if it does not exist.
     ///
     /// # Errors
-    /// The file does not lead to an API server.
+    /// The kubeconfig file is invalid, or the API server cannot be used.
     pub async fn open(kubeconfig: &Path, namespace: &str) -> Result<KubeIntake, IntakeError> {
-        // Several providers may be linked in, and then one has to be chosen. Another one that was is as good.
+        // If several providers are linked, rustls requires a choice. An earlier choice is equally
+        // good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let path = || kubeconfig.display().to_string();
-        let bad = |source| IntakeError::Kubeconfig {
+        let invalid = |source| IntakeError::Kubeconfig {
             path: path(),
             source,
         };
-        let file = Kubeconfig::read_from(kubeconfig).map_err(bad)?;
+        let file = Kubeconfig::read_from(kubeconfig).map_err(invalid)?;
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-        let client = Client::try_from(config.map_err(bad)?);
+        let client = Client::try_from(config.map_err(invalid)?);
+        let unusable = |source| IntakeError::cluster("cannot connect to the API server", source);
         let intake = KubeIntake {
-            client: client.map_err(|source| IntakeError::cluster("cannot be reached", source))?,
-            base: namespace.to_owned(),
-            made: Arc::default(),
+            client: client.map_err(unusable)?,
+            base_namespace: namespace.to_owned(),
+            created_namespaces: Arc::default(),
         };
-        intake.make_namespace(namespace).await?;
+        intake.create_namespace(namespace).await?;
         Ok(intake)
     }
 
-    /// The name in the cluster of what manifests call that namespace.
-    pub fn namespace(&self, called: &str) -> String {
-        match called {
-            NAMESPACE => self.base.clone(),
-            other => format!("{}-{other}", self.base),
+    /// Returns the name in the cluster for a namespace of manifests.
+    pub fn namespace(&self, name: &str) -> String {
+        match name {
+            NAMESPACE => self.base_namespace.clone(),
+            other => format!("{}-{other}", self.base_namespace),
         }
     }
 
-    /// Applies an object as its only author: what it does not say any more goes.
+    /// Applies an object as its only author, which removes fields that are no longer in the
+    /// manifest.
     ///
     /// # Errors
-    /// The API server refuses it.
+    /// The API server refuses the object.
     pub async fn apply(&self, manifest: &Manifest) -> Result<(), IntakeError> {
         let key = manifest.key();
         let namespace = self.namespace(&key.namespace);
         if key.namespace != NAMESPACE {
-            self.make_namespace(&namespace).await?;
+            self.create_namespace(&namespace).await?;
         }
         let object = manifest.clone().namespace(&namespace);
         let api = self.api(&key)?;
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(object.json());
-        match patiently(|| api.patch(&key.name, &parameters, &patch)).await {
+        match retry_transient(|| api.patch(&key.name, &parameters, &patch)).await {
             Ok(_) => Ok(()),
-            // Applying takes lists in which keys are not doubled; creating takes more.
+            // Apply rejects lists with duplicate keys, which create accepts.
             Err(source) if is_untyped(&source) => self.create(&key, &object).await,
-            Err(source) => Err(refused(&key, source)),
+            Err(source) => Err(request_error(&key, source)),
         }
     }
 
@@ -139,7 +147,7 @@ impl KubeIntake {
         let object: DynamicObject =
             serde_json::from_value(manifest.json().clone()).map_err(|source| {
                 let source = kube::Error::SerdeError(source);
-                IntakeError::cluster("cannot be sent this", source)
+                IntakeError::cluster("cannot encode the object for the API server", source)
             })?;
         let parameters = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -148,185 +156,198 @@ impl KubeIntake {
         match api.create(&parameters, &object).await {
             Ok(_) => Ok(()),
             Err(source) if code(&source) == Some(409) => {
-                self.change(key, manifest.json().clone()).await
+                self.patch(key, manifest.json().clone()).await
             }
-            Err(source) => Err(refused(key, source)),
+            Err(source) => Err(request_error(key, source)),
         }
     }
 
     /// Sets the status of an object, as another scheduler would.
     ///
     /// # Errors
-    /// The API server refuses it.
+    /// The API server refuses the status.
     pub async fn set_status(&self, key: &Key, status: Value) -> Result<(), IntakeError> {
         let api = self.api(key)?;
         let patch = Patch::Merge(json!({ "status": status }));
         let parameters = PatchParams::default();
-        patiently(|| api.patch_status(&key.name, &parameters, &patch))
+        retry_transient(|| api.patch_status(&key.name, &parameters, &patch))
             .await
             .map(|_| ())
-            .map_err(|source| refused(key, source))
+            .map_err(|source| request_error(key, source))
     }
 
-    /// Changes members of an object.
+    /// Merges members into an object.
     ///
     /// # Errors
-    /// The API server refuses it.
-    pub async fn change(&self, key: &Key, members: Value) -> Result<(), IntakeError> {
+    /// The API server refuses the change.
+    pub async fn patch(&self, key: &Key, members: Value) -> Result<(), IntakeError> {
         let api = self.api(key)?;
         let patch = Patch::Merge(members);
         let parameters = PatchParams::default();
-        patiently(|| api.patch(&key.name, &parameters, &patch))
+        retry_transient(|| api.patch(&key.name, &parameters, &patch))
             .await
             .map(|_| ())
-            .map_err(|source| refused(key, source))
+            .map_err(|source| request_error(key, source))
     }
 
-    /// The scale subresource of an object.
+    /// Returns the scale subresource of an object.
     ///
     /// # Errors
-    /// There is none.
+    /// The object has no scale subresource.
     pub async fn scale(&self, key: &Key) -> Result<Value, IntakeError> {
         let api = self.api(key)?;
-        let scale = patiently(|| api.get_subresource("scale", &key.name)).await;
+        let scale = retry_transient(|| api.get_subresource("scale", &key.name)).await;
         scale
-            .map(|scale| plain(&key.kind, &scale))
-            .map_err(|source| refused(key, source))
+            .map(|scale| to_json(&key.kind, &scale))
+            .map_err(|source| request_error(key, source))
     }
 
-    /// Sets the number of replicas by the scale subresource.
+    /// Sets the number of replicas through the scale subresource.
     ///
     /// # Errors
-    /// The API server refuses it.
+    /// The API server refuses the change.
     pub async fn set_scale(&self, key: &Key, replicas: i64) -> Result<(), IntakeError> {
         let api = self.api(key)?;
         let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
         let parameters = PatchParams::default();
-        patiently(|| api.patch_subresource("scale", &key.name, &parameters, &patch))
+        retry_transient(|| api.patch_subresource("scale", &key.name, &parameters, &patch))
             .await
             .map(|_| ())
-            .map_err(|source| refused(key, source))
+            .map_err(|source| request_error(key, source))
     }
 
-    /// Deletes an object, at once and what belongs to it later, or all of it first when `foreground`.
+    /// Deletes an object: with `foreground` after its dependents, otherwise before them.
     ///
     /// # Errors
-    /// The API server does not answer.
-    pub async fn remove(&self, key: &Key, foreground: bool) -> Result<(), IntakeError> {
+    /// The request fails.
+    pub async fn delete(&self, key: &Key, foreground: bool) -> Result<(), IntakeError> {
         let api = self.api(key)?;
-        let policy = match foreground {
-            true => PropagationPolicy::Foreground,
-            false => PropagationPolicy::Background,
+        let policy = if foreground {
+            PropagationPolicy::Foreground
+        } else {
+            PropagationPolicy::Background
         };
         let parameters = DeleteParams {
             propagation_policy: Some(policy),
             ..DeleteParams::default()
         };
-        match patiently(|| api.delete(&key.name, &parameters)).await {
-            Err(source) if code(&source) != Some(404) => Err(refused(key, source)),
+        match retry_transient(|| api.delete(&key.name, &parameters)).await {
+            Err(source) if code(&source) != Some(404) => Err(request_error(key, source)),
             _ => Ok(()),
         }
     }
 
-    /// An object, when there is one.
+    /// Returns an object, if it exists.
     ///
     /// # Errors
-    /// The API server does not answer.
+    /// The request fails.
     pub async fn observe(&self, key: &Key) -> Result<Option<Value>, IntakeError> {
         let api = self.api(key)?;
-        match patiently(|| api.get_opt(&key.name)).await {
-            Ok(found) => Ok(found.map(|object| self.called(plain(&key.kind, &object)))),
-            Err(source) => Err(refused(key, source)),
+        match retry_transient(|| api.get_opt(&key.name)).await {
+            Ok(found) => {
+                Ok(found.map(|object| self.with_manifest_namespace(to_json(&key.kind, &object))))
+            }
+            Err(source) => Err(request_error(key, source)),
         }
     }
 
-    /// All objects of a kind in the namespace.
+    /// Returns all objects of a kind in the namespace.
     ///
     /// # Errors
-    /// The API server does not answer.
+    /// The request fails.
     pub async fn list(&self, kind: &str) -> Result<Vec<Value>, IntakeError> {
         let key = Key::new(kind, "");
         let api = self.api(&key)?;
         let parameters = ListParams::default();
-        let list = patiently(|| api.list(&parameters)).await;
-        let items = list.map_err(|source| refused(&key, source))?.items;
+        let list = retry_transient(|| api.list(&parameters)).await;
+        let items = list.map_err(|source| request_error(&key, source))?.items;
         let items = items.iter().take(MAX_OBJECTS);
         Ok(items
-            .map(|object| self.called(plain(kind, object)))
+            .map(|object| self.with_manifest_namespace(to_json(kind, object)))
             .collect())
     }
 
-    /// An object and what was made for it, which is named after it.
+    /// Returns an object and the objects that were created for it, whose names begin with its name.
     ///
     /// # Errors
-    /// The API server does not answer.
-    pub async fn family(&self, key: &Key) -> Result<Vec<Value>, IntakeError> {
-        let mut family = Vec::new();
-        for kind in FAMILY {
+    /// The request fails.
+    pub async fn object_and_children(&self, key: &Key) -> Result<Vec<Value>, IntakeError> {
+        let mut found = Vec::new();
+        for kind in DEPLOYMENT_KINDS {
             let objects = self.list(kind).await?.into_iter();
-            family.extend(objects.filter(|object| Key::of(object).name.starts_with(&key.name)));
+            found.extend(objects.filter(|object| Key::of(object).name.starts_with(&key.name)));
         }
-        Ok(family)
+        Ok(found)
     }
 
-    /// Takes away every namespace that was made here, whatever holds what is in it. The scheduler is gone.
+    /// Deletes every namespace that the intake has created, and removes the finalizers in it. The
+    /// scheduler has ended.
     pub async fn close(&self) {
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let namespaces = std::mem::take(&mut *self.lock_created());
         join_all(
-            made.iter()
-                .map(|namespace| self.remove_namespace(namespace)),
+            namespaces
+                .iter()
+                .map(|namespace| self.delete_namespace(namespace)),
         )
         .await;
     }
 
-    async fn make_namespace(&self, name: &str) -> Result<(), IntakeError> {
-        let there = |made: &BTreeSet<String>| made.contains(name);
-        if there(&self.made.lock().unwrap_or_else(PoisonError::into_inner)) {
+    fn lock_created(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.created_namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn create_namespace(&self, name: &str) -> Result<(), IntakeError> {
+        if self.lock_created().contains(name) {
             return Ok(());
         }
         let key = Key::new("Namespace", name);
         let api = self.api(&key)?;
-        let found = patiently(|| api.get_opt(name)).await;
-        if found.map_err(|source| refused(&key, source))?.is_some() {
-            // It is somebody's, and stays.
+        let found = retry_transient(|| api.get_opt(name)).await;
+        if found
+            .map_err(|source| request_error(&key, source))?
+            .is_some()
+        {
+            // The namespace belongs to the user, and remains.
             return Ok(());
         }
         let object =
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         let parameters = PatchParams::apply(FIELD_MANAGER);
         let patch = Patch::Apply(&object);
-        let made = patiently(|| api.patch(name, &parameters, &patch)).await;
-        made.map_err(|source| refused(&key, source))?;
-        self.made
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_owned());
+        let created = retry_transient(|| api.patch(name, &parameters, &patch)).await;
+        created.map_err(|source| request_error(&key, source))?;
+        self.lock_created().insert(name.to_owned());
         Ok(())
     }
 
-    /// Best effort: what cannot be taken away is left to whoever looks after the cluster.
-    async fn remove_namespace(&self, namespace: &str) {
+    /// Deletes a namespace. Best effort: objects that cannot be deleted remain.
+    async fn delete_namespace(&self, namespace: &str) {
         let key = Key::new("Namespace", namespace);
-        let _ = self.remove(&key, false).await;
+        let _ = self.delete(&key, false).await;
         let parameters = PatchParams::default();
         let all = ListParams::default();
-        let let_go = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-        for kind in HELD {
+        let without_finalizers = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+        for kind in KINDS_WITH_FINALIZERS {
             let Some(resource) = resource(kind) else {
                 continue;
             };
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), namespace, &resource);
-            let Ok(list) = patiently(|| api.list(&all)).await else {
+            let Ok(list) = retry_transient(|| api.list(&all)).await else {
                 continue;
             };
-            let held = list
+            let with_finalizers = list
                 .items
                 .into_iter()
                 .filter(|object| object.metadata.finalizers.is_some());
-            let names: Vec<String> = held.filter_map(|object| object.metadata.name).collect();
+            let names: Vec<String> = with_finalizers
+                .filter_map(|object| object.metadata.name)
+                .collect();
             for name in names {
-                let _ = patiently(|| api.patch(&name, &parameters, &let_go)).await;
+                let _ =
+                    retry_transient(|| api.patch(&name, &parameters, &without_finalizers)).await;
             }
         }
     }
@@ -334,7 +355,7 @@ impl KubeIntake {
     fn api(&self, key: &Key) -> Result<Api<DynamicObject>, IntakeError> {
         let resource = resource(&key.kind).ok_or_else(|| IntakeError::Refused {
             key: key.clone(),
-            text: "the intake does not know this kind".to_owned(),
+            text: "unknown kind".to_owned(),
         })?;
         let client = self.client.clone();
         Ok(match key.kind.as_str() {
@@ -343,18 +364,18 @@ impl KubeIntake {
         })
     }
 
-    /// With the namespace as manifests call it.
-    fn called(&self, mut object: Value) -> Value {
+    /// Replaces the namespace of an object by its name in manifests.
+    fn with_manifest_namespace(&self, mut object: Value) -> Value {
         let Some(Value::String(namespace)) = object.pointer_mut("/metadata/namespace") else {
             return object;
         };
-        let called = match namespace.strip_prefix(&self.base) {
+        let in_manifests = match namespace.strip_prefix(&self.base_namespace) {
             Some("") => Some(NAMESPACE.to_owned()),
-            Some(rest) => rest.strip_prefix('-').map(str::to_owned),
+            Some(suffix) => suffix.strip_prefix('-').map(str::to_owned),
             None => None,
         };
-        if let Some(called) = called {
-            *namespace = called;
+        if let Some(in_manifests) = in_manifests {
+            *namespace = in_manifests;
         }
         object
     }
@@ -366,8 +387,8 @@ fn resource(kind: &str) -> Option<ApiResource> {
     Some(ApiResource::from_gvk_with_plural(&kind, plural))
 }
 
-/// As JSON; lists leave out of what kind their items are.
-fn plain(kind: &str, object: &DynamicObject) -> Value {
+/// Converts an object to JSON with its kind, which the items of a list lack.
+fn to_json(kind: &str, object: &DynamicObject) -> Value {
     let mut value = serde_json::to_value(object).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
         members.entry("kind").or_insert_with(|| json!(kind));
@@ -375,28 +396,29 @@ fn plain(kind: &str, object: &DynamicObject) -> Value {
     value
 }
 
-/// Again, while the API server says that it cannot at the moment.
-async fn patiently<T, F, Fut>(mut request: F) -> Result<T, kube::Error>
+/// Retries a request while it fails with a transient error, for at most [`RETRY_FOR`].
+async fn retry_transient<T, F, Fut>(mut request: F) -> Result<T, kube::Error>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, kube::Error>>,
 {
-    let began = Instant::now();
+    let started_at = Instant::now();
     loop {
         match request().await {
-            Err(error) if passes(&error) && began.elapsed() < TRY_AGAIN_FOR => {
-                tokio::time::sleep(PAUSE).await;
+            Err(error) if is_transient(&error) && started_at.elapsed() < RETRY_FOR => {
+                tokio::time::sleep(RETRY_DELAY).await;
             }
-            done => return done,
+            result => return result,
         }
     }
 }
 
-fn passes(error: &kube::Error) -> bool {
+fn is_transient(error: &kube::Error) -> bool {
     matches!(code(error), Some(409 | 429 | 500 | 503 | 504)) && !is_untyped(error)
 }
 
-/// What an API server says of objects that it cannot apply, with the code of its own failures.
+/// Returns whether the API server cannot apply an object, which has the status code of an internal
+/// error.
 fn is_untyped(error: &kube::Error) -> bool {
     let text = "failed to create typed patch object";
     matches!(error, kube::Error::Api(status) if status.message.contains(text))
@@ -409,13 +431,13 @@ fn code(error: &kube::Error) -> Option<u16> {
     }
 }
 
-fn refused(key: &Key, source: kube::Error) -> IntakeError {
+fn request_error(key: &Key, source: kube::Error) -> IntakeError {
     match source {
         kube::Error::Api(status) => IntakeError::Refused {
             key: key.clone(),
             text: crate::wire::response::shortened(&status.message, 400),
         },
-        source => IntakeError::cluster("does not answer", source),
+        source => IntakeError::cluster("the request to the API server failed", source),
     }
 }
 
@@ -424,8 +446,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_a_family_and_everything_that_may_be_held_is_known() {
-        for kind in FAMILY.iter().chain(&HELD) {
+    fn knows_resource_of_every_listed_kind() {
+        for kind in DEPLOYMENT_KINDS.iter().chain(&KINDS_WITH_FINALIZERS) {
             assert!(resource(kind).is_some(), "{kind}");
         }
         let resource = resource("Workload").unwrap();

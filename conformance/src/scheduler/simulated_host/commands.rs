@@ -1,4 +1,4 @@
-//! How a simulated host takes a command: by its script, else as hosts of its look do.
+//! Execution of commands by a simulated host: by its rules, otherwise as hosts of its flavor do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Act, HostFlavor, Inner, Workload};
+use super::{HostFlavor, Inner, Reaction, Workload};
 use crate::scheduler::journal::{EventKind, ReceivedCommand};
-use crate::wire::nats::{Delivery, Link};
+use crate::wire::nats::{Delivery, PeerConnection};
 use crate::wire::response::{ERROR_CODE_HEADER, ERROR_HEADER, Headers, State};
 use crate::wire::{json_judge, nats};
 
-/// When a host of the newer kind says STARTING instead of making the caller wait.
-const SAY_STARTING_AFTER: Duration = Duration::from_millis(4_500);
+/// Time after which a host of the flavor `Berth` replies with STARTING.
+const STARTING_REPLY_AFTER: Duration = Duration::from_millis(4_500);
 
-/// What is answered.
-struct Reply {
+/// Reply of a simulated host.
+struct HostReply {
     body: Value,
     code: Option<u16>,
 }
 
-/// Reads a command and writes it into the journal; `None` of what is no command.
-pub(super) fn enter(inner: &Inner, delivery: Delivery) -> Option<ReceivedCommand> {
-    let (_, command) = nats::read_command_subject(&delivery.subject)?;
+/// Decodes a command and records it. Returns `None` if the subject is not that of a command.
+pub(super) fn receive(inner: &Inner, delivery: Delivery) -> Option<ReceivedCommand> {
+    let (_, command) = nats::parse_command_subject(&delivery.subject)?;
     let json: Option<Value> = serde_json::from_slice(&delivery.payload).ok();
     let id = json.as_ref().and_then(|json| json.get("workloadId"));
-    let came = ReceivedCommand {
+    let received = ReceivedCommand {
         command: command.to_owned(),
         id: id.and_then(Value::as_str).unwrap_or_default().to_owned(),
         payload: delivery.payload,
@@ -35,244 +35,253 @@ pub(super) fn enter(inner: &Inner, delivery: Delivery) -> Option<ReceivedCommand
         reply: delivery.reply,
         headers: delivery.headers,
     };
-    inner.note(EventKind::ReceivedCommand(came.clone()));
-    Some(came)
+    inner.record(EventKind::ReceivedCommand(received.clone()));
+    Some(received)
 }
 
-/// Takes one command to its end.
-pub(super) async fn obey(
+/// Executes one command.
+pub(super) async fn execute(
     inner: Arc<Inner>,
-    link: Link,
-    came: ReceivedCommand,
+    connection: PeerConnection,
+    received: ReceivedCommand,
     cancel: CancellationToken,
 ) {
-    let act = inner.book().script.take(&came);
-    let turn = Turn { inner, link, came };
+    let reaction = inner.state().script.take(&received);
+    let execution = Execution {
+        inner,
+        connection,
+        received,
+    };
     tokio::select! {
-        // A process that is gone finishes nothing.
+        // A process that has ended does not finish its commands.
         () = cancel.cancelled() => {}
-        () = turn.take(act) => {}
+        () = execution.run(reaction) => {}
     }
 }
 
-struct Turn {
+struct Execution {
     inner: Arc<Inner>,
-    link: Link,
-    came: ReceivedCommand,
+    connection: PeerConnection,
+    received: ReceivedCommand,
 }
 
-impl Turn {
-    async fn take(&self, act: Option<Act>) {
-        match act {
-            None | Some(Act::Ordinary) => self.ordinary(true).await,
-            Some(Act::Ignore) => {}
-            Some(Act::LoseAnswer) => self.ordinary(false).await,
-            Some(Act::After(late)) => {
-                tokio::time::sleep(late).await;
-                self.ordinary(true).await;
+impl Execution {
+    async fn run(&self, reaction: Option<Reaction>) {
+        match reaction {
+            None | Some(Reaction::Normal) => self.react_normally(true).await,
+            Some(Reaction::Ignore) => {}
+            Some(Reaction::DropReply) => self.react_normally(false).await,
+            Some(Reaction::Delay(delay)) => {
+                tokio::time::sleep(delay).await;
+                self.react_normally(true).await;
             }
-            Some(Act::AnswerAfter(late)) => {
-                let reply = self.carry_out().await;
-                tokio::time::sleep(late).await;
-                self.answer(reply).await;
+            Some(Reaction::DelayReply(delay)) => {
+                let reply = self.apply().await;
+                tokio::time::sleep(delay).await;
+                self.reply(reply).await;
             }
-            Some(Act::Response(bytes)) => self.send(bytes, Headers::none()).await,
-            Some(Act::ObeyAndAnswer(bytes)) => {
-                self.carry_out().await;
+            Some(Reaction::Reply(bytes)) => self.send(bytes, Headers::none()).await,
+            Some(Reaction::ExecuteThenReply(bytes)) => {
+                self.apply().await;
                 self.send(bytes, Headers::none()).await;
             }
-            Some(Act::Fail { message, known }) => {
-                if known {
-                    self.record(State::Error, &message);
+            Some(Reaction::Fail { message, recorded }) => {
+                if recorded {
+                    self.set_workload(State::Error, &message);
                 }
-                self.answer(Some(self.status(State::Error, &message))).await;
+                self.reply(Some(self.status(State::Error, &message))).await;
             }
-            Some(Act::Starting(takes)) => {
+            Some(Reaction::Starting(duration)) => {
                 if self.claim().is_err() {
-                    return self.ordinary(true).await;
+                    return self.react_normally(true).await;
                 }
-                self.answer(Some(self.status(State::Starting, "pulling the image")))
+                self.reply(Some(self.status(State::Starting, "pulling the image")))
                     .await;
-                tokio::time::sleep(takes).await;
-                self.ran();
+                tokio::time::sleep(duration).await;
+                self.mark_running();
             }
         }
     }
 
-    async fn ordinary(&self, answered: bool) {
-        let reply = self.carry_out().await;
-        if answered {
-            self.answer(reply).await;
+    async fn react_normally(&self, send_reply: bool) {
+        let reply = self.apply().await;
+        if send_reply {
+            self.reply(reply).await;
         }
     }
 
-    /// Does what is asked; `None` when hosts of this look answer nothing.
-    async fn carry_out(&self) -> Option<Reply> {
-        let message = match self.came.command.as_str() {
+    /// Applies the command. Returns `None` if hosts of this flavor send no reply.
+    async fn apply(&self) -> Option<HostReply> {
+        let message = match self.received.command.as_str() {
             "workload.start" => "WorkloadStartRequest",
             "workload.stop" => "WorkloadStopRequest",
             "workload.status" => "WorkloadStatusRequest",
             "heartbeat" => {
-                let book = self.inner.book();
-                let body = book.heartbeat();
-                return Some(Reply { body, code: None });
+                let host = self.inner.state();
+                let body = host.heartbeat();
+                return Some(HostReply { body, code: None });
             }
-            _ => return self.refuse(404, "there is no such command"),
+            _ => return self.refuse(404, "unknown command"),
         };
         let is_start = message == "WorkloadStartRequest";
-        let unreadable = match self.look() {
-            // Every field that it does not know is an error to it.
-            HostFlavor::Wash => !json_judge::judge(&self.came.payload, message).is_empty(),
-            HostFlavor::Berth => self.came.json.is_none(),
+        let undecodable = match self.flavor() {
+            // This flavor refuses unknown fields.
+            HostFlavor::Wash => !json_judge::judge(&self.received.payload, message).is_empty(),
+            HostFlavor::Berth => self.received.json.is_none(),
         };
         let workload = self
-            .came
+            .received
             .json
             .as_ref()
             .and_then(|json| json.get("workload"));
-        if unreadable || (is_start && (self.came.id.is_empty() || workload.is_none())) {
-            return self.refuse(400, "the request cannot be read");
+        if undecodable || (is_start && (self.received.id.is_empty() || workload.is_none())) {
+            return self.refuse(400, "cannot decode the request");
         }
         match message {
             "WorkloadStartRequest" => self.start().await,
             "WorkloadStopRequest" => Some(self.stop()),
-            _ => Some(self.ask()),
+            _ => Some(self.report_status()),
         }
     }
 
-    /// An answer with a code, or none: the older kind only writes a line into its log.
-    fn refuse(&self, code: u16, message: &str) -> Option<Reply> {
+    /// Returns an error reply with `code`, or `None`: the flavor `Wash` only logs the error.
+    fn refuse(&self, code: u16, message: &str) -> Option<HostReply> {
         let reply = self.status(State::Error, message);
-        (self.look() == HostFlavor::Berth).then_some(Reply {
+        (self.flavor() == HostFlavor::Berth).then_some(HostReply {
             code: Some(code),
             ..reply
         })
     }
 
-    async fn start(&self) -> Option<Reply> {
-        let takes = self.inner.book().plan.start_takes;
-        if self.look() == HostFlavor::Wash {
-            // It pulls first, and looks at the id then.
-            tokio::time::sleep(takes).await;
+    async fn start(&self) -> Option<HostReply> {
+        let duration = self.inner.state().config.start_duration;
+        if self.flavor() == HostFlavor::Wash {
+            // This flavor pulls the image before it checks the id.
+            tokio::time::sleep(duration).await;
         }
-        if let Err(known) = self.claim() {
-            let code = (self.look() == HostFlavor::Berth).then_some(409);
-            return Some(Reply { code, ..known });
+        if let Err(id_in_use) = self.claim() {
+            let code = (self.flavor() == HostFlavor::Berth).then_some(409);
+            return Some(HostReply { code, ..id_in_use });
         }
-        if self.look() == HostFlavor::Berth {
-            if takes > SAY_STARTING_AFTER {
-                tokio::time::sleep(SAY_STARTING_AFTER).await;
-                self.answer(Some(self.status(State::Starting, "pulling the image")))
+        if self.flavor() == HostFlavor::Berth {
+            if duration > STARTING_REPLY_AFTER {
+                tokio::time::sleep(STARTING_REPLY_AFTER).await;
+                self.reply(Some(self.status(State::Starting, "pulling the image")))
                     .await;
-                tokio::time::sleep(takes.saturating_sub(SAY_STARTING_AFTER)).await;
-                self.ran();
+                tokio::time::sleep(duration.saturating_sub(STARTING_REPLY_AFTER)).await;
+                self.mark_running();
                 return None;
             }
-            tokio::time::sleep(takes).await;
+            tokio::time::sleep(duration).await;
         }
-        Some(match self.ran() {
-            true => self.status(State::Running, "Workload started successfully"),
-            false => self.status(State::Stopping, "stopped while it started"),
+        Some(if self.mark_running() {
+            self.status(State::Running, "Workload started successfully")
+        } else {
+            self.status(State::Stopping, "stopped while it started")
         })
     }
 
-    /// Enters the id, or says that it is known.
-    fn claim(&self) -> Result<(), Reply> {
-        let mut book = self.inner.book();
-        if book.workloads.contains_key(&self.came.id) {
-            drop(book);
-            let message = format!("Workload ID [{}] already exists", self.came.id);
+    /// Reserves the id. Returns an error reply if it is in use.
+    fn claim(&self) -> Result<(), HostReply> {
+        let mut host = self.inner.state();
+        if host.workloads.contains_key(&self.received.id) {
+            drop(host);
+            let message = format!("Workload ID [{}] already exists", self.received.id);
             return Err(self.status(State::Error, &message));
         }
         let workload = Workload {
             state: State::Starting,
             message: "starting".to_owned(),
-            request: self.came.json.clone().unwrap_or_default(),
+            request: self.received.json.clone().unwrap_or_default(),
         };
-        book.workloads.insert(self.came.id.clone(), workload);
+        host.workloads.insert(self.received.id.clone(), workload);
         Ok(())
     }
 
-    /// The workload runs now, unless it was stopped meanwhile.
-    fn ran(&self) -> bool {
-        let mut book = self.inner.book();
-        let workload = book.workloads.get_mut(&self.came.id);
+    /// Sets the workload to RUNNING, unless it has been stopped in the meantime.
+    fn mark_running(&self) -> bool {
+        let mut host = self.inner.state();
+        let workload = host.workloads.get_mut(&self.received.id);
         let Some(workload) = workload.filter(|workload| workload.state == State::Starting) else {
             return false;
         };
         workload.state = State::Running;
         workload.message = "Workload is Running".to_owned();
-        drop(book);
-        self.inner.note(EventKind::Ran(self.came.id.clone()));
+        drop(host);
+        self.inner
+            .record(EventKind::WorkloadRunning(self.received.id.clone()));
         true
     }
 
-    fn record(&self, state: State, message: &str) {
+    fn set_workload(&self, state: State, message: &str) {
         let workload = Workload {
             state,
             message: message.to_owned(),
-            request: self.came.json.clone().unwrap_or_default(),
+            request: self.received.json.clone().unwrap_or_default(),
         };
-        let mut book = self.inner.book();
-        book.workloads.insert(self.came.id.clone(), workload);
+        let mut host = self.inner.state();
+        host.workloads.insert(self.received.id.clone(), workload);
     }
 
-    fn stop(&self) -> Reply {
-        let removed = self.inner.book().workloads.remove(&self.came.id);
+    fn stop(&self) -> HostReply {
+        let removed = self.inner.state().workloads.remove(&self.received.id);
         match removed {
             None => self.status(State::NotFound, "Workload not found"),
             Some(workload) => {
                 if workload.state == State::Running {
-                    self.inner.note(EventKind::Ended(self.came.id.clone()));
+                    self.inner
+                        .record(EventKind::WorkloadEnded(self.received.id.clone()));
                 }
                 self.status(State::Stopping, "Workload stopped successfully")
             }
         }
     }
 
-    fn ask(&self) -> Reply {
-        let workload = self.inner.book().workloads.get(&self.came.id).cloned();
+    fn report_status(&self) -> HostReply {
+        let host = self.inner.state();
+        let workload = host.workloads.get(&self.received.id).cloned();
+        drop(host);
         match workload {
             None => self.status(State::NotFound, "Workload not found"),
             Some(workload) => self.status(workload.state, &workload.message),
         }
     }
 
-    fn status(&self, state: State, message: &str) -> Reply {
+    fn status(&self, state: State, message: &str) -> HostReply {
         let body = json!({ "workloadStatus": {
-            "workloadId": self.came.id,
+            "workloadId": self.received.id,
             "workloadState": format!("WORKLOAD_STATE_{state}"),
             "message": message,
         } });
-        Reply { body, code: None }
+        HostReply { body, code: None }
     }
 
-    async fn answer(&self, reply: Option<Reply>) {
+    async fn reply(&self, reply: Option<HostReply>) {
         let Some(reply) = reply else { return };
-        let text = reply.body.pointer("/workloadStatus/message");
+        let message = reply.body.pointer("/workloadStatus/message");
         let headers = match reply.code {
             None => Headers::none(),
             Some(code) => Headers::none()
                 .with(ERROR_CODE_HEADER, &code.to_string())
                 .with(
                     ERROR_HEADER,
-                    text.and_then(Value::as_str).unwrap_or_default(),
+                    message.and_then(Value::as_str).unwrap_or_default(),
                 ),
         };
         self.send(reply.body.to_string().into(), headers).await;
     }
 
     async fn send(&self, payload: Bytes, headers: Headers) {
-        let Some(inbox) = &self.came.reply else {
+        let Some(inbox) = &self.received.reply else {
             return;
         };
         self.inner
-            .note(EventKind::Answered(inbox.clone(), payload.clone()));
-        // Whoever asked is told by the broker when the connection is gone.
-        let _ = self.link.publish(inbox, payload, &headers).await;
+            .record(EventKind::Replied(inbox.clone(), payload.clone()));
+        // If the connection is gone, the broker reports no responders to the requester.
+        let _ = self.connection.publish(inbox, payload, &headers).await;
     }
 
-    fn look(&self) -> HostFlavor {
-        self.inner.book().plan.look
+    fn flavor(&self) -> HostFlavor {
+        self.inner.state().config.flavor
     }
 }

@@ -1,105 +1,107 @@
-//! What simulated hosts say of themselves: like `berth-host`, or like `wash host` 2.7.0. Pure.
+//! Profile of a simulated host: the heartbeat of `berth-host`, or that of `wash host` 2.7.0. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-/// Whose manners a simulated host has.
+/// Host program that a simulated host imitates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostFlavor {
-    /// Concurrent, answers everything, says STARTING after a while, keeps its id.
+    /// `berth-host`: executes commands concurrently, replies to all of them, replies with STARTING
+    /// to a long start, and keeps its id.
     #[default]
     Berth,
-    /// `wash host` 2.7.0: one command at a time, no heartbeat meanwhile, no answer to what it cannot
-    /// decode, no record of a failed pull, no http among its imports, a new id with each process.
+    /// `wash host` 2.7.0: executes one command at a time and sends no heartbeat meanwhile, does not
+    /// reply to a request that it cannot decode, does not record a failed pull, omits http from its
+    /// imports, and has a new id after each restart.
     Wash,
 }
 
-/// A simulated host before it is up.
+/// Configuration of a simulated host.
 #[derive(Clone, Debug)]
-pub struct HostPlan {
-    /// What the scenario calls it.
+pub struct HostConfig {
+    /// Name in the scenario.
     pub name: String,
-    /// Its manners.
-    pub look: HostFlavor,
-    /// Its id; a new one is made up when absent.
+    /// Host program that it imitates.
+    pub flavor: HostFlavor,
+    /// ID of the host [default: a random id].
     pub id: Option<String>,
-    /// Its labels.
+    /// Labels of the host.
     pub labels: BTreeMap<String, String>,
-    /// How often it beats.
-    pub beat_every: Duration,
-    /// How long a start takes it.
-    pub start_takes: Duration,
-    /// How long it takes to come back after its connection is lost.
-    pub reconnect_after: Duration,
-    /// Members of its heartbeat that are not what they would be; null takes one out.
-    pub facts: Map<String, Value>,
+    /// Interval between heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Duration of a start.
+    pub start_duration: Duration,
+    /// Delay before it reconnects after a lost connection.
+    pub reconnect_delay: Duration,
+    /// Fields that replace those of the heartbeat. Null removes a field.
+    pub heartbeat_fields: Map<String, Value>,
 }
 
-impl HostPlan {
-    /// A host of a host group.
-    pub fn new(name: &str, group: &str) -> HostPlan {
-        HostPlan {
+impl HostConfig {
+    /// Returns the configuration of a host in a host group.
+    pub fn new(name: &str, group: &str) -> HostConfig {
+        HostConfig {
             name: name.to_owned(),
-            look: HostFlavor::Berth,
+            flavor: HostFlavor::Berth,
             id: None,
             labels: BTreeMap::from([("hostgroup".to_owned(), group.to_owned())]),
-            beat_every: Duration::from_secs(15),
-            start_takes: Duration::from_millis(10),
-            reconnect_after: Duration::from_millis(50),
-            facts: Map::new(),
+            heartbeat_interval: Duration::from_secs(15),
+            start_duration: Duration::from_millis(10),
+            reconnect_delay: Duration::from_millis(50),
+            heartbeat_fields: Map::new(),
         }
     }
 
-    /// With other manners.
-    pub fn look(self, look: HostFlavor) -> HostPlan {
-        HostPlan { look, ..self }
+    /// Sets the host program that it imitates.
+    pub fn flavor(self, flavor: HostFlavor) -> HostConfig {
+        HostConfig { flavor, ..self }
     }
 
-    /// With that label.
-    pub fn label(mut self, name: &str, value: &str) -> HostPlan {
+    /// Adds a label.
+    pub fn label(mut self, name: &str, value: &str) -> HostConfig {
         self.labels.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// With that member in its heartbeat.
-    pub fn fact(mut self, name: &str, value: Value) -> HostPlan {
-        self.facts.insert(name.to_owned(), value);
+    /// Sets a field of the heartbeat.
+    pub fn heartbeat_field(mut self, name: &str, value: Value) -> HostConfig {
+        self.heartbeat_fields.insert(name.to_owned(), value);
         self
     }
 
-    /// A start takes that long.
-    pub fn slow(self, start_takes: Duration) -> HostPlan {
-        HostPlan {
-            start_takes,
+    /// Sets the duration of a start.
+    pub fn start_duration(self, start_duration: Duration) -> HostConfig {
+        HostConfig {
+            start_duration,
             ..self
         }
     }
 }
 
-/// The heartbeat of a host that runs so many workloads.
-pub fn heartbeat(plan: &HostPlan, id: &str, started_at: &str, workloads: usize) -> Value {
-    let mut beat = Map::new();
-    let mut say = |name: &str, value: Value| {
-        beat.insert(name.to_owned(), value);
+/// Returns the heartbeat of a host with `workloads` workloads.
+pub fn heartbeat(config: &HostConfig, id: &str, started_at: &str, workloads: usize) -> Value {
+    let mut heartbeat = Map::new();
+    let mut set = |name: &str, value: Value| {
+        heartbeat.insert(name.to_owned(), value);
     };
-    say("id", json!(id));
-    say("hostname", json!("127.0.0.1"));
-    say("friendlyName", json!(friendly_name(&plan.name, id)));
-    say("labels", json!(plan.labels));
-    say("startedAt", json!(started_at));
-    say("osArch", json!("x86_64"));
-    say("osName", json!("linux"));
-    say("systemCpuUsage", json!(12.5));
-    say("systemMemoryTotal", json!("16000000000"));
-    say("systemMemoryFree", json!("12000000000"));
-    say("httpPort", json!(8080));
-    match plan.look {
+    set("id", json!(id));
+    set("hostname", json!("127.0.0.1"));
+    set("friendlyName", json!(friendly_name(&config.name, id)));
+    set("labels", json!(config.labels));
+    set("startedAt", json!(started_at));
+    set("osArch", json!("x86_64"));
+    set("osName", json!("linux"));
+    set("systemCpuUsage", json!(12.5));
+    set("systemMemoryTotal", json!("16000000000"));
+    set("systemMemoryFree", json!("12000000000"));
+    set("httpPort", json!(8080));
+    match config.flavor {
         HostFlavor::Berth => {
-            say("version", json!("0.1.0"));
-            say("osKernel", json!("6.12.0"));
-            say(
+            set("version", json!("0.1.0"));
+            set("osKernel", json!("6.12.0"));
+            set(
                 "imports",
                 imports(&[
                     ("wasi", "http", "0.2.0"),
@@ -109,9 +111,9 @@ pub fn heartbeat(plan: &HostPlan, id: &str, started_at: &str, workloads: usize) 
             );
         }
         HostFlavor::Wash => {
-            say("version", json!("2.7.0"));
-            say("osKernel", json!("unix"));
-            say(
+            set("version", json!("2.7.0"));
+            set("osKernel", json!("unix"));
+            set(
                 "imports",
                 imports(&[
                     ("wasi", "config", "0.2.0-rc.1"),
@@ -121,18 +123,18 @@ pub fn heartbeat(plan: &HostPlan, id: &str, started_at: &str, workloads: usize) 
             );
         }
     }
-    // Proto JSON leaves zero out.
+    // Proto JSON omits zero.
     if workloads > 0 {
-        say("workloadCount", json!(workloads.to_string()));
-        say("componentCount", json!(workloads.to_string()));
+        set("workloadCount", json!(workloads.to_string()));
+        set("componentCount", json!(workloads.to_string()));
     }
-    for (name, value) in &plan.facts {
+    for (name, value) in &config.heartbeat_fields {
         match value {
-            Value::Null => beat.remove(name),
-            value => beat.insert(name.clone(), value.clone()),
+            Value::Null => heartbeat.remove(name),
+            value => heartbeat.insert(name.clone(), value.clone()),
         };
     }
-    Value::Object(beat)
+    Value::Object(heartbeat)
 }
 
 fn imports(packages: &[(&str, &str, &str)]) -> Value {
@@ -152,10 +154,10 @@ fn imports(packages: &[(&str, &str, &str)]) -> Value {
     Value::Array(packages.iter().map(import).collect())
 }
 
-/// A DNS-1123 name that no other host has.
+/// Returns a unique DNS-1123 name.
 fn friendly_name(name: &str, id: &str) -> String {
     let tail: String = id.chars().rev().take(8).collect();
-    let plain = |text: &str| -> String {
+    let dns_label = |text: &str| -> String {
         text.to_lowercase()
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
@@ -163,8 +165,8 @@ fn friendly_name(name: &str, id: &str) -> String {
     };
     format!(
         "{}-{}x",
-        plain(name).trim_matches('-'),
-        plain(&tail).trim_matches('-')
+        dns_label(name).trim_matches('-'),
+        dns_label(&tail).trim_matches('-')
     )
 }
 
@@ -173,18 +175,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heartbeats_are_written_as_the_schema_demands() {
-        for look in [HostFlavor::Berth, HostFlavor::Wash] {
-            let plan = HostPlan::new("a", "g").look(look);
-            let beat = heartbeat(&plan, "0a1b2c3d4e", "2026-11-23T08:00:00.000Z", 3).to_string();
+    fn heartbeats_conform_to_schema() {
+        for flavor in [HostFlavor::Berth, HostFlavor::Wash] {
+            let config = HostConfig::new("a", "g").flavor(flavor);
+            let heartbeat = heartbeat(&config, "0a1b2c3d4e", "2026-11-23T08:00:00.000Z", 3);
+            let payload = heartbeat.to_string();
             assert_eq!(
-                crate::wire::json_judge::judge(beat.as_bytes(), "HostHeartbeat"),
+                crate::wire::json_judge::judge(payload.as_bytes(), "HostHeartbeat"),
                 []
             );
         }
-        let plan = HostPlan::new("a", "g").fact("httpPort", Value::Null);
+        let config = HostConfig::new("a", "g").heartbeat_field("httpPort", Value::Null);
         assert!(
-            heartbeat(&plan, "h", "2026-11-23T08:00:00.000Z", 0)
+            heartbeat(&config, "h", "2026-11-23T08:00:00.000Z", 0)
                 .get("httpPort")
                 .is_none()
         );

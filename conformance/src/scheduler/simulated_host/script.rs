@@ -1,4 +1,4 @@
-//! What a simulated host does instead of the ordinary thing: rules, each for some commands, some times.
+//! Script of a simulated host: rules that replace its normal reaction to some commands.
 
 use std::time::Duration;
 
@@ -6,109 +6,119 @@ use bytes::Bytes;
 
 use crate::scheduler::journal::{ReceivedCommand, contains};
 
-/// What is done to a command.
+/// Reaction to a command.
 #[derive(Clone, Debug)]
-pub enum Act {
-    /// Nothing, as if it had never arrived.
+pub enum Reaction {
+    /// Ignores the command, as if it had not arrived.
     Ignore,
-    /// It is carried out, and the answer is lost.
-    LoseAnswer,
-    /// It is carried out and answered that much later. A serial host does nothing else meanwhile.
-    After(Duration),
-    /// It is carried out at once, and answered that much later.
-    AnswerAfter(Duration),
-    /// It is not carried out, and this is the answer, whatever it is.
-    Response(Bytes),
-    /// It is carried out, and this is the answer, whatever it is.
-    ObeyAndAnswer(Bytes),
-    /// A start ends in ERROR with this message; `known` hosts keep a record of it.
+    /// Executes the command, and sends no reply.
+    DropReply,
+    /// Executes the command and replies after a delay. A serial host does nothing else meanwhile.
+    Delay(Duration),
+    /// Executes the command at once, and replies after a delay.
+    DelayReply(Duration),
+    /// Sends these bytes as the reply, and does not execute the command.
+    Reply(Bytes),
+    /// Executes the command, and sends these bytes as the reply.
+    ExecuteThenReply(Bytes),
+    /// Replies with ERROR, and starts nothing.
     Fail {
-        /// What the answer says.
+        /// Message of the reply.
         message: String,
-        /// Whether status says ERROR afterwards, and not NOT_FOUND.
-        known: bool,
+        /// Whether the status is ERROR afterwards instead of NOT_FOUND.
+        recorded: bool,
     },
-    /// A start is answered with STARTING at once, and runs that much later.
+    /// Replies to a start with STARTING at once, and runs the workload after this duration.
     Starting(Duration),
-    /// The ordinary thing: a way to end other rules early.
-    Ordinary,
+    /// Reacts normally, which suspends earlier rules.
+    Normal,
 }
 
-/// One rule. Of several that match, the one that was added last has its way.
+/// Rule for some commands. If several match, the last one that was added applies.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct CommandRule {
     command: String,
-    part: Option<String>,
+    text: Option<String>,
     times: Option<u32>,
-    after: u32,
-    act: Act,
+    skip_first: u32,
+    reaction: Reaction,
 }
 
-impl Rule {
-    /// For every such command: `workload.start`, `workload.stop`, `workload.status`, `heartbeat`.
-    pub fn on(command: &str, act: Act) -> Rule {
-        Rule {
+impl CommandRule {
+    /// Returns a rule for a command: `workload.start`, `workload.stop`, `workload.status` or
+    /// `heartbeat`.
+    pub fn on(command: &str, reaction: Reaction) -> CommandRule {
+        CommandRule {
             command: command.to_owned(),
-            part: None,
+            text: None,
             times: None,
-            after: 0,
-            act,
+            skip_first: 0,
+            reaction,
         }
     }
 
-    /// Only when the payload contains that text, such as an id or an image.
-    pub fn containing(self, part: &str) -> Rule {
-        Rule {
-            part: Some(part.to_owned()),
+    /// Restricts the rule to payloads that contain `text`, such as an id or an image.
+    pub fn containing(self, text: &str) -> CommandRule {
+        CommandRule {
+            text: Some(text.to_owned()),
             ..self
         }
     }
 
-    /// Only so often.
-    pub fn times(self, times: u32) -> Rule {
-        Rule {
+    /// Limits the number of commands to which the rule applies.
+    pub fn times(self, times: u32) -> CommandRule {
+        CommandRule {
             times: Some(times),
             ..self
         }
     }
 
-    /// Not the first so many.
-    pub fn after(self, after: u32) -> Rule {
-        Rule { after, ..self }
+    /// Exempts the first `count` matching commands.
+    pub fn skip_first(self, count: u32) -> CommandRule {
+        CommandRule {
+            skip_first: count,
+            ..self
+        }
     }
 
-    fn matches(&self, came: &ReceivedCommand) -> bool {
-        let part = |part: &String| contains(&came.payload, part);
-        self.command == came.command && self.times != Some(0) && self.part.as_ref().is_none_or(part)
+    fn matches(&self, received: &ReceivedCommand) -> bool {
+        let contained = |text: &String| contains(&received.payload, text);
+        self.command == received.command
+            && self.times != Some(0)
+            && self.text.as_ref().is_none_or(contained)
     }
 }
 
-/// The rules of one host.
+/// Rules of a host.
 #[derive(Clone, Debug, Default)]
-pub struct Script(Vec<Rule>);
+pub struct Script(Vec<CommandRule>);
 
 impl Script {
     /// Adds a rule.
-    pub fn add(&mut self, rule: Rule) {
+    pub fn add(&mut self, rule: CommandRule) {
         self.0.push(rule);
     }
 
-    /// Takes all rules back.
+    /// Removes all rules.
     pub fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// What is to be done to a command; counts it.
-    pub fn take(&mut self, came: &ReceivedCommand) -> Option<Act> {
-        let rule = self.0.iter_mut().rev().find(|rule| rule.matches(came))?;
-        if rule.after > 0 {
-            rule.after -= 1;
+    /// Returns the reaction to a command, and counts the use of its rule.
+    pub fn take(&mut self, received: &ReceivedCommand) -> Option<Reaction> {
+        let rule = self
+            .0
+            .iter_mut()
+            .rev()
+            .find(|rule| rule.matches(received))?;
+        if rule.skip_first > 0 {
+            rule.skip_first -= 1;
             return None;
         }
         if let Some(times) = &mut rule.times {
             *times -= 1;
         }
-        Some(rule.act.clone())
+        Some(rule.reaction.clone())
     }
 }
 
@@ -117,7 +127,7 @@ mod tests {
     use super::*;
     use crate::wire::response::Headers;
 
-    fn came(command: &str, payload: &'static str) -> ReceivedCommand {
+    fn received(command: &str, payload: &'static str) -> ReceivedCommand {
         ReceivedCommand {
             command: command.to_owned(),
             id: String::new(),
@@ -129,20 +139,20 @@ mod tests {
     }
 
     #[test]
-    fn the_last_rule_has_its_way_until_it_is_used_up() {
+    fn last_rule_applies_until_it_is_used_up() {
         let mut script = Script::default();
-        script.add(Rule::on("workload.stop", Act::Ignore));
+        script.add(CommandRule::on("workload.stop", Reaction::Ignore));
         script.add(
-            Rule::on("workload.stop", Act::LoseAnswer)
+            CommandRule::on("workload.stop", Reaction::DropReply)
                 .containing("a")
-                .after(1)
+                .skip_first(1)
                 .times(1),
         );
-        let mut acts = |payload| script.take(&came("workload.stop", payload));
-        assert!(acts("a").is_none());
-        assert!(matches!(acts("b"), Some(Act::Ignore)));
-        assert!(matches!(acts("a"), Some(Act::LoseAnswer)));
-        assert!(matches!(acts("a"), Some(Act::Ignore)));
-        assert!(script.take(&came("workload.start", "a")).is_none());
+        let mut reaction = |payload| script.take(&received("workload.stop", payload));
+        assert!(reaction("a").is_none());
+        assert!(matches!(reaction("b"), Some(Reaction::Ignore)));
+        assert!(matches!(reaction("a"), Some(Reaction::DropReply)));
+        assert!(matches!(reaction("a"), Some(Reaction::Ignore)));
+        assert!(script.take(&received("workload.start", "a")).is_none());
     }
 }

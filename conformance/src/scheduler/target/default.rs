@@ -1,35 +1,36 @@
-//! The target without a target: `berth-scheduler`, with the directory intake and short times.
+//! Default target: `berth-scheduler` with the directory intake and short time limits.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Access, KubePlan, Launch, Target};
+use super::{Access, KubernetesConfig, Launch, Target};
 use crate::scheduler::timings::Timings;
 use crate::testbed::program::find;
 
-/// `berth-scheduler` from `BERTH_SCHEDULER`, from beside this program, or from the PATH.
+/// Returns `berth-scheduler` from `BERTH_SCHEDULER`, from the directory of this program, or from
+/// the PATH.
 pub fn berth_scheduler() -> Option<Target> {
     let program = find("BERTH_SCHEDULER", "berth-scheduler")?;
-    Some(target_of(&program, &DIR_WORDS))
+    Some(target_of(&program, &DIR_ARGS))
 }
 
-/// The same with custom resources.
-pub fn berth_scheduler_on_kube(plan: KubePlan) -> Option<Target> {
+/// Returns [`berth_scheduler`] with the kube intake.
+pub fn berth_scheduler_on_kubernetes(config: KubernetesConfig) -> Option<Target> {
     let program = find("BERTH_SCHEDULER", "berth-scheduler")?;
-    Some(kube_target_of(&program, plan))
+    Some(kubernetes_target(&program, config))
 }
 
-/// That program, with custom resources.
-pub fn kube_target_of(program: &Path, plan: KubePlan) -> Target {
-    let target = target_of(program, &KUBE_WORDS).with_kube(plan);
-    // Every step is a request to an API server, which has a machine to share, too.
-    let (longest, declared) = (Timings::default(), target.timings);
+/// Returns the reference scheduler at `program` with the kube intake.
+pub fn kubernetes_target(program: &Path, config: KubernetesConfig) -> Target {
+    let target = target_of(program, &KUBE_ARGS).with_kubernetes(config);
+    // Every step is a request to an API server, which shares the machine with the suite.
+    let (max, declared) = (Timings::default(), target.timings);
     Target {
         timings: Timings {
-            act: longest.act,
-            show: longest.show,
-            register: longest.register,
-            notice: longest.notice,
+            act: max.act,
+            show: max.show,
+            register: max.register,
+            notice: max.notice,
             ..declared
         },
         ..target
@@ -37,10 +38,10 @@ pub fn kube_target_of(program: &Path, plan: KubePlan) -> Target {
 }
 
 fn target_of(program: &Path, store: &[&str]) -> Target {
-    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+    let args = |args: &[&str]| Some(args.iter().map(|arg| (*arg).to_owned()).collect());
     let launch = Launch {
-        isolated: words(&["--allow-shared-hosts=false"]),
-        elected: words(&["--leader-elect"]),
+        isolated: args(&["--allow-shared-hosts=false"]),
+        elected: args(&["--leader-elect"]),
         ..Launch::new(command_of(program, store))
     };
     let seconds = Duration::from_secs;
@@ -61,9 +62,10 @@ fn target_of(program: &Path, store: &[&str]) -> Target {
     }
 }
 
-const DIR_WORDS: [&str; 2] = ["--store", "dir:{dir}"];
-/// Many run side by side, so none of them may take the ports of metrics and probes.
-const KUBE_WORDS: [&str; 10] = [
+const DIR_ARGS: [&str; 2] = ["--store", "dir:{dir}"];
+/// Many schedulers run concurrently, so none of them may listen on the default ports of metrics and
+/// probes.
+const KUBE_ARGS: [&str; 10] = [
     "--store",
     "kube",
     "--kubeconfig",
@@ -76,9 +78,10 @@ const KUBE_WORDS: [&str; 10] = [
     "--health-probe-bind-address=0",
 ];
 
-/// With times that are shorter than its defaults, so that a run does not take minutes.
+/// Returns the command with time limits that are shorter than the defaults, so that a run takes
+/// less time.
 fn command_of(program: &Path, store: &[&str]) -> Vec<String> {
-    let words = [
+    let args = [
         "--nats-url",
         "{nats_url}",
         "--host-lost-after",
@@ -89,6 +92,6 @@ fn command_of(program: &Path, store: &[&str]) -> Vec<String> {
         "2s",
     ];
     let mut command = vec![program.display().to_string()];
-    command.extend(store.iter().chain(&words).map(|word| (*word).to_owned()));
+    command.extend(store.iter().chain(&args).map(|arg| (*arg).to_owned()));
     command
 }

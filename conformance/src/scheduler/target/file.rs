@@ -1,67 +1,19 @@
-//! `target.toml` of a scheduler.
+//! Target file of a scheduler (`target.toml`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use serde::Deserialize;
 
-use super::{Access, IntakePlan, KubePlan, Launch, READY_WITHIN, Target};
-use crate::check::pattern::suggestion;
+use super::{Access, IntakeConfig, KubernetesConfig, Launch, READY_WITHIN, Target};
 use crate::check::side::Side;
-use crate::scheduler::intake::ExecPlan;
+use crate::check::target_file::{TargetFile, TargetFileError};
+use crate::scheduler::intake::ExecConfig;
 use crate::scheduler::timings::{TimingError, Timings};
 
-/// What `init --scheduler` writes.
+/// Example that `init --scheduler` writes.
 pub const EXAMPLE: &str = include_str!("example.toml");
-
-/// What is wrong with a target file.
-#[derive(Debug, thiserror::Error)]
-pub enum TargetFileError {
-    /// It cannot be read.
-    #[error("{path} cannot be read")]
-    Read {
-        /// Which.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It is not TOML, or a value is of the wrong kind.
-    #[error("{path} is not a valid target file of a scheduler")]
-    Parse {
-        /// Which.
-        path: String,
-        /// Why.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    /// A value is not one of those that there are.
-    #[error("{path}: `{value}` is not a {kind}{suggestion}")]
-    Unknown {
-        /// Which file.
-        path: String,
-        /// What it should be.
-        kind: &'static str,
-        /// What it is.
-        value: String,
-        /// The near spelling.
-        suggestion: String,
-    },
-    /// A declared time is not possible.
-    #[error("{path}")]
-    Timing {
-        /// Which file.
-        path: String,
-        /// Why.
-        #[source]
-        source: TimingError,
-    },
-    /// Two sections that exclude each other, or none of them.
-    #[error("{0}: give either [launch] or [running]")]
-    Access(String),
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,26 +83,50 @@ fn status_placeholder() -> String {
     "{dir}/.berth".to_owned()
 }
 
-/// Reads a target file.
+const KEYS: &[&str] = &[
+    "target",
+    "launch",
+    "running",
+    "intake",
+    "features",
+    "timings",
+    "name",
+    "version",
+    "profiles",
+    "command",
+    "env",
+    "ready_s",
+    "stop_signal",
+    "isolated",
+    "elected",
+    "nats_url",
+    "kind",
+    "manifests",
+    "status",
+    "submit",
+    "scale",
+    "delete",
+    "observe",
+    "kubeconfig",
+    "namespace",
+];
+
+/// Loads a target file.
 ///
 /// # Errors
-/// It is not valid.
+/// Fails if the file is invalid.
 pub fn load(path: &Path) -> Result<Target, TargetFileError> {
-    let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| TargetFileError::Read {
-        path: shown.clone(),
-        source,
-    })?;
-    let file: File = toml::from_str(&text).map_err(|source| TargetFileError::Parse {
-        path: shown.clone(),
-        source: Box::new(source),
-    })?;
-    let access = access(&shown, file.launch, file.running)?;
+    let target_file = TargetFile {
+        path,
+        side: Side::Scheduler,
+    };
+    let file: File = target_file.parse(KEYS)?;
+    let access = access(target_file, file.launch, file.running)?;
     let mut target = Target::new(file.target.name, access);
     match file.intake {
         None => {}
         Some(IntakeTable::Dir { manifests, status }) => {
-            target.intake = IntakePlan::Dir { manifests, status };
+            target.intake = IntakeConfig::Dir { manifests, status };
         }
         Some(IntakeTable::Exec {
             submit,
@@ -158,7 +134,7 @@ pub fn load(path: &Path) -> Result<Target, TargetFileError> {
             delete,
             observe,
         }) => {
-            target.intake = IntakePlan::Exec(ExecPlan {
+            target.intake = IntakeConfig::Exec(ExecConfig {
                 submit,
                 scale,
                 delete,
@@ -169,7 +145,7 @@ pub fn load(path: &Path) -> Result<Target, TargetFileError> {
             kubeconfig,
             namespace,
         }) => {
-            target = target.with_kube(KubePlan {
+            target = target.with_kubernetes(KubernetesConfig {
                 kubeconfig,
                 namespace,
             });
@@ -178,62 +154,36 @@ pub fn load(path: &Path) -> Result<Target, TargetFileError> {
     target.file = Some(path.to_path_buf());
     target.version = file.target.version;
     if let Some(names) = file.target.profiles {
-        target.profiles = names
-            .iter()
-            .map(|name| profile(&shown, name))
-            .collect::<Result<_, _>>()?;
+        target.profiles = target_file.profiles(&names)?;
     }
     target.features = file.features;
-    let bad = |source| TargetFileError::Timing {
-        path: shown.clone(),
-        source,
+    let invalid = |error: TimingError| TargetFileError::Timings {
+        path: target_file.display_path(),
+        source: error.into(),
     };
-    target.timings = Timings::declared(&file.timings).map_err(bad)?;
+    target.timings = Timings::from_declared(&file.timings).map_err(invalid)?;
     Ok(target)
 }
 
 fn access(
-    path: &str,
+    target_file: TargetFile<'_>,
     launch: Option<LaunchTable>,
     running: Option<RunningTable>,
 ) -> Result<Access, TargetFileError> {
     match (launch, running) {
-        (Some(table), None) => {
-            let unknown = |name: &String| TargetFileError::Unknown {
-                path: path.to_owned(),
-                kind: "signal",
-                value: name.clone(),
-                suggestion: suggestion(name, ["SIGTERM", "SIGINT"]),
-            };
-            let stop_signal = match &table.stop_signal {
-                None => Signal::SIGTERM,
-                Some(name) => name.parse().map_err(|_| unknown(name))?,
-            };
-            Ok(Access::Launch(Launch {
-                env: table.env,
-                isolated: table.isolated,
-                elected: table.elected,
-                ready_within: table.ready_s.map_or(READY_WITHIN, Duration::from_secs),
-                stop_signal,
-                ..Launch::new(table.command)
-            }))
-        }
+        (Some(table), None) => Ok(Access::Launch(Launch {
+            env: table.env,
+            isolated: table.isolated,
+            elected: table.elected,
+            ready_within: table.ready_s.map_or(READY_WITHIN, Duration::from_secs),
+            stop_signal: target_file.stop_signal(table.stop_signal.as_deref())?,
+            ..Launch::new(table.command)
+        })),
         (None, Some(table)) => Ok(Access::Running {
             nats_url: table.nats_url,
         }),
-        _ => Err(TargetFileError::Access(path.to_owned())),
+        _ => Err(TargetFileError::Access(target_file.display_path())),
     }
-}
-
-fn profile(path: &str, name: &str) -> Result<crate::spec::requirements::Profile, TargetFileError> {
-    let profiles = Side::Scheduler.profiles();
-    let found = profiles.iter().find(|profile| profile.name() == name);
-    found.copied().ok_or_else(|| TargetFileError::Unknown {
-        path: path.to_owned(),
-        kind: "profile of schedulers",
-        value: name.to_owned(),
-        suggestion: suggestion(name, profiles.iter().map(|profile| profile.name())),
-    })
 }
 
 #[cfg(test)]
@@ -244,23 +194,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("target.toml");
         std::fs::write(&path, text).unwrap();
-        load(&path).map_err(|bad| crate::check::outcome::chain(&bad))
+        load(&path).map_err(|error| crate::check::outcome::error_chain(&error))
     }
 
     #[test]
-    fn the_example_is_valid() {
+    fn example_is_valid() {
         let target = read(EXAMPLE).unwrap();
         assert_eq!(target.name, "my-scheduler");
         assert_eq!(target.timings.silence, Duration::from_secs(5));
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn names_mistakes() {
         let head = "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n";
         let exec = format!(
             "{head}[intake]\nkind = \"exec\"\nsubmit = [\"s\"]\ndelete = [\"d\"]\nobserve = [\"o\"]\n"
         );
-        assert!(matches!(read(&exec).unwrap().intake, IntakePlan::Exec(_)));
+        assert!(matches!(read(&exec).unwrap().intake, IntakeConfig::Exec(_)));
         for (text, expected) in [
             (
                 format!("{head}[timings]\nakt_ms = 1"),
@@ -269,8 +219,14 @@ mod tests {
             (format!("{head}[timings]\nact_ms = 60000"), "at most 10000"),
             (
                 "[target]\nname = \"a\"".to_owned(),
-                "either [launch] or [running]",
+                "exactly one of [launch] and [running]",
             ),
+            (format!("{head}comand = [\"x\"]"), "did you mean `command`"),
+            (
+                format!("{head}stop_signal = \"SIGTER\""),
+                "did you mean `SIGTERM`",
+            ),
+            ("not toml".to_owned(), "invalid scheduler target file"),
         ] {
             let error = read(&text).unwrap_err();
             assert!(error.contains(expected), "{error}");

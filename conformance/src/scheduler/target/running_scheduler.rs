@@ -1,4 +1,5 @@
-//! A bus with a scheduler on it: brought up, ended, killed, brought up again over the same directory.
+//! A bus with a scheduler, which can be launched, stopped, killed, and relaunched with the same
+//! directory.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,94 +9,94 @@ use berth_broker::subject_matches;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{Access, IntakePlan, KubePlan, Launch, Target};
+use super::{Access, IntakeConfig, KubernetesConfig, Launch, Target};
 use crate::scheduler::intake::{DirIntake, ExecIntake, Intake, IntakeError, KubeIntake};
 use crate::scheduler::manifest::NAMESPACE;
 use crate::testbed::broker;
 use crate::testbed::broker::{BrokerChoice, BrokerStartError, RunningBroker};
 use crate::testbed::process::{Process, ProcessError};
-use crate::testbed::program::fill;
-use crate::testbed::tap::{Frame, Kind, Mark, Outage, OutagePlan, Tap, TapError};
+use crate::testbed::program::expand_placeholders;
+use crate::testbed::tap::{Frame, FrameKind, Mark, Outage, OutageMode, Tap, TapError};
 use crate::wire::nats::heartbeat_subject;
 
-/// No scheduler to judge.
+/// Failure to start a bus or a scheduler.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// No broker.
+    /// The broker does not start.
     #[error(transparent)]
     Broker(#[from] BrokerStartError),
-    /// The command cannot be executed.
+    /// The command of the scheduler cannot be executed.
     #[error(transparent)]
     Launch(#[from] ProcessError),
     /// The tap cannot listen.
-    #[error("no tap")]
+    #[error("cannot start the tap proxy")]
     Tap(#[from] TapError),
-    /// There is no directory for it.
-    #[error("no directory for the scheduler")]
+    /// The directory of the scheduler cannot be created.
+    #[error("cannot create a directory for the scheduler")]
     Directory(#[source] std::io::Error),
-    /// Nothing says how to reach an API server.
+    /// No kubeconfig file is configured.
     #[error("the kube intake needs --kubeconfig, KUBECONFIG or `kubeconfig` in target.toml")]
     NoKubeconfig,
-    /// The intake does not work.
-    #[error("no intake")]
+    /// The intake cannot be opened.
+    #[error("cannot open the intake")]
     Intake(#[source] IntakeError),
 }
 
-/// A broker with taps before it: one for the scheduler, one for the hosts, so that it can be taken away from
-/// either.
+/// A broker behind two taps, one for the scheduler and one for the hosts, so that either can be
+/// disconnected.
 #[derive(Debug)]
-pub struct Bus {
+pub struct TappedBus {
     /// The broker.
     pub broker: RunningBroker,
     scheduler: Tap,
     hosts: Tap,
 }
 
-impl Bus {
-    /// Brings it up.
+impl TappedBus {
+    /// Starts the broker and the taps.
     ///
     /// # Errors
-    /// The broker or a tap does not come up.
-    pub async fn start(choice: &BrokerChoice) -> Result<Bus, LaunchError> {
+    /// The broker or a tap does not start.
+    pub async fn start(choice: &BrokerChoice) -> Result<TappedBus, LaunchError> {
         let broker = broker::start(choice).await?;
         let scheduler = Tap::start(broker.addr).await?;
         let hosts = Tap::start(broker.addr).await?;
-        Ok(Bus {
+        Ok(TappedBus {
             broker,
             scheduler,
             hosts,
         })
     }
 
-    /// The tap between the scheduler and the broker.
+    /// Tap between the scheduler and the broker.
     pub fn tap(&self) -> &Tap {
         &self.scheduler
     }
 
-    /// Where simulated hosts connect.
+    /// URL to which simulated hosts connect.
     pub fn hosts_url(&self) -> String {
         self.url(&self.hosts)
     }
 
-    /// Takes the broker away from the scheduler, until the guard is restored.
-    pub async fn away_from_scheduler(&self) -> Outage {
-        self.scheduler.cut(OutagePlan::Refuse).await
+    /// Disconnects the scheduler from the broker until the guard is restored.
+    pub async fn disconnect_scheduler(&self) -> Outage {
+        self.scheduler.start_outage(OutageMode::Refuse).await
     }
 
-    /// Takes the broker away from every host, until the guard is restored.
-    pub async fn away_from_hosts(&self) -> Outage {
-        self.hosts.cut(OutagePlan::Refuse).await
+    /// Disconnects every host from the broker until the guard is restored.
+    pub async fn disconnect_hosts(&self) -> Outage {
+        self.hosts.start_outage(OutageMode::Refuse).await
     }
 
-    /// How many connections of hosts are open.
-    pub fn connected_hosts(&self) -> usize {
+    /// Returns the number of open connections of hosts.
+    pub fn host_connections(&self) -> usize {
         self.hosts.connections()
     }
 
-    /// Waits until no host is connected any more, at most that long.
-    pub async fn without_hosts(&self, within: Duration) {
-        // What is left then is dropped with the broker.
-        let _ = tokio::time::timeout(within, self.hosts.deserted()).await;
+    /// Waits until no host is connected, at most for `within`.
+    pub async fn wait_for_host_disconnects(&self, within: Duration) {
+        // Remaining connections are dropped with the broker.
+        let _ = tokio::time::timeout(within, self.hosts.wait_until_disconnected()).await;
     }
 
     fn url(&self, tap: &Tap) -> String {
@@ -107,23 +108,23 @@ impl Bus {
 /// A scheduler on a bus. Dropping it kills its process.
 #[derive(Debug)]
 pub struct RunningScheduler {
-    /// Before the bus, so that it is dropped before it.
+    /// Process of the scheduler. Dropped before the bus.
     process: Mutex<Option<Arc<Process>>>,
-    /// The bus.
-    pub bus: Bus,
-    /// How it is given its work.
+    /// Bus of the scheduler and the simulated hosts.
+    pub bus: TappedBus,
+    /// Intake of the scheduler.
     pub intake: Intake,
     target: Arc<Target>,
-    launched: Mutex<Instant>,
+    launched_at: Mutex<Instant>,
     dir: TempDir,
     namespace: String,
 }
 
 impl RunningScheduler {
-    /// Brings up a bus, and a scheduler on it when `launched`.
+    /// Starts a bus, and the scheduler if `launched`.
     ///
     /// # Errors
-    /// One of them does not come up.
+    /// The bus or the scheduler does not start.
     pub async fn start(
         target: Arc<Target>,
         choice: &BrokerChoice,
@@ -133,63 +134,71 @@ impl RunningScheduler {
             Access::Running { nats_url } => BrokerChoice::Url(nats_url.clone()),
             Access::Launch(_) => choice.clone(),
         };
-        let bus = Bus::start(&choice).await?;
+        let bus = TappedBus::start(&choice).await?;
         let dir = tempfile::Builder::new()
             .prefix("berth-scheduler-")
             .tempdir()
             .map_err(LaunchError::Directory)?;
         let namespace = namespace(&target.intake);
         let values = values(&bus, dir.path(), &target.intake, &namespace);
-        let intake = intake(&target.intake, &values, &namespace).await?;
-        let live = RunningScheduler {
+        let intake = open_intake(&target.intake, &values, &namespace).await?;
+        let scheduler = RunningScheduler {
             bus,
             intake,
             target,
             process: Mutex::new(None),
-            launched: Mutex::new(Instant::now()),
+            launched_at: Mutex::new(Instant::now()),
             dir,
             namespace,
         };
         if launched {
-            live.launch()?;
+            scheduler.launch()?;
         }
-        Ok(live)
+        Ok(scheduler)
     }
 
-    /// Starts its process, over the directory as it is.
+    /// Launches the process of the scheduler. The directory keeps its contents.
     ///
     /// # Errors
     /// The command cannot be executed.
     pub fn launch(&self) -> Result<(), ProcessError> {
-        let process = self.another()?;
-        *self.launched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let process = self.launch_another()?;
+        *self
+            .launched_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
         *self.lock() = process.map(Arc::new);
         Ok(())
     }
 
-    /// Waits until it listens for heartbeats, at most that long: whatever comes before that it cannot know.
-    pub async fn listens(&self, within: Duration) {
+    /// Waits until the scheduler has subscribed to heartbeats, at most for `within`. It cannot
+    /// receive earlier ones.
+    pub async fn wait_until_subscribed(&self, within: Duration) {
         if self.process().is_none() {
             return;
         }
-        let listens = |frame: &Frame| {
-            let wide = |subject: &str| subject_matches(subject, &heartbeat_subject("host"));
-            frame.kind == Kind::Subscribe && frame.subject.as_ref().is_some_and(|own| wide(own))
+        let subscribes = |frame: &Frame| {
+            let covers_heartbeats =
+                |subject: &str| subject_matches(subject, &heartbeat_subject("host"));
+            let subject = frame.subject.as_ref();
+            frame.kind == FrameKind::Subscribe
+                && subject.is_some_and(|subject| covers_heartbeats(subject))
         };
         let deadline = tokio::time::Instant::now() + within;
-        // One that never does is for the checks to find.
+        // A scheduler that never subscribes fails the checks.
         let _ = self
             .bus
             .tap()
-            .wait_for(Mark::START, listens, deadline)
+            .wait_for(Mark::START, subscribes, deadline)
             .await;
     }
 
-    /// Starts one more process like it, beside it. `None` for a scheduler that runs already.
+    /// Launches another process with the same command. Returns `None` if the suite does not launch
+    /// the scheduler.
     ///
     /// # Errors
     /// The command cannot be executed.
-    pub fn another(&self) -> Result<Option<Process>, ProcessError> {
+    pub fn launch_another(&self) -> Result<Option<Process>, ProcessError> {
         let Some(Launch { command, env, .. }) = self.target.launch() else {
             return Ok(None);
         };
@@ -201,17 +210,20 @@ impl RunningScheduler {
         );
         let values: Vec<(&str, &str)> = owned
             .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let command: Vec<String> = command.iter().map(|word| fill(word, &values)).collect();
+        let command: Vec<String> = command
+            .iter()
+            .map(|word| expand_placeholders(word, &values))
+            .collect();
         let env = env
             .iter()
-            .map(|(name, value)| (name.clone(), fill(value, &values)))
+            .map(|(name, value)| (name.clone(), expand_placeholders(value, &values)))
             .collect();
         Process::launch(&command, &env).map(Some)
     }
 
-    /// Kills its process, as a crash does.
+    /// Kills the process with SIGKILL.
     pub async fn kill(&self) {
         let process = self.lock().take();
         if let Some(process) = process {
@@ -220,8 +232,8 @@ impl RunningScheduler {
         }
     }
 
-    /// Asks its process to end, and kills it when it does not. Whether it ended by itself.
-    pub async fn end(&self, within: Duration) -> bool {
+    /// Stops the process, and kills it after `grace`. Returns whether it exited in time.
+    pub async fn stop(&self, grace: Duration) -> bool {
         let process = self.lock().take();
         let signal = self
             .target
@@ -231,27 +243,27 @@ impl RunningScheduler {
             None => true,
             Some(process) => {
                 process.signal(signal);
-                process.wait_exit(within).await.is_some()
+                process.wait_exit(grace).await.is_some()
             }
         }
     }
 
-    /// Its process, when the suite launched it and has not ended it.
+    /// Returns the process, if the suite has launched it and has not ended it.
     pub fn process(&self) -> Option<Arc<Process>> {
         self.lock().clone()
     }
 
-    /// Its directory.
+    /// Directory of the scheduler.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Whether its process ended although nobody asked it to.
-    pub fn has_died(&self) -> bool {
+    /// Returns whether the process has exited by itself.
+    pub fn has_exited(&self) -> bool {
         self.process().is_some_and(|process| process.has_exited())
     }
 
-    /// Everything that it has said on its log.
+    /// Returns the log of the process.
     pub fn log(&self) -> Option<String> {
         self.process().map(|process| process.log())
     }
@@ -261,8 +273,13 @@ impl RunningScheduler {
     }
 }
 
-fn values(bus: &Bus, dir: &Path, plan: &IntakePlan, namespace: &str) -> Vec<(String, String)> {
-    let kubeconfig = kubeconfig(plan).unwrap_or_default();
+fn values(
+    bus: &TappedBus,
+    dir: &Path,
+    intake: &IntakeConfig,
+    namespace: &str,
+) -> Vec<(String, String)> {
+    let kubeconfig = kubeconfig(intake).unwrap_or_default();
     let values = [
         ("nats_url", bus.url(&bus.scheduler)),
         ("dir", dir.display().to_string()),
@@ -275,50 +292,50 @@ fn values(bus: &Bus, dir: &Path, plan: &IntakePlan, namespace: &str) -> Vec<(Str
         .collect()
 }
 
-fn kubeconfig(plan: &IntakePlan) -> Option<String> {
-    let IntakePlan::Kube(KubePlan { kubeconfig, .. }) = plan else {
+fn kubeconfig(intake: &IntakeConfig) -> Option<String> {
+    let IntakeConfig::Kube(KubernetesConfig { kubeconfig, .. }) = intake else {
         return None;
     };
-    let named = || std::env::var("KUBECONFIG").ok();
+    let from_env = || std::env::var("KUBECONFIG").ok();
     kubeconfig
         .clone()
-        .or_else(named)
+        .or_else(from_env)
         .filter(|path| !path.is_empty())
 }
 
-/// The namespace that manifests call `default`: that of the plan, or a new one.
-fn namespace(plan: &IntakePlan) -> String {
-    match plan {
-        IntakePlan::Dir { .. } | IntakePlan::Exec(_) => NAMESPACE.to_owned(),
-        IntakePlan::Kube(plan) => plan
+/// Returns the namespace that manifests call `default`: the configured one, or a new one.
+fn namespace(intake: &IntakeConfig) -> String {
+    match intake {
+        IntakeConfig::Dir { .. } | IntakeConfig::Exec(_) => NAMESPACE.to_owned(),
+        IntakeConfig::Kube(config) => config
             .namespace
             .clone()
             .unwrap_or_else(|| format!("berth-{:08x}", rand::random::<u32>())),
     }
 }
 
-async fn intake(
-    plan: &IntakePlan,
+async fn open_intake(
+    config: &IntakeConfig,
     owned: &[(String, String)],
     namespace: &str,
 ) -> Result<Intake, LaunchError> {
     let values: Vec<(&str, &str)> = owned
         .iter()
-        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    match plan {
-        IntakePlan::Dir { manifests, status } => {
-            let manifests = fill(manifests, &values);
+    match config {
+        IntakeConfig::Dir { manifests, status } => {
+            let manifests = expand_placeholders(manifests, &values);
             std::fs::create_dir_all(&manifests).map_err(LaunchError::Directory)?;
-            let status = fill(status, &values);
+            let status = expand_placeholders(status, &values);
             Ok(Intake::Dir(DirIntake::new(
                 manifests.as_ref(),
                 status.as_ref(),
             )))
         }
-        IntakePlan::Exec(plan) => Ok(Intake::Exec(ExecIntake::new(plan.clone(), &values))),
-        IntakePlan::Kube(_) => {
-            let path = kubeconfig(plan).ok_or(LaunchError::NoKubeconfig)?;
+        IntakeConfig::Exec(config) => Ok(Intake::Exec(ExecIntake::new(config.clone(), &values))),
+        IntakeConfig::Kube(_) => {
+            let path = kubeconfig(config).ok_or(LaunchError::NoKubeconfig)?;
             let opened = KubeIntake::open(path.as_ref(), namespace).await;
             Ok(Intake::Kube(opened.map_err(LaunchError::Intake)?))
         }

@@ -6,7 +6,7 @@
   (local $mib i32)
   (call $read_path (local.get $request))
   (call $drop_incoming (local.get $request))
-  (local.set $mib (call $asked_mib))
+  (local.set $mib (call $requested_mib))
   (if (i32.lt_s (local.get $mib) (i32.const 0))
     (then
       (loop $endless (br_if $endless (call $grow_mib)))
@@ -18,12 +18,12 @@
           (br_if $refused (i32.eqz (call $grow_mib)))
           (local.set $mib (i32.sub (local.get $mib) (i32.const 1)))
           (br $next))))
-    (call $answer (local.get $out) (i32.const 0x100) (i32.const 2))
+    (call $respond (local.get $out) (i32.const 0x100) (i32.const 2))
     return)
-  (call $answer (local.get $out) (i32.const 0x108) (i32.const 7)))
+  (call $respond (local.get $out) (i32.const 0x108) (i32.const 7)))
 
-;; The number in the path; -1 when it is none.
-(func $asked_mib (result i32)
+;; Returns the number in the path, or -1 if it is not a number.
+(func $requested_mib (result i32)
   (local $at i32)
   (local $digit i32)
   (local $number i32)
@@ -42,7 +42,8 @@
         (br $next))))
   (local.get $number))
 
-;; Sixteen pages of 64 KiB more, a byte written to each 4 KiB of them; whether they were granted.
+;; Grows the memory by 16 pages of 64 KiB and writes to each 4 KiB of them. Returns whether the
+;; memory was granted.
 (func $grow_mib (result i32)
   (local $at i32)
   (local $page i32)

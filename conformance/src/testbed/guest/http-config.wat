@@ -15,6 +15,6 @@
       ;; ok(some(value))
       (if (i32.and (i32.eqz (i32.load8_u (i32.const 0))) (i32.load8_u (i32.const 4)))
         (then
-          (call $answer (local.get $out) (i32.load (i32.const 8)) (i32.load (i32.const 12)))
+          (call $respond (local.get $out) (i32.load (i32.const 8)) (i32.load (i32.const 12)))
           return))))
-  (call $answer (local.get $out) (i32.const 0x100) (i32.const 4)))
+  (call $respond (local.get $out) (i32.const 0x100) (i32.const 4)))

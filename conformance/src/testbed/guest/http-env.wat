@@ -10,16 +10,16 @@
   (call $get_environment (i32.const 0))
   (local.set $entry (i32.load (i32.const 0)))
   (local.set $left (i32.load (i32.const 4)))
-  (call $begin (local.get $out))
+  (call $begin_response (local.get $out))
   (loop $next
     (if (local.get $left)
       (then
-        (call $say (i32.load (local.get $entry)) (i32.load offset=4 (local.get $entry)))
-        (call $say (i32.const 0x100) (i32.const 1))
-        (call $say
+        (call $write_body (i32.load (local.get $entry)) (i32.load offset=4 (local.get $entry)))
+        (call $write_body (i32.const 0x100) (i32.const 1))
+        (call $write_body
           (i32.load offset=8 (local.get $entry)) (i32.load offset=12 (local.get $entry)))
-        (call $say (i32.const 0x101) (i32.const 1))
+        (call $write_body (i32.const 0x101) (i32.const 1))
         (local.set $entry (i32.add (local.get $entry) (i32.const 16)))
         (local.set $left (i32.sub (local.get $left) (i32.const 1)))
         (br $next))))
-  (call $end))
+  (call $end_response))

@@ -20,28 +20,28 @@
   (call $drop_incoming (local.get $request))
   (local.set $verb (call $read_verb))
   (call $get_directories (i32.const 0))
-  (if (i32.eq (local.get $verb) (i32.const 0x6c)) ;; l
+  (if (i32.eq (local.get $verb) (i32.const 0x6c)) ;; l(ist)
     (then
-      (call $pen_at (i32.const 0x400))
+      (call $set_write_ptr (i32.const 0x400))
       (call $write_number (i32.load (i32.const 4)))
-      (call $answer (local.get $out)
-        (i32.const 0x400) (i32.sub (global.get $pen) (i32.const 0x400)))
+      (call $respond (local.get $out)
+        (i32.const 0x400) (i32.sub (global.get $write_ptr) (i32.const 0x400)))
       return))
   (block $denied
     (br_if $denied (i32.eqz (i32.load (i32.const 4))))
     (br_if $denied (i32.eqz (global.get $argument_len)))
     (local.set $directory (i32.load (i32.load (i32.const 0))))
-    (if (i32.eq (local.get $verb) (i32.const 0x72)) ;; r
+    (if (i32.eq (local.get $verb) (i32.const 0x72)) ;; r(ead)
       (then
         (br_if $denied (i32.eqz (call $read (local.get $directory))))
-        (call $answer (local.get $out) (i32.load (i32.const 4)) (i32.load (i32.const 8)))
+        (call $respond (local.get $out) (i32.load (i32.const 4)) (i32.load (i32.const 8)))
         return))
     (br_if $denied (i32.eqz (call $write_berth (local.get $directory))))
-    (call $answer (local.get $out) (i32.const 0x108) (i32.const 2))
+    (call $respond (local.get $out) (i32.const 0x108) (i32.const 2))
     return)
-  (call $answer (local.get $out) (i32.const 0x100) (i32.const 6)))
+  (call $respond (local.get $out) (i32.const 0x100) (i32.const 6)))
 
-;; Up to 4096 bytes of the file; the list is at 4. Whether it could be read.
+;; Reads up to 4096 bytes of the file into the list at 4. Returns whether the read succeeded.
 (func $read (param $directory i32) (result i32)
   (local $file i32)
   (call $open_at (local.get $directory) (i32.const 0)
@@ -53,7 +53,7 @@
   (call $drop_descriptor (local.get $file))
   (i32.eqz (i32.load8_u (i32.const 0))))
 
-;; Creates or empties the file and writes to it. Whether it could be written.
+;; Creates or truncates the file and writes to it. Returns whether the write succeeded.
 (func $write_berth (param $directory i32) (result i32)
   (local $file i32)
   (call $open_at (local.get $directory) (i32.const 0)

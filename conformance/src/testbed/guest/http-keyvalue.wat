@@ -15,11 +15,11 @@
 (data (i32.const 0x118) "default")
 (data (i32.const 0x120) "berth")
 
-;; The answer.
+;; The text of the response.
 (global $ptr (mut i32) (i32.const 0))
 (global $len (mut i32) (i32.const 0))
 
-(func $answer_is (param $ptr i32) (param $len i32)
+(func $set_result (param $ptr i32) (param $len i32)
   (global.set $ptr (local.get $ptr))
   (global.set $len (local.get $len)))
 
@@ -27,26 +27,26 @@
   (local $bucket i32)
   (call $read_path (local.get $request))
   (call $drop_incoming (local.get $request))
-  (call $answer_is (i32.const 0x100) (i32.const 5))
+  (call $set_result (i32.const 0x100) (i32.const 5))
   (call $open (i32.const 0x118) (i32.const 7) (i32.const 0))
   (if (i32.eqz (i32.load8_u (i32.const 0)))
     (then
       (local.set $bucket (i32.load (i32.const 4)))
-      (call $obey (local.get $bucket) (call $read_verb))
+      (call $execute (local.get $bucket) (call $read_verb))
       (call $drop_bucket (local.get $bucket))))
-  (call $answer (local.get $out) (global.get $ptr) (global.get $len)))
+  (call $respond (local.get $out) (global.get $ptr) (global.get $len)))
 
-(func $obey (param $bucket i32) (param $verb i32)
-  (if (i32.eq (local.get $verb) (i32.const 0x67)) ;; g
+(func $execute (param $bucket i32) (param $verb i32)
+  (if (i32.eq (local.get $verb) (i32.const 0x67)) ;; g(et)
     (then
       (call $get (local.get $bucket)
         (global.get $argument_ptr) (global.get $argument_len) (i32.const 0))
       (if (i32.load8_u (i32.const 0)) (then return))
       (if (i32.load8_u (i32.const 4))
-        (then (call $answer_is (i32.load (i32.const 8)) (i32.load (i32.const 12))))
-        (else (call $answer_is (i32.const 0x110) (i32.const 4))))
+        (then (call $set_result (i32.load (i32.const 8)) (i32.load (i32.const 12))))
+        (else (call $set_result (i32.const 0x110) (i32.const 4))))
       return))
-  (if (i32.eq (local.get $verb) (i32.const 0x73)) ;; s
+  (if (i32.eq (local.get $verb) (i32.const 0x73)) ;; s(et)
     (then
       (call $set (local.get $bucket)
         (global.get $argument_ptr) (global.get $argument_len)
@@ -55,4 +55,4 @@
       (call $delete (local.get $bucket)
         (global.get $argument_ptr) (global.get $argument_len) (i32.const 0))))
   (if (i32.eqz (i32.load8_u (i32.const 0)))
-    (then (call $answer_is (i32.const 0x108) (i32.const 2)))))
+    (then (call $set_result (i32.const 0x108) (i32.const 2)))))

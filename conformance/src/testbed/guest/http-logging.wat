@@ -9,4 +9,4 @@
   (call $drop_incoming (local.get $request))
   (call $log (i32.const 2)
     (i32.const 0x108) (i32.const 5) (global.get $path_ptr) (global.get $path_len))
-  (call $answer (local.get $out) (i32.const 0x100) (i32.const 2)))
+  (call $respond (local.get $out) (i32.const 0x100) (i32.const 2)))

@@ -17,22 +17,22 @@
 (data (i32.const 0x100) "denied")
 (data (i32.const 0x108) "open")
 
-;; Where the next number of the address starts.
+;; Position of the next number in the address.
 (global $cursor (mut i32) (i32.const 0))
 
 (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
   (call $reset_heap)
   (call $drop_incoming (local.get $request))
-  (if (call $first_value)
+  (if (call $read_first_value)
     (then
-      (if (call $connects)
+      (if (call $try_connect)
         (then
-          (call $answer (local.get $out) (i32.const 0x108) (i32.const 4))
+          (call $respond (local.get $out) (i32.const 0x108) (i32.const 4))
           return))))
-  (call $answer (local.get $out) (i32.const 0x100) (i32.const 6)))
+  (call $respond (local.get $out) (i32.const 0x100) (i32.const 6)))
 
-;; The decimal number at the cursor, which is left behind the byte that ended it.
-(func $number (result i32)
+;; Parses the decimal number at the cursor and moves the cursor past the delimiter.
+(func $read_number (result i32)
   (local $number i32)
   (local $digit i32)
   (block $end
@@ -49,19 +49,19 @@
       (br $next)))
   (local.get $number))
 
-(func $connects (result i32)
+(func $try_connect (result i32)
   (local $socket i32)
   (local $a i32) (local $b i32) (local $c i32) (local $d i32)
   (call $create_socket (i32.const 0) (i32.const 0))
   (if (i32.load8_u (i32.const 0)) (then (return (i32.const 0))))
   (local.set $socket (i32.load (i32.const 4)))
   (global.set $cursor (i32.const 0))
-  (local.set $a (call $number))
-  (local.set $b (call $number))
-  (local.set $c (call $number))
-  (local.set $d (call $number))
+  (local.set $a (call $read_number))
+  (local.set $b (call $read_number))
+  (local.set $c (call $read_number))
+  (local.set $d (call $read_number))
   (call $start_connect (local.get $socket) (call $instance_network)
-    (i32.const 0) (call $number)
+    (i32.const 0) (call $read_number)
     (local.get $a) (local.get $b) (local.get $c) (local.get $d)
     (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
     (i32.const 0))

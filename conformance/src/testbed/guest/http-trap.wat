@@ -2,6 +2,6 @@
 (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
   (call $read_path (local.get $request))
   (call $drop_incoming (local.get $request))
-  (if (i32.eqz (call $asked_ok)) (then unreachable))
-  (call $answer (local.get $out)
+  (if (i32.eqz (call $is_ok_path)) (then unreachable))
+  (call $respond (local.get $out)
     (i32.add (global.get $path_ptr) (i32.const 1)) (i32.const 2)))

@@ -1,4 +1,4 @@
-//! How each guest is put together: its world, the parts it shares with others, its own text.
+//! The recipe of each guest: its world, the parts that it shares with others, its own text.
 
 use bytes::Bytes;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -9,7 +9,7 @@ use crate::spec::roles::Role;
 
 const WIT: &str = include_str!("guest.wit");
 
-/// Between the imports of a text and the rest: a module wants all its imports first.
+/// Separates the imports of a text from its code: the imports of a module must come first.
 const CODE: &str = ";; code\n";
 
 const MEMORY: &str = include_str!("part/memory.wat");
@@ -79,7 +79,7 @@ fn recipe(role: Role) -> Recipe {
         Role::ServiceOnce => recipe!("service", CALLING_CLOCK, "service-once.wat"),
         Role::Unmet => recipe!("unmet", SERVING, "unmet.wat"),
         Role::Idle | Role::NoRun => Recipe::Component {
-            world: "silent",
+            world: "empty",
             parts: &[],
             own: CODE,
         },
@@ -88,9 +88,9 @@ fn recipe(role: Role) -> Recipe {
 }
 
 pub(super) fn build(role: Role) -> Result<Bytes, GuestError> {
-    let refused = |error: &dyn std::fmt::Display| GuestError::Component {
+    let encode_error = |error: &dyn std::fmt::Display| GuestError::Component {
         role: role.name(),
-        // The alternate form of the encoder's errors holds the whole chain.
+        // The alternate format of the encoder's errors contains the whole chain.
         reason: format!("{error:#}"),
     };
     let (world, parts, own) = match recipe(role) {
@@ -101,28 +101,28 @@ pub(super) fn build(role: Role) -> Result<Bytes, GuestError> {
     let mut resolve = Resolve::default();
     let package = resolve
         .push_source("guest.wit", WIT)
-        .map_err(|error| refused(&error))?;
+        .map_err(|error| encode_error(&error))?;
     let world = resolve
         .select_world(&[package], Some(world))
-        .map_err(|error| refused(&error))?;
+        .map_err(|error| encode_error(&error))?;
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
-        .map_err(|error| refused(&error))?;
+        .map_err(|error| encode_error(&error))?;
     let component = ComponentEncoder::default()
         .validate(true)
         .module(&module)
         .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| refused(&error))?;
+        .map_err(|error| encode_error(&error))?;
     Ok(component.into())
 }
 
 fn assemble(role: Role, text: &str) -> Result<Vec<u8>, GuestError> {
-    wat::parse_str(text).map_err(|cause| GuestError::Text {
+    wat::parse_str(text).map_err(|source| GuestError::Text {
         role: role.name(),
-        cause,
+        source,
     })
 }
 
-/// One module of several texts: first the imports of all, then everything else.
+/// Joins several texts into one module: first all imports, then all code.
 fn join(parts: &[&str], own: &str) -> String {
     let texts = || {
         parts
@@ -138,7 +138,7 @@ fn join(parts: &[&str], own: &str) -> String {
     module
 }
 
-/// The interfaces that a component imports.
+/// Returns the interfaces that a component imports.
 #[cfg(test)]
 pub(super) fn imports(component: &[u8]) -> Vec<String> {
     let decoded = wit_component::decode(component).unwrap();

@@ -1,7 +1,7 @@
 ;; code
 (data (i32.const 0x100) "fresh")
 (data (i32.const 0x108) "stale")
-;; The mark is at 0x110, which no data covers: 0 in memory that is new.
+;; The mark at 0x110 is outside all data segments: it is 0 in new memory.
 
 (func (export "wasi:cli/run@0.2.0#run") (result i32)
   (if (i32.load (i32.const 0x110))

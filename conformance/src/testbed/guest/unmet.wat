@@ -3,4 +3,4 @@
 (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
   (call $miss)
   (call $drop_incoming (local.get $request))
-  (call $answer (local.get $out) (i32.const 0) (i32.const 0)))
+  (call $respond (local.get $out) (i32.const 0) (i32.const 0)))

@@ -1,28 +1,28 @@
-//! What is pushed: the bytes of one layer, its manifest, and their digests.
+//! Pushed content: a layer, its manifest, and their digests.
 
 use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// The media type of a layer that holds a component.
+/// Media type of a layer that contains a component.
 pub const WASM_LAYER: &str = "application/wasm";
-/// The media type of the manifests that the registry makes.
+/// Media type of the manifests that the registry creates.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 
-/// An image of one layer, before it is pushed.
+/// An image with one layer, before it is pushed.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// The content of the layer.
+    /// Content of the layer.
     pub bytes: Bytes,
-    /// The media type that the manifest gives the layer.
+    /// Media type of the layer in the manifest.
     pub layer_media_type: String,
-    /// The size that the manifest gives the layer, when it is to be other than the truth.
+    /// Size of the layer in the manifest, if it differs from the real size.
     pub declared_layer_bytes: Option<u64>,
 }
 
 impl Artifact {
-    /// A component, described truthfully.
+    /// Creates a component with a correct description.
     pub fn wasm(bytes: impl Into<Bytes>) -> Artifact {
         Artifact {
             bytes: bytes.into(),
@@ -31,7 +31,7 @@ impl Artifact {
         }
     }
 
-    /// The same artifact under another layer media type.
+    /// Changes the media type of the layer.
     pub fn with_layer_media_type(self, layer_media_type: &str) -> Artifact {
         Artifact {
             layer_media_type: layer_media_type.to_owned(),
@@ -39,7 +39,7 @@ impl Artifact {
         }
     }
 
-    /// The same artifact, its manifest claiming another layer size.
+    /// Changes the size of the layer in the manifest.
     pub fn with_declared_layer_bytes(self, bytes: u64) -> Artifact {
         Artifact {
             declared_layer_bytes: Some(bytes),
@@ -47,9 +47,9 @@ impl Artifact {
         }
     }
 
-    /// The same behaviour under a digest of its own, so that no cache of the host has it already.
+    /// Changes the digest but not the behavior, so that the image is in no cache of the host.
     ///
-    /// WebAssembly gets a custom section that holds `salt`; what is not WebAssembly stays as it is.
+    /// WebAssembly gets a custom section with `salt`; other content is unchanged.
     pub fn salted(self, salt: &str) -> Artifact {
         Artifact {
             bytes: salted(&self.bytes, salt),
@@ -58,20 +58,20 @@ impl Artifact {
     }
 }
 
-/// Where an artifact can be had.
+/// References to a pushed image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pushed {
+pub struct PushedImage {
     /// `AUTHORITY/REPOSITORY:TAG`.
     pub reference: String,
     /// `AUTHORITY/REPOSITORY@DIGEST`.
     pub digest_reference: String,
-    /// The digest of the manifest.
+    /// Digest of the manifest.
     pub digest: String,
-    /// The digest of the layer.
+    /// Digest of the layer.
     pub layer_digest: String,
 }
 
-/// The three contents of an image, each with its digest.
+/// The parts of an image, each with its digest.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
     pub manifest: Content,
@@ -94,11 +94,11 @@ impl Content {
     }
 }
 
-/// The component that a host runs when it does not notice that it was given another manifest.
+/// The component that a host runs if it does not verify the digest of the manifest.
 const DECOY: &[u8] = b"\0asm\x0d\0\x01\0";
 
 impl Image {
-    /// Another image than the one that was asked for: an empty component, which any host can run.
+    /// Returns a different image: an empty component, which any host can run.
     pub fn decoy() -> Image {
         Image::of(Artifact::wasm(DECOY))
     }
@@ -142,7 +142,7 @@ impl Image {
     }
 }
 
-/// `sha256:` and the hexadecimal hash.
+/// Returns `sha256:` and the hexadecimal hash.
 pub fn digest(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
     let mut text = String::from("sha256:");
@@ -160,20 +160,20 @@ fn salted(bytes: &Bytes, salt: &str) -> Bytes {
     let mut section = vec![SECTION_NAME.len() as u8];
     section.extend_from_slice(SECTION_NAME);
     section.extend_from_slice(salt.as_bytes());
-    let mut whole = bytes.to_vec();
-    whole.push(0);
-    let mut rest = section.len();
+    let mut salted = bytes.to_vec();
+    salted.push(0);
+    let mut remaining = section.len();
     loop {
-        let septet = (rest & 0x7f) as u8;
-        rest >>= 7;
-        if rest == 0 {
-            whole.push(septet);
+        let septet = (remaining & 0x7f) as u8;
+        remaining >>= 7;
+        if remaining == 0 {
+            salted.push(septet);
             break;
         }
-        whole.push(septet | 0x80);
+        salted.push(septet | 0x80);
     }
-    whole.extend_from_slice(&section);
-    whole.into()
+    salted.extend_from_slice(&section);
+    salted.into()
 }
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manifest_names_the_digests_of_what_it_describes() {
+    fn manifest_contains_the_digests_of_its_content() {
         let image = Image::of(Artifact::wasm("abc"));
         let manifest: serde_json::Value = serde_json::from_slice(&image.manifest.bytes).unwrap();
         assert_eq!(
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn salt_changes_the_digest_of_wasm_and_leaves_it_valid() {
+    fn salt_changes_the_digest_and_keeps_wasm_valid() {
         let module = Bytes::from(wat::parse_str("(module)").unwrap());
         let long = "s".repeat(300);
         let salted = Artifact::wasm(module.clone()).salted(&long).bytes;

@@ -1,64 +1,65 @@
-//! How a repository answers, and what a private registry demands.
+//! The configurable behavior of a repository, and the authentication of a private registry.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How one repository answers; everything not named is answered truthfully.
+/// Behavior of one repository. A variant changes the responses that it describes; all others stay
+/// correct.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Behaviour {
-    /// Answers everything truthfully and at once.
+pub enum RepositoryBehavior {
+    /// All responses are correct and immediate.
     #[default]
     Healthy,
-    /// Truthful, but late and slow.
+    /// Responses are correct but slow.
     Slow {
-        /// Before each answer that concerns a manifest, HEAD included.
+        /// Delay of each response that concerns a manifest, including HEAD.
         before_manifest: Duration,
-        /// The pace of layers and configs.
+        /// Transfer rate of layers and configs.
         blob_bytes_per_second: u64,
     },
-    /// Never answers a HEAD; GET is served.
+    /// Does not respond to HEAD; responds to GET.
     HangOnHead,
-    /// Never answers a request for a manifest, HEAD or GET.
+    /// Does not respond to HEAD or GET of a manifest.
     HangOnManifest,
-    /// Announces a whole layer, sends half of it and falls silent.
+    /// Announces a complete layer, sends half of it and stalls.
     HangMidBlob,
-    /// Announces a whole layer, sends half of it and closes the connection.
+    /// Announces a complete layer, sends half of it and closes the connection.
     TruncateBlob,
-    /// Serves a layer of the right length whose content has another digest.
+    /// Serves a layer with the right length whose content has another digest.
     WrongBlob,
-    /// Serves, for a manifest asked by digest, a valid manifest with another digest.
+    /// Serves a valid manifest with another digest if a manifest is requested by digest.
     WrongManifestForDigest,
-    /// 404 for everything.
+    /// Responds with 404.
     NotFound,
-    /// 401 for everything, whatever credentials are sent.
-    Unauthorised,
-    /// 500 for everything.
+    /// Responds with 401, whatever credentials are sent.
+    Unauthorized,
+    /// Responds with 500.
     ServerError,
-    /// Closes the connection without an answer.
-    Gone,
-    /// A page of text where the manifest should be.
+    /// Closes the connection without a response.
+    CloseConnection,
+    /// Serves a page of text instead of the manifest.
     TextInsteadOfJson,
-    /// The right manifest under the content type `text/plain`.
+    /// Serves the right manifest with the content type `text/plain`.
     WrongManifestType,
-    /// A layer that never ends and has no declared length.
+    /// Serves an endless layer without a declared length.
     EndlessBlob,
-    /// A manifest that never ends and has no declared length.
+    /// Serves an endless manifest without a declared length.
     EndlessManifest,
-    /// A layer whose declared length is this, with as many bytes as the client will take.
+    /// Serves a layer with this declared length, and as many bytes as the client reads.
     OversizeBlob {
-        /// The Content-Length.
+        /// Value of Content-Length.
         declared_bytes: u64,
     },
-    /// 307 for every layer, to another authority that serves it and records what arrives.
+    /// Responds with 307 for every layer, to another authority that serves it and logs the request.
     RedirectBlob,
 }
 
-/// The credentials that a private registry accepts. Debug output hides the password.
+/// The credentials that a private registry accepts. The `Debug` output hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The name, which the log shows.
+    /// User name, which the log contains.
     pub user: String,
-    /// The secret, which nothing shows.
+    /// Password, which no output contains.
     pub password: String,
 }
 
@@ -70,14 +71,14 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What a registry asks of whoever pulls from it.
+/// The authentication that a registry requires.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Demand {
-    /// Nothing: everyone may pull.
+pub enum RequiredAuth {
+    /// No authentication.
     #[default]
-    Nothing,
+    None,
     /// HTTP basic authentication on every request.
     Basic(Credentials),
-    /// A bearer token, which `/token` gives for these credentials and for one repository.
+    /// A bearer token for one repository, which `/token` issues for these credentials.
     Bearer(Credentials),
 }

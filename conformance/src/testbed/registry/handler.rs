@@ -1,4 +1,4 @@
-//! One request from its head to its answer: recorded, authorised, decided, sent.
+//! Handles one request: records it, authorizes it, plans the response and sends it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,114 +8,119 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::artifact::digest;
-use super::behavior::{Credentials, Demand};
-use super::body::{Flow, Hangup};
-use super::repositories::Shelf;
-use super::request_log::{PendingRequest, Presented};
-use super::response::Reply;
+use super::behavior::{Credentials, RequiredAuth};
+use super::body::{ConnectionClosed, ResponseBody};
+use super::repositories::Repositories;
+use super::request_log::{Endpoint, PresentedCredentials};
+use super::response::ResponsePlan;
 use super::{request_log, response};
 
-/// Which of the registry's two listeners an answer is for.
+/// The two listeners of the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum ListenerKind {
     /// The registry itself.
-    Front,
-    /// The place where redirected layers are.
-    Elsewhere,
+    Main,
+    /// The target of redirects.
+    RedirectTarget,
 }
 
-/// Answers the requests of one listener.
+/// Handles the requests of one listener.
 #[derive(Debug)]
-pub(super) struct Answerer {
-    pub side: Side,
-    pub shelf: Arc<Shelf>,
-    pub demand: Demand,
+pub(super) struct Handler {
+    pub listener: ListenerKind,
+    pub repositories: Arc<Repositories>,
+    pub auth: RequiredAuth,
     pub authority: String,
-    pub elsewhere: String,
-    /// What tokens are made from; never leaves the process.
+    pub redirect_authority: String,
+    /// Secret from which tokens are derived; never leaves the process.
     pub token_seed: String,
 }
 
-impl Answerer {
-    pub async fn answer(&self, request: &Request<Incoming>) -> Result<Response<Flow>, Hangup> {
-        match self.decide(request) {
-            Reply::Silence => std::future::pending().await,
-            Reply::Drop => Err(Hangup),
-            Reply::Response { after, head, body } => {
-                if !after.is_zero() {
-                    tokio::time::sleep(after).await;
+impl Handler {
+    pub async fn handle(
+        &self,
+        request: &Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, ConnectionClosed> {
+        match self.plan(request) {
+            ResponsePlan::Hang => std::future::pending().await,
+            ResponsePlan::CloseConnection => Err(ConnectionClosed),
+            ResponsePlan::Send { delay, head, body } => {
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
                 }
                 let mut response = Response::builder().status(head.status);
                 for (name, value) in head.headers {
                     response = response.header(name, value);
                 }
-                if let Some(length) = body.announced_bytes() {
+                if let Some(length) = body.content_length() {
                     response = response.header("content-length", length);
                 }
-                response.body(body.flow()).map_err(|_| Hangup)
+                response
+                    .body(body.into_response_body())
+                    .map_err(|_| ConnectionClosed)
             }
         }
     }
 
-    fn decide(&self, request: &Request<Incoming>) -> Reply {
-        let (repository, asked) = request_log::understand(request.uri());
-        let presented = Presented::of(request.headers());
-        let entry = request_log::Request {
+    fn plan(&self, request: &Request<Incoming>) -> ResponsePlan {
+        let (repository, endpoint) = request_log::parse_target(request.uri());
+        let presented = PresentedCredentials::of(request.headers());
+        let entry = request_log::LoggedRequest {
             at: Instant::now(),
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            asked: asked.clone(),
-            authorization: presented.shown(),
+            endpoint: endpoint.clone(),
+            authorization: presented.redacted(),
         };
-        if self.side == Side::Elsewhere {
-            self.shelf.record_elsewhere(&repository, entry);
-            return self.redirected(&repository, &asked);
+        if self.listener == ListenerKind::RedirectTarget {
+            self.repositories.record_redirected(&repository, entry);
+            return self.redirected_blob(&repository, &endpoint);
         }
-        self.shelf.record(&repository, entry);
-        if asked == PendingRequest::Token {
+        self.repositories.record(&repository, entry);
+        if endpoint == Endpoint::Token {
             return self.token(&repository, &presented);
         }
-        if !self.admits(&repository, &presented) {
-            return Reply::challenge(self.challenge());
+        if !self.is_authorized(&repository, &presented) {
+            return ResponsePlan::challenge(self.challenge());
         }
-        if asked == PendingRequest::Ping {
-            return Reply::json(json!({}));
+        if endpoint == Endpoint::Ping {
+            return ResponsePlan::json(json!({}));
         }
         let method: &Method = request.method();
-        response::reply(
-            &self.shelf.look(&repository),
+        response::plan(
+            &self.repositories.snapshot(&repository),
             &repository,
             method,
-            &asked,
-            &self.elsewhere,
+            &endpoint,
+            &self.redirect_authority,
         )
     }
 
-    fn redirected(&self, repository: &str, asked: &PendingRequest) -> Reply {
-        let found = match asked {
-            PendingRequest::Blob(digest) => self.shelf.look(repository).blob(digest),
+    fn redirected_blob(&self, repository: &str, endpoint: &Endpoint) -> ResponsePlan {
+        let found = match endpoint {
+            Endpoint::Blob(digest) => self.repositories.snapshot(repository).blob(digest),
             _ => None,
         };
         match found {
-            Some(content) => Reply::blob(content),
-            None => Reply::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
+            Some(content) => ResponsePlan::blob(content),
+            None => ResponsePlan::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
         }
     }
 
-    fn admits(&self, repository: &str, presented: &Presented) -> bool {
-        match &self.demand {
-            Demand::Nothing => true,
-            Demand::Basic(credentials) => holds(presented, credentials),
-            Demand::Bearer(_) => match presented {
-                Presented::Bearer(token) => *token == self.token_for(repository),
+    fn is_authorized(&self, repository: &str, presented: &PresentedCredentials) -> bool {
+        match &self.auth {
+            RequiredAuth::None => true,
+            RequiredAuth::Basic(credentials) => matches_basic(presented, credentials),
+            RequiredAuth::Bearer(_) => match presented {
+                PresentedCredentials::Bearer(token) => *token == self.token_for(repository),
                 _ => false,
             },
         }
     }
 
     fn challenge(&self) -> String {
-        match &self.demand {
-            Demand::Bearer(_) => {
+        match &self.auth {
+            RequiredAuth::Bearer(_) => {
                 format!(
                     "Bearer realm=\"http://{}/token\",service=\"berth\"",
                     self.authority
@@ -125,15 +130,15 @@ impl Answerer {
         }
     }
 
-    fn token(&self, repository: &str, presented: &Presented) -> Reply {
-        let Demand::Bearer(credentials) = &self.demand else {
-            return Reply::error(StatusCode::NOT_FOUND, "UNSUPPORTED");
+    fn token(&self, repository: &str, presented: &PresentedCredentials) -> ResponsePlan {
+        let RequiredAuth::Bearer(credentials) = &self.auth else {
+            return ResponsePlan::error(StatusCode::NOT_FOUND, "UNSUPPORTED");
         };
-        if !holds(presented, credentials) {
-            return Reply::challenge("Basic realm=\"berth\"".to_owned());
+        if !matches_basic(presented, credentials) {
+            return ResponsePlan::challenge("Basic realm=\"berth\"".to_owned());
         }
         let token = self.token_for(repository);
-        Reply::json(json!({"token": token, "access_token": token, "expires_in": 300}))
+        ResponsePlan::json(json!({"token": token, "access_token": token, "expires_in": 300}))
     }
 
     fn token_for(&self, repository: &str) -> String {
@@ -142,7 +147,7 @@ impl Answerer {
     }
 }
 
-fn holds(presented: &Presented, credentials: &Credentials) -> bool {
-    matches!(presented, Presented::Basic { user, password }
+fn matches_basic(presented: &PresentedCredentials, credentials: &Credentials) -> bool {
+    matches!(presented, PresentedCredentials::Basic { user, password }
         if *user == credentials.user && *password == credentials.password)
 }

@@ -1,4 +1,4 @@
-//! The repositories: what each holds, how it behaves, and what was asked of it.
+//! The repositories: content, behavior and request logs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,34 +7,35 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::artifact::{Content, Image};
-use super::behavior::Behaviour;
-use super::request_log::Request;
+use super::behavior::RepositoryBehavior;
+use super::request_log::LoggedRequest;
 
-/// Of one repository: a host that retries without pause is seen, not stored without end.
+/// Maximum number of log entries per repository, in case a host retries without pause.
 const MAX_LOG_ENTRIES: usize = 20_000;
-/// Repositories that were only asked for count too; a suite uses a few hundred.
+/// Maximum number of repositories, including requested ones without content. A suite uses a few
+/// hundred.
 const MAX_REPOSITORIES: usize = 10_000;
 
-/// All repositories of one registry, shared by its listeners.
+/// All repositories of a registry, shared by its listeners.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
-    repositories: Mutex<HashMap<String, Repository>>,
-    /// Told of every request.
+pub(super) struct Repositories {
+    by_name: Mutex<HashMap<String, Repository>>,
+    /// Notified on every request.
     pub arrival: Notify,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Repository {
-    pub behaviour: Behaviour,
+    pub behavior: RepositoryBehavior,
     tags: HashMap<String, String>,
     manifests: HashMap<String, Bytes>,
     blobs: HashMap<String, Bytes>,
-    log: Vec<Request>,
-    elsewhere: Vec<Request>,
+    log: Vec<LoggedRequest>,
+    redirect_log: Vec<LoggedRequest>,
 }
 
 impl Repository {
-    /// The manifest under a tag or digest.
+    /// Returns the manifest with a tag or digest.
     pub fn manifest(&self, reference: &str) -> Option<Content> {
         let digest = self.tags.get(reference).map_or(reference, String::as_str);
         let bytes = self.manifests.get(digest)?.clone();
@@ -44,7 +45,7 @@ impl Repository {
         })
     }
 
-    /// The layer or config of that digest.
+    /// Returns the layer or config with a digest.
     pub fn blob(&self, digest: &str) -> Option<Content> {
         let bytes = self.blobs.get(digest)?.clone();
         Some(Content {
@@ -54,11 +55,9 @@ impl Repository {
     }
 }
 
-impl Shelf {
+impl Repositories {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Repository>> {
-        self.repositories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn put(&self, repository: &str, tag: &str, image: Image) {
@@ -70,15 +69,15 @@ impl Shelf {
         repository
             .manifests
             .insert(image.manifest.digest, image.manifest.bytes);
-        // The decoy is there too, so that a lie about the manifest can be followed to its end.
+        // The decoy is available too, so that a host can pull what a wrong manifest describes.
         let decoy = Image::decoy();
         for blob in [image.config, image.layer, decoy.config, decoy.layer] {
             repository.blobs.insert(blob.digest, blob.bytes);
         }
     }
 
-    /// Whether the repository has a manifest of that digest; else nothing is moved.
-    pub fn tag(&self, repository: &str, tag: &str, digest: &str) -> bool {
+    /// Moves a tag. Returns false if the repository has no manifest with the digest.
+    pub fn move_tag(&self, repository: &str, tag: &str, digest: &str) -> bool {
         let mut repositories = self.lock();
         match repositories.get_mut(repository) {
             Some(repository) if repository.manifests.contains_key(digest) => {
@@ -89,42 +88,44 @@ impl Shelf {
         }
     }
 
-    pub fn behave(&self, repository: &str, behaviour: Behaviour) {
+    pub fn set_behavior(&self, repository: &str, behavior: RepositoryBehavior) {
         self.lock()
             .entry(repository.to_owned())
             .or_default()
-            .behaviour = behaviour;
+            .behavior = behavior;
     }
 
-    /// A repository as it is now (contents are shared, not copied), without its logs.
-    pub fn look(&self, repository: &str) -> Repository {
+    /// Returns a copy of a repository that shares its content, without the logs.
+    pub fn snapshot(&self, repository: &str) -> Repository {
         let repositories = self.lock();
         let Some(found) = repositories.get(repository) else {
             return Repository::default();
         };
         Repository {
-            behaviour: found.behaviour.clone(),
+            behavior: found.behavior.clone(),
             tags: found.tags.clone(),
             manifests: found.manifests.clone(),
             blobs: found.blobs.clone(),
             log: Vec::new(),
-            elsewhere: Vec::new(),
+            redirect_log: Vec::new(),
         }
     }
 
-    pub fn record(&self, repository: &str, request: Request) {
+    pub fn record(&self, repository: &str, request: LoggedRequest) {
         self.append(repository, request, |repository| &mut repository.log);
     }
 
-    pub fn record_elsewhere(&self, repository: &str, request: Request) {
-        self.append(repository, request, |repository| &mut repository.elsewhere);
+    pub fn record_redirected(&self, repository: &str, request: LoggedRequest) {
+        self.append(repository, request, |repository| {
+            &mut repository.redirect_log
+        });
     }
 
     fn append(
         &self,
         repository: &str,
-        request: Request,
-        log: impl Fn(&mut Repository) -> &mut Vec<Request>,
+        request: LoggedRequest,
+        log: impl Fn(&mut Repository) -> &mut Vec<LoggedRequest>,
     ) {
         let mut repositories = self.lock();
         if repositories.len() < MAX_REPOSITORIES || repositories.contains_key(repository) {
@@ -137,17 +138,17 @@ impl Shelf {
         self.arrival.notify_waiters();
     }
 
-    pub fn log(&self, repository: &str) -> Vec<Request> {
+    pub fn log(&self, repository: &str) -> Vec<LoggedRequest> {
         self.lock()
             .get(repository)
             .map(|found| found.log.clone())
             .unwrap_or_default()
     }
 
-    pub fn elsewhere_log(&self, repository: &str) -> Vec<Request> {
+    pub fn redirect_log(&self, repository: &str) -> Vec<LoggedRequest> {
         self.lock()
             .get(repository)
-            .map(|found| found.elsewhere.clone())
+            .map(|found| found.redirect_log.clone())
             .unwrap_or_default()
     }
 }

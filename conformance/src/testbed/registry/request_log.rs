@@ -1,30 +1,30 @@
-//! What was asked of the registry: one entry a request, without any secret.
+//! The request log: one entry per request, without secrets.
 
 use std::time::Instant;
 
 use hyper::{HeaderMap, Method, Uri, header};
 
-/// One request that reached the registry.
+/// A request to the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// When its head had arrived.
+pub struct LoggedRequest {
+    /// Time of arrival.
     pub at: Instant,
-    /// GET, HEAD or whatever else was tried.
+    /// HTTP method.
     pub method: Method,
-    /// The path as it was sent, without the query.
+    /// Path without the query.
     pub path: String,
-    /// What the path means.
-    pub asked: PendingRequest,
-    /// The credentials that came along, if any.
+    /// Endpoint that the path addresses.
+    pub endpoint: Endpoint,
+    /// Credentials of the request, if any.
     pub authorization: Option<Authorization>,
 }
 
-/// What a path of the distribution protocol asks for.
+/// An endpoint of the distribution protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PendingRequest {
-    /// `/v2/`: whether this is a registry, and what it demands.
+pub enum Endpoint {
+    /// `/v2/`: reports whether the registry exists and requires authentication.
     Ping,
-    /// A bearer token for a repository.
+    /// The issuer of bearer tokens.
     Token,
     /// A manifest, by tag or by digest.
     Manifest(String),
@@ -34,63 +34,60 @@ pub enum PendingRequest {
     Other,
 }
 
-/// The credentials of a request, as far as they may be shown.
+/// The credentials of a request without their secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorization {
-    /// `basic`, `bearer` or what else stood there, in lower case.
+    /// Scheme in lower case, such as `basic` or `bearer`.
     pub scheme: String,
-    /// The user name of basic credentials.
+    /// User name of basic credentials.
     pub user: Option<String>,
 }
 
-impl Request {
-    /// Whether a manifest was asked for, by HEAD or GET.
+impl LoggedRequest {
+    /// Reports whether the request, HEAD or GET, is for a manifest.
     pub fn is_manifest(&self) -> bool {
-        matches!(self.asked, PendingRequest::Manifest(_))
+        matches!(self.endpoint, Endpoint::Manifest(_))
     }
 
-    /// Whether a layer or config was asked for, by HEAD or GET.
+    /// Reports whether the request, HEAD or GET, is for a layer or config.
     pub fn is_blob(&self) -> bool {
-        matches!(self.asked, PendingRequest::Blob(_))
+        matches!(self.endpoint, Endpoint::Blob(_))
     }
 }
 
-/// The repository that a request concerns (empty for `/v2/`), and what it asks of it.
-pub(super) fn understand(uri: &Uri) -> (String, PendingRequest) {
+/// Returns the repository (empty for `/v2/`) and the endpoint that a URI addresses.
+pub(super) fn parse_target(uri: &Uri) -> (String, Endpoint) {
     let path = uri.path();
     if path == "/token" {
         return (
             token_repository(uri.query().unwrap_or_default()),
-            PendingRequest::Token,
+            Endpoint::Token,
         );
     }
     let Some(rest) = path.strip_prefix("/v2/") else {
-        let asked = if path == "/v2" {
-            PendingRequest::Ping
+        let endpoint = if path == "/v2" {
+            Endpoint::Ping
         } else {
-            PendingRequest::Other
+            Endpoint::Other
         };
-        return (String::new(), asked);
+        return (String::new(), endpoint);
     };
     if rest.is_empty() {
-        return (String::new(), PendingRequest::Ping);
+        return (String::new(), Endpoint::Ping);
     }
     if let Some((repository, reference)) = rest.rsplit_once("/manifests/") {
         return (
             repository.to_owned(),
-            PendingRequest::Manifest(reference.to_owned()),
+            Endpoint::Manifest(reference.to_owned()),
         );
     }
     if let Some((repository, digest)) = rest.rsplit_once("/blobs/") {
-        return (
-            repository.to_owned(),
-            PendingRequest::Blob(digest.to_owned()),
-        );
+        return (repository.to_owned(), Endpoint::Blob(digest.to_owned()));
     }
-    (rest.to_owned(), PendingRequest::Other)
+    (rest.to_owned(), Endpoint::Other)
 }
 
-/// The repository in `scope=repository:NAME:pull`, percent-encoded or not.
+/// Returns NAME from `scope=repository:NAME:pull`, percent-encoded or not.
 fn token_repository(query: &str) -> String {
     query
         .split('&')
@@ -108,18 +105,18 @@ fn token_repository(query: &str) -> String {
         .unwrap_or_default()
 }
 
-/// What an `Authorization` header holds.
-pub(super) enum Presented {
-    Nothing,
+/// The content of an `Authorization` header.
+pub(super) enum PresentedCredentials {
+    None,
     Basic { user: String, password: String },
     Bearer(String),
     Other(String),
 }
 
-impl Presented {
-    pub fn of(headers: &HeaderMap) -> Presented {
+impl PresentedCredentials {
+    pub fn of(headers: &HeaderMap) -> PresentedCredentials {
         let Some(value) = headers.get(header::AUTHORIZATION) else {
-            return Presented::Nothing;
+            return PresentedCredentials::None;
         };
         let value = String::from_utf8_lossy(value.as_bytes());
         let (scheme, rest) = value.split_once(' ').unwrap_or((&value, ""));
@@ -129,23 +126,23 @@ impl Presented {
                 let pair = decode_base64(rest.trim()).unwrap_or_default();
                 let pair = String::from_utf8_lossy(&pair).into_owned();
                 let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
-                Presented::Basic {
+                PresentedCredentials::Basic {
                     user: user.to_owned(),
                     password: password.to_owned(),
                 }
             }
-            "bearer" => Presented::Bearer(rest.trim().to_owned()),
-            _ => Presented::Other(scheme),
+            "bearer" => PresentedCredentials::Bearer(rest.trim().to_owned()),
+            _ => PresentedCredentials::Other(scheme),
         }
     }
 
-    /// The part that the log may show.
-    pub fn shown(&self) -> Option<Authorization> {
+    /// Returns the credentials without their secrets.
+    pub fn redacted(&self) -> Option<Authorization> {
         let (scheme, user) = match self {
-            Presented::Nothing => return None,
-            Presented::Basic { user, .. } => ("basic", Some(user.clone())),
-            Presented::Bearer(_) => ("bearer", None),
-            Presented::Other(scheme) => (scheme.as_str(), None),
+            PresentedCredentials::None => return None,
+            PresentedCredentials::Basic { user, .. } => ("basic", Some(user.clone())),
+            PresentedCredentials::Bearer(_) => ("bearer", None),
+            PresentedCredentials::Other(scheme) => (scheme.as_str(), None),
         };
         Some(Authorization {
             scheme: scheme.to_owned(),
@@ -156,7 +153,7 @@ impl Presented {
 
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut held) = (0_u32, 0_u32);
+    let (mut bits, mut bit_count) = (0_u32, 0_u32);
     for symbol in text.trim_end_matches('=').bytes() {
         let value = match symbol {
             b'A'..=b'Z' => symbol - b'A',
@@ -167,11 +164,11 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
             _ => return None,
         };
         bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
+        bit_count += 6;
+        if bit_count >= 8 {
+            bit_count -= 8;
+            bytes.push((bits >> bit_count) as u8);
+            bits &= (1 << bit_count) - 1;
         }
     }
     Some(bytes)
@@ -181,42 +178,41 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn understood(uri: &str) -> (String, PendingRequest) {
-        understand(&uri.parse().unwrap())
+    fn parse(uri: &str) -> (String, Endpoint) {
+        parse_target(&uri.parse().unwrap())
     }
 
     #[test]
-    fn paths_of_the_distribution_protocol_are_understood() {
-        assert_eq!(understood("/v2/"), (String::new(), PendingRequest::Ping));
-        let manifest = PendingRequest::Manifest("1.0".to_owned());
+    fn parses_paths_of_the_distribution_protocol() {
+        assert_eq!(parse("/v2/"), (String::new(), Endpoint::Ping));
+        let manifest = Endpoint::Manifest("1.0".to_owned());
+        assert_eq!(parse("/v2/a/b/manifests/1.0"), ("a/b".to_owned(), manifest));
+        let blob = Endpoint::Blob("sha256:00".to_owned());
+        assert_eq!(parse("/v2/a/blobs/sha256:00"), ("a".to_owned(), blob));
         assert_eq!(
-            understood("/v2/a/b/manifests/1.0"),
-            ("a/b".to_owned(), manifest)
-        );
-        let blob = PendingRequest::Blob("sha256:00".to_owned());
-        assert_eq!(understood("/v2/a/blobs/sha256:00"), ("a".to_owned(), blob));
-        assert_eq!(
-            understood("/token?service=s&scope=repository%3Aa%2Fb%3Apull"),
-            ("a/b".to_owned(), PendingRequest::Token)
+            parse("/token?service=s&scope=repository%3Aa%2Fb%3Apull"),
+            ("a/b".to_owned(), Endpoint::Token)
         );
         assert_eq!(
-            understood("/v2/a/tags/list"),
-            ("a/tags/list".to_owned(), PendingRequest::Other)
+            parse("/v2/a/tags/list"),
+            ("a/tags/list".to_owned(), Endpoint::Other)
         );
     }
 
     #[test]
-    fn basic_credentials_are_decoded_and_the_password_is_not_shown() {
+    fn decodes_basic_credentials_and_redacts_the_password() {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::AUTHORIZATION,
             "Basic dXNlcjpwYTpzcw==".parse().unwrap(),
         );
-        let presented = Presented::of(&headers);
-        assert!(matches!(&presented, Presented::Basic { user, password }
-            if user == "user" && password == "pa:ss"));
-        let shown = presented.shown().unwrap();
-        assert_eq!(shown.user.as_deref(), Some("user"));
-        assert!(!format!("{shown:?}").contains("pa:ss"));
+        let presented = PresentedCredentials::of(&headers);
+        assert!(
+            matches!(&presented, PresentedCredentials::Basic { user, password }
+            if user == "user" && password == "pa:ss")
+        );
+        let redacted = presented.redacted().unwrap();
+        assert_eq!(redacted.user.as_deref(), Some("user"));
+        assert!(!format!("{redacted:?}").contains("pa:ss"));
     }
 }

@@ -1,4 +1,4 @@
-//! What a request is answered with: pure, from the repository and its behaviour.
+//! Plans the response to a request, from the repository and its behavior alone.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use super::artifact::{Content, Image, MANIFEST};
-use super::behavior::Behaviour;
+use super::behavior::RepositoryBehavior;
 use super::repositories::Repository;
-use super::request_log::PendingRequest;
+use super::request_log::Endpoint;
 
-/// How a request ends.
+/// The reaction to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
-    /// With an answer, after a pause.
-    Response {
-        after: Duration,
+pub(super) enum ResponsePlan {
+    /// Sends a response after a delay.
+    Send {
+        delay: Duration,
         head: Head,
         body: Body,
     },
-    /// Never.
-    Silence,
-    /// With the end of the connection.
-    Drop,
+    /// Never responds.
+    Hang,
+    /// Closes the connection.
+    CloseConnection,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,137 +32,145 @@ pub(super) struct Head {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// How the content of an answer is sent.
+/// The body of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    Whole(Bytes),
-    /// All of it, at that pace.
+    Complete(Bytes),
+    /// The complete content, at this rate.
     Paced {
         bytes: Bytes,
         bytes_per_second: u64,
     },
-    /// The length of the whole is announced, this part is sent, and nothing more comes.
-    Stuck {
+    /// Announces the total length, sends this part and stalls.
+    Stalled {
         part: Bytes,
-        whole_bytes: u64,
+        total_bytes: u64,
     },
-    /// The length of the whole is announced, this part is sent, and the connection closes.
-    Cut {
+    /// Announces the total length, sends this part and closes the connection.
+    Truncated {
         part: Bytes,
-        whole_bytes: u64,
+        total_bytes: u64,
     },
-    /// White space, so that no parser gives up early; without a length there is no end.
+    /// Spaces, so that no parser fails early; endless without a length.
     Filler {
         bytes: Option<u64>,
     },
 }
 
-impl Reply {
-    fn at_once(status: StatusCode, headers: Vec<(&'static str, String)>, body: Body) -> Reply {
-        Reply::Response {
-            after: Duration::ZERO,
+impl ResponsePlan {
+    fn immediate(
+        status: StatusCode,
+        headers: Vec<(&'static str, String)>,
+        body: Body,
+    ) -> ResponsePlan {
+        ResponsePlan::Send {
+            delay: Duration::ZERO,
             head: Head { status, headers },
             body,
         }
     }
 
-    /// An error in the form of the distribution protocol.
-    pub fn error(status: StatusCode, code: &str) -> Reply {
+    /// Creates an error of the distribution protocol.
+    pub fn error(status: StatusCode, code: &str) -> ResponsePlan {
         let message = code.to_ascii_lowercase().replace('_', " ");
         let body = json!({"errors": [{"code": code, "message": message}]}).to_string();
-        Reply::at_once(status, json_type(), Body::Whole(body.into()))
+        ResponsePlan::immediate(status, json_headers(), Body::Complete(body.into()))
     }
 
-    pub fn json(body: serde_json::Value) -> Reply {
-        Reply::at_once(
+    pub fn json(body: serde_json::Value) -> ResponsePlan {
+        ResponsePlan::immediate(
             StatusCode::OK,
-            json_type(),
-            Body::Whole(body.to_string().into()),
+            json_headers(),
+            Body::Complete(body.to_string().into()),
         )
     }
 
-    /// 401 with a challenge.
-    pub fn challenge(challenge: String) -> Reply {
-        match Reply::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED") {
-            Reply::Response {
-                after,
+    /// Creates a response with status 401 and a challenge.
+    pub fn challenge(challenge: String) -> ResponsePlan {
+        match ResponsePlan::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED") {
+            ResponsePlan::Send {
+                delay,
                 mut head,
                 body,
             } => {
                 head.headers.push(("www-authenticate", challenge));
-                Reply::Response { after, head, body }
+                ResponsePlan::Send { delay, head, body }
             }
             other => other,
         }
     }
 
-    /// A layer or config, as it is.
-    pub fn blob(content: Content) -> Reply {
-        Reply::at_once(
+    /// Creates a response with an unchanged layer or config.
+    pub fn blob(content: Content) -> ResponsePlan {
+        ResponsePlan::immediate(
             StatusCode::OK,
             blob_headers(&content.digest),
-            Body::Whole(content.bytes),
+            Body::Complete(content.bytes),
         )
     }
 }
 
-/// The answer of `repository` to a request for a manifest or a blob.
+/// Plans the response of `repository` to a request for a manifest or a blob.
 ///
-/// `elsewhere` is the authority that redirected layers are sent to.
-pub(super) fn reply(
+/// `redirect_authority` is the authority to which redirected layers are sent.
+pub(super) fn plan(
     repository: &Repository,
     name: &str,
     method: &Method,
-    asked: &PendingRequest,
-    elsewhere: &str,
-) -> Reply {
-    match repository.behaviour {
-        Behaviour::NotFound => return Reply::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
-        Behaviour::Unauthorised => return Reply::challenge("Basic realm=\"berth\"".to_owned()),
-        Behaviour::ServerError => {
-            return Reply::error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN");
+    endpoint: &Endpoint,
+    redirect_authority: &str,
+) -> ResponsePlan {
+    match repository.behavior {
+        RepositoryBehavior::NotFound => {
+            return ResponsePlan::error(StatusCode::NOT_FOUND, "NAME_UNKNOWN");
         }
-        Behaviour::Gone => return Reply::Drop,
-        Behaviour::HangOnHead if *method == Method::HEAD => return Reply::Silence,
+        RepositoryBehavior::Unauthorized => {
+            return ResponsePlan::challenge("Basic realm=\"berth\"".to_owned());
+        }
+        RepositoryBehavior::ServerError => {
+            return ResponsePlan::error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN");
+        }
+        RepositoryBehavior::CloseConnection => return ResponsePlan::CloseConnection,
+        RepositoryBehavior::HangOnHead if *method == Method::HEAD => return ResponsePlan::Hang,
         _ => {}
     }
     if *method != Method::GET && *method != Method::HEAD {
-        return Reply::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
+        return ResponsePlan::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
     }
-    match asked {
-        PendingRequest::Manifest(reference) => match repository.manifest(reference) {
-            Some(content) => manifest(&repository.behaviour, content, reference),
-            None => Reply::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
+    match endpoint {
+        Endpoint::Manifest(reference) => match repository.manifest(reference) {
+            Some(content) => manifest(&repository.behavior, content, reference),
+            None => ResponsePlan::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
         },
-        PendingRequest::Blob(digest) => match repository.blob(digest) {
-            Some(content) => blob(&repository.behaviour, content, name, elsewhere),
-            None => Reply::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
+        Endpoint::Blob(digest) => match repository.blob(digest) {
+            Some(content) => blob(&repository.behavior, content, name, redirect_authority),
+            None => ResponsePlan::error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
         },
-        _ => Reply::error(StatusCode::NOT_FOUND, "UNSUPPORTED"),
+        _ => ResponsePlan::error(StatusCode::NOT_FOUND, "UNSUPPORTED"),
     }
 }
 
-fn manifest(behaviour: &Behaviour, content: Content, reference: &str) -> Reply {
-    let mut after = Duration::ZERO;
+fn manifest(behavior: &RepositoryBehavior, content: Content, reference: &str) -> ResponsePlan {
+    let mut delay = Duration::ZERO;
     let mut media_type = MANIFEST;
     let mut content = content;
-    match behaviour {
-        Behaviour::Slow {
+    match behavior {
+        RepositoryBehavior::Slow {
             before_manifest, ..
-        } => after = *before_manifest,
-        Behaviour::HangOnManifest => return Reply::Silence,
-        Behaviour::WrongManifestForDigest if reference == content.digest => {
+        } => delay = *before_manifest,
+        RepositoryBehavior::HangOnManifest => return ResponsePlan::Hang,
+        RepositoryBehavior::WrongManifestForDigest if reference == content.digest => {
             content.bytes = Image::decoy().manifest.bytes;
         }
-        Behaviour::TextInsteadOfJson => {
-            let page = "The registry is being looked after. Please come back later.\n";
+        RepositoryBehavior::TextInsteadOfJson => {
+            let page = "The registry is down for maintenance. Please try again later.\n";
             let headers = vec![("content-type", "text/plain".to_owned())];
-            return Reply::at_once(StatusCode::OK, headers, Body::Whole(page.into()));
+            return ResponsePlan::immediate(StatusCode::OK, headers, Body::Complete(page.into()));
         }
-        Behaviour::WrongManifestType => media_type = "text/plain",
-        Behaviour::EndlessManifest => {
+        RepositoryBehavior::WrongManifestType => media_type = "text/plain",
+        RepositoryBehavior::EndlessManifest => {
             let headers = manifest_headers(MANIFEST, &content.digest);
-            return Reply::at_once(StatusCode::OK, headers, Body::Filler { bytes: None });
+            return ResponsePlan::immediate(StatusCode::OK, headers, Body::Filler { bytes: None });
         }
         _ => {}
     }
@@ -170,54 +178,62 @@ fn manifest(behaviour: &Behaviour, content: Content, reference: &str) -> Reply {
         status: StatusCode::OK,
         headers: manifest_headers(media_type, &content.digest),
     };
-    Reply::Response {
-        after,
+    ResponsePlan::Send {
+        delay,
         head,
-        body: Body::Whole(content.bytes),
+        body: Body::Complete(content.bytes),
     }
 }
 
-fn blob(behaviour: &Behaviour, content: Content, name: &str, elsewhere: &str) -> Reply {
-    let whole_bytes = content.bytes.len() as u64;
+fn blob(
+    behavior: &RepositoryBehavior,
+    content: Content,
+    name: &str,
+    redirect_authority: &str,
+) -> ResponsePlan {
+    let total_bytes = content.bytes.len() as u64;
     let half = content.bytes.slice(..content.bytes.len() / 2);
     let headers = blob_headers(&content.digest);
-    let body = match behaviour {
-        Behaviour::Slow {
+    let body = match behavior {
+        RepositoryBehavior::Slow {
             blob_bytes_per_second,
             ..
         } => Body::Paced {
             bytes: content.bytes,
             bytes_per_second: *blob_bytes_per_second,
         },
-        Behaviour::HangMidBlob => Body::Stuck {
+        RepositoryBehavior::HangMidBlob => Body::Stalled {
             part: half,
-            whole_bytes,
+            total_bytes,
         },
-        Behaviour::TruncateBlob => Body::Cut {
+        RepositoryBehavior::TruncateBlob => Body::Truncated {
             part: half,
-            whole_bytes,
+            total_bytes,
         },
-        Behaviour::WrongBlob => Body::Whole(lie(&content.bytes)),
-        Behaviour::EndlessBlob => Body::Filler { bytes: None },
-        Behaviour::OversizeBlob { declared_bytes } => Body::Filler {
+        RepositoryBehavior::WrongBlob => Body::Complete(corrupt(&content.bytes)),
+        RepositoryBehavior::EndlessBlob => Body::Filler { bytes: None },
+        RepositoryBehavior::OversizeBlob { declared_bytes } => Body::Filler {
             bytes: Some(*declared_bytes),
         },
-        Behaviour::RedirectBlob => {
-            let place = format!("http://{elsewhere}/v2/{name}/blobs/{}", content.digest);
-            let headers = vec![("location", place)];
-            return Reply::at_once(
+        RepositoryBehavior::RedirectBlob => {
+            let location = format!(
+                "http://{redirect_authority}/v2/{name}/blobs/{}",
+                content.digest
+            );
+            let headers = vec![("location", location)];
+            return ResponsePlan::immediate(
                 StatusCode::TEMPORARY_REDIRECT,
                 headers,
-                Body::Whole(Bytes::new()),
+                Body::Complete(Bytes::new()),
             );
         }
-        _ => Body::Whole(content.bytes),
+        _ => Body::Complete(content.bytes),
     };
-    Reply::at_once(StatusCode::OK, headers, body)
+    ResponsePlan::immediate(StatusCode::OK, headers, body)
 }
 
-/// The same length and, for WebAssembly, the same valid start; the last byte is another.
-fn lie(bytes: &Bytes) -> Bytes {
+/// Changes the last byte: the length and, for WebAssembly, the header stay valid.
+fn corrupt(bytes: &Bytes) -> Bytes {
     let mut bytes = bytes.to_vec();
     if let Some(last) = bytes.last_mut() {
         *last ^= 0x01;
@@ -225,7 +241,7 @@ fn lie(bytes: &Bytes) -> Bytes {
     bytes.into()
 }
 
-fn json_type() -> Vec<(&'static str, String)> {
+fn json_headers() -> Vec<(&'static str, String)> {
     vec![("content-type", "application/json".to_owned())]
 }
 

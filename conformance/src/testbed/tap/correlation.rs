@@ -1,4 +1,4 @@
-//! Which message answers which request: by the reply subject of the one being the subject of the other.
+//! Correlation of replies with their requests, by the reply subject.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,42 +6,43 @@ use std::sync::Arc;
 use berth_broker::frame::Text;
 use bytes::Bytes;
 
-use super::frame::{Frame, Request};
+use super::frame::{CorrelatedRequest, Frame};
 
-/// Requests remembered. Those older than this many others have long timed out.
+/// Maximum number of remembered requests. Older ones have timed out long ago.
 const REQUESTS_MAX: usize = 16 * 1024;
-/// What is remembered of a request's payload: the identifier stands near its beginning, and is at most
-/// 256 bytes long in a request that a host obeys.
+/// Remembered part of a request's payload: the id is near its beginning, and has at most 256 bytes
+/// in a request that a host accepts.
 const PAYLOAD_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Correlation {
-    requests: HashMap<Text, Arc<Request>>,
-    /// The reply subjects in the order they were first seen.
+    requests: HashMap<Text, Arc<CorrelatedRequest>>,
+    /// Reply subjects, oldest first.
     order: VecDeque<Text>,
 }
 
 impl Correlation {
-    /// Says what a message answers, and remembers it if it asks for an answer itself.
-    pub(super) fn note(&mut self, frame: &mut Frame) {
+    /// Sets the request that a message replies to, and remembers the message if it is a request
+    /// itself.
+    pub(super) fn correlate(&mut self, frame: &mut Frame) {
         if !frame.is_message() {
             return;
         }
         let Some(subject) = &frame.subject else {
             return;
         };
-        frame.answers = self.requests.get(subject).cloned();
+        frame.in_reply_to = self.requests.get(subject).cloned();
         let Some(reply) = &frame.reply else { return };
-        let beginning = frame.payload.len().min(PAYLOAD_BYTES_MAX);
-        let request = Request {
+        let end = frame.payload.len().min(PAYLOAD_BYTES_MAX);
+        let request = CorrelatedRequest {
             number: frame.number,
             at: frame.at,
             subject: Text::from(subject.as_str()),
-            payload: Bytes::copy_from_slice(frame.payload.get(..beginning).unwrap_or_default()),
+            payload: Bytes::copy_from_slice(frame.payload.get(..end).unwrap_or_default()),
         };
-        // A copy: the frame's own texts share memory with its payload.
+        // Copied: the texts of the frame share memory with its payload.
         let reply = Text::from(reply.as_str());
-        // Of several requests with one reply subject the latest counts.
+        // If several requests have the same reply subject, the latest one counts.
         if self
             .requests
             .insert(reply.clone(), Arc::new(request))
@@ -61,46 +62,52 @@ impl Correlation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::tap::frame::{Direction, Kind};
+    use crate::testbed::tap::frame::{Direction, FrameKind};
 
-    fn message(kind: Kind, subject: &str, reply: Option<&str>, number: u64) -> Frame {
-        let mut frame = Frame::bare(1, Direction::ToTarget, kind);
+    fn message(kind: FrameKind, subject: &str, reply: Option<&str>, number: u64) -> Frame {
+        let mut frame = Frame::empty(1, Direction::ToTarget, kind);
         frame.subject = Some(subject.into());
         frame.reply = reply.map(Text::from);
         frame.number = number;
         frame
     }
 
-    fn answers(correlation: &mut Correlation, subject: &str) -> Option<u64> {
-        let mut frame = message(Kind::Publish, subject, None, 0);
-        correlation.note(&mut frame);
-        frame.answers.map(|request| request.number)
+    /// Returns the number of the request that a message on this subject replies to.
+    fn request_number(correlation: &mut Correlation, subject: &str) -> Option<u64> {
+        let mut frame = message(FrameKind::Publish, subject, None, 0);
+        correlation.correlate(&mut frame);
+        frame.in_reply_to.map(|request| request.number)
     }
 
     #[test]
-    fn an_answer_is_that_of_the_latest_request_with_its_subject() {
+    fn reply_belongs_to_the_latest_request_with_its_subject() {
         let mut correlation = Correlation::default();
-        assert_eq!(answers(&mut correlation, "in.1"), None);
-        correlation.note(&mut message(Kind::Message, "svc", Some("in.1"), 7));
-        correlation.note(&mut message(Kind::Message, "svc", Some("in.2"), 8));
-        // Only messages ask.
-        correlation.note(&mut message(Kind::Subscribe, "svc", Some("in.3"), 9));
-        assert_eq!(answers(&mut correlation, "in.1"), Some(7));
-        assert_eq!(answers(&mut correlation, "in.3"), None);
-        correlation.note(&mut message(Kind::Message, "svc", Some("in.1"), 10));
-        assert_eq!(answers(&mut correlation, "in.1"), Some(10));
-        assert_eq!(answers(&mut correlation, "in.2"), Some(8));
+        assert_eq!(request_number(&mut correlation, "in.1"), None);
+        correlation.correlate(&mut message(FrameKind::Message, "svc", Some("in.1"), 7));
+        correlation.correlate(&mut message(FrameKind::Message, "svc", Some("in.2"), 8));
+        // Other frames are not requests.
+        correlation.correlate(&mut message(FrameKind::Subscribe, "svc", Some("in.3"), 9));
+        assert_eq!(request_number(&mut correlation, "in.1"), Some(7));
+        assert_eq!(request_number(&mut correlation, "in.3"), None);
+        correlation.correlate(&mut message(FrameKind::Message, "svc", Some("in.1"), 10));
+        assert_eq!(request_number(&mut correlation, "in.1"), Some(10));
+        assert_eq!(request_number(&mut correlation, "in.2"), Some(8));
     }
 
     #[test]
-    fn the_oldest_requests_are_forgotten() {
+    fn forgets_the_oldest_requests() {
         let mut correlation = Correlation::default();
         for number in 0..=REQUESTS_MAX as u64 {
             let inbox = format!("in.{number}");
-            correlation.note(&mut message(Kind::Message, "svc", Some(&inbox), number));
+            correlation.correlate(&mut message(
+                FrameKind::Message,
+                "svc",
+                Some(&inbox),
+                number,
+            ));
         }
-        assert_eq!(answers(&mut correlation, "in.0"), None);
-        assert_eq!(answers(&mut correlation, "in.1"), Some(1));
+        assert_eq!(request_number(&mut correlation, "in.0"), None);
+        assert_eq!(request_number(&mut correlation, "in.1"), Some(1));
         assert_eq!(
             (correlation.requests.len(), correlation.order.len()),
             (REQUESTS_MAX, REQUESTS_MAX)

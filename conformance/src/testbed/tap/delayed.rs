@@ -1,4 +1,4 @@
-//! What is passed on later: delayed for a time, or held by a rule.
+//! Frames that are forwarded later: delayed for a time, or held by a rule.
 
 use std::sync::Arc;
 
@@ -6,34 +6,34 @@ use tokio::time::Instant;
 
 use super::rule::ActiveRule;
 
-/// Frames of one way of one connection that may be late at the same time: enough to hold every reply of
-/// a busy host for seconds.
-const LATE_FRAMES_MAX: usize = 4096;
-/// Payloads that may be late at the same time, of one way of one connection.
-const LATE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Maximum number of waiting frames per connection and direction: enough to hold every reply of a
+/// busy host for several seconds.
+const DELAYED_FRAMES_MAX: usize = 4096;
+/// Maximum size of all waiting payloads per connection and direction.
+const DELAYED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Frames that wait, in the order in which they came.
+/// The waiting frames, in order of arrival.
 #[derive(Debug)]
-pub(super) struct Late<Op> {
-    frames: Vec<LateFrame<Op>>,
+pub(super) struct DelayQueue<Op> {
+    frames: Vec<DelayedFrame<Op>>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct LateFrame<Op> {
+struct DelayedFrame<Op> {
     until: Until,
     op: Op,
     bytes: usize,
 }
 
-/// What a late frame waits for.
+/// The condition that a delayed frame waits for.
 #[derive(Debug)]
 pub(super) enum Until {
     Time(Instant),
     Release(Arc<ActiveRule>),
 }
 
-impl<Op> Late<Op> {
+impl<Op> DelayQueue<Op> {
     pub(super) const fn new() -> Self {
         Self {
             frames: Vec::new(),
@@ -41,33 +41,33 @@ impl<Op> Late<Op> {
         }
     }
 
-    /// Whether another frame with so large a payload may be late.
+    /// Reports whether another frame with a payload of this size fits.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.frames.len() < LATE_FRAMES_MAX && self.bytes + bytes <= LATE_BYTES_MAX
+        self.frames.len() < DELAYED_FRAMES_MAX && self.bytes + bytes <= DELAYED_BYTES_MAX
     }
 
     pub(super) fn push(&mut self, until: Until, op: Op, bytes: usize) {
         self.bytes += bytes;
-        self.frames.push(LateFrame { until, op, bytes });
+        self.frames.push(DelayedFrame { until, op, bytes });
     }
 
-    /// When the next delay is over, if any frame is delayed.
-    pub(super) fn next(&self) -> Option<Instant> {
+    /// Returns the end of the shortest delay.
+    pub(super) fn next_due(&self) -> Option<Instant> {
         self.frames
             .iter()
             .filter_map(|frame| frame.until.time())
             .min()
     }
 
-    /// The frames that may go now, those that were held first, then those that are due the longest.
+    /// Takes the frames that are due: released ones first, then by due time.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<Op> {
-        let mut taken: Vec<_> = self
+        let mut due: Vec<_> = self
             .frames
             .extract_if(.., |frame| frame.until.is_over(now))
             .collect();
-        taken.sort_by_key(|frame| frame.until.time());
-        self.bytes -= taken.iter().map(|frame| frame.bytes).sum::<usize>();
-        taken.into_iter().map(|frame| frame.op).collect()
+        due.sort_by_key(|frame| frame.until.time());
+        self.bytes -= due.iter().map(|frame| frame.bytes).sum::<usize>();
+        due.into_iter().map(|frame| frame.op).collect()
     }
 }
 
@@ -94,28 +94,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_go_when_due_and_room_comes_back() {
+    fn frames_leave_when_due_and_free_their_space() {
         let now = Instant::now();
         let at = |ms| Until::Time(now + Duration::from_millis(ms));
-        let mut late = Late::new();
-        late.push(at(30), "c", LATE_BYTES_MAX / 2);
-        late.push(at(10), "a", 0);
-        late.push(at(20), "b", LATE_BYTES_MAX / 2);
-        assert!(late.has_room(0) && !late.has_room(1));
-        assert_eq!(late.next(), Some(now + Duration::from_millis(10)));
-        assert!(late.take_due(now).is_empty());
-        assert_eq!(late.take_due(now + Duration::from_millis(20)), ["a", "b"]);
-        assert!(late.has_room(LATE_BYTES_MAX / 2));
-        assert_eq!(late.take_due(now + Duration::from_millis(90)), ["c"]);
-        assert_eq!(late.next(), None);
+        let mut queue = DelayQueue::new();
+        queue.push(at(30), "c", DELAYED_BYTES_MAX / 2);
+        queue.push(at(10), "a", 0);
+        queue.push(at(20), "b", DELAYED_BYTES_MAX / 2);
+        assert!(queue.has_room(0) && !queue.has_room(1));
+        assert_eq!(queue.next_due(), Some(now + Duration::from_millis(10)));
+        assert!(queue.take_due(now).is_empty());
+        assert_eq!(queue.take_due(now + Duration::from_millis(20)), ["a", "b"]);
+        assert!(queue.has_room(DELAYED_BYTES_MAX / 2));
+        assert_eq!(queue.take_due(now + Duration::from_millis(90)), ["c"]);
+        assert_eq!(queue.next_due(), None);
     }
 
     #[test]
-    fn the_number_of_late_frames_is_bounded() {
-        let mut late = Late::new();
-        while late.has_room(0) {
-            late.push(Until::Time(Instant::now()), (), 0);
+    fn limits_the_number_of_frames() {
+        let mut queue = DelayQueue::new();
+        while queue.has_room(0) {
+            queue.push(Until::Time(Instant::now()), (), 0);
         }
-        assert_eq!(late.frames.len(), LATE_FRAMES_MAX);
+        assert_eq!(queue.frames.len(), DELAYED_FRAMES_MAX);
     }
 }

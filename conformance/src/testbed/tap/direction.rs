@@ -1,26 +1,26 @@
-//! The two ways of a connection: what is read, how it is recorded, how it is passed on.
+//! The two directions of a connection: how frames are parsed, recorded and forwarded.
 
 use berth_broker::frame::{ClientOp, ClientParser, FrameError, Limits, ServerOp, ServerParser};
 use bytes::{Bytes, BytesMut};
 
 use super::frame::{Direction, Frame};
 
-/// One way of a connection.
-pub(super) trait Dialect: Send + 'static {
-    const WAY: Direction;
+/// One direction of a connection.
+pub(super) trait DirectionCodec: Send + 'static {
+    const DIRECTION: Direction;
     type Op: Clone + Send;
 
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<Self::Op>, FrameError>;
-    fn wanted_bytes(&self) -> usize;
+    fn required_bytes(&self) -> usize;
     fn frame(connection: u64, op: &Self::Op) -> Frame;
     fn encode(op: &Self::Op, output: &mut BytesMut);
     fn rewrite(op: Self::Op, make: &dyn Fn(&Bytes) -> Bytes) -> Self::Op;
-    /// What has to be changed in any case before it is passed on.
+    /// Applies the changes that every frame of this direction needs.
     fn adjust(op: Self::Op) -> Self::Op;
 }
 
-/// The tap is no judge: its limits are those of the widest broker, for both ways.
-const LIMITS: Limits = Limits::of_servers();
+/// The tap does not judge: it allows what the most permissive broker allows, in both directions.
+const LIMITS: Limits = Limits::for_servers();
 
 /// From the target to the bus.
 pub(super) struct FromTarget(ClientParser);
@@ -31,16 +31,16 @@ impl FromTarget {
     }
 }
 
-impl Dialect for FromTarget {
-    const WAY: Direction = Direction::FromTarget;
+impl DirectionCodec for FromTarget {
+    const DIRECTION: Direction = Direction::FromTarget;
     type Op = ClientOp;
 
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<ClientOp>, FrameError> {
         self.0.next(input)
     }
 
-    fn wanted_bytes(&self) -> usize {
-        self.0.wanted_bytes()
+    fn required_bytes(&self) -> usize {
+        self.0.required_bytes()
     }
 
     fn frame(connection: u64, op: &ClientOp) -> Frame {
@@ -75,16 +75,16 @@ impl ToTarget {
     }
 }
 
-impl Dialect for ToTarget {
-    const WAY: Direction = Direction::ToTarget;
+impl DirectionCodec for ToTarget {
+    const DIRECTION: Direction = Direction::ToTarget;
     type Op = ServerOp;
 
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<ServerOp>, FrameError> {
         self.0.next(input)
     }
 
-    fn wanted_bytes(&self) -> usize {
-        self.0.wanted_bytes()
+    fn required_bytes(&self) -> usize {
+        self.0.required_bytes()
     }
 
     fn frame(connection: u64, op: &ServerOp) -> Frame {
@@ -113,13 +113,13 @@ impl Dialect for ToTarget {
     }
 }
 
-/// INFO without the addresses on which a client could go round the tap.
+/// Removes the addresses through which a client could bypass the tap from an INFO.
 fn without_other_servers(json: Bytes) -> Bytes {
     let Ok(mut info) = serde_json::from_slice::<serde_json::Value>(&json) else {
         return json;
     };
     let fields = info.as_object_mut();
-    // Of an INFO without such addresses not one byte is changed.
+    // An INFO without such addresses is forwarded byte for byte.
     match fields.and_then(|fields| fields.shift_remove("connect_urls")) {
         Some(_) => info.to_string().into(),
         None => json,

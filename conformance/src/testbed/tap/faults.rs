@@ -1,89 +1,91 @@
-//! The switches that concern all connections at once: outage and freeze.
+//! Faults that affect all connections at once: outage and freeze.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// What an outage looks like to the target.
+/// The effect of an outage on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum OutagePlan {
-    /// Connections are closed and new ones refused: the broker is down.
+pub enum OutageMode {
+    /// Connections are closed and new ones refused, as if the broker were down.
     Refuse,
-    /// Connections are closed; new ones are accepted and closed at once: something in between is up.
-    HangUp,
-    /// Connections are closed; new ones are accepted and never greeted: the broker hangs.
-    Mute,
+    /// Connections are closed; new ones are accepted and closed immediately, as by a load balancer
+    /// without a backend.
+    CloseOnAccept,
+    /// Connections are closed; new ones are accepted and never receive an INFO, as if the broker
+    /// hung.
+    Unresponsive,
 }
 
-/// How the switches stand.
+/// The active faults, and the state of the tap that depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Position {
-    pub(super) outage: Option<OutagePlan>,
-    /// How many freezes are in force.
+pub(super) struct FaultState {
+    pub(super) outage: Option<OutageMode>,
+    /// Number of active freezes.
     pub(super) freezes: u32,
-    /// How many connections are open.
+    /// Number of open connections.
     pub(super) connections: usize,
-    /// The listener accepts connections.
+    /// Whether the listener accepts connections.
     pub(super) listening: bool,
 }
 
-/// The switches, shared by the tap, its listener and its connections.
+/// The fault state, shared by the tap, its listener and its connections.
 #[derive(Debug, Clone)]
-pub(super) struct Switch(Arc<watch::Sender<Position>>);
+pub(super) struct Faults(Arc<watch::Sender<FaultState>>);
 
-impl Switch {
+impl Faults {
     pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Position::default())))
+        Self(Arc::new(watch::Sender::new(FaultState::default())))
     }
 
-    pub(super) fn set(&self, change: impl FnOnce(&mut Position)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut FaultState)) {
         self.0.send_modify(change);
     }
 
-    pub(super) fn get(&self) -> Position {
+    pub(super) fn state(&self) -> FaultState {
         *self.0.borrow()
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Position> {
+    pub(super) fn watch(&self) -> watch::Receiver<FaultState> {
         self.0.subscribe()
     }
 
-    /// Waits until the switches stand in a certain way. Cancel safe.
-    pub(super) async fn until(&self, wanted: impl FnMut(&Position) -> bool) {
-        // The sender is held by ourselves, so the channel cannot close.
+    /// Waits until the state satisfies a condition. Cancel safe.
+    pub(super) async fn wait_for(&self, wanted: impl FnMut(&FaultState) -> bool) {
+        // `self` holds the sender, so the channel cannot close.
         let _ = self.watch().wait_for(wanted).await;
     }
 }
 
-/// An outage in force. It ends when this is restored or dropped.
+/// Guard of an outage. The outage ends when the guard is restored or dropped.
 #[derive(Debug)]
 #[must_use = "an outage ends when its guard is dropped"]
-pub struct Outage(pub(super) Switch);
+pub struct Outage(pub(super) Faults);
 
 impl Outage {
     /// Ends the outage and waits until connections are accepted again.
     pub async fn restore(self) {
-        let switch = self.0.clone();
+        let faults = self.0.clone();
         drop(self);
-        switch.until(|position| position.listening).await;
+        faults.wait_for(|state| state.listening).await;
     }
 }
 
 impl Drop for Outage {
     fn drop(&mut self) {
-        self.0.set(|position| position.outage = None);
+        self.0.update(|state| state.outage = None);
     }
 }
 
-/// A freeze in force. It ends when this is dropped; what was kept back then goes on.
+/// Guard of a freeze. When it is dropped, the withheld frames are forwarded.
 #[derive(Debug)]
 #[must_use = "a freeze ends when its guard is dropped"]
-pub struct Freeze(pub(super) Switch);
+pub struct Freeze(pub(super) Faults);
 
 impl Drop for Freeze {
     fn drop(&mut self) {
         self.0
-            .set(|position| position.freezes = position.freezes.saturating_sub(1));
+            .update(|state| state.freezes = state.freezes.saturating_sub(1));
     }
 }

@@ -1,4 +1,4 @@
-//! One way of one connection: reads frames, records them, does what the rules say, and passes them on.
+//! Forwards one direction of one connection: parses frames, records them, applies the rules.
 
 use std::io;
 use std::sync::Arc;
@@ -11,105 +11,105 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::delayed::{Late, Until};
-use super::direction::Dialect;
-use super::faults::Position;
-use super::frame::{Fate, Frame, Kind};
+use super::delayed::{DelayQueue, Until};
+use super::direction::DirectionCodec;
+use super::faults::FaultState;
+use super::frame::{Disposition, Frame, FrameKind};
 use super::rule::{Action, Decision};
 
-/// Read at once. Large enough for some hundred small messages.
+/// Size of the read buffer: several hundred small messages.
 const READ_BYTES: usize = 64 * 1024;
 
-/// One way of a connection, before and after it runs.
-pub(super) struct Pump<D: Dialect> {
+/// Forwards one direction of a connection.
+pub(super) struct Forwarder<D: DirectionCodec> {
     shared: Arc<Shared>,
     connection: u64,
-    dialect: D,
+    codec: D,
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     input: BytesMut,
     output: BytesMut,
-    late: Late<D::Op>,
-    /// Something came that is no frame: from then on bytes are passed on as they are.
+    delayed: DelayQueue<D::Op>,
+    /// The input was not a frame: all further bytes are forwarded unparsed.
     unreadable: bool,
 }
 
-/// Why a pump stopped.
+/// Reasons for the end of a forwarder.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The side that is read from hung up, and everything was passed on.
-    HungUp,
-    /// One of the sides is lost.
+    /// The sender closed the connection, and everything was forwarded.
+    Closed,
+    /// A read or a write failed.
     Lost(io::Error),
-    /// A rule says so, or a switch.
-    Cut,
+    /// A rule or the tap closes the connection.
+    ClosedByTap,
 }
 
 enum Event {
     Read(io::Result<usize>),
-    /// Something that is late may be due.
+    /// A delayed frame may be due.
     Due,
-    Cut,
+    Cancelled,
 }
 
-impl<D: Dialect> Pump<D> {
+impl<D: DirectionCodec> Forwarder<D> {
     pub(super) fn new(
         shared: Arc<Shared>,
         connection: u64,
-        dialect: D,
+        codec: D,
         reader: OwnedReadHalf,
         writer: OwnedWriteHalf,
     ) -> Self {
         Self {
             shared,
             connection,
-            dialect,
+            codec,
             reader,
             writer,
             input: BytesMut::with_capacity(READ_BYTES),
             output: BytesMut::new(),
-            late: Late::new(),
+            delayed: DelayQueue::new(),
             unreadable: false,
         }
     }
 
-    /// Runs until the connection ends. `cut` ends it from outside.
-    pub(super) async fn run(&mut self, cut: &CancellationToken) -> End {
-        let mut switch = self.shared.switch.watch();
+    /// Runs until the connection ends. `cancel` ends it.
+    pub(super) async fn run(&mut self, cancel: &CancellationToken) -> End {
+        let mut faults = self.shared.faults.watch();
         let mut releases = self.shared.rules.releases();
-        let mut hung_up = false;
+        let mut closed = false;
         loop {
-            if !thawed(&mut switch, cut).await {
-                return End::Cut;
+            if !wait_while_frozen(&mut faults, cancel).await {
+                return End::ClosedByTap;
             }
-            let cut_by_rule = self.process();
-            if let Some(end) = self.write_out(cut).await {
+            let closed_by_rule = self.process();
+            if let Some(end) = self.write_output(cancel).await {
                 return end;
             }
-            if cut_by_rule {
-                return End::Cut;
+            if closed_by_rule {
+                return End::ClosedByTap;
             }
-            if hung_up && self.late.next().is_none() {
-                return End::HungUp;
+            if closed && self.delayed.next_due().is_none() {
+                return End::Closed;
             }
-            match self.event(cut, &mut releases, hung_up).await {
-                Event::Read(Ok(0)) => hung_up = true,
+            match self.next_event(cancel, &mut releases, closed).await {
+                Event::Read(Ok(0)) => closed = true,
                 Event::Read(Ok(_)) | Event::Due => {}
                 Event::Read(Err(error)) => return End::Lost(error),
-                Event::Cut => return End::Cut,
+                Event::Cancelled => return End::ClosedByTap,
             }
         }
     }
 
-    /// Tells the receiving side that nothing more comes.
-    pub(super) async fn hang_up(&mut self) {
-        // It may be gone already, which is what is wanted.
+    /// Closes the connection towards the receiver.
+    pub(super) async fn shut_down_writer(&mut self) {
+        // The connection may be closed already.
         let _ = self.writer.shutdown().await;
     }
 
-    /// Reads and forgets until the sending side hangs up. A socket closed on unread input is reset, and
-    /// what was written to it last may be lost.
-    pub(super) async fn swallow(&mut self) {
+    /// Reads and discards input until the sender closes the connection. Closing a socket with
+    /// unread input resets the connection, and the receiver may miss the last data.
+    pub(super) async fn discard_input(&mut self) {
         loop {
             self.input.clear();
             self.input.reserve(READ_BYTES);
@@ -119,42 +119,42 @@ impl<D: Dialect> Pump<D> {
         }
     }
 
-    async fn event(
+    async fn next_event(
         &mut self,
-        cut: &CancellationToken,
+        cancel: &CancellationToken,
         releases: &mut watch::Receiver<u64>,
-        hung_up: bool,
+        closed: bool,
     ) -> Event {
         self.input
-            .reserve(self.dialect.wanted_bytes().max(READ_BYTES / 4));
-        let next = self.late.next();
+            .reserve(self.codec.required_bytes().max(READ_BYTES / 4));
+        let next = self.delayed.next_due();
         let due = tokio::time::sleep_until(next.unwrap_or_else(Instant::now));
         tokio::select! {
             biased;
-            () = cut.cancelled() => Event::Cut,
+            () = cancel.cancelled() => Event::Cancelled,
             _ = releases.changed() => Event::Due,
             () = due, if next.is_some() => Event::Due,
-            read = self.reader.read_buf(&mut self.input), if !hung_up => Event::Read(read),
+            read = self.reader.read_buf(&mut self.input), if !closed => Event::Read(read),
         }
     }
 
-    /// Moves everything that can go from the input and the late frames to the output. True when the
-    /// connection is to be cut behind it.
+    /// Moves due frames and parsed input to the output. Returns true if a rule closes the
+    /// connection after that output.
     fn process(&mut self) -> bool {
-        for op in self.late.take_due(Instant::now()) {
+        for op in self.delayed.take_due(Instant::now()) {
             D::encode(&op, &mut self.output);
         }
         while !self.unreadable {
-            match self.dialect.next(&mut self.input) {
+            match self.codec.next(&mut self.input) {
                 Ok(Some(op)) => {
-                    if self.judge(op) {
+                    if self.forward(op) {
                         return true;
                     }
                 }
                 Ok(None) => return false,
                 Err(error) => {
                     self.unreadable = true;
-                    self.note(Kind::Unreadable, &error.to_string());
+                    self.record_event(FrameKind::Unreadable, &error.to_string());
                 }
             }
         }
@@ -162,17 +162,19 @@ impl<D: Dialect> Pump<D> {
         false
     }
 
-    /// Records a frame and does with it what the rules say. True when the connection is to be cut.
-    fn judge(&mut self, op: D::Op) -> bool {
+    /// Records a frame and applies the rules. Returns true if a rule closes the connection.
+    fn forward(&mut self, op: D::Op) -> bool {
         let frame = D::frame(self.connection, &op);
         let bytes = frame.payload_bytes;
-        let (record, rules) = (&self.shared.record, &self.shared.rules);
-        let decision = record.add(frame, |frame| {
+        let (recording, rules) = (&self.shared.recording, &self.shared.rules);
+        let decision = recording.add(frame, |frame| {
             let decision = rules.decide(frame);
-            if matches!(frame.fate, Fate::Held | Fate::Delayed(_))
-                && !self.late.has_room(frame.payload_bytes)
+            if matches!(
+                frame.disposition,
+                Disposition::Held | Disposition::Delayed(_)
+            ) && !self.delayed.has_room(frame.payload_bytes)
             {
-                frame.fate = Fate::Overflowed;
+                frame.disposition = Disposition::Overflowed;
                 return decision.map(|decision| Decision {
                     action: Action::Drop,
                     ..decision
@@ -187,10 +189,11 @@ impl<D: Dialect> Pump<D> {
         };
         match action {
             Action::Drop => {}
-            Action::Delay(late) => self
-                .late
-                .push(Until::Time(Instant::now() + late), op, bytes),
-            Action::Hold => self.late.push(Until::Release(rule), op, bytes),
+            Action::Delay(delay) => {
+                self.delayed
+                    .push(Until::Time(Instant::now() + delay), op, bytes)
+            }
+            Action::Hold => self.delayed.push(Until::Release(rule), op, bytes),
             Action::Duplicate => {
                 D::encode(&op, &mut self.output);
                 D::encode(&op, &mut self.output);
@@ -199,8 +202,8 @@ impl<D: Dialect> Pump<D> {
                 let make = |payload: &Bytes| make(payload);
                 D::encode(&D::rewrite(op, &make), &mut self.output);
             }
-            Action::CutBefore => return true,
-            Action::CutAfter => {
+            Action::DisconnectBefore => return true,
+            Action::DisconnectAfter => {
                 D::encode(&op, &mut self.output);
                 return true;
             }
@@ -208,28 +211,31 @@ impl<D: Dialect> Pump<D> {
         false
     }
 
-    async fn write_out(&mut self, cut: &CancellationToken) -> Option<End> {
+    async fn write_output(&mut self, cancel: &CancellationToken) -> Option<End> {
         let written = tokio::select! {
             biased;
             written = self.writer.write_all_buf(&mut self.output) => written,
-            () = cut.cancelled() => return Some(End::Cut),
+            () = cancel.cancelled() => return Some(End::ClosedByTap),
         };
         written.err().map(End::Lost)
     }
 
-    fn note(&self, kind: Kind, text: &str) {
-        let frame = Frame::note(self.connection, D::WAY, kind, text);
-        self.shared.record.add(frame, |_| ());
+    fn record_event(&self, kind: FrameKind, text: &str) {
+        let frame = Frame::with_text(self.connection, D::DIRECTION, kind, text);
+        self.shared.recording.add(frame, |_| ());
     }
 }
 
-/// Waits out a freeze. False when the connection is cut meanwhile.
-async fn thawed(switch: &mut watch::Receiver<Position>, cut: &CancellationToken) -> bool {
-    if switch.borrow().freezes == 0 {
+/// Waits until no freeze is active. Returns false if the connection is closed meanwhile.
+async fn wait_while_frozen(
+    faults: &mut watch::Receiver<FaultState>,
+    cancel: &CancellationToken,
+) -> bool {
+    if faults.borrow().freezes == 0 {
         return true;
     }
     tokio::select! {
-        () = cut.cancelled() => false,
-        position = switch.wait_for(|position| position.freezes == 0) => position.is_ok(),
+        () = cancel.cancelled() => false,
+        state = faults.wait_for(|state| state.freezes == 0) => state.is_ok(),
     }
 }

@@ -1,4 +1,4 @@
-//! One frame as the tap saw it.
+//! A recorded frame.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use berth_broker::frame::{ClientOp, Headers, ServerOp, Text};
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Which way a frame went.
+/// Direction of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the target to the bus.
@@ -15,19 +15,19 @@ pub enum Direction {
     ToTarget,
 }
 
-/// What kind of frame it was.
+/// Kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
-    /// The target opened a connection. Not a frame, but what frames are seen against.
+pub enum FrameKind {
+    /// The target opened a connection. Not a frame; recorded to relate frames to connections.
     Opened,
-    /// A connection ended. Not a frame either; the payload says how.
+    /// A connection ended. Not a frame; the payload is the reason.
     Closed,
     /// INFO; the payload is its JSON.
     Info,
     /// CONNECT; the payload is its JSON without credentials.
     Connect,
-    /// PUB or HPUB of the target.
+    /// PUB or HPUB from the target.
     Publish,
     /// MSG or HMSG to the target.
     Message,
@@ -35,125 +35,126 @@ pub enum Kind {
     Subscribe,
     /// UNSUB.
     Unsubscribe,
-    /// PING, of either side.
+    /// PING, in either direction.
     Ping,
-    /// PONG, of either side.
+    /// PONG, in either direction.
     Pong,
     /// `+OK`.
     Ok,
     /// `-ERR`; the payload is its text.
     Error,
-    /// Bytes that are no frame; the payload says why. What follows on that connection and way is passed on
-    /// unread.
+    /// Bytes that are not a frame; the payload is the reason. Further bytes in this direction of
+    /// the connection are forwarded unparsed.
     Unreadable,
 }
 
-/// What the tap did with a frame.
+/// Treatment of a frame by the tap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Fate {
-    /// It was passed on.
+pub enum Disposition {
+    /// Forwarded.
     Passed,
-    /// It was not passed on.
+    /// Not forwarded.
     Dropped,
-    /// It is passed on that much later.
+    /// Forwarded after this delay.
     Delayed(Duration),
-    /// It was passed on twice.
+    /// Forwarded twice.
     Duplicated,
-    /// It was kept until its rule is released.
+    /// Held until its rule is released.
     Held,
-    /// It was passed on with another payload; the one recorded is the original.
+    /// Forwarded with another payload; the recorded payload is the original.
     Rewritten,
-    /// The connection was cut instead of passing it on.
-    CutBefore,
-    /// It was passed on and then the connection was cut.
-    CutAfter,
-    /// Too many frames were being delayed or held already, so that it was dropped.
+    /// Not forwarded; the connection was closed instead.
+    DisconnectBefore,
+    /// Forwarded; then the connection was closed.
+    DisconnectAfter,
+    /// Dropped because too many frames were delayed or held.
     Overflowed,
 }
 
 /// One frame, or the opening or closing of a connection.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// Position in the record, from 0, without gaps.
+    /// Position in the recording, from 0, without gaps.
     pub number: u64,
-    /// When the tap had read it.
+    /// Time at which the tap parsed the frame.
     pub at: Instant,
-    /// Which connection of the target, from 1.
+    /// Number of the target's connection, from 1.
     pub connection: u64,
-    /// Which way it went.
-    pub way: Direction,
-    /// What it was.
-    pub kind: Kind,
-    /// The subject, of those that have one.
+    /// Direction.
+    pub direction: Direction,
+    /// Kind.
+    pub kind: FrameKind,
+    /// Subject, if this kind has one.
     pub subject: Option<Text>,
-    /// The reply subject, of messages that want an answer.
+    /// Reply subject of a message.
     pub reply: Option<Text>,
-    /// The queue group of a subscription.
+    /// Queue group of a subscription.
     pub queue: Option<Text>,
-    /// The subscription's id, of those that have one.
+    /// ID of the subscription, if this kind has one.
     pub sid: Option<Text>,
-    /// The header block as it stood.
+    /// Raw header block.
     pub headers: Option<Bytes>,
-    /// The payload, or what [`Kind`] says is in its place. Empty when the record ran out of room.
+    /// Payload, or the text that [`FrameKind`] describes. Empty if the recording has dropped it.
     pub payload: Bytes,
-    /// How long the payload was.
+    /// Size of the original payload.
     pub payload_bytes: usize,
-    /// The request that this message answers, when the tap saw one with this subject as reply subject.
-    pub answers: Option<Arc<Request>>,
-    /// What the tap did with it.
-    pub fate: Fate,
+    /// The request whose reply subject is the subject of this message, if the tap has seen one.
+    pub in_reply_to: Option<Arc<CorrelatedRequest>>,
+    /// Treatment by the tap.
+    pub disposition: Disposition,
 }
 
-/// A request, as far as it is remembered for the sake of its answers.
+/// The part of a request that is remembered for its replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// Its number in the record.
+pub struct CorrelatedRequest {
+    /// Position in the recording.
     pub number: u64,
-    /// When the tap had read it.
+    /// Time at which the tap parsed the request.
     pub at: Instant,
-    /// Its subject.
+    /// Subject.
     pub subject: Text,
-    /// The beginning of its payload: enough to hold an id.
+    /// The beginning of the payload, which contains the id.
     pub payload: Bytes,
 }
 
 impl Frame {
-    /// Whether it is a message, of either way.
+    /// Reports whether the frame is a message, in either direction.
     pub fn is_message(&self) -> bool {
-        matches!(self.kind, Kind::Publish | Kind::Message)
+        matches!(self.kind, FrameKind::Publish | FrameKind::Message)
     }
 
-    /// Whether its subject matches a pattern with `*` and `>`.
+    /// Reports whether the subject matches a pattern with `*` and `>`.
     pub fn is_on(&self, pattern: &str) -> bool {
         self.subject
             .as_ref()
-            .is_some_and(|own| berth_broker::subject_matches(pattern, own))
+            .is_some_and(|subject| berth_broker::subject_matches(pattern, subject))
     }
 
-    /// Whether it answers a request on a subject that matches a pattern.
+    /// Reports whether the frame is a reply to a request on a subject that matches a pattern.
     pub fn is_reply_to(&self, pattern: &str) -> bool {
-        let matches = |request: &Request| berth_broker::subject_matches(pattern, &request.subject);
-        self.answers.as_deref().is_some_and(matches)
+        let matches =
+            |request: &CorrelatedRequest| berth_broker::subject_matches(pattern, &request.subject);
+        self.in_reply_to.as_deref().is_some_and(matches)
     }
 
-    /// Whether a piece of its payload is `part`.
+    /// Reports whether the payload contains `part`.
     pub fn contains(&self, part: &[u8]) -> bool {
         contains(&self.payload, part)
     }
 
-    /// The headers, when there are any that can be read.
+    /// Returns the headers, if they are present and valid.
     pub fn parsed_headers(&self) -> Option<Headers> {
         Headers::parse(self.headers.as_ref()?).ok()
     }
 
-    /// A frame without content; the recorder gives it its number.
-    pub(super) fn bare(connection: u64, way: Direction, kind: Kind) -> Self {
+    /// Creates a frame without content; the recording assigns the number.
+    pub(super) fn empty(connection: u64, direction: Direction, kind: FrameKind) -> Self {
         Self {
             number: 0,
             at: Instant::now(),
             connection,
-            way,
+            direction,
             kind,
             subject: None,
             reply: None,
@@ -162,29 +163,34 @@ impl Frame {
             headers: None,
             payload: Bytes::new(),
             payload_bytes: 0,
-            answers: None,
-            fate: Fate::Passed,
+            in_reply_to: None,
+            disposition: Disposition::Passed,
         }
     }
 
-    /// A frame with a text of the tap's own in place of a payload.
-    pub(super) fn note(connection: u64, way: Direction, kind: Kind, text: &str) -> Self {
-        let mut frame = Self::bare(connection, way, kind);
+    /// Creates a frame whose payload is a text of the tap.
+    pub(super) fn with_text(
+        connection: u64,
+        direction: Direction,
+        kind: FrameKind,
+        text: &str,
+    ) -> Self {
+        let mut frame = Self::empty(connection, direction, kind);
         frame.set_payload(Bytes::copy_from_slice(text.as_bytes()));
         frame
     }
 
-    /// What a target said.
+    /// Creates the frame of an operation from the target.
     pub(super) fn of_client(connection: u64, op: &ClientOp) -> Self {
-        let frame = |kind| Self::bare(connection, Direction::FromTarget, kind);
+        let frame = |kind| Self::empty(connection, Direction::FromTarget, kind);
         match op {
             ClientOp::Connect(json) => {
-                let mut frame = frame(Kind::Connect);
+                let mut frame = frame(FrameKind::Connect);
                 frame.set_payload(without_credentials(json));
                 frame
             }
             ClientOp::Publish(publish) => {
-                let mut frame = frame(Kind::Publish);
+                let mut frame = frame(FrameKind::Publish);
                 frame.set_message(&Parts {
                     subject: &publish.subject,
                     reply: publish.reply.as_ref(),
@@ -202,29 +208,29 @@ impl Frame {
                 subject: Some(copy(subject)),
                 queue: queue.as_ref().map(copy),
                 sid: Some(copy(sid)),
-                ..frame(Kind::Subscribe)
+                ..frame(FrameKind::Subscribe)
             },
             ClientOp::Unsubscribe { sid, .. } => Self {
                 sid: Some(copy(sid)),
-                ..frame(Kind::Unsubscribe)
+                ..frame(FrameKind::Unsubscribe)
             },
-            ClientOp::Ping => frame(Kind::Ping),
-            ClientOp::Pong => frame(Kind::Pong),
-            _ => frame(Kind::Unreadable),
+            ClientOp::Ping => frame(FrameKind::Ping),
+            ClientOp::Pong => frame(FrameKind::Pong),
+            _ => frame(FrameKind::Unreadable),
         }
     }
 
-    /// What a bus said.
+    /// Creates the frame of an operation from the bus.
     pub(super) fn of_server(connection: u64, op: &ServerOp) -> Self {
-        let frame = |kind| Self::bare(connection, Direction::ToTarget, kind);
+        let frame = |kind| Self::empty(connection, Direction::ToTarget, kind);
         match op {
             ServerOp::Info(json) => {
-                let mut frame = frame(Kind::Info);
+                let mut frame = frame(FrameKind::Info);
                 frame.set_payload(Bytes::copy_from_slice(json));
                 frame
             }
             ServerOp::Message(message) => {
-                let mut frame = frame(Kind::Message);
+                let mut frame = frame(FrameKind::Message);
                 frame.set_message(&Parts {
                     subject: &message.subject,
                     reply: message.reply.as_ref(),
@@ -234,18 +240,21 @@ impl Frame {
                 });
                 frame
             }
-            ServerOp::Ok => frame(Kind::Ok),
-            ServerOp::Error(text) => {
-                Self::note(connection, Direction::ToTarget, Kind::Error, text.as_str())
-            }
-            ServerOp::Ping => frame(Kind::Ping),
-            ServerOp::Pong => frame(Kind::Pong),
-            _ => frame(Kind::Unreadable),
+            ServerOp::Ok => frame(FrameKind::Ok),
+            ServerOp::Error(text) => Self::with_text(
+                connection,
+                Direction::ToTarget,
+                FrameKind::Error,
+                text.as_str(),
+            ),
+            ServerOp::Ping => frame(FrameKind::Ping),
+            ServerOp::Pong => frame(FrameKind::Pong),
+            _ => frame(FrameKind::Unreadable),
         }
     }
 
-    /// The frame without payload and headers, and without a share in their memory.
-    pub(super) fn emptied(&self) -> Self {
+    /// Returns a copy without payload and headers that shares no memory with the original.
+    pub(super) fn without_payload(&self) -> Self {
         Self {
             subject: self.subject.as_ref().map(copy),
             reply: self.reply.as_ref().map(copy),
@@ -261,8 +270,8 @@ impl Frame {
         self.payload = payload;
     }
 
-    /// Copies a message in one piece: what was read shares its memory with everything read with it, and
-    /// a record that kept that alive would hold much more than it says.
+    /// Copies a message into one buffer: parsed data shares its memory with everything that was
+    /// read along with it, and would keep much more memory alive than the recording accounts for.
     fn set_message(&mut self, parts: &Parts<'_>) {
         let headers = parts.headers.map_or(&[][..], |headers| headers);
         let texts = [Some(parts.subject), parts.reply, parts.sid];
@@ -296,7 +305,7 @@ struct Parts<'a> {
     payload: &'a Bytes,
 }
 
-/// Whether `part` occurs in `whole`. The empty part occurs everywhere.
+/// Reports whether `whole` contains `part`. Every sequence contains the empty one.
 pub(super) fn contains(whole: &[u8], part: &[u8]) -> bool {
     let Some(first) = part.first() else {
         return true;
@@ -316,14 +325,14 @@ fn copy(text: &Text) -> Text {
     Text::from(text.as_str())
 }
 
-/// The JSON of a CONNECT with what must not be recorded taken out.
+/// Returns the JSON of a CONNECT without credentials.
 fn without_credentials(json: &[u8]) -> Bytes {
     const SECRET: [&str; 6] = ["user", "pass", "auth_token", "jwt", "sig", "nkey"];
     let Ok(mut connect) = serde_json::from_slice::<serde_json::Value>(json) else {
-        return Bytes::from_static(b"unreadable CONNECT");
+        return Bytes::from_static(b"CONNECT without valid JSON");
     };
     let Some(fields) = connect.as_object_mut() else {
-        return Bytes::from_static(b"CONNECT without an object");
+        return Bytes::from_static(b"CONNECT without a JSON object");
     };
     for name in SECRET {
         if let Some(value) = fields.get_mut(name).filter(|value| !value.is_null()) {

@@ -1,4 +1,4 @@
-//! The listener of the tap, and the life of each connection through it.
+//! The listener of the tap, and the lifecycle of its connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,54 +6,54 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use berth_broker::Port;
+use berth_broker::PortReservation;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::direction::{FromTarget, ToTarget};
-use super::faults::{OutagePlan, Switch};
-use super::forwarder::{End, Pump};
-use super::frame::{Direction, Frame, Kind};
+use super::faults::{Faults, OutageMode};
+use super::forwarder::{End, Forwarder};
+use super::frame::{Direction, Frame, FrameKind};
 
-/// How long the bus may take to accept a connection on loopback.
+/// Timeout of a connection to the bus on loopback.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a side may take to read what was written to it last, once the connection is cut.
+/// Time that each side has to read the last data before the connection is closed.
 const LINGER: Duration = Duration::from_millis(200);
-/// Between tries to listen again, or to accept while descriptors are short.
-const RETRY: Duration = Duration::from_millis(50);
+/// Interval between attempts to listen again, or to accept when file descriptors are short.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Listens, outages apart, until stopped.
+/// Listens until stopped, except during outages that refuse connections.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    port: Arc<Port>,
+    port: Arc<PortReservation>,
     mut listener: TcpListener,
     upstream: SocketAddr,
     stopped: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let switch = shared.switch.clone();
+    let faults = shared.faults.clone();
     loop {
-        switch.set(|position| position.listening = true);
+        faults.update(|state| state.listening = true);
         tokio::select! {
             () = stopped.cancelled() => return,
             () = accept(&shared, &listener, upstream, &stopped, &tasks) => return,
-            () = switch.until(|position| position.outage == Some(OutagePlan::Refuse)) => {}
+            () = faults.wait_for(|state| state.outage == Some(OutageMode::Refuse)) => {}
         }
         drop(listener);
         port.reserve();
-        switch.set(|position| position.listening = false);
+        faults.update(|state| state.listening = false);
         tokio::select! {
             () = stopped.cancelled() => return,
-            again = listen_again(&switch, &port) => listener = again,
+            again = listen_again(&faults, &port) => listener = again,
         }
     }
 }
 
-async fn listen_again(switch: &Switch, port: &Port) -> TcpListener {
-    switch
-        .until(|position| position.outage != Some(OutagePlan::Refuse))
+async fn listen_again(faults: &Faults, port: &PortReservation) -> TcpListener {
+    faults
+        .wait_for(|state| state.outage != Some(OutageMode::Refuse))
         .await;
     loop {
         match port.listen() {
@@ -62,7 +62,7 @@ async fn listen_again(switch: &Switch, port: &Port) -> TcpListener {
                 tracing::warn!(%error, addr = %port.addr(), "the tap cannot listen again")
             }
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -76,12 +76,12 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (shared, cut) = (shared.clone(), stopped.child_token());
-                tasks.spawn(async move { serve(&shared, stream, upstream, cut).await });
+                let (shared, cancel) = (shared.clone(), stopped.child_token());
+                tasks.spawn(async move { serve(&shared, stream, upstream, cancel).await });
             }
             Err(error) => {
-                tracing::warn!(%error, "the tap could not accept a connection");
-                tokio::time::sleep(RETRY).await;
+                tracing::warn!(%error, "the tap cannot accept a connection");
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
     }
@@ -91,128 +91,132 @@ async fn serve(
     shared: &Arc<Shared>,
     target: TcpStream,
     upstream: SocketAddr,
-    cut: CancellationToken,
+    cancel: CancellationToken,
 ) {
-    let switch = &shared.switch;
-    match switch.get().outage {
+    let faults = &shared.faults;
+    match faults.state().outage {
         None => {}
-        Some(OutagePlan::Refuse | OutagePlan::HangUp) => return,
-        Some(OutagePlan::Mute) => {
+        Some(OutageMode::Refuse | OutageMode::CloseOnAccept) => return,
+        Some(OutageMode::Unresponsive) => {
             tokio::select! {
-                () = cut.cancelled() => {}
-                () = switch.until(|position| position.outage.is_none()) => {}
+                () = cancel.cancelled() => {}
+                () = faults.wait_for(|state| state.outage.is_none()) => {}
             }
             return;
         }
     }
-    let _counted = Counted::new(switch);
-    let connection = shared.connections_ever.fetch_add(1, Ordering::Relaxed) + 1;
-    let note = |kind, text: &str| {
-        shared.record.add(
-            Frame::note(connection, Direction::FromTarget, kind, text),
+    let _counted = Counted::new(faults);
+    let connection = shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+    let record = |kind, text: &str| {
+        shared.recording.add(
+            Frame::with_text(connection, Direction::FromTarget, kind, text),
             |_| (),
         );
     };
-    note(Kind::Opened, "");
+    record(FrameKind::Opened, "");
     let bus = tokio::select! {
-        () = cut.cancelled() => return note(Kind::Closed, "the tap stopped"),
-        () = outage(switch) => return note(Kind::Closed, "outage"),
+        () = cancel.cancelled() => return record(FrameKind::Closed, "the tap stopped"),
+        () = outage(faults) => return record(FrameKind::Closed, "outage"),
         bus = connect(upstream) => bus,
     };
     match bus {
-        Ok(bus) => note(
-            Kind::Closed,
-            &pass(shared, connection, target, bus, cut).await,
+        Ok(bus) => record(
+            FrameKind::Closed,
+            &forward(shared, connection, target, bus, cancel).await,
         ),
-        Err(error) => note(Kind::Closed, &format!("the bus does not accept: {error}")),
+        Err(error) => record(
+            FrameKind::Closed,
+            &format!("cannot connect to the bus: {error}"),
+        ),
     }
 }
 
-/// Passes frames both ways until the connection is over, and says why it is.
-async fn pass(
+/// Forwards frames in both directions until the connection ends, and returns the reason.
+async fn forward(
     shared: &Arc<Shared>,
     connection: u64,
     target: TcpStream,
     bus: TcpStream,
-    cut: CancellationToken,
+    cancel: CancellationToken,
 ) -> String {
     for socket in [&target, &bus] {
-        // Without it every small reply waits for the acknowledgement of the one before.
+        // Nagle's algorithm would delay every small reply until the previous one is acknowledged.
         if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a connection was lost at once");
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     }
     let (from_target, to_target) = target.into_split();
     let (from_bus, to_bus) = bus.into_split();
-    let mut out = Pump::new(
+    let mut outbound = Forwarder::new(
         shared.clone(),
         connection,
         FromTarget::new(),
         from_target,
         to_bus,
     );
-    let mut back = Pump::new(
+    let mut inbound = Forwarder::new(
         shared.clone(),
         connection,
         ToTarget::new(),
         from_bus,
         to_target,
     );
-    let why = tokio::select! {
-        () = cut.cancelled() => "the tap stopped".to_owned(),
-        () = outage(&shared.switch) => "outage".to_owned(),
-        why = both(&mut out, &mut back, &cut) => why,
+    let reason = tokio::select! {
+        () = cancel.cancelled() => "the tap stopped".to_owned(),
+        () = outage(&shared.faults) => "outage".to_owned(),
+        reason = run_both(&mut outbound, &mut inbound, &cancel) => reason,
     };
-    cut.cancel();
-    tokio::join!(out.hang_up(), back.hang_up());
-    // A side that does not hang up in time is hung up on.
+    cancel.cancel();
+    tokio::join!(outbound.shut_down_writer(), inbound.shut_down_writer());
+    // A side that does not close the connection in time is disconnected.
     let _ = tokio::time::timeout(LINGER, async {
-        tokio::join!(out.swallow(), back.swallow())
+        tokio::join!(outbound.discard_input(), inbound.discard_input())
     })
     .await;
-    why
+    reason
 }
 
-/// Runs both ways. When one side hangs up, the other way may end in its own time.
-async fn both(
-    out: &mut Pump<FromTarget>,
-    back: &mut Pump<ToTarget>,
-    cut: &CancellationToken,
+/// Runs both directions. After one side has closed the connection, the other direction may
+/// complete.
+async fn run_both(
+    outbound: &mut Forwarder<FromTarget>,
+    inbound: &mut Forwarder<ToTarget>,
+    cancel: &CancellationToken,
 ) -> String {
-    let mut out_run = Box::pin(out.run(cut));
-    let mut back_run = Box::pin(back.run(cut));
+    let mut outbound_run = Box::pin(outbound.run(cancel));
+    let mut inbound_run = Box::pin(inbound.run(cancel));
     tokio::select! {
-        end = &mut out_run => {
-            let why = describe(&end, "target");
-            if matches!(end, End::HungUp) {
-                drop(out_run);
-                out.hang_up().await;
-                let _ = tokio::time::timeout(LINGER, back_run).await;
+        end = &mut outbound_run => {
+            let reason = describe(&end, "target");
+            if matches!(end, End::Closed) {
+                drop(outbound_run);
+                outbound.shut_down_writer().await;
+                let _ = tokio::time::timeout(LINGER, inbound_run).await;
             }
-            why
+            reason
         }
-        end = &mut back_run => {
-            let why = describe(&end, "bus");
-            if matches!(end, End::HungUp) {
-                drop(back_run);
-                back.hang_up().await;
-                let _ = tokio::time::timeout(LINGER, out_run).await;
+        end = &mut inbound_run => {
+            let reason = describe(&end, "bus");
+            if matches!(end, End::Closed) {
+                drop(inbound_run);
+                inbound.shut_down_writer().await;
+                let _ = tokio::time::timeout(LINGER, outbound_run).await;
             }
-            why
+            reason
         }
     }
 }
 
 fn describe(end: &End, side: &str) -> String {
     match end {
-        End::HungUp => format!("the {side} hung up"),
-        End::Lost(error) => format!("lost: {error}"),
-        End::Cut => "cut by the tap".to_owned(),
+        End::Closed => format!("closed by the {side}"),
+        End::Lost(error) => format!("connection lost: {error}"),
+        End::ClosedByTap => "closed by the tap".to_owned(),
     }
 }
 
-async fn outage(switch: &Switch) {
-    switch.until(|position| position.outage.is_some()).await;
+async fn outage(faults: &Faults) {
+    faults.wait_for(|state| state.outage.is_some()).await;
 }
 
 async fn connect(upstream: SocketAddr) -> io::Result<TcpStream> {
@@ -222,18 +226,18 @@ async fn connect(upstream: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Counts a connection for as long as it is there.
-struct Counted<'a>(&'a Switch);
+/// Counts an open connection until it is dropped.
+struct Counted<'a>(&'a Faults);
 
 impl<'a> Counted<'a> {
-    fn new(switch: &'a Switch) -> Self {
-        switch.set(|position| position.connections += 1);
-        Self(switch)
+    fn new(faults: &'a Faults) -> Self {
+        faults.update(|state| state.connections += 1);
+        Self(faults)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.set(|position| position.connections -= 1);
+        self.0.update(|state| state.connections -= 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The record of what passed the tap: bounded, numbered, and awaited.
+//! The recording of all frames: bounded, numbered, awaitable.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,53 +9,56 @@ use tokio::time::Instant;
 use super::correlation::Correlation;
 use super::frame::Frame;
 
-/// Payloads and headers kept at one time: a minute of a busy suite with megabyte payloads among it.
-const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Frames kept at one time, at some 300 bytes each: hours of a suite, minutes of a flood.
-const KEPT_FRAMES_MAX: usize = 200_000;
-/// How many frames a live subscriber may fall behind before it misses some.
-const LIVE_FRAMES: usize = 16 * 1024;
-/// Payloads and headers that may wait for live subscribers. Frames beyond it are handed over empty.
-const LIVE_BYTES_MAX: usize = KEPT_BYTES_MAX;
+/// Maximum size of recorded payloads and headers: a minute of a busy suite with payloads of a
+/// megabyte.
+const RECORDED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Maximum number of recorded frames, at some 300 bytes each: hours of a suite, minutes of a flood.
+const RECORDED_FRAMES_MAX: usize = 200_000;
+/// Number of frames by which a live subscriber may lag before it misses some.
+const LIVE_FRAMES_MAX: usize = 16 * 1024;
+/// Maximum size of payloads and headers that wait for live subscribers. Further frames are
+/// delivered without them.
+const LIVE_BYTES_MAX: usize = RECORDED_BYTES_MAX;
 
-/// A position in the record: frames from here on.
+/// A position in the recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Mark(pub(super) u64);
 
 impl Mark {
-    /// The beginning.
+    /// The beginning of the recording.
     pub const START: Self = Self(0);
 }
 
-/// What the record had to give up to stay within its bounds.
+/// Frames and payloads that the recording has discarded to stay within its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Losses {
-    /// Frames whose payload and headers were let go of.
-    pub emptied: u64,
-    /// Frames that are no longer there at all.
-    pub forgotten: u64,
-    /// Frames that live subscribers got without payload and headers, because one of them was slow.
-    pub emptied_live: u64,
+    /// Frames whose payload and headers were discarded.
+    pub payloads: u64,
+    /// Frames that were discarded completely.
+    pub frames: u64,
+    /// Frames that live subscribers received without payload and headers, because one of them
+    /// lagged.
+    pub live_payloads: u64,
 }
 
-/// No frame came that satisfied the condition.
+/// No frame satisfied the condition before the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no such frame passed the tap before the deadline")]
-pub struct NotSeen;
+#[error("no matching frame passed the tap before the deadline")]
+pub struct NoMatchingFrame;
 
 #[derive(Debug)]
-pub(super) struct Record {
-    kept: Mutex<Kept>,
+pub(super) struct Recording {
+    recorded: Mutex<RecordedFrames>,
     live: broadcast::Sender<Arc<Frame>>,
-    /// The number that the next frame gets.
+    /// Number of the next frame.
     next: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct RecordedFrames {
     frames: VecDeque<Arc<Frame>>,
-    /// How many of the frames at the front are emptied.
-    emptied_now: usize,
+    /// Number of frames at the front without payload.
+    payload_free: usize,
     bytes: usize,
     next: u64,
     losses: Losses,
@@ -63,39 +66,39 @@ struct Kept {
     live: LiveQueue,
 }
 
-/// The sizes of what waits for the slowest live subscriber.
+/// Sizes of the frames that wait for the slowest live subscriber.
 #[derive(Debug, Default)]
 struct LiveQueue {
     sizes: VecDeque<usize>,
     bytes: usize,
 }
 
-impl Record {
+impl Recording {
     pub(super) fn new() -> Self {
         Self {
-            kept: Mutex::default(),
-            live: broadcast::Sender::new(LIVE_FRAMES),
+            recorded: Mutex::default(),
+            live: broadcast::Sender::new(LIVE_FRAMES_MAX),
             next: watch::Sender::new(0),
         }
     }
 
-    /// Numbers a frame, finds out what it answers, and lets `decide` see it before it is kept.
+    /// Numbers and correlates a frame, and passes it to `decide` before it is recorded.
     pub(super) fn add<T>(&self, mut frame: Frame, decide: impl FnOnce(&mut Frame) -> T) -> T {
-        let mut kept = self.lock();
-        frame.number = kept.next;
-        kept.next += 1;
-        kept.correlation.note(&mut frame);
+        let mut recorded = self.lock();
+        frame.number = recorded.next;
+        recorded.next += 1;
+        recorded.correlation.correlate(&mut frame);
         let decision = decide(&mut frame);
         let frame = Arc::new(frame);
-        kept.keep(frame.clone());
-        // Under the lock, so that everybody sees the frames in the order of their numbers.
+        recorded.push(frame.clone());
+        // Under the lock, so that subscribers receive the frames in order.
         if self.live.receiver_count() > 0 {
-            let live = kept.live_frame(frame, self.live.len());
-            // Nobody listening any more is no error.
+            let live = recorded.live_frame(frame, self.live.len());
+            // The last subscriber may have unsubscribed.
             let _ = self.live.send(live);
         }
-        let next = kept.next;
-        drop(kept);
+        let next = recorded.next;
+        drop(recorded);
         self.next.send_if_modified(|known| {
             let newer = next > *known;
             *known = next.max(*known);
@@ -125,68 +128,67 @@ impl Record {
         from: Mark,
         mut wanted: impl FnMut(&Frame) -> bool,
         deadline: Instant,
-    ) -> Result<Arc<Frame>, NotSeen> {
+    ) -> Result<Arc<Frame>, NoMatchingFrame> {
         let mut next = self.next.subscribe();
         let mut from = from;
         loop {
             next.mark_unchanged();
-            let fresh = self.since(from);
-            if let Some(found) = fresh.iter().find(|frame| wanted(frame)) {
+            let unseen = self.since(from);
+            if let Some(found) = unseen.iter().find(|frame| wanted(frame)) {
                 return Ok(found.clone());
             }
-            if let Some(last) = fresh.last() {
+            if let Some(last) = unseen.last() {
                 from = Mark(last.number + 1);
             }
             match tokio::time::timeout_at(deadline, next.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(NotSeen),
+                Ok(Err(_)) | Err(_) => return Err(NoMatchingFrame),
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, RecordedFrames> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    fn keep(&mut self, frame: Arc<Frame>) {
+impl RecordedFrames {
+    fn push(&mut self, frame: Arc<Frame>) {
         self.bytes += size(&frame);
         self.frames.push_back(frame);
-        while self.frames.len() > KEPT_FRAMES_MAX {
+        while self.frames.len() > RECORDED_FRAMES_MAX {
             let Some(oldest) = self.frames.pop_front() else {
                 break;
             };
             self.bytes -= size(&oldest);
-            self.emptied_now = self.emptied_now.saturating_sub(1);
-            self.losses.forgotten += 1;
+            self.payload_free = self.payload_free.saturating_sub(1);
+            self.losses.frames += 1;
         }
-        while self.bytes > KEPT_BYTES_MAX {
-            let Some(oldest) = self.frames.get_mut(self.emptied_now) else {
+        while self.bytes > RECORDED_BYTES_MAX {
+            let Some(oldest) = self.frames.get_mut(self.payload_free) else {
                 break;
             };
-            self.emptied_now += 1;
+            self.payload_free += 1;
             if size(oldest) > 0 {
                 self.bytes -= size(oldest);
-                // The texts of a frame share one piece of memory with its payload: all are copied out.
-                *oldest = Arc::new(oldest.emptied());
-                self.losses.emptied += 1;
+                // Subject and ids share the memory of the payload, so they are copied.
+                *oldest = Arc::new(oldest.without_payload());
+                self.losses.payloads += 1;
             }
         }
     }
 
-    /// The frame as live subscribers get it, while `queued` frames wait for the slowest of them.
+    /// Returns the frame for live subscribers; `queued` frames wait for the slowest of them.
     fn live_frame(&mut self, frame: Arc<Frame>, queued: usize) -> Arc<Frame> {
         while self.live.sizes.len() > queued {
             self.live.bytes -= self.live.sizes.pop_front().unwrap_or_default();
         }
         let fits = self.live.bytes + size(&frame) <= LIVE_BYTES_MAX;
-        let frame = match fits {
-            true => frame,
-            false => {
-                self.losses.emptied_live += 1;
-                Arc::new(frame.emptied())
-            }
+        let frame = if fits {
+            frame
+        } else {
+            self.losses.live_payloads += 1;
+            Arc::new(frame.without_payload())
         };
         self.live.sizes.push_back(size(&frame));
         self.live.bytes += size(&frame);
@@ -209,79 +211,82 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::testbed::tap::frame::{Direction, Kind};
+    use crate::testbed::tap::frame::{Direction, FrameKind};
 
     fn frame(payload_bytes: usize) -> Frame {
-        let mut frame = Frame::bare(1, Direction::FromTarget, Kind::Publish);
+        let mut frame = Frame::empty(1, Direction::FromTarget, FrameKind::Publish);
         frame.payload = Bytes::from(vec![0; payload_bytes]);
         frame.payload_bytes = payload_bytes;
         frame
     }
 
     #[test]
-    fn the_oldest_payloads_are_let_go_and_counted() {
-        let record = Record::new();
-        let size = KEPT_BYTES_MAX / 4;
+    fn discards_the_oldest_payloads_and_counts_them() {
+        let recording = Recording::new();
+        let size = RECORDED_BYTES_MAX / 4;
         for _ in 0..6 {
-            record.add(frame(size), |_| ());
+            recording.add(frame(size), |_| ());
         }
-        let frames = record.since(Mark::START);
-        let kept: Vec<_> = frames
+        let frames = recording.since(Mark::START);
+        let complete: Vec<_> = frames
             .iter()
             .map(|frame| frame.payload.len() == size)
             .collect();
-        assert_eq!(kept, [false, false, true, true, true, true]);
+        assert_eq!(complete, [false, false, true, true, true, true]);
         assert!(frames.iter().all(|frame| frame.payload_bytes == size));
         assert_eq!(
-            record.losses(),
+            recording.losses(),
             Losses {
-                emptied: 2,
+                payloads: 2,
                 ..Losses::default()
             }
         );
     }
 
     #[test]
-    fn a_slow_live_subscriber_gets_empty_frames_and_a_quick_one_all() {
-        let record = Record::new();
-        let mut slow = record.subscribe();
+    fn slow_subscriber_receives_frames_without_payload() {
+        let recording = Recording::new();
+        let mut slow = recording.subscribe();
         let size = LIVE_BYTES_MAX / 4;
-        let sent = |count| {
+        let send = |count| {
             for _ in 0..count {
-                record.add(frame(size), |_| ());
+                recording.add(frame(size), |_| ());
             }
         };
-        sent(6);
-        let mut take = || slow.try_recv().map(|frame| frame.payload.len());
+        send(6);
+        let mut receive = || slow.try_recv().map(|frame| frame.payload.len());
         for _ in 0..4 {
-            assert_eq!(take(), Ok(size));
+            assert_eq!(receive(), Ok(size));
         }
-        assert_eq!((take(), take()), (Ok(0), Ok(0)));
-        assert_eq!(record.losses().emptied_live, 2);
+        assert_eq!((receive(), receive()), (Ok(0), Ok(0)));
+        assert_eq!(recording.losses().live_payloads, 2);
         for _ in 0..10 {
-            sent(1);
-            assert_eq!(take(), Ok(size));
+            send(1);
+            assert_eq!(receive(), Ok(size));
         }
-        assert_eq!(record.losses().emptied_live, 2);
+        assert_eq!(recording.losses().live_payloads, 2);
     }
 
     #[test]
-    fn forgotten_frames_are_counted_and_numbers_go_on() {
-        let record = Record::new();
-        for _ in 0..KEPT_FRAMES_MAX + 3 {
-            record.add(frame(0), |_| ());
+    fn discards_the_oldest_frames_and_continues_the_numbers() {
+        let recording = Recording::new();
+        for _ in 0..RECORDED_FRAMES_MAX + 3 {
+            recording.add(frame(0), |_| ());
         }
-        let frames = record.since(Mark::START);
-        assert_eq!(frames.len(), KEPT_FRAMES_MAX);
+        let frames = recording.since(Mark::START);
+        assert_eq!(frames.len(), RECORDED_FRAMES_MAX);
         assert_eq!(frames.first().map(|frame| frame.number), Some(3));
         assert_eq!(
-            record.losses(),
+            recording.losses(),
             Losses {
-                forgotten: 3,
+                frames: 3,
                 ..Losses::default()
             }
         );
-        assert_eq!(record.since(Mark(KEPT_FRAMES_MAX as u64 + 2)).len(), 1);
-        assert!(record.since(record.mark()).is_empty());
+        assert_eq!(
+            recording.since(Mark(RECORDED_FRAMES_MAX as u64 + 2)).len(),
+            1
+        );
+        assert!(recording.since(recording.mark()).is_empty());
     }
 }

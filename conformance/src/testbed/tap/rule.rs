@@ -1,4 +1,4 @@
-//! Rules: which messages something is done to, and what.
+//! Rules: faults for single messages.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,59 +8,59 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::frame::{Direction, Fate, Frame, contains};
+use super::frame::{Direction, Disposition, Frame, contains};
 
-/// What is done to a message.
+/// Treatment of a message by the tap.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Action {
-    /// It is not passed on.
+    /// Drops it.
     Drop,
-    /// It is passed on that much later; what comes after it goes ahead.
+    /// Forwards it after a delay; later messages overtake it.
     Delay(Duration),
-    /// It is passed on twice, one right after the other.
+    /// Forwards it twice in a row.
     Duplicate,
-    /// It is kept until the rule is released or removed; what comes after it goes ahead.
+    /// Holds it until the rule is released or removed; later messages overtake it.
     Hold,
-    /// It is passed on with the payload that the function makes of its own.
+    /// Forwards it with the payload that the function returns.
     Rewrite(Arc<dyn Fn(&Bytes) -> Bytes + Send + Sync>),
-    /// The connection is cut, and the message is lost with it.
-    CutBefore,
-    /// The message is passed on, and then the connection is cut.
-    CutAfter,
+    /// Drops it and closes the connection.
+    DisconnectBefore,
+    /// Forwards it and then closes the connection.
+    DisconnectAfter,
 }
 
 impl Action {
-    /// [`Action::Rewrite`] of a closure.
+    /// Creates an [`Action::Rewrite`].
     pub fn rewrite(make: impl Fn(&Bytes) -> Bytes + Send + Sync + 'static) -> Self {
         Self::Rewrite(Arc::new(make))
     }
 
-    fn fate(&self) -> Fate {
+    fn disposition(&self) -> Disposition {
         match self {
-            Self::Drop => Fate::Dropped,
-            Self::Delay(late) => Fate::Delayed(*late),
-            Self::Duplicate => Fate::Duplicated,
-            Self::Hold => Fate::Held,
-            Self::Rewrite(_) => Fate::Rewritten,
-            Self::CutBefore => Fate::CutBefore,
-            Self::CutAfter => Fate::CutAfter,
+            Self::Drop => Disposition::Dropped,
+            Self::Delay(delay) => Disposition::Delayed(*delay),
+            Self::Duplicate => Disposition::Duplicated,
+            Self::Hold => Disposition::Held,
+            Self::Rewrite(_) => Disposition::Rewritten,
+            Self::DisconnectBefore => Disposition::DisconnectBefore,
+            Self::DisconnectAfter => Disposition::DisconnectAfter,
         }
     }
 }
 
 impl fmt::Debug for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.fate(), out)
+        fmt::Debug::fmt(&self.disposition(), out)
     }
 }
 
-/// A rule: messages that satisfy every condition given have the action done to them.
+/// Applies an action to the messages that satisfy every given condition.
 ///
 /// ```
 /// use berth_conformance::testbed::tap::{Action, Rule};
 ///
-/// // The first answer to a start of this workload is lost.
+/// // Drops the first reply to a start of this workload.
 /// let rule = Rule::replies_to("runtime.host.*.workload.start", Action::Drop)
 ///     .containing("w-17")
 ///     .times(1);
@@ -68,65 +68,65 @@ impl fmt::Debug for Action {
 #[derive(Debug, Clone)]
 pub struct Rule {
     action: Action,
-    way: Option<Direction>,
-    /// Of the message, or of the request that it answers.
+    direction: Option<Direction>,
+    /// Pattern for the subject of the message or, with `replies`, of its request.
     subject: Option<String>,
-    answers: bool,
+    replies: bool,
     part: Option<Bytes>,
     skip: u64,
     times: u64,
 }
 
 impl Rule {
-    /// A rule for every message.
-    pub fn every(action: Action) -> Self {
+    /// Creates a rule for all messages.
+    pub fn all(action: Action) -> Self {
         Self {
             action,
-            way: None,
+            direction: None,
             subject: None,
-            answers: false,
+            replies: false,
             part: None,
             skip: 0,
             times: u64::MAX,
         }
     }
 
-    /// A rule for the messages on subjects that match a pattern with `*` and `>`.
+    /// Creates a rule for messages on subjects that match a pattern with `*` and `>`.
     pub fn on(pattern: impl Into<String>, action: Action) -> Self {
         Self {
             subject: Some(pattern.into()),
-            ..Self::every(action)
+            ..Self::all(action)
         }
     }
 
-    /// A rule for the answers to requests on subjects that match a pattern.
+    /// Creates a rule for replies to requests on subjects that match a pattern.
     ///
-    /// [`Self::containing`] then looks into the request, not into the answer.
+    /// [`Self::containing`] then applies to the request, not to the reply.
     pub fn replies_to(pattern: impl Into<String>, action: Action) -> Self {
         Self {
             subject: Some(pattern.into()),
-            answers: true,
-            ..Self::every(action)
+            replies: true,
+            ..Self::all(action)
         }
     }
 
-    /// Only those from the target.
+    /// Limits the rule to messages from the target.
     pub fn from_target(self) -> Self {
         Self {
-            way: Some(Direction::FromTarget),
+            direction: Some(Direction::FromTarget),
             ..self
         }
     }
 
-    /// Only those to the target.
+    /// Limits the rule to messages to the target.
     pub fn to_target(self) -> Self {
         Self {
-            way: Some(Direction::ToTarget),
+            direction: Some(Direction::ToTarget),
             ..self
         }
     }
 
-    /// Only those with a payload of which `part`, such as a workload id, is a piece.
+    /// Limits the rule to messages whose payload contains `part`, such as a workload id.
     pub fn containing(self, part: impl AsRef<[u8]>) -> Self {
         Self {
             part: Some(Bytes::copy_from_slice(part.as_ref())),
@@ -134,36 +134,44 @@ impl Rule {
         }
     }
 
-    /// Lets that many pass unharmed first.
-    pub fn after(self, skip: u64) -> Self {
+    /// Leaves the first `skip` matching messages unchanged.
+    pub fn skip(self, skip: u64) -> Self {
         Self { skip, ..self }
     }
 
-    /// Only that many; the next ones pass unharmed.
+    /// Limits the rule to this number of messages.
     pub fn times(self, times: u64) -> Self {
         Self { times, ..self }
     }
 
     fn matches(&self, frame: &Frame) -> bool {
-        if !frame.is_message() || self.way.is_some_and(|way| way != frame.way) {
+        if !frame.is_message()
+            || self
+                .direction
+                .is_some_and(|direction| direction != frame.direction)
+        {
             return false;
         }
-        let on_subject = |pattern: &String| match self.answers {
-            true => frame.is_reply_to(pattern),
-            false => frame.is_on(pattern),
+        let on_subject = |pattern: &String| {
+            if self.replies {
+                frame.is_reply_to(pattern)
+            } else {
+                frame.is_on(pattern)
+            }
         };
         if !self.subject.as_ref().is_none_or(on_subject) {
             return false;
         }
         let Some(part) = &self.part else { return true };
-        match (self.answers, &frame.answers) {
+        match (self.replies, &frame.in_reply_to) {
             (true, Some(request)) => contains(&request.payload, part),
             _ => contains(&frame.payload, part),
         }
     }
 }
 
-/// A rule in force. It is removed when this is dropped, and what it holds is passed on.
+/// Guard of an active rule. When it is dropped, the rule is removed, and the held messages are
+/// forwarded.
 #[derive(Debug)]
 #[must_use = "a rule is removed when its guard is dropped"]
 pub struct RuleGuard {
@@ -172,12 +180,12 @@ pub struct RuleGuard {
 }
 
 impl RuleGuard {
-    /// To how many messages the action was done so far.
+    /// Returns the number of messages that the action was applied to.
     pub fn hits(&self) -> u64 {
         self.active.hits()
     }
 
-    /// Passes on what the rule holds, and holds nothing more.
+    /// Forwards the held messages and deactivates the rule.
     pub fn release(&self) {
         self.rules.release(&self.active);
     }
@@ -189,26 +197,26 @@ impl Drop for RuleGuard {
     }
 }
 
-/// All rules in force, the oldest first.
+/// The active rules, oldest first.
 #[derive(Debug)]
 pub(super) struct Rules {
     active: RwLock<Vec<Arc<ActiveRule>>>,
-    /// Changes when something that is held may go.
+    /// Changes when held messages may be released.
     releases: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct ActiveRule {
     rule: Rule,
-    seen: AtomicU64,
+    matched: AtomicU64,
     released: AtomicBool,
 }
 
-/// What the rules say of one message.
+/// The action for one message.
 #[derive(Debug)]
 pub(super) struct Decision {
     pub(super) action: Action,
-    /// The rule that said so, for as long as it holds the message.
+    /// The rule that decided; it holds the message until it is released.
     pub(super) rule: Arc<ActiveRule>,
 }
 
@@ -223,7 +231,7 @@ impl Rules {
     pub(super) fn install(self: &Arc<Self>, rule: Rule) -> RuleGuard {
         let active = Arc::new(ActiveRule {
             rule,
-            seen: AtomicU64::new(0),
+            matched: AtomicU64::new(0),
             released: AtomicBool::new(false),
         });
         self.active
@@ -236,11 +244,11 @@ impl Rules {
         }
     }
 
-    /// The action of the first rule that wants the message, also noted as the frame's fate.
+    /// Returns the action of the first rule that applies, and records it in the frame.
     pub(super) fn decide(&self, frame: &mut Frame) -> Option<Decision> {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        let rule = active.iter().find(|active| active.claims(frame))?;
-        frame.fate = rule.rule.action.fate();
+        let rule = active.iter().find(|active| active.applies_to(frame))?;
+        frame.disposition = rule.rule.action.disposition();
         Some(Decision {
             action: rule.rule.action.clone(),
             rule: rule.clone(),
@@ -265,22 +273,22 @@ impl Rules {
 }
 
 impl ActiveRule {
-    /// Whether what it holds may go.
+    /// Reports whether the held messages may be forwarded.
     pub(super) fn is_released(&self) -> bool {
         self.released.load(Ordering::Acquire)
     }
 
     fn hits(&self) -> u64 {
-        let seen = self.seen.load(Ordering::Acquire);
-        seen.saturating_sub(self.rule.skip).min(self.rule.times)
+        let matched = self.matched.load(Ordering::Acquire);
+        matched.saturating_sub(self.rule.skip).min(self.rule.times)
     }
 
-    /// Whether the message is for this rule; counts it if it is of those that the rule speaks of.
-    fn claims(&self, frame: &Frame) -> bool {
+    /// Reports whether the rule applies to the message. Counts the message if it matches.
+    fn applies_to(&self, frame: &Frame) -> bool {
         if self.is_released() || !self.rule.matches(frame) {
             return false;
         }
-        let number = self.seen.fetch_add(1, Ordering::AcqRel);
+        let number = self.matched.fetch_add(1, Ordering::AcqRel);
         number >= self.rule.skip && number - self.rule.skip < self.rule.times
     }
 }
@@ -288,10 +296,10 @@ impl ActiveRule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::tap::frame::{Kind, Request};
+    use crate::testbed::tap::frame::{CorrelatedRequest, FrameKind};
 
-    fn message(way: Direction, subject: &str, payload: &'static str) -> Frame {
-        let mut frame = Frame::bare(1, way, Kind::Message);
+    fn message(direction: Direction, subject: &str, payload: &'static str) -> Frame {
+        let mut frame = Frame::empty(1, direction, FrameKind::Message);
         frame.subject = Some(subject.into());
         frame.payload = Bytes::from_static(payload.as_bytes());
         frame
@@ -299,7 +307,7 @@ mod tests {
 
     fn reply_to(subject: &str, request: &'static str, payload: &'static str) -> Frame {
         let mut frame = message(Direction::FromTarget, "inbox.1", payload);
-        frame.answers = Some(Arc::new(Request {
+        frame.in_reply_to = Some(Arc::new(CorrelatedRequest {
             number: 1,
             at: frame.at,
             subject: subject.into(),
@@ -309,16 +317,16 @@ mod tests {
     }
 
     #[test]
-    fn every_condition_has_to_hold() {
+    fn applies_only_if_all_conditions_hold() {
         let start = message(Direction::ToTarget, "host.h.start", "id w-1");
         let reply = reply_to("host.h.start", "id w-1", "running");
         let mut subscribe = message(Direction::FromTarget, "host.h.start", "");
-        subscribe.kind = Kind::Subscribe;
+        subscribe.kind = FrameKind::Subscribe;
         let on = |pattern: &str| Rule::on(pattern, Action::Drop);
         let replies = |pattern: &str| Rule::replies_to(pattern, Action::Drop);
         for (rule, frame, expected) in [
-            (Rule::every(Action::Drop), &start, true),
-            (Rule::every(Action::Drop), &subscribe, false),
+            (Rule::all(Action::Drop), &start, true),
+            (Rule::all(Action::Drop), &subscribe, false),
             (on("host.*.start"), &start, true),
             (on("host.*.stop"), &start, false),
             (on("host.*.start"), &reply, false),
@@ -338,21 +346,21 @@ mod tests {
     }
 
     #[test]
-    fn so_many_pass_and_so_many_are_hit() {
+    fn applies_to_the_given_number_after_skipped_messages() {
         let rules = Arc::new(Rules::new());
-        let guard = rules.install(Rule::every(Action::Drop).after(2).times(3));
-        let hit = || {
+        let guard = rules.install(Rule::all(Action::Drop).skip(2).times(3));
+        let decide = || {
             rules
                 .decide(&mut message(Direction::ToTarget, "a", ""))
                 .is_some()
         };
-        let hits: Vec<_> = (0..7).map(|_| hit()).collect();
-        assert_eq!(hits, [false, false, true, true, true, false, false]);
+        let decided: Vec<_> = (0..7).map(|_| decide()).collect();
+        assert_eq!(decided, [false, false, true, true, true, false, false]);
         assert_eq!(guard.hits(), 3);
     }
 
     #[test]
-    fn a_piece_is_found_wherever_it_is() {
+    fn contains_finds_the_part_at_any_position() {
         for (whole, part, expected) in [
             ("", "", true),
             ("a", "", true),

@@ -1,4 +1,4 @@
-//! A connection of a simulated peer.
+//! NATS connection of a simulated peer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,38 +9,39 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 
 use super::{
-    BusError, CONNECT_TIMEOUT, Delivery, Held, delivery, header_map, subscribe, without_credentials,
+    BusError, CONNECT_TIMEOUT, Delivery, ReconnectGuard, delivery, header_map, subscribe,
+    without_credentials,
 };
 use crate::wire::response::Headers;
 
-/// A connection with nothing on it, for one simulated peer. It is closed when it and everything that
-/// was subscribed to on it are dropped.
+/// Connection of one simulated peer, without initial subscriptions. Closed when all clones and
+/// subscriptions are dropped.
 #[derive(Clone)]
-pub struct Link {
+pub struct PeerConnection {
     client: async_nats::Client,
     connections: watch::Receiver<u64>,
-    _held: Arc<Held>,
+    _reconnect: Arc<ReconnectGuard>,
 }
 
-impl Link {
-    /// Connects; after a loss it comes back, each attempt `reconnect_after` the last.
+impl PeerConnection {
+    /// Connects. After a loss of the connection, it tries to reconnect every `reconnect_delay`.
     ///
     /// # Errors
-    /// Nobody answers there.
+    /// Fails if the first attempt to connect fails.
     pub async fn connect(
         url: &str,
         name: &str,
-        reconnect_after: Duration,
-    ) -> Result<Link, BusError> {
-        let held = Arc::<Held>::default();
-        let (made, connections) = watch::channel(0);
+        reconnect_delay: Duration,
+    ) -> Result<PeerConnection, BusError> {
+        let reconnect = Arc::<ReconnectGuard>::default();
+        let (connected, connections) = watch::channel(0);
         let client = async_nats::ConnectOptions::new()
             .name(name)
             .connection_timeout(CONNECT_TIMEOUT)
-            .reconnect_delay_callback(held.delays(reconnect_after))
+            .reconnect_delay_callback(reconnect.delays(reconnect_delay))
             .event_callback(move |event| {
                 if matches!(event, async_nats::Event::Connected) {
-                    made.send_modify(|count| *count += 1);
+                    connected.send_modify(|count| *count += 1);
                 }
                 std::future::ready(())
             })
@@ -50,27 +51,27 @@ impl Link {
                 url: without_credentials(url),
                 source,
             })?;
-        Ok(Link {
+        Ok(PeerConnection {
             client,
             connections,
-            _held: held,
+            _reconnect: reconnect,
         })
     }
 
-    /// Subscribes; the broker knows of it when this returns.
+    /// Subscribes. On return, the broker has the subscription.
     ///
     /// # Errors
-    /// The connection is not there.
+    /// Fails if the connection is lost.
     pub async fn subscribe(&self, subject: &str) -> Result<Subscription, BusError> {
         let subscriber = subscribe(&self.client, subject).await?;
         self.client.flush().await.map_err(|_| BusError::Lost)?;
         Ok(Subscription(subscriber))
     }
 
-    /// Publishes, and hands it to the connection before it returns.
+    /// Publishes a message: on return, it is in the send buffer of the connection.
     ///
     /// # Errors
-    /// It is too large, or the connection is not there.
+    /// Fails if the message is too large or the connection is closed.
     pub async fn publish(
         &self,
         subject: &str,
@@ -93,35 +94,35 @@ impl Link {
         }
     }
 
-    /// Waits until everything that was published has left.
+    /// Waits until all published messages are written to the connection.
     pub async fn flush(&self) {
-        // A connection that is gone has nothing to send.
+        // A closed connection has nothing to write.
         let _ = self.client.flush().await;
     }
 
-    /// How many connections were made so far; it tells of each one more.
+    /// Returns a receiver of the number of connects so far.
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.connections.clone()
     }
 
-    /// Whether the broker is there at the moment.
+    /// Returns whether the connection is up.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for PeerConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Link")
     }
 }
 
-/// What arrives on a subject of a [`Link`].
+/// Subscription on a [`PeerConnection`].
 #[derive(Debug)]
 pub struct Subscription(async_nats::Subscriber);
 
 impl Subscription {
-    /// The next message; `None` when the connection is closed for good. Cancel safe.
+    /// Returns the next message, or `None` once the connection is closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Delivery> {
         self.0.next().await.map(delivery)
     }

@@ -1,4 +1,4 @@
-//! What the model scheduler says of its work, beside the manifests.
+//! The statuses that the model scheduler writes beside the manifests.
 
 use std::collections::BTreeSet;
 
@@ -8,119 +8,132 @@ use crate::models::scheduler::state::Replica;
 use crate::models::scheduler::{Model, Mutant};
 
 impl Model {
-    /// Writes what there is to show.
-    pub(in crate::models::scheduler) fn show(&mut self) {
+    /// Writes the statuses of all objects and removes those of deleted ones.
+    pub(in crate::models::scheduler) fn write_statuses(&mut self) {
         let mut keys = BTreeSet::new();
-        let mut shown: Vec<(String, Value)> = Vec::new();
-        for (key, object) in &self.kept.accepted {
-            shown.push((key.clone(), self.object_shown(key, object)));
+        let mut documents: Vec<(String, Value)> = Vec::new();
+        for (key, object) in &self.persisted.accepted {
+            documents.push((key.clone(), self.object_with_status(key, object)));
         }
-        for (key, reason) in &self.desk.refused {
-            if !self.kept.accepted.contains_key(key) {
-                let object = self.desk.objects.get(key).cloned().unwrap_or_default();
-                shown.push((
+        for (key, reason) in &self.store.rejected {
+            if !self.persisted.accepted.contains_key(key) {
+                let object = self.store.objects.get(key).cloned().unwrap_or_default();
+                documents.push((
                     key.clone(),
                     with_status(object, &condition(false, "Refused", reason), json!({})),
                 ));
             }
         }
         for replica in self
-            .kept
+            .persisted
             .replicas
             .iter()
             .filter(|replica| !replica.owner.starts_with("Workload/"))
         {
             let key = format!("Workload/{}/{}", replica.namespace, replica.name);
-            shown.push((key, self.replica_shown(replica)));
+            documents.push((key, self.replica_with_status(replica)));
         }
-        let waits = self.is(Mutant::WaitsForTheDead);
-        let early = self.is(Mutant::ReportsDeletionEarly);
-        for ending in self
-            .kept
-            .endings
+        let shows_lost = self.is(Mutant::DeletionWaitsForLostHost);
+        let hides_all = self.is(Mutant::ReportsDeletionEarly);
+        for stop in self
+            .persisted
+            .pending_stops
             .iter()
-            .filter(|ending| !early && (!ending.orphan || waits))
+            .filter(|stop| !hides_all && (!stop.on_lost_host || shows_lost))
         {
-            let known = self
-                .desk
+            let last_written = self
+                .store
                 .written
-                .get(&ending.owner)
+                .get(&stop.owner)
                 .and_then(|text| serde_json::from_str(text).ok());
-            if !self.kept.accepted.contains_key(&ending.owner)
-                && let Some(known) = known
+            if !self.persisted.accepted.contains_key(&stop.owner)
+                && let Some(object) = last_written
             {
-                shown.push((ending.owner.clone(), known));
+                documents.push((stop.owner.clone(), object));
             }
         }
-        for (key, object) in shown {
-            self.desk.write(&key, &object);
+        for (key, object) in documents {
+            self.store.write(&key, &object);
             keys.insert(key);
         }
-        self.desk.keep_only(&keys);
+        self.store.remove_all_except(&keys);
     }
 
-    fn object_shown(&self, key: &str, object: &Value) -> Value {
-        let mine: Vec<&Replica> = self
-            .kept
+    fn object_with_status(&self, key: &str, object: &Value) -> Value {
+        let own_replicas: Vec<&Replica> = self
+            .persisted
             .replicas
             .iter()
             .filter(|replica| replica.owner == key)
             .collect();
-        if let (true, Some(replica)) = (key.starts_with("Workload/"), mine.first()) {
+        if let (true, Some(replica)) = (key.starts_with("Workload/"), own_replicas.first()) {
             return with_status(
                 object.clone(),
-                &self.condition_of(replica),
-                placed(replica, self),
+                &self.ready_condition(replica),
+                placement_status(replica, self),
             );
         }
-        let wanted = self.wanted(key, object);
-        let (n, revision) = wanted.map_or((0, String::new()), |wanted| {
-            (wanted.replicas, wanted.revision)
+        let desired = self.desired(key, object);
+        let (size, revision) = desired.map_or((0, String::new()), |desired| {
+            (desired.replicas, desired.revision)
         });
-        let ready = mine.iter().filter(|replica| replica.is_ready()).count();
-        let right = mine
-            .iter()
-            .filter(|replica| replica.is_ready() && replica.revision == revision)
-            .count();
-        let note = self.desk.refused.get(key).or(self.desk.notes.get(key));
-        let fine = right == n && mine.len() == n && note.is_none();
-        let mut reason = note.cloned().unwrap_or_default();
+        let is_ready = |replica: &&&Replica| replica.is_ready();
+        let ready = own_replicas.iter().filter(is_ready).count();
+        let is_current = |replica: &&&Replica| replica.revision == revision;
+        let current = own_replicas.iter().filter(is_ready).filter(is_current);
+        let waiting_reason = self
+            .store
+            .rejected
+            .get(key)
+            .or(self.store.waiting_reasons.get(key));
+        let is_complete =
+            current.count() == size && own_replicas.len() == size && waiting_reason.is_none();
+        let mut reason = waiting_reason.cloned().unwrap_or_default();
         if reason.is_empty() {
-            let stuck = mine.iter().filter(|replica| !replica.is_ready());
-            reason = stuck
+            let unready = own_replicas.iter().filter(|replica| !replica.is_ready());
+            reason = unready
                 .map(|replica| replica.message.clone())
                 .find(|text| !text.is_empty())
                 .unwrap_or_default();
         }
-        let counts = match self.is(Mutant::CountsHopes) {
-            true => (n, n),
-            false => (mine.len(), ready),
+        let (existing, ready) = if self.is(Mutant::ShowsWantedAsReady) {
+            (size, size)
+        } else {
+            (own_replicas.len(), ready)
         };
-        let rolling = mine.iter().any(|replica| replica.revision != revision);
-        let condition = match self.is(Mutant::StuckLooksFine) && rolling {
-            true => condition(true, "Available", ""),
-            false => condition(
-                fine,
-                if fine { "Available" } else { "Progressing" },
-                &reason,
-            ),
+        let is_rolling = own_replicas
+            .iter()
+            .any(|replica| replica.revision != revision);
+        let condition = if self.is(Mutant::BlockedRolloutShownAsReady) && is_rolling {
+            condition(true, "Available", "")
+        } else if is_complete {
+            condition(true, "Available", &reason)
+        } else {
+            condition(false, "Progressing", &reason)
         };
         let replicas = json!({ "replicas": {
-            "expected": n, "current": counts.0, "ready": counts.1, "unavailable": n.saturating_sub(counts.1),
+            "expected": size,
+            "current": existing,
+            "ready": ready,
+            "unavailable": size.saturating_sub(ready),
         } });
         with_status(object.clone(), &condition, replicas)
     }
 
-    fn replica_shown(&self, replica: &Replica) -> Value {
+    fn replica_with_status(&self, replica: &Replica) -> Value {
         let object = json!({
             "apiVersion": "runtime.wasmcloud.dev/v1alpha1",
             "kind": "Workload",
             "metadata": { "name": replica.name, "namespace": replica.namespace },
         });
-        with_status(object, &self.condition_of(replica), placed(replica, self))
+        with_status(
+            object,
+            &self.ready_condition(replica),
+            placement_status(replica, self),
+        )
     }
 
-    fn condition_of(&self, replica: &Replica) -> Value {
+    fn ready_condition(&self, replica: &Replica) -> Value {
         let mut message = replica.message.clone();
         if self.is(Mutant::SecretInMessage) {
             message.push_str(&replica.request);
@@ -130,29 +143,30 @@ impl Model {
         } else {
             "Reconcile"
         };
-        let mut made = condition(replica.is_ready(), reason, &message);
-        if let (Some(Mutant::NoReadyCondition), Some(made)) =
-            (self.options.mutant, made.as_object_mut())
+        let mut condition = condition(replica.is_ready(), reason, &message);
+        if let (Some(Mutant::NoReadyCondition), Some(condition)) =
+            (self.options.mutant, condition.as_object_mut())
         {
-            made.insert("type".to_owned(), json!("Healthy"));
+            condition.insert("type".to_owned(), json!("Healthy"));
         }
-        made
+        condition
     }
 }
 
-fn placed(replica: &Replica, model: &Model) -> Value {
+fn placement_status(replica: &Replica, model: &Model) -> Value {
     let host = replica.host.as_ref().and_then(|id| model.hosts.get(id));
-    let environment = host.and_then(|host| host.beat.get("environment")).cloned();
+    let environment = host
+        .and_then(|host| host.heartbeat.get("environment"))
+        .cloned();
     json!({ "hostId": replica.host, "workloadId": replica.id, "environment": environment })
 }
 
-fn condition(is: bool, reason: &str, message: &str) -> Value {
-    let status = if is { "True" } else { "False" };
+fn condition(is_ready: bool, reason: &str, message: &str) -> Value {
+    let status = if is_ready { "True" } else { "False" };
     json!({ "type": "Ready", "status": status, "reason": reason, "message": message })
 }
 
-fn with_status(mut object: Value, condition: &Value, more: Value) -> Value {
-    let mut status = more;
+fn with_status(mut object: Value, condition: &Value, mut status: Value) -> Value {
     if let Some(status) = status.as_object_mut() {
         status.retain(|_, value| !value.is_null());
         status.insert("conditions".to_owned(), json!([condition]));

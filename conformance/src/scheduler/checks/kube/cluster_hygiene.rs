@@ -1,4 +1,5 @@
-//! What is left alone, what is kept, what is shown: other namespaces, artifacts, figures, a fleet at rest.
+//! Cluster hygiene: objects of other namespaces, Artifacts in use, the status of Hosts, and no
+//! writes when idle.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,85 +7,93 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::objects::artifact;
-use super::{cluster, finalizers, find, host_object, look, text, trouble};
+use super::{cluster, cluster_error, finalizers, find, host_object, observe, text};
 use crate::check::outcome::{Blocked, Flow};
 use crate::scheduler::context::ScenarioContext;
 use crate::scheduler::manifest::Key;
 use crate::spec::requirements::*;
 
-/// How long nothing may be written: longer than the pauses of ordinary loops.
-const REST: Duration = Duration::from_secs(12);
+/// Time for which nothing may be written: longer than the intervals of common reconcile loops.
+const IDLE: Duration = Duration::from_secs(12);
 
 pub(super) async fn other_namespace(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
+    cx.start_hosts::<2>().await?;
     let foreign = cx.workload("foreign").namespace("elsewhere");
     cx.submit(&foreign).await?;
-    // One that it is in charge of goes on, and came later.
-    cx.deployed("app", 1, SCHED_SCALE_001).await?;
-    cx.no_start(SCHED_KUBE_013, "foreign").await;
-    let object = look(cx, &foreign.key()).await.map_err(Blocked::Harness)?;
+    // A later workload in the scheduler's own namespace runs.
+    cx.deploy("app", 1, SCHED_SCALE_001).await?;
+    cx.assert_no_start(SCHED_KUBE_013, "foreign").await;
+    let object = observe(cx, &foreign.key())
+        .await
+        .map_err(Blocked::Harness)?;
     let status = object.get("status").cloned().unwrap_or_default();
     cx.claim(SCHED_KUBE_013).holds(
-        "it is as it was submitted",
+        "the object has no finalizer and no status",
         finalizers(&object).is_empty() && status.is_null(),
         || format!("finalizers {:?}, status {status}", finalizers(&object)),
     );
     Ok(())
 }
 
-pub(super) async fn host_figures(cx: &ScenarioContext) -> Flow {
+pub(super) async fn host_status(cx: &ScenarioContext) -> Flow {
     let host = cx
-        .host(cx.plan("a").fact("version", json!("9.8.7")))
+        .start_host(
+            cx.host_config("a")
+                .heartbeat_field("version", json!("9.8.7")),
+        )
         .await?;
-    let shown = |what: &'static str, pointer: &'static str, expected: Value| {
+    let field_is = |description: &'static str, pointer: &'static str, expected: Value| {
         let host = &host;
-        cx.eventually(cx.timings().show, what, move || {
+        cx.eventually(cx.timings().show, description, move || {
             let expected = expected.clone();
             async move {
                 let object = host_object(cx, &host.id()).await?;
-                let said = object.pointer(pointer).cloned().unwrap_or_default();
-                match said == expected {
-                    true => Ok(()),
-                    false => Err(format!("{said} instead of {expected}")),
+                let actual = object.pointer(pointer).cloned().unwrap_or_default();
+                if actual == expected {
+                    Ok(())
+                } else {
+                    Err(format!("{actual} instead of {expected}"))
                 }
             }
         })
     };
-    let version = shown("its version is shown", "/status/version", json!("9.8.7")).await;
+    let description = "the Host has the version of the heartbeat";
+    let version = field_is(description, "/status/version", json!("9.8.7")).await;
     if cx.claim(SCHED_KUBE_014).met(version).is_none() {
         return Ok(());
     }
     for (number, percent, free) in [(1, 33.5, 5_000_000_000_i64), (2, 71.0, 4_000_000_000)] {
-        host.fact("systemCpuUsage", json!(percent));
-        host.fact("systemMemoryFree", json!(free.to_string()));
-        host.fact("workloadCount", json!(number.to_string()));
-        for (what, pointer, expected) in [
+        host.set_heartbeat_field("systemCpuUsage", json!(percent));
+        host.set_heartbeat_field("systemMemoryFree", json!(free.to_string()));
+        host.set_heartbeat_field("workloadCount", json!(number.to_string()));
+        for (description, pointer, expected) in [
             (
-                "free memory is shown",
+                "the Host has the free memory of the heartbeat",
                 "/status/systemMemoryFree",
                 json!(free),
             ),
             (
-                "the workloads are counted",
+                "the Host has the workload count of the heartbeat",
                 "/status/workloadCount",
                 json!(number),
             ),
         ] {
-            let seen = shown(what, pointer, expected).await;
-            cx.claim(SCHED_KUBE_014).met(seen);
+            let reported = field_is(description, pointer, expected).await;
+            cx.claim(SCHED_KUBE_014).met(reported);
         }
     }
-    let kept = cx.consistently(Duration::from_secs(3), "the figures stay", || async {
+    let description = "the Host keeps the fields of the heartbeat";
+    let kept = cx.consistently(Duration::from_secs(3), description, || async {
         let object = host_object(cx, &host.id()).await?;
         let status = object.get("status").cloned().unwrap_or_default();
         let names = ["version", "osArch", "osName", "osKernel", "systemCPUUsage"];
         let placeholder = names.into_iter().find(|name| {
-            let said = text(&status, &format!("/{name}")).to_owned();
-            matches!(said.as_str(), "" | "unknown")
+            let value = text(&status, &format!("/{name}")).to_owned();
+            matches!(value.as_str(), "" | "unknown")
         });
         match placeholder {
             None => Ok(()),
-            Some(name) => Err(format!("{name} in {status}")),
+            Some(name) => Err(format!("{name} is empty or unknown in {status}")),
         }
     });
     cx.claim(SCHED_KUBE_014).met(kept.await);
@@ -92,7 +101,7 @@ pub(super) async fn host_figures(cx: &ScenarioContext) -> Flow {
 }
 
 pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
+    cx.start_hosts::<2>().await?;
     let artifact = artifact(cx, "image");
     cx.submit(&artifact).await?;
     let app = cx.deployment("app", 1).image("artifact://web").with(
@@ -100,42 +109,47 @@ pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
         json!([{ "name": "web", "artifactFrom": { "name": artifact.key().name } }]),
     );
     cx.submit(&app).await?;
-    cx.placed("app", 1, SCHED_CRD_007).await?;
+    cx.require_running("app", 1, SCHED_CRD_007).await?;
     let cluster = cluster(cx)?;
     cluster
-        .remove(&artifact.key(), false)
+        .delete(&artifact.key(), false)
         .await
-        .map_err(trouble)?;
-    let stays = cx.consistently(Duration::from_secs(2), "the artifact stays", || async {
-        look(cx, &artifact.key()).await.map(|_| ())
+        .map_err(cluster_error)?;
+    let description = "the Artifact exists while it is in use";
+    let kept = cx.consistently(Duration::from_secs(2), description, || async {
+        observe(cx, &artifact.key()).await.map(|_| ())
     });
-    cx.claim(SCHED_KUBE_015).met(stays.await);
-    cluster.set_scale(&app.key(), 2).await.map_err(trouble)?;
-    let more = cx.runs("app", 2, cx.timings().act).await;
-    cx.claim(SCHED_KUBE_015).met(more);
-    cx.withdraw(&app).await?;
+    cx.claim(SCHED_KUBE_015).met(kept.await);
+    cluster
+        .set_scale(&app.key(), 2)
+        .await
+        .map_err(cluster_error)?;
+    let running = cx.wait_for_running("app", 2, cx.timings().act).await;
+    cx.claim(SCHED_KUBE_015).met(running);
+    cx.delete(&app).await?;
     let within = cx.timings().act + cx.timings().show;
-    let gone = cx.eventually(within, "it goes with its last user", || async {
-        match look(cx, &artifact.key()).await {
+    let description = "the Artifact is deleted with its last user";
+    let deleted = cx.eventually(within, description, || async {
+        match observe(cx, &artifact.key()).await {
             Err(_) => Ok(()),
-            Ok(object) => Err(format!("finalizers {:?}", finalizers(&object))),
+            Ok(object) => Err(format!("it has the finalizers {:?}", finalizers(&object))),
         }
     });
-    cx.claim(SCHED_KUBE_015).met(gone.await);
+    cx.claim(SCHED_KUBE_015).met(deleted.await);
     Ok(())
 }
 
-pub(super) async fn at_rest(cx: &ScenarioContext) -> Flow {
-    cx.hosts::<2>().await?;
-    let (app, _) = cx.deployed("app", 2, SCHED_SCALE_001).await?;
-    cx.says_ready(&app, true, cx.timings().show)
+pub(super) async fn idle(cx: &ScenarioContext) -> Flow {
+    cx.start_hosts::<2>().await?;
+    let (app, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
+    cx.wait_for_ready(&app, true, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
-    // The last counts may still be on their way.
-    cx.pass(Duration::from_secs(2)).await;
-    let before = versions(cx).await.map_err(Blocked::Harness)?;
-    let calm = cx.consistently(REST, "nothing is written", || async {
-        let now = versions(cx).await?;
+    // Wait for the last update of the counts.
+    cx.advance(Duration::from_secs(2)).await;
+    let before = resource_versions(cx).await.map_err(Blocked::Harness)?;
+    let idle = cx.consistently(IDLE, "no object is written", || async {
+        let now = resource_versions(cx).await?;
         let written = now
             .iter()
             .find(|(key, version)| before.get(*key) != Some(version));
@@ -144,12 +158,12 @@ pub(super) async fn at_rest(cx: &ScenarioContext) -> Flow {
             Some((key, _)) => Err(format!("{key} was written")),
         }
     });
-    cx.claim(SCHED_KUBE_016).met(calm.await);
+    cx.claim(SCHED_KUBE_016).met(idle.await);
     Ok(())
 }
 
-/// The versions of what was made for the app.
-async fn versions(cx: &ScenarioContext) -> Result<BTreeMap<Key, String>, String> {
+/// Returns the resource versions of the app's objects.
+async fn resource_versions(cx: &ScenarioContext) -> Result<BTreeMap<Key, String>, String> {
     let mut versions = BTreeMap::new();
     let prefix = cx.name("app");
     for kind in ["WorkloadDeployment", "WorkloadReplicaSet", "Workload"] {

@@ -1,21 +1,21 @@
-//! Pods in which hosts run, and the EndpointSlices of Services that lead to them.
+//! Pods of hosts, and the EndpointSlices of Services that route to hosts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{address, cluster, finalizers, find, look, plain_object, text, trouble};
+use super::{address, cluster, cluster_error, finalizers, find, observe, plain_object, text};
 use crate::check::outcome::{Blocked, Flow};
-use crate::scheduler::context::{Placed, ScenarioContext};
+use crate::scheduler::context::{RunningWorkload, ScenarioContext};
 use crate::scheduler::manifest::{Key, Manifest};
-use crate::scheduler::simulated_host::{Act, Rule, SimulatedHost};
+use crate::scheduler::simulated_host::{CommandRule, Reaction, SimulatedHost};
 use crate::spec::requirements::*;
 
 const POD_FINALIZER: &str = "runtime.wasmcloud.dev/pod-host-finalizer";
 
-/// A Pod that runs nowhere, at that address.
-async fn pod(cx: &ScenarioContext, name: &str, at: &str) -> Result<Manifest, Blocked> {
+/// Creates a Pod with this IP address that is scheduled to no Node.
+async fn create_pod(cx: &ScenarioContext, name: &str, ip: &str) -> Result<Manifest, Blocked> {
     let pod = plain_object("v1", "Pod", &cx.name(name))
         .with(
             "/metadata/labels",
@@ -25,97 +25,111 @@ async fn pod(cx: &ScenarioContext, name: &str, at: &str) -> Result<Manifest, Blo
             "/spec",
             json!({
                 "containers": [{ "name": "host", "image": "registry.invalid/host:1" }],
-                // No node has it, so that nobody else has a say in it.
+                // No Node has this label, so no kubelet manages the Pod.
                 "nodeSelector": { "berth.dev/nowhere": "true" },
                 "terminationGracePeriodSeconds": 0,
             }),
         );
     cx.submit(&pod).await?;
-    let status = json!({ "phase": "Running", "podIP": at, "podIPs": [{ "ip": at }] });
+    let status = json!({ "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }] });
     cluster(cx)?
         .set_status(&pod.key(), status)
         .await
-        .map_err(trouble)?;
+        .map_err(cluster_error)?;
     Ok(pod)
 }
 
-/// Until the Pod is held, so that its deletion is noticed.
-async fn held(cx: &ScenarioContext, pod: &Manifest) -> Result<(), Blocked> {
-    let held = cx.eventually(cx.timings().act, "the Pod has the finalizer", || async {
-        let object = look(cx, &pod.key()).await?;
-        match finalizers(&object).contains(&POD_FINALIZER) {
-            true => Ok(()),
-            false => Err(format!("finalizers {:?}", finalizers(&object))),
+/// Waits for the finalizer, without which the scheduler might miss the deletion of the Pod.
+async fn wait_for_finalizer(cx: &ScenarioContext, pod: &Manifest) -> Result<(), Blocked> {
+    let description = "the Pod has the finalizer";
+    let has_finalizer = cx.eventually(cx.timings().act, description, || async {
+        let object = observe(cx, &pod.key()).await?;
+        if finalizers(&object).contains(&POD_FINALIZER) {
+            Ok(())
+        } else {
+            Err(format!("it has the finalizers {:?}", finalizers(&object)))
         }
     });
-    held.await.or_blocked(cx, SCHED_KUBE_003)
+    has_finalizer.await.or_blocked(cx, SCHED_KUBE_003)
 }
 
-pub(super) async fn pod_let_go(cx: &ScenarioContext) -> Flow {
-    let at = address();
-    cx.host(cx.plan("a").fact("hostname", json!(at))).await?;
-    // One whose host was never heard, too.
-    for (name, at) in [("pod", at), ("lonely", address())] {
-        let pod = pod(cx, name, &at).await?;
-        held(cx, &pod).await?;
+pub(super) async fn pod_finalizer(cx: &ScenarioContext) -> Flow {
+    let host_ip = address();
+    let config = cx.host_config("a");
+    cx.start_host(config.heartbeat_field("hostname", json!(host_ip)))
+        .await?;
+    // The host of the second Pod never sends a heartbeat.
+    for (name, ip) in [("pod", host_ip), ("without-host", address())] {
+        let pod = create_pod(cx, name, &ip).await?;
+        wait_for_finalizer(cx, &pod).await?;
         cluster(cx)?
-            .remove(&pod.key(), false)
+            .delete(&pod.key(), false)
             .await
-            .map_err(trouble)?;
-        let gone = cx.eventually(cx.timings().notice, "the Pod is let go", || async {
-            match look(cx, &pod.key()).await {
+            .map_err(cluster_error)?;
+        let description = "the finalizer is removed, and the Pod is deleted";
+        let deleted = cx.eventually(cx.timings().notice, description, || async {
+            match observe(cx, &pod.key()).await {
                 Err(_) => Ok(()),
-                Ok(object) => Err(format!("finalizers {:?}", finalizers(&object))),
+                Ok(object) => Err(format!("it has the finalizers {:?}", finalizers(&object))),
             }
         });
-        cx.claim(SCHED_KUBE_004).met(gone.await);
+        cx.claim(SCHED_KUBE_004).met(deleted.await);
     }
     Ok(())
 }
 
 pub(super) async fn pod_deleted(cx: &ScenarioContext) -> Flow {
-    let at = address();
-    cx.host(cx.plan("a").fact("hostname", json!(at))).await?;
-    cx.deployed("app", 2, SCHED_SCALE_001).await?;
-    let pod = pod(cx, "pod", &at).await?;
-    held(cx, &pod).await?;
-    let b = cx
-        .host(cx.plan("b").fact("hostname", json!(address())))
+    let host_ip = address();
+    let config = cx.host_config("a");
+    cx.start_host(config.heartbeat_field("hostname", json!(host_ip)))
         .await?;
-    // It is registered before the first host goes.
-    cx.pass(cx.timings().register).await;
+    cx.deploy("app", 2, SCHED_SCALE_001).await?;
+    let pod = create_pod(cx, "pod", &host_ip).await?;
+    wait_for_finalizer(cx, &pod).await?;
+    let config = cx.host_config("b");
+    let b = cx
+        .start_host(config.heartbeat_field("hostname", json!(address())))
+        .await?;
+    // The second host must be registered before the Pod of the first one is deleted.
+    cx.advance(cx.timings().register).await;
     cluster(cx)?
-        .remove(&pod.key(), false)
+        .delete(&pod.key(), false)
         .await
-        .map_err(trouble)?;
-    let moved = cx.eventually(
+        .map_err(cluster_error)?;
+    let restarted = cx.eventually(
         cx.timings().notice,
-        "what ran there is started elsewhere",
+        "both workloads run on the other host",
         || {
-            let there = b.running().len();
-            std::future::ready(if there == 2 {
+            let running = b.running_ids().len();
+            std::future::ready(if running == 2 {
                 Ok(())
             } else {
-                Err(format!("{there} run elsewhere"))
+                Err(format!("{running} run on the other host"))
             })
         },
     );
-    cx.claim(SCHED_KUBE_005).met(moved.await);
+    cx.claim(SCHED_KUBE_005).met(restarted.await);
     Ok(())
 }
 
-/// A deployment that a Service leads to, and the hosts that it may run on.
-struct Routed {
+/// A deployment behind a Service, and the hosts on which it may run.
+struct RoutedApp {
     app: Manifest,
     service: Manifest,
     hosts: Vec<SimulatedHost>,
 }
 
-async fn routed(cx: &ScenarioContext, hosts: usize, replicas: i64) -> Result<Routed, Blocked> {
-    let mut up = Vec::new();
+/// Starts hosts with their own addresses, and deploys an app that a Service selects by name.
+async fn deploy_routed(
+    cx: &ScenarioContext,
+    hosts: usize,
+    replicas: i64,
+) -> Result<RoutedApp, Blocked> {
+    let mut started = Vec::new();
     for letter in ('a'..='z').take(hosts) {
-        let plan = cx.plan(&letter.to_string());
-        up.push(cx.host(plan.fact("hostname", json!(address()))).await?);
+        let config = cx.host_config(&letter.to_string());
+        let config = config.heartbeat_field("hostname", json!(address()));
+        started.push(cx.start_host(config).await?);
     }
     let name = cx.name("service");
     let app = cx
@@ -134,15 +148,15 @@ async fn routed(cx: &ScenarioContext, hosts: usize, replicas: i64) -> Result<Rou
     );
     cx.submit(&app).await?;
     let count = usize::try_from(replicas).unwrap_or_default();
-    cx.placed("app", count, SCHED_SCALE_001).await?;
-    Ok(Routed {
+    cx.require_running("app", count, SCHED_SCALE_001).await?;
+    Ok(RoutedApp {
         app,
         service,
-        hosts: up,
+        hosts: started,
     })
 }
 
-/// The slices of the Service, whoever made them.
+/// Returns all EndpointSlices of the Service.
 async fn slices(cx: &ScenarioContext, service: &Manifest) -> Result<Vec<Value>, String> {
     let name = service.key().name;
     find(cx, "EndpointSlice", |slice| {
@@ -153,16 +167,20 @@ async fn slices(cx: &ScenarioContext, service: &Manifest) -> Result<Vec<Value>, 
     .await
 }
 
-/// The addresses that the Service leads to.
-async fn leads_to(cx: &ScenarioContext, service: &Manifest) -> Result<BTreeSet<String>, String> {
+/// Returns the ready addresses of the Service.
+async fn service_addresses(
+    cx: &ScenarioContext,
+    service: &Manifest,
+) -> Result<BTreeSet<String>, String> {
     let slices = slices(cx, service).await?;
     let endpoints = slices
         .iter()
         .filter_map(|slice| slice.pointer("/endpoints")?.as_array())
         .flatten();
-    let ready = endpoints.filter(|one| one.pointer("/conditions/ready") != Some(&json!(false)));
+    let ready =
+        endpoints.filter(|endpoint| endpoint.pointer("/conditions/ready") != Some(&json!(false)));
     let addresses = ready
-        .filter_map(|one| one.get("addresses")?.as_array())
+        .filter_map(|endpoint| endpoint.get("addresses")?.as_array())
         .flatten();
     Ok(addresses
         .filter_map(Value::as_str)
@@ -171,32 +189,39 @@ async fn leads_to(cx: &ScenarioContext, service: &Manifest) -> Result<BTreeSet<S
 }
 
 fn address_of(host: &SimulatedHost) -> String {
-    let plan = host.plan();
-    let said = plan.facts.get("hostname").and_then(Value::as_str);
-    said.unwrap_or_default().to_owned()
+    let config = host.config();
+    let hostname = config.heartbeat_fields.get("hostname");
+    hostname
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
-fn addresses_of(placed: &[Placed]) -> BTreeSet<String> {
-    placed.iter().map(|one| address_of(&one.host)).collect()
+fn addresses_of(workloads: &[RunningWorkload]) -> BTreeSet<String> {
+    workloads
+        .iter()
+        .map(|workload| address_of(&workload.host))
+        .collect()
 }
 
-/// Waits until the Service leads just to where the app runs.
-async fn leads_there(
+/// Waits until the Service has exactly the addresses of the hosts on which the app runs.
+async fn wait_for_routes(
     cx: &ScenarioContext,
-    routed: &Routed,
+    routed: &RoutedApp,
     within: Duration,
 ) -> crate::check::wait::Waited<()> {
     cx.eventually(
         within,
-        "the Service leads to where it runs, and nowhere else",
+        "the Service has exactly the addresses of the hosts that run the app",
         || async {
-            let (there, running) = (
-                leads_to(cx, &routed.service).await?,
+            let (actual, expected) = (
+                service_addresses(cx, &routed.service).await?,
                 addresses_of(&cx.running("app")),
             );
-            match there == running && !there.is_empty() {
-                true => Ok(()),
-                false => Err(format!("{there:?} instead of {running:?}")),
+            if actual == expected && !actual.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{actual:?} instead of {expected:?}"))
             }
         },
     )
@@ -204,15 +229,15 @@ async fn leads_there(
 }
 
 pub(super) async fn endpoints(cx: &ScenarioContext) -> Flow {
-    let routed = routed(cx, 3, 2).await?;
+    let routed = deploy_routed(cx, 3, 2).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;
     cx.claim(SCHED_KUBE_006)
-        .met(leads_there(cx, &routed, within).await);
-    let wrong = cx.eventually(within, "the slice is as the page says", || async {
+        .met(wait_for_routes(cx, &routed, within).await);
+    let as_specified = cx.eventually(within, "the EndpointSlices are as specified", || async {
         let slices = slices(cx, &routed.service).await?;
-        let service = look(cx, &routed.service.key()).await?;
-        let right = |slice: &&Value| {
+        let service = observe(cx, &routed.service.key()).await?;
+        let is_valid = |slice: &&Value| {
             let label = slice
                 .pointer("/metadata/labels")
                 .and_then(|labels| labels.get("wasmcloud.dev/route-manager"));
@@ -222,41 +247,42 @@ pub(super) async fn endpoints(cx: &ScenarioContext) -> Flow {
                 && owner == text(&service, "/metadata/uid")
                 && port == "http"
         };
-        match slices.iter().find(|slice| !right(slice)) {
+        match slices.iter().find(|slice| !is_valid(slice)) {
             None => Ok(()),
             Some(slice) => Err(slice.to_string()),
         }
     });
-    cx.claim(SCHED_KUBE_006).met(wrong.await);
-    // One host less, one host more.
+    cx.claim(SCHED_KUBE_006).met(as_specified.await);
+    // The number of hosts that run the app decreases, and then increases.
     for replicas in [1, 3] {
         cluster(cx)?
             .set_scale(&routed.app.key(), replicas)
             .await
-            .map_err(trouble)?;
+            .map_err(cluster_error)?;
         let count = usize::try_from(replicas).unwrap_or_default();
-        cx.placed("app", count, SCHED_SCALE_001).await?;
+        cx.require_running("app", count, SCHED_SCALE_001).await?;
         cx.claim(SCHED_KUBE_006)
-            .met(leads_there(cx, &routed, within).await);
+            .met(wait_for_routes(cx, &routed, within).await);
     }
-    // One that does not serve any more.
-    if let Some(placed) = cx.running("app").first() {
-        placed.host.kill();
+    // A host fails.
+    if let Some(workload) = cx.running("app").first() {
+        workload.host.kill();
         let within = cx.timings().notice + cx.timings().show;
         cx.claim(SCHED_KUBE_006)
-            .met(leads_there(cx, &routed, within).await);
+            .met(wait_for_routes(cx, &routed, within).await);
     }
     Ok(())
 }
 
-pub(super) async fn mended(cx: &ScenarioContext) -> Flow {
-    let routed = routed(cx, 2, 2).await?;
-    // The Service comes after all that it leads to.
+/// The EndpointSlices are changed and deleted by another client, and must be repaired.
+pub(super) async fn endpoints_repaired(cx: &ScenarioContext) -> Flow {
+    let routed = deploy_routed(cx, 2, 2).await?;
+    // The Service is created after the workloads.
     cx.submit(&routed.service).await?;
     let act = cx.timings().act;
     if cx
         .claim(SCHED_KUBE_007)
-        .met(leads_there(cx, &routed, act).await)
+        .met(wait_for_routes(cx, &routed, act).await)
         .is_none()
     {
         return Ok(());
@@ -267,52 +293,55 @@ pub(super) async fn mended(cx: &ScenarioContext) -> Flow {
         .map_err(Blocked::Harness)?;
     let keys: Vec<Key> = first.iter().map(Key::of).collect();
     for key in &keys {
-        let nobody =
+        let wrong_address =
             json!({ "endpoints": [{ "addresses": [address()], "conditions": { "ready": true } }] });
-        cluster.change(key, nobody).await.map_err(trouble)?;
+        cluster
+            .patch(key, wrong_address)
+            .await
+            .map_err(cluster_error)?;
     }
     cx.claim(SCHED_KUBE_007)
-        .met(leads_there(cx, &routed, act).await);
+        .met(wait_for_routes(cx, &routed, act).await);
     for key in &keys {
-        cluster.remove(key, false).await.map_err(trouble)?;
+        cluster.delete(key, false).await.map_err(cluster_error)?;
     }
     cx.claim(SCHED_KUBE_007)
-        .met(leads_there(cx, &routed, act).await);
+        .met(wait_for_routes(cx, &routed, act).await);
     Ok(())
 }
 
-pub(super) async fn before_stop(cx: &ScenarioContext) -> Flow {
-    let routed = routed(cx, 2, 2).await?;
+pub(super) async fn endpoint_removed_before_stop(cx: &ScenarioContext) -> Flow {
+    let routed = deploy_routed(cx, 2, 2).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;
-    leads_there(cx, &routed, within)
+    wait_for_routes(cx, &routed, within)
         .await
         .or_blocked(cx, SCHED_KUBE_006)?;
-    // Whoever waits for the answer to the stop is seen.
+    // With slow replies, a scheduler that removes the endpoint only after the reply is detected.
     for host in &routed.hosts {
-        host.script(Rule::on(
+        host.add_rule(CommandRule::on(
             "workload.stop",
-            Act::AnswerAfter(Duration::from_secs(2)),
+            Reaction::DelayReply(Duration::from_secs(2)),
         ));
     }
     cluster(cx)?
         .set_scale(&routed.app.key(), 1)
         .await
-        .map_err(trouble)?;
+        .map_err(cluster_error)?;
     let stopped = cx.eventually(cx.timings().act, "a stop", || {
         let stop = cx.journal().stops().into_iter().next();
         std::future::ready(stop.ok_or_else(|| "no stop".to_owned()))
     });
     let (stop, _) = stopped.await.or_blocked(cx, SCHED_SCALE_005)?;
-    let there = leads_to(cx, &routed.service)
+    let addresses = service_addresses(cx, &routed.service)
         .await
         .map_err(Blocked::Harness)?;
     let stopping = routed.hosts.iter().find(|host| host.name() == stop.host);
-    let at = stopping.map(address_of).unwrap_or_default();
+    let stopping = stopping.map(address_of).unwrap_or_default();
     cx.claim(SCHED_KUBE_008).holds(
-        "the Service does not lead to the host when the stop has arrived there",
-        !there.contains(&at),
-        || format!("{there:?} hold {at}"),
+        "the Service no longer has the address of the host when the stop arrives",
+        !addresses.contains(&stopping),
+        || format!("{addresses:?} contain {stopping}"),
     );
     Ok(())
 }

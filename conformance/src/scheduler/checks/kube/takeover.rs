@@ -1,10 +1,10 @@
-//! Other schedulers of these kinds: before this one, and beside it.
+//! Takeover of the objects of another scheduler, and leader election with it.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{cluster, host_object, look, plain_object, text, trouble};
+use super::{cluster, cluster_error, host_object, observe, plain_object, text};
 use crate::check::outcome::{Blocked, Flow};
 use crate::scheduler::context::ScenarioContext;
 use crate::scheduler::manifest::{API_VERSION, Key, Manifest};
@@ -12,74 +12,78 @@ use crate::scheduler::simulated_host::SimulatedHost;
 use crate::spec::requirements::*;
 use crate::wire::response::State;
 
-/// The Lease of all schedulers of these kinds.
+/// Name of the Lease that all schedulers of these kinds share.
 const LEASE: &str = "d34db3ef.wasmcloud.dev";
-/// The name of a revision is made of these.
+/// Characters in the hash of a template.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A deployment of two as another scheduler leaves it: running, ready, with all that belongs to it.
+/// Takes over a running and ready deployment with two replicas, with all objects as another
+/// scheduler leaves them.
 pub(super) async fn takeover(cx: &ScenarioContext) -> Flow {
-    let [a, b] = cx.hosts::<2>().await?;
+    let [a, b] = cx.start_hosts::<2>().await?;
     for host in [&a, &b] {
-        // The other scheduler knew them, too.
+        // The other scheduler has created their Host objects, too.
         let id = host.id();
-        let known = cx.eventually(cx.timings().register, "a Host object", || {
+        let registered = cx.eventually(cx.timings().register, "a Host object exists", || {
             host_object(cx, &id)
         });
-        known.await.or_blocked(cx, SCHED_KUBE_003)?;
+        registered.await.or_blocked(cx, SCHED_KUBE_003)?;
     }
-    cx.live().kill().await;
-    let set = left(cx).await?;
-    for (host, name) in [(&a, "x1"), (&b, "x2")] {
-        leave_workload(cx, &set, host, name).await?;
+    cx.scheduler().kill().await;
+    let set = create_deployment(cx).await?;
+    for (host, suffix) in [(&a, "x1"), (&b, "x2")] {
+        create_workload(cx, &set, host, suffix).await?;
     }
-    let ids: Vec<String> = [&a, &b].iter().flat_map(|host| host.running()).collect();
+    let ids: Vec<String> = [&a, &b]
+        .iter()
+        .flat_map(|host| host.running_ids())
+        .collect();
     let from = Instant::now();
-    let launched = cx.live().launch();
-    launched.map_err(|cause| Blocked::chain("the scheduler", &cause))?;
-    let asked = cx.eventually(
+    let launched = cx.scheduler().launch();
+    launched.map_err(|error| Blocked::harness_error("cannot launch the scheduler", &error))?;
+    let polled = cx.eventually(
         cx.timings().reconnect + cx.timings().poll,
-        "it asks for what it has found",
+        "the status of both workloads is polled",
         || {
-            let asked = cx.journal().commands("workload.status");
+            let requests = cx.journal().commands("workload.status");
             let all = ids
                 .iter()
-                .all(|id| asked.iter().any(|(_, came)| came.id == *id));
+                .all(|id| requests.iter().any(|(_, request)| request.id == *id));
             std::future::ready(if all {
                 Ok(())
             } else {
-                Err(format!("{} questions", asked.len()))
+                Err(format!("{} status requests", requests.len()))
             })
         },
     );
-    cx.claim(SCHED_KUBE_001).met(asked.await);
+    cx.claim(SCHED_KUBE_001).met(polled.await);
     cx.assert_no_commands(SCHED_KUBE_001, from, Duration::from_secs(5))
         .await;
-    // It is at work, and goes on from there.
+    // Proves that the scheduler manages the deployment from now on.
     let app = cx.deployment("app", 3);
     cluster(cx)?
         .set_scale(&app.key(), 3)
         .await
-        .map_err(trouble)?;
+        .map_err(cluster_error)?;
     let within = cx.timings().act + cx.timings().reconnect;
-    let more = cx.eventually(within, "one more is one more", || {
-        let orders = cx.journal().orders_since(from);
-        std::future::ready(if orders.len() == 1 && cx.running("app").len() == 1 {
+    let scaled = cx.eventually(within, "exactly one workload is started", || {
+        let commands = cx.journal().starts_and_stops_since(from);
+        std::future::ready(if commands.len() == 1 && cx.running("app").len() == 1 {
             Ok(())
         } else {
-            Err(format!("{orders:?}"))
+            Err(format!("{commands:?}"))
         })
     });
-    cx.claim(SCHED_KUBE_001).met(more.await);
+    cx.claim(SCHED_KUBE_001).met(scaled.await);
     Ok(())
 }
 
-/// The deployment and its set.
-async fn left(cx: &ScenarioContext) -> Result<Value, Blocked> {
+/// Creates the deployment and its replica set, with their status. Returns the replica set.
+async fn create_deployment(cx: &ScenarioContext) -> Result<Value, Blocked> {
     let cluster = cluster(cx)?;
     let app = cx.deployment("app", 2);
     cx.submit(&app).await?;
-    let deployment = look(cx, &app.key()).await.map_err(Blocked::Harness)?;
+    let deployment = observe(cx, &app.key()).await.map_err(Blocked::Harness)?;
     let name = cx.name("app-7xk2p");
     let set = Manifest::deployment(&name, "", "", 2)
         .with("/kind", json!("WorkloadReplicaSet"))
@@ -96,7 +100,7 @@ async fn left(cx: &ScenarioContext) -> Result<Value, Blocked> {
     cluster
         .set_status(&set.key(), status)
         .await
-        .map_err(trouble)?;
+        .map_err(cluster_error)?;
     let status = json!({
         "currentReplicaSet": { "name": name }, "replicas": counts, "currentReplicas": 2,
         "selector": format!("runtime.wasmcloud.dev/workload-deployment={}", cx.name("app")),
@@ -105,12 +109,12 @@ async fn left(cx: &ScenarioContext) -> Result<Value, Blocked> {
     cluster
         .set_status(&app.key(), status)
         .await
-        .map_err(trouble)?;
-    look(cx, &set.key()).await.map_err(Blocked::Harness)
+        .map_err(cluster_error)?;
+    observe(cx, &set.key()).await.map_err(Blocked::Harness)
 }
 
-/// One workload of the set, on that host.
-async fn leave_workload(
+/// Creates one workload of the set, with its status, and runs it on the host.
+async fn create_workload(
     cx: &ScenarioContext,
     set: &Value,
     host: &SimulatedHost,
@@ -122,7 +126,7 @@ async fn leave_workload(
         .with("/spec", spec.clone())
         .with(
             "/metadata/annotations",
-            json!({ "runtime.wasmcloud.dev/workload-replica-set-generation": revision(&spec) }),
+            json!({ "runtime.wasmcloud.dev/workload-replica-set-generation": revision_hash(&spec) }),
         )
         .with(
             "/metadata/finalizers",
@@ -130,57 +134,61 @@ async fn leave_workload(
         )
         .with("/metadata/ownerReferences", owner(set));
     cx.submit(&workload).await?;
-    let object = look(cx, &workload.key()).await.map_err(Blocked::Harness)?;
+    let object = observe(cx, &workload.key())
+        .await
+        .map_err(Blocked::Harness)?;
     let id = text(&object, "/metadata/uid");
     let status = json!({
         "hostId": host.id(), "workloadId": id,
         "conditions": conditions(&["Config", "HostSelection", "Placement", "Sync", "Ready"]),
     });
-    let set = cluster(cx)?.set_status(&workload.key(), status).await;
-    set.map_err(trouble)?;
-    host.put(id, State::Running, "");
+    let updated = cluster(cx)?.set_status(&workload.key(), status).await;
+    updated.map_err(cluster_error)?;
+    host.set_workload_state(id, State::Running, "");
     Ok(())
 }
 
-/// Of several instances only the holder of the Lease acts, whoever that is.
+/// The scheduler acts only while it holds the Lease.
 pub(super) async fn lease(cx: &ScenarioContext) -> Flow {
-    cx.live().kill().await;
-    cx.hosts::<2>().await?;
+    cx.scheduler().kill().await;
+    cx.start_hosts::<2>().await?;
     let lease = |holder: &str| {
         plain_object("coordination.k8s.io/v1", "Lease", LEASE).with(
             "/spec",
             json!({
                 "holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": 1,
-                "acquireTime": crate::check::run_options::today().replace('Z', "000Z"),
-                "renewTime": crate::check::run_options::today().replace('Z', "000Z"),
+                "acquireTime": crate::check::run_options::now_rfc3339().replace('Z', "000Z"),
+                "renewTime": crate::check::run_options::now_rfc3339().replace('Z', "000Z"),
             }),
         )
     };
     cx.submit(&lease("operator_1")).await?;
-    let launched = cx.live().launch();
-    launched.map_err(|cause| Blocked::chain("the scheduler", &cause))?;
+    let launched = cx.scheduler().launch();
+    launched.map_err(|error| Blocked::harness_error("cannot launch the scheduler", &error))?;
     cx.submit(&cx.deployment("app", 2)).await?;
-    // As long as the other one renews it, which is more often than it lasts.
+    // The other instance renews the Lease before it expires.
     for _ in 0..3 {
         let window = Duration::from_secs(3);
-        let calm = cx.never(window, "an order of one that has no Lease", || {
+        let no_start = cx.never(window, "a start without the Lease", || {
             let starts = cx.starts_of("app");
             starts
                 .first()
-                .map(|(entry, came)| format!("a start of {} on {}", came.id, entry.host))
+                .map(|(entry, start)| format!("a start of {} on {}", start.id, entry.host))
         });
-        cx.claim(SCHED_KUBE_012).met(calm.await);
+        cx.claim(SCHED_KUBE_012).met(no_start.await);
         cx.submit(&lease("operator_1")).await?;
     }
-    // The other one lets go of it.
+    // The other instance releases the Lease.
     cx.submit(&lease("")).await?;
     let within = cx.timings().act + cx.timings().reconnect;
-    let runs = cx.runs("app", 2, within).await;
-    cx.claim(SCHED_KUBE_012).met(runs);
-    let held = look(cx, &lease("").key()).await.map_err(Blocked::Harness)?;
-    let holder = text(&held, "/spec/holderIdentity").to_owned();
+    let running = cx.wait_for_running("app", 2, within).await;
+    cx.claim(SCHED_KUBE_012).met(running);
+    let acquired = observe(cx, &lease("").key())
+        .await
+        .map_err(Blocked::Harness)?;
+    let holder = text(&acquired, "/spec/holderIdentity").to_owned();
     cx.claim(SCHED_KUBE_012).holds(
-        "whoever acts holds the Lease",
+        "the scheduler holds the Lease",
         !matches!(holder.as_str(), "" | "operator_1"),
         || format!("its holder is {holder:?}"),
     );
@@ -209,19 +217,20 @@ fn conditions(names: &[&str]) -> Value {
     names.iter().map(entry).collect()
 }
 
-/// The hash of a template's spec of the form that scenarios have. Pure.
-pub(super) fn revision(spec: &Value) -> String {
+/// Returns the hash of a template's spec in the form that scenarios use. Pure.
+pub(super) fn revision_hash(spec: &Value) -> String {
     let group = text(spec, "/hostSelector/hostgroup");
     let (name, image) = (
         text(spec, "/components/0/name"),
         text(spec, "/components/0/image"),
     );
-    let json = match spec.as_object().is_none_or(serde_json::Map::is_empty) {
-        true => "{}".to_owned(),
-        // The order of the Go types, which is not that of the alphabet.
-        false => format!(
+    let json = if spec.as_object().is_none_or(serde_json::Map::is_empty) {
+        "{}".to_owned()
+    } else {
+        // The order is that of the fields in the Go types, which is not alphabetical.
+        format!(
             r#"{{"hostSelector":{{"hostgroup":"{group}"}},"components":[{{"name":"{name}","image":"{image}"}}]}}"#
-        ),
+        )
     };
     let hash = json.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -240,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_revision_is_that_of_the_specification() {
-        assert_eq!(revision(&json!({})), "5859f96865");
+    fn hashes_as_specified() {
+        assert_eq!(revision_hash(&json!({})), "5859f96865");
     }
 }

@@ -1,10 +1,10 @@
-;; Paths of the form `/VERB/ARGUMENT`.
+;; Parses paths of the form `/VERB/ARGUMENT`.
 ;; code
-;; What follows the second slash of the path; nothing when there is none.
+;; The path after its second slash; empty without one.
 (global $argument_ptr (mut i32) (i32.const 0))
 (global $argument_len (mut i32) (i32.const 0))
 
-;; The first letter of the verb, or 0.
+;; Returns the first letter of the verb, or 0.
 (func $read_verb (result i32)
   (local $at i32)
   (global.set $argument_len (i32.const 0))

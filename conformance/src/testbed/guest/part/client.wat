@@ -1,4 +1,4 @@
-;; An HTTP GET without a body, up to the head of the answer.
+;; An HTTP GET request; the body of the response is not read.
 (import "wasi:http/types@0.2.0" "[constructor]outgoing-request"
   (func $new_request (param i32) (result i32)))
 (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-scheme"
@@ -22,7 +22,7 @@
 (import "wasi:http/types@0.2.0" "[resource-drop]incoming-response"
   (func $drop_response (param i32)))
 ;; code
-;; The status of http://AUTHORITY/PATH, or 0 when there is no answer.
+;; Returns the status of http://AUTHORITY/PATH, or 0 without a response.
 (func $http_get
   (param $authority i32) (param $authority_len i32) (param $path i32) (param $path_len i32)
   (result i32)

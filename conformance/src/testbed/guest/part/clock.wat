@@ -1,4 +1,4 @@
-;; Waiting in a way that yields to the host.
+;; Waits for a time and yields to the host meanwhile.
 (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
   (func $subscribe_duration (param i64) (result i32)))
 ;; code

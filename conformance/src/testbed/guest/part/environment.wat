@@ -1,13 +1,13 @@
-;; The value of the first environment variable, and where its first slash is.
+;; The value of the first environment variable, and the position of its first slash.
 (import "wasi:cli/environment@0.2.0" "get-environment" (func $get_environment (param i32)))
 ;; code
 (global $value_ptr (mut i32) (i32.const 0))
 (global $value_len (mut i32) (i32.const 0))
-;; Bytes before the first slash; all of them when there is none.
+;; Number of bytes before the first slash; the whole length without one.
 (global $slash (mut i32) (i32.const 0))
 
-;; Whether there is a variable with a value.
-(func $first_value (result i32)
+;; Reads the first variable. Returns whether it exists and is not empty.
+(func $read_first_value (result i32)
   (call $get_environment (i32.const 0))
   (if (i32.eqz (i32.load (i32.const 4)))
     (then (return (i32.const 0))))

@@ -1,9 +1,9 @@
-;; Memory, in bytes from 0: 0x000 what calls return, 0x100 the guest's own text, 0x400 text in the
-;; making, 0x800 the heap. Nothing is freed: who is called again and again resets the heap.
+;; Memory layout: 0x000 results of calls, 0x100 the guest's own text, 0x400 text buffer, 0x800 heap.
+;; Nothing is freed: a guest that is called repeatedly resets the heap.
 ;; code
 (memory (export "memory") 1)
 (global $heap (mut i32) (i32.const 0x800))
-(global $pen (mut i32) (i32.const 0x400))
+(global $write_ptr (mut i32) (i32.const 0x400))
 
 (func $reset_heap
   (global.set $heap (i32.const 0x800)))
@@ -30,18 +30,18 @@
   (memory.copy (local.get $new) (local.get $old) (local.get $old_bytes))
   (local.get $new))
 
-(func $pen_at (param $ptr i32)
-  (global.set $pen (local.get $ptr)))
+(func $set_write_ptr (param $ptr i32)
+  (global.set $write_ptr (local.get $ptr)))
 
 (func $write (param $ptr i32) (param $len i32)
-  (memory.copy (global.get $pen) (local.get $ptr) (local.get $len))
-  (global.set $pen (i32.add (global.get $pen) (local.get $len))))
+  (memory.copy (global.get $write_ptr) (local.get $ptr) (local.get $len))
+  (global.set $write_ptr (i32.add (global.get $write_ptr) (local.get $len))))
 
 (func $write_byte (param $byte i32)
-  (i32.store8 (global.get $pen) (local.get $byte))
-  (global.set $pen (i32.add (global.get $pen) (i32.const 1))))
+  (i32.store8 (global.get $write_ptr) (local.get $byte))
+  (global.set $write_ptr (i32.add (global.get $write_ptr) (i32.const 1))))
 
-;; The number in decimal.
+;; Writes the number in decimal.
 (func $write_number (param $number i32)
   (if (i32.ge_u (local.get $number) (i32.const 10))
     (then (call $write_number (i32.div_u (local.get $number) (i32.const 10)))))

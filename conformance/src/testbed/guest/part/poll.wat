@@ -1,4 +1,4 @@
-;; Waiting for one thing, in a way that yields to the host.
+;; Waits for a pollable and yields to the host meanwhile.
 (import "wasi:io/poll@0.2.0" "[method]pollable.block"
   (func $block (param i32)))
 (import "wasi:io/poll@0.2.0" "[resource-drop]pollable"

@@ -1,4 +1,4 @@
-;; The path of a request, and an answer with status 200 whose body is said piece by piece.
+;; The path of a request, and a response with status 200 whose body is written piece by piece.
 (import "wasi:http/types@0.2.0" "[method]incoming-request.path-with-query"
   (func $path_with_query (param i32 i32)))
 (import "wasi:http/types@0.2.0" "[resource-drop]incoming-request"
@@ -32,15 +32,15 @@
       (global.set $path_ptr (i32.load (i32.const 4)))
       (global.set $path_len (i32.load (i32.const 8))))))
 
-;; Whether the path is `/ok`.
-(func $asked_ok (result i32)
+;; Returns whether the path is `/ok`.
+(func $is_ok_path (result i32)
   (if (i32.ne (global.get $path_len) (i32.const 3))
     (then (return (i32.const 0))))
   (i32.and
     (i32.eq (i32.load16_u align=1 (global.get $path_ptr)) (i32.const 0x6f2f))
     (i32.eq (i32.load8_u offset=2 (global.get $path_ptr)) (i32.const 0x6b))))
 
-(func $begin (param $out i32)
+(func $begin_response (param $out i32)
   (local $response i32)
   (local.set $response (call $new_response (call $new_fields)))
   (call $response_body (local.get $response) (i32.const 0))
@@ -50,8 +50,8 @@
   (call $set_response (local.get $out) (i32.const 0) (local.get $response)
     (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
 
-;; A stream takes at most 4096 bytes at once; one that is closed takes nothing more.
-(func $say (param $ptr i32) (param $len i32)
+;; Writes to the body, at most 4096 bytes at once, until the stream is closed.
+(func $write_body (param $ptr i32) (param $len i32)
   (local $piece i32)
   (block $done
     (loop $next
@@ -66,11 +66,11 @@
       (local.set $len (i32.sub (local.get $len) (local.get $piece)))
       (br $next))))
 
-(func $end
+(func $end_response
   (call $drop_output (global.get $stream))
   (call $finish_body (global.get $body) (i32.const 0) (i32.const 0) (i32.const 0)))
 
-(func $answer (param $out i32) (param $ptr i32) (param $len i32)
-  (call $begin (local.get $out))
-  (call $say (local.get $ptr) (local.get $len))
-  (call $end))
+(func $respond (param $out i32) (param $ptr i32) (param $len i32)
+  (call $begin_response (local.get $out))
+  (call $write_body (local.get $ptr) (local.get $len))
+  (call $end_response))

@@ -1,7 +1,8 @@
-//! Measures what the tap adds to the round trip of a request on loopback.
+//! Measures the latency that the tap adds to a request on loopback.
 //!
-//! `cargo run --release -p berth-conformance --example tap_cost [SECONDS]` asks the same service by
-//! turns directly and through a tap in front of the service, for SECONDS (default 4) in all.
+//! `cargo run --release -p berth-conformance --example tap_latency [SECONDS]` sends requests
+//! alternately to a service without a tap and to one behind a tap, for SECONDS (default 4) in
+//! total.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -26,8 +27,8 @@ async fn main() -> Result<(), Failure> {
     let (mut direct, mut tapped) = (Vec::new(), Vec::new());
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     while Instant::now() < end {
-        direct.push(ask(&client, "direct").await?);
-        tapped.push(ask(&client, "tapped").await?);
+        direct.push(request(&client, "direct").await?);
+        tapped.push(request(&client, "tapped").await?);
     }
     let (direct, tapped) = (median(direct), median(tapped));
     println!(
@@ -41,8 +42,8 @@ async fn serve(url: &str, subject: &'static str) -> Result<(), Failure> {
     let client = async_nats::connect(url).await?;
     let mut requests = client.subscribe(subject).await?;
     client.flush().await?;
-    // Behind the subscription, so that the broker knows it.
-    let _ = client.request("nobody.is.here", "".into()).await;
+    // The reply follows the subscription, so the broker has processed it.
+    let _ = client.request("no.responders", "".into()).await;
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let Some(reply) = request.reply else { continue };
@@ -54,13 +55,16 @@ async fn serve(url: &str, subject: &'static str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn ask(client: &Client, subject: &'static str) -> Result<Duration, Failure> {
-    let began = Instant::now();
+async fn request(client: &Client, subject: &'static str) -> Result<Duration, Failure> {
+    let started_at = Instant::now();
     client.request(subject, "x".repeat(256).into()).await?;
-    Ok(began.elapsed())
+    Ok(started_at.elapsed())
 }
 
-fn median(mut figures: Vec<Duration>) -> Duration {
-    figures.sort();
-    figures.get(figures.len() / 2).copied().unwrap_or_default()
+fn median(mut durations: Vec<Duration>) -> Duration {
+    durations.sort();
+    durations
+        .get(durations.len() / 2)
+        .copied()
+        .unwrap_or_default()
 }

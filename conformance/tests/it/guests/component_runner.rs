@@ -1,38 +1,35 @@
-//! A world for one guest at a time, on Wasmtime: everything that a role may ask for, scripted.
+//! Runs one guest at a time on Wasmtime, with all interfaces that a role may import.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use berth_conformance::spec::roles::Role;
 use berth_conformance::testbed::guest;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, body::Bytes};
-use wasmtime::{
-    Config, Engine, Error, Result, Store, StoreLimits, StoreLimitsBuilder,
-    component::{
-        Component, ComponentType, Lift, Linker, Lower, Resource, ResourceTable, ResourceType,
-    },
+use hyper::Request;
+use hyper::body::Bytes;
+use wasmtime::component::{
+    Component, ComponentType, Lift, Linker, Lower, Resource, ResourceTable, ResourceType,
 };
-use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2::bindings::CommandPre};
-use wasmtime_wasi_http::{
-    WasiHttpCtx, WasiHttpCtxView, WasiHttpView,
-    p2::bindings::{ProxyPre, http::types::Scheme},
-};
+use wasmtime::{Config, Engine, Error, Result, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 const TICK: Duration = Duration::from_millis(10);
 
-/// What the guest finds around it.
+/// The environment of a guest.
 #[derive(Clone, Default)]
 pub struct Setup {
     variables: Vec<(String, String)>,
     directory: Option<(PathBuf, bool)>,
     config: HashMap<String, String>,
     memory_bytes: Option<usize>,
-    cut_after_ms: Option<u64>,
+    interrupt_after_ms: Option<u64>,
     sockets: bool,
     keys: Arc<Mutex<HashMap<String, Vec<u8>>>>,
     log: Arc<Mutex<Vec<String>>>,
@@ -63,8 +60,8 @@ impl Setup {
         self
     }
 
-    pub fn cut_after_ms(mut self, ms: u64) -> Setup {
-        self.cut_after_ms = Some(ms);
+    pub fn interrupt_after_ms(mut self, ms: u64) -> Setup {
+        self.interrupt_after_ms = Some(ms);
         self
     }
 
@@ -78,10 +75,10 @@ impl Setup {
     }
 }
 
-/// How a service ended.
+/// The end of a service.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
-    Well,
+    Success,
     Failed,
     Exit(i32),
     Trap(&'static str),
@@ -115,20 +112,20 @@ impl WasiHttpView for State {
     }
 }
 
-pub struct World {
+pub struct Runner {
     engine: Engine,
     linker: Linker<State>,
     ticker: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for World {
+impl Drop for Runner {
     fn drop(&mut self) {
         self.ticker.abort();
     }
 }
 
-impl World {
-    pub fn new() -> World {
+impl Runner {
+    pub fn new() -> Runner {
         let mut config = Config::new();
         config.epoch_interruption(true);
         let engine = Engine::new(&config).unwrap();
@@ -138,15 +135,15 @@ impl World {
         add_config(&mut linker).unwrap();
         add_keyvalue(&mut linker).unwrap();
         add_logging(&mut linker).unwrap();
-        let ticking = engine.clone();
+        let ticked_engine = engine.clone();
         let ticker = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(TICK);
             loop {
                 ticks.tick().await;
-                ticking.increment_epoch();
+                ticked_engine.increment_epoch();
             }
         });
-        World {
+        Runner {
             engine,
             linker,
             ticker,
@@ -178,7 +175,7 @@ impl World {
             limits = limits.memory_size(bytes);
         }
         let ticks = setup
-            .cut_after_ms
+            .interrupt_after_ms
             .map_or(u64::MAX / 2, |ms| ms / TICK.as_millis() as u64);
         let state = State {
             wasi: wasi.build(),
@@ -193,7 +190,7 @@ impl World {
         store
     }
 
-    /// Whether the image compiles and finds all its imports.
+    /// Instantiates the image, which requires that it compiles and that all its imports exist.
     pub async fn instantiate(&self, role: Role) -> std::result::Result<(), String> {
         let instantiate = async {
             let component = self.component(role)?;
@@ -219,7 +216,8 @@ impl World {
         self.request(role, request, setup).await
     }
 
-    /// The body of the answer, whose status must be 200; the trap if there is none.
+    /// Returns the body of the response, whose status must be 200, or the trap if there is no
+    /// response.
     pub async fn request(
         &self,
         role: Role,
@@ -241,25 +239,25 @@ impl World {
             .new_incoming_request(Scheme::Http, request)?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let out = store.data_mut().http().new_response_outparam(sender)?;
-        let handled = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let proxy = pre.instantiate_async(&mut store).await?;
             proxy
                 .wasi_http_incoming_handler()
                 .call_handle(&mut store, request, out)
                 .await
         });
-        let Ok(answer) = receiver.await else {
-            handled.await??;
-            return Err(Error::msg("no answer"));
+        let Ok(response) = receiver.await else {
+            task.await??;
+            return Err(Error::msg("no response"));
         };
-        let answer = answer.map_err(|code| Error::msg(format!("{code:?}")))?;
-        assert_eq!(answer.status(), 200);
-        let body = answer
+        let response = response.map_err(|code| Error::msg(format!("{code:?}")))?;
+        assert_eq!(response.status(), 200);
+        let body = response
             .into_body()
             .collect()
             .await
             .map_err(|e| Error::msg(format!("{e:?}")))?;
-        handled.await??;
+        task.await??;
         Ok(String::from_utf8(body.to_bytes().to_vec())?)
     }
 
@@ -280,7 +278,7 @@ impl World {
 
 fn end(result: Result<std::result::Result<(), ()>>) -> End {
     let error = match result {
-        Ok(Ok(())) => return End::Well,
+        Ok(Ok(())) => return End::Success,
         Ok(Err(())) => return End::Failed,
         Err(error) => error,
     };
@@ -325,7 +323,7 @@ enum KeyvalueError {
 
 struct Bucket;
 
-type Kept<T> = Result<(std::result::Result<T, KeyvalueError>,)>;
+type KeyvalueResult<T> = Result<(std::result::Result<T, KeyvalueError>,)>;
 
 fn add_keyvalue(linker: &mut Linker<State>) -> Result<()> {
     let mut store = linker.instance("wasi:keyvalue/store@0.2.0-draft")?;
@@ -342,7 +340,7 @@ fn add_keyvalue(linker: &mut Linker<State>) -> Result<()> {
     )?;
     store.func_wrap(
         "open",
-        |mut store, (name,): (String,)| -> Kept<Resource<Bucket>> {
+        |mut store, (name,): (String,)| -> KeyvalueResult<Resource<Bucket>> {
             if name != "default" {
                 return Ok((Err(KeyvalueError::NoSuchStore),));
             }
@@ -351,7 +349,7 @@ fn add_keyvalue(linker: &mut Linker<State>) -> Result<()> {
     )?;
     store.func_wrap(
         "[method]bucket.get",
-        |store, (_, key): (Resource<Bucket>, String)| -> Kept<Option<Vec<u8>>> {
+        |store, (_, key): (Resource<Bucket>, String)| -> KeyvalueResult<Option<Vec<u8>>> {
             Ok((Ok(store
                 .data()
                 .setup
@@ -364,14 +362,14 @@ fn add_keyvalue(linker: &mut Linker<State>) -> Result<()> {
     )?;
     store.func_wrap(
         "[method]bucket.set",
-        |store, (_, key, value): (Resource<Bucket>, String, Vec<u8>)| -> Kept<()> {
+        |store, (_, key, value): (Resource<Bucket>, String, Vec<u8>)| -> KeyvalueResult<()> {
             store.data().setup.keys.lock().unwrap().insert(key, value);
             Ok((Ok(()),))
         },
     )?;
     store.func_wrap(
         "[method]bucket.delete",
-        |store, (_, key): (Resource<Bucket>, String)| -> Kept<()> {
+        |store, (_, key): (Resource<Bucket>, String)| -> KeyvalueResult<()> {
             store.data().setup.keys.lock().unwrap().remove(&key);
             Ok((Ok(()),))
         },

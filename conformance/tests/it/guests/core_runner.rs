@@ -1,12 +1,12 @@
-//! The core module inside a service's component, run twice in one memory.
+//! Runs the core module of a service component twice in the same memory.
 
 use wasmtime::{Caller, Engine, Linker, Module, Store};
 
-/// What the host has seen: the paths that were asked for.
+/// Paths that the guest has requested.
 type Paths = Vec<String>;
 
-/// The paths of the beacons of two runs, the second in the memory that the first left behind.
-pub fn words_of_two_runs(component: &[u8]) -> Vec<String> {
+/// Returns the paths of the beacons of two runs; the second run uses the memory of the first.
+pub fn beacon_paths_of_two_runs(component: &[u8]) -> Vec<String> {
     let engine = Engine::default();
     let module = Module::new(&engine, core_module(component)).unwrap();
     let mut linker = Linker::<Paths>::new(&engine);
@@ -31,14 +31,15 @@ pub fn words_of_two_runs(component: &[u8]) -> Vec<String> {
     store.into_data()
 }
 
-/// The first module in the component: a section of id 1, whose content has a header of its own.
+/// Returns the first core module of a component: a section with id 1 that begins with a module
+/// header.
 fn core_module(component: &[u8]) -> &[u8] {
     let header = b"\0asm\x01\0\0\0";
     let start = component
         .windows(header.len())
         .position(|window| window == header)
         .unwrap();
-    // The section's length stands right before it, as LEB128 of at most three bytes here.
+    // The length of the section precedes it, here as LEB128 of at most three bytes.
     let length = (1..=3)
         .filter_map(|width| {
             let bytes = &component[start - width..start];
@@ -57,7 +58,7 @@ fn core_module(component: &[u8]) -> &[u8] {
     &component[start..start + length]
 }
 
-/// One variable without a name, its value `host/token`, at 4096 where the guest has nothing.
+/// Returns one variable without a name and with the value `host/token`, at the unused address 4096.
 fn variable(mut caller: Caller<'_, Paths>, list: i32) {
     let memory = caller.get_export("memory").unwrap().into_memory().unwrap();
     let data = memory.data_mut(&mut caller);
