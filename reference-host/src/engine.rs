@@ -122,7 +122,7 @@ impl Engine {
             .map(|(name, _)| name.to_owned())
             .collect();
         let mut linker = self.baseline.clone();
-        let all = if Breakage::GrantsUndeclared.is_on() {
+        let all = if Breakage::GrantsUndeclaredImports.is_on() {
             self.offered_interfaces()
         } else {
             Vec::new()

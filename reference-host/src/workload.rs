@@ -65,7 +65,7 @@ impl Workload {
             volumes,
             _slot,
         } = self;
-        if let Some(mut service) = service.filter(|_| !Breakage::NoEpochs.is_on()) {
+        if let Some(mut service) = service.filter(|_| !Breakage::NoEpochInterruption.is_on()) {
             service.0.abort();
             // Usually cancelled, but the service may also have ended by itself just before.
             let _ = (&mut service.0).await;
@@ -130,7 +130,7 @@ impl Drop for Slot {
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        if !Breakage::NoEpochs.is_on() {
+        if !Breakage::NoEpochInterruption.is_on() {
             self.0.abort();
         }
     }

@@ -15,7 +15,7 @@ berth_sdk::declare_breakages! {
     "endpoint-after-stop" => EndpointAfterStop,
     "no-observed-generation" => NoObservedGeneration,
     "no-scale-status" => NoScaleStatus,
-    "fights-garbage-collection" => FightsGarbageCollection,
+    "recreates-deleted-dependents" => RecreatesDeletedDependents,
     "ignores-lease" => IgnoresLease,
     "touches-every-namespace" => TouchesEveryNamespace,
     "placeholder-host-status" => PlaceholderHostStatus,

@@ -48,8 +48,8 @@ impl OutgoingHttp {
     }
 
     fn allows(&self, uri: &http::Uri) -> bool {
-        if Breakage::OpenEgress.is_on() || Breakage::ClosedEgress.is_on() {
-            return Breakage::OpenEgress.is_on();
+        if Breakage::UnrestrictedEgress.is_on() || Breakage::DeniesAllowedEgress.is_on() {
+            return Breakage::UnrestrictedEgress.is_on();
         }
         let scheme = uri.scheme_str().unwrap_or("https");
         let default_port = if scheme == "http" { 80 } else { 443 };

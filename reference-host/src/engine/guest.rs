@@ -94,7 +94,7 @@ impl GuestFactory {
             };
             wasi.preopened_dir(&mount.host_path, &mount.guest_path, perms)?;
         }
-        if Breakage::OpenSockets.is_on() {
+        if Breakage::UnrestrictedSockets.is_on() {
             wasi.allow_tcp(true).allow_udp(true).inherit_network();
         } else if !self.sandbox.egress.allows_no_socket() {
             let check = socket_check(self.sandbox.egress.clone(), resolved_names.clone());
@@ -157,7 +157,7 @@ impl ResourceLimiter for MemoryLimit {
         let used = self.used_bytes.saturating_add(requested);
         self.granted_bytes = 0;
         if used > self.limit_bytes {
-            if Breakage::AllocationEndsHost.is_on() {
+            if Breakage::AllocationKillsHost.is_on() {
                 std::process::abort();
             }
             return Ok(false);

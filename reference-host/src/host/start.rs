@@ -262,7 +262,7 @@ fn http_front(
         return Ok(None);
     };
     let hosts = match declared_hosts(declaration) {
-        Err(_) if Breakage::AcceptsBadHost.is_on() => return Ok(None),
+        Err(_) if Breakage::AcceptsInvalidHostName.is_on() => return Ok(None),
         Ok(hosts) if Breakage::NoAliases.is_on() => hosts.into_iter().take(1).collect(),
         hosts => hosts.map_err(StartFailure::Host)?,
     };

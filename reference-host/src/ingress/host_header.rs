@@ -30,7 +30,7 @@ impl HostName {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let name = if Breakage::PortInHostMatters.is_on() {
+        let name = if Breakage::ComparesPortInHost.is_on() {
             text
         } else {
             without_port(text)

@@ -151,7 +151,7 @@ fn route(table: &Table, request: &Request<Incoming>) -> Result<Handler, StatusCo
     let routes = table.current.load();
     let handler = if Breakage::RoutesIgnoreHost.is_on() {
         routes.any()
-    } else if Breakage::OneReplicaGetsAll.is_on() {
+    } else if Breakage::NoLoadBalancing.is_on() {
         routes.first(host.as_str())
     } else {
         routes.find(host.as_str())
@@ -162,7 +162,7 @@ fn route(table: &Table, request: &Request<Incoming>) -> Result<Handler, StatusCo
 /// Limits the requests of all workloads together to four, which HOST-HTTP-015 forbids.
 async fn shared_permit() -> Option<tokio::sync::SemaphorePermit<'static>> {
     static PERMITS: Semaphore = Semaphore::const_new(4);
-    if Breakage::SpinBlocksIngress.is_on() {
+    if Breakage::BusyGuestBlocksIngress.is_on() {
         PERMITS.acquire().await.ok()
     } else {
         None

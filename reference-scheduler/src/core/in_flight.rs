@@ -111,7 +111,7 @@ impl Scheduler {
             }
             Outcome::NoResponders => liveness::Event::NoResponders { host },
             Outcome::TimedOut | Outcome::Disconnected if call.is_probe => {
-                liveness::Event::ProbeFailed { host }
+                liveness::Event::ProbeTimedOut { host }
             }
             Outcome::TimedOut | Outcome::Disconnected | Outcome::InvalidRequest(_) => return,
         };

@@ -64,7 +64,7 @@ impl ReplicaSet {
     }
 
     pub fn is_wanted(&self) -> bool {
-        !self.unwanted && (!self.is_deleting() || Breakage::FightsGarbageCollection.is_on())
+        !self.unwanted && (!self.is_deleting() || Breakage::RecreatesDeletedDependents.is_on())
     }
 
     pub fn replicas(&self) -> u32 {
@@ -236,7 +236,8 @@ impl Scheduler {
         let deletion_quiet_until = self.now + DELETION_QUIET_PERIOD;
         let deployment = self.deployment_of(set);
         let deployment = deployment.and_then(|index| self.deployments.get_mut(index));
-        if let Some(deployment) = deployment.filter(|_| !Breakage::FightsGarbageCollection.is_on())
+        if let Some(deployment) =
+            deployment.filter(|_| !Breakage::RecreatesDeletedDependents.is_on())
         {
             deployment.deletion_quiet_until = deletion_quiet_until;
         }

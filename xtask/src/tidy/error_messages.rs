@@ -3,7 +3,7 @@
 use super::{Tree, Violation};
 
 /// Fewest words of a message without a placeholder that can name an object and its state.
-const MIN_WORDS: usize = 3;
+const MIN_WORDS: usize = 2;
 
 /// Beginnings that name nothing.
 const EMPTY_OPENINGS: [&str; 9] = [
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn rejects_messages_without_object() {
         let source = "//! E.\n#[error(\"cannot read {path}\")]\n#[error(\"there is no store\")]\n\
-                      #[error(\"too late\")]\n#[error(transparent)]\n#[error(\"unknown field `{name}`\")]\n";
+                      #[error(\"late\")]\n#[error(transparent)]\n#[error(\"unknown field `{name}`\")]\n";
         let lines: Vec<_> = violations(&Tree::of(&[("a/src/a.rs", source)]))
             .iter()
             .map(|violation| violation.line)

@@ -73,7 +73,8 @@ impl Scheduler {
         if plan.waits_for_backoff {
             wake = wake.into_iter().chain([set.backoff.next_at]).min();
         }
-        let is_quiet = set.deletion_quiet_until > now && !Breakage::FightsGarbageCollection.is_on();
+        let is_quiet =
+            set.deletion_quiet_until > now && !Breakage::RecreatesDeletedDependents.is_on();
         if is_quiet && plan.create > 0 {
             plan.create = 0;
             wake = wake.into_iter().chain([set.deletion_quiet_until]).min();

@@ -93,8 +93,8 @@ impl EventRow {
             FleetEvent::Lost { host_id, reason } => {
                 with_id("lost", Color::Red, host_id, describe(reason))
             }
-            FleetEvent::Missed { events } => {
-                let detail = format!("{events} events missed");
+            FleetEvent::Missed { count } => {
+                let detail = format!("{count} events missed");
                 with_id("missed", Color::Yellow, String::new(), detail)
             }
             other => with_id("other", Color::Yellow, String::new(), format!("{other:?}")),

@@ -191,7 +191,7 @@ impl FleetEvents {
     pub async fn next(&mut self) -> Option<FleetEvent> {
         match self.receiver.recv().await {
             Ok(event) => Some(event),
-            Err(broadcast::error::RecvError::Lagged(events)) => Some(FleetEvent::Missed { events }),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(FleetEvent::Missed { count }),
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }

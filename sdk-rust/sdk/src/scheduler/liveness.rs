@@ -103,7 +103,7 @@ impl Liveness {
             Event::Known { host, lost } => self.insert(now, host, lost),
             Event::ProbeReplied { host } => self.heard(now, host, false, &mut actions),
             Event::NoResponders { host } => self.no_responders(now, &host, &mut actions),
-            Event::ProbeFailed { host } => {
+            Event::ProbeTimedOut { host } => {
                 self.schedule_probe(&host, now + self.options.silent_probe_interval);
             }
             Event::BusyUntil { host, until } => {

@@ -169,7 +169,7 @@ async fn tls_requires_a_trusted_ca() {
         tls_ca_file: Some(files.ca.clone()),
         ..ConnectOptions::to(format!("tls://127.0.0.1:{}", server.port()))
     };
-    assert_connects(&trusting).await;
+    assert_connects(&trusted).await;
     assert_connects(&ConnectOptions {
         tls_required: true,
         ..ConnectOptions {

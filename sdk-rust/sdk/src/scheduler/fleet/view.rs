@@ -60,7 +60,7 @@ pub enum FleetEvent {
     /// The reader was too slow and missed events: read [`super::Fleet::hosts`] again.
     Missed {
         /// Number of missed events.
-        events: u64,
+        count: u64,
     },
 }
 

@@ -172,6 +172,6 @@ async fn probe(client: Result<HostClient, ClientError>, host: String) -> Event {
             Event::ProbeReplied { host }
         }
         Err(ClientError::NoResponders) => Event::NoResponders { host },
-        Err(_) => Event::ProbeFailed { host },
+        Err(_) => Event::ProbeTimedOut { host },
     }
 }

@@ -31,7 +31,7 @@ pub enum Event {
         host: String,
     },
     /// A probe got no reply.
-    ProbeFailed {
+    ProbeTimedOut {
         /// ID of the host.
         host: String,
     },

@@ -72,7 +72,7 @@ impl World {
                     self.step(match state {
                         HostState::Healthy => Event::ProbeReplied { host },
                         HostState::Dead => Event::NoResponders { host },
-                        HostState::Frozen => Event::ProbeFailed { host },
+                        HostState::Frozen => Event::ProbeTimedOut { host },
                     });
                 }
                 Action::SetHealth {
