@@ -32,7 +32,7 @@ pub enum Fault {
         away_ms: u64,
         spread_ms: u64,
     },
-    FaultRates(u64, u64, u64),
+    Rates(u64, u64, u64),
     RestartScheduler,
     Deploy {
         name: u64,
@@ -236,9 +236,9 @@ fn gentle_fault(rng: &mut Rng) -> Fault {
             away_ms: rng.between(1, 200_000),
             spread_ms: rng.between(1, 10_000),
         },
-        1 => Fault::FaultRates(rng.between(0, 30), rng.between(1, 3000), rng.between(0, 20)),
+        1 => Fault::Rates(rng.between(0, 30), rng.between(1, 3000), rng.between(0, 20)),
         2 => Fault::RestartScheduler,
-        _ => Fault::FaultRates(0, rng.between(1, 5000), 0),
+        _ => Fault::Rates(0, rng.between(1, 5000), 0),
     }
 }
 
@@ -291,7 +291,7 @@ fn inject(world: &mut World, fault: &Fault) {
             world.run(Duration::from_millis(*away_ms));
             world.restart_broker(*spread_ms);
         }
-        Fault::FaultRates(loss_percent, watch_lag_ms, write_failure_percent) => {
+        Fault::Rates(loss_percent, watch_lag_ms, write_failure_percent) => {
             world.fault_rates = FaultRates {
                 loss_percent: *loss_percent,
                 watch_lag_ms: *watch_lag_ms,

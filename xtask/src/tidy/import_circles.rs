@@ -39,7 +39,7 @@ fn circles_of_crate(dir: &str, files: &[RustFile<'_>]) -> Vec<Violation> {
             }
         }
     }
-    let circles = levels.values().filter_map(|imports| circle(imports));
+    let circles = levels.values().filter_map(circle);
     circles
         .map(|(members, path)| {
             let text = format!(

@@ -122,8 +122,6 @@ impl World {
     }
 
     /// Marks that guest code of this run has run: its ID stays in use until it is stopped.
-
-    /// Guest code of this run has run: its id is taken until it is stopped.
     fn guest_ran(&mut self, run: RunId) {
         if self.runs[&run].stops == 0 {
             self.ids_in_use.insert(self.runs[&run].id.clone(), true);
