@@ -19,16 +19,16 @@ import (
 
 // Client sends commands to one host.
 //
-// Each command is bounded by its timeout and by its context. A command whose context ends may have been
-// carried out, as after a timeout.
+// Each command ends with its timeout or with its context, whichever ends first. In both cases, the host may
+// have executed the command.
 type Client struct {
 	conn     *nats.Conn
 	hostID   string
 	timeouts Timeouts
 }
 
-// Timeouts bound the commands of a [Client]. A field of 0 has its default, which is that of deployed
-// schedulers.
+// Timeouts bound the commands of a [Client]. A field of 0 has its default. The defaults are the timeouts of
+// deployed schedulers.
 type Timeouts struct {
 	// Start is the timeout of a start [default: 60 s, within which a host must reply].
 	Start time.Duration
@@ -66,7 +66,7 @@ func WithTimeouts(timeouts Timeouts) ClientOption {
 }
 
 // NewClient returns a client for the host with this id. The first command detects whether the host exists.
-// The error is [ErrInvalidHostID].
+// NewClient returns [ErrInvalidHostID] if the id is not a valid subject token.
 func NewClient(conn *nats.Conn, hostID string, options ...ClientOption) (*Client, error) {
 	if !subject.IsToken(hostID) {
 		return nil, fmt.Errorf("%w %q", ErrInvalidHostID, reply.Shorten(hostID, 64))
@@ -83,7 +83,8 @@ func NewClient(conn *nats.Conn, hostID string, options ...ClientOption) (*Client
 func (c *Client) HostID() string { return c.hostID }
 
 // Start starts a workload. It returns the state RUNNING or COMPLETED, or STARTING if the start takes longer:
-// poll it with [Client.Status]. A reply in state ERROR is returned as [ErrRefused], with or without a code.
+// then poll the state with [Client.Status]. A reply in state ERROR is returned as [ErrRefused], with or
+// without a code.
 //
 // Start is not idempotent. After [ErrTimeout], send the same start again or ask for the status. A refusal
 // with [CodeConflict] then means that the first start arrived.
@@ -104,14 +105,14 @@ func (c *Client) Stop(ctx context.Context, id string) (Status, error) {
 	return refusedIfError(c, subject.Stop, status, err)
 }
 
-// Status returns the status of a workload. ERROR and NOT_FOUND are states, not errors; the error is
+// Status returns the status of a workload. ERROR and NOT_FOUND are states, not errors. Status returns
 // [ErrRefused] only if the host refuses the request itself.
 func (c *Client) Status(ctx context.Context, id string) (Status, error) {
 	return c.command(ctx, subject.Status, c.timeouts.Status, id, &runtimev2.WorkloadStatusRequest{WorkloadId: id})
 }
 
 // Heartbeat requests a heartbeat. A wash host measures its load between two heartbeats, so frequent requests
-// distort the measurement. The error is [ErrInvalidResponse] also if another host sent the heartbeat.
+// distort the measurement. Heartbeat returns [ErrInvalidResponse] also if another host sent the heartbeat.
 func (c *Client) Heartbeat(ctx context.Context) (*runtimev2.HostHeartbeat, error) {
 	heartbeat := &runtimev2.HostHeartbeat{}
 	msg, err := c.request(ctx, subject.Heartbeat, c.timeouts.Heartbeat, []byte("{}"))
@@ -155,7 +156,7 @@ func (c *Client) request(
 	}
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	msg, err := c.conn.RequestWithContext(bounded, subject.Of(c.hostID, command), payload)
+	msg, err := c.conn.RequestWithContext(bounded, subject.ForCommand(c.hostID, command), payload)
 	switch {
 	case err == nil:
 		return msg, nil
@@ -179,7 +180,7 @@ func (c *Client) commandError(command subject.Command, err error) error {
 }
 
 // parseStatus returns the status in a reply, if the reply is valid and concerns the id. The replies to
-// start, stop and status have the same form.
+// start, stop and status commands have the same form.
 func parseStatus(id string, msg *nats.Msg) (Status, error) {
 	response := &runtimev2.WorkloadStatusResponse{}
 	if err := wire.Decode(msg.Data, response); err != nil {
@@ -197,7 +198,7 @@ func parseStatus(id string, msg *nats.Msg) (Status, error) {
 		return Status{}, invalidResponse("field `workloadStatus.workloadState` is missing")
 	}
 	if status.GetWorkloadId() != id {
-		return Status{}, invalidResponse("the status is that of another workload")
+		return Status{}, invalidResponse("the status is of another workload")
 	}
 	return Status{WorkloadID: id, State: state, Message: status.GetMessage()}, nil
 }

@@ -22,12 +22,11 @@ const (
 	// defaultConnectTimeout bounds one attempt to connect to one server.
 	defaultConnectTimeout = 5 * time.Second
 
-	// pingInterval is the time between two keep-alive pings. The connection is given up after three
-	// unanswered pings: well inside the 3 minutes of HOST-RESIL-010, and before a second heartbeat is lost
-	// on it.
+	// pingInterval is the time between two keep-alive pings. After three unanswered pings, the connection is
+	// considered broken: well within the 3 minutes of HOST-RESIL-010, and before it loses a second heartbeat.
 	pingInterval = 4 * time.Second
 
-	// writeTimeout is how long a write may block before the connection is given up.
+	// writeTimeout is how long a write may block before the connection is considered broken.
 	writeTimeout = 10 * time.Second
 
 	// minReconnectDelay is the delay before the first reconnect attempt. It doubles up to
@@ -38,15 +37,16 @@ const (
 )
 
 // ConnectOptions configure a connection to the broker. The zero value connects to [DefaultServer] without
-// TLS or credentials. No file is read before a connection is made.
+// TLS or credentials. Files are first read when a connection is opened.
 //
-// At most one of Token, User, NkeySeedFile and CredentialsFile may be set. fmt and slog print no secret.
+// At most one of Token, User, NkeySeedFile and CredentialsFile may be set. fmt and slog print the options
+// without secrets.
 type ConnectOptions struct {
 	// Servers are the URLs of one cluster's servers, nats://host:port or tls://host:port. Each element may
 	// be a comma-separated list. user:password@ or token@ in a URL applies when no other credentials are
 	// set.
 	Servers []string
-	// Name is the name of this connection in the brokers' lists.
+	// Name is the name of this connection in the broker's list of connections.
 	Name string
 
 	// Token is the token that all clients share.
@@ -54,10 +54,10 @@ type ConnectOptions struct {
 	// User and Password are the credentials of a user.
 	User     string
 	Password Secret
-	// NkeySeedFile holds the seed of an nkey (SU…). It is read again for each connection.
+	// NkeySeedFile holds the seed of an nkey (SU…). It is read again at each reconnect.
 	NkeySeedFile string
-	// CredentialsFile holds a user JWT and its nkey seed, as nsc writes them. It is read again for each
-	// connection, so that it can be rotated.
+	// CredentialsFile holds a user JWT and its nkey seed, as nsc writes them. It is read again at each
+	// reconnect, so that it can be rotated.
 	CredentialsFile string
 
 	// TLSCAFile is a PEM file of CA certificates, which replace the system roots.
@@ -70,7 +70,7 @@ type ConnectOptions struct {
 	// TLSFirst starts the TLS handshake before the broker's INFO, for brokers with handshake_first.
 	TLSFirst bool
 
-	// InboxPrefix replaces _INBOX in reply subjects, where permissions require it.
+	// InboxPrefix replaces _INBOX in reply subjects, if the permissions require a different prefix.
 	InboxPrefix string
 	// ConnectTimeout bounds one attempt to connect to one server; 0 means 5 s.
 	ConnectTimeout time.Duration
@@ -205,7 +205,7 @@ func (o ConnectOptions) tls() (options []nats.Option) {
 	return options
 }
 
-// check reports the mistakes that a retry cannot fix, in errors that show no secret.
+// check returns an error for a mistake that a retry cannot fix. The error shows no secrets.
 func (o ConnectOptions) check() error {
 	for _, server := range o.serverList() {
 		if !isServerURL(server) {
@@ -279,7 +279,7 @@ func (o ConnectOptions) String() string {
 	return o.redactedServers() + " with " + strings.Join(features, ", ")
 }
 
-// GoString returns [ConnectOptions.String]: %#v would print a password in a URL.
+// GoString returns [ConnectOptions.String], because %#v would otherwise print a password in a URL.
 func (o ConnectOptions) GoString() string { return o.String() }
 
 // LogValue returns [ConnectOptions.String].

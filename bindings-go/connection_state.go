@@ -14,19 +14,19 @@ type connectionState struct {
 	generation uint64
 }
 
-// connectionPollInterval is the time between two checks of a connection. [nats.Conn.StatusChanged] is not
-// an alternative: it drops a listener that is one event behind. The handlers belong to the owner of the
-// connection.
+// connectionPollInterval is the time between two checks of a connection. [nats.Conn.StatusChanged] is not an
+// alternative, because it drops a listener that is one event behind. Nor are the connection's reconnect and
+// disconnect handlers, because the owner of the connection may have set them.
 const connectionPollInterval = 100 * time.Millisecond
 
 func connectionStateOf(conn *nats.Conn) connectionState {
-	// The generation comes first: the next check then detects a reconnect between the two reads.
+	// The generation is read first, so that the next check detects a reconnect between the two reads.
 	generation := conn.Stats().Reconnects
 	return connectionState{conn.IsConnected(), generation}
 }
 
 // waitForConnection waits until the state of the connection meets a condition. It returns false if ctx ends
-// or the connection is closed before.
+// or the connection is closed first.
 func waitForConnection(ctx context.Context, conn *nats.Conn, condition func(connectionState) bool) bool {
 	ticker := time.NewTicker(connectionPollInterval)
 	defer ticker.Stop()

@@ -8,16 +8,16 @@ import (
 	"berth.dev/go/internal/reply"
 )
 
-// Errors of a [Client], by what the caller should do next. Test for them with [errors.Is].
+// Errors of a [Client]. They differ in what the caller should do next. Test for them with [errors.Is].
 var (
 	// ErrNoResponders is returned when nobody listens under the host id: the host process has ended or is
 	// not connected to the broker. Nothing was done.
 	ErrNoResponders = errors.New("berth: no responders")
 	// ErrTimeout is returned when the host listens but does not reply in time. The command may have been
-	// carried out, or may still be: ask for the status. A wash host does not reply to a request that it
+	// executed, or may still be executed: ask for the status. A wash host does not reply to a request that it
 	// cannot decode, nor while it pulls an image.
 	ErrTimeout = errors.New("berth: no reply in time")
-	// ErrRefused is returned when the host refuses the command or cannot carry it out. [*RefusedError] has
+	// ErrRefused is returned when the host refuses the command or cannot execute it. [*RefusedError] has
 	// the details.
 	ErrRefused = errors.New("berth: refused by the host")
 	// ErrInvalidResponse is returned when the reply is malformed, or concerns another workload or host.
@@ -41,19 +41,19 @@ const (
 	CodeBadRequest = int(reply.BadRequest)
 	// CodeUnknownCommand: the host does not support the command.
 	CodeUnknownCommand = int(reply.UnknownCommand)
-	// CodeConflict: the id is in use; ask for its status. After a retry, it means that the first request
-	// arrived.
+	// CodeConflict: the id is in use; ask for its status. In reply to a retry, the code means that the first
+	// request arrived.
 	CodeConflict = int(reply.Conflict)
 	// CodeTooLarge: the id is too long; choose a shorter one.
 	CodeTooLarge = int(reply.TooLarge)
-	// CodeUnavailable: the host is shutting down or full; try another host, or later.
+	// CodeUnavailable: the host is shutting down or full; try another host, or retry later.
 	CodeUnavailable = int(reply.Unavailable)
 )
 
-// RefusedError is returned when a host refuses a command or cannot carry it out. It matches [ErrRefused].
+// RefusedError is returned when a host refuses a command or cannot execute it. It matches [ErrRefused].
 type RefusedError struct {
-	// Code is one of the codes above. It is 0 if the host sends no codes, or if it accepted the workload but
-	// could not start it.
+	// Code is [CodeBadRequest], [CodeUnknownCommand], [CodeConflict], [CodeTooLarge] or [CodeUnavailable]. It
+	// is 0 if the host sends no codes, or if the host accepted the workload but could not start it.
 	Code int
 	// State is the state in the reply.
 	State State

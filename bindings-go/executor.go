@@ -33,7 +33,7 @@ type executor struct {
 	lifecycle    lifecycle.Lifecycle
 	lastRequest  lifecycle.RequestID
 	replies      map[lifecycle.RequestID]func(reply.Status)
-	workloads    map[lifecycle.RequestID]*runtimev2.Workload // of starts that have not begun
+	workloads    map[lifecycle.RequestID]*runtimev2.Workload // workloads whose start has not begun
 	cancels      map[lifecycle.RunID]context.CancelFunc
 	tick         *time.Timer
 	shuttingDown bool
@@ -51,8 +51,8 @@ func newExecutor(host Host, log *slog.Logger) *executor {
 	}
 }
 
-// start starts a workload, unless its id is in use. The reply is the outcome, or STARTING if the start takes
-// long.
+// start starts a workload, unless its id is in use. The reply has the outcome, or STARTING if the start takes
+// longer than [lifecycle.ReplyStartingAfter].
 func (e *executor) start(id string, workload *runtimev2.Workload, send func(reply.Status)) {
 	e.handle(send, func(l *lifecycle.Lifecycle, request lifecycle.RequestID) []lifecycle.Action {
 		if len(e.replies) > maxInFlight {
@@ -62,11 +62,11 @@ func (e *executor) start(id string, workload *runtimev2.Workload, send func(repl
 			}}
 		}
 		e.workloads[request] = workload
-		return l.Start(time.Since(e.began), request, id)
+		return l.OnStartRequest(time.Since(e.began), request, id)
 	})
 }
 
-// handle passes a request to the lifecycle. It is answered exactly once, now or later.
+// handle passes a request to the lifecycle. Each request is answered exactly once, now or later.
 func (e *executor) handle(
 	send func(reply.Status), event func(*lifecycle.Lifecycle, lifecycle.RequestID) []lifecycle.Action,
 ) {
@@ -87,7 +87,7 @@ func (e *executor) workloadCount() uint64 {
 func (e *executor) shutDown() {
 	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
 		e.shuttingDown = true
-		return l.Shutdown()
+		return l.OnShutdown()
 	})
 }
 
@@ -145,46 +145,46 @@ func (e *executor) step(event func(*lifecycle.Lifecycle) []lifecycle.Action) {
 
 // setTick sets the timer to the next tick that the lifecycle needs.
 func (e *executor) setTick() {
-	due, isDue := e.lifecycle.NextTick()
+	due, isDue := e.lifecycle.NextTickAt()
 	switch {
 	case !isDue && e.tick != nil:
 		e.tick.Stop()
 	case !isDue:
 	case e.tick == nil:
 		e.tick = time.AfterFunc(due-time.Since(e.began), func() {
-			e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action { return l.Tick(time.Since(e.began)) })
+			e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action { return l.OnTick(time.Since(e.began)) })
 		})
 	default:
 		e.tick.Reset(due - time.Since(e.began))
 	}
 }
 
-func (e *executor) reporter(run lifecycle.RunID) *StatusReporter {
+func (e *executor) reporter(runID lifecycle.RunID) *StatusReporter {
 	return &StatusReporter{func(report lifecycle.Report) {
-		e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action { return l.Reported(run, report) })
+		e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action { return l.OnReport(runID, report) })
 	}}
 }
 
 // run starts a workload, waits until it must stop, and stops it.
-func (e *executor) run(ctx context.Context, run lifecycle.RunID, request StartRequest) {
+func (e *executor) run(ctx context.Context, runID lifecycle.RunID, request StartRequest) {
 	instance, err := e.startInstance(ctx, request)
 	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
 		if err != nil {
-			return l.StartFailed(run, err.Error(), isNonRetryable(err))
+			return l.OnStartFailed(runID, err.Error(), isNonRetryable(err))
 		}
-		return l.Started(run)
+		return l.OnStarted(runID)
 	})
 	if err == nil {
-		// Already done if the workload was stopped during its start.
+		// If the workload was stopped during its start, ctx has ended already.
 		<-ctx.Done()
 	}
 	if instance != nil {
 		e.stopInstance(instance)
 	}
 	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
-		e.cancels[run]()
-		delete(e.cancels, run)
-		return l.Released(run)
+		e.cancels[runID]()
+		delete(e.cancels, runID)
+		return l.OnReleased(runID)
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// maxHosts bounds the hosts in the view; a larger number means that somebody forges heartbeats.
+	// maxHosts bounds the hosts in the view; more hosts can only come from a peer that forges heartbeats.
 	maxHosts = 10_000
 
 	// maxPendingHeartbeats bounds the heartbeats that have arrived and are not processed yet.
@@ -74,7 +74,8 @@ func WithFleetLogger(logger *slog.Logger) FleetOption {
 	return func(o *fleetOptions) { o.logger = logger }
 }
 
-// WatchFleet watches all hosts until ctx ends or the fleet is closed. The error is [ErrConnectionClosed].
+// WatchFleet watches all hosts until ctx ends or the fleet is closed. It returns [ErrConnectionClosed] if the
+// connection is closed.
 //
 // The fleet discovers hosts by their heartbeats only, so a new fleet is complete after one heartbeat
 // interval: 15 s with deployed hosts, 30 s at most.
@@ -126,7 +127,7 @@ func (f *Fleet) Host(hostID string) (host HostView, known bool) {
 }
 
 // ByLoad returns the hosts that are not lost: alive hosts before suspect ones, then by ascending number of
-// workloads. It is a simple placement hint, not a scheduler.
+// workloads. The order is a starting point for placement, not a scheduler.
 func (f *Fleet) ByLoad() []HostView {
 	hosts := slices.DeleteFunc(f.Hosts(), func(h HostView) bool { return h.Health == HealthLost })
 	slices.SortStableFunc(hosts, func(a, b HostView) int {
@@ -138,14 +139,14 @@ func (f *Fleet) ByLoad() []HostView {
 	return hosts
 }
 
-// Client returns a client for one host. The error is [ErrInvalidHostID].
+// Client returns a client for one host. It returns [ErrInvalidHostID] if the id is not a valid subject token.
 func (f *Fleet) Client(hostID string, options ...ClientOption) (*Client, error) {
 	return NewClient(f.conn, hostID, options...)
 }
 
-// ExpectBusy records that a start is in flight on a host, until a deadline: the host is not lost for silence
-// before it. A wash host, for example, is silent while it pulls an image. Call done when the start has been
-// answered; otherwise a frozen host remains undetected until the deadline.
+// ExpectBusy records that a start is in flight on a host, until a deadline. Before the deadline, silence alone
+// does not make the host lost: a wash host, for example, is silent while it pulls an image. Call done when the
+// start has been answered; otherwise a frozen host remains undetected until the deadline.
 func (f *Fleet) ExpectBusy(hostID string, until time.Time) (done func()) {
 	deadline := &until
 	f.setBusy(hostID, func(starts map[*time.Time]struct{}) { starts[deadline] = struct{}{} })
@@ -171,7 +172,7 @@ func (f *Fleet) setBusy(hostID string, change func(starts map[*time.Time]struct{
 				latest = *until
 			}
 		}
-		return l.BusyUntil(hostID, latest.Sub(f.began))
+		return l.SetBusyUntil(hostID, latest.Sub(f.began))
 	})
 }
 
@@ -188,12 +189,12 @@ func (f *Fleet) Events(ctx context.Context) <-chan FleetEvent {
 		close(out)
 		return out
 	}
-	reader := f.views.subscribe()
+	queue := f.views.subscribe()
 	f.running.Go(func() {
 		defer close(out)
-		defer f.unsubscribe(reader)
+		defer f.unsubscribe(queue)
 		for {
-			for event := range reader.pending {
+			for event := range queue.drain {
 				select {
 				case out <- event:
 				case <-ctx.Done():
@@ -203,7 +204,7 @@ func (f *Fleet) Events(ctx context.Context) <-chan FleetEvent {
 				}
 			}
 			select {
-			case <-reader.wake:
+			case <-queue.wake:
 			case <-ctx.Done():
 				return
 			case <-f.ctx.Done():
@@ -214,10 +215,10 @@ func (f *Fleet) Events(ctx context.Context) <-chan FleetEvent {
 	return out
 }
 
-func (f *Fleet) unsubscribe(reader *eventReader) {
+func (f *Fleet) unsubscribe(queue *eventQueue) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.views.unsubscribe(reader)
+	f.views.unsubscribe(queue)
 }
 
 // watch processes heartbeats and ticks until the fleet or its connection is closed.
@@ -237,20 +238,21 @@ func (f *Fleet) watch(heartbeats <-chan *nats.Msg) {
 				return
 			}
 			last = f.checkConnection(last)
-			f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action { return l.Tick(now) })
+			f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action { return l.OnTick(now) })
 		}
 	}
 }
 
-// checkConnection passes a change of the connection to liveness. A reconnect between two checks counts, too.
+// checkConnection passes a change of the connection to liveness. A reconnect between two checks counts as a
+// connect.
 func (f *Fleet) checkConnection(last connectionState) connectionState {
 	current := connectionStateOf(f.conn)
 	f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action {
 		switch {
 		case current.connected && (!last.connected || current.generation != last.generation):
-			return l.Connected(now)
+			return l.OnConnected(now)
 		case !current.connected && last.connected:
-			return l.Disconnected()
+			return l.OnDisconnected()
 		}
 		return nil
 	})
@@ -277,7 +279,7 @@ func (f *Fleet) onHeartbeat(msg *nats.Msg) {
 			return nil
 		}
 		f.views.update(heartbeat, time.Now())
-		return l.Heartbeat(now, hostID)
+		return l.OnHeartbeat(now, hostID)
 	})
 }
 
@@ -309,11 +311,11 @@ func (f *Fleet) probe(hostID string) {
 	f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action {
 		switch {
 		case err == nil, errors.Is(err, ErrRefused), errors.Is(err, ErrInvalidResponse):
-			return l.ProbeReplied(now, hostID)
+			return l.OnProbeReplied(now, hostID)
 		case errors.Is(err, ErrNoResponders):
-			return l.NoResponders(now, hostID)
+			return l.OnNoResponders(now, hostID)
 		default:
-			return l.ProbeTimedOut(now, hostID)
+			return l.OnProbeTimedOut(now, hostID)
 		}
 	})
 }

@@ -45,8 +45,8 @@ func (EventsMissed) fleetEvent()  {}
 // maxEventsBehind is how many events a reader may be behind, not counting its initial events.
 const maxEventsBehind = 1024
 
-// eventReader queues the events of one reader.
-type eventReader struct {
+// eventQueue queues the events of one reader.
+type eventQueue struct {
 	wake chan struct{}
 
 	mu       sync.Mutex
@@ -55,50 +55,50 @@ type eventReader struct {
 	missed   uint64
 }
 
-func newEventReader(initial []FleetEvent) *eventReader {
-	reader := &eventReader{
+func newEventQueue(initial []FleetEvent) *eventQueue {
+	queue := &eventQueue{
 		wake: make(chan struct{}, 1), events: initial, capacity: len(initial) + maxEventsBehind,
 	}
-	reader.wake <- struct{}{}
-	return reader
+	queue.wake <- struct{}{}
+	return queue
 }
 
 // push enqueues an event. If the queue is full, it drops the oldest event and counts it as missed.
-func (r *eventReader) push(event FleetEvent) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, event)
-	if len(r.events) > r.capacity {
-		r.events = r.events[1:]
-		r.missed++
+func (q *eventQueue) push(event FleetEvent) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.events = append(q.events, event)
+	if len(q.events) > q.capacity {
+		q.events = q.events[1:]
+		q.missed++
 	}
 	select {
-	case r.wake <- struct{}{}:
+	case q.wake <- struct{}{}:
 	default: // already awake
 	}
 }
 
-// pending removes and yields events until the queue is empty.
-func (r *eventReader) pending(yield func(FleetEvent) bool) {
+// drain removes and yields events until the queue is empty.
+func (q *eventQueue) drain(yield func(FleetEvent) bool) {
 	for {
-		event, ok := r.pop()
+		event, ok := q.pop()
 		if !ok || !yield(event) {
 			return
 		}
 	}
 }
 
-func (r *eventReader) pop() (event FleetEvent, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.missed > 0 {
-		event, r.missed = EventsMissed{r.missed}, 0
+func (q *eventQueue) pop() (event FleetEvent, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.missed > 0 {
+		event, q.missed = EventsMissed{q.missed}, 0
 		return event, true
 	}
-	if len(r.events) == 0 {
+	if len(q.events) == 0 {
 		return nil, false
 	}
-	event = r.events[0]
-	r.events = r.events[1:]
+	event = q.events[0]
+	q.events = q.events[1:]
 	return event, true
 }

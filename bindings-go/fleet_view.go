@@ -17,7 +17,7 @@ type HostView struct {
 	Heartbeat *runtimev2.HostHeartbeat
 	// Health is the health of the host.
 	Health Health
-	// Reason is the reason why the host is suspect or lost.
+	// Reason is why the host is suspect or lost.
 	Reason Reason
 	// LastHeartbeatAt is when the latest heartbeat arrived.
 	LastHeartbeatAt time.Time
@@ -26,10 +26,10 @@ type HostView struct {
 // ID returns the id of the host.
 func (h HostView) ID() string { return h.Heartbeat.GetId() }
 
-// views holds the visible hosts and the event readers. The fleet's mutex guards it.
+// views holds the visible hosts and the event queues. The fleet's mutex guards it.
 type views struct {
-	hosts   map[string]HostView
-	readers []*eventReader
+	hosts  map[string]HostView
+	queues []*eventQueue
 }
 
 // all returns the hosts, sorted by id.
@@ -72,7 +72,7 @@ func (v *views) setHealth(hostID string, health Health, reason Reason) {
 	if !known || host.Health == health {
 		return
 	}
-	was := host.Health
+	previous := host.Health
 	host.Health, host.Reason = health, reason
 	v.hosts[hostID] = host
 	switch health {
@@ -81,14 +81,14 @@ func (v *views) setHealth(hostID string, health Health, reason Reason) {
 	case HealthLost:
 		v.publish(HostLost{hostID, reason})
 	default:
-		v.publish(HostRecovered{host, was})
+		v.publish(HostRecovered{host, previous})
 	}
 }
 
 func (v *views) forget(hostID string) { delete(v.hosts, hostID) }
 
-// subscribe returns a reader whose initial events describe the current hosts.
-func (v *views) subscribe() *eventReader {
+// subscribe returns a new queue whose initial events describe the current hosts.
+func (v *views) subscribe() *eventQueue {
 	var initial []FleetEvent
 	for _, host := range v.all() {
 		if host.Health == HealthLost {
@@ -99,18 +99,18 @@ func (v *views) subscribe() *eventReader {
 			initial = append(initial, HostSuspect{host.ID(), host.Reason})
 		}
 	}
-	reader := newEventReader(initial)
-	v.readers = append(v.readers, reader)
-	return reader
+	queue := newEventQueue(initial)
+	v.queues = append(v.queues, queue)
+	return queue
 }
 
-func (v *views) unsubscribe(reader *eventReader) {
-	v.readers = slices.DeleteFunc(v.readers, func(other *eventReader) bool { return other == reader })
+func (v *views) unsubscribe(queue *eventQueue) {
+	v.queues = slices.DeleteFunc(v.queues, func(other *eventQueue) bool { return other == queue })
 }
 
 func (v *views) publish(event FleetEvent) {
-	for _, reader := range v.readers {
-		reader.push(event)
+	for _, queue := range v.queues {
+		queue.push(event)
 	}
 }
 

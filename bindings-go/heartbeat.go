@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// minHeartbeatGap is the time between a heartbeat that may be sent after a reconnect and the next one:
-	// two heartbeats within a second are a burst (HOST-BEAT-004), and a heartbeat more than two seconds
-	// after a reconnect is late (HOST-RESIL-002).
-	minHeartbeatGap = 1300 * time.Millisecond
+	// repeatDelay is the delay before a heartbeat that was interrupted by a reconnect is repeated. It is more
+	// than a second, because two heartbeats within a second are a burst (HOST-BEAT-004), and less than two
+	// seconds, because a later heartbeat is too late after a reconnect (HOST-RESIL-002).
+	repeatDelay = 1300 * time.Millisecond
 
-	// flushTimeout bounds the flush of a heartbeat. A connection that takes longer is about to be given up.
+	// flushTimeout bounds the flush of a heartbeat. A broken connection is detected sooner.
 	flushTimeout = time.Minute
 )
 
@@ -63,12 +63,12 @@ func (p *heartbeatPublisher) run(ctx context.Context, conn *nats.Conn, interval 
 		flushed := p.publish(ctx, conn)
 		after := connectionStateOf(conn)
 		if !flushed || after.generation != before.generation {
-			// The connection broke before the flush: the new connection may send this heartbeat, or nothing
-			// may. Send another one soon, but not so soon that the two are a burst.
+			// The connection broke during this heartbeat, which may or may not have arrived. Repeat it soon,
+			// but not so soon that the two are a burst.
 			if !waitForConnection(ctx, conn, isConnected) {
 				return
 			}
-			p.sleep(ctx, conn, time.Now().Add(minHeartbeatGap), connectionStateOf(conn))
+			p.sleep(ctx, conn, time.Now().Add(repeatDelay), connectionStateOf(conn))
 			continue
 		}
 		p.sleep(ctx, conn, began.Add(interval), after)
@@ -77,7 +77,7 @@ func (p *heartbeatPublisher) run(ctx context.Context, conn *nats.Conn, interval 
 
 func isConnected(state connectionState) bool { return state.connected }
 
-// sleep waits until a deadline, or until the connection has reconnected.
+// sleep waits until a deadline, or until the connection has reconnected since the given state.
 func (p *heartbeatPublisher) sleep(ctx context.Context, conn *nats.Conn, until time.Time, last connectionState) {
 	deadline, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -86,14 +86,14 @@ func (p *heartbeatPublisher) sleep(ctx context.Context, conn *nats.Conn, until t
 	})
 }
 
-// publish sends a heartbeat and flushes it. The broker has then processed the subscription, which was sent
-// earlier on the same connection (HOST-WIRE-014).
+// publish sends a heartbeat and flushes it. The command subscription was sent earlier on the same connection,
+// so the broker has processed it before the heartbeat (HOST-WIRE-014).
 func (p *heartbeatPublisher) publish(ctx context.Context, conn *nats.Conn) (flushed bool) {
 	payload, ok := p.payload()
 	if !ok {
 		return true
 	}
-	if err := conn.Publish(subject.HeartbeatOf(p.hostID), payload); err != nil {
+	if err := conn.Publish(subject.ForHeartbeats(p.hostID), payload); err != nil {
 		p.log.Warn("cannot send heartbeat", "error", err)
 		return true
 	}
@@ -102,7 +102,7 @@ func (p *heartbeatPublisher) publish(ctx context.Context, conn *nats.Conn) (flus
 	return conn.FlushWithContext(flush) == nil
 }
 
-// payload returns the current heartbeat as JSON; false if the host fails to describe itself.
+// payload returns the current heartbeat as JSON. It returns false if the host cannot describe itself.
 func (p *heartbeatPublisher) payload() (payload []byte, ok bool) {
 	defer func() {
 		if panicked := recover(); panicked != nil {

@@ -14,13 +14,12 @@ import (
 // Serve decides about ids, states and replies. It never asks the host to start an id that the host already
 // has, and it stops each returned instance exactly once. Methods are called concurrently for different
 // workloads. A panic in a method fails that workload, not the host.
-// not the host.
 type Host interface {
 	// Describe returns the fields of a heartbeat that Serve cannot know.
 	//
 	// Serve calls it before each heartbeat and for each heartbeat request. It must return at once: collect
-	// samples in the background. Hostname, FriendlyName, Version and Environment remain those of the first
-	// call.
+	// samples in the background. Serve uses Hostname, FriendlyName, Version and Environment of the first call
+	// only.
 	Describe() Description
 
 	// Start starts a workload. When it returns without an error, routes and subscriptions must be live.
@@ -56,9 +55,9 @@ type StartRequest struct {
 	// ID is the workload id, exactly as the scheduler sent it: any text of 1 to 256 bytes. Do not use it as
 	// a file name.
 	ID string
-	// Workload may carry registry credentials: log it only with [Redact].
+	// Workload is the workload to start. It may contain registry credentials: log it only with [Redact].
 	Workload *runtimev2.Workload
-	// Reporter reports later state changes of this workload. The host may keep it.
+	// Reporter reports later state changes of this workload. It may be used after Start has returned.
 	Reporter *StatusReporter
 }
 
@@ -86,7 +85,7 @@ func isNonRetryable(err error) bool {
 // Description holds the fields of a heartbeat that [Serve] cannot know. Serve adds the id, the start time
 // and the number of workloads.
 type Description struct {
-	// Hostname is the name or address, without the port, at which peers reach the host's ingress.
+	// Hostname is the name or address, without the port, at which clients reach the host's ingress.
 	Hostname string
 	// FriendlyName is a DNS-1123 name that is unique in the fleet. It becomes the name of a Kubernetes
 	// object.
@@ -95,7 +94,7 @@ type Description struct {
 	Version string
 	// Labels are labels for placement; deployed schedulers use hostgroup.
 	Labels map[string]string
-	// Environment is the environment that the host serves; empty means none in particular.
+	// Environment is the environment that the host belongs to; empty if it belongs to none.
 	Environment string
 	// HTTPPort is the bound port of the HTTP ingress; 0 means that the host has none.
 	HTTPPort uint16
@@ -115,6 +114,6 @@ type Description struct {
 	Imports []*runtimev2.WitInterface
 	// Exports are the interfaces that this host calls on workloads.
 	Exports []*runtimev2.WitInterface
-	// ComponentCount is the number of components of running workloads, without services.
+	// ComponentCount is the number of components of running workloads, not counting services.
 	ComponentCount uint64
 }

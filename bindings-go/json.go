@@ -13,10 +13,10 @@ import (
 // DecodeError is returned when JSON cannot be decoded into a message. It quotes no value, because values may
 // be secrets.
 type DecodeError struct {
-	// Path is the field, from the top of the message, for example workload.witWorld.components[0].poolSize.
-	// It is empty when the error concerns the whole message.
+	// Path is the path of the invalid field from the root of the message, for example
+	// workload.witWorld.components[0].poolSize. It is empty when the error concerns the whole message.
 	Path string
-	// Problem describes the error.
+	// Problem describes what is wrong with the field or the message.
 	Problem string
 }
 
@@ -24,7 +24,7 @@ func (e *DecodeError) Error() string { return "berth: " + (*wire.DecodeError)(e)
 
 // Unmarshal decodes a message from JSON as liberally as the protocol requires: unknown fields are ignored,
 // null means unset, numbers may be strings, enums may be numbers, and fields may have their JSON or their
-// proto name. The error is a [*DecodeError].
+// proto name. Every error is a [*DecodeError].
 func Unmarshal(payload []byte, m proto.Message) error {
 	err := wire.Decode(payload, m)
 	if decodeErr := (*wire.DecodeError)(nil); errors.As(err, &decodeErr) {
@@ -34,8 +34,8 @@ func Unmarshal(payload []byte, m proto.Message) error {
 }
 
 // Marshal encodes a message as JSON in the form that every deployed peer reads: lowerCamelCase, enum names,
-// 64-bit integers as strings, no nulls, no fields outside the schema. The error is [ErrEncode]: JSON cannot
-// represent an enum number without a name, NaN, infinities or invalid UTF-8.
+// 64-bit integers as strings, no nulls, no fields outside the schema. It returns [ErrEncode] if JSON cannot
+// represent the message, which then has an enum number without a name, NaN, an infinity or invalid UTF-8.
 func Marshal(m proto.Message) ([]byte, error) {
 	payload, err := wire.Encode(m)
 	if err != nil {
@@ -48,7 +48,7 @@ func Marshal(m proto.Message) ([]byte, error) {
 const redacted = "***"
 
 // Redact returns a copy of a message for logging: *** replaces registry credentials and the values of config
-// and environment. The messages themselves print all their fields.
+// and environment. A message that is printed without Redact shows its secrets.
 func Redact[M proto.Message](m M) M {
 	copied := proto.Clone(m)
 	redact(copied.ProtoReflect())

@@ -19,11 +19,11 @@ type LivenessOptions struct {
 	// NoRespondersFor is how long a host must have no responders before it is lost [default: 1 s]. A
 	// shorter time would mistake a reconnect for the end of the host.
 	NoRespondersFor time.Duration
-	// NoRespondersCount is the number of no-responders replies in that time before a host is lost
+	// NoRespondersCount is how many consecutive no-responders replies a host must cause before it is lost
 	// [default: 3].
 	NoRespondersCount int
 	// SilentProbeInterval is the time until the next probe after a probe without a reply [default: 5 s]. A
-	// busy host has to process all these probes later.
+	// busy host has to process all unanswered probes later.
 	SilentProbeInterval time.Duration
 	// SuspectAfter is the silence after which a host is suspect [default: 20 s, one heartbeat interval plus
 	// latency, but at most half of LostAfter].
@@ -37,8 +37,8 @@ type LivenessOptions struct {
 	// MassLossThreshold is the number of hosts that must have no responders at once before the broker is
 	// suspected instead [default: 3].
 	MassLossThreshold int
-	// MassLossPercent is the percentage of the fleet that these hosts must be [default: 25]. One broker of
-	// a cluster of three serves a larger part.
+	// MassLossPercent is the minimum percentage of such hosts in the fleet [default: 25]. It is below the
+	// share of hosts that one broker in a cluster of three serves.
 	MassLossPercent int
 	// ForgetAfter is how long a lost host remains in the view [default: 10 minutes].
 	ForgetAfter time.Duration
@@ -104,7 +104,7 @@ func (h Health) String() string {
 	}
 }
 
-// Reason is the reason why a host is suspect or lost.
+// Reason is why a host is suspect or lost.
 type Reason int
 
 const (

@@ -31,7 +31,7 @@ func TestRedactHidesSecretsOnly(t *testing.T) {
 	workload := workloadWithSecrets()
 	shown := Redact(workload).String()
 	if strings.Contains(shown, "hunter") || strings.Count(shown, "shown") != 6 {
-		t.Error(shown)
+		t.Errorf("the message prints a secret or hides other text: %s", shown)
 	}
 	if !proto.Equal(workload, workloadWithSecrets()) {
 		t.Error("Redact changes its argument")
@@ -43,6 +43,6 @@ func TestStartRequestPrintsNoSecret(t *testing.T) {
 	var logged strings.Builder
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "request", request)
 	if shown := fmt.Sprintf("%v %+v %s", request, request, request) + logged.String(); strings.Contains(shown, "hunter") {
-		t.Error(shown)
+		t.Errorf("the request prints a secret: %s", shown)
 	}
 }

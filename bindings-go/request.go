@@ -55,7 +55,7 @@ func parseStart(payload []byte) request {
 		return refuse(r.id, reply.BadRequest, "field `workload` is missing")
 	}
 	if message.Workload.GetService().GetMaxRestarts() > math.MaxUint32 {
-		// A cast -1 would otherwise mean unlimited restarts (HOST-START-010).
+		// Probably -1 cast to an unsigned integer, which would mean unlimited restarts (HOST-START-010).
 		return refuse(r.id, reply.BadRequest,
 			fmt.Sprintf("field `workload.service.maxRestarts` is above %d", uint32(math.MaxUint32)))
 	}

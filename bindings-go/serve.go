@@ -24,9 +24,9 @@ var (
 )
 
 const (
-	// minHeartbeatInterval: a shorter interval would be a burst (HOST-BEAT-004).
+	// minHeartbeatInterval: heartbeats at a shorter interval would be a burst (HOST-BEAT-004).
 	minHeartbeatInterval = time.Second
-	// maxHeartbeatInterval: with a longer interval, the host would seem dead (HOST-BEAT-003).
+	// maxHeartbeatInterval: with a longer interval, schedulers would consider the host lost (HOST-BEAT-003).
 	maxHeartbeatInterval = 30 * time.Second
 )
 
@@ -65,7 +65,7 @@ func WithLogger(logger *slog.Logger) ServeOption {
 // replies to the requests that have arrived, and stops all workloads within the grace period.
 //
 // The caller closes the connection afterwards. The connection may come from [ConnectWithRetry] and may not
-// be established yet: Serve waits for the broker, then and after each disconnect.
+// be established yet: Serve waits for the broker at first and after each disconnect.
 //
 // Serve fails only where waiting does not help: with [ErrInvalidHostID], [ErrInvalidHeartbeatInterval] or
 // [ErrInvalidDescription], or with [ErrConnectionClosed], after it has stopped all workloads.

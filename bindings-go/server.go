@@ -52,7 +52,7 @@ func newServer(conn *nats.Conn, host Host, options serveOptions) (*server, error
 
 // run serves until ctx ends or the connection is closed.
 func (s *server) run(ctx context.Context) error {
-	subscription, err := s.conn.Subscribe(subject.Commands(s.hostID), s.receive)
+	subscription, err := s.conn.Subscribe(subject.AllCommands(s.hostID), s.receive)
 	if err != nil {
 		return fmt.Errorf("%w: cannot subscribe to commands: %w", ErrConnectionClosed, err)
 	}
@@ -62,7 +62,7 @@ func (s *server) run(ctx context.Context) error {
 	if err := subscription.SetPendingLimits(maxPendingRequests, maxPendingBytes); err != nil {
 		s.log.Warn("cannot limit the request queue", "error", err)
 	}
-	// Returns when ctx ends or the connection is closed.
+	// heartbeats.run returns when ctx ends or the connection is closed.
 	s.heartbeats.run(ctx, s.conn, s.heartbeatInterval)
 	closed := ctx.Err() == nil
 	// HOST-DOWN-004: no heartbeat is sent from here on.
@@ -82,7 +82,8 @@ func (s *server) shutDown(subscription *nats.Subscription, drained <-chan struct
 	s.flush()
 	s.executor.shutDown()
 	waitAtMost(drainTimeout, drained)
-	// The subscription has ended already, unless the broker is unreachable: then this discards later requests.
+	// The subscription has ended already, unless the broker is unreachable. In that case, Unsubscribe discards
+	// later requests.
 	_ = subscription.Unsubscribe()
 	grace, cancel := context.WithTimeout(context.Background(), s.grace)
 	defer cancel()
@@ -114,8 +115,8 @@ func waitAtMost(timeout time.Duration, done <-chan struct{}) {
 	}
 }
 
-// receive dispatches requests in the order of arrival: a stop must not overtake the start before it. It
-// never waits for the host.
+// receive dispatches requests in the order of arrival, because a stop must not overtake the start before it.
+// receive never waits for the host.
 func (s *server) receive(msg *nats.Msg) {
 	request := parseRequest(s.hostID, msg)
 	send := func(status reply.Status) { s.reply(msg.Reply, status) }
@@ -128,11 +129,11 @@ func (s *server) receive(msg *nats.Msg) {
 		s.executor.start(request.id, request.workload, send)
 	case subject.Stop:
 		s.executor.handle(send, func(l *lifecycle.Lifecycle, r lifecycle.RequestID) []lifecycle.Action {
-			return l.Stop(r, request.id)
+			return l.OnStopRequest(r, request.id)
 		})
 	case subject.Status:
 		s.executor.handle(send, func(l *lifecycle.Lifecycle, r lifecycle.RequestID) []lifecycle.Action {
-			return l.Status(r, request.id)
+			return l.OnStatusRequest(r, request.id)
 		})
 	default:
 		send(request.refusal)

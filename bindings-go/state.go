@@ -11,8 +11,8 @@ type State = runtimev2.WorkloadState
 const (
 	// StateUnspecified is the zero value; no host sends it.
 	StateUnspecified = runtimev2.WorkloadState_WORKLOAD_STATE_UNSPECIFIED
-	// StateStarting: the id is in use; the host pulls images, or a service waits for its next run. It is not
-	// a failure.
+	// StateStarting: the id is in use; the host pulls images, or a failed service waits to be restarted. The
+	// state is not a failure.
 	StateStarting = runtimev2.WorkloadState_WORKLOAD_STATE_STARTING
 	// StateRunning: the workload runs, and its routes are live.
 	StateRunning = runtimev2.WorkloadState_WORKLOAD_STATE_RUNNING

@@ -5,9 +5,9 @@ import "berth.dev/go/internal/lifecycle"
 // StatusReporter reports later state changes of a workload. Its methods never block. Reports after the
 // workload was stopped are ignored.
 //
-// While [Host.Start] runs, Starting changes the message of the status. When Host.Start returns without an
-// error, the state becomes RUNNING, unless Running, Completed or Failed was called before: then the latest
-// report applies.
+// While [Host.Start] is in flight, Starting changes the message of the status. When Host.Start returns without
+// an error, the state becomes RUNNING. If Running, Completed or Failed was called before, the state becomes
+// that of the latest report instead.
 type StatusReporter struct {
 	report func(lifecycle.Report)
 }
@@ -17,8 +17,7 @@ func NewStatusReporter(report func(state State, message string)) *StatusReporter
 	return &StatusReporter{func(r lifecycle.Report) { report(r.State, r.Message) }}
 }
 
-// Starting reports that the workload is not running yet or not running now, for example between two runs of
-// a service.
+// Starting reports that the workload is not running yet, or that a failed service waits to be restarted.
 func (r *StatusReporter) Starting(message string) { r.send(StateStarting, message) }
 
 // Running reports that the workload is running.

@@ -108,12 +108,12 @@ func runWorkload(ctx context.Context, t *testing.T, client runtimev2grpc.Workloa
 	start := &runtimev2.WorkloadStartRequest{WorkloadId: "a", Workload: &runtimev2.Workload{Name: "empty"}}
 	started, err := client.WorkloadStart(ctx, start)
 	if err != nil || started.GetWorkloadStatus().GetWorkloadState() != runtimev2.WorkloadState_WORKLOAD_STATE_RUNNING {
-		t.Fatalf("%v, %v", started, err)
+		t.Fatalf("start = %v, %v, want RUNNING", started, err)
 	}
 	var header metadata.MD
 	refused, err := client.WorkloadStart(ctx, start, grpc.Header(&header))
 	if err != nil || refused.GetWorkloadStatus().GetWorkloadState() != runtimev2.WorkloadState_WORKLOAD_STATE_ERROR {
-		t.Errorf("%v, %v", refused, err)
+		t.Errorf("second start = %v, %v, want ERROR", refused, err)
 	}
 	if code := header.Get("nats-service-error-code"); len(code) != 1 || code[0] != "409" {
 		t.Errorf("code of the refusal = %v, want 409", code)

@@ -13,7 +13,7 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// fakePeer is a host and a scheduler in one.
+// fakePeer is both a host and a scheduler.
 type fakePeer struct {
 	runtimev2grpc.UnimplementedWorkloadServiceServer
 	runtimev2grpc.UnimplementedHostServiceServer
@@ -52,7 +52,7 @@ func TestStubsUseMessagesOfRootModule(t *testing.T) {
 
 	response, err := runtimev2grpc.NewWorkloadServiceClient(conn).WorkloadStatus(t.Context(), &runtimev2.WorkloadStatusRequest{WorkloadId: "a"})
 	if err != nil || response.GetWorkloadStatus().GetWorkloadId() != "a" {
-		t.Errorf("%v, %v", response, err)
+		t.Errorf("status = %v, %v, want id a", response, err)
 	}
 	request := &runtimev2.HostHeartbeatRequest{Heartbeat: &runtimev2.HostHeartbeat{Id: "h1"}}
 	if _, err := runtimev2grpc.NewHostServiceClient(conn).HostHeartbeat(t.Context(), request); err != nil {

@@ -14,8 +14,8 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// newScriptedHost serves a host that sends the same reply to every request, or none if it is nil. It returns a
-// client of the host.
+// newScriptedHost serves a host that sends the given reply to every request, or no replies if reply is nil. It
+// returns a client of the host.
 func newScriptedHost(t *testing.T, reply *nats.Msg) *berth.Client {
 	b := newBroker(t, func(o *server.Options) { o.MaxPayload = 4096 })
 	host := b.connect()
@@ -77,7 +77,7 @@ func TestClientErrors(t *testing.T) {
 			_, stop := client.Stop(t.Context(), "a")
 			_, status := client.Status(t.Context(), "a")
 			if !errors.Is(start, c.start) || !errors.Is(stop, c.start) || !errors.Is(status, c.status) {
-				t.Errorf("start %v, stop %v, status %v", start, stop, status)
+				t.Errorf("start: %v; stop: %v; want %v for both; status: %v, want %v", start, stop, c.start, status, c.status)
 			}
 			if command := (*berth.CommandError)(nil); start != nil &&
 				(!errors.As(start, &command) || command.HostID != "h1" || command.Command != "workload.start") {
@@ -92,14 +92,14 @@ func TestRefusedErrorHasCodeAndMessage(t *testing.T) {
 	_, err := client.Start(t.Context(), "a", nil)
 	refused := (*berth.RefusedError)(nil)
 	if !errors.As(err, &refused) || refused.Code != berth.CodeConflict || refused.Message != "in use" || refused.State != berth.StateError {
-		t.Errorf("%#v", refused)
+		t.Errorf("error = %#v, want code 409, state ERROR and message \"in use\"", refused)
 	}
 }
 
 func TestHeartbeatOfAnotherHostIsInvalid(t *testing.T) {
 	client := newScriptedHost(t, newReply(`{"id":"h2"}`, ""))
 	if _, err := client.Heartbeat(t.Context()); !errors.Is(err, berth.ErrInvalidResponse) {
-		t.Errorf("%v", err)
+		t.Errorf("error = %v, want ErrInvalidResponse", err)
 	}
 }
 
@@ -110,12 +110,12 @@ func TestUnsendableRequestsFailWithReason(t *testing.T) {
 		berth.ErrEncode:          {Service: &runtimev2.Service{ImagePullPolicy: 99}},
 	} {
 		if _, err := client.Start(t.Context(), "a", workload); !errors.Is(err, want) {
-			t.Errorf("%v, want %v", err, want)
+			t.Errorf("error = %v, want %v", err, want)
 		}
 	}
 	for _, bad := range []string{"", "a.b", "*", ">", "a b", "a\n", strings.Repeat("x", 300)} {
 		if _, err := berth.NewClient(nil, bad); !errors.Is(err, berth.ErrInvalidHostID) {
-			t.Errorf("%q: %v", bad, err)
+			t.Errorf("error for id %q = %v, want ErrInvalidHostID", bad, err)
 		}
 	}
 }
@@ -125,12 +125,12 @@ func TestContextEndsCommand(t *testing.T) {
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := client.Start(canceled, "a", nil); !errors.Is(err, context.Canceled) || errors.Is(err, berth.ErrTimeout) {
-		t.Errorf("canceled: %v", err)
+		t.Errorf("error after cancellation = %v", err)
 	}
 	expiring, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := client.Start(expiring, "a", nil); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, berth.ErrTimeout) {
-		t.Errorf("expired: %v", err)
+		t.Errorf("error after the deadline = %v", err)
 	}
 }
 
@@ -142,11 +142,11 @@ func TestClientWithoutHostOrBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrNoResponders) {
-		t.Errorf("no host: %v", err)
+		t.Errorf("error without a host = %v, want ErrNoResponders", err)
 	}
 	b.stop()
 	eventually(t, "disconnect", func() bool { return !conn.IsConnected() })
 	if _, err := client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrDisconnected) {
-		t.Errorf("no broker: %v", err)
+		t.Errorf("error without a broker = %v, want ErrDisconnected", err)
 	}
 }

@@ -47,7 +47,7 @@ func wantRejected(t *testing.T, b *broker, options berth.ConnectOptions) {
 	conn, err := berth.Connect(t.Context(), options)
 	if err == nil {
 		closeAndWait(conn)
-		t.Errorf("%v: connected", options)
+		t.Errorf("%v: connected, want an error", options)
 	} else if strings.Contains(err.Error(), "hunter") {
 		t.Errorf("the error shows a secret: %v", err)
 	}
@@ -61,6 +61,7 @@ func TestTokenAndUser(t *testing.T) {
 	b = newBroker(t, func(o *server.Options) { o.Username, o.Password = "ann", "hunter2" })
 	wantConnected(t, b, berth.ConnectOptions{User: "ann", Password: "hunter2"})
 	wantRejected(t, b, berth.ConnectOptions{User: "ann", Password: "hunter3"})
+	// Blanks and empty items in a list of servers are ignored.
 	conn, err := berth.Connect(t.Context(), berth.ConnectOptions{
 		Servers: []string{" " + strings.Replace(b.url(), "://", "://ann:hunter2@", 1) + ", "},
 	})
@@ -75,10 +76,10 @@ func TestNkeyAndCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, _ := user.PublicKey()
+	userKey, _ := user.PublicKey()
 	seed, _ := user.Seed()
 	seedFile := write(t, "user.nk", seed)
-	b := newBroker(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} })
+	b := newBroker(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: userKey}} })
 	wantConnected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
 	wantRejected(t, b, berth.ConnectOptions{})
 	wantRejected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile + ".gone"})
@@ -91,7 +92,7 @@ func TestNkeyAndCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	userJWT, err := jwt.NewUserClaims(public).Encode(account)
+	userJWT, err := jwt.NewUserClaims(userKey).Encode(account)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,13 +115,13 @@ func TestTLS(t *testing.T) {
 	ca := newAuthority(t)
 	certificate, key := ca.issue("127.0.0.1")
 	otherCA := newAuthority(t)
-	b := newBroker(t, ca.tls(certificate, key, false))
+	b := newBroker(t, ca.tls(certificate, key))
 	wantConnected(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
 	wantRejected(t, b, berth.ConnectOptions{TLSCAFile: otherCA.file})
 	wantRejected(t, b, berth.ConnectOptions{})
-	b = newBroker(t, ca.tls(certificate, key, false), func(o *server.Options) { o.TLSHandshakeFirst = true })
+	b = newBroker(t, ca.tls(certificate, key), func(o *server.Options) { o.TLSHandshakeFirst = true })
 	wantConnected(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSFirst: true})
-	b = newBroker(t, ca.tls(certificate, key, true))
+	b = newBroker(t, ca.mutualTLS(certificate, key))
 	clientCertificate, clientKey := ca.issue("client")
 	wantConnected(t, b, berth.ConnectOptions{TLSCAFile: ca.file, TLSCertFile: clientCertificate, TLSKeyFile: clientKey})
 	wantRejected(t, b, berth.ConnectOptions{TLSCAFile: ca.file})
@@ -136,7 +137,7 @@ func TestInboxPrefix(t *testing.T) {
 		t.Fatal(err)
 	}
 	if inbox := conn.NewInbox(); !strings.HasPrefix(inbox, "_INBOX_ann.") {
-		t.Errorf("replies go to %s", inbox)
+		t.Errorf("inbox = %s, want the prefix _INBOX_ann", inbox)
 	}
 	closeAndWait(conn)
 }
@@ -147,14 +148,14 @@ func TestInvalidOptionsFailWithoutSecrets(t *testing.T) {
 		{Servers: []string{"nats://hunter2@"}},
 		{Servers: []string{"nats://ann:hunter2@[::1"}},
 		{Token: "hunter2", User: "ann"},
-		{TLSCertFile: "hunter.pem"},
-		{CredentialsFile: "/gone/away"},
+		{TLSCertFile: "no-key.pem"},
+		{CredentialsFile: "/no/such/file"},
 		{Servers: []string{"nats://ann:hunter2@127.0.0.1:1"}, ConnectTimeout: time.Second},
 	} {
 		conn, err := berth.Connect(t.Context(), options)
 		if err == nil {
 			closeAndWait(conn)
-			t.Errorf("%v connects", options)
+			t.Errorf("%v: connected, want an error", options)
 		} else if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error shows a secret: %v", err)
 		}
@@ -168,8 +169,9 @@ func TestOptionsPrintNoSecret(t *testing.T) {
 	var logged strings.Builder
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "options", options, "secret", berth.Secret("hunter5"))
 	printed := fmt.Sprintf("%v %+v %#v %s %s %q", options, options, options, options, options.Password, options.Password) + logged.String()
+	// The options print as the servers and the kinds of credentials.
 	if strings.Contains(printed, "hunter") || !strings.Contains(printed, "nats://***@a:4222,***@b with user") {
-		t.Error(printed)
+		t.Errorf("the options print as %s", printed)
 	}
 }
 
@@ -222,18 +224,25 @@ func (a *authority) issue(name string) (certificateFile, keyFile string) {
 	return write(a.t, name+".pem", pemOf("CERTIFICATE", der)), write(a.t, name+".key", pemOf("EC PRIVATE KEY", private))
 }
 
-// tls configures a broker for TLS and, if verify is set, for client certificates of this authority.
-func (a *authority) tls(certificate, key string, verify bool) func(*server.Options) {
+// tls configures a broker for TLS.
+func (a *authority) tls(certificate, key string) func(*server.Options) {
 	return func(o *server.Options) {
 		pair, err := tls.LoadX509KeyPair(certificate, key)
 		if err != nil {
 			a.t.Fatal(err)
 		}
-		o.TLS, o.TLSVerify = true, verify
+		o.TLS = true
 		o.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-		if verify {
-			o.TLSConfig.ClientAuth, o.TLSConfig.ClientCAs = tls.RequireAndVerifyClientCert, a.pool
-		}
+	}
+}
+
+// mutualTLS configures a broker for TLS that requires a client certificate of this authority.
+func (a *authority) mutualTLS(certificate, key string) func(*server.Options) {
+	configureTLS := a.tls(certificate, key)
+	return func(o *server.Options) {
+		configureTLS(o)
+		o.TLSVerify = true
+		o.TLSConfig.ClientAuth, o.TLSConfig.ClientCAs = tls.RequireAndVerifyClientCert, a.pool
 	}
 }
 

@@ -56,7 +56,7 @@ func launch(t *testing.T, program string, args ...string) *process {
 	}
 	go func() {
 		defer close(p.done)
-		_ = p.command.Wait() // wait reads the exit code
+		_ = p.command.Wait() // ignored here: process.wait reads the exit code
 	}()
 	t.Cleanup(func() {
 		_ = p.command.Process.Kill() // fails if the process has ended
@@ -90,7 +90,7 @@ func (p *process) wait() (code int) {
 func TestStartOnceStartsWorkloadOnce(t *testing.T) {
 	ca := newAuthority(t)
 	certificate, key := ca.issue("127.0.0.1")
-	b := newBroker(t, ca.tls(certificate, key, true))
+	b := newBroker(t, ca.mutualTLS(certificate, key))
 	clientCertificate, clientKey := ca.issue("client")
 	options := berth.ConnectOptions{
 		Servers: []string{b.url()}, TLSCAFile: ca.file, TLSCertFile: clientCertificate, TLSKeyFile: clientKey,
@@ -139,8 +139,8 @@ func TestMinimalSchedulerRunsWorkloadOnMinimalHost(t *testing.T) {
 	}
 }
 
-// cluster is a broker, hosts and the example scheduler.
-type cluster struct {
+// testbed is a broker, fake hosts and the program of the example scheduler.
+type testbed struct {
 	*testing.T
 	broker  *broker
 	dir     string
@@ -148,39 +148,40 @@ type cluster struct {
 	hosts   map[string]*fakeHost
 }
 
-func newCluster(t *testing.T) *cluster {
-	return &cluster{t, newBroker(t), t.TempDir(), build(t, "spread-scheduler"), make(map[string]*fakeHost)}
+func newTestbed(t *testing.T) *testbed {
+	return &testbed{t, newBroker(t), t.TempDir(), build(t, "spread-scheduler"), make(map[string]*fakeHost)}
 }
 
-func (c *cluster) launchScheduler() *process {
-	return launch(c.T, c.program, "--nats-url", c.broker.url(), "--manifests", c.dir)
+func (b *testbed) launchScheduler() *process {
+	return launch(b.T, b.program, "--nats-url", b.broker.url(), "--manifests", b.dir)
 }
 
-func (c *cluster) addHost(id string) (stop func() error) {
-	c.hosts[id] = newFakeHost(id)
-	return serve(c.T, c.broker.connect(), c.hosts[id], berth.WithHostID(id), berth.WithHeartbeatInterval(time.Second))
+func (b *testbed) addHost(id string) (stop func() error) {
+	b.hosts[id] = newFakeHost(id)
+	return serve(b.T, b.broker.connect(), b.hosts[id], berth.WithHostID(id), berth.WithHeartbeatInterval(time.Second))
 }
 
-func (c *cluster) submit(name string, replicas int) {
-	c.Helper()
+func (b *testbed) submit(name string, replicas int) {
+	b.Helper()
 	manifest := fmt.Sprintf(`{"apiVersion":"runtime.wasmcloud.dev/v1alpha1","kind":"WorkloadDeployment",
 		"metadata":{"name":%q,"namespace":"default"},"spec":{"replicas":%d,"template":{"spec":{
 		"hostSelector":{"hostgroup":"test"},"components":[{"name":"main","image":"registry.example/shop:1",
 		"imagePullPolicy":"Always","localResources":{"environment":{"config":{"A":"1"}}}}]}}}}`, name, replicas)
-	if err := os.WriteFile(filepath.Join(c.dir, name+".json"), []byte(manifest), 0o600); err != nil {
-		c.Fatal(err)
+	if err := os.WriteFile(filepath.Join(b.dir, name+".json"), []byte(manifest), 0o600); err != nil {
+		b.Fatal(err)
 	}
 }
 
 // counts returns how many starts and how many stops a host has received.
-func (c *cluster) counts(id string) (started, stopped int) {
-	host := c.hosts[id]
+func (b *testbed) counts(id string) (started, stopped int) {
+	host := b.hosts[id]
 	return host.count(&host.started), host.count(&host.stopped)
 }
 
-// ready returns the number of ready replicas and the message of an object; -1 if it has no status.
-func (c *cluster) ready(name string) (ready int, message string) {
-	content, err := os.ReadFile(filepath.Join(c.dir, ".berth/status/default/WorkloadDeployment", name+".json"))
+// ready returns the number of ready replicas of an object and the message of its status. The number is -1 if
+// the object has no status.
+func (b *testbed) ready(name string) (ready int, message string) {
+	content, err := os.ReadFile(filepath.Join(b.dir, ".berth/status/default/WorkloadDeployment", name+".json"))
 	var object struct {
 		Status struct {
 			Conditions []struct{ Message string }
@@ -194,86 +195,88 @@ func (c *cluster) ready(name string) (ready int, message string) {
 }
 
 func TestSpreadSchedulerReplacesReplicasOfLostHost(t *testing.T) {
-	c := newCluster(t)
-	c.submit("shop", 4)
-	c.launchScheduler()
+	b := newTestbed(t)
+	b.submit("shop", 4)
+	b.launchScheduler()
 	eventually(t, "status without hosts", func() bool {
-		_, message := c.ready("shop")
+		_, message := b.ready("shop")
 		return strings.Contains(message, "0 of 0 hosts fit")
 	})
-	c.addHost("h1")
-	stop := c.addHost("h2")
-	eventually(t, "four replicas", func() bool { ready, _ := c.ready("shop"); return ready == 4 })
+	b.addHost("h1")
+	stop := b.addHost("h2")
+	eventually(t, "four replicas", func() bool { ready, _ := b.ready("shop"); return ready == 4 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "four replicas on the remaining host", func() bool {
-		started, stopped := c.counts("h1")
+		started, stopped := b.counts("h1")
 		return started-stopped == 4
 	})
-	c.submit("shop", 1)
-	eventually(t, "one replica", func() bool { started, stopped := c.counts("h1"); return started-stopped == 1 })
-	if err := os.Remove(filepath.Join(c.dir, "shop.json")); err != nil {
+	b.submit("shop", 1)
+	eventually(t, "one replica", func() bool { started, stopped := b.counts("h1"); return started-stopped == 1 })
+	if err := os.Remove(filepath.Join(b.dir, "shop.json")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "no replica", func() bool { started, stopped := c.counts("h1"); return started == stopped })
-	eventually(t, "deletion of the status", func() bool { ready, _ := c.ready("shop"); return ready == -1 })
+	eventually(t, "no replica", func() bool { started, stopped := b.counts("h1"); return started == stopped })
+	eventually(t, "deletion of the status", func() bool { ready, _ := b.ready("shop"); return ready == -1 })
 }
 
 func TestSpreadSchedulerResumesAfterKill(t *testing.T) {
-	c := newCluster(t)
-	c.addHost("h1")
-	c.addHost("h2")
-	c.submit("shop", 4)
-	c.submit("deleted", 2)
-	scheduler := c.launchScheduler()
+	b := newTestbed(t)
+	b.addHost("h1")
+	b.addHost("h2")
+	b.submit("shop", 4)
+	b.submit("deleted", 2)
+	scheduler := b.launchScheduler()
 	for name, replicas := range map[string]int{"shop": 4, "deleted": 2} {
-		eventually(t, "replicas of "+name, func() bool { ready, _ := c.ready(name); return ready == replicas })
+		eventually(t, "replicas of "+name, func() bool { ready, _ := b.ready(name); return ready == replicas })
 	}
 	scheduler.signal(syscall.SIGKILL)
-	if err := os.Remove(filepath.Join(c.dir, "deleted.json")); err != nil {
+	if err := os.Remove(filepath.Join(b.dir, "deleted.json")); err != nil {
 		t.Fatal(err)
 	}
-	scheduler = c.launchScheduler()
+	scheduler = b.launchScheduler()
 	eventually(t, "stop of the deleted replicas", func() bool {
-		_, first := c.counts("h1")
-		_, second := c.counts("h2")
+		_, first := b.counts("h1")
+		_, second := b.counts("h2")
 		return first+second == 2
 	})
-	eventually(t, "the other replicas", func() bool { ready, _ := c.ready("shop"); return ready == 4 })
-	first, _ := c.counts("h1")
-	second, _ := c.counts("h2")
+	eventually(t, "the remaining replicas", func() bool { ready, _ := b.ready("shop"); return ready == 4 })
+	// Six replicas were spread over two hosts, and none was started again after the kill.
+	first, _ := b.counts("h1")
+	second, _ := b.counts("h2")
 	if first != 3 || second != 3 {
-		t.Errorf("%d and %d starts, want 3 and 3", first, second)
+		t.Errorf("the hosts received %d and %d starts, want 3 and 3", first, second)
 	}
 	if code := scheduler.signal(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code after SIGTERM = %d", code)
 	}
-	if first, second = c.hosts["h1"].count(&c.hosts["h1"].stopped), c.hosts["h2"].count(&c.hosts["h2"].stopped); first+second != 2 {
+	if first, second = b.hosts["h1"].count(&b.hosts["h1"].stopped), b.hosts["h2"].count(&b.hosts["h2"].stopped); first+second != 2 {
 		t.Error("the scheduler stops workloads when it ends")
 	}
 }
 
 func TestSpreadSchedulerShowsRefusals(t *testing.T) {
-	c := newCluster(t)
-	c.addHost("h1")
+	b := newTestbed(t)
+	b.addHost("h1")
+	// The fake host fails the start of a workload with the name "missing".
 	manifest := `{"kind":"Workload","metadata":{"name":"missing","namespace":"default"},"spec":{}}`
-	if err := os.WriteFile(filepath.Join(c.dir, "missing.json"), []byte(manifest), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(b.dir, "missing.json"), []byte(manifest), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	bad := `{"kind":"Workload","metadata":{"name":"bad","namespace":"default"},"spec":{"service":{"maxRestarts":-1}}}`
-	if err := os.WriteFile(filepath.Join(c.dir, "bad.json"), []byte(bad), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(b.dir, "bad.json"), []byte(bad), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.launchScheduler()
+	b.launchScheduler()
 	for name, message := range map[string]string{"missing": "no such image", "bad": "service.maxRestarts"} {
 		eventually(t, message, func() bool {
-			content, _ := os.ReadFile(filepath.Join(c.dir, ".berth/status/default/Workload", name+".json"))
+			content, _ := os.ReadFile(filepath.Join(b.dir, ".berth/status/default/Workload", name+".json"))
 			return strings.Contains(string(content), message) && !strings.Contains(string(content), `"True"`)
 		})
 	}
-	eventually(t, "a second start under another id", func() bool { started, _ := c.counts("h1"); return started >= 2 })
-	if ids := c.hosts["h1"].ids(); ids[0] == ids[1] {
-		t.Error("an id is reused")
+	eventually(t, "a second start under another id", func() bool { started, _ := b.counts("h1"); return started >= 2 })
+	if ids := b.hosts["h1"].ids(); ids[0] == ids[1] {
+		t.Error("the second start reuses the id of the first")
 	}
 }

@@ -10,7 +10,8 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// fakeHost is a host whose behavior depends on the name of a workload.
+// fakeHost is a host whose behavior depends on the name of a workload: "missing" and "trapped" fail, "panic" and
+// "panic-in-stop" panic, "slow" waits for release, all others run.
 type fakeHost struct {
 	name string
 
@@ -18,7 +19,7 @@ type fakeHost struct {
 	started   []string
 	stopped   []string
 	reporters map[string]*berth.StatusReporter
-	// release ends the starts of workloads named "slow" when it is closed.
+	// release, when closed, ends the starts of workloads with the name "slow".
 	release chan struct{}
 }
 
@@ -74,10 +75,11 @@ func (h *fakeHost) ids() []string {
 	return slices.Clone(h.started)
 }
 
-func (h *fakeHost) count(of *[]string) int {
+// count returns the length of h.started or h.stopped.
+func (h *fakeHost) count(list *[]string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(*of)
+	return len(*list)
 }
 
 func workloadNamed(name string) *runtimev2.Workload { return &runtimev2.Workload{Name: name} }

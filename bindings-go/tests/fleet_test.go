@@ -35,7 +35,7 @@ func want[E berth.FleetEvent](t *testing.T, events <-chan berth.FleetEvent) E {
 	event := receive(t, "an event", events)
 	got, ok := event.(E)
 	if !ok {
-		t.Fatalf("event %T %+v, want %T", event, event, wanted)
+		t.Fatalf("event = %T %+v, want %T", event, event, wanted)
 	}
 	return got
 }
@@ -46,7 +46,7 @@ func TestHostJoinsIsLostAndRestarts(t *testing.T) {
 	stop := serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"))
 	joined := want[berth.HostJoined](t, events)
 	if joined.Host.ID() != "h1" || joined.Host.Health != berth.HealthAlive || joined.Host.Heartbeat.FriendlyName != "fake" {
-		t.Errorf("%+v", joined)
+		t.Errorf("event = %+v, want alive host h1 with the name fake", joined)
 	}
 	client, err := fleet.Client("h1")
 	if err != nil {
@@ -60,33 +60,33 @@ func TestHostJoinsIsLostAndRestarts(t *testing.T) {
 	}
 	stoppedAt := time.Now()
 	if suspect := want[berth.HostSuspect](t, events); suspect != (berth.HostSuspect{HostID: "h1", Reason: berth.ReasonNoResponders}) {
-		t.Errorf("%+v", suspect)
+		t.Errorf("event = %+v, want reason no responders", suspect)
 	}
 	if lost := want[berth.HostLost](t, events); lost != (berth.HostLost{HostID: "h1", Reason: berth.ReasonNoResponders}) {
-		t.Errorf("%+v", lost)
+		t.Errorf("event = %+v, want reason no responders", lost)
 	}
 	if took := time.Since(stoppedAt); took > testTimeout/2 {
-		t.Errorf("lost after %v", took)
+		t.Errorf("the host is lost only after %v", took)
 	}
 	if host, known := fleet.Host("h1"); !known || host.Health != berth.HealthLost || len(fleet.Hosts()) != 1 || len(fleet.ByLoad()) != 0 {
-		t.Errorf("%+v", host)
+		t.Errorf("host = %+v, want lost and not in ByLoad", host)
 	}
-	// Another process has the same id: the workloads of the first are gone.
+	// Another process has the same id: the workloads of the first process are gone.
 	serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"))
 	if lost := want[berth.HostLost](t, events); lost.Reason != berth.ReasonRestarted {
-		t.Errorf("%+v", lost)
+		t.Errorf("event = %+v, want reason restarted", lost)
 	}
 	want[berth.HostJoined](t, events)
 	// A later reader begins with the current hosts.
 	if again := want[berth.HostJoined](t, fleet.Events(t.Context())); again.Host.ID() != "h1" || again.Host.Health != berth.HealthAlive {
-		t.Errorf("%+v", again)
+		t.Errorf("event = %+v, want alive host h1", again)
 	}
 }
 
 func TestSilentHostIsSuspectLostAndRecovers(t *testing.T) {
 	b := newBroker(t)
 	host := b.connect()
-	if _, err := host.SubscribeSync("runtime.host.h1.>"); err != nil { // listens without replies
+	if _, err := host.SubscribeSync("runtime.host.h1.>"); err != nil { // listens, but never replies
 		t.Fatal(err)
 	}
 	sendHeartbeat := func() {
@@ -101,16 +101,16 @@ func TestSilentHostIsSuspectLostAndRecovers(t *testing.T) {
 	busyUntil := time.Now().Add(2 * time.Second)
 	fleet.ExpectBusy("h1", busyUntil)
 	if suspect := want[berth.HostSuspect](t, events); suspect.Reason != berth.ReasonSilent {
-		t.Errorf("%+v", suspect)
+		t.Errorf("event = %+v, want reason silent", suspect)
 	}
 	if lost := want[berth.HostLost](t, events); lost.Reason != berth.ReasonSilent || time.Now().Before(busyUntil) {
-		t.Errorf("%+v while it was busy", lost)
+		t.Errorf("event = %+v, want reason silent, and not before %v", lost, busyUntil)
 	}
 	sendHeartbeat()
 	if recovered := want[berth.HostRecovered](t, events); recovered.PreviousHealth != berth.HealthLost || recovered.Host.ID() != "h1" {
-		t.Errorf("%+v", recovered)
+		t.Errorf("event = %+v, want recovery of h1 from lost", recovered)
 	}
-	// A start that is answered does not keep the host busy.
+	// A start that has been answered does not keep the host busy.
 	first, second := fleet.ExpectBusy("h1", time.Now().Add(time.Hour)), fleet.ExpectBusy("h1", time.Now().Add(time.Hour))
 	first()
 	second()
@@ -134,7 +134,7 @@ func TestFleetReportsChangesOfStableFieldsOnly(t *testing.T) {
 	sendHeartbeat(`{"id":"h1","imports":[{"namespace":"c","package":"d"},{"namespace":"a","package":"b"}],"workloadCount":"7"}`)
 	sendHeartbeat(`{"id":"h1","labels":{"zone":"a"}}`)
 	if changed := want[berth.HostChanged](t, events); changed.Host.Heartbeat.Labels["zone"] != "a" {
-		t.Errorf("%+v", changed)
+		t.Errorf("event = %+v, want label zone=a", changed)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestNoHostIsLostWhileDisconnected(t *testing.T) {
 	})
 	select {
 	case event := <-events:
-		t.Errorf("%T %+v", event, event)
+		t.Errorf("event after the outage = %T %+v, want none", event, event)
 	case <-time.After(time.Second):
 	}
 }

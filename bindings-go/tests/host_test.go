@@ -16,7 +16,7 @@ import (
 	berth "berth.dev/go"
 )
 
-// fixture is a broker, a host, and a connection and a client of a caller.
+// fixture is a broker, a host that is served on it, and a caller's connection and client.
 type fixture struct {
 	*testing.T
 	broker *broker
@@ -106,7 +106,7 @@ func TestInvalidRequestsAreRefusedWithReason(t *testing.T) {
 		}
 	}
 	if f.host.count(&f.host.started) != 0 {
-		t.Errorf("started %v", f.host.started)
+		t.Errorf("refused requests started %v", f.host.started)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestHeartbeatRequestIsAnsweredForAnyPayload(t *testing.T) {
 			t.Fatal(err)
 		}
 		if heartbeat["id"] != "h1" || heartbeat["friendlyName"] != "fake" || heartbeat["httpPort"] != 8000.0 || heartbeat["startedAt"] == nil {
-			t.Errorf("%v", heartbeat)
+			t.Errorf("heartbeat after payload %q = %v", payload, heartbeat)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func TestOneOfManySimultaneousStartsWins(t *testing.T) {
 	}
 	group.Wait()
 	if won != 1 || conflicts != 49 || f.host.count(&f.host.started) != 1 {
-		t.Errorf("%d won, %d conflicts, started %v", won, conflicts, f.host.started)
+		t.Errorf("%d starts won and %d conflicted, want 1 and 49; started %v", won, conflicts, f.host.started)
 	}
 }
 
@@ -179,18 +179,18 @@ func TestFailedStartMayBeRepeatedUnlessNonRetryable(t *testing.T) {
 	for name, code := range map[string]int{"missing": 0, "trapped": berth.CodeConflict, "panic": berth.CodeConflict} {
 		_, first := f.start(name, name)
 		if !errors.Is(first, berth.ErrRefused) {
-			t.Errorf("%s: %v", name, first)
+			t.Errorf("error of the first start of %s = %v, want ErrRefused", name, first)
 		}
 		_, again := f.start(name, name)
 		refused := (*berth.RefusedError)(nil)
 		if !errors.As(again, &refused) || refused.Code != code {
-			t.Errorf("%s again: %v", name, again)
+			t.Errorf("error of the second start of %s = %v, want code %d", name, again, code)
 		}
 		f.wantState(name, berth.StateError)
 	}
 	status, err := f.client.Status(t.Context(), "missing")
 	if err != nil || status.Message != "no such image: registry.example/missing" {
-		t.Errorf("%v, %v", status, err)
+		t.Errorf("status = %v, %v, want the message of the error", status, err)
 	}
 }
 
@@ -207,18 +207,18 @@ func TestSlowStartDoesNotBlockOthersAndEndsOnStop(t *testing.T) {
 	}
 	f.host.reporter("slow").Starting("pulling an image")
 	if status, _ := f.client.Status(t.Context(), "slow"); status.Message != "pulling an image" {
-		t.Errorf("%v", status)
+		t.Errorf("status = %v, want message \"pulling an image\"", status)
 	}
 	if _, err := f.client.Stop(t.Context(), "slow"); err != nil {
 		t.Fatal(err)
 	}
 	if err := receive(t, "the reply to the start", started); err != nil {
-		t.Errorf("the stopped start: %v", err)
+		t.Errorf("error of the stopped start = %v, want none", err)
 	}
 	f.wantState("slow", berth.StateNotFound)
 	close(f.host.release)
 	if _, err := f.start("slow", "slow"); err != nil {
-		t.Errorf("the id is in use: %v", err)
+		t.Errorf("error of a start after the stop = %v, want none", err)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestSlowStartIsAnsweredWithStarting(t *testing.T) {
 	began := time.Now()
 	status, err := f.start("slow", "slow")
 	if took := time.Since(began); err != nil || status.State != berth.StateStarting || took < 4*time.Second || took > testTimeout/2 {
-		t.Errorf("%v, %v after %v", status, err, took)
+		t.Errorf("status = %v, %v after %v, want STARTING after 4.5 s", status, err, took)
 	}
 	close(f.host.release)
 	f.wantState("slow", berth.StateRunning)
@@ -284,7 +284,7 @@ func TestReplyFitsMaximumPayload(t *testing.T) {
 	f.wantState("a", berth.StateError)
 	status, err := f.client.Status(t.Context(), "a")
 	if err != nil || !strings.HasPrefix(status.Message, "\x01\x01") || !strings.HasSuffix(status.Message, "…") {
-		t.Errorf("%q, %v", status, err)
+		t.Errorf("status = %q, %v, want a shortened message", status, err)
 	}
 }
 
@@ -332,7 +332,7 @@ func TestStartsAboveInFlightLimitAreRefused(t *testing.T) {
 	}
 	msg, err := replies.NextMsg(testTimeout)
 	if err != nil || msg.Header.Get("Nats-Service-Error-Code") != "503" {
-		t.Errorf("%v, %v", msg, err)
+		t.Errorf("first reply = %v, %v, want code 503", msg, err)
 	}
 	close(f.host.release)
 }
@@ -354,13 +354,13 @@ func TestShutdownUnsubscribesFirstAndStopsWorkloads(t *testing.T) {
 		t.Errorf("Serve returned %v", err)
 	}
 	if err := receive(t, "the reply to the start", waiting); err != nil {
-		t.Errorf("the start in flight: %v", err)
+		t.Errorf("error of the start in flight = %v, want none", err)
 	}
 	if f.host.count(&f.host.stopped) != 2 {
-		t.Errorf("stopped %v", f.host.stopped)
+		t.Errorf("stopped workloads = %v, want a and b", f.host.stopped)
 	}
 	if _, err := f.client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrNoResponders) {
-		t.Errorf("a status after shutdown: %v", err)
+		t.Errorf("error of a status after shutdown = %v, want ErrNoResponders", err)
 	}
 }
 
@@ -404,12 +404,12 @@ func TestServeRejectsInvalidOptions(t *testing.T) {
 		},
 	} {
 		if err := serve(); !errors.Is(err, want) {
-			t.Errorf("%v, want %v", err, want)
+			t.Errorf("error = %v, want %v", err, want)
 		}
 	}
 	closeAndWait(conn)
 	if err := berth.Serve(t.Context(), conn, newFakeHost("fake")); !errors.Is(err, berth.ErrConnectionClosed) {
-		t.Errorf("on a closed connection: %v", err)
+		t.Errorf("error on a closed connection = %v, want ErrConnectionClosed", err)
 	}
 }
 

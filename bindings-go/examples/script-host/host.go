@@ -17,7 +17,7 @@ import (
 type host struct {
 	images   *images
 	hostname string
-	// name is random: two hosts with the same name would conflict over one Kubernetes object.
+	// name is random, because two hosts with the same name would conflict over one Kubernetes object.
 	name string
 }
 
@@ -41,8 +41,8 @@ func (h *host) Describe() berth.Description {
 	}
 }
 
-// Start pulls all images before it runs anything, so that an incomplete workload runs nothing. It returns early only
-// if ctx ends, because the workload was stopped.
+// Start pulls all images before it runs anything, so that an incomplete workload runs nothing. If the workload is
+// stopped during the start, ctx ends and Start returns an error.
 func (h *host) Start(ctx context.Context, request berth.StartRequest) (berth.Instance, error) {
 	if err := checkSupported(request.Workload); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ const (
 
 	manifestType = "application/vnd.oci.image.manifest.v1+json"
 
-	// pullTimeout bounds all requests for a workload: a start must finish within 60 s.
+	// pullTimeout bounds all registry requests of one start together: a start must be answered within 60 s.
 	pullTimeout = 30 * time.Second
 
 	// maxImageBytes bounds the received content, regardless of its announced length.

@@ -29,7 +29,7 @@ type process struct {
 	done     chan struct{}
 }
 
-// startProcess starts the first run. If it fails, no code of the script has run.
+// startProcess starts the script. If startProcess fails, no code of the script has run.
 func startProcess(script []byte, service *runtimev2.Service, reporter *berth.StatusReporter) (*process, error) {
 	line, _, _ := bytes.Cut(script, []byte("\n"))
 	interpreter, isScript := strings.CutPrefix(string(line), "#!")
@@ -59,7 +59,7 @@ func startProcess(script []byte, service *runtimev2.Service, reporter *berth.Sta
 	return p, nil
 }
 
-// Stop kills the process and its children, and waits for their end.
+// Stop kills the process and its children, and waits until they have exited.
 func (p *process) Stop(context.Context) {
 	p.cancel()
 	<-p.done
@@ -79,7 +79,7 @@ func (p *process) run(ctx context.Context) {
 			p.reporter.Completed("the script succeeded")
 			return
 		}
-		delay, restart := p.budget.spend(time.Since(began), rand.Float64())
+		delay, restart := p.budget.next(time.Since(began), rand.Float64())
 		if !restart {
 			p.reporter.Failed(fmt.Sprintf("failed after all %d restarts: %v", p.budget.maxRestarts, err))
 			return

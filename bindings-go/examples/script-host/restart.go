@@ -3,22 +3,22 @@ package main
 import "time"
 
 const (
-	// healthyAfter is how long a run must last to restore the whole restart budget.
+	// healthyAfter is how long the script must run to restore the whole restart budget.
 	healthyAfter = 60 * time.Second
 
 	minDelay = 100 * time.Millisecond
 	maxDelay = 30 * time.Second
 )
 
-// restartBudget decides whether and when a failed service restarts. It has no clock, no randomness and no I/O.
+// restartBudget decides whether and when a failed service restarts. It uses no clock, randomness or I/O.
 type restartBudget struct {
 	maxRestarts uint64
-	used        uint64 // since the last healthy run
+	used        uint64 // restarts since the script last ran for healthyAfter
 }
 
-// spend decides about a restart after a failed run. The delay doubles from 100 ms up to 30 s; random is between 0
-// and 1 and spreads it from half to one and a half of that.
-func (b *restartBudget) spend(ranFor time.Duration, random float64) (delay time.Duration, restart bool) {
+// next decides whether and after which delay a script that ran for ranFor and failed is restarted. The delay
+// doubles from 100 ms up to 30 s; random, between 0 and 1, scales it by a factor from 0.5 to 1.5.
+func (b *restartBudget) next(ranFor time.Duration, random float64) (delay time.Duration, restart bool) {
 	if ranFor >= healthyAfter {
 		b.used = 0
 	}

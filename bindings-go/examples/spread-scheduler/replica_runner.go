@@ -17,31 +17,31 @@ const (
 	// startTimeout is how long a host may take to reply to a start, during which it may be silent.
 	startTimeout = 60 * time.Second
 
-	// The delay after a failed start is a second, then two, four and so on, up to a minute: never more than
-	// ten starts in half a minute. A healthy minute resets it.
+	// The delay after a failed incarnation doubles from minRetryDelay to maxRetryDelay, so that there are never
+	// more than ten starts in half a minute. An incarnation that lasts for healthyAfter resets the delay.
 	minRetryDelay = time.Second
 	maxRetryDelay = time.Minute
 	healthyAfter  = time.Minute
 
-	// avoidFor is how long a host on which a replica failed is the last choice for that replica.
+	// avoidFor is how long a replica avoids a host on which it failed, if another host is feasible.
 	avoidFor = 5 * time.Minute
 )
 
-// replicaRunner runs one replica, in one incarnation after the other. Each runner has a goroutine of its own, so
-// that a slow host delays only its own replicas.
+// replicaRunner runs one replica, in one incarnation after another. Each runner has its own goroutine, so that a
+// slow host delays only its own replicas.
 type replicaRunner struct {
 	scheduler *scheduler
 	replica   replica
 	desired   desiredObject
 	cancel    context.CancelCauseFunc
 
-	// failedAt is when the replica last failed on a host: other feasible hosts are tried first.
+	// failedAt is when the replica last failed on each host. Other feasible hosts are tried first.
 	failedAt     map[string]time.Time
 	failureCount int
 }
 
-// run runs the replica until wanted ends, and then retires its incarnation. When the process ends, and root with
-// it, run leaves the incarnation running.
+// run runs the replica until wanted ends, and then retires its incarnation. When the process ends, root ends, and
+// run leaves the incarnation running.
 func (r *replicaRunner) run(root, wanted context.Context) {
 	for {
 		current, isNew, ok := r.next(wanted)
@@ -57,16 +57,16 @@ func (r *replicaRunner) run(root, wanted context.Context) {
 			r.scheduler.retire(root, current)
 			return
 		case errors.Is(err, errHostLost):
-			r.setStatus(current, false, err.Error())
+			r.setNotReady(current, err.Error())
 			r.scheduler.retire(root, current)
 		case errors.Is(err, berth.ErrNoResponders):
 			// Nothing was started: another host can run the replica at once.
-			r.setStatus(current, false, err.Error())
+			r.setNotReady(current, err.Error())
 			r.failedAt[current.Host] = time.Now()
 			r.scheduler.removeState(current)
 			sleep(wanted, 200*time.Millisecond)
 		default:
-			r.setStatus(current, false, err.Error())
+			r.setNotReady(current, err.Error())
 			r.failedAt[current.Host] = time.Now()
 			r.scheduler.retire(root, current)
 			r.backOff(wanted, time.Since(began))
@@ -74,8 +74,8 @@ func (r *replicaRunner) run(root, wanted context.Context) {
 	}
 }
 
-// next returns the incarnation to run: one of an earlier process, or a new one, as soon as the previous one has
-// ended and a host is feasible.
+// next returns the incarnation to run: an incarnation of an earlier process, or a new one as soon as the previous
+// incarnation has ended and a host is feasible.
 func (r *replicaRunner) next(wanted context.Context) (next incarnation, isNew, ok bool) {
 	for _, each := range r.scheduler.state.all() {
 		if each.Replica == r.replica && each.RetiredAt.IsZero() && each.Spec == r.desired.specJSON {
@@ -88,15 +88,15 @@ func (r *replicaRunner) next(wanted context.Context) (next incarnation, isNew, o
 			if ok {
 				return placed, true, true
 			}
-			r.setStatus(placed, false, reason)
+			r.setNotReady(placed, reason)
 		}
 		sleep(wanted, 200*time.Millisecond)
 	}
 	return next, false, false
 }
 
-// runIncarnation starts an incarnation and watches it. It returns why the incarnation has ended: errHostLost, or
-// the error of the host.
+// runIncarnation starts an incarnation and watches it until it ends. The error is the reason for the end:
+// errHostLost, errUnwanted or the error of the host.
 func (r *replicaRunner) runIncarnation(wanted context.Context, current incarnation, isNew bool) error {
 	ctx, cancel := r.scheduler.hostContext(wanted, current.Host)
 	defer cancel()
@@ -106,7 +106,7 @@ func (r *replicaRunner) runIncarnation(wanted context.Context, current incarnati
 	}
 	if isNew {
 		slog.Info("starting", "workload", r.replica.Object.Name, "id", current.ID, "host", current.Host)
-		r.setStatus(current, false, "starting")
+		r.setNotReady(current, "starting")
 		if err := r.start(ctx, client, current); err != nil {
 			return err
 		}
@@ -130,8 +130,8 @@ func (r *replicaRunner) start(ctx context.Context, client *berth.Client, current
 		case attempt == 0 && !isOutcomeUnknown(err):
 			return err
 		}
-		// This attempt or an earlier one may have been carried out.
-		r.setStatus(current, false, err.Error())
+		// This attempt or an earlier one may have been executed.
+		r.setNotReady(current, err.Error())
 		for {
 			sleep(ctx, minRetryDelay<<min(attempt, 5))
 			status, err := client.Status(ctx, current.ID)
@@ -148,8 +148,8 @@ func (r *replicaRunner) start(ctx context.Context, client *berth.Client, current
 	}
 }
 
-// isOutcomeUnknown reports whether a start that failed with this error may have been carried out. Code 409 is
-// the reply to the second delivery of a start: the first one was carried out.
+// isOutcomeUnknown reports whether a start that failed with this error may have been executed. Code 409 is
+// the reply to the second delivery of a start: the first one was executed.
 func isOutcomeUnknown(err error) bool {
 	refused := (*berth.RefusedError)(nil)
 	return errors.Is(err, berth.ErrTimeout) || errors.Is(err, berth.ErrInvalidResponse) ||
@@ -187,7 +187,7 @@ func (r *replicaRunner) watch(wanted, ctx context.Context, client *berth.Client,
 	if err := r.scheduler.state.update(current); err != nil {
 		return err
 	}
-	r.setStatus(current, true, "completed")
+	r.setReady(current, "completed")
 	<-wanted.Done()
 	return errUnwanted
 }
@@ -202,7 +202,7 @@ func (r *replicaRunner) backOff(wanted context.Context, ranFor time.Duration) {
 	sleep(wanted, delay/2+rand.N(delay/2))
 }
 
-// recentFailure returns when the replica last failed on a host; zero if that was long ago.
+// recentFailure returns when the replica last failed on a host, or zero if the failure is older than avoidFor.
 func (r *replicaRunner) recentFailure(host string) time.Time {
 	if at := r.failedAt[host]; time.Since(at) < avoidFor {
 		return at
@@ -213,14 +213,18 @@ func (r *replicaRunner) recentFailure(host string) time.Time {
 func (r *replicaRunner) showStatus(current incarnation, status berth.Status) {
 	switch status.State {
 	case berth.StateRunning:
-		r.setStatus(current, true, "")
+		r.setReady(current, "")
 	case berth.StateCompleted:
-		r.setStatus(current, true, "completed: "+status.Message)
+		r.setReady(current, "completed: "+status.Message)
 	default:
-		r.setStatus(current, false, status.Message)
+		r.setNotReady(current, status.Message)
 	}
 }
 
-func (r *replicaRunner) setStatus(current incarnation, ready bool, message string) {
-	r.scheduler.status.set(r.replica, replicaStatus{ready, message, current.Host, current.ID})
+func (r *replicaRunner) setReady(current incarnation, message string) {
+	r.scheduler.status.set(r.replica, replicaStatus{Ready: true, Message: message, Host: current.Host, ID: current.ID})
+}
+
+func (r *replicaRunner) setNotReady(current incarnation, message string) {
+	r.scheduler.status.set(r.replica, replicaStatus{Message: message, Host: current.Host, ID: current.ID})
 }

@@ -42,7 +42,7 @@ type scheduler struct {
 	running sync.WaitGroup
 
 	mu      sync.Mutex
-	cancels map[string]map[*context.CancelCauseFunc]struct{} // of host contexts, by host
+	cancels map[string]map[*context.CancelCauseFunc]struct{} // cancel functions of the host contexts, by host
 }
 
 func newScheduler(fleet *berth.Fleet, state *stateFiles, manifests string, silence time.Duration) *scheduler {
@@ -80,7 +80,7 @@ func (s *scheduler) run(ctx context.Context) {
 }
 
 // retireUnwanted retires the incarnations of an earlier process that are no longer wanted. The runners adopt the
-// others.
+// wanted incarnations.
 func (s *scheduler) retireUnwanted(ctx context.Context) {
 	for _, each := range s.state.all() {
 		runner := s.runners[each.Replica]
@@ -90,7 +90,7 @@ func (s *scheduler) retireUnwanted(ctx context.Context) {
 	}
 }
 
-// reconcile starts and stops runners until they match the manifests. The previous incarnations are those of an
+// reconcile starts and stops runners until they match the manifests. Argument previous has the incarnations of an
 // earlier process.
 func (s *scheduler) reconcile(ctx context.Context, previous []incarnation) {
 	desired, invalid, err := readManifests(s.manifests)
@@ -124,8 +124,8 @@ func (s *scheduler) reconcile(ctx context.Context, previous []incarnation) {
 	s.removeDeleted(desired, invalid)
 }
 
-// chooseReplicas returns the numbers of an object's replicas: existing ones, ready ones first, and new ones if
-// there are too few.
+// chooseReplicas returns the numbers of an object's replicas: existing replicas, ready ones first, and new
+// replicas if there are too few.
 func (s *scheduler) chooseReplicas(object desiredObject, previous []incarnation) []int {
 	var numbers []int
 	for r, runner := range s.runners {
@@ -150,7 +150,7 @@ func (s *scheduler) chooseReplicas(object desiredObject, previous []incarnation)
 	return numbers
 }
 
-// removeDeleted removes the status of deleted objects once nothing of them is on a reachable host.
+// removeDeleted removes the status of each deleted object once no reachable host has a workload of it.
 func (s *scheduler) removeDeleted(desired map[objectKey]desiredObject, invalid map[objectKey]error) {
 	remaining := make(map[objectKey]bool)
 	for _, each := range s.state.all() {
@@ -180,8 +180,8 @@ func (s *scheduler) startRunner(root context.Context, r replica, object desiredO
 }
 
 // place assigns a replica to a host and stores the assignment. Among the feasible hosts, it prefers the one with
-// the fewest replicas of the same object, then the one with the fewest of all. It counts the stored assignments,
-// because heartbeats are stale.
+// the fewest replicas of the same object, then the one with the fewest replicas in total. It counts the stored
+// assignments, because the counts in heartbeats lag behind.
 func (s *scheduler) place(r *replicaRunner) (placed incarnation, ok bool, reason string) {
 	hosts := s.fleet.Hosts()
 	placed, ok, err := s.state.put(func(others map[string]incarnation) (incarnation, bool) {
@@ -252,7 +252,7 @@ func (s *scheduler) isReachable(host string) bool {
 	return known && view.Health != berth.HealthLost
 }
 
-// retire stops an incarnation in the background: now, or when its host recovers.
+// retire stops an incarnation in the background: at once, or when its lost host recovers.
 func (s *scheduler) retire(ctx context.Context, retired incarnation) {
 	if retired.RetiredAt.IsZero() {
 		retired.RetiredAt = time.Now()

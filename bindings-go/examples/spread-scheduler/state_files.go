@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// incarnation is one life of a workload: an id that was started on a host, or is about to be.
+// incarnation is one lifetime of a workload on a host: an id that was started there, or is about to be started.
 type incarnation struct {
 	ID      string
 	Host    string
 	Replica replica
 	// Spec is the spec of the workload, to detect changes.
 	Spec string
-	// Completed is whether the workload has ended successfully: it is never started again.
+	// Completed is whether the workload has ended successfully. A completed workload is never started again.
 	Completed bool
 	// RetiredAt is when the incarnation was replaced or became unwanted, before it was confirmed as stopped.
 	RetiredAt time.Time
@@ -33,8 +33,8 @@ type replica struct {
 }
 
 // stateFiles stores every incarnation that may be on a host, in a file of its own. A file is written before the
-// start is sent, and removed when the host has replied NOT_FOUND. A scheduler that is killed in between starts
-// nothing twice and forgets no stop.
+// start is sent, and removed when the host has replied NOT_FOUND. A scheduler that is killed in the meantime
+// starts nothing twice and forgets no stop.
 type stateFiles struct {
 	dir string
 
@@ -78,9 +78,9 @@ func (s *stateFiles) update(entry incarnation) error {
 	return err
 }
 
-// put stores the entry that the function chooses. The function may choose by the other entries, which no other
-// goroutine changes meanwhile.
-func (s *stateFiles) put(choose func(others map[string]incarnation) (incarnation, bool)) (incarnation, bool, error) {
+// put stores the entry that the function chooses from the existing entries. No other goroutine changes the
+// entries while the function runs.
+func (s *stateFiles) put(choose func(existing map[string]incarnation) (incarnation, bool)) (incarnation, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	entry, ok := choose(s.entries)
@@ -97,7 +97,7 @@ func (s *stateFiles) put(choose func(others map[string]incarnation) (incarnation
 	return entry, err == nil, err
 }
 
-// remove removes an entry when nothing of it is left on a host.
+// remove removes the entry of an incarnation that is no longer on any host.
 func (s *stateFiles) remove(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,8 +31,8 @@ type statusFiles struct {
 
 type objectStatus struct {
 	replicas map[int]replicaStatus
-	problem  string // of the manifest
-	content  []byte // of the file
+	problem  string // why the manifest is invalid, if it is
+	content  []byte // the written status file
 }
 
 func newStatusFiles(dir string) *statusFiles {
@@ -50,7 +50,7 @@ func (f *statusFiles) all() []objectKey {
 	return slices.Collect(maps.Keys(f.objects))
 }
 
-// setReplicas sets the wanted replicas of an object; there may be none.
+// setReplicas sets the numbers of the wanted replicas of an object. The list may be empty.
 func (f *statusFiles) setReplicas(key objectKey, numbers []int) {
 	f.update(key, func(s *objectStatus) {
 		s.problem = ""

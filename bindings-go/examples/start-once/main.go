@@ -53,7 +53,7 @@ func startOnce(ctx context.Context, host *berth.Client, id string, workload *run
 	refused := (*berth.RefusedError)(nil)
 	switch {
 	case errors.Is(err, berth.ErrTimeout), errors.Is(err, berth.ErrInvalidResponse):
-		// The start may have been carried out, or may still be.
+		// The start may have been executed, or may still be executed.
 		return host.Status(ctx, id)
 	case errors.As(err, &refused) && refused.Code == berth.CodeConflict:
 		// The id is in use, perhaps by an earlier attempt.

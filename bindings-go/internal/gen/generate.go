@@ -126,7 +126,7 @@ func (p plugin) run(ctx context.Context, compiled linker.Files) (*pluginpb.CodeG
 	var params []string
 	for _, file := range compiled {
 		request.FileToGenerate = append(request.FileToGenerate, file.Path())
-		// The schema comes from upstream and has no go_package option.
+		// The schema is that of wasmCloud and has no go_package option.
 		params = append(params, fmt.Sprintf("M%s=%s/%s;%s", file.Path(), module, p.dir, p.name))
 	}
 	request.Parameter = proto.String(strings.Join(params, ","))

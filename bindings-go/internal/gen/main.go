@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, schemaDir, out string, check bool) error {
+func run(ctx context.Context, schemaDir, out string, checkOnly bool) error {
 	files, err := generate(ctx, schemaDir)
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func run(ctx context.Context, schemaDir, out string, check bool) error {
 	if err != nil {
 		return err
 	}
-	if check {
+	if checkOnly {
 		if len(stale) > 0 {
 			return fmt.Errorf("out of date: %v; run `go run .` in bindings-go/internal/gen", stale)
 		}

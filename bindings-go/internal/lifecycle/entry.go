@@ -9,36 +9,38 @@ type entry struct {
 	state   runtimev2.WorkloadState
 	message string
 
-	// While starting: the start that has no reply yet, 0 for none, and the latest report.
-	waiting RequestID
-	report  *Report
+	// While starting: pendingRequest is the start request that has no reply yet, or 0; lastReport is the latest
+	// report of the host, if any.
+	pendingRequest RequestID
+	lastReport     *Report
 
-	// When ended: whether guest code has run, and whether the run is still in the host.
+	// When ended: guestRan is whether guest code has run; inHost is true until the host has released the run.
 	guestRan bool
 	inHost   bool
 }
 
-// phase is the phase of a run. A run moves down this list only.
+// phase is the phase of a run. A run passes the phases in this order and may skip some.
 type phase int
 
 const (
 	// phaseStarting: the host is starting the workload.
 	phaseStarting phase = iota
-	// phaseUp: the host has an instance; the state is RUNNING, or STARTING between two runs of a service.
-	phaseUp
+	// phaseActive: the host has an instance; the state is RUNNING, or STARTING while a failed service waits to
+	// be restarted.
+	phaseActive
 	// phaseEnded: the run has ended by itself; the state is COMPLETED or ERROR.
 	phaseEnded
-	// phaseStopping: a stop is acknowledged; the id is in use until the run is gone.
+	// phaseStopping: a stop is acknowledged; the id is in use until the host has released the run.
 	phaseStopping
 )
 
-// mayStartAgain reports whether the id is in ERROR and no guest code has run (HOST-START-017).
-func (e *entry) mayStartAgain() bool {
-	return e.phase == phaseEnded && e.state == failed && !e.guestRan
+// canStartAgain reports whether the id is in ERROR and no guest code has run (HOST-START-017).
+func (e *entry) canStartAgain() bool {
+	return e.phase == phaseEnded && e.state == stateError && !e.guestRan
 }
 
 func (e *entry) toStopping() {
-	e.phase, e.state, e.message = phaseStopping, stopping, "stopping"
+	e.phase, e.state, e.message = phaseStopping, stateStopping, "stopping"
 }
 
 func (e *entry) toEnded(state runtimev2.WorkloadState, message string, guestRan bool) {

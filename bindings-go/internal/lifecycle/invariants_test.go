@@ -11,15 +11,15 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// ids are few, so that steps concern the same id often.
+// There are only three ids, so that many steps affect the same id.
 var ids = []string{"0", "1", "2"}
 
-// simulatedRun is the state of one run in the executor and the host.
+// simulatedRun is the state of one run in the executor and the host, from its StartRun to its release.
 type simulatedRun struct {
-	id    string
-	isUp  bool
-	ended bool
-	stops int
+	id          string
+	isStarted   bool
+	startFailed bool
+	isStopped   bool
 }
 
 type simulatedRequest struct {
@@ -46,7 +46,33 @@ func newSimulation(t *testing.T) *simulation {
 	}
 }
 
-// FuzzLifecycle checks the invariants of a lifecycle in any order of events.
+// stepKind is a kind of step of the simulation.
+type stepKind int
+
+const (
+	stepStart stepKind = iota
+	stepStop
+	stepStatus
+	stepStarted
+	stepStartFailed
+	stepReport
+	stepRelease
+	stepWait
+)
+
+// stepKinds has each kind as often as it should occur among 16 steps.
+var stepKinds = [16]stepKind{
+	stepStart, stepStart, stepStart,
+	stepStop, stepStop,
+	stepStatus,
+	stepStarted, stepStarted, stepStarted,
+	stepStartFailed,
+	stepReport, stepReport,
+	stepRelease, stepRelease, stepRelease,
+	stepWait,
+}
+
+// FuzzLifecycle checks the invariants of a lifecycle for events in any order.
 func FuzzLifecycle(f *testing.F) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -59,81 +85,87 @@ func FuzzLifecycle(f *testing.F) {
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		s := newSimulation(t)
 		for steps = steps[:min(len(steps), 600)]; len(steps) >= 2; steps = steps[2:] {
-			s.step(steps[0], steps[1])
+			s.perform(stepKinds[steps[0]%16], steps[1])
 		}
 		s.quiesce()
 	})
 }
 
-func (s *simulation) step(step, choice byte) {
+// perform performs one step. choice selects the id or the run, and the details of the step.
+func (s *simulation) perform(kind stepKind, choice byte) {
 	id := ids[int(choice)%len(ids)]
-	switch step % 16 {
-	case 0, 1, 2:
-		s.send(func(r RequestID) []Action { return s.lifecycle.Start(s.now, r, id) }, true)
-	case 3, 4:
+	isStarting := func(r *simulatedRun) bool { return !r.isStarted && !r.startFailed }
+	switch kind {
+	case stepStart:
+		s.send(func(r RequestID) []Action { return s.lifecycle.OnStartRequest(s.now, r, id) })
+	case stepStop:
 		delete(s.guestRan, id)
-		s.send(func(r RequestID) []Action { return s.lifecycle.Stop(r, id) }, false)
-	case 5:
-		s.send(func(r RequestID) []Action { return s.lifecycle.Status(r, id) }, false)
-	case 6, 7, 8:
-		if runID, run := s.choose(choice, func(r *simulatedRun) bool { return !r.isUp && !r.ended }); run != nil {
-			run.isUp = true
+		s.sendAndWantReply(func(r RequestID) []Action { return s.lifecycle.OnStopRequest(r, id) })
+	case stepStatus:
+		s.sendAndWantReply(func(r RequestID) []Action { return s.lifecycle.OnStatusRequest(r, id) })
+	case stepStarted:
+		if runID, run := s.choose(choice, isStarting); run != nil {
+			run.isStarted = true
 			s.markGuestRan(run)
-			s.execute(s.lifecycle.Started(runID))
+			s.execute(s.lifecycle.OnStarted(runID))
 		}
-	case 9:
-		if runID, run := s.choose(choice, func(r *simulatedRun) bool { return !r.isUp && !r.ended }); run != nil {
-			run.ended = true
-			guestRan := choice%2 == 0
-			if guestRan {
+	case stepStartFailed:
+		if runID, run := s.choose(choice, isStarting); run != nil {
+			run.startFailed = true
+			hasRun := choice%2 == 0
+			if hasRun {
 				s.markGuestRan(run)
 			}
-			s.execute(s.lifecycle.StartFailed(runID, "no such image", guestRan))
+			s.execute(s.lifecycle.OnStartFailed(runID, "no such image", hasRun))
 		}
-	case 10, 11:
+	case stepReport:
 		if runID, run := s.choose(choice, func(*simulatedRun) bool { return true }); run != nil {
-			state := []runtimev2.WorkloadState{starting, running, completed, failed}[choice%4]
-			if state != starting && !run.ended {
+			state := []runtimev2.WorkloadState{stateStarting, stateRunning, stateCompleted, stateError}[choice%4]
+			if state != stateStarting && !run.startFailed {
 				s.markGuestRan(run)
 			}
-			s.execute(s.lifecycle.Reported(runID, Report{State: state, WasUp: state != starting}))
+			s.execute(s.lifecycle.OnReport(runID, Report{State: state, HasRun: state != stateStarting}))
 		}
-	case 12, 13, 14:
-		if runID, run := s.choose(choice, func(r *simulatedRun) bool { return r.ended || r.stops > 0 }); run != nil {
+	case stepRelease:
+		if runID, run := s.choose(choice, func(r *simulatedRun) bool { return r.startFailed || r.isStopped }); run != nil {
 			delete(s.runs, runID)
-			s.execute(s.lifecycle.Released(runID))
+			s.execute(s.lifecycle.OnReleased(runID))
 		}
-	case 15:
+	case stepWait:
 		s.advance(time.Duration(choice) * 25 * time.Millisecond)
 	}
 }
 
 // markGuestRan records that guest code has run: the id is in use until it is stopped.
 func (s *simulation) markGuestRan(run *simulatedRun) {
-	if run.stops == 0 {
+	if !run.isStopped {
 		s.guestRan[run.id] = true
 	}
 }
 
 func (s *simulation) choose(choice byte, matches func(*simulatedRun) bool) (RunID, *simulatedRun) {
 	var matching []RunID
-	for _, run := range slices.Sorted(maps.Keys(s.runs)) {
-		if matches(s.runs[run]) {
-			matching = append(matching, run)
+	for _, runID := range slices.Sorted(maps.Keys(s.runs)) {
+		if matches(s.runs[runID]) {
+			matching = append(matching, runID)
 		}
 	}
 	if len(matching) == 0 {
 		return 0, nil
 	}
-	run := matching[int(choice)%len(matching)]
-	return run, s.runs[run]
+	runID := matching[int(choice)%len(matching)]
+	return runID, s.runs[runID]
 }
 
-func (s *simulation) send(event func(RequestID) []Action, mayWait bool) {
+func (s *simulation) send(event func(RequestID) []Action) {
 	s.lastRequest++
 	s.requests[s.lastRequest] = &simulatedRequest{sentAt: s.now}
 	s.execute(event(s.lastRequest))
-	if !s.requests[s.lastRequest].answered && !mayWait {
+}
+
+func (s *simulation) sendAndWantReply(event func(RequestID) []Action) {
+	s.send(event)
+	if !s.requests[s.lastRequest].answered {
 		s.Fatal("a stop or status is not answered at once")
 	}
 }
@@ -141,12 +173,12 @@ func (s *simulation) send(event func(RequestID) []Action, mayWait bool) {
 func (s *simulation) advance(duration time.Duration) {
 	until := s.now + duration
 	for {
-		due, ok := s.lifecycle.NextTick()
+		due, ok := s.lifecycle.NextTickAt()
 		if !ok || due > until {
 			break
 		}
 		s.now = due
-		s.execute(s.lifecycle.Tick(due))
+		s.execute(s.lifecycle.OnTick(due))
 	}
 	s.now = until
 }
@@ -158,7 +190,7 @@ func (s *simulation) execute(actions []Action) {
 			s.onReply(action.Request, action.Status)
 		case StartRun:
 			for _, run := range s.runs {
-				if run.id == action.ID && !run.ended {
+				if run.id == action.ID && !run.startFailed {
 					s.Fatalf("two simultaneous runs of %s", run.id)
 				}
 			}
@@ -168,10 +200,10 @@ func (s *simulation) execute(actions []Action) {
 			s.runs[action.Run] = &simulatedRun{id: action.ID}
 		case StopRun:
 			run := s.runs[action.Run]
-			if run == nil || run.stops > 0 {
+			if run == nil || run.isStopped {
 				s.Fatal("a run is stopped twice, or was never started")
 			}
-			run.stops++
+			run.isStopped = true
 		}
 	}
 	s.checkTransitions()
@@ -182,8 +214,8 @@ func (s *simulation) onReply(id RequestID, status reply.Status) {
 	switch {
 	case request == nil || request.answered:
 		s.Fatal("a request has two replies, or was never sent")
-	case s.now-request.sentAt > StartingAfter:
-		s.Fatalf("answered after %v", s.now-request.sentAt)
+	case s.now-request.sentAt > ReplyStartingAfter:
+		s.Fatalf("a request is answered only after %v", s.now-request.sentAt)
 	case status.State == 0 || status.Message == "":
 		s.Fatalf("a status without a state or a message: %v", status)
 	}
@@ -193,20 +225,20 @@ func (s *simulation) onReply(id RequestID, status reply.Status) {
 // checkTransitions checks that the visible states change along the legal transitions only.
 func (s *simulation) checkTransitions() {
 	legal := map[runtimev2.WorkloadState][]runtimev2.WorkloadState{
-		notFound:  {notFound, starting},
-		starting:  {starting, running, completed, failed, stopping},
-		running:   {starting, running, completed, failed, stopping},
-		completed: {completed, stopping, notFound},
-		failed:    {failed, starting, stopping, notFound},
-		stopping:  {stopping, notFound},
+		stateNotFound:  {stateNotFound, stateStarting},
+		stateStarting:  {stateStarting, stateRunning, stateCompleted, stateError, stateStopping},
+		stateRunning:   {stateStarting, stateRunning, stateCompleted, stateError, stateStopping},
+		stateCompleted: {stateCompleted, stateStopping, stateNotFound},
+		stateError:     {stateError, stateStarting, stateStopping, stateNotFound},
+		stateStopping:  {stateStopping, stateNotFound},
 	}
 	for _, id := range ids {
 		before, now := s.states[id], s.lifecycle.status(id).State
 		if before == 0 {
-			before = notFound
+			before = stateNotFound
 		}
 		if !slices.Contains(legal[before], now) {
-			s.Fatalf("%s: %v after %v", id, now, before)
+			s.Fatalf("the state of %s changes from %v to %v", id, before, now)
 		}
 		s.states[id] = now
 	}
@@ -215,17 +247,17 @@ func (s *simulation) checkTransitions() {
 // quiesce stops all workloads and lets the host finish.
 func (s *simulation) quiesce() {
 	for i := range ids {
-		s.step(3, byte(i))
+		s.perform(stepStop, byte(i))
 	}
 	for range len(s.runs) {
-		s.step(12, 0)
+		s.perform(stepRelease, 0)
 	}
-	s.advance(StartingAfter)
+	s.advance(ReplyStartingAfter)
 	if len(s.runs) > 0 || !s.lifecycle.IsIdle() || s.lifecycle.WorkloadCount() != 0 {
-		s.Fatalf("a stop is lost: %v", s.runs)
+		s.Fatalf("runs are left after all were stopped: %v", s.runs)
 	}
 	for _, id := range ids {
-		if state := s.lifecycle.status(id).State; state != notFound {
+		if state := s.lifecycle.status(id).State; state != stateNotFound {
 			s.Fatalf("the state of %s is %v", id, state)
 		}
 	}

@@ -11,7 +11,13 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-const notFound = runtimev2.WorkloadState_WORKLOAD_STATE_NOT_FOUND
+const stateNotFound = runtimev2.WorkloadState_WORKLOAD_STATE_NOT_FOUND
+
+// Arguments of OnStartFailed.
+const (
+	guestRan    = true
+	guestNotRun = false
+)
 
 // fixture is a lifecycle and requests for its id "a".
 type fixture struct {
@@ -25,8 +31,8 @@ func (f *fixture) request() RequestID {
 	return f.requests
 }
 
-func (f *fixture) start() []Action { return f.lifecycle.Start(0, f.request(), "a") }
-func (f *fixture) stop() []Action  { return f.lifecycle.Stop(f.request(), "a") }
+func (f *fixture) start() []Action { return f.lifecycle.OnStartRequest(0, f.request(), "a") }
+func (f *fixture) stop() []Action  { return f.lifecycle.OnStopRequest(f.request(), "a") }
 
 func (f *fixture) beginStart() RunID {
 	f.Helper()
@@ -41,7 +47,7 @@ func (f *fixture) beginStart() RunID {
 
 func (f *fixture) run() RunID {
 	run := f.beginStart()
-	f.lifecycle.Started(run)
+	f.lifecycle.OnStarted(run)
 	return run
 }
 
@@ -55,21 +61,21 @@ func (f *fixture) replyIn(actions []Action) reply.Status {
 		}
 	}
 	if len(statuses) != 1 {
-		f.Fatalf("not one reply: %v", actions)
+		f.Fatalf("actions = %v, want exactly one reply", actions)
 	}
 	return statuses[0]
 }
 
 func (f *fixture) wantState(want runtimev2.WorkloadState) {
 	f.Helper()
-	if got := f.replyIn(f.lifecycle.Status(f.request(), "a")).State; got != want {
+	if got := f.replyIn(f.lifecycle.OnStatusRequest(f.request(), "a")).State; got != want {
 		f.Errorf("state = %v, want %v", got, want)
 	}
 }
 
 func (f *fixture) wantRefused(code reply.Code) {
 	f.Helper()
-	if got := f.replyIn(f.start()); got.Code != code || got.State != failed {
+	if got := f.replyIn(f.start()); got.Code != code || got.State != stateError {
 		f.Errorf("reply to a start = %v, want code %v", got, code)
 	}
 }
@@ -84,23 +90,23 @@ func (f *fixture) wantActions(got []Action, want ...Action) {
 func TestStopFreesTheID(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
-	f.wantState(starting)
-	if started := f.replyIn(f.lifecycle.Started(run)); started.State != running {
+	f.wantState(stateStarting)
+	if started := f.replyIn(f.lifecycle.OnStarted(run)); started.State != stateRunning {
 		t.Errorf("reply = %v, want RUNNING", started)
 	}
 	if f.lifecycle.WorkloadCount() != 1 {
 		t.Error("the workload is not counted")
 	}
 	stop := f.stop()
-	if f.replyIn(stop).State != stopping || !slices.Contains(stop, Action(StopRun{run})) {
-		t.Errorf("stop: %v", stop)
+	if f.replyIn(stop).State != stateStopping || !slices.Contains(stop, Action(StopRun{run})) {
+		t.Errorf("actions after a stop = %v, want a reply with STOPPING and a StopRun", stop)
 	}
-	f.wantState(stopping)
+	f.wantState(stateStopping)
 	f.wantRefused(reply.Conflict)
-	f.lifecycle.Released(run)
-	f.wantState(notFound)
+	f.lifecycle.OnReleased(run)
+	f.wantState(stateNotFound)
 	if !f.lifecycle.IsIdle() || f.lifecycle.WorkloadCount() != 0 {
-		t.Error("a workload is left")
+		t.Error("a workload is left after the run is released")
 	}
 	if f.beginStart() == run {
 		t.Error("a run id is reused")
@@ -111,59 +117,60 @@ func TestStartOfUsedIDConflictsInEachState(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
 	f.wantRefused(reply.Conflict)
-	f.lifecycle.Started(run)
+	f.lifecycle.OnStarted(run)
 	f.wantRefused(reply.Conflict)
-	f.wantActions(f.lifecycle.Reported(run, Report{completed, "done", true}), StopRun{run})
+	f.wantActions(f.lifecycle.OnReport(run, Report{State: stateCompleted, Message: "done", HasRun: true}), StopRun{run})
 	f.wantRefused(reply.Conflict)
-	f.lifecycle.Released(run)
+	f.lifecycle.OnReleased(run)
 	f.wantRefused(reply.Conflict)
-	f.wantState(completed)
-	if f.replyIn(f.stop()).State != stopping {
+	f.wantState(stateCompleted)
+	if f.replyIn(f.stop()).State != stateStopping {
 		t.Error("a completed workload cannot be stopped")
 	}
-	f.wantState(notFound)
+	f.wantState(stateNotFound)
 }
 
 func TestFailedIDMayStartAgainUnlessGuestRan(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
-	if status := f.replyIn(f.lifecycle.StartFailed(run, "no such image", false)); status != (reply.Status{ID: "a", State: failed, Message: "no such image"}) {
-		t.Errorf("%v", status)
+	want := reply.Status{ID: "a", State: stateError, Message: "no such image"}
+	if got := f.replyIn(f.lifecycle.OnStartFailed(run, "no such image", guestNotRun)); got != want {
+		t.Errorf("reply = %v, want %v", got, want)
 	}
-	f.lifecycle.Released(run)
-	f.wantState(failed)
+	f.lifecycle.OnReleased(run)
+	f.wantState(stateError)
 	run = f.beginStart()
-	f.lifecycle.StartFailed(run, "trapped", true)
-	f.lifecycle.Released(run)
+	f.lifecycle.OnStartFailed(run, "trapped", guestRan)
+	f.lifecycle.OnReleased(run)
 	f.wantRefused(reply.Conflict)
 }
 
 func TestSecondStartSurvivesLateEndOfFirst(t *testing.T) {
 	f := &fixture{T: t}
 	first := f.beginStart()
-	f.lifecycle.StartFailed(first, "no such image", false)
+	f.lifecycle.OnStartFailed(first, "no such image", guestNotRun)
 	second := f.beginStart()
-	f.lifecycle.Released(first)
-	f.wantState(starting)
-	f.lifecycle.Started(second)
-	f.wantState(running)
+	f.lifecycle.OnReleased(first)
+	f.wantState(stateStarting)
+	f.lifecycle.OnStarted(second)
+	f.wantState(stateRunning)
 }
 
 func TestSlowStartIsAnsweredWithStartingAndContinues(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
-	f.lifecycle.Reported(run, Report{State: starting, Message: "pulling"})
-	if at, due := f.lifecycle.NextTick(); !due || at != StartingAfter {
-		t.Errorf("NextTick = %v, %v", at, due)
+	f.lifecycle.OnReport(run, Report{State: stateStarting, Message: "pulling"})
+	if at, due := f.lifecycle.NextTickAt(); !due || at != ReplyStartingAfter {
+		t.Errorf("NextTickAt = %v, %v", at, due)
 	}
-	f.wantActions(f.lifecycle.Tick(StartingAfter - time.Millisecond))
-	if late := f.replyIn(f.lifecycle.Tick(StartingAfter)); late.State != starting || late.Message != "pulling" {
-		t.Errorf("%v", late)
+	f.wantActions(f.lifecycle.OnTick(ReplyStartingAfter - time.Millisecond))
+	if late := f.replyIn(f.lifecycle.OnTick(ReplyStartingAfter)); late.State != stateStarting || late.Message != "pulling" {
+		t.Errorf("late reply = %v, want STARTING with message \"pulling\"", late)
 	}
-	f.wantActions(f.lifecycle.Started(run))
-	f.wantState(running)
-	if _, due := f.lifecycle.NextTick(); due {
-		t.Error("a tick is due")
+	f.wantActions(f.lifecycle.OnStarted(run))
+	f.wantState(stateRunning)
+	if _, due := f.lifecycle.NextTickAt(); due {
+		t.Error("a tick is due after the start has succeeded")
 	}
 }
 
@@ -171,31 +178,31 @@ func TestStopDuringStartAnswersBoth(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
 	f.wantActions(f.stop(),
-		Reply{1, reply.Status{ID: "a", State: stopping, Message: "stopped during the start"}},
+		Reply{1, reply.Status{ID: "a", State: stateStopping, Message: "stopped during the start"}},
 		StopRun{run},
-		Reply{2, reply.Status{ID: "a", State: stopping, Message: "stopping"}})
-	f.wantActions(f.lifecycle.Started(run))
-	f.lifecycle.Released(run)
-	f.wantState(notFound)
+		Reply{2, reply.Status{ID: "a", State: stateStopping, Message: "stopping"}})
+	f.wantActions(f.lifecycle.OnStarted(run))
+	f.lifecycle.OnReleased(run)
+	f.wantState(stateNotFound)
 }
 
 func TestReportDuringStartAppliesAfterStart(t *testing.T) {
 	for _, c := range []struct {
 		report Report
 		want   runtimev2.WorkloadState
-		ends   bool
+		ends   bool // whether the run is stopped
 	}{
-		{Report{starting, "compiling", false}, running, false},
-		{Report{starting, "attempt 2 of 3", true}, starting, false},
-		{Report{completed, "at once", true}, completed, true},
-		{Report{failed, "at once", true}, failed, true},
+		{report: Report{State: stateStarting, Message: "compiling"}, want: stateRunning, ends: false},
+		{report: Report{State: stateStarting, Message: "attempt 2 of 3", HasRun: true}, want: stateStarting, ends: false},
+		{report: Report{State: stateCompleted, Message: "at once", HasRun: true}, want: stateCompleted, ends: true},
+		{report: Report{State: stateError, Message: "at once", HasRun: true}, want: stateError, ends: true},
 	} {
 		f := &fixture{T: t}
 		run := f.beginStart()
-		f.lifecycle.Reported(run, c.report)
-		actions := f.lifecycle.Started(run)
+		f.lifecycle.OnReport(run, c.report)
+		actions := f.lifecycle.OnStarted(run)
 		if got := f.replyIn(actions).State; got != c.want || slices.Contains(actions, Action(StopRun{run})) != c.ends {
-			t.Errorf("%v: %v", c.report, actions)
+			t.Errorf("actions after report %v = %v, want state %v and ends = %v", c.report, actions, c.want, c.ends)
 		}
 	}
 }
@@ -204,34 +211,34 @@ func TestReportAfterStopIsIgnored(t *testing.T) {
 	f := &fixture{T: t}
 	first := f.run()
 	f.stop()
-	f.wantActions(f.lifecycle.Reported(first, Report{failed, "too late", true}))
-	f.wantState(stopping)
-	f.lifecycle.Released(first)
+	f.wantActions(f.lifecycle.OnReport(first, Report{State: stateError, Message: "too late", HasRun: true}))
+	f.wantState(stateStopping)
+	f.lifecycle.OnReleased(first)
 	f.run()
-	f.wantActions(f.lifecycle.Reported(first, Report{failed, "of the first", true}))
-	f.wantState(running)
+	f.wantActions(f.lifecycle.OnReport(first, Report{State: stateError, Message: "of the first", HasRun: true}))
+	f.wantState(stateRunning)
 }
 
 func TestEndedWorkloadsAreBounded(t *testing.T) {
-	var table Lifecycle
+	var lifecycle Lifecycle
 	for id := range MaxEnded + 1 {
-		start := table.Start(0, 1, strconv.Itoa(id))[0].(StartRun)
-		table.StartFailed(start.Run, "no such image", false)
-		table.Released(start.Run)
+		start := lifecycle.OnStartRequest(0, 1, strconv.Itoa(id))[0].(StartRun)
+		lifecycle.OnStartFailed(start.Run, "no such image", guestNotRun)
+		lifecycle.OnReleased(start.Run)
 	}
-	for id, want := range map[int]runtimev2.WorkloadState{0: notFound, 1: failed, MaxEnded: failed} {
-		if got := table.Status(1, strconv.Itoa(id))[0].(Reply).Status.State; got != want {
+	for id, want := range map[int]runtimev2.WorkloadState{0: stateNotFound, 1: stateError, MaxEnded: stateError} {
+		if got := lifecycle.OnStatusRequest(1, strconv.Itoa(id))[0].(Reply).Status.State; got != want {
 			t.Errorf("state of %d = %v, want %v", id, got, want)
 		}
 	}
 }
 
 func TestFullHostRefusesStart(t *testing.T) {
-	var table Lifecycle
+	var lifecycle Lifecycle
 	for id := range MaxWorkloads {
-		table.Start(0, 1, strconv.Itoa(id))
+		lifecycle.OnStartRequest(0, 1, strconv.Itoa(id))
 	}
-	if got := table.Start(0, 1, "more")[0].(Reply).Status.Code; got != reply.Unavailable {
+	if got := lifecycle.OnStartRequest(0, 1, "more")[0].(Reply).Status.Code; got != reply.Unavailable {
 		t.Errorf("code = %v, want %v", got, reply.Unavailable)
 	}
 }
@@ -239,23 +246,23 @@ func TestFullHostRefusesStart(t *testing.T) {
 func TestShutdownStopsRunsAndRefusesStarts(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.run()
-	f.wantActions(f.lifecycle.Shutdown(), StopRun{run})
-	f.wantActions(f.lifecycle.Shutdown())
+	f.wantActions(f.lifecycle.OnShutdown(), StopRun{run})
+	f.wantActions(f.lifecycle.OnShutdown())
 	f.wantRefused(reply.Unavailable)
 	if f.lifecycle.IsIdle() {
-		t.Error("the table is idle too early")
+		t.Error("the lifecycle is idle before the run is released")
 	}
-	f.lifecycle.Released(run)
+	f.lifecycle.OnReleased(run)
 	if !f.lifecycle.IsIdle() {
-		t.Error("the table is not idle")
+		t.Error("the lifecycle is not idle")
 	}
 }
 
 func TestUnexpectedEndIsAnError(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
-	if got := f.replyIn(f.lifecycle.Released(run)).State; got != failed {
-		t.Errorf("%v", got)
+	if got := f.replyIn(f.lifecycle.OnReleased(run)).State; got != stateError {
+		t.Errorf("state after an unexpected release = %v, want ERROR", got)
 	}
 	f.wantRefused(reply.Conflict)
 }

@@ -1,6 +1,7 @@
 // Package liveness decides which hosts are alive, from heartbeats, probes and the state of the connection.
 //
 // It has no clock, no I/O and no goroutine: the fleet passes events in and executes the returned actions.
+// Times are durations since an arbitrary start.
 package liveness
 
 import (
@@ -20,7 +21,7 @@ const (
 	Lost
 )
 
-// Reason is the reason why a host is suspect or lost.
+// Reason is why a host is suspect or lost.
 type Reason int
 
 const (
@@ -34,13 +35,13 @@ const (
 	Restarted
 )
 
-// Tick is the interval between calls of [Liveness.Tick].
+// Tick is the interval between calls of [Liveness.OnTick].
 const Tick = 50 * time.Millisecond
 
 // Action is an instruction to the fleet: [Probe], [SetHealth] or [Forget].
 type Action interface{ action() }
 
-// Probe requests the status of any workload id; its outcome is an event.
+// Probe requests the status of any workload id from a host. The fleet passes the outcome in as an event.
 type Probe struct{ Host string }
 
 // SetHealth changes the health of a host.
@@ -50,7 +51,7 @@ type SetHealth struct {
 	Reason Reason
 }
 
-// Forget removes a host that has been lost for long.
+// Forget removes a host that has been lost for [Options.ForgetAfter].
 type Forget struct{ Host string }
 
 func (Probe) action()     {}
@@ -64,29 +65,32 @@ type host struct {
 	// lastReply is when the host last replied to a probe, if hasReplied.
 	lastReply  time.Duration
 	hasReplied bool
-	busyUntil  time.Duration
-	// seenOnConnection is whether the host was seen since the last connect. Before the settling period has
-	// ended, silence is evidence only if it was.
+	// busyUntil is the deadline of the starts in flight; before it, silence alone does not make the host lost.
+	busyUntil time.Duration
+	// seenOnConnection is whether the host was seen since the last connect. During the settling period, only
+	// the silence of such a host counts.
 	seenOnConnection bool
 	// noRespondersSince is the first and noRespondersCount the number of no-responders replies since the
 	// host was last seen.
 	noRespondersSince time.Duration
 	noRespondersCount int
-	// probeAt is the time of the next probe, if isQueued; it is not while a probe is in flight.
-	probeAt  time.Duration
-	isQueued bool
+	// nextProbeAt is the time of the next probe, if isQueued. While a probe is in flight, none is queued.
+	nextProbeAt time.Duration
+	isQueued    bool
 }
 
-// Liveness tracks the health of all hosts. Times are those of any monotonic clock.
+// Liveness tracks the health of all hosts.
 type Liveness struct {
 	options Options
 	hosts   map[string]*host
 	queue   probeQueue
 	// massLossAt is the time of the last suspected mass loss; negative before the first.
-	massLossAt  time.Duration
-	connected   bool
-	settledAt   time.Duration
-	probedUntil time.Duration
+	massLossAt time.Duration
+	connected  bool
+	// settledAt is the end of the settling period.
+	settledAt time.Duration
+	// budgetUsedUntil is the time up to which the probe budget is used up.
+	budgetUsedUntil time.Duration
 }
 
 // New returns a Liveness without hosts and without a connection.
@@ -97,19 +101,23 @@ func New(options Options) *Liveness {
 // Len returns the number of known hosts, including lost ones.
 func (l *Liveness) Len() int { return len(l.hosts) }
 
-// Heartbeat processes a heartbeat.
-func (l *Liveness) Heartbeat(now time.Duration, id string) []Action { return l.seen(now, id, true) }
+// OnHeartbeat processes a heartbeat.
+func (l *Liveness) OnHeartbeat(now time.Duration, id string) []Action {
+	return l.markSeen(now, id, true)
+}
 
-// ProbeReplied processes any reply of a host to a probe.
-func (l *Liveness) ProbeReplied(now time.Duration, id string) []Action { return l.seen(now, id, false) }
+// OnProbeReplied processes any reply of a host to a probe.
+func (l *Liveness) OnProbeReplied(now time.Duration, id string) []Action {
+	return l.markSeen(now, id, false)
+}
 
-// NoResponders processes a no-responders reply of the broker to a probe.
-func (l *Liveness) NoResponders(now time.Duration, id string) []Action {
+// OnNoResponders processes a no-responders reply of the broker to a probe.
+func (l *Liveness) OnNoResponders(now time.Duration, id string) []Action {
 	h := l.hosts[id]
 	if h == nil || h.health == Lost {
 		return nil
 	}
-	// A host that was seen on this connection has reconnected already; without responders, it is gone again.
+	// A host that was seen on this connection has reconnected already. No responders then mean that it is gone.
 	if reconnected := l.connected && h.seenOnConnection; !reconnected && !l.isSettled(now) {
 		l.scheduleProbe(id, max(l.settledAt, now+l.options.NoRespondersProbeInterval))
 		return nil
@@ -124,15 +132,15 @@ func (l *Liveness) NoResponders(now time.Duration, id string) []Action {
 		actions = append(actions, SetHealth{id, Suspect, NoResponders})
 	}
 	l.scheduleProbe(id, now+l.options.NoRespondersProbeInterval)
-	if l.isConfirmed(now, h) {
-		actions = append(actions, l.lose(id, NoResponders))
+	if l.isLossConfirmed(now, h) {
+		actions = append(actions, l.markLost(id, NoResponders))
 	}
 	return actions
 }
 
-// isConfirmed reports whether the host has had no responders often enough and for long enough, and whether
-// the broker is not the likely cause.
-func (l *Liveness) isConfirmed(now time.Duration, h *host) bool {
+// isLossConfirmed reports whether the host has had no responders often enough and for long enough, and the
+// broker is not the likely cause.
+func (l *Liveness) isLossConfirmed(now time.Duration, h *host) bool {
 	noRespondersFor := now - h.noRespondersSince
 	if h.noRespondersCount < l.options.NoRespondersCount || noRespondersFor < l.options.NoRespondersFor {
 		return false
@@ -141,34 +149,35 @@ func (l *Liveness) isConfirmed(now time.Duration, h *host) bool {
 		l.massLossAt = now
 		return false
 	}
-	// Hosts return from a mass loss one by one: the last one has the same time as the first (SCHED-CONT-006).
+	// Hosts return from a mass loss one by one. The first ones lower the share of missing hosts below the
+	// threshold, but the remaining ones must not be declared lost because of that (SCHED-CONT-006).
 	inMassLoss := l.massLossAt >= h.noRespondersSince
 	return !inMassLoss || noRespondersFor >= l.options.SettlingPeriod
 }
 
-// ProbeTimedOut processes a probe without a reply.
-func (l *Liveness) ProbeTimedOut(now time.Duration, id string) []Action {
+// OnProbeTimedOut processes a probe without a reply.
+func (l *Liveness) OnProbeTimedOut(now time.Duration, id string) []Action {
 	l.scheduleProbe(id, now+l.options.SilentProbeInterval)
 	return nil
 }
 
-// BusyUntil sets the deadline of the starts in flight on a host: it is not lost for silence before. It
-// replaces the earlier deadline.
-func (l *Liveness) BusyUntil(id string, until time.Duration) []Action {
+// SetBusyUntil sets the deadline of the starts in flight on a host and replaces the previous deadline. Before
+// the deadline, silence alone does not make the host lost.
+func (l *Liveness) SetBusyUntil(id string, until time.Duration) []Action {
 	if h := l.hosts[id]; h != nil {
 		h.busyUntil = until
 	}
 	return nil
 }
 
-// Disconnected processes the loss of the fleet's own connection.
-func (l *Liveness) Disconnected() []Action {
+// OnDisconnected processes the loss of the fleet's own connection.
+func (l *Liveness) OnDisconnected() []Action {
 	l.connected = false
 	return nil
 }
 
-// Connected processes a connect or a reconnect of the fleet's own connection.
-func (l *Liveness) Connected(now time.Duration) []Action {
+// OnConnected processes a connect or a reconnect of the fleet's own connection.
+func (l *Liveness) OnConnected(now time.Duration) []Action {
 	l.connected = true
 	l.settledAt = now + l.options.SettlingPeriod
 	for _, h := range l.hosts {
@@ -177,15 +186,15 @@ func (l *Liveness) Connected(now time.Duration) []Action {
 	return nil
 }
 
-// Tick processes the passage of time.
-func (l *Liveness) Tick(now time.Duration) []Action {
+// OnTick returns the changes and probes that are due. Call it at the interval [Tick].
+func (l *Liveness) OnTick(now time.Duration) []Action {
 	if !l.connected {
 		return nil
 	}
-	return append(l.checkSilence(now), l.probe(now)...)
+	return append(l.checkSilence(now), l.dueProbes(now)...)
 }
 
-func (l *Liveness) seen(now time.Duration, id string, byHeartbeat bool) []Action {
+func (l *Liveness) markSeen(now time.Duration, id string, byHeartbeat bool) []Action {
 	nextProbe := now + l.probeInterval()
 	h := l.hosts[id]
 	if h == nil {
@@ -199,24 +208,25 @@ func (l *Liveness) seen(now time.Duration, id string, byHeartbeat bool) []Action
 	if h.health == Lost && !byHeartbeat {
 		return nil
 	}
-	was := h.health
+	previous := h.health
 	h.health, h.lastSeen, h.seenOnConnection, h.noRespondersCount = Alive, now, l.connected, 0
 	if !byHeartbeat {
 		h.lastReply, h.hasReplied = now, true
 	}
-	// A heartbeat does not postpone the probe; otherwise a host that dies after a heartbeat is detected late.
-	if !byHeartbeat || was != Alive {
+	// A heartbeat does not postpone the probe; otherwise, a host that dies after a heartbeat would be detected
+	// late.
+	if !byHeartbeat || previous != Alive {
 		l.scheduleProbe(id, nextProbe)
 	}
-	if was != Alive {
+	if previous != Alive {
 		return []Action{SetHealth{id, Alive, None}}
 	}
 	return nil
 }
 
-// isMassLoss reports whether a large part of the hosts that were probed since a time have no responders. It
-// is more likely that a broker lost them, and that they are reconnecting to another, than that all of them
-// died at once. Heartbeats do not count: they come from all hosts, whereas probes have reached only some.
+// isMassLoss reports whether a large part of the hosts that were probed since the given time has no responders.
+// It is then more likely that a broker failed and its hosts are reconnecting to another one than that all these
+// hosts died at once. Heartbeats do not count: all hosts send them, whereas probes have reached only some.
 func (l *Liveness) isMassLoss(since time.Duration) bool {
 	missing, replied, percent := 0, 0, max(1, l.options.MassLossPercent)
 	for _, h := range l.hosts {
@@ -230,7 +240,8 @@ func (l *Liveness) isMassLoss(since time.Duration) bool {
 	return missing >= l.options.MassLossThreshold && missing*100/max(1, missing+replied) >= percent
 }
 
-// checkSilence suspects, loses and forgets hosts that have been silent for too long.
+// checkSilence marks hosts that have been silent for too long as suspect, then as lost, and finally forgets
+// them.
 func (l *Liveness) checkSilence(now time.Duration) []Action {
 	var actions []Action
 	for _, id := range l.silentHosts(now) {
@@ -243,10 +254,10 @@ func (l *Liveness) checkSilence(now time.Duration) []Action {
 			delete(l.hosts, id)
 			actions = append(actions, Forget{id})
 		case h.noRespondersCount > 0:
-			// After this long, no responders is sufficient evidence.
-			actions = append(actions, l.lose(id, NoResponders))
+			// After this long a silence, a single no-responders reply proves the loss.
+			actions = append(actions, l.markLost(id, NoResponders))
 		case now >= h.busyUntil:
-			actions = append(actions, l.lose(id, Silent))
+			actions = append(actions, l.markLost(id, Silent))
 		}
 	}
 	return actions
@@ -262,7 +273,7 @@ func (l *Liveness) silentHosts(now time.Duration) []string {
 		if !l.isSettled(now) && !h.seenOnConnection {
 			continue
 		}
-		// Silence counts from the settling time, unless the host was seen on this connection before.
+		// Silence counts from the end of the settling period, unless the host was seen on this connection.
 		since := h.lastSeen
 		if !h.seenOnConnection {
 			since = max(since, l.settledAt)
@@ -275,39 +286,39 @@ func (l *Liveness) silentHosts(now time.Duration) []string {
 	return ids
 }
 
-func (l *Liveness) lose(id string, reason Reason) Action {
+func (l *Liveness) markLost(id string, reason Reason) Action {
 	h := l.hosts[id]
 	h.health, h.noRespondersCount, h.hasReplied, h.isQueued = Lost, 0, false, false
 	return SetHealth{id, Lost, reason}
 }
 
-// probe returns the probes that are due, within the budget.
-func (l *Liveness) probe(now time.Duration) []Action {
+// dueProbes returns the probes that are due, within the budget.
+func (l *Liveness) dueProbes(now time.Duration) []Action {
 	var actions []Action
 	// Unused budget is not saved, so that probes are spread evenly.
-	l.probedUntil = max(l.probedUntil, now-2*Tick)
-	for l.probedUntil+l.probeCost() <= now {
-		id, ok := l.nextProbe(now)
+	l.budgetUsedUntil = max(l.budgetUsedUntil, now-2*Tick)
+	for l.budgetUsedUntil+l.probeCost() <= now {
+		id, ok := l.popDueProbe(now)
 		if !ok {
 			break
 		}
 		// The outcome of this probe schedules the next one: each host has one probe in flight at most.
 		l.hosts[id].isQueued = false
-		l.probedUntil += l.probeCost()
+		l.budgetUsedUntil += l.probeCost()
 		actions = append(actions, Probe{id})
 	}
 	return actions
 }
 
-// nextProbe removes the most overdue probe from the queue. It skips stale entries: of hosts that were lost or
-// rescheduled since.
-func (l *Liveness) nextProbe(now time.Duration) (id string, ok bool) {
+// popDueProbe removes the most overdue probe from the queue. It skips stale entries, whose hosts were lost or
+// rescheduled after the entry was queued.
+func (l *Liveness) popDueProbe(now time.Duration) (id string, ok bool) {
 	for {
 		next, ok := l.queue.popUntil(now)
 		if !ok {
 			return "", false
 		}
-		if h := l.hosts[next.host]; h != nil && h.isQueued && h.probeAt == next.at {
+		if h := l.hosts[next.host]; h != nil && h.isQueued && h.nextProbeAt == next.at {
 			return next.host, true
 		}
 	}
@@ -315,14 +326,14 @@ func (l *Liveness) nextProbe(now time.Duration) (id string, ok bool) {
 
 func (l *Liveness) scheduleProbe(id string, at time.Duration) {
 	h := l.hosts[id]
-	if h == nil || h.health == Lost || h.isQueued && h.probeAt == at {
+	if h == nil || h.health == Lost || h.isQueued && h.nextProbeAt == at {
 		return
 	}
-	h.probeAt, h.isQueued = at, true
+	h.nextProbeAt, h.isQueued = at, true
 	l.queue.push(queuedProbe{at, id})
 }
 
-// probeInterval returns the configured interval in a small fleet, and a longer one, by the budget, in a large
+// probeInterval returns the configured interval, or the longer interval that the budget requires in a large
 // fleet.
 func (l *Liveness) probeInterval() time.Duration {
 	return max(l.options.ProbeInterval, l.probeCost()*time.Duration(len(l.hosts)))

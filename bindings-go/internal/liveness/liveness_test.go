@@ -1,7 +1,6 @@
 package liveness
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -47,9 +46,9 @@ var defaults = Options{
 
 func newSimulation(t *testing.T, hosts int) *simulation {
 	s := &simulation{t: t, liveness: New(defaults), hosts: make([]hostState, hosts), heartbeats: true}
-	s.execute(s.liveness.Connected(s.now))
+	s.execute(s.liveness.OnConnected(s.now))
 	for id := range hosts {
-		s.execute(s.liveness.Heartbeat(s.now, strconv.Itoa(id)))
+		s.execute(s.liveness.OnHeartbeat(s.now, strconv.Itoa(id)))
 	}
 	s.run(15 * time.Second)
 	if len(s.changes) != 0 {
@@ -61,13 +60,13 @@ func newSimulation(t *testing.T, hosts int) *simulation {
 func (s *simulation) run(duration time.Duration) {
 	for until := s.now + duration; s.now < until; {
 		s.now += Tick
-		s.execute(s.liveness.Tick(s.now))
+		s.execute(s.liveness.OnTick(s.now))
 		if !s.heartbeats || s.now%(15*time.Second) != 0 {
 			continue
 		}
 		for id, state := range s.hosts {
 			if state == healthy {
-				s.execute(s.liveness.Heartbeat(s.now, strconv.Itoa(id)))
+				s.execute(s.liveness.OnHeartbeat(s.now, strconv.Itoa(id)))
 			}
 		}
 	}
@@ -80,11 +79,11 @@ func (s *simulation) execute(actions []Action) {
 			s.probes++
 			switch s.hosts[number(s.t, action.Host)] {
 			case healthy:
-				s.execute(s.liveness.ProbeReplied(s.now, action.Host))
+				s.execute(s.liveness.OnProbeReplied(s.now, action.Host))
 			case dead:
-				s.execute(s.liveness.NoResponders(s.now, action.Host))
+				s.execute(s.liveness.OnNoResponders(s.now, action.Host))
 			case frozen:
-				s.execute(s.liveness.ProbeTimedOut(s.now, action.Host))
+				s.execute(s.liveness.OnProbeTimedOut(s.now, action.Host))
 			}
 		case SetHealth:
 			s.changes = append(s.changes, change{s.now, number(s.t, action.Host), action.Health, action.Reason})
@@ -150,7 +149,7 @@ func TestDeadHostAmongThousandsIsLostWithinTenSecondsAndProbeBudget(t *testing.T
 	s.run(10 * time.Second)
 	s.wantLost(1234, diedAt, time.Second, 10*time.Second)
 	if rate := (s.probes - probes) / 10; rate < 300 || rate > 400 {
-		t.Errorf("%d probes per second", rate)
+		t.Errorf("%d probes per second, want 300 to 400", rate)
 	}
 }
 
@@ -169,7 +168,7 @@ func TestBusyHostIsNotLostBeforeStartDeadline(t *testing.T) {
 	s := newSimulation(t, 3)
 	s.hosts[0] = frozen
 	until := s.now + 2*time.Minute
-	s.execute(s.liveness.BusyUntil("0", until))
+	s.execute(s.liveness.SetBusyUntil("0", until))
 	s.run(150 * time.Second)
 	s.wantLost(0, until, 0, time.Second)
 }
@@ -178,12 +177,12 @@ func TestHostIsNotBusyAfterItsStartsAreAnswered(t *testing.T) {
 	s := newSimulation(t, 3)
 	s.hosts[0] = frozen
 	frozenAt := s.now
-	s.execute(s.liveness.BusyUntil("0", frozenAt+2*time.Minute))
+	s.execute(s.liveness.SetBusyUntil("0", frozenAt+2*time.Minute))
 	s.run(70 * time.Second)
 	if _, lost := s.firstChange(0, Lost); lost {
 		t.Fatal("a busy host is lost")
 	}
-	s.execute(s.liveness.BusyUntil("0", 0))
+	s.execute(s.liveness.SetBusyUntil("0", 0))
 	s.run(time.Second)
 	s.wantLost(0, frozenAt, 70*time.Second, 72*time.Second)
 }
@@ -195,21 +194,21 @@ func TestQuickReconnectIsNoLoss(t *testing.T) {
 	s.hosts[2] = healthy
 	s.run(5 * time.Second)
 	if _, lost := s.firstChange(2, Lost); lost || s.lastChange().health != Alive {
-		t.Errorf("%v", s.changes)
+		t.Errorf("changes = %v, want none to lost and the last to alive", s.changes)
 	}
 }
 
 func TestNoHostChangesWhileDisconnectedOrSettling(t *testing.T) {
 	s := newSimulation(t, 3)
-	s.execute(s.liveness.Disconnected())
+	s.execute(s.liveness.OnDisconnected())
 	s.hosts, s.heartbeats = []hostState{dead, dead, dead}, false
 	s.run(3 * time.Minute)
-	s.execute(s.liveness.Connected(s.now))
+	s.execute(s.liveness.OnConnected(s.now))
 	s.run(4 * time.Second)
 	s.hosts = make([]hostState, 3)
 	s.run(10 * time.Second)
 	if len(s.changes) != 0 {
-		t.Errorf("%v", s.changes)
+		t.Errorf("changes = %v, want none", s.changes)
 	}
 }
 
@@ -222,7 +221,7 @@ func TestBrokerIsSuspectedFirstWhenAThirdOfHostsVanishes(t *testing.T) {
 		}
 		s.run(20 * time.Second)
 		s.wantNoneLost()
-		// The hosts that return show that the broker is healthy; the others are then lost at once.
+		// The hosts that return show that the broker is healthy, so the missing host is lost at once.
 		for host := 3; host < hosts; host += 3 {
 			s.hosts[host] = healthy
 		}
@@ -261,10 +260,10 @@ func TestLostHostRecoversByHeartbeatOnlyAndIsForgottenLater(t *testing.T) {
 	s := newSimulation(t, 3)
 	s.hosts[0] = dead
 	s.run(3 * time.Second)
-	if actions := s.liveness.ProbeReplied(s.now, "0"); len(actions) != 0 {
+	if actions := s.liveness.OnProbeReplied(s.now, "0"); len(actions) != 0 {
 		t.Errorf("a late reply recovers a lost host: %v", actions)
 	}
-	if actions := s.liveness.Heartbeat(s.now, "0"); len(actions) != 1 || actions[0] != (SetHealth{"0", Alive, None}) {
+	if actions := s.liveness.OnHeartbeat(s.now, "0"); len(actions) != 1 || actions[0] != (SetHealth{"0", Alive, None}) {
 		t.Errorf("a heartbeat does not recover a lost host: %v", actions)
 	}
 	s.run(11 * time.Minute)
@@ -275,9 +274,9 @@ func TestLostHostRecoversByHeartbeatOnlyAndIsForgottenLater(t *testing.T) {
 
 func TestHostThatReconnectsAndDiesWhileSettlingIsLostAtOnce(t *testing.T) {
 	s := newSimulation(t, 3)
-	s.execute(s.liveness.Disconnected())
-	s.execute(s.liveness.Connected(s.now))
-	s.execute(s.liveness.Heartbeat(s.now, "1"))
+	s.execute(s.liveness.OnDisconnected())
+	s.execute(s.liveness.OnConnected(s.now))
+	s.execute(s.liveness.OnHeartbeat(s.now, "1"))
 	s.hosts[0], s.hosts[1] = dead, dead
 	diedAt := s.now
 	s.run(4 * time.Second)
@@ -289,9 +288,9 @@ func TestHostThatReconnectsAndDiesWhileSettlingIsLostAtOnce(t *testing.T) {
 
 func TestSilenceCountsFromLastSeenOnConnectionOrSettlingTime(t *testing.T) {
 	s := newSimulation(t, 3)
-	s.execute(s.liveness.Disconnected())
-	s.execute(s.liveness.Connected(s.now))
-	s.execute(s.liveness.Heartbeat(s.now, "1"))
+	s.execute(s.liveness.OnDisconnected())
+	s.execute(s.liveness.OnConnected(s.now))
+	s.execute(s.liveness.OnHeartbeat(s.now, "1"))
 	s.hosts[0], s.hosts[1] = frozen, frozen
 	frozenAt := s.now
 	s.run(60 * time.Second)
@@ -299,8 +298,8 @@ func TestSilenceCountsFromLastSeenOnConnectionOrSettlingTime(t *testing.T) {
 	s.wantLost(0, frozenAt, 47*time.Second, 48*time.Second)
 }
 
-// FuzzLiveness checks in any order of events that a healthy host is never lost, that every change changes the
-// health, and that only a heartbeat recovers a lost host.
+// FuzzLiveness checks for events in any order that a healthy host is never lost, that no change repeats the
+// current health, and that a lost host can only become alive.
 func FuzzLiveness(f *testing.F) {
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -314,24 +313,25 @@ func FuzzLiveness(f *testing.F) {
 		s := newSimulation(t, 8)
 		for steps = steps[:min(len(steps), 120)]; len(steps) >= 3; steps = steps[3:] {
 			host, pause := steps[0]%7, 100*time.Millisecond*time.Duration(1+steps[2]%40)
+			// 0 to 2 set the state of the host, 3 is a reconnect of the fleet.
 			switch event := steps[1] % 4; event {
 			case 3:
-				s.execute(s.liveness.Disconnected())
+				s.execute(s.liveness.OnDisconnected())
 				s.run(pause)
-				s.execute(s.liveness.Connected(s.now))
+				s.execute(s.liveness.OnConnected(s.now))
 			default:
 				s.hosts[host] = hostState(event)
 			}
 			s.run(2 * pause)
 		}
 		if at, lost := s.firstChange(7, Lost); lost {
-			t.Errorf("host 7 is always healthy and lost at %v", at)
+			t.Errorf("host 7 is always healthy, but lost at %v", at)
 		}
 		health := make([]Health, len(s.hosts))
 		for _, each := range s.changes {
 			before := health[each.host]
 			if before == each.health || before == Lost && each.health != Alive {
-				t.Errorf("host %d: %v after %v", each.host, fmt.Sprint(each), before)
+				t.Errorf("health %v of host %d is followed by %v", before, each.host, each)
 			}
 			health[each.host] = each.health
 		}

@@ -11,7 +11,7 @@ type queuedProbe struct {
 	host string
 }
 
-// probeQueue orders probes by time, then by host id.
+// probeQueue orders probes by time, and probes of the same time by host id.
 type probeQueue struct{ heap probeHeap }
 
 func (q *probeQueue) push(probe queuedProbe) { heap.Push(&q.heap, probe) }

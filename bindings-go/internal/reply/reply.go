@@ -14,7 +14,7 @@ const (
 	// (HOST-WIRE-009).
 	MaxIDBytes = 256
 
-	// maxHeaderTextBytes bounds the text in the Nats-Service-Error header. The body has the whole message.
+	// maxHeaderTextBytes bounds the text in the Nats-Service-Error header. The body has the complete message.
 	maxHeaderTextBytes = 200
 
 	// maxHeaderBytes bounds the two service headers on the wire.
@@ -59,8 +59,8 @@ func Refused(id string, code Code, message string) Status {
 	return Status{ID: id, State: runtimev2.WorkloadState_WORKLOAD_STATE_ERROR, Message: message, Code: code}
 }
 
-// Body returns the body of the reply. Together with the headers, it has at most maxPayloadBytes. Body shortens
-// the message as needed, never the id (HOST-WIRE-010); it returns false if the id alone is too long.
+// Body returns the body of the reply. Body and headers together have at most maxPayloadBytes. Body shortens the
+// message as needed, never the id (HOST-WIRE-010); it returns false if the id alone is too long.
 func (s Status) Body(maxPayloadBytes int) ([]byte, bool) {
 	maxBodyBytes := maxPayloadBytes
 	if s.Code != 0 {
@@ -84,7 +84,7 @@ func (s Status) Body(maxPayloadBytes int) ([]byte, bool) {
 	}
 }
 
-// encode encodes a reply as that to a start. The replies to start, stop and status have the same form.
+// encode encodes the status as the response to a start. Start, stop and status responses have the same JSON.
 func (s Status) encode(message string) ([]byte, error) {
 	return wire.Encode(&runtimev2.WorkloadStartResponse{WorkloadStatus: &runtimev2.WorkloadStatus{
 		WorkloadId:    s.ID,
@@ -107,7 +107,7 @@ func (s Status) HeaderLine() string {
 
 const ellipsis = "…"
 
-// Shorten returns at most maxBytes of a text. It cuts between characters and marks the cut with ….
+// Shorten returns at most maxBytes of a text. It cuts between characters and ends a shortened text with ….
 func Shorten(text string, maxBytes int) string {
 	if len(text) <= maxBytes {
 		return text

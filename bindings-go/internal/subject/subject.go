@@ -1,4 +1,4 @@
-// Package subject builds and parses the subjects of the protocol. No other package does.
+// Package subject builds and parses the subjects of the protocol. No other package builds or parses them.
 package subject
 
 import (
@@ -24,22 +24,22 @@ const (
 // AllHeartbeats is the subject that matches the heartbeats of all hosts.
 const AllHeartbeats = heartbeats + ">"
 
-// Of returns the subject of a command to a host.
-func Of(hostID string, command Command) string { return hosts + hostID + "." + string(command) }
+// ForCommand returns the subject of a command to a host.
+func ForCommand(hostID string, command Command) string { return hosts + hostID + "." + string(command) }
 
-// Commands returns the subject that matches all commands to a host.
-func Commands(hostID string) string { return hosts + hostID + ".>" }
+// AllCommands returns the subject that matches all commands to a host.
+func AllCommands(hostID string) string { return hosts + hostID + ".>" }
 
-// ParseCommand returns the command, known or not, in a subject that matches [Commands].
+// ParseCommand returns the command, known or not, in a subject that matches [AllCommands].
 func ParseCommand(hostID, subject string) Command {
 	return Command(strings.TrimPrefix(subject, hosts+hostID+"."))
 }
 
-// HeartbeatOf returns the subject of a host's heartbeats.
-func HeartbeatOf(hostID string) string { return heartbeats + hostID }
+// ForHeartbeats returns the subject of a host's heartbeats.
+func ForHeartbeats(hostID string) string { return heartbeats + hostID }
 
-// ParseHeartbeat returns the host id in a subject that matches [AllHeartbeats]; false if the id is invalid
-// (SCHED-REG-007).
+// ParseHeartbeat returns the host id in a subject that matches [AllHeartbeats]. It returns false if the id is
+// invalid (SCHED-REG-007).
 func ParseHeartbeat(subject string) (hostID string, ok bool) {
 	hostID, ok = strings.CutPrefix(subject, heartbeats)
 	return hostID, ok && IsHostID(hostID)

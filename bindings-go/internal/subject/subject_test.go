@@ -5,14 +5,15 @@ import (
 	"testing"
 )
 
-func TestParseCommandReversesOf(t *testing.T) {
+func TestParseCommandInvertsForCommand(t *testing.T) {
 	for _, command := range []Command{Heartbeat, Start, Stop, Status} {
-		if got := ParseCommand("h-1", Of("h-1", command)); got != command {
+		if got := ParseCommand("h-1", ForCommand("h-1", command)); got != command {
 			t.Errorf("ParseCommand = %s, want %s", got, command)
 		}
 	}
+	// ParseCommand returns unknown commands unchanged.
 	if got := ParseCommand("h", "runtime.host.h.workload.start.x"); got != "workload.start.x" {
-		t.Errorf("ParseCommand = %s", got)
+		t.Errorf("ParseCommand = %s, want workload.start.x", got)
 	}
 }
 
@@ -25,10 +26,10 @@ func TestIDValidation(t *testing.T) {
 	if !IsToken("0b5f-ü") || IsHostID("0b5f-ü") || !IsHostID("0b5f-A_9") {
 		t.Error("a valid id is rejected, or an invalid one accepted")
 	}
-	if id, ok := ParseHeartbeat(HeartbeatOf("h")); !ok || id != "h" {
-		t.Errorf("%q, %v", id, ok)
+	if id, ok := ParseHeartbeat(ForHeartbeats("h")); !ok || id != "h" {
+		t.Errorf("ParseHeartbeat = %q, %v, want h, true", id, ok)
 	}
-	for _, bad := range []string{HeartbeatOf("a.b"), HeartbeatOf("ü"), "runtime.operator.other.h"} {
+	for _, bad := range []string{ForHeartbeats("a.b"), ForHeartbeats("ü"), "runtime.operator.other.h"} {
 		if _, ok := ParseHeartbeat(bad); ok {
 			t.Errorf("%q is accepted", bad)
 		}

@@ -28,10 +28,10 @@ const (
 
 // DecodeError is returned when a message cannot be decoded. It quotes no value: values may be secrets.
 type DecodeError struct {
-	// Path is the field, from the top of the message, for example workload.witWorld.components[0].poolSize.
-	// It is empty when the error concerns the whole message.
+	// Path is the path of the invalid field from the root of the message, for example
+	// workload.witWorld.components[0].poolSize. It is empty when the error concerns the whole message.
 	Path string
-	// Problem describes the error.
+	// Problem describes what is wrong with the field or the message.
 	Problem string
 }
 

@@ -34,7 +34,8 @@ func Encode(m proto.Message) ([]byte, error) {
 func check(m protoreflect.Message) (err error) {
 	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		switch {
-		case field.IsMap(): // of strings
+		case field.IsMap():
+			// All maps of the schema have string values, which need no check here.
 		case field.IsList():
 			for i := range value.List().Len() {
 				if err = checkValue(field, value.List().Get(i)); err != nil {

@@ -23,7 +23,7 @@ const (
 type node struct {
 	kind    kind
 	truth   bool
-	text    string // of a string, decoded; of a number, as in the input
+	text    string // the decoded string, or the number as in the input
 	items   []node
 	members []member
 }
@@ -42,7 +42,7 @@ type parser struct {
 	path   path
 }
 
-// syntaxError is an invalid JSON syntax. A duplicate key and an exceeded limit are errors of a field instead.
+// syntaxError reports invalid JSON syntax. A duplicate key and an exceeded limit are a [DecodeError] instead.
 type syntaxError struct {
 	problem string
 	at      int
@@ -281,7 +281,7 @@ func (p *parser) space() {
 	}
 }
 
-// peek returns the next byte, or 0 at the end. A 0 in the payload is an error everywhere.
+// peek returns the next byte, or 0 at the end. A 0 byte in the payload is an error at any position.
 func (p *parser) peek() byte {
 	if p.at < len(p.data) {
 		return p.data[p.at]

@@ -143,7 +143,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzDecodeHeartbeat does the same for heartbeats, with their timestamp and their float.
+// FuzzDecodeHeartbeat does the same as FuzzDecode for heartbeats, which have a timestamp and a float.
 func FuzzDecodeHeartbeat(f *testing.F) {
 	f.Add([]byte(`{"id":"h","startedAt":"2020-01-01T00:00:00+01:00","systemCpuUsage":3.0,"systemMemoryTotal":7}`))
 	f.Add([]byte(`{"started_at":"0001-01-01T00:00:00Z","system_cpu_usage":"1e-45","imports":[{"config":{"a":"b"}}]}`))

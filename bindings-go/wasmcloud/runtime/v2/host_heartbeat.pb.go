@@ -26,13 +26,14 @@ const (
 
 // A periodic message that shows that the host is alive and describes it.
 //
-// Published bare on `runtime.operator.heartbeat.{hostId}`, and sent as the reply to a request on
-// `runtime.host.{hostId}.heartbeat`, whatever the payload of that request.
+// A host publishes it without an envelope on `runtime.operator.heartbeat.{hostId}`, and sends it as
+// the reply to a request on `runtime.host.{hostId}.heartbeat`, whatever the payload of that
+// request.
 //
-// Each heartbeat is complete: the latest one replaces all earlier ones, and the same one may arrive
-// twice. A lost heartbeat is harmless once the next one arrives. Heartbeats are never queued and
-// sent late; a host that could not send for a while sends one heartbeat when it can, and not the
-// missed ones.
+// Each heartbeat is complete: the latest heartbeat replaces all earlier ones, and the same
+// heartbeat may arrive twice. A lost heartbeat is harmless once the next heartbeat arrives. A host
+// never queues heartbeats: when it can publish again after an interruption, it publishes one
+// heartbeat, and not the missed ones.
 //
 // A heartbeat contains no field outside this schema, because deployed schedulers drop a heartbeat
 // with an unknown field. Extensions are announced in `labels`.
@@ -42,7 +43,7 @@ const (
 type HostHeartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the host, the same as in the subject: one subject token, unique among all hosts,
-	// constant for the lifetime of the process, and different in the next process. Never unset.
+	// constant for the lifetime of the process, and different in the next process. Always set.
 	//
 	// See HOST-WIRE-012, HOST-BEAT-005, HOST-BEAT-007.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -52,7 +53,7 @@ type HostHeartbeat struct {
 	// See HOST-BEAT-005, HOST-BEAT-007.
 	Hostname string `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	// A human-readable name, also used for the objects of a scheduler: a DNS-1123 name of at most 253
-	// bytes, unique in the fleet, constant for the lifetime of the process. Never unset.
+	// bytes, unique in the fleet, constant for the lifetime of the process. Always set.
 	//
 	// See HOST-BEAT-005, HOST-BEAT-006, HOST-BEAT-007.
 	FriendlyName string `protobuf:"bytes,3,opt,name=friendly_name,json=friendlyName,proto3" json:"friendly_name,omitempty"`
@@ -85,7 +86,7 @@ type HostHeartbeat struct {
 	//
 	// See HOST-BEAT-011.
 	SystemMemoryFree uint64 `protobuf:"varint,12,opt,name=system_memory_free,json=systemMemoryFree,proto3" json:"system_memory_free,omitempty"`
-	// The number of components of the workloads that run on this host, services not counted.
+	// The number of components of the workloads that run on this host, not counting services.
 	ComponentCount uint64 `protobuf:"varint,13,opt,name=component_count,json=componentCount,proto3" json:"component_count,omitempty"`
 	// The number of workloads that run on this host. Increases by one as soon as a workload starts to
 	// run, and decreases by one when a workload is stopped.
@@ -93,7 +94,8 @@ type HostHeartbeat struct {
 	// See HOST-BEAT-008, HOST-BEAT-009.
 	WorkloadCount uint64 `protobuf:"varint,14,opt,name=workload_count,json=workloadCount,proto3" json:"workload_count,omitempty"`
 	// The interfaces that this host offers to workloads. Interfaces that every host offers (the WASI
-	// baseline) need not be listed. Serving wasi:http is announced by `http_port`, not here.
+	// baseline) do not have to be listed. A host announces that it serves wasi:http by `http_port`,
+	// not here.
 	//
 	// See HOST-BEAT-010.
 	Imports []*WitInterface `protobuf:"bytes,15,rep,name=imports,proto3" json:"imports,omitempty"`

@@ -24,10 +24,10 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// The envelope of a heartbeat in the remote procedure call. Never sent over NATS.
+// The envelope of a heartbeat in the remote procedure call. It is never sent over NATS.
 type HostHeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The heartbeat. Unset is an invalid request.
+	// The heartbeat. Required: a request without it is invalid.
 	Heartbeat     *HostHeartbeat `protobuf:"bytes,1,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -45,17 +45,18 @@ type WitInterface struct {
 	// The version of the package in semantic versioning format: `0.2.2`. Unset means any version;
 	// a version that is set matches compatible versions.
 	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	// The interfaces of the package: `incoming-handler`, `store`. In any order, without duplicates.
-	// Unset in a heartbeat means the whole package. A declaration without interfaces declares none.
+	// The names of interfaces in the package, such as `incoming-handler` or `store`, in any order and
+	// without duplicates. Unset in a heartbeat means the whole package. A declaration by a workload
+	// without interfaces declares no interface.
 	Interfaces []string `protobuf:"bytes,4,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	// The configuration of this declaration, for the plugin that implements the interface. For an
 	// incoming wasi:http handler, `host` is the host name that is routed to the workload. The values
-	// may be secret: a host writes them to no log and no reply. Unset in a heartbeat.
+	// may be secret: a host writes them to no log or reply. Unset in a heartbeat.
 	//
 	// See HOST-HTTP-001, HOST-HTTP-006, HOST-HTTP-007.
 	Config map[string]string `protobuf:"bytes,5,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The name that distinguishes several declarations of one package, for instance two key-value
-	// stores with different configurations. Unset means the only, unnamed declaration.
+	// stores with different configurations. Unset if there is only one declaration.
 	Name          string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

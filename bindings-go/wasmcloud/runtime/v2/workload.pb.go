@@ -27,12 +27,12 @@ const (
 type WorkloadState int32
 
 const (
-	// Not a state. A host never sends it; it gives a scheduler no information.
+	// Not a state: a host never sends it, and a scheduler can conclude nothing from it.
 	//
 	// See HOST-JSON-007.
 	WorkloadState_WORKLOAD_STATE_UNSPECIFIED WorkloadState = 0
-	// The id is taken, but the workload does not run yet: its images are being fetched, or its
-	// service is waiting for the next run. Not a failure.
+	// The id is taken, but the workload does not run yet: the host is fetching its images, or its
+	// service is waiting for the next run. This state is not a failure.
 	//
 	// See HOST-START-012, HOST-START-013, HOST-SVC-008.
 	WorkloadState_WORKLOAD_STATE_STARTING WorkloadState = 1
@@ -41,7 +41,7 @@ const (
 	// See HOST-START-001, HOST-HTTP-009.
 	WorkloadState_WORKLOAD_STATE_RUNNING WorkloadState = 2
 	// The service of the workload succeeded. No part of the workload is reachable. The host keeps the
-	// id until it is stopped.
+	// id until the id is stopped.
 	//
 	// See HOST-SVC-001, HOST-SVC-002, HOST-SVC-018, HOST-SVC-019.
 	WorkloadState_WORKLOAD_STATE_COMPLETED WorkloadState = 3
@@ -177,22 +177,22 @@ func (ImagePullPolicy) EnumDescriptor() ([]byte, []int) {
 // Components, and at most one service, that run on one host as a unit: started together, stopped
 // together, linked to each other.
 //
-// Its identity on the host is the `workload_id` of the request that starts it, not its name. A
-// workload without components and without a service is valid and does nothing.
+// The identity of a workload on a host is the `workload_id` of the request that starts it, not its
+// name. A workload without components and without a service is valid and does nothing.
 //
 // See HOST-START-006.
 type Workload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The namespace of the workload in the scheduler. For users and for logs; a host derives no
-	// identity from it. Unset is allowed.
+	// identity from it. May be unset.
 	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// The name of the workload in the scheduler. For users and for logs; need not be unique. Unset is
-	// allowed.
+	// The name of the workload in the scheduler. For users and for logs; it does not have to be
+	// unique. May be unset.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Annotations of the scheduler. A host ignores annotations that it does not know.
+	// Annotations from the scheduler. A host ignores annotations that it does not know.
 	Annotations map[string]string `protobuf:"bytes,3,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The component that runs by itself for the lifetime of the workload. Unset means none: the
-	// components then run only when they are called.
+	// The service, which runs by itself for the lifetime of the workload. If it is unset, the
+	// workload has only components, which run when they are called.
 	//
 	// See HOST-SVC-016.
 	Service *Service `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"`
@@ -277,7 +277,8 @@ func (x *Workload) GetVolumes() []*Volume {
 	return nil
 }
 
-// A component with a `run` function that the host calls once, and again when it fails.
+// The part of a workload that runs by itself: the host calls its `run` function once, and again
+// after a failure.
 //
 // The health of a workload is the health of its service: when the service restarts, the components
 // restart; when the service has completed or used up its restarts, no part of the workload remains
@@ -287,17 +288,16 @@ func (x *Workload) GetVolumes() []*Volume {
 // HOST-SVC-020.
 type Service struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The OCI reference of the component. The host refuses a start with an unset or malformed
-	// reference.
+	// The OCI reference of the image. The host refuses a start with an unset or malformed reference.
 	//
 	// See HOST-IMG-001, HOST-IMG-006, HOST-SVC-015.
 	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
-	// The resources of the service. Unset means the defaults of the host, and no access that has to
-	// be allowed.
+	// The resources of the service. Unset means the default limits of the host, and no access that
+	// `LocalResources` would grant.
 	LocalResources *LocalResources `protobuf:"bytes,2,opt,name=local_resources,json=localResources,proto3" json:"local_resources,omitempty"`
-	// The number of restarts after failures, restored when the service runs for a minute without a
-	// failure. Unset is 0: no restarts. A value above 4294967295 is refused; it is a negative number
-	// that was cast.
+	// The number of restarts after failures, restored when the service has run for a minute without a
+	// failure. Unset is 0: no restarts. A host refuses a value above 4294967295, which is a negative
+	// number that was cast.
 	//
 	// See HOST-SVC-006, HOST-SVC-007, HOST-SVC-013, HOST-START-010.
 	MaxRestarts uint64 `protobuf:"varint,3,opt,name=max_restarts,json=maxRestarts,proto3" json:"max_restarts,omitempty"`
@@ -305,7 +305,8 @@ type Service struct {
 	//
 	// See HOST-IMG-015.
 	ImagePullSecret *ImagePullSecret `protobuf:"bytes,4,opt,name=image_pull_secret,json=imagePullSecret,proto3" json:"image_pull_secret,omitempty"`
-	// The policy on asking the registry for the image. Unset means that the host chooses.
+	// The pull policy of the image: when the host asks the registry for it. Unset means that the host
+	// chooses.
 	//
 	// See HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
 	ImagePullPolicy ImagePullPolicy `protobuf:"varint,5,opt,name=image_pull_policy,json=imagePullPolicy,proto3,enum=wasmcloud.runtime.v2.ImagePullPolicy" json:"image_pull_policy,omitempty"`
@@ -440,21 +441,20 @@ func (x *WitWorld) GetHostInterfaces() []*WitInterface {
 // A WebAssembly component that runs when it is called.
 type Component struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The OCI reference of the component. The host refuses a start with an unset or malformed
-	// reference.
+	// The OCI reference of the image. The host refuses a start with an unset or malformed reference.
 	//
 	// See HOST-IMG-001, HOST-IMG-006.
 	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
-	// The resources of the component. Unset means the defaults of the host, and no access that has to
-	// be allowed.
+	// The resources of the component. Unset means the default limits of the host, and no access that
+	// `LocalResources` would grant.
 	LocalResources *LocalResources `protobuf:"bytes,2,opt,name=local_resources,json=localResources,proto3" json:"local_resources,omitempty"`
-	// The number of instances that the host keeps ready. Unset, 0 and less mean not configured: the
-	// host chooses.
+	// The number of instances that the host keeps ready. If it is unset, 0 or negative, the host
+	// chooses.
 	//
 	// See HOST-START-007.
 	PoolSize int32 `protobuf:"zigzag32,3,opt,name=pool_size,json=poolSize,proto3" json:"pool_size,omitempty"`
-	// The number of calls after which the host replaces an instance with a fresh one. Unset, 0 and
-	// less mean not configured: the host chooses.
+	// The number of calls after which the host replaces an instance with a fresh one. If it is unset,
+	// 0 or negative, the host chooses.
 	//
 	// See HOST-START-007.
 	MaxInvocations int32 `protobuf:"zigzag32,4,opt,name=max_invocations,json=maxInvocations,proto3" json:"max_invocations,omitempty"`
@@ -462,17 +462,18 @@ type Component struct {
 	//
 	// See HOST-IMG-015.
 	ImagePullSecret *ImagePullSecret `protobuf:"bytes,5,opt,name=image_pull_secret,json=imagePullSecret,proto3" json:"image_pull_secret,omitempty"`
-	// The name of the component in its workload. A host includes it in every message about the
-	// component. Unset is allowed.
+	// The name of the component in its workload. A host includes the name in every message about the
+	// component. May be unset.
 	//
 	// See HOST-START-018.
 	Name string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
-	// The policy on asking the registry for the image. Unset means that the host chooses.
+	// The pull policy of the image: when the host asks the registry for it. Unset means that the host
+	// chooses.
 	//
 	// See HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
 	ImagePullPolicy ImagePullPolicy `protobuf:"varint,7,opt,name=image_pull_policy,json=imagePullPolicy,proto3,enum=wasmcloud.runtime.v2.ImagePullPolicy" json:"image_pull_policy,omitempty"`
-	// The maximum number of concurrent calls of the component. Unset, 0 and less mean not configured:
-	// the host chooses.
+	// The maximum number of concurrent calls of the component. If it is unset, 0 or negative, the
+	// host chooses.
 	//
 	// See HOST-START-007.
 	MaxConcurrency int32 `protobuf:"zigzag32,8,opt,name=max_concurrency,json=maxConcurrency,proto3" json:"max_concurrency,omitempty"`
@@ -569,21 +570,21 @@ func (x *Component) GetMaxConcurrency() int32 {
 // The resources and access rights of one component or the service. All other access is denied.
 type LocalResources struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The limit on the linear memory of one instance, in MiB. Unset, 0 and less mean not configured:
-	// the default of the host applies.
+	// The limit on the linear memory of one instance, in MiB. If it is unset, 0 or negative, the
+	// default of the host applies.
 	//
 	// See HOST-RES-001, HOST-RES-002.
 	MemoryLimitMb int32 `protobuf:"varint,1,opt,name=memory_limit_mb,json=memoryLimitMb,proto3" json:"memory_limit_mb,omitempty"`
-	// The limit on processor time, in thousandths of one processor. Unset, 0 and less mean not
-	// configured: the default of the host applies.
+	// The limit on processor time, in thousandths of one processor. If it is unset, 0 or negative,
+	// the default of the host applies.
 	CpuLimit int32 `protobuf:"varint,2,opt,name=cpu_limit,json=cpuLimit,proto3" json:"cpu_limit,omitempty"`
 	// The values that the guest reads through wasi:config, which the workload must declare. The
-	// values may be secret: a host writes them to no log and no reply.
+	// values may be secret: a host writes them to no log or reply.
 	//
 	// See HOST-RES-017, HOST-SEC-003.
 	Config map[string]string `protobuf:"bytes,3,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// The environment variables of the guest. The guest sees no other variables, and none of the
-	// host's. The values may be secret: a host writes them to no log and no reply.
+	// The environment variables of the guest. The guest sees no other variables, in particular none
+	// of the host's own variables. The values may be secret: a host writes them to no log or reply.
 	//
 	// See HOST-RES-004, HOST-SEC-003.
 	Environment map[string]string `protobuf:"bytes,4,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -864,7 +865,8 @@ func (x *VolumeMount) GetReadOnly() bool {
 	return false
 }
 
-// A directory that is empty when the workload starts and removed when it stops.
+// A directory that is empty when the workload starts, and that the host removes when the workload
+// stops.
 //
 // See HOST-RES-014.
 type EmptyDirVolume struct {
@@ -953,8 +955,8 @@ func (x *HostPathVolume) GetLocalPath() string {
 
 // The credentials for the registry of one image.
 //
-// They are sent in plain text, so the bus must be trusted or encrypted. A host sends them to the
-// registry only in response to a challenge, and writes them to no log, no reply and no cache.
+// The credentials are sent in plain text, so the bus must be trusted or encrypted. A host sends
+// them to the registry only in response to a challenge, and writes them to no log, reply or cache.
 //
 // See HOST-IMG-015, HOST-IMG-016, HOST-IMG-017, HOST-SEC-001, HOST-SEC-002.
 type ImagePullSecret struct {

@@ -26,13 +26,13 @@ const (
 // A request to run a workload.
 type WorkloadStartRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The workload to run. Unset is an invalid request; an empty workload is valid.
+	// The workload to run. Required: a request without it is invalid. An empty workload is valid.
 	//
 	// See HOST-START-005.
 	Workload *Workload `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
 	// The id, chosen by the scheduler: one for each incarnation, never reused for another. Any text
-	// of 1 to 256 bytes, stored and returned byte for byte. Unset or empty is an invalid request; a
-	// host may refuse a longer id.
+	// of 1 to 256 bytes, stored and returned byte for byte. Required: a request without an id, or
+	// with an empty id, is invalid. A host may refuse a longer id.
 	//
 	// See HOST-START-004, HOST-START-009, HOST-WIRE-007, HOST-WIRE-008, HOST-WIRE-009.
 	WorkloadId    string `protobuf:"bytes,2,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -87,18 +87,18 @@ func (x *WorkloadStartRequest) GetWorkloadId() string {
 // The status of one id on a host.
 type WorkloadStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id from the request, byte for byte. Unset only when the request had no id, or an id that is
-	// too long to be returned.
+	// The id from the request, byte for byte. Unset only if the request had no id, or an id that is
+	// too long to return.
 	//
 	// See HOST-STATUS-002, HOST-WIRE-007, HOST-WIRE-009.
 	WorkloadId string `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
-	// The state. Never unset.
+	// The state. Always set.
 	//
 	// See HOST-JSON-007.
 	WorkloadState WorkloadState `protobuf:"varint,2,opt,name=workload_state,json=workloadState,proto3,enum=wasmcloud.runtime.v2.WorkloadState" json:"workload_state,omitempty"`
-	// A human-readable description of the problem and the affected component. Never unset in the
-	// state ERROR, optional in other states. Its wording is not part of the protocol; it is shortened
-	// when the reply would not fit. It contains no secret.
+	// A human-readable description of the problem and the affected component. Always set in the state
+	// ERROR, optional in other states. The wording is not part of the protocol. A host shortens the
+	// message if the reply would not fit. The message contains no secret.
 	//
 	// See HOST-START-008, HOST-WIRE-010, HOST-SEC-001, HOST-SEC-003.
 	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
@@ -161,7 +161,7 @@ func (x *WorkloadStatus) GetMessage() string {
 type WorkloadStartResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The status after the start. RUNNING or COMPLETED: the start succeeded. STARTING: the start is
-	// accepted; request the status. ERROR: this start did not run the workload. Never unset.
+	// accepted; request the status. ERROR: this start did not run the workload. Always set.
 	//
 	// See HOST-JSON-007.
 	WorkloadStatus *WorkloadStatus `protobuf:"bytes,1,opt,name=workload_status,json=workloadStatus,proto3" json:"workload_status,omitempty"`
@@ -209,7 +209,7 @@ func (x *WorkloadStartResponse) GetWorkloadStatus() *WorkloadStatus {
 // A request for the status of a workload.
 type WorkloadStatusRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id. Unset or empty is an invalid request.
+	// The id. Required: a request without an id, or with an empty id, is invalid.
 	//
 	// See HOST-STATUS-003.
 	WorkloadId    string `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -257,7 +257,7 @@ func (x *WorkloadStatusRequest) GetWorkloadId() string {
 // The status of a workload.
 type WorkloadStatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The status of the id, NOT_FOUND when the host does not have it. Never unset.
+	// The status of the id, NOT_FOUND if the host does not have the id. Always set.
 	//
 	// See HOST-JSON-007.
 	WorkloadStatus *WorkloadStatus `protobuf:"bytes,1,opt,name=workload_status,json=workloadStatus,proto3" json:"workload_status,omitempty"`
@@ -305,7 +305,7 @@ func (x *WorkloadStatusResponse) GetWorkloadStatus() *WorkloadStatus {
 // A request to end a workload.
 type WorkloadStopRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id. Unset or empty is an invalid request.
+	// The id. Required: a request without an id, or with an empty id, is invalid.
 	//
 	// See HOST-STATUS-003.
 	WorkloadId    string `protobuf:"bytes,1,opt,name=workload_id,json=workloadId,proto3" json:"workload_id,omitempty"`
@@ -354,7 +354,7 @@ func (x *WorkloadStopRequest) GetWorkloadId() string {
 type WorkloadStopResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The status after the stop. STOPPING: the command is accepted. NOT_FOUND: the host does not have
-	// the id, or no longer has it. Never unset.
+	// the id, or no longer has it. Always set.
 	//
 	// See HOST-JSON-007.
 	WorkloadStatus *WorkloadStatus `protobuf:"bytes,1,opt,name=workload_status,json=workloadStatus,proto3" json:"workload_status,omitempty"`

@@ -29,11 +29,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Served by a scheduler, called by hosts. This service does not exist on NATS: there, the heartbeat
-// is published bare.
+// Served by a scheduler, called by hosts. Over NATS this service does not exist: a host publishes
+// HostHeartbeat without this service's envelope, HostHeartbeatRequest.
 type HostServiceClient interface {
-	// Reports to the scheduler that the host is alive, and describes the host. May be repeated; a
-	// lost call is harmless once the next one arrives.
+	// Reports to the scheduler that the host is alive, and describes the host. Hosts call it
+	// periodically. Calls are idempotent, and a lost call is harmless once the next call arrives.
 	HostHeartbeat(ctx context.Context, in *HostHeartbeatRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
@@ -59,11 +59,11 @@ func (c *hostServiceClient) HostHeartbeat(ctx context.Context, in *HostHeartbeat
 // All implementations must embed UnimplementedHostServiceServer
 // for forward compatibility.
 //
-// Served by a scheduler, called by hosts. This service does not exist on NATS: there, the heartbeat
-// is published bare.
+// Served by a scheduler, called by hosts. Over NATS this service does not exist: a host publishes
+// HostHeartbeat without this service's envelope, HostHeartbeatRequest.
 type HostServiceServer interface {
-	// Reports to the scheduler that the host is alive, and describes the host. May be repeated; a
-	// lost call is harmless once the next one arrives.
+	// Reports to the scheduler that the host is alive, and describes the host. Hosts call it
+	// periodically. Calls are idempotent, and a lost call is harmless once the next call arrives.
 	HostHeartbeat(context.Context, *HostHeartbeatRequest) (*emptypb.Empty, error)
 	mustEmbedUnimplementedHostServiceServer()
 }

@@ -33,32 +33,33 @@ const (
 // Served by a host. Over NATS, the three procedures are requests on the subjects
 // `runtime.host.{hostId}.workload.start`, `.status` and `.stop`.
 //
-// Each request that has a reply subject gets exactly one reply. If the host refuses the request,
-// the reply is the ordinary one with the state ERROR and a message that describes the problem. A
-// missing reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
+// Each request that has a reply subject gets exactly one reply. If the host refuses the request, it
+// sends the ordinary reply with the state ERROR and a message that describes the problem. A missing
+// reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
 // disconnected. "No responders" means that no host with this id was subscribed.
 //
 // See HOST-WIRE-001, HOST-WIRE-002, HOST-WIRE-003, HOST-WIRE-004, HOST-WIRE-005.
 type WorkloadServiceClient interface {
 	// Starts a workload under an id that the caller chooses.
 	//
-	// May be repeated with the same id and the same content when the reply was lost: the host refuses
-	// a known id with ERROR and leaves its workload unchanged, so nothing runs twice. The refusal
-	// contains no information about the first attempt; request the status. An id in ERROR for which
-	// no guest code has run may be started again at once; every other id is free again after a stop.
+	// Idempotent: if the reply was lost, the caller may repeat the request with the same id and the
+	// same content. The host refuses a known id with ERROR and leaves its workload unchanged, so
+	// nothing runs twice. The refusal contains no information about the first attempt; request the
+	// status. An id in ERROR for which no guest code has run may be started again at once; every
+	// other id is free again after a stop.
 	//
 	// See HOST-START-001, HOST-START-002, HOST-START-003, HOST-START-011, HOST-START-017,
 	// HOST-START-019, HOST-START-020, HOST-RESIL-006, HOST-RESIL-007.
 	WorkloadStart(ctx context.Context, in *WorkloadStartRequest, opts ...grpc.CallOption) (*WorkloadStartResponse, error)
-	// Returns the state of a workload. Changes nothing. May be sent at any time and repeated any
-	// number of times; the host replies without waiting for other commands.
+	// Returns the state of a workload, and changes nothing. The caller may send it at any time and
+	// repeat it any number of times; the host replies without waiting for other commands.
 	//
 	// See HOST-STATUS-001, HOST-STATUS-002, HOST-WIRE-016, HOST-START-014.
 	WorkloadStatus(ctx context.Context, in *WorkloadStatusRequest, opts ...grpc.CallOption) (*WorkloadStatusResponse, error)
 	// Ends a workload in any state, including a start in progress, and frees its id.
 	//
-	// Repeat it until the reply to it or to a status is NOT_FOUND: STOPPING only acknowledges the
-	// command.
+	// The caller repeats the stop until the reply to a stop or a status request is NOT_FOUND:
+	// STOPPING only acknowledges the command.
 	//
 	// See HOST-STOP-001, HOST-STOP-002, HOST-STOP-003, HOST-STOP-004, HOST-STOP-005,
 	// HOST-STOP-008.
@@ -110,32 +111,33 @@ func (c *workloadServiceClient) WorkloadStop(ctx context.Context, in *WorkloadSt
 // Served by a host. Over NATS, the three procedures are requests on the subjects
 // `runtime.host.{hostId}.workload.start`, `.status` and `.stop`.
 //
-// Each request that has a reply subject gets exactly one reply. If the host refuses the request,
-// the reply is the ordinary one with the state ERROR and a message that describes the problem. A
-// missing reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
+// Each request that has a reply subject gets exactly one reply. If the host refuses the request, it
+// sends the ordinary reply with the state ERROR and a message that describes the problem. A missing
+// reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
 // disconnected. "No responders" means that no host with this id was subscribed.
 //
 // See HOST-WIRE-001, HOST-WIRE-002, HOST-WIRE-003, HOST-WIRE-004, HOST-WIRE-005.
 type WorkloadServiceServer interface {
 	// Starts a workload under an id that the caller chooses.
 	//
-	// May be repeated with the same id and the same content when the reply was lost: the host refuses
-	// a known id with ERROR and leaves its workload unchanged, so nothing runs twice. The refusal
-	// contains no information about the first attempt; request the status. An id in ERROR for which
-	// no guest code has run may be started again at once; every other id is free again after a stop.
+	// Idempotent: if the reply was lost, the caller may repeat the request with the same id and the
+	// same content. The host refuses a known id with ERROR and leaves its workload unchanged, so
+	// nothing runs twice. The refusal contains no information about the first attempt; request the
+	// status. An id in ERROR for which no guest code has run may be started again at once; every
+	// other id is free again after a stop.
 	//
 	// See HOST-START-001, HOST-START-002, HOST-START-003, HOST-START-011, HOST-START-017,
 	// HOST-START-019, HOST-START-020, HOST-RESIL-006, HOST-RESIL-007.
 	WorkloadStart(context.Context, *WorkloadStartRequest) (*WorkloadStartResponse, error)
-	// Returns the state of a workload. Changes nothing. May be sent at any time and repeated any
-	// number of times; the host replies without waiting for other commands.
+	// Returns the state of a workload, and changes nothing. The caller may send it at any time and
+	// repeat it any number of times; the host replies without waiting for other commands.
 	//
 	// See HOST-STATUS-001, HOST-STATUS-002, HOST-WIRE-016, HOST-START-014.
 	WorkloadStatus(context.Context, *WorkloadStatusRequest) (*WorkloadStatusResponse, error)
 	// Ends a workload in any state, including a start in progress, and frees its id.
 	//
-	// Repeat it until the reply to it or to a status is NOT_FOUND: STOPPING only acknowledges the
-	// command.
+	// The caller repeats the stop until the reply to a stop or a status request is NOT_FOUND:
+	// STOPPING only acknowledges the command.
 	//
 	// See HOST-STOP-001, HOST-STOP-002, HOST-STOP-003, HOST-STOP-004, HOST-STOP-005,
 	// HOST-STOP-008.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends the beacon `beat` every 200 ms, forever.
+# Sends the beacon `ping` every 200 ms, forever.
 beacon() {
   local address=${BEACON%%/*}
   exec 3<>"/dev/tcp/${address%%:*}/${address##*:}" || return 0
@@ -8,6 +8,6 @@ beacon() {
   exec 3>&-
 }
 while true; do
-  beacon beat
+  beacon ping
   sleep 0.2
 done
