@@ -297,7 +297,7 @@ async def test_fails_over_between_servers(start: Any) -> None:
     first.stop()
     options = berth.ConnectOptions(f"{first.url},{second.url}")
     await assert_connects(options)
-    # Clients of a stopped server reconnect to the other one.
+    # Clients of a stopped server reconnect to the other server.
     async with ServedHost(options) as host, berth.connect(options) as bus:
         client = berth.HostClient(bus, host.id, berth.Timeouts(heartbeat_s=1))
 
@@ -310,7 +310,7 @@ async def test_fails_over_between_servers(start: Any) -> None:
         await eventually("the host replies", poll)
         first.start()
         second.stop()
-        await eventually("both have reconnected to the other server", poll)
+        await eventually("the host and the bus have reconnected to the other server", poll)
 
 
 async def test_reports_unreachable_broker(start: Any) -> None:

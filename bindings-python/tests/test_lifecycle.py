@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from berth._reply import ErrorCode, Reply
 from berth.errors import StartError
 from berth.host import _lifecycle as lc
-from berth.host._lifecycle import MAX_ENDED, STARTING_AFTER_S, Lifecycle
+from berth.host._lifecycle import MAX_ENDED, REPLY_STARTING_AFTER_S, Lifecycle
 from berth.host.status_reporter import StatusReport
 from berth.state import WorkloadState as S
 
@@ -53,8 +53,8 @@ class Harness:
         reply = self.replies[self.request(lc.StatusRequested, workload_id)]
         return reply.state, reply.message
 
-    def report(self, state: S, message: str = "", was_up: bool = True) -> None:
-        self.step(lc.Reported(self.started[-1], StatusReport(state, message, was_up)))
+    def report(self, state: S, message: str = "", has_run: bool = True) -> None:
+        self.step(lc.Reported(self.started[-1], StatusReport(state, message, has_run)))
 
     def finish_start(self) -> None:
         self.step(lc.Started(self.started[-1]))
@@ -96,12 +96,12 @@ def test_accepts_one_of_two_starts() -> None:
 def test_replies_starting_once_if_start_is_slow() -> None:
     harness = Harness()
     request = harness.start()
-    assert harness.lifecycle.next_tick_s() == STARTING_AFTER_S
-    harness.report(S.STARTING, "pulling", was_up=False)
-    harness.now_s = STARTING_AFTER_S
+    assert harness.lifecycle.next_tick_at_s() == REPLY_STARTING_AFTER_S
+    harness.report(S.STARTING, "pulling", has_run=False)
+    harness.now_s = REPLY_STARTING_AFTER_S
     harness.step(lc.Tick())
     assert harness.replies[request] == Reply("a", S.STARTING, "pulling")
-    assert harness.lifecycle.next_tick_s() is None
+    assert harness.lifecycle.next_tick_at_s() is None
     harness.finish_start()
     assert harness.status() == (S.RUNNING, "running")
 
@@ -153,7 +153,7 @@ def test_reports_service_restarts_and_failure() -> None:
     harness.report(S.RUNNING)
     assert harness.status() == (S.RUNNING, "running")
     harness.report(S.ERROR)
-    assert harness.status() == (S.ERROR, "failed without a reason")
+    assert harness.status() == (S.ERROR, "failed, no reason given")
     harness.report(S.RUNNING)
     assert harness.status()[0] is S.ERROR, "an ended workload stays ended"
 
@@ -202,13 +202,13 @@ def test_stopped_workloads_do_not_count_as_ended() -> None:
         harness.start(str(number))
         harness.fail_start()
         harness.release()
-    assert harness.status("2")[0] is S.NOT_FOUND, "the limit is exceeded by one"
+    assert harness.status("2")[0] is S.NOT_FOUND, "the oldest is forgotten when the limit is exceeded"
     assert harness.status("3")[0] is S.ERROR
 
 
 def test_shutdown_stops_all_runs_and_refuses_starts() -> None:
     harness = Harness()
-    harness.start("up")
+    harness.start("running")
     harness.finish_start()
     request = harness.start("starting")
     harness.step(lc.Shutdown())
@@ -249,7 +249,7 @@ class Run:
 
 
 class Simulation:
-    """A simulated server and host, with all their actions so far."""
+    """A simulated executor and host, with all their actions so far."""
 
     def __init__(self) -> None:
         self.lifecycle = Lifecycle()
@@ -285,10 +285,10 @@ class Simulation:
             case ("report", int(index), S() as state):
                 run = self.choose(index, lambda _: True)
                 if run is not None:
-                    was_up = state is not S.STARTING
-                    if was_up and not self.runs[run].failed:
+                    has_run = state is not S.STARTING
+                    if has_run and not self.runs[run].failed:
                         self.mark_guest_ran(run)
-                    self.step(lc.Reported(run, StatusReport(state, "", was_up)))
+                    self.step(lc.Reported(run, StatusReport(state, "", has_run)))
             case ("release", int(index)):
                 run = self.choose(index, lambda run: run.failed or run.stopped)
                 if run is not None:
@@ -315,7 +315,7 @@ class Simulation:
 
     def wait(self, seconds: float) -> None:
         until_s = self.now_s + seconds
-        while (due := self.lifecycle.next_tick_s()) is not None and due <= until_s:
+        while (due := self.lifecycle.next_tick_at_s()) is not None and due <= until_s:
             self.now_s = due
             self.step(lc.Tick())
         self.now_s = until_s
@@ -346,7 +346,7 @@ class Simulation:
     def on_reply(self, request: int, reply: Reply) -> None:
         sent_s, replied = self.requests[request]
         assert not replied, "one reply per request"
-        assert self.now_s - sent_s <= STARTING_AFTER_S + 1e-6, "reply in time"
+        assert self.now_s - sent_s <= REPLY_STARTING_AFTER_S + 1e-6, "reply in time"
         assert reply.state is not S.UNSPECIFIED
         assert reply.message, "each reply has a message"
         self.requests[request] = (sent_s, True)
@@ -357,11 +357,11 @@ class Simulation:
             self.perform(("stop", workload_id))
         for _ in range(len(self.runs)):
             self.perform(("release", 0))
-        self.wait(STARTING_AFTER_S)
+        self.wait(REPLY_STARTING_AFTER_S)
         assert not self.runs, "no stop is lost"
         assert self.lifecycle.is_idle()
         assert self.lifecycle.workload_count() == 0
-        assert self.lifecycle.next_tick_s() is None
+        assert self.lifecycle.next_tick_at_s() is None
         assert set(self.states.values()) == {S.NOT_FOUND}
         assert all(replied for _, replied in self.requests.values())
 

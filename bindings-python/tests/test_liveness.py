@@ -184,7 +184,7 @@ def test_mass_loss_is_first_attributed_to_broker(hosts: int) -> None:
     simulation.hosts = [Behavior.HEALTHY if host % 3 else Behavior.DEAD for host in range(hosts)]
     simulation.run(20)
     assert [report for report in simulation.reports if report[2] is Health.LOST] == []
-    # Once the other hosts are back, the broker is not at fault, so the missing host is lost immediately.
+    # Once the remaining hosts are back, the broker is not at fault, so the missing host is lost immediately.
     simulation.hosts = [Behavior.DEAD] + [Behavior.HEALTHY] * (hosts - 1)
     simulation.run(10)
     assert simulation.lost_at(0) - vanished_s < 30

@@ -48,7 +48,7 @@ async def next_event(
     raise AssertionError("the events ended")
 
 
-async def wait_until_up(client: berth.HostClient) -> None:
+async def wait_until_served(client: berth.HostClient) -> None:
     async def poll() -> object | None:
         try:
             return await client.heartbeat()
@@ -68,7 +68,7 @@ async def wait_until_free(client: berth.HostClient, workload_id: str) -> None:
 async def test_start_status_and_stop(broker: Broker, bus: berth.Bus) -> None:
     async with ServedHost(broker.url) as host:
         client = berth.HostClient(bus, host.id)
-        await wait_until_up(client)
+        await wait_until_served(client)
         started = await client.start("a", Workload(name="run"))
         assert started == berth.Status("a", WorkloadState.RUNNING, "running")
         with pytest.raises(berth.RefusedError) as conflict:
@@ -136,7 +136,7 @@ async def test_rejects_invalid_response(broker: Broker, bus: berth.Bus, response
 async def test_cancellation_that_coincides_with_reply_is_not_lost(broker: Broker, bus: berth.Bus) -> None:
     async with ServedHost(broker.url) as host:
         client = berth.HostClient(bus, host.id)
-        await wait_until_up(client)
+        await wait_until_served(client)
         request = asyncio.create_task(client.status("a"))
         await asyncio.sleep(0)
         assert bus._inbox is not None

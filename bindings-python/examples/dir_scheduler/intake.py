@@ -45,7 +45,7 @@ class Manifest:
     constraints: Constraints
     """Constraints on the host."""
     error: str = ""
-    """Reason why this manifest, or a later version that was rejected, is invalid."""
+    """Error of this manifest, or of a later version that was rejected; empty if both are valid."""
 
     def spec(self) -> tuple[Workload, Constraints]:
         """Returns the parts whose change requires a new incarnation."""
@@ -54,7 +54,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class SubmittedObject:
-    """Content of one file."""
+    """An object submitted in one file, with the manifests of its replicas."""
 
     json: Json
     replicas: tuple[Manifest, ...]

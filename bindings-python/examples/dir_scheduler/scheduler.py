@@ -41,7 +41,7 @@ STARTING_TIMEOUT_S = 600.0
 """Maximum time in STARTING, which includes image pulls."""
 
 BACKOFF_RESET_S = 60.0
-"""Duration of a run after which the next failure is retried without backoff."""
+"""Time that a workload must run before its next failure is retried without backoff."""
 
 HOST_TIMEOUT_S = 40.0
 """Time after the start of this scheduler at which a host without a heartbeat is lost."""
@@ -264,7 +264,7 @@ class Scheduler:
         self._forget(workload_id)
 
     async def _stop_all(self, key: str) -> None:
-        """Stops all IDs of a workload, and waits for those on hosts that are not lost."""
+        """Stops all IDs of a workload, and waits for the IDs on hosts that are not lost."""
         while True:
             ids = [workload_id for workload_id, entry in self._ids.items() if entry["for"] == key]
             for workload_id in ids:
@@ -300,7 +300,7 @@ class Scheduler:
         await asyncio.Event().wait()
 
     def _notify(self) -> None:
-        """Sets the current event and replaces it, so that each waiter waits for the next change."""
+        """Sets the current event and replaces it with a new one for the next change."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -316,7 +316,7 @@ class Scheduler:
         return await self._run_until(lambda: self._losses[host_id] > losses, work)
 
     async def _run_until(self, obsolete: Callable[[], bool], work: Coroutine[None, None, T]) -> T | None:
-        """Returns the result of `work`, or cancels it and returns `None` as soon as it is obsolete."""
+        """Returns the result of `work`. Cancels `work` and returns `None` as soon as it is obsolete."""
         task = asyncio.create_task(work)
         try:
             while not task.done():

@@ -2,8 +2,8 @@
 
 python host.py --nats nats://127.0.0.1:4222
 
-It demonstrates only the code that a host author writes: scripts are not sandboxed, so run only scripts that you
-trust. It claims the profiles core, services and resilience in target.toml.
+It is an example, not for production: scripts are not sandboxed, so run only scripts that you trust. It claims
+the profiles core, services and resilience in target.toml.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from pathlib import Path
 import berth
 from registry import pull
 
-GUEST = Path(__file__).with_name("guest.py")
+GUEST_RUNNER = Path(__file__).with_name("run_guest.py")
+"""Program that reads a script, prefixed with its length, from stdin and runs it."""
 
 RESTART_RESET_S = 60.0
-"""Duration of a run that restores the whole restart budget."""
+"""Time that the service must run to restore the whole restart budget."""
 
 
 class ScriptHost(berth.Host[asyncio.Task[None] | None]):
@@ -46,18 +47,18 @@ class ScriptHost(berth.Host[asyncio.Task[None] | None]):
 
     async def start(self, request: berth.StartRequest) -> asyncio.Task[None] | None:
         workload = request.workload
-        # This host never calls a component, but its image must exist and be a script.
+        # This host never calls a component, but the image of each component must exist and be a script.
         for component in workload.wit_world.components:
-            has_main(await pull(component.image), component.image)
+            parse_script(await pull(component.image), component.image)
         if not workload.HasField("service"):
             return None
         service = workload.service
         script = await pull(service.image)
-        if not has_main(script, service.image):
+        if not has_main(parse_script(script, service.image)):
             raise berth.StartError(f"image {service.image} of the service has no function `main`")
         environment = dict(service.local_resources.environment)
-        run = await ServiceRun.launch(script, environment)
-        return asyncio.create_task(supervise(run, service.max_restarts, request.reporter))
+        process = await ServiceProcess.launch(script, environment)
+        return asyncio.create_task(supervise(process, service.max_restarts, request.reporter))
 
     async def stop(self, instance: asyncio.Task[None] | None) -> None:
         if instance is not None:
@@ -65,34 +66,37 @@ class ScriptHost(berth.Host[asyncio.Task[None] | None]):
             await asyncio.wait({instance})
 
 
-def has_main(script: bytes, image: str) -> bool:
-    """Returns whether the script defines `main`. Raises `StartError` if it is not a valid script."""
+def parse_script(script: bytes, image: str) -> ast.Module:
+    """Parses a script. Raises `StartError` if the script is not valid Python."""
     try:
-        tree = ast.parse(script)
+        return ast.parse(script)
     except (SyntaxError, ValueError) as error:
         raise berth.StartError(f"image {image} is not a Python script: {error}") from error
+
+
+def has_main(tree: ast.Module) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
 
 
 @dataclass
-class ServiceRun:
-    """One run of a service, in a process with fresh memory."""
+class ServiceProcess:
+    """One execution of a service, in a process with fresh memory."""
 
     script: bytes
     environment: dict[str, str]
     process: asyncio.subprocess.Process
 
     @classmethod
-    async def launch(cls, script: bytes, environment: dict[str, str]) -> "ServiceRun":
+    async def launch(cls, script: bytes, environment: dict[str, str]) -> "ServiceProcess":
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", GUEST, stdin=asyncio.subprocess.PIPE, env=environment
+            sys.executable, "-I", "-S", GUEST_RUNNER, stdin=asyncio.subprocess.PIPE, env=environment
         )
         assert process.stdin is not None
         process.stdin.write(len(script).to_bytes(4, "big") + script)
         return cls(script, environment, process)
 
-    async def relaunch(self) -> "ServiceRun":
-        return await ServiceRun.launch(self.script, self.environment)
+    async def relaunch(self) -> "ServiceProcess":
+        return await ServiceProcess.launch(self.script, self.environment)
 
     async def wait(self) -> str | None:
         """Waits for the process; returns the failure, or `None` on success. Kills the process if cancelled."""
@@ -107,12 +111,12 @@ class ServiceRun:
         return f"terminated by signal {-code}" if code < 0 else f"exited with code {code}"
 
 
-async def supervise(run: ServiceRun, max_restarts: int, reporter: berth.StatusReporter) -> None:
+async def supervise(process: ServiceProcess, max_restarts: int, reporter: berth.StatusReporter) -> None:
     loop = asyncio.get_running_loop()
     failures = 0
     while True:
         started_s = loop.time()
-        failure = await run.wait()
+        failure = await process.wait()
         if failure is None:
             reporter.completed("the service completed")
             return
@@ -123,12 +127,12 @@ async def supervise(run: ServiceRun, max_restarts: int, reporter: berth.StatusRe
         delay_s = backoff_s(failures)
         reporter.starting(f"restart {failures} of {max_restarts} in {delay_s * 1000:.0f} ms: {failure}")
         await asyncio.sleep(delay_s)
-        run = await run.relaunch()
+        process = await process.relaunch()
         reporter.running()
 
 
 def backoff_s(failures: int) -> float:
-    """Returns an exponential backoff from 100 ms to 30 s, with jitter that stays within 50 ms and 45 s."""
+    """Returns an exponential backoff from 100 ms to 30 s; with jitter, the delay is between 50 ms and 45 s."""
     step_s: float = min(0.1 * 2 ** min(failures - 1, 16), 30.0)
     return step_s * random.uniform(0.75, 1.25)
 

@@ -10,7 +10,7 @@ The package logs to the logger `berth`.
 
 from berth import encoding, proto
 from berth.bus import Bus, ConnectionState, connect
-from berth.connect import (
+from berth.connect_options import (
     Auth,
     ConnectOptions,
     CredentialsFile,

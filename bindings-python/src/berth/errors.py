@@ -120,8 +120,8 @@ class NoRespondersError(ClientError):
 class RequestTimeoutError(ClientError, builtins.TimeoutError):
     """A process listens under the host ID but did not reply in time.
 
-    The command may have been executed, or may still be: call `status`. A `wash host` does not reply to a
-    request that it cannot decode, nor while it pulls an image.
+    The command may have been executed, or may still be executed: call `status`. A `wash host` does not reply
+    to a request that it cannot decode, nor while it pulls an image.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -204,7 +204,7 @@ class StartError(BerthError):
 
     The message goes to the scheduler and from there to users: name the component and the image, and never
     include a credential. The scheduler may start the ID again at once, unless the error is non-retryable: then
-    the ID stays taken until it is stopped, so that a retry after a lost reply cannot run the guest twice.
+    the ID stays in use until it is stopped, so that a retry after a lost reply cannot run the guest twice.
     """
 
     def __init__(self, message: str, *, non_retryable: bool = False) -> None:

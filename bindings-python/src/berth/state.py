@@ -11,7 +11,7 @@ class WorkloadState(enum.IntEnum):
     UNSPECIFIED = 0
     """Not set; never part of a valid reply."""
     STARTING = 1
-    """The ID is claimed; the host pulls images, or a service waits for its next run. Not a failure."""
+    """The ID is claimed; the host pulls images, or a failed service waits to be restarted. Not a failure."""
     RUNNING = 2
     """The workload runs and its endpoints are reachable."""
     COMPLETED = 3
@@ -21,7 +21,7 @@ class WorkloadState(enum.IntEnum):
     ERROR = 5
     """The workload could not be started, or its service failed permanently; the message has the reason."""
     NOT_FOUND = 6
-    """The host process has no workload under this ID. Proves that a stop is complete."""
+    """The host process has no workload under this ID. After a stop, this proves that the stop is complete."""
 
     @property
     def proto_name(self) -> str:

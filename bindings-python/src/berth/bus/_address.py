@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from berth.connect import Auth, Token, UserPassword, redact_userinfo
+from berth.connect_options import Auth, Token, UserPassword, redact_userinfo
 from berth.errors import InvalidAddressError, NoServersError
 
 _DEFAULT_PORT = 4222

@@ -17,7 +17,7 @@ from berth._reply import ERROR_CODE_HEADER
 from berth.bus._connection import Connection, ConnectionState
 from berth.bus._inbox import Inbox
 from berth.bus._subscription import Delivery, Subscription
-from berth.connect import ConnectOptions
+from berth.connect_options import ConnectOptions
 from berth.errors import (
     BusClosedError,
     DisconnectedError,
@@ -48,10 +48,10 @@ class RawReply:
 
 
 class Bus:
-    """A connection to the brokers, created by `connect`. One suffices for a fleet and any number of clients.
+    """A connection to the brokers, created by `connect`. A fleet and any number of clients can share one bus.
 
-    It reconnects indefinitely and restores its subscriptions. Messages that cannot be sent are not buffered. A
-    bus belongs to the event loop it was created in.
+    The connection reconnects indefinitely and restores its subscriptions. Messages that cannot be sent are not
+    buffered. A bus belongs to the event loop it was created in.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -74,7 +74,7 @@ class Bus:
         return self._connection.closed
 
     async def wait_for_state(self, predicate: Callable[[ConnectionState], bool]) -> ConnectionState:
-        """Waits until the connection state satisfies `predicate`, and returns that state. Cancel safe.
+        """Waits until the connection state satisfies `predicate`, and returns that state. Safe to cancel.
 
         Raises `BusClosedError` if the bus is closed meanwhile.
         """
@@ -95,7 +95,7 @@ class Bus:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    # The methods below are for this package only.
+    # The members below are for this package only.
 
     @property
     def max_payload_bytes(self) -> int:
@@ -175,7 +175,7 @@ class Bus:
 
 
 async def await_cancellable(operation: Coroutine[Any, Any, None]) -> None:
-    """Awaits a publish, and re-raises a cancellation that the client library swallowed meanwhile."""
+    """Awaits a publish, and re-raises a cancellation that the client library swallowed during the publish."""
     task = asyncio.current_task()
     cancellations = task.cancelling() if task is not None else 0
     await operation
@@ -194,7 +194,8 @@ class connect(AbstractAsyncContextManager[Bus]):  # used like a function
     """Connects to the brokers.
 
     Use `async with connect("nats://127.0.0.1:4222") as bus:` or `bus = await connect(…)`. With
-    `retry_on_failed_connect` it returns immediately, connects in the background and retries indefinitely.
+    `retry_on_failed_connect`, `connect` returns immediately, connects in the background and retries
+    indefinitely.
 
     Raises `ConnectError` if a file cannot be read or an address is invalid, and, without
     `retry_on_failed_connect`, if no broker is reachable or the broker rejects the credentials.

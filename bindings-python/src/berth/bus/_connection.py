@@ -1,9 +1,9 @@
 """Keeps the broker connection up: connects, detects a broken connection, reconnects, and resubscribes.
 
-The client library could reconnect as well. It would buffer messages published meanwhile and send them in a
-burst (HOST-RESIL-004), give up permanently if a server closes the connection with an error, and wait
-indefinitely for a dead connection to close. So each connection here has a client of its own, which is discarded
-with it.
+The client library can reconnect too, but it would buffer the messages that are published while it is
+disconnected and send them in a burst (HOST-RESIL-004), give up permanently if a server closes the connection
+with an error, and wait indefinitely for a dead connection to close. So each connection here has its own client,
+which is discarded together with the connection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nats.aio.client import Client
 from berth.bus._address import Server, parse_servers
 from berth.bus._dial import dial, validate_files
 from berth.bus._subscription import Delivery, Subscription
-from berth.connect import Auth, ConnectOptions
+from berth.connect_options import Auth, ConnectOptions
 from berth.errors import AuthenticationError, BusClosedError, ConnectError, UnreachableError
 
 log = logging.getLogger("berth")
@@ -74,7 +74,7 @@ class Connection:
         self._state_changed = asyncio.Event()
         self._check_requested = asyncio.Event()
         self._reconnect_task: asyncio.Task[None] | None = None
-        # Tasks of the current client, cancelled with it.
+        # Tasks of the current client, cancelled together with the client.
         self._client_tasks: set[asyncio.Task[None]] = set()
         self._close_tasks: set[asyncio.Task[None]] = set()
 
@@ -107,11 +107,11 @@ class Connection:
         return self._options.inbox_prefix
 
     def check_now(self) -> None:
-        """Checks the connection immediately; called by a user that found it broken."""
+        """Checks the connection immediately; called when a command finds the connection broken."""
         self._check_requested.set()
 
     async def wait_for_state(self, predicate: Callable[[ConnectionState], bool]) -> ConnectionState:
-        """Waits until the state satisfies `predicate`. Cancel safe. Raises `BusClosedError`."""
+        """Waits until the state satisfies `predicate`. Safe to cancel. Raises `BusClosedError`."""
         while not predicate(self.state):
             if self.closed:
                 raise BusClosedError
@@ -129,7 +129,7 @@ class Connection:
         return subscription
 
     def spawn(self, operation: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs a coroutine that is cancelled with the current client, and not before."""
+        """Runs a coroutine that is cancelled only together with the current client."""
         task = asyncio.create_task(operation)
         self._client_tasks.add(task)
         task.add_done_callback(self._client_tasks.discard)
@@ -227,7 +227,10 @@ class Connection:
         return random.sample(servers, len(servers))
 
     def _add_discovered(self, client: Client) -> None:
-        """Adds the other servers of the cluster. A certificate for a name also covers their addresses."""
+        """Adds the other servers of the cluster.
+
+        The certificate of a server that is known by address only must match the name of the connected server.
+        """
         connected_url = client.connected_url
         for url in client.discovered_servers:
             server = _discovered_server(url, connected_url)

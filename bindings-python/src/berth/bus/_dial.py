@@ -15,7 +15,7 @@ from nats import errors
 from nats.aio.client import Client
 
 from berth.bus._address import Server
-from berth.connect import (
+from berth.connect_options import (
     Auth,
     ConnectOptions,
     CredentialsFile,
@@ -35,7 +35,7 @@ from berth.errors import (
 
 PING_INTERVAL_S = 4
 """Interval of keep-alive pings. A dead connection is detected after three intervals: well within the 3 minutes
-of HOST-RESIL-010, and before it swallows a second heartbeat."""
+of HOST-RESIL-010, and before the connection loses a second heartbeat."""
 
 MAX_OUTSTANDING_PINGS = 2
 
@@ -74,7 +74,7 @@ _check_library()
 async def dial(
     server: Server, options: ConnectOptions, auth: Auth | None, on_error: Callable[[Exception], None]
 ) -> Client:
-    """Returns a connected client. It does not reconnect, and reports later errors to `on_error`.
+    """Returns a connected client, which does not reconnect and reports later errors to `on_error`.
 
     Raises `ConnectError`.
     """

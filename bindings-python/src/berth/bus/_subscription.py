@@ -53,7 +53,7 @@ class Subscription:
         )
 
     async def drain(self, timeout_s: float) -> None:
-        """Unsubscribes, and passes on the messages that have already arrived before it returns.
+        """Unsubscribes, and passes on the messages that have already arrived.
 
         Returns after `timeout_s` at the latest, and immediately while disconnected.
         """

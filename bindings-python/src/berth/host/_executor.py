@@ -35,7 +35,7 @@ log = logging.getLogger("berth")
 
 
 class Executor:
-    """All workloads of one host. Belongs to one event loop; only status reports may come from other threads."""
+    """Runs all workloads of one host, on one event loop. Only status reports may come from other threads."""
 
     def __init__(self, host: Host[Any]) -> None:
         self._host = host
@@ -44,7 +44,8 @@ class Executor:
         self._lifecycle = Lifecycle()
         self._last_request = 0
         self._replies: dict[int, asyncio.Future[Reply]] = {}
-        self._workloads: dict[int, Workload] = {}
+        # Workloads by start request, until the request has been processed.
+        self._requested_workloads: dict[int, Workload] = {}
         self._stop_signals: dict[int, _StopSignal] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -54,7 +55,7 @@ class Executor:
     def start(self, workload_id: str, workload: Workload) -> asyncio.Future[Reply]:
         """Starts a workload, unless its ID is in use.
 
-        The reply is the outcome, or STARTING if the start takes longer than `STARTING_AFTER_S`.
+        The reply is the outcome, or STARTING if the start takes longer than `REPLY_STARTING_AFTER_S`.
         """
         return self._request(StartRequested, workload_id, workload)
 
@@ -75,7 +76,7 @@ class Executor:
         self._step(Shutdown())
 
     async def wait_idle(self) -> None:
-        """Waits until no run is left in the host. Cancel safe."""
+        """Waits until the host has released all runs. Safe to cancel."""
         await self._idle.wait()
 
     async def cancel(self) -> None:
@@ -94,9 +95,9 @@ class Executor:
         request = self._last_request
         reply = self._replies[request] = self._loop.create_future()
         if workload is not None:
-            self._workloads[request] = workload
+            self._requested_workloads[request] = workload
         self._step(event(request, workload_id))
-        self._workloads.pop(request, None)
+        self._requested_workloads.pop(request, None)
         return reply
 
     def _step(self, event: Event) -> None:
@@ -107,7 +108,7 @@ class Executor:
                     if future is not None and not future.done():
                         future.set_result(reply)
                 case StartRun(request, run, workload_id):
-                    self._start_run(run, workload_id, self._workloads.pop(request))
+                    self._start_run(run, workload_id, self._requested_workloads.pop(request))
                 case StopRun(run):
                     stop_signal = self._stop_signals.get(run)
                     if stop_signal is not None:
@@ -119,7 +120,7 @@ class Executor:
             self._idle.clear()
 
     def _set_timer(self) -> None:
-        due_s = self._lifecycle.next_tick_s()
+        due_s = self._lifecycle.next_tick_at_s()
         if self._timer is not None:
             if self._timer.when() == due_s:
                 return
@@ -146,7 +147,7 @@ class Executor:
 
     async def _run(self, run: int, request: StartRequest, stop_signal: _StopSignal) -> None:
         """Executes one run until the host has released it."""
-        # The stop may already have arrived, in the same event loop iteration as the start.
+        # The stop may have arrived already, in the same event loop iteration as the start.
         if not stop_signal.event.is_set():
             await self._start_and_stop(run, request, stop_signal)
         del self._stop_signals[run]
@@ -167,7 +168,7 @@ class Executor:
             if not stop_signal.event.is_set():
                 self._step(StartFailed(run, _start_error(error)))
             return
-        # Also if the start was cancelled but succeeded nevertheless.
+        # A start that was cancelled but succeeded nevertheless is reported too; its instance is then stopped.
         self._step(Started(run))
         await stop_signal.event.wait()
         await self._stop(starting.result())
@@ -180,7 +181,10 @@ class Executor:
 
 
 class _StopSignal:
-    """Signals a run to stop: cancels a start in flight, or else the instance is stopped."""
+    """Signals a run to stop.
+
+    Cancels the start if it is in flight; otherwise, the run stops its instance.
+    """
 
     def __init__(self) -> None:
         self.event = asyncio.Event()

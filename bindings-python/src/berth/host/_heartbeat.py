@@ -24,9 +24,11 @@ log = logging.getLogger("berth")
 _FLUSH_TIMEOUT_S = 24 * 3600.0
 """Timeout for delivering a heartbeat; a broken connection ends the wait earlier."""
 
-_MIN_HEARTBEAT_GAP_S = 1.3
-"""Gap to a heartbeat that is repeated after a reconnect. Two heartbeats within 1 s are a burst (HOST-BEAT-004);
-after 2 s the heartbeat counts as missing (HOST-RESIL-002)."""
+_REPEAT_DELAY_S = 1.3
+"""Delay before a heartbeat that was interrupted by a reconnect is repeated.
+
+The delay is more than 1 s, because two heartbeats within 1 s are a burst (HOST-BEAT-004), and less than 2 s,
+because a later heartbeat is too late after a reconnect (HOST-RESIL-002)."""
 
 
 class HeartbeatPublisher:
@@ -36,7 +38,7 @@ class HeartbeatPublisher:
         self._host = host
         self._executor = executor
         self._host_id = host_id
-        # The first description: identity is constant for the lifetime of the process (HOST-BEAT-007).
+        # The first description; its identifying fields never change (HOST-BEAT-007).
         self._identity = host.describe()
         self._started_at = _now()
         if not self._identity.hostname or not self._identity.version:
@@ -61,7 +63,7 @@ class HeartbeatPublisher:
             if after.generation != before.generation:
                 # The connection broke during this heartbeat, which may or may not have arrived. Repeat it
                 # soon, but not so soon that the two are a burst.
-                next_s = loop.time() + _MIN_HEARTBEAT_GAP_S
+                next_s = loop.time() + _REPEAT_DELAY_S
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(next_s):
                     await _next_connection(bus, after)
@@ -79,7 +81,7 @@ class HeartbeatPublisher:
         if payload is None:
             return
         try:
-            # The command subscription was made earlier on this connection, so it is active before the
+            # The command subscription was sent earlier on this connection, so it is active before the
             # heartbeat arrives (HOST-WIRE-014).
             await bus.publish(_subject.heartbeat(self._host_id), payload)
             await bus.flush(_FLUSH_TIMEOUT_S)

@@ -1,6 +1,7 @@
 """Lifecycle of workload IDs: decides all replies and actions, and performs none of them.
 
-No clock and no I/O: the caller passes in events and executes the returned actions.
+The lifecycle has no clock and no I/O: the caller passes in events and executes the returned actions. Times are
+in seconds since an arbitrary start.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from berth.errors import StartError
 from berth.host.status_reporter import StatusReport
 from berth.state import WorkloadState
 
-STARTING_AFTER_S = 4.5
-"""Time after which an unfinished start is answered with STARTING: within the 5 s that the protocol guarantees,
-with a margin for transport."""
+REPLY_STARTING_AFTER_S = 4.5
+"""Time after a start request at which a start without an outcome is answered with STARTING: within the 5 s that
+the protocol guarantees, with a margin for transport."""
 
 MAX_ENDED = 1024
-"""Maximum number of ended workloads that stay visible. A scheduler polls within minutes, and an entry is at
-most an ID and a message."""
+"""Maximum number of ended workloads that stay visible.
+
+Schedulers poll within minutes, so that few need to stay visible; each entry is small, because it holds only an
+ID and a message."""
 
 MAX_WORKLOADS = 16_384
 """Maximum number of IDs in use: a safeguard against a runaway scheduler, far above one machine's capacity."""
@@ -90,7 +93,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The time of `Lifecycle.next_tick_s` has come."""
+    """The time of `Lifecycle.next_tick_at_s` has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +129,8 @@ class SendReply:
 class StartRun:
     """Call the host's `start` with the workload of this request.
 
-    A run is one attempt to run a workload. Run numbers are never reused, so that a late event of an earlier run
-    under the same ID is recognized as stale.
+    A run is one execution of a start, until the host has released the instance. Run numbers are never reused,
+    so that a late event of an earlier run under the same ID is recognized as stale.
     """
 
     request: int
@@ -145,22 +148,24 @@ class StopRun:
 Action: TypeAlias = SendReply | StartRun | StopRun
 
 
-# --- phases of one ID. A run only moves down this list.
+# --- phases of one ID. A run passes them in this order and may skip some.
 
 
 @dataclass(slots=True)
 class _Starting:
-    """The start is in flight; `pending_request` is the start request that has no reply yet."""
+    """The start is in flight."""
 
     pending_request: int | None
+    """Start request that has no reply yet, if any."""
     message: str = "starting"
-    report: StatusReport | None = None
+    last_report: StatusReport | None = None
+    """Latest report of the host."""
     state = WorkloadState.STARTING
 
 
 @dataclass(slots=True)
 class _Active:
-    """The host has an instance: RUNNING, or STARTING between two runs of a service."""
+    """The host has an instance: RUNNING, or STARTING while a failed service waits to be restarted."""
 
     state: WorkloadState
     message: str
@@ -168,12 +173,14 @@ class _Active:
 
 @dataclass(slots=True)
 class _Ended:
-    """The workload ended by itself: COMPLETED or ERROR. `in_host` until the host has released it."""
+    """The workload ended by itself: COMPLETED or ERROR."""
 
     state: WorkloadState
     message: str
     guest_ran: bool
+    """Whether guest code has run."""
     in_host: bool = True
+    """True until the host has released the run."""
 
 
 @dataclass(slots=True)
@@ -202,7 +209,7 @@ _DEFAULT_MESSAGES = {
     WorkloadState.STARTING: "starting",
     WorkloadState.RUNNING: "running",
     WorkloadState.COMPLETED: "completed",
-    WorkloadState.ERROR: "failed without a reason",
+    WorkloadState.ERROR: "failed, no reason given",
 }
 
 
@@ -211,22 +218,23 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
-        # IDs of all runs that the host has not released.
-        self._ids: dict[int, str] = {}
-        # Deadlines of start replies, as a heap; entries of runs without a pending request are skipped.
+        # Workload ID of each run that the host has not released.
+        self._id_by_unreleased_run: dict[int, str] = {}
+        # Heap of the deadlines of start replies; entries of runs without a pending request are skipped.
         self._reply_deadlines: list[tuple[float, int]] = []
-        self._ended: OrderedDict[int, str] = OrderedDict()
+        # Workload ID of each ended run that the host has released, oldest first.
+        self._released_ended: OrderedDict[int, str] = OrderedDict()
         self._last_run = 0
         self._shutting_down = False
 
     def step(self, now_s: float, event: Event) -> list[Action]:
-        """Processes one event and returns the resulting actions. `now_s` is the time of any monotonic clock."""
+        """Processes one event and returns the resulting actions."""
         actions: list[Action] = []
         match event:
             case StartRequested(request, workload_id):
-                self._start(now_s, request, workload_id, actions)
+                self._on_start_requested(now_s, request, workload_id, actions)
             case StopRequested(request, workload_id):
-                self._stop(request, workload_id, actions)
+                self._on_stop_requested(request, workload_id, actions)
             case StatusRequested(request, workload_id):
                 actions.append(SendReply(request, self._status(workload_id)))
             case Started(run):
@@ -238,12 +246,12 @@ class Lifecycle:
             case Released(run):
                 self._on_released(run, actions)
             case Tick():
-                self._send_overdue_replies(now_s, actions)
+                self._on_tick(now_s, actions)
             case Shutdown():
-                self._shut_down(actions)
+                self._on_shutdown(actions)
         return actions
 
-    def next_tick_s(self) -> float | None:
+    def next_tick_at_s(self) -> float | None:
         """Returns the time of the next `Tick`, if any."""
         while self._reply_deadlines and not self._is_reply_pending(self._reply_deadlines[0][1]):
             heapq.heappop(self._reply_deadlines)
@@ -255,9 +263,9 @@ class Lifecycle:
 
     def is_idle(self) -> bool:
         """Returns whether the host has released all runs."""
-        return not self._ids
+        return not self._id_by_unreleased_run
 
-    def _start(self, now_s: float, request: int, workload_id: str, actions: list[Action]) -> None:
+    def _on_start_requested(self, now_s: float, request: int, workload_id: str, actions: list[Action]) -> None:
         refusal = self._refuse_start(workload_id)
         if refusal is not None:
             actions.append(SendReply(request, refusal))
@@ -266,17 +274,17 @@ class Lifecycle:
         run = self._last_run
         previous = self._entries.get(workload_id)
         if previous is not None:
-            self._ended.pop(previous.run, None)
+            self._released_ended.pop(previous.run, None)
         self._entries[workload_id] = _Entry(run, _Starting(request))
-        self._ids[run] = workload_id
-        heapq.heappush(self._reply_deadlines, (now_s + STARTING_AFTER_S, run))
+        self._id_by_unreleased_run[run] = workload_id
+        heapq.heappush(self._reply_deadlines, (now_s + REPLY_STARTING_AFTER_S, run))
         actions.append(StartRun(request, run, workload_id))
 
     def _refuse_start(self, workload_id: str) -> Reply | None:
         if self._shutting_down:
             return Reply.refused(workload_id, ErrorCode.UNAVAILABLE, "the host is shutting down")
         entry = self._entries.get(workload_id)
-        if entry is None and len(self._entries) - len(self._ended) >= MAX_WORKLOADS:
+        if entry is None and len(self._entries) - len(self._released_ended) >= MAX_WORKLOADS:
             message = f"the host has reached its limit of {MAX_WORKLOADS} workloads"
             return Reply.refused(workload_id, ErrorCode.UNAVAILABLE, message)
         if entry is None or entry.is_restartable():
@@ -285,19 +293,20 @@ class Lifecycle:
         message = f"the workload ID is in use in state {state}; stop it before starting it again"
         return Reply.refused(workload_id, ErrorCode.CONFLICT, message)
 
-    def _stop(self, request: int, workload_id: str, actions: list[Action]) -> None:
+    def _on_stop_requested(self, request: int, workload_id: str, actions: list[Action]) -> None:
         entry = self._entries.get(workload_id)
         if entry is None:
             actions.append(SendReply(request, Reply.not_found(workload_id)))
             return
         match entry.phase:
             case _Starting() | _Active():
+                # Only the reply to a start in flight contains the message.
                 self._stop_run(workload_id, entry, "stopped while starting", actions)
             case _Ended(in_host=True):
                 entry.phase = _Stopping()
             case _Ended():
                 del self._entries[workload_id]
-                self._ended.pop(entry.run, None)
+                self._released_ended.pop(entry.run, None)
             case _Stopping():
                 pass
         actions.append(SendReply(request, Reply(workload_id, WorkloadState.STOPPING, "stopping")))
@@ -320,9 +329,9 @@ class Lifecycle:
         workload_id, entry = self._entry_of(run)
         if entry is None or not isinstance(entry.phase, _Starting):
             return
-        pending, report = entry.phase.pending_request, entry.phase.report
+        pending, report = entry.phase.pending_request, entry.phase.last_report
         entry.phase = _Active(WorkloadState.RUNNING, "running")
-        if report is not None and report.was_up:
+        if report is not None and report.has_run:
             self._on_report(run, report, actions)
         if pending is not None:
             actions.append(SendReply(pending, self._status(workload_id)))
@@ -331,9 +340,10 @@ class Lifecycle:
         workload_id, entry = self._entry_of(run)
         if entry is None or not isinstance(entry.phase, _Starting):
             return
-        pending, report = entry.phase.pending_request, entry.phase.report
-        message = error.message or "the start failed without a reason"
-        guest_ran = error.non_retryable or (report is not None and report.was_up)
+        pending, report = entry.phase.pending_request, entry.phase.last_report
+        message = error.message or "the start failed, no reason given"
+        # Guest code has run if the host says so or has reported a state other than STARTING.
+        guest_ran = error.non_retryable or (report is not None and report.has_run)
         entry.phase = _Ended(WorkloadState.ERROR, shorten(message, MAX_MESSAGE_BYTES), guest_ran)
         if pending is not None:
             actions.append(SendReply(pending, self._status(workload_id)))
@@ -347,7 +357,7 @@ class Lifecycle:
             case _Starting() as phase:
                 if report.state is WorkloadState.STARTING:
                     phase.message = message
-                phase.report = report
+                phase.last_report = report
             case _Active() as phase if report.state in (WorkloadState.STARTING, WorkloadState.RUNNING):
                 phase.state, phase.message = report.state, message
             case _Active():
@@ -359,16 +369,16 @@ class Lifecycle:
     def _on_released(self, run: int, actions: list[Action]) -> None:
         self._handle_unexpected_release(run, actions)
         workload_id, entry = self._entry_of(run)
-        self._ids.pop(run, None)
+        self._id_by_unreleased_run.pop(run, None)
         if entry is None:
             return
         if not isinstance(entry.phase, _Ended):
             del self._entries[workload_id]
             return
         entry.phase.in_host = False
-        self._ended[run] = workload_id
-        if len(self._ended) > MAX_ENDED:
-            _, oldest = self._ended.popitem(last=False)
+        self._released_ended[run] = workload_id
+        if len(self._released_ended) > MAX_ENDED:
+            _, oldest = self._released_ended.popitem(last=False)
             del self._entries[oldest]
 
     def _handle_unexpected_release(self, run: int, actions: list[Action]) -> None:
@@ -382,8 +392,8 @@ class Lifecycle:
         elif isinstance(entry.phase, _Active):
             entry.phase = _Ended(WorkloadState.ERROR, message, guest_ran=True)
 
-    def _send_overdue_replies(self, now_s: float, actions: list[Action]) -> None:
-        while (due := self.next_tick_s()) is not None and due <= now_s:
+    def _on_tick(self, now_s: float, actions: list[Action]) -> None:
+        while (due := self.next_tick_at_s()) is not None and due <= now_s:
             _, run = heapq.heappop(self._reply_deadlines)
             workload_id, entry = self._entry_of(run)
             phase = entry.phase if entry is not None else None
@@ -397,15 +407,15 @@ class Lifecycle:
             entry is not None and isinstance(entry.phase, _Starting) and entry.phase.pending_request is not None
         )
 
-    def _shut_down(self, actions: list[Action]) -> None:
+    def _on_shutdown(self, actions: list[Action]) -> None:
         self._shutting_down = True
-        for workload_id in self._ids.values():
+        for workload_id in self._id_by_unreleased_run.values():
             entry = self._entries.get(workload_id)
             if entry is not None and isinstance(entry.phase, _Starting | _Active):
                 self._stop_run(workload_id, entry, "the host is shutting down", actions)
 
     def _entry_of(self, run: int) -> tuple[str, _Entry | None]:
         """Returns the ID and entry of a run; the entry is `None` if another run has claimed the ID."""
-        workload_id = self._ids.get(run, "")
-        entry = self._entries.get(workload_id) if run in self._ids else None
+        workload_id = self._id_by_unreleased_run.get(run, "")
+        entry = self._entries.get(workload_id) if run in self._id_by_unreleased_run else None
         return workload_id, entry if entry is not None and entry.run == run else None

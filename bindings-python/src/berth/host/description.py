@@ -22,7 +22,7 @@ class Description:
     """
 
     hostname: str
-    """Name or address of the host's ingress for peers, without the port."""
+    """Name or address at which clients reach the host's ingress, without the port."""
     friendly_name: str
     """DNS-1123 subdomain, unique in the fleet; used as the name of a Kubernetes object."""
     version: str
@@ -50,7 +50,7 @@ class Description:
     exports: Sequence[WitInterface] = ()
     """Interfaces that this host calls on workloads."""
     component_count: int = 0
-    """Number of components of running workloads, without services."""
+    """Number of components of running workloads, not counting services."""
 
 
 def is_dns_1123_subdomain(name: str) -> bool:

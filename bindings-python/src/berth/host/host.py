@@ -50,7 +50,7 @@ class Host(ABC, Generic[Instance]):
         """Starts a workload. Its routes and subscriptions must be active when this returns.
 
         It may take any amount of time; meanwhile the scheduler receives STARTING. If the workload is stopped
-        before it is up, the call is cancelled at its next `await`; release its resources with `finally` or
+        before this returns, the call is cancelled at its next `await`; release its resources with `finally` or
         `async with`.
 
         Raises `StartError` with a message for the scheduler. Any other exception is logged, its text is not

@@ -6,10 +6,10 @@ import uuid
 from dataclasses import dataclass, field
 
 MIN_HEARTBEAT_INTERVAL_S = 1.0
-"""Shortest heartbeat interval; peers consider faster heartbeats a burst (HOST-BEAT-004)."""
+"""Shortest heartbeat interval; schedulers consider faster heartbeats a burst (HOST-BEAT-004)."""
 
 MAX_HEARTBEAT_INTERVAL_S = 30.0
-"""Longest heartbeat interval; peers consider a host with slower heartbeats lost (HOST-BEAT-003)."""
+"""Longest heartbeat interval; schedulers consider a host with slower heartbeats lost (HOST-BEAT-003)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

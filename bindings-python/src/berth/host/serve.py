@@ -10,7 +10,7 @@ from typing import Any
 
 from berth import _subject
 from berth.bus import Bus, connect
-from berth.connect import ConnectOptions
+from berth.connect_options import ConnectOptions
 from berth.errors import ServeError
 from berth.host._server import Server
 from berth.host.host import Host
@@ -24,13 +24,15 @@ async def serve(
     *,
     shutdown: asyncio.Event | None = None,
 ) -> None:
-    """Serves `host` until `shutdown` is set, or until SIGTERM or SIGINT if it is `None`; then stops gracefully.
+    """Serves `host` until `shutdown` is set, and then stops gracefully.
+
+    If `shutdown` is `None`, SIGTERM or SIGINT stops the host.
 
     A graceful stop unsubscribes, replies to pending requests, stops all workloads within the grace period, and
     returns.
 
-    With a URL or `ConnectOptions`, it opens its own connection and waits until a broker is reachable. With a
-    `Bus`, it shares that connection. Either way it reconnects indefinitely.
+    With a URL or `ConnectOptions`, `serve` opens its own connection and waits until a broker is reachable. With
+    a `Bus`, `serve` shares that connection. In both cases, the connection reconnects indefinitely.
 
     Cancelling the call cancels all its tasks, without a graceful stop.
 

@@ -17,8 +17,8 @@ class StatusReport:
     """STARTING, RUNNING, COMPLETED or ERROR."""
     message: str
     """Human-readable detail."""
-    was_up: bool
-    """Whether this or an earlier report had a state other than STARTING."""
+    has_run: bool
+    """Whether the workload has ever run: this or an earlier report has a state other than STARTING."""
 
 
 class StatusReporter:
@@ -27,23 +27,24 @@ class StatusReporter:
     A report for a stopped workload is ignored, so a task need not know whether the workload was stopped.
 
     While `Host.start` is in flight, `starting` changes the message that `status` returns. When `Host.start`
-    returns, the state becomes RUNNING, unless `running`, `completed` or `failed` was called before: then the
-    latest report determines the state.
+    returns, the state becomes RUNNING. If `running`, `completed` or `failed` was called before, the latest
+    report determines the state instead.
 
-    The SDK creates one for each start. A test of a host creates its own: `StatusReporter(reports.append)`.
+    The SDK creates one reporter for each start. A test of a host creates its own:
+    `StatusReporter(reports.append)`.
     """
 
     def __init__(self, deliver: Callable[[StatusReport], object]) -> None:
         self._deliver = deliver
-        self._was_up = False
+        self._has_run = False
         self._lock = threading.Lock()
 
     def starting(self, message: str = "") -> None:
-        """Reports STARTING: not up yet, or down between two runs of a service."""
+        """Reports STARTING: the workload is not running yet, or a failed service waits to be restarted."""
         self._report(WorkloadState.STARTING, message)
 
     def running(self, message: str = "") -> None:
-        """Reports RUNNING: the workload is up."""
+        """Reports RUNNING: the workload is running."""
         self._report(WorkloadState.RUNNING, message)
 
     def completed(self, message: str = "") -> None:
@@ -62,5 +63,5 @@ class StatusReporter:
 
     def _report(self, state: WorkloadState, message: str) -> None:
         with self._lock:
-            self._was_up = self._was_up or state is not WorkloadState.STARTING
-            self._deliver(StatusReport(state, message, self._was_up))
+            self._has_run = self._has_run or state is not WorkloadState.STARTING
+            self._deliver(StatusReport(state, message, self._has_run))

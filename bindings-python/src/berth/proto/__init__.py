@@ -108,4 +108,4 @@ MESSAGES = (
 )
 """All message types of the schema."""
 
-_redacted.redact_repr(MESSAGES)
+_redacted.install_redacted_repr(MESSAGES)

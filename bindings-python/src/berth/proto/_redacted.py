@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 REDACTED = "[redacted]"
 
-# Message type and field name. For a map, the keys are shown.
+# Message type and field name of each secret. The keys of a map are not secret.
 _SECRET_FIELDS = {
     ("ImagePullSecret", "username"),
     ("ImagePullSecret", "password"),
@@ -19,8 +19,8 @@ _SECRET_FIELDS = {
 }
 
 
-def redact_repr(message_types: Iterable[type[Message]]) -> None:
-    """Replaces the `repr` and `str` of these types with one that shows no secret, including nested messages.
+def install_redacted_repr(message_types: Iterable[type[Message]]) -> None:
+    """Makes the `repr` and `str` of these types show no secrets, not even in nested messages.
 
     The generated `repr` shows all values, so a single `%r` would write a secret to a log.
     """
@@ -55,5 +55,5 @@ def _value(field: FieldDescriptor, value: object) -> str:
 
 
 def _well_known(message: Message) -> str:
-    """Returns a well-known message on one line; the schema uses only the timestamp."""
+    """Returns a message of a well-known type on one line; the schema uses only `Timestamp`."""
     return f"{message.DESCRIPTOR.name}({', '.join(f'{f.name}={v!r}' for f, v in message.ListFields())})"

@@ -1,6 +1,7 @@
 """Liveness core: decides from heartbeats, probes and the connection which hosts are alive, and performs no I/O.
 
-It has no clock: the caller passes in events and executes the returned actions.
+The core has no clock: the caller passes in events and executes the returned actions. Times are in seconds since
+an arbitrary start.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Health(enum.Enum):
     ALIVE = "alive"
     """The host sent a heartbeat or answered a probe recently."""
     SUSPECT = "suspect"
-    """The host may be lost. Do not act on it yet."""
+    """The host may be lost. Do not replace its workloads yet."""
     LOST = "lost"
     """The host is lost. Its workloads may be placed elsewhere, subject to fencing."""
 
@@ -145,17 +146,18 @@ Action: TypeAlias = Probe | SetHealth | Forget
 class _Host:
     last_seen_s: float
     health: Health = Health.ALIVE
-    # Time of the latest answered probe.
-    answered_s: float | None = None
+    # Time of the latest reply to a probe.
+    last_reply_s: float | None = None
+    # Deadline of the latest start in flight; before it, silence alone does not make the host lost.
     busy_until_s: float = 0.0
-    # Whether the host was seen since the last (re)connect. Otherwise its silence proves nothing before the
-    # connection has settled.
+    # Whether the host was seen since the last (re)connect. During the settling period, only the silence of such
+    # a host counts.
     seen_since_connect: bool = False
     # Time of the first probe with no responders since the host was last seen, and the number of such probes.
     no_responders_since_s: float | None = None
     no_responders_count: int = 0
-    probe_at_s: float | None = None
-    silence_check_at_s: float = 0.0
+    next_probe_at_s: float | None = None
+    next_silence_check_at_s: float = 0.0
 
 
 class Liveness:
@@ -165,15 +167,17 @@ class Liveness:
         self._options = options
         self._probe_cost_s = 1.0 / max(options.probes_per_second, 1)
         self._hosts: dict[str, _Host] = {}
-        # Heap of scheduled probes; entries that differ from the host's `probe_at_s` are stale and skipped.
+        # Heap of scheduled probes; entries that differ from the host's `next_probe_at_s` are stale and skipped.
         self._probes: list[tuple[float, str]] = []
         # Heap of silence checks, one per host. Heartbeats do not reschedule the check, so they cost nothing
-        # here. Entries that differ from the host's `silence_check_at_s` are stale and skipped.
+        # here. Entries that differ from the host's `next_silence_check_at_s` are stale and skipped.
         self._silence_checks: list[tuple[float, str]] = []
         # Time of the latest mass loss that was attributed to the broker.
         self._mass_loss_at_s: float | None = None
         self._connected = False
+        # End of the settling period.
         self._settled_at_s = 0.0
+        # Time up to which the probe budget is used up.
         self._budget_used_until_s = 0.0
 
     def __len__(self) -> int:
@@ -181,7 +185,7 @@ class Liveness:
         return len(self._hosts)
 
     def step(self, now_s: float, event: Event) -> list[Action]:
-        """Processes one event and returns the resulting actions. `now_s` is the time of any monotonic clock."""
+        """Processes one event and returns the resulting actions."""
         actions: list[Action] = []
         match event:
             case HeartbeatReceived(host):
@@ -199,7 +203,7 @@ class Liveness:
             case Idle(host):
                 if host in self._hosts:
                     self._hosts[host].busy_until_s = now_s
-                    # The next check may have been postponed to the end of the start.
+                    # The next check may have been postponed to the deadline of the start.
                     self._schedule_silence_check(host, self._hosts[host], now_s)
             case Disconnected():
                 self._connected = False
@@ -219,16 +223,17 @@ class Liveness:
             return
         previous = host.health
         self._mark_seen(now_s, host_id, host, actions)
-        # A heartbeat of a live host does not postpone its probe: a host that then dies would be detected late.
+        # A heartbeat of a live host does not postpone the next probe; otherwise, a host that dies after a
+        # heartbeat would be detected late.
         if previous is not Health.ALIVE:
             self._schedule_probe(host_id, now_s + self._probe_interval_s())
 
     def _on_probe_replied(self, now_s: float, host_id: str, actions: list[Action]) -> None:
         host = self._hosts.get(host_id)
-        # Only a heartbeat revives a lost host; a late reply to a probe does not.
+        # Only a heartbeat recovers a lost host; a late reply to a probe does not.
         if host is None or host.health is Health.LOST:
             return
-        host.answered_s = now_s
+        host.last_reply_s = now_s
         self._mark_seen(now_s, host_id, host, actions)
         self._schedule_probe(host_id, now_s + self._probe_interval_s())
 
@@ -244,7 +249,7 @@ class Liveness:
         host = self._hosts.get(host_id)
         if host is None or host.health is Health.LOST:
             return
-        # A host seen since the connect has already reconnected: no responders then mean that it is gone.
+        # A host that was seen since the connect has reconnected. No responders then mean that it is gone.
         if not (self._is_settled(now_s) or (self._connected and host.seen_since_connect)):
             retry_s = now_s + self._options.no_responders_probe_interval_s
             self._schedule_probe(host_id, max(self._settled_at_s, retry_s))
@@ -270,22 +275,23 @@ class Liveness:
         if self._is_mass_loss(since_s):
             self._mass_loss_at_s = now_s
             return False
-        # Hosts reconnect one by one after a mass loss: do not declare the last ones lost because the first ones
-        # are back (SCHED-CONT-006).
+        # Hosts return from a mass loss one by one. The first ones lower the share of missing hosts below the
+        # threshold, but the remaining ones must not be declared lost because of that (SCHED-CONT-006).
         in_mass_loss = self._mass_loss_at_s is not None and self._mass_loss_at_s >= since_s
         return not in_mass_loss or elapsed_s >= self._options.settling_period_s
 
     def _is_mass_loss(self, since_s: float) -> bool:
         """Returns whether a large part of the hosts probed since `since_s` has no responders.
 
-        It is more likely that a broker failed and its hosts are reconnecting to another one than that all hosts
-        died at once. Heartbeats do not count: all hosts send them, whereas probes have reached only some.
+        It is then more likely that a broker failed and its hosts are reconnecting to another one than that all
+        these hosts died at once. Heartbeats do not count: all hosts send them, whereas probes have reached only
+        some.
         """
         unresponsive = responsive = 0
         for host in self._hosts.values():
             if host.no_responders_since_s is not None:
                 unresponsive += 1
-            elif host.answered_s is not None and host.answered_s >= since_s:
+            elif host.last_reply_s is not None and host.last_reply_s >= since_s:
                 responsive += 1
         if unresponsive < max(self._options.mass_loss_threshold, 1):
             return False
@@ -298,19 +304,19 @@ class Liveness:
         while self._silence_checks and self._silence_checks[0][0] <= now_s:
             at_s, host_id = heapq.heappop(self._silence_checks)
             host = self._hosts.get(host_id)
-            if host is None or host.silence_check_at_s != at_s:
+            if host is None or host.next_silence_check_at_s != at_s:
                 continue
             next_s = self._check_silence_of(now_s, host_id, host, actions)
             if next_s is not None:
                 self._schedule_silence_check(host_id, host, max(next_s, now_s + TICK_S))
 
     def _check_silence_of(self, now_s: float, host_id: str, host: _Host, actions: list[Action]) -> float | None:
-        """Checks one host and returns the time of its next check."""
+        """Checks one host and returns the time of its next check, if any."""
         options = self._options
         if not (self._is_settled(now_s) or host.seen_since_connect):
             return self._settled_at_s
-        # Silence counts only while the host could be heard: since it was last seen on this connection, or since
-        # the connection settled.
+        # Silence counts from the time at which the host was last seen on this connection, or else from the end
+        # of the settling period.
         seen_s = host.last_seen_s if host.seen_since_connect else max(host.last_seen_s, self._settled_at_s)
         suspect_s, lost_s = seen_s + options.suspect_after_s, seen_s + options.lost_after_s
         match host.health:
@@ -323,7 +329,7 @@ class Liveness:
             case Health.SUSPECT:
                 if now_s < lost_s:
                     return lost_s
-                # A busy host still has a subscription, so no responders prove the loss.
+                # A busy host still has a subscription, so that no responders prove the loss.
                 no_responders = host.no_responders_since_s is not None
                 if not no_responders and now_s < host.busy_until_s:
                     return host.busy_until_s
@@ -338,15 +344,15 @@ class Liveness:
                 return None
 
     def _schedule_silence_check(self, host_id: str, host: _Host, at_s: float) -> None:
-        host.silence_check_at_s = at_s
+        host.next_silence_check_at_s = at_s
         heapq.heappush(self._silence_checks, (at_s, host_id))
 
     @staticmethod
     def _mark_lost(host_id: str, host: _Host, reason: Reason, actions: list[Action]) -> None:
         host.health = Health.LOST
-        host.answered_s = None
+        host.last_reply_s = None
         host.no_responders_since_s, host.no_responders_count = None, 0
-        host.probe_at_s = None
+        host.next_probe_at_s = None
         actions.append(SetHealth(host_id, Health.LOST, reason))
 
     def _send_probes(self, now_s: float, actions: list[Action]) -> None:
@@ -360,22 +366,22 @@ class Liveness:
                 return
             at_s, host_id = heapq.heappop(self._probes)
             host = self._hosts.get(host_id)
-            if host is None or host.probe_at_s != at_s:
+            if host is None or host.next_probe_at_s != at_s:
                 continue
             # At most one probe per host is in flight: its outcome schedules the next one.
-            host.probe_at_s = None
+            host.next_probe_at_s = None
             self._budget_used_until_s += self._probe_cost_s
             actions.append(Probe(host_id))
 
     def _schedule_probe(self, host_id: str, at_s: float) -> None:
         host = self._hosts.get(host_id)
-        if host is None or host.health is Health.LOST or host.probe_at_s == at_s:
+        if host is None or host.health is Health.LOST or host.next_probe_at_s == at_s:
             return
-        host.probe_at_s = at_s
+        host.next_probe_at_s = at_s
         heapq.heappush(self._probes, (at_s, host_id))
 
     def _probe_interval_s(self) -> float:
-        """Returns the configured interval in a small fleet, and the interval within budget in a large one."""
+        """Returns the configured interval, or the longer interval that the budget requires in a large fleet."""
         return max(self._options.probe_interval_s, self._probe_cost_s * len(self._hosts))
 
     def _on_connected(self, now_s: float) -> None:

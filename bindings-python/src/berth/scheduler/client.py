@@ -68,9 +68,11 @@ class HostClient:
         return f"HostClient({self._host_id!r})"
 
     async def start(self, workload_id: str, workload: proto.Workload) -> Status:
-        """Starts a workload. Returns RUNNING, or STARTING if the start takes longer; then poll `status`.
+        """Starts a workload. Returns RUNNING or COMPLETED, or STARTING if the start takes longer.
 
-        Not idempotent by itself: after a timeout, send the same request again or call `status`. If the retry is
+        In state STARTING, poll `status`.
+
+        Not idempotent. After a timeout, send the same request again or call `status`. If the retry is
         refused with code 409, the first request arrived.
 
         Raises `RefusedError` if the host replies with ERROR, with or without a code.

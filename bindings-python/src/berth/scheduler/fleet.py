@@ -75,7 +75,7 @@ class Fleet:
     def by_load(self) -> list[HostView]:
         """Returns the hosts that are not lost, fewest workloads first, suspect hosts last.
 
-        A starting point for placement, not a scheduler.
+        The order is a starting point for placement, not a scheduler.
         """
         hosts = (host for host in self.hosts() if host.health is not Health.LOST)
         return sorted(hosts, key=lambda host: (host.health is not Health.ALIVE, host.heartbeat.workload_count))
@@ -87,8 +87,8 @@ class Fleet:
     def expect_busy(self, host_id: str, duration_s: float) -> AbstractContextManager[None]:
         """Marks a host as busy with a start, so that silence alone does not make it lost within `duration_s`.
 
-        A `wash host` is silent while it pulls an image. Used as a context manager around the start, the mark
-        ends with the reply::
+        A `wash host` is silent while it pulls an image. As a context manager around the start, the call removes
+        the mark when the start has a reply::
 
             with fleet.expect_busy(host.host_id, duration_s=60):
                 await host.start(workload_id, workload)
@@ -125,7 +125,7 @@ class Fleet:
 
 
 class FleetEvents(AsyncIterator[FleetEvent]):
-    """Events of a fleet, in order, until the fleet is no longer watched. Cancel safe.
+    """Events of a fleet, in order, until the fleet is no longer watched. Safe to cancel.
 
     `aclose`, or `async with contextlib.aclosing(…)`, closes this reader.
     """

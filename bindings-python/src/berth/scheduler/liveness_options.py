@@ -19,9 +19,10 @@ class LivenessOptions:
     """Minimum time that probes find no responders before a host is lost. A shorter time would mistake a
     reconnect for a lost host."""
     no_responders_count: int = 3
-    """Minimum number of probes with no responders in that time."""
+    """Minimum number of consecutive probes with no responders before a host is lost."""
     silent_probe_interval_s: float = 5.0
-    """Delay before the next probe after an unanswered probe. A busy host has to work through all of them."""
+    """Delay before the next probe after an unanswered probe. A busy host has to process all unanswered probes
+    later."""
     suspect_after_s: float = 20.0
     """Silence after which a host is suspect: one heartbeat interval plus transport."""
     lost_after_s: float = 35.0
@@ -29,11 +30,11 @@ class LivenessOptions:
     in flight is not lost before the end of that start."""
     settling_period_s: float = 12.0
     """Period after a (re)connect, and after a mass loss, in which missing hosts are not declared lost. Hosts
-    have to reconnect too, and have 10 s to do so (SCHED-CONT-003)."""
+    have 10 s to reconnect (SCHED-CONT-003)."""
     mass_loss_threshold: int = 3
     """Minimum number of hosts without responders at once for the broker to be suspected instead."""
     mass_loss_percent: int = 25
-    """Minimum share of such hosts in the fleet, in percent: safely below the share of one broker in a cluster
-    of three."""
+    """Minimum share of such hosts in the fleet, in percent. It is below the share of hosts that one broker in a
+    cluster of three serves."""
     forget_after_s: float = 600.0
     """Silence after which a lost host is forgotten."""

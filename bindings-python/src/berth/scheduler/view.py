@@ -19,7 +19,7 @@ class HostView:
     health: Health
     """Health of the host."""
     reason: Reason | None
-    """Reason if the host is suspect or lost."""
+    """Reason why the host is suspect or lost; otherwise `None`."""
     last_heartbeat_at: float
     """Arrival time of the latest heartbeat, on the clock of the event loop."""
 
@@ -46,7 +46,7 @@ class HostChanged:
 
 @dataclass(frozen=True, slots=True)
 class HostSuspect:
-    """A host may be lost. Do not act on it yet."""
+    """A host may be lost. Do not replace its workloads yet."""
 
     host_id: str
     reason: Reason

@@ -24,13 +24,14 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class HostHeartbeat(_message.Message):
     """A periodic message that shows that the host is alive and describes it.
 
-    Published bare on `runtime.operator.heartbeat.{hostId}`, and sent as the reply to a request on
-    `runtime.host.{hostId}.heartbeat`, whatever the payload of that request.
+    A host publishes it without an envelope on `runtime.operator.heartbeat.{hostId}`, and sends it as
+    the reply to a request on `runtime.host.{hostId}.heartbeat`, whatever the payload of that
+    request.
 
-    Each heartbeat is complete: the latest one replaces all earlier ones, and the same one may arrive
-    twice. A lost heartbeat is harmless once the next one arrives. Heartbeats are never queued and
-    sent late; a host that could not send for a while sends one heartbeat when it can, and not the
-    missed ones.
+    Each heartbeat is complete: the latest heartbeat replaces all earlier ones, and the same
+    heartbeat may arrive twice. A lost heartbeat is harmless once the next heartbeat arrives. A host
+    never queues heartbeats: when it can publish again after an interruption, it publishes one
+    heartbeat, and not the missed ones.
 
     A heartbeat contains no field outside this schema, because deployed schedulers drop a heartbeat
     with an unknown field. Extensions are announced in `labels`.
@@ -81,7 +82,7 @@ class HostHeartbeat(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id of the host, the same as in the subject: one subject token, unique among all hosts,
-    constant for the lifetime of the process, and different in the next process. Never unset.
+    constant for the lifetime of the process, and different in the next process. Always set.
 
     See HOST-WIRE-012, HOST-BEAT-005, HOST-BEAT-007.
     """
@@ -93,7 +94,7 @@ class HostHeartbeat(_message.Message):
     """
     friendly_name: _builtins.str
     """A human-readable name, also used for the objects of a scheduler: a DNS-1123 name of at most 253
-    bytes, unique in the fleet, constant for the lifetime of the process. Never unset.
+    bytes, unique in the fleet, constant for the lifetime of the process. Always set.
 
     See HOST-BEAT-005, HOST-BEAT-006, HOST-BEAT-007.
     """
@@ -121,7 +122,7 @@ class HostHeartbeat(_message.Message):
     See HOST-BEAT-011.
     """
     component_count: _builtins.int
-    """The number of components of the workloads that run on this host, services not counted."""
+    """The number of components of the workloads that run on this host, not counting services."""
     workload_count: _builtins.int
     """The number of workloads that run on this host. Increases by one as soon as a workload starts to
     run, and decreases by one when a workload is stopped.
@@ -158,7 +159,8 @@ class HostHeartbeat(_message.Message):
     @_builtins.property
     def imports(self) -> _containers.RepeatedCompositeFieldContainer[_wit_interface_pb2.WitInterface]:
         """The interfaces that this host offers to workloads. Interfaces that every host offers (the WASI
-        baseline) need not be listed. Serving wasi:http is announced by `http_port`, not here.
+        baseline) do not have to be listed. A host announces that it serves wasi:http by `http_port`,
+        not here.
 
         See HOST-BEAT-010.
         """

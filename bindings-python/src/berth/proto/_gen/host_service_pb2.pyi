@@ -19,14 +19,14 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class HostHeartbeatRequest(_message.Message):
-    """The envelope of a heartbeat in the remote procedure call. Never sent over NATS."""
+    """The envelope of a heartbeat in the remote procedure call. It is never sent over NATS."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def heartbeat(self) -> _host_heartbeat_pb2.HostHeartbeat:
-        """The heartbeat. Unset is an invalid request."""
+        """The heartbeat. Required: a request without it is invalid."""
 
     def __init__(
         self,

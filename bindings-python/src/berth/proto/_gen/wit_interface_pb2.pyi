@@ -75,19 +75,20 @@ class WitInterface(_message.Message):
     """
     name: _builtins.str
     """The name that distinguishes several declarations of one package, for instance two key-value
-    stores with different configurations. Unset means the only, unnamed declaration.
+    stores with different configurations. Unset if there is only one declaration.
     """
     @_builtins.property
     def interfaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The interfaces of the package: `incoming-handler`, `store`. In any order, without duplicates.
-        Unset in a heartbeat means the whole package. A declaration without interfaces declares none.
+        """The names of interfaces in the package, such as `incoming-handler` or `store`, in any order and
+        without duplicates. Unset in a heartbeat means the whole package. A declaration by a workload
+        without interfaces declares no interface.
         """
 
     @_builtins.property
     def config(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The configuration of this declaration, for the plugin that implements the interface. For an
         incoming wasi:http handler, `host` is the host name that is routed to the workload. The values
-        may be secret: a host writes them to no log and no reply. Unset in a heartbeat.
+        may be secret: a host writes them to no log or reply. Unset in a heartbeat.
 
         See HOST-HTTP-001, HOST-HTTP-006, HOST-HTTP-007.
         """

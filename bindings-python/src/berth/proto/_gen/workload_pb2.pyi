@@ -27,13 +27,13 @@ class _WorkloadState:
 class _WorkloadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkloadState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     WORKLOAD_STATE_UNSPECIFIED: _WorkloadState.ValueType  # 0
-    """Not a state. A host never sends it; it gives a scheduler no information.
+    """Not a state: a host never sends it, and a scheduler can conclude nothing from it.
 
     See HOST-JSON-007.
     """
     WORKLOAD_STATE_STARTING: _WorkloadState.ValueType  # 1
-    """The id is taken, but the workload does not run yet: its images are being fetched, or its
-    service is waiting for the next run. Not a failure.
+    """The id is taken, but the workload does not run yet: the host is fetching its images, or its
+    service is waiting for the next run. This state is not a failure.
 
     See HOST-START-012, HOST-START-013, HOST-SVC-008.
     """
@@ -44,7 +44,7 @@ class _WorkloadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Workloa
     """
     WORKLOAD_STATE_COMPLETED: _WorkloadState.ValueType  # 3
     """The service of the workload succeeded. No part of the workload is reachable. The host keeps the
-    id until it is stopped.
+    id until the id is stopped.
 
     See HOST-SVC-001, HOST-SVC-002, HOST-SVC-018, HOST-SVC-019.
     """
@@ -70,13 +70,13 @@ class WorkloadState(_WorkloadState, metaclass=_WorkloadStateEnumTypeWrapper):
     """The state of a workload on a host."""
 
 WORKLOAD_STATE_UNSPECIFIED: WorkloadState.ValueType  # 0
-"""Not a state. A host never sends it; it gives a scheduler no information.
+"""Not a state: a host never sends it, and a scheduler can conclude nothing from it.
 
 See HOST-JSON-007.
 """
 WORKLOAD_STATE_STARTING: WorkloadState.ValueType  # 1
-"""The id is taken, but the workload does not run yet: its images are being fetched, or its
-service is waiting for the next run. Not a failure.
+"""The id is taken, but the workload does not run yet: the host is fetching its images, or its
+service is waiting for the next run. This state is not a failure.
 
 See HOST-START-012, HOST-START-013, HOST-SVC-008.
 """
@@ -87,7 +87,7 @@ See HOST-START-001, HOST-HTTP-009.
 """
 WORKLOAD_STATE_COMPLETED: WorkloadState.ValueType  # 3
 """The service of the workload succeeded. No part of the workload is reachable. The host keeps the
-id until it is stopped.
+id until the id is stopped.
 
 See HOST-SVC-001, HOST-SVC-002, HOST-SVC-018, HOST-SVC-019.
 """
@@ -163,8 +163,8 @@ class Workload(_message.Message):
     """Components, and at most one service, that run on one host as a unit: started together, stopped
     together, linked to each other.
 
-    Its identity on the host is the `workload_id` of the request that starts it, not its name. A
-    workload without components and without a service is valid and does nothing.
+    The identity of a workload on a host is the `workload_id` of the request that starts it, not its
+    name. A workload without components and without a service is valid and does nothing.
 
     See HOST-START-006.
     """
@@ -199,20 +199,20 @@ class Workload(_message.Message):
     VOLUMES_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace of the workload in the scheduler. For users and for logs; a host derives no
-    identity from it. Unset is allowed.
+    identity from it. May be unset.
     """
     name: _builtins.str
-    """The name of the workload in the scheduler. For users and for logs; need not be unique. Unset is
-    allowed.
+    """The name of the workload in the scheduler. For users and for logs; it does not have to be
+    unique. May be unset.
     """
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Annotations of the scheduler. A host ignores annotations that it does not know."""
+        """Annotations from the scheduler. A host ignores annotations that it does not know."""
 
     @_builtins.property
     def service(self) -> Global___Service:
-        """The component that runs by itself for the lifetime of the workload. Unset means none: the
-        components then run only when they are called.
+        """The service, which runs by itself for the lifetime of the workload. If it is unset, the
+        workload has only components, which run when they are called.
 
         See HOST-SVC-016.
         """
@@ -247,7 +247,8 @@ Global___Workload: _TypeAlias = Workload  # noqa: Y015
 
 @_typing.final
 class Service(_message.Message):
-    """A component with a `run` function that the host calls once, and again when it fails.
+    """The part of a workload that runs by itself: the host calls its `run` function once, and again
+    after a failure.
 
     The health of a workload is the health of its service: when the service restarts, the components
     restart; when the service has completed or used up its restarts, no part of the workload remains
@@ -265,27 +266,27 @@ class Service(_message.Message):
     IMAGE_PULL_SECRET_FIELD_NUMBER: _builtins.int
     IMAGE_PULL_POLICY_FIELD_NUMBER: _builtins.int
     image: _builtins.str
-    """The OCI reference of the component. The host refuses a start with an unset or malformed
-    reference.
+    """The OCI reference of the image. The host refuses a start with an unset or malformed reference.
 
     See HOST-IMG-001, HOST-IMG-006, HOST-SVC-015.
     """
     max_restarts: _builtins.int
-    """The number of restarts after failures, restored when the service runs for a minute without a
-    failure. Unset is 0: no restarts. A value above 4294967295 is refused; it is a negative number
-    that was cast.
+    """The number of restarts after failures, restored when the service has run for a minute without a
+    failure. Unset is 0: no restarts. A host refuses a value above 4294967295, which is a negative
+    number that was cast.
 
     See HOST-SVC-006, HOST-SVC-007, HOST-SVC-013, HOST-START-010.
     """
     image_pull_policy: Global___ImagePullPolicy.ValueType
-    """The policy on asking the registry for the image. Unset means that the host chooses.
+    """The pull policy of the image: when the host asks the registry for it. Unset means that the host
+    chooses.
 
     See HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
     """
     @_builtins.property
     def local_resources(self) -> Global___LocalResources:
-        """The resources of the service. Unset means the defaults of the host, and no access that has to
-        be allowed.
+        """The resources of the service. Unset means the default limits of the host, and no access that
+        `LocalResources` would grant.
         """
 
     @_builtins.property
@@ -362,44 +363,44 @@ class Component(_message.Message):
     IMAGE_PULL_POLICY_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
     image: _builtins.str
-    """The OCI reference of the component. The host refuses a start with an unset or malformed
-    reference.
+    """The OCI reference of the image. The host refuses a start with an unset or malformed reference.
 
     See HOST-IMG-001, HOST-IMG-006.
     """
     pool_size: _builtins.int
-    """The number of instances that the host keeps ready. Unset, 0 and less mean not configured: the
-    host chooses.
+    """The number of instances that the host keeps ready. If it is unset, 0 or negative, the host
+    chooses.
 
     See HOST-START-007.
     """
     max_invocations: _builtins.int
-    """The number of calls after which the host replaces an instance with a fresh one. Unset, 0 and
-    less mean not configured: the host chooses.
+    """The number of calls after which the host replaces an instance with a fresh one. If it is unset,
+    0 or negative, the host chooses.
 
     See HOST-START-007.
     """
     name: _builtins.str
-    """The name of the component in its workload. A host includes it in every message about the
-    component. Unset is allowed.
+    """The name of the component in its workload. A host includes the name in every message about the
+    component. May be unset.
 
     See HOST-START-018.
     """
     image_pull_policy: Global___ImagePullPolicy.ValueType
-    """The policy on asking the registry for the image. Unset means that the host chooses.
+    """The pull policy of the image: when the host asks the registry for it. Unset means that the host
+    chooses.
 
     See HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
     """
     max_concurrency: _builtins.int
-    """The maximum number of concurrent calls of the component. Unset, 0 and less mean not configured:
-    the host chooses.
+    """The maximum number of concurrent calls of the component. If it is unset, 0 or negative, the
+    host chooses.
 
     See HOST-START-007.
     """
     @_builtins.property
     def local_resources(self) -> Global___LocalResources:
-        """The resources of the component. Unset means the defaults of the host, and no access that has to
-        be allowed.
+        """The resources of the component. Unset means the default limits of the host, and no access that
+        `LocalResources` would grant.
         """
 
     @_builtins.property
@@ -484,27 +485,27 @@ class LocalResources(_message.Message):
     ALLOWED_IP_NAME_LOOKUPS_FIELD_NUMBER: _builtins.int
     ALLOWED_HOST_LOOPBACK_PORTS_FIELD_NUMBER: _builtins.int
     memory_limit_mb: _builtins.int
-    """The limit on the linear memory of one instance, in MiB. Unset, 0 and less mean not configured:
-    the default of the host applies.
+    """The limit on the linear memory of one instance, in MiB. If it is unset, 0 or negative, the
+    default of the host applies.
 
     See HOST-RES-001, HOST-RES-002.
     """
     cpu_limit: _builtins.int
-    """The limit on processor time, in thousandths of one processor. Unset, 0 and less mean not
-    configured: the default of the host applies.
+    """The limit on processor time, in thousandths of one processor. If it is unset, 0 or negative,
+    the default of the host applies.
     """
     @_builtins.property
     def config(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The values that the guest reads through wasi:config, which the workload must declare. The
-        values may be secret: a host writes them to no log and no reply.
+        values may be secret: a host writes them to no log or reply.
 
         See HOST-RES-017, HOST-SEC-003.
         """
 
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The environment variables of the guest. The guest sees no other variables, and none of the
-        host's. The values may be secret: a host writes them to no log and no reply.
+        """The environment variables of the guest. The guest sees no other variables, in particular none
+        of the host's own variables. The values may be secret: a host writes them to no log or reply.
 
         See HOST-RES-004, HOST-SEC-003.
         """
@@ -635,7 +636,8 @@ Global___VolumeMount: _TypeAlias = VolumeMount  # noqa: Y015
 
 @_typing.final
 class EmptyDirVolume(_message.Message):
-    """A directory that is empty when the workload starts and removed when it stops.
+    """A directory that is empty when the workload starts, and that the host removes when the workload
+    stops.
 
     See HOST-RES-014.
     """
@@ -682,8 +684,8 @@ Global___HostPathVolume: _TypeAlias = HostPathVolume  # noqa: Y015
 class ImagePullSecret(_message.Message):
     """The credentials for the registry of one image.
 
-    They are sent in plain text, so the bus must be trusted or encrypted. A host sends them to the
-    registry only in response to a challenge, and writes them to no log, no reply and no cache.
+    The credentials are sent in plain text, so the bus must be trusted or encrypted. A host sends
+    them to the registry only in response to a challenge, and writes them to no log, reply or cache.
 
     See HOST-IMG-015, HOST-IMG-016, HOST-IMG-017, HOST-SEC-001, HOST-SEC-002.
     """

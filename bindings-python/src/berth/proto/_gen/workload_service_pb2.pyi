@@ -27,14 +27,14 @@ class WorkloadStartRequest(_message.Message):
     WORKLOAD_ID_FIELD_NUMBER: _builtins.int
     workload_id: _builtins.str
     """The id, chosen by the scheduler: one for each incarnation, never reused for another. Any text
-    of 1 to 256 bytes, stored and returned byte for byte. Unset or empty is an invalid request; a
-    host may refuse a longer id.
+    of 1 to 256 bytes, stored and returned byte for byte. Required: a request without an id, or
+    with an empty id, is invalid. A host may refuse a longer id.
 
     See HOST-START-004, HOST-START-009, HOST-WIRE-007, HOST-WIRE-008, HOST-WIRE-009.
     """
     @_builtins.property
     def workload(self) -> _workload_pb2.Workload:
-        """The workload to run. Unset is an invalid request; an empty workload is valid.
+        """The workload to run. Required: a request without it is invalid. An empty workload is valid.
 
         See HOST-START-005.
         """
@@ -63,20 +63,20 @@ class WorkloadStatus(_message.Message):
     WORKLOAD_STATE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     workload_id: _builtins.str
-    """The id from the request, byte for byte. Unset only when the request had no id, or an id that is
-    too long to be returned.
+    """The id from the request, byte for byte. Unset only if the request had no id, or an id that is
+    too long to return.
 
     See HOST-STATUS-002, HOST-WIRE-007, HOST-WIRE-009.
     """
     workload_state: _workload_pb2.WorkloadState.ValueType
-    """The state. Never unset.
+    """The state. Always set.
 
     See HOST-JSON-007.
     """
     message: _builtins.str
-    """A human-readable description of the problem and the affected component. Never unset in the
-    state ERROR, optional in other states. Its wording is not part of the protocol; it is shortened
-    when the reply would not fit. It contains no secret.
+    """A human-readable description of the problem and the affected component. Always set in the state
+    ERROR, optional in other states. The wording is not part of the protocol. A host shortens the
+    message if the reply would not fit. The message contains no secret.
 
     See HOST-START-008, HOST-WIRE-010, HOST-SEC-001, HOST-SEC-003.
     """
@@ -105,7 +105,7 @@ class WorkloadStartResponse(_message.Message):
     @_builtins.property
     def workload_status(self) -> Global___WorkloadStatus:
         """The status after the start. RUNNING or COMPLETED: the start succeeded. STARTING: the start is
-        accepted; request the status. ERROR: this start did not run the workload. Never unset.
+        accepted; request the status. ERROR: this start did not run the workload. Always set.
 
         See HOST-JSON-007.
         """
@@ -131,7 +131,7 @@ class WorkloadStatusRequest(_message.Message):
 
     WORKLOAD_ID_FIELD_NUMBER: _builtins.int
     workload_id: _builtins.str
-    """The id. Unset or empty is an invalid request.
+    """The id. Required: a request without an id, or with an empty id, is invalid.
 
     See HOST-STATUS-003.
     """
@@ -157,7 +157,7 @@ class WorkloadStatusResponse(_message.Message):
     WORKLOAD_STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workload_status(self) -> Global___WorkloadStatus:
-        """The status of the id, NOT_FOUND when the host does not have it. Never unset.
+        """The status of the id, NOT_FOUND if the host does not have the id. Always set.
 
         See HOST-JSON-007.
         """
@@ -183,7 +183,7 @@ class WorkloadStopRequest(_message.Message):
 
     WORKLOAD_ID_FIELD_NUMBER: _builtins.int
     workload_id: _builtins.str
-    """The id. Unset or empty is an invalid request.
+    """The id. Required: a request without an id, or with an empty id, is invalid.
 
     See HOST-STATUS-003.
     """
@@ -210,7 +210,7 @@ class WorkloadStopResponse(_message.Message):
     @_builtins.property
     def workload_status(self) -> Global___WorkloadStatus:
         """The status after the stop. STOPPING: the command is accepted. NOT_FOUND: the host does not have
-        the id, or no longer has it. Never unset.
+        the id, or no longer has it. Always set.
 
         See HOST-JSON-007.
         """

@@ -53,17 +53,17 @@ Auth: TypeAlias = Token | UserPassword | NkeySeed | NkeySeedFile | CredentialsFi
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ConnectOptions:
-    """Options for the connection to the brokers. Files are first read when a connection is opened.
+    """Options for the connection to the brokers.
 
-    Files with credentials, nkeys and certificates are read again for each connection, so that they can be
-    rotated. `repr` shows no secret, including those in a URL.
+    Files with credentials, nkeys and certificates are read when the connection is opened, and again at each
+    reconnect, so that they can be rotated. `repr` shows no secrets, not even those in a URL.
     """
 
     servers: str | Sequence[str] = DEFAULT_SERVER
     """Servers of one cluster, `nats://host:port` or `tls://host:port`; each item may be a comma-separated list.
     If `auth` is `None`, the `user:password@` or `token@` of the first server is used."""
     name: str | None = None
-    """Connection name shown by the brokers."""
+    """Name of this connection in the broker's list of connections."""
     auth: Auth | None = None
     """Credentials; `None` for no credentials, or for authentication by client certificate."""
     tls_ca_file: str | Path | None = None
@@ -73,11 +73,11 @@ class ConnectOptions:
     tls_key_file: str | Path | None = None
     """PEM file with the key of `tls_cert_file`."""
     tls_required: bool = False
-    """Whether to reject a broker without TLS. `tls://` in a URL does the same for that server."""
+    """Whether to reject a broker without TLS. `tls://` in a URL has the same effect for its server."""
     tls_first: bool = False
     """Whether to start the TLS handshake before the broker's INFO, for brokers with `handshake_first`."""
     inbox_prefix: str | None = None
-    """Prefix of reply subjects, if the permissions require another prefix than `_INBOX`."""
+    """Prefix of reply subjects, if the permissions require a prefix other than `_INBOX`."""
     connect_timeout_s: float = 5.0
     """Timeout of one connection attempt to one server, in seconds."""
 

@@ -1,4 +1,4 @@
-"""Role service-once."""
+"""Role service-err-after-61s."""
 
 import os
 import socket
@@ -19,4 +19,5 @@ def beacon(event: str) -> None:
 
 def main() -> None:
     beacon("run")
-    time.sleep(0.3)
+    time.sleep(61)
+    raise RuntimeError("this role always fails")

@@ -1,4 +1,4 @@
-"""Role service-beat."""
+"""Role service-ok-after-300ms."""
 
 import os
 import socket
@@ -18,6 +18,5 @@ def beacon(event: str) -> None:
 
 
 def main() -> None:
-    while True:
-        beacon("beat")
-        time.sleep(0.2)
+    beacon("run")
+    time.sleep(0.3)

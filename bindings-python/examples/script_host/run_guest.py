@@ -1,6 +1,6 @@
-"""Guest process of the script host: reads the length of a script and the script from stdin, and runs it.
+"""Runs a guest of the script host: reads the length of a script and the script from stdin, and runs the script.
 
-`main` is the entry point. The run is successful if `main` returns or exits with code 0.
+`main` is the entry point of the script. The guest succeeds if `main` returns or exits with code 0.
 """
 
 import os

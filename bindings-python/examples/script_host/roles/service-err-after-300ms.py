@@ -1,4 +1,4 @@
-"""Role service-slow-fail."""
+"""Role service-err-after-300ms."""
 
 import os
 import socket
