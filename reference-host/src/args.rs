@@ -16,9 +16,9 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _, Parser};
 
 use self::data_connection::DataConnectionArgs;
 use crate::config::{self, Config, HOST_GROUP_LABEL, IdentityConfig, Limits};
-use crate::image::{self, CONCURRENT_PULLS_MAX, StoreOptions};
+use crate::image::{self, DEFAULT_CONCURRENT_PULLS_MAX, StoreOptions};
 
-/// Names that `wash host` has for flags of all Berth programs.
+/// Aliases from `wash host` for flags that all Berth programs have.
 const WASH_ALIASES: [(&str, &str); 5] = [
     ("nats_url", "scheduler-nats-url"),
     ("nats_tls_ca", "scheduler-nats-tls-ca"),
@@ -69,12 +69,12 @@ struct HostArgs {
     #[arg(long, value_name = "ID", env = "BERTH_HOST_ID", value_parser = value::host_id)]
     host_id: Option<String>,
 
-    /// Name or address under which peers reach --http-addr [default: the machine's host name]
+    /// Name or address under which clients reach --http-addr [default: the machine's host name]
     #[arg(long, value_name = "NAME", value_parser = value::no_whitespace)]
     host_name: Option<String>,
 
     /// Host group, announced as the label hostgroup
-    #[arg(long, value_name = "NAME", default_value = config::HOST_GROUP)]
+    #[arg(long, value_name = "NAME", default_value = config::DEFAULT_HOST_GROUP)]
     #[arg(value_parser = value::label_value)]
     host_group: String,
 
@@ -126,12 +126,12 @@ struct ImageArgs {
     oci_cache_dir: Option<PathBuf>,
 
     /// Size limit of the image cache in MiB; the least recently used images are evicted first
-    #[arg(long, value_name = "MIB", default_value_t = image::IMAGE_CACHE_BYTES_MAX / MIB)]
+    #[arg(long, value_name = "MIB", default_value_t = image::DEFAULT_IMAGE_CACHE_BYTES_MAX / MIB)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MIB_MAX))]
     oci_cache_size_mib: u64,
 
     /// Size limit of an image in MiB
-    #[arg(long, value_name = "MIB", default_value_t = image::IMAGE_BYTES_MAX / MIB)]
+    #[arg(long, value_name = "MIB", default_value_t = image::DEFAULT_IMAGE_BYTES_MAX / MIB)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MIB_MAX))]
     image_size_limit_mib: u64,
 
@@ -140,7 +140,7 @@ struct ImageArgs {
     registry_pull_timeout: Duration,
 
     /// Limit of concurrent pulls
-    #[arg(long, value_name = "N", default_value_t = CONCURRENT_PULLS_MAX as u64)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CONCURRENT_PULLS_MAX as u64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
     max_concurrent_pulls: u64,
 }
@@ -149,18 +149,18 @@ struct ImageArgs {
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
     /// Memory limit in MiB of an instance whose workload sets none
-    #[arg(long, value_name = "MIB", default_value_t = config::MEMORY_DEFAULT_BYTES / MIB)]
+    #[arg(long, value_name = "MIB", default_value_t = config::DEFAULT_MEMORY_BYTES / MIB)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=config::MEMORY_BYTES_MAX / MIB))]
     memory_limit_default_mib: u64,
 
     /// Limit of workloads on this host
-    #[arg(long, value_name = "N", default_value_t = config::WORKLOADS_MAX as u64)]
+    #[arg(long, value_name = "N", default_value_t = config::DEFAULT_WORKLOADS_MAX as u64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=16_384))]
     max_workloads: u64,
 }
 
 const MIB: u64 = 1 << 20;
-/// Limit of sizes in MiB, a pebibyte: more than any disk, and far from an overflow.
+/// Maximum of sizes in MiB: one pebibyte, more than any disk and far from an overflow.
 const MIB_MAX: u64 = 1 << 30;
 
 /// Parses a command line, including the program's name, and the environment variables of the flags

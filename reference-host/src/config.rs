@@ -11,32 +11,32 @@ pub use berth_sdk::cli::Log;
 use crate::image::StoreOptions;
 
 /// Default heartbeat interval, which deployed schedulers expect.
-pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Minimum: schedulers treat faster heartbeats as a burst (HOST-BEAT-004).
+pub const DEFAULT_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Minimum heartbeat interval. Schedulers treat faster heartbeats as a burst (HOST-BEAT-004).
 pub const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// Maximum: with slower heartbeats, schedulers consider the host lost.
+/// Maximum heartbeat interval. With slower heartbeats, schedulers consider the host lost.
 pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Default time limit of the shutdown, well below the 30 s that Kubernetes allows a Pod.
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// Maximum: nobody waits longer until a process ends.
+pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Maximum of the shutdown's time limit. Nobody waits longer for a process to end.
 pub const SHUTDOWN_GRACE_MAX: Duration = Duration::from_secs(300);
 
 /// Default memory limit of an instance. Most deployed workloads cannot set a limit, so it is
 /// generous.
-pub const MEMORY_DEFAULT_BYTES: u64 = 512 * MIB;
-/// Maximum: a 32-bit guest cannot address more.
+pub const DEFAULT_MEMORY_BYTES: u64 = 512 * MIB;
+/// Maximum memory limit of an instance. A 32-bit guest cannot address more.
 pub const MEMORY_BYTES_MAX: u64 = 4096 * MIB;
-/// Default limit of workloads. Each needs an id, a few tasks and a compiled component, some
-/// megabytes in all.
-pub const WORKLOADS_MAX: usize = 1024;
+/// Default limit of workloads. Each needs an id, a few tasks and a compiled component, together a
+/// few megabytes.
+pub const DEFAULT_WORKLOADS_MAX: usize = 1024;
 
-/// Default host group; workloads without a selector are placed in it.
-pub const HOST_GROUP: &str = "default";
+/// Default host group. Schedulers place workloads without a selector in it.
+pub const DEFAULT_HOST_GROUP: &str = "default";
 /// Label with the host group.
 pub const HOST_GROUP_LABEL: &str = "hostgroup";
-/// Prefix of labels that announce abilities and that only the host itself may set (HOST-EXT).
-pub const RESERVED_LABELS: &str = "berth.dev/";
+/// Prefix of the labels that announce extensions. Only the host itself may set them (HOST-EXT).
+pub const RESERVED_LABEL_PREFIX: &str = "berth.dev/";
 
 const MIB: u64 = 1 << 20;
 
@@ -76,7 +76,7 @@ pub struct Config {
 pub struct IdentityConfig {
     /// Host ID, one subject token. `None` means a random one, new for each process.
     pub host_id: Option<String>,
-    /// Name or address under which peers reach the ingress. `None` means the machine's host name.
+    /// Name or address under which clients reach the ingress. `None` means the machine's host name.
     pub host_name: Option<String>,
     /// Environment, by which schedulers isolate tenants.
     pub environment: Option<String>,
@@ -101,8 +101,8 @@ impl Default for Config {
             grpc_schedulers: Vec::new(),
             identity: IdentityConfig::default(),
             http_addr: None,
-            heartbeat_interval: HEARTBEAT_INTERVAL,
-            shutdown_grace: SHUTDOWN_GRACE,
+            heartbeat_interval: DEFAULT_HEARTBEAT_INTERVAL,
+            shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             images: StoreOptions::default(),
             limits: Limits::default(),
             log: Log::default(),
@@ -113,7 +113,7 @@ impl Default for Config {
 
 impl Default for IdentityConfig {
     fn default() -> Self {
-        let labels = BTreeMap::from([(HOST_GROUP_LABEL.to_owned(), HOST_GROUP.to_owned())]);
+        let labels = BTreeMap::from([(HOST_GROUP_LABEL.to_owned(), DEFAULT_HOST_GROUP.to_owned())]);
         Self {
             host_id: None,
             host_name: None,
@@ -126,8 +126,8 @@ impl Default for IdentityConfig {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory_default_bytes: MEMORY_DEFAULT_BYTES,
-            workloads_max: WORKLOADS_MAX,
+            memory_default_bytes: DEFAULT_MEMORY_BYTES,
+            workloads_max: DEFAULT_WORKLOADS_MAX,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The allow-lists of `localResources`: the peers that a guest may connect to.
+//! The allow-lists of `localResources`: the destinations that a guest may reach.
 
 mod host_pattern;
 mod port;
@@ -10,7 +10,7 @@ use berth_proto::LocalResources;
 pub use self::host_pattern::{HostPattern, NamePattern};
 pub use self::port::{LoopbackPort, Protocol};
 
-/// The allow-lists of one component. The default allows nothing.
+/// The allow-lists of one component. The default permits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
     hosts: Vec<HostPattern>,

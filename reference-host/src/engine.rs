@@ -37,7 +37,7 @@ use crate::sandbox::Sandbox;
 /// The export of components that serve HTTP.
 const HANDLER_EXPORT: (&str, &str, &str) = ("wasi", "http", "incoming-handler");
 
-/// Compiles and runs components. One for the whole process.
+/// Compiles and runs components. A process needs one engine.
 pub struct Engine {
     compiler: Compiler,
     baseline: Linker<Guest>,
@@ -58,7 +58,7 @@ pub struct Linked {
     handles_http: bool,
 }
 
-/// The engine cannot be created.
+/// Reason why the engine cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot create the Wasm engine")]
 pub struct EngineError(#[source] wasmtime::Error);
@@ -122,12 +122,16 @@ impl Engine {
             .map(|(name, _)| name.to_owned())
             .collect();
         let mut linker = self.baseline.clone();
-        let all = if Breakage::GrantsUndeclaredImports.is_on() {
+        let offered = if Breakage::GrantsUndeclaredImports.is_on() {
             self.offered_interfaces()
         } else {
             Vec::new()
         };
-        let declared = if all.is_empty() { declared } else { &all };
+        let declared = if offered.is_empty() {
+            declared
+        } else {
+            &offered
+        };
         match import_policy::check_imports(&imports, declared, &self.plugins.names()) {
             Ok(granted) => {
                 for (name, declaration) in granted {

@@ -8,8 +8,8 @@ const MAX_STEM_BYTES: usize = 48;
 /// Letters and digits that people do not confuse with one another.
 const SUFFIX_ALPHABET: &[u8] = b"bcdfghjkmnpqrstvwxz23456789";
 
-/// 27 to the power of 6 is 387 million: ten thousand hosts with one host name have a collision with
-/// a probability of 1/8. With two random words, collisions practically never happen.
+/// 27 to the power of 6 is 387 million: ten thousand hosts with the same host name have a
+/// collision with a probability of 1/8. With two random words, collisions practically never happen.
 const SUFFIX_LENGTH: usize = 6;
 
 const ADJECTIVES: [&str; 24] = [

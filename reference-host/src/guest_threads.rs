@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// run queue. Commands and heartbeats run on the caller's runtime and never wait in that queue
 /// (HOST-RES-015).
 ///
-/// Dropping it ends its tasks, without waiting for them.
+/// Dropping the runtime ends its tasks, without waiting for them.
 pub struct GuestThreads {
     runtime: Option<Runtime>,
     handle: Handle,

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::fault_injection::Breakage;
 use crate::image::Store;
 use crate::ingress::Ingress;
-use crate::system::Sampler;
+use crate::system_info::Sampler;
 use crate::workload::{Workload, WorkloadSlots};
 
 /// Runs workloads on the engine. Clones are cheap.
@@ -40,14 +40,14 @@ pub struct Dependencies {
     pub ingress: Option<Ingress>,
     /// Limits of workloads.
     pub limits: Limits,
-    /// Runtime of the guests.
-    pub guests: Handle,
+    /// Tokio runtime on which guests and the ingress run.
+    pub guest_runtime: Handle,
 }
 
 /// The identity of a host in its heartbeats, constant while the process runs (HOST-BEAT-007).
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// Name or address under which peers reach the ingress.
+    /// Name or address under which HTTP clients reach the ingress.
     pub hostname: String,
     /// DNS-1123 label, unique in the fleet.
     pub friendly_name: String,
@@ -97,7 +97,7 @@ impl Host for BerthHost {
             http_port,
             os_arch: std::env::consts::ARCH.into(),
             os_name: std::env::consts::OS.into(),
-            os_kernel: crate::system::kernel(),
+            os_kernel: crate::system_info::kernel(),
             system_cpu_usage: sample.cpu_usage,
             system_memory_total: sample.memory_total_bytes,
             system_memory_free: sample.memory_free_bytes,

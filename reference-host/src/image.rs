@@ -23,8 +23,8 @@ pub use self::digest::{Digest, DigestError};
 pub use self::error::{PullCause, PullError};
 pub use self::manifest::ManifestError;
 pub use self::options::{
-    CONCURRENT_PULLS_MAX, IMAGE_BYTES_MAX, IMAGE_CACHE_BYTES_MAX, PULL_TIMEOUT,
-    PULL_TIMEOUT_CONFORMANT_MAX, PULL_TIMEOUT_MAX, StoreOptions,
+    DEFAULT_CONCURRENT_PULLS_MAX, DEFAULT_IMAGE_BYTES_MAX, DEFAULT_IMAGE_CACHE_BYTES_MAX,
+    DEFAULT_PULL_TIMEOUT, PULL_TIMEOUT_CONFORMANT_MAX, PULL_TIMEOUT_MAX, StoreOptions,
 };
 pub use self::reference::{ImageReference, ReferenceError};
 pub use self::store::{Artifact, PullPolicy, PullRequest, Store, StoreError};

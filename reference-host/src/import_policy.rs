@@ -13,7 +13,7 @@ const BASELINE_PACKAGES: [&str; 6] = ["cli", "clocks", "filesystem", "io", "rand
 /// nothing by themselves.
 const BASELINE_HTTP_INTERFACES: [&str; 2] = ["types", "outgoing-handler"];
 
-/// The release of WASI that the baseline has.
+/// WASI version of the baseline.
 const BASELINE_VERSION: &str = "0.2.0";
 
 /// Reason why one import is rejected.

@@ -10,36 +10,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-pub use self::routes::{DeclaredHostError, RouteId, Routes, declared_hosts};
+pub use self::routes::{DeclaredHostNameError, RouteId, Routes, declared_host_names};
 pub use self::server::{Server, ServerError};
 use crate::engine::Handler;
 
 /// The HTTP ingress of the host: its routes and address. Clones are cheap.
 #[derive(Clone)]
 pub struct Ingress {
-    table: Arc<Table>,
+    table: Arc<RouteTable>,
     address: SocketAddr,
 }
 
 /// The routes of all workloads. Readers never block: a change replaces the whole table.
 #[derive(Default)]
-struct Table {
+struct RouteTable {
     current: ArcSwap<Routes<Handler>>,
     write_lock: Mutex<()>,
 }
 
 /// The routes of one workload, removed when dropped.
 pub struct Registration {
-    table: Arc<Table>,
+    table: Arc<RouteTable>,
     id: RouteId,
 }
 
 impl Ingress {
-    /// Listens on `address`; port 0 chooses a free port. The server runs on the runtime of the
-    /// guests until it is dropped.
-    pub fn listen(address: SocketAddr, guests: &Handle) -> Result<(Self, Server), ServerError> {
-        let table = Arc::new(Table::default());
-        let server = Server::listen(address, table.clone(), guests)?;
+    /// Listens on `address`; port 0 chooses a free port. The server runs on `guest_runtime` until
+    /// it is dropped.
+    pub fn listen(
+        address: SocketAddr,
+        guest_runtime: &Handle,
+    ) -> Result<(Self, Server), ServerError> {
+        let table = Arc::new(RouteTable::default());
+        let server = Server::listen(address, table.clone(), guest_runtime)?;
         let address = server.local_address();
         Ok((Self { table, address }, server))
     }
@@ -49,10 +52,10 @@ impl Ingress {
         self.address
     }
 
-    /// Routes requests for `hosts` to the handler until the registration is dropped. Workloads with
-    /// the same host share its requests.
-    pub fn register(&self, hosts: &[String], handler: Handler) -> Registration {
-        let id = self.table.update(|routes| routes.add(hosts, handler));
+    /// Routes requests for `host_names` to the handler until the registration is dropped. Workloads
+    /// with the same host name share its requests.
+    pub fn register(&self, host_names: &[String], handler: Handler) -> Registration {
+        let id = self.table.update(|routes| routes.add(host_names, handler));
         Registration {
             table: self.table.clone(),
             id,
@@ -60,7 +63,7 @@ impl Ingress {
     }
 }
 
-impl Table {
+impl RouteTable {
     fn update<R>(&self, change: impl FnOnce(&mut Routes<Handler>) -> R) -> R {
         let _guard = self
             .write_lock

@@ -3,13 +3,13 @@
 pub mod args;
 pub mod config;
 pub mod egress;
-mod endpoint;
 pub mod engine;
 pub mod fault_injection;
 pub mod friendly_name;
 pub mod guest_threads;
 pub mod host;
 pub mod hostname;
+mod http_endpoint;
 pub mod image;
 pub mod import_policy;
 pub mod ingress;
@@ -18,7 +18,7 @@ pub mod restart;
 mod run;
 pub mod sandbox;
 mod service;
-pub mod system;
+pub mod system_info;
 pub mod volumes;
 mod workload;
 

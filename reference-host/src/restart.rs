@@ -75,11 +75,14 @@ mod tests {
 
     use super::*;
 
+    /// The middle of the range: the backoff is neither shortened nor extended.
+    const NO_JITTER: f64 = 0.5;
+
     #[test]
     fn backoff_doubles_up_to_its_limit() {
         let mut restarts = RestartBudget::new(12);
         let mut waits = Vec::new();
-        let mut fail = || restarts.on_failure(Duration::ZERO, 0.5);
+        let mut fail = || restarts.on_failure(Duration::ZERO, NO_JITTER);
         while let RestartDecision::Restart { after, .. } = fail() {
             waits.push(after.as_millis());
         }
@@ -93,7 +96,7 @@ mod tests {
     fn healthy_run_restores_the_budget() {
         let mut restarts = RestartBudget::new(1);
         let unhealthy = HEALTHY_AFTER - Duration::from_millis(1);
-        let first = restarts.on_failure(unhealthy, 0.5);
+        let first = restarts.on_failure(unhealthy, NO_JITTER);
         assert_eq!(
             first,
             RestartDecision::Restart {
@@ -101,8 +104,8 @@ mod tests {
                 number: 1
             }
         );
-        assert_eq!(restarts.on_failure(HEALTHY_AFTER, 0.5), first);
-        let third = restarts.on_failure(unhealthy, 0.5);
+        assert_eq!(restarts.on_failure(HEALTHY_AFTER, NO_JITTER), first);
+        let third = restarts.on_failure(unhealthy, NO_JITTER);
         assert_eq!(third, RestartDecision::GiveUp);
     }
 

@@ -11,7 +11,7 @@ use crate::guest_threads::GuestThreads;
 use crate::host::{BerthHost, Dependencies, Identity};
 use crate::image::{Store, StoreError};
 use crate::ingress::{Ingress, ServerError};
-use crate::system;
+use crate::system_info;
 
 /// Reason why a host cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,8 @@ pub enum RunError {
     Breakage(#[source] crate::fault_injection::UnknownBreakage),
 }
 
-/// Runs a host until `shutdown` is cancelled. When it returns, guests, routes and directories have
-/// ended, except those that the shutdown's grace period was too short for.
+/// Runs a host until `shutdown` is cancelled. When it returns, all guests have ended and all routes
+/// and directories are removed, unless the grace period of the shutdown was too short.
 ///
 /// Serves commands and heartbeats on the current Tokio runtime. Guests have their own threads.
 /// Waits for a broker that is not reachable yet.
@@ -56,8 +56,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    // Outgoing HTTPS of guests needs a crypto provider. One that an embedding program installed
-    // stays.
+    // Outgoing HTTPS of guests needs a crypto provider. If the embedding program has installed one,
+    // this call keeps it.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let connection = connection(&config).await.map_err(RunError::Grpc)?;
@@ -79,7 +79,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         images,
         ingress,
         limits,
-        guests: guests.handle().clone(),
+        guest_runtime: guests.handle().clone(),
     };
     let host = BerthHost::new(dependencies, identity(&config));
     let options = serve_options(&config);
@@ -114,7 +114,10 @@ async fn connection(config: &Config) -> Result<Connection, GrpcError> {
 fn identity(config: &Config) -> Identity {
     let identity = &config.identity;
     Identity {
-        hostname: identity.host_name.clone().unwrap_or_else(system::hostname),
+        hostname: identity
+            .host_name
+            .clone()
+            .unwrap_or_else(system_info::hostname),
         friendly_name: friendly_name(identity.host_name.as_deref()),
         labels: identity.labels.clone(),
         environment: identity.environment.clone().unwrap_or_default(),

@@ -25,7 +25,7 @@ pub struct Sandbox {
     pub config: Arc<BTreeMap<String, String>>,
     /// Mounted directories; no others exist.
     pub mounts: Vec<Mount>,
-    /// Reachable peers; no others can be reached.
+    /// Destinations that the guest may reach; all others are denied.
     pub egress: Arc<Egress>,
     /// Limit of all linear memories of an instance together.
     pub memory_limit_bytes: usize,
@@ -34,8 +34,8 @@ pub struct Sandbox {
 /// Returns the memory limit of `resources` in bytes. Zero and negative values mean that it is not
 /// set (HOST-RES-001, HOST-RES-002). The result is at most what an instance can address.
 ///
-/// `cpuLimit` has no effect: guests share the processors by time slices, so one that never yields
-/// does not block the others.
+/// `cpuLimit` has no effect: guests share the processors by time slices, so a guest that never
+/// yields does not block the others.
 pub fn memory_limit_bytes(resources: &LocalResources, limits: &Limits) -> usize {
     if Breakage::NoMemoryLimit.is_on() {
         return MEMORY_BYTES_MAX as usize;

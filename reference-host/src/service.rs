@@ -7,21 +7,21 @@ use std::time::Duration;
 use berth_sdk::host::StatusReporter;
 use tokio::time::Instant;
 
-use crate::endpoint::Endpoint;
 use crate::engine::{RunFailure, Runnable};
 use crate::fault_injection::Breakage;
+use crate::http_endpoint::HttpEndpoint;
 use crate::restart::{RestartBudget, RestartDecision};
 
 /// The service of a workload.
 pub struct Service {
     /// Component to run.
     pub runnable: Runnable,
-    /// Restarts that the workload allows.
+    /// Restarts that the workload allows, and their backoff.
     pub restarts: RestartBudget,
-    /// Receiver of state changes.
+    /// Reports the state of the workload.
     pub reporter: StatusReporter,
     /// Endpoint of the workload, open when the service starts.
-    pub endpoint: Arc<Endpoint>,
+    pub endpoint: Arc<HttpEndpoint>,
 }
 
 impl Service {

@@ -141,7 +141,7 @@ fn existing(name: &str, path: &str) -> Result<Directory, VolumeError> {
 
 fn empty(name: &str) -> Result<Directory, VolumeError> {
     if Breakage::SharedEmptyDir.is_on() {
-        return shared();
+        return injected_shared_directory();
     }
     tempfile::Builder::new()
         .prefix("berth-volume-")
@@ -153,8 +153,8 @@ fn empty(name: &str) -> Result<Directory, VolumeError> {
         })
 }
 
-/// Returns one directory for all workloads, which HOST-RES-014 forbids.
-fn shared() -> Result<Directory, VolumeError> {
+/// Injected fault: returns one directory for all workloads, which HOST-RES-014 forbids.
+fn injected_shared_directory() -> Result<Directory, VolumeError> {
     static SHARED: std::sync::Mutex<Option<Arc<TempDir>>> = std::sync::Mutex::new(None);
     let mut shared = SHARED
         .lock()

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::endpoint::Endpoint;
 use crate::fault_injection::Breakage;
+use crate::http_endpoint::HttpEndpoint;
 use crate::service::Service;
 use crate::volumes::Volumes;
 
 /// A started workload. Dropping it stops it too, without waiting until everything has ended.
 pub struct Workload {
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<HttpEndpoint>,
     service: Option<AbortOnDrop>,
     volumes: Volumes,
     _slot: Slot,
@@ -41,14 +41,14 @@ struct AbortOnDrop(JoinHandle<()>);
 impl Workload {
     /// Opens the endpoint and starts the service.
     pub fn start(
-        endpoint: Arc<Endpoint>,
+        endpoint: Arc<HttpEndpoint>,
         service: Option<Service>,
         volumes: Volumes,
         slot: Slot,
-        guests: &Handle,
+        guest_runtime: &Handle,
     ) -> Self {
         open(&endpoint);
-        let service = service.map(|service| AbortOnDrop(guests.spawn(service.run())));
+        let service = service.map(|service| AbortOnDrop(guest_runtime.spawn(service.run())));
         Self {
             endpoint,
             service,
@@ -57,7 +57,7 @@ impl Workload {
         }
     }
 
-    /// Ends the routes, then all guests, then the directories. Nothing is left when it returns.
+    /// Removes the route, then ends all guests, then removes the directories.
     pub async fn stop(self) {
         let Self {
             endpoint,
@@ -79,7 +79,7 @@ impl Workload {
     }
 }
 
-fn open(endpoint: &Arc<Endpoint>) {
+fn open(endpoint: &Arc<HttpEndpoint>) {
     if !Breakage::LateRoutes.is_on() {
         return endpoint.open();
     }

@@ -159,8 +159,8 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
-    /// Creates all objects of the burst, those of the user and those of the scheduler, and nothing
-    /// else.
+    /// Creates the objects that the user and the scheduler create in the burst, and no other
+    /// objects.
     async fn create_all(&self, namespace: &str, in_flight: usize) -> Duration {
         self.create_namespace(namespace).await;
         let spec = json!({"components": [{"name": "main", "image": "registry.example/a:1"}]});

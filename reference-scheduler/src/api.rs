@@ -1,7 +1,7 @@
 //! The kinds of `runtime.wasmcloud.dev/v1alpha1`, as plain data.
 //!
-//! They have the same fields as upstream's CRDs. Unknown fields are accepted, and preserved when an
-//! object is written back as a whole ([`Extra`]).
+//! They have the same fields as the CRDs of wasmCloud's operator. Unknown fields are accepted, and
+//! preserved when an object is written back as a whole ([`Extra`]).
 
 mod artifact;
 mod condition;
@@ -117,7 +117,8 @@ impl FromStr for Kind {
     }
 }
 
-/// Key of an object in its store, unique at any time. A successor may have the same key.
+/// Key of an object in its store, unique at any time. After a deletion, a new object may have the
+/// same key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The kind.
@@ -165,8 +166,8 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// Returns an error if `apiVersion` or `kind` is not one of ours, a field has the wrong type,
-    /// or a required field is missing.
+    /// Returns an error if `apiVersion` is not [`API_VERSION`], `kind` is not a [`Kind`], a field
+    /// has the wrong type, or a required field is missing.
     pub fn from_value(mut value: Value) -> Result<Self, ObjectError> {
         let fields = value.as_object_mut().ok_or(ObjectError::NotAnObject)?;
         let mut take_string = |name: &'static str| match fields.remove(name) {
@@ -211,7 +212,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// Never fails for objects of this module; serde requires the signature.
+    /// Never fails for the objects of this module; the signature of serde requires a result.
     pub fn to_value(&self) -> Result<Value, serde_json::Error> {
         let body = match self {
             Self::Host(host) => serde_json::to_value(host.as_ref()),
@@ -253,7 +254,7 @@ impl Object {
         }
     }
 
-    /// Returns the metadata of the object for changes. Copies the object if it is shared.
+    /// Returns the metadata of the object for changes. Copies a shared object.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         match self {
             Self::Host(host) => &mut Arc::make_mut(host).metadata,

@@ -1,5 +1,5 @@
-//! Command line of `berth-scheduler`, which also accepts the flags of upstream's operator, with one
-//! dash or two, as in Go.
+//! Command line of `berth-scheduler`, which also accepts the flags of wasmCloud's operator, with
+//! one dash or two, as in Go.
 
 mod logging;
 mod timing;
@@ -23,8 +23,8 @@ use crate::core::Options;
 /// Default namespace of Host objects in a directory store.
 const DIR_NAMESPACE: &str = "default";
 
-/// Aliases for flags that upstream's operator spells differently.
-const UPSTREAM_ALIASES: [(&str, &str); 3] = [
+/// Aliases for flags that wasmCloud's operator spells differently.
+const OPERATOR_FLAG_ALIASES: [(&str, &str); 3] = [
     ("nats_tls_ca", "nats-ca"),
     ("nats_tls_cert", "nats-client-cert"),
     ("nats_tls_key", "nats-client-key"),
@@ -33,7 +33,7 @@ const UPSTREAM_ALIASES: [(&str, &str); 3] = [
 const EXAMPLES: &str = "Examples:
   With a directory of manifests, without Kubernetes:
     berth-scheduler --store dir:./manifests --nats-url nats://127.0.0.1:4222
-  In a cluster, with the command line of upstream's chart:
+  In a cluster, with the command line of wasmCloud's chart:
     OPERATOR_NAMESPACE=wasmcloud berth-scheduler -leader-elect -nats-url=nats://nats:4222
   Outside the cluster, for workloads of one namespace:
     berth-scheduler --kubeconfig ~/.kube/config --namespace wasmcloud --watch-namespaces shop";
@@ -127,23 +127,23 @@ struct EndpointArgs {
     #[arg(long, value_name = "ADDRESS", value_parser = value::bind)]
     health_probe_bind_address: Option<Bind>,
 
-    /// Flag of upstream's operator; only false is accepted: metrics are served over plain HTTP
+    /// Flag of wasmCloud's operator; only false is accepted: metrics are served over plain HTTP
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value = "false", hide = true, value_name = "BOOL")]
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     metrics_secure: bool,
 
-    /// Flag of upstream's operator; has no effect
+    /// Flag of wasmCloud's operator; has no effect
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value = "false", hide = true, value_name = "BOOL")]
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     enable_http2: bool,
 
-    /// Flag of upstream's operator; has no effect there either
+    /// Flag of wasmCloud's operator, which ignores it, too
     #[arg(long, hide = true, value_name = "PERCENT")]
     cpu_backpressure_threshold: Option<f64>,
 
-    /// Flag of upstream's operator; has no effect there either
+    /// Flag of wasmCloud's operator, which ignores it, too
     #[arg(long, hide = true, value_name = "PERCENT")]
     memory_backpressure_threshold: Option<f64>,
 }
@@ -177,7 +177,7 @@ where
 
 /// Returns the command. `--help` hides the values of environment variables, which may be secrets.
 fn command() -> Command {
-    let with_aliases = UPSTREAM_ALIASES
+    let with_aliases = OPERATOR_FLAG_ALIASES
         .iter()
         .fold(Args::command(), |command, (arg, alias)| {
             command.mut_arg(arg, |arg| arg.visible_alias(alias))

@@ -9,9 +9,9 @@ pub use berth_sdk::cli::Log;
 
 use crate::core::Options;
 
-/// Default port of `/metrics`, the same as upstream's operator and its chart.
+/// Default port of `/metrics`, the same as in wasmCloud's operator and its chart.
 pub const METRICS_PORT: u16 = 8081;
-/// Default port of `/healthz` and `/readyz`, the same as upstream's operator and its chart.
+/// Default port of `/healthz` and `/readyz`, the same as in wasmCloud's operator and its chart.
 pub const HEALTH_PORT: u16 = 8082;
 
 /// Configuration of a scheduler, as [`args::parse`](crate::args::parse) returns it. Programs that
@@ -26,9 +26,9 @@ pub struct Config {
     pub store: StoreConfig,
     /// Options of the core.
     pub options: Options,
-    /// Address of `/metrics`; `None` turns it off.
+    /// Address of `/metrics`; `None` turns the endpoint off.
     pub metrics_addr: Option<SocketAddr>,
-    /// Address of `/healthz` and `/readyz`; `None` turns them off.
+    /// Address of `/healthz` and `/readyz`; `None` turns the endpoints off.
     pub health_addr: Option<SocketAddr>,
     /// Log filter and format.
     pub log: Log,

@@ -7,6 +7,9 @@
 //! Level-triggered, not edge-triggered: events update state and enqueue affected items; processing
 //! an item moves it one step toward its desired state. A lost reply, a late watch event or a
 //! scheduler that takes over midway therefore needs no special case.
+//!
+//! Times are durations since an arbitrary start, on any monotonic clock. A `u32` is the index of a
+//! record in the `Arena` of its kind, or of a host in the `Fleet`.
 
 mod action;
 mod arena;
@@ -52,6 +55,9 @@ use self::work_queue::{WorkItem, WorkQueue};
 use self::workload::Workload;
 use crate::api::{Key, Kind, Object, Timestamp};
 
+/// Matches any UID of an object.
+const ANY_UID: &str = "";
+
 /// The decisions of one scheduler. See the module.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -80,7 +86,8 @@ pub struct Scheduler {
     feasible_hosts: FeasibleHosts,
     /// Constraints in use, shared by equal workloads.
     interned_constraints: BTreeSet<Arc<SchedulingConstraints>>,
-    /// For each image, the hosts that have it and the number of their workloads that use it.
+    /// For each image, the hosts with workloads that use the image, and the number of these
+    /// workloads.
     image_hosts: BTreeMap<String, BTreeMap<u32, u32>>,
     queue: WorkQueue,
     calls_in_flight: BTreeMap<CallId, InFlightCall>,
@@ -127,23 +134,22 @@ impl Scheduler {
         }
     }
 
-    /// Processes an event that happened at `now`, on any monotonic clock, and returns the actions
-    /// to take.
+    /// Processes an event that happened at `now` and returns the actions to take.
     pub fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         self.now = self.now.max(now);
         match event {
-            Event::Applied(object) => self.apply(object),
-            Event::Removed { key, uid } => self.removed(&key, &uid),
-            Event::Synced => self.finish_sync(),
-            Event::WriteFinished { write_id, result } => self.write_finished(write_id, result),
-            Event::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
-            Event::CallFinished { call_id, outcome } => self.call_finished(call_id, outcome),
-            Event::BusConnected => self.connected(),
+            Event::Applied(object) => self.on_applied(object),
+            Event::Removed { key, uid } => self.on_removed(&key, &uid),
+            Event::Synced => self.on_synced(),
+            Event::WriteFinished { write_id, result } => self.on_write_finished(write_id, result),
+            Event::Heartbeat(heartbeat) => self.on_heartbeat(heartbeat),
+            Event::CallFinished { call_id, outcome } => self.on_call_finished(call_id, outcome),
+            Event::BusConnected => self.on_bus_connected(),
             Event::BusDisconnected => {
                 self.bus_connected = false;
                 self.step_liveness(liveness::Event::Disconnected);
             }
-            Event::ShuttingDown => self.begin_shutdown(),
+            Event::ShuttingDown => self.on_shutting_down(),
             Event::Tick => {}
         }
         self.tick();
@@ -154,11 +160,11 @@ impl Scheduler {
         std::mem::take(&mut self.actions)
     }
 
-    /// Returns when the next [`Event::Tick`] is due if no other event comes first. May be in the
-    /// past.
-    pub fn next_wake(&self) -> Option<Duration> {
-        let queue = self.queue.next_due().filter(|_| self.synced);
-        let liveness = self.fleet.liveness.next_due().map(|due| {
+    /// Returns when the next [`Event::Tick`] is due if no other event comes first. That time may be
+    /// in the past.
+    pub fn next_wake_at(&self) -> Option<Duration> {
+        let queue = self.queue.next_due_at().filter(|_| self.synced);
+        let liveness = self.fleet.liveness.next_tick_at().map(|due| {
             let soonest = self
                 .ticked_at
                 .map_or(Duration::ZERO, |at| at + Liveness::TICK);
@@ -167,7 +173,7 @@ impl Scheduler {
         queue.into_iter().chain(liveness).min()
     }
 
-    fn begin_shutdown(&mut self) {
+    fn on_shutting_down(&mut self) {
         self.shutting_down = true;
         let workloads = self.workloads.iter();
         let delayed = workloads.filter(|(_, workload)| workload.status_held_until().is_some());
@@ -188,7 +194,7 @@ impl Scheduler {
     }
 
     /// Counts the replicas of each set first, because deployments decide by these counts.
-    fn finish_sync(&mut self) {
+    fn on_synced(&mut self) {
         self.synced = true;
         let sets: Vec<u32> = self.sets.iter().map(|(index, _)| index).collect();
         for set in sets {
@@ -212,10 +218,10 @@ impl Scheduler {
 
     fn reconcile_placement(&mut self) {
         for host in self.fleet.release_cordoned(self.now) {
-            self.host_changed(host);
+            self.on_host_changed(host);
         }
         for workload in self.unreschedulable.clone() {
-            self.workload_changed(workload);
+            self.on_workload_changed(workload);
         }
         self.place_waiting();
         if let Some((at, _)) = self.fleet.cordoned.first() {
@@ -224,7 +230,7 @@ impl Scheduler {
     }
 
     fn tick(&mut self) {
-        let due = self.fleet.liveness.next_due();
+        let due = self.fleet.liveness.next_tick_at();
         let soonest = self.ticked_at.map(|at| at + Liveness::TICK);
         if due.is_some_and(|due| due <= self.now) && soonest.is_none_or(|at| at <= self.now) {
             self.ticked_at = Some(self.now);
@@ -232,7 +238,7 @@ impl Scheduler {
         }
     }
 
-    fn connected(&mut self) {
+    fn on_bus_connected(&mut self) {
         self.bus_connected = true;
         self.step_liveness(liveness::Event::Connected);
         let discovery_ends_at = self.now + self.options.timings.discovery_period;
@@ -253,23 +259,23 @@ impl Scheduler {
         }
     }
 
-    fn apply(&mut self, object: Object) {
+    fn on_applied(&mut self, object: Object) {
         match object {
-            Object::Host(host) => self.apply_host_object(host),
-            Object::Workload(workload) => self.apply_workload(workload),
-            Object::ReplicaSet(set) => self.apply_set(set),
-            Object::Deployment(deployment) => self.apply_deployment(deployment),
-            Object::Artifact(artifact) => self.apply_artifact(artifact),
+            Object::Host(host) => self.on_host_object_applied(host),
+            Object::Workload(workload) => self.on_workload_applied(workload),
+            Object::ReplicaSet(set) => self.on_set_applied(set),
+            Object::Deployment(deployment) => self.on_deployment_applied(deployment),
+            Object::Artifact(artifact) => self.on_artifact_applied(artifact),
         }
     }
 
-    fn removed(&mut self, key: &Key, uid: &str) {
+    fn on_removed(&mut self, key: &Key, uid: &str) {
         match key.kind {
-            Kind::Host => self.host_object_removed(key),
-            Kind::Workload => self.workload_removed(key, uid),
-            Kind::WorkloadReplicaSet => self.set_removed(key, uid),
-            Kind::WorkloadDeployment => self.deployment_removed(key, uid),
-            Kind::Artifact => self.artifact_removed(key),
+            Kind::Host => self.on_host_object_removed(key),
+            Kind::Workload => self.on_workload_removed(key, uid),
+            Kind::WorkloadReplicaSet => self.on_set_removed(key, uid),
+            Kind::WorkloadDeployment => self.on_deployment_removed(key, uid),
+            Kind::Artifact => self.on_artifact_removed(key),
         }
     }
 
@@ -309,37 +315,41 @@ impl Scheduler {
         self.actions.push(Action::Write { write_id, write });
     }
 
-    fn write_finished(&mut self, write_id: WriteId, result: Result<Object, StoreError>) {
+    fn on_write_finished(&mut self, write_id: WriteId, result: Result<Object, StoreError>) {
         let Some(item) = self.writes_in_flight.remove(&write_id) else {
             return;
         };
-        // The record behind the item may be gone, and its index may belong to another record, even
-        // one of the same name. In that case the written object is gone too, or the watch reports
-        // it.
+        // The record of the item may have been removed, and its index may belong to another record,
+        // even of the same name. In that case the store has removed the written object, or the
+        // watch reports it.
         if !self.is_writing(item, write_id) {
             return;
         }
         match (item, result) {
             (WorkItem::HostObject(index), Ok(Object::Host(host))) => {
-                self.host_object_written(index, Ok(host))
+                self.on_host_object_written(index, Ok(host))
             }
             (WorkItem::HostObject(index), Err(error)) => {
-                self.host_object_written(index, Err(error))
+                self.on_host_object_written(index, Err(error))
             }
             (WorkItem::Artifact(index), Ok(Object::Artifact(artifact))) => {
-                self.artifact_written(index, Ok(artifact));
+                self.on_artifact_written(index, Ok(artifact));
             }
-            (WorkItem::Artifact(index), Err(error)) => self.artifact_written(index, Err(error)),
+            (WorkItem::Artifact(index), Err(error)) => self.on_artifact_written(index, Err(error)),
             (WorkItem::Deployment(index), Ok(Object::Deployment(deployment))) => {
-                self.deployment_written(index, Ok(deployment));
+                self.on_deployment_status_written(index, Ok(deployment));
             }
-            (WorkItem::Deployment(index), Err(error)) => self.deployment_written(index, Err(error)),
-            (WorkItem::Set(index), Ok(Object::ReplicaSet(set))) => self.set_written(index, Ok(set)),
-            (WorkItem::Set(index), Err(error)) => self.set_written(index, Err(error)),
+            (WorkItem::Deployment(index), Err(error)) => {
+                self.on_deployment_status_written(index, Err(error))
+            }
+            (WorkItem::Set(index), Ok(Object::ReplicaSet(set))) => {
+                self.on_set_written(index, Ok(set))
+            }
+            (WorkItem::Set(index), Err(error)) => self.on_set_written(index, Err(error)),
             (WorkItem::Workload(index), Ok(Object::Workload(workload))) => {
-                self.workload_written(index, Ok(workload));
+                self.on_workload_written(index, Ok(workload));
             }
-            (WorkItem::Workload(index), Err(error)) => self.workload_written(index, Err(error)),
+            (WorkItem::Workload(index), Err(error)) => self.on_workload_written(index, Err(error)),
             _ => {}
         }
     }

@@ -19,10 +19,10 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
-/// Time without progress after which the main loop counts as stuck; it makes progress at least once
-/// a second.
+/// Time without progress after which the main loop counts as stuck. A working loop makes progress
+/// at least once a second.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// Maximum number of connections: enough for one or two probes and one or two scrapers.
+/// Maximum number of connections. One or two probes and one or two scrapers are usual.
 const CONNECTIONS_MAX: usize = 64;
 /// Time limit for a client to send the request header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);

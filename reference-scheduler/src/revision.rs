@@ -1,8 +1,7 @@
-//! The revision of a replica set's template: a short hash that the upstream scheduler computes,
-//! too.
+//! The revision of a replica set's template: a short hash, the same as in wasmCloud's operator.
 //!
-//! Every workload has it in an annotation. A scheduler with another hash would consider every
-//! workload in the cluster outdated and replace it.
+//! Every workload has the revision of its template in an annotation. A scheduler with another hash
+//! would consider every workload in the cluster outdated and replace all of them.
 
 use std::fmt::Write as _;
 
@@ -15,8 +14,8 @@ const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 const FNV_BASIS: u32 = 0x811c_9dc5;
 const FNV_PRIME: u32 = 0x0100_0193;
 
-/// Returns the revision of `spec`. Unknown fields do not count, because upstream drops them when
-/// reading.
+/// Returns the revision of `spec`. Unknown fields have no effect, because wasmCloud's operator
+/// drops them when it reads an object.
 #[must_use]
 pub fn revision(spec: &WorkloadSpec) -> String {
     encode(fnv1a(hashed_json(spec).as_bytes()))
@@ -29,7 +28,8 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Encodes the decimal digits of `hash`, each by its ASCII code in the alphabet.
+/// Encodes each decimal digit of `hash` as the letter at the index of its ASCII code, modulo the
+/// length of the alphabet.
 fn encode(hash: u32) -> String {
     hash.to_string()
         .bytes()
@@ -60,15 +60,15 @@ fn hashed_json(spec: &WorkloadSpec) -> String {
 mod tests {
     use super::*;
 
-    /// Input, hashed bytes and revision, from a cluster with upstream 2.7.0.
+    /// Input, hashed bytes and revision, from a cluster with wasmCloud's operator 2.7.0.
     const VECTORS: &str = include_str!("../tests/data/revision-vectors.tsv");
 
     #[test]
-    fn hashes_every_vector_like_upstream() {
+    fn hashes_every_vector_like_operator() {
         let mut checked = 0;
         for line in VECTORS.lines().filter(|line| !line.starts_with('#')) {
             let [input, bytes, expected] = line.split('\t').collect::<Vec<_>>()[..] else {
-                panic!("three columns in {line}");
+                panic!("expected three columns in {line}");
             };
             let spec: WorkloadSpec = serde_json::from_str(input).expect("a spec");
             assert_eq!(hashed_json(&spec), bytes);

@@ -25,7 +25,7 @@ pub enum RunError {
     /// The directory store cannot be opened.
     #[error("cannot open directory store")]
     Dir(#[source] DirError),
-    /// There is no valid configuration of a Kubernetes cluster.
+    /// No valid configuration of a Kubernetes cluster was found.
     #[error("cannot connect to Kubernetes")]
     Kube(#[source] KubeError),
     /// An HTTP endpoint cannot listen.
@@ -47,7 +47,7 @@ pub enum RunError {
 
 /// Runs a scheduler until `shutdown` is cancelled. Workloads keep running after it returns.
 ///
-/// If NATS is not reachable yet, keeps trying to connect.
+/// If NATS is not reachable yet, the scheduler keeps trying to connect.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
     #[cfg(feature = "fault-injection")]
     if let Some(breakage) =

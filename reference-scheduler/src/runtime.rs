@@ -24,13 +24,13 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest sleep of the loop, so that the health endpoint can distinguish an idle loop from a stuck
 /// one.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// Shortest sleep of the loop: a core that is always due must not starve the other events.
+/// Shortest sleep of the loop, because a core that is always due must not starve other events.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 
 /// Interval between counts of hosts and workloads, if metrics are served.
 const STATS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Everything that the loop works with.
+/// The dependencies of the loop.
 pub struct Dependencies<S> {
     /// Desired state and status.
     pub store: Arc<S>,
@@ -215,12 +215,12 @@ impl<S: Store> Term<S> {
     /// Returns the time until the next `Tick` of the core is due.
     fn sleep(&self) -> Duration {
         let now = self.started_at.elapsed();
-        let wake = self.core.next_wake().unwrap_or(Duration::MAX);
+        let wake = self.core.next_wake_at().unwrap_or(Duration::MAX);
         wake.saturating_sub(now).clamp(SLEEP_MIN, SLEEP_MAX)
     }
 
     fn tick(&mut self) {
-        let due = self.core.next_wake();
+        let due = self.core.next_wake_at();
         if due.is_some_and(|due| due <= self.started_at.elapsed()) {
             self.step(Event::Tick);
         }

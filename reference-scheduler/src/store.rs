@@ -14,14 +14,14 @@ use crate::core::{Event, ObjectEvent, StoreError, Write};
 
 /// Stores objects, watches them and executes the writes of the core.
 ///
-/// All methods may be called concurrently; no call waits for another one.
+/// All methods may be called concurrently; no call waits for another call.
 pub trait Store: Send + Sync + 'static {
     /// Starts a watch.
     ///
-    /// Sends every existing object, then [`StoreEvent::Synced`], then changes. After a failure, the
-    /// store restarts the watch by itself and also reports the objects that were removed in
-    /// between. The channel is bounded: the store waits while the core is busy. The watch ends when
-    /// the receiver is dropped.
+    /// The watch sends every existing object first, [`StoreEvent::Synced`] next, and after that
+    /// changes. After a failure, the store restarts the watch by itself and also reports the
+    /// objects that were removed in the meantime. The channel is bounded: the store waits while the
+    /// core is busy. The watch ends when the receiver is dropped.
     fn watch(&self) -> mpsc::Receiver<StoreEvent>;
 
     /// Executes a write and returns the stored object, or its last state after a deletion. Retries
@@ -51,8 +51,7 @@ pub trait Store: Send + Sync + 'static {
     /// Returns whether this process is the leader; always `true` without leader election.
     ///
     /// The runtime drops its core when it loses leadership, and starts a new core and a new watch
-    /// when it regains it. The channel closes when the store has failed; the log then has the
-    /// reason.
+    /// when it regains leadership. If the store fails, it logs the reason and closes the channel.
     fn leadership(&self) -> watch::Receiver<bool>;
 
     /// Releases leadership, so that the next leader need not wait for the Lease to expire. The
@@ -63,7 +62,7 @@ pub trait Store: Send + Sync + 'static {
 /// Event of a [`Store::watch`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreEvent {
-    /// An object exists or has changed; one that is being deleted has a deletion timestamp.
+    /// An object exists or has changed. An object that is being deleted has a deletion timestamp.
     Applied(Object),
     /// An object was removed, after its last finalizer.
     Removed {

@@ -22,7 +22,7 @@ pub struct HostTransport {
     bus: Option<Bus>,
     grpc: Option<Arc<GrpcHosts>>,
     connection: watch::Receiver<ConnectionState>,
-    /// Without NATS, keeps the channel of `connection` open, so that it does not look closed.
+    /// Sender of `connection` without NATS. It only keeps the channel open.
     _always_connected: Option<Arc<watch::Sender<ConnectionState>>>,
 }
 
@@ -39,7 +39,8 @@ pub enum TransportError {
 }
 
 impl HostTransport {
-    /// Binds the gRPC listener and connects to NATS in the background, whichever is configured.
+    /// Binds the gRPC listener, if configured, and connects to NATS in the background, if
+    /// configured.
     pub async fn open(config: &Config) -> Result<Self, TransportError> {
         let grpc = match config.grpc.addr {
             None => None,

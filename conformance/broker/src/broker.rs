@@ -48,9 +48,9 @@ pub enum BrokerError {
     /// The address cannot be bound.
     #[error("the broker cannot listen on {addr}")]
     Listen {
-        /// The address.
+        /// Address from the options.
         addr: SocketAddr,
-        /// The reason.
+        /// I/O error.
         #[source]
         source: io::Error,
     },
@@ -60,7 +60,7 @@ impl Broker {
     /// Starts a broker on the current runtime.
     ///
     /// # Errors
-    /// When the broker cannot listen on the address.
+    /// Fails if the broker cannot listen on the address.
     pub async fn start(options: BrokerOptions) -> Result<Self, BrokerError> {
         let addr = options.addr;
         let port =
@@ -101,7 +101,7 @@ impl Broker {
     /// subscriptions.
     ///
     /// # Errors
-    /// When another process has taken the port.
+    /// Fails if another process has taken the port.
     pub async fn restart(&self) -> Result<(), BrokerError> {
         self.stop().await;
         let addr = self.addr();

@@ -62,9 +62,9 @@ pub enum Auth {
     Token(String),
     /// A user and a password.
     UserPassword {
-        /// The user.
+        /// Name of the user.
         user: String,
-        /// The password.
+        /// Password of the user.
         password: String,
     },
 }

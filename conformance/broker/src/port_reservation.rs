@@ -23,7 +23,7 @@ impl PortReservation {
     /// Reserves an address; port 0 selects a free port.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// Fails if the address cannot be bound.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = bind(addr)?;
         let addr = socket.local_addr()?;
@@ -41,7 +41,7 @@ impl PortReservation {
     /// Starts to listen. The previous listener, if any, must have been dropped.
     ///
     /// # Errors
-    /// When a listener exists already, or another process has taken the port.
+    /// Fails if a listener exists already, or another process has taken the port.
     pub fn listen(&self) -> io::Result<TcpListener> {
         let reserved = self.lock().take();
         reserved

@@ -5,7 +5,7 @@ pub(crate) const ANY: &[u8] = b"*";
 /// Matches one or more tokens, at the end of a pattern only.
 pub(crate) const REST: &[u8] = b">";
 
-/// Reports whether a subscription to `pattern` receives messages on `subject`.
+/// Returns whether a subscription to `pattern` receives messages on `subject`.
 ///
 /// `*` matches one token; `>` at the end matches one or more. A subject with an empty token matches
 /// nothing.
@@ -25,7 +25,7 @@ pub fn matches(pattern: &str, subject: &str) -> bool {
     subject.next().is_none()
 }
 
-/// Reports whether a pattern is valid in a subscription: no empty token, `>` only at its end.
+/// Returns whether a pattern is valid in a subscription: no empty token, `>` only at its end.
 pub(crate) fn is_pattern(pattern: &[u8]) -> bool {
     let mut tokens = pattern.split(|byte| *byte == b'.').peekable();
     while let Some(token) = tokens.next() {
@@ -36,7 +36,7 @@ pub(crate) fn is_pattern(pattern: &[u8]) -> bool {
     true
 }
 
-/// Reports whether a subject is valid in a publication: no empty token, no wildcard.
+/// Returns whether a subject is valid in a publication: no empty token, no wildcard.
 pub(crate) fn is_literal(subject: &[u8]) -> bool {
     subject
         .split(|byte| *byte == b'.')

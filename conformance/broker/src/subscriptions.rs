@@ -135,7 +135,9 @@ impl<S> Matches<S> {
 #[derive(Debug)]
 struct Node<S> {
     literal: HashMap<Box<[u8]>, Node<S>>,
+    /// Child for the token `*`.
     any: Option<Box<Node<S>>>,
+    /// Child for the token `>`.
     rest: Option<Box<Node<S>>>,
     plain: Vec<Arc<S>>,
     queues: Vec<(Text, Vec<Arc<S>>)>,

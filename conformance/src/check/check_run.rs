@@ -45,8 +45,8 @@ impl CheckRun {
         }
     }
 
-    /// Returns how long the machine stalled since the check started, if too long for a fair
-    /// judgment.
+    /// Returns how long the machine stalled since the check started, or `None` if that was too
+    /// short to affect the outcome.
     pub fn stalled(&self) -> Option<Duration> {
         self.patience.clock.stalled_since(self.started_at)
     }
@@ -58,7 +58,7 @@ impl CheckRun {
 
     /// Returns the time that is added to every deadline.
     pub fn patience(&self) -> Duration {
-        self.patience.now()
+        self.patience.current()
     }
 
     /// Returns the evidence so far.
@@ -83,7 +83,7 @@ impl AsRef<CheckRun> for CheckRun {
     }
 }
 
-/// Returns the static that a requirement was copied from.
+/// Returns the static item from which a requirement was copied.
 pub(super) fn static_requirement(requirement: Requirement) -> &'static Requirement {
     requirements::by_id(requirement.id).unwrap_or(&requirements::HOST_WIRE_002)
 }

@@ -1,5 +1,5 @@
-//! Claims: assertions of a check about a requirement. A failed claim is recorded; the body
-//! continues.
+//! Claims: assertions of a check about a requirement. A claim that does not hold is recorded as a
+//! violation; the body of the check continues.
 
 use std::fmt::Debug;
 use std::panic::Location;
@@ -53,7 +53,8 @@ impl<'c> Claim<'c> {
         }
     }
 
-    /// Sets the response that the claim is about, if it is not the latest. Its frame is marked.
+    /// Sets the response that the claim is about, if it is not the latest one. The report marks the
+    /// frame of the response.
     pub fn about(mut self, response: &Response) -> Claim<'c> {
         self.culprit_frame = Some(response.inbox.clone());
         self
@@ -65,7 +66,7 @@ impl<'c> Claim<'c> {
         self
     }
 
-    /// Claims that `actual` equals `expected`.
+    /// Judges whether `actual` equals `expected`.
     pub fn is<A: PartialEq<E> + Debug, E: Debug>(
         self,
         description: &str,
@@ -78,7 +79,7 @@ impl<'c> Claim<'c> {
         })
     }
 
-    /// Claims that `actual` equals one of the `expected` values.
+    /// Judges whether `actual` equals one of the `expected` values.
     pub fn one_of<A: PartialEq<E> + Debug, E: Debug>(
         self,
         description: &str,
@@ -94,7 +95,8 @@ impl<'c> Claim<'c> {
         })
     }
 
-    /// Claims that `condition` holds. `actual` describes the observed state if it does not.
+    /// Judges whether `condition` holds, which `held` says. If not, `actual` describes the observed
+    /// state.
     pub fn holds<S: Into<String>>(
         self,
         condition: &str,
@@ -106,7 +108,7 @@ impl<'c> Claim<'c> {
         })
     }
 
-    /// Claims that the wait succeeded in time. Returns the observed value.
+    /// Judges whether the condition of a wait was met in time. Returns the observed value.
     pub fn met<T>(self, waited: Waited<T>) -> Option<T> {
         let stalled = waited.stalled;
         match waited.result {
@@ -124,7 +126,7 @@ impl<'c> Claim<'c> {
         }
     }
 
-    /// Claims that the request was answered. Returns the response.
+    /// Judges whether the host replied to the request. Returns the response.
     pub fn answered(self, description: &str, reply: &Reply) -> Option<Response> {
         let response = reply.response().cloned();
         let stalled = match reply {
@@ -156,7 +158,8 @@ impl<'c> Claim<'c> {
         self.judge_stalled(held, description, None, details)
     }
 
-    /// Records the claim. `details` returns the expected and the actual results of a failed one.
+    /// Records the claim. If it does not hold, `details` returns the expected and the actual
+    /// results.
     fn judge_stalled(
         self,
         held: bool,

@@ -11,15 +11,15 @@ use crate::spec::requirements::{Level, Requirement};
 /// End of a check body.
 #[derive(Debug)]
 pub enum BodyEnd {
-    /// It returned.
+    /// The body returned.
     Returned(Flow),
-    /// It exceeded its time budget.
+    /// The body exceeded its time budget.
     OverBudget,
-    /// It panicked, which is an error of the check.
+    /// The body panicked, which is an error of the check.
     Panicked(String),
 }
 
-/// Lines of the target's log that go into a report.
+/// Number of lines of the target's log in a report.
 const LOG_LINES: usize = 20;
 
 /// Judges one run of a check.
@@ -96,7 +96,7 @@ pub fn judge(
 
 /// Returns a covered requirement that the check made no claim about.
 ///
-/// None if a claim did not hold: the rest of the body may then have nothing left to claim.
+/// Returns `None` if a claim did not hold, because the body may then have ended early.
 fn unclaimed(check: &CheckMeta, evidence: &Evidence) -> Option<&'static Requirement> {
     let all_held = check
         .covers
@@ -108,7 +108,7 @@ fn unclaimed(check: &CheckMeta, evidence: &Evidence) -> Option<&'static Requirem
         .copied()
 }
 
-/// Derives the status from the violations. `error` takes precedence over them, they over `blocked`.
+/// Derives the status. `error` takes precedence over violations, and violations over `blocked`.
 fn set_status(
     check: &CheckMeta,
     mut outcome: Outcome,
@@ -121,13 +121,13 @@ fn set_status(
         return outcome;
     }
     let covered = |violation: &&Violation| check.covers.contains(&violation.requirement);
-    let firm = |violation: &&Violation| violation.stalled.is_none();
+    let conclusive = |violation: &&Violation| violation.stalled.is_none();
     let violated = |level: Level| {
         outcome
             .violations
             .iter()
             .filter(covered)
-            .filter(firm)
+            .filter(conclusive)
             .any(|violation| violation.requirement.level == level)
     };
     let stall = outcome

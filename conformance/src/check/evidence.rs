@@ -52,22 +52,22 @@ impl Evidence {
         self.violation_recorded.notify_waiters();
     }
 
-    /// Returns whether a claim about the requirement did not hold, apart from stalls of the
-    /// machine.
+    /// Returns whether a claim about the requirement did not hold, and no stall of the machine
+    /// explains that.
     pub fn is_violated(&self, requirement: &Requirement) -> bool {
         let records = self.lock();
-        let mut firm = records
+        let mut conclusive = records
             .violations
             .iter()
             .filter(|violation| violation.stalled.is_none());
-        firm.any(|violation| violation.requirement == requirement)
+        conclusive.any(|violation| violation.requirement == requirement)
     }
 
     /// Waits until the requirement [is violated](Evidence::is_violated). Cancel safe.
     pub async fn until_violated(&self, requirement: &Requirement) {
         loop {
             let mut recorded = std::pin::pin!(self.violation_recorded.notified());
-            // Registers before the test, so that no violation between test and wait is missed.
+            // Registers before it checks, so that no violation between check and wait is missed.
             recorded.as_mut().enable();
             if self.is_violated(requirement) {
                 return;

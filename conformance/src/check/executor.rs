@@ -56,8 +56,8 @@ pub async fn run_all<Fut: Future<Output = Outcome>>(
         .flat_map(|index| std::iter::repeat_n(index, options.repeat.max(1)))
         .collect();
     runs.shuffle(&mut rand::rngs::SmallRng::seed_from_u64(options.seed));
-    // Long checks first, because the last one to finish ends the run. The sort is stable: among
-    // equals the order of the seed remains.
+    // Long checks first, so that the run does not wait for a long check at its end. The sort is
+    // stable: checks with equal budgets remain in the order of the seed.
     runs.sort_by_key(|index| {
         std::cmp::Reverse(checks.get(*index).map_or(0, |check| check.budget_s))
     });
@@ -73,13 +73,17 @@ pub async fn run_all<Fut: Future<Output = Outcome>>(
     let exclusive = stream::iter(exclusive).then(indexed);
     let attempts = collect_until_stopped(concurrent.chain(exclusive), stop).await;
     let outcome = |(index, check): (usize, &&'static CheckMeta)| {
-        let of_check = attempts.iter().filter(|(of, _)| *of == index);
+        let attempts_of_check = attempts.iter().filter(|(check, _)| *check == index);
         let interrupted = || {
             Outcome::new(check.id, check.covers, Status::NotRun)
                 .with_reason("the run was interrupted")
         };
-        conclusion::merge(of_check.map(|(_, outcome)| outcome.clone()).collect())
-            .unwrap_or_else(interrupted)
+        conclusion::merge(
+            attempts_of_check
+                .map(|(_, outcome)| outcome.clone())
+                .collect(),
+        )
+        .unwrap_or_else(interrupted)
     };
     checks.iter().enumerate().map(outcome).collect()
 }

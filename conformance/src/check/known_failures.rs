@@ -42,7 +42,7 @@ pub enum KnownFailuresError {
     Read {
         /// Path of the file.
         path: String,
-        /// Cause.
+        /// I/O error.
         #[source]
         source: std::io::Error,
     },
@@ -51,7 +51,7 @@ pub enum KnownFailuresError {
     Parse {
         /// Path of the file.
         path: String,
-        /// Cause.
+        /// Parse error.
         #[source]
         source: Box<toml::de::Error>,
     },

@@ -11,7 +11,7 @@ pub struct CheckMeta {
     pub covers: &'static [&'static Requirement],
     /// Maximum run time. Not a deadline of the specification.
     pub budget_s: u64,
-    /// Takes more than half a minute by design: runs only with `--slow`.
+    /// Whether the check takes more than 30 s by design, so that it runs only with `--slow`.
     pub slow: bool,
     /// File of the table entry.
     pub file: &'static str,

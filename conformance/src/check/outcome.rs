@@ -10,13 +10,13 @@ use crate::spec::requirements::Requirement;
 pub enum Status {
     /// Every requirement was checked and held.
     Pass,
-    /// A MUST was violated.
+    /// A MUST requirement was violated.
     Fail,
-    /// A SHOULD was violated.
+    /// A SHOULD requirement was violated.
     Warn,
-    /// Failed as listed in the known-failures file.
+    /// The check failed as the known-failures file lists.
     Xfail,
-    /// Listed in the known-failures file, but passed. Fails the run.
+    /// The check passed although the known-failures file lists it, which fails the run.
     Xpass,
     /// Repetitions had different results.
     Unstable,
@@ -89,8 +89,7 @@ pub struct Violation {
     pub at: Duration,
     /// Inbox or subject of the frame that shows the violation.
     pub culprit_frame: Option<String>,
-    /// Length of a stall of the machine during the claim; a deadline missed meanwhile proves
-    /// nothing.
+    /// Length of a stall of the machine, if so long that the missed deadline proves nothing.
     pub stalled: Option<Duration>,
 }
 
@@ -108,7 +107,8 @@ pub enum Blocked {
         actual: String,
         /// Inbox or subject of the frame that shows the violation.
         culprit_frame: Option<String>,
-        /// Length of a stall of the machine meanwhile.
+        /// Length of a stall of the machine during the wait, if so long that the missed deadline
+        /// proves nothing.
         stalled: Option<Duration>,
     },
     /// The check needs something that this target does not provide.

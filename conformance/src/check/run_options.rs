@@ -23,7 +23,7 @@ pub const MAX_REPEAT: usize = 1000;
 pub struct RunOptions {
     /// Checks and monitors of the judged side.
     pub catalog: Catalog,
-    /// Profiles to judge by; `None` stands for the profiles that the target claims.
+    /// Profiles to judge by; if `None`, the profiles that the target claims.
     pub profiles: Option<Vec<Profile>>,
     /// Patterns of the selected checks; empty selects all.
     pub run: Vec<Pattern>,
@@ -134,7 +134,7 @@ impl RunOptions {
 
     /// Returns the reason why a check does not run, or `None` if it does.
     ///
-    /// `slow_with_target`: the check is slow with this target.
+    /// `slow_with_target` says that the check is slow with this target.
     pub fn skip_reason(
         &self,
         check: &CheckMeta,
@@ -226,7 +226,7 @@ pub fn shell_quoted(word: &str) -> String {
 
 /// Returns a random token that separates the ids of two runs on one broker.
 ///
-/// Short, because people read the ids; 32 bits suffice for that purpose.
+/// The token is short because people read the ids; 32 bits suffice to avoid conflicts.
 pub fn run_token() -> String {
     format!("{:08x}", rand::random::<u32>())
 }

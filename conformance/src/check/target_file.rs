@@ -10,7 +10,7 @@ use super::pattern::suggestion;
 use super::side::Side;
 use crate::spec::requirements::Profile;
 
-/// Suggested signals, for a misspelled one.
+/// Signals that are suggested if the name of a signal is unknown.
 const STOP_SIGNALS: [&str; 2] = ["SIGTERM", "SIGINT"];
 
 /// Reason why a target file is invalid.
@@ -136,7 +136,7 @@ impl TargetFile<'_> {
         }
     }
 
-    /// Returns the error for a value that is not one of the known ones.
+    /// Returns the error for a value that is not among the known values.
     pub fn unknown<'n>(
         self,
         kind: &str,

@@ -9,17 +9,17 @@ use crate::spec::requirements::{Level, Profile, Requirement};
 /// Verdict of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every selected MUST was measured and held.
+    /// Every selected MUST requirement was measured and held.
     Conformant,
     /// All failures are listed in the known-failures file.
     KnownFailures,
     /// The selected checks passed; others were not selected.
     Partial,
-    /// A MUST was violated, or a known failure passed.
+    /// A MUST requirement was violated, or a known failure passed.
     NonConformant,
     /// Repetitions differ, or the machine stalled.
     Inconclusive,
-    /// No violation was found, but some MUST was not measured.
+    /// No violation was found, but a MUST requirement was not measured.
     Incomplete,
     /// No check was selected.
     NothingSelected,
@@ -147,26 +147,27 @@ fn is_monitor(outcome: &Outcome) -> bool {
 
 /// Returns the status of a requirement that an outcome which concerns it implies.
 fn implied_status(requirement: &'static Requirement, outcome: &Outcome) -> Status {
-    let violated = |stalled: bool| {
-        outcome.violations.iter().any(|violation| {
-            violation.requirement == requirement && violation.stalled.is_some() == stalled
-        })
+    let violations = || {
+        let violations = outcome.violations.iter();
+        violations.filter(|violation| violation.requirement == requirement)
     };
+    let violated = violations().any(|violation| violation.stalled.is_none());
+    let violated_in_stall = violations().any(|violation| violation.stalled.is_some());
     match outcome.status {
-        Status::Xfail if violated(false) => Status::Xfail,
+        Status::Xfail if violated => Status::Xfail,
         Status::Unstable | Status::Error | Status::Xpass => outcome.status,
-        _ if violated(false) => match requirement.level {
+        _ if violated => match requirement.level {
             Level::Must => Status::Fail,
             Level::Should | Level::May => Status::Warn,
         },
-        _ if violated(true) => Status::Inconclusive,
+        _ if violated_in_stall => Status::Inconclusive,
         // The check failed because of another requirement.
         Status::Fail | Status::Warn | Status::Xfail => Status::Pass,
         status => status,
     }
 }
 
-/// Rank of a status: the lower, the worse.
+/// Returns the rank of a status. A lower rank is worse.
 fn severity(status: Status) -> u8 {
     match status {
         Status::Fail => 0,
@@ -208,7 +209,7 @@ pub fn verdict(outcomes: &[Outcome], requirements: &[RequirementStatus], scope: 
     {
         Verdict::Incomplete
     } else if scope.filtered {
-        // A user who selects checks asks only about these.
+        // A user who selects checks asks only about the selected checks.
         Verdict::Partial
     } else if any_must(Status::Xfail) {
         Verdict::KnownFailures
@@ -217,8 +218,8 @@ pub fn verdict(outcomes: &[Outcome], requirements: &[RequirementStatus], scope: 
     }
 }
 
-/// Returns whether no outcome concerns some MUST: neither a check nor a monitor with frames to
-/// judge.
+/// Returns whether some MUST requirement has no outcome, neither of a check nor of a monitor that
+/// judged a frame.
 ///
 /// Slow checks that were not selected have an outcome and count.
 fn has_unjudged_must(requirements: &[RequirementStatus]) -> bool {

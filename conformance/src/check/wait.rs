@@ -8,10 +8,11 @@ use super::outcome::Blocked;
 use crate::spec::deadlines::Deadline;
 use crate::spec::requirements::Requirement;
 
-/// Pause after the first probe; it doubles up to [`LAST_PAUSE`].
+/// Pause after the first probe; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// Longest pause: sixteen checks that probe concurrently still leave the CPU to the target.
-const LAST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between probes: sixteen checks that probe concurrently still leave the CPU to the
+/// target.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 impl From<Deadline> for Duration {
     fn from(deadline: Deadline) -> Duration {
@@ -19,10 +20,10 @@ impl From<Deadline> for Duration {
     }
 }
 
-/// Result of a wait, to be passed to [`Claim::met`](crate::check::claim::Claim::met) or unwrapped
-/// with [`Waited::or_blocked`].
+/// Result of a wait, for [`Claim::met`](crate::check::claim::Claim::met), which judges it, or
+/// [`Waited::or_blocked`], which needs its value.
 #[derive(Debug)]
-#[must_use = "a wait proves nothing until it is claimed"]
+#[must_use = "a wait proves nothing until a claim judges it"]
 pub struct Waited<T> {
     /// Condition that was waited for.
     pub description: String,
@@ -30,11 +31,12 @@ pub struct Waited<T> {
     pub result: Result<T, Missed>,
     /// Length of the wait.
     pub elapsed: Duration,
-    /// Length of a stall of the machine meanwhile: a miss then proves nothing.
+    /// Length of a stall of the machine during the wait, if so long that a missed condition proves
+    /// nothing.
     pub stalled: Option<Duration>,
 }
 
-/// Condition that was not met in its time.
+/// Condition that was not met within the time limit.
 #[derive(Clone, Debug)]
 pub struct Missed {
     /// Time limit: `within 5.0 s`, or `for 2.0 s`.
@@ -130,7 +132,7 @@ impl CheckRun {
                 Err(ProbeError::Pending(_)) => {}
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         };
         self.waited(description, started_at, result)
     }
@@ -161,7 +163,8 @@ impl CheckRun {
                 Ok(value) if started_at.elapsed() >= window => break Ok(value),
                 Ok(_) => {}
             }
-            tokio::time::sleep(LAST_PAUSE.min(window.saturating_sub(started_at.elapsed()))).await;
+            tokio::time::sleep(LONGEST_PAUSE.min(window.saturating_sub(started_at.elapsed())))
+                .await;
         };
         self.waited(description, started_at, result)
     }

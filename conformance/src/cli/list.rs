@@ -240,7 +240,7 @@ fn role_rows() -> Vec<Row> {
         id: role.name().to_owned(),
         related: Vec::new(),
         text: format!(
-            "{:<18} {:<10} {}",
+            "{:<24} {:<10} {}",
             role.name(),
             role.kind().to_string(),
             role.contract()

@@ -48,7 +48,7 @@ pub struct CheckContext {
     host: Arc<RunningHost>,
     launcher: Launcher,
     /// Unique within the run; a part of every id, inbox and repository.
-    tag: String,
+    unique_name: String,
     inboxes: AtomicU64,
     check_run: CheckRun,
 }
@@ -63,7 +63,7 @@ impl CheckContext {
         host: Arc<RunningHost>,
         launcher: Launcher,
     ) -> CheckContext {
-        let tag = fixture.next_tag();
+        let unique_name = fixture.next_unique_name();
         let patience = fixture.shared_patience();
         CheckContext {
             isolation,
@@ -71,7 +71,7 @@ impl CheckContext {
             fixture,
             host,
             launcher,
-            tag,
+            unique_name,
             inboxes: AtomicU64::new(0),
             check_run: CheckRun::new(meta, patience),
         }
@@ -85,7 +85,7 @@ impl CheckContext {
     /// Returns the workload id for `name`: unique within the run, stable, and stopped in the
     /// clean-up.
     pub fn id(&self, name: &str) -> String {
-        let id = format!("{}-{name}", self.tag);
+        let id = format!("{}-{name}", self.unique_name);
         self.check_run.evidence().track_id(&id);
         id
     }
@@ -257,7 +257,7 @@ impl CheckContext {
     ) -> Result<Replies, Blocked> {
         let inbox = format!(
             "{}.{}",
-            self.tag,
+            self.unique_name,
             self.inboxes.fetch_add(1, Ordering::Relaxed)
         );
         self.fixture
@@ -407,10 +407,10 @@ impl CheckContext {
     /// Returns the frames of this check so far: its requests, their replies and all frames with its
     /// ids; on a host that is not shared, all frames since the check started.
     pub fn frames(&self) -> Vec<Frame> {
-        let inboxes = format!("{}.{}.", self.fixture.bus.inbox_prefix(), self.tag);
+        let inboxes = format!("{}.{}.", self.fixture.bus.inbox_prefix(), self.unique_name);
         let all = self.isolation != HostIsolation::Shared;
         self.host.trace.since(self.check_run.started_at(), |frame| {
-            all || frame.concerns(&inboxes, &self.tag)
+            all || frame.concerns(&inboxes, &self.unique_name)
         })
     }
 
@@ -469,10 +469,9 @@ impl CheckContext {
         self.check_run.evidence()
     }
 
-    /// Returns the tag of this run: unique, and a part of every id, inbox and repository of the
-    /// check.
-    pub fn tag(&self) -> &str {
-        &self.tag
+    /// Returns the unique name of this run, a part of every id, inbox and repository of the check.
+    pub fn unique_name(&self) -> &str {
+        &self.unique_name
     }
 
     /// Returns the time at which the body started.

@@ -106,7 +106,7 @@ const NATS_ONLY: [&str; 4] = [
     "resources/config",
 ];
 
-/// Whether a check can run over gRPC.
+/// Returns whether a check can run over gRPC.
 pub fn runs_over_grpc(check: &Check) -> bool {
     check.host != HostIsolation::Own
         && !check

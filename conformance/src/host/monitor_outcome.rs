@@ -20,7 +20,8 @@ pub fn outcome(verdict: MonitorVerdict, trace: &Trace) -> Outcome {
             continue;
         }
         if let (Some(example), true) = (finding.examples.first(), wire.is_empty()) {
-            wire.push(excerpt::line(&example.frame, trace.started_at(), true));
+            let culprit = true;
+            wire.push(excerpt::line(&example.frame, trace.started_at(), culprit));
         }
         let violation = |example: &FrameViolation| Violation {
             requirement,

@@ -82,7 +82,7 @@ impl MonitorContext {
         self.requests.get(&frame.subject)
     }
 
-    /// Whether the frame is a published heartbeat, not a reply to a heartbeat request.
+    /// Returns whether the frame is a published heartbeat, not a reply to a heartbeat request.
     pub fn is_heartbeat(&self, frame: &Frame) -> bool {
         frame.direction == Direction::FromHost
             && frame
@@ -396,7 +396,8 @@ pub(crate) mod test_frames {
     pub fn violated_requirements(frames: impl IntoIterator<Item = Frame>) -> Vec<&'static str> {
         let secrets = Arc::new(Secrets::default());
         secrets.add("hunter2");
-        let monitors = MonitorSet::new(secrets, false);
+        let tampered = false;
+        let monitors = MonitorSet::new(secrets, tampered);
         let mut last = Instant::now();
         for frame in frames {
             last = frame.at;

@@ -14,6 +14,10 @@ use crate::wire::response::Headers;
 /// Number of round trips that are measured.
 const ROUND_TRIPS: u32 = 20;
 
+/// Marks of the lines of a preflight.
+const HEALTHY: bool = true;
+const UNHEALTHY: bool = false;
+
 /// Result of the preflight.
 #[derive(Clone, Debug, Default)]
 pub struct PreflightResult {
@@ -44,59 +48,59 @@ impl PreflightResult {
         let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
         let mut lines = vec![
             (
-                true,
+                HEALTHY,
                 format!(
                     "broker     {broker}, slowest round trip {}",
                     ms(self.slowest_rtt)
                 ),
             ),
             (
-                true,
+                HEALTHY,
                 format!("target     {}, host id {}", target.name, host.id),
             ),
         ];
         lines.push(match self.host_rtt {
-            Some(rtt) => (true, format!("commands   reply after {}", ms(rtt))),
+            Some(rtt) => (HEALTHY, format!("commands   reply after {}", ms(rtt))),
             None => (
-                false,
+                UNHEALTHY,
                 "commands   no reply to a `heartbeat` request".to_owned(),
             ),
         });
         lines.push(match &self.heartbeat {
             Some(_) => {
                 let version = self.version().unwrap_or_else(|| "none".to_owned());
-                (true, format!("heartbeat  version {version}"))
+                (HEALTHY, format!("heartbeat  version {version}"))
             }
             None => (
-                false,
+                UNHEALTHY,
                 "heartbeat  the reply is not a HostHeartbeat".to_owned(),
             ),
         });
         lines.push(match &host.http_addr {
-            Some(addr) => (true, format!("ingress    {addr}")),
+            Some(addr) => (HEALTHY, format!("ingress    {addr}")),
             None => (
-                true,
+                HEALTHY,
                 "ingress    none: HTTP checks are not testable".to_owned(),
             ),
         });
         lines.push(match &host.process {
             Some(process) => (
-                true,
+                HEALTHY,
                 format!("process    {}, behind the tap", process.pid()),
             ),
             None => (
-                true,
+                HEALTHY,
                 "process    not launched by the suite: no tap, no signals".to_owned(),
             ),
         });
         lines.push(match self.missing_roles.as_slice() {
             [] => (
-                true,
+                HEALTHY,
                 format!("images     for all {} roles", Role::ALL.len()),
             ),
             missing => {
                 let names: Vec<String> = missing.iter().map(|(role, _)| role.to_string()).collect();
-                (true, format!("images     none for {}", names.join(", ")))
+                (HEALTHY, format!("images     none for {}", names.join(", ")))
             }
         });
         lines
@@ -113,7 +117,7 @@ pub async fn run(fixture: &Fixture, host: &RunningHost) -> PreflightResult {
     }
     fixture.set_slowest_rtt(preflight.slowest_rtt);
     let subject = nats::command_subject(&host.id, "heartbeat");
-    let inbox = format!("preflight.{}", fixture.next_tag());
+    let inbox = format!("preflight.{}", fixture.next_unique_name());
     let (payload, headers) = (bytes::Bytes::from_static(b"{}"), Headers::none());
     let request = fixture.bus.request(&subject, &inbox, payload, &headers);
     if let Ok(mut replies) = request.await

@@ -81,7 +81,7 @@ struct Runner<'r> {
     facts: &'r TargetFacts,
     observer: &'r dyn Observer,
     verdicts: Mutex<Vec<MonitorVerdict>>,
-    /// Checks that are running; an interrupted run cleans up after them.
+    /// Checks that are running; an interrupted run stops their workloads.
     active: Mutex<Vec<Arc<CheckContext>>>,
 }
 
@@ -197,7 +197,7 @@ impl Runner<'_> {
             let payload = serde_json::json!({ "workloadId": id }).to_string();
             let headers = crate::wire::response::Headers::none();
             if let Ok(mut replies) = cx.request("workload.stop", payload, headers).await {
-                // The response is irrelevant: no claim is made here.
+                // The clean-up judges nothing, so the response is ignored.
                 replies.next(CLEAN_UP_TIMEOUT).await;
             }
         });

@@ -1,4 +1,4 @@
-//! Host that most checks share; relaunched after a crash.
+//! Host that most checks share. It is relaunched after a crash.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::target::{LaunchError, Launcher, RunningHost};
 
-/// Limit of relaunches. After more crashes, the host stays down and its checks fail.
+/// Limit on relaunches. After more crashes, the host stays down and its checks fail.
 const MAX_RELAUNCHES: usize = 5;
 
 /// Holder of the shared host, with one host at a time.
@@ -20,7 +20,7 @@ struct State {
     unexpected_exits: Vec<UnexpectedExit>,
 }
 
-/// Exit of the shared host without a request of the suite.
+/// Exit of the shared host that the suite did not request.
 #[derive(Debug, Clone)]
 pub struct UnexpectedExit {
     /// Exit status.
@@ -53,12 +53,13 @@ impl SharedHost {
             let exit = unexpected_exit(&host);
             state.unexpected_exits.push(exit);
         }
-        let host = Arc::new(self.launcher.bring_up(false).await?);
+        let tampered = false;
+        let host = Arc::new(self.launcher.bring_up(tampered).await?);
         state.hosts.push(host.clone());
         Ok(host)
     }
 
-    /// Takes all hosts of the run and their unexpected exits.
+    /// Removes and returns all hosts of the run and their unexpected exits.
     pub async fn take_all(&self) -> (Vec<Arc<RunningHost>>, Vec<UnexpectedExit>) {
         let mut state = self.state.lock().await;
         if let Some(last) = state.hosts.last().filter(|host| host.has_crashed()) {

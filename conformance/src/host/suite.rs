@@ -31,7 +31,7 @@ use crate::wire::nats::Bus;
 
 /// Default number of concurrent checks. Most checks wait, so two cores are sufficient.
 pub const JOBS: usize = 16;
-/// Limit of concurrent hosts of single checks, since each host may compile guests.
+/// Maximum number of concurrent hosts that belong to a single check: each may compile guests.
 pub const OWN_HOSTS: usize = 4;
 
 /// The conformance suite with its settings. Created by [`Suite::builder`].
@@ -96,7 +96,7 @@ impl Suite {
     /// Starts the broker, the fixture and the host, and runs the preflight.
     ///
     /// # Errors
-    /// Fails if one of them does not start.
+    /// Fails if the broker, the fixture or the host does not start.
     pub async fn set_up(&self) -> Result<Testbed, SetUpError> {
         let server_error = |server| move |source| SetUpError::Server { server, source };
         let run = run_options::run_token();
@@ -130,7 +130,8 @@ impl Suite {
             secrets: fixture.secrets.clone(),
             next_host: Arc::new(AtomicU64::new(0)),
         };
-        let host = launcher.bring_up(false).await?;
+        let tampered = false;
+        let host = launcher.bring_up(tampered).await?;
         let preflight = preflight::run(&fixture, &host).await;
         Ok(Testbed {
             fixture,
@@ -208,9 +209,11 @@ impl RunnableSuite for Suite {
 
     fn select(&self, profiles: &[Profile]) -> (Vec<&'static Check>, Vec<Outcome>) {
         let (mut selected, mut skipped) = (Vec::new(), Vec::new());
+        let over_grpc = matches!(self.target.access, Access::Grpc(_));
+        // Only the declared times of a scheduler can make a check slow.
+        let slow_with_target = false;
         for check in checks::all() {
-            let over_grpc = matches!(self.target.access, Access::Grpc(_));
-            match self.options.skip_reason(check, profiles, false) {
+            match self.options.skip_reason(check, profiles, slow_with_target) {
                 None if over_grpc && !eligibility::runs_over_grpc(check) => {
                     let reason = "needs commands that gRPC does not have, or a process";
                     skipped.push(run_options::not_run(check, reason));
@@ -276,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reproduction_names_target_file_if_there_is_one() {
+    fn target_arguments_name_the_target_file_if_it_exists() {
         let mut target = Target::command(["./my-host"]);
         assert_eq!(
             Suite::new(target.clone()).target_arguments(),

@@ -75,7 +75,7 @@ impl Target {
         Target::new(name, Access::Launch(Launch::new(command)))
     }
 
-    /// Returns how the suite launches the host, if it does.
+    /// Returns the launch command, if the suite launches the host.
     pub fn launch(&self) -> Option<&Launch> {
         match &self.access {
             Access::Launch(launch) => Some(launch),
@@ -122,7 +122,7 @@ impl Launch {
         }
     }
 
-    /// Whether the command or the environment contains the placeholder.
+    /// Returns whether the command or the environment contains the placeholder.
     pub fn uses_placeholder(&self, placeholder: &str) -> bool {
         let placeholder = format!("{{{placeholder}}}");
         self.command

@@ -131,7 +131,7 @@ impl Host {
         shutdown: &CancellationToken,
     ) -> Result<(), ModelError> {
         let mut unreachable_since = None;
-        let mut first = true;
+        let mut is_first_connection = true;
         while !shutdown.is_cancelled() {
             let pings = !self.is(Mutant::NeverPings);
             let Ok(connection) = nats::connect(&self.authority, pings, &self.bus).await else {
@@ -143,7 +143,7 @@ impl Host {
                 continue;
             };
             unreachable_since = None;
-            self.subscribe_and_announce(std::mem::take(&mut first))
+            self.subscribe_and_announce(std::mem::take(&mut is_first_connection))
                 .await;
             let _ = shutdown
                 .run_until_cancelled(self.serve_connection(connection))
@@ -158,13 +158,13 @@ impl Host {
         Ok(())
     }
 
-    /// Subscribes to the commands and triggers a heartbeat, unless the mutant changes either.
-    async fn subscribe_and_announce(self: &Arc<Self>, first: bool) {
-        if first && self.is(Mutant::HeartbeatBeforeSubscribing) {
+    /// Subscribes to the commands, and then triggers a heartbeat. Mutants change or omit a step.
+    async fn subscribe_and_announce(self: &Arc<Self>, is_first_connection: bool) {
+        if is_first_connection && self.is(Mutant::HeartbeatBeforeSubscribing) {
             self.publish_heartbeat().await;
             sleep(Duration::from_millis(300)).await;
         }
-        if first || !self.is(Mutant::NoResubscribe) {
+        if is_first_connection || !self.is(Mutant::NoResubscribe) {
             let id = if self.is(Mutant::SubscribesToAllHosts) {
                 "*"
             } else {
@@ -175,16 +175,16 @@ impl Host {
                 tracing::warn!(%error, "cannot subscribe");
             }
         }
-        if first && self.is(Mutant::LateFirstHeartbeat) {
+        if is_first_connection && self.is(Mutant::LateFirstHeartbeat) {
             let host = Arc::clone(self);
             tokio::spawn(async move {
                 sleep(Duration::from_secs(9)).await;
                 host.heartbeat_due.notify_one();
             });
-        } else if first || !self.is(Mutant::NoHeartbeatAfterReconnect) {
+        } else if is_first_connection || !self.is(Mutant::NoHeartbeatAfterReconnect) {
             self.heartbeat_due.notify_one();
         }
-        if !first && self.is(Mutant::BurstAfterOutage) {
+        if !is_first_connection && self.is(Mutant::BurstAfterOutage) {
             for _ in 0..self.missed_heartbeats.swap(0, Ordering::Relaxed).max(3) {
                 self.publish_heartbeat().await;
             }
@@ -334,7 +334,7 @@ impl Host {
             (_, Some(Variant::FrequentHeartbeats)) => Duration::from_millis(1500),
             _ => HEARTBEAT_INTERVAL,
         };
-        // Otherwise the interval would trigger the first heartbeat in time.
+        // The interval would trigger the first heartbeat in time, so this mutant waits before it.
         if self.is(Mutant::LateFirstHeartbeat) {
             self.heartbeat_due.notified().await;
             self.publish_heartbeat().await;
@@ -404,7 +404,7 @@ impl Host {
 pub async fn run_leftover_guest(beacon: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
-        script::send(Some(beacon), "beat").await;
+        script::send(Some(beacon), "ping").await;
         sleep(Duration::from_millis(200)).await;
     }
 }

@@ -105,7 +105,7 @@ pub fn target(name: &str, program: &Path, arguments: &[&str]) -> Target {
     command.extend(fixed.iter().chain(arguments).map(|text| (*text).to_owned()));
     command.extend(["--suite-pid".to_owned(), std::process::id().to_string()]);
     let launch = Launch {
-        isolated: Some(vec!["--isolated".to_owned()]),
+        isolation_args: Some(vec!["--isolated".to_owned()]),
         ..Launch::new(command)
     };
     let profiles = Side::Scheduler.profiles().into_iter();
@@ -143,9 +143,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ModelE
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(completed) = completed_requests.recv() => model.handle_completed(completed),
+            Some(completed) = completed_requests.recv() => model.on_request_completed(completed),
             heartbeat = heartbeats.recv() => match heartbeat {
-                Ok(heartbeat) => model.handle_heartbeat(&heartbeat),
+                Ok(heartbeat) => model.on_heartbeat(&heartbeat),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Err(ModelError::Broker),
             },
@@ -331,7 +331,7 @@ impl Model {
         self.connected = connected;
     }
 
-    /// Sends a request to a host; its outcome is passed to [`Model::handle_completed`].
+    /// Sends a request to a host; its outcome is passed to [`Model::on_request_completed`].
     ///
     /// Requests are sent in the order of the calls.
     async fn send(&mut self, host: &str, command: &str, payload: String, kind: RequestKind) {

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 pub use self::matrix::{Cell, Finding, Matrix};
-use self::trial::Lane;
+use self::trial::TrialGroup;
 pub use self::trial::{Trial, trials};
 use super::host::script;
 use crate::check::outcome::Status;
@@ -92,18 +92,19 @@ pub async fn run(options: &Options, observe: impl Fn(&Cell)) -> Matrix {
         .partition(|trial| trial.can_run(options));
     // The longest trials determine the total time, so they start first.
     selected.sort_by_key(|trial| !trial.is_slow());
-    let lane = |lane: Lane, jobs: usize| {
-        let trials = selected.iter().filter(|trial| trial.lane() == lane);
+    let trials_of = |group: TrialGroup, jobs: usize| {
+        let trials = selected.iter().filter(|trial| trial.group() == group);
         stream::iter(trials.cloned().collect::<Vec<_>>())
             .map(|trial| attempt(trial, options))
             .buffer_unordered(jobs.max(1))
     };
-    let in_cluster = lane(Lane::Cluster, CLUSTER_JOBS).chain(lane(Lane::ClusterAlone, 1));
+    let in_cluster =
+        trials_of(TrialGroup::Cluster, CLUSTER_JOBS).chain(trials_of(TrialGroup::ClusterAlone, 1));
     let mut attempts = stream::select_all([
-        lane(Lane::Fault, options.jobs).boxed_local(),
+        trials_of(TrialGroup::Fault, options.jobs).boxed_local(),
         in_cluster.boxed_local(),
-        lane(Lane::WholeHost, WHOLE_HOST_JOBS).boxed_local(),
-        lane(Lane::WholeScheduler, WHOLE_SCHEDULER_JOBS).boxed_local(),
+        trials_of(TrialGroup::WholeHost, WHOLE_HOST_JOBS).boxed_local(),
+        trials_of(TrialGroup::WholeScheduler, WHOLE_SCHEDULER_JOBS).boxed_local(),
     ]);
     let mut cells = Vec::new();
     while let Some(attempt) = attempts.next().await {

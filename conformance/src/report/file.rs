@@ -64,7 +64,7 @@ pub enum WriteError {
     Write {
         /// Path of the file.
         path: String,
-        /// Cause.
+        /// I/O error.
         #[source]
         source: std::io::Error,
     },

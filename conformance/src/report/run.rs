@@ -130,7 +130,8 @@ pub async fn run<S: RunnableSuite>(suite: &S) -> Report {
     complete(options, report, &outcomes, &profiles, started_at)
 }
 
-/// Creates an empty report. `target_arguments` end the command line of the run.
+/// Creates an empty report. `target_arguments` are the end of the command line that repeats the
+/// run.
 fn draft(
     options: &RunOptions,
     target: TargetInfo,

@@ -10,7 +10,8 @@ use crate::check::outcome::Status;
 const MAX_VIOLATIONS: usize = 6;
 /// Symbols on one line.
 const SYMBOLS_PER_LINE: usize = 40;
-/// Maximum number of checks not run that are listed by id; larger numbers are counted by section.
+/// Maximum number of ids in the list of checks that did not run. A longer list shows counts by
+/// section instead.
 const MAX_NOT_RUN_IDS: usize = 12;
 /// Maximum number of log lines per failure.
 const LOG_LINES: usize = 6;
@@ -220,7 +221,7 @@ fn has_details(check: &CheckResult) -> bool {
         | Status::Unstable
         | Status::Inconclusive
         | Status::Error => true,
-        // Possibly no other check shows the violation of its precondition.
+        // The violated precondition may appear in no other check.
         Status::NotTestable => !check.violations.is_empty(),
         Status::Pass | Status::Xfail | Status::Unsupported | Status::NotRun => false,
     }
@@ -438,7 +439,7 @@ fn summary(out: &mut String, report: &Report, style: Style) {
     );
 }
 
-/// Returns whether the selection of the run touches a profile.
+/// Returns whether the run selected checks of a profile.
 fn is_in_scope(report: &Report, profile: &ProfileCounts) -> bool {
     report.run.filters.is_empty() || profile.must.passed + profile.must.failed > 0
 }

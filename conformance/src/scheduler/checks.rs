@@ -1,4 +1,4 @@
-//! Sections of scenarios, in the order of reports.
+//! Scenarios by section, in the order in which reports list them.
 
 pub mod continuity;
 pub mod encoding;

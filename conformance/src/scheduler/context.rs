@@ -36,7 +36,8 @@ pub struct ScenarioContext {
     /// Hosts of the scenario. Dropped before the environment, which contains their broker.
     hosts: Mutex<Vec<SimulatedHost>>,
     environment: Arc<Environment>,
-    tag: String,
+    /// Prefix of all names in this scenario, and name of its host group.
+    name_prefix: String,
     check_run: CheckRun,
     journal: Journal,
     objects: Mutex<Vec<Key>>,
@@ -55,7 +56,7 @@ impl ScenarioContext {
     ) -> ScenarioContext {
         ScenarioContext {
             isolation,
-            tag: environment.next_tag(),
+            name_prefix: environment.new_name_prefix(),
             check_run: CheckRun::new(meta, environment.patience.clone()),
             mark: environment.scheduler.bus.tap().mark(),
             environment,
@@ -68,12 +69,12 @@ impl ScenarioContext {
 
     /// Host group of this scenario.
     pub fn group(&self) -> &str {
-        &self.tag
+        &self.name_prefix
     }
 
-    /// Returns the object name of `app` in this scenario.
+    /// Returns the name of an object, such as the deployment `app`, in this scenario.
     pub fn name(&self, app: &str) -> String {
-        format!("{}-{app}", self.tag)
+        format!("{}-{app}", self.name_prefix)
     }
 
     /// Returns the image of a revision of `app`, which identifies its workloads in commands.
@@ -82,14 +83,14 @@ impl ScenarioContext {
     }
 
     fn image_prefix(&self, app: &str) -> String {
-        format!("registry.invalid/{}/{app}:", self.tag)
+        format!("registry.invalid/{}/{app}:", self.name_prefix)
     }
 
     /// Returns the configuration of a host in this scenario's group.
     pub fn host_config(&self, name: &str) -> HostConfig {
         HostConfig {
             heartbeat_interval: self.timings().heartbeat_interval(),
-            ..HostConfig::new(name, &self.tag)
+            ..HostConfig::new(name, self.group())
         }
     }
 
@@ -122,7 +123,8 @@ impl ScenarioContext {
             .map_err(|_| Blocked::Harness("a scenario has at most 26 hosts".to_owned()))
     }
 
-    /// Returns the rest of `register` for the newest host. No deadline of a start begins earlier.
+    /// Returns the time until `register` has passed for the newest host. The scheduler need not use
+    /// the host before, so no deadline of a start begins earlier.
     pub fn remaining_registration(&self) -> Duration {
         let register = self.timings().register;
         let age = self.lock_last_host_started_at().map(|at| at.elapsed());
@@ -130,7 +132,7 @@ impl ScenarioContext {
     }
 
     /// Waits until the scheduler must use every host of this scenario: the heartbeat of each has
-    /// arrived, and `register` has passed. Required before a claim about the choice among hosts.
+    /// arrived, and `register` has passed. A claim about the choice among hosts requires this.
     ///
     /// # Errors
     /// A heartbeat does not arrive because the scheduler has no subscription.
@@ -154,7 +156,7 @@ impl ScenarioContext {
             std::future::ready(missing.map_or(Ok(()), |subject| Err(format!("none on {subject}"))))
         });
         all_arrived.await.or_blocked(self, SCHED_REG_001)?;
-        self.advance(self.timings().register).await;
+        self.wait(self.timings().register).await;
         Ok(())
     }
 
@@ -171,12 +173,12 @@ impl ScenarioContext {
 
     /// Returns the manifest of a deployment of `app`.
     pub fn deployment(&self, app: &str, replicas: i64) -> Manifest {
-        Manifest::deployment(&self.name(app), &self.tag, &self.image(app, 1), replicas)
+        Manifest::deployment(&self.name(app), self.group(), &self.image(app, 1), replicas)
     }
 
     /// Returns the manifest of a single workload of `app`.
     pub fn workload(&self, app: &str) -> Manifest {
-        Manifest::workload(&self.name(app), &self.tag, &self.image(app, 1))
+        Manifest::workload(&self.name(app), self.group(), &self.image(app, 1))
     }
 
     /// Creates or replaces an object.
@@ -189,12 +191,12 @@ impl ScenarioContext {
             .map_err(|text| Blocked::harness("cannot submit the object", text))
     }
 
-    /// [`ScenarioContext::submit`] for an object that the intake may refuse.
+    /// Creates or replaces an object that the intake may refuse.
     ///
     /// # Errors
-    /// The refusal of the intake.
+    /// The intake refuses the object; the error is the text of the refusal.
     pub async fn try_submit(&self, manifest: &Manifest) -> Result<(), String> {
-        self.remember(manifest.key());
+        self.delete_at_clean_up(manifest.key());
         let applied = self.scheduler().intake.apply(manifest).await;
         applied.map_err(|error| crate::check::outcome::error_chain(&error))
     }
@@ -213,12 +215,12 @@ impl ScenarioContext {
         &self.journal
     }
 
-    /// Time limits of the target.
+    /// Maximum times of the target, such as `act`; docs/spec/scheduler.md names them.
     pub fn timings(&self) -> &Timings {
         &self.environment.timings
     }
 
-    /// Scheduler and its bus. A scenario that disconnects or kills them needs its own: `isolation:
+    /// Scheduler and its bus. A scenario that disconnects or kills either must declare `isolation:
     /// Own`.
     pub fn scheduler(&self) -> &RunningScheduler {
         &self.environment.scheduler
@@ -235,7 +237,7 @@ impl ScenarioContext {
         self.check_run.claim(requirement)
     }
 
-    /// [`CheckRun::eventually`].
+    /// Calls [`CheckRun::eventually`].
     pub async fn eventually<T, F, Fut>(
         &self,
         within: Duration,
@@ -249,7 +251,7 @@ impl ScenarioContext {
         self.check_run.eventually(within, description, probe).await
     }
 
-    /// [`CheckRun::poll`].
+    /// Calls [`CheckRun::poll`].
     pub(crate) async fn poll<T, F, Fut>(
         &self,
         limit: Duration,
@@ -263,7 +265,7 @@ impl ScenarioContext {
         self.check_run.poll(limit, description, probe).await
     }
 
-    /// [`CheckRun::consistently`].
+    /// Calls [`CheckRun::consistently`].
     pub async fn consistently<T, F, Fut>(
         &self,
         window: Duration,
@@ -289,8 +291,8 @@ impl ScenarioContext {
             .await
     }
 
-    /// Waits for `time` without a claim.
-    pub async fn advance(&self, time: Duration) {
+    /// Waits for `time` to pass, without a claim.
+    pub async fn wait(&self, time: Duration) {
         let _ = self
             .consistently(time, "time passes", || std::future::ready(Ok(())))
             .await;
@@ -301,7 +303,7 @@ impl ScenarioContext {
         self.check_run.patience()
     }
 
-    /// Start of the body.
+    /// Time at which the body of the scenario started.
     pub fn started_at(&self) -> Instant {
         self.check_run.started_at()
     }
@@ -318,7 +320,7 @@ impl ScenarioContext {
     }
 
     /// Registers an object for deletion in [`ScenarioContext::clean_up`].
-    fn remember(&self, key: Key) {
+    fn delete_at_clean_up(&self, key: Key) {
         let mut objects = self.lock_objects();
         if !objects.contains(&key) {
             objects.push(key);

@@ -13,16 +13,16 @@ use crate::testbed::clock::Patience;
 use crate::testbed::secrets::Secrets;
 use crate::wire::nats::BusError;
 
-/// Number of hosts that run besides the hosts of scenarios. If a large part of its fleet vanishes
-/// at once, a scheduler suspects the broker. With them, a scenario that ends one of its two hosts
-/// does not have this effect.
+/// Number of hosts that run besides the hosts of scenarios. A scheduler suspects the broker when a
+/// large part of its fleet vanishes at once. With the background hosts, the end of one host of a
+/// scenario is not a large part.
 const BACKGROUND_HOSTS: usize = 12;
 /// Host group of the background hosts, which no scenario selects.
 const BACKGROUND_GROUP: &str = "background";
 
 /// Time to wait for the subscription of a launched scheduler before the first hosts start.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(10);
-/// Time for the connections of the hosts to close. The hosts are in this process.
+/// Time for which the connections of the hosts may take to close. The hosts are in this process.
 const HOSTS_GONE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Bus, scheduler and settings that the scenarios of a run share, or that one scenario has for
@@ -41,7 +41,7 @@ pub struct Environment {
     /// Values that must not appear in any output.
     pub secrets: Arc<Secrets>,
     run_token: String,
-    next_tag: Arc<AtomicU64>,
+    name_prefix_count: Arc<AtomicU64>,
 }
 
 /// Configuration that all environments of a run share.
@@ -57,49 +57,48 @@ pub struct EnvironmentConfig {
     pub patience: Patience,
     /// Values that must not appear in any output.
     pub secrets: Arc<Secrets>,
-    /// Number of the next tag.
-    pub next_tag: Arc<AtomicU64>,
+    /// Number of name prefixes that the run has used.
+    pub name_prefix_count: Arc<AtomicU64>,
 }
 
 impl EnvironmentConfig {
-    /// Starts an environment: a bus, the scheduler if `with_scheduler`, and background hosts if
-    /// `with_background_hosts`.
+    /// Starts the environment that scenarios share: a bus, the scheduler, and background hosts.
     ///
     /// # Errors
     /// The broker or the scheduler does not start.
-    pub async fn start(
-        &self,
-        with_scheduler: bool,
-        with_background_hosts: bool,
-    ) -> Result<Environment, LaunchError> {
-        let scheduler =
-            RunningScheduler::start(self.target.clone(), &self.broker, with_scheduler).await?;
+    pub async fn start_shared(&self) -> Result<Environment, LaunchError> {
+        let environment = self.start_own().await?;
+        for number in 0..BACKGROUND_HOSTS {
+            let name = format!("background-{number}");
+            let mut config = HostConfig::new(&name, BACKGROUND_GROUP);
+            config.heartbeat_interval = environment.timings.heartbeat_interval();
+            // Fewer background hosts are still useful.
+            if let Ok(host) = environment.start_host(config, Journal::default()).await {
+                environment.retire(vec![host]);
+            }
+        }
+        Ok(environment)
+    }
+
+    /// Starts an environment for one scenario: a bus and the scheduler.
+    ///
+    /// # Errors
+    /// The broker or the scheduler does not start.
+    pub async fn start_own(&self) -> Result<Environment, LaunchError> {
+        let scheduler = RunningScheduler::start(self.target.clone(), &self.broker).await?;
         let environment = Environment {
             scheduler,
             timings: self.target.timings,
             patience: self.patience.clone(),
             secrets: self.secrets.clone(),
             run_token: self.run_token.clone(),
-            next_tag: self.next_tag.clone(),
+            name_prefix_count: self.name_prefix_count.clone(),
             retired: Mutex::default(),
         };
-        if with_scheduler {
-            environment
-                .scheduler
-                .wait_until_subscribed(SUBSCRIBED_WITHIN)
-                .await;
-        }
-        if with_background_hosts {
-            for number in 0..BACKGROUND_HOSTS {
-                let name = format!("background-{number}");
-                let mut config = HostConfig::new(&name, BACKGROUND_GROUP);
-                config.heartbeat_interval = environment.timings.heartbeat_interval();
-                // Fewer background hosts are still useful.
-                if let Ok(host) = environment.start_host(config, Journal::default()).await {
-                    environment.retire(vec![host]);
-                }
-            }
-        }
+        environment
+            .scheduler
+            .wait_until_subscribed(SUBSCRIBED_WITHIN)
+            .await;
         Ok(environment)
     }
 }
@@ -117,8 +116,8 @@ impl Environment {
         SimulatedHost::start(config, &self.scheduler.bus.hosts_url(), journal).await
     }
 
-    /// Keeps the hosts of a finished scenario connected. If they all left at once, the scheduler
-    /// would react to it.
+    /// Keeps the hosts of a finished scenario connected. If all of them disconnected at once, the
+    /// scheduler would react to their loss.
     pub fn retire(&self, hosts: Vec<SimulatedHost>) {
         for host in &hosts {
             host.clear_rules();
@@ -128,12 +127,12 @@ impl Environment {
         self.lock_retired().extend(hosts);
     }
 
-    /// Returns a token that is unique across scenarios and runs, and valid in names.
-    pub fn next_tag(&self) -> String {
+    /// Returns a prefix for the names of one scenario that no other scenario or run uses.
+    pub fn new_name_prefix(&self) -> String {
         format!(
             "t{}x{}",
             self.run_token,
-            self.next_tag.fetch_add(1, Ordering::Relaxed)
+            self.name_prefix_count.fetch_add(1, Ordering::Relaxed)
         )
     }
 

@@ -100,12 +100,12 @@ impl Intake {
         match self {
             Intake::Dir(dir) => dir.delete(key),
             Intake::Exec(exec) => exec.delete(key).await,
-            Intake::Kube(kube) => kube.delete(key, false).await,
+            Intake::Kube(kube) => kube.delete(key).await,
         }
     }
 
-    /// Returns the object with its status, as the scheduler reports it, or `None` if it reports
-    /// none.
+    /// Returns the object with its status, as the scheduler reports it, or `None` if the scheduler
+    /// does not report the object.
     ///
     /// # Errors
     /// The intake fails.
@@ -118,7 +118,7 @@ impl Intake {
     }
 
     /// Returns the objects of the namespace whose names begin with that of `key`: the object, and
-    /// those that the scheduler has created for it.
+    /// the objects that the scheduler has created for it.
     ///
     /// # Errors
     /// The intake fails.

@@ -16,7 +16,7 @@ const MAX_ENTRIES: usize = 200_000;
 /// Command that a simulated host has received.
 #[derive(Clone, Debug)]
 pub struct ReceivedCommand {
-    /// Command: the part of the subject after the host's id.
+    /// Name of the command: the part of the subject after the host's id.
     pub command: String,
     /// `workloadId` of the payload, or empty.
     pub id: String,
@@ -130,7 +130,7 @@ impl Journal {
         self.commands("workload.stop")
     }
 
-    /// Returns descriptions of the starts and stops since `from`, for claims that there are none.
+    /// Returns descriptions of the starts and stops since `from`, for the claim that none was sent.
     pub fn starts_and_stops_since(&self, from: Instant) -> Vec<String> {
         let describe = |entry: &Entry| match &entry.kind {
             EventKind::ReceivedCommand(received)

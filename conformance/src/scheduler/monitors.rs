@@ -1,4 +1,4 @@
-//! Rules for every frame that a scheduler publishes, judged across all scenarios.
+//! Monitors: checks that judge every frame that a scheduler publishes, across all scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -55,23 +55,25 @@ pub fn covering(requirement: &'static Requirement) -> impl Iterator<Item = &'sta
     schema.into_iter().chain(commands)
 }
 
-/// Frames judged by one requirement, and the first breaches.
+/// Judgments by one requirement.
 #[derive(Debug, Default)]
-struct Finding {
-    judged: u64,
+struct Judgments {
+    /// Number of judged frames.
+    count: u64,
+    /// First breaches: the expected and the actual behavior.
     breaches: Vec<(String, String)>,
 }
 
-/// Monitors of all schedulers of a run, with their findings.
+/// Monitors of all schedulers of a run.
 #[derive(Debug, Default)]
 pub struct Monitors {
-    findings: BTreeMap<&'static str, Finding>,
+    judgments: BTreeMap<&'static str, Judgments>,
     crash_logs: Vec<String>,
 }
 
 impl Monitors {
     /// Judges the frames that the scheduler of an environment has published.
-    pub fn judge_traffic(&mut self, environment: &Environment, shared: bool) {
+    pub fn judge_traffic(&mut self, environment: &Environment) {
         let mut known_hosts = BTreeSet::new();
         let mut heartbeat_requests: BTreeMap<String, Vec<Instant>> = BTreeMap::new();
         for frame in environment.scheduler.bus.tap().frames() {
@@ -93,7 +95,12 @@ impl Monitors {
                 || format!("{} to {host} within a minute", max.unwrap_or_default()),
             );
         }
-        if shared && environment.scheduler.has_exited() {
+    }
+
+    /// Judges whether the scheduler's process still runs. Scenarios end the processes of their own
+    /// schedulers, so only the process of the shared scheduler can be judged.
+    pub fn judge_process(&mut self, environment: &Environment) {
+        if environment.scheduler.has_exited() {
             self.crash_logs.push(crate::check::conclusion::log_tail(
                 &environment.scheduler.log().unwrap_or_default(),
             ));
@@ -128,11 +135,11 @@ impl Monitors {
             );
             return;
         };
-        self.judge(&req::SCHED_WIRE_002, true, "", String::new);
-        let right = frame.reply.is_some() && known_hosts.contains(host);
+        self.record_conformance(&req::SCHED_WIRE_002);
+        let is_addressed = frame.reply.is_some() && known_hosts.contains(host);
         self.judge(
             &req::SCHED_WIRE_001,
-            right,
+            is_addressed,
             "a request with a reply subject, to the id of a host that has sent a heartbeat",
             || {
                 let reply = if frame.reply.is_some() {
@@ -150,7 +157,7 @@ impl Monitors {
             "heartbeat" => {
                 let requests = heartbeat_requests.entry(host.to_owned()).or_default();
                 requests.push(frame.at);
-                return self.judge(&req::SCHED_WIRE_003, true, "", String::new);
+                return self.record_conformance(&req::SCHED_WIRE_003);
             }
             _ => {
                 return self.judge(&req::SCHED_WIRE_003, false, "a known command", || {
@@ -158,7 +165,7 @@ impl Monitors {
                 });
             }
         };
-        self.judge(&req::SCHED_WIRE_003, true, "", String::new);
+        self.record_conformance(&req::SCHED_WIRE_003);
         if frame.payload.len() == frame.payload_bytes {
             self.judge_payload(&frame.payload, message);
         }
@@ -166,7 +173,7 @@ impl Monitors {
 
     fn judge_payload(&mut self, payload: &[u8], message: &str) {
         let faults = json_judge::judge(payload, message);
-        for (of_host, of_scheduler) in [
+        for (host_requirement, scheduler_requirement) in [
             (&req::HOST_JSON_001, &req::SCHED_ENC_001),
             (&req::HOST_JSON_002, &req::SCHED_ENC_002),
             (&req::HOST_JSON_003, &req::SCHED_ENC_002),
@@ -174,11 +181,13 @@ impl Monitors {
             (&req::HOST_JSON_006, &req::SCHED_ENC_004),
             (&req::HOST_JSON_008, &req::SCHED_ENC_005),
         ] {
-            let fault = faults.iter().find(|fault| fault.requirement == of_host);
+            let fault = faults
+                .iter()
+                .find(|fault| fault.requirement == host_requirement);
             let expected = fault
                 .map(|fault| fault.expected.clone())
                 .unwrap_or_default();
-            self.judge(of_scheduler, fault.is_none(), &expected, || {
+            self.judge(scheduler_requirement, fault.is_none(), &expected, || {
                 let fault = fault.map(|fault| format!("{}: {}", fault.path, fault.actual));
                 format!(
                     "{}, in {}",
@@ -198,17 +207,22 @@ impl Monitors {
         }
     }
 
+    /// Records a frame that conforms to a requirement.
+    fn record_conformance(&mut self, requirement: &'static Requirement) {
+        self.judgments.entry(requirement.id).or_default().count += 1;
+    }
+
     fn judge<S: Into<String>>(
         &mut self,
         requirement: &'static Requirement,
-        held: bool,
+        conforms: bool,
         expected: &str,
         actual: impl FnOnce() -> S,
     ) {
-        let finding = self.findings.entry(requirement.id).or_default();
-        finding.judged += 1;
-        if !held && finding.breaches.len() < MAX_BREACHES {
-            finding
+        let judgments = self.judgments.entry(requirement.id).or_default();
+        judgments.count += 1;
+        if !conforms && judgments.breaches.len() < MAX_BREACHES {
+            judgments
                 .breaches
                 .push((expected.to_owned(), actual().into()));
         }
@@ -219,14 +233,14 @@ impl Monitors {
         vec![
             self.outcome("monitor/schema", SCHEMA_COVERS),
             self.outcome("monitor/commands", COMMANDS_COVERS),
-            self.alive(),
+            self.process_outcome(),
         ]
     }
 
     fn outcome(&self, id: &str, covers: &'static [&'static Requirement]) -> Outcome {
         let findings = covers.iter().filter_map(|requirement| {
-            let finding = self.findings.get(requirement.id)?;
-            let breaches = finding.breaches.iter();
+            let judgments = self.judgments.get(requirement.id)?;
+            let breaches = judgments.breaches.iter();
             let violations =
                 breaches.map(|(expected, actual)| violation(requirement, expected, actual));
             Some(monitor_outcome::Finding {
@@ -237,7 +251,7 @@ impl Monitors {
         monitor_outcome::outcome(id, findings)
     }
 
-    fn alive(&self) -> Outcome {
+    fn process_outcome(&self) -> Outcome {
         let mut outcome = Outcome::new("monitor/alive", &[&req::SCHED_ENC_011], Status::Pass);
         if let Some(log) = self.crash_logs.first() {
             outcome.status = Status::Fail;

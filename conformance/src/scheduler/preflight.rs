@@ -17,13 +17,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// # Errors
 /// The reason why the canary does not run within `within`.
 pub async fn run_canary(environment: &Environment, within: Duration) -> Result<Duration, String> {
-    let tag = environment.next_tag();
-    let mut config = HostConfig::new("canary", &tag);
+    let name_prefix = environment.new_name_prefix();
+    let mut config = HostConfig::new("canary", &name_prefix);
     config.heartbeat_interval = environment.timings.heartbeat_interval();
     let host = environment.start_host(config, Journal::default()).await;
     let host = host.map_err(|error| error_chain(&error))?;
-    let image = format!("registry.invalid/{tag}/canary:1");
-    let manifest = Manifest::deployment(&format!("{tag}-canary"), &tag, &image, 1);
+    let image = format!("registry.invalid/{name_prefix}/canary:1");
+    let manifest = Manifest::deployment(&format!("{name_prefix}-canary"), &name_prefix, &image, 1);
     let intake = &environment.scheduler.intake;
     let applied = intake.apply(&manifest).await;
     applied.map_err(|error| error_chain(&error))?;
@@ -42,7 +42,7 @@ pub async fn run_canary(environment: &Environment, within: Duration) -> Result<D
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     let took = submitted_at.elapsed();
-    // If the deletion fails, the canary keeps running and harms nothing.
+    // If the deletion fails, the canary keeps running, which does not affect the scenarios.
     let _ = intake.delete(&manifest.key()).await;
     environment.retire(vec![host]);
     Ok(took)

@@ -1,7 +1,7 @@
 //! Runs the selected scenarios: most of them concurrently on the shared scheduler, some on their
 //! own scheduler.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -39,8 +39,8 @@ pub struct StopConditions<'r> {
     pub until_violated: Option<&'static Requirement>,
 }
 
-/// Runs the scenarios in the `shared` environment, which is up already, or in their own. Returns
-/// one outcome per scenario, in their order, and one per monitor.
+/// Runs each scenario in the `shared` environment, which has already been started, or in its own.
+/// Returns one outcome per scenario, in the order of `scenarios`, and one per monitor.
 ///
 /// Cancel safe: dropping the future kills every scheduler that it has launched.
 pub async fn run(
@@ -52,7 +52,7 @@ pub async fn run(
     stop: StopConditions<'_>,
 ) -> Vec<Outcome> {
     let runner = Runner {
-        own: Semaphore::new(options.own_targets.max(1)),
+        own_schedulers: Semaphore::new(options.own_targets.max(1)),
         shared: Arc::new(shared),
         config,
         observer,
@@ -76,7 +76,7 @@ pub async fn run(
 struct Runner<'r> {
     config: EnvironmentConfig,
     shared: Arc<Environment>,
-    own: Semaphore,
+    own_schedulers: Semaphore,
     observer: &'r dyn Observer,
     stop: StopConditions<'r>,
     monitors: Mutex<Monitors>,
@@ -89,7 +89,7 @@ impl Runner<'_> {
                 Outcome::new(scenario.id, scenario.covers, Status::NotTestable).with_reason(reason)
             }
             None if scenario.isolation != SchedulerIsolation::Shared => {
-                self.run_isolated(scenario).await
+                self.run_on_own_scheduler(scenario).await
             }
             None => self.run_in(scenario, self.shared.clone()).await,
         };
@@ -113,21 +113,21 @@ impl Runner<'_> {
         outcome
     }
 
-    async fn run_isolated(&self, scenario: &'static Scenario) -> Outcome {
-        let Ok(_permit) = self.own.acquire().await else {
+    async fn run_on_own_scheduler(&self, scenario: &'static Scenario) -> Outcome {
+        let Ok(_permit) = self.own_schedulers.acquire().await else {
             return Outcome::new(scenario.id, scenario.covers, Status::Error)
                 .with_reason("the run is over");
         };
         let mut config = self.config.clone();
         let target = match scenario.isolation {
-            SchedulerIsolation::Isolated => self.config.target.isolated(),
-            SchedulerIsolation::Elected => self.config.target.elected(),
+            SchedulerIsolation::Isolated => self.config.target.with_isolation(),
+            SchedulerIsolation::Elected => self.config.target.with_leader_election(),
             SchedulerIsolation::Own | SchedulerIsolation::Shared => None,
         };
         if let Some(target) = target {
             config.target = Arc::new(target);
         }
-        let environment = match config.start(true, false).await {
+        let environment = match config.start_own().await {
             Ok(environment) => Arc::new(environment),
             Err(error) => {
                 let blocked =
@@ -137,7 +137,7 @@ impl Runner<'_> {
             }
         };
         let outcome = self.run_in(scenario, environment.clone()).await;
-        self.judge_traffic(&environment, false);
+        self.lock_monitors().judge_traffic(&environment);
         environment.shut_down(OWN_GRACE).await;
         outcome
     }
@@ -173,16 +173,18 @@ impl Runner<'_> {
         outcome
     }
 
-    fn judge_traffic(&self, environment: &Environment, shared: bool) {
-        let mut monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
-        monitors.judge_traffic(environment, shared);
+    async fn finish(&self) -> Vec<Outcome> {
+        {
+            let mut monitors = self.lock_monitors();
+            monitors.judge_traffic(&self.shared);
+            monitors.judge_process(&self.shared);
+        }
+        self.shared.shut_down(SHARED_GRACE).await;
+        self.lock_monitors().outcomes()
     }
 
-    async fn finish(&self) -> Vec<Outcome> {
-        self.judge_traffic(&self.shared, true);
-        self.shared.shut_down(SHARED_GRACE).await;
-        let monitors = self.monitors.lock().unwrap_or_else(PoisonError::into_inner);
-        monitors.outcomes()
+    fn lock_monitors(&self) -> MutexGuard<'_, Monitors> {
+        self.monitors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,8 +192,8 @@ impl Runner<'_> {
 fn not_testable_reason(scenario: &Scenario, target: &Target) -> Option<String> {
     let launched = target.launch().is_some();
     let feature = |name: &str| target.features.get(name).copied();
-    if scenario.isolation == SchedulerIsolation::Isolated && target.isolated().is_none() {
-        return Some("needs `launch.isolated` in target.toml".to_owned());
+    if scenario.isolation == SchedulerIsolation::Isolated && target.with_isolation().is_none() {
+        return Some("needs `launch.isolation_args` in target.toml".to_owned());
     }
     if matches!(
         scenario.isolation,
@@ -216,7 +218,7 @@ fn not_testable_reason(scenario: &Scenario, target: &Target) -> Option<String> {
     Some(format!("`{absent}` is declared absent"))
 }
 
-/// Returns the last events of the hosts as lines of the wire.
+/// Returns the last events of the hosts as lines for the report of a failure.
 fn excerpt(entries: &[Entry], started_at: Instant) -> Vec<WireLine> {
     let lines: Vec<WireLine> = entries
         .iter()

@@ -1,4 +1,4 @@
-//! Declaration of a check of schedulers: an entry of a const table, as for hosts.
+//! Scenario: a check of schedulers, declared as an entry of a const table like a check of hosts.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -41,7 +41,8 @@ pub struct Scenario {
     pub isolation: SchedulerIsolation,
     /// Required capabilities of the target.
     pub needs: &'static [Need],
-    /// Declared time for which the scenario waits. If it is long, the scenario is slow.
+    /// Time that the scenario waits because of a timing, as part of its duration. With a long wait,
+    /// the scenario is slow.
     pub waits: fn(&Timings) -> Duration,
     /// Feature that a target may declare absent, which makes the scenario `not-testable`.
     pub feature: Option<&'static str>,

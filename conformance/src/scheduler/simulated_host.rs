@@ -65,9 +65,9 @@ pub struct Workload {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Controls {
-    /// No activity, with the connection open.
+    /// Whether all activity is stopped, with the connection open.
     frozen: bool,
-    /// Replies to commands, but no heartbeats.
+    /// Whether the host sends no heartbeats; it still replies to commands.
     heartbeats_paused: bool,
 }
 
@@ -76,7 +76,7 @@ struct Controls {
 struct Session {
     cancel: CancellationToken,
     connection: PeerConnection,
-    _serve: AbortOnDropHandle<()>,
+    _serve_task: AbortOnDropHandle<()>,
 }
 
 impl Drop for Session {
@@ -338,7 +338,7 @@ impl SimulatedHost {
         *self.0.session() = Some(Session {
             cancel,
             connection,
-            _serve: AbortOnDropHandle::new(tokio::spawn(serve)),
+            _serve_task: AbortOnDropHandle::new(tokio::spawn(serve)),
         });
         Ok(())
     }
@@ -360,12 +360,12 @@ async fn serve(
     let mut controls = inner.controls.subscribe();
     let mut connections = connection.connections();
     loop {
-        let active = async {
+        let not_frozen = async {
             let _ = controls.wait_for(|controls| !controls.frozen).await;
         };
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = active => {}
+            () = not_frozen => {}
         }
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -379,8 +379,8 @@ async fn serve(
             _ = heartbeats.tick() => inner.send_heartbeat(&connection).await,
             delivery = commands.next() => {
                 let Some(delivery) = delivery else { return };
-                // Recorded before the next delivery is read, so that the journal has the order of
-                // arrival.
+                // The command is recorded before the next delivery is read, so that the journal has
+                // the order of arrival.
                 let Some(received) = commands::receive(&inner, delivery) else { continue };
                 let (inner, connection) = (inner.clone(), connection.clone());
                 let execution = commands::execute(inner, connection, received, cancel.clone());

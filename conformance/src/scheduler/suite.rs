@@ -28,11 +28,11 @@ const MAX_OWN_SCHEDULERS: usize = 6;
 pub struct Suite {
     /// Scheduler to judge.
     pub target: Target,
-    /// Selection of checks, and options of the run.
+    /// Selection of scenarios, and options of the run.
     pub options: RunOptions,
-    /// Requires that a canary workload runs before the first check.
+    /// Requires that a canary workload runs before the first scenario.
     pub preflight: bool,
-    /// Ends the run as soon as this requirement is violated. The self-test needs no further result.
+    /// Ends the run as soon as this requirement is violated. The self test needs no other result.
     pub until_violated: Option<&'static Requirement>,
 }
 
@@ -54,12 +54,12 @@ impl Suite {
             run_token: run_options::run_token(),
             patience: Patience::start(),
             secrets: Arc::default(),
-            next_tag: Arc::new(AtomicU64::new(0)),
+            name_prefix_count: Arc::new(AtomicU64::new(0)),
         }
     }
 
     async fn set_up(&self, config: &EnvironmentConfig) -> Result<Environment, String> {
-        let environment = config.start(true, true).await;
+        let environment = config.start_shared().await;
         let environment = environment.map_err(|error: LaunchError| error_chain(&error))?;
         let ready_within = self
             .target
@@ -173,7 +173,8 @@ impl RunnableSuite for Suite {
         };
         let observer = self.options.observer.as_ref();
         let outcomes = runner::run(selected, config, environment, &options, observer, stop).await;
-        report.environment.patience_ms = patience.now().as_secs_f64() * 1000.0;
+        let current_patience = patience.current();
+        report.environment.patience_ms = current_patience.as_secs_f64() * 1000.0;
         report.environment.timer_lateness_ms =
             patience.clock.max_timer_lateness().as_secs_f64() * 1000.0;
         (outcomes, secrets)

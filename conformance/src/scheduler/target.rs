@@ -17,7 +17,7 @@ use super::timings::Timings;
 use crate::check::side::Side;
 use crate::spec::requirements::Profile;
 
-/// Default time from the launch of a scheduler until it starts the canary.
+/// Default maximum time from the launch of a scheduler until it starts the canary.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Placeholders in the command, environment and intake of a scheduler.
@@ -75,10 +75,10 @@ pub struct Launch {
     /// Additional environment, with placeholders.
     pub env: BTreeMap<String, String>,
     /// Additional arguments that restrict each namespace to the hosts of its environment.
-    pub isolated: Option<Vec<String>>,
+    pub isolation_args: Option<Vec<String>>,
     /// Additional arguments that enable leader election.
-    pub elected: Option<Vec<String>>,
-    /// Time from the launch until the scheduler starts the canary.
+    pub leader_election_args: Option<Vec<String>>,
+    /// Maximum time from the launch until the scheduler starts the canary.
     pub ready_within: Duration,
     /// Signal that stops the scheduler.
     pub stop_signal: Signal,
@@ -152,13 +152,13 @@ impl Target {
     }
 
     /// Returns the target with the arguments that isolate environments from each other.
-    pub fn isolated(&self) -> Option<Target> {
-        self.with_arguments(self.launch()?.isolated.clone()?)
+    pub fn with_isolation(&self) -> Option<Target> {
+        self.with_arguments(self.launch()?.isolation_args.clone()?)
     }
 
     /// Returns the target with the arguments that enable leader election.
-    pub fn elected(&self) -> Option<Target> {
-        self.with_arguments(self.launch()?.elected.clone()?)
+    pub fn with_leader_election(&self) -> Option<Target> {
+        self.with_arguments(self.launch()?.leader_election_args.clone()?)
     }
 
     fn with_arguments(&self, arguments: Vec<String>) -> Option<Target> {
@@ -193,8 +193,8 @@ impl Launch {
         Launch {
             command,
             env: BTreeMap::new(),
-            isolated: None,
-            elected: None,
+            isolation_args: None,
+            leader_election_args: None,
             ready_within: READY_WITHIN,
             stop_signal: Signal::SIGTERM,
         }

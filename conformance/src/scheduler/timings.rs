@@ -1,5 +1,5 @@
-//! Time limits by which a scheduler is judged: the maxima of the specification, or shorter limits
-//! that the target declares. With short limits, a run takes less time.
+//! Timings: maximum times by which a scheduler is judged, as docs/spec/scheduler.md names them. A
+//! target may declare shorter times, so that a run takes less time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::check::pattern::suggestion;
 
 macro_rules! timings {
     ($($field:ident $max_ms:literal $description:literal;)*) => {
-        /// Time limits of a target. None exceeds its maximum in the specification.
+        /// Maximum times of a target. None exceeds its maximum in the specification.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Timings {
             $(#[doc = $description] pub $field: Duration,)*

@@ -21,11 +21,11 @@ const fn deadline(limit_ms: u64, requirement: &'static Requirement) -> Deadline 
     }
 }
 
-/// Time to the reply to any request but a start. After it, a missing reply is final.
+/// Time from any request but a start to its reply. After this time, a missing reply is final.
 pub const REPLY: Deadline = deadline(5_000, &req::HOST_WIRE_016);
-/// Time to the reply to a start.
+/// Time from a start to its reply.
 pub const START_REPLY: Deadline = deadline(60_000, &req::HOST_START_011);
-/// Time to the reply STARTING to a start that is still in progress.
+/// Time from a start that is still in progress to the reply STARTING.
 pub const START_STARTING: Deadline = deadline(5_000, &req::HOST_START_012);
 /// Time from a stop until the id is NOT_FOUND.
 pub const STOP_NOT_FOUND: Deadline = deadline(5_000, &req::HOST_STOP_002);
@@ -43,17 +43,17 @@ pub const HEARTBEAT_GAP_MIN: Deadline = deadline(1_000, &req::HOST_BEAT_004);
 pub const RESTART_WAIT_MIN: Deadline = deadline(50, &req::HOST_SVC_010);
 /// Longest wait before a restart.
 pub const RESTART_WAIT_MAX: Deadline = deadline(45_000, &req::HOST_SVC_010);
-/// Healthy time after which a service has its full restart budget again.
+/// Run time without a failure after which a service has its full restart budget again.
 pub const RESTART_BUDGET_RESET: Deadline = deadline(60_000, &req::HOST_SVC_013);
 /// Longest pull from a registry that hangs.
 pub const PULL_TIMEOUT: Deadline = deadline(60_000, &req::HOST_IMG_007);
-/// Time from the broker's return until commands are answered again.
+/// Time from the return of the broker until the host replies to commands again.
 pub const RECOVERY: Deadline = deadline(10_000, &req::HOST_RESIL_001);
 /// Time from a reconnect to the next heartbeat.
 pub const HEARTBEAT_AFTER_RECONNECT: Deadline = deadline(2_000, &req::HOST_RESIL_002);
-/// Time to the reply to every request under load.
+/// Time from each request to its reply under load.
 pub const LOAD_REPLY: Deadline = deadline(5_000, &req::HOST_RESIL_008);
-/// Time until a connection that broke without being closed is detected.
+/// Time until the host detects that its connection broke without being closed.
 pub const DEAD_CONNECTION: Deadline = deadline(180_000, &req::HOST_RESIL_010);
 /// Time from a signal to the end of the command subscription.
 pub const UNSUBSCRIBE: Deadline = deadline(1_000, &req::HOST_DOWN_001);

@@ -718,7 +718,7 @@ pub static HOST_WIRE_016: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A host MUST reply to `status` and `heartbeat` requests within 5 s.",
     why: "Deployed schedulers use this timeout.",
-    origin: "timeouts of the upstream operator",
+    origin: "timeouts of the wasmCloud operator",
     page: "transport.md",
     breaks: Some(Breaks::Mutant("slow-status")),
     excluded: None,
@@ -744,7 +744,7 @@ pub static HOST_WIRE_018: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A reply that reports a protocol error SHOULD carry, in addition to the code, the header `Nats-Service-Error` with one line of text.",
     why: "Generic NATS tools show this header.",
-    origin: "NATS service convention",
+    origin: "NATS Services API, ADR-32",
     page: "transport.md",
     breaks: None,
     excluded: None,
@@ -757,7 +757,7 @@ pub static HOST_JSON_001: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A host MUST write only fields that are defined in the schema, at every level.",
     why: "Deployed schedulers decode strictly: a single unknown field makes the host invisible.",
-    origin: "upstream operator",
+    origin: "wasmCloud operator",
     page: "encoding.md",
     breaks: Some(Breaks::Mutant("extra-field")),
     excluded: None,
@@ -802,12 +802,12 @@ pub static HOST_JSON_004: Requirement = Requirement {
     excluded: None,
 };
 
-/// A host MUST write timestamps in RFC 3339 format, in UTC, with `Z` or an offset.
+/// A host MUST write timestamps in RFC 3339 format, with `Z` or a UTC offset.
 pub static HOST_JSON_005: Requirement = Requirement {
     id: "HOST-JSON-005",
     level: Level::Must,
     profile: Profile::Core,
-    sentence: "A host MUST write timestamps in RFC 3339 format, in UTC, with `Z` or an offset.",
+    sentence: "A host MUST write timestamps in RFC 3339 format, with `Z` or a UTC offset.",
     why: "A local time without an offset cannot be compared.",
     origin: "proto3 JSON",
     page: "encoding.md",
@@ -835,7 +835,7 @@ pub static HOST_JSON_007: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A reply to a start, stop or status request MUST contain `workloadStatus` with a `workloadState` other than `WORKLOAD_STATE_UNSPECIFIED`.",
     why: "Deployed schedulers dereference it without a check.",
-    origin: "upstream operator",
+    origin: "wasmCloud operator",
     page: "encoding.md",
     breaks: Some(Breaks::Mutant("empty-reply")),
     excluded: None,
@@ -1030,18 +1030,18 @@ pub static HOST_BEAT_003: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "While it is connected, a host MUST NOT let more than 30 s pass between two published heartbeats.",
     why: "Schedulers declare a host lost after 60 s.",
-    origin: "upstream operator",
+    origin: "wasmCloud operator",
     page: "lifecycle.md",
     breaks: Some(Breaks::Mutant("infrequent-heartbeats")),
     excluded: None,
 };
 
-/// A host MUST NOT send missed heartbeats later: two published heartbeats are at least 1 s apart, except the one after a reconnect.
+/// A host MUST NOT send missed heartbeats later: two published heartbeats are at least 1 s apart, except for the heartbeat after a reconnect.
 pub static HOST_BEAT_004: Requirement = Requirement {
     id: "HOST-BEAT-004",
     level: Level::Must,
     profile: Profile::Core,
-    sentence: "A host MUST NOT send missed heartbeats later: two published heartbeats are at least 1 s apart, except the one after a reconnect.",
+    sentence: "A host MUST NOT send missed heartbeats later: two published heartbeats are at least 1 s apart, except for the heartbeat after a reconnect.",
     why: "A burst of stale heartbeats is load without information.",
     origin: "wash host 2.7.0 sends a burst of stale heartbeats after a stall",
     page: "lifecycle.md",
@@ -1056,7 +1056,7 @@ pub static HOST_BEAT_005: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A heartbeat MUST contain `id`, `hostname`, `friendlyName`, `version` and `startedAt`.",
     why: "Schedulers use these fields to name a host, to reach it and to determine its age.",
-    origin: "upstream operator",
+    origin: "wasmCloud operator",
     page: "lifecycle.md",
     breaks: Some(Breaks::Mutant("no-friendly-name")),
     excluded: None,
@@ -1069,7 +1069,7 @@ pub static HOST_BEAT_006: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A host MUST use a `friendlyName` that is a DNS-1123 subdomain of at most 253 characters.",
     why: "It becomes the name of a Kubernetes object.",
-    origin: "upstream operator",
+    origin: "wasmCloud operator",
     page: "lifecycle.md",
     breaks: Some(Breaks::Mutant("friendly-name-with-spaces")),
     excluded: None,
@@ -1082,7 +1082,7 @@ pub static HOST_BEAT_007: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A host MUST keep `id`, `friendlyName`, `hostname`, `version`, `startedAt` and `environment` unchanged for the lifetime of its process, in published heartbeats and in replies.",
     why: "A scheduler treats a host that changes its name as two hosts.",
-    origin: "upstream operator",
+    origin: "wasmCloud operator",
     page: "lifecycle.md",
     breaks: Some(Breaks::Mutant("unstable-friendly-name")),
     excluded: None,
@@ -1264,7 +1264,7 @@ pub static HOST_START_010: Requirement = Requirement {
     profile: Profile::Core,
     sentence: "A host MUST refuse, with code 400, a start whose `maxRestarts` exceeds 4294967295.",
     why: "Such a value is a negative number that was cast to an unsigned type.",
-    origin: "upstream operator casts int32 to uint64",
+    origin: "wasmCloud operator casts int32 to uint64",
     page: "lifecycle.md",
     breaks: Some(Breaks::Mutant("accepts-overflowed-max-restarts")),
     excluded: None,
@@ -1277,7 +1277,7 @@ pub static HOST_START_011: Requirement = Requirement {
     profile: Profile::Images,
     sentence: "A host MUST reply to a start within 60 s, whatever its outcome.",
     why: "Deployed schedulers use this timeout.",
-    origin: "upstream operator",
+    origin: "wasmCloud operator",
     page: "lifecycle.md",
     breaks: Some(Breaks::Mutant("unbounded-start-reply")),
     excluded: None,
@@ -1731,7 +1731,7 @@ pub static HOST_SVC_015: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Services,
     sentence: "When the image of a service has no entry point, a host MUST reply to the start with ERROR.",
-    why: "The service could never run.",
+    why: "Such a service could never run.",
     origin: "upstream",
     page: "services.md",
     breaks: Some(Breaks::Mutant("runs-service-without-entry-point")),
@@ -1790,12 +1790,12 @@ pub static HOST_SVC_019: Requirement = Requirement {
     excluded: None,
 };
 
-/// When the service of a workload restarts, a host MUST restart the other components of the workload with it.
+/// When the service of a workload restarts, a host MUST restart the components of the workload with it.
 pub static HOST_SVC_020: Requirement = Requirement {
     id: "HOST-SVC-020",
     level: Level::Must,
     profile: Profile::Ingress,
-    sentence: "When the service of a workload restarts, a host MUST restart the other components of the workload with it.",
+    sentence: "When the service of a workload restarts, a host MUST restart the components of the workload with it.",
     why: "The components rely on the state of the service.",
     origin: "design",
     page: "services.md",
@@ -2110,7 +2110,7 @@ pub static HOST_HTTP_004: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Ingress,
     sentence: "A host MUST ignore the port in `Host`.",
-    why: "Clients add the port.",
+    why: "Clients add the port to `Host`.",
     origin: "upstream issue 5075",
     page: "ingress.md",
     breaks: Some(Breaks::Breakage("compares-port-in-host")),
@@ -2175,7 +2175,7 @@ pub static HOST_HTTP_009: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Ingress,
     sentence: "When a host reports RUNNING, the routes of the workload MUST be active.",
-    why: "Traffic follows at once.",
+    why: "Clients send requests as soon as the host reports RUNNING.",
     origin: "upstream issue 5074",
     page: "ingress.md",
     breaks: Some(Breaks::Breakage("late-routes")),
@@ -2481,12 +2481,12 @@ pub static HOST_RES_016: Requirement = Requirement {
     excluded: None,
 };
 
-/// A host that offers `wasi:config` MUST provide a component with the values of its own `localResources.config`, and of no other component's.
+/// A host that offers `wasi:config` MUST provide a component with the values of its own `localResources.config`, and with no values of another component.
 pub static HOST_RES_017: Requirement = Requirement {
     id: "HOST-RES-017",
     level: Level::Must,
     profile: Profile::Resources,
-    sentence: "A host that offers `wasi:config` MUST provide a component with the values of its own `localResources.config`, and of no other component's.",
+    sentence: "A host that offers `wasi:config` MUST provide a component with the values of its own `localResources.config`, and with no values of another component.",
     why: "Configuration may contain secrets.",
     origin: "upstream",
     page: "resources.md",
@@ -2604,7 +2604,7 @@ pub static HOST_RESIL_009: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Resilience,
     sentence: "A host MUST survive a broker outage of 3 minutes.",
-    why: "Upgrades take that long.",
+    why: "An upgrade of a broker can take that long.",
     origin: "design",
     page: "resilience.md",
     breaks: Some(Breaks::Mutant("gives-up-reconnecting")),
@@ -2734,7 +2734,7 @@ pub static HOST_EXT_001: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Core,
     sentence: "A label of the form `berth.dev/{extension}` MUST have the value `true`, and be set only by a host that supports the extension.",
-    why: "Because of the label, schedulers send to the subjects of the extension.",
+    why: "A scheduler that reads the label sends commands of the extension.",
     origin: "design",
     page: "versioning.md",
     breaks: Some(Breaks::Mutant("false-extension-label")),
@@ -2903,7 +2903,7 @@ pub static SCHED_ENC_012: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Scheduler,
     sentence: "A scheduler MUST treat a reply as missing if it cannot decode the reply, or if the reply lacks `workloadStatus` or a state or is about another id.",
-    why: "Anything that a scheduler infers from such a reply is a guess.",
+    why: "Any conclusion from such a reply is a guess.",
     origin: "operator 2.7.0 crashes, or repeats the start endlessly",
     page: "scheduler.md",
     breaks: Some(Breaks::Mutant("accepts-any-reply")),
@@ -2949,12 +2949,12 @@ pub static SCHED_WIRE_003: Requirement = Requirement {
     excluded: None,
 };
 
-/// If a start exceeds the broker's maximum payload, a scheduler MUST show the workload as one that cannot be started, and continue with other workloads.
+/// If a start exceeds the broker's maximum payload, a scheduler MUST show that the workload cannot be started, and continue with other workloads.
 pub static SCHED_WIRE_004: Requirement = Requirement {
     id: "SCHED-WIRE-004",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "If a start exceeds the broker's maximum payload, a scheduler MUST show the workload as one that cannot be started, and continue with other workloads.",
+    sentence: "If a start exceeds the broker's maximum payload, a scheduler MUST show that the workload cannot be started, and continue with other workloads.",
     why: "The broker closes a connection that sends such a message.",
     origin: "NATS protocol",
     page: "scheduler.md",
@@ -3176,7 +3176,7 @@ pub static SCHED_FAIL_007: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Scheduler,
     sentence: "When a lost host returns, a scheduler MUST stop the ids on that host that are no longer wanted, within `cleanup`.",
-    why: "They kept running while the host was lost, and only the scheduler knows about them.",
+    why: "The workloads kept running while the host was lost, and only the scheduler knows about them.",
     origin: "operator 2.7.0 never stops them",
     page: "liveness.md",
     breaks: Some(Breaks::Mutant("forgets-workloads-of-lost-hosts")),
@@ -3657,7 +3657,7 @@ pub static SCHED_STOP_010: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Scheduler,
     sentence: "A scheduler MUST NOT start a deleted workload.",
-    why: "It is no longer wanted.",
+    why: "A deleted workload is no longer wanted.",
     origin: "upstream behavior, observed",
     page: "incarnations.md",
     breaks: Some(Breaks::Mutant("restarts-deleted")),
@@ -4119,12 +4119,12 @@ pub static SCHED_SCALE_004: Requirement = Requirement {
     excluded: None,
 };
 
-/// To shrink a set to m, a scheduler MUST keep m of the set's ids running, and start none.
+/// To shrink a set to m, a scheduler MUST keep m of the set's ids running, and start no replica.
 pub static SCHED_SCALE_005: Requirement = Requirement {
     id: "SCHED-SCALE-005",
     level: Level::Must,
     profile: Profile::Replicas,
-    sentence: "To shrink a set to m, a scheduler MUST keep m of the set's ids running, and start none.",
+    sentence: "To shrink a set to m, a scheduler MUST keep m of the set's ids running, and start no replica.",
     why: "Each replaced replica is an interruption.",
     origin: "operator 2.7.0 may delete replicas that should stay",
     page: "replicas.md",
@@ -4184,12 +4184,12 @@ pub static SCHED_SCALE_009: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST show the wanted and the ready number of replicas of a set, at most `poll` + `show` out of date.
+/// A scheduler MUST show the desired and the ready number of replicas of a set, at most `poll` + `show` out of date.
 pub static SCHED_SCALE_010: Requirement = Requirement {
     id: "SCHED-SCALE-010",
     level: Level::Must,
     profile: Profile::Replicas,
-    sentence: "A scheduler MUST show the wanted and the ready number of replicas of a set, at most `poll` + `show` out of date.",
+    sentence: "A scheduler MUST show the desired and the ready number of replicas of a set, at most `poll` + `show` out of date.",
     why: "Users and autoscalers act on these numbers.",
     origin: "operator 2.7.0 showed 10 replicas while 20 ran",
     page: "replicas.md",
@@ -4210,12 +4210,12 @@ pub static SCHED_SCALE_011: Requirement = Requirement {
     excluded: None,
 };
 
-/// After several changes in quick succession, a scheduler MUST converge on the last one.
+/// After several changes of a set in quick succession, a scheduler MUST converge on the last change.
 pub static SCHED_SCALE_012: Requirement = Requirement {
     id: "SCHED-SCALE-012",
     level: Level::Must,
     profile: Profile::Replicas,
-    sentence: "After several changes in quick succession, a scheduler MUST converge on the last one.",
+    sentence: "After several changes of a set in quick succession, a scheduler MUST converge on the last change.",
     why: "Autoscalers change the number of replicas often.",
     origin: "design",
     page: "replicas.md",
@@ -4255,7 +4255,7 @@ pub static SCHED_ROLL_003: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Rollouts,
     sentence: "A scheduler MUST NOT have more than `replicas` + `surge` wanted ids of a deployment on hosts that are not lost.",
-    why: "Capacity is planned.",
+    why: "Users plan the capacity of their fleets.",
     origin: "design",
     page: "rollouts.md",
     breaks: Some(Breaks::Mutant("unbounded-surge")),
@@ -4411,7 +4411,7 @@ pub static SCHED_REF_001: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::References,
     sentence: "While a configuration or secret that a workload references does not exist, a scheduler MUST let the workload wait and show a reason that names the missing object.",
-    why: "Without it, the scheduler would start a different workload.",
+    why: "Without the values, the scheduler would start a different workload.",
     origin: "upstream behavior, observed",
     page: "references.md",
     breaks: Some(Breaks::Mutant("starts-without-secret")),
@@ -4424,7 +4424,7 @@ pub static SCHED_REF_002: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::References,
     sentence: "When a missing configuration or secret is created, a scheduler MUST start each workload that waits for it exactly once, within `act`.",
-    why: "Users often create them together, in any order.",
+    why: "Users often create a workload and the objects that it references together, in any order.",
     origin: "operator 2.7.0 recreates the workload every minute or two",
     page: "references.md",
     breaks: Some(Breaks::Mutant("never-retries-references")),
@@ -4502,7 +4502,7 @@ pub static SCHED_REF_008: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::References,
     sentence: "A scheduler MUST read configurations, secrets and pull secrets only from the namespace of the workload.",
-    why: "They belong to the users of that namespace.",
+    why: "These objects belong to the users of that namespace.",
     origin: "upstream behavior, observed",
     page: "references.md",
     breaks: Some(Breaks::Mutant("reads-foreign-namespaces")),
@@ -4535,12 +4535,12 @@ pub static SCHED_CRD_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// The `namespace` and `name` of a workload on the wire MUST be those of its Workload.
+/// The `namespace` and `name` of a workload on the wire MUST be the namespace and the name of its Workload object.
 pub static SCHED_CRD_002: Requirement = Requirement {
     id: "SCHED-CRD-002",
     level: Level::Must,
     profile: Profile::Manifests,
-    sentence: "The `namespace` and `name` of a workload on the wire MUST be those of its Workload.",
+    sentence: "The `namespace` and `name` of a workload on the wire MUST be the namespace and the name of its Workload object.",
     why: "Users search for the name in the host's messages.",
     origin: "upstream behavior, observed",
     page: "intakes/manifests.md",
@@ -4567,7 +4567,7 @@ pub static SCHED_CRD_004: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Manifests,
     sentence: "A scheduler MUST NOT send annotations whose keys begin with `kubectl.kubernetes.io/`.",
-    why: "One of them contains a second copy of the whole manifest.",
+    why: "One of these annotations contains a second copy of the whole manifest.",
     origin: "operator 2.7.0 sends it",
     page: "intakes/manifests.md",
     breaks: Some(Breaks::Mutant("sends-kubectl-annotations")),
@@ -4645,7 +4645,7 @@ pub static SCHED_CRD_010: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Manifests,
     sentence: "If hosts are not shared between environments, a scheduler MUST place a workload only on hosts whose environment is the namespace of the workload.",
-    why: "It isolates tenants from each other.",
+    why: "Separate hosts isolate tenants from each other.",
     origin: "operator 2.7.0 lifts the condition for a workload that names a host",
     page: "intakes/manifests.md",
     breaks: Some(Breaks::Mutant("pin-overrides-isolation")),
@@ -4665,12 +4665,12 @@ pub static SCHED_CRD_011: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST adopt objects that another scheduler of these kinds has left behind, without starting or stopping anything.
+/// A scheduler MUST adopt objects that another scheduler for the same custom resources has left behind, without starting or stopping anything.
 pub static SCHED_KUBE_001: Requirement = Requirement {
     id: "SCHED-KUBE-001",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "A scheduler MUST adopt objects that another scheduler of these kinds has left behind, without starting or stopping anything.",
+    sentence: "A scheduler MUST adopt objects that another scheduler for the same custom resources has left behind, without starting or stopping anything.",
     why: "A change of scheduler is not a change of workloads.",
     origin: "design",
     page: "intakes/kubernetes.md",
@@ -4730,12 +4730,12 @@ pub static SCHED_KUBE_005: Requirement = Requirement {
     excluded: None,
 };
 
-/// The EndpointSlice of a Service that Workloads name MUST contain exactly the addresses of the hosts on which those Workloads are ready.
+/// If Workloads name a Service, its EndpointSlice MUST contain exactly the addresses of the hosts on which these Workloads are ready.
 pub static SCHED_KUBE_006: Requirement = Requirement {
     id: "SCHED-KUBE-006",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "The EndpointSlice of a Service that Workloads name MUST contain exactly the addresses of the hosts on which those Workloads are ready.",
+    sentence: "If Workloads name a Service, its EndpointSlice MUST contain exactly the addresses of the hosts on which these Workloads are ready.",
     why: "Traffic goes to these addresses.",
     origin: "upstream behavior, observed",
     page: "intakes/kubernetes.md",
@@ -4743,12 +4743,12 @@ pub static SCHED_KUBE_006: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a Service that Workloads name is created, or another client changes its EndpointSlice, a scheduler MUST create or repair the EndpointSlice within `act`.
+/// If Workloads name a Service, a scheduler MUST create or repair its EndpointSlice within `act` when the Service is created or another client changes the EndpointSlice.
 pub static SCHED_KUBE_007: Requirement = Requirement {
     id: "SCHED-KUBE-007",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "When a Service that Workloads name is created, or another client changes its EndpointSlice, a scheduler MUST create or repair the EndpointSlice within `act`.",
+    sentence: "If Workloads name a Service, a scheduler MUST create or repair its EndpointSlice within `act` when the Service is created or another client changes the EndpointSlice.",
     why: "The Service, the Workloads and changes by other clients come in any order.",
     origin: "operator 2.7.0 waits for the next event of a Workload",
     page: "intakes/kubernetes.md",
@@ -4814,19 +4814,19 @@ pub static SCHED_KUBE_012: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Kubernetes,
     sentence: "If several instances of a scheduler run, each MUST act only while it holds the Lease defined on this page.",
-    why: "Other schedulers of these kinds use the same Lease.",
+    why: "Other schedulers for these custom resources use the same Lease.",
     origin: "upstream behavior, observed",
     page: "intakes/kubernetes.md",
     breaks: Some(Breaks::Breakage("ignores-lease")),
     excluded: None,
 };
 
-/// A scheduler that is configured with a list of namespaces MUST NOT touch Workloads in other namespaces.
+/// A scheduler that is configured with a list of namespaces MUST NOT run or change Workloads in other namespaces.
 pub static SCHED_KUBE_013: Requirement = Requirement {
     id: "SCHED-KUBE-013",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "A scheduler that is configured with a list of namespaces MUST NOT touch Workloads in other namespaces.",
+    sentence: "A scheduler that is configured with a list of namespaces MUST NOT run or change Workloads in other namespaces.",
     why: "Another scheduler may be responsible for them.",
     origin: "upstream behavior, observed",
     page: "intakes/kubernetes.md",
@@ -4834,13 +4834,13 @@ pub static SCHED_KUBE_013: Requirement = Requirement {
     excluded: None,
 };
 
-/// A Host MUST show the figures of the latest heartbeat, and never placeholders once a heartbeat has reported figures.
+/// The status of a Host object MUST show the values in the host's latest heartbeat, and never placeholders once a heartbeat has reported values.
 pub static SCHED_KUBE_014: Requirement = Requirement {
     id: "SCHED-KUBE-014",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "A Host MUST show the figures of the latest heartbeat, and never placeholders once a heartbeat has reported figures.",
-    why: "Users and dashboards read them.",
+    sentence: "The status of a Host object MUST show the values in the host's latest heartbeat, and never placeholders once a heartbeat has reported values.",
+    why: "Users and dashboards read these values.",
     origin: "operator 2.7.0 shows \"unknown\" most of the time",
     page: "intakes/kubernetes.md",
     breaks: Some(Breaks::Breakage("placeholder-host-status")),

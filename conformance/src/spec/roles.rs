@@ -82,8 +82,8 @@ roles! {
         "Serves HTTP: opens a TCP connection to the IPv4 address and port before the first `/` of its first environment variable, and responds with 200 and `open`, or `denied`.";
     ServiceRun "service-run" Service
         "Sends the beacon `up` and then waits forever, yielding to the host.";
-    ServiceBeat "service-beat" Service
-        "Sends the beacon `beat` every 200 ms, forever.";
+    ServicePing "service-ping" Service
+        "Sends the beacon `ping` every 200 ms, forever.";
     ServiceOk "service-ok" Service
         "Sends the beacon `run` and ends successfully.";
     ServiceErr "service-err" Service
@@ -98,11 +98,11 @@ roles! {
         "Sends the beacon `fresh` if its memory is in its initial state, otherwise `stale`; modifies its memory; traps.";
     ServiceSpin "service-spin" Service
         "Sends the beacon `spin` and then computes forever without yielding.";
-    ServiceSlowFail "service-slow-fail" Service
+    ServiceErrAfter300Ms "service-err-after-300ms" Service
         "Sends the beacon `run`, waits for 300 ms and ends with an error.";
-    ServiceLongFail "service-long-fail" Service
+    ServiceErrAfter61S "service-err-after-61s" Service
         "Sends the beacon `run`, waits for 61 s and ends with an error.";
-    ServiceOnce "service-once" Service
+    ServiceOkAfter300Ms "service-ok-after-300ms" Service
         "Sends the beacon `run`, waits for 300 ms and ends successfully.";
     Idle "idle" Component
         "Imports nothing, serves nothing and is never called.";

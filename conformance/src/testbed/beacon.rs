@@ -53,8 +53,8 @@ impl BeaconServer {
         &self.authority
     }
 
-    /// Returns a beacon address with its own token, so that the calls of two guests cannot be
-    /// confused.
+    /// Returns a beacon address with a new token, which distinguishes the calls of its guest from
+    /// the calls of other guests.
     pub fn new_beacon(&self) -> Beacon {
         let token = format!("{:016x}", rand::random::<u64>());
         self.hits.register(&token);
@@ -104,7 +104,7 @@ pub struct BeaconTimeout {
 impl Beacon {
     /// Returns all calls so far, oldest first.
     pub fn hits(&self) -> Vec<Hit> {
-        self.hits.of(&self.token)
+        self.hits.with_token(&self.token)
     }
 
     /// Returns how often the guest has sent the beacon `name`.
@@ -183,11 +183,11 @@ impl Hits {
         self.lock().insert(token.to_owned(), Vec::new());
     }
 
-    fn of(&self, token: &str) -> Vec<Hit> {
+    fn with_token(&self, token: &str) -> Vec<Hit> {
         self.lock().get(token).cloned().unwrap_or_default()
     }
 
-    /// Records a call and reports whether the token exists. Calls beyond [`MAX_HITS`] are not
+    /// Records a call and returns whether the token exists. Calls beyond [`MAX_HITS`] are not
     /// stored.
     fn record(&self, token: &str, name: &str) -> bool {
         let known = match self.lock().get_mut(token) {

@@ -113,7 +113,7 @@ enum Resources {
 /// Starts the broker, or resolves the address of an existing one.
 ///
 /// # Errors
-/// When the broker cannot be started or resolved. An existing broker is not contacted.
+/// Fails if the broker cannot be started or resolved. An existing broker is not contacted.
 pub async fn start(choice: &BrokerChoice) -> Result<RunningBroker, BrokerStartError> {
     match choice {
         BrokerChoice::Embedded => {

@@ -1,4 +1,4 @@
-//! The lateness of the suite's own timers, so that a stalled machine is not held against a target.
+//! Lateness of the suite's own timers, so that a stall of the machine does not fail a target.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,17 +9,17 @@ use tokio::task::JoinHandle;
 
 /// Interval of the monitored timer.
 const TICK: Duration = Duration::from_millis(20);
-/// A timer that fires this late means that the machine stalled, and that a missed deadline proves
+/// Lateness of a timer from which the machine counts as stalled, so that a missed deadline proves
 /// nothing.
 pub const STALL: Duration = Duration::from_millis(400);
-/// A machine that stalls for a fourth of the time cannot judge a target.
+/// Divisor: a machine that stalls for more than 1/4 of the time cannot judge a target.
 const UNUSABLE_SHARE: u32 = 4;
 /// Maximum number of recorded stalls. A machine with more of them is unusable.
 const MAX_STALLS: usize = 10_000;
 
 /// Minimum patience: two context switches and a page of JSON on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(250);
-/// Maximum patience: beyond it the machine counts as stalled, which is reported instead.
+/// Maximum patience. A slower machine counts as stalled, which the report shows.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);
 /// Patience as a multiple of the slowest round trip that preflight has measured.
 const PATIENCE_RTTS: u32 = 20;
@@ -27,7 +27,7 @@ const PATIENCE_RTTS: u32 = 20;
 /// Time that the suite adds to every deadline for its own delays. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// The monitor of the machine's stalls.
+    /// Monitor of stalls of the machine.
     pub clock: Clock,
     measured_us: Arc<AtomicU64>,
 }
@@ -42,7 +42,7 @@ impl Patience {
     }
 
     /// Returns the current patience.
-    pub fn now(&self) -> Duration {
+    pub fn current(&self) -> Duration {
         let measured = Duration::from_micros(self.measured_us.load(Ordering::Relaxed));
         (measured + self.clock.max_timer_lateness()).min(PATIENCE_MAX)
     }
@@ -55,8 +55,8 @@ impl Patience {
     }
 }
 
-/// Monitors the lateness of a timer in the background. Clones share the monitor, which ends with
-/// the last one.
+/// Monitors the lateness of a timer in the background. Clones share the monitor, which ends when
+/// the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Clock {
     lateness: Arc<Mutex<Lateness>>,
@@ -101,8 +101,8 @@ impl Clock {
             .sum()
     }
 
-    /// Returns [`Clock::stall_time_since`] if it is such a large part of the time since `from` that
-    /// a missed deadline is inconclusive. Waits already compensate for a smaller stall.
+    /// Returns the total length of all stalls since `from` if it is so large that a missed deadline
+    /// is inconclusive. Waits already compensate for smaller stalls.
     pub fn stalled_since(&self, from: Instant) -> Option<Duration> {
         let stalled = self.stall_time_since(from);
         (stalled * UNUSABLE_SHARE > from.elapsed()).then_some(stalled)

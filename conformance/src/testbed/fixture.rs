@@ -22,14 +22,14 @@ pub struct Fixture {
     pub registry: Registry,
     /// Server that guests call.
     pub beacons: BeaconServer,
-    /// Monitor of the machine's stalls.
+    /// Monitor of stalls of the machine.
     pub clock: Clock,
     /// Image of each role.
     pub images: Images,
     /// Values that no report may contain.
     pub secrets: Arc<Secrets>,
     patience: Patience,
-    last_tag: AtomicU64,
+    last_name: AtomicU64,
 }
 
 impl Fixture {
@@ -51,13 +51,13 @@ impl Fixture {
             images,
             secrets: Arc::default(),
             patience,
-            last_tag: AtomicU64::new(0),
+            last_name: AtomicU64::new(0),
         }
     }
 
     /// Returns the time that the suite adds to every deadline for its own delays.
     pub fn patience(&self) -> Duration {
-        self.patience.now()
+        self.patience.current()
     }
 
     /// Sets the slowest round trip that preflight has measured.
@@ -70,12 +70,12 @@ impl Fixture {
         self.patience.clone()
     }
 
-    /// Returns a tag that no other check of this or any other run has.
-    pub fn next_tag(&self) -> String {
+    /// Returns a name that no other check of this or any other run has.
+    pub fn next_unique_name(&self) -> String {
         format!(
             "t{}x{}",
             self.run_id,
-            self.last_tag.fetch_add(1, Ordering::Relaxed)
+            self.last_name.fetch_add(1, Ordering::Relaxed)
         )
     }
 }

@@ -10,14 +10,14 @@ use crate::spec::roles::Role;
 #[derive(Clone, Debug, Default)]
 pub struct Images {
     own: BTreeMap<Role, Artifact>,
-    /// The target does not run components, so it cannot use the suite's images.
+    /// Whether the target cannot use the suite's images, because it does not run components.
     only_own: bool,
 }
 
 /// Reasons why a role has no image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The target provides its own images, but none for this role.
+    /// The target can run only its own images, and has no image for this role.
     #[error("the target provides no image for the role `{0}`")]
     NotProvided(Role),
     /// The suite's image cannot be built, a defect of the suite.
@@ -26,7 +26,8 @@ pub enum ImageError {
 }
 
 impl Images {
-    /// Uses the target's own images; with `only_own`, never the suite's.
+    /// Uses the target's own images and, unless `only_own` is set, the suite's images for all other
+    /// roles.
     pub fn new(own: BTreeMap<Role, Artifact>, only_own: bool) -> Images {
         Images { own, only_own }
     }
@@ -34,7 +35,7 @@ impl Images {
     /// Returns the image for a role.
     ///
     /// # Errors
-    /// When there is no image.
+    /// Fails if there is no image.
     pub fn artifact(&self, role: Role) -> Result<Artifact, ImageError> {
         match self.own.get(&role) {
             Some(own) => Ok(own.clone()),

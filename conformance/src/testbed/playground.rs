@@ -28,18 +28,18 @@ pub enum PlaygroundError {
     /// The broker cannot listen.
     #[error("the broker cannot listen on {addr}; select another address with --nats-addr")]
     Broker {
-        /// The address.
+        /// Address of the broker.
         addr: SocketAddr,
-        /// The reason.
+        /// Error of the broker.
         #[source]
         source: BrokerError,
     },
     /// The registry cannot listen.
     #[error("the registry cannot listen on {addr}; select another address with --registry-addr")]
     Registry {
-        /// The address.
+        /// Address of the registry.
         addr: SocketAddr,
-        /// The reason.
+        /// I/O error.
         #[source]
         source: io::Error,
     },
@@ -49,11 +49,11 @@ pub enum PlaygroundError {
 }
 
 impl Playground {
-    /// Starts both on the given addresses; port 0 selects a free port.
+    /// Starts the broker and the registry on the given addresses; port 0 selects a free port.
     ///
     /// # Errors
     ///
-    /// When an address cannot be bound or an image cannot be built.
+    /// Fails if an address cannot be bound or an image cannot be built.
     pub async fn start(nats: SocketAddr, registry: SocketAddr) -> Result<Self, PlaygroundError> {
         let options = BrokerOptions {
             addr: nats,

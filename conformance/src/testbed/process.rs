@@ -17,13 +17,13 @@ const MAX_LOG_LINES: usize = 20_000;
 /// Maximum length of a log line. Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// A command cannot be launched.
+/// Failure to launch a command.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot launch `{program}`")]
 pub struct ProcessError {
-    /// The program.
+    /// Program of the command.
     pub program: String,
-    /// The reason.
+    /// I/O error.
     #[source]
     pub source: std::io::Error,
 }
@@ -40,7 +40,7 @@ impl Process {
     /// Launches a program with arguments and additional environment variables.
     ///
     /// # Errors
-    /// When the program cannot be executed.
+    /// Fails if the program cannot be executed.
     pub fn launch(
         command: &[String],
         env: &BTreeMap<String, String>,
@@ -96,7 +96,7 @@ impl Process {
         }
     }
 
-    /// Reports whether the process has exited.
+    /// Returns whether the process has exited.
     pub fn has_exited(&self) -> bool {
         self.exit.borrow().is_some()
     }

@@ -55,7 +55,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When the address cannot be bound.
+    /// Fails if the address cannot be bound.
     pub fn start_at(address: SocketAddr) -> io::Result<Registry> {
         Registry::open(address, RequiredAuth::None)
     }
@@ -112,8 +112,7 @@ impl Registry {
         }
     }
 
-    /// Moves a tag to a manifest of the repository. Returns false if the repository does not have
-    /// it.
+    /// Moves a tag to a manifest. Returns false if the repository has no manifest with this digest.
     pub fn move_tag(&self, repository: &str, tag: &str, digest: &str) -> bool {
         self.repositories.move_tag(repository, tag, digest)
     }
@@ -134,13 +133,14 @@ impl Registry {
         self.repositories.log(repository)
     }
 
-    /// Returns all requests for redirected layers of a repository, oldest first.
-    pub fn redirect_log(&self, repository: &str) -> Vec<LoggedRequest> {
-        self.repositories.redirect_log(repository)
+    /// Returns all requests that arrived at the target of redirects from a repository, oldest
+    /// first.
+    pub fn redirect_target_log(&self, repository: &str) -> Vec<LoggedRequest> {
+        self.repositories.redirect_target_log(repository)
     }
 
-    /// Waits until the log of a repository satisfies a condition. Returns the log, also as the
-    /// error on a timeout.
+    /// Waits until the log of a repository satisfies a condition. Returns the log; on a timeout,
+    /// the log is the error.
     ///
     /// Cancel safe.
     pub async fn wait(

@@ -18,7 +18,7 @@ impl Secrets {
         }
     }
 
-    /// Reports whether there is no secret.
+    /// Returns whether there is no secret.
     pub fn is_empty(&self) -> bool {
         self.0
             .read()
@@ -34,7 +34,7 @@ impl Secrets {
         })
     }
 
-    /// Reports whether the bytes contain a secret.
+    /// Returns whether the bytes contain a secret.
     pub fn found_in(&self, bytes: &[u8]) -> bool {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         secrets.iter().any(|secret| {

@@ -4,8 +4,8 @@
 //! them. The tap can also close all connections, simulate an outage of the broker, and freeze all
 //! traffic.
 //!
-//! Frames without a matching rule are forwarded unchanged and in order. One exception:
-//! `connect_urls` is removed from the INFO of the bus, so that no client bypasses the tap.
+//! Frames without a matching rule are forwarded unchanged and in order, except that the tap removes
+//! `connect_urls` from the INFO of the bus, so that no client bypasses the tap.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -69,7 +69,7 @@ impl Tap {
     /// The bus may start later: while it is not available, connections are accepted and closed.
     ///
     /// # Errors
-    /// When no port is available.
+    /// Fails if no port is available.
     pub async fn start(upstream: SocketAddr) -> Result<Self, TapError> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let port = Arc::new(PortReservation::bind(any).map_err(TapError::Listen)?);
@@ -115,23 +115,23 @@ impl Tap {
     /// Closes every connection and rejects new ones as `mode` says, until the guard is restored or
     /// dropped.
     ///
-    /// Returns when the connections are closed. A second outage replaces the first one; whichever
-    /// guard is dropped first ends it.
+    /// Returns when the connections are closed. A second outage replaces the first one, and the
+    /// first guard that is dropped ends it.
     pub async fn start_outage(&self, mode: OutageMode) -> Outage {
         let outage = Outage(self.shared.faults.clone());
         self.shared.faults.update(|state| state.outage = Some(mode));
         let refusing = mode == OutageMode::Refuse;
-        let settled = self
+        let in_effect = self
             .shared
             .faults
             .wait_for(|state| state.connections == 0 && !(refusing && state.listening));
-        settled.await;
+        in_effect.await;
         outage
     }
 
     /// Forwards nothing in either direction, with all connections open, until the guard is dropped.
     ///
-    /// Data whose write had already begun may still arrive.
+    /// Data may still arrive if its write had already begun.
     pub fn freeze(&self) -> Freeze {
         self.shared.faults.update(|state| state.freezes += 1);
         Freeze(self.shared.faults.clone())
@@ -176,14 +176,17 @@ impl Tap {
     /// Returns the first frame since a position that satisfies a condition. Cancel safe.
     ///
     /// # Errors
-    /// When no frame satisfies it before the deadline.
+    /// Fails if no frame satisfies the condition before the deadline.
     pub async fn wait_for(
         &self,
         from: Mark,
-        wanted: impl FnMut(&Frame) -> bool,
+        condition: impl FnMut(&Frame) -> bool,
         deadline: Instant,
     ) -> Result<Arc<Frame>, NoMatchingFrame> {
-        self.shared.recording.wait_for(from, wanted, deadline).await
+        self.shared
+            .recording
+            .wait_for(from, condition, deadline)
+            .await
     }
 }
 

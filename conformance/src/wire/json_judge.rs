@@ -8,7 +8,7 @@ use crate::spec::requirements::Requirement;
 use crate::spec::schema::{Field, Kind, Message};
 use crate::spec::{requirements as req, schema};
 
-/// Maximum number of violations per payload; more do not help to find the cause.
+/// Maximum number of violations per payload; more violations do not help to find the cause.
 const MAX_VIOLATIONS: usize = 16;
 
 /// Violation of the encoding rules.

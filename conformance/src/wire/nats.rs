@@ -18,9 +18,10 @@ use super::response::Headers;
 
 /// Maximum number of unread replies to one request; a host may flood an inbox.
 const MAX_REPLIES: usize = 1024;
-/// Heartbeats that a receiver may lag behind: hours of a normal host, seconds of a flooding one.
+/// Number of heartbeats that a receiver may lag behind: hours of a normal host, seconds of a host
+/// that floods the bus.
 const HEARTBEAT_BUFFER: usize = 4096;
-/// Messages that a receiver of the traffic may lag behind.
+/// Number of messages that a receiver of the traffic may lag behind.
 const TRAFFIC_BUFFER: usize = 16 * 1024;
 /// Time limit of connecting; the broker is on the same machine or in the same data center.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,7 +81,7 @@ pub enum BusError {
     Connect {
         /// URL without credentials.
         url: String,
-        /// Cause.
+        /// Error of the NATS client.
         #[source]
         source: async_nats::ConnectError,
     },
@@ -89,7 +90,7 @@ pub enum BusError {
     Subscribe {
         /// Subject.
         subject: String,
-        /// Cause.
+        /// Error of the NATS client.
         #[source]
         source: async_nats::SubscribeError,
     },
@@ -98,7 +99,7 @@ pub enum BusError {
     Publish {
         /// Subject.
         subject: String,
-        /// Cause.
+        /// Error of the NATS client.
         #[source]
         source: async_nats::PublishError,
     },
@@ -186,7 +187,7 @@ impl Bus {
         self.client.max_payload()
     }
 
-    /// Returns whether the connection is up.
+    /// Returns whether the connection is open.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
@@ -394,7 +395,7 @@ async fn read_replies(
 ) {
     while let Some(message) = replies.next().await {
         let delivery = delivery(message);
-        // Fails without a receiver, which is normal.
+        // Sending fails if there is no receiver, which is normal.
         let _ = traffic.send(Traffic::Received(delivery.clone()));
         let waiting = pending
             .lock()

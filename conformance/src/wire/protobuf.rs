@@ -112,18 +112,18 @@ fn put(out: &mut Vec<u8>, field: &Field, value: &Value) -> Result<(), Conversion
     Ok(())
 }
 
-fn put_bytes(out: &mut Vec<u8>, number: i32, bytes: &[u8]) {
-    varint(out, (number.cast_unsigned() as u64) << 3 | 2);
-    varint(out, bytes.len() as u64);
+fn put_bytes(out: &mut Vec<u8>, field_number: i32, bytes: &[u8]) {
+    push_varint(out, (field_number.cast_unsigned() as u64) << 3 | 2);
+    push_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn put_varint(out: &mut Vec<u8>, number: i32, value: u64) {
-    varint(out, (number.cast_unsigned() as u64) << 3);
-    varint(out, value);
+fn put_varint(out: &mut Vec<u8>, field_number: i32, value: u64) {
+    push_varint(out, (field_number.cast_unsigned() as u64) << 3);
+    push_varint(out, value);
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
+fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;

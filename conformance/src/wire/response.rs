@@ -175,7 +175,7 @@ impl Response {
 }
 
 /// Returns the field under its JSON name or its proto name, so that a host that writes proto names
-/// fails only the check of names.
+/// fails only the check of field names.
 fn either<'v>(value: &'v Value, camel: &str, snake: &str) -> Option<&'v Value> {
     value.get(camel).or_else(|| value.get(snake))
 }
@@ -208,7 +208,7 @@ impl fmt::Display for Response {
     reason = "one at a time, and nearly always a response"
 )]
 pub enum Reply {
-    /// The host answered.
+    /// The host replied.
     Response(Response),
     /// The broker reported that the subject has no subscriber.
     NoResponders {
@@ -217,7 +217,7 @@ pub enum Reply {
         /// Reply subject.
         inbox: String,
     },
-    /// No reply in time.
+    /// No reply arrived in time.
     Timeout {
         /// Length of the wait.
         waited: Duration,
@@ -227,7 +227,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Returns the response, if the host answered.
+    /// Returns the response, if the host replied.
     pub fn response(&self) -> Option<&Response> {
         match self {
             Reply::Response(response) => Some(response),

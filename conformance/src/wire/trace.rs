@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::response::Headers;
 
-/// Maximum number of frames. A run has about ten thousand; older ones no longer explain a failure.
+/// Maximum number of frames. A run has about ten thousand frames; older frames
+/// no longer explain a failure.
 const MAX_FRAMES: usize = 50_000;
-/// Maximum length of a recorded payload; longer ones are truncated.
+/// Maximum length of a recorded payload; longer payloads are truncated.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
 
 /// Direction of a frame, or a change of the connection.
@@ -81,7 +82,7 @@ impl Trace {
         }
     }
 
-    /// Adds a frame. A full record drops the oldest one.
+    /// Adds a frame. A full record drops its oldest frame.
     pub fn record(&self, mut frame: Frame) {
         frame.payload_bytes = frame.payload.len();
         if frame.payload.len() > MAX_PAYLOAD_BYTES {

@@ -24,15 +24,15 @@ async fn counts_beacons_per_token() {
     let (beacon, other) = (beacons.new_beacon(), beacons.new_beacon());
     let (authority, token) = beacon.value.split_once('/').unwrap();
     assert_eq!(authority, beacons.authority());
-    for name in ["up", "beat", "beat"] {
+    for name in ["up", "ping", "ping"] {
         assert_eq!(
             get(authority, &format!("/{token}/{name}")).await,
             "HTTP/1.1 200 OK"
         );
     }
-    assert_eq!(beacon.count("beat"), 2);
+    assert_eq!(beacon.count("ping"), 2);
     let names: Vec<_> = beacon.hits().into_iter().map(|hit| hit.name).collect();
-    assert_eq!(names, ["up", "beat", "beat"]);
+    assert_eq!(names, ["up", "ping", "ping"]);
     assert!(beacon.hits().is_sorted_by_key(|hit| hit.at));
     assert_eq!(other.hits(), []);
     let too_long = "x".repeat(100);

@@ -195,8 +195,8 @@ async fn http_files_is_confined_to_the_mount() {
     let inner = outer.path().join("inner");
     std::fs::create_dir(&inner).unwrap();
     std::fs::write(outer.path().join("secret"), "s").unwrap();
-    let writable = || Setup::default().directory(&inner, true);
-    let readable = || Setup::default().directory(&inner, false);
+    let writable = || Setup::default().writable_directory(&inner);
+    let read_only = || Setup::default().read_only_directory(&inner);
     let get = |path: &'static str, setup| runner.get(Role::HttpFiles, path, setup);
     assert_eq!(get("/list", Setup::default()).await.unwrap(), "0");
     assert_eq!(get("/list", writable()).await.unwrap(), "1");
@@ -206,8 +206,8 @@ async fn http_files_is_confined_to_the_mount() {
         std::fs::read_to_string(inner.join("file")).unwrap(),
         "berth"
     );
-    assert_eq!(get("/read/file", readable()).await.unwrap(), "berth");
-    assert_eq!(get("/write/file", readable()).await.unwrap(), "denied");
+    assert_eq!(get("/read/file", read_only()).await.unwrap(), "berth");
+    assert_eq!(get("/write/file", read_only()).await.unwrap(), "denied");
     assert_eq!(get("/read/../secret", writable()).await.unwrap(), "denied");
     assert_eq!(get("/read/", writable()).await.unwrap(), "denied");
     assert_eq!(
@@ -280,8 +280,8 @@ async fn services_end_as_their_contract_says() {
         (Role::ServiceTrap, "run", End::Trap("unreachable")),
         (Role::ServiceExit0, "run", End::Exit(0)),
         (Role::ServiceExit1, "run", End::Exit(1)),
-        (Role::ServiceSlowFail, "run", End::Failed),
-        (Role::ServiceOnce, "run", End::Success),
+        (Role::ServiceErrAfter300Ms, "run", End::Failed),
+        (Role::ServiceOkAfter300Ms, "run", End::Success),
         (Role::ServiceFresh, "fresh", End::Trap("unreachable")),
     ] {
         let beacon = beacons.new_beacon();
@@ -324,10 +324,10 @@ async fn long_running_services_send_their_beacons() {
     }
 
     let beacon = beacons.new_beacon();
-    let run = runner.run(Role::ServiceBeat, with_beacon(&beacon));
-    let beacons_received = beacon.wait("beat", 4, LIMIT);
+    let run = runner.run(Role::ServicePing, with_beacon(&beacon));
+    let beacons_received = beacon.wait("ping", 4, LIMIT);
     tokio::select! {
-        end = run => panic!("service-beat ended: {end:?}"),
+        end = run => panic!("service-ping ended: {end:?}"),
         hits = beacons_received => {
             let hits = hits.unwrap();
             assert!(hits[3].at - hits[0].at >= Duration::from_millis(600));

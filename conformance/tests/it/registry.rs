@@ -343,7 +343,7 @@ async fn redirected_layer_is_served_and_logged_by_the_redirect_target() {
         .unwrap();
     let response = send(authority, with_credentials).await.unwrap();
     assert_eq!(content(response).await.unwrap(), LAYER);
-    let log = registry.redirect_log("a/b");
+    let log = registry.redirect_target_log("a/b");
     assert_eq!(log.len(), 1);
     assert_eq!(
         log[0].authorization.as_ref().unwrap().user.as_deref(),

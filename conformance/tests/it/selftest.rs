@@ -23,7 +23,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Whether a running process has `dir` in its command line.
+/// Returns whether a running process has `dir` in its command line.
 fn is_used(dir: &Path) -> bool {
     let path = dir.display().to_string();
     let processes = entries(Path::new("/proc")).into_iter();

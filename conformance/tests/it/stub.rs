@@ -20,7 +20,8 @@ pub struct StubHost {
 pub async fn start(reply_payload: &'static str) -> StubHost {
     let broker = Broker::start(BrokerOptions::default()).await.unwrap();
     let writer = Arc::new(Writer::default());
-    let mut connection = connect(&broker.addr().to_string(), false, &writer)
+    let pings = false;
+    let mut connection = connect(&broker.addr().to_string(), pings, &writer)
         .await
         .unwrap();
     writer.subscribe("runtime.host.stub.>", 1).await.unwrap();

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 /// Time limit for every expected event.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 /// Time for which an unexpected event must not occur.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -82,7 +82,7 @@ impl Fixture {
 
     /// Sends requests until the target replies, for example after an outage.
     async fn wait_for_reply(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LIMIT;
         while self
             .request("svc.again", "again", Duration::from_millis(100))
             .await
@@ -101,7 +101,7 @@ async fn records_all_frames_in_order() {
     fixture.echo().await;
     for number in 0..100 {
         let reply = fixture
-            .request("svc.count", &number.to_string(), PATIENCE)
+            .request("svc.count", &number.to_string(), LIMIT)
             .await;
         assert_eq!(reply.unwrap(), number.to_string());
     }
@@ -223,27 +223,18 @@ async fn drops_the_first_matching_reply() {
         .times(1);
     let rule = fixture.tap.add_rule(rule);
     assert_eq!(
-        fixture
-            .request("svc.start", "id w-2", PATIENCE)
-            .await
-            .unwrap(),
+        fixture.request("svc.start", "id w-2", LIMIT).await.unwrap(),
         "id w-2"
     );
     assert_eq!(
-        fixture
-            .request("svc.stop", "id w-1", PATIENCE)
-            .await
-            .unwrap(),
+        fixture.request("svc.stop", "id w-1", LIMIT).await.unwrap(),
         "id w-1"
     );
     assert_eq!(rule.hits(), 0);
     assert_eq!(fixture.request("svc.start", "id w-1", QUIET).await, None);
     assert_eq!(rule.hits(), 1);
     assert_eq!(
-        fixture
-            .request("svc.start", "id w-1", PATIENCE)
-            .await
-            .unwrap(),
+        fixture.request("svc.start", "id w-1", LIMIT).await.unwrap(),
         "id w-1"
     );
     let frames = fixture.tap.frames();
@@ -340,7 +331,7 @@ async fn rewrites_a_reply() {
     let upper_case = Action::rewrite(|payload| payload.to_ascii_uppercase().into());
     let _rule = fixture.tap.add_rule(Rule::replies_to("svc.>", upper_case));
     assert_eq!(
-        fixture.request("svc.a", "quiet", PATIENCE).await.unwrap(),
+        fixture.request("svc.a", "quiet", LIMIT).await.unwrap(),
         "QUIET"
     );
     let frames = fixture.tap.frames();
@@ -389,10 +380,7 @@ async fn disconnects_before_or_after_a_message() {
         .times(1);
     let _rule = fixture.tap.add_rule(rule);
     assert_eq!(
-        fixture
-            .request("svc.z", "answered", PATIENCE)
-            .await
-            .unwrap(),
+        fixture.request("svc.z", "answered", LIMIT).await.unwrap(),
         "answered"
     );
     fixture.wait_for_reply().await;
@@ -423,7 +411,7 @@ async fn outage_closes_connections_until_restored() {
             (OutageMode::Refuse, Err(_)) => {}
             (OutageMode::CloseOnAccept, Ok(mut stream)) => {
                 assert_eq!(
-                    timeout(PATIENCE, stream.read(&mut [0; 9]))
+                    timeout(LIMIT, stream.read(&mut [0; 9]))
                         .await
                         .unwrap()
                         .unwrap(),
@@ -510,7 +498,7 @@ async fn removes_connect_urls_from_info() {
             .await
             .unwrap();
         let mut received = vec![0; format!("INFO {expected}\r\n").len()];
-        timeout(PATIENCE, client.read_exact(&mut received))
+        timeout(LIMIT, client.read_exact(&mut received))
             .await
             .unwrap()
             .unwrap();
@@ -530,7 +518,7 @@ async fn forwards_and_records_unparsable_input() {
         .await
         .unwrap();
     let mut received = String::new();
-    timeout(PATIENCE, raw_client.read_to_string(&mut received))
+    timeout(LIMIT, raw_client.read_to_string(&mut received))
         .await
         .unwrap()
         .unwrap();
@@ -608,7 +596,7 @@ async fn oldest_matching_rule_applies() {
 }
 
 fn deadline() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + LIMIT
 }
 
 async fn connect(url: &str) -> Client {
@@ -625,7 +613,7 @@ async fn subscribe(client: &Client, pattern: &str) -> Subscriber {
 }
 
 async fn next(messages: &mut Subscriber) -> Message {
-    let message = timeout(PATIENCE, messages.next())
+    let message = timeout(LIMIT, messages.next())
         .await
         .expect("no message arrived");
     message.expect("the connection is lost")

@@ -30,8 +30,8 @@ pub struct Measurements {
 }
 
 impl Load {
-    /// Sends requests over `connections` connections for `duration`. Any response except hello is
-    /// an error.
+    /// Sends requests over `connections` connections for `duration`. Any response other than status
+    /// 200 with the body `hello` is an error.
     pub async fn run(&self, connections: u32, duration: Duration) -> io::Result<Measurements> {
         let mut streams = Vec::new();
         for _ in 0..connections {
@@ -84,7 +84,8 @@ async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> io::Re
     Ok(())
 }
 
-/// Whether the response is complete. Any response except status 200 with `hello` is an error.
+/// Whether the response is complete. Any response other than status 200 with the body `hello` is an
+/// error.
 fn is_complete(response: &[u8]) -> io::Result<bool> {
     let Some(end) = response.windows(4).position(|it| it == b"\r\n\r\n") else {
         return Ok(false);

@@ -86,7 +86,10 @@ async fn compare(args: Args) -> Result<(), Box<dyn Error>> {
             load.run(args.connections, WARM_UP).await?;
             let before = server.cpu_time();
             let measurements = load.run(args.connections, duration).await?;
-            let cpu_time = server.cpu_time().zip(before).map(|(now, then)| now - then);
+            let cpu_time = server
+                .cpu_time()
+                .zip(before)
+                .map(|(after, before)| after - before);
             let run = report::Run::new(measurements, cpu_time);
             println!("  round {round}  {:<22} {run}", server.name);
             runs.push(run);

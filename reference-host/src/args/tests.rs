@@ -96,7 +96,7 @@ const FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &["--grpc-tls-ca", "/c"],
-        "client: ClientTls { ca_file: Some(\"/c\")",
+        "client_tls: ClientTls { ca_file: Some(\"/c\")",
     ),
     (&["--host-id", "edge-7"], "host_id: Some(\"edge-7\")"),
     (
@@ -263,7 +263,7 @@ fn errors_describe_valid_input() {
         ),
         (
             &["--nats-token", "t", "--nats-creds", "/c"],
-            "--nats-user exclude each other",
+            "--nats-user are mutually exclusive",
         ),
     ] {
         let error = parse_without_env(flags).map(|_| ()).unwrap_err();

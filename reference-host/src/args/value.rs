@@ -2,7 +2,7 @@
 
 pub(super) use berth_sdk::cli::value::{duration_in, host_id, no_whitespace};
 
-use crate::config::RESERVED_LABELS;
+use crate::config::RESERVED_LABEL_PREFIX;
 
 /// Parses a label, `KEY=VALUE`. Schedulers copy labels to Kubernetes objects, so key and value
 /// follow its syntax.
@@ -10,9 +10,9 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or("expected KEY=VALUE, such as zone=eu-1")?;
-    if key.starts_with(RESERVED_LABELS) {
+    if key.starts_with(RESERVED_LABEL_PREFIX) {
         return Err(format!(
-            "the host itself sets the labels below {RESERVED_LABELS}"
+            "the host itself sets the labels below {RESERVED_LABEL_PREFIX}"
         ));
     }
     if key == crate::config::HOST_GROUP_LABEL {

@@ -48,8 +48,9 @@ impl HostPattern {
         scheme_allowed && self.port.is_none_or(|allowed| allowed == port) && self.name.matches(host)
     }
 
-    /// Whether the pattern matches a socket to this host and port. A pattern with a scheme matches
-    /// sockets only if the scheme is a transport or determines the port.
+    /// Whether the pattern matches a socket to this host and port. `tcp` and `udp` match sockets of
+    /// that protocol. Any other scheme matches TCP sockets to the port of the pattern, which
+    /// defaults to 80 for `http` and 443 for `https`; without a port, it matches no socket.
     pub fn allows_socket(&self, protocol: Protocol, host: &str, port: u16) -> bool {
         let scheme_allowed = match self.scheme.as_deref() {
             None => true,

@@ -20,8 +20,8 @@ use crate::fault_injection::Breakage;
 /// byte, and each further part of the response.
 const MAX_OUTGOING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Limit of resolved addresses kept for one instance. A guest that resolves more must connect soon
-/// after.
+/// Limit of resolved addresses that are kept for one instance. When it is reached, all of them are
+/// forgotten, so a guest that resolves many names must connect right after each lookup.
 const MAX_RESOLVED_NAMES: usize = 256;
 
 /// Limit of concurrent outgoing requests of one component; further ones wait. Each holds a
@@ -156,8 +156,8 @@ impl ResolvedNames {
 
 type CheckFuture = Pin<Box<dyn Future<Output = bool> + Send + Sync>>;
 
-/// Returns the check of each address that a socket is used with. A socket may bind to an address
-/// that the system chooses, because connecting needs it. It may not listen.
+/// Returns the function that checks each address with which a guest uses a socket. A socket may
+/// bind to an address that the system chooses, because connecting needs it. It may not listen.
 pub fn socket_check(
     egress: Arc<Egress>,
     resolved_names: ResolvedNames,

@@ -22,7 +22,7 @@ use crate::fault_injection::Breakage;
 /// Body of a guest's response.
 pub type Body = HyperOutgoingBody;
 
-/// Time limit for the start of a response (HOST-HTTP-016).
+/// Time limit until a response begins (HOST-HTTP-016).
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time limit of a whole handler run, the body of the response included.
@@ -77,7 +77,7 @@ impl Handler {
         }
     }
 
-    /// Returns a handler for the same component, without the requests and the stop of this one.
+    /// Returns a handler for the same component that is not stopped and has no requests in flight.
     #[must_use]
     pub fn fresh(&self) -> Self {
         Self::new(self.shared.pre.clone(), self.shared.factory.clone())

@@ -5,30 +5,32 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 use crate::config::MEMORY_BYTES_MAX;
 
 /// Limit of concurrent instances in the whole host: requests in flight and services. Each may
-/// reserve 4 GiB of address space, and 47 bits hold some 30 000 of these.
+/// reserve 4 GiB of address space, and a 47-bit address space has room for about 30,000 of them.
 pub const MAX_INSTANCES: u32 = 1000;
 
-/// Limit of core modules in one component. Generated adapters make it three or four, linked
-/// libraries a few dozen.
+/// Limit of core modules in one component. A component with generated adapters has three or four,
+/// a component with linked libraries a few dozen.
 const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 
 /// Limit of linear memories of all instances together.
 const MAX_MEMORIES: u32 = 2 * MAX_INSTANCES;
 
-/// Limits of memories and tables in one core module. Few compilers emit more than one.
+/// Limits of memories and tables in one core module. Few compilers emit more than one of each.
 const MAX_MEMORIES_PER_MODULE: u32 = 2;
 const MAX_TABLES_PER_MODULE: u32 = 4;
 
-/// Limit of entries in one table. Interpreters of dynamic languages have some ten thousand
+/// Limit of entries in one table. Interpreters of dynamic languages have about ten thousand
 /// functions.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 /// Limit of the engine's bookkeeping for one instance, in bytes.
 const MAX_INSTANCE_BYTES: usize = 1 << 20;
 
-/// Stack of a guest in bytes. The rest of the async stack is for the engine and host calls.
+/// Part of the async stack that a guest may use, in bytes. The rest is for the engine and for host
+/// calls.
 const GUEST_STACK_BYTES: usize = 512 << 10;
-const HOST_STACK_BYTES: usize = 2 << 20;
+/// Stack of one instance, shared by the guest, the engine and host calls, in bytes.
+const ASYNC_STACK_BYTES: usize = 2 << 20;
 
 /// Memory of a finished instance that stays mapped and is zeroed in place, in bytes. This is
 /// cheaper than a system call for each request.
@@ -50,7 +52,7 @@ fn base() -> Config {
     config.wasm_component_model(true);
     config.epoch_interruption(true);
     config.max_wasm_stack(GUEST_STACK_BYTES);
-    config.async_stack_size(HOST_STACK_BYTES);
+    config.async_stack_size(ASYNC_STACK_BYTES);
     config
 }
 

@@ -12,11 +12,11 @@ use super::Dependencies;
 use super::start_failure::{Part, PartError, StartFailure};
 use crate::config::Limits;
 use crate::egress::Egress;
-use crate::endpoint::{Endpoint, HttpFront};
 use crate::engine::{Handler, Linked, Runnable};
 use crate::fault_injection::Breakage;
+use crate::http_endpoint::{HttpEndpoint, HttpRoute};
 use crate::image::{Credentials, PullPolicy, PullRequest};
-use crate::ingress::declared_hosts;
+use crate::ingress::declared_host_names;
 use crate::restart::RestartBudget;
 use crate::sandbox::{self, Sandbox};
 use crate::service::Service;
@@ -58,9 +58,9 @@ pub async fn start(
     let (components, service) = try_join(components, service).await?;
     let slot = slot.with_components(components.len() as u64);
 
-    reject_unused(declared)?;
-    let front = http_front(dependencies, components, declared, &spec.name)?;
-    let endpoint = Arc::new(Endpoint::new(front));
+    inject_unused_interface_refusal(declared)?;
+    let route = http_route(dependencies, components, declared, &spec.name)?;
+    let endpoint = Arc::new(HttpEndpoint::new(route));
     let service = service.map(|(runnable, restarts)| {
         let endpoint = endpoint.clone();
         Service {
@@ -70,8 +70,14 @@ pub async fn start(
             endpoint,
         }
     });
-    let guests = &dependencies.guests;
-    Ok(Workload::start(endpoint, service, volumes, slot, guests))
+    let guest_runtime = &dependencies.guest_runtime;
+    Ok(Workload::start(
+        endpoint,
+        service,
+        volumes,
+        slot,
+        guest_runtime,
+    ))
 }
 
 /// A component or service before its image is pulled.
@@ -244,35 +250,35 @@ async fn prepare_service(
     Ok(Some((runnable, restarts.clone())))
 }
 
-/// Returns the first component that handles HTTP, if the workload declares an HTTP handler
-/// (HOST-HTTP-012).
-fn http_front(
+/// Returns the route to the first component that handles HTTP, if the workload declares an HTTP
+/// handler (HOST-HTTP-012).
+fn http_route(
     dependencies: &Dependencies,
     components: Vec<Linked>,
     declared: &[WitInterface],
     name: &str,
-) -> Result<Option<HttpFront>, StartFailure> {
+) -> Result<Option<HttpRoute>, StartFailure> {
     let Some(component) = components.into_iter().find(Linked::handles_http) else {
         return Ok(None);
     };
     let Some(declaration) = declared.iter().find(|declared| declares_handler(declared)) else {
         if Breakage::UndeclaredHandlerReachable.is_on() {
-            return undeclared_front(dependencies, component, declared, name);
+            return injected_undeclared_route(dependencies, component, declared, name);
         }
         return Ok(None);
     };
-    let hosts = match declared_hosts(declaration) {
+    let host_names = match declared_host_names(declaration) {
         Err(_) if Breakage::AcceptsInvalidHostName.is_on() => return Ok(None),
-        Ok(hosts) if Breakage::NoAliases.is_on() => hosts.into_iter().take(1).collect(),
-        hosts => hosts.map_err(StartFailure::Host)?,
+        Ok(names) if Breakage::NoAliases.is_on() => names.into_iter().take(1).collect(),
+        names => names.map_err(StartFailure::HostName)?,
     };
     let ingress = dependencies
         .ingress
         .clone()
         .ok_or(StartFailure::NoIngress)?;
-    Ok(Some(HttpFront {
+    Ok(Some(HttpRoute {
         ingress,
-        hosts,
+        host_names,
         handler: into_handler(component)?,
     }))
 }
@@ -291,31 +297,33 @@ fn declares_handler(declared: &WitInterface) -> bool {
             .any(|interface| interface == "incoming-handler")
 }
 
-/// Routes to an undeclared handler, by the names in any declaration and the name of the workload.
-fn undeclared_front(
+/// Injected fault: routes requests to an undeclared handler, under the host names of every declared
+/// interface and under the name of the workload.
+fn injected_undeclared_route(
     dependencies: &Dependencies,
     component: Linked,
     declared: &[WitInterface],
     name: &str,
-) -> Result<Option<HttpFront>, StartFailure> {
-    let mut hosts: Vec<String> = declared
+) -> Result<Option<HttpRoute>, StartFailure> {
+    let mut host_names: Vec<String> = declared
         .iter()
-        .filter_map(|declared| declared_hosts(declared).ok())
+        .filter_map(|declared| declared_host_names(declared).ok())
         .flatten()
         .collect();
-    hosts.push(name.to_ascii_lowercase());
+    host_names.push(name.to_ascii_lowercase());
     let ingress = dependencies
         .ingress
         .clone()
         .ok_or(StartFailure::NoIngress)?;
-    Ok(Some(HttpFront {
+    Ok(Some(HttpRoute {
         ingress,
-        hosts,
+        host_names,
         handler: into_handler(component)?,
     }))
 }
 
-fn reject_unused(declared: &[WitInterface]) -> Result<(), StartFailure> {
+/// Injected fault: refuses a workload that declares any interface besides the HTTP handler.
+fn inject_unused_interface_refusal(declared: &[WitInterface]) -> Result<(), StartFailure> {
     let unused = Breakage::RefusesUnusedInterface.is_on()
         && declared.iter().any(|declared| !declares_handler(declared));
     if unused {

@@ -8,13 +8,13 @@ use berth_sdk::host::StartError;
 use crate::egress::MalformedEntries;
 use crate::engine::{CompileError, LinkError};
 use crate::image::PullCause;
-use crate::ingress::DeclaredHostError;
+use crate::ingress::DeclaredHostNameError;
 use crate::volumes::VolumeError;
 
 /// A component or service of a workload, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// `component NAME`, `component 2` or `the service`.
+    /// Text for messages: `component NAME`, `component 2` or `the service`.
     pub label: String,
     /// Image as written in the workload.
     pub image: String,
@@ -37,14 +37,14 @@ pub enum StartFailure {
     Volumes(#[source] VolumeError),
     /// The declaration of `wasi:http` has no valid host name (HOST-HTTP-007).
     #[error("cannot route requests to the workload")]
-    Host(#[source] DeclaredHostError),
+    HostName(#[source] DeclaredHostNameError),
     /// The host is at its limit of workloads.
     #[error("the host already runs {0} workloads, its maximum")]
     Full(usize),
     /// The host has no ingress.
     #[error("the workload serves wasi:http, but this host has no HTTP ingress")]
     NoIngress,
-    /// An injected fault.
+    /// Injected fault: a component does not import a declared interface.
     #[error("a declared interface is not imported")]
     UnusedInterface,
     /// A background task of the host failed.

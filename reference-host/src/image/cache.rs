@@ -9,9 +9,9 @@
 //!                                   incoming/pull-…       incomplete files
 //! ```
 //!
-//! Files are written elsewhere and renamed into place, so no reader, no second host on the same
-//! directory and no crash leaves a partial file. Content is verified at each read; a damaged file
-//! is removed and treated as missing.
+//! Files are written elsewhere and renamed into place, so a reader never finds a partial file, even
+//! after a crash or if two hosts use the same directory. Content is verified at each read; a
+//! damaged file is removed and treated as missing.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -30,11 +30,11 @@ use super::reference::ImageReference;
 const SUBDIRECTORY: &str = "berth-images-v1";
 /// Prefix of incomplete files.
 const INCOMING_PREFIX: &str = "pull-";
-/// Age from which an incomplete file belongs to a dead process. No pull may take so long.
+/// Age above which an incomplete file belongs to a dead process, because no pull may take so long.
 const INCOMING_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Size limit of an index entry. A valid one has about 300 bytes.
 const ENTRY_BYTES_MAX: u64 = 16 * 1024;
-/// Limit of index entries: some 10 MB of small files, for more images than any host runs.
+/// Limit of index entries: about 10 MB of small files, more than the images that any host runs.
 const ENTRIES_MAX: usize = 20_000;
 
 /// A bounded cache of layers on disk. All methods do blocking I/O.
@@ -220,7 +220,7 @@ impl Cache {
     }
 }
 
-/// A file of the cache, as eviction needs it.
+/// A file of the cache, with the facts by which files are evicted.
 #[derive(Debug)]
 struct CacheFile {
     name: String,
@@ -292,7 +292,7 @@ fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Removes a file. One that does not exist was removed by another host on the same directory.
+/// Removes a file. A missing file is not an error: another host on the same directory removed it.
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound

@@ -7,18 +7,20 @@ use std::time::Duration;
 use super::docker_config;
 
 /// Default deadline of a pull, the same as in `wash host`.
-pub const PULL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum: no link is slower.
+pub const DEFAULT_PULL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Upper limit of the pull timeout. One hour is enough even for the slowest link.
 pub const PULL_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-/// Above this, a start from a registry that hangs is not ERROR within the 60 s of HOST-IMG-007.
+/// Longest pull timeout with which a start from a registry that hangs still fails within the 60 s
+/// of HOST-IMG-007.
 pub const PULL_TIMEOUT_CONFORMANT_MAX: Duration = Duration::from_secs(55);
-/// Default size limit of an image. Components that embed a language runtime have some 30 MB, a
-/// tenth of it.
-pub const IMAGE_BYTES_MAX: u64 = 256 * MIB;
-/// Default size of the image cache: room for some hundred components, and few disks are smaller.
-pub const IMAGE_CACHE_BYTES_MAX: u64 = 2048 * MIB;
+/// Default size limit of an image. Components that embed a language runtime are about 30 MB,
+/// roughly a tenth of this limit.
+pub const DEFAULT_IMAGE_BYTES_MAX: u64 = 256 * MIB;
+/// Default size of the image cache: room for about a hundred components, and less than the size of
+/// most disks.
+pub const DEFAULT_IMAGE_CACHE_BYTES_MAX: u64 = 2048 * MIB;
 /// Default limit of concurrent pulls. More downloads do not make one network link faster.
-pub const CONCURRENT_PULLS_MAX: usize = 16;
+pub const DEFAULT_CONCURRENT_PULLS_MAX: usize = 16;
 
 const MIB: u64 = 1 << 20;
 
@@ -34,8 +36,8 @@ pub struct StoreOptions {
     pub pull_timeout: Duration,
     /// Size limit of a layer (HOST-IMG-008).
     pub image_bytes_max: u64,
-    /// Limit of concurrent requests to registries. One registry gets at most half of them, so that
-    /// a registry that hangs does not block the others.
+    /// Limit of concurrent pulls; further ones wait. One registry gets at most half of them, so
+    /// that a registry that hangs does not block the others.
     pub concurrent_pulls_max: usize,
     /// Registries (`HOST` or `HOST:PORT`) that are reached over plain HTTP.
     pub insecure_registries: HashSet<String>,
@@ -51,10 +53,10 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             cache_dir: None,
-            cache_bytes_max: IMAGE_CACHE_BYTES_MAX,
-            pull_timeout: PULL_TIMEOUT,
-            image_bytes_max: IMAGE_BYTES_MAX,
-            concurrent_pulls_max: CONCURRENT_PULLS_MAX,
+            cache_bytes_max: DEFAULT_IMAGE_CACHE_BYTES_MAX,
+            pull_timeout: DEFAULT_PULL_TIMEOUT,
+            image_bytes_max: DEFAULT_IMAGE_BYTES_MAX,
+            concurrent_pulls_max: DEFAULT_CONCURRENT_PULLS_MAX,
             insecure_registries: HashSet::new(),
             allow_all_insecure: false,
             registry_ca_paths: Vec::new(),

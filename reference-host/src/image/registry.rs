@@ -78,7 +78,7 @@ impl Registries {
         ca_paths: &[PathBuf],
         image_bytes_max: u64,
     ) -> Result<Self, ClientError> {
-        // Fails if the embedding program installed a provider already; that one serves as well.
+        // Fails if the embedding program has installed a provider already, which works as well.
         drop(rustls::crypto::ring::default_provider().install_default());
         let builder = || {
             reqwest::Client::builder()

@@ -21,8 +21,8 @@ use super::registry::{ClientError, Insecure, Registries, Resolved};
 use super::single_flight::{SharedResult, SingleFlight};
 use super::temporary::TemporaryDirectory;
 
-/// Limit of pulls in progress or queued. Each belongs to a workload that was started within one
-/// pull timeout.
+/// Limit of pulls in progress or queued. Each of them ends after the pull timeout, so the limit is
+/// reached only if more than 1024 images are requested within that time.
 const PULLS_MAX: usize = 1024;
 
 /// Operations for timeout messages, whether this pull performs them or waits for another one.
@@ -75,7 +75,7 @@ pub struct PullRequest {
 pub struct Artifact {
     /// Digest of `bytes`. This host computed it, so it is a safe key for a compilation cache.
     pub digest: Digest,
-    /// Digest of the manifest: the one that a reference by digest names.
+    /// Digest of the manifest, as used in references by digest.
     pub manifest_digest: Digest,
     /// Content of the Wasm layer.
     pub bytes: Bytes,
@@ -200,7 +200,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Each [`PullCause`] is a separate failure.
+    /// [`PullCause`] lists the possible failures.
     ///
     /// # Cancel safety
     ///
@@ -295,9 +295,11 @@ impl Shared {
                     .await
                     .map_err(Arc::new)
             };
-            shared.before(deadline, &name, RESOLVING, resolve).await
+            shared
+                .with_deadline(deadline, &name, RESOLVING, resolve)
+                .await
         };
-        self.before(
+        self.with_deadline(
             deadline,
             &registry,
             RESOLVING,
@@ -337,9 +339,11 @@ impl Shared {
                     .download_layer(reference, resolved, credentials)
                     .await
             };
-            shared.before(deadline, &name, DOWNLOADING, download).await
+            shared
+                .with_deadline(deadline, &name, DOWNLOADING, download)
+                .await
         };
-        self.before(
+        self.with_deadline(
             deadline,
             &registry,
             DOWNLOADING,
@@ -391,8 +395,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a permit for requests to `authority`: first one of the registry's, then one of the
-    /// host's.
+    /// Waits for permission to send requests to the registry at `authority`: first for one of the
+    /// registry's own permits, then for one of all registries.
     async fn acquire_permit(&self, authority: &str) -> RequestPermit<'_> {
         let registry = {
             let mut by_registry = self
@@ -410,11 +414,12 @@ impl Shared {
         let _registry = registry.acquire_owned().await.ok();
         RequestPermit {
             _registry,
-            _host: self.permits.acquire().await.ok(),
+            _global: self.permits.acquire().await.ok(),
         }
     }
 
-    async fn before<T>(
+    /// Awaits `work`; at `deadline` returns a timeout that names the registry and the operation.
+    async fn with_deadline<T>(
         &self,
         deadline: Instant,
         registry: &str,
@@ -446,5 +451,5 @@ impl Shared {
 /// Permission for requests to one registry, until it is dropped.
 struct RequestPermit<'a> {
     _registry: Option<tokio::sync::OwnedSemaphorePermit>,
-    _host: Option<SemaphorePermit<'a>>,
+    _global: Option<SemaphorePermit<'a>>,
 }

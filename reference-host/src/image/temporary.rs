@@ -9,9 +9,11 @@ use tempfile::TempDir;
 
 /// Prefix of the directory names.
 const PREFIX: &str = "berth-host-images-";
-/// Lock file in the directory. Its host keeps it locked, whatever container the host runs in.
+/// Lock file in the directory. The host that owns the directory keeps it locked, even in a
+/// container.
 const LOCK: &str = "lock";
-/// A younger directory may belong to a host that has not locked it yet.
+/// Minimum age of an abandoned directory. A younger one may belong to a host that has not locked it
+/// yet.
 const AGE_MIN: Duration = Duration::from_secs(60);
 
 /// The directory; removed when dropped.

@@ -34,7 +34,7 @@ struct Targets<T> {
 
 /// The host name in the declaration of a workload is missing or invalid (HOST-HTTP-007).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeclaredHostError {
+pub enum DeclaredHostNameError {
     /// The declaration has no host name.
     #[error("the config of wasi:http has no `host`")]
     Missing,
@@ -45,14 +45,14 @@ pub enum DeclaredHostError {
 
 /// Returns the host names in a declaration of `wasi:http` in lower case, `host` first. Ignores
 /// invalid aliases.
-pub fn declared_hosts(declared: &WitInterface) -> Result<Vec<String>, DeclaredHostError> {
+pub fn declared_host_names(declared: &WitInterface) -> Result<Vec<String>, DeclaredHostNameError> {
     let host = declared
         .config
         .get(HOST_KEY)
         .map(|host| host.trim())
-        .ok_or(DeclaredHostError::Missing)?;
+        .ok_or(DeclaredHostNameError::Missing)?;
     if !is_hostname(host) {
-        return Err(DeclaredHostError::Invalid(host.to_owned()));
+        return Err(DeclaredHostNameError::Invalid(host.to_owned()));
     }
     let aliases = declared
         .config
@@ -171,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn declared_hosts_are_validated_and_lower_cased() {
-        let hosts = |config: &[(&str, &str)]| declared_hosts(&declaration(config));
+    fn declared_host_names_are_validated_and_lower_cased() {
+        let hosts = |config: &[(&str, &str)]| declared_host_names(&declaration(config));
         assert_eq!(hosts(&[("host", "A.test")]), Ok(vec!["a.test".into()]));
         assert_eq!(
             hosts(&[
@@ -183,18 +183,21 @@ mod tests {
         );
         assert_eq!(
             hosts(&[("host-aliases", "b.test")]),
-            Err(DeclaredHostError::Missing)
+            Err(DeclaredHostNameError::Missing)
         );
         for host in ["", "a_b", "a:80", "*", "http://a", "a b"] {
             assert!(
-                matches!(hosts(&[("host", host)]), Err(DeclaredHostError::Invalid(_))),
+                matches!(
+                    hosts(&[("host", host)]),
+                    Err(DeclaredHostNameError::Invalid(_))
+                ),
                 "{host}"
             );
         }
     }
 
     #[test]
-    fn rotates_between_targets_of_one_host() {
+    fn rotates_between_targets_of_one_host_name() {
         let mut routes = Routes::default();
         let hosts = ["a".to_owned()];
         let one = routes.add(&hosts, 1);

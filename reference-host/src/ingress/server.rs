@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::Table;
+use super::RouteTable;
 use super::host_header::{HostHeaderError, HostName};
 use crate::engine::{Body, Handler, HandlerError};
 use crate::fault_injection::Breakage;
@@ -52,12 +52,12 @@ pub struct ServerError {
 impl Server {
     pub(super) fn listen(
         address: SocketAddr,
-        table: Arc<Table>,
-        guests: &Handle,
+        table: Arc<RouteTable>,
+        guest_runtime: &Handle,
     ) -> Result<Self, ServerError> {
         let error = |source| ServerError { address, source };
         // A Tokio socket belongs to the runtime in which it is created.
-        let _guests = guests.enter();
+        let _entered = guest_runtime.enter();
         let listener = std::net::TcpListener::bind(address).map_err(error)?;
         listener.set_nonblocking(true).map_err(error)?;
         let listener = TcpListener::from_std(listener).map_err(error)?;
@@ -80,7 +80,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, table: Arc<Table>, stop: CancellationToken) {
+async fn accept(listener: TcpListener, table: Arc<RouteTable>, stop: CancellationToken) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // Cannot fail, because the semaphore is never closed.
@@ -100,7 +100,7 @@ async fn accept(listener: TcpListener, table: Arc<Table>, stop: CancellationToke
     }
 }
 
-async fn serve(stream: TcpStream, table: Arc<Table>, _permit: OwnedSemaphorePermit) {
+async fn serve(stream: TcpStream, table: Arc<RouteTable>, _permit: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -119,7 +119,7 @@ async fn serve(stream: TcpStream, table: Arc<Table>, _permit: OwnedSemaphorePerm
     }
 }
 
-async fn respond(table: &Table, mut request: Request<Incoming>) -> Response<Body> {
+async fn respond(table: &RouteTable, mut request: Request<Incoming>) -> Response<Body> {
     let handler = match route(table, &request) {
         Ok(handler) => handler,
         Err(status) => return status_response(status),
@@ -127,8 +127,8 @@ async fn respond(table: &Table, mut request: Request<Incoming>) -> Response<Body
     if Breakage::DropsQuery.is_on() {
         *request.uri_mut() = without_query(request.uri());
     }
-    // Injected fault: if the client disconnects first, the permit is not released.
-    let permit = ManuallyDrop::new(shared_permit().await);
+    // Only the injected fault returns a permit. It is not released if the client disconnects first.
+    let permit = ManuallyDrop::new(injected_shared_permit().await);
     let result = handler.handle(request).await;
     drop(ManuallyDrop::into_inner(permit));
     match result {
@@ -142,7 +142,7 @@ async fn respond(table: &Table, mut request: Request<Incoming>) -> Response<Body
 }
 
 /// Returns the handler for a request, or the status of the response (HOST-HTTP-002, HOST-HTTP-003).
-fn route(table: &Table, request: &Request<Incoming>) -> Result<Handler, StatusCode> {
+fn route(table: &RouteTable, request: &Request<Incoming>) -> Result<Handler, StatusCode> {
     let host = HostName::from_request(request).map_err(|error| match error {
         HostHeaderError::Missing if Breakage::MissingHostIs404.is_on() => StatusCode::NOT_FOUND,
         HostHeaderError::Missing => StatusCode::BAD_REQUEST,
@@ -159,8 +159,9 @@ fn route(table: &Table, request: &Request<Incoming>) -> Result<Handler, StatusCo
     handler.cloned().ok_or_else(no_route)
 }
 
-/// Limits the requests of all workloads together to four, which HOST-HTTP-015 forbids.
-async fn shared_permit() -> Option<tokio::sync::SemaphorePermit<'static>> {
+/// Injected fault: limits the requests of all workloads together to four, which HOST-HTTP-015
+/// forbids.
+async fn injected_shared_permit() -> Option<tokio::sync::SemaphorePermit<'static>> {
     static PERMITS: Semaphore = Semaphore::const_new(4);
     if Breakage::BusyGuestBlocksIngress.is_on() {
         PERMITS.acquire().await.ok()

@@ -23,7 +23,13 @@ use berth_sdk::proto::{
 use crate::http::HttpResponse;
 
 /// Time limit of each step, far above the time that a working host needs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Address of a beacon on which nothing listens. Guests continue if their beacon request fails.
+pub const UNREACHABLE_BEACON: &str = "127.0.0.1:1/x";
+
+/// `maxRestarts` of a service that is never restarted.
+pub const NO_RESTARTS: u64 = 0;
 
 pub struct Fixture {
     pub host: BerthHost,
@@ -48,13 +54,13 @@ impl Fixture {
         let (ingress, server) = Ingress::listen(loopback, guests.handle()).unwrap();
         let address = ingress.local_address();
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
-        let handle = guests.handle().clone();
+        let guest_runtime = guests.handle().clone();
         let dependencies = Dependencies {
             engine,
             images,
             ingress: Some(ingress),
             limits,
-            guests: handle,
+            guest_runtime,
         };
         let host = BerthHost::new(dependencies, Identity::default());
         Self {
@@ -90,11 +96,11 @@ impl Fixture {
         }
     }
 
-    /// Returns a workload with one component that serves HTTP under `host`.
-    pub fn http(&self, role: Role, host: &str, resources: LocalResources) -> Spec {
+    /// Returns a workload with one component that serves HTTP under the host name `host`.
+    pub fn http_workload(&self, role: Role, host: &str, resources: LocalResources) -> Spec {
         workload(
             vec![self.component(role, resources)],
-            vec![http_interface(host, "")],
+            vec![http_interface(host)],
         )
     }
 
@@ -113,7 +119,8 @@ impl Fixture {
         Ok((within(start).await?, reports))
     }
 
-    /// Starts a workload that the host must refuse, and returns the message.
+    /// Starts a workload whose start must fail, and returns the message of the error. The error
+    /// must be retryable, because no guest code has run.
     pub async fn start_error(&self, spec: Spec) -> String {
         match self.start(spec).await {
             Ok(_) => panic!("the workload was started"),
@@ -141,12 +148,16 @@ pub fn workload(components: Vec<Component>, host_interfaces: Vec<WitInterface>) 
     }
 }
 
-pub fn http_interface(host: &str, aliases: &str) -> WitInterface {
+/// Returns a declaration of the HTTP handler under the host name `host`.
+pub fn http_interface(host: &str) -> WitInterface {
     let mut http = interface("wasi:http/incoming-handler");
     http.config.insert("host".into(), host.into());
-    if !aliases.is_empty() {
-        http.config.insert("host-aliases".into(), aliases.into());
-    }
+    http
+}
+
+pub fn http_interface_with_aliases(host: &str, aliases: &str) -> WitInterface {
+    let mut http = http_interface(host);
+    http.config.insert("host-aliases".into(), aliases.into());
     http
 }
 
@@ -161,8 +172,10 @@ pub fn interface(name: &str) -> WitInterface {
     }
 }
 
-pub fn environment(value: &str) -> LocalResources {
-    let environment = [("BEACON".to_owned(), value.to_owned())].into();
+/// Returns resources whose environment has only the variable `BEACON`. Roles that report to a
+/// beacon or connect to an address read it from there.
+pub fn resources_with_beacon(beacon: &str) -> LocalResources {
+    let environment = [("BEACON".to_owned(), beacon.to_owned())].into();
     LocalResources {
         environment,
         ..Default::default()
@@ -173,7 +186,10 @@ pub fn environment(value: &str) -> LocalResources {
 pub async fn wait_for_report(reports: &mut StatusReports, state: ReportedState) -> StatusReport {
     within(async {
         loop {
-            let report = reports.next().await.expect("a report before the end");
+            let report = reports
+                .next()
+                .await
+                .expect("the workload reports the state before its reports end");
             if report.state == state {
                 return report;
             }
@@ -183,7 +199,7 @@ pub async fn wait_for_report(reports: &mut StatusReports, state: ReportedState) 
 }
 
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
+    tokio::time::timeout(STEP_TIMEOUT, future)
         .await
         .expect("the step finishes in time")
 }

@@ -4,7 +4,10 @@ use berth_conformance::spec::roles::Role;
 use berth_sdk::host::Host;
 use berth_sdk::proto::LocalResources;
 
-use crate::fixture::{Fixture, environment, http_interface, within, workload};
+use crate::fixture::{
+    Fixture, UNREACHABLE_BEACON, http_interface, http_interface_with_aliases,
+    resources_with_beacon, within, workload,
+};
 use crate::http;
 
 fn no_resources() -> LocalResources {
@@ -15,7 +18,7 @@ fn no_resources() -> LocalResources {
 async fn component_serves_requests_until_stopped() {
     let fixture = Fixture::new().await;
     let hello = fixture
-        .start(fixture.http(Role::Hello, "hello.test", no_resources()))
+        .start(fixture.http_workload(Role::Hello, "hello.test", no_resources()))
         .await
         .unwrap();
     let response = fixture.get("hello.test", "/").await;
@@ -27,12 +30,15 @@ async fn component_serves_requests_until_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn matches_host_case_insensitively_without_port() {
+async fn host_match_ignores_case_and_port() {
     let fixture = Fixture::new().await;
     let component = fixture.component(Role::Hello, no_resources());
     let spec = workload(
         vec![component],
-        vec![http_interface("Hello.test", "www.hello.test, x_y")],
+        vec![http_interface_with_aliases(
+            "Hello.test",
+            "www.hello.test, x_y",
+        )],
     );
     let _hello = fixture.start(spec).await.unwrap();
     for host in [
@@ -51,11 +57,13 @@ async fn matches_host_case_insensitively_without_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workloads_with_one_host_share_its_requests() {
+async fn workloads_with_same_host_name_share_its_requests() {
     let fixture = Fixture::new().await;
     let mut replicas = Vec::new();
+    // The role responds with the value of `BEACON`.
     for name in ["one", "two"] {
-        let spec = fixture.http(Role::HelloTwo, "shared.test", environment(name));
+        let spec =
+            fixture.http_workload(Role::HelloTwo, "shared.test", resources_with_beacon(name));
         replicas.push(fixture.start(spec).await.unwrap());
     }
     let mut bodies = Vec::new();
@@ -72,7 +80,7 @@ async fn workloads_with_one_host_share_its_requests() {
 async fn trap_is_500_and_next_request_is_served() {
     let fixture = Fixture::new().await;
     let _trap = fixture
-        .start(fixture.http(Role::HttpTrap, "trap.test", no_resources()))
+        .start(fixture.http_workload(Role::HttpTrap, "trap.test", no_resources()))
         .await
         .unwrap();
     assert_eq!(fixture.get("trap.test", "/").await.status, 500);
@@ -83,7 +91,7 @@ async fn trap_is_500_and_next_request_is_served() {
 async fn transfers_request_and_response_completely() {
     let fixture = Fixture::new().await;
     let _echo = fixture
-        .start(fixture.http(Role::HttpEcho, "echo.test", no_resources()))
+        .start(fixture.http_workload(Role::HttpEcho, "echo.test", no_resources()))
         .await
         .unwrap();
     let request = "PUT /a/b?c=d HTTP/1.1\r\nHost: echo.test\r\nX-Berth: me\r\n\
@@ -108,26 +116,35 @@ async fn refuses_invalid_host_names() {
     let fixture = Fixture::new().await;
     for host in ["a_b", "a:80", "*", ""] {
         let message = fixture
-            .start_error(fixture.http(Role::Hello, host, no_resources()))
+            .start_error(fixture.http_workload(Role::Hello, host, no_resources()))
             .await;
         assert!(message.contains("invalid host name"), "{message}");
     }
-    let mut nameless = http_interface("x", "");
+    let mut nameless = http_interface("x");
     nameless.config.clear();
     let component = fixture.component(Role::Hello, no_resources());
     let message = fixture
         .start_error(workload(vec![component], vec![nameless]))
         .await;
     assert!(message.contains("has no `host`"), "{message}");
-    let unserved = fixture.component(Role::Idle, no_resources());
-    let spec = workload(vec![unserved], vec![http_interface("idle.test", "")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_component_without_handler_despite_declared_handler() {
+    let fixture = Fixture::new().await;
+    let without_handler = fixture.component(Role::Idle, no_resources());
+    let spec = workload(vec![without_handler], vec![http_interface("idle.test")]);
     assert!(fixture.start(spec).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spinning_handlers_do_not_block_others_and_end_with_their_workload() {
     let fixture = Fixture::new().await;
-    let spec = fixture.http(Role::HttpSpin, "spin.test", environment("127.0.0.1:1/x"));
+    let spec = fixture.http_workload(
+        Role::HttpSpin,
+        "spin.test",
+        resources_with_beacon(UNREACHABLE_BEACON),
+    );
     let spin = fixture.start(spec).await.unwrap();
     let spinning: Vec<_> = (0..4)
         .map(|_| tokio::spawn(http::get(fixture.address, "spin.test", "/")))

@@ -6,7 +6,7 @@ use berth_sdk::proto::LocalResources;
 use crate::fixture::{Fixture, http_interface, interface, workload};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_undeclared_and_unoffered_imports_by_name() {
+async fn refusal_names_undeclared_and_unoffered_imports() {
     let fixture = Fixture::new().await;
     for (role, declared, import) in [
         (Role::HttpKeyvalue, None, "wasi:keyvalue/store"),
@@ -45,7 +45,7 @@ async fn component_reads_its_own_config() {
     };
     let serve = async |host, resources| {
         let component = fixture.component(Role::HttpConfig, resources);
-        let declared = vec![http_interface(host, ""), interface("wasi:config/store")];
+        let declared = vec![http_interface(host), interface("wasi:config/store")];
         fixture
             .start(workload(vec![component], declared))
             .await
@@ -62,7 +62,7 @@ async fn shares_keys_within_a_namespace_only() {
     let fixture = Fixture::new().await;
     let serve = async |host, namespace: &str| {
         let component = fixture.component(Role::HttpKeyvalue, LocalResources::default());
-        let declared = vec![http_interface(host, ""), interface("wasi:keyvalue/store")];
+        let declared = vec![http_interface(host), interface("wasi:keyvalue/store")];
         let mut spec = workload(vec![component], declared);
         spec.namespace = namespace.into();
         fixture.start(spec).await.unwrap()
@@ -83,7 +83,7 @@ async fn component_can_log() {
     let fixture = Fixture::new().await;
     let component = fixture.component(Role::HttpLogging, LocalResources::default());
     let declared = vec![
-        http_interface("log.test", ""),
+        http_interface("log.test"),
         interface("wasi:logging/logging"),
     ];
     let _log = fixture

@@ -13,7 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use crate::fixture::{Fixture, environment, within, workload};
+use crate::fixture::{
+    Fixture, NO_RESTARTS, UNREACHABLE_BEACON, resources_with_beacon, within, workload,
+};
 
 /// A host process with its broker.
 struct HostProcess {
@@ -73,7 +75,7 @@ async fn starts_serves_and_stops_workload() {
     let fixture = Fixture::new().await;
     let process = HostProcess::start(&fixture).await;
     let client = &process.client;
-    let hello = fixture.http(Role::Hello, "hello.test", LocalResources::default());
+    let hello = fixture.http_workload(Role::Hello, "hello.test", LocalResources::default());
     let started = within(client.start("one", &hello)).await.unwrap();
     assert_eq!(started.state, WorkloadState::Running);
     let heartbeat = within(client.heartbeat()).await.unwrap();
@@ -104,7 +106,7 @@ async fn starts_serves_and_stops_workload() {
 async fn refused_start_has_reason() {
     let fixture = Fixture::new().await;
     let process = HostProcess::start(&fixture).await;
-    let module = fixture.http(Role::CoreModule, "a.test", LocalResources::default());
+    let module = fixture.http_workload(Role::CoreModule, "a.test", LocalResources::default());
     let error = within(process.client.start("one", &module))
         .await
         .unwrap_err();
@@ -112,7 +114,7 @@ async fn refused_start_has_reason() {
     let status = within(process.client.status("one")).await.unwrap();
     assert_eq!(status.state, WorkloadState::Error);
     assert!(status.message.contains("core-module"), "{}", status.message);
-    let hello = fixture.http(Role::Hello, "a.test", LocalResources::default());
+    let hello = fixture.http_workload(Role::Hello, "a.test", LocalResources::default());
     assert!(within(process.client.start("one", &hello)).await.is_ok());
 }
 
@@ -125,7 +127,8 @@ async fn status_shows_end_of_service() {
         ("trap", Role::ServiceTrap, WorkloadState::Error),
     ] {
         let mut spec = workload(vec![], vec![]);
-        spec.service = Some(fixture.service(role, 0, environment("127.0.0.1:1/x")));
+        spec.service =
+            Some(fixture.service(role, NO_RESTARTS, resources_with_beacon(UNREACHABLE_BEACON)));
         within(process.client.start(id, &spec)).await.ok();
         within(process.wait_for_state(id, state)).await;
     }
@@ -138,8 +141,11 @@ async fn exits_successfully_on_signals_while_guests_spin() {
         let mut process = HostProcess::start(&fixture).await;
         for id in ["one", "two", "three"] {
             let mut spec = workload(vec![], vec![]);
-            spec.service =
-                Some(fixture.service(Role::ServiceSpin, 0, environment("127.0.0.1:1/x")));
+            spec.service = Some(fixture.service(
+                Role::ServiceSpin,
+                NO_RESTARTS,
+                resources_with_beacon(UNREACHABLE_BEACON),
+            ));
             within(process.client.start(id, &spec)).await.unwrap();
         }
         process.signal(signal);
@@ -169,8 +175,12 @@ async fn stopped_workloads_release_their_resources() {
     let fixture = Fixture::new().await;
     let process = HostProcess::start(&fixture).await;
     let client = &process.client;
-    let mut spec = fixture.http(Role::Hello, "hello.test", LocalResources::default());
-    spec.service = Some(fixture.service(Role::ServiceSpin, 0, environment("127.0.0.1:1/x")));
+    let mut spec = fixture.http_workload(Role::Hello, "hello.test", LocalResources::default());
+    spec.service = Some(fixture.service(
+        Role::ServiceSpin,
+        NO_RESTARTS,
+        resources_with_beacon(UNREACHABLE_BEACON),
+    ));
     spec.volumes.push(berth_sdk::proto::Volume {
         name: "scratch".into(),
         volume_type: None,

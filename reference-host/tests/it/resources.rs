@@ -6,7 +6,7 @@ use berth_sdk::proto::volume::VolumeType;
 use berth_sdk::proto::{EmptyDirVolume, HostPathVolume, LocalResources, Volume, VolumeMount};
 use tokio::net::TcpListener;
 
-use crate::fixture::{Fixture, environment, within};
+use crate::fixture::{Fixture, resources_with_beacon, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn enforces_memory_limit() {
@@ -16,14 +16,14 @@ async fn enforces_memory_limit() {
         ..Default::default()
     };
     let _small = fixture
-        .start(fixture.http(Role::HttpAlloc, "small.test", limited))
+        .start(fixture.http_workload(Role::HttpAlloc, "small.test", limited))
         .await
         .unwrap();
     assert_eq!(fixture.get("small.test", "/16").await.body, "ok");
     assert_eq!(fixture.get("small.test", "/64").await.body, "refused");
     let unset = LocalResources::default();
     let _large = fixture
-        .start(fixture.http(Role::HttpAlloc, "large.test", unset))
+        .start(fixture.http_workload(Role::HttpAlloc, "large.test", unset))
         .await
         .unwrap();
     assert_eq!(fixture.get("large.test", "/250").await.body, "ok");
@@ -44,7 +44,7 @@ async fn environment_contains_declared_variables_only() {
         ..Default::default()
     };
     let _env = fixture
-        .start(fixture.http(Role::HttpEnv, "env.test", resources))
+        .start(fixture.http_workload(Role::HttpEnv, "env.test", resources))
         .await
         .unwrap();
     assert_eq!(
@@ -56,19 +56,20 @@ async fn environment_contains_declared_variables_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn outgoing_requests_need_an_allow_list_entry() {
     let fixture = Fixture::new().await;
-    // The ingress itself is the peer: without a route it responds with 404.
+    // The guest sends its request to the ingress itself, which has no route for it and responds
+    // with 404.
     let authority = fixture.address.to_string();
-    let mut allowed = environment(&authority);
+    let mut allowed = resources_with_beacon(&authority);
     allowed.allowed_hosts.push(authority.clone());
-    let mut other = environment(&authority);
+    let mut other = resources_with_beacon(&authority);
     other.allowed_hosts.push("127.0.0.1:1".into());
     for (host, resources, expected) in [
         ("allowed.test", allowed, "404"),
         ("other.test", other, "denied"),
-        ("none.test", environment(&authority), "denied"),
+        ("none.test", resources_with_beacon(&authority), "denied"),
     ] {
         let _fetch = fixture
-            .start(fixture.http(Role::HttpFetch, host, resources))
+            .start(fixture.http_workload(Role::HttpFetch, host, resources))
             .await
             .unwrap();
         assert_eq!(fixture.get(host, "/").await.body, expected, "{host}");
@@ -81,13 +82,13 @@ async fn sockets_need_an_allow_list_entry() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let target = format!("{address}/x");
-    let mut by_port = environment(&target);
+    let mut by_port = resources_with_beacon(&target);
     by_port
         .allowed_host_loopback_ports
         .push(format!("{}/tcp", address.port()));
-    let mut by_host = environment(&target);
+    let mut by_host = resources_with_beacon(&target);
     by_host.allowed_hosts.push(address.to_string());
-    let mut udp_only = environment(&target);
+    let mut udp_only = resources_with_beacon(&target);
     udp_only
         .allowed_host_loopback_ports
         .push(format!("{}/udp", address.port()));
@@ -95,10 +96,10 @@ async fn sockets_need_an_allow_list_entry() {
         ("port.test", by_port, "open"),
         ("host.test", by_host, "open"),
         ("udp.test", udp_only, "denied"),
-        ("none.test", environment(&target), "denied"),
+        ("none.test", resources_with_beacon(&target), "denied"),
     ] {
         let _socket = fixture
-            .start(fixture.http(Role::HttpSocket, host, resources))
+            .start(fixture.http_workload(Role::HttpSocket, host, resources))
             .await
             .unwrap();
         assert_eq!(fixture.get(host, "/").await.body, expected, "{host}");
@@ -106,7 +107,7 @@ async fn sockets_need_an_allow_list_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_malformed_allow_lists_by_entry() {
+async fn refusal_names_each_malformed_allow_list_entry() {
     let fixture = Fixture::new().await;
     let resources = LocalResources {
         allowed_hosts: vec!["*com".into(), "fine.test".into()],
@@ -114,7 +115,7 @@ async fn refuses_malformed_allow_lists_by_entry() {
         ..Default::default()
     };
     let message = fixture
-        .start_error(fixture.http(Role::Hello, "a.test", resources))
+        .start_error(fixture.http_workload(Role::Hello, "a.test", resources))
         .await;
     for part in [
         "`*com`",
@@ -127,6 +128,10 @@ async fn refuses_malformed_allow_lists_by_entry() {
     }
 }
 
+const READ_WRITE: bool = false;
+const READ_ONLY: bool = true;
+
+/// Returns resources with the volume `name` mounted at `/data`.
 fn with_mount(name: &str, read_only: bool) -> LocalResources {
     let mount = VolumeMount {
         name: name.into(),
@@ -150,18 +155,19 @@ fn empty_dir(name: &str) -> Volume {
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_dir_is_private_to_its_workload() {
     let fixture = Fixture::new().await;
-    let mut files = Vec::new();
+    let mut instances = Vec::new();
     for host in ["one.test", "two.test"] {
-        let mut spec = fixture.http(Role::HttpFiles, host, with_mount("scratch", false));
+        let mut spec =
+            fixture.http_workload(Role::HttpFiles, host, with_mount("scratch", READ_WRITE));
         spec.volumes.push(empty_dir("scratch"));
-        files.push(fixture.start(spec).await.unwrap());
+        instances.push(fixture.start(spec).await.unwrap());
     }
     assert_eq!(fixture.get("one.test", "/list").await.body, "1");
     assert_eq!(fixture.get("one.test", "/write/file").await.body, "ok");
     assert_eq!(fixture.get("one.test", "/read/file").await.body, "berth");
     assert_eq!(fixture.get("two.test", "/read/file").await.body, "denied");
-    for workload in files {
-        within(fixture.host.stop(workload)).await;
+    for instance in instances {
+        within(fixture.host.stop(instance)).await;
     }
 }
 
@@ -180,7 +186,8 @@ async fn mounts_host_path_read_only() {
             volume_type: Some(VolumeType::HostPath(host_path)),
         }
     };
-    let mut spec = fixture.http(Role::HttpFiles, "files.test", with_mount("data", true));
+    let mut spec =
+        fixture.http_workload(Role::HttpFiles, "files.test", with_mount("data", READ_ONLY));
     spec.volumes.push(volume(&path));
     let _files = fixture.start(spec.clone()).await.unwrap();
     assert_eq!(

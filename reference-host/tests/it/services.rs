@@ -5,11 +5,9 @@ use berth_sdk::host::{Host, ReportedState};
 use berth_sdk::proto::LocalResources;
 
 use crate::fixture::{
-    Fixture, Instance, environment, http_interface, wait_for_report, within, workload,
+    Fixture, Instance, NO_RESTARTS, UNREACHABLE_BEACON, http_interface, resources_with_beacon,
+    wait_for_report, within, workload,
 };
-
-/// Nothing listens there; the services continue if their beacon request fails.
-const UNREACHABLE: &str = "127.0.0.1:1/x";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_result_of_each_run() {
@@ -26,7 +24,8 @@ async fn reports_result_of_each_run() {
         (Role::ServiceTrap, ReportedState::Failed, "unreachable"),
     ] {
         let mut spec = workload(vec![], vec![]);
-        spec.service = Some(fixture.service(role, 0, environment(UNREACHABLE)));
+        spec.service =
+            Some(fixture.service(role, NO_RESTARTS, resources_with_beacon(UNREACHABLE_BEACON)));
         let (service, mut reports) = fixture.start_with_reports(spec).await.unwrap();
         let report = wait_for_report(&mut reports, state).await;
         assert!(
@@ -42,7 +41,11 @@ async fn reports_result_of_each_run() {
 async fn reports_restarts_until_they_are_used_up() {
     let fixture = Fixture::new().await;
     let mut spec = workload(vec![], vec![]);
-    spec.service = Some(fixture.service(Role::ServiceSlowFail, 2, environment(UNREACHABLE)));
+    spec.service = Some(fixture.service(
+        Role::ServiceErrAfter300Ms,
+        2,
+        resources_with_beacon(UNREACHABLE_BEACON),
+    ));
     let (_service, mut reports) = fixture.start_with_reports(spec).await.unwrap();
     let waiting = wait_for_report(&mut reports, ReportedState::Starting).await;
     assert!(
@@ -70,8 +73,9 @@ async fn start_with_routes(
     role: Role,
 ) -> (Instance, berth_sdk::host::StatusReports) {
     let hello = fixture.component(Role::Hello, LocalResources::default());
-    let mut spec = workload(vec![hello], vec![http_interface("hello.test", "")]);
-    spec.service = Some(fixture.service(role, 0, environment(UNREACHABLE)));
+    let mut spec = workload(vec![hello], vec![http_interface("hello.test")]);
+    spec.service =
+        Some(fixture.service(role, NO_RESTARTS, resources_with_beacon(UNREACHABLE_BEACON)));
     fixture.start_with_reports(spec).await.unwrap()
 }
 
@@ -98,10 +102,14 @@ async fn stops_services_that_never_yield() {
     let mut spinning = Vec::new();
     for _ in 0..4 {
         let mut spec = workload(vec![], vec![]);
-        spec.service = Some(fixture.service(Role::ServiceSpin, 0, environment(UNREACHABLE)));
+        spec.service = Some(fixture.service(
+            Role::ServiceSpin,
+            NO_RESTARTS,
+            resources_with_beacon(UNREACHABLE_BEACON),
+        ));
         spinning.push(fixture.start(spec).await.unwrap());
     }
-    let hello = fixture.http(Role::Hello, "hello.test", LocalResources::default());
+    let hello = fixture.http_workload(Role::Hello, "hello.test", LocalResources::default());
     let _hello = fixture.start(hello).await.unwrap();
     assert_eq!(fixture.get("hello.test", "/").await.status, 200);
     for service in spinning {
@@ -114,7 +122,7 @@ async fn refuses_service_without_run_export() {
     let fixture = Fixture::new().await;
     for role in [Role::NoRun, Role::Hello] {
         let mut spec = workload(vec![], vec![]);
-        spec.service = Some(fixture.service(role, 0, LocalResources::default()));
+        spec.service = Some(fixture.service(role, NO_RESTARTS, LocalResources::default()));
         let message = fixture.start_error(spec).await;
         assert!(
             message.contains("does not export wasi:cli/run"),

@@ -94,7 +94,7 @@ impl Fleet {
         took
     }
 
-    /// Runs until everything is settled.
+    /// Runs until all workloads are in their desired state.
     pub fn settle(&mut self) {
         let until = self.now + Duration::from_secs(90);
         self.run(until);
@@ -150,7 +150,7 @@ impl Fleet {
 
     fn run(&mut self, until: Duration) {
         while self.now < until {
-            let wake = self.scheduler.next_wake().unwrap_or(until);
+            let wake = self.scheduler.next_wake_at().unwrap_or(until);
             let next = wake
                 .min(self.heartbeat_at)
                 .max(self.now + Duration::from_millis(1));

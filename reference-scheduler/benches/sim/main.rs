@@ -1,7 +1,7 @@
 //! The core at sizes that are too large for tests: `cargo bench -p berth-scheduler --bench sim`.
 //!
-//! Prints one line for each measurement, and exits with 1 if one misses its target. Times are
-//! processor times inside the core, without the store and the bus. `BERTH_SIM_SEEDS` sets the
+//! Prints one line for each measurement, and exits with 1 if a measurement misses its target. Times
+//! are processor times inside the core, without the store and the bus. `BERTH_SIM_SEEDS` sets the
 //! number of fault scripts.
 #![allow(
     dead_code,
@@ -94,7 +94,7 @@ fn idle() -> bool {
 fn fault_scripts(seeds: u64) -> bool {
     let started_at = Instant::now();
     for seed in 0..seeds {
-        if let Err(failure) = Script::from_seed(seed).run(false) {
+        if let Err(failure) = Script::from_seed(seed).run() {
             println!("seed {seed}: {}", failure.message);
             return false;
         }

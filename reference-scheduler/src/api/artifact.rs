@@ -43,7 +43,8 @@ pub struct ArtifactStatus {
     /// Generation of the spec that this status reflects.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub observed_generation: i64,
-    /// Image reference that deployments use.
+    /// Image reference of the spec, which deployments use once `Published` is true. Not a URL: the
+    /// CRD defines the name of the field.
     #[serde(deserialize_with = "null_is_unset", skip_serializing_if = "is_default")]
     pub artifact_url: String,
     /// Conditions `Sync`, `Published` and `Ready`.

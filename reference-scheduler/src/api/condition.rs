@@ -38,7 +38,7 @@ pub struct Condition {
     /// Time of the last change of `status`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub last_transition_time: Option<Timestamp>,
-    /// Unknown fields, such as upstream's `lastProbeTime`.
+    /// Unknown fields, such as `lastProbeTime` of wasmCloud's operator.
     #[serde(flatten)]
     pub extra: Extra,
 }
@@ -87,7 +87,7 @@ pub fn is_true(list: &[Condition], name: &str) -> bool {
 }
 
 /// Adds `new` to `list`, or replaces the condition with the same name, and returns whether the list
-/// changed. Sets `lastTransitionTime` only if the status changes, not if only the message does.
+/// changed. Sets `lastTransitionTime` only if the status changes, not if only the message changes.
 pub fn set_condition(list: &mut Vec<Condition>, mut new: Condition, now: Timestamp) -> bool {
     let Some(old) = list.iter_mut().find(|entry| entry.name == new.name) else {
         new.last_transition_time = Some(now);

@@ -48,7 +48,7 @@ pub struct WorkloadDeploymentSpec {
         skip_serializing_if = "is_default"
     )]
     pub artifacts: Vec<DeploymentArtifact>,
-    /// Overrides `template.spec.kubernetes`.
+    /// Kubernetes Service that routes to the workloads. Overrides `template.spec.kubernetes`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub kubernetes: Option<KubernetesSpec>,
     /// Unknown fields.
@@ -63,8 +63,8 @@ impl WorkloadDeploymentSpec {
         desired_replicas(self.replicas)
     }
 
-    /// Returns the rollout policy: everything except `Recreate` is a rolling update, as upstream
-    /// does.
+    /// Returns the rollout policy. Any value except `Recreate` means a rolling update, as in
+    /// wasmCloud's operator.
     #[must_use]
     pub fn deploy_policy(&self) -> DeployPolicy {
         match self.deploy_policy.as_str() {

@@ -1,5 +1,5 @@
-//! Labels, annotations, finalizers and condition types, the same as upstream's unless they begin
-//! with `berth.dev`.
+//! Labels, annotations, finalizers and condition types. They are the same as in wasmCloud's
+//! operator, except for names with the prefix `berth.dev`.
 
 /// Label of a replica set: the name of its deployment.
 pub const DEPLOYMENT_LABEL: &str = "runtime.wasmcloud.dev/workload-deployment";
@@ -7,7 +7,7 @@ pub const DEPLOYMENT_LABEL: &str = "runtime.wasmcloud.dev/workload-deployment";
 pub const REVISION_ANNOTATION: &str = "runtime.wasmcloud.dev/workload-replica-set-generation";
 /// Annotation of a workload: the ID of its first host, chosen at creation. The ID of that
 /// incarnation is the UID of the workload. Later assignments are in the status.
-pub const PLACED_ANNOTATION: &str = "berth.dev/placed-on";
+pub const PLACED_ON_ANNOTATION: &str = "berth.dev/placed-on";
 /// Label of a host: its group.
 pub const HOST_GROUP_LABEL: &str = "hostgroup";
 
@@ -44,7 +44,7 @@ pub mod workload {
 pub mod replica_set {
     /// No replica is missing.
     pub const SCALE_UP: &str = "ScaleUp";
-    /// There is no surplus replica.
+    /// No replica is in excess of the desired number.
     pub const SCALE_DOWN: &str = "ScaleDown";
     /// All replicas are ready.
     pub const READY: &str = "Ready";

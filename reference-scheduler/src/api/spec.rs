@@ -106,8 +106,8 @@ pub struct WorkloadService {
         skip_serializing_if = "is_default"
     )]
     pub image_pull_policy: String,
-    /// Maximum number of consecutive restarts. Written even if zero, as upstream does, because the
-    /// revision depends on it.
+    /// Maximum number of consecutive restarts. Zero is written, too, as in wasmCloud's operator,
+    /// because the revision depends on the field.
     #[serde(default, deserialize_with = "null_is_unset")]
     pub max_restarts: i32,
     /// Resources of the host that it can use.

@@ -46,7 +46,7 @@ fn null_is_unset() {
         "status": null,
     }));
     let Object::Workload(workload) = object else {
-        panic!("a workload")
+        panic!("not a workload")
     };
     assert_eq!(workload.spec, WorkloadSpec::default());
     assert_eq!(workload.status, None);

@@ -1,4 +1,4 @@
-//! Flags for the log, including those of upstream's operator.
+//! Flags for the log, including the log flags of wasmCloud's operator.
 
 use berth_sdk::cli::{Log, LogArgs};
 
@@ -10,7 +10,7 @@ pub(super) struct LoggingArgs {
     #[command(flatten)]
     log: LogArgs,
 
-    /// JSON log, the same as --log-format json (flag of upstream's operator)
+    /// JSON log, the same as --log-format json (flag of wasmCloud's operator)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(
         default_value = "false",
@@ -20,23 +20,23 @@ pub(super) struct LoggingArgs {
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     json_log: bool,
 
-    /// Log level of upstream's operator: debug, info, error, panic or a number
+    /// Log level of wasmCloud's operator: debug, info, error, panic or a number
     #[arg(long, value_name = "LEVEL", hide = true)]
     zap_log_level: Option<String>,
 
-    /// Log format of upstream's operator: console or json
+    /// Log format of wasmCloud's operator: console or json
     #[arg(long, value_name = "FORMAT", hide = true)]
     zap_encoder: Option<String>,
 
-    /// Flag of upstream's operator; has no effect
+    /// Flag of wasmCloud's operator; has no effect
     #[arg(long, num_args = 0..=1, require_equals = true, hide = true)]
     zap_devel: Option<String>,
 
-    /// Flag of upstream's operator; has no effect
+    /// Flag of wasmCloud's operator; has no effect
     #[arg(long, value_name = "LEVEL", hide = true)]
     zap_stacktrace_level: Option<String>,
 
-    /// Flag of upstream's operator; has no effect
+    /// Flag of wasmCloud's operator; has no effect
     #[arg(long, value_name = "FORMAT", hide = true)]
     zap_time_encoding: Option<String>,
 }

@@ -32,7 +32,7 @@ const FLAGS: &[(&[&str], &str)] = &[
     ),
     (
         &[DIR, "--grpc-tls-ca", "/c"],
-        "client: ClientTls { ca_file: Some(\"/c\")",
+        "client_tls: ClientTls { ca_file: Some(\"/c\")",
     ),
     (&[DIR], "store: Dir(\"/m\")"),
     (&[DIR], "collect_garbage: true"),
@@ -119,7 +119,7 @@ fn errors_name_the_accepted_values() {
 }
 
 #[test]
-fn accepts_command_line_of_upstream_chart() {
+fn accepts_command_line_of_wasmcloud_chart() {
     let config = config_text(&[
         "-leader-elect",
         "-nats-url=nats://nats.ns.svc:4222",

@@ -58,7 +58,8 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
     Err("a namespace has at most 63 lowercase letters, digits and \"-\"".to_owned())
 }
 
-/// Parses a comma-separated list of namespaces; empty entries are ignored, as upstream does.
+/// Parses a comma-separated list of namespaces. Empty entries are ignored, as in wasmCloud's
+/// operator.
 pub(super) fn namespaces(text: &str) -> Result<Vec<String>, String> {
     let names = text.split(',').map(str::trim).filter(|it| !it.is_empty());
     names.map(namespace).collect()

@@ -23,7 +23,7 @@ pub struct WriteId(pub u64);
 pub enum Action {
     /// Send a command to a host and report the end with
     /// [`Event::CallFinished`](super::Event::CallFinished) within `timeout`. Never queue a call:
-    /// without a connection it ends as `Disconnected`.
+    /// without a connection the call ends as `Disconnected`.
     Call {
         /// ID of the call.
         call_id: CallId,
@@ -85,8 +85,8 @@ pub enum Write {
         uid: String,
         /// The new status.
         status: Status,
-        /// Whether more urgent writes may go first.
-        can_wait: bool,
+        /// Whether other writes go first.
+        is_deferrable: bool,
     },
     /// Patch the metadata.
     Metadata {
@@ -207,18 +207,24 @@ impl Write {
         }
     }
 
-    /// Returns a write of a status that cannot wait.
+    /// Returns a write of a status that is not deferrable.
     pub const fn status(key: Key, uid: String, status: Status) -> Self {
         Self::Status {
             key,
             uid,
             status,
-            can_wait: false,
+            is_deferrable: false,
         }
     }
 
-    /// Returns whether more urgent writes may go first.
-    pub const fn can_wait(&self) -> bool {
-        matches!(self, Self::Status { can_wait: true, .. })
+    /// Returns whether other writes go first.
+    pub const fn is_deferrable(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                is_deferrable: true,
+                ..
+            }
+        )
     }
 }

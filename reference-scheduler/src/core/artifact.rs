@@ -19,8 +19,12 @@ pub(super) struct ArtifactRecord {
 }
 
 impl Scheduler {
-    /// Returns the image of an artifact that a deployment refers to, or why there is none.
-    pub(super) fn artifact_url(
+    /// Returns the image of an artifact that a deployment refers to.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if the artifact does not exist or is not published.
+    pub(super) fn resolve_artifact(
         &self,
         deployment: &WorkloadDeployment,
         name: &str,
@@ -41,7 +45,7 @@ impl Scheduler {
         Ok(published.artifact_url.clone())
     }
 
-    pub(super) fn apply_artifact(&mut self, object: Arc<Artifact>) {
+    pub(super) fn on_artifact_applied(&mut self, object: Arc<Artifact>) {
         let key = Object::Artifact(object.clone()).key();
         let artifact_index = self.artifacts.index(&key).unwrap_or_else(|| {
             let record = ArtifactRecord {
@@ -59,7 +63,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn artifact_removed(&mut self, key: &Key) {
+    pub(super) fn on_artifact_removed(&mut self, key: &Key) {
         if let Some(artifact_index) = self.artifacts.index(key) {
             self.artifacts.remove(key);
             self.queue
@@ -76,8 +80,8 @@ impl Scheduler {
         }
     }
 
-    /// Enqueues the artifacts of a namespace: one that is being deleted may have waited for a
-    /// deployment.
+    /// Enqueues the artifacts of a namespace, because the deletion of an artifact may have waited
+    /// for a deployment.
     pub(super) fn enqueue_artifacts(&mut self, namespace: &str) {
         for (artifact_index, artifact) in self.artifacts.iter() {
             if &*artifact.key.namespace == namespace {
@@ -94,7 +98,7 @@ impl Scheduler {
         if !record.cached.can_write(self.now) {
             return self
                 .queue
-                .reschedule(item, record.cached.can_write_at(self.now));
+                .reschedule(item, record.cached.next_write_at(self.now));
         }
         let Some(object) = record.cached.object.clone() else {
             return;
@@ -124,7 +128,7 @@ impl Scheduler {
     fn is_in_use(&self, artifact: &Key) -> bool {
         let mut deployments = self.deployments.iter();
         !Breakage::ArtifactDeletedInUse.is_on()
-            && deployments.any(|(_, deployment)| deployment.uses(artifact))
+            && deployments.any(|(_, deployment)| deployment.uses_artifact(artifact))
     }
 
     fn desired_artifact_status(&self, object: &Artifact) -> Option<ArtifactStatus> {
@@ -151,7 +155,7 @@ impl Scheduler {
         (status != before).then_some(status)
     }
 
-    pub(super) fn artifact_written(
+    pub(super) fn on_artifact_written(
         &mut self,
         artifact_index: u32,
         result: Result<Arc<Artifact>, StoreError>,
@@ -163,8 +167,8 @@ impl Scheduler {
         record.cached.end_write(now, retry, result.as_ref().err());
         let key = record.key.clone();
         match result {
-            Ok(object) => self.apply_artifact(object),
-            Err(StoreError::NotFound) => self.artifact_removed(&key),
+            Ok(object) => self.on_artifact_applied(object),
+            Err(StoreError::NotFound) => self.on_artifact_removed(&key),
             Err(_) => {}
         }
         self.queue.enqueue(WorkItem::Artifact(artifact_index));

@@ -1,10 +1,10 @@
-//! Exponential backoff after consecutive failures.
+//! Exponential backoff after consecutive failures. Times are durations since an arbitrary start.
 
 use std::time::Duration;
 
 use super::Timings;
 
-/// Consecutive failures, in rounds: failures during a backoff count as one.
+/// Consecutive failures, in rounds: all failures during one backoff are one round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {
     rounds: u32,
@@ -13,7 +13,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub fn failed(&mut self, now: Duration, timings: &Timings) {
+    pub fn record_failure(&mut self, now: Duration, timings: &Timings) {
         if now < self.next_at {
             return;
         }
@@ -41,14 +41,14 @@ mod tests {
         let (mut backoff, mut now) = (Backoff::default(), Duration::from_secs(1000));
         let mut delays = Vec::new();
         for _ in 0..10 {
-            backoff.failed(now, &timings);
-            backoff.failed(now, &timings);
+            backoff.record_failure(now, &timings);
+            backoff.record_failure(now, &timings);
             delays.push((backoff.next_at - now).as_secs());
             now = backoff.next_at;
         }
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
         now += timings.backoff_reset;
-        backoff.failed(now, &timings);
+        backoff.record_failure(now, &timings);
         assert_eq!(backoff.next_at - now, timings.backoff);
     }
 }

@@ -1,4 +1,5 @@
-//! One object as last seen in the store, with its write in flight.
+//! One object as last seen in the store, with its write in flight. Times are durations since an
+//! arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,13 @@ use crate::api::Metadata;
 const WRITE_RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Consecutive failures after which writes of the object count as failing.
-const FAILING: u32 = 5;
+const FAILING_AFTER: u32 = 5;
 
 /// An object and its write in flight. The result of a write is cached at once; a late watch event
 /// is recognized by its version and ignored.
 #[derive(Debug)]
 pub(super) struct CachedObject<T> {
-    /// The object; `None` until it is created.
+    /// The object; `None` until the store has created it.
     pub object: Option<Arc<T>>,
     in_flight: Option<WriteId>,
     failures: u32,
@@ -35,7 +36,8 @@ impl<T> Default for CachedObject<T> {
 }
 
 impl<T> CachedObject<T> {
-    /// Caches an object from the store and returns whether it is newer than the cached one.
+    /// Caches an object from the store if it is newer than the cached object, and returns whether
+    /// it is newer.
     pub fn accept(&mut self, object: Arc<T>, metadata: fn(&T) -> &Metadata) -> bool {
         let is_newer = self.object.as_deref().is_none_or(|cached| {
             let cached = version(metadata(cached));
@@ -48,8 +50,8 @@ impl<T> CachedObject<T> {
         is_newer
     }
 
-    /// Returns whether this update is stale, for example a late event for a deleted object with the
-    /// same name.
+    /// Returns whether `received` is stale, for example from a late event for a deleted object with
+    /// the same name.
     pub fn is_stale(&self, received: &Metadata, metadata: fn(&T) -> &Metadata) -> bool {
         let cached = self.object.as_deref().map(metadata).and_then(version);
         let received = version(received);
@@ -62,13 +64,13 @@ impl<T> CachedObject<T> {
     }
 
     /// Returns when the backoff ends, or `None` if a write may start now or is in flight.
-    pub fn can_write_at(&self, now: Duration) -> Option<Duration> {
+    pub fn next_write_at(&self, now: Duration) -> Option<Duration> {
         (self.in_flight.is_none() && now < self.retry_at).then_some(self.retry_at)
     }
 
     /// Returns whether several consecutive writes have failed.
     pub fn is_failing(&self) -> bool {
-        self.failures >= FAILING
+        self.failures >= FAILING_AFTER
     }
 
     /// Returns whether this write is in flight.
@@ -94,8 +96,8 @@ impl<T> CachedObject<T> {
     }
 }
 
-/// Returns the version as a number. API conventions call it opaque, but every existing store
-/// counts.
+/// Returns the version as a number. By the API conventions a version is opaque, but in every
+/// existing store it is a counter.
 fn version(metadata: &Metadata) -> Option<u64> {
     metadata.resource_version.parse().ok()
 }

@@ -1,5 +1,5 @@
 //! A deployment: the replica set of the current revision, and the rollout to it from the previous
-//! one.
+//! set. Times are durations since an arbitrary start.
 
 mod resolve;
 mod rollout;
@@ -31,14 +31,14 @@ pub(super) struct Deployment {
     progress: (String, i32),
     progress_at: Duration,
     is_stuck: bool,
-    /// Until when no set is created: a set was deleted externally, which may be the first sign that
+    /// Until when no set is created: someone else deleted a set, which may be the first sign that
     /// the whole deployment is being deleted.
     pub deletion_quiet_until: Duration,
     status_written_at: Duration,
 }
 
 impl Deployment {
-    /// Returns the rollout policy, or `None` if it is unknown.
+    /// Returns the rollout policy, or `None` if the policy of the specification is unknown.
     pub fn policy(&self) -> Option<DeployPolicy> {
         let spec = &self.cached.object.as_ref()?.spec;
         matches!(
@@ -48,8 +48,9 @@ impl Deployment {
         .then(|| spec.deploy_policy())
     }
 
-    /// Returns whether it refers to an artifact, which protects the artifact from deletion.
-    pub fn uses(&self, artifact: &Key) -> bool {
+    /// Returns whether the deployment refers to `artifact`, which protects the artifact from
+    /// deletion.
+    pub fn uses_artifact(&self, artifact: &Key) -> bool {
         let object = self.cached.object.as_ref();
         let object = object.filter(|object| !object.metadata.is_deleting());
         self.key.namespace == artifact.namespace
@@ -60,7 +61,7 @@ impl Deployment {
     }
 
     /// Returns why the specification is invalid.
-    fn invalid(&self) -> Option<&'static str> {
+    fn invalid_reason(&self) -> Option<&'static str> {
         let spec = &self.cached.object.as_ref()?.spec;
         match (self.policy(), spec.replicas) {
             (None, _) => Some("deployPolicy is neither RollingUpdate nor Recreate"),
@@ -73,29 +74,34 @@ impl Deployment {
 /// The observed state of a rollout, for the status of the deployment.
 #[derive(Debug, Default)]
 struct RolloutStatus {
-    invalid: Option<&'static str>,
+    invalid_reason: Option<&'static str>,
     missing_artifact: Option<String>,
+    /// Name of the current replica set.
     current: Option<String>,
+    /// Name of the last good replica set, during a rollout.
     previous: Option<String>,
+    /// Whether the replica set of the current revision exists.
     is_current: bool,
+    /// Whether no old replica set remains.
     is_settled: bool,
+    /// Whether no old replica set remains and all replicas are ready.
     is_complete: bool,
     counts: ReplicaCounts,
 }
 
 impl Scheduler {
-    pub(super) fn apply_deployment(&mut self, object: Arc<WorkloadDeployment>) {
+    pub(super) fn on_deployment_applied(&mut self, object: Arc<WorkloadDeployment>) {
         let key = Object::Deployment(object.clone()).key();
         let namespace = key.namespace.clone();
         let known = self
             .deployments
             .index(&key)
             .and_then(|index| self.deployments.get(index));
-        if let Some(predecessor) = known
-            && *predecessor.uid != *object.metadata.uid
+        if let Some(old) = known
+            && *old.uid != *object.metadata.uid
         {
-            let uid = predecessor.uid.to_string();
-            self.deployment_removed(&key, &uid);
+            let uid = old.uid.to_string();
+            self.on_deployment_removed(&key, &uid);
         }
         let deployment_index = self.deployments.index(&key).unwrap_or_else(|| {
             let record = Deployment {
@@ -144,7 +150,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn deployment_removed(&mut self, key: &Key, uid: &str) {
+    pub(super) fn on_deployment_removed(&mut self, key: &Key, uid: &str) {
         let Some(deployment_index) = self.deployments.index(key) else {
             return;
         };
@@ -158,7 +164,8 @@ impl Scheduler {
         self.deployments_by_uid.remove(&record.uid);
         self.queue
             .reschedule(WorkItem::Deployment(deployment_index), None);
-        self.enqueue_sets_of(&record.uid, true);
+        let with_members = true;
+        self.enqueue_sets_of(&record.uid, with_members);
         self.enqueue_artifacts(&key.namespace);
     }
 
@@ -173,7 +180,7 @@ impl Scheduler {
             return;
         }
         let (observed, rollout_wake) = self.reconcile_rollout(deployment_index, &object);
-        let write_wake = self.write_deployment(deployment_index, &object, &observed);
+        let write_wake = self.write_deployment_status(deployment_index, &object, &observed);
         let wake = rollout_wake.into_iter().chain(write_wake).min();
         self.queue
             .reschedule(WorkItem::Deployment(deployment_index), wake);
@@ -191,9 +198,9 @@ impl Scheduler {
         };
         let (uid, policy) = (record.uid.clone(), record.policy());
         let quiet_until = Some(record.deletion_quiet_until).filter(|until| self.now < *until);
-        observed.invalid = record.invalid();
+        observed.invalid_reason = record.invalid_reason();
         let sets = self.wanted_sets(&uid);
-        let template = match observed.invalid {
+        let template = match observed.invalid_reason {
             Some(_) => None,
             None => match self.resolve_template(object) {
                 Ok(template) => Some(template),
@@ -230,7 +237,7 @@ impl Scheduler {
             .copied()
             .filter(|set| Some(*set) != current)
             .collect();
-        let last_good = self.last_good(object, current, &old);
+        let last_good = self.last_good_set(object, current, &old);
         let rollout = Rollout {
             replicas: object.spec.replicas(),
             current,
@@ -262,9 +269,9 @@ impl Scheduler {
         sets.filter(is_wanted).collect()
     }
 
-    /// Returns the set of the last revision that was rolled out completely. It stays until another
-    /// revision is.
-    fn last_good(
+    /// Returns the set of the last revision that was rolled out completely. The set stays until
+    /// another revision is rolled out completely.
+    fn last_good_set(
         &self,
         object: &WorkloadDeployment,
         current: Option<u32>,
@@ -333,7 +340,7 @@ impl Scheduler {
             None => {
                 let set = self.new_set(object, template, revision, plan.size);
                 self.add_pending_set(set);
-                // A set that was the only one has used the whole surge and must scale down.
+                // If only one old set exists, it has used the whole surge and must scale down.
                 for old in &old {
                     self.queue.enqueue(WorkItem::Set(old.set));
                 }
@@ -351,15 +358,15 @@ impl Scheduler {
         None
     }
 
-    /// Returns the number of replicas of a set, including those whose deletion the store does not
-    /// have yet.
+    /// Returns the number of replicas of a set, including replicas whose deletion the store does
+    /// not have yet.
     fn existing_replicas(&self, set: u32) -> u32 {
         self.sets.get(set).map_or(0, |set| {
             u32::try_from(set.counts.current).unwrap_or(0) + set.pending_deletions
         })
     }
 
-    /// Starts the new set after all old replicas are gone and the fences of lost hosts have ended.
+    /// Creates the new set after all old replicas are gone and the fences of lost hosts have ended.
     fn apply_recreate(
         &mut self,
         rollout: &Rollout,
@@ -424,8 +431,8 @@ impl Scheduler {
             .as_ref()
             .and_then(|status| status.current_replica_set.as_ref());
         observed.is_current = current.is_some();
-        // During a recreate rollout there is no new set while the old one stops; the status still
-        // names the old one.
+        // During a recreate rollout no new set exists while the old set stops; the status still
+        // names the old set.
         observed.current = current
             .and_then(name)
             .or_else(|| before.map(|before| before.name.clone()));

@@ -14,18 +14,18 @@ pub enum Event {
     Removed {
         /// Key of the object.
         key: Key,
-        /// UID of the object, which distinguishes it from a successor of the same name; empty if
-        /// unknown.
+        /// UID of the object, which distinguishes the object from a later one of the same name;
+        /// empty if unknown.
         uid: String,
     },
     /// The store has reported every object of its initial list, also after the watch was restarted.
-    /// The core decides nothing before.
+    /// The core decides nothing before this event.
     Synced,
     /// A write has finished.
     WriteFinished {
         /// ID of the write.
         write_id: WriteId,
-        /// The object as the store has it now; after a deletion, its last state.
+        /// The stored object after the write; after a deletion, its last state.
         result: Result<Object, StoreError>,
     },
     /// A host published a heartbeat. The runtime has checked that its id matches its subject.
@@ -41,10 +41,10 @@ pub enum Event {
     BusConnected,
     /// The connection to the broker was lost.
     BusDisconnected,
-    /// This scheduler is shutting down: calls are no longer sent, writes still are. Delayed
-    /// statuses are written now, for the next scheduler.
+    /// This scheduler is shutting down: the runtime no longer sends calls, but still performs
+    /// writes. Delayed statuses are written now, for the next scheduler.
     ShuttingDown,
-    /// Time has passed. Due at [`Scheduler::next_wake`](super::Scheduler::next_wake).
+    /// Time has passed. Due at [`Scheduler::next_wake_at`](super::Scheduler::next_wake).
     Tick,
 }
 
@@ -67,7 +67,7 @@ pub enum Outcome {
     TimedOut,
     /// The response is invalid: not JSON, without a status or a state, or for another id.
     InvalidResponse(String),
-    /// There was no connection, or it was lost. The host may have executed the command.
+    /// The connection was missing or was lost. The host may have executed the command.
     Disconnected,
     /// Nothing was sent because the request cannot be built, for example because a Secret is
     /// missing. The reason is human-readable.

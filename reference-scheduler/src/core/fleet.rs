@@ -1,4 +1,5 @@
-//! The hosts of the fleet: last heartbeat, health, workloads and pending stops.
+//! The hosts of the fleet: last heartbeat, health, workloads and pending stops. Times are durations
+//! since an arbitrary start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,8 +57,8 @@ pub(super) struct Host {
     pub object: Option<u32>,
     /// The last state of its deleted Host object.
     pub tombstone: Option<Arc<api::Host>>,
-    /// Whether the Host object describes this host rather than another one of the same name. Does
-    /// not affect placement.
+    /// Whether the Host object describes this host rather than another host of the same name. This
+    /// does not affect placement.
     pub owns_object: bool,
     /// When its Host object was deleted, which drains the host.
     pub drained_since: Option<Duration>,
@@ -134,7 +135,8 @@ impl HostLoad {
     };
 }
 
-/// SCHED-PLACE-011. A missing figure does not count against a host.
+/// Returns whether the machine is short of memory or processor time (SCHED-PLACE-011). A missing
+/// figure does not count against a host.
 fn is_exhausted(heartbeat: &HostHeartbeat) -> bool {
     heartbeat.system_cpu_usage >= EXHAUSTED_CPU_PERCENT
         || heartbeat.system_memory_free < heartbeat.system_memory_total / EXHAUSTED_MEMORY_DIVISOR
@@ -208,7 +210,8 @@ impl Fleet {
 }
 
 impl Scheduler {
-    /// Returns the index of a host that an object refers to, and adds the host if it is unknown.
+    /// Returns the index of a host that an object refers to, and adds an unknown host, as `lost` or
+    /// alive.
     pub(super) fn ensure_host(&mut self, id: &str, lost: bool) -> u32 {
         if let Some(host_index) = self.fleet.index(id) {
             return host_index;
@@ -222,7 +225,7 @@ impl Scheduler {
         host_index
     }
 
-    pub(super) fn heartbeat(&mut self, heartbeat: Box<HostHeartbeat>) {
+    pub(super) fn on_heartbeat(&mut self, heartbeat: Box<HostHeartbeat>) {
         let known = self.fleet.index(&heartbeat.id);
         if known.is_none() && self.fleet.len() >= MAX_HOSTS {
             return;
@@ -232,8 +235,8 @@ impl Scheduler {
             return;
         };
         let host_id = heartbeat.id.clone();
-        // SCHED-REG-008: the workloads of the previous process are gone, whatever its heartbeats
-        // say.
+        // SCHED-REG-008: the workloads of the previous process are gone, regardless of its last
+        // heartbeats.
         let restarted = host.last_heartbeat.as_ref().is_some_and(|before| {
             before.started_at.is_some()
                 && heartbeat.started_at.is_some()
@@ -251,16 +254,16 @@ impl Scheduler {
         self.step_liveness(liveness::Event::Heartbeat { host: host_id });
         self.assign_host_object(host_index);
         if restarted {
-            self.host_restarted(host_index);
+            self.on_host_restarted(host_index);
         }
         if changed {
-            self.host_changed(host_index);
+            self.on_host_changed(host_index);
         }
     }
 
-    /// Handles a new process under the id of a host: its previous workloads are gone and need no
-    /// stop.
-    fn host_restarted(&mut self, host_index: u32) {
+    /// Handles a new process under the id of a host: the workloads of the previous process are gone
+    /// and need no stop.
+    fn on_host_restarted(&mut self, host_index: u32) {
         let workloads = self
             .fleet
             .get(host_index)
@@ -299,11 +302,11 @@ impl Scheduler {
             host.lost_at = now;
         }
         if health == Health::Lost || previous == Health::Lost {
-            self.workloads_of_host_changed(host_index);
+            self.enqueue_workloads_of_host(host_index);
             self.queue.enqueue(WorkItem::Stops(host_index));
             self.record_health_event(host_index, health, reason);
         }
-        self.host_changed(host_index);
+        self.on_host_changed(host_index);
     }
 
     fn record_health_event(&mut self, host_index: u32, health: Health, reason: Option<Reason>) {
@@ -333,20 +336,20 @@ impl Scheduler {
     }
 
     /// Enqueues the workloads of a host and their replica sets.
-    pub(super) fn workloads_of_host_changed(&mut self, host_index: u32) {
+    pub(super) fn enqueue_workloads_of_host(&mut self, host_index: u32) {
         let Some(host) = self.fleet.get(host_index) else {
             return;
         };
         for workload in &host.workloads {
             self.queue.enqueue(WorkItem::Workload(*workload));
-            if let Some(set) = self.set_of(*workload) {
+            if let Some(set) = self.set_index_of(*workload) {
                 self.queue.enqueue(WorkItem::Set(set));
             }
         }
     }
 
-    /// Handles a change that affects placement.
-    pub(super) fn host_changed(&mut self, host_index: u32) {
+    /// Handles a change of a host that affects placement.
+    pub(super) fn on_host_changed(&mut self, host_index: u32) {
         let now = self.now;
         let Some(host) = self.fleet.get(host_index) else {
             return;
@@ -370,7 +373,8 @@ impl Scheduler {
         }
     }
 
-    /// Probes a host with a status query, for the least recently polled workload if there is one.
+    /// Probes a host with a status query for its least recently polled workload. Without a
+    /// workload, the query is for [`PROBE_ID`].
     fn probe(&mut self, id: &str) {
         let Some(host) = self.fleet.index(id) else {
             return;
@@ -385,12 +389,12 @@ impl Scheduler {
         self.call(call, Command::Status { id }, timeout);
     }
 
-    /// Forgets a host that has been lost for long, including its pending stops.
+    /// Forgets a host, including its pending stops, after it was lost for a long time.
     fn forget(&mut self, id: &str) {
         let Some(host_index) = self.fleet.index(id) else {
             return;
         };
-        self.workloads_of_host_changed(host_index);
+        self.enqueue_workloads_of_host(host_index);
         let Some(host) = self.fleet.remove(host_index) else {
             return;
         };
@@ -400,6 +404,6 @@ impl Scheduler {
                 self.queue.enqueue(waiter);
             }
         }
-        self.host_forgotten(host_index);
+        self.on_host_forgotten(host_index);
     }
 }

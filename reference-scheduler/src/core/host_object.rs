@@ -1,5 +1,5 @@
-//! The Host objects: created and updated from heartbeats, drained when deleted, and the ledger of
-//! pending stops on lost hosts.
+//! The Host objects: they are created and updated from heartbeats, their deletion drains the host,
+//! and they record the pending stops of lost hosts. Times are durations since an arbitrary start.
 
 mod stop_ledger;
 
@@ -21,8 +21,8 @@ use crate::api::{
 };
 use crate::fault_injection::Breakage;
 
-/// One Host object. It has the friendly name of its host and may describe several hosts, one after
-/// another.
+/// One Host object. Its name is the friendly name of its host. It may describe several hosts of
+/// this name, one after another.
 #[derive(Debug)]
 pub(super) struct HostObject {
     pub key: Key,
@@ -33,9 +33,9 @@ pub(super) struct HostObject {
     hosts: BTreeSet<u32>,
     recorded_stops: stop_ledger::StopLedger,
     status_written_at: Duration,
-    /// Every host is forgotten, so the object is to be deleted.
+    /// Whether every host is forgotten, so that the object is to be deleted.
     is_obsolete: bool,
-    /// Hosts whose conflict about this name was reported.
+    /// Hosts for which a conflict about this name was reported.
     conflict_reported: BTreeSet<u32>,
 }
 
@@ -117,7 +117,7 @@ impl Scheduler {
         let is_new = host.object.replace(object) != Some(object) || !owned_object;
         self.queue.enqueue(WorkItem::HostObject(object));
         if is_new {
-            self.host_changed(host_index);
+            self.on_host_changed(host_index);
         }
     }
 
@@ -130,7 +130,7 @@ impl Scheduler {
         if !record.conflict_reported.insert(host_index) {
             return;
         }
-        // The object records the pending stops of both.
+        // The object records the pending stops of both hosts.
         record.hosts.insert(host_index);
         let (key, uid) = (record.key.clone(), record.uid());
         let mut id = None;
@@ -146,7 +146,7 @@ impl Scheduler {
     }
 
     /// Applies a Host object from the store.
-    pub(super) fn apply_host_object(&mut self, object: Arc<api::Host>) {
+    pub(super) fn on_host_object_applied(&mut self, object: Arc<api::Host>) {
         let key = Object::Host(object.clone()).key();
         if &*key.namespace != self.options.host_namespace.as_str() || object.host_id.is_empty() {
             return;
@@ -202,12 +202,12 @@ impl Scheduler {
         };
         if host.drained_since.is_none() {
             host.drained_since = Some(now);
-            self.workloads_of_host_changed(host_index);
-            self.host_changed(host_index);
+            self.enqueue_workloads_of_host(host_index);
+            self.on_host_changed(host_index);
         }
     }
 
-    pub(super) fn host_object_removed(&mut self, key: &Key) {
+    pub(super) fn on_host_object_removed(&mut self, key: &Key) {
         let object = self.host_objects.index(key);
         let Some(record) = self.host_objects.remove(key) else {
             return;
@@ -229,11 +229,12 @@ impl Scheduler {
                 self.queue.enqueue_at(WorkItem::Placement, cordoned_until);
             }
             self.queue.enqueue(WorkItem::Stops(host_index));
-            self.host_changed(host_index);
+            self.on_host_changed(host_index);
         }
     }
 
-    /// Enqueues the object of a host that has lost a workload, because a drain may wait for that.
+    /// Enqueues the object of a host after a workload has left the host, because a drain may wait
+    /// for that.
     pub(in crate::core) fn enqueue_host_object_of(&mut self, host: u32) {
         if let Some(object) = self.fleet.get(host).and_then(|host| host.object) {
             self.queue.enqueue(WorkItem::HostObject(object));
@@ -248,11 +249,11 @@ impl Scheduler {
         if !record.cached.can_write(self.now) {
             return self
                 .queue
-                .reschedule(item, record.cached.can_write_at(self.now));
+                .reschedule(item, record.cached.next_write_at(self.now));
         }
         if !self.has_transferred_stops(object_index) {
-            // The other object may be deleted before it records the stops; then yet another one has
-            // to.
+            // The other object may be deleted before it records the stops, and a third object then
+            // records them.
             let retry_at = self.now + self.options.timings.write_retry;
             return self.queue.reschedule(item, Some(retry_at));
         }
@@ -328,17 +329,17 @@ impl Scheduler {
         let Some(host) = self.fleet.get(record.current_host) else {
             return true;
         };
-        // Unwanted workloads count too: their stop begins once the store has the deletion, and must
-        // be recorded.
+        // Discarded workloads count, too: their stop begins once the store has the deletion, and
+        // must be recorded.
         let is_on_host = |workload: &Workload| {
             let assignment = workload.assignment.as_ref();
             workload.may_run()
                 && assignment.is_some_and(|assignment| assignment.host == record.current_host)
         };
-        // A host of the same name that joined after the deletion; the deletion was not about it.
-        let is_successor = host.drained_since.is_none();
+        // A host of the same name may have joined after the deletion, which does not drain it.
+        let joined_after_deletion = host.drained_since.is_none();
         host.is_lost()
-            || is_successor
+            || joined_after_deletion
             || (host.workloads.is_empty()
                 && host.stops.is_empty()
                 && !self.workloads.iter().any(|(_, it)| is_on_host(it)))
@@ -392,8 +393,8 @@ impl Scheduler {
         Some(Object::Host(Arc::new(host)))
     }
 
-    /// Returns the status to write, or when to check again. Changes of figures are written at
-    /// intervals.
+    /// Returns the status to write, or when to check again. Changes of figures (CPU, memory,
+    /// counts) are written at intervals.
     fn desired_host_status(
         &self,
         record: &HostObject,
@@ -425,7 +426,7 @@ impl Scheduler {
         changed |= identity(&before) != identity(&status);
         let figures_changed = before != status;
         status.last_seen = Some(self.timestamp());
-        let due = record.status_written_at + self.options.timings.figures_interval;
+        let due = record.status_written_at + self.options.timings.figures_write_interval;
         if changed || (figures_changed && self.now >= due) {
             Ok(status)
         } else {
@@ -433,7 +434,7 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn host_object_written(
+    pub(super) fn on_host_object_written(
         &mut self,
         object_index: u32,
         result: Result<Arc<api::Host>, StoreError>,
@@ -447,8 +448,8 @@ impl Scheduler {
             .end_write(self.now, self.options.timings.write_retry, error);
         let key = record.key.clone();
         match result {
-            Ok(object) => self.apply_host_object(object),
-            Err(StoreError::NotFound) => self.host_object_removed(&key),
+            Ok(object) => self.on_host_object_applied(object),
+            Err(StoreError::NotFound) => self.on_host_object_removed(&key),
             Err(_) => {}
         }
         self.queue.enqueue(WorkItem::HostObject(object_index));

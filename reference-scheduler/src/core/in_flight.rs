@@ -21,13 +21,13 @@ pub(super) struct InFlightCall {
 /// Purpose of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To start a workload.
+    /// Starts a workload.
     Start(u32),
-    /// To query the state of a workload.
+    /// Queries the state of a workload.
     Status(u32),
-    /// To stop an id, or to query whether it has stopped.
+    /// Stops an id, or queries whether the id has stopped.
     Stop,
-    /// To check whether the host is alive.
+    /// Checks whether the host is alive.
     Probe,
 }
 
@@ -73,24 +73,25 @@ impl Scheduler {
         call_id
     }
 
-    pub(super) fn call_finished(&mut self, call_id: CallId, outcome: Outcome) {
+    pub(super) fn on_call_finished(&mut self, call_id: CallId, outcome: Outcome) {
         let Some(call) = self.calls_in_flight.remove(&call_id) else {
             return;
         };
         self.report_to_liveness(&call, &outcome);
         if matches!(call.purpose, Purpose::Start(_)) {
-            self.start_ended(call.host);
+            self.decrement_starts_in_flight(call.host);
         }
         match call.purpose {
-            Purpose::Start(workload) => self.start_finished(workload, &call, call_id, outcome),
-            Purpose::Status(workload) => self.status_finished(workload, &call, call_id, outcome),
-            Purpose::Stop => self.stop_finished(&call, call_id, outcome),
+            Purpose::Start(workload) => self.on_start_finished(workload, &call, call_id, outcome),
+            Purpose::Status(workload) => self.on_status_finished(workload, &call, call_id, outcome),
+            Purpose::Stop => self.on_stop_finished(&call, call_id, outcome),
             Purpose::Probe => {}
         }
     }
 
-    /// Marks the host as idle after its last start in flight: from now on its silence counts.
-    fn start_ended(&mut self, host: u32) {
+    /// Counts a start as finished. After the last start in flight the host is idle, and from then
+    /// on liveness evaluates its silence.
+    fn decrement_starts_in_flight(&mut self, host: u32) {
         let Some(host) = self.fleet.get_mut(host) else {
             return;
         };

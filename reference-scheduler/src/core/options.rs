@@ -11,9 +11,10 @@ pub struct Options {
     pub host_namespace: String,
     /// Whether workloads may run on hosts whose environment is not the workload's namespace.
     pub allow_shared_hosts: bool,
-    /// Whether to delete objects without an owner. Kubernetes does so itself, a directory does not.
+    /// Whether to delete objects whose owner no longer exists. Kubernetes deletes them itself, a
+    /// directory store does not.
     pub collect_garbage: bool,
-    /// Unix time at `now` zero, for timestamps in objects.
+    /// Unix time of the start from which the core's times are measured, for timestamps in objects.
     pub epoch: Duration,
     /// Intervals and timeouts.
     pub timings: Timings,
@@ -75,12 +76,13 @@ pub struct Timings {
     pub forget_lost_after: Duration,
     /// Time that a drained host stays cordoned: 30 s.
     pub cordon_after_drain: Duration,
-    /// Minimum interval between status updates of a host in which only figures changed: 3 s,
-    /// shorter than both the heartbeat interval and the limit of SCHED-KUBE-014.
-    pub figures_interval: Duration,
+    /// Minimum interval between status updates of a host in which only figures (CPU, memory,
+    /// counts) changed: 3 s, shorter than both the heartbeat interval and the limit of
+    /// SCHED-KUBE-014.
+    pub figures_write_interval: Duration,
     /// Minimum interval between status updates of a replica set or deployment whose counts change:
     /// 500 ms.
-    pub count_interval: Duration,
+    pub counts_write_interval: Duration,
     /// First backoff of a failed write: 1 s, doubled up to 30 s.
     pub write_retry: Duration,
     /// When hosts become suspect and lost.
@@ -88,7 +90,8 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Returns the additional replicas of a rollout; at least one, or it would make no progress.
+    /// Returns the number of additional replicas of a rollout: at least one, because without any
+    /// the rollout would make no progress.
     pub fn surge(&self, replicas: u32) -> u32 {
         let percent = u64::from(replicas) * u64::from(self.surge_percent);
         u32::try_from(percent.div_ceil(100))
@@ -119,8 +122,8 @@ impl Default for Timings {
             surge_percent: 25,
             forget_lost_after: Duration::from_secs(3600),
             cordon_after_drain: Duration::from_secs(30),
-            figures_interval: Duration::from_secs(3),
-            count_interval: Duration::from_millis(500),
+            figures_write_interval: Duration::from_secs(3),
+            counts_write_interval: Duration::from_millis(500),
             write_retry: Duration::from_secs(1),
             liveness: LivenessOptions::default(),
         }

@@ -1,5 +1,5 @@
 //! Pending stops: ids to stop, retried until the host no longer has them, recorded while the host
-//! is lost.
+//! is lost. Times are durations since an arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ const MAX_STOPS_AT_ONCE: usize = 32;
 /// An id to stop on one host.
 #[derive(Debug, Default)]
 pub(super) struct PendingStop {
-    /// The item to enqueue when the id has stopped. Without one, the id is an orphan and is
+    /// The item to enqueue when the id has stopped. An id without a waiter is an orphan and is
     /// recorded in the Host object.
     pub waiter: Option<WorkItem>,
     call: Option<CallId>,
-    /// The host has replied STOPPING: from now on it is only polled.
+    /// The host has replied STOPPING: from now on the state of the id is only polled.
     acknowledged: bool,
     attempts: u32,
     next_at: Duration,
@@ -108,7 +108,12 @@ impl Scheduler {
         self.fleet.get_mut(host)?.stops.get_mut(id)
     }
 
-    pub(super) fn stop_finished(&mut self, call: &InFlightCall, call_id: CallId, outcome: Outcome) {
+    pub(super) fn on_stop_finished(
+        &mut self,
+        call: &InFlightCall,
+        call_id: CallId,
+        outcome: Outcome,
+    ) {
         let (now, timings) = (self.now, self.options.timings);
         let Some(stop) = self.stop_mut(call.host, &call.id) else {
             return;
@@ -127,7 +132,7 @@ impl Scheduler {
                 state: WorkloadState::NotFound,
                 ..
             } => return self.finish_stop(call.host, &call.id),
-            // Stopping may take long; the stop is not repeated.
+            // The host may need long to stop the id; the command is not repeated.
             Outcome::Status {
                 state: WorkloadState::Stopping,
                 ..
@@ -153,8 +158,8 @@ impl Scheduler {
         }
     }
 
-    /// Releases the waiters of a lost host, where nothing can be confirmed. Once the Host object
-    /// has recorded an id, the waiter continues; the id is stopped when the host returns.
+    /// Releases the waiters of a lost host, which cannot confirm stops. A waiter continues once the
+    /// Host object has recorded its id; the id is stopped when the host returns.
     fn release_lost_stops(&mut self, host: u32) {
         self.queue.reschedule(WorkItem::Stops(host), None);
         let Some(record) = self.fleet.get(host) else {

@@ -1,4 +1,4 @@
-//! Chooses hosts for workloads: filters out hosts that do not fit, then ranks the others.
+//! Chooses hosts for workloads: filters out hosts that do not fit, and ranks the remaining hosts.
 //!
 //! A function of the constraints, the fleet and the time, without randomness. A workload that fits
 //! no host waits under its id, with a reason.
@@ -17,7 +17,7 @@ use super::Scheduler;
 use super::fleet::Fleet;
 use super::work_queue::WorkItem;
 
-/// Maximum number of hosts with an image that are compared with the best host.
+/// Maximum number of hosts with the image of a workload that are compared with the best host.
 const MAX_IMAGE_HOSTS: usize = 64;
 
 /// The distribution of one owner's replicas over hosts, which decides where new replicas go.
@@ -60,11 +60,12 @@ impl Spread {
         }
     }
 
-    /// Returns the replica counts to allow in turn when one of `hosts` is chosen, smallest first.
-    fn replica_limits(&self, hosts: usize) -> impl Iterator<Item = u32> {
-        let zero = (self.replicas_on_host.len() < hosts).then_some(0);
-        // The limit 0 may be skipped although a host to choose from has no replicas, because the
-        // replicas are on other hosts. The next limit finds that host, too.
+    /// Returns the limits of replicas on a host to try in turn, smallest first, when one of
+    /// `host_count` hosts is chosen.
+    fn replica_limits(&self, host_count: usize) -> impl Iterator<Item = u32> {
+        let zero = (self.replicas_on_host.len() < host_count).then_some(0);
+        // The limit 0 may be skipped although one of these hosts has no replicas, because replicas
+        // may be on further hosts. The next limit also finds that host.
         zero.into_iter().chain(self.hosts_by_count.keys().copied())
     }
 }
@@ -96,7 +97,7 @@ impl Scheduler {
         let Some(workload) = self
             .workloads
             .get(workload_index)
-            .filter(|workload| workload.waits() && !self.is_orphaned(workload_index))
+            .filter(|workload| workload.needs_host() && !self.is_orphaned(workload_index))
         else {
             return self.queue.enqueue(WorkItem::Workload(workload_index));
         };
@@ -131,7 +132,7 @@ impl Scheduler {
         let no_spread = Spread::default();
         let no_hosts = BTreeMap::new();
         let set = self
-            .set_of(workload_index)
+            .set_index_of(workload_index)
             .and_then(|set| self.sets.get(set));
         let spread = set.map_or(&no_spread, |set| &set.spread);
         let workload = self.workloads.get(workload_index);
@@ -145,9 +146,9 @@ impl Scheduler {
             .filter(|(_, until)| **until > now)
             .map(|(host, _)| *host)
             .collect();
-        let hosts = self.feasible_hosts.of(constraints, &self.fleet, now);
+        let hosts = self.feasible_hosts.ranking(constraints, &self.fleet, now);
         let best = hosts.best(&self.fleet, spread, &avoided)?;
-        // Among equal hosts, prefer one that has the image.
+        // Among equal hosts, prefer a host that has the image.
         let is_equal = |host: &u32| {
             let load = self.fleet.get(*host).map(super::fleet::Host::load);
             let equal = load == Some(best.load) && spread.count(*host) <= best.replica_limit;
@@ -171,7 +172,7 @@ impl Scheduler {
             return;
         };
         if workload.cached.object.is_none() {
-            // The object is created without an assignment; its status then carries the reason.
+            // The object is created without an assignment. The reason is in its first status.
             return self.queue.enqueue(WorkItem::Workload(workload_index));
         }
         self.waiting.insert(workload_index);

@@ -1,9 +1,10 @@
-//! A replica set: a number of equal workloads, which it creates, replaces and deletes.
+//! A replica set: a number of equal workloads, which it creates, replaces and deletes. Times are
+//! durations since an arbitrary start.
 
 mod members;
 mod object;
 mod scaling;
-mod status;
+mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use super::work_queue::{DEBOUNCE, WorkItem};
 use crate::api::{self, Key, Object, ReplicaCounts, WorkloadReplicaSet};
 use crate::fault_injection::Breakage;
 
-pub(super) use self::object::suffix;
+pub(super) use self::object::name_suffix;
 
-/// Time for which a set does not replace members that were deleted externally. Such a deletion may
+/// Time for which a set does not replace members that someone else deleted. Such a deletion may
 /// be the first sign that the whole set is being deleted, because each kind of object is watched
 /// separately.
 const DELETION_QUIET_PERIOD: Duration = Duration::from_secs(1);
@@ -30,25 +31,30 @@ pub(super) struct ReplicaSet {
     pub key: Key,
     pub uid: Arc<str>,
     pub cached: CachedObject<WorkloadReplicaSet>,
+    /// The object to create, until it is created.
     pending_create: Option<Arc<WorkloadReplicaSet>>,
     /// UID of its deployment.
     pub owner: Option<Arc<str>>,
+    /// Revision of the template.
     pub revision: String,
-    pub unwanted: bool,
+    /// Whether its deployment no longer wants it. The object is to be deleted, whether or not the
+    /// store has the deletion yet.
+    pub is_discarded: bool,
     /// The size that its deployment has chosen, until the store has it.
     pending_size: Option<u32>,
     pub spread: Spread,
     /// Hosts on which its workloads failed recently, with the time until which they are avoided.
     pub avoided: BTreeMap<u32, Duration>,
     pub backoff: Backoff,
-    /// Ends of the fences: slots that stay free because a lost workload may still run.
+    /// Ends of the fences. Each fence keeps a slot free, because a workload on a lost host may
+    /// still run.
     fences: Vec<Duration>,
     /// Until when no workload is created. See [`DELETION_QUIET_PERIOD`].
     deletion_quiet_until: Duration,
     /// Counter for the names of workloads.
     name_counter: u32,
     pub counts: ReplicaCounts,
-    /// Number of unwanted workloads whose deletion the store does not have yet.
+    /// Number of discarded workloads whose deletion the store does not have yet.
     pub pending_deletions: u32,
     status_written_at: Duration,
 }
@@ -64,7 +70,7 @@ impl ReplicaSet {
     }
 
     pub fn is_wanted(&self) -> bool {
-        !self.unwanted && (!self.is_deleting() || Breakage::RecreatesDeletedDependents.is_on())
+        !self.is_discarded && (!self.is_deleting() || Breakage::RecreatesDeletedDependents.is_on())
     }
 
     pub fn replicas(&self) -> u32 {
@@ -72,7 +78,8 @@ impl ReplicaSet {
         self.pending_size.unwrap_or(specified)
     }
 
-    /// Returns whether the specification is invalid; then the set is left unchanged.
+    /// Returns whether the specification is invalid. An invalid specification leaves the set
+    /// unchanged.
     fn is_invalid(&self) -> bool {
         let replicas = self.object().and_then(|object| object.spec.replicas);
         self.pending_size.is_none() && replicas.is_some_and(|replicas| replicas < 0)
@@ -114,7 +121,7 @@ impl Scheduler {
             pending_create: None,
             owner: owner.clone(),
             revision: crate::revision::revision(&object.spec.template.spec),
-            unwanted: false,
+            is_discarded: false,
             pending_size: None,
             spread: Spread::default(),
             avoided: BTreeMap::new(),
@@ -136,7 +143,7 @@ impl Scheduler {
         set_index
     }
 
-    pub(super) fn apply_set(&mut self, object: Arc<WorkloadReplicaSet>) {
+    pub(super) fn on_set_applied(&mut self, object: Arc<WorkloadReplicaSet>) {
         let key = Object::ReplicaSet(object.clone()).key();
         let known = self.sets.index(&key);
         if let Some(set) = known.and_then(|set_index| self.sets.get(set_index))
@@ -147,7 +154,7 @@ impl Scheduler {
                 return;
             }
             let uid = set.uid.to_string();
-            self.set_removed(&key, &uid);
+            self.on_set_removed(&key, &uid);
         }
         let set_index = self
             .sets
@@ -179,12 +186,12 @@ impl Scheduler {
             self.enqueue_members(&uid);
         }
         if was_wanted && object.metadata.is_deleting() {
-            self.set_deleted_externally(set_index);
+            self.on_set_deleted_externally(set_index);
         }
-        self.set_changed(set_index);
+        self.on_set_changed(set_index);
     }
 
-    /// Counts workloads that the store reported before the set.
+    /// Adds the workloads to the spread that the store reported before the set.
     fn rebuild_spread(&mut self, set_index: u32, uid: &Arc<str>) {
         let members = self.members.get(uid).into_iter().flatten();
         let hosts = members.filter_map(|member| {
@@ -198,10 +205,10 @@ impl Scheduler {
     }
 
     /// Enqueues a set and its deployment.
-    pub(super) fn set_changed(&mut self, set_index: u32) {
+    pub(super) fn on_set_changed(&mut self, set_index: u32) {
         self.queue
             .enqueue_at(WorkItem::Set(set_index), self.now + DEBOUNCE);
-        if let Some(deployment) = self.deployment_of(set_index) {
+        if let Some(deployment) = self.deployment_index_of(set_index) {
             self.queue
                 .enqueue_at(WorkItem::Deployment(deployment), self.now + DEBOUNCE);
         }
@@ -220,21 +227,28 @@ impl Scheduler {
         owner.is_some_and(|owner| !self.deployments_by_uid.contains_key(owner))
     }
 
-    /// Starts the quiet period of the set after the external deletion of a wanted workload.
-    pub(super) fn deleted_externally(&mut self, workload: u32) {
-        if self.workloads.get(workload).is_none_or(|it| it.unwanted) {
+    /// Starts the quiet period of the set after someone else has deleted a wanted workload.
+    pub(super) fn on_workload_deleted_externally(&mut self, workload: u32) {
+        if self
+            .workloads
+            .get(workload)
+            .is_none_or(|it| it.is_discarded)
+        {
             return;
         }
         let deletion_quiet_until = self.now + DELETION_QUIET_PERIOD;
-        if let Some(set) = self.set_of(workload).and_then(|set| self.sets.get_mut(set)) {
+        if let Some(set) = self
+            .set_index_of(workload)
+            .and_then(|set| self.sets.get_mut(set))
+        {
             set.deletion_quiet_until = deletion_quiet_until;
         }
     }
 
-    /// Starts the quiet period of the deployment after the external deletion of a wanted set.
-    fn set_deleted_externally(&mut self, set: u32) {
+    /// Starts the quiet period of the deployment after someone else has deleted a wanted set.
+    fn on_set_deleted_externally(&mut self, set: u32) {
         let deletion_quiet_until = self.now + DELETION_QUIET_PERIOD;
-        let deployment = self.deployment_of(set);
+        let deployment = self.deployment_index_of(set);
         let deployment = deployment.and_then(|index| self.deployments.get_mut(index));
         if let Some(deployment) =
             deployment.filter(|_| !Breakage::RecreatesDeletedDependents.is_on())
@@ -243,12 +257,12 @@ impl Scheduler {
         }
     }
 
-    fn deployment_of(&self, set: u32) -> Option<u32> {
+    fn deployment_index_of(&self, set: u32) -> Option<u32> {
         let owner = self.sets.get(set)?.owner.as_ref()?;
         self.deployments_by_uid.get(owner).copied()
     }
 
-    pub(super) fn set_removed(&mut self, key: &Key, uid: &str) {
+    pub(super) fn on_set_removed(&mut self, key: &Key, uid: &str) {
         let Some(set_index) = self.sets.index(key) else {
             return;
         };
@@ -260,9 +274,9 @@ impl Scheduler {
             return;
         }
         if self.sets.get(set_index).is_some_and(ReplicaSet::is_wanted) {
-            self.set_deleted_externally(set_index);
+            self.on_set_deleted_externally(set_index);
         }
-        let deployment = self.deployment_of(set_index);
+        let deployment = self.deployment_index_of(set_index);
         let Some(set) = self.sets.remove(key) else {
             return;
         };
@@ -295,7 +309,7 @@ impl Scheduler {
         let Some(set) = self.sets.get_mut(set_index) else {
             return;
         };
-        set.unwanted = true;
+        set.is_discarded = true;
         let uid = set.uid.clone();
         for member in self.members.get(&uid).cloned().unwrap_or_default() {
             self.discard(member);

@@ -13,7 +13,7 @@ pub struct Stats {
     /// Hosts that are `alive`, `suspect` or `lost`.
     pub hosts: BTreeMap<&'static str, u64>,
     /// Workloads that are `waiting` for a host, `starting`, `running`, `completed`, `failed`, or
-    /// `terminating` before they start on another host.
+    /// `terminating`, which means that they are stopped here before they start on another host.
     pub workloads: BTreeMap<&'static str, u64>,
     /// Pending stops.
     pub stops: u64,

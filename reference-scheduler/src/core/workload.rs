@@ -1,7 +1,8 @@
 //! One Workload object and its incarnations: the current id, host and state.
 //!
 //! State that must survive this process is written before the core acts on it: the host and the id
-//! before the start, a pending stop before the finalizer is removed.
+//! before the start, a pending stop before the finalizer is removed. Times are durations since an
+//! arbitrary start.
 
 mod dispatch;
 mod lifecycle;
@@ -42,21 +43,22 @@ pub(super) struct Workload {
     pub owner: Option<Arc<str>>,
     pub constraints: Arc<SchedulingConstraints>,
     revision: Option<Box<str>>,
-    /// The object is to be deleted, whether or not the store has the deletion yet.
-    pub unwanted: bool,
+    /// Whether its replica set no longer wants it. The object is to be deleted, whether or not the
+    /// store has the deletion yet.
+    pub is_discarded: bool,
     pub assignment: Option<Assignment>,
     pub phase: Phase,
-    /// The last message from the host, or the reason of a failure.
+    /// The last message from the host, or the reason for a failure.
     pub message: String,
-    /// Reason that no host fits, and since when it is known.
+    /// Reason why no host fits, and when it was published.
     unschedulable: Option<(Duration, Arc<str>)>,
-    /// Reason that no start request can be built.
+    /// Reason why no start request can be built.
     config_error: Option<String>,
-    /// Hosts on which it failed, with the time until which they are avoided. Replicas use the map
-    /// of their set.
+    /// Hosts on which the workload failed, with the time until which they are avoided. Replicas use
+    /// the map of their set.
     pub avoided: BTreeMap<u32, Duration>,
     backoff: Backoff,
-    /// Number of previous ids.
+    /// Number of earlier incarnations, each with its own id.
     restarts: u32,
     pub dispatch: Dispatch,
 }
@@ -66,17 +68,17 @@ pub(super) struct Workload {
 pub(super) struct Assignment {
     pub host: u32,
     pub id: Arc<str>,
-    /// Generation of the object that is assigned.
+    /// Generation of the object for which the host was chosen.
     generation: i64,
-    /// The object to start, the same for every attempt. Unknown after an adoption.
+    /// The object to start, the same for every attempt; `None` after an adoption.
     content: Option<Arc<api::Workload>>,
-    /// Whether the load of the host and the spread of the owner include it.
+    /// Whether the load of the host and the spread of the owner include the assignment.
     counted: bool,
-    /// Its stop was requested.
+    /// Whether the stop of the id was requested.
     stop_requested: bool,
-    /// The host has accepted the start.
+    /// Whether the host has accepted the start.
     was_accepted: bool,
-    /// Where the store has the assignment.
+    /// Where the store has recorded the assignment.
     record: PlacementRecord,
 }
 
@@ -131,7 +133,7 @@ impl Workload {
             owner: None,
             constraints,
             revision: None,
-            unwanted: false,
+            is_discarded: false,
             assignment: None,
             phase: Phase::Waiting,
             message: String::new(),
@@ -144,7 +146,7 @@ impl Workload {
         }
     }
 
-    /// Returns the object, even if it is not created yet.
+    /// Returns the object, even if the store has not created it yet.
     pub fn object(&self) -> Option<&Arc<api::Workload>> {
         let pending = self.pending_create.as_ref();
         let pending = pending.map(|pending| &pending.object);
@@ -156,13 +158,13 @@ impl Workload {
         object.is_some_and(|object| object.metadata.is_deleting())
     }
 
-    /// Returns whether the workload is to stay.
+    /// Returns whether the workload is neither discarded nor being deleted.
     pub fn is_wanted(&self) -> bool {
-        !self.unwanted && !self.is_deleting()
+        !self.is_discarded && !self.is_deleting()
     }
 
     /// Returns whether the workload needs a host.
-    pub fn waits(&self) -> bool {
+    pub fn needs_host(&self) -> bool {
         let object = self.object();
         let has_finalizer =
             object.is_some_and(|object| object.metadata.has_finalizer(names::WORKLOAD_FINALIZER));
@@ -174,7 +176,7 @@ impl Workload {
 
     /// Returns whether the store does not have the deletion of the workload yet.
     pub fn is_pending_deletion(&self) -> bool {
-        self.unwanted && !self.is_deleting()
+        self.is_discarded && !self.is_deleting()
     }
 
     /// Returns the revision of the template.
@@ -190,7 +192,8 @@ impl Workload {
         images.chain(service.map(|service| service.image.as_str()))
     }
 
-    /// Sets the reason why no host fits and returns whether to publish it.
+    /// Sets the reason why no host fits, at intervals, and returns whether it was set and must be
+    /// published.
     pub fn set_unschedulable(&mut self, now: Duration, reason: Arc<str>) -> bool {
         let published = self.unschedulable.as_ref();
         let is_known =
@@ -219,14 +222,14 @@ impl Scheduler {
             .workloads
             .get(workload)
             .and_then(|it| it.owner.as_ref());
-        owner.is_some_and(|_| match self.set_of(workload) {
+        owner.is_some_and(|_| match self.set_index_of(workload) {
             Some(set) => self.is_orphaned_set(set),
             None => true,
         })
     }
 
     /// Returns the index of a workload's replica set.
-    pub(super) fn set_of(&self, workload: u32) -> Option<u32> {
+    pub(super) fn set_index_of(&self, workload: u32) -> Option<u32> {
         let owner = self.workloads.get(workload)?.owner.as_ref()?;
         self.sets_by_uid.get(owner).copied()
     }
@@ -241,7 +244,7 @@ impl Scheduler {
         constraints
     }
 
-    pub(super) fn apply_workload(&mut self, object: Arc<api::Workload>) {
+    pub(super) fn on_workload_applied(&mut self, object: Arc<api::Workload>) {
         let key = Object::Workload(object.clone()).key();
         let known = self.workloads.index(&key);
         let old = known
@@ -252,7 +255,7 @@ impl Scheduler {
                 return;
             }
             let uid = self.workload_uid(known);
-            self.workload_removed(&key, &uid);
+            self.on_workload_removed(&key, &uid);
         }
         let workload_index = match self.workloads.index(&key) {
             Some(index) => index,
@@ -300,13 +303,13 @@ impl Scheduler {
             self.set_owner(workload_index, before, owner);
         }
         if was_wanted && object.metadata.is_deleting() {
-            self.deleted_externally(workload_index);
+            self.on_workload_deleted_externally(workload_index);
         }
         if is_first && !self.confirm_creation(workload_index, &object) {
             self.adopt(workload_index, &object);
         }
         self.share_content(workload_index, &object);
-        self.workload_changed(workload_index);
+        self.on_workload_changed(workload_index);
     }
 
     /// Shares one object between the assignment and the cache if they are equal, to save memory.
@@ -344,8 +347,8 @@ impl Scheduler {
         }
     }
 
-    /// Handles the deletion of an object. Its incarnation is stopped nevertheless.
-    pub(super) fn workload_removed(&mut self, key: &Key, uid: &str) {
+    /// Handles the removal of an object. Requests the stop of its incarnation.
+    pub(super) fn on_workload_removed(&mut self, key: &Key, uid: &str) {
         let Some(workload_index) = self.workloads.index(key) else {
             return;
         };
@@ -357,8 +360,8 @@ impl Scheduler {
             return;
         }
         self.remove_from_counts(workload_index);
-        let set = self.set_of(workload_index);
-        self.deleted_externally(workload_index);
+        let set = self.set_index_of(workload_index);
+        self.on_workload_deleted_externally(workload_index);
         let Some(record) = self.workloads.remove(key) else {
             return;
         };
@@ -376,18 +379,18 @@ impl Scheduler {
         if let Some(assignment) = &record.assignment
             && record.may_run()
         {
-            let at = record.dispatch.earliest_stop();
+            let at = record.dispatch.earliest_stop_at();
             self.request_stop(assignment.host, &assignment.id, None, at);
         }
         if let Some(set) = set {
-            self.set_changed(set);
+            self.on_set_changed(set);
         }
     }
 
-    /// Marks a workload as unwanted. Its replacement may be created at once.
+    /// Marks a workload as discarded. Its replacement may be created at once.
     pub(super) fn discard(&mut self, workload_index: u32) {
         if let Some(record) = self.workloads.get_mut(workload_index) {
-            record.unwanted = true;
+            record.is_discarded = true;
         }
         self.remove_from_counts(workload_index);
         self.waiting.remove(&workload_index);
@@ -408,12 +411,12 @@ impl Scheduler {
         let now = self.now;
         let record = self.workloads.get(workload_index)?;
         if !record.cached.can_write(now) {
-            return record.cached.can_write_at(now);
+            return record.cached.next_write_at(now);
         }
         let item = WorkItem::Workload(workload_index);
         let key = record.key.clone();
         let Some(object) = record.cached.object.as_ref() else {
-            return self.create_workload(workload_index);
+            return self.write_pending_create(workload_index);
         };
         let uid = object.metadata.uid.clone();
         let finalizer = names::WORKLOAD_FINALIZER;
@@ -426,7 +429,7 @@ impl Scheduler {
             }
             return None;
         }
-        if record.unwanted || self.is_garbage(record) {
+        if record.is_discarded || self.is_garbage(record) {
             self.write(item, Write::Delete { key, uid });
             return None;
         }
@@ -435,8 +438,8 @@ impl Scheduler {
             self.write(item, Write::Metadata { key, uid, patch });
             return None;
         }
-        // A workload that has just begun to wait gets a host, or a reason, in a moment, and its
-        // status then.
+        // Placement soon assigns a host to a waiting workload, or explains why no host fits. The
+        // status is written after that.
         if record.phase == Phase::Waiting && record.unschedulable.is_none() {
             return None;
         }
@@ -453,13 +456,14 @@ impl Scheduler {
         None
     }
 
+    /// Returns whether the store keeps the workload although its replica set no longer exists.
     fn is_garbage(&self, record: &Workload) -> bool {
         let owner = record.owner.as_ref();
         self.options.collect_garbage
             && owner.is_some_and(|owner| !self.sets_by_uid.contains_key(owner))
     }
 
-    pub(super) fn workload_written(
+    pub(super) fn on_workload_written(
         &mut self,
         workload_index: u32,
         result: Result<Arc<api::Workload>, StoreError>,
@@ -473,7 +477,7 @@ impl Scheduler {
         match result {
             Ok(object) => self.accept_workload(workload_index, object),
             Err(StoreError::NotFound) if record.pending_create.is_none() => {
-                self.workload_removed(&key, &uid)
+                self.on_workload_removed(&key, &uid)
             }
             Err(StoreError::Exists) => {
                 if let Some(pending) = &mut record.pending_create {
@@ -481,7 +485,7 @@ impl Scheduler {
                 }
             }
             Err(StoreError::Refused(message)) if record.pending_create.is_some() => {
-                self.creation_refused(workload_index, &key, message);
+                self.on_workload_create_refused(workload_index, &key, message);
             }
             Err(_) => {}
         }

@@ -15,13 +15,13 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::transport::{HostRequest, HostTransport};
 
-/// Maximum number of writes in flight; the core has at most one per object. More would only wait in
-/// the store.
+/// Maximum number of writes in flight. The core has at most one write in flight per object. More
+/// writes would only wait in the store.
 const WRITES_MAX: usize = 128;
 /// Maximum number of deferrable writes in flight. They have their own limit, so that they do not
 /// delay other writes.
 const DEFERRABLE_WRITES_MAX: usize = 32;
-/// Maximum number of Events in flight. Nobody reads more than that.
+/// Maximum number of Events in flight. Users read far fewer Events.
 const EVENTS_MAX: usize = 256;
 /// Deadline of a write, after which its result is reported to the core as unknown.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,7 +101,7 @@ impl<S: Store> Executor<S> {
 
     fn write(&self, write_id: WriteId, write: Write, tasks: &mut JoinSet<TaskOutput>) {
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        let permits = if write.can_wait() {
+        let permits = if write.is_deferrable() {
             self.deferrable_writes.clone()
         } else {
             self.writes.clone()

@@ -3,13 +3,14 @@
 use berth_sdk::cli::error_chain;
 
 use crate::api::Workload;
-use crate::request::{ReferencedData, references, start_request};
+use crate::start_request::{ReferencedData, references, start_request};
 use crate::store::Store;
 
 /// Reason why no request can be built, as text for people.
 pub(super) struct InvalidRequest(pub String);
 
-/// Returns the workload as it is sent to a host, with the content of everything that it refers to.
+/// Returns the workload as it is sent to a host, with the content of the ConfigMaps and Secrets
+/// that it refers to.
 pub(super) async fn resolve_workload<S: Store>(
     store: &S,
     workload: &Workload,

@@ -1,10 +1,10 @@
-//! Directory store: desired state is read from manifests, status is written to `.berth/` below
-//! them.
+//! Directory store: desired state is read from manifests in a directory, and status is written to
+//! its subdirectory `.berth/`.
 //!
 //! The files of `.berth/` are read-only for users. Deleting a manifest deletes its object; a file
 //! that cannot be read changes nothing. An object whose manifest was deleted remains, marked as
-//! deleted, until all its dependents are gone, so that its status is visible until then. Apart from
-//! that, the store does not enforce ownership: the core deletes objects that have lost their owner.
+//! deleted and with a visible status, until all its dependents are gone. The store does not enforce
+//! ownership in any other way: the core deletes objects whose owner no longer exists.
 
 mod manifest;
 mod name;
@@ -57,8 +57,8 @@ pub enum DirError {
 }
 
 impl DirStore {
-    /// Opens an existing directory. Of several processes that open the same directory, the first
-    /// one is the leader. When it ends, even if it is killed, another one takes over.
+    /// Opens an existing directory. If several processes open the same directory, the first process
+    /// is the leader. When it ends, even if it is killed, another process takes over.
     pub fn open(path: &Path) -> Result<Self, DirError> {
         if !path.is_dir() {
             return Err(DirError::NotADirectory {

@@ -1,8 +1,8 @@
 //! Kubernetes store. No other module depends on `kube` and `k8s_openapi`.
 //!
-//! Besides the objects of the core, it maintains what exists only on Kubernetes: the Lease for
-//! leader election, the EndpointSlices of Services that route to workloads, and the finalizer of
-//! Pods that run hosts.
+//! Besides the objects of the core, the store maintains objects that exist only on Kubernetes: the
+//! Lease for leader election, the EndpointSlices of Services that route to workloads, and the
+//! finalizer of Pods that run hosts.
 
 mod cache;
 mod election;
@@ -55,8 +55,8 @@ const WRITES_MAX: usize = 32;
 /// Maximum number of creates in flight: work in progress takes priority over new work.
 const CREATES_MAX: usize = 16;
 
-/// Maximum number of deferrable writes in flight: counts, which under load change faster than they
-/// can be written. They yield to writes of the counted objects.
+/// Maximum number of deferrable writes in flight. These are writes of counts, which under load
+/// change faster than they can be written. They yield to writes of the counted objects.
 const DEFERRABLE_WRITES_MAX: usize = 2;
 
 /// The Kubernetes store. Clones share all state.
@@ -151,7 +151,7 @@ impl KubeStore {
         let store = Self {
             shared: Arc::new(shared),
         };
-        // The other two tasks end when the election closes its channel.
+        // The tasks of the routes and of the Pods end when the election closes its channel.
         store.shared.tasks.spawn(election);
         store.shared.tasks.spawn(routes::run(store.clone()));
         store.shared.tasks.spawn(pods::run(store.clone()));

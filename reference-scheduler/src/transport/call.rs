@@ -48,7 +48,7 @@ fn outcome(result: Result<Status, ClientError>) -> Outcome {
             state,
             message,
         }) => Outcome::Status {
-            // Some hosts send a code but no state when they refuse a command.
+            // Some hosts send a code without a state when they refuse a command.
             state: match state {
                 WorkloadState::Unspecified => WorkloadState::Error,
                 state => state,
@@ -57,7 +57,7 @@ fn outcome(result: Result<Status, ClientError>) -> Outcome {
             code,
         },
         Err(ClientError::NoResponders) => Outcome::NoResponders,
-        // Over gRPC, an unreachable host may still be running: nothing is proven.
+        // Over gRPC, an unreachable host may still be running, so it is not treated as missing.
         Err(
             ClientError::Timeout { .. }
             | ClientError::Unreachable { .. }

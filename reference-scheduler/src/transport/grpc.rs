@@ -13,7 +13,8 @@ const HEARTBEATS_BUFFERED: usize = 1024;
 
 /// Hosts that send their heartbeats by gRPC.
 pub(super) struct GrpcHosts {
-    /// Taken and served in the first term; heartbeats that arrive earlier wait and are not lost.
+    /// The listener, until it serves from the first term on. Heartbeats that arrive earlier wait
+    /// and are not lost.
     listener: Mutex<Option<Listener>>,
     heartbeats: broadcast::Sender<HostHeartbeat>,
     channels: PeerChannels,
@@ -62,7 +63,7 @@ impl GrpcHosts {
             let (host_id, error) = (&heartbeat.id, berth_sdk::cli::error_chain(&error));
             tracing::warn!(host_id, url, error, "cannot use the URL of a host");
         }
-        // There is no receiver while another scheduler is the leader.
+        // The channel has no receiver while another scheduler is the leader.
         let _ = self.heartbeats.send(heartbeat);
     }
 }

@@ -1,5 +1,5 @@
-//! A Kubernetes API server for tests, with the garbage collector and our CRDs. It is stopped with
-//! the last test that uses it.
+//! A Kubernetes API server for tests, with the garbage collector and the CRDs of this repository.
+//! The server is stopped after the last test that uses it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,10 +17,10 @@ use serde_json::json;
 
 use crate::control_plane::{self, ControlPlane};
 
-/// Deadline for a ready server to establish our CRDs. On an idle machine it takes 1 s.
+/// Deadline for a ready server to establish the CRDs. On an idle machine this takes 1 s.
 const CRDS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Deadline for the garbage collector to start working. On an idle machine it takes 1 s.
+/// Deadline for the garbage collector to start working. On an idle machine this takes 1 s.
 const GARBAGE_TIMEOUT: Duration = Duration::from_secs(180);
 
 const CRDS: [&str; 5] = [
@@ -44,7 +44,8 @@ impl ApiServer {
     ///
     /// # Panics
     ///
-    /// Panics if the programs are missing: such a test is never skipped.
+    /// Panics if the programs are missing, because a test without them must fail and not be
+    /// skipped.
     pub fn shared() -> Arc<Self> {
         control_plane::shared(&SHARED, Self::start)
     }
@@ -126,7 +127,7 @@ impl ApiServer {
         self.plane.helm(arguments)
     }
 
-    /// Installs our CRDs and waits until they are established.
+    /// Installs the CRDs of this repository and waits until they are established.
     async fn install_crds(&self) -> Result<(), String> {
         let deadline = Instant::now() + CRDS_TIMEOUT;
         let client = self.client().await;
@@ -163,7 +164,7 @@ impl ApiServer {
                 .iter()
                 .any(|entry| entry.type_ == "Established" && entry.status == "True");
         }
-        // Just after that, the server responds with 429 for a moment.
+        // Right after the CRDs are established, the server responds with 429 for a short time.
         for kind in Kind::ALL {
             let version = GroupVersion::gv(GROUP, VERSION);
             let resource =
@@ -175,7 +176,7 @@ impl ApiServer {
     }
 }
 
-/// Our kinds that have owners.
+/// The kinds of this repository that have owners.
 const OWNED_KINDS: [&str; 3] = ["WorkloadReplicaSet", "Workload", "Artifact"];
 
 impl ApiServer {
@@ -257,7 +258,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Returns the directory with the programs: `KUBEBUILDER_ASSETS`, which `cargo xtask test` sets, or
-/// a directory that it has built earlier.
+/// a directory that an earlier `cargo xtask test` has built.
 fn programs() -> PathBuf {
     let from_env = std::env::var_os("KUBEBUILDER_ASSETS")
         .filter(|value| !value.is_empty())

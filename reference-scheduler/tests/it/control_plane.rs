@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// Deadline for the processes to be ready. On an idle machine it takes 4 s.
+/// Deadline for the processes to be ready. On an idle machine this takes 4 s.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Maximum number of attempts to start: another process may take a port in between.
@@ -20,8 +20,8 @@ const START_ATTEMPTS: usize = 3;
 /// Number of log lines to show for a program that failed.
 const LOG_TAIL_LINES: usize = 8;
 
-/// Returns the shared instance of tests that run at the same time, or starts one with `start`. It
-/// is dropped with the last of these tests.
+/// Returns the instance that tests share while they run at the same time, or starts an instance
+/// with `start`. The instance is dropped after the last of these tests.
 pub fn shared<T>(slot: &Mutex<Weak<T>>, mut start: impl FnMut() -> Result<T, String>) -> Arc<T> {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(shared) = slot.upgrade() {

@@ -11,7 +11,7 @@ async fn invalid_manifest_changes_nothing() {
     fixture.wait_for_running(1).await;
     let before = fixture.record.ids();
     fixture.write_manifest("a.yaml", "apiVersion: [");
-    // Once a later manifest takes effect, this one has been scanned.
+    // Once the later manifest `b.yaml` takes effect, the invalid `a.yaml` has been scanned.
     fixture.write_manifest("b.yaml", &deployment("b", 1, "registry.example/hello:1"));
     fixture.wait_for_running(2).await;
     assert!(fixture.record.ids().is_superset(&before));

@@ -67,12 +67,14 @@ struct RecordingHost {
 
 impl FakeHost {
     pub fn start(url: &str, id: &str, record: &Record) -> Self {
-        Self::serve(ConnectOptions::to(url).into(), id, record, false)
+        let hangs_on_start = false;
+        Self::serve(ConnectOptions::to(url).into(), id, record, hangs_on_start)
     }
 
     /// Starts a host whose starts never finish.
     pub fn start_hanging(url: &str, id: &str, record: &Record) -> Self {
-        Self::serve(ConnectOptions::to(url).into(), id, record, true)
+        let hangs_on_start = true;
+        Self::serve(ConnectOptions::to(url).into(), id, record, hangs_on_start)
     }
 
     /// Starts a host without NATS that sends heartbeats to a scheduler by gRPC.
@@ -83,7 +85,8 @@ impl FakeHost {
             listener: Some(Listener::bind(any, None).await.unwrap()),
             schedulers: vec![Channel::open(&options).await.unwrap()],
         };
-        Self::serve(Connection::over_grpc(endpoints), id, record, false)
+        let hangs_on_start = false;
+        Self::serve(Connection::over_grpc(endpoints), id, record, hangs_on_start)
     }
 
     fn serve(connection: Connection, id: &str, record: &Record, hangs_on_start: bool) -> Self {
@@ -110,7 +113,7 @@ impl FakeHost {
         }
     }
 
-    /// Kills the host: its connection is closed, and nothing in it is running any more.
+    /// Kills the host: its connection is closed, and its workloads no longer run.
     pub async fn kill(self) {
         self.serving.abort();
         let _ = self.serving.await;

@@ -61,7 +61,8 @@ async fn hosts_with_and_without_nats_form_one_fleet() {
     let scheduler = Scheduler::start(&fixture.broker.url(), fixture.manifests(), &flags);
     let nats_host = fixture.host("host-0");
     let (first, second) = hosts(&url, &fixture.record).await;
-    // Spread over the hosts that have joined in time, and later over the remaining ones.
+    // The replicas are spread over the hosts that have joined in time. Replicas of the killed host
+    // move to the remaining hosts.
     fixture.write_manifest(
         "hello.yaml",
         &deployment("hello", 6, "registry.example/hello:1"),

@@ -1,11 +1,12 @@
-//! Compares our CRDs with the facts about upstream's, row by row.
+//! Compares the CRDs of this repository with the facts about the CRDs of wasmCloud's operator, row
+//! by row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 const FACTS: &str = include_str!("../data/crd-facts.tsv");
-const OURS: [&str; 5] = [
+const CRDS: [&str; 5] = [
     include_str!("../../../deploy/crds/artifacts.yaml"),
     include_str!("../../../deploy/crds/hosts.yaml"),
     include_str!("../../../deploy/crds/workloaddeployments.yaml"),
@@ -13,9 +14,9 @@ const OURS: [&str; 5] = [
     include_str!("../../../deploy/crds/workloads.yaml"),
 ];
 
-/// Fields with stricter validation than upstream, which fails on these values: it panics for
-/// negative replicas, after deleting everything, and casts negative restarts to a number that hosts
-/// refuse.
+/// Fields with stricter validation than in wasmCloud's operator, which fails on the rejected
+/// values: it panics for negative replicas, after deleting all workloads, and casts negative
+/// restarts to a number that hosts refuse.
 const STRICTER: [&str; 5] = [
     "WorkloadDeployment .spec.replicas",
     "WorkloadReplicaSet .spec.replicas",
@@ -50,7 +51,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn ours() -> BTreeMap<String, Definition> {
+fn definitions() -> BTreeMap<String, Definition> {
     let parse = |yaml: &&str| {
         let definition: Value = serde_saphyr::from_str(yaml).expect("YAML");
         let (spec, version) = (&definition["spec"], &definition["spec"]["versions"][0]);
@@ -103,7 +104,7 @@ fn ours() -> BTreeMap<String, Definition> {
         };
         (text(&names["kind"]), definition)
     };
-    OURS.iter().map(parse).collect()
+    CRDS.iter().map(parse).collect()
 }
 
 /// Collects a schema and all its fields. A field of the object at `path` is at `path.name`.
@@ -174,7 +175,7 @@ fn flatten(path: &str, schema: &Value, required: bool, into: &mut BTreeMap<Strin
     }
 }
 
-/// Splits the rules of a row. The separator is ` | ` for CEL rules and `; ` for others.
+/// Splits the rules of a row. The separator is ` | ` for CEL rules and `; ` for other rules.
 fn rules(column: &str) -> BTreeSet<String> {
     let (plain, cel) = column.split_at(column.find("CEL: ").unwrap_or(column.len()));
     let plain = plain
@@ -204,50 +205,54 @@ fn field_of(row: &[&str]) -> Field {
     }
 }
 
-/// Checks names, scope, subresources and columns: ours include all of upstream's.
-fn check_definition(kind: &str, property: &str, row: &str, ours: &Definition) {
+/// Checks names, scope, subresources and columns: the CRDs of this repository include all columns
+/// of wasmCloud's operator.
+fn check_definition(kind: &str, property: &str, row: &str, definition: &Definition) {
     match property {
         "(names)" => {
             let [plural, short, scope] = row.split(' ').collect::<Vec<_>>()[..] else {
                 panic!("expected three names in {row}")
             };
-            assert_eq!(plural, format!("plural={}", ours.plural));
-            assert_eq!(scope, format!("scope={}", ours.scope));
+            assert_eq!(plural, format!("plural={}", definition.plural));
+            assert_eq!(scope, format!("scope={}", definition.scope));
             let short = short.trim_start_matches("short=");
             assert!(
-                short.is_empty() || ours.short_names.contains(short),
+                short.is_empty() || definition.short_names.contains(short),
                 "{kind} lacks the short name {short}"
             );
         }
         "(subresources)" => {
-            assert!(ours.has_status, "{kind} lacks the status subresource");
+            assert!(definition.has_status, "{kind} lacks the status subresource");
             assert_eq!(
                 row.contains("'scale'"),
-                ours.scale.is_some(),
+                definition.scale.is_some(),
                 "{kind} and its scale subresource"
             );
-            for (key, path) in ours.scale.iter().flatten() {
+            for (key, path) in definition.scale.iter().flatten() {
                 assert!(
                     row.contains(&format!("'{key}': '{path}'")),
                     "{kind} scales by {key} {path}"
                 );
             }
         }
-        "(column)" => assert!(ours.columns.contains(row), "{kind} lacks the column {row}"),
+        "(column)" => assert!(
+            definition.columns.contains(row),
+            "{kind} lacks the column {row}"
+        ),
         other => panic!("unknown property {other} of {kind}"),
     }
 }
 
 #[test]
-fn every_field_is_the_same_as_upstreams() {
-    let ours = ours();
+fn every_field_is_the_same_as_in_operator() {
+    let definitions = definitions();
     let mut seen: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in FACTS.lines().filter(|line| !line.starts_with('#')).skip(1) {
         let row: Vec<&str> = line.split('\t').collect();
         let [kind, path, rest @ ..] = &row[..] else {
             panic!("expected columns in {line}")
         };
-        let definition = ours
+        let definition = definitions
             .get(*kind)
             .unwrap_or_else(|| panic!("missing CRD of {kind}"));
         if path.starts_with('(') {
@@ -265,7 +270,7 @@ fn every_field_is_the_same_as_upstreams() {
         }
         assert_eq!(*field, expected, "{kind} {path}");
     }
-    for (kind, definition) in &ours {
+    for (kind, definition) in &definitions {
         let known = &seen[kind.as_str()];
         let extra: Vec<_> = definition
             .fields
@@ -274,7 +279,7 @@ fn every_field_is_the_same_as_upstreams() {
             .collect();
         assert!(
             extra.is_empty(),
-            "{kind} has fields that upstream lacks: {extra:?}"
+            "{kind} has fields that wasmCloud's operator lacks: {extra:?}"
         );
     }
 }

@@ -186,9 +186,9 @@ fn owner(kind: &str, object: &Value) -> Value {
         "controller": true, "blockOwnerDeletion": true}])
 }
 
-/// Creates a deployment of two workloads in the state that upstream's operator leaves: every
+/// Creates a deployment of two workloads in the state that wasmCloud's operator leaves: every
 /// object, finalizer, annotation, condition and status. Returns pairs of host and id.
-fn create_state_of_upstream(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, String)> {
+fn create_state_of_operator(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, String)> {
     let template = json!({"hostSelector": {"hostgroup": "default"},
         "components": [{"name": "hello", "image": "registry.example/hello:1"}]});
     let spec: WorkloadSpec = serde_json::from_value(template.clone()).expect("a spec");
@@ -244,10 +244,10 @@ fn create_state_of_upstream(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn adopts_state_of_upstream_without_start_or_stop() {
+async fn adopts_state_of_operator_without_start_or_stop() {
     let cluster = Cluster::new().await;
     let _hosts = [cluster.host("calm-fox"), cluster.host("swift-owl")];
-    let placed = create_state_of_upstream(&cluster, &["calm-fox", "swift-owl"]);
+    let placed = create_state_of_operator(&cluster, &["calm-fox", "swift-owl"]);
     let bus = Bus::connect(&ConnectOptions::to(cluster.broker.url()))
         .await
         .expect("a bus");
@@ -294,7 +294,7 @@ async fn adopts_state_of_upstream_without_start_or_stop() {
         .into();
     assert_eq!(after, before);
 
-    // The scheduler adds one replica and keeps the existing ones.
+    // The scheduler adds one replica and keeps the existing replicas.
     cluster.server.kubectl(&[
         "-n",
         &cluster.namespace,

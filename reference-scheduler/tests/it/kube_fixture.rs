@@ -34,9 +34,10 @@ impl KubeFixture {
         let server = ApiServer::shared();
         let client = server.client().await;
         let namespace = server.namespace(&client).await;
+        let leader_elect = false;
         let store = KubeStore::with_client(
             client.clone(),
-            config(&namespace, false),
+            config(&namespace, leader_elect),
             LeaseTimings::default(),
         );
         Self {
@@ -104,14 +105,18 @@ impl KubeFixture {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Writes a status that assigns a workload to a host, ready or not.
-    pub async fn assign(&self, object: &Object, host_id: &str, is_ready: bool) {
-        let status = if is_ready {
-            ConditionStatus::True
-        } else {
-            ConditionStatus::False
-        };
-        let mut ready = Condition::new("Ready", status, "Test", "");
+    /// Writes a status that assigns a workload to a host and reports it as ready.
+    pub async fn assign_ready(&self, object: &Object, host_id: &str) {
+        self.assign(object, host_id, ConditionStatus::True).await;
+    }
+
+    /// Writes a status that assigns a workload to a host and reports it as not ready.
+    pub async fn assign_unready(&self, object: &Object, host_id: &str) {
+        self.assign(object, host_id, ConditionStatus::False).await;
+    }
+
+    async fn assign(&self, object: &Object, host_id: &str, ready: ConditionStatus) {
+        let mut ready = Condition::new("Ready", ready, "Test", "");
         ready.last_transition_time = Some("2026-01-02T03:04:05Z".parse().expect("a time"));
         let status = WorkloadStatus {
             host_id: host_id.to_owned(),

@@ -18,10 +18,11 @@ use crate::kube_fixture::{KubeFixture, TIMEOUT, config, eventually, next_event_o
 #[tokio::test]
 async fn standby_takes_over_at_once_when_leader_closes() {
     let fixture = KubeFixture::new().await;
+    let leader_elect = true;
     let store = || {
         KubeStore::with_client(
             fixture.client.clone(),
-            config(&fixture.namespace, true),
+            config(&fixture.namespace, leader_elect),
             LeaseTimings {
                 retry: Duration::from_millis(200),
                 ..LeaseTimings::default()
@@ -155,9 +156,9 @@ async fn service_routes_to_hosts_of_ready_workloads() {
             .await;
     }
     let workload = fixture.create(fixture.workload("a")).await;
-    fixture.assign(&workload, "id-of-one", true).await;
+    fixture.assign_ready(&workload, "id-of-one").await;
     let other = fixture.create(fixture.workload("b")).await;
-    fixture.assign(&other, "id-of-two", false).await;
+    fixture.assign_unready(&other, "id-of-two").await;
     // The Service is created last.
     let service =
         json!({"metadata": {"name": "web"}, "spec": {"ports": [{"name": "http", "port": 80}]}});
@@ -181,9 +182,9 @@ async fn service_routes_to_hosts_of_ready_workloads() {
         (Some("http"), Some(9191))
     );
 
-    fixture.assign(&other, "id-of-two", true).await;
+    fixture.assign_ready(&other, "id-of-two").await;
     wait_for_route(&["10.1.0.1", "10.1.0.2"]).await;
-    // The slice is edited, then deleted.
+    // The slice is edited, and deleted after that.
     let name = slice.metadata.name.clone().expect("a name");
     let edit = json!({"endpoints": [{"addresses": ["10.66.66.66"]}]});
     slices
@@ -196,7 +197,7 @@ async fn service_routes_to_hosts_of_ready_workloads() {
         .await
         .expect("deleted");
     wait_for_route(&["10.1.0.1", "10.1.0.2"]).await;
-    // A host changes its address, a workload is deleted, and the last one is no longer ready.
+    // A host changes its address, a workload is deleted, and the last workload is no longer ready.
     fixture
         .write(Write::ApplyHost(fixture.host("two", "10.1.0.3")))
         .await;
@@ -208,7 +209,7 @@ async fn service_routes_to_hosts_of_ready_workloads() {
         })
         .await;
     wait_for_route(&["10.1.0.3"]).await;
-    fixture.assign(&other, "id-of-two", false).await;
+    fixture.assign_unready(&other, "id-of-two").await;
     wait_for_route(&[]).await;
 }
 

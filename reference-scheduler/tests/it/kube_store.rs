@@ -71,7 +71,8 @@ async fn watch_reports_written_objects() {
 async fn replaces_whole_status() {
     let fixture = KubeFixture::new().await;
     let workload = fixture.create(fixture.workload("a")).await;
-    let written = |status| Write::status(workload.key(), uid(&workload), Status::Workload(status));
+    let status_write =
+        |status| Write::status(workload.key(), uid(&workload), Status::Workload(status));
     let full = WorkloadStatus {
         host_id: "h".to_owned(),
         workload_id: "w".to_owned(),
@@ -83,17 +84,17 @@ async fn replaces_whole_status() {
         )],
         ..WorkloadStatus::default()
     };
-    fixture.write(written(full)).await;
+    fixture.write(status_write(full)).await;
     let raw = fixture.raw("workload", "a").await;
     assert_eq!(raw["status"]["workloadId"], "w");
     assert_eq!(raw["status"]["conditions"][0]["reason"], "Running");
     assert_eq!(
         raw["metadata"]["generation"], 1,
-        "a status does not change the generation"
+        "writing the status does not change the generation"
     );
 
     let after = fixture
-        .write(written(WorkloadStatus {
+        .write(status_write(WorkloadStatus {
             environment: "e".to_owned(),
             ..WorkloadStatus::default()
         }))
@@ -103,21 +104,26 @@ async fn replaces_whole_status() {
         json!({"environment": "e"})
     );
     let Object::Workload(after) = after else {
-        panic!("a workload")
+        panic!("not a workload")
     };
     assert_eq!(after.status.as_ref().expect("a status").host_id, "");
 }
 
 #[tokio::test]
-async fn retries_after_conflict_and_never_changes_successor() {
+async fn retries_after_conflict_and_never_changes_recreated_object() {
     let fixture = KubeFixture::new().await;
     let first = fixture.create(fixture.workload("a")).await;
     let label = |value| format!("by-hand={value}");
-    fixture
-        .server
-        .kubectl(&["-n", &fixture.namespace, "label", "ww", "a", &label("1")]);
-    fixture.assign(&first, "h", false).await;
-    let raw = fixture.raw("ww", "a").await;
+    fixture.server.kubectl(&[
+        "-n",
+        &fixture.namespace,
+        "label",
+        "workload",
+        "a",
+        &label("1"),
+    ]);
+    fixture.assign_unready(&first, "h").await;
+    let raw = fixture.raw("workload", "a").await;
     assert_eq!(
         (
             &raw["status"]["hostId"],
@@ -126,9 +132,14 @@ async fn retries_after_conflict_and_never_changes_successor() {
         (&json!("h"), &json!("1"))
     );
 
-    fixture
-        .server
-        .kubectl(&["-n", &fixture.namespace, "delete", "ww", "a", "--wait"]);
+    fixture.server.kubectl(&[
+        "-n",
+        &fixture.namespace,
+        "delete",
+        "workload",
+        "a",
+        "--wait",
+    ]);
     let second = fixture.create(fixture.workload("a")).await;
     for write in [
         Write::status(
@@ -152,13 +163,13 @@ async fn retries_after_conflict_and_never_changes_successor() {
         assert_eq!(fixture.store.write(write).await, Err(StoreError::NotFound));
     }
     assert_eq!(
-        fixture.raw("ww", "a").await["metadata"]["uid"],
+        fixture.raw("workload", "a").await["metadata"]["uid"],
         json!(uid(&second))
     );
 }
 
 #[tokio::test]
-async fn adds_and_removes_finalizers_beside_those_of_others() {
+async fn keeps_finalizers_of_others() {
     let fixture = KubeFixture::new().await;
     let mut events = fixture.store.watch();
     let workload = fixture.create(fixture.workload("a")).await;
@@ -166,7 +177,7 @@ async fn adds_and_removes_finalizers_beside_those_of_others() {
         "-n",
         &fixture.namespace,
         "patch",
-        "ww",
+        "workload",
         "a",
         "--type=merge",
         "-p",
@@ -189,7 +200,7 @@ async fn adds_and_removes_finalizers_beside_those_of_others() {
         ["example.com/theirs", "berth.dev/ours"]
     );
     assert_eq!(patched.metadata().annotations["berth.dev/test"], "1");
-    // An empty update writes nothing.
+    // A patch that changes nothing is not written.
     assert_eq!(
         fixture.write(change(add)).await.metadata().resource_version,
         patched.metadata().resource_version
@@ -217,7 +228,7 @@ async fn adds_and_removes_finalizers_beside_those_of_others() {
 }
 
 #[tokio::test]
-async fn applies_host_repeatedly_and_prints_its_columns() {
+async fn applies_host_repeatedly_and_kubectl_prints_its_columns() {
     let fixture = KubeFixture::new().await;
     let mut host = fixture.host("calm-fox", "10.0.0.1");
     host.metadata_mut().labels = BTreeMap::from([
@@ -367,7 +378,7 @@ async fn publishes_event_and_counts_repeats() {
 }
 
 #[tokio::test]
-async fn accepts_manifests_for_upstream_and_rejects_invalid_ones() {
+async fn accepts_manifests_of_wasmcloud_and_rejects_invalid_ones() {
     let fixture = KubeFixture::new().await;
     let manifest = include_str!("../data/every-field.yaml").replace(
         "namespace: demo",
@@ -379,7 +390,7 @@ async fn accepts_manifests_for_upstream_and_rejects_invalid_ones() {
     fixture
         .server
         .kubectl(&["apply", "--validate=strict", "-f", path]);
-    let raw = fixture.raw("ww", "everything").await;
+    let raw = fixture.raw("workload", "everything").await;
     let sent: Value =
         serde_saphyr::from_str(&std::fs::read_to_string(path).expect("text")).expect("YAML");
     assert_eq!(raw["spec"], sent["spec"], "no field is dropped or added");

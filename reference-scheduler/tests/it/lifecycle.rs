@@ -40,7 +40,7 @@ async fn restarts_replicas_of_dead_host_elsewhere() {
         &deployment("hello", 10, "registry.example/hello:1"),
     );
     fixture.wait_for_running(10).await;
-    // A host that joined late gets replicas only later, so that either host may have all.
+    // A host that joins late gets no replicas at first, so one host may have all replicas.
     let (killed, other) = match fixture.record.count("host-1") {
         0 => (second, first),
         _ => (first, second),

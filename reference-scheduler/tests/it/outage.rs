@@ -66,7 +66,8 @@ async fn scheduler_restart_moves_nothing() {
     scheduler.stop().await;
 }
 
-/// Kills the process at 20 points of rollouts: after a number of commands and a random delay.
+/// Kills the process at 20 points of rollouts: after a random number of commands and a random
+/// delay.
 #[tokio::test(flavor = "multi_thread")]
 async fn scheduler_killed_during_rollout_reaches_desired_state_after_restart() {
     const REPLICAS: usize = 4;
@@ -173,7 +174,7 @@ async fn hanging_host_does_not_delay_others() {
             &deployment(&name, 1, "registry.example/hello:1"),
         );
     }
-    // The replicas are spread evenly: a quarter hangs, and the others are not delayed.
+    // The replicas are spread evenly: a quarter hangs, and the other replicas are not delayed.
     let others = || fixture.record.ids().len() >= 15;
     eventually(others, || format!("{:?}", fixture.record.running())).await;
     scheduler.stop().await;

@@ -1,5 +1,5 @@
-//! Replicas are created with their first assignment: what survives a restart, and that nobody can
-//! forge an assignment.
+//! Replicas are created with their first assignment: the assignment survives a restart, and users
+//! cannot forge it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use berth_scheduler::api::{Kind, Object, Workload, WorkloadSpec, names};
 use berth_scheduler::core::Options;
 
 use super::host::{Host, HostFault};
-use super::workloads::{deployment_of, spec, workload};
+use super::workloads::{DEFAULT_POLICY, deployment_with, spec, workload};
 use super::world::World;
 
 const fn s(secs: u64) -> Duration {
@@ -30,7 +30,7 @@ fn creating(replicas: i32) -> World {
         world.add_host(host);
     }
     world.run(s(3));
-    world.apply(deployment_of("a", replicas, "", demo()));
+    world.apply(deployment_with("a", replicas, DEFAULT_POLICY, demo()));
     world
 }
 
@@ -60,7 +60,7 @@ fn workloads(world: &World) -> Vec<Arc<Workload>> {
 
 fn forged(mut object: Object) -> Object {
     let annotations = &mut object.metadata_mut().annotations;
-    annotations.insert(names::PLACED_ANNOTATION.to_owned(), "prod".to_owned());
+    annotations.insert(names::PLACED_ON_ANNOTATION.to_owned(), "prod".to_owned());
     object
 }
 
@@ -139,7 +139,7 @@ fn forged_replica_is_not_started_on_annotated_host() {
     }
     let _ = world.store.put(lookalike, world.now);
     // The deployment is scaled up at the same time, so that the forged replica is not excess.
-    world.apply(deployment_of("a", 2, "", demo()));
+    world.apply(deployment_with("a", 2, DEFAULT_POLICY, demo()));
     world.restart_scheduler();
     world.run(s(3));
     assert!(world.workload("lookalike").is_some());
@@ -157,7 +157,7 @@ fn forged_replica_is_not_started_on_annotated_host() {
 fn status_of_another_scheduler_takes_precedence_over_annotation() {
     let mut world = creating(1);
     world.run_until(s(5), |world| world.is_ready("a")).unwrap();
-    // As upstream writes it: a host without an id.
+    // wasmCloud's operator writes the host without an id.
     let mut moved = Object::Workload(workloads(&world).remove(0));
     if let Object::Workload(moved) = &mut moved {
         let status = Arc::make_mut(moved).status.get_or_insert_default();
@@ -178,11 +178,12 @@ fn status_of_another_scheduler_takes_precedence_over_annotation() {
 fn annotation_in_template_is_ignored() {
     let mut world = creating(1);
     world.run_until(s(5), |world| world.is_ready("a")).unwrap();
-    let Object::Deployment(mut other) = deployment_of("b", 1, "", other_environment()) else {
-        panic!("a deployment");
+    let other = deployment_with("b", 1, DEFAULT_POLICY, other_environment());
+    let Object::Deployment(mut other) = other else {
+        panic!("not a deployment");
     };
     let annotations = &mut Arc::make_mut(&mut other).spec.template.annotations;
-    annotations.insert(names::PLACED_ANNOTATION.to_owned(), "prod".to_owned());
+    annotations.insert(names::PLACED_ON_ANNOTATION.to_owned(), "prod".to_owned());
     world.apply(Object::Deployment(other));
     world.run(s(10));
     let before: Vec<String> = names_of(&world);

@@ -1,6 +1,6 @@
-//! Fault scripts from many seeds. `BERTH_SIM_SEEDS` selects their number or range (`1000..2000`);
-//! `BERTH_SIM_SEED` replays one and prints its log; `BERTH_SIM_TRACES` names a directory for the
-//! logs of all seeds, to compare the decisions of two versions.
+//! Runs the fault scripts of many seeds. `BERTH_SIM_SEEDS` selects the number of seeds or their
+//! range (`1000..2000`). `BERTH_SIM_SEED` replays one seed and prints its log. `BERTH_SIM_TRACES`
+//! names a directory for the logs of all seeds, to compare the decisions of two versions.
 
 use std::ops::Range;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn every_fault_script_settles_without_violation() {
         return seeds.for_each(|seed| write_trace(Path::new(&dir), seed));
     }
     let mut failures = seeds.chain(REGRESSIONS).filter_map(|seed| {
-        let message = Script::from_seed(seed).run(false).err()?.message;
+        let message = Script::from_seed(seed).run().err()?.message;
         eprintln!("seed {seed}: {message}");
         Some((seed, message))
     });
@@ -38,7 +38,7 @@ fn every_fault_script_settles_without_violation() {
         return;
     };
     let minimized = Script::from_seed(seed).minimized();
-    let shorter = minimized.run(false).err().map(|failure| failure.message);
+    let shorter = minimized.run().err().map(|failure| failure.message);
     let others: Vec<_> = failures.collect();
     panic!(
         "seed {seed}: {violation}\nminimized to {minimized:#?}\nwhich fails with {shorter:?}\n\
@@ -47,7 +47,7 @@ fn every_fault_script_settles_without_violation() {
     );
 }
 
-/// Parses a range: `1000` means the first thousand, `1000..2000` the next.
+/// Parses a range: `1000` means the seeds from 0 to 999, `1000..2000` the next thousand seeds.
 fn range_of(text: &str) -> Range<u64> {
     let (from, to) = text.split_once("..").unwrap_or(("0", text));
     from.parse().expect("a number")..to.parse().expect("a number")
@@ -55,7 +55,7 @@ fn range_of(text: &str) -> Range<u64> {
 
 fn replay(seed: u64) {
     let script = Script::from_seed(seed).minimized();
-    match script.run(true) {
+    match script.run_logged() {
         Ok(world) => println!("seed {seed} passes: {} steps", world.steps),
         Err(failure) => {
             for line in failure.log {
@@ -67,7 +67,7 @@ fn replay(seed: u64) {
 }
 
 fn write_trace(dir: &Path, seed: u64) {
-    let log = match Script::from_seed(seed).run(true) {
+    let log = match Script::from_seed(seed).run_logged() {
         Ok(world) => world.log.unwrap_or_default(),
         Err(failure) => failure.log,
     };
@@ -78,7 +78,7 @@ fn write_trace(dir: &Path, seed: u64) {
 fn same_seed_produces_same_run() {
     let run = |seed| {
         let world = Script::from_seed(seed)
-            .run(true)
+            .run_logged()
             .unwrap_or_else(|failure| panic!("{}", failure.message));
         world.log
     };

@@ -10,7 +10,7 @@ use berth_sdk::scheduler::LivenessOptions;
 
 use super::host::{Host, HostBehavior, HostFault};
 use super::rng::Rng;
-use super::workloads::deployment_of;
+use super::workloads::{DEFAULT_POLICY, deployment_with};
 use super::world::{FaultRates, World};
 
 /// Time limit for everything to settle after the last fault.
@@ -25,25 +25,31 @@ const IDLE: Duration = Duration::from_secs(45);
 /// A fault, or an action of a user.
 #[derive(Clone, Debug)]
 pub enum Fault {
+    /// Sets the fault of the host with this index.
     Host(usize, HostFault),
-    /// Replaces the process by another one; `true` gives the new host a new name.
+    /// Replaces the process of the host with this index by a new process; `true` gives the new host
+    /// a new name.
     Replace(usize, bool),
+    /// Stops the broker for `away_ms`; afterwards the hosts reconnect within `spread_ms`.
     Broker {
         away_ms: u64,
         spread_ms: u64,
     },
+    /// Sets the three rates of [`FaultRates`], in the order of its fields.
     Rates(u64, u64, u64),
     RestartScheduler,
+    /// Applies the deployment `d{name}` with `image:{image}`.
     Deploy {
         name: u64,
         replicas: i32,
         image: u64,
         recreate: bool,
     },
+    /// Deletes the deployment with this name, with foreground propagation if the name is odd.
     Undeploy(u64),
-    /// Deletes a Host object, which drains the host.
+    /// Deletes the Host object of the host with this index, which drains the host.
     Drain(usize),
-    /// Deletes some Workload.
+    /// Deletes the Workload with this index, modulo the number of Workloads.
     DeleteWorkload(u64),
 }
 
@@ -52,14 +58,15 @@ pub enum Fault {
 pub struct Script {
     pub seed: u64,
     pub hosts: usize,
-    /// Faults, each with its delay after the previous one in ms.
+    /// Faults, each with its delay after the previous fault, in ms.
     pub faults: Vec<(u64, Fault)>,
 }
 
-/// The first failure of a run, with the log up to it if one was kept.
+/// The first failure of a run.
 #[derive(Debug)]
 pub struct Failure {
     pub message: String,
+    /// The log up to the failure; empty without logging.
     pub log: Vec<String>,
 }
 
@@ -71,8 +78,8 @@ impl Failure {
 }
 
 impl Script {
-    /// Generates a script. One in four is gentle: it gives no reason to stop anything, or to start
-    /// anything twice.
+    /// Generates a script. Every fourth script is gentle: its faults are no reason to stop a
+    /// workload or to start one again.
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let gentle = seed.is_multiple_of(4);
@@ -117,14 +124,27 @@ impl Script {
         self.seed.is_multiple_of(4)
     }
 
-    /// Runs the script.
+    /// Runs the script without a log.
     ///
     /// # Errors
     ///
-    /// The first failure.
-    pub fn run(&self, log: bool) -> Result<World, Failure> {
+    /// Returns the first failure.
+    pub fn run(&self) -> Result<World, Failure> {
+        self.run_in(World::new(self.seed, options()))
+    }
+
+    /// Runs the script and logs every event and action.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first failure.
+    pub fn run_logged(&self) -> Result<World, Failure> {
         let mut world = World::new(self.seed, options());
-        world.log = log.then(Vec::new);
+        world.log = Some(Vec::new());
+        self.run_in(world)
+    }
+
+    fn run_in(&self, mut world: World) -> Result<World, Failure> {
         let mut rng = Rng::new(self.seed ^ 0x5eed);
         for number in 0..self.hosts {
             let mut host = Host::new(&format!("h{number}"), &format!("host-{number}"));
@@ -187,17 +207,18 @@ impl Script {
         if let Some(message) = unsettled(world) {
             return Err(format!("no longer settled: {message}"));
         }
-        // Each request and reply may be lost. At the highest rate, every message of a start may be.
+        // Each request and reply may be lost. At the highest rate, every request and reply of a
+        // start may be lost, which is a reason for a stop.
         let mut warnings = world.invariants.warnings.iter();
         let start_timed_out =
             warnings.any(|warning| warning.contains("no reply to the start within"));
         if self.is_gentle() && world.invariants.stops > 0 && !start_timed_out {
-            return Err(format!("{} stops without a reason", world.invariants.stops));
+            return Err(format!("{} unnecessary stops", world.invariants.stops));
         }
         Ok(())
     }
 
-    /// Returns a script that fails with as few of the faults as possible.
+    /// Returns a script that still fails, with as few faults of this script as possible.
     pub fn minimized(&self) -> Self {
         let mut script = self.clone();
         let mut index = 0;
@@ -207,7 +228,7 @@ impl Script {
             if let Some(next) = shorter.faults.get_mut(index) {
                 next.0 += delay;
             }
-            match shorter.run(false) {
+            match shorter.run() {
                 Err(_) => script = shorter,
                 Ok(_) => index += 1,
             }
@@ -305,9 +326,14 @@ fn inject(world: &mut World, fault: &Fault) {
             image,
             recreate,
         } => {
-            let policy = if *recreate { "Recreate" } else { "" };
+            let deploy_policy = if *recreate {
+                "Recreate"
+            } else {
+                DEFAULT_POLICY
+            };
             let spec = super::workloads::spec(&format!("image:{image}"));
-            world.apply(deployment_of(&format!("d{name}"), *replicas, policy, spec));
+            let name = format!("d{name}");
+            world.apply(deployment_with(&name, *replicas, deploy_policy, spec));
         }
         Fault::Undeploy(name) => {
             let key = Key::new(Kind::WorkloadDeployment, "demo", format!("d{name}"));
@@ -321,20 +347,20 @@ fn inject(world: &mut World, fault: &Fault) {
             let key = Key::new(Kind::Host, "default", world.hosts[*host].name.as_str());
             world.delete(&key);
         }
-        Fault::DeleteWorkload(selector) => {
-            let keys: Vec<Key> = world
-                .store
-                .of_kind(Kind::Workload)
-                .map(Object::key)
-                .collect();
-            if !keys.is_empty() {
-                world.delete(&keys[*selector as usize % keys.len()].clone());
-            }
-        }
+        Fault::DeleteWorkload(selector) => delete_workload(world, *selector),
     }
 }
 
-/// Ends all faults: disconnected hosts return, dead ones do not, and at least one host is healthy.
+fn delete_workload(world: &mut World, selector: u64) {
+    let workloads = world.store.of_kind(Kind::Workload);
+    let keys: Vec<Key> = workloads.map(Object::key).collect();
+    if !keys.is_empty() {
+        world.delete(&keys[selector as usize % keys.len()].clone());
+    }
+}
+
+/// Ends all faults: disconnected hosts return, dead hosts do not return, and at least one host is
+/// healthy.
 fn end_faults(world: &mut World) {
     world.fault_rates = FaultRates::NONE;
     world.restart_broker(5000);
@@ -349,7 +375,7 @@ fn end_faults(world: &mut World) {
     }
 }
 
-/// Returns what is not in its desired state.
+/// Returns a description of the first object or id that is not in its desired state.
 fn unsettled(world: &World) -> Option<String> {
     for object in world.store.objects.values() {
         if object.metadata().is_deleting() {

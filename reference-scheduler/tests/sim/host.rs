@@ -1,4 +1,5 @@
-//! A simulated host: its incarnations, its replies and its faults.
+//! A simulated host: its incarnations, its replies and its faults. Times are durations since an
+//! arbitrary start.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,11 +13,13 @@ use super::rng::Rng;
 /// Execution of commands by a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostBehavior {
-    /// As specified: claims ids at once, works concurrently, replies STARTING after 5 s.
+    /// As specified: the host claims ids at once, executes commands concurrently, and replies
+    /// STARTING after 5 s.
     Prompt,
-    /// One command at a time, no heartbeats meanwhile, no record of a failed pull.
+    /// The host executes one command at a time, sends no heartbeats in the meantime, and does not
+    /// keep the id of a failed start.
     Serial,
-    /// Ignores starts and never replies to them.
+    /// The host ignores starts and never replies to them.
     Mute,
 }
 
@@ -40,11 +43,11 @@ pub struct Entry {
     pub state: WorkloadState,
     pub message: String,
     /// When its start or its stop finishes.
-    due: Duration,
+    finishes_at: Duration,
     start_call: Option<CallId>,
     fails: bool,
-    /// When a start that is not finished is answered with STARTING.
-    announce_at: Duration,
+    /// When the host replies STARTING to a start that is not finished.
+    reply_starting_at: Duration,
 }
 
 #[derive(Debug)]
@@ -67,7 +70,7 @@ pub struct Host {
     pub failing_image: Option<String>,
 }
 
-/// A reply, in the form in which the core receives it.
+/// A reply as the core receives it.
 pub type Reply = (CallId, Outcome);
 
 impl Host {
@@ -123,7 +126,7 @@ impl Host {
         running.map(|(id, _)| id)
     }
 
-    /// Returns the ids that run, or are about to start or stop.
+    /// Returns the ids that are starting, running or stopping.
     pub fn active_ids(&self) -> impl Iterator<Item = &String> {
         use WorkloadState::{Running, Starting, Stopping};
         let entries = self.entries.iter();
@@ -177,8 +180,8 @@ impl Host {
         replies
     }
 
-    /// Returns when there is work to do.
-    pub fn next_due(&self, now: Duration) -> Option<Duration> {
+    /// Returns when the host has work to do next.
+    pub fn next_due_at(&self, now: Duration) -> Option<Duration> {
         if matches!(self.fault, HostFault::Dead | HostFault::Frozen) {
             return None;
         }
@@ -188,8 +191,10 @@ impl Host {
             .values()
             .filter(|entry| matches!(entry.state, Starting | Stopping));
         let entries = entries.map(|entry| match entry.start_call {
-            Some(_) if self.behavior == HostBehavior::Prompt => entry.due.min(entry.announce_at),
-            _ => entry.due,
+            Some(_) if self.behavior == HostBehavior::Prompt => {
+                entry.finishes_at.min(entry.reply_starting_at)
+            }
+            _ => entry.finishes_at,
         });
         let inbox = (!self.inbox.is_empty()).then_some(self.busy_until);
         entries.chain(inbox).min().map(|at| at.max(now))
@@ -200,7 +205,7 @@ impl Host {
             return;
         };
         match entry.state {
-            WorkloadState::Starting if now >= entry.due => {
+            WorkloadState::Starting if now >= entry.finishes_at => {
                 (entry.state, entry.message) = if entry.fails {
                     (WorkloadState::Error, "no such image".to_owned())
                 } else {
@@ -215,13 +220,13 @@ impl Host {
                 }
             }
             WorkloadState::Starting
-                if self.behavior == HostBehavior::Prompt && now >= entry.announce_at =>
+                if self.behavior == HostBehavior::Prompt && now >= entry.reply_starting_at =>
             {
                 if let Some(call) = entry.start_call.take() {
                     replies.push((call, status_outcome(WorkloadState::Starting, "")));
                 }
             }
-            WorkloadState::Stopping if now >= entry.due => {
+            WorkloadState::Stopping if now >= entry.finishes_at => {
                 self.entries.remove(id);
             }
             _ => {}
@@ -239,12 +244,12 @@ impl Host {
         match command {
             Command::Status { id } => replies.push((call, self.status(&id))),
             Command::Stop { id } => {
-                let due = now + Duration::from_millis(rng.between(0, 1500));
+                let finishes_at = now + Duration::from_millis(rng.between(0, 1500));
                 let Some(entry) = self.entries.get_mut(&*id) else {
                     return replies.push((call, status_outcome(WorkloadState::NotFound, "")));
                 };
                 if entry.state != WorkloadState::Stopping {
-                    (entry.state, entry.due) = (WorkloadState::Stopping, due);
+                    (entry.state, entry.finishes_at) = (WorkloadState::Stopping, finishes_at);
                     if let Some(start) = entry.start_call.take() {
                         replies.push((start, status_outcome(WorkloadState::Stopping, "")));
                     }
@@ -269,12 +274,12 @@ impl Host {
                 let entry = Entry {
                     state: WorkloadState::Starting,
                     message: String::new(),
-                    due: now + duration,
+                    finishes_at: now + duration,
                     start_call: Some(call),
                     fails: rng.percent(self.fail_percent) || self.fails(&workload),
-                    announce_at: now + Duration::from_secs(5),
+                    reply_starting_at: now + Duration::from_secs(5),
                 };
-                self.busy_until = entry.due;
+                self.busy_until = entry.finishes_at;
                 self.entries.insert(id.to_string(), entry);
             }
         }
@@ -288,15 +293,15 @@ impl Host {
         self.failing_image.as_ref().is_some_and(has_image)
     }
 
-    /// Inserts an incarnation in this state, as if it had been started before.
+    /// Inserts an incarnation in this state, as if an earlier command had started it.
     pub fn insert_entry(&mut self, id: &str, state: WorkloadState) {
         let entry = Entry {
             state,
             message: String::new(),
-            due: Duration::ZERO,
+            finishes_at: Duration::ZERO,
             start_call: None,
             fails: false,
-            announce_at: Duration::ZERO,
+            reply_starting_at: Duration::ZERO,
         };
         self.entries.insert(id.to_owned(), entry);
     }

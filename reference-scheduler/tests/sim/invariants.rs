@@ -1,4 +1,5 @@
 //! The invariants that must hold after every step, and the records that are needed to check them.
+//! Times are durations since an arbitrary start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub struct Invariants {
     pub starts: usize,
     pub stops: usize,
     pub warnings: Vec<String>,
-    /// Where each id was started, and with which content.
+    /// The host on which each id was started, and the content of the start.
     started: BTreeMap<Arc<str>, (Arc<str>, Arc<api::Workload>)>,
     /// Ids for which a stop was sent.
     stopped: BTreeSet<Arc<str>>,
@@ -39,7 +40,7 @@ impl Invariants {
     }
 
     /// Records that a user has applied a deployment.
-    pub fn deployment_applied(&mut self, now: Duration, deployment: &WorkloadDeployment) {
+    pub fn on_deployment_applied(&mut self, now: Duration, deployment: &WorkloadDeployment) {
         let key = Key::new(
             Kind::WorkloadDeployment,
             deployment.metadata.namespace.as_str(),
@@ -52,16 +53,16 @@ impl Invariants {
     }
 
     /// Records that a user has deleted a deployment.
-    pub fn deployment_deleted(&mut self, now: Duration, key: &Key) {
+    pub fn on_deployment_deleted(&mut self, now: Duration, key: &Key) {
         self.replicas.entry(key.clone()).or_default().push((now, 0));
     }
 
-    pub fn scheduler_restarted(&mut self) {
+    pub fn on_scheduler_restarted(&mut self) {
         self.creating.clear();
         self.deleting.clear();
     }
 
-    pub fn write_started(&mut self, _: Duration, write: &Write) {
+    pub fn on_write_started(&mut self, _: Duration, write: &Write) {
         match write {
             Write::Create(object) => drop(self.creating.insert(object.key(), object.clone())),
             Write::Delete { key, .. } => drop(self.deleting.insert(key.clone())),
@@ -69,7 +70,7 @@ impl Invariants {
         }
     }
 
-    pub fn write_finished(&mut self, write: &Write) {
+    pub fn on_write_finished(&mut self, write: &Write) {
         match write {
             Write::Create(object) => drop(self.creating.remove(&object.key())),
             Write::Delete { key, .. } => drop(self.deleting.remove(key)),
@@ -78,13 +79,13 @@ impl Invariants {
     }
 
     /// Records an id that another scheduler has started.
-    pub fn adopted(&mut self, id: &str, host: &str) {
+    pub fn record_foreign_start(&mut self, id: &str, host: &str) {
         let entry = (Arc::from(host), Arc::new(api::Workload::default()));
         self.started.insert(id.into(), entry);
     }
 
     /// Checks a command to a host.
-    pub fn called(&mut self, now: Duration, host: &Arc<str>, command: &Command, store: &Store) {
+    pub fn on_call(&mut self, now: Duration, host: &Arc<str>, command: &Command, store: &Store) {
         match command {
             Command::Start { workload, id } => {
                 self.starts += 1;
@@ -110,7 +111,7 @@ impl Invariants {
                     let message = format!("{id} is started on {host} after {}", first.0);
                     self.violate(now, message);
                 } else if first.1.spec != workload.spec {
-                    self.violate(now, format!("{id} is started again with another content"));
+                    self.violate(now, format!("{id} is started again with different content"));
                 }
             }
             Command::Stop { id } => {
@@ -143,7 +144,7 @@ impl Invariants {
 
     /// Checks that no deployment has more wanted ids than allowed.
     pub fn check(&mut self, now: Duration, store: &Store, scheduler: &Scheduler) {
-        // The count visits all objects, so it is not repeated after every step.
+        // Counting visits all objects, so the counts are not checked after every step.
         if now < self.checked_at + Duration::from_millis(20) {
             return;
         }

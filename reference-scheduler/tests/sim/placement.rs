@@ -1,4 +1,4 @@
-//! Placement: which hosts fit, which one is chosen, and the reason when none fits.
+//! Placement: the hosts that fit, the host that is chosen, and the reason if no host fits.
 
 use std::time::Duration;
 
@@ -11,6 +11,16 @@ use super::world::World;
 
 const fn s(secs: u64) -> Duration {
     Duration::from_secs(secs)
+}
+
+fn world_with_shared_hosts() -> World {
+    let allow_shared_hosts = true;
+    world(allow_shared_hosts)
+}
+
+fn world_without_shared_hosts() -> World {
+    let allow_shared_hosts = false;
+    world(allow_shared_hosts)
 }
 
 fn world(allow_shared_hosts: bool) -> World {
@@ -83,7 +93,7 @@ fn host_of(world: &mut World, spec: WorkloadSpec) -> Option<String> {
 
 #[test]
 fn respects_environments_with_and_without_shared_hosts() {
-    let mut shared = world(true);
+    let mut shared = world_with_shared_hosts();
     assert!(host_of(&mut shared, environment("")).is_some());
     assert_eq!(
         host_of(&mut shared, environment("demo")).as_deref(),
@@ -94,7 +104,7 @@ fn respects_environments_with_and_without_shared_hosts() {
         Some("h2")
     );
     assert_eq!(host_of(&mut shared, pinned("h2")).as_deref(), Some("h2"));
-    let mut unshared = world(false);
+    let mut unshared = world_without_shared_hosts();
     assert_eq!(
         host_of(&mut unshared, environment("")).as_deref(),
         Some("h1")
@@ -114,7 +124,7 @@ fn respects_environments_with_and_without_shared_hosts() {
 
 #[test]
 fn workload_that_fits_no_host_waits_with_reason() {
-    let mut world = world(true);
+    let mut world = world_with_shared_hosts();
     world.set_fault(2, HostFault::Dead);
     world.run(s(20));
     world.apply(workload("nowhere", requiring("keyvalue")));
@@ -216,7 +226,7 @@ fn exhausted_hosts_come_last_among_equals() {
     for name in ["a", "b", "c"] {
         assert_eq!(host_of(&mut world, spec(name)).as_deref(), Some("h2"));
     }
-    // Replicas are spread nevertheless.
+    // The replicas of a set are spread although two hosts are exhausted.
     world.apply(deployment("d", 3, "image:1"));
     world
         .run_until(s(5), |world| world.is_ready("d"))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_scheduler::api::{ConditionStatus, Kind, Object, condition};
 use berth_scheduler::core::Options;
 
-use super::workloads::{deployment, deployment_of, spec};
+use super::workloads::{deployment, deployment_with, spec};
 use super::world::World;
 
 const fn s(secs: u64) -> Duration {
@@ -34,7 +34,7 @@ fn images(world: &World) -> Vec<String> {
     workloads.collect()
 }
 
-/// Makes all images fail whose name contains `bad`.
+/// Makes the starts of all images fail whose name contains `bad`.
 fn fail_bad_images(world: &mut World) {
     for host in &mut world.hosts {
         host.failing_image = Some("bad".to_owned());
@@ -93,7 +93,7 @@ fn bad_revision_keeps_last_good_one_and_is_reported_as_stuck() {
         (deploy.status, deploy.reason.as_str()),
         (ConditionStatus::False, "ProgressDeadlineExceeded")
     );
-    // After a rollback, the replicas that kept running are the wanted ones.
+    // After a rollback, the replicas that kept running are wanted again.
     world.apply(deployment("a", 4, "image:1"));
     world
         .run_until(s(30), |world| world.is_ready("a"))
@@ -112,7 +112,7 @@ fn bad_revision_keeps_last_good_one_and_is_reported_as_stuck() {
 #[test]
 fn recreate_stops_old_replicas_before_it_starts_new_ones() {
     let mut world = world(3);
-    let recreate = |image| deployment_of("a", 3, "Recreate", spec(image));
+    let recreate = |image| deployment_with("a", 3, "Recreate", spec(image));
     world.apply(recreate("image:1"));
     world
         .run_until(s(10), |world| world.is_ready("a"))
@@ -139,7 +139,7 @@ fn recreate_stops_old_replicas_before_it_starts_new_ones() {
 #[test]
 fn recreate_waits_for_fence_of_lost_host() {
     let mut world = world(2);
-    world.apply(deployment_of("a", 2, "Recreate", spec("image:1")));
+    world.apply(deployment_with("a", 2, "Recreate", spec("image:1")));
     world
         .run_until(s(10), |world| world.is_ready("a"))
         .expect("ready");
@@ -197,7 +197,7 @@ fn invalid_deployment_changes_nothing() {
         .expect("ready");
     for object in [
         deployment("a", -1, "image:1"),
-        deployment_of("a", 3, "Foo", spec("image:2")),
+        deployment_with("a", 3, "Foo", spec("image:2")),
     ] {
         world.apply(object);
         world.run(s(20));

@@ -13,7 +13,7 @@ const fn s(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Returns a world with known hosts and a deployment that is ready.
+/// Returns a world with hosts and a deployment that is ready.
 fn ready(hosts: usize, replicas: i32) -> World {
     let mut world = World::new(1, Options::default());
     world.add_hosts(hosts);
@@ -214,7 +214,7 @@ fn polls_after_lost_replies_and_starts_nothing_twice() {
         .expect("ready");
     world.run(s(60));
     world.assert_invariants();
-    // Replicas whose starts were lost repeatedly were replaced; only those were stopped.
+    // Replicas whose starts were lost repeatedly were replaced. Only these replicas were stopped.
     assert_eq!(world.running_ids().len(), 12);
     assert!(
         world.invariants.stops <= 12,
@@ -467,7 +467,7 @@ fn host_object_does_not_flap_between_hosts_with_same_name() {
             .objects
             .get(&Key::new(Kind::Host, "default", "host-0"))
     else {
-        panic!("no host object");
+        panic!("the Host object is missing");
     };
     assert_eq!(host.host_id, "other");
 }

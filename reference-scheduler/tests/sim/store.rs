@@ -1,4 +1,5 @@
-//! An in-memory store with the rules of the real ones: versions, uids, finalizers and owners.
+//! An in-memory store with the rules of the real stores: versions, uids, finalizers and owners.
+//! Times are durations since an arbitrary start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

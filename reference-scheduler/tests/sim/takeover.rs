@@ -21,16 +21,16 @@ const fn s(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Returns a cluster as the upstream operator leaves it: with its names, and conditions without a
-/// generation.
-fn upstream_cluster() -> World {
+/// Returns a cluster in the state that wasmCloud's operator leaves: with the operator's names, and
+/// conditions without a generation.
+fn operator_cluster() -> World {
     let mut world = World::new(31, Options::default());
     let put = |world: &mut World, object: Object| {
         let (object, _) = world.store.put(object, world.now);
         object.unwrap()
     };
     let Object::Deployment(manifest) = deployment("a", 3, "image:1") else {
-        panic!("a deployment");
+        panic!("not a deployment");
     };
     let mut manifest = WorkloadDeployment::clone(&manifest);
     let reference = LocalReference {
@@ -65,12 +65,14 @@ fn upstream_cluster() -> World {
             .clone();
         workload.status = Some(status_of(replica, &uid));
         put(&mut world, Object::Workload(Arc::new(workload)));
-        world.invariants.adopted(&uid, &format!("h{}", replica % 2));
+        world
+            .invariants
+            .record_foreign_start(&uid, &format!("h{}", replica % 2));
     }
     world
 }
 
-/// Returns a replica as upstream creates it.
+/// Returns a replica as wasmCloud's operator creates it.
 fn placed_workload(replica: u32, set: &Object) -> Workload {
     let mut workload = Workload {
         metadata: Metadata::named("demo", format!("a-x8k2p-{replica}")),
@@ -90,7 +92,8 @@ fn placed_workload(replica: u32, set: &Object) -> Workload {
     workload
 }
 
-/// Returns the status that upstream has written. The start of the last replica has no reply yet.
+/// Returns the status that wasmCloud's operator has written. The start of the last replica has no
+/// reply yet.
 fn status_of(replica: u32, uid: &str) -> WorkloadStatus {
     let available = |name: &str| Condition::new(name, ConditionStatus::True, "Available", "");
     let mut status = WorkloadStatus {
@@ -143,7 +146,7 @@ fn add_hosts(world: &mut World) {
 
 #[test]
 fn takeover_starts_and_stops_nothing() {
-    let mut world = upstream_cluster();
+    let mut world = operator_cluster();
     add_hosts(&mut world);
     world.restart_scheduler();
     world.run(s(120));
@@ -160,7 +163,7 @@ fn takeover_starts_and_stops_nothing() {
 
 #[test]
 fn adopted_workloads_stop_when_deployment_is_deleted() {
-    let mut world = upstream_cluster();
+    let mut world = operator_cluster();
     add_hosts(&mut world);
     world.restart_scheduler();
     world.run(s(20));
@@ -174,7 +177,7 @@ fn adopted_workloads_stop_when_deployment_is_deleted() {
 
 #[test]
 fn replaces_replica_of_host_that_died_before_takeover() {
-    let mut world = upstream_cluster();
+    let mut world = operator_cluster();
     add_hosts(&mut world);
     world.set_fault(1, super::host::HostFault::Dead);
     world.restart_scheduler();

@@ -8,6 +8,9 @@ use berth_scheduler::api::{
     WorkloadSpec, WorkloadTemplate,
 };
 
+/// The `deployPolicy` of a deployment that specifies none.
+pub const DEFAULT_POLICY: &str = "";
+
 pub fn spec(image: &str) -> WorkloadSpec {
     WorkloadSpec {
         host_selector: BTreeMap::from([("hostgroup".to_owned(), "default".to_owned())]),
@@ -21,15 +24,20 @@ pub fn spec(image: &str) -> WorkloadSpec {
 }
 
 pub fn deployment(name: &str, replicas: i32, image: &str) -> Object {
-    deployment_of(name, replicas, "", spec(image))
+    deployment_with(name, replicas, DEFAULT_POLICY, spec(image))
 }
 
-pub fn deployment_of(name: &str, replicas: i32, policy: &str, spec: WorkloadSpec) -> Object {
+pub fn deployment_with(
+    name: &str,
+    replicas: i32,
+    deploy_policy: &str,
+    spec: WorkloadSpec,
+) -> Object {
     Object::Deployment(Arc::new(WorkloadDeployment {
         metadata: Metadata::named("demo", name),
         spec: WorkloadDeploymentSpec {
             replicas: Some(replicas),
-            deploy_policy: policy.to_owned(),
+            deploy_policy: deploy_policy.to_owned(),
             template: WorkloadTemplate {
                 spec,
                 ..WorkloadTemplate::default()

@@ -1,5 +1,5 @@
 //! A simulated world in virtual time, from one seed: a scheduler, a lagging store, a lossy bus and
-//! failing hosts.
+//! failing hosts. Times are durations since an arbitrary start.
 
 mod faults;
 mod user;
@@ -27,7 +27,7 @@ pub struct FaultRates {
     pub loss_percent: u64,
     /// Maximum lag of watch events, in ms.
     pub watch_lag_ms: u64,
-    /// Failed writes, in percent; half of them take effect nevertheless.
+    /// Failed writes, in percent. Half of them take effect although they fail.
     pub write_failure_percent: u64,
 }
 
@@ -135,7 +135,7 @@ impl World {
         world
     }
 
-    // Called by tests.
+    // Methods for tests.
 
     pub fn add_host(&mut self, host: Host) -> usize {
         self.hosts.push(host);
@@ -276,8 +276,7 @@ impl World {
         }
     }
 
-    /// Returns whether an event reports a connection that was lost again; the scheduler sees such
-    /// events in order.
+    /// Returns whether an event reports a connection that was lost again in the meantime.
     fn is_stale(&self, event: &Event) -> bool {
         *event == Event::BusConnected && !self.broker_up
     }
@@ -308,7 +307,7 @@ impl World {
                 );
             }
         }
-        if let Some(due) = self.hosts[host].next_due(self.now) {
+        if let Some(due) = self.hosts[host].next_due_at(self.now) {
             let is_scheduled = self
                 .work_at
                 .get(&host)
@@ -324,7 +323,7 @@ impl World {
     }
 
     fn execute_write(&mut self, scheduler: u32, write_id: WriteId, write: Write) {
-        self.invariants.write_finished(&write);
+        self.invariants.on_write_finished(&write);
         let fails = self.rng.percent(self.fault_rates.write_failure_percent);
         let takes_effect = !fails || self.rng.percent(50);
         let (mut result, changes) = if takes_effect {
@@ -383,7 +382,7 @@ impl World {
         }
         self.wake_at = self
             .scheduler
-            .next_wake()
+            .next_wake_at()
             .map(|at| at.max(self.now + Duration::from_millis(1)));
         self.invariants
             .check(self.now, &self.store, &self.scheduler);
@@ -398,11 +397,11 @@ impl World {
                 timeout,
             } => {
                 self.invariants
-                    .called(self.now, &host_id, &command, &self.store);
+                    .on_call(self.now, &host_id, &command, &self.store);
                 self.send(call_id, &host_id, command, timeout);
             }
             Action::Write { write_id, write } => {
-                self.invariants.write_started(self.now, &write);
+                self.invariants.on_write_started(self.now, &write);
                 let (delay, scheduler) = (self.rng.between(1, 15), self.incarnation);
                 let write = Box::new(write);
                 self.schedule(

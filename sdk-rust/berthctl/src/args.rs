@@ -112,7 +112,7 @@ pub struct StartArgs {
     pub file: Option<PathBuf>,
 
     #[command(flatten)]
-    pub image: ImageArgs,
+    pub image_flags: ImageArgs,
 
     /// ID of the workload [default: the ID in the file, or a random UUID]
     #[arg(long, value_name = "ID")]

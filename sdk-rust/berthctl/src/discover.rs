@@ -56,7 +56,10 @@ pub async fn hosts(
 }
 
 /// Returns the given host, or the first one discovered.
-pub async fn any_host(connection: Connection, target: &TargetArgs) -> Result<HostClient, Failure> {
+pub async fn select_host(
+    connection: Connection,
+    target: &TargetArgs,
+) -> Result<HostClient, Failure> {
     if let Some(host) = given_host(&connection, target)? {
         return Ok(host);
     }

@@ -80,7 +80,7 @@ impl Cell {
         }
     }
 
-    /// Creates a cell for a state, without its prefix and in its color.
+    /// Creates a cell with the short name of a state, in the color of the state.
     pub fn state(state: WorkloadState) -> Self {
         let color = match state {
             WorkloadState::Running | WorkloadState::Completed => Color::Green,
@@ -127,7 +127,7 @@ pub fn state_name(state: WorkloadState) -> &'static str {
     name.strip_prefix("WORKLOAD_STATE_").unwrap_or(name)
 }
 
-/// Removes terminal control characters from the text of a peer.
+/// Removes terminal control characters from text that a host sent.
 pub fn sanitize(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -118,7 +118,7 @@ impl Bus {
         let published = match error {
             None => self.client.publish(subject, payload.into()).await,
             Some((code, text)) => {
-                let headers = service_error(code, &text);
+                let headers = service_error_headers(code, &text);
                 self.client
                     .publish_with_headers(subject, headers, payload.into())
                     .await
@@ -127,9 +127,9 @@ impl Bus {
         published.map_err(BusError::from_publish)
     }
 
-    /// Waits until all queued messages are sent, for `patience` at most.
-    pub(crate) async fn flush(&self, patience: Duration) -> Result<(), BusError> {
-        match tokio::time::timeout(patience, self.client.flush()).await {
+    /// Waits until all queued messages are sent, at most for `timeout`.
+    pub(crate) async fn flush(&self, timeout: Duration) -> Result<(), BusError> {
+        match tokio::time::timeout(timeout, self.client.flush()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if error.kind() == FlushErrorKind::SendError => Err(BusError::Closed),
             Ok(Err(_)) | Err(_) => Err(BusError::Disconnected),
@@ -201,7 +201,7 @@ impl Subscription {
     }
 }
 
-fn service_error(code: u16, text: &str) -> HeaderMap {
+fn service_error_headers(code: u16, text: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(
         HeaderName::from_static(ERROR_CODE),

@@ -14,9 +14,9 @@ pub enum ClientError {
     /// broker. The command was not executed.
     #[error("no responders for the host")]
     NoResponders,
-    /// The host did not reply in time. The command may have been executed, or may still be: check
-    /// with `status`. A `wash host` does not reply to requests that it cannot decode, nor while it
-    /// pulls an image.
+    /// The host did not reply in time. The command may have been executed, or may be executed
+    /// later: check with `status`. A `wash host` does not reply to requests that it cannot decode,
+    /// nor while it pulls an image.
     #[error("the host did not reply within {after:?}")]
     Timeout {
         /// The timeout that expired.
@@ -53,7 +53,7 @@ pub enum ClientError {
         /// Cause of the failure.
         reason: String,
     },
-    /// gRPC has no call for this command. Nothing was sent.
+    /// gRPC has no method for this command. Nothing was sent.
     #[error("{0} is not supported over gRPC")]
     UnsupportedOverGrpc(&'static str),
     /// The connection to the broker is down. Nothing was sent.

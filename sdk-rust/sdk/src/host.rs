@@ -14,11 +14,12 @@ pub use self::description::Description;
 pub use self::report::{ReportedState, StatusReport, StatusReporter, StatusReports};
 pub use self::serve::{Connection, ServeError, ServeOptions, serve};
 
-/// A host as its author writes it; [`serve`] does everything between this trait and the bus.
+/// The part of a host that its author writes; [`serve`] implements everything between this trait
+/// and the bus.
 ///
-/// The SDK manages IDs, states and replies, and calls the host only for work that is due: it never
-/// starts an ID that already exists, and it passes each instance to [`Host::stop`] exactly once.
-/// Methods are called concurrently for different workloads.
+/// The SDK manages IDs, states and replies. It never starts an ID that already exists, and it
+/// passes each instance to [`Host::stop`] exactly once. Methods are called concurrently for
+/// different workloads.
 pub trait Host: Send + Sync + 'static {
     /// State of a started workload, needed to serve and to stop it.
     type Instance: Send + 'static;
@@ -43,7 +44,7 @@ pub trait Host: Send + Sync + 'static {
     ///
     /// Called once for each instance, on a stop command, at shutdown, and after the host itself has
     /// reported [`StatusReporter::completed`] or [`StatusReporter::failed`]. The ID is free as soon
-    /// as it returns.
+    /// as this returns.
     fn stop(&self, instance: Self::Instance) -> impl Future<Output = ()> + Send;
 }
 
@@ -55,7 +56,7 @@ pub struct StartRequest {
     pub id: String,
     /// Workload to start. It may contain registry credentials, so never log it as a whole.
     pub workload: Workload,
-    /// Reports later state changes of this workload. Drop it if there are none.
+    /// Reports state changes of this workload after its start. Drop it if the host reports none.
     pub reporter: StatusReporter,
 }
 

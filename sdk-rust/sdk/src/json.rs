@@ -5,12 +5,12 @@ mod tree;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Deepest nesting of a message that is decoded. The schema needs seven levels; the rest is
-/// reserved for later revisions.
+/// Maximum nesting depth of a message. The schema needs seven levels; the rest is reserved for
+/// later revisions.
 pub const MAX_DEPTH: usize = 64;
 
-/// Most values in one message. Without a limit, 1 MB of `0,` would need many times its size in
-/// memory.
+/// Maximum number of values in one message. Without a limit, 1 MB of `0,` would need many times its
+/// size in memory.
 pub const MAX_VALUES: usize = 65_536;
 
 /// Reason a message cannot be decoded. It quotes no value, because a value may be a secret.
@@ -27,7 +27,7 @@ pub enum DecodeError {
     Field {
         /// Path from the top of the message, such as `workload.witWorld.components[0].poolSize`.
         path: String,
-        /// The problem, in words.
+        /// Description of the problem.
         problem: String,
     },
 }

@@ -4,11 +4,11 @@ use berth_proto::{WorkloadStartResponse, WorkloadState, WorkloadStatus};
 
 use crate::text::shorten;
 
-/// Longest ID that is accepted and echoed (HOST-WIRE-007); longer ones are refused with 413
-/// (HOST-WIRE-009).
+/// Maximum length of an ID that is accepted and echoed (HOST-WIRE-007). Longer IDs are refused with
+/// 413 (HOST-WIRE-009).
 pub(crate) const MAX_ID_BYTES: usize = 256;
 
-/// Longest text in the header `Nats-Service-Error`; the body holds the whole message.
+/// Maximum length of the header `Nats-Service-Error`. The body holds the whole message.
 const MAX_HEADER_TEXT_BYTES: usize = 200;
 
 /// Maximum size of the two service headers on the wire, subtracted from the size of the body.

@@ -30,7 +30,7 @@ impl fmt::Display for Command {
     }
 }
 
-/// Maximum length of an ID: longer than any generated ID, and far below the limit of a subject.
+/// Maximum length of a host ID: longer than any generated ID, and far below the limit of a subject.
 pub(crate) const MAX_HOST_ID_BYTES: usize = 256;
 
 /// Returns whether an ID can be part of a subject: one token, without wildcards.
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_the_subjects_that_it_builds() {
+    fn parses_subjects_that_it_builds() {
         for each in Command::ALL {
             assert_eq!(parse_command("h-1", &command("h-1", each)), Ok(each));
         }

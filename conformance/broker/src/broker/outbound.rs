@@ -123,20 +123,19 @@ impl Outbound {
         }
     }
 
-    /// Reports whether publishers should wait because too much data is pending.
+    /// Returns whether publishers should wait because too much data is pending.
     pub(super) fn is_congested(&self) -> bool {
         self.lock().pending_bytes() > self.limit_bytes / 4 * 3
     }
 
-    /// Waits until the client is no longer congested, at most for `patience`.
-    pub(super) async fn wait_until_uncongested(&self, patience: Duration) {
-        self.until(patience, |outbound| !outbound.is_congested())
-            .await;
+    /// Waits until the client is no longer congested, at most for `limit`.
+    pub(super) async fn wait_until_uncongested(&self, limit: Duration) {
+        self.until(limit, |outbound| !outbound.is_congested()).await;
     }
 
-    /// Waits until everything is written, at most for `patience`.
-    pub(super) async fn wait_until_flushed(&self, patience: Duration) {
-        self.until(patience, |outbound| outbound.lock().pending_bytes() == 0)
+    /// Waits until everything is written, at most for `limit`.
+    pub(super) async fn wait_until_flushed(&self, limit: Duration) {
+        self.until(limit, |outbound| outbound.lock().pending_bytes() == 0)
             .await;
     }
 
@@ -151,7 +150,7 @@ impl Outbound {
         self.socket_full.notify_one();
     }
 
-    async fn until(&self, patience: Duration, done: impl Fn(&Self) -> bool) {
+    async fn until(&self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let wait = async {
             loop {
                 let mut progress = std::pin::pin!(self.progress.notified());
@@ -164,7 +163,7 @@ impl Outbound {
             }
         };
         // A timeout is not an error: the caller continues either way.
-        let _ = tokio::time::timeout(patience, wait).await;
+        let _ = tokio::time::timeout(limit, wait).await;
     }
 
     /// Writes until nothing is pending. Only the current writer calls this.

@@ -268,7 +268,7 @@ impl Subscription {
     /// The value of `max` without a limit.
     pub(super) const UNLIMITED: u64 = u64::MAX;
 
-    /// Reports whether the maximum is reached.
+    /// Returns whether the maximum is reached.
     pub(super) fn is_exhausted(&self) -> bool {
         self.delivered.load(Ordering::Acquire) >= self.max.load(Ordering::Acquire)
     }

@@ -85,7 +85,7 @@ impl Session {
         }
     }
 
-    /// Reports whether the client may send operations.
+    /// Returns whether the client may send operations.
     pub(super) fn is_authenticated(&self) -> bool {
         self.authenticated
     }

@@ -18,16 +18,15 @@ pub enum FrameError {
     /// A control line exceeds the limit.
     #[error("control line exceeds {limit_bytes} bytes")]
     LineTooLong {
-        /// The limit.
+        /// Maximum length of a control line.
         limit_bytes: usize,
     },
     /// Headers and payload together exceed the limit.
     #[error("payload of {size_bytes} bytes exceeds the limit of {limit_bytes} bytes")]
     PayloadTooLarge {
-        /// The announced size.
+        /// Size that the control line announces.
         size_bytes: usize,
-        /// The limit.
-        /// The most that is allowed.
+        /// Maximum size.
         limit_bytes: usize,
     },
     /// A payload does not end with CR LF.

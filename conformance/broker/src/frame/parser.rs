@@ -48,9 +48,9 @@ impl<O: Operation> Parser<O> {
     /// Returns the next operation and removes it from `input`, or `None` if more input is needed.
     ///
     /// # Errors
-    /// When the input is not an operation of this side within the limits. No further operation can
-    /// be parsed. A rejected line is put back at the front of `input`, so that a proxy can forward
-    /// it.
+    /// Fails if the input is not an operation of this side within the limits. No further operation
+    /// can be parsed. A rejected line is put back at the front of `input`, so that a proxy can
+    /// forward it.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<O>, FrameError> {
         if self.head.is_none() {
             let Some(line) = self.reader.next(input, self.limits.line_bytes)? else {

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::image_support::{claim_failure, claim_success, credentials, idle, private_registry};
+use super::image_support::{
+    claim_becomes_running, claim_start_fails, credentials, idle_workload, private_registry,
+};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
@@ -45,8 +47,8 @@ async fn pull_secret(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
     let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
-    let workload = idle(cx, &pushed).pull_secret(&account.user, &account.password);
-    claim_success(
+    let workload = idle_workload(cx, &pushed).pull_secret(&account.user, &account.password);
+    claim_becomes_running(
         cx,
         HOST_IMG_015,
         "a private image with its credentials",
@@ -62,16 +64,16 @@ async fn unauthorized(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
     let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_016,
         "a private image without credentials",
         &cx.id("a"),
-        &idle(cx, &pushed),
+        &idle_workload(cx, &pushed),
     )
     .await?;
-    let wrong = idle(cx, &pushed).pull_secret(&account.user, "not-the-password");
-    claim_failure(
+    let wrong = idle_workload(cx, &pushed).pull_secret(&account.user, "not-the-password");
+    claim_start_fails(
         cx,
         HOST_IMG_016,
         "a private image with wrong credentials",
@@ -87,7 +89,7 @@ async fn unauthorized(cx: &CheckContext) -> Flow {
 async fn credential_scope(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
     let public = cx.push_as("public", Role::Idle, RepositoryBehavior::Healthy);
-    let workload = idle(cx, &public).pull_secret(&account.user, &account.password);
+    let workload = idle_workload(cx, &public).pull_secret(&account.user, &account.password);
     cx.start_and_wait(&cx.id("a"), &workload).await?;
     let with_credentials = |log: Vec<LoggedRequest>| {
         log.iter()
@@ -104,20 +106,20 @@ async fn credential_scope(cx: &CheckContext) -> Flow {
     let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("moved/idle", "v1", cx.artifact(Role::Idle));
     registry.set_behavior("moved/idle", RepositoryBehavior::RedirectBlob);
-    let workload = idle(cx, &pushed).pull_secret(&account.user, &account.password);
+    let workload = idle_workload(cx, &pushed).pull_secret(&account.user, &account.password);
     let id = cx.id("b");
     if cx.start(&id, &workload).await?.state == State::Starting {
         // Following the redirect is optional; only the credentials in that request are judged.
-        let settled = cx.eventually(deadlines::DEFAULT_WAIT, "the start ends", || async {
+        let ended = cx.eventually(deadlines::DEFAULT_WAIT, "the start ends", || async {
             let status = cx.status(&id).await?;
             match status.state {
                 State::Starting => Err(status.to_string()),
                 _ => Ok(()),
             }
         });
-        settled.await.or_blocked(cx, HOST_IMG_007)?;
+        ended.await.or_blocked(cx, HOST_IMG_007)?;
     }
-    let redirected = with_credentials(registry.redirect_log("moved/idle"));
+    let redirected = with_credentials(registry.redirect_target_log("moved/idle"));
     cx.claim(HOST_IMG_017).is(
         "number of requests with credentials to the target of a redirect",
         redirected,
@@ -131,8 +133,8 @@ async fn bearer_token(cx: &CheckContext) -> Flow {
     let account = credentials(cx);
     let registry = private_registry(RequiredAuth::Bearer(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
-    let workload = idle(cx, &pushed).pull_secret(&account.user, &account.password);
-    claim_success(
+    let workload = idle_workload(cx, &pushed).pull_secret(&account.user, &account.password);
+    claim_becomes_running(
         cx,
         HOST_IMG_018,
         "an image behind a token server",
@@ -149,9 +151,9 @@ async fn use_credentials(cx: &CheckContext) -> Result<(String, Vec<Response>), B
     let account = credentials(cx);
     let registry = private_registry(RequiredAuth::Basic(account.clone())).await?;
     let pushed = registry.push("private/idle", "v1", cx.artifact(Role::Idle));
-    let valid = idle(cx, &pushed).pull_secret(&account.user, &account.password);
+    let valid = idle_workload(cx, &pushed).pull_secret(&account.user, &account.password);
     let missing = pushed.reference.replace(":v1", ":v9");
-    let failing = idle(cx, missing).pull_secret(&account.user, &account.password);
+    let failing = idle_workload(cx, missing).pull_secret(&account.user, &account.password);
     let malformed = valid.clone().field("poolSize", Value::Bool(true));
     let mut responses = Vec::new();
     for (name, workload) in [

@@ -127,7 +127,7 @@ async fn on_request(cx: &CheckContext) -> Flow {
                 published.to_string()
             });
     }
-    judge_values(cx, &requested_json);
+    claim_valid_values(cx, &requested_json);
     let again = cx.heartbeat().await?.json.unwrap_or_default();
     for name in [
         "id",
@@ -146,8 +146,9 @@ async fn on_request(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Claims that `startedAt` is in the past and that free memory does not exceed total memory.
-fn judge_values(cx: &CheckContext, heartbeat: &Value) {
+/// Records the claim that `startedAt` is in the past and that free memory does not exceed total
+/// memory.
+fn claim_valid_values(cx: &CheckContext, heartbeat: &Value) {
     let bytes = |name: &str| {
         let text = heartbeat.get(name).and_then(Value::as_str).unwrap_or("0");
         text.parse::<u64>().unwrap_or(0)
@@ -175,7 +176,7 @@ fn judge_values(cx: &CheckContext, heartbeat: &Value) {
 }
 
 /// Requests a heartbeat and returns its `workloadCount`; an absent field means 0.
-async fn count(cx: &CheckContext) -> Result<i64, Blocked> {
+async fn requested_workload_count(cx: &CheckContext) -> Result<i64, Blocked> {
     let heartbeat = cx.heartbeat().await?;
     let json = heartbeat.json.clone().unwrap_or_default();
     match json.get("workloadCount") {
@@ -190,27 +191,33 @@ async fn count(cx: &CheckContext) -> Result<i64, Blocked> {
 
 /// `workloadCount` changes by one with every start and every stop.
 async fn workload_count(cx: &CheckContext) -> Flow {
-    let before = count(cx).await?;
+    let before = requested_workload_count(cx).await?;
     let ids = [cx.id("a"), cx.id("b"), cx.id("c")];
     for (started, id) in (1..).zip(&ids) {
         cx.start_and_wait(id, &cx.workload()).await?;
         let description = format!("`workloadCount` after {started} starts");
-        cx.claim(HOST_BEAT_008)
-            .is(&description, count(cx).await?, before + started);
+        cx.claim(HOST_BEAT_008).is(
+            &description,
+            requested_workload_count(cx).await?,
+            before + started,
+        );
     }
     for (stopped, id) in (1..).zip(&ids) {
         cx.stop(id).await?;
         cx.wait_not_found(id).await.or_blocked(cx, HOST_STOP_002)?;
         let description = format!("`workloadCount` after {stopped} stops");
-        cx.claim(HOST_BEAT_008)
-            .is(&description, count(cx).await?, before + 3 - stopped);
+        cx.claim(HOST_BEAT_008).is(
+            &description,
+            requested_workload_count(cx).await?,
+            before + 3 - stopped,
+        );
     }
     Ok(())
 }
 
 /// `workloadCount` does not include a workload whose start failed.
 async fn failed_start_not_counted(cx: &CheckContext) -> Flow {
-    let before = count(cx).await?;
+    let before = requested_workload_count(cx).await?;
     let id = cx.id("a");
     let workload = cx.workload().component("Not A Reference/UPPER:1");
     let failed = cx.start(&id, &workload).await?.state == crate::wire::response::State::Error;
@@ -218,7 +225,7 @@ async fn failed_start_not_counted(cx: &CheckContext) -> Flow {
     let expected = if failed { before } else { before + 1 };
     cx.claim(HOST_BEAT_009).is(
         "`workloadCount` after a failed start",
-        count(cx).await?,
+        requested_workload_count(cx).await?,
         expected,
     );
     Ok(())

@@ -78,7 +78,7 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "services/routes-removed", run: routes_removed, covers: [HOST_SVC_019], host: Shared,
-        roles: [Hello, ServiceOnce, ServiceSlowFail], needs: [Ingress, Registry],
+        roles: [Hello, ServiceOkAfter300Ms, ServiceErrAfter300Ms], needs: [Ingress, Registry],
         budget_s: 90, slow: false,
     },
 ];
@@ -134,7 +134,7 @@ async fn routing(cx: &CheckContext) -> Flow {
 
 /// A request for an unknown host name returns 404.
 async fn no_route(cx: &CheckContext) -> Flow {
-    let response = cx.http_get(&cx.http_host_name("nobody"), "/").await?;
+    let response = cx.http_get(&cx.http_host_name("unknown"), "/").await?;
     cx.claim(HOST_HTTP_002)
         .is("status for an unknown host name", response.status, 404);
     Ok(())
@@ -218,7 +218,7 @@ async fn invalid_host(cx: &CheckContext) -> Flow {
                 .wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
                 .await
                 .result
-                .map_or(start.state.clone(), |a| a.state),
+                .map_or(start.state.clone(), |response| response.state),
             _ => start.state.clone(),
         };
         let description = format!("state of an HTTP workload with {description}");
@@ -376,8 +376,8 @@ async fn entire_request(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// While more handlers spin than the machine has cores, the host serves another workload and
-/// replies to status.
+/// While eight handlers spin, usually more than the machine has cores, the host serves another
+/// workload and replies to status.
 async fn spin(cx: &CheckContext) -> Flow {
     let (spinning_host, hello_host, beacon) = (
         cx.http_host_name("spin"),
@@ -444,8 +444,8 @@ async fn timeout(cx: &CheckContext) -> Flow {
 /// A workload whose service has ended, in COMPLETED or in ERROR, gets no requests.
 async fn routes_removed(cx: &CheckContext) -> Flow {
     for (label, role, end) in [
-        ("completed", Role::ServiceOnce, State::Completed),
-        ("failed", Role::ServiceSlowFail, State::Error),
+        ("completed", Role::ServiceOkAfter300Ms, State::Completed),
+        ("failed", Role::ServiceErrAfter300Ms, State::Error),
     ] {
         let (id, host, beacon) = (cx.id(label), cx.http_host_name(label), cx.beacon());
         let workload = hello(cx, &host).service(role).beacon(&beacon);

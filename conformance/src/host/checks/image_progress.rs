@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::image_support::{claim_success, idle, push_slow};
+use super::image_support::{claim_becomes_running, idle_workload, push_slow};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
@@ -71,7 +71,7 @@ async fn failures_isolated(cx: &CheckContext) -> Flow {
     .enumerate()
     {
         let pushed = cx.push_as(&format!("bad-{index}"), Role::Idle, behavior);
-        cx.start(&cx.id(&format!("bad-{index}")), &idle(cx, &pushed))
+        cx.start(&cx.id(&format!("bad-{index}")), &idle_workload(cx, &pushed))
             .await?;
         let good = cx.push_as(
             &format!("good-{index}"),
@@ -79,12 +79,12 @@ async fn failures_isolated(cx: &CheckContext) -> Flow {
             RepositoryBehavior::Healthy,
         );
         let description = format!("a healthy image after failed pull number {}", index + 1);
-        claim_success(
+        claim_becomes_running(
             cx,
             HOST_IMG_020,
             &description,
             &cx.id(&format!("good-{index}")),
-            &idle(cx, &good),
+            &idle_workload(cx, &good),
         )
         .await?;
     }
@@ -96,7 +96,7 @@ async fn failures_isolated(cx: &CheckContext) -> Flow {
 async fn reply_deadline(cx: &CheckContext) -> Flow {
     let pushed = cx.push_with(Role::Idle, RepositoryBehavior::HangOnManifest);
     let id = cx.id("a");
-    let payload = idle(cx, &pushed).start_request(&id).to_string();
+    let payload = idle_workload(cx, &pushed).start_request(&id).to_string();
     let within = deadlines::START_REPLY.limit;
     let reply = cx
         .send_within(
@@ -124,12 +124,16 @@ async fn reply_deadline(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Sends a start with a slow image without waiting for the reply, and waits until its pull has
-/// started.
-async fn begin_slow_start(cx: &CheckContext, name: &str, seconds: u64) -> Result<String, Blocked> {
-    let pushed = push_slow(cx, name, seconds);
+/// Sends a start with an image whose pull takes about `delay`, without waiting for the reply, and
+/// waits until the pull has begun. Returns the workload id.
+async fn begin_slow_start(
+    cx: &CheckContext,
+    name: &str,
+    delay: Duration,
+) -> Result<String, Blocked> {
+    let pushed = push_slow(cx, name, delay);
     let id = cx.id(name);
-    let payload = idle(cx, &pushed).start_request(&id).to_string();
+    let payload = idle_workload(cx, &pushed).start_request(&id).to_string();
     cx.publish_no_reply("workload.start", payload).await?;
     let repository = cx.repository(name);
     let requested = cx
@@ -144,7 +148,7 @@ async fn begin_slow_start(cx: &CheckContext, name: &str, seconds: u64) -> Result
 
 /// The state is STARTING while the image is pulled.
 async fn starting(cx: &CheckContext) -> Flow {
-    let id = begin_slow_start(cx, "slow", 3).await?;
+    let id = begin_slow_start(cx, "slow", Duration::from_secs(3)).await?;
     let status = cx.status(&id).await?;
     let description = "state while the image is pulled";
     cx.claim(HOST_START_013)
@@ -156,14 +160,14 @@ async fn starting(cx: &CheckContext) -> Flow {
 /// During a start that takes eight seconds, the host replies to start, status and stop of another
 /// id.
 async fn other_workloads(cx: &CheckContext) -> Flow {
-    let slow = begin_slow_start(cx, "slow", 8).await?;
+    let slow = begin_slow_start(cx, "slow", Duration::from_secs(8)).await?;
     let other = cx.id("other");
     let start = cx.workload().start_request(&other).to_string();
-    let named = serde_json::json!({ "workloadId": other }).to_string();
+    let id_request = serde_json::json!({ "workloadId": other }).to_string();
     for (command, payload) in [
         ("workload.start", start),
-        ("workload.status", named.clone()),
-        ("workload.stop", named),
+        ("workload.status", id_request.clone()),
+        ("workload.stop", id_request),
     ] {
         let reply = cx
             .send(command, payload, crate::wire::response::Headers::none())
@@ -188,7 +192,7 @@ async fn heartbeats_continue(cx: &CheckContext) -> Flow {
     let probe_id = cx.id("never-started");
     let mut index = 0;
     while started_at.elapsed() < duration {
-        begin_slow_start(cx, &format!("slow-{index}"), 6).await?;
+        begin_slow_start(cx, &format!("slow-{index}"), Duration::from_secs(6)).await?;
         // The next start begins before this one ends, so that a start is always in progress.
         let replies = cx.consistently(
             Duration::from_secs(4),
@@ -222,7 +226,7 @@ async fn heartbeats_continue(cx: &CheckContext) -> Flow {
 /// Starts a workload whose image is missing and waits for ERROR.
 async fn failed_start(cx: &CheckContext, id: &str) -> Result<(PushedImage, Response), Blocked> {
     let pushed = cx.push_as("idle", Role::Idle, RepositoryBehavior::NotFound);
-    let start = cx.start(id, &idle(cx, &pushed)).await?;
+    let start = cx.start(id, &idle_workload(cx, &pushed)).await?;
     if start.state == State::Starting {
         let failed = cx
             .wait_for_state(id, State::Error, deadlines::PULL_TIMEOUT)
@@ -270,12 +274,12 @@ async fn retry_after_failure(cx: &CheckContext) -> Flow {
     let (pushed, _) = failed_start(cx, &id).await?;
     cx.registry()
         .set_behavior(&cx.repository("idle"), RepositoryBehavior::Healthy);
-    claim_success(
+    claim_becomes_running(
         cx,
         HOST_START_017,
         "a second start of an id in ERROR",
         &id,
-        &idle(cx, &pushed),
+        &idle_workload(cx, &pushed),
     )
     .await?;
     Ok(())
@@ -287,7 +291,7 @@ async fn reply_matches_status(cx: &CheckContext) -> Flow {
     let healthy = cx.push_as("healthy", Role::Idle, RepositoryBehavior::Healthy);
     let missing = cx.push_as("missing", Role::Idle, RepositoryBehavior::NotFound);
     for (id, pushed) in [(&good, &healthy), (&bad, &missing)] {
-        let start = cx.start(id, &idle(cx, pushed)).await?;
+        let start = cx.start(id, &idle_workload(cx, pushed)).await?;
         let status = cx.status(id).await?;
         // STARTING may already be stale; every other state is final.
         let matches = start.state == State::Starting || start.state == status.state;
@@ -304,7 +308,7 @@ async fn reply_matches_status(cx: &CheckContext) -> Flow {
 async fn stop_during_start(cx: &CheckContext) -> Flow {
     let pushed = cx.push_with(Role::Idle, RepositoryBehavior::HangOnManifest);
     let id = cx.id("a");
-    let payload = idle(cx, &pushed).start_request(&id).to_string();
+    let payload = idle_workload(cx, &pushed).start_request(&id).to_string();
     cx.publish_no_reply("workload.start", payload).await?;
     let repository = cx.repository(Role::Idle.name());
     let requested = cx
@@ -326,10 +330,10 @@ async fn stop_during_start(cx: &CheckContext) -> Flow {
         "the host replies to a stop during a start within 5 s",
         &reply,
     );
-    let gone = cx
+    let not_found = cx
         .wait_for_state(&id, State::NotFound, deadlines::STOP_FREES_ID)
         .await;
-    if cx.claim(HOST_STOP_005).met(gone).is_some() {
+    if cx.claim(HOST_STOP_005).met(not_found).is_some() {
         let restart = cx.start(&id, &cx.workload()).await?;
         let accepted = matches!(restart.state, State::Running | State::Starting);
         cx.claim(HOST_STOP_005).about(&restart).holds(

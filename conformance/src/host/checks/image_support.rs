@@ -13,13 +13,13 @@ use crate::testbed::registry::{
 use crate::wire::response::{Response, State};
 
 /// Returns a workload with one component of this image.
-pub(super) fn idle<'c>(cx: &'c CheckContext, image: impl Image) -> Workload<'c> {
+pub(super) fn idle_workload<'c>(cx: &'c CheckContext, image: impl Image) -> Workload<'c> {
     cx.workload().component(image)
 }
 
 /// Starts a registry for one check, for settings that affect a whole registry.
-pub(super) async fn private_registry(demand: RequiredAuth) -> Result<Registry, Blocked> {
-    Registry::start_private(demand)
+pub(super) async fn private_registry(auth: RequiredAuth) -> Result<Registry, Blocked> {
+    Registry::start_private(auth)
         .await
         .map_err(|cause| Blocked::harness("cannot start a registry", cause))
 }
@@ -28,22 +28,23 @@ pub(super) async fn private_registry(demand: RequiredAuth) -> Result<Registry, B
 pub(super) fn credentials(cx: &CheckContext) -> Credentials {
     Credentials {
         user: "berth".to_owned(),
-        password: format!("pw-{}-x7Q", cx.tag()),
+        password: format!("pw-{}-x7Q", cx.unique_name()),
     }
 }
 
-/// Pushes an image into a slow repository: a start with it takes about `seconds`.
-pub(super) fn push_slow(cx: &CheckContext, name: &str, seconds: u64) -> PushedImage {
+/// Pushes an image into a repository whose manifest takes `delay`, so that a start takes about as
+/// long.
+pub(super) fn push_slow(cx: &CheckContext, name: &str, delay: Duration) -> PushedImage {
     let behavior = RepositoryBehavior::Slow {
-        before_manifest: Duration::from_secs(seconds),
+        before_manifest: delay,
         blob_bytes_per_second: 1 << 20,
     };
     cx.push_as(name, Role::Idle, behavior)
 }
 
-/// Claims that a start ends in ERROR, at once or after STARTING, and returns the response with
-/// ERROR.
-pub(super) async fn claim_failure(
+/// Records the claim that a start ends in ERROR, at once or after STARTING. Returns the response
+/// with ERROR, or `None` if the claim does not hold.
+pub(super) async fn claim_start_fails(
     cx: &CheckContext,
     requirement: Requirement,
     description: &str,
@@ -66,8 +67,9 @@ pub(super) async fn claim_failure(
     Ok(held.then_some(start))
 }
 
-/// Claims that a workload becomes RUNNING.
-pub(super) async fn claim_success(
+/// Starts a workload and records the claim that it becomes RUNNING. Returns whether the claim
+/// holds.
+pub(super) async fn claim_becomes_running(
     cx: &CheckContext,
     requirement: Requirement,
     description: &str,

@@ -1,11 +1,12 @@
 //! Image checks: pulls, invalid images, failing registries and pull policies.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 
 use super::image_support::{
-    claim_failure, claim_success, idle, layer_requests, private_registry, push_slow,
+    claim_becomes_running, claim_start_fails, idle_workload, layer_requests, private_registry,
+    push_slow,
 };
 use crate::check::outcome::Flow;
 use crate::host::check::{Check, check};
@@ -87,16 +88,16 @@ pub const CHECKS: &[Check] = &[
 /// Images are pulled by tag and by digest.
 async fn tag_and_digest(cx: &CheckContext) -> Flow {
     let pushed = cx.push(Role::Idle);
-    claim_success(
+    claim_becomes_running(
         cx,
         HOST_IMG_001,
         "an image by tag",
         &cx.id("tag"),
-        &idle(cx, &pushed),
+        &idle_workload(cx, &pushed),
     )
     .await?;
-    let by_digest = idle(cx, pushed.digest_reference.clone());
-    claim_success(
+    let by_digest = idle_workload(cx, pushed.digest_reference.clone());
+    claim_becomes_running(
         cx,
         HOST_IMG_001,
         "an image by digest",
@@ -110,12 +111,12 @@ async fn tag_and_digest(cx: &CheckContext) -> Flow {
 /// A layer or a manifest that does not match its digest is refused.
 async fn digest_mismatch(cx: &CheckContext) -> Flow {
     let layer = cx.push_as("layer", Role::Idle, RepositoryBehavior::WrongBlob);
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_002,
         "a layer that does not match its digest",
         &cx.id("layer"),
-        &idle(cx, &layer),
+        &idle_workload(cx, &layer),
     )
     .await?;
     let manifest = cx.push_as(
@@ -123,8 +124,8 @@ async fn digest_mismatch(cx: &CheckContext) -> Flow {
         Role::Idle,
         RepositoryBehavior::WrongManifestForDigest,
     );
-    let workload = idle(cx, manifest.digest_reference.clone());
-    claim_failure(
+    let workload = idle_workload(cx, manifest.digest_reference.clone());
+    claim_start_fails(
         cx,
         HOST_IMG_002,
         "a manifest that does not match its digest",
@@ -138,22 +139,22 @@ async fn digest_mismatch(cx: &CheckContext) -> Flow {
 /// A start with an unknown repository or tag ends in ERROR.
 async fn missing(cx: &CheckContext) -> Flow {
     let not_found = cx.push_as("gone", Role::Idle, RepositoryBehavior::NotFound);
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_003,
         "an unknown repository",
         &cx.id("a"),
-        &idle(cx, &not_found),
+        &idle_workload(cx, &not_found),
     )
     .await?;
     let pushed = cx.push(Role::Idle);
     let other_tag = pushed.reference.replace(":v1", ":v2");
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_003,
         "an unknown tag",
         &cx.id("b"),
-        &idle(cx, other_tag),
+        &idle_workload(cx, other_tag),
     )
     .await?;
     Ok(())
@@ -174,7 +175,14 @@ async fn unreachable(cx: &CheckContext) -> Flow {
     let starts = kinds.map(|(fault, pushed)| async move {
         let description = format!("a registry that {fault}");
         let id = cx.id(&fault.replace(' ', "-"));
-        claim_failure(cx, HOST_IMG_004, &description, &id, &idle(cx, &pushed)).await
+        claim_start_fails(
+            cx,
+            HOST_IMG_004,
+            &description,
+            &id,
+            &idle_workload(cx, &pushed),
+        )
+        .await
     });
     try_join_all(starts).await?;
     Ok(())
@@ -183,12 +191,12 @@ async fn unreachable(cx: &CheckContext) -> Flow {
 /// An artifact that is not a component of the right media type is refused.
 async fn not_runnable(cx: &CheckContext) -> Flow {
     let module = cx.push(Role::CoreModule);
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_005,
         "a core module instead of a component",
-        &cx.id("kind"),
-        &idle(cx, &module),
+        &cx.id("core-module"),
+        &idle_workload(cx, &module),
     )
     .await?;
     let artifact = cx.artifact(Role::Idle);
@@ -197,31 +205,35 @@ async fn not_runnable(cx: &CheckContext) -> Flow {
         ..artifact.clone()
     };
     let text = cx.registry().push(&cx.repository("text"), "v1", text);
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_005,
         "a layer of text",
         &cx.id("text"),
-        &idle(cx, &text),
+        &idle_workload(cx, &text),
     )
     .await?;
     let other = artifact.with_layer_media_type("application/vnd.oci.image.layer.v1.tar");
     let other = cx.registry().push(&cx.repository("media"), "v1", other);
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_005,
         "a layer of another media type",
         &cx.id("media"),
-        &idle(cx, &other),
+        &idle_workload(cx, &other),
     )
     .await?;
-    let page = cx.push_as("page", Role::Idle, RepositoryBehavior::TextInsteadOfJson);
-    claim_failure(
+    let not_json = cx.push_as(
+        "not-json",
+        Role::Idle,
+        RepositoryBehavior::TextInsteadOfJson,
+    );
+    claim_start_fails(
         cx,
         HOST_IMG_005,
         "text instead of a manifest",
-        &cx.id("page"),
-        &idle(cx, &page),
+        &cx.id("not-json"),
+        &idle_workload(cx, &not_json),
     )
     .await?;
     Ok(())
@@ -245,13 +257,20 @@ async fn invalid_references(cx: &CheckContext) -> Flow {
     ];
     for (index, (description, reference)) in invalid.into_iter().enumerate() {
         let id = cx.id(&index.to_string());
-        claim_failure(cx, HOST_IMG_006, description, &id, &idle(cx, reference)).await?;
+        claim_start_fails(
+            cx,
+            HOST_IMG_006,
+            description,
+            &id,
+            &idle_workload(cx, reference),
+        )
+        .await?;
     }
     Ok(())
 }
 
-/// Claims that a start with a hanging registry ends in ERROR within 60 s.
-async fn pull_times_out(
+/// Records the claim that a start with a hanging registry ends in ERROR within 60 s.
+async fn claim_pull_times_out(
     cx: &CheckContext,
     description: &str,
     behavior: RepositoryBehavior,
@@ -259,10 +278,10 @@ async fn pull_times_out(
     let pushed = cx.push_with(Role::Idle, behavior);
     let id = cx.id("a");
     let started_at = Instant::now();
-    let workload = idle(cx, &pushed).pull_policy("ALWAYS");
+    let workload = idle_workload(cx, &pushed).pull_policy("ALWAYS");
     let start = cx.start(&id, &workload).await?;
     if start.state == State::Running {
-        // The host did not send the request that hangs, and so pulled the image.
+        // The host does not send the request that would hang, so the pull succeeds.
         cx.claim(HOST_IMG_007)
             .holds("the pull ends within 60 s", true, String::new);
         return Ok(());
@@ -280,7 +299,7 @@ async fn pull_times_out(
 
 /// A pull times out if the registry never responds to HEAD.
 async fn hanging_head(cx: &CheckContext) -> Flow {
-    pull_times_out(
+    claim_pull_times_out(
         cx,
         "a HEAD request without a response",
         RepositoryBehavior::HangOnHead,
@@ -290,7 +309,7 @@ async fn hanging_head(cx: &CheckContext) -> Flow {
 
 /// A pull times out if the manifest never arrives.
 async fn hanging_manifest(cx: &CheckContext) -> Flow {
-    pull_times_out(
+    claim_pull_times_out(
         cx,
         "a manifest that never arrives",
         RepositoryBehavior::HangOnManifest,
@@ -300,7 +319,7 @@ async fn hanging_manifest(cx: &CheckContext) -> Flow {
 
 /// A pull times out if a layer stops in the middle.
 async fn hanging_blob(cx: &CheckContext) -> Flow {
-    pull_times_out(
+    claim_pull_times_out(
         cx,
         "a layer that stops in the middle",
         RepositoryBehavior::HangMidBlob,
@@ -308,7 +327,8 @@ async fn hanging_blob(cx: &CheckContext) -> Flow {
     .await
 }
 
-/// Endless layers and manifests, and a layer that declares 1 TiB, are refused before they end.
+/// An endless layer, an endless manifest and a layer that declares 1 TiB are refused without being
+/// read to the end, and the host still replies.
 async fn oversized(cx: &CheckContext) -> Flow {
     let huge = RepositoryBehavior::OversizeBlob {
         declared_bytes: 1 << 40,
@@ -324,19 +344,19 @@ async fn oversized(cx: &CheckContext) -> Flow {
     ];
     let starts = kinds.map(|(name, description, behavior)| async move {
         let pushed = cx.push_as(name, Role::Idle, behavior);
-        claim_failure(
+        claim_start_fails(
             cx,
             HOST_IMG_008,
             description,
             &cx.id(name),
-            &idle(cx, &pushed),
+            &idle_workload(cx, &pushed),
         )
         .await
     });
     try_join_all(starts).await?;
     let status = cx.status(&cx.id("never-started")).await?;
     cx.claim(HOST_IMG_008).is(
-        "state of an unknown id after oversized images",
+        "state of an unknown id after oversized images (the host still replies)",
         status.state,
         State::NotFound,
     );
@@ -346,12 +366,12 @@ async fn oversized(cx: &CheckContext) -> Flow {
 /// A truncated layer is refused.
 async fn truncated(cx: &CheckContext) -> Flow {
     let pushed = cx.push_with(Role::Idle, RepositoryBehavior::TruncateBlob);
-    claim_failure(
+    claim_start_fails(
         cx,
         HOST_IMG_009,
         "a truncated layer",
         &cx.id("a"),
-        &idle(cx, &pushed),
+        &idle_workload(cx, &pushed),
     )
     .await?;
     Ok(())
@@ -359,9 +379,9 @@ async fn truncated(cx: &CheckContext) -> Flow {
 
 /// Eight overlapping starts of one image download its layer once.
 async fn single_download(cx: &CheckContext) -> Flow {
-    let pushed = push_slow(cx, "slow", 1);
+    let pushed = push_slow(cx, "slow", Duration::from_secs(1));
     let ids: Vec<String> = (0..8).map(|index| cx.id(&index.to_string())).collect();
-    let workload = idle(cx, &pushed);
+    let workload = idle_workload(cx, &pushed);
     let starts = ids.iter().map(|id| cx.start(id, &workload));
     try_join_all(starts).await?;
     for id in &ids {
@@ -379,7 +399,7 @@ async fn single_download(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// With the policy ALWAYS, a start runs the image that the tag names now.
+/// With the policy ALWAYS, a start runs the image to which the tag has moved.
 async fn policy_always(cx: &CheckContext) -> Flow {
     let (repository, beacon) = (cx.repository("moving"), cx.beacon());
     let pushed = cx
@@ -419,7 +439,7 @@ async fn policy_always(cx: &CheckContext) -> Flow {
     );
     if let Some(state) = cx.claim(HOST_IMG_011).met(ended.await) {
         let description =
-            "final state of the image that the tag names now (the old image: COMPLETED)";
+            "final state of the second service (COMPLETED means that the old image ran)";
         cx.claim(HOST_IMG_011).is(description, state, State::Error);
     }
     let requests_after = cx
@@ -444,15 +464,18 @@ async fn policy_if_not_present(cx: &CheckContext) -> Flow {
     let registry = private_registry(RequiredAuth::None).await?;
     let pushed = registry.push("here/idle", "v1", cx.artifact(Role::Idle));
     let by_digest = pushed.digest_reference.clone();
-    cx.start_and_wait(&cx.id("tag-1"), &idle(cx, &pushed))
+    cx.start_and_wait(&cx.id("tag-1"), &idle_workload(cx, &pushed))
         .await?;
-    cx.start_and_wait(&cx.id("digest-1"), &idle(cx, by_digest.clone()))
+    cx.start_and_wait(&cx.id("digest-1"), &idle_workload(cx, by_digest.clone()))
         .await?;
     registry.go_offline();
-    for (name, workload) in [("tag", idle(cx, &pushed)), ("digest", idle(cx, by_digest))] {
+    for (name, workload) in [
+        ("tag", idle_workload(cx, &pushed)),
+        ("digest", idle_workload(cx, by_digest)),
+    ] {
         let description = format!("IF_NOT_PRESENT by {name} without the registry");
         let workload = workload.pull_policy("IF_NOT_PRESENT");
-        claim_success(
+        claim_becomes_running(
             cx,
             HOST_IMG_012,
             &description,
@@ -467,8 +490,8 @@ async fn policy_if_not_present(cx: &CheckContext) -> Flow {
 /// With the policy NEVER, only cached images start, and the host sends no request to the registry.
 async fn policy_never(cx: &CheckContext) -> Flow {
     let absent = cx.push_as("absent", Role::Idle, RepositoryBehavior::Healthy);
-    let workload = idle(cx, &absent).pull_policy("NEVER");
-    claim_failure(
+    let workload = idle_workload(cx, &absent).pull_policy("NEVER");
+    claim_start_fails(
         cx,
         HOST_IMG_014,
         "NEVER with an image that is not cached",
@@ -484,10 +507,11 @@ async fn policy_never(cx: &CheckContext) -> Flow {
     );
 
     let present = cx.push_as("present", Role::Idle, RepositoryBehavior::Healthy);
-    cx.start_and_wait(&cx.id("b"), &idle(cx, &present)).await?;
+    cx.start_and_wait(&cx.id("b"), &idle_workload(cx, &present))
+        .await?;
     let before = cx.registry().log(&cx.repository("present")).len();
-    let workload = idle(cx, &present).pull_policy("NEVER");
-    claim_success(
+    let workload = idle_workload(cx, &present).pull_policy("NEVER");
+    claim_becomes_running(
         cx,
         HOST_IMG_014,
         "NEVER with a cached image",
@@ -504,9 +528,9 @@ async fn policy_never(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// A pull continues after its start was stopped, and a second start uses it.
+/// A pull continues after its start was stopped, and a second start uses the pulled image.
 async fn pull_outlives_stop(cx: &CheckContext) -> Flow {
-    let pushed = push_slow(cx, "slow", 2);
+    let pushed = push_slow(cx, "slow", Duration::from_secs(2));
     let (first, second) = (cx.id("first"), cx.id("second"));
     let start = cx
         .workload()
@@ -523,7 +547,8 @@ async fn pull_outlives_stop(cx: &CheckContext) -> Flow {
         .await;
     requested.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"no request to the registry"))?;
     cx.stop(&first).await?;
-    cx.start_and_wait(&second, &idle(cx, &pushed)).await?;
+    cx.start_and_wait(&second, &idle_workload(cx, &pushed))
+        .await?;
     let downloads = layer_requests(&cx.registry().log(&repository), &pushed.layer_digest);
     cx.claim(HOST_IMG_019).is(
         "number of downloads of the layer for both starts",

@@ -63,14 +63,14 @@ pub const CHECKS: &[Check] = &[
 async fn envelope(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.workload().start_request(&id).to_string();
-    let named = |id: &str| json!({ "workloadId": id }).to_string();
+    let id_request = |id: &str| json!({ "workloadId": id }).to_string();
     let unknown = cx.id("never-started");
     for (command, payload) in [
         ("workload.start", start),
-        ("workload.status", named(&id)),
-        ("workload.stop", named(&id)),
-        ("workload.status", named(&unknown)),
-        ("workload.stop", named(&unknown)),
+        ("workload.status", id_request(&id)),
+        ("workload.stop", id_request(&id)),
+        ("workload.status", id_request(&unknown)),
+        ("workload.stop", id_request(&unknown)),
     ] {
         let reply = cx.send(command, payload, Headers::none()).await?;
         let Some(response) = reply.response() else {
@@ -87,7 +87,7 @@ async fn envelope(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Sends a start with a valid spelling and claims that the workload becomes RUNNING.
+/// Sends a start with a valid spelling and records the claim that the workload becomes RUNNING.
 async fn claim_running(
     cx: &CheckContext,
     requirement: Requirement,
@@ -116,8 +116,8 @@ async fn claim_running(
     Ok(())
 }
 
-/// Claims that a start is refused with code 400, and returns the message of the refusal.
-async fn claim_refused(
+/// Records the claim that a start is refused with code 400, and returns the message of the refusal.
+async fn claim_refused_with_400(
     cx: &CheckContext,
     requirement: Requirement,
     flaw: &str,
@@ -182,7 +182,7 @@ async fn proto_names(cx: &CheckContext) -> Flow {
     let request = json!({
         "workload_id": id,
         "workload": {
-            "name": cx.tag(),
+            "name": cx.unique_name(),
             "wit_world": { "host_interfaces": [
                 { "namespace": "acme", "package": "unused", "interfaces": ["thing"] }
             ] },
@@ -216,10 +216,11 @@ fn with_component(cx: &CheckContext, component: Value) -> Value {
     if let Some(object) = component.as_object_mut() {
         object.insert("name".to_owned(), json!("c0"));
     }
-    json!({ "name": cx.tag(), "witWorld": { "components": [component] } })
+    json!({ "name": cx.unique_name(), "witWorld": { "components": [component] } })
 }
 
-/// Claims that a start is decoded: it may fail because of its image, but not with code 400.
+/// Records the claim that a start is decoded: it may fail because of its image, but not with code
+/// 400.
 async fn claim_decoded(
     cx: &CheckContext,
     requirement: Requirement,
@@ -288,7 +289,7 @@ async fn nulls(cx: &CheckContext) -> Flow {
     let request = json!({
         "workloadId": id,
         "workload": {
-            "namespace": null, "name": cx.tag(), "annotations": null, "service": null,
+            "namespace": null, "name": cx.unique_name(), "annotations": null, "service": null,
             "witWorld": { "components": null, "hostInterfaces": null }, "volumes": null,
         },
     });
@@ -350,7 +351,7 @@ async fn conflicting_oneof(cx: &CheckContext) -> Flow {
             { "name": "v", "hostPath": { "localPath": "/" }, "emptyDir": {} }
         ] },
     });
-    claim_refused(
+    claim_refused_with_400(
         cx,
         HOST_JSON_015,
         "`hostPath` and `emptyDir` in one volume",
@@ -436,7 +437,7 @@ async fn wrong_types(cx: &CheckContext) -> Flow {
     for (flaw, field, workload) in flaws(cx) {
         let id = cx.id(&flaw.replace([' ', '^'], "-"));
         let request = json!({ "workloadId": id, "workload": workload }).to_string();
-        if let Some(message) = claim_refused(cx, HOST_JSON_016, flaw, request).await? {
+        if let Some(message) = claim_refused_with_400(cx, HOST_JSON_016, flaw, request).await? {
             let named = message.contains(field) || message.contains(&proto_name(field));
             let description = format!("the refusal of {flaw} names `{field}`");
             cx.claim(HOST_JSON_018)
@@ -453,9 +454,9 @@ async fn wrong_types(cx: &CheckContext) -> Flow {
 async fn duplicate_keys(cx: &CheckContext) -> Flow {
     let (a, b) = (cx.id("a"), cx.id("b"));
     let duplicate = format!(r#"{{"workloadId":"{a}","workloadId":"{b}","workload":{{}}}}"#);
-    claim_refused(cx, HOST_JSON_017, "a duplicate `workloadId`", duplicate).await?;
+    claim_refused_with_400(cx, HOST_JSON_017, "a duplicate `workloadId`", duplicate).await?;
     let both = format!(r#"{{"workloadId":"{a}","workload_id":"{b}","workload":{{}}}}"#);
-    claim_refused(
+    claim_refused_with_400(
         cx,
         HOST_JSON_017,
         "both `workloadId` and `workload_id`",
@@ -463,7 +464,7 @@ async fn duplicate_keys(cx: &CheckContext) -> Flow {
     )
     .await?;
     let inner = format!(r#"{{"workloadId":"{a}","workload":{{"name":"x","name":"y"}}}}"#);
-    claim_refused(
+    claim_refused_with_400(
         cx,
         HOST_JSON_017,
         "a duplicate `name` in the workload",
@@ -476,7 +477,7 @@ async fn duplicate_keys(cx: &CheckContext) -> Flow {
 /// Keys in any order, and whitespace wherever JSON allows it, are accepted.
 async fn whitespace(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    let name = cx.tag();
+    let name = cx.unique_name();
     let payload = format!(
         "\r\n\t {{ \"workload\" :\n\n {{\t\"volumes\" : [ ] , \"name\" :\r \"{name}\" }}\n,  \"workloadId\"\t: \"{id}\"  }} \n\n"
     );

@@ -54,21 +54,21 @@ const BROKER_DELAY: Duration = Duration::from_secs(4);
 /// Duration of the long outage.
 const LONG_OUTAGE: Duration = Duration::from_secs(180);
 
-/// Cuts the host off from the broker for `duration`; returns the mark and the time of the
-/// restoration.
-async fn cut_off(
+/// Disconnects the host from the broker for `duration`. Returns the position in the recording and
+/// the time at which the connection became possible again.
+async fn disconnect(
     cx: &CheckContext,
     tap: &Tap,
     duration: Duration,
 ) -> Result<(Mark, Instant), Blocked> {
     let outage = tap.start_outage(OutageMode::Refuse).await;
-    let cut_off = cx.consistently(duration, "the host has no connection", || async {
+    let disconnected = cx.consistently(duration, "the host has no connection", || async {
         match tap.connections() {
             0 => Ok(()),
             n => Err(format!("{n} connections")),
         }
     });
-    cut_off
+    disconnected
         .await
         .result
         .map_err(|missed| Blocked::harness("broker outage", missed.actual))?;
@@ -77,7 +77,7 @@ async fn cut_off(
     Ok((mark, Instant::now()))
 }
 
-/// Claims that the host replies to `status` again in time.
+/// Records the claim that the host replies to `status` again in time.
 async fn claim_recovery(cx: &CheckContext, requirement: Requirement) -> bool {
     let id = cx.id("never-started");
     let payload = json!({ "workloadId": id }).to_string();
@@ -97,7 +97,7 @@ async fn claim_recovery(cx: &CheckContext, requirement: Requirement) -> bool {
     cx.claim(requirement).met(recovered.await).is_some()
 }
 
-/// Returns the times of the heartbeats that the host published since the mark.
+/// Returns the times of the heartbeats that the host published since `mark`.
 fn heartbeats_since(cx: &CheckContext, tap: &Tap, mark: Mark) -> Vec<Instant> {
     let subject = crate::wire::nats::heartbeat_subject(cx.host_id());
     let frames = tap.frames_since(mark);
@@ -118,8 +118,9 @@ fn reconnected_at(tap: &Tap, mark: Mark) -> Option<Instant> {
         .map(|frame| frame.at)
 }
 
-/// Claims at most two heartbeats in the first second: one after the outage and one periodic.
-fn judge_burst(cx: &CheckContext, tap: &Tap, mark: Mark) {
+/// Records the claim that the host publishes at most two heartbeats in the first second: one after
+/// the outage and one periodic.
+fn claim_no_burst(cx: &CheckContext, tap: &Tap, mark: Mark) {
     let heartbeats = heartbeats_since(cx, tap, mark);
     let first_second = heartbeats.first().map_or(0, |first| {
         heartbeats
@@ -147,7 +148,7 @@ async fn outage(cx: &CheckContext) -> Flow {
     up.map_err(|missed| cx.blocked(HOST_SVC_016, "a service that runs", &missed))?;
     let (tap, process) = (cx.tap()?, cx.process()?);
 
-    let (mark, restored) = cut_off(cx, tap, OUTAGE).await?;
+    let (mark, restored_at) = disconnect(cx, tap, OUTAGE).await?;
     claim_recovery(cx, HOST_RESIL_001).await;
     cx.claim(HOST_RESIL_001)
         .holds("the process keeps running", !process.has_exited(), || {
@@ -165,8 +166,8 @@ async fn outage(cx: &CheckContext) -> Flow {
         },
     );
     if let Some(heartbeat_at) = cx.claim(HOST_RESIL_002).met(heartbeat.await) {
-        let after =
-            heartbeat_at.saturating_duration_since(reconnected_at(tap, mark).unwrap_or(restored));
+        let after = heartbeat_at
+            .saturating_duration_since(reconnected_at(tap, mark).unwrap_or(restored_at));
         let in_time = after <= deadlines::HEARTBEAT_AFTER_RECONNECT.limit + cx.fixture().patience();
         cx.claim(HOST_RESIL_002).holds(
             "the host publishes a heartbeat within 2 s of reconnecting",
@@ -174,15 +175,15 @@ async fn outage(cx: &CheckContext) -> Flow {
             || format!("after {after:?}"),
         );
     }
-    let settled = cx.consistently(
+    let stays_running = cx.consistently(
         Duration::from_millis(1200),
         "the workload stays RUNNING",
         || async { cx.status(&id).await?.in_state(State::Running) },
     );
-    cx.claim(HOST_RESIL_003).met(settled.await);
+    cx.claim(HOST_RESIL_003).met(stays_running.await);
     cx.claim(HOST_RESIL_003)
         .is("number of runs of the service", beacon.count("up"), 1);
-    judge_burst(cx, tap, mark);
+    claim_no_burst(cx, tap, mark);
     Ok(())
 }
 
@@ -314,7 +315,7 @@ async fn load(cx: &CheckContext) -> Flow {
     let with_right_id = replies
         .iter()
         .zip(&ids)
-        .filter(|(reply, id)| reply.response().is_some_and(|a| a.id == **id))
+        .filter(|(reply, id)| reply.response().is_some_and(|response| response.id == **id))
         .count();
     cx.claim(HOST_RESIL_008).is(
         "number of replies with the id of the request",
@@ -330,7 +331,7 @@ async fn long_outage(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     cx.start_and_wait(&id, &cx.workload()).await?;
     let (tap, process) = (cx.tap()?, cx.process()?);
-    let (mark, _) = cut_off(cx, tap, LONG_OUTAGE).await?;
+    let (mark, _) = disconnect(cx, tap, LONG_OUTAGE).await?;
     claim_recovery(cx, HOST_RESIL_009).await;
     cx.claim(HOST_RESIL_009)
         .holds("the process keeps running", !process.has_exited(), || {
@@ -354,7 +355,7 @@ async fn long_outage(cx: &CheckContext) -> Flow {
         },
     );
     cx.claim(HOST_RESIL_009).met(heartbeat.await);
-    judge_burst(cx, tap, mark);
+    claim_no_burst(cx, tap, mark);
     Ok(())
 }
 
@@ -366,7 +367,7 @@ async fn half_open(cx: &CheckContext) -> Flow {
     let frozen = tap.freeze();
     let deadline =
         tokio::time::Instant::now() + deadlines::DEAD_CONNECTION.limit + cx.fixture().patience();
-    let noticed = tap
+    let closed = tap
         .wait_for(
             mark,
             |frame| matches!(frame.kind, FrameKind::Opened | FrameKind::Closed),
@@ -375,7 +376,7 @@ async fn half_open(cx: &CheckContext) -> Flow {
         .await;
     cx.claim(HOST_RESIL_010).holds(
         "the host closes a dead connection within 3 minutes",
-        noticed.is_ok(),
+        closed.is_ok(),
         || "the connection is still open".to_owned(),
     );
     drop(frozen);

@@ -89,7 +89,7 @@ pub const CHECKS: &[Check] = &[
 
 /// Starts a workload with one HTTP component, configured by `configure`, and returns its HTTP host
 /// name.
-async fn serve<'c>(
+async fn start_serving<'c>(
     cx: &'c CheckContext,
     label: &str,
     role: Role,
@@ -101,8 +101,9 @@ async fn serve<'c>(
     Ok(host)
 }
 
-/// Returns the body of a response with status 200, or else a description of the response.
-async fn body(cx: &CheckContext, host: &str, path: &str) -> Result<String, Blocked> {
+/// Sends a GET request and returns the body of the response, or a description of the response if
+/// its status is not 200.
+async fn get_body(cx: &CheckContext, host: &str, path: &str) -> Result<String, Blocked> {
     let response = cx.http_get(host, path).await?;
     Ok(if response.status == 200 {
         response.text()
@@ -111,13 +112,13 @@ async fn body(cx: &CheckContext, host: &str, path: &str) -> Result<String, Block
     })
 }
 
-/// Claims that a start ends in ERROR, with a message that contains `names`.
+/// Records the claim that a start ends in ERROR, with a message that contains `mentioned`.
 async fn claim_refused(
     cx: &CheckContext,
     requirement: Requirement,
     description: &str,
     workload: &Workload<'_>,
-    names: Option<&str>,
+    mentioned: Option<&str>,
 ) -> Flow {
     let id = cx.id(&description.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     let start = cx.start(&id, workload).await?;
@@ -137,9 +138,9 @@ async fn claim_refused(
     cx.claim(requirement)
         .about(&response)
         .holds(&claim, failed, || response.to_string());
-    if let (true, Some(names)) = (failed, names) {
-        let named = response.message.contains(names);
-        let claim = format!("the refusal of {description} names `{names}`");
+    if let (true, Some(mentioned)) = (failed, mentioned) {
+        let named = response.message.contains(mentioned);
+        let claim = format!("the refusal of {description} names `{mentioned}`");
         cx.claim(requirement)
             .about(&response)
             .holds(&claim, named, || response.to_string());
@@ -149,13 +150,13 @@ async fn claim_refused(
 
 /// A guest can allocate memory up to `memoryLimitMb` and no more.
 async fn memory_limit(cx: &CheckContext) -> Flow {
-    let host = serve(cx, "a", Role::HttpAlloc, |workload| {
+    let host = start_serving(cx, "a", Role::HttpAlloc, |workload| {
         workload.memory_limit_mb(64)
     })
     .await?;
     cx.claim(HOST_RES_001).is(
         "allocation of 16 MiB with memoryLimitMb 64",
-        body(cx, &host, "/16").await?,
+        get_body(cx, &host, "/16").await?,
         "ok".to_owned(),
     );
     let over = cx.http_get(&host, "/128").await?;
@@ -170,8 +171,8 @@ async fn memory_limit(cx: &CheckContext) -> Flow {
 
 /// Without `memoryLimitMb`, a guest can allocate 240 MiB.
 async fn default_memory(cx: &CheckContext) -> Flow {
-    let host = serve(cx, "a", Role::HttpAlloc, |workload| workload).await?;
-    let response = body(cx, &host, "/240").await?;
+    let host = start_serving(cx, "a", Role::HttpAlloc, |workload| workload).await?;
+    let response = get_body(cx, &host, "/240").await?;
     cx.claim(HOST_RES_002).is(
         "allocation of 240 MiB without memoryLimitMb",
         response,
@@ -182,8 +183,8 @@ async fn default_memory(cx: &CheckContext) -> Flow {
 
 /// A guest that allocates without bound is stopped, and another workload keeps serving.
 async fn unbounded_allocation(cx: &CheckContext) -> Flow {
-    let greedy = serve(cx, "greedy", Role::HttpAlloc, |workload| workload).await?;
-    let modest = serve(cx, "modest", Role::Hello, |workload| workload).await?;
+    let greedy = start_serving(cx, "greedy", Role::HttpAlloc, |workload| workload).await?;
+    let modest = start_serving(cx, "modest", Role::Hello, |workload| workload).await?;
     for _ in 0..3 {
         let response = cx.http_get(&greedy, "/endless").await?;
         let description = "HTTP status of a guest that allocates without bound";
@@ -192,7 +193,7 @@ async fn unbounded_allocation(cx: &CheckContext) -> Flow {
     let status = cx.status(&cx.id("modest")).await?;
     cx.claim(HOST_RES_003)
         .is("state of another workload", status.state, State::Running);
-    let response = body(cx, &modest, "/").await?;
+    let response = get_body(cx, &modest, "/").await?;
     cx.claim(HOST_RES_003).is(
         "HTTP response of another workload",
         response,
@@ -203,11 +204,11 @@ async fn unbounded_allocation(cx: &CheckContext) -> Flow {
 
 /// A guest sees only the environment variables of its workload.
 async fn environment(cx: &CheckContext) -> Flow {
-    let host = serve(cx, "a", Role::HttpEnv, |workload| {
+    let host = start_serving(cx, "a", Role::HttpEnv, |workload| {
         workload.env("BERTH_A", "1").env("BERTH_B", "zwei")
     })
     .await?;
-    let variables = body(cx, &host, "/").await?;
+    let variables = get_body(cx, &host, "/").await?;
     let mut lines: Vec<&str> = variables.lines().collect();
     lines.sort_unstable();
     let names: Vec<&str> = lines
@@ -234,7 +235,7 @@ async fn egress_denied(cx: &CheckContext) -> Flow {
         ("other-name", Some("example.com")),
         ("other-port", Some("127.0.0.1:1")),
     ] {
-        let host = serve(cx, label, Role::HttpFetch, |workload| {
+        let host = start_serving(cx, label, Role::HttpFetch, |workload| {
             let workload = workload.env("BEACON", &url);
             match entry {
                 Some(entry) => workload.allowed_host(entry),
@@ -242,7 +243,7 @@ async fn egress_denied(cx: &CheckContext) -> Flow {
             }
         })
         .await?;
-        let response = body(cx, &host, "/").await?;
+        let response = get_body(cx, &host, "/").await?;
         let description = format!(
             "request with allowedHosts {}, which does not permit it",
             entry.unwrap_or("empty")
@@ -262,11 +263,11 @@ async fn egress_denied(cx: &CheckContext) -> Flow {
 async fn egress_allowed(cx: &CheckContext) -> Flow {
     let beacon = cx.beacon();
     let url = format!("{}/fetch", beacon.value);
-    let host = serve(cx, "a", Role::HttpFetch, |workload| {
+    let host = start_serving(cx, "a", Role::HttpFetch, |workload| {
         workload.env("BEACON", &url).allowed_host(&beacon.authority)
     })
     .await?;
-    let response = body(cx, &host, "/").await?;
+    let response = get_body(cx, &host, "/").await?;
     let arrived = response.parse::<u16>().is_ok() && beacon.count("fetch") == 1;
     cx.claim(HOST_RES_006).holds(
         "a request that allowedHosts permits arrives",
@@ -376,7 +377,7 @@ async fn invalid_host_path(cx: &CheckContext) -> Flow {
         let workload = cx
             .workload()
             .component(Role::Idle)
-            .mount("v", "/data", false)
+            .mount("v", "/data")
             .volume("v", json!({ "hostPath": { "localPath": path } }));
         claim_refused(cx, HOST_RES_011, description, &workload, None).await?;
     }
@@ -388,7 +389,7 @@ async fn unknown_volume(cx: &CheckContext) -> Flow {
     let workload = cx
         .workload()
         .component(Role::Idle)
-        .mount("nowhere", "/data", false);
+        .mount("nowhere", "/data");
     claim_refused(
         cx,
         HOST_RES_012,
@@ -400,26 +401,27 @@ async fn unknown_volume(cx: &CheckContext) -> Flow {
 }
 
 /// Mounts an `emptyDir` volume at `/data`.
-fn with_empty_dir(workload: Workload<'_>, read_only: bool) -> Workload<'_> {
+fn with_empty_dir(workload: Workload<'_>) -> Workload<'_> {
     workload
-        .mount("v", "/data", read_only)
+        .mount("v", "/data")
+        .volume("v", json!({ "emptyDir": {} }))
+}
+
+/// Mounts an `emptyDir` volume at `/data`, read-only.
+fn with_read_only_empty_dir(workload: Workload<'_>) -> Workload<'_> {
+    workload
+        .mount_read_only("v", "/data")
         .volume("v", json!({ "emptyDir": {} }))
 }
 
 /// A guest cannot write through a `readOnly` mount.
 async fn read_only(cx: &CheckContext) -> Flow {
-    let writable = serve(cx, "rw", Role::HttpFiles, |workload| {
-        with_empty_dir(workload, false)
-    })
-    .await?;
-    if body(cx, &writable, "/write/f").await? != "ok" {
+    let writable = start_serving(cx, "rw", Role::HttpFiles, with_empty_dir).await?;
+    if get_body(cx, &writable, "/write/f").await? != "ok" {
         return Err(cx.blocked(HOST_RES_014, "a writable volume", &"the write failed"));
     }
-    let read_only = serve(cx, "ro", Role::HttpFiles, |workload| {
-        with_empty_dir(workload, true)
-    })
-    .await?;
-    let response = body(cx, &read_only, "/write/f").await?;
+    let read_only = start_serving(cx, "ro", Role::HttpFiles, with_read_only_empty_dir).await?;
+    let response = get_body(cx, &read_only, "/write/f").await?;
     cx.claim(HOST_RES_013).is(
         "write through a readOnly mount",
         response,
@@ -430,27 +432,21 @@ async fn read_only(cx: &CheckContext) -> Flow {
 
 /// An `emptyDir` is writable, private to its workload, and removed with it.
 async fn empty_dir(cx: &CheckContext) -> Flow {
-    let one = serve(cx, "one", Role::HttpFiles, |workload| {
-        with_empty_dir(workload, false)
-    })
-    .await?;
-    let written = body(cx, &one, "/write/f").await?;
+    let one = start_serving(cx, "one", Role::HttpFiles, with_empty_dir).await?;
+    let written = get_body(cx, &one, "/write/f").await?;
     cx.claim(HOST_RES_014).is(
         "write to the workload's own emptyDir",
         written,
         "ok".to_owned(),
     );
-    let read = body(cx, &one, "/read/f").await?;
+    let read = get_body(cx, &one, "/read/f").await?;
     cx.claim(HOST_RES_014).is(
         "read of the file in the same workload",
         read,
         "berth".to_owned(),
     );
-    let two = serve(cx, "two", Role::HttpFiles, |workload| {
-        with_empty_dir(workload, false)
-    })
-    .await?;
-    let foreign = body(cx, &two, "/read/f").await?;
+    let two = start_serving(cx, "two", Role::HttpFiles, with_empty_dir).await?;
+    let foreign = get_body(cx, &two, "/read/f").await?;
     cx.claim(HOST_RES_014).is(
         "read of the file in another workload",
         foreign,
@@ -460,11 +456,8 @@ async fn empty_dir(cx: &CheckContext) -> Flow {
     let id = cx.id("one");
     cx.stop(&id).await?;
     cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
-    let again = serve(cx, "one", Role::HttpFiles, |workload| {
-        with_empty_dir(workload, false)
-    })
-    .await?;
-    let old = body(cx, &again, "/read/f").await?;
+    let again = start_serving(cx, "one", Role::HttpFiles, with_empty_dir).await?;
+    let old = get_body(cx, &again, "/read/f").await?;
     cx.claim(HOST_RES_014).is(
         "read of the file after a stop and a start",
         old,
@@ -473,7 +466,7 @@ async fn empty_dir(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// The host replies to status while services spin, and after a stop their execution ends.
+/// The host replies to status while services spin, and their execution ends after a stop.
 async fn spin(cx: &CheckContext) -> Flow {
     let ids: Vec<String> = (0..4).map(|n| cx.id(&n.to_string())).collect();
     for id in &ids {
@@ -502,7 +495,7 @@ async fn spin(cx: &CheckContext) -> Flow {
     let observed = cx.eventually(deadlines::DEFAULT_WAIT, "busy threads of the host", || {
         let samples = busy.record(process.busy_threads().is_some_and(|threads| threads > 0));
         async move {
-            (samples >= SAMPLES)
+            (samples >= REQUIRED_SAMPLES)
                 .then_some(())
                 .ok_or_else(|| "all threads are idle".to_owned())
         }
@@ -526,7 +519,7 @@ async fn spin(cx: &CheckContext) -> Flow {
         let threads = process.busy_threads().unwrap_or_default();
         let samples = idle.record(threads == 0);
         async move {
-            (samples >= SAMPLES)
+            (samples >= REQUIRED_SAMPLES)
                 .then_some(())
                 .ok_or_else(|| format!("{threads} busy threads"))
         }
@@ -535,15 +528,16 @@ async fn spin(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Consecutive equal samples that rule out chance. CPU time would be less reliable: on a busy
-/// machine, a guest that never yields gets little of it.
-const SAMPLES: u32 = 6;
+/// Number of consecutive equal samples that rules out chance. CPU time would be less reliable: on a
+/// busy machine, a guest that never yields gets little CPU time.
+const REQUIRED_SAMPLES: u32 = 6;
 
 /// Number of consecutive samples that met a condition.
 #[derive(Default)]
 struct Streak(u32);
 
 impl Streak {
+    /// Records a sample and returns the length of the streak.
     fn record(&mut self, met: bool) -> u32 {
         self.0 = if met { self.0 + 1 } else { 0 };
         self.0
@@ -553,11 +547,11 @@ impl Streak {
 /// A guest cannot open a TCP connection without an allow-list.
 async fn sockets(cx: &CheckContext) -> Flow {
     let beacon = cx.beacon();
-    let host = serve(cx, "a", Role::HttpSocket, |workload| {
+    let host = start_serving(cx, "a", Role::HttpSocket, |workload| {
         workload.env("BEACON", &beacon.value)
     })
     .await?;
-    let response = body(cx, &host, "/").await?;
+    let response = get_body(cx, &host, "/").await?;
     cx.claim(HOST_RES_016).is(
         "TCP connection without an allow-list",
         response,
@@ -589,24 +583,24 @@ async fn config(cx: &CheckContext) -> Flow {
             .holds("the host does not offer wasi:config", true, String::new);
         return Ok(());
     }
-    let one = serve(cx, "one", Role::HttpConfig, |workload| {
+    let one = start_serving(cx, "one", Role::HttpConfig, |workload| {
         with_config(workload, json!({ "key": "one" }))
     })
     .await?;
-    let two = serve(cx, "two", Role::HttpConfig, |workload| {
+    let two = start_serving(cx, "two", Role::HttpConfig, |workload| {
         with_config(workload, json!({ "other": "two" }))
     })
     .await?;
-    let own = body(cx, &one, "/key").await?;
+    let own = get_body(cx, &one, "/key").await?;
     cx.claim(HOST_RES_017)
         .is("value of the component's own config", own, "one".to_owned());
-    let foreign = body(cx, &two, "/key").await?;
+    let foreign = get_body(cx, &two, "/key").await?;
     cx.claim(HOST_RES_017).is(
         "value of another component's config",
         foreign,
         "none".to_owned(),
     );
-    let host_variable = body(cx, &one, "/PATH").await?;
+    let host_variable = get_body(cx, &one, "/PATH").await?;
     cx.claim(HOST_RES_017).is(
         "variable of the host's environment",
         host_variable,
@@ -617,7 +611,7 @@ async fn config(cx: &CheckContext) -> Flow {
 
 /// Neither replies nor the log contain values of `environment` or `config`.
 async fn values(cx: &CheckContext) -> Flow {
-    let secret = format!("value-{}-q9", cx.tag());
+    let secret = format!("value-{}-q9", cx.unique_name());
     cx.add_secret(&secret);
     let mut responses = Vec::new();
     let good = cx.push(Role::Idle).reference;

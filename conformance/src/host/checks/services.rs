@@ -11,7 +11,7 @@ use crate::spec::roles::Role;
 use crate::testbed::beacon::{Beacon, Hit};
 use crate::wire::response::{Response, State};
 
-/// Checks of the section `services`, which include the start and stop checks that need a service.
+/// Checks of the section `services`, and the start and stop checks that need a service.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "services/success", run: success, covers: [HOST_SVC_001, HOST_SVC_018],
@@ -57,7 +57,7 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "services/budget-reset", run: budget_reset, covers: [HOST_SVC_013],
-        host: Shared, roles: [ServiceLongFail], needs: [Registry], budget_s: 260, slow: true,
+        host: Shared, roles: [ServiceErrAfter61S], needs: [Registry], budget_s: 260, slow: true,
     },
     check! {
         id: "services/neighbors", run: neighbors, covers: [HOST_SVC_014], host: Own,
@@ -82,22 +82,20 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "services/stop-ends-guest", run: stop_ends_guest, covers: [HOST_STOP_008],
-        host: Shared, roles: [ServiceBeat], needs: [Registry], budget_s: 90, slow: false,
+        host: Shared, roles: [ServicePing], needs: [Registry], budget_s: 90, slow: false,
     },
 ];
 
 /// Time for which the suite verifies that an event does not occur.
 const WATCH: Duration = Duration::from_secs(2);
 
-fn service<'c>(cx: &'c CheckContext, role: Role, beacon: &Beacon, restarts: u64) -> Workload<'c> {
-    cx.workload()
-        .service(role)
-        .beacon(beacon)
-        .max_restarts(restarts)
+/// Returns a workload with a service that sends its beacons to `beacon`.
+fn service<'c>(cx: &'c CheckContext, role: Role, beacon: &Beacon) -> Workload<'c> {
+    cx.workload().service(role).beacon(beacon)
 }
 
-/// Starts a service. The response may have any state of an accepted start: a fast service may
-/// already have ended.
+/// Starts a service. The response may have any state that an accepted start can have, because a
+/// short service may already have ended.
 async fn start_service(
     cx: &CheckContext,
     id: &str,
@@ -110,10 +108,10 @@ async fn start_service(
     }
 }
 
-/// Claims that a service runs once and ends in the state `end`.
+/// Records the claim that a service runs once and ends in the state `end`.
 async fn ends_in(cx: &CheckContext, requirement: Requirement, role: Role, end: State) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, role, &beacon, 0)).await?;
+    start_service(cx, &id, &service(cx, role, &beacon).max_restarts(0)).await?;
     cx.claim(requirement)
         .met(cx.wait_for_state(&id, end, deadlines::DEFAULT_WAIT).await);
     cx.claim(requirement)
@@ -124,7 +122,8 @@ async fn ends_in(cx: &CheckContext, requirement: Requirement, role: Role, end: S
 /// A service that returns ok becomes COMPLETED, stays COMPLETED and is not restarted.
 async fn success(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceOk, &beacon, 3)).await?;
+    let workload = service(cx, Role::ServiceOk, &beacon).max_restarts(3);
+    start_service(cx, &id, &workload).await?;
     let done = cx.claim(HOST_SVC_001).met(
         cx.wait_for_state(&id, State::Completed, deadlines::DEFAULT_WAIT)
             .await,
@@ -169,16 +168,17 @@ async fn exit_1(cx: &CheckContext) -> Flow {
 /// A failing service with `maxRestarts` 3 runs four times, with increasing delays.
 async fn restart_budget(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceErr, &beacon, 3)).await?;
+    let workload = service(cx, Role::ServiceErr, &beacon).max_restarts(3);
+    start_service(cx, &id, &workload).await?;
     cx.claim(HOST_SVC_006).met(
         cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
             .await,
     );
-    let more = cx.never(WATCH, "a fifth run", || async {
+    let no_fifth_run = cx.never(WATCH, "a fifth run", || async {
         let runs = beacon.count("run");
         (runs > 4).then(|| format!("{runs} runs"))
     });
-    cx.claim(HOST_SVC_006).met(more.await);
+    cx.claim(HOST_SVC_006).met(no_fifth_run.await);
     cx.claim(HOST_SVC_006).is(
         "number of runs of a failing service with maxRestarts 3",
         beacon.count("run"),
@@ -188,8 +188,8 @@ async fn restart_budget(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Claims the limits of the delays between runs. A delay includes the run itself, so the lower
-/// bound is exact.
+/// Records claims about the delays between runs. A measured delay includes the run itself, so its
+/// lower limit needs no patience.
 fn judge_delays(cx: &CheckContext, hits: &[Hit]) {
     let delays: Vec<Duration> = hits
         .iter()
@@ -218,17 +218,9 @@ fn judge_delays(cx: &CheckContext, hits: &[Hit]) {
 
 /// A failing service with `maxRestarts` 0, or without `maxRestarts`, runs once.
 async fn no_restarts(cx: &CheckContext) -> Flow {
-    let absent = |cx: &CheckContext, beacon: &Beacon| {
-        cx.workload()
-            .service(Role::ServiceErr)
-            .beacon(beacon)
-            .json()
-            .clone()
-    };
     for (name, restarts) in [("zero", Some(0)), ("absent", None)] {
         let (id, beacon) = (cx.id(name), cx.beacon());
-        let json = absent(cx, &beacon);
-        let workload = cx.workload().edit(|workload| *workload = json);
+        let workload = service(cx, Role::ServiceErr, &beacon);
         let workload = match restarts {
             Some(restarts) => workload.max_restarts(restarts),
             None => workload,
@@ -248,7 +240,8 @@ async fn no_restarts(cx: &CheckContext) -> Flow {
 /// A service that failed in all its runs stays in ERROR, with a message.
 async fn budget_exhausted(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceTrap, &beacon, 1)).await?;
+    let workload = service(cx, Role::ServiceTrap, &beacon).max_restarts(1);
+    start_service(cx, &id, &workload).await?;
     let end = cx.claim(HOST_SVC_007).met(
         cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
             .await,
@@ -283,7 +276,8 @@ async fn budget_exhausted(cx: &CheckContext) -> Flow {
 /// Between two runs, the state is STARTING and the message contains the number of the next attempt.
 async fn between_runs(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceErr, &beacon, 8)).await?;
+    let workload = service(cx, Role::ServiceErr, &beacon).max_restarts(8);
+    start_service(cx, &id, &workload).await?;
     let starting = cx.eventually(
         Duration::from_secs(20),
         "the service is STARTING after a failed run",
@@ -310,7 +304,8 @@ async fn between_runs(cx: &CheckContext) -> Flow {
 /// Every run of a service starts with fresh memory.
 async fn fresh_memory(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceFresh, &beacon, 2)).await?;
+    let workload = service(cx, Role::ServiceFresh, &beacon).max_restarts(2);
+    start_service(cx, &id, &workload).await?;
     cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_SVC_007)?;
@@ -327,7 +322,8 @@ async fn fresh_memory(cx: &CheckContext) -> Flow {
 /// A service with `maxRestarts` 1 that fails every 62 s is restarted each time.
 async fn budget_reset(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceLongFail, &beacon, 1)).await?;
+    let workload = service(cx, Role::ServiceErrAfter61S, &beacon).max_restarts(1);
+    start_service(cx, &id, &workload).await?;
     let runs = cx.eventually(Duration::from_secs(200), "a third run", || async {
         match beacon.count("run") {
             runs if runs >= 3 => Ok(()),
@@ -342,9 +338,10 @@ async fn budget_reset(cx: &CheckContext) -> Flow {
 async fn neighbors(cx: &CheckContext) -> Flow {
     let (good, bad) = (cx.id("good"), cx.id("bad"));
     let (good_beacon, bad_beacon) = (cx.beacon(), cx.beacon());
-    cx.start_and_wait(&good, &service(cx, Role::ServiceRun, &good_beacon, 0))
-        .await?;
-    start_service(cx, &bad, &service(cx, Role::ServiceTrap, &bad_beacon, 1)).await?;
+    let workload = service(cx, Role::ServiceRun, &good_beacon).max_restarts(0);
+    cx.start_and_wait(&good, &workload).await?;
+    let workload = service(cx, Role::ServiceTrap, &bad_beacon).max_restarts(1);
+    start_service(cx, &bad, &workload).await?;
     cx.wait_for_state(&bad, State::Error, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_SVC_007)?;
@@ -382,7 +379,8 @@ async fn no_run_export(cx: &CheckContext) -> Flow {
 /// A service is RUNNING while its guest runs.
 async fn running(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceRun, &beacon, 0)).await?;
+    let workload = service(cx, Role::ServiceRun, &beacon).max_restarts(0);
+    start_service(cx, &id, &workload).await?;
     cx.claim(HOST_SVC_016)
         .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
     let up = beacon.wait("up", 1, deadlines::REPLY.limit).await;
@@ -396,18 +394,19 @@ async fn running(cx: &CheckContext) -> Flow {
 /// A service that is stopped between two runs does not run again.
 async fn stop_between_runs(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    start_service(cx, &id, &service(cx, Role::ServiceErr, &beacon, 10)).await?;
+    let workload = service(cx, Role::ServiceErr, &beacon).max_restarts(10);
+    start_service(cx, &id, &workload).await?;
     // After the fourth run, the delay is long enough to stop the service during it.
     let fourth = beacon.wait("run", 4, deadlines::DEFAULT_WAIT.limit).await;
     fourth.map_err(|missed| cx.blocked(HOST_SVC_006, "a fourth run", &missed))?;
     cx.stop(&id).await?;
     cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
     let before = beacon.count("run");
-    let again = cx.never(WATCH, "a run after the stop", || async {
+    let no_later_run = cx.never(WATCH, "a run after the stop", || async {
         let runs = beacon.count("run");
         (runs > before).then(|| format!("{} more runs", runs - before))
     });
-    cx.claim(HOST_SVC_017).met(again.await);
+    cx.claim(HOST_SVC_017).met(no_later_run.await);
     Ok(())
 }
 
@@ -415,7 +414,7 @@ async fn stop_between_runs(cx: &CheckContext) -> Flow {
 /// free.
 async fn completed_not_rerun(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    let workload = service(cx, Role::ServiceOk, &beacon, 0);
+    let workload = service(cx, Role::ServiceOk, &beacon).max_restarts(0);
     start_service(cx, &id, &workload).await?;
     cx.wait_for_state(&id, State::Completed, deadlines::DEFAULT_WAIT)
         .await
@@ -426,11 +425,11 @@ async fn completed_not_rerun(cx: &CheckContext) -> Flow {
     cx.claim(HOST_START_020)
         .about(&second)
         .holds(description, as_expected, || second.to_string());
-    let again = cx.never(WATCH / 2, "a second run", || async {
+    let no_second_run = cx.never(WATCH / 2, "a second run", || async {
         let runs = beacon.count("run");
         (runs > 1).then(|| format!("{runs} runs"))
     });
-    cx.claim(HOST_START_020).met(again.await);
+    cx.claim(HOST_START_020).met(no_second_run.await);
 
     cx.stop(&id).await?;
     if cx
@@ -452,14 +451,14 @@ async fn completed_not_rerun(cx: &CheckContext) -> Flow {
 /// The guest of a stopped service ends within 2 s: it sends no later ping.
 async fn stop_ends_guest(cx: &CheckContext) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
-    cx.start_and_wait(&id, &service(cx, Role::ServiceBeat, &beacon, 0))
-        .await?;
-    let pings = beacon.wait("beat", 3, deadlines::REPLY.limit).await;
+    let workload = service(cx, Role::ServicePing, &beacon).max_restarts(0);
+    cx.start_and_wait(&id, &workload).await?;
+    let pings = beacon.wait("ping", 3, deadlines::REPLY.limit).await;
     pings.map_err(|missed| cx.blocked(HOST_SVC_016, "a service that sends pings", &missed))?;
     cx.stop(&id).await?;
     let stopped_at = std::time::Instant::now();
     let limit = deadlines::STOP_GUEST_ENDS.limit + cx.fixture().patience();
-    let late = cx.never(
+    let no_late_ping = cx.never(
         limit + WATCH / 2,
         "a ping later than 2 s after the stop",
         || async {
@@ -471,6 +470,6 @@ async fn stop_ends_guest(cx: &CheckContext) -> Flow {
                 .map(|after| format!("a ping after {after:?}"))
         },
     );
-    cx.claim(HOST_STOP_008).met(late.await);
+    cx.claim(HOST_STOP_008).met(no_late_ping.await);
     Ok(())
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use super::image_support::push_slow;
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
-use crate::testbed::registry::RepositoryBehavior;
 use crate::testbed::tap::{Direction, Frame, FrameKind};
 use crate::wire::response::{Headers, Reply};
 
@@ -21,12 +21,12 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "shutdown/sigterm", run: sigterm,
         covers: [HOST_DOWN_001, HOST_DOWN_002, HOST_DOWN_004, HOST_DOWN_005], host: Own,
-        roles: [ServiceBeat], needs: [Tap, Process, Registry], budget_s: 120, slow: false,
+        roles: [ServicePing], needs: [Tap, Process, Registry], budget_s: 120, slow: false,
     },
     check! {
         id: "shutdown/sigint", run: sigint,
         covers: [HOST_DOWN_001, HOST_DOWN_002, HOST_DOWN_004, HOST_DOWN_005], host: Own,
-        roles: [ServiceBeat], needs: [Tap, Process, Registry], budget_s: 120, slow: false,
+        roles: [ServicePing], needs: [Tap, Process, Registry], budget_s: 120, slow: false,
     },
     check! {
         id: "shutdown/start-in-flight", run: start_in_flight, covers: [HOST_DOWN_003], host: Own,
@@ -50,10 +50,10 @@ async fn shuts_down(cx: &CheckContext, signal: Signal) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
     cx.start_and_wait(
         &id,
-        &cx.workload().service(Role::ServiceBeat).beacon(&beacon),
+        &cx.workload().service(Role::ServicePing).beacon(&beacon),
     )
     .await?;
-    let pings = beacon.wait("beat", 2, deadlines::REPLY.limit).await;
+    let pings = beacon.wait("ping", 2, deadlines::REPLY.limit).await;
     pings.map_err(|missed| cx.blocked(HOST_SVC_016, "a service that sends pings", &missed))?;
 
     let (tap, process) = (cx.tap()?, cx.process()?);
@@ -88,7 +88,7 @@ async fn shuts_down(cx: &CheckContext, signal: Signal) -> Flow {
 
     // A ping that was in flight at the exit does not prove that the guest still runs.
     let grace = Duration::from_millis(500) + cx.fixture().patience();
-    let alive = cx.never(
+    let no_late_ping = cx.never(
         grace * 3,
         "a ping of the guest after the exit of the host",
         || async {
@@ -100,11 +100,12 @@ async fn shuts_down(cx: &CheckContext, signal: Signal) -> Flow {
                 .map(|after| format!("a ping {after:?} after the exit"))
         },
     );
-    cx.claim(HOST_DOWN_005).met(alive.await);
+    cx.claim(HOST_DOWN_005).met(no_late_ping.await);
     Ok(())
 }
 
-/// Claims that the host publishes no heartbeat after the end of its command subscription.
+/// Records the claim that the host publishes no heartbeat after the end of its command
+/// subscription.
 fn claim_no_late_heartbeat(cx: &CheckContext, frames: &[Arc<Frame>]) {
     let unsubscribed = frames
         .iter()
@@ -127,11 +128,7 @@ fn claim_no_late_heartbeat(cx: &CheckContext, frames: &[Arc<Frame>]) {
 
 /// A start that is in flight at the signal still gets a reply.
 async fn start_in_flight(cx: &CheckContext) -> Flow {
-    let behavior = RepositoryBehavior::Slow {
-        before_manifest: Duration::from_secs(2),
-        blob_bytes_per_second: 1 << 20,
-    };
-    let pushed = cx.push_with(Role::Idle, behavior);
+    let pushed = push_slow(cx, Role::Idle.name(), Duration::from_secs(2));
     let start = cx
         .workload()
         .component(&pushed)

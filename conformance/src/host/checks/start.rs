@@ -130,8 +130,8 @@ async fn simultaneous(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Claims that a start is refused with code 400.
-async fn refused_with_400(
+/// Records the claim that a start is refused with code 400.
+async fn claim_refused_with_400(
     cx: &CheckContext,
     requirement: Requirement,
     flaw: &str,
@@ -153,18 +153,18 @@ async fn refused_with_400(
 async fn empty_id(cx: &CheckContext) -> Flow {
     let workload = cx.workload();
     let absent = json!({ "workload": workload.json() }).to_string();
-    refused_with_400(cx, HOST_START_004, "no `workloadId`", absent).await?;
+    claim_refused_with_400(cx, HOST_START_004, "no `workloadId`", absent).await?;
     let empty = workload.start_request("").to_string();
-    refused_with_400(cx, HOST_START_004, "an empty `workloadId`", empty).await
+    claim_refused_with_400(cx, HOST_START_004, "an empty `workloadId`", empty).await
 }
 
 /// A start without a workload is refused; an absent workload is not an empty workload.
 async fn no_workload(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let absent = json!({ "workloadId": id }).to_string();
-    refused_with_400(cx, HOST_START_005, "no `workload`", absent).await?;
+    claim_refused_with_400(cx, HOST_START_005, "no `workload`", absent).await?;
     let null = json!({ "workloadId": id, "workload": null }).to_string();
-    refused_with_400(cx, HOST_START_005, "`workload` null", null).await?;
+    claim_refused_with_400(cx, HOST_START_005, "`workload` null", null).await?;
     let status = cx.status(&id).await?;
     cx.claim(HOST_START_005).is(
         "state of the id after the refused start",
@@ -275,7 +275,7 @@ async fn max_restarts_range(cx: &CheckContext) -> Flow {
             .max_restarts(restarts);
         let flaw = format!("maxRestarts {restarts}");
         let payload = workload.start_request(&id).to_string();
-        refused_with_400(cx, HOST_START_010, &flaw, payload).await?;
+        claim_refused_with_400(cx, HOST_START_010, &flaw, payload).await?;
     }
     Ok(())
 }

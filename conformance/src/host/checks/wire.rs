@@ -79,15 +79,19 @@ pub const CHECKS: &[Check] = &[
 async fn commands(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     let start = cx.workload().start_request(&id).to_string();
-    let named = json!({ "workloadId": id }).to_string();
+    let id_request = json!({ "workloadId": id }).to_string();
     let steps: [(&str, String, &[State]); 3] = [
         ("workload.start", start, &[State::Running, State::Starting]),
         (
             "workload.status",
-            named.clone(),
+            id_request.clone(),
             &[State::Running, State::Starting],
         ),
-        ("workload.stop", named, &[State::Stopping, State::NotFound]),
+        (
+            "workload.stop",
+            id_request,
+            &[State::Stopping, State::NotFound],
+        ),
     ];
     for (command, payload, acceptable) in steps {
         let reply = cx.send(command, payload, Headers::none()).await?;
@@ -123,14 +127,14 @@ const SECOND_REPLY: Duration = Duration::from_millis(1500);
 /// Every kind of request, valid or invalid, gets exactly one reply.
 async fn one_reply(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
-    let named = json!({ "workloadId": id }).to_string();
+    let id_request = json!({ "workloadId": id }).to_string();
     let requests = [
         (
             "workload.start",
             cx.workload().start_request(&id).to_string(),
         ),
-        ("workload.status", named.clone()),
-        ("workload.stop", named),
+        ("workload.status", id_request.clone()),
+        ("workload.stop", id_request),
         ("heartbeat", String::new()),
         ("workload.start", "{".to_owned()),
         ("workload.restart", "{}".to_owned()),
@@ -534,10 +538,10 @@ async fn first_heartbeat(cx: &CheckContext) -> Flow {
 async fn reply_deadline(cx: &CheckContext) -> Flow {
     let id = cx.id("a");
     cx.start(&id, &cx.workload()).await?;
-    let named = json!({ "workloadId": id }).to_string();
+    let id_request = json!({ "workloadId": id }).to_string();
     let unknown = json!({ "workloadId": cx.id("never-started") }).to_string();
     for (command, payload) in [
-        ("workload.status", named),
+        ("workload.status", id_request),
         ("workload.status", unknown),
         ("heartbeat", "{}".to_owned()),
     ] {
@@ -558,15 +562,19 @@ async fn headers(cx: &CheckContext) -> Flow {
         )
         .with("X-Unknown", "ünï: code");
     let start = cx.workload().start_request(&id).to_string();
-    let named = json!({ "workloadId": id }).to_string();
+    let id_request = json!({ "workloadId": id }).to_string();
     let steps: [(&str, String, &[State]); 3] = [
         ("workload.start", start, &[State::Running, State::Starting]),
         (
             "workload.status",
-            named.clone(),
+            id_request.clone(),
             &[State::Running, State::Starting],
         ),
-        ("workload.stop", named, &[State::Stopping, State::NotFound]),
+        (
+            "workload.stop",
+            id_request,
+            &[State::Stopping, State::NotFound],
+        ),
     ];
     for (command, payload, acceptable) in steps {
         let reply = cx.send(command, payload, headers.clone()).await?;

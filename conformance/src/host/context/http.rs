@@ -13,7 +13,7 @@ use super::CheckContext;
 use crate::check::outcome::Blocked;
 use crate::wire::response::Headers;
 
-/// Limit of a response body. The suite's guests return a few bytes; an endless body must not fill
+/// Limit on a response body. The suite's guests return a few bytes; an endless body must not fill
 /// memory.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// Default timeout of a request.
@@ -58,14 +58,14 @@ impl std::fmt::Display for HttpResponse {
 impl CheckContext {
     /// Returns an HTTP host name that only this check uses, for `wasi:http` of a workload.
     pub fn http_host_name(&self, label: &str) -> String {
-        let tag: String = self
-            .tag()
+        let name: String = self
+            .unique_name()
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
         format!(
             "{label}.{}.berth.test",
-            tag.to_lowercase().trim_matches('-')
+            name.to_lowercase().trim_matches('-')
         )
     }
 
@@ -143,12 +143,12 @@ async fn exchange(
     let response = sender
         .send_request(request.map(Full::new))
         .await
-        .map_err(|c| c.to_string())?;
+        .map_err(|cause| cause.to_string())?;
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, MAX_BODY_BYTES)
         .collect()
         .await
-        .map_err(|c| c.to_string())?;
+        .map_err(|cause| cause.to_string())?;
     let headers = parts.headers.iter().map(|(name, value)| {
         (
             name.to_string(),

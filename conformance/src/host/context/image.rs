@@ -80,6 +80,6 @@ impl CheckContext {
 
     /// Returns the full name of the check's repository `name`, for use with `registry()`.
     pub fn repository(&self, name: &str) -> String {
-        format!("{}/{name}", self.tag()).to_lowercase()
+        format!("{}/{name}", self.unique_name()).to_lowercase()
     }
 }

@@ -24,7 +24,7 @@ enum Latest {
 
 impl<'c> Workload<'c> {
     pub(super) fn new(cx: &'c CheckContext) -> Workload<'c> {
-        let json = json!({ "namespace": "berth", "name": cx.tag() });
+        let json = json!({ "namespace": "berth", "name": cx.unique_name() });
         Workload {
             cx,
             json,
@@ -117,12 +117,15 @@ impl<'c> Workload<'c> {
     }
 
     /// Mounts a volume into the latest component or service.
-    pub fn mount(mut self, name: &str, path: &str, read_only: bool) -> Self {
-        let mount = if read_only {
-            json!({ "name": name, "mountPath": path, "readOnly": true })
-        } else {
-            json!({ "name": name, "mountPath": path })
-        };
+    pub fn mount(mut self, name: &str, path: &str) -> Self {
+        let mount = json!({ "name": name, "mountPath": path });
+        self.resource_list("volumeMounts").push(mount);
+        self
+    }
+
+    /// Mounts a volume read-only into the latest component or service.
+    pub fn mount_read_only(mut self, name: &str, path: &str) -> Self {
+        let mount = json!({ "name": name, "mountPath": path, "readOnly": true });
         self.resource_list("volumeMounts").push(mount);
         self
     }
@@ -163,7 +166,7 @@ impl<'c> Workload<'c> {
         self
     }
 
-    /// Changes the JSON in any other way.
+    /// Applies any other change to the JSON.
     pub fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
         change(&mut self.json);
         self
@@ -194,7 +197,7 @@ impl<'c> Workload<'c> {
             Latest::Nothing => {
                 self.cx
                     .evidence()
-                    .record_check_error("configures a component before adding one".to_owned());
+                    .record_check_error("configures a component before it adds one".to_owned());
                 self.object(&["service"])
             }
         }

@@ -217,8 +217,8 @@ fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name).and_then(Value::as_str)
 }
 
-/// Whether the name consists of labels of lowercase letters, digits and inner hyphens, joined by
-/// dots, with at most 253 characters.
+/// Returns whether the name consists of labels of lowercase letters, digits and inner hyphens,
+/// joined by dots, with at most 253 characters.
 pub fn is_dns_1123_subdomain(name: &str) -> bool {
     let is_label = |label: &str| {
         let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

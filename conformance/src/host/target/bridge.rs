@@ -19,7 +19,8 @@ use crate::wire::{nats, protobuf};
 /// Delay before a reconnect to the broker.
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 
-/// Limit of concurrent calls: the suite has at most a few hundred requests in flight.
+/// Limit on concurrent calls; further commands are dropped without a reply. The suite has at most a
+/// few hundred requests in flight.
 const MAX_CALLS: usize = 1024;
 
 /// Running bridge; dropping it removes the host from the bus.
@@ -57,8 +58,8 @@ impl Bridge {
     }
 }
 
-/// Forwards one command and its response. A command without a gRPC call gets no reply, so its check
-/// cannot pass.
+/// Forwards one command and its response. A command that has no gRPC method gets no
+/// reply, so its check cannot pass.
 async fn forward(channel: Arc<Channel>, link: PeerConnection, delivery: Delivery) {
     match call(&channel, &delivery).await {
         Ok((payload, headers)) => {
@@ -93,19 +94,18 @@ async fn call(channel: &Channel, delivery: &Delivery) -> Result<(Bytes, Headers)
             "WorkloadStatusRequest",
             "WorkloadStatusResponse",
         ),
-        _ => return Err("no gRPC call for this command".to_owned()),
+        _ => return Err("no gRPC method for this command".to_owned()),
     };
     let json: Value =
         serde_json::from_slice(&delivery.payload).map_err(|error| error.to_string())?;
     let request = schema::message(request).ok_or("the request is not in the schema")?;
     let message = protobuf::encode(request, &json).map_err(|error| error.to_string())?;
     let method = format!("wasmcloud.runtime.v2.WorkloadService/{method}");
-    let called = channel.call(&method, &message).await;
-    let called = called.map_err(|error: CallError| crate::check::outcome::error_chain(&error))?;
+    let call = channel.call(&method, &message).await;
+    let reply = call.map_err(|error: CallError| crate::check::outcome::error_chain(&error))?;
     let response = schema::message(response).ok_or("the response is not in the schema")?;
-    let response =
-        protobuf::decode(response, &called.message).map_err(|error| error.to_string())?;
-    Ok((Bytes::from(response.to_string()), headers(&called.metadata)))
+    let response = protobuf::decode(response, &reply.message).map_err(|error| error.to_string())?;
+    Ok((Bytes::from(response.to_string()), headers(&reply.metadata)))
 }
 
 /// Returns the two error headers of a refusal from the gRPC metadata.

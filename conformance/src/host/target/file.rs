@@ -12,7 +12,7 @@ use crate::check::target_file::{TargetFile, TargetFileError};
 use crate::spec::roles::Role;
 use crate::testbed::registry::{Artifact, WASM_LAYER};
 
-/// Limit of an image file.
+/// Maximum size of an image file.
 const MAX_IMAGE_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Example that `init` writes.
@@ -48,7 +48,9 @@ struct LaunchTable {
     command: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
-    ready_s: Option<u64>,
+    /// Maximum time until the first heartbeat, in seconds.
+    #[serde(rename = "ready_s")]
+    ready_within_s: Option<u64>,
     stop_signal: Option<String>,
     http_addr: Option<String>,
 }
@@ -75,7 +77,8 @@ struct LimitsTable {
     hosts: Option<usize>,
 }
 
-const KEYS: &[&str] = &[
+/// Keys of all tables, for the suggestion after an unknown key.
+const KNOWN_KEYS: &[&str] = &[
     "target",
     "launch",
     "running",
@@ -108,7 +111,7 @@ pub fn load(path: &Path) -> Result<Target, TargetFileError> {
         path,
         side: Side::Host,
     };
-    let file: File = target_file.parse(KEYS)?;
+    let file: File = target_file.parse(KNOWN_KEYS)?;
     let access = access(target_file, file.launch, file.running)?;
     let mut target = Target::new(file.target.name, access);
     target.file = Some(path.to_path_buf());
@@ -139,7 +142,9 @@ fn access(
         }
         (Some(table), None) => Ok(Access::Launch(Launch {
             env: table.env,
-            ready_timeout: table.ready_s.map_or(READY_TIMEOUT, Duration::from_secs),
+            ready_timeout: table
+                .ready_within_s
+                .map_or(READY_TIMEOUT, Duration::from_secs),
             stop_signal: target_file.stop_signal(table.stop_signal.as_deref())?,
             http_addr: table.http_addr,
             ..Launch::new(table.command)
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn names_mistakes_and_suggests_similar_keys() {
+    fn error_describes_mistake_and_suggests_similar_key() {
         for (text, expected) in [
             (
                 "[target]\nname = \"a\"\n[launch]\ncomand = [\"x\"]",

@@ -99,22 +99,24 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Launches a host, or attaches to the host that is already running. With `own`, a check may
-    /// cut, freeze or signal the host, so monitors do not judge times.
+    /// Launches a host, or attaches to the host that is already running. With `tampered`, a
+    /// check may disconnect, freeze or signal the host, so monitors do not judge times.
     ///
     /// # Errors
     /// Fails if the host does not start or respond in time.
-    pub async fn bring_up(&self, own: bool) -> Result<RunningHost, LaunchError> {
+    pub async fn bring_up(&self, tampered: bool) -> Result<RunningHost, LaunchError> {
         match &self.target.access {
-            Access::Launch(launch) => self.launch(launch, own).await,
-            Access::Running(existing) => self.attach(existing, true).await,
+            Access::Launch(launch) => self.launch(launch, tampered).await,
+            Access::Running(existing) => {
+                let announces_http = true;
+                self.attach(existing, announces_http).await
+            }
             Access::Grpc(grpc) => self.attach_grpc(grpc).await,
         }
     }
 
     /// Launches a host whose broker becomes reachable only after `delay`, and waits for the host.
-    /// Returns
-    /// `None` if the suite does not launch this target.
+    /// Returns `None` if the suite does not launch this target.
     ///
     /// # Errors
     /// Fails if the host does not start in time after the broker is reachable.
@@ -136,13 +138,14 @@ impl Launcher {
             ready_timeout: launch.ready_timeout + delay,
             ..launch.clone()
         };
-        let launched = self.launch_behind(tap, &launch, true).await;
+        let tampered = true;
+        let launched = self.launch_behind(tap, &launch, tampered).await;
         drop(restore);
         Some(launched)
     }
 
-    async fn launch(&self, launch: &Launch, own: bool) -> Result<RunningHost, LaunchError> {
-        self.launch_behind(Tap::start(self.broker).await?, launch, own)
+    async fn launch(&self, launch: &Launch, tampered: bool) -> Result<RunningHost, LaunchError> {
+        self.launch_behind(Tap::start(self.broker).await?, launch, tampered)
             .await
     }
 
@@ -150,10 +153,10 @@ impl Launcher {
         &self,
         tap: Tap,
         launch: &Launch,
-        own: bool,
+        tampered: bool,
     ) -> Result<RunningHost, LaunchError> {
         let resource_error = |resource| move |source| LaunchError::Resource { resource, source };
-        let monitors = MonitorSet::new(self.secrets.clone(), own);
+        let monitors = MonitorSet::new(self.secrets.clone(), tampered);
         let recorder = AbortOnDropHandle::new(tokio::spawn(monitor_feed::feed_from_tap(
             tap.subscribe(),
             monitors.clone(),
@@ -228,19 +231,21 @@ impl Launcher {
             host_id,
             http_addr: grpc.http_addr.clone(),
         };
-        let mut host = self.attach(&existing, false).await?;
+        let announces_http = false;
+        let mut host = self.attach(&existing, announces_http).await?;
         host._bridge = Some(bridge);
         Ok(host)
     }
 
-    /// Attaches to a host on the bus. With `announces_http`, its heartbeat can contain the HTTP
-    /// port.
+    /// Attaches to a host on the bus. With `announces_http`, the address of its ingress can be
+    /// taken from its heartbeat.
     async fn attach(
         &self,
         existing: &ExistingHost,
         announces_http: bool,
     ) -> Result<RunningHost, LaunchError> {
-        let monitors = MonitorSet::new(self.secrets.clone(), false);
+        let tampered = false;
+        let monitors = MonitorSet::new(self.secrets.clone(), tampered);
         monitors.set_host_id(&existing.host_id);
         let recorder = monitor_feed::feed_from_bus(&self.bus, &existing.host_id, monitors.clone());
         let recorder = AbortOnDropHandle::new(tokio::spawn(recorder));
@@ -317,10 +322,10 @@ impl Launcher {
         }
     }
 
-    /// Whether the host replies to a status request.
+    /// Returns whether the host replies to a status request.
     async fn responds(&self, id: &str) -> bool {
         let subject = nats::command_subject(id, "workload.status");
-        let payload = Bytes::from_static(b"{\"workloadId\":\"berth-nobody\"}");
+        let payload = Bytes::from_static(b"{\"workloadId\":\"berth-never-started\"}");
         let inbox = format!("ready.{id}");
         let Ok(mut replies) = self
             .bus

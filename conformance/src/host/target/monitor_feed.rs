@@ -17,7 +17,7 @@ pub async fn feed_from_tap(mut frames: broadcast::Receiver<Arc<tap::Frame>>, mon
     loop {
         match frames.recv().await {
             Ok(frame) => observe(&frame, &monitors),
-            // The record of the tap is complete; only the monitors miss a few frames of a burst.
+            // The recording of the tap is complete; only the monitors miss a few frames of a burst.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }

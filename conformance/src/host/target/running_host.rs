@@ -39,7 +39,7 @@ pub struct RunningHost {
 }
 
 impl RunningHost {
-    /// Whether the process exited without a request of the suite.
+    /// Returns whether the process exited although the suite did not request it.
     pub fn has_crashed(&self) -> bool {
         let stop_requested = self.stop_requested.load(Ordering::Relaxed);
         !stop_requested && self.process.as_ref().is_some_and(Process::has_exited)

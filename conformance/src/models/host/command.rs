@@ -17,7 +17,8 @@ use super::workload::{Claim, State, WorkloadTable};
 
 /// Maximum length of an id, in bytes (HOST-WIRE-008).
 const ID_BYTES_MAX: usize = 256;
-/// Maximum `maxRestarts`; a larger value is a negative number after a cast (HOST-START-010).
+/// Maximum `maxRestarts`. A larger value is a negative number that a scheduler has cast to unsigned
+/// (HOST-START-010).
 const RESTARTS_MAX: u64 = u32::MAX as u64;
 /// Duration of a start after which the reply is STARTING (HOST-START-012).
 const STARTING_REPLY_AFTER: Duration = Duration::from_secs(4);
@@ -79,7 +80,7 @@ impl CommandHandler {
             Err(_) if self.is(Mutant::SilentOnMalformed) => return None,
             Err(error) => return Some(self.error_reply(400, "", &error)),
         };
-        let reply = match self.id(&request, command) {
+        let reply = match self.workload_id(&request, command) {
             Err(reply) => reply,
             Ok(id) => match command {
                 "workload.start" => self.start(id, &request).await,
@@ -91,7 +92,7 @@ impl CommandHandler {
     }
 
     /// Returns the id in a request, or the reply that refuses the id.
-    fn id(&self, request: &Value, command: &str) -> Result<String, Reply> {
+    fn workload_id(&self, request: &Value, command: &str) -> Result<String, Reply> {
         let id = request
             .get("workloadId")
             .and_then(Value::as_str)
@@ -147,12 +148,12 @@ impl CommandHandler {
             commands.run_start(&claim, &workload).await;
             let _ = done.send(());
         });
-        let patience = if self.is(Mutant::UnboundedStartReply) {
+        let starting_reply_after = if self.is(Mutant::UnboundedStartReply) {
             UNLIMITED
         } else {
             STARTING_REPLY_AFTER
         };
-        let _ = tokio::time::timeout(patience, completion).await;
+        let _ = tokio::time::timeout(starting_reply_after, completion).await;
         match self.workloads.get(&id) {
             Some(entry) if self.is(Mutant::ReplyAndStatusDisagree) => {
                 self.state_reply(&id, State::Running, &entry.message)
@@ -268,10 +269,12 @@ impl CommandHandler {
             .program(service)
             .await
             .map_err(|error| format!("service: {error}"))?;
-        if !program.runs() && !self.is(Mutant::RunsServiceWithoutEntryPoint) {
+        if !program.has_entry_point() && !self.is(Mutant::RunsServiceWithoutEntryPoint) {
             return Err("service: the image has no entry point".to_owned());
         }
-        Ok(program.runs().then(|| Service::new(program, service)))
+        Ok(program
+            .has_entry_point()
+            .then(|| Service::new(program, service)))
     }
 
     /// Pulls the image of a component or service and parses it.

@@ -31,7 +31,6 @@ pub enum PullPolicy {
     /// Contact the registry at each start.
     Always,
     /// Contact the registry if the image is not in the cache.
-    /// When the image is not there.
     IfNotPresent,
     /// Never contact the registry.
     Never,
@@ -180,13 +179,13 @@ impl Images {
             _ => {}
         }
         let credentials = credentials.filter(|_| !self.is(Mutant::IgnoresPullSecret));
-        let patience = match self.mutant {
+        let pull_timeout = match self.mutant {
             Some(
                 Mutant::UnboundedPull | Mutant::UnboundedImageSize | Mutant::UnboundedStartReply,
             ) => UNLIMITED,
             _ => PULL_TIMEOUT,
         };
-        let pulled = timeout(patience, self.fetch(&image, credentials.as_ref())).await;
+        let pulled = timeout(pull_timeout, self.fetch(&image, credentials.as_ref())).await;
         let bytes = match pulled {
             Err(_) => return Err(format!("cannot pull `{reference}`: timeout")),
             Ok(Err(PullError::NotFound(_))) if self.is(Mutant::MissingImageRuns) => EMPTY_PROGRAM,

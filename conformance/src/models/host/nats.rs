@@ -15,7 +15,7 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Time without traffic after which the client sends a PING.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// Time after a PING without traffic after which the connection is dead.
+/// Time without traffic after a PING after which the connection counts as dead.
 const PONG_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A received message.
@@ -119,7 +119,7 @@ pub async fn connect(authority: &str, pings: bool, writer: &Writer) -> std::io::
         reader: BufReader::new(read_half),
         pings,
     };
-    let info = connection.line().await?;
+    let info = connection.read_line().await?;
     if !info.starts_with("INFO ") {
         return Err(std::io::ErrorKind::InvalidData.into());
     }
@@ -131,7 +131,7 @@ pub async fn connect(authority: &str, pings: bool, writer: &Writer) -> std::io::
         .write_all(format!("CONNECT {options}\r\nPING\r\n").as_bytes())
         .await?;
     loop {
-        match connection.line().await?.as_str() {
+        match connection.read_line().await?.as_str() {
             "PONG" => break,
             line if line.starts_with("-ERR") => return Err(std::io::Error::other(line.to_owned())),
             _ => {}
@@ -149,13 +149,13 @@ impl Connection {
     pub async fn next(&mut self, writer: &Writer) -> std::io::Result<Message> {
         let mut ping_sent = false;
         loop {
-            let patience = if ping_sent {
+            let idle_timeout = if ping_sent {
                 PONG_TIMEOUT
             } else {
                 PING_INTERVAL
             };
             if self.pings
-                && timeout_at(Instant::now() + patience, self.reader.fill_buf())
+                && timeout_at(Instant::now() + idle_timeout, self.reader.fill_buf())
                     .await
                     .is_err()
             {
@@ -166,21 +166,25 @@ impl Connection {
                 ping_sent = true;
                 continue;
             }
-            let line = self.line().await?;
+            let line = self.read_line().await?;
             ping_sent = false;
             if line == "PING" {
                 writer.send(b"PONG\r\n").await?;
-            } else if let Some(rest) = line.strip_prefix("MSG ") {
-                return self.message(rest, false).await;
-            } else if let Some(rest) = line.strip_prefix("HMSG ") {
-                return self.message(rest, true).await;
+            } else if let Some((verb @ ("MSG" | "HMSG"), arguments)) = line.split_once(' ') {
+                let has_headers = verb == "HMSG";
+                return self.read_message(arguments, has_headers).await;
             }
         }
     }
 
-    async fn message(&mut self, line: &str, has_headers: bool) -> std::io::Result<Message> {
+    /// Reads the message whose protocol line has these arguments.
+    async fn read_message(
+        &mut self,
+        arguments: &str,
+        has_headers: bool,
+    ) -> std::io::Result<Message> {
         let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-        let tokens: Vec<&str> = line.split_ascii_whitespace().collect();
+        let tokens: Vec<&str> = arguments.split_ascii_whitespace().collect();
         let size_tokens = if has_headers { 2 } else { 1 };
         let split = tokens
             .len()
@@ -212,7 +216,7 @@ impl Connection {
         })
     }
 
-    async fn line(&mut self) -> std::io::Result<String> {
+    async fn read_line(&mut self) -> std::io::Result<String> {
         let mut line = Vec::new();
         let mut limited = (&mut self.reader).take(LINE_BYTES_MAX as u64);
         if limited.read_until(b'\n', &mut line).await? == 0 {

@@ -68,9 +68,9 @@ impl Program {
         serde_json::from_slice(bytes).map_err(|error| format!("not a script: {error}"))
     }
 
-    /// Whether the script can run as a service.
+    /// Whether the script has an entry point, without which it cannot run as a service.
     #[must_use]
-    pub fn runs(&self) -> bool {
+    pub fn has_entry_point(&self) -> bool {
         self.run.is_some()
     }
 
@@ -107,16 +107,16 @@ impl Program {
 pub fn artifact(role: Role) -> Option<Bytes> {
     let steps = match role {
         Role::ServiceRun => r#"[{"beacon":"up"},"wait"]"#,
-        Role::ServiceBeat => r#"[{"beacon-forever":"beat"}]"#,
+        Role::ServicePing => r#"[{"beacon-forever":"ping"}]"#,
         Role::ServiceOk => r#"[{"beacon":"run"},"succeed"]"#,
         Role::ServiceErr => r#"[{"beacon":"run"},"fail"]"#,
         Role::ServiceTrap => r#"[{"beacon":"run"},"trap"]"#,
         Role::ServiceExit0 => r#"[{"beacon":"run"},{"exit":0}]"#,
         Role::ServiceExit1 => r#"[{"beacon":"run"},{"exit":1}]"#,
         Role::ServiceFresh => r#"["beacon-memory","trap"]"#,
-        Role::ServiceSlowFail => r#"[{"beacon":"run"},{"sleep-ms":300},"fail"]"#,
-        Role::ServiceLongFail => r#"[{"beacon":"run"},{"sleep-ms":61000},"fail"]"#,
-        Role::ServiceOnce => r#"[{"beacon":"run"},{"sleep-ms":300},"succeed"]"#,
+        Role::ServiceErrAfter300Ms => r#"[{"beacon":"run"},{"sleep-ms":300},"fail"]"#,
+        Role::ServiceErrAfter61S => r#"[{"beacon":"run"},{"sleep-ms":61000},"fail"]"#,
+        Role::ServiceOkAfter300Ms => r#"[{"beacon":"run"},{"sleep-ms":300},"succeed"]"#,
         Role::CoreModule => return Some(Bytes::from_static(b"\0asm\x01\0\0\0")),
         Role::NoRun | Role::Idle | Role::Hello | Role::HelloTwo => {
             return Some(Bytes::from_static(b"{}"));

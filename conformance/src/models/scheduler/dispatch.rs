@@ -9,6 +9,15 @@ use super::request::{Blocked, RequestBuilder};
 use super::state::{PendingStop, Phase, Replica};
 use super::{Host, Model, Mutant, Variant, placement};
 
+/// Host on which a mutant starts a replica once more.
+#[derive(Clone, Copy, Debug)]
+enum TwinHost {
+    /// The host of the replica.
+    Same,
+    /// Another host.
+    Other,
+}
+
 impl Model {
     /// Assigns a host, an id and a start request to a replica.
     ///
@@ -66,10 +75,10 @@ impl Model {
                 let (number, failures) = (replica.number, replica.failures);
                 self.dirty = true;
                 if queues_attempts && failures > 0 {
-                    self.start_twin(number, false);
+                    self.start_twin(number, TwinHost::Same);
                 }
                 if self.is(Mutant::StartsOnTwoHosts) {
-                    self.start_twin(number, true);
+                    self.start_twin(number, TwinHost::Other);
                 }
                 true
             }
@@ -77,7 +86,7 @@ impl Model {
     }
 
     /// Starts a replica once more under another id, on the same or another host, for mutants.
-    fn start_twin(&mut self, number: u64, on_other_host: bool) {
+    fn start_twin(&mut self, number: u64, twin_host: TwinHost) {
         let replica = self
             .persisted
             .replicas
@@ -100,10 +109,10 @@ impl Model {
                 && self.is_usable(state)
                 && placement::check_host(&spec, other, &state.heartbeat, None).is_ok()
         });
-        let target = match (on_other_host, other) {
-            (false, _) => host,
-            (true, Some((other, _))) => other.clone(),
-            (true, None) => return,
+        let target = match (twin_host, other) {
+            (TwinHost::Same, _) => host,
+            (TwinHost::Other, Some((other, _))) => other.clone(),
+            (TwinHost::Other, None) => return,
         };
         let twin = format!("{id}-twin");
         self.pending_resends

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::incarnation::pending_stop_of;
 use super::reply::{is_rejected, member};
-use super::state::{Host, Phase, durations};
+use super::state::{Host, PendingStop, Phase, durations};
 use super::{CompletedRequest, Model, Mutant, Outcome, RequestKind, Variant};
 use crate::wire::nats::{Delivery, HEARTBEAT_PREFIX};
 
@@ -17,10 +17,10 @@ pub(super) const MALFORMED_MARK: &str = "(malformed)";
 
 impl Model {
     /// Handles a message on a heartbeat subject.
-    pub(super) fn handle_heartbeat(&mut self, delivery: &Delivery) {
+    pub(super) fn on_heartbeat(&mut self, delivery: &Delivery) {
         self.now = Instant::now();
-        let is_blocked = self.hosts.contains_key(MALFORMED_MARK);
-        if self.is(Mutant::MalformedHeartbeatEndsHeartbeats) && is_blocked {
+        let has_malformed_mark = self.hosts.contains_key(MALFORMED_MARK);
+        if self.is(Mutant::MalformedHeartbeatEndsHeartbeats) && has_malformed_mark {
             return;
         }
         let json: Option<Value> = serde_json::from_slice(&delivery.payload).ok();
@@ -60,11 +60,11 @@ impl Model {
             return;
         }
         if self.is(Mutant::IdentifiesHostsByFriendlyName)
-            && let Some((known, _)) = self.hosts.iter().find(|(_, host)| {
+            && let Some((known_id, _)) = self.hosts.iter().find(|(_, host)| {
                 host.heartbeat.get("friendlyName").and_then(Value::as_str) == Some(&name)
             })
         {
-            id = known.clone();
+            id = known_id.clone();
         }
         let started_at = member(&heartbeat, "startedAt", "started_at", self.options.mutant);
         let started_at = started_at.and_then(Value::as_str).map(str::to_owned);
@@ -76,7 +76,7 @@ impl Model {
         let Some(host) = self.hosts.get_mut(id) else {
             let host = self.new_host(heartbeat, started_at);
             self.hosts.insert(id.to_owned(), host);
-            self.host_recovered(id);
+            self.on_host_recovered(id);
             return;
         };
         let has_restarted =
@@ -97,10 +97,10 @@ impl Model {
         }
         if has_returned && self.options.mutant != Some(Mutant::NeverReadmitsLostHosts) {
             host.lost = false;
-            self.host_recovered(id);
+            self.on_host_recovered(id);
         }
         if has_restarted && !self.is(Mutant::IgnoresStartedAt) {
-            self.process_restarted(id);
+            self.on_host_restarted(id);
         }
     }
 
@@ -134,7 +134,7 @@ impl Model {
     /// Whether workloads can be assigned to a host.
     pub(super) fn is_usable(&self, host: &Host) -> bool {
         let is_registered = match self.options.mutant {
-            // The second heartbeat may follow at once, so this mutant waits for many.
+            // A second heartbeat may follow at once, so this mutant waits for many.
             Some(Mutant::RegistersLate) => host.heartbeats > 12,
             Some(Mutant::RequiresHeartbeatReply) => {
                 host.heartbeats > 0 && host.heartbeat.get("answered").is_some()
@@ -216,7 +216,7 @@ impl Model {
         }
     }
 
-    /// Makes the probes of all hosts due, to tell a mass loss from the loss of one host.
+    /// Makes the probes of all hosts due, to distinguish a mass loss from the loss of one host.
     fn probe_all(&mut self) {
         if self.now < self.all_probed_at + durations::PROBE_ALL_INTERVAL {
             return;
@@ -258,7 +258,8 @@ impl Model {
             let is_unsettled = !host.heartbeat_since_connect
                 && self.now < self.connected_at + self.settling_period()
                 && !self.is(Mutant::NoSettlingPeriod);
-            // This holds even if other hosts have returned: hosts need not return all at once.
+            // A host remains part of the mass loss when others have returned, because not all hosts
+            // need to return at the same time.
             let is_mass_loss = host.in_mass_loss
                 && !self.is(Mutant::IgnoresMassLoss)
                 && no_responders_for < self.settling_period();
@@ -316,7 +317,10 @@ impl Model {
             if self.options.mutant == Some(Mutant::NeverReplaces) {
                 continue;
             }
-            let stop = pending_stop_of(replica, self.now, true);
+            let stop = pending_stop_of(replica, self.now).map(|stop| PendingStop {
+                on_lost_host: true,
+                ..stop
+            });
             let owner = replica.owner.clone();
             replica.reset("its host is lost", self.now);
             let needs_fence = self.is_recreate(&owner) && !self.is(Mutant::RecreateWithoutFence);
@@ -341,7 +345,7 @@ impl Model {
     }
 
     /// Makes the pending stops on a host due.
-    fn host_recovered(&mut self, id: &str) {
+    fn on_host_recovered(&mut self, id: &str) {
         for stop in self
             .persisted
             .pending_stops
@@ -354,7 +358,7 @@ impl Model {
     }
 
     /// Resets the replicas of a host whose process has restarted.
-    fn process_restarted(&mut self, id: &str) {
+    fn on_host_restarted(&mut self, id: &str) {
         self.persisted.pending_stops.retain(|stop| stop.host != id);
         for replica in &mut self.persisted.replicas {
             if replica.host.as_deref() == Some(id) && replica.phase != Phase::Completed {

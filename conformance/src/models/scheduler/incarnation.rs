@@ -9,18 +9,32 @@ use super::state::{PendingStop, Phase, Replica, durations};
 use super::{CompletedRequest, Model, Mutant, Outcome, RequestKind, Variant, placement, reply};
 use crate::wire::response::State;
 
+/// Source of a reported status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusSource {
+    /// Reply to a start.
+    Start,
+    /// Reply to a status request.
+    StatusRequest,
+}
+
+/// Whether the host may still have the id of a replica that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IdAfterFailure {
+    /// The host may have the id, so it must be stopped.
+    MayExist,
+    /// The host does not have the id.
+    NotFound,
+}
+
 /// Returns the stop of a replica's id, or `None` if the replica has no id.
-pub(super) fn pending_stop_of(
-    replica: &Replica,
-    now: Instant,
-    on_lost_host: bool,
-) -> Option<PendingStop> {
+pub(super) fn pending_stop_of(replica: &Replica, now: Instant) -> Option<PendingStop> {
     Some(PendingStop {
         id: replica.id.clone()?,
         host: replica.host.clone()?,
         owner: replica.owner.clone(),
         replica: replica.number,
-        on_lost_host,
+        on_lost_host: false,
         not_before: now,
         request_in_flight: false,
         finished: false,
@@ -117,14 +131,14 @@ impl Model {
         self.send(&host, "workload.stop", payload, kind).await;
     }
 
-    /// Handles the outcome of a request.
-    pub(super) fn handle_completed(&mut self, completed: CompletedRequest) {
+    /// Handles the end of a request.
+    pub(super) fn on_request_completed(&mut self, completed: CompletedRequest) {
         self.now = Instant::now();
         self.record_contact(&completed);
         match completed.kind.clone() {
-            RequestKind::Start(number, id) => self.start_completed(number, &id, &completed),
-            RequestKind::Status(number, id) => self.status_completed(number, &id, &completed),
-            RequestKind::Stop(host, id) => self.stop_completed(&host, &id, &completed),
+            RequestKind::Start(number, id) => self.on_start_completed(number, &id, &completed),
+            RequestKind::Status(number, id) => self.on_status_completed(number, &id, &completed),
+            RequestKind::Stop(host, id) => self.on_stop_completed(&host, &id, &completed),
             RequestKind::Probe => {}
         }
     }
@@ -136,7 +150,7 @@ impl Model {
         }
     }
 
-    fn start_completed(&mut self, number: u64, id: &str, completed: &CompletedRequest) {
+    fn on_start_completed(&mut self, number: u64, id: &str, completed: &CompletedRequest) {
         let has_ended = !matches!(completed.outcome, Outcome::TimedOut);
         if let (true, Some(host)) = (has_ended, self.hosts.get_mut(&completed.host)) {
             host.busy_until = None;
@@ -167,15 +181,15 @@ impl Model {
         }
         let is_repeated = replica.attempts > 1;
         match status {
-            None => self.start_unanswered(index),
+            None => self.on_start_unanswered(index),
             Some(status) if status.state == State::Error && is_repeated && !trusts_errors => {
                 replica.phase = Phase::Unknown;
             }
-            Some(status) => self.apply_status(index, status, true),
+            Some(status) => self.apply_status(index, status, StatusSource::Start),
         }
     }
 
-    fn start_unanswered(&mut self, index: usize) {
+    fn on_start_unanswered(&mut self, index: usize) {
         let restarts = self.is(Mutant::RestartsWithoutStatusCheck);
         let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
@@ -190,7 +204,7 @@ impl Model {
         }
     }
 
-    fn status_completed(&mut self, number: u64, id: &str, completed: &CompletedRequest) {
+    fn on_status_completed(&mut self, number: u64, id: &str, completed: &CompletedRequest) {
         let status = self.parse_status(completed, id);
         let Some(index) = self.index_of(number, id) else {
             return;
@@ -202,19 +216,20 @@ impl Model {
         let phase = replica.phase;
         match status {
             None if self.is(Mutant::UnansweredStatusIsFailure) && phase == Phase::Running => {
-                self.handle_failure(index, "the status request is unanswered", true);
+                let reason = "the status request is unanswered";
+                self.on_failure(index, reason, IdAfterFailure::MayExist);
             }
             None => {}
             Some(ReportedStatus {
                 state: State::NotFound,
                 ..
             }) if phase == Phase::Unknown => self.resend_start(index),
-            // The start is still in flight, so only RUNNING and COMPLETED count.
+            // The start is still in flight, so these states may be stale.
             Some(ReportedStatus {
                 state: State::NotFound | State::Error | State::Starting,
                 ..
             }) if phase == Phase::Sent => {}
-            Some(status) => self.apply_status(index, status, false),
+            Some(status) => self.apply_status(index, status, StatusSource::StatusRequest),
         }
     }
 
@@ -247,7 +262,7 @@ impl Model {
     }
 
     /// Applies the status that a host reports for a replica.
-    fn apply_status(&mut self, index: usize, status: ReportedStatus, by_start: bool) {
+    fn apply_status(&mut self, index: usize, status: ReportedStatus, source: StatusSource) {
         let now = self.now;
         let mutant = self.options.mutant;
         let Some(replica) = self.persisted.replicas.get_mut(index) else {
@@ -265,14 +280,14 @@ impl Model {
                 }
             }
             State::Starting if mutant == Some(Mutant::StartingIsFailure) => {
-                self.handle_failure(index, &status.message, true);
+                self.on_failure(index, &status.message, IdAfterFailure::MayExist);
             }
             State::Starting => {
                 replica.phase = Phase::Starting;
                 replica.message = status.message;
             }
             State::Completed if mutant == Some(Mutant::RestartsCompleted) => {
-                self.handle_failure(index, "completed", true);
+                self.on_failure(index, "completed", IdAfterFailure::MayExist);
             }
             State::Completed => {
                 replica.phase = Phase::Completed;
@@ -287,17 +302,23 @@ impl Model {
                 replica.phase = Phase::Stopping;
             }
             State::Error | State::NotFound => {
-                if by_start && mutant == Some(Mutant::IgnoresStateInStartReply) {
+                if source == StatusSource::Start && mutant == Some(Mutant::IgnoresStateInStartReply)
+                {
                     replica.phase = Phase::Running;
                 } else if matches!(mutant, Some(Mutant::NeverReplaces | Mutant::ReadyForever))
                     && previous != Phase::Sent
-                    && !by_start
+                    && source == StatusSource::StatusRequest
                 {
                     if mutant == Some(Mutant::NeverReplaces) {
                         replica.phase = Phase::Stopping;
                     }
                 } else {
-                    self.handle_failure(index, &status.message, status.state == State::Error);
+                    let id_after_failure = if status.state == State::Error {
+                        IdAfterFailure::MayExist
+                    } else {
+                        IdAfterFailure::NotFound
+                    };
+                    self.on_failure(index, &status.message, id_after_failure);
                 }
             }
             _ => {}
@@ -310,13 +331,13 @@ impl Model {
     }
 
     /// Ends the incarnation of a replica; the next one starts after a backoff.
-    fn handle_failure(&mut self, index: usize, reason: &str, must_stop: bool) {
+    fn on_failure(&mut self, index: usize, reason: &str, id_after_failure: IdAfterFailure) {
         let (now, mutant) = (self.now, self.options.mutant);
         let Some(replica) = self.persisted.replicas.get_mut(index) else {
             return;
         };
         let was_running = replica.phase == Phase::Running;
-        let stop = pending_stop_of(replica, now, false);
+        let stop = pending_stop_of(replica, now);
         replica.failures += 1;
         replica.last_failed_host = replica.host.clone();
         let backoff = durations::BACKOFF_MIN * 2_u32.pow(replica.failures.min(6) - 1);
@@ -332,6 +353,7 @@ impl Model {
         };
         replica.reset(message, now + pause);
         let owner = replica.owner.clone();
+        let must_stop = id_after_failure == IdAfterFailure::MayExist;
         if must_stop && mutant != Some(Mutant::NeverStopsFailedIds) {
             self.persisted.pending_stops.extend(stop);
         }
@@ -342,7 +364,7 @@ impl Model {
                 .iter_mut()
                 .filter(|other| other.owner == owner && other.id.is_some());
             for sibling in siblings {
-                let stop = pending_stop_of(sibling, now, false);
+                let stop = pending_stop_of(sibling, now);
                 self.persisted.pending_stops.extend(stop);
                 sibling.reset("another replica failed", now);
             }
@@ -383,7 +405,7 @@ impl Model {
         }
     }
 
-    fn stop_completed(&mut self, host: &str, id: &str, completed: &CompletedRequest) {
+    fn on_stop_completed(&mut self, host: &str, id: &str, completed: &CompletedRequest) {
         let status = self.parse_status(completed, id);
         let (now, mutant) = (self.now, self.options.mutant);
         let (interval, resend_delay) = if self.has_variant(Variant::SlowWithinDeadlines) {

@@ -34,12 +34,18 @@ pub(super) struct ManifestStore {
     manifest_dir: PathBuf,
     state_dir: PathBuf,
     scanned_at: Option<Instant>,
+    /// Files by path: modification time, size and last valid content.
     files: BTreeMap<PathBuf, (SystemTime, u64, Value)>,
     objects: Objects,
+    /// Manifests by key of the object.
     last_read: BTreeMap<String, ReadManifest>,
+    /// Reasons why objects wait, by key.
     waiting_reasons: BTreeMap<String, String>,
+    /// Reasons why manifests are invalid, by key of the object.
     rejected: BTreeMap<String, String>,
+    /// Contents of the status files, by key of the object.
     written: BTreeMap<String, String>,
+    /// Keys of objects whose manifests are ignored.
     ignored: BTreeSet<String>,
     // The fields below exist for mutants only.
     revision_history: BTreeMap<String, Vec<String>>,
@@ -96,7 +102,7 @@ impl ManifestStore {
         self.resurrected.push(replica);
     }
 
-    /// Returns the image of an Artifact; with `keep_first`, the image that it had first.
+    /// Returns the image of an Artifact: the current one, or with `keep_first` the first one.
     pub(super) fn artifact(&self, key: &str, keep_first: bool) -> Option<String> {
         let image = self
             .objects
@@ -133,7 +139,7 @@ impl ManifestStore {
         if history.last().map(String::as_str) != Some(revision) {
             history.push(revision.to_owned());
         }
-        // If there is one earlier template, it is the good one.
+        // With one earlier template, that template is the last good one.
         let previous = history.len().checked_sub(2)?;
         history.get(previous).cloned()
     }
@@ -340,7 +346,7 @@ impl Model {
                 .iter_mut()
                 .filter(|replica| replica.owner == key)
             {
-                let stop = pending_stop_of(replica, self.now, false);
+                let stop = pending_stop_of(replica, self.now);
                 self.persisted.pending_stops.extend(stop);
                 replica.reset("submitted again", self.now);
             }

@@ -200,11 +200,21 @@ impl Model {
         policy.and_then(Value::as_str) == Some("Recreate")
     }
 
-    /// Returns the indices of an owner's replicas that have `revision`, or that do not.
-    fn replicas_of(&self, owner: &str, revision: &str, has_revision: bool) -> Vec<usize> {
-        let matches = |replica: &Replica| {
-            replica.owner == owner && (replica.revision == revision) == has_revision
-        };
+    /// Returns the indices of an object's replicas of the desired revision.
+    fn current_replicas(&self, desired: &DesiredState) -> Vec<usize> {
+        self.replica_indices(|replica| {
+            replica.owner == desired.owner && replica.revision == desired.revision
+        })
+    }
+
+    /// Returns the indices of an object's replicas of other revisions than the desired one.
+    fn old_replicas(&self, desired: &DesiredState) -> Vec<usize> {
+        self.replica_indices(|replica| {
+            replica.owner == desired.owner && replica.revision != desired.revision
+        })
+    }
+
+    fn replica_indices(&self, matches: impl Fn(&Replica) -> bool) -> Vec<usize> {
         let replicas = self.persisted.replicas.iter().enumerate();
         replicas
             .filter(|(_, replica)| matches(replica))
@@ -214,8 +224,8 @@ impl Model {
 
     /// Creates and stops replicas of one object.
     fn reconcile_set(&mut self, desired: DesiredState) {
-        let old = self.replicas_of(&desired.owner, &desired.revision, false);
-        let new = self.replicas_of(&desired.owner, &desired.revision, true);
+        let old = self.old_replicas(&desired);
+        let new = self.current_replicas(&desired);
         if desired.recreate && !old.is_empty() {
             return self.stop_replicas(old);
         }
@@ -301,7 +311,7 @@ impl Model {
         self.dirty = true;
     }
 
-    /// Stops surplus replicas: those that are not ready first, then the youngest.
+    /// Stops surplus replicas: first the unready replicas, then the youngest.
     fn scale_down(&mut self, desired: &DesiredState, new: &[usize], is_rolling: bool) {
         let surplus = new.len().saturating_sub(desired.replicas);
         if surplus == 0 || self.is(Mutant::IgnoresScaleDown) {
@@ -328,12 +338,12 @@ impl Model {
         self.stop_replicas(victims);
     }
 
-    /// Stops replicas of earlier templates: unready ones at once, ready ones as replacements become
-    /// ready.
+    /// Stops replicas of earlier templates: unready replicas at once, ready replicas as soon as
+    /// replacements are ready.
     fn retire_old_replicas(&mut self, desired: &DesiredState) {
         let size = desired.replicas;
-        let old = self.replicas_of(&desired.owner, &desired.revision, false);
-        let new = self.replicas_of(&desired.owner, &desired.revision, true);
+        let old = self.old_replicas(desired);
+        let new = self.current_replicas(desired);
         let is_ready = |index: &usize| {
             self.persisted
                 .replicas
@@ -384,7 +394,10 @@ impl Model {
                 .host
                 .as_ref()
                 .is_some_and(|host| self.hosts.get(host).is_some_and(|host| host.lost));
-            let stop = pending_stop_of(&replica, self.now, on_lost_host);
+            let stop = pending_stop_of(&replica, self.now).map(|stop| PendingStop {
+                on_lost_host,
+                ..stop
+            });
             let is_unanswered = matches!(replica.phase, Phase::Sent | Phase::Unknown);
             if self.is(Mutant::NeverStopsUnansweredStarts) && is_unanswered {
                 continue;
@@ -394,7 +407,7 @@ impl Model {
                 let mut others = self.persisted.replicas.iter();
                 let other = others
                     .find(|other| other.phase == Phase::Running && other.owner != replica.owner);
-                let stop = other.and_then(|other| pending_stop_of(other, self.now, false));
+                let stop = other.and_then(|other| pending_stop_of(other, self.now));
                 self.persisted.pending_stops.extend(stop);
             }
             self.dirty = true;
@@ -482,7 +495,7 @@ impl Model {
         });
         let now = self.now;
         if let Some(replica) = movable.and_then(|index| self.persisted.replicas.get_mut(index)) {
-            let stop = pending_stop_of(replica, now, false);
+            let stop = pending_stop_of(replica, now);
             self.persisted.pending_stops.extend(stop);
             replica.reset("moved to another host", now);
         }

@@ -11,25 +11,25 @@ use serde_json::Value;
 pub(super) struct Replica {
     /// Unique number.
     pub number: u64,
-    /// Name of its Workload.
+    /// Name of the replica's Workload.
     pub name: String,
-    /// Namespace of its Workload.
+    /// Namespace of the replica's Workload.
     pub namespace: String,
-    /// Key of its owner: `Kind/namespace/name`.
+    /// Key of the object that the replica belongs to: `Kind/namespace/name`.
     pub owner: String,
-    /// Revision of its template.
+    /// Revision of the template.
     pub revision: String,
-    /// Spec of its Workload.
+    /// Spec of the Workload.
     pub spec: Value,
-    /// Annotations of its template.
+    /// Annotations of the template.
     pub annotations: Value,
-    /// Id on the wire, if it is assigned to a host.
+    /// Id on the wire, if the replica is assigned to a host.
     pub id: Option<String>,
-    /// Host to which it is assigned.
+    /// Host to which the replica is assigned.
     pub host: Option<String>,
-    /// Phase of its lifecycle.
+    /// Phase of the lifecycle.
     pub phase: Phase,
-    /// Message for its status.
+    /// Message for the status.
     pub message: String,
     /// Start request as it was sent, so that a retry has the same content.
     pub request: String,
@@ -37,7 +37,7 @@ pub(super) struct Replica {
     pub attempts: u32,
     /// Number of consecutive failures.
     pub failures: u32,
-    /// Host on which it failed last.
+    /// Host of the last failure.
     pub last_failed_host: Option<String>,
     /// Earliest time of the next start.
     #[serde(skip, default = "Instant::now")]
@@ -48,7 +48,7 @@ pub(super) struct Replica {
     /// Whether a status request is in flight.
     #[serde(skip)]
     pub request_in_flight: bool,
-    /// Time at which it began to run.
+    /// Time since which the replica has been running.
     #[serde(skip, default = "Instant::now")]
     pub running_since: Instant,
 }
@@ -56,20 +56,19 @@ pub(super) struct Replica {
 /// Phase of a replica's lifecycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
-    /// It has no host.
-    /// It has no host.
+    /// The replica has no host.
     Waiting,
-    /// Its start was sent and is unanswered.
+    /// The start was sent and is in flight.
     Sent,
-    /// Its start had no valid reply.
+    /// The start received no valid reply.
     Unknown,
-    /// Its host reported STARTING.
+    /// The host reported STARTING.
     Starting,
-    /// Its host reported RUNNING.
+    /// The host reported RUNNING.
     Running,
-    /// Its host reported STOPPING although no stop was sent.
+    /// The host reported STOPPING although no stop was sent.
     Stopping,
-    /// Its host reported COMPLETED.
+    /// The host reported COMPLETED.
     Completed,
 }
 
@@ -197,11 +196,12 @@ pub(super) mod durations {
     pub const FENCE: Duration = Duration::from_secs(10);
     /// Delay after which the variant `SlowWithinDeadlines` uses a new host.
     pub const SLOW_REGISTRATION: Duration = Duration::from_millis(2_200);
-    /// Interval between answered stops in that variant.
+    /// Interval between answered stops in the variant `SlowWithinDeadlines`.
     pub const SLOW_STOP_INTERVAL: Duration = Duration::from_millis(2_800);
-    /// Delay before an unanswered stop is repeated in that variant, after [`STOP_TIMEOUT`].
+    /// Delay after [`STOP_TIMEOUT`] before the variant `SlowWithinDeadlines` repeats an unanswered
+    /// stop.
     pub const SLOW_STOP_RESEND: Duration = Duration::from_millis(1_200);
-    /// [`SETTLING_PERIOD`] in that variant.
+    /// [`SETTLING_PERIOD`] in the variant `SlowWithinDeadlines`.
     pub const SLOW_SETTLING_PERIOD: Duration = Duration::from_millis(15_500);
     /// Minimum backoff after a failure.
     pub const BACKOFF_MIN: Duration = Duration::from_millis(500);

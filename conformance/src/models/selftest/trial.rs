@@ -53,7 +53,7 @@ pub enum Trial {
 
 /// Group of trials with a common limit on concurrency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum TrialGroup {
     /// Trials that run the checks of one requirement.
     Fault,
     /// Trials that run the checks of one requirement in a shared cluster, in separate namespaces.
@@ -150,18 +150,18 @@ impl Trial {
         }
     }
 
-    pub(super) fn lane(&self) -> Lane {
+    pub(super) fn group(&self) -> TrialGroup {
         match self {
             Trial::SchedulerBreakage {
                 name: EXCLUSIVE_BREAKAGE,
                 ..
-            } => Lane::ClusterAlone,
-            Trial::SchedulerBreakage { .. } => Lane::Cluster,
+            } => TrialGroup::ClusterAlone,
+            Trial::SchedulerBreakage { .. } => TrialGroup::Cluster,
             Trial::HostMutant { .. }
             | Trial::HostBreakage { .. }
-            | Trial::SchedulerMutant { .. } => Lane::Fault,
-            Trial::ModelHost | Trial::HostVariant(_) => Lane::WholeHost,
-            Trial::ModelScheduler | Trial::SchedulerVariant(_) => Lane::WholeScheduler,
+            | Trial::SchedulerMutant { .. } => TrialGroup::Fault,
+            Trial::ModelHost | Trial::HostVariant(_) => TrialGroup::WholeHost,
+            Trial::ModelScheduler | Trial::SchedulerVariant(_) => TrialGroup::WholeScheduler,
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn exactly_one_trial_runs_alone() {
-        let is_alone = |trial: &&Trial| trial.lane() == Lane::ClusterAlone;
+        let is_alone = |trial: &&Trial| trial.group() == TrialGroup::ClusterAlone;
         assert_eq!(trials().iter().filter(is_alone).count(), 1);
     }
 }

@@ -75,8 +75,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Time after the return of the broker in which no host may be declared lost. `silence` begins at
-/// its end.
+/// Time after the return of the broker in which no host may be declared lost. Only at the end of
+/// this time does `silence` begin.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Returns the time limit for the replacement of workloads on a host that does not return.
@@ -84,13 +84,13 @@ fn replacement_limit(timings: &Timings) -> Duration {
     GRACE + timings.silence + timings.act
 }
 
-async fn deployed(
+/// Deploys an app on a scheduler that has just been launched.
+async fn deploy_after_launch(
     cx: &ScenarioContext,
     replicas: usize,
 ) -> Result<(Manifest, Vec<RunningWorkload>), Blocked> {
     let set = cx.deployment("app", i64::try_from(replicas).unwrap_or(1));
     cx.submit(&set).await?;
-    // The scheduler has just been launched.
     let within = cx.timings().act + cx.timings().reconnect;
     let running = cx
         .wait_for_running("app", replicas, within)
@@ -107,12 +107,12 @@ fn launch(cx: &ScenarioContext) -> Result<(), Blocked> {
 
 async fn short_outage(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    deployed(cx, 2).await?;
+    deploy_after_launch(cx, 2).await?;
     let (scheduler_outage, host_outage) = (
         cx.scheduler().bus.disconnect_scheduler().await,
         cx.scheduler().bus.disconnect_hosts().await,
     );
-    cx.advance(Duration::from_secs(4)).await;
+    cx.wait(Duration::from_secs(4)).await;
     scheduler_outage.restore().await;
     host_outage.restore().await;
     cx.submit(&cx.deployment("more", 2)).await?;
@@ -130,13 +130,13 @@ async fn short_outage(cx: &ScenarioContext) -> Flow {
 
 async fn long_outage(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
-    deployed(cx, 6).await?;
+    deploy_after_launch(cx, 6).await?;
     let from = Instant::now();
     let (scheduler_outage, host_outage) = (
         cx.scheduler().bus.disconnect_scheduler().await,
         cx.scheduler().bus.disconnect_hosts().await,
     );
-    cx.advance(Duration::from_secs(180)).await;
+    cx.wait(Duration::from_secs(180)).await;
     scheduler_outage.restore().await;
     host_outage.restore().await;
     cx.assert_no_commands(SCHED_CONT_002, from, Duration::from_secs(20))
@@ -144,19 +144,19 @@ async fn long_outage(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// After an outage, the hosts reconnect later than the scheduler. Two hosts only: if more were
-/// missing, the scheduler might suspect the broker because of their number.
+/// After an outage, the hosts reconnect later than the scheduler. The fleet has only two hosts: if
+/// more hosts were missing, the scheduler might suspect the broker because of their number.
 async fn hosts_reconnect_late(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    deployed(cx, 4).await?;
+    deploy_after_launch(cx, 4).await?;
     let from = Instant::now();
     let (scheduler_outage, host_outage) = (
         cx.scheduler().bus.disconnect_scheduler().await,
         cx.scheduler().bus.disconnect_hosts().await,
     );
-    cx.advance(Duration::from_secs(1)).await;
+    cx.wait(Duration::from_secs(1)).await;
     scheduler_outage.restore().await;
-    cx.advance(Duration::from_secs(8)).await;
+    cx.wait(Duration::from_secs(8)).await;
     host_outage.restore().await;
     cx.assert_no_commands(SCHED_CONT_003, from, Duration::from_secs(8))
         .await;
@@ -166,13 +166,13 @@ async fn hosts_reconnect_late(cx: &ScenarioContext) -> Flow {
 /// An object that is submitted and deleted during an outage must not be started afterwards.
 async fn deleted_during_outage(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    deployed(cx, 2).await?;
+    deploy_after_launch(cx, 2).await?;
     let outage = cx.scheduler().bus.disconnect_scheduler().await;
     let app = cx.deployment("late", 2);
     cx.submit(&app).await?;
-    cx.advance(Duration::from_secs(2)).await;
+    cx.wait(Duration::from_secs(2)).await;
     cx.delete(&app).await?;
-    cx.advance(Duration::from_secs(1)).await;
+    cx.wait(Duration::from_secs(1)).await;
     outage.restore().await;
     let late_start = cx.never(
         cx.timings().reconnect.min(Duration::from_secs(8)),
@@ -189,10 +189,10 @@ async fn deleted_during_outage(cx: &ScenarioContext) -> Flow {
 
 async fn scheduler_disconnected(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
-    deployed(cx, 6).await?;
+    deploy_after_launch(cx, 6).await?;
     let from = Instant::now();
     let outage = cx.scheduler().bus.disconnect_scheduler().await;
-    cx.advance(Duration::from_secs(7)).await;
+    cx.wait(Duration::from_secs(7)).await;
     outage.restore().await;
     cx.assert_no_commands(SCHED_CONT_005, from, Duration::from_secs(6))
         .await;
@@ -202,10 +202,10 @@ async fn scheduler_disconnected(cx: &ScenarioContext) -> Flow {
 /// Most hosts of the fleet disconnect at the same time, as when one broker of a cluster ends.
 async fn mass_disconnect(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<5>().await?;
-    // If the scheduler did not know all hosts yet, fewer than three quarters of the known ones
-    // might disconnect.
+    // The scheduler must know all hosts; otherwise fewer than three quarters of the hosts that it
+    // knows might disconnect.
     cx.wait_until_registered().await?;
-    deployed(cx, 10).await?;
+    deploy_after_launch(cx, 10).await?;
     let disconnected: Vec<SimulatedHost> = hosts.into_iter().take(4).collect();
     let outage = HostOutage {
         hosts: &disconnected,
@@ -223,10 +223,10 @@ async fn mass_disconnect(cx: &ScenarioContext) -> Flow {
 
 async fn host_lost_in_outage(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
-    let (_, running) = deployed(cx, 3).await?;
+    let (_, running) = deploy_after_launch(cx, 3).await?;
     let outage = cx.scheduler().bus.disconnect_scheduler().await;
-    kill_host_of_first(&running);
-    cx.advance(Duration::from_secs(2)).await;
+    kill_host_with_workload(&running);
+    cx.wait(Duration::from_secs(2)).await;
     outage.restore().await;
     let restarted = cx
         .wait_for_running("app", 3, replacement_limit(cx.timings()))
@@ -235,9 +235,9 @@ async fn host_lost_in_outage(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Kills a host that runs a workload. The scheduler may not know the other hosts yet, and would not
-/// miss them.
-fn kill_host_of_first(running: &[RunningWorkload]) {
+/// Kills a host that runs a workload. The scheduler certainly knows this host, but perhaps does not
+/// yet know a host without workloads.
+fn kill_host_with_workload(running: &[RunningWorkload]) {
     if let Some(workload) = running.first() {
         workload.host.kill();
     }
@@ -245,7 +245,7 @@ fn kill_host_of_first(running: &[RunningWorkload]) {
 
 async fn killed(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    let (_, running) = deployed(cx, 4).await?;
+    let (_, running) = deploy_after_launch(cx, 4).await?;
     let from = Instant::now();
     cx.scheduler().kill().await;
     launch(cx)?;
@@ -268,7 +268,7 @@ async fn killed(cx: &ScenarioContext) -> Flow {
 /// The scheduler is killed after it has sent a stop, and before it has received the reply.
 async fn killed_during_stop(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
-    let (set, running) = deployed(cx, 1).await?;
+    let (set, running) = deploy_after_launch(cx, 1).await?;
     let Some(workload) = running.first() else {
         return Ok(());
     };
@@ -311,7 +311,7 @@ async fn killed_during_start(cx: &ScenarioContext) -> Flow {
 
 async fn deleted_while_down(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    let (set, running) = deployed(cx, 2).await?;
+    let (set, running) = deploy_after_launch(cx, 2).await?;
     cx.scheduler().kill().await;
     cx.delete(&set).await?;
     launch(cx)?;
@@ -325,9 +325,9 @@ async fn deleted_while_down(cx: &ScenarioContext) -> Flow {
 
 async fn host_lost_while_down(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    let (_, running) = deployed(cx, 4).await?;
+    let (_, running) = deploy_after_launch(cx, 4).await?;
     cx.scheduler().kill().await;
-    kill_host_of_first(&running);
+    kill_host_with_workload(&running);
     launch(cx)?;
     let within = replacement_limit(cx.timings()) + cx.timings().reconnect;
     let restarted = cx.wait_for_running("app", 4, within).await;
@@ -341,7 +341,7 @@ async fn started_without_broker(cx: &ScenarioContext) -> Flow {
     let outage = cx.scheduler().bus.disconnect_scheduler().await;
     launch(cx)?;
     cx.submit(&cx.deployment("app", 2)).await?;
-    cx.advance(Duration::from_secs(3)).await;
+    cx.wait(Duration::from_secs(3)).await;
     cx.claim(SCHED_CONT_013).holds(
         "the scheduler's process is running",
         !cx.scheduler().has_exited(),
@@ -360,7 +360,7 @@ async fn two_instances(cx: &ScenarioContext) -> Flow {
     let another = cx.scheduler().launch_another();
     let _another =
         another.map_err(|error| Blocked::harness_error("cannot launch the scheduler", &error))?;
-    cx.advance(Duration::from_secs(1)).await;
+    cx.wait(Duration::from_secs(1)).await;
     cx.submit(&cx.deployment("app", 4)).await?;
     let within = cx.timings().act + cx.timings().reconnect;
     let all = cx.eventually(within, "4 workloads run", || {
@@ -372,21 +372,17 @@ async fn two_instances(cx: &ScenarioContext) -> Flow {
         })
     });
     all.await.or_blocked(cx, SCHED_SCALE_001)?;
-    let more = cx.never(
-        Duration::from_secs(3),
-        "starts with more than 4 ids",
-        || {
-            let ids = cx.started_ids("app");
-            (ids.len() > 4).then(|| format!("{} ids", ids.len()))
-        },
-    );
+    let more = cx.never(Duration::from_secs(3), "a start under a fifth id", || {
+        let ids = cx.started_ids("app");
+        (ids.len() > 4).then(|| format!("{} ids", ids.len()))
+    });
     cx.claim(SCHED_CONT_014).met(more.await);
     Ok(())
 }
 
 async fn graceful_shutdown(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    deployed(cx, 2).await?;
+    deploy_after_launch(cx, 2).await?;
     let Some(process) = cx.scheduler().process() else {
         return Ok(());
     };

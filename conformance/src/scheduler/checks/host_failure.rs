@@ -149,7 +149,8 @@ async fn long_start(cx: &ScenarioContext) -> Flow {
         )
         .await?;
     cx.deploy("first", 1, SCHED_SCALE_001).await?;
-    // Only now does another host exist to which the first workload could move.
+    // Host `b` starts only now, so that the first workload runs on `a`. If the scheduler declared
+    // `a` lost, the workload would move to `b`.
     cx.start_host(cx.host_config("b")).await?;
     let pull = cx.timings().silence + Duration::from_secs(4);
     a.add_rule(
@@ -223,7 +224,7 @@ async fn objects_kept(cx: &ScenarioContext) -> Flow {
     let (set, _) = cx.deploy("set", 2, SCHED_SCALE_001).await?;
     a.kill();
     // After this time, the scheduler has declared the host lost.
-    cx.advance(cx.timings().notice).await;
+    cx.wait(cx.timings().notice).await;
     for manifest in [&alone, &set] {
         let observed = cx.observe(manifest).await;
         cx.claim(SCHED_FAIL_010).holds(

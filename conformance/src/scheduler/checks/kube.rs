@@ -1,4 +1,4 @@
-//! Kubernetes: custom resources, the objects of the scheduler, and objects of others in the
+//! Kubernetes: custom resources, the objects of the scheduler, and objects of other clients in the
 //! cluster.
 
 mod cluster_hygiene;
@@ -136,6 +136,7 @@ fn cluster_error(error: impl std::error::Error) -> Blocked {
     Blocked::harness_error("cannot prepare objects in the cluster", &error)
 }
 
+/// Returns the text at a JSON pointer, or an empty text.
 fn text<'v>(object: &'v Value, pointer: &str) -> &'v str {
     object
         .pointer(pointer)
@@ -162,7 +163,7 @@ fn plain_object(api_version: &str, kind: &str, name: &str) -> Manifest {
 }
 
 /// Returns a random address that an EndpointSlice accepts.
-fn address() -> String {
+fn random_address() -> String {
     let [_, b, c, d] = rand::random::<u32>().to_be_bytes();
     format!("10.{b}.{c}.{}", d.clamp(1, 254))
 }

@@ -1,4 +1,4 @@
-//! Manifests: the effect of each field, and the treatment of unusual values.
+//! Manifests: the effect of each field, and unusual values.
 
 use serde_json::{Value, json};
 
@@ -124,7 +124,7 @@ fn without_empty(value: Value) -> Value {
     match value {
         Value::Object(members) => {
             let members = members.into_iter().map(|(name, value)| {
-                // The empty object of a volume names its type.
+                // The key `emptyDir` is the type of a volume, also with an empty object.
                 let value = if name == "emptyDir" {
                     value
                 } else {
@@ -324,7 +324,7 @@ async fn status(cx: &ScenarioContext) -> Flow {
     let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
     for manifest in [&bare, &set] {
         cx.claim(SCHED_CRD_011)
-            .met(cx.wait_for_ready(manifest, true, cx.timings().show).await);
+            .met(cx.wait_for_ready(manifest, cx.timings().show).await);
     }
     let object = cx.observe(&bare).await.unwrap_or_default();
     let status = value_at(&object, "/status");

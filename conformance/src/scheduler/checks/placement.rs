@@ -57,8 +57,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Claims that `count` workloads of an app run, all of them on `host`.
-async fn claim_runs_on(
+/// Checks that `count` workloads of an app run, all of them on `host`.
+async fn check_runs_on(
     cx: &ScenarioContext,
     requirement: Requirement,
     app: &str,
@@ -86,7 +86,7 @@ async fn selector(cx: &ScenarioContext) -> Flow {
         .spec("/hostSelector/zone", json!("b"))
         .spec("/hostSelector/disk", json!("fast"));
     cx.submit(&app).await?;
-    claim_runs_on(cx, SCHED_PLACE_001, "app", 3, "b").await
+    check_runs_on(cx, SCHED_PLACE_001, "app", 3, "b").await
 }
 
 async fn no_feasible_host(cx: &ScenarioContext) -> Flow {
@@ -141,7 +141,7 @@ async fn environment(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("c")).await?;
     cx.submit(&cx.deployment("app", 3).spec("/environment", json!("prod")))
         .await?;
-    claim_runs_on(cx, SCHED_PLACE_006, "app", 3, "b").await?;
+    check_runs_on(cx, SCHED_PLACE_006, "app", 3, "b").await?;
     cx.submit(&cx.deployment("other", 1).spec("/environment", json!("pro")))
         .await?;
     cx.assert_no_start(SCHED_PLACE_006, "other").await;
@@ -154,7 +154,7 @@ async fn host_id(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("c")).await?;
     cx.submit(&cx.deployment("app", 3).spec("/hostId", json!(b.id())))
         .await?;
-    claim_runs_on(cx, SCHED_PLACE_007, "app", 3, "b").await?;
+    check_runs_on(cx, SCHED_PLACE_007, "app", 3, "b").await?;
     let unknown = format!("unknown-{}", cx.group());
     cx.submit(&cx.deployment("unknown", 1).spec("/hostId", json!(unknown)))
         .await?;
@@ -260,7 +260,7 @@ async fn interfaces(cx: &ScenarioContext) -> Flow {
             .spec("/hostInterfaces", json!([queue])),
     )
     .await?;
-    claim_runs_on(cx, SCHED_PLACE_012, "app", 3, "b").await?;
+    check_runs_on(cx, SCHED_PLACE_012, "app", 3, "b").await?;
     let baseline = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
     let baseline: Vec<Value> = baseline
         .iter()
@@ -298,7 +298,7 @@ async fn http(cx: &ScenarioContext) -> Flow {
             .spec("/hostInterfaces", json!([declared])),
     )
     .await?;
-    claim_runs_on(cx, SCHED_PLACE_013, "app", 3, "b").await
+    check_runs_on(cx, SCHED_PLACE_013, "app", 3, "b").await
 }
 
 async fn versions(cx: &ScenarioContext) -> Flow {
@@ -332,7 +332,7 @@ async fn versions(cx: &ScenarioContext) -> Flow {
         let declared = json!([interface("acme:queue", version, "push")]);
         cx.submit(&cx.deployment(app, 2).spec("/hostInterfaces", declared))
             .await?;
-        claim_runs_on(cx, SCHED_PLACE_015, app, 2, host).await?;
+        check_runs_on(cx, SCHED_PLACE_015, app, 2, host).await?;
     }
     for (app, version) in [("five", "3.0.0"), ("six", "0.3.0")] {
         let declared = json!([interface("acme:queue", version, "push")]);

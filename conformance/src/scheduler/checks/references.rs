@@ -258,11 +258,11 @@ async fn secret_not_shown(cx: &ScenarioContext) -> Flow {
         "the value of the secret appears neither in the status nor in the log",
         || async {
             if cx.status_text(&app).await.contains(&value) {
-                return Err("the status contains it".to_owned());
+                return Err("the status contains the value".to_owned());
             }
             let log = cx.scheduler().log();
             if log.is_some_and(|log| log.contains(&value)) {
-                Err("the log contains it".to_owned())
+                Err("the log contains the value".to_owned())
             } else {
                 Ok(())
             }

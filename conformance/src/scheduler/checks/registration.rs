@@ -49,7 +49,7 @@ pub const SCENARIOS: &[Scenario] = &[
 /// A host publishes heartbeats, but does not reply to heartbeat requests.
 async fn first_heartbeat(cx: &ScenarioContext) -> Flow {
     cx.submit(&cx.deployment("app", 1)).await?;
-    cx.advance(Duration::from_millis(300)).await;
+    cx.wait(Duration::from_millis(300)).await;
     let host = cx.start_host(cx.host_config("a")).await?;
     host.add_rule(CommandRule::on("heartbeat", Reaction::Ignore));
     let within = cx.timings().register + cx.timings().act;
@@ -59,7 +59,7 @@ async fn first_heartbeat(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_REG_002).holds(
         "a host that only publishes heartbeats is used",
         used,
-        || "nothing was started on it",
+        || "nothing was started on the host",
     );
     Ok(())
 }
@@ -131,7 +131,8 @@ async fn arbitrary_names(cx: &ScenarioContext) -> Flow {
 async fn mismatched_subject(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     let labels = json!({ "hostgroup": cx.group(), "zone": "forged" });
-    let mut forged = heartbeat(&cx.host_config("b"), &b.id(), "2026-01-01T00:00:00Z", 0);
+    let (started_at, workloads) = ("2026-01-01T00:00:00Z", 0);
+    let mut forged = heartbeat(&cx.host_config("b"), &b.id(), started_at, workloads);
     if let Some(forged) = forged.as_object_mut() {
         forged.insert("labels".to_owned(), labels);
         forged.insert("startedAt".to_owned(), Value::Null);
@@ -174,7 +175,7 @@ async fn restart_with_same_id(cx: &ScenarioContext) -> Flow {
     let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
     let before = workload_ids(&running);
     for id in &before {
-        // Only the heartbeat reveals the restart.
+        // Without status replies, only the heartbeat shows the restart.
         a.add_rule(CommandRule::on("workload.status", Reaction::Ignore).containing(id));
     }
     let restarted = a.restart_with_same_id().await;
@@ -199,12 +200,9 @@ async fn mismatched_id(cx: &ScenarioContext) -> Flow {
     let forger = cx
         .start_host(cx.host_config("b").label("zone", "b"))
         .await?;
-    let forged = heartbeat(
-        &cx.host_config("a").label("zone", "c"),
-        &host.id(),
-        "2026-11-23T08:00:00Z",
-        0,
-    );
+    let (started_at, workloads) = ("2026-11-23T08:00:00Z", 0);
+    let config = cx.host_config("a").label("zone", "c");
+    let forged = heartbeat(&config, &host.id(), started_at, workloads);
     for _ in 0..3 {
         forger.send_raw_heartbeat(forged.to_string()).await;
     }
@@ -227,7 +225,7 @@ async fn mismatched_id(cx: &ScenarioContext) -> Flow {
     let no_start = cx
         .never(
             Duration::from_secs(4),
-            "a start according to the forged labels",
+            "a start that only the forged labels permit",
             || {
                 let starts = cx.starts_of("c").into_iter();
                 starts.map(|(entry, _)| format!("on {}", entry.host)).next()

@@ -61,7 +61,7 @@ async fn exact_count(cx: &ScenarioContext) -> Flow {
     cx.submit(&cx.deployment("app", 7)).await?;
     let running = cx.wait_for_running("app", 7, cx.timings().act).await;
     cx.claim(SCHED_SCALE_001).met(running);
-    cx.advance(Duration::from_secs(2)).await;
+    cx.wait(Duration::from_secs(2)).await;
     let max = cx.max_wanted_ids("app");
     cx.claim(SCHED_SCALE_002)
         .holds("at most 7 ids are wanted at any time", max <= 7, || {
@@ -91,7 +91,7 @@ async fn scale_up(cx: &ScenarioContext) -> Flow {
 
 async fn scale_down(cx: &ScenarioContext) -> Flow {
     for host in cx.start_hosts::<2>().await? {
-        // With slow stops, the scheduler reconciles more than once before they end.
+        // With slow stops, the scheduler reconciles more than once while the replicas stop.
         host.add_rule(CommandRule::on(
             "workload.stop",
             Reaction::DelayReply(Duration::from_millis(700)),
@@ -104,7 +104,7 @@ async fn scale_down(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_SCALE_004).met(after);
     let unchanged = cx.consistently(
         Duration::from_secs(3),
-        "two of the first replicas keep running, and none is started",
+        "two of the first replicas keep running, and no replica is started",
         || {
             let now = workload_ids(&cx.running("app"));
             let started = cx
@@ -126,7 +126,7 @@ async fn scale_down(cx: &ScenarioContext) -> Flow {
 async fn scale_down_unready_first(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let (set, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
-    cx.wait_for_ready(&set, true, cx.timings().show)
+    cx.wait_for_ready(&set, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
     for host in &hosts {
@@ -143,7 +143,7 @@ async fn scale_down_unready_first(cx: &ScenarioContext) -> Flow {
     failed
         .host
         .set_workload_state(&failed.id, State::Error, "it failed");
-    cx.wait_for_ready(&set, false, cx.timings().poll + cx.timings().show)
+    cx.wait_for_not_ready(&set, cx.timings().poll + cx.timings().show)
         .await
         .or_blocked(cx, SCHED_STATUS_002)?;
     let healthy: BTreeSet<String> = running
@@ -174,7 +174,7 @@ async fn scale_to_zero(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_SCALE_007).holds(
         "the set with 0 replicas still exists",
         cx.observe(&set).await.is_ok(),
-        || "the scheduler does not report it",
+        || "the scheduler does not report the set",
     );
     cx.submit(&set.replicas(3)).await?;
     let some = cx.wait_for_running("app", 3, cx.timings().act).await;
@@ -206,7 +206,7 @@ async fn one_failure(cx: &ScenarioContext) -> Flow {
     cx.wait_for_ids("app", 5, within)
         .await
         .or_blocked(cx, SCHED_STATUS_003)?;
-    cx.advance(Duration::from_secs(2)).await;
+    cx.wait(Duration::from_secs(2)).await;
     let stopped: BTreeSet<String> = cx
         .journal()
         .stops()
@@ -284,7 +284,7 @@ async fn last_change(cx: &ScenarioContext) -> Flow {
     let set = cx.deployment("app", 1);
     for replicas in [2, 5, 3, 1, 4] {
         cx.submit(&set.clone().replicas(replicas)).await?;
-        cx.advance(Duration::from_millis(120)).await;
+        cx.wait(Duration::from_millis(120)).await;
     }
     // An intermediate state may also have 4 replicas for a moment.
     let stable_for = Duration::from_secs(2);

@@ -68,7 +68,7 @@ fn max_pause(timings: &Timings) -> Duration {
 }
 
 /// Returns the running workloads of one revision of the app.
-fn of_revision(cx: &ScenarioContext, revision: u32) -> Vec<RunningWorkload> {
+fn running_of_revision(cx: &ScenarioContext, revision: u32) -> Vec<RunningWorkload> {
     let image = cx.image("app", revision);
     let has_image = |running: &RunningWorkload| {
         let workloads = running.host.workloads();
@@ -80,8 +80,8 @@ fn of_revision(cx: &ScenarioContext, revision: u32) -> Vec<RunningWorkload> {
     cx.running("app").into_iter().filter(has_image).collect()
 }
 
-/// Waits until `count` workloads of a revision run, and none of another revision. Fails when the
-/// rollout makes no progress for too long.
+/// Waits until `count` workloads of a revision run, and no workload of another revision. Fails when
+/// the rollout makes no progress for too long.
 pub(super) async fn wait_for_rollout(
     cx: &ScenarioContext,
     revision: u32,
@@ -92,7 +92,10 @@ pub(super) async fn wait_for_rollout(
     let from = Instant::now();
     let batches = u32::try_from(count).unwrap_or(u32::MAX);
     cx.poll(max_pause * batches, &description, || {
-        let (of_revision, all) = (of_revision(cx, revision).len(), cx.running("app").len());
+        let (of_revision, all) = (
+            running_of_revision(cx, revision).len(),
+            cx.running("app").len(),
+        );
         let entries = cx.journal().entries();
         let last_change = entries.iter().rfind(|entry| {
             matches!(
@@ -127,7 +130,8 @@ fn break_revision(cx: &ScenarioContext, hosts: &[SimulatedHost], revision: u32) 
     message
 }
 
-async fn deployed(
+/// Deploys an app whose starts take 250 ms, and waits until it is ready.
+async fn deploy_slowly(
     cx: &ScenarioContext,
     hosts: &[SimulatedHost],
     replicas: usize,
@@ -139,7 +143,7 @@ async fn deployed(
         ));
     }
     let (set, _) = cx.deploy("app", replicas, SCHED_SCALE_001).await?;
-    cx.wait_for_ready(&set, true, cx.timings().show)
+    cx.wait_for_ready(&set, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
     Ok(set)
@@ -147,7 +151,7 @@ async fn deployed(
 
 async fn rolling_update(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<3>().await?;
-    let set = deployed(cx, &hosts, 6).await?;
+    let set = deploy_slowly(cx, &hosts, 6).await?;
     let from = Instant::now();
     cx.submit(&set.image(&cx.image("app", 2))).await?;
     cx.claim(SCHED_ROLL_001)
@@ -167,7 +171,7 @@ async fn rolling_update(cx: &ScenarioContext) -> Flow {
         });
     let max = cx.max_wanted_ids("app");
     cx.claim(SCHED_ROLL_003).holds(
-        "at most 12 ids are wanted: 6, and a surge of 6",
+        "at most 12 ids are wanted: 6 replicas and a surge of 6",
         max <= 12,
         || format!("up to {max} were wanted"),
     );
@@ -180,11 +184,11 @@ async fn rolling_update(cx: &ScenarioContext) -> Flow {
 
 async fn failing_revision(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
-    let set = deployed(cx, &hosts, 4).await?;
+    let set = deploy_slowly(cx, &hosts, 4).await?;
     let message = break_revision(cx, &hosts, 2);
     let next = set.image(&cx.image("app", 2));
     cx.submit(&next).await?;
-    let not_ready = cx.wait_for_ready(&next, false, cx.timings().show).await;
+    let not_ready = cx.wait_for_not_ready(&next, cx.timings().show).await;
     cx.claim(SCHED_ROLL_006).met(not_ready);
     cx.claim(SCHED_ROLL_006).met(
         cx.wait_for_status_text(&next, &message, cx.timings().act + cx.timings().show)
@@ -194,7 +198,7 @@ async fn failing_revision(cx: &ScenarioContext) -> Flow {
         Duration::from_secs(5),
         "4 workloads of revision 1 run",
         || {
-            let count = of_revision(cx, 1).len();
+            let count = running_of_revision(cx, 1).len();
             std::future::ready(if count == 4 {
                 Ok(())
             } else {
@@ -208,7 +212,7 @@ async fn failing_revision(cx: &ScenarioContext) -> Flow {
 
 async fn two_failing_revisions(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
-    let set = deployed(cx, &hosts, 4).await?;
+    let set = deploy_slowly(cx, &hosts, 4).await?;
     for revision in [2, 3] {
         break_revision(cx, &hosts, revision);
         cx.submit(&set.clone().image(&cx.image("app", revision)))
@@ -228,7 +232,7 @@ async fn two_failing_revisions(cx: &ScenarioContext) -> Flow {
         Duration::from_secs(4),
         "4 workloads of revision 1 run",
         || {
-            let count = of_revision(cx, 1).len();
+            let count = running_of_revision(cx, 1).len();
             std::future::ready(if count == 4 {
                 Ok(())
             } else {
@@ -251,7 +255,7 @@ async fn two_failing_revisions(cx: &ScenarioContext) -> Flow {
 
 async fn rollback(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
-    let set = deployed(cx, &hosts, 4).await?;
+    let set = deploy_slowly(cx, &hosts, 4).await?;
     cx.submit(&set.clone().image(&cx.image("app", 2))).await?;
     wait_for_rollout(cx, 2, 4)
         .await
@@ -293,7 +297,7 @@ async fn recreate(cx: &ScenarioContext) -> Flow {
             held,
             || {
                 format!(
-                    "it starts {:.0} ms before",
+                    "the new template starts {:.0} ms earlier",
                     end.at.duration_since(start.at).as_secs_f64() * 1000.0
                 )
             },
@@ -351,7 +355,7 @@ async fn unknown_policy(cx: &ScenarioContext) -> Flow {
 
 async fn scaled_during_rollout(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
-    let set = deployed(cx, &hosts, 4).await?;
+    let set = deploy_slowly(cx, &hosts, 4).await?;
     let next = set.image(&cx.image("app", 2));
     cx.submit(&next).await?;
     let image = cx.image("app", 2);
@@ -372,7 +376,7 @@ async fn scaled_during_rollout(cx: &ScenarioContext) -> Flow {
 
 async fn scheduler_killed(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<3>().await?;
-    let set = deployed(cx, &hosts, 6).await?;
+    let set = deploy_slowly(cx, &hosts, 6).await?;
     cx.submit(&set.image(&cx.image("app", 2))).await?;
     let image = cx.image("app", 2);
     let in_progress = cx.eventually(cx.timings().act, "the rollout has begun", || {
@@ -405,7 +409,7 @@ async fn scheduler_killed(cx: &ScenarioContext) -> Flow {
 /// A working template replaces one whose workloads fail to start.
 async fn fix_after_failure(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
-    let set = deployed(cx, &hosts, 3).await?;
+    let set = deploy_slowly(cx, &hosts, 3).await?;
     break_revision(cx, &hosts, 2);
     let failing = cx.image("app", 2);
     cx.submit(&set.clone().image(&failing)).await?;

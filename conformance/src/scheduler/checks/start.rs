@@ -87,8 +87,8 @@ pub const SCENARIOS: &[Scenario] = &[
 /// Payload that is not a message.
 const GARBAGE: &[u8] = b"\xff{\"workloadStatus\":";
 
-/// Claims that every id has a valid length and is used on one host only. Returns the number of ids.
-fn claim_valid_ids(cx: &ScenarioContext) -> usize {
+/// Checks that every id has a valid length and is used on one host only. Returns the number of ids.
+fn check_ids(cx: &ScenarioContext) -> usize {
     let starts = cx.starts_of("app");
     let mut hosts_by_id: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (entry, start) in &starts {
@@ -132,9 +132,9 @@ async fn ids(cx: &ScenarioContext) -> Flow {
     starts(3, cx.timings().act)
         .await
         .or_blocked(cx, SCHED_SCALE_001)?;
-    claim_valid_ids(cx);
+    check_ids(cx);
     let running = cx.require_running("app", 3, SCHED_SCALE_001).await?;
-    // One workload ends by itself. Then the set is deleted and submitted again.
+    // One workload ends by itself. Later, the set is deleted and submitted again.
     let Some(first) = running.first() else {
         return Ok(());
     };
@@ -159,7 +159,7 @@ async fn ids(cx: &ScenarioContext) -> Flow {
         .or_blocked(cx, SCHED_STOP_009)?;
     cx.submit(&set).await?;
     cx.require_running("app", 3, SCHED_SCALE_001).await?;
-    let count = claim_valid_ids(cx);
+    let count = check_ids(cx);
     cx.claim(SCHED_START_001).is(
         "number of ids: 3 replicas, 1 replacement, and 3 replicas after the deletion",
         count,
@@ -231,12 +231,12 @@ async fn retry_refused(cx: &ScenarioContext) -> Flow {
     ));
     let app = cx.deployment("app", 1);
     cx.submit(&app).await?;
-    let first = cx
+    let (_, first_start) = cx
         .wait_for_start("app", cx.timings().act)
         .await
         .or_blocked(cx, SCHED_SCALE_001)?;
-    let id = first.1.id;
-    // A stale reply, from before the execution of the start.
+    let id = first_start.id;
+    // This reply is stale: the host has sent it before it executed the start.
     let body = json!({ "workloadStatus": { "workloadId": id, "workloadState": "WORKLOAD_STATE_NOT_FOUND" } });
     host.add_rule(
         CommandRule::on("workload.status", Reaction::Reply(body.to_string().into()))
@@ -251,11 +251,11 @@ async fn retry_refused(cx: &ScenarioContext) -> Flow {
             Err("the start was sent once".to_owned())
         })
     });
-    // The scheduler may also keep polling the status instead.
+    // The scheduler may also poll the status instead of sending the start again.
     let _ = retried.await;
     host.clear_rules();
     let ready = cx
-        .wait_for_ready(&app, true, cx.timings().act + cx.timings().show)
+        .wait_for_ready(&app, cx.timings().act + cx.timings().show)
         .await;
     cx.claim(SCHED_START_005).met(ready);
     let stops = cx.journal().stops().len();
@@ -306,18 +306,18 @@ async fn failing(cx: &ScenarioContext) -> Flow {
     );
     cx.claim(SCHED_START_006).met(not_ready.await);
     let (starts, took) = (cx.starts_of("app"), from.elapsed());
-    let rates = starts.iter().map(|(first, _)| {
+    let counts = starts.iter().map(|(first, _)| {
         let end = first.at + Duration::from_secs(30);
         starts
             .iter()
             .filter(|(entry, _)| entry.at >= first.at && entry.at < end)
             .count()
     });
-    let max_rate = rates.max().unwrap_or_default();
+    let max_count = counts.max().unwrap_or_default();
     cx.claim(SCHED_START_008)
-        .holds("at most 10 starts in any 30 s", max_rate <= 10, || {
+        .holds("at most 10 starts in any 30 s", max_count <= 10, || {
             format!(
-                "{max_rate} starts in 30 s, {} starts in {:.0} s",
+                "{max_count} starts in 30 s, {} starts in {:.0} s",
                 starts.len(),
                 took.as_secs_f64()
             )
@@ -367,13 +367,13 @@ async fn failed_is_stopped(cx: &ScenarioContext) -> Flow {
         host.add_rule(CommandRule::on("workload.start", failure).times(1));
     }
     cx.submit(&cx.deployment("app", 1)).await?;
-    let first = cx
+    let (_, first_start) = cx
         .wait_for_start("app", cx.timings().act)
         .await
         .or_blocked(cx, SCHED_SCALE_001)?;
     cx.claim(SCHED_START_014)
-        .met(cx.wait_for_stop(&first.1.id, cx.timings().act).await);
-    // The same for a workload that fails while it runs.
+        .met(cx.wait_for_stop(&first_start.id, cx.timings().act).await);
+    // A workload that fails while it runs must be stopped as well.
     let running = cx
         .wait_for_running("app", 1, cx.timings().act + cx.timings().retry)
         .await;
@@ -400,13 +400,13 @@ async fn slow_reply(cx: &ScenarioContext) -> Flow {
         ));
     }
     cx.submit(&cx.deployment("app", 1)).await?;
-    let first = cx
+    let (first_entry, _) = cx
         .wait_for_start("app", cx.timings().act)
         .await
         .or_blocked(cx, SCHED_SCALE_001)?;
     cx.assert_no_commands(
         SCHED_START_010,
-        first.0.at + Duration::from_millis(1),
+        first_entry.at + Duration::from_millis(1),
         Duration::from_secs(9),
     )
     .await;
@@ -426,18 +426,18 @@ async fn starting_state(cx: &ScenarioContext) -> Flow {
     }
     let app = cx.deployment("app", 1);
     cx.submit(&app).await?;
-    let first = cx
+    let (first_entry, _) = cx
         .wait_for_start("app", cx.timings().act)
         .await
         .or_blocked(cx, SCHED_SCALE_001)?;
-    let from = first.0.at + Duration::from_millis(1);
+    let from = first_entry.at + Duration::from_millis(1);
     let waiting = cx.consistently(
         duration - Duration::from_secs(1),
         "the app is not reported as ready, and not started or stopped again",
         || async {
             let commands = cx.journal().starts_and_stops_since(from);
             match (cx.is_ready(&app).await, commands.first()) {
-                // The suite may be late, and the app may already run.
+                // If the suite is late, the app already runs and may be ready.
                 (Ok(true), _) if cx.running("app").is_empty() => {
                     Err("the app is reported as ready".to_owned())
                 }
@@ -449,11 +449,11 @@ async fn starting_state(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_START_011).met(waiting.await);
     let within = duration + cx.timings().poll + cx.timings().show;
     cx.claim(SCHED_START_011)
-        .met(cx.wait_for_ready(&app, true, within).await);
+        .met(cx.wait_for_ready(&app, within).await);
     Ok(())
 }
 
-/// Host `a` ends when it is the preferred host. Requests to it receive no responders.
+/// Host `a` ends when it is the preferred host, so that starts on `a` have no responders.
 async fn no_responders(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     // The load on `b` makes `a` the preferred host.
@@ -542,7 +542,7 @@ async fn resubmitted(cx: &ScenarioContext) -> Flow {
     let (set, _) = cx.deploy("app", 3, SCHED_SCALE_001).await?;
     let from = Instant::now();
     cx.submit(&set).await?;
-    // The same object, with its keys in another order.
+    // The object is submitted once more, with its keys in another order.
     let spec = set.json().pointer("/spec").cloned().unwrap_or_default();
     let mut members: Vec<(String, Value)> = spec
         .as_object()
@@ -554,7 +554,7 @@ async fn resubmitted(cx: &ScenarioContext) -> Flow {
     let reordered = set
         .clone()
         .with("/spec", Value::Object(members.into_iter().collect()));
-    cx.advance(Duration::from_millis(500)).await;
+    cx.wait(Duration::from_millis(500)).await;
     cx.submit(&reordered).await?;
     cx.assert_no_commands(SCHED_START_018, from, Duration::from_secs(3))
         .await;

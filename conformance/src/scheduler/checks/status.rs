@@ -1,4 +1,4 @@
-//! Status: how often the scheduler polls it, and how it reacts to it.
+//! Status: how often the scheduler polls the status of workloads, and how it reacts to the replies.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub const SCENARIOS: &[Scenario] = &[
 async fn polled(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
-    cx.advance(cx.timings().poll * 2 + Duration::from_secs(1))
+    cx.wait(cx.timings().poll * 2 + Duration::from_secs(1))
         .await;
     let until = Instant::now();
     for workload in &running {
@@ -73,7 +73,7 @@ async fn not_ready(cx: &ScenarioContext) -> Flow {
     {
         let app = format!("app{number}");
         let (set, running) = cx.deploy(&app, 1, SCHED_SCALE_001).await?;
-        cx.wait_for_ready(&set, true, cx.timings().show)
+        cx.wait_for_ready(&set, cx.timings().show)
             .await
             .or_blocked(cx, SCHED_CRD_011)?;
         // Every replacement fails, so the workload stays not ready.
@@ -87,7 +87,7 @@ async fn not_ready(cx: &ScenarioContext) -> Flow {
         }
         let within = cx.timings().poll + cx.timings().show;
         cx.claim(SCHED_STATUS_002)
-            .met(cx.wait_for_ready(&set, false, within).await);
+            .met(cx.wait_for_not_ready(&set, within).await);
     }
     Ok(())
 }
@@ -109,11 +109,12 @@ async fn replaced(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// One status request for each workload receives no reply. The scheduler must not react.
+/// One status request for each workload receives no reply. The scheduler must start and stop
+/// nothing.
 async fn single_timeout(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
-    cx.wait_for_ready(&set, true, cx.timings().show)
+    cx.wait_for_ready(&set, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
     let from = Instant::now();
@@ -124,7 +125,7 @@ async fn single_timeout(cx: &ScenarioContext) -> Flow {
                 .times(1),
         );
     }
-    // The additional time is for the timeout of the request.
+    // The additional 7 s are for the timeout of the status request.
     let window = cx.timings().poll + Duration::from_secs(7);
     let unchanged = cx.consistently(
         window,

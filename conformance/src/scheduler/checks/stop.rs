@@ -46,7 +46,7 @@ pub const SCENARIOS: &[Scenario] = &[
 
 async fn deleted(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
-    // A workload of another scheduler.
+    // A workload of another scheduler, which must not be stopped, runs on each host.
     for host in [&a, &b] {
         host.set_workload_state(&format!("foreign-{}", cx.group()), State::Running, "");
     }
@@ -66,13 +66,13 @@ async fn deleted(cx: &ScenarioContext) -> Flow {
             if replied_not_found(&cx.journal().entries(), id) {
                 Ok(())
             } else {
-                Err("no such reply".to_owned())
+                Err("no reply with NOT_FOUND".to_owned())
             }
         });
         gone.await.or_blocked(cx, SCHED_STOP_004)?;
     }
-    // By then, the reply has arrived.
-    cx.advance(Duration::from_secs(1) + cx.patience()).await;
+    // After this time, the reply has arrived at the scheduler.
+    cx.wait(Duration::from_secs(1) + cx.patience()).await;
     let from = Instant::now();
     let another = cx.never(Duration::from_secs(3), "another stop", || {
         cx.journal()
@@ -92,13 +92,14 @@ async fn deleted(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_STOP_002).holds(
         "only the deleted workloads are stopped",
         others.is_empty(),
-        || format!("{others:?} were stopped, too"),
+        || format!("{others:?} were stopped as well"),
     );
     Ok(())
 }
 
 /// Returns whether the host has replied with NOT_FOUND to the stop of an id or to a later command.
-/// The scheduler may no longer wait for the reply to a status request from before the stop. Pure.
+/// Replies to earlier status requests do not count, because the scheduler may no longer wait for
+/// them. Pure.
 fn replied_not_found(entries: &[Entry], id: &str) -> bool {
     let is_stop = |entry: &Entry| {
         let stop = entry.command("workload.stop");
@@ -151,8 +152,8 @@ async fn resent(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// The host replies to the stop with STOPPING. The scheduler must stop it again, or poll its
-/// status.
+/// The host replies to the stop with STOPPING. The scheduler must send another stop, or poll the
+/// status of the workload.
 async fn stopping(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
     let (set, running) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
@@ -181,7 +182,7 @@ async fn stopping(cx: &ScenarioContext) -> Flow {
         std::future::ready(if found {
             Ok(())
         } else {
-            Err("neither".to_owned())
+            Err("neither a stop nor a status request".to_owned())
         })
     });
     cx.claim(SCHED_STOP_004).met(another.await);
@@ -202,22 +203,25 @@ async fn start_in_flight(cx: &ScenarioContext) -> Flow {
     cx.delete(&app).await?;
     cx.claim(SCHED_STOP_006)
         .met(cx.wait_for_stop(&start.id, cx.timings().act).await);
-    cx.advance(Duration::from_secs(1)).await;
+    cx.wait(Duration::from_secs(1)).await;
     let mut order = Vec::new();
     for entry in cx.journal().entries() {
-        for (command, word) in [("workload.start", "start"), ("workload.stop", "stop")] {
+        for (command, kind) in [("workload.start", "start"), ("workload.stop", "stop")] {
             if entry
                 .command(command)
                 .is_some_and(|other| other.id == start.id)
             {
-                order.push(word);
+                order.push(kind);
             }
         }
     }
-    let starts = order.iter().take_while(|word| **word == "start").count();
-    let right = starts > 0 && order.iter().skip(starts).all(|word| *word == "stop");
-    cx.claim(SCHED_STOP_007)
-        .holds("no start follows a stop", right, || format!("{order:?}"));
+    let starts = order.iter().take_while(|kind| **kind == "start").count();
+    let only_stops_follow = order.iter().skip(starts).all(|kind| *kind == "stop");
+    cx.claim(SCHED_STOP_007).holds(
+        "no start follows a stop",
+        starts > 0 && only_stops_follow,
+        || format!("{order:?}"),
+    );
     Ok(())
 }
 
@@ -236,7 +240,7 @@ async fn lost_host(cx: &ScenarioContext) -> Flow {
 async fn deletion_shown(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
     let (set, _) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
-    cx.wait_for_ready(&set, true, cx.timings().show)
+    cx.wait_for_ready(&set, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
     host.add_rule(CommandRule::on("workload.stop", Reaction::Ignore));

@@ -35,33 +35,35 @@ impl std::fmt::Display for RunningWorkload {
 impl ScenarioContext {
     /// Returns the running workloads of an app on connected hosts.
     pub fn running(&self, app: &str) -> Vec<RunningWorkload> {
-        self.in_state(app, &State::Running, true)
+        self.running_on(app, SimulatedHost::is_connected)
     }
 
     /// Returns the running workloads of an app on all hosts, connected or not.
     pub fn running_anywhere(&self, app: &str) -> Vec<RunningWorkload> {
-        self.in_state(app, &State::Running, false)
+        self.running_on(app, |_| true)
     }
 
-    fn in_state(&self, app: &str, state: &State, connected: bool) -> Vec<RunningWorkload> {
+    /// Returns the running workloads of an app on the hosts that `is_included` selects.
+    fn running_on(
+        &self,
+        app: &str,
+        is_included: impl Fn(&SimulatedHost) -> bool,
+    ) -> Vec<RunningWorkload> {
         let image = self.image_prefix(app);
         let hosts = self.lock_hosts().clone();
-        let mut matching = Vec::new();
-        for host in hosts
-            .into_iter()
-            .filter(|host| !connected || host.is_connected())
-        {
+        let mut running = Vec::new();
+        for host in hosts.into_iter().filter(is_included) {
             for (id, workload) in host.workloads() {
                 let of_app = contains(workload.request.to_string().as_bytes(), &image);
-                if of_app && workload.state == *state {
-                    matching.push(RunningWorkload {
+                if of_app && workload.state == State::Running {
+                    running.push(RunningWorkload {
                         host: host.clone(),
                         id,
                     });
                 }
             }
         }
-        matching
+        running
     }
 
     /// Waits until exactly `count` workloads of an app run, each with its own id. `within` begins
@@ -77,8 +79,8 @@ impl ScenarioContext {
         self.eventually(within, &description, || {
             let running = self.running(app);
             let ids: BTreeSet<&str> = running.iter().map(|workload| &*workload.id).collect();
-            let right = running.len() == count && ids.len() == count;
-            std::future::ready(if right {
+            let as_expected = running.len() == count && ids.len() == count;
+            std::future::ready(if as_expected {
                 Ok(running)
             } else {
                 Err(format!("{} run: {}", running.len(), describe(&running)))
@@ -87,8 +89,8 @@ impl ScenarioContext {
         .await
     }
 
-    /// [`ScenarioContext::wait_for_running`] with the limit `act`, as a precondition of the
-    /// scenario.
+    /// Waits until exactly `count` workloads of an app run, at most for `act`. If they do not, the
+    /// scenario is blocked.
     ///
     /// # Errors
     /// The workloads do not run in time, which violates `owner`.
@@ -177,8 +179,17 @@ impl ScenarioContext {
         Ok(ready.and_then(Value::as_str) == Some("True"))
     }
 
-    /// Waits until the scheduler reports an object as ready, or as not ready.
-    pub async fn wait_for_ready(
+    /// Waits until the scheduler reports an object as ready.
+    pub async fn wait_for_ready(&self, manifest: &Manifest, within: Duration) -> Waited<()> {
+        self.wait_for_readiness(manifest, true, within).await
+    }
+
+    /// Waits until the scheduler reports an object as not ready.
+    pub async fn wait_for_not_ready(&self, manifest: &Manifest, within: Duration) -> Waited<()> {
+        self.wait_for_readiness(manifest, false, within).await
+    }
+
+    async fn wait_for_readiness(
         &self,
         manifest: &Manifest,
         ready: bool,
@@ -273,7 +284,7 @@ impl ScenarioContext {
         self.claim(requirement).met(waited);
     }
 
-    /// Claims that nothing has been started or stopped since `from`, and nothing is during
+    /// Claims that nothing has been started or stopped since `from`, and that this remains so for
     /// `window`.
     pub async fn assert_no_commands(
         &self,
@@ -342,6 +353,7 @@ pub fn workload_ids(workloads: &[RunningWorkload]) -> BTreeSet<String> {
         .map(|workload| workload.id.clone())
         .collect()
 }
+
 /// Command that changes whether an id is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StartOrStop {
@@ -374,7 +386,8 @@ impl ScenarioContext {
         max_wanted_ids(commands.into_iter().filter(|(_, id)| ids.contains(id)))
     }
 
-    /// Returns `None` if the tap has not seen all commands, or has not kept their payloads.
+    /// Returns the commands in the order of sending, or `None` if the tap has not seen all commands
+    /// or has not kept their payloads.
     fn sent_commands(&self) -> Option<Vec<(StartOrStop, String)>> {
         self.scheduler().process()?;
         let mut commands = Vec::new();
@@ -391,6 +404,7 @@ impl ScenarioContext {
         Some(commands)
     }
 
+    /// Returns the commands in the order of arrival.
     fn received_commands(&self) -> Vec<(StartOrStop, String)> {
         let entries = self.journal.entries().into_iter();
         let command = |entry: Entry| match entry.kind {

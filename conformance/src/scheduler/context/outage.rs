@@ -9,11 +9,11 @@ use crate::check::wait::seconds;
 use crate::scheduler::simulated_host::SimulatedHost;
 use crate::spec::requirements::Requirement;
 
-/// Maximum number of outages, some of which may take too long on a busy machine.
+/// Maximum number of outages. Some of them may take too long on a busy machine.
 const ATTEMPTS: u32 = 8;
 /// Time without a start or stop after which the scheduler has finished earlier work.
 const QUIET_PERIOD: Duration = Duration::from_secs(3);
-/// Maximum time until this is so.
+/// Maximum time until no start or stop has been sent for [`QUIET_PERIOD`].
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
 
 /// Maximum time between the first and the last disconnect of simultaneous outages.
@@ -23,7 +23,7 @@ const MAX_SPREAD: Duration = Duration::from_millis(500);
 struct OutageTiming {
     /// Time between the first and the last disconnect.
     spread: Duration,
-    /// Time until all hosts were connected again, for which one of them may have been unreachable.
+    /// Time until all hosts were connected again: a host may have been unreachable for this long.
     duration: Duration,
 }
 
@@ -34,18 +34,18 @@ pub struct HostOutage<'h> {
     pub hosts: &'h [SimulatedHost],
     /// Intended duration.
     pub duration: Duration,
-    /// Duration above which an outage proves nothing, because the suite was slow to reconnect the
-    /// hosts.
+    /// Duration above which an outage is not judged: the suite was too slow to reconnect the hosts.
     pub max_duration: Duration,
-    /// Number of outages. With several, the scheduler probably polls a host during one of them.
+    /// Number of outages to judge. With several outages, the scheduler probably polls a host during
+    /// one of them.
     pub times: u32,
 }
 
 impl ScenarioContext {
     /// Disconnects hosts for a moment, and claims that the scheduler starts and stops nothing from
-    /// then on until `window` after their return. On a slow machine, an outage may last so long
-    /// that the scheduler may rightly declare the hosts lost. Before the next attempt, `redeploy`
-    /// places workloads on them again.
+    /// the disconnect until `window` after their return. On a slow machine, an outage may last so
+    /// long that the scheduler may declare the hosts lost. After such an outage, `redeploy` places
+    /// workloads on the hosts again, before the next attempt.
     ///
     /// # Errors
     /// Every outage took too long on this machine, or the broker does not respond.
@@ -103,7 +103,7 @@ impl ScenarioContext {
             })
         });
         let spread = closed.await.elapsed;
-        self.advance(outage.duration.saturating_sub(from.elapsed()))
+        self.wait(outage.duration.saturating_sub(from.elapsed()))
             .await;
         let reconnects = outage.hosts.iter().map(SimulatedHost::reconnect);
         for reconnected in futures_util::future::join_all(reconnects).await {

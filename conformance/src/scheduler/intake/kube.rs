@@ -66,8 +66,8 @@ const RESOURCES: [(&str, &str, &str, &str); 12] = [
 ];
 const GROUP: &str = "runtime.wasmcloud.dev";
 
-/// A namespace for the manifests in `default`, and others that are created when a manifest needs
-/// them.
+/// Open kube intake: one namespace for the manifests in `default`, and other namespaces that the
+/// intake creates when a manifest needs them.
 #[derive(Clone)]
 pub struct KubeIntake {
     client: Client,
@@ -90,8 +90,8 @@ impl KubeIntake {
     /// # Errors
     /// The kubeconfig file is invalid, or the API server cannot be used.
     pub async fn open(kubeconfig: &Path, namespace: &str) -> Result<KubeIntake, IntakeError> {
-        // If several providers are linked, rustls requires a choice. An earlier choice is equally
-        // good.
+        // If several providers are linked, rustls requires a choice. The result is ignored, because
+        // an earlier choice of another provider works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let path = || kubeconfig.display().to_string();
         let invalid = |source| IntakeError::Kubeconfig {
@@ -216,17 +216,24 @@ impl KubeIntake {
             .map_err(|source| request_error(key, source))
     }
 
-    /// Deletes an object: with `foreground` after its dependents, otherwise before them.
+    /// Deletes an object before its dependents.
     ///
     /// # Errors
     /// The request fails.
-    pub async fn delete(&self, key: &Key, foreground: bool) -> Result<(), IntakeError> {
+    pub async fn delete(&self, key: &Key) -> Result<(), IntakeError> {
+        self.delete_with(key, PropagationPolicy::Background).await
+    }
+
+    /// Deletes an object after its dependents.
+    ///
+    /// # Errors
+    /// The request fails.
+    pub async fn delete_in_foreground(&self, key: &Key) -> Result<(), IntakeError> {
+        self.delete_with(key, PropagationPolicy::Foreground).await
+    }
+
+    async fn delete_with(&self, key: &Key, policy: PropagationPolicy) -> Result<(), IntakeError> {
         let api = self.api(key)?;
-        let policy = if foreground {
-            PropagationPolicy::Foreground
-        } else {
-            PropagationPolicy::Background
-        };
         let parameters = DeleteParams {
             propagation_policy: Some(policy),
             ..DeleteParams::default()
@@ -325,7 +332,7 @@ impl KubeIntake {
     /// Deletes a namespace. Best effort: objects that cannot be deleted remain.
     async fn delete_namespace(&self, namespace: &str) {
         let key = Key::new("Namespace", namespace);
-        let _ = self.delete(&key, false).await;
+        let _ = self.delete(&key).await;
         let parameters = PatchParams::default();
         let all = ListParams::default();
         let without_finalizers = Patch::Merge(json!({ "metadata": { "finalizers": null } }));

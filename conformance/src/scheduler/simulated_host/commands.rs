@@ -1,4 +1,4 @@
-//! Execution of commands by a simulated host: by its rules, otherwise as hosts of its flavor do.
+//! Execution of commands by a simulated host: as its rules say, otherwise as a host of its flavor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,12 +68,14 @@ struct Execution {
 impl Execution {
     async fn run(&self, reaction: Option<Reaction>) {
         match reaction {
-            None | Some(Reaction::Normal) => self.react_normally(true).await,
+            None | Some(Reaction::Normal) => self.apply_and_reply().await,
             Some(Reaction::Ignore) => {}
-            Some(Reaction::DropReply) => self.react_normally(false).await,
+            Some(Reaction::DropReply) => {
+                self.apply().await;
+            }
             Some(Reaction::Delay(delay)) => {
                 tokio::time::sleep(delay).await;
-                self.react_normally(true).await;
+                self.apply_and_reply().await;
             }
             Some(Reaction::DelayReply(delay)) => {
                 let reply = self.apply().await;
@@ -93,7 +95,7 @@ impl Execution {
             }
             Some(Reaction::Starting(duration)) => {
                 if self.claim().is_err() {
-                    return self.react_normally(true).await;
+                    return self.apply_and_reply().await;
                 }
                 self.reply(Some(self.status(State::Starting, "pulling the image")))
                     .await;
@@ -103,11 +105,9 @@ impl Execution {
         }
     }
 
-    async fn react_normally(&self, send_reply: bool) {
+    async fn apply_and_reply(&self) {
         let reply = self.apply().await;
-        if send_reply {
-            self.reply(reply).await;
-        }
+        self.reply(reply).await;
     }
 
     /// Applies the command. Returns `None` if hosts of this flavor send no reply.

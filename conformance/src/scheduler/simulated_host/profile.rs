@@ -23,7 +23,7 @@ pub enum HostFlavor {
 pub struct HostConfig {
     /// Name in the scenario.
     pub name: String,
-    /// Host program that it imitates.
+    /// Host program that the simulated host imitates.
     pub flavor: HostFlavor,
     /// ID of the host [default: a random id].
     pub id: Option<String>,
@@ -33,7 +33,7 @@ pub struct HostConfig {
     pub heartbeat_interval: Duration,
     /// Duration of a start.
     pub start_duration: Duration,
-    /// Delay before it reconnects after a lost connection.
+    /// Delay between the loss of the connection and the reconnect.
     pub reconnect_delay: Duration,
     /// Fields that replace those of the heartbeat. Null removes a field.
     pub heartbeat_fields: Map<String, Value>,
@@ -54,7 +54,7 @@ impl HostConfig {
         }
     }
 
-    /// Sets the host program that it imitates.
+    /// Sets the host program that the simulated host imitates.
     pub fn flavor(self, flavor: HostFlavor) -> HostConfig {
         HostConfig { flavor, ..self }
     }
@@ -178,7 +178,9 @@ mod tests {
     fn heartbeats_conform_to_schema() {
         for flavor in [HostFlavor::Berth, HostFlavor::Wash] {
             let config = HostConfig::new("a", "g").flavor(flavor);
-            let heartbeat = heartbeat(&config, "0a1b2c3d4e", "2026-11-23T08:00:00.000Z", 3);
+            let workloads = 3;
+            let started_at = "2026-11-23T08:00:00.000Z";
+            let heartbeat = heartbeat(&config, "0a1b2c3d4e", started_at, workloads);
             let payload = heartbeat.to_string();
             assert_eq!(
                 crate::wire::json_judge::judge(payload.as_bytes(), "HostHeartbeat"),
@@ -186,10 +188,8 @@ mod tests {
             );
         }
         let config = HostConfig::new("a", "g").heartbeat_field("httpPort", Value::Null);
-        assert!(
-            heartbeat(&config, "h", "2026-11-23T08:00:00.000Z", 0)
-                .get("httpPort")
-                .is_none()
-        );
+        let workloads = 0;
+        let heartbeat = heartbeat(&config, "h", "2026-11-23T08:00:00.000Z", workloads);
+        assert!(heartbeat.get("httpPort").is_none());
     }
 }

@@ -25,16 +25,16 @@ pub enum Reaction {
     Fail {
         /// Message of the reply.
         message: String,
-        /// Whether the status is ERROR afterwards instead of NOT_FOUND.
+        /// Whether later status replies contain ERROR instead of NOT_FOUND.
         recorded: bool,
     },
     /// Replies to a start with STARTING at once, and runs the workload after this duration.
     Starting(Duration),
-    /// Reacts normally, which suspends earlier rules.
+    /// Executes the command and replies, as a host without rules does. Earlier rules do not apply.
     Normal,
 }
 
-/// Rule for some commands. If several match, the last one that was added applies.
+/// Rule for some commands. If several rules match, the rule that was added last applies.
 #[derive(Clone, Debug)]
 pub struct CommandRule {
     command: String,

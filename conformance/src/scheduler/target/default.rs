@@ -11,10 +11,10 @@ use crate::testbed::program::find;
 /// the PATH.
 pub fn berth_scheduler() -> Option<Target> {
     let program = find("BERTH_SCHEDULER", "berth-scheduler")?;
-    Some(target_of(&program, &DIR_ARGS))
+    Some(target_of(&program, &DIR_STORE_ARGS))
 }
 
-/// Returns [`berth_scheduler`] with the kube intake.
+/// Returns [`berth_scheduler`] with the kube intake instead of the directory intake.
 pub fn berth_scheduler_on_kubernetes(config: KubernetesConfig) -> Option<Target> {
     let program = find("BERTH_SCHEDULER", "berth-scheduler")?;
     Some(kubernetes_target(&program, config))
@@ -22,30 +22,33 @@ pub fn berth_scheduler_on_kubernetes(config: KubernetesConfig) -> Option<Target>
 
 /// Returns the reference scheduler at `program` with the kube intake.
 pub fn kubernetes_target(program: &Path, config: KubernetesConfig) -> Target {
-    let target = target_of(program, &KUBE_ARGS).with_kubernetes(config);
-    // Every step is a request to an API server, which shares the machine with the suite.
-    let (max, declared) = (Timings::default(), target.timings);
+    let target = target_of(program, &KUBE_STORE_ARGS).with_kubernetes(config);
+    // Every step is a request to an API server, which shares the machine with the suite. The times
+    // that contain such requests therefore keep the maximum of the specification.
+    let (maxima, shortened) = (Timings::default(), target.timings);
     Target {
         timings: Timings {
-            act: max.act,
-            show: max.show,
-            register: max.register,
-            notice: max.notice,
-            ..declared
+            act: maxima.act,
+            show: maxima.show,
+            register: maxima.register,
+            notice: maxima.notice,
+            ..shortened
         },
         ..target
     }
 }
 
-fn target_of(program: &Path, store: &[&str]) -> Target {
-    let args = |args: &[&str]| Some(args.iter().map(|arg| (*arg).to_owned()).collect());
+/// Returns the target for `program`. `store_args` select its store, from which it reads manifests:
+/// the directory of the directory intake, or the API server of the kube intake.
+fn target_of(program: &Path, store_args: &[&str]) -> Target {
     let launch = Launch {
-        isolated: args(&["--allow-shared-hosts=false"]),
-        elected: args(&["--leader-elect"]),
-        ..Launch::new(command_of(program, store))
+        isolation_args: Some(vec!["--allow-shared-hosts=false".to_owned()]),
+        leader_election_args: Some(vec!["--leader-elect".to_owned()]),
+        ..Launch::new(command_of(program, store_args))
     };
     let seconds = Duration::from_secs;
     Target {
+        // Maximum times that `berth-scheduler` keeps with the options of `command_of`.
         timings: Timings {
             act: seconds(4),
             show: seconds(4),
@@ -62,10 +65,11 @@ fn target_of(program: &Path, store: &[&str]) -> Target {
     }
 }
 
-const DIR_ARGS: [&str; 2] = ["--store", "dir:{dir}"];
-/// Many schedulers run concurrently, so none of them may listen on the default ports of metrics and
-/// probes.
-const KUBE_ARGS: [&str; 10] = [
+/// Options for the store of the directory intake.
+const DIR_STORE_ARGS: [&str; 2] = ["--store", "dir:{dir}"];
+/// Options for the store of the kube intake. Many schedulers run concurrently, so none of them may
+/// listen on the default ports for metrics and probes.
+const KUBE_STORE_ARGS: [&str; 10] = [
     "--store",
     "kube",
     "--kubeconfig",
@@ -80,7 +84,7 @@ const KUBE_ARGS: [&str; 10] = [
 
 /// Returns the command with time limits that are shorter than the defaults, so that a run takes
 /// less time.
-fn command_of(program: &Path, store: &[&str]) -> Vec<String> {
+fn command_of(program: &Path, store_args: &[&str]) -> Vec<String> {
     let args = [
         "--nats-url",
         "{nats_url}",
@@ -92,6 +96,6 @@ fn command_of(program: &Path, store: &[&str]) -> Vec<String> {
         "2s",
     ];
     let mut command = vec![program.display().to_string()];
-    command.extend(store.iter().chain(&args).map(|arg| (*arg).to_owned()));
+    command.extend(store_args.iter().chain(&args).map(|arg| (*arg).to_owned()));
     command
 }

@@ -42,10 +42,12 @@ struct LaunchTable {
     command: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
-    ready_s: Option<u64>,
+    /// Maximum time until the canary runs, in seconds. Target files of hosts have the same key.
+    #[serde(rename = "ready_s")]
+    ready_within_s: Option<u64>,
     stop_signal: Option<String>,
-    isolated: Option<Vec<String>>,
-    elected: Option<Vec<String>>,
+    isolation_args: Option<Vec<String>>,
+    leader_election_args: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +85,8 @@ fn status_placeholder() -> String {
     "{dir}/.berth".to_owned()
 }
 
-const KEYS: &[&str] = &[
+/// Keys of all tables, for the suggestion after an unknown key.
+const KNOWN_KEYS: &[&str] = &[
     "target",
     "launch",
     "running",
@@ -97,8 +100,8 @@ const KEYS: &[&str] = &[
     "env",
     "ready_s",
     "stop_signal",
-    "isolated",
-    "elected",
+    "isolation_args",
+    "leader_election_args",
     "nats_url",
     "kind",
     "manifests",
@@ -120,7 +123,7 @@ pub fn load(path: &Path) -> Result<Target, TargetFileError> {
         path,
         side: Side::Scheduler,
     };
-    let file: File = target_file.parse(KEYS)?;
+    let file: File = target_file.parse(KNOWN_KEYS)?;
     let access = access(target_file, file.launch, file.running)?;
     let mut target = Target::new(file.target.name, access);
     match file.intake {
@@ -173,9 +176,11 @@ fn access(
     match (launch, running) {
         (Some(table), None) => Ok(Access::Launch(Launch {
             env: table.env,
-            isolated: table.isolated,
-            elected: table.elected,
-            ready_within: table.ready_s.map_or(READY_WITHIN, Duration::from_secs),
+            isolation_args: table.isolation_args,
+            leader_election_args: table.leader_election_args,
+            ready_within: table
+                .ready_within_s
+                .map_or(READY_WITHIN, Duration::from_secs),
             stop_signal: target_file.stop_signal(table.stop_signal.as_deref())?,
             ..Launch::new(table.command)
         })),
@@ -189,6 +194,9 @@ fn access(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Minimal tables of a valid target file.
+    const HEAD: &str = "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n";
 
     fn read(text: &str) -> Result<Target, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -205,25 +213,29 @@ mod tests {
     }
 
     #[test]
-    fn names_mistakes() {
-        let head = "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n";
-        let exec = format!(
-            "{head}[intake]\nkind = \"exec\"\nsubmit = [\"s\"]\ndelete = [\"d\"]\nobserve = [\"o\"]\n"
+    fn scale_command_is_optional() {
+        let without_scale = format!(
+            "{HEAD}[intake]\nkind = \"exec\"\nsubmit = [\"s\"]\ndelete = [\"d\"]\nobserve = [\"o\"]\n"
         );
-        assert!(matches!(read(&exec).unwrap().intake, IntakeConfig::Exec(_)));
+        let target = read(&without_scale).unwrap();
+        assert!(matches!(target.intake, IntakeConfig::Exec(_)));
+    }
+
+    #[test]
+    fn error_describes_mistake() {
         for (text, expected) in [
             (
-                format!("{head}[timings]\nakt_ms = 1"),
+                format!("{HEAD}[timings]\nakt_ms = 1"),
                 "did you mean `act_ms`",
             ),
-            (format!("{head}[timings]\nact_ms = 60000"), "at most 10000"),
+            (format!("{HEAD}[timings]\nact_ms = 60000"), "at most 10000"),
             (
                 "[target]\nname = \"a\"".to_owned(),
                 "exactly one of [launch] and [running]",
             ),
-            (format!("{head}comand = [\"x\"]"), "did you mean `command`"),
+            (format!("{HEAD}comand = [\"x\"]"), "did you mean `command`"),
             (
-                format!("{head}stop_signal = \"SIGTER\""),
+                format!("{HEAD}stop_signal = \"SIGTER\""),
                 "did you mean `SIGTERM`",
             ),
             ("not toml".to_owned(), "invalid scheduler target file"),

@@ -121,14 +121,13 @@ pub struct RunningScheduler {
 }
 
 impl RunningScheduler {
-    /// Starts a bus, and the scheduler if `launched`.
+    /// Starts a bus, and the scheduler if the suite launches it.
     ///
     /// # Errors
     /// The bus or the scheduler does not start.
     pub async fn start(
         target: Arc<Target>,
         choice: &BrokerChoice,
-        launched: bool,
     ) -> Result<RunningScheduler, LaunchError> {
         let choice = match &target.access {
             Access::Running { nats_url } => BrokerChoice::Url(nats_url.clone()),
@@ -151,9 +150,7 @@ impl RunningScheduler {
             dir,
             namespace,
         };
-        if launched {
-            scheduler.launch()?;
-        }
+        scheduler.launch()?;
         Ok(scheduler)
     }
 
@@ -171,8 +168,8 @@ impl RunningScheduler {
         Ok(())
     }
 
-    /// Waits until the scheduler has subscribed to heartbeats, at most for `within`. It cannot
-    /// receive earlier ones.
+    /// Waits until the scheduler has subscribed to heartbeats, at most for `within`. The scheduler
+    /// cannot receive heartbeats from before its subscription.
     pub async fn wait_until_subscribed(&self, within: Duration) {
         if self.process().is_none() {
             return;
@@ -258,7 +255,7 @@ impl RunningScheduler {
         self.dir.path()
     }
 
-    /// Returns whether the process has exited by itself.
+    /// Returns whether the process has exited although the suite did not stop it.
     pub fn has_exited(&self) -> bool {
         self.process().is_some_and(|process| process.has_exited())
     }

@@ -1,4 +1,4 @@
-;; code
+;; end of imports: recipe.rs adds the parts, which define the other functions
 (data (i32.const 0x100) "ok")
 (data (i32.const 0x108) "refused")
 

@@ -13,7 +13,7 @@
   (func $drop_socket (param i32)))
 (import "wasi:io/streams@0.2.0" "[resource-drop]input-stream"
   (func $drop_socket_input (param i32)))
-;; code
+;; end of imports: recipe.rs adds the parts, which define the other functions
 (data (i32.const 0x100) "denied")
 (data (i32.const 0x108) "open")
 

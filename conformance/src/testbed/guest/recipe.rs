@@ -1,4 +1,4 @@
-//! The recipe of each guest: its world, the parts that it shares with others, its own text.
+//! Recipe of each guest: its world, the parts that it shares with other guests, and its own text.
 
 use bytes::Bytes;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -9,8 +9,9 @@ use crate::spec::roles::Role;
 
 const WIT: &str = include_str!("guest.wit");
 
-/// Separates the imports of a text from its code: the imports of a module must come first.
-const CODE: &str = ";; code\n";
+/// Line that ends the imports of a text: in the joined module, all imports must come first.
+const IMPORTS_END: &str =
+    ";; end of imports: recipe.rs adds the parts, which define the other functions\n";
 
 const MEMORY: &str = include_str!("part/memory.wat");
 const FIELDS: &str = include_str!("part/fields.wat");
@@ -66,7 +67,7 @@ fn recipe(role: Role) -> Recipe {
         Role::HttpLogging => recipe!("component", SERVING, "http-logging.wat"),
         Role::HttpSocket => recipe!("component", SERVING_SOCKET, "http-socket.wat"),
         Role::ServiceRun => recipe!("service", CALLING_CLOCK, "service-run.wat"),
-        Role::ServiceBeat => recipe!("service", CALLING_CLOCK, "service-beat.wat"),
+        Role::ServicePing => recipe!("service", CALLING_CLOCK, "service-ping.wat"),
         Role::ServiceOk => recipe!("service", CALLING, "service-ok.wat"),
         Role::ServiceErr => recipe!("service", CALLING, "service-err.wat"),
         Role::ServiceTrap => recipe!("service", CALLING, "service-trap.wat"),
@@ -74,14 +75,18 @@ fn recipe(role: Role) -> Recipe {
         Role::ServiceExit1 => recipe!("service", CALLING, "service-exit1.wat"),
         Role::ServiceFresh => recipe!("service", CALLING, "service-fresh.wat"),
         Role::ServiceSpin => recipe!("service", CALLING, "service-spin.wat"),
-        Role::ServiceSlowFail => recipe!("service", CALLING_CLOCK, "service-slow-fail.wat"),
-        Role::ServiceLongFail => recipe!("service", CALLING_CLOCK, "service-long-fail.wat"),
-        Role::ServiceOnce => recipe!("service", CALLING_CLOCK, "service-once.wat"),
+        Role::ServiceErrAfter300Ms => {
+            recipe!("service", CALLING_CLOCK, "service-err-after-300ms.wat")
+        }
+        Role::ServiceErrAfter61S => recipe!("service", CALLING_CLOCK, "service-err-after-61s.wat"),
+        Role::ServiceOkAfter300Ms => {
+            recipe!("service", CALLING_CLOCK, "service-ok-after-300ms.wat")
+        }
         Role::Unmet => recipe!("unmet", SERVING, "unmet.wat"),
         Role::Idle | Role::NoRun => Recipe::Component {
             world: "empty",
             parts: &[],
-            own: CODE,
+            own: IMPORTS_END,
         },
         Role::CoreModule => Recipe::Module("(module (func (export \"run\")))"),
     }
@@ -122,14 +127,14 @@ fn assemble(role: Role, text: &str) -> Result<Vec<u8>, GuestError> {
     })
 }
 
-/// Joins several texts into one module: first all imports, then all code.
+/// Joins the parts and the own text of a guest into one module: first all imports, then all code.
 fn join(parts: &[&str], own: &str) -> String {
     let texts = || {
         parts
             .iter()
             .copied()
             .chain([own])
-            .map(|text| text.split_once(CODE).unwrap_or(("", text)))
+            .map(|text| text.split_once(IMPORTS_END).unwrap_or(("", text)))
     };
     let mut module = String::from("(module\n");
     texts().for_each(|(imports, _)| module.push_str(imports));

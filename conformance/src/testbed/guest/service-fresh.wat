@@ -1,6 +1,6 @@
-;; code
-(data (i32.const 0x100) "fresh")
-(data (i32.const 0x108) "stale")
+;; end of imports: recipe.rs adds the parts, which define the other functions
+(data (i32.const 0x100) "fresh") ;; name of the beacon
+(data (i32.const 0x108) "stale") ;; name of the beacon
 ;; The mark at 0x110 is outside all data segments: it is 0 in new memory.
 
 (func (export "wasi:cli/run@0.2.0#run") (result i32)

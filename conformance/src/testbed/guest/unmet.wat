@@ -1,5 +1,5 @@
 (import "acme:nope/thing@1.0.0" "miss" (func $miss))
-;; code
+;; end of imports: recipe.rs adds the parts, which define the other functions
 (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)
   (call $miss)
   (call $drop_incoming (local.get $request))

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Behavior of one repository. A variant changes the responses that it describes; all others stay
-/// correct.
+/// Behavior of one repository. A variant changes the responses that it describes; all other
+/// responses stay correct.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RepositoryBehavior {
     /// All responses are correct and immediate.

@@ -22,14 +22,14 @@ pub(super) type ResponseBody = BoxBody<Bytes, ConnectionClosed>;
 const CHUNKS_PER_SECOND: u64 = 20;
 /// One chunk of an endless body.
 const FILLER: &[u8] = &[b' '; 64 * 1024];
-/// Pause between two such chunks: some 64 MB per second, so that a client without a limit is
-/// detected quickly, and the machine stays responsive.
+/// Pause between two chunks of an endless body: some 64 MB per second, so that a client without a
+/// limit is detected quickly, and the machine stays responsive.
 const FILLER_PAUSE: Duration = Duration::from_millis(1);
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, ConnectionClosed>> + Send + Sync>>;
 
 impl Body {
-    /// Returns the Content-Length; without one the body is chunked.
+    /// Returns the Content-Length, or `None` for a chunked body.
     pub fn content_length(&self) -> Option<u64> {
         match self {
             Body::Complete(bytes) | Body::Paced { bytes, .. } => Some(bytes.len() as u64),
@@ -57,8 +57,8 @@ impl Body {
     }
 }
 
-/// Fails after a pause, in which the previous chunks leave the buffers: a failing body discards
-/// them.
+/// Fails after a pause in which the previous chunks leave the buffers, because a failing body
+/// discards buffered chunks.
 async fn close_connection() -> Result<Bytes, ConnectionClosed> {
     tokio::time::sleep(Duration::from_millis(20)).await;
     Err(ConnectionClosed)

@@ -73,7 +73,8 @@ impl Handler {
             authorization: presented.redacted(),
         };
         if self.listener == ListenerKind::RedirectTarget {
-            self.repositories.record_redirected(&repository, entry);
+            self.repositories
+                .record_at_redirect_target(&repository, entry);
             return self.redirected_blob(&repository, &endpoint);
         }
         self.repositories.record(&repository, entry);

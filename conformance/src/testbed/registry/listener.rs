@@ -14,8 +14,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::handler::Handler;
 use crate::testbed::tcp_server::TcpServer;
 
-/// Maximum lifetime of a connection, so that a hung response does not live as long as a hung
-/// client.
+/// Maximum lifetime of a connection, so that a hung response ends even if its client hangs
+/// too.
 const MAX_CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 /// Accept backlog.
 const BACKLOG: u32 = 1024;

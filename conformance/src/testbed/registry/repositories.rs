@@ -30,8 +30,10 @@ pub(super) struct Repository {
     tags: HashMap<String, String>,
     manifests: HashMap<String, Bytes>,
     blobs: HashMap<String, Bytes>,
+    /// Requests that arrived at the registry itself.
     log: Vec<LoggedRequest>,
-    redirect_log: Vec<LoggedRequest>,
+    /// Requests that arrived at the target of a redirect.
+    redirect_target_log: Vec<LoggedRequest>,
 }
 
 impl Repository {
@@ -60,6 +62,7 @@ impl Repositories {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Stores an image under a tag.
     pub fn put(&self, repository: &str, tag: &str, image: Image) {
         let mut repositories = self.lock();
         let repository = repositories.entry(repository.to_owned()).or_default();
@@ -69,7 +72,8 @@ impl Repositories {
         repository
             .manifests
             .insert(image.manifest.digest, image.manifest.bytes);
-        // The decoy is available too, so that a host can pull what a wrong manifest describes.
+        // `WrongManifestForDigest` serves the manifest of the decoy image. A host that accepts that
+        // manifest must find the config and the layer that it describes.
         let decoy = Image::decoy();
         for blob in [image.config, image.layer, decoy.config, decoy.layer] {
             repository.blobs.insert(blob.digest, blob.bytes);
@@ -95,7 +99,7 @@ impl Repositories {
             .behavior = behavior;
     }
 
-    /// Returns a copy of a repository that shares its content, without the logs.
+    /// Returns a cheap copy of a repository without its logs; the copy shares the bytes.
     pub fn snapshot(&self, repository: &str) -> Repository {
         let repositories = self.lock();
         let Some(found) = repositories.get(repository) else {
@@ -107,17 +111,19 @@ impl Repositories {
             manifests: found.manifests.clone(),
             blobs: found.blobs.clone(),
             log: Vec::new(),
-            redirect_log: Vec::new(),
+            redirect_target_log: Vec::new(),
         }
     }
 
+    /// Records a request that arrived at the registry itself.
     pub fn record(&self, repository: &str, request: LoggedRequest) {
         self.append(repository, request, |repository| &mut repository.log);
     }
 
-    pub fn record_redirected(&self, repository: &str, request: LoggedRequest) {
+    /// Records a request that arrived at the target of a redirect.
+    pub fn record_at_redirect_target(&self, repository: &str, request: LoggedRequest) {
         self.append(repository, request, |repository| {
-            &mut repository.redirect_log
+            &mut repository.redirect_target_log
         });
     }
 
@@ -145,10 +151,10 @@ impl Repositories {
             .unwrap_or_default()
     }
 
-    pub fn redirect_log(&self, repository: &str) -> Vec<LoggedRequest> {
+    pub fn redirect_target_log(&self, repository: &str) -> Vec<LoggedRequest> {
         self.lock()
             .get(repository)
-            .map(|found| found.redirect_log.clone())
+            .map(|found| found.redirect_target_log.clone())
             .unwrap_or_default()
     }
 }

@@ -44,12 +44,12 @@ pub struct Authorization {
 }
 
 impl LoggedRequest {
-    /// Reports whether the request, HEAD or GET, is for a manifest.
+    /// Returns whether the request, HEAD or GET, is for a manifest.
     pub fn is_manifest(&self) -> bool {
         matches!(self.endpoint, Endpoint::Manifest(_))
     }
 
-    /// Reports whether the request, HEAD or GET, is for a layer or config.
+    /// Returns whether the request, HEAD or GET, is for a layer or config.
     pub fn is_blob(&self) -> bool {
         matches!(self.endpoint, Endpoint::Blob(_))
     }

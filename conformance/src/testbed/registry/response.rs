@@ -36,7 +36,7 @@ pub(super) struct Head {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     Complete(Bytes),
-    /// The complete content, at this rate.
+    /// The complete content, sent at this rate.
     Paced {
         bytes: Bytes,
         bytes_per_second: u64,
@@ -51,7 +51,7 @@ pub(super) enum Body {
         part: Bytes,
         total_bytes: u64,
     },
-    /// Spaces, so that no parser fails early; endless without a length.
+    /// Spaces, so that no JSON parser fails early; endless if `bytes` is `None`.
     Filler {
         bytes: Option<u64>,
     },

@@ -41,7 +41,7 @@ impl<Op> DelayQueue<Op> {
         }
     }
 
-    /// Reports whether another frame with a payload of this size fits.
+    /// Returns whether another frame with a payload of this size fits.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.frames.len() < DELAYED_FRAMES_MAX && self.bytes + bytes <= DELAYED_BYTES_MAX
     }
@@ -59,7 +59,8 @@ impl<Op> DelayQueue<Op> {
             .min()
     }
 
-    /// Takes the frames that are due: released ones first, then by due time.
+    /// Removes and returns the frames that are due: first the released frames, then the delayed
+    /// frames by due time.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<Op> {
         let mut due: Vec<_> = self
             .frames

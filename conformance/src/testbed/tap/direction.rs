@@ -1,28 +1,34 @@
-//! The two directions of a connection: how frames are parsed, recorded and forwarded.
+//! Parsing, recording and encoding of frames, for each of the two directions of a connection.
 
 use berth_broker::frame::{ClientOp, ClientParser, FrameError, Limits, ServerOp, ServerParser};
 use bytes::{Bytes, BytesMut};
 
 use super::frame::{Direction, Frame};
 
-/// One direction of a connection.
+/// Codec for the frames of one direction of a connection.
 pub(super) trait DirectionCodec: Send + 'static {
     const DIRECTION: Direction;
     type Op: Clone + Send;
 
+    /// Removes the next operation from `input` and returns it, or `None` until it is complete.
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<Self::Op>, FrameError>;
+    /// Returns the length that the input must have before `next` can return an operation.
     fn required_bytes(&self) -> usize;
+    /// Returns the frame that the recording contains for an operation.
     fn frame(connection: u64, op: &Self::Op) -> Frame;
+    /// Appends the operation in wire format.
     fn encode(op: &Self::Op, output: &mut BytesMut);
-    fn rewrite(op: Self::Op, make: &dyn Fn(&Bytes) -> Bytes) -> Self::Op;
+    /// Replaces the payload of a message by the result of `new_payload`. Other operations are
+    /// returned unchanged.
+    fn map_payload(op: Self::Op, new_payload: &dyn Fn(&Bytes) -> Bytes) -> Self::Op;
     /// Applies the changes that every frame of this direction needs.
     fn adjust(op: Self::Op) -> Self::Op;
 }
 
-/// The tap does not judge: it allows what the most permissive broker allows, in both directions.
+/// Limits of the most permissive broker: the tap itself judges no sizes, in either direction.
 const LIMITS: Limits = Limits::for_servers();
 
-/// From the target to the bus.
+/// Codec for frames from the target to the bus.
 pub(super) struct FromTarget(ClientParser);
 
 impl FromTarget {
@@ -51,10 +57,10 @@ impl DirectionCodec for FromTarget {
         op.encode(output);
     }
 
-    fn rewrite(op: ClientOp, make: &dyn Fn(&Bytes) -> Bytes) -> ClientOp {
+    fn map_payload(op: ClientOp, new_payload: &dyn Fn(&Bytes) -> Bytes) -> ClientOp {
         match op {
             ClientOp::Publish(mut publish) => {
-                publish.payload = make(&publish.payload);
+                publish.payload = new_payload(&publish.payload);
                 ClientOp::Publish(publish)
             }
             other => other,
@@ -66,7 +72,7 @@ impl DirectionCodec for FromTarget {
     }
 }
 
-/// From the bus to the target.
+/// Codec for frames from the bus to the target.
 pub(super) struct ToTarget(ServerParser);
 
 impl ToTarget {
@@ -95,10 +101,10 @@ impl DirectionCodec for ToTarget {
         op.encode(output);
     }
 
-    fn rewrite(op: ServerOp, make: &dyn Fn(&Bytes) -> Bytes) -> ServerOp {
+    fn map_payload(op: ServerOp, new_payload: &dyn Fn(&Bytes) -> Bytes) -> ServerOp {
         match op {
             ServerOp::Message(mut message) => {
-                message.payload = make(&message.payload);
+                message.payload = new_payload(&message.payload);
                 ServerOp::Message(message)
             }
             other => other,
@@ -113,7 +119,7 @@ impl DirectionCodec for ToTarget {
     }
 }
 
-/// Removes the addresses through which a client could bypass the tap from an INFO.
+/// Removes from an INFO the addresses through which a client could bypass the tap.
 fn without_other_servers(json: Bytes) -> Bytes {
     let Ok(mut info) = serde_json::from_slice::<serde_json::Value>(&json) else {
         return json;

@@ -52,9 +52,9 @@ impl Faults {
     }
 
     /// Waits until the state satisfies a condition. Cancel safe.
-    pub(super) async fn wait_for(&self, wanted: impl FnMut(&FaultState) -> bool) {
+    pub(super) async fn wait_for(&self, condition: impl FnMut(&FaultState) -> bool) {
         // `self` holds the sender, so the channel cannot close.
-        let _ = self.watch().wait_for(wanted).await;
+        let _ = self.watch().wait_for(condition).await;
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Forwarder<D: DirectionCodec> {
     input: BytesMut,
     output: BytesMut,
     delayed: DelayQueue<D::Op>,
-    /// The input was not a frame: all further bytes are forwarded unparsed.
+    /// Whether the input was not a frame, so that all further bytes are forwarded unparsed.
     unreadable: bool,
 }
 
@@ -73,7 +73,7 @@ impl<D: DirectionCodec> Forwarder<D> {
         }
     }
 
-    /// Runs until the connection ends. `cancel` ends it.
+    /// Runs until the connection ends or `cancel` is cancelled.
     pub(super) async fn run(&mut self, cancel: &CancellationToken) -> End {
         let mut faults = self.shared.faults.watch();
         let mut releases = self.shared.rules.releases();
@@ -198,9 +198,9 @@ impl<D: DirectionCodec> Forwarder<D> {
                 D::encode(&op, &mut self.output);
                 D::encode(&op, &mut self.output);
             }
-            Action::Rewrite(make) => {
-                let make = |payload: &Bytes| make(payload);
-                D::encode(&D::rewrite(op, &make), &mut self.output);
+            Action::Rewrite(new_payload) => {
+                let new_payload = |payload: &Bytes| new_payload(payload);
+                D::encode(&D::map_payload(op, &new_payload), &mut self.output);
             }
             Action::DisconnectBefore => return true,
             Action::DisconnectAfter => {

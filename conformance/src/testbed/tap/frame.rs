@@ -119,26 +119,26 @@ pub struct CorrelatedRequest {
 }
 
 impl Frame {
-    /// Reports whether the frame is a message, in either direction.
+    /// Returns whether the frame is a message, in either direction.
     pub fn is_message(&self) -> bool {
         matches!(self.kind, FrameKind::Publish | FrameKind::Message)
     }
 
-    /// Reports whether the subject matches a pattern with `*` and `>`.
+    /// Returns whether the subject matches a pattern with `*` and `>`.
     pub fn is_on(&self, pattern: &str) -> bool {
         self.subject
             .as_ref()
             .is_some_and(|subject| berth_broker::subject_matches(pattern, subject))
     }
 
-    /// Reports whether the frame is a reply to a request on a subject that matches a pattern.
+    /// Returns whether the frame is a reply to a request on a subject that matches a pattern.
     pub fn is_reply_to(&self, pattern: &str) -> bool {
         let matches =
             |request: &CorrelatedRequest| berth_broker::subject_matches(pattern, &request.subject);
         self.in_reply_to.as_deref().is_some_and(matches)
     }
 
-    /// Reports whether the payload contains `part`.
+    /// Returns whether the payload contains `part`.
     pub fn contains(&self, part: &[u8]) -> bool {
         contains(&self.payload, part)
     }
@@ -305,7 +305,7 @@ struct Parts<'a> {
     payload: &'a Bytes,
 }
 
-/// Reports whether `whole` contains `part`. Every sequence contains the empty one.
+/// Returns whether `whole` contains `part`. Every sequence contains the empty one.
 pub(super) fn contains(whole: &[u8], part: &[u8]) -> bool {
     let Some(first) = part.first() else {
         return true;

@@ -126,7 +126,7 @@ impl Recording {
     pub(super) async fn wait_for(
         &self,
         from: Mark,
-        mut wanted: impl FnMut(&Frame) -> bool,
+        mut condition: impl FnMut(&Frame) -> bool,
         deadline: Instant,
     ) -> Result<Arc<Frame>, NoMatchingFrame> {
         let mut next = self.next.subscribe();
@@ -134,7 +134,7 @@ impl Recording {
         loop {
             next.mark_unchanged();
             let unseen = self.since(from);
-            if let Some(found) = unseen.iter().find(|frame| wanted(frame)) {
+            if let Some(found) = unseen.iter().find(|frame| condition(frame)) {
                 return Ok(found.clone());
             }
             if let Some(last) = unseen.last() {

@@ -14,26 +14,26 @@ use super::frame::{Direction, Disposition, Frame, contains};
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Action {
-    /// Drops it.
+    /// Drops the message.
     Drop,
-    /// Forwards it after a delay; later messages overtake it.
+    /// Forwards the message after a delay; later messages overtake it.
     Delay(Duration),
-    /// Forwards it twice in a row.
+    /// Forwards the message twice in a row.
     Duplicate,
-    /// Holds it until the rule is released or removed; later messages overtake it.
+    /// Holds the message until the rule is released or removed; later messages overtake it.
     Hold,
-    /// Forwards it with the payload that the function returns.
+    /// Forwards the message with the payload that the function returns.
     Rewrite(Arc<dyn Fn(&Bytes) -> Bytes + Send + Sync>),
-    /// Drops it and closes the connection.
+    /// Drops the message and closes the connection.
     DisconnectBefore,
-    /// Forwards it and then closes the connection.
+    /// Forwards the message and then closes the connection.
     DisconnectAfter,
 }
 
 impl Action {
     /// Creates an [`Action::Rewrite`].
-    pub fn rewrite(make: impl Fn(&Bytes) -> Bytes + Send + Sync + 'static) -> Self {
-        Self::Rewrite(Arc::new(make))
+    pub fn rewrite(new_payload: impl Fn(&Bytes) -> Bytes + Send + Sync + 'static) -> Self {
+        Self::Rewrite(Arc::new(new_payload))
     }
 
     fn disposition(&self) -> Disposition {
@@ -273,7 +273,7 @@ impl Rules {
 }
 
 impl ActiveRule {
-    /// Reports whether the held messages may be forwarded.
+    /// Returns whether the held messages may be forwarded.
     pub(super) fn is_released(&self) -> bool {
         self.released.load(Ordering::Acquire)
     }
@@ -283,7 +283,7 @@ impl ActiveRule {
         matched.saturating_sub(self.rule.skip).min(self.rule.times)
     }
 
-    /// Reports whether the rule applies to the message. Counts the message if it matches.
+    /// Returns whether the rule applies to the message. Counts the message if it matches.
     fn applies_to(&self, frame: &Frame) -> bool {
         if self.is_released() || !self.rule.matches(frame) {
             return false;

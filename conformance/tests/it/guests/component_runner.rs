@@ -45,7 +45,14 @@ impl Setup {
         self
     }
 
-    pub fn directory(mut self, path: &Path, writable: bool) -> Setup {
+    pub fn writable_directory(mut self, path: &Path) -> Setup {
+        let writable = true;
+        self.directory = Some((path.to_owned(), writable));
+        self
+    }
+
+    pub fn read_only_directory(mut self, path: &Path) -> Setup {
+        let writable = false;
         self.directory = Some((path.to_owned(), writable));
         self
     }

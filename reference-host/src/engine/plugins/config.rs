@@ -57,7 +57,7 @@ impl Plugin for Config {
 }
 
 fn values(own: &Arc<BTreeMap<String, String>>) -> Arc<BTreeMap<String, String>> {
-    /// The values of all components, which HOST-RES-017 forbids to share.
+    /// Injected fault: the values of all components together, which HOST-RES-017 forbids to share.
     static SHARED: Mutex<Option<BTreeMap<String, String>>> = Mutex::new(None);
     if !Breakage::SharedConfig.is_on() {
         return own.clone();

@@ -33,7 +33,7 @@ struct Namespace {
 
 type Shared = Arc<Mutex<Namespace>>;
 
-/// The resource of a guest that opened a bucket.
+/// A guest's handle of an open bucket.
 struct Bucket {
     name: String,
 }

@@ -8,12 +8,12 @@ use reqwest::Response;
 
 use crate::image::credentials::Credentials;
 
-/// Size limit of an error response. The first errors of an error page fit.
+/// Size limit of an error response: enough for the first errors of an error page.
 const DETAIL_BYTES_MAX: u64 = 16 << 10;
 /// Length limit of a registry's message in an error: about a line.
 const DETAIL_CHARS_MAX: usize = 160;
-/// Length from which a secret is replaced in a registry's message. A shorter one would match
-/// everywhere, so a message that contains it is not shown at all.
+/// Minimum length of a secret that is replaced in a registry's message. A shorter secret would
+/// match everywhere, so a message that contains it is not shown at all.
 const SECRET_CHARS_MIN: usize = 4;
 
 /// Reason why a response cannot be read.

@@ -63,7 +63,7 @@ impl Session<'_> {
         Ok((digest, manifest))
     }
 
-    /// Sends one GET request below the repository. Logs in once if challenged.
+    /// Sends a GET request for a path below [`base`](Self::base). Logs in once if challenged.
     pub(super) async fn get(
         &mut self,
         path: &str,
@@ -73,7 +73,7 @@ impl Session<'_> {
     ) -> Result<Response, PullCause> {
         let url = self.url(&format!("{}{path}", self.base))?;
         let (mut response, mut from_registry) = self.follow(&url, accept, operation).await?;
-        // Ignores a challenge by the target of a redirect: it is not the registry's.
+        // Ignores a challenge from the target of a redirect, because it is not the registry's.
         if response.status() == StatusCode::UNAUTHORIZED && from_registry {
             let values = response.headers().get_all(header::WWW_AUTHENTICATE);
             let challenge = challenge::choose(values.iter().filter_map(|it| it.to_str().ok()));
@@ -90,8 +90,8 @@ impl Session<'_> {
             return Ok(response);
         }
         let status = response.status();
-        // Does not show a response of another host: a redirect could make this host disclose a
-        // neighbor's page.
+        // Does not show the response of another server: with a redirect, a registry could make this
+        // host disclose a page of its internal network.
         let detail = if from_registry {
             response::detail(response, &self.secrets(credentials)).await
         } else {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::mock_registry::{
     Image, MockRegistry, MockResponse, ReceivedRequest, breaks_after, descriptor, endless,
-    manifest, ok, stalls_after, status, with,
+    manifest, ok, respond_with, stalls_after, status,
 };
 use super::{chain, options, pull, store};
 
@@ -48,7 +48,7 @@ const CASES: &[Case] = &[
     (
         "manifest 404",
         "manifests",
-        |_| no("MANIFEST_UNKNOWN"),
+        |_| not_found("MANIFEST_UNKNOWN"),
         "NotFound",
         "check the name and the tag",
     ),
@@ -83,12 +83,12 @@ const CASES: &[Case] = &[
     (
         "manifest 204",
         "manifests",
-        |_| with(204, &[], ""),
+        |_| respond_with(204, &[], ""),
         "Status",
         "returned status 204",
     ),
     (
-        "manifest text",
+        "manifest is HTML",
         "manifests",
         |_| ok("<html>hi</html>"),
         "Manifest",
@@ -102,7 +102,7 @@ const CASES: &[Case] = &[
         "cannot parse the manifest",
     ),
     (
-        "manifest half",
+        "manifest truncated",
         "manifests",
         |_| ok("{\"schemaVersion\": 2,"),
         "Manifest",
@@ -130,30 +130,35 @@ const CASES: &[Case] = &[
         "connection failed",
     ),
     (
-        "manifest lies",
+        "manifest differs from announced digest",
         "manifests",
-        |_| lying_manifest(),
+        |_| manifest_with_wrong_digest(),
         "DigestMismatch",
         "the manifest from",
     ),
     (
         "no wasm layer",
         "manifests",
-        |_| ok(layers(&["text/x"])),
+        |_| ok(manifest_with_layers(&["text/x"])),
         "Manifest",
         "its layers: text/x",
     ),
     (
         "two wasm layers",
         "manifests",
-        |_| ok(layers(&["application/wasm", "application/wasm"])),
+        |_| {
+            ok(manifest_with_layers(&[
+                "application/wasm",
+                "application/wasm",
+            ]))
+        },
         "Manifest",
         "2 Wasm layers",
     ),
     (
-        "declared gigabyte",
+        "layer declares a gigabyte",
         "manifests",
-        |_| ok(gigabyte()),
+        |_| ok(manifest_with_gigabyte_layer()),
         "TooLarge",
         "--image-size-limit-mib",
     ),
@@ -172,16 +177,16 @@ const CASES: &[Case] = &[
         "not an HTTP URL",
     ),
     (
-        "redirect nowhere",
+        "redirect without target",
         "manifests",
-        |_| with(302, &[], ""),
+        |_| respond_with(302, &[], ""),
         "Redirect",
         "no valid target",
     ),
     (
         "layer 404",
         "blobs",
-        |_| no("BLOB_UNKNOWN"),
+        |_| not_found("BLOB_UNKNOWN"),
         "NotFound",
         "BLOB_UNKNOWN: no",
     ),
@@ -207,7 +212,7 @@ const CASES: &[Case] = &[
         "the layer from",
     ),
     (
-        "layer text",
+        "layer too short",
         "blobs",
         |_| ok("oops"),
         "Truncated",
@@ -216,7 +221,7 @@ const CASES: &[Case] = &[
     (
         "layer breaks",
         "blobs",
-        |_| breaks_after(half(), LAYER.len()),
+        |_| breaks_after(first_half_of_layer(), LAYER.len()),
         "Truncated",
         "12 of 25 bytes",
     ),
@@ -229,31 +234,31 @@ const CASES: &[Case] = &[
     ),
 ];
 
-fn no(code: &str) -> MockResponse {
+fn not_found(code: &str) -> MockResponse {
     status(404, json!({"errors": [{"code": code, "message": "no"}]}))
 }
 
-fn half() -> Bytes {
+fn first_half_of_layer() -> Bytes {
     Bytes::from_static(LAYER).slice(..12)
 }
 
-fn layers(media_types: &[&str]) -> Bytes {
+fn manifest_with_layers(media_types: &[&str]) -> Bytes {
     manifest(media_types.iter().map(|it| descriptor(it, LAYER)).collect())
 }
 
-fn gigabyte() -> Bytes {
+fn manifest_with_gigabyte_layer() -> Bytes {
     let mut layer = descriptor("application/wasm", LAYER);
     layer["size"] = json!(1_u64 << 30);
     manifest(vec![layer])
 }
 
 fn redirect(to: &str) -> MockResponse {
-    with(307, &[("location", to)], "")
+    respond_with(307, &[("location", to)], "")
 }
 
-fn lying_manifest() -> MockResponse {
+fn manifest_with_wrong_digest() -> MockResponse {
     let announced = image().layer_digest();
-    with(
+    respond_with(
         200,
         &[("docker-content-digest", &announced)],
         image().manifest,
@@ -339,7 +344,9 @@ async fn deadline_bounds_hanging_requests() {
         ("manifests", |_| MockResponse::Never),
         ("manifests", |_| stalls_after("{".into(), 9)),
         ("blobs", |_| MockResponse::Never),
-        ("blobs", |_| stalls_after(half(), LAYER.len())),
+        ("blobs", |_| {
+            stalls_after(first_half_of_layer(), LAYER.len())
+        }),
     ];
     for (part, respond) in cases {
         let registry = MockRegistry::serve(except(part, respond)).await;
@@ -371,7 +378,7 @@ async fn deadline_bounds_hanging_login() {
         "/token" => MockResponse::Never,
         _ => {
             let realm = format!("Bearer realm=\"http://{}/token\"", request.host);
-            with(401, &[("www-authenticate", &realm)], "")
+            respond_with(401, &[("www-authenticate", &realm)], "")
         }
     })
     .await;

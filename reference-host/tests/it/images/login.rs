@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use berth_host::image::{PullCause, PullPolicy, Store, StoreOptions};
 use serde_json::json;
 
-use super::mock_registry::{Image, MockRegistry, MockResponse, ReceivedRequest, ok, with};
+use super::mock_registry::{Image, MockRegistry, MockResponse, ReceivedRequest, ok, respond_with};
 use super::{chain, options, pull, pull_as, store};
 
 const PASSWORD: &str = "correct horse";
@@ -20,14 +20,14 @@ fn basic(password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("bob:{password}")))
 }
 
-/// Requires Basic credentials, and echoes wrong ones.
+/// Requires Basic credentials, and echoes invalid ones in its error message.
 fn requires_basic(request: &ReceivedRequest) -> MockResponse {
     match &request.authorization {
         Some(sent) if *sent == basic(PASSWORD) => image().respond(request),
         sent => {
             let echo = json!({"errors": [{"code": "UNAUTHORIZED", "message":
                 format!("bad login {sent:?}, {}", PASSWORD.to_uppercase())}]});
-            with(
+            respond_with(
                 401,
                 &[("www-authenticate", "Basic realm=\"r\"")],
                 echo.to_string(),
@@ -36,13 +36,16 @@ fn requires_basic(request: &ReceivedRequest) -> MockResponse {
     }
 }
 
-/// Requires a Bearer token, which it issues to bob, or to anybody if `public`.
+const PUBLIC: bool = true;
+const PRIVATE: bool = false;
+
+/// Requires a Bearer token, and issues one to bob or, if `public`, to anyone.
 fn requires_bearer(request: &ReceivedRequest, public: bool) -> MockResponse {
     if request.path == "/token" {
         return match &request.authorization {
             Some(sent) if *sent == basic(PASSWORD) => ok("{\"token\": \"for-bob\"}"),
             None if public => ok("{\"access_token\": \"for-bob\"}"),
-            _ => with(401, &[], "{}"),
+            _ => respond_with(401, &[], "{}"),
         };
     }
     if request.authorization.as_deref() == Some("Bearer for-bob") {
@@ -52,7 +55,7 @@ fn requires_bearer(request: &ReceivedRequest, public: bool) -> MockResponse {
         "Bearer realm=\"http://{}/token\",service=\"s\",scope=\"repository:acme/hello:pull\"",
         request.host
     );
-    with(401, &[("www-authenticate", &challenge)], "")
+    respond_with(401, &[("www-authenticate", &challenge)], "")
 }
 
 fn sent_credentials(registry: &MockRegistry) -> Vec<Option<String>> {
@@ -84,7 +87,7 @@ async fn sends_credentials_only_after_a_challenge() {
 
 #[tokio::test]
 async fn fetches_token_once_for_manifest_and_layer() {
-    let registry = MockRegistry::serve(|request| requires_bearer(request, false)).await;
+    let registry = MockRegistry::serve(|request| requires_bearer(request, PRIVATE)).await;
     pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
         .await
         .unwrap();
@@ -99,7 +102,7 @@ async fn fetches_token_once_for_manifest_and_layer() {
 
 #[tokio::test]
 async fn pulls_public_image_with_anonymous_token() {
-    let registry = MockRegistry::serve(|request| requires_bearer(request, true)).await;
+    let registry = MockRegistry::serve(|request| requires_bearer(request, PUBLIC)).await;
     pull(&store(), registry.image(":1"), PullPolicy::Always)
         .await
         .unwrap();
@@ -107,7 +110,7 @@ async fn pulls_public_image_with_anonymous_token() {
 
 #[tokio::test]
 async fn reports_wrong_or_missing_credentials_without_showing_them() {
-    let bearer = |request: &ReceivedRequest| requires_bearer(request, false);
+    let bearer = |request: &ReceivedRequest| requires_bearer(request, PRIVATE);
     for registry in [
         MockRegistry::serve(requires_basic).await,
         MockRegistry::serve(bearer).await,
@@ -157,7 +160,7 @@ async fn does_not_send_credentials_to_redirect_target() {
     let registry = MockRegistry::serve(move |request| {
         let allowed = request.authorization.as_deref() == Some(&basic(PASSWORD));
         if request.path.contains("/blobs/") && allowed {
-            with(307, &[("location", &to)], "")
+            respond_with(307, &[("location", &to)], "")
         } else {
             requires_basic(request)
         }
@@ -173,8 +176,8 @@ async fn does_not_send_credentials_to_redirect_target() {
 #[tokio::test]
 async fn ignores_challenge_and_message_of_redirect_target() {
     let elsewhere = MockRegistry::serve(|_| {
-        let secret = json!({"errors": [{"code": "X", "message": "neighbor's page"}]});
-        with(
+        let secret = json!({"errors": [{"code": "X", "message": "internal page"}]});
+        respond_with(
             401,
             &[("www-authenticate", "Basic realm=\"r\"")],
             secret.to_string(),
@@ -182,13 +185,13 @@ async fn ignores_challenge_and_message_of_redirect_target() {
     })
     .await;
     let to = format!("http://{}/x?signature=abc", elsewhere.address);
-    let registry = MockRegistry::serve(move |_| with(307, &[("location", &to)], "")).await;
+    let registry = MockRegistry::serve(move |_| respond_with(307, &[("location", &to)], "")).await;
     let error = pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
         .await
         .unwrap_err();
     let text = format!("{} {error:?}", chain(&error));
     assert!(
-        !text.contains("neighbor") && !text.contains("signature"),
+        !text.contains("internal page") && !text.contains("signature"),
         "{text}"
     );
     assert_eq!(sent_credentials(&elsewhere), [None]);
@@ -198,7 +201,7 @@ async fn ignores_challenge_and_message_of_redirect_target() {
 async fn does_not_show_signed_url_of_unreachable_redirect_target() {
     let gone = MockRegistry::serve(|_| ok("")).await.address;
     let to = format!("http://{gone}/x?signature=abc");
-    let registry = MockRegistry::serve(move |_| with(307, &[("location", &to)], "")).await;
+    let registry = MockRegistry::serve(move |_| respond_with(307, &[("location", &to)], "")).await;
     let error = pull(&store(), registry.image(":1"), PullPolicy::Always)
         .await
         .unwrap_err();
@@ -266,7 +269,7 @@ async fn reports_invalid_challenge_and_token() {
             "/token" => ok(token),
             _ => {
                 let challenge = challenge.replace("HOST", &request.host);
-                with(401, &[("www-authenticate", &challenge)], "")
+                respond_with(401, &[("www-authenticate", &challenge)], "")
             }
         })
         .await;

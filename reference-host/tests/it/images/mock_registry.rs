@@ -234,10 +234,10 @@ pub fn ok(body: impl Into<Bytes>) -> MockResponse {
 }
 
 pub fn status(code: u16, body: serde_json::Value) -> MockResponse {
-    with(code, &[], body.to_string())
+    respond_with(code, &[], body.to_string())
 }
 
-pub fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> MockResponse {
+pub fn respond_with(code: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> MockResponse {
     let MockResponse::With(mut response) = ok(body) else {
         unreachable!()
     };
@@ -249,7 +249,7 @@ pub fn with(code: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Mock
     MockResponse::With(response)
 }
 
-/// Responds with `content` and then stalls.
+/// Announces `length` bytes, sends `content`, and then stalls.
 pub fn stalls_after(content: Bytes, length: usize) -> MockResponse {
     let rest = stream::pending();
     streamed(
@@ -258,7 +258,7 @@ pub fn stalls_after(content: Bytes, length: usize) -> MockResponse {
     )
 }
 
-/// Responds with `content` and then breaks the connection.
+/// Announces `length` bytes, sends `content`, and then breaks the connection.
 pub fn breaks_after(content: Bytes, length: usize) -> MockResponse {
     let broken = stream::once(async {
         // One turn of the event loop, in which the server sends its buffer.

@@ -14,8 +14,11 @@ fn image() -> Image {
     Image::new("one")
 }
 
-/// Serves [`image`], but delays the responses to paths with `part` until the semaphore has a permit
-/// for each.
+/// More permits than any of these tests sends requests.
+const ENOUGH_PERMITS: usize = 100;
+
+/// Serves [`image`]. The response to a path that contains `part` waits for a permit of the returned
+/// semaphore.
 async fn delayed(part: &'static str) -> (MockRegistry, Arc<Semaphore>) {
     let permits = Arc::new(Semaphore::new(0));
     let required = permits.clone();
@@ -44,7 +47,7 @@ async fn concurrent_pulls_share_their_requests() {
             async move { join_all(requests.into_iter().map(|it| store.pull(it))).await }
         });
         registry.wait_for_requests(part, 1).await;
-        permits.add_permits(100);
+        permits.add_permits(ENOUGH_PERMITS);
         for artifact in pulls.await.unwrap() {
             assert_eq!(artifact.unwrap().bytes, "one");
         }
@@ -84,15 +87,15 @@ async fn pull_continues_after_caller_is_dropped() {
         registry.wait_for_requests(part, 1).await;
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
-        permits.add_permits(100);
+        permits.add_permits(ENOUGH_PERMITS);
         // NEVER sends no request, so only the first caller's pull can provide the image.
         let arrives = async {
             while pull(&store, &reference, PullPolicy::Never).await.is_err() {
                 tokio::task::yield_now().await;
             }
         };
-        let patience = std::time::Duration::from_secs(20);
-        tokio::time::timeout(patience, arrives).await.unwrap();
+        let limit = std::time::Duration::from_secs(20);
+        tokio::time::timeout(limit, arrives).await.unwrap();
         assert_eq!(registry.count("blobs"), 1);
     }
 }
@@ -109,7 +112,7 @@ async fn always_resolves_again_during_download_of_an_older_pull() {
     registry.wait_for_requests("blobs", 1).await;
     let second = start();
     registry.wait_for_requests("manifests", 2).await;
-    permits.add_permits(100);
+    permits.add_permits(ENOUGH_PERMITS);
     assert!(first.await.unwrap().is_ok() && second.await.unwrap().is_ok());
     assert_eq!(registry.count("blobs"), 1);
 }

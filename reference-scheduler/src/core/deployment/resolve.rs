@@ -6,20 +6,20 @@ use crate::api::{
     WorkloadTemplate, names,
 };
 use crate::core::Scheduler;
-use crate::core::replica_set::suffix;
+use crate::core::replica_set::name_suffix;
 
 /// Prefix of an image that refers to an artifact.
 const ARTIFACT_SCHEME: &str = "artifact://";
 
-/// Prefix of annotations that are reserved for the scheduler and its stores.
-const OWN_ANNOTATIONS: &str = "berth.dev/";
+/// Prefix of the annotations that are reserved for the scheduler and its stores.
+const RESERVED_ANNOTATION_PREFIX: &str = "berth.dev/";
 
 impl Scheduler {
-    /// Returns the template with images instead of artifacts.
+    /// Returns the template with the image of each artifact that it refers to.
     ///
     /// # Errors
     ///
-    /// A description of the missing reference.
+    /// Returns a description of the first artifact that is missing or not published.
     pub(super) fn resolve_template(
         &self,
         object: &WorkloadDeployment,
@@ -28,8 +28,9 @@ impl Scheduler {
         if object.spec.kubernetes.is_some() {
             template.spec.kubernetes.clone_from(&object.spec.kubernetes);
         }
+        // A declared artifact must exist even if no image refers to it.
         for artifact in &object.spec.artifacts {
-            self.artifact_url(object, &artifact.artifact_from.name)?;
+            self.resolve_artifact(object, &artifact.artifact_from.name)?;
         }
         let service = template
             .spec
@@ -49,12 +50,13 @@ impl Scheduler {
                     .find(|artifact| artifact.name == name);
                 let artifact =
                     artifact.ok_or_else(|| format!("artifact {name:?} is not declared"))?;
-                *image = self.artifact_url(object, &artifact.artifact_from.name)?;
+                *image = self.resolve_artifact(object, &artifact.artifact_from.name)?;
             }
         }
         Ok(template)
     }
 
+    /// Returns a replica set with an unused name for this revision of a deployment.
     pub(super) fn new_set(
         &self,
         object: &WorkloadDeployment,
@@ -63,24 +65,26 @@ impl Scheduler {
         replicas: u32,
     ) -> WorkloadReplicaSet {
         let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
-        let mut ordinal = 0;
+        let mut attempt = 0;
         let name = loop {
-            let suffix = suffix(&[&object.metadata.uid, revision], ordinal);
+            let suffix = name_suffix(&[&object.metadata.uid, revision], attempt);
             let name = format!("{name}-{suffix}");
             let key =
                 crate::api::Key::new(Kind::WorkloadReplicaSet, namespace.as_str(), name.as_str());
             if self.sets.index(&key).is_none() {
                 break name;
             }
-            ordinal += 1;
+            attempt += 1;
         };
         let mut metadata = Metadata::named(namespace.as_str(), name);
         metadata.labels.clone_from(&object.metadata.labels);
         let label = names::DEPLOYMENT_LABEL.to_owned();
         metadata.labels.insert(label, object.metadata.name.clone());
         let annotations = object.metadata.annotations.iter();
-        // Own annotations describe the deployment itself, for example the location of its manifest.
-        let annotations = annotations.filter(|(name, _)| !name.starts_with(OWN_ANNOTATIONS));
+        // Reserved annotations describe the deployment itself, for example the location of its
+        // manifest.
+        let annotations =
+            annotations.filter(|(name, _)| !name.starts_with(RESERVED_ANNOTATION_PREFIX));
         metadata.annotations = annotations
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();

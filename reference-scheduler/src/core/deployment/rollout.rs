@@ -13,12 +13,15 @@ pub(super) struct RollingUpdate {
 /// A replica set of another revision.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OldSet {
+    /// Index of the set.
     pub set: u32,
+    /// Desired number of replicas.
     pub size: u32,
+    /// Number of ready replicas.
     pub ready: u32,
     /// Number of existing replicas, which may differ from the size.
     pub existing: u32,
-    /// Whether it is of the last revision that was rolled out completely.
+    /// Whether the set has the last revision that was rolled out completely.
     pub is_last_good: bool,
 }
 
@@ -34,9 +37,10 @@ pub(super) struct RolloutPlan {
 }
 
 impl RollingUpdate {
-    /// Keeps old replicas, those of the last good revision first, while new ones are not ready, and
-    /// starts as many new replicas as fit. The last good set keeps unready replicas, too, because
-    /// they may recover; this is not known of a revision that was never rolled out completely.
+    /// Keeps old replicas while new replicas are not ready, first replicas of the last good set,
+    /// and starts as many new replicas as fit. The last good set also keeps unready replicas,
+    /// because they may recover. Replicas of a revision that was never rolled out completely may
+    /// never become ready.
     pub fn plan(&self, old: &[OldSet]) -> RolloutPlan {
         let mut needed = self.replicas.saturating_sub(self.ready);
         let mut sizes = Vec::new();
@@ -49,7 +53,7 @@ impl RollingUpdate {
             needed -= old.ready.min(size);
             sizes.push(size);
         }
-        // A replica counts until the store has its deletion.
+        // A replica counts as existing until the store has its deletion.
         let remaining: u32 = old
             .iter()
             .zip(&sizes)
@@ -69,13 +73,20 @@ impl RollingUpdate {
 mod tests {
     use super::*;
 
-    fn old(size: u32, ready: u32, is_last_good: bool) -> OldSet {
+    fn old(size: u32, ready: u32) -> OldSet {
         OldSet {
             set: 0,
             size,
             ready,
             existing: size,
-            is_last_good,
+            is_last_good: false,
+        }
+    }
+
+    fn last_good(size: u32, ready: u32) -> OldSet {
+        OldSet {
+            is_last_good: true,
+            ..old(size, ready)
         }
     }
 
@@ -87,7 +98,7 @@ mod tests {
         }
     }
 
-    /// Returns the plan after the store has all deletions of the previous plan.
+    /// Returns the plan that follows once the store has all deletions of the first plan.
     fn settled(rolling_update: RollingUpdate, mut old: Vec<OldSet>) -> RolloutPlan {
         let plan = rolling_update.plan(&old);
         for (old, size) in old.iter_mut().zip(&plan.old) {
@@ -100,40 +111,31 @@ mod tests {
     fn keeps_enough_replicas_ready_during_batches() {
         let (mut ready, mut size, mut batches) = (0, 8, 0);
         while ready < 8 {
-            let first = rolling_update(8, ready).plan(&[old(size, size, true)]);
+            let first = rolling_update(8, ready).plan(&[last_good(size, size)]);
             assert!(
                 first.size + size <= 10,
                 "existing replicas count until they are deleted"
             );
-            let plan = settled(rolling_update(8, ready), vec![old(size, size, true)]);
+            let plan = settled(rolling_update(8, ready), vec![last_good(size, size)]);
             assert!(plan.size + plan.old[0] <= 10 && ready + plan.old[0] >= 8);
             (ready, size, batches) = (plan.size, plan.old[0], batches + 1);
         }
         assert_eq!(batches, 4);
-        assert!(rolling_update(8, 8).plan(&[old(0, 0, true)]).is_complete);
+        assert!(rolling_update(8, 8).plan(&[last_good(0, 0)]).is_complete);
     }
 
     #[test]
     fn keeps_last_good_set_while_new_revision_fails() {
-        let plan = settled(
-            rolling_update(4, 0),
-            vec![old(4, 4, true), old(2, 0, false)],
-        );
+        let plan = settled(rolling_update(4, 0), vec![last_good(4, 4), old(2, 0)]);
         assert_eq!((plan.size, plan.old), (2, vec![4, 0]));
-        // Also when none of its replicas is ready.
-        let plan = settled(
-            rolling_update(4, 0),
-            vec![old(4, 0, true), old(2, 0, false)],
-        );
+        // The set also stays if none of its replicas is ready.
+        let plan = settled(rolling_update(4, 0), vec![last_good(4, 0), old(2, 0)]);
         assert_eq!((plan.size, plan.old), (2, vec![4, 0]));
     }
 
     #[test]
     fn keeps_ready_replicas_of_two_old_sets_until_third_is_ready() {
-        let plan = settled(
-            rolling_update(10, 0),
-            vec![old(5, 5, true), old(5, 5, false)],
-        );
+        let plan = settled(rolling_update(10, 0), vec![last_good(5, 5), old(5, 5)]);
         assert_eq!((plan.size, plan.old), (2, vec![5, 5]));
     }
 }

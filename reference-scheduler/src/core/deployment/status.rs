@@ -1,4 +1,4 @@
-//! The status of a deployment.
+//! The status of a deployment. Times are durations since an arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,15 @@ use crate::api::{
 use crate::core::work_queue::{DEBOUNCE, WorkItem};
 use crate::core::{Scheduler, Status, StoreError, Write};
 
+/// Reason of a condition that is true.
+const AVAILABLE: &str = "Available";
+
+/// Reason of a condition that is not true yet, because reconciliation continues.
+const NOT_RECONCILED: &str = "Reconcile";
+
 impl Scheduler {
-    pub(super) fn write_deployment(
+    /// Writes the status if it has changed, or returns when to check again.
+    pub(super) fn write_deployment_status(
         &mut self,
         deployment_index: u32,
         object: &WorkloadDeployment,
@@ -21,15 +28,15 @@ impl Scheduler {
         let now = self.now;
         let record = self.deployments.get(deployment_index)?;
         if !record.cached.can_write(now) {
-            return record.cached.can_write_at(now);
+            return record.cached.next_write_at(now);
         }
         let before = object.status.clone().unwrap_or_default();
         let status = self.desired_deployment_status(record, object, observed)?;
         // The names of the sets are written at once, because the next scheduler relies on them.
-        // Counts are delayed, except in the final status.
+        // Counts change in bursts, so other writes are rate-limited until the rollout is complete.
         let names_changed = before.current_replica_set != status.current_replica_set
             || before.previous_replica_set != status.previous_replica_set;
-        let due = record.status_written_at + self.options.timings.count_interval;
+        let due = record.status_written_at + self.options.timings.counts_write_interval;
         if now < due && !observed.is_complete && !names_changed {
             return Some(due);
         }
@@ -44,7 +51,7 @@ impl Scheduler {
                 key,
                 uid,
                 status,
-                can_wait: !names_changed,
+                is_deferrable: !names_changed,
             },
         );
         None
@@ -76,7 +83,7 @@ impl Scheduler {
         (status != before).then_some(status)
     }
 
-    pub(in crate::core) fn deployment_written(
+    pub(in crate::core) fn on_deployment_status_written(
         &mut self,
         deployment_index: u32,
         result: Result<Arc<WorkloadDeployment>, StoreError>,
@@ -88,8 +95,8 @@ impl Scheduler {
         record.cached.end_write(now, retry, result.as_ref().err());
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         match result {
-            Ok(object) => self.apply_deployment(object),
-            Err(StoreError::NotFound) => self.deployment_removed(&key, &uid),
+            Ok(object) => self.on_deployment_applied(object),
+            Err(StoreError::NotFound) => self.on_deployment_removed(&key, &uid),
             Err(_) => {}
         }
         self.queue
@@ -99,7 +106,7 @@ impl Scheduler {
 
 fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     use ConditionStatus::{False, True};
-    if let Some(invalid) = observed.invalid {
+    if let Some(invalid) = observed.invalid_reason {
         let condition = |name| Condition::new(name, False, "Invalid", invalid);
         return vec![
             condition(names::deployment::SYNC),
@@ -108,7 +115,7 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     }
     let condition = |name, is_true: bool, reason: &str, message: String| {
         if is_true {
-            Condition::new(name, True, "Available", "")
+            Condition::new(name, True, AVAILABLE, "")
         } else {
             Condition::new(name, False, reason, message)
         }
@@ -119,7 +126,7 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     let (deploy_reason, deploy_message) = if record.is_stuck {
         (STUCK, "the rollout is stuck".to_owned())
     } else {
-        ("Reconcile", "old replicas are stopping".to_owned())
+        (NOT_RECONCILED, "old replicas are stopping".to_owned())
     };
     vec![
         condition(
@@ -131,7 +138,7 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
         condition(
             names::deployment::SYNC,
             observed.is_current,
-            "Reconcile",
+            NOT_RECONCILED,
             "the current revision has no replica set".to_owned(),
         ),
         condition(
@@ -143,13 +150,13 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
         condition(
             names::deployment::SCALE,
             observed.is_settled,
-            "Reconcile",
+            NOT_RECONCILED,
             "old replica sets remain".to_owned(),
         ),
         condition(
             names::deployment::READY,
             observed.is_complete,
-            "Reconcile",
+            NOT_RECONCILED,
             ready,
         ),
     ]

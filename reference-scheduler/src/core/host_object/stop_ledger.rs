@@ -1,5 +1,5 @@
 //! The ledger of pending stops on lost hosts, recorded in Host objects: a host may return after the
-//! scheduler that gave it up has ended.
+//! scheduler that declared it lost has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,34 +9,36 @@ use crate::api::{self, Key, Kind};
 use crate::core::Scheduler;
 use crate::core::work_queue::WorkItem;
 
-/// Annotation of a Host object with its pending stops, as JSON: host ids to lists of ids.
-const TO_STOP_ANNOTATION: &str = "berth.dev/to-stop";
+/// Annotation of a Host object with pending stops, as JSON: a map of host ids to lists of workload
+/// ids.
+const PENDING_STOPS_ANNOTATION: &str = "berth.dev/to-stop";
 
-/// Pending stops: host ids to ids of incarnations.
+/// Pending stops: a map of host ids to ids of incarnations.
 pub(super) type StopLedger = BTreeMap<String, BTreeSet<String>>;
 
 /// Reads the ledger of an object.
 pub(super) fn read(object: &api::Host) -> StopLedger {
-    let text = object.metadata.annotations.get(TO_STOP_ANNOTATION);
+    let text = object.metadata.annotations.get(PENDING_STOPS_ANNOTATION);
     let ledger = text.and_then(|text| serde_json::from_str(text).ok());
     ledger.unwrap_or_default()
 }
 
-/// Returns the annotation for a ledger; without a value if the ledger is empty.
+/// Returns name and value of the annotation for a ledger; the value is `None` if the ledger is
+/// empty.
 pub(super) fn annotation(ledger: &StopLedger) -> (String, Option<String>) {
     let text = serde_json::to_string(ledger).ok();
     let text = text.filter(|_| !ledger.is_empty());
-    (TO_STOP_ANNOTATION.to_owned(), text)
+    (PENDING_STOPS_ANNOTATION.to_owned(), text)
 }
 
 impl HostObject {
-    /// Returns whether the stop of an id is recorded in the store, or cannot be recorded.
+    /// Returns whether the store has recorded the stop of an id, or fails to record it.
     pub fn has_recorded_stop(&self, host_id: &str, id: &str) -> bool {
         let ids = self.recorded_stops.get(host_id);
         ids.is_some_and(|ids| ids.contains(id)) || self.cached.is_failing()
     }
 
-    /// Returns whether the object stays and the store accepts writes of it.
+    /// Returns whether the object stays and the store accepts writes to it.
     fn can_record_stops(&self) -> bool {
         let object = self.cached.object.as_ref();
         let stays = object.is_some_and(|object| !object.metadata.is_deleting());
@@ -51,7 +53,8 @@ impl Scheduler {
             return;
         };
         for (host_id, ids) in record.recorded_stops.clone() {
-            let host = self.ensure_host(&host_id, true);
+            let lost = true;
+            let host = self.ensure_host(&host_id, lost);
             if let Some(record) = self.host_objects.get_mut(object_index) {
                 record.hosts.insert(host);
             }
@@ -80,9 +83,10 @@ impl Scheduler {
         ledger
     }
 
-    /// Transfers the stops of a lost host's deleted object to another object before its finalizer
-    /// is removed: otherwise a scheduler that ends just then would leave those workloads running
-    /// forever. Returns whether the transfer is done or impossible.
+    /// Transfers the stops of a lost host's deleted object to another object before the finalizer
+    /// of the deleted object is removed. Without the transfer, a scheduler that ends at that moment
+    /// would leave the workloads running forever. Returns whether the transfer is done or
+    /// impossible.
     pub(super) fn has_transferred_stops(&mut self, object_index: u32) -> bool {
         let Some(record) = self.host_objects.get(object_index) else {
             return true;
@@ -115,8 +119,8 @@ impl Scheduler {
         false
     }
 
-    /// Recreates the object of a lost host with pending stops, to record them. The user who deleted
-    /// the previous object sees it again.
+    /// Recreates the object of a lost host to record its pending stops. It becomes visible again to
+    /// the user who deleted the previous object.
     pub(in crate::core) fn recreate_host_object(&mut self, host_index: u32) -> Option<u32> {
         let host = self.fleet.get(host_index)?;
         let from_heartbeat = host
@@ -143,8 +147,8 @@ impl Scheduler {
         Some(object)
     }
 
-    /// Marks the object of a forgotten host as obsolete, unless another host uses it by now.
-    pub(in crate::core) fn host_forgotten(&mut self, host: u32) {
+    /// Marks the object of a forgotten host as obsolete, unless another host uses the object.
+    pub(in crate::core) fn on_host_forgotten(&mut self, host: u32) {
         let objects = self.host_objects.iter();
         let objects = objects.filter(|(_, record)| record.hosts.contains(&host));
         let objects: Vec<u32> = objects.map(|(index, _)| index).collect();

@@ -17,16 +17,18 @@ const MAX_RANKINGS: usize = 64;
 #[derive(Debug, Default)]
 pub(in crate::core) struct FeasibleHosts {
     rankings: BTreeMap<Arc<SchedulingConstraints>, RankedHosts>,
-    uses: u64,
+    /// Number of uses of all rankings.
+    use_count: u64,
 }
 
-/// The feasible hosts for one set of constraints, by load. A host whose load has grown is found
-/// under its old load and reindexed then; a host whose load has shrunk is reindexed at once.
+/// The feasible hosts for one set of constraints, by load. A host whose load has grown is reindexed
+/// when a search finds it under its old load; a host whose load has shrunk is reindexed at once.
 #[derive(Debug, Default)]
 pub(super) struct RankedHosts {
     hosts: BTreeSet<(HostLoad, u32)>,
     loads: BTreeMap<u32, HostLoad>,
-    used: u64,
+    /// Value of `use_count` at the last use; the ranking with the smallest one is evicted first.
+    last_use: u64,
 }
 
 /// The chosen host, with the criteria that decided.
@@ -39,15 +41,17 @@ pub(super) struct Choice {
 }
 
 impl FeasibleHosts {
-    pub(super) fn of(
+    /// Returns the ranking for these constraints, from the cache if possible.
+    pub(super) fn ranking(
         &mut self,
         constraints: &Arc<SchedulingConstraints>,
         fleet: &Fleet,
         now: Duration,
     ) -> &mut RankedHosts {
-        self.uses += 1;
+        self.use_count += 1;
         if self.rankings.len() >= MAX_RANKINGS && !self.rankings.contains_key(constraints) {
-            let oldest = self.rankings.iter().min_by_key(|(_, ranking)| ranking.used);
+            let rankings = self.rankings.iter();
+            let oldest = rankings.min_by_key(|(_, ranking)| ranking.last_use);
             if let Some(oldest) = oldest.map(|(constraints, _)| constraints.clone()) {
                 self.rankings.remove(&oldest);
             }
@@ -59,7 +63,7 @@ impl FeasibleHosts {
             }
             ranking
         });
-        ranking.used = self.uses;
+        ranking.last_use = self.use_count;
         ranking
     }
 
@@ -70,7 +74,7 @@ impl FeasibleHosts {
         fleet: &Fleet,
         now: Duration,
     ) -> bool {
-        !self.of(constraints, fleet, now).loads.is_empty()
+        !self.ranking(constraints, fleet, now).loads.is_empty()
     }
 
     /// Returns whether a host is in the cached ranking for these constraints.
@@ -125,17 +129,17 @@ impl RankedHosts {
         }
     }
 
-    /// Returns the host with the fewest replicas of the owner, and among equals the least loaded
-    /// one. Avoided hosts come last.
+    /// Returns the host with the fewest replicas of the owner, and among equal hosts the least
+    /// loaded host. Avoided hosts come last.
     pub fn best(
         &mut self,
         fleet: &Fleet,
         spread: &Spread,
         avoided: &BTreeSet<u32>,
     ) -> Option<Choice> {
-        let choices = self.loads.len();
+        let host_count = self.loads.len();
         for avoided in [avoided, &BTreeSet::new()] {
-            for replica_limit in spread.replica_limits(choices) {
+            for replica_limit in spread.replica_limits(host_count) {
                 if let Some(choice) = self.least_loaded(fleet, spread, replica_limit, avoided) {
                     return Some(choice);
                 }

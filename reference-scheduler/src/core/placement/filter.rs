@@ -13,7 +13,7 @@ use crate::core::fleet::{Fleet, Host, MAX_WORKLOADS_LABEL};
 /// A check of one constraint.
 type Filter = fn(&SchedulingConstraints, &Host, Duration) -> Option<FilterReason>;
 
-/// All filters; the first one that rejects a host provides the reason.
+/// All filters. The first filter that rejects a host provides the reason.
 const FILTERS: [(&str, Filter); 7] = [
     ("pin", check_pin),
     ("health", check_health),
@@ -173,9 +173,9 @@ fn check_capacity(_: &SchedulingConstraints, host: &Host, _: Duration) -> Option
     (host.workload_count() >= limit).then_some(FilterReason::Full)
 }
 
-/// Returns whether an offered version satisfies a declared one: a missing version matches any, a
-/// prerelease only itself; otherwise the versions must be compatible by semantic versioning, and
-/// either may be newer.
+/// Returns whether an offered version satisfies a declared version. A missing version matches any
+/// version, and a prerelease only itself. Otherwise the versions must be compatible by semantic
+/// versioning, and either may be newer.
 fn is_compatible(declared: &str, offered: &str) -> bool {
     if declared.is_empty() || offered.is_empty() || declared == offered {
         return true;

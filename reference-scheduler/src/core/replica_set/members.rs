@@ -1,11 +1,12 @@
-//! The members of a replica set: creates and discards workloads to reach the desired number.
+//! The members of a replica set: creates and discards workloads to reach the desired number. Times
+//! are durations since an arbitrary start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::scaling::{Member, ReplicaCondition, ScalingInputs};
-use super::{ReplicaSet, object, suffix};
+use super::{ReplicaSet, name_suffix, object};
 use crate::api::{self, DeployPolicy, Key, ReplicaCounts};
 use crate::core::work_queue::{DEBOUNCE, WorkItem};
 use crate::core::workload::Phase;
@@ -13,9 +14,9 @@ use crate::core::{Scheduler, fleet};
 use crate::fault_injection::Breakage;
 
 impl Scheduler {
-    fn is_recreate(&self, set_index: u32) -> bool {
+    fn has_recreate_policy(&self, set_index: u32) -> bool {
         let deployment = self
-            .deployment_of(set_index)
+            .deployment_index_of(set_index)
             .and_then(|index| self.deployments.get(index));
         deployment.is_some_and(|deployment| deployment.policy() == Some(DeployPolicy::Recreate))
     }
@@ -36,13 +37,13 @@ impl Scheduler {
     /// Creates and discards workloads to reach the desired number, and returns when to check again.
     pub(super) fn scale_set(&mut self, set_index: u32) -> Option<Duration> {
         let (now, timings) = (self.now, self.options.timings);
-        let recreate = self.is_recreate(set_index);
+        let recreate = self.has_recreate_policy(set_index);
         let is_only_set = self.is_only_set(set_index);
         let is_orphaned = self.is_orphaned_set(set_index);
         let set = self.sets.get_mut(set_index)?;
         set.cached.object.as_ref()?;
         set.fences.retain(|until| *until > now);
-        // A set without its deployment will be deleted by the store, so it creates nothing.
+        // The store will delete a set whose deployment is gone, so such a set creates nothing.
         if !set.is_wanted() || set.is_invalid() || is_orphaned {
             return None;
         }
@@ -96,7 +97,7 @@ impl Scheduler {
             };
             if set.counts != counts || set.pending_deletions != plan.pending_deletions {
                 (set.counts, set.pending_deletions) = (counts, plan.pending_deletions);
-                if let Some(deployment) = self.deployment_of(set_index) {
+                if let Some(deployment) = self.deployment_index_of(set_index) {
                     self.queue
                         .enqueue_at(WorkItem::Deployment(deployment), now + DEBOUNCE);
                 }
@@ -221,7 +222,7 @@ impl Scheduler {
         let revision = set.revision.clone();
         let key = loop {
             name_counter += 1;
-            let suffix = suffix(&[&uid], name_counter);
+            let suffix = name_suffix(&[&uid], name_counter);
             let name = format!("{}-{suffix}", object.metadata.name);
             let key = Key::new(api::Kind::Workload, namespace.clone(), name);
             if self.workloads.index(&key).is_none() {
@@ -235,19 +236,19 @@ impl Scheduler {
     }
 }
 
-/// Counts of the members that are terminating.
+/// Counts of the terminating members, and the time of the next forced discard.
 #[derive(Debug, Default)]
 struct TerminatingMembers {
     /// Members that still have an assignment.
     assigned: u32,
     /// Members whose deletion the store does not have yet.
     pending_deletions: u32,
-    /// When the next wanted member on a draining host becomes overdue.
+    /// When the next wanted member on a draining host is discarded without a replacement.
     overdue_at: Option<Duration>,
 }
 
 impl TerminatingMembers {
-    /// Returns whether this time has passed; otherwise remembers it as the next one.
+    /// Returns whether `at` has passed. If not, records the earliest such time in `overdue_at`.
     fn is_overdue(&mut self, at: Option<Duration>, now: Duration) -> bool {
         let is_overdue = at.is_some_and(|at| now >= at);
         if !is_overdue {

@@ -11,10 +11,10 @@ pub(super) struct ScalingInputs {
     pub surge: u32,
     /// Whether outdated workloads must stop before new ones start.
     pub stop_before_start: bool,
-    /// Slots occupied by unwanted workloads that may still run; only counted with
+    /// Slots occupied by discarded workloads that may still run; only counted with
     /// `stop_before_start`.
     pub occupied_slots: u32,
-    /// Unwanted workloads whose deletion the store does not have yet. They count until it does.
+    /// Discarded workloads whose deletion the store does not have yet. They count as existing.
     pub pending_deletions: u32,
     /// Whether the backoff after failures is over.
     pub may_replace_failed: bool,
@@ -26,10 +26,10 @@ pub(super) struct Member {
     pub workload_index: u32,
     pub condition: ReplicaCondition,
     pub host: Option<u32>,
-    /// Whether it has another revision or its host is draining.
+    /// Whether the workload has another revision or its host is draining.
     pub outdated: bool,
-    /// Whether it has been outdated for so long that it is discarded without waiting for a
-    /// replacement.
+    /// Whether the workload has been outdated for so long that it is discarded without waiting for
+    /// a replacement.
     pub overdue: bool,
 }
 
@@ -49,12 +49,15 @@ pub(super) enum ReplicaCondition {
 /// The scaling decision.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ScalingPlan {
+    /// Indexes of the workloads to discard.
     pub discard: Vec<u32>,
+    /// Number of workloads to create.
     pub create: u32,
-    /// Number of existing workloads that stay, and how many of them are ready.
+    /// Number of existing workloads that stay.
     pub remaining: u32,
+    /// Number of ready workloads among the remaining ones.
     pub ready: u32,
-    /// Number of unwanted workloads whose deletion the store does not have yet.
+    /// Number of discarded workloads whose deletion the store does not have yet.
     pub pending_deletions: u32,
     /// Whether failed workloads stay until the backoff is over.
     pub waits_for_backoff: bool,
@@ -119,7 +122,8 @@ impl ScalingInputs {
         }
     }
 
-    /// Discards outdated workloads as long as enough others are ready.
+    /// Discards ready outdated workloads, as many as there are ready workloads beyond the desired
+    /// number.
     fn replace_outdated(&self, members: &mut Vec<Member>, plan: &mut ScalingPlan) {
         let ready = members
             .iter()
@@ -137,8 +141,8 @@ impl ScalingInputs {
         });
     }
 
-    /// Discards excess workloads: first those that do not serve, then those on the hosts with the
-    /// most replicas.
+    /// Discards excess workloads: first workloads that are not ready, then workloads on the hosts
+    /// with the most replicas.
     fn discard_excess(&self, members: &mut Vec<Member>, plan: &mut ScalingPlan) {
         let outdated = members.iter().any(|member| member.outdated);
         let limit = (self.replicas + self.allowed_surge(outdated)) as usize;

@@ -1,4 +1,5 @@
-//! Sends starts to the host, repeats them, and polls the state of the incarnation.
+//! Sends starts to the host, repeats them, and polls the state of the incarnation. Times are
+//! durations since an arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,13 +34,13 @@ const REPLY_GRACE_PERIOD: Duration = Duration::from_secs(1);
 pub(in crate::core) struct Dispatch {
     start_call: Option<CallId>,
     status_call: Option<CallId>,
-    /// Number of starts that may have been delivered.
+    /// Number of starts that may have reached the host.
     send_count: u32,
     first_sent_at: Option<Duration>,
     last_sent_at: Option<Duration>,
-    /// Whether a start may have been delivered, so that the host is polled before another start.
+    /// Whether a start may have reached the host, so that the host is polled before another start.
     outcome_unknown: bool,
-    /// Refusal of a repeated start, which does not tell whether an earlier start succeeded.
+    /// Message with which the host refused a repeated start. An earlier start may have succeeded.
     refusal: Option<String>,
     /// When the next start may be sent.
     next_send_at: Duration,
@@ -55,19 +56,19 @@ pub(in crate::core) struct Dispatch {
 
 impl Dispatch {
     /// Resets the state for an adopted incarnation, whose start another scheduler may have sent.
-    pub fn adopt(&mut self, now: Duration, stagger: Duration) {
+    pub fn adopt(&mut self, now: Duration, first_poll_delay: Duration) {
         *self = Self {
             outcome_unknown: true,
             first_sent_at: None,
             send_count: 1,
-            next_poll_at: now + stagger,
+            next_poll_at: now + first_poll_delay,
             accepted_at: now,
             ..Self::default()
         };
     }
 
-    /// Restarts the deadlines after a reconnect: what a host could not report meanwhile does not
-    /// count against it.
+    /// Restarts the deadlines after a reconnect, because the host could not report anything without
+    /// the connection.
     pub fn restart_deadlines(&mut self, now: Duration) {
         self.first_sent_at = self.first_sent_at.map(|_| now);
         self.accepted_at = now;
@@ -83,7 +84,7 @@ impl Dispatch {
     }
 
     /// Returns the earliest time at which a stop cannot overtake a start.
-    pub fn earliest_stop(&self) -> Duration {
+    pub fn earliest_stop_at(&self) -> Duration {
         self.last_sent_at
             .map_or(Duration::ZERO, |at| at + STOP_DELAY_AFTER_START)
     }
@@ -101,7 +102,7 @@ impl Scheduler {
         if record.phase == Phase::Accepted && now >= dispatch.accepted_at + timings.starting_timeout
         {
             let message = format!("still STARTING after {:?}", timings.starting_timeout);
-            self.fail(workload_index, false, message);
+            self.mark_failed(workload_index, message);
             return None;
         }
         if record.phase == Phase::Starting {
@@ -110,7 +111,7 @@ impl Scheduler {
                 .map(|at| at + timings.start_timeout + REPLY_GRACE_PERIOD);
             if deadline.is_some_and(|deadline| now >= deadline) {
                 let message = format!("no reply to the start within {:?}", timings.start_timeout);
-                self.fail(workload_index, false, message);
+                self.mark_failed(workload_index, message);
                 return None;
             }
             let can_start = dispatch.start_call.is_none() && !dispatch.outcome_unknown;
@@ -153,7 +154,7 @@ impl Scheduler {
         assignment.content = Some(workload.clone());
         let (host, id) = (assignment.host, assignment.id.clone());
         let dispatch = &mut record.dispatch;
-        // Replies to earlier polls say nothing about this start.
+        // Replies to earlier polls do not reflect this start.
         dispatch.status_call = None;
         dispatch.first_sent_at.get_or_insert(now);
         dispatch.last_sent_at = Some(now);
@@ -216,7 +217,7 @@ impl Scheduler {
     }
 
     /// Returns whether a call is about the current assignment of a wanted workload.
-    fn is_about(&self, workload_index: u32, call: &InFlightCall) -> bool {
+    fn is_about_current_assignment(&self, workload_index: u32, call: &InFlightCall) -> bool {
         let assignment = self.assignment_of(workload_index);
         let is_wanted = self
             .workloads
@@ -225,7 +226,7 @@ impl Scheduler {
         is_wanted && assignment.is_some_and(|(host, id)| host == call.host && id == call.id)
     }
 
-    pub(in crate::core) fn start_finished(
+    pub(in crate::core) fn on_start_finished(
         &mut self,
         workload_index: u32,
         call: &InFlightCall,
@@ -233,7 +234,7 @@ impl Scheduler {
         outcome: Outcome,
     ) {
         let now = self.now;
-        if !self.is_about(workload_index, call) {
+        if !self.is_about_current_assignment(workload_index, call) {
             return;
         }
         let Some(record) = self.workloads.get_mut(workload_index) else {
@@ -259,21 +260,21 @@ impl Scheduler {
                     dispatch.refusal = Some(message);
                     (dispatch.outcome_unknown, dispatch.next_poll_at) = (true, now);
                 } else {
-                    return self.fail(workload_index, false, message);
+                    return self.mark_failed(workload_index, message);
                 }
             }
             Outcome::Status { state, message, .. } => {
                 return self.apply_state(workload_index, state, message);
             }
-            // Equivalent to no response: the host may have accepted the start.
+            // Handled like a missing response: the host may have accepted the start.
             Outcome::InvalidResponse(_) => {
                 (dispatch.outcome_unknown, dispatch.next_poll_at) = (true, now);
             }
             Outcome::NoResponders if is_last => {
-                dispatch.not_delivered(now, RESEND_DELAY, RESEND_DELAY_MAX);
+                dispatch.record_not_delivered(now, RESEND_DELAY, RESEND_DELAY_MAX);
             }
             Outcome::InvalidRequest(reason) if is_last => {
-                dispatch.not_delivered(now, REBUILD_DELAY, REBUILD_DELAY * 30);
+                dispatch.record_not_delivered(now, REBUILD_DELAY, REBUILD_DELAY * 30);
                 let reported = record.config_error.replace(reason.clone());
                 if reported.as_ref() != Some(&reason) {
                     let (key, uid) = (record.key.clone(), record.uid.to_string());
@@ -285,10 +286,10 @@ impl Scheduler {
             }
             _ => {}
         }
-        self.workload_changed(workload_index);
+        self.on_workload_changed(workload_index);
     }
 
-    pub(in crate::core) fn status_finished(
+    pub(in crate::core) fn on_status_finished(
         &mut self,
         workload_index: u32,
         call: &InFlightCall,
@@ -296,7 +297,7 @@ impl Scheduler {
         outcome: Outcome,
     ) {
         let now = self.now;
-        if !self.is_about(workload_index, call) {
+        if !self.is_about_current_assignment(workload_index, call) {
             return;
         }
         let Some(record) = self.workloads.get_mut(workload_index) else {
@@ -353,17 +354,17 @@ impl Scheduler {
                 return self.handle_not_found(workload_index);
             }
             (WorkloadState::NotFound, _) => {
-                return self.fail(workload_index, true, "the host no longer has it".to_owned());
+                return self
+                    .mark_failed_and_gone(workload_index, "the host no longer has it".to_owned());
             }
             (WorkloadState::Stopping, _) => {
-                return self.fail(
+                return self.mark_failed(
                     workload_index,
-                    false,
                     "the host is stopping it without a request".to_owned(),
                 );
             }
             (WorkloadState::Error | WorkloadState::Unspecified, _) => {
-                return self.fail(workload_index, false, message);
+                return self.mark_failed(workload_index, message);
             }
         }
         dispatch.outcome_unknown = false;
@@ -378,7 +379,7 @@ impl Scheduler {
         let changed = record.phase != before || record.message != message;
         record.message = message;
         if changed {
-            self.workload_changed(workload_index);
+            self.on_workload_changed(workload_index);
         } else {
             // Most polls report no change and only schedule the next poll.
             self.queue
@@ -398,7 +399,7 @@ impl Scheduler {
         }
         let dispatch = &mut record.dispatch;
         if let Some(refusal) = dispatch.refusal.take() {
-            return self.fail(workload_index, true, refusal);
+            return self.mark_failed_and_gone(workload_index, refusal);
         }
         dispatch.outcome_unknown = false;
         if dispatch.start_call.is_some() {
@@ -412,13 +413,13 @@ impl Scheduler {
             let last_sent_at = dispatch.last_sent_at.unwrap_or(Duration::ZERO);
             dispatch.next_send_at = now.max(last_sent_at + delay.min(RESEND_DELAY_MAX));
         }
-        self.workload_changed(workload_index);
+        self.on_workload_changed(workload_index);
     }
 }
 
 impl Dispatch {
-    /// Records that the last start was certainly not delivered.
-    fn not_delivered(&mut self, now: Duration, first_delay: Duration, max_delay: Duration) {
+    /// Records that the last start has certainly not reached the host.
+    fn record_not_delivered(&mut self, now: Duration, first_delay: Duration, max_delay: Duration) {
         self.send_count = self.send_count.saturating_sub(1);
         if self.send_count == 0 {
             (self.first_sent_at, self.last_sent_at) = (None, None);

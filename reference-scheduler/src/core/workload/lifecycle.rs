@@ -1,5 +1,5 @@
-//! The lifecycle of an incarnation: adopted or bound to a host, terminated there, restarted or
-//! released.
+//! The lifecycle of an incarnation: it is adopted or bound to a host, terminated there, and
+//! restarted or released. Times are durations since an arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,17 @@ use crate::core::work_queue::{DEBOUNCE, WorkItem};
 use crate::fault_injection::Breakage;
 
 /// Time for which a host on which a workload failed is avoided while other hosts are feasible.
-const AVOID: Duration = Duration::from_secs(300);
+const AVOID_PERIOD: Duration = Duration::from_secs(300);
 
 /// Interval between the first status polls of adopted workloads.
 const ADOPTION_STAGGER: Duration = Duration::from_millis(5);
 
+/// Number of adopted workloads after which the first status polls start over.
+const ADOPTION_POLLS: u32 = 4096;
+
 impl Workload {
-    /// Returns whether the incarnation may run on its host. A bound incarnation was never sent.
+    /// Returns whether the incarnation may run on its host. No start of a bound incarnation was
+    /// sent.
     pub fn may_run(&self) -> bool {
         match self.phase {
             Phase::Waiting | Phase::Bound | Phase::Failed { gone: true } => false,
@@ -33,8 +37,8 @@ impl Workload {
 }
 
 impl Scheduler {
-    /// Adopts the incarnation that an earlier or another scheduler has recorded in the object. Does
-    /// not start or stop anything.
+    /// Adopts the incarnation that an earlier or another scheduler has recorded in the object,
+    /// without a start or a stop.
     pub(in crate::core) fn adopt(&mut self, workload_index: u32, object: &api::Workload) {
         if Breakage::NoAdoption.is_on() {
             return;
@@ -53,7 +57,8 @@ impl Scheduler {
             }
             return;
         }
-        let host = self.ensure_host(&status.host_id, false);
+        let lost = false;
+        let host = self.ensure_host(&status.host_id, lost);
         let is_true = |name| api::is_true(&status.conditions, name);
         let placement = api::condition(&status.conditions, names::workload::PLACEMENT);
         let ready = api::condition(&status.conditions, names::workload::READY);
@@ -98,9 +103,10 @@ impl Scheduler {
         );
     }
 
-    /// Adopts a workload that was created with this host and has no status yet.
+    /// Adopts a workload that was created with an annotation for this host and has no status yet.
     fn adopt_unverified(&mut self, workload_index: u32, object: &api::Workload, host_id: &str) {
-        let host = self.ensure_host(host_id, false);
+        let lost = false;
+        let host = self.ensure_host(host_id, lost);
         let metadata = &object.metadata;
         let assignment = Assignment::new(host, metadata.uid.as_str().into(), metadata.generation);
         self.adopt_assignment(
@@ -121,7 +127,7 @@ impl Scheduler {
         (record.assignment, record.phase) = (Some(assignment), phase);
         record
             .dispatch
-            .adopt(now, ADOPTION_STAGGER * (workload_index % 4096));
+            .adopt(now, ADOPTION_STAGGER * (workload_index % ADOPTION_POLLS));
         self.add_to_counts(workload_index);
     }
 
@@ -146,7 +152,7 @@ impl Scheduler {
 
     /// Includes the assignment in the counts that placement uses.
     pub(super) fn add_to_counts(&mut self, workload_index: u32) {
-        let set = self.set_of(workload_index);
+        let set = self.set_index_of(workload_index);
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
@@ -177,7 +183,7 @@ impl Scheduler {
 
     /// Removes the assignment from the counts that placement uses.
     pub(in crate::core) fn remove_from_counts(&mut self, workload_index: u32) {
-        let set = self.set_of(workload_index);
+        let set = self.set_index_of(workload_index);
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
@@ -229,7 +235,7 @@ impl Scheduler {
             self.release(workload_index);
             return None;
         }
-        if record.unwanted {
+        if record.is_discarded {
             return None;
         }
         if !record.may_run() && self.is_orphaned(workload_index) {
@@ -237,7 +243,7 @@ impl Scheduler {
             return None;
         }
         let Some(assignment) = &record.assignment else {
-            if record.waits() && self.waiting.insert(workload_index) {
+            if record.needs_host() && self.waiting.insert(workload_index) {
                 self.queue.enqueue(WorkItem::Placement);
             }
             return None;
@@ -269,12 +275,12 @@ impl Scheduler {
         if record.phase == Phase::Completed {
             return None;
         }
-        // The store will delete it, and its incarnation is stopped then.
+        // The store will delete the workload, and its incarnation is stopped then.
         if self.is_orphaned(workload_index) {
             return None;
         }
         let constraints = record.constraints.clone();
-        if let Some(set) = self.set_of(workload_index) {
+        if let Some(set) = self.set_index_of(workload_index) {
             self.unreschedulable.insert(workload_index);
             self.queue.enqueue(WorkItem::Set(set));
             return None;
@@ -308,8 +314,8 @@ impl Scheduler {
         }
     }
 
-    /// Restarts a failed workload without a replica set after a backoff, under another id. Sets
-    /// replace theirs.
+    /// Restarts a failed workload without a replica set after a backoff, under another id. A failed
+    /// workload of a replica set is replaced by the set.
     fn advance_failed(&mut self, workload_index: u32) -> Option<Duration> {
         let record = self.workloads.get(workload_index)?;
         if record.owner.is_some() {
@@ -324,7 +330,7 @@ impl Scheduler {
     }
 
     /// Returns whether the object has changed since the assignment, or the host is draining and
-    /// another one fits.
+    /// another host fits.
     fn is_outdated(&self, workload_index: u32) -> bool {
         let Some(record) = self.workloads.get(workload_index) else {
             return false;
@@ -353,7 +359,7 @@ impl Scheduler {
         crate::core::placement::fits_anywhere(&record.constraints, &self.fleet, self.now)
     }
 
-    /// Begins to terminate an incarnation, which is restarted under another id.
+    /// Begins to terminate an incarnation. The workload is then restarted under another id.
     fn terminate(&mut self, workload_index: u32) {
         let item = WorkItem::Workload(workload_index);
         self.remove_from_counts(workload_index);
@@ -362,7 +368,7 @@ impl Scheduler {
         };
         let may_run = record.may_run();
         record.phase = Phase::Terminating;
-        let at = record.dispatch.earliest_stop();
+        let at = record.dispatch.earliest_stop_at();
         if let Some(assignment) = record.assignment.as_mut().filter(|_| may_run) {
             assignment.stop_requested = true;
             let (host, id) = (assignment.host, assignment.id.clone());
@@ -400,7 +406,7 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        let (may_run, at) = (record.may_run(), record.dispatch.earliest_stop());
+        let (may_run, at) = (record.may_run(), record.dispatch.earliest_stop_at());
         let Some(assignment) = &mut record.assignment else {
             return;
         };
@@ -418,8 +424,8 @@ impl Scheduler {
         }
     }
 
-    /// Marks an incarnation as gone because its host's process was replaced by one with the same
-    /// id. Neither the workload nor the host counts as failed.
+    /// Marks an incarnation as gone because another process with the same host id has replaced its
+    /// host. Neither the workload nor the host counts as failed.
     pub(in crate::core) fn mark_gone(&mut self, workload_index: u32) {
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
@@ -431,42 +437,51 @@ impl Scheduler {
         if is_active && record.may_run() {
             record.phase = Phase::Failed { gone: true };
             record.message = "the host was restarted".to_owned();
-            self.workload_changed(workload_index);
+            self.on_workload_changed(workload_index);
         }
     }
 
     /// Marks an incarnation as failed: it does not run, and the host does not restart it.
-    pub(in crate::core) fn fail(&mut self, workload_index: u32, gone: bool, message: String) {
+    pub(in crate::core) fn mark_failed(&mut self, workload_index: u32, message: String) {
+        self.enter_failed(workload_index, Phase::Failed { gone: false }, message);
+    }
+
+    /// Marks an incarnation as failed whose id the host no longer has.
+    pub(in crate::core) fn mark_failed_and_gone(&mut self, workload_index: u32, message: String) {
+        self.enter_failed(workload_index, Phase::Failed { gone: true }, message);
+    }
+
+    fn enter_failed(&mut self, workload_index: u32, failed: Phase, message: String) {
         let (now, timings) = (self.now, self.options.timings);
-        let set = self.set_of(workload_index);
+        let set = self.set_index_of(workload_index);
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
         if record.is_failed() {
             return;
         }
-        record.phase = Phase::Failed { gone };
+        record.phase = failed;
         record.message.clone_from(&message);
         let Some(host) = record.assignment.as_ref().map(|assignment| assignment.host) else {
             return;
         };
-        record.avoided.insert(host, now + AVOID);
+        record.avoided.insert(host, now + AVOID_PERIOD);
         record.avoided.retain(|_, until| *until > now);
-        record.backoff.failed(now, &timings);
+        record.backoff.record_failure(now, &timings);
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         if let Some(record) = set.and_then(|set| self.sets.get_mut(set)) {
-            record.backoff.failed(now, &timings);
-            record.avoided.insert(host, now + AVOID);
+            record.backoff.record_failure(now, &timings);
+            record.avoided.insert(host, now + AVOID_PERIOD);
             record.avoided.retain(|_, until| *until > now);
         }
         self.record_warning(key, uid, "Failed", message);
-        self.workload_changed(workload_index);
+        self.on_workload_changed(workload_index);
     }
 
     /// Enqueues a workload and its replica set.
-    pub(in crate::core) fn workload_changed(&mut self, workload_index: u32) {
+    pub(in crate::core) fn on_workload_changed(&mut self, workload_index: u32) {
         self.queue.enqueue(WorkItem::Workload(workload_index));
-        if let Some(set) = self.set_of(workload_index) {
+        if let Some(set) = self.set_index_of(workload_index) {
             self.queue
                 .enqueue_at(WorkItem::Set(set), self.now + DEBOUNCE);
         }

@@ -1,4 +1,5 @@
-//! A replica that is not created yet, with its assignment if a host fits.
+//! A replica that is not created yet, with its assignment if a host fits. Times are durations since
+//! an arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use super::{Workload, owner_of, revision_of};
 use crate::api::{self, Key, Object, names};
 use crate::core::work_queue::WorkItem;
-use crate::core::{Scheduler, Write};
+use crate::core::{ANY_UID, Scheduler, Write};
 
 /// Time to wait if the name of a replica is in use by an object that the watch does not report.
 const NAME_CONFLICT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,8 +21,8 @@ pub(super) struct PendingCreate {
 }
 
 impl Scheduler {
-    /// Adds a workload that is to be created. It is placed first, so that it can be created with
-    /// its assignment.
+    /// Adds a workload that is to be created. Placement comes before the creation, so that the
+    /// workload is created with its assignment.
     pub(in crate::core) fn add_pending_workload(&mut self, object: api::Workload) -> u32 {
         let object = Arc::new(object);
         let key = Object::Workload(object.clone()).key();
@@ -50,16 +51,16 @@ impl Scheduler {
         workload_index
     }
 
-    /// Creates the workload once it has an assignment or no host fits.
-    pub(super) fn create_workload(&mut self, workload_index: u32) -> Option<Duration> {
+    /// Creates the workload in the store once it has an assignment or no host fits.
+    pub(super) fn write_pending_create(&mut self, workload_index: u32) -> Option<Duration> {
         let record = self.workloads.get(workload_index)?;
         let pending = record.pending_create.as_ref()?;
         if let Some(since) = pending.name_conflict_since {
             return self.wait_for_name(workload_index, since);
         }
-        if record.unwanted {
+        if record.is_discarded {
             let key = record.key.clone();
-            self.workload_removed(&key, "");
+            self.on_workload_removed(&key, ANY_UID);
             return None;
         }
         // Placement runs at the end of a step and enqueues the workload again.
@@ -70,7 +71,7 @@ impl Scheduler {
         let assignment = record.assignment.as_ref();
         if let Some(host) = assignment.and_then(|assignment| self.fleet.get(assignment.host)) {
             let annotations = &mut Arc::make_mut(&mut object).metadata.annotations;
-            annotations.insert(names::PLACED_ANNOTATION.to_owned(), host.id.to_string());
+            annotations.insert(names::PLACED_ON_ANNOTATION.to_owned(), host.id.to_string());
         }
         self.write(
             WorkItem::Workload(workload_index),
@@ -79,27 +80,32 @@ impl Scheduler {
         None
     }
 
-    /// Waits while the name is in use, either by an earlier creation of this scheduler or by
-    /// another object.
+    /// Waits while the name is in use, either by the object of an earlier attempt or by another
+    /// object.
     fn wait_for_name(&mut self, workload_index: u32, since: Duration) -> Option<Duration> {
         let until = since + NAME_CONFLICT_TIMEOUT;
         if self.now < until {
             return Some(until);
         }
         let key = self.workloads.get(workload_index)?.key.clone();
-        self.workload_removed(&key, "");
+        self.on_workload_removed(&key, ANY_UID);
         None
     }
 
     /// Handles a creation that the store refuses, for example because of a quota or a terminating
     /// namespace.
-    pub(super) fn creation_refused(&mut self, workload_index: u32, key: &Key, message: String) {
-        let set = self.set_of(workload_index);
+    pub(super) fn on_workload_create_refused(
+        &mut self,
+        workload_index: u32,
+        key: &Key,
+        message: String,
+    ) {
+        let set = self.set_index_of(workload_index);
         if let Some(set) = set.and_then(|set| self.sets.get_mut(set)) {
-            set.backoff.failed(self.now, &self.options.timings);
+            set.backoff.record_failure(self.now, &self.options.timings);
             let (key, uid) = (set.key.clone(), set.uid.to_string());
             self.record_warning(key, uid, "FailedCreate", message);
         }
-        self.workload_removed(key, "");
+        self.on_workload_removed(key, ANY_UID);
     }
 }

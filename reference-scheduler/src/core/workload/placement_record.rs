@@ -1,5 +1,6 @@
-//! Where the store has the assignment of a workload: in its status, or from its creation until its
-//! first status in an annotation, which saves one write per replica.
+//! Where the store has recorded the assignment of a workload: in its status, or from its creation
+//! until its first status in an annotation, which saves one write per replica. Times are durations
+//! since an arbitrary start.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ pub(super) enum PlacementRecord {
     Status,
     /// In the annotation with which this scheduler created the object, at this time.
     Annotation(Duration),
-    /// In an annotation of unknown origin, since anybody may annotate. The host is polled first,
-    /// and the workload is started there only if placement could choose the host.
+    /// In an annotation of unknown origin, because every user may annotate. The host is polled
+    /// first, and the workload is started there only if placement could choose the host.
     Unverified,
 }
 
@@ -32,7 +33,7 @@ pub(super) fn recorded_assignment(object: &api::Workload) -> Option<(&str, &str)
     }
 }
 
-/// Returns the host that was assigned at creation, if the workload is still there.
+/// Returns the host that was assigned at creation, if no later assignment is recorded.
 pub(super) fn created_on_host(object: &api::Workload) -> Option<&str> {
     // Another scheduler may write a host without an id.
     let has_assignment =
@@ -42,7 +43,7 @@ pub(super) fn created_on_host(object: &api::Workload) -> Option<&str> {
     }
     let annotations = &object.metadata.annotations;
     annotations
-        .get(names::PLACED_ANNOTATION)
+        .get(names::PLACED_ON_ANNOTATION)
         .map(String::as_str)
         .filter(|host| !host.is_empty())
 }
@@ -54,7 +55,7 @@ impl Workload {
         assignment.is_some_and(|assignment| assignment.record == PlacementRecord::Unverified)
     }
 
-    /// Returns until when the first status waits for the reply of the host.
+    /// Returns the time until which the first status waits for the reply of the host.
     pub fn status_held_until(&self) -> Option<Duration> {
         let is_starting = matches!(self.phase, Phase::Bound | Phase::Starting);
         match self.assignment.as_ref()?.record {
@@ -68,7 +69,7 @@ impl Workload {
 
 impl Scheduler {
     /// Confirms the creation of a workload that was placed before. Returns whether the object
-    /// records the same host: an earlier attempt to create it may have recorded another one.
+    /// records the same host: an earlier attempt to create it may have recorded another host.
     pub(super) fn confirm_creation(&mut self, workload_index: u32, object: &api::Workload) -> bool {
         let now = self.now;
         let Some(record) = self.workloads.get_mut(workload_index) else {
@@ -96,8 +97,8 @@ impl Scheduler {
         false
     }
 
-    /// Verifies the assignment of a workload that its host does not have: the workload is started
-    /// there if placement could choose the host, and fails otherwise.
+    /// Verifies the assignment of a workload that its host does not have: if placement could choose
+    /// the host, the workload is started there; otherwise it is marked as gone.
     pub(super) fn verify_assignment(&mut self, workload_index: u32) {
         let (now, interval) = (self.now, self.options.timings.starting_interval);
         self.remove_from_counts(workload_index);
@@ -118,18 +119,18 @@ impl Scheduler {
                     assignment.record = PlacementRecord::Annotation(now);
                 }
                 record.dispatch = super::Dispatch::default();
-                self.workload_changed(workload_index);
+                self.on_workload_changed(workload_index);
             }
             // Decided after the next heartbeat.
             Some(FilterReason::NoHeartbeat | FilterReason::Suspect) => {
                 record.dispatch.poll_at(now + interval);
-                self.workload_changed(workload_index);
+                self.on_workload_changed(workload_index);
             }
             Some(_) => self.mark_gone(workload_index),
         }
     }
 
-    /// Returns whether the store has the assignment.
+    /// Returns whether the store has recorded the assignment.
     pub(super) fn is_recorded(&self, workload_index: u32) -> bool {
         let Some(record) = self.workloads.get(workload_index) else {
             return false;

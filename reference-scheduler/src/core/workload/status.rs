@@ -30,7 +30,7 @@ impl Scheduler {
         );
         let assignment = record.assignment.as_ref();
         let host = assignment.and_then(|assignment| self.fleet.get(assignment.host));
-        // The core forgets a host before the object does.
+        // The status still names the host after the core has forgotten it.
         if let Some(host) = host {
             status.host_id = host.id.to_string();
             let environment = host
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(completed_message(""), "completed");
         assert_eq!(completed_message("exit 0"), "completed: exit 0");
         assert_eq!(completed_message("Completed at noon"), "Completed at noon");
-        // As read back after a restart.
+        // The message that a restarted scheduler reads from the status.
         assert_eq!(completed_message("completed: exit 0"), "completed: exit 0");
     }
 }

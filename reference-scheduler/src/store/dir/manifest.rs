@@ -1,4 +1,4 @@
-//! Effects of manifests on objects. Pure.
+//! Effects of manifests on objects, without I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::store::Secret;
 
 /// Annotation with the file that defines an object.
 const ORIGIN_ANNOTATION: &str = "berth.dev/manifest";
-/// Annotation that lists the annotations from the file. One that is removed from the file is
-/// removed from the object too.
+/// Annotation that lists the annotations from the file. An annotation that is removed from the file
+/// is also removed from the object.
 const NAMES_ANNOTATION: &str = "berth.dev/manifest-annotations";
 
 /// Content of all manifest files.
@@ -24,7 +24,7 @@ pub(super) struct Manifests {
     pub config_maps: BTreeMap<Reference, BTreeMap<String, String>>,
     /// Secrets that objects refer to.
     pub secrets: BTreeMap<Reference, Secret>,
-    /// Files that are invalid now. The objects from them stay as they were.
+    /// Files that are invalid now. Their objects stay unchanged.
     pub invalid_files: BTreeSet<String>,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn without_manifest(objects: &Objects, manifests: &Manifests) -> Vec<
     found.map(Object::key).collect()
 }
 
-/// Removes the annotations of this module, which the core copies from an owner with all others.
+/// Removes the annotations of this module, which the core has copied from the owner of the object.
 pub(super) fn without_origin(mut object: Object) -> Object {
     let annotations = &mut object.metadata_mut().annotations;
     annotations.remove(ORIGIN_ANNOTATION);
@@ -51,7 +51,7 @@ pub(super) fn without_origin(mut object: Object) -> Object {
 }
 
 /// Returns the effect of a manifest on its object. An object that is being deleted stays unchanged;
-/// its successor is created once it is gone.
+/// once it is gone, the manifest creates a new object.
 pub(super) fn apply(
     objects: &Objects,
     manifest: &Object,
@@ -88,7 +88,7 @@ pub(super) fn apply(
     Ok(objects.put_if_changed(current, object))
 }
 
-/// Merges the annotations of the manifest with those that others have set.
+/// Merges the annotations of the manifest with the annotations that other programs have set.
 fn annotations(
     current: &BTreeMap<String, String>,
     from_manifest: &BTreeMap<String, String>,

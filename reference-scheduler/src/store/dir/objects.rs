@@ -1,4 +1,4 @@
-//! The objects of a directory and the effects of writes on them, as on an API server. Pure.
+//! The objects of a directory and the effects of writes on them, as on an API server, without I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +27,7 @@ pub(super) struct WriteContext {
     pub uid: String,
 }
 
-/// Effect of a write. It takes effect in [`Objects::commit`], after it was written to disk.
+/// Effect of a write. [`Objects::commit`] applies it, after the change was written to disk.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
     /// The object is created or replaced by this state.
@@ -117,7 +117,8 @@ impl Objects {
         }
     }
 
-    /// Deletes an object: at once, or marked as deleted until its last finalizer is removed.
+    /// Deletes an object. An object with finalizers stays, marked as deleted, until the last
+    /// finalizer is removed.
     pub(super) fn delete(&self, current: &Object, now: Timestamp) -> Change {
         let mut object = current.clone();
         let metadata = object.metadata_mut();
@@ -128,7 +129,7 @@ impl Objects {
         self.put_or_remove(current, object)
     }
 
-    /// Deletes an object in the foreground: it remains until all its dependents are gone
+    /// Deletes an object in the foreground: the object remains until all its dependents are gone
     /// (SCHED-STOP-009).
     pub(super) fn delete_in_foreground(&self, current: &Object, now: Timestamp) -> Change {
         let uid = current.metadata().uid.as_str();

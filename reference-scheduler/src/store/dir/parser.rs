@@ -19,7 +19,7 @@ const LIST_DEPTH_MAX: usize = 4;
 /// A document of a manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Document {
-    /// One of our objects.
+    /// An object of the API group [`GROUP`].
     Object(Object),
     /// A ConfigMap and its data.
     ConfigMap(Reference, BTreeMap<String, String>),

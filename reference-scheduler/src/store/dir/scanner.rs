@@ -12,15 +12,15 @@ use super::status_files::read_bounded;
 
 /// Maximum size of a manifest, the same as that of a request to the API server.
 const FILE_BYTES_MAX: u64 = 3 << 20;
-/// Maximum number of files; with more, a scan would take longer than the interval between scans.
+/// Maximum number of files; a scan of more files would take longer than the interval between scans.
 const FILES_MAX: usize = 10_000;
 /// Maximum depth of nested directories.
 const DEPTH_MAX: usize = 8;
 
 /// The files of a directory as of the last scans.
 ///
-/// A change takes effect when two scans in a row find the same: editors write in several steps,
-/// between which a file can be empty or missing.
+/// A change of a file takes effect when two scans in a row find the same fingerprint: editors write
+/// in several steps, between which a file can be empty or missing.
 #[derive(Debug)]
 pub(super) struct Scanner {
     root: PathBuf,
@@ -57,8 +57,8 @@ impl Scanner {
     ///
     /// # Errors
     ///
-    /// Returns an error if a directory cannot be listed. No change takes effect then: a directory
-    /// that is temporarily missing must not delete anything.
+    /// Returns an error if a directory cannot be listed. In this case no change takes effect,
+    /// because a directory that is temporarily missing must not delete anything.
     pub(super) fn scan(&mut self) -> io::Result<bool> {
         let mut found = BTreeMap::new();
         list(&self.root, "", 0, &mut found)?;
@@ -170,7 +170,7 @@ fn list(
     use std::os::unix::fs::MetadataExt as _;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // Skips names that are not UTF-8, and hidden files: those are ours or an editor's.
+        // Skips names that are not UTF-8, and hidden files of this store or of an editor.
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };

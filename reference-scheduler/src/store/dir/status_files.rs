@@ -19,8 +19,8 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// The directory `PATH/.berth` with a file `NAMESPACE/KIND/NAME.yaml` for each object.
 ///
 /// A file is replaced by renaming, so that readers, including the next process after a `kill -9`,
-/// find the old state or the new one. Files are not synced to disk: after a power failure the
-/// processes of the hosts are gone too.
+/// find the old state or the new state. Files are not synced to disk, because after a power failure
+/// the processes of the hosts are gone, too.
 #[derive(Debug)]
 pub(super) struct StatusFiles {
     directory: PathBuf,
@@ -37,7 +37,8 @@ pub enum StatusFilesError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// A file is not as the scheduler wrote it. Ignoring it could start a workload a second time.
+    /// A file is not as the scheduler wrote it. If the scheduler ignored the file, it could start a
+    /// workload a second time.
     #[error("corrupt status file {path} ({reason}); repair it, or delete it to discard the object")]
     Corrupt {
         /// The file.
@@ -129,9 +130,9 @@ impl StatusFiles {
         directory.join(format!("{}.yaml", key.name))
     }
 
-    /// Appends a line to the event log, and rotates it when it gets long.
+    /// Appends a line to the event log, and rotates a long log.
     pub(super) fn append_event(&self, line: &str) -> io::Result<()> {
-        /// About ten thousand lines.
+        /// Size of about ten thousand lines.
         const LOG_BYTES_MAX: u64 = 1 << 20;
         let path = self.directory.join("events.log");
         if fs::metadata(&path).is_ok_and(|it| it.len() >= LOG_BYTES_MAX) {

@@ -64,7 +64,7 @@ async fn watch_sends_existing_objects_then_changes() {
     assert_eq!(applied(&mut events).await.key(), key("b"));
     fs::remove_file(folder.path().join("a.yaml")).unwrap();
     let StoreEvent::Removed { key: removed, uid } = next(&mut events).await else {
-        panic!()
+        panic!("expected a removal")
     };
     assert_eq!(removed, key("a"));
     assert!(!uid.is_empty());
@@ -115,11 +115,11 @@ async fn restores_objects_after_restart() {
     let waiting = DirStore::open(folder.path()).unwrap();
     assert!(
         !*waiting.leadership().borrow(),
-        "the first one is still the leader"
+        "the first process is still the leader"
     );
     drop((store, events));
 
-    // Before the second start, one file becomes invalid and the other one is removed.
+    // Before the second start, one file becomes invalid and the other file is removed.
     fs::write(folder.path().join("a.yaml"), "a: [").unwrap();
     fs::remove_file(folder.path().join("b.yaml")).unwrap();
     drop(waiting);

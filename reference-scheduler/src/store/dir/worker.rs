@@ -41,8 +41,8 @@ pub(super) struct Worker {
     objects: Objects,
     manifests: Manifests,
     watchers: Vec<mpsc::Sender<StoreEvent>>,
-    /// Whether to reconcile even if no file changes: an object was removed that may have a manifest
-    /// again, or a manifest could not be applied.
+    /// Whether to reconcile even if no file changes, because an object was removed that may have a
+    /// manifest again, or a manifest could not be applied.
     reconcile_pending: bool,
     _lock: Lock,
 }
@@ -112,7 +112,7 @@ impl Worker {
         self.commit(change).await
     }
 
-    /// Writes a change to disk, then to memory, and then sends it to the watchers.
+    /// Writes a change to disk, applies it in memory, and sends it to the watchers, in this order.
     async fn commit(&mut self, change: Change) -> Result<Object, StoreError> {
         let stored = match &change {
             Change::Put(object) => self.files.put(object),
@@ -149,7 +149,7 @@ impl Worker {
         self.cascade_deletions().await;
     }
 
-    /// Continues foreground deletions, including those of an earlier process.
+    /// Continues foreground deletions, including deletions that an earlier process began.
     async fn cascade_deletions(&mut self) {
         loop {
             let steps = self.objects.cascade_steps();
@@ -169,7 +169,7 @@ impl Worker {
         }
     }
 
-    /// Deletes the objects whose manifests are gone, then applies all manifests.
+    /// Deletes the objects whose manifests are gone, and applies all manifests after that.
     async fn reconcile(&mut self) {
         self.reconcile_pending = false;
         for key in manifest::without_manifest(&self.objects, &self.manifests) {
@@ -275,7 +275,7 @@ async fn run(
     Ok(())
 }
 
-/// Waits for the lock; returns `None` if the store is dropped in the meantime.
+/// Waits for the lock, or returns `None` if the store is dropped in the meantime.
 async fn acquire_lock(
     files: &StatusFiles,
     is_leader: &watch::Sender<bool>,

@@ -1,6 +1,6 @@
 //! Cache of the last state of every object, from watches and from responses to writes.
 //!
-//! A write is made against this state, so that it needs no read first and yet never changes an
+//! A write is based on the cached state, so that it needs no read first. Yet it never changes an
 //! object that was modified or replaced in the meantime.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ impl Cache {
         self.map().clear();
     }
 
-    /// Removes an object, unless another one with the same name has replaced it.
+    /// Removes an object, unless another object with the same name has replaced it.
     pub(super) fn remove(&self, key: &Key, uid: &str) {
         let mut map = self.map();
         if map

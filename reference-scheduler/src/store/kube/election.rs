@@ -17,15 +17,15 @@ use super::lease::{Candidate, LeaseAction, LeaseTimings};
 use crate::config::KubeStoreConfig;
 use crate::fault_injection::Breakage;
 
-/// The Lease that upstream's operator uses.
+/// Name of the Lease, the same as in wasmCloud's operator.
 const LEASE: &str = "d34db3ef.wasmcloud.dev";
 
 /// Timeout for releasing the Lease at shutdown.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Returns the task of the election, and whether this process is the leader; without election, it
-/// is the leader at once. When `shutdown` is cancelled, the task gives up leadership, releases the
-/// Lease and closes the channel.
+/// Returns the task of the election, and a channel that reports whether this process is the leader.
+/// Without election, this process is the leader at once. When `shutdown` is cancelled, the task
+/// gives up leadership, releases the Lease and closes the channel.
 pub(super) fn start(
     client: &Client,
     config: &KubeStoreConfig,
@@ -65,8 +65,8 @@ struct Election {
 impl Election {
     /// Renews the Lease, or tries to acquire it, in an endless loop.
     async fn run(&mut self, timings: LeaseTimings, is_leader: &watch::Sender<bool>) {
-        // Measured from before the request: other candidates measure from when they see the
-        // renewal.
+        // This process measures from the time before the request, and other candidates from the
+        // later time at which they observe the renewal.
         let mut valid_until = Instant::now();
         loop {
             let attempt_at = Instant::now();
@@ -82,7 +82,8 @@ impl Election {
                     set_leader(is_leader, true);
                 }
                 Ok(Ok(false)) => set_leader(is_leader, false),
-                // Another process was faster; the next attempt reads what it wrote.
+                // Another process has written the Lease first. The next attempt reads the new
+                // Lease.
                 Ok(Err(error)) if error.is_conflict() => {}
                 Ok(Err(error)) => tracing::warn!(%error, "cannot read or write the Lease"),
                 Err(_) => tracing::warn!("cannot read or write the Lease: timed out"),

@@ -1,7 +1,7 @@
-//! Decisions of leader election, from the last state of the Lease. Pure.
+//! Decisions of leader election, from the last state of the Lease, without I/O.
 //!
-//! The election is compatible with that of upstream and uses the same Lease, so that each scheduler
-//! waits for the other.
+//! wasmCloud's operator uses the same Lease by the same rules, so that this scheduler and the
+//! operator wait for each other. Times are durations since an arbitrary start, except `wall`.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use k8s_openapi::jiff;
 /// Timings of leader election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTimings {
-    /// Time after the last observed renewal until others may take over the Lease.
+    /// Time after the last observed renewal until other candidates may take over the Lease.
     pub duration: Duration,
     /// Time after its last renewal for which the holder remains the leader. Shorter than
     /// `duration`, so that there are never two leaders.
     pub renew_deadline: Duration,
-    /// Interval at which the holder renews the Lease, and others read it.
+    /// Interval at which the holder renews the Lease, and at which other candidates read it.
     pub retry: Duration,
 }
 
 impl Default for LeaseTimings {
-    /// Returns the defaults of upstream.
+    /// Returns the timings of wasmCloud's operator.
     fn default() -> Self {
         Self {
             duration: Duration::from_secs(15),
@@ -36,19 +36,19 @@ impl Default for LeaseTimings {
 pub(super) struct Candidate {
     identity: String,
     timings: LeaseTimings,
-    /// Last state of the Lease, and when this process first observed it by its own clock: the
-    /// clocks of machines differ.
+    /// Last state of the Lease, and when this process first observed that state by its own clock,
+    /// because the clocks of machines differ.
     observed: Option<(LeaseSpec, Duration)>,
 }
 
 /// Decision of a candidate about the Lease.
 #[derive(Debug, PartialEq)]
 pub(super) enum LeaseAction {
-    /// Create it, because it does not exist.
+    /// Create the Lease, because it does not exist.
     Create(LeaseSpec),
-    /// Renew it or take it over, if it has not changed since.
+    /// Renew the Lease or take it over, if it has not changed in the meantime.
     Replace(LeaseSpec),
-    /// Wait, because another candidate holds it.
+    /// Wait, because another candidate holds the Lease.
     Wait,
 }
 
@@ -61,7 +61,7 @@ impl Candidate {
         }
     }
 
-    /// Decides what to do with the current `lease`. `now` is a monotonic time, `wall` the system
+    /// Returns the action for the current `lease`. `now` is a monotonic time, `wall` the system
     /// time.
     pub(super) fn decide(
         &mut self,
@@ -105,7 +105,7 @@ impl Candidate {
         })
     }
 
-    /// Returns how long other candidates wait, as the holder has set it.
+    /// Returns the duration for which other candidates wait, as the holder has set it.
     fn duration_of(&self, lease: &LeaseSpec) -> Duration {
         let seconds = lease
             .lease_duration_seconds
@@ -207,7 +207,7 @@ mod tests {
         let (mut a, mut b) = (candidate("a"), candidate("b"));
         let lease = written(a.decide(None, at(0), wall(0)));
         assert_eq!(b.decide(Some(&lease), at(1), wall(1)), LeaseAction::Wait);
-        let released = a.released(&lease, wall(1)).expect("its own");
+        let released = a.released(&lease, wall(1)).expect("a held Lease");
         assert_eq!(b.released(&lease, wall(1)), None);
         assert_eq!(
             written(b.decide(Some(&released), at(1), wall(1)))

@@ -1,5 +1,5 @@
-//! Pods that run hosts. A finalizer holds them, so that the Host object is deleted before its Pod
-//! is gone.
+//! Pods that run hosts. A finalizer delays the removal of such a Pod until its Host object is
+//! deleted.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ enum PodAction {
     None,
     /// Add the finalizer.
     AddFinalizer,
-    /// Delete the hosts at these addresses, then remove the finalizer.
+    /// Delete the hosts at these addresses, and remove the finalizer after that.
     RemoveFinalizer(Vec<String>),
 }
 
@@ -69,10 +69,10 @@ async fn watch(store: &KubeStore, queue: &RetryQueue<PodKey>) {
                 if action_for(&pod) != PodAction::None {
                     queue.enqueue(key(&pod));
                 }
-                store.shared.routes.pod_applied(&pod);
+                store.shared.routes.on_pod_applied(&pod);
             }
-            Ok(Event::Delete(pod)) => store.shared.routes.pod_removed(&pod),
-            Ok(Event::InitDone) => store.shared.routes.pods_listed(),
+            Ok(Event::Delete(pod)) => store.shared.routes.on_pod_removed(&pod),
+            Ok(Event::InitDone) => store.shared.routes.on_pods_listed(),
             Ok(Event::Init) => {}
             Err(error) => tracing::warn!(%error, "cannot watch Pods"),
         }
@@ -120,7 +120,7 @@ fn action_for(pod: &Pod) -> PodAction {
     }
 }
 
-/// Does what the current state of the Pod requires.
+/// Performs the action that the current state of the Pod requires.
 async fn reconcile(store: &KubeStore, (namespace, name): PodKey) -> Result<(), ApiError> {
     let pods: Api<Pod> = Api::namespaced(store.client(), &namespace);
     let Some(pod) = retry_throttled(|| pods.get_opt(&name)).await? else {
@@ -175,7 +175,7 @@ async fn delete_hosts(store: &KubeStore, addresses: &[String]) -> Result<(), Api
             resource_version: None,
         });
         match retry_throttled(|| hosts.delete(&host.metadata.name, &parameters)).await {
-            // Already deleted, or replaced by another one.
+            // The Host is already deleted, or another object has replaced it.
             Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error),
             _ => {}
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Maximum time for which a write yields to others, so that counts are written even under constant
-/// load.
+/// Maximum time for which a deferrable write yields to urgent writes, so that counts are written
+/// even under constant load.
 const YIELD_MAX: Duration = Duration::from_secs(2);
 
 /// The priority of writes; see the module.
@@ -15,7 +15,7 @@ pub(super) struct Priority {
     yield_max: Duration,
 }
 
-/// Counts an urgent write until it is dropped.
+/// Counts one urgent write, until the guard is dropped.
 pub(super) struct UrgentGuard<'a>(&'a watch::Sender<usize>);
 
 impl Default for Priority {
@@ -28,7 +28,7 @@ impl Default for Priority {
 }
 
 impl Priority {
-    /// Starts an urgent write, to which others yield until the guard is dropped.
+    /// Starts an urgent write, to which deferrable writes yield until the guard is dropped.
     pub(super) fn start_urgent(&self) -> UrgentGuard<'_> {
         self.urgent.send_modify(|urgent| *urgent += 1);
         UrgentGuard(&self.urgent)

@@ -15,7 +15,7 @@ use super::error::ApiError;
 /// enough not to overload the API server.
 const CONCURRENCY: usize = 8;
 
-/// Backoff after the first failure; it doubles with every further one.
+/// Backoff after the first failure, doubled after every further failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Longest backoff.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -28,7 +28,8 @@ pub(super) struct RetryQueue<K> {
 
 struct State<K> {
     due: BTreeSet<K>,
-    /// Keys being reconciled. If one is enqueued again, it waits until that has ended.
+    /// Keys being reconciled. A key that is enqueued again waits until its reconciliation has
+    /// ended.
     in_progress: BTreeSet<K>,
     failures: BTreeMap<K, u32>,
 }
@@ -55,7 +56,7 @@ impl<K: Ord + Clone + std::fmt::Debug> RetryQueue<K> {
     }
 
     /// Reconciles keys in an endless loop. If the future is dropped, the keys in progress are due
-    /// again in the next call.
+    /// again when `run` is called again.
     pub(super) async fn run<F>(&self, reconcile: impl Fn(K) -> F)
     where
         F: Future<Output = Result<(), ApiError>>,
@@ -100,8 +101,8 @@ impl<K: Ord + Clone + std::fmt::Debug> RetryQueue<K> {
         Some(key)
     }
 
-    /// Removes a key from those in progress. After a failure, returns the backoff until it is due
-    /// again.
+    /// Records that the reconciliation of a key has ended. After a failure, returns the backoff
+    /// until the key is due again.
     fn finish(&self, key: &K, is_ok: bool) -> Option<Duration> {
         let mut state = self.lock();
         state.in_progress.remove(key);
@@ -138,6 +139,7 @@ mod tests {
 
     #[test]
     fn key_is_never_in_progress_twice() {
+        let (succeeded, failed) = (true, false);
         let queue = RetryQueue::default();
         queue.enqueue("a");
         queue.enqueue("a");
@@ -145,11 +147,11 @@ mod tests {
         assert_eq!(queue.next(), None);
         queue.enqueue("a");
         assert_eq!(queue.next(), None, "while it is in progress");
-        assert_eq!(queue.finish(&"a", true), None);
+        assert_eq!(queue.finish(&"a", succeeded), None);
         assert_eq!(queue.next(), Some("a"));
-        assert_eq!(queue.finish(&"a", false), Some(BACKOFF_MIN));
-        assert_eq!(queue.finish(&"a", false), Some(BACKOFF_MIN * 2));
-        assert!((0..40).all(|_| queue.finish(&"a", false) <= Some(BACKOFF_MAX)));
+        assert_eq!(queue.finish(&"a", failed), Some(BACKOFF_MIN));
+        assert_eq!(queue.finish(&"a", failed), Some(BACKOFF_MIN * 2));
+        assert!((0..40).all(|_| queue.finish(&"a", failed) <= Some(BACKOFF_MAX)));
     }
 
     #[tokio::test]

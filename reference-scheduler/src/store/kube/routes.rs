@@ -38,16 +38,17 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Clears the state before a new watch of our kinds.
+    /// Clears the state before a new watch of the kinds of [`crate::api`].
     pub(super) fn restart_objects(&self) {
-        self.table().restart(Informer::Objects, 1);
+        let watches = 1;
+        self.table().restart(Informer::Objects, watches);
     }
 
-    /// Applies an event of that watch.
+    /// Applies an event of the watch of the kinds of [`crate::api`].
     pub(super) fn observe(&self, event: &StoreEvent) {
         let affected = match event {
-            StoreEvent::Applied(object) => self.table().object_applied(object),
-            StoreEvent::Removed { key, .. } => self.table().object_removed(key),
+            StoreEvent::Applied(object) => self.table().on_object_applied(object),
+            StoreEvent::Removed { key, .. } => self.table().on_object_removed(key),
             StoreEvent::Synced => self.table().mark_listed(Informer::Objects),
         };
         self.enqueue(affected);
@@ -59,19 +60,19 @@ impl Routes {
     }
 
     /// Adds or updates a Pod that runs a host.
-    pub(super) fn pod_applied(&self, pod: &Pod) {
-        let affected = self.table().pod_applied(pod);
+    pub(super) fn on_pod_applied(&self, pod: &Pod) {
+        let affected = self.table().on_pod_applied(pod);
         self.enqueue(affected);
     }
 
     /// Removes a Pod.
-    pub(super) fn pod_removed(&self, pod: &Pod) {
-        let affected = self.table().pod_removed(pod);
+    pub(super) fn on_pod_removed(&self, pod: &Pod) {
+        let affected = self.table().on_pod_removed(pod);
         self.enqueue(affected);
     }
 
     /// Records that one watch has listed all its Pods.
-    pub(super) fn pods_listed(&self) {
+    pub(super) fn on_pods_listed(&self) {
         let affected = self.table().mark_listed(Informer::Pods);
         self.enqueue(affected);
     }
@@ -109,9 +110,9 @@ async fn watch_services(store: &KubeStore) {
     while let Some(event) = events.next().await {
         let affected = match event {
             Ok(Event::Apply(service) | Event::InitApply(service)) => {
-                routes.table().service_applied(&service)
+                routes.table().on_service_applied(&service)
             }
-            Ok(Event::Delete(service)) => routes.table().service_removed(&service),
+            Ok(Event::Delete(service)) => routes.table().on_service_removed(&service),
             Ok(Event::InitDone) => routes.table().mark_listed(Informer::Services),
             Ok(Event::Init) => Vec::new(),
             Err(error) => {
@@ -131,9 +132,9 @@ async fn watch_slices(store: &KubeStore) {
     while let Some(event) = events.next().await {
         let affected = match event {
             Ok(Event::Apply(slice) | Event::InitApply(slice)) => {
-                routes.table().slice_applied(slice)
+                routes.table().on_slice_applied(slice)
             }
-            Ok(Event::Delete(slice)) => routes.table().slice_removed(&slice),
+            Ok(Event::Delete(slice)) => routes.table().on_slice_removed(&slice),
             Ok(Event::InitDone) => routes.table().mark_listed(Informer::Slices),
             Ok(Event::Init) => Vec::new(),
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Watches our kinds and merges the events into one stream.
+//! Watches the kinds of [`crate::api`] and merges the events into one stream.
 
 use std::collections::HashMap;
 
@@ -139,7 +139,7 @@ impl Watch {
         }
     }
 
-    /// Converts an event for the core. After a gap in the watch, everything is listed again;
+    /// Converts an event for the core. After a gap in the watch, all objects are listed again;
     /// objects that are not in the list were removed in the meantime.
     fn store_events(&mut self, event: Event<DynamicObject>) -> Vec<StoreEvent> {
         match event {
@@ -179,7 +179,7 @@ impl Watch {
         }
     }
 
-    /// If the object has replaced another one of the same name during a gap, reports the removal
+    /// If the object has replaced another object of the same name during a gap, reports the removal
     /// first.
     fn applied(&mut self, object: Object) -> Vec<StoreEvent> {
         let (key, uid) = (object.key(), object.metadata().uid.clone());
@@ -194,8 +194,8 @@ impl Watch {
             .collect()
     }
 
-    /// Ignores objects that cannot be decoded: a later version of the CRDs may allow what this
-    /// version does not support.
+    /// Decodes an object, or logs a warning and returns `None`: a later version of the CRDs may
+    /// allow values that this version does not support.
     fn decode(&self, raw: DynamicObject) -> Option<Object> {
         let name = raw.metadata.name.clone().unwrap_or_default();
         match object::decode(self.kind, raw) {

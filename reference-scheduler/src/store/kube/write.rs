@@ -14,20 +14,20 @@ use crate::api::{Key, Kind, Object};
 use crate::core::{MetadataPatch, Status, StoreError, Write};
 use crate::fault_injection::Breakage;
 
-/// Field manager of Host objects, the same as upstream's. With another one, after a change of
-/// scheduler, a label that a host no longer has would never be removed: the old manager would own
-/// it.
+/// Field manager of Host objects, the same as in wasmCloud's operator. With another manager, a
+/// label that a host no longer has would never be removed after a change of scheduler, because the
+/// old manager would own the label.
 const HOST_MANAGER: &str = "host-status-updater";
 
 /// Maximum number of attempts of a write that conflicts with other writes. Users and other
-/// controllers rarely write these objects; after more conflicts in a row, the core has to retry.
+/// controllers rarely write these objects. After more conflicts in a row, the core retries.
 const ATTEMPTS_MAX: usize = 4;
 
-/// Backoff while the server is too busy for a request: just after its start, just after a CRD was
-/// created, and under load.
+/// Backoff while the server is too busy for a request: shortly after its start, shortly after a CRD
+/// was created, and under load.
 const THROTTLED_BACKOFF_MS: [u64; 5] = [100, 200, 400, 800, 1600];
 
-/// Held by a write while it is in flight.
+/// The permits that a write holds while it is in flight.
 struct Permits<'a> {
     _urgent: Option<UrgentGuard<'a>>,
     _of_kind: Option<SemaphorePermit<'a>>,
@@ -68,13 +68,13 @@ impl KubeStore {
     /// Waits for the permits of a write. Deferrable writes first yield to urgent ones. Creates and
     /// deferrable writes also need a permit of their kind, so that they never use all permits.
     async fn acquire_permits(&self, write: &Write) -> Result<Permits<'_>, StoreError> {
-        let urgent = (!write.can_wait()).then(|| self.shared.priority.start_urgent());
+        let urgent = (!write.is_deferrable()).then(|| self.shared.priority.start_urgent());
         if urgent.is_none() {
             self.shared.priority.yield_to_urgent().await;
         }
         let limit = match write {
             Write::Create(_) => Some(&self.shared.create_permits),
-            _ if write.can_wait() => Some(&self.shared.deferrable_permits),
+            _ if write.is_deferrable() => Some(&self.shared.deferrable_permits),
             _ => None,
         };
         let closed = |_| StoreError::Unavailable("the store is closed".to_owned());
@@ -214,8 +214,8 @@ impl KubeStore {
     }
 }
 
-/// Sends a request, and retries it while the server is too busy. After any other error it is not
-/// retried, because it may have taken effect.
+/// Sends a request, and retries it while the server is too busy. A request that fails with any
+/// other error is not retried, because it may have taken effect.
 pub(super) async fn retry_throttled<T, F>(request: impl Fn() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, kube::Error>>,
@@ -258,8 +258,8 @@ enum Update {
     Nothing,
     /// A merge patch.
     Patch(Value),
-    /// The object with its new status. Complete, because omitting a field would give up its
-    /// ownership; and not a patch, which is twice as expensive for the server.
+    /// The object with its new status. The object is complete, because an omitted field would lose
+    /// its owner. It is not a patch, because a patch is twice as expensive for the server.
     Status(Box<DynamicObject>),
 }
 

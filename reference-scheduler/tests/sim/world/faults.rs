@@ -8,9 +8,9 @@ use super::super::host::HostFault;
 use super::{SimEvent, World};
 
 impl World {
-    /// Kills the scheduler and starts another one.
+    /// Kills the scheduler and starts a new scheduler.
     pub fn restart_scheduler(&mut self) {
-        // Writes in flight take effect, or do not.
+        // Half of the writes in flight take effect.
         let sent: Vec<_> = self
             .queue
             .iter()
@@ -19,7 +19,7 @@ impl World {
             .collect();
         for at in sent {
             if let Some(SimEvent::StoreWrite { write, .. }) = self.queue.remove(&at) {
-                self.invariants.write_finished(&write);
+                self.invariants.on_write_finished(&write);
                 if self.rng.percent(50) {
                     let _ = self.store.write(self.now, *write);
                 }
@@ -29,11 +29,11 @@ impl World {
         self.calls_in_flight.clear();
         self.last_watch_at.clear();
         self.scheduler = Scheduler::new(self.options.clone());
-        self.invariants.scheduler_restarted();
+        self.invariants.on_scheduler_restarted();
         self.start_scheduler();
     }
 
-    /// Shuts the scheduler down: its calls are dropped, its writes take effect.
+    /// Shuts the scheduler down: its calls are dropped, and its writes take effect.
     pub fn shut_down_scheduler(&mut self) {
         for action in self.scheduler.step(self.now, Event::ShuttingDown) {
             if let Action::Write { write, .. } = action {

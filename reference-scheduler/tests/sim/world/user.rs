@@ -10,7 +10,7 @@ impl World {
     /// Applies a manifest.
     pub fn apply(&mut self, object: Object) {
         if let Object::Deployment(deployment) = &object {
-            self.invariants.deployment_applied(self.now, deployment);
+            self.invariants.on_deployment_applied(self.now, deployment);
         }
         let object = match self.store.objects.get(&object.key()) {
             Some(before) => with_status_of(object, before),
@@ -30,20 +30,20 @@ impl World {
             return;
         };
         if key.kind == Kind::WorkloadDeployment {
-            self.invariants.deployment_deleted(self.now, key);
+            self.invariants.on_deployment_deleted(self.now, key);
         }
         let (_, changes) = self.store.delete(self.now, key, &uid);
         self.deliver_changes(changes);
     }
 
-    /// Deletes a deployment with foreground propagation: it stays until all its dependents are
-    /// gone.
+    /// Deletes a deployment with foreground propagation: the deployment stays until all its
+    /// dependents are gone.
     pub fn delete_in_foreground(&mut self, key: &Key) {
         let Some(object) = self.store.objects.get(key) else {
             return;
         };
         let uid = object.metadata().uid.clone();
-        self.invariants.deployment_deleted(self.now, key);
+        self.invariants.on_deployment_deleted(self.now, key);
         let changes = self.store.delete_in_foreground(self.now, key, &uid);
         self.deliver_changes(changes);
     }

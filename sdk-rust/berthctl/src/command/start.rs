@@ -21,7 +21,7 @@ pub struct PreparedStart {
 
 /// Reads the file or the flags.
 pub fn prepare(mut args: StartArgs) -> Result<PreparedStart, Failure> {
-    let (file_id, workload) = match (&args.file, args.image.take_workload()) {
+    let (file_id, workload) = match (&args.file, args.image_flags.take_workload()) {
         (Some(file), _) => manifest::read(file)?,
         (None, Some(workload)) => (None, workload),
         (None, None) => {
@@ -44,11 +44,12 @@ pub async fn run(
     output: Output,
 ) -> Result<ExitCode, Failure> {
     let PreparedStart { id, workload, args } = start;
-    let host = discover::any_host(connection, &args.target).await?;
+    let host = discover::select_host(connection, &args.target).await?;
     let deadline = Instant::now() + args.timeout;
     let status = match host.start(&id, &workload).await {
         Ok(status) => status,
-        // A failed start is printed like a later failure.
+        // ERROR without a code means that the start failed, not that it was refused: printed like a
+        // failure that polling finds.
         Err(ClientError::Refused {
             code: None,
             state,

@@ -111,9 +111,9 @@ impl EventRow {
             }))?,
             Output::Table => {
                 let event = Cell::colored(self.event, self.color).render();
-                let gap = " ".repeat(10usize.saturating_sub(self.event.len()));
+                let padding = " ".repeat(10usize.saturating_sub(self.event.len()));
                 let text = format!("{}  {}  {}", self.name, self.host_id, self.detail);
-                print::line(&format!("{event}{gap}{}", print::sanitize(&text)))?;
+                print::line(&format!("{event}{padding}{}", print::sanitize(&text)))?;
             }
         }
         Ok(())

@@ -46,7 +46,7 @@ fn lists_hosts() {
 #[test]
 fn starts_shows_and_stops_a_workload() {
     let fixture = Fixture::start();
-    let image = [
+    let start = [
         "start",
         "--image",
         "reg/hello:1",
@@ -55,11 +55,11 @@ fn starts_shows_and_stops_a_workload() {
         "--id",
         "w",
     ];
-    let started = fixture.berthctl(&image).exits_with(0);
+    let started = fixture.berthctl(&start).exits_with(0);
     let line = started.stdout.lines().nth(1).unwrap();
     assert!(line.starts_with("w         RUNNING  "), "{started:?}");
     assert!(line.ends_with("reg/hello:1 on hello.test"), "{started:?}");
-    let again = fixture.berthctl(&image).exits_with(1);
+    let again = fixture.berthctl(&start).exits_with(1);
     assert!(
         again
             .stderr
@@ -143,16 +143,16 @@ fn starts_a_workload_from_a_file_or_stdin() {
 }
 
 #[test]
-fn refusal_exits_with_1() {
+fn failed_start_and_refusal_exit_with_1() {
     let fixture = Fixture::start();
     let refused = fixture
-        .berthctl(&["start", "--image", "refuse:1", "--id", "r"])
+        .berthctl(&["start", "--image", "missing:1", "--id", "r"])
         .exits_with(1);
     assert!(refused.stdout.contains("ERROR"), "{refused:?}");
     assert!(
         refused
             .stdout
-            .contains("no image refuse:1 [31m in the registry"),
+            .contains("no image missing:1 [31m in the registry"),
         "{refused:?}"
     );
     let long = "x".repeat(300);
@@ -216,7 +216,7 @@ fn missing_reply_exits_with_3() {
     assert!(!unreachable.stderr.contains("secret"), "{unreachable:?}");
 }
 
-/// Like a `wash host` that cannot decode a request, or that pulls an image.
+/// The host behaves like a `wash host` that cannot decode a request, or that pulls an image.
 #[test]
 fn silent_host_is_a_timeout() {
     let fixture = Fixture::start();
@@ -254,7 +254,7 @@ fn invalid_command_line_exits_with_2() {
             .stderr
     };
     assert!(
-        run(&["hosts", "--nats-token", "a", "--nats-nkey", "b"]).contains("exclude each other")
+        run(&["hosts", "--nats-token", "a", "--nats-nkey", "b"]).contains("are mutually exclusive")
     );
     assert!(run(&["hosts", "--nats-user", "a"]).contains("require each other"));
     assert!(run(&["hosts", "--nats-url", "http://x"]).contains("invalid NATS server address"));

@@ -73,7 +73,7 @@ impl Dev {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// Returns its child processes that run this program.
+    /// Returns the child processes of `berthctl dev` that run `program`.
     fn children(&self, program: &str) -> Vec<Pid> {
         let path = format!("/proc/{0}/task/{0}/children", self.child.id());
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
@@ -100,7 +100,7 @@ impl Dev {
             .collect()
     }
 
-    /// Returns the HTTP ports of the hosts on its broker.
+    /// Returns the HTTP ports of the hosts on the broker.
     fn http_ports(&self) -> Vec<u16> {
         let hosts = ["hosts", "--listen=3", "-o=json"];
         let hosts = Outcome::new(berthctl(&self.url, &hosts).output().unwrap());
@@ -128,7 +128,7 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // SIGKILL would leave its children behind.
+        // SIGKILL would leave the children behind.
         let _ = kill(self.pid(), Signal::SIGTERM);
         let _ = self.child.wait();
     }
@@ -240,7 +240,7 @@ fn serves_http(port: u16) -> bool {
     get().is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
 }
 
-/// Polls a condition without a pause, because listening for hosts takes time.
+/// Polls a condition without a pause, because each condition starts processes or reads files.
 #[track_caller]
 fn wait_until(condition: impl Fn() -> bool) {
     let started_at = Instant::now();

@@ -5,10 +5,10 @@ use crate::support::GrpcFixture;
 #[test]
 fn starts_shows_and_stops_a_workload() {
     let fixture = GrpcFixture::start();
-    let image = ["start", "--image", "reg/hello:1", "--id", "w"];
-    let started = fixture.berthctl(&image).exits_with(0);
+    let start = ["start", "--image", "reg/hello:1", "--id", "w"];
+    let started = fixture.berthctl(&start).exits_with(0);
     assert!(started.stdout.contains("RUNNING"), "{started:?}");
-    let again = fixture.berthctl(&image).exits_with(1);
+    let again = fixture.berthctl(&start).exits_with(1);
     assert!(
         again.stderr.contains("the workload ID is in use"),
         "{again:?}"
@@ -16,9 +16,11 @@ fn starts_shows_and_stops_a_workload() {
     let status = fixture
         .berthctl(&["status", "w", "-o", "json"])
         .exits_with(0);
+    // Without `--host`, only the URL of the host is known.
     assert_eq!(status.json()["hostId"], fixture.url);
     let with_id = fixture.berthctl(&["status", "w", "--host", &fixture.host_id]);
     assert!(with_id.exits_with(0).stdout.contains(&fixture.host_id));
+    // The host at this URL has another ID.
     let other = fixture
         .berthctl(&["status", "w", "--host", "other"])
         .exits_with(3);

@@ -12,7 +12,7 @@ use berth_sdk::proto::WitInterface;
 use tokio::runtime::Runtime;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A fake host: image `never:1` stays STARTING, `refuse:1` fails to start.
+/// A fake host: image `never:1` stays STARTING, and `missing:1` fails to start.
 struct FakeHost;
 
 impl Host for FakeHost {
@@ -42,8 +42,8 @@ impl Host for FakeHost {
             .map_or("", |component| component.image.as_str());
         match image {
             "never:1" => std::future::pending().await,
-            "refuse:1" => Err(StartError::new(
-                "no image refuse:1\u{1b}[31m in the registry",
+            "missing:1" => Err(StartError::new(
+                "no image missing:1\u{1b}[31m in the registry",
             )),
             _ => {
                 let host = world

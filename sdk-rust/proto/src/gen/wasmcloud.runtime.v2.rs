@@ -27,13 +27,14 @@ pub struct WitInterface {
     /// a version that is set matches compatible versions.
     #[prost(string, tag = "3")]
     pub version: ::prost::alloc::string::String,
-    /// The interfaces of the package: `incoming-handler`, `store`. In any order, without duplicates.
-    /// Unset in a heartbeat means the whole package. A declaration without interfaces declares none.
+    /// The names of interfaces in the package, such as `incoming-handler` or `store`, in any order and
+    /// without duplicates. Unset in a heartbeat means the whole package. A declaration by a workload
+    /// without interfaces declares no interface.
     #[prost(string, repeated, tag = "4")]
     pub interfaces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The configuration of this declaration, for the plugin that implements the interface. For an
     /// incoming wasi:http handler, `host` is the host name that is routed to the workload. The values
-    /// may be secret: a host writes them to no log and no reply. Unset in a heartbeat.
+    /// may be secret: a host writes them to no log or reply. Unset in a heartbeat.
     ///
     /// See HOST-HTTP-001, HOST-HTTP-006, HOST-HTTP-007.
     #[prost(btree_map = "string, string", tag = "5")]
@@ -42,19 +43,20 @@ pub struct WitInterface {
         ::prost::alloc::string::String,
     >,
     /// The name that distinguishes several declarations of one package, for instance two key-value
-    /// stores with different configurations. Unset means the only, unnamed declaration.
+    /// stores with different configurations. Unset if there is only one declaration.
     #[prost(string, tag = "6")]
     pub name: ::prost::alloc::string::String,
 }
 /// A periodic message that shows that the host is alive and describes it.
 ///
-/// Published bare on `runtime.operator.heartbeat.{hostId}`, and sent as the reply to a request on
-/// `runtime.host.{hostId}.heartbeat`, whatever the payload of that request.
+/// A host publishes it without an envelope on `runtime.operator.heartbeat.{hostId}`, and sends it as
+/// the reply to a request on `runtime.host.{hostId}.heartbeat`, whatever the payload of that
+/// request.
 ///
-/// Each heartbeat is complete: the latest one replaces all earlier ones, and the same one may arrive
-/// twice. A lost heartbeat is harmless once the next one arrives. Heartbeats are never queued and
-/// sent late; a host that could not send for a while sends one heartbeat when it can, and not the
-/// missed ones.
+/// Each heartbeat is complete: the latest heartbeat replaces all earlier ones, and the same
+/// heartbeat may arrive twice. A lost heartbeat is harmless once the next heartbeat arrives. A host
+/// never queues heartbeats: when it can publish again after an interruption, it publishes one
+/// heartbeat, and not the missed ones.
 ///
 /// A heartbeat contains no field outside this schema, because deployed schedulers drop a heartbeat
 /// with an unknown field. Extensions are announced in `labels`.
@@ -64,7 +66,7 @@ pub struct WitInterface {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HostHeartbeat {
     /// The id of the host, the same as in the subject: one subject token, unique among all hosts,
-    /// constant for the lifetime of the process, and different in the next process. Never unset.
+    /// constant for the lifetime of the process, and different in the next process. Always set.
     ///
     /// See HOST-WIRE-012, HOST-BEAT-005, HOST-BEAT-007.
     #[prost(string, tag = "1")]
@@ -76,7 +78,7 @@ pub struct HostHeartbeat {
     #[prost(string, tag = "2")]
     pub hostname: ::prost::alloc::string::String,
     /// A human-readable name, also used for the objects of a scheduler: a DNS-1123 name of at most 253
-    /// bytes, unique in the fleet, constant for the lifetime of the process. Never unset.
+    /// bytes, unique in the fleet, constant for the lifetime of the process. Always set.
     ///
     /// See HOST-BEAT-005, HOST-BEAT-006, HOST-BEAT-007.
     #[prost(string, tag = "3")]
@@ -122,7 +124,7 @@ pub struct HostHeartbeat {
     /// See HOST-BEAT-011.
     #[prost(uint64, tag = "12")]
     pub system_memory_free: u64,
-    /// The number of components of the workloads that run on this host, services not counted.
+    /// The number of components of the workloads that run on this host, not counting services.
     #[prost(uint64, tag = "13")]
     pub component_count: u64,
     /// The number of workloads that run on this host. Increases by one as soon as a workload starts to
@@ -132,7 +134,8 @@ pub struct HostHeartbeat {
     #[prost(uint64, tag = "14")]
     pub workload_count: u64,
     /// The interfaces that this host offers to workloads. Interfaces that every host offers (the WASI
-    /// baseline) need not be listed. Serving wasi:http is announced by `http_port`, not here.
+    /// baseline) do not have to be listed. A host announces that it serves wasi:http by `http_port`,
+    /// not here.
     ///
     /// See HOST-BEAT-010.
     #[prost(message, repeated, tag = "15")]
@@ -155,38 +158,38 @@ pub struct HostHeartbeat {
     #[prost(string, tag = "18")]
     pub environment: ::prost::alloc::string::String,
 }
-/// The envelope of a heartbeat in the remote procedure call. Never sent over NATS.
+/// The envelope of a heartbeat in the remote procedure call. It is never sent over NATS.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HostHeartbeatRequest {
-    /// The heartbeat. Unset is an invalid request.
+    /// The heartbeat. Required: a request without it is invalid.
     #[prost(message, optional, tag = "1")]
     pub heartbeat: ::core::option::Option<HostHeartbeat>,
 }
 /// Components, and at most one service, that run on one host as a unit: started together, stopped
 /// together, linked to each other.
 ///
-/// Its identity on the host is the `workload_id` of the request that starts it, not its name. A
-/// workload without components and without a service is valid and does nothing.
+/// The identity of a workload on a host is the `workload_id` of the request that starts it, not its
+/// name. A workload without components and without a service is valid and does nothing.
 ///
 /// See HOST-START-006.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Workload {
     /// The namespace of the workload in the scheduler. For users and for logs; a host derives no
-    /// identity from it. Unset is allowed.
+    /// identity from it. May be unset.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
-    /// The name of the workload in the scheduler. For users and for logs; need not be unique. Unset is
-    /// allowed.
+    /// The name of the workload in the scheduler. For users and for logs; it does not have to be
+    /// unique. May be unset.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
-    /// Annotations of the scheduler. A host ignores annotations that it does not know.
+    /// Annotations from the scheduler. A host ignores annotations that it does not know.
     #[prost(btree_map = "string, string", tag = "3")]
     pub annotations: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// The component that runs by itself for the lifetime of the workload. Unset means none: the
-    /// components then run only when they are called.
+    /// The service, which runs by itself for the lifetime of the workload. If it is unset, the
+    /// workload has only components, which run when they are called.
     ///
     /// See HOST-SVC-016.
     #[prost(message, optional, tag = "4")]
@@ -199,7 +202,8 @@ pub struct Workload {
     #[prost(message, repeated, tag = "6")]
     pub volumes: ::prost::alloc::vec::Vec<Volume>,
 }
-/// A component with a `run` function that the host calls once, and again when it fails.
+/// The part of a workload that runs by itself: the host calls its `run` function once, and again
+/// after a failure.
 ///
 /// The health of a workload is the health of its service: when the service restarts, the components
 /// restart; when the service has completed or used up its restarts, no part of the workload remains
@@ -209,19 +213,18 @@ pub struct Workload {
 /// HOST-SVC-020.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Service {
-    /// The OCI reference of the component. The host refuses a start with an unset or malformed
-    /// reference.
+    /// The OCI reference of the image. The host refuses a start with an unset or malformed reference.
     ///
     /// See HOST-IMG-001, HOST-IMG-006, HOST-SVC-015.
     #[prost(string, tag = "1")]
     pub image: ::prost::alloc::string::String,
-    /// The resources of the service. Unset means the defaults of the host, and no access that has to
-    /// be allowed.
+    /// The resources of the service. Unset means the default limits of the host, and no access that
+    /// `LocalResources` would grant.
     #[prost(message, optional, tag = "2")]
     pub local_resources: ::core::option::Option<LocalResources>,
-    /// The number of restarts after failures, restored when the service runs for a minute without a
-    /// failure. Unset is 0: no restarts. A value above 4294967295 is refused; it is a negative number
-    /// that was cast.
+    /// The number of restarts after failures, restored when the service has run for a minute without a
+    /// failure. Unset is 0: no restarts. A host refuses a value above 4294967295, which is a negative
+    /// number that was cast.
     ///
     /// See HOST-SVC-006, HOST-SVC-007, HOST-SVC-013, HOST-START-010.
     #[prost(uint64, tag = "3")]
@@ -231,7 +234,8 @@ pub struct Service {
     /// See HOST-IMG-015.
     #[prost(message, optional, tag = "4")]
     pub image_pull_secret: ::core::option::Option<ImagePullSecret>,
-    /// The policy on asking the registry for the image. Unset means that the host chooses.
+    /// The pull policy of the image: when the host asks the registry for it. Unset means that the host
+    /// chooses.
     ///
     /// See HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
     #[prost(enumeration = "ImagePullPolicy", tag = "5")]
@@ -254,24 +258,23 @@ pub struct WitWorld {
 /// A WebAssembly component that runs when it is called.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Component {
-    /// The OCI reference of the component. The host refuses a start with an unset or malformed
-    /// reference.
+    /// The OCI reference of the image. The host refuses a start with an unset or malformed reference.
     ///
     /// See HOST-IMG-001, HOST-IMG-006.
     #[prost(string, tag = "1")]
     pub image: ::prost::alloc::string::String,
-    /// The resources of the component. Unset means the defaults of the host, and no access that has to
-    /// be allowed.
+    /// The resources of the component. Unset means the default limits of the host, and no access that
+    /// `LocalResources` would grant.
     #[prost(message, optional, tag = "2")]
     pub local_resources: ::core::option::Option<LocalResources>,
-    /// The number of instances that the host keeps ready. Unset, 0 and less mean not configured: the
-    /// host chooses.
+    /// The number of instances that the host keeps ready. If it is unset, 0 or negative, the host
+    /// chooses.
     ///
     /// See HOST-START-007.
     #[prost(sint32, tag = "3")]
     pub pool_size: i32,
-    /// The number of calls after which the host replaces an instance with a fresh one. Unset, 0 and
-    /// less mean not configured: the host chooses.
+    /// The number of calls after which the host replaces an instance with a fresh one. If it is unset,
+    /// 0 or negative, the host chooses.
     ///
     /// See HOST-START-007.
     #[prost(sint32, tag = "4")]
@@ -281,19 +284,20 @@ pub struct Component {
     /// See HOST-IMG-015.
     #[prost(message, optional, tag = "5")]
     pub image_pull_secret: ::core::option::Option<ImagePullSecret>,
-    /// The name of the component in its workload. A host includes it in every message about the
-    /// component. Unset is allowed.
+    /// The name of the component in its workload. A host includes the name in every message about the
+    /// component. May be unset.
     ///
     /// See HOST-START-018.
     #[prost(string, tag = "6")]
     pub name: ::prost::alloc::string::String,
-    /// The policy on asking the registry for the image. Unset means that the host chooses.
+    /// The pull policy of the image: when the host asks the registry for it. Unset means that the host
+    /// chooses.
     ///
     /// See HOST-IMG-011, HOST-IMG-012, HOST-IMG-013, HOST-IMG-014.
     #[prost(enumeration = "ImagePullPolicy", tag = "7")]
     pub image_pull_policy: i32,
-    /// The maximum number of concurrent calls of the component. Unset, 0 and less mean not configured:
-    /// the host chooses.
+    /// The maximum number of concurrent calls of the component. If it is unset, 0 or negative, the
+    /// host chooses.
     ///
     /// See HOST-START-007.
     #[prost(sint32, tag = "8")]
@@ -303,18 +307,18 @@ pub struct Component {
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct LocalResources {
-    /// The limit on the linear memory of one instance, in MiB. Unset, 0 and less mean not configured:
-    /// the default of the host applies.
+    /// The limit on the linear memory of one instance, in MiB. If it is unset, 0 or negative, the
+    /// default of the host applies.
     ///
     /// See HOST-RES-001, HOST-RES-002.
     #[prost(int32, tag = "1")]
     pub memory_limit_mb: i32,
-    /// The limit on processor time, in thousandths of one processor. Unset, 0 and less mean not
-    /// configured: the default of the host applies.
+    /// The limit on processor time, in thousandths of one processor. If it is unset, 0 or negative,
+    /// the default of the host applies.
     #[prost(int32, tag = "2")]
     pub cpu_limit: i32,
     /// The values that the guest reads through wasi:config, which the workload must declare. The
-    /// values may be secret: a host writes them to no log and no reply.
+    /// values may be secret: a host writes them to no log or reply.
     ///
     /// See HOST-RES-017, HOST-SEC-003.
     #[prost(btree_map = "string, string", tag = "3")]
@@ -322,8 +326,8 @@ pub struct LocalResources {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// The environment variables of the guest. The guest sees no other variables, and none of the
-    /// host's. The values may be secret: a host writes them to no log and no reply.
+    /// The environment variables of the guest. The guest sees no other variables, in particular none
+    /// of the host's own variables. The values may be secret: a host writes them to no log or reply.
     ///
     /// See HOST-RES-004, HOST-SEC-003.
     #[prost(btree_map = "string, string", tag = "4")]
@@ -402,7 +406,8 @@ pub struct VolumeMount {
     #[prost(bool, tag = "3")]
     pub read_only: bool,
 }
-/// A directory that is empty when the workload starts and removed when it stops.
+/// A directory that is empty when the workload starts, and that the host removes when the workload
+/// stops.
 ///
 /// See HOST-RES-014.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -418,8 +423,8 @@ pub struct HostPathVolume {
 }
 /// The credentials for the registry of one image.
 ///
-/// They are sent in plain text, so the bus must be trusted or encrypted. A host sends them to the
-/// registry only in response to a challenge, and writes them to no log, no reply and no cache.
+/// The credentials are sent in plain text, so the bus must be trusted or encrypted. A host sends
+/// them to the registry only in response to a challenge, and writes them to no log, reply or cache.
 ///
 /// See HOST-IMG-015, HOST-IMG-016, HOST-IMG-017, HOST-SEC-001, HOST-SEC-002.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -436,12 +441,12 @@ pub struct ImagePullSecret {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum WorkloadState {
-    /// Not a state. A host never sends it; it gives a scheduler no information.
+    /// Not a state: a host never sends it, and a scheduler can conclude nothing from it.
     ///
     /// See HOST-JSON-007.
     Unspecified = 0,
-    /// The id is taken, but the workload does not run yet: its images are being fetched, or its
-    /// service is waiting for the next run. Not a failure.
+    /// The id is taken, but the workload does not run yet: the host is fetching its images, or its
+    /// service is waiting for the next run. This state is not a failure.
     ///
     /// See HOST-START-012, HOST-START-013, HOST-SVC-008.
     Starting = 1,
@@ -450,7 +455,7 @@ pub enum WorkloadState {
     /// See HOST-START-001, HOST-HTTP-009.
     Running = 2,
     /// The service of the workload succeeded. No part of the workload is reachable. The host keeps the
-    /// id until it is stopped.
+    /// id until the id is stopped.
     ///
     /// See HOST-SVC-001, HOST-SVC-002, HOST-SVC-018, HOST-SVC-019.
     Completed = 3,
@@ -546,14 +551,14 @@ impl ImagePullPolicy {
 /// A request to run a workload.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkloadStartRequest {
-    /// The workload to run. Unset is an invalid request; an empty workload is valid.
+    /// The workload to run. Required: a request without it is invalid. An empty workload is valid.
     ///
     /// See HOST-START-005.
     #[prost(message, optional, tag = "1")]
     pub workload: ::core::option::Option<Workload>,
     /// The id, chosen by the scheduler: one for each incarnation, never reused for another. Any text
-    /// of 1 to 256 bytes, stored and returned byte for byte. Unset or empty is an invalid request; a
-    /// host may refuse a longer id.
+    /// of 1 to 256 bytes, stored and returned byte for byte. Required: a request without an id, or
+    /// with an empty id, is invalid. A host may refuse a longer id.
     ///
     /// See HOST-START-004, HOST-START-009, HOST-WIRE-007, HOST-WIRE-008, HOST-WIRE-009.
     #[prost(string, tag = "2")]
@@ -562,20 +567,20 @@ pub struct WorkloadStartRequest {
 /// The status of one id on a host.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStatus {
-    /// The id from the request, byte for byte. Unset only when the request had no id, or an id that is
-    /// too long to be returned.
+    /// The id from the request, byte for byte. Unset only if the request had no id, or an id that is
+    /// too long to return.
     ///
     /// See HOST-STATUS-002, HOST-WIRE-007, HOST-WIRE-009.
     #[prost(string, tag = "1")]
     pub workload_id: ::prost::alloc::string::String,
-    /// The state. Never unset.
+    /// The state. Always set.
     ///
     /// See HOST-JSON-007.
     #[prost(enumeration = "WorkloadState", tag = "2")]
     pub workload_state: i32,
-    /// A human-readable description of the problem and the affected component. Never unset in the
-    /// state ERROR, optional in other states. Its wording is not part of the protocol; it is shortened
-    /// when the reply would not fit. It contains no secret.
+    /// A human-readable description of the problem and the affected component. Always set in the state
+    /// ERROR, optional in other states. The wording is not part of the protocol. A host shortens the
+    /// message if the reply would not fit. The message contains no secret.
     ///
     /// See HOST-START-008, HOST-WIRE-010, HOST-SEC-001, HOST-SEC-003.
     #[prost(string, tag = "3")]
@@ -585,7 +590,7 @@ pub struct WorkloadStatus {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStartResponse {
     /// The status after the start. RUNNING or COMPLETED: the start succeeded. STARTING: the start is
-    /// accepted; request the status. ERROR: this start did not run the workload. Never unset.
+    /// accepted; request the status. ERROR: this start did not run the workload. Always set.
     ///
     /// See HOST-JSON-007.
     #[prost(message, optional, tag = "1")]
@@ -594,7 +599,7 @@ pub struct WorkloadStartResponse {
 /// A request for the status of a workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStatusRequest {
-    /// The id. Unset or empty is an invalid request.
+    /// The id. Required: a request without an id, or with an empty id, is invalid.
     ///
     /// See HOST-STATUS-003.
     #[prost(string, tag = "1")]
@@ -603,7 +608,7 @@ pub struct WorkloadStatusRequest {
 /// The status of a workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStatusResponse {
-    /// The status of the id, NOT_FOUND when the host does not have it. Never unset.
+    /// The status of the id, NOT_FOUND if the host does not have the id. Always set.
     ///
     /// See HOST-JSON-007.
     #[prost(message, optional, tag = "1")]
@@ -612,7 +617,7 @@ pub struct WorkloadStatusResponse {
 /// A request to end a workload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStopRequest {
-    /// The id. Unset or empty is an invalid request.
+    /// The id. Required: a request without an id, or with an empty id, is invalid.
     ///
     /// See HOST-STATUS-003.
     #[prost(string, tag = "1")]
@@ -622,7 +627,7 @@ pub struct WorkloadStopRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkloadStopResponse {
     /// The status after the stop. STOPPING: the command is accepted. NOT_FOUND: the host does not have
-    /// the id, or no longer has it. Never unset.
+    /// the id, or no longer has it. Always set.
     ///
     /// See HOST-JSON-007.
     #[prost(message, optional, tag = "1")]

@@ -129,7 +129,7 @@ fn field_fact(
             if repeated { "repeated" } else { "singular" },
         ),
     };
-    // An `optional` field would be a synthetic oneof, which upstream does not have.
+    // An `optional` field would be a synthetic oneof, which the schema of wasmCloud does not have.
     assert!(
         !field.proto3_optional(),
         "{}.{}",

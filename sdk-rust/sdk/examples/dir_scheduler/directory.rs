@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::manifest::{self, Manifest, Submission};
+use crate::manifest::{self, DesiredWorkload, Manifest};
 
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
@@ -17,7 +17,7 @@ pub struct Directory {
     _lock: File,
     /// Modification time and size of each file that was read.
     fingerprints: BTreeMap<PathBuf, (SystemTime, u64)>,
-    submissions: BTreeMap<PathBuf, Submission>,
+    manifests: BTreeMap<PathBuf, Manifest>,
     /// Status files as last written.
     written: BTreeMap<PathBuf, Value>,
 }
@@ -37,29 +37,29 @@ impl Directory {
             path,
             _lock: lock,
             fingerprints: BTreeMap::new(),
-            submissions: BTreeMap::new(),
+            manifests: BTreeMap::new(),
             written: BTreeMap::new(),
         })
     }
 
     /// Scans the directory and returns all desired workloads by key. Reads only changed files.
-    pub fn manifests(&mut self) -> BTreeMap<String, Manifest> {
+    pub fn desired_workloads(&mut self) -> BTreeMap<String, DesiredWorkload> {
         let files = self.files().unwrap_or_else(|error| {
             eprintln!("cannot read directory: {error}");
             self.fingerprints.keys().cloned().collect()
         });
         self.fingerprints.retain(|path, _| files.contains(path));
-        self.submissions.retain(|path, _| files.contains(path));
+        self.manifests.retain(|path, _| files.contains(path));
         for path in &files {
             if let Err(reason) = self.read_if_changed(path) {
                 eprintln!("invalid manifest {}: {reason}", path.display());
             }
         }
         self.write_deployments();
-        let submissions = self.submissions.values();
-        let manifests = submissions.flat_map(|submission| &submission.replicas);
-        manifests
-            .map(|manifest| (manifest.key.clone(), manifest.clone()))
+        let manifests = self.manifests.values();
+        let replicas = manifests.flat_map(|manifest| &manifest.replicas);
+        replicas
+            .map(|replica| (replica.key.clone(), replica.clone()))
             .collect()
     }
 
@@ -81,24 +81,24 @@ impl Directory {
         if metadata.len() > MAX_MANIFEST_BYTES {
             return Err(format!("the file has {} bytes", metadata.len()));
         }
-        let mut submission = manifest::parse(&fs::read(path).map_err(text)?)?;
-        let refused = submission
+        let mut manifest = manifest::parse(&fs::read(path).map_err(text)?)?;
+        let refusal = manifest
             .replicas
             .iter()
-            .find_map(|manifest| manifest.refused.clone());
-        if let (Some(refused), Some(before)) = (refused, self.submissions.get(path)) {
+            .find_map(|replica| replica.refusal.clone());
+        if let (Some(refusal), Some(before)) = (refusal, self.manifests.get(path)) {
             // An invalid update leaves the desired state unchanged.
-            submission = before.clone();
-            for manifest in &mut submission.replicas {
-                manifest.refused = Some(refused.clone());
+            manifest = before.clone();
+            for replica in &mut manifest.replicas {
+                replica.refusal = Some(refusal.clone());
             }
         }
-        self.submissions.insert(path.to_path_buf(), submission);
+        self.manifests.insert(path.to_path_buf(), manifest);
         Ok(())
     }
 
-    pub fn write_status(&mut self, manifest: &Manifest, status: Value) {
-        let mut object = manifest.object.clone();
+    pub fn write_status(&mut self, workload: &DesiredWorkload, status: Value) {
+        let mut object = workload.object.clone();
         set_status(&mut object, status);
         self.write(object);
         self.write_deployments();
@@ -113,10 +113,10 @@ impl Directory {
     }
 
     /// Writes the status of each deployment, aggregated from its replicas. The status of a deleted
-    /// deployment stays until that of its last replica is removed.
+    /// deployment stays until the status of its last replica is removed.
     fn write_deployments(&mut self) {
         let mut current = BTreeSet::new();
-        for deployment in self.submissions.clone().into_values() {
+        for deployment in self.manifests.clone().into_values() {
             if manifest::text_at(&deployment.object, "/kind") == "Workload" {
                 continue;
             }
@@ -141,7 +141,7 @@ impl Directory {
         }
     }
 
-    fn aggregate(&self, deployment: &Submission) -> Value {
+    fn aggregate(&self, deployment: &Manifest) -> Value {
         let replicas = deployment.replicas.iter();
         let written = replicas.filter_map(|one| self.written.get(&self.path_of(&one.object)));
         let conditions: Vec<Value> = written
@@ -172,7 +172,7 @@ impl Directory {
     fn write(&mut self, object: Value) {
         let path = self.path_of(&object);
         if self.written.get(&path) != Some(&object) {
-            log_failure(write_atomically(&path, &object, false));
+            log_failure(write_atomically(&path, &object, Durability::ProcessCrash));
             self.written.insert(path, object);
         }
     }
@@ -197,7 +197,7 @@ impl Directory {
         log_failure(write_atomically(
             &self.path.join(".berth/ids.json"),
             ids,
-            true,
+            Durability::PowerFailure,
         ));
     }
 
@@ -210,7 +210,7 @@ impl Directory {
     }
 }
 
-/// Returns the condition that users and tools check.
+/// Returns the `Ready` condition, which users and tools check.
 pub fn condition(ready: bool, reason: &str, message: &str) -> Value {
     let status = if ready { "True" } else { "False" };
     json!({ "type": "Ready", "status": status, "reason": reason, "message": message })
@@ -222,15 +222,22 @@ fn set_status(object: &mut Value, status: Value) {
     }
 }
 
-/// Replaces a file atomically. A durable write also survives a power failure.
-fn write_atomically(path: &Path, content: &Value, durable: bool) -> io::Result<()> {
+/// The worst event that a write must survive.
+#[derive(PartialEq)]
+enum Durability {
+    ProcessCrash,
+    PowerFailure,
+}
+
+/// Replaces a file atomically.
+fn write_atomically(path: &Path, content: &Value, durability: Durability) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
     let part = path.with_extension("part");
     let mut file = File::create(&part)?;
     file.write_all(format!("{content:#}").as_bytes())?;
-    if durable {
+    if durability == Durability::PowerFailure {
         file.sync_all()?;
     }
     fs::rename(part, path)

@@ -3,8 +3,9 @@
 //!
 //! `cargo run -p berth-sdk --example dir_scheduler -- nats://127.0.0.1:4222 DIRECTORY`
 //!
-//! Each workload has its own task, so that no host can delay another workload. Each ID is saved
-//! before it is started, and forgotten only after its host has reported NOT_FOUND.
+//! Each workload has its own task, so that a slow host delays only its own workloads. The ID of a
+//! workload is saved before the workload is started, and forgotten only after its host has reported
+//! NOT_FOUND.
 
 mod directory;
 mod manifest;

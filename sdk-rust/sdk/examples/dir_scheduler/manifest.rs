@@ -1,4 +1,4 @@
-//! Parses a manifest: one workload, or a number of equal replicas.
+//! Parses a manifest: the file of one workload, or of a number of equal replicas.
 
 use berth_sdk::proto::Workload;
 use serde_json::{Map, Value, json};
@@ -7,9 +7,9 @@ use crate::placement::Constraints;
 
 const MAX_REPLICAS: u64 = 1000;
 
-/// A desired workload.
+/// A workload that a manifest asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Manifest {
+pub struct DesiredWorkload {
     /// Namespace and name.
     pub key: String,
     /// The object, to which the status is added.
@@ -17,25 +17,25 @@ pub struct Manifest {
     /// The workload, as sent to a host.
     pub workload: Workload,
     pub constraints: Constraints,
-    /// Reason it, or an update of it, is invalid.
-    pub refused: Option<String>,
+    /// Reason why the manifest, or its latest version, is invalid.
+    pub refusal: Option<String>,
 }
 
-impl Manifest {
-    /// Returns whether a running incarnation of `other` also satisfies this manifest.
-    pub fn is_satisfied_by(&self, other: &Manifest) -> bool {
+impl DesiredWorkload {
+    /// Returns whether a running incarnation of `other` also satisfies this one.
+    pub fn is_satisfied_by(&self, other: &DesiredWorkload) -> bool {
         self.workload == other.workload && self.constraints == other.constraints
     }
 }
 
 /// The content of one file: a Workload, or a WorkloadDeployment with `replicas` equal workloads.
 #[derive(Clone, Debug)]
-pub struct Submission {
+pub struct Manifest {
     pub object: Value,
-    pub replicas: Vec<Manifest>,
+    pub replicas: Vec<DesiredWorkload>,
 }
 
-pub fn parse(text: &[u8]) -> Result<Submission, String> {
+pub fn parse(text: &[u8]) -> Result<Manifest, String> {
     let object: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let name = text_at(&object, "/metadata/name");
     if name.is_empty() || name.starts_with('.') || name.contains('/') {
@@ -43,35 +43,35 @@ pub fn parse(text: &[u8]) -> Result<Submission, String> {
     }
     let spec = at(&object, "/spec");
     let replicas = match text_at(&object, "/kind").as_str() {
-        "Workload" => vec![workload(&object, &name, &spec)],
+        "Workload" => vec![desired_workload(&object, &name, &spec)],
         "WorkloadDeployment" => {
             let replicas = spec.get("replicas").map_or(Some(1), Value::as_u64);
             let replicas = replicas.filter(|replicas| *replicas <= MAX_REPLICAS);
             let template = at(&spec, "/template/spec");
             (0..replicas.ok_or("field `spec.replicas` is invalid")?)
-                .map(|number| workload(&object, &format!("{name}-{number}"), &template))
+                .map(|number| desired_workload(&object, &format!("{name}-{number}"), &template))
                 .collect()
         }
         kind => return Err(format!("unknown kind {kind:?}")),
     };
-    Ok(Submission { object, replicas })
+    Ok(Manifest { object, replicas })
 }
 
-fn workload(object: &Value, name: &str, spec: &Value) -> Manifest {
+fn desired_workload(object: &Value, name: &str, spec: &Value) -> DesiredWorkload {
     let namespace = namespace(object);
-    let list = |name: &str| at(spec, name).as_array().cloned().unwrap_or_default();
-    let components: Vec<Value> = list("/components").iter().map(guest).collect();
+    let list = |pointer: &str| at(spec, pointer).as_array().cloned().unwrap_or_default();
+    let components: Vec<Value> = list("/components").iter().map(part_message).collect();
     let volumes: Vec<Value> = list("/volumes").iter().map(volume).collect();
     let message = json!({
         "namespace": namespace,
         "name": name,
-        "service": spec.get("service").map(guest),
+        "service": spec.get("service").map(part_message),
         "witWorld": { "components": components, "hostInterfaces": list("/hostInterfaces") },
         "volumes": volumes,
     });
     let decoded = berth_sdk::json::decode(message.to_string().as_bytes());
-    let refused = decoded.as_ref().err();
-    let refused = refused.map(|error| format!("invalid manifest: {error}"));
+    let refusal = decoded.as_ref().err();
+    let refusal = refusal.map(|error| format!("invalid manifest: {error}"));
     let labels = at(spec, "/hostSelector");
     let labels = labels.as_object().into_iter().flatten();
     let constraints = Constraints {
@@ -81,7 +81,7 @@ fn workload(object: &Value, name: &str, spec: &Value) -> Manifest {
         environment: text_at(spec, "/environment"),
         host_id: text_at(spec, "/hostId"),
     };
-    Manifest {
+    DesiredWorkload {
         key: format!("{namespace}/{name}"),
         object: json!({
             "apiVersion": object.get("apiVersion"),
@@ -91,12 +91,12 @@ fn workload(object: &Value, name: &str, spec: &Value) -> Manifest {
         }),
         workload: decoded.unwrap_or_default(),
         constraints,
-        refused,
+        refusal,
     }
 }
 
 /// Converts a component or a service to its message, which has almost the same fields.
-fn guest(spec: &Value) -> Value {
+fn part_message(spec: &Value) -> Value {
     let mut message = spec.as_object().cloned().unwrap_or_default();
     message.remove("imagePullSecret");
     let policy = match text_at(spec, "/imagePullPolicy").as_str() {

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::directory::{Directory, condition};
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, DesiredWorkload};
 use crate::placement::place;
 
 /// Interval between scans of the directory.
@@ -35,7 +35,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Running time after which a failure resets the backoff.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// A host not heard within this time after the start of this process counts as lost.
+/// Time after the start of this process after which a host that was not heard counts as lost.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// An incarnation of a workload: an ID that was started on a host, or is about to be.
@@ -43,14 +43,14 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(40);
 struct Incarnation {
     workload: String,
     host: String,
-    /// Message with which it completed; it is then never started again.
+    /// Message with which the workload completed, after which it is never started again.
     completed: Option<String>,
 }
 
 /// Reason an incarnation ended.
 enum Outcome {
     Completed(String),
-    /// It failed, or cannot be started.
+    /// The incarnation failed, or cannot be started.
     Failed(String),
     /// The start reached no host.
     NoResponders,
@@ -59,7 +59,7 @@ enum Outcome {
 
 #[derive(Default)]
 struct State {
-    desired: BTreeMap<String, Manifest>,
+    desired: BTreeMap<String, DesiredWorkload>,
     /// Every ID that may run. Saved to the directory.
     incarnations: BTreeMap<String, Incarnation>,
     /// IDs whose start was not sent yet.
@@ -126,7 +126,7 @@ impl Scheduler {
     }
 
     fn scan(self: &Arc<Self>) {
-        let desired = self.directory().manifests();
+        let desired = self.directory().desired_workloads();
         let mut state = self.state();
         let has_changed = state.desired != desired;
         let existing = state.incarnations.values().map(|one| one.workload.clone());
@@ -145,14 +145,14 @@ impl Scheduler {
 
     /// The task of one workload, until its manifest is deleted and its last incarnation is gone.
     async fn reconcile(self: Arc<Self>, key: String) {
-        while let Some(manifest) = self.desired(&key) {
+        while let Some(desired) = self.desired(&key) {
             let is_outdated = |state: &State| {
                 let current = state.desired.get(&key);
-                !current.is_some_and(|current| current.is_satisfied_by(&manifest))
+                !current.is_some_and(|current| current.is_satisfied_by(&desired))
             };
             tokio::select! {
                 () = self.wait_until(is_outdated) => {}
-                never = self.keep_running(&manifest) => match never {},
+                never = self.keep_running(&desired) => match never {},
             }
             self.stop_all(&key).await;
         }
@@ -162,17 +162,17 @@ impl Scheduler {
     }
 
     /// Runs one incarnation after another.
-    async fn keep_running(self: &Arc<Self>, manifest: &Manifest) -> Infallible {
-        if let Some(reason) = &manifest.refused {
-            return self.finish(manifest, "Refused", reason, "").await;
+    async fn keep_running(self: &Arc<Self>, desired: &DesiredWorkload) -> Infallible {
+        if let Some(reason) = &desired.refusal {
+            return self.finish(desired, "Refused", reason, "").await;
         }
         let (mut failures, mut avoid) = (0, String::new());
-        let mut adopted = self.adopted(&manifest.key);
+        let mut adopted = self.adopted(&desired.key);
         loop {
             let may_run = adopted.is_some();
             let id = match adopted.take() {
                 Some(id) => id,
-                None => self.place(manifest, &avoid).await,
+                None => self.place(desired, &avoid).await,
             };
             let Some(incarnation) = self.incarnation(&id) else {
                 continue;
@@ -183,18 +183,18 @@ impl Scheduler {
             let started_at = Instant::now();
             let outcome = match completed {
                 Some(message) => Outcome::Completed(message),
-                None => self.run_incarnation(manifest, &id, &host, may_run).await,
+                None => self.run_incarnation(desired, &id, &host, may_run).await,
             };
             let message = match outcome {
                 Outcome::Completed(message) => {
-                    // It never runs again, whatever happens to its host.
+                    // The workload never runs again, whatever happens to the host.
                     self.complete(&id, &message);
-                    return self.finish(manifest, "Completed", &message, &id).await;
+                    return self.finish(desired, "Completed", &message, &id).await;
                 }
                 Outcome::Failed(message) => {
-                    // It may have run, so its ID is not used again.
+                    // The incarnation may have run, so its ID is not used again.
                     self.stop(&id);
-                    self.stop_all(&manifest.key).await;
+                    self.stop_all(&desired.key).await;
                     let was_healthy = started_at.elapsed() > HEALTHY;
                     failures = if was_healthy { 0 } else { failures + 1 };
                     avoid = host;
@@ -208,32 +208,32 @@ impl Scheduler {
                     message
                 }
                 Outcome::HostLost => {
-                    // It is stopped as soon as the host recovers.
+                    // The incarnation is stopped as soon as the host recovers.
                     self.stop(&id);
                     format!("host {host} is lost")
                 }
             };
-            self.write_status(manifest, "Ended", &message, "");
+            self.write_status(desired, "Ended", &message, "");
             sleep(backoff(failures)).await;
         }
     }
 
     /// Waits for a feasible host, and saves the ID that is about to be started there.
-    async fn place(&self, manifest: &Manifest, avoid: &str) -> String {
+    async fn place(&self, desired: &DesiredWorkload, avoid: &str) -> String {
         let mut changes = self.changes.subscribe();
         loop {
-            let reason = match self.try_place(manifest, avoid) {
+            let reason = match self.try_place(desired, avoid) {
                 Ok(id) => return id,
                 Err(reason) => reason,
             };
-            self.write_status(manifest, "Waiting", &reason, "");
+            self.write_status(desired, "Waiting", &reason, "");
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    fn try_place(&self, manifest: &Manifest, avoid: &str) -> Result<String, String> {
+    fn try_place(&self, desired: &DesiredWorkload, avoid: &str) -> Result<String, String> {
         let hosts = self.fleet.hosts();
         let mut state = self.state();
         let mut placed = BTreeMap::new();
@@ -242,10 +242,10 @@ impl Scheduler {
                 *placed.entry(incarnation.host.clone()).or_default() += 1;
             }
         }
-        let host = place(&manifest.constraints, &hosts, &placed, avoid)?;
+        let host = place(&desired.constraints, &hosts, &placed, avoid)?;
         let id = uuid::Uuid::new_v4().to_string();
         let incarnation = Incarnation {
-            workload: manifest.key.clone(),
+            workload: desired.key.clone(),
             host,
             completed: None,
         };
@@ -361,33 +361,33 @@ impl Scheduler {
         self.directory().save_ids(&Value::Object(ids.collect()));
     }
 
-    fn write_status(&self, manifest: &Manifest, reason: &str, message: &str, id: &str) {
+    fn write_status(&self, desired: &DesiredWorkload, reason: &str, message: &str, id: &str) {
         let host = self.incarnation(id).map(|one| one.host).unwrap_or_default();
-        let current = self.desired(&manifest.key);
+        let current = self.desired(&desired.key);
         let mut message = message.to_owned();
-        if let Some(refused) = current
+        if let Some(refusal) = current
             .as_ref()
-            .and_then(|current| current.refused.as_ref())
-            && *refused != message
+            .and_then(|current| current.refusal.as_ref())
+            && *refusal != message
         {
-            message = format!("{message}; {refused}");
+            message = format!("{message}; {refusal}");
         }
         let is_ready = matches!(reason, "Running" | "Completed");
         let conditions = [condition(is_ready, reason, &message)];
         let status = json!({ "workloadId": id, "hostId": host, "conditions": conditions });
-        let manifest = current.as_ref().unwrap_or(manifest);
-        self.directory().write_status(manifest, status);
+        let desired = current.as_ref().unwrap_or(desired);
+        self.directory().write_status(desired, status);
     }
 
-    /// Writes a final status, and waits until another manifest replaces this one.
+    /// Writes a final status, and waits until the task is cancelled because the manifest changed.
     async fn finish(
         &self,
-        manifest: &Manifest,
+        desired: &DesiredWorkload,
         reason: &str,
         message: &str,
         id: &str,
     ) -> Infallible {
-        self.write_status(manifest, reason, message, id);
+        self.write_status(desired, reason, message, id);
         std::future::pending().await
     }
 
@@ -404,7 +404,7 @@ impl Scheduler {
         self.changes.send_replace(());
     }
 
-    fn desired(&self, key: &str) -> Option<Manifest> {
+    fn desired(&self, key: &str) -> Option<DesiredWorkload> {
         self.state().desired.get(key).cloned()
     }
 

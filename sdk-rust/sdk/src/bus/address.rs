@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_credentials_out_of_the_address() {
+    fn separates_credentials_from_address() {
         let lists = [
             "nats://ann:p%40ss%2@a:1, b".to_owned(),
             "tls://c".to_owned(),

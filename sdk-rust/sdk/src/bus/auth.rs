@@ -19,6 +19,7 @@ pub(super) fn options_with(auth: Auth) -> Result<async_nats::ConnectOptions, Con
             Ok(nats.user_and_password(user, password.expose().to_owned()))
         }
         signing => {
+            // Reports invalid files and keys before the first connection.
             sign(&signing, b"test")?;
             Ok(async_nats::ConnectOptions::with_auth_callback(
                 move |nonce| std::future::ready(sign(&signing, &nonce).map_err(AuthError::new)),

@@ -11,7 +11,7 @@ use super::auth::{options_with, read};
 use super::{Bus, ConnectError, ConnectionState};
 use crate::connect::{Auth, ConnectOptions, redact_userinfo};
 
-/// Whether the first connection is retried.
+/// Whether the first attempt to connect is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     Never,
@@ -25,10 +25,11 @@ const PING_INTERVAL: Duration = Duration::from_secs(4);
 /// Capacity of a subscription; further messages are dropped and logged.
 const SUBSCRIPTION_CAPACITY: usize = 8192;
 
-/// First delay between two attempts to connect; it doubles up to [`MAX_DELAY`].
+/// First delay between two attempts to connect. It doubles up to [`MAX_DELAY`].
 const MIN_DELAY: Duration = Duration::from_millis(20);
 
-/// Short enough to reconnect within 10 s of the broker's return (HOST-RESIL-001).
+/// Maximum delay between two attempts to connect: short enough to reconnect within 10 s of the
+/// broker's return (HOST-RESIL-001).
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
 pub(super) async fn connect(options: &ConnectOptions, retry: Retry) -> Result<Bus, ConnectError> {

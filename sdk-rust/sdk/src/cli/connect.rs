@@ -62,7 +62,8 @@ pub struct ConnectArgs {
     nats_tls_key: Option<PathBuf>,
 
     /// Start with the TLS handshake, for brokers with handshake_first
-    // The upstream operator accepts `-nats-tls-first=false`.
+    // Takes an optional value for compatibility with wasmCloud's operator, which accepts
+    // `-nats-tls-first=false`.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(
         default_value = "false",
@@ -104,8 +105,8 @@ impl ConnectArgs {
         }
         if methods.len() > 1 {
             return Err(
-                "--nats-creds, --nats-nkey, --nats-token and --nats-user exclude each other, as \
-                 flags and as BERTH_NATS_ variables"
+                "--nats-creds, --nats-nkey, --nats-token and --nats-user are mutually exclusive, \
+                 also as BERTH_NATS_* variables"
                     .to_owned(),
             );
         }

@@ -98,7 +98,7 @@ impl Channel {
     ) -> Result<RawReply, ClientError> {
         let mut client = self.commands();
         let request = request_to(host_id, request, timeout)?;
-        let response = within(timeout, client.workload_start(request)).await?;
+        let response = with_deadline(timeout, client.workload_start(request)).await?;
         Ok(raw_reply(response, |message| message.workload_status))
     }
 
@@ -110,7 +110,7 @@ impl Channel {
     ) -> Result<RawReply, ClientError> {
         let mut client = self.commands();
         let request = request_to(host_id, request, timeout)?;
-        let response = within(timeout, client.workload_stop(request)).await?;
+        let response = with_deadline(timeout, client.workload_stop(request)).await?;
         Ok(raw_reply(response, |message| message.workload_status))
     }
 
@@ -122,7 +122,7 @@ impl Channel {
     ) -> Result<RawReply, ClientError> {
         let mut client = self.commands();
         let request = request_to(host_id, request, timeout)?;
-        let response = within(timeout, client.workload_status(request)).await?;
+        let response = with_deadline(timeout, client.workload_status(request)).await?;
         Ok(raw_reply(response, |message| message.workload_status))
     }
 
@@ -141,7 +141,7 @@ impl Channel {
             request.metadata_mut().insert(HOST_URL, url);
         }
         let mut client = HostServiceClient::new(self.channel.clone());
-        within(timeout, client.host_heartbeat(request)).await?;
+        with_deadline(timeout, client.host_heartbeat(request)).await?;
         Ok(())
     }
 
@@ -178,8 +178,8 @@ fn request_to<M: Message>(
     Ok(request)
 }
 
-/// Runs a call with one deadline around connecting, sending and waiting.
-async fn within<T>(
+/// Runs a call with one deadline for connecting, sending and waiting.
+async fn with_deadline<T>(
     timeout: Duration,
     call: impl Future<Output = Result<T, tonic::Status>>,
 ) -> Result<T, ClientError> {

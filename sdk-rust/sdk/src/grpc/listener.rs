@@ -29,7 +29,7 @@ const MAX_CONNECTIONS: usize = 256;
 const MAX_CALLS: u32 = 1024;
 
 /// Delay before the next attempt to accept a connection after a failure.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A bound address for a gRPC server. Connections are queued from now on, so that a call that
 /// arrives before the server has started only waits.
@@ -120,7 +120,7 @@ fn connections(
                     Ok((stream, _)) => break stream,
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                     }
                 }
             };
@@ -135,8 +135,8 @@ fn connections(
     )
 }
 
-/// A connection that releases its permit when it is dropped. Tonic owns it in a task that cannot be
-/// reached from here, so the connection itself has to watch for the end.
+/// A connection that releases its permit when it is dropped. It is owned by a task of Tonic that
+/// cannot be cancelled from here, so the connection ends itself when the server ends.
 struct Connection {
     stream: TcpStream,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Channel, ChannelOptions, ClientTls, GrpcError};
 
-/// Maximum number of hosts, far above any fleet over gRPC. The least recently heard is evicted
-/// first.
+/// Maximum number of hosts, far above any fleet over gRPC. The host with the oldest heartbeat is
+/// evicted first.
 const MAX_HOSTS: usize = 4096;
 
 /// Channels to the hosts whose heartbeats name a URL for commands.
@@ -39,8 +39,8 @@ impl PeerChannels {
     ///
     /// # Errors
     ///
-    /// Fails if the URL is invalid or not permitted, or the TLS files cannot be used. The earlier
-    /// channel to the host, if any, then stays.
+    /// Fails if the URL is invalid or not permitted, or the TLS files cannot be used. The previous
+    /// channel to the host, if any, then remains in use.
     pub async fn update(&self, host_id: &str, url: &str) -> Result<(), GrpcError> {
         let current = self.get(host_id);
         let channel = match current.filter(|channel| channel.url() == url) {

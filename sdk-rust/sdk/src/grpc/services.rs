@@ -15,8 +15,8 @@ pub mod host_service_client {
     )]
     use tonic::codegen::http::Uri;
     use tonic::codegen::*;
-    /// Served by a scheduler, called by hosts. This service does not exist on NATS: there, the heartbeat
-    /// is published bare.
+    /// Served by a scheduler, called by hosts. Over NATS this service does not exist: a host publishes
+    /// HostHeartbeat without this service's envelope, HostHeartbeatRequest.
     #[derive(Debug, Clone)]
     pub struct HostServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -85,8 +85,8 @@ pub mod host_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Reports to the scheduler that the host is alive, and describes the host. May be repeated; a
-        /// lost call is harmless once the next one arrives.
+        /// Reports to the scheduler that the host is alive, and describes the host. Hosts call it
+        /// periodically. Calls are idempotent, and a lost call is harmless once the next call arrives.
         pub async fn host_heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<::berth_proto::HostHeartbeatRequest>,
@@ -120,15 +120,15 @@ pub mod host_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with HostServiceServer.
     #[async_trait]
     pub trait HostService: std::marker::Send + std::marker::Sync + 'static {
-        /// Reports to the scheduler that the host is alive, and describes the host. May be repeated; a
-        /// lost call is harmless once the next one arrives.
+        /// Reports to the scheduler that the host is alive, and describes the host. Hosts call it
+        /// periodically. Calls are idempotent, and a lost call is harmless once the next call arrives.
         async fn host_heartbeat(
             &self,
             request: tonic::Request<::berth_proto::HostHeartbeatRequest>,
         ) -> std::result::Result<tonic::Response<()>, tonic::Status>;
     }
-    /// Served by a scheduler, called by hosts. This service does not exist on NATS: there, the heartbeat
-    /// is published bare.
+    /// Served by a scheduler, called by hosts. Over NATS this service does not exist: a host publishes
+    /// HostHeartbeat without this service's envelope, HostHeartbeatRequest.
     #[derive(Debug)]
     pub struct HostServiceServer<T> {
         inner: Arc<T>,
@@ -292,9 +292,9 @@ pub mod workload_service_client {
     /// Served by a host. Over NATS, the three procedures are requests on the subjects
     /// `runtime.host.{hostId}.workload.start`, `.status` and `.stop`.
     ///
-    /// Each request that has a reply subject gets exactly one reply. If the host refuses the request,
-    /// the reply is the ordinary one with the state ERROR and a message that describes the problem. A
-    /// missing reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
+    /// Each request that has a reply subject gets exactly one reply. If the host refuses the request, it
+    /// sends the ordinary reply with the state ERROR and a message that describes the problem. A missing
+    /// reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
     /// disconnected. "No responders" means that no host with this id was subscribed.
     ///
     /// See HOST-WIRE-001, HOST-WIRE-002, HOST-WIRE-003, HOST-WIRE-004, HOST-WIRE-005.
@@ -368,10 +368,11 @@ pub mod workload_service_client {
         }
         /// Starts a workload under an id that the caller chooses.
         ///
-        /// May be repeated with the same id and the same content when the reply was lost: the host refuses
-        /// a known id with ERROR and leaves its workload unchanged, so nothing runs twice. The refusal
-        /// contains no information about the first attempt; request the status. An id in ERROR for which
-        /// no guest code has run may be started again at once; every other id is free again after a stop.
+        /// Idempotent: if the reply was lost, the caller may repeat the request with the same id and the
+        /// same content. The host refuses a known id with ERROR and leaves its workload unchanged, so
+        /// nothing runs twice. The refusal contains no information about the first attempt; request the
+        /// status. An id in ERROR for which no guest code has run may be started again at once; every
+        /// other id is free again after a stop.
         ///
         /// See HOST-START-001, HOST-START-002, HOST-START-003, HOST-START-011, HOST-START-017,
         /// HOST-START-019, HOST-START-020, HOST-RESIL-006, HOST-RESIL-007.
@@ -394,8 +395,8 @@ pub mod workload_service_client {
             ));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns the state of a workload. Changes nothing. May be sent at any time and repeated any
-        /// number of times; the host replies without waiting for other commands.
+        /// Returns the state of a workload, and changes nothing. The caller may send it at any time and
+        /// repeat it any number of times; the host replies without waiting for other commands.
         ///
         /// See HOST-STATUS-001, HOST-STATUS-002, HOST-WIRE-016, HOST-START-014.
         pub async fn workload_status(
@@ -421,8 +422,8 @@ pub mod workload_service_client {
         }
         /// Ends a workload in any state, including a start in progress, and frees its id.
         ///
-        /// Repeat it until the reply to it or to a status is NOT_FOUND: STOPPING only acknowledges the
-        /// command.
+        /// The caller repeats the stop until the reply to a stop or a status request is NOT_FOUND:
+        /// STOPPING only acknowledges the command.
         ///
         /// See HOST-STOP-001, HOST-STOP-002, HOST-STOP-003, HOST-STOP-004, HOST-STOP-005,
         /// HOST-STOP-008.
@@ -462,10 +463,11 @@ pub mod workload_service_server {
     pub trait WorkloadService: std::marker::Send + std::marker::Sync + 'static {
         /// Starts a workload under an id that the caller chooses.
         ///
-        /// May be repeated with the same id and the same content when the reply was lost: the host refuses
-        /// a known id with ERROR and leaves its workload unchanged, so nothing runs twice. The refusal
-        /// contains no information about the first attempt; request the status. An id in ERROR for which
-        /// no guest code has run may be started again at once; every other id is free again after a stop.
+        /// Idempotent: if the reply was lost, the caller may repeat the request with the same id and the
+        /// same content. The host refuses a known id with ERROR and leaves its workload unchanged, so
+        /// nothing runs twice. The refusal contains no information about the first attempt; request the
+        /// status. An id in ERROR for which no guest code has run may be started again at once; every
+        /// other id is free again after a stop.
         ///
         /// See HOST-START-001, HOST-START-002, HOST-START-003, HOST-START-011, HOST-START-017,
         /// HOST-START-019, HOST-START-020, HOST-RESIL-006, HOST-RESIL-007.
@@ -473,8 +475,8 @@ pub mod workload_service_server {
             &self,
             request: tonic::Request<::berth_proto::WorkloadStartRequest>,
         ) -> std::result::Result<tonic::Response<::berth_proto::WorkloadStartResponse>, tonic::Status>;
-        /// Returns the state of a workload. Changes nothing. May be sent at any time and repeated any
-        /// number of times; the host replies without waiting for other commands.
+        /// Returns the state of a workload, and changes nothing. The caller may send it at any time and
+        /// repeat it any number of times; the host replies without waiting for other commands.
         ///
         /// See HOST-STATUS-001, HOST-STATUS-002, HOST-WIRE-016, HOST-START-014.
         async fn workload_status(
@@ -486,8 +488,8 @@ pub mod workload_service_server {
         >;
         /// Ends a workload in any state, including a start in progress, and frees its id.
         ///
-        /// Repeat it until the reply to it or to a status is NOT_FOUND: STOPPING only acknowledges the
-        /// command.
+        /// The caller repeats the stop until the reply to a stop or a status request is NOT_FOUND:
+        /// STOPPING only acknowledges the command.
         ///
         /// See HOST-STOP-001, HOST-STOP-002, HOST-STOP-003, HOST-STOP-004, HOST-STOP-005,
         /// HOST-STOP-008.
@@ -499,9 +501,9 @@ pub mod workload_service_server {
     /// Served by a host. Over NATS, the three procedures are requests on the subjects
     /// `runtime.host.{hostId}.workload.start`, `.status` and `.stop`.
     ///
-    /// Each request that has a reply subject gets exactly one reply. If the host refuses the request,
-    /// the reply is the ordinary one with the state ERROR and a message that describes the problem. A
-    /// missing reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
+    /// Each request that has a reply subject gets exactly one reply. If the host refuses the request, it
+    /// sends the ordinary reply with the state ERROR and a message that describes the problem. A missing
+    /// reply is inconclusive: the request or its reply was lost, or the host is busy, frozen or
     /// disconnected. "No responders" means that no host with this id was subscribed.
     ///
     /// See HOST-WIRE-001, HOST-WIRE-002, HOST-WIRE-003, HOST-WIRE-004, HOST-WIRE-005.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
 /// Timeout of a TLS handshake, so that an idle peer does not occupy a connection.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// TLS settings of a server. All files are PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +23,10 @@ pub struct ServerTls {
 
 impl ServerTls {
     pub(super) fn read(&self) -> Result<ServerTlsConfig, GrpcError> {
-        choose_provider();
+        install_crypto_provider();
         let mut config = ServerTlsConfig::new()
             .identity(identity(&self.cert_file, &self.key_file)?)
-            .timeout(HANDSHAKE);
+            .timeout(HANDSHAKE_TIMEOUT);
         if let Some(authorities) = &self.client_ca_file {
             config = config.client_ca_root(certificate(authorities)?);
         }
@@ -53,8 +53,8 @@ pub struct ClientTls {
 
 impl ClientTls {
     pub(super) fn read(&self) -> Result<ClientTlsConfig, GrpcError> {
-        choose_provider();
-        let mut config = ClientTlsConfig::new().timeout(HANDSHAKE);
+        install_crypto_provider();
+        let mut config = ClientTlsConfig::new().timeout(HANDSHAKE_TIMEOUT);
         config = match &self.ca_file {
             Some(authorities) => config.ca_certificate(certificate(authorities)?),
             None => config.with_native_roots(),
@@ -109,9 +109,9 @@ pub enum GrpcError {
     },
 }
 
-/// Sets the default crypto provider, which rustls needs if several are linked in. The first one
-/// wins.
-fn choose_provider() {
+/// Sets the default crypto provider, which rustls needs if several are linked in. A provider that
+/// is already set stays.
+fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

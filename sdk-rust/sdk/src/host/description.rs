@@ -16,7 +16,7 @@ pub struct Description {
     pub version: String,
     /// Labels for placement; deployed schedulers match `hostgroup`.
     pub labels: BTreeMap<String, String>,
-    /// Environment that the host serves; empty for none in particular.
+    /// Environment that the host serves; empty if it serves no particular one.
     pub environment: String,
     /// Port of the HTTP ingress; 0 if there is none.
     pub http_port: u32,
@@ -36,6 +36,6 @@ pub struct Description {
     pub imports: Vec<WitInterface>,
     /// Interfaces that this host calls on workloads.
     pub exports: Vec<WitInterface>,
-    /// Number of components in running workloads, without services.
+    /// Number of components in running workloads, not counting services.
     pub component_count: u64,
 }

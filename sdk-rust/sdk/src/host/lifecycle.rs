@@ -1,7 +1,7 @@
-//! State machine of workload IDs: decides every reply and every piece of work.
+//! State machine of workload IDs: decides every reply, every start and every stop.
 //!
-//! It does no I/O and reads no clock: the caller passes events in and executes the returned
-//! actions.
+//! The state machine does no I/O and reads no clock: the caller passes events in and executes the
+//! returned actions. Times are durations since an arbitrary start.
 
 mod entry;
 #[cfg(test)]
@@ -18,12 +18,12 @@ use self::entry::{Entry, Phase};
 use super::{ReportedState, StartError, StatusReport};
 use crate::reply::{Code, Status};
 
-/// Time after which an unfinished start is answered with STARTING: within the 5 s that schedulers
+/// Time after which the reply to an unfinished start is STARTING: within the 5 s that schedulers
 /// rely on, with a margin for the network.
-pub(crate) const STARTING_AFTER: Duration = Duration::from_millis(4500);
+pub(crate) const REPLY_STARTING_AFTER: Duration = Duration::from_millis(4500);
 
-/// Maximum number of ended workloads that stay visible. A scheduler asks for them within minutes,
-/// and an entry holds at most an ID and a message.
+/// Maximum number of ended workloads that stay visible. A scheduler requests their status within
+/// minutes, and an entry holds at most an ID and a message.
 pub(crate) const MAX_ENDED: usize = 1024;
 
 /// Maximum number of IDs in use at once: a protection against a runaway scheduler, far above the
@@ -37,8 +37,8 @@ const MAX_MESSAGE_BYTES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RequestId(pub u64);
 
-/// ID of one attempt to run one workload; never reused, so that a late event of an earlier attempt
-/// with the same workload ID is recognized as stale.
+/// ID of a run: one execution of a start, until the host has released the instance. Never reused,
+/// so that a late event of an earlier run with the same workload ID is recognized as stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RunId(pub u64);
 
@@ -70,13 +70,13 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Reply to this request.
     Reply { request: RequestId, status: Status },
-    /// Let the host start the workload of this request.
+    /// Have the host start the workload of this request.
     StartRun {
         request: RequestId,
         run: RunId,
         id: String,
     },
-    /// Cancel the start if it is in progress, otherwise let the host stop the instance.
+    /// Cancel the start if it is in progress; otherwise have the host stop the instance.
     StopRun { run: RunId },
 }
 
@@ -84,8 +84,11 @@ pub(crate) enum Action {
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
     entries: HashMap<String, Entry>,
-    ids: HashMap<RunId, String>,
+    /// Workload ID of each run that the host has not released.
+    id_by_run: HashMap<RunId, String>,
+    /// Times at which unfinished starts get the reply STARTING.
     start_deadlines: BTreeSet<(Duration, RunId)>,
+    /// Ended and released runs that stay visible, the oldest first.
     ended: VecDeque<(RunId, String)>,
     last_run: u64,
     shutting_down: bool,
@@ -96,21 +99,21 @@ impl Lifecycle {
     pub(crate) fn step(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Start { request, id } => self.start(now, request, id, &mut actions),
-            Event::Stop { request, id } => self.stop(request, id, &mut actions),
+            Event::Start { request, id } => self.on_start(now, request, id, &mut actions),
+            Event::Stop { request, id } => self.on_stop(request, id, &mut actions),
             Event::Status { request, id } => actions.push(reply(request, self.status(id))),
-            Event::Started { run } => self.started(run, &mut actions),
-            Event::StartFailed { run, error } => self.start_failed(run, error, &mut actions),
-            Event::Reported { run, report } => self.reported(run, report, &mut actions),
-            Event::Released { run } => self.released(run, &mut actions),
+            Event::Started { run } => self.on_started(run, &mut actions),
+            Event::StartFailed { run, error } => self.on_start_failed(run, error, &mut actions),
+            Event::Reported { run, report } => self.on_reported(run, report, &mut actions),
+            Event::Released { run } => self.on_released(run, &mut actions),
             Event::Tick => self.reply_to_overdue_starts(now, &mut actions),
-            Event::Shutdown => self.shut_down(&mut actions),
+            Event::Shutdown => self.on_shutdown(&mut actions),
         }
         actions
     }
 
     /// Returns the time of the next [`Event::Tick`], if any.
-    pub(crate) fn next_tick(&self) -> Option<Duration> {
+    pub(crate) fn next_tick_at(&self) -> Option<Duration> {
         self.start_deadlines.first().map(|(at, _)| *at)
     }
 
@@ -124,10 +127,16 @@ impl Lifecycle {
 
     /// Returns whether the host has released all runs.
     pub(crate) fn is_idle(&self) -> bool {
-        self.ids.is_empty()
+        self.id_by_run.is_empty()
     }
 
-    fn start(&mut self, now: Duration, request: RequestId, id: String, actions: &mut Vec<Action>) {
+    fn on_start(
+        &mut self,
+        now: Duration,
+        request: RequestId,
+        id: String,
+        actions: &mut Vec<Action>,
+    ) {
         if let Some((code, message)) = self.refusal(&id) {
             actions.push(reply(request, Status::refused(id, code, message)));
             return;
@@ -140,8 +149,9 @@ impl Lifecycle {
         {
             self.ended.retain(|(ended, _)| *ended != earlier.run);
         }
-        self.ids.insert(run, id.clone());
-        self.start_deadlines.insert((now + STARTING_AFTER, run));
+        self.id_by_run.insert(run, id.clone());
+        self.start_deadlines
+            .insert((now + REPLY_STARTING_AFTER, run));
         actions.push(Action::StartRun { request, run, id });
     }
 
@@ -166,14 +176,14 @@ impl Lifecycle {
         }
     }
 
-    fn stop(&mut self, request: RequestId, id: String, actions: &mut Vec<Action>) {
+    fn on_stop(&mut self, request: RequestId, id: String, actions: &mut Vec<Action>) {
         let Some(entry) = self.entries.get_mut(&id) else {
             actions.push(reply(request, Status::not_found(id)));
             return;
         };
         let run = entry.run;
         match &entry.phase {
-            Phase::Starting { .. } | Phase::Up { .. } => {
+            Phase::Starting { .. } | Phase::Started { .. } => {
                 self.stop_run(&id, "stopped during its start", actions);
             }
             Phase::Ended { in_host: true, .. } => entry.phase = Phase::Stopping,
@@ -189,7 +199,8 @@ impl Lifecycle {
         ));
     }
 
-    /// Stops a run that is starting or up, and replies to its start request if that is pending.
+    /// Stops a run that is starting or started, and replies to its start request if that is
+    /// pending.
     fn stop_run(&mut self, id: &str, reason: &str, actions: &mut Vec<Action>) {
         let Some(entry) = self.entries.get_mut(id) else {
             return;
@@ -215,7 +226,7 @@ impl Lifecycle {
         }
     }
 
-    fn started(&mut self, run: RunId, actions: &mut Vec<Action>) {
+    fn on_started(&mut self, run: RunId, actions: &mut Vec<Action>) {
         let Some((id, entry)) = self.entry_of(run) else {
             return;
         };
@@ -226,21 +237,21 @@ impl Lifecycle {
             return;
         };
         let unanswered = *unanswered;
-        let report = report.take().filter(|report| report.was_up);
-        entry.phase = Phase::Up {
+        let report = report.take().filter(|report| report.has_run);
+        entry.phase = Phase::Started {
             state: WorkloadState::Running,
             message: "running".to_owned(),
         };
         self.remove_deadline(run);
         if let Some(report) = report {
-            self.reported(run, report, actions);
+            self.on_reported(run, report, actions);
         }
         if let Some(request) = unanswered {
             actions.push(reply(request, self.status(id)));
         }
     }
 
-    fn start_failed(&mut self, run: RunId, error: StartError, actions: &mut Vec<Action>) {
+    fn on_start_failed(&mut self, run: RunId, error: StartError, actions: &mut Vec<Action>) {
         let Some((id, entry)) = self.entry_of(run) else {
             return;
         };
@@ -251,13 +262,11 @@ impl Lifecycle {
             return;
         };
         let unanswered = *unanswered;
-        let guest_ran = !error.is_retryable() || report.as_ref().is_some_and(|r| r.was_up);
+        // A start is not retryable if guest code has run.
+        let guest_ran = !error.is_retryable() || report.as_ref().is_some_and(|r| r.has_run);
         entry.phase = Phase::Ended {
             state: WorkloadState::Error,
-            message: message_or(
-                error.message(),
-                "cannot start the workload: no reason given",
-            ),
+            message: message_or(error.message(), "the start failed, no reason given"),
             guest_ran,
             in_host: true,
         };
@@ -267,7 +276,7 @@ impl Lifecycle {
         }
     }
 
-    fn reported(&mut self, run: RunId, report: StatusReport, actions: &mut Vec<Action>) {
+    fn on_reported(&mut self, run: RunId, report: StatusReport, actions: &mut Vec<Action>) {
         let Some((_, entry)) = self.entry_of(run) else {
             return;
         };
@@ -282,12 +291,12 @@ impl Lifecycle {
                 }
                 *latest = Some(report);
             }
-            Phase::Up { state, message } => {
+            Phase::Started { state, message } => {
                 let (to, default) = match report.state {
                     ReportedState::Starting => (WorkloadState::Starting, "starting"),
                     ReportedState::Running => (WorkloadState::Running, "running"),
                     ReportedState::Completed => (WorkloadState::Completed, "completed"),
-                    ReportedState::Failed => (WorkloadState::Error, "failed: no reason given"),
+                    ReportedState::Failed => (WorkloadState::Error, "failed, no reason given"),
                 };
                 let text = message_or(&report.message, default);
                 if matches!(to, WorkloadState::Completed | WorkloadState::Error) {
@@ -306,9 +315,9 @@ impl Lifecycle {
         }
     }
 
-    fn released(&mut self, run: RunId, actions: &mut Vec<Action>) {
+    fn on_released(&mut self, run: RunId, actions: &mut Vec<Action>) {
         self.fail_unfinished(run, actions);
-        let Some(id) = self.ids.remove(&run) else {
+        let Some(id) = self.id_by_run.remove(&run) else {
             return;
         };
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.run == run) else {
@@ -335,9 +344,9 @@ impl Lifecycle {
         };
         match &mut entry.phase {
             Phase::Starting { .. } => {
-                self.start_failed(run, StartError::new(message).non_retryable(), actions);
+                self.on_start_failed(run, StartError::new(message).non_retryable(), actions);
             }
-            phase @ Phase::Up { .. } => {
+            phase @ Phase::Started { .. } => {
                 *phase = Phase::Ended {
                     state: WorkloadState::Error,
                     message: message.to_owned(),
@@ -366,12 +375,12 @@ impl Lifecycle {
         }
     }
 
-    fn shut_down(&mut self, actions: &mut Vec<Action>) {
+    fn on_shutdown(&mut self, actions: &mut Vec<Action>) {
         self.shutting_down = true;
-        let ids: Vec<String> = self.ids.values().cloned().collect();
+        let ids: Vec<String> = self.id_by_run.values().cloned().collect();
         for id in ids {
             let phase = self.entries.get(&id).map(|entry| &entry.phase);
-            if matches!(phase, Some(Phase::Starting { .. } | Phase::Up { .. })) {
+            if matches!(phase, Some(Phase::Starting { .. } | Phase::Started { .. })) {
                 self.stop_run(&id, "the host is shutting down", actions);
             }
         }
@@ -380,8 +389,9 @@ impl Lifecycle {
     fn remove_deadline(&mut self, run: RunId) {
         self.start_deadlines.retain(|(_, other)| *other != run);
     }
+
     fn entry_of(&mut self, run: RunId) -> Option<(String, &mut Entry)> {
-        let id = self.ids.get(&run)?.clone();
+        let id = self.id_by_run.get(&run)?.clone();
         let entry = self.entries.get_mut(&id).filter(|entry| entry.run == run)?;
         Some((id, entry))
     }

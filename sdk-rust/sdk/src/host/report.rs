@@ -1,11 +1,11 @@
-//! Reports of later state changes of a workload.
+//! Reports of state changes of a workload after its start.
 
 use tokio::sync::watch;
 
-/// Reports later state changes of a workload to the SDK; cheap to clone, never blocks.
+/// Reports state changes of a workload after its start to the SDK; cheap to clone, never blocks.
 ///
 /// Only the latest report counts; earlier ones are not queued. Reports after the workload was
-/// stopped are ignored, so a task need not know whether it was.
+/// stopped are ignored, so the reporting task need not know about the stop.
 ///
 /// While [`super::Host::start`] is in progress, [`StatusReporter::starting`] changes the message
 /// of `status`. When it returns `Ok` the state is RUNNING, unless this reporter has already
@@ -16,14 +16,14 @@ pub struct StatusReporter {
 }
 
 impl StatusReporter {
-    /// Creates a reporter and the receiver of its reports. The SDK does so for each start, a test
-    /// of a host for itself.
+    /// Creates a reporter and the receiver of its reports. The SDK calls this for each start; tests
+    /// of a host call it themselves.
     pub fn channel() -> (Self, StatusReports) {
         let (latest, reports) = watch::channel(None);
         (Self { latest }, StatusReports { reports })
     }
 
-    /// Reports STARTING, for example between two runs of a service.
+    /// Reports STARTING, for example while a service waits for its restart.
     pub fn starting(&self, message: impl Into<String>) {
         self.send(ReportedState::Starting, message.into());
     }
@@ -47,12 +47,12 @@ impl StatusReporter {
 
     fn send(&self, state: ReportedState, message: String) {
         self.latest.send_modify(|latest| {
-            let was_up = latest.as_ref().is_some_and(|report| report.was_up);
-            let was_up = was_up || state != ReportedState::Starting;
+            let has_run = latest.as_ref().is_some_and(|report| report.has_run);
+            let has_run = has_run || state != ReportedState::Starting;
             *latest = Some(StatusReport {
                 state,
                 message,
-                was_up,
+                has_run,
             });
         });
     }
@@ -86,8 +86,8 @@ pub struct StatusReport {
     pub state: ReportedState,
     /// Message for users.
     pub message: String,
-    /// Whether a state other than [`ReportedState::Starting`] was ever reported.
-    pub was_up: bool,
+    /// Whether a state other than [`ReportedState::Starting`] was ever reported for the workload.
+    pub has_run: bool,
 }
 
 /// States that can be reported.

@@ -12,9 +12,9 @@ use crate::subject;
 /// Serves `host` until `shutdown` is cancelled, then shuts down gracefully: unsubscribes, replies
 /// to all pending requests, stops all workloads within the grace period, and returns.
 ///
-/// With [`ConnectOptions`] it opens its own connection and waits for the broker to become
-/// available; with a [`Bus`] it shares a connection. Both reconnect forever. See [`Connection`] for
-/// gRPC.
+/// With [`ConnectOptions`] the host opens its own connection and waits for the broker to become
+/// available; with a [`Bus`] it shares that connection. Both connections reconnect forever. See
+/// [`Connection`] for gRPC.
 ///
 /// Cancel safety: dropping the future drops all its tasks, without the graceful shutdown.
 ///
@@ -32,7 +32,7 @@ pub async fn serve<H: Host>(
     if !subject::is_host_id(&options.host_id) {
         return Err(ServeError::InvalidHostId(options.host_id));
     }
-    if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&options.heartbeat_interval) {
+    if !(MIN_HEARTBEAT_INTERVAL..=MAX_HEARTBEAT_INTERVAL).contains(&options.heartbeat_interval) {
         return Err(ServeError::InvalidHeartbeatInterval(
             options.heartbeat_interval,
         ));
@@ -40,16 +40,17 @@ pub async fn serve<H: Host>(
     server::run(connection.into(), options, host, shutdown).await
 }
 
-/// A shorter interval would be a burst (HOST-BEAT-004).
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum heartbeat interval. Heartbeats at a shorter interval are a burst (HOST-BEAT-004).
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// With a longer interval the host would be considered lost (HOST-BEAT-003).
-const MAX_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum heartbeat interval. With a longer one, schedulers consider the host lost
+/// (HOST-BEAT-003).
+const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Connections that a host is served on.
 ///
-/// [`ConnectOptions`] convert to a connection of its own, and a [`Bus`] to a shared one. With the
-/// feature `grpc`, gRPC can be added to it or replace it.
+/// [`ConnectOptions`] convert to a NATS connection of the host's own, and a [`Bus`] to a shared
+/// NATS connection. With the feature `grpc`, gRPC can be used in addition to NATS or instead of it.
 #[derive(Debug)]
 pub struct Connection {
     nats: Option<NatsConnection>,
@@ -72,7 +73,8 @@ impl Connection {
         }
     }
 
-    /// Returns the bus. A connection of its own is established in the background.
+    /// Returns the bus, or `None` without NATS. The host's own connection is established in the
+    /// background.
     pub(super) async fn bus(&self) -> Result<Option<Bus>, ConnectError> {
         match &self.nats {
             None => Ok(None),

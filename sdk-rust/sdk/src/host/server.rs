@@ -58,7 +58,7 @@ pub(super) async fn run<H: Host>(
         executor,
         tasks,
     };
-    server.tasks.spawn(server.executor.clone().tick());
+    server.tasks.spawn(server.executor.clone().run_ticks());
     server.serve(options, shutdown).await
 }
 
@@ -152,11 +152,11 @@ impl<H: Host> Server<H> {
         }
         let done = async {
             if let Some(nats) = &self.nats {
-                nats.all_replied().await;
+                nats.wait_for_replies().await;
             }
             #[cfg(feature = "grpc")]
-            self.grpc.all_responded().await;
-            self.executor.idle().await;
+            self.grpc.wait_for_responses().await;
+            self.executor.wait_until_idle().await;
         };
         let grace = options.shutdown_grace;
         if timeout(grace, done).await.is_err() {

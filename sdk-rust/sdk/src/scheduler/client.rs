@@ -77,8 +77,8 @@ impl HostClient {
     }
 
     /// Creates a client for the host at the other end of a channel. With an ID, commands are only
-    /// for that host: if another one now has the address, it executes nothing and the call fails
-    /// with [`ClientError::NoResponders`].
+    /// for that host: if another host now has the address, that host executes nothing, and the call
+    /// fails with [`ClientError::NoResponders`].
     #[cfg(feature = "grpc")]
     pub fn over_grpc(channel: crate::grpc::Channel, host_id: Option<String>) -> Self {
         Self {

@@ -43,7 +43,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts watching. The events include every host from the first one on.
+    /// Starts watching. Every host that is discovered yields an event.
     ///
     /// # Errors
     ///
@@ -122,9 +122,9 @@ impl Fleet {
         self.connector.client(host_id)
     }
 
-    /// Marks a host as busy with a start: it is not considered lost for its silence before `until`,
-    /// or before the returned guard is dropped because the host has replied. A `wash host` is
-    /// silent while it pulls an image. If a host has several guards, the latest deadline counts.
+    /// Marks a host as busy with a start until the time `until`. Silence does not make a busy host
+    /// lost: a `wash host` is silent while it pulls an image. Drop the returned guard when the host
+    /// has replied. If a host has several guards, the latest deadline counts.
     #[must_use = "the host counts as busy until this is dropped"]
     pub fn expect_busy(&self, host_id: &str, until: Instant) -> BusyGuard {
         let guard = BusyGuard {

@@ -17,7 +17,7 @@ use crate::support::nats_server::NatsServer;
 
 /// Asserts that a host and a scheduler can connect with these options and communicate.
 async fn assert_connects(options: &ConnectOptions) {
-    let host = RunningHost::start_on(options.clone());
+    let host = RunningHost::start_with_connect_options(options.clone());
     let bus = Bus::connect(options)
         .await
         .unwrap_or_else(|error| panic!("{options:?}: {error:?}"));
@@ -40,7 +40,7 @@ async fn assert_unauthorized(options: &ConnectOptions) {
     );
 }
 
-fn with(server: &NatsServer, auth: Auth) -> ConnectOptions {
+fn options_with(server: &NatsServer, auth: Auth) -> ConnectOptions {
     ConnectOptions {
         auth,
         ..ConnectOptions::to(server.url())
@@ -50,9 +50,9 @@ fn with(server: &NatsServer, auth: Auth) -> ConnectOptions {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn token_authenticates() {
     let server = NatsServer::start("authorization { token: \"open sesame\" }").await;
-    assert_connects(&with(&server, Auth::Token("open sesame".into()))).await;
-    assert_unauthorized(&with(&server, Auth::Token("wrong".into()))).await;
-    assert_unauthorized(&with(&server, Auth::None)).await;
+    assert_connects(&options_with(&server, Auth::Token("open sesame".into()))).await;
+    assert_unauthorized(&options_with(&server, Auth::Token("wrong".into()))).await;
+    assert_unauthorized(&options_with(&server, Auth::None)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,10 +62,10 @@ async fn user_and_password_authenticate() {
         user: "ann".into(),
         password: password.into(),
     };
-    assert_connects(&with(&server, auth("p@ss:1"))).await;
+    assert_connects(&options_with(&server, auth("p@ss:1"))).await;
     let in_url = format!("nats://ann:p%40ss%3A1@127.0.0.1:{}", server.port());
     assert_connects(&ConnectOptions::to(in_url)).await;
-    assert_unauthorized(&with(&server, auth("wrong"))).await;
+    assert_unauthorized(&options_with(&server, auth("wrong"))).await;
     let in_url = format!("nats://ann:wrong@127.0.0.1:{}", server.port());
     assert_unauthorized(&ConnectOptions::to(in_url)).await;
 }
@@ -79,13 +79,17 @@ async fn nkey_authenticates() {
     );
     let server = NatsServer::start(&users).await;
     let seed = key.seed().unwrap();
-    assert_connects(&with(&server, Auth::NkeySeed(seed.as_str().into()))).await;
+    assert_connects(&options_with(&server, Auth::NkeySeed(seed.as_str().into()))).await;
     let file = server.dir().join("seed.nk");
     std::fs::write(&file, format!("{seed}\n")).unwrap();
-    assert_connects(&with(&server, Auth::NkeySeedFile(file.clone()))).await;
-    assert_unauthorized(&with(&server, Auth::NkeySeed(other.seed().unwrap().into()))).await;
+    assert_connects(&options_with(&server, Auth::NkeySeedFile(file.clone()))).await;
+    assert_unauthorized(&options_with(
+        &server,
+        Auth::NkeySeed(other.seed().unwrap().into()),
+    ))
+    .await;
     std::fs::write(&file, "not a seed").unwrap();
-    let error = Bus::connect(&with(&server, Auth::NkeySeedFile(file)))
+    let error = Bus::connect(&options_with(&server, Auth::NkeySeedFile(file)))
         .await
         .unwrap_err();
     assert!(
@@ -122,7 +126,7 @@ async fn credentials_file_authenticates() {
     });
     let file = server.dir().join("user.creds");
     write_credentials(&file, &jwt(&account, &user, user_claims.clone()), &user);
-    let options = with(&server, Auth::CredentialsFile(file.clone()));
+    let options = options_with(&server, Auth::CredentialsFile(file.clone()));
     assert_connects(&options).await;
 
     let other_account = KeyPair::new_account();
@@ -164,7 +168,7 @@ fn write_credentials(file: &Path, jwt: &str, user: &KeyPair) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_requires_a_trusted_ca() {
     let (dir, files) = CertificateFiles::generate();
-    let server = NatsServer::start_in(dir, &files.server_config(false)).await;
+    let server = NatsServer::start_in(dir, &files.server_config(ANY_CLIENT)).await;
     let trusted = ConnectOptions {
         tls_ca_file: Some(files.ca.clone()),
         ..ConnectOptions::to(format!("tls://127.0.0.1:{}", server.port()))
@@ -193,7 +197,7 @@ async fn tls_requires_a_trusted_ca() {
 async fn tls_first_matches_handshake_first() {
     let (dir, files) = CertificateFiles::generate();
     let config = files
-        .server_config(false)
+        .server_config(ANY_CLIENT)
         .replace("tls {", "tls { handshake_first: true,");
     let server = NatsServer::start_in(dir, &config).await;
     assert_connects(&ConnectOptions {
@@ -207,7 +211,8 @@ async fn tls_first_matches_handshake_first() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mutual_tls_requires_a_client_certificate() {
     let (dir, files) = CertificateFiles::generate();
-    let server = NatsServer::start_in(dir, &files.server_config(true)).await;
+    let server =
+        NatsServer::start_in(dir, &files.server_config(ONLY_CLIENTS_WITH_CERTIFICATE)).await;
     let anonymous = ConnectOptions {
         tls_ca_file: Some(files.ca),
         ..ConnectOptions::to(server.url())
@@ -240,7 +245,7 @@ async fn reconnects_to_another_server_of_the_list() {
     assert_connects(&options).await;
 
     // Clients of a server that stops reconnect to the other one.
-    let host = RunningHost::start_on(options.clone());
+    let host = RunningHost::start_with_connect_options(options.clone());
     let client = HostClient::new(Bus::connect(&options).await.unwrap(), host.id.as_str()).unwrap();
     eventually("the host responds", async || client.heartbeat().await.ok()).await;
     first.restart().await;
@@ -266,6 +271,9 @@ async fn unreachable_server_is_an_error_without_secrets() {
         "{error:?}"
     );
 }
+
+const ANY_CLIENT: bool = false;
+const ONLY_CLIENTS_WITH_CERTIFICATE: bool = true;
 
 impl CertificateFiles {
     fn server_config(&self, verify: bool) -> String {

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use crate::support::brokers::{TestBroker, on_both_brokers};
-use crate::support::soon;
+use crate::support::within_timeout;
 
 /// A process that is killed on drop.
 struct ChildGuard(Child);
@@ -45,7 +45,7 @@ on_both_brokers! {
             example("minimal_host", &broker.url()).stdout(Stdio::null()).spawn().unwrap(),
         );
         let output = tokio::task::spawn_blocking(|| scheduler.wait_with_output());
-        let output = soon("the scheduler ends", output).await.unwrap().unwrap();
+        let output = within_timeout("the scheduler ends", output).await.unwrap().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{stdout}{stderr}");
@@ -71,7 +71,10 @@ async fn grpc_pair_runs_a_workload() {
         .spawn()
         .unwrap();
     let output = tokio::task::spawn_blocking(|| pair.wait_with_output());
-    let output = soon("the pair ends", output).await.unwrap().unwrap();
+    let output = within_timeout("the pair ends", output)
+        .await
+        .unwrap()
+        .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stdout}{stderr}");

@@ -17,7 +17,7 @@ use berth_sdk::scheduler::{
 use crate::support::brokers::TestBroker;
 use crate::support::certificates::CertificateFiles;
 use crate::support::fake_host::RunningHost;
-use crate::support::{eventually, soon};
+use crate::support::{MAX_IN_FLIGHT, eventually, within_timeout};
 
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -40,7 +40,7 @@ async fn host() -> (RunningHost, String) {
     let url = listener.url("127.0.0.1");
     let connection = Connection::over_grpc(endpoints(listener));
     (
-        RunningHost::start_as(connection, ServeOptions::default()),
+        RunningHost::start_with_connection(connection, ServeOptions::default()),
         url,
     )
 }
@@ -79,7 +79,7 @@ async fn commands_a_host() {
     );
     let again = client.start("a", &named("run")).await.unwrap_err();
     assert_eq!(code(&again), Some(409));
-    let failed = client.start("b", &named("refuse")).await.unwrap_err();
+    let failed = client.start("b", &named("fail-start")).await.unwrap_err();
     assert_eq!(code(&failed), None);
     assert_eq!(
         client.status("b").await.unwrap().state,
@@ -114,7 +114,7 @@ async fn both_transports_reach_the_same_workloads() {
     let url = listener.url("127.0.0.1");
     let connection =
         Connection::from(ConnectOptions::to(broker.url())).with_grpc(endpoints(listener));
-    let host = RunningHost::start_as(connection, ServeOptions::default());
+    let host = RunningHost::start_with_connection(connection, ServeOptions::default());
     let over_nats = HostClient::new(bus, host.id.as_str()).unwrap();
     eventually("the host responds", async || {
         over_nats.heartbeat().await.ok()
@@ -189,7 +189,7 @@ async fn distinguishes_failures() {
     let started = other.start("a", &named("run")).await;
     assert_eq!(started, Err(ClientError::NoResponders));
     assert!(
-        host.held_ids().is_empty(),
+        host.live_ids().is_empty(),
         "the host executes only its own commands"
     );
     assert!(matches!(
@@ -240,11 +240,11 @@ async fn crashed_host_loses_the_connection_then_has_no_responders() {
         async move { client.start("h", &named("hang")).await }
     });
     eventually("the start is in progress", async || {
-        (!host.held_ids().is_empty()).then_some(())
+        (!host.live_ids().is_empty()).then_some(())
     })
     .await;
     host.crash().await;
-    let cut = soon("the call ends", pending).await.unwrap();
+    let cut = within_timeout("the call ends", pending).await.unwrap();
     assert!(
         matches!(cut, Err(ClientError::ConnectionLost { .. })),
         "{cut:?}"
@@ -265,15 +265,17 @@ async fn shutdown_releases_the_address_responds_and_stops_workloads() {
         async move { client.start("h", &named("hang")).await }
     });
     eventually("both workloads exist", async || {
-        (host.held_ids().len() == 2).then_some(())
+        (host.live_ids().len() == 2).then_some(())
     })
     .await;
     host.shut_down();
-    let held = host.held.clone();
-    let response = soon("the start gets a response", pending).await.unwrap();
+    let live = host.live.clone();
+    let response = within_timeout("the start gets a response", pending)
+        .await
+        .unwrap();
     assert_eq!(response.unwrap().state, WorkloadState::Stopping);
     host.join().await.unwrap();
-    assert!(held.lock().unwrap().is_empty());
+    assert!(live.lock().unwrap().is_empty());
     assert_eq!(client.status("a").await, Err(ClientError::NoResponders));
 }
 
@@ -282,24 +284,26 @@ async fn burst_is_bounded_and_status_never_waits() {
     let (host, url) = host().await;
     let client = client(&url).await;
     let mut starts = tokio::task::JoinSet::new();
-    for number in 0..600 {
+    let excess = 88;
+    for number in 0..MAX_IN_FLIGHT + excess {
         let client = client.clone();
         starts.spawn(async move { client.start(&number.to_string(), &named("hang")).await });
     }
     eventually("the host has reached its limit", async || {
-        (host.held_ids().len() == 512).then_some(())
+        (host.live_ids().len() == MAX_IN_FLIGHT).then_some(())
     })
     .await;
     let requested_at = Instant::now();
     client.status("0").await.unwrap();
     assert!(requested_at.elapsed() < Duration::from_secs(5));
-    let outcomes = soon("all starts get a response", starts.join_all()).await;
+    let outcomes = within_timeout("all starts get a response", starts.join_all()).await;
     let starting = outcomes
         .iter()
         .filter(|outcome| matches!(outcome, Ok(status) if status.state == WorkloadState::Starting));
-    assert_eq!(starting.count(), 512);
+    assert_eq!(starting.count(), MAX_IN_FLIGHT);
     let errors = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    assert_eq!(errors.filter(|error| code(error) == Some(503)).count(), 88);
+    let overloaded = errors.filter(|error| code(error) == Some(503));
+    assert_eq!(overloaded.count(), excess);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,10 +316,15 @@ async fn heartbeats_reach_a_scheduler_that_starts_later() {
         schedulers: vec![channel(&scheduler).await],
         ..endpoints(listener)
     };
-    let host = RunningHost::start_as(Connection::over_grpc(endpoints), ServeOptions::default());
+    let host = RunningHost::start_with_connection(
+        Connection::over_grpc(endpoints),
+        ServeOptions::default(),
+    );
     let listener = Listener::bind(address, None).await.unwrap();
     let mut heartbeats = Heartbeats::listen(listener);
-    let received = soon("a heartbeat", heartbeats.next()).await.unwrap();
+    let received = within_timeout("a heartbeat", heartbeats.next())
+        .await
+        .unwrap();
     assert_eq!(received.heartbeat.id, host.id);
     assert_eq!(received.heartbeat.hostname, "localhost");
     // The heartbeat names the URL of the host.
@@ -337,8 +346,11 @@ async fn watches_and_commands_a_fleet_without_a_bus() {
         schedulers: vec![channel(&scheduler).await],
         ..endpoints(listener().await)
     };
-    let host = RunningHost::start_as(Connection::over_grpc(endpoints), ServeOptions::default());
-    let joined = soon("the host joins", events.next()).await;
+    let host = RunningHost::start_with_connection(
+        Connection::over_grpc(endpoints),
+        ServeOptions::default(),
+    );
+    let joined = within_timeout("the host joins", events.next()).await;
     let Some(FleetEvent::Joined { host: joined }) = joined else {
         panic!("{joined:?}");
     };
@@ -357,17 +369,20 @@ async fn watches_and_commands_a_fleet_without_a_bus() {
     .await;
 }
 
-async fn over_tls(files: &CertificateFiles, client_ca: bool) -> (RunningHost, String) {
+const ANY_CLIENT: bool = false;
+const ONLY_CLIENTS_WITH_CERTIFICATE: bool = true;
+
+async fn over_tls(files: &CertificateFiles, require_client_cert: bool) -> (RunningHost, String) {
     let tls = ServerTls {
         cert_file: files.server_cert.clone(),
         key_file: files.server_key.clone(),
-        client_ca_file: client_ca.then(|| files.ca.clone()),
+        client_ca_file: require_client_cert.then(|| files.ca.clone()),
     };
     let listener = Listener::bind(loopback(), Some(&tls)).await.unwrap();
     let url = listener.url("127.0.0.1");
     let connection = Connection::over_grpc(endpoints(listener));
     (
-        RunningHost::start_as(connection, ServeOptions::default()),
+        RunningHost::start_with_connection(connection, ServeOptions::default()),
         url,
     )
 }
@@ -383,7 +398,7 @@ async fn with_tls(url: &str, tls: ClientTls) -> HostClient {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_requires_a_trusted_certificate_with_the_right_name() {
     let (_dir, files) = CertificateFiles::generate();
-    let (_host, url) = over_tls(&files, false).await;
+    let (_host, url) = over_tls(&files, ANY_CLIENT).await;
     let trusting = |ca: &std::path::Path| ClientTls {
         ca_file: Some(ca.to_owned()),
         ..ClientTls::default()
@@ -415,7 +430,7 @@ async fn tls_requires_a_trusted_certificate_with_the_right_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mutual_tls_requires_a_client_certificate() {
     let (_dir, files) = CertificateFiles::generate();
-    let (_host, url) = over_tls(&files, true).await;
+    let (_host, url) = over_tls(&files, ONLY_CLIENTS_WITH_CERTIFICATE).await;
     let anonymous = ClientTls {
         ca_file: Some(files.ca.clone()),
         ..ClientTls::default()

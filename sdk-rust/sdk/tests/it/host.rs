@@ -7,7 +7,7 @@ use berth_sdk::host::ServeOptions;
 use crate::support::brokers::{TestBroker, on_both_brokers};
 use crate::support::fake_host::RunningHost;
 use crate::support::wire::Wire;
-use crate::support::{eventually, soon};
+use crate::support::{MAX_IN_FLIGHT, eventually, within_timeout};
 
 /// Starts a host, and a client that has received its first heartbeat.
 async fn start_host(broker: &TestBroker) -> (Wire, RunningHost) {
@@ -42,7 +42,7 @@ on_both_brokers! {
         let heartbeat = wire.command(&host.id, "heartbeat", "not JSON").await.json();
         assert_eq!(heartbeat["id"], host.id);
         assert_eq!(heartbeat["workloadCount"], "1");
-        assert_eq!(host.held_ids(), ["a"]);
+        assert_eq!(host.live_ids(), ["a"]);
         let again = wire.command(&host.id, "workload.start", &start("a", "run")).await;
         assert_eq!(again.state(), ("ERROR".into(), Some(409)));
         let stopped = wire.command(&host.id, "workload.stop", &id("a")).await;
@@ -52,7 +52,7 @@ on_both_brokers! {
             (status.state().0 == "NOT_FOUND").then_some(())
         })
         .await;
-        assert!(host.held_ids().is_empty());
+        assert!(host.live_ids().is_empty());
         let heartbeat = wire.command(&host.id, "heartbeat", "").await.json();
         assert_eq!(heartbeat.get("workloadCount"), None);
         host.shut_down();
@@ -128,8 +128,9 @@ on_both_brokers! {
     async fn burst_gets_replies_in_time_and_status_never_waits(broker: TestBroker) {
         let (mut wire, host) = start_host(&broker).await;
         let subject = format!("runtime.host.{}.workload.start", host.id);
-        // More than the host accepts at once: it refuses the rest immediately.
-        for number in 0..600 {
+        // The host refuses the requests in excess of its limit immediately.
+        let requests = MAX_IN_FLIGHT + 88;
+        for number in 0..requests {
             wire.send_request(&subject, start(&number.to_string(), "hang").as_bytes()).await;
         }
         let requested_at = Instant::now();
@@ -147,23 +148,23 @@ on_both_brokers! {
         assert!(requested_at.elapsed() < Duration::from_secs(5));
         let started = Instant::now();
         let mut starting = 0;
-        while starting + refused < 600 {
+        while starting + refused < requests {
             match wire.receive().await.state() {
                 (state, None) if state == "STARTING" => starting += 1,
                 (state, Some(503)) if state == "ERROR" => refused += 1,
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(starting, 512);
+        assert_eq!(starting, MAX_IN_FLIGHT);
         assert!(started.elapsed() < Duration::from_secs(10));
         // The message of a start appears as soon as its task has been scheduled.
         while wire.command(&host.id, "workload.status", &id("0")).await.message() != "hanging" {
             assert!(started.elapsed() < Duration::from_secs(20));
         }
         host.shut_down();
-        let held = host.held.clone();
+        let live = host.live.clone();
         host.join().await.unwrap();
-        assert!(held.lock().unwrap().is_empty(), "cancelled starts are released");
+        assert!(live.lock().unwrap().is_empty(), "cancelled starts are released");
     }
 
     async fn stop_cancels_a_start(broker: TestBroker) {
@@ -177,7 +178,7 @@ on_both_brokers! {
         assert_eq!([&replies[0].subject, &replies[1].subject], [&pending, &stop]);
         assert!(replies.iter().all(|reply| reply.state() == ("STOPPING".into(), None)));
         eventually("the workload is released", async || {
-            host.held_ids().is_empty().then_some(())
+            host.live_ids().is_empty().then_some(())
         })
         .await;
         eventually("the ID is free", async || {
@@ -189,7 +190,7 @@ on_both_brokers! {
 
     async fn failures_are_reported_and_the_host_continues(broker: TestBroker) {
         let (mut wire, host) = start_host(&broker).await;
-        let refused = wire.command(&host.id, "workload.start", &start("a", "refuse")).await;
+        let refused = wire.command(&host.id, "workload.start", &start("a", "fail-start")).await;
         assert_eq!(refused.state(), ("ERROR".into(), None));
         let again = wire.command(&host.id, "workload.start", &start("a", "run")).await;
         assert_eq!(again.state(), ("RUNNING".into(), None), "no guest has run");
@@ -205,7 +206,7 @@ on_both_brokers! {
         assert_eq!(failed.state().0, "ERROR");
         assert_eq!(failed.message(), "broken");
         eventually("ended workloads are released", async || {
-            (host.held_ids() == ["a"]).then_some(())
+            (host.live_ids() == ["a"]).then_some(())
         })
         .await;
         let status = wire.command(&host.id, "workload.status", &id("c")).await;
@@ -220,7 +221,7 @@ on_both_brokers! {
         let (mut wire, host) = start_host(&broker).await;
         let subject = format!("runtime.host.{}.workload.start", host.id);
         wire.publish(&subject, None, start("a", "run").as_bytes()).await;
-        eventually("the workload runs", async || (host.held_ids() == ["a"]).then_some(())).await;
+        eventually("the workload runs", async || (host.live_ids() == ["a"]).then_some(())).await;
         // A reply must not become a command to another host.
         let other = format!("runtime.host.{}.workload.stop", host.id);
         wire.publish(&subject, Some(&other), start("a", "run").as_bytes()).await;
@@ -234,16 +235,16 @@ on_both_brokers! {
         let subject = format!("runtime.host.{}.workload.start", host.id);
         let pending = wire.send_request(&subject, start("b", "hang").as_bytes()).await;
         eventually("both workloads exist", async || {
-            (host.held_ids().len() == 2).then_some(())
+            (host.live_ids().len() == 2).then_some(())
         })
         .await;
         host.shut_down();
         let reply = wire.receive_on(&pending).await;
         assert_eq!(reply.state(), ("STOPPING".into(), None));
-        let held = host.held.clone();
+        let live = host.live.clone();
         let id = host.id.clone();
         host.join().await.unwrap();
-        assert!(held.lock().unwrap().is_empty());
+        assert!(live.lock().unwrap().is_empty());
         let no_responders = wire.command(&id, "workload.status", "{}").await;
         assert_eq!(no_responders.headers.status, Some(503));
     }
@@ -255,13 +256,14 @@ on_both_brokers! {
         broker.restart().await;
         let mut wire = Wire::connect(&broker.url()).await;
         wire.subscribe("runtime.operator.heartbeat.>").await;
-        // Its heartbeat may precede the subscription, so a request shows that it is back.
+        // The heartbeat of the host may precede the subscription, so a request shows that the host
+        // is back.
         eventually("the host is back", async || {
             let reply = wire.command(&host.id, "workload.status", &id("a")).await;
             (reply.headers.status.is_none() && reply.state().0 == "RUNNING").then_some(())
         })
         .await;
-        assert_eq!(host.held_ids(), ["a"], "the workload kept running");
+        assert_eq!(host.live_ids(), ["a"], "the workload kept running");
         assert!(wire.sync().await.len() <= 1, "no burst");
     }
 }
@@ -289,7 +291,7 @@ async fn reply_is_shortened_to_the_payload_limit() {
     let (mut wire, host) = start_host(&broker).await;
     let long = "\u{7}".repeat(200);
     let refused = wire
-        .command(&host.id, "workload.start", &start(&long, "refuse"))
+        .command(&host.id, "workload.start", &start(&long, "fail-start"))
         .await;
     assert_eq!((refused.state().0, refused.id()), ("ERROR".into(), long));
     assert!(refused.payload.len() <= 2048 && refused.message().ends_with("xx…"));
@@ -304,7 +306,7 @@ async fn heartbeats_follow_their_interval() {
         heartbeat_interval: Duration::from_secs(1),
         ..ServeOptions::default()
     };
-    let host = RunningHost::start_with(&broker.url(), options);
+    let host = RunningHost::start_with_options(&broker.url(), options);
     let first = wire.receive().await;
     let received_at = Instant::now();
     let second = wire.receive().await;
@@ -319,7 +321,7 @@ async fn heartbeats_follow_their_interval() {
     assert!(first["startedAt"].as_str().is_some_and(|at| at.len() >= 20));
     host.crash().await;
     assert_eq!(
-        soon("no responders are left", wire.command("x", "heartbeat", ""))
+        within_timeout("no responders are left", wire.command("x", "heartbeat", ""))
             .await
             .headers
             .status,
@@ -330,7 +332,7 @@ async fn heartbeats_follow_their_interval() {
 #[tokio::test]
 async fn rejects_invalid_options() {
     let error = async |options: ServeOptions| {
-        RunningHost::start_with("nats://127.0.0.1:1", options)
+        RunningHost::start_with_options("nats://127.0.0.1:1", options)
             .join()
             .await
             .unwrap_err()

@@ -13,7 +13,7 @@ use berth_sdk::scheduler::{
 use crate::support::brokers::{TestBroker, on_both_brokers};
 use crate::support::fake_host::RunningHost;
 use crate::support::wire::Wire;
-use crate::support::{eventually, soon};
+use crate::support::{eventually, within_timeout};
 
 async fn bus(broker: &TestBroker) -> Bus {
     Bus::connect(&ConnectOptions::to(broker.url()))
@@ -30,7 +30,7 @@ fn named(name: &str) -> Workload {
 
 /// Returns the next event that matches, and skips others.
 async fn event<T>(events: &mut FleetEvents, select: impl Fn(FleetEvent) -> Option<T>) -> T {
-    soon("a fleet event", async {
+    within_timeout("a fleet event", async {
         loop {
             if let Some(found) = select(events.next().await.expect("the fleet is watched")) {
                 return found;
@@ -50,7 +50,7 @@ on_both_brokers! {
         assert_eq!((started.workload_id.as_str(), started.state), ("a", WorkloadState::Running));
         let again = client.start("a", &named("run")).await.unwrap_err();
         assert!(matches!(again, ClientError::Refused { code: Some(409), .. }), "{again:?}");
-        let failed = client.start("b", &named("refuse")).await.unwrap_err();
+        let failed = client.start("b", &named("fail-start")).await.unwrap_err();
         let ClientError::Refused { code: None, state: WorkloadState::Error, .. } = failed else {
             panic!("{failed:?}");
         };
@@ -199,7 +199,7 @@ on_both_brokers! {
         heartbeat("h", r#"{"id":"h","friendlyName":"f","labels":{"zone":"b"},"startedAt":"2020-01-01T00:00:09Z"}"#).await;
         let mut received = Vec::new();
         for _ in 0..4 {
-            received.push(match soon("an event", events.next()).await.unwrap() {
+            received.push(match within_timeout("an event", events.next()).await.unwrap() {
                 FleetEvent::Joined { host } => format!("joined {}", host.heartbeat.id),
                 FleetEvent::Changed { host } => format!("changed {:?}", host.heartbeat.labels),
                 FleetEvent::Lost { host_id, reason } => format!("lost {host_id} {reason:?}"),

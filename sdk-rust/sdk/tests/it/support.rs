@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Far longer than any wait takes, even on a busy machine.
+/// Time limit of each wait, far longer than any wait takes even on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Waits until a condition yields a value; panics after [`TIMEOUT`].
@@ -25,8 +25,11 @@ pub async fn eventually<T>(description: &str, mut condition: impl AsyncFnMut() -
     }
 }
 
+/// Limit of starts and stops in flight in a host.
+pub const MAX_IN_FLIGHT: usize = 512;
+
 /// Awaits a future; panics after [`TIMEOUT`].
-pub async fn soon<T>(description: &str, future: impl Future<Output = T>) -> T {
+pub async fn within_timeout<T>(description: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(TIMEOUT, future).await {
         Ok(value) => value,
         Err(_) => panic!("timed out: {description}"),

@@ -8,7 +8,7 @@ use crate::models::scheduler::state::Replica;
 use crate::models::scheduler::{Model, Mutant};
 
 impl Model {
-    /// Writes the statuses of all objects and removes those of deleted ones.
+    /// Writes the status files of all objects and removes the status files of deleted objects.
     pub(in crate::models::scheduler) fn write_statuses(&mut self) {
         let mut keys = BTreeSet::new();
         let mut documents: Vec<(String, Value)> = Vec::new();
@@ -20,7 +20,7 @@ impl Model {
                 let object = self.store.objects.get(key).cloned().unwrap_or_default();
                 documents.push((
                     key.clone(),
-                    with_status(object, &condition(false, "Refused", reason), json!({})),
+                    with_status(object, &condition_not_ready("Refused", reason), json!({})),
                 ));
             }
         }
@@ -105,11 +105,11 @@ impl Model {
             .iter()
             .any(|replica| replica.revision != revision);
         let condition = if self.is(Mutant::BlockedRolloutShownAsReady) && is_rolling {
-            condition(true, "Available", "")
+            condition_ready("")
         } else if is_complete {
-            condition(true, "Available", &reason)
+            condition_ready(&reason)
         } else {
-            condition(false, "Progressing", &reason)
+            condition_not_ready("Progressing", &reason)
         };
         let replicas = json!({ "replicas": {
             "expected": size,
@@ -138,12 +138,11 @@ impl Model {
         if self.is(Mutant::SecretInMessage) {
             message.push_str(&replica.request);
         }
-        let reason = if replica.is_ready() {
-            "Available"
+        let mut condition = if replica.is_ready() {
+            condition_ready(&message)
         } else {
-            "Reconcile"
+            condition_not_ready("Reconcile", &message)
         };
-        let mut condition = condition(replica.is_ready(), reason, &message);
         if let (Some(Mutant::NoReadyCondition), Some(condition)) =
             (self.options.mutant, condition.as_object_mut())
         {
@@ -161,9 +160,12 @@ fn placement_status(replica: &Replica, model: &Model) -> Value {
     json!({ "hostId": replica.host, "workloadId": replica.id, "environment": environment })
 }
 
-fn condition(is_ready: bool, reason: &str, message: &str) -> Value {
-    let status = if is_ready { "True" } else { "False" };
-    json!({ "type": "Ready", "status": status, "reason": reason, "message": message })
+fn condition_ready(message: &str) -> Value {
+    json!({ "type": "Ready", "status": "True", "reason": "Available", "message": message })
+}
+
+fn condition_not_ready(reason: &str, message: &str) -> Value {
+    json!({ "type": "Ready", "status": "False", "reason": reason, "message": message })
 }
 
 fn with_status(mut object: Value, condition: &Value, mut status: Value) -> Value {

@@ -20,7 +20,7 @@ pub(super) async fn other_namespace(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let foreign = cx.workload("foreign").namespace("elsewhere");
     cx.submit(&foreign).await?;
-    // A later workload in the scheduler's own namespace runs.
+    // A workload in the scheduler's own namespace, submitted later, shows that the scheduler works.
     cx.deploy("app", 1, SCHED_SCALE_001).await?;
     cx.assert_no_start(SCHED_KUBE_013, "foreign").await;
     let object = observe(cx, &foreign.key())
@@ -112,7 +112,7 @@ pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
     cx.require_running("app", 1, SCHED_CRD_007).await?;
     let cluster = cluster(cx)?;
     cluster
-        .delete(&artifact.key(), false)
+        .delete(&artifact.key())
         .await
         .map_err(cluster_error)?;
     let description = "the Artifact exists while it is in use";
@@ -132,7 +132,10 @@ pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
     let deleted = cx.eventually(within, description, || async {
         match observe(cx, &artifact.key()).await {
             Err(_) => Ok(()),
-            Ok(object) => Err(format!("it has the finalizers {:?}", finalizers(&object))),
+            Ok(object) => Err(format!(
+                "the Artifact has the finalizers {:?}",
+                finalizers(&object)
+            )),
         }
     });
     cx.claim(SCHED_KUBE_015).met(deleted.await);
@@ -142,11 +145,11 @@ pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
 pub(super) async fn idle(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (app, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
-    cx.wait_for_ready(&app, true, cx.timings().show)
+    cx.wait_for_ready(&app, cx.timings().show)
         .await
         .or_blocked(cx, SCHED_CRD_011)?;
     // Wait for the last update of the counts.
-    cx.advance(Duration::from_secs(2)).await;
+    cx.wait(Duration::from_secs(2)).await;
     let before = resource_versions(cx).await.map_err(Blocked::Harness)?;
     let idle = cx.consistently(IDLE, "no object is written", || async {
         let now = resource_versions(cx).await?;

@@ -253,7 +253,7 @@ pub(super) async fn foreground_deletion(cx: &ScenarioContext) -> Flow {
     let before = children(cx).await.map_err(Blocked::Harness)?;
     let starts = cx.starts_of("app").len();
     cluster(cx)?
-        .delete(&app.key(), true)
+        .delete_in_foreground(&app.key())
         .await
         .map_err(cluster_error)?;
     let within = cx.timings().act + cx.timings().cleanup;
@@ -263,7 +263,9 @@ pub(super) async fn foreground_deletion(cx: &ScenarioContext) -> Flow {
         let created: Vec<&String> = now.difference(&before).collect();
         let started = cx.starts_of("app").len() - starts;
         if !created.is_empty() || started > 0 {
-            return Err(format!("{created:?} were created, {started} starts"));
+            return Err(format!(
+                "{created:?} were created, and {started} starts were sent"
+            ));
         }
         let deployment = observe(cx, &app.key()).await.is_ok();
         match (deployment, now.len()) {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{address, cluster, cluster_error, finalizers, find, observe, plain_object, text};
+use super::{
+    cluster, cluster_error, finalizers, find, observe, plain_object, random_address, text,
+};
 use crate::check::outcome::{Blocked, Flow};
 use crate::scheduler::context::{RunningWorkload, ScenarioContext};
 use crate::scheduler::manifest::{Key, Manifest};
@@ -14,7 +16,7 @@ use crate::spec::requirements::*;
 
 const POD_FINALIZER: &str = "runtime.wasmcloud.dev/pod-host-finalizer";
 
-/// Creates a Pod with this IP address that is scheduled to no Node.
+/// Creates a Pod with this IP address that is not scheduled to any Node.
 async fn create_pod(cx: &ScenarioContext, name: &str, ip: &str) -> Result<Manifest, Blocked> {
     let pod = plain_object("v1", "Pod", &cx.name(name))
         .with(
@@ -47,30 +49,36 @@ async fn wait_for_finalizer(cx: &ScenarioContext, pod: &Manifest) -> Result<(), 
         if finalizers(&object).contains(&POD_FINALIZER) {
             Ok(())
         } else {
-            Err(format!("it has the finalizers {:?}", finalizers(&object)))
+            Err(format!(
+                "the Pod has the finalizers {:?}",
+                finalizers(&object)
+            ))
         }
     });
     has_finalizer.await.or_blocked(cx, SCHED_KUBE_003)
 }
 
 pub(super) async fn pod_finalizer(cx: &ScenarioContext) -> Flow {
-    let host_ip = address();
+    let host_ip = random_address();
     let config = cx.host_config("a");
     cx.start_host(config.heartbeat_field("hostname", json!(host_ip)))
         .await?;
     // The host of the second Pod never sends a heartbeat.
-    for (name, ip) in [("pod", host_ip), ("without-host", address())] {
+    for (name, ip) in [("pod", host_ip), ("without-host", random_address())] {
         let pod = create_pod(cx, name, &ip).await?;
         wait_for_finalizer(cx, &pod).await?;
         cluster(cx)?
-            .delete(&pod.key(), false)
+            .delete(&pod.key())
             .await
             .map_err(cluster_error)?;
         let description = "the finalizer is removed, and the Pod is deleted";
         let deleted = cx.eventually(cx.timings().notice, description, || async {
             match observe(cx, &pod.key()).await {
                 Err(_) => Ok(()),
-                Ok(object) => Err(format!("it has the finalizers {:?}", finalizers(&object))),
+                Ok(object) => Err(format!(
+                    "the Pod has the finalizers {:?}",
+                    finalizers(&object)
+                )),
             }
         });
         cx.claim(SCHED_KUBE_004).met(deleted.await);
@@ -79,7 +87,7 @@ pub(super) async fn pod_finalizer(cx: &ScenarioContext) -> Flow {
 }
 
 pub(super) async fn pod_deleted(cx: &ScenarioContext) -> Flow {
-    let host_ip = address();
+    let host_ip = random_address();
     let config = cx.host_config("a");
     cx.start_host(config.heartbeat_field("hostname", json!(host_ip)))
         .await?;
@@ -88,12 +96,12 @@ pub(super) async fn pod_deleted(cx: &ScenarioContext) -> Flow {
     wait_for_finalizer(cx, &pod).await?;
     let config = cx.host_config("b");
     let b = cx
-        .start_host(config.heartbeat_field("hostname", json!(address())))
+        .start_host(config.heartbeat_field("hostname", json!(random_address())))
         .await?;
     // The second host must be registered before the Pod of the first one is deleted.
-    cx.advance(cx.timings().register).await;
+    cx.wait(cx.timings().register).await;
     cluster(cx)?
-        .delete(&pod.key(), false)
+        .delete(&pod.key())
         .await
         .map_err(cluster_error)?;
     let restarted = cx.eventually(
@@ -128,7 +136,7 @@ async fn deploy_routed(
     let mut started = Vec::new();
     for letter in ('a'..='z').take(hosts) {
         let config = cx.host_config(&letter.to_string());
-        let config = config.heartbeat_field("hostname", json!(address()));
+        let config = config.heartbeat_field("hostname", json!(random_address()));
         started.push(cx.start_host(config).await?);
     }
     let name = cx.name("service");
@@ -229,7 +237,8 @@ async fn wait_for_routes(
 }
 
 pub(super) async fn endpoints(cx: &ScenarioContext) -> Flow {
-    let routed = deploy_routed(cx, 3, 2).await?;
+    let (hosts, replicas) = (3, 2);
+    let routed = deploy_routed(cx, hosts, replicas).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;
     cx.claim(SCHED_KUBE_006)
@@ -264,7 +273,7 @@ pub(super) async fn endpoints(cx: &ScenarioContext) -> Flow {
         cx.claim(SCHED_KUBE_006)
             .met(wait_for_routes(cx, &routed, within).await);
     }
-    // A host fails.
+    // A host ends, so its address must disappear.
     if let Some(workload) = cx.running("app").first() {
         workload.host.kill();
         let within = cx.timings().notice + cx.timings().show;
@@ -276,7 +285,8 @@ pub(super) async fn endpoints(cx: &ScenarioContext) -> Flow {
 
 /// The EndpointSlices are changed and deleted by another client, and must be repaired.
 pub(super) async fn endpoints_repaired(cx: &ScenarioContext) -> Flow {
-    let routed = deploy_routed(cx, 2, 2).await?;
+    let (hosts, replicas) = (2, 2);
+    let routed = deploy_routed(cx, hosts, replicas).await?;
     // The Service is created after the workloads.
     cx.submit(&routed.service).await?;
     let act = cx.timings().act;
@@ -293,8 +303,9 @@ pub(super) async fn endpoints_repaired(cx: &ScenarioContext) -> Flow {
         .map_err(Blocked::Harness)?;
     let keys: Vec<Key> = first.iter().map(Key::of).collect();
     for key in &keys {
-        let wrong_address =
-            json!({ "endpoints": [{ "addresses": [address()], "conditions": { "ready": true } }] });
+        let wrong_address = json!({ "endpoints": [{
+            "addresses": [random_address()], "conditions": { "ready": true },
+        }] });
         cluster
             .patch(key, wrong_address)
             .await
@@ -303,7 +314,7 @@ pub(super) async fn endpoints_repaired(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_KUBE_007)
         .met(wait_for_routes(cx, &routed, act).await);
     for key in &keys {
-        cluster.delete(key, false).await.map_err(cluster_error)?;
+        cluster.delete(key).await.map_err(cluster_error)?;
     }
     cx.claim(SCHED_KUBE_007)
         .met(wait_for_routes(cx, &routed, act).await);
@@ -311,7 +322,8 @@ pub(super) async fn endpoints_repaired(cx: &ScenarioContext) -> Flow {
 }
 
 pub(super) async fn endpoint_removed_before_stop(cx: &ScenarioContext) -> Flow {
-    let routed = deploy_routed(cx, 2, 2).await?;
+    let (hosts, replicas) = (2, 2);
+    let routed = deploy_routed(cx, hosts, replicas).await?;
     cx.submit(&routed.service).await?;
     let within = cx.timings().act + cx.timings().show;
     wait_for_routes(cx, &routed, within)

@@ -12,17 +12,17 @@ use crate::scheduler::simulated_host::SimulatedHost;
 use crate::spec::requirements::*;
 use crate::wire::response::State;
 
-/// Name of the Lease that all schedulers of these kinds share.
+/// Name of the Lease that all schedulers of these custom resources share.
 const LEASE: &str = "d34db3ef.wasmcloud.dev";
 /// Characters in the hash of a template.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// Takes over a running and ready deployment with two replicas, with all objects as another
-/// scheduler leaves them.
+/// A deployment with two ready replicas exists, with all objects as another scheduler leaves them.
+/// The scheduler must take it over without a start or a stop.
 pub(super) async fn takeover(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     for host in [&a, &b] {
-        // The other scheduler has created their Host objects, too.
+        // The Host objects are among the objects that the other scheduler leaves.
         let id = host.id();
         let registered = cx.eventually(cx.timings().register, "a Host object exists", || {
             host_object(cx, &id)
@@ -87,16 +87,18 @@ async fn create_deployment(cx: &ScenarioContext) -> Result<Value, Blocked> {
     let name = cx.name("app-7xk2p");
     let set = Manifest::deployment(&name, "", "", 2)
         .with("/kind", json!("WorkloadReplicaSet"))
-        .with("/spec/template/spec", spec(&app))
+        .with("/spec/template/spec", template_spec(&app))
         .with(
             "/metadata/labels",
             json!({ "runtime.wasmcloud.dev/workload-deployment": cx.name("app") }),
         )
-        .with("/metadata/ownerReferences", owner(&deployment));
+        .with("/metadata/ownerReferences", owner_references(&deployment));
     cx.submit(&set).await?;
     let counts = json!({ "expected": 2, "current": 2, "ready": 2 });
-    let status =
-        json!({ "replicas": counts, "conditions": conditions(&["ScaleUp", "ScaleDown", "Ready"]) });
+    let status = json!({
+        "replicas": counts,
+        "conditions": true_conditions(&["ScaleUp", "ScaleDown", "Ready"]),
+    });
     cluster
         .set_status(&set.key(), status)
         .await
@@ -104,7 +106,7 @@ async fn create_deployment(cx: &ScenarioContext) -> Result<Value, Blocked> {
     let status = json!({
         "currentReplicaSet": { "name": name }, "replicas": counts, "currentReplicas": 2,
         "selector": format!("runtime.wasmcloud.dev/workload-deployment={}", cx.name("app")),
-        "conditions": conditions(&["Artifact", "Sync", "Deploy", "Scale", "Ready"]),
+        "conditions": true_conditions(&["Artifact", "Sync", "Deploy", "Scale", "Ready"]),
     });
     cluster
         .set_status(&app.key(), status)
@@ -120,7 +122,7 @@ async fn create_workload(
     host: &SimulatedHost,
     suffix: &str,
 ) -> Result<(), Blocked> {
-    let spec = spec(&cx.deployment("app", 2));
+    let spec = template_spec(&cx.deployment("app", 2));
     let name = format!("{}-{suffix}", Key::of(set).name);
     let workload = Manifest::workload(&name, "", "")
         .with("/spec", spec.clone())
@@ -132,7 +134,7 @@ async fn create_workload(
             "/metadata/finalizers",
             json!(["runtime.wasmcloud.dev/workload-finalizer"]),
         )
-        .with("/metadata/ownerReferences", owner(set));
+        .with("/metadata/ownerReferences", owner_references(set));
     cx.submit(&workload).await?;
     let object = observe(cx, &workload.key())
         .await
@@ -140,7 +142,7 @@ async fn create_workload(
     let id = text(&object, "/metadata/uid");
     let status = json!({
         "hostId": host.id(), "workloadId": id,
-        "conditions": conditions(&["Config", "HostSelection", "Placement", "Sync", "Ready"]),
+        "conditions": true_conditions(&["Config", "HostSelection", "Placement", "Sync", "Ready"]),
     });
     let updated = cluster(cx)?.set_status(&workload.key(), status).await;
     updated.map_err(cluster_error)?;
@@ -190,24 +192,24 @@ pub(super) async fn lease(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_KUBE_012).holds(
         "the scheduler holds the Lease",
         !matches!(holder.as_str(), "" | "operator_1"),
-        || format!("its holder is {holder:?}"),
+        || format!("the holder is {holder:?}"),
     );
     Ok(())
 }
 
-fn spec(deployment: &Manifest) -> Value {
+fn template_spec(deployment: &Manifest) -> Value {
     let spec = deployment.json().pointer("/spec/template/spec");
     spec.cloned().unwrap_or_default()
 }
 
-fn owner(object: &Value) -> Value {
+fn owner_references(object: &Value) -> Value {
     json!([{
         "apiVersion": API_VERSION, "kind": text(object, "/kind"), "name": text(object, "/metadata/name"),
         "uid": text(object, "/metadata/uid"), "controller": true, "blockOwnerDeletion": true,
     }])
 }
 
-fn conditions(names: &[&str]) -> Value {
+fn true_conditions(names: &[&str]) -> Value {
     let entry = |name: &&str| {
         json!({
             "type": name, "status": "True", "reason": "Available", "message": "",

@@ -1,6 +1,6 @@
 ;; Parses paths of the form `/VERB/ARGUMENT`.
-;; code
-;; The path after its second slash; empty without one.
+;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Part of the path after its second slash; empty if there is no second slash.
 (global $argument_ptr (mut i32) (i32.const 0))
 (global $argument_len (mut i32) (i32.const 0))
 

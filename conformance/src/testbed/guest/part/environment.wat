@@ -1,9 +1,9 @@
 ;; The value of the first environment variable, and the position of its first slash.
 (import "wasi:cli/environment@0.2.0" "get-environment" (func $get_environment (param i32)))
-;; code
+;; end of imports: recipe.rs adds the parts, which define the other functions
 (global $value_ptr (mut i32) (i32.const 0))
 (global $value_len (mut i32) (i32.const 0))
-;; Number of bytes before the first slash; the whole length without one.
+;; Number of bytes before the first slash; the whole length if there is no slash.
 (global $slash (mut i32) (i32.const 0))
 
 ;; Reads the first variable. Returns whether it exists and is not empty.

@@ -17,7 +17,7 @@
   (func $write_stream (param i32 i32 i32 i32)))
 (import "wasi:io/streams@0.2.0" "[resource-drop]output-stream"
   (func $drop_output (param i32)))
-;; code
+;; end of imports: recipe.rs adds the parts, which define the other functions
 (global $path_ptr (mut i32) (i32.const 0))
 (global $path_len (mut i32) (i32.const 0))
 (global $body (mut i32) (i32.const 0))

@@ -61,7 +61,7 @@ fn create_sets_uid_version_and_generation() {
     );
     assert!(metadata.creation_timestamp.is_some());
     let Object::Workload(created) = created else {
-        panic!()
+        panic!("not a workload")
     };
     assert_eq!(created.status, None);
     let again = objects.write(Write::Create(workload("a")), context("u-2"));

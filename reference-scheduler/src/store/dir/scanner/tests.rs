@@ -83,7 +83,7 @@ fn scans_subdirectories_and_skips_other_files() {
 }
 
 #[test]
-fn first_of_two_manifests_with_one_name_wins() {
+fn first_of_two_manifests_with_same_name_takes_precedence() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "b.yaml", "x");
     put(folder.path(), "a.yaml", "x");

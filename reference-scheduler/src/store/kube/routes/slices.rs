@@ -1,4 +1,4 @@
-//! Desired EndpointSlices of a Service. Pure.
+//! Desired EndpointSlices of a Service, without I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::revision::fnv1a;
 
-/// Label of slices that this scheduler or upstream's maintains.
+/// Label of slices that this scheduler or wasmCloud's operator maintains.
 pub(super) const MANAGER_LABEL: &str = "wasmcloud.dev/route-manager";
 /// Label by which Kubernetes finds the slices of a Service.
 pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// Name of the HTTP port of hosts, the same as upstream's.
+/// Name of the HTTP port of hosts, the same as in wasmCloud's operator.
 const PORT_NAME: &str = "http";
 
 /// Maximum number of endpoints in a slice, the same as in Kubernetes' own controller: each change
@@ -30,7 +30,8 @@ pub(super) struct ServiceFacts {
     pub namespace: String,
     pub name: String,
     pub uid: String,
-    /// Whether its port has no name; the endpoint port must then have no name either.
+    /// Whether a port of the Service has no name. In this case an endpoint port must have no name
+    /// either.
     pub has_unnamed_port: bool,
 }
 
@@ -120,8 +121,8 @@ fn desired(
     slices
 }
 
-/// Returns the group whose slice gets the name that upstream uses for its only slice: the group
-/// that already has it, else the lowest port of IPv4.
+/// Returns the group whose slice has the name that wasmCloud's operator uses for its only slice:
+/// the group of the existing slice with this name, else the lowest port of IPv4.
 fn first_group(
     mut groups: impl Iterator<Item = (bool, u16)> + Clone,
     slice: Option<&EndpointSlice>,
@@ -171,7 +172,7 @@ fn slice(
         protocol: Some("TCP".to_owned()),
         app_protocol: None,
     };
-    // Sorted as text, the same as in upstream's slices.
+    // Sorted as text, as in the slices of wasmCloud's operator.
     let mut endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect();
     endpoints.sort_by(|a, b| a.addresses.cmp(&b.addresses));
     EndpointSlice {
@@ -204,7 +205,8 @@ fn slice(
     }
 }
 
-/// Returns whether `old` contains everything of `new` and does not contradict it.
+/// Returns whether `old` has the desired state: the endpoints and ports of `new`, and at least its
+/// labels and owners.
 fn matches_desired(old: &EndpointSlice, new: &EndpointSlice) -> bool {
     let labels = |slice: &EndpointSlice| slice.metadata.labels.clone().unwrap_or_default();
     let (old_labels, owners) = (

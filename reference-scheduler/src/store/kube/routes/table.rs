@@ -1,6 +1,7 @@
-//! State from which routes are derived: Workloads, Hosts, Services, Pods and existing slices. Pure.
+//! State from which routes are derived: Workloads, Hosts, Services, Pods and existing slices,
+//! without I/O.
 //!
-//! Every change returns the affected Services.
+//! Every method that changes the state returns the affected Services.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -14,8 +15,8 @@ use super::slices::{self, Backend, Plan, SERVICE_LABEL, ServiceFacts};
 use crate::api::{Host, Key, Kind, Object, Workload, is_true, names};
 use crate::fault_injection::Breakage;
 
-/// Independent watches. Nothing is decided before all of them are listed: a Service would lose the
-/// endpoints that are not known yet.
+/// Independent watches. No slice is changed before all of them are listed, because a Service would
+/// lose the endpoints that are not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Informer {
     /// Workloads and Hosts.
@@ -39,7 +40,8 @@ pub(super) struct RouteTable {
     pods: HashMap<ServiceKey, PodFacts>,
     /// Workloads by Service.
     by_service: HashMap<ServiceKey, BTreeSet<Key>>,
-    /// Number of pending lists of each informer; missing before its watch starts.
+    /// Number of watches of each informer that have not listed all objects yet. The entry is
+    /// missing before the watches start.
     pending_lists: BTreeMap<Informer, usize>,
 }
 
@@ -59,7 +61,7 @@ struct WorkloadFacts {
 
 #[derive(Debug, PartialEq, Eq)]
 struct PodFacts {
-    /// Hostname, if it differs from the name.
+    /// Hostname, if it differs from the name of the Pod.
     hostname: Option<String>,
     address: Option<IpAddr>,
 }
@@ -104,26 +106,26 @@ impl RouteTable {
         .all(|informer| self.pending_lists.get(informer) == Some(&0))
     }
 
-    pub(super) fn object_applied(&mut self, object: &Object) -> Vec<ServiceKey> {
+    pub(super) fn on_object_applied(&mut self, object: &Object) -> Vec<ServiceKey> {
         match object {
-            Object::Host(host) => self.host_applied(object.key(), host),
-            Object::Workload(workload) => self.workload_applied(object.key(), workload),
+            Object::Host(host) => self.on_host_applied(object.key(), host),
+            Object::Workload(workload) => self.on_workload_applied(object.key(), workload),
             _ => Vec::new(),
         }
     }
 
-    pub(super) fn object_removed(&mut self, key: &Key) -> Vec<ServiceKey> {
+    pub(super) fn on_object_removed(&mut self, key: &Key) -> Vec<ServiceKey> {
         match key.kind {
             Kind::Host => self
                 .hosts
                 .remove(key)
                 .map_or_else(Vec::new, |removed| self.services_on_host(&removed.id)),
-            Kind::Workload => self.workload_removed(key).into_iter().collect(),
+            Kind::Workload => self.on_workload_removed(key).into_iter().collect(),
             _ => Vec::new(),
         }
     }
 
-    fn host_applied(&mut self, key: Key, host: &Host) -> Vec<ServiceKey> {
+    fn on_host_applied(&mut self, key: Key, host: &Host) -> Vec<ServiceKey> {
         let facts = HostFacts {
             id: host.host_id.clone(),
             hostname: host.hostname.clone(),
@@ -139,7 +141,7 @@ impl RouteTable {
         affected
     }
 
-    fn workload_applied(&mut self, key: Key, workload: &Workload) -> Vec<ServiceKey> {
+    fn on_workload_applied(&mut self, key: Key, workload: &Workload) -> Vec<ServiceKey> {
         let metadata = &workload.metadata;
         let service = workload
             .spec
@@ -159,7 +161,7 @@ impl RouteTable {
         if self.workloads.get(&key) == facts.as_ref() {
             return Vec::new();
         }
-        let mut affected: Vec<ServiceKey> = self.workload_removed(&key).into_iter().collect();
+        let mut affected: Vec<ServiceKey> = self.on_workload_removed(&key).into_iter().collect();
         if let Some(facts) = facts {
             affected.push(facts.service.clone());
             self.by_service
@@ -171,7 +173,7 @@ impl RouteTable {
         affected
     }
 
-    fn workload_removed(&mut self, key: &Key) -> Option<ServiceKey> {
+    fn on_workload_removed(&mut self, key: &Key) -> Option<ServiceKey> {
         let removed = self.workloads.remove(key)?;
         if let Some(others) = self.by_service.get_mut(&removed.service) {
             others.remove(key);
@@ -182,7 +184,7 @@ impl RouteTable {
         Some(removed.service)
     }
 
-    pub(super) fn service_applied(&mut self, service: &Service) -> Vec<ServiceKey> {
+    pub(super) fn on_service_applied(&mut self, service: &Service) -> Vec<ServiceKey> {
         let key = key_of(&service.metadata);
         let ports = service
             .spec
@@ -200,16 +202,16 @@ impl RouteTable {
             return Vec::new();
         }
         self.services.insert(key.clone(), facts);
-        self.if_relevant(key)
+        self.only_if_relevant(key)
     }
 
-    pub(super) fn service_removed(&mut self, service: &Service) -> Vec<ServiceKey> {
+    pub(super) fn on_service_removed(&mut self, service: &Service) -> Vec<ServiceKey> {
         let key = key_of(&service.metadata);
         self.services.remove(&key);
-        self.if_relevant(key)
+        self.only_if_relevant(key)
     }
 
-    pub(super) fn slice_applied(&mut self, slice: EndpointSlice) -> Vec<ServiceKey> {
+    pub(super) fn on_slice_applied(&mut self, slice: EndpointSlice) -> Vec<ServiceKey> {
         let Some(service) = service_of(&slice) else {
             return Vec::new();
         };
@@ -226,7 +228,7 @@ impl RouteTable {
         }
     }
 
-    pub(super) fn slice_removed(&mut self, slice: &EndpointSlice) -> Vec<ServiceKey> {
+    pub(super) fn on_slice_removed(&mut self, slice: &EndpointSlice) -> Vec<ServiceKey> {
         let Some(service) = service_of(slice) else {
             return Vec::new();
         };
@@ -239,7 +241,7 @@ impl RouteTable {
         vec![service]
     }
 
-    pub(super) fn pod_applied(&mut self, pod: &Pod) -> Vec<ServiceKey> {
+    pub(super) fn on_pod_applied(&mut self, pod: &Pod) -> Vec<ServiceKey> {
         let key = key_of(&pod.metadata);
         let address = pod
             .status
@@ -259,7 +261,7 @@ impl RouteTable {
         affected
     }
 
-    pub(super) fn pod_removed(&mut self, pod: &Pod) -> Vec<ServiceKey> {
+    pub(super) fn on_pod_removed(&mut self, pod: &Pod) -> Vec<ServiceKey> {
         let key = key_of(&pod.metadata);
         let removed = self.pods.remove(&key);
         removed.map_or_else(Vec::new, |removed| {
@@ -272,7 +274,7 @@ impl RouteTable {
         if !self.is_complete() {
             return None;
         }
-        // The slices of a deleted Service are deleted with it, as it owns them.
+        // The Service owns its slices, so they are deleted with it.
         let service = self.services.get(key)?;
         let none = BTreeMap::new();
         Some(slices::plan(
@@ -335,8 +337,8 @@ impl RouteTable {
             .collect()
     }
 
-    /// Returns the Service if workloads refer to it or it has slices of ours.
-    fn if_relevant(&self, key: ServiceKey) -> Vec<ServiceKey> {
+    /// Returns the Service if workloads refer to it or this scheduler maintains slices of it.
+    fn only_if_relevant(&self, key: ServiceKey) -> Vec<ServiceKey> {
         let is_relevant = self.by_service.contains_key(&key) || self.slices.contains_key(&key);
         is_relevant.then_some(key).into_iter().collect()
     }

@@ -84,7 +84,7 @@ fn keeps_finalizers_of_others() {
 }
 
 #[test]
-fn sets_and_removes_annotations_and_skips_empty_updates() {
+fn sets_and_removes_annotations_and_skips_patches_without_change() {
     let patch = |name: &str, value: Option<&str>| MetadataPatch {
         annotations: BTreeMap::from([(name.to_owned(), value.map(str::to_owned))]),
         ..MetadataPatch::default()

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// Time for a graceful shutdown before a process is killed. A host grants its requests 10 s.
+/// Time for a graceful shutdown before a process is killed, longer than any program of `dev` needs.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running process, killed on drop.
@@ -43,7 +43,8 @@ impl Child {
     /// Starts a program from the directory of this one, or else from the `PATH`.
     pub fn spawn(name: &str, program: &'static str, flags: Vec<String>) -> Result<Self, Failure> {
         let mut command = Command::new(path_of(program));
-        // Variables meant for berthctl or for one host would apply to every child.
+        // `BERTH_` variables are meant for berthctl or for one host, but every child would inherit
+        // them.
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_berth_variable(name)) {
             command.env_remove(name);
         }

@@ -7,7 +7,7 @@ use berth_sdk::scheduler::{ClientError, HostClient, Status};
 use tokio::time::{Instant, sleep};
 
 use super::{Outcome, RETRY_DELAY, START_TIMEOUT, Scheduler, State};
-use crate::manifest::Manifest;
+use crate::manifest::DesiredWorkload;
 
 /// Interval between status requests for a running ID.
 const RUNNING_POLL: Duration = Duration::from_secs(5);
@@ -16,10 +16,11 @@ const RUNNING_POLL: Duration = Duration::from_secs(5);
 const STARTING_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Scheduler {
-    /// Runs an incarnation until it ends or its host is lost.
+    /// Runs an incarnation until it ends or its host is lost. `may_run` means that an earlier
+    /// process may have started the ID.
     pub(super) async fn run_incarnation(
         &self,
-        manifest: &Manifest,
+        desired: &DesiredWorkload,
         id: &str,
         host: &str,
         may_run: bool,
@@ -28,13 +29,13 @@ impl Scheduler {
         let before = losses(&self.state());
         tokio::select! {
             () = self.wait_until(|state| losses(state) > before) => Outcome::HostLost,
-            outcome = self.start_and_watch(manifest, id, host, may_run) => outcome,
+            outcome = self.start_and_watch(desired, id, host, may_run) => outcome,
         }
     }
 
     async fn start_and_watch(
         &self,
-        manifest: &Manifest,
+        desired: &DesiredWorkload,
         id: &str,
         host: &str,
         may_run: bool,
@@ -43,7 +44,7 @@ impl Scheduler {
             Ok(client) => client,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        let mut status = match self.start(&client, manifest, id, may_run).await {
+        let mut status = match self.start(&client, desired, id, may_run).await {
             Ok(status) => status,
             Err(outcome) => return outcome,
         };
@@ -62,9 +63,9 @@ impl Scheduler {
                         status.message
                     ));
                 }
-                WorkloadState::Running => self.write_status(manifest, "Running", &message, id),
+                WorkloadState::Running => self.write_status(desired, "Running", &message, id),
                 _ if Instant::now() > deadline => return Outcome::Failed(message),
-                _ => self.write_status(manifest, "Progressing", &message, id),
+                _ => self.write_status(desired, "Progressing", &message, id),
             }
             let is_running = status.state == WorkloadState::Running;
             sleep(if is_running {
@@ -82,14 +83,14 @@ impl Scheduler {
     async fn start(
         &self,
         client: &HostClient,
-        manifest: &Manifest,
+        desired: &DesiredWorkload,
         id: &str,
         mut may_run: bool,
     ) -> Result<Status, Outcome> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match self.adopt_or_start(client, manifest, id, may_run).await {
+            match self.adopt_or_start(client, desired, id, may_run).await {
                 Ok(status) => return Ok(status),
                 Err(ClientError::Refused { code, message, .. })
                     if !may_run && code != Some(409) =>
@@ -118,7 +119,7 @@ impl Scheduler {
     async fn adopt_or_start(
         &self,
         client: &HostClient,
-        manifest: &Manifest,
+        desired: &DesiredWorkload,
         id: &str,
         may_run: bool,
     ) -> Result<Status, ClientError> {
@@ -132,7 +133,7 @@ impl Scheduler {
         let _busy = self
             .fleet
             .expect_busy(client.host_id(), Instant::now() + START_TIMEOUT);
-        client.start(id, &manifest.workload).await
+        client.start(id, &desired.workload).await
     }
 
     fn mark_unsent(&self, id: &str, may_run: bool) {

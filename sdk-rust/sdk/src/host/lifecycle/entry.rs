@@ -15,18 +15,19 @@ pub(super) struct Entry {
 /// Phase of a run. A run only moves down this list.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The host is starting it; `unanswered` is the start request that has no reply yet.
+    /// The host is starting the workload; `unanswered` is the start request that has no reply yet.
     Starting {
         unanswered: Option<RequestId>,
         message: String,
         report: Option<StatusReport>,
     },
-    /// The host has an instance; STARTING (between two runs of a service) or RUNNING.
-    Up {
+    /// The host has started the workload: RUNNING, or STARTING while a service waits for its
+    /// restart.
+    Started {
         state: WorkloadState,
         message: String,
     },
-    /// Ended by itself: COMPLETED or ERROR. `in_host` until the host has released it.
+    /// The run ended by itself: COMPLETED or ERROR. `in_host` until the host has released the run.
     Ended {
         state: WorkloadState,
         message: String,
@@ -53,7 +54,7 @@ impl Entry {
     pub fn state(&self) -> WorkloadState {
         match &self.phase {
             Phase::Starting { .. } => WorkloadState::Starting,
-            Phase::Up { state, .. } | Phase::Ended { state, .. } => *state,
+            Phase::Started { state, .. } | Phase::Ended { state, .. } => *state,
             Phase::Stopping => WorkloadState::Stopping,
         }
     }
@@ -61,7 +62,7 @@ impl Entry {
     pub fn message(&self) -> &str {
         match &self.phase {
             Phase::Starting { message, .. }
-            | Phase::Up { message, .. }
+            | Phase::Started { message, .. }
             | Phase::Ended { message, .. } => message,
             Phase::Stopping => "stopping",
         }

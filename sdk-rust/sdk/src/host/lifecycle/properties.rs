@@ -6,13 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A random input. Numbers select among the existing runs.
+/// A random input. A request has the number of a workload ID; the number in an event of the host
+/// selects one of the existing runs.
 #[derive(Clone, Debug)]
 enum Input {
     Start(u8),
     Stop(u8),
     Status(u8),
     HostStarts(u8),
+    /// The flag is true if guest code has run.
     HostFailsStart(u8, bool),
     HostReports(u8, ReportedState),
     HostReleases(u8),
@@ -44,8 +46,8 @@ struct Run {
     started: bool,
     failed: bool,
     guest_ran: bool,
-    /// Whether a state other than STARTING was reported; a reporter never takes that back.
-    was_up: bool,
+    /// Whether a state other than STARTING was ever reported.
+    has_run: bool,
     stops: u32,
 }
 
@@ -55,6 +57,7 @@ struct World {
     lifecycle: Lifecycle,
     now: Duration,
     requests: u64,
+    /// Send time of each request, and whether it has a reply.
     requests_sent: BTreeMap<RequestId, (Duration, bool)>,
     runs: BTreeMap<RunId, Run>,
     ids_in_use: BTreeMap<String, bool>,
@@ -99,15 +102,15 @@ impl World {
             Input::HostReports(number, state) => {
                 if let Some(run) = self.choose(*number, |_| true) {
                     let chosen = self.runs.get_mut(&run).unwrap();
-                    chosen.was_up |= *state != ReportedState::Starting;
-                    let (was_up, failed) = (chosen.was_up, chosen.failed);
-                    if was_up && !failed {
+                    chosen.has_run |= *state != ReportedState::Starting;
+                    let (has_run, failed) = (chosen.has_run, chosen.failed);
+                    if has_run && !failed {
                         self.guest_ran(run);
                     }
                     let report = StatusReport {
                         state: *state,
                         message: String::new(),
-                        was_up,
+                        has_run,
                     };
                     self.step(Event::Reported { run, report });
                 }
@@ -154,7 +157,7 @@ impl World {
 
     fn wait(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(due) = self.lifecycle.next_tick().filter(|due| *due <= until) {
+        while let Some(due) = self.lifecycle.next_tick_at().filter(|due| *due <= until) {
             self.now = due;
             self.step(Event::Tick);
         }
@@ -200,7 +203,7 @@ impl World {
             .get_mut(&request)
             .expect("only requests get replies");
         assert!(!*answered, "one reply per request");
-        assert!(self.now - *sent_at <= STARTING_AFTER, "in time");
+        assert!(self.now - *sent_at <= REPLY_STARTING_AFTER, "in time");
         assert_ne!(status.state, WorkloadState::Unspecified);
         assert!(!status.message.is_empty(), "a state has a reason");
         *answered = true;
@@ -236,10 +239,10 @@ impl World {
         for _ in 0..self.runs.len() {
             self.apply(&Input::HostReleases(0));
         }
-        self.wait(STARTING_AFTER);
+        self.wait(REPLY_STARTING_AFTER);
         assert!(self.runs.is_empty(), "no stop is lost: {:?}", self.runs);
         assert!(self.lifecycle.is_idle() && self.lifecycle.workload_count() == 0);
-        assert_eq!(self.lifecycle.next_tick(), None);
+        assert_eq!(self.lifecycle.next_tick_at(), None);
         for id in ["0", "1", "2"] {
             assert_eq!(
                 self.lifecycle.status(id.to_owned()).state,

@@ -137,21 +137,21 @@ fn slow_start_is_answered_with_starting_and_continues() {
     let mut machine = Machine::default();
     let run = started_run(&machine.start());
     machine.report(run, |r| r.starting("pulling"));
-    assert_eq!(machine.lifecycle.next_tick(), Some(STARTING_AFTER));
+    assert_eq!(machine.lifecycle.next_tick_at(), Some(REPLY_STARTING_AFTER));
     assert_eq!(
         machine
             .lifecycle
-            .step(STARTING_AFTER - Duration::from_millis(1), Event::Tick),
+            .step(REPLY_STARTING_AFTER - Duration::from_millis(1), Event::Tick),
         []
     );
-    let late = machine.lifecycle.step(STARTING_AFTER, Event::Tick);
+    let late = machine.lifecycle.step(REPLY_STARTING_AFTER, Event::Tick);
     assert_eq!(
         Machine::reply(&late),
         (WorkloadState::Starting, "pulling", None)
     );
     assert_eq!(machine.lifecycle.step(NOW, Event::Started { run }), []);
     assert_eq!(machine.state(), WorkloadState::Running);
-    assert_eq!(machine.lifecycle.next_tick(), None);
+    assert_eq!(machine.lifecycle.next_tick_at(), None);
 }
 
 #[test]

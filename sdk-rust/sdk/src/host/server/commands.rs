@@ -27,8 +27,9 @@ impl<H: Host> Commands<H> {
         }
     }
 
-    /// Accepts a command immediately, in the order of the calls: a stop must not overtake the start
-    /// before it. A status needs no permit, because it never waits.
+    /// Accepts a command immediately. Commands take effect in the order of the calls, so that a
+    /// stop does not overtake the start before it. A status needs no permit, because it never
+    /// waits.
     pub fn accept(&self, request: Request) -> AcceptedCommand {
         let mut permit = None;
         let request = match request {

@@ -22,7 +22,8 @@ pub(super) struct Executor<H: Host> {
     tasks: Tasks,
     started_at: Instant,
     state: Mutex<State>,
-    /// Notified after each step: the next tick may have moved, or no run may be left.
+    /// Notified after each step, which may have changed the time of the next tick or released the
+    /// last run.
     stepped: Notify,
 }
 
@@ -32,7 +33,7 @@ struct State {
     last_request: u64,
     callers: HashMap<RequestId, oneshot::Sender<Status>>,
     workloads: HashMap<RequestId, Workload>,
-    stops: HashMap<RunId, CancellationToken>,
+    stop_tokens: HashMap<RunId, CancellationToken>,
 }
 
 impl<H: Host> Executor<H> {
@@ -71,7 +72,7 @@ impl<H: Host> Executor<H> {
     }
 
     /// Waits until the host has released all runs. Cancel safe.
-    pub async fn idle(&self) {
+    pub async fn wait_until_idle(&self) {
         loop {
             let stepped = self.stepped.notified();
             if self.lock().lifecycle.is_idle() {
@@ -82,10 +83,10 @@ impl<H: Host> Executor<H> {
     }
 
     /// Sends ticks to the lifecycle when they are due. Never returns.
-    pub async fn tick(self: Arc<Self>) {
+    pub async fn run_ticks(self: Arc<Self>) {
         loop {
             let stepped = self.stepped.notified();
-            let due = self.lock().lifecycle.next_tick();
+            let due = self.lock().lifecycle.next_tick_at();
             match due {
                 None => stepped.await,
                 Some(due) => tokio::select! {
@@ -124,7 +125,7 @@ impl<H: Host> Executor<H> {
     fn step_locked(self: &Arc<Self>, state: &mut State, event: Event) {
         let now: Duration = self.started_at.elapsed();
         if let Event::Released { run } = &event {
-            state.stops.remove(run);
+            state.stop_tokens.remove(run);
         }
         for action in state.lifecycle.step(now, event) {
             match action {
@@ -138,7 +139,7 @@ impl<H: Host> Executor<H> {
                         continue;
                     };
                     let stop = CancellationToken::new();
-                    state.stops.insert(run, stop.clone());
+                    state.stop_tokens.insert(run, stop.clone());
                     let (reporter, reports) = StatusReporter::channel();
                     let request = StartRequest {
                         id,
@@ -149,7 +150,7 @@ impl<H: Host> Executor<H> {
                         .spawn(self.clone().run(run, request, reports, stop));
                 }
                 Action::StopRun { run } => {
-                    if let Some(stop) = state.stops.get(&run) {
+                    if let Some(stop) = state.stop_tokens.get(&run) {
                         stop.cancel();
                     }
                 }

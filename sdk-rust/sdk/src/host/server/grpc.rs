@@ -18,8 +18,8 @@ use crate::grpc::{Channel, CommandHandler, HostEndpoints, serve_commands};
 use crate::host::{Host, ServeOptions};
 use crate::reply::Status;
 
-/// Delay before a failed heartbeat is retried. A scheduler that comes back gets one within 10 s, as
-/// over the bus (HOST-RESIL-001).
+/// Delay before a failed heartbeat is retried. A scheduler that comes back gets a heartbeat within
+/// 10 s, as over the bus (HOST-RESIL-001).
 const RETRY_DELAY: Duration = Duration::from_secs(3);
 
 /// Timeout of a heartbeat; after that it is stale.
@@ -86,7 +86,7 @@ impl GrpcServer {
     }
 
     /// Waits until every call in flight has its response.
-    pub async fn all_responded(&self) {
+    pub async fn wait_for_responses(&self) {
         self.serving.wait().await;
     }
 }

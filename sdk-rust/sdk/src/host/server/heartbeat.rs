@@ -20,9 +20,10 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// outage.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// Minimum gap after a heartbeat that was interrupted by a reconnect: two within a second are a
-/// burst (HOST-BEAT-004), and more than two seconds after a reconnect is late (HOST-RESIL-002).
-const MIN_HEARTBEAT_GAP: Duration = Duration::from_millis(1300);
+/// Delay before a heartbeat that was interrupted by a reconnect is repeated. It is more than 1 s,
+/// because two heartbeats within a second are a burst (HOST-BEAT-004), and less than 2 s, after
+/// which the first heartbeat on a new connection is late (HOST-RESIL-002).
+const REPEAT_DELAY: Duration = Duration::from_millis(1300);
 
 /// Builds and publishes the heartbeats of a host.
 pub(super) struct HeartbeatPublisher<H: Host> {
@@ -85,9 +86,9 @@ impl<H: Host> HeartbeatPublisher<H> {
             let next = if after.generation == before.generation {
                 began + interval
             } else {
-                // The connection broke during this heartbeat, which may or may not have been sent
-                // on the new one. Send another soon, but late enough not to be a burst.
-                Instant::now() + MIN_HEARTBEAT_GAP
+                // The connection broke during this heartbeat, so it is unknown whether the
+                // heartbeat was sent on the new connection. Repeat it.
+                Instant::now() + REPEAT_DELAY
             };
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
@@ -126,8 +127,8 @@ impl<H: Host> HeartbeatPublisher<H> {
         let Some(message) = self.message() else {
             return;
         };
-        // The subscription was queued earlier on this connection, so it takes effect before this
-        // (HOST-WIRE-014).
+        // The subscription to commands was queued earlier on this connection, so it is in effect
+        // when this heartbeat arrives (HOST-WIRE-014).
         let published = bus.publish(subject::heartbeat_of(&self.host_id), message, None);
         match timeout(QUEUE_TIMEOUT, published).await {
             // Waits through an outage if necessary: one queued heartbeat is enough.

@@ -81,7 +81,7 @@ impl<H: Host> NatsResponder<H> {
     }
 
     /// Waits until every reply is queued for sending.
-    pub async fn all_replied(&self) {
+    pub async fn wait_for_replies(&self) {
         self.handler.requests.wait().await;
     }
 
@@ -136,7 +136,7 @@ impl<H: Host> RequestHandler<H> {
     }
 
     async fn reply(&self, subject: String, body: Vec<u8>, error: Option<(u16, String)>) {
-        // Otherwise a caller could make this host send commands to another one (HOST-WIRE-015).
+        // A reply to a reserved subject could be a command to another host (HOST-WIRE-015).
         if subject::is_reserved(&subject) {
             tracing::warn!(
                 subject,

@@ -78,7 +78,7 @@ fn checked_start(request: WorkloadStartRequest) -> Result<Request, Status> {
         .as_ref()
         .map_or(0, |service| service.max_restarts);
     if restarts > u64::from(u32::MAX) {
-        // A -1 cast to unsigned: it would mean restarting forever (HOST-START-010).
+        // Probably -1, cast to an unsigned integer: unlimited restarts (HOST-START-010).
         let message = format!("field `workload.service.maxRestarts`: above {}", u32::MAX);
         return Err(Status::refused(id, Code::BadRequest, message));
     }

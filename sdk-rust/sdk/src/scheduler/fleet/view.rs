@@ -12,13 +12,13 @@ use crate::scheduler::{Health, Reason};
 /// A host as the fleet knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostView {
-    /// Its latest heartbeat.
+    /// Latest heartbeat of the host.
     pub heartbeat: HostHeartbeat,
-    /// Its health.
+    /// Health of the host.
     pub health: Health,
-    /// Reason it is not alive.
+    /// Reason why the host is suspect or lost.
     pub reason: Option<Reason>,
-    /// Arrival time of its latest heartbeat.
+    /// Arrival time of the latest heartbeat.
     pub last_heartbeat_at: Instant,
 }
 
@@ -47,14 +47,14 @@ pub enum FleetEvent {
     Lost {
         /// ID of the host.
         host_id: String,
-        /// Reason it is considered lost.
+        /// Reason why the host is considered lost.
         reason: Reason,
     },
     /// A suspect or lost host is alive again.
     Recovered {
         /// The host.
         host: HostView,
-        /// Its health before.
+        /// Health of the host before the recovery.
         previous_health: Health,
     },
     /// The reader was too slow and missed events: read [`super::Fleet::hosts`] again.

@@ -15,7 +15,7 @@ use crate::bus::ConnectionState;
 use crate::scheduler::liveness::{Action, Event, Liveness};
 use crate::scheduler::{ClientError, HostClient, LivenessOptions, Timeouts};
 
-/// Maximum number of hosts; beyond this, someone sends forged heartbeats.
+/// Maximum number of hosts. A larger number means that heartbeats are forged.
 const MAX_HOSTS: usize = 10_000;
 
 /// Capacity of the queue of probe results; a probe waits while it is full.
@@ -24,7 +24,8 @@ const MAX_RESULTS: usize = 1024;
 /// Timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Workload ID in the status request of a probe. It need not exist, and a probe does not affect it.
+/// Workload ID in the status request of a probe. It need not exist, because only the arrival of a
+/// reply counts.
 const PROBE_ID: &str = "berth-probe";
 
 /// The task behind a fleet.
@@ -72,11 +73,11 @@ impl Watcher {
         loop {
             tokio::select! {
                 heartbeat = self.heartbeats.next() => match heartbeat {
-                    Some((heartbeat, url)) => self.heartbeat(heartbeat, url).await,
+                    Some((heartbeat, url)) => self.on_heartbeat(heartbeat, url).await,
                     None => return tracing::warn!("end of heartbeats, no longer watching"),
                 },
                 Some(event) = self.results.recv() => self.step(event),
-                Some(update) = self.updates.recv() => self.update_busy(update),
+                Some(update) = self.updates.recv() => self.on_busy_update(update),
                 _ = ticks.tick() => {
                     self.check_connection();
                     self.step(Event::Tick);
@@ -85,7 +86,7 @@ impl Watcher {
         }
     }
 
-    async fn heartbeat(&mut self, heartbeat: HostHeartbeat, url: Option<String>) {
+    async fn on_heartbeat(&mut self, heartbeat: HostHeartbeat, url: Option<String>) {
         let host_id = heartbeat.id.clone();
         if self.views.get(&host_id).is_none() && self.liveness.len() >= MAX_HOSTS {
             return tracing::warn!(host_id, "too many hosts, heartbeat ignored");
@@ -97,7 +98,7 @@ impl Watcher {
         self.step(Event::Heartbeat { host: host_id });
     }
 
-    fn update_busy(&mut self, update: BusyUpdate) {
+    fn on_busy_update(&mut self, update: BusyUpdate) {
         let host = update.host;
         let starts = self.starts.entry(host.clone()).or_default();
         match update.until {
@@ -117,7 +118,8 @@ impl Watcher {
         }
     }
 
-    /// A connection that was lost and re-established between two ticks yields two events.
+    /// Passes on the changes of the connection since the last tick. A connection that was
+    /// established and lost again in between yields two events.
     fn check_connection(&mut self) {
         let current = *self.connection.borrow();
         let last = std::mem::replace(&mut self.last_connection, current);

@@ -12,12 +12,13 @@ pub enum Event {
         /// ID of the host.
         host: String,
     },
-    /// A host is known from an earlier session and was not heard since. It counts as alive until
-    /// there is evidence to the contrary. No effect on a host that is already known.
+    /// A host is known from an earlier session and was not heard since. Unless it was lost, the
+    /// host counts as alive until probes or silence show the opposite. No effect on a host that is
+    /// already known.
     Known {
         /// ID of the host.
         host: String,
-        /// Whether it was lost, so that only a heartbeat makes it alive.
+        /// Whether the host was lost, so that only a heartbeat makes it alive.
         lost: bool,
     },
     /// A probe got a reply, of any content.
@@ -35,7 +36,7 @@ pub enum Event {
         /// ID of the host.
         host: String,
     },
-    /// The host was sent a start, over which it may be silent.
+    /// A start was sent to the host, which may be silent until it has executed the start.
     BusyUntil {
         /// ID of the host.
         host: String,

@@ -14,10 +14,10 @@ pub struct LivenessOptions {
     pub no_responders_probe_interval: Duration,
     /// Time that "no responders" must last before a host is lost: 1 s. A reconnect takes less.
     pub no_responders_for: Duration,
-    /// Number of probes in that time that must end in "no responders": 3.
+    /// Number of probes that must end in "no responders" during `no_responders_for`: 3.
     pub no_responders_count: u32,
-    /// Delay before the next probe after an unanswered one: 5 s. A busy host still has to process
-    /// each of them later.
+    /// Delay before the next probe after a probe without a reply: 5 s. A busy host must still
+    /// process every probe later.
     pub silent_probe_interval: Duration,
     /// Silence after which a host is suspect: 20 s, one heartbeat interval and a margin.
     pub suspect_after: Duration,
@@ -25,12 +25,12 @@ pub struct LivenessOptions {
     /// A start in flight extends it to the deadline of the start.
     pub lost_after: Duration,
     /// Time after a reconnect, or after the simultaneous loss of many hosts, before a host is
-    /// lost: 12 s. Hosts must reconnect, too, for which they have 10 s (SCHED-CONT-003).
+    /// lost: 12 s. The hosts must reconnect, too, and have 10 s to do so (SCHED-CONT-003).
     pub settling_period: Duration,
     /// Minimum number of hosts without responders to suspect the broker instead of the hosts: 3.
     pub mass_loss_threshold: usize,
-    /// Minimum share of the fleet for the same, in percent: 25, well below the share of one broker
-    /// in a cluster of three.
+    /// Minimum share of the fleet without responders to suspect the broker, in percent: 25, well
+    /// below the share of one broker in a cluster of three.
     pub mass_loss_percent: usize,
     /// Time after which a lost host is forgotten: 10 minutes.
     pub forget_after: Duration,

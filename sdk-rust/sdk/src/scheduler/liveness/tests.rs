@@ -12,14 +12,23 @@ enum HostState {
     Frozen,
 }
 
+/// A change of the health of a host.
+#[derive(Debug, PartialEq)]
+struct Change {
+    at: Duration,
+    host: String,
+    health: Health,
+    reason: Option<Reason>,
+}
+
 /// Hosts, a broker and the scheduler's liveness detection, in simulated time.
 struct World {
     liveness: Liveness,
     now: Duration,
     hosts: Vec<HostState>,
-    heartbeats: bool,
+    sends_heartbeats: bool,
     probes: usize,
-    changes: Vec<(Duration, String, Health, Option<Reason>)>,
+    changes: Vec<Change>,
 }
 
 impl World {
@@ -30,7 +39,7 @@ impl World {
             liveness,
             now,
             hosts,
-            heartbeats: true,
+            sends_heartbeats: true,
             probes: 0,
             changes,
         };
@@ -51,7 +60,7 @@ impl World {
             self.now += Liveness::TICK;
             self.step(Event::Tick);
             let second = self.now.subsec_nanos() == 0;
-            if second && self.heartbeats && self.now.as_secs().is_multiple_of(15) {
+            if second && self.sends_heartbeats && self.now.as_secs().is_multiple_of(15) {
                 for host in 0..self.hosts.len() {
                     if self.hosts[host] == HostState::Healthy {
                         self.step(Event::Heartbeat {
@@ -80,20 +89,25 @@ impl World {
                     health,
                     reason,
                 } => {
-                    self.changes.push((self.now, host, health, reason));
+                    self.changes.push(Change {
+                        at: self.now,
+                        host,
+                        health,
+                        reason,
+                    });
                 }
                 Action::Forget { .. } => {}
             }
         }
     }
 
-    /// Returns the time when the health of this host first became this.
+    /// Returns the time when the health of `host` first became `health`.
     fn changed_at(&self, host: usize, health: Health) -> Option<Duration> {
         let host = host.to_string();
         self.changes
             .iter()
-            .find(|change| change.1 == host && change.2 == health)
-            .map(|change| change.0)
+            .find(|change| change.host == host && change.health == health)
+            .map(|change| change.at)
     }
 }
 
@@ -108,9 +122,12 @@ fn dead_host_in_small_fleet_is_lost_within_two_seconds() {
         lost <= Duration::from_secs(2) && lost >= Duration::from_secs(1),
         "{lost:?}"
     );
-    assert_eq!(world.changes.last().unwrap().3, Some(Reason::NoResponders));
+    assert_eq!(
+        world.changes.last().unwrap().reason,
+        Some(Reason::NoResponders)
+    );
     assert!(
-        world.changes.iter().all(|change| change.1 == "1"),
+        world.changes.iter().all(|change| change.host == "1"),
         "{:?}",
         world.changes
     );
@@ -181,7 +198,7 @@ fn host_that_reconnects_quickly_is_not_lost() {
     world.hosts[2] = HostState::Healthy;
     world.run(Duration::from_secs(5));
     assert_eq!(world.changed_at(2, Health::Lost), None);
-    assert_eq!(world.changes.last().unwrap().2, Health::Alive);
+    assert_eq!(world.changes.last().unwrap().health, Health::Alive);
 }
 
 #[test]
@@ -189,7 +206,7 @@ fn health_does_not_change_while_disconnected_or_settling() {
     let mut world = World::with(3);
     world.step(Event::Disconnected);
     world.hosts.fill(HostState::Dead);
-    world.heartbeats = false;
+    world.sends_heartbeats = false;
     world.run(Duration::from_secs(180));
     assert_eq!(world.changes, []);
     world.step(Event::Connected);
@@ -211,7 +228,7 @@ fn loss_of_a_third_of_the_hosts_suspects_the_broker_first() {
         let lost = world
             .changes
             .iter()
-            .filter(|change| change.2 == Health::Lost)
+            .filter(|change| change.health == Health::Lost)
             .count();
         assert_eq!(lost, 0, "of {hosts}");
         // Hosts that come back prove the broker healthy; the others are then lost immediately.
@@ -237,7 +254,10 @@ fn waits_for_hosts_that_come_back_one_by_one() {
         world.run(Duration::from_millis(1500));
     }
     assert!(
-        world.changes.iter().all(|change| change.2 != Health::Lost),
+        world
+            .changes
+            .iter()
+            .all(|change| change.health != Health::Lost),
         "{:?}",
         world.changes
     );
@@ -263,9 +283,9 @@ fn lost_host_recovers_only_with_a_heartbeat() {
     world.hosts[0] = HostState::Dead;
     world.run(Duration::from_secs(3));
     world.step(Event::ProbeReplied { host: "0".into() });
-    assert_eq!(world.changes.last().unwrap().2, Health::Lost);
+    assert_eq!(world.changes.last().unwrap().health, Health::Lost);
     world.step(Event::Heartbeat { host: "0".into() });
-    assert_eq!(world.changes.last().unwrap().2, Health::Alive);
+    assert_eq!(world.changes.last().unwrap().health, Health::Alive);
 }
 
 #[test]
@@ -332,10 +352,11 @@ proptest! {
         }
         prop_assert_eq!(world.changed_at(7, Health::Lost), None, "host 7 is always healthy");
         let mut health = [Health::Alive; 8];
-        for (_, host, now, _) in &world.changes {
-            let before = std::mem::replace(&mut health[host.parse::<usize>().unwrap()], *now);
-            prop_assert_ne!(before, *now);
-            prop_assert!(before != Health::Lost || *now == Health::Alive);
+        for change in &world.changes {
+            let (host, now) = (change.host.parse::<usize>().unwrap(), change.health);
+            let before = std::mem::replace(&mut health[host], now);
+            prop_assert_ne!(before, now);
+            prop_assert!(before != Health::Lost || now == Health::Alive);
         }
     }
 }

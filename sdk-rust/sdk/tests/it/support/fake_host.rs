@@ -10,26 +10,26 @@ use berth_sdk::host::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::soon;
+use super::within_timeout;
 
 /// IDs of the workloads that were started and not yet released.
-pub type Held = Arc<Mutex<BTreeSet<String>>>;
+pub type LiveIds = Arc<Mutex<BTreeSet<String>>>;
 
-/// Host with a behavior for the workload names `hang`, `refuse`, `panic`, `complete` and `fail`.
-/// All other workloads run.
+/// Host with a behavior for the workload names `hang`, `fail-start`, `panic`, `complete` and
+/// `fail`. All other workloads run.
 pub struct FakeHost {
-    held: Held,
+    live: LiveIds,
 }
 
 /// An instance, released on drop: by a stop or by a cancelled start.
 pub struct Instance {
     id: String,
-    held: Held,
+    live: LiveIds,
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        self.held.lock().unwrap().remove(&self.id);
+        self.live.lock().unwrap().remove(&self.id);
     }
 }
 
@@ -49,10 +49,10 @@ impl Host for FakeHost {
     async fn start(&self, request: StartRequest) -> Result<Instance, StartError> {
         let instance = Instance {
             id: request.id.clone(),
-            held: self.held.clone(),
+            live: self.live.clone(),
         };
         assert!(
-            self.held.lock().unwrap().insert(request.id),
+            self.live.lock().unwrap().insert(request.id),
             "the ID was in use"
         );
         match request.workload.name.as_str() {
@@ -60,7 +60,8 @@ impl Host for FakeHost {
                 request.reporter.starting("hanging");
                 std::future::pending::<()>().await;
             }
-            "refuse" => return Err(StartError::new("x".repeat(100_000))),
+            // The message is longer than a reply may be.
+            "fail-start" => return Err(StartError::new("x".repeat(100_000))),
             "panic" => panic!("as requested"),
             "complete" => request.reporter.completed("done"),
             "fail" => request.reporter.failed("broken"),
@@ -77,32 +78,32 @@ impl Host for FakeHost {
 /// A fake host that is being served.
 pub struct RunningHost {
     pub id: String,
-    pub held: Held,
+    pub live: LiveIds,
     shutdown: CancellationToken,
     served: JoinHandle<Result<(), ServeError>>,
 }
 
 impl RunningHost {
     pub fn start(url: &str) -> Self {
-        Self::start_with(url, ServeOptions::default())
+        Self::start_with_options(url, ServeOptions::default())
     }
 
-    pub fn start_with(url: &str, options: ServeOptions) -> Self {
-        Self::start_as(ConnectOptions::to(url), options)
+    pub fn start_with_options(url: &str, options: ServeOptions) -> Self {
+        Self::start_with_connection(ConnectOptions::to(url), options)
     }
 
-    pub fn start_on(connect: ConnectOptions) -> Self {
-        Self::start_as(connect, ServeOptions::default())
+    pub fn start_with_connect_options(connect: ConnectOptions) -> Self {
+        Self::start_with_connection(connect, ServeOptions::default())
     }
 
-    pub fn start_as(connection: impl Into<Connection>, options: ServeOptions) -> Self {
-        let (held, shutdown) = (Held::default(), CancellationToken::new());
-        let host = FakeHost { held: held.clone() };
+    pub fn start_with_connection(connection: impl Into<Connection>, options: ServeOptions) -> Self {
+        let (live, shutdown) = (LiveIds::default(), CancellationToken::new());
+        let host = FakeHost { live: live.clone() };
         let id = options.host_id.clone();
         let served = serve(connection.into(), options, host, shutdown.clone());
         Self {
             id,
-            held,
+            live,
             shutdown,
             served: tokio::spawn(served),
         }
@@ -113,7 +114,7 @@ impl RunningHost {
     }
 
     pub async fn join(self) -> Result<(), ServeError> {
-        soon("serve returns", self.served).await.unwrap()
+        within_timeout("serve returns", self.served).await.unwrap()
     }
 
     /// Stops the host as a crash would.
@@ -122,7 +123,7 @@ impl RunningHost {
         assert!(self.served.await.unwrap_err().is_cancelled());
     }
 
-    pub fn held_ids(&self) -> Vec<String> {
-        self.held.lock().unwrap().iter().cloned().collect()
+    pub fn live_ids(&self) -> Vec<String> {
+        self.live.lock().unwrap().iter().cloned().collect()
     }
 }

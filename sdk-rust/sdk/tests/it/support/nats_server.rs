@@ -11,13 +11,13 @@ use super::eventually;
 /// A nats-server on a free port, stopped on drop.
 pub struct NatsServer {
     port: u16,
-    config: PathBuf,
+    config_path: PathBuf,
     child: Option<Child>,
     dir: TempDir,
 }
 
 impl NatsServer {
-    /// Starts a server with these configuration lines, besides address and port.
+    /// Starts a server whose configuration has these lines in addition to address and port.
     pub async fn start(config: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), config).await
     }
@@ -30,7 +30,7 @@ impl NatsServer {
         std::fs::write(&path, format!("{address}{config}\n")).unwrap();
         let mut server = Self {
             port,
-            config: path,
+            config_path: path,
             child: None,
             dir,
         };
@@ -62,7 +62,7 @@ impl NatsServer {
         let log = std::fs::File::create(self.dir.path().join("nats.log")).unwrap();
         let child = Command::new(program())
             .arg("-c")
-            .arg(&self.config)
+            .arg(&self.config_path)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()

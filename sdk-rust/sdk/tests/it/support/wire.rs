@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::soon;
+use super::within_timeout;
 
 /// A connection that receives messages in order.
 pub struct Wire {
@@ -164,7 +164,7 @@ impl Wire {
                 Some(op) => return op,
                 None => {
                     let read = self.stream.read_buf(&mut self.input);
-                    let bytes = soon("a message", read).await.unwrap();
+                    let bytes = within_timeout("a message", read).await.unwrap();
                     assert!(bytes > 0, "the broker closed the connection");
                 }
             }

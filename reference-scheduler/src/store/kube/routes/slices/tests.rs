@@ -59,7 +59,7 @@ fn summary(slices: &BTreeMap<String, EndpointSlice>) -> Vec<String> {
 }
 
 #[test]
-fn single_slice_is_the_same_as_upstreams() {
+fn single_slice_is_the_same_as_in_operator() {
     let plan = plan(
         &service(),
         &backends(&[("10.0.0.10", 9191), ("10.0.0.9", 9191)]),

@@ -78,9 +78,9 @@ fn addresses(table: &RouteTable) -> Vec<String> {
 fn last_object_completes_route_in_any_order() {
     type Arrival = fn(&mut RouteTable) -> Vec<ServiceKey>;
     let arrivals: [Arrival; 3] = [
-        |table| table.object_applied(&host("h", "10.0.0.1")),
-        |table| table.object_applied(&workload("a", "h", "True")),
-        |table| table.service_applied(&service()),
+        |table| table.on_object_applied(&host("h", "10.0.0.1")),
+        |table| table.on_object_applied(&workload("a", "h", "True")),
+        |table| table.on_service_applied(&service()),
     ];
     for last in 0..arrivals.len() {
         let mut table = empty();
@@ -97,9 +97,9 @@ fn last_object_completes_route_in_any_order() {
 #[test]
 fn endpoints_are_hosts_with_ready_workloads_without_duplicates() {
     let mut table = empty();
-    table.service_applied(&service());
+    table.on_service_applied(&service());
     for (id, address) in [("h", "10.0.0.1"), ("i", "10.0.0.2"), ("k", "10.0.0.3")] {
-        table.object_applied(&host(id, address));
+        table.on_object_applied(&host(id, address));
     }
     for (name, id, ready) in [
         ("a", "h", "True"),
@@ -108,55 +108,55 @@ fn endpoints_are_hosts_with_ready_workloads_without_duplicates() {
         ("d", "gone", "True"),
         ("e", "k", "True"),
     ] {
-        table.object_applied(&workload(name, id, ready));
+        table.on_object_applied(&workload(name, id, ready));
     }
     assert_eq!(addresses(&table), ["10.0.0.1", "10.0.0.3"]);
     assert_eq!(
-        table.object_applied(&workload("e", "k", "False")),
+        table.on_object_applied(&workload("e", "k", "False")),
         [key(), key()]
     );
     assert_eq!(addresses(&table), ["10.0.0.1"]);
-    assert_eq!(table.object_applied(&workload("e", "k", "False")), []);
+    assert_eq!(table.on_object_applied(&workload("e", "k", "False")), []);
 }
 
 #[test]
 fn terminating_workload_has_no_endpoint() {
     let mut table = empty();
-    table.service_applied(&service());
-    table.object_applied(&host("h", "10.0.0.1"));
+    table.on_service_applied(&service());
+    table.on_object_applied(&host("h", "10.0.0.1"));
     let mut terminating = workload("a", "h", "True");
-    table.object_applied(&terminating);
+    table.on_object_applied(&terminating);
     terminating.metadata_mut().deletion_timestamp =
         Some("2026-01-02T03:04:05Z".parse().expect("a time"));
-    assert_eq!(table.object_applied(&terminating), [key(), key()]);
+    assert_eq!(table.on_object_applied(&terminating), [key(), key()]);
     assert_eq!(addresses(&table), [""; 0]);
 }
 
 #[test]
 fn host_without_http_has_no_endpoint() {
     let mut table = empty();
-    table.service_applied(&service());
+    table.on_service_applied(&service());
     let Object::Host(host) = host("h", "10.0.0.1") else {
-        panic!("a host")
+        panic!("not a host")
     };
-    table.object_applied(&Object::Host(Arc::new(Host {
+    table.on_object_applied(&Object::Host(Arc::new(Host {
         http_port: 0,
         ..(*host).clone()
     })));
-    table.object_applied(&workload("a", "h", "True"));
+    table.on_object_applied(&workload("a", "h", "True"));
     assert_eq!(addresses(&table), [""; 0]);
 }
 
 #[test]
 fn resolves_hostname_by_pod() {
     let mut table = empty();
-    table.service_applied(&service());
-    table.object_applied(&host("h", "pod-1"));
-    table.object_applied(&workload("a", "h", "True"));
+    table.on_service_applied(&service());
+    table.on_object_applied(&host("h", "pod-1"));
+    table.on_object_applied(&workload("a", "h", "True"));
     assert_eq!(addresses(&table), [""; 0]);
-    assert_eq!(table.pod_applied(&pod("pod-1", "10.0.0.7")), [key()]);
+    assert_eq!(table.on_pod_applied(&pod("pod-1", "10.0.0.7")), [key()]);
     assert_eq!(addresses(&table), ["10.0.0.7"]);
-    assert_eq!(table.pod_removed(&pod("pod-1", "10.0.0.7")), [key()]);
+    assert_eq!(table.on_pod_removed(&pod("pod-1", "10.0.0.7")), [key()]);
     assert_eq!(addresses(&table), [""; 0]);
 }
 
@@ -167,8 +167,8 @@ fn plans_nothing_before_all_informers_are_listed() {
     table.restart(Informer::Services, 2);
     table.restart(Informer::Slices, 1);
     table.restart(Informer::Pods, 1);
-    table.service_applied(&service());
-    table.object_applied(&workload("a", "h", "True"));
+    table.on_service_applied(&service());
+    table.on_object_applied(&workload("a", "h", "True"));
     for informer in [
         Informer::Objects,
         Informer::Services,
@@ -187,17 +187,17 @@ fn plans_nothing_before_all_informers_are_listed() {
 #[test]
 fn plans_deletion_of_unused_slices() {
     let mut table = empty();
-    table.service_applied(&service());
-    table.object_applied(&host("h", "10.0.0.1"));
-    table.object_applied(&workload("a", "h", "True"));
+    table.on_service_applied(&service());
+    table.on_object_applied(&host("h", "10.0.0.1"));
+    table.on_object_applied(&workload("a", "h", "True"));
     let slice = table.plan(&key()).expect("a plan").apply.remove(0);
-    assert_eq!(table.slice_applied(slice.clone()), [key()]);
+    assert_eq!(table.on_slice_applied(slice.clone()), [key()]);
     assert_eq!(table.plan(&key()), Some(Plan::default()));
-    assert_eq!(table.slice_applied(slice.clone()), []);
-    table.object_removed(&workload("a", "h", "True").key());
+    assert_eq!(table.on_slice_applied(slice.clone()), []);
+    table.on_object_removed(&workload("a", "h", "True").key());
     assert_eq!(
         table.plan(&key()).expect("a plan").delete,
         [slice.metadata.name.clone().expect("a name")]
     );
-    assert_eq!(table.slice_removed(&slice), [key()]);
+    assert_eq!(table.on_slice_removed(&slice), [key()]);
 }

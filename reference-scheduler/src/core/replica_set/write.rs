@@ -1,4 +1,5 @@
-//! Writes a replica set: creation, deletion, size and status.
+//! Writes a replica set: creation, deletion, size and status. Times are durations since an
+//! arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +9,28 @@ use crate::api::{
     WorkloadReplicaSetStatus, names, set_condition,
 };
 use crate::core::work_queue::WorkItem;
-use crate::core::{Scheduler, Status, StoreError, Write};
+use crate::core::{ANY_UID, Scheduler, Status, StoreError, Write};
+
+/// Reason of a condition that is true.
+const AVAILABLE: &str = "Available";
+
+/// Reason of a condition that is not true yet, because reconciliation continues.
+const NOT_RECONCILED: &str = "Reconcile";
 
 impl Scheduler {
+    /// Performs the next write, or returns when to check again.
     pub(super) fn write_set(&mut self, set_index: u32) -> Option<Duration> {
         let now = self.now;
         let is_garbage = self.is_garbage_set(set_index);
         let set = self.sets.get(set_index)?;
         if !set.cached.can_write(now) {
-            return set.cached.can_write_at(now);
+            return set.cached.next_write_at(now);
         }
         let (item, key) = (WorkItem::Set(set_index), set.key.clone());
         let Some(object) = set.cached.object.as_ref() else {
             let pending = set.pending_create.clone()?;
-            if set.unwanted {
-                self.set_removed(&key, "");
+            if set.is_discarded {
+                self.on_set_removed(&key, ANY_UID);
                 return None;
             }
             self.write(item, Write::Create(Object::ReplicaSet(pending)));
@@ -32,7 +40,7 @@ impl Scheduler {
         if object.metadata.is_deleting() {
             return None;
         }
-        if set.unwanted || is_garbage {
+        if set.is_discarded || is_garbage {
             self.write(item, Write::Delete { key, uid });
             return None;
         }
@@ -41,8 +49,9 @@ impl Scheduler {
             return None;
         }
         let status = self.desired_set_status(set_index, object)?;
-        // Counts change in bursts, so they are delayed; the final status is not.
-        let due = set.status_written_at + self.options.timings.count_interval;
+        // Counts change in bursts, so status writes are rate-limited. A status with the condition
+        // Ready is written at once.
+        let due = set.status_written_at + self.options.timings.counts_write_interval;
         let is_ready = api::is_true(&status.conditions, names::replica_set::READY);
         if now < due && !is_ready {
             return Some(due);
@@ -57,12 +66,13 @@ impl Scheduler {
                 key,
                 uid,
                 status,
-                can_wait: true,
+                is_deferrable: true,
             },
         );
         None
     }
 
+    /// Returns whether the store keeps the set although its deployment no longer exists.
     fn is_garbage_set(&self, set_index: u32) -> bool {
         let owner = self.sets.get(set_index).and_then(|set| set.owner.as_ref());
         self.options.collect_garbage
@@ -94,9 +104,9 @@ impl Scheduler {
         } else {
             let condition = |name, is_true: bool, message: String| {
                 if is_true {
-                    Condition::new(name, True, "Available", "")
+                    Condition::new(name, True, AVAILABLE, "")
                 } else {
-                    Condition::new(name, False, "Reconcile", message)
+                    Condition::new(name, False, NOT_RECONCILED, message)
                 }
             };
             let existing = format!("{current} of {expected} exist");
@@ -125,7 +135,7 @@ impl Scheduler {
         changed.then_some(status)
     }
 
-    pub(in crate::core) fn set_written(
+    pub(in crate::core) fn on_set_written(
         &mut self,
         set_index: u32,
         result: Result<Arc<WorkloadReplicaSet>, StoreError>,
@@ -136,23 +146,23 @@ impl Scheduler {
         };
         set.cached.end_write(now, retry, result.as_ref().err());
         let (key, uid) = (set.key.clone(), set.uid.to_string());
-        let is_created = set.pending_create.is_none();
+        let already_existed = set.pending_create.is_none();
         match result {
-            Ok(object) => self.apply_set(object),
-            Err(StoreError::NotFound) if is_created => self.set_removed(&key, &uid),
-            Err(StoreError::Refused(message)) if !is_created => {
-                self.set_refused(set_index, message);
+            Ok(object) => self.on_set_applied(object),
+            Err(StoreError::NotFound) if already_existed => self.on_set_removed(&key, &uid),
+            Err(StoreError::Refused(message)) if !already_existed => {
+                self.on_set_create_refused(set_index, message);
             }
             Err(_) => {}
         }
         self.queue.enqueue(WorkItem::Set(set_index));
     }
 
-    /// Reports that the store refuses the creation of a set. The creation is retried with the
-    /// backoff of writes.
-    fn set_refused(&mut self, set_index: u32, message: String) {
+    /// Records an event for the deployment: the store refuses to create its set. The creation is
+    /// retried with the same backoff as other writes.
+    fn on_set_create_refused(&mut self, set_index: u32, message: String) {
         if let Some(deployment) = self
-            .deployment_of(set_index)
+            .deployment_index_of(set_index)
             .and_then(|index| self.deployments.get(index))
         {
             let (key, uid) = (deployment.key.clone(), deployment.uid.to_string());

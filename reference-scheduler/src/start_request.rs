@@ -1,7 +1,8 @@
 //! Builds the request that starts a workload.
 //!
-//! Pure: the runtime reads the objects that [`references`] returns. The same workload, id and data
-//! always result in the same request, so that a repeated start carries the same content.
+//! This module has no I/O: the caller reads the ConfigMaps and Secrets that [`references`] names.
+//! The same workload, id and data always result in the same request, so that a repeated start has
+//! the same content.
 
 mod pull_secret;
 
@@ -15,9 +16,10 @@ use crate::api::{
 };
 use crate::store::Secret;
 
-/// Prefixes of annotations that are not sent to hosts: those of kubectl and of this scheduler. The
-/// latter change during the life of a workload, which would change a repeated start.
-const PRIVATE_ANNOTATIONS: [&str; 2] = [
+/// Prefixes of the annotations of kubectl and of this scheduler, which are not sent to hosts. The
+/// annotations of this scheduler change while a workload exists, which would change a repeated
+/// start.
+const PRIVATE_ANNOTATION_PREFIXES: [&str; 2] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     "berth.dev/",
 ];
@@ -161,7 +163,7 @@ pub fn start_request(
 
 fn annotations(all: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let is_private = |key: &str| {
-        PRIVATE_ANNOTATIONS
+        PRIVATE_ANNOTATION_PREFIXES
             .iter()
             .any(|private| key.starts_with(private))
     };
@@ -236,7 +238,7 @@ fn resources_of(
             read_only: mount.read_only,
         });
     Ok(wire::LocalResources {
-        // The CRDs have no fields for these limits: the defaults of the host apply.
+        // The CRDs have no fields for these limits, so the defaults of the host apply.
         memory_limit_mb: 0,
         cpu_limit: 0,
         config: resources.config.clone(),
@@ -297,7 +299,7 @@ fn aliases(workload: &Workload) -> Vec<String> {
     })
 }
 
-/// Returns the `listed` aliases followed by the `aliases` that are not listed.
+/// Returns a list of the `listed` aliases and of the `aliases` that are not among them.
 fn with_aliases(listed: &str, aliases: &[String]) -> String {
     let mut all: Vec<&str> = listed
         .split(',')

@@ -1,4 +1,5 @@
-//! The HTTP endpoint of a workload: open with routes and fresh instances, or closed.
+//! The HTTP endpoint of a workload: open, with a route in the ingress and fresh instances, or
+//! closed.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,50 +8,50 @@ use crate::fault_injection::Breakage;
 use crate::ingress::{Ingress, Registration};
 
 /// The HTTP endpoint of one workload.
-pub struct Endpoint {
-    front: Option<HttpFront>,
+pub struct HttpEndpoint {
+    route: Option<HttpRoute>,
     open: Mutex<Option<Open>>,
 }
 
-/// The component that handles a workload's requests, and the host names that lead to it.
-pub struct HttpFront {
+/// The route of a workload: its HTTP host names, and the component that handles their requests.
+pub struct HttpRoute {
     /// HTTP ingress of the host.
     pub ingress: Ingress,
     /// Host names in lower case.
-    pub hosts: Vec<String>,
+    pub host_names: Vec<String>,
     /// Handler of the component.
     pub handler: Handler,
 }
 
 struct Open {
-    /// `None` after the routes have ended, while requests are still in flight.
+    /// `None` after the route was removed, while requests are still in flight.
     registration: Option<Registration>,
     handler: Handler,
 }
 
-impl Endpoint {
-    /// Creates a closed endpoint. Without a front it has nothing to serve.
-    pub fn new(front: Option<HttpFront>) -> Self {
+impl HttpEndpoint {
+    /// Creates a closed endpoint. Without a route it has nothing to serve.
+    pub fn new(route: Option<HttpRoute>) -> Self {
         Self {
-            front,
+            route,
             open: Mutex::new(None),
         }
     }
 
-    /// Registers the routes, with a handler that has no instance from before.
+    /// Registers the route, with a handler that reuses no instance from before the last close.
     pub fn open(&self) {
-        let Some(front) = &self.front else { return };
-        let handler = front.handler.fresh();
-        let registration = front.ingress.register(&front.hosts, handler.clone());
+        let Some(route) = &self.route else { return };
+        let handler = route.handler.fresh();
+        let registration = route.ingress.register(&route.host_names, handler.clone());
         *self.lock() = Some(Open {
             registration: Some(registration),
             handler,
         });
     }
 
-    /// Ends the routes at once, and then the requests in flight.
+    /// Removes the route at once, and then ends the requests in flight.
     ///
-    /// Cancel safety: the routes have ended before the first await. If the future is dropped,
+    /// Cancel safety: the route is removed before the first await. If the future is dropped,
     /// another call waits for the remaining requests.
     pub async fn close(&self) {
         let (registration, handler) = match self.lock().as_mut() {
@@ -62,7 +63,7 @@ impl Endpoint {
         *self.lock() = None;
     }
 
-    /// Leaks the routes, which HOST-SVC-019 and HOST-HTTP-010 forbid.
+    /// Injected fault: leaks the route, which HOST-SVC-019 and HOST-HTTP-010 forbid.
     pub fn leak(&self) {
         debug_assert!(
             Breakage::RoutesOutliveStop.is_on() || Breakage::RoutesOutliveService.is_on()

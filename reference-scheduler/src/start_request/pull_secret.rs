@@ -12,7 +12,7 @@ pub(super) const KIND: &str = "kubernetes.io/dockerconfigjson";
 /// Key of the configuration in the Secret.
 pub(super) const KEY: &str = ".dockerconfigjson";
 
-/// Registry of image references without one.
+/// Registry of image references that name no registry.
 const DEFAULT_REGISTRY: &str = "docker.io";
 /// Other names of the default registry.
 const DEFAULT_REGISTRY_ALIASES: [&str; 3] = [

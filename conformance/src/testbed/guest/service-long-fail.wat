@@ -1,7 +1,0 @@
-;; code
-(data (i32.const 0x100) "run")
-
-(func (export "wasi:cli/run@0.2.0#run") (result i32)
-  (call $beacon (i32.const 0x100) (i32.const 3))
-  (call $wait_ms (i64.const 61000))
-  (i32.const 1))
