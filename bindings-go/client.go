@@ -28,7 +28,7 @@ type Client struct {
 }
 
 // Timeouts bound the commands of a [Client]. A field of 0 has its default. The defaults are the timeouts of
-// deployed schedulers.
+// the wasmCloud operator.
 type Timeouts struct {
 	// Start is the timeout of a start [default: 60 s, within which a host must reply].
 	Start time.Duration

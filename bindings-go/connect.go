@@ -23,7 +23,7 @@ const (
 	defaultConnectTimeout = 5 * time.Second
 
 	// pingInterval is the time between two keep-alive pings. After three unanswered pings, the connection is
-	// considered broken: well within the 3 minutes of HOST-RESIL-010, and before it loses a second heartbeat.
+	// considered broken: well within the 3 minutes of HOST-RESIL-010, and before a second heartbeat is lost on it.
 	pingInterval = 4 * time.Second
 
 	// writeTimeout is how long a write may block before the connection is considered broken.
@@ -124,7 +124,7 @@ func (o ConnectOptions) connect(more ...nats.Option) (*nats.Conn, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	lastError := &repeatFilter{}
+	errorFilter := &repeatFilter{}
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.Timeout(defaultConnectTimeout),
@@ -134,15 +134,15 @@ func (o ConnectOptions) connect(more ...nats.Option) (*nats.Conn, error) {
 		nats.PingInterval(pingInterval),
 		nats.FlusherTimeout(writeTimeout),
 		nats.ConnectHandler(func(*nats.Conn) {
-			lastError.reset()
+			errorFilter.reset()
 			logger.Info("connected to the broker")
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
-			lastError.reset()
+			errorFilter.reset()
 			logger.Info("reconnected to the broker")
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if lastError.isNew(err.Error()) {
+			if errorFilter.record(err.Error()) {
 				logger.Warn("cannot connect to the broker, retrying", "servers", o.redactedServers(), "error", err)
 			}
 		}),
@@ -301,19 +301,20 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // repeatFilter detects text that repeats the previous one, so that a log does not repeat itself.
 type repeatFilter struct {
-	mu   sync.Mutex
-	last string
+	mu       sync.Mutex
+	previous string
 }
 
-func (f *repeatFilter) isNew(text string) bool {
+// record stores a text and reports whether it differs from the previous one.
+func (f *repeatFilter) record(text string) (isNew bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	isNew := text != f.last
-	f.last = text
+	isNew = text != f.previous
+	f.previous = text
 	return isNew
 }
 
-func (f *repeatFilter) reset() { f.isNew("") }
+func (f *repeatFilter) reset() { f.record("") }
 
 func isServerURL(server string) bool {
 	if !strings.Contains(server, "://") {

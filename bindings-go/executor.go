@@ -14,8 +14,8 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// maxInFlight is how many requests may wait for a reply; further starts are refused with 503. Each request
-// waits for seconds at most, so this is far more than any scheduler keeps in flight.
+// maxInFlight is how many requests may wait for a reply at a time; further starts are refused with 503. No
+// scheduler comes close to this limit, because each request waits for seconds at most.
 const maxInFlight = 512
 
 // executor executes the decisions of the lifecycle: it starts and stops workloads and replies to

@@ -22,7 +22,8 @@ const (
 	// maxHosts bounds the hosts in the view; more hosts can only come from a peer that forges heartbeats.
 	maxHosts = 10_000
 
-	// maxPendingHeartbeats bounds the heartbeats that have arrived and are not processed yet.
+	// maxPendingHeartbeats bounds the heartbeats that have arrived and are not processed yet; nats.go drops
+	// further ones.
 	maxPendingHeartbeats = 8192
 
 	// probeTimeout is how long a probe waits for a reply.
@@ -78,7 +79,7 @@ func WithFleetLogger(logger *slog.Logger) FleetOption {
 // connection is closed.
 //
 // The fleet discovers hosts by their heartbeats only, so a new fleet is complete after one heartbeat
-// interval: 15 s with deployed hosts, 30 s at most.
+// interval: 15 s with a wash host, 30 s at most.
 func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*Fleet, error) {
 	o := fleetOptions{logger: slog.Default()}
 	for _, option := range options {
@@ -225,7 +226,7 @@ func (f *Fleet) unsubscribe(queue *eventQueue) {
 func (f *Fleet) watch(heartbeats <-chan *nats.Msg) {
 	ticker := time.NewTicker(liveness.Tick)
 	defer ticker.Stop()
-	var last connectionState
+	var previous connectionState
 	for {
 		select {
 		case <-f.ctx.Done():
@@ -234,10 +235,10 @@ func (f *Fleet) watch(heartbeats <-chan *nats.Msg) {
 			f.onHeartbeat(msg)
 		case <-ticker.C:
 			if f.conn.IsClosed() {
-				f.log.Warn("the connection to the broker is closed, watching no longer")
+				f.log.Warn("stopped watching the fleet: the connection to the broker is closed")
 				return
 			}
-			last = f.checkConnection(last)
+			previous = f.checkConnection(previous)
 			f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action { return l.OnTick(now) })
 		}
 	}
@@ -245,13 +246,13 @@ func (f *Fleet) watch(heartbeats <-chan *nats.Msg) {
 
 // checkConnection passes a change of the connection to liveness. A reconnect between two checks counts as a
 // connect.
-func (f *Fleet) checkConnection(last connectionState) connectionState {
+func (f *Fleet) checkConnection(previous connectionState) connectionState {
 	current := connectionStateOf(f.conn)
 	f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action {
 		switch {
-		case current.connected && (!last.connected || current.generation != last.generation):
+		case current.connected && (!previous.connected || current.generation != previous.generation):
 			return l.OnConnected(now)
-		case !current.connected && last.connected:
+		case !current.connected && previous.connected:
 			return l.OnDisconnected()
 		}
 		return nil

@@ -11,7 +11,7 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// HostView is what a fleet knows about one host.
+// HostView is the state of one host, as known to the fleet.
 type HostView struct {
 	// Heartbeat is the latest heartbeat. It is shared: do not modify it.
 	Heartbeat *runtimev2.HostHeartbeat

@@ -23,7 +23,7 @@ const (
 	// seconds, because a later heartbeat is too late after a reconnect (HOST-RESIL-002).
 	repeatDelay = 1300 * time.Millisecond
 
-	// flushTimeout bounds the flush of a heartbeat. A broken connection is detected sooner.
+	// flushTimeout bounds the flush of a heartbeat. It is long, because a broken connection is detected sooner.
 	flushTimeout = time.Minute
 )
 
@@ -77,12 +77,12 @@ func (p *heartbeatPublisher) run(ctx context.Context, conn *nats.Conn, interval 
 
 func isConnected(state connectionState) bool { return state.connected }
 
-// sleep waits until a deadline, or until the connection has reconnected since the given state.
-func (p *heartbeatPublisher) sleep(ctx context.Context, conn *nats.Conn, until time.Time, last connectionState) {
+// sleep waits until a deadline, or until the connection has reconnected since the previous state.
+func (p *heartbeatPublisher) sleep(ctx context.Context, conn *nats.Conn, until time.Time, previous connectionState) {
 	deadline, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	waitForConnection(deadline, conn, func(current connectionState) bool {
-		return current.connected && current.generation != last.generation
+		return current.connected && current.generation != previous.generation
 	})
 }
 

@@ -92,7 +92,7 @@ type Description struct {
 	FriendlyName string
 	// Version is the version of the host program.
 	Version string
-	// Labels are labels for placement; deployed schedulers use hostgroup.
+	// Labels are labels for placement; the wasmCloud operator uses hostgroup.
 	Labels map[string]string
 	// Environment is the environment that the host belongs to; empty if it belongs to none.
 	Environment string

@@ -33,8 +33,8 @@ func Unmarshal(payload []byte, m proto.Message) error {
 	return err
 }
 
-// Marshal encodes a message as JSON in the form that every deployed peer reads: lowerCamelCase, enum names,
-// 64-bit integers as strings, no nulls, no fields outside the schema. It returns [ErrEncode] if JSON cannot
+// Marshal encodes a message as JSON in the form that every peer reads: lowerCamelCase, enum names, 64-bit integers
+// as strings, no nulls, no fields outside the schema. It returns [ErrEncode] if JSON cannot
 // represent the message, which then has an enum number without a name, NaN, an infinity or invalid UTF-8.
 func Marshal(m proto.Message) ([]byte, error) {
 	payload, err := wire.Encode(m)

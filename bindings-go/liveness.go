@@ -7,7 +7,7 @@ import (
 )
 
 // LivenessOptions are the intervals and thresholds of liveness detection. A field of 0 has its default; the
-// defaults suit the heartbeat interval of deployed hosts, 15 s.
+// defaults suit the heartbeat interval of a wash host, 15 s.
 type LivenessOptions struct {
 	// ProbeInterval is the time between two probes of a host, if the budget allows it [default: 500 ms].
 	ProbeInterval time.Duration
@@ -22,8 +22,8 @@ type LivenessOptions struct {
 	// NoRespondersCount is how many consecutive no-responders replies a host must cause before it is lost
 	// [default: 3].
 	NoRespondersCount int
-	// SilentProbeInterval is the time until the next probe after a probe without a reply [default: 5 s]. A
-	// busy host has to process all unanswered probes later.
+	// SilentProbeInterval is the time until the next probe after a probe without a reply [default: 5 s].
+	// It is long, because probes queue up on a busy host, which must process them all later.
 	SilentProbeInterval time.Duration
 	// SuspectAfter is the silence after which a host is suspect [default: 20 s, one heartbeat interval plus
 	// latency, but at most half of LostAfter].
@@ -34,8 +34,8 @@ type LivenessOptions struct {
 	// SettlingPeriod is how long hosts may take to reconnect, after the fleet itself has connected and after
 	// a mass loss, before they are lost [default: 12 s]. They have 10 s to reconnect (SCHED-CONT-003).
 	SettlingPeriod time.Duration
-	// MassLossThreshold is the number of hosts that must have no responders at once before the broker is
-	// suspected instead [default: 3].
+	// MassLossThreshold is the number of hosts that must have no responders at the same time before the
+	// broker is suspected instead [default: 3].
 	MassLossThreshold int
 	// MassLossPercent is the minimum percentage of such hosts in the fleet [default: 25]. It is below the
 	// share of hosts that one broker in a cluster of three serves.

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	// maxPendingRequests and maxPendingBytes bound the requests that have arrived and are not processed yet.
+	// maxPendingRequests and maxPendingBytes bound the requests that have arrived and are not processed yet;
+	// nats.go drops further ones.
 	maxPendingRequests = 8192
 	maxPendingBytes    = 64 << 20
 

@@ -50,7 +50,7 @@ func newReply(body, code string) *nats.Msg {
 	return msg
 }
 
-func TestClientErrors(t *testing.T) {
+func TestClientErrorsDependOnReply(t *testing.T) {
 	status := func(state string) string {
 		return `{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_` + state + `","message":"m"}}`
 	}
@@ -134,7 +134,7 @@ func TestContextEndsCommand(t *testing.T) {
 	}
 }
 
-func TestClientWithoutHostOrBroker(t *testing.T) {
+func TestClientReportsMissingHostOrBroker(t *testing.T) {
 	b := newBroker(t)
 	conn := b.connect()
 	client, err := berth.NewClient(conn, "h1")

@@ -40,7 +40,7 @@ func want[E berth.FleetEvent](t *testing.T, events <-chan berth.FleetEvent) E {
 	return got
 }
 
-func TestHostJoinsIsLostAndRestarts(t *testing.T) {
+func TestHostJoinsThenIsLostThenRestarts(t *testing.T) {
 	b := newBroker(t)
 	fleet, events := watch(t, b.connect(), fastLiveness)
 	stop := serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"))
@@ -83,7 +83,7 @@ func TestHostJoinsIsLostAndRestarts(t *testing.T) {
 	}
 }
 
-func TestSilentHostIsSuspectLostAndRecovers(t *testing.T) {
+func TestSilentHostIsSuspectThenLostAndRecovers(t *testing.T) {
 	b := newBroker(t)
 	host := b.connect()
 	if _, err := host.SubscribeSync("runtime.host.h1.>"); err != nil { // listens, but never replies
@@ -196,7 +196,7 @@ func TestNoHostIsLostWhileDisconnected(t *testing.T) {
 	}
 }
 
-func TestEventsCloseWithContextAndFleet(t *testing.T) {
+func TestEventChannelsCloseWithContextOrFleet(t *testing.T) {
 	b := newBroker(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	fleet, err := berth.WatchFleet(ctx, b.connect())

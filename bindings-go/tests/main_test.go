@@ -93,28 +93,28 @@ func freePort(t *testing.T) int {
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t *testing.T, condition string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(testTimeout)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("timed out waiting for %s", what)
+			t.Fatalf("timed out waiting for %s", condition)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
 // receive returns the next value from a channel.
-func receive[T any](t *testing.T, what string, from <-chan T) T {
+func receive[T any](t *testing.T, awaited string, from <-chan T) T {
 	t.Helper()
 	select {
 	case value, open := <-from:
 		if !open {
-			t.Fatalf("channel closed while waiting for %s", what)
+			t.Fatalf("channel closed while waiting for %s", awaited)
 		}
 		return value
 	case <-time.After(testTimeout):
-		t.Fatalf("timed out waiting for %s", what)
+		t.Fatalf("timed out waiting for %s", awaited)
 	}
 	panic("unreachable")
 }

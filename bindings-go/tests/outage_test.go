@@ -99,7 +99,7 @@ func TestOutageIsFollowedByOneHeartbeat(t *testing.T) {
 	}
 }
 
-func TestShutdownWithoutBroker(t *testing.T) {
+func TestShutdownWithoutBrokerStopsWorkloads(t *testing.T) {
 	b := newBroker(t)
 	host := newFakeHost("fake")
 	conn := b.connect()

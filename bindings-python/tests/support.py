@@ -170,7 +170,7 @@ class Peer:
         return await with_timeout(self._received.get())
 
     async def command(self, host_id: str, command: str, payload: bytes | str) -> Received:
-        """Sends a command and returns its reply. Drops other messages received meanwhile."""
+        """Sends a command and returns its reply. Drops the messages received before the reply."""
         inbox = await self.send_request(f"runtime.host.{host_id}.{command}", payload)
         while True:
             received = await self.receive()
@@ -187,7 +187,7 @@ class Peer:
 
 
 class FakeHost(berth.Host[str]):
-    """A host that does what the workload name says: `hang`, `refuse`, `crash`, `complete`, `fail` or run."""
+    """A host whose workloads behave as named: `hang`, `refuse`, `crash`, `complete` or `fail`; others run."""
 
     def __init__(self) -> None:
         self.instances: set[str] = set()

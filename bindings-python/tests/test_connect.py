@@ -66,7 +66,7 @@ async def test_plain_connection_by_url_address_and_options(start: Any) -> None:
     assert bus.is_closed
 
 
-async def test_inbox_prefix_follows_permissions(start: Any) -> None:
+async def test_configured_inbox_prefix_satisfies_permissions(start: Any) -> None:
     permissions = 'publish: ["runtime.host.>"], subscribe: ["_MINE.>", "runtime.operator.heartbeat.>"]'
     users = f"{{ user: ann, password: p, permissions: {{ {permissions} }} }}, {{ user: host, password: p }}"
     broker = start(f"authorization {{ users: [ {users} ] }}")
@@ -123,7 +123,8 @@ async def test_credentials_file_is_rotated(start: Any, tmp_path: Path) -> None:
         key(prefix)[1]
         for prefix in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_USER)
     )
-    # nkeys cannot encode the seed of an account; its key pair is the same with another prefix.
+    # The nkeys library cannot encode an account seed. The account key is therefore generated as an operator
+    # key, and `as_account` replaces the prefix of its public key.
     account_key = as_account(account)
     unlimited = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
     account_jwt = jwt(

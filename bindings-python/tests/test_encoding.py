@@ -149,7 +149,7 @@ def decode_or_reject(payload: bytes) -> None:
     st.integers(-(2**31), 2**31 - 1),
     st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
-def test_round_trips(workload_id: str, name: str, restarts: int, limit: int, cpu: float) -> None:
+def test_messages_round_trip(workload_id: str, name: str, restarts: int, limit: int, cpu: float) -> None:
     resources = proto.LocalResources(memory_limit_mb=limit, environment={name: workload_id})
     request = proto.WorkloadStartRequest(
         workload_id=workload_id,

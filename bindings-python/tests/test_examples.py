@@ -219,7 +219,7 @@ async def test_reconciles_replicas_of_deployment(broker: Broker, tmp_path: Path)
         }
         (tmp_path / "app.json").write_text(json.dumps(deployment))
 
-    async def is_ready(replicas: int) -> None:
+    async def wait_until_ready(replicas: int) -> None:
         async def poll() -> bool | None:
             status = await read_status(tmp_path, "workloaddeployment/app")
             wanted = {"expected": replicas, "current": replicas, "ready": replicas, "unavailable": 0}
@@ -231,13 +231,13 @@ async def test_reconciles_replicas_of_deployment(broker: Broker, tmp_path: Path)
     arguments = ("--nats", broker.url, "--manifests", tmp_path)
     async with Program("dir_scheduler/scheduler.py", *arguments), serve_fake_host(broker) as host:
         submit(3, "registry.example/a:1")
-        await is_ready(3)
+        await wait_until_ready(3)
         first = set(host.fake.instances)
         submit(4, "registry.example/a:1")
-        await is_ready(4)
+        await wait_until_ready(4)
         assert first < host.fake.instances, "running workloads are not restarted"
         submit(1, "registry.example/a:1")
-        await is_ready(1)
+        await wait_until_ready(1)
         assert host.fake.instances < first
         submit(1, "registry.example/a:2")
 

@@ -204,12 +204,16 @@ async def test_reports_failures_and_continues(
         return await peer.command(host.id, "workload.start", start_payload(workload_id, name))
 
     assert (await start("a", "refuse")).state == ("ERROR", None)
-    assert (await start("a", "run")).state == ("RUNNING", None), "no guest code has run"
+    assert (await start("a", "run")).state == ("RUNNING", None), (
+        "the ID is free again, because no guest code has run"
+    )
     crashed = await start("p", "crash")
     assert crashed.state == ("ERROR", None)
     assert "requested crash" not in crashed.message, "details go to the log only"
     assert "requested crash" in caplog.text
-    assert (await start("p", "run")).state == ("ERROR", 409), "guest code may have run"
+    assert (await start("p", "run")).state == ("ERROR", 409), (
+        "the ID stays in use, because guest code may have run"
+    )
     for name, message in (("complete", "done"), ("complete in a thread", "done in a thread")):
         completed = await start(name, name)
         assert (completed.state[0], completed.message) == ("COMPLETED", message)
@@ -227,7 +231,7 @@ async def test_executes_command_without_reply_subject(peer: Peer, host: ServedHo
     subject = f"runtime.host.{host.id}.workload.start"
     await peer.publish(subject, start_payload("a").encode())
     await wait_for_instances(host, "a")
-    # A reply subject must not make the host command another host.
+    # The host must not reply on a command subject: another host would execute the reply as a command.
     await peer.subscribe("runtime.host.other.>")
     await peer.publish(subject, start_payload("a").encode(), reply="runtime.host.other.workload.stop")
     inbox = await peer.send_request(f"runtime.host.{host.id}.workload.status", id_payload("a"))
@@ -236,7 +240,9 @@ async def test_executes_command_without_reply_subject(peer: Peer, host: ServedHo
     assert await peer.drain() == []
 
 
-async def test_shutdown_unsubscribes_replies_and_stops_workloads(peer: Peer, host: ServedHost) -> None:
+async def test_shutdown_unsubscribes_then_replies_to_starts_and_stops_workloads(
+    peer: Peer, host: ServedHost
+) -> None:
     await peer.command(host.id, "workload.start", start_payload("a"))
     pending = await peer.send_request(f"runtime.host.{host.id}.workload.start", start_payload("b", "hang"))
     await wait_for_instances(host, "a", "b")
@@ -357,7 +363,7 @@ async def test_rejects_invalid_options_and_descriptions(broker: Broker) -> None:
         await berth.serve("", InvalidHost())
 
 
-async def test_shared_connection_outlives_its_hosts_until_closed(broker: Broker, peer: Peer) -> None:
+async def test_shared_connection_stays_open_until_bus_is_closed(broker: Broker, peer: Peer) -> None:
     async with berth.connect(broker.url) as bus:
         first, second = ServedHost(bus), ServedHost(bus)
         assert {(await peer.receive()).json()["id"] for _ in range(2)} == {first.id, second.id}

@@ -66,7 +66,7 @@ class Harness:
         self.step(lc.Released(self.started[-1] if run is None else run))
 
 
-def test_workload_from_start_to_not_found() -> None:
+def test_id_is_free_after_stop_and_release() -> None:
     harness = Harness()
     assert harness.status() == (S.NOT_FOUND, "no workload has this ID")
     assert harness.stop() is S.NOT_FOUND
@@ -174,7 +174,9 @@ def test_replies_error_if_run_is_released_unexpectedly() -> None:
     request = harness.start()
     harness.release()
     assert harness.replies[request].state is S.ERROR
-    assert harness.replies[harness.start()].code is ErrorCode.CONFLICT, "guest code may have run"
+    assert harness.replies[harness.start()].code is ErrorCode.CONFLICT, (
+        "the ID stays in use, because guest code may have run"
+    )
 
 
 def test_forgets_oldest_ended_workload() -> None:

@@ -232,7 +232,7 @@ def test_forgets_host_that_stays_lost() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(1, 39)), max_size=30))
-def test_healthy_host_is_never_lost_and_reports_are_transitions(
+def test_healthy_host_is_never_lost_and_each_report_changes_health(
     changes: list[tuple[int, int, int]],
 ) -> None:
     simulation = Simulation(8)

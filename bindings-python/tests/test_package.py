@@ -41,12 +41,12 @@ def test_wheel_contains_generated_code_and_is_self_contained(tmp_path: Path) -> 
     # Dependencies come from this environment, the package itself only from the wheel.
     venv.create(tmp_path / "venv", system_site_packages=False, with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
-    libraries = Path(inspect.getfile(errors)).parents[1]
-    site = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    source_dir = Path(inspect.getfile(errors)).parents[1]
+    site_packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     code = (
-        f"import sys; sys.path[:0] = [{str(wheel)!r}, {str(site)!r}]\n"
+        f"import sys; sys.path[:0] = [{str(wheel)!r}, {str(site_packages)!r}]\n"
         "import berth\n"
-        f"assert {str(libraries)!r} not in sys.path\n"
+        f"assert {str(source_dir)!r} not in sys.path\n"
         "print(berth.__file__, berth.encoding.encode(berth.Workload(name='a')).decode())"
     )
     output = run(python, "-I", "-c", code, cwd=tmp_path)

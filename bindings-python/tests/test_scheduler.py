@@ -19,7 +19,7 @@ from support import Broker, Peer, ServedHost, eventually, flush, with_timeout
 
 T = TypeVar("T", bound=berth.FleetEvent)
 
-SHORT_TIMES = berth.LivenessOptions(settling_period_s=0.1, suspect_after_s=1.0, lost_after_s=2.0)
+FAST_LIVENESS = berth.LivenessOptions(settling_period_s=0.1, suspect_after_s=1.0, lost_after_s=2.0)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def wait_until_free(client: berth.HostClient, workload_id: str) -> None:
     await eventually("the ID is free", poll)
 
 
-async def test_start_status_and_stop(broker: Broker, bus: berth.Bus) -> None:
+async def test_client_starts_workload_polls_status_and_stops_workload(broker: Broker, bus: berth.Bus) -> None:
     async with ServedHost(broker.url) as host:
         client = berth.HostClient(bus, host.id)
         await wait_until_served(client)
@@ -211,7 +211,7 @@ async def test_fleet_reports_joined_and_lost_hosts(broker: Broker, bus: berth.Bu
 async def test_fleet_reports_changes_recovery_and_restart(bus: berth.Bus, peer: Peer) -> None:
     subject = "runtime.operator.heartbeat.h"
     interfaces = [{"namespace": "wasi", "package": "a"}, {"namespace": "wasi", "package": "b"}]
-    async with berth.Fleet(bus, SHORT_TIMES) as fleet:
+    async with berth.Fleet(bus, FAST_LIVENESS) as fleet:
         events = aiter(fleet)
         await bus.flush(5)
         for payload in (b"invalid", heartbeat_payload("another")):
@@ -243,7 +243,7 @@ async def test_fleet_reports_changes_recovery_and_restart(bus: berth.Bus, peer: 
 
 
 async def test_frozen_host_is_lost_unless_busy(bus: berth.Bus, peer: Peer) -> None:
-    async with berth.Fleet(bus, SHORT_TIMES) as fleet:
+    async with berth.Fleet(bus, FAST_LIVENESS) as fleet:
         await bus.flush(5)
         for host_id in ("frozen", "busy"):
             await peer.subscribe(f"runtime.host.{host_id}.>")
@@ -260,7 +260,7 @@ async def test_frozen_host_is_lost_unless_busy(bus: berth.Bus, peer: Peer) -> No
         assert lost == berth.HostLost("busy", Reason.SILENT)
 
 
-async def test_slow_reader_gets_missed_count_and_end(bus: berth.Bus, peer: Peer) -> None:
+async def test_slow_reader_receives_missed_count_then_end_of_events(bus: berth.Bus, peer: Peer) -> None:
     async with berth.Fleet(bus) as fleet:
         slow, closed = fleet.events(), fleet.events()
         await closed.aclose()

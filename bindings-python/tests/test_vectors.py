@@ -17,7 +17,7 @@ from berth.encoding import decode, encode
 from berth.errors import DecodeError
 
 VECTORS = Path(__file__).parents[2] / "proto" / "vectors"
-BY_NAME = {message.DESCRIPTOR.name: message for message in proto.MESSAGES}
+MESSAGE_TYPES = {message.DESCRIPTOR.name: message for message in proto.MESSAGES}
 
 
 def vectors() -> Iterator[Any]:
@@ -26,12 +26,12 @@ def vectors() -> Iterator[Any]:
             yield pytest.param(vector, id=f"{path.stem}: {vector['name']}")
 
 
-ALL = list(vectors())
+ALL_VECTORS = list(vectors())
 
 
-@pytest.mark.parametrize("vector", ALL)
+@pytest.mark.parametrize("vector", ALL_VECTORS)
 def test_decodes_and_encodes_vector(vector: dict[str, Any]) -> None:
-    message = BY_NAME[vector["message"]]
+    message = MESSAGE_TYPES[vector["message"]]
     expected = decode(message, to_json(vector["canonical"]))
     assert normalized(json.loads(encode(expected))) == normalized(vector["canonical"])
     assert message.FromString(expected.SerializeToString()) == expected
@@ -45,14 +45,14 @@ def test_decodes_and_encodes_vector(vector: dict[str, Any]) -> None:
 
 
 def test_vectors_cover_all_messages() -> None:
-    assert {param.values[0]["message"] for param in ALL} == set(BY_NAME)
+    assert {param.values[0]["message"] for param in ALL_VECTORS} == set(MESSAGE_TYPES)
     pool = proto._gen.workload_pb2.DESCRIPTOR.pool
     schema_messages = [
         name
         for file in ("host_heartbeat", "host_service", "wit_interface", "workload", "workload_service")
         for name in pool.FindFileByName(f"wasmcloud/runtime/v2/{file}.proto").message_types_by_name
     ]
-    assert sorted(schema_messages) == sorted(BY_NAME)
+    assert sorted(schema_messages) == sorted(MESSAGE_TYPES)
 
 
 def payload(entry: dict[str, Any]) -> bytes:

@@ -23,12 +23,12 @@ PACKAGE_DIR = Path("wasmcloud/runtime/v2")
 OUTPUT = BINDINGS / "src/berth/proto/_gen"
 
 # Generated modules import each other by their schema path; here they are in one package.
-IMPORT = re.compile(r"^from wasmcloud\.runtime\.v2 import (\w+) as ", re.MULTILINE)
+SCHEMA_IMPORT = re.compile(r"^from wasmcloud\.runtime\.v2 import (\w+) as ", re.MULTILINE)
 
 # The `__module__` of the generated classes, which pickle uses.
-MODULE = re.compile(r"'wasmcloud\.runtime\.v2\.(\w+_pb2)'")
+SCHEMA_MODULE = re.compile(r"'wasmcloud\.runtime\.v2\.(\w+_pb2)'")
 
-INIT = '"""Generated from the schema by `tools/generate.py`; nothing here is written by hand."""\n'
+INIT_CONTENT = '"""Generated from the schema by `tools/generate.py`; nothing here is written by hand."""\n'
 
 
 def main() -> int:
@@ -87,11 +87,11 @@ def generate() -> dict[str, str]:
         ]
         if protoc.main(arguments) != 0:
             raise SystemExit("cannot compile the schema")
-        outputs = {"__init__.py": INIT}
+        outputs = {"__init__.py": INIT_CONTENT}
         for path in sorted((Path(directory) / PACKAGE_DIR).iterdir()):
             text = path.read_text(encoding="utf-8")
-            text = IMPORT.sub(r"from berth.proto._gen import \1 as ", text)
-            outputs[path.name] = MODULE.sub(r"'berth.proto._gen.\1'", text)
+            text = SCHEMA_IMPORT.sub(r"from berth.proto._gen import \1 as ", text)
+            outputs[path.name] = SCHEMA_MODULE.sub(r"'berth.proto._gen.\1'", text)
         shutil.rmtree(Path(directory) / PACKAGE_DIR)
         return outputs
 

@@ -6,19 +6,20 @@
 //! |---|---|
 //! | [`scenario`], [`checks`] | the checks: const tables of scenarios, one file per section |
 //! | [`context`] | the API that the body of a scenario uses |
-//! | [`simulated_host`] | a simulated host: its profile, and its scripted reactions to commands |
+//! | [`simulated_host`] | a simulated host: its configuration and its scripted reactions |
 //! | [`behavior`] | behaviors of simulated hosts over time, for manual tests |
 //! | [`journal`] | the events of the hosts of one scenario, which are the evidence of its claims |
 //! | [`intake`], [`manifest`] | the intakes `dir`, `exec` and `kube`, and the submitted objects |
 //! | [`target`], [`timings`] | the scheduler that is judged, and its time limits |
-//! | [`environment`] | the broker, the scheduler, and background hosts |
+//! | [`environment`] | the broker, the scheduler, and hosts that belong to no running scenario |
 //! | [`runner`], [`suite`] | the run of the scenarios, and the suite as a library |
 //! | [`monitors`] | rules for every frame that the scheduler publishes |
 //! | [`preflight`] | the canary workload before the first check |
 //!
 //! Each scenario has its own host group (`cx.group()`), object names (`cx.name`) and images
 //! (`cx.image`). Its manifests select its host group, so that scenarios can share a scheduler. A
-//! scenario that disconnects the broker or kills the scheduler needs its own: `isolation: Own`.
+//! scenario that disconnects the broker or kills the scheduler declares `isolation: Own`, and then
+//! has a broker and a scheduler of its own.
 
 pub mod behavior;
 pub mod checks;

@@ -10,7 +10,7 @@ pub use berth_sdk::cli::Log;
 
 use crate::image::StoreOptions;
 
-/// Default heartbeat interval, which deployed schedulers expect.
+/// Default heartbeat interval, the same as in `wash host`.
 pub const DEFAULT_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Minimum heartbeat interval. Schedulers treat faster heartbeats as a burst (HOST-BEAT-004).
 pub const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -19,19 +19,20 @@ pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Default time limit of the shutdown, well below the 30 s that Kubernetes allows a Pod.
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// Maximum of the shutdown's time limit. Nobody waits longer for a process to end.
+/// Maximum of the shutdown's time limit: nobody waits longer for a process to end.
 pub const SHUTDOWN_GRACE_MAX: Duration = Duration::from_secs(300);
 
-/// Default memory limit of an instance. Most deployed workloads cannot set a limit, so it is
-/// generous.
+/// Default memory limit of an instance: generous, because most deployed workloads cannot set a
+/// limit.
 pub const DEFAULT_MEMORY_BYTES: u64 = 512 * MIB;
-/// Maximum memory limit of an instance. A 32-bit guest cannot address more.
+/// Maximum memory limit of an instance, because a 32-bit guest cannot address more.
 pub const MEMORY_BYTES_MAX: u64 = 4096 * MIB;
-/// Default limit of workloads. Each needs an id, a few tasks and a compiled component, together a
-/// few megabytes.
+/// Default limit of workloads on the host at a time. Each needs an id, a few tasks and a compiled
+/// component, together a few megabytes.
 pub const DEFAULT_WORKLOADS_MAX: usize = 1024;
 
-/// Default host group. Schedulers place workloads without a selector in it.
+/// Default host group. Schedulers place workloads without a host selector on the hosts of this
+/// group.
 pub const DEFAULT_HOST_GROUP: &str = "default";
 /// Label with the host group.
 pub const HOST_GROUP_LABEL: &str = "hostgroup";

@@ -67,22 +67,22 @@ impl Egress {
         }
     }
 
-    /// Whether an HTTP request to this scheme, host and port is allowed (HOST-RES-005). `host` is a
-    /// name or an address; IPv6 addresses may have brackets.
+    /// Returns whether an HTTP request to this scheme, host and port is allowed (HOST-RES-005).
+    /// `host` is a name or an address; IPv6 addresses may have brackets.
     pub fn allows_http(&self, scheme: &str, host: &str, port: u16) -> bool {
         self.hosts
             .iter()
             .any(|pattern| pattern.allows(Some(scheme), host, port))
     }
 
-    /// Whether a lookup of `name` is allowed.
+    /// Returns whether a lookup of `name` is allowed.
     pub fn allows_lookup(&self, name: &str) -> bool {
         self.name_lookups
             .iter()
             .any(|pattern| pattern.matches(name))
     }
 
-    /// Whether a socket may connect or send to `address` (HOST-RES-016). This holds if
+    /// Returns whether a socket may connect or send to `address` (HOST-RES-016). This holds if
     /// `allowedHosts` contains the address or one of the `names` that resolved to it, or if it is a
     /// loopback port of `allowedHostLoopbackPorts`.
     pub fn allows_socket<'n>(
@@ -110,7 +110,7 @@ impl Egress {
             .any(|pattern| pattern.allows_socket(protocol, host, port))
     }
 
-    /// Whether the lists allow no socket to any address.
+    /// Returns whether the lists allow no socket to any address.
     pub fn allows_no_socket(&self) -> bool {
         self.hosts.is_empty() && self.loopback_ports.is_empty()
     }

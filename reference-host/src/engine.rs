@@ -165,7 +165,7 @@ impl Engine {
 }
 
 impl Linked {
-    /// Whether the component exports an HTTP handler.
+    /// Returns whether the component exports an HTTP handler.
     pub fn handles_http(&self) -> bool {
         self.handles_http
     }

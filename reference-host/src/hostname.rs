@@ -6,8 +6,8 @@ pub const MAX_HOSTNAME_BYTES: usize = 253;
 /// Limit of a label, in bytes.
 const MAX_LABEL_BYTES: usize = 63;
 
-/// Whether `text` is a valid host name: labels of letters, digits and inner hyphens, separated by
-/// dots.
+/// Returns whether `text` is a valid host name: labels of letters, digits and inner hyphens,
+/// separated by dots.
 pub fn is_hostname(text: &str) -> bool {
     text.len() <= MAX_HOSTNAME_BYTES && text.split('.').all(is_label)
 }

@@ -35,8 +35,8 @@ impl InterfaceName {
         })
     }
 
-    /// Whether `declared` contains this interface in a compatible version. A declaration without
-    /// interfaces contains none.
+    /// Returns whether `declared` contains this interface in a compatible version. A declaration
+    /// without interfaces contains none.
     pub fn is_declared_by(&self, declared: &WitInterface) -> bool {
         self.namespace == declared.namespace
             && self.package == declared.package
@@ -44,7 +44,7 @@ impl InterfaceName {
             && versions_agree(&self.version, &declared.version)
     }
 
-    /// Whether `other` is the same interface in a compatible version.
+    /// Returns whether `other` is the same interface in a compatible version.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.namespace == other.namespace
             && self.package == other.package
@@ -63,9 +63,9 @@ impl fmt::Display for InterfaceName {
     }
 }
 
-/// Whether two versions of an interface are compatible: one of them is empty, or they are equal, or
-/// they are compatible by semver. A text that is not a semver version is compatible only with
-/// itself.
+/// Returns whether two versions of an interface are compatible: one of them is empty, or they are
+/// equal, or they are compatible by semver. A text that is not a semver version is compatible only
+/// with itself.
 fn versions_agree(one: &str, other: &str) -> bool {
     if one.is_empty() || other.is_empty() || one == other {
         return true;

@@ -67,7 +67,7 @@ impl Workload {
         } = self;
         if let Some(mut service) = service.filter(|_| !Breakage::NoEpochInterruption.is_on()) {
             service.0.abort();
-            // Usually cancelled, but the service may also have ended by itself just before.
+            // The result is ignored: the service was cancelled, or it ended by itself just before.
             let _ = (&mut service.0).await;
         }
         if Breakage::RoutesOutliveStop.is_on() {
@@ -96,7 +96,7 @@ impl WorkloadSlots {
         self.0.components.load(Ordering::Relaxed)
     }
 
-    /// Reserves a slot for one more workload, unless `workloads_max` are taken.
+    /// Reserves a slot for one more workload, unless `workloads_max` slots are taken.
     pub fn reserve_slot(&self, workloads_max: usize) -> Option<Slot> {
         let slot = Slot {
             counts: self.0.clone(),

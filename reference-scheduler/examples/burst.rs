@@ -32,8 +32,8 @@ const HOSTS: usize = 50;
 const DEPLOYMENTS: usize = 100;
 const REPLICAS: usize = 10;
 const WORKLOADS: usize = DEPLOYMENTS * REPLICAS;
-/// Maximum number of requests in flight: of the concurrent bare client, and of the client that
-/// creates the deployments.
+/// Maximum number of requests in flight of one client: of the minimal client in its concurrent run,
+/// and of the client that creates the deployments.
 const IN_FLIGHT: usize = 16;
 /// Time limit of each watch.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
@@ -159,8 +159,8 @@ impl Cluster {
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 
-    /// Creates the objects that the user and the scheduler create in the burst, and no other
-    /// objects.
+    /// Measures a minimal client: creates the objects that the user and the scheduler create in the
+    /// burst, and no other objects.
     async fn create_all(&self, namespace: &str, in_flight: usize) -> Duration {
         self.create_namespace(namespace).await;
         let spec = json!({"components": [{"name": "main", "image": "registry.example/a:1"}]});

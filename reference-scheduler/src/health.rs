@@ -19,10 +19,11 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
-/// Time without progress after which the main loop counts as stuck. A working loop makes progress
-/// at least once a second.
+/// Time without progress after which the main loop counts as stuck: long compared with the second
+/// within which a working loop makes progress.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
-/// Maximum number of connections. One or two probes and one or two scrapers are usual.
+/// Maximum number of open connections to each address, far more than the usual one or two probes
+/// and one or two scrapers.
 const CONNECTIONS_MAX: usize = 64;
 /// Time limit for a client to send the request header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ pub struct Metrics {
     connected: AtomicBool,
     is_leader: AtomicBool,
     terms: AtomicU64,
-    // Few keys, verbs times outcomes, and locked only briefly.
+    // The maps have few keys (verbs times outcomes) and are locked only briefly.
     calls: Durations,
     writes: Durations,
     served: AtomicBool,

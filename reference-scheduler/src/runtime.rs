@@ -235,7 +235,7 @@ impl<S: Store> Term<S> {
     }
 
     /// Reports changes of the connection to the core. A connection that was lost and restored since
-    /// the last call is two events.
+    /// the previous call is two events.
     fn update_connection(&mut self) {
         let new = *self.connection.borrow_and_update();
         let old = std::mem::replace(&mut self.last_connection, new);

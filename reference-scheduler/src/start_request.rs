@@ -25,7 +25,7 @@ const PRIVATE_ANNOTATION_PREFIXES: [&str; 2] = [
 ];
 
 /// Configuration key of an HTTP interface with additional host names of the workload.
-const ALIASES: &str = "host-aliases";
+const ALIASES_KEY: &str = "host-aliases";
 
 /// Interfaces of `wasi:http` that handle requests, in its versions 0.2 and 0.3.
 const HTTP_HANDLERS: [&str; 2] = ["incoming-handler", "handler"];
@@ -261,8 +261,8 @@ fn interface_of(
         &interface.secret_from,
     )?;
     if handles_http(interface) && !aliases.is_empty() {
-        let all = with_aliases(config.get(ALIASES).map_or("", String::as_str), aliases);
-        config.insert(ALIASES.to_owned(), all);
+        let all = with_aliases(config.get(ALIASES_KEY).map_or("", String::as_str), aliases);
+        config.insert(ALIASES_KEY.to_owned(), all);
     }
     Ok(wire::WitInterface {
         namespace: interface.namespace.clone(),
@@ -372,8 +372,8 @@ impl ReferencedData {
         let secret = self.secret(name)?;
         let data = secret
             .data
-            .get(pull_secret::KEY)
-            .filter(|_| secret.kind == pull_secret::KIND);
+            .get(pull_secret::DATA_KEY)
+            .filter(|_| secret.kind == pull_secret::SECRET_TYPE);
         let data = data.ok_or_else(|| RequestError::NotAPullSecret(name.clone()))?;
         pull_secret::credentials(data, image).map_err(|reason| RequestError::InvalidPullSecret {
             secret: name.clone(),

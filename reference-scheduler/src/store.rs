@@ -24,7 +24,7 @@ pub trait Store: Send + Sync + 'static {
     /// core is busy. The watch ends when the receiver is dropped.
     fn watch(&self) -> mpsc::Receiver<StoreEvent>;
 
-    /// Executes a write and returns the stored object, or its last state after a deletion. Retries
+    /// Executes a write and returns the stored object, or after a deletion its final state. Retries
     /// only requests that certainly had no effect.
     ///
     /// Cancel safety: if the future is dropped, the write may or may not take effect.

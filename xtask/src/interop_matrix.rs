@@ -10,8 +10,8 @@ use crate::bindings::{BindingsError, go, python};
 use crate::child_guard::ChildGuard;
 use crate::{cargo, wait};
 
-/// Time limit of one pair. The scheduler may need the second heartbeat of the host, after 15 s, and
-/// the machine may be busy.
+/// Time limit of one pair: long, because the scheduler may need the second heartbeat of the host,
+/// after 15 s, and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The example programs of one language, as command lines without the NATS URL.

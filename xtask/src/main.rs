@@ -61,7 +61,7 @@ enum Task {
 
 #[derive(Args)]
 struct TestArgs {
-    /// Run only steps whose name contains this text, with the programs built before
+    /// Run only steps whose name contains this text, with the programs of an earlier build
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 }

@@ -20,10 +20,11 @@ const (
 
 	manifestType = "application/vnd.oci.image.manifest.v1+json"
 
-	// pullTimeout bounds all registry requests of one start together: a start must be answered within 60 s.
+	// pullTimeout bounds all registry requests of one start together. It is less than 60 s, because a start must be
+	// answered within that time.
 	pullTimeout = 30 * time.Second
 
-	// maxImageBytes bounds the received content, regardless of its announced length.
+	// maxImageBytes bounds each manifest and each script, regardless of its announced length.
 	maxImageBytes = 1 << 20
 )
 
@@ -55,14 +56,14 @@ func (i *images) pull(ctx context.Context, image string) ([]byte, error) {
 	}
 	registry, name, tag, digest := parts[1], parts[2], parts[3], parts[4]
 	base := i.scheme(registry) + "://" + registry + "/v2/" + name
-	version := digest
-	if version == "" {
-		version = tag
+	tagOrDigest := digest
+	if tagOrDigest == "" {
+		tagOrDigest = tag
 	}
-	if version == "" {
-		version = "latest"
+	if tagOrDigest == "" {
+		tagOrDigest = "latest"
 	}
-	content, err := i.get(ctx, base+"/manifests/"+version, digest)
+	content, err := i.get(ctx, base+"/manifests/"+tagOrDigest, digest)
 	if err != nil {
 		return nil, fmt.Errorf("cannot pull manifest: %w", err)
 	}

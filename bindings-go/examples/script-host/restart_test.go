@@ -22,8 +22,8 @@ func TestDelayDoublesWithinTheBudget(t *testing.T) {
 
 func TestHealthyRunRestoresTheBudget(t *testing.T) {
 	b := restartBudget{maxRestarts: 1}
-	const fails, minRandom, maxRandom = 0 * time.Second, 0, 1
-	b.next(fails, minRandom)
+	const noRunTime, minRandom, maxRandom = 0 * time.Second, 0, 1
+	b.next(noRunTime, minRandom)
 	if delay, restart := b.next(time.Minute, maxRandom); !restart || delay != 150*time.Millisecond {
 		t.Errorf("delay = %v, restart = %v, want 150ms, true", delay, restart)
 	}

@@ -1,11 +1,11 @@
-// Command spread-scheduler is an example scheduler. It spreads the workloads in a directory of manifests over all
-// hosts, and restarts them elsewhere when a host is lost. It claims the profiles scheduler, replicas and
+// Command spread-scheduler is an example scheduler. It reads manifests from a directory, spreads their workloads
+// over all hosts, and restarts them elsewhere when a host is lost. It claims the profiles scheduler, replicas and
 // continuity of the conformance suite.
 //
 //	go run berth.dev/go/examples/spread-scheduler --nats-url nats://127.0.0.1:4222 --manifests ./apps
 //
 // Suggested reading order: scheduler.go decides which replicas run, replica_runner.go runs one replica,
-// state_files.go stores what must survive a restart, manifest.go is the input and status.go the output.
+// state_files.go stores the state that must survive a restart, manifest.go is the input and status.go the output.
 package main
 
 import (
@@ -36,7 +36,7 @@ func main() {
 func run(natsURL, credentials, manifests string, silence time.Duration) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	// Two schedulers on one directory would start everything twice: the second waits until the first has ended.
+	// Two schedulers on one directory would start everything twice, so the second waits until the first has ended.
 	unlock, err := lock(ctx, filepath.Join(manifests, ".berth", "lock"))
 	if err != nil {
 		return err

@@ -139,7 +139,7 @@ func (s *scheduler) chooseReplicas(object desiredObject, previous []incarnation)
 		}
 	}
 	slices.SortFunc(numbers, func(a, b int) int {
-		return cmp.Or(s.status.unready(object.key, a)-s.status.unready(object.key, b), a-b)
+		return cmp.Or(s.status.readinessRank(object.key, a)-s.status.readinessRank(object.key, b), a-b)
 	})
 	numbers = numbers[:min(len(numbers), object.replicas)]
 	for number := 0; len(numbers) < object.replicas; number++ {

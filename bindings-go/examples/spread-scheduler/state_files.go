@@ -33,8 +33,8 @@ type replica struct {
 }
 
 // stateFiles stores every incarnation that may be on a host, in a file of its own. A file is written before the
-// start is sent, and removed when the host has replied NOT_FOUND. A scheduler that is killed in the meantime
-// starts nothing twice and forgets no stop.
+// start is sent, and removed when the host has replied NOT_FOUND. A scheduler that is killed at any time
+// therefore starts nothing twice and forgets no stop.
 type stateFiles struct {
 	dir string
 

@@ -36,7 +36,7 @@ type objectStatus struct {
 }
 
 func newStatusFiles(dir string) *statusFiles {
-	// The files of an earlier process may show objects that have been deleted since.
+	// The files of an earlier process may show objects that were deleted since.
 	if err := os.RemoveAll(dir); err != nil {
 		slog.Warn("cannot remove stale status files", "error", err)
 	}
@@ -63,8 +63,8 @@ func (f *statusFiles) setReplicas(key objectKey, numbers []int) {
 	})
 }
 
-// unready returns 0 for a ready replica and 1 for any other.
-func (f *statusFiles) unready(key objectKey, number int) int {
+// readinessRank returns the sort key of a replica: 0 if it is ready, otherwise 1.
+func (f *statusFiles) readinessRank(key objectKey, number int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s := f.objects[key]; s != nil && s.replicas[number].Ready {
@@ -73,7 +73,7 @@ func (f *statusFiles) unready(key objectKey, number int) int {
 	return 1
 }
 
-// refuse shows the problem of an invalid manifest. The replicas of the last valid manifest remain.
+// refuse shows the problem of an invalid manifest. The replicas of the latest valid manifest remain.
 func (f *statusFiles) refuse(key objectKey, problem error) {
 	f.update(key, func(s *objectStatus) { s.problem = "refused: " + problem.Error() })
 }
@@ -119,13 +119,13 @@ func (f *statusFiles) update(key objectKey, change func(*objectStatus)) {
 // object returns the content of the status file: the object with its status.
 func (s *objectStatus) object(key objectKey) map[string]any {
 	ready, messages := 0, []string{}
-	var last replicaStatus
+	var lastReplica replicaStatus // of a Workload, the only one
 	for _, number := range slices.Sorted(maps.Keys(s.replicas)) {
-		if last = s.replicas[number]; last.Ready {
+		if lastReplica = s.replicas[number]; lastReplica.Ready {
 			ready++
 		}
-		if !last.Ready || last.Message != "" {
-			messages = append(messages, fmt.Sprintf("%s (%d)", last.Message, number))
+		if !lastReplica.Ready || lastReplica.Message != "" {
+			messages = append(messages, fmt.Sprintf("%s (%d)", lastReplica.Message, number))
 		}
 	}
 	condition := map[string]string{"type": "Ready", "status": "False", "reason": "NotReady"}
@@ -142,7 +142,7 @@ func (s *objectStatus) object(key objectKey) map[string]any {
 		"replicas":   map[string]int{"expected": len(s.replicas), "ready": ready, "unavailable": len(s.replicas) - ready},
 	}
 	if key.Kind == "Workload" {
-		status["hostId"], status["workloadId"] = last.Host, last.ID
+		status["hostId"], status["workloadId"] = lastReplica.Host, lastReplica.ID
 	}
 	return map[string]any{
 		"apiVersion": "runtime.wasmcloud.dev/v1alpha1", "kind": key.Kind,

@@ -9,10 +9,10 @@ type entry struct {
 	state   runtimev2.WorkloadState
 	message string
 
-	// While starting: pendingRequest is the start request that has no reply yet, or 0; lastReport is the latest
+	// While starting: pendingRequest is the start request that has no reply yet, or 0; latestReport is the most recent
 	// report of the host, if any.
 	pendingRequest RequestID
-	lastReport     *Report
+	latestReport   *Report
 
 	// When ended: guestRan is whether guest code has run; inHost is true until the host has released the run.
 	guestRan bool

@@ -20,12 +20,12 @@ const (
 	// leaves time for the reply to arrive within the 5 s that schedulers may expect.
 	ReplyStartingAfter = 4500 * time.Millisecond
 
-	// MaxEnded is how many ended workloads remain visible. Schedulers ask for their status within minutes, so
-	// that few need to remain; each entry is small, because it holds only an id and a message.
+	// MaxEnded is how many ended workloads remain visible at a time. Few need to remain, because schedulers ask
+	// for their status within minutes; each entry is small, because it holds only an id and a message.
 	MaxEnded = 1024
 
 	// MaxWorkloads is how many ids may be in use at once. It protects against a faulty scheduler and is far
-	// above what one machine can run.
+	// above the capacity of one machine.
 	MaxWorkloads = 16_384
 
 	// maxMessageBytes bounds the message of an entry.
@@ -170,7 +170,7 @@ func (l *Lifecycle) OnStarted(run RunID) []Action {
 	if e == nil || e.phase != phaseStarting {
 		return nil
 	}
-	pendingRequest, report := e.pendingRequest, e.lastReport
+	pendingRequest, report := e.pendingRequest, e.latestReport
 	e.phase, e.state, e.message = phaseActive, stateRunning, "running"
 	delete(l.deadlines, run)
 	var actions []Action
@@ -188,7 +188,7 @@ func (l *Lifecycle) OnStartFailed(run RunID, message string, guestRan bool) []Ac
 		return nil
 	}
 	pendingRequest := e.pendingRequest
-	guestRan = guestRan || e.lastReport != nil && e.lastReport.HasRun
+	guestRan = guestRan || e.latestReport != nil && e.latestReport.HasRun
 	e.toEnded(stateError, messageOr(message, "the start failed, no reason given"), guestRan)
 	delete(l.deadlines, run)
 	return l.replyTo(pendingRequest, id, nil)
@@ -206,8 +206,8 @@ func (l *Lifecycle) OnReport(run RunID, report Report) []Action {
 			e.message = messageOr(report.Message, "starting")
 		}
 		// Once guest code has run, later reports do not change that.
-		report.HasRun = report.HasRun || report.State != stateStarting || e.lastReport != nil && e.lastReport.HasRun
-		e.lastReport = &report
+		report.HasRun = report.HasRun || report.State != stateStarting || e.latestReport != nil && e.latestReport.HasRun
+		e.latestReport = &report
 	case phaseActive:
 		switch report.State {
 		case stateCompleted:
@@ -249,7 +249,7 @@ func (l *Lifecycle) OnReleased(run RunID) []Action {
 	return actions
 }
 
-// endUnexpectedly fails a run that was released although it was not stopped, and answers its pending start.
+// endUnexpectedly fails a run that was released without a stop, and answers its pending start.
 func (l *Lifecycle) endUnexpectedly(run RunID) []Action {
 	const message = "the workload ended unexpectedly"
 	_, e := l.entryOf(run)

@@ -258,7 +258,7 @@ func TestShutdownStopsRunsAndRefusesStarts(t *testing.T) {
 	}
 }
 
-func TestUnexpectedEndIsAnError(t *testing.T) {
+func TestUnexpectedReleaseIsAnError(t *testing.T) {
 	f := &fixture{T: t}
 	run := f.beginStart()
 	if got := f.replyIn(f.lifecycle.OnReleased(run)).State; got != stateError {

@@ -62,7 +62,7 @@ func (Forget) action()    {}
 type host struct {
 	health   Health
 	lastSeen time.Duration
-	// lastReply is when the host last replied to a probe, if hasReplied.
+	// lastReply is the time of the most recent reply to a probe, if hasReplied.
 	lastReply  time.Duration
 	hasReplied bool
 	// busyUntil is the deadline of the starts in flight; before it, silence alone does not make the host lost.
@@ -84,7 +84,7 @@ type Liveness struct {
 	options Options
 	hosts   map[string]*host
 	queue   probeQueue
-	// massLossAt is the time of the last suspected mass loss; negative before the first.
+	// massLossAt is the time of the most recent suspected mass loss; negative before the first.
 	massLossAt time.Duration
 	connected  bool
 	// settledAt is the end of the settling period.
@@ -132,15 +132,15 @@ func (l *Liveness) OnNoResponders(now time.Duration, id string) []Action {
 		actions = append(actions, SetHealth{id, Suspect, NoResponders})
 	}
 	l.scheduleProbe(id, now+l.options.NoRespondersProbeInterval)
-	if l.isLossConfirmed(now, h) {
+	if l.confirmLoss(now, h) {
 		actions = append(actions, l.markLost(id, NoResponders))
 	}
 	return actions
 }
 
-// isLossConfirmed reports whether the host has had no responders often enough and for long enough, and the
-// broker is not the likely cause.
-func (l *Liveness) isLossConfirmed(now time.Duration, h *host) bool {
+// confirmLoss reports whether the host has had no responders often enough and for long enough, and the
+// broker is not the likely cause. If the broker is the likely cause, confirmLoss records a mass loss.
+func (l *Liveness) confirmLoss(now time.Duration, h *host) bool {
 	noRespondersFor := now - h.noRespondersSince
 	if h.noRespondersCount < l.options.NoRespondersCount || noRespondersFor < l.options.NoRespondersFor {
 		return false

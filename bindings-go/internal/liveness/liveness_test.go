@@ -187,7 +187,7 @@ func TestHostIsNotBusyAfterItsStartsAreAnswered(t *testing.T) {
 	s.wantLost(0, frozenAt, 70*time.Second, 72*time.Second)
 }
 
-func TestQuickReconnectIsNoLoss(t *testing.T) {
+func TestHostThatReconnectsQuicklyIsNotLost(t *testing.T) {
 	s := newSimulation(t, 3)
 	s.hosts[2] = dead
 	s.run(900 * time.Millisecond)
@@ -286,7 +286,7 @@ func TestHostThatReconnectsAndDiesWhileSettlingIsLostAtOnce(t *testing.T) {
 	s.wantLost(1, diedAt, time.Second, 2*time.Second)
 }
 
-func TestSilenceCountsFromLastSeenOnConnectionOrSettlingTime(t *testing.T) {
+func TestSilenceCountsFromLastSeenOrFromEndOfSettlingPeriod(t *testing.T) {
 	s := newSimulation(t, 3)
 	s.execute(s.liveness.OnDisconnected())
 	s.execute(s.liveness.OnConnected(s.now))

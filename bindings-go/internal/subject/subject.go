@@ -17,31 +17,33 @@ const (
 )
 
 const (
-	hosts      = "runtime.host."
-	heartbeats = "runtime.operator.heartbeat."
+	hostPrefix      = "runtime.host."
+	heartbeatPrefix = "runtime.operator.heartbeat."
 )
 
 // AllHeartbeats is the subject that matches the heartbeats of all hosts.
-const AllHeartbeats = heartbeats + ">"
+const AllHeartbeats = heartbeatPrefix + ">"
 
 // ForCommand returns the subject of a command to a host.
-func ForCommand(hostID string, command Command) string { return hosts + hostID + "." + string(command) }
+func ForCommand(hostID string, command Command) string {
+	return hostPrefix + hostID + "." + string(command)
+}
 
 // AllCommands returns the subject that matches all commands to a host.
-func AllCommands(hostID string) string { return hosts + hostID + ".>" }
+func AllCommands(hostID string) string { return hostPrefix + hostID + ".>" }
 
 // ParseCommand returns the command, known or not, in a subject that matches [AllCommands].
 func ParseCommand(hostID, subject string) Command {
-	return Command(strings.TrimPrefix(subject, hosts+hostID+"."))
+	return Command(strings.TrimPrefix(subject, hostPrefix+hostID+"."))
 }
 
 // ForHeartbeats returns the subject of a host's heartbeats.
-func ForHeartbeats(hostID string) string { return heartbeats + hostID }
+func ForHeartbeats(hostID string) string { return heartbeatPrefix + hostID }
 
 // ParseHeartbeat returns the host id in a subject that matches [AllHeartbeats]. It returns false if the id is
 // invalid (SCHED-REG-007).
 func ParseHeartbeat(subject string) (hostID string, ok bool) {
-	hostID, ok = strings.CutPrefix(subject, heartbeats)
+	hostID, ok = strings.CutPrefix(subject, heartbeatPrefix)
 	return hostID, ok && IsHostID(hostID)
 }
 

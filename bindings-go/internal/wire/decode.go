@@ -218,7 +218,7 @@ func (d *decoder) enum(tree node, enum protoreflect.EnumDescriptor) (value proto
 	return protoreflect.ValueOfEnum(numbered), nil
 }
 
-// maxExponent is more than any valid number needs; it prevents the evaluation of 1e999999999.
+// maxExponent bounds exponents, so that 1e999999999 is not evaluated; it is more than any valid number needs.
 const maxExponent = 99
 
 // integer decodes a number or a decimal string (HOST-JSON-012). It accepts a fraction or an exponent if the
@@ -246,7 +246,7 @@ var (
 	errRange    = errors.New("out of range")
 )
 
-// maxDigits is more than any valid number needs.
+// maxDigits bounds the length of a number; it is more than any valid number needs.
 const maxDigits = 400
 
 func parseInteger(literal string) (*big.Int, error) {

@@ -22,8 +22,13 @@ from placement import Constraints
 Json = dict[str, Any]
 
 MAX_MANIFEST_BYTES = 16 << 20
+"""Maximum size of one manifest."""
+
 MAX_REPLICAS = 1000
+"""Maximum number of replicas of one deployment."""
+
 LOCK_POLL_S = 0.5
+"""Interval between attempts to lock the directory."""
 
 PULL_POLICIES = {
     "Always": "IMAGE_PULL_POLICY_ALWAYS",
@@ -129,18 +134,21 @@ class Directory:
 
     def _write_deployment_statuses(self) -> None:
         """Writes the aggregated status of each deployment, and removes it once its last replica is gone."""
-        current = set()
+        current_paths = set()
         deployments = [each for each in self._objects.values() if each.json["kind"] != "Workload"]
         for deployment in deployments:
             self._write({**deployment.json, "status": self._aggregate(deployment)})
-            current.add(self._status_path(deployment.json))
+            current_paths.add(self._status_path(deployment.json))
         deleted = [
-            path for path, raw in self._written.items() if raw["kind"] != "Workload" and path not in current
+            path
+            for path, raw in self._written.items()
+            if raw["kind"] != "Workload" and path not in current_paths
         ]
         for path in deleted:
-            replicas = path.parent.with_name("workload")
+            replica_status_dir = path.parent.with_name("workload")
             if not any(
-                other.parent == replicas and other.stem.startswith(f"{path.stem}-") for other in self._written
+                other.parent == replica_status_dir and other.stem.startswith(f"{path.stem}-")
+                for other in self._written
             ):
                 del self._written[path]
                 path.unlink(missing_ok=True)
@@ -177,7 +185,7 @@ class Directory:
         return self._status_dir / str(namespace) / str(raw["kind"]).lower() / f"{metadata['name']}.json"
 
     def save_ids(self, ids: Json) -> None:
-        """Persists the IDs that may run, with their hosts, for the next process of this scheduler."""
+        """Persists the IDs that may be in use on a host, with their hosts, for the next scheduler process."""
         write_atomically(self._ids_file, json.dumps(ids), durable=True)
 
     def load_ids(self) -> Json:

@@ -11,7 +11,7 @@ from berth.proto import HostHeartbeat
 BASELINE = {"wasi:cli", "wasi:clocks", "wasi:random", "wasi:io", "wasi:filesystem", "wasi:sockets"}
 """Packages that every host offers and none lists."""
 
-RELEASE = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+RELEASE_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 HTTP_HANDLERS = {"incoming-handler", "handler"}
 
@@ -90,7 +90,7 @@ def filter_reason(constraints: Constraints, host: HostView) -> str | None:
 def offers(heartbeat: HostHeartbeat, declared: WitInterface) -> bool:
     package = f"{declared.namespace}:{declared.package}"
     if package == "wasi:http":
-        # Deployed hosts do not list it. A host with an HTTP port serves it; outgoing requests are baseline.
+        # A `wash host` does not list it. Each host with an HTTP port serves it; outgoing requests are baseline.
         return heartbeat.http_port != 0 or not HTTP_HANDLERS & set(declared.interfaces)
     if package in BASELINE:
         return True
@@ -108,11 +108,11 @@ def versions_compatible(offered: str, declared: str) -> bool:
     """Returns whether two versions are semver compatible; an empty version is compatible with any other."""
     if not offered or not declared or offered == declared:
         return True
-    offered_release, declared_release = RELEASE.fullmatch(offered), RELEASE.fullmatch(declared)
+    offered_release, declared_release = RELEASE_VERSION.fullmatch(offered), RELEASE_VERSION.fullmatch(declared)
     if offered_release is None or declared_release is None:
         return False
     # All numbers up to and including the first nonzero one must be equal.
-    for ours, theirs in zip(offered_release.groups(), declared_release.groups(), strict=True):
-        if ours != theirs or int(ours) != 0:
-            return ours == theirs
+    for offered_part, declared_part in zip(offered_release.groups(), declared_release.groups(), strict=True):
+        if offered_part != declared_part or int(offered_part) != 0:
+            return offered_part == declared_part
     return True

@@ -35,7 +35,7 @@ RETRY_S = 1.0
 """Interval between status requests for an ID that is starting or unknown, and between stop requests."""
 
 STOPPING_POLL_S = 0.3
-"""Interval between status requests for a stopping ID, which stops quickly."""
+"""Interval between status requests for a stopping ID; short, because a stop is usually quick."""
 
 STARTING_TIMEOUT_S = 600.0
 """Maximum time in STARTING, which includes image pulls."""
@@ -53,8 +53,8 @@ class StartNotDeliveredError(Exception):
     """The start had no responders, so the ID was never used."""
 
 
-class AdoptedHostLostError(Exception):
-    """The host of an adopted ID has not sent a heartbeat."""
+class HostLostError(Exception):
+    """The host of an ID that may have run is lost, or has sent no heartbeat to this process."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,14 @@ class Scheduler:
         self._fleet = fleet
         self._directory = directory
         self._wanted: dict[str, Manifest] = {}
-        # Workload and host of each ID that may run. Persisted by the directory.
+        # Workload and host of each ID that may have run or will be started, and the message if it completed.
+        # Persisted by the directory.
         self._ids: dict[str, dict[str, str]] = directory.load_ids()
         # IDs whose start has not been sent.
         self._unsent: set[str] = set()
         self._workload_tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_tasks: dict[str, asyncio.Task[None]] = {}
+        # Number of losses of each host, by which a task detects that its host was lost.
         self._losses: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._started_s = now_s()
@@ -97,7 +99,7 @@ class Scheduler:
             if wanted != self._wanted:
                 self._wanted = wanted
                 self._notify()
-            for key in {*wanted, *(entry["for"] for entry in self._ids.values())}:
+            for key in {*wanted, *(entry["workload"] for entry in self._ids.values())}:
                 if key not in self._workload_tasks:
                     self._workload_tasks[key] = group.create_task(self._reconcile(key))
             await asyncio.sleep(SCAN_INTERVAL_S)
@@ -116,18 +118,18 @@ class Scheduler:
         if manifest.error:
             await self._hold(manifest, "Refused", manifest.error)
         failures, avoid = 0, ""
-        workload_id, may_run = self._adopt_id(manifest.key), True
+        workload_id, may_have_run = self._adopt_id(manifest.key), True
         while True:
-            if workload_id is None or not may_run:
-                workload_id, may_run = workload_id or str(uuid.uuid4()), False
+            if workload_id is None or not may_have_run:
+                workload_id, may_have_run = workload_id or str(uuid.uuid4()), False
                 await self._assign(manifest, avoid, workload_id)
             if "completed" in self._ids[workload_id]:
                 await self._hold(manifest, "Completed", self._ids[workload_id]["completed"], workload_id)
             host_id, began_s = self._ids[workload_id]["host"], now_s()
-            incarnation = self._run_incarnation(manifest, workload_id, may_run=may_run)
+            incarnation = self._run_incarnation(manifest, workload_id, may_have_run=may_have_run)
             try:
                 ended = await self._run_until_lost(host_id, incarnation)
-            except AdoptedHostLostError:
+            except HostLostError:
                 self._stop_in_background(workload_id)
                 workload_id, ended = None, None
             except StartNotDeliveredError:
@@ -138,7 +140,7 @@ class Scheduler:
                     # A completed workload is not run again, even if its host is lost.
                     self._ids[workload_id]["completed"] = ended.message
                     self._directory.save_ids(self._ids)
-                    may_run = True
+                    may_have_run = True
                     continue
                 # The ID may have run, so it is not used again. On a lost host, it is stopped after recovery.
                 self._stop_in_background(workload_id)
@@ -155,7 +157,7 @@ class Scheduler:
         ids = (
             workload_id
             for workload_id, entry in self._ids.items()
-            if entry["for"] == key and workload_id not in self._stop_tasks
+            if entry["workload"] == key and workload_id not in self._stop_tasks
         )
         return next(ids, None)
 
@@ -167,19 +169,19 @@ class Scheduler:
             )
             choice = place(manifest.constraints, self._fleet.hosts(), assigned, {avoid})
             if isinstance(choice, Assignment):
-                self._ids[workload_id] = {"for": manifest.key, "host": choice.host_id}
+                self._ids[workload_id] = {"workload": manifest.key, "host": choice.host_id}
                 self._unsent.add(workload_id)
                 self._directory.save_ids(self._ids)
                 return
             self._write_status(manifest, "Waiting", choice.reason)
             await self._changed.wait()
 
-    async def _run_incarnation(self, manifest: Manifest, workload_id: str, *, may_run: bool) -> Ended:
+    async def _run_incarnation(self, manifest: Manifest, workload_id: str, *, may_have_run: bool) -> Ended:
         """Runs one incarnation from its start to its end."""
         host_id = self._ids[workload_id]["host"]
         client = self._fleet.client(host_id, TIMEOUTS)
         try:
-            status = await self._start(client, manifest, workload_id, may_run=may_run)
+            status = await self._start(client, manifest, workload_id, may_have_run=may_have_run)
         except berth.RefusedError as refused:
             return Ended(refused.message)
         deadline_s = now_s() + STARTING_TIMEOUT_S
@@ -203,17 +205,17 @@ class Scheduler:
                 continue  # a single failed request proves nothing; the fleet reports lost hosts
 
     async def _start(
-        self, client: berth.HostClient, manifest: Manifest, workload_id: str, *, may_run: bool
+        self, client: berth.HostClient, manifest: Manifest, workload_id: str, *, may_have_run: bool
     ) -> berth.Status:
         """Starts the ID exactly once, even if replies are lost.
 
-        Raises `RefusedError`, `StartNotDeliveredError` or `AdoptedHostLostError`.
+        Raises `RefusedError`, `StartNotDeliveredError` or `HostLostError`.
         """
         attempts = 0
         while True:
             attempts += 1
             try:
-                if may_run:
+                if may_have_run:
                     # An earlier start had no reply, or a retry was refused: poll the status first.
                     status = await client.status(workload_id)
                     if status.state is not WorkloadState.NOT_FOUND:
@@ -222,22 +224,22 @@ class Scheduler:
                 with self._fleet.expect_busy(client.host_id, duration_s=60):
                     return await client.start(workload_id, manifest.workload)
             except berth.RefusedError as refused:
-                if not may_run and refused.code != 409:
+                if not may_have_run and refused.code != 409:
                     raise
-                may_run = True
+                may_have_run = True
             except berth.NoRespondersError:
-                if not may_run:
+                if not may_have_run:
                     raise StartNotDeliveredError from None
                 if self._is_host_lost(client.host_id):
-                    raise AdoptedHostLostError from None
+                    raise HostLostError from None
                 attempts = 0
             except berth.NotSentError as not_sent:
-                if not may_run:
+                if not may_have_run:
                     self._unsent.add(workload_id)
                 if isinstance(not_sent, berth.RequestTooLargeError):
                     raise berth.RefusedError(None, WorkloadState.ERROR, str(not_sent)) from None
             except berth.ClientError:
-                may_run = True
+                may_have_run = True
             # Linear backoff, so that a host with invalid responses does not get a burst of starts.
             await asyncio.sleep(RETRY_S * min(attempts, 10))
 
@@ -246,7 +248,7 @@ class Scheduler:
             self._stop_tasks[workload_id] = asyncio.create_task(self._stop(workload_id))
 
     async def _stop(self, workload_id: str) -> None:
-        """Stops an ID until its host replies NOT_FOUND, and waits for a lost host to recover."""
+        """Repeats the stop of an ID until its host replies NOT_FOUND; waits while the host is lost."""
         host_id = self._ids[workload_id]["host"]
         client = self._fleet.client(host_id, TIMEOUTS)
         state = None
@@ -266,7 +268,7 @@ class Scheduler:
     async def _stop_all(self, key: str) -> None:
         """Stops all IDs of a workload, and waits for the IDs on hosts that are not lost."""
         while True:
-            ids = [workload_id for workload_id, entry in self._ids.items() if entry["for"] == key]
+            ids = [workload_id for workload_id, entry in self._ids.items() if entry["workload"] == key]
             for workload_id in ids:
                 self._stop_in_background(workload_id)
             if all(self._is_host_lost(self._ids[workload_id]["host"]) for workload_id in ids):
@@ -315,12 +317,12 @@ class Scheduler:
         losses = self._losses[host_id]
         return await self._run_until(lambda: self._losses[host_id] > losses, work)
 
-    async def _run_until(self, obsolete: Callable[[], bool], work: Coroutine[None, None, T]) -> T | None:
-        """Returns the result of `work`. Cancels `work` and returns `None` as soon as it is obsolete."""
+    async def _run_until(self, is_obsolete: Callable[[], bool], work: Coroutine[None, None, T]) -> T | None:
+        """Returns the result of `work`; cancels it and returns `None` as soon as `is_obsolete` returns true."""
         task = asyncio.create_task(work)
         try:
             while not task.done():
-                if obsolete():
+                if is_obsolete():
                     return None
                 changed = asyncio.create_task(self._changed.wait())
                 await asyncio.wait({task, changed}, return_when=asyncio.FIRST_COMPLETED)

@@ -10,11 +10,12 @@ import json
 import berth
 
 PULL_TIMEOUT_S = 50.0
-"""Timeout of a whole pull; a start must be answered within 60 s."""
+"""Timeout of one pull; less than 60 s, because a start must be answered within that time."""
 
 MAX_SCRIPT_BYTES = 1 << 20
+"""Maximum size of a manifest or a script; no role needs more."""
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 async def pull(reference: str) -> bytes:
@@ -48,7 +49,7 @@ async def _get(registry: str, path: str) -> bytes:
     tls = host not in ("127.0.0.1", "localhost")
     reader, writer = await asyncio.open_connection(host, int(port or (443 if tls else 80)), ssl=tls)
     try:
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: {registry}\r\nAccept: {MANIFEST}\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {registry}\r\nAccept: {MANIFEST_TYPE}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         status = head.split(maxsplit=2)[1]
         if status != b"200":

@@ -39,7 +39,8 @@ impl Default for BrokerOptions {
             max_payload_bytes: 1024 * 1024,
             max_pending_bytes: 64 * 1024 * 1024,
             write_deadline: Duration::from_secs(10),
-            // Six times as often as nats-server: a suite must detect a dead peer within a minute.
+            // Six times as often as nats-server, because a suite must detect a dead peer within a
+            // minute.
             ping_interval: Duration::from_secs(20),
             max_pings_out: 2,
             auth: Auth::None,

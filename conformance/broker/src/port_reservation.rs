@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Accept backlog: a whole fleet may reconnect at once.
+/// Accept backlog, large because a whole fleet may reconnect at the same time.
 const BACKLOG: u32 = 1024;
 
 /// Reservation of an address on which a listener can be started, dropped and started again.
@@ -15,7 +15,8 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug)]
 pub struct PortReservation {
     addr: SocketAddr,
-    /// Present while nothing listens, unless the port could not be bound again.
+    /// Bound socket while nothing listens; `None` during that time if the port could not be bound
+    /// again.
     reserved: Mutex<Option<TcpSocket>>,
 }
 

@@ -26,7 +26,7 @@ pub fn matches(pattern: &str, subject: &str) -> bool {
 }
 
 /// Returns whether a pattern is valid in a subscription: no empty token, `>` only at its end.
-pub(crate) fn is_pattern(pattern: &[u8]) -> bool {
+pub(crate) fn is_valid_pattern(pattern: &[u8]) -> bool {
     let mut tokens = pattern.split(|byte| *byte == b'.').peekable();
     while let Some(token) = tokens.next() {
         if token.is_empty() || (token == REST && tokens.peek().is_some()) {
@@ -37,7 +37,7 @@ pub(crate) fn is_pattern(pattern: &[u8]) -> bool {
 }
 
 /// Returns whether a subject is valid in a publication: no empty token, no wildcard.
-pub(crate) fn is_literal(subject: &[u8]) -> bool {
+pub(crate) fn is_valid_literal(subject: &[u8]) -> bool {
     subject
         .split(|byte| *byte == b'.')
         .all(|token| !token.is_empty() && token != ANY && token != REST)
@@ -75,11 +75,11 @@ mod tests {
     #[test]
     fn rejects_misplaced_wildcards_and_empty_tokens() {
         for invalid in ["", ".", "a.", ".a", "a..b", ">.a", "a.>.b"] {
-            assert!(!is_pattern(invalid.as_bytes()), "{invalid}");
+            assert!(!is_valid_pattern(invalid.as_bytes()), "{invalid}");
         }
         for valid in ["a", "a.*", "*.b", "a.>", ">", "a>b", "foo*"] {
-            assert!(is_pattern(valid.as_bytes()), "{valid}");
+            assert!(is_valid_pattern(valid.as_bytes()), "{valid}");
         }
-        assert!(is_literal(b"a.b") && !is_literal(b"a.*") && !is_literal(b"a.>"));
+        assert!(is_valid_literal(b"a.b") && !is_valid_literal(b"a.*") && !is_valid_literal(b"a.>"));
     }
 }

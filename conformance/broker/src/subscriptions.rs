@@ -1,5 +1,5 @@
-//! The subscriptions in a trie of tokens: the cost of a match depends on its depth, not on their
-//! number.
+//! The subscriptions in a trie of tokens. The cost of a match depends on the number of tokens, not
+//! on the number of subscriptions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(crate) struct Matches<S> {
 pub(crate) struct QueuePick<S> {
     pub(crate) queue: Text,
     pub(crate) member: Arc<S>,
-    /// Number of members that were candidates.
+    /// Number of members from which it was selected.
     pub(crate) members: usize,
 }
 

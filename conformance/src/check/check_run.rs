@@ -32,15 +32,15 @@ impl CheckRun {
     /// Returns the error for a precondition of the check that the target violated.
     pub fn blocked(
         &self,
-        owner: Requirement,
+        violated: Requirement,
         expectation: &str,
         actual: &impl std::fmt::Display,
     ) -> Blocked {
         Blocked::Precondition {
-            owner: static_requirement(owner),
+            violated: static_requirement(violated),
             expectation: expectation.to_owned(),
             actual: actual.to_string(),
-            culprit_frame: self.evidence.last_inbox(),
+            culprit_frame: self.evidence.latest_inbox(),
             stalled: self.stalled(),
         }
     }

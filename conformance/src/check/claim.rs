@@ -48,13 +48,13 @@ impl<'c> Claim<'c> {
         Claim {
             check_run,
             requirement: covered,
-            culprit_frame: check_run.evidence.last_inbox(),
+            culprit_frame: check_run.evidence.latest_inbox(),
             source,
         }
     }
 
-    /// Sets the response that the claim is about, if it is not the latest one. The report marks the
-    /// frame of the response.
+    /// Sets the response that the claim is about, if it is not the most recent one. The report
+    /// marks the frame of the response.
     pub fn about(mut self, response: &Response) -> Claim<'c> {
         self.culprit_frame = Some(response.inbox.clone());
         self
@@ -95,8 +95,8 @@ impl<'c> Claim<'c> {
         })
     }
 
-    /// Judges whether `condition` holds, which `held` says. If not, `actual` describes the observed
-    /// state.
+    /// Judges a condition: `condition` describes it, and `held` is whether it holds. If it does
+    /// not, `actual` describes the observed state.
     pub fn holds<S: Into<String>>(
         self,
         condition: &str,

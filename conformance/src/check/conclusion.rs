@@ -19,7 +19,7 @@ pub enum BodyEnd {
     Panicked(String),
 }
 
-/// Number of lines of the target's log in a report.
+/// Maximum number of lines, from the end of the target's log, that a report contains per check.
 const LOG_LINES: usize = 20;
 
 /// Judges one run of a check.
@@ -47,16 +47,16 @@ pub fn judge(
             }
         }
         BodyEnd::Returned(Err(Blocked::Precondition {
-            owner,
+            violated,
             expectation,
             actual,
             culprit_frame,
             stalled,
         })) => {
-            let covered = check.covers.contains(&owner);
-            let reason = format!("blocked by {}: {expectation}: {actual}", owner.id);
+            let covered = check.covers.contains(&violated);
+            let reason = format!("blocked by {}: {expectation}: {actual}", violated.id);
             outcome.violations.push(Violation {
-                requirement: owner,
+                requirement: violated,
                 expected: vec![expectation.clone()],
                 description: expectation,
                 actual,
@@ -104,7 +104,7 @@ fn unclaimed(check: &CheckMeta, evidence: &Evidence) -> Option<&'static Requirem
         .all(|covered| !evidence.is_violated(covered));
     let mut covers = check.covers.iter();
     covers
-        .find(|covered| all_held && !evidence.has_claimed(covered))
+        .find(|covered| all_held && !evidence.is_claimed(covered))
         .copied()
 }
 
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn check_errors_and_panics_are_errors_and_stalls_are_inconclusive() {
+    fn error_or_panic_of_a_check_is_an_error_and_a_stall_is_inconclusive() {
         let evidence = claimed();
         evidence.record_check_error("claims what it must not".into());
         assert_eq!(status(BodyEnd::Returned(Ok(())), &evidence), Status::Error);
@@ -298,9 +298,9 @@ mod tests {
 
     #[test]
     fn violated_precondition_counts_against_its_requirement() {
-        let blocked = |owner| {
+        let blocked = |violated| {
             BodyEnd::Returned(Err(Blocked::Precondition {
-                owner,
+                violated,
                 expectation: "w".into(),
                 actual: "a".into(),
                 culprit_frame: None,

@@ -11,17 +11,17 @@ use crate::spec::requirements::Requirement;
 /// Evidence that claims record and the runner reads at the end. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    records: Arc<Mutex<Records>>,
+    state: Arc<Mutex<State>>,
     violation_recorded: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Records {
+struct State {
     ids: BTreeSet<String>,
     claimed: BTreeSet<&'static str>,
     violations: Vec<Violation>,
     check_errors: Vec<String>,
-    last_inbox: Option<String>,
+    latest_inbox: Option<String>,
     waiting_for: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Evidence {
     }
 
     /// Returns whether a claim about the requirement was judged.
-    pub fn has_claimed(&self, requirement: &Requirement) -> bool {
+    pub fn is_claimed(&self, requirement: &Requirement) -> bool {
         self.lock().claimed.contains(requirement.id)
     }
 
@@ -52,11 +52,11 @@ impl Evidence {
         self.violation_recorded.notify_waiters();
     }
 
-    /// Returns whether a claim about the requirement did not hold, and no stall of the machine
-    /// explains that.
+    /// Returns whether a claim about the requirement did not hold, unless a stall of the machine
+    /// may be the cause.
     pub fn is_violated(&self, requirement: &Requirement) -> bool {
-        let records = self.lock();
-        let mut conclusive = records
+        let state = self.lock();
+        let mut conclusive = state
             .violations
             .iter()
             .filter(|violation| violation.stalled.is_none());
@@ -64,10 +64,10 @@ impl Evidence {
     }
 
     /// Waits until the requirement [is violated](Evidence::is_violated). Cancel safe.
-    pub async fn until_violated(&self, requirement: &Requirement) {
+    pub async fn wait_until_violated(&self, requirement: &Requirement) {
         loop {
             let mut recorded = std::pin::pin!(self.violation_recorded.notified());
-            // Registers before it checks, so that no violation between check and wait is missed.
+            // Registered before the violations are read, so that no violation is missed.
             recorded.as_mut().enable();
             if self.is_violated(requirement) {
                 return;
@@ -91,14 +91,15 @@ impl Evidence {
         self.lock().check_errors.clone()
     }
 
-    /// Sets the inbox of the latest reply. If the next claim fails, its frame is marked.
-    pub fn set_last_inbox(&self, inbox: &str) {
-        self.lock().last_inbox = Some(inbox.to_owned());
+    /// Sets the inbox of the most recent reply. If the next claim does not hold, the report marks
+    /// the frame of that reply.
+    pub fn set_latest_inbox(&self, inbox: &str) {
+        self.lock().latest_inbox = Some(inbox.to_owned());
     }
 
-    /// Returns the inbox of the latest reply.
-    pub fn last_inbox(&self) -> Option<String> {
-        self.lock().last_inbox.clone()
+    /// Returns the inbox of the most recent reply.
+    pub fn latest_inbox(&self) -> Option<String> {
+        self.lock().latest_inbox.clone()
     }
 
     /// Sets the condition that the body waits for, to be reported if it exceeds its budget.
@@ -111,7 +112,7 @@ impl Evidence {
         self.lock().waiting_for.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

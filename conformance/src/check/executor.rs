@@ -32,7 +32,8 @@ impl Observer for NoObserver {}
 pub struct ExecutorOptions {
     /// Maximum number of concurrent checks.
     pub jobs: usize,
-    /// Maximum number of concurrent targets that belong to a single check.
+    /// Maximum number of targets that run at the same time, besides the shared target. Each of them
+    /// is launched for one check.
     pub own_targets: usize,
     /// Number of runs of each check.
     pub repeat: usize,
@@ -56,8 +57,8 @@ pub async fn run_all<Fut: Future<Output = Outcome>>(
         .flat_map(|index| std::iter::repeat_n(index, options.repeat.max(1)))
         .collect();
     runs.shuffle(&mut rand::rngs::SmallRng::seed_from_u64(options.seed));
-    // Long checks first, so that the run does not wait for a long check at its end. The sort is
-    // stable: checks with equal budgets remain in the order of the seed.
+    // Long checks start first. If one started late, the end of the run would wait for it alone. The
+    // sort is stable: checks with equal budgets remain in the order of the seed.
     runs.sort_by_key(|index| {
         std::cmp::Reverse(checks.get(*index).map_or(0, |check| check.budget_s))
     });

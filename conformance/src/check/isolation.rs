@@ -5,8 +5,8 @@
 pub enum HostIsolation {
     /// The shared host of the run, concurrently with other checks.
     Shared,
-    /// A separate process, launched from the target's command: the check may disconnect, signal or
-    /// kill it.
+    /// A separate process that the suite launches for this check only: the check may disconnect,
+    /// signal or kill it.
     Own,
     /// A host without any other activity: a separate process if one can be launched, otherwise the
     /// only host, after all other checks.
@@ -19,7 +19,8 @@ pub enum SchedulerIsolation {
     /// The shared scheduler of the run, concurrently with other scenarios, each with its own host
     /// group.
     Shared,
-    /// A separate bus and scheduler: the check may disconnect, kill or restart either.
+    /// A separate bus and scheduler for this check only: the check may disconnect, kill or restart
+    /// them.
     Own,
     /// Like `Own`, launched so that environments do not share hosts.
     Isolated,

@@ -16,7 +16,7 @@ pub enum Status {
     Warn,
     /// The check failed as the known-failures file lists.
     Xfail,
-    /// The check passed although the known-failures file lists it, which fails the run.
+    /// The check passed, but the known-failures file lists it as failing. The run then fails.
     Xpass,
     /// Repetitions had different results.
     Unstable,
@@ -97,10 +97,10 @@ pub struct Violation {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Blocked {
     /// The target violated another requirement that the check depends on.
-    #[error("blocked by {}: {expectation}: {actual}", owner.id)]
+    #[error("blocked by {}: {expectation}: {actual}", violated.id)]
     Precondition {
         /// Violated requirement.
-        owner: &'static Requirement,
+        violated: &'static Requirement,
         /// State that the check needs.
         expectation: String,
         /// Observed state.

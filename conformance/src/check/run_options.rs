@@ -99,7 +99,7 @@ impl RunOptions {
             {
                 let is_known = self.catalog.names().any(|name| pattern.matches_id(name));
                 let suggestion = if is_known {
-                    "; it names a requirement without a check of its own".to_owned()
+                    "; it names a requirement that has no check".to_owned()
                 } else {
                     suggestion(&pattern.0, self.catalog.names())
                 };
@@ -134,12 +134,12 @@ impl RunOptions {
 
     /// Returns the reason why a check does not run, or `None` if it does.
     ///
-    /// `slow_with_target` says that the check is slow with this target.
+    /// `target_makes_slow` is whether the check is slow because of times that the target declares.
     pub fn skip_reason(
         &self,
         check: &CheckMeta,
         profiles: &[Profile],
-        slow_with_target: bool,
+        target_makes_slow: bool,
     ) -> Option<&'static str> {
         if !check.belongs_to(profiles) {
             return Some("its profile is not selected");
@@ -150,7 +150,7 @@ impl RunOptions {
         if self.skip.iter().any(|pattern| pattern.matches(check)) {
             return Some("excluded by --skip");
         }
-        ((check.slow || slow_with_target) && !self.slow).then_some("slow: add --slow")
+        ((check.slow || target_makes_slow) && !self.slow).then_some("slow: add --slow")
     }
 
     /// Validates the options and returns the known failures.

@@ -11,7 +11,7 @@ use super::side::Side;
 use crate::spec::requirements::Profile;
 
 /// Signals that are suggested if the name of a signal is unknown.
-const STOP_SIGNALS: [&str; 2] = ["SIGTERM", "SIGINT"];
+const SUGGESTED_SIGNALS: [&str; 2] = ["SIGTERM", "SIGINT"];
 
 /// Reason why a target file is invalid.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +132,7 @@ impl TargetFile<'_> {
             None => Ok(Signal::SIGTERM),
             Some(name) => name
                 .parse()
-                .map_err(|_| self.unknown("signal", name, STOP_SIGNALS)),
+                .map_err(|_| self.unknown("signal", name, SUGGESTED_SIGNALS)),
         }
     }
 

@@ -209,7 +209,8 @@ pub fn verdict(outcomes: &[Outcome], requirements: &[RequirementStatus], scope: 
     {
         Verdict::Incomplete
     } else if scope.filtered {
-        // A user who selects checks asks only about the selected checks.
+        // Known failures do not change this verdict, because the run judged only the selected
+        // checks.
         Verdict::Partial
     } else if any_must(Status::Xfail) {
         Verdict::KnownFailures

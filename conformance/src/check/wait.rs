@@ -1,4 +1,4 @@
-//! The three ways to wait: eventually, consistently and never. There is no sleep.
+//! The three ways to wait: eventually, consistently and never. Checks never sleep for a fixed time.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use crate::spec::requirements::Requirement;
 
 /// Pause after the first probe; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// Longest pause between probes: sixteen checks that probe concurrently still leave the CPU to the
-/// target.
+/// Longest pause between probes, so long that sixteen concurrent checks leave most of the CPU to
+/// the target.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 impl From<Deadline> for Duration {
@@ -63,14 +63,18 @@ impl<T> Waited<T> {
     /// Returns the observed value of a wait that is only a precondition of the check.
     ///
     /// # Errors
-    /// Fails if the condition was missed, which violates `owner`.
-    pub fn or_blocked(self, on: &impl AsRef<CheckRun>, owner: Requirement) -> Result<T, Blocked> {
+    /// Fails if the condition was missed, which violates the requirement `violated`.
+    pub fn or_blocked(
+        self,
+        on: &impl AsRef<CheckRun>,
+        violated: Requirement,
+    ) -> Result<T, Blocked> {
         let (description, stalled) = (self.description, self.stalled);
         self.result.map_err(|missed| Blocked::Precondition {
-            owner: static_requirement(owner),
+            violated: static_requirement(violated),
             expectation: format!("{description} {}", missed.within),
             actual: missed.actual,
-            culprit_frame: on.as_ref().evidence.last_inbox(),
+            culprit_frame: on.as_ref().evidence.latest_inbox(),
             stalled,
         })
     }

@@ -16,7 +16,8 @@ use crate::testbed::broker::BrokerChoice;
 
 /// Interval at which new events are printed.
 const PRINT_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum number of hosts in one process. `fleet` is not a load generator.
+/// Maximum number of hosts in one process. No more are needed, because `fleet` is not a load
+/// generator.
 const MAX_HOSTS: u16 = 2_000;
 
 /// Flags of `fleet`.
@@ -33,8 +34,8 @@ pub struct FleetArgs {
         value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_HOSTS))
     )]
     hosts: u16,
-    /// Behavior of the hosts, or `list` to print all behaviors; repeatable: the hosts take turns
-    /// [default: steady]
+    /// Behavior of the hosts, or `list` to print all behaviors; repeatable: assigned to the hosts
+    /// in turn [default: steady]
     #[arg(long, value_name = "NAME")]
     behavior: Vec<String>,
     /// Host group of the hosts

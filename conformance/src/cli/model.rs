@@ -64,7 +64,7 @@ pub async fn host(arguments: ModelHostArgs) -> u8 {
     if let Some((name, None)) = variant {
         return fail_with(&format!("unknown variant `{name}`"), EXIT_USAGE);
     }
-    // Hosts have a log: the fault of one mutant is visible only there.
+    // Writes a log, because the fault of one mutant is visible only there.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .init();

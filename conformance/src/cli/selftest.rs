@@ -57,7 +57,7 @@ pub async fn run(arguments: SelftestArgs) -> u8 {
     };
     if let Some(unmatched) = arguments.only.iter().find(|text| matches_nothing(text)) {
         return fail_with(
-            &format!("`{unmatched}` matches no trial and no requirement of one"),
+            &format!("`{unmatched}` matches no trial and no requirement of a trial"),
             EXIT_USAGE,
         );
     }

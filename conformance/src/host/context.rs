@@ -90,7 +90,7 @@ impl CheckContext {
         id
     }
 
-    /// Registers an id that the check built itself, so that the clean-up stops it.
+    /// Registers an id that [`CheckContext::id`] did not create, so that the clean-up stops it.
     pub fn track_id(&self, id: &str) {
         self.check_run.evidence().track_id(id);
     }
@@ -202,7 +202,7 @@ impl CheckContext {
             .await
     }
 
-    /// Is [`CheckContext::send`] with another deadline, to which the patience is added.
+    /// Like [`CheckContext::send`], with another deadline, to which the patience is added.
     ///
     /// # Errors
     /// Fails if the suite cannot send.
@@ -216,9 +216,9 @@ impl CheckContext {
         let mut replies = self.request(command, payload, headers).await?;
         let within = within + self.fixture.patience();
         let mut delivery = replies.next(within).await;
-        let still = self.fixture.clock.stall_time_since(replies.sent);
-        if delivery.is_none() && !still.is_zero() {
-            delivery = replies.next(still).await;
+        let stall = self.fixture.clock.stall_time_since(replies.sent_at);
+        if delivery.is_none() && !stall.is_zero() {
+            delivery = replies.next(stall).await;
         }
         let reply = match delivery {
             None => Reply::Timeout {
@@ -227,7 +227,7 @@ impl CheckContext {
             },
             Some(delivery) => parse_reply(delivery, &replies),
         };
-        self.check_run.evidence().set_last_inbox(reply.inbox());
+        self.check_run.evidence().set_latest_inbox(reply.inbox());
         Ok(reply)
     }
 
@@ -245,7 +245,7 @@ impl CheckContext {
         self.request_on(&subject, payload, headers).await
     }
 
-    /// Is [`CheckContext::request`] on any subject.
+    /// Like [`CheckContext::request`], on any subject.
     ///
     /// # Errors
     /// Fails if the suite cannot send.
@@ -442,11 +442,11 @@ impl CheckContext {
     /// Returns the error of a check whose precondition the host violated.
     pub fn blocked(
         &self,
-        owner: Requirement,
+        violated: Requirement,
         description: &str,
         actual: &impl std::fmt::Display,
     ) -> Blocked {
-        self.check_run.blocked(owner, description, actual)
+        self.check_run.blocked(violated, description, actual)
     }
 
     /// Registers a secret value, which reports redact.
@@ -464,7 +464,7 @@ impl CheckContext {
         &self.host
     }
 
-    /// Returns the claims so far.
+    /// Returns the evidence so far.
     pub fn evidence(&self) -> &Evidence {
         self.check_run.evidence()
     }
@@ -493,7 +493,7 @@ impl AsRef<CheckRun> for CheckContext {
 
 /// Converts a delivery on an inbox into a reply.
 pub fn parse_reply(delivery: Delivery, replies: &Replies) -> Reply {
-    let latency = delivery.at.saturating_duration_since(replies.sent);
+    let latency = delivery.at.saturating_duration_since(replies.sent_at);
     if delivery.status == Some(503) {
         return Reply::NoResponders {
             latency,

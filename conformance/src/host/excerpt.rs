@@ -10,12 +10,13 @@ use crate::wire::trace::{Direction, Frame};
 const BEFORE: usize = 6;
 /// Frames shown after the culprit frame.
 const AFTER: usize = 1;
-/// Characters of a payload that are shown.
+/// Maximum number of characters that are shown of a payload.
 const PAYLOAD_CHARS: usize = 160;
-/// Characters of the culprit frame's payload that are shown.
+/// Maximum number of characters that are shown of the culprit frame's payload.
 const CULPRIT_PAYLOAD_CHARS: usize = 600;
 
-/// Returns the frames around the frame with this inbox or subject, or else the last frames.
+/// Returns the frames around the frame with this inbox or subject, or the most recent frames if
+/// there is no such frame.
 pub fn excerpt(
     frames: &[Frame],
     culprit_frame: Option<&str>,

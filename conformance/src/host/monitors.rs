@@ -18,9 +18,11 @@ use crate::wire::trace::{Direction, Frame, Trace};
 
 /// ID of the monitor of the shared host's process.
 pub const ALIVE: &str = "monitor/alive";
-/// Violations of one requirement that are stored as examples; the first ones show the fault.
+/// Maximum number of violations that a monitor stores per requirement. More do not help to find the
+/// fault.
 const MAX_EXAMPLES: usize = 5;
-/// Requests that are stored for their replies: more than a run sends.
+/// Maximum number of requests per host that are stored to judge their replies: more than a run
+/// sends.
 const MAX_REQUESTS: usize = 500_000;
 
 /// Rule for the frames of one host. Pure: judges the frames in order.
@@ -45,9 +47,9 @@ pub struct MonitorContext {
     pub host_id: Option<String>,
     /// Secrets that must not appear on the wire.
     pub secrets: Arc<Secrets>,
-    /// Whether a check may delay or freeze the traffic of this host, so that monitors must not
-    /// judge times.
-    pub tampered: bool,
+    /// Whether a check may disconnect, freeze or signal this host. If so, monitors do not judge
+    /// times.
+    pub checks_disturb_host: bool,
     requests: HashMap<String, PendingRequest>,
 }
 
@@ -181,7 +183,7 @@ impl Findings {
         finding.judged += 1;
         finding.violations += 1;
         let (expected, actual) = (expected.into(), actual.into());
-        // A fault that recurs in every frame is stored once.
+        // A violation that recurs with the same values is stored once.
         let is_same =
             |example: &FrameViolation| example.expected == expected && example.actual == actual;
         if finding.examples.len() < MAX_EXAMPLES && !finding.examples.iter().any(is_same) {
@@ -252,10 +254,10 @@ struct Inner {
 
 impl MonitorSet {
     /// Creates the monitors of a host.
-    pub fn new(secrets: Arc<Secrets>, tampered: bool) -> MonitorSet {
+    pub fn new(secrets: Arc<Secrets>, checks_disturb_host: bool) -> MonitorSet {
         let context = MonitorContext {
             secrets,
-            tampered,
+            checks_disturb_host,
             ..MonitorContext::default()
         };
         let monitors = all()
@@ -396,8 +398,8 @@ pub(crate) mod test_frames {
     pub fn violated_requirements(frames: impl IntoIterator<Item = Frame>) -> Vec<&'static str> {
         let secrets = Arc::new(Secrets::default());
         secrets.add("hunter2");
-        let tampered = false;
-        let monitors = MonitorSet::new(secrets, tampered);
+        let checks_disturb_host = false;
+        let monitors = MonitorSet::new(secrets, checks_disturb_host);
         let mut last = Instant::now();
         for frame in frames {
             last = frame.at;

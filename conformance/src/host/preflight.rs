@@ -126,7 +126,7 @@ pub async fn run(fixture: &Fixture, host: &RunningHost) -> PreflightResult {
             .await
         && delivery.status.is_none()
     {
-        preflight.host_rtt = Some(delivery.at.saturating_duration_since(replies.sent));
+        preflight.host_rtt = Some(delivery.at.saturating_duration_since(replies.sent_at));
         let heartbeat: Option<Value> = serde_json::from_slice(&delivery.payload).ok();
         preflight.heartbeat = heartbeat.filter(|heartbeat| heartbeat.get("id").is_some());
     }

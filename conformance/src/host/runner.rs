@@ -1,4 +1,4 @@
-//! Runner: runs the selected checks, many concurrently on the shared host, some on their own hosts.
+//! Runner: runs most checks concurrently on the shared host, and some on a host of their own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::check::meta::CheckMeta;
 use crate::check::outcome::{Blocked, Outcome, Status, error_chain};
 use crate::testbed::fixture::Fixture;
 
-/// Grace period of a check's own host between the stop signal and the kill.
+/// Grace period between the stop signal and the kill, for a host that was launched for one check.
 const OWN_HOST_GRACE: Duration = Duration::from_millis(500);
 /// Grace period of the shared host at the end of the run.
 const SHARED_HOST_GRACE: Duration = Duration::from_secs(10);
@@ -210,7 +210,8 @@ impl Runner<'_> {
     }
 
     async fn finish(&self) -> Vec<Outcome> {
-        // After an interrupted run, an existing host keeps running; launched hosts end anyway.
+        // After an interrupted run, workloads must be stopped on a host that was already running.
+        // On launched hosts, they end with the host.
         let interrupted = std::mem::take(&mut *self.active());
         let contexts = interrupted.iter().filter(|cx| cx.host().process.is_none());
         futures_util::future::join_all(contexts.map(|cx| self.clean_up(cx))).await;

@@ -6,7 +6,8 @@ use tokio::sync::Mutex;
 
 use super::target::{LaunchError, Launcher, RunningHost};
 
-/// Limit on relaunches. After more crashes, the host stays down and its checks fail.
+/// Maximum number of relaunches in the whole run. After the next crash, the host stays down and its
+/// checks fail.
 const MAX_RELAUNCHES: usize = 5;
 
 /// Holder of the shared host, with one host at a time.
@@ -53,8 +54,8 @@ impl SharedHost {
             let exit = unexpected_exit(&host);
             state.unexpected_exits.push(exit);
         }
-        let tampered = false;
-        let host = Arc::new(self.launcher.bring_up(tampered).await?);
+        let checks_disturb_host = false;
+        let host = Arc::new(self.launcher.bring_up(checks_disturb_host).await?);
         state.hosts.push(host.clone());
         Ok(host)
     }

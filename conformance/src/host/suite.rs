@@ -29,10 +29,12 @@ use crate::testbed::registry::Registry;
 use crate::testbed::secrets::Secrets;
 use crate::wire::nats::Bus;
 
-/// Default number of concurrent checks. Most checks wait, so two cores are sufficient.
+/// Default number of concurrent checks. Two cores are sufficient for them, because checks spend
+/// most of their time waiting.
 pub const JOBS: usize = 16;
-/// Maximum number of concurrent hosts that belong to a single check: each may compile guests.
-pub const OWN_HOSTS: usize = 4;
+/// Maximum number of hosts that run at the same time, besides the shared host. Each of them is
+/// launched for one check. The limit is low, because each host may compile guests.
+pub const MAX_OWN_HOSTS: usize = 4;
 
 /// The conformance suite with its settings. Created by [`Suite::builder`].
 #[derive(Clone)]
@@ -59,7 +61,7 @@ pub enum SetUpError {
         #[source]
         source: std::io::Error,
     },
-    /// The host does not start or respond.
+    /// The host does not start or does not respond.
     #[error(transparent)]
     Host(#[from] crate::host::target::LaunchError),
 }
@@ -130,8 +132,8 @@ impl Suite {
             secrets: fixture.secrets.clone(),
             next_host: Arc::new(AtomicU64::new(0)),
         };
-        let tampered = false;
-        let host = launcher.bring_up(tampered).await?;
+        let checks_disturb_host = false;
+        let host = launcher.bring_up(checks_disturb_host).await?;
         let preflight = preflight::run(&fixture, &host).await;
         Ok(Testbed {
             fixture,
@@ -210,12 +212,14 @@ impl RunnableSuite for Suite {
     fn select(&self, profiles: &[Profile]) -> (Vec<&'static Check>, Vec<Outcome>) {
         let (mut selected, mut skipped) = (Vec::new(), Vec::new());
         let over_grpc = matches!(self.target.access, Access::Grpc(_));
-        // Only the declared times of a scheduler can make a check slow.
-        let slow_with_target = false;
+        // A check is slow because of its target only if the target declares times. Only schedulers
+        // do.
+        let target_makes_slow = false;
         for check in checks::all() {
-            match self.options.skip_reason(check, profiles, slow_with_target) {
+            match self.options.skip_reason(check, profiles, target_makes_slow) {
                 None if over_grpc && !eligibility::runs_over_grpc(check) => {
-                    let reason = "needs commands that gRPC does not have, or a process";
+                    let reason =
+                        "needs a command that gRPC lacks, or a host that the suite launches";
                     skipped.push(run_options::not_run(check, reason));
                 }
                 None => selected.push(check),
@@ -251,7 +255,7 @@ impl RunnableSuite for Suite {
         let max_jobs = self.target.max_jobs.unwrap_or(usize::MAX);
         let options = ExecutorOptions {
             jobs: self.options.jobs.min(max_jobs),
-            own_targets: OWN_HOSTS.min(self.target.max_hosts.unwrap_or(usize::MAX)),
+            own_targets: MAX_OWN_HOSTS.min(self.target.max_hosts.unwrap_or(usize::MAX)),
             repeat: self.options.repeat,
             seed: self.options.seed,
         };

@@ -32,13 +32,13 @@ pub use self::mutant::{Mutant, Variant};
 use self::nats::{Connection, Message};
 use self::workload::State;
 
-/// Interval between heartbeats. It is short, so that the suite observes several in a run.
+/// Interval between heartbeats. Short, so that the suite observes several in a run.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// Delay between two attempts to connect to the broker.
 const RECONNECT_DELAY: Duration = Duration::from_millis(250);
-/// Time that requests in flight have to finish after a signal.
+/// Maximum time for requests in flight to finish after a signal.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
-/// Id of the subscription to the commands.
+/// Id of the subscription to commands on each connection.
 const COMMANDS_SID: u32 = 1;
 
 /// Options of a model host.
@@ -133,8 +133,9 @@ impl Host {
         let mut unreachable_since = None;
         let mut is_first_connection = true;
         while !shutdown.is_cancelled() {
-            let pings = !self.is(Mutant::NeverPings);
-            let Ok(connection) = nats::connect(&self.authority, pings, &self.bus).await else {
+            let sends_pings = !self.is(Mutant::NeverPings);
+            let Ok(connection) = nats::connect(&self.authority, sends_pings, &self.bus).await
+            else {
                 let since = *unreachable_since.get_or_insert_with(Instant::now);
                 if self.is(Mutant::GivesUpReconnecting) && since.elapsed().as_secs() >= 60 {
                     return Err(ModelError::BrokerUnreachable);
@@ -193,7 +194,7 @@ impl Host {
 
     async fn serve_connection(self: &Arc<Self>, mut connection: Connection) {
         while let Ok(message) = connection.next(&self.bus).await {
-            if self.hung.load(Ordering::Relaxed) || self.should_drop(&message) {
+            if self.hung.load(Ordering::Relaxed) || self.decide_drop(&message) {
                 continue;
             }
             let work = Arc::clone(self).handle(message);
@@ -205,8 +206,9 @@ impl Host {
         }
     }
 
-    /// Whether the mutant drops `message`.
-    fn should_drop(&self, message: &Message) -> bool {
+    /// Returns whether the mutant drops `message`, and records the message so that duplicates are
+    /// found.
+    fn decide_drop(&self, message: &Message) -> bool {
         match self.identity.mutant {
             Some(Mutant::IgnoresRequestsWithoutReply) => message.reply_to.is_none(),
             Some(Mutant::DropsRequestsUnderLoad) => self.tasks.len() > 20,
@@ -334,7 +336,8 @@ impl Host {
             (_, Some(Variant::FrequentHeartbeats)) => Duration::from_millis(1500),
             _ => HEARTBEAT_INTERVAL,
         };
-        // The interval would trigger the first heartbeat in time, so this mutant waits before it.
+        // This mutant waits for the late notification, because the interval would trigger the first
+        // heartbeat in time.
         if self.is(Mutant::LateFirstHeartbeat) {
             self.heartbeat_due.notified().await;
             self.publish_heartbeat().await;

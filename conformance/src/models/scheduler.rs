@@ -39,7 +39,8 @@ use crate::wire::nats;
 use crate::wire::nats::Bus;
 use crate::wire::response::Headers;
 
-/// Capacity of the channel for completed requests.
+/// Capacity of the channel for completed requests. Large, because all requests of a scheduler may
+/// complete between two ticks.
 const COMPLETED_MAX: usize = 4096;
 /// Maximum time to write a request to the connection.
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
@@ -228,9 +229,9 @@ struct Model {
     connected: bool,
     connected_at: Instant,
     disconnected_at: Instant,
-    /// Time at which the last mass loss was detected.
+    /// Time at which a mass loss was most recently detected.
     mass_loss_at: Option<Instant>,
-    /// Time at which all hosts were probed because one had no responders.
+    /// Time at which all hosts were most recently probed because one had no responders.
     all_probed_at: Instant,
     hosts: BTreeMap<String, Host>,
     persisted: PersistedState,

@@ -29,25 +29,27 @@ use crate::spec::roles::Role;
 use crate::testbed::broker::BrokerChoice;
 use crate::testbed::registry::Artifact;
 
-/// Default number of concurrent trials of one fault. They run few checks and mostly wait.
+/// Default of [`Options::jobs`]. Large, because each trial runs few checks and mostly waits.
 pub const JOBS: usize = 16;
-/// Number of concurrent trials in a cluster, whose API server limits the throughput.
+/// Maximum number of trials in the cluster that run at a time. Small, because the API server limits
+/// the throughput.
 const CLUSTER_JOBS: usize = 6;
-/// Number of concurrent trials that run all checks on a host.
+/// Maximum number of trials with all checks on a host that run at a time.
 const WHOLE_HOST_JOBS: usize = 3;
-/// Number of concurrent trials that run all checks on a scheduler. Each runs dozens of scenarios at
-/// once; more trials would delay events that must happen within a second.
+/// Maximum number of trials with all checks on a scheduler that run at a time. Only one, because
+/// each runs dozens of scenarios at a time, and more would delay events that must happen within a
+/// second.
 const WHOLE_SCHEDULER_JOBS: usize = 1;
-/// Checks that run for a requirement that only monitors judge. Together they make a host send all
-/// kinds of messages.
-const TRAFFIC: [&str; 4] = [
+/// Checks that run for a requirement on hosts that only monitors judge. Together they make a host
+/// send all kinds of messages.
+const HOST_TRAFFIC_CHECKS: [&str; 4] = [
     "wire/commands",
     "json/envelope",
     "heartbeat/subject",
     "heartbeat/on-request",
 ];
 /// Checks that run for a requirement on schedulers that only monitors judge.
-const SCHEDULER_TRAFFIC: [&str; 2] = ["wire/traffic", "stop/deleted"];
+const SCHEDULER_TRAFFIC_CHECKS: [&str; 2] = ["wire/traffic", "stop/deleted"];
 /// The profiles that the model host claims.
 pub const MODEL_PROFILES: [Profile; 4] = [
     Profile::Core,
@@ -74,7 +76,7 @@ pub struct Options {
     pub slow: bool,
     /// Broker to use.
     pub broker: BrokerChoice,
-    /// Number of concurrent trials of one fault.
+    /// Maximum number of trials of one fault each, outside of the cluster, that run at a time.
     pub jobs: usize,
     /// Ends the running trials and starts no others.
     pub stop: CancellationToken,
@@ -191,7 +193,7 @@ fn scheduler_suite(trial: &Trial, options: &Options) -> scheduler::Suite {
         let patterns = if is_covered {
             vec![requirement.id]
         } else {
-            SCHEDULER_TRAFFIC.to_vec()
+            SCHEDULER_TRAFFIC_CHECKS.to_vec()
         };
         suite.options.run = patterns
             .into_iter()
@@ -206,7 +208,7 @@ fn patterns(requirement: &'static Requirement) -> Vec<&'static str> {
     if checks::all().any(|check| check.covers.contains(&requirement)) {
         vec![requirement.id]
     } else {
-        TRAFFIC.to_vec()
+        HOST_TRAFFIC_CHECKS.to_vec()
     }
 }
 

@@ -43,7 +43,7 @@ pub struct ScenarioContext {
     objects: Mutex<Vec<Key>>,
     /// Position in the record of the tap at the start of the scenario.
     mark: Mark,
-    /// Start of the newest host.
+    /// Time at which the newest host started.
     last_host_started_at: Mutex<Option<Instant>>,
 }
 
@@ -123,8 +123,8 @@ impl ScenarioContext {
             .map_err(|_| Blocked::Harness("a scenario has at most 26 hosts".to_owned()))
     }
 
-    /// Returns the time until `register` has passed for the newest host. The scheduler need not use
-    /// the host before, so no deadline of a start begins earlier.
+    /// Returns the time until `register` has passed for the newest host. The deadline of a start
+    /// begins only then, because the scheduler need not use the host earlier.
     pub fn remaining_registration(&self) -> Duration {
         let register = self.timings().register;
         let age = self.lock_last_host_started_at().map(|at| at.elapsed());
@@ -142,7 +142,8 @@ impl ScenarioContext {
             .iter()
             .map(|host| heartbeat_subject(&host.id()))
             .collect();
-        let launched = self.scheduler().process().is_some();
+        // Only a scheduler that the suite launches connects through the tap.
+        let is_tapped = self.scheduler().process().is_some();
         let within = self.timings().heartbeat_interval() + self.timings().reconnect;
         let description = "the heartbeats have arrived";
         let all_arrived = self.eventually(within, description, || {
@@ -152,7 +153,7 @@ impl ScenarioContext {
                 frames.any(|frame| frame.direction == Direction::ToTarget && frame.is_on(subject))
             };
             let mut subjects = subjects.iter();
-            let missing = subjects.find(|subject| launched && !arrived(subject));
+            let missing = subjects.find(|subject| is_tapped && !arrived(subject));
             std::future::ready(missing.map_or(Ok(()), |subject| Err(format!("none on {subject}"))))
         });
         all_arrived.await.or_blocked(self, SCHED_REG_001)?;

@@ -1,4 +1,5 @@
-//! The environment of scenarios: a scheduler on a bus, and the hosts of finished scenarios.
+//! The environment of scenarios: a scheduler on a bus, the hosts of finished scenarios, and
+//! background hosts, which belong to no scenario.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,24 +14,25 @@ use crate::testbed::clock::Patience;
 use crate::testbed::secrets::Secrets;
 use crate::wire::nats::BusError;
 
-/// Number of hosts that run besides the hosts of scenarios. A scheduler suspects the broker when a
-/// large part of its fleet vanishes at once. With the background hosts, the end of one host of a
-/// scenario is not a large part.
+/// Number of background hosts in the shared environment, which run besides the hosts of scenarios.
+/// A scheduler suspects the broker when a large part of its fleet vanishes at once. Because of the
+/// background hosts, one host of a scenario is not a large part of the fleet.
 const BACKGROUND_HOSTS: usize = 12;
 /// Host group of the background hosts, which no scenario selects.
 const BACKGROUND_GROUP: &str = "background";
 
-/// Time to wait for the subscription of a launched scheduler before the first hosts start.
+/// Maximum wait for the subscription of a launched scheduler before the first hosts start.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(10);
-/// Time for which the connections of the hosts may take to close. The hosts are in this process.
+/// Maximum wait for the connections of the hosts to close. Short, because the hosts run in this
+/// process.
 const HOSTS_GONE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Bus, scheduler and settings that the scenarios of a run share, or that one scenario has for
 /// itself.
 #[derive(Debug)]
 pub struct Environment {
-    /// Hosts of finished scenarios. Dropped before the bus: a host without its broker keeps
-    /// reconnecting, and another run may use the port by then.
+    /// Hosts of finished scenarios, and background hosts. Dropped before the bus, because a host
+    /// without its broker keeps reconnecting, and another run may use the port of the broker later.
     retired: Mutex<Vec<SimulatedHost>>,
     /// Scheduler and its bus.
     pub scheduler: RunningScheduler,
@@ -57,7 +59,7 @@ pub struct EnvironmentConfig {
     pub patience: Patience,
     /// Values that must not appear in any output.
     pub secrets: Arc<Secrets>,
-    /// Number of name prefixes that the run has used.
+    /// Number of name prefixes that the run has used so far.
     pub name_prefix_count: Arc<AtomicU64>,
 }
 
@@ -136,8 +138,8 @@ impl Environment {
         )
     }
 
-    /// Stops the scheduler, and kills it after `grace`. Then stops the hosts, while their broker
-    /// still runs.
+    /// Stops the scheduler, and kills it if it still runs after `grace`. Then disconnects the
+    /// hosts, while their broker still runs.
     pub async fn shut_down(&self, grace: Duration) {
         self.scheduler.stop(grace).await;
         let hosts = std::mem::take(&mut *self.lock_retired());

@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::manifest::{Key, Manifest};
 
-/// Maximum number of objects read for one scenario: one child object per replica, and a few more.
+/// Maximum number of objects in one list that an intake reads. A scenario has one child object per
+/// replica, and a few more.
 const MAX_OBJECTS: usize = 2_000;
 
 /// Open intake. Clones share it.
@@ -138,7 +139,7 @@ impl Intake {
         }
     }
 
-    /// Deletes the namespaces that the intake has created. Call it when the scheduler has ended.
+    /// Deletes the namespaces that the intake has created. The scheduler must have ended.
     pub async fn close(&self) {
         if let Intake::Kube(kube) = self {
             kube.close().await;

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::wire::response::Headers;
 
-/// Maximum number of entries of one scenario. The longest scenario records a few thousand.
+/// Maximum number of entries of one scenario; further entries are dropped. The longest scenario
+/// records a few thousand.
 const MAX_ENTRIES: usize = 200_000;
 
 /// Command that a simulated host has received.
@@ -18,7 +19,7 @@ const MAX_ENTRIES: usize = 200_000;
 pub struct ReceivedCommand {
     /// Name of the command: the part of the subject after the host's id.
     pub command: String,
-    /// `workloadId` of the payload, or empty.
+    /// `workloadId` of the payload; empty if the payload has none.
     pub id: String,
     /// Payload as received.
     pub payload: Bytes,
@@ -56,7 +57,7 @@ pub enum EventKind {
 pub struct Entry {
     /// Time of the event.
     pub at: Instant,
-    /// Name of the host in the scenario, which survives a restart.
+    /// Name of the host in the scenario, which stays the same after a restart.
     pub host: String,
     /// ID of the host at the time of the event.
     pub host_id: String,
@@ -130,7 +131,7 @@ impl Journal {
         self.commands("workload.stop")
     }
 
-    /// Returns descriptions of the starts and stops since `from`, for the claim that none was sent.
+    /// Returns descriptions of the starts and stops since `from`, oldest first.
     pub fn starts_and_stops_since(&self, from: Instant) -> Vec<String> {
         let describe = |entry: &Entry| match &entry.kind {
             EventKind::ReceivedCommand(received)
@@ -172,20 +173,20 @@ pub fn contains(payload: &[u8], text: &str) -> bool {
             .any(|window| window == text.as_bytes())
 }
 
-/// Returns the number of running workloads with a wanted id after each change, with its time. A
-/// workload that runs on two hosts counts twice. Pure.
+/// Returns the number of running workloads whose id `is_counted` selects, after each change of the
+/// number, with the time of the change. A workload that runs on two hosts counts twice. Pure.
 pub fn running_counts_over_time(
     entries: &[Entry],
-    wanted: impl Fn(&str) -> bool,
+    is_counted: impl Fn(&str) -> bool,
 ) -> Vec<(Instant, usize)> {
     let mut running: BTreeMap<(&str, &str), ()> = BTreeMap::new();
     let mut counts = Vec::new();
     for entry in entries {
         match &entry.kind {
-            EventKind::WorkloadRunning(id) if wanted(id) => {
+            EventKind::WorkloadRunning(id) if is_counted(id) => {
                 running.insert((&entry.host_id, id), ());
             }
-            EventKind::WorkloadEnded(id) if wanted(id) => {
+            EventKind::WorkloadEnded(id) if is_counted(id) => {
                 running.remove(&(&*entry.host_id, &**id));
             }
             _ => continue,
@@ -195,7 +196,7 @@ pub fn running_counts_over_time(
     counts
 }
 
-/// Returns the longest interval between two consecutive times, or between the last one and `until`.
+/// Returns the longest interval between two consecutive times, where `until` follows the last time.
 /// Pure.
 pub fn longest_gap(times: &[Instant], until: Instant) -> Duration {
     let mut longest = Duration::ZERO;

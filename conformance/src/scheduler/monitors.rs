@@ -42,7 +42,7 @@ const LIMITS: [&str; 6] = [
     "memoryLimitMb",
     "cpuLimit",
 ];
-/// Maximum number of reported breaches of one requirement.
+/// Maximum number of breaches that are reported for one requirement in the whole run.
 const MAX_BREACHES: usize = 4;
 
 /// Returns the ids of the monitors that judge a requirement.
@@ -55,12 +55,12 @@ pub fn covering(requirement: &'static Requirement) -> impl Iterator<Item = &'sta
     schema.into_iter().chain(commands)
 }
 
-/// Judgments by one requirement.
+/// Judgments of frames by one requirement.
 #[derive(Debug, Default)]
 struct Judgments {
     /// Number of judged frames.
     count: u64,
-    /// First breaches: the expected and the actual behavior.
+    /// First [`MAX_BREACHES`] breaches: the expected and the actual behavior.
     breaches: Vec<(String, String)>,
 }
 

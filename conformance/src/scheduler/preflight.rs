@@ -9,7 +9,7 @@ use super::manifest::Manifest;
 use super::simulated_host::HostConfig;
 use crate::check::outcome::error_chain;
 
-/// Interval between two polls of the canary.
+/// Interval at which the state of the canary is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Submits a canary workload and returns the time until it runs.

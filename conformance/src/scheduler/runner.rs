@@ -21,11 +21,13 @@ use crate::check::outcome::{Blocked, Outcome, Status, WireLine, error_chain};
 use crate::spec::requirements::Requirement;
 use crate::wire::response::shortened;
 
-/// Time for which the runner waits for the exit of a scenario's own scheduler before it kills it.
+/// Time for which the runner waits for the exit of a scenario's own scheduler before it kills that
+/// scheduler.
 const OWN_GRACE: Duration = Duration::from_millis(500);
-/// Time for which the runner waits for the exit of the shared scheduler at the end of the run.
+/// Time for which the runner waits for the exit of the shared scheduler, at the end of the run,
+/// before it kills that scheduler.
 const SHARED_GRACE: Duration = Duration::from_secs(5);
-/// Maximum number of host events in the excerpt of a failure.
+/// Maximum number of host events in the excerpt for one failure.
 const WIRE_LINES: usize = 14;
 /// Maximum length of a payload in that excerpt, in characters.
 const PAYLOAD_CHARS: usize = 160;
@@ -106,8 +108,8 @@ impl Runner<'_> {
                 })
         });
         if violated {
-            // This outcome is returned without another await, so the cancellation does not discard
-            // it.
+            // The cancellation does not discard this outcome, because no await follows before the
+            // return.
             self.stop.cancelled.cancel();
         }
         outcome
@@ -157,7 +159,7 @@ impl Runner<'_> {
                     None => run(&cx).await,
                     Some(requirement) => tokio::select! {
                         flow = run(&cx) => flow,
-                        () = check_run.evidence().until_violated(requirement) => Ok(()),
+                        () = check_run.evidence().wait_until_violated(requirement) => Ok(()),
                     },
                 }
             }

@@ -41,20 +41,20 @@ pub struct Scenario {
     pub isolation: SchedulerIsolation,
     /// Required capabilities of the target.
     pub needs: &'static [Need],
-    /// Time that the scenario waits because of a timing, as part of its duration. With a long wait,
-    /// the scenario is slow.
+    /// Part of the scenario's duration that depends on a timing of the target. If this part is
+    /// long, the scenario is slow.
     pub waits: fn(&Timings) -> Duration,
     /// Feature that a target may declare absent, which makes the scenario `not-testable`.
     pub feature: Option<&'static str>,
 }
 
 /// Waiting time above which a scenario is slow.
-const LONG: Duration = Duration::from_secs(20);
+const SLOW_ABOVE: Duration = Duration::from_secs(20);
 
 impl Scenario {
-    /// Returns whether the scenario is slow with these timings.
-    pub fn is_long(&self, timings: &Timings) -> bool {
-        (self.waits)(timings) > LONG
+    /// Returns whether these timings make the scenario slow.
+    pub fn is_slow_with(&self, timings: &Timings) -> bool {
+        (self.waits)(timings) > SLOW_ABOVE
     }
 }
 

@@ -2,10 +2,10 @@
 //! reactions.
 
 mod commands;
-mod profile;
+mod config;
 mod script;
 
-pub use self::profile::{HostConfig, HostFlavor, heartbeat};
+pub use self::config::{HostConfig, HostFlavor, heartbeat};
 pub use self::script::{CommandRule, Reaction, Script};
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ struct HostState {
     workloads: BTreeMap<String, Workload>,
     /// Start time of the process, as its heartbeats report it.
     started_at: String,
-    /// Number of heartbeats that are still to be skipped.
+    /// Number of further heartbeats to skip.
     heartbeats_to_skip: u32,
 }
 
@@ -71,7 +71,7 @@ struct Controls {
     heartbeats_paused: bool,
 }
 
-/// Connection of a host, and the task that serves it.
+/// Session of a host: one connection, and the task that serves it.
 #[derive(Debug)]
 struct Session {
     cancel: CancellationToken,
@@ -344,7 +344,8 @@ impl SimulatedHost {
     }
 }
 
-/// Executes commands and sends heartbeats until `cancel` is cancelled.
+/// Executes commands and sends heartbeats until `cancel` is cancelled. A host of the flavor `Wash`
+/// is serial: it executes one command at a time.
 async fn serve(
     inner: Arc<Inner>,
     connection: PeerConnection,
@@ -352,7 +353,7 @@ async fn serve(
     cancel: CancellationToken,
 ) {
     let interval = inner.state().config.heartbeat_interval;
-    let serial = inner.state().config.flavor == HostFlavor::Wash;
+    let is_serial = inner.state().config.flavor == HostFlavor::Wash;
     let mut heartbeats = tokio::time::interval(interval);
     heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first heartbeat has been sent on connect.
@@ -372,7 +373,7 @@ async fn serve(
             _ = controls.changed() => {}
             Ok(()) = connections.changed() => {
                 // HOST-RESIL-002: a host sends a heartbeat when it is connected again.
-                if *connections.borrow_and_update() > 1 && !serial {
+                if *connections.borrow_and_update() > 1 && !is_serial {
                     inner.send_heartbeat(&connection).await;
                 }
             }
@@ -384,7 +385,7 @@ async fn serve(
                 let Some(received) = commands::receive(&inner, delivery) else { continue };
                 let (inner, connection) = (inner.clone(), connection.clone());
                 let execution = commands::execute(inner, connection, received, cancel.clone());
-                if serial {
+                if is_serial {
                     execution.await;
                 } else {
                     tokio::spawn(execution);

@@ -18,9 +18,10 @@ use crate::testbed::broker::BrokerChoice;
 use crate::testbed::clock::Patience;
 use crate::testbed::secrets::Secrets;
 
-/// Default number of concurrent scenarios, which spend nearly all of their time waiting.
+/// Default number of scenarios that run at a time. Large, because scenarios spend nearly all of
+/// their time waiting.
 pub const JOBS: usize = 24;
-/// Maximum number of concurrent scenarios with their own scheduler.
+/// Maximum number of scenarios with their own scheduler that run at a time.
 const MAX_OWN_SCHEDULERS: usize = 6;
 
 /// A configured suite.
@@ -30,7 +31,7 @@ pub struct Suite {
     pub target: Target,
     /// Selection of scenarios, and options of the run.
     pub options: RunOptions,
-    /// Requires that a canary workload runs before the first scenario.
+    /// Whether a canary workload must run before the first scenario.
     pub preflight: bool,
     /// Ends the run as soon as this requirement is violated. The self test needs no other result.
     pub until_violated: Option<&'static Requirement>,
@@ -137,8 +138,8 @@ impl RunnableSuite for Suite {
     fn select(&self, profiles: &[Profile]) -> (Vec<&'static Scenario>, Vec<Outcome>) {
         let (mut selected, mut not_selected) = (Vec::new(), Vec::new());
         for scenario in scenarios() {
-            let long = scenario.is_long(&self.target.timings);
-            match self.options.skip_reason(scenario, profiles, long) {
+            let slow = scenario.is_slow_with(&self.target.timings);
+            match self.options.skip_reason(scenario, profiles, slow) {
                 None => selected.push(scenario),
                 Some(reason) => not_selected.push(run_options::not_run(scenario, reason)),
             }

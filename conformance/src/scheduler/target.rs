@@ -141,7 +141,7 @@ impl Target {
         Target::new(name, Access::Launch(Launch::new(command)))
     }
 
-    /// Sets the kube intake, and adds the profile that requires it.
+    /// Sets the kube intake, and claims every profile, including the one that requires this intake.
     pub fn with_kubernetes(self, config: KubernetesConfig) -> Target {
         let intake = IntakeConfig::Kube(config);
         Target {

@@ -98,8 +98,8 @@ impl Timings {
         Ok(timings)
     }
 
-    /// Heartbeat interval of simulated hosts: a fifth of `silence`, but not longer than that of
-    /// real hosts.
+    /// Heartbeat interval of simulated hosts: a fifth of `silence`, but at least 1 s, and not
+    /// longer than that of real hosts.
     pub fn heartbeat_interval(&self) -> Duration {
         (self.silence / 5).clamp(Duration::from_secs(1), Duration::from_secs(15))
     }

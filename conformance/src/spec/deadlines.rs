@@ -62,6 +62,6 @@ pub const EXIT: Deadline = deadline(30_000, &req::HOST_DOWN_002);
 
 /// Time limit of waits for which no requirement sets one.
 ///
-/// Requirements such as "RUNNING later" set no time. This limit only keeps a run finite; within the
-/// same time a start must be answered in any case.
+/// Requirements such as "RUNNING later" set no time. This limit only keeps a run finite. It equals
+/// the time within which a host must reply to a start.
 pub const DEFAULT_WAIT: Deadline = START_REPLY;

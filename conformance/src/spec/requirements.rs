@@ -2578,7 +2578,7 @@ pub static HOST_RESIL_007: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Resilience,
     sentence: "When the reply to a start is lost, a host MUST refuse the retry with code 409 and reply to `status` with the state of the first start.",
-    why: "The first start counts.",
+    why: "The first start was executed; only its reply was lost.",
     origin: "design",
     page: "resilience.md",
     breaks: Some(Breaks::Mutant("retried-start-restarts")),
@@ -2611,12 +2611,12 @@ pub static HOST_RESIL_009: Requirement = Requirement {
     excluded: None,
 };
 
-/// Within 3 minutes, a host MUST detect that a connection to its broker is dead although it was never closed, and reconnect.
+/// Within 3 minutes, a host MUST detect a dead connection to its broker even if the connection was never closed, and reconnect.
 pub static HOST_RESIL_010: Requirement = Requirement {
     id: "HOST-RESIL-010",
     level: Level::Must,
     profile: Profile::Resilience,
-    sentence: "Within 3 minutes, a host MUST detect that a connection to its broker is dead although it was never closed, and reconnect.",
+    sentence: "Within 3 minutes, a host MUST detect a dead connection to its broker even if the connection was never closed, and reconnect.",
     why: "A half-open connection stays silent indefinitely.",
     origin: "NATS keep-alive",
     page: "resilience.md",
@@ -2981,7 +2981,7 @@ pub static SCHED_WIRE_006: Requirement = Requirement {
     level: Level::Must,
     profile: Profile::Scheduler,
     sentence: "A scheduler MUST NOT request the status of one id more than 5 times per second.",
-    why: "A host processes every request; a busy host processes the backlog later, all at once.",
+    why: "Requests queue up on a busy host, which must process all of them later.",
     origin: "design",
     page: "scheduler.md",
     breaks: Some(Breaks::Mutant("polls-too-often")),
@@ -3404,12 +3404,12 @@ pub static SCHED_START_014: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST NOT restart a workload before its last host is lost or has reported COMPLETED, ERROR or NOT_FOUND for it.
+/// A scheduler MUST NOT restart a workload before the host of its previous incarnation is lost or has reported COMPLETED, ERROR or NOT_FOUND for that incarnation.
 pub static SCHED_START_015: Requirement = Requirement {
     id: "SCHED-START-015",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "A scheduler MUST NOT restart a workload before its last host is lost or has reported COMPLETED, ERROR or NOT_FOUND for it.",
+    sentence: "A scheduler MUST NOT restart a workload before the host of its previous incarnation is lost or has reported COMPLETED, ERROR or NOT_FOUND for that incarnation.",
     why: "Two incarnations of one workload would write to the same data.",
     origin: "design",
     page: "incarnations.md",
@@ -4418,12 +4418,12 @@ pub static SCHED_REF_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a missing configuration or secret is created, a scheduler MUST start each workload that waits for it exactly once, within `act`.
+/// When a missing configuration or secret is created, a scheduler MUST start, exactly once and within `act`, each workload that waits for it.
 pub static SCHED_REF_002: Requirement = Requirement {
     id: "SCHED-REF-002",
     level: Level::Must,
     profile: Profile::References,
-    sentence: "When a missing configuration or secret is created, a scheduler MUST start each workload that waits for it exactly once, within `act`.",
+    sentence: "When a missing configuration or secret is created, a scheduler MUST start, exactly once and within `act`, each workload that waits for it.",
     why: "Users often create a workload and the objects that it references together, in any order.",
     origin: "operator 2.7.0 recreates the workload every minute or two",
     page: "references.md",

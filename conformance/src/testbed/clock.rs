@@ -12,12 +12,13 @@ const TICK: Duration = Duration::from_millis(20);
 /// Lateness of a timer from which the machine counts as stalled, so that a missed deadline proves
 /// nothing.
 pub const STALL: Duration = Duration::from_millis(400);
-/// Divisor: a machine that stalls for more than 1/4 of the time cannot judge a target.
+/// Divisor: if the machine stalls for more than 1/4 of a check or wait, a missed deadline is
+/// inconclusive.
 const UNUSABLE_SHARE: u32 = 4;
-/// Maximum number of recorded stalls. A machine with more of them is unusable.
+/// Maximum number of recorded stalls. The oldest stall is then discarded.
 const MAX_STALLS: usize = 10_000;
 
-/// Minimum patience: two context switches and a page of JSON on a busy machine.
+/// Minimum patience, enough for two context switches and a page of JSON on a busy machine.
 const PATIENCE_MIN: Duration = Duration::from_millis(250);
 /// Maximum patience. A slower machine counts as stalled, which the report shows.
 const PATIENCE_MAX: Duration = Duration::from_millis(1_500);

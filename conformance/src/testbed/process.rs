@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-/// Maximum number of log lines per process: enough for a failure report.
+/// Maximum number of log lines per process, more than a failure report needs.
 const MAX_LOG_LINES: usize = 20_000;
 /// Maximum length of a log line. Longer lines are truncated.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -91,7 +91,7 @@ impl Process {
     /// Sends a signal to the process but not to its group, as an operator would.
     pub fn signal(&self, signal: Signal) {
         if !self.has_exited() {
-            // The process may have exited meanwhile.
+            // The process may have exited before the signal was sent.
             let _ = nix::sys::signal::kill(self.group, signal);
         }
     }
@@ -202,7 +202,7 @@ fn strip_ansi_colors(line: &str) -> String {
 fn busy_threads_of_group(group: i32) -> Option<usize> {
     let mut busy = 0;
     for process in entries(Path::new("/proc"))? {
-        // A process or thread that has exited meanwhile has no file any more.
+        // A process or thread that exited after the directory was listed has no file any more.
         if stat(&process).is_none_or(|stat| stat.group != group) {
             continue;
         }

@@ -60,7 +60,7 @@ struct Shared {
     recording: Recording,
     rules: Arc<Rules>,
     faults: Faults,
-    last_connection: AtomicU64,
+    opened_connections: AtomicU64,
 }
 
 impl Tap {
@@ -78,7 +78,7 @@ impl Tap {
             recording: Recording::new(),
             rules: Arc::new(Rules::new()),
             faults: Faults::new(),
-            last_connection: AtomicU64::new(0),
+            opened_connections: AtomicU64::new(0),
         });
         let stopped = CancellationToken::new();
         let run = proxy::run(
@@ -115,8 +115,8 @@ impl Tap {
     /// Closes every connection and rejects new ones as `mode` says, until the guard is restored or
     /// dropped.
     ///
-    /// Returns when the connections are closed. A second outage replaces the first one, and the
-    /// first guard that is dropped ends it.
+    /// Returns when the connections are closed. A second outage replaces the first outage. It ends
+    /// as soon as either guard is restored or dropped.
     pub async fn start_outage(&self, mode: OutageMode) -> Outage {
         let outage = Outage(self.shared.faults.clone());
         self.shared.faults.update(|state| state.outage = Some(mode));
@@ -148,7 +148,7 @@ impl Tap {
         faults.wait_for(|state| state.connections == 0).await;
     }
 
-    /// Returns the position after the last recorded frame.
+    /// Returns the position after the most recent frame.
     pub fn mark(&self) -> Mark {
         self.shared.recording.mark()
     }

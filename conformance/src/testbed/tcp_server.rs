@@ -6,8 +6,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Maximum number of open connections: a suite needs a few dozen, and a target that leaks
-/// connections must not exhaust the suite.
+/// Maximum number of open connections per server. A suite needs a few dozen; the limit exists,
+/// because a target that leaks connections must not exhaust the suite.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// Accepts connections until dropped; then the port refuses connections, and all open ones are

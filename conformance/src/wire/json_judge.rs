@@ -385,7 +385,8 @@ impl<'de> Visitor<'de> for DocVisitor {
     }
 }
 
-/// Maximum number of members: the search for repeated keys is quadratic. A heartbeat has tens.
+/// Maximum number of members per object, because the search for repeated keys is quadratic. A
+/// heartbeat has a few dozen.
 const MAX_MEMBERS: usize = 4096;
 
 #[cfg(test)]

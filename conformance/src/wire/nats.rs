@@ -16,18 +16,19 @@ use tokio::task::JoinHandle;
 pub use self::peer_connection::{PeerConnection, Subscription};
 use super::response::Headers;
 
-/// Maximum number of unread replies to one request; a host may flood an inbox.
+/// Maximum number of unread replies to one request; further replies are dropped, because a host may
+/// flood an inbox.
 const MAX_REPLIES: usize = 1024;
-/// Number of heartbeats that a receiver may lag behind: hours of a normal host, seconds of a host
-/// that floods the bus.
+/// Number of heartbeats that a receiver may lag behind: hours with normal hosts, seconds with a
+/// host that floods the bus.
 const HEARTBEAT_BUFFER: usize = 4096;
 /// Number of messages that a receiver of the traffic may lag behind.
 const TRAFFIC_BUFFER: usize = 16 * 1024;
 /// Time limit of connecting; the broker is on the same machine or in the same data center.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reconnect delay of a client whose last handle is dropped. The library would reconnect forever,
-/// and another process may reuse the port of the broker.
+/// Reconnect delay of a client after its last handle is dropped. It is longer than any run, because
+/// `async-nats` would reconnect forever, and another process may reuse the port of the broker.
 const NO_RECONNECT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Wildcard subject of all heartbeats.
@@ -208,7 +209,7 @@ impl Bus {
         Ok(replies)
     }
 
-    /// Publishes without a reply subject and returns once the broker has the message.
+    /// Publishes without a reply subject, and returns when the broker has received the message.
     pub async fn publish(
         &self,
         subject: &str,
@@ -231,7 +232,7 @@ impl Bus {
         self.send(&inbox, None, Bytes::new(), &Headers::none())
             .await?;
         let delivery = replies.next(CONNECT_TIMEOUT).await.ok_or(BusError::Lost)?;
-        Ok(delivery.at.saturating_duration_since(replies.sent))
+        Ok(delivery.at.saturating_duration_since(replies.sent_at))
     }
 
     /// Subscribes to all messages that this connection sends and receives from now on.
@@ -251,7 +252,7 @@ impl Bus {
             inbox,
             receiver,
             pending: self.pending.clone(),
-            sent: Instant::now(),
+            sent_at: Instant::now(),
         }
     }
 
@@ -320,7 +321,7 @@ pub struct Replies {
     /// Reply subject.
     pub inbox: String,
     /// Time of sending the request.
-    pub sent: Instant,
+    pub sent_at: Instant,
     receiver: mpsc::Receiver<Delivery>,
     pending: Pending,
 }

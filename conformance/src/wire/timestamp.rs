@@ -1,6 +1,6 @@
 //! Formatting of timestamps.
 
-/// Formats a time as RFC 3339 in UTC with milliseconds, without a zone.
+/// Formats a time in UTC as `YYYY-MM-DDThh:mm:ss.mmm`: RFC 3339, but without the final `Z`.
 #[must_use]
 pub fn rfc3339_ms(since_1970_ms: u128) -> String {
     let (days, ms) = (

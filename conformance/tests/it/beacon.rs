@@ -52,7 +52,7 @@ async fn counts_beacons_per_token() {
 }
 
 #[tokio::test]
-async fn wait_ends_with_the_beacons_or_reports_what_arrived() {
+async fn wait_returns_expected_beacons_or_reports_received_ones() {
     let beacons = BeaconServer::start().await.unwrap();
     let beacon = beacons.new_beacon();
     let path = format!("/{}/up", beacon.value.split_once('/').unwrap().1);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 /// Time limit for every expected event.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Time for which an unexpected event must not occur.
-const QUIET: Duration = Duration::from_millis(300);
+const OBSERVATION_TIME: Duration = Duration::from_millis(300);
 
 type Response = hyper::Response<Incoming>;
 
@@ -190,7 +190,7 @@ async fn error_behaviors_return_their_status() {
 async fn hanging_behaviors_affect_only_their_requests() {
     let (registry, pushed) = registry_with_image(RepositoryBehavior::HangOnHead).await;
     let head = try_send(registry.authority(), "HEAD", "/v2/a/b/manifests/1");
-    assert!(timeout(QUIET, head).await.is_err());
+    assert!(timeout(OBSERVATION_TIME, head).await.is_err());
     assert_eq!(
         get(&registry, "/v2/a/b/manifests/1").await.status(),
         StatusCode::OK
@@ -199,7 +199,7 @@ async fn hanging_behaviors_affect_only_their_requests() {
     registry.set_behavior("a/b", RepositoryBehavior::HangOnManifest);
     for method in ["HEAD", "GET"] {
         let manifest = try_send(registry.authority(), method, "/v2/a/b/manifests/1");
-        assert!(timeout(QUIET, manifest).await.is_err());
+        assert!(timeout(OBSERVATION_TIME, manifest).await.is_err());
     }
     assert_eq!(
         content(get(&registry, &layer_path(&pushed)).await)
@@ -218,7 +218,7 @@ async fn hanging_behaviors_affect_only_their_requests() {
         .unwrap()
         .unwrap();
     assert_eq!(half.into_data().unwrap(), LAYER[..LAYER.len() / 2]);
-    assert!(timeout(QUIET, body.frame()).await.is_err());
+    assert!(timeout(OBSERVATION_TIME, body.frame()).await.is_err());
 }
 
 #[tokio::test]
@@ -452,7 +452,9 @@ async fn logs_requests_and_waits_for_them() {
     assert_eq!(log[0].endpoint, Endpoint::Manifest("1".to_owned()));
     assert_eq!(log[0].path, "/v2/a/b/manifests/1");
     assert!(log[0].at >= before);
-    let never = registry.wait("a/b", QUIET, |log| log.len() > 1).await;
+    let never = registry
+        .wait("a/b", OBSERVATION_TIME, |log| log.len() > 1)
+        .await;
     assert_eq!(never.unwrap_err(), log);
     get(&registry, &layer_path(&pushed)).await;
     assert!(registry.log("a/b")[1].is_blob());

@@ -58,7 +58,7 @@ fn pid(child: &tokio::process::Child) -> Pid {
 }
 
 #[tokio::test]
-async fn signal_ends_selftest_and_leaves_nothing_behind() {
+async fn selftest_leaves_no_process_and_no_file_after_a_signal() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let dir = tempfile::tempdir().unwrap();
         let mut child = start_selftest(dir.path()).await;

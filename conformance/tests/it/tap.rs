@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 /// Time limit for every expected event.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Time for which an unexpected event must not occur.
-const QUIET: Duration = Duration::from_millis(200);
+const OBSERVATION_TIME: Duration = Duration::from_millis(200);
 
 /// A broker, a tap in front of it, a target behind the tap, and a peer of the target.
 struct Fixture {
@@ -231,7 +231,12 @@ async fn drops_the_first_matching_reply() {
         "id w-1"
     );
     assert_eq!(rule.hits(), 0);
-    assert_eq!(fixture.request("svc.start", "id w-1", QUIET).await, None);
+    assert_eq!(
+        fixture
+            .request("svc.start", "id w-1", OBSERVATION_TIME)
+            .await,
+        None
+    );
     assert_eq!(rule.hits(), 1);
     assert_eq!(
         fixture.request("svc.start", "id w-1", LIMIT).await.unwrap(),
@@ -262,7 +267,7 @@ async fn duplicates_a_request() {
     for expected in ["a", "b", "b", "c"] {
         assert_eq!(next(&mut requests).await.payload, expected);
     }
-    assert!(timeout(QUIET, requests.next()).await.is_err());
+    assert!(timeout(OBSERVATION_TIME, requests.next()).await.is_err());
 }
 
 #[tokio::test]
@@ -290,7 +295,7 @@ async fn forwards_a_delayed_message_after_its_sender_disconnected() {
     let mut messages = subscribe(&fixture.peer, "a").await;
     let _rule = fixture
         .tap
-        .add_rule(Rule::on("a", Action::Delay(QUIET)).from_target());
+        .add_rule(Rule::on("a", Action::Delay(OBSERVATION_TIME)).from_target());
     let mut raw_client = TcpStream::connect(fixture.tap.addr()).await.unwrap();
     raw_client
         .write_all(b"CONNECT {\"verbose\":false}\r\nPUB a 4\r\nlate\r\n")
@@ -312,7 +317,7 @@ async fn forwards_held_messages_when_the_rule_is_released_or_removed() {
             fixture.peer.publish("a", payload.into()).await.unwrap();
         }
         assert_eq!(next(&mut messages).await.payload, "free");
-        assert!(timeout(QUIET, messages.next()).await.is_err());
+        assert!(timeout(OBSERVATION_TIME, messages.next()).await.is_err());
         assert_eq!(rule.hits(), 2);
         if by_release {
             rule.release();
@@ -350,7 +355,10 @@ async fn disconnects_before_or_after_a_message() {
             .times(1),
     );
     let mark = fixture.tap.mark();
-    assert_eq!(fixture.request("svc.x", "lost", QUIET).await, None);
+    assert_eq!(
+        fixture.request("svc.x", "lost", OBSERVATION_TIME).await,
+        None
+    );
     assert_eq!(rule.hits(), 1);
     fixture
         .tap
@@ -366,7 +374,7 @@ async fn disconnects_before_or_after_a_message() {
     );
     let mark = fixture.tap.mark();
     // A reply may still arrive: a client buffers messages until it is connected again.
-    fixture.request("svc.y", "arrived", QUIET).await;
+    fixture.request("svc.y", "arrived", OBSERVATION_TIME).await;
     assert_eq!(rule.hits(), 1);
     fixture
         .tap
@@ -419,7 +427,11 @@ async fn outage_closes_connections_until_restored() {
                 );
             }
             (OutageMode::Unresponsive, Ok(mut stream)) => {
-                assert!(timeout(QUIET, stream.read(&mut [0; 9])).await.is_err());
+                assert!(
+                    timeout(OBSERVATION_TIME, stream.read(&mut [0; 9]))
+                        .await
+                        .is_err()
+                );
             }
             (mode, other) => panic!("unexpected {other:?} in {mode:?}"),
         }
@@ -442,14 +454,14 @@ async fn frozen_connection_stays_open_without_traffic() {
         .await
         .unwrap();
     // Not "no responders": the connection and its subscription exist.
-    let request = async_nats::Request::new().timeout(Some(QUIET));
+    let request = async_nats::Request::new().timeout(Some(OBSERVATION_TIME));
     let error = fixture
         .peer
         .send_request("svc.a", request)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), RequestErrorKind::TimedOut);
-    assert!(timeout(QUIET, messages.next()).await.is_err());
+    assert!(timeout(OBSERVATION_TIME, messages.next()).await.is_err());
     assert_eq!(fixture.tap.connections(), 1);
     drop(freeze);
     assert_eq!(next(&mut messages).await.payload, "waits");
@@ -562,7 +574,7 @@ async fn wait_ends_with_a_matching_frame_or_the_deadline() {
     let on_a = |frame: &Frame| frame.is_on("a");
     let timed_out = fixture
         .tap
-        .wait_for(mark, on_a, Instant::now() + QUIET)
+        .wait_for(mark, on_a, Instant::now() + OBSERVATION_TIME)
         .await;
     assert_eq!(timed_out.unwrap_err(), NoMatchingFrame);
     let wait = fixture.tap.wait_for(mark, on_a, deadline());
@@ -585,7 +597,7 @@ async fn oldest_matching_rule_applies() {
     }
     assert_eq!(next(&mut messages).await.payload, "1");
     assert_eq!(next(&mut messages).await.payload, "1");
-    assert!(timeout(QUIET, messages.next()).await.is_err());
+    assert!(timeout(OBSERVATION_TIME, messages.next()).await.is_err());
     assert_eq!(
         (duplicate.hits(), drop_rule.hits(), other_direction.hits()),
         (1, 1, 0)

@@ -84,8 +84,8 @@ async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> io::Re
     Ok(())
 }
 
-/// Whether the response is complete. Any response other than status 200 with the body `hello` is an
-/// error.
+/// Returns whether the response is complete. Any response other than status 200 with the body
+/// `hello` is an error.
 fn is_complete(response: &[u8]) -> io::Result<bool> {
     let Some(end) = response.windows(4).position(|it| it == b"\r\n\r\n") else {
         return Ok(false);

@@ -70,8 +70,8 @@ pub fn header(connections: u32, rounds: u32, duration: Duration, warm_up: Durati
     )
 }
 
-/// Returns the summary: each server's median and spread, and the ratio of the last to the first
-/// with its spread.
+/// Returns the summary: the median and spread of each server, and of the ratio of the server at the
+/// end of the list to the first one, its peer.
 pub fn summary(servers: &[(&str, Vec<Run>)]) -> String {
     let mut lines = Vec::new();
     for (name, runs) in servers {

@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// Time limit until a server is ready. Compiling hello takes a few milliseconds.
+/// Time limit until a server is ready: generous, because compiling hello takes a few milliseconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval of the readiness checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -39,7 +39,7 @@ impl HostPattern {
         })
     }
 
-    /// Whether the pattern matches a request to this host and port.
+    /// Returns whether the pattern matches a request to this host and port.
     pub fn allows(&self, scheme: Option<&str>, host: &str, port: u16) -> bool {
         let scheme_allowed = match (&self.scheme, scheme) {
             (Some(allowed), Some(scheme)) => allowed.eq_ignore_ascii_case(scheme),
@@ -48,9 +48,9 @@ impl HostPattern {
         scheme_allowed && self.port.is_none_or(|allowed| allowed == port) && self.name.matches(host)
     }
 
-    /// Whether the pattern matches a socket to this host and port. `tcp` and `udp` match sockets of
-    /// that protocol. Any other scheme matches TCP sockets to the port of the pattern, which
-    /// defaults to 80 for `http` and 443 for `https`; without a port, it matches no socket.
+    /// Returns whether the pattern matches a socket to this host and port. `tcp` and `udp` match
+    /// sockets of that protocol. Any other scheme matches TCP sockets to the port of the pattern,
+    /// which defaults to 80 for `http` and 443 for `https`; without a port, it matches no socket.
     pub fn allows_socket(&self, protocol: Protocol, host: &str, port: u16) -> bool {
         let scheme_allowed = match self.scheme.as_deref() {
             None => true,
@@ -106,7 +106,8 @@ impl NamePattern {
         })
     }
 
-    /// Whether the pattern matches this name or address. Ignores case and a trailing dot of names.
+    /// Returns whether the pattern matches this name or address. Ignores case and a trailing dot of
+    /// names.
     pub fn matches(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         match self {

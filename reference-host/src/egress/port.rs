@@ -32,7 +32,7 @@ impl LoopbackPort {
         }
     }
 
-    /// Whether the entry matches this port.
+    /// Returns whether the entry matches this port.
     pub fn allows(&self, protocol: Protocol, port: u16) -> bool {
         self.port == port && self.protocol == protocol
     }

@@ -8,10 +8,12 @@ use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Limit of cached components. Each holds its machine code, several times the size of its image.
+/// Limit of cached components, because each holds its machine code, several times the size of its
+/// image.
 const MAX_CACHED: usize = 64;
 
-/// Limit of concurrent compilations. Each already uses all processors; more would only use memory.
+/// Limit of concurrent compilations in the whole host: each already uses all processors, so more
+/// would only use memory.
 const MAX_CONCURRENT: usize = 2;
 
 /// Reason why an image cannot be compiled.

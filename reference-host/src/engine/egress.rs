@@ -20,12 +20,13 @@ use crate::fault_injection::Breakage;
 /// byte, and each further part of the response.
 const MAX_OUTGOING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Limit of resolved addresses that are kept for one instance. When it is reached, all of them are
-/// forgotten, so a guest that resolves many names must connect right after each lookup.
+/// Limit of resolved addresses, and of lookups in progress, that are kept for one instance. When
+/// the limit is reached, all addresses are forgotten, so a guest that resolves many names must
+/// connect right after each lookup.
 const MAX_RESOLVED_NAMES: usize = 256;
 
-/// Limit of concurrent outgoing requests of one component; further ones wait. Each holds a
-/// connection.
+/// Limit of concurrent outgoing requests of one component, because each holds a connection. Further
+/// requests wait.
 const MAX_OUTGOING_REQUESTS: usize = 128;
 
 /// Outgoing HTTP of one component. Clones are cheap.

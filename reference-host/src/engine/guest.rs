@@ -137,7 +137,7 @@ impl WasiHttpView for Guest {
 /// as if the machine were out of memory, and the guest handles it.
 struct MemoryLimit {
     used_bytes: usize,
-    /// The latest grant, subtracted again if the growth fails for another reason.
+    /// The most recent grant, subtracted again if the growth fails for another reason.
     granted_bytes: usize,
     limit_bytes: usize,
 }

@@ -252,8 +252,8 @@ fn least_recently_used<'a>(
     chosen
 }
 
-/// Lists the regular files in `directory` whose names satisfy `is_own`. Files that disappear
-/// meanwhile are omitted.
+/// Lists the regular files in `directory` whose names satisfy `is_own`. Omits files that disappear
+/// during the listing.
 fn list(directory: &Path, is_own: impl Fn(&str) -> bool) -> Vec<CacheFile> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();

@@ -15,8 +15,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Whether both are empty. `imagePullSecret: {}` means an anonymous pull, without the host's
-    /// own credentials.
+    /// Returns whether both are empty. `imagePullSecret: {}` means an anonymous pull, without the
+    /// host's own credentials.
     pub fn is_empty(&self) -> bool {
         self.username.is_empty() && self.password.is_empty()
     }

@@ -63,7 +63,7 @@ fn find(text: &[u8], registry: &str) -> Result<Option<Credentials>, &'static str
     }
 }
 
-/// Whether the key of an entry names `registry`: `ghcr.io`, `https://ghcr.io`,
+/// Returns whether the key of an entry names `registry`: `ghcr.io`, `https://ghcr.io`,
 /// `https://ghcr.io/v2/`, and for Docker Hub its historic `https://index.docker.io/v1/`.
 fn matches(key: &str, registry: &str) -> bool {
     let key = key

@@ -19,7 +19,8 @@ pub const DEFAULT_IMAGE_BYTES_MAX: u64 = 256 * MIB;
 /// Default size of the image cache: room for about a hundred components, and less than the size of
 /// most disks.
 pub const DEFAULT_IMAGE_CACHE_BYTES_MAX: u64 = 2048 * MIB;
-/// Default limit of concurrent pulls. More downloads do not make one network link faster.
+/// Default limit of concurrent pulls in the whole host: more downloads do not make one network link
+/// faster.
 pub const DEFAULT_CONCURRENT_PULLS_MAX: usize = 16;
 
 const MIB: u64 = 1 << 20;
@@ -36,8 +37,8 @@ pub struct StoreOptions {
     pub pull_timeout: Duration,
     /// Size limit of a layer (HOST-IMG-008).
     pub image_bytes_max: u64,
-    /// Limit of concurrent pulls; further ones wait. One registry gets at most half of them, so
-    /// that a registry that hangs does not block the others.
+    /// Limit of concurrent pulls in the whole host; further ones wait. One registry gets at most
+    /// half of them, so that a registry that hangs does not block the others.
     pub concurrent_pulls_max: usize,
     /// Registries (`HOST` or `HOST:PORT`) that are reached over plain HTTP.
     pub insecure_registries: HashSet<String>,

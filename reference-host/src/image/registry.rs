@@ -1,6 +1,6 @@
 //! The HTTP client for registries: manifests, layers and logins, with bounded responses.
 //!
-//! References, manifests and digests are those of `oci-client` and follow its reading of the
+//! References, manifests and digests are those of `oci-client` and follow its interpretation of the
 //! distribution specification. Its `Client` is not used: it reads manifests, tokens and error pages
 //! of any size into memory, reuses the first credentials of a registry for all later images, and
 //! treats a failed login as an anonymous one.

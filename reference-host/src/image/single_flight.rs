@@ -32,7 +32,8 @@ where
         }
     }
 
-    /// Joins the call in progress for `key`, or starts `work` as one in its own task.
+    /// Joins the call in progress for `key`, or starts a new call, which runs `work` in its own
+    /// task.
     ///
     /// # Cancel safety
     ///

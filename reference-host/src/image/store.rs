@@ -25,7 +25,7 @@ use super::temporary::TemporaryDirectory;
 /// reached only if more than 1024 images are requested within that time.
 const PULLS_MAX: usize = 1024;
 
-/// Operations for timeout messages, whether this pull performs them or waits for another one.
+/// Operations for timeout messages. A pull performs them, or waits for another pull that does.
 const RESOLVING: &str = "resolving the reference";
 const DOWNLOADING: &str = "downloading the layer";
 
@@ -326,8 +326,8 @@ impl Shared {
         let work = async move {
             let name = reference.registry().to_owned();
             let download = async {
-                // Checked inside the shared call: a previous one may have cached the layer
-                // meanwhile.
+                // Checked inside the shared call, because an earlier call may have cached the layer
+                // after the reference was resolved.
                 let digest = resolved.layer.digest.clone();
                 let cached = shared.on_disk(move |cache| cache.get_layer(&digest)).await;
                 if let Some(bytes) = cached.flatten() {

@@ -23,7 +23,7 @@ pub(super) struct TemporaryDirectory {
 }
 
 impl TemporaryDirectory {
-    /// Creates a directory below `parent`, and removes those of killed hosts.
+    /// Creates a directory below `parent`, and removes the directories of killed hosts.
     pub(super) fn create(parent: &Path) -> io::Result<Self> {
         remove_abandoned(parent, SystemTime::now());
         let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;

@@ -23,8 +23,8 @@ use super::host_header::{HostHeaderError, HostName};
 use crate::engine::{Body, Handler, HandlerError};
 use crate::fault_injection::Breakage;
 
-/// Limit of open connections; further ones wait in the system's backlog. Each uses a file
-/// descriptor, and processes are commonly limited to a few thousand.
+/// Limit of open connections to the ingress, because each uses a file descriptor, and processes are
+/// commonly limited to a few thousand. Further connections wait in the system's backlog.
 const MAX_CONNECTIONS: usize = 4096;
 
 /// Time limit for the head of a request.

@@ -25,7 +25,7 @@ use crate::http::HttpResponse;
 /// Time limit of each step, far above the time that a working host needs.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Address of a beacon on which nothing listens. Guests continue if their beacon request fails.
+/// Address for beacons, on which nothing listens. Guests continue if their beacon fails.
 pub const UNREACHABLE_BEACON: &str = "127.0.0.1:1/x";
 
 /// `maxRestarts` of a service that is never restarted.
@@ -172,8 +172,8 @@ pub fn interface(name: &str) -> WitInterface {
     }
 }
 
-/// Returns resources whose environment has only the variable `BEACON`. Roles that report to a
-/// beacon or connect to an address read it from there.
+/// Returns resources whose environment has only the variable `BEACON`. Roles that send beacons, or
+/// connect to an address, read the address from this variable.
 pub fn resources_with_beacon(beacon: &str) -> LocalResources {
     let environment = [("BEACON".to_owned(), beacon.to_owned())].into();
     LocalResources {

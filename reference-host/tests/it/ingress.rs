@@ -1,12 +1,13 @@
 //! Routing of HTTP requests to workloads by host name.
 
 use berth_conformance::spec::roles::Role;
+use berth_conformance::testbed::beacon::BeaconServer;
 use berth_sdk::host::Host;
 use berth_sdk::proto::LocalResources;
 
 use crate::fixture::{
-    Fixture, UNREACHABLE_BEACON, http_interface, http_interface_with_aliases,
-    resources_with_beacon, within, workload,
+    Fixture, STEP_TIMEOUT, http_interface, http_interface_with_aliases, resources_with_beacon,
+    within, workload,
 };
 use crate::http;
 
@@ -140,11 +141,13 @@ async fn starts_component_without_handler_despite_declared_handler() {
 #[tokio::test(flavor = "multi_thread")]
 async fn spinning_handlers_do_not_block_others_and_end_with_their_workload() {
     let fixture = Fixture::new().await;
-    let spec = fixture.http_workload(
-        Role::HttpSpin,
-        "spin.test",
-        resources_with_beacon(UNREACHABLE_BEACON),
-    );
+    let beacons = BeaconServer::start().await.unwrap();
+    let beacon = beacons.new_beacon();
+    let resources = LocalResources {
+        allowed_hosts: vec![beacon.authority.clone()],
+        ..resources_with_beacon(&beacon.value)
+    };
+    let spec = fixture.http_workload(Role::HttpSpin, "spin.test", resources);
     let spin = fixture.start(spec).await.unwrap();
     let spinning: Vec<_> = (0..4)
         .map(|_| tokio::spawn(http::get(fixture.address, "spin.test", "/")))
@@ -152,6 +155,9 @@ async fn spinning_handlers_do_not_block_others_and_end_with_their_workload() {
     for _ in 0..3 {
         assert_eq!(fixture.get("spin.test", "/ok").await.status, 200);
     }
+    // Each guest calls the beacon before it spins.
+    let hits = beacon.wait("spin", spinning.len(), STEP_TIMEOUT).await;
+    hits.expect("every handler spins");
     within(fixture.host.stop(spin)).await;
     for request in spinning {
         assert_eq!(within(request).await.unwrap().status, 503);

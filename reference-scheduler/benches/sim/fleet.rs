@@ -16,8 +16,8 @@ use super::sim::host::{Host, status_outcome};
 use super::sim::store::{Change, Store};
 use super::sim::workloads::spec;
 
-/// Time for the measurement of the idle fleet.
-const IDLE: Duration = Duration::from_secs(15);
+/// Duration of the measurement of the idle fleet.
+const IDLE_DURATION: Duration = Duration::from_secs(15);
 
 /// Replicas of each set.
 const REPLICAS: usize = 100;
@@ -104,7 +104,7 @@ impl Fleet {
     /// time that an idle fleet spends on probes, polls and heartbeats.
     pub fn kill(&mut self, hosts: usize) -> Duration {
         let wanted = self.host_of.len();
-        let (idle, _) = self.idle(IDLE);
+        let (idle, _) = self.idle(IDLE_DURATION);
         for index in 0..hosts {
             let victim = index * 7 % self.dead.len();
             self.dead[victim] = true;
@@ -118,7 +118,8 @@ impl Fleet {
             self.run(until);
         }
         assert_eq!(self.host_of.len(), wanted, "all run again");
-        let idle = idle.mul_f64((self.now - started_at).as_secs_f64() / IDLE.as_secs_f64());
+        let idle =
+            idle.mul_f64((self.now - started_at).as_secs_f64() / IDLE_DURATION.as_secs_f64());
         let spent = meter.on_cpu(self.spent - before);
         println!(
             "{:<44} {spent:.2?}, of which {idle:.2?} as when idle",

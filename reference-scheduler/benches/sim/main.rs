@@ -57,9 +57,9 @@ fn large_fleet() -> bool {
     let mut fleet = Fleet::new(HOSTS, WORKLOADS);
     let synced = fleet.sync();
     let placed = fleet.place();
-    let mut met = report("initial sync", synced, Duration::MAX);
-    met &= report("full placement", placed, DECISION_LIMIT);
-    met &= is_even("after placement", &fleet.loads());
+    let mut met = report_time("initial sync", synced, Duration::MAX);
+    met &= report_time("full placement", placed, DECISION_LIMIT);
+    met &= report_distribution("after placement", &fleet.loads());
     fleet.settle();
     let memory_mib = peak_mib();
     println!(
@@ -68,12 +68,12 @@ fn large_fleet() -> bool {
     );
     met &= memory_mib <= MEMORY_MIB;
     let decided = fleet.kill(HOSTS / 10);
-    met &= report(
+    met &= report_time(
         "decisions after a tenth of the hosts died",
         decided,
         DECISION_LIMIT,
     );
-    met & is_even("after the deaths", &fleet.loads())
+    met & report_distribution("after the deaths", &fleet.loads())
 }
 
 /// Runs a thousand idle hosts with ten workloads each.
@@ -108,7 +108,7 @@ fn fault_scripts(seeds: u64) -> bool {
 }
 
 /// Prints a measurement and returns whether it is within its limit.
-fn report(name: &str, took: Duration, limit: Duration) -> bool {
+fn report_time(name: &str, took: Duration, limit: Duration) -> bool {
     let limit_text = match limit {
         Duration::MAX => String::new(),
         limit => format!(" (at most {limit:?})"),
@@ -118,7 +118,7 @@ fn report(name: &str, took: Duration, limit: Duration) -> bool {
 }
 
 /// Prints the distribution of workloads and returns whether it is even.
-fn is_even(when: &str, loads: &[usize]) -> bool {
+fn report_distribution(when: &str, loads: &[usize]) -> bool {
     let (least, most) = (
         loads.iter().min().copied().unwrap_or(0),
         loads.iter().max().copied().unwrap_or(0),

@@ -35,7 +35,7 @@ pub struct Condition {
         skip_serializing_if = "is_default"
     )]
     pub observed_generation: i64,
-    /// Time of the last change of `status`.
+    /// Time of the most recent change of `status`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub last_transition_time: Option<Timestamp>,
     /// Unknown fields, such as `lastProbeTime` of wasmCloud's operator.

@@ -74,7 +74,7 @@ pub struct HostStatus {
     /// Number of running workloads.
     #[serde(deserialize_with = "null_is_unset")]
     pub workload_count: i64,
-    /// Time of the last heartbeat or reply.
+    /// Time of the most recent heartbeat or reply.
     #[serde(skip_serializing_if = "is_default")]
     pub last_seen: Option<Timestamp>,
     /// Conditions `Reporting` and `Ready`.

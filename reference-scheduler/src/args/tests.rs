@@ -18,7 +18,8 @@ fn error_text(flags: &[&str]) -> String {
 }
 
 const DIR: &str = "--store=dir:/m";
-const KUBE: &str = "--namespace=ns";
+/// The only flag that the default store, `kube`, requires.
+const NAMESPACE: &str = "--namespace=ns";
 
 /// Flags, and a part of the configuration that they result in.
 const FLAGS: &[(&[&str], &str)] = &[
@@ -37,25 +38,34 @@ const FLAGS: &[(&[&str], &str)] = &[
     (&[DIR], "store: Dir(\"/m\")"),
     (&[DIR], "collect_garbage: true"),
     (&[DIR], "host_namespace: \"default\""),
-    (&[DIR, KUBE], "host_namespace: \"ns\""),
-    (&[KUBE], "collect_garbage: false"),
-    (&[KUBE], "host_namespace: \"ns\""),
-    (&[KUBE, "--kubeconfig", "/k"], "kubeconfig: Some(\"/k\")"),
+    (&[DIR, NAMESPACE], "host_namespace: \"ns\""),
+    (&[NAMESPACE], "collect_garbage: false"),
+    (&[NAMESPACE], "host_namespace: \"ns\""),
     (
-        &[KUBE, "--watch-namespaces", "a,b"],
+        &[NAMESPACE, "--kubeconfig", "/k"],
+        "kubeconfig: Some(\"/k\")",
+    ),
+    (
+        &[NAMESPACE, "--watch-namespaces", "a,b"],
         "watch_namespaces: [\"a\", \"b\"]",
     ),
-    (&[KUBE, "-watch-namespaces", ""], "watch_namespaces: []"),
-    (&[KUBE, "--host-namespaces=a"], "host_namespaces: [\"a\"]"),
-    (&[KUBE, "-leader-elect"], "leader_elect: true"),
-    (&[KUBE, "--leader-elect=false"], "leader_elect: false"),
     (
-        &[KUBE, "-disable-artifact-controller"],
+        &[NAMESPACE, "-watch-namespaces", ""],
+        "watch_namespaces: []",
+    ),
+    (
+        &[NAMESPACE, "--host-namespaces=a"],
+        "host_namespaces: [\"a\"]",
+    ),
+    (&[NAMESPACE, "-leader-elect"], "leader_elect: true"),
+    (&[NAMESPACE, "--leader-elect=false"], "leader_elect: false"),
+    (
+        &[NAMESPACE, "-disable-artifact-controller"],
         "disable_artifact_controller: true",
     ),
-    (&[KUBE], "allow_shared_hosts: true"),
+    (&[NAMESPACE], "allow_shared_hosts: true"),
     (
-        &[KUBE, "-allow-shared-hosts=false"],
+        &[NAMESPACE, "-allow-shared-hosts=false"],
         "allow_shared_hosts: false",
     ),
     (
@@ -76,10 +86,13 @@ const FLAGS: &[(&[&str], &str)] = &[
     (&[DIR, "--nats-token", "t"], "Token(***)"),
     (&[DIR], "metrics_addr: None, health_addr: None"),
     (
-        &[KUBE],
+        &[NAMESPACE],
         "metrics_addr: Some([::]:8081), health_addr: Some([::]:8082)",
     ),
-    (&[KUBE, "-metrics-bind-address=0"], "metrics_addr: None"),
+    (
+        &[NAMESPACE, "-metrics-bind-address=0"],
+        "metrics_addr: None",
+    ),
     (
         &[DIR, "-health-probe-bind-address", ":9"],
         "health_addr: Some([::]:9)",
@@ -102,20 +115,26 @@ fn applies_every_flag_to_the_configuration() {
 }
 
 #[test]
-fn errors_name_the_accepted_values() {
+fn errors_explain_invalid_values() {
     for (flags, part) in [
         (&[][..], "--store dir:PATH"),
         (&["--store", "etcd"], "dir:PATH"),
-        (&[KUBE, "--metrics-secure"], "plain HTTP"),
-        (&[KUBE, "--metrics-bind-address", "x"], ":8081"),
+        (&[NAMESPACE, "--metrics-secure"], "plain HTTP"),
+        (&[NAMESPACE, "--metrics-bind-address", "x"], ":8081"),
         (&[DIR, "--host-lost-after", "1s"], "between 5s"),
         (&[DIR, "--leader-elect=maybe"], "true or false"),
-        (&[DIR, "-leader-elects"], "-l"),
-        (&[KUBE, "--watch-namespaces", "A"], "lowercase"),
+        (&[NAMESPACE, "--watch-namespaces", "A"], "lowercase"),
     ] {
         let error = error_text(flags);
         assert!(error.contains(part), "{flags:?}: {error}");
     }
+}
+
+#[test]
+fn unknown_flag_with_one_dash_is_an_error() {
+    // clap reads `-leader-elects` as the short flag `-l`.
+    let error = error_text(&[DIR, "-leader-elects"]);
+    assert!(error.contains("-l"), "{error}");
 }
 
 #[test]

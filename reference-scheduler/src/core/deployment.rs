@@ -18,8 +18,8 @@ use crate::api::{
     names,
 };
 
-/// Reason of `Deploy` when a rollout is stuck.
-const STUCK: &str = "ProgressDeadlineExceeded";
+/// Reason of the condition `Deploy` while a rollout is stuck.
+const STUCK_REASON: &str = "ProgressDeadlineExceeded";
 
 /// The state of one deployment.
 #[derive(Debug)]
@@ -27,13 +27,13 @@ pub(super) struct Deployment {
     pub key: Key,
     pub uid: Arc<str>,
     pub cached: CachedObject<WorkloadDeployment>,
-    /// Revision and number of ready replicas at the last progress.
+    /// Revision and number of ready replicas at the most recent progress.
     progress: (String, i32),
     progress_at: Duration,
     is_stuck: bool,
-    /// Until when no set is created: someone else deleted a set, which may be the first sign that
-    /// the whole deployment is being deleted.
-    pub deletion_quiet_until: Duration,
+    /// No set is created before this time, because someone else deleted a set, which may be the
+    /// first sign that the whole deployment is being deleted.
+    pub creation_paused_until: Duration,
     status_written_at: Duration,
 }
 
@@ -81,7 +81,7 @@ struct RolloutStatus {
     /// Name of the last good replica set, during a rollout.
     previous: Option<String>,
     /// Whether the replica set of the current revision exists.
-    is_current: bool,
+    current_set_exists: bool,
     /// Whether no old replica set remains.
     is_settled: bool,
     /// Whether no old replica set remains and all replicas are ready.
@@ -111,7 +111,7 @@ impl Scheduler {
                 progress: (String::new(), 0),
                 progress_at: self.now,
                 is_stuck: is_stuck(&object),
-                deletion_quiet_until: Duration::ZERO,
+                creation_paused_until: Duration::ZERO,
                 status_written_at: self.now,
             };
             let uid = record.uid.clone();
@@ -122,7 +122,7 @@ impl Scheduler {
         let Some(record) = self.deployments.get_mut(deployment_index) else {
             return;
         };
-        let is_first = record.cached.object.is_none();
+        let is_new = record.cached.object.is_none();
         let is_newer = record
             .cached
             .accept(object, |deployment| &deployment.metadata);
@@ -130,7 +130,7 @@ impl Scheduler {
         if is_newer {
             self.enqueue_artifacts(&namespace);
             self.queue.enqueue(WorkItem::Deployment(deployment_index));
-            self.enqueue_sets_of(&uid, is_first);
+            self.enqueue_sets_of(&uid, is_new);
         }
     }
 
@@ -197,7 +197,7 @@ impl Scheduler {
             return (observed, None);
         };
         let (uid, policy) = (record.uid.clone(), record.policy());
-        let quiet_until = Some(record.deletion_quiet_until).filter(|until| self.now < *until);
+        let paused_until = Some(record.creation_paused_until).filter(|until| self.now < *until);
         observed.invalid_reason = record.invalid_reason();
         let sets = self.wanted_sets(&uid);
         let template = match observed.invalid_reason {
@@ -245,7 +245,7 @@ impl Scheduler {
             last_good,
         };
         let wake = match policy {
-            _ if rollout.current.is_none() && quiet_until.is_some() => quiet_until,
+            _ if rollout.current.is_none() && paused_until.is_some() => paused_until,
             Some(DeployPolicy::Recreate) => {
                 self.apply_recreate(&rollout, object, template, &revision)
             }
@@ -340,7 +340,9 @@ impl Scheduler {
             None => {
                 let set = self.new_set(object, template, revision, plan.size);
                 self.add_pending_set(set);
-                // If only one old set exists, it has used the whole surge and must scale down.
+                // An old set that was the only set may have used the surge itself, for example to
+                // replace replicas of a draining host. The new set now has the surge, so the old
+                // set discards its additional replicas.
                 for old in &old {
                     self.queue.enqueue(WorkItem::Set(old.set));
                 }
@@ -358,8 +360,8 @@ impl Scheduler {
         None
     }
 
-    /// Returns the number of replicas of a set, including replicas whose deletion the store does
-    /// not have yet.
+    /// Returns the number of replicas of a set, including replicas whose deletion is not yet
+    /// written to the store.
     fn existing_replicas(&self, set: u32) -> u32 {
         self.sets.get(set).map_or(0, |set| {
             u32::try_from(set.counts.current).unwrap_or(0) + set.pending_deletions
@@ -430,7 +432,7 @@ impl Scheduler {
             .status
             .as_ref()
             .and_then(|status| status.current_replica_set.as_ref());
-        observed.is_current = current.is_some();
+        observed.current_set_exists = current.is_some();
         // During a recreate rollout no new set exists while the old set stops; the status still
         // names the old set.
         observed.current = current
@@ -473,8 +475,9 @@ impl Scheduler {
         let progress = (revision.to_owned(), observed.counts.ready);
         let has_progressed = record.progress.0 != progress.0 || record.progress.1 < progress.1;
         if has_progressed || observed.is_complete {
-            let is_first = record.progress.0.is_empty();
-            record.is_stuck &= is_first && !observed.is_complete;
+            // The first check keeps `is_stuck` as restored from the status.
+            let is_first_check = record.progress.0.is_empty();
+            record.is_stuck &= is_first_check && !observed.is_complete;
             record.progress_at = now;
         }
         record.progress = progress;
@@ -488,7 +491,7 @@ impl Scheduler {
         record.is_stuck = true;
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         let message = format!("no replica has become ready for {deadline:?}");
-        self.record_warning(key, uid, STUCK, message);
+        self.record_warning(key, uid, STUCK_REASON, message);
         None
     }
 }
@@ -504,5 +507,5 @@ struct Rollout {
 fn is_stuck(object: &WorkloadDeployment) -> bool {
     let status = object.status.as_ref();
     let deploy = status.and_then(|status| condition(&status.conditions, names::deployment::DEPLOY));
-    deploy.is_some_and(|deploy| deploy.reason == STUCK)
+    deploy.is_some_and(|deploy| deploy.reason == STUCK_REASON)
 }

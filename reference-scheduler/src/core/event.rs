@@ -25,7 +25,7 @@ pub enum Event {
     WriteFinished {
         /// ID of the write.
         write_id: WriteId,
-        /// The stored object after the write; after a deletion, its last state.
+        /// The stored object after the write; after a deletion, its final state.
         result: Result<Object, StoreError>,
     },
     /// A host published a heartbeat. The runtime has checked that its id matches its subject.
@@ -44,7 +44,7 @@ pub enum Event {
     /// This scheduler is shutting down: the runtime no longer sends calls, but still performs
     /// writes. Delayed statuses are written now, for the next scheduler.
     ShuttingDown,
-    /// Time has passed. Due at [`Scheduler::next_wake_at`](super::Scheduler::next_wake).
+    /// Time has passed. Due at [`Scheduler::next_wake_at`](super::Scheduler::next_wake_at).
     Tick,
 }
 

@@ -1,4 +1,4 @@
-//! The hosts of the fleet: last heartbeat, health, workloads and pending stops. Times are durations
+//! The hosts of the fleet: heartbeat, health, workloads and pending stops. Times are durations
 //! since an arbitrary start.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,14 +15,15 @@ use super::work_queue::WorkItem;
 use super::{Command, ObjectEvent, ObjectEventKind, Options, Scheduler};
 use crate::api;
 
-/// Maximum number of hosts. Heartbeats of further hosts are ignored as forgeries.
+/// Maximum number of known hosts. Heartbeats of further hosts are ignored, because they are
+/// probably forged.
 const MAX_HOSTS: usize = 20_000;
 
 /// Label with the maximum number of workloads of a host.
 pub(super) const MAX_WORKLOADS_LABEL: &str = "berth.dev/max-workloads";
 
-/// CPU usage at which a machine counts as exhausted: the remaining idle time goes to the kernel and
-/// to jitter.
+/// CPU usage at which a machine counts as exhausted: below 100 percent, because the kernel and
+/// jitter use the remaining idle time.
 const EXHAUSTED_CPU_PERCENT: f32 = 95.0;
 
 /// A machine with less than this fraction (1/64) of its memory free counts as exhausted. The
@@ -48,14 +49,14 @@ pub(super) struct Fleet {
 #[derive(Debug)]
 pub(super) struct Host {
     pub id: Arc<str>,
-    /// The last heartbeat; `None` for a host that is only known from the store.
+    /// The most recent heartbeat; `None` for a host that is only known from the store.
     pub last_heartbeat: Option<Box<HostHeartbeat>>,
     pub health: Health,
     pub reason: Option<Reason>,
     pub lost_at: Duration,
     /// Index of its Host object.
     pub object: Option<u32>,
-    /// The last state of its deleted Host object.
+    /// The final state of its deleted Host object.
     pub tombstone: Option<Arc<api::Host>>,
     /// Whether the Host object describes this host rather than another host of the same name. This
     /// does not affect placement.

@@ -122,7 +122,7 @@ impl Scheduler {
     }
 
     /// Reports that two hosts use one name. They count as two hosts (SCHED-REG-004), but the object
-    /// describes the first one while it is alive, or the object would flap.
+    /// describes the first one while it is alive; otherwise the object would flap.
     fn report_name_conflict(&mut self, object: u32, host_index: u32) {
         let Some(record) = self.host_objects.get_mut(object) else {
             return;
@@ -170,7 +170,7 @@ impl Scheduler {
         let Some(record) = self.host_objects.get_mut(object_index) else {
             return;
         };
-        let is_first = record.cached.object.is_none();
+        let is_new = record.cached.object.is_none();
         if !record.accept(object) {
             return;
         }
@@ -179,7 +179,7 @@ impl Scheduler {
         if is_deleting {
             self.drain(current_host);
         }
-        if is_first {
+        if is_new {
             self.restore_pending_stops(object_index);
         }
         for host in self
@@ -251,7 +251,7 @@ impl Scheduler {
                 .queue
                 .reschedule(item, record.cached.next_write_at(self.now));
         }
-        if !self.has_transferred_stops(object_index) {
+        if !self.transfer_stops(object_index) {
             // The other object may be deleted before it records the stops, and a third object then
             // records them.
             let retry_at = self.now + self.options.timings.write_retry;
@@ -329,11 +329,11 @@ impl Scheduler {
         let Some(host) = self.fleet.get(record.current_host) else {
             return true;
         };
-        // Discarded workloads count, too: their stop begins once the store has the deletion, and
-        // must be recorded.
+        // Discarded workloads count, too: their stop begins once their deletion is written to the
+        // store, and must be recorded.
         let is_on_host = |workload: &Workload| {
             let assignment = workload.assignment.as_ref();
-            workload.may_run()
+            workload.may_be_running()
                 && assignment.is_some_and(|assignment| assignment.host == record.current_host)
         };
         // A host of the same name may have joined after the deletion, which does not drain it.

@@ -89,7 +89,7 @@ impl Scheduler {
         }
     }
 
-    /// Counts a start as finished. After the last start in flight the host is idle, and from then
+    /// Counts a start as finished. When no start is left in flight, the host is idle, and from then
     /// on liveness evaluates its silence.
     fn decrement_starts_in_flight(&mut self, host: u32) {
         let Some(host) = self.fleet.get_mut(host) else {

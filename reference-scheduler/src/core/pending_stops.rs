@@ -1,5 +1,5 @@
-//! Pending stops: ids to stop, retried until the host no longer has them, recorded while the host
-//! is lost. Times are durations since an arbitrary start.
+//! Pending stops: ids to stop. A stop is repeated until the host no longer has the id, and is
+//! recorded while the host is lost. Times are durations since an arbitrary start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,15 @@ use super::in_flight::{InFlightCall, Purpose};
 use super::work_queue::WorkItem;
 use super::{CallId, Command, Outcome, Scheduler};
 
-/// Maximum stops in flight per host. A host that serves one command at a time must not be flooded.
+/// Maximum number of stops in flight for each host: low, because a host that serves one command at
+/// a time must not be flooded.
 const MAX_STOPS_AT_ONCE: usize = 32;
 
 /// An id to stop on one host.
 #[derive(Debug, Default)]
 pub(super) struct PendingStop {
-    /// The item to enqueue when the id has stopped. An id without a waiter is an orphan and is
-    /// recorded in the Host object.
+    /// The item to enqueue when the id has stopped. A stop without a waiter is always recorded in
+    /// the Host object, even if the host is not lost.
     pub waiter: Option<WorkItem>,
     call: Option<CallId>,
     /// The host has replied STOPPING: from now on the state of the id is only polled.
@@ -174,10 +175,10 @@ impl Scheduler {
             object => object,
         };
         for (id, waiter) in waiting {
-            let is_recorded = object
+            let may_release = object
                 .and_then(|object| self.host_objects.get(object))
-                .is_none_or(|object| object.has_recorded_stop(&host_id, &id));
-            if !is_recorded {
+                .is_none_or(|object| object.has_recorded_stop_or_is_failing(&host_id, &id));
+            if !may_release {
                 continue;
             }
             if let Some(stop) = self.stop_mut(host, &id) {

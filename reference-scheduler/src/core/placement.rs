@@ -17,7 +17,8 @@ use super::Scheduler;
 use super::fleet::Fleet;
 use super::work_queue::WorkItem;
 
-/// Maximum number of hosts with the image of a workload that are compared with the best host.
+/// Maximum number of hosts, for each image of a workload, that have the image and are compared with
+/// the best host.
 const MAX_IMAGE_HOSTS: usize = 64;
 
 /// The distribution of one owner's replicas over hosts, which decides where new replicas go.
@@ -64,8 +65,8 @@ impl Spread {
     /// `host_count` hosts is chosen.
     fn replica_limits(&self, host_count: usize) -> impl Iterator<Item = u32> {
         let zero = (self.replicas_on_host.len() < host_count).then_some(0);
-        // The limit 0 may be skipped although one of these hosts has no replicas, because replicas
-        // may be on further hosts. The next limit also finds that host.
+        // Replicas may also be on further hosts. In this case the limit 0 may be skipped even if
+        // one of these hosts has no replicas; the next limit then finds that host.
         zero.into_iter().chain(self.hosts_by_count.keys().copied())
     }
 }

@@ -20,10 +20,10 @@ use crate::fault_injection::Breakage;
 
 pub(super) use self::object::name_suffix;
 
-/// Time for which a set does not replace members that someone else deleted. Such a deletion may
-/// be the first sign that the whole set is being deleted, because each kind of object is watched
-/// separately.
-const DELETION_QUIET_PERIOD: Duration = Duration::from_secs(1);
+/// Time for which a set creates no members, and a deployment no sets, after someone else deleted
+/// one of them. Such a deletion may be the first sign that the whole set or deployment is being
+/// deleted, because each kind of object is watched separately.
+const CREATION_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of one replica set.
 #[derive(Debug)]
@@ -37,10 +37,10 @@ pub(super) struct ReplicaSet {
     pub owner: Option<Arc<str>>,
     /// Revision of the template.
     pub revision: String,
-    /// Whether its deployment no longer wants it. The object is to be deleted, whether or not the
-    /// store has the deletion yet.
+    /// Whether its deployment no longer wants it. The object is to be deleted, even if the deletion
+    /// is not yet written to the store.
     pub is_discarded: bool,
-    /// The size that its deployment has chosen, until the store has it.
+    /// The size that its deployment chose, until it is written to the store.
     pending_size: Option<u32>,
     pub spread: Spread,
     /// Hosts on which its workloads failed recently, with the time until which they are avoided.
@@ -49,12 +49,12 @@ pub(super) struct ReplicaSet {
     /// Ends of the fences. Each fence keeps a slot free, because a workload on a lost host may
     /// still run.
     fences: Vec<Duration>,
-    /// Until when no workload is created. See [`DELETION_QUIET_PERIOD`].
-    deletion_quiet_until: Duration,
+    /// No workload is created before this time. See [`CREATION_PAUSE`].
+    creation_paused_until: Duration,
     /// Counter for the names of workloads.
     name_counter: u32,
     pub counts: ReplicaCounts,
-    /// Number of discarded workloads whose deletion the store does not have yet.
+    /// Number of discarded workloads whose deletion is not yet written to the store.
     pub pending_deletions: u32,
     status_written_at: Duration,
 }
@@ -85,7 +85,7 @@ impl ReplicaSet {
         self.pending_size.is_none() && replicas.is_some_and(|replicas| replicas < 0)
     }
 
-    /// Returns the end of the last active fence.
+    /// Returns the latest end of the active fences.
     pub fn fenced_until(&self, now: Duration) -> Option<Duration> {
         self.fences
             .iter()
@@ -127,7 +127,7 @@ impl Scheduler {
             avoided: BTreeMap::new(),
             backoff: Backoff::default(),
             fences: Vec::new(),
-            deletion_quiet_until: Duration::ZERO,
+            creation_paused_until: Duration::ZERO,
             name_counter: 0,
             counts: ReplicaCounts::default(),
             pending_deletions: 0,
@@ -227,7 +227,7 @@ impl Scheduler {
         owner.is_some_and(|owner| !self.deployments_by_uid.contains_key(owner))
     }
 
-    /// Starts the quiet period of the set after someone else has deleted a wanted workload.
+    /// Pauses the creation of members of the set after someone else has deleted a wanted workload.
     pub(super) fn on_workload_deleted_externally(&mut self, workload: u32) {
         if self
             .workloads
@@ -236,24 +236,24 @@ impl Scheduler {
         {
             return;
         }
-        let deletion_quiet_until = self.now + DELETION_QUIET_PERIOD;
+        let creation_paused_until = self.now + CREATION_PAUSE;
         if let Some(set) = self
             .set_index_of(workload)
             .and_then(|set| self.sets.get_mut(set))
         {
-            set.deletion_quiet_until = deletion_quiet_until;
+            set.creation_paused_until = creation_paused_until;
         }
     }
 
-    /// Starts the quiet period of the deployment after someone else has deleted a wanted set.
+    /// Pauses the creation of sets of the deployment after someone else has deleted a wanted set.
     fn on_set_deleted_externally(&mut self, set: u32) {
-        let deletion_quiet_until = self.now + DELETION_QUIET_PERIOD;
+        let creation_paused_until = self.now + CREATION_PAUSE;
         let deployment = self.deployment_index_of(set);
         let deployment = deployment.and_then(|index| self.deployments.get_mut(index));
         if let Some(deployment) =
             deployment.filter(|_| !Breakage::RecreatesDeletedDependents.is_on())
         {
-            deployment.deletion_quiet_until = deletion_quiet_until;
+            deployment.creation_paused_until = creation_paused_until;
         }
     }
 

@@ -43,12 +43,12 @@ pub(super) struct Workload {
     pub owner: Option<Arc<str>>,
     pub constraints: Arc<SchedulingConstraints>,
     revision: Option<Box<str>>,
-    /// Whether its replica set no longer wants it. The object is to be deleted, whether or not the
-    /// store has the deletion yet.
+    /// Whether its replica set no longer wants it. The object is to be deleted, even if the
+    /// deletion is not yet written to the store.
     pub is_discarded: bool,
     pub assignment: Option<Assignment>,
     pub phase: Phase,
-    /// The last message from the host, or the reason for a failure.
+    /// The most recent message from the host, or the reason for a failure.
     pub message: String,
     /// Reason why no host fits, and when it was published.
     unschedulable: Option<(Duration, Arc<str>)>,
@@ -174,7 +174,7 @@ impl Workload {
             && self.phase == Phase::Waiting
     }
 
-    /// Returns whether the store does not have the deletion of the workload yet.
+    /// Returns whether the deletion of the workload is not yet written to the store.
     pub fn is_pending_deletion(&self) -> bool {
         self.is_discarded && !self.is_deleting()
     }
@@ -286,7 +286,7 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        let is_first = record.cached.object.is_none();
+        let is_new = record.cached.object.is_none();
         let was_wanted = record.is_wanted();
         if !record
             .cached
@@ -299,13 +299,13 @@ impl Scheduler {
         record.revision = revision_of(&object);
         record.uid = object.metadata.uid.as_str().into();
         let before = std::mem::replace(&mut record.owner, owner.clone());
-        if before != owner || is_first {
+        if before != owner || is_new {
             self.set_owner(workload_index, before, owner);
         }
         if was_wanted && object.metadata.is_deleting() {
             self.on_workload_deleted_externally(workload_index);
         }
-        if is_first && !self.confirm_creation(workload_index, &object) {
+        if is_new && !self.confirm_creation(workload_index, &object) {
             self.adopt(workload_index, &object);
         }
         self.share_content(workload_index, &object);
@@ -377,7 +377,7 @@ impl Scheduler {
             members.remove(&workload_index);
         }
         if let Some(assignment) = &record.assignment
-            && record.may_run()
+            && record.may_be_running()
         {
             let at = record.dispatch.earliest_stop_at();
             self.request_stop(assignment.host, &assignment.id, None, at);
@@ -456,7 +456,8 @@ impl Scheduler {
         None
     }
 
-    /// Returns whether the store keeps the workload although its replica set no longer exists.
+    /// Returns whether the scheduler has to delete the workload, because its replica set no longer
+    /// exists and the store does not collect garbage.
     fn is_garbage(&self, record: &Workload) -> bool {
         let owner = record.owner.as_ref();
         self.options.collect_garbage

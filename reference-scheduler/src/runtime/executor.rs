@@ -15,15 +15,17 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::transport::{HostRequest, HostTransport};
 
-/// Maximum number of writes in flight. The core has at most one write in flight per object. More
-/// writes would only wait in the store.
+/// Maximum number of writes in flight, of which the core has at most one for each object: limited,
+/// because more writes would only wait in the store.
 const WRITES_MAX: usize = 128;
 /// Maximum number of deferrable writes in flight. They have their own limit, so that they do not
 /// delay other writes.
 const DEFERRABLE_WRITES_MAX: usize = 32;
-/// Maximum number of Events in flight. Users read far fewer Events.
+/// Maximum number of Events in flight; further Events are dropped, because users do not read that
+/// many.
 const EVENTS_MAX: usize = 256;
-/// Deadline of a write, after which its result is reported to the core as unknown.
+/// Deadline of a write, after which the core receives [`StoreError::Unavailable`]: the write may
+/// have taken effect.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Result of a task.
@@ -36,8 +38,8 @@ pub(super) enum TaskOutput {
 
 /// Spawns the tasks.
 ///
-/// The number of calls in flight is limited only by the core, to one per workload and host. With a
-/// limit here, calls to a dead host would delay calls to healthy hosts.
+/// Only the core limits the number of calls in flight, for each workload and for each host. A limit
+/// for all hosts together would let calls to a dead host delay calls to healthy hosts.
 pub(super) struct Executor<S> {
     store: Arc<S>,
     transport: HostTransport,

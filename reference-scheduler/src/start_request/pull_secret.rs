@@ -8,9 +8,9 @@ use berth_proto::ImagePullSecret;
 use serde::Deserialize;
 
 /// Type of Secrets with a Docker configuration.
-pub(super) const KIND: &str = "kubernetes.io/dockerconfigjson";
+pub(super) const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 /// Key of the configuration in the Secret.
-pub(super) const KEY: &str = ".dockerconfigjson";
+pub(super) const DATA_KEY: &str = ".dockerconfigjson";
 
 /// Registry of image references that name no registry.
 const DEFAULT_REGISTRY: &str = "docker.io";

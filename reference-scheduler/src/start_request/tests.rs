@@ -63,7 +63,7 @@ fn all_data() -> ReferencedData {
             ("fourth".to_owned(), secret("", [("E", "fourth")])),
             (
                 "registry".to_owned(),
-                secret(pull_secret::KIND, [(pull_secret::KEY, auths)]),
+                secret(pull_secret::SECRET_TYPE, [(pull_secret::DATA_KEY, auths)]),
             ),
         ]
         .into(),

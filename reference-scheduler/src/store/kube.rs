@@ -11,11 +11,11 @@ mod events;
 mod lease;
 mod object;
 mod pods;
-mod priority;
 mod retry_queue;
 mod routes;
 mod watch;
 mod write;
+mod write_priority;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ use tokio_util::task::TaskTracker;
 
 use self::cache::Cache;
 use self::events::EventPublisher;
-use self::priority::Priority;
 use self::routes::Routes;
+use self::write_priority::WritePriority;
 use super::{Secret, Store, StoreEvent};
 use crate::api::{Kind, Object};
 use crate::config::KubeStoreConfig;
@@ -44,19 +44,22 @@ pub use self::lease::LeaseTimings;
 /// Field manager of this scheduler.
 const FIELD_MANAGER: &str = "berth-scheduler";
 
-/// Timeout of one request, except watches. The limit of the API server is 60 s; with less, a write
+/// Timeout of one request, except watches: shorter than the 60 s of the API server, so that a write
 /// that hangs is retried before users notice.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Maximum number of writes in flight. Each uses its own connection; thousands at once would only
-/// wait for each other, and for handshakes, at the API server.
+/// Maximum number of writes in flight, of all kinds together: low, because each write uses its own
+/// connection, and thousands at once would only wait for each other, and for handshakes, at the API
+/// server.
 const WRITES_MAX: usize = 32;
 
-/// Maximum number of creates in flight: work in progress takes priority over new work.
+/// Maximum number of creates in flight: lower than [`WRITES_MAX`], because work in progress takes
+/// priority over new work.
 const CREATES_MAX: usize = 16;
 
-/// Maximum number of deferrable writes in flight. These are writes of counts, which under load
-/// change faster than they can be written. They yield to writes of the counted objects.
+/// Maximum number of deferrable writes in flight: very low, because these are writes of counts,
+/// which under load change faster than they can be written. They yield to writes of the counted
+/// objects.
 const DEFERRABLE_WRITES_MAX: usize = 2;
 
 /// The Kubernetes store. Clones share all state.
@@ -72,7 +75,7 @@ struct Shared {
     write_permits: Semaphore,
     create_permits: Semaphore,
     deferrable_permits: Semaphore,
-    priority: Priority,
+    write_priority: WritePriority,
     events: EventPublisher,
     routes: Routes,
     leadership: watch_channel::Receiver<bool>,
@@ -96,8 +99,9 @@ pub enum KubeError {
 }
 
 impl KubeStore {
-    /// Loads the configuration of the cluster and starts leader election, until
-    /// [`close`](Store::close). If the API server is not reachable yet, keeps trying.
+    /// Loads the configuration of the cluster and takes part in leader election until
+    /// [`close`](Store::close). Does not wait for the API server: the election retries in the
+    /// background.
     ///
     /// # Errors
     ///
@@ -141,7 +145,7 @@ impl KubeStore {
             write_permits: Semaphore::new(WRITES_MAX),
             create_permits: Semaphore::new(CREATES_MAX),
             deferrable_permits: Semaphore::new(DEFERRABLE_WRITES_MAX),
-            priority: Priority::default(),
+            write_priority: WritePriority::default(),
             events,
             routes,
             leadership,

@@ -13,8 +13,8 @@ const HEARTBEATS_BUFFERED: usize = 1024;
 
 /// Hosts that send their heartbeats by gRPC.
 pub(super) struct GrpcHosts {
-    /// The listener, until it serves from the first term on. Heartbeats that arrive earlier wait
-    /// and are not lost.
+    /// The listener before the first term; `None` once it serves. Heartbeats that arrive before the
+    /// first term wait and are not lost.
     listener: Mutex<Option<Listener>>,
     heartbeats: broadcast::Sender<HostHeartbeat>,
     channels: PeerChannels,

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// Deadline for the processes to be ready. On an idle machine this takes 4 s.
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Maximum number of attempts to start: another process may take a port in between.
+/// Maximum number of attempts to start: several, because another process may bind a port between
+/// its choice and its use.
 const START_ATTEMPTS: usize = 3;
 
 /// Number of log lines to show for a program that failed.

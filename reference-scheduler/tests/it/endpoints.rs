@@ -70,7 +70,7 @@ async fn serves_health_and_metrics_and_shuts_down_on_signal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prints_invalid_options_to_standard_error() {
+async fn reports_invalid_options_on_standard_error() {
     for (flags, code, part) in [
         (
             &["--store", "dir:/nowhere/at/all"][..],

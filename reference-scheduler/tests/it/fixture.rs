@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::fleet::{FakeHost, Record};
 use crate::scheduler::Scheduler;
 
-/// Deadline of a test step, far longer than any of them takes.
+/// Deadline of a test step, far longer than any step takes.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Fixture {

@@ -25,7 +25,7 @@ async fn hosts(scheduler: &str, record: &Record) -> (FakeHost, FakeHost) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_moves_and_stops_workloads_without_nats() {
+async fn workloads_start_move_and_stop_without_nats() {
     let fixture = Fixture::new().await;
     let (address, url) = unused_address();
     let flags = ["--no-nats", "--grpc-addr", &address];

@@ -22,11 +22,11 @@ use crate::fixture::consistently;
 use crate::fleet::{FakeHost, Record};
 use crate::kube_fixture::eventually;
 
-const GROUP: &str = "runtime.wasmcloud.dev/v1alpha1";
+const API_VERSION: &str = "runtime.wasmcloud.dev/v1alpha1";
 
-/// Time in which nothing may happen: longer than a scheduler takes to probe hosts, to query a
+/// Time for which nothing may happen: longer than a scheduler takes to probe hosts, to query a
 /// status and to reconcile all objects.
-const QUIET: Duration = Duration::from_secs(6);
+const IDLE_PERIOD: Duration = Duration::from_secs(6);
 
 struct Cluster {
     server: Arc<ApiServer>,
@@ -182,7 +182,7 @@ fn conditions(names: &[&str]) -> Value {
 }
 
 fn owner(kind: &str, object: &Value) -> Value {
-    json!([{"apiVersion": GROUP, "kind": kind, "name": object["metadata"]["name"], "uid": object["metadata"]["uid"],
+    json!([{"apiVersion": API_VERSION, "kind": kind, "name": object["metadata"]["name"], "uid": object["metadata"]["uid"],
         "controller": true, "blockOwnerDeletion": true}])
 }
 
@@ -195,7 +195,7 @@ fn create_state_of_operator(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, S
     let counts = json!({"expected": 2, "current": 2, "ready": 2});
     for host in hosts {
         cluster.apply("host-status-updater", json!({
-            "apiVersion": GROUP, "kind": "Host", "hostId": host, "hostname": "127.0.0.1",
+            "apiVersion": API_VERSION, "kind": "Host", "hostId": host, "hostname": "127.0.0.1",
             "metadata": {"name": host, "labels": {"hostgroup": "default"}, "finalizers": [names::HOST_FINALIZER]},
             "status": {"version": "unknown", "osArch": "unknown", "osName": "unknown", "osKernel": "unknown",
                 "systemCPUUsage": "0", "systemMemoryTotal": 0, "systemMemoryFree": 0,
@@ -205,19 +205,19 @@ fn create_state_of_operator(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, S
     let deployment = cluster.apply(
         "kubectl",
         json!({
-            "apiVersion": GROUP, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
+            "apiVersion": API_VERSION, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
             "spec": {"replicas": 2, "template": {"spec": template}},
         }),
     );
     let set = cluster.apply("manager", json!({
-        "apiVersion": GROUP, "kind": "WorkloadReplicaSet",
+        "apiVersion": API_VERSION, "kind": "WorkloadReplicaSet",
         "metadata": {"name": "hello-7xk2p", "labels": {names::DEPLOYMENT_LABEL: "hello"},
             "ownerReferences": owner("WorkloadDeployment", &deployment)},
         "spec": {"replicas": 2, "template": {"spec": template}},
         "status": {"replicas": counts, "conditions": conditions(&["ScaleUp", "ScaleDown", "Ready"])},
     }));
     cluster.apply("manager", json!({
-        "apiVersion": GROUP, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
+        "apiVersion": API_VERSION, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
         "spec": {"template": {"spec": {}}},
         "status": {"currentReplicaSet": {"name": "hello-7xk2p"}, "replicas": counts, "currentReplicas": 2,
             "selector": format!("{}=hello", names::DEPLOYMENT_LABEL),
@@ -229,7 +229,7 @@ fn create_state_of_operator(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, S
         .zip(hosts)
     {
         let mut workload = json!({
-            "apiVersion": GROUP, "kind": "Workload",
+            "apiVersion": API_VERSION, "kind": "Workload",
             "metadata": {"name": name, "annotations": {names::REVISION_ANNOTATION: revision(&spec)},
                 "finalizers": [names::WORKLOAD_FINALIZER], "ownerReferences": owner("WorkloadReplicaSet", &set)},
             "spec": template,
@@ -284,7 +284,7 @@ async fn adopts_state_of_operator_without_start_or_stop() {
     .await;
     let commands = || (cluster.record.starts().len(), cluster.record.stops().len());
     consistently(
-        QUIET,
+        IDLE_PERIOD,
         || commands() == (2, 0),
         || format!("{:?}", (cluster.record.starts(), cluster.record.stops())),
     )
@@ -311,14 +311,14 @@ async fn adopts_state_of_operator_without_start_or_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_moves_and_deletes_deployment() {
+async fn deployment_is_ready_moves_after_host_failure_and_is_deleted() {
     let cluster = Cluster::new().await;
     let (calm_fox, _swift_owl) = (cluster.host("calm-fox"), cluster.host("swift-owl"));
     let scheduler = cluster.scheduler();
     cluster.apply(
         "kubectl",
         json!({
-            "apiVersion": GROUP, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
+            "apiVersion": API_VERSION, "kind": "WorkloadDeployment", "metadata": {"name": "hello"},
             "spec": {"replicas": 4, "template": {"spec": {
                 "components": [{"name": "hello", "image": "registry.example/hello:1"}]}}},
         }),

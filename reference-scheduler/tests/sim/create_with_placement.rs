@@ -98,7 +98,7 @@ fn shutdown_writes_delayed_statuses() {
 }
 
 #[test]
-fn next_scheduler_starts_created_replicas_without_start() {
+fn next_scheduler_starts_replicas_that_were_created_but_not_started() {
     let mut world = creating(1);
     world
         .run_until(s(5), |world| workloads(world).len() == 1)

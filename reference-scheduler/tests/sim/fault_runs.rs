@@ -11,7 +11,7 @@ use super::fault_script::Script;
 /// Seeds of the default run.
 const SEEDS: Range<u64> = 0..200;
 
-/// Characters of a log line that are printed.
+/// Maximum number of characters that are printed of each log line.
 const PRINTED_CHARS: usize = 420;
 
 /// Further seeds, which have failed in the past.

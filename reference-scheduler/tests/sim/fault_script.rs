@@ -20,7 +20,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(900);
 const DELAYED_WRITES: Duration = Duration::from_secs(90);
 
 /// Time at the end during which nothing may be written.
-const IDLE: Duration = Duration::from_secs(45);
+const IDLE_PERIOD: Duration = Duration::from_secs(45);
 
 /// A fault, or an action of a user.
 #[derive(Clone, Debug)]
@@ -192,7 +192,7 @@ impl Script {
         let before = world.store.writes.values().sum::<usize>();
         world.run(DELAYED_WRITES);
         let between = world.store.writes.values().sum::<usize>();
-        world.run(IDLE);
+        world.run(IDLE_PERIOD);
         let after = world.store.writes.values().sum::<usize>();
         if after != between {
             return Err(format!(

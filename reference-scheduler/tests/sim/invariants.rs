@@ -1,4 +1,4 @@
-//! The invariants that must hold after every step, and the records that are needed to check them.
+//! The invariants that must hold after every step, and the history that is needed to check them.
 //! Times are durations since an arbitrary start.
 
 use std::collections::{BTreeMap, BTreeSet};

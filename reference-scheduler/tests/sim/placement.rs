@@ -226,7 +226,7 @@ fn exhausted_hosts_come_last_among_equals() {
     for name in ["a", "b", "c"] {
         assert_eq!(host_of(&mut world, spec(name)).as_deref(), Some("h2"));
     }
-    // The replicas of a set are spread although two hosts are exhausted.
+    // The replicas of a set are spread over all hosts, even over the two exhausted hosts.
     world.apply(deployment("d", 3, "image:1"));
     world
         .run_until(s(5), |world| world.is_ready("d"))

@@ -327,7 +327,7 @@ fn deletion_of_host_object_drains_host() {
 }
 
 #[test]
-fn stops_workloads_of_draining_host_after_cut_off() {
+fn stops_workloads_of_draining_host_that_was_cut_off() {
     let key = Key::new(Kind::Host, "default", "host-1");
     for point in 0..40 {
         let mut world = ready(3, 3);

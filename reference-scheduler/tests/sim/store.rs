@@ -16,7 +16,7 @@ pub enum Change {
 }
 
 /// Finalizer of an object that is deleted with foreground propagation.
-const FOREGROUND: &str = "foregroundDeletion";
+const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 
 #[derive(Debug, Default)]
 pub struct Store {
@@ -195,7 +195,7 @@ impl Store {
             && !object.metadata().is_deleting()
         {
             let finalizers = &mut object.metadata_mut().finalizers;
-            finalizers.push(FOREGROUND.to_owned());
+            finalizers.push(FOREGROUND_FINALIZER.to_owned());
         }
         self.delete(now, key, uid).1
     }
@@ -205,7 +205,7 @@ impl Store {
         let waiting: Vec<(Key, String)> = self
             .objects
             .iter()
-            .filter(|(_, object)| object.metadata().has_finalizer(FOREGROUND))
+            .filter(|(_, object)| object.metadata().has_finalizer(FOREGROUND_FINALIZER))
             .map(|(key, object)| (key.clone(), object.metadata().uid.clone()))
             .collect();
         let mut changes = Vec::new();
@@ -225,7 +225,7 @@ impl Store {
             if dependents.is_empty() {
                 let (_, removed) = self.change(now, &key, &uid, |object| {
                     let finalizers = &mut object.metadata_mut().finalizers;
-                    finalizers.retain(|finalizer| finalizer != FOREGROUND);
+                    finalizers.retain(|finalizer| finalizer != FOREGROUND_FINALIZER);
                 });
                 changes.extend(removed);
             }

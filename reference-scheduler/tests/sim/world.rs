@@ -27,7 +27,7 @@ pub struct FaultRates {
     pub loss_percent: u64,
     /// Maximum lag of watch events, in ms.
     pub watch_lag_ms: u64,
-    /// Failed writes, in percent. Half of them take effect although they fail.
+    /// Writes that are reported as failed, in percent. Half of these writes take effect.
     pub write_failure_percent: u64,
 }
 
@@ -95,9 +95,9 @@ pub struct World {
     wake_at: Option<Duration>,
     /// Calls in flight, with their hosts.
     calls_in_flight: BTreeMap<CallId, usize>,
-    /// Arrival of the last command at each host, which keeps commands in order.
+    /// Arrival of the most recent command at each host, which keeps commands in order.
     last_arrival_at: BTreeMap<usize, Duration>,
-    /// Delivery of the last watch event of each kind, which keeps events in order.
+    /// Delivery of the most recent watch event of each kind, which keeps events in order.
     last_watch_at: BTreeMap<Kind, Duration>,
     /// Next scheduled work of each host.
     work_at: BTreeMap<usize, Duration>,

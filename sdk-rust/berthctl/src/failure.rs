@@ -13,13 +13,14 @@ use berth_sdk::scheduler::{ClientError, FleetError};
 
 use crate::print::sanitize;
 
-/// The host refused, the workload is not running, or the scheduler of `dev` has exited.
+/// Exit code if the host refused, the workload is not running, or the scheduler of `dev` has
+/// exited.
 pub const UNSUCCESSFUL: u8 = 1;
-/// The command line or the file is invalid.
+/// Exit code if the command line or the file is invalid.
 pub const USAGE: u8 = 2;
-/// There was no reply.
+/// Exit code if there was no reply.
 pub const NO_REPLY: u8 = 3;
-/// The reply was invalid.
+/// Exit code if the reply was invalid.
 pub const INVALID_REPLY: u8 = 4;
 
 /// Reason a command failed.

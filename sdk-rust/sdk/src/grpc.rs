@@ -40,6 +40,6 @@ const HOST_URL: &str = "berth-host-url";
 const ERROR_CODE: &str = "nats-service-error-code";
 const ERROR_TEXT: &str = "nats-service-error";
 
-/// Interval and timeout of keep-alive pings. A dead peer is detected before a status request
-/// would have timed out twice.
+/// Interval and timeout of keep-alive pings: short, so that a dead peer is detected before a status
+/// request would have timed out twice.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);

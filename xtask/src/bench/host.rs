@@ -9,7 +9,7 @@ use crate::{cache, cargo};
 
 /// Wasmtime release of the reference host, so that the comparison is between hosts and not between
 /// engines.
-const WASMTIME_CLI: &str = "48.0.8";
+const WASMTIME_RELEASE: &str = "48.0.8";
 
 /// Features that `wasmtime serve` needs, with the allocator and the asynchronous component model of
 /// a default build. Other default features double the build time and do not affect serving.
@@ -53,16 +53,16 @@ pub fn run(root: &Path, peers: bool, arguments: &[OsString]) -> Result<ExitCode,
 /// Returns the program from the cache, or builds it. Cargo installs by rename, so the program is
 /// never incomplete.
 fn wasmtime_cli(root: &Path) -> Result<PathBuf, BenchError> {
-    let dir = cache::dir()?.join(format!("wasmtime-cli-{WASMTIME_CLI}"));
+    let dir = cache::dir()?.join(format!("wasmtime-cli-{WASMTIME_RELEASE}"));
     let program = dir.join("bin").join("wasmtime");
     if program.is_file() {
         return Ok(program);
     }
     println!(
-        "bench: building wasmtime-cli {WASMTIME_CLI} into {} (once; takes some minutes)",
+        "bench: building wasmtime-cli {WASMTIME_RELEASE} into {} (once; takes some minutes)",
         dir.display()
     );
-    let version = format!("={WASMTIME_CLI}");
+    let version = format!("={WASMTIME_RELEASE}");
     let install = [
         "install",
         "wasmtime-cli",
@@ -85,7 +85,7 @@ fn wasmtime_cli(root: &Path) -> Result<PathBuf, BenchError> {
         Ok(program)
     } else {
         Err(BenchError::Peer {
-            release: WASMTIME_CLI,
+            release: WASMTIME_RELEASE,
         })
     }
 }
@@ -97,10 +97,10 @@ mod tests {
     #[test]
     fn peer_has_the_wasmtime_release_of_the_host() {
         let lock = include_str!("../../../Cargo.lock");
-        let package = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_CLI}\"\n");
+        let package = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_RELEASE}\"\n");
         assert!(
             lock.contains(&package),
-            "WASMTIME_CLI differs from the wasmtime version in Cargo.lock"
+            "WASMTIME_RELEASE differs from the wasmtime version in Cargo.lock"
         );
     }
 }

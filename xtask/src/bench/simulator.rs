@@ -7,10 +7,10 @@ use super::BenchError;
 use crate::cargo;
 
 /// Default number of fault runs.
-const SEEDS: &str = "10000";
+const DEFAULT_SEEDS: &str = "10000";
 
 /// Environment variable with the number of fault runs.
-const VARIABLE: &str = "BERTH_SIM_SEEDS";
+const SEEDS_VARIABLE: &str = "BERTH_SIM_SEEDS";
 
 /// Runs the benchmark of the core. It prints its measurements, and whether they meet their targets.
 ///
@@ -29,8 +29,8 @@ pub fn run(root: &Path) -> Result<ExitCode, BenchError> {
         "sim",
     ];
     let mut command = cargo::command(root, &bench);
-    if std::env::var_os(VARIABLE).is_none() {
-        command.env(VARIABLE, SEEDS);
+    if std::env::var_os(SEEDS_VARIABLE).is_none() {
+        command.env(SEEDS_VARIABLE, DEFAULT_SEEDS);
     }
     let status = command.status().map_err(BenchError::Cargo)?;
     Ok(if status.success() {

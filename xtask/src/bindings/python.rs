@@ -10,10 +10,10 @@ use crate::cache;
 pub(crate) const DIR: &str = "bindings-python";
 
 /// File with the pinned tools and their hashes.
-const PINS: &str = "requirements-dev.txt";
+const PINS_FILE: &str = "requirements-dev.txt";
 
 /// File that marks a complete environment.
-const COMPLETE: &str = "complete";
+const COMPLETE_MARKER: &str = "complete";
 
 /// Writes or checks the generated messages. Returns whether they are up to date.
 ///
@@ -63,7 +63,7 @@ pub fn interpreter(root: &Path) -> Result<PathBuf, BindingsError> {
 
 /// Returns the environment with the pinned tools; creates it if it does not exist.
 fn environment(root: &Path) -> Result<PathBuf, BindingsError> {
-    let pins = root.join(DIR).join(PINS);
+    let pins = root.join(DIR).join(PINS_FILE);
     let file_error = |path: &Path| {
         let path = path.to_path_buf();
         |source| BindingsError::File { path, source }
@@ -73,7 +73,7 @@ fn environment(root: &Path) -> Result<PathBuf, BindingsError> {
         .map_err(file_error(&pins))?
         .hash(&mut hasher);
     let dir = cache::dir()?.join(format!("python-{:016x}", hasher.finish()));
-    let complete = dir.join(COMPLETE);
+    let complete = dir.join(COMPLETE_MARKER);
     if complete.is_file() {
         return Ok(dir);
     }
@@ -91,7 +91,7 @@ fn environment(root: &Path) -> Result<PathBuf, BindingsError> {
         "--disable-pip-version-check",
         "--require-hashes",
         "-r",
-        PINS,
+        PINS_FILE,
     ];
     let create = ["-m", "venv", "--clear", &venv];
     for (program, arguments) in [(Path::new("python3"), &create[..]), (&python, &pip[..])] {

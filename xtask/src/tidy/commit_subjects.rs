@@ -2,10 +2,10 @@
 
 use super::{Tree, Violation};
 
-/// Longest subject in characters; longer ones are cut in listings.
+/// Maximum length of a subject in characters, because listings cut longer subjects.
 const MAX_CHARS: usize = 72;
 
-/// First words of the statement behind `part: `.
+/// Verbs with which the statement after `part: ` may begin.
 const VERBS: [&str; 97] = [
     "accept",
     "add",
@@ -106,7 +106,7 @@ const VERBS: [&str; 97] = [
     "stop",
 ];
 
-/// More of them, for listings that stay readable.
+/// Further verbs, in alphabetical order after those of `VERBS`.
 const MORE_VERBS: [&str; 20] = [
     "store",
     "support",

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_words_that_only_begin_so() {
+    fn accepts_words_that_begin_like_an_opening() {
         assert_eq!(opening("Whole numbers."), None);
         assert_eq!(opening("However."), None);
         assert_eq!(opening("Which."), Some("Which"));

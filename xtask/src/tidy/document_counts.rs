@@ -27,7 +27,7 @@ pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
         })
         .filter(|count| !readme.contains(count))
         .map(|count| {
-            let text = format!("does not say {count:?}, which is what the index contains");
+            let text = format!("does not contain {count:?}, the counts in the index");
             Violation::failure(README, 0, text)
         })
         .collect()

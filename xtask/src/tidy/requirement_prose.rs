@@ -6,7 +6,7 @@ use super::{Tree, Violation};
 use crate::requirement_index::{INDEX_PATH, Index, fold_white_space, is_well_formed_id};
 
 /// Directory of the pages.
-const SPECIFICATION: &str = "docs/spec";
+const SPECIFICATION_DIR: &str = "docs/spec";
 
 /// Extensions of the files that cite requirement ids.
 const CITING_EXTENSIONS: [&str; 4] = ["md", "rs", "proto", "toml"];
@@ -52,7 +52,7 @@ fn missing_sentences(tree: &Tree, index: &Index) -> Vec<Violation> {
     let mut pages: BTreeMap<&str, String> = BTreeMap::new();
     let mut violations = Vec::new();
     for requirement in &index.requirements {
-        let path = format!("{SPECIFICATION}/{}", requirement.page);
+        let path = format!("{SPECIFICATION_DIR}/{}", requirement.page);
         let Some(content) = tree.content(&path) else {
             let text = format!(
                 "{} refers to page {path}, which does not exist",

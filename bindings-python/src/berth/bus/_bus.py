@@ -76,7 +76,7 @@ class Bus:
     async def wait_for_state(self, predicate: Callable[[ConnectionState], bool]) -> ConnectionState:
         """Waits until the connection state satisfies `predicate`, and returns that state. Safe to cancel.
 
-        Raises `BusClosedError` if the bus is closed meanwhile.
+        Raises `BusClosedError` if the bus is closed while this waits.
         """
         return await self._connection.wait_for_state(predicate)
 

@@ -39,7 +39,8 @@ MAX_DISCOVERED_SERVERS = 64
 """Maximum number of discovered cluster servers kept in addition to the configured servers."""
 
 _CHECK_INTERVAL_S = 0.5
-"""Interval of connection checks; the client library does not always report a broken connection."""
+"""Interval of connection checks, which are needed because the client library does not always report a broken
+connection."""
 
 _CLOSE_TIMEOUT_S = 5.0
 """Time for the client library to close a connection before its socket is aborted."""

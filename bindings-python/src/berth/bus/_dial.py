@@ -35,20 +35,21 @@ from berth.errors import (
 
 PING_INTERVAL_S = 4
 """Interval of keep-alive pings. A dead connection is detected after three intervals: well within the 3 minutes
-of HOST-RESIL-010, and before the connection loses a second heartbeat."""
+of HOST-RESIL-010, and before a second heartbeat is lost on the connection."""
 
 MAX_OUTSTANDING_PINGS = 2
+"""Number of unanswered pings that the client library tolerates."""
 
 
 class TlsUnavailableError(Exception):
-    """The server does not offer TLS although TLS is required."""
+    """TLS is required, but the server does not offer it."""
 
 
 class _Client(Client):
     """A client that sends no credentials over a plaintext connection if TLS is required.
 
-    The client library relies on the server's INFO to decide about TLS. The hook below runs last before
-    credentials are sent; `_check_library` fails if a later release of the library no longer has it.
+    The client library relies on the server's INFO to decide about TLS. The hook below is the last code
+    that runs before credentials are sent; `_check_library` fails if a later release of the library lacks it.
     """
 
     require_tls = False

@@ -34,7 +34,7 @@ class Subscription:
     def __init__(self, subject: str, receive: Callable[[Delivery], None]) -> None:
         self._subject = subject
         self._receive = receive
-        self._current: NatsSubscription | None = None
+        self._client_subscription: NatsSubscription | None = None
         self.ended = False
 
     async def attach(self, client: Client) -> None:
@@ -48,7 +48,7 @@ class Subscription:
             except Exception:
                 log.exception("cannot process message")
 
-        self._current = await client.subscribe(
+        self._client_subscription = await client.subscribe(
             self._subject, cb=on_message, pending_msgs_limit=SUBSCRIPTION_CAPACITY
         )
 
@@ -58,16 +58,16 @@ class Subscription:
         Returns after `timeout_s` at the latest, and immediately while disconnected.
         """
         self.ended = True
-        current, self._current = self._current, None
-        if current is None:
+        client_subscription, self._client_subscription = self._client_subscription, None
+        if client_subscription is None:
             return
-        draining = asyncio.create_task(_drain(current))
+        draining = asyncio.create_task(_drain(client_subscription))
         # Not cancelled on timeout: cancelling a flush corrupts the state of the client library.
         await asyncio.wait({draining}, timeout=timeout_s)
 
 
-async def _drain(current: NatsSubscription) -> None:
+async def _drain(client_subscription: NatsSubscription) -> None:
     try:
-        await current.drain()  # type: ignore[no-untyped-call]
+        await client_subscription.drain()  # type: ignore[no-untyped-call]
     except (errors.Error, OSError) as error:
         log.debug("subscription ended with its connection: %s", error)

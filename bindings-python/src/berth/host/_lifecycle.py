@@ -22,13 +22,14 @@ REPLY_STARTING_AFTER_S = 4.5
 the protocol guarantees, with a margin for transport."""
 
 MAX_ENDED = 1024
-"""Maximum number of ended workloads that stay visible.
+"""Maximum number of ended workloads that stay visible at a time.
 
-Schedulers poll within minutes, so that few need to stay visible; each entry is small, because it holds only an
+Few need to stay visible, because schedulers poll within minutes; each entry is small, because it holds only an
 ID and a message."""
 
 MAX_WORKLOADS = 16_384
-"""Maximum number of IDs in use: a safeguard against a runaway scheduler, far above one machine's capacity."""
+"""Maximum number of IDs in use at a time: a safeguard against a runaway scheduler, far above the capacity of a
+machine."""
 
 MAX_MESSAGE_BYTES = 4096
 """Maximum length of the message stored for an ID."""
@@ -158,8 +159,8 @@ class _Starting:
     pending_request: int | None
     """Start request that has no reply yet, if any."""
     message: str = "starting"
-    last_report: StatusReport | None = None
-    """Latest report of the host."""
+    latest_report: StatusReport | None = None
+    """Most recent report of the host."""
     state = WorkloadState.STARTING
 
 
@@ -329,7 +330,7 @@ class Lifecycle:
         workload_id, entry = self._entry_of(run)
         if entry is None or not isinstance(entry.phase, _Starting):
             return
-        pending, report = entry.phase.pending_request, entry.phase.last_report
+        pending, report = entry.phase.pending_request, entry.phase.latest_report
         entry.phase = _Active(WorkloadState.RUNNING, "running")
         if report is not None and report.has_run:
             self._on_report(run, report, actions)
@@ -340,7 +341,7 @@ class Lifecycle:
         workload_id, entry = self._entry_of(run)
         if entry is None or not isinstance(entry.phase, _Starting):
             return
-        pending, report = entry.phase.pending_request, entry.phase.last_report
+        pending, report = entry.phase.pending_request, entry.phase.latest_report
         message = error.message or "the start failed, no reason given"
         # Guest code has run if the host says so or has reported a state other than STARTING.
         guest_ran = error.non_retryable or (report is not None and report.has_run)
@@ -357,7 +358,7 @@ class Lifecycle:
             case _Starting() as phase:
                 if report.state is WorkloadState.STARTING:
                     phase.message = message
-                phase.last_report = report
+                phase.latest_report = report
             case _Active() as phase if report.state in (WorkloadState.STARTING, WorkloadState.RUNNING):
                 phase.state, phase.message = report.state, message
             case _Active():
@@ -382,7 +383,7 @@ class Lifecycle:
             del self._entries[oldest]
 
     def _handle_unexpected_release(self, run: int, actions: list[Action]) -> None:
-        """Reports ERROR for a run that was released without a stop, so that its caller gets a reply."""
+        """Sets ERROR for a run that was released without a stop, and replies to its pending start request."""
         _, entry = self._entry_of(run)
         if entry is None:
             return

@@ -26,8 +26,8 @@ from berth.host.options import ServeOptions
 log = logging.getLogger("berth")
 
 MAX_IN_FLIGHT = 512
-"""Maximum number of starts and stops in flight; further ones are refused with 503. Each start waits for seconds
-at most, so no scheduler comes close to this limit."""
+"""Maximum number of starts and stops in flight at a time; further ones are refused with 503. No scheduler comes
+close to this limit, because each start waits for seconds at most."""
 
 REPLY_TIMEOUT_S = 60.0
 """Time that a reply may wait for a connection; by then its caller has timed out."""

@@ -28,7 +28,7 @@ class Description:
     version: str
     """Version of the host program."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Labels for placement; deployed schedulers use `hostgroup`."""
+    """Labels for placement; the wasmCloud operator uses `hostgroup`."""
     environment: str = ""
     """Environment that the host belongs to; empty if none."""
     http_port: int = 0

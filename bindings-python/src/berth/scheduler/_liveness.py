@@ -146,7 +146,7 @@ Action: TypeAlias = Probe | SetHealth | Forget
 class _Host:
     last_seen_s: float
     health: Health = Health.ALIVE
-    # Time of the latest reply to a probe.
+    # Time of the most recent reply to a probe.
     last_reply_s: float | None = None
     # Deadline of the latest start in flight; before it, silence alone does not make the host lost.
     busy_until_s: float = 0.0
@@ -172,7 +172,7 @@ class Liveness:
         # Heap of silence checks, one per host. Heartbeats do not reschedule the check, so they cost nothing
         # here. Entries that differ from the host's `next_silence_check_at_s` are stale and skipped.
         self._silence_checks: list[tuple[float, str]] = []
-        # Time of the latest mass loss that was attributed to the broker.
+        # Time of the most recent mass loss that was attributed to the broker.
         self._mass_loss_at_s: float | None = None
         self._connected = False
         # End of the settling period.
@@ -261,11 +261,14 @@ class Liveness:
             host.health = Health.SUSPECT
             actions.append(SetHealth(host_id, Health.SUSPECT, Reason.NO_RESPONDERS))
         self._schedule_probe(host_id, now_s + self._options.no_responders_probe_interval_s)
-        if self._is_loss_confirmed(now_s, host):
+        if self._confirm_loss(now_s, host):
             self._mark_lost(host_id, host, Reason.NO_RESPONDERS, actions)
 
-    def _is_loss_confirmed(self, now_s: float, host: _Host) -> bool:
-        """Returns whether enough probes found no responders for long enough, with the broker not at fault."""
+    def _confirm_loss(self, now_s: float, host: _Host) -> bool:
+        """Returns whether probes found no responders long enough, unless the broker is the likely cause.
+
+        If the broker is the likely cause, records a mass loss.
+        """
         since_s = host.no_responders_since_s
         if since_s is None or host.no_responders_count < self._options.no_responders_count:
             return False

@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """Timeouts of the commands, in seconds. The defaults are those of deployed schedulers."""
+    """Timeouts of the commands, in seconds. The defaults are those of the wasmCloud operator."""
 
     start_s: float = 60.0
     """Timeout of a start; a host must reply within this time."""

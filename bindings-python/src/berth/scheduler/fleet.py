@@ -31,10 +31,11 @@ class Fleet:
                     case HostLost(host_id, reason): ...
 
     Hosts are discovered by their heartbeats only, so a new fleet is complete after one heartbeat interval: 15 s
-    with deployed hosts, 30 s at most.
+    with a `wash host`, 30 s at most.
 
-    The fleet is watched inside `async with`. `async for` over the fleet itself starts with the first host and
-    can be interrupted and resumed; `events` creates additional readers.
+    The fleet is watched inside `async with`. `async for` over the fleet itself receives all events since the
+    fleet was created; after an interruption, a new loop continues with the next event. `events` creates
+    additional readers.
     """
 
     def __init__(self, bus: Bus, liveness: LivenessOptions | None = None) -> None:

@@ -21,8 +21,8 @@ class LivenessOptions:
     no_responders_count: int = 3
     """Minimum number of consecutive probes with no responders before a host is lost."""
     silent_probe_interval_s: float = 5.0
-    """Delay before the next probe after an unanswered probe. A busy host has to process all unanswered probes
-    later."""
+    """Delay before the next probe after an unanswered probe. It is long, because probes queue up on a busy
+    host, which must process them all later."""
     suspect_after_s: float = 20.0
     """Silence after which a host is suspect: one heartbeat interval plus transport."""
     lost_after_s: float = 35.0
@@ -32,7 +32,8 @@ class LivenessOptions:
     """Period after a (re)connect, and after a mass loss, in which missing hosts are not declared lost. Hosts
     have 10 s to reconnect (SCHED-CONT-003)."""
     mass_loss_threshold: int = 3
-    """Minimum number of hosts without responders at once for the broker to be suspected instead."""
+    """Minimum number of hosts that must have no responders at the same time before the broker is suspected
+    instead."""
     mass_loss_percent: int = 25
     """Minimum share of such hosts in the fleet, in percent. It is below the share of hosts that one broker in a
     cluster of three serves."""

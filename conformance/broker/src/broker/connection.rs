@@ -25,9 +25,11 @@ const READ_BYTES: usize = 64 * 1024;
 const CONGESTION_PAUSE: Duration = Duration::from_millis(5);
 /// Time that a client has to read the error that ends its connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Input accepted during that time: the largest message that a NATS client can send.
+/// Maximum input that is discarded during that time, enough for the largest message that a NATS
+/// client can send.
 const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
-/// Pause after a failed accept: without file descriptors, an immediate retry only burns CPU.
+/// Pause after a failed accept. The usual reason is a lack of file descriptors, with which an
+/// immediate retry would fail again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until stopped.
@@ -118,9 +120,10 @@ enum End {
     ClosedByClient,
     /// The connection is lost.
     Lost(io::Error),
-    /// The broker closes it after an error for the client.
+    /// The broker closes the connection after it has sent this error to the client.
     Fatal(FatalError),
-    /// The broker closes it: it stops, or `Client::disconnect_reason` holds the reason.
+    /// The broker closes the connection, because the broker stops or for the reason in
+    /// `Client::disconnect_reason`.
     Disconnected,
 }
 

@@ -65,11 +65,11 @@ impl Default for ClientOptions {
 /// Reasons to reject a CONNECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectError {
-    /// It is not a JSON object.
+    /// The CONNECT is not a JSON object.
     Malformed,
     /// The credentials are missing or wrong.
     Unauthorized,
-    /// It enables no-responders without headers.
+    /// The CONNECT enables no-responders without headers.
     HeadersRequired,
 }
 

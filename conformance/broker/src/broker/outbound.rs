@@ -8,16 +8,16 @@ use bytes::{Buf, BytesMut};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-/// Larger buffers are returned to the allocator after they are written.
+/// Maximum capacity of a buffer that is reused. Larger buffers are freed after they are written.
 const MAX_REUSED_BYTES: usize = 256 * 1024;
-/// Writes that a publisher performs before the connection's own task takes over.
+/// Maximum number of consecutive writes by a publisher. The connection's own task writes the rest.
 const MAX_WRITES: usize = 8;
 
 /// The outgoing data of one client.
 ///
-/// A task that appends also writes, without waiting: one task at a time, outside the lock, so that
-/// a message reaches the socket without waking another task. Only when the socket is full, the rest
-/// is left to [`Outbound::drain`].
+/// The task that appends a message also writes it, so no other task has to wake up for that. Only
+/// one task writes at a time, outside the lock, and it never waits: if the socket is full,
+/// [`Outbound::drain`] writes the rest.
 #[derive(Debug)]
 pub(super) struct Outbound {
     state: Mutex<State>,
@@ -130,12 +130,13 @@ impl Outbound {
 
     /// Waits until the client is no longer congested, at most for `limit`.
     pub(super) async fn wait_until_uncongested(&self, limit: Duration) {
-        self.until(limit, |outbound| !outbound.is_congested()).await;
+        self.wait_until(limit, |outbound| !outbound.is_congested())
+            .await;
     }
 
     /// Waits until everything is written, at most for `limit`.
     pub(super) async fn wait_until_flushed(&self, limit: Duration) {
-        self.until(limit, |outbound| outbound.lock().pending_bytes() == 0)
+        self.wait_until(limit, |outbound| outbound.lock().pending_bytes() == 0)
             .await;
     }
 
@@ -150,7 +151,7 @@ impl Outbound {
         self.socket_full.notify_one();
     }
 
-    async fn until(&self, limit: Duration, done: impl Fn(&Self) -> bool) {
+    async fn wait_until(&self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let wait = async {
             loop {
                 let mut progress = std::pin::pin!(self.progress.notified());
@@ -186,7 +187,7 @@ impl Outbound {
                     return Written::Lost;
                 }
             }
-            state.reuse(bytes);
+            state.keep_rest(bytes);
             drop(state);
             self.progress.notify_waiters();
         }
@@ -225,7 +226,7 @@ impl Outbound {
 struct State {
     /// `None` once closed.
     socket: Option<Arc<OwnedWriteHalf>>,
-    /// The rest of the last write; sent before `waiting`.
+    /// The unwritten rest of the most recent write; sent before `waiting`.
     partial: BytesMut,
     waiting: BytesMut,
     /// Bytes that the current writer has taken.
@@ -241,8 +242,9 @@ impl State {
         self.partial.len() + self.in_flight_bytes + self.waiting.len()
     }
 
-    /// Keeps the unwritten rest, or reuses the empty buffer for the next append.
-    fn reuse(&mut self, mut bytes: BytesMut) {
+    /// Keeps the unwritten rest of a write. If nothing is left, keeps the buffer for the next
+    /// append.
+    fn keep_rest(&mut self, mut bytes: BytesMut) {
         if !bytes.is_empty() {
             self.partial = bytes;
         } else if self.waiting.capacity() == 0 && bytes.capacity() <= MAX_REUSED_BYTES {

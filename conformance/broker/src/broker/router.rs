@@ -246,7 +246,7 @@ impl Router {
         if pick.members == 1 {
             return false;
         }
-        // The selected member has reached its maximum: any other member may receive the message.
+        // The selected member has reached its maximum, so another member receives the message.
         let members = {
             let all = self.read_subscriptions();
             all.queue_members(&publish.subject, &pick.queue)

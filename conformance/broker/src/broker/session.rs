@@ -22,7 +22,8 @@ pub(super) struct Session {
     authenticated: bool,
     /// Unanswered pings; shared with the task that sends them.
     pings_out: Arc<AtomicU64>,
-    /// Exhausted subscriptions remain in the map until the next sweep.
+    /// Subscriptions by id. Exhausted ones, which have reached their maximum number of messages,
+    /// remain in the map until the next sweep.
     subscriptions: HashMap<Text, Arc<Subscription>>,
     /// Number of subscriptions that triggers a sweep.
     sweep_at: usize,
@@ -85,7 +86,7 @@ impl Session {
         }
     }
 
-    /// Returns whether the client may send operations.
+    /// Returns whether the client has presented valid credentials, or needs none.
     pub(super) fn is_authenticated(&self) -> bool {
         self.authenticated
     }
@@ -130,7 +131,7 @@ impl Session {
         if publish.headers.is_some() && !self.options.headers {
             return Err(FatalError("message headers not supported"));
         }
-        if self.options.pedantic && !subject::is_literal(publish.subject.as_bytes()) {
+        if self.options.pedantic && !subject::is_valid_literal(publish.subject.as_bytes()) {
             self.send_error("Invalid Publish Subject");
         }
         self.acknowledge();
@@ -160,7 +161,7 @@ impl Session {
     }
 
     fn subscribe(&mut self, subject: &Text, queue: Option<&Text>, sid: &Text) {
-        if !subject::is_pattern(subject.as_bytes()) {
+        if !subject::is_valid_pattern(subject.as_bytes()) {
             return self.send_error("Invalid Subject");
         }
         self.sweep();

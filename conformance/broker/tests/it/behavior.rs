@@ -359,9 +359,9 @@ async fn buffers_for_slow_readers_in_order(kind: ServerKind) {
     // In total more than loopback sockets buffer, and less than the broker buffers.
     const MESSAGES: usize = 512;
     let server = kind.start(BrokerOptions::default()).await;
-    let mut late = RawClient::connect_default(server.addr()).await;
-    late.send("SUB flood 1\r\n").await;
-    late.sync().await;
+    let mut slow_reader = RawClient::connect_default(server.addr()).await;
+    slow_reader.send("SUB flood 1\r\n").await;
+    slow_reader.sync().await;
     let publisher = server.client().await;
     let filler = "x".repeat(64 * 1024);
     for number in 0..MESSAGES {
@@ -372,7 +372,7 @@ async fn buffers_for_slow_readers_in_order(kind: ServerKind) {
     }
     publisher.flush().await.unwrap();
     for number in 0..MESSAGES {
-        let message = late.message().await;
+        let message = slow_reader.message().await;
         assert_eq!(message.payload.len(), format!("{number} {filler}").len());
         assert!(message.payload.starts_with(format!("{number} ").as_bytes()));
     }

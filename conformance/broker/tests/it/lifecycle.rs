@@ -58,7 +58,7 @@ async fn start_fails_if_port_is_in_use() {
 }
 
 #[tokio::test]
-async fn disconnected_clients_leave_nothing_behind() {
+async fn removes_connection_and_subscriptions_of_disconnected_clients() {
     let broker = Broker::start(BrokerOptions::default()).await.unwrap();
     for _ in 0..50 {
         let mut raw = RawClient::connect_default(broker.addr()).await;
@@ -149,7 +149,7 @@ async fn handles_very_deep_subjects() {
 }
 
 #[tokio::test]
-async fn disconnects_client_that_reads_nothing_within_write_deadline() {
+async fn disconnects_client_that_reads_nothing_for_the_write_deadline() {
     let options = BrokerOptions {
         write_deadline: Duration::from_millis(200),
         ..BrokerOptions::default()

@@ -54,7 +54,7 @@ impl RawClient {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Sends text, although the server may close the connection meanwhile.
+    /// Sends text and ignores errors, because the server may close the connection at the same time.
     pub async fn try_send(&mut self, text: &str) {
         let _ = self.stream.write_all(text.as_bytes()).await;
     }
@@ -86,7 +86,7 @@ impl RawClient {
     pub async fn next_including_pings(&mut self) -> Option<ServerOp> {
         timeout(PATIENCE, self.read())
             .await
-            .expect("the server sends nothing")
+            .expect("the server sent nothing within the time limit")
             .unwrap()
     }
 
@@ -98,7 +98,8 @@ impl RawClient {
         }
     }
 
-    /// Waits until the server closes the connection, and returns the text of its last error.
+    /// Waits until the server closes the connection, and returns the most recent error that the
+    /// server sent before.
     pub async fn close_error(&mut self) -> String {
         let mut close_error = None;
         while let Some(op) = self.next().await {
@@ -114,7 +115,7 @@ impl RawClient {
             if let Some(op) = self.parser.next(&mut self.input)? {
                 return Ok(Some(op));
             }
-            // A reset also closes the connection.
+            // A connection reset counts as closed, too.
             if self.stream.read_buf(&mut self.input).await.unwrap_or(0) == 0 {
                 return Ok(None);
             }

@@ -444,7 +444,7 @@ async fn wrong_types(cx: &CheckContext) -> Flow {
                 .holds(&description, named, || format!("message {message:?}"));
         }
     }
-    // A host that refused none of them has failed above and has no refusal to judge.
+    // If the host refused no flaw, the claims above do not hold, and there is no refusal to judge.
     cx.claim(HOST_JSON_018)
         .holds("refusals name the field", true, String::new);
     Ok(())

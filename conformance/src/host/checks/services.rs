@@ -86,8 +86,8 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Time for which the suite verifies that an event does not occur.
-const WATCH: Duration = Duration::from_secs(2);
+/// Time for which the suite verifies that an event does not occur or a state does not change.
+const OBSERVATION_TIME: Duration = Duration::from_secs(2);
 
 /// Returns a workload with a service that sends its beacons to `beacon`.
 fn service<'c>(cx: &'c CheckContext, role: Role, beacon: &Beacon) -> Workload<'c> {
@@ -108,8 +108,13 @@ async fn start_service(
     }
 }
 
-/// Records the claim that a service runs once and ends in the state `end`.
-async fn ends_in(cx: &CheckContext, requirement: Requirement, role: Role, end: State) -> Flow {
+/// Records the claims that a service runs once and ends in the state `end`.
+async fn claim_ends_in(
+    cx: &CheckContext,
+    requirement: Requirement,
+    role: Role,
+    end: State,
+) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
     start_service(cx, &id, &service(cx, role, &beacon).max_restarts(0)).await?;
     cx.claim(requirement)
@@ -136,7 +141,7 @@ async fn success(cx: &CheckContext) -> Flow {
         );
         return Ok(());
     }
-    let unchanged = cx.consistently(WATCH, "the service stays COMPLETED", || async {
+    let unchanged = cx.consistently(OBSERVATION_TIME, "the service stays COMPLETED", || async {
         cx.status(&id).await?.in_state(State::Completed)
     });
     cx.claim(HOST_SVC_018).met(unchanged.await);
@@ -147,22 +152,22 @@ async fn success(cx: &CheckContext) -> Flow {
 
 /// A service that exits with code 0 becomes COMPLETED.
 async fn exit_0(cx: &CheckContext) -> Flow {
-    ends_in(cx, HOST_SVC_002, Role::ServiceExit0, State::Completed).await
+    claim_ends_in(cx, HOST_SVC_002, Role::ServiceExit0, State::Completed).await
 }
 
 /// A service that returns an error ends in ERROR.
 async fn error(cx: &CheckContext) -> Flow {
-    ends_in(cx, HOST_SVC_003, Role::ServiceErr, State::Error).await
+    claim_ends_in(cx, HOST_SVC_003, Role::ServiceErr, State::Error).await
 }
 
 /// A service that traps ends in ERROR.
 async fn trap(cx: &CheckContext) -> Flow {
-    ends_in(cx, HOST_SVC_004, Role::ServiceTrap, State::Error).await
+    claim_ends_in(cx, HOST_SVC_004, Role::ServiceTrap, State::Error).await
 }
 
 /// A service that exits with code 1 ends in ERROR.
 async fn exit_1(cx: &CheckContext) -> Flow {
-    ends_in(cx, HOST_SVC_005, Role::ServiceExit1, State::Error).await
+    claim_ends_in(cx, HOST_SVC_005, Role::ServiceExit1, State::Error).await
 }
 
 /// A failing service with `maxRestarts` 3 runs four times, with increasing delays.
@@ -174,7 +179,7 @@ async fn restart_budget(cx: &CheckContext) -> Flow {
         cx.wait_for_state(&id, State::Error, deadlines::DEFAULT_WAIT)
             .await,
     );
-    let no_fifth_run = cx.never(WATCH, "a fifth run", || async {
+    let no_fifth_run = cx.never(OBSERVATION_TIME, "a fifth run", || async {
         let runs = beacon.count("run");
         (runs > 4).then(|| format!("{runs} runs"))
     });
@@ -258,7 +263,7 @@ async fn budget_exhausted(cx: &CheckContext) -> Flow {
         || end.to_string(),
     );
     let unchanged = cx.consistently(
-        WATCH,
+        OBSERVATION_TIME,
         "the service stays in ERROR with the same message",
         || async {
             let status = cx.status(&id).await?;
@@ -345,9 +350,11 @@ async fn neighbors(cx: &CheckContext) -> Flow {
     cx.wait_for_state(&bad, State::Error, deadlines::DEFAULT_WAIT)
         .await
         .or_blocked(cx, HOST_SVC_007)?;
-    let unchanged = cx.consistently(WATCH, "the other workload stays RUNNING", || async {
-        cx.status(&good).await?.in_state(State::Running)
-    });
+    let unchanged = cx.consistently(
+        OBSERVATION_TIME,
+        "the other workload stays RUNNING",
+        || async { cx.status(&good).await?.in_state(State::Running) },
+    );
     cx.claim(HOST_SVC_014).met(unchanged.await);
     cx.claim(HOST_SVC_014).is(
         "number of runs of the other service",
@@ -402,7 +409,7 @@ async fn stop_between_runs(cx: &CheckContext) -> Flow {
     cx.stop(&id).await?;
     cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
     let before = beacon.count("run");
-    let no_later_run = cx.never(WATCH, "a run after the stop", || async {
+    let no_later_run = cx.never(OBSERVATION_TIME, "a run after the stop", || async {
         let runs = beacon.count("run");
         (runs > before).then(|| format!("{} more runs", runs - before))
     });
@@ -425,7 +432,7 @@ async fn completed_not_rerun(cx: &CheckContext) -> Flow {
     cx.claim(HOST_START_020)
         .about(&second)
         .holds(description, as_expected, || second.to_string());
-    let no_second_run = cx.never(WATCH / 2, "a second run", || async {
+    let no_second_run = cx.never(OBSERVATION_TIME / 2, "a second run", || async {
         let runs = beacon.count("run");
         (runs > 1).then(|| format!("{runs} runs"))
     });
@@ -459,7 +466,7 @@ async fn stop_ends_guest(cx: &CheckContext) -> Flow {
     let stopped_at = std::time::Instant::now();
     let limit = deadlines::STOP_GUEST_ENDS.limit + cx.fixture().patience();
     let no_late_ping = cx.never(
-        limit + WATCH / 2,
+        limit + OBSERVATION_TIME / 2,
         "a ping later than 2 s after the stop",
         || async {
             let last = beacon

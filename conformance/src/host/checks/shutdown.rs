@@ -36,17 +36,17 @@ pub const CHECKS: &[Check] = &[
 
 /// SIGTERM shuts the host down gracefully.
 async fn sigterm(cx: &CheckContext) -> Flow {
-    shuts_down(cx, Signal::SIGTERM).await
+    verify_shutdown(cx, Signal::SIGTERM).await
 }
 
 /// SIGINT shuts the host down gracefully.
 async fn sigint(cx: &CheckContext) -> Flow {
-    shuts_down(cx, Signal::SIGINT).await
+    verify_shutdown(cx, Signal::SIGINT).await
 }
 
 /// After the signal, the host unsubscribes, publishes no further heartbeat, exits with code 0 and
 /// ends its guests.
-async fn shuts_down(cx: &CheckContext, signal: Signal) -> Flow {
+async fn verify_shutdown(cx: &CheckContext, signal: Signal) -> Flow {
     let (id, beacon) = (cx.id("a"), cx.beacon());
     cx.start_and_wait(
         &id,

@@ -190,7 +190,7 @@ async fn empty_workload(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Pool values of -1 and 0 mean "unset": existing clients send them so.
+/// Pool values of -1 and 0 mean "unset", because existing clients send them with that meaning.
 async fn unset_pool_values(cx: &CheckContext) -> Flow {
     for number in [-1, 0] {
         let id = cx.id(&format!("pool{number}"));

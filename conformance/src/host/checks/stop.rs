@@ -29,7 +29,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// Time for which a state must not change after a stop.
-const WATCH: Duration = Duration::from_secs(1);
+const OBSERVATION_TIME: Duration = Duration::from_secs(1);
 
 /// The reply to a stop is STOPPING, or NOT_FOUND if the host has already stopped the workload.
 async fn acknowledged(cx: &CheckContext) -> Flow {
@@ -55,9 +55,11 @@ async fn confirmed(cx: &CheckContext) -> Flow {
         .met(cx.wait_not_found(&id).await)
         .is_some()
     {
-        let unchanged = cx.consistently(WATCH, "the stopped id stays NOT_FOUND", || async {
-            cx.status(&id).await?.in_state(State::NotFound)
-        });
+        let unchanged = cx.consistently(
+            OBSERVATION_TIME,
+            "the stopped id stays NOT_FOUND",
+            || async { cx.status(&id).await?.in_state(State::NotFound) },
+        );
         cx.claim(HOST_STOP_002).met(unchanged.await);
     }
     Ok(())
@@ -98,9 +100,11 @@ async fn other_workloads(cx: &CheckContext) -> Flow {
         .await
         .or_blocked(cx, HOST_STOP_002)?;
     for id in [first, third] {
-        let unchanged = cx.consistently(WATCH, "another workload stays RUNNING", || async {
-            cx.status(id).await?.in_state(State::Running)
-        });
+        let unchanged = cx.consistently(
+            OBSERVATION_TIME,
+            "another workload stays RUNNING",
+            || async { cx.status(id).await?.in_state(State::Running) },
+        );
         cx.claim(HOST_STOP_004).met(unchanged.await);
     }
     Ok(())

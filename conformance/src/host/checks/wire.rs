@@ -215,7 +215,8 @@ async fn malformed(cx: &CheckContext) -> Flow {
                 });
         }
     }
-    // A host that refused none of them has failed above and has no header to judge.
+    // If the host refused no payload, the claims above do not hold, and there is no header to
+    // judge.
     cx.claim(HOST_WIRE_018).holds(
         "refusals have the header Nats-Service-Error",
         true,

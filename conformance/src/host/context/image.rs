@@ -48,7 +48,7 @@ impl CheckContext {
         self.push_as(role.name(), role, behavior)
     }
 
-    /// Is [`CheckContext::push_with`] into the check's repository `name`.
+    /// Like [`CheckContext::push_with`], into the check's repository `name`.
     pub fn push_as(&self, name: &str, role: Role, behavior: RepositoryBehavior) -> PushedImage {
         let repository = self.repository(name);
         let mut artifact = self.artifact(role);

@@ -17,8 +17,8 @@ const INTERVAL_COVERS: &[&Requirement] = &[&req::HOST_BEAT_003, &req::HOST_BEAT_
 /// Monitor of the interval between heartbeats.
 #[derive(Default)]
 pub struct Interval {
-    last: Option<Frame>,
-    /// Whether the connection changed after the last heartbeat.
+    previous: Option<Frame>,
+    /// Whether the connection changed after the previous heartbeat.
     reconnected: bool,
     connected: bool,
 }
@@ -41,11 +41,11 @@ impl Monitor for Interval {
             Direction::FromHost if context.is_heartbeat(frame) => {
                 // A frozen connection delivers delayed heartbeats in a burst that the host did not
                 // send.
-                if let Some(last) = &self.last
+                if let Some(previous) = &self.previous
                     && !self.reconnected
-                    && !context.tampered
+                    && !context.checks_disturb_host
                 {
-                    let interval = frame.at.saturating_duration_since(last.at);
+                    let interval = frame.at.saturating_duration_since(previous.at);
                     let held = interval + MEASUREMENT_ERROR >= deadlines::HEARTBEAT_GAP_MIN.limit;
                     findings.judge(
                         &req::HOST_BEAT_004,
@@ -56,7 +56,7 @@ impl Monitor for Interval {
                     );
                     judge_gap(frame, interval, findings);
                 }
-                self.last = Some(frame.clone());
+                self.previous = Some(frame.clone());
                 self.reconnected = false;
                 self.connected = true;
             }
@@ -65,10 +65,14 @@ impl Monitor for Interval {
     }
 
     fn finish(&mut self, now: Instant, context: &MonitorContext, findings: &mut Findings) {
-        if let (Some(last), true, false) = (self.last.clone(), self.connected, context.tampered) {
-            let interval = now.saturating_duration_since(last.at);
+        if let (Some(previous), true, false) = (
+            self.previous.clone(),
+            self.connected,
+            context.checks_disturb_host,
+        ) {
+            let interval = now.saturating_duration_since(previous.at);
             if interval > deadlines::HEARTBEAT_GAP_MAX.limit {
-                judge_gap(&last, interval, findings);
+                judge_gap(&previous, interval, findings);
             }
         }
     }
@@ -85,7 +89,8 @@ fn judge_gap(frame: &Frame, interval: Duration, findings: &mut Findings) {
     );
 }
 
-const IDENTITY: &[&str] = &[
+/// Fields whose values must not change while the host runs.
+const CONSTANT_FIELDS: &[&str] = &[
     "id",
     "friendlyName",
     "hostname",
@@ -151,7 +156,7 @@ impl Identity {
             self.first = Some(heartbeat);
             return;
         };
-        let changed = IDENTITY
+        let changed = CONSTANT_FIELDS
             .iter()
             .find(|name| first.get(**name) != heartbeat.get(**name));
         match changed {

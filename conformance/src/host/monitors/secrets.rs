@@ -31,7 +31,7 @@ impl Monitor for SecretLeaks {
             frame,
             !leaked,
             "no pull credential in a published message",
-            || "a pull credential of a check".to_owned(),
+            || "the message contains a pull credential that a check passed to the host".to_owned(),
         );
     }
 }

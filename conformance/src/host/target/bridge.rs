@@ -19,8 +19,8 @@ use crate::wire::{nats, protobuf};
 /// Delay before a reconnect to the broker.
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 
-/// Limit on concurrent calls; further commands are dropped without a reply. The suite has at most a
-/// few hundred requests in flight.
+/// Maximum number of concurrent calls; further commands are dropped without a reply. The limit is
+/// never reached, because the suite has at most a few hundred requests in flight.
 const MAX_CALLS: usize = 1024;
 
 /// Running bridge; dropping it removes the host from the bus.
@@ -39,16 +39,19 @@ impl Bridge {
         host_id: &str,
         channel: Channel,
     ) -> Result<Bridge, BusError> {
-        let link = PeerConnection::connect(broker_url, "berth-conformance bridge", RECONNECT_AFTER)
+        let connection =
+            PeerConnection::connect(broker_url, "berth-conformance bridge", RECONNECT_AFTER)
+                .await?;
+        let mut commands = connection
+            .subscribe(&nats::commands_subject(host_id))
             .await?;
-        let mut commands = link.subscribe(&nats::commands_subject(host_id)).await?;
         let channel = Arc::new(channel);
         let serving = tokio::spawn(async move {
             let mut calls = JoinSet::new();
             while let Some(delivery) = commands.next().await {
                 while calls.join_next().now_or_never().flatten().is_some() {}
                 if calls.len() < MAX_CALLS {
-                    calls.spawn(forward(channel.clone(), link.clone(), delivery));
+                    calls.spawn(forward(channel.clone(), connection.clone(), delivery));
                 }
             }
         });
@@ -58,13 +61,12 @@ impl Bridge {
     }
 }
 
-/// Forwards one command and its response. A command that has no gRPC method gets no
-/// reply, so its check cannot pass.
-async fn forward(channel: Arc<Channel>, link: PeerConnection, delivery: Delivery) {
+/// Forwards one command and its response. A command that has no gRPC method gets no reply.
+async fn forward(channel: Arc<Channel>, connection: PeerConnection, delivery: Delivery) {
     match call(&channel, &delivery).await {
         Ok((payload, headers)) => {
             let Some(reply) = &delivery.reply else { return };
-            if let Err(error) = link.publish(reply, payload, &headers).await {
+            if let Err(error) = connection.publish(reply, payload, &headers).await {
                 tracing::warn!(%error, "cannot publish the reply");
             }
         }

@@ -30,7 +30,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const PROBE_AFTER: Duration = Duration::from_secs(6);
 /// Time within which an existing host must respond.
 const EXISTING_HOST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Log lines of a host that are shown if it does not start.
+/// Number of lines, from the end of a host's log, that are shown if the host does not start.
 const LOG_LINES_SHOWN: usize = 12;
 
 /// Reason why no host is available.
@@ -99,14 +99,15 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Launches a host, or attaches to the host that is already running. With `tampered`, a
-    /// check may disconnect, freeze or signal the host, so monitors do not judge times.
+    /// Launches a host, or attaches to the host that is already running. If `checks_disturb_host`
+    /// is set, a check may disconnect, freeze or signal the host, so its monitors do not judge
+    /// times.
     ///
     /// # Errors
     /// Fails if the host does not start or respond in time.
-    pub async fn bring_up(&self, tampered: bool) -> Result<RunningHost, LaunchError> {
+    pub async fn bring_up(&self, checks_disturb_host: bool) -> Result<RunningHost, LaunchError> {
         match &self.target.access {
-            Access::Launch(launch) => self.launch(launch, tampered).await,
+            Access::Launch(launch) => self.launch(launch, checks_disturb_host).await,
             Access::Running(existing) => {
                 let announces_http = true;
                 self.attach(existing, announces_http).await
@@ -138,14 +139,18 @@ impl Launcher {
             ready_timeout: launch.ready_timeout + delay,
             ..launch.clone()
         };
-        let tampered = true;
-        let launched = self.launch_behind(tap, &launch, tampered).await;
+        let checks_disturb_host = true;
+        let launched = self.launch_behind(tap, &launch, checks_disturb_host).await;
         drop(restore);
         Some(launched)
     }
 
-    async fn launch(&self, launch: &Launch, tampered: bool) -> Result<RunningHost, LaunchError> {
-        self.launch_behind(Tap::start(self.broker).await?, launch, tampered)
+    async fn launch(
+        &self,
+        launch: &Launch,
+        checks_disturb_host: bool,
+    ) -> Result<RunningHost, LaunchError> {
+        self.launch_behind(Tap::start(self.broker).await?, launch, checks_disturb_host)
             .await
     }
 
@@ -153,10 +158,10 @@ impl Launcher {
         &self,
         tap: Tap,
         launch: &Launch,
-        tampered: bool,
+        checks_disturb_host: bool,
     ) -> Result<RunningHost, LaunchError> {
         let resource_error = |resource| move |source| LaunchError::Resource { resource, source };
-        let monitors = MonitorSet::new(self.secrets.clone(), tampered);
+        let monitors = MonitorSet::new(self.secrets.clone(), checks_disturb_host);
         let recorder = AbortOnDropHandle::new(tokio::spawn(monitor_feed::feed_from_tap(
             tap.subscribe(),
             monitors.clone(),
@@ -244,8 +249,8 @@ impl Launcher {
         existing: &ExistingHost,
         announces_http: bool,
     ) -> Result<RunningHost, LaunchError> {
-        let tampered = false;
-        let monitors = MonitorSet::new(self.secrets.clone(), tampered);
+        let checks_disturb_host = false;
+        let monitors = MonitorSet::new(self.secrets.clone(), checks_disturb_host);
         monitors.set_host_id(&existing.host_id);
         let recorder = monitor_feed::feed_from_bus(&self.bus, &existing.host_id, monitors.clone());
         let recorder = AbortOnDropHandle::new(tokio::spawn(recorder));

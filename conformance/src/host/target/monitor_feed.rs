@@ -17,7 +17,7 @@ pub async fn feed_from_tap(mut frames: broadcast::Receiver<Arc<tap::Frame>>, mon
     loop {
         match frames.recv().await {
             Ok(frame) => observe(&frame, &monitors),
-            // The recording of the tap is complete; only the monitors miss a few frames of a burst.
+            // Only the monitors miss frames of a burst; the recording of the tap contains them.
             Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
@@ -33,8 +33,8 @@ fn observe(frame: &tap::Frame, monitors: &MonitorSet) {
         _ => return,
     };
     let deliveries = match (direction, frame.disposition) {
-        // The host need not reply to a request that the suite dropped. Frames from the host always
-        // count.
+        // The host need not reply to a request that the tap dropped. Frames from the host are
+        // judged even if the tap dropped them.
         (
             Direction::ToHost,
             tap::Disposition::Dropped

@@ -24,7 +24,7 @@ pub struct RunningHost {
     pub trace: Trace,
     /// Monitors of the host.
     pub monitors: MonitorSet,
-    // Before the tap: on drop, the process is killed before its connection closes.
+    // Declared before the tap, so that a drop kills the process before its connection closes.
     /// Process, if the suite launched the host.
     pub process: Option<Process>,
     /// Tap between the host and the broker, if the suite launched the host.
@@ -39,7 +39,7 @@ pub struct RunningHost {
 }
 
 impl RunningHost {
-    /// Returns whether the process exited although the suite did not request it.
+    /// Returns whether the process exited before the suite requested its exit.
     pub fn has_crashed(&self) -> bool {
         let stop_requested = self.stop_requested.load(Ordering::Relaxed);
         !stop_requested && self.process.as_ref().is_some_and(Process::has_exited)

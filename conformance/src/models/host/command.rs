@@ -17,13 +17,13 @@ use super::workload::{Claim, State, WorkloadTable};
 
 /// Maximum length of an id, in bytes (HOST-WIRE-008).
 const ID_BYTES_MAX: usize = 256;
-/// Maximum `maxRestarts`. A larger value is a negative number that a scheduler has cast to unsigned
-/// (HOST-START-010).
+/// Maximum `maxRestarts` (HOST-START-010). Larger values are refused, because they are negative
+/// numbers that a scheduler has cast to unsigned.
 const RESTARTS_MAX: u64 = u32::MAX as u64;
-/// Duration of a start after which the reply is STARTING (HOST-START-012).
+/// Time after which the reply to an unfinished start is STARTING (HOST-START-012).
 const STARTING_REPLY_AFTER: Duration = Duration::from_secs(4);
-/// Timeout of mutants that wait without a limit; longer than any deadline of the suite.
-const UNLIMITED: Duration = Duration::from_secs(600);
+/// Timeout for mutants that wait without a limit. Longer than any deadline of the suite.
+const UNLIMITED_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Reply to a command.
 #[derive(Clone, Debug)]
@@ -149,7 +149,7 @@ impl CommandHandler {
             let _ = done.send(());
         });
         let starting_reply_after = if self.is(Mutant::UnboundedStartReply) {
-            UNLIMITED
+            UNLIMITED_TIMEOUT
         } else {
             STARTING_REPLY_AFTER
         };

@@ -18,7 +18,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Returns the heartbeat with the index `count` for a host with `workloads` workloads.
+    /// Returns the heartbeat of a host with `workloads` workloads that has sent `count` heartbeats
+    /// before.
     #[must_use]
     pub fn heartbeat(&self, count: u64, workloads: usize) -> Value {
         let mut heartbeat = json!({

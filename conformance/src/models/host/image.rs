@@ -22,8 +22,8 @@ use super::script::MEDIA_TYPE;
 const PULL_TIMEOUT: Duration = Duration::from_secs(12);
 /// Maximum size of a manifest or layer, in bytes.
 const IMAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Timeout of mutants that wait without a limit; longer than any deadline of the suite.
-const UNLIMITED: Duration = Duration::from_secs(600);
+/// Timeout for mutants that wait without a limit. Longer than any deadline of the suite.
+const UNLIMITED_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Policy that decides whether a start contacts the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Images {
         let pull_timeout = match self.mutant {
             Some(
                 Mutant::UnboundedPull | Mutant::UnboundedImageSize | Mutant::UnboundedStartReply,
-            ) => UNLIMITED,
+            ) => UNLIMITED_TIMEOUT,
             _ => PULL_TIMEOUT,
         };
         let pulled = timeout(pull_timeout, self.fetch(&image, credentials.as_ref())).await;
@@ -193,7 +193,7 @@ impl Images {
                 EMPTY_PROGRAM
             }
             Ok(Err(PullError::Unreachable(_))) if self.is(Mutant::UnreachableRegistryHangs) => {
-                tokio::time::sleep(UNLIMITED).await;
+                tokio::time::sleep(UNLIMITED_TIMEOUT).await;
                 EMPTY_PROGRAM
             }
             Ok(pulled) => pulled.map_err(|error| format!("cannot pull `{reference}`: {error}"))?,
@@ -210,7 +210,7 @@ impl Images {
         image: &Reference,
         credentials: Option<&Credentials>,
     ) -> Result<Bytes, PullError> {
-        let registry = RegistrySession {
+        let registry = PullClient {
             images: self,
             image,
             credentials,
@@ -299,15 +299,15 @@ impl Reference {
     }
 }
 
-/// Requests of one pull, with the authorization that the registry has demanded.
-struct RegistrySession<'a> {
+/// Client for the requests of one pull. It keeps the authorization that the registry has demanded.
+struct PullClient<'a> {
     images: &'a Images,
     image: &'a Reference,
     credentials: Option<&'a Credentials>,
     authorization: Mutex<Option<String>>,
 }
 
-impl RegistrySession<'_> {
+impl PullClient<'_> {
     async fn get(&self, resource: &str) -> Result<Bytes, PullError> {
         let path = format!("/v2/{}/{resource}", self.image.repository);
         let authority = self.image.authority.as_str();
@@ -475,14 +475,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_padded() {
+    fn pads_base64() {
         assert_eq!(base64(b"user:pass"), "dXNlcjpwYXNz");
         assert_eq!(base64(b"user:pas"), "dXNlcjpwYXM=");
         assert_eq!(base64(b"user:pa"), "dXNlcjpwYQ==");
     }
 
     #[test]
-    fn invalid_references_are_rejected() {
+    fn rejects_invalid_references() {
         assert!(Reference::parse("127.0.0.1:5000/a/b:1").is_ok());
         assert!(
             Reference::parse("127.0.0.1:5000/a@sha256:00")

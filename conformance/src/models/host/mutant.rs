@@ -125,7 +125,7 @@ mutants! {
     BackoffReportedAsRunning "backoff-reported-as-running" "Reports RUNNING between two runs.";
     RestartsWithoutBackoff "restarts-without-backoff" "Restarts a failed service at once.";
     RestartReusesMemory "restart-reuses-memory"
-        "Restarts a service with the memory of its last run.";
+        "Restarts a service with the memory of its previous run.";
     RestartBudgetNeverResets "restart-budget-never-resets"
         "Counts restarts over the whole lifetime of a service.";
     CrashStopsOtherServices "crash-stops-other-services" "Ends every service when one fails.";
@@ -178,7 +178,7 @@ mutants! {
     DropsRequestsOnShutdown "drops-requests-on-shutdown"
         "Exits without replying to the requests that it has received.";
     HeartbeatAfterShutdown "heartbeat-after-shutdown"
-        "Publishes a last heartbeat after it has unsubscribed.";
+        "Publishes one more heartbeat after it has unsubscribed.";
     LeavesGuestsBehind "leaves-guests-behind" "Leaves its services running in another process.";
     CredentialInMessage "credential-in-message" "Quotes the pull secret when a pull fails.";
     CredentialInLog "credential-in-log" "Logs requests as they arrive.";

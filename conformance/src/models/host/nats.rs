@@ -104,20 +104,24 @@ impl Writer {
 #[derive(Debug)]
 pub struct Connection {
     reader: BufReader<OwnedReadHalf>,
-    pings: bool,
+    sends_pings: bool,
 }
 
 /// Connects to the server at `authority` and stores the write half in `writer`.
 ///
 /// # Errors
 /// Returns an error if the server is unreachable or is not a NATS server.
-pub async fn connect(authority: &str, pings: bool, writer: &Writer) -> std::io::Result<Connection> {
+pub async fn connect(
+    authority: &str,
+    sends_pings: bool,
+    writer: &Writer,
+) -> std::io::Result<Connection> {
     let stream = TcpStream::connect(authority).await?;
     stream.set_nodelay(true)?;
     let (read_half, mut write_half) = stream.into_split();
     let mut connection = Connection {
         reader: BufReader::new(read_half),
-        pings,
+        sends_pings,
     };
     let info = connection.read_line().await?;
     if !info.starts_with("INFO ") {
@@ -142,7 +146,8 @@ pub async fn connect(authority: &str, pings: bool, writer: &Writer) -> std::io::
 }
 
 impl Connection {
-    /// Returns the next message; sends PONG and PING as needed.
+    /// Returns the next message. Sends PONG for each PING of the server, and PING when the
+    /// connection is idle.
     ///
     /// # Errors
     /// Returns an error if the connection has ended or is dead.
@@ -154,7 +159,7 @@ impl Connection {
             } else {
                 PING_INTERVAL
             };
-            if self.pings
+            if self.sends_pings
                 && timeout_at(Instant::now() + idle_timeout, self.reader.fill_buf())
                     .await
                     .is_err()

@@ -14,7 +14,7 @@ use crate::spec::roles::{Kind, Role};
 /// Media type of the layer that holds a script.
 pub const MEDIA_TYPE: &str = "application/vnd.berth.model-program.v1+json";
 
-/// Maximum time for a beacon; the guest then continues without it.
+/// Maximum time for a beacon, after which the guest continues without a response.
 const BEACON_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Script of a guest.

@@ -97,7 +97,7 @@ impl Service {
         claim.cancel.run_until_cancelled(run).await
     }
 
-    /// Waits before a restart; returns `false` if the workload was stopped meanwhile.
+    /// Waits before a restart; returns `false` if the workload is stopped during the wait.
     async fn wait_for_backoff(&self, claim: &Claim, failures: u64, mutant: Option<Mutant>) -> bool {
         let delay = match mutant {
             Some(Mutant::RestartsWithoutBackoff) => Duration::from_millis(1),

@@ -9,7 +9,7 @@ use super::request::{Blocked, RequestBuilder};
 use super::state::{PendingStop, Phase, Replica};
 use super::{Host, Model, Mutant, Variant, placement};
 
-/// Host on which a mutant starts a replica once more.
+/// Host on which a mutant starts the twin of a replica: the same replica again, under another id.
 #[derive(Clone, Copy, Debug)]
 enum TwinHost {
     /// The host of the replica.
@@ -85,7 +85,7 @@ impl Model {
         }
     }
 
-    /// Starts a replica once more under another id, on the same or another host, for mutants.
+    /// Starts the twin of a replica, for mutants.
     fn start_twin(&mut self, number: u64, twin_host: TwinHost) {
         let replica = self
             .persisted

@@ -258,8 +258,8 @@ impl Model {
             let is_unsettled = !host.heartbeat_since_connect
                 && self.now < self.connected_at + self.settling_period()
                 && !self.is(Mutant::NoSettlingPeriod);
-            // A host remains part of the mass loss when others have returned, because not all hosts
-            // need to return at the same time.
+            // A host remains part of the mass loss after others have returned, because the hosts
+            // need not return at the same time.
             let is_mass_loss = host.in_mass_loss
                 && !self.is(Mutant::IgnoresMassLoss)
                 && no_responders_for < self.settling_period();

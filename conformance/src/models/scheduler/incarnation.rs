@@ -233,7 +233,7 @@ impl Model {
         }
     }
 
-    /// Sends a start again that did not arrive, with the same content and to the same host.
+    /// Repeats a start that did not arrive, with the same content and on the same host.
     fn resend_start(&mut self, index: usize) {
         let elsewhere = self.is(Mutant::RetriesElsewhereWithSameId);
         let other = self.persisted.replicas.get(index).and_then(|replica| {

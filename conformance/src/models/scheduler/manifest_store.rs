@@ -14,12 +14,12 @@ use super::state::{PersistedState, Phase, Replica, durations};
 use super::validation::rejection_reason;
 use super::{Model, Mutant};
 
-/// Maximum number of files that a scan reads.
+/// Maximum number of directory entries that one scan reads.
 const FILES_MAX: usize = 10_000;
 /// File of the persisted state, in the state directory.
 const STATE_FILE: &str = ".state";
 
-/// A manifest as it was read last.
+/// A manifest as it was most recently read.
 #[derive(Debug)]
 struct ReadManifest {
     object: Value,
@@ -34,7 +34,7 @@ pub(super) struct ManifestStore {
     manifest_dir: PathBuf,
     state_dir: PathBuf,
     scanned_at: Option<Instant>,
-    /// Files by path: modification time, size and last valid content.
+    /// Files by path: modification time, size and most recent valid content.
     files: BTreeMap<PathBuf, (SystemTime, u64, Value)>,
     objects: Objects,
     /// Manifests by key of the object.
@@ -117,12 +117,9 @@ impl ManifestStore {
         Some(artifacts.entry(key.to_owned()).or_insert(image).clone())
     }
 
-    /// Returns the current revision of an owner if `revision` is an earlier one.
-    pub(super) fn revision_before_rollback(
-        &mut self,
-        owner: &str,
-        revision: &str,
-    ) -> Option<String> {
+    /// Records a new revision of an owner. If the owner returns to an earlier revision instead,
+    /// returns the most recent one.
+    pub(super) fn record_unless_rollback(&mut self, owner: &str, revision: &str) -> Option<String> {
         let history = self.revision_history.entry(owner.to_owned()).or_default();
         if history.last().map(String::as_str) != Some(revision) {
             if history.iter().any(|earlier| earlier == revision) {
@@ -133,8 +130,8 @@ impl ManifestStore {
         None
     }
 
-    /// Returns the revision of an owner before `revision`.
-    pub(super) fn previous_revision(&mut self, owner: &str, revision: &str) -> Option<String> {
+    /// Records the revision of an owner, and returns the revision before it.
+    pub(super) fn record_revision(&mut self, owner: &str, revision: &str) -> Option<String> {
         let history = self.revision_history.entry(owner.to_owned()).or_default();
         if history.last().map(String::as_str) != Some(revision) {
             history.push(revision.to_owned());
@@ -144,8 +141,8 @@ impl ManifestStore {
         history.get(previous).cloned()
     }
 
-    /// Returns the size of a set before its first rollout.
-    pub(super) fn replicas_before_rollout(
+    /// Records the size of a set before its first rollout, and returns it.
+    pub(super) fn record_initial_size(
         &mut self,
         owner: &str,
         replicas: usize,
@@ -161,8 +158,9 @@ impl ManifestStore {
         *settled
     }
 
-    /// Whether the replicas of an owner are counted as if none existed: `true` in the second call.
-    pub(super) fn counts_from_stale_cache(&mut self, owner: &str) -> bool {
+    /// Records a count of an owner's replicas. Returns `true` in the second call only: that count
+    /// is stale, as if no replica existed.
+    pub(super) fn take_stale_count(&mut self, owner: &str) -> bool {
         let first_call = format!("{owner} first");
         if self.mutant_marks.insert(first_call) {
             return false;
@@ -205,7 +203,7 @@ impl ManifestStore {
             {
                 continue;
             }
-            // A file that cannot be read or parsed keeps its last valid content.
+            // A file that cannot be read or parsed keeps its most recent valid content.
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             if let Ok(object) = serde_json::from_str(&text) {
                 self.files.insert(path, (stamp.0, stamp.1, object));
@@ -431,14 +429,14 @@ impl Model {
                 }
             }
             Some(Mutant::ForgetsRollouts) => {
-                let current: BTreeMap<String, String> = persisted
+                let kept_revisions: BTreeMap<String, String> = persisted
                     .replicas
                     .iter()
                     .map(|replica| (replica.owner.clone(), replica.revision.clone()))
                     .collect();
-                persisted
-                    .replicas
-                    .retain(|replica| current.get(&replica.owner) == Some(&replica.revision));
+                persisted.replicas.retain(|replica| {
+                    kept_revisions.get(&replica.owner) == Some(&replica.revision)
+                });
             }
             _ => {}
         }

@@ -153,9 +153,10 @@ named! {
         NeverSpreads "never-spreads" "Places everything on one host.";
         IgnoresLoad "ignores-load" "Ignores the load of hosts.";
         IgnoresImports "ignores-imports" "Ignores the interfaces that hosts offer.";
-        RequiresHttpImport "requires-http-import" "Looks for wasi:http in the imports of hosts.";
+        RequiresHttpImport "requires-http-import"
+            "Requires hosts to list wasi:http in their imports.";
         RequiresBaselineImports "requires-baseline-imports"
-            "Looks for the baseline in the imports of hosts.";
+            "Requires hosts to list the baseline in their imports.";
         IgnoresVersions "ignores-versions" "Ignores the versions of interfaces.";
         Rebalances "rebalances" "Moves a running workload when a host joins.";
         ExitsOnOutage "exits-on-outage" "Exits when the broker connection is lost.";
@@ -180,7 +181,7 @@ named! {
             "Exits when the broker is unavailable at its start.";
         TwoLeaders "two-leaders" "Acts while another instance is the leader.";
         StopsAllOnExit "stops-all-on-exit" "Stops all workloads when it exits.";
-        OneReplicaTooFew "one-replica-too-few" "Runs one replica less than wanted.";
+        OneReplicaTooFew "one-replica-too-few" "Runs one replica fewer than desired.";
         CountsFromStaleCache "counts-from-stale-cache" "Counts replicas from a stale cache.";
         ScaleUpRestarts "scale-up-restarts" "Restarts all replicas to grow a set.";
         IgnoresScaleDown "ignores-scale-down" "Stops nothing when a set shrinks.";
@@ -192,12 +193,13 @@ named! {
             "Treats a negative number of replicas as 0.";
         OneFailureRestartsAll "one-failure-restarts-all"
             "Restarts all replicas of a set when one fails.";
-        ShowsWantedAsReady "shows-wanted-as-ready" "Shows the wanted number of replicas as ready.";
+        ShowsWantedAsReady "shows-wanted-as-ready"
+            "Shows the desired number of replicas as ready.";
         LeavesOneReplica "leaves-one-replica" "Stops all replicas of a deleted set except one.";
         MissesRapidChange "misses-rapid-change" "Misses a change that follows soon after another.";
         IgnoresTemplateChange "ignores-template-change" "Keeps the first template.";
         StopsOldFirst "stops-old-first" "Stops old replicas before new ones are ready.";
-        UnboundedSurge "unbounded-surge" "Starts twice as many new replicas as wanted.";
+        UnboundedSurge "unbounded-surge" "Starts twice as many new replicas as desired.";
         ReplacesAllAtOnce "replaces-all-at-once" "Starts all new replicas at once.";
         CountsCreatedAsReady "counts-created-as-ready"
             "Counts new replicas as ready when they are created.";
@@ -214,10 +216,11 @@ named! {
         AcceptsUnknownPolicy "accepts-unknown-policy" "Treats an unknown policy as RollingUpdate.";
         IgnoresScaleDuringRollout "ignores-scale-during-rollout"
             "Misses a change of the size during a rollout.";
-        ForgetsRollouts "forgets-rollouts" "Keeps the replicas of one template only on a restart.";
+        ForgetsRollouts "forgets-rollouts"
+            "After a restart, keeps the replicas of only one template.";
         StartsWithoutSecret "starts-without-secret" "Omits values whose reference does not exist.";
         NeverRetriesReferences "never-retries-references"
-            "Does not look for a missing reference again.";
+            "Does not check again whether a missing reference exists.";
         FirstValueWins "first-value-wins" "Sends the first of several values.";
         UnresolvedInterfaceConfig "unresolved-interface-config"
             "Does not resolve the references of interfaces.";

@@ -135,13 +135,13 @@ impl Model {
                 Err(Blocked(reason)) => self.store.set_waiting_reason(&owner, Some(reason)),
             }
         }
-        let orphaned: Vec<usize> = (0..self.persisted.replicas.len())
+        let of_deleted_objects: Vec<usize> = (0..self.persisted.replicas.len())
             .filter(|index| {
                 let replica = self.persisted.replicas.get(*index);
                 replica.is_some_and(|replica| !self.persisted.accepted.contains_key(&replica.owner))
             })
             .collect();
-        self.delete_replicas(orphaned);
+        self.delete_replicas(of_deleted_objects);
         if self.is(Mutant::Rebalances) {
             self.rebalance();
         }
@@ -162,18 +162,18 @@ impl Model {
                 .iter()
                 .filter(|replica| replica.owner == owner)
         };
-        let current = own_replicas()
+        let ready_revision = own_replicas()
             .find(|replica| replica.is_ready())
             .map(|replica| replica.revision.clone());
-        let failing = own_replicas()
+        let failing_revision = own_replicas()
             .find(|replica| replica.failures > 0)
             .map(|replica| replica.revision.clone());
         let kept_revision = match self.options.mutant {
-            Some(Mutant::IgnoresTemplateChange) => current,
-            Some(Mutant::NeverLeavesBadTemplate) => failing,
-            Some(Mutant::NoRollback) => self
-                .store
-                .revision_before_rollback(&owner, &desired.revision),
+            Some(Mutant::IgnoresTemplateChange) => ready_revision,
+            Some(Mutant::NeverLeavesBadTemplate) => failing_revision,
+            Some(Mutant::NoRollback) => {
+                self.store.record_unless_rollback(&owner, &desired.revision)
+            }
             _ => None,
         };
         if let Some(revision) = kept_revision
@@ -183,9 +183,9 @@ impl Model {
         }
         if self.is(Mutant::IgnoresScaleDuringRollout) {
             let is_rolling = own_replicas().any(|replica| replica.revision != desired.revision);
-            desired.replicas =
-                self.store
-                    .replicas_before_rollout(&owner, desired.replicas, is_rolling);
+            desired.replicas = self
+                .store
+                .record_initial_size(&owner, desired.replicas, is_rolling);
         }
         if self.is(Mutant::RecreateOverlaps) {
             desired.recreate = false;
@@ -249,9 +249,7 @@ impl Model {
         };
         let target = match self.options.mutant {
             Some(Mutant::UnboundedSurge) if is_rolling => size * 2,
-            Some(Mutant::CountsFromStaleCache)
-                if self.store.counts_from_stale_cache(&desired.owner) =>
-            {
+            Some(Mutant::CountsFromStaleCache) if self.store.take_stale_count(&desired.owner) => {
                 size + new.len()
             }
             _ => size,
@@ -366,7 +364,7 @@ impl Model {
         if self.is(Mutant::StopsLastGoodTemplate) {
             let previous = self
                 .store
-                .previous_revision(&desired.owner, &desired.revision);
+                .record_revision(&desired.owner, &desired.revision);
             let older = ready.iter().copied().filter(|index| {
                 let replica = self.persisted.replicas.get(*index);
                 let revision = replica.map(|replica| replica.revision.clone());

@@ -13,7 +13,8 @@ pub(super) struct ReportedStatus {
     pub message: String,
 }
 
-/// Decodes the reply to a request for `id`; returns `None` if the reply counts as missing.
+/// Decodes the reply to a request for `id`; returns `None` if the reply is invalid, and so counts
+/// as missing (SCHED-ENC-012).
 pub(super) fn decode_status(
     payload: &[u8],
     id: &str,
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_permitted_encoding_of_a_reply_is_accepted() {
+    fn accepts_every_permitted_encoding_and_rejects_invalid_replies() {
         for valid in [
             r#"{"workloadStatus":{"workloadId":"a","workloadState":"WORKLOAD_STATE_RUNNING"}}"#,
             r#"{"workload_status":{"workload_id":"a","workload_state":2,"message":null,"x":{}}}"#,

@@ -215,7 +215,8 @@ impl RequestBuilder<'_> {
         config.insert("host-aliases".into(), json!(aliases.join(",")));
     }
 
-    /// Merges inline values, configurations and secrets, in this order; the last value wins.
+    /// Merges inline values, configurations and secrets, in this order; a later value replaces an
+    /// earlier one.
     fn config(&self, source: &Value) -> Result<Map<String, Value>, Blocked> {
         let mut values: Map<String, Value> = Map::new();
         let mut add = |more: Map<String, Value>| {

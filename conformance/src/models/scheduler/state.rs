@@ -37,12 +37,12 @@ pub(super) struct Replica {
     pub attempts: u32,
     /// Number of consecutive failures.
     pub failures: u32,
-    /// Host of the last failure.
+    /// Host of the most recent failure.
     pub last_failed_host: Option<String>,
     /// Earliest time of the next start.
     #[serde(skip, default = "Instant::now")]
     pub not_before: Instant,
-    /// Time of the last start or status request.
+    /// Time of the most recent start or status request.
     #[serde(skip, default = "Instant::now")]
     pub requested_at: Instant,
     /// Whether a status request is in flight.
@@ -97,7 +97,7 @@ pub(super) struct PendingStop {
     pub id: String,
     /// Host of the id.
     pub host: String,
-    /// Key of the replica's owner.
+    /// Key of the object that the replica belongs to.
     pub owner: String,
     /// Number of the replica that had the id.
     pub replica: u64,
@@ -117,19 +117,19 @@ pub(super) struct PendingStop {
 /// A host, as known from its heartbeats and replies.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
-    /// Latest heartbeat.
+    /// Most recent heartbeat.
     pub heartbeat: Value,
     /// Start time of the host's process.
     pub started_at: Option<String>,
-    /// Time of the last sign of life.
+    /// Time of the most recent sign of life.
     pub last_seen_at: Instant,
-    /// Time of the last heartbeat.
+    /// Time of the most recent heartbeat.
     pub last_heartbeat_at: Instant,
     /// Whether a heartbeat has arrived on the current connection.
     pub heartbeat_since_connect: bool,
     /// Time of the first of the consecutive no-responders replies, and their number.
     pub no_responders: Option<(Instant, u32)>,
-    /// Whether the no-responders replies are part of a mass loss.
+    /// Whether the host belongs to a mass loss: many hosts without responders at the same time.
     pub in_mass_loss: bool,
     /// Whether the host is lost.
     pub lost: bool,
@@ -156,7 +156,7 @@ pub(super) struct PersistedState {
     pub accepted: BTreeMap<String, Value>,
     /// Hosts that have received a start.
     pub hosts: BTreeSet<String>,
-    /// Number of the last replica.
+    /// Number of the most recently created replica.
     pub last_number: u64,
 }
 
@@ -180,17 +180,17 @@ pub(super) mod durations {
     pub const PROBE_ALL_INTERVAL: Duration = Duration::from_millis(500);
     /// Time of silence after which a host is lost.
     pub const LOST_AFTER: Duration = Duration::from_millis(5_500);
-    /// Timeout of the reply to a start.
+    /// Timeout for the reply to a start.
     pub const START_TIMEOUT: Duration = Duration::from_secs(60);
-    /// Timeout of the reply to a status request or a probe.
+    /// Timeout for the reply to a status request or a probe.
     pub const REPLY_TIMEOUT: Duration = Duration::from_secs(6);
-    /// Timeout of the reply to a stop.
+    /// Timeout for the reply to a stop.
     pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-    /// Time after which the status of an unanswered start is requested.
+    /// Time after a start without a reply at which the status is requested.
     pub const STATUS_AFTER_START: Duration = Duration::from_secs(2);
     /// Time that hosts have to return after a reconnect or a mass loss.
     pub const SETTLING_PERIOD: Duration = Duration::from_millis(11_000);
-    /// Time for which a detected mass loss affects more hosts.
+    /// Time after a mass loss in which further hosts without responders count as part of it.
     pub const MASS_LOSS_FOR: Duration = Duration::from_secs(2);
     /// Delay before a replacement that must not overlap with a replica on a lost host.
     pub const FENCE: Duration = Duration::from_secs(10);

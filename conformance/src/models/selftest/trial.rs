@@ -66,7 +66,7 @@ pub(super) enum TrialGroup {
     WholeScheduler,
 }
 
-/// Breakage that runs alone: its scheduler acts in the namespaces of other trials, where it would
+/// Breakage that runs alone, because its scheduler acts in the namespaces of other trials and would
 /// hide their faults.
 const EXCLUSIVE_BREAKAGE: &str = "touches-every-namespace";
 
@@ -179,7 +179,8 @@ impl Trial {
         covering.peek().is_some() && covering.all(|check| check.slow)
     }
 
-    /// Whether the name or the requirement id contains one of the texts, or there are none.
+    /// Whether the name or the requirement id contains one of the texts in `only`, or `only` is
+    /// empty.
     #[must_use]
     pub fn is_selected(&self, only: &[String]) -> bool {
         let name = self.name();

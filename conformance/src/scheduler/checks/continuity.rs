@@ -75,8 +75,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Time after the return of the broker in which no host may be declared lost. Only at the end of
-/// this time does `silence` begin.
+/// Time after the return of the broker in which no host may be declared lost, so that `silence`
+/// begins only at its end.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Returns the time limit for the replacement of workloads on a host that does not return.
@@ -99,12 +99,15 @@ async fn deploy_after_launch(
     Ok((set, running))
 }
 
+/// Launches the scheduler again.
 fn launch(cx: &ScenarioContext) -> Result<(), Blocked> {
     cx.scheduler()
         .launch()
         .map_err(|error| Blocked::harness_error("cannot launch the scheduler", &error))
 }
 
+/// Disconnects the scheduler and the hosts for 4 s, and checks that the same process then starts a
+/// new app in time.
 async fn short_outage(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     deploy_after_launch(cx, 2).await?;
@@ -128,6 +131,8 @@ async fn short_outage(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Disconnects the scheduler and the hosts for 3 min, and checks that the scheduler then starts and
+/// stops nothing.
 async fn long_outage(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
     deploy_after_launch(cx, 6).await?;
@@ -187,6 +192,7 @@ async fn deleted_during_outage(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Disconnects only the scheduler for 7 s, and checks that it starts and stops nothing.
 async fn scheduler_disconnected(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
     deploy_after_launch(cx, 6).await?;
@@ -221,6 +227,8 @@ async fn mass_disconnect(cx: &ScenarioContext) -> Flow {
         .await
 }
 
+/// Kills a host while the scheduler is disconnected, and checks that its workloads restart on other
+/// hosts.
 async fn host_lost_in_outage(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
     let (_, running) = deploy_after_launch(cx, 3).await?;
@@ -235,14 +243,15 @@ async fn host_lost_in_outage(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Kills a host that runs a workload. The scheduler certainly knows this host, but perhaps does not
-/// yet know a host without workloads.
+/// Kills a host that runs a workload, because the scheduler might not know a host without workloads
+/// yet.
 fn kill_host_with_workload(running: &[RunningWorkload]) {
     if let Some(workload) = running.first() {
         workload.host.kill();
     }
 }
 
+/// Kills and relaunches the scheduler, and checks that all workloads keep running under their ids.
 async fn killed(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (_, running) = deploy_after_launch(cx, 4).await?;
@@ -309,6 +318,8 @@ async fn killed_during_start(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deletes an app while the scheduler is down, and checks that a relaunched scheduler stops its
+/// workloads.
 async fn deleted_while_down(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, running) = deploy_after_launch(cx, 2).await?;
@@ -323,6 +334,8 @@ async fn deleted_while_down(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Kills a host while the scheduler is down, and checks that a relaunched scheduler restarts the
+/// workloads of the host.
 async fn host_lost_while_down(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (_, running) = deploy_after_launch(cx, 4).await?;
@@ -335,6 +348,8 @@ async fn host_lost_while_down(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Launches the scheduler while the broker is unreachable, and checks that it waits for the broker
+/// and then starts an app.
 async fn started_without_broker(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     cx.scheduler().kill().await;
@@ -355,11 +370,13 @@ async fn started_without_broker(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Runs two instances of the scheduler with the same store, and checks that an app of 4 replicas is
+/// started under 4 ids only.
 async fn two_instances(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
-    let another = cx.scheduler().launch_another();
-    let _another =
-        another.map_err(|error| Blocked::harness_error("cannot launch the scheduler", &error))?;
+    let second = cx.scheduler().launch_another();
+    let _second =
+        second.map_err(|error| Blocked::harness_error("cannot launch the scheduler", &error))?;
     cx.wait(Duration::from_secs(1)).await;
     cx.submit(&cx.deployment("app", 4)).await?;
     let within = cx.timings().act + cx.timings().reconnect;
@@ -380,6 +397,8 @@ async fn two_instances(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Stops the scheduler with its stop signal, and checks that it exits with code 0 and stops no
+/// workload.
 async fn graceful_shutdown(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     deploy_after_launch(cx, 2).await?;

@@ -111,6 +111,8 @@ async fn check_tolerated(
     Ok(())
 }
 
+/// Sends heartbeats and status replies with unknown fields at several levels, and checks that the
+/// scheduler ignores these fields.
 async fn unknown_fields(cx: &ScenarioContext) -> Flow {
     let import = json!({ "namespace": "acme", "package": "queue", "interfaces": ["push"], "futureField": 1 });
     let fields = json!({ "futureField": { "a": [1] }, "imports": [import] });
@@ -124,6 +126,8 @@ async fn unknown_fields(cx: &ScenarioContext) -> Flow {
     .await
 }
 
+/// Sends heartbeats and status replies with proto field names and a numeric state, and checks that
+/// the scheduler accepts them.
 async fn proto_names(cx: &ScenarioContext) -> Flow {
     let fields = json!({
         "friendlyName": null, "friendly_name": format!("{}-proto", cx.group()),
@@ -181,6 +185,8 @@ async fn integers(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Sends a heartbeat and a status reply in which fields are null, and checks that the scheduler
+/// treats these fields as unset.
 async fn nulls(cx: &ScenarioContext) -> Flow {
     // In a host configuration, null removes a field. This heartbeat must contain null, so it is
     // sent directly.
@@ -243,6 +249,8 @@ async fn nulls(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Sends heartbeats that cannot be decoded, and checks that the scheduler keeps running, leaves the
+/// running workloads alone and uses a new host.
 async fn malformed_heartbeats(cx: &ScenarioContext) -> Flow {
     let [a, _] = cx.start_hosts::<2>().await?;
     cx.submit(&cx.deployment("app", 2)).await?;
@@ -290,7 +298,7 @@ async fn malformed_heartbeats(cx: &ScenarioContext) -> Flow {
 /// An app must not become ready before it runs, and must run after a retry.
 async fn incomplete_replies(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
-    let other_id = status_reply("somebody-else", json!({}));
+    let other_id = status_reply("other-id", json!({}));
     let no_state = json!({ "workloadStatus": { "message": "?" } });
     for (number, body) in [
         json!({}),
@@ -339,6 +347,8 @@ async fn incomplete_replies(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits an app whose start exceeds the maximum payload of the broker, and checks that the status
+/// says so and that another app starts.
 async fn request_too_large(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     // Larger than the default maximum payload of a broker (1 MiB), and smaller than the maximum

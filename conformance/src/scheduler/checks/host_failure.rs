@@ -49,12 +49,14 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Returns a host on which one of the workloads runs.
+/// Returns a host that runs one of the workloads.
 fn victim(hosts: &[SimulatedHost], running: &[RunningWorkload]) -> Option<SimulatedHost> {
     let name = host_names(running).into_iter().next()?;
     hosts.iter().find(|host| host.name() == name).cloned()
 }
 
+/// Kills a host, and checks that its workloads restart on the other host in time and that no start
+/// is then sent to the lost host.
 async fn killed(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let (_, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
@@ -81,6 +83,8 @@ async fn killed(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Freezes a host with its connection open, and checks that its workloads restart on the healthy
+/// host.
 async fn frozen(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let (_, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
@@ -111,6 +115,8 @@ async fn frozen(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Pauses the heartbeats of a host that still replies, and checks that nothing is started or
+/// stopped.
 async fn missed_heartbeats(cx: &ScenarioContext) -> Flow {
     let [a, _] = cx.start_hosts::<2>().await?;
     cx.deploy("app", 4, SCHED_SCALE_001).await?;
@@ -122,6 +128,7 @@ async fn missed_heartbeats(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Disconnects a host several times for 400 ms, and checks that nothing is started or stopped.
 async fn brief_disconnect(cx: &ScenarioContext) -> Flow {
     let [a, _] = cx.start_hosts::<2>().await?;
     cx.deploy("app", 4, SCHED_SCALE_001).await?;
@@ -139,7 +146,8 @@ async fn brief_disconnect(cx: &ScenarioContext) -> Flow {
         .await
 }
 
-/// A serial host pulls an image for longer than `silence`, during which it sends nothing.
+/// A host that executes one command at a time pulls an image for longer than `silence`, and sends
+/// nothing during the pull.
 async fn long_start(cx: &ScenarioContext) -> Flow {
     let a = cx
         .start_host(
@@ -187,6 +195,8 @@ async fn slow_replies(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Disconnects a host until its workloads are replaced, reconnects it, and checks that its stale
+/// workloads are stopped and that it is used again.
 async fn returns(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;

@@ -50,6 +50,8 @@ fn offers() -> Value {
     ])
 }
 
+/// Submits a workload that sets every field, and checks that the start contains each field as the
+/// specification maps it.
 async fn every_field(cx: &ScenarioContext) -> Flow {
     cx.start_host(
         cx.host_config("a")
@@ -151,6 +153,8 @@ fn without_empty(value: Value) -> Value {
     }
 }
 
+/// Submits manifests with unusual but valid values, and checks that they are accepted and
+/// interpreted as specified.
 async fn unusual_values(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let app = cx
@@ -202,6 +206,8 @@ async fn unusual_values(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits objects with annotations, and checks that a start contains those of the template and
+/// none of kubectl.
 async fn annotations(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let last_applied = "kubectl.kubernetes.io/last-applied-configuration";
@@ -237,6 +243,8 @@ async fn annotations(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits apps with `kubernetes.service` and an HTTP interface, and checks that the in-cluster
+/// names of the service are added to the host aliases.
 async fn http_aliases(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let entry = |interface: &str, config: Value| json!({ "namespace": "wasi", "package": "http", "name": interface, "interfaces": [interface], "config": config });
@@ -312,6 +320,8 @@ async fn artifact(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deploys a workload and a set, and checks their conditions, host, environment, id and replica
+/// counts in the status.
 async fn status(cx: &ScenarioContext) -> Flow {
     let host = cx
         .start_host(

@@ -74,6 +74,8 @@ async fn check_runs_on(
     Ok(())
 }
 
+/// Submits an app whose host selector has two labels, and checks that it runs only on the host with
+/// both.
 async fn selector(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a").label("zone", "a"))
         .await?;
@@ -89,6 +91,8 @@ async fn selector(cx: &ScenarioContext) -> Flow {
     check_runs_on(cx, SCHED_PLACE_001, "app", 3, "b").await
 }
 
+/// Submits an app that fits no host, and checks that it waits with a reason and is started once
+/// when a fitting host joins.
 async fn no_feasible_host(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let app = cx
@@ -127,6 +131,8 @@ async fn no_feasible_host(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits apps that name an environment, and checks that they run only on hosts of that
+/// environment.
 async fn environment(cx: &ScenarioContext) -> Flow {
     cx.start_host(
         cx.host_config("a")
@@ -148,6 +154,8 @@ async fn environment(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits apps that name a host, and checks that they run only on this host, and only if their
+/// other conditions permit it.
 async fn host_id(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let b = cx.start_host(cx.host_config("b")).await?;
@@ -208,6 +216,7 @@ async fn invalid_host_id(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deploys 6 replicas on 3 identical hosts, and checks that each host runs 2 of them.
 async fn spread(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
     cx.wait_until_registered().await?;
@@ -218,6 +227,7 @@ async fn spread(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deploys workloads on an overloaded and an idle host, and checks that they run on the idle one.
 async fn load(cx: &ScenarioContext) -> Flow {
     cx.start_host(
         cx.host_config("a")
@@ -238,6 +248,7 @@ async fn load(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Returns an interface of `package`, as `NAMESPACE:PACKAGE`; an empty `version` is omitted.
 fn interface(package: &str, version: &str, name: &str) -> Value {
     let (namespace, package) = package.split_once(':').unwrap_or_default();
     let mut interface = json!({ "namespace": namespace, "package": package, "interfaces": [name] });
@@ -247,6 +258,8 @@ fn interface(package: &str, version: &str, name: &str) -> Value {
     interface
 }
 
+/// Submits an app that declares an interface, and checks that it runs only on the host that offers
+/// it, and that packages of the baseline need not be offered.
 async fn interfaces(cx: &ScenarioContext) -> Flow {
     let queue = interface("acme:queue", "1.0.0", "push");
     cx.start_host(cx.host_config("a")).await?;
@@ -276,6 +289,8 @@ async fn interfaces(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits an app that declares `wasi:http`, and checks that it runs on the host with an
+/// `httpPort`, not on the host that lists `wasi:http` in its imports.
 async fn http(cx: &ScenarioContext) -> Flow {
     let incoming = interface("wasi:http", "0.2.0", "incoming-handler");
     cx.start_host(
@@ -301,6 +316,8 @@ async fn http(cx: &ScenarioContext) -> Flow {
     check_runs_on(cx, SCHED_PLACE_013, "app", 3, "b").await
 }
 
+/// Submits apps that declare versions of an interface, and checks that each runs only on a host
+/// with a compatible version.
 async fn versions(cx: &ScenarioContext) -> Flow {
     let offers = |version: &str| json!([interface("acme:queue", version, "push")]);
     cx.start_host(

@@ -48,7 +48,7 @@ pub(super) async fn sent_workload(cx: &ScenarioContext, app: &str) -> Result<Val
     Ok(workload.unwrap_or_default())
 }
 
-/// Returns the value at a JSON pointer, or an empty map.
+/// Returns the value at a JSON pointer, or an empty object.
 pub(super) fn value_at(workload: &Value, pointer: &str) -> Value {
     workload
         .pointer(pointer)
@@ -56,6 +56,8 @@ pub(super) fn value_at(workload: &Value, pointer: &str) -> Value {
         .unwrap_or_else(|| json!({}))
 }
 
+/// Submits an app whose ConfigMap and Secret do not exist, and checks that it waits with a reason
+/// and is started once when both exist.
 async fn missing(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let (config, secret) = (cx.name("config"), cx.name("secret"));
@@ -88,6 +90,8 @@ async fn missing(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits an app with several values for the same keys, and checks that the last value of each key
+/// is sent.
 async fn precedence(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a").heartbeat_field(
         "imports",
@@ -147,6 +151,8 @@ async fn precedence(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits components with a pull secret for several registries, and checks that each image is sent
+/// with the credentials for its registry only.
 async fn pull_secret(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let secret = cx.name("pull");
@@ -209,6 +215,8 @@ async fn pull_secret(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Creates the referenced objects in another namespace only, and checks that the apps that
+/// reference them are not started.
 async fn namespace(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let name = cx.name("config");
@@ -229,6 +237,8 @@ async fn namespace(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Makes the start of an app with a secret fail, and checks that neither the status nor the log
+/// contains the value of the secret.
 async fn secret_not_shown(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
     let (name, value) = (cx.name("secret"), format!("hunter2-{}", cx.group()));

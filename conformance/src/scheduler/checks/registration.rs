@@ -64,6 +64,7 @@ async fn first_heartbeat(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Changes a label of a host, and checks that placement follows the most recent heartbeat.
 async fn latest_heartbeat(cx: &ScenarioContext) -> Flow {
     let host = cx
         .start_host(cx.host_config("a").label("zone", "a"))
@@ -86,6 +87,7 @@ async fn latest_heartbeat(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Starts two hosts with the same friendly name, and checks that workloads run on each.
 async fn same_friendly_name(cx: &ScenarioContext) -> Flow {
     let name = json!(format!("{}-shared-name", cx.group()));
     let a = cx
@@ -108,6 +110,8 @@ async fn same_friendly_name(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Starts a host whose friendly name and label are not valid Kubernetes names, and checks that a
+/// workload runs on it.
 async fn arbitrary_names(cx: &ScenarioContext) -> Flow {
     let name = format!("Host A_1 {}", "x".repeat(80));
     let host = cx
@@ -154,6 +158,8 @@ async fn mismatched_subject(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Starts hosts with invalid ids, and checks that a workload starts only when a host with a valid
+/// id joins.
 async fn invalid_id(cx: &ScenarioContext) -> Flow {
     for (number, id) in ["dotted.id", "ünïcode", "plus+id"].iter().enumerate() {
         let mut config = cx.host_config(&format!("invalid{number}"));
@@ -170,6 +176,8 @@ async fn invalid_id(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Restarts a host under the same id, and checks that its workloads restart in time under other
+/// ids.
 async fn restart_with_same_id(cx: &ScenarioContext) -> Flow {
     let a = cx.start_host(cx.host_config("a")).await?;
     let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;

@@ -56,6 +56,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Deploys 7 replicas, and checks that 7 run and that no more than 7 ids are wanted at any time.
 async fn exact_count(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<3>().await?;
     cx.submit(&cx.deployment("app", 7)).await?;
@@ -70,6 +71,8 @@ async fn exact_count(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Scales a set from 2 to 5 replicas, and checks that the first 2 keep running and that 3 are
+/// started.
 async fn scale_up(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
@@ -89,6 +92,8 @@ async fn scale_up(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Scales a set from 5 to 2 replicas, and checks that 3 are stopped, 2 keep running and none is
+/// started.
 async fn scale_down(cx: &ScenarioContext) -> Flow {
     for host in cx.start_hosts::<2>().await? {
         // With slow stops, the scheduler reconciles more than once while the replicas stop.
@@ -123,6 +128,8 @@ async fn scale_down(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Makes one of 4 replicas fail and scales the set to 3, and checks that the ready replicas keep
+/// running.
 async fn scale_down_unready_first(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let (set, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
@@ -165,6 +172,8 @@ async fn scale_down_unready_first(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Scales a set to 0 and then to 3 replicas, and checks the number of running replicas after each
+/// change.
 async fn scale_to_zero(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
@@ -182,6 +191,7 @@ async fn scale_to_zero(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Changes the number of replicas of a set to -1, and checks that nothing is started or stopped.
 async fn negative_count(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
@@ -193,6 +203,7 @@ async fn negative_count(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Makes one of 4 replicas fail, and checks that only this replica is replaced.
 async fn one_failure(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (_, running) = cx.deploy("app", 4, SCHED_SCALE_001).await?;
@@ -223,6 +234,8 @@ async fn one_failure(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Makes one of 3 replicas fail, and checks the expected and the ready number of replicas in the
+/// status before and after.
 async fn counts_shown(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let (set, running) = cx.deploy("app", 3, SCHED_SCALE_001).await?;
@@ -268,6 +281,7 @@ async fn counts_shown(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deletes a set, and checks that each of its replicas is stopped.
 async fn deleted(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, running) = cx.deploy("app", 5, SCHED_SCALE_001).await?;
@@ -279,6 +293,8 @@ async fn deleted(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Changes the size of a set 5 times in quick succession, and checks that the scheduler converges
+/// on the last size.
 async fn last_change(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let set = cx.deployment("app", 1);

@@ -60,9 +60,9 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Returns the time for which a rollout may make no progress: the maximum for one batch. The
-/// scheduler, which may just have been launched, starts a new replica, waits until it is ready,
-/// stops an old one, and waits for its end.
+/// Returns the maximum time of a rollout without progress: the time for one batch, in which a
+/// scheduler that has just been launched starts a new replica, waits until it is ready, stops an
+/// old one, and waits for its end.
 fn max_pause(timings: &Timings) -> Duration {
     timings.reconnect + timings.act + timings.poll + timings.act + timings.resend
 }
@@ -149,6 +149,8 @@ async fn deploy_slowly(
     Ok(set)
 }
 
+/// Changes the template of 6 replicas, and checks that all are replaced, that 6 run at any time,
+/// and that the surge is within its limit.
 async fn rolling_update(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<3>().await?;
     let set = deploy_slowly(cx, &hosts, 6).await?;
@@ -182,6 +184,8 @@ async fn rolling_update(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Rolls out a template that fails to start, and checks that the replicas of the old template keep
+/// running and that the status shows the failure.
 async fn failing_revision(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = deploy_slowly(cx, &hosts, 4).await?;
@@ -210,6 +214,8 @@ async fn failing_revision(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Rolls out two templates in succession that fail to start, and checks that the first template
+/// keeps running, and that a working template is then rolled out.
 async fn two_failing_revisions(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = deploy_slowly(cx, &hosts, 4).await?;
@@ -253,6 +259,7 @@ async fn two_failing_revisions(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Rolls out a second template, and checks that a return to the first one is rolled out as well.
 async fn rollback(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = deploy_slowly(cx, &hosts, 4).await?;
@@ -266,6 +273,8 @@ async fn rollback(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Changes the template under the policy Recreate, and checks that no new replica starts before the
+/// end of the old ones.
 async fn recreate(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = cx
@@ -274,7 +283,7 @@ async fn recreate(cx: &ScenarioContext) -> Flow {
     cx.submit(&set).await?;
     let running = cx.require_running("app", 3, SCHED_SCALE_001).await?;
     for host in &hosts {
-        // With ignored stops, the old workloads keep running for a while.
+        // With ignored stops, the old workloads keep running until the stops are repeated.
         host.add_rule(CommandRule::on("workload.stop", Reaction::Ignore).times(2));
     }
     cx.submit(&set.image(&cx.image("app", 2))).await?;
@@ -342,6 +351,7 @@ async fn fence(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits a deployment with an unknown policy, and checks that it is not started.
 async fn unknown_policy(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let set = cx
@@ -353,6 +363,8 @@ async fn unknown_policy(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Changes the number of replicas during a rollout, and checks that the rollout ends with the new
+/// number, all of the new template.
 async fn scaled_during_rollout(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = deploy_slowly(cx, &hosts, 4).await?;
@@ -374,6 +386,8 @@ async fn scaled_during_rollout(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Kills and relaunches the scheduler during a rollout, and checks that it finishes the rollout and
+/// leaves no other replica.
 async fn scheduler_killed(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<3>().await?;
     let set = deploy_slowly(cx, &hosts, 6).await?;

@@ -84,10 +84,11 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Payload that is not a message.
-const GARBAGE: &[u8] = b"\xff{\"workloadStatus\":";
+/// Reply that cannot be decoded.
+const MALFORMED_REPLY: &[u8] = b"\xff{\"workloadStatus\":";
 
-/// Checks that every id has a valid length and is used on one host only. Returns the number of ids.
+/// Checks that every id of the app has a valid length and is used on one host only. Returns the
+/// number of ids.
 fn check_ids(cx: &ScenarioContext) -> usize {
     let starts = cx.starts_of("app");
     let mut hosts_by_id: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -114,6 +115,8 @@ fn check_ids(cx: &ScenarioContext) -> usize {
     hosts_by_id.len()
 }
 
+/// Replaces, deletes and resubmits workloads, and checks that each incarnation has a valid id of
+/// its own, on one host only.
 async fn ids(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let set = cx.deployment("app", 3);
@@ -173,7 +176,7 @@ async fn malformed_reply(cx: &ScenarioContext) -> Flow {
     for host in cx.start_hosts::<2>().await? {
         host.add_rule(CommandRule::on(
             "workload.start",
-            Reaction::ExecuteThenReply(GARBAGE.into()),
+            Reaction::ExecuteThenReply(MALFORMED_REPLY.into()),
         ));
     }
     cx.submit(&cx.deployment("app", 1)).await?;
@@ -191,7 +194,9 @@ async fn malformed_reply(cx: &ScenarioContext) -> Flow {
 /// The first start is not executed. A start with the same id must have the same host and content.
 async fn retry_is_identical(cx: &ScenarioContext) -> Flow {
     for host in cx.start_hosts::<3>().await? {
-        host.add_rule(CommandRule::on("workload.start", Reaction::Reply(GARBAGE.into())).times(1));
+        host.add_rule(
+            CommandRule::on("workload.start", Reaction::Reply(MALFORMED_REPLY.into())).times(1),
+        );
     }
     cx.submit(&cx.deployment("app", 1)).await?;
     let within = cx.timings().act + cx.timings().retry;
@@ -214,6 +219,7 @@ async fn retry_is_identical(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Returns the beginning of a payload as text.
 fn text(payload: &[u8]) -> String {
     crate::wire::response::shortened(&String::from_utf8_lossy(payload), 200)
 }
@@ -222,12 +228,16 @@ fn text(payload: &[u8]) -> String {
 async fn retry_refused(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
     host.add_rule(
-        CommandRule::on("workload.start", Reaction::ExecuteThenReply(GARBAGE.into())).times(1),
+        CommandRule::on(
+            "workload.start",
+            Reaction::ExecuteThenReply(MALFORMED_REPLY.into()),
+        )
+        .times(1),
     );
     // Status replies reveal nothing until the stale reply below is in place.
     host.add_rule(CommandRule::on(
         "workload.status",
-        Reaction::Reply(GARBAGE.into()),
+        Reaction::Reply(MALFORMED_REPLY.into()),
     ));
     let app = cx.deployment("app", 1);
     cx.submit(&app).await?;
@@ -265,6 +275,8 @@ async fn retry_refused(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Makes every start fail, and checks that the app is not ready, that its status shows the message,
+/// and that starts are retried at a limited rate.
 async fn failing(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     let message = format!("no such image: {}-xyzzy", cx.group());
@@ -329,6 +341,8 @@ async fn failing(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Makes the first start on each host fail, and checks that the second start is sent to the other
+/// host.
 async fn retry_on_other_host(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     cx.wait_until_registered().await?;
@@ -357,6 +371,7 @@ async fn retry_on_other_host(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Makes a start and then a running workload fail, and checks that the id of each is stopped.
 async fn failed_is_stopped(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     for host in [&a, &b] {
@@ -526,6 +541,7 @@ async fn independent(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits a service with a negative `maxRestarts`, and checks that it is not started.
 async fn negative_restarts(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let service = json!({ "image": cx.image("app", 1), "maxRestarts": -1 });
@@ -537,6 +553,8 @@ async fn negative_restarts(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Submits an unchanged object again, the second time with its keys in another order, and checks
+/// that nothing is started or stopped.
 async fn resubmitted(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, _) = cx.deploy("app", 3, SCHED_SCALE_001).await?;
@@ -561,6 +579,8 @@ async fn resubmitted(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deploys and deletes the same object twice, and checks that its two incarnations have different,
+/// valid ids.
 async fn recreated(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<1>().await?;
     for _ in 0..2 {

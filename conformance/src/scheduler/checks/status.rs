@@ -36,6 +36,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Checks that the status of each running workload is polled at least every `poll`.
 async fn polled(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (_, running) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
@@ -65,6 +66,8 @@ async fn polled(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Puts running workloads into ERROR, NOT_FOUND and STOPPING, and checks that each is reported as
+/// not ready in time.
 async fn not_ready(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
     for (number, state) in [State::Error, State::NotFound, State::Stopping]
@@ -92,6 +95,8 @@ async fn not_ready(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Puts running workloads into ERROR and NOT_FOUND, and checks that each is started again in time
+/// under another id.
 async fn replaced(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     for (number, state) in [State::Error, State::NotFound].into_iter().enumerate() {
@@ -145,6 +150,8 @@ async fn single_timeout(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Puts a running workload into COMPLETED, and checks that it is reported as completed and is not
+/// started again.
 async fn completed(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let app = cx.workload("app");

@@ -44,6 +44,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Deletes one of two apps, and checks that only its workloads are stopped, and are not stopped
+/// again after NOT_FOUND.
 async fn deleted(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     // A workload of another scheduler, which must not be stopped, runs on each host.
@@ -121,6 +123,7 @@ fn replied_not_found(entries: &[Entry], id: &str) -> bool {
         })
 }
 
+/// Ignores the first two stops of a deleted workload, and checks that each is repeated in time.
 async fn resent(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
     let (set, running) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
@@ -225,6 +228,8 @@ async fn start_in_flight(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deletes a workload whose host is disconnected, and checks that the deletion is not delayed
+/// beyond the loss of the host.
 async fn lost_host(cx: &ScenarioContext) -> Flow {
     let host = cx.start_host(cx.host_config("a")).await?;
     let (set, _) = cx.deploy("app", 1, SCHED_SCALE_001).await?;
@@ -259,6 +264,7 @@ async fn deletion_shown(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deletes a set and a workload, and checks that nothing is started after the stops.
 async fn no_restart(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (set, _) = cx.deploy("app", 3, SCHED_SCALE_001).await?;

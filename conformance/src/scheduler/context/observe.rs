@@ -89,34 +89,33 @@ impl ScenarioContext {
         .await
     }
 
-    /// Waits until exactly `count` workloads of an app run, at most for `act`. If they do not, the
-    /// scenario is blocked.
+    /// Waits until exactly `count` workloads of an app run, at most for `act`.
     ///
     /// # Errors
-    /// The workloads do not run in time, which violates `owner`.
+    /// The workloads do not run in time. This violates `blocked_by` and blocks the scenario.
     pub async fn require_running(
         &self,
         app: &str,
         count: usize,
-        owner: Requirement,
+        blocked_by: Requirement,
     ) -> Result<Vec<RunningWorkload>, Blocked> {
         let waited = self.wait_for_running(app, count, self.timings().act).await;
-        waited.or_blocked(self, owner)
+        waited.or_blocked(self, blocked_by)
     }
 
     /// Submits a deployment and waits until all its replicas run.
     ///
     /// # Errors
-    /// The replicas do not run in time, which violates `owner`.
+    /// The replicas do not run in time. This violates `blocked_by` and blocks the scenario.
     pub async fn deploy(
         &self,
         app: &str,
         replicas: usize,
-        owner: Requirement,
+        blocked_by: Requirement,
     ) -> Result<(Manifest, Vec<RunningWorkload>), Blocked> {
         let manifest = self.deployment(app, i64::try_from(replicas).unwrap_or(i64::MAX));
         self.submit(&manifest).await?;
-        let running = self.require_running(app, replicas, owner).await?;
+        let running = self.require_running(app, replicas, blocked_by).await?;
         Ok((manifest, running))
     }
 
@@ -254,7 +253,7 @@ pub fn describe(workloads: &[RunningWorkload]) -> String {
     words.join(", ")
 }
 
-/// Time for which the suite waits for a start that must not happen.
+/// Time for which the suite observes that an app is not started.
 const NO_START_WINDOW: Duration = Duration::from_millis(2_500);
 
 /// Claims that many scenarios share.
@@ -386,9 +385,10 @@ impl ScenarioContext {
         max_wanted_ids(commands.into_iter().filter(|(_, id)| ids.contains(id)))
     }
 
-    /// Returns the commands in the order of sending, or `None` if the tap has not seen all commands
-    /// or has not kept their payloads.
+    /// Returns the commands in the order of sending, or `None` if the tap has not recorded all
+    /// commands with their payloads.
     fn sent_commands(&self) -> Option<Vec<(StartOrStop, String)>> {
+        // Only a scheduler that the suite launches connects through the tap.
         self.scheduler().process()?;
         let mut commands = Vec::new();
         for frame in self.scheduler().bus.tap().frames_since(self.mark) {

@@ -9,11 +9,12 @@ use crate::check::wait::seconds;
 use crate::scheduler::simulated_host::SimulatedHost;
 use crate::spec::requirements::Requirement;
 
-/// Maximum number of outages. Some of them may take too long on a busy machine.
+/// Maximum number of outages per claim. On a busy machine, some of them take too long to be judged.
 const ATTEMPTS: u32 = 8;
-/// Time without a start or stop after which the scheduler has finished earlier work.
+/// Quiet period: time without a start or stop, after which the scheduler is assumed to have
+/// finished earlier work.
 const QUIET_PERIOD: Duration = Duration::from_secs(3);
-/// Maximum time until no start or stop has been sent for [`QUIET_PERIOD`].
+/// Maximum wait for a [`QUIET_PERIOD`].
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
 
 /// Maximum time between the first and the last disconnect of simultaneous outages.
@@ -23,7 +24,7 @@ const MAX_SPREAD: Duration = Duration::from_millis(500);
 struct OutageTiming {
     /// Time between the first and the last disconnect.
     spread: Duration,
-    /// Time until all hosts were connected again: a host may have been unreachable for this long.
+    /// Time until all hosts were connected again, the maximum for which a host was unreachable.
     duration: Duration,
 }
 
@@ -36,16 +37,16 @@ pub struct HostOutage<'h> {
     pub duration: Duration,
     /// Duration above which an outage is not judged: the suite was too slow to reconnect the hosts.
     pub max_duration: Duration,
-    /// Number of outages to judge. With several outages, the scheduler probably polls a host during
-    /// one of them.
+    /// Number of outages to judge. More outages make it likely that the scheduler polls a host
+    /// during one of them.
     pub times: u32,
 }
 
 impl ScenarioContext {
     /// Disconnects hosts for a moment, and claims that the scheduler starts and stops nothing from
     /// the disconnect until `window` after their return. On a slow machine, an outage may last so
-    /// long that the scheduler may declare the hosts lost. After such an outage, `redeploy` places
-    /// workloads on the hosts again, before the next attempt.
+    /// long that the scheduler is permitted to declare the hosts lost. After such an outage,
+    /// `redeploy` places workloads on the hosts again, before the next attempt.
     ///
     /// # Errors
     /// Every outage took too long on this machine, or the broker does not respond.
@@ -120,8 +121,8 @@ impl ScenarioContext {
         let quiet = self.eventually(QUIET_WITHIN, "nothing is started or stopped", || {
             let since = Instant::now().checked_sub(QUIET_PERIOD);
             let commands = since.map(|since| self.journal.starts_and_stops_since(since));
-            let last = commands.unwrap_or_default().pop();
-            std::future::ready(last.map_or(Ok(()), Err))
+            let most_recent = commands.unwrap_or_default().pop();
+            std::future::ready(most_recent.map_or(Ok(()), Err))
         });
         // Commands after this time are judged together with the next outage.
         let _ = quiet.await;

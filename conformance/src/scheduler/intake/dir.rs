@@ -10,7 +10,8 @@ use crate::scheduler::manifest::{Key, Manifest};
 
 /// Maximum size of a status file: the maximum size of an object in Kubernetes.
 const MAX_BYTES: u64 = 4 << 20;
-/// Maximum depth of directories below that of the status files: namespace, kind and name.
+/// Maximum depth of directories below the status directory. A layout with directories for
+/// namespace, kind and name needs 3.
 const MAX_DEPTH: usize = 4;
 
 /// A directory of manifests.
@@ -80,8 +81,8 @@ impl DirIntake {
             .join(format!("{namespace}.{}.{name}.json", kind.to_lowercase()))
     }
 
-    /// Reads every file below the status directory whose stem is wanted, in any layout.
-    fn objects(&self, wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+    /// Reads every file below the status directory whose stem `matches` selects, in any layout.
+    fn objects(&self, matches: impl Fn(&str) -> bool) -> Vec<Value> {
         let mut directories = vec![(self.status.clone(), 0)];
         let mut objects = Vec::new();
         while let Some((directory, depth)) = directories.pop() {
@@ -100,7 +101,7 @@ impl DirIntake {
                     directories.push((path, depth + 1));
                 } else if path
                     .file_stem()
-                    .is_some_and(|stem| wanted(&stem.to_string_lossy()))
+                    .is_some_and(|stem| matches(&stem.to_string_lossy()))
                 {
                     objects.extend(read(&path));
                 }
@@ -110,7 +111,8 @@ impl DirIntake {
     }
 }
 
-/// Reads an object. Returns `None` if the file is just being replaced.
+/// Reads an object. Returns `None` if the file is too large or invalid, for example because it is
+/// being replaced.
 fn read(path: &Path) -> Option<Value> {
     if std::fs::metadata(path).ok()?.len() > MAX_BYTES {
         return None;

@@ -12,7 +12,7 @@ use crate::scheduler::manifest::{Key, Manifest};
 use crate::testbed::program::expand_placeholders;
 use crate::wire::response::shortened;
 
-/// Time limit for a command.
+/// Time limit for one execution of a command.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);
 
 /// Commands with the placeholders `{kind}`, `{namespace}`, `{name}` and `{replicas}`.
@@ -20,11 +20,11 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(30);
 pub struct ExecConfig {
     /// Submits an object, which is JSON on standard input.
     pub submit: Vec<String>,
-    /// Changes the number of replicas. Without it, the object is submitted again.
+    /// Changes the number of replicas. Without this command, the object is submitted again.
     pub scale: Option<Vec<String>>,
     /// Deletes an object.
     pub delete: Vec<String>,
-    /// Prints an object with its status as JSON, or nothing.
+    /// Prints an object with its status as JSON, or nothing if the object does not exist.
     pub observe: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl ExecIntake {
             .map(|_| ())
     }
 
-    /// Changes the number of replicas. Returns `None` if there is no command for it.
+    /// Changes the number of replicas. Returns `None` if no command for it is configured.
     ///
     /// # Errors
     /// The command fails.

@@ -20,8 +20,8 @@ use crate::scheduler::manifest::{Key, Manifest, NAMESPACE};
 
 /// Field manager of the fields that the suite writes.
 const FIELD_MANAGER: &str = "berth-conformance";
-/// Time for which a request is retried. For a new definition or under load, an API server may
-/// return 429 or 500.
+/// Time for which a request is retried, because an API server may return 429 or 500 under load or
+/// for a new custom resource definition.
 const RETRY_FOR: Duration = Duration::from_secs(10);
 /// Delay between two attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ const KINDS_WITH_FINALIZERS: [&str; 7] = [
 /// Kinds of a deployment and its children.
 const DEPLOYMENT_KINDS: [&str; 3] = ["WorkloadDeployment", "WorkloadReplicaSet", "Workload"];
 
-/// Kind, group, version and plural.
+/// Supported resources: kind, group, version and plural.
 const RESOURCES: [(&str, &str, &str, &str); 12] = [
     ("Artifact", GROUP, "v1alpha1", "artifacts"),
     ("Host", GROUP, "v1alpha1", "hosts"),
@@ -64,6 +64,7 @@ const RESOURCES: [(&str, &str, &str, &str); 12] = [
     ("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"),
     ("Lease", "coordination.k8s.io", "v1", "leases"),
 ];
+/// API group of the custom resources.
 const GROUP: &str = "runtime.wasmcloud.dev";
 
 /// Open kube intake: one namespace for the manifests in `default`, and other namespaces that the
@@ -72,7 +73,7 @@ const GROUP: &str = "runtime.wasmcloud.dev";
 pub struct KubeIntake {
     client: Client,
     base_namespace: String,
-    /// Namespaces that were created by the intake, and are deleted at the end.
+    /// Namespaces that the intake has created. [`KubeIntake::close`] deletes them.
     created_namespaces: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -119,8 +120,8 @@ impl KubeIntake {
         }
     }
 
-    /// Applies an object as its only author, which removes fields that are no longer in the
-    /// manifest.
+    /// Creates or replaces an object by server-side apply. Removes fields that the suite has set
+    /// earlier and that are no longer in the manifest.
     ///
     /// # Errors
     /// The API server refuses the object.
@@ -137,7 +138,7 @@ impl KubeIntake {
         match retry_transient(|| api.patch(&key.name, &parameters, &patch)).await {
             Ok(_) => Ok(()),
             // Apply rejects lists with duplicate keys, which create accepts.
-            Err(source) if is_untyped(&source) => self.create(&key, &object).await,
+            Err(source) if is_apply_rejection(&source) => self.create(&key, &object).await,
             Err(source) => Err(request_error(&key, source)),
         }
     }
@@ -287,8 +288,8 @@ impl KubeIntake {
         Ok(found)
     }
 
-    /// Deletes every namespace that the intake has created, and removes the finalizers in it. The
-    /// scheduler has ended.
+    /// Deletes every namespace that the intake has created, and removes the finalizers of the
+    /// objects in it, which a scheduler that has ended no longer removes.
     pub async fn close(&self) {
         let namespaces = std::mem::take(&mut *self.lock_created());
         join_all(
@@ -329,7 +330,8 @@ impl KubeIntake {
         Ok(())
     }
 
-    /// Deletes a namespace. Best effort: objects that cannot be deleted remain.
+    /// Deletes a namespace and removes the finalizers of its objects. After an error, objects may
+    /// remain.
     async fn delete_namespace(&self, namespace: &str) {
         let key = Key::new("Namespace", namespace);
         let _ = self.delete(&key).await;
@@ -421,12 +423,12 @@ where
 }
 
 fn is_transient(error: &kube::Error) -> bool {
-    matches!(code(error), Some(409 | 429 | 500 | 503 | 504)) && !is_untyped(error)
+    matches!(code(error), Some(409 | 429 | 500 | 503 | 504)) && !is_apply_rejection(error)
 }
 
-/// Returns whether the API server cannot apply an object, which has the status code of an internal
-/// error.
-fn is_untyped(error: &kube::Error) -> bool {
+/// Returns whether the error means that the API server cannot apply this object at all. Its status
+/// code is that of a transient internal error.
+fn is_apply_rejection(error: &kube::Error) -> bool {
     let text = "failed to create typed patch object";
     matches!(error, kube::Error::Api(status) if status.message.contains(text))
 }

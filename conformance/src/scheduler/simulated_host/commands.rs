@@ -1,4 +1,4 @@
-//! Execution of commands by a simulated host: as its rules say, otherwise as a host of its flavor.
+//! Execution of commands by a simulated host: by its rules, or else like a host of its flavor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,7 +181,7 @@ impl Execution {
         })
     }
 
-    /// Reserves the id. Returns an error reply if it is in use.
+    /// Claims the id. Returns an error reply if the id is in use.
     fn claim(&self) -> Result<(), HostReply> {
         let mut host = self.inner.state();
         if host.workloads.contains_key(&self.received.id) {
@@ -198,7 +198,8 @@ impl Execution {
         Ok(())
     }
 
-    /// Sets the workload to RUNNING, unless it has been stopped in the meantime.
+    /// Sets the workload to RUNNING. Returns `false` and does nothing if the workload has been
+    /// stopped since its start.
     fn mark_running(&self) -> bool {
         let mut host = self.inner.state();
         let workload = host.workloads.get_mut(&self.received.id);

@@ -13,7 +13,8 @@ pub enum Reaction {
     Ignore,
     /// Executes the command, and sends no reply.
     DropReply,
-    /// Executes the command and replies after a delay. A serial host does nothing else meanwhile.
+    /// Executes the command and replies, both after a delay. A host that executes one command at a
+    /// time does nothing else during the delay.
     Delay(Duration),
     /// Executes the command at once, and replies after a delay.
     DelayReply(Duration),
@@ -30,7 +31,7 @@ pub enum Reaction {
     },
     /// Replies to a start with STARTING at once, and runs the workload after this duration.
     Starting(Duration),
-    /// Executes the command and replies, as a host without rules does. Earlier rules do not apply.
+    /// Executes the command and replies, like a host without rules, even if earlier rules match.
     Normal,
 }
 
@@ -104,7 +105,7 @@ impl Script {
         self.0.clear();
     }
 
-    /// Returns the reaction to a command, and counts the use of its rule.
+    /// Returns the reaction to a command, if a rule matches, and counts the use of that rule.
     pub fn take(&mut self, received: &ReceivedCommand) -> Option<Reaction> {
         let rule = self
             .0

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     /// Minimal tables of a valid target file.
-    const HEAD: &str = "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n";
+    const MINIMAL_TABLES: &str = "[target]\nname = \"a\"\n[launch]\ncommand = [\"x\"]\n";
 
     fn read(text: &str) -> Result<Target, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn scale_command_is_optional() {
         let without_scale = format!(
-            "{HEAD}[intake]\nkind = \"exec\"\nsubmit = [\"s\"]\ndelete = [\"d\"]\nobserve = [\"o\"]\n"
+            "{MINIMAL_TABLES}[intake]\nkind = \"exec\"\nsubmit = [\"s\"]\ndelete = [\"d\"]\nobserve = [\"o\"]\n"
         );
         let target = read(&without_scale).unwrap();
         assert!(matches!(target.intake, IntakeConfig::Exec(_)));
@@ -225,17 +225,23 @@ mod tests {
     fn error_describes_mistake() {
         for (text, expected) in [
             (
-                format!("{HEAD}[timings]\nakt_ms = 1"),
+                format!("{MINIMAL_TABLES}[timings]\nakt_ms = 1"),
                 "did you mean `act_ms`",
             ),
-            (format!("{HEAD}[timings]\nact_ms = 60000"), "at most 10000"),
+            (
+                format!("{MINIMAL_TABLES}[timings]\nact_ms = 60000"),
+                "at most 10000",
+            ),
             (
                 "[target]\nname = \"a\"".to_owned(),
                 "exactly one of [launch] and [running]",
             ),
-            (format!("{HEAD}comand = [\"x\"]"), "did you mean `command`"),
             (
-                format!("{HEAD}stop_signal = \"SIGTER\""),
+                format!("{MINIMAL_TABLES}comand = [\"x\"]"),
+                "did you mean `command`",
+            ),
+            (
+                format!("{MINIMAL_TABLES}stop_signal = \"SIGTER\""),
                 "did you mean `SIGTERM`",
             ),
             ("not toml".to_owned(), "invalid scheduler target file"),

@@ -48,8 +48,8 @@ pub enum LaunchError {
 pub struct TappedBus {
     /// The broker.
     pub broker: RunningBroker,
-    scheduler: Tap,
-    hosts: Tap,
+    scheduler_tap: Tap,
+    hosts_tap: Tap,
 }
 
 impl TappedBus {
@@ -59,44 +59,44 @@ impl TappedBus {
     /// The broker or a tap does not start.
     pub async fn start(choice: &BrokerChoice) -> Result<TappedBus, LaunchError> {
         let broker = broker::start(choice).await?;
-        let scheduler = Tap::start(broker.addr).await?;
-        let hosts = Tap::start(broker.addr).await?;
+        let scheduler_tap = Tap::start(broker.addr).await?;
+        let hosts_tap = Tap::start(broker.addr).await?;
         Ok(TappedBus {
             broker,
-            scheduler,
-            hosts,
+            scheduler_tap,
+            hosts_tap,
         })
     }
 
     /// Tap between the scheduler and the broker.
     pub fn tap(&self) -> &Tap {
-        &self.scheduler
+        &self.scheduler_tap
     }
 
     /// URL to which simulated hosts connect.
     pub fn hosts_url(&self) -> String {
-        self.url(&self.hosts)
+        self.url(&self.hosts_tap)
     }
 
-    /// Disconnects the scheduler from the broker until the guard is restored.
+    /// Disconnects the scheduler from the broker until the returned outage is restored.
     pub async fn disconnect_scheduler(&self) -> Outage {
-        self.scheduler.start_outage(OutageMode::Refuse).await
+        self.scheduler_tap.start_outage(OutageMode::Refuse).await
     }
 
-    /// Disconnects every host from the broker until the guard is restored.
+    /// Disconnects every host from the broker until the returned outage is restored.
     pub async fn disconnect_hosts(&self) -> Outage {
-        self.hosts.start_outage(OutageMode::Refuse).await
+        self.hosts_tap.start_outage(OutageMode::Refuse).await
     }
 
     /// Returns the number of open connections of hosts.
     pub fn host_connections(&self) -> usize {
-        self.hosts.connections()
+        self.hosts_tap.connections()
     }
 
     /// Waits until no host is connected, at most for `within`.
     pub async fn wait_for_host_disconnects(&self, within: Duration) {
         // Remaining connections are dropped with the broker.
-        let _ = tokio::time::timeout(within, self.hosts.wait_until_disconnected()).await;
+        let _ = tokio::time::timeout(within, self.hosts_tap.wait_until_disconnected()).await;
     }
 
     fn url(&self, tap: &Tap) -> String {
@@ -168,8 +168,8 @@ impl RunningScheduler {
         Ok(())
     }
 
-    /// Waits until the scheduler has subscribed to heartbeats, at most for `within`. The scheduler
-    /// cannot receive heartbeats from before its subscription.
+    /// Waits until the scheduler has subscribed to heartbeats, at most for `within`, because it
+    /// cannot receive heartbeats that are sent before its subscription.
     pub async fn wait_until_subscribed(&self, within: Duration) {
         if self.process().is_none() {
             return;
@@ -229,7 +229,8 @@ impl RunningScheduler {
         }
     }
 
-    /// Stops the process, and kills it after `grace`. Returns whether it exited in time.
+    /// Stops the process with its stop signal. If the process still runs after `grace`, kills it
+    /// and returns `false`.
     pub async fn stop(&self, grace: Duration) -> bool {
         let process = self.lock().take();
         let signal = self
@@ -278,7 +279,7 @@ fn values(
 ) -> Vec<(String, String)> {
     let kubeconfig = kubeconfig(intake).unwrap_or_default();
     let values = [
-        ("nats_url", bus.url(&bus.scheduler)),
+        ("nats_url", bus.url(&bus.scheduler_tap)),
         ("dir", dir.display().to_string()),
         ("kubeconfig", kubeconfig),
         ("namespace", namespace.to_owned()),

@@ -12,8 +12,8 @@ use super::request_log::LoggedRequest;
 
 /// Maximum number of log entries per repository, in case a host retries without pause.
 const MAX_LOG_ENTRIES: usize = 20_000;
-/// Maximum number of repositories, including requested ones without content. A suite uses a few
-/// hundred.
+/// Maximum number of repositories per registry, including requested ones without content. A suite
+/// uses a few hundred.
 const MAX_REPOSITORIES: usize = 10_000;
 
 /// All repositories of a registry, shared by its listeners.

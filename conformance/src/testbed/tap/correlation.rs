@@ -8,10 +8,11 @@ use bytes::Bytes;
 
 use super::frame::{CorrelatedRequest, Frame};
 
-/// Maximum number of remembered requests. Older ones have timed out long ago.
+/// Maximum number of remembered requests. The oldest are forgotten first, because they timed out
+/// long ago.
 const REQUESTS_MAX: usize = 16 * 1024;
-/// Remembered part of a request's payload: the id is near its beginning, and has at most 256 bytes
-/// in a request that a host accepts.
+/// Maximum size of the remembered part of a request's payload. The part contains the id, which is
+/// near the beginning and has at most 256 bytes in a request that a host accepts.
 const PAYLOAD_BYTES_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl Correlation {
         };
         // Copied: the texts of the frame share memory with its payload.
         let reply = Text::from(reply.as_str());
-        // If several requests have the same reply subject, the latest one counts.
+        // If several requests have the same reply subject, a reply belongs to the most recent one.
         if self
             .requests
             .insert(reply.clone(), Arc::new(request))

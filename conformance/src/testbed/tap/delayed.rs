@@ -55,7 +55,7 @@ impl<Op> DelayQueue<Op> {
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.frames
             .iter()
-            .filter_map(|frame| frame.until.time())
+            .filter_map(|frame| frame.until.due_at())
             .min()
     }
 
@@ -66,14 +66,14 @@ impl<Op> DelayQueue<Op> {
             .frames
             .extract_if(.., |frame| frame.until.is_over(now))
             .collect();
-        due.sort_by_key(|frame| frame.until.time());
+        due.sort_by_key(|frame| frame.until.due_at());
         self.bytes -= due.iter().map(|frame| frame.bytes).sum::<usize>();
         due.into_iter().map(|frame| frame.op).collect()
     }
 }
 
 impl Until {
-    fn time(&self) -> Option<Instant> {
+    fn due_at(&self) -> Option<Instant> {
         match self {
             Self::Time(at) => Some(*at),
             Self::Release(_) => None,
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_leave_when_due_and_free_their_space() {
+    fn removes_due_frames_and_frees_their_space() {
         let now = Instant::now();
         let at = |ms| Until::Time(now + Duration::from_millis(ms));
         let mut queue = DelayQueue::new();

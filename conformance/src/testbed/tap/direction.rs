@@ -21,11 +21,12 @@ pub(super) trait DirectionCodec: Send + 'static {
     /// Replaces the payload of a message by the result of `new_payload`. Other operations are
     /// returned unchanged.
     fn map_payload(op: Self::Op, new_payload: &dyn Fn(&Bytes) -> Bytes) -> Self::Op;
-    /// Applies the changes that every frame of this direction needs.
-    fn adjust(op: Self::Op) -> Self::Op;
+    /// Removes from an operation the addresses through which the target could bypass the tap.
+    fn hide_other_servers(op: Self::Op) -> Self::Op;
 }
 
-/// Limits of the most permissive broker: the tap itself judges no sizes, in either direction.
+/// Limits of the most permissive broker, in both directions, because the tap enforces no size
+/// limits of its own.
 const LIMITS: Limits = Limits::for_servers();
 
 /// Codec for frames from the target to the bus.
@@ -67,7 +68,7 @@ impl DirectionCodec for FromTarget {
         }
     }
 
-    fn adjust(op: ClientOp) -> ClientOp {
+    fn hide_other_servers(op: ClientOp) -> ClientOp {
         op
     }
 }
@@ -111,7 +112,7 @@ impl DirectionCodec for ToTarget {
         }
     }
 
-    fn adjust(op: ServerOp) -> ServerOp {
+    fn hide_other_servers(op: ServerOp) -> ServerOp {
         match op {
             ServerOp::Info(json) => ServerOp::Info(without_other_servers(json)),
             other => other,

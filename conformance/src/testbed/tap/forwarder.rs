@@ -182,7 +182,7 @@ impl<D: DirectionCodec> Forwarder<D> {
             }
             decision
         });
-        let op = D::adjust(op);
+        let op = D::hide_other_servers(op);
         let Some(Decision { action, rule }) = decision else {
             D::encode(&op, &mut self.output);
             return false;
@@ -226,7 +226,7 @@ impl<D: DirectionCodec> Forwarder<D> {
     }
 }
 
-/// Waits until no freeze is active. Returns false if the connection is closed meanwhile.
+/// Waits until no freeze is active. Returns false if the connection is closed during the wait.
 async fn wait_while_frozen(
     faults: &mut watch::Receiver<FaultState>,
     cancel: &CancellationToken,

@@ -106,7 +106,7 @@ async fn serve(
         }
     }
     let _counted = Counted::new(faults);
-    let connection = shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+    let connection = shared.opened_connections.fetch_add(1, Ordering::Relaxed) + 1;
     let record = |kind, text: &str| {
         shared.recording.add(
             Frame::with_text(connection, Direction::FromTarget, kind, text),
@@ -116,7 +116,7 @@ async fn serve(
     record(FrameKind::Opened, "");
     let bus = tokio::select! {
         () = cancel.cancelled() => return record(FrameKind::Closed, "the tap stopped"),
-        () = outage(faults) => return record(FrameKind::Closed, "outage"),
+        () = wait_for_outage(faults) => return record(FrameKind::Closed, "outage"),
         bus = connect(upstream) => bus,
     };
     match bus {
@@ -163,7 +163,7 @@ async fn forward(
     );
     let reason = tokio::select! {
         () = cancel.cancelled() => "the tap stopped".to_owned(),
-        () = outage(&shared.faults) => "outage".to_owned(),
+        () = wait_for_outage(&shared.faults) => "outage".to_owned(),
         reason = run_both(&mut outbound, &mut inbound, &cancel) => reason,
     };
     cancel.cancel();
@@ -215,7 +215,7 @@ fn describe(end: &End, side: &str) -> String {
     }
 }
 
-async fn outage(faults: &Faults) {
+async fn wait_for_outage(faults: &Faults) {
     faults.wait_for(|state| state.outage.is_some()).await;
 }
 

@@ -91,10 +91,10 @@ impl Recording {
         let decision = decide(&mut frame);
         let frame = Arc::new(frame);
         recorded.push(frame.clone());
-        // Under the lock, so that subscribers receive the frames in order.
+        // Sent while the lock is held, so that subscribers receive the frames in order.
         if self.live.receiver_count() > 0 {
             let live = recorded.live_frame(frame, self.live.len());
-            // The last subscriber may have unsubscribed.
+            // The only subscriber may have unsubscribed.
             let _ = self.live.send(live);
         }
         let next = recorded.next;

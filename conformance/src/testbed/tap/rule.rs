@@ -247,7 +247,7 @@ impl Rules {
     /// Returns the action of the first rule that applies, and records it in the frame.
     pub(super) fn decide(&self, frame: &mut Frame) -> Option<Decision> {
         let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
-        let rule = active.iter().find(|active| active.applies_to(frame))?;
+        let rule = active.iter().find(|active| active.count_and_match(frame))?;
         frame.disposition = rule.rule.action.disposition();
         Some(Decision {
             action: rule.rule.action.clone(),
@@ -283,8 +283,10 @@ impl ActiveRule {
         matched.saturating_sub(self.rule.skip).min(self.rule.times)
     }
 
-    /// Returns whether the rule applies to the message. Counts the message if it matches.
-    fn applies_to(&self, frame: &Frame) -> bool {
+    /// Counts the message if it satisfies the conditions of the rule. Returns whether the action
+    /// applies to it: the first `skip` counted messages are left unchanged, and the next `times`
+    /// messages are not.
+    fn count_and_match(&self, frame: &Frame) -> bool {
         if self.is_released() || !self.rule.matches(frame) {
             return false;
         }

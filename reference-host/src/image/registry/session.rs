@@ -101,7 +101,7 @@ impl Session<'_> {
         Err(self.status_error(status, operation, credentials_sent, detail))
     }
 
-    /// Follows redirects from `start`. The flag is true if the registry itself sent the last
+    /// Follows redirects from `start`. The flag is true if the registry itself sent the final
     /// response.
     async fn follow(
         &self,

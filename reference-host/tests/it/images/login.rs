@@ -25,8 +25,8 @@ fn requires_basic(request: &ReceivedRequest) -> MockResponse {
     match &request.authorization {
         Some(sent) if *sent == basic(PASSWORD) => image().respond(request),
         sent => {
-            let echo = json!({"errors": [{"code": "UNAUTHORIZED", "message":
-                format!("bad login {sent:?}, {}", PASSWORD.to_uppercase())}]});
+            let message = format!("bad login {sent:?}");
+            let echo = json!({"errors": [{"code": "UNAUTHORIZED", "message": message}]});
             respond_with(
                 401,
                 &[("www-authenticate", "Basic realm=\"r\"")],
@@ -39,16 +39,16 @@ fn requires_basic(request: &ReceivedRequest) -> MockResponse {
 const PUBLIC: bool = true;
 const PRIVATE: bool = false;
 
-/// Requires a Bearer token, and issues one to bob or, if `public`, to anyone.
+/// Requires a Bearer token, and issues it to bob or, if `public`, also to anonymous clients.
 fn requires_bearer(request: &ReceivedRequest, public: bool) -> MockResponse {
     if request.path == "/token" {
         return match &request.authorization {
-            Some(sent) if *sent == basic(PASSWORD) => ok("{\"token\": \"for-bob\"}"),
-            None if public => ok("{\"access_token\": \"for-bob\"}"),
+            Some(sent) if *sent == basic(PASSWORD) => ok("{\"token\": \"valid-token\"}"),
+            None if public => ok("{\"access_token\": \"valid-token\"}"),
             _ => respond_with(401, &[], "{}"),
         };
     }
-    if request.authorization.as_deref() == Some("Bearer for-bob") {
+    if request.authorization.as_deref() == Some("Bearer valid-token") {
         return image().respond(request);
     }
     let challenge = format!(
@@ -91,7 +91,7 @@ async fn fetches_token_once_for_manifest_and_layer() {
     pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
         .await
         .unwrap();
-    let token = || Some("Bearer for-bob".to_owned());
+    let token = || Some("Bearer valid-token".to_owned());
     assert_eq!(
         sent_credentials(&registry),
         [None, Some(basic(PASSWORD)), token(), token()]

@@ -83,7 +83,7 @@ async fn never_fails_without_a_request_if_image_is_missing() {
 }
 
 #[tokio::test]
-async fn cache_survives_store_and_repairs_damage() {
+async fn cache_outlives_store_and_replaces_damaged_layer() {
     let directory = tempfile::tempdir().unwrap();
     let image = Image::new("one");
     let registry = MockRegistry::of(&image).await;

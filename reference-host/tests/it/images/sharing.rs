@@ -147,9 +147,9 @@ async fn hanging_registry_does_not_block_others() {
 #[tokio::test]
 async fn failure_reaches_all_callers_and_is_not_cached() {
     let failing = Arc::new(AtomicBool::new(true));
-    let fails = failing.clone();
+    let failing_now = failing.clone();
     let registry = MockRegistry::serve(move |request| {
-        if fails.load(Ordering::SeqCst) {
+        if failing_now.load(Ordering::SeqCst) {
             super::mock_registry::status(500, serde_json::json!({}))
         } else {
             image().respond(request)

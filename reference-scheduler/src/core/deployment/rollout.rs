@@ -53,7 +53,7 @@ impl RollingUpdate {
             needed -= old.ready.min(size);
             sizes.push(size);
         }
-        // A replica counts as existing until the store has its deletion.
+        // A replica counts as existing until its deletion is written to the store.
         let remaining: u32 = old
             .iter()
             .zip(&sizes)
@@ -98,7 +98,7 @@ mod tests {
         }
     }
 
-    /// Returns the plan that follows once the store has all deletions of the first plan.
+    /// Returns the plan that follows once all deletions of the first plan are written to the store.
     fn settled(rolling_update: RollingUpdate, mut old: Vec<OldSet>) -> RolloutPlan {
         let plan = rolling_update.plan(&old);
         for (old, size) in old.iter_mut().zip(&plan.old) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Deployment, RolloutStatus, STUCK};
+use super::{Deployment, RolloutStatus, STUCK_REASON};
 use crate::api::{
     Condition, ConditionStatus, LocalReference, WorkloadDeployment, WorkloadDeploymentStatus,
     names, set_condition,
@@ -12,10 +12,10 @@ use crate::core::work_queue::{DEBOUNCE, WorkItem};
 use crate::core::{Scheduler, Status, StoreError, Write};
 
 /// Reason of a condition that is true.
-const AVAILABLE: &str = "Available";
+const AVAILABLE_REASON: &str = "Available";
 
 /// Reason of a condition that is not true yet, because reconciliation continues.
-const NOT_RECONCILED: &str = "Reconcile";
+const NOT_RECONCILED_REASON: &str = "Reconcile";
 
 impl Scheduler {
     /// Writes the status if it has changed, or returns when to check again.
@@ -115,7 +115,7 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     }
     let condition = |name, is_true: bool, reason: &str, message: String| {
         if is_true {
-            Condition::new(name, True, AVAILABLE, "")
+            Condition::new(name, True, AVAILABLE_REASON, "")
         } else {
             Condition::new(name, False, reason, message)
         }
@@ -124,9 +124,12 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
     let counts = observed.counts;
     let ready = format!("{} of {} are ready", counts.ready, counts.expected);
     let (deploy_reason, deploy_message) = if record.is_stuck {
-        (STUCK, "the rollout is stuck".to_owned())
+        (STUCK_REASON, "the rollout is stuck".to_owned())
     } else {
-        (NOT_RECONCILED, "old replicas are stopping".to_owned())
+        (
+            NOT_RECONCILED_REASON,
+            "old replicas are stopping".to_owned(),
+        )
     };
     vec![
         condition(
@@ -137,26 +140,26 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
         ),
         condition(
             names::deployment::SYNC,
-            observed.is_current,
-            NOT_RECONCILED,
+            observed.current_set_exists,
+            NOT_RECONCILED_REASON,
             "the current revision has no replica set".to_owned(),
         ),
         condition(
             names::deployment::DEPLOY,
-            observed.is_current && !record.is_stuck,
+            observed.current_set_exists && !record.is_stuck,
             deploy_reason,
             deploy_message,
         ),
         condition(
             names::deployment::SCALE,
             observed.is_settled,
-            NOT_RECONCILED,
+            NOT_RECONCILED_REASON,
             "old replica sets remain".to_owned(),
         ),
         condition(
             names::deployment::READY,
             observed.is_complete,
-            NOT_RECONCILED,
+            NOT_RECONCILED_REASON,
             ready,
         ),
     ]

@@ -32,8 +32,9 @@ pub(super) fn annotation(ledger: &StopLedger) -> (String, Option<String>) {
 }
 
 impl HostObject {
-    /// Returns whether the store has recorded the stop of an id, or fails to record it.
-    pub fn has_recorded_stop(&self, host_id: &str, id: &str) -> bool {
+    /// Returns whether there is no need to wait for the record of a stop: the store has recorded
+    /// the stop, or currently accepts no writes to the object.
+    pub fn has_recorded_stop_or_is_failing(&self, host_id: &str, id: &str) -> bool {
         let ids = self.recorded_stops.get(host_id);
         ids.is_some_and(|ids| ids.contains(id)) || self.cached.is_failing()
     }
@@ -47,7 +48,7 @@ impl HostObject {
 }
 
 impl Scheduler {
-    /// Restores the pending stops that an earlier scheduler has recorded.
+    /// Restores the pending stops that an earlier scheduler recorded.
     pub(super) fn restore_pending_stops(&mut self, object_index: u32) {
         let Some(record) = self.host_objects.get(object_index) else {
             return;
@@ -67,8 +68,8 @@ impl Scheduler {
         }
     }
 
-    /// Returns the stops that the object has to record: orphans, and all pending stops of lost
-    /// hosts.
+    /// Returns the stops that the object has to record: all pending stops of lost hosts, and the
+    /// pending stops of other hosts without a waiter.
     pub(super) fn desired_ledger(&self, record: &HostObject) -> StopLedger {
         let mut ledger = StopLedger::new();
         for host in record.hosts.iter().filter_map(|host| self.fleet.get(*host)) {
@@ -85,9 +86,9 @@ impl Scheduler {
 
     /// Transfers the stops of a lost host's deleted object to another object before the finalizer
     /// of the deleted object is removed. Without the transfer, a scheduler that ends at that moment
-    /// would leave the workloads running forever. Returns whether the transfer is done or
-    /// impossible.
-    pub(super) fn has_transferred_stops(&mut self, object_index: u32) -> bool {
+    /// would leave the workloads running forever. Returns whether nothing is left to transfer, or
+    /// no other object can record the stops.
+    pub(super) fn transfer_stops(&mut self, object_index: u32) -> bool {
         let Some(record) = self.host_objects.get(object_index) else {
             return true;
         };
@@ -109,7 +110,7 @@ impl Scheduler {
         let mut ids = ledger
             .iter()
             .flat_map(|(host, ids)| ids.iter().map(move |id| (host, id)));
-        if ids.all(|(host, id)| target_record.has_recorded_stop(host, id)) {
+        if ids.all(|(host, id)| target_record.has_recorded_stop_or_is_failing(host, id)) {
             return true;
         }
         if let Some(target_record) = self.host_objects.get_mut(target) {

@@ -9,8 +9,8 @@ use super::constraints::SchedulingConstraints;
 use super::{Spread, filter};
 use crate::core::fleet::{Fleet, Host, HostLoad};
 
-/// Maximum number of cached rankings. Most fleets have few combinations of selectors and
-/// interfaces.
+/// Maximum number of cached rankings: enough, because most fleets have few combinations of
+/// selectors and interfaces.
 const MAX_RANKINGS: usize = 64;
 
 /// The rankings of recently used constraints.
@@ -27,7 +27,8 @@ pub(in crate::core) struct FeasibleHosts {
 pub(super) struct RankedHosts {
     hosts: BTreeSet<(HostLoad, u32)>,
     loads: BTreeMap<u32, HostLoad>,
-    /// Value of `use_count` at the last use; the ranking with the smallest one is evicted first.
+    /// Value of `use_count` at the most recent use; the ranking with the smallest value is evicted
+    /// first.
     last_use: u64,
 }
 

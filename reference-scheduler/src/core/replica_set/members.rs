@@ -74,11 +74,11 @@ impl Scheduler {
         if plan.waits_for_backoff {
             wake = wake.into_iter().chain([set.backoff.next_at]).min();
         }
-        let is_quiet =
-            set.deletion_quiet_until > now && !Breakage::RecreatesDeletedDependents.is_on();
-        if is_quiet && plan.create > 0 {
+        let is_paused =
+            set.creation_paused_until > now && !Breakage::RecreatesDeletedDependents.is_on();
+        if is_paused && plan.create > 0 {
             plan.create = 0;
-            wake = wake.into_iter().chain([set.deletion_quiet_until]).min();
+            wake = wake.into_iter().chain([set.creation_paused_until]).min();
         }
         for member in &plan.discard {
             self.discard_member(set_index, *member, recreate);
@@ -159,8 +159,8 @@ impl Scheduler {
             let drained_since = host.and_then(|host| host.drained_since);
             let outdated = record.revision() != Some(revision.as_str()) || drained_since.is_some();
             let drain_timeout = self.options.timings.cordon_after_drain;
-            let overdue =
-                terminating.is_overdue(drained_since.map(|since| since + drain_timeout), self.now);
+            let overdue = terminating
+                .check_overdue(drained_since.map(|since| since + drain_timeout), self.now);
             let condition = match record.phase {
                 Phase::Failed { .. } if !lost => ReplicaCondition::Failed,
                 Phase::Completed => ReplicaCondition::Ready,
@@ -241,7 +241,7 @@ impl Scheduler {
 struct TerminatingMembers {
     /// Members that still have an assignment.
     assigned: u32,
-    /// Members whose deletion the store does not have yet.
+    /// Members whose deletion is not yet written to the store.
     pending_deletions: u32,
     /// When the next wanted member on a draining host is discarded without a replacement.
     overdue_at: Option<Duration>,
@@ -249,7 +249,7 @@ struct TerminatingMembers {
 
 impl TerminatingMembers {
     /// Returns whether `at` has passed. If not, records the earliest such time in `overdue_at`.
-    fn is_overdue(&mut self, at: Option<Duration>, now: Duration) -> bool {
+    fn check_overdue(&mut self, at: Option<Duration>, now: Duration) -> bool {
         let is_overdue = at.is_some_and(|at| now >= at);
         if !is_overdue {
             self.overdue_at = self.overdue_at.into_iter().chain(at).min();

@@ -14,7 +14,7 @@ pub(super) struct ScalingInputs {
     /// Slots occupied by discarded workloads that may still run; only counted with
     /// `stop_before_start`.
     pub occupied_slots: u32,
-    /// Discarded workloads whose deletion the store does not have yet. They count as existing.
+    /// Discarded workloads whose deletion is not yet written to the store. They count as existing.
     pub pending_deletions: u32,
     /// Whether the backoff after failures is over.
     pub may_replace_failed: bool,
@@ -57,7 +57,7 @@ pub(super) struct ScalingPlan {
     pub remaining: u32,
     /// Number of ready workloads among the remaining ones.
     pub ready: u32,
-    /// Number of discarded workloads whose deletion the store does not have yet.
+    /// Number of discarded workloads whose deletion is not yet written to the store.
     pub pending_deletions: u32,
     /// Whether failed workloads stay until the backoff is over.
     pub waits_for_backoff: bool,

@@ -12,10 +12,10 @@ use crate::core::work_queue::WorkItem;
 use crate::core::{ANY_UID, Scheduler, Status, StoreError, Write};
 
 /// Reason of a condition that is true.
-const AVAILABLE: &str = "Available";
+const AVAILABLE_REASON: &str = "Available";
 
 /// Reason of a condition that is not true yet, because reconciliation continues.
-const NOT_RECONCILED: &str = "Reconcile";
+const NOT_RECONCILED_REASON: &str = "Reconcile";
 
 impl Scheduler {
     /// Performs the next write, or returns when to check again.
@@ -72,7 +72,8 @@ impl Scheduler {
         None
     }
 
-    /// Returns whether the store keeps the set although its deployment no longer exists.
+    /// Returns whether the scheduler has to delete the set, because its deployment no longer exists
+    /// and the store does not collect garbage.
     fn is_garbage_set(&self, set_index: u32) -> bool {
         let owner = self.sets.get(set_index).and_then(|set| set.owner.as_ref());
         self.options.collect_garbage
@@ -104,9 +105,9 @@ impl Scheduler {
         } else {
             let condition = |name, is_true: bool, message: String| {
                 if is_true {
-                    Condition::new(name, True, AVAILABLE, "")
+                    Condition::new(name, True, AVAILABLE_REASON, "")
                 } else {
-                    Condition::new(name, False, NOT_RECONCILED, message)
+                    Condition::new(name, False, NOT_RECONCILED_REASON, message)
                 }
             };
             let existing = format!("{current} of {expected} exist");

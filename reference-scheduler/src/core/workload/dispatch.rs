@@ -48,7 +48,7 @@ pub(in crate::core) struct Dispatch {
     next_poll_at: Duration,
     /// Consecutive starts and polls without a result.
     failures: u32,
-    /// When the last status poll was sent.
+    /// When the most recent status poll was sent.
     last_polled_at: Duration,
     /// When the host first replied STARTING.
     accepted_at: Duration,
@@ -79,7 +79,7 @@ impl Dispatch {
         self.next_poll_at = at;
     }
 
-    pub fn may_be_delivered(&self) -> bool {
+    pub fn start_may_have_arrived(&self) -> bool {
         self.send_count > 0 || self.start_call.is_some()
     }
 
@@ -200,7 +200,8 @@ impl Scheduler {
         Some((assignment.host, assignment.id.clone()))
     }
 
-    /// Returns the least recently polled workload of a host, to be polled instead of a probe.
+    /// Returns the least recently polled workload of a host, which is polled in place of a separate
+    /// probe.
     pub(in crate::core) fn least_recently_polled(&mut self, host: u32) -> Option<(Arc<str>, u32)> {
         let workloads = &self.fleet.get(host)?.workloads;
         let pollable = workloads.iter().filter_map(|index| {
@@ -240,8 +241,8 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        let is_last = record.dispatch.start_call == Some(call_id);
-        if is_last {
+        let is_latest = record.dispatch.start_call == Some(call_id);
+        if is_latest {
             record.dispatch.start_call = None;
         }
         if record.phase != Phase::Starting {
@@ -270,10 +271,10 @@ impl Scheduler {
             Outcome::InvalidResponse(_) => {
                 (dispatch.outcome_unknown, dispatch.next_poll_at) = (true, now);
             }
-            Outcome::NoResponders if is_last => {
+            Outcome::NoResponders if is_latest => {
                 dispatch.record_not_delivered(now, RESEND_DELAY, RESEND_DELAY_MAX);
             }
-            Outcome::InvalidRequest(reason) if is_last => {
+            Outcome::InvalidRequest(reason) if is_latest => {
                 dispatch.record_not_delivered(now, REBUILD_DELAY, REBUILD_DELAY * 30);
                 let reported = record.config_error.replace(reason.clone());
                 if reported.as_ref() != Some(&reason) {
@@ -281,7 +282,7 @@ impl Scheduler {
                     self.record_warning(key, uid, "ConfigMissing", reason);
                 }
             }
-            Outcome::TimedOut | Outcome::Disconnected if is_last => {
+            Outcome::TimedOut | Outcome::Disconnected if is_latest => {
                 (dispatch.outcome_unknown, dispatch.next_poll_at) = (true, now);
             }
             _ => {}
@@ -418,7 +419,7 @@ impl Scheduler {
 }
 
 impl Dispatch {
-    /// Records that the last start has certainly not reached the host.
+    /// Records that the most recent start has certainly not reached the host.
     fn record_not_delivered(&mut self, now: Duration, first_delay: Duration, max_delay: Duration) {
         self.send_count = self.send_count.saturating_sub(1);
         if self.send_count == 0 {

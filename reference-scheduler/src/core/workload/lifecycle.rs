@@ -17,16 +17,17 @@ const AVOID_PERIOD: Duration = Duration::from_secs(300);
 /// Interval between the first status polls of adopted workloads.
 const ADOPTION_STAGGER: Duration = Duration::from_millis(5);
 
-/// Number of adopted workloads after which the first status polls start over.
+/// Number of adopted workloads whose first status polls are staggered. The next workload is polled
+/// together with the first one.
 const ADOPTION_POLLS: u32 = 4096;
 
 impl Workload {
-    /// Returns whether the incarnation may run on its host. No start of a bound incarnation was
-    /// sent.
-    pub fn may_run(&self) -> bool {
+    /// Returns whether the incarnation may be running on its host. No start of a bound incarnation
+    /// was sent.
+    pub fn may_be_running(&self) -> bool {
         match self.phase {
             Phase::Waiting | Phase::Bound | Phase::Failed { gone: true } => false,
-            Phase::Starting => self.dispatch.may_be_delivered(),
+            Phase::Starting => self.dispatch.start_may_have_arrived(),
             _ => true,
         }
     }
@@ -37,8 +38,8 @@ impl Workload {
 }
 
 impl Scheduler {
-    /// Adopts the incarnation that an earlier or another scheduler has recorded in the object,
-    /// without a start or a stop.
+    /// Adopts the incarnation that an earlier or another scheduler recorded in the object, without
+    /// a start or a stop.
     pub(in crate::core) fn adopt(&mut self, workload_index: u32, object: &api::Workload) {
         if Breakage::NoAdoption.is_on() {
             return;
@@ -51,7 +52,7 @@ impl Scheduler {
         };
         let restarts = restarts_of(&object.metadata.uid, &status.workload_id);
         if status.host_id.is_empty() {
-            // Between two incarnations. The last id is not reused.
+            // Between two incarnations. The previous id is not reused.
             if let Some(record) = self.workloads.get_mut(workload_index) {
                 record.restarts = restarts.map_or(0, |restarts| restarts + 1);
             }
@@ -67,11 +68,13 @@ impl Scheduler {
             is_true(names::workload::PLACEMENT),
             is_true(names::workload::SYNC),
         ) {
-            (true, true) if ready.is_some_and(|ready| ready.reason == super::status::COMPLETED) => {
+            (true, true)
+                if ready.is_some_and(|ready| ready.reason == super::status::COMPLETED_REASON) =>
+            {
                 Phase::Completed
             }
             (true, true) => Phase::Running,
-            (_, false) if sync.is_some_and(|sync| sync.reason == super::status::FAILED) => {
+            (_, false) if sync.is_some_and(|sync| sync.reason == super::status::FAILED_REASON) => {
                 Phase::Failed { gone: false }
             }
             (true, false) => Phase::Accepted,
@@ -238,7 +241,7 @@ impl Scheduler {
         if record.is_discarded {
             return None;
         }
-        if !record.may_run() && self.is_orphaned(workload_index) {
+        if !record.may_be_running() && self.is_orphaned(workload_index) {
             self.waiting.remove(&workload_index);
             return None;
         }
@@ -366,10 +369,10 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        let may_run = record.may_run();
+        let may_be_running = record.may_be_running();
         record.phase = Phase::Terminating;
         let at = record.dispatch.earliest_stop_at();
-        if let Some(assignment) = record.assignment.as_mut().filter(|_| may_run) {
+        if let Some(assignment) = record.assignment.as_mut().filter(|_| may_be_running) {
             assignment.stop_requested = true;
             let (host, id) = (assignment.host, assignment.id.clone());
             self.request_stop(host, &id, Some(item), at);
@@ -406,12 +409,12 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        let (may_run, at) = (record.may_run(), record.dispatch.earliest_stop_at());
+        let (may_be_running, at) = (record.may_be_running(), record.dispatch.earliest_stop_at());
         let Some(assignment) = &mut record.assignment else {
             return;
         };
         let (host, id) = (assignment.host, assignment.id.clone());
-        if may_run && !assignment.stop_requested {
+        if may_be_running && !assignment.stop_requested {
             assignment.stop_requested = true;
             self.request_stop(host, &id, Some(WorkItem::Workload(workload_index)), at);
         }
@@ -434,7 +437,7 @@ impl Scheduler {
             record.phase,
             Phase::Starting | Phase::Accepted | Phase::Running
         );
-        if is_active && record.may_run() {
+        if is_active && record.may_be_running() {
             record.phase = Phase::Failed { gone: true };
             record.message = "the host was restarted".to_owned();
             self.on_workload_changed(workload_index);

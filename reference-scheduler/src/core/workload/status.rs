@@ -9,10 +9,10 @@ use crate::core::fleet::Host;
 use crate::fault_injection::Breakage;
 
 /// Reason of `Ready` for a completed workload, which identifies it after a scheduler restart.
-pub(super) const COMPLETED: &str = "Completed";
+pub(super) const COMPLETED_REASON: &str = "Completed";
 
 /// Reason of `Sync` for a workload that does not run and that the host does not restart.
-pub(super) const FAILED: &str = "Failed";
+pub(super) const FAILED_REASON: &str = "Failed";
 
 /// Maximum length in bytes of a host's message in the status: an object is not a log.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -41,7 +41,8 @@ impl Scheduler {
         } else if assignment.is_none() {
             (status.host_id, status.environment) = (String::new(), String::new());
         }
-        // The last id stays in the status until the next one is assigned, so that no id is reused.
+        // The previous id stays in the status until the next one is assigned, so that no id is
+        // reused.
         if let Some(assignment) = assignment {
             status.workload_id = assignment.id.to_string();
         }
@@ -103,9 +104,12 @@ impl Workload {
             _ if lost => (available, (Unknown, "HostLost", "the host is lost")),
             Phase::Accepted => (available, (False, "Starting", message)),
             Phase::Running => (available, available),
-            Phase::Completed => (available, (True, COMPLETED, &*completed)),
-            Phase::Failed { .. } if was_accepted => (available, (False, FAILED, message)),
-            Phase::Failed { .. } => ((False, FAILED, message), (False, FAILED, message)),
+            Phase::Completed => (available, (True, COMPLETED_REASON, &*completed)),
+            Phase::Failed { .. } if was_accepted => (available, (False, FAILED_REASON, message)),
+            Phase::Failed { .. } => (
+                (False, FAILED_REASON, message),
+                (False, FAILED_REASON, message),
+            ),
             Phase::Terminating => (available, (False, "Stopping", message)),
         };
         let ready = match (selection.0, config.0, sync.0) {

@@ -32,7 +32,7 @@ pub(super) struct WriteContext {
 pub(super) enum Change {
     /// The object is created or replaced by this state.
     Put(Object),
-    /// The object is removed; this was its last state.
+    /// The object is removed; this was its final state.
     Remove(Object),
     /// The object is unchanged.
     Unchanged(Object),
@@ -48,7 +48,7 @@ pub(super) enum CascadeStep {
 }
 
 impl Change {
-    /// Returns the new or last state of the object.
+    /// Returns the new or final state of the object.
     pub(super) fn object(&self) -> &Object {
         let (Self::Put(object) | Self::Remove(object) | Self::Unchanged(object)) = self;
         object

@@ -13,7 +13,7 @@ use crate::store::Secret;
 /// Namespace of a manifest without one, as with `kubectl`.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
-/// Maximum depth of nested lists. One level is usual.
+/// Maximum depth of nested lists, more than the usual one level.
 const LIST_DEPTH_MAX: usize = 4;
 
 /// A document of a manifest.

@@ -1,4 +1,5 @@
-//! Scans the directory for files that are new, changed or removed, and stable since the last scan.
+//! Scans the directory for files that are new, changed or removed, and stable since the previous
+//! scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,12 +13,13 @@ use super::status_files::read_bounded;
 
 /// Maximum size of a manifest, the same as that of a request to the API server.
 const FILE_BYTES_MAX: u64 = 3 << 20;
-/// Maximum number of files; a scan of more files would take longer than the interval between scans.
+/// Maximum number of files in the whole directory, because a scan of more files would take longer
+/// than the interval between scans.
 const FILES_MAX: usize = 10_000;
 /// Maximum depth of nested directories.
 const DEPTH_MAX: usize = 8;
 
-/// The files of a directory as of the last scans.
+/// The files of a directory as of the most recent scans.
 ///
 /// A change of a file takes effect when two scans in a row find the same fingerprint: editors write
 /// in several steps, between which a file can be empty or missing.
@@ -37,9 +39,9 @@ struct Fingerprint {
 
 #[derive(Debug)]
 struct File {
-    /// Fingerprint in the last scan; `None` if the file was missing.
+    /// Fingerprint in the most recent scan; `None` if the file was missing.
     scanned: Option<Fingerprint>,
-    /// Fingerprint when the file was last parsed.
+    /// Fingerprint when the file was most recently parsed.
     parsed: Option<Fingerprint>,
     /// Documents of the file; `None` if it is invalid.
     documents: Option<Vec<Document>>,

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use crate::api::{Key, Object};
 
 /// Name of the directory, below the directory of the manifests.
-const DIRECTORY: &str = ".berth";
+const STATUS_DIRECTORY: &str = ".berth";
 /// Name of the file that the leader locks. It is not a valid namespace.
-const LOCK: &str = ".lock";
+const LOCK_FILE: &str = ".lock";
 /// Name of the directory for files that are being written.
-const TEMPORARY: &str = ".tmp";
+const TEMPORARY_DIRECTORY: &str = ".tmp";
 /// Maximum size of a status file; an object in etcd may have 1.5 MiB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -58,9 +58,9 @@ impl StatusFiles {
     /// Creates the directory below `root`, if missing.
     pub(super) fn create(root: &Path) -> Result<Self, StatusFilesError> {
         let files = Self {
-            directory: root.join(DIRECTORY),
+            directory: root.join(STATUS_DIRECTORY),
         };
-        let temporary = files.directory.join(TEMPORARY);
+        let temporary = files.directory.join(TEMPORARY_DIRECTORY);
         fs::create_dir_all(&temporary).map_err(io_error(&temporary))?;
         Ok(files)
     }
@@ -68,7 +68,7 @@ impl StatusFiles {
     /// Locks the directory; returns `None` while another process holds the lock. The operating
     /// system releases the lock when the process ends, even if it is killed.
     pub(super) fn try_lock(&self) -> Result<Option<Lock>, StatusFilesError> {
-        let path = self.directory.join(LOCK);
+        let path = self.directory.join(LOCK_FILE);
         let mut open = fs::OpenOptions::new();
         let file = open.create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(io_error(&path))?;
@@ -83,7 +83,7 @@ impl StatusFiles {
     pub(super) fn load(&self) -> Result<Vec<Object>, StatusFilesError> {
         let mut objects = Vec::new();
         for namespace in directories(&self.directory)? {
-            if namespace.ends_with(TEMPORARY) {
+            if namespace.ends_with(TEMPORARY_DIRECTORY) {
                 continue;
             }
             for kind in directories(&namespace)? {
@@ -100,7 +100,7 @@ impl StatusFiles {
         let value = object.to_value().map_err(io::Error::other)?;
         let text = serde_saphyr::to_string(&value).map_err(io::Error::other)?;
         let path = self.path(&object.key());
-        let temporary = self.directory.join(TEMPORARY).join("object.yaml");
+        let temporary = self.directory.join(TEMPORARY_DIRECTORY).join("object.yaml");
         let mut file = fs::File::create(&temporary)?;
         file.write_all(text.as_bytes())?;
         drop(file);

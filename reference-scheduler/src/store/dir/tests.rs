@@ -9,7 +9,7 @@ use crate::core::MetadataPatch;
 
 const WORKLOAD: &str = "apiVersion: runtime.wasmcloud.dev/v1alpha1\nkind: Workload\nmetadata: {name: NAME}\nspec: {}\n";
 
-/// Deadline of a test step, far longer than any of them takes.
+/// Deadline of a test step, far longer than any step takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn put(folder: &Path, file: &str, name: &str) {

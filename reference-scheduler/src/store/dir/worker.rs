@@ -18,8 +18,8 @@ use crate::api::{Object, Timestamp};
 use crate::core::{ObjectEvent, ObjectEventKind, StoreError, Write};
 use crate::store::{Secret, StoreEvent};
 
-/// Interval between scans. A change takes effect once two scans in a row find the same file, so
-/// within two intervals. A scan of a thousand files takes a few milliseconds.
+/// Interval between scans: short, because a change takes effect only after two scans in a row find
+/// the same file, and because a scan of a thousand files takes only a few milliseconds.
 const SCAN_INTERVAL: Duration = Duration::from_millis(150);
 
 /// A request to the worker, with the sender for its response.

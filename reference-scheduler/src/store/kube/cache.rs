@@ -1,4 +1,4 @@
-//! Cache of the last state of every object, from watches and from responses to writes.
+//! Cache of the latest state of every object, from watches and from responses to writes.
 //!
 //! A write is based on the cached state, so that it needs no read first. Yet it never changes an
 //! object that was modified or replaced in the meantime.
@@ -13,7 +13,7 @@ use crate::api::{Key, Object};
 pub(super) struct Cache(Mutex<HashMap<Key, Object>>);
 
 impl Cache {
-    /// Returns the last state of an object.
+    /// Returns the latest known state of an object.
     pub(super) fn get(&self, key: &Key) -> Option<Object> {
         self.map().get(key).cloned()
     }

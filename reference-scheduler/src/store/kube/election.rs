@@ -18,7 +18,7 @@ use crate::config::KubeStoreConfig;
 use crate::fault_injection::Breakage;
 
 /// Name of the Lease, the same as in wasmCloud's operator.
-const LEASE: &str = "d34db3ef.wasmcloud.dev";
+const LEASE_NAME: &str = "d34db3ef.wasmcloud.dev";
 
 /// Timeout for releasing the Lease at shutdown.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -103,7 +103,7 @@ impl Election {
 
     /// Tries to acquire or renew the Lease, and returns whether this process holds it now.
     async fn try_acquire(&mut self) -> Result<bool, ApiError> {
-        let existing = self.leases.get_opt(LEASE).await?;
+        let existing = self.leases.get_opt(LEASE_NAME).await?;
         let spec = existing.as_ref().and_then(|lease| lease.spec.as_ref());
         let action = self
             .candidate
@@ -117,11 +117,11 @@ impl Election {
                     spec: Some(spec),
                     ..lease
                 };
-                self.leases.replace(LEASE, &parameters, &lease).await?;
+                self.leases.replace(LEASE_NAME, &parameters, &lease).await?;
             }
             (LeaseAction::Create(spec) | LeaseAction::Replace(spec), None) => {
                 let metadata = ObjectMeta {
-                    name: Some(LEASE.to_owned()),
+                    name: Some(LEASE_NAME.to_owned()),
                     ..ObjectMeta::default()
                 };
                 let lease = Lease {
@@ -135,7 +135,7 @@ impl Election {
     }
 
     async fn release(&self) {
-        let Ok(Some(lease)) = self.leases.get_opt(LEASE).await else {
+        let Ok(Some(lease)) = self.leases.get_opt(LEASE_NAME).await else {
             return;
         };
         let spec = lease
@@ -149,7 +149,7 @@ impl Election {
             };
             if let Err(error) = self
                 .leases
-                .replace(LEASE, &PostParams::default(), &lease)
+                .replace(LEASE_NAME, &PostParams::default(), &lease)
                 .await
             {
                 tracing::debug!(%error, "cannot release the Lease; it will expire");

@@ -10,7 +10,7 @@ use super::{FIELD_MANAGER, REQUEST_TIMEOUT};
 use crate::api::API_VERSION;
 use crate::core::{ObjectEvent, ObjectEventKind};
 
-/// Maximum number of Events in flight. They are the least important writes.
+/// Maximum number of Events in flight: few, because Events are the least important writes.
 const CONCURRENCY: usize = 4;
 
 /// Maximum length of the instance of an Event.

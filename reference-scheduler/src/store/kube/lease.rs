@@ -1,4 +1,4 @@
-//! Decisions of leader election, from the last state of the Lease, without I/O.
+//! Decisions of leader election, from the latest state of the Lease, without I/O.
 //!
 //! wasmCloud's operator uses the same Lease by the same rules, so that this scheduler and the
 //! operator wait for each other. Times are durations since an arbitrary start, except `wall`.
@@ -36,7 +36,7 @@ impl Default for LeaseTimings {
 pub(super) struct Candidate {
     identity: String,
     timings: LeaseTimings,
-    /// Last state of the Lease, and when this process first observed that state by its own clock,
+    /// Latest state of the Lease, and when this process first observed that state by its own clock,
     /// because the clocks of machines differ.
     observed: Option<(LeaseSpec, Duration)>,
 }

@@ -19,7 +19,7 @@ use crate::api::{Kind, Object};
 use crate::fault_injection::Breakage;
 
 /// Label of Pods that run hosts, with any value.
-const LABEL: &str = "wasmcloud.com/hostgroup";
+const HOST_POD_LABEL: &str = "wasmcloud.com/hostgroup";
 /// Finalizer of these Pods.
 const FINALIZER: &str = "runtime.wasmcloud.dev/pod-host-finalizer";
 
@@ -55,10 +55,10 @@ async fn watch(store: &KubeStore, queue: &RetryQueue<PodKey>) {
         .iter()
         .chain([&config.namespace])
         .collect();
-    store.shared.routes.restart_pods(namespaces.len());
+    store.shared.routes.begin_relist_of_pods(namespaces.len());
     let streams = namespaces.into_iter().map(|namespace| {
         let pods: Api<Pod> = Api::namespaced(store.client(), namespace);
-        watcher(pods, watcher::Config::default().labels(LABEL))
+        watcher(pods, watcher::Config::default().labels(HOST_POD_LABEL))
             .default_backoff()
             .boxed()
     });

@@ -38,10 +38,10 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Clears the state before a new watch of the kinds of [`crate::api`].
-    pub(super) fn restart_objects(&self) {
+    /// Forgets all Workloads and Hosts before a new watch lists them again.
+    pub(super) fn begin_relist_of_objects(&self) {
         let watches = 1;
-        self.table().restart(Informer::Objects, watches);
+        self.table().begin_relist(Informer::Objects, watches);
     }
 
     /// Applies an event of the watch of the kinds of [`crate::api`].
@@ -54,9 +54,9 @@ impl Routes {
         self.enqueue(affected);
     }
 
-    /// Clears the Pods before new watches of Pods.
-    pub(super) fn restart_pods(&self, watches: usize) {
-        self.table().restart(Informer::Pods, watches);
+    /// Forgets all Pods before `watches` new watches list them again.
+    pub(super) fn begin_relist_of_pods(&self, watches: usize) {
+        self.table().begin_relist(Informer::Pods, watches);
     }
 
     /// Adds or updates a Pod that runs a host.
@@ -106,7 +106,9 @@ async fn run_term(store: &KubeStore) {
 async fn watch_services(store: &KubeStore) {
     let routes = &store.shared.routes;
     let mut events = select_all(streams::<Service>(store, watcher::Config::default()));
-    routes.table().restart(Informer::Services, events.len());
+    routes
+        .table()
+        .begin_relist(Informer::Services, events.len());
     while let Some(event) = events.next().await {
         let affected = match event {
             Ok(Event::Apply(service) | Event::InitApply(service)) => {
@@ -128,7 +130,7 @@ async fn watch_slices(store: &KubeStore) {
     let routes = &store.shared.routes;
     let ours = watcher::Config::default().labels(&format!("{}=true", slices::MANAGER_LABEL));
     let mut events = select_all(streams::<EndpointSlice>(store, ours));
-    routes.table().restart(Informer::Slices, events.len());
+    routes.table().begin_relist(Informer::Slices, events.len());
     while let Some(event) = events.next().await {
         let affected = match event {
             Ok(Event::Apply(slice) | Event::InitApply(slice)) => {

@@ -30,7 +30,7 @@ pub(super) fn start(store: KubeStore) -> mpsc::Receiver<StoreEvent> {
 
 async fn run(store: KubeStore, sender: &mpsc::Sender<StoreEvent>) {
     store.shared.cache.clear();
-    store.shared.routes.restart_objects();
+    store.shared.routes.begin_relist_of_objects();
     let scopes = scopes(&store);
     let mut watches: Vec<Watch> = scopes.iter().map(|(kind, _)| Watch::new(*kind)).collect();
     let streams = scopes

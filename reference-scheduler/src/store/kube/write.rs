@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::SemaphorePermit;
 
 use super::error::{self, ApiError};
-use super::priority::UrgentGuard;
+use super::write_priority::UrgentGuard;
 use super::{FIELD_MANAGER, KubeStore, REQUEST_TIMEOUT, object};
 use crate::api::{Key, Kind, Object};
 use crate::core::{MetadataPatch, Status, StoreError, Write};
@@ -19,8 +19,8 @@ use crate::fault_injection::Breakage;
 /// old manager would own the label.
 const HOST_MANAGER: &str = "host-status-updater";
 
-/// Maximum number of attempts of a write that conflicts with other writes. Users and other
-/// controllers rarely write these objects. After more conflicts in a row, the core retries.
+/// Maximum number of attempts of one write that conflicts with other writes: few, because users and
+/// other controllers rarely write these objects. After the last attempt, the core retries.
 const ATTEMPTS_MAX: usize = 4;
 
 /// Backoff while the server is too busy for a request: shortly after its start, shortly after a CRD
@@ -68,9 +68,9 @@ impl KubeStore {
     /// Waits for the permits of a write. Deferrable writes first yield to urgent ones. Creates and
     /// deferrable writes also need a permit of their kind, so that they never use all permits.
     async fn acquire_permits(&self, write: &Write) -> Result<Permits<'_>, StoreError> {
-        let urgent = (!write.is_deferrable()).then(|| self.shared.priority.start_urgent());
+        let urgent = (!write.is_deferrable()).then(|| self.shared.write_priority.start_urgent());
         if urgent.is_none() {
-            self.shared.priority.yield_to_urgent().await;
+            self.shared.write_priority.yield_to_urgent().await;
         }
         let limit = match write {
             Write::Create(_) => Some(&self.shared.create_permits),

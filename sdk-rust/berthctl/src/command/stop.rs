@@ -11,7 +11,8 @@ use crate::discover::{self, Connection};
 use crate::failure::{Failure, UNSUCCESSFUL};
 use crate::print;
 
-/// Stops a workload and waits for NOT_FOUND. Repeats the stop while the workload is not stopping.
+/// Stops a workload and waits for NOT_FOUND. Repeats the stop if the host reports a state other
+/// than STOPPING.
 pub async fn run(
     connection: Connection,
     args: StopArgs,

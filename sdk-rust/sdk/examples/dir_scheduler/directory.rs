@@ -192,7 +192,7 @@ impl Directory {
             .join(format!("{name}.json"))
     }
 
-    /// Saves the IDs that may run, with their hosts, for the next process.
+    /// Saves the IDs that may be running, with their hosts, for the next process.
     pub fn save_ids(&self, ids: &Value) {
         log_failure(write_atomically(
             &self.path.join(".berth/ids.json"),

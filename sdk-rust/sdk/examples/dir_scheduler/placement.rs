@@ -13,7 +13,8 @@ pub struct Constraints {
 }
 
 /// Returns the best host, or the reason why none fits. `placed` counts the workloads that this
-/// scheduler has on each host, because heartbeats lag behind. `avoid` is only a last resort.
+/// scheduler has on each host, because heartbeats lag behind. The host `avoid` is chosen only if no
+/// other host fits.
 pub fn place(
     constraints: &Constraints,
     hosts: &[HostView],

@@ -26,7 +26,8 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(200);
 /// Delay before another attempt to start or stop an ID, or to learn its state.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Interval between status requests for an ID that is stopping, which takes only moments.
+/// Interval between status requests for an ID that is stopping: short, because a stop takes only
+/// moments.
 const STOPPING_POLL: Duration = Duration::from_millis(300);
 
 /// Timeout of a start.
@@ -35,7 +36,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Running time after which a failure resets the backoff.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Time after the start of this process after which a host that was not heard counts as lost.
+/// Time after the start of this process at which a host without a heartbeat so far counts as lost.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// An incarnation of a workload: an ID that was started on a host, or is about to be.
@@ -60,9 +61,9 @@ enum Outcome {
 #[derive(Default)]
 struct State {
     desired: BTreeMap<String, DesiredWorkload>,
-    /// Every ID that may run. Saved to the directory.
+    /// Incarnations by ID: every ID that may be running. Saved to the directory.
     incarnations: BTreeMap<String, Incarnation>,
-    /// IDs whose start was not sent yet.
+    /// IDs whose start has not been sent yet.
     unsent: BTreeSet<String>,
     /// IDs that are being stopped.
     stopping: BTreeSet<String>,
@@ -88,7 +89,7 @@ impl Scheduler {
         let incarnations = saved.as_object().into_iter().flatten().map(|(id, saved)| {
             let completed = saved.get("completed").and_then(Value::as_str);
             let incarnation = Incarnation {
-                workload: manifest::text_at(saved, "/for"),
+                workload: manifest::text_at(saved, "/workload"),
                 host: manifest::text_at(saved, "/host"),
                 completed: completed.map(str::to_owned),
             };
@@ -169,7 +170,7 @@ impl Scheduler {
         let (mut failures, mut avoid) = (0, String::new());
         let mut adopted = self.adopted(&desired.key);
         loop {
-            let may_run = adopted.is_some();
+            let may_have_run = adopted.is_some();
             let id = match adopted.take() {
                 Some(id) => id,
                 None => self.place(desired, &avoid).await,
@@ -183,7 +184,10 @@ impl Scheduler {
             let started_at = Instant::now();
             let outcome = match completed {
                 Some(message) => Outcome::Completed(message),
-                None => self.run_incarnation(desired, &id, &host, may_run).await,
+                None => {
+                    self.run_incarnation(desired, &id, &host, may_have_run)
+                        .await
+                }
             };
             let message = match outcome {
                 Outcome::Completed(message) => {
@@ -259,12 +263,13 @@ impl Scheduler {
     fn stop(self: &Arc<Self>, id: &str) {
         let mut state = self.state();
         if state.incarnations.contains_key(id) && state.stopping.insert(id.to_owned()) {
-            tokio::spawn(self.clone().stop_until_gone(id.to_owned()));
+            tokio::spawn(self.clone().repeat_stop(id.to_owned()));
         }
     }
 
-    /// Stops an ID until its host reports NOT_FOUND, however long the host is lost.
-    async fn stop_until_gone(self: Arc<Self>, id: String) {
+    /// Repeats the stop of an ID until its host reports NOT_FOUND. If the host is lost, waits until
+    /// it recovers.
+    async fn repeat_stop(self: Arc<Self>, id: String) {
         let Some(Incarnation { host, .. }) = self.incarnation(&id) else {
             return;
         };
@@ -355,7 +360,7 @@ impl Scheduler {
     fn save(&self, state: &State) {
         let ids = state.incarnations.iter().map(|(id, one)| {
             let saved =
-                json!({ "for": one.workload, "host": one.host, "completed": one.completed });
+                json!({ "workload": one.workload, "host": one.host, "completed": one.completed });
             (id.clone(), saved)
         });
         self.directory().save_ids(&Value::Object(ids.collect()));

@@ -16,7 +16,7 @@ pub enum ConnectError {
     #[error("invalid NATS server address {0:?} (expected nats://host:port)")]
     InvalidAddress(String),
     /// Either the client certificate or its key is missing.
-    #[error("a client certificate needs both its certificate file and its key file")]
+    #[error("the client certificate and its private key must be configured together")]
     IncompleteKeyPair,
     /// A file cannot be read.
     #[error("cannot read {path}")]
@@ -40,7 +40,7 @@ pub enum ConnectError {
     Unreachable {
         /// The servers, userinfo redacted.
         servers: String,
-        /// Error of the last attempt.
+        /// Error of the most recent attempt.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -7,13 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Log, cancel_on_signal, error_chain};
 
-/// Exit code for an invalid command line, as in clap.
+/// Exit code for an invalid command line, as in clap. The settings of the log are part of the
+/// command line.
 const USAGE: u8 = 2;
 
 /// Runs a program until it returns. SIGTERM and SIGINT cancel its token.
 ///
 /// Prints an error with all its causes to standard error. The exit code is 0 on success, 1 on an
-/// error, and 2 if the log cannot be initialized. Does not wait for blocking threads.
+/// error, and 2 if the log cannot be initialized, because its settings come from the command line.
+/// Does not wait for blocking threads.
 pub fn run_program<E, F>(
     name: &str,
     log: &Log,

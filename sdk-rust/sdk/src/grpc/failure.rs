@@ -22,7 +22,7 @@ pub(super) fn client_error(status: &Status, after: Duration) -> ClientError {
         state: WorkloadState::Error,
         message: status.message().to_owned(),
     };
-    // The last cause names the failure; the status names only the failed step of tonic.
+    // The innermost cause names the failure; the status names only the failed step of tonic.
     let reason = || match causes(status).last() {
         Some(cause) => cause.to_string(),
         None => status.message().to_owned(),
@@ -43,20 +43,20 @@ pub(super) fn client_error(status: &Status, after: Duration) -> ClientError {
     }
 }
 
-/// Returns the error if the call failed to connect: then nothing was sent.
+/// Returns the error if the call failed to connect. In this case nothing was sent.
 fn connect_failure(status: &Status) -> Option<ClientError> {
     let connect = causes(status).find_map(|cause| cause.downcast_ref::<ConnectError>())?;
     let connect: &(dyn Error + 'static) = connect;
-    let refused = std::iter::once(connect)
+    let connection_refused = std::iter::once(connect)
         .chain(causes(connect))
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    if refused {
+    if connection_refused {
         return Some(ClientError::NoResponders);
     }
-    let last = causes(connect).last().unwrap_or(connect);
+    let innermost = causes(connect).last().unwrap_or(connect);
     Some(ClientError::Unreachable {
-        reason: last.to_string(),
+        reason: innermost.to_string(),
     })
 }
 

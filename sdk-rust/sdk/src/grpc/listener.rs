@@ -21,7 +21,8 @@ use tonic::transport::server::{Connected, ServerTlsConfig, TcpConnectInfo};
 use super::KEEP_ALIVE;
 use super::tls::{GrpcError, ServerTls};
 
-/// Maximum number of connections; each peer needs one. Further connections wait.
+/// Maximum number of connections to one listener at a time; further connections wait. Each peer
+/// needs one.
 const MAX_CONNECTIONS: usize = 256;
 
 /// Maximum number of concurrent calls on a connection: above the number of commands that a host

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{Channel, ChannelOptions, ClientTls, GrpcError};
 
-/// Maximum number of hosts, far above any fleet over gRPC. The host with the oldest heartbeat is
-/// evicted first.
+/// Maximum number of hosts with a channel at a time, far above any fleet over gRPC. The host with
+/// the oldest heartbeat is evicted first.
 const MAX_HOSTS: usize = 4096;
 
 /// Channels to the hosts whose heartbeats name a URL for commands.

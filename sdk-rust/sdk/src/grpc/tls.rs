@@ -85,8 +85,8 @@ pub enum GrpcError {
     /// TLS is configured for a plaintext URL.
     #[error("URL {0:?} must be https://, because TLS is configured")]
     PlaintextUrl(String),
-    /// Either the certificate or its key is missing.
-    #[error("a certificate needs both its certificate file and its key file")]
+    /// Either the client certificate or its key is missing.
+    #[error("the client certificate and its private key must be configured together")]
     IncompleteKeyPair,
     /// A file cannot be read.
     #[error("cannot read {path}")]

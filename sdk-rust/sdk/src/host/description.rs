@@ -14,7 +14,7 @@ pub struct Description {
     pub friendly_name: String,
     /// Version of the host program.
     pub version: String,
-    /// Labels for placement; deployed schedulers match `hostgroup`.
+    /// Labels for placement; the wasmCloud operator matches `hostgroup`.
     pub labels: BTreeMap<String, String>,
     /// Environment that the host serves; empty if it serves no particular one.
     pub environment: String,

@@ -1,7 +1,7 @@
 //! State machine of workload IDs: decides every reply, every start and every stop.
 //!
 //! The state machine does no I/O and reads no clock: the caller passes events in and executes the
-//! returned actions. Times are durations since an arbitrary start.
+//! returned actions. A time is a duration since an arbitrary point, the same for all calls.
 
 mod entry;
 #[cfg(test)]
@@ -22,12 +22,13 @@ use crate::reply::{Code, Status};
 /// rely on, with a margin for the network.
 pub(crate) const REPLY_STARTING_AFTER: Duration = Duration::from_millis(4500);
 
-/// Maximum number of ended workloads that stay visible. A scheduler requests their status within
-/// minutes, and an entry holds at most an ID and a message.
+/// Maximum number of ended workloads that stay visible at once. Enough, because a scheduler
+/// requests their status within minutes, and cheap, because an entry holds at most an ID and a
+/// message.
 pub(crate) const MAX_ENDED: usize = 1024;
 
-/// Maximum number of IDs in use at once: a protection against a runaway scheduler, far above the
-/// capacity of one machine.
+/// Maximum number of IDs in use at once on one host: a protection against a runaway scheduler, far
+/// above the capacity of one machine.
 pub(crate) const MAX_WORKLOADS: usize = 16_384;
 
 /// Maximum length of the message of an ID.
@@ -90,7 +91,8 @@ pub(crate) struct Lifecycle {
     start_deadlines: BTreeSet<(Duration, RunId)>,
     /// Ended and released runs that stay visible, the oldest first.
     ended: VecDeque<(RunId, String)>,
-    last_run: u64,
+    /// Number of the most recent run.
+    latest_run: u64,
     shutting_down: bool,
 }
 
@@ -141,8 +143,8 @@ impl Lifecycle {
             actions.push(reply(request, Status::refused(id, code, message)));
             return;
         }
-        self.last_run += 1;
-        let run = RunId(self.last_run);
+        self.latest_run += 1;
+        let run = RunId(self.latest_run);
         if let Some(earlier) = self
             .entries
             .insert(id.clone(), Entry::starting(run, request))

@@ -24,7 +24,7 @@ pub struct HostClient {
     timeouts: Timeouts,
 }
 
-/// Timeouts of the commands. The defaults are those of deployed schedulers.
+/// Timeouts of the commands. The defaults are those of the wasmCloud operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Timeout of a start: 60 s, within which a host must have replied.

@@ -17,10 +17,11 @@ use self::watch::Watcher;
 use super::{ClientError, Health, Heartbeats, HostClient, LivenessOptions};
 use crate::bus::{Bus, BusError};
 
-/// Capacity of the queue of a reader; a slower reader gets the number of events that it missed.
+/// Capacity of the event queue of one reader. A reader that falls further behind gets the number of
+/// events that it missed.
 const MAX_QUEUED_EVENTS: usize = 1024;
 
-/// Capacity of the queue of busy updates, which are processed immediately.
+/// Capacity of the queue of [`BusyUpdate`]s: rarely used, because they are processed immediately.
 const MAX_QUEUED_UPDATES: usize = 1024;
 
 /// Options for watching a fleet.
@@ -33,7 +34,7 @@ pub struct FleetOptions {
 /// All current and recent hosts; cheap to clone. Watching ends when the last clone is dropped.
 ///
 /// Hosts are discovered only by their heartbeats, so a new fleet is complete after one heartbeat
-/// interval: 15 s with deployed hosts, 30 s at most.
+/// interval: 15 s with `wash host`, 30 s at most.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     connector: HostConnector,
@@ -93,7 +94,8 @@ impl Fleet {
         (fleet, FleetEvents { receiver })
     }
 
-    /// Returns all hosts in the order of their IDs, including lost ones that are not yet forgotten.
+    /// Returns all hosts in the order of their IDs, including lost hosts that are not forgotten
+    /// yet.
     pub fn hosts(&self) -> Vec<HostView> {
         self.views.all()
     }

@@ -1,7 +1,7 @@
 //! Liveness detection: decides from heartbeats, probes and the connection which hosts are alive.
 //!
 //! The detection does no I/O and reads no clock: the caller passes events in and executes the
-//! returned actions. Times are durations since an arbitrary start.
+//! returned actions. A time is a duration since an arbitrary point, the same for all calls.
 
 mod event;
 mod options;
@@ -37,7 +37,7 @@ pub enum Reason {
     Restarted,
 }
 
-/// Message by which a host was heard.
+/// Kind of message by which a host was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HeardBy {
     Heartbeat,

@@ -53,6 +53,7 @@ async fn client(url: &str) -> HostClient {
     HostClient::over_grpc(channel(url).await, None)
 }
 
+/// Returns a workload with this name, which selects the behavior of the fake host.
 fn named(name: &str) -> Workload {
     Workload {
         name: name.into(),
@@ -256,7 +257,7 @@ async fn crashed_host_loses_the_connection_then_has_no_responders() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shutdown_releases_the_address_responds_and_stops_workloads() {
+async fn shutdown_releases_the_address_answers_pending_starts_and_stops_workloads() {
     let (host, url) = host().await;
     let client = client(&url).await;
     client.start("a", &named("run")).await.unwrap();

@@ -229,7 +229,7 @@ on_both_brokers! {
         assert_eq!(status.state().0, "RUNNING");
     }
 
-    async fn shutdown_unsubscribes_replies_and_stops_workloads(broker: TestBroker) {
+    async fn shutdown_unsubscribes_answers_pending_starts_and_stops_workloads(broker: TestBroker) {
         let (mut wire, host) = start_host(&broker).await;
         wire.command(&host.id, "workload.start", &start("a", "run")).await;
         let subject = format!("runtime.host.{}.workload.start", host.id);

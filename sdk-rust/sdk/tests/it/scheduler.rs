@@ -21,6 +21,7 @@ async fn bus(broker: &TestBroker) -> Bus {
         .unwrap()
 }
 
+/// Returns a workload with this name, which selects the behavior of the fake host.
 fn named(name: &str) -> Workload {
     Workload {
         name: name.into(),
@@ -142,6 +143,7 @@ on_both_brokers! {
         assert!(detected_after < Duration::from_secs(4), "2 s and a margin: {detected_after:?}");
         assert_eq!(fleet.host(&lost_id).unwrap().health, Health::Lost);
         assert_eq!(fleet.host(&second.id).unwrap().health, Health::Alive);
+        // Unlike `hosts`, `by_load` excludes lost hosts.
         assert_eq!(fleet.by_load().len(), 1);
     }
 
@@ -187,15 +189,22 @@ on_both_brokers! {
         };
         // The fleet subscribes on another connection, perhaps only after the first heartbeat.
         eventually("the host is known", async || {
+            // The field `later` is unknown, and ignored.
             heartbeat("h", r#"{"id":"h","friendlyName":"f","later":1,"startedAt":"2020-01-01T00:00:00Z"}"#).await;
             fleet.host("h")
         })
         .await;
+        // Ignored: the ID does not match the subject.
         heartbeat("h", r#"{"id":"other"}"#).await;
+        // Ignored: the JSON is invalid.
         heartbeat("h", "{").await;
+        // No change: only a count, and the time zone of the same start time.
         heartbeat("h", r#"{"id":"h","friendlyName":"f","workloadCount":"7","startedAt":"2020-01-01T01:00:00+01:00"}"#).await;
+        // Changed: labels and imports are new.
         heartbeat("h", r#"{"id":"h","friendlyName":"f","labels":{"zone":"a"},"imports":[{"package":"p","interfaces":["x","y"]},{"package":"q"}],"startedAt":"2020-01-01T00:00:00Z"}"#).await;
+        // No change: only the order of the imports.
         heartbeat("h", r#"{"id":"h","friendlyName":"f","labels":{"zone":"a"},"imports":[{"package":"q"},{"package":"p","interfaces":["y","x"]}],"startedAt":"2020-01-01T00:00:00Z"}"#).await;
+        // Lost and joined: a later start time means another process.
         heartbeat("h", r#"{"id":"h","friendlyName":"f","labels":{"zone":"b"},"startedAt":"2020-01-01T00:00:09Z"}"#).await;
         let mut received = Vec::new();
         for _ in 0..4 {

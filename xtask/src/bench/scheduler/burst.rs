@@ -8,7 +8,8 @@ use super::fixture::Programs;
 use super::{BenchError, Measured};
 use crate::kube_api;
 
-/// Number of rounds: on a small machine, the time of the minimal client varies by a third.
+/// Number of rounds: several, because on a small machine the time of the minimal client varies by a
+/// third.
 const ROUNDS: usize = 5;
 
 pub(super) fn run(programs: &Programs) -> Result<Measured, BenchError> {
@@ -90,7 +91,7 @@ fn summarize(mut rounds: Vec<Round>) -> Measured {
     }
 }
 
-/// Limit of conflicts: negligible among thousands of writes.
+/// Maximum number of conflicts in one round: negligible among thousands of writes.
 const CONFLICTS_MAX: f64 = 10.0;
 
 #[cfg(test)]
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn target_includes_each_value() {
+    fn each_value_can_miss_the_target() {
         assert!(met(&[line(2000, 5.0, 10, 21)]));
         assert!(!met(&[line(2001, 5.0, 10, 21)]));
         assert!(!met(&[line(2000, 5.1, 10, 21)]));

@@ -50,7 +50,7 @@ impl FleetCounters {
         }
     }
 
-    /// Removes a host with all that ran on it.
+    /// Removes a host and the ids that ran on it.
     pub(super) fn remove_host(&mut self, host: usize) {
         self.running.remove(&host);
     }

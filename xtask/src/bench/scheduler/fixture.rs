@@ -13,7 +13,7 @@ use super::super::BenchError;
 use super::counters::{FleetCounters, HostEvent};
 use super::process::Process;
 
-/// Limit of unread events; the fleet waits when the channel is full.
+/// Maximum number of unread events; the fleet waits when the channel is full.
 const EVENTS_MAX: usize = 10_000;
 
 /// Time limit until the broker listens.
@@ -202,7 +202,7 @@ impl<'a> Fixture<'a> {
         loop {
             let left = deadline.checked_duration_since(Instant::now())?;
             let (host, event, at) = self.events.1.recv_timeout(left).ok()?;
-            // Ignores events of a host that was killed meanwhile.
+            // Ignores events of a host that was killed in the meantime.
             if !matches!(self.hosts.get(host), Some(Some(_))) {
                 continue;
             }

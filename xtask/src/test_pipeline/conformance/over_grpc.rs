@@ -11,7 +11,15 @@ use crate::test_pipeline::step::{Context, StepError, suite};
 use crate::{cargo, wait};
 
 /// Sections of these checks.
-const SECTIONS: [&str; 7] = ["start", "status", "stop", "svc", "img", "http", "res"];
+const SECTIONS: [&str; 7] = [
+    "start",
+    "status",
+    "stop",
+    "services",
+    "images",
+    "http",
+    "resources",
+];
 
 /// Time limit until the host listens.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -79,15 +79,19 @@ impl Model {
         });
         let is_ready = |replica: &&&Replica| replica.is_ready();
         let ready = own_replicas.iter().filter(is_ready).count();
-        let is_current = |replica: &&&Replica| replica.revision == revision;
-        let current = own_replicas.iter().filter(is_ready).filter(is_current);
+        let is_of_desired_revision = |replica: &&&Replica| replica.revision == revision;
+        let ready_of_desired_revision = own_replicas
+            .iter()
+            .filter(is_ready)
+            .filter(is_of_desired_revision);
         let waiting_reason = self
             .store
             .rejected
             .get(key)
             .or(self.store.waiting_reasons.get(key));
-        let is_complete =
-            current.count() == size && own_replicas.len() == size && waiting_reason.is_none();
+        let is_complete = ready_of_desired_revision.count() == size
+            && own_replicas.len() == size
+            && waiting_reason.is_none();
         let mut reason = waiting_reason.cloned().unwrap_or_default();
         if reason.is_empty() {
             let unready = own_replicas.iter().filter(|replica| !replica.is_ready());

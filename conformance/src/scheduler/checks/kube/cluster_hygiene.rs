@@ -13,9 +13,12 @@ use crate::scheduler::context::ScenarioContext;
 use crate::scheduler::manifest::Key;
 use crate::spec::requirements::*;
 
-/// Time for which nothing may be written: longer than the intervals of common reconcile loops.
-const IDLE: Duration = Duration::from_secs(12);
+/// Time for which nothing may be written. It is longer than the intervals of common reconcile
+/// loops, so that a loop that writes without a change is detected.
+const IDLE_WINDOW: Duration = Duration::from_secs(12);
 
+/// Submits a workload in a namespace that the scheduler does not watch, and checks that the
+/// scheduler neither starts nor changes it.
 pub(super) async fn other_namespace(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let foreign = cx.workload("foreign").namespace("elsewhere");
@@ -35,6 +38,8 @@ pub(super) async fn other_namespace(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Changes the heartbeat of a host, and checks that the status of its Host object shows the new
+/// values and no placeholders.
 pub(super) async fn host_status(cx: &ScenarioContext) -> Flow {
     let host = cx
         .start_host(
@@ -100,6 +105,8 @@ pub(super) async fn host_status(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deletes an Artifact that a deployment uses, and checks that it remains usable until the
+/// deployment is deleted.
 pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let artifact = artifact(cx, "image");
@@ -142,6 +149,7 @@ pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Changes nothing for some time, and checks that the scheduler writes none of the app's objects.
 pub(super) async fn idle(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (app, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;
@@ -151,7 +159,7 @@ pub(super) async fn idle(cx: &ScenarioContext) -> Flow {
     // Wait for the last update of the counts.
     cx.wait(Duration::from_secs(2)).await;
     let before = resource_versions(cx).await.map_err(Blocked::Harness)?;
-    let idle = cx.consistently(IDLE, "no object is written", || async {
+    let idle = cx.consistently(IDLE_WINDOW, "no object is written", || async {
         let now = resource_versions(cx).await?;
         let written = now
             .iter()

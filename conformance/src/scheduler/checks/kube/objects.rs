@@ -82,6 +82,7 @@ pub(super) async fn names(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Checks the name, the labels and the finalizer of a Host object.
 fn check_host(host: &Value, mismatches: &mut Vec<String>) {
     check_finalizer(host, "runtime.wasmcloud.dev/host-finalizer", mismatches);
     if text(host, "/metadata/labels/hostgroup").is_empty() {
@@ -95,6 +96,8 @@ fn check_host(host: &Value, mismatches: &mut Vec<String>) {
     }
 }
 
+/// Checks the label and the owner of a replica set, and the reference to it in the status of its
+/// deployment.
 fn check_set(set: &Value, deployment: &Value, mismatches: &mut Vec<String>) {
     let label = set
         .pointer("/metadata/labels")
@@ -111,6 +114,7 @@ fn check_set(set: &Value, deployment: &Value, mismatches: &mut Vec<String>) {
     }
 }
 
+/// Checks the finalizer, the owner and the annotation of a Workload.
 fn check_workload(workload: &Value, set: &Value, revision: &str, mismatches: &mut Vec<String>) {
     check_finalizer(
         workload,
@@ -127,6 +131,7 @@ fn check_workload(workload: &Value, set: &Value, revision: &str, mismatches: &mu
     }
 }
 
+/// Checks that an object has a finalizer.
 fn check_finalizer(object: &Value, finalizer: &str, mismatches: &mut Vec<String>) {
     let actual = finalizers(object);
     if !actual.contains(&finalizer) {
@@ -134,6 +139,7 @@ fn check_finalizer(object: &Value, finalizer: &str, mismatches: &mut Vec<String>
     }
 }
 
+/// Checks that an object has exactly one owner reference, to `owner` as its controller.
 fn check_owner(object: &Value, owner: &Value, mismatches: &mut Vec<String>) {
     let expected = json!({
         "apiVersion": API_VERSION, "kind": text(owner, "/kind"), "name": text(owner, "/metadata/name"),
@@ -158,6 +164,8 @@ pub(super) fn artifact(cx: &ScenarioContext, name: &str) -> Manifest {
         .with("/spec", json!({ "image": cx.image("app", 1) }))
 }
 
+/// Changes a deployment, and checks that every condition of its objects has the generation of its
+/// object.
 pub(super) async fn observed_generation(cx: &ScenarioContext) -> Flow {
     let [a, _] = cx.start_hosts::<2>().await?;
     let artifact = artifact(cx, "image");
@@ -207,6 +215,8 @@ fn stale_condition(object: &Value) -> Option<String> {
     Some(format!("{key} has the generation {generation:?}: {stale}"))
 }
 
+/// Scales a deployment through the scale subresource, and checks that the subresource reports the
+/// replicas and a selector.
 pub(super) async fn scale(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let (app, _) = cx.deploy("app", 2, SCHED_SCALE_001).await?;

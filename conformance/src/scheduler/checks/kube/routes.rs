@@ -41,7 +41,8 @@ async fn create_pod(cx: &ScenarioContext, name: &str, ip: &str) -> Result<Manife
     Ok(pod)
 }
 
-/// Waits for the finalizer, without which the scheduler might miss the deletion of the Pod.
+/// Waits until the scheduler has added its finalizer to a Pod. Without the finalizer, the scheduler
+/// might miss the deletion of the Pod.
 async fn wait_for_finalizer(cx: &ScenarioContext, pod: &Manifest) -> Result<(), Blocked> {
     let description = "the Pod has the finalizer";
     let has_finalizer = cx.eventually(cx.timings().act, description, || async {
@@ -58,6 +59,8 @@ async fn wait_for_finalizer(cx: &ScenarioContext, pod: &Manifest) -> Result<(), 
     has_finalizer.await.or_blocked(cx, SCHED_KUBE_003)
 }
 
+/// Deletes the Pod of a host and a Pod without a host, and checks that the scheduler removes the
+/// finalizer of each.
 pub(super) async fn pod_finalizer(cx: &ScenarioContext) -> Flow {
     let host_ip = random_address();
     let config = cx.host_config("a");
@@ -86,6 +89,7 @@ pub(super) async fn pod_finalizer(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Deletes the Pod of a host, and checks that the host's workloads restart on the other host.
 pub(super) async fn pod_deleted(cx: &ScenarioContext) -> Flow {
     let host_ip = random_address();
     let config = cx.host_config("a");
@@ -196,6 +200,7 @@ async fn service_addresses(
         .collect())
 }
 
+/// Returns the address that a host reports in its heartbeat.
 fn address_of(host: &SimulatedHost) -> String {
     let config = host.config();
     let hostname = config.heartbeat_fields.get("hostname");
@@ -205,6 +210,7 @@ fn address_of(host: &SimulatedHost) -> String {
         .to_owned()
 }
 
+/// Returns the addresses of the hosts of workloads.
 fn addresses_of(workloads: &[RunningWorkload]) -> BTreeSet<String> {
     workloads
         .iter()
@@ -236,6 +242,8 @@ async fn wait_for_routes(
     .await
 }
 
+/// Scales an app behind a Service and kills one of its hosts, and checks after each step that the
+/// Service has exactly the addresses of the hosts that run the app.
 pub(super) async fn endpoints(cx: &ScenarioContext) -> Flow {
     let (hosts, replicas) = (3, 2);
     let routed = deploy_routed(cx, hosts, replicas).await?;
@@ -321,6 +329,8 @@ pub(super) async fn endpoints_repaired(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Scales an app behind a Service to one replica, and checks that the Service loses the address of
+/// a host before that host receives the stop.
 pub(super) async fn endpoint_removed_before_stop(cx: &ScenarioContext) -> Flow {
     let (hosts, replicas) = (2, 2);
     let routed = deploy_routed(cx, hosts, replicas).await?;

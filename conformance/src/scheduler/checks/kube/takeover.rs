@@ -197,11 +197,13 @@ pub(super) async fn lease(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
+/// Returns the workload spec in the template of a deployment.
 fn template_spec(deployment: &Manifest) -> Value {
     let spec = deployment.json().pointer("/spec/template/spec");
     spec.cloned().unwrap_or_default()
 }
 
+/// Returns owner references with `object` as the controller.
 fn owner_references(object: &Value) -> Value {
     json!([{
         "apiVersion": API_VERSION, "kind": text(object, "/kind"), "name": text(object, "/metadata/name"),
@@ -209,6 +211,7 @@ fn owner_references(object: &Value) -> Value {
     }])
 }
 
+/// Returns conditions with these names and the status True.
 fn true_conditions(names: &[&str]) -> Value {
     let entry = |name: &&str| {
         json!({

@@ -1,4 +1,4 @@
-;; Waits for a time and yields to the host meanwhile.
+;; Waits for a time and yields to the host during the wait.
 (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
   (func $subscribe_duration (param i64) (result i32)))
 ;; end of imports: recipe.rs adds the parts, which define the other functions

@@ -1,4 +1,4 @@
-;; Waits for a pollable and yields to the host meanwhile.
+;; Waits for a pollable and yields to the host during the wait.
 (import "wasi:io/poll@0.2.0" "[method]pollable.block"
   (func $block (param i32)))
 (import "wasi:io/poll@0.2.0" "[resource-drop]pollable"

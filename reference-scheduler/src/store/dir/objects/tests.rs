@@ -89,7 +89,7 @@ fn create_rejects_invalid_names() {
 }
 
 #[test]
-fn status_keeps_generation_and_equal_status_is_no_change() {
+fn status_write_keeps_generation_and_equal_status_changes_nothing() {
     let mut objects = Objects::default();
     let created = apply(&mut objects, Write::Create(workload("a")), "u-1");
     let status = WorkloadStatus {

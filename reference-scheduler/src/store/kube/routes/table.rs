@@ -67,8 +67,8 @@ struct PodFacts {
 }
 
 impl RouteTable {
-    /// Clears an informer before `watches` new watches of it.
-    pub(super) fn restart(&mut self, informer: Informer, watches: usize) {
+    /// Forgets the objects of an informer before `watches` new watches list them again.
+    pub(super) fn begin_relist(&mut self, informer: Informer, watches: usize) {
         self.pending_lists.insert(informer, watches);
         match informer {
             Informer::Objects => {

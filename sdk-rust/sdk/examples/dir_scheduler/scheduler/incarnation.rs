@@ -16,20 +16,20 @@ const RUNNING_POLL: Duration = Duration::from_secs(5);
 const STARTING_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Scheduler {
-    /// Runs an incarnation until it ends or its host is lost. `may_run` means that an earlier
+    /// Runs an incarnation until it ends or its host is lost. `may_have_run` means that an earlier
     /// process may have started the ID.
     pub(super) async fn run_incarnation(
         &self,
         desired: &DesiredWorkload,
         id: &str,
         host: &str,
-        may_run: bool,
+        may_have_run: bool,
     ) -> Outcome {
         let losses = |state: &State| state.losses.get(host).copied().unwrap_or_default();
         let before = losses(&self.state());
         tokio::select! {
             () = self.wait_until(|state| losses(state) > before) => Outcome::HostLost,
-            outcome = self.start_and_watch(desired, id, host, may_run) => outcome,
+            outcome = self.start_and_watch(desired, id, host, may_have_run) => outcome,
         }
     }
 
@@ -38,13 +38,13 @@ impl Scheduler {
         desired: &DesiredWorkload,
         id: &str,
         host: &str,
-        may_run: bool,
+        may_have_run: bool,
     ) -> Outcome {
         let client = match self.client(host) {
             Ok(client) => client,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        let mut status = match self.start(&client, desired, id, may_run).await {
+        let mut status = match self.start(&client, desired, id, may_have_run).await {
             Ok(status) => status,
             Err(outcome) => return outcome,
         };
@@ -85,45 +85,47 @@ impl Scheduler {
         client: &HostClient,
         desired: &DesiredWorkload,
         id: &str,
-        mut may_run: bool,
+        mut may_have_run: bool,
     ) -> Result<Status, Outcome> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match self.adopt_or_start(client, desired, id, may_run).await {
+            match self.adopt_or_start(client, desired, id, may_have_run).await {
                 Ok(status) => return Ok(status),
                 Err(ClientError::Refused { code, message, .. })
-                    if !may_run && code != Some(409) =>
+                    if !may_have_run && code != Some(409) =>
                 {
                     return Err(Outcome::Failed(message));
                 }
-                Err(ClientError::NoResponders) if !may_run => return Err(Outcome::NoResponders),
+                Err(ClientError::NoResponders) if !may_have_run => {
+                    return Err(Outcome::NoResponders);
+                }
                 Err(ClientError::NoResponders) if self.is_lost(client.host_id()) => {
                     return Err(Outcome::HostLost);
                 }
                 Err(ClientError::NoResponders) => attempts = 0,
                 Err(error @ (ClientError::RequestTooLarge | ClientError::Encode(_))) => {
-                    self.mark_unsent(id, may_run);
+                    self.mark_unsent(id, may_have_run);
                     return Err(Outcome::Failed(error.to_string()));
                 }
-                Err(ClientError::Disconnected) => self.mark_unsent(id, may_run),
+                Err(ClientError::Disconnected) => self.mark_unsent(id, may_have_run),
                 // This or an earlier attempt may have succeeded: check the status first.
-                Err(_) => may_run = true,
+                Err(_) => may_have_run = true,
             }
             // A growing delay, for hosts that never reply properly.
             sleep(RETRY_DELAY * attempts.min(10)).await;
         }
     }
 
-    /// Adopts an ID that may already run, and starts it if the host does not know it.
+    /// Adopts an ID that may have been started, and starts it if the host does not know it.
     async fn adopt_or_start(
         &self,
         client: &HostClient,
         desired: &DesiredWorkload,
         id: &str,
-        may_run: bool,
+        may_have_run: bool,
     ) -> Result<Status, ClientError> {
-        if may_run {
+        if may_have_run {
             let status = client.status(id).await?;
             if status.state != WorkloadState::NotFound {
                 return Ok(status);
@@ -136,8 +138,8 @@ impl Scheduler {
         client.start(id, &desired.workload).await
     }
 
-    fn mark_unsent(&self, id: &str, may_run: bool) {
-        if !may_run {
+    fn mark_unsent(&self, id: &str, may_have_run: bool) {
+        if !may_have_run {
             self.state().unsent.insert(id.to_owned());
         }
     }

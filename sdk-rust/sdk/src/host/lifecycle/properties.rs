@@ -80,7 +80,7 @@ impl World {
                 if let Some(run) = self.choose(*number, |run| !run.started && !run.failed) {
                     let state = self.runs.get_mut(&run).unwrap();
                     (state.started, state.guest_ran) = (true, true);
-                    self.guest_ran(run);
+                    self.mark_guest_ran(run);
                     self.step(Event::Started { run });
                 }
             }
@@ -94,7 +94,7 @@ impl World {
                         error
                     };
                     if *guest_ran {
-                        self.guest_ran(run);
+                        self.mark_guest_ran(run);
                     }
                     self.step(Event::StartFailed { run, error });
                 }
@@ -105,7 +105,7 @@ impl World {
                     chosen.has_run |= *state != ReportedState::Starting;
                     let (has_run, failed) = (chosen.has_run, chosen.failed);
                     if has_run && !failed {
-                        self.guest_ran(run);
+                        self.mark_guest_ran(run);
                     }
                     let report = StatusReport {
                         state: *state,
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Marks that guest code of this run has run: its ID stays in use until it is stopped.
-    fn guest_ran(&mut self, run: RunId) {
+    fn mark_guest_ran(&mut self, run: RunId) {
         if self.runs[&run].stops == 0 {
             self.ids_in_use.insert(self.runs[&run].id.clone(), true);
         }

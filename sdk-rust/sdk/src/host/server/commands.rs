@@ -9,8 +9,9 @@ use super::request::Request;
 use crate::host::Host;
 use crate::reply::{Code, Status};
 
-/// Maximum number of starts and stops in flight; further ones are refused with 503. A start is
-/// answered within seconds, so this is far above what any scheduler keeps open.
+/// Maximum number of starts and stops of one host in flight; further ones are refused with 503. Far
+/// above the number that any scheduler has in flight, because a start gets its reply within
+/// seconds.
 const MAX_IN_FLIGHT: usize = 512;
 
 /// The commands of one host.

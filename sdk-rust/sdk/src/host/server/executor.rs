@@ -22,15 +22,16 @@ pub(super) struct Executor<H: Host> {
     tasks: Tasks,
     started_at: Instant,
     state: Mutex<State>,
-    /// Notified after each step, which may have changed the time of the next tick or released the
-    /// last run.
+    /// Notified after each step, because a step may change the time of the next tick or release
+    /// the only remaining run.
     stepped: Notify,
 }
 
 #[derive(Default)]
 struct State {
     lifecycle: Lifecycle,
-    last_request: u64,
+    /// Number of the most recent request.
+    latest_request: u64,
     callers: HashMap<RequestId, oneshot::Sender<Status>>,
     workloads: HashMap<RequestId, Workload>,
     stop_tokens: HashMap<RunId, CancellationToken>,
@@ -104,8 +105,8 @@ impl<H: Host> Executor<H> {
     ) -> oneshot::Receiver<Status> {
         let (caller, reply) = oneshot::channel();
         let mut state = self.lock();
-        state.last_request += 1;
-        let request = RequestId(state.last_request);
+        state.latest_request += 1;
+        let request = RequestId(state.latest_request);
         state.callers.insert(request, caller);
         if let Some(workload) = workload {
             state.workloads.insert(request, workload);
@@ -217,7 +218,7 @@ impl<H: Host> Executor<H> {
         }
     }
 
-    /// Forwards the reports of the workload until it is to be stopped.
+    /// Forwards the reports of the workload until `stop` is cancelled.
     async fn forward_reports(
         self: &Arc<Self>,
         run: RunId,

@@ -16,8 +16,8 @@ use crate::subject;
 /// Time that a heartbeat may wait for the connection; after that it is stale.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time to wait for a queued heartbeat to be sent before the next one is queued. Longer than any
-/// outage.
+/// Time to wait for a queued heartbeat to be sent before the next one is queued: longer than any
+/// outage, so that at most one heartbeat is queued.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Delay before a heartbeat that was interrupted by a reconnect is repeated. It is more than 1 s,

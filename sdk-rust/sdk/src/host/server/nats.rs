@@ -14,7 +14,7 @@ use crate::bus::{Bus, Delivery, Subscription};
 use crate::host::{Host, ServeError};
 use crate::subject;
 
-/// Time that a reply may wait for the connection; by then its caller has timed out.
+/// Time that a reply may wait for the connection: 60 s, because by then its caller has timed out.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time for the broker to process the end of the subscription, within the 1 s of HOST-DOWN-001 if

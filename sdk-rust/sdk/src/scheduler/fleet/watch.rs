@@ -15,7 +15,8 @@ use crate::bus::ConnectionState;
 use crate::scheduler::liveness::{Action, Event, Liveness};
 use crate::scheduler::{ClientError, HostClient, LivenessOptions, Timeouts};
 
-/// Maximum number of hosts. A larger number means that heartbeats are forged.
+/// Maximum number of hosts in a fleet. Heartbeats of further hosts are ignored, because they are
+/// probably forged.
 const MAX_HOSTS: usize = 10_000;
 
 /// Capacity of the queue of probe results; a probe waits while it is full.
@@ -36,7 +37,8 @@ pub(super) struct Watcher {
     started_at: Instant,
     heartbeats: HeartbeatSource,
     connection: watch::Receiver<ConnectionState>,
-    last_connection: ConnectionState,
+    /// State of the connection at the most recent tick.
+    previous_connection: ConnectionState,
     updates: mpsc::Receiver<BusyUpdate>,
     /// Starts in flight by host, with their deadlines.
     starts: HashMap<String, HashMap<uuid::Uuid, Instant>>,
@@ -59,7 +61,7 @@ impl Watcher {
             liveness: Liveness::new(options),
             started_at: Instant::now(),
             heartbeats: source.heartbeats,
-            last_connection: ConnectionState::default(),
+            previous_connection: ConnectionState::default(),
             updates,
             starts: HashMap::new(),
             result_sender,
@@ -118,15 +120,15 @@ impl Watcher {
         }
     }
 
-    /// Passes on the changes of the connection since the last tick. A connection that was
+    /// Passes on the changes of the connection since the previous tick. A connection that was
     /// established and lost again in between yields two events.
     fn check_connection(&mut self) {
         let current = *self.connection.borrow();
-        let last = std::mem::replace(&mut self.last_connection, current);
-        if current.generation != last.generation {
+        let previous = std::mem::replace(&mut self.previous_connection, current);
+        if current.generation != previous.generation {
             self.step(Event::Connected);
         }
-        if !current.connected && current != last {
+        if !current.connected && current != previous {
             self.step(Event::Disconnected);
         }
     }

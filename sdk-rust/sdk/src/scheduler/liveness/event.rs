@@ -12,9 +12,9 @@ pub enum Event {
         /// ID of the host.
         host: String,
     },
-    /// A host is known from an earlier session and was not heard since. Unless it was lost, the
-    /// host counts as alive until probes or silence show the opposite. No effect on a host that is
-    /// already known.
+    /// A host is known from an earlier process of this scheduler, and this process has not heard
+    /// from it yet. Unless it was lost, the host counts as alive until probes or silence indicate
+    /// otherwise. No effect on a host that is already known.
     Known {
         /// ID of the host.
         host: String,
@@ -40,7 +40,8 @@ pub enum Event {
     BusyUntil {
         /// ID of the host.
         host: String,
-        /// Deadline of the start.
+        /// Deadline of the start, on the clock of `now` in
+        /// [`Liveness::step`](super::Liveness::step).
         until: Duration,
     },
     /// The host has replied to all starts.

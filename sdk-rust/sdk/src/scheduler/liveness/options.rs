@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Timing of the liveness detection. The defaults fit the heartbeat interval of deployed hosts, 15
-/// s.
+/// Timing of the liveness detection. The defaults fit heartbeats every 15 s, the interval of
+/// `wash host`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LivenessOptions {
     /// Interval between probes of a host, if `probes_per_second` permits: 500 ms.
@@ -12,12 +12,13 @@ pub struct LivenessOptions {
     pub probes_per_second: u32,
     /// Delay before the next probe after "no responders": 300 ms.
     pub no_responders_probe_interval: Duration,
-    /// Time that "no responders" must last before a host is lost: 1 s. A reconnect takes less.
+    /// Time that "no responders" must last before a host is lost: 1 s, because a reconnect takes
+    /// less.
     pub no_responders_for: Duration,
     /// Number of probes that must end in "no responders" during `no_responders_for`: 3.
     pub no_responders_count: u32,
-    /// Delay before the next probe after a probe without a reply: 5 s. A busy host must still
-    /// process every probe later.
+    /// Delay before the next probe of a silent host, which has not replied to the previous probe:
+    /// 5 s. Long, because probes queue up on a busy host, which must process all of them later.
     pub silent_probe_interval: Duration,
     /// Silence after which a host is suspect: 20 s, one heartbeat interval and a margin.
     pub suspect_after: Duration,
@@ -25,12 +26,12 @@ pub struct LivenessOptions {
     /// A start in flight extends it to the deadline of the start.
     pub lost_after: Duration,
     /// Time after a reconnect, or after the simultaneous loss of many hosts, before a host is
-    /// lost: 12 s. The hosts must reconnect, too, and have 10 s to do so (SCHED-CONT-003).
+    /// lost: 12 s, because the hosts must reconnect, too, and have 10 s to do so (SCHED-CONT-003).
     pub settling_period: Duration,
     /// Minimum number of hosts without responders to suspect the broker instead of the hosts: 3.
     pub mass_loss_threshold: usize,
     /// Minimum share of the fleet without responders to suspect the broker, in percent: 25, well
-    /// below the share of one broker in a cluster of three.
+    /// below the third of the hosts that is connected to one broker of a cluster of three.
     pub mass_loss_percent: usize,
     /// Time after which a lost host is forgotten: 10 minutes.
     pub forget_after: Duration,

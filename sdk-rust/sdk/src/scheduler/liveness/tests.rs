@@ -268,7 +268,7 @@ fn waits_for_hosts_that_come_back_one_by_one() {
 }
 
 #[test]
-fn permanent_mass_loss_is_final_at_the_deadline() {
+fn hosts_are_lost_at_the_deadline_if_a_mass_loss_is_permanent() {
     let mut world = World::with(6);
     world.hosts.fill(HostState::Dead);
     world.run(Duration::from_secs(80));

@@ -57,7 +57,7 @@ fn empty() -> RouteTable {
         Informer::Slices,
         Informer::Pods,
     ] {
-        table.restart(informer, 1);
+        table.begin_relist(informer, 1);
         table.mark_listed(informer);
     }
     table
@@ -163,10 +163,10 @@ fn resolves_hostname_by_pod() {
 #[test]
 fn plans_nothing_before_all_informers_are_listed() {
     let mut table = RouteTable::default();
-    table.restart(Informer::Objects, 1);
-    table.restart(Informer::Services, 2);
-    table.restart(Informer::Slices, 1);
-    table.restart(Informer::Pods, 1);
+    table.begin_relist(Informer::Objects, 1);
+    table.begin_relist(Informer::Services, 2);
+    table.begin_relist(Informer::Slices, 1);
+    table.begin_relist(Informer::Pods, 1);
     table.on_service_applied(&service());
     table.on_object_applied(&workload("a", "h", "True"));
     for informer in [
@@ -180,7 +180,7 @@ fn plans_nothing_before_all_informers_are_listed() {
     }
     assert_eq!(table.mark_listed(Informer::Services), [key()]);
     assert!(table.plan(&key()).is_some());
-    table.restart(Informer::Objects, 1);
+    table.begin_relist(Informer::Objects, 1);
     assert!(table.plan(&key()).is_none(), "a new watch starts");
 }
 

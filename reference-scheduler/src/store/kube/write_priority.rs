@@ -9,7 +9,7 @@ use tokio::sync::watch;
 const YIELD_MAX: Duration = Duration::from_secs(2);
 
 /// The priority of writes; see the module.
-pub(super) struct Priority {
+pub(super) struct WritePriority {
     /// Number of urgent writes that are in flight or queued.
     urgent: watch::Sender<usize>,
     yield_max: Duration,
@@ -18,7 +18,7 @@ pub(super) struct Priority {
 /// Counts one urgent write, until the guard is dropped.
 pub(super) struct UrgentGuard<'a>(&'a watch::Sender<usize>);
 
-impl Default for Priority {
+impl Default for WritePriority {
     fn default() -> Self {
         Self {
             urgent: watch::Sender::new(0),
@@ -27,7 +27,7 @@ impl Default for Priority {
     }
 }
 
-impl Priority {
+impl WritePriority {
     /// Starts an urgent write, to which deferrable writes yield until the guard is dropped.
     pub(super) fn start_urgent(&self) -> UrgentGuard<'_> {
         self.urgent.send_modify(|urgent| *urgent += 1);
@@ -57,7 +57,7 @@ mod tests {
 
     #[tokio::test]
     async fn yields_until_last_urgent_write_ends() {
-        let priority = Priority::default();
+        let priority = WritePriority::default();
         assert_eq!(priority.yield_to_urgent().now_or_never(), Some(()));
         let [one, other] = [priority.start_urgent(), priority.start_urgent()];
         let mut waiting = Box::pin(priority.yield_to_urgent());
@@ -70,9 +70,9 @@ mod tests {
 
     #[tokio::test]
     async fn yields_for_a_limited_time() {
-        let priority = Priority {
+        let priority = WritePriority {
             yield_max: Duration::from_millis(1),
-            ..Priority::default()
+            ..WritePriority::default()
         };
         let _urgent = priority.start_urgent();
         let yielded =

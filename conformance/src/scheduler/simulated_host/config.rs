@@ -1,4 +1,5 @@
-//! Profile of a simulated host: the heartbeat of `berth-host`, or that of `wash host` 2.7.0. Pure.
+//! Configuration of a simulated host, and its heartbeat: that of `berth-host` or of `wash host`
+//! 2.7.0. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +13,9 @@ pub enum HostFlavor {
     /// to a long start, and keeps its id.
     #[default]
     Berth,
-    /// `wash host` 2.7.0: executes one command at a time and sends no heartbeat meanwhile, does not
-    /// reply to a request that it cannot decode, does not record a failed pull, omits http from its
-    /// imports, and has a new id after each restart.
+    /// `wash host` 2.7.0: executes one command at a time and sends no heartbeat during a command,
+    /// does not reply to a request that it cannot decode, does not record a failed pull, omits http
+    /// from its imports, and has a new id after each restart.
     Wash,
 }
 
