@@ -76,12 +76,12 @@ type ConnectOptions struct {
 	ConnectTimeout time.Duration
 	// Logger receives the changes of the connection; nil means [slog.Default].
 	Logger *slog.Logger
-	// NATS are further options of the NATS client. They are applied last and override all others.
+	// NATS are additional options of the NATS client. They are applied last and override the other fields.
 	NATS []nats.Option
 }
 
-// Connect connects to the broker, or returns an error if it cannot. Once connected, the connection
-// reconnects forever.
+// Connect connects to the broker, or returns an error if it cannot. After the first connect, the
+// connection reconnects forever.
 //
 // The caller closes the connection. The other functions of this package accept any [nats.Conn] that never
 // stops reconnecting; by default, nats.go gives up after a few minutes.

@@ -14,7 +14,7 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// maxInFlight is how many requests may wait for a reply at a time; further starts are refused with 503. No
+// maxInFlight is how many requests may wait for a reply at a time; starts beyond it are refused with 503. No
 // scheduler comes close to this limit, because each request waits for seconds at most.
 const maxInFlight = 512
 

@@ -23,7 +23,7 @@ const (
 	maxHosts = 10_000
 
 	// maxPendingHeartbeats bounds the heartbeats that have arrived and are not processed yet; nats.go drops
-	// further ones.
+	// the excess.
 	maxPendingHeartbeats = 8192
 
 	// probeTimeout is how long a probe waits for a reply.
@@ -37,9 +37,9 @@ const (
 // Fleet is a live view of all hosts, built from their heartbeats and from probes.
 //
 // A host whose process has ended is lost in under two seconds in a small fleet and within ten seconds among
-// thousands. A frozen host is lost after a minute, and not while a start is in flight (see
-// [Fleet.ExpectBusy]). No host is declared lost while the fleet's own connection settles; when a large part
-// of the fleet disappears at once, the fleet suspects the broker first.
+// thousands. By default, a frozen host is lost 35 s after its last heartbeat or reply, but not while a start
+// that was announced with [Fleet.ExpectBusy] is in flight. After a (re)connect of the Fleet, it declares no
+// host lost during a settling period; when many hosts disappear at once, it suspects the broker first.
 type Fleet struct {
 	conn  *nats.Conn
 	log   *slog.Logger

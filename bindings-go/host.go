@@ -40,7 +40,8 @@ type Instance interface {
 	// directories. When it returns, the id is free.
 	//
 	// Serve calls it once: on a stop command, at shutdown, or after [StatusReporter.Completed] or
-	// [StatusReporter.Failed]. The context ends with the grace period of a shutdown.
+	// [StatusReporter.Failed]. At shutdown, ctx ends when the grace period is over; until
+	// then, it does not end.
 	Stop(ctx context.Context)
 }
 
@@ -67,7 +68,7 @@ func (r StartRequest) String() string { return fmt.Sprintf("start of workload %q
 // LogValue returns [StartRequest.String].
 func (r StartRequest) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
-// NonRetryable wraps an error of [Host.Start] after which guest code has run. The id then stays in use until
+// NonRetryable wraps an error that [Host.Start] returns after guest code has run. The id then stays in use until
 // it is stopped, so that a retry after a lost reply cannot run the guest twice. Without NonRetryable, the id
 // may be started again at once.
 func NonRetryable(err error) error { return &nonRetryableError{err} }

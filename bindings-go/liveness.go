@@ -29,7 +29,8 @@ type LivenessOptions struct {
 	// latency, but at most half of LostAfter].
 	SuspectAfter time.Duration
 	// LostAfter is the silence after which a host is lost [default: 35 s, so that its workloads run
-	// elsewhere within 40 s]. A host is not lost for silence while a start is in flight.
+	// elsewhere within 40 s]. A host is not lost for silence while a start is in flight that was announced
+	// with [Fleet.ExpectBusy].
 	LostAfter time.Duration
 	// SettlingPeriod is how long hosts may take to reconnect, after the fleet itself has connected and after
 	// a mass loss, before they are lost [default: 12 s]. They have 10 s to reconnect (SCHED-CONT-003).
@@ -37,8 +38,8 @@ type LivenessOptions struct {
 	// MassLossThreshold is the number of hosts that must have no responders at the same time before the
 	// broker is suspected instead [default: 3].
 	MassLossThreshold int
-	// MassLossPercent is the minimum percentage of such hosts in the fleet [default: 25]. It is below the
-	// share of hosts that one broker in a cluster of three serves.
+	// MassLossPercent is the minimum percentage of the fleet that these hosts must make up [default: 25]. It
+	// is below the share of hosts that one broker in a cluster of three serves.
 	MassLossPercent int
 	// ForgetAfter is how long a lost host remains in the view [default: 10 minutes].
 	ForgetAfter time.Duration

@@ -40,8 +40,8 @@ type serveOptions struct {
 // ServeOption configures [Serve].
 type ServeOption func(*serveOptions)
 
-// WithHostID sets the id of the host: one subject token of letters, digits, - and _, unique to the process.
-// The default is a random UUID.
+// WithHostID sets the id of the host: one subject token of letters, digits, - and _, which no other host
+// process uses. The default is a random UUID.
 func WithHostID(id string) ServeOption {
 	return func(o *serveOptions) { o.hostID = id }
 }

@@ -17,7 +17,7 @@ import (
 
 const (
 	// maxPendingRequests and maxPendingBytes bound the requests that have arrived and are not processed yet;
-	// nats.go drops further ones.
+	// nats.go drops the excess.
 	maxPendingRequests = 8192
 	maxPendingBytes    = 64 << 20
 

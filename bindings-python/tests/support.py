@@ -120,9 +120,13 @@ class Received:
         return None if code is None else int(code)
 
     @property
-    def state(self) -> tuple[str, int | None]:
-        state = self.json()["workloadStatus"]["workloadState"]
-        return state.removeprefix("WORKLOAD_STATE_"), self.code
+    def state(self) -> str:
+        state: str = self.json()["workloadStatus"]["workloadState"]
+        return state.removeprefix("WORKLOAD_STATE_")
+
+    @property
+    def state_and_code(self) -> tuple[str, int | None]:
+        return self.state, self.code
 
     @property
     def message(self) -> str:
@@ -187,7 +191,7 @@ class Peer:
 
 
 class FakeHost(berth.Host[str]):
-    """A host whose workloads behave as named: `hang`, `refuse`, `crash`, `complete` or `fail`; others run."""
+    """A host whose workloads behave by name: `hang`, `refuse`, `crash`, `complete`, `fail`; other names run."""
 
     def __init__(self) -> None:
         self.instances: set[str] = set()

@@ -52,7 +52,7 @@ class ScriptedHost:
         command = msg.subject.removeprefix(f"runtime.host.{self.id}.workload.")
         request = json.loads(msg.data)
         workload_id = request["workloadId"]
-        if workload_id == "berth-probe":
+        if workload_id == "berth-probe":  # a probe of the fleet
             return await self._reply(msg, workload_id, "NOT_FOUND")
         self.commands.append((time.monotonic(), command, workload_id))
         match command:
@@ -119,9 +119,9 @@ async def host(client: Client) -> AsyncIterator[ScriptedHost]:
 
 
 @pytest.fixture
-async def wanted(broker: Broker, tmp_path: Path) -> AsyncIterator[Path]:
+async def manifests(broker: Broker, tmp_path: Path) -> AsyncIterator[Path]:
     """The manifest directory of a running scheduler."""
-    directory = tmp_path / "wanted"
+    directory = tmp_path / "manifests"
     directory.mkdir()
     async with Program("dir_scheduler/scheduler.py", "--nats", broker.url, "--manifests", directory):
         yield directory
@@ -134,76 +134,76 @@ async def wait_until(condition: str, predicate: Any) -> None:
     await eventually(condition, poll)
 
 
-async def test_polls_status_after_invalid_start_reply(host: ScriptedHost, wanted: Path) -> None:
+async def test_polls_status_after_invalid_start_reply(host: ScriptedHost, manifests: Path) -> None:
     host.next_starts = ["run and send invalid reply"]
-    (wanted / "app.json").write_text(manifest("app"))
-    status = await wait_for_reason(wanted, "app", "Running")
+    (manifests / "app.json").write_text(manifest("app"))
+    status = await wait_for_reason(manifests, "app", "Running")
     assert host.ids("start") == [status["workloadId"]], "started once"
 
 
-async def test_resends_undelivered_start_with_same_id(host: ScriptedHost, wanted: Path) -> None:
+async def test_resends_start_with_same_id_if_host_does_not_know_it(host: ScriptedHost, manifests: Path) -> None:
     host.next_starts = ["send invalid reply", "send invalid reply"]
-    (wanted / "app.json").write_text(manifest("app"))
-    status = await wait_for_reason(wanted, "app", "Running")
+    (manifests / "app.json").write_text(manifest("app"))
+    status = await wait_for_reason(manifests, "app", "Running")
     assert host.ids("start") == [status["workloadId"]] * 3
 
 
-async def test_polls_status_after_refused_retry(host: ScriptedHost, wanted: Path) -> None:
+async def test_polls_status_after_refused_retry(host: ScriptedHost, manifests: Path) -> None:
     host.next_starts = ["send invalid reply", "run and refuse"]
-    (wanted / "app.json").write_text(manifest("app"))
-    status = await wait_for_reason(wanted, "app", "Running")
+    (manifests / "app.json").write_text(manifest("app"))
+    status = await wait_for_reason(manifests, "app", "Running")
     assert host.ids("start") == [status["workloadId"]] * 2
     assert host.ids("stop") == []
 
 
-async def test_replaces_failed_workload_with_new_id(host: ScriptedHost, wanted: Path) -> None:
+async def test_replaces_failed_workload_with_new_id(host: ScriptedHost, manifests: Path) -> None:
     host.next_starts = ["refuse", "refuse"]
-    (wanted / "app.json").write_text(manifest("app"))
+    (manifests / "app.json").write_text(manifest("app"))
 
     async def is_shown() -> bool | None:
-        return "not possible" in str(await read_status(wanted, "app")) or None
+        return "not possible" in str(await read_status(manifests, "app")) or None
 
     await eventually("the status has the reason", is_shown)
-    await wait_for_reason(wanted, "app", "Running")
+    await wait_for_reason(manifests, "app", "Running")
     starts = host.ids("start")
     assert len(set(starts)) == 3
     assert set(host.ids("stop")) == set(starts[:2])
 
 
-async def test_restarts_workload_that_host_does_not_find(host: ScriptedHost, wanted: Path) -> None:
-    (wanted / "app.json").write_text(manifest("app"))
-    first = (await wait_for_reason(wanted, "app", "Running"))["workloadId"]
+async def test_restarts_workload_that_host_does_not_find(host: ScriptedHost, manifests: Path) -> None:
+    (manifests / "app.json").write_text(manifest("app"))
+    first = (await wait_for_reason(manifests, "app", "Running"))["workloadId"]
     del host.states[first]
     await wait_until("the workload is restarted", lambda: len(host.ids("start")) == 2)
     assert host.ids("start")[1] != first
 
 
-async def test_repeats_stop_until_not_found(host: ScriptedHost, wanted: Path) -> None:
-    (wanted / "app.json").write_text(manifest("app"))
-    workload_id = (await wait_for_reason(wanted, "app", "Running"))["workloadId"]
+async def test_repeats_stop_until_not_found(host: ScriptedHost, manifests: Path) -> None:
+    (manifests / "app.json").write_text(manifest("app"))
+    workload_id = (await wait_for_reason(manifests, "app", "Running"))["workloadId"]
     host.next_stops = ["stopping", "send invalid reply"]
-    (wanted / "app.json").unlink()
-    await wait_until("the status is removed", lambda: not list((wanted / ".berth/status").rglob("*.json")))
+    (manifests / "app.json").unlink()
+    await wait_until("the status is removed", lambda: not list((manifests / ".berth/status").rglob("*.json")))
     assert host.ids("stop") == [workload_id] * 3
     assert host.states == {}
 
 
-async def test_stops_workload_deleted_while_starting(host: ScriptedHost, wanted: Path) -> None:
+async def test_stops_workload_deleted_while_starting(host: ScriptedHost, manifests: Path) -> None:
     host.next_starts = ["hang"]
-    (wanted / "app.json").write_text(manifest("app"))
+    (manifests / "app.json").write_text(manifest("app"))
     await wait_until("the start is in flight", lambda: host.ids("start"))
-    (wanted / "app.json").unlink()
+    (manifests / "app.json").unlink()
     await wait_until("the workload is stopped", lambda: host.ids("stop"))
     assert host.ids("stop") == host.ids("start")
     (started_s, _, _), (stopped_s, _, _) = host.commands[0], host.commands[-1]
     assert stopped_s - started_s < 5
 
 
-async def test_stops_old_id_on_recovered_host(broker: Broker, client: Client, wanted: Path) -> None:
+async def test_stops_old_id_on_recovered_host(broker: Broker, client: Client, manifests: Path) -> None:
     first_client = await nats.connect(broker.url)
     first = await ScriptedHost.join(first_client, "first")
-    (wanted / "app.json").write_text(manifest("app"))
-    old_id = (await wait_for_reason(wanted, "app", "Running"))["workloadId"]
+    (manifests / "app.json").write_text(manifest("app"))
+    old_id = (await wait_for_reason(manifests, "app", "Running"))["workloadId"]
     # The host is cut off but keeps running.
     first.stop_heartbeats()
     await first_client.close()

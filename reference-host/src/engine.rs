@@ -70,7 +70,7 @@ pub enum LinkError {
     /// HOST-RES-009).
     #[error("{}", joined(.0))]
     Imports(Vec<ImportError>),
-    /// The imports have the right names but the wrong types, or there are too many.
+    /// The imports have the right names but the wrong types, or the component has too many imports.
     #[error("cannot link the component: {}", first_line(.0))]
     Engine(wasmtime::Error),
     /// The component lacks the export that its use in the workload needs (HOST-SVC-015).
@@ -122,15 +122,15 @@ impl Engine {
             .map(|(name, _)| name.to_owned())
             .collect();
         let mut linker = self.baseline.clone();
-        let offered = if Breakage::GrantsUndeclaredImports.is_on() {
+        let declared_by_fault = if Breakage::GrantsUndeclaredImports.is_on() {
             self.offered_interfaces()
         } else {
             Vec::new()
         };
-        let declared = if offered.is_empty() {
+        let declared = if declared_by_fault.is_empty() {
             declared
         } else {
-            &offered
+            &declared_by_fault
         };
         match import_policy::check_imports(&imports, declared, &self.plugins.names()) {
             Ok(granted) => {

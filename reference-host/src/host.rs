@@ -26,6 +26,7 @@ pub struct BerthHost {
 struct Shared {
     dependencies: Dependencies,
     identity: Identity,
+    /// Limits the number of workloads, and counts the components that run.
     slots: WorkloadSlots,
     sampler: Sampler,
 }

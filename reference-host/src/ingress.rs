@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-pub use self::routes::{DeclaredHostNameError, RouteId, Routes, declared_host_names};
+pub use self::routes::{DeclaredHostNameError, Routes, TargetId, declared_host_names};
 pub use self::server::{Server, ServerError};
 use crate::engine::Handler;
 
@@ -31,7 +31,7 @@ struct RouteTable {
 /// The routes of one workload, removed when dropped.
 pub struct Registration {
     table: Arc<RouteTable>,
-    id: RouteId,
+    id: TargetId,
 }
 
 impl Ingress {

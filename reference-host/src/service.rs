@@ -20,7 +20,7 @@ pub struct Service {
     pub restarts: RestartBudget,
     /// Reports the state of the workload.
     pub reporter: StatusReporter,
-    /// Endpoint of the workload, open when the service starts.
+    /// Endpoint of the workload, already open when [`run`](Self::run) is called.
     pub endpoint: Arc<HttpEndpoint>,
 }
 

@@ -139,11 +139,11 @@ struct EndpointArgs {
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     enable_http2: bool,
 
-    /// Flag of wasmCloud's operator, which ignores it, too
+    /// Ignored; accepted because wasmCloud's operator accepts the flag and ignores it
     #[arg(long, hide = true, value_name = "PERCENT")]
     cpu_backpressure_threshold: Option<f64>,
 
-    /// Flag of wasmCloud's operator, which ignores it, too
+    /// Ignored; accepted because wasmCloud's operator accepts the flag and ignores it
     #[arg(long, hide = true, value_name = "PERCENT")]
     memory_backpressure_threshold: Option<f64>,
 }

@@ -82,7 +82,7 @@ pub struct Scheduler {
     /// Workloads without a host.
     waiting: BTreeSet<u32>,
     /// Workloads on lost hosts for which no other host is feasible.
-    unreschedulable: BTreeSet<u32>,
+    awaiting_reschedule: BTreeSet<u32>,
     feasible_hosts: FeasibleHosts,
     /// Constraints in use, shared by equal workloads.
     interned_constraints: BTreeSet<Arc<SchedulingConstraints>>,
@@ -119,7 +119,7 @@ impl Scheduler {
             workloads: Arena::default(),
             members: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            unreschedulable: BTreeSet::new(),
+            awaiting_reschedule: BTreeSet::new(),
             feasible_hosts: FeasibleHosts::default(),
             interned_constraints: BTreeSet::new(),
             image_hosts: BTreeMap::new(),
@@ -220,7 +220,7 @@ impl Scheduler {
         for host in self.fleet.release_cordoned(self.now) {
             self.on_host_changed(host);
         }
-        for workload in self.unreschedulable.clone() {
+        for workload in self.awaiting_reschedule.clone() {
             self.on_workload_changed(workload);
         }
         self.place_waiting();

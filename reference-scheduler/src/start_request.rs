@@ -299,7 +299,7 @@ fn aliases(workload: &Workload) -> Vec<String> {
     })
 }
 
-/// Returns a list of the `listed` aliases and of the `aliases` that are not among them.
+/// Appends to the comma-separated list `listed` the `aliases` that it does not contain.
 fn with_aliases(listed: &str, aliases: &[String]) -> String {
     let mut all: Vec<&str> = listed
         .split(',')

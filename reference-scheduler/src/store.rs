@@ -71,7 +71,7 @@ pub enum StoreEvent {
         /// UID of the object; empty if unknown.
         uid: String,
     },
-    /// Every object that existed at the start has been sent.
+    /// Every object that existed at the start of the watch has been sent.
     Synced,
 }
 

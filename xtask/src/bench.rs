@@ -19,9 +19,9 @@ pub enum BenchError {
     /// cargo cannot be run.
     #[error("cannot run cargo")]
     Cargo(#[source] io::Error),
-    /// The build of the peer failed.
+    /// The build of `wasmtime serve` failed.
     #[error("cannot build wasmtime-cli {release}; see the output of cargo")]
-    Peer {
+    Wasmtime {
         /// Release of wasmtime-cli.
         release: &'static str,
     },

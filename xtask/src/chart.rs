@@ -13,7 +13,7 @@ pub const DIR: &str = "deploy/chart";
 const KUBE_VERSION: &str = "1.36.0";
 
 /// Renders the chart with `helm template`, for a release `berth` in the namespace `berth`, with
-/// further arguments. Returns YAML.
+/// additional arguments. Returns YAML.
 ///
 /// # Errors
 ///

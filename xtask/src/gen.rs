@@ -58,7 +58,7 @@ pub fn outputs(root: &Path) -> Result<Outputs, GenError> {
     Ok(outputs)
 }
 
-/// Writes the generated files, and removes all others from their own directory.
+/// Writes the generated files, and removes every other file from the directory of generated files.
 ///
 /// # Errors
 ///

@@ -175,12 +175,12 @@ impl Drop for WorkDir {
 /// Reason why a program is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum GoModuleError {
-    /// The module does not pin the other module.
+    /// A module does not pin another module whose version is taken from its go.mod.
     #[error("{} does not pin {pins}", path.display())]
     NoPin {
         /// Path of go.mod.
         path: PathBuf,
-        /// Path of the other module.
+        /// Path of the module that is not pinned.
         pins: &'static str,
     },
     /// The cache directory is unknown.

@@ -13,7 +13,7 @@ pub use counters::Counters;
 use self::step::{Context, Step, StepError};
 
 /// Runs the steps, and prints `N passed, N failed` at the end. Each test of a crate counts as one;
-/// every other step counts as one as a whole. Returns whether all passed. With `only`, runs the
+/// a step without such tests counts as one. Returns whether all passed. With `only`, runs the
 /// steps whose name contains it, and the steps that provide their programs.
 #[must_use]
 pub fn run(root: &Path, only: Option<&str>) -> bool {

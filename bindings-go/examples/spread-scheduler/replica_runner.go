@@ -156,7 +156,8 @@ func isOutcomeUnknown(err error) bool {
 		errors.As(err, &refused) && refused.Code == berth.CodeConflict
 }
 
-// watch polls the status until the incarnation ends.
+// watch polls the status until the incarnation ends. Context ctx ends when wanted ends or when the host is lost;
+// its cause is the reason.
 func (r *replicaRunner) watch(wanted, ctx context.Context, client *berth.Client, current incarnation) error {
 	lastReplyAt := time.Now()
 	for !current.Completed {

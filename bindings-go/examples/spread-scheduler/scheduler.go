@@ -150,7 +150,7 @@ func (s *scheduler) chooseReplicas(object desiredObject, previous []incarnation)
 	return numbers
 }
 
-// removeDeleted removes the status of each deleted object once no reachable host has a workload of it.
+// removeDeleted removes the status of each deleted object when no reachable host has a workload of it.
 func (s *scheduler) removeDeleted(desired map[objectKey]desiredObject, invalid map[objectKey]error) {
 	remaining := make(map[objectKey]bool)
 	for _, each := range s.state.all() {
@@ -179,9 +179,10 @@ func (s *scheduler) startRunner(root context.Context, r replica, object desiredO
 	return runner
 }
 
-// place assigns a replica to a host and stores the assignment. Among the feasible hosts, it prefers the one with
-// the fewest replicas of the same object, then the one with the fewest replicas in total. It counts the stored
-// assignments, because the counts in heartbeats lag behind.
+// place assigns a replica to a host and stores the assignment. Among the feasible hosts, it prefers hosts
+// that are alive to suspect hosts, then hosts on which the replica has not failed recently, then the fewest
+// replicas of the same object, then the fewest replicas in total. It counts the stored assignments, because the
+// counts in heartbeats lag behind.
 func (s *scheduler) place(r *replicaRunner) (placed incarnation, ok bool, reason string) {
 	hosts := s.fleet.Hosts()
 	placed, ok, err := s.state.put(func(others map[string]incarnation) (incarnation, bool) {

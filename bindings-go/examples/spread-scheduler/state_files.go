@@ -22,7 +22,8 @@ type incarnation struct {
 	Spec string
 	// Completed is whether the workload has ended successfully. A completed workload is never started again.
 	Completed bool
-	// RetiredAt is when the incarnation was replaced or became unwanted, before it was confirmed as stopped.
+	// RetiredAt is when the incarnation was replaced or became unwanted; zero until then. Its stop may not be
+	// confirmed yet.
 	RetiredAt time.Time
 }
 

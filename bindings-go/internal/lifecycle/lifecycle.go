@@ -205,7 +205,7 @@ func (l *Lifecycle) OnReport(run RunID, report Report) []Action {
 		if report.State == stateStarting {
 			e.message = messageOr(report.Message, "starting")
 		}
-		// Once guest code has run, later reports do not change that.
+		// A later report does not unset HasRun.
 		report.HasRun = report.HasRun || report.State != stateStarting || e.latestReport != nil && e.latestReport.HasRun
 		e.latestReport = &report
 	case phaseActive:

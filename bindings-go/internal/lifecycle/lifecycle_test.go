@@ -119,7 +119,7 @@ func TestStartOfUsedIDConflictsInEachState(t *testing.T) {
 	f.wantRefused(reply.Conflict)
 	f.lifecycle.OnStarted(run)
 	f.wantRefused(reply.Conflict)
-	f.wantActions(f.lifecycle.OnReport(run, Report{State: stateCompleted, Message: "done", HasRun: true}), StopRun{run})
+	f.wantActions(f.lifecycle.OnReport(run, Report{State: stateCompleted, Message: "done"}), StopRun{run})
 	f.wantRefused(reply.Conflict)
 	f.lifecycle.OnReleased(run)
 	f.wantRefused(reply.Conflict)
@@ -193,9 +193,10 @@ func TestReportDuringStartAppliesAfterStart(t *testing.T) {
 		ends   bool // whether the run is stopped
 	}{
 		{report: Report{State: stateStarting, Message: "compiling"}, want: stateRunning, ends: false},
+		// HasRun comes from an earlier report, RUNNING, that this report replaces.
 		{report: Report{State: stateStarting, Message: "attempt 2 of 3", HasRun: true}, want: stateStarting, ends: false},
-		{report: Report{State: stateCompleted, Message: "at once", HasRun: true}, want: stateCompleted, ends: true},
-		{report: Report{State: stateError, Message: "at once", HasRun: true}, want: stateError, ends: true},
+		{report: Report{State: stateCompleted, Message: "at once"}, want: stateCompleted, ends: true},
+		{report: Report{State: stateError, Message: "at once"}, want: stateError, ends: true},
 	} {
 		f := &fixture{T: t}
 		run := f.beginStart()

@@ -133,7 +133,7 @@ class Directory:
         self._write_deployment_statuses()
 
     def _write_deployment_statuses(self) -> None:
-        """Writes the aggregated status of each deployment, and removes it once its last replica is gone."""
+        """Writes the aggregated status of each deployment, and removes it when the last replica is gone."""
         current_paths = set()
         deployments = [each for each in self._objects.values() if each.json["kind"] != "Workload"]
         for deployment in deployments:

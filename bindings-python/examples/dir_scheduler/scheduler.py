@@ -3,7 +3,7 @@
 python scheduler.py --nats nats://127.0.0.1:4222 --manifests DIR
 
 Each workload has its own task, so that a slow host does not delay other workloads. An ID is persisted before it
-is started, and removed once its host has replied NOT_FOUND.
+is started, and removed after its host has replied NOT_FOUND.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 /// Matches exactly one token.
 pub(crate) const ANY: &[u8] = b"*";
-/// Matches one or more tokens, at the end of a pattern only.
+/// Matches one or more tokens; valid only at the end of a pattern.
 pub(crate) const REST: &[u8] = b">";
 
 /// Returns whether a subscription to `pattern` receives messages on `subject`.

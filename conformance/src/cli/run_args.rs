@@ -104,7 +104,7 @@ pub trait TargetSelection {
 
     /// Side of the target.
     const SIDE: Side;
-    /// Placeholders of the launch command.
+    /// Placeholders of the launch command, each with its description.
     const PLACEHOLDERS: &'static [(&'static str, &'static str)];
     /// Flags that select a target that is already running, for an error message.
     const RUNNING_FLAGS: &'static str;

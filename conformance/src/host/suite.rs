@@ -71,7 +71,7 @@ pub enum SetUpError {
 pub struct Testbed {
     /// Fixture of the run.
     pub fixture: Arc<Fixture>,
-    /// Launcher of further hosts.
+    /// Launcher of hosts in addition to the shared host.
     pub launcher: Launcher,
     /// Shared host.
     pub host: RunningHost,

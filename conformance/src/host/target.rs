@@ -152,7 +152,7 @@ pub struct GrpcHost {
     pub http_addr: Option<String>,
 }
 
-/// Placeholders in a command and its environment.
+/// Placeholders in a command and its environment, each with its description.
 pub const PLACEHOLDERS: &[(&str, &str)] = &[
     ("nats_url", "URL of the broker: nats://127.0.0.1:PORT"),
     (

@@ -2,8 +2,9 @@
 //! pass and can fail.
 //!
 //! It shares no code with the SDK or the reference host. Its guests are scripts ([`script`]), which
-//! it pulls from an OCI registry like any image; a target provides one for each role. A [`Mutant`]
-//! gives it exactly one fault. A [`Variant`] changes its behavior within the specification.
+//! it pulls from an OCI registry like any image. The selftest declares the script for each role as
+//! an image of the model host. A [`Mutant`] gives it exactly one fault. A [`Variant`] changes its
+//! behavior within the specification.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -390,6 +391,7 @@ impl Host {
             let environment = entry
                 .workload
                 .pointer("/service/localResources/environment");
+            // The first variable is `HOST:PORT/TOKEN`, the endpoint of the guest's beacons.
             let beacon = environment.and_then(|map| map.as_object()?.values().next()?.as_str());
             if let (Some(beacon), State::Running, Ok(exe)) =
                 (beacon, entry.state, std::env::current_exe())

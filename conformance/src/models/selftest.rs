@@ -1,5 +1,5 @@
 //! The self test: the check of each requirement must find the fault that breaks it, and all
-//! conforming peers must pass. Its result is the kill matrix.
+//! conforming targets must pass. Its result is the kill matrix.
 
 mod matrix;
 mod trial;
@@ -31,16 +31,15 @@ use crate::testbed::registry::Artifact;
 
 /// Default of [`Options::jobs`]. Large, because each trial runs few checks and mostly waits.
 pub const JOBS: usize = 16;
-/// Maximum number of trials in the cluster that run at a time. Small, because the API server limits
-/// the throughput.
+/// Maximum number of concurrent trials in the cluster. Small, because the API server limits the
+/// throughput.
 const CLUSTER_JOBS: usize = 6;
-/// Maximum number of trials with all checks on a host that run at a time.
+/// Maximum number of concurrent trials with all checks on a host.
 const WHOLE_HOST_JOBS: usize = 3;
-/// Maximum number of trials with all checks on a scheduler that run at a time. Only one, because
-/// each runs dozens of scenarios at a time, and more would delay events that must happen within a
-/// second.
+/// Maximum number of concurrent trials with all checks on a scheduler. A trial runs dozens of
+/// concurrent scenarios, and a second trial would delay events that must happen within a second.
 const WHOLE_SCHEDULER_JOBS: usize = 1;
-/// Checks that run for a requirement on hosts that only monitors judge. Together they make a host
+/// Checks of hosts that run for a requirement that only monitors judge. Together they make a host
 /// send all kinds of messages.
 const HOST_TRAFFIC_CHECKS: [&str; 4] = [
     "wire/commands",
@@ -48,7 +47,7 @@ const HOST_TRAFFIC_CHECKS: [&str; 4] = [
     "heartbeat/subject",
     "heartbeat/on-request",
 ];
-/// Checks that run for a requirement on schedulers that only monitors judge.
+/// Checks of schedulers that run for a requirement that only monitors judge.
 const SCHEDULER_TRAFFIC_CHECKS: [&str; 2] = ["wire/traffic", "stop/deleted"];
 /// The profiles that the model host claims.
 pub const MODEL_PROFILES: [Profile; 4] = [
@@ -76,9 +75,9 @@ pub struct Options {
     pub slow: bool,
     /// Broker to use.
     pub broker: BrokerChoice,
-    /// Maximum number of trials of one fault each, outside of the cluster, that run at a time.
+    /// Maximum number of concurrent trials of one fault each, outside the cluster.
     pub jobs: usize,
-    /// Ends the running trials and starts no others.
+    /// Ends the running trials, and starts no more trials.
     pub stop: CancellationToken,
 }
 
@@ -270,7 +269,7 @@ fn breakage_host(name: &str, options: &Options) -> Target {
 }
 
 impl Finding {
-    /// Returns the finding for a conforming peer.
+    /// Returns the finding for a conforming target.
     fn of_conforming(report: &Report, side: Side) -> Finding {
         if let Some(error) = &report.error {
             return Finding::NoVerdict(error.clone());
@@ -298,8 +297,8 @@ impl Finding {
         }
     }
 
-    /// Returns the finding for a peer that breaks a requirement; a check that covers it must report
-    /// the violation.
+    /// Returns the finding for a target that breaks `requirement`. A check that covers the
+    /// requirement must report the violation.
     fn of_faulty(report: &Report, requirement: &'static Requirement) -> Finding {
         let violation = report.checks.iter().find_map(|check| {
             // A violation of a SHOULD is a warning.

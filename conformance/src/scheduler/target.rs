@@ -20,7 +20,7 @@ use crate::spec::requirements::Profile;
 /// Default maximum time from the launch of a scheduler until it starts the canary.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Placeholders in the command, environment and intake of a scheduler.
+/// Placeholders in the command, environment and intake of a scheduler, each with its description.
 pub const PLACEHOLDERS: &[(&str, &str)] = &[
     ("nats_url", "URL of the broker: nats://127.0.0.1:PORT"),
     ("dir", "separate directory, initially empty"),

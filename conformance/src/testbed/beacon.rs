@@ -112,7 +112,7 @@ impl Beacon {
         self.hits().iter().filter(|hit| hit.name == name).count()
     }
 
-    /// Waits until the beacon `name` has arrived `expected` times in total, and returns those
+    /// Waits until the beacon `name` has arrived `expected` times in total, and returns these
     /// calls.
     ///
     /// Cancel safe: no call is lost.

@@ -122,7 +122,7 @@ impl Registry {
         format!("{}/{repository}:{tag}", self.authority)
     }
 
-    /// Sets the behavior of a repository for all further requests.
+    /// Sets the behavior of a repository for all requests from now on.
     pub fn set_behavior(&self, repository: &str, behavior: RepositoryBehavior) {
         self.repositories.set_behavior(repository, behavior);
     }

@@ -168,7 +168,7 @@ impl Tap {
         self.shared.recording.losses()
     }
 
-    /// Subscribes to all further frames. A slow receiver learns how many frames it has missed.
+    /// Subscribes to all frames from now on. A slow receiver learns how many frames it has missed.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Frame>> {
         self.shared.recording.subscribe()
     }

@@ -23,10 +23,11 @@ fn error(field: &str, problem: &'static str) -> ConversionError {
     }
 }
 
-/// Encodes a JSON object as binary protobuf. Unknown fields are ignored.
+/// Encodes a JSON object as binary protobuf. Unknown fields are ignored. Floats and timestamps are
+/// not supported.
 ///
 /// # Errors
-/// Fails if a value does not fit the type of its field.
+/// Fails if a value does not fit the type of its field, or the type is not supported.
 pub fn encode(message: &Message, json: &Value) -> Result<Vec<u8>, ConversionError> {
     let object = json
         .as_object()
@@ -107,7 +108,10 @@ fn put(out: &mut Vec<u8>, field: &Field, value: &Value) -> Result<(), Conversion
             let bytes = encode(inner, value)?;
             put_bytes(out, field.number, &bytes);
         }
-        Kind::Float | Kind::Timestamp | Kind::Map => return Err(wrong()),
+        Kind::Float | Kind::Timestamp => {
+            return Err(error(field.json_name, "has an unsupported type"));
+        }
+        Kind::Map => return Err(wrong()),
     }
     Ok(())
 }

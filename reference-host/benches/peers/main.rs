@@ -1,6 +1,9 @@
 //! HTTP throughput of a hello component on this machine: `berth-host` compared with `wasmtime
 //! serve`.
 //!
+//! The benchmark is named `peers` after the other HTTP servers that it measures; they are not peers
+//! in the host control protocol.
+//!
 //! Run it with `cargo xtask bench --peers`, or with `cargo bench -p berth-host --bench peers --
 //! --wasmtime PROGRAM`. The servers take turns, so that other load on the machine affects both. The
 //! report shows the spread of the throughput, and the processor time of each request, which depends

@@ -12,7 +12,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
         .ok_or("expected KEY=VALUE, such as zone=eu-1")?;
     if key.starts_with(RESERVED_LABEL_PREFIX) {
         return Err(format!(
-            "the host itself sets the labels below {RESERVED_LABEL_PREFIX}"
+            "the host itself sets the labels with the prefix {RESERVED_LABEL_PREFIX}"
         ));
     }
     if key == crate::config::HOST_GROUP_LABEL {

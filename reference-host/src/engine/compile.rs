@@ -1,4 +1,4 @@
-//! Compiles components: each once, a few at a time, with a cache of the most recently used.
+//! Compiles components, a few at a time, each only once, and caches the most recently used.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -34,7 +34,7 @@ const INCOMING_PREFIX: &str = "pull-";
 const INCOMING_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Size limit of an index entry. A valid one has about 300 bytes.
 const ENTRY_BYTES_MAX: u64 = 16 * 1024;
-/// Limit of index entries: about 10 MB of small files, more than the images that any host runs.
+/// Limit of index entries: more than any host runs images. Their files have about 10 MB in total.
 const ENTRIES_MAX: usize = 20_000;
 
 /// A bounded cache of layers on disk. All methods do blocking I/O.
@@ -129,8 +129,8 @@ impl Cache {
         Some(Bytes::from(bytes))
     }
 
-    /// Moves a complete and verified layer into the cache, and evicts others to make room. Does not
-    /// cache a layer that is larger than the whole cache.
+    /// Moves a complete and verified layer into the cache, and evicts other layers to make room.
+    /// Does not cache a layer that is larger than the whole cache.
     pub(super) fn insert_layer(&self, digest: &Digest, file: NamedTempFile) -> io::Result<()> {
         let size = file.as_file().metadata()?.len();
         if size > self.bytes_max {
@@ -198,7 +198,7 @@ impl Cache {
         let mut entries = list(&self.index, |name| {
             name.strip_suffix(".json").is_some_and(is_layer)
         });
-        entries.sort_by_key(|entry| entry.used);
+        entries.sort_by_key(|entry| entry.modified_at);
         for excess in entries
             .iter()
             .take(entries.len().saturating_sub(ENTRIES_MAX))
@@ -211,7 +211,7 @@ impl Cache {
     fn remove_abandoned_incoming(&self, now: SystemTime) {
         for file in list(&self.incoming, |name| name.starts_with(INCOMING_PREFIX)) {
             if now
-                .duration_since(file.used)
+                .duration_since(file.modified_at)
                 .is_ok_and(|age| age > INCOMING_AGE_MAX)
             {
                 remove(&self.incoming.join(file.name));
@@ -220,12 +220,13 @@ impl Cache {
     }
 }
 
-/// A file of the cache, with the facts by which files are evicted.
+/// A file of the cache, with the size and time that determine whether it is removed.
 #[derive(Debug)]
 struct CacheFile {
     name: String,
     bytes: u64,
-    used: SystemTime,
+    /// Time of the last modification; for a layer, of its last use.
+    modified_at: SystemTime,
 }
 
 /// Returns the files to remove so that the rest has at most `bytes_max` bytes: the least recently
@@ -240,7 +241,7 @@ fn least_recently_used<'a>(
         .iter()
         .filter(|file| Some(file.name.as_str()) != keep)
         .collect();
-    oldest_first.sort_by(|a, b| (a.used, &a.name).cmp(&(b.used, &b.name)));
+    oldest_first.sort_by(|a, b| (a.modified_at, &a.name).cmp(&(b.modified_at, &b.name)));
     let mut chosen = Vec::new();
     for file in oldest_first {
         if total <= bytes_max {
@@ -270,12 +271,14 @@ fn list(directory: &Path, is_own: impl Fn(&str) -> bool) -> Vec<CacheFile> {
         Some(CacheFile {
             name,
             bytes: metadata.len(),
-            used: metadata.modified().ok()?,
+            modified_at: metadata.modified().ok()?,
         })
     };
     entries.filter_map(Result::ok).filter_map(read).collect()
 }
 
+/// Reads at most `bytes_max` + 1 bytes. The content of a longer file is cut, so it fails the
+/// verification by the caller.
 fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = fs::File::open(path)?;
     let mut content = Vec::new();

@@ -5,7 +5,7 @@ use std::fmt;
 /// Credentials for one registry, from the workload's `imagePullSecret` or from the host's Docker
 /// config.
 ///
-/// `Debug` shows the user name only, and there is no `Display`.
+/// `Debug` shows only the user name, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// User name.

@@ -18,7 +18,7 @@ pub(super) fn path(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Opt
 
 /// Returns the credentials for `registry` in the file at `path`.
 ///
-/// Reads `auths` only. Credential helpers (`credsStore`, `credHelpers`) and identity tokens are not
+/// Reads only `auths`. Credential helpers (`credsStore`, `credHelpers`) and identity tokens are not
 /// supported: a host does not run programs that a config file names. A file that cannot be read is
 /// ignored with a warning, because the image may be public.
 pub(super) async fn credentials(path: &Path, registry: &str) -> Option<Credentials> {

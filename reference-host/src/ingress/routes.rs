@@ -12,7 +12,7 @@ use crate::hostname::is_hostname;
 /// Key in `hostInterfaces.config` for the host name of a workload.
 const HOST_KEY: &str = "host";
 
-/// Key for further host names, separated by commas.
+/// Key in `hostInterfaces.config` for additional host names of a workload, separated by commas.
 const ALIASES_KEY: &str = "host-aliases";
 
 /// Host names in lower case, each with the targets that share its requests in rotation.
@@ -22,13 +22,13 @@ pub struct Routes<T> {
     next_id: u64,
 }
 
-/// ID of an added target, for its removal.
+/// ID with which [`Routes::remove`] removes a target from all its host names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RouteId(u64);
+pub struct TargetId(u64);
 
 #[derive(Debug)]
 struct Targets<T> {
-    targets: Vec<(RouteId, T)>,
+    targets: Vec<(TargetId, T)>,
     next: AtomicUsize,
 }
 
@@ -86,8 +86,8 @@ impl<T> Default for Routes<T> {
 
 impl<T: Clone> Routes<T> {
     /// Adds a target for `hosts`, which must be in lower case.
-    pub fn add(&mut self, hosts: &[String], target: T) -> RouteId {
-        let id = RouteId(self.next_id);
+    pub fn add(&mut self, hosts: &[String], target: T) -> TargetId {
+        let id = TargetId(self.next_id);
         self.next_id += 1;
         for host in hosts {
             let route = (id, target.clone());
@@ -104,7 +104,7 @@ impl<T: Clone> Routes<T> {
     }
 
     /// Removes a target from all its host names.
-    pub fn remove(&mut self, id: RouteId) {
+    pub fn remove(&mut self, id: TargetId) {
         self.by_host.retain(|_, entry| {
             if entry.targets.iter().any(|(route, _)| *route == id) {
                 let mut targets = entry.targets.clone();
@@ -146,7 +146,7 @@ impl<T> Routes<T> {
 }
 
 impl<T> Targets<T> {
-    fn new(targets: Vec<(RouteId, T)>) -> Self {
+    fn new(targets: Vec<(TargetId, T)>) -> Self {
         Self {
             targets,
             next: AtomicUsize::new(0),

@@ -127,7 +127,8 @@ async fn respond(table: &RouteTable, mut request: Request<Incoming>) -> Response
     if Breakage::DropsQuery.is_on() {
         *request.uri_mut() = without_query(request.uri());
     }
-    // Only the injected fault returns a permit. It is not released if the client disconnects first.
+    // Without the injected fault there is no permit. With it, a client that disconnects before the
+    // response leaks its permit; this is part of the fault.
     let permit = ManuallyDrop::new(injected_shared_permit().await);
     let result = handler.handle(request).await;
     drop(ManuallyDrop::into_inner(permit));

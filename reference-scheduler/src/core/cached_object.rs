@@ -1,4 +1,4 @@
-//! One object as last seen in the store, with its write in flight. Times are durations since an
+//! One object as last read from the store, with its write in flight. Times are durations since an
 //! arbitrary start.
 
 use std::sync::Arc;

@@ -18,8 +18,8 @@ pub enum Event {
         /// empty if unknown.
         uid: String,
     },
-    /// The store has reported every object of its initial list, also after the watch was restarted.
-    /// The core decides nothing before this event.
+    /// The store has reported every object of its initial list. Sent exactly once; the core
+    /// decides nothing before it.
     Synced,
     /// A write has finished.
     WriteFinished {
@@ -51,8 +51,8 @@ pub enum Event {
 /// Result of a call to a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host responded for the requested id, with a specified state. An ERROR with a code is a
-    /// refusal.
+    /// The host responded for the requested id, with a state other than UNSPECIFIED. An
+    /// ERROR with a code is a refusal.
     Status {
         /// State of the workload.
         state: WorkloadState,

@@ -15,8 +15,8 @@ use super::work_queue::WorkItem;
 use super::{Command, ObjectEvent, ObjectEventKind, Options, Scheduler};
 use crate::api;
 
-/// Maximum number of known hosts. Heartbeats of further hosts are ignored, because they are
-/// probably forged.
+/// Maximum number of known hosts. Heartbeats of hosts beyond this number are ignored, because
+/// they are probably forged.
 const MAX_HOSTS: usize = 20_000;
 
 /// Label with the maximum number of workloads of a host.

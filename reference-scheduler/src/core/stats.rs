@@ -48,7 +48,7 @@ impl Scheduler {
         for (_, workload) in self.workloads.iter() {
             let state = match workload.phase {
                 Phase::Waiting => "waiting",
-                Phase::Bound | Phase::Starting | Phase::Accepted => "starting",
+                Phase::Unrecorded | Phase::Starting | Phase::Accepted => "starting",
                 Phase::Running => "running",
                 Phase::Completed => "completed",
                 Phase::Failed { .. } => "failed",

@@ -72,7 +72,8 @@ pub(super) struct Assignment {
     generation: i64,
     /// The object to start, the same for every attempt; `None` after an adoption.
     content: Option<Arc<api::Workload>>,
-    /// Whether the load of the host and the spread of the owner include the assignment.
+    /// Whether the load of the host, and the replica counts per host of the owner, include the
+    /// assignment.
     counted: bool,
     /// Whether the stop of the id was requested.
     stop_requested: bool,
@@ -108,7 +109,7 @@ pub(super) enum Phase {
     /// Without a host.
     Waiting,
     /// With a host that is not recorded in the store yet.
-    Bound,
+    Unrecorded,
     /// The start is to be sent, is in flight, or has an unknown outcome.
     Starting,
     /// The host has accepted the start and replied STARTING.
@@ -192,8 +193,8 @@ impl Workload {
         images.chain(service.map(|service| service.image.as_str()))
     }
 
-    /// Sets the reason why no host fits, at intervals, and returns whether it was set and must be
-    /// published.
+    /// Sets the reason why no host fits, unless it is unchanged or the last one was set less than
+    /// [`REASON_INTERVAL`] ago. Returns whether the reason was set and must be published.
     pub fn set_unschedulable(&mut self, now: Duration, reason: Arc<str>) -> bool {
         let published = self.unschedulable.as_ref();
         let is_known =
@@ -366,7 +367,7 @@ impl Scheduler {
             return;
         };
         self.waiting.remove(&workload_index);
-        self.unreschedulable.remove(&workload_index);
+        self.awaiting_reschedule.remove(&workload_index);
         self.queue
             .reschedule(WorkItem::Workload(workload_index), None);
         if let Some(members) = record
@@ -394,7 +395,7 @@ impl Scheduler {
         }
         self.remove_from_counts(workload_index);
         self.waiting.remove(&workload_index);
-        self.unreschedulable.remove(&workload_index);
+        self.awaiting_reschedule.remove(&workload_index);
         self.queue.enqueue(WorkItem::Workload(workload_index));
     }
 
@@ -447,7 +448,7 @@ impl Scheduler {
         if let Some(at) = held_until.filter(|at| now < *at) {
             return Some(at);
         }
-        if record.is_unverified() {
+        if record.awaits_host_confirmation() {
             return None;
         }
         let status = self.desired_workload_status(workload_index)?;

@@ -21,8 +21,8 @@ const WRITES_MAX: usize = 128;
 /// Maximum number of deferrable writes in flight. They have their own limit, so that they do not
 /// delay other writes.
 const DEFERRABLE_WRITES_MAX: usize = 32;
-/// Maximum number of Events in flight; further Events are dropped, because users do not read that
-/// many.
+/// Maximum number of Events in flight; an Event beyond this number is dropped, because
+/// users do not read that many.
 const EVENTS_MAX: usize = 256;
 /// Deadline of a write, after which the core receives [`StoreError::Unavailable`]: the write may
 /// have taken effect.

@@ -250,7 +250,7 @@ async fn adopts_state_of_operator_without_start_or_stop() {
     let placed = create_state_of_operator(&cluster, &["calm-fox", "swift-owl"]);
     let bus = Bus::connect(&ConnectOptions::to(cluster.broker.url()))
         .await
-        .expect("a bus");
+        .expect("a connection to the bus");
     for (host, id) in &placed {
         let client = HostClient::new(bus.clone(), host.as_str()).expect("a client");
         eventually("the host", async || {

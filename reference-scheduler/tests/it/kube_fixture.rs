@@ -84,7 +84,7 @@ impl KubeFixture {
     }
 
     pub async fn write(&self, write: Write) -> Object {
-        self.store.write(write).await.expect("a write")
+        self.store.write(write).await.expect("the write succeeds")
     }
 
     pub async fn create(&self, object: Object) -> Object {

@@ -1,4 +1,5 @@
-//! The Lease, Pods, EndpointSlices and owners on an API server.
+//! Tests with an API server: leadership by a Lease, Hosts of deleted Pods, EndpointSlices of
+//! Services, and garbage collection by owner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ async fn standby_takes_over_at_once_when_leader_closes() {
         async move {
             let elected = leadership.wait_for(|is_leader| *is_leader);
             let elected = tokio::time::timeout(TIMEOUT, elected).await;
-            elected.expect("in time").expect("an election");
+            elected.expect("elected in time").expect("an open channel");
         }
     };
     let first = store();
@@ -53,10 +54,10 @@ async fn standby_takes_over_at_once_when_leader_closes() {
     // Much sooner than the 15 s of the Lease.
     tokio::time::timeout(Duration::from_secs(8), wait_for_leadership(&second))
         .await
-        .expect("at once");
+        .expect("standby is the leader before the Lease expires");
     let lease = fixture.raw("lease", "d34db3ef.wasmcloud.dev").await;
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
-    // An annotation does not change the holder of the Lease; another holder does.
+    // An annotation on the Lease does not end the leadership; a new holder does.
     let patch_lease = |patch: &str| {
         let lease = [
             "lease",
@@ -71,11 +72,12 @@ async fn standby_takes_over_at_once_when_leader_closes() {
     let mut leadership = second.leadership();
     leadership.borrow_and_update();
     patch_lease(r#"{"metadata":{"annotations":{"note":"1"}}}"#);
-    assert!(!leadership.has_changed().expect("an election"));
+    assert!(!leadership.has_changed().expect("an open channel"));
     patch_lease(r#"{"spec":{"holderIdentity":"other"}}"#);
     let lost = leadership.wait_for(|is_leader| !*is_leader);
     let lost = tokio::time::timeout(TIMEOUT, lost).await;
-    lost.expect("in time").expect("an election");
+    lost.expect("leadership lost in time")
+        .expect("an open channel");
     second.close().await;
 }
 
@@ -247,11 +249,13 @@ async fn garbage_collector_deletes_dependents_in_foreground() {
         }
     }
     eventually("removal of the set", async || {
-        let deleted = fixture.store.write(Write::Delete {
+        // An empty uid matches any object of this name, so NotFound means that the set is gone. If
+        // the set still exists after its replica, this write deletes it.
+        let deletion = fixture.store.write(Write::Delete {
             key: Key::new(Kind::WorkloadReplicaSet, fixture.namespace.as_str(), "set"),
             uid: String::new(),
         });
-        (deleted.await == Err(StoreError::NotFound)).then_some(())
+        (deletion.await == Err(StoreError::NotFound)).then_some(())
     })
     .await;
 }

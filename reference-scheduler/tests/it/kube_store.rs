@@ -392,7 +392,7 @@ async fn accepts_manifests_of_wasmcloud_and_rejects_invalid_ones() {
         .kubectl(&["apply", "--validate=strict", "-f", path]);
     let raw = fixture.raw("workload", "everything").await;
     let sent: Value =
-        serde_saphyr::from_str(&std::fs::read_to_string(path).expect("text")).expect("YAML");
+        serde_saphyr::from_str(&std::fs::read_to_string(path).expect("a manifest")).expect("YAML");
     assert_eq!(raw["spec"], sent["spec"], "no field is dropped or added");
 
     let mut object = fixture.workload("bad");

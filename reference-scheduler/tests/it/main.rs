@@ -1,4 +1,4 @@
-//! Tests with real peers, and of the CRDs.
+//! Integration tests with real hosts, brokers and API servers, and tests of the CRDs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -182,7 +182,7 @@ fn respects_maximum_workloads_of_host() {
         .run_until(s(10), |world| {
             world.workload("w2").is_some() && world.running_ids().len() == 1
         })
-        .expect("capacity");
+        .expect("one workload runs");
     world.assert_invariants();
 }
 

@@ -82,10 +82,10 @@ fn replaces_replicas_of_frozen_host_within_forty_seconds_and_stops_old_ones_on_r
     assert!((s(20)..=s(40)).contains(&took), "{took:?}");
     world.run(s(200));
     world.set_fault(0, HostFault::None);
-    let cleaned = world
+    let until_clean = world
         .run_until(s(60), |world| world.hosts[0].active_ids().count() == 0)
-        .expect("cleaned");
-    assert!(cleaned <= s(10), "{cleaned:?}");
+        .expect("returned host has no workloads");
+    assert!(until_clean <= s(10), "{until_clean:?}");
     world.run(s(60));
     world.assert_invariants();
     assert_eq!((elsewhere(&world), world.running_ids().len()), (9, 9));
@@ -100,10 +100,10 @@ fn next_scheduler_stops_workloads_on_returning_host() {
     world.run(s(50));
     assert_eq!(world.hosts[0].active_ids().count(), 3);
     world.set_fault(0, HostFault::None);
-    let cleaned = world
+    let until_clean = world
         .run_until(s(60), |world| world.hosts[0].active_ids().count() == 0)
-        .expect("cleaned");
-    assert!(cleaned <= s(10), "{cleaned:?}");
+        .expect("returned host has no workloads");
+    assert!(until_clean <= s(10), "{until_clean:?}");
     world.run(s(60));
     world.assert_invariants();
     let host = Key::new(Kind::Host, "default", "host-0");
@@ -182,14 +182,17 @@ fn host_that_ignores_starts_delays_no_other_host() {
     for number in 0..20 {
         world.apply(deployment(&format!("d{number}"), 1, "image:1"));
     }
-    let others = world
+    let until_others_run = world
         .run_until(s(10), |world| world.running_ids().len() == 15)
-        .expect("others");
-    assert!(others <= s(2), "{others:?}");
-    let all = world
+        .expect("workloads of the other hosts run");
+    assert!(until_others_run <= s(2), "{until_others_run:?}");
+    let until_all_run = world
         .run_until(s(100), |world| world.running_ids().len() == 20)
-        .expect("all");
-    assert!(others + all <= s(65), "{all:?}");
+        .expect("all workloads run");
+    assert!(
+        until_others_run + until_all_run <= s(65),
+        "{until_all_run:?}"
+    );
     world.run(s(60));
     world.assert_invariants();
 }
@@ -302,7 +305,7 @@ fn deletion_completes_on_lost_host() {
     world.set_fault(0, HostFault::None);
     world
         .run_until(s(30), |world| world.hosts[0].active_ids().count() == 0)
-        .expect("cleaned");
+        .expect("returned host has no workloads");
     world.assert_invariants();
 }
 
@@ -370,7 +373,7 @@ fn stops_workloads_of_lost_host_with_deleted_object() {
     world.set_fault(0, HostFault::None);
     world
         .run_until(s(60), |world| world.hosts[0].active_ids().count() == 0)
-        .expect("stopped on return");
+        .expect("returned host has no workloads");
     world.run(s(60));
     world.assert_invariants();
 }

@@ -481,6 +481,6 @@ fn bus_call_id(call: CallId, scheduler: u32) -> CallId {
 }
 
 fn core_call_id(call: CallId) -> (CallId, u32) {
-    let scheduler = u32::try_from(call.0 >> CALL_BITS).expect("32 bits");
+    let scheduler = u32::try_from(call.0 >> CALL_BITS).expect("scheduler number of 32 bits");
     (CallId(call.0 & u64::from(u32::MAX)), scheduler)
 }

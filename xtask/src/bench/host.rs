@@ -1,4 +1,4 @@
-//! Measures the reference host and its peer, `wasmtime serve`, both built in release.
+//! Measures the reference host and, for comparison, `wasmtime serve`, both as release builds.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ const WASMTIME_FEATURES: &str =
 ///
 /// # Errors
 ///
-/// When cargo cannot be run, or the peer cannot be built.
+/// When cargo cannot be run, or `wasmtime serve` cannot be built.
 pub fn run(root: &Path, peers: bool, arguments: &[OsString]) -> Result<ExitCode, BenchError> {
-    let peer = peers.then(|| wasmtime_cli(root)).transpose()?;
+    let wasmtime = peers.then(|| wasmtime_cli(root)).transpose()?;
     println!("bench: building berth-host in release");
     let bench = [
         "bench",
@@ -36,7 +36,7 @@ pub fn run(root: &Path, peers: bool, arguments: &[OsString]) -> Result<ExitCode,
         "--",
     ];
     let mut command = cargo::command(root, &bench);
-    if let Some(program) = peer {
+    if let Some(program) = wasmtime {
         command.arg("--wasmtime").arg(program);
     }
     let status = command
@@ -84,7 +84,7 @@ fn wasmtime_cli(root: &Path) -> Result<PathBuf, BenchError> {
     if status.success() && program.is_file() {
         Ok(program)
     } else {
-        Err(BenchError::Peer {
+        Err(BenchError::Wasmtime {
             release: WASMTIME_RELEASE,
         })
     }

@@ -7,7 +7,7 @@ use prost_types::FileDescriptorSet;
 
 use super::{COMMAND, GenError};
 
-/// Protobuf package, which deployed peers use.
+/// Protobuf package, which deployed hosts and schedulers use.
 pub(crate) const PACKAGE: &str = "wasmcloud.runtime.v2";
 
 /// Files of the package, in dependency order.

@@ -85,7 +85,7 @@ pub(super) fn violations(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
-/// Whether a line contains the words, between letters of no other word. `_` and `-` separate words
+/// Whether a line contains the words, not as part of a longer word. `_` and `-` separate words
 /// as spaces do.
 fn contains(line: &str, words: &str) -> bool {
     let line = line.to_lowercase().replace(['_', '-'], " ");

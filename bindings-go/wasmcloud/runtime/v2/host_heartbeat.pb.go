@@ -52,8 +52,9 @@ type HostHeartbeat struct {
 	//
 	// See HOST-BEAT-005, HOST-BEAT-007.
 	Hostname string `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
-	// A human-readable name, also used for the objects of a scheduler: a DNS-1123 name of at most 253
-	// bytes, unique in the fleet, constant for the lifetime of the process. Always set.
+	// A human-readable name, which is also the name of the object with which a scheduler represents
+	// the host: a DNS-1123 name of at most 253 bytes, unique in the fleet, constant for the lifetime
+	// of the process. Always set.
 	//
 	// See HOST-BEAT-005, HOST-BEAT-006, HOST-BEAT-007.
 	FriendlyName string `protobuf:"bytes,3,opt,name=friendly_name,json=friendlyName,proto3" json:"friendly_name,omitempty"`
@@ -89,7 +90,7 @@ type HostHeartbeat struct {
 	// The number of components of the workloads that run on this host, not counting services.
 	ComponentCount uint64 `protobuf:"varint,13,opt,name=component_count,json=componentCount,proto3" json:"component_count,omitempty"`
 	// The number of workloads that run on this host. Increases by one as soon as a workload starts to
-	// run, and decreases by one when a workload is stopped.
+	// run, and decreases by one when a running workload is stopped.
 	//
 	// See HOST-BEAT-008, HOST-BEAT-009.
 	WorkloadCount uint64 `protobuf:"varint,14,opt,name=workload_count,json=workloadCount,proto3" json:"workload_count,omitempty"`

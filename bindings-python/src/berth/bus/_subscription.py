@@ -15,7 +15,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 log = logging.getLogger("berth")
 
 SUBSCRIPTION_CAPACITY = 8192
-"""Maximum number of pending messages of one subscription; further messages are dropped and logged."""
+"""Maximum number of pending messages of one subscription; the excess is dropped and logged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,10 @@ _TIME = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_SINGLE = 3.4028235677973366e38
+_SINGLE_OVERFLOW = 3.4028235677973366e38
+"""Smallest number that single precision rounds to infinity."""
 _MAX_EXACT = 2**53
+"""Largest number up to which a float represents every integer exactly."""
 
 
 def decode(message_type: type[M], payload: bytes) -> M:
@@ -46,6 +48,7 @@ def decode(message_type: type[M], payload: bytes) -> M:
 
 
 def _decode_message(message: Message, members: dict[str, JsonValue], path: str) -> None:
+    # The members contain no null: `parse` has removed them.
     fields = _fields_of(message)
     seen: set[str] = set()
     for key, value in members.items():
@@ -174,7 +177,7 @@ def _float(value: JsonValue, path: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DecodeError("expected a number", path)
     # Also rejects infinity, and an integer that exceeds the range of a float.
-    if not -_MAX_SINGLE < value < _MAX_SINGLE:
+    if not -_SINGLE_OVERFLOW < value < _SINGLE_OVERFLOW:
         raise DecodeError("expected a number within the range of the field", path)
     return float(value)
 

@@ -72,7 +72,7 @@ class Executor:
         return self._lifecycle.workload_count()
 
     def shut_down(self) -> None:
-        """Stops all workloads and refuses further starts."""
+        """Stops all workloads and refuses all later starts."""
         self._step(Shutdown())
 
     async def wait_idle(self) -> None:

@@ -26,7 +26,7 @@ from berth.host.options import ServeOptions
 log = logging.getLogger("berth")
 
 MAX_IN_FLIGHT = 512
-"""Maximum number of starts and stops in flight at a time; further ones are refused with 503. No scheduler comes
+"""Maximum number of starts and stops in flight at a time; the excess is refused with 503. No scheduler comes
 close to this limit, because each start waits for seconds at most."""
 
 REPLY_TIMEOUT_S = 60.0

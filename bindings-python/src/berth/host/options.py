@@ -17,7 +17,7 @@ class ServeOptions:
     """Options of `serve`."""
 
     host_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    """ID of the host: one subject token of letters, digits, `-` and `_`, unique to each process."""
+    """ID of the host: one subject token of letters, digits, `-` and `_`, which no other host process uses."""
     heartbeat_interval_s: float = 15.0
     """Interval between heartbeats, 1 s to 30 s."""
     shutdown_grace_s: float = 5.0

@@ -26,8 +26,8 @@ class LivenessOptions:
     suspect_after_s: float = 20.0
     """Silence after which a host is suspect: one heartbeat interval plus transport."""
     lost_after_s: float = 35.0
-    """Silence after which a host is lost, so that its workloads run elsewhere within 40 s. A host with a start
-    in flight is not lost before the end of that start."""
+    """Silence after which a host is lost, so that its workloads run elsewhere within 40 s. A host is
+    not lost for silence while a start that was announced with `Fleet.expect_busy` is in flight."""
     settling_period_s: float = 12.0
     """Period after a (re)connect, and after a mass loss, in which missing hosts are not declared lost. Hosts
     have 10 s to reconnect (SCHED-CONT-003)."""
@@ -35,7 +35,7 @@ class LivenessOptions:
     """Minimum number of hosts that must have no responders at the same time before the broker is suspected
     instead."""
     mass_loss_percent: int = 25
-    """Minimum share of such hosts in the fleet, in percent. It is below the share of hosts that one broker in a
-    cluster of three serves."""
+    """Minimum share of the fleet that these hosts must make up, in percent. It is below the share of hosts
+    that one broker in a cluster of three serves."""
     forget_after_s: float = 600.0
     """Silence after which a lost host is forgotten."""

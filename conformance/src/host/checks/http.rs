@@ -274,7 +274,8 @@ async fn after_stop(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Two workloads with one host name share its requests; after a stop of one, the other gets all.
+/// Two workloads share the requests for one host name. After one workload is stopped, the other
+/// workload gets all requests.
 async fn shared_host(cx: &CheckContext) -> Flow {
     let host = cx.http_host_name("a");
     for label in ["one", "two"] {

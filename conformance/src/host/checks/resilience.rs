@@ -191,7 +191,7 @@ async fn outage(cx: &CheckContext) -> Flow {
 async fn late_broker(cx: &CheckContext) -> Flow {
     let launched = cx.launch_before_broker(BROKER_DELAY).await?;
     let description =
-        "a host that is launched 4 s before its broker connects when the broker is reachable";
+        "the host, launched 4 s before its broker, connects when the broker is reachable";
     cx.claim(HOST_RESIL_005)
         .holds(description, launched.is_ok(), || match &launched {
             Ok(_) => String::new(),
@@ -200,7 +200,7 @@ async fn late_broker(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Of a start that the broker delivers twice, one copy is accepted and the other is refused with
+/// If the broker delivers a start twice, the host accepts one copy and refuses the other copy with
 /// code 409.
 async fn duplicate_delivery(cx: &CheckContext) -> Flow {
     let id = cx.id("a");

@@ -40,7 +40,7 @@ impl Monitor for Subjects {
         let foreign = frame.subject.starts_with("runtime.")
             && frame.subject != allowed
             && context.request_of(frame).is_none();
-        let expected = format!("below `runtime.`, messages only on {allowed}");
+        let expected = format!("messages on `runtime.…` only on {allowed}");
         findings.judge(&req::HOST_WIRE_015, frame, !foreign, &expected, || {
             format!("a message on {}", frame.subject)
         });

@@ -24,6 +24,7 @@ struct File {
     target: TargetTable,
     launch: Option<LaunchTable>,
     running: Option<RunningTable>,
+    /// Optional features that the host has (`true`) or lacks (`false`).
     #[serde(default)]
     features: BTreeMap<String, bool>,
     #[serde(default)]
@@ -38,6 +39,7 @@ struct TargetTable {
     name: String,
     version: Option<String>,
     profiles: Option<Vec<String>>,
+    /// Whether the host can run only the images of `images`, and not the components of the suite.
     #[serde(default)]
     only_own_images: bool,
 }

@@ -56,9 +56,10 @@ mutants! {
     EmptyReply "empty-reply" "Replies to a status request with an empty object.";
     TrailingBytes "trailing-bytes" "Writes a second object after the first.";
     RejectsUnknownFields "rejects-unknown-fields" "Refuses requests with unknown fields.";
-    RejectsProtoNames "rejects-proto-names" "Accepts field names in lowerCamelCase only.";
-    RejectsEnumNumbers "rejects-enum-numbers" "Accepts enum values as names only.";
-    RejectsNumericStrings "rejects-numeric-strings" "Accepts integers as JSON numbers only.";
+    RejectsProtoNames "rejects-proto-names" "Does not accept field names in snake_case.";
+    RejectsEnumNumbers "rejects-enum-numbers" "Refuses enum values that are written as numbers.";
+    RejectsNumericStrings "rejects-numeric-strings"
+        "Refuses integers that are written as JSON strings.";
     RejectsNull "rejects-null" "Refuses null.";
     RequiresWorkloadName "requires-workload-name" "Refuses a workload without a name.";
     AcceptsBothOneofMembers "accepts-both-oneof-members"
@@ -80,14 +81,14 @@ mutants! {
     DuplicateStartReplaces "duplicate-start-replaces"
         "Replaces a workload when a second start has the same id.";
     SimultaneousStartsAllWin "simultaneous-starts-all-win"
-        "Checks an id before a start and claims it only later.";
+        "Checks before a start whether an id is free, but claims the id only later.";
     AcceptsEmptyId "accepts-empty-id" "Starts a workload with an empty id.";
     AcceptsMissingWorkload "accepts-missing-workload" "Reads an absent workload as an empty one.";
     RefusesEmptyWorkload "refuses-empty-workload"
-        "Refuses a workload without components and service.";
+        "Refuses a workload that has neither components nor a service.";
     RefusesNegativePoolSize "refuses-negative-pool-size" "Refuses a negative poolSize.";
     ErrorWithoutMessage "error-without-message" "Omits the message of errors.";
-    NeverFreesIds "never-frees-ids" "Never accepts an id again.";
+    NeverFreesIds "never-frees-ids" "Refuses a start for an id that was used before.";
     AcceptsOverflowedMaxRestarts "accepts-overflowed-max-restarts" "Accepts any maxRestarts.";
     UnboundedStartReply "unbounded-start-reply"
         "Replies to a start only when it is done, however long it takes.";
@@ -99,7 +100,7 @@ mutants! {
     ErrorBlocksId "error-blocks-id"
         "Refuses a new start for an id whose image could not be pulled.";
     ReplyAndStatusDisagree "reply-and-status-disagree"
-        "Replies to a start with RUNNING and to status requests with STARTING for 3 s.";
+        "Replies to a start with RUNNING, but for 3 s to status requests with STARTING.";
     RerunsCompleted "reruns-completed" "Runs a COMPLETED workload again when it is started again.";
     UnknownIsRunning "unknown-is-running" "Reports an unknown id as RUNNING.";
     ReplyWithoutId "reply-without-id" "Omits the id from replies to status and stop requests.";
@@ -150,22 +151,23 @@ mutants! {
     RunsTruncatedImage "runs-truncated-image" "Runs a truncated image.";
     AlwaysPolicyUsesCache "always-policy-uses-cache" "Treats ALWAYS as IF_NOT_PRESENT.";
     IfNotPresentPolicyContactsRegistry "if-not-present-policy-contacts-registry"
-        "Contacts the registry for an image that it has.";
+        "Under IF_NOT_PRESENT, contacts the registry for an image that is in the cache.";
     NeverPolicyContactsRegistry "never-policy-contacts-registry" "Treats NEVER as IF_NOT_PRESENT.";
     NeverPolicyAlwaysFails "never-policy-always-fails" "Refuses every image with the policy NEVER.";
     IgnoresPullSecret "ignores-pull-secret" "Pulls without credentials.";
     UnauthorizedImageRuns "unauthorized-image-runs"
         "Reports RUNNING for an image that it is not allowed to pull.";
     SendsCredentialsPreemptively "sends-credentials-preemptively"
-        "Sends credentials with every request.";
+        "Sends credentials with every request to a registry, even without a challenge.";
     FailedPullWedgesHost "failed-pull-wedges-host" "Starts no workload after a failed pull.";
     NoResubscribe "no-resubscribe" "Does not subscribe again after a reconnect.";
     NoHeartbeatAfterReconnect "no-heartbeat-after-reconnect"
-        "Waits for the next heartbeat interval after a reconnect.";
+        "Publishes no heartbeat right after a reconnect.";
     OutageStopsWorkloads "outage-stops-workloads"
         "Stops all workloads when the connection is lost.";
     BurstAfterOutage "burst-after-outage" "Publishes the missed heartbeats after a reconnect.";
-    DropsDuplicateRequests "drops-duplicate-requests" "Drops a request that equals an earlier one.";
+    DropsDuplicateRequests "drops-duplicate-requests"
+        "Drops a request that equals an earlier request.";
     RetriedStartRestarts "retried-start-restarts"
         "Restarts a running workload when the same start arrives again.";
     DropsRequestsUnderLoad "drops-requests-under-load"
@@ -173,15 +175,17 @@ mutants! {
     GivesUpReconnecting "gives-up-reconnecting"
         "Exits when the broker is unreachable for a minute.";
     NeverPings "never-pings" "Never checks whether its connection is alive.";
-    UnsubscribesLast "unsubscribes-last" "Stops its workloads for 3 s before it unsubscribes.";
+    UnsubscribesLast "unsubscribes-last"
+        "Unsubscribes only after 3 s in which it stops its workloads.";
     IgnoresSigterm "ignores-sigterm" "Ignores signals.";
     DropsRequestsOnShutdown "drops-requests-on-shutdown"
         "Exits without replying to the requests that it has received.";
     HeartbeatAfterShutdown "heartbeat-after-shutdown"
         "Publishes one more heartbeat after it has unsubscribed.";
-    LeavesGuestsBehind "leaves-guests-behind" "Leaves its services running in another process.";
+    LeavesGuestsBehind "leaves-guests-behind"
+        "Leaves its services running in another process when it exits.";
     CredentialInMessage "credential-in-message" "Quotes the pull secret when a pull fails.";
-    CredentialInLog "credential-in-log" "Logs requests as they arrive.";
+    CredentialInLog "credential-in-log" "Logs each request, including the pull secret.";
     FalseExtensionLabel "false-extension-label" "Announces an extension with the value false.";
 }
 

@@ -146,8 +146,8 @@ impl WorkloadTable {
         entry.state == State::Error && !entry.guest_ran
     }
 
-    /// Claims `id`, or returns `None` if it cannot be claimed. Of several concurrent calls only one
-    /// succeeds, because the check and the claim are atomic.
+    /// Claims `id`, or returns `None` if it cannot be claimed. If several calls for one id are
+    /// concurrent, one succeeds, because the check and the claim are atomic.
     pub fn claim(&self, id: &str, workload: &Value) -> Option<Claim> {
         let mut inner = self.lock();
         self.can_claim(&inner, id, workload)

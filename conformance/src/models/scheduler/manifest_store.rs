@@ -47,7 +47,7 @@ pub(super) struct ManifestStore {
     written: BTreeMap<String, String>,
     /// Keys of objects whose manifests are ignored.
     ignored: BTreeSet<String>,
-    // The fields below exist for mutants only.
+    // Only mutants use the fields below.
     revision_history: BTreeMap<String, Vec<String>>,
     settled_replicas: BTreeMap<String, usize>,
     mutant_marks: BTreeSet<String>,
@@ -158,8 +158,8 @@ impl ManifestStore {
         *settled
     }
 
-    /// Records a count of an owner's replicas. Returns `true` in the second call only: that count
-    /// is stale, as if no replica existed.
+    /// Records that the replicas of an owner are counted. Returns `true` in the second call: that
+    /// count must be stale, as if no replica existed.
     pub(super) fn take_stale_count(&mut self, owner: &str) -> bool {
         let first_call = format!("{owner} first");
         if self.mutant_marks.insert(first_call) {

@@ -45,7 +45,7 @@ named! {
             "Writes zero for limits that the workload does not set.";
         RejectsUnknownFields "rejects-unknown-fields" "Rejects messages with unknown fields.";
         RejectsProtoNames "rejects-proto-names"
-            "Accepts field names in lowerCamelCase and states as names only.";
+            "Does not accept field names in snake_case or states as numbers.";
         IgnoresJsonNumbers "ignores-json-numbers"
             "Ignores integers that are written as JSON numbers.";
         RejectsNull "rejects-null" "Rejects messages that contain null.";
@@ -72,16 +72,17 @@ named! {
         RequiresDnsFriendlyName "requires-dns-friendly-name"
             "Uses only hosts whose friendlyName is a DNS name.";
         TrustsPayloadId "trusts-payload-id"
-            "Accepts a heartbeat whose id differs from its subject.";
+            "Accepts a heartbeat whose id differs from the id in its subject.";
         AcceptsInvalidHostIds "accepts-invalid-host-ids" "Uses hosts whose id is invalid.";
         IgnoresStartedAt "ignores-started-at" "Ignores startedAt.";
         IgnoresNoResponders "ignores-no-responders" "Ignores no-responders replies.";
-        IgnoresSilence "ignores-silence" "Never declares a host lost that stays connected.";
+        IgnoresSilence "ignores-silence" "Never declares a host lost because the host is silent.";
         MissedHeartbeatsMeanLost "missed-heartbeats-mean-lost"
             "Declares a host lost because heartbeats are missing.";
         OneNoRespondersMeansLost "one-no-responders-means-lost"
             "Declares a host lost after one no-responders reply.";
-        BusyMeansLost "busy-means-lost" "Declares a host lost that is silent during a start.";
+        BusyMeansLost "busy-means-lost"
+            "Declares a host lost because the host is silent during a start.";
         OnlyHeartbeatsProveLife "only-heartbeats-prove-life"
             "Does not count replies as signs of life.";
         ForgetsWorkloadsOfLostHosts "forgets-workloads-of-lost-hosts"
@@ -95,13 +96,14 @@ named! {
         RetriesElsewhereWithSameId "retries-elsewhere-with-same-id"
             "Repeats a start on another host under the same id.";
         RestartsWithoutStatusCheck "restarts-without-status-check"
-            "Starts another incarnation as soon as a start is unanswered.";
+            "Starts another incarnation, without a status request, when a start is unanswered.";
         RepeatedStartErrorIsFailure "repeated-start-error-is-failure"
             "Treats the refusal of a repeated start as a failure.";
         IgnoresStateInStartReply "ignores-state-in-start-reply"
             "Ignores the state in the reply to a start.";
         HidesHostMessages "hides-host-messages" "Does not show the messages of hosts.";
-        RetriesWithoutBackoff "retries-without-backoff" "Retries at once, without a limit.";
+        RetriesWithoutBackoff "retries-without-backoff"
+            "Retries failed workloads at once, without a backoff.";
         GivesUpAfterFailure "gives-up-after-failure" "Does not retry after a failure.";
         ShortStartTimeout "short-start-timeout" "Waits only 3 s for the reply to a start.";
         StartingIsFailure "starting-is-failure" "Treats STARTING as a failure.";
@@ -115,10 +117,10 @@ named! {
         OneRequestAtATime "one-request-at-a-time"
             "Waits for each reply before it sends the next request.";
         CastsNegativeMaxRestarts "casts-negative-max-restarts"
-            "Sends a negative maxRestarts as a huge one.";
+            "Sends a negative maxRestarts as a huge number.";
         ResubmissionRestarts "resubmission-restarts" "Restarts a workload that is submitted again.";
         NeverPolls "never-polls" "Does not poll the status of running workloads.";
-        ReadyForever "ready-forever" "Shows a workload that ran once as ready.";
+        ReadyForever "ready-forever" "Keeps showing a workload as ready after it has ended.";
         NeverReplaces "never-replaces" "Does not replace a workload that has ended.";
         UnansweredStatusIsFailure "unanswered-status-is-failure"
             "Treats one unanswered status request as a failure.";
@@ -136,7 +138,8 @@ named! {
         StopOvertakesStart "stop-overtakes-start" "Sends the stop of an id before its start.";
         DeletionWaitsForLostHost "deletion-waits-for-lost-host"
             "Keeps a deleted workload until its lost host returns.";
-        ReportsDeletionEarly "reports-deletion-early" "Shows a workload as deleted at once.";
+        ReportsDeletionEarly "reports-deletion-early"
+            "Shows a workload as deleted before it has stopped.";
         RestartsDeleted "restarts-deleted" "Starts a deleted workload once more.";
         IgnoresSelector "ignores-selector" "Ignores all labels except the host group.";
         PlacesUnschedulable "places-unschedulable" "Places workloads that fit no host.";
@@ -144,9 +147,10 @@ named! {
         NeverRetriesPlacement "never-retries-placement"
             "Does not retry the placement of a waiting workload.";
         QueuesPlacementAttempts "queues-placement-attempts"
-            "Sends every queued attempt when a host joins.";
+            "Queues placement attempts and sends all of them when a host joins.";
         IgnoresEnvironment "ignores-environment" "Ignores the environment of hosts.";
-        PinIsAHint "pin-is-a-hint" "Places a workload elsewhere than on the host that it names.";
+        PinIsAHint "pin-is-a-hint"
+            "Also places a workload on hosts other than the host that it names.";
         PinOverridesSelector "pin-overrides-selector"
             "Ignores all other conditions when a workload names a host.";
         UnvalidatedPin "unvalidated-pin" "Sends a start to any host id that a workload names.";
@@ -169,7 +173,7 @@ named! {
             "Declares hosts lost when it loses its own connection.";
         IgnoresMassLoss "ignores-mass-loss" "Declares many hosts lost at once.";
         NeverLostAfterOutage "never-lost-after-outage"
-            "Never declares a host lost that did not return after an outage.";
+            "Never declares a host lost if the host did not return after an outage.";
         RestartsEverything "restarts-everything"
             "Forgets its replicas on a restart and starts them again.";
         ForgetsStops "forgets-stops" "Forgets pending stops on a restart.";
@@ -195,8 +199,9 @@ named! {
             "Restarts all replicas of a set when one fails.";
         ShowsWantedAsReady "shows-wanted-as-ready"
             "Shows the desired number of replicas as ready.";
-        LeavesOneReplica "leaves-one-replica" "Stops all replicas of a deleted set except one.";
-        MissesRapidChange "misses-rapid-change" "Misses a change that follows soon after another.";
+        LeavesOneReplica "leaves-one-replica" "Leaves one replica running when a set is deleted.";
+        MissesRapidChange "misses-rapid-change"
+            "Misses a change that follows soon after another change.";
         IgnoresTemplateChange "ignores-template-change" "Keeps the first template.";
         StopsOldFirst "stops-old-first" "Stops old replicas before new ones are ready.";
         UnboundedSurge "unbounded-surge" "Starts twice as many new replicas as desired.";
@@ -206,45 +211,52 @@ named! {
         BlockedRolloutShownAsReady "blocked-rollout-shown-as-ready"
             "Shows a blocked rollout as ready.";
         StopsLastGoodTemplate "stops-last-good-template"
-            "Stops the last good template when the template changes again.";
+            "Stops the replicas of the last good template when the template changes again.";
         NeverLeavesBadTemplate "never-leaves-bad-template"
             "Ignores every template after a bad one.";
         NoRollback "no-rollback" "Ignores the return to an earlier template.";
-        RecreateOverlaps "recreate-overlaps" "Rolls out Recreate like RollingUpdate.";
+        RecreateOverlaps "recreate-overlaps" "Treats the policy Recreate as RollingUpdate.";
         RecreateWithoutFence "recreate-without-fence"
-            "Replaces a replica on a lost host at once under Recreate.";
+            "Under Recreate, replaces a replica on a lost host at once.";
         AcceptsUnknownPolicy "accepts-unknown-policy" "Treats an unknown policy as RollingUpdate.";
         IgnoresScaleDuringRollout "ignores-scale-during-rollout"
             "Misses a change of the size during a rollout.";
         ForgetsRollouts "forgets-rollouts"
             "After a restart, keeps the replicas of only one template.";
-        StartsWithoutSecret "starts-without-secret" "Omits values whose reference does not exist.";
+        StartsWithoutSecret "starts-without-secret"
+            "Starts a workload without the values of a ConfigMap or Secret that is missing.";
         NeverRetriesReferences "never-retries-references"
-            "Does not check again whether a missing reference exists.";
-        FirstValueWins "first-value-wins" "Sends the first of several values.";
+            "Does not check again whether a missing ConfigMap or Secret exists.";
+        FirstValueWins "first-value-wins"
+            "If several sources set the same key, sends the first value instead of the last.";
         UnresolvedInterfaceConfig "unresolved-interface-config"
-            "Does not resolve the references of interfaces.";
-        SendsAnyCredentials "sends-any-credentials" "Sends the first credentials of a pull secret.";
+            "Sends the inline configuration of an interface without ConfigMaps and Secrets.";
+        SendsAnyCredentials "sends-any-credentials"
+            "Sends the first credentials of a pull secret, whatever the registry of the image.";
         SendsEmptyCredentials "sends-empty-credentials"
-            "Sends empty credentials for other registries.";
-        IgnoresDockerHubEntry "ignores-docker-hub-entry" "Does not know the entry of Docker Hub.";
-        ReadsForeignNamespaces "reads-foreign-namespaces" "Reads references from other namespaces.";
-        SecretInMessage "secret-in-message" "Shows the content of requests.";
-        DropsLoopbackPorts "drops-loopback-ports" "Drops a field of the manifest.";
+            "Sends empty credentials for a registry that the pull secret does not contain.";
+        IgnoresDockerHubEntry "ignores-docker-hub-entry"
+            "Ignores the entry `https://index.docker.io/v1/` of a pull secret.";
+        ReadsForeignNamespaces "reads-foreign-namespaces"
+            "Reads ConfigMaps and Secrets from other namespaces.";
+        SecretInMessage "secret-in-message"
+            "Shows requests, including their secrets, in status messages.";
+        DropsLoopbackPorts "drops-loopback-ports"
+            "Drops the field allowedHostLoopbackPorts of the manifest.";
         OmitsNameAndNamespace "omits-name-and-namespace" "Sends neither name nor namespace.";
         RefusesUnusualManifests "refuses-unusual-manifests"
             "Refuses manifests that are unusual but valid.";
         SendsKubectlAnnotations "sends-kubectl-annotations" "Sends the annotations of kubectl.";
         DropsAnnotations "drops-annotations" "Sends no annotations.";
         AliasesForIncomingHandlerOnly "aliases-for-incoming-handler-only"
-            "Adds aliases to incoming-handler only.";
+            "Adds host-aliases to the interface incoming-handler, but not to handler.";
         SendsArtifactReferences "sends-artifact-references"
             "Sends artifact:// references unresolved.";
         StartsWithoutArtifact "starts-without-artifact"
             "Starts a deployment whose Artifact does not exist.";
         IgnoresArtifactChanges "ignores-artifact-changes" "Ignores changes of an Artifact.";
         PinOverridesIsolation "pin-overrides-isolation"
-            "Lets a workload that names a host cross environments.";
+            "Places a workload on the host that it names, even in another environment.";
         NoReadyCondition "no-ready-condition" "Shows no condition Ready.";
     }
 }
@@ -253,7 +265,7 @@ named! {
     /// A variant of the model scheduler that conforms to the specification.
     Variant {
         LongIds "long-ids" "Generates ids of 200 bytes.";
-        InfrequentProbes "infrequent-probes" "Probes and polls half as often.";
+        InfrequentProbes "infrequent-probes" "Probes hosts and polls statuses at longer intervals.";
         SlowWithinDeadlines "slow-within-deadlines" "Uses nearly all of each deadline.";
         OldestFirst "oldest-first" "Stops the oldest replicas first when a set shrinks.";
     }

@@ -438,7 +438,7 @@ impl Model {
                 self.persisted.last_number += 1;
                 replica.number = self.persisted.last_number;
                 replica.reset("restarted", now + Duration::from_millis(100));
-                // Marks the replica, so that it is restarted only once.
+                // Marks the replica, so that it is not restarted again.
                 replica.failures = 100;
                 self.store.resurrect(replica);
             }

@@ -190,7 +190,7 @@ pub(super) mod durations {
     pub const STATUS_AFTER_START: Duration = Duration::from_secs(2);
     /// Time that hosts have to return after a reconnect or a mass loss.
     pub const SETTLING_PERIOD: Duration = Duration::from_millis(11_000);
-    /// Time after a mass loss in which further hosts without responders count as part of it.
+    /// Time after a mass loss within which more hosts without responders are added to it.
     pub const MASS_LOSS_FOR: Duration = Duration::from_secs(2);
     /// Delay before a replacement that must not overlap with a replica on a lost host.
     pub const FENCE: Duration = Duration::from_secs(10);

@@ -12,9 +12,9 @@ use crate::wire::response::shortened;
 /// Finding of one trial.
 #[derive(Clone, Debug)]
 pub enum Finding {
-    /// A conforming peer has passed.
+    /// A conforming target has passed.
     Passed,
-    /// Checks have failed on a conforming peer: the suite is too strict.
+    /// Checks have failed on a conforming target: the suite is too strict.
     FalsePositive(Vec<String>),
     /// A check of the broken requirement has found the fault.
     Killed {

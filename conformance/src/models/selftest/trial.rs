@@ -10,7 +10,7 @@ use crate::spec::requirements;
 use crate::spec::requirements::{Breaks, Requirement};
 use crate::suite;
 
-/// A peer to judge, and the requirement that it breaks, if any.
+/// A target to judge, and the requirement that it breaks, if any.
 #[derive(Clone, Debug)]
 pub enum Trial {
     /// The model host; it must pass.
@@ -123,7 +123,7 @@ impl Trial {
         }
     }
 
-    /// Returns the side of the peer.
+    /// Returns the side of the target.
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
@@ -135,7 +135,7 @@ impl Trial {
         }
     }
 
-    /// Returns the requirement that the peer breaks, if any.
+    /// Returns the requirement that the target breaks, if any.
     #[must_use]
     pub fn breaks(&self) -> Option<&'static Requirement> {
         match self {

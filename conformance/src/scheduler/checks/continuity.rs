@@ -371,7 +371,7 @@ async fn started_without_broker(cx: &ScenarioContext) -> Flow {
 }
 
 /// Runs two instances of the scheduler with the same store, and checks that an app of 4 replicas is
-/// started under 4 ids only.
+/// started under exactly 4 ids.
 async fn two_instances(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let second = cx.scheduler().launch_another();

@@ -121,7 +121,7 @@ async fn every_field(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Removes empty values, which have the same meaning as absent ones.
+/// Removes empty values, which have the same meaning as absent values.
 fn without_empty(value: Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -206,8 +206,8 @@ async fn unusual_values(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Submits objects with annotations, and checks that a start contains those of the template and
-/// none of kubectl.
+/// Submits objects with annotations, and checks that a start contains the annotations of the
+/// template and no annotations of kubectl.
 async fn annotations(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let last_applied = "kubectl.kubernetes.io/last-applied-configuration";

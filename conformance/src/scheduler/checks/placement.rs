@@ -227,7 +227,7 @@ async fn spread(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Deploys workloads on an overloaded and an idle host, and checks that they run on the idle one.
+/// Starts an overloaded and an idle host, and checks that workloads run on the idle host.
 async fn load(cx: &ScenarioContext) -> Flow {
     cx.start_host(
         cx.host_config("a")

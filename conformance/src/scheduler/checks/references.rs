@@ -152,7 +152,7 @@ async fn precedence(cx: &ScenarioContext) -> Flow {
 }
 
 /// Submits components with a pull secret for several registries, and checks that each image is sent
-/// with the credentials for its registry only.
+/// only with the credentials for its own registry.
 async fn pull_secret(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let secret = cx.name("pull");
@@ -215,8 +215,8 @@ async fn pull_secret(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Creates the referenced objects in another namespace only, and checks that the apps that
-/// reference them are not started.
+/// Creates the referenced objects in another namespace, but not in the namespace of the apps, and
+/// checks that the apps are not started.
 async fn namespace(cx: &ScenarioContext) -> Flow {
     cx.start_host(cx.host_config("a")).await?;
     let name = cx.name("config");

@@ -57,7 +57,7 @@ async fn first_heartbeat(cx: &ScenarioContext) -> Flow {
     let used = running.is_met();
     cx.claim(SCHED_REG_001).met(running);
     cx.claim(SCHED_REG_002).holds(
-        "a host that only publishes heartbeats is used",
+        "a host that publishes heartbeats but replies to no heartbeat request is used",
         used,
         || "nothing was started on the host",
     );

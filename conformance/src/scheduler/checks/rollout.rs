@@ -214,8 +214,8 @@ async fn failing_revision(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// Rolls out two templates in succession that fail to start, and checks that the first template
-/// keeps running, and that a working template is then rolled out.
+/// Rolls out two broken templates in succession, and checks that the replicas of the first template
+/// keep running, and that a working template is then rolled out.
 async fn two_failing_revisions(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = deploy_slowly(cx, &hosts, 4).await?;
@@ -274,7 +274,7 @@ async fn rollback(cx: &ScenarioContext) -> Flow {
 }
 
 /// Changes the template under the policy Recreate, and checks that no new replica starts before the
-/// end of the old ones.
+/// old replicas have ended.
 async fn recreate(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = cx
@@ -420,7 +420,7 @@ async fn scheduler_killed(cx: &ScenarioContext) -> Flow {
     Ok(())
 }
 
-/// A working template replaces one whose workloads fail to start.
+/// A working template replaces a template whose workloads fail to start.
 async fn fix_after_failure(cx: &ScenarioContext) -> Flow {
     let hosts = cx.start_hosts::<2>().await?;
     let set = deploy_slowly(cx, &hosts, 3).await?;

@@ -87,7 +87,7 @@ pub const SCENARIOS: &[Scenario] = &[
 /// Reply that cannot be decoded.
 const MALFORMED_REPLY: &[u8] = b"\xff{\"workloadStatus\":";
 
-/// Checks that every id of the app has a valid length and is used on one host only. Returns the
+/// Checks that every id of the app has a valid length and is used on a single host. Returns the
 /// number of ids.
 fn check_ids(cx: &ScenarioContext) -> usize {
     let starts = cx.starts_of("app");
@@ -116,7 +116,7 @@ fn check_ids(cx: &ScenarioContext) -> usize {
 }
 
 /// Replaces, deletes and resubmits workloads, and checks that each incarnation has a valid id of
-/// its own, on one host only.
+/// its own, on a single host.
 async fn ids(cx: &ScenarioContext) -> Flow {
     cx.start_hosts::<2>().await?;
     let set = cx.deployment("app", 3);

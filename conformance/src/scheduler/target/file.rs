@@ -22,6 +22,7 @@ struct File {
     launch: Option<LaunchTable>,
     running: Option<RunningTable>,
     intake: Option<IntakeTable>,
+    /// Optional features that the scheduler has (`true`) or lacks (`false`).
     #[serde(default)]
     features: BTreeMap<String, bool>,
     #[serde(default)]

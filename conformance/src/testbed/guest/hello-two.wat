@@ -1,4 +1,4 @@
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (data (i32.const 0x100) "hello")
 
 (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)

@@ -1,6 +1,6 @@
 (import "wasi:config/store@0.2.0-rc.1" "get"
   (func $get_config (param i32 i32 i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (data (i32.const 0x100) "none")
 
 (func (export "wasi:http/incoming-handler@0.2.0#handle") (param $request i32) (param $out i32)

@@ -16,7 +16,7 @@
   (func $drop_input (param i32)))
 (import "wasi:http/types@0.2.0" "[resource-drop]incoming-body"
   (func $drop_incoming_body (param i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 ;; Method names, eight bytes each, followed by a table of their lengths.
 (data (i32.const 0x100)
   "GET\00\00\00\00\00HEAD\00\00\00\00POST\00\00\00\00PUT\00\00\00\00\00DELETE\00\00CONNECT\00OPTIONS\00TRACE\00\00\00PATCH\00\00\00")

@@ -8,7 +8,7 @@
   (func $write_file (param i32 i32 i32 i64 i32)))
 (import "wasi:filesystem/types@0.2.0" "[resource-drop]descriptor"
   (func $drop_descriptor (param i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (data (i32.const 0x100) "denied")
 (data (i32.const 0x108) "ok")
 (data (i32.const 0x110) "berth")

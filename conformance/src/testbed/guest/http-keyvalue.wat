@@ -8,7 +8,7 @@
   (func $delete (param i32 i32 i32 i32)))
 (import "wasi:keyvalue/store@0.2.0-draft" "[resource-drop]bucket"
   (func $drop_bucket (param i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (data (i32.const 0x100) "error")
 (data (i32.const 0x108) "ok")
 (data (i32.const 0x110) "none")

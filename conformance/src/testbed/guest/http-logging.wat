@@ -1,6 +1,6 @@
 (import "wasi:logging/logging@0.1.0-draft" "log"
   (func $log (param i32 i32 i32 i32 i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (data (i32.const 0x100) "ok")
 (data (i32.const 0x108) "berth")
 

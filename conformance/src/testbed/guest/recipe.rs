@@ -9,9 +9,10 @@ use crate::spec::roles::Role;
 
 const WIT: &str = include_str!("guest.wit");
 
-/// Line that ends the imports of a text: in the joined module, all imports must come first.
+/// Marker between the imports and the code of a `.wat` file: in the joined module, all imports must
+/// come first.
 const IMPORTS_END: &str =
-    ";; end of imports: recipe.rs adds the parts, which define the other functions\n";
+    ";; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.\n";
 
 const MEMORY: &str = include_str!("part/memory.wat");
 const FIELDS: &str = include_str!("part/fields.wat");

@@ -1,4 +1,4 @@
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (data (i32.const 0x100) "fresh") ;; name of the beacon
 (data (i32.const 0x108) "stale") ;; name of the beacon
 ;; The mark at 0x110 is outside all data segments: it is 0 in new memory.

@@ -22,7 +22,7 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// Creates a component with a correct description.
+    /// Creates an image of a component, with its real media type and size in the manifest.
     pub fn wasm(bytes: impl Into<Bytes>) -> Artifact {
         Artifact {
             bytes: bytes.into(),

@@ -131,7 +131,7 @@ impl Scheduler {
         };
         let revision = set.revision.clone();
         let (mut members, mut terminating) = (Vec::new(), TerminatingMembers::default());
-        let mut unreschedulable_constraints = BTreeMap::new();
+        let mut infeasible_constraints = BTreeMap::new();
         let workload_indexes: Vec<u32> = self
             .members
             .get(uid)
@@ -166,16 +166,16 @@ impl Scheduler {
                 Phase::Completed => ReplicaCondition::Ready,
                 _ if lost => {
                     let constraints = record.constraints.clone();
-                    let unreschedulable = match unreschedulable_constraints.get(&constraints) {
-                        Some(unreschedulable) => *unreschedulable,
+                    let awaiting_reschedule = match infeasible_constraints.get(&constraints) {
+                        Some(awaiting_reschedule) => *awaiting_reschedule,
                         None => {
-                            let unreschedulable = !self.has_feasible_host(&constraints);
-                            unreschedulable_constraints.insert(constraints, unreschedulable);
-                            unreschedulable
+                            let awaiting_reschedule = !self.has_feasible_host(&constraints);
+                            infeasible_constraints.insert(constraints, awaiting_reschedule);
+                            awaiting_reschedule
                         }
                     };
-                    if unreschedulable {
-                        ReplicaCondition::Unreschedulable
+                    if awaiting_reschedule {
+                        ReplicaCondition::AwaitingReschedule
                     } else {
                         ReplicaCondition::Lost
                     }

@@ -40,7 +40,7 @@ pub(super) enum ReplicaCondition {
     /// On a lost host, and another host is feasible.
     Lost,
     /// On a lost host, and no other host is feasible.
-    Unreschedulable,
+    AwaitingReschedule,
     Waiting,
     Pending,
     Ready,
@@ -105,7 +105,7 @@ impl ScalingInputs {
             ReplicaCondition::Failed => self.may_replace_failed,
             ReplicaCondition::Waiting
             | ReplicaCondition::Pending
-            | ReplicaCondition::Unreschedulable
+            | ReplicaCondition::AwaitingReschedule
                 if member.outdated =>
             {
                 true

@@ -338,7 +338,9 @@ impl Scheduler {
         let dispatch = &mut record.dispatch;
         dispatch.failures = 0;
         match (state, before) {
-            (_, Phase::Waiting | Phase::Bound | Phase::Completed | Phase::Terminating) => return,
+            (_, Phase::Waiting | Phase::Unrecorded | Phase::Completed | Phase::Terminating) => {
+                return;
+            }
             (WorkloadState::Running, _) => {
                 record.phase = Phase::Running;
                 dispatch.next_poll_at = now + timings.status_interval;
@@ -395,7 +397,7 @@ impl Scheduler {
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };
-        if record.is_unverified() {
+        if record.awaits_host_confirmation() {
             return self.verify_assignment(workload_index);
         }
         let dispatch = &mut record.dispatch;

@@ -26,7 +26,7 @@ impl Workload {
     /// was sent.
     pub fn may_be_running(&self) -> bool {
         match self.phase {
-            Phase::Waiting | Phase::Bound | Phase::Failed { gone: true } => false,
+            Phase::Waiting | Phase::Unrecorded | Phase::Failed { gone: true } => false,
             Phase::Starting => self.dispatch.start_may_have_arrived(),
             _ => true,
         }
@@ -145,7 +145,7 @@ impl Scheduler {
             content: object,
             ..Assignment::new(host, record.next_id(), generation)
         });
-        (record.phase, record.unschedulable) = (Phase::Bound, None);
+        (record.phase, record.unschedulable) = (Phase::Unrecorded, None);
         record.dispatch = super::Dispatch::default();
         record.message.clear();
         self.waiting.remove(&workload_index);
@@ -284,26 +284,26 @@ impl Scheduler {
         }
         let constraints = record.constraints.clone();
         if let Some(set) = self.set_index_of(workload_index) {
-            self.unreschedulable.insert(workload_index);
+            self.awaiting_reschedule.insert(workload_index);
             self.queue.enqueue(WorkItem::Set(set));
             return None;
         }
         if self.has_feasible_host(&constraints) {
-            self.unreschedulable.remove(&workload_index);
+            self.awaiting_reschedule.remove(&workload_index);
             self.terminate(workload_index);
             self.finish_termination(workload_index);
         } else {
-            self.unreschedulable.insert(workload_index);
+            self.awaiting_reschedule.insert(workload_index);
         }
         None
     }
 
     fn advance_on_live_host(&mut self, workload_index: u32) -> Option<Duration> {
-        self.unreschedulable.remove(&workload_index);
+        self.awaiting_reschedule.remove(&workload_index);
         let record = self.workloads.get(workload_index)?;
         match record.phase {
             Phase::Waiting | Phase::Terminating | Phase::Completed => None,
-            Phase::Bound => {
+            Phase::Unrecorded => {
                 if self.is_recorded(workload_index)
                     && let Some(record) = self.workloads.get_mut(workload_index)
                 {
@@ -405,7 +405,7 @@ impl Scheduler {
     fn release(&mut self, workload_index: u32) {
         self.remove_from_counts(workload_index);
         self.waiting.remove(&workload_index);
-        self.unreschedulable.remove(&workload_index);
+        self.awaiting_reschedule.remove(&workload_index);
         let Some(record) = self.workloads.get_mut(workload_index) else {
             return;
         };

@@ -49,15 +49,16 @@ pub(super) fn created_on_host(object: &api::Workload) -> Option<&str> {
 }
 
 impl Workload {
-    /// Returns whether the assignment is unverified.
-    pub fn is_unverified(&self) -> bool {
+    /// Returns whether the assignment comes from an annotation of unknown origin, and the host has
+    /// not yet replied whether it has the id.
+    pub fn awaits_host_confirmation(&self) -> bool {
         let assignment = self.assignment.as_ref();
         assignment.is_some_and(|assignment| assignment.record == PlacementRecord::Unverified)
     }
 
     /// Returns the time until which the first status waits for the reply of the host.
     pub fn status_held_until(&self) -> Option<Duration> {
-        let is_starting = matches!(self.phase, Phase::Bound | Phase::Starting);
+        let is_starting = matches!(self.phase, Phase::Unrecorded | Phase::Starting);
         match self.assignment.as_ref()?.record {
             PlacementRecord::Annotation(at) if is_starting && self.config_error.is_none() => {
                 Some(at + FIRST_STATUS_DELAY)

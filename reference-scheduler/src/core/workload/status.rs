@@ -98,7 +98,7 @@ impl Workload {
             .is_some_and(|assignment| assignment.was_accepted);
         let (placement, sync) = match self.phase {
             Phase::Waiting => ((False, "Waiting", ""), (Unknown, "Waiting", "")),
-            Phase::Bound | Phase::Starting => {
+            Phase::Unrecorded | Phase::Starting => {
                 ((Unknown, "Starting", ""), (Unknown, "Starting", ""))
             }
             _ if lost => (available, (Unknown, "HostLost", "the host is lost")),

@@ -13,14 +13,15 @@ const STATUS_DIRECTORY: &str = ".berth";
 const LOCK_FILE: &str = ".lock";
 /// Name of the directory for files that are being written.
 const TEMPORARY_DIRECTORY: &str = ".tmp";
-/// Maximum size of a status file; an object in etcd may have 1.5 MiB.
+/// Maximum size of a status file: more than the 1.5 MiB to which etcd limits an object, so that an
+/// object that fits in Kubernetes fits here, too.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The directory `PATH/.berth` with a file `NAMESPACE/KIND/NAME.yaml` for each object.
 ///
 /// A file is replaced by renaming, so that readers, including the next process after a `kill -9`,
-/// find the old state or the new state. Files are not synced to disk, because after a power failure
-/// the processes of the hosts are gone, too.
+/// find the old state or the new state. Files are not synced to disk: the hosts run on the
+/// same machine, so that a power failure ends their workloads, too.
 #[derive(Debug)]
 pub(super) struct StatusFiles {
     directory: PathBuf,
@@ -156,8 +157,15 @@ impl StatusFiles {
             Ok(object) => object,
             Err(reason) => return Err(StatusFilesError::Corrupt { path, reason }),
         };
-        if self.path(&object.key()) != path || object.metadata().uid.is_empty() {
-            let reason = "its name does not match its object".to_owned();
+        let reason = if self.path(&object.key()) != path {
+            Some("its path does not match its object")
+        } else if object.metadata().uid.is_empty() {
+            Some("its object has no uid")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            let reason = reason.to_owned();
             return Err(StatusFilesError::Corrupt { path, reason });
         }
         Ok(object)

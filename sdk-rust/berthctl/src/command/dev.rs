@@ -15,7 +15,7 @@ use self::child::{Child, Exit};
 use crate::args::DevArgs;
 use crate::failure::Failure;
 
-/// Heartbeat interval of the hosts, shorter than the 15 s of a deployment.
+/// Heartbeat interval of the hosts, shorter than the default of 15 s.
 const HEARTBEAT_INTERVAL: &str = "2s";
 
 /// Runs until SIGINT, SIGTERM or SIGHUP, and leaves no process behind.

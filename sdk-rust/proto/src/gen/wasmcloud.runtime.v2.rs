@@ -77,8 +77,9 @@ pub struct HostHeartbeat {
     /// See HOST-BEAT-005, HOST-BEAT-007.
     #[prost(string, tag = "2")]
     pub hostname: ::prost::alloc::string::String,
-    /// A human-readable name, also used for the objects of a scheduler: a DNS-1123 name of at most 253
-    /// bytes, unique in the fleet, constant for the lifetime of the process. Always set.
+    /// A human-readable name, which is also the name of the object with which a scheduler represents
+    /// the host: a DNS-1123 name of at most 253 bytes, unique in the fleet, constant for the lifetime
+    /// of the process. Always set.
     ///
     /// See HOST-BEAT-005, HOST-BEAT-006, HOST-BEAT-007.
     #[prost(string, tag = "3")]
@@ -128,7 +129,7 @@ pub struct HostHeartbeat {
     #[prost(uint64, tag = "13")]
     pub component_count: u64,
     /// The number of workloads that run on this host. Increases by one as soon as a workload starts to
-    /// run, and decreases by one when a workload is stopped.
+    /// run, and decreases by one when a running workload is stopped.
     ///
     /// See HOST-BEAT-008, HOST-BEAT-009.
     #[prost(uint64, tag = "14")]

@@ -22,8 +22,9 @@ pub struct DesiredWorkload {
 }
 
 impl DesiredWorkload {
-    /// Returns whether a running incarnation of `other` also satisfies this one.
-    pub fn is_satisfied_by(&self, other: &DesiredWorkload) -> bool {
+    /// Returns whether workload and constraints are the same, so that an incarnation of `other` can
+    /// keep running.
+    pub fn is_same_workload(&self, other: &DesiredWorkload) -> bool {
         self.workload == other.workload && self.constraints == other.constraints
     }
 }

@@ -36,7 +36,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Running time after which a failure resets the backoff.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Time after the start of this process at which a host without a heartbeat so far counts as lost.
+/// Time after the start of this process; a host that has sent no heartbeat by then counts as lost.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// An incarnation of a workload: an ID that was started on a host, or is about to be.
@@ -149,7 +149,7 @@ impl Scheduler {
         while let Some(desired) = self.desired(&key) {
             let is_outdated = |state: &State| {
                 let current = state.desired.get(&key);
-                !current.is_some_and(|current| current.is_satisfied_by(&desired))
+                !current.is_some_and(|current| current.is_same_workload(&desired))
             };
             tokio::select! {
                 () = self.wait_until(is_outdated) => {}
@@ -277,6 +277,7 @@ impl Scheduler {
             return self.forget(&id);
         };
         let mut state = None;
+        // An ID whose start was never sent needs no stop.
         while !self.state().unsent.contains(&id) {
             if !self.is_lost(&host) {
                 // After STOPPING a status request suffices, until the host reports another state.
@@ -370,6 +371,7 @@ impl Scheduler {
         let host = self.incarnation(id).map(|one| one.host).unwrap_or_default();
         let current = self.desired(&desired.key);
         let mut message = message.to_owned();
+        // An invalid new manifest leaves the workload as it is; the status names the error.
         if let Some(refusal) = current
             .as_ref()
             .and_then(|current| current.refusal.as_ref())

@@ -86,7 +86,7 @@ impl Connection {
 
 #[cfg(feature = "grpc")]
 impl Connection {
-    /// Creates a connection over gRPC only, without NATS.
+    /// Creates a connection over gRPC, without NATS.
     pub fn over_grpc(grpc: crate::grpc::HostEndpoints) -> Self {
         Self { nats: None, grpc }
     }

@@ -76,9 +76,9 @@ impl HostClient {
         })
     }
 
-    /// Creates a client for the host at the other end of a channel. With an ID, commands are only
-    /// for that host: if another host now has the address, that host executes nothing, and the call
-    /// fails with [`ClientError::NoResponders`].
+    /// Creates a client for the host at the other end of a channel. With an ID, only the host with
+    /// this ID executes the commands: if another host now has the address, it executes nothing, and
+    /// the call fails with [`ClientError::NoResponders`].
     #[cfg(feature = "grpc")]
     pub fn over_grpc(channel: crate::grpc::Channel, host_id: Option<String>) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl HostClient {
         };
         let reply = self.transport.start(request, self.timeouts.start).await?;
         let status = validate(id, reply)?;
-        refuse_error(status)
+        error_as_refusal(status)
     }
 
     /// Stops a workload. STOPPING acknowledges the stop; NOT_FOUND, here or from `status`, proves
@@ -134,7 +134,7 @@ impl HostClient {
         };
         let reply = self.transport.stop(request, self.timeouts.stop).await?;
         let status = validate(id, reply)?;
-        refuse_error(status)
+        error_as_refusal(status)
     }
 
     /// Returns the status of a workload. ERROR and NOT_FOUND are states, not errors.
@@ -195,8 +195,8 @@ fn validate(id: &str, reply: RawReply) -> Result<Status, ClientError> {
     })
 }
 
-/// Treats ERROR in the reply to a start or stop as a refusal, even without a code.
-fn refuse_error(status: Status) -> Result<Status, ClientError> {
+/// Converts the state ERROR in the reply to a start or stop to a refusal without a code.
+fn error_as_refusal(status: Status) -> Result<Status, ClientError> {
     if status.state == WorkloadState::Error {
         let Status { state, message, .. } = status;
         return Err(ClientError::Refused {

@@ -373,7 +373,7 @@ async fn watches_and_commands_a_fleet_without_a_bus() {
 const ANY_CLIENT: bool = false;
 const ONLY_CLIENTS_WITH_CERTIFICATE: bool = true;
 
-async fn over_tls(files: &CertificateFiles, require_client_cert: bool) -> (RunningHost, String) {
+async fn tls_host(files: &CertificateFiles, require_client_cert: bool) -> (RunningHost, String) {
     let tls = ServerTls {
         cert_file: files.server_cert.clone(),
         key_file: files.server_key.clone(),
@@ -388,7 +388,7 @@ async fn over_tls(files: &CertificateFiles, require_client_cert: bool) -> (Runni
     )
 }
 
-async fn with_tls(url: &str, tls: ClientTls) -> HostClient {
+async fn tls_client(url: &str, tls: ClientTls) -> HostClient {
     let options = ChannelOptions {
         tls,
         ..ChannelOptions::to(url)
@@ -399,14 +399,14 @@ async fn with_tls(url: &str, tls: ClientTls) -> HostClient {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_requires_a_trusted_certificate_with_the_right_name() {
     let (_dir, files) = CertificateFiles::generate();
-    let (_host, url) = over_tls(&files, ANY_CLIENT).await;
+    let (_host, url) = tls_host(&files, ANY_CLIENT).await;
     let trusting = |ca: &std::path::Path| ClientTls {
         ca_file: Some(ca.to_owned()),
         ..ClientTls::default()
     };
-    let trusted = with_tls(&url, trusting(&files.ca)).await;
+    let trusted = tls_client(&url, trusting(&files.ca)).await;
     assert!(trusted.status("a").await.is_ok());
-    let untrusted = with_tls(&url, trusting(&files.other_ca)).await;
+    let untrusted = tls_client(&url, trusting(&files.other_ca)).await;
     let refused = untrusted.status("a").await;
     assert!(
         matches!(refused, Err(ClientError::Unreachable { .. })),
@@ -416,7 +416,7 @@ async fn tls_requires_a_trusted_certificate_with_the_right_name() {
         server_name: Some("elsewhere.example".into()),
         ..trusting(&files.ca)
     };
-    let misnamed = with_tls(&url, misnamed).await.status("a").await;
+    let misnamed = tls_client(&url, misnamed).await.status("a").await;
     assert!(
         matches!(misnamed, Err(ClientError::Unreachable { .. })),
         "{misnamed:?}"
@@ -431,7 +431,7 @@ async fn tls_requires_a_trusted_certificate_with_the_right_name() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mutual_tls_requires_a_client_certificate() {
     let (_dir, files) = CertificateFiles::generate();
-    let (_host, url) = over_tls(&files, ONLY_CLIENTS_WITH_CERTIFICATE).await;
+    let (_host, url) = tls_host(&files, ONLY_CLIENTS_WITH_CERTIFICATE).await;
     let anonymous = ClientTls {
         ca_file: Some(files.ca.clone()),
         ..ClientTls::default()
@@ -442,13 +442,13 @@ async fn mutual_tls_requires_a_client_certificate() {
         ..anonymous.clone()
     };
     assert!(
-        with_tls(&url, authenticated.clone())
+        tls_client(&url, authenticated.clone())
             .await
             .status("a")
             .await
             .is_ok()
     );
-    let refused = with_tls(&url, anonymous).await.status("a").await;
+    let refused = tls_client(&url, anonymous).await.status("a").await;
     assert!(
         matches!(
             refused,

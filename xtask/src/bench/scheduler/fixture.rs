@@ -47,7 +47,7 @@ pub(super) struct Fixture<'a> {
 }
 
 impl<'a> Fixture<'a> {
-    /// Starts a broker, and a scheduler with further `flags`; no hosts.
+    /// Starts a broker, and a scheduler with additional `flags`, but no hosts.
     pub(super) fn start(programs: &'a Programs, flags: &[&str]) -> Result<Self, BenchError> {
         let file_error = |path: PathBuf| move |source| BenchError::File { path, source };
         let dir = tempfile::tempdir().map_err(file_error(std::env::temp_dir()))?;

@@ -93,8 +93,9 @@ class HostHeartbeat(_message.Message):
     See HOST-BEAT-005, HOST-BEAT-007.
     """
     friendly_name: _builtins.str
-    """A human-readable name, also used for the objects of a scheduler: a DNS-1123 name of at most 253
-    bytes, unique in the fleet, constant for the lifetime of the process. Always set.
+    """A human-readable name, which is also the name of the object with which a scheduler represents
+    the host: a DNS-1123 name of at most 253 bytes, unique in the fleet, constant for the lifetime
+    of the process. Always set.
 
     See HOST-BEAT-005, HOST-BEAT-006, HOST-BEAT-007.
     """
@@ -125,7 +126,7 @@ class HostHeartbeat(_message.Message):
     """The number of components of the workloads that run on this host, not counting services."""
     workload_count: _builtins.int
     """The number of workloads that run on this host. Increases by one as soon as a workload starts to
-    run, and decreases by one when a workload is stopped.
+    run, and decreases by one when a running workload is stopped.
 
     See HOST-BEAT-008, HOST-BEAT-009.
     """

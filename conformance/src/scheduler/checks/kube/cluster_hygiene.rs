@@ -135,7 +135,7 @@ pub(super) async fn artifact_in_use(cx: &ScenarioContext) -> Flow {
     cx.claim(SCHED_KUBE_015).met(running);
     cx.delete(&app).await?;
     let within = cx.timings().act + cx.timings().show;
-    let description = "the Artifact is deleted with its last user";
+    let description = "the Artifact is deleted when no deployment uses it";
     let deleted = cx.eventually(within, description, || async {
         match observe(cx, &artifact.key()).await {
             Err(_) => Ok(()),

@@ -18,11 +18,11 @@ const LEASE: &str = "d34db3ef.wasmcloud.dev";
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A deployment with two ready replicas exists, with all objects as another scheduler leaves them.
-/// The scheduler must take it over without a start or a stop.
+/// The scheduler must take over the deployment without a start or a stop.
 pub(super) async fn takeover(cx: &ScenarioContext) -> Flow {
     let [a, b] = cx.start_hosts::<2>().await?;
     for host in [&a, &b] {
-        // The Host objects are among the objects that the other scheduler leaves.
+        // The Host objects belong to the objects that another scheduler leaves.
         let id = host.id();
         let registered = cx.eventually(cx.timings().register, "a Host object exists", || {
             host_object(cx, &id)

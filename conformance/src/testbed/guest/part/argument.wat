@@ -1,5 +1,5 @@
 ;; Parses paths of the form `/VERB/ARGUMENT`.
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 ;; Part of the path after its second slash; empty if there is no second slash.
 (global $argument_ptr (mut i32) (i32.const 0))
 (global $argument_len (mut i32) (i32.const 0))

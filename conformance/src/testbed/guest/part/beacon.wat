@@ -1,5 +1,5 @@
 ;; Sends a beacon: GET http://HOST:PORT/TOKEN/NAME. Errors are ignored.
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (func $beacon (param $name i32) (param $name_len i32)
   (local $heap i32)
   (local.set $heap (global.get $heap))

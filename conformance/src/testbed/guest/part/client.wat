@@ -21,7 +21,7 @@
   (func $status (param i32) (result i32)))
 (import "wasi:http/types@0.2.0" "[resource-drop]incoming-response"
   (func $drop_response (param i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 ;; Returns the status of http://AUTHORITY/PATH, or 0 without a response.
 (func $http_get
   (param $authority i32) (param $authority_len i32) (param $path i32) (param $path_len i32)

@@ -1,6 +1,6 @@
 ;; The value of the first environment variable, and the position of its first slash.
 (import "wasi:cli/environment@0.2.0" "get-environment" (func $get_environment (param i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (global $value_ptr (mut i32) (i32.const 0))
 (global $value_len (mut i32) (i32.const 0))
 ;; Number of bytes before the first slash; the whole length if there is no slash.

@@ -1,6 +1,6 @@
 ;; Memory layout: 0x000 results of calls, 0x100 the guest's own text, 0x400 text buffer, 0x800 heap.
 ;; Nothing is freed: a guest that is called repeatedly resets the heap.
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (memory (export "memory") 1)
 (global $heap (mut i32) (i32.const 0x800))
 (global $write_ptr (mut i32) (i32.const 0x400))

@@ -3,7 +3,7 @@
   (func $block (param i32)))
 (import "wasi:io/poll@0.2.0" "[resource-drop]pollable"
   (func $drop_pollable (param i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (func $wait_until (param $pollable i32)
   (call $block (local.get $pollable))
   (call $drop_pollable (local.get $pollable)))

@@ -17,7 +17,7 @@
   (func $write_stream (param i32 i32 i32 i32)))
 (import "wasi:io/streams@0.2.0" "[resource-drop]output-stream"
   (func $drop_output (param i32)))
-;; end of imports: recipe.rs adds the parts, which define the other functions
+;; Marker for recipe.rs: imports above, code below. The shared functions are in part/*.wat.
 (global $path_ptr (mut i32) (i32.const 0))
 (global $path_len (mut i32) (i32.const 0))
 (global $body (mut i32) (i32.const 0))

@@ -20,8 +20,8 @@ const PORT_NAME: &str = "http";
 /// sends the whole slice to every node.
 const SLICE_ENDPOINTS_MAX: usize = 100;
 
-/// Maximum length of the Service name in the name of a slice: nine characters follow, and a label
-/// value has at most 63.
+/// Maximum length of the Service name in the name of a slice. With the nine characters that follow,
+/// the name of a slice has at most 63 characters, so that it is a valid label value.
 const NAME_BYTES_MAX: usize = 54;
 
 /// Properties of a Service that routes to workloads.
@@ -30,8 +30,8 @@ pub(super) struct ServiceFacts {
     pub namespace: String,
     pub name: String,
     pub uid: String,
-    /// Whether a port of the Service has no name. In this case an endpoint port must have no name
-    /// either.
+    /// Whether a port of the Service has no name. Its slices then also need an endpoint port
+    /// without a name.
     pub has_unnamed_port: bool,
 }
 
@@ -101,13 +101,14 @@ fn desired(
             .or_default()
             .push(backend.address);
     }
-    let first_name = slice_name(&service.name, &service.name);
-    let first = first_group(groups.keys().copied(), existing.get(&first_name));
+    let operator_slice_name = slice_name(&service.name, &service.name);
+    let operator_group =
+        operator_slice_group(groups.keys().copied(), existing.get(&operator_slice_name));
     let mut slices = Vec::new();
     for (group, addresses) in &groups {
         for (index, chunk) in addresses.chunks(SLICE_ENDPOINTS_MAX).enumerate() {
-            let name = if index == 0 && Some(*group) == first {
-                first_name.clone()
+            let name = if index == 0 && Some(*group) == operator_group {
+                operator_slice_name.clone()
             } else {
                 let family = if group.0 { 6 } else { 4 };
                 slice_name(
@@ -121,9 +122,10 @@ fn desired(
     slices
 }
 
-/// Returns the group whose slice has the name that wasmCloud's operator uses for its only slice:
-/// the group of the existing slice with this name, else the lowest port of IPv4.
-fn first_group(
+/// Returns the group whose first slice gets the name that wasmCloud's operator gives to the single
+/// slice of a Service: the group of `slice`, the existing slice of this name, if that group
+/// still has backends; else the lowest port of IPv4, or of IPv6 without IPv4 backends.
+fn operator_slice_group(
     mut groups: impl Iterator<Item = (bool, u16)> + Clone,
     slice: Option<&EndpointSlice>,
 ) -> Option<(bool, u16)> {

@@ -32,7 +32,9 @@ fn status_update_replaces_status_and_nothing_else() {
         workload_id: "old".to_owned(),
         ..status("h")
     });
-    placed.apply_to(&mut current).expect("of its kind");
+    placed
+        .apply_to(&mut current)
+        .expect("a status of the kind of the object");
     current.metadata_mut().resource_version = "7".to_owned();
     let moved = Status::Workload(status("other"));
     let Ok(Update::Status(raw)) = with_status(&current, &moved) else {

@@ -103,7 +103,9 @@ impl Scheduler {
                 Err(ClientError::NoResponders) if self.is_lost(client.host_id()) => {
                     return Err(Outcome::HostLost);
                 }
+                // The host may be reconnecting: retry without a delay until it is lost.
                 Err(ClientError::NoResponders) => attempts = 0,
+                // This attempt sent nothing. If no earlier attempt did, the ID needs no stop.
                 Err(error @ (ClientError::RequestTooLarge | ClientError::Encode(_))) => {
                     self.mark_unsent(id, may_have_run);
                     return Err(Outcome::Failed(error.to_string()));
@@ -112,7 +114,7 @@ impl Scheduler {
                 // This or an earlier attempt may have succeeded: check the status first.
                 Err(_) => may_have_run = true,
             }
-            // A growing delay, for hosts that never reply properly.
+            // The delay grows while the host sends no valid reply.
             sleep(RETRY_DELAY * attempts.min(10)).await;
         }
     }
@@ -138,6 +140,7 @@ impl Scheduler {
         client.start(id, &desired.workload).await
     }
 
+    /// Records that no start of the ID was sent, unless an earlier attempt may have sent one.
     fn mark_unsent(&self, id: &str, may_have_run: bool) {
         if !may_have_run {
             self.state().unsent.insert(id.to_owned());

@@ -33,7 +33,8 @@ struct State {
     /// Number of the most recent request.
     latest_request: u64,
     callers: HashMap<RequestId, oneshot::Sender<Status>>,
-    workloads: HashMap<RequestId, Workload>,
+    /// Workload of each start request, only while the step of the request executes.
+    requested_workloads: HashMap<RequestId, Workload>,
     stop_tokens: HashMap<RunId, CancellationToken>,
 }
 
@@ -109,10 +110,10 @@ impl<H: Host> Executor<H> {
         let request = RequestId(state.latest_request);
         state.callers.insert(request, caller);
         if let Some(workload) = workload {
-            state.workloads.insert(request, workload);
+            state.requested_workloads.insert(request, workload);
         }
         self.step_locked(&mut state, event(request));
-        state.workloads.remove(&request);
+        state.requested_workloads.remove(&request);
         drop(state);
         self.stepped.notify_waiters();
         reply
@@ -136,7 +137,7 @@ impl<H: Host> Executor<H> {
                     }
                 }
                 Action::StartRun { request, run, id } => {
-                    let Some(workload) = state.workloads.remove(&request) else {
+                    let Some(workload) = state.requested_workloads.remove(&request) else {
                         continue;
                     };
                     let stop = CancellationToken::new();
@@ -167,7 +168,7 @@ impl<H: Host> Executor<H> {
         mut reports: StatusReports,
         stop: CancellationToken,
     ) {
-        match self.start_host(run, request, &mut reports, &stop).await {
+        match self.start_instance(run, request, &mut reports, &stop).await {
             StartOutcome::Started(instance) => {
                 self.step(Event::Started { run });
                 self.forward_reports(run, reports, &stop).await;
@@ -182,7 +183,7 @@ impl<H: Host> Executor<H> {
         self.step(Event::Released { run });
     }
 
-    async fn start_host(
+    async fn start_instance(
         self: &Arc<Self>,
         run: RunId,
         request: StartRequest,
@@ -203,7 +204,7 @@ impl<H: Host> Executor<H> {
                 result = &mut start => break result,
             }
         };
-        // A report made before the start returned also takes effect before it.
+        // A report made before the start returned takes effect before the result of the start.
         if let Some(Some(report)) = reports.next().now_or_never() {
             self.step(Event::Reported { run, report });
         }
