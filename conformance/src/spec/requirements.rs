@@ -685,12 +685,12 @@ pub static HOST_WIRE_013: Requirement = Requirement {
     excluded: None,
 };
 
-/// A host MUST activate its command subscription before it publishes its first heartbeat.
+/// The command subscription of a host MUST be in effect before the host publishes its first heartbeat.
 pub static HOST_WIRE_014: Requirement = Requirement {
     id: "HOST-WIRE-014",
     level: Level::Must,
     profile: Profile::Core,
-    sentence: "A host MUST activate its command subscription before it publishes its first heartbeat.",
+    sentence: "The command subscription of a host MUST be in effect before the host publishes its first heartbeat.",
     why: "Schedulers may send requests as soon as they receive the first heartbeat.",
     origin: "a race in upstream, fixed there in 2026",
     page: "transport.md",
@@ -802,12 +802,12 @@ pub static HOST_JSON_004: Requirement = Requirement {
     excluded: None,
 };
 
-/// A host MUST write timestamps in RFC 3339 format, with `Z` or a UTC offset.
+/// A host MUST write timestamps in RFC 3339 format in UTC, with `Z` or an offset.
 pub static HOST_JSON_005: Requirement = Requirement {
     id: "HOST-JSON-005",
     level: Level::Must,
     profile: Profile::Core,
-    sentence: "A host MUST write timestamps in RFC 3339 format, with `Z` or a UTC offset.",
+    sentence: "A host MUST write timestamps in RFC 3339 format in UTC, with `Z` or an offset.",
     why: "A local time without an offset cannot be compared.",
     origin: "proto3 JSON",
     page: "encoding.md",
@@ -1621,12 +1621,12 @@ pub static HOST_SVC_006: Requirement = Requirement {
     excluded: None,
 };
 
-/// When no restarts are left, a host MUST report ERROR with the reason of the last failure.
+/// When a run fails and no restarts are left, a host MUST report ERROR with the reason of that failure.
 pub static HOST_SVC_007: Requirement = Requirement {
     id: "HOST-SVC-007",
     level: Level::Must,
     profile: Profile::Services,
-    sentence: "When no restarts are left, a host MUST report ERROR with the reason of the last failure.",
+    sentence: "When a run fails and no restarts are left, a host MUST report ERROR with the reason of that failure.",
     why: "A dead service must not be reported as RUNNING.",
     origin: "wash host 2.7.0 keeps reporting RUNNING",
     page: "services.md",
@@ -2156,12 +2156,12 @@ pub static HOST_HTTP_007: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a guest traps, a host MUST respond to the request with 500, keep the workload RUNNING, and serve the next request.
+/// When a guest traps while it handles an HTTP request, a host MUST respond to that request with 500, keep the workload RUNNING, and serve the next request.
 pub static HOST_HTTP_008: Requirement = Requirement {
     id: "HOST-HTTP-008",
     level: Level::Must,
     profile: Profile::Ingress,
-    sentence: "When a guest traps, a host MUST respond to the request with 500, keep the workload RUNNING, and serve the next request.",
+    sentence: "When a guest traps while it handles an HTTP request, a host MUST respond to that request with 500, keep the workload RUNNING, and serve the next request.",
     why: "A failed request must affect only that request.",
     origin: "upstream",
     page: "ingress.md",
@@ -2611,12 +2611,12 @@ pub static HOST_RESIL_009: Requirement = Requirement {
     excluded: None,
 };
 
-/// Within 3 minutes, a host MUST detect a dead connection to its broker even if the connection was never closed, and reconnect.
+/// If a connection to its broker is dead but was never closed, a host MUST detect this within 3 minutes, and then reconnect.
 pub static HOST_RESIL_010: Requirement = Requirement {
     id: "HOST-RESIL-010",
     level: Level::Must,
     profile: Profile::Resilience,
-    sentence: "Within 3 minutes, a host MUST detect a dead connection to its broker even if the connection was never closed, and reconnect.",
+    sentence: "If a connection to its broker is dead but was never closed, a host MUST detect this within 3 minutes, and then reconnect.",
     why: "A half-open connection stays silent indefinitely.",
     origin: "NATS keep-alive",
     page: "resilience.md",
@@ -3079,12 +3079,12 @@ pub static SCHED_REG_007: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a heartbeat has a new `startedAt` under a known id, a scheduler MUST treat it as a new process and restart the workloads of the previous process within `notice`.
+/// When a heartbeat has another `startedAt` under a known id, a scheduler MUST treat it as another process, and start the workloads that ran in the earlier process again within `notice`.
 pub static SCHED_REG_008: Requirement = Requirement {
     id: "SCHED-REG-008",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "When a heartbeat has a new `startedAt` under a known id, a scheduler MUST treat it as a new process and restart the workloads of the previous process within `notice`.",
+    sentence: "When a heartbeat has another `startedAt` under a known id, a scheduler MUST treat it as another process, and start the workloads that ran in the earlier process again within `notice`.",
     why: "An id from a configuration file outlives its process; the workloads of the process do not.",
     origin: "design",
     page: "liveness.md",
@@ -3092,12 +3092,12 @@ pub static SCHED_REG_008: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a host's process ends, a scheduler MUST restart the host's workloads on other hosts within `notice`.
+/// When a host's process ends, a scheduler MUST start the workloads that ran on the host on other hosts within `notice`.
 pub static SCHED_FAIL_001: Requirement = Requirement {
     id: "SCHED-FAIL-001",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "When a host's process ends, a scheduler MUST restart the host's workloads on other hosts within `notice`.",
+    sentence: "When a host's process ends, a scheduler MUST start the workloads that ran on the host on other hosts within `notice`.",
     why: "The broker reports *no responders* immediately; waiting for silence takes up to a minute.",
     origin: "operator 2.7.0 takes 62 to 122 s",
     page: "liveness.md",
@@ -3105,12 +3105,12 @@ pub static SCHED_FAIL_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a host neither replies nor publishes heartbeats, a scheduler MUST restart the host's workloads on other hosts within `silence` + `act`.
+/// When a host neither replies nor publishes heartbeats, a scheduler MUST start the workloads that ran on it on other hosts within `silence` + `act`.
 pub static SCHED_FAIL_002: Requirement = Requirement {
     id: "SCHED-FAIL-002",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "When a host neither replies nor publishes heartbeats, a scheduler MUST restart the host's workloads on other hosts within `silence` + `act`.",
+    sentence: "When a host neither replies nor publishes heartbeats, a scheduler MUST start the workloads that ran on it on other hosts within `silence` + `act`.",
     why: "A frozen host keeps its connection, so no other component reports that the host is gone.",
     origin: "operator 2.7.0 took 339 s or more",
     page: "liveness.md",
@@ -3235,12 +3235,12 @@ pub static SCHED_START_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST use a new id when it restarts a workload that ran or may have run.
+/// When a scheduler starts a workload again after it ran or may have run, it MUST use a new id.
 pub static SCHED_START_002: Requirement = Requirement {
     id: "SCHED-START-002",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "A scheduler MUST use a new id when it restarts a workload that ran or may have run.",
+    sentence: "When a scheduler starts a workload again after it ran or may have run, it MUST use a new id.",
     why: "A host that comes back may still run the old incarnation under the old id.",
     origin: "design",
     page: "incarnations.md",
@@ -3417,12 +3417,12 @@ pub static SCHED_START_015: Requirement = Requirement {
     excluded: None,
 };
 
-/// The behavior of one host MUST NOT delay commands to other hosts by more than `act`.
+/// Whatever one host does or fails to do, a scheduler MUST still send commands to other hosts within `act`.
 pub static SCHED_START_016: Requirement = Requirement {
     id: "SCHED-START-016",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "The behavior of one host MUST NOT delay commands to other hosts by more than `act`.",
+    sentence: "Whatever one host does or fails to do, a scheduler MUST still send commands to other hosts within `act`.",
     why: "Otherwise one frozen host would stall the whole fleet.",
     origin: "operator 2.7.0 has a single worker for all hosts",
     page: "incarnations.md",
@@ -3443,12 +3443,12 @@ pub static SCHED_START_017: Requirement = Requirement {
     excluded: None,
 };
 
-/// Resubmitting an unchanged object MUST NOT start or stop anything.
+/// Submitting an object again that is identical to what is already wanted MUST NOT start or stop anything.
 pub static SCHED_START_018: Requirement = Requirement {
     id: "SCHED-START-018",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "Resubmitting an unchanged object MUST NOT start or stop anything.",
+    sentence: "Submitting an object again that is identical to what is already wanted MUST NOT start or stop anything.",
     why: "Tools resubmit the same objects every few minutes.",
     origin: "upstream behavior, observed",
     page: "incarnations.md",
@@ -3469,12 +3469,12 @@ pub static SCHED_STATUS_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a host begins to report ERROR, STOPPING or NOT_FOUND for a workload, a scheduler MUST show the workload as not ready within `poll` + `show`.
+/// When the host of a workload begins to report ERROR, STOPPING or NOT_FOUND for it, a scheduler MUST show the workload as not ready within `poll` + `show`.
 pub static SCHED_STATUS_002: Requirement = Requirement {
     id: "SCHED-STATUS-002",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "When a host begins to report ERROR, STOPPING or NOT_FOUND for a workload, a scheduler MUST show the workload as not ready within `poll` + `show`.",
+    sentence: "When the host of a workload begins to report ERROR, STOPPING or NOT_FOUND for it, a scheduler MUST show the workload as not ready within `poll` + `show`.",
     why: "Traffic is routed to ready workloads.",
     origin: "upstream behavior, observed",
     page: "incarnations.md",
@@ -3482,12 +3482,12 @@ pub static SCHED_STATUS_002: Requirement = Requirement {
     excluded: None,
 };
 
-/// When a host begins to report ERROR or NOT_FOUND for a workload, a scheduler MUST restart the workload within `poll` + `act`.
+/// When the host of a workload begins to report ERROR or NOT_FOUND for it, a scheduler MUST start the workload again within `poll` + `act`.
 pub static SCHED_STATUS_003: Requirement = Requirement {
     id: "SCHED-STATUS-003",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "When a host begins to report ERROR or NOT_FOUND for a workload, a scheduler MUST restart the workload within `poll` + `act`.",
+    sentence: "When the host of a workload begins to report ERROR or NOT_FOUND for it, a scheduler MUST start the workload again within `poll` + `act`.",
     why: "Users asked for the workload to run.",
     origin: "operator 2.7.0 waits another 60 s",
     page: "incarnations.md",
@@ -3508,12 +3508,12 @@ pub static SCHED_STATUS_004: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST NOT restart a workload that is COMPLETED.
+/// A scheduler MUST NOT start a workload again after it has COMPLETED.
 pub static SCHED_STATUS_005: Requirement = Requirement {
     id: "SCHED-STATUS-005",
     level: Level::Must,
     profile: Profile::Scheduler,
-    sentence: "A scheduler MUST NOT restart a workload that is COMPLETED.",
+    sentence: "A scheduler MUST NOT start a workload again after it has COMPLETED.",
     why: "The job is done.",
     origin: "upstream behavior, observed",
     page: "incarnations.md",
@@ -3521,12 +3521,12 @@ pub static SCHED_STATUS_005: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler SHOULD show a workload that is COMPLETED as completed.
+/// A scheduler SHOULD show a workload that has COMPLETED as completed.
 pub static SCHED_STATUS_006: Requirement = Requirement {
     id: "SCHED-STATUS-006",
     level: Level::Should,
     profile: Profile::Scheduler,
-    sentence: "A scheduler SHOULD show a workload that is COMPLETED as completed.",
+    sentence: "A scheduler SHOULD show a workload that has COMPLETED as completed.",
     why: "A completed workload is neither running nor broken.",
     origin: "operator 2.7.0 shows it as running",
     page: "incarnations.md",
@@ -3833,12 +3833,12 @@ pub static SCHED_PLACE_013: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST NOT require a host to list packages of the baseline in its `imports`.
+/// A scheduler MUST NOT check the `imports` of a host for packages of the baseline.
 pub static SCHED_PLACE_014: Requirement = Requirement {
     id: "SCHED-PLACE-014",
     level: Level::Must,
     profile: Profile::Placement,
-    sentence: "A scheduler MUST NOT require a host to list packages of the baseline in its `imports`.",
+    sentence: "A scheduler MUST NOT check the `imports` of a host for packages of the baseline.",
     why: "Every host provides them, and few hosts list them.",
     origin: "wash host 2.7.0, observed",
     page: "placement.md",
@@ -3885,12 +3885,12 @@ pub static SCHED_CONT_001: Requirement = Requirement {
     excluded: None,
 };
 
-/// A broker outage of 3 minutes in which no host fails MUST NOT cause a scheduler to start or stop anything.
+/// A broker outage of 3 minutes in which no host dies MUST NOT cause a scheduler to start or stop anything.
 pub static SCHED_CONT_002: Requirement = Requirement {
     id: "SCHED-CONT-002",
     level: Level::Must,
     profile: Profile::Continuity,
-    sentence: "A broker outage of 3 minutes in which no host fails MUST NOT cause a scheduler to start or stop anything.",
+    sentence: "A broker outage of 3 minutes in which no host dies MUST NOT cause a scheduler to start or stop anything.",
     why: "The hosts kept running; starting everything again would run every workload twice.",
     origin: "operator 2.7.0 starts everything again",
     page: "continuity.md",
@@ -3950,12 +3950,12 @@ pub static SCHED_CONT_006: Requirement = Requirement {
     excluded: None,
 };
 
-/// If a host does not come back after a broker outage, a scheduler MUST restart that host's workloads on other hosts within `silence` + `act` of the broker's return.
+/// If a host does not come back after a broker outage, a scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of the broker's return.
 pub static SCHED_CONT_007: Requirement = Requirement {
     id: "SCHED-CONT-007",
     level: Level::Must,
     profile: Profile::Continuity,
-    sentence: "If a host does not come back after a broker outage, a scheduler MUST restart that host's workloads on other hosts within `silence` + `act` of the broker's return.",
+    sentence: "If a host does not come back after a broker outage, a scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of the broker's return.",
     why: "Some hosts do fail during an outage.",
     origin: "design",
     page: "continuity.md",
@@ -3976,12 +3976,12 @@ pub static SCHED_CONT_008: Requirement = Requirement {
     excluded: None,
 };
 
-/// If a scheduler ends while a stop is unanswered, it MUST complete the stop after its restart.
+/// If a scheduler ends before a stop is answered, it MUST complete the stop after its restart.
 pub static SCHED_CONT_009: Requirement = Requirement {
     id: "SCHED-CONT-009",
     level: Level::Must,
     profile: Profile::Continuity,
-    sentence: "If a scheduler ends while a stop is unanswered, it MUST complete the stop after its restart.",
+    sentence: "If a scheduler ends before a stop is answered, it MUST complete the stop after its restart.",
     why: "If a stop gets lost, the workload runs indefinitely.",
     origin: "operator 2.7.0 loses the stop",
     page: "continuity.md",
@@ -3989,12 +3989,12 @@ pub static SCHED_CONT_009: Requirement = Requirement {
     excluded: None,
 };
 
-/// If a scheduler ends while a start is unanswered, it MUST NOT start the workload under another id after its restart, unless the host is lost or reports ERROR or NOT_FOUND.
+/// If a scheduler ends before a start is answered, it MUST NOT start the workload under another id after its restart, unless the host is lost or reports ERROR or NOT_FOUND.
 pub static SCHED_CONT_010: Requirement = Requirement {
     id: "SCHED-CONT-010",
     level: Level::Must,
     profile: Profile::Continuity,
-    sentence: "If a scheduler ends while a start is unanswered, it MUST NOT start the workload under another id after its restart, unless the host is lost or reports ERROR or NOT_FOUND.",
+    sentence: "If a scheduler ends before a start is answered, it MUST NOT start the workload under another id after its restart, unless the host is lost or reports ERROR or NOT_FOUND.",
     why: "The workload may already be running.",
     origin: "design",
     page: "continuity.md",
@@ -4015,12 +4015,12 @@ pub static SCHED_CONT_011: Requirement = Requirement {
     excluded: None,
 };
 
-/// If a host disappears while the scheduler is down, the scheduler MUST restart that host's workloads on other hosts within `silence` + `act` of coming back.
+/// If a host disappears while the scheduler is down, the scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of coming back.
 pub static SCHED_CONT_012: Requirement = Requirement {
     id: "SCHED-CONT-012",
     level: Level::Must,
     profile: Profile::Continuity,
-    sentence: "If a host disappears while the scheduler is down, the scheduler MUST restart that host's workloads on other hosts within `silence` + `act` of coming back.",
+    sentence: "If a host disappears while the scheduler is down, the scheduler MUST start the workloads that ran on that host on other hosts within `silence` + `act` of coming back.",
     why: "The stored view of the fleet is stale.",
     origin: "design",
     page: "continuity.md",
@@ -4275,12 +4275,12 @@ pub static SCHED_ROLL_004: Requirement = Requirement {
     excluded: None,
 };
 
-/// While replicas of a new template fail to become ready, a rolling update MUST leave the replicas of the last good template running.
+/// While replicas of a new template do not become ready, a rolling update MUST leave the replicas of the last good template running.
 pub static SCHED_ROLL_005: Requirement = Requirement {
     id: "SCHED-ROLL-005",
     level: Level::Must,
     profile: Profile::Rollouts,
-    sentence: "While replicas of a new template fail to become ready, a rolling update MUST leave the replicas of the last good template running.",
+    sentence: "While replicas of a new template do not become ready, a rolling update MUST leave the replicas of the last good template running.",
     why: "A bad template must not cause an outage.",
     origin: "upstream behavior, observed",
     page: "rollouts.md",
@@ -4314,12 +4314,12 @@ pub static SCHED_ROLL_007: Requirement = Requirement {
     excluded: None,
 };
 
-/// After a bad template, a scheduler MUST roll out a good template and leave no replica of the bad one.
+/// When a good template follows a bad one, a scheduler MUST roll out the good template and leave no replica of the bad one.
 pub static SCHED_ROLL_008: Requirement = Requirement {
     id: "SCHED-ROLL-008",
     level: Level::Must,
     profile: Profile::Rollouts,
-    sentence: "After a bad template, a scheduler MUST roll out a good template and leave no replica of the bad one.",
+    sentence: "When a good template follows a bad one, a scheduler MUST roll out the good template and leave no replica of the bad one.",
     why: "Rolling forward is how users recover.",
     origin: "upstream behavior, observed",
     page: "rollouts.md",
@@ -4717,12 +4717,12 @@ pub static SCHED_KUBE_004: Requirement = Requirement {
     excluded: None,
 };
 
-/// When the Pod of a host is deleted, a scheduler MUST restart the host's workloads on other hosts within `notice`.
+/// When the Pod of a host is deleted, a scheduler MUST start the workloads that ran on the host on other hosts within `notice`.
 pub static SCHED_KUBE_005: Requirement = Requirement {
     id: "SCHED-KUBE-005",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "When the Pod of a host is deleted, a scheduler MUST restart the host's workloads on other hosts within `notice`.",
+    sentence: "When the Pod of a host is deleted, a scheduler MUST start the workloads that ran on the host on other hosts within `notice`.",
     why: "The API server knows of the deletion before the broker does.",
     origin: "upstream behavior, observed",
     page: "intakes/kubernetes.md",
@@ -4821,12 +4821,12 @@ pub static SCHED_KUBE_012: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler that is configured with a list of namespaces MUST NOT run or change Workloads in other namespaces.
+/// A scheduler that is configured with a list of namespaces MUST NOT start, stop or change Workloads in other namespaces.
 pub static SCHED_KUBE_013: Requirement = Requirement {
     id: "SCHED-KUBE-013",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "A scheduler that is configured with a list of namespaces MUST NOT run or change Workloads in other namespaces.",
+    sentence: "A scheduler that is configured with a list of namespaces MUST NOT start, stop or change Workloads in other namespaces.",
     why: "Another scheduler may be responsible for them.",
     origin: "upstream behavior, observed",
     page: "intakes/kubernetes.md",
@@ -4847,12 +4847,12 @@ pub static SCHED_KUBE_014: Requirement = Requirement {
     excluded: None,
 };
 
-/// A scheduler MUST keep a deleted Artifact until no deployment uses it.
+/// A scheduler MUST keep an Artifact that a deployment uses, whether it has been deleted or not, until no deployment uses it.
 pub static SCHED_KUBE_015: Requirement = Requirement {
     id: "SCHED-KUBE-015",
     level: Level::Must,
     profile: Profile::Kubernetes,
-    sentence: "A scheduler MUST keep a deleted Artifact until no deployment uses it.",
+    sentence: "A scheduler MUST keep an Artifact that a deployment uses, whether it has been deleted or not, until no deployment uses it.",
     why: "Otherwise workloads that use the Artifact could not start again.",
     origin: "upstream behavior, observed",
     page: "intakes/kubernetes.md",
