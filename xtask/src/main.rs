@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use xtask::bindings::{Mode, go, python};
+use xtask::independent_peers::{Selection, Side};
 use xtask::tidy::Severity;
 
 /// Tasks of this repository.
@@ -26,6 +27,9 @@ Examples:
                                 options of the suite; arguments after `--` are passed to it
   cargo xtask bench --peers     HTTP throughput compared with `wasmtime serve`
   cargo xtask bench scheduler   reaction time of the scheduler to dead, frozen and silent hosts
+  cargo xtask independent-peers scheduler --only stop
+                                violations of the independent scheduler whose id contains `stop`
+  cargo xtask stress --runs 20  the suite on both brokers, under load; go on after an interruption
   cargo xtask test              everything, as in CI
   cargo xtask test --only Go    a single step
   BERTH_NATS_SERVER=$(cargo xtask nats-server) cargo test -p berth-sdk
@@ -55,6 +59,11 @@ enum Task {
     NatsServer,
     /// Provides a real Kubernetes API server, etcd, kubectl and helm, and prints their directory
     KubeApi,
+    /// Judges the independent peers of conformance/independent/, with one violation each; uses the
+    /// programs of an earlier build
+    IndependentPeers(IndependentPeersArgs),
+    /// Runs the suite many times on both brokers while the processors are busy; resumable
+    Stress(StressArgs),
     /// Runs all steps up to the first that fails; ends with `N passed, N failed`
     Test(TestArgs),
 }
@@ -64,6 +73,42 @@ struct TestArgs {
     /// Run only steps whose name contains this text, with the programs of an earlier build
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+}
+
+#[derive(Args)]
+struct IndependentPeersArgs {
+    /// Only this peer
+    #[arg(value_enum)]
+    side: Option<PeerSide>,
+
+    /// Only violations whose id contains this text
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+
+    /// Include violations that are listed as not caught
+    #[arg(long)]
+    all: bool,
+
+    /// Print every trial with the checks that caught its violation
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PeerSide {
+    Host,
+    Scheduler,
+}
+
+#[derive(Args)]
+struct StressArgs {
+    /// Number of runs
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+
+    /// Discard the log of earlier runs instead of resuming it
+    #[arg(long)]
+    fresh: bool,
 }
 
 #[derive(Args)]
@@ -131,6 +176,10 @@ fn main() -> ExitCode {
             xtask::conformance::run(&root, &args.arguments).map_err(Into::into)
         }
         Task::Bench(args) => bench(&root, args),
+        Task::IndependentPeers(args) => independent_peers(&root, args),
+        Task::Stress(args) => xtask::stress::run(&root, args.runs, args.fresh)
+            .map(exit_code)
+            .map_err(Into::into),
         Task::NatsServer => nats_server(&root),
         Task::KubeApi => kube_api(&root),
         Task::Test(args) => Ok(exit_code(xtask::test_pipeline::run(
@@ -178,6 +227,22 @@ fn generate(root: &Path, args: &GenArgs) -> Result<ExitCode, Box<dyn Error>> {
         xtask::r#gen::COMMAND
     );
     Ok(ExitCode::FAILURE)
+}
+
+fn independent_peers(root: &Path, args: IndependentPeersArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let suite = xtask::cargo::program(root, "debug", "berth-conformance");
+    let selection = Selection {
+        side: args.side.map(|side| match side {
+            PeerSide::Host => Side::Host,
+            PeerSide::Scheduler => Side::Scheduler,
+        }),
+        only: args.only,
+        all: args.all,
+        verbose: args.verbose,
+    };
+    let summary = xtask::independent_peers::run(root, &suite, &selection)?;
+    println!("{} passed, {} failed", summary.passed, summary.failed);
+    Ok(exit_code(summary.failed == 0))
 }
 
 fn bench(root: &Path, args: BenchArgs) -> Result<ExitCode, Box<dyn Error>> {

@@ -77,7 +77,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Grants:
-    """What the workload grants to one component or the service."""
+    """Access of one component or the service, as its workload grants it."""
 
     environment: dict[str, str] = field(repr=False)
     config: dict[str, str] = field(repr=False)

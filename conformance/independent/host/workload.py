@@ -34,7 +34,7 @@ class StartFailed(Exception):  # noqa: N818 - an outcome of a valid request
 
 @dataclass(frozen=True)
 class Environment:
-    """What all workloads of the host share."""
+    """Parts of the host that all workloads share."""
 
     images: ImageStore
     routes: routes.Routes

@@ -6,7 +6,7 @@ use super::{Tree, Violation};
 const MAX_CHARS: usize = 72;
 
 /// Verbs with which the statement after `part: ` may begin.
-const VERBS: [&str; 97] = [
+const VERBS: [&str; 98] = [
     "accept",
     "add",
     "adopt",
@@ -22,6 +22,7 @@ const VERBS: [&str; 97] = [
     "cache",
     "cancel",
     "check",
+    "choose",
     "compare",
     "complete",
     "connect",
