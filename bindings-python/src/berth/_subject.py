@@ -24,9 +24,15 @@ class Command(enum.Enum):
 
 def is_token(text: str) -> bool:
     """Returns whether an ID is a valid subject token."""
-    if not _TOKEN.fullmatch(text):
+    try:
+        return _TOKEN.fullmatch(text) is not None and len(text.encode()) <= _MAX_TOKEN_BYTES
+    except UnicodeEncodeError:  # an unpaired surrogate
         return False
-    return len(text.encode(errors="replace")) <= _MAX_TOKEN_BYTES
+
+
+def is_subject(text: str) -> bool:
+    """Returns whether a text is a valid subject without wildcards."""
+    return all(is_token(token) for token in text.split("."))
 
 
 def is_host_id(text: str) -> bool:

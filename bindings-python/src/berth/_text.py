@@ -1,4 +1,4 @@
-"""Truncation of text to a size in bytes."""
+"""Truncation and cleaning of text from peers."""
 
 
 def shorten(text: str, max_bytes: int) -> str:
@@ -10,3 +10,8 @@ def shorten(text: str, max_bytes: int) -> str:
     if room < 0:
         return ""
     return encoded[:room].decode(errors="ignore") + "…"
+
+
+def printable(text: str, max_bytes: int) -> str:
+    """Returns a text for one line of a log: shortened, and without control characters and surrogates."""
+    return "".join(char if char.isprintable() else "?" for char in shorten(text, max_bytes))

@@ -73,7 +73,8 @@ class ConnectOptions:
     tls_key_file: str | Path | None = None
     """PEM file with the key of `tls_cert_file`."""
     tls_required: bool = False
-    """Whether to reject a broker without TLS. `tls://` in a URL has the same effect for its server."""
+    """Whether to reject a broker without TLS. `tls://` in any URL, `tls_first` and each of the files above have
+    the same effect, for all servers, including those that a cluster advertises."""
     tls_first: bool = False
     """Whether to start the TLS handshake before the broker's INFO, for brokers with `handshake_first`."""
     inbox_prefix: str | None = None
@@ -86,6 +87,12 @@ class ConnectOptions:
         lists = [self.servers] if isinstance(self.servers, str) else self.servers
         stripped = (server.strip() for text in lists for server in text.split(","))
         return [server for server in stripped if server]
+
+    def requires_tls(self) -> bool:
+        """Returns whether a broker without TLS is rejected, before credentials are sent."""
+        files = (self.tls_ca_file, self.tls_cert_file, self.tls_key_file)
+        has_tls_url = any(server.lower().startswith("tls://") for server in self.server_list())
+        return self.tls_required or self.tls_first or has_tls_url or any(file is not None for file in files)
 
     def redacted_servers(self) -> str:
         """Returns the servers with their userinfo hidden, for logs and errors."""

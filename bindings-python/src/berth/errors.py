@@ -7,14 +7,39 @@ contains a secret.
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from berth._text import printable
 
 if TYPE_CHECKING:
     from berth.state import WorkloadState
 
+_MAX_PATH_BYTES = 512
+"""Maximum length of the path in a `DecodeError`; the schema needs less, and the error may be logged."""
+
 
 class BerthError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package. They can be copied and pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, Python would call the class with the text of the error.
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+
+def _restore(kind: type[BerthError], args: tuple[object, ...], attributes: dict[str, object]) -> BerthError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+class InvalidOptionError(BerthError, ValueError):
+    """An option is outside its range."""
+
+    def __init__(self, option: str, requirement: str) -> None:
+        super().__init__(f"invalid option `{option}`: {requirement}")
+        self.option = option
+        """Name of the option, for example `LivenessOptions.lost_after_s`."""
 
 
 # --- messages
@@ -27,6 +52,8 @@ class DecodeError(BerthError):
     """
 
     def __init__(self, problem: str, path: str = "") -> None:
+        # A path may contain any text that a peer has sent as the key of a map.
+        path = printable(path, _MAX_PATH_BYTES)
         super().__init__(f"field `{path}`: {problem}" if path else problem)
         self.path = path
         """Path of the invalid field, for example `workload.witWorld.components[0].poolSize`; empty if the
@@ -58,10 +85,7 @@ class InvalidAddressError(ConnectError):
 
 
 class ConfigurationError(ConnectError):
-    """The options name a client certificate without its key, or a key without its certificate."""
-
-    def __init__(self) -> None:
-        super().__init__("`tls_cert_file` and `tls_key_file` must be set together")
+    """An option is outside its range, or a client certificate is given without its key or vice versa."""
 
 
 class UnreadableFileError(ConnectError):
@@ -96,8 +120,20 @@ class UnreachableError(ConnectError):
         self.servers = servers
 
 
+class UntrustedServerError(UnreachableError):
+    """The certificate of a server cannot be verified; the cause has the reason."""
+
+    def __init__(self, server: str, ca_file: str | Path | None) -> None:
+        super().__init__(server)
+        roots = "the system roots" if ca_file is None else f"the CA certificates in {ca_file}"
+        self.args = (f"cannot verify the certificate of the NATS server at {server} with {roots}",)
+
+
 class BusClosedError(BerthError):
-    """The `Bus` was closed by this process and cannot be used again."""
+    """The `Bus` was closed by this process and cannot be used again.
+
+    A command that was in flight may have been executed.
+    """
 
     def __init__(self) -> None:
         super().__init__("the connection to the broker is closed")
@@ -179,15 +215,14 @@ class InvalidHostIdError(NotSentError, ValueError):
 
 
 class EncodeError(NotSentError):
-    """A message cannot be encoded as JSON, because an enum field holds a number without a name.
+    """A message cannot be encoded as JSON, because no reader would accept it.
 
-    The request was not sent.
+    A field holds an enum number without a name, a number that is not finite, text with an unpaired surrogate or
+    a timestamp out of range, or the message has too many values. The request was not sent.
     """
 
-    def __init__(self, field: str, number: int) -> None:
-        super().__init__(
-            f"cannot encode the message as JSON: enum field `{field}` holds {number}, which has no name"
-        )
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"cannot encode the message as JSON: field `{field}` {problem}")
         self.field = field
         """Message type and field, for example `Component.image_pull_policy`."""
 
@@ -209,7 +244,7 @@ class StartError(BerthError):
 
     def __init__(self, message: str, *, non_retryable: bool = False) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = str(message)  # an exception, for example, is not a string
         """Message for the scheduler."""
         self.non_retryable = non_retryable
         """Whether guest code has run."""

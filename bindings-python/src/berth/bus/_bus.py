@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ __all__ = ["Bus", "ConnectionState", "RawReply", "connect"]
 NO_RESPONDERS_STATUS = "503"
 """Status of the broker's reply to a request on a subject without a subscription."""
 
+_ERROR_CODE = re.compile(r"[0-9]{1,9}", re.ASCII)
+
 _CLOSE_FLUSH_TIMEOUT_S = 1.0
 """Time to flush published messages before the connection is closed."""
 
@@ -57,6 +60,7 @@ class Bus:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._inbox: Inbox | None = None
+        self._inbox_ready: asyncio.Task[Subscription] | None = None
 
     @property
     def connection_state(self) -> ConnectionState:
@@ -132,10 +136,8 @@ class Bus:
         `BusClosedError`.
         """
         self._client()
-        if self._inbox is None:
-            self._inbox = Inbox(self._connection.inbox_prefix)
-            await self.subscribe(self._inbox.subject, self._inbox.receive)
-        with self._inbox.expect_reply() as (reply_to, reply):
+        inbox = await self._open_inbox()
+        with inbox.expect_reply() as (reply_to, reply):
             try:
                 # `asyncio.wait_for` could lose a cancellation that coincides with the reply.
                 async with asyncio.timeout(timeout_s):
@@ -143,10 +145,21 @@ class Bus:
                     delivery = await reply
             except TimeoutError:
                 raise RequestTimeoutError(timeout_s) from None
+        if delivery is None:
+            raise BusClosedError
         if delivery.headers.get("Status") == NO_RESPONDERS_STATUS and not delivery.payload:
             raise NoRespondersError
         code = delivery.headers.get(ERROR_CODE_HEADER, "").strip()
-        return RawReply(delivery.payload, int(code) if code.isascii() and code.isdigit() else None)
+        return RawReply(delivery.payload, int(code) if _ERROR_CODE.fullmatch(code) else None)
+
+    async def _open_inbox(self) -> Inbox:
+        if self._inbox is None or self._inbox_ready is None:
+            self._inbox = Inbox(self._connection.inbox_prefix)
+            self._connection.on_close(self._inbox.close)
+            self._inbox_ready = asyncio.create_task(self.subscribe(self._inbox.subject, self._inbox.receive))
+        # A cancelled request must not cancel the subscription, which later requests use too.
+        await asyncio.shield(self._inbox_ready)
+        return self._inbox
 
     async def _publish(
         self, subject: str, payload: bytes, reply_to: str, headers: Mapping[str, str] | None
@@ -160,6 +173,8 @@ class Bus:
             raise RequestTooLargeError from None
         except errors.BadSubjectError:
             raise NotSentError(f"invalid subject {subject!r}") from None
+        except UnicodeEncodeError:  # its text would quote the subject
+            raise NotSentError("invalid subject: it contains an unpaired surrogate") from None
         except (errors.Error, OSError) as error:
             raise DisconnectedError from error
 
@@ -195,7 +210,7 @@ class connect(AbstractAsyncContextManager[Bus]):  # used like a function
 
     Use `async with connect("nats://127.0.0.1:4222") as bus:` or `bus = await connect(…)`. With
     `retry_on_failed_connect`, `connect` returns immediately, connects in the background and retries
-    indefinitely.
+    indefinitely; each failed attempt is logged with its cause.
 
     Raises `ConnectError` if a file cannot be read or an address is invalid, and, without
     `retry_on_failed_connect`, if no broker is reachable or the broker rejects the credentials.

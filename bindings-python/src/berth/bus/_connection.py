@@ -20,6 +20,7 @@ from urllib.parse import ParseResult
 from nats import errors
 from nats.aio.client import Client
 
+from berth._log_limit import LimitedLog
 from berth.bus._address import Server, parse_servers
 from berth.bus._dial import dial, validate_files
 from berth.bus._subscription import Delivery, Subscription
@@ -37,6 +38,10 @@ MAX_DELAY_S = 2.0
 
 MAX_DISCOVERED_SERVERS = 64
 """Maximum number of discovered cluster servers kept in addition to the configured servers."""
+
+STABLE_AFTER_S = 5.0
+"""Age at which a connection counts as stable. After a stable connection, the delays start from the beginning;
+otherwise a server that accepts and closes connections would be contacted without any delay."""
 
 _CHECK_INTERVAL_S = 0.5
 """Interval of connection checks, which are needed because the client library does not always report a broken
@@ -78,6 +83,8 @@ class Connection:
         # Tasks of the current client, cancelled together with the client.
         self._client_tasks: set[asyncio.Task[None]] = set()
         self._close_tasks: set[asyncio.Task[None]] = set()
+        self._on_close: list[Callable[[], None]] = []
+        self._limited_log = LimitedLog(log)
 
     async def open(self, *, retry_on_failed_connect: bool) -> None:
         """Connects, or starts to connect in the background. Raises `ConnectError`."""
@@ -94,6 +101,11 @@ class Connection:
     async def close(self) -> None:
         """Closes the connection permanently."""
         self.closed = True
+        # First of all, so that everyone who waits for this connection is told.
+        self._set_state(replace(self.state, connected=False))
+        for end in self._on_close:
+            end()
+        self._limited_log.close()
         if self._reconnect_task is not None:
             self._reconnect_task.cancel()
             await asyncio.wait({self._reconnect_task})
@@ -101,6 +113,10 @@ class Connection:
         if self._close_tasks:
             await asyncio.wait(self._close_tasks)
         self._set_state(replace(self.state, connected=False))
+
+    def on_close(self, end: Callable[[], None]) -> None:
+        """Calls `end` once when the connection is closed permanently."""
+        self._on_close.append(end)
 
     @property
     def inbox_prefix(self) -> str | None:
@@ -138,13 +154,16 @@ class Connection:
 
     async def _reconnect_loop(self, client: Client | None) -> None:
         attempt = 0
+        loop = asyncio.get_running_loop()
         # `closed` is checked repeatedly, because the client library sometimes swallows a cancellation.
         while not self.closed:
             if client is not None:
+                connected_s = loop.time()
                 await self._wait_until_broken(client)
-                log.warning("lost connection to the broker")
+                self._limited_log.warning("lost connection to the broker")
                 await self._drop()
-                attempt = 0
+                if loop.time() - connected_s >= STABLE_AFTER_S:
+                    attempt = 0
             client = None
             for server in self._shuffled_servers():
                 attempt += 1
@@ -164,12 +183,12 @@ class Connection:
         try:
             client = await dial(server, self._options, self._auth, self._on_error)
         except ConnectError as error:
-            log.debug("cannot connect to the broker at %s: %s", server.url, error.__cause__ or error)
+            self._limited_log.warning("cannot connect to the broker at %s: %s", server.url, _with_cause(error))
             return None
         try:
             await self._adopt(client)
-        except (errors.Error, OSError) as error:
-            log.debug("connection to %s broke during setup: %s", server.url, error)
+        except Exception as error:  # noqa: BLE001  # the next attempt follows in any case
+            log.debug("connection to %s broke during setup: %r", server.url, error)
             self._close_in_background(client)
             return None
         return client
@@ -216,9 +235,9 @@ class Connection:
     def _on_error(self, error: Exception) -> None:
         self._check_requested.set()
         if isinstance(error, errors.SlowConsumerError):
-            log.warning("dropped messages: too many are pending")
+            self._limited_log.warning("dropped messages: too many are pending")
         elif self.client is not None and "permissions violation" in str(error):
-            log.warning("permission denied by the broker: %s", error)
+            self._limited_log.warning("permission denied by the broker: %s", error)
         else:
             log.debug("error on the broker connection: %s", error)
 
@@ -248,6 +267,11 @@ def _discovered_server(url: ParseResult, connected_url: ParseResult | None) -> S
         return None
     is_address = host.replace(".", "").isdigit() or ":" in host
     return Server(connected_url.scheme, host, port, connected_url.hostname if is_address else None)
+
+
+def _with_cause(error: ConnectError) -> str:
+    cause = error.__cause__
+    return str(error) if cause is None else f"{error}: {str(cause) or type(cause).__name__}"
 
 
 async def _close(client: Client) -> None:

@@ -14,6 +14,7 @@ import nkeys
 from nats import errors
 from nats.aio.client import Client
 
+from berth import _subject
 from berth.bus._address import Server
 from berth.connect_options import (
     Auth,
@@ -31,6 +32,7 @@ from berth.errors import (
     InvalidCredentialsError,
     UnreachableError,
     UnreadableFileError,
+    UntrustedServerError,
 )
 
 PING_INTERVAL_S = 4
@@ -45,14 +47,24 @@ class TlsUnavailableError(Exception):
     """TLS is required, but the server does not offer it."""
 
 
+class EncryptedKeyError(Exception):
+    """The key of the client certificate needs a passphrase."""
+
+
 class _Client(Client):
     """A client that sends no credentials over a plaintext connection if TLS is required.
 
-    The client library relies on the server's INFO to decide about TLS. The hook below is the last code
+    The client library relies on the server's INFO to decide about TLS. The second hook below is the last code
     that runs before credentials are sent; `_check_library` fails if a later release of the library lacks it.
     """
 
     require_tls = False
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # A server with optional TLS: the library would not use it.
+        if initial_connection and self.require_tls and info.get("tls_available"):
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     def _connect_command(self) -> bytes:
         if (
@@ -60,12 +72,13 @@ class _Client(Client):
             and not self._server_info.get("tls_required")
             and not self.options["tls_handshake_first"]
         ):
-            raise TlsUnavailableError
+            raise TlsUnavailableError("TLS is required, but the server does not offer it")
         return super()._connect_command()
 
 
 def _check_library() -> None:
-    if not hasattr(Client, "_connect_command") or not hasattr(Client(), "_server_info"):
+    hooks = ("_connect_command", "_process_info")
+    if not all(hasattr(Client, hook) for hook in hooks) or not hasattr(Client(), "_server_info"):
         raise ImportError("unsupported nats-py release: credentials could be sent in plaintext")
 
 
@@ -85,23 +98,31 @@ async def dial(
         reported.append(error)
         on_error(error)
 
+    _validate(options)
     client = _Client()
-    client.require_tls = options.tls_required or options.tls_first or server.scheme == "tls"
+    client.require_tls = options.requires_tls() or server.scheme == "tls"
     try:
         arguments = _arguments(server, options, auth, report)
         async with asyncio.timeout(options.connect_timeout_s):
             await client.connect(**arguments)
         if not client.is_connected:  # the server closed the connection after its INFO
             raise client.last_error or errors.UnexpectedEOF
+        if not isinstance(client.max_payload, int) or client.max_payload <= 0:
+            raise errors.Error("the server announced an invalid maximum payload")
     except ConnectError:
         raise
-    except (OSError, errors.Error, TimeoutError, ssl.SSLError, TlsUnavailableError) as error:
+    except Exception as error:
+        # Of any kind: an invalid INFO causes errors such as `AttributeError` in the client library, and an
+        # invalid host name causes a `UnicodeError`.
         await _discard(client)
         if "authorization" in str(error).lower() or "authentication" in str(error).lower():
             raise AuthenticationError(options.redacted_servers()) from error
         # The client library ends with "no servers available"; the errors reported before have the reason.
         causes = [cause for cause in [*reported, error] if not isinstance(cause, errors.NoServersError)]
-        raise UnreachableError(options.redacted_servers()) from (causes[-1] if causes else error)
+        cause = causes[-1] if causes else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise UntrustedServerError(server.url, options.tls_ca_file) from cause
+        raise UnreachableError(options.redacted_servers()) from cause
     except BaseException:
         await _discard(client)
         raise
@@ -110,8 +131,17 @@ async def dial(
 
 def validate_files(options: ConnectOptions, auth: Auth | None) -> None:
     """Reads all credentials and certificate files once, to fail early. Raises `ConnectError`."""
+    _validate(options)
     _tls_context(options)
     _credentials(auth)
+
+
+def _validate(options: ConnectOptions) -> None:
+    """Raises `ConfigurationError` if an option cannot be used."""
+    if not 0 < options.connect_timeout_s < math.inf:
+        raise ConfigurationError("`connect_timeout_s` must be a positive number of seconds")
+    if options.inbox_prefix is not None and not _subject.is_subject(options.inbox_prefix):
+        raise ConfigurationError("`inbox_prefix` is not a valid subject")
 
 
 async def _discard(client: Client) -> None:
@@ -147,21 +177,30 @@ def _arguments(
 
 def _tls_context(options: ConnectOptions) -> ssl.SSLContext:
     """Returns a verifying context even if TLS is optional, because the server decides whether TLS is used."""
-    if (options.tls_cert_file is None) != (options.tls_key_file is None):
-        raise ConfigurationError
     ca, cert, key = options.tls_ca_file, options.tls_cert_file, options.tls_key_file
+    if (cert is None) != (key is None):
+        raise ConfigurationError("`tls_cert_file` and `tls_key_file` must be set together")
     for path in (ca, cert, key):
         if path is not None:
             _read(path)
     try:
         context = ssl.create_default_context(cafile=ca)
-        if cert is not None:
-            context.load_cert_chain(cert, key)
     except (ssl.SSLError, OSError) as error:
-        raise InvalidCredentialsError(
-            " or ".join(str(path) for path in (ca, cert, key) if path is not None)
-        ) from error
+        raise InvalidCredentialsError(str(ca)) from error
+    # A file may contain a revocation list only.
+    if ca is not None and context.cert_store_stats()["x509"] == 0:
+        raise InvalidCredentialsError(str(ca)) from ValueError("the file contains no certificate")
+    if cert is not None and key is not None:
+        try:
+            context.load_cert_chain(cert, key, _no_passphrase)
+        except (ssl.SSLError, OSError, EncryptedKeyError) as error:
+            raise InvalidCredentialsError(f"{cert} or {key}") from error
     return context
+
+
+def _no_passphrase() -> str:
+    """Fails; without this callback, OpenSSL would ask for the passphrase on the terminal."""
+    raise EncryptedKeyError("the key is encrypted")
 
 
 def _credentials(auth: Auth | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Inbox:
     def __init__(self, prefix: str | None) -> None:
         self._prefix = f"{prefix or DEFAULT_PREFIX}.{uuid4().hex}."
         self._tokens = itertools.count()
-        self._pending: dict[str, asyncio.Future[Delivery]] = {}
+        self._pending: dict[str, asyncio.Future[Delivery | None]] = {}
 
     @property
     def subject(self) -> str:
@@ -27,10 +27,13 @@ class Inbox:
         return f"{self._prefix}*"
 
     @contextmanager
-    def expect_reply(self) -> Iterator[tuple[str, asyncio.Future[Delivery]]]:
-        """Yields a reply subject and a future for its first reply; later replies are dropped."""
+    def expect_reply(self) -> Iterator[tuple[str, asyncio.Future[Delivery | None]]]:
+        """Yields a reply subject and a future for its first reply; later replies are dropped.
+
+        The future is `None` if the bus is closed before the reply.
+        """
         token = str(next(self._tokens))
-        reply: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Delivery | None] = asyncio.get_running_loop().create_future()
         self._pending[token] = reply
         try:
             yield f"{self._prefix}{token}", reply
@@ -42,3 +45,9 @@ class Inbox:
         reply = self._pending.get(delivery.subject.removeprefix(self._prefix))
         if reply is not None and not reply.done():
             reply.set_result(delivery)
+
+    def close(self) -> None:
+        """Ends all pending requests."""
+        for reply in self._pending.values():
+            if not reply.done():
+                reply.set_result(None)

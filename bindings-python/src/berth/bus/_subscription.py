@@ -67,7 +67,13 @@ class Subscription:
 
 
 async def _drain(client_subscription: NatsSubscription) -> None:
+    client = client_subscription._conn
     try:
+        # The client library may write the PING of its flush before the UNSUB, and then drop the messages that
+        # arrive in between, so that their senders wait for a reply in vain.
+        await client._send_unsubscribe(client_subscription._id)
+        await client.flush()
+        await client.flush()
         await client_subscription.drain()  # type: ignore[no-untyped-call]
     except (errors.Error, OSError) as error:
         log.debug("subscription ended with its connection: %s", error)
