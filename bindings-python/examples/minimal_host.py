@@ -28,4 +28,5 @@ class MinimalHost(berth.Host[str]):
         print(f"stopped {instance!r}")
 
 
-asyncio.run(berth.serve(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222", MinimalHost()))
+url = sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222"
+asyncio.run(berth.serve(url, MinimalHost(), handle_signals=True))

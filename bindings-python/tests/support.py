@@ -251,7 +251,7 @@ class ServedHost:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancels the host without a graceful stop, unless it has shut down."""
+        """Cancels the host, unless it has shut down."""
         self.task.cancel()
         await asyncio.wait({self.task})
 

@@ -123,7 +123,7 @@ async def manifests(broker: Broker, tmp_path: Path) -> AsyncIterator[Path]:
     """The manifest directory of a running scheduler."""
     directory = tmp_path / "manifests"
     directory.mkdir()
-    async with Program("dir_scheduler/scheduler.py", "--nats", broker.url, "--manifests", directory):
+    async with Program("dir_scheduler/scheduler.py", "--nats-url", broker.url, "--manifests", directory):
         yield directory
 
 

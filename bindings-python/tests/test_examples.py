@@ -94,7 +94,7 @@ async def wait_for_reason(directory: Path, name: str, reason: str) -> Mapping[st
 
 
 async def test_spreads_workloads_and_survives_lost_host_and_restart(broker: Broker, tmp_path: Path) -> None:
-    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    arguments = ("--nats-url", broker.url, "--manifests", tmp_path)
     async with serve_fake_host(broker) as survivor:
         async with Program("dir_scheduler/scheduler.py", *arguments), serve_fake_host(broker) as failing:
             # Once a workload runs on each host, the scheduler knows both.
@@ -149,7 +149,7 @@ async def test_reports_unschedulable_and_invalid_manifests(broker: Broker, tmp_p
     (tmp_path / "picky.json").write_text(manifest("picky", hostSelector={"zone": "b"}))
     (tmp_path / "invalid.json").write_text(manifest("invalid", service={"image": "i", "maxRestarts": -1}))
     (tmp_path / "broken.json").write_text("{")
-    async with Program("dir_scheduler/scheduler.py", "--nats", broker.url, "--manifests", tmp_path):
+    async with Program("dir_scheduler/scheduler.py", "--nats-url", broker.url, "--manifests", tmp_path):
         refused = await wait_for_reason(tmp_path, "invalid", "Refused")
         assert "service.maxRestarts" in refused["conditions"][0]["message"]
         async with serve_fake_host(broker):
@@ -167,7 +167,7 @@ async def test_retries_failed_start_on_another_host(broker: Broker, tmp_path: Pa
     await peer.subscribe("runtime.host.*.workload.start")
     # Both fake hosts refuse the workload, in turn and with a new ID each time.
     (tmp_path / "refuse.json").write_text(manifest("refuse"))
-    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    arguments = ("--nats-url", broker.url, "--manifests", tmp_path)
     async with (
         Program("dir_scheduler/scheduler.py", *arguments),
         serve_fake_host(broker),
@@ -184,7 +184,7 @@ async def test_retries_failed_start_on_another_host(broker: Broker, tmp_path: Pa
 async def test_does_not_restart_completed_or_unchanged_workloads(broker: Broker, tmp_path: Path) -> None:
     peer = await Peer.connect(broker.url)
     await peer.subscribe("runtime.host.*.workload.start")
-    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    arguments = ("--nats-url", broker.url, "--manifests", tmp_path)
     async with Program("dir_scheduler/scheduler.py", *arguments), serve_fake_host(broker) as survivor:
         run = tmp_path / "run.json"
         run.write_text(manifest("run", hostId=survivor.id))
@@ -228,7 +228,7 @@ async def test_reconciles_replicas_of_deployment(broker: Broker, tmp_path: Path)
         await eventually(f"{replicas} are ready", poll)
         await wait_for_instances(host, replicas)
 
-    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    arguments = ("--nats-url", broker.url, "--manifests", tmp_path)
     async with Program("dir_scheduler/scheduler.py", *arguments), serve_fake_host(broker) as host:
         submit(3, "registry.example/a:1")
         await wait_until_ready(3)
@@ -255,7 +255,7 @@ async def test_reconciles_replicas_of_deployment(broker: Broker, tmp_path: Path)
 
 
 async def test_standby_takes_over_when_scheduler_dies(broker: Broker, tmp_path: Path) -> None:
-    arguments = ("--nats", broker.url, "--manifests", tmp_path)
+    arguments = ("--nats-url", broker.url, "--manifests", tmp_path)
     async with serve_fake_host(broker) as host, Program("dir_scheduler/scheduler.py", *arguments) as first:
         (tmp_path / "a.json").write_text(manifest("a"))
         await wait_for_reason(tmp_path, "a", "Running")

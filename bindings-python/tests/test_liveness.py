@@ -124,7 +124,7 @@ def test_idle_host_is_no_longer_busy() -> None:
     simulation.step(lv.BusyUntil("0", frozen_s + 120))
     simulation.run(70)
     assert simulation.first_report_at(0, Health.LOST) is None
-    simulation.step(lv.Idle("0"))
+    simulation.step(lv.BusyUntil("0", simulation.now_s))
     simulation.run(1)
     assert simulation.lost_at(0) - frozen_s < 72
 

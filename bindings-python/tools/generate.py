@@ -28,6 +28,9 @@ SCHEMA_IMPORT = re.compile(r"^from wasmcloud\.runtime\.v2 import (\w+) as ", re.
 # The `__module__` of the generated classes, which pickle uses.
 SCHEMA_MODULE = re.compile(r"'wasmcloud\.runtime\.v2\.(\w+_pb2)'")
 
+# The pool of the process would be shared with the stubs that other packages generate from the same schema.
+DEFAULT_POOL = "_descriptor_pool.Default()"
+
 INIT_CONTENT = '"""Generated from the schema by `tools/generate.py`; nothing here is written by hand."""\n'
 
 
@@ -91,6 +94,10 @@ def generate() -> dict[str, str]:
         for path in sorted((Path(directory) / PACKAGE_DIR).iterdir()):
             text = path.read_text(encoding="utf-8")
             text = SCHEMA_IMPORT.sub(r"from berth.proto._gen import \1 as ", text)
+            text = text.replace(DEFAULT_POOL, "POOL").replace(
+                "from google.protobuf import descriptor_pool as _descriptor_pool\n",
+                "from berth.proto._pool import POOL\n",
+            )
             outputs[path.name] = SCHEMA_MODULE.sub(r"'berth.proto._gen.\1'", text)
         shutil.rmtree(Path(directory) / PACKAGE_DIR)
         return outputs

@@ -1,6 +1,6 @@
 """A scheduler for a directory of manifests: spreads the workloads over the fleet and keeps them running.
 
-python scheduler.py --nats nats://127.0.0.1:4222 --manifests DIR
+python scheduler.py --nats-url nats://127.0.0.1:4222 --manifests DIR
 
 Each workload has its own task, so that a slow host does not delay other workloads. An ID is persisted before it
 is started, and removed after its host has replied NOT_FOUND.
@@ -361,13 +361,14 @@ async def schedule(nats_url: str, manifests: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A scheduler for a directory of manifests")
     parser.add_argument(
+        "--nats-url",
         "--nats",
         default=os.environ.get("BERTH_NATS_URL", "nats://127.0.0.1:4222"),
         help="NATS server URL [default: BERTH_NATS_URL or nats://127.0.0.1:4222]",
     )
     parser.add_argument("--manifests", type=Path, required=True, help="directory of manifests")
     options = parser.parse_args()
-    asyncio.run(schedule(options.nats, options.manifests))
+    asyncio.run(schedule(options.nats_url, options.manifests))
 
 
 if __name__ == "__main__":

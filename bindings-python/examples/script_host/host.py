@@ -1,6 +1,6 @@
 """A host whose images are Python scripts and whose services are separate processes.
 
-python host.py --nats nats://127.0.0.1:4222
+python host.py --nats-url nats://127.0.0.1:4222
 
 It is an example, not for production: scripts are not sandboxed, so run only scripts that you trust. It claims
 the profiles core, services and resilience in target.toml.
@@ -140,13 +140,15 @@ def backoff_s(failures: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A host whose images are Python scripts")
     parser.add_argument(
+        "--nats-url",
         "--nats",
         default=os.environ.get("BERTH_NATS_URL", "nats://127.0.0.1:4222"),
         help="NATS server URL [default: BERTH_NATS_URL or nats://127.0.0.1:4222]",
     )
     parser.add_argument("--id", default=str(uuid.uuid4()), help="host ID [default: random]")
     options = parser.parse_args()
-    asyncio.run(berth.serve(options.nats, ScriptHost(), berth.ServeOptions(host_id=options.id)))
+    serve_options = berth.ServeOptions(host_id=options.id)
+    asyncio.run(berth.serve(options.nats_url, ScriptHost(), serve_options, handle_signals=True))
 
 
 if __name__ == "__main__":

@@ -192,6 +192,10 @@ class NotSentError(ClientError):
     """The request was not sent."""
 
 
+class FleetStateError(BerthError, RuntimeError):
+    """The operation needs a fleet that is being watched, or one that has not been watched yet."""
+
+
 class DisconnectedError(NotSentError):
     """The connection to the broker is down and is being re-established. The request was not sent."""
 

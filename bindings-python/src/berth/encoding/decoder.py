@@ -8,10 +8,10 @@ from typing import TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from berth.encoding.parser import JsonValue, parse
 from berth.errors import DecodeError
+from berth.proto._pool import Timestamp
 
 M = TypeVar("M", bound=Message)
 
@@ -22,11 +22,10 @@ _INTEGER_RANGES = {
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
 
-_DIGITS = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
-)
+# Numbers as in JSON.
+_DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,19})", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(Z|[+-]\d{2}:\d{2})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SINGLE_OVERFLOW = 3.4028235677973366e38
 """Smallest number that single precision rounds to infinity."""
@@ -48,9 +47,9 @@ def decode(message_type: type[M], payload: bytes) -> M:
 
 
 def _decode_message(message: Message, members: dict[str, JsonValue], path: str) -> None:
-    # The members contain no null: `parse` has removed them.
     fields = _fields_of(message)
     seen: set[str] = set()
+    present: set[str] = set()
     for key, value in members.items():
         field = fields.get(key)
         if field is None:
@@ -58,18 +57,21 @@ def _decode_message(message: Message, members: dict[str, JsonValue], path: str) 
         if field.name in seen:
             raise DecodeError(f"duplicate field `{field.json_name}`", path or ".")
         seen.add(field.name)
-        conflict = _oneof_conflict(field, seen)
+        if value is None:  # null means unset
+            continue
+        present.add(field.name)
+        conflict = _oneof_conflict(field, present)
         if conflict is not None:
             raise DecodeError(f"both `{conflict.json_name}` and `{field.json_name}` are set", path or ".")
         _decode_field(message, field, value, f"{path}.{key}" if path else key)
 
 
-def _oneof_conflict(field: FieldDescriptor, seen: set[str]) -> FieldDescriptor | None:
+def _oneof_conflict(field: FieldDescriptor, present: set[str]) -> FieldDescriptor | None:
     """Returns another member of the same oneof that is also set, if any."""
     if field.containing_oneof is None:
         return None
     others = (other for other in field.containing_oneof.fields if other is not field)
-    return next((other for other in others if other.name in seen), None)
+    return next((other for other in others if other.name in present), None)
 
 
 _fields_cache: dict[str, dict[str, FieldDescriptor]] = {}
@@ -93,6 +95,8 @@ def _decode_field(message: Message, field: FieldDescriptor, value: JsonValue, pa
         value_field = field.message_type.fields_by_name["value"]
         entries = getattr(message, field.name)
         for key, entry in value.items():
+            if entry is None:
+                continue
             entries[_text(key, path)] = _scalar(value_field, entry, f"{path}.{key}")
     elif field.is_repeated:
         if not isinstance(value, list):
@@ -188,7 +192,7 @@ def _timestamp(value: JsonValue, path: str) -> Timestamp:
         raise DecodeError("expected an RFC 3339 timestamp", path)
     date, time, fraction, zone = parts.groups()
     try:
-        instant = datetime.fromisoformat(f"{date}T{time}{'+00:00' if zone in 'Zz' else zone}")
+        instant = datetime.fromisoformat(f"{date}T{time}{'+00:00' if zone == 'Z' else zone}")
         since_epoch = instant - _EPOCH
     except (ValueError, OverflowError) as error:
         raise DecodeError("expected an RFC 3339 timestamp", path) from error

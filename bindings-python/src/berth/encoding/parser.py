@@ -1,9 +1,8 @@
-"""Parses a payload into plain values, rejects JSON that the protocol forbids, and removes nulls."""
+"""Parses a payload into plain values, and rejects JSON that the protocol forbids."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from typing import NoReturn, TypeAlias
 
@@ -16,6 +15,9 @@ MAX_DEPTH = 64
 MAX_VALUES = 65_536
 """Maximum number of values in one message; otherwise 1 MB of `0,` would take many times its size in memory."""
 
+_MAX_DIGITS = 400
+"""Maximum length of an integer; one that is longer exceeds the range of every field."""
+
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
 
 
@@ -26,10 +28,7 @@ class _Object(dict[str, JsonValue]):
 
 
 def parse(payload: bytes) -> dict[str, JsonValue]:
-    """Parses a single JSON object without duplicate keys and trailing data, bounded in depth and size.
-
-    Members that are null are removed, because null means unset.
-    """
+    """Parses a single JSON object without duplicate keys and trailing data, bounded in depth and size."""
     if not payload:
         raise DecodeError("the payload is empty")
     try:
@@ -42,11 +41,11 @@ def parse(payload: bytes) -> dict[str, JsonValue]:
         _reject(f"nested deeper than {MAX_DEPTH} levels", error)
     except json.JSONDecodeError as error:
         _reject(f"{error.msg} at line {error.lineno} column {error.colno}", error)
-    except ValueError as error:  # a number of thousands of digits, NaN or infinity
-        _reject("number out of range", error)
+    except ValueError as error:
+        _reject("NaN and Infinity are not JSON", error)
     if not isinstance(value, dict):
         _reject(f"found {_type_name(value)}")
-    _Normalizer().normalize(value, "", MAX_DEPTH)
+    _Checker().check(value, "", MAX_DEPTH)
     return value
 
 
@@ -76,27 +75,25 @@ def _object(pairs: list[tuple[str, JsonValue]]) -> _Object:
     return members
 
 
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
+def _int(text: str) -> int | float:
+    """Returns an integer, or infinity if no field has room for it; an unknown field may have any number."""
+    return int(text) if len(text) <= _MAX_DIGITS else float(text)
 
 
 def _constant(_name: str) -> NoReturn:
     raise ValueError
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_constant=_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_int, parse_constant=_constant)
 
 
-class _Normalizer:
-    """Traverses a value once, enforces the limits, and removes nulls."""
+class _Checker:
+    """Traverses a value once, and enforces the limits."""
 
     def __init__(self) -> None:
         self._values_left = MAX_VALUES
 
-    def normalize(self, value: JsonValue, path: str, levels_left: int) -> None:
+    def check(self, value: JsonValue, path: str, levels_left: int) -> None:
         self._values_left -= 1
         if self._values_left < 0:
             raise DecodeError(f"more than {MAX_VALUES} values", path)
@@ -106,36 +103,10 @@ class _Normalizer:
             raise DecodeError(f"nested deeper than {MAX_DEPTH} levels", path)
         if isinstance(value, list):
             for index, item in enumerate(value):
-                self.normalize(item, f"{path}[{index}]", levels_left - 1)
+                self.check(item, f"{path}[{index}]", levels_left - 1)
             return
         duplicate = value.duplicate_key if isinstance(value, _Object) else None
-        if duplicate is None:
-            duplicate = _alias_of_null_member(value)
         if duplicate is not None:
             raise DecodeError(f"duplicate key {shorten(duplicate, 64)!r}", path or ".")
         for key, member in value.items():
-            self.normalize(member, f"{path}.{key}" if path else key, levels_left - 1)
-        for key in [key for key, member in value.items() if member is None]:
-            del value[key]
-
-
-def _alias_of_null_member(members: dict[str, JsonValue]) -> str | None:
-    """Returns a key whose field is also present under its other name, with null under one of the two names.
-
-    Removing the null would hide the duplicate.
-    """
-    nulls = {_camel_case(key) for key, value in members.items() if value is None}
-    if not nulls:
-        return None
-    seen: set[str] = set()
-    for key in members:
-        name = _camel_case(key)
-        if name in nulls and name in seen:
-            return key
-        seen.add(name)
-    return None
-
-
-def _camel_case(name: str) -> str:
-    first, *words = name.split("_")
-    return first + "".join(word[:1].upper() + word[1:] for word in words)
+            self.check(member, f"{path}.{key}" if path else key, levels_left - 1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from berth._reply import Reply
 from berth.errors import StartError
@@ -33,6 +33,8 @@ from berth.proto import Workload
 
 log = logging.getLogger("berth")
 
+T = TypeVar("T")
+
 
 class Executor:
     """Runs all workloads of one host, on one event loop. Only status reports may come from other threads."""
@@ -47,7 +49,9 @@ class Executor:
         # Workloads by start request, until the request has been processed.
         self._requested_workloads: dict[int, Workload] = {}
         self._stop_signals: dict[int, _StopSignal] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Tasks of all runs, including the calls of the host's methods.
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._is_cancelled = False
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -79,14 +83,13 @@ class Executor:
         """Waits until the host has released all runs. Safe to cancel."""
         await self._idle.wait()
 
-    async def cancel(self) -> None:
+    def cancel(self) -> None:
         """Cancels all runs, without stopping them gracefully."""
+        self._is_cancelled = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1)
 
     def _request(
         self, event: Callable[[int, str], Event], workload_id: str, workload: Workload | None = None
@@ -132,11 +135,15 @@ class Executor:
         self._step(Tick())
 
     def _start_run(self, run: int, workload_id: str, workload: Workload) -> None:
-        stop_signal = self._stop_signals[run] = _StopSignal()
+        stop_signal = self._stop_signals[run] = _StopSignal(self._loop)
         request = StartRequest(workload_id, workload, StatusReporter(lambda report: self._deliver(run, report)))
-        task = self._loop.create_task(self._run(run, request, stop_signal))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._run(run, request, stop_signal))
+
+    def _spawn(self, operation: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self._loop.create_task(operation)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
 
     def _deliver(self, run: int, report: StatusReport) -> None:
         if threading.get_ident() == self._thread:
@@ -147,33 +154,48 @@ class Executor:
 
     async def _run(self, run: int, request: StartRequest, stop_signal: _StopSignal) -> None:
         """Executes one run until the host has released it."""
-        # The stop may have arrived already, in the same event loop iteration as the start.
-        if not stop_signal.event.is_set():
-            await self._start_and_stop(run, request, stop_signal)
-        del self._stop_signals[run]
-        self._step(Released(run))
+        try:
+            # The stop may have arrived already, in the same event loop iteration as the start.
+            if not stop_signal.requested.done():
+                await self._start_and_stop(run, request, stop_signal)
+        finally:
+            del self._stop_signals[run]
+            self._step(Released(run))
 
     async def _start_and_stop(self, run: int, request: StartRequest, stop_signal: _StopSignal) -> None:
-        starting = stop_signal.starting = self._loop.create_task(self._host.start(request))
-        try:
-            await asyncio.wait({starting})
-        except asyncio.CancelledError:
-            starting.cancel()
-            raise
+        starting = stop_signal.starting = self._spawn(self._call_start(request))
+        await self._wait(starting)
         if starting.cancelled():
             return
         error = starting.exception()
         if error is not None:
             # An error raised during cancellation is ignored.
-            if not stop_signal.event.is_set():
+            if not stop_signal.requested.done():
                 self._step(StartFailed(run, _start_error(error)))
             return
         # A start that was cancelled but succeeded nevertheless is reported too; its instance is then stopped.
         self._step(Started(run))
-        await stop_signal.event.wait()
-        await self._stop(starting.result())
+        await self._wait(stop_signal.requested)
+        await self._wait(self._spawn(self._call_stop(starting.result())))
 
-    async def _stop(self, instance: Any) -> None:
+    async def _wait(self, future: asyncio.Future[Any]) -> None:
+        """Waits until a future is done.
+
+        Only `cancel` interrupts this. Another cancellation comes from the end of the event loop, as in
+        `asyncio.run`, which cancels all tasks: the workloads are then stopped as at a shutdown.
+        """
+        while not future.done():
+            try:
+                await asyncio.wait({future})
+            except asyncio.CancelledError:
+                if self._is_cancelled:
+                    raise
+                self.shut_down()
+
+    async def _call_start(self, request: StartRequest) -> Any:
+        return await self._host.start(request)
+
+    async def _call_stop(self, instance: Any) -> None:
         try:
             await self._host.stop(instance)
         except Exception:
@@ -186,12 +208,13 @@ class _StopSignal:
     Cancels the start if it is in flight; otherwise, the run stops its instance.
     """
 
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.requested: asyncio.Future[None] = loop.create_future()
         self.starting: asyncio.Task[Any] | None = None
 
     def set(self) -> None:
-        self.event.set()
+        if not self.requested.done():
+            self.requested.set_result(None)
         if self.starting is not None and not self.starting.done():
             self.starting.cancel()
 

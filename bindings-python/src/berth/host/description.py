@@ -17,6 +17,9 @@ _MAX_NAME_BYTES = 253
 class Description:
     """Heartbeat fields that the SDK cannot know.
 
+    A value that cannot be encoded is left out of the heartbeat and logged. In the first description, only the
+    measurements may have such a value.
+
     The SDK adds `id`, `started_at` and `workload_count`. `hostname`, `friendly_name`, `version` and
     `environment` are fixed by the first description (HOST-BEAT-007).
     """
@@ -40,7 +43,7 @@ class Description:
     os_kernel: str = ""
     """Kernel release."""
     system_cpu_usage: float = 0.0
-    """Load of all processors combined, 0 to 100 percent."""
+    """Load of all processors combined, 0 to 100 percent; NaN if unknown."""
     system_memory_total: int = 0
     """Total memory of the machine, in bytes."""
     system_memory_free: int = 0

@@ -22,7 +22,8 @@ _SECRET_FIELDS = {
 def install_redacted_repr(message_types: Iterable[type[Message]]) -> None:
     """Makes the `repr` and `str` of these types show no secrets, not even in nested messages.
 
-    The generated `repr` shows all values, so a single `%r` would write a secret to a log.
+    The generated `repr` shows all values, so a single `%r` would write a secret to a log. The types belong to
+    this package's own descriptor pool, so that no messages of other packages change.
     """
     for message_type in message_types:
         setattr(message_type, "__repr__", to_text)  # noqa: B010  # mypy rejects an assignment to a method

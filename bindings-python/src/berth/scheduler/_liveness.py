@@ -72,17 +72,13 @@ class ProbeTimedOut:
 
 @dataclass(frozen=True, slots=True)
 class BusyUntil:
-    """The host has a start in flight and may be silent until `until_s`."""
+    """The host has starts in flight and may be silent until `until_s`, the latest of their deadlines.
+
+    The event replaces an earlier one for the same host. The deadline has passed if no start is in flight.
+    """
 
     host: str
     until_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """The host has replied to all its starts."""
-
-    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,6 @@ Event: TypeAlias = (
     | ProbeNoResponders
     | ProbeTimedOut
     | BusyUntil
-    | Idle
     | Disconnected
     | Connected
     | Tick
@@ -165,7 +160,9 @@ class Liveness:
 
     def __init__(self, options: LivenessOptions) -> None:
         self._options = options
-        self._probe_cost_s = 1.0 / max(options.probes_per_second, 1)
+        self._suspect_after_s = options.effective_suspect_after_s()
+        self._forget_after_s = max(options.forget_after_s, options.lost_after_s)
+        self._probe_cost_s = 1.0 / options.probes_per_second
         self._hosts: dict[str, _Host] = {}
         # Heap of scheduled probes; entries that differ from the host's `next_probe_at_s` are stale and skipped.
         self._probes: list[tuple[float, str]] = []
@@ -198,12 +195,8 @@ class Liveness:
                 self._schedule_probe(host, now_s + self._options.silent_probe_interval_s)
             case BusyUntil(host, until_s):
                 if host in self._hosts:
-                    busy = self._hosts[host]
-                    busy.busy_until_s = max(busy.busy_until_s, until_s)
-            case Idle(host):
-                if host in self._hosts:
-                    self._hosts[host].busy_until_s = now_s
-                    # The next check may have been postponed to the deadline of the start.
+                    self._hosts[host].busy_until_s = until_s
+                    # The next check may have been postponed to the previous deadline.
                     self._schedule_silence_check(host, self._hosts[host], now_s)
             case Disconnected():
                 self._connected = False
@@ -218,7 +211,7 @@ class Liveness:
         host = self._hosts.get(host_id)
         if host is None:
             host = self._hosts[host_id] = _Host(last_seen_s=now_s, seen_since_connect=self._connected)
-            self._schedule_silence_check(host_id, host, now_s + self._options.suspect_after_s)
+            self._schedule_silence_check(host_id, host, now_s + self._suspect_after_s)
             self._schedule_probe(host_id, now_s + self._probe_interval_s())
             return
         previous = host.health
@@ -242,7 +235,7 @@ class Liveness:
         host.last_seen_s, host.seen_since_connect = now_s, self._connected
         host.no_responders_since_s, host.no_responders_count = None, 0
         if previous is not Health.ALIVE:
-            self._schedule_silence_check(host_id, host, now_s + self._options.suspect_after_s)
+            self._schedule_silence_check(host_id, host, now_s + self._suspect_after_s)
             actions.append(SetHealth(host_id, Health.ALIVE, None))
 
     def _on_no_responders(self, now_s: float, host_id: str, actions: list[Action]) -> None:
@@ -296,7 +289,7 @@ class Liveness:
                 unresponsive += 1
             elif host.last_reply_s is not None and host.last_reply_s >= since_s:
                 responsive += 1
-        if unresponsive < max(self._options.mass_loss_threshold, 1):
+        if unresponsive < self._options.mass_loss_threshold:
             return False
         return unresponsive * 100 // (unresponsive + responsive) >= self._options.mass_loss_percent
 
@@ -321,7 +314,7 @@ class Liveness:
         # Silence counts from the time at which the host was last seen on this connection, or else from the end
         # of the settling period.
         seen_s = host.last_seen_s if host.seen_since_connect else max(host.last_seen_s, self._settled_at_s)
-        suspect_s, lost_s = seen_s + options.suspect_after_s, seen_s + options.lost_after_s
+        suspect_s, lost_s = seen_s + self._suspect_after_s, seen_s + options.lost_after_s
         match host.health:
             case Health.ALIVE:
                 if now_s < suspect_s:
@@ -338,10 +331,10 @@ class Liveness:
                     return host.busy_until_s
                 reason = Reason.NO_RESPONDERS if no_responders else Reason.SILENT
                 self._mark_lost(host_id, host, reason, actions)
-                return seen_s + options.forget_after_s
+                return seen_s + self._forget_after_s
             case Health.LOST:
-                if now_s < seen_s + options.forget_after_s:
-                    return seen_s + options.forget_after_s
+                if now_s < seen_s + self._forget_after_s:
+                    return seen_s + self._forget_after_s
                 del self._hosts[host_id]
                 actions.append(Forget(host_id))
                 return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from berth import _subject
+from berth._log_limit import LimitedLog
 from berth.bus import Bus, ConnectionState, Delivery, Subscription
 from berth.encoding import decode
 from berth.errors import (
@@ -25,7 +28,6 @@ from berth.scheduler._liveness import (
     Event,
     Forget,
     HeartbeatReceived,
-    Idle,
     Liveness,
     Probe,
     ProbeNoResponders,
@@ -61,6 +63,9 @@ class FleetWatcher:
         self._connection = ConnectionState()
         self._subscription: Subscription | None = None
         self._probes: set[asyncio.Task[None]] = set()
+        # Deadline of each start in flight, by host.
+        self._busy_until_s: dict[str, list[float]] = {}
+        self._limited_log = LimitedLog(log)
 
     async def subscribe(self) -> None:
         """Subscribes to heartbeats. Raises `BusClosedError`."""
@@ -75,18 +80,30 @@ class FleetWatcher:
                 await asyncio.sleep(TICK_S)
             log.warning("stopped watching the fleet: the connection is closed")
         finally:
+            self._limited_log.close()
             for probe in self._probes:
                 probe.cancel()
             if self._subscription is not None:
                 await self._subscription.drain(1)
 
-    def set_idle(self, host_id: str) -> None:
-        """Records that the host has replied to all its starts."""
-        self._step(Idle(host_id))
+    @contextmanager
+    def expect_busy(self, host_id: str, duration_s: float) -> Iterator[None]:
+        """Records that a start is in flight on the host, for at most `duration_s`."""
+        starts = self._busy_until_s.setdefault(host_id, [])
+        until_s = self._loop.time() + duration_s
+        starts.append(until_s)
+        self._update_busy(host_id)
+        try:
+            yield
+        finally:
+            starts.remove(until_s)
+            self._update_busy(host_id)
 
-    def set_busy_until(self, host_id: str, until_s: float) -> None:
-        """Records that the host may be silent until `until_s`, on the clock of the event loop."""
-        self._step(BusyUntil(host_id, until_s))
+    def _update_busy(self, host_id: str) -> None:
+        starts = self._busy_until_s.get(host_id)
+        if not starts:
+            self._busy_until_s.pop(host_id, None)
+        self._step(BusyUntil(host_id, max(starts or [self._loop.time()])))
 
     def _on_heartbeat(self, delivery: Delivery) -> None:
         host_id = _subject.parse_heartbeat(delivery.subject)
@@ -95,16 +112,20 @@ class FleetWatcher:
         try:
             heartbeat = decode(HostHeartbeat, delivery.payload)
         except DecodeError as error:
-            log.warning("cannot decode heartbeat of host %r: %s", host_id, error)
+            self._limited_log.warning("cannot decode heartbeat of host %r: %s", host_id, error)
             return
         if heartbeat.id != host_id:
-            log.warning("ignoring heartbeat on the subject of host %r: it has another host ID", host_id)
+            self._limited_log.warning(
+                "ignoring heartbeat on the subject of host %r: it has another ID", host_id
+            )
             return
         if host_id not in self._state.hosts and len(self._liveness) >= MAX_HOSTS:
-            log.warning("ignoring host %r: too many hosts", host_id)
+            self._limited_log.warning("ignoring host %r: too many hosts", host_id)
             return
         self._state.record_heartbeat(heartbeat, self._loop.time())
         self._step(HeartbeatReceived(host_id))
+        if host_id in self._busy_until_s:  # the start may have been announced before the host was known
+            self._update_busy(host_id)
 
     def _check_connection(self) -> None:
         """Reports connects and disconnects since the last check; a reconnect in between counts as a connect."""

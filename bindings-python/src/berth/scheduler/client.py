@@ -11,7 +11,14 @@ from berth import _subject, proto
 from berth._subject import Command
 from berth.bus import Bus, RawReply
 from berth.encoding import decode, encode
-from berth.errors import DecodeError, InvalidHostIdError, InvalidResponseError, RefusedError
+from berth.errors import (
+    DecodeError,
+    EncodeError,
+    InvalidHostIdError,
+    InvalidOptionError,
+    InvalidResponseError,
+    RefusedError,
+)
 from berth.state import WorkloadState
 
 M = TypeVar("M", bound=Message)
@@ -26,6 +33,12 @@ class Timeouts:
     stop_s: float = 30.0
     status_s: float = 5.0
     heartbeat_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidOptionError` for a timeout that is not longer than 0 s."""
+        for name in ("start_s", "stop_s", "status_s", "heartbeat_s"):
+            if not getattr(self, name) > 0:
+                raise InvalidOptionError(f"Timeouts.{name}", "must be a number of seconds above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class HostClient:
 
         Raises `RefusedError` if the host replies with ERROR, with or without a code.
         """
-        request = proto.WorkloadStartRequest(workload=workload, workload_id=workload_id)
+        request = proto.WorkloadStartRequest(workload=workload, workload_id=_encodable(workload_id))
         reply = await self._request(Command.START, request, self._timeouts.start_s)
         response = _decode(proto.WorkloadStartResponse, reply)
         return _reject_error(_parse_status(workload_id, response, reply))
@@ -89,7 +102,7 @@ class HostClient:
 
         Raises `RefusedError` if the host replies with ERROR.
         """
-        request = proto.WorkloadStopRequest(workload_id=workload_id)
+        request = proto.WorkloadStopRequest(workload_id=_encodable(workload_id))
         reply = await self._request(Command.STOP, request, self._timeouts.stop_s)
         response = _decode(proto.WorkloadStopResponse, reply)
         return _reject_error(_parse_status(workload_id, response, reply))
@@ -99,7 +112,7 @@ class HostClient:
 
         Raises `RefusedError` only if the host refuses the request itself.
         """
-        request = proto.WorkloadStatusRequest(workload_id=workload_id)
+        request = proto.WorkloadStatusRequest(workload_id=_encodable(workload_id))
         reply = await self._request(Command.STATUS, request, self._timeouts.status_s)
         return _parse_status(workload_id, _decode(proto.WorkloadStatusResponse, reply), reply)
 
@@ -120,6 +133,14 @@ class HostClient:
         """Raises `EncodeError` in addition to the errors of `Bus.request`."""
         payload = b"{}" if request is None else encode(request)
         return await self._bus.request(_subject.command(self._host_id, command), payload, timeout_s)
+
+
+def _encodable(workload_id: str) -> str:
+    try:
+        workload_id.encode()
+    except UnicodeEncodeError:  # its text would quote the whole ID
+        raise EncodeError("workloadId", "contains an unpaired surrogate") from None
+    return workload_id
 
 
 def _decode(message_type: type[M], reply: RawReply) -> M:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 
 from berth.bus import Bus
+from berth.errors import FleetStateError, InvalidOptionError
 from berth.scheduler._liveness import Health
 from berth.scheduler._watcher import FleetWatcher
 from berth.scheduler.client import HostClient, Timeouts
@@ -16,6 +18,8 @@ from berth.scheduler.liveness_options import LivenessOptions
 from berth.scheduler.view import EventsMissed, FleetEvent, FleetState, HostView
 
 log = logging.getLogger("berth")
+
+_NOT_ENTERED = "the fleet is not being watched: use `async with Fleet(bus) as fleet`"
 
 EVENT_BUFFER_SIZE = 1024
 """Maximum number of pending events of one reader; a slower reader gets `EventsMissed`."""
@@ -33,9 +37,9 @@ class Fleet:
     Hosts are discovered by their heartbeats only, so a new fleet is complete after one heartbeat interval: 15 s
     with a `wash host`, 30 s at most.
 
-    The fleet is watched inside `async with`. `async for` over the fleet itself receives all events since the
-    fleet was created; after an interruption, a new loop continues with the next event. `events` creates
-    additional readers.
+    The fleet is watched inside `async with`, which can be entered once. `async for` over the fleet itself
+    receives all events; after an interruption, a new loop continues with the next event. `events` creates
+    additional readers. All readers end when the fleet or its bus ends.
     """
 
     def __init__(self, bus: Bus, liveness: LivenessOptions | None = None) -> None:
@@ -44,13 +48,19 @@ class Fleet:
         self._state = FleetState(self._publish)
         self._watcher = FleetWatcher(bus, liveness or LivenessOptions(), self._state)
         self._watch_task: asyncio.Task[None] | None = None
-        # Number of starts in flight for each host, as announced by `expect_busy`.
-        self._starts_in_flight: Counter[str] = Counter()
+        self._is_entered = self._is_ended = False
         self._first_reader = self.events()
 
     async def __aenter__(self) -> Fleet:
         """Starts watching. Raises `BusClosedError`."""
-        await self._watcher.subscribe()
+        if self._is_entered:
+            raise FleetStateError("the fleet has been watched before: create another one")
+        self._is_entered = True
+        try:
+            await self._watcher.subscribe()
+        except BaseException:
+            self._end()
+            raise
         self._watch_task = asyncio.create_task(self._watcher.run(), name="berth: fleet")
         self._watch_task.add_done_callback(self._on_watch_ended)
         return self
@@ -61,8 +71,8 @@ class Fleet:
             await asyncio.wait({self._watch_task})
 
     def __aiter__(self) -> AsyncIterator[FleetEvent]:
-        if self._watch_task is None:
-            raise RuntimeError("the fleet is not being watched: use `async with Fleet(bus) as fleet`")
+        if not self._is_entered:
+            raise FleetStateError(_NOT_ENTERED)
         return self._first_reader
 
     def hosts(self) -> list[HostView]:
@@ -88,30 +98,29 @@ class Fleet:
     def expect_busy(self, host_id: str, duration_s: float) -> AbstractContextManager[None]:
         """Marks a host as busy with a start, so that silence alone does not make it lost within `duration_s`.
 
-        A `wash host` is silent while it pulls an image. As a context manager around the start, the call removes
-        the mark when the start has a reply::
+        A `wash host` is silent while it pulls an image. The mark lasts as long as the `with` block; without
+        `with`, the call has no effect. Starts may overlap; the latest of their deadlines counts::
 
             with fleet.expect_busy(host.host_id, duration_s=60):
                 await host.start(workload_id, workload)
-        """
-        self._watcher.set_busy_until(host_id, asyncio.get_running_loop().time() + duration_s)
-        return self._busy_guard(host_id)
 
-    @contextmanager
-    def _busy_guard(self, host_id: str) -> Iterator[None]:
-        self._starts_in_flight[host_id] += 1
-        try:
-            yield
-        finally:
-            self._starts_in_flight[host_id] -= 1
-            if self._starts_in_flight[host_id] == 0:
-                del self._starts_in_flight[host_id]
-                self._watcher.set_idle(host_id)
+        Raises `InvalidOptionError` if the duration is not a number of seconds.
+        """
+        if not 0 <= duration_s < math.inf:
+            raise InvalidOptionError("duration_s", "must be a number of seconds, 0 or more")
+        return self._watcher.expect_busy(host_id, duration_s)
 
     def events(self) -> FleetEvents:
-        """Returns a new reader of all events from now on."""
-        reader = FleetEvents(self._readers)
-        self._readers.add(reader)
+        """Returns a new reader of all events from now on.
+
+        It begins with a `HostJoined` for each host that is not lost, and a `HostSuspect` for each suspect one,
+        so that no change is missed between `hosts` and the first event.
+        """
+        reader = FleetEvents(self._readers, lambda: self._is_entered, self._state.present_hosts())
+        if self._is_ended:
+            reader._end()
+        else:
+            self._readers.add(reader)
         return reader
 
     def _publish(self, event: FleetEvent) -> None:
@@ -121,19 +130,30 @@ class Fleet:
     def _on_watch_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("stopped watching the fleet", exc_info=error)
+        self._end()
+
+    def _end(self) -> None:
+        self._is_ended = True
         for reader in self._readers:
             reader._end()
+        self._readers.clear()
 
 
 class FleetEvents(AsyncIterator[FleetEvent]):
     """Events of a fleet, in order, until the fleet is no longer watched. Safe to cancel.
 
+    Raises `FleetStateError` if the fleet is not watched yet: its events would never come.
+
     `aclose`, or `async with contextlib.aclosing(…)`, closes this reader.
     """
 
-    def __init__(self, readers: set[FleetEvents]) -> None:
+    def __init__(
+        self, readers: set[FleetEvents], is_entered: Callable[[], bool], first_events: list[FleetEvent]
+    ) -> None:
         self._readers = readers
-        self._pending: deque[FleetEvent] = deque(maxlen=EVENT_BUFFER_SIZE)
+        self._is_entered = is_entered
+        # The first events do not count.
+        self._pending = deque(first_events, maxlen=len(first_events) + EVENT_BUFFER_SIZE)
         self._missed = 0
         self._ended = False
         self._wakeup = asyncio.Event()
@@ -150,6 +170,8 @@ class FleetEvents(AsyncIterator[FleetEvent]):
                 return self._pending.popleft()
             if self._ended:
                 raise StopAsyncIteration
+            if not self._is_entered():
+                raise FleetStateError(_NOT_ENTERED)
             self._wakeup.clear()
             await self._wakeup.wait()
 
@@ -159,7 +181,7 @@ class FleetEvents(AsyncIterator[FleetEvent]):
         self._end()
 
     def _push(self, event: FleetEvent) -> None:
-        self._missed += len(self._pending) == EVENT_BUFFER_SIZE
+        self._missed += len(self._pending) == self._pending.maxlen
         self._pending.append(event)
         self._wakeup.set()
 

@@ -31,7 +31,7 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class HostJoined:
-    """An unknown host sent its first heartbeat."""
+    """An unknown or restarted host sent its first heartbeat, or it was there before a new reader."""
 
     host: HostView
 
@@ -95,17 +95,20 @@ class FleetState:
             host = self.hosts[heartbeat.id] = HostView(heartbeat, Health.ALIVE, None, now_s)
             self._notify(HostJoined(host))
             return
-        host = self.hosts[heartbeat.id] = replace(previous, heartbeat=heartbeat, last_heartbeat_at=now_s)
         if previous.heartbeat.started_at != heartbeat.started_at:
+            host = self.hosts[heartbeat.id] = HostView(heartbeat, Health.ALIVE, None, now_s)
             self._notify(HostLost(heartbeat.id, Reason.RESTARTED))
             self._notify(HostJoined(host))
-        elif without_volatile_fields(previous.heartbeat) != without_volatile_fields(heartbeat):
+            return
+        host = self.hosts[heartbeat.id] = replace(previous, heartbeat=heartbeat, last_heartbeat_at=now_s)
+        if without_volatile_fields(previous.heartbeat) != without_volatile_fields(heartbeat):
             self._notify(HostChanged(host))
 
     def record_health(self, host_id: str, health: Health, reason: Reason | None) -> None:
         """Records a health change and reports it."""
         previous = self.hosts.get(host_id)
-        if previous is None:
+        # The restart of a lost host has been reported already.
+        if previous is None or previous.health is health:
             return
         host = self.hosts[host_id] = replace(previous, health=health, reason=reason)
         if health is Health.SUSPECT and reason is not None:
@@ -114,6 +117,16 @@ class FleetState:
             self._notify(HostLost(host_id, reason))
         else:
             self._notify(HostRecovered(host, previous.health))
+
+    def present_hosts(self) -> list[FleetEvent]:
+        """Returns the events that describe the hosts that are not lost, for a new reader."""
+        events: list[FleetEvent] = []
+        for host_id, host in sorted(self.hosts.items()):
+            if host.health is not Health.LOST:
+                events.append(HostJoined(host))
+            if host.health is Health.SUSPECT and host.reason is not None:
+                events.append(HostSuspect(host_id, host.reason))
+        return events
 
 
 def without_volatile_fields(heartbeat: HostHeartbeat) -> HostHeartbeat:

@@ -5,7 +5,7 @@
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import descriptor_pool as _descriptor_pool
+from berth.proto._pool import POOL
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from berth.proto._gen import wit_interface_pb2 as wasmcloud_dot_runtime_dot_v2_dot_wit__interface__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)wasmcloud/runtime/v2/host_heartbeat.proto\x12\x14wasmcloud.runtime.v2\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(wasmcloud/runtime/v2/wit_interface.proto\"\xc0\x04\n\rHostHeartbeat\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x15\n\rfriendly_name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12?\n\x06labels\x18\x05 \x03(\x0b\x32/.wasmcloud.runtime.v2.HostHeartbeat.LabelsEntry\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07os_arch\x18\x07 \x01(\t\x12\x0f\n\x07os_name\x18\x08 \x01(\t\x12\x11\n\tos_kernel\x18\t \x01(\t\x12\x18\n\x10system_cpu_usage\x18\n \x01(\x02\x12\x1b\n\x13system_memory_total\x18\x0b \x01(\x04\x12\x1a\n\x12system_memory_free\x18\x0c \x01(\x04\x12\x17\n\x0f\x63omponent_count\x18\r \x01(\x04\x12\x16\n\x0eworkload_count\x18\x0e \x01(\x04\x12\x33\n\x07imports\x18\x0f \x03(\x0b\x32\".wasmcloud.runtime.v2.WitInterface\x12\x33\n\x07\x65xports\x18\x10 \x03(\x0b\x32\".wasmcloud.runtime.v2.WitInterface\x12\x11\n\thttp_port\x18\x11 \x01(\r\x12\x13\n\x0b\x65nvironment\x18\x12 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = POOL.AddSerializedFile(b'\n)wasmcloud/runtime/v2/host_heartbeat.proto\x12\x14wasmcloud.runtime.v2\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(wasmcloud/runtime/v2/wit_interface.proto\"\xc0\x04\n\rHostHeartbeat\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x15\n\rfriendly_name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12?\n\x06labels\x18\x05 \x03(\x0b\x32/.wasmcloud.runtime.v2.HostHeartbeat.LabelsEntry\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07os_arch\x18\x07 \x01(\t\x12\x0f\n\x07os_name\x18\x08 \x01(\t\x12\x11\n\tos_kernel\x18\t \x01(\t\x12\x18\n\x10system_cpu_usage\x18\n \x01(\x02\x12\x1b\n\x13system_memory_total\x18\x0b \x01(\x04\x12\x1a\n\x12system_memory_free\x18\x0c \x01(\x04\x12\x17\n\x0f\x63omponent_count\x18\r \x01(\x04\x12\x16\n\x0eworkload_count\x18\x0e \x01(\x04\x12\x33\n\x07imports\x18\x0f \x03(\x0b\x32\".wasmcloud.runtime.v2.WitInterface\x12\x33\n\x07\x65xports\x18\x10 \x03(\x0b\x32\".wasmcloud.runtime.v2.WitInterface\x12\x11\n\thttp_port\x18\x11 \x01(\r\x12\x13\n\x0b\x65nvironment\x18\x12 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

@@ -5,7 +5,7 @@
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import descriptor_pool as _descriptor_pool
+from berth.proto._pool import POOL
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from berth.proto._gen import host_heartbeat_pb2 as wasmcloud_dot_runtime_dot_v2_dot_host__heartbeat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'wasmcloud/runtime/v2/host_service.proto\x12\x14wasmcloud.runtime.v2\x1a\x1bgoogle/protobuf/empty.proto\x1a)wasmcloud/runtime/v2/host_heartbeat.proto\"N\n\x14HostHeartbeatRequest\x12\x36\n\theartbeat\x18\x01 \x01(\x0b\x32#.wasmcloud.runtime.v2.HostHeartbeat2b\n\x0bHostService\x12S\n\rHostHeartbeat\x12*.wasmcloud.runtime.v2.HostHeartbeatRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = POOL.AddSerializedFile(b'\n\'wasmcloud/runtime/v2/host_service.proto\x12\x14wasmcloud.runtime.v2\x1a\x1bgoogle/protobuf/empty.proto\x1a)wasmcloud/runtime/v2/host_heartbeat.proto\"N\n\x14HostHeartbeatRequest\x12\x36\n\theartbeat\x18\x01 \x01(\x0b\x32#.wasmcloud.runtime.v2.HostHeartbeat2b\n\x0bHostService\x12S\n\rHostHeartbeat\x12*.wasmcloud.runtime.v2.HostHeartbeatRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

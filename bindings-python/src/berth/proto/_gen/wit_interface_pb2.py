@@ -5,7 +5,7 @@
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import descriptor_pool as _descriptor_pool
+from berth.proto._pool import POOL
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(wasmcloud/runtime/v2/wit_interface.proto\x12\x14wasmcloud.runtime.v2\"\xd4\x01\n\x0cWitInterface\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07package\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x12\n\ninterfaces\x18\x04 \x03(\t\x12>\n\x06\x63onfig\x18\x05 \x03(\x0b\x32..wasmcloud.runtime.v2.WitInterface.ConfigEntry\x12\x0c\n\x04name\x18\x06 \x01(\t\x1a-\n\x0b\x43onfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = POOL.AddSerializedFile(b'\n(wasmcloud/runtime/v2/wit_interface.proto\x12\x14wasmcloud.runtime.v2\"\xd4\x01\n\x0cWitInterface\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07package\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x12\n\ninterfaces\x18\x04 \x03(\t\x12>\n\x06\x63onfig\x18\x05 \x03(\x0b\x32..wasmcloud.runtime.v2.WitInterface.ConfigEntry\x12\x0c\n\x04name\x18\x06 \x01(\t\x1a-\n\x0b\x43onfigEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

@@ -5,7 +5,7 @@
 # Protobuf Python Version: 6.31.1
 """Generated protocol buffer code."""
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import descriptor_pool as _descriptor_pool
+from berth.proto._pool import POOL
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from berth.proto._gen import workload_pb2 as wasmcloud_dot_runtime_dot_v2_dot_workload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+wasmcloud/runtime/v2/workload_service.proto\x12\x14wasmcloud.runtime.v2\x1a#wasmcloud/runtime/v2/workload.proto\"]\n\x14WorkloadStartRequest\x12\x30\n\x08workload\x18\x01 \x01(\x0b\x32\x1e.wasmcloud.runtime.v2.Workload\x12\x13\n\x0bworkload_id\x18\x02 \x01(\t\"s\n\x0eWorkloadStatus\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\x12;\n\x0eworkload_state\x18\x02 \x01(\x0e\x32#.wasmcloud.runtime.v2.WorkloadState\x12\x0f\n\x07message\x18\x03 \x01(\t\"V\n\x15WorkloadStartResponse\x12=\n\x0fworkload_status\x18\x01 \x01(\x0b\x32$.wasmcloud.runtime.v2.WorkloadStatus\",\n\x15WorkloadStatusRequest\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\"W\n\x16WorkloadStatusResponse\x12=\n\x0fworkload_status\x18\x01 \x01(\x0b\x32$.wasmcloud.runtime.v2.WorkloadStatus\"*\n\x13WorkloadStopRequest\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\"U\n\x14WorkloadStopResponse\x12=\n\x0fworkload_status\x18\x01 \x01(\x0b\x32$.wasmcloud.runtime.v2.WorkloadStatus2\xcf\x02\n\x0fWorkloadService\x12h\n\rWorkloadStart\x12*.wasmcloud.runtime.v2.WorkloadStartRequest\x1a+.wasmcloud.runtime.v2.WorkloadStartResponse\x12k\n\x0eWorkloadStatus\x12+.wasmcloud.runtime.v2.WorkloadStatusRequest\x1a,.wasmcloud.runtime.v2.WorkloadStatusResponse\x12\x65\n\x0cWorkloadStop\x12).wasmcloud.runtime.v2.WorkloadStopRequest\x1a*.wasmcloud.runtime.v2.WorkloadStopResponseb\x06proto3')
+DESCRIPTOR = POOL.AddSerializedFile(b'\n+wasmcloud/runtime/v2/workload_service.proto\x12\x14wasmcloud.runtime.v2\x1a#wasmcloud/runtime/v2/workload.proto\"]\n\x14WorkloadStartRequest\x12\x30\n\x08workload\x18\x01 \x01(\x0b\x32\x1e.wasmcloud.runtime.v2.Workload\x12\x13\n\x0bworkload_id\x18\x02 \x01(\t\"s\n\x0eWorkloadStatus\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\x12;\n\x0eworkload_state\x18\x02 \x01(\x0e\x32#.wasmcloud.runtime.v2.WorkloadState\x12\x0f\n\x07message\x18\x03 \x01(\t\"V\n\x15WorkloadStartResponse\x12=\n\x0fworkload_status\x18\x01 \x01(\x0b\x32$.wasmcloud.runtime.v2.WorkloadStatus\",\n\x15WorkloadStatusRequest\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\"W\n\x16WorkloadStatusResponse\x12=\n\x0fworkload_status\x18\x01 \x01(\x0b\x32$.wasmcloud.runtime.v2.WorkloadStatus\"*\n\x13WorkloadStopRequest\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\"U\n\x14WorkloadStopResponse\x12=\n\x0fworkload_status\x18\x01 \x01(\x0b\x32$.wasmcloud.runtime.v2.WorkloadStatus2\xcf\x02\n\x0fWorkloadService\x12h\n\rWorkloadStart\x12*.wasmcloud.runtime.v2.WorkloadStartRequest\x1a+.wasmcloud.runtime.v2.WorkloadStartResponse\x12k\n\x0eWorkloadStatus\x12+.wasmcloud.runtime.v2.WorkloadStatusRequest\x1a,.wasmcloud.runtime.v2.WorkloadStatusResponse\x12\x65\n\x0cWorkloadStop\x12).wasmcloud.runtime.v2.WorkloadStopRequest\x1a*.wasmcloud.runtime.v2.WorkloadStopResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
