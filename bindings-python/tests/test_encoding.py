@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
 
 import pytest
@@ -169,6 +170,106 @@ def test_rejects_unnamed_enum_number() -> None:
     component = proto.Component(image_pull_policy=99)  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match=r"`Component\.image_pull_policy` holds 99"):
         encode(proto.Workload(wit_world=proto.WitWorld(components=[component])))
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, 1e39, -1e300])
+def test_writer_refuses_number_that_readers_refuse(number: float) -> None:
+    heartbeat = proto.HostHeartbeat(system_cpu_usage=number)
+    for message in (heartbeat, proto.HostHeartbeatRequest(heartbeat=heartbeat)):
+        with pytest.raises(EncodeError, match=r"`HostHeartbeat\.system_cpu_usage` is not a finite number"):
+            encode(message)
+
+
+def test_writer_refuses_other_values_that_readers_refuse() -> None:
+    for seconds, nanos in ((-(10**11), 0), (10**12, 0), (0, -1), (0, 10**9)):
+        heartbeat = proto.HostHeartbeat(id="a")
+        heartbeat.started_at.seconds, heartbeat.started_at.nanos = seconds, nanos
+        with pytest.raises(EncodeError, match="started_at"):
+            encode(heartbeat)
+    environment = {str(number): "" for number in range(MAX_VALUES)}
+    with pytest.raises(EncodeError, match="values"):
+        encode(proto.LocalResources(environment=environment))
+    del environment["0"]
+    resources = proto.LocalResources(environment=environment)
+    with pytest.raises(EncodeError, match="values"):
+        encode(resources)
+    del environment["1"]
+    resources = proto.LocalResources(environment=environment)
+    assert decode(proto.LocalResources, encode(resources)) == resources
+
+
+@given(
+    st.builds(
+        proto.HostHeartbeat,
+        system_cpu_usage=st.floats(),
+        started_at=st.fixed_dictionaries(
+            {"seconds": st.integers(-(2**63), 2**63 - 1), "nanos": st.integers(-(2**31), 2**31 - 1)}
+        ),
+    )
+)
+def test_each_message_is_encoded_readably_or_refused(heartbeat: proto.HostHeartbeat) -> None:
+    with contextlib.suppress(EncodeError):
+        assert decode(proto.HostHeartbeat, encode(heartbeat)) == heartbeat
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "2020-01-01t00:00:00Z",
+        "2020-01-01T00:00:00z",
+        "2020-01-01 00:00:00Z",
+        "2020-01-01T00:00:00.1234567890Z",
+        "2020-01-01T00:00:00.Z",
+        "2020-01-01T00:00:00",
+        "2020-01-01T00:00:00+0100",
+        "2020-01-01T24:00:00Z",
+        " 2020-01-01T00:00:00Z",
+    ],
+)
+def test_refuses_timestamp(timestamp: str) -> None:
+    with pytest.raises(DecodeError, match="startedAt"):
+        decode(proto.HostHeartbeat, json.dumps({"startedAt": timestamp}).encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["+3", "", " 3", "3 ", "0x3", "3_0", "\u0663", "--3", "007", ".5", "5.", "NaN"]
+)
+def test_refuses_text_that_is_not_a_json_number(text: str) -> None:
+    for field in ("systemMemoryTotal", "httpPort", "systemCpuUsage"):
+        with pytest.raises(DecodeError, match=field):
+            decode(proto.HostHeartbeat, json.dumps({field: text}).encode())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1e400",
+        "-1e400",
+        "9" * 5000,
+        "-" + "9" * 5000,
+        '"\\ud800"',
+        '{"\\ud800":"\\udfff"}',
+        '{"a_b":null,"aB":1}',
+        '{"aB":1,"a_b":null}',
+        "[null,1e400]",
+        "0.1e-999",
+    ],
+)
+def test_ignores_unknown_field_with_any_value(value: str) -> None:
+    assert decode_start(f'{{"workloadId":"a","later":{value}}}').workload_id == "a"
+    assert decode_start(f'{{"workloadId":"a","workload":{{"later":{value}}}}}').workload_id == "a"
+    assert decode_start(f'{{"\\ud800":{value},"workloadId":"a"}}').workload_id == "a"
+
+
+def test_null_and_its_alias_are_a_duplicate_only_in_known_fields() -> None:
+    for text in ('{"workloadId":null,"workload_id":"a"}', '{"workload_id":"a","workloadId":null}'):
+        with pytest.raises(DecodeError, match="duplicate"):
+            decode_start(text)
+    labels = decode(proto.HostHeartbeat, b'{"labels":{"a_b":null,"aB":"x"}}').labels
+    assert dict(labels) == {"aB": "x"}
+    # A null member of a oneof is unset, so the other one may be set.
+    volume = decode(proto.Volume, b'{"hostPath":null,"emptyDir":{}}')
+    assert volume.HasField("empty_dir")
 
 
 def test_repr_hides_secrets() -> None:

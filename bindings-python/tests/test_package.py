@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import subprocess
 import sys
 import venv
@@ -67,3 +68,56 @@ def test_all_errors_derive_from_berth_error() -> None:
         if inspect.isclass(member) and issubclass(member, Exception):
             assert issubclass(member, berth.BerthError), name
             assert member.__doc__, name
+
+
+def test_import_does_not_affect_stubs_of_other_packages(tmp_path: Path) -> None:
+    """Not even if the stubs are generated from another revision of the schema."""
+    schema = tmp_path / "schema"
+    shutil.copytree(BINDINGS.parent / "proto" / "wasmcloud", schema / "wasmcloud")
+    other = schema / "wasmcloud/runtime/v2/host_heartbeat.proto"
+    other.write_text(other.read_text(encoding="utf-8").replace("friendly_name", "nice_name"), encoding="utf-8")
+    files = sorted(str(path.relative_to(schema)) for path in schema.rglob("*.proto"))
+    run(sys.executable, "-m", "grpc_tools.protoc", f"-I{schema}", f"--python_out={tmp_path}", *files)
+    code = f"""
+import sys; sys.path[:0] = [{str(BINDINGS / "src")!r}, {str(tmp_path)!r}]
+def use_stubs():
+    from wasmcloud.runtime.v2 import host_heartbeat_pb2, workload_pb2
+    assert "nice_name" in host_heartbeat_pb2.HostHeartbeat.DESCRIPTOR.fields_by_name
+    secret = workload_pb2.ImagePullSecret(password="hunter2")
+    assert "hunter2" in str(secret) and "hunter2" in repr(secret), secret
+    return workload_pb2
+def use_berth():
+    import berth
+    secret = berth.proto.ImagePullSecret(password="hunter2")
+    assert "hunter2" not in str(secret) + repr(secret), secret
+    assert berth.encoding.encode(secret) == b'{{"password":"hunter2"}}'
+    return berth.proto
+first, second = sys.argv[1:]
+one = globals()[first](); two = globals()[second](); globals()[first]()
+assert one.Workload is not two.Workload
+"""
+    for order in (("use_stubs", "use_berth"), ("use_berth", "use_stubs")):
+        run(sys.executable, "-I", "-B", "-c", code, *order, cwd=tmp_path)
+
+
+def test_import_has_no_side_effects_on_the_process(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, logging, signal, sys, threading, warnings
+sys.path.insert(0, {str(BINDINGS / "src")!r})
+from google.protobuf import descriptor_pool, empty_pb2, timestamp_pb2
+def state():
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    loggers = (logging.root.handlers[:], logging.root.level, logging.getLogger("berth").level)
+    texts = (str(timestamp_pb2.Timestamp(seconds=1)), timestamp_pb2.Timestamp.__str__)
+    return handlers, loggers, texts, threading.active_count(), asyncio.get_event_loop_policy().__class__
+before = state()
+import berth
+assert state() == before
+try:
+    descriptor_pool.Default().FindFileByName("wasmcloud/runtime/v2/workload.proto")
+except KeyError:
+    pass
+else:
+    raise AssertionError("the pool of the process has the schema")
+"""
+    run(sys.executable, "-I", "-B", "-c", code, cwd=tmp_path)

@@ -29,6 +29,7 @@ class BerthError(Exception):
 
 def _restore(kind: type[BerthError], args: tuple[object, ...], attributes: dict[str, object]) -> BerthError:
     error = kind.__new__(kind, *args)
+    error.args = args  # `TimeoutError` does not set them in `__new__`
     error.__dict__.update(attributes)
     return error
 
