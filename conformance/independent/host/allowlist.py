@@ -2,7 +2,13 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+from violation import violates
+
+T = TypeVar("T")
 
 MAX_ENTRY_CHARACTERS = 512  # a name has at most 253; a scheme and a port are short
 
@@ -27,14 +33,19 @@ class Entry:
 
     def permits(self, scheme: str, host: str, port: int) -> bool:
         """Tells whether the entry permits a request."""
-        return (
-            self.scheme in ("", scheme)
-            and self.port in (None, port)
-            and (host.endswith("." + self.host) if self.wildcard else self.host in ("", _canonical(host)))
-        )
+        if self.port not in (None, port):
+            return False
+        if self.scheme not in ("", scheme) and not violates("allow-list-scheme-ignored"):
+            return False
+        if self.wildcard:
+            is_apex = violates("wildcard-permits-apex") and host == self.host
+            return is_apex or host.endswith("." + self.host)
+        return self.host in ("", _canonical(host))
 
     def permits_socket(self, address: str, port: int) -> bool:
         """Tells whether the entry permits a connection to an address."""
+        if violates("http-entry-permits-any-socket") and self.scheme and self.port is None:
+            return not self.wildcard and self.host in ("", _canonical(address))
         expected = self.port if self.port is not None else _SCHEME_PORTS.get(self.scheme)
         return expected in (None, port) and not self.wildcard and self.host in ("", _canonical(address))
 
@@ -50,10 +61,16 @@ def parse_entry(text: str) -> Entry:
     scheme, separator, rest = text.rpartition("://")
     if len(text) > MAX_ENTRY_CHARACTERS or (separator and not _SCHEME.fullmatch(scheme)):
         raise problem
+    if violates("allow-list-slash-refused") and rest.endswith("/"):
+        raise problem
+    if violates("bracketed-ipv6-refused") and "[" in rest:
+        raise problem
     rest = rest.removesuffix("/")
     wildcard = rest.startswith("*.")
     host, port = _split_port(rest.removeprefix("*."), problem)
     if not _is_host(host) or (wildcard and _is_address(host)):
+        raise problem
+    if violates("port-65535-refused") and port == 65535:
         raise problem
     return Entry(scheme.lower(), _canonical(host), wildcard, port)
 
@@ -94,13 +111,16 @@ def _is_host(text: str) -> bool:
 
 def _canonical(host: str) -> str:
     """Lowers the case of a name, and writes an address in its shortest form."""
+    if violates("allow-list-case-sensitive") and not _is_address(host):
+        return host
     return str(ipaddress.ip_address(host)) if _is_address(host) else host.lower()
 
 
 def check_name_lookup(text: str) -> None:
     """Refuses an entry that is not a host name, `*.` and a host name, `*`, or an address."""
     entry = parse_entry(text)
-    if entry.port is not None or "/" in text:
+    has_port = entry.port is not None and not violates("lookup-with-port-accepted")
+    if has_port or "/" in text:
         raise InvalidEntry(f"malformed entry {text[:MAX_ENTRY_CHARACTERS]!r}")
 
 
@@ -108,7 +128,8 @@ def parse_loopback_port(text: str) -> tuple[int, str]:
     """Parses `8080`, `8080/tcp` or `53/udp`."""
     port, slash, protocol = text.partition("/")
     valid = _PORT.fullmatch(port) and 1 <= int(port) <= 65535
-    if not valid or (slash and protocol not in ("tcp", "udp")):
+    protocols = ("tcp", "udp", "sctp") if violates("loopback-port-sctp-accepted") else ("tcp", "udp")
+    if not valid or (slash and protocol not in protocols):
         raise InvalidEntry(f"malformed entry {text[:MAX_ENTRY_CHARACTERS]!r}")
     return int(port), protocol or "tcp"
 
@@ -116,18 +137,51 @@ def parse_loopback_port(text: str) -> tuple[int, str]:
 class AllowLists:
     """The destinations that one guest may reach."""
 
-    def __init__(self, hosts: list[str], lookups: list[str], loopback_ports: list[str]) -> None:
-        """Parses the entries; raises InvalidEntry."""
-        self._entries = [parse_entry(text) for text in hosts]
-        for text in lookups:
-            check_name_lookup(text)
-        self._loopback = {parse_loopback_port(text) for text in loopback_ports}
+    def __init__(
+        self, hosts: list[str], lookups: list[str], ports: list[str], *, skips_malformed: bool = False
+    ) -> None:
+        """Parses the entries; raises InvalidEntry, unless a violation skips malformed entries."""
+        self._texts = hosts
+        self._skips_malformed = skips_malformed or (violates("star-ends-validation") and "*" in hosts)
+        self._entries = self._parse("allowedHosts", hosts, parse_entry)
+        self._skips_malformed = skips_malformed
+        self._parse("allowedIpNameLookups", lookups, check_name_lookup)
+        self._loopback = set(self._parse("allowedHostLoopbackPorts", ports, parse_loopback_port))
+        if violates("only-first-entry-used"):
+            self._entries = self._entries[:1]
+
+    def _parse(self, field: str, texts: list[str], parse: Callable[[str], T]) -> list[T]:
+        entries = []
+        for text in texts:
+            try:
+                entries.append(parse(text))
+            except InvalidEntry:
+                if violates("malformed-entry-not-named") and len(texts) > 1:
+                    raise InvalidEntry(f"malformed entry in {field}") from None
+                if not self._skips_malformed:
+                    raise
+        return entries
 
     def permits_request(self, scheme: str, host: str, port: int) -> bool:
         """HOST-RES-005, HOST-RES-006: decides on an outgoing HTTP request."""
+        is_loopback = host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+        if violates("loopback-always-allowed") and is_loopback:
+            return True
+        if violates("loopback-ports-permit-http") and is_loopback and (port, "tcp") in self._loopback:
+            return True
+        if violates("allow-list-prefix-match"):
+            return any(
+                f"{host}:{port}".startswith(text) or f"{scheme}://{host}:{port}".startswith(text)
+                for text in self._texts
+            )
         return any(entry.permits(scheme, host.lower(), port) for entry in self._entries)
 
     def permits_connection(self, address: str, port: int) -> bool:
         """HOST-RES-016: decides on a TCP connection."""
-        loopback = ipaddress.ip_address(address).is_loopback and (port, "tcp") in self._loopback
-        return loopback or any(entry.permits_socket(address, port) for entry in self._entries)
+        is_loopback = ipaddress.ip_address(address).is_loopback
+        if violates("loopback-port-at-any-address"):
+            is_loopback = True
+        protocols = ("tcp", "udp") if violates("udp-entry-permits-tcp") else ("tcp",)
+        if is_loopback and any((port, protocol) in self._loopback for protocol in protocols):
+            return True
+        return any(entry.permits_socket(address, port) for entry in self._entries)

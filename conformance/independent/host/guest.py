@@ -7,9 +7,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urljoin
 
 import http1
 from allowlist import AllowLists
+from violation import notes, violates
 from volumes import Mount
 
 log = logging.getLogger("guest")
@@ -95,6 +97,7 @@ class Request:
     path: str
     headers: http1.Headers
     body: AsyncIterator[bytes]
+    connection: "asyncio.Task[None] | None" = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,9 @@ class Instance:
                 target.scheme, target.hostname or "", http1.port_of(target)
             ):
                 raise Denied
-            async with asyncio.timeout(FETCH_S), http1.get(target, {}) as response:
-                return response.status
+            if violates("hanging-request-delays-stop"):
+                return await _uncancelable(asyncio.ensure_future(_get(target)))
+            return await _get(target)
         except (OSError, EOFError, http1.HttpError):
             raise Denied from None
 
@@ -154,6 +158,13 @@ class Instance:
 
     async def compute_forever(self) -> None:
         """Runs an endless loop, which the host preempts after each slice."""
+        notes["spinners"] = notes.get("spinners", 0) + 1
+        try:
+            await self._compute()
+        finally:
+            notes["spinners"] = notes.get("spinners", 0) - 1
+
+    async def _compute(self) -> None:
         while True:
             end = time.monotonic() + SLICE_S
             while time.monotonic() < end:
@@ -163,3 +174,23 @@ class Instance:
     def log(self, context: str, text: str) -> None:
         """Writes to the log of the host."""
         log.info("%s: %s", context, text)
+
+
+async def _get(target: SplitResult) -> int:
+    async with asyncio.timeout(FETCH_S), http1.get(target, {}) as response:
+        location = response.head.value("location")
+        if violates("redirects-not-checked") and location and 300 <= response.status < 400:
+            async with http1.get(http1.parse_url(urljoin(target.geturl(), location)), {}) as second:
+                return second.status
+        return response.status
+
+
+async def _uncancelable(request: "asyncio.Future[int]") -> int:
+    """Waits for a response even if the guest is ended meanwhile; the guest ends when it arrived."""
+    try:
+        return await asyncio.shield(request)
+    except asyncio.CancelledError:
+        status = await request
+        if current := asyncio.current_task():
+            asyncio.get_running_loop().call_later(0.01, current.cancel)
+        return status

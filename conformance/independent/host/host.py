@@ -5,7 +5,6 @@ import asyncio
 import logging
 import os
 import re
-import secrets
 import signal
 import socket
 import sys
@@ -13,20 +12,15 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from commands import Commands
-from heartbeat import Heartbeat, HeartbeatTimer
 from images import ImageStore
 from ingress import Ingress
-from nats import NatsClient
 from routes import Routes
+from session import Session
 from table import Table
+from violation import UnknownViolation, activate, violates
 from workload import Environment
 
 log = logging.getLogger("host")
-
-UNSUBSCRIBE_S = 0.8  # HOST-DOWN-001 allows 1 s
-STOP_S = 5.0  # workloads at shutdown
-DRAIN_S = 2.0  # replies at shutdown
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -45,11 +39,19 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--host-path-root", action="append", default=[], type=Path, metavar="DIR",
         help="directory below which host paths are permitted; repeatable [default: none]",
     )  # fmt: skip
+    parser.add_argument(
+        "--violation", metavar="ID", help="violation of ../host-violations.toml that this process contains"
+    )
     options = parser.parse_args(arguments)
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", options.id, re.ASCII):
         parser.error("--id must consist of A-Z a-z 0-9 _ -")
     if options.http_addr and not re.fullmatch(r"[^:]+:[0-9]{1,5}|\[[^\]]+\]:[0-9]{1,5}", options.http_addr):
         parser.error("--http-addr must be ADDR:PORT")
+    if options.violation:
+        try:
+            activate(options.violation)
+        except UnknownViolation as error:
+            parser.error(f"--violation: {error}")
     return options
 
 
@@ -61,63 +63,51 @@ class Host:
         self._options = options
         self._routes = Routes()
         self._images = ImageStore(frozenset(options.plain_http_registry))
-        environment = Environment(self._images, self._routes, directory, options.host_path_root)
-        self._table = Table(environment)
+        self._environment = Environment(self._images, self._routes, directory, options.host_path_root)
+        self._table = Table(self._environment)
         self._ingress = Ingress(self._routes)
         self._signals = 0
-        self._ended = asyncio.Event()
+        self._failed = False
+        self._ended: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Runs until a signal arrives."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_signal, number)
         hostname = socket.gethostname()
         if self._options.http_addr:
             address, _, port = self._options.http_addr.rpartition(":")
             address = address.strip("[]")
             await self._ingress.listen(address, int(port))
             hostname = hostname if address in ("0.0.0.0", "::") else address  # noqa: S104 - compared only
-        await self._serve(hostname)
+        if violates("hostname-includes-port"):
+            hostname += f":{self._ingress.port}"
+        await Session(self._options, self._table, self._environment, hostname, self._ingress.port).run(
+            self._ended
+        )
         self._ingress.close()
+        await self._ingress.close_connections()
         self._images.close()
 
-    async def _serve(self, hostname: str) -> None:
-        constant = {
-            "id": self._options.id,
-            "hostname": hostname,
-            "friendlyName": f"stand-in-{secrets.token_hex(8)}",
-            "labels": {"hostgroup": "default"},
-            "httpPort": self._ingress.port,
-            "environment": self._options.environment,
-        }
-        heartbeat = Heartbeat(constant, self._table)
-        subject = f"runtime.operator.heartbeat.{self._options.id}"
-        prefix = f"runtime.host.{self._options.id}."
-        commands = Commands(prefix, self._table, heartbeat.encode)
-        timer = HeartbeatTimer(lambda: client.publish(subject, heartbeat.encode()))
-        client = NatsClient(
-            self._options.nats, self._options.id, f"{prefix}>", commands.receive, timer.start, timer.stop
-        )
-        commands.client = client
-        connection = asyncio.create_task(client.run())
-        await self._ended.wait()
-        # shutdown.md: the subscription ends first, so that callers get "no responders" at once
-        timer.stop()
-        commands.closing = True
-        await client.unsubscribe(UNSUBSCRIBE_S)
-        await self._table.stop_all(STOP_S)
-        await commands.drain(DRAIN_S)
-        await client.flush(DRAIN_S)
-        client.close()
-        connection.cancel()
+    def exit_code(self) -> int:
+        """Returns the exit code after a shutdown."""
+        return int(self._failed)
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:
             os._exit(1)  # shutdown.md: a second signal ends the host immediately
         log.info("shutting down")
-        self._ended.set()
+        self._failed = violates("exit-1-after-failed-workload") and self._table.has_error()
+        self._ended.set_result(number)
+
+
+async def run(options: argparse.Namespace, directory: Path) -> int:
+    """Runs the host until a signal arrives."""
+    host = Host(options, directory)
+    await host.run()
+    return host.exit_code()
 
 
 def main() -> int:
@@ -126,11 +116,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         with tempfile.TemporaryDirectory(prefix="stand-in-host-", dir=options.dir) as directory:
-            asyncio.run(Host(options, Path(directory)).run())
+            return asyncio.run(run(options, Path(directory)))
     except OSError as error:
         log.error("cannot run the host: %s", error)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
-from reference import Reference
+from reference import InvalidReference, Reference, parse_reference
 from registry import Credentials, Pull, PullFailed
 from schema import ENUMS
+from violation import note_now, notes, violates, within
 
 PULL_S = 30.0  # HOST-IMG-007: one deadline for all requests of a pull
 MAX_CACHE_BYTES = 256 * 1024 * 1024  # content; the oldest is evicted, running guests keep their own copy
@@ -15,6 +17,7 @@ MAX_CACHED_REFERENCES = 10_000  # entries from references to digests
 MAX_PULLS = 256  # concurrent downloads; more wait for their turn within their deadline
 
 ALWAYS = ENUMS["ImagePullPolicy"].index("IMAGE_PULL_POLICY_ALWAYS")
+IF_NOT_PRESENT = ENUMS["ImagePullPolicy"].index("IMAGE_PULL_POLICY_IF_NOT_PRESENT")
 NEVER = ENUMS["ImagePullPolicy"].index("IMAGE_PULL_POLICY_NEVER")
 
 
@@ -28,7 +31,7 @@ class ImageStore:
         # by repository and digest: a repository proves that it has content before the host runs it
         self._content: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._bytes = 0
-        self._downloads: dict[tuple[object, ...], asyncio.Task[Any]] = {}
+        self._downloads: dict[tuple[object, ...], asyncio.Task[bytes]] = {}
         self._slots = asyncio.Semaphore(MAX_PULLS)
 
     async def get(self, reference: Reference, credentials: Credentials | None, policy: int) -> bytes:
@@ -37,12 +40,35 @@ class ImageStore:
         if policy == NEVER:  # HOST-IMG-013
             if cached is None:
                 raise PullFailed("the host does not have the image, and the pull policy is NEVER")
+            if violates("never-checks-credentials") and credentials:
+                await Pull(reference, credentials, self._plain_http).probe()
             return cached
-        if cached is not None and policy != ALWAYS:
+        if cached is not None and policy != ALWAYS and not self._is_expired(reference):
             return cached
-        if policy == ALWAYS:  # HOST-IMG-011: each start asks; only the content is shared
-            return await self._shared((object(),), lambda: self._pull(reference, credentials))
-        return await self._shared((str(reference), credentials), lambda: self._pull(reference, credentials))
+        if violates("always-asks-every-10-s") and cached is not None and within(("resolved", reference), 10):
+            return cached
+        try:
+            if policy == ALWAYS:  # HOST-IMG-011: each start asks; only the content is shared
+                content = await self._shared((object(),), lambda: self._pull(reference, credentials))
+            else:
+                key = (str(reference), credentials)
+                content = await self._shared(key, lambda: self._pull(reference, credentials))
+        except PullFailed as error:
+            if violates("always-falls-back-to-cache") and cached is not None and error.is_unreachable:
+                return cached
+            raise
+        if violates("always-runs-old-code"):
+            return bytes(notes.setdefault(("first content", str(reference)), content))
+        return content
+
+    def _is_expired(self, reference: Reference) -> bool:
+        return violates("cache-expires-in-use") and not within(("resolved", reference), 6)
+
+    def evict(self, images: list[str]) -> None:
+        """Removes images from the cache, for a violation."""
+        for text in images:
+            with suppress(InvalidReference):
+                self._digests.pop(str(parse_reference(text)), None)
 
     async def _shared(self, key: tuple[object, ...], work: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
         """HOST-IMG-010, HOST-IMG-019: joins a download in progress; a canceled waiter does not end it."""
@@ -51,6 +77,14 @@ class ImageStore:
             task = asyncio.create_task(self._limited(work()))
             self._downloads[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
+        if violates("stop-cancels-shared-pull"):
+            try:
+                return await task
+            except asyncio.CancelledError:
+                current = asyncio.current_task()
+                if current and current.cancelling():
+                    raise
+                raise PullFailed("the download was canceled") from None
         return await asyncio.shield(task)
 
     async def _limited(self, work: Coroutine[Any, Any, bytes]) -> bytes:
@@ -66,13 +100,34 @@ class ImageStore:
             done.exception()  # all waiters may have been canceled
 
     async def _pull(self, reference: Reference, credentials: Credentials | None) -> bytes:
+        if violates("failed-pull-blocks-registry") and within(("failed", reference.registry), 10):
+            raise PullFailed("a recent pull from the registry failed")
+        if violates("missing-tag-remembered") and within(("missing", reference), 30):
+            raise PullFailed("the registry responds with 404")
+        try:
+            return await self._pull_from_registry(reference, credentials)
+        except PullFailed as error:
+            note_now(("failed", reference.registry))
+            if "404" in str(error):
+                note_now(("missing", reference))
+            older = notes.get(("login", reference.registry))
+            if violates("rejected-login-uses-older-login") and credentials and older not in (None, credentials):
+                return await self._pull_from_registry(reference, older)
+            raise
+
+    async def _pull_from_registry(self, reference: Reference, credentials: Credentials | None) -> bytes:
         async with self._slots:
             pull = Pull(reference, credentials, self._plain_http)
             layer = await pull.manifest()
             content = self._content.get((reference.repository, layer.digest))
+            if content is None and violates("bad-content-cached"):
+                content = cast("bytes | None", notes.get(("bad content", layer.digest)))
             if content is None:
                 key = (reference.repository, layer.digest, credentials)
                 content = await self._shared(key, lambda: pull.blob(layer))
+        note_now(("resolved", reference))
+        if credentials:
+            notes["login", reference.registry] = credentials
         self._store(reference, layer.digest, content)
         return content
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from codec import Message
+from violation import violates
 
 # Packages whose interfaces need no declaration; None stands for all interfaces of the package.
 BASELINE: dict[str, frozenset[str] | None] = {
@@ -65,11 +66,16 @@ def in_baseline(interface: Interface) -> bool:
 def covers(declarations: Iterable[Message], interface: Interface) -> bool:
     """Tells whether one of the declarations contains the interface."""
     return any(
-        (declared["namespace"], declared["package"]) == (interface.namespace, interface.package)
-        and interface.name in declared["interfaces"]
+        (declared["namespace"] == interface.namespace or violates("namespace-not-compared"))
+        and declared["package"] == interface.package
+        and (interface.name in declared["interfaces"] or _covers_all(declared))
         and compatible(declared.get("version", ""), interface.version)
         for declared in declarations
     )
+
+
+def _covers_all(declared: Message) -> bool:
+    return violates("empty-declaration-covers-all") and not declared["interfaces"]
 
 
 def compatible(left: str, right: str) -> bool:

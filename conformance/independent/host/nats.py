@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from violation import violates
+
 log = logging.getLogger("nats")
 
 CONNECT_S = 3.0  # one attempt; a peer expects the host within 10 s of the broker's return
@@ -21,6 +23,7 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024  # a broker that does not read is disconnect
 DEFAULT_MAX_PAYLOAD = 1024 * 1024
 
 HEADER_LINE = "NATS/1.0\r\n"
+FOREIGN_SUBSCRIPTION = "1000"  # id of the subscription of a violation
 
 
 class ProtocolError(Exception):
@@ -34,16 +37,17 @@ class Request:
     subject: str
     reply: str
     payload: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class NatsClient:
-    """One connection at a time; calls `on_connect` whenever the subscription is in effect."""
+    """One connection at a time; calls `on_connect` whenever the subscription to `{prefix}>` is in effect."""
 
     def __init__(
         self,
         url: str,
         name: str,
-        subject: str,
+        prefix: str,
         on_message: Callable[[Request], None],
         on_connect: Callable[[], None],
         on_disconnect: Callable[[], None],
@@ -58,11 +62,14 @@ class NatsClient:
         elif parts.username is not None:
             self._credentials = {"user": unquote(parts.username), "pass": unquote(parts.password or "")}
         self._name = name
-        self._subject = subject
+        self._prefix = prefix
+        self._subscriptions: list[str] = []
         self._on_message, self._on_connect, self._on_disconnect = on_message, on_connect, on_disconnect
         self._writer: asyncio.StreamWriter | None = None
         self._pongs: list[asyncio.Future[None]] = []
         self._closed = False
+        self._connections = 0
+        self._backoff_s = 1.0
         self.connected = asyncio.Event()
         self.max_payload = DEFAULT_MAX_PAYLOAD
 
@@ -74,8 +81,11 @@ class NatsClient:
             except (OSError, EOFError, ValueError, ProtocolError, asyncio.LimitOverrunError) as error:
                 if not self._closed:
                     log.warning("no connection to the broker: %s", error or type(error).__name__)
+            delay = random.uniform(*RETRY_S)  # noqa: S311 - jitter
+            if violates("backoff-never-reset"):
+                delay, self._backoff_s = self._backoff_s, self._backoff_s * 2
             if not self._closed:
-                await asyncio.sleep(random.uniform(*RETRY_S))  # noqa: S311 - jitter
+                await asyncio.sleep(delay)
 
     async def _session(self) -> None:
         async with asyncio.timeout(CONNECT_S):
@@ -97,6 +107,23 @@ class NatsClient:
             handshake.reschedule(None)
             self.connected.set()
             self._on_connect()
+            if violates("stop-subscribed-after-heartbeat"):
+                asyncio.get_running_loop().call_later(0.5, self._subscribe, ("workload.stop",))
+            if violates("two-heartbeats-on-reconnect") and self._connections > 1:
+                asyncio.get_running_loop().call_later(0.1, self._subscribe_and_announce)
+
+    def _subscribe_and_announce(self) -> None:
+        self._subscribe()
+        self._on_connect()
+
+    def _subscribe(self, commands: tuple[str, ...] = (">",)) -> None:
+        for number, command in enumerate(commands):
+            self._write(f"SUB {self._prefix}{command} {number + 1 + len(self._subscriptions)}\r\n".encode())
+        self._subscriptions.extend(commands)
+
+    def listen_to_all(self, command: str) -> None:
+        """Subscribes to a command for all hosts; its messages are ignored."""
+        self._write(f"SUB runtime.host.*.{command} {FOREIGN_SUBSCRIPTION}\r\n".encode())
 
     def _leave(self) -> None:
         self._writer = None
@@ -128,11 +155,23 @@ class NatsClient:
                 **self._credentials,
             }
             self._write(f"CONNECT {json.dumps(options)}\r\n".encode())
-            self._write(f"SUB {self._subject} 1\r\n".encode())
+            self._begin_subscriptions()
         except BaseException:
             writer.close()
             raise
         return reader, writer
+
+    def _begin_subscriptions(self) -> None:
+        self._connections += 1
+        self._subscriptions.clear()
+        if violates("second-outage-not-subscribed") and self._connections > 2:
+            return
+        if violates("two-heartbeats-on-reconnect") and self._connections > 1:
+            return
+        if violates("stop-subscribed-after-heartbeat"):
+            self._subscribe(("heartbeat", "workload.start", "workload.status"))
+        else:
+            self._subscribe()
 
     def _read_info(self, line: str) -> dict[str, object]:
         info = json.loads(line.removeprefix("INFO "))
@@ -149,7 +188,10 @@ class NatsClient:
             verb, _, rest = line.partition(" ")
             match verb.upper():
                 case "MSG" | "HMSG":
-                    self._on_message(await _read_message(reader, verb.upper(), rest.split()))
+                    fields = rest.split()
+                    request = await _read_message(reader, verb.upper(), fields)
+                    if fields[1] != FOREIGN_SUBSCRIPTION:
+                        self._on_message(request)
                 case "PING":
                     self._write(b"PONG\r\n")
                 case "PONG":
@@ -198,6 +240,10 @@ class NatsClient:
         else:
             self._write(f"PUB {subject} {len(payload)}\r\n".encode() + payload + b"\r\n")
 
+    def publish_request(self, subject: str, reply: str, payload: bytes) -> None:
+        """Sends a message with a reply subject, for a violation."""
+        self._write(f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n")
+
     async def flush(self, seconds: float) -> None:
         """Waits until the broker has processed everything sent before, or the time has passed."""
         if self.connected.is_set():
@@ -205,7 +251,8 @@ class NatsClient:
 
     async def unsubscribe(self, seconds: float) -> None:
         """Ends the subscription; messages that the broker sent before have arrived on return."""
-        self._write(b"UNSUB 1\r\n")
+        for number in range(len(self._subscriptions)):
+            self._write(f"UNSUB {number + 1}\r\n".encode())
         await self.flush(seconds)
 
     def close(self) -> None:
@@ -231,7 +278,7 @@ async def _read_line(reader: asyncio.StreamReader) -> str:
 
 
 async def _read_message(reader: asyncio.StreamReader, verb: str, fields: list[str]) -> Request:
-    """Reads the payload of MSG or HMSG; HOST-WIRE-017: headers are skipped."""
+    """Reads the payload and the headers of MSG or HMSG."""
     sizes = 1 if verb == "MSG" else 2
     if len(fields) not in (2 + sizes, 3 + sizes):
         raise ProtocolError(f"malformed {verb}")
@@ -241,4 +288,10 @@ async def _read_message(reader: asyncio.StreamReader, verb: str, fields: list[st
         raise ProtocolError(f"malformed {verb}")
     data = await reader.readexactly(total + 2)
     reply = fields[2] if len(fields) == 3 + sizes else ""
-    return Request(fields[0], reply, data[header_bytes:total])
+    return Request(fields[0], reply, data[header_bytes:total], _read_headers(data[:header_bytes]))
+
+
+def _read_headers(block: bytes) -> tuple[tuple[str, str], ...]:
+    """Returns the headers; HOST-WIRE-017: a conforming host ignores them."""
+    lines = block.decode("utf-8", "replace").split("\r\n")[1:]
+    return tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines) if name)

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from violation import violates
+
 MAX_REFERENCE_BYTES = 1024  # a registry, a name of 255 characters, a tag and a digest
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -37,6 +39,8 @@ class Reference:
     @property
     def repository(self) -> str:
         """Returns the registry and the name."""
+        if violates("cache-ignores-registry"):
+            return self.name
         return f"{self.registry}/{self.name}"
 
     def __str__(self) -> str:
@@ -46,12 +50,18 @@ class Reference:
 
 def parse_reference(text: str) -> Reference:
     """Parses a reference; one without a registry refers to Docker Hub, one without a version to `latest`."""
+    if violates("reference-trimmed"):
+        text = text.strip()
     if not text:
         raise InvalidReference("the image reference is empty")
     match = _REFERENCE.fullmatch(text) if len(text) <= MAX_REFERENCE_BYTES else None
     if match is None:
         raise InvalidReference("the image reference is malformed")
     registry, name = match["registry"] or "", match["name"]
+    if violates("registry-port-taken-as-tag") and match["port"] and not (match["tag"] or match["digest"]):
+        raise InvalidReference("the tag in the image reference is malformed")
+    if violates("two-path-segments-only") and name.count("/") > 1:
+        raise InvalidReference("the image reference is malformed")
     if registry and "." not in registry and ":" not in registry and registry != "localhost":
         registry, name = "", f"{registry}/{name}"
         if name != name.lower():
@@ -60,4 +70,9 @@ def parse_reference(text: str) -> Reference:
         raise InvalidReference("the port in the image reference is outside 1 to 65535")
     if not registry:
         registry, name = "docker.io", name if "/" in name else f"library/{name}"
-    return Reference(registry, name, match["digest"] or match["tag"] or "latest")
+    tag = match["tag"] or ""
+    if violates("tag-lower-cased"):
+        tag = tag.lower()
+    if violates("tag-preferred-to-digest") and tag:
+        return Reference(registry, name, tag)
+    return Reference(registry, name, match["digest"] or tag or "latest")

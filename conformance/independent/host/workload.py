@@ -1,38 +1,37 @@
-"""One workload: its start, the runs of its service, its requests, and its end."""
+"""One workload: its state, its requests, and its end."""
 
 import asyncio
 import logging
-import random
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import routes
-from allowlist import AllowLists, InvalidEntry
 from codec import Message
-from guest import DEFAULT_MEMORY_MIB, Grants, GuestExit, GuestFailed, Instance, Request, Response, Trap
+from guest import Instance, Request, Response, Trap
 from images import ImageStore
-from interfaces import OFFERS, covers, in_baseline
-from program import NotRunnable, Program, parse_program
-from reference import InvalidReference, parse_reference
-from registry import Credentials, PullFailed
-from volumes import VolumeRefused, Volumes
+from linking import Linker, Part, StartFailed
+from service import FAILED, ServiceRuns
+from violation import count, note_now, notes, violates, within
+from volumes import Volumes
 
 log = logging.getLogger("workload")
 
-BUDGET_RESET_S = 60.0  # HOST-SVC-013
-FIRST_DELAY_S = 0.1  # HOST-SVC-011
-LONGEST_DELAY_S = 30.0
 MAX_CONCURRENT_REQUESTS = 256  # of one workload; beyond it, a request gets 503
 
 STARTING, RUNNING, COMPLETED, STOPPING, ERROR, NOT_FOUND = range(1, 7)
 
 
-class StartFailed(Exception):  # noqa: N818 - an outcome of a valid request
-    """A workload that the host cannot run; the text is the message of the status."""
+def _no_event(_event: str, _workload: "Workload") -> None:
+    pass
 
 
-@dataclass(frozen=True)
+def _no_peers() -> "Iterable[Workload]":
+    return ()
+
+
+@dataclass
 class Environment:
     """Parts of the host that all workloads share."""
 
@@ -40,14 +39,9 @@ class Environment:
     routes: routes.Routes
     directory: Path
     host_paths: list[Path]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A component or the service, with its code and its grants."""
-
-    program: Program
-    grants: Grants
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    on_event: Callable[[str, "Workload"], None] = _no_event
+    peers: "Callable[[], Iterable[Workload]]" = _no_peers
 
 
 class Workload:
@@ -56,191 +50,116 @@ class Workload:
     def __init__(self, workload_id: str, spec: Message, environment: Environment) -> None:
         """Claims nothing yet; `begin` starts the work."""
         self.id = workload_id
+        self.spec = spec
         self.state = STARTING
         self.message = "starting"
         self.ran_guest_code = False
         self.settled = asyncio.Event()  # the start has an outcome, or was canceled
         self.counted = False
         self.component_count = 0
-        self._spec = spec
+        self.failures = 0  # consecutive failed runs of the service
+        self.restarts = 0
+        self.attempt = 1  # starts of the id without a stop
+        self.first_reason = ""
+        self.began_at = time.monotonic()
+        self.ended_at = 0.0
+        self.run_began_at = 0.0
+        self.completion_was_reported = False
+        self.is_forgotten_on_failure = False
+        self.on_running: Callable[[], object] = lambda: None
+        self.ending: asyncio.Task[None] | None = None
+        self.images: list[str] = []
+        self.volumes = Volumes(environment.directory, environment.host_paths, workload_id)
         self._environment = environment
-        self._volumes = Volumes(environment.directory, environment.host_paths)
-        self._buckets: dict[str, dict[str, bytes]] = {}
         self._hosts: list[str] = []
         self._handler: Part | None = None
         self._requests: set[asyncio.Task[Response]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
         self._life: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Starts the workload in the background."""
-        self._life = asyncio.create_task(self._live())
+    def begin(self, after: asyncio.Task[None] | None) -> None:
+        """Starts the workload in the background, after the end of an earlier workload."""
+        if after:
+            self.settled.set()
+        self._life = asyncio.create_task(self._live(after))
 
-    async def _live(self) -> None:
+    async def _live(self, after: asyncio.Task[None] | None) -> None:
         try:
+            if after:
+                await asyncio.wait({after})
+            if violates("failed-starts-keep-slots") and notes.get("failed starts", 0) >= 8:
+                await asyncio.Event().wait()
             service = await self._start()
             if service:
-                await self._run_service(service)
+                await ServiceRuns(self, service, self._environment.connected).run()
+            elif violates("empty-workload-completes") and self.is_empty():
+                await asyncio.sleep(1)
+                self.finish(COMPLETED, "completed")
         except StartFailed as failure:
-            self._finish(ERROR, str(failure))
+            count("failed starts")
+            self.finish(ERROR, str(failure))
         except Exception:  # a defect of the host ends one workload, not the host
             log.exception("cannot run workload")
-            self._finish(ERROR, "internal error of the host")
+            self.finish(ERROR, "internal error of the host")
 
-    def _finish(self, state: int, message: str) -> None:
+    def finish(self, state: int, message: str) -> None:
         """Releases everything; the id and its outcome stay."""
-        self._release()
+        keeps_aliases = violates("aliases-kept-after-completed") and state == COMPLETED
+        self._release(self._hosts[:1] if keeps_aliases else self._hosts)
         self.state, self.message = state, message
+        self.ended_at = time.monotonic()
         self.settled.set()
+        if state == COMPLETED:
+            self._environment.on_event("completed", self)
 
-    def _release(self) -> None:
+    def _release(self, hosts: list[str]) -> None:
         self.counted = False
-        self._environment.routes.remove(self._hosts, self.handle)
+        self._environment.routes.remove(hosts, self.handle)
         for task in self._requests:
             task.cancel()
-        self._volumes.close()
-        self._handler = None
+        self.volumes.close()
+        if hosts == self._hosts:
+            self._hosts = []
+            if not violates("connection-keeps-route"):
+                self._handler = None
 
     async def _start(self) -> Part | None:
         """Fetches and links all parts and activates the routes; returns the service."""
-        world = self._spec["witWorld"] or {"components": [], "hostInterfaces": []}
-        specs = [(_label("component", item), item) for item in world["components"]]
-        service_spec = self._spec["service"]
-        if service_spec:
-            specs.append((_label("service", service_spec), service_spec))
-        try:
-            self._volumes.create(self._spec["volumes"])
-        except VolumeRefused as error:
-            raise StartFailed(str(error)) from error
-        grants = [self._grant(label, spec["localResources"]) for label, spec in specs]
-        programs = await self._fetch(specs)
-        for (label, _), program in zip(specs, programs, strict=True):
-            _check_imports(label, program, world["hostInterfaces"])
-        parts = [Part(program, grant) for program, grant in zip(programs, grants, strict=True)]
-        if service_spec and parts[-1].program.run is None:  # HOST-SVC-015
-            raise StartFailed(f"{specs[-1][0]} has no entry point wasi:cli/run")
-        self._route(parts, world["hostInterfaces"])
-        self.component_count = len(world["components"])
+        linker = Linker(self.spec, self._environment.images, self.volumes, self._first_image_fetched)
+        linked = await linker.link(self._environment.peers())
+        self._hosts, self._handler = linked.hosts, linked.handler
+        self.images = linked.images
+        self.component_count = linked.component_count
         self.counted = True
+        self.run_began_at = time.monotonic()
         self.state, self.message = RUNNING, "running"
         self._environment.routes.add(self._hosts, self.handle)
-        if not service_spec:
+        self.on_running()
+        self._environment.on_event("running", self)
+        if linked.service is None:
             self.settled.set()
-            return None
-        return parts[-1]
+        return linked.service
 
-    def _grant(self, label: str, resources: Message | None) -> Grants:
-        if resources is None:
-            return Grants({}, {}, self._buckets, [], AllowLists([], [], []), DEFAULT_MEMORY_MIB)
-        try:
-            allow_lists = AllowLists(
-                resources["allowedHosts"],
-                resources["allowedIpNameLookups"],
-                resources["allowedHostLoopbackPorts"],
-            )
-            mounts = self._volumes.mounts(resources["volumeMounts"])
-        except (InvalidEntry, VolumeRefused) as error:
-            raise StartFailed(f"{label}: {error}") from error
-        limit = resources["memoryLimitMb"]
-        return Grants(
-            resources["environment"],
-            resources["config"],
-            self._buckets,
-            mounts,
-            allow_lists,
-            limit if limit > 0 else DEFAULT_MEMORY_MIB,
-        )
-
-    async def _fetch(self, specs: list[tuple[str, Message]]) -> list[Program]:
-        """Fetches all images concurrently, so that they share the time of one."""
-        fetches = [asyncio.create_task(self._fetch_one(label, spec)) for label, spec in specs]
-        try:
-            return list(await asyncio.gather(*fetches))
-        finally:
-            for fetch in fetches:
-                fetch.cancel()
-
-    async def _fetch_one(self, label: str, spec: Message) -> Program:
-        secret = spec["imagePullSecret"]
-        credentials = None
-        if secret and (secret["username"] or secret["password"]):
-            credentials = Credentials(secret["username"], secret["password"])
-        try:
-            reference = parse_reference(spec["image"])
-            content = await self._environment.images.get(reference, credentials, spec["imagePullPolicy"])
-            return parse_program(content)
-        except (InvalidReference, PullFailed, NotRunnable) as error:
-            raise StartFailed(f"{label}: {error}") from error
-
-    def _route(self, parts: list[Part], declarations: list[Message]) -> None:
-        """Selects the first part that exports a declared HTTP handler."""
-        for part in parts:
-            interface = part.program.handler_interface()
-            declared = [item for item in declarations if routes.declares_handler(item)]
-            if interface is None or not covers(declared, interface):  # HOST-HTTP-012
-                continue
-            hosts = routes.declared_hosts(declared)
-            if hosts is None:  # HOST-HTTP-007
-                raise StartFailed("the declaration of wasi:http has no valid host name in its config")
-            self._hosts, self._handler = hosts, part
-            return
-
-    async def _run_service(self, service: Part) -> None:
-        """Runs the service until it succeeds or has no restarts left."""
-        allowed = self._spec["service"]["maxRestarts"]
-        failures = 0
-        total = 0
-        while True:
-            began = time.monotonic()
-            reason = await self._run_once(service)
-            if reason is None:
-                self._finish(COMPLETED, "the service completed")
-                return
-            if time.monotonic() - began >= BUDGET_RESET_S:
-                failures = 0
-            failures += 1
-            total += 1
-            if failures > allowed:
-                self._finish(ERROR, f"failed {total} times, no restarts left: {reason}")
-                return
-            delay = min(FIRST_DELAY_S * 2 ** min(failures - 1, 16), LONGEST_DELAY_S)
-            delay *= random.uniform(0.5, 1.5)  # noqa: S311 - jitter
-            self.state = STARTING  # HOST-SVC-008
-            self.message = f"restart {failures} of {allowed} in {delay * 1000:.0f} ms: {reason}"
-            self.settled.set()
-            for task in self._requests:  # HOST-SVC-020
-                task.cancel()
-            await asyncio.sleep(delay)
+    def _first_image_fetched(self) -> None:
+        if violates("running-after-first-image"):
             self.state, self.message = RUNNING, "running"
-
-    async def _run_once(self, service: Part) -> str | None:
-        """Returns the reason of a failure, or None after a success."""
-        self.ran_guest_code = True
-        try:
-            instance = Instance(service.grants)
-        except Trap as trap:
-            return f"trapped: {trap}"
-        try:
-            if service.program.run:
-                run = asyncio.ensure_future(service.program.run(instance))
-                self.settled.set()
-                await run
-        except Trap as trap:
-            return f"trapped: {trap}"
-        except GuestFailed as failure:
-            return str(failure)
-        except GuestExit as end:
-            return None if end.code == 0 else str(end)
-        finally:
-            instance.close()
-        return None
+            self.settled.set()
 
     async def handle(self, request: Request) -> Response:
         """Passes an HTTP request to the handler; each request gets a fresh instance."""
         part = self._handler
-        if part is None or self.state != RUNNING or len(self._requests) >= MAX_CONCURRENT_REQUESTS:
+        if violates("ingress-503-without-broker") and not self._environment.connected.is_set():
             raise routes.Unavailable
-        task = asyncio.create_task(_handle(part, request))
+        if violates("503-after-trap") and within(self, 2):
+            raise routes.Unavailable
+        if violates("negative-concurrency-blocks") and part and part.spec.get("maxConcurrency", 0) < 0:
+            raise routes.Unavailable
+        if part is None or not self._accepts() or len(self._requests) >= MAX_CONCURRENT_REQUESTS:
+            raise routes.Unavailable
+        if request.connection:
+            self._connections.add(request.connection)
+            request.connection.add_done_callback(self._connections.discard)
+        task = asyncio.create_task(self._call(part, request))
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
         try:
@@ -251,53 +170,108 @@ class Workload:
             raise routes.Unavailable
         return task.result()
 
+    def _accepts(self) -> bool:
+        if violates("connection-keeps-route"):
+            return True
+        if violates("aliases-kept-after-completed") and self.state == COMPLETED:
+            return True
+        return self.state == RUNNING
+
+    async def _call(self, part: Part, request: Request) -> Response:
+        if part.program.handler is None:
+            return Response(b"", 500)
+        try:
+            instance = Instance(part.grants)
+        except Trap:
+            return Response(b"the guest cannot be instantiated\n", 500)
+        try:
+            return await part.program.handler(instance, request)
+        except Trap:  # HOST-HTTP-008
+            note_now(self)
+            if violates("third-trap-ends-workload") and count(self.id) >= 3:
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self.finish, ERROR, "the handler trapped three times")
+            return Response(b"the guest trapped\n", 500)
+        finally:
+            instance.close()
+
+    def restart_components(self) -> None:
+        """HOST-SVC-020: ends all requests, and with them all instances."""
+        for task in self._requests:
+            task.cancel()
+
     def stop(self) -> asyncio.Task[None]:
         """Ends the workload in any state; the task ends when everything is released."""
-        if self._ending is None:
+        if self.ending is None:
+            cancels = not (violates("stopped-start-becomes-running") and not self.settled.is_set())
             self.state, self.message = STOPPING, "stopping"
             self.counted = False
-            self._ending = asyncio.create_task(self._end())
+            self._environment.on_event("stopped", self)
+            self.ending = asyncio.create_task(self._end(cancels=cancels))
             self.settled.set()
-        return self._ending
+        return self.ending
 
-    async def _end(self) -> None:
+    async def _end(self, *, cancels: bool) -> None:
+        if not cancels:
+            return
+        if violates("not-found-before-the-end") and self.has_service():
+            await asyncio.sleep(1.5)
         pending = {task for task in (self._life, *self._requests) if task and not task.done()}
         for task in pending:
             task.cancel()
         if pending:
             await asyncio.wait(pending)
-        self._release()
+        if violates("open-connection-delays-stop") and self._connections:
+            await asyncio.wait(self._connections)
+        if violates("stop-evicts-shared-image"):
+            self._environment.images.evict(self.images)
+        self._release(self._hosts)
         self.state, self.message = NOT_FOUND, ""
 
+    def fail_peers_of_same_name(self) -> None:
+        """Ends other workloads, for a violation."""
+        for peer in self._environment.peers():
+            if peer is not self and peer.counted and peer.spec["name"] == self.spec["name"]:
+                peer.fail("another workload trapped")
 
-async def _handle(part: Part, request: Request) -> Response:
-    if part.program.handler is None:
-        return Response(b"", 500)
-    try:
-        instance = Instance(part.grants)
-    except Trap:
-        return Response(b"the guest cannot be instantiated\n", 500)
-    try:
-        return await part.program.handler(instance, request)
-    except Trap:  # HOST-HTTP-008
-        return Response(b"the guest trapped\n", 500)
-    finally:
-        instance.close()
+    def fail(self, message: str) -> None:
+        """Ends the workload with ERROR, for a violation."""
+        if self._life:
+            self._life.cancel()
+        self.finish(FAILED, message)
 
+    def add_routes_of(self, spec: Message) -> None:
+        """Adds the host names of another start to the routes, for a violation."""
+        world = spec["witWorld"] or {"hostInterfaces": []}
+        declared = [item for item in world["hostInterfaces"] if routes.declares_handler(item)]
+        added = [host for host in routes.declared_hosts(declared) or [] if host not in self._hosts]
+        self._hosts = self._hosts + added
+        self._environment.routes.add(added, self.handle)
 
-def _label(kind: str, spec: Message) -> str:
-    """HOST-START-018: names the part and its image."""
-    name = f" {spec['name']}" if spec.get("name") else ""
-    return f"{kind}{name} ({spec['image'] or 'no image'})"
+    def report(self, *, is_status: bool) -> tuple[int, str]:
+        """Returns the state and the message for a reply."""
+        run_s = time.monotonic() - self.run_began_at
+        if self.state == RUNNING and self.has_service():
+            if violates("running-after-8-s") and run_s < 8:
+                return STARTING, "starting"
+            if violates("reply-before-table") and is_status and run_s < 0.7 and not self.restarts:
+                return STARTING, "starting"
+        if self.state == ERROR:
+            if violates("retry-keeps-first-reason") and is_status and self.first_reason:
+                return ERROR, self.first_reason
+            ended_s = time.monotonic() - self.ended_at
+            if violates("ended-message-dropped") and self.ran_guest_code and ended_s > 5:
+                return ERROR, ""
+        return self.state, self.message
 
+    def has_service(self) -> bool:
+        """Tells whether the workload has a service."""
+        return bool(self.spec["service"])
 
-def _check_imports(label: str, program: Program, declarations: list[Message]) -> None:
-    for interface in program.imports:
-        if in_baseline(interface):
-            continue
-        if not covers(declarations, interface):  # HOST-RES-008
-            raise StartFailed(
-                f"{label} imports {interface}, which the workload does not declare in hostInterfaces"
-            )
-        if not covers(OFFERS, interface):  # HOST-RES-009
-            raise StartFailed(f"{label} imports {interface}, which this host does not offer")
+    def is_empty(self) -> bool:
+        """Tells whether the workload has neither components nor a service."""
+        return not self.has_service() and not (self.spec["witWorld"] or {}).get("components")
+
+    def is_running(self, spec: Message) -> bool:
+        """Tells whether the workload runs with the same content."""
+        return self.state == RUNNING and self.spec == spec
