@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from violation import violates
+
 STATES = (
     "UNSPECIFIED",
     "STARTING",
@@ -19,6 +21,7 @@ STATES = (
     "NOT_FOUND",
 )
 HOST_ID = re.compile(r"[A-Za-z0-9_-]+")
+EXPORT_FIELDS = ("namespace", "package", "version", "interfaces", "config", "name")
 TIMESTAMP = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?([Zz]|[+-]\d{2}:\d{2})"
 )
@@ -55,12 +58,26 @@ class Heartbeat:
     labels: dict[str, str]
     environment: str
     process: str
-    offers: tuple[Interface, ...]
+    imports: tuple[Interface, ...]
+    exports: tuple[Interface, ...]
     http_port: int
     cpu_percent: float
     memory_total: int
     memory_free: int
     workloads: int
+
+
+def subject(host_id: str, command: str) -> str:
+    """Returns the subject of a command to a host."""
+    if violates("host-id-lowercased-in-subject"):
+        host_id = host_id.lower()
+    return f"runtime.host.{host_id}.{command}"
+
+
+def valid_host_id(host_id: str) -> bool:
+    if violates("non-ascii-host-id-accepted"):
+        return re.fullmatch(r"[\w-]+", host_id) is not None
+    return HOST_ID.fullmatch(host_id) is not None
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -76,25 +93,62 @@ def parse(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload.decode("utf-8"))
     except (ValueError, RecursionError) as error:
+        if isinstance(error, RecursionError) and violates("deep-heartbeat-ends-connection"):
+            raise
         raise Undecodable("the payload is not JSON") from error
     if not isinstance(value, dict):
         raise Undecodable("the payload is not an object")
     return value
 
 
-def decode_status(payload: bytes, workload_id: str) -> Status:
+def decode_status(payload: bytes, workload_id: str, command: str) -> Status:
     """Returns the status in the reply to a command about an id."""
-    status = _message(parse(payload), "workloadStatus")
+    try:
+        reply = parse(payload)
+    except Undecodable:
+        if command == "start" and violates("undecodable-start-reply-is-refusal"):
+            return Status("ERROR", "the reply is not valid JSON")
+        raise
+    status = _message(reply, "workloadStatus")
+    if violates("reads-first-field-of-reply"):
+        status = next(iter(reply.values()), None)
+        if not isinstance(status, dict):
+            raise Undecodable("the first field is not an object")
     if status is None:
         raise Undecodable("workloadStatus is missing")
-    if _text(status, "workloadId") not in ("", workload_id):
+    state = _status_state(status, command)
+    if _is_other_id(_text(status, "workloadId"), workload_id, command, state):
         raise Undecodable("the reply is about another id")
-    return Status(_state(_field(status, "workloadState")), _text(status, "message"))
+    return Status(state, _text(status, "message"))
+
+
+def _is_other_id(found: str, workload_id: str, command: str, state: str) -> bool:
+    if command == "status" and violates("reply-id-compared-ignoring-case"):
+        found, workload_id = found.lower(), workload_id.lower()
+    if violates("stop-reply-about-other-id-accepted") and command == "stop":
+        return state != "NOT_FOUND" and found not in ("", workload_id)
+    return found not in ("", workload_id)
+
+
+def _status_state(status: dict[str, Any], command: str) -> str:
+    value = _field(status, "workloadState")
+    if violates("proto-name-of-state-not-read"):
+        value = status.get("workloadState")
+    if command == "stop" and value == 6 and violates("state-number-in-stop-reply-not-read"):
+        raise Undecodable("the state is a number")
+    unspecified = command == "status" and value in ("WORKLOAD_STATE_UNSPECIFIED", 0)
+    if unspecified and violates("unspecified-state-is-a-failure"):
+        return "ERROR"
+    only_id = command == "start" and value is None and _text(status, "workloadId") != ""
+    if only_id and violates("start-reply-without-state-is-running"):
+        return "RUNNING"
+    return _state(value)
 
 
 def decode_heartbeat(payload: bytes) -> Heartbeat:
     """Returns the heartbeat in a payload, after a check of every field that the schema defines."""
     value = parse(payload)
+    _drop_on_purpose(value)
     for name in ("hostname", "version", "osArch", "osName", "osKernel"):
         _text(value, name)
     _integer(value, "componentCount", 64)
@@ -104,13 +158,39 @@ def decode_heartbeat(payload: bytes) -> Heartbeat:
         labels=_map(value, "labels"),
         environment=_text(value, "environment"),
         process=_timestamp(value, "startedAt"),
-        offers=_interfaces(value, "imports") + _interfaces(value, "exports"),
-        http_port=_integer(value, "httpPort", 32),
+        imports=_interfaces(value, "imports"),
+        exports=_interfaces(value, "exports"),
+        http_port=_http_port(value),
         cpu_percent=_float(value, "systemCpuUsage"),
         memory_total=_integer(value, "systemMemoryTotal", 64),
         memory_free=_integer(value, "systemMemoryFree", 64),
         workloads=_integer(value, "workloadCount", 64),
     )
+
+
+def _drop_on_purpose(value: dict[str, Any]) -> None:
+    if violates("numeric-memory-drops-heartbeat"):
+        for name in ("systemMemoryTotal", "systemMemoryFree", "workloadCount"):
+            if isinstance(_field(value, name), int):
+                raise Undecodable(f"{name} is a number")
+    if violates("null-imports-drop-heartbeat"):
+        for name in ("imports", "labels"):
+            if name in value and value[name] is None:
+                raise Undecodable(f"{name} is null")
+    if violates("unknown-field-in-export-drops-beat"):
+        for entry in _list(value, "exports", dict):
+            if not set(entry) <= set(EXPORT_FIELDS):
+                raise Undecodable("exports[] has an unknown field")
+
+
+def _http_port(value: dict[str, Any]) -> int:
+    port = _integer(value, "httpPort", 32)
+    written = _field(value, "httpPort")
+    if isinstance(written, str) and violates("http-port-as-text-is-unset"):
+        return 0
+    if port == 0 and written is not None and violates("http-port-zero-counts-as-set"):
+        return -1
+    return port
 
 
 def _field(message: dict[str, Any], name: str) -> Any:
@@ -210,6 +290,8 @@ def _timestamp(message: dict[str, Any], name: str) -> str:
     match = TIMESTAMP.fullmatch(text)
     if match is None:
         raise Undecodable(f"{name} is not a timestamp")
+    if violates("started-at-compared-as-text"):
+        return text
     day, clock, fraction, offset = match.groups()
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)

@@ -10,12 +10,15 @@ from typing import Any
 
 import manifests
 from manifests import Key
+from violation import violates
 
 LOG = logging.getLogger("intake")
 
 # A start of more than the broker's maximum payload, usually 1 MiB, cannot be sent anyway.
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_FILES = 20_000
+
+INVALID = {"invalid": True}
 
 Signature = tuple[int, int, int]
 
@@ -43,7 +46,13 @@ class Directory:
             self._files[name][0] == found[name] for name in names
         ):
             return None
-        self._files = {name: self._read(name, found[name]) for name in names}
+        files = {}
+        for name in names:
+            files[name] = self._read(name, found[name])
+            if files[name][2] == INVALID and violates("unfinished-file-blocks-later-files"):
+                files = {**self._files, **files}
+                break
+        self._files = files
         return {key: value for _, key, value in self._files.values() if key is not None}
 
     def _read(
@@ -55,19 +64,22 @@ class Directory:
         try:
             if signature[1] > MAX_FILE_BYTES:
                 raise ValueError("the file is too large")
-            manifest = json.loads((self.path / name).read_bytes())
+            content = (self.path / name).read_bytes()
+            manifest = json.loads(content)
             if not isinstance(manifest, dict):
                 raise ValueError("the file does not contain an object")  # noqa: TRY004
             key = manifests.key_of(manifest)
             if key.kind not in manifests.SCHEDULED_KINDS + manifests.REFERENCED_KINDS:
                 return signature, None, {}
+            if violates("reformatted-manifest-restarts"):
+                manifest["text"] = content.decode()
             return signature, key, manifest
         except (OSError, ValueError, RecursionError, manifests.Refused) as error:
             # The text of the error may contain a secret.
             LOG.warning("cannot read manifest %s: %s", name, type(error).__name__)
-            if previous is not None:
+            if previous is not None and not violates("half-written-file-stops-workload"):
                 return signature, previous[1], previous[2]
-            return signature, None, {}
+            return signature, None, INVALID
 
 
 def _signature(entry: os.DirEntry[str]) -> Signature:
@@ -75,4 +87,6 @@ def _signature(entry: os.DirEntry[str]) -> Signature:
         stat = entry.stat()
     except OSError:
         return (0, 0, 0)
+    if violates("change-in-same-second-missed"):
+        return (int(stat.st_mtime), stat.st_size, 0)
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codec import Status
+from violation import violates
 
 START_TIMEOUT_S = 60.0
 POLL_S = 2.5
@@ -55,9 +56,23 @@ class Incarnation:
     next_status: float = 0.0
     next_stop: float = 0.0
     running_since: float | None = None
+    # The code of the reply that refused the start.
+    refusal_code: str | None = None
+    # The following fields only have an effect in a violation.
+    retry_at_once: bool = False
+    unpolled: bool = False
+    stop_answered: bool = False
+    held: bool = False
+    start_at: float = 0.0
+    first_unreachable: float | None = None
+    adopted: bool = False
 
     @property
     def ready(self) -> bool:
+        if self.state == "STARTING" and violates("starting-after-running-stays-ready"):
+            return self.running_since is not None
+        if self.state == "STOPPING" and self.wanted and violates("stopping-status-stays-ready"):
+            return True
         return self.state in READY
 
     def next_command(self, now: float) -> tuple[str, float]:
@@ -67,10 +82,11 @@ class Incarnation:
         if not self.wanted:
             return self._next_stop(now)
         if not self.sent or self.repeat:
-            return "start", now
-        if self.pending_since is not None and now - self.pending_since >= START_TIMEOUT_S:
+            return ("start", now) if now >= self.start_at else ("wait", self.start_at)
+        timeout = 5.0 if violates("start-repeated-after-5-s") else START_TIMEOUT_S
+        if self.pending_since is not None and now - self.pending_since >= timeout:
             self._lose_reply(now)
-        if self.ended:
+        if self.ended or self.unpolled:
             return "wait", now + 3600.0
         if now >= self.next_status:
             return "status", now
@@ -80,7 +96,13 @@ class Incarnation:
         if not self.sent or self.undelivered:
             self.gone = True
             return "wait", now
+        if self.held:
+            return "wait", now + 0.2
         if now >= self.next_stop:
+            forgotten = self.stops >= 2 and not self.stop_answered
+            if forgotten and violates("unanswered-stop-sent-twice-only"):
+                self.gone = True
+                return "wait", now
             return "stop", now
         if self.state == "STOPPING" and self.stops and now >= self.next_status:
             return "status", now
@@ -100,7 +122,7 @@ class Incarnation:
                 self.trusted_seq = self.status_seq + 1
             self.stops += 1
             self.next_stop = now + RESEND_S
-            self.next_status = now + CONFIRM_S
+            self.next_status = now + self._status_interval()
         else:
             self.status_seq += 1
             self.next_status = now + self._status_interval()
@@ -108,14 +130,15 @@ class Incarnation:
 
     def _status_interval(self) -> float:
         if not self.wanted:
-            return CONFIRM_S
+            return 0.1 if violates("polls-stopping-id-every-100-ms") else CONFIRM_S
         if self.pending_since is not None:
             return PENDING_POLL_S
         return CLARIFY_S if self.unclear else POLL_S
 
     def unknown_after_restart(self) -> None:
         """Prepares an id from the store, whose start may or may not have arrived."""
-        self.sent, self.unclear = 1, not self.state
+        self.sent, self.unclear, self.adopted = 1, not self.state, True
+        self.unpolled = violates("adopted-ids-not-polled")
 
     def _lose_reply(self, now: float) -> None:
         self.pending_since, self.unclear = None, True
@@ -130,6 +153,8 @@ class Incarnation:
         """Interprets the outcome of a start."""
         if self.pending_since is None:
             return
+        if self._on_start_in_violation(kind, status, code, now):
+            return
         if kind == "no-responders" and self.sent == 1:
             self.pending_since = None
             self.undelivered = self.ended = self.gone = True
@@ -142,11 +167,55 @@ class Incarnation:
         else:
             self._settle()
             self._accept(status, now)
+            self.refusal_code = code
+
+    def _on_start_in_violation(
+        self, kind: str, status: Status | None, code: str | None, now: float
+    ) -> bool:
+        """Handles the outcome of a start in violation of the specification, or returns False."""
+        if kind == "no-responders" and violates("no-responders-retries-same-host"):
+            self.first_unreachable = self.first_unreachable or now
+            if now - self.first_unreachable < 20.0:
+                self.sent, self.pending_since, self.start_at = 0, None, now + 3.0
+                return True
+            self.sent = 1
+        if status is None:
+            return False
+        if status.state == "ERROR" and code == "409" and self.sent == 1:
+            if not violates("conflict-reply-shown-as-ready"):
+                return False
+            status = Status("RUNNING", "")
+        elif status.state == "ERROR" and self.sent > 1 and code != "409":
+            if not violates("uncoded-error-on-repeat-is-failure"):
+                return False
+        elif status.state == "COMPLETED" and violates("completed-in-start-reply-is-failure"):
+            status = Status("ERROR", "the workload has completed")
+        elif status.state == "RUNNING" and not self.wanted and self.stops:
+            if not violates("running-reply-ends-pending-stop"):
+                return False
+            self.gone = True
+        elif status.state == "ERROR" and violates("undecodable-start-reply-is-refusal"):
+            self.retry_at_once = status.message == "the reply is not valid JSON"
+        else:
+            return False
+        gone = self.gone
+        self._settle()
+        self._accept(status, now)
+        self.gone = self.gone or gone
+        return True
 
     def on_status(self, seq: int, status: Status | None, now: float) -> None:
         """Interprets the outcome of a status request."""
-        if status is None or self.gone:
+        if self.gone:
             return
+        if status is None:
+            self._on_missed_status()
+            return
+        if status.state == "ERROR" and self.wanted:
+            if not status.message and violates("error-without-message-ignored"):
+                return
+            if violates("message-of-later-error-not-shown"):
+                status = Status("ERROR", "")
         if not self.wanted:
             self._on_status_of_unwanted(seq, status, now)
             return
@@ -162,8 +231,17 @@ class Incarnation:
         self._settle()
         self._accept(status, now)
 
+    def _on_missed_status(self) -> None:
+        """Ignores an unanswered status request, which proves nothing."""
+        if self.wanted and violates("polling-ends-after-missed-reply"):
+            self.unpolled = True
+        if not self.wanted and self.state == "STOPPING" and violates("missed-status-ends-stop"):
+            self.gone = self.ended = True
+
     def _on_status_of_unwanted(self, seq: int, status: Status, now: float) -> None:
-        if status.state == "NOT_FOUND" and seq >= self.trusted_seq:
+        if status.state == "NOT_FOUND" and violates("not-found-by-status-repeats-stop"):
+            self.next_stop = min(self.next_stop, now + CONFIRM_S)
+        elif status.state == "NOT_FOUND" and seq >= self.trusted_seq:
             self.gone = self.ended = True
         elif status.state in ENDED:
             self.ended = True
@@ -174,12 +252,13 @@ class Incarnation:
         """Interprets the outcome of a stop."""
         if status is None or self.gone:
             return
+        self.stop_answered = True
         if status.state == "NOT_FOUND":
             self.gone = self.ended = True
         elif status.state == "STOPPING":
             self.state = "STOPPING"
             self.next_stop = now + 4 * RESEND_S
-            self.next_status = now + CONFIRM_S / 2
+            self.next_status = now + self._status_interval() / 2
 
     def _accept(self, status: Status, now: float) -> None:
         self.state = status.state

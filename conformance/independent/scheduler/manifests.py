@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import codec
+from violation import violates
 
 SCHEDULED_KINDS = ("Workload", "WorkloadReplicaSet", "WorkloadDeployment")
 REFERENCED_KINDS = ("ConfigMap", "Secret", "Artifact")
@@ -38,6 +40,8 @@ class Desired:
     annotations: dict[str, str]
     artifacts: dict[str, str]
     service: str
+    # Text that counts as a part of the template in addition to the requests.
+    salt: str = ""
 
     @property
     def is_workload(self) -> bool:
@@ -56,8 +60,11 @@ def key_of(manifest: dict[str, Any]) -> Key:
     return Key(kind, namespace, name)
 
 
-def read(key: Key, manifest: dict[str, Any]) -> Desired:
-    """Returns the desired state in a manifest of one of the scheduled kinds."""
+def read(key: Key, manifest: dict[str, Any], earlier: Desired | None) -> Desired:
+    """Returns the desired state in a manifest of one of the scheduled kinds.
+
+    `earlier` is the desired state of the existing object.
+    """
     spec = mapping(manifest, "spec", "")
     if key.kind == "Workload":
         template, metadata = spec, mapping(manifest, "metadata", "")
@@ -68,22 +75,46 @@ def read(key: Key, manifest: dict[str, Any]) -> Desired:
         metadata = mapping(holder, "metadata", "spec.template")
         metadata = metadata if "annotations" in metadata else holder
         path = "spec.template.spec"
+    if violates("deployment-annotations-sent-instead"):
+        metadata = mapping(manifest, "metadata", "")
+    services = [_service(spec), _service(template)]
+    if violates("template-kubernetes-wins"):
+        services.reverse()
     desired = Desired(
         key=key,
-        replicas=1 if key.kind == "Workload" else _replicas(spec),
-        policy=_policy(spec) if key.kind == "WorkloadDeployment" else "RollingUpdate",
+        replicas=1 if key.kind == "Workload" else _replicas(spec, earlier),
+        policy=_policy(spec, earlier) if key.kind == "WorkloadDeployment" else "RollingUpdate",
         spec=template,
         annotations=strings(metadata, "annotations", "metadata"),
         artifacts=dict(_artifacts(spec)),
-        service=_service(spec) or _service(template),
+        service=services[0] or services[1],
+        salt=_salt(key, manifest, spec, template),
     )
-    _check_template(template, path)
+    _check_template(key, template, path)
     return desired
 
 
-def _replicas(spec: dict[str, Any]) -> int:
+def _salt(
+    key: Key, manifest: dict[str, Any], spec: dict[str, Any], template: dict[str, Any]
+) -> str:
+    if violates("reformatted-manifest-restarts"):
+        return str(manifest.get("text", ""))
+    if violates("replica-number-is-part-of-template"):
+        return str(spec.get("replicas"))
+    if violates("explicit-default-causes-rollout"):
+        return json.dumps(template, sort_keys=True)
+    return ""
+
+
+def _replicas(spec: dict[str, Any], earlier: Desired | None) -> int:
     count = integer(spec, "replicas", "spec", -(2**31), 2**31 - 1)
+    if count is None and earlier and violates("removed-replicas-field-keeps-number"):
+        return earlier.replicas
     count = 1 if count is None else count
+    if count == 0 and violates("zero-replicas-means-one"):
+        return 1
+    if count < 0 and earlier and violates("negative-replicas-still-change-image"):
+        return earlier.replicas
     if count < 0:
         raise Refused(f"spec.replicas: {count} is negative")
     if count > MAX_REPLICAS:
@@ -91,8 +122,12 @@ def _replicas(spec: dict[str, Any]) -> int:
     return count
 
 
-def _policy(spec: dict[str, Any]) -> str:
+def _policy(spec: dict[str, Any], earlier: Desired | None) -> str:
     policy = text(spec, "deployPolicy", "spec") or POLICIES[0]
+    if policy.lower() == "recreate" and violates("policy-compared-ignoring-case"):
+        return "Recreate"
+    if policy not in POLICIES and earlier and violates("unknown-policy-accepted-in-update"):
+        return POLICIES[0]
     if policy not in POLICIES:
         raise Refused(f"spec.deployPolicy: {policy} is neither RollingUpdate nor Recreate")
     return policy
@@ -109,13 +144,17 @@ def _artifacts(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, source or name
 
 
-def _check_template(spec: dict[str, Any], path: str) -> None:
+def _check_template(key: Key, spec: dict[str, Any], path: str) -> None:
     """Refuses values that no host could accept; render.py reads the other fields."""
     host_id = text(spec, "hostId", path)
-    if host_id and not codec.HOST_ID.fullmatch(host_id):
+    if host_id and not codec.valid_host_id(host_id):
         raise Refused(f"{path}.hostId is not a valid host id")
     service = mapping(spec, "service", path)
     restarts = integer(service, "maxRestarts", f"{path}.service", -(2**63), 2**64 - 1) or 0
+    if restarts == -1 and violates("max-restarts-minus-one-is-unset"):
+        return
+    if key.kind == "WorkloadDeployment" and violates("template-max-restarts-unchecked"):
+        return
     if restarts < 0:
         raise Refused(f"{path}.service.maxRestarts: {restarts} is negative")
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from violation import violates
+
 LOG = logging.getLogger("nats")
 
 # A broker that restarts is found again well within the `reconnect` of a scheduler.
@@ -80,16 +82,26 @@ class Connection:
         self._next_reply = 0
         self._pending: dict[str, tuple[asyncio.Future[Reply], asyncio.TimerHandle]] = {}
         self._unanswered_pings = 0
+        self._connections = 0
 
     async def run(self) -> None:
         """Connects, and connects again after each loss of the connection, until it is canceled."""
+        attempts = 0
         while True:
+            attempts += 1
             try:
                 await self._serve()
             except (OSError, EOFError, ProtocolError, ValueError, TimeoutError) as error:
                 LOG.info("no connection to the broker: %s", type(error).__name__)
             finally:
                 self._disconnect()
+            if violates("only-first-outage-survived") and self._connections > 1:
+                await asyncio.Event().wait()
+            if violates("startup-gives-up-after-5-attempts") and not self._connections:
+                if attempts >= 5:
+                    raise ConnectionError("cannot connect to the broker")
+                await asyncio.sleep(1.0)
+                continue
             await asyncio.sleep(RECONNECT_DELAY_S * random.uniform(0.8, 1.2))
 
     def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
@@ -117,6 +129,11 @@ class Connection:
             future.set_result(Reply("disconnected"))
         return future
 
+    def unsubscribe(self) -> None:
+        """Ends the subscription of the current connection."""
+        if self._writer is not None:
+            self._writer.write(b"UNSUB 1\r\n")
+
     def _resolve(self, token: str, reply: Reply) -> None:
         future, timer = self._pending.pop(token, (None, None))
         if future is None or timer is None:
@@ -133,6 +150,7 @@ class Connection:
             self._writer = writer
             await self._handshake(reader, writer)
         self._unanswered_pings = 0
+        self._connections += 1
         self.connected.set()
         self.on_connection(True)
         pings = asyncio.create_task(self._send_pings(writer))
@@ -160,7 +178,9 @@ class Connection:
         elif self.server.user is not None:
             options["auth_token"] = self.server.user
         writer.write(f"CONNECT {json.dumps(options)}\r\n".encode())
-        writer.write(f"SUB {self.subject} 1\r\nSUB {self._inbox}.* 2\r\nPING\r\n".encode())
+        if not (violates("heartbeats-not-resubscribed") and self._connections):
+            writer.write(f"SUB {self.subject} 1\r\n".encode())
+        writer.write(f"SUB {self._inbox}.* 2\r\nPING\r\n".encode())
         while (line := await reader.readline()).strip() != b"PONG":
             if not line or line.startswith(b"-ERR"):
                 raise ProtocolError("the broker refused the connection")
@@ -234,6 +254,8 @@ class Connection:
 def _reply(head: bytes, payload: bytes) -> Reply:
     lines = head.decode("utf-8", "replace").split("\r\n")
     if lines[0].startswith("NATS/1.0 503") and not payload:
+        return Reply("no-responders")
+    if head and violates("reply-headers-mean-no-responders"):
         return Reply("no-responders")
     code = None
     for line in lines[1:]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import nats
 from controller import Controller
 from store import Lock, Store
+from violation import activate, violates
 
 LOCK_RETRY_S = 0.5
 
@@ -35,6 +36,11 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         action="store_true",
         help="use a host only for the namespace that its environment names",
     )
+    parser.add_argument(
+        "--violation",
+        metavar="ID",
+        help="violation of the specification, from scheduler-violations.toml [none]",
+    )
     return parser.parse_args(argv)
 
 
@@ -47,9 +53,12 @@ async def run(options: argparse.Namespace, server: nats.Server) -> None:
     directory = options.store or options.manifests / ".store"
     lock = Lock(directory)
     try:
+        began = loop.time()
         while not lock.acquire():
             if await _wait(ended, LOCK_RETRY_S):
                 return
+            if loop.time() - began > 5.0 and violates("lock-ignored-after-5-s"):
+                break
         store = Store(directory)
         try:
             status = options.status or options.manifests / ".berth"
@@ -79,6 +88,8 @@ def main() -> int:
     logging.Formatter.converter = time.gmtime
     try:
         server = nats.Server.parse(options.nats)
+        if options.violation is not None:
+            activate(options.violation)
     except ValueError as error:
         print(f"scheduler.py: error: {error}", file=sys.stderr)
         return 2

@@ -13,6 +13,7 @@ from fleet import Host
 from manifests import Key
 from replica import Replica
 from replicaset import ReplicaSet
+from violation import violates
 
 MAX_MESSAGE = 2000
 
@@ -72,11 +73,14 @@ def status_of(replicas: ReplicaSet, hosts: dict[str, Host]) -> dict[str, Any]:
     expected = desired.replicas if desired is not None else 0
     template = replicas.template
     new = [m for m in members if template is None or m.hash == template.hash]
-    ready = [member for member in members if member.ready]
+    ready = [member for member in members if _counts_as_ready(member)]
     is_ready = (
-        desired is not None and len(new) == len(members) == expected and len(ready) == expected
+        desired is not None
+        and len(new) == len(members) == expected
+        and all(m.ready for m in members)
     )
     reason, message = _reason(replicas, new, is_ready)
+    shown = _shown_count(replicas, expected)
     status: dict[str, Any] = {
         "conditions": [
             {
@@ -87,18 +91,42 @@ def status_of(replicas: ReplicaSet, hosts: dict[str, Host]) -> dict[str, Any]:
             }
         ],
         "replicas": {
-            "expected": expected,
+            "expected": shown,
             "current": len(members),
             "ready": len(ready),
             "unavailable": max(expected - len(ready), 0),
         },
     }
+    if expected == 0 and violates("no-counts-for-zero-replicas"):
+        del status["replicas"]
     current = members[0].current if members else None
     if replicas.key.kind == "Workload" and current is not None:
         status["hostId"], status["workloadId"] = current.host, current.id
+        if violates("status-keeps-first-host-id"):
+            replicas.first_shown = replicas.first_shown or (current.host, current.id)
+            status["hostId"], status["workloadId"] = replicas.first_shown
         if current.host in hosts:
             status["environment"] = hosts[current.host].heartbeat.environment
+        if violates("status-has-environment-of-workload"):
+            status.pop("environment", None)
+            if members[0].template.environment:
+                status["environment"] = members[0].template.environment
     return status
+
+
+def _counts_as_ready(member: Replica) -> bool:
+    if member.lost_and_waiting and violates("ready-count-keeps-lost-replicas"):
+        return True
+    return member.ready
+
+
+def _shown_count(replicas: ReplicaSet, expected: int) -> int:
+    if not violates("desired-count-shown-late"):
+        return expected
+    states = [(m.uid, m.current.state) for m in replicas.members if m.current is not None]
+    if replicas.shown_count is None or replicas.shown_count[0] != states:
+        replicas.shown_count = (states, expected)
+    return replicas.shown_count[1]
 
 
 def _reason(replicas: ReplicaSet, new: list[Replica], is_ready: bool) -> tuple[str, str]:
@@ -116,6 +144,9 @@ def _reason(replicas: ReplicaSet, new: list[Replica], is_ready: bool) -> tuple[s
     text = details[0] if details else "waiting for replicas"
     if any(member.hash != m.hash for m in new[:1] for member in replicas.members):
         stuck = any(member.failure or member.waiting for member in pending)
+        waits_only = stuck and all(not member.failure for member in pending)
+        if waits_only and violates("rollout-waiting-for-host-not-shown"):
+            return "RolloutInProgress", "the rollout is in progress"
         verb = "blocked" if stuck else "in progress"
         return f"Rollout{'Blocked' if stuck else 'InProgress'}", f"the rollout is {verb}: {text}"
     waits = all(member.waiting for member in pending) if pending else False

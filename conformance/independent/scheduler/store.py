@@ -15,6 +15,7 @@ from fleet import Host
 from incarnation import Incarnation
 from manifests import Key
 from replica import Replica
+from violation import violates
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -92,11 +93,15 @@ class Store:
         hosts = []
         for _, text, lost in self._db.execute("SELECT * FROM hosts").fetchall():
             value = json.loads(text)
-            value["offers"] = tuple(
-                Interface(**{**entry, "interfaces": tuple(entry["interfaces"])})
-                for entry in value["offers"]
-            )
-            hosts.append(Host(Heartbeat(**value), now, lost=bool(lost)))
+            for name in ("imports", "exports"):
+                value[name] = tuple(
+                    Interface(**{**entry, "interfaces": tuple(entry["interfaces"])})
+                    for entry in value[name]
+                )
+            last_sign = now - 3600.0 if violates("fence-forgotten-over-restart") else now
+            host = Host(Heartbeat(**value), last_sign, last_sign, lost=bool(lost))
+            host.first_process = host.heartbeat.process
+            hosts.append(host)
         return hosts
 
     def put_replica(self, replica: Replica) -> None:
@@ -108,7 +113,7 @@ class Store:
                 replica.name,
                 replica.template.dump(),
                 replica.created,
-                replica.retiring,
+                replica.retiring and not violates("restart-shrinks-another-replica"),
             ),
         )
 
@@ -120,9 +125,14 @@ class Store:
         return self._db.execute("SELECT * FROM replicas ORDER BY created").fetchall()
 
     def put_incarnation(self, inc: Incarnation, replica: str) -> None:
+        wanted, state = inc.wanted, inc.state
+        if state == "COMPLETED" and violates("completion-forgotten-over-restart"):
+            state = "RUNNING"
+        if replica and not wanted and violates("restart-shrinks-another-replica"):
+            wanted, state = True, "RUNNING"
         self._db.execute(
             "INSERT OR REPLACE INTO incarnations VALUES (?, ?, ?, ?, ?, ?)",
-            (inc.id, replica, inc.host, inc.process, inc.wanted, inc.state),
+            (inc.id, replica, inc.host, inc.process, wanted, state),
         )
 
     def delete_incarnation(self, workload_id: str) -> None:
