@@ -7,5 +7,6 @@
 
 mod generated;
 mod redacted_debug;
+mod strict_scalar;
 
 pub use generated::*;

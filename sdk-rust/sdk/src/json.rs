@@ -1,6 +1,7 @@
 //! JSON of the protocol: strict encoding, lenient decoding.
 
 mod tree;
+mod unreadable;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

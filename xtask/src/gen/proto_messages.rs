@@ -92,7 +92,30 @@ fn json(descriptors: &FileDescriptorSet) -> Result<Vec<u8>, GenError> {
         .extern_path(".google.protobuf", "::pbjson_types")
         .generate(&[format!(".{PACKAGE}")], |_| Ok(Vec::new()))
         .map_err(GenError::Rust)?;
-    Ok(code.into_iter().flat_map(|(_, code)| code).collect())
+    let code: Vec<u8> = code.into_iter().flat_map(|(_, code)| code).collect();
+    Ok(with_strict_scalars(&String::from_utf8_lossy(&code), descriptors).into_bytes())
+}
+
+/// Replaces the readers of numbers and timestamps, which accept more than the JSON mapping allows.
+fn with_strict_scalars(code: &str, descriptors: &FileDescriptorSet) -> String {
+    let mut code = code.replace(
+        "::pbjson::private::NumberDeserialize<_>",
+        "crate::strict_scalar::Number<_>",
+    );
+    let files = descriptors.file.iter();
+    let messages = files.flat_map(|file| &file.message_type);
+    for field in messages.flat_map(|message| &message.field) {
+        if field.type_name() == ".google.protobuf.Timestamp" {
+            let variable = format!("{}__ = map_.next_value", field.name());
+            code = code.replace(
+                &format!("{variable}()?;"),
+                &format!(
+                    "{variable}::<Option<crate::strict_scalar::Timestamp>>()?.map(|strict| strict.0);"
+                ),
+            );
+        }
+    }
+    code
 }
 
 fn with_header(code: &[u8]) -> Vec<u8> {

@@ -184,19 +184,15 @@ impl<'de> serde::Deserialize<'de> for Component {
                             if pool_size__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("poolSize"));
                             }
-                            pool_size__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            pool_size__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::MaxInvocations => {
                             if max_invocations__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("maxInvocations"));
                             }
-                            max_invocations__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            max_invocations__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::ImagePullSecret => {
                             if image_pull_secret__.is_some() {
@@ -221,10 +217,8 @@ impl<'de> serde::Deserialize<'de> for Component {
                             if max_concurrency__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("maxConcurrency"));
                             }
-                            max_concurrency__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            max_concurrency__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::__SkipField__ => {
                             let _ = map_.next_value::<serde::de::IgnoredAny>()?;
@@ -646,7 +640,9 @@ impl<'de> serde::Deserialize<'de> for HostHeartbeat {
                             if started_at__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("startedAt"));
                             }
-                            started_at__ = map_.next_value()?;
+                            started_at__ = map_
+                                .next_value::<Option<crate::strict_scalar::Timestamp>>()?
+                                .map(|strict| strict.0);
                         }
                         GeneratedField::OsArch => {
                             if os_arch__.is_some() {
@@ -670,46 +666,36 @@ impl<'de> serde::Deserialize<'de> for HostHeartbeat {
                             if system_cpu_usage__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("systemCpuUsage"));
                             }
-                            system_cpu_usage__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            system_cpu_usage__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::SystemMemoryTotal => {
                             if system_memory_total__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("systemMemoryTotal"));
                             }
-                            system_memory_total__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            system_memory_total__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::SystemMemoryFree => {
                             if system_memory_free__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("systemMemoryFree"));
                             }
-                            system_memory_free__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            system_memory_free__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::ComponentCount => {
                             if component_count__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("componentCount"));
                             }
-                            component_count__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            component_count__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::WorkloadCount => {
                             if workload_count__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("workloadCount"));
                             }
-                            workload_count__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            workload_count__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::Imports => {
                             if imports__.is_some() {
@@ -727,10 +713,8 @@ impl<'de> serde::Deserialize<'de> for HostHeartbeat {
                             if http_port__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("httpPort"));
                             }
-                            http_port__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            http_port__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::Environment => {
                             if environment__.is_some() {
@@ -1340,19 +1324,15 @@ impl<'de> serde::Deserialize<'de> for LocalResources {
                             if memory_limit_mb__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("memoryLimitMb"));
                             }
-                            memory_limit_mb__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            memory_limit_mb__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::CpuLimit => {
                             if cpu_limit__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("cpuLimit"));
                             }
-                            cpu_limit__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            cpu_limit__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::Config => {
                             if config__.is_some() {
@@ -1572,10 +1552,8 @@ impl<'de> serde::Deserialize<'de> for Service {
                             if max_restarts__.is_some() {
                                 return Err(serde::de::Error::duplicate_field("maxRestarts"));
                             }
-                            max_restarts__ = Some(
-                                map_.next_value::<::pbjson::private::NumberDeserialize<_>>()?
-                                    .0,
-                            );
+                            max_restarts__ =
+                                Some(map_.next_value::<crate::strict_scalar::Number<_>>()?.0);
                         }
                         GeneratedField::ImagePullSecret => {
                             if image_pull_secret__.is_some() {

@@ -1,7 +1,7 @@
 //! The golden vectors, as far as the generated code alone satisfies them.
 //!
 //! The decoder of berth-sdk handles the rest, with its own test: null for a field that is not a
-//! message, and duplicate keys in a map or an unknown field.
+//! message, an unpaired surrogate in a name, and duplicate keys in a map or an unknown field.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -15,6 +15,8 @@ use serde_json::Value;
 
 /// Null means unset: handled by the decoder of berth-sdk.
 const NULLS: &str = "HOST-JSON-013";
+/// An unpaired surrogate in the name of a field: handled by the decoder of berth-sdk.
+const UNPAIRED_NAME: &str = "an unknown field: an unpaired surrogate in its name";
 /// Duplicate keys: handled by the decoder of berth-sdk.
 const DUPLICATE_KEYS: &str = "HOST-JSON-017";
 
@@ -89,7 +91,9 @@ where
         wrong.push("the binary form does not round-trip".to_owned());
     }
     let mut tried = 1;
-    for entry in entries(vector, "accepts").filter(|entry| entry["rule"] != NULLS) {
+    let is_for_generated_code =
+        |entry: &&Value| entry["rule"] != NULLS && entry["why"] != UNPAIRED_NAME;
+    for entry in entries(vector, "accepts").filter(is_for_generated_code) {
         tried += 1;
         match serde_json::from_slice::<M>(&payload(entry)) {
             Ok(decoded) if decoded == expected => {}

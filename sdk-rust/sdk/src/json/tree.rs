@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Deserializer, Map, Number, Value};
 
+use super::unreadable::{UNPAIRED, replace_unreadable};
 use super::{DecodeError, MAX_DEPTH, MAX_VALUES};
 
 /// Largest integer that a double represents exactly.
@@ -16,7 +17,8 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 /// Parses one JSON object: no duplicate keys, no trailing data, bounded in depth and size. Omits
 /// null members, because null means unset. A number without a fraction becomes an integer.
 pub(super) fn parse(payload: &[u8]) -> Result<Value, DecodeError> {
-    let mut json = Deserializer::from_slice(payload);
+    let payload = replace_unreadable(payload);
+    let mut json = Deserializer::from_slice(&payload);
     let values_left = Cell::new(MAX_VALUES);
     let root = Node {
         depth: 0,
@@ -141,7 +143,12 @@ impl<'de> Visitor<'de> for Node<'_> {
             if members.contains_key(&key) {
                 return Err(duplicate(&key));
             }
-            members.insert(key, source.next_value_seed(child)?);
+            let mut value = source.next_value_seed(child)?;
+            if key.starts_with(UNPAIRED) {
+                // No message has this field, and no map accepts this value.
+                value = Value::Array(Vec::new());
+            }
+            members.insert(key, value);
         }
         if let Some(key) = null_with_other_name(&members) {
             return Err(duplicate(key));
