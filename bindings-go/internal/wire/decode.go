@@ -8,9 +8,11 @@ import (
 	"errors"
 	"math"
 	"math/big"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -157,6 +159,9 @@ func (d *decoder) stringMap(tree node, entries protoreflect.Map, field protorefl
 	}
 	for _, member := range tree.members {
 		d.path.push(member.key)
+		if !utf8.ValidString(member.key) {
+			return d.path.errorf("the key has an unpaired surrogate")
+		}
 		value, err := d.scalar(member.value, field.MapValue())
 		if err != nil {
 			return err
@@ -172,6 +177,9 @@ func (d *decoder) scalar(tree node, field protoreflect.FieldDescriptor) (value p
 	case protoreflect.StringKind:
 		if tree.kind != text {
 			return value, d.unexpected("a string", tree)
+		}
+		if !utf8.ValidString(tree.text) {
+			return value, d.path.errorf("unpaired surrogate")
 		}
 		return protoreflect.ValueOfString(tree.text), nil
 	case protoreflect.BoolKind:
@@ -276,12 +284,14 @@ func isDecimal(s string) bool {
 	return digits != "" && strings.Trim(digits, "0123456789") == ""
 }
 
+var jsonNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
+
 func (d *decoder) float(tree node) (value protoreflect.Value, err error) {
 	if tree.kind != number && tree.kind != text {
 		return value, d.unexpected("a number", tree)
 	}
-	// Only the JSON syntax is accepted: no hexadecimal, no underscore, no infinity.
-	if strings.Trim(tree.text, "0123456789+-.eE") != "" {
+	// Only the JSON syntax is accepted: no plus sign, no hexadecimal, no underscore, no infinity.
+	if !jsonNumber.MatchString(tree.text) {
 		return value, d.path.errorf("not a decimal number")
 	}
 	f, err := strconv.ParseFloat(tree.text, 32)
@@ -291,12 +301,19 @@ func (d *decoder) float(tree node) (value protoreflect.Value, err error) {
 	return protoreflect.ValueOfFloat32(float32(f)), nil
 }
 
+// timestampForm is RFC 3339 in upper case with at most nine fractional digits, the precision of the message.
+var timestampForm = regexp.MustCompile(
+	`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$`)
+
 func (d *decoder) timestamp(tree node, m protoreflect.Message) error {
 	if tree.kind != text {
 		return d.unexpected("an RFC 3339 timestamp", tree)
 	}
 	var instant time.Time
-	// UnmarshalText is strict, unlike time.Parse.
+	// UnmarshalText checks the ranges, unlike time.Parse, but accepts a comma and hours of one digit.
+	if !timestampForm.MatchString(tree.text) {
+		return d.path.errorf("not an RFC 3339 timestamp with at most nine fractional digits")
+	}
 	if err := instant.UnmarshalText([]byte(tree.text)); err != nil {
 		return d.path.errorf("not an RFC 3339 timestamp")
 	}

@@ -23,7 +23,7 @@ const (
 type node struct {
 	kind    kind
 	truth   bool
-	text    string // the decoded string, or the number as in the input
+	text    string // the decoded string, or the number as in the input; WTF-8 if it has unpaired surrogates
 	items   []node
 	members []member
 }
@@ -33,8 +33,8 @@ type member struct {
 	value node
 }
 
-// parser parses one JSON value. encoding/json is not an option: it accepts invalid UTF-8, unpaired surrogates
-// and duplicate keys, which the protocol rejects.
+// parser parses one JSON value. encoding/json is not an option: it accepts invalid UTF-8 and duplicate keys, which
+// the protocol rejects, and hides unpaired surrogates, which are valid in unknown fields only.
 type parser struct {
 	data   []byte
 	at     int
@@ -222,7 +222,7 @@ func (p *parser) string() (string, error) {
 			if err != nil {
 				return "", err
 			}
-			decoded = utf8.AppendRune(decoded, r)
+			decoded = appendRune(decoded, r)
 			start = p.at
 		default:
 			p.at++
@@ -234,6 +234,7 @@ var escapes = map[byte]rune{
 	'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t',
 }
 
+// escape parses an escape. An unpaired surrogate is valid JSON, and is an error only in a field of the schema.
 func (p *parser) escape() (rune, error) {
 	p.at++
 	if r, simple := escapes[p.peek()]; simple {
@@ -247,6 +248,7 @@ func (p *parser) escape() (rune, error) {
 	if !utf16.IsSurrogate(first) {
 		return first, nil
 	}
+	afterFirst := p.at
 	if p.skip(`\`) {
 		if second, ok := p.unicode(); ok {
 			if pair := utf16.DecodeRune(first, second); pair != utf8.RuneError {
@@ -254,7 +256,17 @@ func (p *parser) escape() (rune, error) {
 			}
 		}
 	}
-	return 0, p.syntax("unpaired surrogate")
+	p.at = afterFirst
+	return first, nil
+}
+
+// appendRune appends a character in UTF-8, and an unpaired surrogate in WTF-8. Names that differ remain different,
+// and [utf8.ValidString] detects the surrogate.
+func appendRune(text []byte, r rune) []byte {
+	if utf16.IsSurrogate(r) {
+		return append(text, 0xE0|byte(r>>12), 0x80|byte(r>>6)&0x3F, 0x80|byte(r)&0x3F)
+	}
+	return utf8.AppendRune(text, r)
 }
 
 // unicode parses the rest of \uXXXX.

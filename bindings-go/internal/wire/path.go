@@ -27,7 +27,9 @@ func (p *path) errorf(format string, args ...any) error {
 // maxKeyBytes bounds keys in errors; no field name of the schema is as long.
 const maxKeyBytes = 64
 
+// shorten returns a key for errors: bounded, and without unpaired surrogates.
 func shorten(key string) string {
+	key = strings.ToValidUTF8(key, "\uFFFD")
 	if len(key) <= maxKeyBytes {
 		return key
 	}

@@ -58,7 +58,8 @@ func TestDecodeErrorNamesFieldWithoutValue(t *testing.T) {
 		},
 		{`[]`, "the payload is not one JSON object: it is an array"},
 		{`{} {}`, "the payload is not one JSON object: trailing data at byte 3"},
-		{`{"a":"\ud800x"}`, "the payload is not one JSON object: unpaired surrogate at byte 12"},
+		{`{"workloadId":"\ud800x"}`, "field `workloadId`: unpaired surrogate"},
+		{`{"workload":{"annotations":{"\ud800":"x"}}}`, "field `workload.annotations.\uFFFD`: the key has an unpaired surrogate"},
 		{``, "the payload is empty"},
 	} {
 		err := wire.Decode([]byte(c.payload), &runtimev2.WorkloadStartRequest{})
