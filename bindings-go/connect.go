@@ -1,15 +1,14 @@
 package berth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/url"
-	"os"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,23 +27,18 @@ const (
 
 	// writeTimeout is how long a write may block before the connection is considered broken.
 	writeTimeout = 10 * time.Second
-
-	// minReconnectDelay is the delay before the first reconnect attempt. It doubles up to
-	// maxReconnectDelay, which is short enough to reconnect within 10 s of the broker's return
-	// (HOST-RESIL-001).
-	minReconnectDelay = 20 * time.Millisecond
-	maxReconnectDelay = 2 * time.Second
 )
 
 // ConnectOptions configure a connection to the broker. The zero value connects to [DefaultServer] without
-// TLS or credentials. Files are first read when a connection is opened.
+// TLS or credentials. Files are read when a connection is opened, and again at each reconnect, so that they can be
+// rotated.
 //
 // At most one of Token, User, NkeySeedFile and CredentialsFile may be set. fmt and slog print the options
 // without secrets.
 type ConnectOptions struct {
 	// Servers are the URLs of one cluster's servers, nats://host:port or tls://host:port. Each element may
-	// be a comma-separated list. user:password@ or token@ in a URL applies when no other credentials are
-	// set.
+	// be a comma-separated list. As in nats.go, user:password@ or token@ in a URL replaces Token, User and
+	// NkeySeedFile for that server; with CredentialsFile, both are sent, and the broker chooses.
 	Servers []string
 	// Name is the name of this connection in the broker's list of connections.
 	Name string
@@ -54,13 +48,13 @@ type ConnectOptions struct {
 	// User and Password are the credentials of a user.
 	User     string
 	Password Secret
-	// NkeySeedFile holds the seed of an nkey (SU…). It is read again at each reconnect.
+	// NkeySeedFile holds the seed of an nkey (SU…).
 	NkeySeedFile string
-	// CredentialsFile holds a user JWT and its nkey seed, as nsc writes them. It is read again at each
-	// reconnect, so that it can be rotated.
+	// CredentialsFile holds a user JWT and its nkey seed, as nsc writes them.
 	CredentialsFile string
 
-	// TLSCAFile is a PEM file of CA certificates, which replace the system roots.
+	// TLSCAFile is a PEM file of CA certificates, which replace the system roots. Like TLSCertFile, it rejects
+	// brokers without TLS.
 	TLSCAFile string
 	// TLSCertFile and TLSKeyFile are PEM files with the client certificate and its key, for mutual TLS.
 	TLSCertFile string
@@ -74,142 +68,115 @@ type ConnectOptions struct {
 	InboxPrefix string
 	// ConnectTimeout bounds one attempt to connect to one server; 0 means 5 s.
 	ConnectTimeout time.Duration
-	// Logger receives the changes of the connection; nil means [slog.Default].
+	// Logger receives the changes of the connection; nil means [slog.Default]. At most five lines with the same text
+	// are logged in each minute, and the number of the others.
 	Logger *slog.Logger
 	// NATS are additional options of the NATS client. They are applied last and override the other fields.
 	NATS []nats.Option
 }
 
-// Connect connects to the broker, or returns an error if it cannot. After the first connect, the
-// connection reconnects forever.
+// Connect connects to the broker, or returns an error if it cannot or if ctx ends first. After the first connect, the
+// connection reconnects forever, at most once in 2 s for each server, even if the broker ends each connection at once.
 //
 // The caller closes the connection. The other functions of this package accept any [nats.Conn] that never
 // stops reconnecting; by default, nats.go gives up after a few minutes.
 func Connect(ctx context.Context, options ConnectOptions) (*nats.Conn, error) {
-	type result struct {
-		conn *nats.Conn
-		err  error
+	conn, err := options.connect(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("berth: cannot connect to NATS at %s: %w", options.redactedServers(), withContext(err, ctx))
 	}
-	results := make(chan result, 1)
-	go func() {
-		conn, err := options.connect()
-		results <- result{conn, err}
-	}()
-	select {
-	case connected := <-results:
-		return connected.conn, connected.err
-	case <-ctx.Done():
-		go func() {
-			if late := <-results; late.conn != nil {
-				late.conn.Close()
-			}
-		}()
-		return nil, fmt.Errorf("berth: cannot connect to NATS at %s: %w", options.redactedServers(), ctx.Err())
-	}
-}
-
-// ConnectWithRetry connects in the background and retries forever, as [nats.RetryOnFailedConnect] does. It
-// fails only where a retry cannot help: on an unreadable file or an invalid address.
-//
-// Hosts connect this way, because a host may start before its broker (HOST-RESIL-005).
-func ConnectWithRetry(options ConnectOptions) (*nats.Conn, error) {
-	return options.connect(nats.RetryOnFailedConnect(true))
-}
-
-func (o ConnectOptions) connect(more ...nats.Option) (*nats.Conn, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	logger := o.Logger
-	if logger == nil {
-		logger = slog.Default()
-	}
-	errorFilter := &repeatFilter{}
-	options := []nats.Option{
-		nats.Name(o.Name),
-		nats.Timeout(defaultConnectTimeout),
-		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // the credentials may become valid later
-		nats.CustomReconnectDelay(reconnectDelay),
-		nats.PingInterval(pingInterval),
-		nats.FlusherTimeout(writeTimeout),
-		nats.ConnectHandler(func(*nats.Conn) {
-			errorFilter.reset()
-			logger.Info("connected to the broker")
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) {
-			errorFilter.reset()
-			logger.Info("reconnected to the broker")
-		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if errorFilter.record(err.Error()) {
-				logger.Warn("cannot connect to the broker, retrying", "servers", o.redactedServers(), "error", err)
-			}
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				logger.Warn("disconnected from the broker", "error", err)
-			}
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			logger.Warn("error on the connection to the broker", "error", err)
-		}),
-	}
-	if o.ConnectTimeout > 0 {
-		options = append(options, nats.Timeout(o.ConnectTimeout))
-	}
-	if o.InboxPrefix != "" {
-		options = append(options, nats.CustomInboxPrefix(o.InboxPrefix))
-	}
-	options = append(append(append(options, o.credentials()...), o.tls()...), more...)
-	conn, err := nats.Connect(strings.Join(o.serverList(), ","), append(options, o.NATS...)...)
 	if err != nil {
-		return nil, fmt.Errorf("berth: cannot connect to NATS at %s: %w", o.redactedServers(), err)
+		return nil, fmt.Errorf("berth: cannot connect to NATS at %s: %w", options.redactedServers(), err)
 	}
 	return conn, nil
 }
 
-func (o ConnectOptions) credentials() []nats.Option {
-	switch {
-	case o.CredentialsFile != "":
-		return []nats.Option{nats.UserCredentials(o.CredentialsFile)}
-	case o.NkeySeedFile != "":
-		return []nats.Option{func(options *nats.Options) error {
-			nkey, err := nats.NkeyOptionFromSeed(o.NkeySeedFile)
-			if err != nil {
-				return err
-			}
-			return nkey(options)
-		}}
-	case o.Token != "":
-		return []nats.Option{nats.Token(string(o.Token))}
-	case o.User != "":
-		return []nats.Option{nats.UserInfo(o.User, string(o.Password))}
+// ConnectWithRetry connects in the background and retries forever, as [nats.RetryOnFailedConnect] does. It
+// fails only where a retry cannot help: on an unreadable or malformed file or an invalid address.
+//
+// Hosts connect this way, because a host may start before its broker (HOST-RESIL-005).
+func ConnectWithRetry(options ConnectOptions) (*nats.Conn, error) {
+	conn, err := options.connect(context.Background(), nats.RetryOnFailedConnect(true))
+	if err != nil {
+		return nil, fmt.Errorf("berth: cannot connect to NATS at %s: %w", options.redactedServers(), err)
 	}
-	return nil
+	return conn, nil
 }
 
-func (o ConnectOptions) tls() (options []nats.Option) {
-	if o.TLSRequired {
-		options = append(options, nats.Secure())
+func (o ConnectOptions) connect(ctx context.Context, more ...nats.Option) (*nats.Conn, error) {
+	if err := o.check(); err != nil {
+		return nil, err
 	}
-	if o.TLSFirst {
-		options = append(options, nats.TLSHandshakeFirst())
+	credentials, err := o.credentials()
+	if err != nil {
+		return nil, err
 	}
-	if o.TLSCAFile != "" {
-		options = append(options, nats.RootCAs(o.TLSCAFile))
+	tlsOptions, err := o.tls()
+	if err != nil {
+		return nil, err
 	}
-	if o.TLSCertFile != "" {
-		options = append(options, nats.ClientCert(o.TLSCertFile, o.TLSKeyFile))
+	events, schedule, dialer := newConnectionLog(o), &reconnectSchedule{}, (*dialer)(nil)
+	options := append(events.options(),
+		nats.Name(o.Name),
+		nats.Timeout(cmp.Or(max(0, o.ConnectTimeout), defaultConnectTimeout)),
+		nats.SkipHostLookup(), // the dialer resolves names, and tries the addresses of both families
+		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // the credentials may become valid later
+		nats.PingInterval(pingInterval),
+		nats.FlusherTimeout(writeTimeout),
+	)
+	if o.InboxPrefix != "" {
+		options = append(options, nats.CustomInboxPrefix(o.InboxPrefix))
 	}
-	return options
+	options = slices.Concat(options, credentials, tlsOptions, more, o.NATS, []nats.Option{func(all *nats.Options) error {
+		if all.ReconnectToServerCB == nil && all.CustomReconnectDelayCB == nil {
+			all.ReconnectToServerCB = func(servers []nats.Server, info nats.ServerInfo) (*nats.Server, time.Duration) {
+				events.reportHandshake(dialer.connection())
+				return schedule.handle(servers, info)
+			}
+		}
+		dialer = newDialer(ctx, all, o.nkeySeedFile(all))
+		all.CustomDialer = dialer
+		return nil
+	}})
+	conn, err := nats.Connect(strings.Join(o.serverList(), ","), options...)
+	if err != nil {
+		if dialer != nil {
+			err = o.explain(err, dialer.failed())
+		}
+		return nil, err
+	}
+	if !dialer.connected(conn) {
+		conn.Close()
+		return nil, nats.ErrConnectionClosed
+	}
+	return conn, nil
+}
+
+// nkeySeedFile returns the seed file, unless an option of the user replaces the nkey.
+func (o ConnectOptions) nkeySeedFile(all *nats.Options) string {
+	if o.CredentialsFile != "" || all.Nkey == "" || all.UserJWT != nil {
+		return ""
+	}
+	return o.NkeySeedFile
+}
+
+// explain adds what nats.go leaves out: the errors of the dials, and the file of CA certificates.
+func (o ConnectOptions) explain(err, dials error) error {
+	if dials != nil && errors.Is(err, nats.ErrNoServers) {
+		err = fmt.Errorf("%w: %w", err, dials)
+	}
+	if o.TLSCAFile != "" && errors.Is(err, nats.ErrTLS) {
+		err = fmt.Errorf("%w (CA certificates from %s)", err, o.TLSCAFile)
+	}
+	return err
 }
 
 // check returns an error for a mistake that a retry cannot fix. The error shows no secrets.
 func (o ConnectOptions) check() error {
 	for _, server := range o.serverList() {
 		if !isServerURL(server) {
-			return fmt.Errorf("berth: invalid NATS server address %q, want nats://host:port", withoutUserinfo(server))
+			return fmt.Errorf("invalid NATS server address %q, want nats://host:port", withoutUserinfo(server))
 		}
 	}
 	credentials := 0
@@ -219,18 +186,10 @@ func (o ConnectOptions) check() error {
 		}
 	}
 	if credentials > 1 {
-		return errors.New("berth: more than one of Token, User, NkeySeedFile and CredentialsFile is set")
+		return errors.New("more than one of Token, User, NkeySeedFile and CredentialsFile is set")
 	}
 	if (o.TLSCertFile == "") != (o.TLSKeyFile == "") {
-		return errors.New("berth: only one of TLSCertFile and TLSKeyFile is set")
-	}
-	for _, file := range []string{o.NkeySeedFile, o.CredentialsFile, o.TLSCAFile, o.TLSCertFile, o.TLSKeyFile} {
-		if file == "" {
-			continue
-		}
-		if _, err := os.ReadFile(file); err != nil {
-			return fmt.Errorf("berth: cannot read credentials or certificates: %w", err)
-		}
+		return errors.New("only one of TLSCertFile and TLSKeyFile is set")
 	}
 	return nil
 }
@@ -299,23 +258,6 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText hides the text from encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// repeatFilter detects text that repeats the previous one, so that a log does not repeat itself.
-type repeatFilter struct {
-	mu       sync.Mutex
-	previous string
-}
-
-// record stores a text and reports whether it differs from the previous one.
-func (f *repeatFilter) record(text string) (isNew bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	isNew = text != f.previous
-	f.previous = text
-	return isNew
-}
-
-func (f *repeatFilter) reset() { f.record("") }
-
 func isServerURL(server string) bool {
 	if !strings.Contains(server, "://") {
 		server = "nats://" + server
@@ -348,13 +290,4 @@ func withoutUserinfo(servers string) string {
 		}
 	}
 	return strings.Join(redactedList, ",")
-}
-
-// reconnectDelay doubles with each attempt, with jitter so that a fleet does not reconnect all at once.
-func reconnectDelay(attempts int) time.Duration {
-	delay := maxReconnectDelay
-	if doublings := attempts - 1; doublings < 8 {
-		delay = min(delay, minReconnectDelay<<max(0, doublings))
-	}
-	return delay/2 + rand.N(delay/2)
 }
