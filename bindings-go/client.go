@@ -19,15 +19,15 @@ import (
 
 // Client sends commands to one host.
 //
-// Each command ends with its timeout or with its context, whichever ends first. In both cases, the host may
-// have executed the command.
+// Each command ends with its timeout or with its context, whichever ends first. If the request had been sent, the
+// error is of the kind [ErrUnknownOutcome]; it also matches the error and the cause of the context.
 type Client struct {
 	conn     *nats.Conn
 	hostID   string
 	timeouts Timeouts
 }
 
-// Timeouts bound the commands of a [Client]. A field of 0 has its default. The defaults are the timeouts of
+// Timeouts bound the commands of a [Client]. A field of 0 or less has its default. The defaults are the timeouts of
 // the wasmCloud operator.
 type Timeouts struct {
 	// Start is the timeout of a start [default: 60 s, within which a host must reply].
@@ -50,7 +50,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		{&t.Status, 5 * time.Second},
 		{&t.Heartbeat, 5 * time.Second},
 	} {
-		if *each.timeout == 0 {
+		if *each.timeout <= 0 {
 			*each.timeout = each.defaultValue
 		}
 	}
@@ -73,7 +73,9 @@ func NewClient(conn *nats.Conn, hostID string, options ...ClientOption) (*Client
 	}
 	c := &Client{conn: conn, hostID: hostID}
 	for _, option := range options {
-		option(c)
+		if option != nil {
+			option(c)
+		}
 	}
 	c.timeouts = c.timeouts.withDefaults()
 	return c, nil
@@ -86,13 +88,16 @@ func (c *Client) HostID() string { return c.hostID }
 // then poll the state with [Client.Status]. A reply in state ERROR is returned as [ErrRefused], with or
 // without a code.
 //
-// Start is not idempotent. After [ErrTimeout], send the same start again or ask for the status. A refusal
-// with [CodeConflict] then means that the first start arrived.
+// Start is not idempotent. After an error of the kind [ErrUnknownOutcome], send the same start again or ask for the
+// status. A refusal with [CodeConflict] then means that the first start arrived.
+//
+// A workload that is nil or has no field set is refused with [ErrInvalidRequest]: hosts would run it, as a workload
+// that does nothing.
 func (c *Client) Start(ctx context.Context, id string, workload *runtimev2.Workload) (Status, error) {
-	request := &runtimev2.WorkloadStartRequest{WorkloadId: id, Workload: workload}
-	if workload == nil {
-		request.Workload = &runtimev2.Workload{}
+	if proto.Size(workload) == 0 {
+		return Status{}, c.commandError(subject.Start, fmt.Errorf("%w: the workload is empty", ErrInvalidRequest))
 	}
+	request := &runtimev2.WorkloadStartRequest{WorkloadId: id, Workload: workload}
 	status, err := c.command(ctx, subject.Start, c.timeouts.Start, id, request)
 	return refusedIfError(c, subject.Start, status, err)
 }
@@ -116,7 +121,11 @@ func (c *Client) Status(ctx context.Context, id string) (Status, error) {
 func (c *Client) Heartbeat(ctx context.Context) (*runtimev2.HostHeartbeat, error) {
 	heartbeat := &runtimev2.HostHeartbeat{}
 	msg, err := c.request(ctx, subject.Heartbeat, c.timeouts.Heartbeat, []byte("{}"))
-	if err == nil {
+	switch {
+	case err != nil:
+	case hasCode(msg):
+		_, err = parseStatus("", msg)
+	default:
 		if err = wire.Decode(msg.Data, heartbeat); err != nil {
 			err = invalidResponse(err.Error())
 		} else if heartbeat.Id != c.hostID {
@@ -129,9 +138,15 @@ func (c *Client) Heartbeat(ctx context.Context) (*runtimev2.HostHeartbeat, error
 	return heartbeat, nil
 }
 
+// hasCode reports whether a reply refuses the command.
+func hasCode(msg *nats.Msg) bool { return msg.Header.Get(reply.HeaderCode) != "" }
+
 func (c *Client) command(
 	ctx context.Context, command subject.Command, timeout time.Duration, id string, request proto.Message,
 ) (Status, error) {
+	if id == "" {
+		return Status{}, c.commandError(command, fmt.Errorf("%w: the workload id is empty", ErrInvalidRequest))
+	}
 	payload, err := Marshal(request)
 	if err != nil {
 		return Status{}, c.commandError(command, err)
@@ -147,32 +162,88 @@ func (c *Client) command(
 	return status, nil
 }
 
+// permissionCheckDelay is how long after a request the client checks whether the broker has denied it. The broker
+// reports a denial at once, but not as a reply.
+const permissionCheckDelay = time.Second
+
 // request sends one request and waits for the first reply.
 func (c *Client) request(
 	ctx context.Context, command subject.Command, timeout time.Duration, payload []byte,
 ) (*nats.Msg, error) {
-	if !c.conn.IsConnected() {
-		return nil, ErrDisconnected
+	if err := c.checkSendable(ctx); err != nil {
+		return nil, err
 	}
+	to := subject.ForCommand(c.hostID, command)
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	msg, err := c.conn.RequestWithContext(bounded, subject.ForCommand(c.hostID, command), payload)
+	earlier := c.conn.LastError()
+	check := time.AfterFunc(permissionCheckDelay, func() {
+		if c.isDenied(to, earlier) {
+			cancel()
+		}
+	})
+	defer check.Stop()
+	msg, err := c.conn.RequestWithContext(bounded, to, payload)
 	switch {
 	case err == nil:
 		return msg, nil
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil, fmt.Errorf("%w: %w", ErrTimeout, ctx.Err())
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return nil, fmt.Errorf("%w (%v)", ErrTimeout, timeout)
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, ErrNoResponders
 	case errors.Is(err, nats.ErrMaxPayload):
 		return nil, ErrRequestTooLarge
-	default:
+	case errors.Is(err, nats.ErrConnectionDraining), errors.Is(err, nats.ErrReconnectBufExceeded):
 		return nil, fmt.Errorf("%w: %w", ErrDisconnected, err)
+	case c.isDenied(to, earlier):
+		return nil, fmt.Errorf("%w: %w", ErrNotPermitted, c.conn.LastError())
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, withContext(ErrTimeout, ctx)
+	case ctx.Err() != nil:
+		return nil, withContext(ErrUnknownOutcome, ctx)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return nil, c.timedOut(timeout)
+	default:
+		// The request may have been sent, for example when the connection was closed while it waited.
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
+}
+
+// checkSendable returns an error of the kind [ErrNotSent] if a request cannot be sent now.
+func (c *Client) checkSendable(ctx context.Context) error {
+	switch {
+	case ctx.Err() != nil:
+		return withContext(ErrNotSent, ctx)
+	case c.conn == nil, c.conn.IsClosed():
+		return fmt.Errorf("%w: %w", ErrDisconnected, ErrConnectionClosed)
+	case c.conn.IsDraining():
+		return fmt.Errorf("%w: %w", ErrDisconnected, nats.ErrConnectionDraining)
+	case !c.conn.IsConnected():
+		// nats.go would send the request after the next reconnect, long after the caller has given up.
+		return ErrDisconnected
+	}
+	return nil
+}
+
+// withContext adds the error and the cause of a context that has ended.
+func withContext(err error, ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(ctx.Err(), cause) {
+		return fmt.Errorf("%w: %w: %w", err, ctx.Err(), cause)
+	}
+	return fmt.Errorf("%w: %w", err, ctx.Err())
+}
+
+// isDenied reports whether the broker has denied the subject since the earlier error of the connection.
+func (c *Client) isDenied(subject string, earlier error) bool {
+	err := c.conn.LastError()
+	return errors.Is(err, nats.ErrPermissionViolation) && err != earlier &&
+		strings.Contains(err.Error(), `Publish to "`+subject+`"`)
+}
+
+// timedOut returns [ErrTimeout]. A broker that denies the subscription of the replies is the likely reason.
+func (c *Client) timedOut(timeout time.Duration) error {
+	if err := c.conn.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+		return fmt.Errorf("%w (%v): %w", ErrTimeout, timeout, err)
+	}
+	return fmt.Errorf("%w (%v)", ErrTimeout, timeout)
 }
 
 func (c *Client) commandError(command subject.Command, err error) error {

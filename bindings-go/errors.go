@@ -8,32 +8,59 @@ import (
 	"berth.dev/go/internal/reply"
 )
 
-// Errors of a [Client]. They differ in what the caller should do next. Test for them with [errors.Is].
+// Every error of a [Client] is of one of three kinds, which differ in what the caller should do next: [ErrNotSent],
+// [ErrUnknownOutcome] or [ErrRefused]. Test for them with [errors.Is].
 var (
-	// ErrNoResponders is returned when nobody listens under the host id: the host process has ended or is
-	// not connected to the broker. Nothing was done.
-	ErrNoResponders = errors.New("berth: no responders")
-	// ErrTimeout is returned when the host listens but does not reply in time. The command may have been
-	// executed, or may still be executed: ask for the status. A wash host does not reply to a request that it
-	// cannot decode, nor while it pulls an image.
-	ErrTimeout = errors.New("berth: no reply in time")
+	// ErrNotSent is the kind of the errors after which no host has received the request: nothing was done.
+	ErrNotSent = errors.New("berth: not sent")
+	// ErrUnknownOutcome is the kind of the errors after which the command may have been executed, or may still
+	// be executed: ask for the status, with a context that has not ended.
+	ErrUnknownOutcome = errors.New("berth: outcome unknown")
 	// ErrRefused is returned when the host refuses the command or cannot execute it. [*RefusedError] has
 	// the details.
 	ErrRefused = errors.New("berth: refused by the host")
-	// ErrInvalidResponse is returned when the reply is malformed, or concerns another workload or host.
-	ErrInvalidResponse = errors.New("berth: invalid response")
-	// ErrDisconnected is returned when the client is not connected to the broker. Nothing was sent.
-	ErrDisconnected = errors.New("berth: not connected to the broker")
-	// ErrRequestTooLarge is returned when the request exceeds the broker's maximum payload. Nothing was
-	// sent.
-	ErrRequestTooLarge = errors.New("berth: request exceeds the broker's maximum payload")
-	// ErrInvalidHostID is returned when the id is not a valid subject token, or not a valid host id. Nothing
-	// was sent.
-	ErrInvalidHostID = errors.New("berth: invalid host id")
-	// ErrEncode is returned when a message cannot be encoded as JSON, because an enum holds a number without
-	// a name or a string is invalid UTF-8. Nothing was sent.
-	ErrEncode = errors.New("berth: cannot encode message")
 )
+
+// Errors of the kind [ErrNotSent].
+var (
+	// ErrNoResponders is returned when nobody listens under the host id: the host process has ended or is
+	// not connected to the broker.
+	ErrNoResponders = newClientError("berth: no responders", ErrNotSent)
+	// ErrDisconnected is returned when the connection to the broker is interrupted, draining or closed.
+	ErrDisconnected = newClientError("berth: not connected to the broker", ErrNotSent)
+	// ErrNotPermitted is returned when the broker denies this client the subject of the command.
+	ErrNotPermitted = newClientError("berth: the permissions on the broker deny the command", ErrNotSent)
+	// ErrRequestTooLarge is returned when the request exceeds the broker's maximum payload.
+	ErrRequestTooLarge = newClientError("berth: request exceeds the broker's maximum payload", ErrNotSent)
+	// ErrInvalidHostID is returned when the id is not a valid subject token, or not a valid host id.
+	ErrInvalidHostID = newClientError("berth: invalid host id", ErrNotSent)
+	// ErrInvalidRequest is returned when the workload id is empty, or when the workload to start is nil or empty.
+	ErrInvalidRequest = newClientError("berth: invalid request", ErrNotSent)
+	// ErrEncode is returned when a message cannot be encoded as JSON, because an enum holds a number without
+	// a name or a string is invalid UTF-8.
+	ErrEncode = newClientError("berth: cannot encode message", ErrNotSent)
+)
+
+// Errors of the kind [ErrUnknownOutcome].
+var (
+	// ErrTimeout is returned when the host listens but does not reply in time. A wash host does not reply to a
+	// request that it cannot decode, nor while it pulls an image.
+	ErrTimeout = newClientError("berth: no reply in time", ErrUnknownOutcome)
+	// ErrInvalidResponse is returned when the reply is malformed, or concerns another workload or host.
+	ErrInvalidResponse = newClientError("berth: invalid response", ErrUnknownOutcome)
+)
+
+// clientError is an error of a kind. Its text does not repeat the kind.
+type clientError struct {
+	text string
+	kind error
+}
+
+func newClientError(text string, kind error) error { return &clientError{text, kind} }
+
+func (e *clientError) Error() string { return e.text }
+
+func (e *clientError) Unwrap() error { return e.kind }
 
 // The codes in a [RefusedError].
 const (

@@ -168,9 +168,13 @@ func (e *executor) reporter(runID lifecycle.RunID) *StatusReporter {
 // run starts a workload, waits until it must stop, and stops it.
 func (e *executor) run(ctx context.Context, runID lifecycle.RunID, request StartRequest) {
 	instance, err := e.startInstance(ctx, request)
+	message := ""
+	if err != nil && ctx.Err() == nil { // nobody receives the message if the workload was stopped during its start
+		message = e.startMessage(request.ID, err)
+	}
 	e.step(func(l *lifecycle.Lifecycle) []lifecycle.Action {
 		if err != nil {
-			return l.OnStartFailed(runID, err.Error(), isNonRetryable(err))
+			return l.OnStartFailed(runID, message, isNonRetryable(err))
 		}
 		return l.OnStarted(runID)
 	})
@@ -188,11 +192,21 @@ func (e *executor) run(ctx context.Context, runID lifecycle.RunID, request Start
 	})
 }
 
+// startMessage returns the message of a [*StartError]. It logs any other error and returns a text without its details,
+// because they may contain a secret.
+func (e *executor) startMessage(id string, err error) string {
+	if startErr := (*StartError)(nil); errors.As(err, &startErr) {
+		return startErr.Message
+	}
+	e.log.Error("cannot start workload", "workload_id", id, "error", err)
+	return "the host cannot start the workload; its log has the reason"
+}
+
 func (e *executor) startInstance(ctx context.Context, request StartRequest) (instance Instance, err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			e.log.Error("panic in Start", "panic", panicked, "stack", string(debug.Stack()))
-			err = NonRetryable(errors.New("internal error of the host during the start"))
+			err = NonRetryable(&StartError{Message: "internal error of the host during the start"})
 		}
 	}()
 	return e.host.Start(ctx, request)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"berth.dev/go/internal/liveness"
+	"berth.dev/go/internal/loglimit"
 	"berth.dev/go/internal/subject"
 	"berth.dev/go/internal/wire"
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
@@ -41,9 +42,10 @@ const (
 // that was announced with [Fleet.ExpectBusy] is in flight. After a (re)connect of the Fleet, it declares no
 // host lost during a settling period; when many hosts disappear at once, it suspects the broker first.
 type Fleet struct {
-	conn  *nats.Conn
-	log   *slog.Logger
-	began time.Time
+	conn     *nats.Conn
+	log      *slog.Logger
+	logLimit *loglimit.Handler
+	began    time.Time
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -70,7 +72,8 @@ func WithLiveness(options LivenessOptions) FleetOption {
 	return func(o *fleetOptions) { o.liveness = options }
 }
 
-// WithFleetLogger sets the logger for invalid heartbeats; the default is [slog.Default].
+// WithFleetLogger sets the logger for invalid heartbeats; the default, and nil, is [slog.Default]. At most five lines
+// with the same text are logged in each minute, and the number of the others.
 func WithFleetLogger(logger *slog.Logger) FleetOption {
 	return func(o *fleetOptions) { o.logger = logger }
 }
@@ -81,9 +84,11 @@ func WithFleetLogger(logger *slog.Logger) FleetOption {
 // The fleet discovers hosts by their heartbeats only, so a new fleet is complete after one heartbeat
 // interval: 15 s with a wash host, 30 s at most.
 func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*Fleet, error) {
-	o := fleetOptions{logger: slog.Default()}
+	var o fleetOptions
 	for _, option := range options {
-		option(&o)
+		if option != nil {
+			option(&o)
+		}
 	}
 	heartbeats := make(chan *nats.Msg, maxPendingHeartbeats)
 	subscription, err := conn.ChanSubscribe(subject.AllHeartbeats, heartbeats)
@@ -91,9 +96,10 @@ func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*
 		return nil, fmt.Errorf("%w: cannot subscribe to heartbeats: %w", ErrConnectionClosed, err)
 	}
 	watching, cancel := context.WithCancel(ctx)
+	log, logLimit := loglimit.New(o.logger)
 	f := &Fleet{
-		conn: conn, log: o.logger, began: time.Now(), ctx: watching, cancel: cancel,
-		liveness: liveness.New(liveness.Options(o.liveness.withDefaults())),
+		conn: conn, log: log, logLimit: logLimit, began: time.Now(), ctx: watching, cancel: cancel,
+		liveness: liveness.New(o.liveness.WithDefaults()),
 		busy:     make(map[string]map[*time.Time]struct{}),
 	}
 	f.running.Go(func() {
@@ -226,6 +232,7 @@ func (f *Fleet) unsubscribe(queue *eventQueue) {
 func (f *Fleet) watch(heartbeats <-chan *nats.Msg) {
 	ticker := time.NewTicker(liveness.Tick)
 	defer ticker.Stop()
+	defer func() { f.logLimit.Close(time.Now()) }()
 	var previous connectionState
 	for {
 		select {
@@ -238,6 +245,7 @@ func (f *Fleet) watch(heartbeats <-chan *nats.Msg) {
 				f.log.Warn("stopped watching the fleet: the connection to the broker is closed")
 				return
 			}
+			f.logLimit.Flush(time.Now())
 			previous = f.checkConnection(previous)
 			f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action { return l.OnTick(now) })
 		}
@@ -296,7 +304,7 @@ func (f *Fleet) step(event func(l *liveness.Liveness, now time.Duration) []liven
 		case liveness.Probe:
 			f.running.Go(func() { f.probe(action.Host) })
 		case liveness.SetHealth:
-			f.views.setHealth(action.Host, Health(action.Health), Reason(action.Reason))
+			f.views.setHealth(action.Host, action.Health, action.Reason)
 		case liveness.Forget:
 			f.views.forget(action.Host)
 		}

@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"berth.dev/go/internal/loglimit"
+	"berth.dev/go/internal/reply"
 	"berth.dev/go/internal/subject"
 	"berth.dev/go/internal/wire"
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
@@ -34,24 +36,25 @@ type heartbeatPublisher struct {
 	hostID    string
 	startedAt *timestamppb.Timestamp
 	log       *slog.Logger
+	logLimit  *loglimit.Handler
 	// identity is the first description; its identifying fields stay constant for the life of the process
 	// (HOST-BEAT-007).
 	identity Description
 }
 
 func newHeartbeatPublisher(
-	host Host, executor *executor, hostID string, log *slog.Logger,
+	host Host, executor *executor, hostID string, log *slog.Logger, logLimit *loglimit.Handler,
 ) (*heartbeatPublisher, error) {
 	identity := host.Describe()
 	if identity.Hostname == "" || identity.Version == "" {
 		return nil, fmt.Errorf("%w: Hostname or Version is empty", ErrInvalidDescription)
 	}
 	if !isDNS1123Subdomain(identity.FriendlyName) {
-		return nil, fmt.Errorf("%w: FriendlyName %q is not a DNS-1123 subdomain of at most 253 characters",
-			ErrInvalidDescription, identity.FriendlyName)
+		return nil, fmt.Errorf("%w: FriendlyName %q of %d bytes is not a DNS-1123 subdomain of at most 253",
+			ErrInvalidDescription, reply.Shorten(identity.FriendlyName, 64), len(identity.FriendlyName))
 	}
 	startedAt := timestamppb.New(time.Now().Truncate(time.Millisecond))
-	return &heartbeatPublisher{host, executor, hostID, startedAt, log, identity}, nil
+	return &heartbeatPublisher{host, executor, hostID, startedAt, log, logLimit, identity}, nil
 }
 
 // run publishes a heartbeat at once, at each interval and after each reconnect, until ctx ends or the
@@ -89,6 +92,7 @@ func (p *heartbeatPublisher) sleep(ctx context.Context, conn *nats.Conn, until t
 // publish sends a heartbeat and flushes it. The command subscription was sent earlier on the same connection,
 // so the broker has processed it before the heartbeat (HOST-WIRE-014).
 func (p *heartbeatPublisher) publish(ctx context.Context, conn *nats.Conn) (flushed bool) {
+	p.logLimit.Flush(time.Now())
 	payload, ok := p.payload()
 	if !ok {
 		return true

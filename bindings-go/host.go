@@ -28,9 +28,10 @@ type Host interface {
 	// stopped before Start returns, ctx ends. Start must then return soon, 5 s at most (HOST-STOP-005),
 	// because the id is in use until then; an instance that it returns nevertheless is stopped.
 	//
-	// The scheduler, and through it the user, receives the text of the error in state ERROR. Name the
-	// component and the image, and never a credential. Wrap the error with [NonRetryable] when guest code
-	// has run.
+	// The scheduler, and through it the user, receives the message of a [*StartError] in state ERROR: name the
+	// component and the image, and never a credential. Of any other error, it receives only that the start failed,
+	// because the text may contain a secret; Serve logs the text. Wrap the error with [NonRetryable] when guest
+	// code has run.
 	Start(ctx context.Context, request StartRequest) (Instance, error)
 }
 
@@ -48,8 +49,12 @@ type Instance interface {
 // StopFunc is a function that implements [Instance].
 type StopFunc func(ctx context.Context)
 
-// Stop calls the function.
-func (f StopFunc) Stop(ctx context.Context) { f(ctx) }
+// Stop calls the function, unless it is nil.
+func (f StopFunc) Stop(ctx context.Context) {
+	if f != nil {
+		f(ctx)
+	}
+}
 
 // StartRequest describes a workload that a host should start.
 type StartRequest struct {
@@ -68,10 +73,36 @@ func (r StartRequest) String() string { return fmt.Sprintf("start of workload %q
 // LogValue returns [StartRequest.String].
 func (r StartRequest) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
+// StartError is an error of [Host.Start] whose message the scheduler receives. It may be wrapped: its message is then
+// sent without the text of the wrapping error.
+type StartError struct {
+	// Message explains the failure to users.
+	Message string
+	// Err is the cause, or nil. Its text is not sent.
+	Err error
+}
+
+// StartErrorf formats a [*StartError] as [fmt.Errorf] does. The formatted text, including that of the errors in it, is
+// the message: format no error that may contain a secret.
+func StartErrorf(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &StartError{err.Error(), err}
+}
+
+func (e *StartError) Error() string { return e.Message }
+
+// Unwrap returns the cause.
+func (e *StartError) Unwrap() error { return e.Err }
+
 // NonRetryable wraps an error that [Host.Start] returns after guest code has run. The id then stays in use until
 // it is stopped, so that a retry after a lost reply cannot run the guest twice. Without NonRetryable, the id
-// may be started again at once.
-func NonRetryable(err error) error { return &nonRetryableError{err} }
+// may be started again at once. NonRetryable returns nil if the error is nil.
+func NonRetryable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &nonRetryableError{err}
+}
 
 type nonRetryableError struct{ err error }
 

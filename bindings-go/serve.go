@@ -56,7 +56,9 @@ func WithShutdownGrace(grace time.Duration) ServeOption {
 	return func(o *serveOptions) { o.shutdownGrace = grace }
 }
 
-// WithLogger sets the logger; the default is [slog.Default]. No payload and no secret is logged.
+// WithLogger sets the logger; the default, and nil, is [slog.Default]. No payload is logged. The text of an error that
+// [Host.Start] returns is logged unless it is a [*StartError]. Of the problems that a peer can cause, at most five
+// lines with the same text are logged in each minute, and the number of the others.
 func WithLogger(logger *slog.Logger) ServeOption {
 	return func(o *serveOptions) { o.logger = logger }
 }
@@ -74,10 +76,14 @@ func Serve(ctx context.Context, conn *nats.Conn, host Host, options ...ServeOpti
 		hostID:            randomID(),
 		heartbeatInterval: 15 * time.Second,
 		shutdownGrace:     5 * time.Second,
-		logger:            slog.Default(),
 	}
 	for _, option := range options {
-		option(&o)
+		if option != nil {
+			option(&o)
+		}
+	}
+	if o.logger == nil {
+		o.logger = slog.Default()
 	}
 	if !subject.IsHostID(o.hostID) {
 		return fmt.Errorf("%w %q", ErrInvalidHostID, o.hostID)

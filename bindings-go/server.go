@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"berth.dev/go/internal/lifecycle"
+	"berth.dev/go/internal/loglimit"
 	"berth.dev/go/internal/reply"
 	"berth.dev/go/internal/subject"
 )
@@ -20,6 +21,10 @@ const (
 	// nats.go drops the excess.
 	maxPendingRequests = 8192
 	maxPendingBytes    = 64 << 20
+
+	// maxHeartbeatRequests is how many heartbeat requests may wait for a heartbeat; requests beyond it are refused with
+	// 503. One heartbeat answers all requests that wait for it, so more wait only while [Host.Describe] is slow.
+	maxHeartbeatRequests = 1024
 
 	// drainTimeout bounds each wait for the broker at shutdown. A connected broker processes the unsubscribe
 	// within the 1 s of HOST-DOWN-001.
@@ -35,24 +40,29 @@ type server struct {
 	log               *slog.Logger
 	executor          *executor
 	heartbeats        *heartbeatPublisher
-	replies           sync.WaitGroup
+	logLimit          *loglimit.Handler
+	// heartbeatRequests has the reply subjects of the heartbeat requests that wait.
+	heartbeatRequests chan string
 }
 
 func newServer(conn *nats.Conn, host Host, options serveOptions) (*server, error) {
-	log := options.logger.With("host_id", options.hostID)
-	executor := newExecutor(host, log)
-	heartbeats, err := newHeartbeatPublisher(host, executor, options.hostID, log)
+	unlimited := options.logger.With("host_id", options.hostID)
+	log, logLimit := loglimit.New(unlimited)
+	executor := newExecutor(host, unlimited)
+	heartbeats, err := newHeartbeatPublisher(host, executor, options.hostID, log, logLimit)
 	if err != nil {
 		return nil, err
 	}
 	return &server{
 		conn: conn, hostID: options.hostID, grace: options.shutdownGrace,
 		heartbeatInterval: options.heartbeatInterval, log: log, executor: executor, heartbeats: heartbeats,
+		logLimit: logLimit, heartbeatRequests: make(chan string, maxHeartbeatRequests),
 	}, nil
 }
 
 // run serves until ctx ends or the connection is closed.
 func (s *server) run(ctx context.Context) error {
+	defer func() { s.logLimit.Close(time.Now()) }()
 	subscription, err := s.conn.Subscribe(subject.AllCommands(s.hostID), s.receive)
 	if err != nil {
 		return fmt.Errorf("%w: cannot subscribe to commands: %w", ErrConnectionClosed, err)
@@ -63,11 +73,19 @@ func (s *server) run(ctx context.Context) error {
 	if err := subscription.SetPendingLimits(maxPendingRequests, maxPendingBytes); err != nil {
 		s.log.Warn("cannot limit the request queue", "error", err)
 	}
+	stopReplying, replied := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(replied)
+		s.replyHeartbeats(stopReplying)
+	}()
 	// heartbeats.run returns when ctx ends or the connection is closed.
 	s.heartbeats.run(ctx, s.conn, s.heartbeatInterval)
 	closed := ctx.Err() == nil
 	// HOST-DOWN-004: no heartbeat is sent from here on.
 	s.shutDown(subscription, drained)
+	close(stopReplying)
+	waitAtMost(drainTimeout, replied) // longer only if Describe hangs
+	s.flush()
 	if closed {
 		return ErrConnectionClosed
 	}
@@ -91,13 +109,6 @@ func (s *server) shutDown(subscription *nats.Subscription, drained <-chan struct
 	if !s.executor.wait(grace) {
 		s.log.Warn("not all workloads stopped within the grace period", "grace", s.grace)
 	}
-	replied := make(chan struct{})
-	go func() {
-		defer close(replied)
-		s.replies.Wait()
-	}()
-	waitAtMost(drainTimeout, replied)
-	s.flush()
 }
 
 func (s *server) flush() {
@@ -123,9 +134,7 @@ func (s *server) receive(msg *nats.Msg) {
 	send := func(status reply.Status) { s.reply(msg.Reply, status) }
 	switch request.command {
 	case subject.Heartbeat:
-		if msg.Reply != "" {
-			s.replies.Go(func() { s.replyHeartbeat(msg.Reply) })
-		}
+		s.requestHeartbeat(msg.Reply)
 	case subject.Start:
 		s.executor.start(request.id, request.workload, send)
 	case subject.Stop:
@@ -160,8 +169,48 @@ func (s *server) reply(to string, status reply.Status) {
 	s.publish(msg)
 }
 
-func (s *server) replyHeartbeat(to string) {
-	if payload, ok := s.heartbeats.payload(); ok {
+// requestHeartbeat passes a heartbeat request on to replyHeartbeats.
+func (s *server) requestHeartbeat(to string) {
+	if to == "" {
+		return
+	}
+	select {
+	case s.heartbeatRequests <- to:
+	default:
+		message := fmt.Sprintf("the host has %d heartbeat requests in flight", maxHeartbeatRequests)
+		s.reply(to, reply.Refused("", reply.Unavailable, message))
+	}
+}
+
+// replyHeartbeats answers heartbeat requests until stop is closed and no request is left. Each heartbeat is taken after
+// the requests that it answers have arrived.
+func (s *server) replyHeartbeats(stop <-chan struct{}) {
+	for {
+		select {
+		case first := <-s.heartbeatRequests:
+			s.replyHeartbeat(first)
+		case <-stop:
+			select {
+			case first := <-s.heartbeatRequests:
+				s.replyHeartbeat(first)
+			default:
+				return
+			}
+		}
+	}
+}
+
+// replyHeartbeat answers a heartbeat request and all that wait with it.
+func (s *server) replyHeartbeat(first string) {
+	waiting := []string{first}
+	for range len(s.heartbeatRequests) {
+		waiting = append(waiting, <-s.heartbeatRequests) // there is no other reader
+	}
+	payload, ok := s.heartbeats.payload()
+	if !ok {
+		return
+	}
+	for _, to := range waiting {
 		s.publish(&nats.Msg{Subject: to, Data: payload})
 	}
 }

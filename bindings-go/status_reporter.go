@@ -12,9 +12,13 @@ type StatusReporter struct {
 	report func(lifecycle.Report)
 }
 
-// NewStatusReporter returns a reporter for tests of a host. It passes each report to the function.
+// NewStatusReporter returns a reporter for tests of a host. It passes each report to the function, unless it is nil.
 func NewStatusReporter(report func(state State, message string)) *StatusReporter {
-	return &StatusReporter{func(r lifecycle.Report) { report(r.State, r.Message) }}
+	return &StatusReporter{func(r lifecycle.Report) {
+		if report != nil {
+			report(r.State, r.Message)
+		}
+	}}
 }
 
 // Starting reports that the workload is not running yet, or that a failed service waits to be restarted.

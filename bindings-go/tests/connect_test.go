@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +129,149 @@ func TestTLS(t *testing.T) {
 	// TLSRequired rejects a broker without TLS.
 	b = newBroker(t)
 	wantRejected(t, b, berth.ConnectOptions{TLSRequired: true})
+}
+
+func TestUserinfoInURLReplacesOtherCredentials(t *testing.T) {
+	userKey, seed := newNkey(t)
+	seedFile := write(t, "user.nk", seed)
+	b := newBroker(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "ann", Password: "hunter2"}, {Username: "bob", Password: "hunter3"}}
+		o.Nkeys = []*server.NkeyUser{{Nkey: userKey}}
+	})
+	withUserinfo := strings.Replace(b.url(), "://", "://ann:hunter2@", 1)
+	for _, options := range []berth.ConnectOptions{
+		{}, {Token: "hunter4"}, {User: "bob", Password: "hunter3"}, {User: "bob", Password: "wrong"}, {NkeySeedFile: seedFile},
+	} {
+		options.Servers = []string{withUserinfo}
+		conn, err := berth.Connect(t.Context(), options)
+		if err != nil {
+			t.Errorf("%v: %v", options, err)
+			continue
+		}
+		if users := b.server.NumClients(); users != 1 {
+			t.Errorf("%d clients", users)
+		}
+		connections, err := b.server.Connz(&server.ConnzOptions{Username: true})
+		if err != nil || len(connections.Conns) != 1 || connections.Conns[0].AuthorizedUser != "ann" {
+			t.Errorf("%v: connected as %+v, want ann", options, connections.Conns)
+		}
+		closeAndWait(conn)
+		eventually(t, "disconnect", func() bool { return b.server.NumClients() == 0 })
+	}
+	// Credentials in the URL that the broker rejects are not replaced by valid ones.
+	wantRejectedURL(t, strings.Replace(b.url(), "://", "://ann:wrong@", 1), berth.ConnectOptions{User: "bob", Password: "hunter3"})
+	b = newBroker(t, func(o *server.Options) { o.Authorization = "hunter5" })
+	conn, err := berth.Connect(t.Context(), berth.ConnectOptions{
+		Servers: []string{strings.Replace(b.url(), "://", "://hunter5@", 1)}, Token: "other",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAndWait(conn)
+}
+
+func wantRejectedURL(t *testing.T, url string, options berth.ConnectOptions) {
+	t.Helper()
+	options.Servers, options.ConnectTimeout = []string{url}, time.Second
+	conn, err := berth.Connect(t.Context(), options)
+	if err == nil {
+		closeAndWait(conn)
+		t.Errorf("%v: connected, want an error", options)
+	}
+}
+
+func TestConnectErrorsHaveCauseAndFile(t *testing.T) {
+	ca, otherCA := newAuthority(t), newAuthority(t)
+	certificate, key := ca.issue("127.0.0.1")
+	_, otherKey := ca.issue("other")
+	b := newBroker(t, ca.tls(certificate, key))
+	otherName, otherNameKey := ca.issue("other.example")
+	misnamed := newBroker(t, ca.tls(otherName, otherNameKey))
+	plain := newBroker(t, func(o *server.Options) { o.Authorization = "hunter2" })
+	closed := newBroker(t)
+	closedURL := closed.url()
+	closed.stop()
+	good := read(t, ca.file)
+	write := func(name, content string) string { return write(t, name, []byte(content)) }
+	empty, cut := write("empty.pem", ""), write("cut.pem", string(good)+string(good[:len(good)/2]))
+	onlyKey, broken := write("key.pem", string(read(t, key))), write("broken.pem", string(pemOf("CERTIFICATE", []byte("x"))))
+	emptyCreds, emptySeed := write("empty.creds", ""), write("empty.nk", "")
+	noJWT := write("user.creds", "not.a.jwt")
+	for _, c := range []struct {
+		url     string
+		options berth.ConnectOptions
+		want    []string
+	}{
+		{b.url(), berth.ConnectOptions{TLSCAFile: otherCA.file}, []string{otherCA.file, "unknown authority", b.url()}},
+		{b.url(), berth.ConnectOptions{}, []string{"unknown authority"}},
+		{misnamed.url(), berth.ConnectOptions{TLSCAFile: ca.file}, []string{"127.0.0.1", ca.file}},
+		{plain.url(), berth.ConnectOptions{TLSCAFile: ca.file}, []string{"secure connection"}},
+		{plain.url(), berth.ConnectOptions{Token: "hunter3"}, []string{"uthorization", plain.url()}},
+		{closedURL, berth.ConnectOptions{}, []string{closedURL, "connection refused"}},
+		{"nats://no-such-host.invalid:4222", berth.ConnectOptions{}, []string{"no-such-host.invalid", "lookup"}},
+		{b.url(), berth.ConnectOptions{TLSCAFile: empty}, []string{empty, "no PEM certificate"}},
+		{b.url(), berth.ConnectOptions{TLSCAFile: cut}, []string{cut, "malformed PEM"}},
+		{b.url(), berth.ConnectOptions{TLSCAFile: onlyKey}, []string{onlyKey, "no PEM certificate"}},
+		{b.url(), berth.ConnectOptions{TLSCAFile: broken}, []string{broken, "certificate"}},
+		{b.url(), berth.ConnectOptions{TLSCAFile: "/no/such/file"}, []string{"/no/such/file", "no such file"}},
+		{b.url(), berth.ConnectOptions{TLSCAFile: t.TempDir()}, []string{"is a directory"}},
+		{b.url(), berth.ConnectOptions{TLSCertFile: certificate, TLSKeyFile: otherKey}, []string{certificate, otherKey, "does not match"}},
+		{b.url(), berth.ConnectOptions{TLSCertFile: empty, TLSKeyFile: key}, []string{empty, key}},
+		{plain.url(), berth.ConnectOptions{CredentialsFile: emptyCreds}, []string{emptyCreds, "no user JWT"}},
+		{plain.url(), berth.ConnectOptions{CredentialsFile: noJWT}, []string{noJWT}},
+		{plain.url(), berth.ConnectOptions{NkeySeedFile: emptySeed}, []string{emptySeed}},
+	} {
+		c.options.Servers, c.options.ConnectTimeout = []string{c.url}, 2*time.Second
+		conn, err := berth.Connect(t.Context(), c.options)
+		if err == nil {
+			closeAndWait(conn)
+			t.Errorf("%v: connected, want an error", c.options)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: error = %v, want %q in it", c.options, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), "hunter") {
+			t.Errorf("the error shows a secret: %v", err)
+		}
+	}
+	for _, options := range []berth.ConnectOptions{
+		{TLSCAFile: empty}, {TLSCertFile: certificate, TLSKeyFile: otherKey}, {CredentialsFile: emptyCreds}, {NkeySeedFile: emptySeed},
+	} {
+		if conn, err := berth.ConnectWithRetry(options); err == nil {
+			closeAndWait(conn)
+			t.Errorf("%v: no error, want one without a retry", options)
+		}
+	}
+}
+
+func TestBrokerOnEitherAddressFamilyIsReached(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		b := newBroker(t)
+		b.stop()
+		probe, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			continue // this machine lacks the family
+		}
+		_ = probe.Close()
+		b.options.Host = host
+		b.start()
+		port := fmt.Sprint(b.options.Port)
+		urls := []string{"nats://" + net.JoinHostPort(host, port), net.JoinHostPort(host, port)}
+		if addresses, _ := net.LookupHost("localhost"); slices.Contains(addresses, host) {
+			urls = append(urls, "nats://localhost:"+port, "localhost:"+port)
+		}
+		for _, url := range urls {
+			conn, err := berth.Connect(t.Context(), berth.ConnectOptions{Servers: []string{url}})
+			if err != nil {
+				t.Errorf("%s on %s: %v", url, host, err)
+				continue
+			}
+			closeAndWait(conn)
+		}
+	}
 }
 
 func TestInboxPrefix(t *testing.T) {

@@ -3,6 +3,7 @@ package tests
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -10,7 +11,7 @@ import (
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
 )
 
-// fakeHost is a host whose behavior depends on the name of a workload: "missing" and "trapped" fail, "panic" and
+// fakeHost is a host whose behavior depends on the name of a workload: "missing", "trapped", "secret" and "wrapped" fail, "panic" and
 // "panic-in-stop" panic, "slow" waits for release, all others run.
 type fakeHost struct {
 	name string
@@ -41,9 +42,13 @@ func (h *fakeHost) Start(ctx context.Context, request berth.StartRequest) (berth
 	h.mu.Unlock()
 	switch request.Workload.Name {
 	case "missing":
-		return nil, errors.New("no such image: registry.example/missing")
+		return nil, berth.StartErrorf("no such image: %s", "registry.example/missing")
 	case "trapped":
-		return nil, berth.NonRetryable(errors.New("trapped"))
+		return nil, berth.NonRetryable(berth.StartErrorf("trapped"))
+	case "secret":
+		return nil, errors.New("dial registry: bad password hunter2")
+	case "wrapped":
+		return nil, fmt.Errorf("hunter2: %w", berth.StartErrorf("no such image"))
 	case "panic":
 		panic("on purpose")
 	case "slow":

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,6 +194,147 @@ func TestFailedStartMayBeRepeatedUnlessNonRetryable(t *testing.T) {
 	status, err := f.client.Status(t.Context(), "missing")
 	if err != nil || status.Message != "no such image: registry.example/missing" {
 		t.Errorf("status = %v, %v, want the message of the error", status, err)
+	}
+}
+
+func TestOnlyMessageOfStartErrorIsSent(t *testing.T) {
+	var logged lockedBuffer
+	b := newBroker(t)
+	serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"), berth.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+	client, err := berth.NewClient(b.connect(), "h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the start of the host", func() bool { return second(client.Status(t.Context(), "a")) == nil })
+	for name, want := range map[string]string{
+		"missing": "no such image: registry.example/missing", "trapped": "trapped", "wrapped": "no such image",
+		"secret": "the host cannot start the workload; its log has the reason",
+		"panic":  "internal error of the host during the start",
+	} {
+		refused := (*berth.RefusedError)(nil)
+		if err := second(client.Start(t.Context(), name, workloadNamed(name))); !errors.As(err, &refused) || refused.Message != want {
+			t.Errorf("error of %s = %v, want the message %q", name, err, want)
+		}
+		status, err := client.Status(t.Context(), name)
+		if err != nil || status.Message != want {
+			t.Errorf("status of %s = %v, %v, want the message %q", name, status, err, want)
+		}
+	}
+	if text := logged.String(); !strings.Contains(text, "bad password hunter2") || !strings.Contains(text, "workload_id=secret") {
+		t.Errorf("the log of the host lacks the hidden error: %s", text)
+	}
+}
+
+// slowHost is a host whose Describe waits for release after the first call.
+type slowHost struct {
+	*fakeHost
+	calls   atomic.Int64
+	release chan struct{}
+}
+
+func (h *slowHost) Describe() berth.Description {
+	if h.calls.Add(1) > 2 { // the first two are the identity and the first heartbeat
+		<-h.release
+	}
+	return h.fakeHost.Describe()
+}
+
+func TestRequestsOfEachKindUseBoundedGoroutines(t *testing.T) {
+	const requests = 20_000
+	b := newBroker(t)
+	host := &slowHost{fakeHost: newFakeHost("fake"), release: make(chan struct{})}
+	caller := b.connect()
+	heartbeats, err := caller.SubscribeSync("runtime.operator.heartbeat.h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, b.connect(), host, berth.WithHostID("h1"), berth.WithHeartbeatInterval(30*time.Second))
+	if _, err := heartbeats.NextMsg(testTimeout); err != nil {
+		t.Fatal(err)
+	}
+	replies := make(chan *nats.Msg, 5*requests)
+	inbox := caller.NewInbox()
+	if _, err := caller.ChanSubscribe(inbox, replies); err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	for i := range requests {
+		for command, payload := range map[string]string{
+			"heartbeat": "", "workload.status": `{"workloadId":"a"}`, "workload.stop": `{"workloadId":"a"}`, "x" + fmt.Sprint(i): "",
+			"workload.start": `{`,
+		} {
+			if err := caller.PublishRequest("runtime.host.h1."+command, inbox, []byte(payload)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%1000 == 0 {
+			if err := caller.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			// All but the heartbeat requests that wait. The host drops requests if too many of them wait.
+			eventually(t, "the replies", func() bool { return len(replies) >= 5*i-1100 })
+			if count := runtime.NumGoroutine(); count > before+50 {
+				t.Fatalf("%d goroutines after %d requests, %d before", count, i, before)
+			}
+		}
+	}
+	close(host.release)
+	// Each request has exactly one reply: a heartbeat, a status, or a refusal.
+	heartbeatCount, refusedCount := 0, 0
+	for i := range 5 * requests {
+		msg := receive(t, fmt.Sprintf("reply %d", i), replies)
+		switch {
+		case strings.HasPrefix(string(msg.Data), `{"id":"h1"`):
+			heartbeatCount++
+		case msg.Header.Get("Nats-Service-Error-Code") == "503":
+			refusedCount++
+		}
+	}
+	if heartbeatCount+refusedCount != requests || heartbeatCount < 1024 {
+		t.Errorf("%d heartbeats and %d refusals, want %d in total", heartbeatCount, refusedCount, requests)
+	}
+}
+
+func TestInvalidMessagesFillNoLog(t *testing.T) {
+	var logged lockedBuffer
+	logger := slog.New(slog.NewTextHandler(&logged, nil))
+	b := newBroker(t)
+	fleet, err := berth.WatchFleet(t.Context(), b.connect(), berth.WithFleetLogger(logger), berth.WithLiveness(noProbes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := serve(t, b.connect(), newFakeHost("fake"), berth.WithHostID("h1"), berth.WithLogger(logger))
+	caller := b.connect()
+	eventually(t, "the host", func() bool { _, known := fleet.Host("h1"); return known })
+	for i := range 5000 {
+		for subject, payload := range map[string]string{
+			fmt.Sprintf("runtime.operator.heartbeat.x%d", i): `{`, fmt.Sprintf("runtime.operator.heartbeat.y%d", i): `{"id":"other"}`,
+			"runtime.operator.heartbeat.same": `{"id":7}`, "runtime.host.h1.workload.start": `{`, fmt.Sprintf("runtime.host.h1.c%d", i): "",
+		} {
+			if err := caller.PublishRequest(subject, "runtime.host.h1.x", []byte(payload)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%500 == 0 {
+			if err := caller.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	client, err := fleet.Client("h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Status(t.Context(), "a"); err != nil { // after all requests
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	fleet.Close()
+	text := logged.String()
+	if lines := strings.Count(text, "\n"); lines > 40 || !strings.Contains(text, "left_out=") {
+		t.Errorf("%d lines, want few and the number of the others:\n%.4000s", lines, text)
 	}
 }
 

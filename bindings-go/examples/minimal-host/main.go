@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -28,7 +27,7 @@ func (minimal) Describe() berth.Description {
 
 func (minimal) Start(_ context.Context, request berth.StartRequest) (berth.Instance, error) {
 	if request.Workload.Service != nil {
-		return nil, errors.New("this host runs no services")
+		return nil, &berth.StartError{Message: "this host runs no services"}
 	}
 	stop := func(context.Context) { fmt.Printf("stopped %q\n", request.ID) }
 	return berth.StopFunc(stop), nil

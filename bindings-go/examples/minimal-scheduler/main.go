@@ -28,7 +28,7 @@ func main() {
 
 	client, err := fleet.Client(host.ID())
 	check(err)
-	status, err := client.Start(ctx, "demo-1", &runtimev2.Workload{})
+	status, err := client.Start(ctx, "demo-1", &runtimev2.Workload{Name: "demo"})
 	check(err)
 	fmt.Println("demo-1 is", status.State)
 	_, err = client.Stop(ctx, "demo-1")

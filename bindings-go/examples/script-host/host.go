@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -52,7 +51,7 @@ func (h *host) Start(ctx context.Context, request berth.StartRequest) (berth.Ins
 	// Components are only pulled: nothing on this host calls them.
 	for i, component := range request.Workload.GetWitWorld().GetComponents() {
 		if _, err := h.pull(ctx, component.Image, component.ImagePullPolicy); err != nil {
-			return nil, fmt.Errorf("component %d %q: %w", i, component.Name, err)
+			return nil, berth.StartErrorf("component %d %q: %w", i, component.Name, err)
 		}
 	}
 	service := request.Workload.Service
@@ -61,9 +60,13 @@ func (h *host) Start(ctx context.Context, request berth.StartRequest) (berth.Ins
 	}
 	script, err := h.pull(ctx, service.Image, service.ImagePullPolicy)
 	if err != nil {
-		return nil, fmt.Errorf("service: %w", err)
+		return nil, berth.StartErrorf("service: %w", err)
 	}
-	return startProcess(script, service, request.Reporter)
+	running, err := startProcess(script, service, request.Reporter)
+	if err != nil {
+		return nil, err
+	}
+	return running, nil
 }
 
 func (h *host) pull(ctx context.Context, image string, policy runtimev2.ImagePullPolicy) ([]byte, error) {
@@ -82,11 +85,11 @@ func (h *host) pull(ctx context.Context, image string, policy runtimev2.ImagePul
 func checkSupported(workload *runtimev2.Workload) error {
 	for _, each := range workload.GetWitWorld().GetHostInterfaces() {
 		if each.Namespace == "wasi" && each.Package == "http" {
-			return errors.New("wasi:http is not supported: this host has no HTTP ingress")
+			return berth.StartErrorf("wasi:http is not supported: this host has no HTTP ingress")
 		}
 	}
 	if len(workload.GetService().GetLocalResources().GetVolumeMounts()) > 0 {
-		return errors.New("service: volume mounts are not supported")
+		return berth.StartErrorf("service: volume mounts are not supported")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -83,8 +84,12 @@ func (i *images) pull(ctx context.Context, image string) ([]byte, error) {
 }
 
 func (i *images) scheme(registry string) string {
-	host, _, _ := strings.Cut(registry, ":")
-	if slices.Contains(i.insecure, host) || slices.Contains(i.insecure, registry) {
+	host, _, err := net.SplitHostPort(registry)
+	if err != nil {
+		host = strings.Trim(registry, "[]") // there is no port
+	}
+	isHost := func(insecure string) bool { return strings.Trim(insecure, "[]") == host }
+	if slices.Contains(i.insecure, registry) || slices.ContainsFunc(i.insecure, isHost) {
 		return "http"
 	}
 	return "https"

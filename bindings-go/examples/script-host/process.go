@@ -35,7 +35,7 @@ func startProcess(script []byte, service *runtimev2.Service, reporter *berth.Sta
 	interpreter, isScript := strings.CutPrefix(string(line), "#!")
 	command := strings.Fields(interpreter)
 	if !isScript || len(command) == 0 {
-		return nil, fmt.Errorf("service: image %q has no #! line", service.Image)
+		return nil, berth.StartErrorf("service: image %q has no #! line", service.Image)
 	}
 	dir, err := os.MkdirTemp("", "script-host-")
 	if err != nil {

@@ -38,6 +38,9 @@ func run(natsURL, credentials, manifests string, silence time.Duration) error {
 	defer cancel()
 	// Two schedulers on one directory would start everything twice, so the second waits until the first has ended.
 	unlock, err := lock(ctx, filepath.Join(manifests, ".berth", "lock"))
+	if ctx.Err() != nil {
+		return nil // ended by a signal while it waited
+	}
 	if err != nil {
 		return err
 	}

@@ -152,8 +152,7 @@ func (r *replicaRunner) start(ctx context.Context, client *berth.Client, current
 // the reply to the second delivery of a start: the first one was executed.
 func isOutcomeUnknown(err error) bool {
 	refused := (*berth.RefusedError)(nil)
-	return errors.Is(err, berth.ErrTimeout) || errors.Is(err, berth.ErrInvalidResponse) ||
-		errors.As(err, &refused) && refused.Code == berth.CodeConflict
+	return errors.Is(err, berth.ErrUnknownOutcome) || errors.As(err, &refused) && refused.Code == berth.CodeConflict
 }
 
 // watch polls the status until the incarnation ends. Context ctx ends when wanted ends or when the host is lost;

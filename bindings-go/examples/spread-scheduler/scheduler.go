@@ -69,14 +69,30 @@ func (s *scheduler) run(ctx context.Context) {
 			if !open {
 				return
 			}
-			if lost, ok := event.(berth.HostLost); ok {
-				slog.Warn("host lost", "host", lost.HostID, "reason", lost.Reason)
-				s.cancelHost(lost.HostID)
+			for _, host := range lostHosts(event, s.fleet.Hosts) {
+				slog.Warn("host lost", "host", host)
+				s.cancelHost(host)
 			}
 		case <-ticker.C:
 			s.reconcile(ctx, nil)
 		}
 	}
+}
+
+// lostHosts returns the hosts that an event reports as lost. When events were missed, it returns all lost hosts: one of
+// the missed events may have been the loss of any of them.
+func lostHosts(event berth.FleetEvent, hosts func() []berth.HostView) (lost []string) {
+	switch event := event.(type) {
+	case berth.HostLost:
+		return []string{event.HostID}
+	case berth.EventsMissed:
+		for _, host := range hosts() {
+			if host.Health == berth.HealthLost {
+				lost = append(lost, host.ID())
+			}
+		}
+	}
+	return lost
 }
 
 // retireUnwanted retires the incarnations of an earlier process that are no longer wanted. The runners adopt the

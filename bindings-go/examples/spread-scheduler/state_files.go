@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -129,7 +130,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for ctx.Err() == nil {
+	for isWaiting := false; ctx.Err() == nil; isWaiting = true {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return func() { _ = file.Close() }, nil
@@ -137,7 +138,10 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, errors.Join(err, file.Close())
 		}
+		if !isWaiting {
+			slog.Info("waiting for the lock of another scheduler on the same directory", "lock", path)
+		}
 		sleep(ctx, 200*time.Millisecond)
 	}
-	return func() {}, file.Close()
+	return nil, errors.Join(ctx.Err(), file.Close())
 }

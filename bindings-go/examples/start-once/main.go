@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"time"
 
 	berth "berth.dev/go"
 	runtimev2 "berth.dev/go/wasmcloud/runtime/v2"
@@ -21,9 +22,11 @@ func main() {
 	certificate := flag.String("cert", "", "`file` of the client certificate (PEM), for mutual TLS")
 	key := flag.String("key", "", "`file` of the client key (PEM)")
 	credentials := flag.String("creds", "", "NATS credentials `file`; it may be rotated")
+	timeout := flag.Duration("timeout", time.Minute, "`duration` after which the start is abandoned")
 	flag.Parse()
 
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
 	conn, err := berth.Connect(ctx, berth.ConnectOptions{
 		Servers:         []string{*natsURL},
 		TLSCAFile:       *authorities,
@@ -34,7 +37,6 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer conn.Close()
 	host, err := berth.NewClient(conn, flag.Arg(0))
 	if err != nil {
 		log.Fatal(err)
@@ -47,26 +49,33 @@ func main() {
 	fmt.Println(status.WorkloadID, "is", status.State)
 }
 
-// startOnce starts a workload. If the outcome is unknown, it asks the host for the status.
+// statusTimeout bounds the question for the outcome of a start, also when the context of the start has ended.
+const statusTimeout = 5 * time.Second
+
+// startOnce starts a workload. If the outcome is unknown, it asks the host for the status. It returns an error unless
+// the host has the workload; an error that matches berth.ErrUnknownOutcome means that the host may still start it.
 func startOnce(ctx context.Context, host *berth.Client, id string, workload *runtimev2.Workload) (berth.Status, error) {
 	status, err := host.Start(ctx, id, workload)
 	refused := (*berth.RefusedError)(nil)
+	isConflict := errors.As(err, &refused) && refused.Code == berth.CodeConflict
 	switch {
-	case errors.Is(err, berth.ErrTimeout), errors.Is(err, berth.ErrInvalidResponse):
-		// The start may have been executed, or may still be executed.
-		return host.Status(ctx, id)
-	case errors.As(err, &refused) && refused.Code == berth.CodeConflict:
-		// The id is in use, perhaps by an earlier attempt.
-		return host.Status(ctx, id)
+	case err == nil:
+		return status, nil // RUNNING or COMPLETED, or STARTING: poll it with Status
 	case errors.Is(err, berth.ErrNoResponders):
-		// Nothing was done: another host can run the workload.
 		return status, fmt.Errorf("choose another host: %w", err)
-	case errors.Is(err, berth.ErrRefused):
-		// The message explains the refusal.
-		return status, err
-	case err != nil:
-		// ErrDisconnected, ErrRequestTooLarge, ErrEncode: nothing was sent.
-		return status, err
+	case !isConflict && !errors.Is(err, berth.ErrUnknownOutcome):
+		return status, err // berth.ErrNotSent or berth.ErrRefused: the host does not have the workload
 	}
-	return status, nil // RUNNING or COMPLETED, or STARTING: poll it with Status
+	// This start, or an earlier one of the id, may have been executed. The context may have ended with the start.
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
+	defer cancel()
+	status, statusErr := host.Status(asking, id)
+	switch {
+	case statusErr != nil:
+		return status, fmt.Errorf("%w; asked for the status: %w", err, statusErr)
+	case status.State == berth.StateStarting, status.State == berth.StateRunning, status.State == berth.StateCompleted:
+		return status, nil
+	}
+	// NOT_FOUND means that the start is lost or late: send the same start again.
+	return status, fmt.Errorf("the workload is %s %s: %w", status.State, status.Message, err)
 }

@@ -24,8 +24,8 @@ const (
 	// for their status within minutes; each entry is small, because it holds only an id and a message.
 	MaxEnded = 1024
 
-	// MaxWorkloads is how many ids may be in use at once. It protects against a faulty scheduler and is far
-	// above the capacity of one machine.
+	// MaxWorkloads is how many runs the host may have at once, including those that are being stopped. Each run has
+	// a goroutine. The limit protects against a faulty scheduler and is far above the capacity of one machine.
 	MaxWorkloads = 16_384
 
 	// maxMessageBytes bounds the message of an entry.
@@ -130,7 +130,7 @@ func (l *Lifecycle) refusal(id string) (reply.Code, string) {
 		return reply.Conflict, fmt.Sprintf(
 			"the workload id is in use in state %s; stop it before you start it again", e.state)
 	}
-	if e == nil && len(l.entries)-len(l.ended) >= MaxWorkloads {
+	if len(l.ids) >= MaxWorkloads {
 		return reply.Unavailable, fmt.Sprintf("the host has the maximum of %d workloads", MaxWorkloads)
 	}
 	return 0, ""

@@ -21,6 +21,17 @@ const (
 	Lost
 )
 
+func (h Health) String() string {
+	switch h {
+	case Suspect:
+		return "suspect"
+	case Lost:
+		return "lost"
+	default:
+		return "alive"
+	}
+}
+
 // Reason is why a host is suspect or lost.
 type Reason int
 
@@ -34,6 +45,19 @@ const (
 	// Restarted: another process has the host id. The fleet detects this, not this package.
 	Restarted
 )
+
+func (r Reason) String() string {
+	switch r {
+	case NoResponders:
+		return "no responders"
+	case Silent:
+		return "silent"
+	case Restarted:
+		return "restarted"
+	default:
+		return "none"
+	}
+}
 
 // Tick is the interval between calls of [Liveness.OnTick].
 const Tick = 50 * time.Millisecond
