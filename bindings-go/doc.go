@@ -10,5 +10,6 @@
 // requirements.
 //
 // All functions are safe for concurrent use. A call leaves no goroutine behind when it returns; a [Fleet]
-// leaves none when its Close returns.
+// leaves none when its Close returns. An exception is a method of a [Host] or an [Instance] that does not return within
+// the grace period of [Serve].
 package berth

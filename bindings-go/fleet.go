@@ -186,7 +186,8 @@ func (f *Fleet) setBusy(hostID string, change func(starts map[*time.Time]struct{
 // Events returns a channel of all later changes, in order. It is closed when ctx ends or the fleet is closed.
 //
 // The channel begins with a [HostJoined] for each host that is not lost, so no change is missed between
-// [Fleet.Hosts] and the first event. A reader may be 1024 events behind; a slower reader loses the oldest
+// [Fleet.Hosts] and the first event. Another process with the id of a host, lost or not, is reported as [HostLost] with
+// [ReasonRestarted] and then [HostJoined]. A reader may be 1024 events behind; a slower reader loses the oldest
 // events and receives their number in [EventsMissed]. Each call returns a channel of its own.
 func (f *Fleet) Events(ctx context.Context) <-chan FleetEvent {
 	out := make(chan FleetEvent)
