@@ -26,7 +26,7 @@ pub use self::compile::CompileError;
 use self::compile::Compiler;
 use self::epoch_ticker::EpochTicker;
 use self::guest::{Guest, GuestFactory};
-pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError};
+pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError, MAX_HANDLER_RUN};
 use self::plugins::{Grant, Plugins};
 pub use self::run::{RunFailure, Runnable};
 use crate::fault_injection::Breakage;

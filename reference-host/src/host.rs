@@ -5,6 +5,8 @@ mod start_failure;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use berth_sdk::host::{Description, Host, StartError, StartRequest};
 use tokio::runtime::Handle;
@@ -15,7 +17,7 @@ use crate::fault_injection::Breakage;
 use crate::image::Store;
 use crate::ingress::Ingress;
 use crate::system_info::Sampler;
-use crate::workload::{Workload, WorkloadSlots};
+use crate::workload::{DRAIN_TIME, Workload, WorkloadSlots};
 
 /// Runs workloads on the engine. Clones are cheap.
 #[derive(Clone)]
@@ -29,6 +31,8 @@ struct Shared {
     /// Limits the number of workloads, and counts the components that run.
     slots: WorkloadSlots,
     sampler: Sampler,
+    /// Set at shutdown, when the requests in flight have had their time.
+    shutting_down: AtomicBool,
 }
 
 /// Dependencies of a host.
@@ -68,6 +72,7 @@ impl BerthHost {
                 identity,
                 slots,
                 sampler,
+                shutting_down: AtomicBool::new(false),
             }),
         }
     }
@@ -82,6 +87,7 @@ impl Host for BerthHost {
             identity,
             slots,
             sampler,
+            ..
         } = &*self.shared;
         let sample = sampler.latest();
         let ingress = dependencies.ingress.as_ref();
@@ -120,6 +126,18 @@ impl Host for BerthHost {
     }
 
     async fn stop(&self, workload: Workload) {
-        workload.stop().await;
+        let drain = if self.shared.shutting_down.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            DRAIN_TIME
+        };
+        workload.stop(drain).await;
+    }
+
+    async fn drain(&self) {
+        self.shared.shutting_down.store(true, Ordering::Relaxed);
+        if let Some(ingress) = &self.shared.dependencies.ingress {
+            ingress.drain().await;
+        }
     }
 }

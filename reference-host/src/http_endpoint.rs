@@ -1,7 +1,7 @@
-//! The HTTP endpoint of a workload: open, with a route in the ingress and fresh instances, or
-//! closed.
+//! The HTTP endpoint of a workload: closed, open with fresh instances, or suspended.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::engine::Handler;
 use crate::fault_injection::Breakage;
@@ -10,7 +10,7 @@ use crate::ingress::{Ingress, Registration};
 /// The HTTP endpoint of one workload.
 pub struct HttpEndpoint {
     route: Option<HttpRoute>,
-    open: Mutex<Option<Open>>,
+    active: Mutex<Option<Active>>,
 }
 
 /// The route of a workload: its HTTP host names, and the component that handles their requests.
@@ -23,7 +23,7 @@ pub struct HttpRoute {
     pub handler: Handler,
 }
 
-struct Open {
+struct Active {
     /// `None` after the route was removed, while requests are still in flight.
     registration: Option<Registration>,
     handler: Handler,
@@ -34,31 +34,59 @@ impl HttpEndpoint {
     pub fn new(route: Option<HttpRoute>) -> Self {
         Self {
             route,
-            open: Mutex::new(None),
+            active: Mutex::new(None),
         }
     }
 
-    /// Registers the route, with a handler that reuses no instance from before the last close.
+    /// Serves requests, with a handler that reuses no instance from before.
     pub fn open(&self) {
         let Some(route) = &self.route else { return };
         let handler = route.handler.fresh();
-        let registration = route.ingress.register(&route.host_names, handler.clone());
-        *self.lock() = Some(Open {
+        let mut active = self.lock();
+        let registration = active.take().and_then(|active| active.registration);
+        let registration = match registration {
+            None => route.ingress.register(&route.host_names, handler.clone()),
+            Some(registration) => {
+                registration.replace(Some(&handler));
+                registration
+            }
+        };
+        *active = Some(Active {
             registration: Some(registration),
             handler,
         });
     }
 
-    /// Removes the route at once, and then ends the requests in flight.
+    /// Refuses further requests with 503 until the endpoint is opened or closed, and ends those in
+    /// flight after `drain`.
+    ///
+    /// Cancel safety: requests are refused before the first await. If the future is dropped, the
+    /// requests in flight continue, and another call ends them.
+    pub async fn suspend(&self, drain: Duration) {
+        let handler = match self.lock().as_ref() {
+            Some(active) => {
+                if let Some(registration) = &active.registration {
+                    registration.replace(None);
+                }
+                active.handler.clone()
+            }
+            None => return,
+        };
+        handler.drain(drain).await;
+        handler.stop().await;
+    }
+
+    /// Removes the route at once, and ends the requests in flight after `drain`.
     ///
     /// Cancel safety: the route is removed before the first await. If the future is dropped,
     /// another call waits for the remaining requests.
-    pub async fn close(&self) {
+    pub async fn close(&self, drain: Duration) {
         let (registration, handler) = match self.lock().as_mut() {
-            Some(open) => (open.registration.take(), open.handler.clone()),
+            Some(active) => (active.registration.take(), active.handler.clone()),
             None => return,
         };
         drop(registration);
+        handler.drain(drain).await;
         handler.stop().await;
         *self.lock() = None;
     }
@@ -71,7 +99,7 @@ impl HttpEndpoint {
         std::mem::forget(self.lock().take());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

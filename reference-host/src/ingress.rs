@@ -1,6 +1,8 @@
 //! The HTTP ingress: accepts requests and routes each to a workload by its `Host`.
 
+mod connection;
 mod host_header;
+mod protocol;
 mod routes;
 mod server;
 
@@ -8,9 +10,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use berth_sdk::listen::Connections;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
-pub use self::routes::{DeclaredHostNameError, Routes, TargetId, declared_host_names};
+pub use self::routes::{DeclaredHostNameError, Lookup, Routes, TargetId, declared_host_names};
 pub use self::server::{Server, ServerError};
 use crate::engine::Handler;
 
@@ -19,6 +23,8 @@ use crate::engine::Handler;
 pub struct Ingress {
     table: Arc<RouteTable>,
     address: SocketAddr,
+    connections: Connections,
+    draining: CancellationToken,
 }
 
 /// The routes of all workloads. Readers never block: a change replaces the whole table.
@@ -39,12 +45,25 @@ impl Ingress {
     /// it is dropped.
     pub fn listen(
         address: SocketAddr,
+        connections_max: usize,
         guest_runtime: &Handle,
     ) -> Result<(Self, Server), ServerError> {
         let table = Arc::new(RouteTable::default());
-        let server = Server::listen(address, table.clone(), guest_runtime)?;
-        let address = server.local_address();
-        Ok((Self { table, address }, server))
+        let server = Server::listen(address, connections_max, table.clone(), guest_runtime)?;
+        let ingress = Self {
+            table,
+            address: server.local_address(),
+            connections: server.connections(),
+            draining: server.draining(),
+        };
+        Ok((ingress, server))
+    }
+
+    /// Closes each connection as soon as it has no request in flight, and returns when none is
+    /// open. Until then, new connections and requests are served.
+    pub async fn drain(&self) {
+        self.draining.cancel();
+        self.connections.closed().await;
     }
 
     /// Returns the bound address.
@@ -60,6 +79,14 @@ impl Ingress {
             table: self.table.clone(),
             id,
         }
+    }
+}
+
+impl Registration {
+    /// Routes requests to `handler` from now on. `None` means that the workload has no handler for
+    /// a while: its requests get 503 instead of 404.
+    pub fn replace(&self, handler: Option<&Handler>) {
+        self.table.update(|routes| routes.replace(self.id, handler));
     }
 }
 

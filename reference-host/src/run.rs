@@ -1,5 +1,7 @@
 //! Creates a host from its configuration and serves it.
 
+use std::time::Duration;
+
 use berth_sdk::grpc::{Channel, GrpcError, HostEndpoints, Listener};
 use berth_sdk::host::{Connection, ServeError, ServeOptions, serve};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +14,12 @@ use crate::host::{BerthHost, Dependencies, Identity};
 use crate::image::{Store, StoreError};
 use crate::ingress::{Ingress, ServerError};
 use crate::system_info;
+
+/// Time at the end for responses that tell clients that their workload was stopped.
+const LAST_RESPONSES: Duration = Duration::from_millis(250);
+
+/// Limit of connections to the ingress.
+const INGRESS_CONNECTIONS_MAX: usize = 4096;
 
 /// Reason why a host cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +72,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let guests = GuestThreads::start().map_err(RunError::Threads)?;
     let engine = Engine::new().map_err(RunError::Engine)?;
     let images = Store::new(config.images.clone()).map_err(RunError::Images)?;
-    let (ingress, _server) = match config.http_addr {
+    let (ingress, server) = match config.http_addr {
         None => (None, None),
         Some(address) => {
             let (ingress, server) =
-                Ingress::listen(address, guests.handle()).map_err(RunError::Ingress)?;
+                Ingress::listen(address, INGRESS_CONNECTIONS_MAX, guests.handle())
+                    .map_err(RunError::Ingress)?;
             tracing::info!(address = %ingress.local_address(), "HTTP ingress is listening");
             (Some(ingress), Some(server))
         }
@@ -85,6 +94,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let options = serve_options(&config);
     tracing::info!(host_id = options.host_id, "starting host");
     let result = serve(connection, options, host, shutdown).await;
+    if let Some(server) = server {
+        server.close(LAST_RESPONSES).await;
+    }
     // Tasks of the runtime still hold the store, and the process does not wait for them.
     cache.close();
     result.map_err(RunError::Serve)

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use berth_sdk::host::StatusReporter;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::{RunFailure, Runnable};
 use crate::fault_injection::Breakage;
 use crate::http_endpoint::HttpEndpoint;
 use crate::restart::{RestartBudget, RestartDecision};
+use crate::workload::DRAIN_TIME;
 
 /// The service of a workload.
 pub struct Service {
@@ -22,6 +24,8 @@ pub struct Service {
     pub reporter: StatusReporter,
     /// Endpoint of the workload, already open when [`run`](Self::run) is called.
     pub endpoint: Arc<HttpEndpoint>,
+    /// Cancelled when the workload is being stopped: a run that ends is the last one.
+    pub stopping: CancellationToken,
 }
 
 impl Service {
@@ -34,7 +38,8 @@ impl Service {
             self.reporter.running("the service is running");
             let started = Instant::now();
             let Err(failure) = self.runnable.run().await else {
-                self.close_endpoint().await;
+                // The service did what it was for, and so may the requests in flight.
+                self.close_endpoint(DRAIN_TIME).await;
                 self.reporter.completed("the service completed");
                 return;
             };
@@ -43,16 +48,30 @@ impl Service {
                 RestartDecision::Restart { after, number } => {
                     self.reporter
                         .starting(self.restart_message(&failure, after, number));
-                    self.endpoint.close().await;
-                    tokio::time::sleep(after).await;
-                    self.endpoint.open();
+                    if !self.waits_for_restart(after).await {
+                        return;
+                    }
                 }
             }
         }
     }
 
+    /// Waits for the next run, with the endpoint suspended. Returns false if the workload is being
+    /// stopped instead (HOST-SVC-017).
+    async fn waits_for_restart(&self, after: Duration) -> bool {
+        let waited = async {
+            self.endpoint.suspend(Duration::ZERO).await;
+            tokio::time::sleep(after).await;
+        };
+        if self.stopping.run_until_cancelled(waited).await.is_none() {
+            return false;
+        }
+        self.endpoint.open();
+        true
+    }
+
     async fn give_up(&self, failure: &RunFailure) {
-        self.close_endpoint().await;
+        self.close_endpoint(Duration::ZERO).await;
         let restarts = self.restarts.allowed();
         self.reporter.failed(format!(
             "the service failed and its {restarts} restarts are used up: {failure}"
@@ -64,10 +83,10 @@ impl Service {
         format!("the service failed: {failure}; restart {number} of {allowed} in {after_ms} ms")
     }
 
-    async fn close_endpoint(&self) {
+    async fn close_endpoint(&self, drain: Duration) {
         if Breakage::RoutesOutliveService.is_on() {
             return self.endpoint.leak();
         }
-        self.endpoint.close().await;
+        self.endpoint.close(drain).await;
     }
 }

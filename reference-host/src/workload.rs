@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::fault_injection::Breakage;
 use crate::http_endpoint::HttpEndpoint;
@@ -15,9 +17,13 @@ use crate::volumes::Volumes;
 pub struct Workload {
     endpoint: Arc<HttpEndpoint>,
     service: Option<AbortOnDrop>,
+    stopping: CancellationToken,
     volumes: Volumes,
     _slot: Slot,
 }
+
+/// Time for the requests in flight when a workload is stopped, within the 2 s of HOST-STOP-008.
+pub const DRAIN_TIME: Duration = Duration::from_millis(1500);
 
 /// The workload slots of a host, and the number of components that run. Clones are cheap and share
 /// the counts.
@@ -48,32 +54,41 @@ impl Workload {
         guest_runtime: &Handle,
     ) -> Self {
         open(&endpoint);
+        let stopping = service
+            .as_ref()
+            .map_or_else(CancellationToken::new, |service| service.stopping.clone());
         let service = service.map(|service| AbortOnDrop(guest_runtime.spawn(service.run())));
         Self {
             endpoint,
             service,
+            stopping,
             volumes,
             _slot: slot,
         }
     }
 
-    /// Removes the route, then ends all guests, then removes the directories.
-    pub async fn stop(self) {
+    /// Refuses further requests and gives those in flight the time `drain`, then ends all guests,
+    /// then removes the route and the directories. The service runs until the requests are done,
+    /// because they may need it.
+    pub async fn stop(self, drain: Duration) {
         let Self {
             endpoint,
             service,
+            stopping,
             volumes,
             _slot,
         } = self;
+        stopping.cancel();
+        if Breakage::RoutesOutliveStop.is_on() {
+            endpoint.leak();
+        }
+        endpoint.suspend(drain).await;
         if let Some(mut service) = service.filter(|_| !Breakage::NoEpochInterruption.is_on()) {
             service.0.abort();
             // The result is ignored: the service was cancelled, or it ended by itself just before.
             let _ = (&mut service.0).await;
         }
-        if Breakage::RoutesOutliveStop.is_on() {
-            endpoint.leak();
-        }
-        endpoint.close().await;
+        endpoint.close(Duration::ZERO).await;
         // Removing directories may block. A failure needs no handling.
         let _ = tokio::task::spawn_blocking(move || drop(volumes)).await;
     }

@@ -26,7 +26,7 @@ pub type Body = HyperOutgoingBody;
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time limit of a whole handler run, the body of the response included.
-const MAX_HANDLER_RUN: Duration = Duration::from_secs(600);
+pub const MAX_HANDLER_RUN: Duration = Duration::from_secs(600);
 
 /// Limit of concurrent requests of one component, so that it cannot use up the instances of the
 /// host.
@@ -111,6 +111,13 @@ impl Handler {
             }
             Err(_) => Err(HandlerError::Timeout),
         }
+    }
+
+    /// Waits until no request is in flight, up to `limit`. Its caller has removed the route, so that
+    /// hardly any further one arrives.
+    pub async fn drain(&self, limit: Duration) {
+        self.shared.tasks.close();
+        let _ = tokio::time::timeout(limit, self.shared.tasks.wait()).await;
     }
 
     /// Ends the requests in flight and refuses further ones. Returns when no instance is left.

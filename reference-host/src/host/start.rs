@@ -7,6 +7,7 @@ use berth_proto::{
 };
 use berth_sdk::host::StartRequest;
 use futures_util::future::{try_join, try_join_all};
+use tokio_util::sync::CancellationToken;
 
 use super::Dependencies;
 use super::start_failure::{Part, PartError, StartFailure};
@@ -68,6 +69,7 @@ pub async fn start(
             restarts,
             reporter,
             endpoint,
+            stopping: CancellationToken::new(),
         }
     });
     let guest_runtime = &dependencies.guest_runtime;

@@ -15,7 +15,8 @@ const HOST_KEY: &str = "host";
 /// Key in `hostInterfaces.config` for additional host names of a workload, separated by commas.
 const ALIASES_KEY: &str = "host-aliases";
 
-/// Host names in lower case, each with the targets that share its requests in rotation.
+/// Host names in lower case, each with the targets that share its requests in rotation. A suspended
+/// target keeps its host names but gets no requests.
 #[derive(Clone, Debug)]
 pub struct Routes<T> {
     by_host: HashMap<Box<str>, Arc<Targets<T>>>,
@@ -28,8 +29,20 @@ pub struct TargetId(u64);
 
 #[derive(Debug)]
 struct Targets<T> {
-    targets: Vec<(TargetId, T)>,
+    /// The target is `None` while it is suspended.
+    targets: Vec<(TargetId, Option<T>)>,
     next: AtomicUsize,
+}
+
+/// The result of looking up a host name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'r, T> {
+    /// The target that gets the request.
+    Found(&'r T),
+    /// All targets of the host name are suspended.
+    Suspended,
+    /// No target has the host name.
+    Unknown,
 }
 
 /// The host name in the declaration of a workload is missing or invalid (HOST-HTTP-007).
@@ -90,7 +103,7 @@ impl<T: Clone> Routes<T> {
         let id = TargetId(self.next_id);
         self.next_id += 1;
         for host in hosts {
-            let route = (id, target.clone());
+            let route = (id, Some(target.clone()));
             match self.by_host.entry(host.as_str().into()) {
                 Entry::Vacant(entry) => drop(entry.insert(Arc::new(Targets::new(vec![route])))),
                 Entry::Occupied(mut entry) => {
@@ -101,6 +114,19 @@ impl<T: Clone> Routes<T> {
             }
         }
         id
+    }
+
+    /// Replaces a target at all its host names. `None` suspends it.
+    pub fn replace(&mut self, id: TargetId, target: Option<&T>) {
+        for entry in self.by_host.values_mut() {
+            if entry.targets.iter().any(|(route, _)| *route == id) {
+                let mut targets = entry.targets.clone();
+                for (_, old) in targets.iter_mut().filter(|(route, _)| *route == id) {
+                    *old = target.cloned();
+                }
+                *entry = Arc::new(Targets::new(targets));
+            }
+        }
     }
 
     /// Removes a target from all its host names.
@@ -118,35 +144,45 @@ impl<T: Clone> Routes<T> {
 
 impl<T> Routes<T> {
     /// Returns the next target in rotation for `host`, which must be in lower case (HOST-HTTP-011).
-    pub fn find(&self, host: &str) -> Option<&T> {
-        let entry = self.by_host.get(host)?;
-        let next = entry.next.fetch_add(1, Ordering::Relaxed);
-        entry
-            .targets
-            .get(next % entry.targets.len())
-            .map(|(_, target)| target)
+    pub fn find(&self, host: &str) -> Lookup<'_, T> {
+        let Some(entry) = self.by_host.get(host) else {
+            return Lookup::Unknown;
+        };
+        let count = entry.targets.len();
+        let next = entry.next.fetch_add(1, Ordering::Relaxed) % count.max(1);
+        let (before, after) = entry.targets.split_at_checked(next).unwrap_or_default();
+        let mut rotated = after.iter().chain(before);
+        match rotated.find_map(|(_, target)| target.as_ref()) {
+            Some(target) => Lookup::Found(target),
+            None => Lookup::Suspended,
+        }
     }
 
     /// Returns the oldest target for `host`, which must be in lower case.
-    pub fn first(&self, host: &str) -> Option<&T> {
-        self.by_host
-            .get(host)?
-            .targets
-            .first()
-            .map(|(_, target)| target)
+    pub fn first(&self, host: &str) -> Lookup<'_, T> {
+        match self.by_host.get(host).map(|entry| entry.first()) {
+            Some(Some(target)) => Lookup::Found(target),
+            Some(None) => Lookup::Suspended,
+            None => Lookup::Unknown,
+        }
     }
 
     /// Returns a target of any host name.
-    pub fn any(&self) -> Option<&T> {
+    pub fn any(&self) -> Lookup<'_, T> {
         let lowest = self.by_host.iter().min_by_key(|(host, _)| *host);
-        lowest
-            .and_then(|(_, entry)| entry.targets.first())
-            .map(|(_, target)| target)
+        match lowest.and_then(|(_, entry)| entry.first()) {
+            Some(target) => Lookup::Found(target),
+            None => Lookup::Unknown,
+        }
     }
 }
 
 impl<T> Targets<T> {
-    fn new(targets: Vec<(TargetId, T)>) -> Self {
+    fn first(&self) -> Option<&T> {
+        self.targets.iter().find_map(|(_, target)| target.as_ref())
+    }
+
+    fn new(targets: Vec<(TargetId, Option<T>)>) -> Self {
         Self {
             targets,
             next: AtomicUsize::new(0),
@@ -202,10 +238,30 @@ mod tests {
         let hosts = ["a".to_owned()];
         let one = routes.add(&hosts, 1);
         routes.add(&hosts, 2);
-        let seen: Vec<_> = (0..4).map(|_| *routes.find("a").unwrap()).collect();
-        assert_eq!(seen, [1, 2, 1, 2]);
+        let seen: Vec<_> = (0..4).map(|_| routes.find("a")).collect();
+        let (first, second) = (Lookup::Found(&1), Lookup::Found(&2));
+        assert_eq!(seen, [first, second, first, second]);
         routes.remove(one);
-        assert_eq!((routes.find("a"), routes.find("a")), (Some(&2), Some(&2)));
+        assert_eq!((routes.find("a"), routes.find("a")), (second, second));
+    }
+
+    #[test]
+    fn suspended_targets_keep_their_host_names_and_get_no_requests() {
+        let mut routes = Routes::default();
+        let one = routes.add(&["a".to_owned(), "b".to_owned()], 1);
+        let two = routes.add(&["a".to_owned()], 2);
+        routes.replace(one, None);
+        for _ in 0..3 {
+            assert_eq!(routes.find("a"), Lookup::Found(&2));
+            assert_eq!(routes.find("b"), Lookup::Suspended);
+        }
+        routes.replace(two, None);
+        assert_eq!(routes.find("a"), Lookup::Suspended);
+        routes.replace(one, Some(&3));
+        assert_eq!(routes.find("a"), Lookup::Found(&3));
+        routes.remove(one);
+        routes.remove(two);
+        assert_eq!(routes.find("a"), Lookup::Unknown);
     }
 
     proptest! {
@@ -224,7 +280,10 @@ mod tests {
                     .filter(|&n| n != removed && adds[n].iter().any(|h| h == host))
                     .collect();
                 let mut found: Vec<_> =
-                    (0..2 * adds.len()).filter_map(|_| routes.find(host).copied()).collect();
+                    (0..2 * adds.len()).filter_map(|_| match routes.find(host) {
+                        Lookup::Found(target) => Some(*target),
+                        _ => None,
+                    }).collect();
                 found.sort_unstable();
                 found.dedup();
                 prop_assert_eq!(found, expected);

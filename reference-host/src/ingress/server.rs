@@ -1,42 +1,45 @@
 //! The HTTP server of the ingress: HTTP/1.1 and HTTP/2 without TLS.
 
-use std::convert::Infallible;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_sdk::listen::{Acceptor, ConnectionLimits, Connections};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::RouteTable;
 use super::host_header::{HostHeaderError, HostName};
-use crate::engine::{Body, Handler, HandlerError};
+use super::{Lookup, RouteTable, connection};
+use crate::engine::{Body, Handler, HandlerError, MAX_HANDLER_RUN};
 use crate::fault_injection::Breakage;
 
-/// Limit of open connections to the ingress, because each uses a file descriptor, and processes are
-/// commonly limited to a few thousand. Further connections wait in the system's backlog.
-const MAX_CONNECTIONS: usize = 4096;
+/// Time limit for the head of a request, from the accept on.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time limit for the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time after which an idle connection is closed: longer than the 60 s for which load balancers
+/// commonly keep theirs, so that they do not use a connection that is just being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Backoff after a failed accept, so that the loop does not spin while file descriptors are
-/// exhausted.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// Time after which a request ends its connection: a client that does not read its response would
+/// keep it for ever. By then the handler has ended, and what it has sent had time to arrive.
+const REQUEST_TIMEOUT: Duration = MAX_HANDLER_RUN.saturating_add(Duration::from_secs(30));
+
+/// Value of `Retry-After` in seconds: a stop and most restarts are over by then.
+const RETRY_AFTER_SECONDS: &str = "1";
 
 /// The HTTP server; it stops when dropped.
 pub struct Server {
     address: SocketAddr,
+    connections: Connections,
+    draining: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -52,6 +55,7 @@ pub struct ServerError {
 impl Server {
     pub(super) fn listen(
         address: SocketAddr,
+        connections_max: usize,
         table: Arc<RouteTable>,
         guest_runtime: &Handle,
     ) -> Result<Self, ServerError> {
@@ -62,10 +66,38 @@ impl Server {
         listener.set_nonblocking(true).map_err(error)?;
         let listener = TcpListener::from_std(listener).map_err(error)?;
         let address = listener.local_addr().map_err(error)?;
-        let stop = CancellationToken::new();
-        let accepting = accept(listener, table, stop.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
-        Ok(Self { address, stop })
+        let limits = ConnectionLimits {
+            connections_max,
+            head_timeout: HEAD_TIMEOUT,
+            idle_timeout: Some(IDLE_TIMEOUT),
+            request_timeout: Some(REQUEST_TIMEOUT),
+        };
+        let acceptor = Acceptor::new(listener, limits);
+        let server = Self {
+            address,
+            connections: acceptor.connections(),
+            draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        };
+        let (draining, stop) = (server.draining.clone(), server.stop.clone());
+        let accepting = accept(acceptor, table, draining, stop.clone());
+        tokio::spawn(stop.run_until_cancelled_owned(accepting));
+        Ok(server)
+    }
+
+    /// Waits until the responses that have begun are sent, up to `limit`, and then ends all
+    /// connections.
+    pub async fn close(self, limit: Duration) {
+        self.draining.cancel();
+        let _ = tokio::time::timeout(limit, self.connections.closed()).await;
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
+    pub(super) fn draining(&self) -> CancellationToken {
+        self.draining.clone()
     }
 
     /// Returns the bound address.
@@ -80,49 +112,36 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, table: Arc<RouteTable>, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(
+    acceptor: Acceptor,
+    table: Arc<RouteTable>,
+    draining: CancellationToken,
+    stop: CancellationToken,
+) {
     loop {
-        // Cannot fail, because the semaphore is never closed.
-        let Ok(permit) = connections.clone().acquire_owned().await else {
-            return;
+        let (stream, connection) = acceptor.accept().await;
+        let (table, closing) = (table.clone(), draining.clone());
+        let respond = move |request: Request<Incoming>| {
+            let (table, closing) = (table.clone(), closing.clone());
+            async move {
+                let version = request.version();
+                let mut response = respond(&table, request).await;
+                if closing.is_cancelled() && version < Version::HTTP_2 {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
+            }
         };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let serving = serve(stream, table.clone(), permit);
-                tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connection");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, table: Arc<RouteTable>, _permit: OwnedSemaphorePermit) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT);
-    server.http2().timer(TokioTimer::new());
-    let service = service_fn(move |request| {
-        let table = table.clone();
-        async move { Ok::<_, Infallible>(respond(&table, request).await) }
-    });
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "connection failed");
+        let serving = connection::serve(stream, connection, draining.clone(), respond);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
     }
 }
 
 async fn respond(table: &RouteTable, mut request: Request<Incoming>) -> Response<Body> {
     let handler = match route(table, &request) {
         Ok(handler) => handler,
-        Err(status) => return status_response(status),
+        Err(status) => return error_response(status),
     };
     if Breakage::DropsQuery.is_on() {
         *request.uri_mut() = without_query(request.uri());
@@ -134,10 +153,10 @@ async fn respond(table: &RouteTable, mut request: Request<Incoming>) -> Response
     drop(ManuallyDrop::into_inner(permit));
     match result {
         Ok(response) => response,
-        Err(HandlerError::Guest(_)) => status_response(StatusCode::INTERNAL_SERVER_ERROR),
-        Err(HandlerError::Timeout) => status_response(StatusCode::GATEWAY_TIMEOUT),
+        Err(HandlerError::Guest(_)) => error_response(StatusCode::INTERNAL_SERVER_ERROR),
+        Err(HandlerError::Timeout) => error_response(StatusCode::GATEWAY_TIMEOUT),
         Err(HandlerError::Stopped | HandlerError::Busy) => {
-            status_response(StatusCode::SERVICE_UNAVAILABLE)
+            error_response(StatusCode::SERVICE_UNAVAILABLE)
         }
     }
 }
@@ -150,14 +169,18 @@ fn route(table: &RouteTable, request: &Request<Incoming>) -> Result<Handler, Sta
         HostHeaderError::Unroutable => no_route(),
     })?;
     let routes = table.current.load();
-    let handler = if Breakage::RoutesIgnoreHost.is_on() {
+    let found = if Breakage::RoutesIgnoreHost.is_on() {
         routes.any()
     } else if Breakage::NoLoadBalancing.is_on() {
         routes.first(host.as_str())
     } else {
         routes.find(host.as_str())
     };
-    handler.cloned().ok_or_else(no_route)
+    match found {
+        Lookup::Found(handler) => Ok(handler.clone()),
+        Lookup::Suspended => Err(StatusCode::SERVICE_UNAVAILABLE),
+        Lookup::Unknown => Err(no_route()),
+    }
 }
 
 /// Injected fault: limits the requests of all workloads together to four, which HOST-HTTP-015
@@ -179,11 +202,15 @@ fn no_route() -> StatusCode {
     }
 }
 
-fn status_response(status: StatusCode) -> Response<Body> {
+fn error_response(status: StatusCode) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or_default();
     let body = Full::new(Bytes::from_static(reason.as_bytes())).map_err(|never| match never {});
     let mut response = Response::new(body.boxed_unsync());
     *response.status_mut() = status;
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let retry_after = HeaderValue::from_static(RETRY_AFTER_SECONDS);
+        response.headers_mut().insert(RETRY_AFTER, retry_after);
+    }
     response
 }
 

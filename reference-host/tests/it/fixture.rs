@@ -51,7 +51,7 @@ impl Fixture {
         let images = Store::new(options).unwrap();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let guests = GuestThreads::start().unwrap();
-        let (ingress, server) = Ingress::listen(loopback, guests.handle()).unwrap();
+        let (ingress, server) = Ingress::listen(loopback, 4096, guests.handle()).unwrap();
         let address = ingress.local_address();
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
         let guest_runtime = guests.handle().clone();

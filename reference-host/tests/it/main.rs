@@ -12,6 +12,7 @@
 mod fixture;
 mod http;
 
+mod drain;
 mod images;
 mod ingress;
 mod interfaces;

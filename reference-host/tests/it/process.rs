@@ -1,5 +1,6 @@
 //! The program as a process: commands over NATS, and shutdown by signals.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,19 +19,24 @@ use crate::fixture::{
 };
 
 /// A host process with its broker.
-struct HostProcess {
-    child: Child,
-    client: HostClient,
+pub struct HostProcess {
+    pub child: Child,
+    pub client: HostClient,
     _broker: Broker,
 }
 
 impl HostProcess {
-    async fn start(fixture: &Fixture) -> Self {
+    pub async fn start(fixture: &Fixture) -> Self {
+        Self::start_with(fixture, &[]).await
+    }
+
+    pub async fn start_with(fixture: &Fixture, args: &[&str]) -> Self {
         let broker = Broker::start(BrokerOptions::default()).await.unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_berth-host"))
             .args(["--nats-url", &broker.url(), "--host-id", "the-host"])
             .args(["--http-addr", "127.0.0.1:0"])
             .args(["--insecure-registry", fixture.registry.authority()])
+            .args(args)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -64,7 +70,13 @@ impl HostProcess {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Returns the address of the ingress.
+    pub async fn ingress(&self) -> SocketAddr {
+        let heartbeat = within(self.client.heartbeat()).await.unwrap();
+        ([127, 0, 0, 1], u16::try_from(heartbeat.http_port).unwrap()).into()
+    }
+
+    pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().unwrap().try_into().unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
     }
@@ -89,7 +101,7 @@ async fn starts_serves_and_stops_workload() {
             .iter()
             .any(|import| import.package == "keyvalue")
     );
-    let ingress = ([127, 0, 0, 1], u16::try_from(heartbeat.http_port).unwrap()).into();
+    let ingress = process.ingress().await;
     let response = within(crate::http::get(ingress, "hello.test", "/")).await;
     assert_eq!((response.status, response.body.as_str()), (200, "hello"));
     within(client.stop("one")).await.unwrap();

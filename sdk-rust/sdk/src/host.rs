@@ -46,6 +46,16 @@ pub trait Host: Send + Sync + 'static {
     /// reported [`StatusReporter::completed`] or [`StatusReporter::failed`]. The ID is free as soon
     /// as this returns.
     fn stop(&self, instance: Self::Instance) -> impl Future<Output = ()> + Send;
+
+    /// Finishes what the workloads are doing, such as HTTP requests in flight, and returns as soon
+    /// as nothing is left. By default there is nothing to finish.
+    ///
+    /// Called once, at shutdown, after the host has stopped receiving commands and before its
+    /// workloads are stopped; their routes stay until then. Cancel safety: the future is dropped
+    /// when the time for it is over, which is the grace period without a reserve for the stops.
+    fn drain(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// A request to start a workload under an ID.

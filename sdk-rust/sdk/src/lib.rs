@@ -14,6 +14,8 @@ pub mod connect;
 pub mod grpc;
 pub mod host;
 pub mod json;
+#[cfg(any(feature = "cli", feature = "grpc"))]
+pub mod listen;
 mod reply;
 pub mod scheduler;
 mod subject;

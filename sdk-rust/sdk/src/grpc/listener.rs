@@ -3,34 +3,37 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::codegen::{Service, StdError};
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, ServerTlsConfig, TcpConnectInfo};
+use tonic::transport::server::{Connected, ServerTlsConfig, TlsConnectInfo};
 
 use super::KEEP_ALIVE;
 use super::tls::{GrpcError, ServerTls};
+use crate::listen::{Acceptor, Connection, ConnectionLimits, ConnectionStream};
 
-/// Maximum number of connections to one listener at a time; further connections wait. Each peer
-/// needs one.
-const MAX_CONNECTIONS: usize = 256;
+/// Limits of the connections of one listener. Each peer needs one connection, which it keeps; a dead
+/// one is detected by [`KEEP_ALIVE`].
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    connections_max: 256,
+    head_timeout: Duration::from_secs(10),
+    idle_timeout: None,
+    request_timeout: None,
+};
 
 /// Maximum number of concurrent calls on a connection: above the number of commands that a host
 /// executes at once, so that status requests still get through.
 const MAX_CALLS: u32 = 1024;
-
-/// Delay before the next attempt to accept a connection after a failure.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A bound address for a gRPC server. Connections are queued from now on, so that a call that
 /// arrives before the server has started only waits.
@@ -98,7 +101,7 @@ impl Listener {
         }
         let incoming = connections(self.listener, end);
         let served = server
-            .serve_with_incoming_shutdown(service, incoming, close.cancelled_owned())
+            .serve_with_incoming_shutdown(Tracked(service), incoming, close.cancelled_owned())
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "the gRPC server has stopped");
@@ -109,50 +112,67 @@ impl Listener {
 fn connections(
     listener: TcpListener,
     end: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    stream::unfold(
-        (listener, permits, end),
-        async |(listener, permits, end)| {
-            // The semaphore is never closed.
-            let permit = permits.clone().acquire_owned().await.ok()?;
-            let stream = loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => break stream,
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept connection");
-                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-                    }
-                }
-            };
-            let _ = stream.set_nodelay(true);
-            let connection = Connection {
-                stream,
-                ended: Box::pin(end.clone().cancelled_owned()),
-                _permit: permit,
-            };
-            Some((Ok(connection), (listener, permits, end)))
-        },
-    )
+) -> impl Stream<Item = io::Result<EndingStream>> {
+    let acceptor = Acceptor::new(listener, LIMITS);
+    stream::unfold((acceptor, end), async |(acceptor, end)| {
+        let (stream, connection) = acceptor.accept().await;
+        let stream = ConnectionStream::new(stream, connection, Bytes::new());
+        let stream = EndingStream {
+            stream: stream.with_control_frames().with_deadline(),
+            ended: Box::pin(end.clone().cancelled_owned()),
+        };
+        Some((Ok(stream), (acceptor, end)))
+    })
 }
 
-/// A connection that releases its permit when it is dropped. It is owned by a task of Tonic that
-/// cannot be cancelled from here, so the connection ends itself when the server ends.
-struct Connection {
-    stream: TcpStream,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    _permit: OwnedSemaphorePermit,
-}
+/// Marks the requests of each connection, so that it counts as busy or idle.
+#[derive(Clone)]
+struct Tracked<S>(S);
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+impl<S> Service<Request<Body>> for Tracked<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let extensions = request.extensions();
+        let over_tls = extensions.get::<TlsConnectInfo<Connection>>();
+        let connection = over_tls.map(TlsConnectInfo::get_ref);
+        let in_flight = connection
+            .or_else(|| extensions.get::<Connection>())
+            .map(Connection::begin_request);
+        let response = self.0.call(request);
+        Box::pin(async move {
+            let _in_flight = in_flight;
+            response.await
+        })
     }
 }
 
-impl AsyncRead for Connection {
+/// A stream that fails when the server ends. Its connection is owned by a task of Tonic that cannot
+/// be cancelled from here.
+struct EndingStream {
+    stream: ConnectionStream,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Connected for EndingStream {
+    type ConnectInfo = Connection;
+
+    fn connect_info(&self) -> Connection {
+        self.stream.connection().clone()
+    }
+}
+
+impl AsyncRead for EndingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -165,7 +185,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for EndingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

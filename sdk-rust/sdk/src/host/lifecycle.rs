@@ -62,6 +62,8 @@ pub(crate) enum Event {
     Released { run: RunId },
     /// Time has passed.
     Tick,
+    /// The host begins to shut down: it refuses new starts, and cancels those in progress.
+    Drain,
     /// The host shuts down: it refuses new starts and stops all workloads.
     Shutdown,
 }
@@ -109,6 +111,7 @@ impl Lifecycle {
             Event::Reported { run, report } => self.on_reported(run, report, &mut actions),
             Event::Released { run } => self.on_released(run, &mut actions),
             Event::Tick => self.reply_to_overdue_starts(now, &mut actions),
+            Event::Drain => self.on_drain(&mut actions),
             Event::Shutdown => self.on_shutdown(&mut actions),
         }
         actions
@@ -377,12 +380,26 @@ impl Lifecycle {
         }
     }
 
+    fn on_drain(&mut self, actions: &mut Vec<Action>) {
+        self.shutting_down = true;
+        self.stop_runs(|phase| matches!(phase, Phase::Starting { .. }), actions);
+    }
+
     fn on_shutdown(&mut self, actions: &mut Vec<Action>) {
         self.shutting_down = true;
+        let unfinished =
+            |phase: &Phase| matches!(phase, Phase::Starting { .. } | Phase::Started { .. });
+        self.stop_runs(unfinished, actions);
+    }
+
+    fn stop_runs(&mut self, stops: impl Fn(&Phase) -> bool, actions: &mut Vec<Action>) {
         let ids: Vec<String> = self.id_by_run.values().cloned().collect();
         for id in ids {
-            let phase = self.entries.get(&id).map(|entry| &entry.phase);
-            if matches!(phase, Some(Phase::Starting { .. } | Phase::Started { .. })) {
+            if self
+                .entries
+                .get(&id)
+                .is_some_and(|entry| stops(&entry.phase))
+            {
                 self.stop_run(&id, "the host is shutting down", actions);
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::commands::Commands;
@@ -138,18 +138,26 @@ impl<H: Host> Server<H> {
         publishers
     }
 
-    /// Stops receiving commands first, so that callers get "no responders" immediately.
+    /// Stops receiving commands first, so that callers get "no responders" immediately, then lets
+    /// the host finish its requests, then stops the workloads.
     async fn shut_down(mut self, options: ServeOptions) {
         tracing::info!(host_id = %options.host_id, "shutting down");
+        let grace = options.shutdown_grace;
+        let end_at = Instant::now() + grace;
         #[cfg(feature = "grpc")]
         self.grpc.close();
         if let Some(nats) = &mut self.nats {
             nats.unsubscribe().await;
         }
+        let executor = self.executor.clone();
+        let drained = timeout_at(end_at - stop_reserve(grace), executor.drain());
+        let received = async {
+            if let Some(nats) = &mut self.nats {
+                nats.receive_remaining().await;
+            }
+        };
+        let _ = tokio::join!(drained, received);
         self.executor.shut_down();
-        if let Some(nats) = &mut self.nats {
-            nats.receive_remaining().await;
-        }
         let done = async {
             if let Some(nats) = &self.nats {
                 nats.wait_for_replies().await;
@@ -158,14 +166,19 @@ impl<H: Host> Server<H> {
             self.grpc.wait_for_responses().await;
             self.executor.wait_until_idle().await;
         };
-        let grace = options.shutdown_grace;
-        if timeout(grace, done).await.is_err() {
+        if timeout_at(end_at, done).await.is_err() {
             tracing::warn!(?grace, "shutdown exceeded the grace period");
         }
         if let Some(nats) = &self.nats {
             nats.flush().await;
         }
     }
+}
+
+/// Returns the end of the grace period that is kept for stopping the workloads: a second is enough
+/// for guests that never yield, and a short grace period leaves most of its time to requests.
+fn stop_reserve(grace: Duration) -> Duration {
+    Duration::from_secs(1).min(grace / 4)
 }
 
 /// Receives commands from the bus until its connection is closed for good. Pends forever without a

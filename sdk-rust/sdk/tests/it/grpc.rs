@@ -498,3 +498,26 @@ async fn rejects_invalid_urls() {
     let error = Channel::open(&plaintext).await.unwrap_err();
     assert!(matches!(error, GrpcError::PlaintextUrl(_)), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_beyond_the_limit_keep_out_nobody() {
+    let (_dir, files) = CertificateFiles::generate();
+    let (_plain_host, plain_url) = host().await;
+    let (_tls_host, tls_url) = tls_host(&files, ANY_CLIENT).await;
+    let trust = ClientTls {
+        ca_file: Some(files.ca.clone()),
+        ..ClientTls::default()
+    };
+    for (url, client) in [
+        (&plain_url, client(&plain_url).await),
+        (&tls_url, tls_client(&tls_url, trust).await),
+    ] {
+        let address = url.split_once("://").unwrap().1;
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        let status = within_timeout("status", client.status("a")).await.unwrap();
+        assert_eq!(status.state, WorkloadState::NotFound, "{url}");
+    }
+}

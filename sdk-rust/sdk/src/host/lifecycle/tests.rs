@@ -19,6 +19,11 @@ impl Machine {
             .step(NOW, event(RequestId(self.requests), "a".to_owned()))
     }
 
+    fn start_id(&mut self, id: &str) -> Vec<Action> {
+        let id = id.to_owned();
+        self.request(|request, _| Event::Start { request, id })
+    }
+
     fn start(&mut self) -> Vec<Action> {
         self.request(|request, id| Event::Start { request, id })
     }
@@ -270,6 +275,25 @@ fn shutdown_stops_all_runs_and_refuses_starts() {
     assert!(!machine.lifecycle.is_idle());
     machine.lifecycle.step(NOW, Event::Released { run });
     assert!(machine.lifecycle.is_idle());
+}
+
+#[test]
+fn drain_cancels_starts_and_keeps_workloads() {
+    let mut machine = Machine::default();
+    let run = machine.run();
+    let starting = started_run(&machine.start_id("b"));
+    let drained = machine.lifecycle.step(NOW, Event::Drain);
+    assert_eq!(Machine::reply(&drained).0, WorkloadState::Stopping);
+    assert!(drained.contains(&Action::StopRun { run: starting }));
+    assert!(!drained.contains(&Action::StopRun { run }));
+    assert_eq!(
+        Machine::reply(&machine.start_id("c")).2,
+        Some(Code::Unavailable)
+    );
+    assert_eq!(
+        machine.lifecycle.step(NOW, Event::Shutdown),
+        [Action::StopRun { run }]
+    );
 }
 
 #[test]

@@ -68,6 +68,16 @@ impl<H: Host> Executor<H> {
         self.lock().lifecycle.workload_count()
     }
 
+    /// Refuses further starts and cancels those in progress, then lets the host finish what its
+    /// workloads are doing.
+    pub async fn drain(self: &Arc<Self>) {
+        self.step(Event::Drain);
+        let drained = AssertUnwindSafe(self.host.drain()).catch_unwind();
+        if drained.await.is_err() {
+            tracing::error!("the host panicked in drain()");
+        }
+    }
+
     /// Stops all workloads and refuses further starts.
     pub fn shut_down(self: &Arc<Self>) {
         self.step(Event::Shutdown);
