@@ -63,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hostname::is_hostname;
+    use berth_sdk::address::is_host_name;
 
     #[test]
     fn names_keep_their_host_name_and_differ() {
@@ -79,7 +79,7 @@ mod tests {
         #[test]
         fn any_name_becomes_a_label(name in proptest::option::of("\\PC{0,80}")) {
             let friendly = friendly_name(name.as_deref());
-            prop_assert!(is_hostname(&friendly), "{}", friendly);
+            prop_assert!(is_host_name(&friendly), "{}", friendly);
             prop_assert!(friendly.len() <= 63 && !friendly.contains('.'), "{}", friendly);
             prop_assert_eq!(friendly.to_ascii_lowercase(), friendly);
         }

@@ -8,7 +8,6 @@ pub mod fault_injection;
 pub mod friendly_name;
 pub mod guest_threads;
 pub mod host;
-pub mod hostname;
 mod http_endpoint;
 pub mod image;
 pub mod import_policy;

@@ -1,8 +1,11 @@
 //! Entries of `allowedHosts` and `allowedIpNameLookups`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use berth_sdk::address::{AddressError, Authority, HostAddress, is_host_name, parse_port};
 
 use super::Protocol;
+use super::address_class::{AddressClass, classify};
 
 /// `*`, or `[scheme://][*.]host[:port][/]`. Without a scheme it matches every scheme, without a
 /// port every port. `*.example.com` matches every name below `example.com`, but not `example.com`
@@ -16,42 +19,56 @@ pub struct HostPattern {
 
 impl HostPattern {
     /// Parses one entry. The error completes the sentence "`entry` …".
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             None => (None, text),
-            Some((scheme, _)) if !is_scheme(scheme) => return Err("has no valid scheme"),
+            Some((scheme, _)) if !is_scheme(scheme) => return Err("has no valid scheme".into()),
             Some((scheme, rest)) => (
                 Some(scheme.to_ascii_lowercase()),
                 rest.strip_suffix('/').unwrap_or(rest),
             ),
         };
         if rest.contains(['/', '?', '#']) {
-            return Err("must not include a path");
+            return Err("must not include a path".into());
         }
-        if rest.contains('@') {
-            return Err("must not include a user");
-        }
-        let (host, port) = split_port(rest)?;
-        Ok(Self {
-            scheme,
-            name: NamePattern::parse(host)?,
-            port,
-        })
+        let (name, port) = parse_host_and_port(rest)?;
+        Ok(Self { scheme, name, port })
     }
 
-    /// Returns whether the pattern matches a request to this host and port.
-    pub fn allows(&self, scheme: Option<&str>, host: &str, port: u16) -> bool {
-        let scheme_allowed = match (&self.scheme, scheme) {
-            (Some(allowed), Some(scheme)) => allowed.eq_ignore_ascii_case(scheme),
-            _ => true,
-        };
-        scheme_allowed && self.port.is_none_or(|allowed| allowed == port) && self.name.matches(host)
+    /// Returns whether the pattern matches a request with this scheme to this host and port, as the
+    /// guest wrote them.
+    pub fn matches(&self, scheme: &str, host: &HostAddress, port: u16) -> bool {
+        self.matches_request(scheme, port) && self.name.matches(host)
     }
 
-    /// Returns whether the pattern matches a socket to this host and port. `tcp` and `udp` match
-    /// sockets of that protocol. Any other scheme matches TCP sockets to the port of the pattern,
-    /// which defaults to 80 for `http` and 443 for `https`; without a port, it matches no socket.
-    pub fn allows_socket(&self, protocol: Protocol, host: &str, port: u16) -> bool {
+    /// Returns whether the pattern allows a request with this scheme to this host and port to
+    /// connect to `address`: it matches the host and covers the address, or it is the address.
+    pub fn allows_address(
+        &self,
+        scheme: &str,
+        host: &HostAddress,
+        port: u16,
+        address: IpAddr,
+    ) -> bool {
+        self.matches_request(scheme, port) && self.name.allows_address(host, address)
+    }
+
+    fn matches_request(&self, scheme: &str, port: u16) -> bool {
+        let scheme_matches = self.scheme.as_deref().is_none_or(|it| it == scheme);
+        scheme_matches && self.port.is_none_or(|it| it == port)
+    }
+
+    /// Returns whether the pattern allows a socket to `address`, to which `host` was resolved, or
+    /// which is `host` itself. `tcp` and `udp` match sockets of that protocol. Any other scheme
+    /// matches TCP sockets to the port of the pattern, which defaults to 80 for `http` and 443 for
+    /// `https`; without a port, it matches no socket.
+    pub fn allows_socket(
+        &self,
+        protocol: Protocol,
+        host: &HostAddress,
+        port: u16,
+        address: IpAddr,
+    ) -> bool {
         let scheme_allowed = match self.scheme.as_deref() {
             None => true,
             Some("tcp") => protocol == Protocol::Tcp,
@@ -60,8 +77,41 @@ impl HostPattern {
             Some("https") => protocol == Protocol::Tcp && self.port.unwrap_or(443) == port,
             Some(_) => protocol == Protocol::Tcp && self.port.is_some(),
         };
-        scheme_allowed && self.allows(None, host, port)
+        scheme_allowed
+            && self.port.is_none_or(|allowed| allowed == port)
+            && self.name.allows_address(host, address)
     }
+}
+
+/// Parses `*[:port]` or `[*.]host[:port]`. An IPv6 address without a port needs no brackets.
+fn parse_host_and_port(text: &str) -> Result<(NamePattern, Option<u16>), String> {
+    if text == "*" {
+        return Ok((NamePattern::Any, None));
+    }
+    if let Some(port) = text.strip_prefix("*:") {
+        return Ok((NamePattern::Any, Some(parse_port(port).map_err(reason)?)));
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((NamePattern::Exact(HostAddress::from(address)), None));
+    }
+    let below = text.strip_prefix("*.");
+    let rest = below.unwrap_or(text);
+    if rest.contains('*') {
+        return Err(MISPLACED_WILDCARD.into());
+    }
+    let Authority { host, port } = rest.parse().map_err(reason)?;
+    match (below, host) {
+        (None, host) => Ok((NamePattern::Exact(host), port)),
+        (Some(_), HostAddress::Name(name)) => Ok((NamePattern::Below(name), port)),
+        (Some(_), HostAddress::Ip(_)) => Err(reason(AddressError::Name)),
+    }
+}
+
+const MISPLACED_WILDCARD: &str =
+    "may contain a wildcard only as `*` or as its first label, `*.example.com`";
+
+fn reason(error: AddressError) -> String {
+    error.to_string()
 }
 
 /// `*`, a name, an address, or `*.` and a name.
@@ -69,83 +119,60 @@ impl HostPattern {
 pub enum NamePattern {
     /// `*`
     Any,
-    /// An address.
-    Address(IpAddr),
-    /// A name in lower case.
-    Name(String),
+    /// A name or an address.
+    Exact(HostAddress),
     /// All names below this one, which is in lower case.
     Below(String),
 }
 
 impl NamePattern {
     /// Parses one entry. The error completes the sentence "`entry` …".
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self::Any);
         }
-        if let Some(address) = parse_address(text) {
-            return Ok(Self::Address(address));
+        let below = text.strip_prefix("*.");
+        if below.unwrap_or(text).contains('*') {
+            return Err(MISPLACED_WILDCARD.into());
         }
-        let (below, name) = match text.strip_prefix("*.") {
-            Some(name) => (true, name),
-            None => (false, text),
-        };
-        if name.contains('*') {
-            return Err(
-                "may contain a wildcard only as `*` or as its first label, `*.example.com`",
-            );
-        }
-        if !crate::hostname::is_hostname(name) {
-            return Err("is not a host name");
-        }
-        let name = name.to_ascii_lowercase();
-        Ok(if below {
-            Self::Below(name)
-        } else {
-            Self::Name(name)
-        })
-    }
-
-    /// Returns whether the pattern matches this name or address. Ignores case and a trailing dot of
-    /// names.
-    pub fn matches(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host);
-        match self {
-            Self::Any => true,
-            Self::Address(address) => parse_address(host) == Some(*address),
-            Self::Name(name) => name.eq_ignore_ascii_case(host),
-            Self::Below(parent) => host
-                .len()
-                .checked_sub(parent.len() + 1)
-                .filter(|&label_end| label_end > 0)
-                .and_then(|label_end| host.split_at_checked(label_end))
-                .and_then(|(_, suffix)| suffix.strip_prefix('.'))
-                .is_some_and(|suffix| suffix.eq_ignore_ascii_case(parent)),
+        match below {
+            None => HostAddress::parse(text).map(Self::Exact).map_err(reason),
+            Some(name) if !is_host_name(name) => Err(reason(AddressError::Name)),
+            Some(name) => Ok(Self::Below(name.to_ascii_lowercase())),
         }
     }
-}
 
-fn parse_address(text: &str) -> Option<IpAddr> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .unwrap_or(text);
-    bare.parse::<IpAddr>()
-        .ok()
-        .map(|address| address.to_canonical())
-}
-
-fn split_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Ok((text, None));
+    /// Returns whether the pattern matches this name or address.
+    pub fn matches(&self, host: &HostAddress) -> bool {
+        match (self, host) {
+            (Self::Any, _) => true,
+            (Self::Exact(exact), host) => exact == host,
+            (Self::Below(_), HostAddress::Ip(_)) => false,
+            (Self::Below(parent), HostAddress::Name(name)) => name
+                .strip_suffix(parent.as_str())
+                .and_then(|label| label.strip_suffix('.'))
+                .is_some_and(|label| !label.is_empty()),
+        }
     }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port),
-        _ => return Ok((text, None)),
-    };
-    match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok((host, Some(port))),
-        _ => Err("has no valid port"),
+
+    /// Returns whether the pattern allows a connection to `address` on behalf of `host`: it matches
+    /// the host and covers the class of the address, or it is the address itself.
+    fn allows_address(&self, host: &HostAddress, address: IpAddr) -> bool {
+        if *self == Self::Exact(HostAddress::from(address)) {
+            return true;
+        }
+        self.matches(host) && self.covers(classify(address))
+    }
+
+    /// Returns whether the pattern covers the addresses of a class to which a matching name was
+    /// resolved.
+    fn covers(&self, class: AddressClass) -> bool {
+        match (self, class) {
+            (_, AddressClass::Public) => true,
+            (Self::Exact(HostAddress::Name(_)), AddressClass::Private) => true,
+            (Self::Exact(HostAddress::Name(name)), AddressClass::Loopback) => name == "localhost",
+            _ => false,
+        }
     }
 }
 
@@ -160,6 +187,7 @@ fn is_scheme(text: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::requested_host;
     use super::*;
 
     #[test]
@@ -183,10 +211,32 @@ mod tests {
             ("[::1]:9000", "http", "[::1]", 9000, true),
             ("::1", "http", "::1", 9000, true),
             ("*", "http", "anything.example", 1, true),
+            ("*:8080", "http", "anything.example", 8080, true),
+            ("*:8080", "http", "anything.example", 80, false),
+            ("*.a.example:81", "http", "x.a.example", 81, true),
+            ("HTTP://a.example", "http", "a.example", 80, true),
+            (
+                "http://[2001:db8::1]:8080",
+                "http",
+                "[2001:DB8:0::1]",
+                8080,
+                true,
+            ),
+            (
+                "http://[2001:db8::1]:8080",
+                "http",
+                "[2001:db8::1]",
+                80,
+                false,
+            ),
+            ("2001:db8::2", "http", "[2001:db8:0::2]", 80, true),
+            ("[::1]:5432", "http", "[::ffff:127.0.0.1]", 5432, false),
+            ("127.0.0.1", "http", "[::ffff:127.0.0.1]", 80, true),
+            ("good.test", "http", "good.test.evil.test", 80, false),
         ] {
             let pattern = HostPattern::parse(entry).unwrap();
             assert_eq!(
-                pattern.allows(Some(scheme), host, port),
+                pattern.matches(scheme, &requested_host(host).unwrap(), port),
                 allowed,
                 "{entry} {host}:{port}"
             );
@@ -219,6 +269,15 @@ mod tests {
             "a_b",
             "a?x",
             "*:80:90",
+            "*:",
+            "a:+80",
+            "[::1",
+            "[::1]x",
+            "[fe80::1%eth0]",
+            "fe80::1%1",
+            "2001:db8::1:8080x",
+            "http://2001:db8::1:8080x",
+            "[127.0.0.1]",
         ] {
             assert!(HostPattern::parse(entry).is_err(), "{entry:?} was accepted");
         }
@@ -227,9 +286,11 @@ mod tests {
     #[test]
     fn scheme_limits_sockets_to_its_port() {
         let pattern = HostPattern::parse("https://a.example").unwrap();
-        assert!(pattern.allows_socket(Protocol::Tcp, "a.example", 443));
-        assert!(!pattern.allows_socket(Protocol::Tcp, "a.example", 80));
-        assert!(!pattern.allows_socket(Protocol::Udp, "a.example", 443));
+        let (host, address) = (requested_host("a.example").unwrap(), [192, 0, 2, 1].into());
+        let allows = |protocol, port| pattern.allows_socket(protocol, &host, port, address);
+        assert!(allows(Protocol::Tcp, 443));
+        assert!(!allows(Protocol::Tcp, 80));
+        assert!(!allows(Protocol::Udp, 443));
     }
 
     proptest! {
@@ -240,15 +301,16 @@ mod tests {
             let pattern = NamePattern::parse(&format!("*.{parent}")).unwrap();
             let below = format!("{prefix}.{parent}");
             let beside = format!("{prefix}{parent}");
-            prop_assert!(pattern.matches(&below));
-            prop_assert!(!pattern.matches(&beside));
-            prop_assert!(!pattern.matches(&parent));
+            let matches = |name: &str| pattern.matches(&requested_host(name).unwrap());
+            prop_assert!(matches(&below));
+            prop_assert!(!matches(&beside));
+            prop_assert!(!matches(&parent));
         }
 
         #[test]
         fn parse_never_panics(text in "\\PC{0,40}", host in "\\PC{0,40}") {
-            if let Ok(pattern) = HostPattern::parse(&text) {
-                pattern.allows(Some("http"), &host, 80);
+            if let (Ok(pattern), Some(host)) = (HostPattern::parse(&text), requested_host(&host)) {
+                pattern.matches("http", &host, 80);
             }
         }
     }

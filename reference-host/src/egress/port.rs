@@ -1,5 +1,7 @@
 //! Entries of `allowedHostLoopbackPorts`.
 
+use berth_sdk::address::parse_port;
+
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -18,17 +20,16 @@ pub struct LoopbackPort {
 
 impl LoopbackPort {
     /// Parses one entry. The error completes the sentence "`entry` …".
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (port, protocol) = match text.split_once('/') {
             None => (text, Protocol::Tcp),
             Some((port, "tcp" | "TCP")) => (port, Protocol::Tcp),
             Some((port, "udp" | "UDP")) => (port, Protocol::Udp),
-            Some(_) => return Err("has a protocol other than tcp and udp"),
+            Some(_) => return Err("has a protocol other than tcp and udp".into()),
         };
-        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-        match port.parse::<u16>() {
-            Ok(port) if digits && port > 0 => Ok(Self { port, protocol }),
-            _ => Err("has no port from 1 to 65535"),
+        match parse_port(port) {
+            Ok(port) => Ok(Self { port, protocol }),
+            Err(_) => Err("has no port from 1 to 65535".into()),
         }
     }
 

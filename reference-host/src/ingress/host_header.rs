@@ -4,11 +4,11 @@ use hyper::header::HOST;
 use hyper::{HeaderMap, Request, Uri};
 
 use crate::fault_injection::Breakage;
-use crate::hostname::MAX_HOSTNAME_BYTES;
+use berth_sdk::address::MAX_HOST_NAME_BYTES;
 
 /// A host name in lower case, stored inline.
 pub struct HostName {
-    bytes: [u8; MAX_HOSTNAME_BYTES],
+    bytes: [u8; MAX_HOST_NAME_BYTES],
     length: usize,
 }
 
@@ -36,7 +36,7 @@ impl HostName {
             without_port(text)
         };
         let name = name.strip_suffix('.').unwrap_or(name);
-        let mut bytes = [0; MAX_HOSTNAME_BYTES];
+        let mut bytes = [0; MAX_HOST_NAME_BYTES];
         bytes
             .get_mut(..name.len())?
             .copy_from_slice(name.as_bytes());

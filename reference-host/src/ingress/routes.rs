@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use berth_proto::WitInterface;
 
-use crate::hostname::is_hostname;
+use berth_sdk::address::is_host_name;
 
 /// Key in `hostInterfaces.config` for the host name of a workload.
 const HOST_KEY: &str = "host";
@@ -64,7 +64,7 @@ pub fn declared_host_names(declared: &WitInterface) -> Result<Vec<String>, Decla
         .get(HOST_KEY)
         .map(|host| host.trim())
         .ok_or(DeclaredHostNameError::Missing)?;
-    if !is_hostname(host) {
+    if !is_host_name(host) {
         return Err(DeclaredHostNameError::Invalid(host.to_owned()));
     }
     let aliases = declared
@@ -75,7 +75,7 @@ pub fn declared_host_names(declared: &WitInterface) -> Result<Vec<String>, Decla
     let aliases = aliases
         .split(',')
         .map(str::trim)
-        .filter(|alias| is_hostname(alias));
+        .filter(|alias| is_host_name(alias));
     let mut hosts = Vec::new();
     for host in std::iter::once(host)
         .chain(aliases)

@@ -77,6 +77,40 @@ async fn outgoing_requests_need_an_allow_list_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn wildcard_entry_does_not_open_the_loopback() {
+    let fixture = Fixture::new().await;
+    let port = fixture.address.port();
+    for (host, entry, target, expected) in [
+        ("a.test", "*", format!("127.0.0.1:{port}"), "denied"),
+        ("b.test", "*", format!("localhost:{port}"), "denied"),
+        ("c.test", "*", format!("2130706433:{port}"), "denied"),
+        ("d.test", "localhost", format!("localhost:{port}"), "404"),
+        (
+            "e.test",
+            "good.test",
+            format!("good.test@localhost:{port}"),
+            "denied",
+        ),
+    ] {
+        let mut resources = resources_with_beacon(&target);
+        resources.allowed_hosts.push(entry.into());
+        let spec = fixture.http_workload(Role::HttpFetch, host, resources.clone());
+        let _fetch = fixture.start(spec).await.unwrap();
+        assert_eq!(
+            fixture.get(host, "/").await.body,
+            expected,
+            "{entry} {target}"
+        );
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut resources = resources_with_beacon(&format!("{}/x", listener.local_addr().unwrap()));
+    resources.allowed_hosts.push("*".into());
+    let spec = fixture.http_workload(Role::HttpSocket, "socket.test", resources);
+    let _socket = fixture.start(spec).await.unwrap();
+    assert_eq!(fixture.get("socket.test", "/").await.body, "denied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sockets_need_an_allow_list_entry() {
     let fixture = Fixture::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,6 +5,7 @@
 //! the bus with [`ConnectOptions`]; with the feature `grpc` they can also talk to each other
 //! directly. `examples/` contains a minimal host and a minimal scheduler.
 
+pub mod address;
 pub mod bus;
 #[cfg(feature = "cli")]
 pub mod cli;
