@@ -275,7 +275,7 @@ impl Scheduler {
             Kind::Workload => self.on_workload_removed(key, uid),
             Kind::WorkloadReplicaSet => self.on_set_removed(key, uid),
             Kind::WorkloadDeployment => self.on_deployment_removed(key, uid),
-            Kind::Artifact => self.on_artifact_removed(key),
+            Kind::Artifact => self.on_artifact_removed(key, uid),
         }
     }
 
@@ -325,6 +325,9 @@ impl Scheduler {
         if !self.is_writing(item, write_id) {
             return;
         }
+        if let Err(StoreError::Refused(message)) = &result {
+            self.on_write_refused(item, message);
+        }
         match (item, result) {
             (WorkItem::HostObject(index), Ok(Object::Host(host))) => {
                 self.on_host_object_written(index, Ok(host))
@@ -351,6 +354,38 @@ impl Scheduler {
             }
             (WorkItem::Workload(index), Err(error)) => self.on_workload_written(index, Err(error)),
             _ => {}
+        }
+    }
+
+    /// Records an event for the first of several refusals in a row to change an object. Refused
+    /// creations of sets and workloads are recorded for their owner.
+    fn on_write_refused(&mut self, item: WorkItem, message: &str) {
+        let object = match item {
+            WorkItem::HostObject(index) => {
+                let record = self.host_objects.get(index);
+                record.and_then(|record| record.cached.refused_object(Object::Host))
+            }
+            WorkItem::Artifact(index) => {
+                let record = self.artifacts.get(index);
+                record.and_then(|record| record.cached.refused_object(Object::Artifact))
+            }
+            WorkItem::Deployment(index) => {
+                let record = self.deployments.get(index);
+                record.and_then(|record| record.cached.refused_object(Object::Deployment))
+            }
+            WorkItem::Set(index) => {
+                let record = self.sets.get(index);
+                record.and_then(|record| record.cached.refused_object(Object::ReplicaSet))
+            }
+            WorkItem::Workload(index) => {
+                let record = self.workloads.get(index);
+                record.and_then(|record| record.cached.refused_object(Object::Workload))
+            }
+            WorkItem::Stops(_) | WorkItem::Placement => None,
+        };
+        if let Some(object) = object {
+            let uid = object.metadata().uid.clone();
+            self.record_warning(object.key(), uid, "FailedUpdate", message.to_owned());
         }
     }
 

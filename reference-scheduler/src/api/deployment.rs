@@ -63,13 +63,13 @@ impl WorkloadDeploymentSpec {
         desired_replicas(self.replicas)
     }
 
-    /// Returns the rollout policy. Any value except `Recreate` means a rolling update, as in
-    /// wasmCloud's operator.
+    /// Returns the rollout policy, or `None` for an unknown one.
     #[must_use]
-    pub fn deploy_policy(&self) -> DeployPolicy {
+    pub fn deploy_policy(&self) -> Option<DeployPolicy> {
         match self.deploy_policy.as_str() {
-            "Recreate" => DeployPolicy::Recreate,
-            _ => DeployPolicy::RollingUpdate,
+            "" | "RollingUpdate" => Some(DeployPolicy::RollingUpdate),
+            "Recreate" => Some(DeployPolicy::Recreate),
+            _ => None,
         }
     }
 }

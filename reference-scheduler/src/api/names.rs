@@ -1,8 +1,11 @@
 //! Labels, annotations, finalizers and condition types. They are the same as in wasmCloud's
 //! operator, except for names with the prefix `berth.dev`.
 
-/// Label of a replica set: the name of its deployment.
+/// Label of a replica set: the name of its deployment, shortened to 63 characters.
 pub const DEPLOYMENT_LABEL: &str = "runtime.wasmcloud.dev/workload-deployment";
+/// Annotation of a replica set: the name of its deployment, if the value of
+/// [`DEPLOYMENT_LABEL`] is a shortened name.
+pub const DEPLOYMENT_ANNOTATION: &str = "berth.dev/workload-deployment";
 /// Annotation of a workload: the revision hash of its template.
 pub const REVISION_ANNOTATION: &str = "runtime.wasmcloud.dev/workload-replica-set-generation";
 /// Annotation of a workload: the ID of its first host, chosen at creation. The ID of that

@@ -63,8 +63,14 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn on_artifact_removed(&mut self, key: &Key) {
+    pub(super) fn on_artifact_removed(&mut self, key: &Key, uid: &str) {
         if let Some(artifact_index) = self.artifacts.index(key) {
+            let record = self.artifacts.get(artifact_index);
+            let object = record.and_then(|record| record.cached.object.as_ref());
+            // A late event for a deleted artifact must not remove its successor.
+            if object.is_some_and(|object| !uid.is_empty() && object.metadata.uid != uid) {
+                return;
+            }
             self.artifacts.remove(key);
             self.queue
                 .reschedule(WorkItem::Artifact(artifact_index), None);
@@ -166,9 +172,11 @@ impl Scheduler {
         };
         record.cached.end_write(now, retry, result.as_ref().err());
         let key = record.key.clone();
+        let object = record.cached.object.as_ref();
+        let uid = object.map_or_else(String::new, |object| object.metadata.uid.clone());
         match result {
             Ok(object) => self.on_artifact_applied(object),
-            Err(StoreError::NotFound) => self.on_artifact_removed(&key),
+            Err(StoreError::NotFound) => self.on_artifact_removed(&key, &uid),
             Err(_) => {}
         }
         self.queue.enqueue(WorkItem::Artifact(artifact_index));

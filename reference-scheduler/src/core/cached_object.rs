@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{StoreError, WriteId};
-use crate::api::Metadata;
+use crate::api::{Metadata, Object};
 
 /// Maximum backoff of a failed write.
 const WRITE_RETRY_MAX: Duration = Duration::from_secs(30);
@@ -71,6 +71,12 @@ impl<T> CachedObject<T> {
     /// Returns whether several consecutive writes have failed.
     pub fn is_failing(&self) -> bool {
         self.failures >= FAILING_AFTER
+    }
+
+    /// Returns the object of the write in flight, if the store has created it and the previous
+    /// write did not fail.
+    pub fn refused_object(&self, wrap: fn(Arc<T>) -> Object) -> Option<Object> {
+        self.object.clone().filter(|_| self.failures == 0).map(wrap)
     }
 
     /// Returns whether this write is in flight.

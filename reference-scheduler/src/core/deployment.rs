@@ -40,12 +40,7 @@ pub(super) struct Deployment {
 impl Deployment {
     /// Returns the rollout policy, or `None` if the policy of the specification is unknown.
     pub fn policy(&self) -> Option<DeployPolicy> {
-        let spec = &self.cached.object.as_ref()?.spec;
-        matches!(
-            spec.deploy_policy.as_str(),
-            "" | "RollingUpdate" | "Recreate"
-        )
-        .then(|| spec.deploy_policy())
+        self.cached.object.as_ref()?.spec.deploy_policy()
     }
 
     /// Returns whether the deployment refers to `artifact`, which protects the artifact from
@@ -80,8 +75,10 @@ struct RolloutStatus {
     current: Option<String>,
     /// Name of the last good replica set, during a rollout.
     previous: Option<String>,
-    /// Whether the replica set of the current revision exists.
+    /// Whether the replica set of the current revision exists or is being created.
     current_set_exists: bool,
+    /// Reason why the store refuses to create the current replica set or its workloads.
+    create_refusal: Option<String>,
     /// Whether no old replica set remains.
     is_settled: bool,
     /// Whether no old replica set remains and all replicas are ready.
@@ -100,6 +97,9 @@ impl Scheduler {
         if let Some(old) = known
             && *old.uid != *object.metadata.uid
         {
+            if old.cached.is_stale(&object.metadata, |it| &it.metadata) {
+                return;
+            }
             let uid = old.uid.to_string();
             self.on_deployment_removed(&key, &uid);
         }
@@ -432,7 +432,10 @@ impl Scheduler {
             .status
             .as_ref()
             .and_then(|status| status.current_replica_set.as_ref());
-        observed.current_set_exists = current.is_some();
+        let record = current.and_then(|set| self.sets.get(set));
+        observed.create_refusal = record.and_then(|set| set.create_refusal.clone());
+        observed.current_set_exists = record
+            .is_some_and(|set| set.cached.object.is_some() || observed.create_refusal.is_none());
         // During a recreate rollout no new set exists while the old set stops; the status still
         // names the old set.
         observed.current = current

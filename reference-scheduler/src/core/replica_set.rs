@@ -18,7 +18,9 @@ use super::work_queue::{DEBOUNCE, WorkItem};
 use crate::api::{self, Key, Object, ReplicaCounts, WorkloadReplicaSet};
 use crate::fault_injection::Breakage;
 
-pub(super) use self::object::name_suffix;
+pub(super) use self::write::REFUSED_REASON;
+
+pub(super) use self::object::{SET_NAME_BYTES_MAX, child_name, label_value, name_suffix};
 
 /// Time for which a set creates no members, and a deployment no sets, after someone else deleted
 /// one of them. Such a deletion may be the first sign that the whole set or deployment is being
@@ -45,7 +47,12 @@ pub(super) struct ReplicaSet {
     pub spread: Spread,
     /// Hosts on which its workloads failed recently, with the time until which they are avoided.
     pub avoided: BTreeMap<u32, Duration>,
-    pub backoff: Backoff,
+    /// Backoffs of failed workloads that were discarded, for their replacements.
+    inherited_backoffs: Vec<Backoff>,
+    /// Backoff of creations, of the set or its workloads, after a refusal.
+    create_backoff: Backoff,
+    /// Reason why the store refused the most recent creation.
+    pub create_refusal: Option<String>,
     /// Ends of the fences. Each fence keeps a slot free, because a workload on a lost host may
     /// still run.
     fences: Vec<Duration>,
@@ -108,12 +115,7 @@ impl Scheduler {
     }
 
     fn insert_set(&mut self, key: Key, object: &WorkloadReplicaSet) -> u32 {
-        let deployment = api::Kind::WorkloadDeployment.as_str();
-        let owner = object
-            .metadata
-            .controller()
-            .filter(|owner| owner.kind == deployment);
-        let owner: Option<Arc<str>> = owner.map(|owner| owner.uid.as_str().into());
+        let owner = owner_of(object);
         let record = ReplicaSet {
             key: key.clone(),
             uid: "".into(),
@@ -125,7 +127,9 @@ impl Scheduler {
             pending_size: None,
             spread: Spread::default(),
             avoided: BTreeMap::new(),
-            backoff: Backoff::default(),
+            inherited_backoffs: Vec::new(),
+            create_backoff: Backoff::default(),
+            create_refusal: None,
             fences: Vec::new(),
             creation_paused_until: Duration::ZERO,
             name_counter: 0,
@@ -168,7 +172,9 @@ impl Scheduler {
         if !set.cached.accept(object.clone(), |set| &set.metadata) {
             return;
         }
-        set.pending_create = None;
+        if set.pending_create.take().is_some() {
+            (set.create_backoff, set.create_refusal) = (Backoff::default(), None);
+        }
         if set.pending_size == Some(object.spec.replicas()) {
             set.pending_size = None;
         }
@@ -188,7 +194,39 @@ impl Scheduler {
         if was_wanted && object.metadata.is_deleting() {
             self.on_set_deleted_externally(set_index);
         }
+        self.set_deployment_of(set_index, owner_of(&object));
         self.on_set_changed(set_index);
+    }
+
+    /// Follows a change of the owner: a deletion of the deployment with `--cascade=orphan` removes
+    /// it, and the set continues by itself.
+    fn set_deployment_of(&mut self, set_index: u32, owner: Option<Arc<str>>) {
+        let Some(set) = self.sets.get_mut(set_index) else {
+            return;
+        };
+        if set.owner == owner {
+            return;
+        }
+        let (before, uid) = (
+            std::mem::replace(&mut set.owner, owner.clone()),
+            set.uid.clone(),
+        );
+        if let Some(before) = before {
+            if let Some(sets) = self.sets_by_deployment.get_mut(&before) {
+                sets.remove(&set_index);
+            }
+            if let Some(deployment) = self.deployments_by_uid.get(&before) {
+                self.queue.enqueue(WorkItem::Deployment(*deployment));
+            }
+        }
+        if let Some(owner) = owner {
+            self.sets_by_deployment
+                .entry(owner)
+                .or_default()
+                .insert(set_index);
+        }
+        // Workloads of a set without its deployment were not placed.
+        self.enqueue_members(&uid);
     }
 
     /// Adds the workloads to the spread that the store reported before the set.
@@ -323,4 +361,11 @@ impl Scheduler {
         let wake = scale_wake.into_iter().chain(write_wake).min();
         self.queue.reschedule(WorkItem::Set(set_index), wake);
     }
+}
+
+/// Returns the uid of the deployment that controls a set.
+fn owner_of(object: &WorkloadReplicaSet) -> Option<Arc<str>> {
+    let owner = object.metadata.controller()?;
+    let is_deployment = owner.kind == api::Kind::WorkloadDeployment.as_str();
+    is_deployment.then(|| owner.uid.as_str().into())
 }

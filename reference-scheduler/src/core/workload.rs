@@ -57,7 +57,8 @@ pub(super) struct Workload {
     /// Hosts on which the workload failed, with the time until which they are avoided. Replicas use
     /// the map of their set.
     pub avoided: BTreeMap<u32, Duration>,
-    backoff: Backoff,
+    /// Backoff of its restarts, or of its replacement by its replica set.
+    pub backoff: Backoff,
     /// Number of earlier incarnations, each with its own id.
     restarts: u32,
     pub dispatch: Dispatch,
@@ -477,7 +478,12 @@ impl Scheduler {
         record.cached.end_write(now, retry, result.as_ref().err());
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         match result {
-            Ok(object) => self.accept_workload(workload_index, object),
+            Ok(object) => {
+                if record.pending_create.is_some() {
+                    self.on_member_created(workload_index);
+                }
+                self.accept_workload(workload_index, object);
+            }
             Err(StoreError::NotFound) if record.pending_create.is_none() => {
                 self.on_workload_removed(&key, &uid)
             }

@@ -25,6 +25,8 @@ pub struct Store {
     uids: u64,
     /// Number of writes of each kind of object.
     pub writes: BTreeMap<Kind, usize>,
+    /// Kind of the objects whose creation is refused, as by a quota.
+    pub refused_kind: Option<Kind>,
 }
 
 impl Store {
@@ -40,6 +42,10 @@ impl Store {
             Write::Create(object) => {
                 if self.objects.contains_key(&key) {
                     return (Err(StoreError::Exists), Vec::new());
+                }
+                if self.refused_kind == Some(key.kind) {
+                    let message = format!("\"{}\" is forbidden: exceeded quota", key.name);
+                    return (Err(StoreError::Refused(message)), Vec::new());
                 }
                 self.put(without_status(object), now)
             }

@@ -6,7 +6,7 @@ use crate::api::{
     WorkloadTemplate, names,
 };
 use crate::core::Scheduler;
-use crate::core::replica_set::name_suffix;
+use crate::core::replica_set::{SET_NAME_BYTES_MAX, child_name, label_value, name_suffix};
 
 /// Prefix of an image that refers to an artifact.
 const ARTIFACT_SCHEME: &str = "artifact://";
@@ -68,7 +68,7 @@ impl Scheduler {
         let mut attempt = 0;
         let name = loop {
             let suffix = name_suffix(&[&object.metadata.uid, revision], attempt);
-            let name = format!("{name}-{suffix}");
+            let name = child_name(name, &suffix, SET_NAME_BYTES_MAX);
             let key =
                 crate::api::Key::new(Kind::WorkloadReplicaSet, namespace.as_str(), name.as_str());
             if self.sets.index(&key).is_none() {
@@ -78,8 +78,10 @@ impl Scheduler {
         };
         let mut metadata = Metadata::named(namespace.as_str(), name);
         metadata.labels.clone_from(&object.metadata.labels);
-        let label = names::DEPLOYMENT_LABEL.to_owned();
-        metadata.labels.insert(label, object.metadata.name.clone());
+        let label = label_value(&object.metadata.name);
+        let is_shortened = label != object.metadata.name;
+        let name = names::DEPLOYMENT_LABEL.to_owned();
+        metadata.labels.insert(name, label);
         let annotations = object.metadata.annotations.iter();
         // Reserved annotations describe the deployment itself, for example the location of its
         // manifest.
@@ -88,6 +90,11 @@ impl Scheduler {
         metadata.annotations = annotations
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
+        if is_shortened {
+            let name = names::DEPLOYMENT_ANNOTATION.to_owned();
+            let whole_name = object.metadata.name.clone();
+            metadata.annotations.insert(name, whole_name);
+        }
         let owner = OwnerReference::controller(Kind::WorkloadDeployment, &object.metadata);
         metadata.owner_references = vec![owner];
         WorkloadReplicaSet {

@@ -8,6 +8,7 @@ use crate::api::{
     Condition, ConditionStatus, LocalReference, WorkloadDeployment, WorkloadDeploymentStatus,
     names, set_condition,
 };
+use crate::core::replica_set::{REFUSED_REASON, label_value};
 use crate::core::work_queue::{DEBOUNCE, WorkItem};
 use crate::core::{Scheduler, Status, StoreError, Write};
 
@@ -75,7 +76,11 @@ impl Scheduler {
         status.previous_replica_set = reference(&observed.previous);
         status.replicas = Some(observed.counts);
         status.current_replicas = observed.counts.current;
-        status.selector = format!("{}={}", names::DEPLOYMENT_LABEL, object.metadata.name);
+        status.selector = format!(
+            "{}={}",
+            names::DEPLOYMENT_LABEL,
+            label_value(&object.metadata.name)
+        );
         for mut condition in conditions(record, observed) {
             condition.observed_generation = object.metadata.generation;
             set_condition(&mut status.conditions, condition, self.timestamp());
@@ -113,7 +118,7 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
             condition(names::deployment::READY),
         ];
     }
-    let condition = |name, is_true: bool, reason: &str, message: String| {
+    let condition = |name, is_true: bool, (reason, message): (&str, String)| {
         if is_true {
             Condition::new(name, True, AVAILABLE_REASON, "")
         } else {
@@ -121,46 +126,35 @@ fn conditions(record: &Deployment, observed: &RolloutStatus) -> Vec<Condition> {
         }
     };
     let missing = observed.missing_artifact.clone();
-    let counts = observed.counts;
-    let ready = format!("{} of {} are ready", counts.ready, counts.expected);
-    let (deploy_reason, deploy_message) = if record.is_stuck {
+    // A refused creation explains the conditions that it makes false.
+    let unless_refused = |message: &str| match &observed.create_refusal {
+        Some(refusal) => (REFUSED_REASON, format!("{message}: {refusal}")),
+        None => (NOT_RECONCILED_REASON, message.to_owned()),
+    };
+    let no_set = unless_refused("the current revision has no replica set");
+    let not_deployed = if record.is_stuck {
         (STUCK_REASON, "the rollout is stuck".to_owned())
     } else {
-        (
-            NOT_RECONCILED_REASON,
-            "old replicas are stopping".to_owned(),
-        )
+        no_set.clone()
     };
+    let old_sets = (NOT_RECONCILED_REASON, "old replica sets remain".to_owned());
+    let counts = observed.counts;
+    let ready = format!("{} of {} are ready", counts.ready, counts.expected);
+    let (set_exists, is_missing) = (observed.current_set_exists, missing.is_some());
+    let artifact = ("Missing", missing.unwrap_or_default());
     vec![
-        condition(
-            names::deployment::ARTIFACT,
-            missing.is_none(),
-            "Missing",
-            missing.clone().unwrap_or_default(),
-        ),
-        condition(
-            names::deployment::SYNC,
-            observed.current_set_exists,
-            NOT_RECONCILED_REASON,
-            "the current revision has no replica set".to_owned(),
-        ),
+        condition(names::deployment::ARTIFACT, !is_missing, artifact),
+        condition(names::deployment::SYNC, set_exists, no_set),
         condition(
             names::deployment::DEPLOY,
-            observed.current_set_exists && !record.is_stuck,
-            deploy_reason,
-            deploy_message,
+            set_exists && !record.is_stuck,
+            not_deployed,
         ),
-        condition(
-            names::deployment::SCALE,
-            observed.is_settled,
-            NOT_RECONCILED_REASON,
-            "old replica sets remain".to_owned(),
-        ),
+        condition(names::deployment::SCALE, observed.is_settled, old_sets),
         condition(
             names::deployment::READY,
             observed.is_complete,
-            NOT_RECONCILED_REASON,
-            ready,
+            unless_refused(&ready),
         ),
     ]
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::scaling::{Member, ReplicaCondition, ScalingInputs};
-use super::{ReplicaSet, name_suffix, object};
+use super::scaling::{Member, ReplicaCondition, ScalingInputs, ScalingPlan};
+use super::{ReplicaSet, child_name, name_suffix, object};
 use crate::api::{self, DeployPolicy, Key, ReplicaCounts};
+use crate::core::placement::SchedulingConstraints;
 use crate::core::work_queue::{DEBOUNCE, WorkItem};
 use crate::core::workload::Phase;
 use crate::core::{Scheduler, fleet};
@@ -62,7 +63,6 @@ impl Scheduler {
             occupied_slots: terminating.assigned
                 + u32::try_from(set.fences.len()).unwrap_or(u32::MAX),
             pending_deletions: terminating.pending_deletions,
-            may_replace_failed: set.backoff.is_over(now),
         };
         let mut plan = inputs.plan(members);
         let mut wake = set
@@ -70,16 +70,10 @@ impl Scheduler {
             .iter()
             .copied()
             .chain(terminating.overdue_at)
+            .chain(terminating.retry_at)
             .min();
-        if plan.waits_for_backoff {
-            wake = wake.into_iter().chain([set.backoff.next_at]).min();
-        }
-        let is_paused =
-            set.creation_paused_until > now && !Breakage::RecreatesDeletedDependents.is_on();
-        if is_paused && plan.create > 0 {
-            plan.create = 0;
-            wake = wake.into_iter().chain([set.creation_paused_until]).min();
-        }
+        let resumes_at = set.limit_creations(&mut plan, now);
+        wake = wake.into_iter().chain(resumes_at).min();
         for member in &plan.discard {
             self.discard_member(set_index, *member, recreate);
         }
@@ -87,6 +81,9 @@ impl Scheduler {
             self.create_member(set_index);
         }
         if let Some(set) = self.sets.get_mut(set_index) {
+            if plan.remaining + plan.create >= inputs.replicas {
+                set.inherited_backoffs.clear();
+            }
             let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
             let current = plan.remaining + plan.create;
             let counts = ReplicaCounts {
@@ -161,24 +158,19 @@ impl Scheduler {
             let drain_timeout = self.options.timings.cordon_after_drain;
             let overdue = terminating
                 .check_overdue(drained_since.map(|since| since + drain_timeout), self.now);
+            let is_failed = matches!(record.phase, Phase::Failed { .. }) && !lost;
+            let may_replace = record.backoff.is_over(self.now);
+            if is_failed && !may_replace {
+                let at = record.backoff.next_at;
+                terminating.retry_at = terminating.retry_at.into_iter().chain([at]).min();
+            }
             let condition = match record.phase {
-                Phase::Failed { .. } if !lost => ReplicaCondition::Failed,
+                _ if is_failed && may_replace => ReplicaCondition::Failed,
+                _ if is_failed => ReplicaCondition::BackingOff,
                 Phase::Completed => ReplicaCondition::Ready,
                 _ if lost => {
                     let constraints = record.constraints.clone();
-                    let awaiting_reschedule = match infeasible_constraints.get(&constraints) {
-                        Some(awaiting_reschedule) => *awaiting_reschedule,
-                        None => {
-                            let awaiting_reschedule = !self.has_feasible_host(&constraints);
-                            infeasible_constraints.insert(constraints, awaiting_reschedule);
-                            awaiting_reschedule
-                        }
-                    };
-                    if awaiting_reschedule {
-                        ReplicaCondition::AwaitingReschedule
-                    } else {
-                        ReplicaCondition::Lost
-                    }
+                    self.lost_condition(constraints, &mut infeasible_constraints)
                 }
                 _ if record.is_ready(host) => ReplicaCondition::Ready,
                 Phase::Waiting => ReplicaCondition::Waiting,
@@ -195,7 +187,29 @@ impl Scheduler {
         (members, terminating)
     }
 
-    fn discard_member(&mut self, set: u32, member: u32, recreate: bool) {
+    /// Returns the condition of a workload on a lost host. `infeasible` caches, for the constraints
+    /// of the set, whether no host fits.
+    fn lost_condition(
+        &mut self,
+        constraints: Arc<SchedulingConstraints>,
+        infeasible: &mut BTreeMap<Arc<SchedulingConstraints>, bool>,
+    ) -> ReplicaCondition {
+        let is_infeasible = match infeasible.get(&constraints) {
+            Some(is_infeasible) => *is_infeasible,
+            None => {
+                let is_infeasible = !self.has_feasible_host(&constraints);
+                infeasible.insert(constraints, is_infeasible);
+                is_infeasible
+            }
+        };
+        if is_infeasible {
+            ReplicaCondition::AwaitingReschedule
+        } else {
+            ReplicaCondition::Lost
+        }
+    }
+
+    fn discard_member(&mut self, set_index: u32, member: u32, recreate: bool) {
         let fence = self.options.timings.fence;
         let record = self.workloads.get(member);
         let host = record
@@ -203,8 +217,16 @@ impl Scheduler {
             .map(|assignment| assignment.host);
         let host = host.and_then(|host| self.fleet.get(host));
         let lost_at = host.filter(|host| host.is_lost()).map(|host| host.lost_at);
-        if let (true, Some(lost_at), Some(set)) = (recreate, lost_at, self.sets.get_mut(set)) {
+        if let (true, Some(lost_at), Some(set)) = (recreate, lost_at, self.sets.get_mut(set_index))
+        {
             set.fences.push(lost_at + fence);
+        }
+        if let Some(record) = self.workloads.get(member)
+            && let Some(set) = self.sets.get_mut(set_index)
+            && record.is_failed()
+            && record.revision() == Some(set.revision.as_str())
+        {
+            set.inherited_backoffs.push(record.backoff);
         }
         self.discard(member);
     }
@@ -223,20 +245,51 @@ impl Scheduler {
         let key = loop {
             name_counter += 1;
             let suffix = name_suffix(&[&uid], name_counter);
-            let name = format!("{}-{suffix}", object.metadata.name);
+            let name = child_name(
+                &object.metadata.name,
+                &suffix,
+                object::WORKLOAD_NAME_BYTES_MAX,
+            );
             let key = Key::new(api::Kind::Workload, namespace.clone(), name);
             if self.workloads.index(&key).is_none() {
                 break key;
             }
         };
+        let mut backoff = None;
         if let Some(set) = self.sets.get_mut(set_index) {
             set.name_counter = name_counter;
+            backoff = set.inherited_backoffs.pop();
         }
-        self.add_pending_workload(object::member(&object, &key, &revision));
+        let workload = self.add_pending_workload(object::member(&object, &key, &revision));
+        if let (Some(record), Some(backoff)) = (self.workloads.get_mut(workload), backoff) {
+            record.backoff = backoff;
+        }
     }
 }
 
-/// Counts of the terminating members, and the time of the next forced discard.
+impl ReplicaSet {
+    /// Reduces the number of workloads to create during a pause and after a refusal. Returns when
+    /// to check again.
+    fn limit_creations(&self, plan: &mut ScalingPlan, now: Duration) -> Option<Duration> {
+        if plan.create == 0 {
+            return None;
+        }
+        let paused_until = self.creation_paused_until;
+        let is_paused = paused_until > now && !Breakage::RecreatesDeletedDependents.is_on();
+        let resumes_at = paused_until.max(self.create_backoff.next_at);
+        if is_paused || !self.create_backoff.is_over(now) {
+            plan.create = 0;
+            return Some(resumes_at);
+        }
+        if self.create_refusal.is_some() {
+            // One creation finds out whether the store still refuses all of them.
+            plan.create = 1;
+        }
+        None
+    }
+}
+
+/// Counts of the terminating members, and the times of the next discards of wanted ones.
 #[derive(Debug, Default)]
 struct TerminatingMembers {
     /// Members that still have an assignment.
@@ -245,6 +298,8 @@ struct TerminatingMembers {
     pending_deletions: u32,
     /// When the next wanted member on a draining host is discarded without a replacement.
     overdue_at: Option<Duration>,
+    /// When the backoff of the next failed member ends.
+    retry_at: Option<Duration>,
 }
 
 impl TerminatingMembers {

@@ -16,8 +16,6 @@ pub(super) struct ScalingInputs {
     pub occupied_slots: u32,
     /// Discarded workloads whose deletion is not yet written to the store. They count as existing.
     pub pending_deletions: u32,
-    /// Whether the backoff after failures is over.
-    pub may_replace_failed: bool,
 }
 
 /// A wanted workload of the set.
@@ -36,7 +34,10 @@ pub(super) struct Member {
 /// The condition of a replica. Replicas are discarded in the order of the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ReplicaCondition {
+    /// Failed, and its backoff is over.
     Failed,
+    /// Failed, and it is not replaced before the end of its backoff.
+    BackingOff,
     /// On a lost host, and another host is feasible.
     Lost,
     /// On a lost host, and no other host is feasible.
@@ -59,8 +60,6 @@ pub(super) struct ScalingPlan {
     pub ready: u32,
     /// Number of discarded workloads whose deletion is not yet written to the store.
     pub pending_deletions: u32,
-    /// Whether failed workloads stay until the backoff is over.
-    pub waits_for_backoff: bool,
 }
 
 impl ScalingInputs {
@@ -84,7 +83,6 @@ impl ScalingInputs {
         let (remaining, current) = (count(|_| true), count(|member| !member.outdated));
         plan.remaining = remaining;
         plan.ready = count(|member| member.condition == ReplicaCondition::Ready);
-        plan.waits_for_backoff = count(|member| member.condition == ReplicaCondition::Failed) > 0;
         let discarded = plan.discard.len().saturating_sub(lost);
         plan.pending_deletions =
             self.pending_deletions + u32::try_from(discarded).unwrap_or(u32::MAX);
@@ -101,9 +99,9 @@ impl ScalingInputs {
 
     fn must_discard(&self, member: &Member) -> bool {
         match member.condition {
-            ReplicaCondition::Lost => true,
-            ReplicaCondition::Failed => self.may_replace_failed,
-            ReplicaCondition::Waiting
+            ReplicaCondition::Lost | ReplicaCondition::Failed => true,
+            ReplicaCondition::BackingOff
+            | ReplicaCondition::Waiting
             | ReplicaCondition::Pending
             | ReplicaCondition::AwaitingReschedule
                 if member.outdated =>
@@ -207,7 +205,6 @@ mod tests {
             stop_before_start: false,
             occupied_slots: 0,
             pending_deletions: 0,
-            may_replace_failed: true,
         }
     }
 
@@ -226,19 +223,13 @@ mod tests {
 
     #[test]
     fn replaces_lost_replicas_at_once_and_failed_ones_after_backoff() {
-        let members = vec![
+        let plan = inputs(3).plan(vec![
             member(1, ReplicaCondition::Lost, 1),
-            member(2, ReplicaCondition::Failed, 2),
-        ];
-        let backing_off = ScalingInputs {
-            may_replace_failed: false,
-            ..inputs(2)
-        };
-        let plan = backing_off.plan(members.clone());
-        assert_eq!((plan.discard, plan.create), (vec![1], 1));
-        assert!(plan.waits_for_backoff);
-        let plan = inputs(2).plan(members);
-        assert_eq!((plan.discard, plan.create), (vec![1, 2], 1));
+            member(2, ReplicaCondition::BackingOff, 2),
+            member(3, ReplicaCondition::Failed, 2),
+        ]);
+        assert_eq!((plan.discard, plan.create), (vec![1, 3], 1));
+        assert_eq!((plan.remaining, plan.pending_deletions), (1, 1));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::api::{
     self, Condition, ConditionStatus, Object, ReplicaCounts, WorkloadReplicaSet,
     WorkloadReplicaSetStatus, names, set_condition,
 };
+use crate::core::backoff::Backoff;
 use crate::core::work_queue::WorkItem;
 use crate::core::{ANY_UID, Scheduler, Status, StoreError, Write};
 
@@ -16,6 +17,9 @@ const AVAILABLE_REASON: &str = "Available";
 
 /// Reason of a condition that is not true yet, because reconciliation continues.
 const NOT_RECONCILED_REASON: &str = "Reconcile";
+
+/// Reason of a condition and of an event while the store refuses to create an object.
+pub(in crate::core) const REFUSED_REASON: &str = "FailedCreate";
 
 impl Scheduler {
     /// Performs the next write, or returns when to check again.
@@ -111,22 +115,29 @@ impl Scheduler {
                 }
             };
             let existing = format!("{current} of {expected} exist");
+            let refused = |mut condition: Condition| {
+                if let (False, Some(message)) = (condition.status, &set.create_refusal) {
+                    REFUSED_REASON.clone_into(&mut condition.reason);
+                    condition.message = format!("{}: {message}", condition.message);
+                }
+                condition
+            };
             vec![
-                condition(
+                refused(condition(
                     names::replica_set::SCALE_UP,
                     current >= expected,
                     existing.clone(),
-                ),
+                )),
                 condition(
                     names::replica_set::SCALE_DOWN,
                     current <= expected,
                     existing,
                 ),
-                condition(
+                refused(condition(
                     names::replica_set::READY,
                     ready >= expected && current == expected,
                     format!("{ready} of {expected} are ready"),
-                ),
+                )),
             ]
         };
         for mut condition in conditions {
@@ -152,22 +163,47 @@ impl Scheduler {
             Ok(object) => self.on_set_applied(object),
             Err(StoreError::NotFound) if already_existed => self.on_set_removed(&key, &uid),
             Err(StoreError::Refused(message)) if !already_existed => {
-                self.on_set_create_refused(set_index, message);
+                self.on_create_refused(set_index, message);
             }
             Err(_) => {}
         }
         self.queue.enqueue(WorkItem::Set(set_index));
     }
 
-    /// Records an event for the deployment: the store refuses to create its set. The creation is
-    /// retried with the same backoff as other writes.
-    fn on_set_create_refused(&mut self, set_index: u32, message: String) {
-        if let Some(deployment) = self
-            .deployment_index_of(set_index)
-            .and_then(|index| self.deployments.get(index))
-        {
-            let (key, uid) = (deployment.key.clone(), deployment.uid.to_string());
-            self.record_warning(key, uid, "FailedCreate", message);
+    /// Handles a creation, of a set or of one of its workloads, that the store refuses, for example
+    /// because of a quota. The first refusal is an event, all are a reason in the status.
+    pub(in crate::core) fn on_create_refused(&mut self, set_index: u32, message: String) {
+        let timings = self.options.timings;
+        let Some(set) = self.sets.get_mut(set_index) else {
+            return;
+        };
+        set.create_backoff.record_failure(self.now, &timings);
+        let is_first = set.create_refusal.replace(message.clone()).is_none();
+        let (mut key, mut uid) = (set.key.clone(), set.uid.to_string());
+        if let Some(deployment) = self.deployment_index_of(set_index) {
+            self.queue.enqueue(WorkItem::Deployment(deployment));
+            // A set that does not exist cannot have events.
+            if let Some(deployment) = self.deployments.get(deployment).filter(|_| uid.is_empty()) {
+                (key, uid) = (deployment.key.clone(), deployment.uid.to_string());
+            }
+        }
+        if is_first {
+            self.record_warning(key, uid, REFUSED_REASON, message);
+        }
+        self.queue.enqueue(WorkItem::Set(set_index));
+    }
+
+    /// Resumes creations after the store has created a workload.
+    pub(in crate::core) fn on_member_created(&mut self, workload_index: u32) {
+        let set_index = self.set_index_of(workload_index);
+        let Some(set) = set_index.and_then(|set| self.sets.get_mut(set)) else {
+            return;
+        };
+        if set.create_refusal.take().is_some() {
+            set.create_backoff = Backoff::default();
+            if let Some(set_index) = set_index {
+                self.on_set_changed(set_index);
+            }
         }
     }
 }

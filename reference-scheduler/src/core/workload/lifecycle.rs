@@ -32,7 +32,7 @@ impl Workload {
         }
     }
 
-    pub fn is_failed(&self) -> bool {
+    pub(in crate::core) fn is_failed(&self) -> bool {
         matches!(self.phase, Phase::Failed { .. })
     }
 }
@@ -473,7 +473,6 @@ impl Scheduler {
         record.backoff.record_failure(now, &timings);
         let (key, uid) = (record.key.clone(), record.uid.to_string());
         if let Some(record) = set.and_then(|set| self.sets.get_mut(set)) {
-            record.backoff.record_failure(now, &timings);
             record.avoided.insert(host, now + AVOID_PERIOD);
             record.avoided.retain(|_, until| *until > now);
         }

@@ -100,11 +100,9 @@ impl Scheduler {
         key: &Key,
         message: String,
     ) {
-        let set = self.set_index_of(workload_index);
-        if let Some(set) = set.and_then(|set| self.sets.get_mut(set)) {
-            set.backoff.record_failure(self.now, &self.options.timings);
-            let (key, uid) = (set.key.clone(), set.uid.to_string());
-            self.record_warning(key, uid, "FailedCreate", message);
+        if let Some(set) = self.set_index_of(workload_index) {
+            // Without the name, which differs for each attempt, equal reasons are equal.
+            self.on_create_refused(set, message.replace(&*key.name, "the replica"));
         }
         self.on_workload_removed(key, ANY_UID);
     }
