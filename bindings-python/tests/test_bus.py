@@ -20,6 +20,7 @@ from berth.errors import (
     ConfigurationError,
     InvalidCredentialsError,
     UnreachableError,
+    UnreadableFileError,
     UntrustedServerError,
 )
 from support import Broker, Peer, eventually, with_timeout
@@ -128,15 +129,41 @@ async def test_uses_tls_that_broker_offers_as_an_option(tmp_path: Path) -> None:
     broker.stop()
 
 
-@pytest.mark.parametrize("content", ["", "# nothing\n", "not a certificate"])
-async def test_refuses_ca_file_without_certificates(tmp_path: Path, content: str) -> None:
+CERTIFICATE = trustme.CA().cert_pem.bytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"# nothing\n",
+        b"not a certificate",
+        b"\x30\x82\xff",
+        CERTIFICATE[:-40],
+        CERTIFICATE * 2 + CERTIFICATE[:300],
+    ],
+)
+async def test_refuses_ca_file_without_valid_certificates(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "empty-ca.pem"
-    file.write_text(content)
+    file.write_bytes(content)
     for retry in (False, True):
-        with pytest.raises(InvalidCredentialsError, match=r"empty-ca\.pem") as error:
+        with pytest.raises((InvalidCredentialsError, UnreadableFileError), match=r"empty-ca\.pem") as error:
             await berth.connect(
                 berth.ConnectOptions("127.0.0.1:1", tls_ca_file=file), retry_on_failed_connect=retry
             )
+        assert error.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("source", ["/dev/null", "absent.pem", ""])
+async def test_unusable_files_are_named_with_the_reason(tmp_path: Path, source: str) -> None:
+    file = str(tmp_path / source)
+    for options in (
+        berth.ConnectOptions("127.0.0.1:1", tls_ca_file=file),
+        berth.ConnectOptions("127.0.0.1:1", auth=berth.CredentialsFile(file)),
+    ):
+        with pytest.raises(berth.ConnectError) as error:
+            await berth.connect(options)
+        assert file in str(error.value)
         assert error.value.__cause__ is not None
 
 
@@ -261,3 +288,46 @@ async def test_dial_reports_one_connect_error_for_any_failure(tmp_path: Path) ->
     for server in (Server("nats", "127.0.0.1", 1), Server("nats", "\udcff", 1), Server("tls", "", 1)):
         with pytest.raises(berth.ConnectError):
             await dial(server, berth.ConnectOptions(), None, lambda _: None)
+
+
+async def test_client_library_has_the_private_members_that_are_used(broker: Broker) -> None:
+    """A new release of nats-py that lacks one must fail here and not at a user."""
+    async with berth.connect(broker.url) as bus:
+        subscription = await bus.subscribe("subject", lambda _: None)
+        client = bus._connection.client
+        assert client is not None
+        for hook in ("_connect_command", "_process_info", "_send_unsubscribe"):
+            assert callable(getattr(client, hook))
+        assert isinstance(client._server_info, dict)
+        transport: Any = client._transport
+        transport._bare_io_writer.transport.abort  # noqa: B018
+        nats_subscription = subscription._client_subscription
+        assert nats_subscription is not None
+        assert nats_subscription._conn is client
+        assert isinstance(nats_subscription._id, int)
+
+
+async def test_drained_subscription_loses_no_message(broker: Broker) -> None:
+    """The broker either routes a request to the subscription or reports no responders."""
+    peer = await Peer.connect(broker.url)
+    async with berth.connect(broker.url) as bus:
+        for _ in range(20):
+            await drain_during_requests(bus, peer)
+    await peer.close()
+
+
+async def drain_during_requests(bus: berth.Bus, peer: Peer) -> None:
+    received: set[str | None] = set()
+    subscription = await bus.subscribe("drained", lambda delivery: received.add(delivery.reply))
+    await bus.flush(5)
+
+    async def send() -> set[str]:
+        return {await peer.send_request("drained", b"") for _ in range(30)}
+
+    sending = asyncio.create_task(send())
+    while not received:
+        await asyncio.sleep(0)
+    await subscription.drain(5)
+    inboxes = await sending
+    no_responders = {message.subject for message in await peer.drain()}
+    assert no_responders | received == inboxes

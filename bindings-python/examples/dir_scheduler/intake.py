@@ -9,7 +9,9 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import shutil
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from berth import encoding
 from berth.errors import DecodeError
 from berth.proto import Workload
 from placement import Constraints
+from schema import unknown_fields
 
 Json = dict[str, Any]
 
@@ -26,6 +29,11 @@ MAX_MANIFEST_BYTES = 16 << 20
 
 MAX_REPLICAS = 1000
 """Maximum number of replicas of one deployment."""
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
+
+MAX_NAME_CHARS = 240
+"""Maximum length of a name or a namespace: a replica's number and a suffix must fit into a file name, too."""
 
 LOCK_POLL_S = 0.5
 """Interval between attempts to lock the directory."""
@@ -71,10 +79,12 @@ class Directory:
         self._status_dir = path / ".berth" / "status"
         self._ids_file = path / ".berth" / "ids.json"
         self._status_dir.mkdir(parents=True, exist_ok=True)
-        self._lock_file = (path / ".berth" / "lock").open("w")
+        self._lock_file = os.open(path / ".berth" / "lock", os.O_CREAT | os.O_RDWR)
         self._fingerprints: dict[Path, tuple[int, int, int]] = {}
         self._objects: dict[Path, SubmittedObject] = {}
         self._written: dict[Path, Json] = {}
+        # The latest problem of each file and folder, so that it is printed once.
+        self._problems: dict[Path, str] = {}
 
     async def lock(self) -> None:
         """Waits for the exclusive lock on the directory, which is released when this process ends."""
@@ -82,6 +92,7 @@ class Directory:
             try:
                 fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                self._report(self._path, f"waiting for the lock of {self._path}, which another scheduler holds")
                 await asyncio.sleep(LOCK_POLL_S)
                 continue
             shutil.rmtree(self._status_dir, ignore_errors=True)
@@ -89,28 +100,55 @@ class Directory:
 
     def manifests(self) -> dict[str, Manifest]:
         """Returns the manifests of all wanted workloads. Unchanged files are not read again."""
-        paths = set(self._path.glob("*.json"))
+        try:
+            paths = {path for path in self._path.iterdir() if path.suffix == ".json"}
+        except OSError as error:
+            # An unreadable directory is not an empty one: its workloads keep running.
+            self._report(self._path, f"cannot read {self._path}: {error.strerror}")
+            paths = set(self._objects)
+        else:
+            self._report(self._path, "")
         for path in self._fingerprints.keys() - paths:
             del self._fingerprints[path]
             self._objects.pop(path, None)
-        for path in paths:
+            self._report(path, "")
+        for path in sorted(paths):
             try:
                 self._refresh(path)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                print(f"invalid manifest {path.name}: {error!r}")
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                missing = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+                self._report(path, f"invalid manifest {path.name}: {missing}")
         self._write_deployment_statuses()
-        replicas = (replica for each in self._objects.values() for replica in each.replicas)
-        return {replica.key: replica for replica in replicas}
+        wanted: dict[str, Manifest] = {}
+        for path, submitted in sorted(self._objects.items()):
+            for replica in submitted.replicas:
+                if wanted.setdefault(replica.key, replica) is not replica:
+                    self._report(path, f"ignoring {path.name}: another file has {replica.key}, too")
+        return wanted
+
+    def _report(self, path: Path, problem: str) -> None:
+        """Prints a problem of a file once, until it has another one."""
+        if self._problems.get(path, "") != problem:
+            self._problems[path] = problem
+            if problem:
+                # A file name need not be valid UTF-8.
+                print(problem.encode(errors="backslashreplace").decode(), flush=True)
 
     def _refresh(self, path: Path) -> None:
-        stat = path.stat()
-        fingerprint = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        status = path.stat()
+        fingerprint = (status.st_mtime_ns, status.st_size, status.st_ino)
         if self._fingerprints.get(path) == fingerprint:
             return
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe, for example, would take forever
+            raise ValueError("not a regular file")
+        if status.st_size > MAX_MANIFEST_BYTES:
+            raise ValueError(f"the file has {status.st_size} bytes; the maximum is {MAX_MANIFEST_BYTES}")
+        content = path.read_bytes()
         self._fingerprints[path] = fingerprint
-        if stat.st_size > MAX_MANIFEST_BYTES:
-            raise ValueError(f"the file has {stat.st_size} bytes; the maximum is {MAX_MANIFEST_BYTES}")
-        submitted = parse_object(json.loads(path.read_bytes()))
+        raw = json.loads(content)
+        warnings = unknown_fields(raw)
+        submitted = parse_object(raw)
+        self._report(path, "; ".join(f"manifest {path.name}: {warning}" for warning in warnings))
         previous = self._objects.get(path)
         error = next((replica.error for replica in submitted.replicas if replica.error), "")
         if error and previous is not None:
@@ -175,21 +213,47 @@ class Directory:
     def _write(self, raw: Json) -> None:
         path = self._status_path(raw)
         if self._written.get(path) != raw:
-            self._written[path] = raw
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(raw, indent=2))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, json.dumps(raw, indent=2))
+            except OSError as error:  # a full disk, for example, does not affect the workloads
+                self._report(path, f"cannot write {path}: {error.strerror}")
+            else:
+                self._written[path] = raw
+                self._report(path, "")
 
     def _status_path(self, raw: Json) -> Path:
         metadata = raw["metadata"]
         namespace = metadata.get("namespace") or "default"
         return self._status_dir / str(namespace) / str(raw["kind"]).lower() / f"{metadata['name']}.json"
 
-    def save_ids(self, ids: Json) -> None:
-        """Persists the IDs that may be in use on a host, with their hosts, for the next scheduler process."""
-        write_atomically(self._ids_file, json.dumps(ids), durable=True)
+    def save_ids(self, ids: Json) -> bool:
+        """Persists the IDs that may be in use on a host, with their hosts, for the next scheduler process.
+
+        Returns whether this succeeded; no ID may be started before.
+        """
+        try:
+            write_atomically(self._ids_file, json.dumps(ids), durable=True)
+        except OSError as error:
+            self._report(self._ids_file, f"cannot write {self._ids_file}: {error.strerror}")
+            return False
+        self._report(self._ids_file, "")
+        return True
 
     def load_ids(self) -> Json:
-        return dict(json.loads(self._ids_file.read_bytes())) if self._ids_file.exists() else {}
+        """Returns the saved IDs. Sets a damaged file aside; the IDs in it are then never stopped."""
+        if not self._ids_file.exists():
+            return {}
+        try:
+            ids = dict(json.loads(self._ids_file.read_bytes()))
+            for entry in ids.values():
+                _ = entry["workload"], entry["host"]
+            return ids
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            damaged = self._ids_file.with_suffix(".damaged")
+            self._ids_file.replace(damaged)
+            print(f"cannot read the IDs of running workloads, moved to {damaged}: {error!r}", flush=True)
+            return {}
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
@@ -204,6 +268,12 @@ def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
     temporary.replace(path)
+    if durable:
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def ready_condition(ready: bool, reason: str, message: str) -> dict[str, str]:
@@ -212,15 +282,17 @@ def ready_condition(ready: bool, reason: str, message: str) -> dict[str, str]:
 
 
 def parse_object(raw: Json) -> SubmittedObject:
-    """Parses a submitted object. If it is invalid, raises `ValueError`, `KeyError`, `TypeError` or the like."""
-    name, spec = str(raw["metadata"]["name"]), raw.get("spec") or {}
-    if "/" in name or name.startswith("."):
-        raise ValueError(f"invalid name {name!r}")
+    """Parses a submitted object, whose fields have the right types. Raises `ValueError` or `KeyError`."""
+    name, spec = raw["metadata"]["name"], raw.get("spec") or {}
+    for text in (name, raw["metadata"].get("namespace") or "default"):
+        if not NAME.fullmatch(text) or len(text) > MAX_NAME_CHARS:
+            rule = f"lower-case letters, digits, '-' and '.', at most {MAX_NAME_CHARS} characters"
+            raise ValueError(f"invalid name or namespace {text[:50]!r}: {rule}")
     if raw.get("kind") == "Workload":
         return SubmittedObject(raw, (workload_manifest(raw, name, spec),))
     if raw.get("kind") != "WorkloadDeployment":
         raise ValueError(f"unsupported kind {raw.get('kind')!r}")
-    replicas = int(spec.get("replicas", 1))
+    replicas = 1 if spec.get("replicas") is None else spec["replicas"]
     if not 0 <= replicas <= MAX_REPLICAS:
         raise ValueError(f"invalid number of replicas {replicas}: must be between 0 and {MAX_REPLICAS}")
     template = (spec.get("template") or {}).get("spec") or {}

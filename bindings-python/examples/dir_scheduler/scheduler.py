@@ -11,6 +11,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -171,8 +172,11 @@ class Scheduler:
             if isinstance(choice, Assignment):
                 self._ids[workload_id] = {"workload": manifest.key, "host": choice.host_id}
                 self._unsent.add(workload_id)
-                self._directory.save_ids(self._ids)
-                return
+                if self._directory.save_ids(self._ids):
+                    return
+                self._write_status(manifest, "Waiting", "cannot save the ID")
+                await asyncio.sleep(RETRY_S)
+                continue
             self._write_status(manifest, "Waiting", choice.reason)
             await self._changed.wait()
 
@@ -349,7 +353,10 @@ async def schedule(nats_url: str, manifests: Path) -> None:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    directory = Directory(manifests)
+    try:
+        directory = Directory(manifests)
+    except OSError as error:
+        sys.exit(f"cannot use {error.filename}: {error.strerror}")
     try:
         async with berth.connect(nats_url, retry_on_failed_connect=True) as bus, berth.Fleet(bus) as fleet:
             await directory.lock()

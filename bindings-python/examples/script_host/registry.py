@@ -6,6 +6,7 @@ Supports no credentials, no cache and no redirects; a production host should use
 import asyncio
 import hashlib
 import json
+from urllib.parse import urlsplit
 
 import berth
 
@@ -44,10 +45,11 @@ async def _pull(reference: str) -> bytes:
 
 
 async def _get(registry: str, path: str) -> bytes:
-    host, _, port = registry.partition(":")
+    address = urlsplit(f"//{registry}")  # understands IPv6, as in `[::1]:5000`
     # Plain HTTP only for a registry on this machine.
-    tls = host not in ("127.0.0.1", "localhost")
-    reader, writer = await asyncio.open_connection(host, int(port or (443 if tls else 80)), ssl=tls)
+    tls = address.hostname not in ("127.0.0.1", "::1", "localhost")
+    port = address.port or (443 if tls else 80)
+    reader, writer = await asyncio.open_connection(address.hostname, port, ssl=tls)
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: {registry}\r\nAccept: {MANIFEST_TYPE}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")

@@ -9,7 +9,7 @@ def beacon(event: str) -> None:
     try:
         address, _, token = next(iter(os.environ.values())).partition("/")
         host, _, port = address.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=5) as suite:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as suite:
             suite.sendall(f"GET /{token}/{event} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
             suite.recv(1)
     except (OSError, StopIteration, ValueError):

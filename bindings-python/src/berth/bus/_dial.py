@@ -181,8 +181,9 @@ def _tls_context(options: ConnectOptions) -> ssl.SSLContext:
     if (cert is None) != (key is None):
         raise ConfigurationError("`tls_cert_file` and `tls_key_file` must be set together")
     for path in (ca, cert, key):
-        if path is not None:
-            _read(path)
+        if path is not None and (text := _read(path)).count("-----BEGIN ") != text.count("-----END "):
+            # OpenSSL would use the certificates before the one that is cut off.
+            raise InvalidCredentialsError(str(path)) from ValueError("the file is cut off")
     try:
         context = ssl.create_default_context(cafile=ca)
     except (ssl.SSLError, OSError) as error:
@@ -251,7 +252,7 @@ def _parse_credentials(path: str | Path) -> tuple[str, str]:
         elif in_block and line:
             blocks.append(line)
     if len(blocks) != 2:
-        raise InvalidCredentialsError(str(path))
+        raise InvalidCredentialsError(str(path)) from ValueError("expected a JWT and a seed")
     return blocks[0], blocks[1]
 
 
