@@ -276,8 +276,8 @@ impl Connection {
     }
 
     /// Returns a future that owns the connection, see [`Connection::expired`].
-    fn expired_owned(self) -> impl Future<Output = ()> + Send + 'static {
-        async move { self.expired().await }
+    async fn expired_owned(self) {
+        self.expired().await;
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Activity) -> R) -> R {
