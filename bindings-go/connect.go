@@ -116,7 +116,7 @@ func (o ConnectOptions) connect(ctx context.Context, more ...nats.Option) (*nats
 		return nil, err
 	}
 	events, schedule, dialer := newConnectionLog(o), &reconnectSchedule{}, (*dialer)(nil)
-	options := append(events.options(),
+	options := append(events.handlers(),
 		nats.Name(o.Name),
 		nats.Timeout(cmp.Or(max(0, o.ConnectTimeout), defaultConnectTimeout)),
 		nats.SkipHostLookup(), // the dialer resolves names, and tries the addresses of both families
@@ -155,7 +155,10 @@ func (o ConnectOptions) connect(ctx context.Context, more ...nats.Option) (*nats
 
 // nkeySeedFile returns the seed file, unless an option of the user replaces the nkey.
 func (o ConnectOptions) nkeySeedFile(all *nats.Options) string {
-	if o.CredentialsFile != "" || all.Nkey == "" || all.UserJWT != nil {
+	if o.NkeySeedFile == "" {
+		return ""
+	}
+	if nkey, err := readNkey(o.NkeySeedFile); err != nil || nkey.Nkey != all.Nkey {
 		return ""
 	}
 	return o.NkeySeedFile

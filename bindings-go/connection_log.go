@@ -13,16 +13,16 @@ import (
 // connectionLog logs the changes of one connection.
 type connectionLog struct {
 	log     *slog.Logger
-	servers string
+	options ConnectOptions
 	errors  repeatFilter
 }
 
 func newConnectionLog(o ConnectOptions) *connectionLog {
 	log, _ := loglimit.New(o.Logger)
-	return &connectionLog{log: log, servers: o.redactedServers()}
+	return &connectionLog{log: log, options: o}
 }
 
-func (l *connectionLog) options() []nats.Option {
+func (l *connectionLog) handlers() []nats.Option {
 	return []nats.Option{
 		nats.ConnectHandler(func(*nats.Conn) {
 			l.errors.reset()
@@ -59,8 +59,8 @@ func (l *connectionLog) reportHandshake(conn *nats.Conn) {
 }
 
 func (l *connectionLog) failed(err error) {
-	if l.errors.record(err.Error()) {
-		l.log.Warn("cannot connect to the broker, retrying", "servers", l.servers, "error", err)
+	if err = l.options.explain(err, nil); l.errors.record(err.Error()) {
+		l.log.Warn("cannot connect to the broker, retrying", "servers", l.options.redactedServers(), "error", err)
 	}
 }
 

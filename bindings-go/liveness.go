@@ -3,7 +3,10 @@ package berth
 import "berth.dev/go/internal/liveness"
 
 // LivenessOptions are the intervals and thresholds of liveness detection. A field of 0 has its default; the
-// defaults suit the heartbeat interval of a wash host, 15 s. Most users set none, or only LostAfter.
+// defaults suit the heartbeat interval of a wash host, 15 s. Most users set none, or only LostAfter, the silence after
+// which a host is lost [default: 35 s]. The others are SuspectAfter, ForgetAfter, SettlingPeriod, ProbeInterval,
+// ProbesPerSecond, SilentProbeInterval, NoRespondersProbeInterval, NoRespondersFor, NoRespondersCount,
+// MassLossThreshold and MassLossPercent; internal/liveness/options.go documents them.
 type LivenessOptions = liveness.Options
 
 // Health is the health of a host, as far as the fleet can observe it.

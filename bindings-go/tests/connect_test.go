@@ -73,18 +73,22 @@ func TestTokenAndUser(t *testing.T) {
 }
 
 func TestNkeyAndCredentials(t *testing.T) {
-	user, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	userKey, _ := user.PublicKey()
-	seed, _ := user.Seed()
+	userKey, seed := newNkey(t)
 	seedFile := write(t, "user.nk", seed)
 	b := newBroker(t, func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: userKey}} })
 	wantConnected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
 	wantRejected(t, b, berth.ConnectOptions{})
 	wantRejected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile + ".gone"})
 
+	configure, issue := newAccount(t)
+	_, creds := issue()
+	b = newBroker(t, configure)
+	wantConnected(t, b, berth.ConnectOptions{CredentialsFile: write(t, "user.creds", creds)})
+	wantRejected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
+}
+
+// newAccount returns a function that makes a broker trust an account, and one that issues credentials of a new user.
+func newAccount(t *testing.T) (configure func(*server.Options), issue func() (userKey string, creds []byte)) {
 	operator, _ := nkeys.CreateOperator()
 	operatorKey, _ := operator.PublicKey()
 	account, _ := nkeys.CreateAccount()
@@ -93,23 +97,26 @@ func TestNkeyAndCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	userJWT, err := jwt.NewUserClaims(userKey).Encode(account)
-	if err != nil {
-		t.Fatal(err)
-	}
-	creds, err := jwt.FormatUserConfig(userJWT, seed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b = newBroker(t, func(o *server.Options) {
+	configure = func(o *server.Options) {
 		resolver := &server.MemAccResolver{}
 		if err := resolver.Store(accountKey, accountJWT); err != nil {
 			t.Fatal(err)
 		}
 		o.AccountResolver, o.TrustedKeys = resolver, []string{operatorKey}
-	})
-	wantConnected(t, b, berth.ConnectOptions{CredentialsFile: write(t, "user.creds", creds)})
-	wantRejected(t, b, berth.ConnectOptions{NkeySeedFile: seedFile})
+	}
+	issue = func() (string, []byte) {
+		userKey, seed := newNkey(t)
+		userJWT, err := jwt.NewUserClaims(userKey).Encode(account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		creds, err := jwt.FormatUserConfig(userJWT, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return userKey, creds
+	}
+	return configure, issue
 }
 
 func TestTLS(t *testing.T) {
@@ -236,6 +243,30 @@ func TestConnectErrorsHaveCauseAndFile(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter") {
 			t.Errorf("the error shows a secret: %v", err)
 		}
+	}
+	// In the background, the same reasons are logged.
+	for _, c := range []struct {
+		url     string
+		options berth.ConnectOptions
+		want    []string
+	}{
+		{b.url(), berth.ConnectOptions{TLSCAFile: otherCA.file}, []string{otherCA.file, "unknown authority"}},
+		{plain.url(), berth.ConnectOptions{Token: "hunter3"}, []string{"uthorization"}},
+		{closedURL, berth.ConnectOptions{}, []string{"connection refused"}},
+	} {
+		var logged lockedBuffer
+		c.options.Servers, c.options.Logger = []string{c.url}, slog.New(slog.NewTextHandler(&logged, nil))
+		conn, err := berth.ConnectWithRetry(c.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.want {
+			eventually(t, want+" in the log", func() bool { return strings.Contains(logged.String(), want) })
+		}
+		if strings.Contains(logged.String(), "hunter") {
+			t.Errorf("the log shows a secret: %s", logged.String())
+		}
+		closeAndWait(conn)
 	}
 	for _, options := range []berth.ConnectOptions{
 		{TLSCAFile: empty}, {TLSCertFile: certificate, TLSKeyFile: otherKey}, {CredentialsFile: emptyCreds}, {NkeySeedFile: emptySeed},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"strings"
 	"sync"
@@ -505,6 +506,57 @@ func TestShutdownUnsubscribesFirstAndStopsWorkloads(t *testing.T) {
 	}
 	if _, err := f.client.Status(t.Context(), "a"); !errors.Is(err, berth.ErrNoResponders) {
 		t.Errorf("error of a status after shutdown = %v, want ErrNoResponders", err)
+	}
+}
+
+func TestShutdownAnswersEachRequestOnce(t *testing.T) {
+	b := newBroker(t)
+	host := &slowHost{fakeHost: newFakeHost("fake"), release: make(chan struct{})}
+	stop := serve(t, b.connect(), host, berth.WithHostID("h1"), berth.WithHeartbeatInterval(30*time.Second))
+	caller := b.connect()
+	client, err := berth.NewClient(caller, "h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the host", func() bool { return second(client.Status(t.Context(), "a")) == nil && host.calls.Load() == 2 })
+	replies, err := caller.SubscribeSync("replies.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish := func(reply, command, payload string) {
+		if err := caller.PublishRequest("runtime.host.h1."+command, "replies."+reply, []byte(payload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("start", "workload.start", `{"workloadId":"slow","workload":{"name":"slow"}}`)
+	want := map[string]int{"start": 1}
+	for i := range 20 {
+		status, heartbeat := fmt.Sprint("status", i), fmt.Sprint("heartbeat", i)
+		publish(status, "workload.status", `{"workloadId":"a"}`)
+		publish(heartbeat, "heartbeat", "")
+		want[status], want[heartbeat] = 1, 1
+	}
+	if err := caller.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the start", func() bool { return host.count(&host.started) == 1 })
+	time.AfterFunc(100*time.Millisecond, func() { close(host.release) })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := caller.Flush(); err != nil { // Serve has flushed its replies
+		t.Fatal(err)
+	}
+	got := make(map[string]int)
+	for {
+		msg, err := replies.NextMsg(200 * time.Millisecond)
+		if err != nil {
+			break
+		}
+		got[strings.TrimPrefix(msg.Subject, "replies.")]++
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("replies = %v, want one each", got)
 	}
 }
 

@@ -263,6 +263,28 @@ func TestRotatedNkeyIsUsedAtReconnect(t *testing.T) {
 	}
 }
 
+func TestRotatedCredentialsAreUsedAtReconnect(t *testing.T) {
+	configure, issue := newAccount(t)
+	_, oldCreds := issue()
+	newKey, newCreds := issue()
+	b := newBroker(t, configure)
+	file := write(t, "user.creds", oldCreds)
+	conn, err := berth.Connect(t.Context(), berth.ConnectOptions{Servers: []string{b.url()}, CredentialsFile: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAndWait(conn) })
+	b.stop()
+	eventually(t, "disconnect", func() bool { return !conn.IsConnected() })
+	rotate(t, file, newCreds)
+	b.start()
+	eventually(t, "reconnect", conn.IsConnected)
+	connections, err := b.server.Connz(&server.ConnzOptions{Username: true})
+	if err != nil || len(connections.Conns) != 1 || connections.Conns[0].AuthorizedUser != newKey {
+		t.Errorf("connected as %+v, want %s", connections.Conns, newKey)
+	}
+}
+
 func TestRotatedTLSFilesAreUsedAtReconnect(t *testing.T) {
 	oldCA, newCA := newAuthority(t), newAuthority(t)
 	certificate, key := oldCA.issue("127.0.0.1")
