@@ -201,26 +201,26 @@ async def test_error_for_untrusted_server_names_ca_file_and_cause(
     broker.stop()
 
 
-async def count_connections(broker: ScriptedBroker, seconds: float) -> int:
-    options = f"127.0.0.1:{broker.port}"
-    async with berth.connect(options, retry_on_failed_connect=True):
-        await asyncio.sleep(seconds)
-    return broker.connections
-
-
 @pytest.mark.parametrize("pong", [True, False])
 async def test_rate_of_reconnects_is_bounded(pong: bool, caplog: pytest.LogCaptureFixture) -> None:
     """The broker hangs up after the handshake, or before."""
     raw = b"" if pong else b"INFO {}\r\nPONG\r\n-ERR 'go away'\r\n"
     async with ScriptedBroker(pong=True, raw_info=raw).run() as broker:
-        assert 2 <= await count_connections(broker, 3) <= 16
+        async with berth.connect(f"127.0.0.1:{broker.port}", retry_on_failed_connect=True):
+            await asyncio.sleep(3)  # the time over which connections are counted
+        assert 1 <= broker.connections <= 16
     assert len(caplog.records) < 40
 
 
 @pytest.mark.parametrize("raw_info", [b"INFO []\r\n", b'INFO {"max_payload":"x"}\r\n', b"INFO 7\r\n", b"\r\n"])
 async def test_survives_broker_with_invalid_info(raw_info: bytes) -> None:
     async with ScriptedBroker(pong=True, raw_info=raw_info).run() as broker:
-        assert await count_connections(broker, 1) >= 3, "the bus goes on trying"
+        async with berth.connect(f"127.0.0.1:{broker.port}", retry_on_failed_connect=True):
+
+            async def poll() -> bool | None:
+                return broker.connections >= 3 or None
+
+            await eventually("the bus goes on trying", poll)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,27 @@ async def test_refuses_invalid_requests_with_one_reply_each(peer: Peer, host: Se
     assert await peer.drain() == [], "one reply each"
 
 
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ('{"workloadId":"b","workload":{"name":7}}', "b"),
+        ('{"workload_id":"b","workload":[]}', "b"),
+        ('{"workloadId":"b","workload_id":"c"}', ""),
+        ('{"workloadId":"b","workloadId":"b"}', ""),
+        ('{"workloadId":"\\ud800","workload":7}', ""),
+        (f'{{"workloadId":"{"x" * 257}","workload":7}}', ""),
+        ('{"workloadId":["b"],"workload":7}', ""),
+        ('{"workloadId":"b"', ""),
+        ('["b"]', ""),
+    ],
+)
+async def test_refusal_has_the_id_if_it_can_be_read(
+    peer: Peer, host: ServedHost, payload: str, expected: str
+) -> None:
+    refused = await peer.command(host.id, "workload.start", payload)
+    assert (refused.state_and_code, refused.id) == (("ERROR", 400), expected)
+
+
 @pytest.mark.parametrize("workload_id", ["a b/../\u00e9 \n", "*.>", '"\\\0', "\a" * 256, "🦀" * 64])
 async def test_echoes_ids_byte_for_byte(peer: Peer, host: ServedHost, workload_id: str) -> None:
     started = await peer.command(host.id, "workload.start", start_payload(workload_id))

@@ -407,4 +407,4 @@ async def test_heartbeats_are_no_burst_while_the_connection_flaps(broker: Broker
             assert client is not None
             with contextlib.suppress(Exception):
                 await client.close()
-        assert all(1 <= later - earlier <= 4 for earlier, later in itertools.pairwise(received_s))
+        assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(received_s))

@@ -12,6 +12,7 @@ from berth._reply import MAX_ID_BYTES, ErrorCode, Reply
 from berth._subject import Command
 from berth._text import shorten
 from berth.encoding import decode
+from berth.encoding.parser import parse
 from berth.errors import DecodeError
 
 M = TypeVar("M", bound=Message)
@@ -94,7 +95,22 @@ def _decode(message_type: type[M], payload: bytes) -> M | Reply:
     try:
         return decode(message_type, payload)
     except DecodeError as error:
-        return Reply.refused("", ErrorCode.BAD_REQUEST, str(error))
+        return Reply.refused(_readable_id(payload), ErrorCode.BAD_REQUEST, str(error))
+
+
+def _readable_id(payload: bytes) -> str:
+    """Returns the ID in a request with another invalid field, or an empty text."""
+    try:
+        members = parse(payload)
+    except DecodeError:
+        return ""
+    ids = [members[name] for name in ("workloadId", "workload_id") if members.get(name) is not None]
+    if len(ids) != 1 or not isinstance(ids[0], str):
+        return ""
+    try:
+        return ids[0] if len(ids[0].encode()) <= MAX_ID_BYTES else ""
+    except UnicodeEncodeError:
+        return ""
 
 
 def _refuse_id(workload_id: str) -> Reply | None:
