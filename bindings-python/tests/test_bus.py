@@ -214,13 +214,15 @@ async def test_rate_of_reconnects_is_bounded(pong: bool, caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("raw_info", [b"INFO []\r\n", b'INFO {"max_payload":"x"}\r\n', b"INFO 7\r\n", b"\r\n"])
 async def test_survives_broker_with_invalid_info(raw_info: bytes) -> None:
-    async with ScriptedBroker(pong=True, raw_info=raw_info).run() as broker:
-        async with berth.connect(f"127.0.0.1:{broker.port}", retry_on_failed_connect=True):
+    async with (
+        ScriptedBroker(pong=True, raw_info=raw_info).run() as broker,
+        berth.connect(f"127.0.0.1:{broker.port}", retry_on_failed_connect=True),
+    ):
 
-            async def poll() -> bool | None:
-                return broker.connections >= 3 or None
+        async def poll() -> bool | None:
+            return broker.connections >= 3 or None
 
-            await eventually("the bus goes on trying", poll)
+        await eventually("the bus goes on trying", poll)
 
 
 @pytest.mark.parametrize(
