@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+import berth
+from intake import Directory
+from scheduler import Scheduler
 from support import Broker, eventually, flush
 from test_examples import Program, manifest, read_status, wait_for_reason
 
@@ -219,3 +223,23 @@ async def test_stops_old_id_on_recovered_host(broker: Broker, client: Client, ma
     for host in (recovered, second):
         host.stop_heartbeats()
     await new_client.close()
+
+
+async def test_slow_reader_of_events_finds_the_lost_hosts(tmp_path: Path) -> None:
+    class StubFleet:
+        async def __aiter__(self) -> AsyncIterator[berth.FleetEvent]:
+            yield berth.HostLost("earlier", berth.Reason.SILENT)
+            yield berth.EventsMissed(7)
+
+        def hosts(self) -> list[berth.HostView]:
+            healths = {"alive": berth.Health.ALIVE, "suspect": berth.Health.SUSPECT, "gone": berth.Health.LOST}
+            return [
+                berth.HostView(berth.proto.HostHeartbeat(id=host_id), health, None, 0)
+                for host_id, health in healths.items()
+            ]
+
+    directory = Directory(tmp_path)
+    scheduler = Scheduler(cast(berth.Fleet, StubFleet()), directory)
+    await scheduler._watch_fleet()
+    assert dict(scheduler._losses) == {"earlier": 1, "gone": 1}
+    os.close(directory._lock_file)

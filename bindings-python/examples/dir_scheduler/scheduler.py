@@ -92,6 +92,9 @@ class Scheduler:
         async for event in self._fleet:
             if isinstance(event, berth.HostLost):
                 self._losses[event.host_id] += 1
+            elif isinstance(event, berth.EventsMissed):
+                # Restarts need no event: their IDs are NOT_FOUND.
+                self._losses.update(host.id for host in self._fleet.hosts() if host.health is Health.LOST)
             self._notify()
 
     async def _watch_directory(self, group: asyncio.TaskGroup) -> None:

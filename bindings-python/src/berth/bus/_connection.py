@@ -110,8 +110,8 @@ class Connection:
             self._reconnect_task.cancel()
             await asyncio.wait({self._reconnect_task})
         await self._drop()
-        if self._close_tasks:
-            await asyncio.wait(self._close_tasks)
+        if ending := {*self._close_tasks, *self._client_tasks}:
+            await asyncio.wait(ending)
         self._set_state(replace(self.state, connected=False))
 
     def on_close(self, end: Callable[[], None]) -> None:

@@ -64,6 +64,7 @@ async def serve(
         finally:
             if relay is not None:
                 relay.cancel()
+                await asyncio.wait({relay})
         serving.result()
 
 
