@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"berth.dev/go/internal/reply"
 	"berth.dev/go/internal/subject"
@@ -91,15 +92,25 @@ func (c *Client) HostID() string { return c.hostID }
 // Start is not idempotent. After an error of the kind [ErrUnknownOutcome], send the same start again or ask for the
 // status. A refusal with [CodeConflict] then means that the first start arrived.
 //
-// A workload that is nil or has no field set is refused with [ErrInvalidRequest]: hosts would run it, as a workload
-// that does nothing.
+// A workload that is nil or has no field set, at any level, is refused with [ErrInvalidRequest]: hosts would run it, as
+// a workload that does nothing.
 func (c *Client) Start(ctx context.Context, id string, workload *runtimev2.Workload) (Status, error) {
-	if proto.Size(workload) == 0 {
+	if isEmpty(workload.ProtoReflect()) {
 		return Status{}, c.commandError(subject.Start, fmt.Errorf("%w: the workload is empty", ErrInvalidRequest))
 	}
 	request := &runtimev2.WorkloadStartRequest{WorkloadId: id, Workload: workload}
 	status, err := c.command(ctx, subject.Start, c.timeouts.Start, id, request)
 	return refusedIfError(c, subject.Start, status, err)
+}
+
+// isEmpty reports whether no field of a message has a value, at any level.
+func isEmpty(message protoreflect.Message) bool {
+	empty := true
+	message.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		empty = field.Message() != nil && !field.IsList() && !field.IsMap() && isEmpty(value.Message())
+		return empty
+	})
+	return empty
 }
 
 // Stop stops a workload. STOPPING acknowledges the stop; NOT_FOUND, from Stop or from [Client.Status],

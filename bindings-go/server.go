@@ -18,8 +18,9 @@ import (
 
 const (
 	// maxPendingRequests and maxPendingBytes bound the requests that have arrived and are not processed yet;
-	// nats.go drops the excess.
-	maxPendingRequests = 8192
+	// nats.go drops the excess. The number is high, because a host must drop no request (HOST-RESIL-008); the bytes
+	// bound the memory.
+	maxPendingRequests = 65_536
 	maxPendingBytes    = 64 << 20
 
 	// maxHeartbeatRequests is how many heartbeat requests may wait for a heartbeat; requests beyond it are refused with

@@ -138,6 +138,7 @@ func TestUnsendableRequestsFailWithReason(t *testing.T) {
 		{"a\xff", workloadNamed("one"), berth.ErrEncode},
 		{"a", nil, berth.ErrInvalidRequest},
 		{"a", &runtimev2.Workload{}, berth.ErrInvalidRequest},
+		{"a", &runtimev2.Workload{WitWorld: &runtimev2.WitWorld{}, Service: &runtimev2.Service{}}, berth.ErrInvalidRequest},
 		{"", workloadNamed("one"), berth.ErrInvalidRequest},
 	} {
 		if _, err := client.Start(t.Context(), c.id, c.workload); !errors.Is(err, c.want) || kindOf(err) != berth.ErrNotSent {

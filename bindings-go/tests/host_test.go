@@ -609,6 +609,15 @@ func TestServeRejectsInvalidOptions(t *testing.T) {
 	}
 }
 
+func TestInvalidNameIsNamedWithItsLength(t *testing.T) {
+	conn := newBroker(t).connect()
+	err := berth.Serve(t.Context(), conn, newFakeHost(strings.Repeat("x", 254)))
+	if !errors.Is(err, berth.ErrInvalidDescription) || !strings.Contains(err.Error(), "FriendlyName") ||
+		!strings.Contains(err.Error(), "254 bytes") || len(err.Error()) > 200 {
+		t.Errorf("error = %v, want the field and its length", err)
+	}
+}
+
 func TestServeReturnsWhenConnectionIsClosed(t *testing.T) {
 	b := newBroker(t)
 	conn := b.connect()

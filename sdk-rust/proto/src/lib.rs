@@ -3,7 +3,7 @@
 //! `cargo xtask gen` generates them from `proto/`. Serialization is canonical: JSON names, enum
 //! names, 64-bit integers as strings, defaults omitted. Deserialization ignores unknown fields and
 //! accepts both names of a field, but is stricter than the protocol: it rejects `null` for a field
-//! that is not a message. `berth-sdk` removes nulls first.
+//! that is not a message, and a name with an unpaired surrogate. `berth-sdk` removes both first.
 
 mod generated;
 mod redacted_debug;
