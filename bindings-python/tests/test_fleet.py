@@ -278,7 +278,7 @@ async def test_log_limit_starts_again_after_its_interval(
     for number in range(MAX_LINES + 5):
         limited.warning("kind %d", number)
     limited.warning("other")
-    while "suppressed 5 more warnings like this: kind %d" not in caplog.text:
+    while "suppressed 5 more lines like this: kind %d" not in caplog.text:
         await asyncio.sleep(0.01)
     limited.warning("kind %d", 99)
     assert "kind 99" in caplog.text

@@ -13,6 +13,7 @@ import pytest
 
 import berth
 from berth import WorkloadState
+from berth._log_limit import MAX_LINES
 from berth.host._executor import Executor
 from support import (
     Broker,
@@ -251,6 +252,18 @@ async def test_reports_failures_and_continues(
     stopped = await peer.command(host.id, "workload.stop", id_payload("complete"))
     assert stopped.state == "STOPPING"
     await wait_until_free(peer, host, "complete")
+
+
+async def test_log_of_failed_starts_is_limited_and_counted(
+    peer: Peer, host: ServedHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(MAX_LINES + 20):
+        reply = await peer.command(host.id, "workload.start", start_payload(str(number), "crash"))
+        assert reply.state == "ERROR"
+    host.shutdown.set()
+    await host.join()
+    assert caplog.text.count("RuntimeError: requested crash") == MAX_LINES
+    assert "more lines like this: unexpected error while starting" in caplog.text
 
 
 async def test_executes_command_without_reply_subject(peer: Peer, host: ServedHost) -> None:

@@ -1,4 +1,4 @@
-"""Warnings that peers can cause any number of times: limited, and counted."""
+"""Warnings and errors that peers can cause any number of times: limited, and counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ fill a disk."""
 
 
 class LimitedLog:
-    """Logs at most `MAX_LINES` warnings of one kind in an interval, and then the number of the others.
+    """Logs at most `MAX_LINES` lines of one kind in an interval, and then the number of the others.
 
     The kind is the format string, so the number of kinds is fixed.
     """
@@ -27,12 +27,19 @@ class LimitedLog:
 
     def warning(self, message: str, *args: object) -> None:
         """Logs a warning, or counts it."""
+        self._write(logging.WARNING, message, args, None)
+
+    def error(self, message: str, cause: BaseException) -> None:
+        """Logs an error with the traceback of its cause, or counts it."""
+        self._write(logging.ERROR, message, (), cause)
+
+    def _write(self, level: int, message: str, args: tuple[object, ...], cause: BaseException | None) -> None:
         self._seen[message] += 1
         if message not in self._timers:
             loop = asyncio.get_running_loop()
             self._timers[message] = loop.call_later(INTERVAL_S, self._end_interval, message)
         if self._seen[message] <= MAX_LINES:
-            self._log.warning(message, *args)
+            self._log.log(level, message, *args, exc_info=cause)
 
     def close(self) -> None:
         """Logs the numbers that are due."""
@@ -44,4 +51,4 @@ class LimitedLog:
         del self._timers[message]
         suppressed = self._seen.pop(message) - MAX_LINES
         if suppressed > 0:
-            self._log.warning("suppressed %d more warnings like this: %s", suppressed, message)
+            self._log.warning("suppressed %d more lines like this: %s", suppressed, message)

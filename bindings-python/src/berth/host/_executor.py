@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from berth._log_limit import LimitedLog
 from berth._reply import Reply
 from berth.errors import StartError
 from berth.host._lifecycle import (
@@ -39,8 +40,9 @@ T = TypeVar("T")
 class Executor:
     """Runs all workloads of one host, on one event loop. Only status reports may come from other threads."""
 
-    def __init__(self, host: Host[Any]) -> None:
+    def __init__(self, host: Host[Any], limited_log: LimitedLog | None = None) -> None:
         self._host = host
+        self._limited_log = limited_log or LimitedLog(log)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._lifecycle = Lifecycle()
@@ -171,7 +173,7 @@ class Executor:
         if error is not None:
             # An error raised during cancellation is ignored.
             if not stop_signal.requested.done():
-                self._step(StartFailed(run, _start_error(error)))
+                self._step(StartFailed(run, self._start_error(error)))
             return
         # A start that was cancelled but succeeded nevertheless is reported too; its instance is then stopped.
         self._step(Started(run))
@@ -198,8 +200,15 @@ class Executor:
     async def _call_stop(self, instance: Any) -> None:
         try:
             await self._host.stop(instance)
-        except Exception:
-            log.exception("unexpected error while stopping a workload")
+        except Exception as error:  # noqa: BLE001  # an error of the host's author; the ID becomes free
+            self._limited_log.error("unexpected error while stopping a workload", error)
+
+    def _start_error(self, error: BaseException) -> StartError:
+        if isinstance(error, StartError):
+            return error
+        # Details go to the log only: they may contain a secret.
+        self._limited_log.error("unexpected error while starting a workload", error)
+        return StartError("unexpected error while starting the workload", non_retryable=True)
 
 
 class _StopSignal:
@@ -217,11 +226,3 @@ class _StopSignal:
             self.requested.set_result(None)
         if self.starting is not None and not self.starting.done():
             self.starting.cancel()
-
-
-def _start_error(error: BaseException) -> StartError:
-    if isinstance(error, StartError):
-        return error
-    # Details go to the log only: they may contain a secret.
-    log.error("unexpected error while starting a workload", exc_info=error)
-    return StartError("unexpected error while starting the workload", non_retryable=True)

@@ -41,12 +41,12 @@ _MEASUREMENTS = frozenset({"system_cpu_usage", "system_memory_total", "system_me
 class HeartbeatPublisher:
     """Publishes the heartbeats of one host."""
 
-    def __init__(self, host: Host[Any], executor: Executor, host_id: str) -> None:
+    def __init__(self, host: Host[Any], executor: Executor, host_id: str, limited_log: LimitedLog) -> None:
         self._host = host
         self._executor = executor
         self._host_id = host_id
         self._started_at = _now()
-        self._limited_log = LimitedLog(log)
+        self._limited_log = limited_log
         # The first description; its identifying fields never change (HOST-BEAT-007).
         self._identity = self._latest = _describe(host)
         if not self._identity.hostname or not self._identity.version:

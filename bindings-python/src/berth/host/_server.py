@@ -59,12 +59,12 @@ class Server:
     def __init__(self, bus: Bus, host: Host[Any], host_id: str) -> None:
         self._bus = bus
         self._host_id = host_id
-        self._executor = Executor(host)
-        self._heartbeat = HeartbeatPublisher(host, self._executor, host_id)
+        self._limited_log = LimitedLog(log)
+        self._executor = Executor(host, self._limited_log)
+        self._heartbeat = HeartbeatPublisher(host, self._executor, host_id, self._limited_log)
         self._reply_tasks: set[asyncio.Task[None]] = set()
         # Number of free slots for each kind of request.
         self._free_slots = {StartCommand: MAX_STARTS, StopCommand: MAX_STOPS, Reply: MAX_OTHER_REPLIES}
-        self._limited_log = LimitedLog(log)
 
     async def serve(self, options: ServeOptions, shutdown: asyncio.Event) -> None:
         """Serves until `shutdown` is set, and shuts down in any case, also when it is cancelled or fails."""

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from berth import _subject, proto
 from berth._subject import Command
+from berth._text import shorten
 from berth.bus import Bus, RawReply
 from berth.encoding import decode, encode
 from berth.errors import (
@@ -126,7 +127,7 @@ class HostClient:
         reply = await self._request(Command.HEARTBEAT, None, self._timeouts.heartbeat_s)
         heartbeat = _decode(proto.HostHeartbeat, reply)
         if heartbeat.id != self._host_id:
-            raise InvalidResponseError(f"heartbeat of host {heartbeat.id!r}")
+            raise InvalidResponseError(f"heartbeat of host {shorten(heartbeat.id, 256)!r}")
         return heartbeat
 
     async def _request(self, command: Command, request: Message | None, timeout_s: float) -> RawReply:
