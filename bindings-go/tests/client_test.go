@@ -261,7 +261,7 @@ func TestDeniedCommandIsNotSent(t *testing.T) {
 			{Username: "ann", Password: "x", Permissions: &server.Permissions{
 				Publish: &server.SubjectPermission{Deny: []string{"runtime.host.*.workload.start"}},
 			}},
-			{Username: "deaf", Password: "x", Permissions: &server.Permissions{
+			{Username: "no-reply", Password: "x", Permissions: &server.Permissions{
 				Subscribe: &server.SubjectPermission{Deny: []string{"_INBOX.>"}},
 			}},
 		}
@@ -292,7 +292,7 @@ func TestDeniedCommandIsNotSent(t *testing.T) {
 		t.Errorf("error of a permitted command = %v, want ErrNoResponders", err)
 	}
 	// The command is sent, but its reply cannot arrive.
-	err := second(connect("deaf").Status(t.Context(), "a"))
+	err := second(connect("no-reply").Status(t.Context(), "a"))
 	if kindOf(err) != berth.ErrUnknownOutcome || !errors.Is(err, berth.ErrTimeout) || !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Errorf("error without permission for replies = %v, want ErrTimeout with the reason", err)
 	}

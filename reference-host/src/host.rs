@@ -14,10 +14,11 @@ use tokio::runtime::Handle;
 use crate::config::Limits;
 use crate::engine::Engine;
 use crate::fault_injection::Breakage;
+use crate::http_endpoint::DRAIN_TIME;
 use crate::image::Store;
 use crate::ingress::Ingress;
 use crate::system_info::Sampler;
-use crate::workload::{DRAIN_TIME, Workload, WorkloadSlots};
+use crate::workload::{Workload, WorkloadSlots};
 
 /// Runs workloads on the engine. Clones are cheap.
 #[derive(Clone)]

@@ -7,6 +7,9 @@ use crate::engine::Handler;
 use crate::fault_injection::Breakage;
 use crate::ingress::{Ingress, Registration};
 
+/// Time for the requests in flight when a workload is stopped, within the 2 s of HOST-STOP-008.
+pub const DRAIN_TIME: Duration = Duration::from_millis(1500);
+
 /// The HTTP endpoint of one workload.
 pub struct HttpEndpoint {
     route: Option<HttpRoute>,

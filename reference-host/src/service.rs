@@ -10,9 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{RunFailure, Runnable};
 use crate::fault_injection::Breakage;
-use crate::http_endpoint::HttpEndpoint;
+use crate::http_endpoint::{DRAIN_TIME, HttpEndpoint};
 use crate::restart::{RestartBudget, RestartDecision};
-use crate::workload::DRAIN_TIME;
 
 /// The service of a workload.
 pub struct Service {

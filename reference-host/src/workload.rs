@@ -22,9 +22,6 @@ pub struct Workload {
     _slot: Slot,
 }
 
-/// Time for the requests in flight when a workload is stopped, within the 2 s of HOST-STOP-008.
-pub const DRAIN_TIME: Duration = Duration::from_millis(1500);
-
 /// The workload slots of a host, and the number of components that run. Clones are cheap and share
 /// the counts.
 #[derive(Clone, Debug, Default)]

@@ -45,7 +45,7 @@ class Watch:
         self._next_log = 0.0
         self._next_named_probe = 0.0
         self._probe_id = f"probe-{secrets.token_hex(8)}"
-        self._deaf = False
+        self._discovery_ended = False
 
     def on_evidence(self, host_id: str, reply: nats.Reply, status: Status | None) -> None:
         """Takes the outcome of a request as evidence about its host."""
@@ -180,7 +180,7 @@ class Watch:
                 self._next_log = now + LOG_INTERVAL_S
                 LOG.info("dropped a heartbeat: %s", error)
             return
-        if not self._deaf:
+        if not self._discovery_ended:
             self._on_heartbeat(subject_id, heartbeat, now)
 
     def _on_undecodable(self, subject_id: str, payload: bytes) -> None:
@@ -189,7 +189,7 @@ class Watch:
             json.loads(payload.decode())
         except UnicodeDecodeError:
             if violates("non-utf8-heartbeat-ends-discovery"):
-                self._deaf = True
+                self._discovery_ended = True
                 self.connection.unsubscribe()
         except (ValueError, RecursionError):
             host = self.fleet.hosts.get(subject_id)

@@ -31,7 +31,7 @@ use crate::fault_injection::Breakage;
 const DEFAULT_OUTGOING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Upper limit of these timeouts: the longest run of a handler. Without it, a guest could keep its
-/// connections for ever.
+/// connections forever.
 const MAX_OUTGOING_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Limit of concurrent outgoing requests of one component, because each holds a connection. Further

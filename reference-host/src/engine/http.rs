@@ -113,8 +113,8 @@ impl Handler {
         }
     }
 
-    /// Waits until no request is in flight, up to `limit`. Its caller has removed the route, so that
-    /// hardly any further one arrives.
+    /// Waits until no request is in flight, up to `limit`. Its caller has removed the route, so
+    /// that hardly any further one arrives.
     pub async fn drain(&self, limit: Duration) {
         self.shared.tasks.close();
         let _ = tokio::time::timeout(limit, self.shared.tasks.wait()).await;

@@ -29,7 +29,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Time after which a request ends its connection: a client that does not read its response would
-/// keep it for ever. By then the handler has ended, and what it has sent had time to arrive.
+/// keep it forever. By then the handler has ended, and what it has sent had time to arrive.
 const REQUEST_TIMEOUT: Duration = MAX_HANDLER_RUN.saturating_add(Duration::from_secs(30));
 
 /// Value of `Retry-After` in seconds: a stop and most restarts are over by then.

@@ -16,8 +16,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Limit of the addresses that are tried, because each attempt holds a socket.
 const ATTEMPTS_MAX: usize = 8;
 
-/// Connects to the first of `addresses` that accepts. Tries them in turn, IPv6 and IPv4 alternating,
-/// without waiting for an attempt to fail.
+/// Connects to the first of `addresses` that accepts. Tries them in turn, IPv6 and IPv4
+/// alternating, without waiting for an attempt to fail.
 ///
 /// # Errors
 ///

@@ -22,8 +22,8 @@ use super::KEEP_ALIVE;
 use super::tls::{GrpcError, ServerTls};
 use crate::listen::{Acceptor, Connection, ConnectionLimits, ConnectionStream};
 
-/// Limits of the connections of one listener. Each peer needs one connection, which it keeps; a dead
-/// one is detected by [`KEEP_ALIVE`].
+/// Limits of the connections of one listener. Each peer needs one connection, which it keeps; a
+/// dead one is detected by [`KEEP_ALIVE`].
 const LIMITS: ConnectionLimits = ConnectionLimits {
     connections_max: 256,
     head_timeout: Duration::from_secs(10),

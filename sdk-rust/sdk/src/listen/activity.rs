@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::ConnectionLimits;
 
-/// What a connection is doing.
+/// Requests of one connection, and the time since which it has none.
 #[derive(Debug)]
 pub(super) struct Activity {
     /// Beginning of each request in flight, by number.
