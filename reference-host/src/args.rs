@@ -70,7 +70,7 @@ struct HostArgs {
     host_id: Option<String>,
 
     /// Name or address under which clients reach --http-addr [default: the machine's host name]
-    #[arg(long, value_name = "NAME", value_parser = value::no_whitespace)]
+    #[arg(long, value_name = "NAME", value_parser = value::host_name)]
     host_name: Option<String>,
 
     /// Host group, announced as the label hostgroup

@@ -72,6 +72,15 @@ const FLAGS: &[(&[&str], &str)] = &[
         "addr: Some(127.0.0.1:9090)",
     ),
     (
+        &["--grpc-addr", "0.0.0.0:9090", "--grpc-insecure"],
+        "addr: Some(0.0.0.0:9090)",
+    ),
+    (
+        &["--host-name", "[fd00::7]"],
+        "host_name: Some(\"fd00::7\")",
+    ),
+    (&["--insecure-registry", "[0::1]:5000"], "{\"[::1]:5000\"}"),
+    (
         &["--no-nats", "--grpc-addr", "127.0.0.1:9090"],
         "no_nats: true",
     ),
@@ -256,6 +265,12 @@ fn errors_describe_valid_input() {
         ),
         (&["--memory-limit-default-mib", "0"], "0 is not in 1..=4096"),
         (&["--insecure-registry", "http://a"], "has no scheme"),
+        (&["--insecure-registry", "::1:5000"], "in brackets"),
+        (&["--host-name", "a b"], "expected an address, or a name"),
+        (
+            &["--grpc-addr", "0.0.0.0:9090"],
+            "or pass --grpc-insecure if the network keeps others away",
+        ),
         (&["--nats-user", "u"], "--nats-password require each other"),
         (
             &["--nats-tls-cert", "/a"],

@@ -1,5 +1,6 @@
 //! Parsers of flag values. Each error says what a valid value looks like.
 
+use berth_sdk::address::{AddressError, Authority, HostAddress, MAX_HOST_NAME_BYTES};
 pub(super) use berth_sdk::cli::value::{duration_in, host_id, no_whitespace};
 
 use crate::config::RESERVED_LABEL_PREFIX;
@@ -40,23 +41,32 @@ pub(super) fn label_value(value: &str) -> Result<String, String> {
     ))
 }
 
-/// Parses a registry, `HOST[:PORT]`, and converts it to lower case.
+/// Parses a registry, `HOST[:PORT]`, and returns its canonical form.
 pub(super) fn registry(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Err("a registry has no scheme; expected HOST[:PORT]".to_owned());
     }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (text, None),
-    };
-    let host = host.to_ascii_lowercase();
-    if !is_dns_name(&host) {
-        return Err("expected HOST[:PORT], such as 10.0.0.5:5000, without a path".to_owned());
+    match text.parse::<Authority>() {
+        Ok(authority) => Ok(authority.to_string()),
+        Err(AddressError::Port) => Err("the port must be a number between 1 and 65535".to_owned()),
+        Err(reason) => Err(format!(
+            "it {reason}; expected HOST[:PORT], such as 10.0.0.5:5000 or [fd00::5]:5000, \
+             without a path"
+        )),
     }
-    match port.map(str::parse::<u16>) {
-        None => Ok(host),
-        Some(Ok(port)) if port > 0 => Ok(format!("{host}:{port}")),
-        Some(_) => Err("the port must be a number between 1 and 65535".to_owned()),
+}
+
+/// Parses the name or address of this host. An IPv6 address may have brackets and is returned
+/// without them. Names in private networks may contain underscores.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let without_underscores = text.replace('_', "x");
+    match HostAddress::parse(&without_underscores) {
+        Ok(HostAddress::Ip(address)) => Ok(address.to_string()),
+        Ok(HostAddress::Name(_)) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
+            "expected an address, or a name of at most {MAX_HOST_NAME_BYTES} letters, digits, \
+             \"-\" and \"_\", in labels of at most 63 characters"
+        )),
     }
 }
 
@@ -109,13 +119,53 @@ mod tests {
             ("127.0.0.1:5000", "127.0.0.1:5000"),
             ("Registry.Local", "registry.local"),
             ("localhost", "localhost"),
+            ("[::1]:5000", "[::1]:5000"),
+            ("[0::1]:5000", "[::1]:5000"),
+            ("[fd00::5]", "[fd00::5]"),
         ] {
             assert_eq!(registry(text), Ok(expected.to_owned()));
         }
         for text in [
-            "", ":5000", "http://a", "a/b", "a:0", "a:70000", "a:b", "a b",
+            "",
+            ":5000",
+            "http://a",
+            "a/b",
+            "a:0",
+            "a:70000",
+            "a:b",
+            "a b",
+            "::1",
+            "::1:5000",
+            "[::1",
+            "[fe80::1%eth0]:5000",
+            "u@a",
         ] {
             assert!(registry(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_name_is_a_name_or_an_address() {
+        for (text, expected) in [
+            ("node-1.example", "node-1.example"),
+            ("Node_1", "Node_1"),
+            ("10.0.0.5", "10.0.0.5"),
+            ("fd00::7", "fd00::7"),
+            ("[fd00::7]", "fd00::7"),
+        ] {
+            assert_eq!(host_name(text), Ok(expected.to_owned()));
+        }
+        let long = "a".repeat(300);
+        for text in [
+            "",
+            "a b",
+            "http://a",
+            "a:80",
+            "fe80::1%eth0",
+            "[::1]:80",
+            long.as_str(),
+        ] {
+            assert!(host_name(text).is_err(), "{text}");
         }
     }
 }

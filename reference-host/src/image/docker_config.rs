@@ -1,14 +1,21 @@
 //! The Docker config file of the host: registry credentials for all workloads.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashSet};
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use berth_sdk::image_name::ImageName;
+use serde_json::Value;
 
 use super::credentials::Credentials;
 
 /// Size limit. A Docker config has a few hundred bytes for each registry.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Limit of logged helpers and defects, far above their number in any real file.
+const LOGGED_MAX: usize = 64;
 
 /// Returns the path of the file: `$DOCKER_CONFIG/config.json`, else `$HOME/.docker/config.json`.
 pub(super) fn path(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
@@ -16,71 +23,125 @@ pub(super) fn path(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Opt
     Some(directory.join("config.json"))
 }
 
-/// Returns the credentials for `registry` in the file at `path`.
+/// A Docker config file, read anew at each use.
 ///
-/// Reads only `auths`. Credential helpers (`credsStore`, `credHelpers`) and identity tokens are not
-/// supported: a host does not run programs that a config file names. A file that cannot be read is
-/// ignored with a warning, because the image may be public.
-pub(super) async fn credentials(path: &Path, registry: &str) -> Option<Credentials> {
-    match tokio::fs::metadata(path).await {
-        Ok(metadata) if metadata.len() <= CONFIG_BYTES_MAX => {}
-        Ok(_) => {
-            tracing::warn!(path = %path.display(), "ignoring the Docker config: it is too large");
-            return None;
+/// Only `auths` is used. Credential helpers (`credsStore`, `credHelpers`) and identity tokens are
+/// not supported: a host does not run programs that a config file names.
+#[derive(Debug)]
+pub(super) struct DockerConfig {
+    path: PathBuf,
+    /// Helpers and defects that were logged already, so that each is logged once.
+    logged: Mutex<HashSet<String>>,
+}
+
+impl DockerConfig {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            logged: Mutex::default(),
         }
-        Err(_) => return None,
     }
-    let text = match tokio::fs::read(path).await {
-        Ok(text) => text,
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "cannot read the Docker config");
-            return None;
+
+    /// Logs each credential helper that the file names, because the images whose credentials it
+    /// keeps are pulled anonymously. Does blocking I/O.
+    pub(super) fn log_helpers(&self) {
+        if let Some(config) = self.read() {
+            self.log_helpers_in(&config);
         }
-    };
-    match find(&text, registry) {
-        Ok(credentials) => credentials,
-        Err(reason) => {
-            tracing::warn!(path = %path.display(), reason, "ignoring the Docker config");
+    }
+
+    /// Returns the credentials for `image`. Does blocking I/O. A file that cannot be read is ignored
+    /// with a warning, because the image may be public.
+    pub(super) fn credentials(&self, image: &ImageName) -> Option<Credentials> {
+        let config = self.read()?;
+        self.log_helpers_in(&config);
+        find(&config, image).unwrap_or_else(|reason| {
+            self.log_once(reason, || {
+                tracing::warn!(path = %self.path.display(), reason, "ignoring the Docker config");
+            });
             None
+        })
+    }
+
+    /// Reads the file. A missing file is not an error.
+    fn read(&self) -> Option<Value> {
+        let path = self.path.display();
+        let file = std::fs::File::open(&self.path).and_then(|file| {
+            let mut text = Vec::new();
+            file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text)?;
+            Ok(text)
+        });
+        match file {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                self.log_once("unreadable", || {
+                    tracing::warn!(%path, %error, "cannot read the Docker config");
+                });
+                None
+            }
+            Ok(text) if text.len() as u64 > CONFIG_BYTES_MAX => {
+                self.log_once("too large", || {
+                    tracing::warn!(%path, "ignoring the Docker config: it is too large");
+                });
+                None
+            }
+            Ok(text) => serde_json::from_slice(&text).ok().or_else(|| {
+                self.log_once("not JSON", || {
+                    tracing::warn!(%path, "ignoring the Docker config: it is not valid JSON");
+                });
+                None
+            }),
+        }
+    }
+
+    fn log_helpers_in(&self, config: &Value) {
+        for helper in helpers(config) {
+            self.log_once(&format!("helper {helper}"), || {
+                tracing::warn!(
+                    path = %self.path.display(),
+                    helper,
+                    "the Docker config names a credential helper, which this host does not run: \
+                     its registries are accessed anonymously; put the credentials into `auths`, \
+                     or set imagePullSecret"
+                );
+            });
+        }
+    }
+
+    fn log_once(&self, subject: &str, log: impl FnOnce()) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < LOGGED_MAX && logged.insert(subject.to_owned()) {
+            log();
         }
     }
 }
 
-/// Finds the entry for `registry` in the text of a Docker config.
-fn find(text: &[u8], registry: &str) -> Result<Option<Credentials>, &'static str> {
-    let config: serde_json::Value =
-        serde_json::from_slice(text).map_err(|_| "it is not valid JSON")?;
-    let Some(auths) = config.get("auths").and_then(serde_json::Value::as_object) else {
-        let helper = config.get("credsStore").or(config.get("credHelpers"));
-        return match helper {
-            Some(_) => Err("credential helpers are not supported; put credentials into `auths`"),
-            None => Ok(None),
-        };
+/// Returns the names of the credential helpers, each once.
+fn helpers(config: &Value) -> BTreeSet<&str> {
+    let store = config.get("credsStore");
+    let by_registry = config.get("credHelpers").and_then(Value::as_object);
+    store
+        .into_iter()
+        .chain(by_registry.into_iter().flat_map(serde_json::Map::values))
+        .filter_map(Value::as_str)
+        .filter(|helper| !helper.is_empty())
+        .collect()
+}
+
+/// Finds the entry for `image`.
+fn find(config: &Value, image: &ImageName) -> Result<Option<Credentials>, &'static str> {
+    let Some(auths) = config.get("auths").and_then(Value::as_object) else {
+        return Ok(None);
     };
-    match auths.iter().find(|(key, _)| matches(key, registry)) {
+    let entries = auths.iter().map(|(key, entry)| (key.as_str(), entry));
+    match image.select_entry(entries) {
         Some((_, entry)) => read_entry(entry),
         None => Ok(None),
     }
 }
 
-/// Returns whether the key of an entry names `registry`: `ghcr.io`, `https://ghcr.io`,
-/// `https://ghcr.io/v2/`, and for Docker Hub its historic `https://index.docker.io/v1/`.
-fn matches(key: &str, registry: &str) -> bool {
-    let key = key
-        .trim_start_matches("https://")
-        .trim_start_matches("http://");
-    let host = key.split_once('/').map_or(key, |(host, _)| host);
-    let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
-    host == registry || (hub.contains(&host) && hub.contains(&registry))
-}
-
-fn read_entry(entry: &serde_json::Value) -> Result<Option<Credentials>, &'static str> {
-    let text = |name: &str| {
-        entry
-            .get(name)
-            .and_then(serde_json::Value::as_str)
-            .unwrap_or_default()
-    };
+fn read_entry(entry: &Value) -> Result<Option<Credentials>, &'static str> {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
     if !text("auth").is_empty() {
         let invalid = "an `auth` entry is not base64 of USER:PASSWORD";
         let bytes = STANDARD.decode(text("auth").trim()).map_err(|_| invalid)?;
@@ -107,53 +168,69 @@ fn read_entry(entry: &serde_json::Value) -> Result<Option<Credentials>, &'static
 mod tests {
     use super::*;
 
-    fn lookup(auths: &str, registry: &str) -> Option<(String, String)> {
-        let config = format!("{{\"auths\": {auths}}}");
-        let found = find(config.as_bytes(), registry).unwrap();
-        found.map(|found| (found.username, found.password))
+    fn lookup(config: &str, image: &str) -> Result<Option<(String, String)>, &'static str> {
+        let config = serde_json::from_str(config).unwrap();
+        let found = find(&config, &image.parse().unwrap())?;
+        Ok(found.map(|found| (found.username, found.password)))
     }
 
     #[test]
     fn finds_entries_under_every_form_of_the_registry() {
         let bob = Some(("bob".to_owned(), "a:b".to_owned()));
         let auth = format!("{{\"auth\": \"{}\"}}", STANDARD.encode("bob:a:b"));
-        for (key, registry) in [
-            ("ghcr.io", "ghcr.io"),
-            ("https://ghcr.io", "ghcr.io"),
-            ("https://ghcr.io/v2/", "ghcr.io"),
-            ("127.0.0.1:5000", "127.0.0.1:5000"),
-            ("https://index.docker.io/v1/", "docker.io"),
+        for (key, image, found) in [
+            ("ghcr.io", "ghcr.io/a", true),
+            ("https://ghcr.io/v2/", "ghcr.io/a", true),
+            ("ghcr.io/org1", "ghcr.io/org1/a:1", true),
+            ("ghcr.io/org1", "ghcr.io/org2/a:1", false),
+            ("127.0.0.1:5000", "127.0.0.1:5000/a", true),
+            ("[::1]:5000", "[0::1]:5000/a", true),
+            ("https://index.docker.io/v1/", "a", true),
+            ("ghcr.io", "ghcr.io:443/a", false),
+            ("evil-ghcr.io", "ghcr.io/a", false),
         ] {
-            assert_eq!(
-                lookup(&format!("{{\"{key}\": {auth}}}"), registry),
-                bob,
-                "{key}"
-            );
+            let config = format!("{{\"auths\": {{\"{key}\": {auth}}}}}");
+            let expected = bob.clone().filter(|_| found);
+            assert_eq!(lookup(&config, image), Ok(expected), "{key} {image}");
         }
-        assert_eq!(
-            lookup(&format!("{{\"ghcr.io\": {auth}}}"), "ghcr.io:443"),
-            None
-        );
-        assert_eq!(
-            lookup(&format!("{{\"evil-ghcr.io\": {auth}}}"), "ghcr.io"),
-            None
-        );
-        let plain = "{\"a.b\": {\"username\": \"bob\", \"password\": \"a:b\"}}";
-        assert_eq!(lookup(plain, "a.b"), bob);
-        assert_eq!(lookup("{\"a.b\": {}}", "a.b"), None);
+        let plain = r#"{"auths": {"a.b": {"username": "bob", "password": "a:b"}, "c.d": {}}}"#;
+        assert_eq!(lookup(plain, "a.b/c"), Ok(bob));
+        assert_eq!(lookup(plain, "c.d/c"), Ok(None));
+        assert_eq!(lookup("{}", "a.b/c"), Ok(None));
     }
 
     #[test]
-    fn rejects_unsupported_configs_with_reason() {
+    fn rejects_unsupported_entries_with_reason() {
         for text in [
-            "not json",
-            "{\"credsStore\": \"desktop\"}",
-            "{\"auths\": {\"a.b\": {\"auth\": \"%%%\"}}}",
-            "{\"auths\": {\"a.b\": {\"identitytoken\": \"t\"}}}",
+            r#"{"auths": {"a.b": {"auth": "%%%"}}}"#,
+            r#"{"auths": {"a.b": {"identitytoken": "t"}}}"#,
         ] {
-            assert!(find(text.as_bytes(), "a.b").is_err(), "{text}");
+            assert!(lookup(text, "a.b/c").is_err(), "{text}");
         }
-        assert_eq!(find(b"{}", "a.b"), Ok(None));
+    }
+
+    #[test]
+    fn names_each_credential_helper_once() {
+        let config = serde_json::json!({
+            "auths": { "ghcr.io": {} },
+            "credsStore": "desktop",
+            "credHelpers": { "a.example": "ecr-login", "b.example": "ecr-login", "c": "" },
+        });
+        assert!(helpers(&config).into_iter().eq(["desktop", "ecr-login"]));
+        let logged = |config: &DockerConfig| config.logged.lock().unwrap().len();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        let missing = DockerConfig::new(path.clone());
+        assert_eq!(missing.credentials(&"ghcr.io/a".parse().unwrap()), None);
+        assert_eq!(logged(&missing), 0, "a missing file is not an error");
+        std::fs::write(&path, config.to_string()).unwrap();
+        for _ in 0..2 {
+            missing.log_helpers();
+            assert_eq!(logged(&missing), 2);
+        }
+        std::fs::write(&path, "no json").unwrap();
+        assert_eq!(missing.credentials(&"ghcr.io/a".parse().unwrap()), None);
+        assert_eq!(logged(&missing), 3);
     }
 
     #[test]

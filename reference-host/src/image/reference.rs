@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use berth_sdk::address::{AddressError, Authority};
+use berth_sdk::image_name::split_registry;
 use oci_client::Reference;
 
 use super::digest::{Digest, DigestError};
@@ -38,6 +40,15 @@ pub enum ReferenceError {
     /// The text contains white space or a control character.
     #[error("the reference contains white space or a control character")]
     Space,
+    /// The part before the first slash is not a registry.
+    #[error("\"{registry}\" is not a registry of the form HOST[:PORT]")]
+    Registry {
+        /// The registry as written.
+        registry: String,
+        /// Defect of the registry.
+        #[source]
+        source: AddressError,
+    },
     /// The repository contains upper-case letters.
     #[error("repository \"{repository}\" must be in lower case")]
     Uppercase {
@@ -57,7 +68,8 @@ pub enum ReferenceError {
 const REFERENCE_BYTES_MAX: usize = 768;
 
 impl ImageReference {
-    /// Returns the registry as written in references: `docker.io`, `ghcr.io`, `127.0.0.1:5000`.
+    /// Returns the registry as written in references: `docker.io`, `ghcr.io`, `127.0.0.1:5000`,
+    /// `[::1]:5000`. The name is in lower case, and an address has its canonical form.
     pub fn registry(&self) -> &str {
         self.parsed.registry()
     }
@@ -121,25 +133,55 @@ impl FromStr for ImageReference {
             }
             None => (text, None),
         };
-        let repository = repository_of(name);
+        let (registry, path) = split_registry(name).map_err(|source| {
+            let registry = name.split('/').next().unwrap_or(name).to_owned();
+            ReferenceError::Registry { registry, source }
+        })?;
+        let repository = path.rsplit_once(':').map_or(path, |(it, _tag)| it);
         if repository.chars().any(|c| c.is_ascii_uppercase()) {
             return Err(ReferenceError::Uppercase {
                 repository: repository.to_owned(),
             });
         }
-        let parsed = Reference::try_from(text).map_err(|_| ReferenceError::Malformed)?;
+        let rest = text.get(name.len() - path.len()..).unwrap_or_default();
+        let parsed = match registry {
+            None => Reference::try_from(rest),
+            Some(registry) => parse_in_registry(&registry, rest),
+        };
+        let parsed = parsed.map_err(|_| ReferenceError::Malformed)?;
         Ok(Self { parsed, digest })
     }
 }
 
-/// Returns the repository as written: `name` without registry and tag.
-fn repository_of(name: &str) -> &str {
-    let path = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => rest,
-        _ => name,
-    };
-    path.rsplit_once(':')
-        .map_or(path, |(repository, _tag)| repository)
+/// Registry in place of an IPv6 address, which the grammar of [`Reference`] lacks.
+const STAND_IN: &str = "ipv6.invalid";
+
+/// Parses the part of a reference after the registry.
+fn parse_in_registry(
+    registry: &Authority,
+    rest: &str,
+) -> Result<Reference, oci_client::ParseError> {
+    let registry = registry.to_string();
+    if !registry.starts_with('[') {
+        return Reference::try_from(format!("{registry}/{rest}"));
+    }
+    let parsed = Reference::try_from(format!("{STAND_IN}/{rest}"))?;
+    let repository = parsed.repository().to_owned();
+    let (tag, digest) = (parsed.tag(), parsed.digest());
+    Ok(match (tag.map(str::to_owned), digest.map(str::to_owned)) {
+        (Some(tag), Some(digest)) => {
+            Reference::with_tag_and_digest(registry, repository, tag, digest)
+        }
+        (None, Some(digest)) => Reference::with_digest(registry, repository, digest),
+        (tag, None) => Reference::with_tag(registry, repository, tag.unwrap_or_default()),
+    })
+}
+
+/// Returns the canonical form of a registry, `HOST[:PORT]`. A text of another form stays as it is
+/// and names no registry.
+pub(super) fn canonical_registry(text: &str) -> String {
+    text.parse::<Authority>()
+        .map_or_else(|_| text.to_owned(), |authority| authority.to_string())
 }
 
 impl fmt::Display for ImageReference {
@@ -191,6 +233,61 @@ mod tests {
             assert_eq!(reference.authority(), authority);
             assert_eq!(reference.version(), version);
             assert_eq!(reference.digest(), None);
+        }
+    }
+
+    #[test]
+    fn registry_may_be_an_ipv6_address() {
+        let digest = sha();
+        for (text, canonical) in [
+            ("[::1]:5000/hello", "[::1]:5000/hello:latest".to_owned()),
+            (
+                "[0:0:0:0:0:0:0:1]:5000/hello:1",
+                "[::1]:5000/hello:1".to_owned(),
+            ),
+            ("[FD00::7]/a/b:1", "[fd00::7]/a/b:1".to_owned()),
+            (
+                "[::ffff:127.0.0.1]:5000/a:1",
+                "127.0.0.1:5000/a:1".to_owned(),
+            ),
+            ("GHCR.io/a:1", "ghcr.io/a:1".to_owned()),
+            (
+                &format!("[::1]:5000/a:1@{digest}"),
+                format!("[::1]:5000/a:1@{digest}"),
+            ),
+        ] {
+            let reference: ImageReference = text.parse().unwrap();
+            assert_eq!(reference.to_string(), canonical);
+            assert_eq!(Ok(&reference), canonical.parse().as_ref());
+            let registry = canonical.split('/').next().unwrap();
+            assert_eq!(reference.authority(), registry);
+        }
+        for (text, registry, source) in [
+            ("[::1/hello:1", "[::1", AddressError::Ipv6),
+            (
+                "::1:5000/hello:1",
+                "::1:5000",
+                AddressError::MissingBrackets,
+            ),
+            (
+                "[fe80::1%eth0]:5000/a",
+                "[fe80::1%eth0]:5000",
+                AddressError::Zone,
+            ),
+            ("a.b:99999/a", "a.b:99999", AddressError::Port),
+        ] {
+            let registry = registry.to_owned();
+            let expected = ReferenceError::Registry { registry, source };
+            assert_eq!(text.parse::<ImageReference>(), Err(expected));
+        }
+        for text in [
+            "[::1]:5000/",
+            "[::1]:5000/a b",
+            "[::1]:5000/a/../b",
+            "[::1]",
+            "[::1]:5000",
+        ] {
+            assert!(text.parse::<ImageReference>().is_err(), "{text}");
         }
     }
 

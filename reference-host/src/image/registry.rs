@@ -197,7 +197,7 @@ impl Registries {
         reference: &'a ImageReference,
         authorization: Authorization,
     ) -> Session<'a> {
-        let authority = reference.authority().to_ascii_lowercase();
+        let authority = reference.authority().to_owned();
         let plain = match &self.insecure {
             Insecure::All => true,
             Insecure::Only(names) => names.contains(&authority),

@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout_at};
 use super::cache::{Cache, CachedImage};
 use super::credentials::Credentials;
 use super::digest::Digest;
-use super::docker_config;
+use super::docker_config::DockerConfig;
 use super::error::{PullCause, PullError};
 use super::options::StoreOptions;
-use super::reference::ImageReference;
+use super::reference::{ImageReference, canonical_registry};
 use super::registry::{ClientError, Insecure, Registries, Resolved};
 use super::single_flight::{SharedResult, SingleFlight};
 use super::temporary::TemporaryDirectory;
@@ -122,7 +122,7 @@ struct Shared {
     cache_dir: PathBuf,
     registries: Registries,
     pull_timeout: Duration,
-    docker_config: Option<PathBuf>,
+    docker_config: Option<Arc<DockerConfig>>,
     permits: Semaphore,
     permits_per_registry: usize,
     registry_permits: Mutex<HashMap<String, Weak<Semaphore>>>,
@@ -152,7 +152,7 @@ impl Store {
             Insecure::All
         } else {
             let names = options.insecure_registries.iter();
-            Insecure::Only(names.map(|name| name.to_ascii_lowercase()).collect())
+            Insecure::Only(names.map(|name| canonical_registry(name)).collect())
         };
         let registries = Registries::new(
             insecure,
@@ -160,6 +160,10 @@ impl Store {
             options.image_bytes_max,
         )
         .map_err(|error: ClientError| StoreError::Client(Box::new(error)))?;
+        let docker_config = options.docker_config.map(DockerConfig::new).map(Arc::new);
+        if let Some(docker_config) = &docker_config {
+            docker_config.log_helpers();
+        }
         let permits = options
             .concurrent_pulls_max
             .clamp(1, Semaphore::MAX_PERMITS);
@@ -169,7 +173,7 @@ impl Store {
                 cache_dir: directory,
                 registries,
                 pull_timeout: options.pull_timeout,
-                docker_config: options.docker_config,
+                docker_config,
                 permits: Semaphore::new(permits),
                 permits_per_registry: permits.div_ceil(2),
                 registry_permits: Mutex::default(),
@@ -390,7 +394,11 @@ impl Shared {
     ) -> Option<Credentials> {
         match (secret, &self.docker_config) {
             (Some(secret), _) => Some(secret).filter(|secret| !secret.is_empty()),
-            (None, Some(path)) => docker_config::credentials(path, reference.registry()).await,
+            (None, Some(config)) => {
+                let (config, image) = (config.clone(), reference.to_string().parse().ok()?);
+                let found = tokio::task::spawn_blocking(move || config.credentials(&image));
+                found.await.ok().flatten()
+            }
             (None, None) => None,
         }
     }

@@ -165,6 +165,46 @@ async fn uses_plain_http_for_configured_registries_only() {
     assert!(text.contains(&hint) || text.contains(no_ca), "{text}");
 }
 
+#[tokio::test]
+async fn pulls_from_registry_with_ipv6_address() {
+    let image = Image::new(&b"\0asm"[..]);
+    let registry = MockRegistry::of_ipv6(&image).await;
+    let port = registry.address.port();
+    let store = Store::new(StoreOptions {
+        allow_all_insecure: false,
+        insecure_registries: [format!("[0::1]:{port}")].into(),
+        ..options()
+    })
+    .unwrap();
+    let digest = image.manifest_digest();
+    for (host, version) in [
+        ("[::1]", ":1".to_owned()),
+        ("[::1]", format!("@{digest}")),
+        ("[0:0:0:0:0:0:0:1]", ":1".to_owned()),
+    ] {
+        let reference = format!("{host}:{port}/acme/hello{version}");
+        let artifact = pull(&store, reference, PullPolicy::IfNotPresent)
+            .await
+            .unwrap();
+        assert_eq!(artifact.bytes, image.layer);
+    }
+    assert_eq!(registry.count("blobs"), 1, "all three are one image");
+    for malformed in [
+        "[::1/hello:1",
+        "::1:5000/hello:1",
+        "[fe80::1%eth0]:5000/hello:1",
+    ] {
+        let error = pull(&store, malformed, PullPolicy::Always)
+            .await
+            .unwrap_err();
+        let text = chain(&error);
+        assert!(
+            text.contains(malformed) && text.contains("invalid image reference"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn rejects_unusable_cache_directory_at_creation() {
     let file = tempfile::NamedTempFile::new().unwrap();

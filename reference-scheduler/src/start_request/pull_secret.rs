@@ -5,21 +5,13 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use berth_proto::ImagePullSecret;
+use berth_sdk::image_name::ImageName;
 use serde::Deserialize;
 
 /// Type of Secrets with a Docker configuration.
 pub(super) const SECRET_TYPE: &str = "kubernetes.io/dockerconfigjson";
 /// Key of the configuration in the Secret.
 pub(super) const DATA_KEY: &str = ".dockerconfigjson";
-
-/// Registry of image references that name no registry.
-const DEFAULT_REGISTRY: &str = "docker.io";
-/// Other names of the default registry.
-const DEFAULT_REGISTRY_ALIASES: [&str; 3] = [
-    "index.docker.io",
-    "registry-1.docker.io",
-    "registry.hub.docker.com",
-];
 
 #[derive(Deserialize)]
 struct DockerConfig {
@@ -47,16 +39,15 @@ pub(super) fn credentials(
     // The error of serde is omitted, because it may contain a value.
     let config: DockerConfig =
         serde_json::from_slice(config).map_err(|_| "not a Docker configuration")?;
-    let (registry, repository) = split(image);
-    let matched_bytes = |key: &str| {
-        let (host, path) = entry_key(key);
-        (host == registry && is_prefix(&path, repository)).then_some(path.len())
+    // A malformed reference has no credentials; the host names the mistake.
+    let Ok(image) = image.parse::<ImageName>() else {
+        return Ok(None);
     };
-    let matching = config
+    let entries = config
         .auths
         .iter()
-        .filter_map(|(key, entry)| Some((matched_bytes(key)?, entry)));
-    match matching.max_by_key(|(matched_bytes, _)| *matched_bytes) {
+        .map(|(key, entry)| (key.as_str(), entry));
+    match image.select_entry(entries) {
         Some((_, entry)) => entry.credentials().map(Some),
         None => Ok(None),
     }
@@ -88,51 +79,6 @@ impl Entry {
     }
 }
 
-/// Splits an image reference into registry and repository. The part before the first slash is a
-/// registry only if it looks like a host name.
-fn split(image: &str) -> (String, &str) {
-    match image.split_once('/') {
-        Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) => {
-            (canonical(first), rest)
-        }
-        _ => (DEFAULT_REGISTRY.to_owned(), image),
-    }
-}
-
-/// Splits a key of `auths` into host and path. Examples: `https://ghcr.io/v2/`, `ghcr.io/team`,
-/// `registry:5000`.
-fn entry_key(key: &str) -> (String, String) {
-    let without_scheme = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let (host, path) = without_scheme
-        .split_once('/')
-        .unwrap_or((without_scheme, ""));
-    let path = path.trim_end_matches('/');
-    // A version of the registry API is not part of the repository.
-    let path = if matches!(path, "v1" | "v2") {
-        ""
-    } else {
-        path
-    };
-    (canonical(host), path.to_owned())
-}
-
-fn canonical(host: &str) -> String {
-    let host = host.to_ascii_lowercase();
-    if DEFAULT_REGISTRY_ALIASES.contains(&host.as_str()) {
-        DEFAULT_REGISTRY.to_owned()
-    } else {
-        host
-    }
-}
-
-/// Returns whether `path` is `repository` or a parent of it.
-fn is_prefix(path: &str, repository: &str) -> bool {
-    path.is_empty()
-        || repository
-            .strip_prefix(path)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +88,7 @@ mod tests {
         "https://ghcr.io/team": {"auth": "dGVhbTpwOmFzcw=="},
         "https://index.docker.io/v1/": {"username": "dora", "password": "cker"},
         "registry.example:5000": {"username": "rex", "password": "ample"},
+        "[::1]:5000": {"username": "six", "password": "literal"},
         "token.example": {"identitytoken": "t"}
     }}"#;
 
@@ -162,6 +109,8 @@ mod tests {
         );
         assert_eq!(user("registry.example/a:1"), None);
         assert_eq!(user("evil.example/ghcr.io/a:1"), None);
+        assert_eq!(user("[0::1]:5000/hello:1").as_deref(), Some("six"));
+        assert_eq!(user("::1:5000/hello:1"), None);
         for image in [
             "hello:1",
             "library/hello",

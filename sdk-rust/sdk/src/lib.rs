@@ -14,6 +14,7 @@ pub mod connect;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 pub mod host;
+pub mod image_name;
 pub mod json;
 #[cfg(any(feature = "cli", feature = "grpc"))]
 pub mod listen;

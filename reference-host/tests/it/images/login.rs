@@ -215,6 +215,42 @@ async fn does_not_show_signed_url_of_unreachable_redirect_target() {
 }
 
 #[tokio::test]
+async fn docker_config_entry_of_another_repository_is_not_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.json");
+    let registry = Arc::new(MockRegistry::serve(requires_basic).await);
+    let store = Store::new(StoreOptions {
+        docker_config: Some(config.clone()),
+        ..options()
+    })
+    .unwrap();
+    let right = STANDARD.encode(format!("bob:{PASSWORD}"));
+    let wrong = STANDARD.encode("eve:other");
+    for (path, sent) in [
+        ("/acme", true),
+        ("/acme/hello", true),
+        ("/acm", false),
+        ("/a", false),
+    ] {
+        let address = registry.address;
+        let entries = json!({
+            format!("{address}{path}"): {"auth": right},
+            format!("{address}/acme/hell"): {"auth": wrong},
+        });
+        std::fs::write(&config, json!({"auths": entries}).to_string()).unwrap();
+        let result = pull(&store, registry.image(":1"), PullPolicy::Always).await;
+        assert_eq!(result.is_ok(), sent, "{path}: {result:?}");
+    }
+    let wrong = Some(format!("Basic {wrong}"));
+    assert!(
+        registry
+            .requests()
+            .iter()
+            .all(|it| it.authorization != wrong)
+    );
+}
+
+#[tokio::test]
 async fn uses_docker_config_unless_workload_has_a_secret() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config.json");

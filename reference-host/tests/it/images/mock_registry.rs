@@ -22,6 +22,9 @@ use tokio_rustls::TlsAcceptor;
 
 type Body = StreamBody<BoxStream<'static, Result<Frame<Bytes>, io::Error>>>;
 
+/// Address of the registries, with a free port.
+const LOOPBACK: &str = "127.0.0.1:0";
+
 /// A request that the registry received.
 #[derive(Clone, Debug)]
 pub struct ReceivedRequest {
@@ -62,22 +65,29 @@ impl MockRegistry {
         F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
         R: Future<Output = MockResponse> + Send + 'static,
     {
-        Self::serve_over(None, respond).await
+        Self::serve_over(LOOPBACK, None, respond).await
+    }
+
+    /// Serves `image` on the IPv6 loopback, without authentication.
+    pub async fn of_ipv6(image: &Image) -> Self {
+        let image = image.clone();
+        let respond = move |request: ReceivedRequest| std::future::ready(image.respond(&request));
+        Self::serve_over("[::1]:0", None, respond).await
     }
 
     /// Serves over TLS.
     pub async fn serve_tls(tls: TlsAcceptor, image: &Image) -> Self {
         let image = image.clone();
         let respond = move |request: ReceivedRequest| std::future::ready(image.respond(&request));
-        Self::serve_over(Some(tls), respond).await
+        Self::serve_over(LOOPBACK, Some(tls), respond).await
     }
 
-    async fn serve_over<F, R>(tls: Option<TlsAcceptor>, respond: F) -> Self
+    async fn serve_over<F, R>(address: &str, tls: Option<TlsAcceptor>, respond: F) -> Self
     where
         F: Fn(ReceivedRequest) -> R + Send + Sync + 'static,
         R: Future<Output = MockResponse> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(RequestLog::default());
         let (respond, requests) = (Arc::new(respond), log.clone());

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use berth_sdk::address::HostAddress;
 use berth_sdk::proto::HostHeartbeat;
 
 use crate::args::{HostsArgs, Output};
@@ -48,7 +49,7 @@ fn row(host: &HostHeartbeat) -> Vec<Cell> {
     let group = host.labels.get("hostgroup").map_or("-", String::as_str);
     let http = match host.http_port {
         0 => "-".to_owned(),
-        port => format!("{}:{port}", host.hostname),
+        port => authority(&host.hostname, port),
     };
     vec![
         host.friendly_name.as_str().into(),
@@ -60,6 +61,14 @@ fn row(host: &HostHeartbeat) -> Vec<Cell> {
         uptime(host).into(),
         bytes(host.system_memory_free).into(),
     ]
+}
+
+/// Returns `HOST:PORT`, with an IPv6 address in brackets.
+fn authority(hostname: &str, port: u32) -> String {
+    match HostAddress::parse(hostname) {
+        Ok(HostAddress::Ip(address)) => format!("{}:{port}", HostAddress::Ip(address)),
+        _ => format!("{hostname}:{port}"),
+    }
 }
 
 /// Returns the time since the start of the host, in a suitable unit.
@@ -86,5 +95,21 @@ fn bytes(count: u64) -> String {
         0 => "-".to_owned(),
         1..10_737_418_240 => format!("{} MiB", count / MIB),
         _ => format!("{} GiB", count / (1024 * MIB)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_addresses_have_brackets() {
+        for (hostname, expected) in [
+            ("fd00::7", "[fd00::7]:8000"),
+            ("10.0.0.7", "10.0.0.7:8000"),
+            ("Node_1.example", "Node_1.example:8000"),
+        ] {
+            assert_eq!(authority(hostname, 8000), expected);
+        }
     }
 }

@@ -53,6 +53,10 @@ pub struct GrpcServeArgs {
     #[arg(long, value_name = "FILE", env = "BERTH_GRPC_TLS_CLIENT_CA")]
     grpc_tls_client_ca: Option<PathBuf>,
 
+    /// Allow clients without certificates on a --grpc-addr that other machines can reach
+    #[arg(long, requires = "grpc_addr")]
+    grpc_insecure: bool,
+
     /// Use gRPC only, without NATS
     #[arg(long, requires = "grpc_addr")]
     no_nats: bool,
@@ -102,6 +106,16 @@ impl GrpcServeArgs {
             (None, None) => None,
             _ => return Err("--grpc-tls-cert and --grpc-tls-key require each other".to_owned()),
         };
+        let authenticates_clients = tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+        if let Some(addr) = self.grpc_addr
+            && !(addr.ip().is_loopback() || authenticates_clients || self.grpc_insecure)
+        {
+            return Err(format!(
+                "other machines can reach --grpc-addr {addr}, and every client may send commands: \
+                 require client certificates with --grpc-tls-cert, --grpc-tls-key and \
+                 --grpc-tls-client-ca, or pass --grpc-insecure if the network keeps others away"
+            ));
+        }
         Ok(GrpcSettings {
             addr: self.grpc_addr,
             tls,
@@ -117,4 +131,51 @@ fn channel_options(url: &str, tls: ClientTls) -> ChannelOptions {
         options.tls = tls;
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        grpc: GrpcServeArgs,
+    }
+
+    fn settings(flags: &str) -> Result<GrpcSettings, String> {
+        let words = std::iter::once("program").chain(flags.split_whitespace());
+        Program::try_parse_from(words)
+            .expect("valid flags")
+            .grpc
+            .into_settings()
+    }
+
+    #[test]
+    fn address_of_other_machines_needs_client_certificates() {
+        let tls = "--grpc-tls-cert c --grpc-tls-key k";
+        for (flags, accepted) in [
+            ("", true),
+            ("--grpc-addr 127.0.0.1:9090", true),
+            ("--grpc-addr [::1]:9090", true),
+            ("--grpc-addr 0.0.0.0:9090", false),
+            ("--grpc-addr [::]:9090", false),
+            ("--grpc-addr 10.0.0.5:9090", false),
+            (&format!("--grpc-addr 0.0.0.0:9090 {tls}"), false),
+            (
+                &format!("--grpc-addr 0.0.0.0:9090 {tls} --grpc-tls-client-ca a"),
+                true,
+            ),
+            ("--grpc-addr 0.0.0.0:9090 --grpc-insecure", true),
+        ] {
+            let settings = settings(flags);
+            assert_eq!(settings.is_ok(), accepted, "{flags}: {settings:?}");
+            if let Err(message) = settings {
+                assert!(message.contains("--grpc-tls-client-ca"), "{message}");
+                assert!(message.contains("--grpc-insecure"), "{message}");
+            }
+        }
+    }
 }
