@@ -169,11 +169,10 @@ class AllowLists:
             return True
         if violates("loopback-ports-permit-http") and is_loopback and (port, "tcp") in self._loopback:
             return True
-        if violates("allow-list-prefix-match"):
-            return any(
-                f"{host}:{port}".startswith(text) or f"{scheme}://{host}:{port}".startswith(text)
-                for text in self._texts
-            )
+        destinations = (f"{host}:{port}", f"{scheme}://{host}:{port}")
+        begins = any(each.startswith(text) for each in destinations for text in self._texts)
+        if violates("allow-list-prefix-match") and begins:
+            return True
         return any(entry.permits(scheme, host.lower(), port) for entry in self._entries)
 
     def permits_connection(self, address: str, port: int) -> bool:

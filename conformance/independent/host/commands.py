@@ -23,6 +23,7 @@ MAX_MESSAGE_CHARACTERS = 4096  # a complete reason; guests and registries can pr
 MAX_HEADER_CHARACTERS = 256  # one line for programs and logs
 MAX_RESTARTS = 2**32 - 1  # HOST-START-010
 MAX_WAITING_STARTS = 10_000  # starts whose reply is due; beyond it, a start gets 503
+SLOW_WORKER_S = 0.002  # execution of a request where a violation queues requests
 DEFAULT_PAYLOAD_BYTES = 1024 * 1024  # the usual maximum payload of a server
 
 START, STATUS, STOP = "workload.start", "workload.status", "workload.stop"
@@ -60,7 +61,8 @@ class Commands:
         if violates("drops-requests-beyond-150"):
             if len(self._queue) < 150:
                 self._queue.append(request)
-                asyncio.get_running_loop().call_soon(lambda: self._receive(self._queue.pop(0)))
+                delay = len(self._queue) * SLOW_WORKER_S
+                asyncio.get_running_loop().call_later(delay, lambda: self._receive(self._queue.pop(0)))
             return
         self._receive(request)
 
