@@ -215,7 +215,7 @@ class Commands:
             self._reply(request, workload_id, ERROR, "the workload is already stopping", {})
             return
         workload = self._table.stop(workload_id)
-        if violates("not-found-before-the-end") and workload and workload.has_service():
+        if workload and workload.outlives_stop:
             workload = None
         if violates("stop-of-completed-says-completed") and state == COMPLETED:
             self._reply(request, workload_id, COMPLETED, "the service completed", {})

@@ -140,7 +140,7 @@ class Table:
         if violates("stopped-start-becomes-running") and not workload.settled.is_set():
             workload.on_running = lambda: self._workloads.setdefault(_key(workload.id), workload)
         workload.stop().add_done_callback(lambda _: self._free(workload))
-        if violates("not-found-before-the-end") and workload.has_service():
+        if workload.outlives_stop:
             self._free(workload)
 
     def _free(self, workload: Workload) -> None:

@@ -66,6 +66,7 @@ class Workload:
         self.run_began_at = 0.0
         self.completion_was_reported = False
         self.is_forgotten_on_failure = False
+        self.outlives_stop = False
         self.on_running: Callable[[], object] = lambda: None
         self.ending: asyncio.Task[None] | None = None
         self.images: list[str] = []
@@ -203,6 +204,7 @@ class Workload:
     def stop(self) -> asyncio.Task[None]:
         """Ends the workload in any state; the task ends when everything is released."""
         if self.ending is None:
+            self.outlives_stop = violates("not-found-before-the-end") and self._runs_service()
             cancels = not (violates("stopped-start-becomes-running") and not self.settled.is_set())
             self.state, self.message = STOPPING, "stopping"
             self.counted = False
@@ -214,7 +216,7 @@ class Workload:
     async def _end(self, *, cancels: bool) -> None:
         if not cancels:
             return
-        if violates("not-found-before-the-end") and self.has_service():
+        if self.outlives_stop:
             await asyncio.sleep(1.5)
         pending = {task for task in (self._life, *self._requests) if task and not task.done()}
         for task in pending:
@@ -231,7 +233,8 @@ class Workload:
     def fail_peers_of_same_name(self) -> None:
         """Ends other workloads, for a violation."""
         for peer in self._environment.peers():
-            if peer is not self and peer.counted and peer.spec["name"] == self.spec["name"]:
+            same_name = self.spec["name"] and peer.spec["name"] == self.spec["name"]
+            if same_name and peer is not self and peer.counted:
                 peer.fail("another workload trapped")
 
     def fail(self, message: str) -> None:
@@ -251,7 +254,7 @@ class Workload:
     def report(self, *, is_status: bool) -> tuple[int, str]:
         """Returns the state and the message for a reply."""
         run_s = time.monotonic() - self.run_began_at
-        if self.state == RUNNING and self.has_service():
+        if self._runs_service():
             if violates("running-after-8-s") and run_s < 8:
                 return STARTING, "starting"
             if violates("reply-before-table") and is_status and run_s < 0.7 and not self.restarts:
@@ -267,6 +270,9 @@ class Workload:
     def has_service(self) -> bool:
         """Tells whether the workload has a service."""
         return bool(self.spec["service"])
+
+    def _runs_service(self) -> bool:
+        return self.state == RUNNING and self.has_service()
 
     def is_empty(self) -> bool:
         """Tells whether the workload has neither components nor a service."""
