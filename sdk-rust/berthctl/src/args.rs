@@ -20,6 +20,7 @@ Exit codes:
 
 Examples:
   berthctl hosts
+  berthctl hosts --wait 16s
   berthctl start --image ghcr.io/me/hello:1 --http-host hello.localhost --id hello-1
   berthctl start -f workload.json --host 4bd1c0f2-6d3e-4f7e-9d0c-1a2b3c4d5e6f
   berthctl status hello-1 -o json
@@ -73,7 +74,7 @@ pub enum Output {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// List hosts. Waits for their heartbeats, which arrive every 15 s
+    /// List hosts. Asks for them, and returns 1 s after the last reply
     Hosts(HostsArgs),
     /// Start a workload from a file or an image
     Start(StartArgs),
@@ -96,10 +97,12 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct HostsArgs {
-    #[command(flatten)]
-    pub listen: ListenArgs,
+    /// Time to wait for hosts that do not reply to discovery, such as `wash host`, which sends a
+    /// heartbeat every 15 s [default: none, or 16 s while no host is found]
+    #[arg(long, visible_alias = "listen", value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<Duration>,
 
-    /// Stop listening after this many hosts
+    /// Stop after this many hosts
     #[arg(long, value_name = "N")]
     pub at_least: Option<usize>,
 }
@@ -203,6 +206,9 @@ pub struct TargetArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
 }
+
+/// Default time to listen for heartbeats: longer than the customary interval of 15 s.
+pub const DEFAULT_LISTEN: Duration = Duration::from_secs(16);
 
 /// Flags for the discovery of hosts.
 #[derive(Args, Clone, Copy)]

@@ -9,7 +9,7 @@ use berth_sdk::proto::{HostHeartbeat, WorkloadState};
 use berth_sdk::scheduler::{ClientError, Fleet, FleetEvent, FleetOptions, HostClient, Status};
 use tokio::time::{Instant, timeout_at};
 
-use crate::args::TargetArgs;
+use crate::args::{DEFAULT_LISTEN, TargetArgs};
 use crate::failure::Failure;
 use crate::print::note;
 
@@ -34,22 +34,31 @@ impl Connection {
     }
 }
 
-/// Returns the hosts discovered in this time, or the first ones up to `limit`.
+/// Time without a further host after which all hosts with the extension `discover` have replied:
+/// they reply within 1 s.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Returns the hosts that reply to discovery: waits until none has been found for [`QUIET`], or
+/// until `wait` is over if it is given, or for the first `limit` hosts.
 pub async fn hosts(
     bus: Bus,
-    listen: Duration,
+    wait: Option<Duration>,
     limit: Option<usize>,
 ) -> Result<Vec<HostHeartbeat>, Failure> {
-    let mut discovery = Discovery::start(bus, listen).await?;
+    let longest = wait.unwrap_or(DEFAULT_LISTEN);
+    let mut discovery = Discovery::start(bus, longest).await?;
     let mut hosts = Vec::new();
     while limit.is_none_or(|limit| hosts.len() < limit) {
+        if wait.is_none() && !hosts.is_empty() {
+            discovery.end_by(QUIET);
+        }
         match discovery.next().await {
             Some(host) => hosts.push(host),
             None => break,
         }
     }
     if hosts.is_empty() {
-        Err(Failure::NoHosts(listen))
+        Err(Failure::NoHosts(longest))
     } else {
         Ok(hosts)
     }
@@ -64,7 +73,7 @@ pub async fn select_host(
         return Ok(host);
     }
     let bus = connection.clone().bus()?;
-    let hosts = hosts(bus, target.listen.listen, Some(1)).await?;
+    let hosts = hosts(bus, Some(target.listen.listen), Some(1)).await?;
     match hosts.first() {
         Some(host) => client(connection, &host.id),
         None => Err(Failure::NoHosts(target.listen.listen)),
@@ -143,12 +152,14 @@ struct Discovery {
     fleet: Fleet,
     yielded: BTreeSet<String>,
     deadline: Instant,
+    /// Latest deadline.
+    end: Instant,
 }
 
 impl Discovery {
     async fn start(bus: Bus, listen: Duration) -> Result<Self, Failure> {
         note(&format!(
-            "listening for heartbeats for up to {} s",
+            "asking for hosts, and listening for heartbeats for up to {} s",
             listen.as_secs_f64()
         ));
         let (fleet, events) = Fleet::watch(bus, FleetOptions::default()).await?;
@@ -157,7 +168,13 @@ impl Discovery {
             fleet,
             yielded: BTreeSet::new(),
             deadline: Instant::now() + listen,
+            end: Instant::now() + listen,
         })
+    }
+
+    /// Moves the deadline to `time` from now, unless it is earlier.
+    fn end_by(&mut self, time: Duration) {
+        self.deadline = self.end.min(Instant::now() + time);
     }
 
     async fn next(&mut self) -> Option<HostHeartbeat> {

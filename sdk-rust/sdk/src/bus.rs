@@ -127,6 +127,24 @@ impl Bus {
         published.map_err(BusError::from_publish)
     }
 
+    /// Returns a new subject for replies.
+    pub(crate) fn new_inbox(&self) -> String {
+        self.client.new_inbox()
+    }
+
+    /// Queues a request whose replies arrive on the subscription to `reply_to`.
+    pub(crate) async fn publish_request(
+        &self,
+        subject: &'static str,
+        reply_to: String,
+    ) -> Result<(), BusError> {
+        let published = self
+            .client
+            .publish_with_reply(subject, reply_to, Bytes::new())
+            .await;
+        published.map_err(BusError::from_publish)
+    }
+
     /// Waits until all queued messages are sent, at most for `timeout`.
     pub(crate) async fn flush(&self, timeout: Duration) -> Result<(), BusError> {
         match tokio::time::timeout(timeout, self.client.flush()).await {

@@ -1,6 +1,7 @@
 //! The scheduler side: command one host with [`HostClient`], watch all hosts with [`Fleet`].
 
 mod client;
+mod discovery;
 mod fleet;
 mod heartbeats;
 pub mod liveness;

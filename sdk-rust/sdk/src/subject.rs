@@ -93,6 +93,9 @@ pub(crate) fn parse_heartbeat(subject: &str) -> Option<&str> {
         .filter(|host_id| is_host_id(host_id))
 }
 
+/// Subject of requests of the extension `discover`.
+pub(crate) const DISCOVER: &str = "berth.ext.v1.discover";
+
 const HEARTBEATS: &str = "runtime.operator.heartbeat.";
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ accounts {
         user: {{ include "berth.user.scheduler" . | quote }}
         permissions: {
           # The server checks permissions after the mapping of runtime.host.ID.COMMAND to commands.PREFIX.ID.COMMAND.
-          publish: {allow: ["commands.>"]}
+          publish: {allow: ["commands.>", "berth.ext.v1.discover"]}
           subscribe: {allow: ["runtime.operator.heartbeat.*", "_INBOX.>"]}
         }
       }
@@ -67,7 +67,7 @@ accounts {
         user: {{ include "berth.user.group" .name | quote }}
         permissions: {
           publish: {allow: ["heartbeats.{{ $prefix }}.*"]}
-          subscribe: {allow: ["runtime.host.*.>"]}
+          subscribe: {allow: ["runtime.host.*.>", "berth.ext.v1.discover"]}
           allow_responses: {max: 1, expires: "90s"}
         }
       }
@@ -87,7 +87,7 @@ accounts {
         user: {{ include "berth.user.bound" .id | quote }}
         permissions: {
           publish: {allow: ["runtime.operator.heartbeat.{{ .id }}"]}
-          subscribe: {allow: ["runtime.host.{{ .id }}.>"]}
+          subscribe: {allow: ["runtime.host.{{ .id }}.>", "berth.ext.v1.discover"]}
           allow_responses: {max: 1, expires: "90s"}
         }
       }

@@ -9,16 +9,19 @@ use berth_sdk::proto::HostHeartbeat;
 use crate::args::{HostsArgs, Output};
 use crate::discover::{self, Connection};
 use crate::failure::Failure;
-use crate::print::{self, Cell};
+use crate::print::{self, Cell, note};
 
 pub async fn run(
     connection: Connection,
     args: HostsArgs,
     output: Output,
 ) -> Result<ExitCode, Failure> {
-    let mut hosts = discover::hosts(connection.bus()?, args.listen.listen, args.at_least).await?;
+    let mut hosts = discover::hosts(connection.bus()?, args.wait, args.at_least).await?;
     hosts.sort_by(|a, b| (&a.friendly_name, &a.id).cmp(&(&b.friendly_name, &b.id)));
     print_hosts(&hosts, output)?;
+    if args.wait.is_none() && args.at_least.is_none() {
+        note("hosts without the extension `discover` may be missing; to wait for them: --wait 16s");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! The shell around the lifecycle: receives commands, publishes heartbeats, shuts down.
 
 mod commands;
+mod discovery;
 mod executor;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -35,9 +36,11 @@ pub(super) async fn run<H: Host>(
     // When this future is dropped, all its tasks end.
     let _end_tasks = tasks.end.clone().drop_guard();
     let executor = Executor::new(host.clone(), tasks.clone());
-    let heartbeats = Arc::new(HeartbeatPublisher::new(host, executor.clone(), &options)?);
+    let bus = connection.bus().await?;
+    let heartbeats = HeartbeatPublisher::new(host, executor.clone(), &options, bus.is_some())?;
+    let heartbeats = Arc::new(heartbeats);
     let commands = Arc::new(Commands::new(executor.clone()));
-    let nats = match connection.bus().await? {
+    let nats = match bus {
         None => None,
         Some(bus) => Some(
             NatsResponder::open(
@@ -121,11 +124,14 @@ impl<H: Host> Server<H> {
     fn publish_heartbeats(&self, interval: Duration, stop: &CancellationToken) -> JoinSet<()> {
         let mut publishers = JoinSet::new();
         if let Some(nats) = &self.nats {
-            let (heartbeats, bus, stop) = (self.heartbeats.clone(), nats.bus(), stop.clone());
+            let (heartbeats, bus) = (self.heartbeats.clone(), nats.bus());
+            let until = stop.clone();
             publishers.spawn(
                 self.tasks
-                    .cancellable(async move { heartbeats.run(&bus, interval, stop).await }),
+                    .cancellable(async move { heartbeats.run(&bus, interval, until).await }),
             );
+            let discovery = discovery::run(nats.bus(), self.heartbeats.clone(), stop.clone());
+            publishers.spawn(self.tasks.cancellable(discovery));
         }
         #[cfg(feature = "grpc")]
         self.grpc.send_heartbeats(

@@ -33,8 +33,9 @@ pub struct FleetOptions {
 
 /// All current and recent hosts; cheap to clone. Watching ends when the last clone is dropped.
 ///
-/// Hosts are discovered only by their heartbeats, so a new fleet is complete after one heartbeat
-/// interval: 15 s with `wash host`, 30 s at most.
+/// A new fleet asks for hosts: those with the label `berth.dev/discover` appear within about a
+/// second. The others are discovered by their next heartbeat: within 15 s with `wash host`, 30 s at
+/// most.
 #[derive(Clone, Debug)]
 pub struct Fleet {
     connector: HostConnector,

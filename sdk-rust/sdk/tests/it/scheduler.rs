@@ -114,6 +114,32 @@ on_both_brokers! {
         .await;
     }
 
+    async fn fleet_discovers_hosts_between_their_heartbeats(broker: TestBroker) {
+        let host = RunningHost::start(&broker.url());
+        // This host sent its heartbeat before the fleet begins; the next one follows after 15 s.
+        let client = HostClient::new(bus(&broker).await, host.id.as_str()).unwrap();
+        eventually("the host responds", async || client.heartbeat().await.ok()).await;
+        let mut peer = Wire::connect(&broker.url()).await;
+        peer.subscribe("berth.ext.v1.discover").await;
+        let asked_at = Instant::now();
+        let (fleet, mut events) =
+            Fleet::watch(bus(&broker).await, FleetOptions::default()).await.unwrap();
+        // A reply that names a host without a subscription to its commands proves nothing.
+        let inbox = peer.receive().await.reply_to.unwrap();
+        for forged in [r#"{"id":"forged"}"#, r#"{"id":"a.b"}"#, "{"] {
+            peer.publish(&inbox, None, forged.as_bytes()).await;
+        }
+        let joined = |event| match event {
+            FleetEvent::Joined { host } => Some(host.heartbeat),
+            _ => None,
+        };
+        let heartbeat = event(&mut events, joined).await;
+        assert_eq!(heartbeat.id, host.id);
+        assert_eq!(heartbeat.labels["berth.dev/discover"], "true");
+        assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
+        assert_eq!(fleet.hosts().len(), 1);
+    }
+
     async fn fleet_detects_joined_and_lost_hosts(broker: TestBroker) {
         let bus = bus(&broker).await;
         // The broker is not restarted here, so no settling period is needed.

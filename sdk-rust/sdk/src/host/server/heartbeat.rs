@@ -33,13 +33,19 @@ pub(super) struct HeartbeatPublisher<H: Host> {
     started_at: pbjson_types::Timestamp,
     /// The first description: the identity never changes (HOST-BEAT-007).
     identity: Description,
+    /// Whether the host replies to discovery requests, which only NATS carries.
+    is_discoverable: bool,
 }
+
+/// Label that announces the extension `discover`.
+const DISCOVER_LABEL: &str = "berth.dev/discover";
 
 impl<H: Host> HeartbeatPublisher<H> {
     pub fn new(
         host: Arc<H>,
         executor: Arc<Executor<H>>,
         options: &ServeOptions,
+        is_discoverable: bool,
     ) -> Result<Self, ServeError> {
         let identity = host.describe();
         if identity.hostname.is_empty() || identity.version.is_empty() {
@@ -57,6 +63,7 @@ impl<H: Host> HeartbeatPublisher<H> {
             host_id: options.host_id.clone(),
             started_at,
             identity,
+            is_discoverable,
         })
     }
 
@@ -138,7 +145,11 @@ impl<H: Host> HeartbeatPublisher<H> {
         }
     }
 
-    fn heartbeat_with(&self, description: Description) -> HostHeartbeat {
+    fn heartbeat_with(&self, mut description: Description) -> HostHeartbeat {
+        if self.is_discoverable {
+            let labels = &mut description.labels;
+            labels.insert(DISCOVER_LABEL.to_owned(), "true".to_owned());
+        }
         let cpu = description.system_cpu_usage;
         HostHeartbeat {
             id: self.host_id.clone(),
