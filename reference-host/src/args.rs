@@ -153,6 +153,11 @@ struct LimitArgs {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=config::MEMORY_BYTES_MAX / MIB))]
     memory_limit_default_mib: u64,
 
+    /// Directory that hostPath volumes may mount, with all below it; repeatable [default: all but
+    /// the directories of the system]
+    #[arg(long = "allow-host-path", value_name = "DIR", value_parser = value::directory)]
+    allowed_host_paths: Vec<PathBuf>,
+
     /// Limit of workloads on this host
     #[arg(long, value_name = "N", default_value_t = config::DEFAULT_WORKLOADS_MAX as u64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=16_384))]
@@ -234,6 +239,7 @@ impl Args {
             limits: Limits {
                 memory_default_bytes: self.limits.memory_limit_default_mib * MIB,
                 workloads_max: self.limits.max_workloads as usize,
+                allowed_host_paths: self.limits.allowed_host_paths.into(),
             },
             log: self.log.into_log(),
             notices,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_sdk::ConnectOptions;
@@ -92,6 +94,9 @@ pub struct Limits {
     pub memory_default_bytes: u64,
     /// Limit of workloads; a start beyond it is refused.
     pub workloads_max: usize,
+    /// Directories that `hostPath` volumes may mount, with everything below them. Empty permits
+    /// all but the directories of the system.
+    pub allowed_host_paths: Arc<[PathBuf]>,
 }
 
 impl Default for Config {
@@ -129,6 +134,7 @@ impl Default for Limits {
         Self {
             memory_default_bytes: DEFAULT_MEMORY_BYTES,
             workloads_max: DEFAULT_WORKLOADS_MAX,
+            allowed_host_paths: Arc::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod cache;
 mod challenge;
 mod credentials;
+mod deadline;
 mod digest;
 mod docker_config;
 mod error;
@@ -16,7 +17,6 @@ mod reference;
 mod registry;
 mod single_flight;
 mod store;
-mod temporary;
 
 pub use self::credentials::Credentials;
 pub use self::digest::{Digest, DigestError};
@@ -27,4 +27,4 @@ pub use self::options::{
     DEFAULT_PULL_TIMEOUT, PULL_TIMEOUT_CONFORMANT_MAX, PULL_TIMEOUT_MAX, StoreOptions,
 };
 pub use self::reference::{ImageReference, ReferenceError};
-pub use self::store::{Artifact, PullPolicy, PullRequest, Store, StoreError};
+pub use self::store::{Artifact, PullPolicy, PullRequest, Store, StoreError, TEMPORARY_PREFIX};

@@ -13,6 +13,8 @@ pub mod image;
 pub mod import_policy;
 pub mod ingress;
 pub mod interface;
+pub mod owned_directory;
+pub mod remove_tree;
 pub mod restart;
 mod run;
 pub mod sandbox;

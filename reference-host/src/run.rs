@@ -11,9 +11,9 @@ use crate::engine::{Engine, EngineError};
 use crate::friendly_name::friendly_name;
 use crate::guest_threads::GuestThreads;
 use crate::host::{BerthHost, Dependencies, Identity};
-use crate::image::{Store, StoreError};
+use crate::image::{self, Store, StoreError};
 use crate::ingress::{Ingress, ServerError};
-use crate::system_info;
+use crate::{owned_directory, system_info, volumes};
 
 /// Time at the end for responses that tell clients that their workload was stopped.
 const LAST_RESPONSES: Duration = Duration::from_millis(250);
@@ -68,6 +68,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     // this call keeps it.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
+    sweep_beside_the_start();
     let connection = connection(&config).await.map_err(RunError::Grpc)?;
     let guests = GuestThreads::start().map_err(RunError::Threads)?;
     let engine = Engine::new().map_err(RunError::Engine)?;
@@ -100,6 +101,21 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     // Tasks of the runtime still hold the store, and the process does not wait for them.
     cache.close();
     result.map_err(RunError::Serve)
+}
+
+/// Removes what killed hosts have left in the directory for temporary files. Runs beside the start,
+/// because a guest may have filled its volume with many files, and is not waited for.
+fn sweep_beside_the_start() {
+    let sweep = || {
+        let parent = std::env::temp_dir();
+        for prefix in [volumes::TEMPORARY_PREFIX, image::TEMPORARY_PREFIX] {
+            owned_directory::sweep(&parent, prefix);
+        }
+    };
+    let thread = std::thread::Builder::new().name("sweep".into());
+    if let Err(error) = thread.spawn(sweep) {
+        tracing::warn!(%error, "cannot remove the directories of killed hosts");
+    }
 }
 
 /// Creates the connection to schedulers: over NATS, gRPC, or both.

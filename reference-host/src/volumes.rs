@@ -1,18 +1,28 @@
 //! The volumes of a workload: directories on the host, mounted into its components.
 
+mod host_path;
+
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use berth_proto::{Volume, VolumeMount, volume::VolumeType};
-use tempfile::TempDir;
 
+pub use self::host_path::HostPathRefusal;
 use crate::fault_injection::Breakage;
+use crate::owned_directory::OwnedDirectory;
+use crate::remove_tree::remove_tree;
+
+/// Prefix of the names of the directories that contain the `emptyDir` volumes of one process, in
+/// the directory for temporary files.
+pub const TEMPORARY_PREFIX: &str = "berth-host-volumes-";
 
 /// The volumes of one workload. Dropping them removes the `emptyDir` volumes and their content.
 #[derive(Debug, Default)]
 pub struct Volumes {
     by_name: HashMap<String, Directory>,
+    allowed_host_paths: Arc<[PathBuf]>,
 }
 
 /// A directory of the host that is mounted into a guest.
@@ -43,6 +53,17 @@ pub enum VolumeError {
         /// Path as written in the workload.
         path: String,
     },
+    /// This host does not permit the `hostPath`.
+    #[error("this host does not permit hostPath `{path}` of volume `{name}`")]
+    HostPath {
+        /// Name of the volume.
+        name: String,
+        /// Path as written in the workload.
+        path: String,
+        /// Reason.
+        #[source]
+        source: HostPathRefusal,
+    },
     /// A mount refers to a volume that the workload does not have (HOST-RES-012).
     #[error("the workload has no volume `{0}` for its volumeMount")]
     UnknownVolume(String),
@@ -67,14 +88,68 @@ pub enum VolumeError {
 
 #[derive(Debug)]
 enum Directory {
-    Empty(Arc<TempDir>),
-    Existing(PathBuf),
+    Empty(Arc<EmptyDir>),
+    Existing {
+        /// Path as written in the workload.
+        written: String,
+        /// Path without symbolic links.
+        real: PathBuf,
+    },
+}
+
+/// The directory of an `emptyDir` volume. Dropping it removes it with its content.
+#[derive(Debug)]
+struct EmptyDir {
+    path: PathBuf,
+    /// Contains the directory, and is removed with the last volume of the process.
+    _parent: Arc<OwnedDirectory>,
+}
+
+impl Drop for EmptyDir {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a volume");
+        }
+    }
+}
+
+impl EmptyDir {
+    fn create() -> io::Result<Self> {
+        let parent = parent_of_volumes()?;
+        let directory = tempfile::Builder::new()
+            .prefix("volume-")
+            .tempdir_in(parent.path())?;
+        Ok(Self {
+            path: directory.keep(),
+            _parent: parent,
+        })
+    }
+}
+
+static PARENT_OF_VOLUMES: Mutex<Weak<OwnedDirectory>> = Mutex::new(Weak::new());
+
+/// Returns the directory that contains the volumes of this process.
+fn parent_of_volumes() -> io::Result<Arc<OwnedDirectory>> {
+    let mut parent = PARENT_OF_VOLUMES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(parent) = parent.upgrade() {
+        return Ok(parent);
+    }
+    let directory = OwnedDirectory::create(&std::env::temp_dir(), TEMPORARY_PREFIX)?;
+    let directory = Arc::new(directory);
+    *parent = Arc::downgrade(&directory);
+    Ok(directory)
 }
 
 impl Volumes {
     /// Creates the `emptyDir` volumes and checks that the `hostPath` volumes exist. A volume
-    /// without a type is an `emptyDir`. Does blocking I/O.
-    pub fn create(volumes: &[Volume]) -> Result<Self, VolumeError> {
+    /// without a type is an `emptyDir`. If `allowed_host_paths` is empty, host paths are permitted
+    /// except for those of the system. Does blocking I/O.
+    pub fn create(
+        volumes: &[Volume],
+        allowed_host_paths: Arc<[PathBuf]>,
+    ) -> Result<Self, VolumeError> {
         let mut by_name = HashMap::new();
         for volume in volumes {
             let name = volume.name.clone();
@@ -89,7 +164,10 @@ impl Volumes {
                 return Err(VolumeError::Duplicate(name));
             }
         }
-        Ok(Self { by_name })
+        Ok(Self {
+            by_name,
+            allowed_host_paths,
+        })
     }
 
     /// Resolves the mounts of a component to directories.
@@ -106,6 +184,15 @@ impl Volumes {
                 let (name, path) = (mount.name.clone(), mount.mount_path.clone());
                 return Err(VolumeError::MountPath { name, path });
             }
+            if let Directory::Existing { written, real } = directory {
+                host_path::check(real, mount.read_only, &self.allowed_host_paths).map_err(
+                    |source| VolumeError::HostPath {
+                        name: mount.name.clone(),
+                        path: written.clone(),
+                        source,
+                    },
+                )?;
+            }
             resolved.push(Mount {
                 host_path: directory.path().to_owned(),
                 guest_path: mount.mount_path.clone(),
@@ -119,16 +206,22 @@ impl Volumes {
 impl Directory {
     fn path(&self) -> &Path {
         match self {
-            Self::Empty(directory) => directory.path(),
-            Self::Existing(path) => path,
+            Self::Empty(directory) => &directory.path,
+            Self::Existing { real, .. } => real,
         }
     }
 }
 
 fn existing(name: &str, path: &str) -> Result<Directory, VolumeError> {
-    let directory = PathBuf::from(path);
-    if directory.is_absolute() && directory.is_dir() {
-        return Ok(Directory::Existing(directory));
+    let written = Path::new(path);
+    if written.is_absolute()
+        && written.is_dir()
+        && let Ok(real) = written.canonicalize()
+    {
+        return Ok(Directory::Existing {
+            written: path.to_owned(),
+            real,
+        });
     }
     if Breakage::AcceptsMissingHostPath.is_on() {
         return empty(name);
@@ -143,9 +236,7 @@ fn empty(name: &str) -> Result<Directory, VolumeError> {
     if Breakage::SharedEmptyDir.is_on() {
         return injected_shared_directory();
     }
-    tempfile::Builder::new()
-        .prefix("berth-volume-")
-        .tempdir()
+    EmptyDir::create()
         .map(|directory| Directory::Empty(Arc::new(directory)))
         .map_err(|source| VolumeError::EmptyDir {
             name: name.to_owned(),
@@ -155,14 +246,12 @@ fn empty(name: &str) -> Result<Directory, VolumeError> {
 
 /// Injected fault: returns one directory for all workloads, which HOST-RES-014 forbids.
 fn injected_shared_directory() -> Result<Directory, VolumeError> {
-    static SHARED: std::sync::Mutex<Option<Arc<TempDir>>> = std::sync::Mutex::new(None);
-    let mut shared = SHARED
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    static SHARED: Mutex<Option<Arc<EmptyDir>>> = Mutex::new(None);
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(directory) = shared.as_ref() {
         return Ok(Directory::Empty(directory.clone()));
     }
-    let directory = TempDir::new().map_err(|source| VolumeError::EmptyDir {
+    let directory = EmptyDir::create().map_err(|source| VolumeError::EmptyDir {
         name: "shared".into(),
         source,
     })?;
@@ -201,9 +290,13 @@ mod tests {
         }
     }
 
+    fn create(volumes: &[Volume]) -> Result<Volumes, VolumeError> {
+        Volumes::create(volumes, Arc::default())
+    }
+
     #[test]
     fn removes_empty_dirs_with_their_workload() {
-        let volumes = Volumes::create(&[empty_dir("scratch")]).unwrap();
+        let volumes = create(&[empty_dir("scratch")]).unwrap();
         let mounts = volumes.mounts(&[mount("scratch", "/tmp")]).unwrap();
         let path = mounts[0].host_path.clone();
         std::fs::write(path.join("file"), "x").unwrap();
@@ -213,10 +306,7 @@ mod tests {
 
     #[test]
     fn empty_dirs_are_private() {
-        let volumes = [
-            Volumes::create(&[empty_dir("a")]),
-            Volumes::create(&[empty_dir("a")]),
-        ];
+        let volumes = [create(&[empty_dir("a")]), create(&[empty_dir("a")])];
         let paths = volumes
             .iter()
             .map(|volumes| {
@@ -232,12 +322,12 @@ mod tests {
 
     #[test]
     fn host_path_must_be_a_directory() {
-        let directory = TempDir::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "x").unwrap();
-        assert!(Volumes::create(&[host_path("a", directory.path().to_str().unwrap())]).is_ok());
+        assert!(create(&[host_path("a", directory.path().to_str().unwrap())]).is_ok());
         for path in ["/nonexistent", file.to_str().unwrap(), "", "."] {
-            let error = Volumes::create(&[host_path("a", path)]).unwrap_err();
+            let error = create(&[host_path("a", path)]).unwrap_err();
             assert!(
                 matches!(error, VolumeError::NotADirectory { .. }),
                 "{path}: {error}"
@@ -246,8 +336,31 @@ mod tests {
     }
 
     #[test]
+    fn system_directories_need_permission() {
+        let root = create(&[host_path("root", "/")]).unwrap();
+        let error = root.mounts(&[mount("root", "/data")]).unwrap_err();
+        assert!(matches!(error, VolumeError::HostPath { .. }), "{error}");
+        let allowed: Arc<[PathBuf]> = Arc::new(["/".into()]);
+        let root = Volumes::create(&[host_path("root", "/")], allowed).unwrap();
+        assert_eq!(root.mounts(&[mount("root", "/data")]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn volumes_of_other_workloads_cannot_be_mounted() {
+        let private = create(&[empty_dir("a")]).unwrap();
+        let path = private.mounts(&[mount("a", "/a")]).unwrap()[0]
+            .host_path
+            .clone();
+        for path in [&path, path.parent().unwrap(), &std::env::temp_dir()] {
+            let theirs = create(&[host_path("b", path.to_str().unwrap())]).unwrap();
+            let error = theirs.mounts(&[mount("b", "/b")]).unwrap_err();
+            assert!(matches!(error, VolumeError::HostPath { .. }), "{error}");
+        }
+    }
+
+    #[test]
     fn rejects_invalid_mounts_and_duplicate_volumes() {
-        let volumes = Volumes::create(&[empty_dir("a")]).unwrap();
+        let volumes = create(&[empty_dir("a")]).unwrap();
         assert!(matches!(
             volumes.mounts(&[mount("b", "/b")]),
             Err(VolumeError::UnknownVolume(name)) if name == "b"
@@ -257,7 +370,7 @@ mod tests {
             Err(VolumeError::MountPath { .. })
         ));
         assert!(matches!(
-            Volumes::create(&[empty_dir("a"), empty_dir("a")]),
+            create(&[empty_dir("a"), empty_dir("a")]),
             Err(VolumeError::Duplicate(_))
         ));
     }

@@ -76,6 +76,10 @@ const FLAGS: &[(&[&str], &str)] = &[
         "addr: Some(0.0.0.0:9090)",
     ),
     (
+        &["--allow-host-path", "/srv", "--allow-host-path", "/data"],
+        "allowed_host_paths: [\"/srv\", \"/data\"]",
+    ),
+    (
         &["--host-name", "[fd00::7]"],
         "host_name: Some(\"fd00::7\")",
     ),
@@ -266,6 +270,7 @@ fn errors_describe_valid_input() {
         (&["--memory-limit-default-mib", "0"], "0 is not in 1..=4096"),
         (&["--insecure-registry", "http://a"], "has no scheme"),
         (&["--insecure-registry", "::1:5000"], "in brackets"),
+        (&["--allow-host-path", "data"], "must be an absolute path"),
         (&["--host-name", "a b"], "expected an address, or a name"),
         (
             &["--grpc-addr", "0.0.0.0:9090"],

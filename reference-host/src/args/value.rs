@@ -1,5 +1,7 @@
 //! Parsers of flag values. Each error says what a valid value looks like.
 
+use std::path::PathBuf;
+
 use berth_sdk::address::{AddressError, Authority, HostAddress, MAX_HOST_NAME_BYTES};
 pub(super) use berth_sdk::cli::value::{duration_in, host_id, no_whitespace};
 
@@ -53,6 +55,16 @@ pub(super) fn registry(text: &str) -> Result<String, String> {
             "it {reason}; expected HOST[:PORT], such as 10.0.0.5:5000 or [fd00::5]:5000, \
              without a path"
         )),
+    }
+}
+
+/// Parses the absolute path of a directory.
+pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err("must be an absolute path, such as /srv/data".to_owned())
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn start(
     let slot = slots
         .reserve_slot(workloads_max)
         .ok_or(StartFailure::Full(workloads_max))?;
-    let volumes = create_volumes(&spec).await?;
+    let volumes = create_volumes(&spec, &dependencies.limits).await?;
     let declared: &[WitInterface] = spec
         .wit_world
         .as_ref()
@@ -198,9 +198,8 @@ fn pull_request(
         policy: match policy {
             ImagePullPolicy::Always => PullPolicy::Always,
             ImagePullPolicy::Never => PullPolicy::Never,
-            ImagePullPolicy::IfNotPresent | ImagePullPolicy::Unspecified => {
-                PullPolicy::IfNotPresent
-            }
+            ImagePullPolicy::IfNotPresent => PullPolicy::IfNotPresent,
+            ImagePullPolicy::Unspecified => PullPolicy::Unset,
         },
         credentials: secret.map(|secret| Credentials {
             username: secret.username.clone(),
@@ -335,12 +334,12 @@ fn inject_unused_interface_refusal(declared: &[WitInterface]) -> Result<(), Star
     }
 }
 
-async fn create_volumes(spec: &Spec) -> Result<Volumes, StartFailure> {
+async fn create_volumes(spec: &Spec, limits: &Limits) -> Result<Volumes, StartFailure> {
     if spec.volumes.is_empty() {
         return Ok(Volumes::default());
     }
-    let volumes = spec.volumes.clone();
-    tokio::task::spawn_blocking(move || Volumes::create(&volumes))
+    let (volumes, allowed) = (spec.volumes.clone(), limits.allowed_host_paths.clone());
+    tokio::task::spawn_blocking(move || Volumes::create(&volumes, allowed))
         .await
         .map_err(|_| StartFailure::Internal)?
         .map_err(StartFailure::Volumes)

@@ -6,18 +6,20 @@
 //! ```text
 //! <cache directory>/berth-images-v1/layers/<hex of the layer's sha256>
 //!                                   index/<hex of the reference's sha256>.json
-//!                                   incoming/pull-…       incomplete files
+//!                                   incoming/host-…/pull-…  incomplete files of one process
 //! ```
 //!
-//! Files are written elsewhere and renamed into place, so a reader never finds a partial file, even
-//! after a crash or if two hosts use the same directory. Content is verified at each read; a
-//! damaged file is removed and treated as missing.
+//! Files are written elsewhere, synced, and renamed into place, so a reader never finds a partial
+//! file, even after a power failure or if two hosts use the same directory. Content is verified at
+//! each read; a damaged file is removed and treated as missing. Entries that are not the cache's
+//! own, or cannot be read, are named once and otherwise ignored.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -25,13 +27,17 @@ use tempfile::NamedTempFile;
 
 use super::digest::Digest;
 use super::reference::ImageReference;
+use crate::owned_directory::{self, OwnedDirectory};
 
 /// Name of the subdirectory. A change of the layout gets a new name.
 const SUBDIRECTORY: &str = "berth-images-v1";
+/// Prefix of the directories for incomplete files, one for each process.
+const INCOMING_DIRECTORY_PREFIX: &str = "host-";
 /// Prefix of incomplete files.
 const INCOMING_PREFIX: &str = "pull-";
-/// Age above which an incomplete file belongs to a dead process, because no pull may take so long.
-const INCOMING_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Limit of the odd entries that are named in the log, so that a foreign directory does not fill
+/// it.
+const NAMED_MAX: usize = 100;
 /// Size limit of an index entry. A valid one has about 300 bytes.
 const ENTRY_BYTES_MAX: u64 = 16 * 1024;
 /// Limit of index entries: more than any host runs images. Their files have about 10 MB in total.
@@ -41,8 +47,11 @@ const ENTRIES_MAX: usize = 20_000;
 pub(super) struct Cache {
     layers: PathBuf,
     index: PathBuf,
-    incoming: PathBuf,
+    /// The incomplete files of this process.
+    incoming: OwnedDirectory,
     bytes_max: u64,
+    /// Odd entries that were named in the log.
+    named: Mutex<HashSet<PathBuf>>,
     /// Serializes evictions, so that two do not both free space for the same bytes.
     evicting: Mutex<()>,
 }
@@ -72,18 +81,50 @@ impl Cache {
         for directory in [&layers, &index, &incoming] {
             create_private_directory(directory)?;
         }
+        owned_directory::sweep(&incoming, INCOMING_DIRECTORY_PREFIX);
         let cache = Self {
             layers,
             index,
-            incoming,
+            // Reports an unwritable directory at startup, not at the first pull.
+            incoming: OwnedDirectory::create(&incoming, INCOMING_DIRECTORY_PREFIX)?,
             bytes_max,
+            named: Mutex::default(),
             evicting: Mutex::default(),
         };
-        // Reports an unwritable directory at startup, not at the first pull.
-        drop(cache.create_incoming()?);
-        cache.remove_abandoned_incoming(SystemTime::now());
+        cache.name_odd_entries();
         cache.evict(None);
         Ok(cache)
+    }
+
+    /// Names the entries of the cache's directories that it does not use.
+    fn name_odd_entries(&self) {
+        for (directory, is_own) in [
+            (&self.layers, is_layer as fn(&str) -> bool),
+            (&self.index, is_entry),
+        ] {
+            let entries = match fs::read_dir(directory) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.name(directory, &error.to_string());
+                    continue;
+                }
+            };
+            for entry in entries.filter_map(Result::ok) {
+                if !entry.file_name().to_str().is_some_and(is_own) {
+                    self.name(&entry.path(), "not a file of the cache");
+                } else if let Err(error) = open(&entry.path()) {
+                    self.name(&entry.path(), &error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Logs, once, that a file or directory is ignored.
+    fn name(&self, path: &Path, reason: &str) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() < NAMED_MAX && named.insert(path.to_owned()) {
+            tracing::warn!(path = %path.display(), reason, "ignoring an entry of the image cache");
+        }
     }
 
     /// Creates a file for a download. Dropping it removes it, unless
@@ -91,7 +132,7 @@ impl Cache {
     pub(super) fn create_incoming(&self) -> io::Result<NamedTempFile> {
         tempfile::Builder::new()
             .prefix(INCOMING_PREFIX)
-            .tempfile_in(&self.incoming)
+            .tempfile_in(self.incoming.path())
     }
 
     /// Returns the image that `reference` named when it was last pulled.
@@ -113,7 +154,7 @@ impl Cache {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot read cached image");
+                self.name(&path, &error.to_string());
                 return None;
             }
         };
@@ -137,9 +178,7 @@ impl Cache {
             tracing::warn!(%digest, size, "image is larger than the image cache; not cached");
             return Ok(());
         }
-        // Not synced: a file that a crash truncated fails verification and is pulled again.
-        file.persist(self.layers.join(digest.hex()))
-            .map_err(|failed| failed.error)?;
+        persist(file, &self.layers, digest.hex())?;
         self.evict(Some(digest));
         Ok(())
     }
@@ -162,19 +201,19 @@ impl Cache {
         }
         let mut file = self.create_incoming()?;
         file.write_all(&serde_json::to_vec(&entry).map_err(io::Error::other)?)?;
-        file.persist(self.entry_path(reference))
-            .map_err(|failed| failed.error)?;
-        Ok(())
-    }
-
-    fn entry_path(&self, reference: &ImageReference) -> PathBuf {
-        let name = Digest::of(reference.to_string().as_bytes());
-        self.index.join(format!("{}.json", name.hex()))
+        persist(file, &self.index, &entry_name(reference))
     }
 
     fn entry(&self, reference: &ImageReference) -> Option<Entry> {
-        let path = self.entry_path(reference);
-        let text = read_bounded(&path, ENTRY_BYTES_MAX).ok()?;
+        let path = self.index.join(entry_name(reference));
+        let text = match read_bounded(&path, ENTRY_BYTES_MAX) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                self.name(&path, &error.to_string());
+                return None;
+            }
+        };
         match serde_json::from_slice::<Entry>(&text) {
             Ok(entry) if entry.reference == reference.to_string() => Some(entry),
             _ => {
@@ -189,15 +228,12 @@ impl Cache {
     /// oldest index entries above their limit.
     fn evict(&self, keep: Option<&Digest>) {
         let _one_at_a_time = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_layer = |name: &str| format!("sha256:{name}").parse::<Digest>().is_ok();
         let layers = list(&self.layers, is_layer);
         for layer in least_recently_used(&layers, self.bytes_max, keep.map(Digest::hex)) {
             tracing::info!(layer, "evicting image from the cache");
             remove(&self.layers.join(layer));
         }
-        let mut entries = list(&self.index, |name| {
-            name.strip_suffix(".json").is_some_and(is_layer)
-        });
+        let mut entries = list(&self.index, is_entry);
         entries.sort_by_key(|entry| entry.modified_at);
         for excess in entries
             .iter()
@@ -206,18 +242,29 @@ impl Cache {
             remove(&self.index.join(&excess.name));
         }
     }
+}
 
-    /// Removes incomplete files of dead processes.
-    fn remove_abandoned_incoming(&self, now: SystemTime) {
-        for file in list(&self.incoming, |name| name.starts_with(INCOMING_PREFIX)) {
-            if now
-                .duration_since(file.modified_at)
-                .is_ok_and(|age| age > INCOMING_AGE_MAX)
-            {
-                remove(&self.incoming.join(file.name));
-            }
-        }
-    }
+/// Returns whether a file name is that of a layer.
+fn is_layer(name: &str) -> bool {
+    format!("sha256:{name}").parse::<Digest>().is_ok()
+}
+
+/// Returns whether a file name is that of an index entry.
+fn is_entry(name: &str) -> bool {
+    name.strip_suffix(".json").is_some_and(is_layer)
+}
+
+fn entry_name(reference: &ImageReference) -> String {
+    let name = Digest::of(reference.to_string().as_bytes());
+    format!("{}.json", name.hex())
+}
+
+/// Moves a complete file to its place. Both the content and the name survive a power failure.
+fn persist(file: NamedTempFile, directory: &Path, name: &str) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.persist(directory.join(name))
+        .map_err(|failed| failed.error)?;
+    fs::File::open(directory)?.sync_all()
 }
 
 /// A file of the cache, with the size and time that determine whether it is removed.
@@ -280,11 +327,23 @@ fn list(directory: &Path, is_own: impl Fn(&str) -> bool) -> Vec<CacheFile> {
 /// Reads at most `bytes_max` + 1 bytes. The content of a longer file is cut, so it fails the
 /// verification by the caller.
 fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
+    let file = open(path)?;
     let mut content = Vec::new();
     file.take(bytes_max.saturating_add(1))
         .read_to_end(&mut content)?;
     Ok(content)
+}
+
+/// Opens a regular file. Opening another kind of file may block for ever.
+fn open(path: &Path) -> io::Result<fs::File> {
+    if fs::symlink_metadata(path)?.is_file() {
+        fs::File::open(path)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
+    }
 }
 
 fn create_private_directory(path: &Path) -> io::Result<()> {
@@ -306,6 +365,8 @@ fn remove(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn insert(cache: &Cache, reference: &str, content: &[u8]) -> Digest {
@@ -391,10 +452,13 @@ mod tests {
             assert!(!layer.exists());
         }
         insert(&cache, "a:1", b"content");
-        let entry = cache.entry_path(&"a:1".parse().unwrap());
-        fs::write(&entry, b"{\"reference\"").unwrap();
-        assert_eq!(get(&cache, "a:1"), None);
-        assert!(!entry.exists());
+        let entry = cache.index.join(entry_name(&"a:1".parse().unwrap()));
+        for damage in [&b"{\"reference\""[..], b"", &[0; 300]] {
+            insert(&cache, "a:1", b"content");
+            fs::write(&entry, damage).unwrap();
+            assert_eq!(get(&cache, "a:1"), None, "{damage:?}");
+            assert!(!entry.exists());
+        }
     }
 
     #[test]
@@ -424,16 +488,51 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
+    fn odd_entries_are_named_once_and_do_not_hide_images() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path(), 100).unwrap();
+        let good = insert(&cache, "good:1", b"good");
+        let as_directory = insert(&cache, "directory:1", b"directory");
+        let as_link = insert(&cache, "link:1", b"link");
+        let fifo = insert(&cache, "fifo:1", b"fifo");
+        let path = |digest: &Digest| cache.layers.join(digest.hex());
+        for digest in [&as_directory, &as_link, &fifo] {
+            fs::remove_file(path(digest)).unwrap();
+        }
+        fs::create_dir(path(&as_directory)).unwrap();
+        symlink("nowhere", path(&as_link)).unwrap();
+        nix::unistd::mkfifo(&path(&fifo), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        fs::write(cache.layers.join("README"), "text").unwrap();
+        let lost = directory.path().join("lost+found");
+        fs::create_dir(&lost).unwrap();
+        fs::set_permissions(&lost, PermissionsExt::from_mode(0)).unwrap();
+
+        let reopened = Cache::open(directory.path(), 100).unwrap();
+        let named = |cache: &Cache| cache.named.lock().unwrap().len();
+        assert_eq!(named(&reopened), 4);
+        assert_eq!(get(&reopened, "good:1").unwrap(), "good");
+        for odd in ["directory:1", "link:1", "fifo:1"] {
+            assert_eq!(get(&reopened, odd), None, "{odd}");
+        }
+        assert_eq!(named(&reopened), 4, "each entry is named once");
+        assert!(path(&good).exists() && path(&as_directory).exists() && lost.exists());
+        insert(&reopened, "new:1", b"new");
+        assert_eq!(get(&reopened, "new:1").unwrap(), "new");
+    }
+
+    #[test]
     fn removes_incomplete_files_of_dead_processes_only() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path(), 8).unwrap();
-        let (_, abandoned) = cache.create_incoming().unwrap().keep().unwrap();
         let active = cache.create_incoming().unwrap();
-        fs::File::open(&abandoned)
-            .unwrap()
-            .set_modified(SystemTime::UNIX_EPOCH)
-            .unwrap();
+        // The directory of a killed process: its lock is free.
+        let killed = cache.incoming.path().with_file_name("host-killed");
+        fs::create_dir(&killed).unwrap();
+        fs::write(killed.join("lock"), "").unwrap();
+        fs::write(killed.join("pull-1"), "partial").unwrap();
         drop(Cache::open(directory.path(), 8).unwrap());
-        assert!(!abandoned.exists() && active.path().exists());
+        assert!(!killed.exists() && active.path().exists());
     }
 }

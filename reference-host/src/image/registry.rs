@@ -14,20 +14,27 @@
 
 mod address;
 mod response;
+mod retry;
 mod session;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Url;
 
 use self::session::{Authorization, LAYER, Session};
 use super::credentials::Credentials;
+use super::deadline::Deadline;
 use super::digest::{Digest, Digester};
 use super::error::PullCause;
 use super::manifest::{Layer, Manifest, ManifestError};
 use super::reference::ImageReference;
+
+/// Time limit of a connection, divided among the addresses of one family; both families are tried
+/// at once. So an address that does not answer leaves time for the others within a pull's deadline.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The HTTP clients of a host: one for https, and one for registries that are reached over plain
 /// HTTP.
@@ -85,6 +92,7 @@ impl Registries {
                 .user_agent(concat!("berth-host/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
+                .connect_timeout(CONNECT_TIMEOUT)
         };
         let plain = builder()
             .tls_certs_only([])
@@ -112,8 +120,9 @@ impl Registries {
         &self,
         reference: &ImageReference,
         credentials: Option<Credentials>,
+        deadline: &Deadline,
     ) -> Result<Resolved, PullCause> {
-        let mut session = self.session(reference, Authorization::None);
+        let mut session = self.session(reference, Authorization::None, deadline);
         let (digest, first) = session.manifest(reference, credentials.as_ref()).await?;
         let (digest, layer) = match first {
             Manifest::Image(layer) => (digest, layer),
@@ -148,10 +157,11 @@ impl Registries {
         reference: &ImageReference,
         resolved: &Resolved,
         credentials: Option<Credentials>,
+        deadline: &Deadline,
         file: &mut (impl tokio::io::AsyncWrite + Unpin),
     ) -> Result<(), PullCause> {
         use tokio::io::AsyncWriteExt as _;
-        let mut session = self.session(reference, resolved.authorization.clone());
+        let mut session = self.session(reference, resolved.authorization.clone(), deadline);
         let layer = &resolved.layer;
         let path = format!("blobs/{}", layer.digest);
         let mut response = session
@@ -196,6 +206,7 @@ impl Registries {
         &'a self,
         reference: &'a ImageReference,
         authorization: Authorization,
+        deadline: &'a Deadline,
     ) -> Session<'a> {
         let authority = reference.authority().to_owned();
         let plain = match &self.insecure {
@@ -209,6 +220,7 @@ impl Registries {
             reference,
             base,
             authorization,
+            deadline,
         }
     }
 

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
+use tokio::time::Instant;
+
+use super::deadline::Deadline;
 use super::error::PullCause;
 
 /// Result of a call, shared by all its callers.
@@ -18,7 +21,13 @@ pub(super) struct SingleFlight<K, V> {
     calls_max: usize,
 }
 
-type Calls<K, V> = Mutex<HashMap<K, Shared<BoxFuture<'static, SharedResult<V>>>>>;
+type Calls<K, V> = Mutex<HashMap<K, Call<V>>>;
+
+/// A call in progress, and its deadline: the latest of its callers.
+struct Call<V> {
+    result: Shared<BoxFuture<'static, SharedResult<V>>>,
+    deadline: Deadline,
+}
 
 impl<K, V> SingleFlight<K, V>
 where
@@ -32,19 +41,26 @@ where
         }
     }
 
-    /// Joins the call in progress for `key`, or starts a new call, which runs `work` in its own
-    /// task.
+    /// Joins the call in progress for `key` and extends its deadline, or starts a new call, which
+    /// runs `work` in its own task. `work` must end at the deadline that it receives.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the returned future does not cancel the call, so `work` must be bounded.
-    pub(super) fn join<F>(&self, key: K, work: F) -> BoxFuture<'static, SharedResult<V>>
+    /// Dropping the returned future does not cancel the call.
+    pub(super) fn join<W, F>(
+        &self,
+        key: K,
+        deadline: Instant,
+        work: W,
+    ) -> BoxFuture<'static, SharedResult<V>>
     where
+        W: FnOnce(Deadline) -> F,
         F: Future<Output = SharedResult<V>> + Send + 'static,
     {
         let mut calls = lock(&self.calls);
         if let Some(call) = calls.get(&key) {
-            return call.clone().boxed();
+            call.deadline.extend(deadline);
+            return call.result.clone().boxed();
         }
         if calls.len() >= self.calls_max {
             let refused = Err(Arc::new(PullCause::TooManyPulls(self.calls_max)));
@@ -55,17 +71,23 @@ where
             calls: self.calls.clone(),
             key: key.clone(),
         };
+        let deadline = Deadline::at(deadline);
+        let work = work(deadline.clone());
         let task = tokio::spawn(async move {
             let _removal = removal;
             work.await
         });
         let aborted = |_| Err(Arc::new(PullCause::Aborted));
-        let call = task
+        let result = task
             .map(move |joined| joined.unwrap_or_else(aborted))
             .boxed()
             .shared();
-        calls.insert(key, call.clone());
-        call.boxed()
+        let call = Call {
+            result: result.clone(),
+            deadline,
+        };
+        calls.insert(key, call);
+        result.boxed()
     }
 }
 
@@ -90,6 +112,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use tokio::sync::Notify;
 
@@ -101,19 +124,20 @@ mod tests {
         let (runs, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let work = || {
             let (runs, release) = (runs.clone(), release.clone());
-            async move {
+            move |_: Deadline| async move {
                 release.notified().await;
                 Ok(runs.fetch_add(1, Ordering::SeqCst) + 1)
             }
         };
-        drop(single_flight.join("a", work()));
-        let joined = single_flight.join("a", work());
+        let later = Instant::now() + Duration::from_secs(60);
+        drop(single_flight.join("a", later, work()));
+        let joined = single_flight.join("a", later, work());
         release.notify_one();
         assert_eq!(joined.await.unwrap(), 1);
 
         release.notify_one();
         assert_eq!(
-            single_flight.join("a", work()).await.unwrap(),
+            single_flight.join("a", later, work()).await.unwrap(),
             2,
             "a finished call is not shared"
         );
@@ -121,11 +145,18 @@ mod tests {
 
     #[tokio::test]
     async fn reports_panics_and_bounds_the_number_of_calls() {
+        let later = Instant::now() + Duration::from_secs(60);
         let single_flight = SingleFlight::<u8, ()>::new(1);
-        let panicking = single_flight.join(1, async { panic!("intended by the test") });
-        let refused = single_flight.join(2, async { Ok(()) }).await.unwrap_err();
+        let panicking = single_flight.join(1, later, async |_| panic!("intended by the test"));
+        let refused = single_flight
+            .join(2, later, async |_| Ok(()))
+            .await
+            .unwrap_err();
         assert!(matches!(*refused, PullCause::TooManyPulls(1)));
         assert!(matches!(*panicking.await.unwrap_err(), PullCause::Aborted));
-        single_flight.join(2, async { Ok(()) }).await.unwrap();
+        single_flight
+            .join(2, later, async |_| Ok(()))
+            .await
+            .unwrap();
     }
 }

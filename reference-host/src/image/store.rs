@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::cache::{Cache, CachedImage};
 use super::credentials::Credentials;
+use super::deadline::Deadline;
 use super::digest::Digest;
 use super::docker_config::DockerConfig;
 use super::error::{PullCause, PullError};
@@ -19,11 +21,14 @@ use super::options::StoreOptions;
 use super::reference::{ImageReference, canonical_registry};
 use super::registry::{ClientError, Insecure, Registries, Resolved};
 use super::single_flight::{SharedResult, SingleFlight};
-use super::temporary::TemporaryDirectory;
+use crate::owned_directory::OwnedDirectory;
 
 /// Limit of pulls in progress or queued. Each of them ends after the pull timeout, so the limit is
 /// reached only if more than 1024 images are requested within that time.
 const PULLS_MAX: usize = 1024;
+
+/// Prefix of the names of temporary caches, in the directory for temporary files.
+pub const TEMPORARY_PREFIX: &str = "berth-host-images-";
 
 /// Operations for timeout messages. A pull performs them, or waits for another pull that does.
 const RESOLVING: &str = "resolving the reference";
@@ -51,12 +56,28 @@ pub enum StoreError {
 pub enum PullPolicy {
     /// At every pull (HOST-IMG-011). Cached layers are not downloaded again.
     Always,
-    /// Only if the image is not in the cache (HOST-IMG-012). UNSPECIFIED means the same.
-    #[default]
+    /// Only if the image is not in the cache (HOST-IMG-012).
     IfNotPresent,
     /// Never (HOST-IMG-013).
     Never,
+    /// The default of Kubernetes: [`Always`](Self::Always) for the tag `latest`, which is meant to
+    /// move, else [`IfNotPresent`](Self::IfNotPresent).
+    #[default]
+    Unset,
 }
+
+impl PullPolicy {
+    fn for_reference(self, reference: &ImageReference) -> Self {
+        match self {
+            Self::Unset if reference.version() == LATEST => Self::Always,
+            Self::Unset => Self::IfNotPresent,
+            policy => policy,
+        }
+    }
+}
+
+/// The tag of a reference without tag and digest.
+const LATEST: &str = "latest";
 
 /// A request to pull an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,8 +107,9 @@ pub struct Artifact {
 /// # Guarantees
 ///
 /// - Concurrent pulls of one image with the same credentials share their requests (HOST-IMG-010).
-/// - A pull runs in its own task and under one deadline. It continues when its callers go away, so
-///   the next pull finds the image in the cache.
+/// - Each pull has one deadline. Requests that pulls share run in their own task, until the latest
+///   of these deadlines. They continue when their callers go away, so the next pull finds the
+///   image in the cache.
 /// - Content is verified against its digest when it arrives and each time it is read from the
 ///   cache.
 ///
@@ -131,7 +153,7 @@ struct Shared {
     resolutions: SingleFlight<ResolveKey, Resolved>,
     downloads: SingleFlight<LayerKey, Bytes>,
     /// Removes the cache with the store if the cache is temporary.
-    temporary: Mutex<Option<TemporaryDirectory>>,
+    temporary: Mutex<Option<OwnedDirectory>>,
 }
 
 impl Store {
@@ -142,7 +164,8 @@ impl Store {
             Some(directory) => (directory, None),
             None => {
                 let parent = std::env::temp_dir();
-                let temporary = TemporaryDirectory::create(&parent).map_err(cache_error(parent))?;
+                let temporary = OwnedDirectory::create(&parent, TEMPORARY_PREFIX)
+                    .map_err(cache_error(parent))?;
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
@@ -215,12 +238,13 @@ impl Store {
             .reference
             .parse()
             .map_err(|error| pull_error(Arc::new(PullCause::Reference(error))))?;
-        if request.policy != PullPolicy::Always
+        let policy = request.policy.for_reference(&reference);
+        if policy != PullPolicy::Always
             && let Some(artifact) = self.shared.clone().cached(reference.clone()).await
         {
             return Ok(artifact);
         }
-        if request.policy == PullPolicy::Never {
+        if policy == PullPolicy::Never {
             return Err(pull_error(Arc::new(PullCause::NotCached)));
         }
         let shared = self.shared.clone();
@@ -288,28 +312,25 @@ impl Shared {
             reference: reference.clone(),
             credentials: credentials.clone(),
         };
-        let (shared, registry) = (self.clone(), reference.registry().to_owned());
-        let work = async move {
-            let name = reference.registry().to_owned();
-            let resolve = async {
-                let _permit = shared.acquire_permit(reference.authority()).await;
-                shared
-                    .registries
-                    .resolve(&reference, credentials)
-                    .await
-                    .map_err(Arc::new)
-            };
-            shared
-                .with_deadline(deadline, &name, RESOLVING, resolve)
-                .await
+        let registry = reference.registry().to_owned();
+        let join = || {
+            let (shared, reference, credentials) =
+                (self.clone(), reference.clone(), credentials.clone());
+            self.resolutions
+                .join(key.clone(), deadline, async move |deadline: Deadline| {
+                    let resolve = async {
+                        let _permit = shared.acquire_permit(reference.authority()).await;
+                        let resolved =
+                            shared
+                                .registries
+                                .resolve(&reference, credentials, &deadline);
+                        resolved.await.map_err(Arc::new)
+                    };
+                    let done = deadline.bound(resolve).await;
+                    done.unwrap_or_else(|| Err(shared.timeout(reference.registry(), RESOLVING)))
+                })
         };
-        self.with_deadline(
-            deadline,
-            &registry,
-            RESOLVING,
-            self.resolutions.join(key, work),
-        )
-        .await
+        self.within(deadline, &registry, RESOLVING, join).await
     }
 
     async fn download(
@@ -325,42 +346,51 @@ impl Shared {
             digest: resolved.layer.digest.clone(),
             credentials: credentials.clone(),
         };
-        let (shared, reference) = (self.clone(), reference.clone());
-        let registry = reference.registry().to_owned();
-        let work = async move {
-            let name = reference.registry().to_owned();
-            let download = async {
-                // Checked inside the shared call, because an earlier call may have cached the layer
-                // after the reference was resolved.
-                let digest = resolved.layer.digest.clone();
-                let cached = shared.on_disk(move |cache| cache.get_layer(&digest)).await;
-                if let Some(bytes) = cached.flatten() {
-                    return Ok(bytes);
-                }
-                let _permit = shared.acquire_permit(reference.authority()).await;
-                shared
-                    .clone()
-                    .download_layer(reference, resolved, credentials)
-                    .await
-            };
-            shared
-                .with_deadline(deadline, &name, DOWNLOADING, download)
-                .await
+        let join = || {
+            let (shared, reference) = (self.clone(), reference.clone());
+            let (resolved, credentials) = (resolved.clone(), credentials.clone());
+            self.downloads
+                .join(key.clone(), deadline, async move |deadline: Deadline| {
+                    let download = shared.clone().cached_or_downloaded(
+                        &reference,
+                        resolved,
+                        credentials,
+                        &deadline,
+                    );
+                    let done = deadline.bound(download).await;
+                    done.unwrap_or_else(|| Err(shared.timeout(reference.registry(), DOWNLOADING)))
+                })
         };
-        self.with_deadline(
-            deadline,
-            &registry,
-            DOWNLOADING,
-            self.downloads.join(key, work),
-        )
-        .await
+        self.within(deadline, reference.registry(), DOWNLOADING, join)
+            .await
+    }
+
+    async fn cached_or_downloaded(
+        self: Arc<Self>,
+        reference: &ImageReference,
+        resolved: Resolved,
+        credentials: Option<Credentials>,
+        deadline: &Deadline,
+    ) -> SharedResult<Bytes> {
+        // Checked inside the shared call, because an earlier call may have cached the layer after
+        // the reference was resolved.
+        let digest = resolved.layer.digest.clone();
+        let cached = self.on_disk(move |cache| cache.get_layer(&digest)).await;
+        if let Some(bytes) = cached.flatten() {
+            return Ok(bytes);
+        }
+        let _permit = self.acquire_permit(reference.authority()).await;
+        self.clone()
+            .download_layer(reference, resolved, credentials, deadline)
+            .await
     }
 
     async fn download_layer(
         self: Arc<Self>,
-        reference: ImageReference,
+        reference: &ImageReference,
         resolved: Resolved,
         credentials: Option<Credentials>,
+        deadline: &Deadline,
     ) -> SharedResult<Bytes> {
         let disk_error = |error| Arc::new(PullCause::Cache(error));
         let aborted = || Arc::new(PullCause::Aborted);
@@ -371,9 +401,9 @@ impl Shared {
             .map_err(disk_error)?;
         let file = incoming.reopen().map_err(disk_error)?;
         let mut file = tokio::fs::File::from_std(file);
-        let download = self
-            .registries
-            .download(&reference, &resolved, credentials, &mut file);
+        let download =
+            self.registries
+                .download(reference, &resolved, credentials, deadline, &mut file);
         download.await.map_err(Arc::new)?;
         drop(file);
         let cached = self.on_disk(move |cache| {
@@ -426,21 +456,35 @@ impl Shared {
         }
     }
 
-    /// Awaits `work`; at `deadline` returns a timeout that names the registry and the operation.
-    async fn with_deadline<T>(
+    /// Awaits the shared call that `join` joins or starts, at most until `deadline`. If the call
+    /// ends at the earlier deadline of another caller just before it is extended, joins again.
+    async fn within<T>(
         &self,
         deadline: Instant,
         registry: &str,
         operation: &'static str,
-        work: impl Future<Output = SharedResult<T>>,
+        join: impl Fn() -> BoxFuture<'static, SharedResult<T>>,
     ) -> SharedResult<T> {
-        timeout_at(deadline, work).await.unwrap_or_else(|_| {
-            let (registry, after) = (registry.to_owned(), self.pull_timeout);
-            Err(Arc::new(PullCause::Timeout {
-                registry,
-                after,
-                operation,
-            }))
+        let joined = async {
+            loop {
+                match join().await {
+                    Err(cause)
+                        if matches!(*cause, PullCause::Timeout { .. })
+                            && Instant::now() < deadline => {}
+                    result => return result,
+                }
+            }
+        };
+        let result = timeout_at(deadline, joined).await;
+        result.unwrap_or_else(|_| Err(self.timeout(registry, operation)))
+    }
+
+    /// Returns a timeout that names the registry and the operation.
+    fn timeout(&self, registry: &str, operation: &'static str) -> Arc<PullCause> {
+        Arc::new(PullCause::Timeout {
+            registry: registry.to_owned(),
+            after: self.pull_timeout,
+            operation,
         })
     }
 

@@ -19,3 +19,4 @@ mod interfaces;
 mod process;
 mod resources;
 mod services;
+mod volumes;

@@ -1,6 +1,7 @@
 //! The program as a process: commands over NATS, and shutdown by signals.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -31,12 +32,18 @@ impl HostProcess {
     }
 
     pub async fn start_with(fixture: &Fixture, args: &[&str]) -> Self {
+        Self::start_in(fixture, &std::env::temp_dir(), args).await
+    }
+
+    /// Starts a host whose temporary files are in `temporary`.
+    pub async fn start_in(fixture: &Fixture, temporary: &Path, args: &[&str]) -> Self {
         let broker = Broker::start(BrokerOptions::default()).await.unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_berth-host"))
             .args(["--nats-url", &broker.url(), "--host-id", "the-host"])
             .args(["--http-addr", "127.0.0.1:0"])
             .args(["--insecure-registry", fixture.registry.authority()])
             .args(args)
+            .env("TMPDIR", temporary)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()

@@ -6,6 +6,10 @@ use reqwest::Url;
 pub(super) fn redirect(from: &Url, location: Option<&str>) -> Result<Url, &'static str> {
     let to = location.and_then(|location| from.join(location).ok());
     let to = to.ok_or("it has no valid target")?;
+    // The HTTP client would send them to the target.
+    if has_user(&to) {
+        return Err("its target includes a user");
+    }
     match (from.scheme(), to.scheme()) {
         ("https", "https") | ("http", "http" | "https") => Ok(to),
         ("https", "http") => Err("it leads from https to plain HTTP"),
@@ -27,11 +31,18 @@ pub(super) fn login(
         "http" if registry_is_plain => {}
         _ => return Err("its token endpoint is not https"),
     }
+    if has_user(&url) {
+        return Err("its token endpoint includes a user");
+    }
     let service = service.into_iter().map(|service| ("service", service));
     url.query_pairs_mut()
         .extend_pairs(service)
         .append_pair("scope", scope);
     Ok(url)
+}
+
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 #[cfg(test)]
@@ -61,6 +72,16 @@ mod tests {
                 Some("ftp://b/y"),
                 Err("its target is not an HTTP URL"),
             ),
+            (
+                "http",
+                Some("http://registry@evil/"),
+                Err("its target includes a user"),
+            ),
+            (
+                "https",
+                Some("https://:secret@evil/"),
+                Err("its target includes a user"),
+            ),
             ("http", Some("http://"), Err("it has no valid target")),
             ("http", None, Err("it has no valid target")),
         ] {
@@ -85,6 +106,11 @@ mod tests {
             ("http://a/t", true, Ok("http://a/t?service=s&scope=p%3Aq")),
             ("http://a/t", false, Err("its token endpoint is not https")),
             ("file:///t", true, Err("its token endpoint is not https")),
+            (
+                "https://u@a/t",
+                false,
+                Err("its token endpoint includes a user"),
+            ),
             ("/t", true, Err("its token endpoint is not a URL")),
         ] {
             let url = login(realm, plain, Some("s"), "p:q").map(|url| url.to_string());

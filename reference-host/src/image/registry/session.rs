@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use reqwest::{RequestBuilder, Response, Url};
 
-use super::{Registries, address, check_digest, response};
+use super::{Registries, address, check_digest, response, retry};
 use crate::image::challenge::{self, Challenge};
 use crate::image::credentials::Credentials;
+use crate::image::deadline::Deadline;
 use crate::image::digest::Digest;
 use crate::image::error::PullCause;
 use crate::image::manifest::{self, Manifest};
@@ -30,6 +31,7 @@ pub(super) struct Session<'a> {
     /// `SCHEME://HOST/v2/REPOSITORY/`
     pub(super) base: String,
     pub(super) authorization: Authorization,
+    pub(super) deadline: &'a Deadline,
 }
 
 impl Session<'_> {
@@ -162,15 +164,14 @@ impl Session<'_> {
             scope.unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository()));
         let plain = self.base.starts_with("http:");
         let url = address::login(&realm, plain, service.as_deref(), &scope).map_err(login_error)?;
-        let request = self.registries.client(&url)?.get(url.clone());
-        let request = match credentials {
-            Some(credentials) => Authorization::Basic(credentials.clone()).apply(request),
-            None => request,
-        };
-        let response = self.send(request, &url, LOGIN).await?;
+        let (response, from_realm) = self.request_token(&url, credentials).await?;
         if response.status() != StatusCode::OK {
             let (status, credentials_sent) = (response.status(), credentials.is_some());
-            let detail = response::detail(response, &self.secrets(credentials)).await;
+            let detail = if from_realm {
+                response::detail(response, &self.secrets(credentials)).await
+            } else {
+                String::new()
+            };
             return Err(self.status_error(status, LOGIN, credentials_sent, detail));
         }
         let body = self.read(response, TOKEN_BYTES_MAX, LOGIN).await?;
@@ -179,7 +180,56 @@ impl Session<'_> {
         Ok(Authorization::Bearer(token))
     }
 
+    /// Sends the token request and follows redirects. Only the realm itself receives the
+    /// credentials. The flag is true if the realm sent the final response.
+    async fn request_token(
+        &self,
+        realm: &Url,
+        credentials: Option<&Credentials>,
+    ) -> Result<(Response, bool), PullCause> {
+        let mut url = realm.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let to_realm = url.origin() == realm.origin();
+            let request = self.registries.client(&url)?.get(url.clone());
+            let request = match credentials.filter(|_| to_realm) {
+                Some(credentials) => Authorization::Basic(credentials.clone()).apply(request),
+                None => request,
+            };
+            let response = self.send(request, &url, LOGIN).await?;
+            if !response.status().is_redirection() {
+                return Ok((response, to_realm));
+            }
+            url = self.redirect(&url, &response)?;
+        }
+        Err(self.redirect_error("too many redirects"))
+    }
+
+    /// Sends a request without a body, and repeats it while the failure is temporary.
     async fn send(
+        &self,
+        request: RequestBuilder,
+        url: &Url,
+        operation: &'static str,
+    ) -> Result<Response, PullCause> {
+        let mut attempt = 1;
+        loop {
+            // A request without a body can always be cloned.
+            let Some(repetition) = request.try_clone() else {
+                return self.send_once(request, url, operation).await;
+            };
+            let response = self.send_once(repetition, url, operation).await?;
+            let (status, remaining) = (response.status(), self.deadline.remaining());
+            let Some(delay) = retry::delay(attempt, status, response.headers(), remaining) else {
+                return Ok(response);
+            };
+            tracing::debug!(registry = self.name(), %status, ?delay, "repeating a request");
+            drop(response);
+            tokio::time::sleep(delay).await;
+            attempt += 1;
+        }
+    }
+
+    async fn send_once(
         &self,
         request: RequestBuilder,
         url: &Url,

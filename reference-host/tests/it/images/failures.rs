@@ -2,11 +2,12 @@
 //! remedy.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use berth_host::image::{PullCause, PullPolicy, Store, StoreOptions};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::json;
 
@@ -275,21 +276,24 @@ fn endless_500() -> MockResponse {
 
 #[tokio::test]
 async fn each_failure_has_its_own_error() {
-    for (name, part, respond, cause, words) in CASES {
-        let registry = MockRegistry::serve(except(part, *respond)).await;
-        let error = pull(&store(), registry.image(":1"), PullPolicy::Always)
-            .await
-            .unwrap_err();
-        let (text, debug) = (chain(&error), format!("{:?}", error.cause()));
-        assert!(debug.starts_with(cause), "{name}: {debug}");
-        assert!(text.contains(words), "{name}: {text}");
-        assert!(text.contains(&registry.image(":1")), "{name}: {text}");
-    }
+    let cases = CASES
+        .iter()
+        .map(async |(name, part, respond, cause, words)| {
+            let registry = MockRegistry::serve(except(part, *respond)).await;
+            let error = pull(&store(), registry.image(":1"), PullPolicy::Always)
+                .await
+                .unwrap_err();
+            let (text, debug) = (chain(&error), format!("{:?}", error.cause()));
+            assert!(debug.starts_with(cause), "{name}: {debug}");
+            assert!(text.contains(words), "{name}: {text}");
+            assert!(text.contains(&registry.image(":1")), "{name}: {text}");
+        });
+    join_all(cases).await;
 }
 
 #[tokio::test]
 async fn failed_pull_leaves_nothing_in_the_cache() {
-    for (name, part, respond, ..) in CASES {
+    let cases = CASES.iter().map(async |(name, part, respond, ..)| {
         let (store, fail) = (store(), Arc::new(AtomicBool::new(true)));
         let failing = fail.clone();
         let bad = except(part, *respond);
@@ -314,7 +318,56 @@ async fn failed_pull_leaves_nothing_in_the_cache() {
             .await
             .unwrap();
         assert_eq!(artifact.bytes, LAYER, "{name}");
+    });
+    join_all(cases).await;
+}
+
+/// Serves the valid image, after `failures` responses of `respond` to each path that contains
+/// `part`.
+async fn failing_at_first(part: &'static str, failures: usize, respond: Respond) -> MockRegistry {
+    let failed = AtomicUsize::new(0);
+    MockRegistry::serve(move |request| {
+        if request.path.contains(part) && failed.fetch_add(1, Ordering::SeqCst) < failures {
+            respond(request)
+        } else {
+            image().respond(request)
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn repeats_requests_that_fail_for_a_moment() {
+    let busy: Respond = |_| respond_with(429, &[("retry-after", "1")], "");
+    let cases: [(&str, usize, Respond); 4] = [
+        ("manifests", 3, |_| status(503, json!({}))),
+        ("blobs", 2, |_| status(500, json!({}))),
+        ("manifests", 1, busy),
+        ("blobs", 1, busy),
+    ];
+    for (part, failures, respond) in cases {
+        let registry = failing_at_first(part, failures, respond).await;
+        let artifact = pull(&store(), registry.image(":1"), PullPolicy::Always)
+            .await
+            .unwrap();
+        assert_eq!(artifact.bytes, LAYER);
+        assert_eq!(registry.count(part), failures + 1);
     }
+}
+
+#[tokio::test]
+async fn does_not_wait_beyond_the_deadline_for_a_busy_registry() {
+    let registry = MockRegistry::serve(|_| respond_with(429, &[("retry-after", "3600")], "")).await;
+    let begin = Instant::now();
+    let error = pull(&store(), registry.image(":1"), PullPolicy::Always)
+        .await
+        .unwrap_err();
+    assert!(chain(&error).contains("429"), "{}", chain(&error));
+    assert!(
+        begin.elapsed() < options().pull_timeout,
+        "the deadline is not waited for"
+    );
+    assert_eq!(registry.count("manifests"), 1);
 }
 
 #[tokio::test]

@@ -319,3 +319,53 @@ async fn reports_invalid_challenge_and_token() {
         assert!(chain(&error).contains(words), "{}", chain(&error));
     }
 }
+
+#[tokio::test]
+async fn follows_redirects_of_the_token_endpoint_without_credentials_for_others() {
+    for same_host in [true, false] {
+        let target = MockRegistry::serve(|_| ok("{\"token\": \"moved\"}")).await;
+        let elsewhere = format!("http://{}/moved", target.address);
+        let registry = MockRegistry::serve(move |request| {
+            if request.path == "/moved" {
+                return ok("{\"token\": \"moved\"}");
+            }
+            if request.path == "/token" {
+                let here = format!("http://{}/moved", request.host);
+                let to = if same_host { here } else { elsewhere.clone() };
+                return respond_with(307, &[("location", &to)], "");
+            }
+            if request.authorization.as_deref() == Some("Bearer moved") {
+                return Image::new("x").respond(request);
+            }
+            let challenge = format!("Bearer realm=\"http://{}/token\"", request.host);
+            respond_with(401, &[("www-authenticate", &challenge)], "")
+        })
+        .await;
+        let artifact = pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
+            .await
+            .unwrap();
+        assert_eq!(artifact.bytes, "x");
+        let basic = Some(format!(
+            "Basic {}",
+            STANDARD.encode(format!("bob:{PASSWORD}"))
+        ));
+        let moved = if same_host { &registry } else { &target };
+        let requests = moved.requests();
+        let token_request = requests.iter().find(|it| it.path == "/moved").unwrap();
+        let sent = token_request.authorization == basic;
+        assert_eq!(sent, same_host, "{token_request:?}");
+    }
+}
+
+#[tokio::test]
+async fn does_not_follow_redirects_with_a_user() {
+    let target = MockRegistry::serve(|_| ok("")).await;
+    let to = format!("http://registry:secret@{}/x", target.address);
+    let registry = MockRegistry::serve(move |_| respond_with(307, &[("location", &to)], "")).await;
+    let error = pull_as(&store(), registry.image(":1"), "bob", PASSWORD)
+        .await
+        .unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("its target includes a user"), "{text}");
+    assert!(!text.contains("secret") && target.requests().is_empty());
+}

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use berth_host::image::{PullCause, PullPolicy, Store, StoreOptions};
 
-use super::mock_registry::{Image, MockRegistry};
+use super::mock_registry::{Image, MockRegistry, ReceivedRequest};
 use super::{options, pull, store};
 
 #[tokio::test]
@@ -45,6 +45,29 @@ async fn always_contacts_registry_and_downloads_changed_layers() {
         .await
         .unwrap();
     assert_eq!(cached.bytes, "two", "ALWAYS updates the cache");
+}
+
+#[tokio::test]
+async fn unset_policy_resolves_latest_at_each_start() {
+    for (version, asked) in [("", 2), (":latest", 2), (":1", 1)] {
+        let registry = MockRegistry::serve(|request| {
+            let path = request.path.replace("manifests/latest", "manifests/1");
+            Image::new("one").respond(&ReceivedRequest {
+                path,
+                ..request.clone()
+            })
+        })
+        .await;
+        let (store, reference) = (store(), registry.image(version));
+        for _ in 0..2 {
+            pull(&store, &reference, PullPolicy::Unset).await.unwrap();
+        }
+        assert_eq!(registry.count("manifests"), asked, "{version}");
+        pull(&store, &reference, PullPolicy::IfNotPresent)
+            .await
+            .unwrap();
+        assert_eq!(registry.count("manifests"), asked, "{version}");
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use berth_host::image::{Credentials, PullPolicy, PullRequest, Store, StoreOptions};
+use berth_host::image::{Credentials, PullCause, PullPolicy, PullRequest, Store, StoreOptions};
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
@@ -163,4 +164,37 @@ async fn failure_reaches_all_callers_and_is_not_cached() {
     pull(&store, &reference, PullPolicy::IfNotPresent)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn pull_that_joins_another_has_its_own_deadline() {
+    for part in ["manifests", "blobs"] {
+        let (registry, permits) = delayed(part).await;
+        let store = Store::new(StoreOptions {
+            pull_timeout: Duration::from_secs(3),
+            ..options()
+        })
+        .unwrap();
+        let reference = registry.image(":1");
+        let mut first = tokio::spawn({
+            let (store, reference) = (store.clone(), reference.clone());
+            async move { pull(&store, reference, PullPolicy::Always).await }
+        });
+        registry.wait_for_requests(part, 1).await;
+        let two_thirds = tokio::time::timeout(Duration::from_secs(2), &mut first).await;
+        assert!(two_thirds.is_err(), "the first pull still waits");
+        let second = tokio::spawn({
+            let (store, reference) = (store.clone(), reference.clone());
+            async move { pull(&store, reference, PullPolicy::Always).await }
+        });
+        let error = first.await.unwrap().unwrap_err();
+        assert!(
+            matches!(error.cause(), PullCause::Timeout { .. }),
+            "{error:?}"
+        );
+        permits.add_permits(ENOUGH_PERMITS);
+        let artifact = second.await.unwrap().unwrap();
+        assert_eq!(artifact.bytes, "one");
+        assert_eq!(registry.count(part), 1, "the pulls share one request");
+    }
 }
