@@ -29,13 +29,11 @@ use self::guest::{Guest, GuestFactory};
 pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError, MAX_HANDLER_RUN};
 use self::plugins::{Grant, Plugins};
 pub use self::run::{RunFailure, Runnable};
+use crate::declarations::is_handler;
 use crate::fault_injection::Breakage;
 use crate::import_policy::{self, ImportError};
 use crate::interface::InterfaceName;
 use crate::sandbox::Sandbox;
-
-/// The export of components that serve HTTP.
-const HANDLER_EXPORT: (&str, &str, &str) = ("wasi", "http", "incoming-handler");
 
 /// Compiles and runs components. A process needs one engine.
 pub struct Engine {
@@ -55,7 +53,7 @@ pub struct Compiled {
 pub struct Linked {
     pre: InstancePre<Guest>,
     factory: GuestFactory,
-    handles_http: bool,
+    handler_export: Option<String>,
 }
 
 /// Reason why the engine cannot be created.
@@ -74,7 +72,7 @@ pub enum LinkError {
     #[error("cannot link the component: {}", first_line(.0))]
     Engine(wasmtime::Error),
     /// The component lacks the export that its use in the workload needs (HOST-SVC-015).
-    #[error("the component does not export {0}")]
+    #[error("it does not export {0}")]
     NoExport(&'static str),
 }
 
@@ -152,28 +150,30 @@ impl Engine {
         let pre = linker
             .instantiate_pre(component)
             .map_err(LinkError::Engine)?;
-        let handles_http = ty
+        let handler_export = ty
             .exports(component.engine())
-            .any(|(name, _)| is_handler(name));
+            .map(|(name, _)| name)
+            .find(|name| InterfaceName::parse(name).is_some_and(|name| is_handler(&name)))
+            .map(str::to_owned);
         let factory = GuestFactory::new(component.engine().clone(), sandbox);
         Ok(Linked {
             pre,
             factory,
-            handles_http,
+            handler_export,
         })
     }
 }
 
 impl Linked {
-    /// Returns whether the component exports an HTTP handler.
-    pub fn handles_http(&self) -> bool {
-        self.handles_http
+    /// Returns the HTTP handler that the component exports, of any release of WASI.
+    pub fn handler_export(&self) -> Option<&str> {
+        self.handler_export.as_deref()
     }
 
     /// Returns the component as an HTTP handler.
     pub fn into_handler(self) -> Result<Handler, LinkError> {
         let pre = ProxyPre::new(self.pre)
-            .map_err(|_| LinkError::NoExport("wasi:http/incoming-handler"))?;
+            .map_err(|_| LinkError::NoExport("wasi:http/incoming-handler of WASI 0.2"))?;
         Ok(Handler::new(pre, self.factory))
     }
 
@@ -182,16 +182,6 @@ impl Linked {
         let pre = CommandPre::new(self.pre).map_err(|_| LinkError::NoExport("wasi:cli/run"))?;
         Ok(Runnable::new(pre, self.factory))
     }
-}
-
-fn is_handler(export: &str) -> bool {
-    InterfaceName::parse(export).is_some_and(|name| {
-        (
-            name.namespace.as_str(),
-            name.package.as_str(),
-            name.interface.as_str(),
-        ) == HANDLER_EXPORT
-    })
 }
 
 fn joined(errors: &[ImportError]) -> String {

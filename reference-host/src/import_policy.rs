@@ -20,11 +20,25 @@ const BASELINE_VERSION: &str = "0.2.0";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     /// The host does not offer the interface (HOST-RES-009).
-    #[error("the component imports {0}, which this host does not offer")]
+    #[error("it imports {0}, which this host does not offer")]
     NotOffered(String),
+    /// The import belongs to another release of WASI (HOST-RES-009).
+    #[error("it imports {0}, but this host offers WASI 0.2 only")]
+    OtherRelease(String),
     /// The workload does not declare the interface (HOST-RES-008).
-    #[error("the component imports {0}, which the workload does not declare in hostInterfaces")]
+    #[error("it imports {0}, which the workload does not declare in hostInterfaces")]
     NotDeclared(String),
+    /// The workload declares the interface in other versions only (HOST-RES-008).
+    #[error(
+        "it imports {import}, which the workload declares in hostInterfaces at version {declared} \
+         only"
+    )]
+    OtherVersion {
+        /// The import.
+        import: String,
+        /// The declared versions.
+        declared: String,
+    },
 }
 
 /// Checks the import names of a component. Returns the gated interfaces, each with the declaration
@@ -57,31 +71,44 @@ fn check_import<'d>(
     let Some(name) = InterfaceName::parse(import) else {
         return Err(ImportError::NotOffered(import.to_owned()));
     };
-    if is_baseline(&name) {
-        return Ok(None);
+    if is_ungated(&name) {
+        return if is_baseline_release(&name) {
+            Ok(None)
+        } else {
+            Err(ImportError::OtherRelease(import.to_owned()))
+        };
     }
-    let declaration = declared
-        .iter()
-        .find(|declared| name.is_declared_by(declared));
     if !offered.iter().any(|offer| offer.agrees_with(&name)) {
         return Err(ImportError::NotOffered(import.to_owned()));
     }
-    match declaration {
-        Some(declaration) => Ok(Some((name, declaration))),
-        None => Err(ImportError::NotDeclared(import.to_owned())),
+    let mut of_package = declared.iter().filter(|it| name.is_in_package_of(it));
+    if let Some(declaration) = of_package.clone().find(|it| name.is_declared_by(it)) {
+        return Ok(Some((name, declaration)));
     }
+    if of_package.next().is_none() {
+        return Err(ImportError::NotDeclared(import.to_owned()));
+    }
+    let of_package = declared.iter().filter(|it| name.is_in_package_of(it));
+    let versions: Vec<&str> = of_package.map(|it| it.version.as_str()).collect();
+    Err(ImportError::OtherVersion {
+        import: import.to_owned(),
+        declared: versions.join(", "),
+    })
 }
 
-fn is_baseline(name: &InterfaceName) -> bool {
+fn is_ungated(name: &InterfaceName) -> bool {
+    name.namespace == "wasi"
+        && (BASELINE_PACKAGES.contains(&name.package.as_str())
+            || name.package == "http"
+                && BASELINE_HTTP_INTERFACES.contains(&name.interface.as_str()))
+}
+
+fn is_baseline_release(name: &InterfaceName) -> bool {
     let baseline = InterfaceName {
         version: BASELINE_VERSION.into(),
         ..name.clone()
     };
-    let ungated = name.namespace == "wasi"
-        && (BASELINE_PACKAGES.contains(&name.package.as_str())
-            || name.package == "http"
-                && BASELINE_HTTP_INTERFACES.contains(&name.interface.as_str()));
-    ungated && name.agrees_with(&baseline)
+    name.agrees_with(&baseline)
 }
 
 #[cfg(test)]
@@ -117,7 +144,7 @@ mod tests {
         let imports = imports(&["wasi:cli/environment@0.3.0"]);
         assert_eq!(
             check_imports(&imports, &[], &[]),
-            Err(vec![ImportError::NotOffered(
+            Err(vec![ImportError::OtherRelease(
                 "wasi:cli/environment@0.3.0".into()
             )])
         );
@@ -138,6 +165,32 @@ mod tests {
         );
         let granted = check_imports(&imports(&[import]), &declared, &offer).unwrap();
         assert_eq!(granted.len(), 1);
+    }
+
+    #[test]
+    fn declaration_covers_its_package_at_compatible_versions() {
+        let import = "wasi:keyvalue/atomics@0.2.0-draft";
+        let offer = [InterfaceName::parse(import).unwrap()];
+        let mut declared = declaration("keyvalue", "store");
+        for (version, covered) in [
+            ("", true),
+            ("0.2.0-draft", true),
+            ("0.2.0-draft2", false),
+            ("0.3.0", false),
+        ] {
+            declared.version = version.into();
+            let declared = [declared.clone()];
+            let result = check_imports(&imports(&[import]), &declared, &offer);
+            if covered {
+                assert_eq!(result.unwrap().len(), 1, "{version}");
+            } else {
+                let message = result.unwrap_err()[0].to_string();
+                assert!(
+                    message.contains(import) && message.contains(version),
+                    "{message}"
+                );
+            }
+        }
     }
 
     #[test]

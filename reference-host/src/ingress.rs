@@ -14,7 +14,7 @@ use berth_sdk::listen::Connections;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::routes::{DeclaredHostNameError, Lookup, Routes, TargetId, declared_host_names};
+pub use self::routes::{Lookup, Routes, TargetId};
 pub use self::server::{Server, ServerError};
 use crate::engine::Handler;
 

@@ -35,13 +35,15 @@ impl InterfaceName {
         })
     }
 
-    /// Returns whether `declared` contains this interface in a compatible version. A declaration
-    /// without interfaces contains none.
+    /// Returns whether `declared` is a declaration of this interface's package. It covers every
+    /// interface of the package at a compatible version.
+    pub fn is_in_package_of(&self, declared: &WitInterface) -> bool {
+        self.namespace == declared.namespace && self.package == declared.package
+    }
+
+    /// Returns whether `declared` covers this interface.
     pub fn is_declared_by(&self, declared: &WitInterface) -> bool {
-        self.namespace == declared.namespace
-            && self.package == declared.package
-            && declared.interfaces.contains(&self.interface)
-            && versions_agree(&self.version, &declared.version)
+        self.is_in_package_of(declared) && versions_agree(&self.version, &declared.version)
     }
 
     /// Returns whether `other` is the same interface in a compatible version.

@@ -2,6 +2,8 @@
 
 pub mod args;
 pub mod config;
+pub mod declarations;
+mod descriptors;
 pub mod egress;
 pub mod engine;
 pub mod fault_injection;

@@ -7,6 +7,7 @@ use berth_sdk::host::{Connection, ServeError, ServeOptions, serve};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::descriptors::{self, DescriptorBudget};
 use crate::engine::{Engine, EngineError};
 use crate::friendly_name::friendly_name;
 use crate::guest_threads::GuestThreads;
@@ -17,9 +18,6 @@ use crate::{owned_directory, system_info, volumes};
 
 /// Time at the end for responses that tell clients that their workload was stopped.
 const LAST_RESPONSES: Duration = Duration::from_millis(250);
-
-/// Limit of connections to the ingress.
-const INGRESS_CONNECTIONS_MAX: usize = 4096;
 
 /// Reason why a host cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +67,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     sweep_beside_the_start();
-    let connection = connection(&config).await.map_err(RunError::Grpc)?;
+    let budget = descriptors::claim();
+    let connection = connection(&config, &budget).await.map_err(RunError::Grpc)?;
     let guests = GuestThreads::start().map_err(RunError::Threads)?;
     let engine = Engine::new().map_err(RunError::Engine)?;
     let images = Store::new(config.images.clone()).map_err(RunError::Images)?;
@@ -77,7 +76,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
         None => (None, None),
         Some(address) => {
             let (ingress, server) =
-                Ingress::listen(address, INGRESS_CONNECTIONS_MAX, guests.handle())
+                Ingress::listen(address, budget.ingress_connections_max, guests.handle())
                     .map_err(RunError::Ingress)?;
             tracing::info!(address = %ingress.local_address(), "HTTP ingress is listening");
             (Some(ingress), Some(server))
@@ -119,14 +118,14 @@ fn sweep_beside_the_start() {
 }
 
 /// Creates the connection to schedulers: over NATS, gRPC, or both.
-async fn connection(config: &Config) -> Result<Connection, GrpcError> {
+async fn connection(config: &Config, budget: &DescriptorBudget) -> Result<Connection, GrpcError> {
     let settings = &config.grpc;
     let mut endpoints = HostEndpoints::default();
     if let Some(address) = settings.addr {
         let listener = Listener::bind(address, settings.tls.as_ref()).await?;
         let address = listener.local_addr();
         tracing::info!(%address, tls = settings.tls.is_some(), "gRPC is listening");
-        endpoints.listener = Some(listener);
+        endpoints.listener = Some(listener.with_connections_max(budget.grpc_connections_max));
     }
     for url in &config.grpc_schedulers {
         let channel = Channel::open(&settings.channel_options(url)).await?;

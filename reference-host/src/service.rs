@@ -21,6 +21,8 @@ pub struct Service {
     pub restarts: RestartBudget,
     /// Reports the state of the workload.
     pub reporter: StatusReporter,
+    /// Message while the service runs.
+    pub running: String,
     /// Endpoint of the workload, already open when [`run`](Self::run) is called.
     pub endpoint: Arc<HttpEndpoint>,
     /// Cancelled when the workload is being stopped: a run that ends is the last one.
@@ -34,7 +36,7 @@ impl Service {
     /// The endpoint stays as it is.
     pub async fn run(mut self) {
         loop {
-            self.reporter.running("the service is running");
+            self.reporter.running(self.running.as_str());
             let started = Instant::now();
             let Err(failure) = self.runnable.run().await else {
                 // The service did what it was for, and so may the requests in flight.

@@ -1,14 +1,19 @@
 //! The host state of one instance, and the factory that creates it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, ResourceLimiter, Result, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
+};
 
 use super::egress::{OutgoingHttp, ResolvedNames, socket_check};
 use super::guest_stdio::GuestStdio;
+use super::http::{MAX_HANDLER_RUN, Patience};
 use crate::fault_injection::Breakage;
 use crate::sandbox::Sandbox;
 
@@ -23,10 +28,20 @@ pub struct Guest {
     pub table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outgoing: OutgoingHttp,
+    outgoing: PatientHttp,
     pub resolved_names: ResolvedNames,
     memory: MemoryLimit,
 }
+
+/// Outgoing HTTP of one instance. A timeout that the guest sets extends the patience with it.
+struct PatientHttp {
+    outgoing: OutgoingHttp,
+    patience: Option<Patience>,
+}
+
+type SendRequest = Box<dyn Future<Output = Result<Sent, HttpError>> + Send>;
+type Sent = (http::Response<WasiBody>, Transfer);
+type Transfer = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
 
 /// Creates the stores for instances of one component.
 #[derive(Clone)]
@@ -57,21 +72,24 @@ impl GuestFactory {
     }
 
     /// Creates a store that gives its instance only what the sandbox allows.
-    pub fn store(&self) -> Result<Store<Guest>> {
-        let mut store = Store::new(&self.engine, self.guest()?);
+    pub fn store(&self, patience: Option<Patience>) -> Result<Store<Guest>> {
+        let mut store = Store::new(&self.engine, self.guest(patience)?);
         store.limiter(|guest| &mut guest.memory);
         store.set_epoch_deadline(TICKS_BETWEEN_YIELDS);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(TICKS_BETWEEN_YIELDS)));
         Ok(store)
     }
 
-    fn guest(&self) -> Result<Guest> {
+    fn guest(&self, patience: Option<Patience>) -> Result<Guest> {
         let resolved_names = ResolvedNames::default();
         Ok(Guest {
             table: ResourceTable::new(),
             wasi: self.wasi(&resolved_names)?,
             http: WasiHttpCtx::new(),
-            outgoing: self.outgoing.clone(),
+            outgoing: PatientHttp {
+                outgoing: self.outgoing.clone(),
+                patience,
+            },
             resolved_names,
             memory: MemoryLimit {
                 used_bytes: 0,
@@ -84,8 +102,8 @@ impl GuestFactory {
     fn wasi(&self, resolved_names: &ResolvedNames) -> Result<WasiCtx> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.sandbox.environment);
-        wasi.stdout(self.stdout.clone());
-        wasi.stderr(self.stderr.clone());
+        wasi.stdout(self.stdout.for_instance());
+        wasi.stderr(self.stderr.for_instance());
         for mount in &self.sandbox.mounts {
             let perms = if mount.read_only {
                 FsPerms::ReadOnly
@@ -110,7 +128,7 @@ impl GuestFactory {
 
 impl Guest {
     pub fn egress(&self) -> &crate::egress::Egress {
-        self.outgoing.egress()
+        self.outgoing.outgoing.egress()
     }
 }
 
@@ -120,6 +138,29 @@ impl WasiView for Guest {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
+    }
+}
+
+impl WasiHttpHooks for PatientHttp {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        transfer: Transfer,
+    ) -> SendRequest {
+        if let (Some(patience), Some(options)) = (&self.patience, &options) {
+            let timeouts = [
+                options.connect_timeout,
+                options.first_byte_timeout,
+                options.between_bytes_timeout,
+            ];
+            let waits: Duration = timeouts
+                .into_iter()
+                .flatten()
+                .fold(Duration::ZERO, |sum, limit| sum.saturating_add(limit));
+            patience.extend(waits.min(MAX_HANDLER_RUN));
+        }
+        self.outgoing.send_request(request, options, transfer)
     }
 }
 

@@ -19,42 +19,56 @@ const MAX_LINE_BYTES: usize = 4096;
 /// Limit of a single write by a guest, in bytes.
 const MAX_WRITE_BYTES: usize = 64 << 10;
 
-/// The standard output or error of a component. All its instances share it.
+/// The standard output or error of one instance. Clones share its unfinished line.
 #[derive(Clone)]
 pub struct GuestStdio {
-    shared: Arc<Shared>,
+    line: Arc<Line>,
 }
 
-struct Shared {
+/// The log of a component's standard output or error. All its instances share the budget.
+struct Log {
     workload: Arc<str>,
     component: Arc<str>,
     stream: &'static str,
-    line: Mutex<Vec<u8>>,
     budget: LogBudget,
+}
+
+struct Line {
+    log: Arc<Log>,
+    unfinished: Mutex<Vec<u8>>,
 }
 
 impl GuestStdio {
     pub fn new(sandbox: &Sandbox, stream: &'static str) -> Self {
-        let (workload, component) = (sandbox.workload_id.clone(), sandbox.component.clone());
-        let (line, budget) = (Mutex::default(), LogBudget::default());
+        let log = Log {
+            workload: sandbox.workload_id.clone(),
+            component: sandbox.component.clone(),
+            stream,
+            budget: LogBudget::default(),
+        };
+        Self::with_log(Arc::new(log))
+    }
+
+    /// Returns the stream of another instance of the component, with a line of its own.
+    pub fn for_instance(&self) -> Self {
+        Self::with_log(self.line.log.clone())
+    }
+
+    fn with_log(log: Arc<Log>) -> Self {
+        let unfinished = Mutex::default();
         Self {
-            shared: Arc::new(Shared {
-                workload,
-                component,
-                stream,
-                line,
-                budget,
-            }),
+            line: Arc::new(Line { log, unfinished }),
         }
     }
 }
 
-impl Shared {
+impl Line {
     fn write(&self, bytes: &[u8]) {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = self.unfinished.lock();
+        let mut line = unfinished.unwrap_or_else(PoisonError::into_inner);
         for &byte in bytes {
             if byte == b'\n' || line.len() == MAX_LINE_BYTES {
-                self.log(&line);
+                self.log.line(&line);
                 line.clear();
             }
             if byte != b'\n' {
@@ -62,8 +76,10 @@ impl Shared {
             }
         }
     }
+}
 
-    fn log(&self, line: &[u8]) {
+impl Log {
+    fn line(&self, line: &[u8]) {
         let Permit::Granted { omitted } = self.budget.request() else {
             return;
         };
@@ -82,11 +98,12 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for Line {
     fn drop(&mut self) {
-        let line = std::mem::take(self.line.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let unfinished = self.unfinished.get_mut();
+        let line = std::mem::take(unfinished.unwrap_or_else(PoisonError::into_inner));
         if !line.is_empty() {
-            self.log(&line);
+            self.log.line(&line);
         }
     }
 }
@@ -109,7 +126,7 @@ impl StdoutStream for GuestStdio {
 
 impl OutputStream for GuestStdio {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.shared.write(&bytes);
+        self.line.write(&bytes);
         Ok(())
     }
 
@@ -138,7 +155,7 @@ impl AsyncWrite for GuestStdio {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        self.shared.write(bytes);
+        self.line.write(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -148,5 +165,54 @@ impl AsyncWrite for GuestStdio {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_of_concurrent_instances_do_not_mix() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let log = Log {
+                workload: "w".into(),
+                component: "c".into(),
+                stream: "stdout",
+                budget: LogBudget::default(),
+            };
+            let component = GuestStdio::with_log(Arc::new(log));
+            let (one, two) = (component.for_instance(), component.for_instance());
+            one.line.write(b"first ");
+            two.line.write(b"second ");
+            one.clone().line.write(b"one\n");
+            two.line.write(b"two");
+        });
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            text.contains(" first one ") && text.contains(" second two "),
+            "{text}"
+        );
     }
 }

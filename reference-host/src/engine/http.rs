@@ -1,5 +1,8 @@
 //! Handles HTTP requests with a component, each in a fresh instance.
 
+mod patience;
+mod response_body;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,6 +18,9 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+pub use self::patience::Patience;
+use self::patience::PatientBody;
+use self::response_body::tie_guest;
 use super::first_line;
 use super::guest::{Guest, GuestFactory};
 use crate::fault_injection::Breakage;
@@ -22,7 +28,9 @@ use crate::fault_injection::Breakage;
 /// Body of a guest's response.
 pub type Body = HyperOutgoingBody;
 
-/// Time limit until a response begins (HOST-HTTP-016).
+/// Time limit until a response begins (HOST-HTTP-016), from the arrival of the last part of the
+/// request's body that the guest has read. A guest that waits longer for an outgoing request of its
+/// own, by a timeout that it sets, has until that timeout.
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time limit of a whole handler run, the body of the response included.
@@ -85,31 +93,37 @@ impl Handler {
 
     /// Handles the request in a fresh instance.
     ///
-    /// Cancel safety: dropping the future before the response begins ends the guest.
+    /// Cancel safety: dropping the future before the response begins, or the body of the response
+    /// before its end, ends the guest.
     pub async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, HandlerError> {
         let in_flight = InFlight::enter(&self.shared)?;
         let (sender, receiver) = oneshot::channel();
-        let call = call(self.shared.clone(), request, sender);
+        let (method, patience) = (request.method().clone(), Patience::new(HANDLER_TIMEOUT));
+        let call = call(self.shared.clone(), request, sender, patience.clone());
         let stopped = self.shared.stopped.clone();
         let task = self.shared.tasks.spawn(async move {
             let _in_flight = in_flight;
             stopped.run_until_cancelled_owned(call).await
         });
+        let abort_guest = task.abort_handle();
         let mut abort = AbortOnDrop(Some(task));
-        match tokio::time::timeout(HANDLER_TIMEOUT, receiver).await {
-            Ok(Ok(Ok(response))) => {
+        let response = tokio::select! {
+            response = receiver => response,
+            () = patience.exhausted() => return Err(HandlerError::Timeout),
+        };
+        match response {
+            Ok(Ok(response)) => {
                 abort.disarm();
-                Ok(response)
+                Ok(tie_guest(response, &method, abort_guest))
             }
-            Ok(Ok(Err(code))) => Err(HandlerError::Guest(format!("it returned {code:?}"))),
-            Ok(Err(_)) => {
+            Ok(Err(code)) => Err(HandlerError::Guest(format!("it returned {code:?}"))),
+            Err(_) => {
                 let error = abort.call_error().await;
                 if Breakage::TrapEndsWorkload.is_on() {
                     self.shared.stopped.cancel();
                 }
                 Err(error)
             }
-            Err(_) => Err(HandlerError::Timeout),
         }
     }
 
@@ -135,9 +149,11 @@ async fn call(
     shared: Arc<Shared>,
     request: Request<Incoming>,
     responder: oneshot::Sender<ResponseResult>,
+    patience: Patience,
 ) -> CallResult {
     let call = async {
-        let mut store = shared.factory.store()?;
+        let mut store = shared.factory.store(Some(patience.clone()))?;
+        let request = request.map(|body| PatientBody::new(body, patience.clone(), HANDLER_TIMEOUT));
         let request = store
             .data_mut()
             .http()

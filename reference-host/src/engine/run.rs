@@ -37,7 +37,7 @@ impl Runnable {
     /// Cancel safety: dropping the future ends the guest, at the latest when it next yields.
     pub async fn run(&self) -> Result<(), RunFailure> {
         let trap = |error| RunFailure::Trap(first_line(&error));
-        let mut store = self.factory.store().map_err(trap)?;
+        let mut store = self.factory.store(None).map_err(trap)?;
         let command = match self.pre.instantiate_async(&mut store).await {
             Ok(command) => command,
             Err(error) => return exit_result(&error),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use berth_sdk::cli::error_chain;
 use berth_sdk::host::StartError;
 
+use crate::declarations::{DeclarationError, NoHostName};
 use crate::egress::MalformedEntries;
 use crate::engine::{CompileError, LinkError};
 use crate::image::PullCause;
-use crate::ingress::DeclaredHostNameError;
 use crate::volumes::VolumeError;
 
 /// A component or service of a workload, for messages.
@@ -35,9 +35,18 @@ pub enum StartFailure {
     /// A volume is invalid or cannot be created (HOST-RES-011).
     #[error("cannot prepare the volumes of the workload")]
     Volumes(#[source] VolumeError),
-    /// The declaration of `wasi:http` has no valid host name (HOST-HTTP-007).
+    /// A declaration in `hostInterfaces` is invalid.
+    #[error("invalid workload: {0}")]
+    Declaration(DeclarationError),
+    /// The declaration of `wasi:http` has no host name (HOST-HTTP-007).
     #[error("cannot route requests to the workload")]
-    HostName(#[source] DeclaredHostNameError),
+    NoHostName(#[source] NoHostName),
+    /// Several components export an HTTP handler, so that requests have no single destination.
+    #[error("{} all export an HTTP handler; requests can go to one only", .0.join(" and "))]
+    SeveralHandlers(Vec<String>),
+    /// Several reasons, each in full.
+    #[error("{}", several(.0))]
+    Several(Vec<StartFailure>),
     /// The host is at its limit of workloads.
     #[error("the host already runs {0} workloads, its maximum")]
     Full(usize),
@@ -78,6 +87,31 @@ impl StartFailure {
     pub fn to_start_error(&self) -> StartError {
         StartError::new(error_chain(self))
     }
+}
+
+impl From<Vec<StartFailure>> for StartFailure {
+    /// Returns the only reason, or all of them.
+    fn from(mut failures: Vec<StartFailure>) -> Self {
+        match failures.pop() {
+            None => Self::Internal,
+            Some(only) if failures.is_empty() => only,
+            Some(last) => {
+                failures.push(last);
+                Self::Several(failures)
+            }
+        }
+    }
+}
+
+fn several(failures: &[StartFailure]) -> String {
+    let mut messages: Vec<String> = Vec::new();
+    for failure in failures {
+        let message = error_chain(failure);
+        if !messages.contains(&message) {
+            messages.push(message);
+        }
+    }
+    messages.join("; ")
 }
 
 fn joined(errors: &[MalformedEntries]) -> String {

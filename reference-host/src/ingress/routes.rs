@@ -5,16 +5,6 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use berth_proto::WitInterface;
-
-use berth_sdk::address::is_host_name;
-
-/// Key in `hostInterfaces.config` for the host name of a workload.
-const HOST_KEY: &str = "host";
-
-/// Key in `hostInterfaces.config` for additional host names of a workload, separated by commas.
-const ALIASES_KEY: &str = "host-aliases";
-
 /// Host names in lower case, each with the targets that share its requests in rotation. A suspended
 /// target keeps its host names but gets no requests.
 #[derive(Clone, Debug)]
@@ -43,49 +33,6 @@ pub enum Lookup<'r, T> {
     Suspended,
     /// No target has the host name.
     Unknown,
-}
-
-/// The host name in the declaration of a workload is missing or invalid (HOST-HTTP-007).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeclaredHostNameError {
-    /// The declaration has no host name.
-    #[error("the config of wasi:http has no `host`")]
-    Missing,
-    /// The host name is invalid.
-    #[error("the config of wasi:http has the invalid host name `{}`", .0.escape_debug())]
-    Invalid(String),
-}
-
-/// Returns the host names in a declaration of `wasi:http` in lower case, `host` first. Ignores
-/// invalid aliases.
-pub fn declared_host_names(declared: &WitInterface) -> Result<Vec<String>, DeclaredHostNameError> {
-    let host = declared
-        .config
-        .get(HOST_KEY)
-        .map(|host| host.trim())
-        .ok_or(DeclaredHostNameError::Missing)?;
-    if !is_host_name(host) {
-        return Err(DeclaredHostNameError::Invalid(host.to_owned()));
-    }
-    let aliases = declared
-        .config
-        .get(ALIASES_KEY)
-        .map(String::as_str)
-        .unwrap_or_default();
-    let aliases = aliases
-        .split(',')
-        .map(str::trim)
-        .filter(|alias| is_host_name(alias));
-    let mut hosts = Vec::new();
-    for host in std::iter::once(host)
-        .chain(aliases)
-        .map(str::to_ascii_lowercase)
-    {
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    Ok(hosts)
 }
 
 impl<T> Default for Routes<T> {
@@ -195,42 +142,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn declaration(config: &[(&str, &str)]) -> WitInterface {
-        let config = config
-            .iter()
-            .map(|&(key, value)| (key.to_owned(), value.to_owned()));
-        WitInterface {
-            config: config.collect(),
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn declared_host_names_are_validated_and_lower_cased() {
-        let hosts = |config: &[(&str, &str)]| declared_host_names(&declaration(config));
-        assert_eq!(hosts(&[("host", "A.test")]), Ok(vec!["a.test".into()]));
-        assert_eq!(
-            hosts(&[
-                ("host", "a.test"),
-                ("host-aliases", "B.test, a.test,,c_c,d.test")
-            ]),
-            Ok(vec!["a.test".into(), "b.test".into(), "d.test".into()])
-        );
-        assert_eq!(
-            hosts(&[("host-aliases", "b.test")]),
-            Err(DeclaredHostNameError::Missing)
-        );
-        for host in ["", "a_b", "a:80", "*", "http://a", "a b"] {
-            assert!(
-                matches!(
-                    hosts(&[("host", host)]),
-                    Err(DeclaredHostNameError::Invalid(_))
-                ),
-                "{host}"
-            );
-        }
-    }
 
     #[test]
     fn rotates_between_targets_of_one_host_name() {

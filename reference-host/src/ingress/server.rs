@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -163,9 +163,13 @@ async fn respond(table: &RouteTable, mut request: Request<Incoming>) -> Response
 
 /// Returns the handler for a request, or the status of the response (HOST-HTTP-002, HOST-HTTP-003).
 fn route(table: &RouteTable, request: &Request<Incoming>) -> Result<Handler, StatusCode> {
+    // A tunnel would lead to the guest, which cannot serve one.
+    if request.method() == Method::CONNECT {
+        return Err(StatusCode::NOT_IMPLEMENTED);
+    }
     let host = HostName::from_request(request).map_err(|error| match error {
         HostHeaderError::Missing if Breakage::MissingHostIs404.is_on() => StatusCode::NOT_FOUND,
-        HostHeaderError::Missing => StatusCode::BAD_REQUEST,
+        HostHeaderError::Missing | HostHeaderError::Invalid => StatusCode::BAD_REQUEST,
         HostHeaderError::Unroutable => no_route(),
     })?;
     let routes = table.current.load();

@@ -43,6 +43,11 @@ pub type Instance = <BerthHost as Host>::Instance;
 
 impl Fixture {
     pub async fn new() -> Self {
+        Self::with_connections_max(4096).await
+    }
+
+    /// Returns a fixture whose ingress has this limit of connections.
+    pub async fn with_connections_max(connections_max: usize) -> Self {
         let registry = Registry::start().await.unwrap();
         let options = StoreOptions {
             insecure_registries: [registry.authority().to_owned()].into(),
@@ -51,7 +56,8 @@ impl Fixture {
         let images = Store::new(options).unwrap();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let guests = GuestThreads::start().unwrap();
-        let (ingress, server) = Ingress::listen(loopback, 4096, guests.handle()).unwrap();
+        let (ingress, server) =
+            Ingress::listen(loopback, connections_max, guests.handle()).unwrap();
         let address = ingress.local_address();
         let (engine, limits) = (Engine::new().unwrap(), Limits::default());
         let guest_runtime = guests.handle().clone();

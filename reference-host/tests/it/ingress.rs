@@ -163,3 +163,79 @@ async fn spinning_handlers_do_not_block_others_and_end_with_their_workload() {
         assert_eq!(within(request).await.unwrap().status, 503);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_declaration_of_the_handler_is_a_route() {
+    let fixture = Fixture::new().await;
+    let mut nameless = http_interface("x");
+    nameless.config.clear();
+    let mut newer = http_interface_with_aliases("late.test", "a.test");
+    newer.interfaces = vec!["handler".into()];
+    newer.version = "0.3.0".into();
+    let third = http_interface_with_aliases("third.test", " b.test ,, A.TEST");
+    let component = fixture.component(Role::Hello, no_resources());
+    let spec = workload(vec![component], vec![nameless, newer, third]);
+    let hello = fixture.start(spec).await.unwrap();
+    let hosts = ["late.test", "a.test", "third.test", "b.test"];
+    for host in hosts {
+        assert_eq!(fixture.get(host, "/").await.status, 200, "{host}");
+    }
+    within(fixture.host.stop(hello)).await;
+    for host in hosts {
+        assert_eq!(fixture.get(host, "/").await.status, 404, "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn authority_follows_the_rfcs() {
+    let fixture = Fixture::new().await;
+    let _one = fixture
+        .start(fixture.http_workload(Role::HttpEcho, "one.test", no_resources()))
+        .await
+        .unwrap();
+    let _two = fixture
+        .start(fixture.http_workload(Role::Hello, "two.test", no_resources()))
+        .await
+        .unwrap();
+    for (request, status, path) in [
+        ("GET / HTTP/1.1\r\nHost: one.test@two.test", 400, ""),
+        ("GET / HTTP/1.1\r\nHost: one.test, two.test", 400, ""),
+        ("GET / HTTP/1.1\r\nHost: one.test:99999", 400, ""),
+        ("GET / HTTP/1.1\r\nHost: one.test\0.two.test", 400, ""),
+        (
+            "GET / HTTP/1.1\r\nHost: one.test\r\nHost: two.test",
+            400,
+            "",
+        ),
+        (
+            "GET http://one.test@two.test/ HTTP/1.1\r\nHost: one.test",
+            400,
+            "",
+        ),
+        (
+            "GET http://one.test:8000/x?y HTTP/1.1\r\nHost: two.test",
+            200,
+            "/x?y",
+        ),
+        ("GET http://ONE.test/ HTTP/1.1\r\nHost: one.test:", 200, "/"),
+        ("GET http:///x HTTP/1.1\r\nHost: one.test", 400, ""),
+        (
+            "GET http://one.test?q=http://two.test/ HTTP/1.1\r\nHost: two.test",
+            200,
+            "/?q=",
+        ),
+        ("GET / HTTP/1.1\r\nHost: one%2Etest", 404, ""),
+        (
+            "CONNECT one.test:443 HTTP/1.1\r\nHost: one.test:443",
+            501,
+            "",
+        ),
+        ("OPTIONS * HTTP/1.1\r\nHost: one.test", 200, ""),
+    ] {
+        let request = format!("{request}\r\nConnection: close\r\n\r\n");
+        let response = within(http::send(fixture.address, &request)).await;
+        assert_eq!(response.status, status, "{request}");
+        let line = response.body.lines().nth(1).unwrap_or_default();
+        assert!(line.starts_with(path), "{request} {response:?}");
+    }
+}

@@ -1,9 +1,13 @@
 //! Imports of components: declared, offered, or refused.
 
 use berth_conformance::spec::roles::Role;
+use berth_sdk::host::ReportedState;
 use berth_sdk::proto::LocalResources;
 
-use crate::fixture::{Fixture, http_interface, interface, workload};
+use crate::fixture::{
+    Fixture, UNREACHABLE_BEACON, http_interface, interface, resources_with_beacon, wait_for_report,
+    workload,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusal_names_undeclared_and_unoffered_imports() {
@@ -99,4 +103,76 @@ async fn refuses_core_module() {
     let component = fixture.component(Role::CoreModule, LocalResources::default());
     let message = fixture.start_error(workload(vec![component], vec![])).await;
     assert!(message.contains("is a core module"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_names_all_problems_of_all_components() {
+    let fixture = Fixture::new().await;
+    let unmet = fixture.component(Role::Unmet, LocalResources::default());
+    let config = fixture.component(Role::HttpConfig, LocalResources::default());
+    let mut spec = workload(vec![unmet, config], vec![]);
+    spec.service = Some(fixture.service(Role::NoRun, 0, LocalResources::default()));
+    let message = fixture.start_error(spec).await;
+    for problem in ["acme:nope/thing", "wasi:config/store", "wasi:cli/run"] {
+        assert_eq!(message.matches(problem).count(), 1, "{message}");
+    }
+    let mut versions = vec![interface("wasi:keyvalue/store"), http_interface("a_b")];
+    versions[0].version = "latest".into();
+    let broken = LocalResources {
+        allowed_hosts: vec!["a b".into()],
+        ..Default::default()
+    };
+    let component = fixture.component(Role::Hello, broken);
+    let message = fixture
+        .start_error(workload(vec![component], versions))
+        .await;
+    for problem in ["hostInterfaces[0].version: `latest`", "`a_b`", "`a b`"] {
+        assert!(message.contains(problem), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_that_are_declared_or_exported_in_vain_are_told() {
+    let fixture = Fixture::new().await;
+    let component = |role| fixture.component(role, LocalResources::default());
+    let message = async |spec| {
+        let (_instance, mut reports) = fixture.start_with_reports(spec).await.unwrap();
+        wait_for_report(&mut reports, ReportedState::Running)
+            .await
+            .message
+    };
+    for other in [
+        "wasi:HTTP/incoming-handler",
+        "wasmcloud:http/incoming-handler",
+        "wasi:http/Incoming-Handler",
+    ] {
+        let mut declared = interface(other);
+        declared.config.insert("host".into(), "a.test".into());
+        let hidden = message(workload(vec![component(Role::Hello)], vec![declared])).await;
+        let note = "exports wasi:http/incoming-handler@0.2.0, which is not declared";
+        assert!(hidden.contains(note), "{hidden}");
+        assert_eq!(fixture.get("a.test", "/").await.status, 404);
+    }
+    let declared = vec![http_interface("a.test")];
+    let missing = message(workload(vec![component(Role::Idle)], declared)).await;
+    assert!(missing.contains("no component exports it"), "{missing}");
+    let declared = vec![http_interface("a.test")];
+    let served = message(workload(vec![component(Role::Hello)], declared)).await;
+    assert_eq!(served, "running");
+    let mut spec = workload(vec![component(Role::Hello)], vec![]);
+    let resources = resources_with_beacon(UNREACHABLE_BEACON);
+    spec.service = Some(fixture.service(Role::ServiceRun, 0, resources));
+    let with_service = message(spec).await;
+    assert!(with_service.contains("not declared"), "{with_service}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_two_components_that_serve_http() {
+    let fixture = Fixture::new().await;
+    let components = [Role::Hello, Role::HelloTwo]
+        .map(|role| fixture.component(role, LocalResources::default()));
+    let spec = workload(components.to_vec(), vec![http_interface("a.test")]);
+    let message = fixture.start_error(spec).await;
+    let both = "component `hello` and component `hello-two` all export an HTTP handler";
+    assert!(message.contains(both), "{message}");
 }

@@ -12,6 +12,7 @@
 mod fixture;
 mod http;
 
+mod connections;
 mod drain;
 mod images;
 mod ingress;

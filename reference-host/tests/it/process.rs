@@ -37,13 +37,26 @@ impl HostProcess {
 
     /// Starts a host whose temporary files are in `temporary`.
     pub async fn start_in(fixture: &Fixture, temporary: &Path, args: &[&str]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_berth-host"));
+        program.env("TMPDIR", temporary);
+        Self::start_program(program, fixture, args).await
+    }
+
+    /// Starts a host whose process has this limit of open files, which it cannot raise.
+    pub async fn start_with_descriptors(fixture: &Fixture, limit: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_berth-host")]);
+        Self::start_program(shell, fixture, &[]).await
+    }
+
+    async fn start_program(mut program: Command, fixture: &Fixture, args: &[&str]) -> Self {
         let broker = Broker::start(BrokerOptions::default()).await.unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_berth-host"))
+        let child = program
             .args(["--nats-url", &broker.url(), "--host-id", "the-host"])
             .args(["--http-addr", "127.0.0.1:0"])
             .args(["--insecure-registry", fixture.registry.authority()])
             .args(args)
-            .env("TMPDIR", temporary)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()

@@ -22,8 +22,8 @@ use super::KEEP_ALIVE;
 use super::tls::{GrpcError, ServerTls};
 use crate::listen::{Acceptor, Connection, ConnectionLimits, ConnectionStream};
 
-/// Limits of the connections of one listener. Each peer needs one connection, which it keeps; a
-/// dead one is detected by [`KEEP_ALIVE`].
+/// Default limits of one listener. Each peer needs one connection, which it keeps; a dead one is
+/// detected by [`KEEP_ALIVE`].
 const LIMITS: ConnectionLimits = ConnectionLimits {
     connections_max: 256,
     head_timeout: Duration::from_secs(10),
@@ -42,6 +42,7 @@ pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<ServerTlsConfig>,
+    limits: ConnectionLimits,
 }
 
 impl Listener {
@@ -59,7 +60,16 @@ impl Listener {
             listener,
             address,
             tls,
+            limits: LIMITS,
         })
+    }
+
+    /// Sets the limit of open connections, 256 by default. Beyond it, a new connection replaces one
+    /// without a call in flight.
+    #[must_use]
+    pub fn with_connections_max(mut self, connections_max: usize) -> Self {
+        self.limits.connections_max = connections_max.max(1);
+        self
     }
 
     /// Returns the bound address.
@@ -99,7 +109,7 @@ impl Listener {
                 }
             };
         }
-        let incoming = connections(self.listener, end);
+        let incoming = connections(self.listener, self.limits, end);
         let served = server
             .serve_with_incoming_shutdown(Tracked(service), incoming, close.cancelled_owned())
             .await;
@@ -111,9 +121,10 @@ impl Listener {
 
 fn connections(
     listener: TcpListener,
+    limits: ConnectionLimits,
     end: CancellationToken,
 ) -> impl Stream<Item = io::Result<EndingStream>> {
-    let acceptor = Acceptor::new(listener, LIMITS);
+    let acceptor = Acceptor::new(listener, limits);
     stream::unfold((acceptor, end), async |(acceptor, end)| {
         let (stream, connection) = acceptor.accept().await;
         let stream = ConnectionStream::new(stream, connection, Bytes::new());
