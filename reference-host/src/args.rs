@@ -158,6 +158,12 @@ struct LimitArgs {
     #[arg(long = "allow-host-path", value_name = "DIR", value_parser = value::directory)]
     allowed_host_paths: Vec<PathBuf>,
 
+    /// Memory limit in MiB of all guests together [default: three quarters of the memory of the
+    /// machine or cgroup]
+    #[arg(long, value_name = "MIB")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=MIB_MAX))]
+    guest_memory_limit_mib: Option<u64>,
+
     /// Limit of workloads on this host
     #[arg(long, value_name = "N", default_value_t = config::DEFAULT_WORKLOADS_MAX as u64)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=16_384))]
@@ -240,6 +246,7 @@ impl Args {
                 memory_default_bytes: self.limits.memory_limit_default_mib * MIB,
                 workloads_max: self.limits.max_workloads as usize,
                 allowed_host_paths: self.limits.allowed_host_paths.into(),
+                guest_memory_bytes: self.limits.guest_memory_limit_mib.map(|mib| mib * MIB),
             },
             log: self.log.into_log(),
             notices,

@@ -11,6 +11,7 @@ use berth_sdk::cli::GrpcSettings;
 pub use berth_sdk::cli::Log;
 
 use crate::image::StoreOptions;
+use crate::system_info;
 
 /// Default heartbeat interval, the same as in `wash host`.
 pub const DEFAULT_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -97,6 +98,17 @@ pub struct Limits {
     /// Directories that `hostPath` volumes may mount, with everything below them. Empty permits
     /// all but the directories of the system.
     pub allowed_host_paths: Arc<[PathBuf]>,
+    /// Limit of the memory of all guests together. `None` means three quarters of the memory that
+    /// the process may use; the rest is for the host and its buffers.
+    pub guest_memory_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Returns the limit of the memory of all guests together. Reads the memory of the machine.
+    pub fn guest_memory_bytes(&self) -> u64 {
+        self.guest_memory_bytes
+            .unwrap_or_else(|| system_info::usable_memory_bytes() / 4 * 3)
+    }
 }
 
 impl Default for Config {
@@ -135,6 +147,7 @@ impl Default for Limits {
             memory_default_bytes: DEFAULT_MEMORY_BYTES,
             workloads_max: DEFAULT_WORKLOADS_MAX,
             allowed_host_paths: Arc::default(),
+            guest_memory_bytes: None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod guest_stdio;
 mod http;
 mod linker;
 mod log_budget;
+mod memory_pool;
 mod plugins;
 mod run;
 mod settings;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use berth_proto::WitInterface;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -27,6 +29,7 @@ use self::compile::Compiler;
 use self::epoch_ticker::EpochTicker;
 use self::guest::{Guest, GuestFactory};
 pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError, MAX_HANDLER_RUN};
+use self::memory_pool::MemoryPool;
 use self::plugins::{Grant, Plugins};
 pub use self::run::{RunFailure, Runnable};
 use crate::declarations::is_handler;
@@ -40,19 +43,29 @@ pub struct Engine {
     compiler: Compiler,
     baseline: Linker<Guest>,
     plugins: Plugins,
+    pool: MemoryPool,
+    permits: Permits,
     _ticker: EpochTicker,
+}
+
+/// The places of services and of requests in the host. Neither takes the others' instances.
+#[derive(Clone)]
+struct Permits {
+    services: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
 }
 
 /// A compiled component. Clones are cheap.
 #[derive(Clone)]
 pub struct Compiled {
-    component: Component,
+    component: Arc<Component>,
 }
 
 /// A component with all its imports linked, ready to be instantiated.
 pub struct Linked {
     pre: InstancePre<Guest>,
     factory: GuestFactory,
+    permits: Permits,
     handler_export: Option<String>,
 }
 
@@ -74,11 +87,15 @@ pub enum LinkError {
     /// The component lacks the export that its use in the workload needs (HOST-SVC-015).
     #[error("it does not export {0}")]
     NoExport(&'static str),
+    /// The host is at its limit of services.
+    #[error("the host already runs {0} services, its maximum")]
+    TooManyServices(u32),
 }
 
 impl Engine {
-    /// Creates the engine and starts the ticker that makes guests yield.
-    pub fn new() -> Result<Self, EngineError> {
+    /// Creates the engine and starts the ticker that makes guests yield. The linear memories of all
+    /// guests together have at most `guest_memory_bytes`.
+    pub fn new(guest_memory_bytes: u64) -> Result<Self, EngineError> {
         let engine = settings::engine().map_err(EngineError)?;
         let baseline = linker::baseline(&engine).map_err(EngineError)?;
         let ticker = EpochTicker::start(&engine);
@@ -87,6 +104,11 @@ impl Engine {
             compiler: Compiler::new(engine),
             baseline,
             plugins,
+            pool: MemoryPool::new(usize::try_from(guest_memory_bytes).unwrap_or(usize::MAX)),
+            permits: Permits {
+                services: Arc::new(Semaphore::new(settings::MAX_SERVICES as usize)),
+                requests: Arc::new(Semaphore::new(settings::MAX_REQUESTS as usize)),
+            },
             _ticker: ticker,
         })
     }
@@ -155,10 +177,11 @@ impl Engine {
             .map(|(name, _)| name)
             .find(|name| InterfaceName::parse(name).is_some_and(|name| is_handler(&name)))
             .map(str::to_owned);
-        let factory = GuestFactory::new(component.engine().clone(), sandbox);
+        let factory = GuestFactory::new(compiled.component.clone(), sandbox, self.pool.clone());
         Ok(Linked {
             pre,
             factory,
+            permits: self.permits.clone(),
             handler_export,
         })
     }
@@ -174,13 +197,15 @@ impl Linked {
     pub fn into_handler(self) -> Result<Handler, LinkError> {
         let pre = ProxyPre::new(self.pre)
             .map_err(|_| LinkError::NoExport("wasi:http/incoming-handler of WASI 0.2"))?;
-        Ok(Handler::new(pre, self.factory))
+        Ok(Handler::new(pre, self.factory, self.permits.requests))
     }
 
     /// Returns the component as a command with `wasi:cli/run`.
     pub fn into_runnable(self) -> Result<Runnable, LinkError> {
         let pre = CommandPre::new(self.pre).map_err(|_| LinkError::NoExport("wasi:cli/run"))?;
-        Ok(Runnable::new(pre, self.factory))
+        let permit = self.permits.services.try_acquire_owned();
+        let permit = permit.map_err(|_| LinkError::TooManyServices(settings::MAX_SERVICES))?;
+        Ok(Runnable::new(pre, self.factory, permit))
     }
 }
 

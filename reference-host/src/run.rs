@@ -70,7 +70,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     let budget = descriptors::claim();
     let connection = connection(&config, &budget).await.map_err(RunError::Grpc)?;
     let guests = GuestThreads::start().map_err(RunError::Threads)?;
-    let engine = Engine::new().map_err(RunError::Engine)?;
+    let guest_memory_bytes = config.limits.guest_memory_bytes();
+    tracing::info!(
+        guest_memory_mib = guest_memory_bytes >> 20,
+        "memory of guests is limited"
+    );
+    let engine = Engine::new(guest_memory_bytes).map_err(RunError::Engine)?;
     let images = Store::new(config.images.clone()).map_err(RunError::Images)?;
     let (ingress, server) = match config.http_addr {
         None => (None, None),

@@ -63,6 +63,21 @@ impl Drop for Sampler {
     }
 }
 
+/// Returns the memory that this process may use: that of the machine, or the limit of its cgroup if
+/// that is lower. Returns 4 GiB if neither is known.
+pub fn usable_memory_bytes() -> u64 {
+    let Ok(mut system) = System::new() else {
+        return u64::from(u32::MAX);
+    };
+    system.refresh_memory();
+    let machine = system.total_memory();
+    let cgroup = system.cgroup_limits().map(|limits| limits.total_memory);
+    match cgroup.filter(|limit| *limit > 0) {
+        Some(cgroup) => machine.min(cgroup),
+        None => machine,
+    }
+}
+
 /// Returns the machine's host name.
 pub fn hostname() -> String {
     System::host_name().unwrap_or_else(|_| "localhost".into())

@@ -155,6 +155,10 @@ const FLAGS: &[(&[&str], &str)] = &[
         &["--memory-limit-default-mib", "256"],
         "memory_default_bytes: 268435456",
     ),
+    (
+        &["--guest-memory-limit-mib", "3"],
+        "guest_memory_bytes: Some(3145728)",
+    ),
     (&["--max-workloads", "3"], "workloads_max: 3"),
     (&["--log-level", "debug"], "filter: \"debug\""),
     (&["-l", "debug"], "filter: \"debug\""),

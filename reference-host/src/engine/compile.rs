@@ -1,10 +1,13 @@
-//! Compiles components, a few at a time, each only once, and caches the most recently used.
+//! Compiles components, a few at a time, each only once, and keeps those that are in use or were used
+//! most recently.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::{sleep, timeout};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -15,6 +18,14 @@ const MAX_CACHED: usize = 64;
 /// Limit of concurrent compilations in the whole host: each already uses all processors, so more
 /// would only use memory.
 const MAX_CONCURRENT: usize = 2;
+
+/// Time after which a compilation gives up its place among the concurrent ones. A start fails after
+/// twice this time, because it may have waited for others. Components of tens of megabytes need a few seconds.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Limit of compilations that are over [`TIME_LIMIT`] and cannot be interrupted. Above it, they keep
+/// their places, so that the host is not filled with them.
+const MAX_OVERDUE: usize = 8;
 
 /// Reason why an image cannot be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +39,9 @@ pub enum CompileError {
     /// The compiler rejected the component.
     #[error("cannot compile the image: {0}")]
     Invalid(String),
+    /// The compilation takes too long.
+    #[error("compiling the image takes longer than {} s", (TIME_LIMIT * 2).as_secs())]
+    Timeout,
     /// The compilation panicked.
     #[error("cannot compile the image: the compiler failed")]
     Failed,
@@ -36,44 +50,59 @@ pub enum CompileError {
 pub struct Compiler {
     engine: Engine,
     permits: Arc<Semaphore>,
+    overdue: Arc<Semaphore>,
+    time_limit: Duration,
     cache: Mutex<Cache>,
 }
 
-type Slot = Arc<OnceCell<Component>>;
+type Slot = Arc<OnceCell<Arc<Component>>>;
 
 #[derive(Default)]
 struct Cache {
     by_digest: HashMap<String, (u64, Slot)>,
+    /// Components that were removed from the cache while a workload used them, so that they are
+    /// found as long as they exist.
+    in_use: HashMap<String, Weak<Component>>,
     uses: u64,
 }
 
 impl Compiler {
     pub fn new(engine: Engine) -> Self {
-        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
         Self {
             engine,
-            permits,
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+            overdue: Arc::new(Semaphore::new(MAX_OVERDUE)),
+            time_limit: TIME_LIMIT,
             cache: Mutex::default(),
         }
     }
 
     /// Compiles `bytes`. Concurrent calls for one digest share one compilation; a failure is not
-    /// cached.
+    /// cached. A compilation over the time limit goes on, and a later call may find its result.
     ///
     /// Cancel safety: the compilation runs in its own task and finishes for the next caller.
-    pub async fn compile(&self, digest: &str, bytes: Bytes) -> Result<Component, CompileError> {
+    pub async fn compile(
+        &self,
+        digest: &str,
+        bytes: Bytes,
+    ) -> Result<Arc<Component>, CompileError> {
         let slot = self.slot(digest);
         if let Some(component) = slot.get() {
             return Ok(component.clone());
         }
         let (engine, permits) = (self.engine.clone(), self.permits.clone());
-        let compilation = tokio::spawn(async move {
-            let component = slot
-                .get_or_try_init(|| compile_with_permit(engine, permits, bytes))
-                .await?;
+        let (overdue, time_limit) = (self.overdue.clone(), self.time_limit);
+        let mut compilation = tokio::spawn(async move {
+            let compiling = || compile_with_permit(engine, permits, overdue, time_limit, bytes);
+            let component = slot.get_or_try_init(compiling).await?;
             Ok(component.clone())
         });
-        compilation.await.unwrap_or(Err(CompileError::Failed))
+        // Twice the limit: once for the compilations before this one.
+        let late = sleep(time_limit * 2);
+        tokio::select! {
+            result = &mut compilation => result.unwrap_or(Err(CompileError::Failed)),
+            () = late => Err(CompileError::Timeout),
+        }
     }
 
     fn slot(&self, digest: &str) -> Slot {
@@ -85,14 +114,26 @@ impl Compiler {
 async fn compile_with_permit(
     engine: Engine,
     permits: Arc<Semaphore>,
+    overdue: Arc<Semaphore>,
+    time_limit: Duration,
     bytes: Bytes,
-) -> Result<Component, CompileError> {
+) -> Result<Arc<Component>, CompileError> {
     let permit = permits.acquire_owned().await;
-    let compilation = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        compile(&engine, &bytes)
-    });
-    compilation.await.unwrap_or(Err(CompileError::Failed))
+    let mut compilation = tokio::task::spawn_blocking(move || compile(&engine, &bytes));
+    let result = match timeout(time_limit, &mut compilation).await {
+        Ok(result) => result,
+        Err(_) => {
+            tracing::warn!(?time_limit, "compilation takes too long");
+            match overdue.try_acquire_owned() {
+                Ok(_overdue) => {
+                    drop(permit);
+                    compilation.await
+                }
+                Err(_) => compilation.await,
+            }
+        }
+    };
+    result.unwrap_or(Err(CompileError::Failed)).map(Arc::new)
 }
 
 impl Cache {
@@ -106,13 +147,23 @@ impl Cache {
         if self.by_digest.len() >= MAX_CACHED {
             let oldest = self.by_digest.iter().min_by_key(|(_, (used, _))| *used);
             if let Some(oldest) = oldest.map(|(digest, _)| digest.clone()) {
-                self.by_digest.remove(&oldest);
+                self.remove(oldest);
             }
         }
-        let slot = Slot::default();
+        let in_use = self.in_use.remove(digest).and_then(|it| it.upgrade());
+        let slot = Slot::new(OnceCell::new_with(in_use));
         self.by_digest
             .insert(digest.to_owned(), (now, slot.clone()));
         slot
+    }
+
+    fn remove(&mut self, digest: String) {
+        self.in_use
+            .retain(|_, component| component.strong_count() > 0);
+        let removed = self.by_digest.remove(&digest);
+        if let Some(component) = removed.as_ref().and_then(|(_, slot)| slot.get()) {
+            self.in_use.insert(digest, Arc::downgrade(component));
+        }
     }
 }
 
@@ -144,6 +195,35 @@ mod tests {
         assert_eq!(cache.by_digest.len(), MAX_CACHED);
         assert!(cache.by_digest.contains_key("first"));
         assert!(!cache.by_digest.contains_key("other 0"));
+    }
+
+    #[tokio::test]
+    async fn component_in_use_is_found_after_its_eviction() {
+        let compiler = Compiler::new(Engine::default());
+        let empty = Bytes::from_static(b"\0asm\x0d\0\x01\0");
+        let used = compiler.compile("used", empty.clone()).await.unwrap();
+        for n in 0..MAX_CACHED {
+            compiler.slot(&format!("other {n}"));
+        }
+        let again = compiler.compile("used", empty).await.unwrap();
+        assert!(Arc::ptr_eq(&used, &again));
+    }
+
+    #[tokio::test]
+    async fn compilation_over_the_time_limit_gives_up_its_place() {
+        let mut compiler = Compiler::new(Engine::default());
+        compiler.time_limit = Duration::ZERO;
+        let module = format!(
+            "(component (core module {}))",
+            "(func (param i64) (result i64) local.get 0 i64.const 7 i64.mul)".repeat(5_000)
+        );
+        let large = Bytes::from(wat::parse_str(module).unwrap());
+        let result = compiler.compile("large", large).await;
+        assert!(matches!(result, Err(CompileError::Timeout)), "{result:?}");
+        let permits = tokio::time::timeout(Duration::from_secs(20), async {
+            compiler.permits.acquire_many(MAX_CONCURRENT as u32).await
+        });
+        assert!(permits.await.unwrap().is_ok());
     }
 
     #[tokio::test]

@@ -1,9 +1,10 @@
 //! The host state of one instance, and the factory that creates it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Component, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Result, Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
@@ -14,6 +15,7 @@ use wasmtime_wasi_http::{
 use super::egress::{OutgoingHttp, ResolvedNames, socket_check};
 use super::guest_stdio::GuestStdio;
 use super::http::{MAX_HANDLER_RUN, Patience};
+use super::memory_pool::{MemoryPool, MemoryShare};
 use crate::fault_injection::Breakage;
 use crate::sandbox::Sandbox;
 
@@ -51,19 +53,33 @@ pub struct GuestFactory {
     outgoing: OutgoingHttp,
     stdout: GuestStdio,
     stderr: GuestStdio,
+    pool: MemoryPool,
+    /// Keeps the component in the cache of compiled ones while it is in use.
+    _component: Arc<Component>,
+}
+
+/// What a request tells its instance, and learns from it.
+#[derive(Clone)]
+pub struct RequestContext {
+    /// Time by which the response has to begin.
+    pub patience: Patience,
+    /// Set when memory was refused because the host has none left for guests.
+    pub out_of_memory: Arc<AtomicBool>,
 }
 
 impl GuestFactory {
-    pub fn new(engine: Engine, sandbox: Arc<Sandbox>) -> Self {
+    pub fn new(component: Arc<Component>, sandbox: Arc<Sandbox>, pool: MemoryPool) -> Self {
         let stdout = GuestStdio::new(&sandbox, "stdout");
         let stderr = GuestStdio::new(&sandbox, "stderr");
         let outgoing = OutgoingHttp::new(sandbox.egress.clone());
         Self {
-            engine,
+            engine: component.engine().clone(),
             sandbox,
             outgoing,
             stdout,
             stderr,
+            pool,
+            _component: component,
         }
     }
 
@@ -72,15 +88,19 @@ impl GuestFactory {
     }
 
     /// Creates a store that gives its instance only what the sandbox allows.
-    pub fn store(&self, patience: Option<Patience>) -> Result<Store<Guest>> {
-        let mut store = Store::new(&self.engine, self.guest(patience)?);
+    pub fn store(&self, request: Option<RequestContext>) -> Result<Store<Guest>> {
+        let mut store = Store::new(&self.engine, self.guest(request)?);
         store.limiter(|guest| &mut guest.memory);
         store.set_epoch_deadline(TICKS_BETWEEN_YIELDS);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(TICKS_BETWEEN_YIELDS)));
         Ok(store)
     }
 
-    fn guest(&self, patience: Option<Patience>) -> Result<Guest> {
+    fn guest(&self, request: Option<RequestContext>) -> Result<Guest> {
+        let (patience, out_of_memory) = match request {
+            Some(request) => (Some(request.patience), request.out_of_memory),
+            None => (None, Arc::default()),
+        };
         let resolved_names = ResolvedNames::default();
         Ok(Guest {
             table: ResourceTable::new(),
@@ -92,8 +112,9 @@ impl GuestFactory {
             },
             resolved_names,
             memory: MemoryLimit {
-                used_bytes: 0,
+                share: self.pool.share(),
                 granted_bytes: 0,
+                out_of_memory,
                 limit_bytes: self.sandbox.memory_limit_bytes,
             },
         })
@@ -174,10 +195,13 @@ impl WasiHttpView for Guest {
     }
 }
 
-/// Limits the linear memories of an instance together (HOST-RES-001). Growth beyond the limit fails
+/// Limits the linear memories of an instance (HOST-RES-001) and of all guests together. Growth beyond the limit fails
 /// as if the machine were out of memory, and the guest handles it.
 struct MemoryLimit {
-    used_bytes: usize,
+    /// All linear memories of the instance.
+    share: MemoryShare,
+    /// Set when the limit of the host was reached, and not the one of the instance.
+    out_of_memory: Arc<AtomicBool>,
     /// The most recent grant, subtracted again if the growth fails for another reason.
     granted_bytes: usize,
     limit_bytes: usize,
@@ -195,7 +219,7 @@ impl ResourceLimiter for MemoryLimit {
             return Ok(false);
         }
         let requested = desired.saturating_sub(current);
-        let used = self.used_bytes.saturating_add(requested);
+        let used = self.share.bytes().saturating_add(requested);
         self.granted_bytes = 0;
         if used > self.limit_bytes {
             if Breakage::AllocationKillsHost.is_on() {
@@ -203,12 +227,16 @@ impl ResourceLimiter for MemoryLimit {
             }
             return Ok(false);
         }
-        (self.used_bytes, self.granted_bytes) = (used, requested);
+        if !self.share.grow(requested) {
+            self.out_of_memory.store(true, Ordering::Relaxed);
+            return Ok(false);
+        }
+        self.granted_bytes = requested;
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {
-        self.used_bytes -= std::mem::take(&mut self.granted_bytes);
+        self.share.shrink(std::mem::take(&mut self.granted_bytes));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime::PoolConcurrencyLimitError;
@@ -22,7 +22,7 @@ pub use self::patience::Patience;
 use self::patience::PatientBody;
 use self::response_body::tie_guest;
 use super::first_line;
-use super::guest::{Guest, GuestFactory};
+use super::guest::{Guest, GuestFactory, RequestContext};
 use crate::fault_injection::Breakage;
 
 /// Body of a guest's response.
@@ -38,7 +38,7 @@ pub const MAX_HANDLER_RUN: Duration = Duration::from_secs(600);
 
 /// Limit of concurrent requests of one component, so that it cannot use up the instances of the
 /// host.
-const MAX_CONCURRENT_REQUESTS: usize = (super::settings::MAX_INSTANCES / 2) as usize;
+const MAX_CONCURRENT_REQUESTS: usize = (super::settings::MAX_REQUESTS / 2) as usize;
 
 /// Handles requests with instances of one component. Clones are cheap.
 #[derive(Clone)]
@@ -49,6 +49,8 @@ pub struct Handler {
 struct Shared {
     pre: ProxyPre<Guest>,
     factory: GuestFactory,
+    /// Requests in flight in the whole host.
+    permits: Arc<Semaphore>,
     in_flight: AtomicUsize,
     stopped: CancellationToken,
     tasks: TaskTracker,
@@ -72,10 +74,15 @@ pub enum HandlerError {
 }
 
 impl Handler {
-    pub(super) fn new(pre: ProxyPre<Guest>, factory: GuestFactory) -> Self {
+    pub(super) fn new(
+        pre: ProxyPre<Guest>,
+        factory: GuestFactory,
+        permits: Arc<Semaphore>,
+    ) -> Self {
         let shared = Shared {
             pre,
             factory,
+            permits,
             in_flight: AtomicUsize::new(0),
             stopped: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -88,7 +95,13 @@ impl Handler {
     /// Returns a handler for the same component that is not stopped and has no requests in flight.
     #[must_use]
     pub fn fresh(&self) -> Self {
-        Self::new(self.shared.pre.clone(), self.shared.factory.clone())
+        let Shared {
+            pre,
+            factory,
+            permits,
+            ..
+        } = &*self.shared;
+        Self::new(pre.clone(), factory.clone(), permits.clone())
     }
 
     /// Handles the request in a fresh instance.
@@ -98,8 +111,12 @@ impl Handler {
     pub async fn handle(&self, request: Request<Incoming>) -> Result<Response<Body>, HandlerError> {
         let in_flight = InFlight::enter(&self.shared)?;
         let (sender, receiver) = oneshot::channel();
-        let (method, patience) = (request.method().clone(), Patience::new(HANDLER_TIMEOUT));
-        let call = call(self.shared.clone(), request, sender, patience.clone());
+        let method = request.method().clone();
+        let context = RequestContext {
+            patience: Patience::new(HANDLER_TIMEOUT),
+            out_of_memory: Arc::default(),
+        };
+        let call = call(self.shared.clone(), request, sender, context.clone());
         let stopped = self.shared.stopped.clone();
         let task = self.shared.tasks.spawn(async move {
             let _in_flight = in_flight;
@@ -109,9 +126,9 @@ impl Handler {
         let mut abort = AbortOnDrop(Some(task));
         let response = tokio::select! {
             response = receiver => response,
-            () = patience.exhausted() => return Err(HandlerError::Timeout),
+            () = context.patience.exhausted() => return Err(HandlerError::Timeout),
         };
-        match response {
+        let result = match response {
             Ok(Ok(response)) => {
                 abort.disarm();
                 Ok(tie_guest(response, &method, abort_guest))
@@ -124,7 +141,14 @@ impl Handler {
                 }
                 Err(error)
             }
-        }
+        };
+        result.map_err(|error| match error {
+            // The guest failed because the host had no memory for it.
+            HandlerError::Guest(_) if context.out_of_memory.load(Ordering::Relaxed) => {
+                HandlerError::Busy
+            }
+            error => error,
+        })
     }
 
     /// Waits until no request is in flight, up to `limit`. Its caller has removed the route, so
@@ -149,11 +173,11 @@ async fn call(
     shared: Arc<Shared>,
     request: Request<Incoming>,
     responder: oneshot::Sender<ResponseResult>,
-    patience: Patience,
+    context: RequestContext,
 ) -> CallResult {
     let call = async {
-        let mut store = shared.factory.store(Some(patience.clone()))?;
-        let request = request.map(|body| PatientBody::new(body, patience.clone(), HANDLER_TIMEOUT));
+        let mut store = shared.factory.store(Some(context.clone()))?;
+        let request = request.map(|body| PatientBody::new(body, context.patience, HANDLER_TIMEOUT));
         let request = store
             .data_mut()
             .http()
@@ -214,6 +238,7 @@ impl Drop for AbortOnDrop {
 
 struct InFlight {
     shared: Arc<Shared>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl InFlight {
@@ -221,8 +246,9 @@ impl InFlight {
         let in_flight = shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let entered = Self {
             shared: shared.clone(),
+            permit: shared.permits.clone().try_acquire_owned().ok(),
         };
-        if in_flight >= MAX_CONCURRENT_REQUESTS {
+        if in_flight >= MAX_CONCURRENT_REQUESTS || entered.permit.is_none() {
             return Err(HandlerError::Busy);
         }
         if shared.stopped.is_cancelled() {

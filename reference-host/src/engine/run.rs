@@ -1,5 +1,8 @@
 //! Runs a component through its `wasi:cli/run`, each time in a fresh store.
 
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -11,6 +14,8 @@ use super::guest::{Guest, GuestFactory};
 pub struct Runnable {
     pre: CommandPre<Guest>,
     factory: GuestFactory,
+    /// Place among the services of the host.
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// Reason why a run failed (HOST-SVC-003, HOST-SVC-004, HOST-SVC-005).
@@ -28,8 +33,16 @@ pub enum RunFailure {
 }
 
 impl Runnable {
-    pub(super) fn new(pre: CommandPre<Guest>, factory: GuestFactory) -> Self {
-        Self { pre, factory }
+    pub(super) fn new(
+        pre: CommandPre<Guest>,
+        factory: GuestFactory,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            pre,
+            factory,
+            _permit: Arc::new(permit),
+        }
     }
 
     /// Runs the component once, until it ends.

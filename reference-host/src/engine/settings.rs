@@ -4,16 +4,23 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use crate::config::MEMORY_BYTES_MAX;
 
-/// Limit of concurrent instances in the whole host: requests in flight and services. Each may
-/// reserve 4 GiB of address space, and a 47-bit address space has room for about 30,000 of them.
-pub const MAX_INSTANCES: u32 = 1000;
+/// Limit of services in the whole host, each with one instance: as many as workloads by default.
+/// Services that do nothing take no instance from requests.
+pub const MAX_SERVICES: u32 = 1024;
+
+/// Limit of requests in flight in the whole host, each with one instance.
+pub const MAX_REQUESTS: u32 = 1000;
+
+/// Limit of instances. Each may reserve 4 GiB of address space, and a 47-bit address space has room
+/// for about 30,000 of them.
+const MAX_INSTANCES: u32 = MAX_SERVICES + MAX_REQUESTS;
 
 /// Limit of core modules in one component. A component with generated adapters has three or four,
 /// a component with linked libraries a few dozen.
 const MAX_CORE_INSTANCES_PER_COMPONENT: u32 = 64;
 
-/// Limit of linear memories of all instances together.
-const MAX_MEMORIES: u32 = 2 * MAX_INSTANCES;
+/// Limit of linear memories of all instances together. Few components have more than one.
+const MAX_MEMORIES: u32 = MAX_INSTANCES + MAX_INSTANCES / 2;
 
 /// Limits of memories and tables in one core module. Few compilers emit more than one of each.
 const MAX_MEMORIES_PER_MODULE: u32 = 2;

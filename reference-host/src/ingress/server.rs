@@ -143,6 +143,9 @@ async fn respond(table: &RouteTable, mut request: Request<Incoming>) -> Response
         Ok(handler) => handler,
         Err(status) => return error_response(status),
     };
+    if let Some(uri) = with_path(request.uri()) {
+        *request.uri_mut() = uri;
+    }
     if Breakage::DropsQuery.is_on() {
         *request.uri_mut() = without_query(request.uri());
     }
@@ -216,6 +219,18 @@ fn error_response(status: StatusCode) -> Response<Body> {
         response.headers_mut().insert(RETRY_AFTER, retry_after);
     }
     response
+}
+
+/// Returns the request target with the path `/` if it has a query only, as in `http://a.test?b`: the
+/// two are equivalent (RFC 9110, section 4.2.3), and a guest expects a path.
+fn with_path(uri: &Uri) -> Option<Uri> {
+    let query_only = uri
+        .path_and_query()
+        .filter(|it| it.as_str().starts_with('?'))?;
+    let mut parts = uri.clone().into_parts();
+    // Its text has the path that it lacks.
+    parts.path_and_query = Some(query_only.to_string().parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 fn without_query(uri: &Uri) -> Uri {

@@ -43,11 +43,24 @@ pub type Instance = <BerthHost as Host>::Instance;
 
 impl Fixture {
     pub async fn new() -> Self {
-        Self::with_connections_max(4096).await
+        Self::with_limits(4096, Limits::default()).await
     }
 
     /// Returns a fixture whose ingress has this limit of connections.
     pub async fn with_connections_max(connections_max: usize) -> Self {
+        Self::with_limits(connections_max, Limits::default()).await
+    }
+
+    /// Returns a fixture whose guests together have at most this memory.
+    pub async fn with_guest_memory_mib(mib: u64) -> Self {
+        let limits = Limits {
+            guest_memory_bytes: Some(mib << 20),
+            ..Limits::default()
+        };
+        Self::with_limits(4096, limits).await
+    }
+
+    async fn with_limits(connections_max: usize, limits: Limits) -> Self {
         let registry = Registry::start().await.unwrap();
         let options = StoreOptions {
             insecure_registries: [registry.authority().to_owned()].into(),
@@ -59,7 +72,7 @@ impl Fixture {
         let (ingress, server) =
             Ingress::listen(loopback, connections_max, guests.handle()).unwrap();
         let address = ingress.local_address();
-        let (engine, limits) = (Engine::new().unwrap(), Limits::default());
+        let engine = Engine::new(limits.guest_memory_bytes()).unwrap();
         let guest_runtime = guests.handle().clone();
         let dependencies = Dependencies {
             engine,

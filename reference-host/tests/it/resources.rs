@@ -32,6 +32,28 @@ async fn enforces_memory_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn guests_together_stay_within_the_memory_of_the_host() {
+    let fixture = Fixture::with_guest_memory_mib(100).await;
+    let alloc = fixture.http_workload(Role::HttpAlloc, "alloc.test", LocalResources::default());
+    let alloc = fixture.start(alloc).await.unwrap();
+    assert_eq!(fixture.get("alloc.test", "/64").await.body, "ok");
+    // Memory that is free again can be used again.
+    assert_eq!(fixture.get("alloc.test", "/64").await.body, "ok");
+    assert_eq!(fixture.get("alloc.test", "/128").await.body, "refused");
+    // The guest traps when it gets no more, although it is far below its own limit.
+    let response = fixture.get("alloc.test", "/endless").await;
+    assert_eq!(
+        (response.status, response.header("retry-after")),
+        (503, Some("1"))
+    );
+    within(fixture.host.stop(alloc)).await;
+    let tiny = Fixture::with_guest_memory_mib(0).await;
+    let hello = tiny.http_workload(Role::Hello, "hello.test", LocalResources::default());
+    let _hello = tiny.start(hello).await.unwrap();
+    assert_eq!(tiny.get("hello.test", "/").await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn environment_contains_declared_variables_only() {
     let fixture = Fixture::new().await;
     let environment = [
