@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,9 +15,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
+use crate::store::Problems;
 
 /// Time without progress after which the main loop counts as stuck: long compared with the second
 /// within which a working loop makes progress.
@@ -25,6 +26,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// Maximum number of open connections to each address, far more than the usual one or two probes
 /// and one or two scrapers.
 const CONNECTIONS_MAX: usize = 64;
+/// Maximum number of problems at `/readyz`, a screenful.
+const PROBLEMS_MAX: usize = 20;
 /// Time limit for a client to send the request header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,8 @@ pub struct HealthProbe {
     started_at: Instant,
     last_progress_ms: AtomicU64,
     ready: AtomicBool,
+    /// Problems of the store, once the loop runs.
+    problems: OnceLock<watch::Receiver<Problems>>,
 }
 
 impl Default for HealthProbe {
@@ -42,6 +47,7 @@ impl Default for HealthProbe {
             started_at: Instant::now(),
             last_progress_ms: AtomicU64::new(0),
             ready: AtomicBool::new(false),
+            problems: OnceLock::new(),
         }
     }
 }
@@ -61,6 +67,36 @@ impl HealthProbe {
     /// Records that the loop is on standby, which makes it ready, too.
     pub fn set_standby(&self) {
         self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Shows the problems of the store at `/readyz`.
+    pub fn watch_problems(&self, problems: watch::Receiver<Problems>) {
+        // The loop runs once in each process.
+        let _ = self.problems.set(problems);
+    }
+
+    /// Returns the status and the text of `/readyz`. Problems of the store are listed; they make the
+    /// process unready only if it can read no object at all.
+    fn readiness(&self) -> (StatusCode, String) {
+        let problems = self
+            .problems
+            .get()
+            .map(|problems| problems.borrow().clone());
+        let Problems { list, is_unusable } = problems.unwrap_or_default();
+        let (status, mut text) = if self.is_ready() && !is_unusable {
+            (StatusCode::OK, "ok\n".to_owned())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
+        };
+        for problem in list.iter().take(PROBLEMS_MAX) {
+            text.push_str(problem);
+            text.push('\n');
+        }
+        let left_out = list.len().saturating_sub(PROBLEMS_MAX);
+        if left_out > 0 {
+            text.push_str(&format!("{left_out} more\n"));
+        }
+        (status, text)
     }
 
     fn is_stuck(&self) -> bool {
@@ -157,13 +193,7 @@ impl Endpoints {
                     (StatusCode::OK, "ok\n".to_owned())
                 }
             }
-            ("/readyz" | "/readyz/", Serves::Probes | Serves::Both) => {
-                if self.health.is_ready() {
-                    (StatusCode::OK, "ok\n".to_owned())
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
-                }
-            }
+            ("/readyz" | "/readyz/", Serves::Probes | Serves::Both) => self.health.readiness(),
             ("/metrics", Serves::Metrics | Serves::Both) => (StatusCode::OK, self.metrics.text()),
             _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
         };
@@ -196,6 +226,24 @@ mod tests {
         endpoints.health.set_synced();
         assert_eq!(statuses(&endpoints, Serves::Probes), [200, 200, 404]);
         assert_eq!(statuses(&endpoints, Serves::Metrics), [404, 404, 200]);
+    }
+
+    #[test]
+    fn readiness_lists_problems_of_store() {
+        let (health, (sender, problems)) =
+            (HealthProbe::default(), watch::channel(Problems::default()));
+        health.set_synced();
+        health.watch_problems(problems);
+        assert_eq!(health.readiness(), (StatusCode::OK, "ok\n".to_owned()));
+        sender.send_modify(|problems| problems.list = vec!["a.yaml: invalid".to_owned(); 30]);
+        let (status, text) = health.readiness();
+        assert_eq!(status, StatusCode::OK);
+        assert!(
+            text.starts_with("ok\na.yaml: invalid\n") && text.ends_with("\n10 more\n"),
+            "{text}"
+        );
+        sender.send_modify(|problems| problems.is_unusable = true);
+        assert_eq!(health.readiness().0, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::core::{Outcome, Stats, StoreError};
+use crate::store::Problems;
 
 /// Counters and gauges of one process. All methods may be called concurrently.
 #[derive(Debug, Default)]
@@ -22,6 +25,7 @@ pub struct Metrics {
     writes: Durations,
     served: AtomicBool,
     stats: Mutex<Stats>,
+    problems: OnceLock<watch::Receiver<Problems>>,
 }
 
 /// Number and total duration of operations, by verb and outcome.
@@ -83,6 +87,12 @@ impl Metrics {
         self.set_stats(Stats::default());
     }
 
+    /// Counts the problems of the store.
+    pub fn watch_problems(&self, problems: watch::Receiver<Problems>) {
+        // The loop runs once in each process.
+        let _ = self.problems.set(problems);
+    }
+
     /// Records that an endpoint serves the metrics.
     pub fn set_served(&self) {
         self.served.store(true, Ordering::Relaxed);
@@ -100,11 +110,19 @@ impl Metrics {
     }
 
     /// Returns the name, type, help and value of each metric without labels.
-    fn scalars(&self) -> [(&'static str, &'static str, &'static str, f64); 6] {
+    fn scalars(&self) -> [(&'static str, &'static str, &'static str, f64); 7] {
         let load = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
         let flag = |value: &AtomicBool| f64::from(u8::from(value.load(Ordering::Relaxed)));
+        let problems = self.problems.get();
+        let problems = problems.map_or(0, |problems| problems.borrow().list.len());
         [
+            (
+                "store_problems",
+                "gauge",
+                "Number of namespaces, directories, files and objects that cannot be read or written.",
+                problems as f64,
+            ),
             (
                 "steps_total",
                 "counter",
@@ -279,6 +297,7 @@ mod tests {
             "berth_scheduler_steps_total 1",
             "berth_scheduler_step_max_seconds 0.002",
             "berth_scheduler_is_leader 1",
+            "berth_scheduler_store_problems 0",
             "berth_scheduler_hosts{state=\"lost\"} 2",
             "berth_scheduler_pending_stops 0",
             "berth_scheduler_host_calls_total{verb=\"start\",outcome=\"no_responders\"} 1",

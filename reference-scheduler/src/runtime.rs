@@ -67,6 +67,9 @@ pub async fn run<S: Store>(
     shutdown: CancellationToken,
 ) -> Result<(), RuntimeError> {
     let mut leadership = dependencies.store.leadership();
+    let problems = dependencies.store.problems();
+    dependencies.health.watch_problems(problems.clone());
+    dependencies.metrics.watch_problems(problems);
     let result = loop {
         let elected = elected(&mut leadership, &dependencies.health);
         match shutdown.run_until_cancelled(elected).await {

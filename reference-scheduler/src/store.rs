@@ -54,9 +54,21 @@ pub trait Store: Send + Sync + 'static {
     /// when it regains leadership. If the store fails, it logs the reason and closes the channel.
     fn leadership(&self) -> watch::Receiver<bool>;
 
+    /// Returns the current problems of the store, for the readiness endpoint and metrics.
+    fn problems(&self) -> watch::Receiver<Problems>;
+
     /// Releases leadership, so that the next leader need not wait for the Lease to expire. The
     /// store writes nothing afterwards.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// What a store cannot read or write. Everything else goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// Descriptions, each beginning with the namespace, directory, file or object.
+    pub list: Vec<String>,
+    /// Whether no object can be read at all.
+    pub is_unusable: bool,
 }
 
 /// Event of a [`Store::watch`].

@@ -6,12 +6,18 @@
 //! deleted and with a visible status, until all its dependents are gone. The store does not enforce
 //! ownership in any other way: the core deletes objects whose owner no longer exists.
 
+mod event_log;
+mod located;
 mod manifest;
 mod name;
+mod notice;
 mod objects;
 mod parser;
+mod problems;
 mod scanner;
+mod schema;
 mod status_files;
+mod walk;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -21,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::status_files::StatusFilesError;
 use self::worker::{Request, Worker};
-use super::{Secret, Store, StoreEvent};
+use super::{Problems, Secret, Store, StoreEvent};
 use crate::api::Object;
 use crate::core::{ObjectEvent, StoreError, Write};
 
@@ -36,6 +42,7 @@ const EVENTS_MAX: usize = 1024;
 pub struct DirStore {
     requests: mpsc::Sender<Request>,
     leadership: watch::Receiver<bool>,
+    problems: watch::Receiver<Problems>,
 }
 
 /// Error of [`DirStore::open`].
@@ -67,10 +74,12 @@ impl DirStore {
         }
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (is_leader, leadership) = watch::channel(false);
-        Worker::spawn(path, inbox, is_leader)?;
+        let (published, problems) = watch::channel(Problems::default());
+        Worker::spawn(path, inbox, is_leader, published)?;
         Ok(Self {
             requests,
             leadership,
+            problems,
         })
     }
 
@@ -123,6 +132,10 @@ impl Store for DirStore {
 
     fn leadership(&self) -> watch::Receiver<bool> {
         self.leadership.clone()
+    }
+
+    fn problems(&self) -> watch::Receiver<Problems> {
+        self.problems.clone()
     }
 
     async fn close(&self) {

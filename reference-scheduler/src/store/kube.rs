@@ -33,7 +33,7 @@ use self::cache::Cache;
 use self::events::EventPublisher;
 use self::routes::Routes;
 use self::write_priority::WritePriority;
-use super::{Secret, Store, StoreEvent};
+use super::{Problems, Secret, Store, StoreEvent};
 use crate::api::{Kind, Object};
 use crate::config::KubeStoreConfig;
 use crate::core::{ObjectEvent, StoreError, Write};
@@ -79,6 +79,7 @@ struct Shared {
     events: EventPublisher,
     routes: Routes,
     leadership: watch_channel::Receiver<bool>,
+    problems: watch_channel::Sender<Problems>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -149,6 +150,7 @@ impl KubeStore {
             events,
             routes,
             leadership,
+            problems: watch_channel::Sender::default(),
             shutdown,
             tasks,
         };
@@ -227,6 +229,10 @@ impl Store for KubeStore {
 
     fn leadership(&self) -> watch_channel::Receiver<bool> {
         self.shared.leadership.clone()
+    }
+
+    fn problems(&self) -> watch_channel::Receiver<Problems> {
+        self.shared.problems.subscribe()
     }
 
     async fn close(&self) {

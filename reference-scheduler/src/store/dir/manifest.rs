@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::notice::{Notice, set_notice};
 use super::objects::{Change, Objects, WriteContext};
 use super::parser::Reference;
-use crate::api::{Key, Object};
+use crate::api::{Key, Object, Timestamp};
 use crate::core::StoreError;
 use crate::store::Secret;
 
@@ -18,21 +19,37 @@ const NAMES_ANNOTATION: &str = "berth.dev/manifest-annotations";
 /// Content of all manifest files.
 #[derive(Debug, Default)]
 pub(super) struct Manifests {
-    /// Objects, each with the file that defines it.
-    pub objects: BTreeMap<Key, (Object, String)>,
-    /// ConfigMaps that objects refer to.
-    pub config_maps: BTreeMap<Reference, BTreeMap<String, String>>,
-    /// Secrets that objects refer to.
-    pub secrets: BTreeMap<Reference, Secret>,
-    /// Files that are invalid now. Their objects stay unchanged.
-    pub invalid_files: BTreeSet<String>,
+    /// Objects.
+    pub objects: BTreeMap<Key, Manifest>,
+    /// ConfigMaps that objects refer to, each with its origin.
+    pub config_maps: BTreeMap<Reference, (String, BTreeMap<String, String>)>,
+    /// Secrets that objects refer to, each with its origin.
+    pub secrets: BTreeMap<Reference, (String, Secret)>,
+    /// Files of which no valid content is known yet, each with the reason. Their objects stay
+    /// unchanged.
+    pub unread_files: BTreeMap<String, String>,
+    /// Problems for users, by file, directory or document.
+    pub problems: BTreeMap<String, String>,
+    /// Kinds of the documents that are ignored, by file.
+    pub ignored: BTreeMap<String, String>,
+}
+
+/// The manifest of an object.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub object: Object,
+    /// The file that defines the object.
+    pub file: String,
+    /// The file and the position in it.
+    pub origin: String,
+    pub notice: Option<Notice>,
 }
 
 /// Returns the objects whose manifests are gone.
 pub(super) fn without_manifest(objects: &Objects, manifests: &Manifests) -> Vec<Key> {
     let is_without_manifest = |object: &&Object| {
         let origin = object.metadata().annotations.get(ORIGIN_ANNOTATION);
-        origin.is_some_and(|origin| !manifests.invalid_files.contains(origin))
+        origin.is_some_and(|origin| !manifests.unread_files.contains_key(origin))
             // With an owner, the annotation was copied from the owner.
             && object.metadata().controller().is_none()
             && !object.metadata().is_deleting()
@@ -54,19 +71,32 @@ pub(super) fn without_origin(mut object: Object) -> Object {
 /// once it is gone, the manifest creates a new object.
 pub(super) fn apply(
     objects: &Objects,
-    manifest: &Object,
-    origin: &str,
+    manifest: &Manifest,
+    unread_files: &BTreeMap<String, String>,
     context: WriteContext,
 ) -> Result<Change, StoreError> {
+    let file = manifest.file.as_str();
+    let (notice, now) = (manifest.notice.as_ref(), context.now);
+    let manifest = &manifest.object;
     let Some(current) = objects.get(&manifest.key()) else {
         let mut object = manifest.clone();
         let metadata = object.metadata_mut();
         metadata.finalizers.clear();
         metadata.owner_references.clear();
-        metadata.annotations = annotations(&BTreeMap::new(), &metadata.annotations, origin);
-        return objects.create(object, context);
+        metadata.annotations = annotations(&BTreeMap::new(), &metadata.annotations, file);
+        return objects.create(object, context).map(|change| match change {
+            Change::Put(mut object) => {
+                set_notice(&mut object, notice, now);
+                Change::Put(object)
+            }
+            other => other,
+        });
     };
-    if current.metadata().is_deleting() {
+    let before = current.metadata().annotations.get(ORIGIN_ANNOTATION);
+    let is_unread =
+        before.is_some_and(|before| before != file && unread_files.contains_key(before));
+    // An invalid file changes nothing, so no other file takes over its objects.
+    if current.metadata().is_deleting() || is_unread {
         return Ok(Change::Unchanged(current.clone()));
     }
     if let Some(owner) = current.metadata().controller() {
@@ -80,12 +110,32 @@ pub(super) fn apply(
     *object.metadata_mut() = current.metadata().clone();
     let metadata = object.metadata_mut();
     metadata.labels.clone_from(&manifest.metadata().labels);
-    metadata.annotations = annotations(&current.metadata().annotations, from_manifest, origin);
+    metadata.annotations = annotations(&current.metadata().annotations, from_manifest, file);
     copy_status(current, &mut object);
+    set_notice(&mut object, notice, now);
     if spec(&object) != spec(current) {
         object.metadata_mut().generation += 1;
     }
     Ok(objects.put_if_changed(current, object))
+}
+
+/// Returns the changes of the objects whose file is not read yet: their status tells the problem of
+/// the file.
+pub(super) fn explain_unread(
+    objects: &Objects,
+    manifests: &Manifests,
+    now: Timestamp,
+) -> Vec<Change> {
+    let explained = objects.all().filter_map(|current| {
+        let metadata = current.metadata();
+        let file = metadata.annotations.get(ORIGIN_ANNOTATION)?;
+        let is_manifest = metadata.controller().is_none();
+        let problem = manifests.unread_files.get(file).filter(|_| is_manifest)?;
+        let mut object = current.clone();
+        set_notice(&mut object, Some(&Notice::invalid(file, problem)), now);
+        Some(objects.put_if_changed(current, object))
+    });
+    explained.collect()
 }
 
 /// Merges the annotations of the manifest with the annotations that other programs have set.

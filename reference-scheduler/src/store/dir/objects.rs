@@ -6,6 +6,7 @@ use crate::api::{Key, Metadata, Object, Timestamp};
 use crate::core::{MetadataPatch, Status, StoreError, Write};
 
 use super::name::{is_label, is_subdomain};
+use super::notice::keep_notice;
 
 /// Finalizer of an object that is deleted in the foreground, after its dependents, as in
 /// Kubernetes.
@@ -287,6 +288,7 @@ fn patch_metadata(metadata: &mut Metadata, patch: MetadataPatch) {
 fn with_status(current: &Object, status: Status) -> Result<Object, StoreError> {
     let mut object = current.clone();
     status.apply_to(&mut object)?;
+    keep_notice(current, &mut object);
     Ok(object)
 }
 

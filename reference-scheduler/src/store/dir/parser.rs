@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::located::{self, Located, Node, Position};
 use super::name::{is_label, is_subdomain};
-use crate::api::{GROUP, Kind, Object, ObjectError};
+use super::schema::{self, Finding, Problem};
+use crate::api::{API_VERSION, GROUP, Kind, Object};
 use crate::store::Secret;
 
 /// Namespace of a manifest without one, as with `kubectl`.
@@ -16,9 +18,21 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// Maximum depth of nested lists, more than the usual one level.
 const LIST_DEPTH_MAX: usize = 4;
 
+/// Maximum number of problems of a document in a message, more than anyone repairs at once.
+const FINDINGS_MAX: usize = 5;
+
 /// A document of a manifest.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Document {
+pub(super) struct Document {
+    pub at: Position,
+    pub content: Content,
+    /// Fields that are ignored because its kind does not have them.
+    pub unknown_fields: Option<String>,
+}
+
+/// The content of a document.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Content {
     /// An object of the API group [`GROUP`].
     Object(Object),
     /// A ConfigMap and its data.
@@ -32,155 +46,188 @@ pub(super) enum Document {
 /// Namespace and name of a ConfigMap or Secret.
 pub(super) type Reference = (String, String);
 
-/// Error of [`parse`]. Its message contains no values, which may be secrets.
+/// Error of [`parse`]: the position, the path of the field and the reason. It contains no values,
+/// which may be secrets.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ParseError {
-    /// The file is not YAML.
-    #[error("invalid YAML: {0}")]
-    Yaml(String),
-    /// A document is invalid.
-    #[error("document {number}: {reason}")]
-    Document {
-        /// Number of the document, from 1.
-        number: usize,
-        /// Description of the error, without values.
-        reason: String,
-    },
-}
+#[error("{0}")]
+pub(super) struct ParseError(String);
 
 /// Parses all documents of a file and skips empty ones.
 pub(super) fn parse(text: &str) -> Result<Vec<Document>, ParseError> {
-    // A snippet in an error message could show a part of a Secret.
-    let options = serde_saphyr::options! { with_snippet: false };
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| ParseError::Yaml(error.to_string()))?;
     let mut documents = Vec::new();
-    for (index, value) in values.into_iter().enumerate() {
-        parse_document(value, &mut documents, 0).map_err(|reason| ParseError::Document {
-            number: index + 1,
-            reason,
-        })?;
+    for document in located::parse(text).map_err(ParseError)? {
+        parse_document(&document, &mut documents, 0).map_err(ParseError)?;
     }
     Ok(documents)
 }
 
-fn parse_document(value: Value, documents: &mut Vec<Document>, depth: usize) -> Result<(), String> {
-    if value.is_null() {
+fn parse_document(
+    document: &Located,
+    documents: &mut Vec<Document>,
+    depth: usize,
+) -> Result<(), String> {
+    if document.is_null() {
         return Ok(());
     }
-    let fields = value.as_object().ok_or("not a mapping")?;
-    let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
-    if version.is_empty() || kind.is_empty() {
-        return Err("apiVersion or kind is missing".to_owned());
+    let at = document.at;
+    if !matches!(document.value, Node::Mapping(_)) {
+        return Err(format!(
+            "{at}: {}, expected a mapping",
+            document.type_name()
+        ));
     }
-    match (version.as_str(), kind.as_str()) {
-        ("v1", "List") => {
-            if depth == LIST_DEPTH_MAX {
-                return Err("lists are nested too deeply".to_owned());
-            }
-            let items = fields.get("items").and_then(Value::as_array);
-            for item in items.ok_or("items of the list are missing")? {
-                parse_document(item.clone(), documents, depth + 1)?;
-            }
+    let (version, kind) = (document.text("apiVersion"), document.text("kind"));
+    if version.is_empty() || kind.is_empty() {
+        return Err(format!("{at}: apiVersion or kind is missing"));
+    }
+    let (content, findings) = match (version, kind) {
+        ("v1", "List") => return parse_list(document, documents, depth),
+        ("v1", "ConfigMap") => {
+            let findings = schema::check_config_map(document);
+            reject_wrong_types(&findings)?;
+            let data = strings(document, "data");
+            (Content::ConfigMap(reference(document)?, data), findings)
         }
-        ("v1", "ConfigMap") => documents.push(config_map(fields)?),
-        ("v1", "Secret") => documents.push(secret(fields)?),
-        _ if version.split('/').next() == Some(GROUP) => documents.push(object(value)?),
-        _ => documents.push(Document::Other(format!("{version} {kind}"))),
+        ("v1", "Secret") => {
+            let findings = schema::check_secret(document);
+            reject_wrong_types(&findings)?;
+            let secret = secret(document)?;
+            (Content::Secret(reference(document)?, secret), findings)
+        }
+        _ if version.split('/').next() == Some(GROUP) => object(document, version, kind)?,
+        _ => (Content::Other(format!("{version} {kind}")), Vec::new()),
+    };
+    let is_unknown = |finding: &Finding| matches!(finding.problem, Problem::Unknown { .. });
+    documents.push(Document {
+        at,
+        content,
+        unknown_fields: message(&findings, is_unknown),
+    });
+    Ok(())
+}
+
+fn parse_list(list: &Located, documents: &mut Vec<Document>, depth: usize) -> Result<(), String> {
+    if depth == LIST_DEPTH_MAX {
+        return Err(format!("{}: lists are nested too deeply", list.at));
+    }
+    let items = list.field("items").map(|items| &items.value);
+    let Some(Node::List(items)) = items else {
+        return Err(format!("{}: items of the list are missing", list.at));
+    };
+    for item in items {
+        parse_document(item, documents, depth + 1)?;
     }
     Ok(())
 }
 
-fn object(value: Value) -> Result<Document, String> {
-    let mut object = Object::from_value(value).map_err(|error| match error {
-        ObjectError::Field { source, .. } => source.to_string(),
-        other => other.to_string(),
+fn object(
+    document: &Located,
+    version: &str,
+    kind: &str,
+) -> Result<(Content, Vec<Finding>), String> {
+    let at = document.at;
+    let known = kind.parse::<Kind>().ok();
+    let Some(kind) = known.filter(|_| version == API_VERSION) else {
+        return Err(format!("{at}: {}", schema::unknown_kind(version, kind)));
+    };
+    if kind == Kind::Host {
+        return Err(format!(
+            "{at}: a Host cannot be defined in a manifest: hosts are created from heartbeats"
+        ));
+    }
+    let findings = schema::check_object(kind, document);
+    reject_wrong_types(&findings)?;
+    let mut object = Object::from_value(document.to_value()).map_err(|error| {
+        let is_missing = |finding: &Finding| finding.problem == Problem::Missing;
+        let reason = || format!("{at}: {}", berth_sdk::cli::error_chain(&error));
+        message(&findings, is_missing).unwrap_or_else(reason)
     })?;
-    if object.kind() == Kind::Host {
-        return Err(
-            "a Host cannot be defined in a manifest: hosts are created from heartbeats".to_owned(),
-        );
-    }
+    let (namespace, name) = reference(document)?;
     let metadata = object.metadata_mut();
-    if metadata.namespace.is_empty() {
-        metadata.namespace = DEFAULT_NAMESPACE.to_owned();
+    (metadata.namespace, metadata.name) = (namespace, name);
+    Ok((Content::Object(object), findings))
+}
+
+fn reject_wrong_types(findings: &[Finding]) -> Result<(), String> {
+    let is_wrong = |finding: &Finding| matches!(finding.problem, Problem::WrongType { .. });
+    message(findings, is_wrong).map_or(Ok(()), Err)
+}
+
+/// Returns a message with the findings that `is_relevant` selects, or `None` without any.
+fn message(findings: &[Finding], is_relevant: impl Fn(&Finding) -> bool) -> Option<String> {
+    let relevant = findings.iter().filter(|finding| is_relevant(finding));
+    let mut texts: Vec<String> = relevant.map(ToString::to_string).collect();
+    let left_out = texts.len().saturating_sub(FINDINGS_MAX);
+    texts.truncate(FINDINGS_MAX);
+    if left_out > 0 {
+        texts.push(format!("{left_out} more"));
     }
-    validate_names(&metadata.namespace, &metadata.name)?;
-    Ok(Document::Object(object))
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-fn config_map(fields: &Map<String, Value>) -> Result<Document, String> {
-    Ok(Document::ConfigMap(
-        reference(fields)?,
-        string_map(fields, "data")?,
-    ))
-}
-
-fn secret(fields: &Map<String, Value>) -> Result<Document, String> {
+fn secret(document: &Located) -> Result<Secret, String> {
     let mut data = BTreeMap::new();
-    for (key, value) in string_map(fields, "data")? {
+    for (key, value) in strings(document, "data") {
         let value = STANDARD
             .decode(value.split_ascii_whitespace().collect::<String>())
-            .map_err(|_| format!("data.{key} is not Base64"))?;
+            .map_err(|_| {
+                let field = document.field("data").and_then(|data| data.field(&key));
+                let at = field.map_or(document.at, |field| field.at);
+                format!("{at}: data.{key} is not Base64")
+            })?;
         data.insert(key, value);
     }
-    let plain = string_map(fields, "stringData")?;
-    data.extend(
-        plain
-            .into_iter()
-            .map(|(key, value)| (key, value.into_bytes())),
-    );
-    let kind = fields
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or("Opaque");
-    let secret = Secret {
-        kind: kind.to_owned(),
+    let plain = strings(document, "stringData").into_iter();
+    data.extend(plain.map(|(key, value)| (key, value.into_bytes())));
+    let kind = Some(document.text("type")).filter(|kind| !kind.is_empty());
+    Ok(Secret {
+        kind: kind.unwrap_or("Opaque").to_owned(),
         data,
-    };
-    Ok(Document::Secret(reference(fields)?, secret))
+    })
 }
 
-/// Reads a map of strings. Rejects other values, as the API server does: `8080` is not `"8080"`.
-fn string_map(fields: &Map<String, Value>, name: &str) -> Result<BTreeMap<String, String>, String> {
-    let map = match fields.get(name) {
-        None | Some(Value::Null) => return Ok(BTreeMap::new()),
-        Some(Value::Object(map)) => map,
-        Some(_) => return Err(format!("{name} is not a mapping")),
+/// Returns a map of strings, in which null is an empty string.
+fn strings(document: &Located, name: &str) -> BTreeMap<String, String> {
+    let Some(Node::Mapping(fields)) = document.field(name).map(|field| &field.value) else {
+        return BTreeMap::new();
     };
-    let string = |(key, value): (&String, &Value)| match value {
-        Value::String(text) => Ok((key.clone(), text.clone())),
-        Value::Null => Ok((key.clone(), String::new())),
-        _ => Err(format!("{name}.{key} is not a string; put it in quotes")),
+    let string = |(_, key, value): &(Position, String, Located)| {
+        let text = match &value.value {
+            Node::Scalar(Value::String(text)) => text.as_str(),
+            _ => "",
+        };
+        (key.clone(), text.to_owned())
     };
-    map.iter().map(string).collect()
+    fields.iter().map(string).collect()
 }
 
-fn reference(fields: &Map<String, Value>) -> Result<Reference, String> {
-    let metadata = fields.get("metadata").and_then(Value::as_object);
-    let text = |name: &str| {
-        let value = metadata.and_then(|metadata| metadata.get(name));
-        value.and_then(Value::as_str).unwrap_or_default().to_owned()
+/// Returns the namespace and name of a document.
+fn reference(document: &Located) -> Result<Reference, String> {
+    let metadata = document.field("metadata");
+    let field = |name| metadata.and_then(|metadata| metadata.field(name));
+    let text = |name| metadata.map_or("", |metadata| metadata.text(name));
+    let at = |name| {
+        field(name)
+            .or(metadata)
+            .map_or(document.at, |field| field.at)
     };
-    let (mut namespace, name) = (text("namespace"), text("name"));
-    if namespace.is_empty() {
-        namespace = DEFAULT_NAMESPACE.to_owned();
-    }
-    validate_names(&namespace, &name)?;
-    Ok((namespace, name))
-}
-
-fn validate_names(namespace: &str, name: &str) -> Result<(), String> {
+    let namespace = Some(text("namespace")).filter(|namespace| !namespace.is_empty());
+    let (namespace, name) = (namespace.unwrap_or(DEFAULT_NAMESPACE), text("name"));
     if !is_label(namespace) {
         return Err(format!(
-            "metadata.namespace {namespace:?} is not a DNS label"
+            "{}: metadata.namespace {namespace:?} is not a DNS label: lowercase letters, digits and \
+             hyphens, at most 63",
+            at("namespace")
         ));
     }
     if !is_subdomain(name) {
-        return Err(format!("metadata.name {name:?} is not a DNS name"));
+        return Err(format!(
+            "{}: metadata.name {name:?} is not a DNS name: lowercase letters, digits, hyphens and \
+             dots, at most 253",
+            at("name")
+        ));
     }
-    Ok(())
+    Ok((namespace.to_owned(), name.to_owned()))
 }
 
 #[cfg(test)]
@@ -202,14 +249,15 @@ mod tests {
              data: {{a: aHVudGVyMg==}}\nstringData: {{b: plain}}\n---\napiVersion: v1\nkind: Service\n"
         );
         let documents = parse(&text).unwrap();
+        let contents: Vec<Content> = documents.into_iter().map(|it| it.content).collect();
         let [
-            Document::Object(object),
-            Document::ConfigMap(config, data),
-            Document::Secret(_, secret),
-            Document::Other(other),
-        ] = documents.as_slice()
+            Content::Object(object),
+            Content::ConfigMap(config, data),
+            Content::Secret(_, secret),
+            Content::Other(other),
+        ] = contents.as_slice()
         else {
-            panic!("{documents:?}");
+            panic!("{contents:?}");
         };
         assert_eq!(object.key().to_string(), "WorkloadDeployment default/hello");
         assert_eq!(config, &("shop".to_owned(), "c".to_owned()));
@@ -234,14 +282,28 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_document_and_reason() {
+    fn errors_name_position_and_reason() {
         for (text, part) in [
             ("a: [", "invalid YAML"),
-            ("- a", "document 1: not a mapping"),
+            ("- a", "line 1, column 1: a list, expected a mapping"),
             ("kind: Workload", "apiVersion or kind"),
             (&DEPLOYMENT.replace("v1alpha1", "v2"), "v2"),
-            (&DEPLOYMENT.replace("Deployment", "Deploymnt"), "Deploymnt"),
-            (&DEPLOYMENT.replace("replicas: 2", "replicas: two"), "two"),
+            (
+                &DEPLOYMENT.replace("Deployment", "Deploymnt"),
+                "mean WorkloadDeployment",
+            ),
+            (
+                &DEPLOYMENT.replace("template:", "tmpl:"),
+                "spec.template: required, but not set",
+            ),
+            (
+                &DEPLOYMENT.replace("spec: {}", "spec: {components: [{name: a}]}"),
+                "components[0].image: required",
+            ),
+            (
+                &DEPLOYMENT.replace("replicas: 2", "replicas: two"),
+                "line 6, column 13: spec.replicas: a string",
+            ),
             (
                 &DEPLOYMENT.replace("name: hello", "name: ../etc"),
                 "not a DNS name",
@@ -255,7 +317,42 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         let second = error_of(&format!("{DEPLOYMENT}---\nkind: Workload\n"));
-        assert!(second.starts_with("document 2"), "{second}");
+        assert!(second.starts_with("line 10, column 1"), "{second}");
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_named() {
+        let documents = parse(&DEPLOYMENT.replace("replicas", "replica")).unwrap();
+        let [document] = documents.as_slice() else {
+            panic!("{documents:?}")
+        };
+        let named = document.unknown_fields.as_ref().unwrap();
+        assert!(
+            named.starts_with("line 6, column 3: spec.replica: "),
+            "{named}"
+        );
+        let Content::Object(Object::Deployment(deployment)) = &document.content else {
+            panic!("{document:?}")
+        };
+        assert_eq!(deployment.spec.replicas, None);
+    }
+
+    #[test]
+    fn names_follow_the_rules_of_kubernetes() {
+        let named =
+            |name: &str| parse(&DEPLOYMENT.replace("name: hello", &format!("name: {name}")));
+        for valid in [251, 253] {
+            assert!(named(&"a".repeat(valid)).is_ok());
+        }
+        for invalid in [&"a".repeat(255), &"a".repeat(256), "a/../../x", "A", "\"\""] {
+            let error = named(invalid).unwrap_err().to_string();
+            assert!(
+                error.starts_with("line 4, column 9: metadata.name"),
+                "{error}"
+            );
+        }
+        assert!(named("con.yaml").is_ok());
+        assert!(named("x\n  namespace: a.b").is_err());
     }
 
     #[test]

@@ -2,22 +2,17 @@
 //! scan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use super::manifest::Manifests;
-use super::parser::{self, Document};
+use super::manifest::{Manifest, Manifests};
+use super::notice::Notice;
+use super::parser::{self, Content, Document};
 use super::status_files::read_bounded;
+use super::walk::{Fingerprint, Listing};
 
 /// Maximum size of a manifest, the same as that of a request to the API server.
 const FILE_BYTES_MAX: u64 = 3 << 20;
-/// Maximum number of files in the whole directory, because a scan of more files would take longer
-/// than the interval between scans.
-const FILES_MAX: usize = 10_000;
-/// Maximum depth of nested directories.
-const DEPTH_MAX: usize = 8;
 
 /// The files of a directory as of the most recent scans.
 ///
@@ -27,24 +22,25 @@ const DEPTH_MAX: usize = 8;
 pub(super) struct Scanner {
     root: PathBuf,
     files: BTreeMap<String, File>,
+    /// Entries of the most recent scan that could not be followed, by path, with the reason.
+    problems: BTreeMap<String, String>,
+    is_root_missing: bool,
 }
 
-/// Properties by which a change of a file is detected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fingerprint {
-    modified: SystemTime,
-    bytes: u64,
-    inode: u64,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct File {
     /// Fingerprint in the most recent scan; `None` if the file was missing.
     scanned: Option<Fingerprint>,
-    /// Fingerprint when the file was most recently parsed.
-    parsed: Option<Fingerprint>,
-    /// Documents of the file; `None` if it is invalid.
+    /// Fingerprint when the file was most recently read.
+    read: Option<Fingerprint>,
+    /// Hash of the content that was most recently parsed.
+    parsed: Option<u64>,
+    /// Documents of the latest valid content; `None` before the first.
     documents: Option<Vec<Document>>,
+    /// Reason why the file cannot be read.
+    unreadable: Option<String>,
+    /// Reason why the content is invalid.
+    invalid: Option<String>,
 }
 
 impl Scanner {
@@ -52,54 +48,71 @@ impl Scanner {
         Self {
             root: root.to_owned(),
             files: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            is_root_missing: false,
         }
     }
 
-    /// Scans the directory and returns whether a change takes effect.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if a directory cannot be listed. In this case no change takes effect,
-    /// because a directory that is temporarily missing must not delete anything.
-    pub(super) fn scan(&mut self) -> io::Result<bool> {
-        let mut found = BTreeMap::new();
-        list(&self.root, "", 0, &mut found)?;
-        let mut changed = false;
+    /// Scans the directory and returns whether a change takes effect. Files whose existence is
+    /// unknown stay as they were: a directory that is temporarily missing must not delete anything.
+    pub(super) fn scan(&mut self) -> bool {
+        let listing = Listing::of(&self.root);
+        let mut changed = self.problems != listing.problems;
+        self.is_root_missing = listing.is_root_missing();
         self.files.retain(|name, file| {
-            if found.contains_key(name) {
+            if listing.files.contains_key(name) || listing.may_contain(name) {
                 return true;
             }
             let existed = file.scanned.take().is_some();
             changed |= !existed;
             existed
         });
-        for (name, fingerprint) in found {
+        for (name, fingerprint) in listing.files {
             let path = self.root.join(&name);
-            let file = self.files.entry(name).or_insert_with_key(|_| File {
-                scanned: None,
-                parsed: None,
-                documents: None,
-            });
+            let file = self.files.entry(name).or_default();
             let is_stable = file.scanned.replace(fingerprint) == Some(fingerprint);
-            if is_stable && file.parsed != Some(fingerprint) {
-                file.parsed = Some(fingerprint);
-                file.documents = parse(&path);
-                changed = true;
+            if is_stable && file.read != Some(fingerprint) {
+                changed |= file.update(&path, fingerprint);
             }
         }
-        Ok(changed)
+        self.problems = listing.problems;
+        changed
     }
 
-    /// Returns the content of all files.
+    /// Returns whether the directory itself cannot be listed.
+    pub(super) fn is_root_missing(&self) -> bool {
+        self.is_root_missing
+    }
+
+    /// Returns the content of all files. Of several definitions of one object, the first in the
+    /// order of the paths and documents counts.
     pub(super) fn manifests(&self) -> Manifests {
-        let mut manifests = Manifests::default();
+        let mut manifests = Manifests {
+            problems: self.problems.clone(),
+            ..Manifests::default()
+        };
         for (name, file) in &self.files {
+            let problem = file.unreadable.as_ref().or(file.invalid.as_ref());
+            if let Some(problem) = problem {
+                let reason = format!("{problem}; its objects stay as they were");
+                manifests.problems.insert(name.clone(), reason);
+            }
             match &file.documents {
-                Some(documents) => documents
-                    .iter()
-                    .for_each(|document| add(&mut manifests, name, document)),
+                Some(documents) => {
+                    let mut other_kinds = BTreeSet::new();
+                    for document in documents {
+                        add(&mut manifests, name, document, problem, &mut other_kinds);
+                    }
+                    if !other_kinds.is_empty() {
+                        let kinds: Vec<&str> = other_kinds.into_iter().collect();
+                        manifests.ignored.insert(name.clone(), kinds.join(", "));
+                    }
+                }
                 None => {
-                    manifests.invalid_files.insert(name.clone());
+                    // A file whose content is not stable yet has no problem.
+                    let problem = problem.map_or("not read yet", String::as_str);
+                    let unread = (name.clone(), problem.to_owned());
+                    manifests.unread_files.extend([unread]);
                 }
             }
         }
@@ -107,108 +120,95 @@ impl Scanner {
     }
 }
 
-fn add(manifests: &mut Manifests, name: &str, document: &Document) {
-    let duplicate = match document {
-        Document::Object(object) => {
+impl File {
+    /// Reads the file and returns whether its documents or its problem have changed.
+    fn update(&mut self, path: &Path, fingerprint: Fingerprint) -> bool {
+        let before = (self.unreadable.clone(), self.invalid.clone());
+        let read = read_bounded(path, FILE_BYTES_MAX, fingerprint.bytes);
+        let text = match read {
+            Ok(text) => text,
+            Err(error) => {
+                // Read again at the next scan: the reason need not be visible in the fingerprint.
+                self.unreadable = Some(format!("cannot read the file: {error}"));
+                return before.0 != self.unreadable;
+            }
+        };
+        (self.unreadable, self.read) = (None, Some(fingerprint));
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        if self.parsed.replace(hasher.finish()) == Some(hasher.finish()) {
+            return before.0.is_some();
+        }
+        match parser::parse(&text) {
+            Ok(documents) => (self.documents, self.invalid) = (Some(documents), None),
+            Err(error) => self.invalid = Some(error.to_string()),
+        }
+        true
+    }
+}
+
+fn add<'a>(
+    manifests: &mut Manifests,
+    name: &str,
+    document: &'a Document,
+    problem: Option<&String>,
+    other_kinds: &mut BTreeSet<&'a str>,
+) {
+    let origin = format!("{name}, {}", document.at);
+    let (subject, first) = match &document.content {
+        Content::Object(object) => {
             let key = object.key();
-            match manifests.objects.get(&key) {
-                Some((_, first)) => Some(format!("{key} is already defined in {first}")),
-                None => {
-                    let value = (object.clone(), name.to_owned());
-                    manifests.objects.insert(key, value);
-                    None
-                }
+            let first = manifests.objects.get(&key).map(|it| it.origin.clone());
+            if first.is_none() {
+                let notice = notice(name, document, problem);
+                let manifest = Manifest {
+                    object: object.clone(),
+                    file: name.to_owned(),
+                    origin: origin.clone(),
+                    notice,
+                };
+                manifests.objects.insert(key.clone(), manifest);
             }
+            (key.to_string(), first)
         }
-        Document::ConfigMap(reference, data) => manifests
-            .config_maps
-            .insert(reference.clone(), data.clone())
-            .map(|_| format!("ConfigMap {}/{} is defined twice", reference.0, reference.1)),
-        Document::Secret(reference, secret) => manifests
-            .secrets
-            .insert(reference.clone(), secret.clone())
-            .map(|_| format!("Secret {}/{} is defined twice", reference.0, reference.1)),
-        Document::Other(_) => None,
+        Content::ConfigMap((namespace, map), data) => {
+            let reference = (namespace.clone(), map.clone());
+            let entry = manifests.config_maps.entry(reference);
+            let (first, _) = entry.or_insert_with(|| (origin.clone(), data.clone()));
+            let first = Some(first.clone()).filter(|first| *first != origin);
+            (format!("ConfigMap {namespace}/{map}"), first)
+        }
+        Content::Secret((namespace, secret_name), secret) => {
+            let reference = (namespace.clone(), secret_name.clone());
+            let entry = manifests.secrets.entry(reference);
+            let (first, _) = entry.or_insert_with(|| (origin.clone(), secret.clone()));
+            let first = Some(first.clone()).filter(|first| *first != origin);
+            (format!("Secret {namespace}/{secret_name}"), first)
+        }
+        Content::Other(kind) => {
+            other_kinds.insert(kind);
+            return;
+        }
     };
-    if let Some(reason) = duplicate {
-        tracing::warn!(file = name, reason, "duplicate manifest");
+    if let Some(first) = first {
+        let reason = format!("{subject} is passed over: {first} defines it already");
+        manifests.problems.insert(origin, reason);
+    } else if let Some(unknown) = &document.unknown_fields {
+        let reason = format!("{subject}: {unknown}");
+        manifests.problems.insert(origin, reason);
     }
 }
 
-/// Parses a file. If it is invalid, logs the reason and returns `None`.
-fn parse(path: &Path) -> Option<Vec<Document>> {
-    let read = read_bounded(path, FILE_BYTES_MAX).map_err(|error| error.to_string());
-    let documents = read.and_then(|text| parser::parse(&text).map_err(|error| error.to_string()));
-    match documents {
-        Ok(documents) => {
-            let mut other_kinds = BTreeSet::new();
-            for document in &documents {
-                if let Document::Other(kind) = document {
-                    other_kinds.insert(kind.as_str());
-                }
-            }
-            for kind in other_kinds {
-                tracing::info!(file = %path.display(), kind, "ignoring documents of this kind");
-            }
-            Some(documents)
-        }
-        Err(reason) => {
-            tracing::warn!(
-                file = %path.display(),
-                reason,
-                "invalid manifest; its objects stay as they were"
-            );
-            None
-        }
+/// Returns what the status of the object tells about its manifest.
+fn notice(file: &str, document: &Document, problem: Option<&String>) -> Option<Notice> {
+    match (problem, &document.unknown_fields) {
+        (Some(problem), _) => Some(Notice::invalid(file, problem)),
+        (None, Some(unknown)) => Some(Notice {
+            reason: "UnknownFields",
+            message: format!("{file}: {unknown}"),
+        }),
+        (None, None) => None,
     }
-}
-
-fn list(
-    folder: &Path,
-    prefix: &str,
-    depth: usize,
-    found: &mut BTreeMap<String, Fingerprint>,
-) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt as _;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // Skips names that are not UTF-8, and hidden files of this store or of an editor.
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        if name.starts_with('.') {
-            continue;
-        }
-        // Follows links, which Kubernetes uses to mount ConfigMaps; skips dangling ones.
-        let metadata = match fs::metadata(entry.path()) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let path = format!("{prefix}{name}");
-        if metadata.is_dir() {
-            if depth < DEPTH_MAX {
-                list(&entry.path(), &format!("{path}/"), depth + 1, found)?;
-            }
-        } else if is_manifest(&name) {
-            if found.len() == FILES_MAX {
-                return Err(io::Error::other(format!("more than {FILES_MAX} files")));
-            }
-            let fingerprint = Fingerprint {
-                modified: metadata.modified()?,
-                bytes: metadata.len(),
-                inode: metadata.ino(),
-            };
-            found.insert(path, fingerprint);
-        }
-    }
-    Ok(())
-}
-
-fn is_manifest(name: &str) -> bool {
-    [".yaml", ".yml", ".json"]
-        .iter()
-        .any(|extension| name.ends_with(extension))
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Status files: one readable file per object, replaced atomically, in a directory of the
 //! scheduler.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::api::{Key, Object};
+use crate::api::{Key, Kind, Object};
+use crate::revision::fnv1a;
 
 /// Name of the directory, below the directory of the manifests.
 const STATUS_DIRECTORY: &str = ".berth";
@@ -13,18 +16,35 @@ const STATUS_DIRECTORY: &str = ".berth";
 const LOCK_FILE: &str = ".lock";
 /// Name of the directory for files that are being written.
 const TEMPORARY_DIRECTORY: &str = ".tmp";
+/// Name of the directory for files that are set aside because they are corrupt.
+const INVALID_DIRECTORY: &str = ".invalid";
+/// Name of the event log, and of the log before it.
+const EVENT_LOG: [&str; 2] = ["events.log", "events.log.1"];
+/// Maximum number of copies of one corrupt file that are set aside.
+const COPIES_MAX: u32 = 1000;
+/// Extension of a status file.
+const EXTENSION: &str = ".yaml";
+/// Maximum length of a file name.
+const FILE_NAME_BYTES_MAX: usize = 255;
 /// Maximum size of a status file: more than the 1.5 MiB to which etcd limits an object, so that an
 /// object that fits in Kubernetes fits here, too.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The directory `PATH/.berth` with a file `NAMESPACE/KIND/NAME.yaml` for each object.
 ///
-/// A file is replaced by renaming, so that readers, including the next process after a `kill -9`,
-/// find the old state or the new state. Files are not synced to disk: the hosts run on the
-/// same machine, so that a power failure ends their workloads, too.
+/// A file is written, synced and renamed, and its directory is synced, so that readers, including
+/// the next process after a `kill -9` or a power failure, find the old state or the new state.
 #[derive(Debug)]
 pub(super) struct StatusFiles {
     directory: PathBuf,
+}
+
+/// The status files of an earlier process.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub objects: Vec<Object>,
+    /// Files that are not used, by path below the directory of the manifests, with the reason.
+    pub problems: BTreeMap<String, String>,
 }
 
 /// Error of reading or writing the status files.
@@ -37,15 +57,6 @@ pub enum StatusFilesError {
         path: PathBuf,
         /// Error of the operating system.
         source: io::Error,
-    },
-    /// A file is not as the scheduler wrote it. If the scheduler ignored the file, it could start a
-    /// workload a second time.
-    #[error("corrupt status file {path} ({reason}); repair it, or delete it to discard the object")]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// Description of the error.
-        reason: String,
     },
 }
 
@@ -63,7 +74,14 @@ impl StatusFiles {
         };
         let temporary = files.directory.join(TEMPORARY_DIRECTORY);
         fs::create_dir_all(&temporary).map_err(io_error(&temporary))?;
+        // Without a writable directory, no stop could be remembered.
+        let probe = files.temporary_file();
+        fs::File::create(&probe).map_err(io_error(&probe))?;
         Ok(files)
+    }
+
+    fn temporary_file(&self) -> PathBuf {
+        self.directory.join(TEMPORARY_DIRECTORY).join("object.yaml")
     }
 
     /// Locks the directory; returns `None` while another process holds the lock. The operating
@@ -80,127 +98,234 @@ impl StatusFiles {
         }
     }
 
-    /// Reads all objects.
-    pub(super) fn load(&self) -> Result<Vec<Object>, StatusFilesError> {
-        let mut objects = Vec::new();
-        for namespace in directories(&self.directory)? {
-            if namespace.ends_with(TEMPORARY_DIRECTORY) {
+    /// Reads all objects. A corrupt file is set aside, and a file of another program is left alone.
+    ///
+    /// # Errors
+    ///
+    /// The directory itself cannot be listed.
+    pub(super) fn load(&self) -> Result<Loaded, StatusFilesError> {
+        let mut loaded = Loaded::default();
+        for namespace in entries(&self.directory).map_err(io_error(&self.directory))? {
+            let name = file_name(&namespace);
+            if name.starts_with('.') || EVENT_LOG.contains(&name) {
                 continue;
             }
-            for kind in directories(&namespace)? {
-                for path in entries(&kind)? {
-                    objects.push(self.load_one(path)?);
+            for kind in self.entries_of(&namespace, &mut loaded) {
+                if Kind::ALL.iter().all(|it| it.plural() != file_name(&kind)) {
+                    self.leave_alone(&kind, "not the directory of a kind", &mut loaded);
+                    continue;
+                }
+                for path in self.entries_of(&kind, &mut loaded) {
+                    self.load_file(&path, &mut loaded);
                 }
             }
         }
-        Ok(objects)
+        Ok(loaded)
+    }
+
+    fn entries_of(&self, folder: &Path, loaded: &mut Loaded) -> Vec<PathBuf> {
+        entries(folder).unwrap_or_else(|error| {
+            self.leave_alone(folder, &error.to_string(), loaded);
+            Vec::new()
+        })
+    }
+
+    fn load_file(&self, path: &Path, loaded: &mut Loaded) {
+        if !file_name(path).ends_with(EXTENSION) || !path.is_file() {
+            return self.leave_alone(path, "not a status file", loaded);
+        }
+        let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let text = match read_bounded(path, FILE_BYTES_MAX, bytes) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
+            Err(error) => return self.leave_alone(path, &error.to_string(), loaded),
+        };
+        match parse(&text) {
+            Ok(object) if self.path(&object.key()) != *path => {
+                let reason = format!("its object is {}", object.key());
+                self.leave_alone(path, &reason, loaded);
+            }
+            Ok(object) => loaded.objects.push(object),
+            Err(reason) => self.set_aside(path, &reason, loaded),
+        }
+    }
+
+    fn leave_alone(&self, path: &Path, reason: &str, loaded: &mut Loaded) {
+        let reason = format!("ignored: {reason}");
+        loaded.problems.insert(self.shown(path), reason);
+    }
+
+    fn set_aside(&self, path: &Path, reason: &str, loaded: &mut Loaded) {
+        let moved = self.move_aside(path);
+        let end = match moved {
+            Ok(to) => format!("moved to {}", self.shown(&to)),
+            Err(error) => format!("cannot move it to {INVALID_DIRECTORY}: {error}"),
+        };
+        let reason = format!("corrupt status file ({reason}), {end}");
+        loaded.problems.insert(self.shown(path), reason);
+    }
+
+    fn move_aside(&self, path: &Path) -> io::Result<PathBuf> {
+        let folder = self.directory.join(INVALID_DIRECTORY);
+        fs::create_dir_all(&folder)?;
+        let below = path.strip_prefix(&self.directory).unwrap_or(path);
+        let flat = below.to_string_lossy().replace('/', "_");
+        let start = flat.len().saturating_sub(FILE_NAME_BYTES_MAX - 8);
+        let flat = flat.get(start..).unwrap_or_default().to_owned();
+        let numbered = (1..COPIES_MAX).map(|number| folder.join(format!("{flat}.{number}")));
+        let mut free = std::iter::once(folder.join(&flat))
+            .chain(numbered)
+            .filter(|path| !path.exists());
+        let to = free
+            .next()
+            .ok_or_else(|| io::Error::other("too many corrupt files"))?;
+        fs::rename(path, &to)?;
+        Ok(to)
+    }
+
+    /// Returns a path below the directory of the manifests.
+    fn shown(&self, path: &Path) -> String {
+        let root = self.directory.parent().unwrap_or(&self.directory);
+        let below = path.strip_prefix(root).unwrap_or(path);
+        below.display().to_string()
     }
 
     /// Writes an object.
-    pub(super) fn put(&self, object: &Object) -> io::Result<()> {
+    pub(super) fn put(&self, object: &Object) -> Result<(), StatusFilesError> {
+        let path = self.path(&object.key());
+        self.replace(&path, object).map_err(io_error(&path))
+    }
+
+    fn replace(&self, path: &Path, object: &Object) -> io::Result<()> {
         let value = object.to_value().map_err(io::Error::other)?;
         let text = serde_saphyr::to_string(&value).map_err(io::Error::other)?;
-        let path = self.path(&object.key());
-        let temporary = self.directory.join(TEMPORARY_DIRECTORY).join("object.yaml");
+        let temporary = self.temporary_file();
         let mut file = fs::File::create(&temporary)?;
         file.write_all(text.as_bytes())?;
+        file.sync_all()?;
         drop(file);
-        match fs::rename(&temporary, &path) {
+        let Some(folder) = path.parent() else {
+            return Ok(());
+        };
+        match fs::rename(&temporary, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent)?;
-                }
-                fs::rename(&temporary, &path)
+                self.create_synced(folder)?;
+                fs::rename(&temporary, path)?;
             }
-            renamed => renamed,
+            renamed => renamed?,
         }
+        sync(folder)
+    }
+
+    /// Creates the directory of a kind with its parents, so that a power failure does not remove
+    /// them.
+    fn create_synced(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let created = folder.ancestors().skip(1);
+        created
+            .take_while(|folder| folder.starts_with(&self.directory))
+            .try_for_each(sync)
     }
 
     /// Removes the file of an object, if it exists.
-    pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
-        match fs::remove_file(self.path(key)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    pub(super) fn remove(&self, key: &Key) -> Result<(), StatusFilesError> {
+        let path = self.path(key);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed,
+        };
+        let folder = path.parent().unwrap_or(&path);
+        removed.and_then(|()| sync(folder)).map_err(io_error(&path))
     }
 
     /// Returns the path of the file of an object.
     pub(super) fn path(&self, key: &Key) -> PathBuf {
         let directory = self.directory.join(key.namespace.as_ref());
         let directory = directory.join(key.kind.plural());
-        directory.join(format!("{}.yaml", key.name))
+        directory.join(status_file_name(&key.name))
     }
 
     /// Appends a line to the event log, and rotates a long log.
-    pub(super) fn append_event(&self, line: &str) -> io::Result<()> {
-        /// Size of about ten thousand lines.
-        const LOG_BYTES_MAX: u64 = 1 << 20;
-        let path = self.directory.join("events.log");
-        if fs::metadata(&path).is_ok_and(|it| it.len() >= LOG_BYTES_MAX) {
-            fs::rename(&path, self.directory.join("events.log.1"))?;
-        }
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)?;
-        writeln!(file, "{line}")
-    }
-
-    fn load_one(&self, path: PathBuf) -> Result<Object, StatusFilesError> {
-        let read = read_bounded(&path, FILE_BYTES_MAX).map_err(io_error(&path))?;
-        let value: Result<serde_json::Value, _> = serde_saphyr::from_str(&read);
-        let object = match value.map_err(|error| error.to_string()) {
-            Ok(value) => Object::from_value(value).map_err(|error| error.to_string()),
-            Err(reason) => Err(reason),
-        };
-        let object = match object {
-            Ok(object) => object,
-            Err(reason) => return Err(StatusFilesError::Corrupt { path, reason }),
-        };
-        let reason = if self.path(&object.key()) != path {
-            Some("its path does not match its object")
-        } else if object.metadata().uid.is_empty() {
-            Some("its object has no uid")
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            let reason = reason.to_owned();
-            return Err(StatusFilesError::Corrupt { path, reason });
-        }
-        Ok(object)
+    pub(super) fn append_event(&self, line: &str) -> Result<(), StatusFilesError> {
+        let [log, before] = EVENT_LOG.map(|name| self.directory.join(name));
+        append_line(&log, &before, line).map_err(io_error(&log))
     }
 }
 
-/// Reads a file of at most `bytes_max` bytes.
-pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
+/// Appends a line, after the end of a line that was cut off.
+fn append_line(log: &Path, before: &Path, line: &str) -> io::Result<()> {
+    use io::{Read as _, Seek as _};
+    /// Size of about ten thousand lines.
+    const LOG_BYTES_MAX: u64 = 1 << 20;
+    if fs::metadata(log).is_ok_and(|it| it.is_file() && it.len() >= LOG_BYTES_MAX) {
+        fs::rename(log, before)?;
+    }
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.create(true).read(true).append(true).open(log)?;
+    let mut last = [b'\n'];
+    if file.seek(io::SeekFrom::End(-1)).is_ok() {
+        file.read_exact(&mut last)?;
+    }
+    let start = if last == [b'\n'] { "" } else { "\n" };
+    file.write_all(format!("{start}{line}\n").as_bytes())
+}
+
+/// Returns the name of the file of an object. A name that leaves no room for the extension is
+/// shortened with a hash, after an underscore, which no name of an object contains.
+fn status_file_name(name: &str) -> String {
+    if name.len() + EXTENSION.len() <= FILE_NAME_BYTES_MAX {
+        return format!("{name}{EXTENSION}");
+    }
+    let hash = format!("_{:08x}{EXTENSION}", fnv1a(name.as_bytes()));
+    let start = name.get(..FILE_NAME_BYTES_MAX - hash.len());
+    format!("{}{hash}", start.unwrap_or_default())
+}
+
+fn parse(text: &str) -> Result<Object, String> {
+    let value: serde_json::Value =
+        serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    let object = Object::from_value(value).map_err(|error| error.to_string())?;
+    if object.metadata().uid.is_empty() {
+        return Err("its object has no uid".to_owned());
+    }
+    Ok(object)
+}
+
+/// Syncs the entries of a directory to disk.
+fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Reads a file of at most `bytes_max` bytes, without reading one that is longer according to its
+/// metadata.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64, bytes: u64) -> io::Result<String> {
     use io::Read as _;
+    let too_long = || {
+        let reason = format!("longer than {bytes_max} bytes");
+        io::Error::new(io::ErrorKind::FileTooLarge, reason)
+    };
+    if bytes > bytes_max {
+        return Err(too_long());
+    }
     let mut text = String::new();
     let read = fs::File::open(path)?
         .take(bytes_max + 1)
         .read_to_string(&mut text)?;
     if read as u64 > bytes_max {
-        let reason = format!("longer than {bytes_max} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+        return Err(too_long());
     }
     Ok(text)
 }
 
-fn directories(path: &Path) -> Result<Vec<PathBuf>, StatusFilesError> {
-    let mut found = entries(path)?;
-    found.retain(|path| path.is_dir());
-    Ok(found)
-}
-
-fn entries(path: &Path) -> Result<Vec<PathBuf>, StatusFilesError> {
-    let listed = fs::read_dir(path).and_then(|entries| {
-        entries
-            .map(|entry| Ok(entry?.path()))
-            .collect::<io::Result<Vec<_>>>()
-    });
-    let mut listed = listed.map_err(io_error(path))?;
+fn entries(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(path)?.map(|entry| Ok(entry?.path()));
+    let mut listed = paths.collect::<io::Result<Vec<_>>>()?;
     listed.sort();
     Ok(listed)
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StatusFilesError {

@@ -126,7 +126,8 @@ async fn restores_objects_after_restart() {
     let store = DirStore::open(folder.path()).unwrap();
     wait_for_leadership(&store).await;
     let mut events = store.watch();
-    assert_eq!(applied(&mut events).await, a);
+    let restored = applied(&mut events).await;
+    assert_eq!(restored.metadata().uid, a.metadata().uid);
     assert_eq!(next(&mut events).await, StoreEvent::Synced);
     let delete = Write::Delete {
         key: b.key(),
@@ -151,15 +152,76 @@ async fn reads_config_maps_and_secrets_from_manifests() {
 }
 
 #[tokio::test]
-async fn corrupt_status_file_closes_store() {
+async fn corrupt_status_file_is_named_and_everything_else_is_restored() {
     let folder = tempfile::tempdir().unwrap();
-    let workloads = folder.path().join(".berth/default/workloads");
-    fs::create_dir_all(&workloads).unwrap();
-    fs::write(workloads.join("a.yaml"), "").unwrap();
+    put(folder.path(), "a.yaml", "a");
+    put(folder.path(), "b.yaml", "b");
     let store = DirStore::open(folder.path()).unwrap();
-    let mut leadership = store.leadership();
-    let elected = tokio::time::timeout(TIMEOUT, leadership.wait_for(|is_leader| *is_leader));
-    assert!(elected.await.unwrap().is_err());
+    wait_for_leadership(&store).await;
+    let mut events = store.watch();
+    let (_, b) = (applied(&mut events).await, applied(&mut events).await);
+    drop((store, events));
+    let file = folder.path().join(".berth/default/workloads/a.yaml");
+    fs::write(&file, "").unwrap();
+
+    let store = DirStore::open(folder.path()).unwrap();
+    wait_for_leadership(&store).await;
+    let mut events = store.watch();
+    assert_eq!(
+        applied(&mut events).await.key(),
+        key("a"),
+        "made from its manifest"
+    );
+    assert_eq!(applied(&mut events).await, b);
+    let problems = store.problems().borrow().list.clone();
+    let [problem] = problems.as_slice() else {
+        panic!("{problems:?}")
+    };
+    assert!(
+        problem.starts_with(".berth/default/workloads/a.yaml: corrupt"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn problems_of_manifests_are_events_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "a.yaml", "a");
+    let store = DirStore::open(folder.path()).unwrap();
+    wait_for_leadership(&store).await;
+    let mut events = store.watch();
+    applied(&mut events).await;
+    next(&mut events).await;
+    fs::write(folder.path().join("a.yaml"), "a: [").unwrap();
+    let Object::Workload(workload) = applied(&mut events).await else {
+        panic!("not a workload")
+    };
+    let conditions = workload.status.as_ref().unwrap().conditions.clone();
+    assert_eq!(
+        (&*conditions[0].name, &*conditions[0].reason),
+        ("Manifest", "InvalidManifest")
+    );
+    assert!(
+        conditions[0].message.contains("line 1, column 4"),
+        "{conditions:?}"
+    );
+    let mut problems = store.problems();
+    let wait = problems.wait_for(|problems| !problems.list.is_empty());
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap().unwrap();
+    let log = fs::read_to_string(folder.path().join(".berth/events.log")).unwrap();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(
+        log.contains("Warning a.yaml Manifest: invalid YAML"),
+        "{log}"
+    );
+
+    put(folder.path(), "a.yaml", "a");
+    let Object::Workload(workload) = applied(&mut events).await else {
+        panic!("not a workload")
+    };
+    assert_eq!(workload.status.as_ref().unwrap().conditions, []);
+    let wait = problems.wait_for(|problems| problems.list.is_empty());
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap().unwrap();
 }
 
 #[test]

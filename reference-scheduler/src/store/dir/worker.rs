@@ -3,24 +3,35 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::DirError;
+use super::event_log::RecentEvents;
 use super::manifest::{self, Manifests};
 use super::objects::{Change, Objects, WriteContext};
 use super::parser::Reference;
+use super::problems::ProblemLog;
 use super::scanner::Scanner;
 use super::status_files::{Lock, StatusFiles, StatusFilesError};
 use crate::api::{Object, Timestamp};
 use crate::core::{ObjectEvent, ObjectEventKind, StoreError, Write};
-use crate::store::{Secret, StoreEvent};
+use crate::store::{Problems, Secret, StoreEvent};
 
 /// Interval between scans: short, because a change takes effect only after two scans in a row find
 /// the same file, and because a scan of a thousand files takes only a few milliseconds.
 const SCAN_INTERVAL: Duration = Duration::from_millis(150);
+
+/// Subject of a problem of writing status files.
+const STATUS_FILES: &str = "status files";
+/// Subject of a problem of writing events.
+const EVENT_LOG: &str = "events.log";
+
+/// Size of the stack of the thread: enough to parse a document with the deepest nesting that is
+/// accepted, in a build without optimizations.
+const STACK_BYTES: usize = 16 << 20;
 
 /// A request to the worker, with the sender for its response.
 #[derive(Debug)]
@@ -40,6 +51,8 @@ pub(super) struct Worker {
     scanner: Scanner,
     objects: Objects,
     manifests: Manifests,
+    problems: ProblemLog,
+    recent_events: RecentEvents,
     watchers: Vec<mpsc::Sender<StoreEvent>>,
     /// Whether to reconcile even if no file changes, because an object was removed that may have a
     /// manifest again, or a manifest could not be applied.
@@ -52,6 +65,7 @@ impl Worker {
         root: &Path,
         inbox: mpsc::Receiver<Request>,
         is_leader: watch::Sender<bool>,
+        problems: watch::Sender<Problems>,
     ) -> Result<(), DirError> {
         let files = StatusFiles::create(root).map_err(DirError::StatusFiles)?;
         let scanner = Scanner::new(root);
@@ -59,13 +73,17 @@ impl Worker {
             .enable_time()
             .build()
             .map_err(DirError::Thread)?;
+        let problems = ProblemLog::new(problems);
         let work = move || {
-            if let Err(error) = runtime.block_on(run(files, scanner, inbox, &is_leader)) {
+            let run = run(files, scanner, problems, inbox, &is_leader);
+            if let Err(error) = runtime.block_on(run) {
                 let error = berth_sdk::cli::error_chain(&error);
                 tracing::error!(%error, "the worker of the directory has failed");
             }
         };
-        let thread = thread::Builder::new().name("directory".to_owned());
+        let thread = thread::Builder::new()
+            .name("directory".to_owned())
+            .stack_size(STACK_BYTES);
         thread.spawn(work).map_err(DirError::Thread)?;
         Ok(())
     }
@@ -93,10 +111,12 @@ impl Worker {
                 let _ = response.send(result);
             }
             Request::ConfigMap(reference, response) => {
-                let _ = response.send(self.manifests.config_maps.get(&reference).cloned());
+                let found = self.manifests.config_maps.get(&reference);
+                let _ = response.send(found.map(|(_, data)| data.clone()));
             }
             Request::Secret(reference, response) => {
-                let _ = response.send(self.manifests.secrets.get(&reference).cloned());
+                let found = self.manifests.secrets.get(&reference);
+                let _ = response.send(found.map(|(_, secret)| secret.clone()));
             }
             Request::RecordEvent(event) => self.record_event(&event),
             Request::Close => {}
@@ -119,7 +139,12 @@ impl Worker {
             Change::Remove(object) => self.files.remove(&object.key()),
             Change::Unchanged(_) => return Ok(change.object().clone()),
         };
-        stored.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        if let Err(error) = stored {
+            let reason = berth_sdk::cli::error_chain(&error);
+            self.problems.add(STATUS_FILES, &reason);
+            return Err(StoreError::Unavailable(reason));
+        }
+        self.problems.remove(STATUS_FILES);
         self.objects.commit(&change);
         let event = match &change {
             Change::Put(object) => StoreEvent::Applied(object.clone()),
@@ -136,15 +161,15 @@ impl Worker {
     }
 
     async fn scan(&mut self) {
-        match self.scanner.scan() {
-            Ok(false) if !self.reconcile_pending => {}
-            Ok(_) => {
-                self.manifests = self.scanner.manifests();
-                self.reconcile().await;
+        if self.scanner.scan() || self.reconcile_pending {
+            let ignored = std::mem::take(&mut self.manifests.ignored);
+            self.manifests = self.scanner.manifests();
+            for (file, kinds) in &self.manifests.ignored {
+                if ignored.get(file) != Some(kinds) {
+                    tracing::info!(file, kinds, "ignoring documents of other kinds");
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot scan the directory; ignoring changes");
-            }
+            self.reconcile().await;
         }
         self.cascade_deletions().await;
     }
@@ -172,6 +197,7 @@ impl Worker {
     /// Deletes the objects whose manifests are gone, and applies all manifests after that.
     async fn reconcile(&mut self) {
         self.reconcile_pending = false;
+        let mut problems = self.manifests.problems.clone();
         for key in manifest::without_manifest(&self.objects, &self.manifests) {
             let Some(object) = self.objects.get(&key) else {
                 continue;
@@ -180,22 +206,41 @@ impl Worker {
             let change = self
                 .objects
                 .delete_in_foreground(object, write_context().now);
-            self.reconcile_one(&key.to_string(), Ok(change)).await;
+            self.reconcile_one(&key.to_string(), Ok(change), &mut problems)
+                .await;
         }
-        let manifests: Vec<(Object, String)> = self.manifests.objects.values().cloned().collect();
-        for (object, origin) in manifests {
-            let change = manifest::apply(&self.objects, &object, &origin, write_context());
-            self.reconcile_one(&object.key().to_string(), change).await;
+        let now = write_context().now;
+        for change in manifest::explain_unread(&self.objects, &self.manifests, now) {
+            let key = change.object().key().to_string();
+            self.reconcile_one(&key, Ok(change), &mut problems).await;
+        }
+        let manifests = std::mem::take(&mut self.manifests.objects);
+        for (key, manifest) in &manifests {
+            let unread_files = &self.manifests.unread_files;
+            let change = manifest::apply(&self.objects, manifest, unread_files, write_context());
+            let subject = format!("{key}, {}", manifest.origin);
+            self.reconcile_one(&subject, change, &mut problems).await;
+        }
+        self.manifests.objects = manifests;
+        let is_unusable = self.scanner.is_root_missing();
+        for (path, reason) in self.problems.replace(problems, is_unusable) {
+            let line = format!("{} Warning {path} Manifest: {reason}", write_context().now);
+            self.append_event(&line);
         }
     }
 
-    async fn reconcile_one(&mut self, key: &str, change: Result<Change, StoreError>) {
+    async fn reconcile_one(
+        &mut self,
+        subject: &str,
+        change: Result<Change, StoreError>,
+        problems: &mut BTreeMap<String, String>,
+    ) {
         let result = match change {
             Ok(change) => self.commit(change).await.map(|_| ()),
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            tracing::warn!(key, %error, "cannot apply a manifest");
+            problems.insert(subject.to_owned(), format!("not applied: {error}"));
             self.reconcile_pending |= matches!(error, StoreError::Unavailable(_));
         }
     }
@@ -225,20 +270,35 @@ impl Worker {
         }
     }
 
-    fn record_event(&self, event: &ObjectEvent) {
+    fn record_event(&mut self, event: &ObjectEvent) {
+        let Some(count) = self.recent_events.count(event, Instant::now()) else {
+            return;
+        };
+        let repeats = match count {
+            1 => String::new(),
+            count => format!(" ({count} times)"),
+        };
         let kind = match event.kind {
             ObjectEventKind::Normal => "Normal",
             ObjectEventKind::Warning => "Warning",
         };
         let line = format!(
-            "{} {kind} {} {}: {}",
+            "{} {kind} {} {}: {}{repeats}",
             write_context().now,
             event.key,
             event.reason,
-            event.message.replace('\n', " ")
+            event.message
         );
-        if let Err(error) = self.files.append_event(&line) {
-            tracing::warn!(%error, "cannot write to the event log");
+        self.append_event(&line);
+    }
+
+    fn append_event(&mut self, line: &str) {
+        match self.files.append_event(&line.replace('\n', " ")) {
+            Ok(()) => self.problems.remove(EVENT_LOG),
+            Err(error) => {
+                let reason = berth_sdk::cli::error_chain(&error);
+                self.problems.add(EVENT_LOG, &reason);
+            }
         }
     }
 }
@@ -247,6 +307,7 @@ impl Worker {
 async fn run(
     files: StatusFiles,
     mut scanner: Scanner,
+    mut problems: ProblemLog,
     inbox: mpsc::Receiver<Request>,
     is_leader: &watch::Sender<bool>,
 ) -> Result<(), StatusFilesError> {
@@ -254,17 +315,23 @@ async fn run(
         return Ok(());
     };
     let mut objects = Objects::default();
-    for object in files.load()? {
+    let loaded = files.load()?;
+    for object in loaded.objects {
         objects.load(object);
     }
+    for (path, reason) in &loaded.problems {
+        problems.add(path, reason);
+    }
     // The manifests take effect with the second scan.
-    let _ = scanner.scan();
+    scanner.scan();
     tokio::time::sleep(SCAN_INTERVAL).await;
     let mut worker = Worker {
         files,
         scanner,
         objects,
         manifests: Manifests::default(),
+        problems,
+        recent_events: RecentEvents::default(),
         watchers: Vec::new(),
         reconcile_pending: true,
         _lock: lock,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{Kind, Timestamp};
-use crate::core::{MetadataPatch, Write};
+use crate::api::{Condition, ConditionStatus, Kind, Timestamp, WorkloadDeploymentStatus};
+use crate::core::{MetadataPatch, Status, Write};
 
 fn context() -> WriteContext {
     WriteContext {
@@ -23,10 +23,81 @@ fn deployment(replicas: i32, annotations: Value) -> Object {
     Object::from_fields(Kind::WorkloadDeployment, value).unwrap()
 }
 
-fn applied(objects: &mut Objects, manifest: &Object) -> Change {
-    let change = apply(objects, manifest, "a.yaml", context()).unwrap();
+fn manifest_in(file: &str, object: &Object) -> Manifest {
+    Manifest {
+        object: object.clone(),
+        file: file.to_owned(),
+        origin: format!("{file}, line 1, column 1"),
+        notice: None,
+    }
+}
+
+fn applied(objects: &mut Objects, object: &Object) -> Change {
+    let manifest = manifest_in("a.yaml", object);
+    let change = apply(objects, &manifest, &BTreeMap::new(), context()).unwrap();
     objects.commit(&change);
     change
+}
+
+fn conditions_of(object: &Object) -> Vec<(String, String)> {
+    let Object::Deployment(deployment) = object else {
+        panic!("{object:?}")
+    };
+    let conditions = deployment
+        .status
+        .iter()
+        .flat_map(|status| &status.conditions);
+    let pairs = conditions.map(|condition| (condition.name.clone(), condition.reason.clone()));
+    pairs.collect()
+}
+
+#[test]
+fn status_tells_problem_of_manifest_until_it_is_solved() {
+    let mut objects = Objects::default();
+    let unknown = Notice {
+        reason: "UnknownFields",
+        message: "spec.replica".to_owned(),
+    };
+    let mut manifest = manifest_in("a.yaml", &deployment(1, json!({})));
+    manifest.notice = Some(unknown);
+    let change = apply(&objects, &manifest, &BTreeMap::new(), context()).unwrap();
+    objects.commit(&change);
+    let expected = ("Manifest".to_owned(), "UnknownFields".to_owned());
+    assert_eq!(conditions_of(change.object()), [expected.clone()]);
+
+    // The core replaces the status, and does not know the condition.
+    let ready = Condition::new("Ready", ConditionStatus::True, "Available", "");
+    let status = WorkloadDeploymentStatus {
+        conditions: vec![ready],
+        ..WorkloadDeploymentStatus::default()
+    };
+    let (key, uid) = (change.object().key(), "u".to_owned());
+    let write = Write::status(key.clone(), uid, Status::Deployment(status));
+    let change = objects.write(write, context()).unwrap();
+    objects.commit(&change);
+    assert!(conditions_of(change.object()).contains(&expected));
+
+    let change = applied(&mut objects, &manifest.object);
+    let ready = ("Ready".to_owned(), "Available".to_owned());
+    assert_eq!(conditions_of(change.object()), [ready]);
+}
+
+#[test]
+fn no_file_takes_over_objects_of_unread_file() {
+    let mut objects = Objects::default();
+    applied(&mut objects, &deployment(1, json!({})));
+    let unread_files = BTreeMap::from([("a.yaml".to_owned(), "line 1".to_owned())]);
+    let other = manifest_in("b.yaml", &deployment(5, json!({})));
+    let change = apply(&objects, &other, &unread_files, context()).unwrap();
+    assert!(matches!(change, Change::Unchanged(_)), "{change:?}");
+
+    let manifests = Manifests {
+        unread_files,
+        ..Manifests::default()
+    };
+    let changes = explain_unread(&objects, &manifests, context().now);
+    let expected = ("Manifest".to_owned(), "InvalidManifest".to_owned());
+    assert_eq!(conditions_of(changes[0].object()), [expected]);
 }
 
 #[test]
@@ -99,10 +170,12 @@ fn object_without_manifest_is_found_unless_file_is_invalid() {
         without_manifest(&objects, &manifests),
         [key.clone()].as_slice()
     );
-    manifests.invalid_files.insert("a.yaml".to_owned());
+    manifests
+        .unread_files
+        .insert("a.yaml".to_owned(), "line 1".to_owned());
     assert_eq!(without_manifest(&objects, &manifests), []);
-    manifests.invalid_files.clear();
-    let moved = (deployment(1, json!({})), "b.yaml".to_owned());
+    manifests.unread_files.clear();
+    let moved = manifest_in("b.yaml", &deployment(1, json!({})));
     manifests.objects.insert(key, moved);
     assert_eq!(without_manifest(&objects, &manifests), []);
 }
