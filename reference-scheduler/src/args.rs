@@ -113,6 +113,11 @@ struct StoreArgs {
     )]
     #[arg(value_parser = value::boolean, action = clap::ArgAction::Set)]
     disable_artifact_controller: bool,
+
+    /// Take the Lease, remove the finalizers of the Pods that run hosts, and exit: for an
+    /// uninstallation
+    #[arg(long, conflicts_with = "watch_namespaces")]
+    release_pods: bool,
 }
 
 #[derive(clap::Args, Clone)]
@@ -221,6 +226,10 @@ impl Args {
         let (metrics_addr, health_addr) = self.endpoints.addresses(&self.store.store);
         let allow_shared_hosts = self.store.allow_shared_hosts;
         let collect_garbage = matches!(self.store.store, StoreName::Dir(_));
+        let release_pods = self.store.release_pods;
+        if release_pods && collect_garbage {
+            return Err("--release-pods requires the Kubernetes store".to_owned());
+        }
         let (store, host_namespace) = self.store.into_config()?;
         let options = Options {
             host_namespace,
@@ -235,6 +244,7 @@ impl Args {
                 .into_options(Some("berth-scheduler".to_owned()))?,
             grpc: self.grpc.into_settings()?,
             store,
+            release_pods,
             options,
             metrics_addr,
             health_addr,

@@ -24,6 +24,8 @@ pub struct Config {
     pub grpc: GrpcSettings,
     /// Store of desired state and status.
     pub store: StoreConfig,
+    /// Whether to only release the Pods of hosts before an uninstallation.
+    pub release_pods: bool,
     /// Options of the core.
     pub options: Options,
     /// Address of `/metrics`; `None` turns the endpoint off.

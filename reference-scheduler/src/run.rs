@@ -58,6 +58,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    if let (true, StoreConfig::Kube(kube)) = (config.release_pods, &config.store) {
+        let released = KubeStore::release_pods(kube)
+            .await
+            .map_err(RunError::Kube)?;
+        tracing::info!(released, "released the Pods of hosts");
+        return Ok(());
+    }
     let health = Arc::new(HealthProbe::default());
     let metrics = Arc::new(Metrics::default());
     let endpoints = Endpoints {

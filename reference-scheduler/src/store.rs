@@ -2,6 +2,7 @@
 
 pub mod dir;
 pub mod kube;
+mod problems;
 
 use std::collections::BTreeMap;
 use std::fmt;

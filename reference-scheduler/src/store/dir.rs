@@ -13,7 +13,6 @@ mod name;
 mod notice;
 mod objects;
 mod parser;
-mod problems;
 mod scanner;
 mod schema;
 mod status_files;

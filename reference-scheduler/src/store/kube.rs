@@ -11,6 +11,7 @@ mod events;
 mod lease;
 mod object;
 mod pods;
+mod release;
 mod retry_queue;
 mod routes;
 mod watch;
@@ -18,7 +19,7 @@ mod write;
 mod write_priority;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core_v1;
@@ -33,6 +34,7 @@ use self::cache::Cache;
 use self::events::EventPublisher;
 use self::routes::Routes;
 use self::write_priority::WritePriority;
+use super::problems::ProblemLog;
 use super::{Problems, Secret, Store, StoreEvent};
 use crate::api::{Kind, Object};
 use crate::config::KubeStoreConfig;
@@ -79,7 +81,8 @@ struct Shared {
     events: EventPublisher,
     routes: Routes,
     leadership: watch_channel::Receiver<bool>,
-    problems: watch_channel::Sender<Problems>,
+    problems: Mutex<ProblemLog>,
+    published_problems: watch_channel::Receiver<Problems>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -97,6 +100,14 @@ pub enum KubeError {
     /// The client cannot be created from the configuration.
     #[error("cannot create a client for the API server")]
     Client(#[source] kube::Error),
+    /// The API server refused to release the Pods of hosts.
+    #[error("cannot {action}: {reason}")]
+    Release {
+        /// What was not possible.
+        action: String,
+        /// Message of the API server.
+        reason: String,
+    },
 }
 
 impl KubeStore {
@@ -108,22 +119,7 @@ impl KubeStore {
     ///
     /// Returns an error if there is no valid configuration of a cluster.
     pub async fn open(config: KubeStoreConfig) -> Result<Self, KubeError> {
-        // kube uses the default provider of the process, and more than one may be linked.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client_config = match &config.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).map_err(KubeError::Kubeconfig)?;
-                let options = KubeConfigOptions::default();
-                Config::from_custom_kubeconfig(file, &options)
-                    .await
-                    .map_err(KubeError::Kubeconfig)?
-            }
-            None => Config::infer().await.map_err(KubeError::NoConfig)?,
-        };
-        // The store retries by itself: a write that may have taken effect must not simply be
-        // repeated.
-        client_config.default_retry = false;
-        let client = Client::try_from(client_config).map_err(KubeError::Client)?;
+        let client = client(&config).await?;
         Ok(Self::with_client(client, config, LeaseTimings::default()))
     }
 
@@ -139,6 +135,7 @@ impl KubeStore {
             election::start(&client, &config, &identity, timings, shutdown.clone());
         let events = EventPublisher::new(client.clone(), identity);
         let (cache, routes) = (Cache::default(), Routes::default());
+        let (published, published_problems) = watch_channel::channel(Problems::default());
         let shared = Shared {
             client,
             config,
@@ -150,7 +147,8 @@ impl KubeStore {
             events,
             routes,
             leadership,
-            problems: watch_channel::Sender::default(),
+            problems: Mutex::new(ProblemLog::new(published)),
+            published_problems,
             shutdown,
             tasks,
         };
@@ -172,9 +170,34 @@ impl KubeStore {
         )
     }
 
+    fn problems(&self) -> MutexGuard<'_, ProblemLog> {
+        let problems = self.shared.problems.lock();
+        problems.unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn client(&self) -> Client {
         self.shared.client.clone()
     }
+}
+
+/// Returns a client for the API server of the configuration.
+async fn client(config: &KubeStoreConfig) -> Result<Client, KubeError> {
+    // kube uses the default provider of the process, and more than one may be linked.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut client_config = match &config.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(KubeError::Kubeconfig)?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .map_err(KubeError::Kubeconfig)?
+        }
+        None => Config::infer().await.map_err(KubeError::NoConfig)?,
+    };
+    // The store retries by itself: a write that may have taken effect must not simply be
+    // repeated.
+    client_config.default_retry = false;
+    Client::try_from(client_config).map_err(KubeError::Client)
 }
 
 /// Returns the identity of this process in the Lease and in Events: the name of its Pod or machine,
@@ -232,7 +255,7 @@ impl Store for KubeStore {
     }
 
     fn problems(&self) -> watch_channel::Receiver<Problems> {
-        self.shared.problems.subscribe()
+        self.shared.published_problems.clone()
     }
 
     async fn close(&self) {

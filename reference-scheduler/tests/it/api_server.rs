@@ -84,13 +84,12 @@ impl ApiServer {
 
     /// Returns a client for the runtime of the caller.
     pub async fn client(&self) -> Client {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let file = Kubeconfig::read_from(self.kubeconfig()).expect("a kubeconfig");
-        let options = KubeConfigOptions::default();
-        let config = Config::from_custom_kubeconfig(file, &options)
-            .await
-            .expect("a configuration");
-        Client::try_from(config).expect("a client")
+        client_of(&self.kubeconfig()).await
+    }
+
+    /// Returns a client with only the permissions of `user`.
+    pub async fn client_as(&self, user: &str) -> Client {
+        client_of(&self.kubeconfig_as(user)).await
     }
 
     /// Creates a namespace.
@@ -174,6 +173,16 @@ impl ApiServer {
         }
         Ok(is_ready)
     }
+}
+
+async fn client_of(kubeconfig: &Path) -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(file, &options)
+        .await
+        .expect("a configuration");
+    Client::try_from(config).expect("a client")
 }
 
 /// The kinds of this repository that have owners.

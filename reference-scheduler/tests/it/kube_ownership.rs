@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_scheduler::api::{Key, Kind, Metadata, Object, OwnerReference, WorkloadReplicaSet};
-use berth_scheduler::core::{StoreError, Write};
+use berth_scheduler::api::{Kind, Metadata, Object, OwnerReference, WorkloadReplicaSet};
+use berth_scheduler::core::Write;
 use berth_scheduler::store::kube::{KubeStore, LeaseTimings};
 use berth_scheduler::store::{Store, StoreEvent};
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -130,6 +130,57 @@ async fn deletes_host_of_deleted_pod_and_releases_pod() {
     assert_eq!(fixture.raw("host", "other").await["hostname"], "10.9.8.6");
 }
 
+#[tokio::test]
+async fn release_before_uninstallation_removes_finalizers_for_good() {
+    let fixture = KubeFixture::new().await;
+    let leader_elect = true;
+    let config = config(&fixture.namespace, leader_elect);
+    let timings = LeaseTimings {
+        retry: Duration::from_millis(200),
+        ..LeaseTimings::default()
+    };
+    fixture.store.close().await;
+    let store = KubeStore::with_client(fixture.client.clone(), config.clone(), timings);
+    let pods = fixture.api::<Pod>();
+    let finalizers = async |name: &str| {
+        let pod = pods.get(name).await.ok()?;
+        Some(pod.metadata.finalizers.unwrap_or_default())
+    };
+    for name in ["p", "q"] {
+        let pod = json!({"metadata": {"name": name, "labels": {"wasmcloud.com/hostgroup": "default"},
+            "finalizers": ["example.com/other"]}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+        let created = pods.create(&PostParams::default(), &pod).await;
+        created.expect("created");
+        eventually("the finalizer", async || {
+            (finalizers(name).await?.len() == 2).then_some(())
+        })
+        .await;
+    }
+    let released = KubeStore::release_pods_with(&fixture.client, &config).await;
+    assert_eq!(released.expect("released"), 2);
+    assert!(
+        !*store.leadership().borrow(),
+        "the leader has lost the Lease"
+    );
+    // A change of a Pod would make a leader add the finalizer again.
+    let change = json!({"metadata": {"annotations": {"changed": "yes"}}});
+    let patch = Patch::Merge(&change);
+    let patched = pods.patch("p", &PatchParams::default(), &patch).await;
+    patched.expect("patched");
+    store.close().await;
+    for name in ["p", "q"] {
+        assert_eq!(
+            finalizers(name).await.expect("a Pod"),
+            ["example.com/other"]
+        );
+        let none = json!({"metadata": {"finalizers": null}});
+        pods.patch(name, &PatchParams::default(), &Patch::Merge(&none))
+            .await
+            .expect("patched");
+    }
+}
+
 /// Waits until the slices of the Service `web` have exactly these addresses.
 async fn wait_for_route(slices: &Api<EndpointSlice>, expected: &[&str]) -> Vec<EndpointSlice> {
     eventually(&format!("the route to {expected:?}"), async || {
@@ -248,14 +299,17 @@ async fn garbage_collector_deletes_dependents_in_foreground() {
             break;
         }
     }
+    // Only the garbage collector deletes the set: its foreground deletion ends after its replica.
     eventually("removal of the set", async || {
-        // An empty uid matches any object of this name, so NotFound means that the set is gone. If
-        // the set still exists after its replica, this write deletes it.
-        let deletion = fixture.store.write(Write::Delete {
-            key: Key::new(Kind::WorkloadReplicaSet, fixture.namespace.as_str(), "set"),
-            uid: String::new(),
-        });
-        (deletion.await == Err(StoreError::NotFound)).then_some(())
+        let sets = fixture.server.kubectl(&[
+            "-n",
+            &fixture.namespace,
+            "get",
+            "workloadreplicasets",
+            "-o",
+            "name",
+        ]);
+        sets.trim().is_empty().then_some(())
     })
     .await;
 }

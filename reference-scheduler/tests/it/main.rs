@@ -20,6 +20,7 @@ mod kube_crds;
 mod kube_e2e;
 mod kube_fixture;
 mod kube_ownership;
+mod kube_problems;
 mod kube_store;
 mod lifecycle;
 mod outage;

@@ -123,6 +123,19 @@ fn groups_have_services_and_autoscaler_owns_replicas() {
 }
 
 #[test]
+fn uninstallation_releases_the_pods_of_hosts_first() {
+    let rendered = render(&[]).unwrap();
+    let job = find(&rendered, "Job", "berth-uninstall");
+    assert_eq!(job["metadata"]["annotations"]["helm.sh/hook"], "pre-delete");
+    let scheduler = &find(&rendered, "Deployment", "berth-scheduler")["spec"]["template"]["spec"];
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], scheduler["serviceAccountName"]);
+    let container = &pod["containers"][0];
+    assert_eq!(container["image"], scheduler["containers"][0]["image"]);
+    assert_eq!(container["args"][0], "--release-pods");
+}
+
+#[test]
 fn nats_image_of_the_chart_is_the_tested_version() {
     let pin = std::fs::read_to_string(root().join("xtask/tools/nats-server/go.mod")).unwrap();
     let objects = render(&[]).unwrap();

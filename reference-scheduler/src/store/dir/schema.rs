@@ -337,14 +337,14 @@ mod tests {
             ),
             (
                 &format!("{component}      - localResources: {{allowedHosts: example.com}}\n"),
-                "line 5, column 41: spec.template.spec.components[0].localResources.allowedHosts: a string, \
+                "line 5, column 40: spec.template.spec.components[0].localResources.allowedHosts: a string, \
                  expected a list",
             ),
             (
                 &format!(
                     "{component}      - localResources: {{environment: {{config: {{PORT: 8080}}}}}}\n"
                 ),
-                "line 5, column 56: spec.template.spec.components[0].localResources.environment.config.PORT: \
+                "line 5, column 55: spec.template.spec.components[0].localResources.environment.config.PORT: \
                  a number, expected a string; put it in quotes",
             ),
         ] {

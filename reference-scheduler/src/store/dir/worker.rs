@@ -13,11 +13,11 @@ use super::event_log::RecentEvents;
 use super::manifest::{self, Manifests};
 use super::objects::{Change, Objects, WriteContext};
 use super::parser::Reference;
-use super::problems::ProblemLog;
 use super::scanner::Scanner;
 use super::status_files::{Lock, StatusFiles, StatusFilesError};
 use crate::api::{Object, Timestamp};
 use crate::core::{ObjectEvent, ObjectEventKind, StoreError, Write};
+use crate::store::problems::ProblemLog;
 use crate::store::{Problems, Secret, StoreEvent};
 
 /// Interval between scans: short, because a change takes effect only after two scans in a row find

@@ -18,7 +18,7 @@ use crate::config::KubeStoreConfig;
 use crate::fault_injection::Breakage;
 
 /// Name of the Lease, the same as in wasmCloud's operator.
-const LEASE_NAME: &str = "d34db3ef.wasmcloud.dev";
+pub(super) const LEASE_NAME: &str = "d34db3ef.wasmcloud.dev";
 
 /// Timeout for releasing the Lease at shutdown.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);

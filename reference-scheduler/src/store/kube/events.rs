@@ -47,22 +47,35 @@ impl EventPublisher {
             uid: Some(event.uid).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         };
+        let kind = match event.kind {
+            ObjectEventKind::Normal => EventType::Normal,
+            ObjectEventKind::Warning => EventType::Warning,
+        };
+        let event = (kind, event.reason, event.message);
+        self.publish_about(&regarding, event).await;
+    }
+
+    /// Publishes an Event about any object, by type, reason and message. Best effort: failures are
+    /// only logged.
+    pub(super) async fn publish_about(
+        &self,
+        regarding: &ObjectReference,
+        (kind, reason, message): (EventType, &str, String),
+    ) {
         let kube_event = Event {
-            type_: match event.kind {
-                ObjectEventKind::Normal => EventType::Normal,
-                ObjectEventKind::Warning => EventType::Warning,
-            },
-            reason: event.reason.to_owned(),
-            action: event.reason.to_owned(),
-            note: Some(truncate(event.message, NOTE_BYTES_MAX)),
+            type_: kind,
+            reason: reason.to_owned(),
+            action: reason.to_owned(),
+            note: Some(truncate(message, NOTE_BYTES_MAX)),
             secondary: None,
         };
         let Ok(_permit) = self.permits.acquire().await else {
             return;
         };
-        let published = self.recorder.publish(&kube_event, &regarding);
+        let published = self.recorder.publish(&kube_event, regarding);
         if let Err(error) = error::with_timeout(REQUEST_TIMEOUT, published).await {
-            tracing::debug!(object = %event.key, reason = event.reason, %error, "cannot publish Event");
+            let object = regarding.name.as_deref().unwrap_or_default();
+            tracing::debug!(object, reason, %error, "cannot publish Event");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! deleted.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::select_all;
@@ -14,12 +15,12 @@ use serde_json::json;
 use super::error::ApiError;
 use super::retry_queue::RetryQueue;
 use super::write::retry_throttled;
-use super::{FIELD_MANAGER, KubeStore, election, object};
+use super::{FIELD_MANAGER, KubeStore, election, object, routes};
 use crate::api::{Kind, Object};
 use crate::fault_injection::Breakage;
 
 /// Label of Pods that run hosts, with any value.
-const HOST_POD_LABEL: &str = "wasmcloud.com/hostgroup";
+pub(super) const HOST_POD_LABEL: &str = "wasmcloud.com/hostgroup";
 /// Finalizer of these Pods.
 const FINALIZER: &str = "runtime.wasmcloud.dev/pod-host-finalizer";
 
@@ -55,15 +56,19 @@ async fn watch(store: &KubeStore, queue: &RetryQueue<PodKey>) {
         .iter()
         .chain([&config.namespace])
         .collect();
-    store.shared.routes.begin_relist_of_pods(namespaces.len());
+    let scopes = namespaces.iter().copied().cloned().map(Some);
+    store.shared.routes.begin_relist_of_pods(scopes.collect());
     let streams = namespaces.into_iter().map(|namespace| {
         let pods: Api<Pod> = Api::namespaced(store.client(), namespace);
+        let scope = Some(namespace.clone());
         watcher(pods, watcher::Config::default().labels(HOST_POD_LABEL))
             .default_backoff()
+            .map(move |event| (scope.clone(), event))
             .boxed()
     });
     let mut events = select_all(streams);
-    while let Some(event) = events.next().await {
+    while let Some((scope, event)) = events.next().await {
+        routes::report(store, "pods", &scope, &event);
         match event {
             Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                 if action_for(&pod) != PodAction::None {
@@ -72,9 +77,8 @@ async fn watch(store: &KubeStore, queue: &RetryQueue<PodKey>) {
                 store.shared.routes.on_pod_applied(&pod);
             }
             Ok(Event::Delete(pod)) => store.shared.routes.on_pod_removed(&pod),
-            Ok(Event::InitDone) => store.shared.routes.on_pods_listed(),
-            Ok(Event::Init) => {}
-            Err(error) => tracing::warn!(%error, "cannot watch Pods"),
+            Ok(Event::InitDone) => store.shared.routes.on_pods_listed(&scope),
+            Ok(Event::Init) | Err(_) => {}
         }
     }
 }
@@ -150,6 +154,33 @@ async fn reconcile(store: &KubeStore, (namespace, name): PodKey) -> Result<(), A
     }
 }
 
+/// Removes the finalizer of a Pod, whatever its state, and returns whether it had one.
+pub(super) async fn remove_finalizer(pods: &Api<Pod>, pod: Pod) -> Result<bool, ApiError> {
+    let name = pod.metadata.name.unwrap_or_default();
+    let has_finalizer = |pod: &Pod| {
+        let mut finalizers = pod.metadata.finalizers.iter().flatten();
+        finalizers.any(|finalizer| finalizer == FINALIZER)
+    };
+    let mut was_removed = false;
+    // The Pod may change in the meantime, for example because its status is reported.
+    while let Some(pod) = retry_throttled(|| pods.get_opt(&name)).await?
+        && has_finalizer(&pod)
+    {
+        let mut finalizers = pod.metadata.finalizers.unwrap_or_default();
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        let version = pod.metadata.resource_version;
+        let metadata = json!({ "finalizers": finalizers, "resourceVersion": version });
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let parameters = PatchParams::default();
+        match retry_throttled(|| pods.patch(&name, &parameters, &patch)).await {
+            Ok(_) => was_removed = true,
+            Err(error) if error.is_conflict() || error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(was_removed)
+}
+
 /// Deletes the Host objects with these addresses. Lists them from the API server: the cache may
 /// lack a host that was created just before its Pod was deleted.
 async fn delete_hosts(store: &KubeStore, addresses: &[String]) -> Result<(), ApiError> {
@@ -162,7 +193,9 @@ async fn delete_hosts(store: &KubeStore, addresses: &[String]) -> Result<(), Api
         let Ok(Object::Host(host)) = object::decode(Kind::Host, raw) else {
             continue;
         };
-        if !addresses.contains(&host.hostname) || host.metadata.is_deleting() {
+        let mut addresses = addresses.iter();
+        let is_of_pod = addresses.any(|address| is_same_address(address, &host.hostname));
+        if !is_of_pod || host.metadata.is_deleting() {
             continue;
         }
         tracing::info!(
@@ -183,9 +216,22 @@ async fn delete_hosts(store: &KubeStore, addresses: &[String]) -> Result<(), Api
     Ok(())
 }
 
+/// Returns whether two texts are the same IP address, which may be written in several ways.
+fn is_same_address(a: &str, b: &str) -> bool {
+    let parse = |text: &str| text.parse::<IpAddr>().ok();
+    a == b || parse(a).is_some_and(|address| Some(address) == parse(b))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compares_addresses_and_not_texts() {
+        assert!(is_same_address("FD00:0:0::5", "fd00::5"));
+        assert!(is_same_address("10.0.0.5", "10.0.0.5") && is_same_address("name", "name"));
+        assert!(!is_same_address("10.0.0.5", "10.0.0.6") && !is_same_address("a", "b"));
+    }
 
     fn pod(metadata: serde_json::Value, status: serde_json::Value) -> Pod {
         serde_json::from_value(json!({"metadata": metadata, "status": status})).expect("a Pod")

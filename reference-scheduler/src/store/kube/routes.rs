@@ -4,6 +4,7 @@
 //! Services, Pods and the slices themselves enqueue the affected Services, in any order, and an
 //! edited slice is repaired.
 
+mod explanations;
 mod slices;
 mod table;
 
@@ -18,10 +19,12 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 
+use self::explanations::Explanations;
 use self::slices::Plan;
 use self::table::{Informer, RouteTable};
 use super::error::ApiError;
 use super::retry_queue::RetryQueue;
+use super::watch::Scope;
 use super::write::retry_throttled;
 use super::{FIELD_MANAGER, KubeStore, election};
 use crate::fault_injection::Breakage;
@@ -34,14 +37,28 @@ type ServiceKey = (String, String);
 #[derive(Default)]
 pub(super) struct Routes {
     table: Mutex<RouteTable>,
+    explanations: Explanations,
     queue: RetryQueue<ServiceKey>,
 }
 
 impl Routes {
     /// Forgets all Workloads and Hosts before a new watch lists them again.
-    pub(super) fn begin_relist_of_objects(&self) {
-        let watches = 1;
-        self.table().begin_relist(Informer::Objects, watches);
+    pub(super) fn begin_relist_of_objects(&self, scopes: Vec<Scope>) {
+        let mut table = self.table();
+        table.begin_relist(Informer::Hosts, vec![None]);
+        table.begin_relist(Informer::Objects, scopes);
+    }
+
+    /// Records that all Hosts are listed.
+    pub(super) fn on_hosts_listed(&self) {
+        let affected = self.table().mark_listed(Informer::Hosts, &None);
+        self.enqueue(affected);
+    }
+
+    /// Records that the Workloads of a namespace are listed.
+    pub(super) fn on_objects_listed(&self, scope: &Scope) {
+        let affected = self.table().mark_listed(Informer::Objects, scope);
+        self.enqueue(affected);
     }
 
     /// Applies an event of the watch of the kinds of [`crate::api`].
@@ -49,14 +66,14 @@ impl Routes {
         let affected = match event {
             StoreEvent::Applied(object) => self.table().on_object_applied(object),
             StoreEvent::Removed { key, .. } => self.table().on_object_removed(key),
-            StoreEvent::Synced => self.table().mark_listed(Informer::Objects),
+            StoreEvent::Synced => Vec::new(),
         };
         self.enqueue(affected);
     }
 
-    /// Forgets all Pods before `watches` new watches list them again.
-    pub(super) fn begin_relist_of_pods(&self, watches: usize) {
-        self.table().begin_relist(Informer::Pods, watches);
+    /// Forgets all Pods before new watches list them again.
+    pub(super) fn begin_relist_of_pods(&self, scopes: Vec<Scope>) {
+        self.table().begin_relist(Informer::Pods, scopes);
     }
 
     /// Adds or updates a Pod that runs a host.
@@ -71,9 +88,9 @@ impl Routes {
         self.enqueue(affected);
     }
 
-    /// Records that one watch has listed all its Pods.
-    pub(super) fn on_pods_listed(&self) {
-        let affected = self.table().mark_listed(Informer::Pods);
+    /// Records that the Pods of a namespace are listed.
+    pub(super) fn on_pods_listed(&self, scope: &Scope) {
+        let affected = self.table().mark_listed(Informer::Pods, scope);
         self.enqueue(affected);
     }
 
@@ -105,22 +122,19 @@ async fn run_term(store: &KubeStore) {
 
 async fn watch_services(store: &KubeStore) {
     let routes = &store.shared.routes;
-    let mut events = select_all(streams::<Service>(store, watcher::Config::default()));
-    routes
-        .table()
-        .begin_relist(Informer::Services, events.len());
-    while let Some(event) = events.next().await {
+    let scopes = scopes(store);
+    let all = watcher::Config::default();
+    let mut events = select_all(streams::<Service>(store, &scopes, all));
+    routes.table().begin_relist(Informer::Services, scopes);
+    while let Some((scope, event)) = events.next().await {
+        report(store, "services", &scope, &event);
         let affected = match event {
             Ok(Event::Apply(service) | Event::InitApply(service)) => {
                 routes.table().on_service_applied(&service)
             }
             Ok(Event::Delete(service)) => routes.table().on_service_removed(&service),
-            Ok(Event::InitDone) => routes.table().mark_listed(Informer::Services),
-            Ok(Event::Init) => Vec::new(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot watch Services");
-                Vec::new()
-            }
+            Ok(Event::InitDone) => routes.table().mark_listed(Informer::Services, &scope),
+            Ok(Event::Init) | Err(_) => Vec::new(),
         };
         routes.enqueue(affected);
     }
@@ -128,21 +142,19 @@ async fn watch_services(store: &KubeStore) {
 
 async fn watch_slices(store: &KubeStore) {
     let routes = &store.shared.routes;
+    let scopes = scopes(store);
     let ours = watcher::Config::default().labels(&format!("{}=true", slices::MANAGER_LABEL));
-    let mut events = select_all(streams::<EndpointSlice>(store, ours));
-    routes.table().begin_relist(Informer::Slices, events.len());
-    while let Some(event) = events.next().await {
+    let mut events = select_all(streams::<EndpointSlice>(store, &scopes, ours));
+    routes.table().begin_relist(Informer::Slices, scopes);
+    while let Some((scope, event)) = events.next().await {
+        report(store, "endpointslices", &scope, &event);
         let affected = match event {
             Ok(Event::Apply(slice) | Event::InitApply(slice)) => {
                 routes.table().on_slice_applied(slice)
             }
             Ok(Event::Delete(slice)) => routes.table().on_slice_removed(&slice),
-            Ok(Event::InitDone) => routes.table().mark_listed(Informer::Slices),
-            Ok(Event::Init) => Vec::new(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot watch EndpointSlices");
-                Vec::new()
-            }
+            Ok(Event::InitDone) => routes.table().mark_listed(Informer::Slices, &scope),
+            Ok(Event::Init) | Err(_) => Vec::new(),
         };
         if !Breakage::NoEndpointRepair.is_on() {
             routes.enqueue(affected);
@@ -150,27 +162,63 @@ async fn watch_slices(store: &KubeStore) {
     }
 }
 
-/// Returns a watch for each namespace of workloads, or one for all namespaces.
+/// Reports a namespace that cannot be watched, and its recovery.
+pub(super) fn report<T>(
+    store: &KubeStore,
+    resource: &str,
+    scope: &Scope,
+    event: &watcher::Result<Event<T>>,
+) {
+    let subject = match scope {
+        Some(namespace) => format!("{resource} in namespace {namespace}"),
+        None => format!("{resource} in all namespaces"),
+    };
+    match event {
+        // The watcher retries by itself, with backoff.
+        Err(error) => {
+            let reason = berth_sdk::cli::error_chain(error);
+            store.problems().add(&subject, &reason);
+        }
+        // The start of another list does not prove that the list succeeds.
+        Ok(Event::Init) => {}
+        Ok(_) => store.problems().remove(&subject),
+    }
+}
+
+/// Returns the namespaces of workloads, or `None` for all.
+fn scopes(store: &KubeStore) -> Vec<Scope> {
+    let namespaces = &store.shared.config.watch_namespaces;
+    if namespaces.is_empty() {
+        return vec![None];
+    }
+    namespaces.iter().cloned().map(Some).collect()
+}
+
+/// An event of a watch, with the namespace of the watch.
+type ScopedEvent<K> = (Scope, watcher::Result<Event<K>>);
+
+/// Returns a watch for each namespace.
 fn streams<K>(
     store: &KubeStore,
+    scopes: &[Scope],
     config: watcher::Config,
-) -> Vec<BoxStream<'static, watcher::Result<Event<K>>>>
+) -> Vec<BoxStream<'static, ScopedEvent<K>>>
 where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
 {
-    let namespaces = &store.shared.config.watch_namespaces;
-    let apis: Vec<Api<K>> = if namespaces.is_empty() {
-        vec![Api::all(store.client())]
-    } else {
-        namespaces
-            .iter()
-            .map(|namespace| Api::namespaced(store.client(), namespace))
-            .collect()
+    let stream = |scope: &Scope| {
+        let api: Api<K> = match scope {
+            Some(namespace) => Api::namespaced(store.client(), namespace),
+            None => Api::all(store.client()),
+        };
+        let scope = scope.clone();
+        watcher(api, config.clone())
+            .default_backoff()
+            .map(move |event| (scope.clone(), event))
+            .boxed()
     };
-    apis.into_iter()
-        .map(|api| watcher(api, config.clone()).default_backoff().boxed())
-        .collect()
+    scopes.iter().map(stream).collect()
 }
 
 /// Creates, updates and deletes the slices of a Service as needed.
@@ -178,6 +226,7 @@ async fn reconcile(store: &KubeStore, service: ServiceKey) -> Result<(), ApiErro
     if Breakage::EndpointAfterStop.is_on() {
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     }
+    explanations::schedule(store, &service);
     let Some(Plan { delete, apply }) = store.shared.routes.table().plan(&service) else {
         return Ok(());
     };

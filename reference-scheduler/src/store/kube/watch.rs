@@ -1,6 +1,10 @@
-//! Watches the kinds of [`crate::api`] and merges the events into one stream.
+//! Watches the kinds of [`crate::api`] and merges the events into one stream. A namespace that
+//! cannot be listed holds back only its own objects.
 
-use std::collections::HashMap;
+mod views;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, select_all};
@@ -9,12 +13,20 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::mpsc;
 
+use self::views::Views;
 use super::{KubeStore, object};
 use crate::api::{Key, Kind, Object};
 use crate::store::StoreEvent;
 
 /// Capacity of the queue of events to the core. The API server buffers the rest.
 const EVENTS_MAX: usize = 1024;
+
+/// Time to wait for the first list of every view, long enough for the lists of a large cluster.
+/// After that, scheduling begins without the namespaces that are not listed yet.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A namespace, or `None` for all.
+pub(super) type Scope = Option<String>;
 
 /// Starts the watch, which ends when the receiver is dropped.
 pub(super) fn start(store: KubeStore) -> mpsc::Receiver<StoreEvent> {
@@ -30,36 +42,41 @@ pub(super) fn start(store: KubeStore) -> mpsc::Receiver<StoreEvent> {
 
 async fn run(store: KubeStore, sender: &mpsc::Sender<StoreEvent>) {
     store.shared.cache.clear();
-    store.shared.routes.begin_relist_of_objects();
-    let scopes = scopes(&store);
-    let mut watches: Vec<Watch> = scopes.iter().map(|(kind, _)| Watch::new(*kind)).collect();
-    let streams = scopes
+    let mut views = Views::new(scopes(&store));
+    store.shared.routes.begin_relist_of_objects(views.scopes());
+    let streams = views
+        .all
         .iter()
         .enumerate()
-        .map(|(index, (kind, namespace))| stream(&store, index, *kind, namespace));
+        .map(|(index, view)| stream(&store, index, view.watch.kind, &view.scope));
     let mut events = select_all(streams);
-    let mut is_synced = false;
-    while let Some((index, event)) = events.next().await {
-        let Some(watch) = watches.get_mut(index) else {
-            continue;
-        };
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                // The watcher retries by itself, with backoff.
-                tracing::warn!(kind = %watch.kind, %error, "cannot watch objects");
-                continue;
+    let patience = tokio::time::sleep(LIST_PATIENCE);
+    tokio::pin!(patience);
+    let (mut is_synced, mut is_patient) = (false, true);
+    loop {
+        tokio::select! {
+            event = events.next() => {
+                let Some((index, event)) = event else {
+                    return;
+                };
+                for store_event in views.receive(&store, index, event) {
+                    store.observe(&store_event);
+                    if sender.send(store_event).await.is_err() {
+                        return;
+                    }
+                }
+                views.report_listed(&store);
             }
-        };
-        for store_event in watch.store_events(event) {
-            store.observe(&store_event);
-            if sender.send(store_event).await.is_err() {
-                return;
+            () = &mut patience, if is_patient => {
+                is_patient = false;
+                views.report_unlisted(&store);
             }
         }
-        if !is_synced && watches.iter().all(|watch| watch.is_listed) {
+        let is_due =
+            views.are_all_listed() || (!is_patient && views.is_any_group_of_workloads_listed());
+        if !is_synced && is_due {
             is_synced = true;
-            store.observe(&StoreEvent::Synced);
+            store.problems().set_unusable(false);
             if sender.send(StoreEvent::Synced).await.is_err() {
                 return;
             }
@@ -69,10 +86,9 @@ async fn run(store: KubeStore, sender: &mpsc::Sender<StoreEvent>) {
 
 /// Returns the kinds to watch, each with a namespace, or `None` for all. Hosts are in one
 /// namespace.
-fn scopes(store: &KubeStore) -> Vec<(Kind, Option<String>)> {
+fn scopes(store: &KubeStore) -> Vec<(Kind, Scope)> {
     let config = &store.shared.config;
-    let mut namespaces: Vec<Option<String>> =
-        config.watch_namespaces.iter().cloned().map(Some).collect();
+    let mut namespaces: Vec<Scope> = config.watch_namespaces.iter().cloned().map(Some).collect();
     if namespaces.is_empty() {
         namespaces.push(None);
     }
@@ -94,7 +110,7 @@ fn stream(
     store: &KubeStore,
     index: usize,
     kind: Kind,
-    namespace: &Option<String>,
+    namespace: &Scope,
 ) -> BoxStream<'static, IndexedEvent> {
     let resource = object::resource(kind);
     let api = match namespace {
@@ -127,6 +143,10 @@ struct Watch {
     /// Objects of the list in progress, with their UIDs.
     listed: HashMap<Key, String>,
     is_listed: bool,
+    /// Objects that cannot be decoded, with the reason.
+    undecodable: BTreeMap<Key, String>,
+    /// Objects that became undecodable since the last report, with their UIDs.
+    newly_undecodable: Vec<(Key, String)>,
 }
 
 impl Watch {
@@ -136,6 +156,8 @@ impl Watch {
             present: HashMap::new(),
             listed: HashMap::new(),
             is_listed: false,
+            undecodable: BTreeMap::new(),
+            newly_undecodable: Vec::new(),
         }
     }
 
@@ -145,6 +167,7 @@ impl Watch {
         match event {
             Event::Init => {
                 self.listed.clear();
+                self.undecodable.clear();
                 Vec::new()
             }
             Event::InitApply(raw) => self.decode(raw).map_or_else(Vec::new, |object| {
@@ -174,6 +197,7 @@ impl Watch {
                 let key = Key::new(self.kind, namespace, name);
                 let uid = raw.metadata.uid.unwrap_or_default();
                 self.present.remove(&key);
+                self.undecodable.remove(&key);
                 vec![StoreEvent::Removed { key, uid }]
             }
         }
@@ -194,14 +218,23 @@ impl Watch {
             .collect()
     }
 
-    /// Decodes an object, or logs a warning and returns `None`: a later version of the CRDs may
-    /// allow values that this version does not support.
-    fn decode(&self, raw: DynamicObject) -> Option<Object> {
-        let name = raw.metadata.name.clone().unwrap_or_default();
+    /// Decodes an object. One that cannot be decoded is kept for a report: a later version of the
+    /// CRDs may allow values that this version does not support.
+    fn decode(&mut self, raw: DynamicObject) -> Option<Object> {
+        let metadata = raw.metadata.clone();
+        let name = metadata.name.unwrap_or_default();
+        let key = Key::new(self.kind, metadata.namespace.unwrap_or_default(), name);
         match object::decode(self.kind, raw) {
-            Ok(object) => Some(object),
+            Ok(object) => {
+                self.undecodable.remove(&key);
+                Some(object)
+            }
             Err(error) => {
-                tracing::warn!(kind = %self.kind, name, %error, "ignoring an object that cannot be decoded");
+                let reason = berth_sdk::cli::error_chain(&error);
+                let uid = metadata.uid.unwrap_or_default();
+                if self.undecodable.insert(key.clone(), reason.clone()) != Some(reason) {
+                    self.newly_undecodable.push((key, uid));
+                }
                 None
             }
         }
@@ -253,10 +286,14 @@ mod tests {
         let invalid: DynamicObject =
             serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"image": 7}}))
                 .expect("an object");
-        assert!(
-            Watch::new(Kind::Artifact)
-                .store_events(Event::Apply(invalid))
-                .is_empty()
-        );
+        let mut watch = Watch::new(Kind::Artifact);
+        for _ in 0..2 {
+            assert!(watch.store_events(Event::Apply(invalid.clone())).is_empty());
+        }
+        assert_eq!(watch.newly_undecodable.len(), 1, "it is reported once");
+        let reason = watch.undecodable.values().next().expect("a reason");
+        assert!(reason.contains("integer"), "{reason}");
+        watch.store_events(Event::Delete(invalid));
+        assert_eq!(watch.undecodable.len(), 0);
     }
 }

@@ -30,9 +30,69 @@ pub(super) struct ServiceFacts {
     pub namespace: String,
     pub name: String,
     pub uid: String,
-    /// Whether a port of the Service has no name. Its slices then also need an endpoint port
-    /// without a name.
-    pub has_unnamed_port: bool,
+    pub ports: Vec<PortFacts>,
+}
+
+/// A port of a Service. Traffic reaches the endpoint port with the name of the Service port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PortFacts {
+    /// Name; empty if the only port has none.
+    pub name: String,
+    pub is_tcp: bool,
+    pub port: i32,
+    /// Number of the target port; `None` if the target port has a name.
+    pub target: Option<i32>,
+    /// Name of the target port; empty if it is a number.
+    pub target_name: String,
+}
+
+impl PortFacts {
+    /// Returns whether the port means the HTTP port of a host: by its name, because its target port
+    /// is the HTTP port, or because no other target port is given, which Kubernetes replaces with
+    /// the number of the port.
+    fn reaches(&self, http_port: u16) -> bool {
+        let is_http = self.name == PORT_NAME || self.name.is_empty();
+        let is_target = match self.target {
+            Some(target) => target == self.port || target == i32::from(http_port),
+            None => self.target_name == PORT_NAME,
+        };
+        self.is_tcp && (is_http || is_target)
+    }
+
+    /// Returns why the port gets no traffic on the way to hosts with these HTTP ports.
+    fn explain(&self, http_ports: &BTreeSet<u16>) -> Option<String> {
+        if http_ports.is_empty() || http_ports.iter().all(|port| self.reaches(*port)) {
+            return None;
+        }
+        let name = &self.name;
+        if !self.is_tcp {
+            return Some(format!(
+                "port {name:?} gets no traffic: hosts serve only TCP"
+            ));
+        }
+        let target = self
+            .target
+            .map_or_else(|| self.target_name.clone(), |target| target.to_string());
+        let ports: Vec<String> = http_ports.iter().map(ToString::to_string).collect();
+        Some(format!(
+            "port {name:?} gets no traffic: its targetPort {target} is not the HTTP port of the \
+             hosts, {}; omit the targetPort, or set it to \"http\"",
+            ports.join(", ")
+        ))
+    }
+}
+
+/// Returns why ports of a Service get no traffic, or `None` if all get traffic.
+pub(super) fn explain_ports(
+    service: &ServiceFacts,
+    backends: &BTreeSet<Backend>,
+) -> Option<String> {
+    let http_ports: BTreeSet<u16> = backends.iter().map(|backend| backend.port).collect();
+    let reasons = service.ports.iter();
+    let reasons: Vec<String> = reasons
+        .filter_map(|port| port.explain(&http_ports))
+        .collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// HTTP endpoint of a host.
@@ -174,6 +234,12 @@ fn slice(
         protocol: Some("TCP".to_owned()),
         app_protocol: None,
     };
+    let routed = service.ports.iter().filter(|facts| facts.reaches(port));
+    let mut names: Vec<&str> = routed.map(|facts| facts.name.as_str()).collect();
+    // The first port always has this name, as in the slices of wasmCloud's operator.
+    names.retain(|name| *name != PORT_NAME);
+    names.sort_unstable();
+    names.insert(0, PORT_NAME);
     // Sorted as text, as in the slices of wasmCloud's operator.
     let mut endpoints: Vec<Endpoint> = addresses.iter().map(endpoint).collect();
     endpoints.sort_by(|a, b| a.addresses.cmp(&b.addresses));
@@ -196,13 +262,7 @@ fn slice(
             ..ObjectMeta::default()
         },
         address_type: if is_ipv6 { "IPv6" } else { "IPv4" }.to_owned(),
-        ports: Some(
-            [PORT_NAME]
-                .into_iter()
-                .chain(service.has_unnamed_port.then_some(""))
-                .map(named)
-                .collect(),
-        ),
+        ports: Some(names.into_iter().map(named).collect()),
         endpoints: Some(endpoints),
     }
 }

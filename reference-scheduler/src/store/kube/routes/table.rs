@@ -6,20 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::ServiceKey;
-use super::slices::{self, Backend, Plan, SERVICE_LABEL, ServiceFacts};
+use super::slices::{self, Backend, Plan, PortFacts, SERVICE_LABEL, ServiceFacts};
 use crate::api::{Host, Key, Kind, Object, Workload, is_true, names};
 use crate::fault_injection::Breakage;
+use crate::store::kube::watch::Scope;
 
-/// Independent watches. No slice is changed before all of them are listed, because a Service would
-/// lose the endpoints that are not known yet.
+/// Independent watches, each of one or several namespaces. No slice is changed before everything is
+/// listed that it depends on, because a Service would lose the endpoints that are not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Informer {
-    /// Workloads and Hosts.
+    /// Hosts.
+    Hosts,
+    /// Workloads.
     Objects,
     /// Services.
     Services,
@@ -40,9 +44,9 @@ pub(super) struct RouteTable {
     pods: HashMap<ServiceKey, PodFacts>,
     /// Workloads by Service.
     by_service: HashMap<ServiceKey, BTreeSet<Key>>,
-    /// Number of watches of each informer that have not listed all objects yet. The entry is
-    /// missing before the watches start.
-    pending_lists: BTreeMap<Informer, usize>,
+    /// Whether the watches of each informer have listed all objects. The entry is missing before the
+    /// watches start.
+    listed: BTreeMap<Informer, BTreeMap<Scope, bool>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -66,13 +70,30 @@ struct PodFacts {
     address: Option<IpAddr>,
 }
 
+/// Reason why a Service or a part of it gets no traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Explanation {
+    pub subject: Subject,
+    pub message: String,
+}
+
+/// The object of an Event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A workload that names the Service.
+    Workload(Key),
+    /// The Service, with its UID.
+    Service(String),
+}
+
 impl RouteTable {
-    /// Forgets the objects of an informer before `watches` new watches list them again.
-    pub(super) fn begin_relist(&mut self, informer: Informer, watches: usize) {
-        self.pending_lists.insert(informer, watches);
+    /// Forgets the objects of an informer before new watches list them again.
+    pub(super) fn begin_relist(&mut self, informer: Informer, scopes: Vec<Scope>) {
+        let unlisted = scopes.into_iter().map(|scope| (scope, false));
+        self.listed.insert(informer, unlisted.collect());
         match informer {
+            Informer::Hosts => self.hosts.clear(),
             Informer::Objects => {
-                self.hosts.clear();
                 self.workloads.clear();
                 self.by_service.clear();
             }
@@ -83,27 +104,38 @@ impl RouteTable {
     }
 
     /// Records that one watch of an informer has listed all objects, for the first time or again.
-    pub(super) fn mark_listed(&mut self, informer: Informer) -> Vec<ServiceKey> {
-        let was_complete = self.is_complete();
-        if let Some(left) = self.pending_lists.get_mut(&informer) {
-            *left = left.saturating_sub(1);
-        }
-        if was_complete || !self.is_complete() {
+    pub(super) fn mark_listed(&mut self, informer: Informer, scope: &Scope) -> Vec<ServiceKey> {
+        let watches = self.listed.get_mut(&informer);
+        let Some(is_listed) = watches.and_then(|watches| watches.get_mut(scope)) else {
+            return Vec::new();
+        };
+        if std::mem::replace(is_listed, true) {
             return Vec::new();
         }
         let all: BTreeSet<&ServiceKey> = self.by_service.keys().chain(self.slices.keys()).collect();
-        all.into_iter().cloned().collect()
+        let complete = all.into_iter().filter(|key| self.is_complete(&key.0));
+        complete.cloned().collect()
     }
 
-    fn is_complete(&self) -> bool {
-        [
-            Informer::Objects,
-            Informer::Services,
-            Informer::Slices,
-            Informer::Pods,
-        ]
-        .iter()
-        .all(|informer| self.pending_lists.get(informer) == Some(&0))
+    /// Returns whether the Workloads, Services and slices of a namespace are listed.
+    fn is_complete(&self, namespace: &str) -> bool {
+        let is_listed = |informer: &Informer| {
+            let watches = self.listed.get(informer);
+            watches.is_some_and(|watches| {
+                let covering = [None, Some(namespace.to_owned())];
+                covering
+                    .iter()
+                    .any(|scope| watches.get(scope) == Some(&true))
+            })
+        };
+        [Informer::Objects, Informer::Services, Informer::Slices]
+            .iter()
+            .all(is_listed)
+    }
+
+    fn are_all_listed(&self, informer: Informer) -> bool {
+        let watches = self.listed.get(&informer);
+        watches.is_some_and(|watches| watches.values().all(|is_listed| *is_listed))
     }
 
     pub(super) fn on_object_applied(&mut self, object: &Object) -> Vec<ServiceKey> {
@@ -190,13 +222,12 @@ impl RouteTable {
             .spec
             .iter()
             .flat_map(|spec| spec.ports.iter().flatten());
+        let ports = ports.map(port_facts);
         let facts = ServiceFacts {
             namespace: key.0.clone(),
             name: key.1.clone(),
             uid: service.metadata.uid.clone().unwrap_or_default(),
-            has_unnamed_port: ports
-                .into_iter()
-                .any(|port| port.name.as_ref().is_none_or(String::is_empty)),
+            ports: ports.collect(),
         };
         if self.services.get(&key) == Some(&facts) {
             return Vec::new();
@@ -271,7 +302,7 @@ impl RouteTable {
 
     /// Returns the changes of the slices of a Service, or `None` while its state is unknown.
     pub(super) fn plan(&self, key: &ServiceKey) -> Option<Plan> {
-        if !self.is_complete() {
+        if !self.is_complete(&key.0) {
             return None;
         }
         // The Service owns its slices, so they are deleted with it.
@@ -279,33 +310,87 @@ impl RouteTable {
         let none = BTreeMap::new();
         Some(slices::plan(
             service,
-            &self.backends(key),
+            &self.backends(key)?,
             self.slices.get(key).unwrap_or(&none),
         ))
     }
 
-    fn backends(&self, service: &ServiceKey) -> BTreeSet<Backend> {
+    /// Returns why a Service, or a host behind it, gets no traffic.
+    pub(super) fn explain(&self, key: &ServiceKey) -> Option<Explanation> {
+        if !self.is_complete(&key.0) {
+            return None;
+        }
+        let mut workloads = self.by_service.get(key)?.iter();
+        let Some(service) = self.services.get(key) else {
+            let workload = workloads.next()?.clone();
+            return Some(Explanation {
+                subject: Subject::Workload(workload),
+                message: format!("Service {}/{} does not exist", key.0, key.1),
+            });
+        };
+        let backends = self.backends(key)?;
+        let reasons = slices::explain_ports(service, &backends).into_iter();
+        let reasons: Vec<String> = reasons.chain(self.explain_hosts(key)).collect();
+        (!reasons.is_empty()).then(|| Explanation {
+            subject: Subject::Service(service.uid.clone()),
+            message: reasons.join("; "),
+        })
+    }
+
+    /// Returns why hosts with ready workloads of a Service have no endpoint.
+    fn explain_hosts(&self, service: &ServiceKey) -> Option<String> {
+        let ids = self.ready_host_ids(service);
+        let hosts = self.hosts.values();
+        let unresolved = hosts.filter(|host| {
+            ids.contains(host.id.as_str()) && self.address(&host.hostname).is_none()
+        });
+        let mut names: Vec<&str> = unresolved.map(|host| host.hostname.as_str()).collect();
+        names.sort_unstable();
+        (!names.is_empty()).then(|| {
+            format!(
+                "hosts get no traffic whose name is neither an address nor a Pod: {}",
+                names.join(", ")
+            )
+        })
+    }
+
+    fn ready_host_ids(&self, service: &ServiceKey) -> BTreeSet<&str> {
         let workloads = self.by_service.get(service).into_iter().flatten();
         let ready = workloads
             .filter_map(|key| self.workloads.get(key))
             .filter(|facts| facts.is_ready);
-        let ids: BTreeSet<&str> = ready.map(|facts| facts.host_id.as_str()).collect();
+        ready.map(|facts| facts.host_id.as_str()).collect()
+    }
+
+    /// Returns the backends of a Service, or `None` while the host of a ready workload or its
+    /// address may still be listed.
+    fn backends(&self, service: &ServiceKey) -> Option<BTreeSet<Backend>> {
+        let ids = self.ready_host_ids(service);
+        let known: BTreeSet<&str> = self.hosts.values().map(|host| host.id.as_str()).collect();
+        if !ids.is_subset(&known) && !self.are_all_listed(Informer::Hosts) {
+            return None;
+        }
         let hosts = self.hosts.values().filter(|host| {
             let is_used = ids.contains(host.id.as_str());
             host.port != 0 && (is_used || Breakage::EndpointsOfAllHosts.is_on())
         });
-        hosts
-            .filter_map(|host| {
-                let address = self.address(&host.hostname)?;
-                if Breakage::EndpointsOfAllHosts.is_on() && address.is_loopback() {
-                    return None;
+        let mut backends = BTreeSet::new();
+        for host in hosts {
+            let Some(address) = self.address(&host.hostname) else {
+                if self.are_all_listed(Informer::Pods) {
+                    continue;
                 }
-                Some(Backend {
-                    address,
-                    port: host.port,
-                })
-            })
-            .collect()
+                return None;
+            };
+            if Breakage::EndpointsOfAllHosts.is_on() && address.is_loopback() {
+                continue;
+            }
+            backends.insert(Backend {
+                address,
+                port: host.port,
+            });
+        }
+        Some(backends)
     }
 
     /// Returns the address of a host; if its hostname is the name of a Pod, the address of the Pod.
@@ -341,6 +426,21 @@ impl RouteTable {
     fn only_if_relevant(&self, key: ServiceKey) -> Vec<ServiceKey> {
         let is_relevant = self.by_service.contains_key(&key) || self.slices.contains_key(&key);
         is_relevant.then_some(key).into_iter().collect()
+    }
+}
+
+fn port_facts(port: &ServicePort) -> PortFacts {
+    let (target, target_name) = match &port.target_port {
+        Some(IntOrString::Int(number)) => (Some(*number), String::new()),
+        Some(IntOrString::String(name)) => (None, name.clone()),
+        None => (Some(port.port), String::new()),
+    };
+    PortFacts {
+        name: port.name.clone().unwrap_or_default(),
+        is_tcp: port.protocol.as_deref().unwrap_or("TCP") == "TCP",
+        port: port.port,
+        target,
+        target_name,
     }
 }
 

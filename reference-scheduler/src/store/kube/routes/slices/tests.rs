@@ -2,12 +2,69 @@
 
 use super::*;
 
+enum Target {
+    Default,
+    Number(i32),
+    Name(&'static str),
+}
+
+fn port(name: &str, port: i32, target: Target) -> PortFacts {
+    let (target, target_name) = match target {
+        Target::Default => (Some(port), ""),
+        Target::Number(number) => (Some(number), ""),
+        Target::Name(name) => (None, name),
+    };
+    PortFacts {
+        name: name.to_owned(),
+        is_tcp: true,
+        port,
+        target,
+        target_name: target_name.to_owned(),
+    }
+}
+
+#[test]
+fn ports_reach_hosts_under_their_own_names_or_are_explained() {
+    let udp = PortFacts {
+        is_tcp: false,
+        ..port("dns", 53, Target::Default)
+    };
+    let service = ServiceFacts {
+        ports: vec![
+            port("web", 80, Target::Default),
+            port("named", 81, Target::Name("http")),
+            port("by-number", 82, Target::Number(9191)),
+            port("other-number", 83, Target::Number(9999)),
+            port("metrics", 84, Target::Name("metrics")),
+            udp,
+        ],
+        ..service()
+    };
+    let backends = backends(&[("10.0.0.9", 9191)]);
+    let plan = plan(&service, &backends, &BTreeMap::new());
+    let ports = plan.apply[0].ports.iter().flatten();
+    let names: Vec<&str> = ports.map(|port| port.name.as_deref().unwrap()).collect();
+    assert_eq!(names, ["http", "by-number", "named", "web"]);
+    let reasons = explain_ports(&service, &backends).expect("reasons");
+    for part in [
+        "port \"other-number\"",
+        "9999",
+        "port \"metrics\"",
+        "9191",
+        "\"dns\" gets no traffic: hosts",
+    ] {
+        assert!(reasons.contains(part), "{reasons}");
+    }
+    assert!(!reasons.contains("\"web\""), "{reasons}");
+    assert_eq!(explain_ports(&service, &BTreeSet::new()), None);
+}
+
 fn service() -> ServiceFacts {
     ServiceFacts {
         namespace: "demo".to_owned(),
         name: "web".to_owned(),
         uid: "service-uid".to_owned(),
-        has_unnamed_port: false,
+        ports: vec![port("http", 80, Target::Default)],
     }
 }
 
@@ -197,7 +254,7 @@ fn splits_many_endpoints_into_slices_with_stable_names() {
 #[test]
 fn supports_unnamed_port() {
     let service = ServiceFacts {
-        has_unnamed_port: true,
+        ports: vec![port("", 80, Target::Default)],
         ..service()
     };
     let existing = execute(

@@ -48,17 +48,20 @@ fn key() -> ServiceKey {
     ("demo".to_owned(), "web".to_owned())
 }
 
+const INFORMERS: [Informer; 5] = [
+    Informer::Hosts,
+    Informer::Objects,
+    Informer::Services,
+    Informer::Slices,
+    Informer::Pods,
+];
+
 /// Returns an empty table whose informers are all listed.
 fn empty() -> RouteTable {
     let mut table = RouteTable::default();
-    for informer in [
-        Informer::Objects,
-        Informer::Services,
-        Informer::Slices,
-        Informer::Pods,
-    ] {
-        table.begin_relist(informer, 1);
-        table.mark_listed(informer);
+    for informer in INFORMERS {
+        table.begin_relist(informer, vec![None]);
+        table.mark_listed(informer, &None);
     }
     table
 }
@@ -161,27 +164,50 @@ fn resolves_hostname_by_pod() {
 }
 
 #[test]
-fn plans_nothing_before_all_informers_are_listed() {
-    let mut table = RouteTable::default();
-    table.begin_relist(Informer::Objects, 1);
-    table.begin_relist(Informer::Services, 2);
-    table.begin_relist(Informer::Slices, 1);
-    table.begin_relist(Informer::Pods, 1);
-    table.on_service_applied(&service());
-    table.on_object_applied(&workload("a", "h", "True"));
-    for informer in [
-        Informer::Objects,
-        Informer::Services,
-        Informer::Slices,
-        Informer::Pods,
-    ] {
-        assert_eq!(table.mark_listed(informer), []);
-        assert!(table.plan(&key()).is_none());
+fn plans_nothing_before_everything_is_listed_that_a_service_depends_on() {
+    for last in INFORMERS {
+        let mut table = RouteTable::default();
+        for informer in INFORMERS {
+            table.begin_relist(informer, vec![None]);
+        }
+        table.on_service_applied(&service());
+        table.on_object_applied(&workload("a", "h", "True"));
+        if last != Informer::Hosts {
+            table.on_object_applied(&host("h", "pod-1"));
+        }
+        for informer in INFORMERS.into_iter().filter(|it| *it != last) {
+            table.mark_listed(informer, &None);
+            assert!(table.plan(&key()).is_none(), "{last:?}");
+        }
+        assert_eq!(table.mark_listed(last, &None), [key()]);
+        assert!(table.plan(&key()).is_some(), "{last:?}");
+        table.begin_relist(Informer::Objects, vec![None]);
+        assert!(table.plan(&key()).is_none(), "a new watch starts");
     }
-    assert_eq!(table.mark_listed(Informer::Services), [key()]);
-    assert!(table.plan(&key()).is_some());
-    table.begin_relist(Informer::Objects, 1);
-    assert!(table.plan(&key()).is_none(), "a new watch starts");
+}
+
+#[test]
+fn namespace_that_is_not_listed_affects_only_its_services() {
+    let mut table = RouteTable::default();
+    let (demo, other) = (Some("demo".to_owned()), Some("other".to_owned()));
+    for informer in INFORMERS {
+        let scopes = match informer {
+            Informer::Hosts | Informer::Pods => vec![Some("berth".to_owned()), None],
+            _ => vec![demo.clone(), other.clone()],
+        };
+        table.begin_relist(informer, scopes);
+        table.mark_listed(informer, &demo);
+        table.mark_listed(informer, &None);
+    }
+    table.on_service_applied(&service());
+    table.on_object_applied(&host("h", "10.0.0.1"));
+    table.on_object_applied(&workload("a", "h", "True"));
+    assert_eq!(addresses(&table), ["10.0.0.1"]);
+    let mut elsewhere = service();
+    elsewhere.metadata.namespace = other;
+    table.on_service_applied(&elsewhere);
+    let elsewhere = ("other".to_owned(), "web".to_owned());
+    assert!(table.plan(&elsewhere).is_none());
 }
 
 #[test]
@@ -200,4 +226,37 @@ fn plans_deletion_of_unused_slices() {
         [slice.metadata.name.clone().expect("a name")]
     );
     assert_eq!(table.on_slice_removed(&slice), [key()]);
+}
+
+#[test]
+fn explains_missing_service_and_unresolved_hosts() {
+    let mut table = empty();
+    table.on_object_applied(&workload("b", "h", "True"));
+    table.on_object_applied(&workload("a", "i", "True"));
+    table.on_object_applied(&host("h", "node-7.example"));
+    table.on_object_applied(&host("i", "fd00::5"));
+    table.on_object_applied(&host("k", "unused.example"));
+    let missing = table.explain(&key()).expect("an explanation");
+    assert_eq!(
+        missing.subject,
+        Subject::Workload(workload("a", "i", "True").key())
+    );
+    assert_eq!(missing.message, "Service demo/web does not exist");
+    table.on_service_applied(&service());
+    let unresolved = table.explain(&key()).expect("an explanation");
+    assert_eq!(unresolved.subject, Subject::Service("s".to_owned()));
+    assert!(
+        unresolved.message.ends_with("a Pod: node-7.example"),
+        "{unresolved:?}"
+    );
+    assert_eq!(addresses(&table), ["fd00::5"]);
+    table.on_object_applied(&host("h", "10.0.0.5"));
+    assert_eq!(table.explain(&key()), None);
+    let plan = table.plan(&key()).expect("a plan");
+    let types: Vec<&str> = plan
+        .apply
+        .iter()
+        .map(|slice| slice.address_type.as_str())
+        .collect();
+    assert_eq!(types, ["IPv4", "IPv6"]);
 }

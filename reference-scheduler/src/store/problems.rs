@@ -1,21 +1,21 @@
-//! Problems of the directory for users: each is logged once, and the current ones are published.
+//! Problems of a store for users: each is logged once, and the current ones are published.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-use crate::store::Problems;
+use super::Problems;
 
 /// Maximum number of problems that are kept: far more than anyone reads.
 const PROBLEMS_MAX: usize = 1000;
 
-/// The current problems, by file, directory or object.
+/// The current problems, by file, directory, namespace or object.
 #[derive(Debug)]
 pub(super) struct ProblemLog {
     /// Problems of manifests, as of the most recent reconciliation.
     manifests: BTreeMap<String, String>,
-    /// Problems of status files.
-    files: BTreeMap<String, String>,
+    /// Other problems, which begin and end one by one.
+    others: BTreeMap<String, String>,
     is_unusable: bool,
     published: watch::Sender<Problems>,
 }
@@ -24,7 +24,7 @@ impl ProblemLog {
     pub(super) fn new(published: watch::Sender<Problems>) -> Self {
         Self {
             manifests: BTreeMap::new(),
-            files: BTreeMap::new(),
+            others: BTreeMap::new(),
             is_unusable: false,
             published,
         }
@@ -49,26 +49,40 @@ impl ProblemLog {
         new
     }
 
-    /// Adds a problem of a status file.
+    /// Adds a problem, or replaces the problem of the same subject.
     pub(super) fn add(&mut self, path: &str, reason: &str) {
-        let known = self.files.get(path).map(String::as_str);
-        if known != Some(reason) && self.files.len() < PROBLEMS_MAX {
+        let known = self.others.get(path).map(String::as_str);
+        if known != Some(reason) && self.others.len() < PROBLEMS_MAX {
             tracing::warn!(path, "{reason}");
-            self.files.insert(path.to_owned(), reason.to_owned());
+            self.others.insert(path.to_owned(), reason.to_owned());
             self.publish();
+        }
+    }
+
+    /// Adds a problem, unless the subject has a problem already.
+    pub(super) fn add_if_missing(&mut self, path: &str, reason: &str) {
+        if !self.others.contains_key(path) {
+            self.add(path, reason);
         }
     }
 
     /// Removes a problem that is solved.
     pub(super) fn remove(&mut self, path: &str) {
-        if self.files.remove(path).is_some() {
+        if self.others.remove(path).is_some() {
             tracing::info!(path, "the problem is solved");
             self.publish();
         }
     }
 
+    /// Sets whether no object can be read at all.
+    pub(super) fn set_unusable(&mut self, is_unusable: bool) {
+        if std::mem::replace(&mut self.is_unusable, is_unusable) != is_unusable {
+            self.publish();
+        }
+    }
+
     fn publish(&self) {
-        let all = self.manifests.iter().chain(&self.files);
+        let all = self.manifests.iter().chain(&self.others);
         let problems = Problems {
             list: all
                 .map(|(path, reason)| format!("{path}: {reason}"))
