@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::image_args::ImageArgs;
+use crate::manifest::UnknownFields;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -109,10 +110,14 @@ pub struct HostsArgs {
 
 #[derive(Args)]
 pub struct StartArgs {
-    /// JSON file with a WorkloadStartRequest or a Workload; - reads stdin
+    /// JSON or YAML file with a WorkloadStartRequest or a Workload; - reads stdin
     #[arg(short, long, value_name = "FILE", conflicts_with = "image")]
     #[arg(required_unless_present = "image")]
     pub file: Option<PathBuf>,
+
+    /// Ignore fields of the file that the schema does not have
+    #[arg(long, requires = "file")]
+    lenient: bool,
 
     #[command(flatten)]
     pub image_flags: ImageArgs,
@@ -131,6 +136,17 @@ pub struct StartArgs {
     /// Time to wait for the outcome
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub timeout: Duration,
+}
+
+impl StartArgs {
+    /// Returns the treatment of unknown fields in the file.
+    pub fn unknown_fields(&self) -> UnknownFields {
+        if self.lenient {
+            UnknownFields::Ignore
+        } else {
+            UnknownFields::Refuse
+        }
+    }
 }
 
 #[derive(Args)]

@@ -4,7 +4,9 @@ mod args;
 mod command;
 mod discover;
 mod failure;
+mod field_names;
 mod image_args;
+mod interface_name;
 mod manifest;
 mod print;
 

@@ -47,10 +47,33 @@ pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M, DecodeError> {
         return Err(DecodeError::Empty);
     }
     let tree = tree::parse(payload)?;
-    serde_path_to_error::deserialize(tree).map_err(|error| DecodeError::Field {
+    serde_path_to_error::deserialize(tree).map_err(field_error)
+}
+
+/// Decodes a message like [`decode`], and returns the paths of the fields that the schema does not
+/// have, for programs whose users write messages by hand.
+///
+/// # Errors
+///
+/// Fails where [`decode`] fails.
+pub fn decode_and_list_unknown<M: DeserializeOwned>(
+    payload: &[u8],
+) -> Result<(M, Vec<String>), DecodeError> {
+    let tree = tree::parse(payload)?;
+    let mut unknown = Vec::new();
+    // An optional message adds a step `?` to the path.
+    let mut record =
+        |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
+    let fields = serde_ignored::Deserializer::new(tree, &mut record);
+    let message = serde_path_to_error::deserialize(fields).map_err(field_error)?;
+    Ok((message, unknown))
+}
+
+fn field_error(error: serde_path_to_error::Error<serde_json::Error>) -> DecodeError {
+    DecodeError::Field {
         path: error.path().to_string(),
         problem: without_value(&error.inner().to_string()),
-    })
+    }
 }
 
 /// Encodes a message in the canonical form: JSON names, enum names, 64-bit integers as strings, no
@@ -146,6 +169,18 @@ mod tests {
             (3.0, 7)
         );
         assert_eq!(heartbeat.started_at.unwrap().seconds, 1_577_833_200);
+    }
+
+    #[test]
+    fn lists_unknown_fields_at_every_level() {
+        let (_, unknown) = decode_and_list_unknown::<WorkloadStartRequest>(
+            br#"{"workload_id":"a","id":1,"workload":{"witWorld":{"components":[{},{"pool":1}]}}}"#,
+        )
+        .unwrap();
+        assert_eq!(unknown, ["id", "workload.witWorld.components.1.pool"]);
+        let known = br#"{"workloadId":"a","workload":{"name":null,"service":{"image":"i"}}}"#;
+        let (_, unknown) = decode_and_list_unknown::<WorkloadStartRequest>(known).unwrap();
+        assert!(unknown.is_empty(), "{unknown:?}");
     }
 
     #[test]

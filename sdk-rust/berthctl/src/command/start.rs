@@ -22,7 +22,7 @@ pub struct PreparedStart {
 /// Reads the file or the flags.
 pub fn prepare(mut args: StartArgs) -> Result<PreparedStart, Failure> {
     let (file_id, workload) = match (&args.file, args.image_flags.take_workload()) {
-        (Some(file), _) => manifest::read(file)?,
+        (Some(file), _) => manifest::read(file, args.unknown_fields())?,
         (None, Some(workload)) => (None, workload),
         (None, None) => {
             return Err(Failure::Usage(
