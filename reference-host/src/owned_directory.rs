@@ -56,7 +56,7 @@ impl Drop for OwnedDirectory {
 }
 
 /// Removes the directories below `parent` whose names begin with `prefix` and whose owners are
-/// dead. Logs each one that cannot be removed. Does blocking I/O, for as long as their size demands.
+/// dead. Logs each one that cannot be removed. Does blocking I/O, in proportion to their size.
 pub fn sweep(parent: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;

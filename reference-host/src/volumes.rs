@@ -54,7 +54,7 @@ pub enum VolumeError {
         path: String,
     },
     /// This host does not permit the `hostPath`.
-    #[error("this host does not permit hostPath `{path}` of volume `{name}`")]
+    #[error("cannot mount hostPath `{path}` of volume `{name}`")]
     HostPath {
         /// Name of the volume.
         name: String,

@@ -39,15 +39,19 @@ class Entry:
             return False
         if self.wildcard:
             is_apex = violates("wildcard-permits-apex") and host == self.host
-            return is_apex or host.endswith("." + self.host)
-        return self.host in ("", _canonical(host))
+            return is_apex or (host.endswith("." + self.host) and not _is_loopback(host))
+        return self._is_or_any(host)
+
+    def _is_or_any(self, host: str) -> bool:
+        """HOST-RES-018, HOST-RES-020: `*` permits no loopback address."""
+        return self.host == _canonical(host) or (self.host == "" and not _is_loopback(host))
 
     def permits_socket(self, address: str, port: int) -> bool:
         """Tells whether the entry permits a connection to an address."""
         if violates("http-entry-permits-any-socket") and self.scheme and self.port is None:
-            return not self.wildcard and self.host in ("", _canonical(address))
+            return not self.wildcard and self._is_or_any(address)
         expected = self.port if self.port is not None else _SCHEME_PORTS.get(self.scheme)
-        return expected in (None, port) and not self.wildcard and self.host in ("", _canonical(address))
+        return expected in (None, port) and not self.wildcard and self._is_or_any(address)
 
 
 ANY = Entry("", "", wildcard=False, port=None)
@@ -103,6 +107,13 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return "%" not in text
+
+
+def _is_loopback(host: str) -> bool:
+    """Tells whether a host is the machine itself: an address, or a name that RFC 6761 reserves."""
+    if _is_address(host):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def _is_host(text: str) -> bool:
@@ -164,7 +175,7 @@ class AllowLists:
 
     def permits_request(self, scheme: str, host: str, port: int) -> bool:
         """HOST-RES-005, HOST-RES-006: decides on an outgoing HTTP request."""
-        is_loopback = host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+        is_loopback = _is_loopback(host.lower())
         if violates("loopback-always-allowed") and is_loopback:
             return True
         if violates("loopback-ports-permit-http") and is_loopback and (port, "tcp") in self._loopback:
@@ -177,7 +188,7 @@ class AllowLists:
 
     def permits_connection(self, address: str, port: int) -> bool:
         """HOST-RES-016: decides on a TCP connection."""
-        is_loopback = ipaddress.ip_address(address).is_loopback
+        is_loopback = _is_loopback(address)
         if violates("loopback-port-at-any-address"):
             is_loopback = True
         protocols = ("tcp", "udp") if violates("udp-entry-permits-tcp") else ("tcp",)

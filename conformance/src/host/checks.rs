@@ -1,6 +1,7 @@
 //! Checks for hosts: the tables of all sections, in the order of reports.
 
 pub mod credentials;
+pub mod egress;
 pub mod extensions;
 pub mod heartbeat;
 pub mod http;
@@ -34,6 +35,7 @@ pub const TABLES: &[&[Check]] = &[
     credentials::CHECKS,
     http::CHECKS,
     resources::CHECKS,
+    egress::CHECKS,
     resilience::CHECKS,
     shutdown::CHECKS,
     extensions::CHECKS,

@@ -327,6 +327,9 @@ pub static ALL: &[&Requirement] = &[
     &HOST_RES_015,
     &HOST_RES_016,
     &HOST_RES_017,
+    &HOST_RES_018,
+    &HOST_RES_019,
+    &HOST_RES_020,
     &HOST_RESIL_001,
     &HOST_RESIL_002,
     &HOST_RESIL_003,
@@ -2491,6 +2494,45 @@ pub static HOST_RES_017: Requirement = Requirement {
     origin: "upstream",
     page: "resources.md",
     breaks: Some(Breaks::Breakage("shared-config")),
+    excluded: None,
+};
+
+/// A host MUST deny each outgoing HTTP request of a guest to a loopback address if only a wildcard entry of `allowedHosts` matches its host.
+pub static HOST_RES_018: Requirement = Requirement {
+    id: "HOST-RES-018",
+    level: Level::Must,
+    profile: Profile::Resources,
+    sentence: "A host MUST deny each outgoing HTTP request of a guest to a loopback address if only a wildcard entry of `allowedHosts` matches its host.",
+    why: "Otherwise a list for the Internet opens the programs on the host's own machine, which often need no password.",
+    origin: "wash host 2.7.0 judges names only",
+    page: "resources.md",
+    breaks: Some(Breaks::Breakage("wildcard-opens-loopback")),
+    excluded: None,
+};
+
+/// A host MUST allow an outgoing HTTP request of a guest to `localhost` if the entry `localhost` of `allowedHosts` matches it.
+pub static HOST_RES_019: Requirement = Requirement {
+    id: "HOST-RES-019",
+    level: Level::Must,
+    profile: Profile::Resources,
+    sentence: "A host MUST allow an outgoing HTTP request of a guest to `localhost` if the entry `localhost` of `allowedHosts` matches it.",
+    why: "A developer runs the services that a guest calls on the same machine.",
+    origin: "upstream examples",
+    page: "resources.md",
+    breaks: Some(Breaks::Breakage("denies-localhost")),
+    excluded: None,
+};
+
+/// A host MUST deny each TCP connection of a guest to a loopback address if only a wildcard entry of `allowedHosts` permits the connection.
+pub static HOST_RES_020: Requirement = Requirement {
+    id: "HOST-RES-020",
+    level: Level::Must,
+    profile: Profile::Resources,
+    sentence: "A host MUST deny each TCP connection of a guest to a loopback address if only a wildcard entry of `allowedHosts` permits the connection.",
+    why: "Otherwise a list for the Internet opens the programs on the host's own machine, which often need no password.",
+    origin: "wash host 2.7.0 only counts connections",
+    page: "resources.md",
+    breaks: Some(Breaks::Breakage("wildcard-opens-loopback-sockets")),
     excluded: None,
 };
 

@@ -6,6 +6,7 @@ use berth_sdk::address::{AddressError, Authority, HostAddress, is_host_name, par
 
 use super::Protocol;
 use super::address_class::{AddressClass, classify};
+use crate::fault_injection::Breakage;
 
 /// `*`, or `[scheme://][*.]host[:port][/]`. Without a scheme it matches every scheme, without a
 /// port every port. `*.example.com` matches every name below `example.com`, but not `example.com`
@@ -50,7 +51,8 @@ impl HostPattern {
         port: u16,
         address: IpAddr,
     ) -> bool {
-        self.matches_request(scheme, port) && self.name.allows_address(host, address)
+        let injected = Breakage::WildcardOpensLoopback.is_on() && self.name.matches(host);
+        self.matches_request(scheme, port) && (injected || self.name.allows_address(host, address))
     }
 
     fn matches_request(&self, scheme: &str, port: u16) -> bool {
@@ -77,9 +79,10 @@ impl HostPattern {
             Some("https") => protocol == Protocol::Tcp && self.port.unwrap_or(443) == port,
             Some(_) => protocol == Protocol::Tcp && self.port.is_some(),
         };
+        let injected = Breakage::WildcardOpensLoopbackSockets.is_on() && self.name.matches(host);
         scheme_allowed
             && self.port.is_none_or(|allowed| allowed == port)
-            && self.name.allows_address(host, address)
+            && (injected || self.name.allows_address(host, address))
     }
 }
 
@@ -170,7 +173,9 @@ impl NamePattern {
         match (self, class) {
             (_, AddressClass::Public) => true,
             (Self::Exact(HostAddress::Name(_)), AddressClass::Private) => true,
-            (Self::Exact(HostAddress::Name(name)), AddressClass::Loopback) => name == "localhost",
+            (Self::Exact(HostAddress::Name(name)), AddressClass::Loopback) => {
+                name == "localhost" && !Breakage::DeniesLocalhost.is_on()
+            }
             _ => false,
         }
     }

@@ -334,7 +334,7 @@ fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Opens a regular file. Opening another kind of file may block for ever.
+/// Opens a regular file. Opening another kind of file may block indefinitely.
 fn open(path: &Path) -> io::Result<fs::File> {
     if fs::symlink_metadata(path)?.is_file() {
         fs::File::open(path)

@@ -23,7 +23,7 @@ pub(super) fn path(docker_config: Option<PathBuf>, home: Option<PathBuf>) -> Opt
     Some(directory.join("config.json"))
 }
 
-/// A Docker config file, read anew at each use.
+/// A Docker config file, read again at each use.
 ///
 /// Only `auths` is used. Credential helpers (`credsStore`, `credHelpers`) and identity tokens are
 /// not supported: a host does not run programs that a config file names.
@@ -50,8 +50,8 @@ impl DockerConfig {
         }
     }
 
-    /// Returns the credentials for `image`. Does blocking I/O. A file that cannot be read is ignored
-    /// with a warning, because the image may be public.
+    /// Returns the credentials for `image`. A file that cannot be read is ignored with a warning,
+    /// because the image may be public. Does blocking I/O.
     pub(super) fn credentials(&self, image: &ImageName) -> Option<Credentials> {
         let config = self.read()?;
         self.log_helpers_in(&config);

@@ -38,16 +38,16 @@ const SHARED: [&str; 1] = ["/var/lib"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostPathRefusal {
     /// The path is below none of the directories that the operator allowed.
-    #[error("it is not in a directory that --allow-host-path names")]
+    #[error("the directory is in none that --allow-host-path names")]
     NotAllowed,
     /// The path contains, or is in, a directory with data of other programs.
     #[error(
-        "it gives access to {0}; mount another directory, or start the host with --allow-host-path"
+        "the directory gives access to {0}; mount another directory, or start the host with --allow-host-path"
     )]
     Private(PathBuf),
     /// The path contains, or is in, a directory that guests must not change.
     #[error(
-        "it makes {0} writable; mount it readOnly, mount another directory, or start the host \
+        "the mount makes {0} writable; mount it readOnly, mount another directory, or start the host \
          with --allow-host-path"
     )]
     Writable(PathBuf),

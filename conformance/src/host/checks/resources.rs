@@ -89,7 +89,7 @@ pub const CHECKS: &[Check] = &[
 
 /// Starts a workload with one HTTP component, configured by `configure`, and returns its HTTP host
 /// name.
-async fn start_serving<'c>(
+pub(super) async fn start_serving<'c>(
     cx: &'c CheckContext,
     label: &str,
     role: Role,
@@ -103,7 +103,7 @@ async fn start_serving<'c>(
 
 /// Sends a GET request and returns the body of the response, or a description of the response if
 /// its status is not 200.
-async fn get_body(cx: &CheckContext, host: &str, path: &str) -> Result<String, Blocked> {
+pub(super) async fn get_body(cx: &CheckContext, host: &str, path: &str) -> Result<String, Blocked> {
     let response = cx.http_get(host, path).await?;
     Ok(if response.status == 200 {
         response.text()

@@ -12,8 +12,8 @@ use super::HostClient;
 use crate::bus::{Bus, BusError};
 use crate::subject;
 
-/// Time in which replies to one request are accepted: a host replies within 1 s, and the rest is for
-/// a busy network.
+/// Time in which replies to one request are accepted: a host replies within 1 s; the rest is for a
+/// busy network.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// Maximum number of hosts that one request discovers, as many as a fleet can have.
