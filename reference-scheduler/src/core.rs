@@ -29,6 +29,8 @@ mod stats;
 mod work_queue;
 mod workload;
 
+pub(crate) use self::replica_set::deployment_label;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,8 +23,22 @@ pub fn render<S: AsRef<OsStr>>(
     programs: &Path,
     arguments: &[S],
 ) -> Result<String, ChartError> {
+    render_release("berth", root, programs, arguments)
+}
+
+/// Renders the chart like [`render`], for a release of another name.
+///
+/// # Errors
+///
+/// When helm cannot be run or fails. The error contains its output.
+pub fn render_release<S: AsRef<OsStr>>(
+    release: &str,
+    root: &Path,
+    programs: &Path,
+    arguments: &[S],
+) -> Result<String, ChartError> {
     let output = Command::new(programs.join("helm"))
-        .args(["template", "berth"])
+        .args(["template", release])
         .arg(root.join(DIR))
         .args(["--namespace", "berth", "--kube-version", KUBE_VERSION])
         .args(arguments)

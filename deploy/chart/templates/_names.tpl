@@ -1,12 +1,17 @@
 {{/* Names, labels and values that several templates share. */}}
 
-{{/* The prefix of every name, made from the name of the release. */}}
+{{/* The prefix of every name, made from the name of the release. At most 36 characters: the longest name of a Service is
+"-host-" and the name of a group longer, which has at most 20, and the limit is 63. A longer name is shortened with a
+hash, so that releases do not collide. */}}
 {{- define "berth.name" -}}
-{{- if contains "berth" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-berth" (.Release.Name | trunc 34 | trimSuffix "-") -}}
+{{- $name := .Release.Name -}}
+{{- if not (contains "berth" $name) -}}
+{{- $name = printf "%s-berth" $name -}}
 {{- end -}}
+{{- if gt (len $name) 36 -}}
+{{- $name = printf "%s-%s" ($name | trunc 27 | trimSuffix "-") (sha256sum $name | trunc 8) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{/* Selector labels, which never change. Takes root and component. */}}

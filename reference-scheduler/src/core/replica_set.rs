@@ -20,6 +20,7 @@ use crate::fault_injection::Breakage;
 
 pub(super) use self::write::REFUSED_REASON;
 
+pub(crate) use self::object::deployment_label;
 pub(super) use self::object::{SET_NAME_BYTES_MAX, child_name, label_value, name_suffix};
 
 /// Time for which a set creates no members, and a deployment no sets, after someone else deleted

@@ -7,12 +7,14 @@
 //! ownership in any other way: the core deletes objects whose owner no longer exists.
 
 mod event_log;
+mod identities;
 mod located;
 mod manifest;
 mod name;
 mod notice;
 mod objects;
 mod parser;
+mod restore;
 mod scanner;
 mod schema;
 mod status_files;

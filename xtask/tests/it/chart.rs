@@ -123,6 +123,46 @@ fn groups_have_services_and_autoscaler_owns_replicas() {
 }
 
 #[test]
+fn names_fit_for_every_release_and_stay_different() {
+    let group = "g".repeat(20);
+    let port = format!("hosts.groups.{group}.httpPort=9191");
+    let service = format!("hosts.groups.{group}.service.type=ClusterIP");
+    let arguments = ["--set", port.as_str(), "--set", service.as_str()];
+    let names = |release: &str| {
+        let rendered = chart::render_release(release, root(), &programs(), &arguments).unwrap();
+        let objects = objects(&rendered).into_iter();
+        let names = objects.map(|object| {
+            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+            (object["kind"].as_str().unwrap().to_owned(), name)
+        });
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    // The longest names that Helm allows, which differ only at the end.
+    let (first, second) = ("r".repeat(53), format!("{}s", "r".repeat(52)));
+    let (first, second) = (names(&first), names(&second));
+    // The other kinds allow 253 characters.
+    let is_limited = |kind: &str| matches!(kind, "Service" | "Deployment" | "Job");
+    for (kind, name) in first.iter().filter(|(kind, _)| is_limited(kind)) {
+        assert!(name.len() <= 63, "{kind} {name}");
+    }
+    let shared = first
+        .intersection(&second)
+        .filter(|(kind, _)| kind != "CustomResourceDefinition");
+    assert_eq!(shared.count(), 0);
+    assert!(names("shop").contains(&("Deployment".to_owned(), "shop-berth-scheduler".to_owned())));
+
+    for (values, limit) in [
+        (format!("hosts.groups.{}.replicas=1", "g".repeat(40)), "20"),
+        (format!("nats.boundHosts[0].id={}", "i".repeat(64)), "30"),
+    ] {
+        let Err(ChartError::Helm { stderr }) = render(&["--set", &values]) else {
+            panic!("{values} is not rejected")
+        };
+        assert!(stderr.contains(limit), "{stderr}");
+    }
+}
+
+#[test]
 fn uninstallation_releases_the_pods_of_hosts_first() {
     let rendered = render(&[]).unwrap();
     let job = find(&rendered, "Job", "berth-uninstall");

@@ -6,7 +6,7 @@ use crate::api::{
     WorkloadTemplate, names,
 };
 use crate::core::Scheduler;
-use crate::core::replica_set::{SET_NAME_BYTES_MAX, child_name, label_value, name_suffix};
+use crate::core::replica_set::{SET_NAME_BYTES_MAX, child_name, deployment_label, name_suffix};
 
 /// Prefix of an image that refers to an artifact.
 const ARTIFACT_SCHEME: &str = "artifact://";
@@ -78,9 +78,8 @@ impl Scheduler {
         };
         let mut metadata = Metadata::named(namespace.as_str(), name);
         metadata.labels.clone_from(&object.metadata.labels);
-        let label = label_value(&object.metadata.name);
+        let (name, label) = deployment_label(&object.metadata.name);
         let is_shortened = label != object.metadata.name;
-        let name = names::DEPLOYMENT_LABEL.to_owned();
         metadata.labels.insert(name, label);
         let annotations = object.metadata.annotations.iter();
         // Reserved annotations describe the deployment itself, for example the location of its

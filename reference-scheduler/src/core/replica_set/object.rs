@@ -24,6 +24,11 @@ pub(in crate::core) fn child_name(owner: &str, suffix: &str, bytes_max: usize) -
     format!("{owner}-{suffix}")
 }
 
+/// Returns the label of the replica sets of a deployment.
+pub(crate) fn deployment_label(deployment: &str) -> (String, String) {
+    (names::DEPLOYMENT_LABEL.to_owned(), label_value(deployment))
+}
+
 /// Returns a name as the value of a label, shortened if it is too long.
 pub(in crate::core) fn label_value(name: &str) -> String {
     shortened(name, LABEL_BYTES_MAX)

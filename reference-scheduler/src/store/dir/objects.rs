@@ -16,6 +16,8 @@ const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     by_key: BTreeMap<Key, Object>,
+    /// UIDs of lost objects, which keep them when they are created again.
+    reserved_uids: BTreeMap<Key, String>,
     version: u64,
 }
 
@@ -64,6 +66,11 @@ impl Objects {
         self.by_key.insert(object.key(), object);
     }
 
+    /// Reserves the UID of a lost object, so that it keeps its dependents.
+    pub(super) fn reserve_uid(&mut self, key: Key, uid: String) {
+        self.reserved_uids.insert(key, uid);
+    }
+
     pub(super) fn get(&self, key: &Key) -> Option<&Object> {
         self.by_key.get(key)
     }
@@ -77,6 +84,7 @@ impl Objects {
         match change {
             Change::Put(object) => {
                 self.version += 1;
+                self.reserved_uids.remove(&object.key());
                 self.by_key.insert(object.key(), object.clone());
             }
             Change::Remove(object) => {
@@ -207,8 +215,9 @@ impl Objects {
         }
         let mut object = without_status(object);
         let version = self.next_version();
+        let reserved = self.reserved_uids.get(&key).cloned();
         let metadata = object.metadata_mut();
-        metadata.uid = context.uid;
+        metadata.uid = reserved.unwrap_or(context.uid);
         metadata.resource_version = version;
         metadata.generation = 1;
         metadata.creation_timestamp = Some(context.now);

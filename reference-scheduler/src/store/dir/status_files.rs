@@ -43,6 +43,8 @@ pub(super) struct StatusFiles {
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub objects: Vec<Object>,
+    /// Corrupt files, which were set aside.
+    pub lost: Vec<PathBuf>,
     /// Files that are not used, by path below the directory of the manifests, with the reason.
     pub problems: BTreeMap<String, String>,
 }
@@ -78,6 +80,11 @@ impl StatusFiles {
         let probe = files.temporary_file();
         fs::File::create(&probe).map_err(io_error(&probe))?;
         Ok(files)
+    }
+
+    /// Returns the directory of the status files.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn temporary_file(&self) -> PathBuf {
@@ -156,6 +163,7 @@ impl StatusFiles {
     }
 
     fn set_aside(&self, path: &Path, reason: &str, loaded: &mut Loaded) {
+        loaded.lost.push(path.to_owned());
         let moved = self.move_aside(path);
         let end = match moved {
             Ok(to) => format!("moved to {}", self.shown(&to)),

@@ -10,11 +10,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::DirError;
 use super::event_log::RecentEvents;
+use super::identities::Identities;
 use super::manifest::{self, Manifests};
 use super::objects::{Change, Objects, WriteContext};
 use super::parser::Reference;
+use super::restore;
 use super::scanner::Scanner;
-use super::status_files::{Lock, StatusFiles, StatusFilesError};
+use super::status_files::{Loaded, Lock, StatusFiles, StatusFilesError};
 use crate::api::{Object, Timestamp};
 use crate::core::{ObjectEvent, ObjectEventKind, StoreError, Write};
 use crate::store::problems::ProblemLog;
@@ -48,6 +50,7 @@ pub(super) enum Request {
 #[derive(Debug)]
 pub(super) struct Worker {
     files: StatusFiles,
+    identities: Identities,
     scanner: Scanner,
     objects: Objects,
     manifests: Manifests,
@@ -134,13 +137,10 @@ impl Worker {
 
     /// Writes a change to disk, applies it in memory, and sends it to the watchers, in this order.
     async fn commit(&mut self, change: Change) -> Result<Object, StoreError> {
-        let stored = match &change {
-            Change::Put(object) => self.files.put(object),
-            Change::Remove(object) => self.files.remove(&object.key()),
-            Change::Unchanged(_) => return Ok(change.object().clone()),
-        };
-        if let Err(error) = stored {
-            let reason = berth_sdk::cli::error_chain(&error);
+        if matches!(change, Change::Unchanged(_)) {
+            return Ok(change.object().clone());
+        }
+        if let Err(reason) = self.store(&change) {
             self.problems.add(STATUS_FILES, &reason);
             return Err(StoreError::Unavailable(reason));
         }
@@ -158,6 +158,25 @@ impl Worker {
         };
         self.broadcast(event).await;
         Ok(change.object().clone())
+    }
+
+    fn store(&mut self, change: &Change) -> Result<(), String> {
+        let recorded = match change {
+            Change::Put(object) => self.identities.record(object),
+            Change::Remove(_) | Change::Unchanged(_) => Ok(()),
+        };
+        recorded.map_err(|error| format!("cannot record an identity: {error}"))?;
+        let stored = match change {
+            Change::Put(object) => self.files.put(object),
+            Change::Remove(object) => self.files.remove(&object.key()),
+            Change::Unchanged(_) => Ok(()),
+        };
+        stored.map_err(|error| berth_sdk::cli::error_chain(&error))?;
+        if let Change::Remove(object) = change {
+            let forgotten = self.identities.forget(&object.key());
+            forgotten.map_err(|error| format!("cannot record a removal: {error}"))?;
+        }
+        Ok(())
     }
 
     async fn scan(&mut self) {
@@ -314,19 +333,24 @@ async fn run(
     let Some(lock) = acquire_lock(&files, is_leader).await? else {
         return Ok(());
     };
-    let mut objects = Objects::default();
-    let loaded = files.load()?;
+    let mut loaded = files.load()?;
+    for (path, reason) in &loaded.problems {
+        problems.add(path, reason);
+    }
+    let mut identities = Identities::read(files.directory());
+    let mut objects = restore_lost(&files, &identities, &mut loaded);
     for object in loaded.objects {
         objects.load(object);
     }
-    for (path, reason) in &loaded.problems {
-        problems.add(path, reason);
+    if let Err(error) = identities.replace(objects.all()) {
+        problems.add(STATUS_FILES, &format!("cannot record identities: {error}"));
     }
     // The manifests take effect with the second scan.
     scanner.scan();
     tokio::time::sleep(SCAN_INTERVAL).await;
     let mut worker = Worker {
         files,
+        identities,
         scanner,
         objects,
         manifests: Manifests::default(),
@@ -340,6 +364,28 @@ async fn run(
     is_leader.send_replace(true);
     worker.serve(inbox).await;
     Ok(())
+}
+
+/// Adds the objects to `loaded` whose status file is lost and that are made from their identity.
+/// Returns objects with the reserved UIDs of those that are created again.
+fn restore_lost(files: &StatusFiles, identities: &Identities, loaded: &mut Loaded) -> Objects {
+    let mut objects = Objects::default();
+    let lost = std::mem::take(&mut loaded.lost);
+    for (key, identity) in identities.iter() {
+        if !lost.contains(&files.path(key)) {
+            continue;
+        }
+        let now = write_context().now;
+        match restore::restored(key, identity, &loaded.objects, now) {
+            Some(object) => {
+                // If the file cannot be written now, the next write of the object does it.
+                let _ = files.put(&object);
+                loaded.objects.push(object);
+            }
+            None => objects.reserve_uid(key.clone(), identity.uid.clone()),
+        }
+    }
+    objects
 }
 
 /// Waits for the lock, or returns `None` if the store is dropped in the meantime.
