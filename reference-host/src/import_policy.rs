@@ -20,18 +20,17 @@ const BASELINE_VERSION: &str = "0.2.0";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     /// The host does not offer the interface (HOST-RES-009).
-    #[error("it imports {0}, which this host does not offer")]
+    #[error("import {0} is not offered by this host")]
     NotOffered(String),
     /// The import belongs to another release of WASI (HOST-RES-009).
-    #[error("it imports {0}, but this host offers WASI 0.2 only")]
+    #[error("import {0} is not offered: WASI 0.3 is not supported, only 0.2")]
     OtherRelease(String),
     /// The workload does not declare the interface (HOST-RES-008).
-    #[error("it imports {0}, which the workload does not declare in hostInterfaces")]
+    #[error("import {0} is not declared in hostInterfaces of the workload")]
     NotDeclared(String),
     /// The workload declares the interface in other versions only (HOST-RES-008).
     #[error(
-        "it imports {import}, which the workload declares in hostInterfaces at version {declared} \
-         only"
+        "import {import} is declared in hostInterfaces of the workload at version {declared} only"
     )]
     OtherVersion {
         /// The import.

@@ -75,8 +75,8 @@ impl HealthProbe {
         let _ = self.problems.set(problems);
     }
 
-    /// Returns the status and the text of `/readyz`. Problems of the store are listed; they make the
-    /// process unready only if it can read no object at all.
+    /// Returns the status and the text of `/readyz`. Problems of the store are listed; they make
+    /// the process unready only if it can read no object at all.
     fn readiness(&self) -> (StatusCode, String) {
         let problems = self
             .problems

@@ -63,7 +63,7 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// What a store cannot read or write. Everything else goes on.
+/// Objects that a store cannot read or write. All others are scheduled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     /// Descriptions, each beginning with the namespace, directory, file or object.

@@ -1,4 +1,4 @@
-//! Compiles components, a few at a time, each only once, and keeps those that are in use or were used
+//! Compiles components, a few at a time, each only once; keeps those that are in use or were used
 //! most recently.
 
 use std::collections::HashMap;
@@ -20,11 +20,12 @@ const MAX_CACHED: usize = 64;
 const MAX_CONCURRENT: usize = 2;
 
 /// Time after which a compilation gives up its place among the concurrent ones. A start fails after
-/// twice this time, because it may have waited for others. Components of tens of megabytes need a few seconds.
+/// twice this time, because it may have waited for others. Components of tens of megabytes need a
+/// few seconds.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Limit of compilations that are over [`TIME_LIMIT`] and cannot be interrupted. Above it, they keep
-/// their places, so that the host is not filled with them.
+/// Limit of compilations that are over [`TIME_LIMIT`] and cannot be interrupted. Above it, they
+/// keep their places, so that the host is not filled with them.
 const MAX_OVERDUE: usize = 8;
 
 /// Reason why an image cannot be compiled.

@@ -22,7 +22,7 @@ use crate::service::Service;
 use crate::volumes::Volumes;
 use crate::workload::{Workload, WorkloadSlots};
 
-/// Time after the first failed part of a workload in which the failures of other parts are collected.
+/// Time after the first failed part of a workload in which failures of other parts are collected.
 const FAILURE_SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// Starts a workload: validates everything that does not need the images, then pulls and prepares

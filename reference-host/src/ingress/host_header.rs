@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_no_authority() {
+    fn rejects_invalid_authorities() {
         for header in [
             "one.test@two.test",
             "one.test:80@two.test",

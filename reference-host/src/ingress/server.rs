@@ -221,8 +221,8 @@ fn error_response(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// Returns the request target with the path `/` if it has a query only, as in `http://a.test?b`: the
-/// two are equivalent (RFC 9110, section 4.2.3), and a guest expects a path.
+/// Returns the request target with the path `/` if it has a query only, as in `http://a.test?b`:
+/// the two are equivalent (RFC 9110, section 4.2.3), and a guest expects a path.
 fn with_path(uri: &Uri) -> Option<Uri> {
     let query_only = uri
         .path_and_query()

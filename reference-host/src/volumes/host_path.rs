@@ -59,10 +59,10 @@ pub fn check(path: &Path, read_only: bool, allowed: &[PathBuf]) -> Result<(), Ho
     if !allowed.is_empty() {
         // An allowed directory may be a link, or may not exist on this machine.
         let real = |it: &PathBuf| it.canonicalize().unwrap_or_else(|_| it.clone());
-        return match allowed.iter().any(|it| path.starts_with(real(it))) {
-            true => Ok(()),
-            false => Err(HostPathRefusal::NotAllowed),
-        };
+        if allowed.iter().any(|it| path.starts_with(real(it))) {
+            return Ok(());
+        }
+        return Err(HostPathRefusal::NotAllowed);
     }
     let temporary = std::env::temp_dir();
     let volumes = temporary.canonicalize().unwrap_or(temporary);

@@ -103,7 +103,7 @@ pub enum KubeError {
     /// The API server refused to release the Pods of hosts.
     #[error("cannot {action}: {reason}")]
     Release {
-        /// What was not possible.
+        /// Action that failed.
         action: String,
         /// Message of the API server.
         reason: String,

@@ -6,7 +6,7 @@ use super::{Tree, Violation};
 const MAX_CHARS: usize = 72;
 
 /// Verbs with which the statement after `part: ` may begin.
-const VERBS: [&str; 98] = [
+const VERBS: [&str; 126] = [
     "accept",
     "add",
     "adopt",
@@ -25,6 +25,7 @@ const VERBS: [&str; 98] = [
     "choose",
     "compare",
     "complete",
+    "confine",
     "connect",
     "correct",
     "count",
@@ -38,6 +39,7 @@ const VERBS: [&str; 98] = [
     "derive",
     "describe",
     "detect",
+    "discover",
     "document",
     "drain",
     "drop",
@@ -47,8 +49,10 @@ const VERBS: [&str; 98] = [
     "explain",
     "export",
     "extend",
+    "find",
     "finish",
     "fix",
+    "follow",
     "format",
     "generate",
     "guard",
@@ -56,8 +60,10 @@ const VERBS: [&str; 98] = [
     "implement",
     "improve",
     "install",
+    "join",
     "judge",
     "keep",
+    "let",
     "limit",
     "link",
     "list",
@@ -96,6 +102,7 @@ const VERBS: [&str; 98] = [
     "revert",
     "rewrite",
     "run",
+    "schedule",
     "select",
     "separate",
     "serve",
@@ -105,10 +112,31 @@ const VERBS: [&str; 98] = [
     "start",
     "state",
     "stop",
+    "store",
+    "support",
+    "sweep",
+    "sync",
+    "synchronize",
+    "test",
+    "tidy",
+    "time",
+    "tolerate",
+    "trace",
+    "track",
+    "translate",
+    "treat",
+    "unify",
+    "update",
+    "upgrade",
+    "use",
+    "validate",
+    "verify",
+    "wait",
+    "write",
 ];
 
 /// Further verbs, in alphabetical order after those of `VERBS`.
-const MORE_VERBS: [&str; 20] = [
+const MORE_VERBS: [&str; 126] = [
     "store",
     "support",
     "sync",

@@ -45,7 +45,7 @@ pub(super) struct Finding {
     pub problem: Problem,
 }
 
-/// What is wrong with a field.
+/// Problem of one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     /// The kind does not have the field, which is ignored. The suggestion is a similar name.

@@ -114,7 +114,8 @@ impl KubeStore {
         run(&client, config).await
     }
 
-    /// Releases the Pods of hosts with an existing client. See [`release_pods`](Self::release_pods).
+    /// Releases the Pods of hosts with an existing client.
+    /// See [`release_pods`](Self::release_pods).
     ///
     /// # Errors
     ///

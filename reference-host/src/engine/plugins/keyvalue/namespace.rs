@@ -19,8 +19,8 @@ const KEY_OVERHEAD_BYTES: usize = 256;
 /// Limit of the name of a bucket and of a key, in bytes: more than any other store allows.
 const MAX_NAME_BYTES: usize = 4096;
 
-/// Limit of the values in one response of `get-many`, in bytes. They are copied for the response, so
-/// a list that repeats one key could take all memory.
+/// Limit of the values in one response of `get-many`, in bytes. They are copied for the response,
+/// so a list that repeats one key could take all memory.
 const MAX_RESPONSE_BYTES: usize = 16 << 20;
 
 /// Limit of keys in one response of `list-keys`. The cursor continues the list.
@@ -60,8 +60,8 @@ pub struct Namespace {
     latest_number: u64,
 }
 
-/// The keys of one bucket, each with a number that grows with each new key. Lists are in the order of
-/// the numbers, so that their cursor stays valid when keys are deleted.
+/// The keys of one bucket, each with a number that grows with each new key. Lists are in the order
+/// of the numbers, so that their cursor stays valid when keys are deleted.
 #[derive(Default)]
 struct Bucket {
     entries: HashMap<Arc<str>, (u64, Vec<u8>)>,

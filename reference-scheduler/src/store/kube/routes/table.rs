@@ -44,8 +44,8 @@ pub(super) struct RouteTable {
     pods: HashMap<ServiceKey, PodFacts>,
     /// Workloads by Service.
     by_service: HashMap<ServiceKey, BTreeSet<Key>>,
-    /// Whether the watches of each informer have listed all objects. The entry is missing before the
-    /// watches start.
+    /// Whether the watches of each informer have listed all objects. The entry is missing before
+    /// the watches start.
     listed: BTreeMap<Informer, BTreeMap<Scope, bool>>,
 }
 
