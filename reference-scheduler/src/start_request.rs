@@ -74,8 +74,8 @@ pub enum RequestError {
     InvalidPullSecret {
         /// Name of the Secret.
         secret: String,
-        /// Description of the error.
-        reason: &'static str,
+        /// Description of the error, without values.
+        reason: String,
     },
     /// `maxRestarts` is negative.
     #[error("maxRestarts of the service is negative: {0}")]

@@ -32,13 +32,12 @@ struct Entry {
 
 /// Returns the credentials in `config` for the registry of `image`, from the most specific matching
 /// entry; `None` if no entry matches.
-pub(super) fn credentials(
-    config: &[u8],
-    image: &str,
-) -> Result<Option<ImagePullSecret>, &'static str> {
-    // The error of serde is omitted, because it may contain a value.
-    let config: DockerConfig =
-        serde_json::from_slice(config).map_err(|_| "not a Docker configuration")?;
+pub(super) fn credentials(config: &[u8], image: &str) -> Result<Option<ImagePullSecret>, String> {
+    // The text of the error is omitted, because it may contain a value.
+    let config: DockerConfig = serde_json::from_slice(config).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("not a Docker configuration, at line {line}, column {column}")
+    })?;
     // A malformed reference has no credentials; the host names the mistake.
     let Ok(image) = image.parse::<ImageName>() else {
         return Ok(None);
@@ -48,7 +47,7 @@ pub(super) fn credentials(
         .iter()
         .map(|(key, entry)| (key.as_str(), entry));
     match image.select_entry(entries) {
-        Some((_, entry)) => entry.credentials().map(Some),
+        Some((_, entry)) => Ok(Some(entry.credentials()?)),
         None => Ok(None),
     }
 }

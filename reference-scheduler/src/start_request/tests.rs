@@ -159,3 +159,41 @@ fn keeps_aliases_of_user_without_duplicates() {
         "a.example,web.demo,web.demo.svc"
     );
 }
+
+#[test]
+fn every_http_declaration_gets_the_aliases_and_keeps_its_own() {
+    let spec = serde_json::json!({
+        "kubernetes": {"service": {"name": "shop"}},
+        "hostInterfaces": [
+            {"namespace": "wasi", "package": "http", "interfaces": ["incoming-handler"],
+                "config": {"host": "one.test", "host-aliases": "a.test"}},
+            {"namespace": "wasi", "package": "keyvalue", "interfaces": ["store"]},
+            {"namespace": "wasi", "package": "http", "interfaces": ["handler"], "config": {"host": "two.test"}},
+            {"namespace": "wasi", "package": "keyvalue", "interfaces": ["batch"]},
+        ],
+    });
+    let value =
+        serde_json::json!({"metadata": {"namespace": "default", "name": "a"}, "spec": spec});
+    let workload: Workload = serde_json::from_value(value).expect("a workload");
+    let request = start_request(&workload, "an-id", &ReferencedData::default()).expect("a request");
+    let world = request
+        .workload
+        .and_then(|it| it.wit_world)
+        .expect("a world");
+    let aliases = world.host_interfaces.iter().map(|it| {
+        let aliases = it.config.get(ALIASES_KEY).map(String::as_str);
+        (it.config.get("host").map(String::as_str), aliases)
+    });
+    assert_eq!(
+        aliases.collect::<Vec<_>>(),
+        [
+            (
+                Some("one.test"),
+                Some("a.test,shop.default,shop.default.svc")
+            ),
+            (None, None),
+            (Some("two.test"), Some("shop.default,shop.default.svc")),
+            (None, None),
+        ]
+    );
+}

@@ -244,6 +244,37 @@ fn create_state_of_operator(cluster: &Cluster, hosts: &[&str]) -> Vec<(String, S
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deployments_run_whatever_the_length_of_their_names() {
+    let cluster = Cluster::new().await;
+    let _host = cluster.host("calm-fox");
+    let scheduler = cluster.scheduler();
+    let long = |last: &str| format!("{}{last}", "a".repeat(252));
+    let names = [
+        "a.b.c".to_owned(),
+        "a".repeat(57),
+        "a".repeat(64),
+        "a".repeat(242),
+        long("b"),
+        long("c"),
+    ];
+    for name in &names {
+        let component = json!({"name": "hello", "image": "registry.example/hello:1"});
+        let template = json!({"spec": {"components": [component]}});
+        cluster.apply(
+            "kubectl",
+            json!({"apiVersion": API_VERSION, "kind": "WorkloadDeployment",
+                "metadata": {"name": name}, "spec": {"template": template}}),
+        );
+    }
+    cluster.wait_for_running(names.len()).await;
+    let sets = cluster.get(&["workloadreplicasets"]);
+    let labels = sets["items"].as_array().expect("a list").iter();
+    let labels = labels.map(|set| text(&set["metadata"]["labels"][names::DEPLOYMENT_LABEL]));
+    assert_eq!(labels.collect::<BTreeSet<_>>().len(), names.len());
+    scheduler.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn adopts_state_of_operator_without_start_or_stop() {
     let cluster = Cluster::new().await;
     let _hosts = [cluster.host("calm-fox"), cluster.host("swift-owl")];
