@@ -1,6 +1,7 @@
 //! The host: starts workloads from their images and stops them.
 
 mod plan;
+mod prepared;
 mod route;
 mod start;
 mod start_failure;

@@ -48,7 +48,7 @@ pub(super) fn plan(
                 sandbox: Arc::new(sandbox),
             }),
             Err(source) => {
-                found.push(StartFailure::Part { part, source });
+                found.push(StartFailure::of_part(part, source));
                 None
             }
         }

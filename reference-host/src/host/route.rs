@@ -3,7 +3,7 @@
 use berth_proto::WitInterface;
 
 use super::Dependencies;
-use super::start::Prepared;
+use super::prepared::Prepared;
 use super::start_failure::{PartError, StartFailure};
 use crate::declarations;
 use crate::engine::Handler;
@@ -68,10 +68,9 @@ pub(super) fn http_route(
 
 fn into_handler(component: Prepared) -> Result<Handler, StartFailure> {
     let Prepared { part, linked } = component;
-    linked.into_handler().map_err(|error| StartFailure::Part {
-        part,
-        source: PartError::Link(error),
-    })
+    linked
+        .into_handler()
+        .map_err(|error| StartFailure::of_part(part, PartError::Link(error)))
 }
 
 /// Injected fault: routes requests to an undeclared handler, under the host names of every declared

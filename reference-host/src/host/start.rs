@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dependencies;
 use super::plan::{PartPlan, WorkloadPlan, plan};
+use super::prepared::Prepared;
 use super::route::http_route;
-use super::start_failure::{Part, PartError, StartFailure};
+use super::start_failure::{PartError, StartFailure};
 use crate::config::Limits;
 use crate::declarations::{self, DeclarationError};
-use crate::engine::{Linked, Runnable};
+use crate::engine::Runnable;
 use crate::fault_injection::Breakage;
 use crate::http_endpoint::HttpEndpoint;
 use crate::restart::RestartBudget;
@@ -100,22 +101,13 @@ fn check_declarations(declared: &[WitInterface]) -> Vec<StartFailure> {
         .collect()
 }
 
-/// A component or service whose imports are linked.
-pub(super) struct Prepared {
-    pub part: Part,
-    pub linked: Linked,
-}
-
 impl PartPlan {
     async fn prepare(
         &self,
         dependencies: &Dependencies,
         declared: &[WitInterface],
     ) -> Result<Prepared, StartFailure> {
-        let failure = |source| StartFailure::Part {
-            part: self.part.clone(),
-            source,
-        };
+        let failure = |source| StartFailure::of_part(self.part.clone(), source);
         let artifact = dependencies
             .images
             .pull(self.pull.clone())
@@ -202,10 +194,9 @@ async fn prepare_service(
         return Ok(None);
     };
     let linked = plan.prepare(dependencies, declared).await?.linked;
-    let runnable = linked.into_runnable().map_err(|error| StartFailure::Part {
-        part: plan.part.clone(),
-        source: PartError::Link(error),
-    })?;
+    let runnable = linked
+        .into_runnable()
+        .map_err(|error| StartFailure::of_part(plan.part.clone(), PartError::Link(error)))?;
     Ok(Some((runnable, restarts.clone())))
 }
 

@@ -30,7 +30,7 @@ pub enum StartFailure {
         part: Part,
         /// Reason of the failure.
         #[source]
-        source: PartError,
+        source: Box<PartError>,
     },
     /// A volume is invalid or cannot be created (HOST-RES-011).
     #[error("cannot prepare the volumes of the workload")]
@@ -82,6 +82,12 @@ pub enum PartError {
 }
 
 impl StartFailure {
+    /// Creates the failure of one component or of the service.
+    pub fn of_part(part: Part, source: PartError) -> Self {
+        let source = Box::new(source);
+        Self::Part { part, source }
+    }
+
     /// Returns the error for the scheduler: the message with all its causes in one line. It is
     /// retryable, because no guest code has run.
     pub fn to_start_error(&self) -> StartError {

@@ -11,6 +11,20 @@ use serde_json::json;
 
 use crate::kube_fixture::{KubeFixture, TIMEOUT, config, eventually, next_event_of};
 
+/// Permits everything in one namespace to a user.
+fn permit(fixture: &KubeFixture, user: &str, namespace: &str) {
+    let binding = [
+        "create",
+        "rolebinding",
+        "limited",
+        "--clusterrole=cluster-admin",
+    ];
+    let subject = format!("--user={user}");
+    let arguments = ["-n", namespace].into_iter().chain(binding);
+    let arguments: Vec<&str> = arguments.chain([subject.as_str()]).collect();
+    fixture.server.kubectl(&arguments);
+}
+
 #[tokio::test]
 async fn namespace_that_cannot_be_listed_holds_back_only_itself() {
     let fixture = KubeFixture::new().await;
@@ -23,18 +37,7 @@ async fn namespace_that_cannot_be_listed_holds_back_only_itself() {
     in_b.metadata_mut().namespace.clone_from(&b);
     fixture.create(in_b).await;
     let user = format!("limited-{a}");
-    let permit = |namespace: &str| {
-        let binding = [
-            "create",
-            "rolebinding",
-            "limited",
-            "--clusterrole=cluster-admin",
-        ];
-        let subject = format!("--user={user}");
-        let arguments = ["-n", namespace].into_iter().chain(binding);
-        let arguments: Vec<&str> = arguments.chain([subject.as_str()]).collect();
-        fixture.server.kubectl(&arguments);
-    };
+    let permit = |namespace: &str| permit(&fixture, &user, namespace);
     permit(&a);
     let client = fixture.server.client_as(&user).await;
     let mut limited = config(&a, false);

@@ -63,7 +63,10 @@ fn status_tells_problem_of_manifest_until_it_is_solved() {
     let change = apply(&objects, &manifest, &BTreeMap::new(), context()).unwrap();
     objects.commit(&change);
     let expected = ("Manifest".to_owned(), "UnknownFields".to_owned());
-    assert_eq!(conditions_of(change.object()), [expected.clone()]);
+    assert_eq!(
+        conditions_of(change.object()),
+        std::slice::from_ref(&expected)
+    );
 
     // The core replaces the status, and does not know the condition.
     let ready = Condition::new("Ready", ConditionStatus::True, "Available", "");
