@@ -6,6 +6,8 @@
 
 berth_sdk::declare_breakages! {
     "routes-outlive-service" => RoutesOutliveService,
+    "components-survive-restart" => ComponentsSurviveRestart,
+    "no-route-between-runs" => NoRouteBetweenRuns,
     "routes-ignore-host" => RoutesIgnoreHost,
     "no-route-is-500" => NoRouteIs500,
     "missing-host-is-404" => MissingHostIs404,

@@ -75,6 +75,10 @@ impl HttpEndpoint {
             }
             None => return,
         };
+        // Only a restart of the service suspends the endpoint without a drain.
+        if drain.is_zero() && Breakage::ComponentsSurviveRestart.is_on() {
+            return;
+        }
         handler.drain(drain).await;
         handler.stop().await;
     }

@@ -61,7 +61,11 @@ impl Service {
     /// stopped instead (HOST-SVC-017).
     async fn waits_for_restart(&self, after: Duration) -> bool {
         let waited = async {
-            self.endpoint.suspend(Duration::ZERO).await;
+            if Breakage::NoRouteBetweenRuns.is_on() {
+                self.endpoint.close(Duration::ZERO).await;
+            } else {
+                self.endpoint.suspend(Duration::ZERO).await;
+            }
             tokio::time::sleep(after).await;
         };
         if self.stopping.run_until_cancelled(waited).await.is_none() {

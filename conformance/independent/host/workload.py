@@ -18,6 +18,7 @@ from volumes import Volumes
 
 log = logging.getLogger("workload")
 
+DRAIN_S = 1.5  # requests in flight at a stop, of the 2 s of HOST-STOP-008
 MAX_CONCURRENT_REQUESTS = 256  # of one workload; beyond it, a request gets 503
 
 STARTING, RUNNING, COMPLETED, STOPPING, ERROR, NOT_FOUND = range(1, 7)
@@ -218,6 +219,8 @@ class Workload:
             return
         if self.outlives_stop:
             await asyncio.sleep(1.5)
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=DRAIN_S)
         pending = {task for task in (self._life, *self._requests) if task and not task.done()}
         for task in pending:
             task.cancel()

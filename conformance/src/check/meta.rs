@@ -38,7 +38,7 @@ impl CheckMeta {
     pub fn belongs_to(&self, profiles: &[Profile]) -> bool {
         self.covers
             .iter()
-            .any(|requirement| profiles.contains(&requirement.profile))
+            .all(|requirement| profiles.contains(&requirement.profile))
     }
 }
 

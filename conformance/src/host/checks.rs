@@ -9,14 +9,23 @@ pub mod image_progress;
 mod image_support;
 pub mod images;
 pub mod json;
+pub mod outages;
 pub mod resilience;
 pub mod resources;
+pub mod service_components;
+pub mod service_restarts;
 pub mod services;
 pub mod shutdown;
 pub mod start;
+pub mod start_accepted;
+pub mod start_failures;
+pub mod start_taken;
 pub mod status;
 pub mod stop;
+pub mod stop_guests;
+pub mod stop_starts;
 pub mod wire;
+pub mod workload_count;
 
 use super::check::Check;
 use crate::check::meta::CheckMeta;
@@ -26,16 +35,25 @@ pub const TABLES: &[&[Check]] = &[
     wire::CHECKS,
     json::CHECKS,
     heartbeat::CHECKS,
+    workload_count::CHECKS,
     start::CHECKS,
+    start_accepted::CHECKS,
+    start_taken::CHECKS,
+    start_failures::CHECKS,
     status::CHECKS,
     stop::CHECKS,
+    stop_starts::CHECKS,
+    stop_guests::CHECKS,
     services::CHECKS,
+    service_restarts::CHECKS,
+    service_components::CHECKS,
     images::CHECKS,
     image_progress::CHECKS,
     credentials::CHECKS,
     http::CHECKS,
     resources::CHECKS,
     egress::CHECKS,
+    outages::CHECKS,
     resilience::CHECKS,
     shutdown::CHECKS,
     extensions::CHECKS,

@@ -6,6 +6,8 @@ mod schema;
 mod secrets;
 mod subjects;
 
+pub use self::heartbeats::is_hostname_without_port;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

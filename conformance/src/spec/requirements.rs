@@ -223,6 +223,7 @@ pub static ALL: &[&Requirement] = &[
     &HOST_BEAT_009,
     &HOST_BEAT_010,
     &HOST_BEAT_011,
+    &HOST_BEAT_012,
     &HOST_START_001,
     &HOST_START_002,
     &HOST_START_003,
@@ -254,6 +255,7 @@ pub static ALL: &[&Requirement] = &[
     &HOST_STOP_006,
     &HOST_STOP_007,
     &HOST_STOP_008,
+    &HOST_STOP_009,
     &HOST_SVC_001,
     &HOST_SVC_002,
     &HOST_SVC_003,
@@ -274,6 +276,7 @@ pub static ALL: &[&Requirement] = &[
     &HOST_SVC_018,
     &HOST_SVC_019,
     &HOST_SVC_020,
+    &HOST_SVC_021,
     &HOST_IMG_001,
     &HOST_IMG_002,
     &HOST_IMG_003,
@@ -1143,6 +1146,19 @@ pub static HOST_BEAT_011: Requirement = Requirement {
     excluded: None,
 };
 
+/// The `hostname` in a heartbeat MUST be a host name or an IP address, without a port.
+pub static HOST_BEAT_012: Requirement = Requirement {
+    id: "HOST-BEAT-012",
+    level: Level::Must,
+    profile: Profile::Core,
+    sentence: "The `hostname` in a heartbeat MUST be a host name or an IP address, without a port.",
+    why: "Clients combine it with `httpPort`.",
+    origin: "revision 2",
+    page: "lifecycle.md",
+    breaks: Some(Breaks::Mutant("hostname-with-port")),
+    excluded: None,
+};
+
 /// A host MUST reply to the start of a workload that it can run with RUNNING, or with STARTING and report RUNNING later.
 pub static HOST_START_001: Requirement = Requirement {
     id: "HOST-START-001",
@@ -1546,6 +1562,19 @@ pub static HOST_STOP_008: Requirement = Requirement {
     excluded: None,
 };
 
+/// When a stop cancels a start that has no reply yet, a host MUST reply to the start with STOPPING or NOT_FOUND, the state of the id at that time.
+pub static HOST_STOP_009: Requirement = Requirement {
+    id: "HOST-STOP-009",
+    level: Level::Must,
+    profile: Profile::Images,
+    sentence: "When a stop cancels a start that has no reply yet, a host MUST reply to the start with STOPPING or NOT_FOUND, the state of the id at that time.",
+    why: "The caller of the start waits for a reply, and ERROR would mean that the id is remembered.",
+    origin: "revision 2",
+    page: "lifecycle.md",
+    breaks: Some(Breaks::Mutant("canceled-start-is-error")),
+    excluded: None,
+};
+
 /// When a run of a service succeeds, a host MUST report COMPLETED.
 pub static HOST_SVC_001: Requirement = Requirement {
     id: "HOST-SVC-001",
@@ -1802,10 +1831,21 @@ pub static HOST_SVC_020: Requirement = Requirement {
     why: "The components rely on the state of the service.",
     origin: "design",
     page: "services.md",
-    breaks: None,
-    excluded: Some(
-        "Components are instantiated for each request, so no observable state outlives a request.",
-    ),
+    breaks: Some(Breaks::Breakage("components-survive-restart")),
+    excluded: None,
+};
+
+/// Between two runs of the service of a workload, a host MUST respond with 503 to requests for the workload.
+pub static HOST_SVC_021: Requirement = Requirement {
+    id: "HOST-SVC-021",
+    level: Level::Must,
+    profile: Profile::Ingress,
+    sentence: "Between two runs of the service of a workload, a host MUST respond with 503 to requests for the workload.",
+    why: "The workload exists, and a client that tries again will be served.",
+    origin: "revision 2",
+    page: "services.md",
+    breaks: Some(Breaks::Breakage("no-route-between-runs")),
+    excluded: None,
 };
 
 /// A host MUST pull images from an OCI registry by tag and by digest.

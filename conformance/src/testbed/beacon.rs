@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::tcp_server::TcpServer;
 
@@ -101,7 +101,26 @@ pub struct BeaconTimeout {
     summary: String,
 }
 
+/// Withholds the responses to the calls of one guest until it is dropped.
+#[derive(Debug)]
+#[must_use = "dropping the guard sends the responses"]
+pub struct BeaconHold {
+    _released: watch::Sender<()>,
+}
+
 impl Beacon {
+    /// Withholds the responses to all calls from now on until the guard is dropped, so that the
+    /// guest waits in its call. The calls are recorded when they arrive.
+    pub fn hold(&self) -> BeaconHold {
+        let (released, held) = watch::channel(());
+        if let Some(calls) = self.hits.lock().get_mut(&self.token) {
+            calls.held = Some(held);
+        }
+        BeaconHold {
+            _released: released,
+        }
+    }
+
     /// Returns all calls so far, oldest first.
     pub fn hits(&self) -> Vec<Hit> {
         self.hits.with_token(&self.token)
@@ -170,49 +189,61 @@ impl Beacon {
 /// The recorded calls of all guests.
 #[derive(Debug, Default)]
 struct Hits {
-    by_token: Mutex<HashMap<String, Vec<Hit>>>,
+    by_token: Mutex<HashMap<String, Calls>>,
     arrival: Notify,
 }
 
+/// The recorded calls of one guest.
+#[derive(Debug, Default)]
+struct Calls {
+    hits: Vec<Hit>,
+    held: Option<watch::Receiver<()>>,
+}
+
 impl Hits {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Hit>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Calls>> {
         self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn register(&self, token: &str) {
-        self.lock().insert(token.to_owned(), Vec::new());
+        self.lock().insert(token.to_owned(), Calls::default());
     }
 
     fn with_token(&self, token: &str) -> Vec<Hit> {
-        self.lock().get(token).cloned().unwrap_or_default()
+        let calls = self.lock();
+        calls
+            .get(token)
+            .map(|calls| calls.hits.clone())
+            .unwrap_or_default()
     }
 
-    /// Records a call and returns whether the token exists. Calls beyond [`MAX_HITS`] are not
-    /// stored.
-    fn record(&self, token: &str, name: &str) -> bool {
-        let known = match self.lock().get_mut(token) {
-            Some(hits) => {
-                if hits.len() < MAX_HITS {
-                    hits.push(Hit {
-                        name: name.to_owned(),
-                        at: Instant::now(),
-                    });
-                }
-                true
+    /// Records a call. Returns the hold on its response, or `None` if the token does not exist.
+    /// Calls beyond [`MAX_HITS`] are not stored.
+    fn record(&self, token: &str, name: &str) -> Option<Option<watch::Receiver<()>>> {
+        let held = self.lock().get_mut(token).map(|calls| {
+            if calls.hits.len() < MAX_HITS {
+                calls.hits.push(Hit {
+                    name: name.to_owned(),
+                    at: Instant::now(),
+                });
             }
-            None => false,
-        };
+            calls.held.clone()
+        });
         self.arrival.notify_waiters();
-        known
+        held
     }
 }
 
 async fn serve(stream: TcpStream, hits: Arc<Hits>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let status = receive(&hits, request.uri().path());
+        let received = receive(&hits, request.uri().path());
         async move {
             let mut response = Response::new(Full::<Bytes>::default());
-            *response.status_mut() = status;
+            match received {
+                None => *response.status_mut() = StatusCode::NOT_FOUND,
+                Some(Some(mut held)) => while held.changed().await.is_ok() {},
+                Some(None) => {}
+            }
             Ok::<_, Infallible>(response)
         }
     });
@@ -222,12 +253,11 @@ async fn serve(stream: TcpStream, hits: Arc<Hits>) {
         .await;
 }
 
-fn receive(hits: &Hits, path: &str) -> StatusCode {
-    let Some((token, name)) = path.strip_prefix('/').and_then(|rest| rest.split_once('/')) else {
-        return StatusCode::NOT_FOUND;
-    };
-    if name.len() > MAX_NAME_BYTES || !hits.record(token, name) {
-        return StatusCode::NOT_FOUND;
+/// Records the call with this path. Returns the hold on its response, or `None` if it has no token.
+fn receive(hits: &Hits, path: &str) -> Option<Option<watch::Receiver<()>>> {
+    let (token, name) = path.strip_prefix('/')?.split_once('/')?;
+    if name.len() > MAX_NAME_BYTES {
+        return None;
     }
-    StatusCode::OK
+    hits.record(token, name)
 }

@@ -29,6 +29,13 @@ impl Headers {
             .map(|(_, value)| &**value)
     }
 
+    /// Returns the first value of a header whose name has this spelling: NATS distinguishes
+    /// uppercase and lowercase in names.
+    pub fn get_exact(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| &**value)
+    }
+
     /// Appends a header.
     pub fn with(mut self, name: &str, value: &str) -> Headers {
         self.0.push((name.to_owned(), value.to_owned()));
@@ -154,7 +161,7 @@ impl Response {
             id: text(field("workloadId", "workload_id")),
             message: text(field("message", "message")),
             error_code: headers
-                .get(ERROR_CODE_HEADER)
+                .get_exact(ERROR_CODE_HEADER)
                 .and_then(|code| code.trim().parse().ok()),
             headers,
             raw,

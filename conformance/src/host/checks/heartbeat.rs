@@ -6,9 +6,11 @@ use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
+use super::outages::{disconnect, first_heartbeat_since};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
+use crate::host::monitors::is_hostname_without_port;
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::wire::nats::Delivery;
@@ -25,7 +27,7 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "heartbeat/on-request", run: on_request,
-        covers: [HOST_BEAT_005, HOST_BEAT_007, HOST_BEAT_011], host: Shared, roles: [],
+        covers: [HOST_BEAT_005, HOST_BEAT_007, HOST_BEAT_011, HOST_BEAT_012], host: Shared, roles: [],
         budget_s: 60, slow: false,
     },
     check! {
@@ -33,10 +35,26 @@ pub const CHECKS: &[Check] = &[
         roles: [], budget_s: 90, slow: false,
     },
     check! {
+        id: "heartbeat/after-outage", run: after_outage, covers: [HOST_BEAT_007, HOST_RESIL_002],
+        host: Own, roles: [], needs: [Tap], budget_s: 90, slow: false,
+    },
+    check! {
         id: "heartbeat/failed-start-not-counted", run: failed_start_not_counted,
         covers: [HOST_BEAT_009], host: Quiet, roles: [], budget_s: 90, slow: false,
     },
 ];
+
+/// Fields whose values must not change while the host runs.
+pub(crate) const CONSTANT_FIELDS: [&str; 6] = [
+    "id",
+    "friendlyName",
+    "hostname",
+    "version",
+    "startedAt",
+    "environment",
+];
+/// Duration of an outage in which no host misses more than one heartbeat.
+const SHORT_OUTAGE: Duration = Duration::from_secs(1);
 
 /// Waits for the next heartbeat of this host.
 async fn next_heartbeat(
@@ -83,10 +101,23 @@ async fn subject(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// At most 30 s pass between two heartbeats.
+/// Sends one request of each command.
+async fn execute_each_command(cx: &CheckContext, id: &str) -> Result<(), Blocked> {
+    cx.heartbeat().await?;
+    cx.status(id).await?;
+    cx.start(id, &cx.workload()).await?;
+    cx.stop(id).await?;
+    Ok(())
+}
+
+/// At most 30 s pass between two heartbeats, also while the host executes commands.
 async fn interval(cx: &CheckContext) -> Flow {
     let mut heartbeats = cx.heartbeats();
     let gap = deadlines::HEARTBEAT_GAP_MAX.limit;
+    let id = cx.id("a");
+    let commands = cx.consistently(gap, "the host executes commands", || async {
+        execute_each_command(cx, &id).await.map_err(Into::into)
+    });
     let mut received = 0;
     let receive = async {
         while next_heartbeat(cx, &mut heartbeats, gap).await.is_some() {
@@ -95,7 +126,10 @@ async fn interval(cx: &CheckContext) -> Flow {
     };
     // A host with a short interval is observed for the same time as a host with the longest
     // interval.
-    let gap_exceeded = timeout(gap + Duration::from_secs(1), receive).await.is_ok();
+    let observed = timeout(gap + Duration::from_secs(1), receive);
+    let (observed, commands) = tokio::join!(observed, commands);
+    commands.or_blocked(cx, HOST_WIRE_002)?;
+    let gap_exceeded = observed.is_ok();
     let description = "the host publishes a heartbeat at least every 30 s";
     let in_time = !gap_exceeded && received > 0;
     cx.claim(HOST_BEAT_003).holds(description, in_time, || {
@@ -128,19 +162,49 @@ async fn on_request(cx: &CheckContext) -> Flow {
             });
     }
     claim_valid_values(cx, &requested_json);
+    for heartbeat in [&requested_json, &published] {
+        let hostname = heartbeat.get("hostname").and_then(Value::as_str);
+        let has_no_port = hostname.is_none_or(is_hostname_without_port);
+        let description = "`hostname` is a host name or an IP address, without a port";
+        cx.claim(HOST_BEAT_012)
+            .holds(description, has_no_port, || hostname.unwrap_or_default());
+    }
     let again = cx.heartbeat().await?.json.unwrap_or_default();
-    for name in [
-        "id",
-        "friendlyName",
-        "hostname",
-        "version",
-        "startedAt",
-        "environment",
-    ] {
+    for name in CONSTANT_FIELDS {
         for other in [&published, &again] {
             let description = format!("`{name}` is the same in every heartbeat");
             cx.claim(HOST_BEAT_007)
                 .is(&description, other.get(name), requested_json.get(name));
+        }
+    }
+    Ok(())
+}
+
+/// The identity of the host is the same before and after an outage of the broker.
+async fn after_outage(cx: &CheckContext) -> Flow {
+    cx.start_and_wait(&cx.id("a"), &cx.workload()).await?;
+    let before = cx.heartbeat().await?.json.unwrap_or_default();
+    let tap = cx.tap()?;
+    let (mark, _) = disconnect(cx, tap, SHORT_OUTAGE).await?;
+    let published = cx
+        .eventually(
+            deadlines::RECOVERY,
+            "a heartbeat after the outage",
+            || async {
+                first_heartbeat_since(cx, tap, mark).ok_or_else(|| "no heartbeat".to_owned())
+            },
+        )
+        .await;
+    let Some(published) = cx.claim(HOST_RESIL_002).met(published) else {
+        return Ok(());
+    };
+    let published: Value = serde_json::from_slice(&published).unwrap_or_default();
+    let after = cx.heartbeat().await?.json.unwrap_or_default();
+    for name in CONSTANT_FIELDS {
+        for heartbeat in [&published, &after] {
+            let description = format!("`{name}` is the same before and after an outage");
+            cx.claim(HOST_BEAT_007)
+                .is(&description, heartbeat.get(name), before.get(name));
         }
     }
     Ok(())
@@ -176,7 +240,7 @@ fn claim_valid_values(cx: &CheckContext, heartbeat: &Value) {
 }
 
 /// Requests a heartbeat and returns its `workloadCount`; an absent field means 0.
-async fn requested_workload_count(cx: &CheckContext) -> Result<i64, Blocked> {
+pub(super) async fn requested_workload_count(cx: &CheckContext) -> Result<i64, Blocked> {
     let heartbeat = cx.heartbeat().await?;
     let json = heartbeat.json.clone().unwrap_or_default();
     match json.get("workloadCount") {

@@ -13,7 +13,7 @@ use crate::spec::requirements::*;
 use crate::spec::roles::Role;
 use crate::wire::response::State;
 
-/// Checks of the section `http`, and the service check that needs an ingress.
+/// Checks of the section `http`.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "http/routing", run: routing, covers: [HOST_HTTP_001, HOST_HTTP_009],
@@ -75,11 +75,6 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "http/timeout", run: timeout, covers: [HOST_HTTP_016], host: Own,
         roles: [HttpSpin], needs: [Ingress, Registry], budget_s: 200, slow: true,
-    },
-    check! {
-        id: "services/routes-removed", run: routes_removed, covers: [HOST_SVC_019], host: Shared,
-        roles: [Hello, ServiceOkAfter300Ms, ServiceErrAfter300Ms], needs: [Ingress, Registry],
-        budget_s: 90, slow: false,
     },
 ];
 
@@ -439,25 +434,5 @@ async fn timeout(cx: &CheckContext) -> Flow {
         ended,
         || response.to_string(),
     );
-    Ok(())
-}
-
-/// A workload whose service has ended, in COMPLETED or in ERROR, gets no requests.
-async fn routes_removed(cx: &CheckContext) -> Flow {
-    for (label, role, end) in [
-        ("completed", Role::ServiceOkAfter300Ms, State::Completed),
-        ("failed", Role::ServiceErrAfter300Ms, State::Error),
-    ] {
-        let (id, host, beacon) = (cx.id(label), cx.http_host_name(label), cx.beacon());
-        let workload = hello(cx, &host).service(role).beacon(&beacon);
-        cx.start(&id, &workload).await?;
-        cx.wait_for_state(&id, end, deadlines::DEFAULT_WAIT)
-            .await
-            .or_blocked(cx, HOST_SVC_001)?;
-        let response = cx.http_get(&host, "/").await?;
-        let description = format!("status after the service has {label}");
-        cx.claim(HOST_SVC_019)
-            .is(&description, response.status, 404);
-    }
     Ok(())
 }

@@ -1,18 +1,18 @@
-//! Checks of starts that are in progress or have failed, with slow and failing registries.
+//! Checks of starts that are in progress, and of their outcome, with slow and failing registries.
 
 use std::time::{Duration, Instant};
 
-use super::image_support::{claim_becomes_running, idle_workload, push_slow};
+use super::image_support::{claim_becomes_running, idle_workload, push_slow, wait_for_pull};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
-use crate::host::context::CheckContext;
+use crate::host::context::{CheckContext, Workload};
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
-use crate::testbed::registry::{PushedImage, RepositoryBehavior};
-use crate::wire::response::{Response, State};
+use crate::testbed::registry::RepositoryBehavior;
+use crate::wire::response::State;
 
-/// Checks of the sections `images`, `start` and `stop` that need a slow or a failing registry.
+/// Checks of the sections `images` and `start` that need a slow or a failing registry.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "images/failures-isolated", run: failures_isolated, covers: [HOST_IMG_020], host: Own,
@@ -36,25 +36,13 @@ pub const CHECKS: &[Check] = &[
         host: Own, roles: [Idle], needs: [Registry], budget_s: 130, slow: false,
     },
     check! {
-        id: "start/failure-reported", run: failure_reported,
-        covers: [HOST_START_016, HOST_START_018], host: Shared, roles: [Idle],
-        needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
-        id: "start/retry-after-failure", run: retry_after_failure, covers: [HOST_START_017],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
-    },
-    check! {
         id: "start/reply-matches-status", run: reply_matches_status, covers: [HOST_START_019],
         host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
     },
     check! {
-        id: "stop/during-start", run: stop_during_start, covers: [HOST_STOP_005],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 120, slow: false,
-    },
-    check! {
-        id: "stop/after-failure", run: stop_after_failure, covers: [HOST_STOP_006],
-        host: Shared, roles: [Idle], needs: [Registry], budget_s: 90, slow: false,
+        id: "start/reply-of-service", run: reply_of_service_matches_status,
+        covers: [HOST_START_019, HOST_SVC_016], host: Shared, roles: [ServiceRun],
+        needs: [Registry], budget_s: 90, slow: false,
     },
 ];
 
@@ -135,25 +123,48 @@ async fn begin_slow_start(
     let id = cx.id(name);
     let payload = idle_workload(cx, &pushed).start_request(&id).to_string();
     cx.publish_no_reply("workload.start", payload).await?;
-    let repository = cx.repository(name);
-    let requested = cx
-        .registry()
-        .wait(&repository, deadlines::DEFAULT_WAIT.limit, |log| {
-            !log.is_empty()
-        })
-        .await;
-    requested.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"no request to the registry"))?;
+    wait_for_pull(cx, name).await?;
     Ok(id)
 }
 
-/// The state is STARTING while the image is pulled.
+/// The state is STARTING while an image is pulled, whatever the position of the image and whatever
+/// other images of the workload are complete.
 async fn starting(cx: &CheckContext) -> Flow {
-    let id = begin_slow_start(cx, "slow", Duration::from_secs(3)).await?;
-    let status = cx.status(&id).await?;
-    let description = "state while the image is pulled";
-    cx.claim(HOST_START_013)
-        .about(&status)
-        .is(description, status.state.clone(), State::Starting);
+    let fast = cx.push(Role::Idle);
+    let delay = Duration::from_secs(3);
+    let position = |name: &str| push_slow(cx, name, delay);
+    let workloads = [
+        ("only", idle_workload(cx, &position("only"))),
+        (
+            "first",
+            idle_workload(cx, &position("first")).component(&fast),
+        ),
+        (
+            "last",
+            idle_workload(cx, &fast).component(&position("last")),
+        ),
+        (
+            "middle",
+            idle_workload(cx, &fast)
+                .component(&position("middle"))
+                .component(&fast),
+        ),
+    ];
+    // The other image is in the cache of the host when the starts begin.
+    cx.start_and_wait(&cx.id("fast"), &idle_workload(cx, &fast))
+        .await?;
+    for (name, workload) in workloads {
+        let id = cx.id(name);
+        let payload = workload.start_request(&id).to_string();
+        cx.publish_no_reply("workload.start", payload).await?;
+        wait_for_pull(cx, name).await?;
+        let pulling = cx.consistently(
+            delay / 3,
+            "the id is STARTING while one of its images is pulled",
+            || async { cx.status(&id).await?.in_state(State::Starting) },
+        );
+        cx.claim(HOST_START_013).met(pulling.await);
+    }
     Ok(())
 }
 
@@ -175,6 +186,11 @@ async fn other_workloads(cx: &CheckContext) -> Flow {
         let description = format!("the host replies to {command} of another id within 5 s");
         cx.claim(HOST_START_014).answered(&description, &reply);
     }
+    let reply = cx
+        .send("heartbeat", "", crate::wire::response::Headers::none())
+        .await?;
+    cx.claim(HOST_START_014)
+        .answered("the host replies to a heartbeat request within 5 s", &reply);
     let status = cx.status(&slow).await?;
     let description = "the slow start is still in progress (otherwise this check proves nothing)";
     let in_progress = status.state == State::Starting;
@@ -223,133 +239,54 @@ async fn heartbeats_continue(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Starts a workload whose image is missing and waits for ERROR.
-async fn failed_start(cx: &CheckContext, id: &str) -> Result<(PushedImage, Response), Blocked> {
-    let pushed = cx.push_as("idle", Role::Idle, RepositoryBehavior::NotFound);
-    let start = cx.start(id, &idle_workload(cx, &pushed)).await?;
-    if start.state == State::Starting {
-        let failed = cx
-            .wait_for_state(id, State::Error, deadlines::PULL_TIMEOUT)
-            .await;
-        return Ok((pushed, failed.or_blocked(cx, HOST_IMG_003)?));
-    }
-    match start.state {
-        State::Error => Ok((pushed, start)),
-        _ => Err(cx.blocked(HOST_IMG_003, "a start that fails", &start)),
-    }
-}
-
-/// After a failed start, status stays ERROR with a message that names the component and the image.
-async fn failure_reported(cx: &CheckContext) -> Flow {
-    let id = cx.id("a");
-    let (pushed, failure) = failed_start(cx, &id).await?;
-    let unchanged = cx.consistently(
-        Duration::from_secs(1),
-        "the state stays ERROR, with a message",
-        || async {
-            let status = cx.status(&id).await?;
-            if status.message.trim().is_empty() {
-                Err(format!("{status}, without a message"))
-            } else {
-                status.in_state(State::Error)
-            }
-        },
-    );
-    cx.claim(HOST_START_016).met(unchanged.await);
-    let names_both = failure.message.contains("c0") && failure.message.contains(&pushed.reference);
-    let description = format!(
-        "the message names the component `c0` and the image `{}`",
-        pushed.reference
-    );
-    cx.claim(HOST_START_018)
-        .holds(&description, names_both, || {
-            format!("message {:?}", failure.message)
-        });
-    Ok(())
-}
-
-/// After the image becomes available, the same id can be started again without a stop.
-async fn retry_after_failure(cx: &CheckContext) -> Flow {
-    let id = cx.id("a");
-    let (pushed, _) = failed_start(cx, &id).await?;
-    cx.registry()
-        .set_behavior(&cx.repository("idle"), RepositoryBehavior::Healthy);
-    claim_becomes_running(
-        cx,
-        HOST_START_017,
-        "a second start of an id in ERROR",
-        &id,
-        &idle_workload(cx, &pushed),
-    )
-    .await?;
-    Ok(())
-}
-
-/// The state in status matches the state in the reply to the start.
+/// The state in status matches the state in the reply to the start, also for some time after it.
 async fn reply_matches_status(cx: &CheckContext) -> Flow {
-    let (good, bad) = (cx.id("good"), cx.id("bad"));
     let healthy = cx.push_as("healthy", Role::Idle, RepositoryBehavior::Healthy);
     let missing = cx.push_as("missing", Role::Idle, RepositoryBehavior::NotFound);
-    for (id, pushed) in [(&good, &healthy), (&bad, &missing)] {
-        let start = cx.start(id, &idle_workload(cx, pushed)).await?;
+    let invalid = cx.push_as("invalid", Role::Idle, RepositoryBehavior::TextInsteadOfJson);
+    for (name, workload) in [
+        ("empty", cx.workload()),
+        ("good", idle_workload(cx, &healthy)),
+        ("missing", idle_workload(cx, &missing)),
+        ("invalid", idle_workload(cx, &invalid)),
+        (
+            "malformed",
+            cx.workload().component("Not A Reference/UPPER:1"),
+        ),
+    ] {
+        claim_reply_matches_status(cx, &cx.id(name), &workload).await?;
+    }
+    Ok(())
+}
+
+/// The state of a service in status matches the state in the reply to its start.
+async fn reply_of_service_matches_status(cx: &CheckContext) -> Flow {
+    let (id, beacon) = (cx.id("a"), cx.beacon());
+    let workload = cx.workload().service(Role::ServiceRun).beacon(&beacon);
+    claim_reply_matches_status(cx, &id, &workload).await?;
+    let up = beacon.wait("up", 1, deadlines::DEFAULT_WAIT.limit).await;
+    cx.claim(HOST_SVC_016)
+        .holds("the service runs", up.is_ok(), || "no beacon");
+    Ok(())
+}
+
+/// Starts a workload whose state does not change by itself once its start is done, and records the
+/// claims that the reply and status agree.
+async fn claim_reply_matches_status(cx: &CheckContext, id: &str, workload: &Workload<'_>) -> Flow {
+    let start = cx.start(id, workload).await?;
+    let description = "the state in status is the state in the reply to the start";
+    let agrees = cx.consistently(Duration::from_millis(800), description, || async {
         let status = cx.status(id).await?;
         // STARTING may already be stale; every other state is final.
-        let matches = start.state == State::Starting || start.state == status.state;
-        cx.claim(HOST_START_019).about(&status).holds(
-            "the state in status matches the state in the reply to the start",
-            matches,
-            || format!("{} in the reply, {} in status", start.state, status.state),
-        );
-    }
-    Ok(())
-}
-
-/// A stop cancels a start in progress: the id becomes NOT_FOUND and can be started again.
-async fn stop_during_start(cx: &CheckContext) -> Flow {
-    let pushed = cx.push_with(Role::Idle, RepositoryBehavior::HangOnManifest);
-    let id = cx.id("a");
-    let payload = idle_workload(cx, &pushed).start_request(&id).to_string();
-    cx.publish_no_reply("workload.start", payload).await?;
-    let repository = cx.repository(Role::Idle.name());
-    let requested = cx
-        .registry()
-        .wait(&repository, deadlines::DEFAULT_WAIT.limit, |log| {
-            !log.is_empty()
-        })
-        .await;
-    requested.map_err(|_| cx.blocked(HOST_WIRE_003, "a pull", &"no request to the registry"))?;
-    let stop = serde_json::json!({ "workloadId": id }).to_string();
-    let reply = cx
-        .send(
-            "workload.stop",
-            stop,
-            crate::wire::response::Headers::none(),
-        )
-        .await?;
-    cx.claim(HOST_STOP_005).answered(
-        "the host replies to a stop during a start within 5 s",
-        &reply,
-    );
-    let not_found = cx
-        .wait_for_state(&id, State::NotFound, deadlines::STOP_FREES_ID)
-        .await;
-    if cx.claim(HOST_STOP_005).met(not_found).is_some() {
-        let restart = cx.start(&id, &cx.workload()).await?;
-        let accepted = matches!(restart.state, State::Running | State::Starting);
-        cx.claim(HOST_STOP_005).about(&restart).holds(
-            "the id can be started again immediately",
-            accepted,
-            || restart.to_string(),
-        );
-    }
-    Ok(())
-}
-
-/// A stop of an id in ERROR makes it NOT_FOUND.
-async fn stop_after_failure(cx: &CheckContext) -> Flow {
-    let id = cx.id("a");
-    failed_start(cx, &id).await?;
-    cx.stop(&id).await?;
-    cx.claim(HOST_STOP_006).met(cx.wait_not_found(&id).await);
+        if start.state == State::Starting || start.state == status.state {
+            Ok(())
+        } else {
+            Err(format!(
+                "{} in the reply, {} in status",
+                start.state, status.state
+            ))
+        }
+    });
+    cx.claim(HOST_START_019).about(&start).met(agrees.await);
     Ok(())
 }

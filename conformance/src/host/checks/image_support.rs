@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::check::outcome::Blocked;
 use crate::host::context::{CheckContext, Image, Workload};
 use crate::spec::deadlines;
-use crate::spec::requirements::Requirement;
+use crate::spec::requirements::{HOST_IMG_003, HOST_START_001, Requirement};
 use crate::spec::roles::Role;
 use crate::testbed::registry::{
     Credentials, LoggedRequest, PushedImage, Registry, RepositoryBehavior, RequiredAuth,
@@ -96,4 +96,34 @@ pub(super) fn layer_requests(log: &[LoggedRequest], layer: &str) -> usize {
     log.iter()
         .filter(|request| request.is_blob() && request.path.ends_with(layer))
         .count()
+}
+
+/// Waits until the host has sent a request to the check's repository `name`.
+pub(super) async fn wait_for_pull(cx: &CheckContext, name: &str) -> Result<(), Blocked> {
+    let requested = cx
+        .registry()
+        .wait(&cx.repository(name), deadlines::DEFAULT_WAIT.limit, |log| {
+            !log.is_empty()
+        })
+        .await;
+    requested
+        .map(|_| ())
+        .map_err(|_| cx.blocked(HOST_START_001, "a pull", &"no request to the registry"))
+}
+
+/// Starts a workload that cannot be started, and waits until the id is in ERROR.
+pub(super) async fn start_and_wait_for_failure(
+    cx: &CheckContext,
+    id: &str,
+    workload: &Workload<'_>,
+) -> Result<Response, Blocked> {
+    let start = cx.start(id, workload).await?;
+    match (start.state.clone(), start.error_code) {
+        (State::Starting, _) => cx
+            .wait_for_state(id, State::Error, deadlines::PULL_TIMEOUT)
+            .await
+            .or_blocked(cx, HOST_IMG_003),
+        (State::Error, None) => Ok(start),
+        _ => Err(cx.blocked(HOST_IMG_003, "a start that fails", &start)),
+    }
 }

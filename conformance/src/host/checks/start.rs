@@ -1,5 +1,7 @@
 //! Start checks: accepted and refused starts, and concurrent starts of one id.
 
+use std::time::Duration;
+
 use futures_util::future::try_join_all;
 use serde_json::json;
 
@@ -54,6 +56,9 @@ pub const CHECKS: &[Check] = &[
         host: Shared, roles: [], budget_s: 60, slow: false,
     },
 ];
+
+/// Time for which a state must not change.
+const OBSERVATION_TIME: Duration = Duration::from_secs(3);
 
 /// A workload with one component becomes RUNNING.
 async fn runs(cx: &CheckContext) -> Flow {
@@ -186,6 +191,12 @@ async fn empty_workload(cx: &CheckContext) -> Flow {
     {
         cx.claim(HOST_START_006)
             .met(cx.wait_running(&id, deadlines::DEFAULT_WAIT).await);
+        let unchanged = cx.consistently(
+            OBSERVATION_TIME,
+            "the empty workload stays RUNNING",
+            || async { cx.status(&id).await?.in_state(State::Running) },
+        );
+        cx.claim(HOST_START_006).met(unchanged.await);
     }
     Ok(())
 }
@@ -267,15 +278,32 @@ async fn restart_after_stop(cx: &CheckContext) -> Flow {
 /// `maxRestarts` out of range is refused; -1 as an unsigned 64-bit number would mean endless
 /// restarts.
 async fn max_restarts_range(cx: &CheckContext) -> Flow {
-    for restarts in [u64::MAX, u64::from(u32::MAX) + 1] {
-        let id = cx.id(&restarts.to_string());
-        let workload = cx
-            .workload()
-            .service("127.0.0.1:1/nothing/here:1")
-            .max_restarts(restarts);
-        let flaw = format!("maxRestarts {restarts}");
-        let payload = workload.start_request(&id).to_string();
-        claim_refused_with_400(cx, HOST_START_010, &flaw, payload).await?;
+    for restarts in [
+        u64::MAX,
+        u64::MAX - 1,
+        u64::from(u32::MAX) + 1,
+        u64::from(u32::MAX) + 2,
+        1 << 63,
+    ] {
+        for (form, value) in [
+            ("as a string", json!(restarts.to_string())),
+            ("as a number", json!(restarts)),
+        ] {
+            let id = cx.id(&format!("{restarts}-{}", &form[5..]));
+            let workload = cx
+                .workload()
+                .service("127.0.0.1:1/nothing/here:1")
+                .field("maxRestarts", value);
+            let flaw = format!("maxRestarts {restarts} {form}");
+            let payload = workload.start_request(&id).to_string();
+            claim_refused_with_400(cx, HOST_START_010, &flaw, payload).await?;
+            let status = cx.status(&id).await?;
+            cx.claim(HOST_START_010).about(&status).is(
+                &format!("state after a start with {flaw}"),
+                status.state.clone(),
+                State::NotFound,
+            );
+        }
     }
     Ok(())
 }

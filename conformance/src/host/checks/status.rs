@@ -1,6 +1,6 @@
 //! Status checks: the reply of a host to `workload.status`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::check::outcome::Flow;
 use crate::host::check::{Check, check};
@@ -12,6 +12,10 @@ use crate::wire::response::{Headers, State};
 pub const CHECKS: &[Check] = &[
     check! {
         id: "status/unknown", run: unknown, covers: [HOST_STATUS_001], host: Shared,
+        roles: [], budget_s: 60, slow: false,
+    },
+    check! {
+        id: "status/refused-start", run: refused_start, covers: [HOST_STATUS_001], host: Shared,
         roles: [], budget_s: 60, slow: false,
     },
     check! {
@@ -42,6 +46,68 @@ async fn unknown(cx: &CheckContext) -> Flow {
         accepted,
         || start.to_string(),
     );
+    Ok(())
+}
+
+/// Returns requests with an id that create no workload: their command, description and payload.
+fn requests_without_effect(id: &str) -> Vec<(&'static str, &'static str, Value)> {
+    let with = |workload: Value| json!({ "workloadId": id, "workload": workload });
+    let restarts = |value: Value| {
+        let service = json!({ "image": "127.0.0.1:1/nothing/here:1", "maxRestarts": value });
+        with(json!({ "service": service }))
+    };
+    let without_workload = json!({ "workloadId": id });
+    let too_many = json!(1_u64 << 32);
+    let too_many_as_text = json!("18446744073709551615");
+    let wrong_list = json!({ "witWorld": { "components": {} } });
+    vec![
+        ("workload.start", "no workload", without_workload),
+        ("workload.start", "a null workload", with(json!(null))),
+        ("workload.start", "too many restarts", restarts(too_many)),
+        (
+            "workload.start",
+            "too many restarts in a string",
+            restarts(too_many_as_text),
+        ),
+        (
+            "workload.start",
+            "restarts that are no number",
+            restarts(json!("x")),
+        ),
+        (
+            "workload.start",
+            "a workload of the wrong type",
+            with(json!("x")),
+        ),
+        (
+            "workload.start",
+            "components of the wrong type",
+            with(wrong_list),
+        ),
+        ("workload.restart", "a workload", with(json!({}))),
+        ("workload.status", "a workload", with(json!({}))),
+        ("workload.stop", "a workload", with(json!({}))),
+        ("heartbeat", "a workload", with(json!({}))),
+    ]
+}
+
+/// Requests that are refused, and requests of other commands, create no workload.
+async fn refused_start(cx: &CheckContext) -> Flow {
+    for number in 0..requests_without_effect("").len() {
+        let id = cx.id(&number.to_string());
+        let request = requests_without_effect(&id).into_iter().nth(number);
+        let Some((command, content, payload)) = request else {
+            continue;
+        };
+        cx.send(command, payload.to_string(), Headers::none())
+            .await?;
+        let status = cx.status(&id).await?;
+        cx.claim(HOST_STATUS_001).about(&status).is(
+            &format!("state of the id after {command} with {content}"),
+            status.state.clone(),
+            State::NotFound,
+        );
+    }
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use crate::check::outcome::Flow;
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
@@ -13,6 +15,10 @@ pub const CHECKS: &[Check] = &[
     check! {
         id: "stop/acknowledged", run: acknowledged, covers: [HOST_STOP_001], host: Shared,
         roles: [], budget_s: 60, slow: false,
+    },
+    check! {
+        id: "stop/repeated", run: repeated, covers: [HOST_STOP_001, HOST_STOP_002],
+        host: Shared, roles: [], budget_s: 60, slow: false,
     },
     check! {
         id: "stop/confirmed", run: confirmed, covers: [HOST_STOP_002], host: Shared, roles: [],
@@ -42,6 +48,27 @@ async fn acknowledged(cx: &CheckContext) -> Flow {
         stop.state.clone(),
         &acceptable,
     );
+    Ok(())
+}
+
+/// Each of several stops that arrive together gets STOPPING or NOT_FOUND, and no stop after
+/// NOT_FOUND gets STOPPING.
+async fn repeated(cx: &CheckContext) -> Flow {
+    for round in 0..5 {
+        let id = cx.id(&round.to_string());
+        cx.start_and_wait(&id, &cx.workload()).await?;
+        let stops = (0..10).map(|_| cx.stop(&id));
+        for stop in try_join_all(stops).await? {
+            let acceptable = stop.error_code.is_none()
+                && matches!(stop.state, State::Stopping | State::NotFound);
+            let description =
+                "the reply to each of ten simultaneous stops of one id is STOPPING or NOT_FOUND";
+            cx.claim(HOST_STOP_001)
+                .about(&stop)
+                .holds(description, acceptable, || stop.to_string());
+        }
+        cx.claim(HOST_STOP_002).met(cx.wait_not_found(&id).await);
+    }
     Ok(())
 }
 
@@ -85,27 +112,75 @@ async fn unknown(cx: &CheckContext) -> Flow {
             );
         }
     }
+    let start = cx.start_and_wait(&never, &cx.workload()).await?;
+    let stays_running = cx.consistently(
+        OBSERVATION_TIME,
+        "a workload runs although its id was stopped before the start",
+        || async { cx.status(&never).await?.in_state(State::Running) },
+    );
+    cx.claim(HOST_STOP_003)
+        .about(&start)
+        .met(stays_running.await);
     Ok(())
 }
 
-/// Other workloads stay RUNNING when one is stopped.
+/// Returns ids that a careless comparison takes for each other.
+fn similar_ids(cx: &CheckContext) -> Vec<String> {
+    let base = cx.id("Shop");
+    let changed = [
+        base.replace("Shop", "shop"),
+        base.replace("Shop", "SHOP"),
+        base.to_uppercase(),
+        format!("{base}-1"),
+        format!("{base}-10"),
+        format!("{base}.1"),
+        format!("{base}/1"),
+        format!("{base}_1"),
+        format!("{base}*"),
+        format!("{base}>"),
+        format!("{base}%"),
+        format!("{base} "),
+        format!(" {base}"),
+        format!("{base}\n"),
+        format!("1-{base}"),
+        format!("{base}\u{e9}"),
+        format!("{base}e\u{301}"),
+        format!("{base}\u{c9}"),
+        base.get(..base.len() - 1).unwrap_or_default().to_owned(),
+        format!("{base}{}1", "x".repeat(80)),
+        format!("{base}{}2", "x".repeat(80)),
+        format!("{base}{}1", "x".repeat(200 - base.len())),
+        format!("{base}{}2", "x".repeat(200 - base.len())),
+    ];
+    let mut ids = vec![base];
+    ids.extend(changed);
+    ids
+}
+
+/// Other workloads stay RUNNING when one is stopped, however similar their ids are.
 async fn other_workloads(cx: &CheckContext) -> Flow {
-    let ids = [cx.id("a"), cx.id("b"), cx.id("c")];
+    let mut ids = similar_ids(cx);
     for id in &ids {
+        cx.track_id(id);
         cx.start_and_wait(id, &cx.workload()).await?;
     }
-    let [first, second, third] = &ids;
-    cx.stop(second).await?;
-    cx.wait_not_found(second)
-        .await
-        .or_blocked(cx, HOST_STOP_002)?;
-    for id in [first, third] {
-        let unchanged = cx.consistently(
-            OBSERVATION_TIME,
-            "another workload stays RUNNING",
-            || async { cx.status(id).await?.in_state(State::Running) },
-        );
-        cx.claim(HOST_STOP_004).met(unchanged.await);
+    while let Some(stopped) = ids.first().cloned() {
+        ids.remove(0);
+        cx.stop(&stopped).await?;
+        let not_found = cx.wait_not_found(&stopped).await;
+        not_found.or_blocked(cx, HOST_STOP_002)?;
+        let statuses = try_join_all(ids.iter().map(|id| cx.status(id))).await?;
+        for status in statuses {
+            let description = format!(
+                "state of the workload {:?} after the stop of {stopped:?}",
+                status.id
+            );
+            cx.claim(HOST_STOP_004).about(&status).is(
+                &description,
+                status.state.clone(),
+                State::Running,
+            );
+        }
     }
     Ok(())
 }

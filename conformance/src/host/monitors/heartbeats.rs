@@ -105,6 +105,7 @@ const IDENTITY_COVERS: &[&Requirement] = &[
     &req::HOST_BEAT_006,
     &req::HOST_BEAT_007,
     &req::HOST_BEAT_010,
+    &req::HOST_BEAT_012,
 ];
 
 /// Monitor of the host's identity, in published heartbeats and in replies.
@@ -185,6 +186,16 @@ fn judge_completeness(frame: &Frame, heartbeat: &Value, findings: &mut Findings)
         expected,
         || format!("a heartbeat without {}", missing.join(", ")),
     );
+    if let Some(hostname) = text(heartbeat, "hostname").filter(|name| !name.is_empty()) {
+        let held = is_hostname_without_port(hostname);
+        findings.judge(
+            &req::HOST_BEAT_012,
+            frame,
+            held,
+            "a hostname that is a host name or an IP address, without a port",
+            || format!("the hostname {hostname:?}"),
+        );
+    }
     if let Some(name) = text(heartbeat, "friendlyName").filter(|name| !name.is_empty()) {
         let held = is_dns_1123_subdomain(name);
         findings.judge(
@@ -220,6 +231,20 @@ fn judge_interfaces(frame: &Frame, heartbeat: &Value, findings: &mut Findings) {
 
 fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name).and_then(Value::as_str)
+}
+
+/// Returns whether the text is an IP address, in brackets or not, or has the characters of a host
+/// name.
+pub fn is_hostname_without_port(hostname: &str) -> bool {
+    let address = hostname
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(hostname);
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    address.parse::<std::net::IpAddr>().is_ok() || is_name(hostname)
 }
 
 /// Returns whether the name consists of labels of lowercase letters, digits and inner hyphens,
@@ -315,6 +340,16 @@ mod tests {
             ]),
             ["HOST-BEAT-007"]
         );
+    }
+
+    #[test]
+    fn validates_hostnames() {
+        for good in ["a", "node-1.example.org", "127.0.0.1", "::1", "[fe80::1]"] {
+            assert!(is_hostname_without_port(good), "{good}");
+        }
+        for bad in ["a:80", "127.0.0.1:80", "[::1]:80", "http://a", "a/b", "a b"] {
+            assert!(!is_hostname_without_port(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -162,6 +162,9 @@ impl CommandHandler {
             None if self.is(Mutant::ForgetsFailedStart) => {
                 self.state_reply(&id, State::Error, "the start failed")
             }
+            None if self.is(Mutant::CanceledStartIsError) => {
+                self.state_reply(&id, State::Error, "stopped during the start")
+            }
             None => self.state_reply(&id, State::Stopping, "stopped during the start"),
         }
     }

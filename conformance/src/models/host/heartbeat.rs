@@ -24,7 +24,7 @@ impl Identity {
     pub fn heartbeat(&self, count: u64, workloads: usize) -> Value {
         let mut heartbeat = json!({
             "id": self.id,
-            "hostname": "127.0.0.1",
+            "hostname": self.hostname(),
             "friendlyName": self.friendly_name(count),
             "version": env!("CARGO_PKG_VERSION"),
             "labels": self.labels(),
@@ -54,6 +54,13 @@ impl Identity {
             object.insert("imports".to_owned(), self.imports());
         }
         heartbeat
+    }
+
+    fn hostname(&self) -> &'static str {
+        match self.mutant {
+            Some(Mutant::HostnameWithPort) => "127.0.0.1:8000",
+            _ => "127.0.0.1",
+        }
     }
 
     fn friendly_name(&self, count: u64) -> String {

@@ -77,6 +77,7 @@ mutants! {
         "Generates a new friendlyName for each heartbeat.";
     ConstantWorkloadCount "constant-workload-count" "Always reports the same workloadCount.";
     InterfaceWithoutPackage "interface-without-package" "Lists an interface without a package.";
+    HostnameWithPort "hostname-with-port" "Adds a port to its hostname.";
     StartNeverRuns "start-never-runs" "Leaves every workload in STARTING.";
     DuplicateStartReplaces "duplicate-start-replaces"
         "Replaces a workload when a second start has the same id.";
@@ -114,6 +115,8 @@ mutants! {
     CompletedCannotBeStopped "completed-cannot-be-stopped" "Refuses to stop a COMPLETED id.";
     StopLeavesGuestRunning "stop-leaves-guest-running"
         "Forgets a stopped workload and leaves its service running.";
+    CanceledStartIsError "canceled-start-is-error"
+        "Replies with ERROR to a start that a stop cancels.";
     CompletedNeverReported "completed-never-reported"
         "Reports RUNNING after a service has succeeded.";
     ExitZeroIsFailure "exit-zero-is-failure" "Treats exit code 0 as a failure.";
