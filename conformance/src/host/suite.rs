@@ -134,6 +134,7 @@ impl Suite {
         };
         let checks_disturb_host = false;
         let host = launcher.bring_up(checks_disturb_host).await?;
+        launcher.verify_distinct_ids(&host).await?;
         let preflight = preflight::run(&fixture, &host).await;
         Ok(Testbed {
             fixture,

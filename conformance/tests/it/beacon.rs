@@ -81,3 +81,27 @@ async fn wait_returns_expected_beacons_or_reports_received_ones() {
     .unwrap();
     assert_eq!(beacon.hits().len(), 2);
 }
+
+#[tokio::test]
+async fn hold_withholds_responses_until_it_is_dropped() {
+    let beacons = BeaconServer::start().await.unwrap();
+    let (beacon, other) = (beacons.new_beacon(), beacons.new_beacon());
+    let path = |value: &str| format!("/{}/up", value.split_once('/').unwrap().1);
+    let (held_path, other_path) = (path(&beacon.value), path(&other.value));
+    let hold = beacon.hold();
+    let mut held = std::pin::pin!(get(beacons.authority(), &held_path));
+    tokio::select! {
+        response = &mut held => panic!("{response} during the hold"),
+        hits = beacon.wait("up", 1, LIMIT) => assert_eq!(hits.unwrap().len(), 1),
+    }
+    assert_eq!(
+        get(beacons.authority(), &other_path).await,
+        "HTTP/1.1 200 OK"
+    );
+    drop(hold);
+    assert_eq!(held.await, "HTTP/1.1 200 OK");
+    assert_eq!(
+        get(beacons.authority(), &held_path).await,
+        "HTTP/1.1 200 OK"
+    );
+}

@@ -84,6 +84,25 @@ async fn run_that_cannot_start_is_an_error() {
     assert!(report.error.unwrap().contains("matches no check"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn names_a_target_whose_processes_share_an_id() {
+    let fixed_id = MODEL.map(|argument| match argument {
+        "{host_id}" => "fixed",
+        other => other,
+    });
+    let report = Suite::builder()
+        .command(fixed_id)
+        .only("status/*")
+        .run()
+        .await;
+    assert_eq!((report.verdict, report.exit_code), (Verdict::Error, 3));
+    let error = report.error.unwrap();
+    assert!(
+        error.contains("\"fixed\"") && error.contains("{host_id}"),
+        "{error}"
+    );
+}
+
 #[test]
 fn every_requirement_has_a_check_and_every_id_is_unique() {
     use berth_conformance::host::{checks, monitors};

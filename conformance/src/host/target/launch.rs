@@ -30,6 +30,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const PROBE_AFTER: Duration = Duration::from_secs(6);
 /// Time within which an existing host must respond.
 const EXISTING_HOST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Grace period between the stop signal and the kill of a process that only shows its id.
+const FURTHER_HOST_GRACE: Duration = Duration::from_millis(500);
 /// Number of lines, from the end of a host's log, that are shown if the host does not start.
 const LOG_LINES_SHOWN: usize = 12;
 
@@ -64,6 +66,16 @@ pub enum LaunchError {
         status: String,
         /// End of the log.
         log: String,
+    },
+    /// Each process of the target uses the same id, so that the processes answer each other's
+    /// requests.
+    #[error(
+        "two processes of the target use the same host id {id:?}: let the command pass \
+         {{host_id}} to the host, or let the host choose a random id"
+    )]
+    SameId {
+        /// Id of both processes.
+        id: String,
     },
     /// The host published no heartbeat and did not reply.
     #[error("no heartbeat and no reply from {host} within {} s{log}", waited.as_secs())]
@@ -145,6 +157,37 @@ impl Launcher {
         Some(launched)
     }
 
+    /// Verifies that a further process of the target has another id than `host`.
+    ///
+    /// Checks launch processes of their own. If these had the id of the shared host, requests would
+    /// get replies from several processes, and the suite would blame the host for them.
+    ///
+    /// # Errors
+    /// Fails if both have the same id, or if the further process does not start.
+    pub async fn verify_distinct_ids(&self, host: &RunningHost) -> Result<(), LaunchError> {
+        let uses_passed_id = host.id.starts_with(&self.host_id_prefix());
+        let launches_more = self.target.max_hosts != Some(0);
+        let Some(launch) = self.target.launch().filter(|_| launches_more) else {
+            return Ok(());
+        };
+        if uses_passed_id {
+            return Ok(());
+        }
+        let checks_disturb_host = true;
+        let further = self.launch(launch, checks_disturb_host).await?;
+        further.stop(FURTHER_HOST_GRACE).await;
+        if further.id == host.id {
+            return Err(LaunchError::SameId {
+                id: host.id.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn host_id_prefix(&self) -> String {
+        format!("berth-{}-", self.run)
+    }
+
     async fn launch(
         &self,
         launch: &Launch,
@@ -174,7 +217,7 @@ impl Launcher {
         let number = self
             .next_host
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let host_id = format!("berth-{}-{number}", self.run);
+        let host_id = format!("{}{number}", self.host_id_prefix());
         let nats_url = tap
             .url()
             .replace("nats://", &format!("nats://{}", self.broker_credentials));
