@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
-use super::outages::{disconnect, first_heartbeat_since};
+use super::outages::{disconnect, first_heartbeat_since, recovered};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::CheckContext;
@@ -199,6 +199,7 @@ async fn after_outage(cx: &CheckContext) -> Flow {
         return Ok(());
     };
     let published: Value = serde_json::from_slice(&published).unwrap_or_default();
+    recovered(cx).await.or_blocked(cx, HOST_RESIL_001)?;
     let after = cx.heartbeat().await?.json.unwrap_or_default();
     for name in CONSTANT_FIELDS {
         for heartbeat in [&published, &after] {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
-use crate::host::context::CheckContext;
+use crate::host::context::{CheckContext, Waited};
 use crate::spec::deadlines;
 use crate::spec::requirements::*;
 use crate::spec::roles::Role;
@@ -44,14 +44,13 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Outages of one host: one in which a host with a short interval misses a heartbeat, a short one,
-/// and another long one. A delay between connection attempts that is never reset exceeds the
-/// deadline after the third.
-const OUTAGES: [Duration; 3] = [
-    Duration::from_secs(6),
-    Duration::from_secs(1),
-    Duration::from_secs(6),
-];
+/// Outage in which a host with a short interval misses a heartbeat.
+const LONG: Duration = Duration::from_secs(6);
+/// Outage after which a host whose delay between connection attempts was never reset is late.
+const SHORT: Duration = Duration::from_secs(1);
+/// Outages of one host. The delays of a host that doubles them and never resets them after a success
+/// soon exceed the deadline.
+const OUTAGES: [Duration; 4] = [LONG, SHORT, Duration::from_secs(2), SHORT];
 /// Longest delay before a restart after which the next one is expected within an outage of 6 s.
 const SHORT_RESTART_DELAY: Duration = Duration::from_secs(1);
 /// Tolerance for the measurement of the time between two heartbeats.
@@ -84,11 +83,11 @@ pub(super) async fn disconnect(
     Ok((mark, Instant::now()))
 }
 
-/// Records the claim that the host replies to `status` again in time.
-pub(super) async fn claim_recovery(cx: &CheckContext, requirement: Requirement) -> bool {
+/// Waits until the host replies to `status` again.
+pub(super) async fn recovered(cx: &CheckContext) -> Waited<()> {
     let id = cx.id("never-started");
     let payload = json!({ "workloadId": id }).to_string();
-    let recovered = cx.eventually(
+    cx.eventually(
         deadlines::RECOVERY,
         "the host replies to status again",
         || async {
@@ -100,8 +99,14 @@ pub(super) async fn claim_recovery(cx: &CheckContext, requirement: Requirement) 
                 .map(|_| ())
                 .ok_or_else(|| reply.to_string())
         },
-    );
-    cx.claim(requirement).met(recovered.await).is_some()
+    )
+    .await
+}
+
+/// Records the claim that the host replies to `status` again in time.
+pub(super) async fn claim_recovery(cx: &CheckContext, requirement: Requirement) -> bool {
+    let recovered = recovered(cx).await;
+    cx.claim(requirement).met(recovered).is_some()
 }
 
 /// Returns the time and the payload of each heartbeat that the host published since `mark`.
@@ -228,7 +233,7 @@ async fn restarts_in_outage(cx: &CheckContext) -> Flow {
     let outage = tap.start_outage(OutageMode::Refuse).await;
     let before = beacon.count("run");
     let restarted = cx
-        .eventually(OUTAGES[0], "a run during the outage", || async {
+        .eventually(LONG, "a run during the outage", || async {
             match beacon.count("run") {
                 runs if runs > before => Ok(()),
                 runs => Err(format!("still {runs} runs")),
@@ -257,7 +262,7 @@ async fn requests_in_outage(cx: &CheckContext) -> Flow {
         .is(description, response.status, 200);
     let outage = cx.tap()?.start_outage(OutageMode::Refuse).await;
     let served = cx
-        .consistently(OUTAGES[1], "the ingress serves the workload", || async {
+        .consistently(SHORT, "the ingress serves the workload", || async {
             let response = cx.http_get(&host, "/").await?;
             match response.status {
                 200 => Ok(()),
