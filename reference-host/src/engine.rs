@@ -11,6 +11,7 @@ mod http;
 mod linker;
 mod log_budget;
 mod memory_pool;
+mod patience;
 mod plugins;
 mod run;
 mod settings;
@@ -28,8 +29,9 @@ pub use self::compile::CompileError;
 use self::compile::Compiler;
 use self::epoch_ticker::EpochTicker;
 use self::guest::{Guest, GuestFactory};
-pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError, MAX_HANDLER_RUN};
+pub use self::http::{Body, HANDLER_TIMEOUT, Handler, HandlerError};
 use self::memory_pool::MemoryPool;
+pub use self::patience::MAX_HANDLER_RUN;
 use self::plugins::{Grant, Plugins};
 pub use self::run::{RunFailure, Runnable};
 use crate::declarations::is_handler;
@@ -85,7 +87,7 @@ pub enum LinkError {
     #[error("cannot link the component: {}", first_line(.0))]
     Engine(wasmtime::Error),
     /// The component lacks the export that its use in the workload needs (HOST-SVC-015).
-    #[error("it does not export {0}")]
+    #[error("cannot find export {0}")]
     NoExport(&'static str),
     /// The host is at its limit of services.
     #[error("the host already runs {0} services, its maximum")]

@@ -14,8 +14,8 @@ use wasmtime_wasi_http::{
 
 use super::egress::{OutgoingHttp, ResolvedNames, socket_check};
 use super::guest_stdio::GuestStdio;
-use super::http::{MAX_HANDLER_RUN, Patience};
 use super::memory_pool::{MemoryPool, MemoryShare};
+use super::patience::{MAX_HANDLER_RUN, Patience};
 use crate::fault_injection::Breakage;
 use crate::sandbox::Sandbox;
 
@@ -58,7 +58,7 @@ pub struct GuestFactory {
     _component: Arc<Component>,
 }
 
-/// What a request tells its instance, and learns from it.
+/// State that a request shares with its instance.
 #[derive(Clone)]
 pub struct RequestContext {
     /// Time by which the response has to begin.
@@ -195,8 +195,8 @@ impl WasiHttpView for Guest {
     }
 }
 
-/// Limits the linear memories of an instance (HOST-RES-001) and of all guests together. Growth beyond the limit fails
-/// as if the machine were out of memory, and the guest handles it.
+/// Limits the linear memories of an instance (HOST-RES-001) and of all guests together. Growth
+/// beyond the limit fails as if the machine were out of memory, and the guest handles it.
 struct MemoryLimit {
     /// All linear memories of the instance.
     share: MemoryShare,

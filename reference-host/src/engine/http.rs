@@ -1,6 +1,5 @@
 //! Handles HTTP requests with a component, each in a fresh instance.
 
-mod patience;
 mod response_body;
 
 use std::sync::Arc;
@@ -18,11 +17,10 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-pub use self::patience::Patience;
-use self::patience::PatientBody;
 use self::response_body::tie_guest;
 use super::first_line;
 use super::guest::{Guest, GuestFactory, RequestContext};
+use super::patience::{MAX_HANDLER_RUN, Patience, PatientBody};
 use crate::fault_injection::Breakage;
 
 /// Body of a guest's response.
@@ -32,9 +30,6 @@ pub type Body = HyperOutgoingBody;
 /// request's body that the guest has read. A guest that waits longer for an outgoing request of its
 /// own, by a timeout that it sets, has until that timeout.
 pub const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Time limit of a whole handler run, the body of the response included.
-pub const MAX_HANDLER_RUN: Duration = Duration::from_secs(600);
 
 /// Limit of concurrent requests of one component, so that it cannot use up the instances of the
 /// host.

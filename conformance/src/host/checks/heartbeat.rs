@@ -27,8 +27,8 @@ pub const CHECKS: &[Check] = &[
     },
     check! {
         id: "heartbeat/on-request", run: on_request,
-        covers: [HOST_BEAT_005, HOST_BEAT_007, HOST_BEAT_011, HOST_BEAT_012], host: Shared, roles: [],
-        budget_s: 60, slow: false,
+        covers: [HOST_BEAT_005, HOST_BEAT_007, HOST_BEAT_011, HOST_BEAT_012], host: Shared,
+        roles: [], budget_s: 60, slow: false,
     },
     check! {
         id: "heartbeat/workload-count", run: workload_count, covers: [HOST_BEAT_008], host: Quiet,

@@ -48,8 +48,8 @@ pub const CHECKS: &[Check] = &[
 const LONG: Duration = Duration::from_secs(6);
 /// Outage after which a host whose delay between connection attempts was never reset is late.
 const SHORT: Duration = Duration::from_secs(1);
-/// Outages of one host. The delays of a host that doubles them and never resets them after a success
-/// soon exceed the deadline.
+/// Outages of one host. The delays of a host that doubles them and never resets them after a
+/// success soon exceed the deadline.
 const OUTAGES: [Duration; 4] = [LONG, SHORT, Duration::from_secs(2), SHORT];
 /// Longest delay before a restart after which the next one is expected within an outage of 6 s.
 const SHORT_RESTART_DELAY: Duration = Duration::from_secs(1);

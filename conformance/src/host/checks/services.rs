@@ -14,7 +14,7 @@ use crate::spec::roles::Role;
 use crate::testbed::beacon::Beacon;
 use crate::wire::response::{Response, State};
 
-/// Checks of the section `services` about outcomes, and the start and stop checks that need a service.
+/// Checks of the section `services` about outcomes, and start and stop checks that need a service.
 pub const CHECKS: &[Check] = &[
     check! {
         id: "services/success", run: success, covers: [HOST_SVC_001], host: Shared,

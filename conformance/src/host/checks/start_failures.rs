@@ -56,7 +56,7 @@ const CONCURRENT_REQUESTS: usize = 50;
 /// Time for which the outcome of a failed start must stay.
 const OBSERVATION_TIME: Duration = Duration::from_secs(12);
 
-/// Whatever prevents a start, its ERROR has a message.
+/// The ERROR of a start has a message, for every cause of the failure.
 async fn failure_messages(cx: &CheckContext) -> Flow {
     let behaviors = [
         RepositoryBehavior::NotFound,

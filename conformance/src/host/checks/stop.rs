@@ -127,7 +127,7 @@ async fn unknown(cx: &CheckContext) -> Flow {
     Ok(())
 }
 
-/// Returns ids that a careless comparison takes for each other.
+/// Returns different ids that a careless comparison treats as equal.
 fn similar_ids(cx: &CheckContext) -> Vec<String> {
     let base = cx.id("Shop");
     let changed = [

@@ -15,7 +15,7 @@ const LOG_FILE: &str = ".identities";
 /// Maximum size of the log that is read: far more than the identities of all objects.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 
-/// What must survive the loss of a status file.
+/// Data of a workload that must survive the loss of its status file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Identity {

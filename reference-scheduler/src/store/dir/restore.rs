@@ -39,8 +39,8 @@ fn metadata(key: &Key, identity: &Identity, now: Timestamp) -> Metadata {
     }
 }
 
-/// Returns a workload that is being deleted, so that it is stopped on its host. Its content is lost,
-/// and its id must not be started again with another content.
+/// Returns a workload that is being deleted, so that it is stopped on its host. Its content is
+/// lost, and its id must not be started again with another content.
 fn workload_to_stop(key: &Key, identity: &Identity, now: Timestamp) -> Option<Object> {
     if identity.host_id.is_empty() {
         return None;

@@ -8,6 +8,9 @@ use std::time::Duration;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+/// Time limit of a whole handler run, the body of the response included.
+pub const MAX_HANDLER_RUN: Duration = Duration::from_secs(600);
+
 /// The time by which a handler has to begin its response. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Patience(Arc<Mutex<Instant>>);
