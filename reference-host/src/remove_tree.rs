@@ -160,7 +160,8 @@ mod unix {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -200,7 +201,7 @@ mod tests {
         }
         make_deep_tree(&top, 3000);
         for path in [top.join("a/0"), top.join("a/b/c"), top.join("a/b")] {
-            std::fs::set_permissions(path, PermissionsExt::from_mode(0)).unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o0)).unwrap();
         }
         remove_tree(&top).unwrap();
         assert!(!top.exists());

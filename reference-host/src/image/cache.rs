@@ -507,7 +507,7 @@ mod tests {
         fs::write(cache.layers.join("README"), "text").unwrap();
         let lost = directory.path().join("lost+found");
         fs::create_dir(&lost).unwrap();
-        fs::set_permissions(&lost, PermissionsExt::from_mode(0)).unwrap();
+        fs::set_permissions(&lost, PermissionsExt::from_mode(0o0)).unwrap();
 
         let reopened = Cache::open(directory.path(), 100).unwrap();
         let named = |cache: &Cache| cache.named.lock().unwrap().len();

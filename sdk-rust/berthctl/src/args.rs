@@ -78,7 +78,7 @@ pub enum Command {
     /// List hosts. Asks for them, and returns 1 s after the last reply
     Hosts(HostsArgs),
     /// Start a workload from a file or an image
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Stop a workload and wait until it is gone
     Stop(StopArgs),
     /// Show the state of a workload. Exits with 0 if it is starting, running or completed

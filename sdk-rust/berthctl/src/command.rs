@@ -47,7 +47,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .map_err(Failure::Usage)?;
     // Reports an invalid file before it connects.
     let start = match cli.command {
-        Command::Start(args) => Ok(start::prepare(args)?),
+        Command::Start(args) => Ok(start::prepare(*args)?),
         other => Err(other),
     };
     let connection = match &cli.grpc.grpc_url {
