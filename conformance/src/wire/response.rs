@@ -280,7 +280,9 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Response {
-        let headers = Headers::none().with("nats-service-error-code", "409");
+        let headers = Headers::none()
+            .with("nats-service-error-code", "400")
+            .with("Nats-Service-Error-Code", "409");
         Response::parse(
             Bytes::copy_from_slice(text.as_bytes()),
             headers,

@@ -125,7 +125,7 @@ async fn refuses_service_without_run_export() {
         spec.service = Some(fixture.service(role, NO_RESTARTS, LocalResources::default()));
         let message = fixture.start_error(spec).await;
         assert!(
-            message.contains("does not export wasi:cli/run"),
+            message.contains("cannot find export wasi:cli/run"),
             "{message}"
         );
     }
