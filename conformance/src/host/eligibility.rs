@@ -99,9 +99,10 @@ const GRPC_SECTIONS: [&str; 7] = [
 ];
 
 /// Checks of these sections that use heartbeats or malformed requests, which gRPC does not have.
-const NATS_ONLY: [&str; 4] = [
+const NATS_ONLY: [&str; 5] = [
     "start/heartbeats-continue",
     "start/error-messages",
+    "status/refused-start",
     "http/http-port",
     "resources/config",
 ];

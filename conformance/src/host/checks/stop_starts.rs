@@ -57,6 +57,10 @@ async fn begin_start(
         .request("workload.start", payload, Headers::none())
         .await?;
     wait_for_pull(cx, name).await?;
+    // Another start may have begun the pull, and gRPC calls have no order.
+    cx.wait_for_state(id, State::Starting, deadlines::REPLY)
+        .await
+        .or_blocked(cx, HOST_START_013)?;
     Ok(replies)
 }
 
