@@ -1,7 +1,7 @@
 //! Service checks: restarts, their number and their delays.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::services::{service, start_service};
 use crate::check::outcome::{Blocked, Flow};
@@ -24,11 +24,6 @@ pub const CHECKS: &[Check] = &[
         id: "services/budget-after-stop", run: budget_after_stop, covers: [HOST_SVC_006],
         host: Shared, roles: [ServiceErr, ServiceExit1], needs: [Registry], budget_s: 120,
         slow: false,
-    },
-    check! {
-        id: "services/long-runs", run: long_runs,
-        covers: [HOST_SVC_006, HOST_SVC_010, HOST_SVC_016], host: Shared, roles: [ServiceErr],
-        needs: [Registry], budget_s: 120, slow: false,
     },
     check! {
         id: "services/no-restarts", run: no_restarts, covers: [HOST_SVC_006], host: Shared,
@@ -152,42 +147,6 @@ async fn budget_after_stop(cx: &CheckContext) -> Flow {
             cx.wait_not_found(&id).await.or_blocked(cx, HOST_STOP_002)?;
         }
     }
-    Ok(())
-}
-
-/// Runs that last some seconds count as failures like short runs, the service is RUNNING during
-/// them, and the delay before a restart begins at their end.
-async fn long_runs(cx: &CheckContext) -> Flow {
-    const RUN_TIME: Duration = Duration::from_millis(2500);
-    let (id, beacon) = (cx.id("a"), cx.beacon());
-    let mut held = beacon.hold();
-    let workload = service(cx, Role::ServiceErr, &beacon).max_restarts(2);
-    start_service(cx, &id, &workload).await?;
-    let mut released_at: Option<Instant> = None;
-    for run in 1..=3 {
-        let hits = beacon.wait("run", run, deadlines::DEFAULT_WAIT.limit).await;
-        let hits = hits.map_err(|missed| cx.blocked(HOST_SVC_006, "a run", &missed))?;
-        if let (Some(released_at), Some(hit)) = (released_at, hits.last()) {
-            // The guest fails when it receives the response, so the delay began later.
-            let delay = hit.at.saturating_duration_since(released_at);
-            let description =
-                "the delay between the end of a run and the next run is at least 50 ms";
-            let held = delay >= deadlines::RESTART_WAIT_MIN.limit;
-            cx.claim(HOST_SVC_010)
-                .holds(description, held, || format!("{delay:?}"));
-        }
-        let running = cx.wait_running(&id, GUEST_START).await;
-        if cx.claim(HOST_SVC_016).met(running).is_some() {
-            let unchanged = cx.consistently(RUN_TIME, "the service is RUNNING", || async {
-                cx.status(&id).await?.in_state(State::Running)
-            });
-            cx.claim(HOST_SVC_016).met(unchanged.await);
-        }
-        let next = beacon.hold();
-        released_at = Some(Instant::now());
-        drop(std::mem::replace(&mut held, next));
-    }
-    claim_runs(cx, &id, &beacon, "maxRestarts 2 and runs of 2.5 s", 3).await;
     Ok(())
 }
 

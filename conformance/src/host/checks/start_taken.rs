@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::image_support::{idle_workload, push_slow, wait_for_pull};
 use crate::check::outcome::{Blocked, Flow};
 use crate::host::check::{Check, check};
 use crate::host::context::{CheckContext, Workload};
@@ -15,11 +14,6 @@ use crate::wire::response::{Headers, Response, State};
 
 /// Checks of the section `start` about ids that are taken.
 pub const CHECKS: &[Check] = &[
-    check! {
-        id: "start/taken-while-starting", run: taken_while_starting,
-        covers: [HOST_START_002, HOST_START_013], host: Shared, roles: [Idle], needs: [Registry],
-        budget_s: 90, slow: false,
-    },
     check! {
         id: "start/taken-by-service", run: taken_by_service,
         covers: [HOST_START_002, HOST_START_020, HOST_SVC_018], host: Shared,
@@ -64,26 +58,6 @@ async fn claim_refused(
             .about(&start)
             .holds(&description, refused, || start.to_string());
     }
-    Ok(())
-}
-
-/// A start for an id whose images are being pulled is refused, and the first start goes on.
-async fn taken_while_starting(cx: &CheckContext) -> Flow {
-    let id = cx.id("a");
-    let slow = push_slow(cx, "slow", Duration::from_secs(3));
-    let workload = idle_workload(cx, &slow);
-    let payload = workload.start_request(&id).to_string();
-    cx.publish_no_reply("workload.start", payload).await?;
-    wait_for_pull(cx, "slow").await?;
-    claim_refused(cx, HOST_START_002, "a start in progress", &id, &workload).await?;
-    let status = cx.status(&id).await?;
-    cx.claim(HOST_START_013).about(&status).is(
-        "state after the refused starts",
-        status.state.clone(),
-        State::Starting,
-    );
-    let running = cx.wait_running(&id, deadlines::DEFAULT_WAIT).await;
-    cx.claim(HOST_START_002).met(running);
     Ok(())
 }
 

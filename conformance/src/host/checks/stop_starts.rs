@@ -80,10 +80,10 @@ async fn claim_canceled_start_answered(cx: &CheckContext, mut replies: Replies) 
     if let Some(response) = cx.claim(HOST_STOP_009).answered(description, &reply) {
         let acceptable = matches!(
             response.state,
-            State::Stopping | State::NotFound | State::Starting
+            State::Stopping | State::NotFound | State::Starting | State::Running
         );
         let description =
-            "the state in the reply is STOPPING or NOT_FOUND, or STARTING before the stop";
+            "the state in the reply is STOPPING or NOT_FOUND, or that before the stop";
         let held = acceptable && response.error_code.is_none();
         cx.claim(HOST_STOP_009)
             .about(&response)
