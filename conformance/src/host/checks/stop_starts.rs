@@ -57,10 +57,6 @@ async fn begin_start(
         .request("workload.start", payload, Headers::none())
         .await?;
     wait_for_pull(cx, name).await?;
-    // Another start may have begun the pull, and gRPC calls have no order.
-    cx.wait_for_state(id, State::Starting, deadlines::REPLY)
-        .await
-        .or_blocked(cx, HOST_START_013)?;
     Ok(replies)
 }
 
@@ -194,6 +190,11 @@ async fn shared_pull(cx: &CheckContext) -> Flow {
         } else {
             (second, first)
         };
+        // The first start began the pull, and gRPC calls have no order: the second may be on its
+        // way. A slow host may be past STARTING.
+        let _known = cx
+            .wait_for_state(stopped, State::Starting, deadlines::REPLY)
+            .await;
         cx.stop(stopped).await?;
         let not_found = cx
             .wait_for_state(stopped, State::NotFound, deadlines::STOP_FREES_ID)
