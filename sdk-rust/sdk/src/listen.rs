@@ -274,11 +274,6 @@ impl Connection {
         }
     }
 
-    /// Returns a future that owns the connection, see [`Connection::expired`].
-    async fn expired_owned(self) {
-        self.expired().await;
-    }
-
     fn change<R>(&self, change: impl FnOnce(&mut Activity) -> R) -> R {
         let mut watched = self.inner.lock();
         let result = change(&mut watched.activity);

@@ -2,16 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::codegen::{Service, StdError};
@@ -123,15 +121,12 @@ fn connections(
     listener: TcpListener,
     limits: ConnectionLimits,
     end: CancellationToken,
-) -> impl Stream<Item = io::Result<EndingStream>> {
+) -> impl Stream<Item = io::Result<ConnectionStream>> {
     let acceptor = Acceptor::new(listener, limits);
     stream::unfold((acceptor, end), async |(acceptor, end)| {
         let (stream, connection) = acceptor.accept().await;
         let stream = ConnectionStream::new(stream, connection, Bytes::new());
-        let stream = EndingStream {
-            stream: stream.with_control_frames().with_deadline(),
-            ended: Box::pin(end.clone().cancelled_owned()),
-        };
+        let stream = stream.with_control_frames().with_end(end.clone());
         Some((Ok(stream), (acceptor, end)))
     })
 }
@@ -168,48 +163,10 @@ where
     }
 }
 
-/// A stream that fails when the server ends. Its connection is owned by a task of Tonic that cannot
-/// be cancelled from here.
-struct EndingStream {
-    stream: ConnectionStream,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Connected for EndingStream {
+impl Connected for ConnectionStream {
     type ConnectInfo = Connection;
 
     fn connect_info(&self) -> Connection {
-        self.stream.connection().clone()
-    }
-}
-
-impl AsyncRead for EndingStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for EndingStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.connection().clone()
     }
 }

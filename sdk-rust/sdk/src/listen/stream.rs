@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 
@@ -18,7 +19,7 @@ pub struct ConnectionStream {
     prefix: Bytes,
     connection: Connection,
     bytes_begin_heads: bool,
-    expired: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl ConnectionStream {
@@ -29,7 +30,7 @@ impl ConnectionStream {
             prefix,
             connection,
             bytes_begin_heads: true,
-            expired: None,
+            end: None,
         }
     }
 
@@ -41,10 +42,14 @@ impl ConnectionStream {
         self
     }
 
-    /// Makes reads fail when the connection has to end, for a server that nothing else can end.
+    /// Makes reads fail when the connection has to end or `server_ended` is cancelled, for a server
+    /// whose connections nothing else can end.
     #[must_use]
-    pub fn with_deadline(mut self) -> Self {
-        self.expired = Some(Box::pin(self.connection.clone().expired_owned()));
+    pub fn with_end(mut self, server_ended: CancellationToken) -> Self {
+        let connection = self.connection.clone();
+        self.end = Some(Box::pin(async move {
+            server_ended.run_until_cancelled(connection.expired()).await;
+        }));
         self
     }
 
@@ -74,11 +79,11 @@ impl AsyncRead for ConnectionStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(expired) = &mut self.expired
-            && expired.as_mut().poll(cx).is_ready()
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
         {
             // A completed future must not be polled again.
-            self.expired = Some(Box::pin(std::future::ready(())));
+            self.end = Some(Box::pin(std::future::ready(())));
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let before = buffer.filled().len();

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -49,7 +50,10 @@ async fn request_in_flight_that_ends_arms_the_idle_deadline() {
     let (acceptor, address) = acceptor(limits).await;
     let (_client, _server, connection) = accept(&acceptor, address).await;
     let request = connection.begin_request();
-    let expired = tokio::spawn(connection.clone().expired_owned());
+    let expired = tokio::spawn({
+        let connection = connection.clone();
+        async move { connection.expired().await }
+    });
     within(connection.busy()).await;
     drop(request);
     within(expired).await.unwrap();
@@ -81,8 +85,8 @@ async fn new_connection_replaces_unused_then_idle_and_never_a_busy_one() {
 async fn stream_returns_prefix_and_fails_at_the_deadline() {
     let (acceptor, address) = acceptor(limits(1, Duration::from_millis(50))).await;
     let (_client, server, connection) = accept(&acceptor, address).await;
-    let mut stream =
-        ConnectionStream::new(server, connection, Bytes::from_static(b"ab")).with_deadline();
+    let mut stream = ConnectionStream::new(server, connection, Bytes::from_static(b"ab"))
+        .with_end(CancellationToken::new());
     let mut buffer = [0; 2];
     within(stream.read_exact(&mut buffer)).await.unwrap();
     assert_eq!(&buffer, b"ab");
