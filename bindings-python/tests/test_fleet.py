@@ -19,19 +19,6 @@ from support import Broker, Peer, with_timeout
 from test_scheduler import FAST_LIVENESS, heartbeat_payload, next_event
 
 
-@pytest.fixture
-async def bus(broker: Broker) -> AsyncIterator[berth.Bus]:
-    async with berth.connect(broker.url) as bus:
-        yield bus
-
-
-@pytest.fixture
-async def peer(broker: Broker) -> AsyncIterator[Peer]:
-    peer = await Peer.connect(broker.url)
-    yield peer
-    await peer.close()
-
-
 async def drain(events: AsyncIterator[berth.FleetEvent]) -> list[berth.FleetEvent]:
     return await with_timeout(_collect(events))
 

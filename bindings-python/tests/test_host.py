@@ -29,11 +29,9 @@ from support import (
 
 
 @pytest.fixture
-async def peer(broker: Broker) -> AsyncIterator[Peer]:
-    peer = await Peer.connect(broker.url)
+async def peer(peer: Peer) -> Peer:
     await peer.subscribe("runtime.operator.heartbeat.>")
-    yield peer
-    await peer.close()
+    return peer
 
 
 @pytest.fixture

@@ -22,19 +22,6 @@ T = TypeVar("T", bound=berth.FleetEvent)
 FAST_LIVENESS = berth.LivenessOptions(settling_period_s=0.1, suspect_after_s=1.0, lost_after_s=2.0)
 
 
-@pytest.fixture
-async def bus(broker: Broker) -> AsyncIterator[berth.Bus]:
-    async with berth.connect(broker.url) as bus:
-        yield bus
-
-
-@pytest.fixture
-async def peer(broker: Broker) -> AsyncIterator[Peer]:
-    peer = await Peer.connect(broker.url)
-    yield peer
-    await peer.close()
-
-
 async def next_event(
     kind: type[T],
     events: AsyncIterator[berth.FleetEvent],

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,9 @@ BINDINGS = Path(__file__).parents[1]
 
 
 @pytest.fixture
-async def peer(broker: Broker) -> AsyncIterator[Peer]:
-    peer = await Peer.connect(broker.url)
+async def peer(peer: Peer) -> Peer:
     await peer.subscribe("runtime.operator.heartbeat.>")
-    yield peer
-    await peer.close()
+    return peer
 
 
 async def start_workloads(peer: Peer, host: ServedHost) -> None:
