@@ -110,6 +110,7 @@ class Received:
     subject: str
     payload: bytes
     headers: dict[str, str]
+    reply: str = ""
 
     def json(self) -> Any:
         return json.loads(self.payload)
@@ -153,7 +154,7 @@ class Peer:
 
     async def subscribe(self, subject: str) -> None:
         async def on_message(msg: Msg) -> None:
-            self._received.put_nowait(Received(msg.subject, msg.data, msg.headers or {}))
+            self._received.put_nowait(Received(msg.subject, msg.data, msg.headers or {}, msg.reply))
 
         await self._client.subscribe(subject, cb=on_message)
         await flush(self._client)

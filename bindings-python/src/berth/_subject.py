@@ -10,6 +10,9 @@ _TOKEN = re.compile(r"[^.*>\s\x00-\x1f\x7f-\x9f]+")
 _HOST_ID = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _MAX_TOKEN_BYTES = 256
 
+DISCOVER = "berth.ext.v1.discover"
+"""Subject of requests to all hosts, of the extension `discover`."""
+
 _HEARTBEAT_PREFIX = "runtime.operator.heartbeat."
 
 

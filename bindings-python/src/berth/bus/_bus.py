@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from berth._reply import ERROR_CODE_HEADER
 from berth.bus._connection import Connection, ConnectionState
-from berth.bus._inbox import Inbox
+from berth.bus._inbox import Inbox, new_inbox
 from berth.bus._subscription import Delivery, Subscription
 from berth.connect_options import ConnectOptions
 from berth.errors import (
@@ -118,6 +118,14 @@ class Bus:
         Raises `DisconnectedError`, `RequestTooLargeError` or `BusClosedError`.
         """
         await self._publish(subject, payload, "", headers)
+
+    async def publish_request(self, subject: str, reply_to: str) -> None:
+        """Enqueues an empty request whose replies arrive at `reply_to`. Raises the same errors as `publish`."""
+        await self._publish(subject, b"", reply_to, None)
+
+    def new_inbox(self) -> str:
+        """Returns a new subject for replies."""
+        return new_inbox(self._connection.inbox_prefix)
 
     async def flush(self, timeout_s: float) -> None:
         """Waits until the broker has received all published messages.

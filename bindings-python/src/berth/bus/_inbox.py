@@ -13,11 +13,16 @@ from berth.bus._subscription import Delivery
 DEFAULT_PREFIX = "_INBOX"
 
 
+def new_inbox(prefix: str | None) -> str:
+    """Returns a new subject for replies, under `prefix` or the default one."""
+    return f"{prefix or DEFAULT_PREFIX}.{uuid4().hex}"
+
+
 class Inbox:
     """Routes each reply to its request by the last token of the reply subject."""
 
     def __init__(self, prefix: str | None) -> None:
-        self._prefix = f"{prefix or DEFAULT_PREFIX}.{uuid4().hex}."
+        self._prefix = f"{new_inbox(prefix)}."
         self._tokens = itertools.count()
         self._pending: dict[str, asyncio.Future[Delivery | None]] = {}
 

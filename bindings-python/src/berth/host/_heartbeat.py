@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ _REPEAT_DELAY_S = 1.3
 The delay is more than 1 s, because two heartbeats within 1 s are a burst (HOST-BEAT-004), and less than 2 s,
 because a later heartbeat is too late after a reconnect (HOST-RESIL-002)."""
 
+_DISCOVER_LABEL = "berth.dev/discover"
 
 _INVALID_VALUE = (TypeError, ValueError, ArithmeticError, AttributeError, BerthError)
 """Errors of the generated messages and of the encoder for a value that cannot be encoded."""
@@ -135,7 +137,7 @@ class HeartbeatPublisher:
             "hostname": self._identity.hostname,
             "friendly_name": self._identity.friendly_name,
             "version": self._identity.version,
-            "labels": description.labels,
+            "labels": _with_discover_label(description.labels),
             "started_at": self._started_at,
             "os_arch": description.os_arch,
             "os_name": description.os_name,
@@ -151,6 +153,11 @@ class HeartbeatPublisher:
             "http_port": description.http_port,
             "environment": self._identity.environment,
         }
+
+
+def _with_discover_label(labels: Any) -> Any:
+    """Announces that the host replies to discovery requests (HOST-EXT-001)."""
+    return {**labels, _DISCOVER_LABEL: "true"} if isinstance(labels, Mapping) else labels
 
 
 def _describe(host: Host[Any]) -> Description:

@@ -11,6 +11,7 @@ from berth._log_limit import LimitedLog
 from berth._reply import ErrorCode, Reply
 from berth.bus import Bus, Delivery, Subscription
 from berth.errors import BerthError, BusClosedError, DisconnectedError
+from berth.host._discovery import DiscoveryResponder
 from berth.host._executor import Executor
 from berth.host._heartbeat import HeartbeatPublisher
 from berth.host._request import (
@@ -71,7 +72,8 @@ class Server:
         subscription: Subscription | None = None
         try:
             subscription = await self._bus.subscribe(_subject.all_commands(self._host_id), self._receive)
-            await self._publish_heartbeats(options.heartbeat_interval_s, shutdown)
+            async with DiscoveryResponder(self._bus, self._heartbeat.payload):
+                await self._publish_heartbeats(options.heartbeat_interval_s, shutdown)
         finally:
             was_cancelled = await self._shut_down(subscription, options.shutdown_grace_s)
             self._limited_log.close()

@@ -20,6 +20,7 @@ from berth.errors import (
     RefusedError,
 )
 from berth.proto import HostHeartbeat
+from berth.scheduler._discovery import Discovery
 from berth.scheduler._liveness import (
     TICK_S,
     BusyUntil,
@@ -27,6 +28,7 @@ from berth.scheduler._liveness import (
     Disconnected,
     Event,
     Forget,
+    Health,
     HeartbeatReceived,
     Liveness,
     Probe,
@@ -72,7 +74,8 @@ class FleetWatcher:
         self._subscription = await self._bus.subscribe(_subject.all_heartbeats(), self._on_heartbeat)
 
     async def run(self) -> None:
-        """Ticks until the bus is closed."""
+        """Asks for hosts, and ticks until the bus is closed."""
+        discovery = asyncio.create_task(Discovery(self._bus, self._is_present, self._apply_heartbeat).run())
         try:
             while not self._bus.is_closed:
                 self._check_connection()
@@ -81,6 +84,7 @@ class FleetWatcher:
             log.warning("stopped watching the fleet: the connection is closed")
         finally:
             self._limited_log.close()
+            discovery.cancel()
             for probe in self._probes:
                 probe.cancel()
             if self._subscription is not None:
@@ -119,6 +123,10 @@ class FleetWatcher:
                 "ignoring heartbeat on the subject of host %r: it has another ID", host_id
             )
             return
+        self._apply_heartbeat(heartbeat)
+
+    def _apply_heartbeat(self, heartbeat: HostHeartbeat) -> None:
+        host_id = heartbeat.id
         if host_id not in self._state.hosts and len(self._liveness) >= MAX_HOSTS:
             self._limited_log.warning("ignoring host %r: too many hosts", host_id)
             return
@@ -126,6 +134,10 @@ class FleetWatcher:
         self._step(HeartbeatReceived(host_id))
         if host_id in self._busy_until_s:  # the start may have been announced before the host was known
             self._update_busy(host_id)
+
+    def _is_present(self, host_id: str) -> bool:
+        host = self._state.hosts.get(host_id)
+        return host is not None and host.health is not Health.LOST
 
     def _check_connection(self) -> None:
         """Reports connects and disconnects since the last check; a reconnect in between counts as a connect."""

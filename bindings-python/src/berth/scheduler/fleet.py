@@ -34,8 +34,9 @@ class Fleet:
                     case HostJoined(host): ...
                     case HostLost(host_id, reason): ...
 
-    Hosts are discovered by their heartbeats only, so a new fleet is complete after one heartbeat interval: 15 s
-    with a `wash host`, 30 s at most.
+    A new fleet asks for hosts: those with the label `berth.dev/discover`, such as the hosts of `serve`, join
+    within about a second. The others are discovered by their next heartbeat: within 15 s with a `wash host`,
+    30 s at most.
 
     The fleet is watched inside `async with`, which can be entered once. `async for` over the fleet itself
     receives all events; after an interruption, a new loop continues with the next event. `events` creates
