@@ -251,7 +251,8 @@ func (c *Client) isDenied(subject string, earlier error) bool {
 
 // timedOut returns [ErrTimeout]. A broker that denies the subscription of the replies is the likely reason.
 func (c *Client) timedOut(timeout time.Duration) error {
-	if err := c.conn.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+	err := c.conn.LastError()
+	if errors.Is(err, nats.ErrPermissionViolation) && !strings.Contains(err.Error(), subject.Discover) {
 		return fmt.Errorf("%w (%v): %w", ErrTimeout, timeout, err)
 	}
 	return fmt.Errorf("%w (%v)", ErrTimeout, timeout)

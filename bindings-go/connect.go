@@ -76,7 +76,7 @@ type ConnectOptions struct {
 }
 
 // Connect connects to the broker, or returns an error if it cannot or if ctx ends first. After the first connect, the
-// connection reconnects forever, at most once in 2 s for each server, even if the broker ends each connection at once.
+// connection reconnects forever, at most once in 1 s for each server, even if the broker ends each connection at once.
 //
 // The caller closes the connection. The other functions of this package accept any [nats.Conn] that never
 // stops reconnecting; by default, nats.go gives up after a few minutes.

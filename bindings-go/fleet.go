@@ -81,8 +81,8 @@ func WithFleetLogger(logger *slog.Logger) FleetOption {
 // WatchFleet watches all hosts until ctx ends or the fleet is closed. It returns [ErrConnectionClosed] if the
 // connection is closed.
 //
-// The fleet discovers hosts by their heartbeats only, so a new fleet is complete after one heartbeat
-// interval: 15 s with a wash host, 30 s at most.
+// A new fleet asks for hosts: those with the label berth.dev/discover, such as the hosts of [Serve], join within about a
+// second. The others are discovered by their next heartbeat: within 15 s with a wash host, 30 s at most.
 func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*Fleet, error) {
 	var o fleetOptions
 	for _, option := range options {
@@ -102,6 +102,7 @@ func WatchFleet(ctx context.Context, conn *nats.Conn, options ...FleetOption) (*
 		liveness: liveness.New(o.liveness.WithDefaults()),
 		busy:     make(map[string]map[*time.Time]struct{}),
 	}
+	f.running.Go(f.discover)
 	f.running.Go(func() {
 		defer cancel()
 		f.watch(heartbeats)
@@ -283,6 +284,11 @@ func (f *Fleet) onHeartbeat(msg *nats.Msg) {
 		f.log.Warn("the host id of a heartbeat differs from its subject", "host_id", hostID)
 		return
 	}
+	f.applyHeartbeat(heartbeat)
+}
+
+func (f *Fleet) applyHeartbeat(heartbeat *runtimev2.HostHeartbeat) {
+	hostID := heartbeat.Id
 	f.step(func(l *liveness.Liveness, now time.Duration) []liveness.Action {
 		if _, known := f.views.get(hostID); !known && l.Len() >= maxHosts {
 			f.log.Warn("too many hosts, ignoring one", "host_id", hostID)

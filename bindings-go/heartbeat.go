@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"runtime/debug"
 	"strings"
@@ -126,12 +127,17 @@ func (p *heartbeatPublisher) heartbeat(current Description) *runtimev2.HostHeart
 	if math.IsNaN(float64(cpu)) || math.IsInf(float64(cpu), 0) {
 		cpu = 0 // JSON cannot represent these values, and null is not allowed
 	}
+	labels := maps.Clone(current.Labels)
+	if labels == nil {
+		labels = make(map[string]string)
+	}
+	labels[discoverLabel] = "true"
 	return &runtimev2.HostHeartbeat{
 		Id:                p.hostID,
 		Hostname:          p.identity.Hostname,
 		FriendlyName:      p.identity.FriendlyName,
 		Version:           p.identity.Version,
-		Labels:            current.Labels,
+		Labels:            labels,
 		StartedAt:         p.startedAt,
 		OsArch:            current.OSArch,
 		OsName:            current.OSName,

@@ -47,9 +47,8 @@ type server struct {
 }
 
 func newServer(conn *nats.Conn, host Host, options serveOptions) (*server, error) {
-	unlimited := options.logger.With("host_id", options.hostID)
-	log, logLimit := loglimit.New(unlimited)
-	executor := newExecutor(host, unlimited)
+	log, logLimit := loglimit.New(options.logger.With("host_id", options.hostID))
+	executor := newExecutor(host, log)
 	heartbeats, err := newHeartbeatPublisher(host, executor, options.hostID, log, logLimit)
 	if err != nil {
 		return nil, err
@@ -79,10 +78,12 @@ func (s *server) run(ctx context.Context) error {
 		defer close(replied)
 		s.replyHeartbeats(stopReplying)
 	}()
+	stopDiscovery := s.respondToDiscovery()
 	// heartbeats.run returns when ctx ends or the connection is closed.
 	s.heartbeats.run(ctx, s.conn, s.heartbeatInterval)
 	closed := ctx.Err() == nil
 	// HOST-DOWN-004: no heartbeat is sent from here on.
+	stopDiscovery()
 	s.shutDown(subscription, drained)
 	close(stopReplying)
 	waitAtMost(drainTimeout, replied) // longer only if Describe hangs

@@ -311,6 +311,7 @@ func TestInvalidMessagesFillNoLog(t *testing.T) {
 		for subject, payload := range map[string]string{
 			fmt.Sprintf("runtime.operator.heartbeat.x%d", i): `{`, fmt.Sprintf("runtime.operator.heartbeat.y%d", i): `{"id":"other"}`,
 			"runtime.operator.heartbeat.same": `{"id":7}`, "runtime.host.h1.workload.start": `{`, fmt.Sprintf("runtime.host.h1.c%d", i): "",
+			"runtime.host.h1.workload.stop": "", "runtime.host.h1.workload.status": "[]",
 		} {
 			if err := caller.PublishRequest(subject, "runtime.host.h1.x", []byte(payload)); err != nil {
 				t.Fatal(err)
@@ -325,6 +326,11 @@ func TestInvalidMessagesFillNoLog(t *testing.T) {
 	client, err := fleet.Client("h1")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := range 50 { // the error of each start is logged, because the reply hides it
+		if _, err := client.Start(t.Context(), fmt.Sprintf("w%d", i), workloadNamed("secret")); err == nil {
+			t.Fatal("the start succeeds")
+		}
 	}
 	if _, err := client.Status(t.Context(), "a"); err != nil { // after all requests
 		t.Fatal(err)

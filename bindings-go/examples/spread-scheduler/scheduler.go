@@ -19,6 +19,10 @@ const (
 	// reconcileInterval is the time between two reads of the manifests.
 	reconcileInterval = 500 * time.Millisecond
 
+	// discoveryDelay is the time from the start to the first placement. The hosts of a fleet join one after the other
+	// within a second; a scheduler that did not wait would place everything on the first ones.
+	discoveryDelay = 1200 * time.Millisecond
+
 	// forgetAfter is how long a retired incarnation on a lost host is remembered, to be stopped if the host
 	// recovers.
 	forgetAfter = 24 * time.Hour
@@ -56,6 +60,11 @@ func newScheduler(fleet *berth.Fleet, state *stateFiles, manifests string, silen
 // run schedules until ctx ends. It leaves the workloads running for the next scheduler process.
 func (s *scheduler) run(ctx context.Context) {
 	defer s.running.Wait()
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(discoveryDelay):
+	}
 	s.reconcile(ctx, s.state.all())
 	s.retireUnwanted(ctx)
 	ticker := time.NewTicker(reconcileInterval)

@@ -21,6 +21,9 @@ const (
 	heartbeatPrefix = "runtime.operator.heartbeat."
 )
 
+// Discover is the subject of requests to all hosts of the extension discover.
+const Discover = "berth.ext.v1.discover"
+
 // AllHeartbeats is the subject that matches the heartbeats of all hosts.
 const AllHeartbeats = heartbeatPrefix + ">"
 
