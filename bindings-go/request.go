@@ -33,11 +33,11 @@ func parseRequest(hostID string, msg *nats.Msg) request {
 	case subject.Stop:
 		message := &runtimev2.WorkloadStopRequest{}
 		err := wire.Decode(msg.Data, message)
-		return newRequest(command, message.GetWorkloadId(), err)
+		return newRequest(command, msg.Data, message.GetWorkloadId(), err)
 	case subject.Status:
 		message := &runtimev2.WorkloadStatusRequest{}
 		err := wire.Decode(msg.Data, message)
-		return newRequest(command, message.GetWorkloadId(), err)
+		return newRequest(command, msg.Data, message.GetWorkloadId(), err)
 	default:
 		unknown := reply.Shorten(string(command), 100)
 		return refuse("", reply.UnknownCommand, fmt.Sprintf("unknown command %q", unknown))
@@ -47,7 +47,7 @@ func parseRequest(hostID string, msg *nats.Msg) request {
 func parseStart(payload []byte) request {
 	message := &runtimev2.WorkloadStartRequest{}
 	err := wire.Decode(payload, message)
-	r := newRequest(subject.Start, message.GetWorkloadId(), err)
+	r := newRequest(subject.Start, payload, message.GetWorkloadId(), err)
 	if r.command == refused {
 		return r
 	}
@@ -63,11 +63,21 @@ func parseStart(payload []byte) request {
 	return r
 }
 
+// readableID returns the id in a request with another invalid field, or an empty string.
+func readableID(payload []byte) string {
+	// Of all requests, the one for a status has no other fields.
+	message := &runtimev2.WorkloadStatusRequest{}
+	if err := wire.Decode(payload, message); err != nil || len(message.WorkloadId) > reply.MaxIDBytes {
+		return ""
+	}
+	return message.WorkloadId
+}
+
 // newRequest returns a request for the id, or a refusal if the payload or the id is invalid.
-func newRequest(command subject.Command, id string, err error) request {
+func newRequest(command subject.Command, payload []byte, id string, err error) request {
 	switch {
 	case err != nil:
-		return refuse("", reply.BadRequest, err.Error())
+		return refuse(readableID(payload), reply.BadRequest, err.Error())
 	case id == "":
 		return refuse("", reply.BadRequest, "field `workloadId` is missing or empty")
 	case len(id) > reply.MaxIDBytes:

@@ -337,3 +337,19 @@ func FuzzLiveness(f *testing.F) {
 		}
 	})
 }
+
+func TestSuspicionPrecedesLoss(t *testing.T) {
+	for _, c := range []struct{ suspect, lost, want time.Duration }{
+		{0, 0, 20 * time.Second},
+		{0, 35 * time.Second, 20 * time.Second},
+		{0, 7 * time.Second, 4 * time.Second},
+		{0, time.Hour, 20 * time.Second},
+		{6 * time.Second, 7 * time.Second, 6 * time.Second},
+		{20 * time.Second, 7 * time.Second, 7 * time.Second},
+	} {
+		options := Options{SuspectAfter: c.suspect, LostAfter: c.lost}.WithDefaults()
+		if options.SuspectAfter != c.want {
+			t.Errorf("suspect after %v of %v: %v, want %v", c.suspect, c.lost, options.SuspectAfter, c.want)
+		}
+	}
+}

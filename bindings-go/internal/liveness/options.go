@@ -22,7 +22,7 @@ type Options struct {
 	// It is long, because probes queue up on a busy host, which must process them all later.
 	SilentProbeInterval time.Duration
 	// SuspectAfter is the silence after which a host is suspect [default: 20 s, one heartbeat interval plus
-	// latency, but at most half of LostAfter].
+	// latency, but at most 4/7 of LostAfter]. A time above LostAfter has the effect of LostAfter.
 	SuspectAfter time.Duration
 	// LostAfter is the silence after which a host is lost [default: 35 s, so that its workloads run
 	// elsewhere within 40 s]. A host is not lost for silence while a start is in flight that was announced
@@ -60,8 +60,9 @@ func (o Options) WithDefaults() Options {
 		}
 	}
 	if o.SuspectAfter == 0 {
-		o.SuspectAfter = min(20*time.Second, o.LostAfter/2)
+		o.SuspectAfter = min(20*time.Second, o.LostAfter/7*4)
 	}
+	o.SuspectAfter = min(o.SuspectAfter, o.LostAfter)
 	for _, each := range []struct {
 		number       *int
 		defaultValue int
