@@ -289,7 +289,7 @@ async def test_dial_reports_one_connect_error_for_any_failure(tmp_path: Path) ->
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     for server in (Server("nats", "127.0.0.1", 1), Server("nats", "\udcff", 1), Server("tls", "", 1)):
         with pytest.raises(berth.ConnectError):
-            await dial(server, berth.ConnectOptions(), None, lambda _: None)
+            await dial(server, berth.ConnectOptions(), [], lambda _: None)
 
 
 async def test_client_library_has_the_private_members_that_are_used(broker: Broker) -> None:

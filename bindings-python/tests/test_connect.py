@@ -66,6 +66,22 @@ async def test_plain_connection_by_url_address_and_options(start: Any) -> None:
     assert bus.is_closed
 
 
+async def test_userinfo_in_url_replaces_other_credentials(start: Any) -> None:
+    seed, pair = key()
+    silent_bob = "{ user: bob, password: b, permissions: { publish: nothing } }"
+    nkey = f"{{ nkey: {pair.public_key.decode()} }}"
+    broker = start(f"authorization {{ users: [ {{ user: ann, password: a }}, {silent_bob}, {nkey} ] }}")
+    url = broker.url.replace("//", "//ann:a@")
+    bob = berth.UserPassword("bob", "b")
+    for auth in (None, berth.Token("t"), bob, berth.UserPassword("bob", "wrong"), berth.NkeySeed(seed)):
+        await assert_connects(berth.ConnectOptions(url, auth=auth))
+        await assert_connects(berth.ConnectOptions([broker.url, url], auth=auth))
+    # Rejected credentials in the URL are not replaced by valid ones.
+    await assert_unauthorized(berth.ConnectOptions(broker.url.replace("//", "//ann:wrong@"), auth=bob))
+    with pytest.raises(ConfigurationError, match="different credentials"):
+        await berth.connect(berth.ConnectOptions([url, broker.url.replace("//", "//bob:b@")]))
+
+
 async def test_configured_inbox_prefix_satisfies_permissions(start: Any) -> None:
     permissions = 'publish: ["runtime.host.>"], subscribe: ["_MINE.>", "runtime.operator.heartbeat.>"]'
     users = f"{{ user: ann, password: p, permissions: {{ {permissions} }} }}, {{ user: host, password: p }}"

@@ -61,7 +61,8 @@ class ConnectOptions:
 
     servers: str | Sequence[str] = DEFAULT_SERVER
     """Servers of one cluster, `nats://host:port` or `tls://host:port`; each item may be a comma-separated list.
-    If `auth` is `None`, the `user:password@` or `token@` of the first server is used."""
+    `user:password@` or `token@` in a URL applies to all servers and replaces `auth`; only beside a
+    `CredentialsFile`, both are sent, and the broker chooses."""
     name: str | None = None
     """Name of this connection in the broker's list of connections."""
     auth: Auth | None = None

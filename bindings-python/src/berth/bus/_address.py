@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from berth.connect_options import Auth, Token, UserPassword, redact_userinfo
-from berth.errors import InvalidAddressError, NoServersError
+from berth.errors import ConfigurationError, InvalidAddressError, NoServersError
 
 _DEFAULT_PORT = 4222
 
@@ -30,11 +30,14 @@ class Server:
 
 
 def parse_servers(servers: Sequence[str]) -> tuple[list[Server], Auth | None]:
-    """Returns the servers without userinfo, and the userinfo of the first server."""
+    """Returns the servers without userinfo, and the userinfo, which applies to all servers."""
     if not servers:
         raise NoServersError
     parsed = [_parse_server(server) for server in servers]
-    return [server for server, _ in parsed], parsed[0][1]
+    userinfo = {auth for _, auth in parsed if auth is not None}
+    if len(userinfo) > 1:
+        raise ConfigurationError("the NATS URLs contain different credentials")
+    return [server for server, _ in parsed], next(iter(userinfo), None)
 
 
 def _parse_server(text: str) -> tuple[Server, Auth | None]:

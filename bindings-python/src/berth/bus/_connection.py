@@ -22,7 +22,7 @@ from nats.aio.client import Client
 
 from berth._log_limit import LimitedLog
 from berth.bus._address import Server, parse_servers
-from berth.bus._dial import dial, validate_files
+from berth.bus._dial import combine_credentials, dial, validate_files
 from berth.bus._subscription import Delivery, Subscription
 from berth.connect_options import Auth, ConnectOptions
 from berth.errors import AuthenticationError, BusClosedError, ConnectError, UnreachableError
@@ -75,7 +75,7 @@ class Connection:
         self.max_payload_bytes = _DEFAULT_MAX_PAYLOAD_BYTES
         self._servers: list[Server] = []
         self._discovered: dict[str, Server] = {}
-        self._auth: Auth | None = None
+        self._credentials: list[Auth] = []
         self._subscriptions: list[Subscription] = []
         self._state_changed = asyncio.Event()
         self._check_requested = asyncio.Event()
@@ -89,13 +89,13 @@ class Connection:
     async def open(self, *, retry_on_failed_connect: bool) -> None:
         """Connects, or starts to connect in the background. Raises `ConnectError`."""
         self._servers, userinfo = parse_servers(self._options.server_list())
-        self._auth = self._options.auth if self._options.auth is not None else userinfo
+        self._credentials = combine_credentials(self._options.auth, userinfo)
         first = None
         if not retry_on_failed_connect:
             first = await self._try_all()
             await self._adopt(first)
         else:
-            validate_files(self._options, self._auth)
+            validate_files(self._options, self._credentials)
         self._reconnect_task = asyncio.create_task(self._reconnect_loop(first), name="berth: reconnect")
 
     async def close(self) -> None:
@@ -181,7 +181,7 @@ class Connection:
 
     async def _try_one(self, server: Server) -> Client | None:
         try:
-            client = await dial(server, self._options, self._auth, self._on_error)
+            client = await dial(server, self._options, self._credentials, self._on_error)
         except ConnectError as error:
             self._limited_log.warning("cannot connect to the broker at %s: %s", server.url, _with_cause(error))
             return None
@@ -198,7 +198,7 @@ class Connection:
         last_error: ConnectError = UnreachableError(self._options.redacted_servers())
         for server in self._shuffled_servers():
             try:
-                return await dial(server, self._options, self._auth, self._on_error)
+                return await dial(server, self._options, self._credentials, self._on_error)
             except (UnreachableError, AuthenticationError) as error:
                 last_error = error
         raise last_error

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import math
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,18 @@ def _check_library() -> None:
 _check_library()
 
 
+def combine_credentials(auth: Auth | None, userinfo: Auth | None) -> list[Auth]:
+    """Returns the credentials to send: `userinfo` from a URL replaces `auth`, but not a credentials file."""
+    if userinfo is None or isinstance(auth, CredentialsFile):
+        return [each for each in (userinfo, auth) if each is not None]
+    return [userinfo]
+
+
 async def dial(
-    server: Server, options: ConnectOptions, auth: Auth | None, on_error: Callable[[Exception], None]
+    server: Server,
+    options: ConnectOptions,
+    credentials: Sequence[Auth],
+    on_error: Callable[[Exception], None],
 ) -> Client:
     """Returns a connected client, which does not reconnect and reports later errors to `on_error`.
 
@@ -102,7 +112,7 @@ async def dial(
     client = _Client()
     client.require_tls = options.requires_tls() or server.scheme == "tls"
     try:
-        arguments = _arguments(server, options, auth, report)
+        arguments = _arguments(server, options, credentials, report)
         async with asyncio.timeout(options.connect_timeout_s):
             await client.connect(**arguments)
         if not client.is_connected:  # the server closed the connection after its INFO
@@ -129,11 +139,12 @@ async def dial(
     return client
 
 
-def validate_files(options: ConnectOptions, auth: Auth | None) -> None:
+def validate_files(options: ConnectOptions, credentials: Sequence[Auth]) -> None:
     """Reads all credentials and certificate files once, to fail early. Raises `ConnectError`."""
     _validate(options)
     _tls_context(options)
-    _credentials(auth)
+    for auth in credentials:
+        _credentials(auth)
 
 
 def _validate(options: ConnectOptions) -> None:
@@ -153,7 +164,10 @@ async def _discard(client: Client) -> None:
 
 
 def _arguments(
-    server: Server, options: ConnectOptions, auth: Auth | None, on_error: Callable[[Exception], None]
+    server: Server,
+    options: ConnectOptions,
+    credentials: Sequence[Auth],
+    on_error: Callable[[Exception], None],
 ) -> dict[str, Any]:
     async def report(error: Exception) -> None:
         on_error(error)
@@ -172,7 +186,9 @@ def _arguments(
         "tls_hostname": server.tls_name,
         "tls_handshake_first": options.tls_first,
     }
-    return arguments | _credentials(auth)
+    for auth in credentials:
+        arguments |= _credentials(auth)
+    return arguments
 
 
 def _tls_context(options: ConnectOptions) -> ssl.SSLContext:
@@ -204,10 +220,8 @@ def _no_passphrase() -> str:
     raise EncryptedKeyError("the key is encrypted")
 
 
-def _credentials(auth: Auth | None) -> dict[str, Any]:
+def _credentials(auth: Auth) -> dict[str, Any]:
     match auth:
-        case None:
-            return {}
         case Token(token):
             return {"token": token}
         case UserPassword(user, password):
